@@ -1,0 +1,16 @@
+from synthralos.recovery import llm_retry
+from synthralos_action import SynthralosAction
+
+
+class CallLLM(SynthralosAction):
+    """Asks the models of a case, one round over them, or one model that plain parameters name."""
+
+    def run(self, **parameters):
+        return self.perform(self._attempt, parameters)
+
+    def _attempt(self, env, parameters):
+        case = self.case(env, parameters, llm_retry.WORKFLOW)
+        if case is None:
+            given, started = self.execution(env, parameters)
+            case = llm_retry.alone(env, given, started)
+        return llm_retry.attempt(env, case)

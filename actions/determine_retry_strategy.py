@@ -1,0 +1,13 @@
+from synthralos.recovery import llm_retry
+from synthralos_action import SynthralosAction
+
+
+class DetermineRetryStrategy(SynthralosAction):
+    """Reads the run's parameters, checks them and orders the models: llm_retry's first task."""
+
+    def run(self, **parameters):
+        return self.perform(self._determine, parameters)
+
+    def _determine(self, env, parameters):
+        given, started = self.execution(env, parameters)
+        return llm_retry.determine(env, given, started)

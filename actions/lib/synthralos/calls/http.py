@@ -1,0 +1,231 @@
+"""One HTTP call under a time limit, and what its failing means."""
+
+import contextlib
+import json
+import re
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Dict, Optional
+
+from synthralos import failures
+
+LARGEST_ANSWER = 20 * 1024 * 1024
+USER_AGENT = "synthralos"
+
+
+class CallFailed(Exception):
+    """A call that did not give what was asked for; `.failure` says what went wrong."""
+
+    def __init__(self, failure):
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """:ivar headers: with names in lower case; text: the body; latency: seconds."""
+
+    status: int
+    headers: Dict[str, str]
+    text: str
+    latency: float
+
+    def json(self):
+        """The body as JSON. CallFailed (malformed_answer) when it is none."""
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError) as error:
+            raise CallFailed(
+                failures.failure("malformed_answer", "the answer is no JSON", status=self.status)
+            ) from error
+
+
+class Client:
+    """Sends requests over connections from the settings.
+
+    :param credentials: a callable (connection, fresh) -> (secret or None, headers) that knows the
+        `*_from` entries, and reads them anew when `fresh`.
+    :param now: a callable that gives seconds since the epoch.
+    """
+
+    def __init__(self, credentials, now=time.time, session=None):
+        self._credentials, self._now, self._session = credentials, now, session
+
+    def send(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
+        """The answer, whatever its status.
+
+        :param seconds: the limit of the whole call, connecting and reading included.
+        :param body: a JSON value, or None.
+        :param authorize: a callable (secret) -> headers; default: a bearer token.
+        :raises CallFailed: timeout, network, truncated_stream.
+        """
+        credentials = self._credentials(connection, False)
+        answer = self._once(
+            connection, method, path, seconds, body, headers, authorize, credentials
+        )
+        if answer.status == 401 and (connection.secret_from or connection.headers_from):
+            # A token that has expired is replaced in the datastore by whoever renews it.
+            fresh = self._credentials(connection, True)
+            left = seconds - answer.latency
+            if fresh != credentials and left > 0:
+                answer = self._once(connection, method, path, left, body, headers, authorize, fresh)
+        return answer
+
+    def _once(self, connection, method, path, seconds, body, headers, authorize, credentials):
+        secret, more = credentials
+        sent = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        sent.update(connection.headers)
+        sent.update(more)
+        if secret:
+            sent.update((authorize or _bearer)(secret))
+        sent.update(headers or {})
+        data = None
+        if body is not None:
+            # ensure_ascii keeps lone surrogates as escapes, which UTF-8 could not carry.
+            data = json.dumps(body).encode("ascii")
+            sent.setdefault("Content-Type", "application/json")
+        return self._request(connection, method, path, seconds, data, sent)
+
+    def _request(self, connection, method, path, seconds, data, headers):
+        import requests
+
+        began = time.monotonic()
+        try:
+            with _limit(seconds):
+                response = self._requests_session().request(
+                    method,
+                    connection.base_url + path,
+                    data=data,
+                    headers=headers,
+                    timeout=(min(connection.connect_timeout, seconds), seconds),
+                    verify=connection.verify,
+                    proxies=_proxies(connection.proxy),
+                    # A redirect would carry the credentials to an address nobody configured.
+                    allow_redirects=False,
+                    stream=True,
+                )
+                with contextlib.closing(response):
+                    raw = _read(response, began, seconds)
+        except requests.ConnectTimeout as error:
+            raise CallFailed(
+                failures.with_evidence(
+                    failures.failure("timeout", "no connection in time"), sent=False
+                )
+            ) from error
+        except (requests.Timeout, _TimeIsUp) as error:
+            raise CallFailed(
+                failures.failure("timeout", "no answer within %.1f s" % seconds)
+            ) from error
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
+            raise CallFailed(
+                failures.failure("configuration", "the address or a header cannot be sent")
+            ) from error
+        except requests.RequestException as error:
+            raise CallFailed(_of_network(error)) from error
+        except UnicodeError as error:
+            raise CallFailed(
+                failures.failure("configuration", "a header holds what HTTP cannot carry")
+            ) from error
+        latency = time.monotonic() - began
+        received = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, received, _text(raw, received), latency)
+
+    def _requests_session(self):
+        if self._session is None:
+            import requests
+
+            self._session = requests.Session()
+        return self._session
+
+    def failure_of(self, answer, model_call=True):
+        """The failure that an answer with an error status tells of."""
+        return failures.from_http(
+            answer.status, answer.headers, answer.text, self._now(), model_call
+        )
+
+
+def _bearer(secret):
+    return {"Authorization": "Bearer " + secret}
+
+
+def _text(raw, headers):
+    found = re.search(r"(?i)charset=[\"']?([\w.-]+)", headers.get("content-type", ""))
+    try:
+        return raw.decode(found.group(1) if found else "utf-8", "replace")
+    except LookupError:
+        return raw.decode("utf-8", "replace")
+
+
+def _proxies(proxy: Optional[str]):
+    return {"http": proxy, "https": proxy} if proxy else None
+
+
+def _read(response, began, seconds):
+    chunks, size = [], 0
+    for chunk in response.iter_content(64 * 1024):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise CallFailed(
+                failures.failure(
+                    "malformed_answer", "the answer is larger than %d bytes" % LARGEST_ANSWER
+                )
+            )
+        if time.monotonic() - began > seconds:
+            raise _TimeIsUp()
+    promised = response.headers.get("Content-Length", "")
+    # urllib3 before 2.0 does not notice a body that ends early.
+    if (
+        promised.isdigit()
+        and response.request.method != "HEAD"
+        and response.raw.tell() < int(promised)
+    ):
+        raise CallFailed(
+            failures.failure("truncated_stream", "the answer was cut", status=response.status_code)
+        )
+    return b"".join(chunks)
+
+
+def _of_network(error):
+    import requests
+
+    told = str(error)
+    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in told:
+        return failures.failure("truncated_stream", "the answer was cut")
+    if isinstance(error, requests.exceptions.SSLError):
+        return failures.failure("network", "TLS failed; a private CA needs `ca_bundle`")
+    if isinstance(error, requests.exceptions.ProxyError):
+        return failures.failure("network", "the proxy refused or is away")
+    if "NewConnectionError" in told or "NameResolutionError" in told:
+        return failures.with_evidence(failures.failure("network", "no connection"), sent=False)
+    return failures.failure("network", "the connection was closed without an answer")
+
+
+class _TimeIsUp(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def _limit(seconds):
+    """Ends the block after `seconds` whatever it waits for.
+
+    The limits of requests are per read: a server that sends a byte now and then would hold the
+    call for ever. An action's process calls from its main thread, where a timer signal can end it;
+    elsewhere the limit per read has to do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(signum, frame):
+        raise _TimeIsUp()
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

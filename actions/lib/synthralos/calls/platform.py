@@ -1,0 +1,142 @@
+"""The agent platform's API: run an agent, replay an execution, take note of a failure."""
+
+import json
+from urllib.parse import quote
+
+from synthralos import failures
+from synthralos.calls import idempotency
+from synthralos.calls.http import CallFailed
+from synthralos.refusals import Refused
+
+
+def target(platform):
+    return "platform:" + platform.name
+
+
+def execute_path(platform, agent, agent_id):
+    """The path that runs the agent: its own, else the platform's; `{agent_id}` stands for the id."""
+    path = (agent.execute_path if agent else None) or platform.execute_path
+    return path.replace("{agent_id}", quote(agent_id, safe=""))
+
+
+def call(client, platform, request, seconds, run, schema=None):
+    """Runs an agent once.
+
+    :param request: {path, query, agent_type, config, replay_of}; `replay_of` is the platform's
+        execution id to replay instead, or None.
+    :param schema: a JSON schema that the output must match, or None.
+    :returns: {output, execution_id, metadata, latency_ms}.
+    :raises CallFailed: the platform or the agent failed, or its output is blank or does not match.
+    """
+    if request.get("replay_of"):
+        path = platform.replay_path.replace("{execution_id}", quote(request["replay_of"], safe=""))
+        body = {}
+    else:
+        path = request["path"]
+        body = {
+            "query": request["query"],
+            "agentType": request["agent_type"],
+            "config": request["config"],
+        }
+    headers = {
+        idempotency.HEADER: idempotency.key(run, "POST", path, body, request["config"].get("model"))
+    }
+    answer = client.send(platform.connection, "POST", path, seconds, body=body, headers=headers)
+    told = _object(answer)
+    if told is not None and told.get("status") == "failed":
+        # The platform answered; what failed is the agent. Its breaker has nothing to do with that.
+        raise CallFailed(_of_agent(answer.status, told))
+    if not 200 <= answer.status < 300:
+        raise CallFailed(client.failure_of(answer, model_call=False))
+    if told is None:
+        raise CallFailed(
+            failures.failure(
+                "malformed_answer", "the platform answered no JSON object", answer.status
+            )
+        )
+    if told.get("status") not in (None, "completed"):
+        raise CallFailed(
+            failures.failure(
+                "agent_failed", "the agent ended as %s" % told.get("status"), answer.status
+            )
+        )
+    output = told.get("output", told.get("results"))
+    problem = problem_of(output, schema)
+    if problem is not None:
+        raise CallFailed(problem)
+    return {
+        "output": output,
+        "execution_id": told.get("executionId"),
+        "metadata": told.get("metadata") if isinstance(told.get("metadata"), dict) else {},
+        "latency_ms": int(answer.latency * 1000),
+    }
+
+
+def problem_of(output, schema=None):
+    """Why `output` is not what was asked for, as a Failure, or None. Prose is never searched."""
+    if output is None or (isinstance(output, str) and not output.strip()):
+        return failures.failure("blank_output", "the agent's output is blank", 200)
+    if schema is None:
+        return None
+    try:
+        value = (
+            json.loads(output)
+            if isinstance(output, str) and schema.get("type") != "string"
+            else output
+        )
+    except ValueError:
+        return failures.failure("schema_mismatch", "the output is no JSON, as the schema asks", 200)
+    message = _mismatch(value, schema)
+    return failures.failure("schema_mismatch", message, 200) if message else None
+
+
+def check_schema(schema, field="context.expected_schema"):
+    """Refused when `schema` is no JSON schema."""
+    import jsonschema
+
+    if not isinstance(schema, dict):
+        raise Refused(field, schema, "is not an object", "Give a JSON schema of draft 4")
+    try:
+        jsonschema.Draft4Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise Refused(
+            field, schema, "is no JSON schema (%s)" % error.message, "Give one of draft 4"
+        ) from error
+
+
+def _mismatch(value, schema):
+    import jsonschema
+
+    errors = sorted(
+        jsonschema.Draft4Validator(schema).iter_errors(value),
+        key=lambda error: list(map(str, error.path)),
+    )
+    if not errors:
+        return None
+    where = "/".join(str(part) for part in errors[0].path) or "the output"
+    return "%s: %s" % (where, errors[0].message)
+
+
+def notify(client, platform, payload, seconds):
+    """Posts a failure's record to the platform's webhook. CallFailed when it was not taken."""
+    answer = client.send(
+        platform.connection, "POST", platform.failure_webhook, seconds, body=payload
+    )
+    if not 200 <= answer.status < 300:
+        raise CallFailed(client.failure_of(answer, model_call=False))
+
+
+def _object(answer):
+    try:
+        told = json.loads(answer.text)
+    except (ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _of_agent(status, told):
+    error = told.get("error")
+    message = error if isinstance(error, str) else json.dumps(error)
+    found = failures.failure("agent_failed", message or "the agent failed", status)
+    spoken = failures.cause_of_text(message)
+    return failures.with_evidence(found, spoken_cause=spoken) if spoken else found

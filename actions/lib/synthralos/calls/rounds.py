@@ -1,0 +1,261 @@
+"""A round: every target that may be tried without waiting, in order, until one answers well.
+
+The rules. Fall over first: the first round visits every target once. Back off second: a target that
+has failed is tried again after its back-off, or after the hint it gave, and `max_retries` bounds these
+repeats, not the fallbacks. A target whose breaker is open, or that asked not to be called yet, is passed
+over. Whatever does not fit the deadline is not waited for.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import List, Optional
+
+from synthralos import failures
+from synthralos.calls import backoff
+from synthralos.calls.http import CallFailed
+from synthralos.state.breaker import HALF_OPEN
+from synthralos.state.ledger import Outcome
+from synthralos.telemetry import log
+
+PROBE_POLL_SECONDS = 5.0
+# After these nobody knows whether the request had its effect.
+AMBIGUOUS = ("timeout", "network", "truncated_stream")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What may be broken, as a round sees it.
+
+    :ivar name: as the ledger knows it, such as `llm:openai/gpt-4`.
+    :ivar seconds: the limit of one attempt.
+    :ivar what: what the attempt function works on.
+    :ivar window: a model's context window in tokens, where it is known.
+    :ivar unsafe_to_repeat: whether an attempt of unknown effect must not be repeated anywhere.
+    """
+
+    name: str
+    seconds: float
+    what: object = None
+    window: Optional[int] = None
+    unsafe_to_repeat: bool = False
+
+
+@dataclass
+class Rules:
+    """:ivar base_delay_given: whether the caller named the base delay (see backoff.wait)."""
+
+    max_retries: int = 3
+    strategy: str = "exponential"
+    base_delay: float = 2.0
+    max_delay: float = 60.0
+    base_delay_given: bool = False
+    content_policy_fallbacks: bool = False
+
+
+@dataclass
+class Played:
+    """How a round ended: with a `result`, with `delay` seconds to the next, or with neither.
+
+    :ivar failure: the last Failure, when there is no result.
+    :ivar reason: why there is no next round, for people.
+    :ivar again_at: seconds since the epoch at which a target could next be tried, where that is
+        known but does not fit the deadline.
+    """
+
+    result: Optional[dict] = None
+    target: Optional[Target] = None
+    delay: Optional[int] = None
+    failure: Optional[failures.Failure] = None
+    reason: str = ""
+    again_at: Optional[float] = None
+
+
+@dataclass
+class Progress:
+    """What the rounds of one run have done so far; it travels in the case, as JSON."""
+
+    cursor: int = 0
+    attempts: int = 0
+    repeats: int = 0
+    trail: List[dict] = field(default_factory=list)
+    marks: dict = field(default_factory=dict)
+    failure: Optional[dict] = None
+
+    @classmethod
+    def from_dict(cls, told):
+        return cls(**told) if told else cls()
+
+    def as_dict(self):
+        return dict(vars(self))
+
+    def mark(self, target):
+        return self.marks.setdefault(target.name, {"tries": 0, "ready_at": 0.0, "out": None})
+
+
+def play(targets, progress, rules, attempt, ledger, deadline, now, run):
+    """Plays one round and returns a Played; `progress` is brought forward.
+
+    :param targets: Target objects, in the order of preference.
+    :param attempt: a callable (target, seconds, number) -> result, which raises CallFailed; number
+        counts the run's attempts from 1.
+    :param run: the execution id, for the ledger.
+    """
+    progress.cursor += 1
+    last = None
+    for target in targets:
+        if not deadline.allows_attempt():
+            break
+        if not _may_be_tried(target, progress, rules, now()) or _held_back(
+            target, progress, ledger, now()
+        ):
+            continue
+        result, failed = _try(target, progress, rules, attempt, ledger, deadline, now, run)
+        if failed is None:
+            return Played(result=result, target=target)
+        last = failed
+        _draw_conclusions(target, targets, failed, progress, rules)
+    return _what_next(targets, progress, rules, deadline, now, last)
+
+
+def _may_be_tried(target, progress, rules, at):
+    mark = progress.mark(target)
+    if mark["out"] is not None or mark["ready_at"] > at:
+        return False
+    return mark["tries"] == 0 or progress.repeats < rules.max_retries
+
+
+def _held_back(target, progress, ledger, at):
+    """Whether the target's breaker or cooldown forbids the attempt; then the trail says so, once."""
+    health = ledger.health(target.name)
+    until, reason = health.until, health.reason
+    if until is None and health.state == HALF_OPEN and not ledger.claim_probe(target.name, health):
+        until, reason = at + PROBE_POLL_SECONDS, "its breaker is half open and its probes are out"
+    if until is None:
+        return False
+    mark = progress.mark(target)
+    mark["ready_at"] = until
+    if mark.get("held") != reason:
+        mark["held"] = reason
+        progress.trail.append(
+            {"target": target.name, "skipped": reason, "seconds": round(until - at, 1)}
+        )
+        log.line("skipped", target=target.name, seconds=until - at)
+    return True
+
+
+def _try(target, progress, rules, attempt, ledger, deadline, now, run):
+    """(result, None) or (None, Failure), after one attempt, recorded."""
+    mark = progress.mark(target)
+    repeat = mark["tries"] > 0
+    progress.attempts += 1
+    progress.repeats += 1 if repeat else 0
+    mark["tries"] += 1
+    mark.pop("held", None)
+    seconds = min(target.seconds, deadline.left())
+    began, result, failed = time.monotonic(), None, None
+    try:
+        result = attempt(target, seconds, progress.attempts)
+    except CallFailed as error:
+        failed = error.failure
+    latency = time.monotonic() - began
+    cause = failed.cause if failed else None
+    hint = failed.retry_after if failed else None
+    if failed is not None:
+        mark["ready_at"] = now() + max(_back_off(mark["tries"], rules), hint or 0.0)
+        progress.failure = failed.as_dict()
+    entry = {
+        "attempt": progress.attempts,
+        "target": target.name,
+        "round": progress.cursor,
+        "repeat": repeat,
+        "ok": failed is None,
+        "latency_ms": int(latency * 1000),
+    }
+    if failed is not None:
+        entry.update(cause=cause, message=failed.message)
+        entry.update(
+            {k: v for k, v in (("status", failed.status), ("hint_seconds", hint)) if v is not None}
+        )
+    progress.trail.append(entry)
+    ledger.append(
+        target.name,
+        Outcome(
+            ok=failed is None,
+            cause=cause,
+            at=now(),
+            latency=latency,
+            until=now() + hint
+            if hint and cause in ("rate_limit", "overloaded", "server_error")
+            else None,
+            repeat=repeat,
+            run=run,
+        ),
+    )
+    log.line(
+        "attempt",
+        number=progress.attempts,
+        target=target.name,
+        outcome="ok" if failed is None else cause,
+        status=failed.status if failed else None,
+        hint_seconds=hint,
+        seconds=latency,
+    )
+    return result, failed
+
+
+def _back_off(repeat, rules):
+    return backoff.wait(
+        rules.strategy, repeat, rules.base_delay, rules.max_delay, rules.base_delay_given
+    )
+
+
+def _draw_conclusions(target, targets, failed, progress, rules):
+    """Marks as out what this failure says need not be tried."""
+    mark = progress.mark(target)
+    if not failed.curable.again:
+        mark["out"] = failed.cause
+    elsewhere = failed.curable.elsewhere
+    if failed.cause == "content_policy":
+        elsewhere = rules.content_policy_fallbacks
+    if target.unsafe_to_repeat and failed.cause in AMBIGUOUS and failed.evidence.get("sent", True):
+        mark["out"] = "unsafe_to_repeat"
+        elsewhere = False
+    for other in targets:
+        too_small = failed.cause == "context_length" and not _larger(other, target)
+        if not elsewhere or too_small:
+            progress.mark(other)["out"] = progress.mark(other)["out"] or failed.cause
+
+
+def _larger(other, target):
+    return other.window is None or target.window is None or other.window > target.window
+
+
+def _what_next(targets, progress, rules, deadline, now, last):
+    left = [
+        target
+        for target in targets
+        if progress.mark(target)["out"] is None
+        and (progress.mark(target)["tries"] == 0 or progress.repeats < rules.max_retries)
+    ]
+    if not left:
+        return Played(failure=last, reason=_why_none_is_left(targets, progress, rules))
+    ready = min(progress.mark(target)["ready_at"] for target in left)
+    delay = backoff.whole_seconds(ready - now())
+    if not deadline.allows_attempt_at(now() + delay):
+        reason = "the next try would come in %d s, and %d s are left" % (
+            delay,
+            max(0, deadline.left()),
+        )
+        return Played(failure=last, reason=reason, again_at=now() + delay)
+    return Played(failure=last, delay=delay)
+
+
+def _why_none_is_left(targets, progress, rules):
+    outs = sorted({progress.mark(target)["out"] for target in targets} - {None})
+    if not targets:
+        return "there is no target to try"
+    if "unsafe_to_repeat" in outs:
+        return "the request may have had its effect and must not be repeated: a person has to look"
+    if outs and all(progress.mark(target)["out"] for target in targets):
+        return "no further try can cure it (%s)" % ", ".join(outs)
+    return "all %d retries are used up" % rules.max_retries

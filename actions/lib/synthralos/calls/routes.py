@@ -1,0 +1,217 @@
+"""Routes: the same request at another region or provider."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Optional
+from urllib.parse import unquote, urlsplit
+
+from synthralos.calls import idempotency
+from synthralos.calls.http import CallFailed
+from synthralos.names import checked
+from synthralos.refusals import Refused
+from synthralos.settings import Route
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+_HEADER = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_OURS = (
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "authorization",
+    "idempotency-key",
+)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One route of a request: where it goes, and the model under which it goes there."""
+
+    route: Route
+    model: Optional[str]
+
+    @property
+    def target(self):
+        return "route:%s/%s" % (self.route.provider, self.route.region)
+
+
+def request_of(given, settings, field="original_request"):
+    """The request, checked: {endpoint, method, body, headers, model, provider, region}.
+
+    An absolute URL is taken when it lies below a configured route, and is cut to what lies below.
+    """
+    endpoint = given.get("endpoint")
+    if not isinstance(endpoint, str) or not endpoint.strip():
+        raise Refused(
+            field + ".endpoint",
+            endpoint,
+            "is missing",
+            "Give the path to call, such as /api/v1/llm",
+        )
+    if not settings.routes:
+        raise Refused(
+            "config.routes", [], "lists no route", "Configure at least one provider and region"
+        )
+    provider = checked(field + ".provider", given.get("provider") or settings.default_provider)
+    region = checked(field + ".region", given.get("region") or settings.default_region)
+    model = given.get("model")
+    if model is not None:
+        checked(field + ".model", model)
+    body = given.get("body")
+    if model is None and isinstance(body, dict) and isinstance(body.get("model"), str):
+        model = checked(field + ".body.model", body["model"])
+    method = str(
+        given.get("method") or ("GET" if body is None and model is None else "POST")
+    ).upper()
+    if method not in METHODS:
+        raise Refused(
+            field + ".method",
+            given.get("method"),
+            "is no method",
+            "Use one of " + ", ".join(METHODS),
+        )
+    return {
+        "endpoint": _path(endpoint, settings.routes, field + ".endpoint"),
+        "method": method,
+        "body": body,
+        "headers": _headers(given.get("headers"), field + ".headers"),
+        "model": model,
+        "provider": provider,
+        "region": region,
+    }
+
+
+def _path(endpoint, routes, field):
+    if not endpoint.startswith("/"):
+        below = [
+            endpoint[len(route.connection.base_url) :]
+            for route in routes
+            if endpoint.startswith(route.connection.base_url + "/")
+        ]
+        if not below:
+            raise Refused(
+                field,
+                endpoint,
+                "lies outside the configured routes",
+                "Give a path that starts with /, or a URL below the base_url of a configured route",
+            )
+        endpoint = below[0]
+    path = unquote(unquote(urlsplit("http://host" + endpoint).path))
+    if ".." in path.replace("\\", "/").split("/") or re.search(r"[\x00-\x20\x7f]", endpoint):
+        raise Refused(
+            field, endpoint, "climbs out of its route or holds white space", "Give a plain path"
+        )
+    return endpoint
+
+
+def _headers(given, field):
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise Refused(field, given, "is not an object", 'Write it as {"X-Tenant": "a"}')
+    for name, value in given.items():
+        if not _HEADER.match(str(name)) or name.lower() in _OURS:
+            raise Refused(
+                "%s.%s" % (field, name), value, "is not a header to set here", "Leave it out"
+            )
+        if not isinstance(value, str) or re.search(r"[^\x20-\x7e]", value):
+            raise Refused(
+                "%s.%s" % (field, name), value, "is no header value", "Give printable ASCII"
+            )
+    return dict(given)
+
+
+def order(request, regions, providers, settings):
+    """(legs, skipped): all regions of a provider, then the next provider, no pair left out.
+
+    A pair that is not configured, or whose provider has no name for the model, is skipped: skipped
+    is a list of {target, reason}. At most `settings.max_routes` legs.
+    """
+    configured = {(route.provider, route.region): route for route in settings.routes}
+    regions = _once([request["region"]] + list(regions))
+    providers = _once([request["provider"]] + list(providers))
+    legs, skipped = [], []
+    for provider in providers:
+        model, known = _mapped(request["model"], request["provider"], provider, settings.model_map)
+        for region in regions:
+            route = configured.get((provider, region))
+            if route is None:
+                reason = "not configured"
+            elif not known:
+                reason = "model_map has no %s of %s" % (request["model"], provider)
+            elif len(legs) >= settings.max_routes:
+                reason = "beyond max_routes"
+            else:
+                legs.append(Leg(route, model))
+                continue
+            skipped.append({"target": "route:%s/%s" % (provider, region), "reason": reason})
+    return legs, skipped
+
+
+def _once(names):
+    return list(dict.fromkeys(names))
+
+
+def _mapped(model, home, provider, model_map):
+    """(the model's name at `provider`, whether there is one)."""
+    if model is None or provider == home:
+        return model, True
+    named = (model_map.get(provider) or {}).get(model)
+    return named, named is not None
+
+
+def call(client, leg, request, seconds, run):
+    """Sends the request over one route.
+
+    :returns: {status_code, body, response, latency_ms}; body is parsed where it is JSON, response
+        is the text of an answer that has one.
+    :raises CallFailed: an error status, no answer, or a cut one.
+    """
+    body = _with_model(request["body"], leg.model)
+    method, path = request["method"], request["endpoint"]
+    headers = dict(request["headers"])
+    if method not in ("GET", "HEAD"):
+        headers[idempotency.HEADER] = idempotency.key(run, method, path, body, leg.model)
+    answer = client.send(leg.route.connection, method, path, seconds, body=body, headers=headers)
+    if not 200 <= answer.status < 300:
+        raise CallFailed(client.failure_of(answer, model_call=leg.model is not None))
+    parsed = _parsed(answer.text)
+    return {
+        "status_code": answer.status,
+        "body": parsed,
+        "response": _response_of(parsed),
+        "latency_ms": int(answer.latency * 1000),
+    }
+
+
+def _with_model(body, model):
+    if model is None or not (body is None or isinstance(body, dict)):
+        return body
+    return dict(body or {}, model=model)
+
+
+def _parsed(text):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _response_of(parsed):
+    """The answer's text: the platform's, OpenAI's or Anthropic's place for it, else the text itself."""
+    if isinstance(parsed, str):
+        return parsed
+    if not isinstance(parsed, dict):
+        return None
+    for name in ("response", "text", "output"):
+        if isinstance(parsed.get(name), str):
+            return parsed[name]
+    for name in ("choices", "content"):
+        first = parsed.get(name)[0] if isinstance(parsed.get(name), list) and parsed[name] else None
+        if isinstance(first, dict):
+            message = first.get("message") if isinstance(first.get("message"), dict) else first
+            for place in ("content", "text"):
+                if isinstance(message.get(place), str):
+                    return message[place]
+    return None

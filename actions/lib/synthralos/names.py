@@ -1,0 +1,38 @@
+"""Names that are safe to render anywhere, and their form inside a datastore key."""
+
+import re
+
+from synthralos.refusals import Refused
+
+ALPHABET = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}"
+NAME = re.compile("^%s$" % ALPHABET)
+_UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def is_name(value):
+    return isinstance(value, str) and NAME.match(value) is not None and not value.endswith("\n")
+
+
+def checked(field, value):
+    """`value` when it is a name, else Refused."""
+    if is_name(value):
+        return value
+    raise Refused(
+        field,
+        value,
+        "is not a name",
+        "Names are 1 to 128 of A-Z a-z 0-9 . _ : / @ + - and start with a letter or a digit",
+    )
+
+
+def key_part(name):
+    """`name` as one part of a datastore key: no `/`, no `.`, ASCII only; one to one."""
+    return _UNSAFE_IN_KEY.sub(
+        lambda match: "".join("~%02X" % byte for byte in match.group().encode()), name
+    )
+
+
+def name_of_key_part(part):
+    """The inverse of `key_part`."""
+    raw = re.sub(rb"~([0-9A-F]{2})", lambda match: bytes([int(match.group(1), 16)]), part.encode())
+    return raw.decode()

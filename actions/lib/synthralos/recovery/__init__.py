@@ -1,0 +1,1 @@
+"""From a failure to a plan, and from a plan to the requests that try to cure it."""

@@ -1,0 +1,273 @@
+"""The workflow agent_recovery: analyse the failure, plan the repair, run the agent until it answers."""
+
+from synthralos import failures
+from synthralos.calls import platform
+from synthralos.calls.rounds import Target
+from synthralos.names import checked
+from synthralos.recovery import catalogue, intake, plans, playbooks, run
+from synthralos.refusals import Refused
+from synthralos.seal import unseal
+from synthralos.state import history
+
+WORKFLOW = "agent_recovery"
+RUN_SECONDS = 300
+DEFAULTS = {"max_retries": 3, "retry_delay": 5}
+SIMILAR = 5
+
+
+def analyse(env, parameters, started):
+    """The result of analyze_agent_failure, with the new case in `next`.
+
+    :param parameters: of the workflow, resolved; started: of the run, seconds since the epoch.
+    """
+    request = _request(parameters)
+    failure = failure_of(request)
+    if not env.settings.platforms:
+        raise Refused(
+            "config.platform.base_url",
+            None,
+            "no agent platform is configured",
+            "Set it in the pack's config",
+        )
+    similar = _similar(env, request["agent_id"], failure)
+    rules = run.rules_of(
+        env,
+        run.whole_number(dict(DEFAULTS, **parameters), "max_retries", 0, run.MOST_RETRIES),
+        run.whole_number(dict(DEFAULTS, **parameters), "retry_delay", 0, run.LONGEST_DELAY),
+    )
+    found = failure.as_dict()
+    case = run.new_case(
+        env,
+        WORKFLOW,
+        RUN_SECONDS,
+        parameters,
+        started,
+        request,
+        rules,
+        failure=found,
+        agent=_agent_request(env, request),
+    )
+    return {
+        "summary": "%s failed: %s (%s, %s)"
+        % (request["agent_id"], failure.cause, failure.type, failure.severity),
+        "agent_id": request["agent_id"],
+        "failure": found,
+        "similar_recent_failures": similar,
+        "deadline": run.timestamp(case["deadline"]),
+        "next": run.following(env, case),
+    }
+
+
+def alone(env, parameters, started):
+    """The case of an action that no workflow started: analysed from plain parameters, without retries."""
+    given = dict({"failure_type": "unknown"}, **parameters)
+    given["max_retries"] = 0
+    return unseal(analyse(env, given, started)["next"]["carry"], env.store)
+
+
+def plan(env, case):
+    """The result of generate_repair_plan: the plan in the clear, and the case with it inside."""
+    plan_id = "repair-%s" % (case["run"] or "local")
+    given = case["request"]["context"].get(
+        "repairPlan", case["request"]["context"].get("repair_plan")
+    )
+    if given is not None:
+        made = plans.validated(given, case["failure"], plan_id, "context")
+    else:
+        made = playbooks.plan(case["failure"], plan_id)
+    case["plan"] = made
+    steps = ", ".join(step["action"] for step in made["steps"])
+    return {
+        "summary": "plan from the %s: %s" % (made["source"], steps),
+        "plan": made,
+        "next": run.following(env, case),
+    }
+
+
+def attempt(env, case):
+    """(ok, result) of execute_recovery: one round over the platform's endpoints.
+
+    Attempt n applies step n of the plan to the original request, starting over after the last.
+    """
+    if "plan" not in case:
+        plan(env, case)
+    targets = _targets(env, case)
+    if case["dry_run"]:
+        return True, _planned(env, case, targets)
+    schema = case["request"]["context"].get("expected_schema")
+    steps = case["plan"]["steps"]
+
+    def one(target, seconds, number):
+        step = steps[(number - 1) % len(steps)]
+        request = catalogue.apply(
+            step["action"], case["agent"], step["parameters"], _facts(env, case)
+        )
+        return dict(
+            platform.call(env.client, target.what, request, seconds, case["run"], schema),
+            step=step["action"],
+        )
+
+    played, progress = run.play(env, case, targets, one)
+    _name_steps(progress, steps)
+    case["progress"] = progress.as_dict()
+    if played.result is None:
+        return run.unanswered(env, case, played, progress)
+    answer = run.fitted(env, case, env.redactor.secrets_only(played.result), "output")
+    run.summarise(env, case, "recovered", case["failure"])
+    _record_recovery(env, case, answer["step"])
+    return True, {
+        "summary": "%s recovered at attempt %d by %s"
+        % (case["request"]["agent_id"], progress.attempts, answer["step"]),
+        "success": True,
+        "recovery_result": answer,
+        "retry_count": max(0, progress.attempts - 1),
+        "attempts": progress.attempts,
+        "plan": case["plan"],
+        "trail": progress.trail,
+    }
+
+
+def subject(case):
+    return case["request"]["agent_id"]
+
+
+def _request(parameters):
+    """What the caller worded, checked."""
+    context = intake.mapping("context", parameters.get("context"))
+    details = parameters.get("failure_details")
+    request = {
+        "agent_id": checked("agent_id", parameters.get("agent_id")),
+        "failure_type": parameters.get("failure_type"),
+        "original_query": intake.text("original_query", parameters.get("original_query")),
+        "failure_details": intake.mapping("failure_details", details),
+        "context": context,
+    }
+    if failures.resolve_type(request["failure_type"]) is None:
+        known = list(failures.TYPES) + list(failures.ALIASES)
+        raise Refused(
+            "failure_type",
+            request["failure_type"],
+            "is no failure type",
+            "Use one of " + ", ".join(known),
+        )
+    if context.get("expected_schema") is not None:
+        platform.check_schema(context["expected_schema"])
+    return request
+
+
+def failure_of(request):
+    """The Failure that the caller reports: the type as given, the cause from the details."""
+    type_, cause = failures.resolve_type(request["failure_type"])
+    details = request["failure_details"]
+    told = [
+        details.get(name)
+        for name in ("message", "error", "reason", "code", "error_type", "errorType")
+    ]
+    message = " ".join(str(part) for part in told if isinstance(part, (str, int)) and part != "")
+    status = details.get("status_code", details.get("status"))
+    if (
+        cause is None
+        and isinstance(status, int)
+        and not isinstance(status, bool)
+        and 400 <= status < 600
+    ):
+        cause = failures.from_http(status, {}, message, 0.0).cause
+        if message:
+            cause = failures.cause_of_text(message) or cause
+    if cause is not None:
+        return failures.failure(
+            cause, message or cause.replace("_", " "), type=None if type_ == "unknown" else type_
+        )
+    if type_ == "unknown":
+        return (
+            failures.from_text(message)
+            if message
+            else failures.failure("unknown", "no details were given")
+        )
+    return failures.from_text(message or type_.replace("_", " "), type=type_)
+
+
+def _agent_request(env, request):
+    """The request as it goes to the platform when no repair action changes it."""
+    agent = env.settings.agents.get(request["agent_id"])
+    given = intake.mapping("context.agentConfig", request["context"].get("agentConfig"))
+    config = dict(agent.config if agent else {}, **given)
+    agent_type = (
+        (agent.agent_type if agent else None)
+        or request["context"].get("agentType")
+        or config.pop("type", None)
+    )
+    return {
+        "path": platform.execute_path(env.settings.platforms[0], agent, request["agent_id"]),
+        "query": request["original_query"],
+        "agent_type": agent_type or "simple",
+        "config": config,
+        "replay_of": None,
+    }
+
+
+def _targets(env, case):
+    agent = env.settings.agents.get(case["request"]["agent_id"])
+    unsafe = bool(agent and agent.unsafe_to_repeat)
+    return [
+        Target(platform.target(known), known.connection.timeout, known, unsafe_to_repeat=unsafe)
+        for known in env.settings.platforms
+    ]
+
+
+def _facts(env, case):
+    request = case["request"]
+    return {
+        "failure": case["failure"],
+        "failure_details": request["failure_details"],
+        "context": request["context"],
+        "expected_schema": request["context"].get("expected_schema"),
+        "model_map": env.settings.model_map,
+        "models": [
+            (provider.name, model.name)
+            for provider in env.settings.providers
+            for model in provider.models
+        ],
+    }
+
+
+def _name_steps(progress, steps):
+    for entry in progress.trail:
+        if "attempt" in entry:
+            entry["step"] = steps[(entry["attempt"] - 1) % len(steps)]["action"]
+
+
+def _similar(env, agent_id, failure):
+    entries = history.recent(env.store, agent_id, limit=SIMILAR * 4)
+    alike = [entry for entry in entries if entry.get("cause") == failure.cause]
+    return [
+        {name: entry.get(name) for name in ("record", "event", "cause", "run")}
+        for entry in alike[:SIMILAR]
+    ]
+
+
+def _record_recovery(env, case, step):
+    entry = {
+        "event": "recovered",
+        "workflow": WORKFLOW,
+        "run": case["run"],
+        "type": case["failure"]["type"],
+        "cause": case["failure"]["cause"],
+        "attempts": case["progress"]["attempts"],
+        "step": step,
+    }
+    history.record(env.store, case["request"]["agent_id"], env.now(), entry)
+
+
+def _planned(env, case, targets):
+    return {
+        "summary": "dry run: nothing was called; %d steps planned" % len(case["plan"]["steps"]),
+        "success": False,
+        "dry_run": True,
+        "attempts": 0,
+        "retry_count": 0,
+        "plan": case["plan"],
+        "targets": run.health_of(env, targets),
+        "waits": run.planned_waits(case["rules"]),
+        "trail": [],
+    }

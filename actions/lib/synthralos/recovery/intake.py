@@ -1,0 +1,122 @@
+"""From a StackStorm execution to the parameters of a run.
+
+Text never comes through a workflow: the first action of a workflow reads its parent's execution here.
+"""
+
+import base64
+import binascii
+import datetime
+import re
+
+from synthralos.refusals import Refused
+from synthralos.seal import unseal
+
+FROM_CASE, FROM_TRIGGER = "@case", "@trigger"
+ENCODED = "base64:"
+FORMAT = 1
+
+
+def parameters_of(execution, store=None):
+    """The parameters of `execution`: what the caller gave, over the defaults, text resolved.
+
+    `@case` is replaced by what the parameter `case` holds, `@trigger` by what the trigger instance
+    that started the run carries; an empty object or the failure type `unknown` likewise, when either
+    has something to put there. `base64:...` is decoded, at every depth.
+    """
+    declared = ((execution.get("action") or {}).get("parameters")) or {}
+    parameters = {name: spec["default"] for name, spec in declared.items() if "default" in spec}
+    # An execution holds only what was given: the key is missing when that was nothing.
+    parameters.update(execution.get("parameters") or {})
+    payload = (execution.get("trigger_instance") or {}).get("payload")
+    return resolved(parameters, payload, store)
+
+
+def resolved(parameters, payload=None, store=None):
+    """`parameters` with the constants and the encoded texts replaced. Refused where that fails."""
+    handed = _handed(parameters.get("case"), store)
+    told = _told(payload)
+    done = {}
+    for name, value in parameters.items():
+        if name == "case":
+            continue
+        if value == FROM_CASE:
+            value = _from(name, value, handed, "Give `case`, or the text itself")
+        elif value == FROM_TRIGGER:
+            value = _from(name, value, told, "Start the run from a rule whose trigger has it")
+        elif value == {} or (name == "failure_type" and value == "unknown"):
+            value = handed.get(name, told.get(name, value))
+        done[name] = decoded(name, value)
+    return done
+
+
+def _from(name, value, source, way_out):
+    if source.get(name) is None:
+        raise Refused(name, value, "there is nothing to put there", way_out)
+    return source[name]
+
+
+def _handed(case, store):
+    if not case:
+        return {}
+    content = unseal(case, store)
+    if not isinstance(content, dict):
+        raise Refused(
+            "case", case, "does not hold an object", "Pass on a case that another action returned"
+        )
+    request = content.get("request", content)
+    return request if isinstance(request, dict) else {}
+
+
+def _told(payload):
+    if not isinstance(payload, dict):
+        return {}
+    body = payload.get("body")
+    return body if isinstance(body, dict) else payload
+
+
+def decoded(field, value):
+    """`value` with every text `base64:<...>` in it replaced by what it encodes, as UTF-8."""
+    if isinstance(value, str) and value.startswith(ENCODED):
+        encoded = re.sub(r"\s", "", value[len(ENCODED) :])
+        try:
+            return base64.b64decode(
+                encoded.replace("-", "+").replace("_", "/"), validate=True
+            ).decode("utf-8")
+        except (binascii.Error, ValueError) as error:
+            raise Refused(
+                field, value, "is no base64 of UTF-8", "Encode the text, or give it plainly"
+            ) from error
+    if isinstance(value, dict):
+        return {key: decoded("%s.%s" % (field, key), item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [decoded("%s[%d]" % (field, n), item) for n, item in enumerate(value)]
+    return value
+
+
+def started_at(execution, otherwise):
+    """When the execution started, in seconds since the epoch."""
+    told = execution.get("start_timestamp")
+    if not isinstance(told, str):
+        return otherwise
+    # Python 3.9 reads neither the Z nor seven digits of a second.
+    found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?", told)
+    if found is None:
+        return otherwise
+    moment = datetime.datetime.fromisoformat(found.group(1)).replace(tzinfo=datetime.timezone.utc)
+    return moment.timestamp() + float(found.group(2) or 0)
+
+
+def text(name, value, least=1):
+    """`value` when it is text of at least `least` characters that are not blank, else Refused."""
+    if not isinstance(value, str) or len(value.strip()) < least:
+        raise Refused(name, value, "is no text or blank", "Give it as text")
+    return value
+
+
+def mapping(name, value):
+    """`value` when it is an object, {} for None, else Refused."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Refused(name, value, "is not an object", "Give a JSON object")
+    return value

@@ -1,0 +1,129 @@
+"""The record of a run that could not be recovered: history, ticket, trigger and webhook."""
+
+from synthralos.calls import platform
+from synthralos.calls.http import CallFailed
+from synthralos.names import is_name
+from synthralos.recovery import agent_recovery, llm_retry, reroute_request, run
+from synthralos.stackstorm import ApiError
+from synthralos.state import history, tickets
+
+TRIGGER = "synthralos.recovery_failed"
+NOTIFY_SECONDS = 5.0
+_SUBJECT = {
+    module.WORKFLOW: module.subject for module in (agent_recovery, llm_retry, reroute_request)
+}
+
+
+def record(env, workflow, case, parameters):
+    """Writes the record and returns the result of a log_* action.
+
+    :param case: what the run's last action left: a whole case; a refusal, {"refused": error}; or
+        None, when the first action crashed.
+    :param parameters: of the run, as given, from which the subject is read where the case has none.
+    """
+    whole = case is not None and "progress" in case
+    progress = case["progress"] if whole else {}
+    failure = (case.get("failure") if whole else None) or {
+        "type": "unknown",
+        "cause": "unknown",
+        "severity": "medium",
+    }
+    error, reason = _why(case, progress)
+    subject = _SUBJECT[workflow](case) if whole else _subject_of(workflow, parameters)
+    cause = error["cause"]
+    summary = "%s of %s failed: %s" % (workflow, subject, reason)
+    entry = {
+        "event": "failed",
+        "workflow": workflow,
+        "run": env.run,
+        "type": failure["type"],
+        "cause": cause,
+        "reason": env.redactor.text(reason),
+        "error": env.redactor.value(error),
+        "attempts": progress.get("attempts", 0),
+    }
+    record_id = history.record(env.store, subject, env.now(), entry)
+    severity = dict(type=failure["type"], cause=cause, severity=failure["severity"])
+    ticket = tickets.report(
+        env.store, env.now(), workflow, subject, severity, env.run, env.redactor.text(summary)
+    )
+    if whole:
+        run.summarise(env, case, "failed", dict(failure, cause=cause))
+    told = {
+        "workflow": workflow,
+        "execution_id": env.run,
+        "subject": subject,
+        "failure_type": failure["type"],
+        "cause": cause,
+        "attempts": progress.get("attempts", 0),
+        "ticket": ticket["ticket"] if ticket else None,
+        "occurrences": ticket["occurrences"] if ticket else None,
+    }
+    return {
+        "summary": summary,
+        "success": False,
+        "error": dict(error, reason=reason),
+        "attempts": progress.get("attempts", 0),
+        "retry_count": max(0, progress.get("attempts", 0) - 1),
+        "plan": case.get("plan") if whole else None,
+        "trail": progress.get("trail", []),
+        "ticket": ticket["ticket"] if ticket else None,
+        "occurrences": ticket["occurrences"] if ticket else None,
+        "record": record_id,
+        "trigger": _fire(env, told),
+        "webhook": _notify(env, told),
+    }
+
+
+def _why(case, progress):
+    """(error, reason) of the failure, for people."""
+    if case is None:
+        return (
+            {
+                "cause": "unknown",
+                "message": "the first task ended without a result; its own execution says more",
+            },
+            "the first task ended without a result",
+        )
+    if "refused" in case:
+        return case["refused"], case["refused"]["message"]
+    gave_up = case.get("gave_up")
+    if gave_up:
+        return gave_up["error"], gave_up["reason"]
+    message = "an attempt ended without a result: it crashed or ran out of time; its own execution says more"
+    return dict(progress.get("failure") or {}, cause="unknown", message=message), message
+
+
+def _subject_of(workflow, parameters):
+    """Who a run without a case was about: its parameters were refused, so only names are taken."""
+    request = parameters.get("original_request")
+    request = request if isinstance(request, dict) else {}
+    candidate = {
+        agent_recovery.WORKFLOW: parameters.get("agent_id"),
+        llm_retry.WORKFLOW: request.get("model"),
+        reroute_request.WORKFLOW: request.get("provider"),
+    }[workflow]
+    return candidate if is_name(candidate) else "unknown"
+
+
+def _fire(env, told):
+    """The trigger that was fired, or why none was."""
+    if env.api is None:
+        return "not fired: no StackStorm API"
+    try:
+        env.api.fire(TRIGGER, {name: value for name, value in told.items() if value is not None})
+    except ApiError as error:
+        return "not fired: %s" % error
+    return TRIGGER
+
+
+def _notify(env, told):
+    """Whether the platform's webhook took the record; None where none is configured."""
+    for known in env.settings.platforms[:1]:
+        if known.failure_webhook:
+            try:
+                platform.notify(env.client, known, told, NOTIFY_SECONDS)
+            except CallFailed as error:
+                return "not taken: %s" % error.failure.cause
+            return "taken"
+    return None

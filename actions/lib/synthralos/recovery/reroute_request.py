@@ -1,0 +1,152 @@
+"""The workflow reroute_request: the same request at other regions and providers, until one answers."""
+
+from synthralos import failures
+from synthralos.calls import routes
+from synthralos.calls.rounds import Target
+from synthralos.names import checked
+from synthralos.recovery import intake, run
+from synthralos.refusals import Refused
+
+WORKFLOW = "reroute_request"
+RUN_SECONDS = 120
+
+
+def analyse(env, parameters, started):
+    """The result of analyze_routing_failure, with the new case in `next`."""
+    given = intake.mapping("original_request", parameters.get("original_request"))
+    reason = intake.text("failure_reason", parameters.get("failure_reason"))
+    request = routes.request_of(given, env.settings)
+    legs, skipped = routes.order(
+        request,
+        _names(parameters, "fallback_regions"),
+        _names(parameters, "fallback_providers"),
+        env.settings,
+    )
+    if not legs:
+        known = sorted({"%s/%s" % (route.provider, route.region) for route in env.settings.routes})
+        raise Refused(
+            "original_request",
+            "%s/%s" % (request["provider"], request["region"]),
+            "no route to it or to a fallback is configured",
+            "Known routes: " + ", ".join(known),
+        )
+    failure = failures.from_text(reason)
+    rules = run.rules_of(env, env.settings.max_retries)
+    case = _case(env, parameters, started, request, legs, rules, reason, failure)
+    case["progress"]["trail"].extend(
+        {"target": one["target"], "skipped": one["reason"]} for one in skipped
+    )
+    return {
+        "summary": "%d routes after %s" % (len(legs), failure.cause),
+        "failure": failure.as_dict(),
+        "routes": [leg.target for leg in legs],
+        "skipped": skipped,
+        "deadline": run.timestamp(case["deadline"]),
+        "next": run.following(env, case),
+    }
+
+
+def alone(env, parameters, started):
+    """The case of an execute_request that no workflow started: one route, no retry."""
+    given = dict(intake.mapping("request", parameters.get("request")))
+    for name in ("region", "provider"):
+        if parameters.get(name) is not None:
+            given[name] = parameters[name]
+    request = routes.request_of(given, env.settings, "request")
+    legs, skipped = routes.order(request, [], [], env.settings)
+    if not legs:
+        raise Refused("request", skipped[0]["target"], skipped[0]["reason"], "Configure this route")
+    return _case(env, parameters, started, request, legs, run.rules_of(env, 0), "", None)
+
+
+def attempt(env, case):
+    """(ok, result) of execute_request: one round over the routes."""
+    targets = _targets(env, case)
+    if case["dry_run"]:
+        return True, _planned(env, case, targets)
+
+    def one(target, seconds, number):
+        return routes.call(env.client, target.what, case["http"], seconds, case["run"])
+
+    played, progress = run.play(env, case, targets, one)
+    if played.result is None:
+        return run.unanswered(env, case, played, progress)
+    answer = run.fitted(env, case, env.redactor.secrets_only(played.result), "body")
+    if answer["body"] is None and "body_key" in answer:
+        answer["response"] = None
+    run.summarise(env, case, "recovered", case["failure"])
+    route = played.target.what.route
+    return True, {
+        "summary": "%s answered %d at attempt %d"
+        % (played.target.name, answer["status_code"], progress.attempts),
+        "success": True,
+        "result": answer,
+        "final_region": checked("final_region", route.region),
+        "final_provider": checked("final_provider", route.provider),
+        "attempts": progress.attempts,
+        "trail": progress.trail,
+    }
+
+
+def subject(case):
+    return "route:%s/%s" % (case["http"]["provider"], case["http"]["region"])
+
+
+def _case(env, parameters, started, request, legs, rules, reason, failure):
+    return run.new_case(
+        env,
+        WORKFLOW,
+        RUN_SECONDS,
+        parameters,
+        started,
+        {"original_request": parameters.get("original_request"), "failure_reason": reason},
+        rules,
+        failure=failure.as_dict() if failure else None,
+        http=request,
+        legs=[[leg.route.provider, leg.route.region, leg.model] for leg in legs],
+    )
+
+
+def _names(parameters, name):
+    given = parameters.get(name)
+    if given is None:
+        return []
+    if not isinstance(given, list):
+        raise Refused(name, given, "is no list", 'Give a list of names, such as ["eu-west-1"]')
+    return [checked("%s[%d]" % (name, n), value) for n, value in enumerate(given)]
+
+
+def _targets(env, case):
+    configured = {(route.provider, route.region): route for route in env.settings.routes}
+    found = []
+    for provider, region, model in case["legs"]:
+        route = configured.get((provider, region))
+        if route is None:
+            raise Refused(
+                "config.routes",
+                "%s/%s" % (provider, region),
+                "is gone",
+                "Put it back, or start a new run",
+            )
+        leg = routes.Leg(route, model)
+        found.append(
+            Target(
+                leg.target, route.connection.timeout, leg, unsafe_to_repeat=route.unsafe_to_repeat
+            )
+        )
+    return found
+
+
+def _planned(env, case, targets):
+    return {
+        "summary": "dry run: nothing was called; %d routes" % len(targets),
+        "success": False,
+        "dry_run": True,
+        "result": None,
+        "final_region": None,
+        "final_provider": None,
+        "attempts": 0,
+        "targets": run.health_of(env, targets),
+        "waits": run.planned_waits(case["rules"]),
+        "trail": case["progress"]["trail"],
+    }

@@ -1,0 +1,173 @@
+"""What the three workflows have in common: the case, the result of a round, the answer's size."""
+
+import datetime
+import json
+
+from synthralos import seal
+from synthralos.calls import backoff, rounds
+from synthralos.calls.deadline import Deadline
+from synthralos.names import key_part
+from synthralos.recovery import intake
+from synthralos.refusals import Refused
+from synthralos.state import runs
+from synthralos.state.datastore import PREFIX
+
+ANSWER_SECONDS = 24 * 3600
+MOST_RETRIES, LONGEST_DELAY = 10, 300
+SHORTEST_RUN, LONGEST_RUN = 5, 3600
+
+
+def new_case(env, workflow, seconds, parameters, started, request, rules, **more):
+    """The content of a case.
+
+    {v, workflow, run, started, deadline, dry_run, request (what the caller worded), rules, progress}
+    and what the workflow adds. Times are seconds since the epoch.
+
+    :param seconds: what the run has when its parameters name no `timeout`.
+    """
+    timeout = whole_number(
+        dict({"timeout": seconds}, **parameters), "timeout", SHORTEST_RUN, LONGEST_RUN
+    )
+    case = {
+        "v": intake.FORMAT,
+        "workflow": workflow,
+        "run": env.run,
+        "started": started,
+        "deadline": Deadline.of_run(started, timeout, env.now).at,
+        "dry_run": bool(parameters.get("dry_run")),
+        "request": request,
+        "rules": rules,
+        "progress": rounds.Progress().as_dict(),
+    }
+    case.update(more)
+    return case
+
+
+def whole_number(parameters, name, least, most):
+    """The whole number `name` of the parameters. Refused when it is none or out of bounds."""
+    value = parameters.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise Refused(
+            name, value, "is out of bounds", "Give a whole number from %d to %d" % (least, most)
+        )
+    return int(value)
+
+
+def rules_of(env, max_retries, retry_delay=None):
+    """The rules of the rounds, as JSON: the settings, and what the caller gave over them."""
+    return {
+        "max_retries": max_retries,
+        "strategy": env.settings.backoff.strategy,
+        "base_delay": float(
+            env.settings.backoff.base_delay if retry_delay is None else retry_delay
+        ),
+        "max_delay": max(env.settings.backoff.max_delay, float(retry_delay or 0)),
+        "base_delay_given": retry_delay is not None,
+        "content_policy_fallbacks": env.settings.content_policy_fallbacks,
+    }
+
+
+def sealed(env, case):
+    """`case` sealed; no configured secret goes into it, and a large body goes to the datastore."""
+    key = "%scase.%s.%s" % (PREFIX, key_part(env.run or "none"), case["progress"]["cursor"])
+    return seal.seal(env.redactor.secrets_only(case), env.store, key)
+
+
+def following(env, case, delay=0):
+    """The `next` of a result: where the workflow goes on, and after how many whole seconds."""
+    return {"cursor": case["progress"]["cursor"], "delay": delay, "carry": sealed(env, case)}
+
+
+def play(env, case, targets, attempt):
+    """Plays the case's next round; returns (Played, Progress) with the case brought forward."""
+    progress = rounds.Progress.from_dict(case["progress"])
+    played = rounds.play(
+        targets,
+        progress,
+        rounds.Rules(**case["rules"]),
+        attempt,
+        env.ledger,
+        env.deadline(case),
+        env.now,
+        case["run"],
+    )
+    case["progress"] = progress.as_dict()
+    return played, progress
+
+
+def unanswered(env, case, played, progress):
+    """(False, result) of a round that nobody answered: with `next`, or with why there is none."""
+    failed = played.failure.as_dict() if played.failure else None
+    error = dict(failed or {"cause": "held_back", "message": "no target may be called now"})
+    result = {"success": False, "error": error, "attempts": progress.attempts}
+    result["round"] = [
+        entry for entry in progress.trail if entry.get("round", progress.cursor) == progress.cursor
+    ]
+    told = "%s: %s" % (error["cause"], error["message"])
+    if played.delay is not None:
+        result["next"] = following(env, case, played.delay)
+        summary = "attempt %d failed (%s); the next round begins in %d s"
+        return False, dict(
+            summary=summary % (progress.attempts, error["cause"], played.delay), **result
+        )
+    case["gave_up"] = {"reason": played.reason, "error": error, "again_at": played.again_at}
+    result.update(next=None, carry=sealed(env, case), reason=played.reason)
+    if played.again_at is not None:
+        result["again_at"] = timestamp(played.again_at)
+    return False, dict(
+        summary="gave up after %d attempts: %s (%s)" % (progress.attempts, played.reason, told),
+        **result,
+    )
+
+
+def summarise(env, case, outcome, failure):
+    """Writes the run's summary for learning and metrics."""
+    progress = case["progress"]
+    runs.summarise(
+        env.store,
+        case["run"],
+        env.now(),
+        workflow=case["workflow"],
+        outcome=outcome,
+        failure_type=(failure or {}).get("type"),
+        cause=(failure or {}).get("cause"),
+        attempts=progress["attempts"],
+        repeats=progress["repeats"],
+        duration=round(env.now() - case["started"], 3),
+        targets=[entry["target"] for entry in progress["trail"] if "attempt" in entry],
+        answered=next((entry["target"] for entry in progress["trail"] if entry.get("ok")), None),
+    )
+
+
+def fitted(env, case, answer, field):
+    """`answer` with `field` whole when it is small enough, else stored, its key in `<field>_key`."""
+    value = answer[field]
+    size = len(json.dumps(value))
+    if size <= env.settings.max_result_bytes:
+        return answer
+    key = "%sanswer.%s" % (PREFIX, key_part(case["run"] or "none"))
+    text = value if isinstance(value, str) else json.dumps(value)
+    kept = env.store.put(key, seal.seal(env.redactor.secrets_only(text)), ttl=ANSWER_SECONDS)
+    cut = dict(answer, **{field: None, field + "_bytes": size})
+    cut[field + "_key"] = key if kept else None
+    return cut
+
+
+def planned_waits(rules):
+    """The wait before each repeat, in seconds, before jitter: what a dry run shows."""
+    return [
+        backoff.whole(rules["strategy"], n, rules["base_delay"], rules["max_delay"])
+        for n in range(1, rules["max_retries"] + 1)
+    ]
+
+
+def health_of(env, targets):
+    """{target: breaker state} for a plan that calls nothing."""
+    return {target.name: env.ledger.health(target.name).state for target in targets}
+
+
+def timestamp(seconds):
+    """ISO 8601 in UTC, whole seconds."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )

@@ -1,0 +1,288 @@
+"""The pack's configuration, read once, with defaults and refusals that name the entry."""
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional
+from urllib.parse import urlsplit
+
+from synthralos.names import checked
+from synthralos.refusals import Refused
+
+STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach one base URL.
+
+    :ivar secret: the credential, literal; or
+    :ivar secret_from: the datastore key that holds it, encrypted, read anew at each attempt.
+    :ivar headers_from: the datastore key of a JSON object of further headers.
+    :ivar verify: True, False, or the path of a CA bundle.
+    :ivar timeout: seconds for one attempt; connect_timeout: seconds of these for connecting.
+    """
+
+    base_url: str
+    secret: Optional[str] = None
+    secret_from: Optional[str] = None
+    headers: Dict[str, str] = field(default_factory=dict)
+    headers_from: Optional[str] = None
+    verify: object = True
+    proxy: Optional[str] = None
+    timeout: float = 60.0
+    connect_timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Platform:
+    name: str
+    connection: Connection
+    execute_path: str
+    replay_path: str
+    failure_webhook: Optional[str]
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    context_window: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Provider:
+    name: str
+    api: str
+    connection: Connection
+    models: List[Model]
+
+
+@dataclass(frozen=True)
+class Route:
+    provider: str
+    region: str
+    connection: Connection
+    unsafe_to_repeat: bool = False
+
+
+@dataclass(frozen=True)
+class Agent:
+    agent_type: Optional[str] = None
+    config: dict = field(default_factory=dict)
+    execute_path: Optional[str] = None
+    unsafe_to_repeat: bool = False
+
+
+@dataclass(frozen=True)
+class Backoff:
+    strategy: str = "exponential"
+    base_delay: float = 2.0
+    max_delay: float = 60.0
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """Opens at `failures` in a row that are at least half of the last ten; all times in seconds."""
+
+    failures: int = 5
+    open_seconds: float = 60.0
+    probes: int = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    platforms: List[Platform]
+    providers: List[Provider]
+    routes: List[Route]
+    agents: Dict[str, Agent]
+    model_map: Dict[str, Dict[str, str]]
+    default_provider: str
+    default_region: str
+    max_routes: int
+    max_retries: int
+    max_result_bytes: int
+    content_policy_fallbacks: bool
+    ticket_link: Optional[str]
+    backoff: Backoff
+    breaker: Breaker
+
+    @classmethod
+    def from_config(cls, config):
+        """Settings from the pack's configuration, a mapping. Refused names the entry that is wrong."""
+        config = dict(config or {})
+        limits = _mapping(config, "attempt_timeouts")
+        connect = _seconds(limits, "attempt_timeouts.connect", 5.0)
+        platforms = _platforms(
+            _mapping(config, "platform"), _seconds(limits, "attempt_timeouts.agent", 60.0), connect
+        )
+        llm_timeout = _seconds(limits, "attempt_timeouts.llm", 60.0)
+        request_timeout = _seconds(limits, "attempt_timeouts.request", 20.0)
+        providers = [
+            _provider(entry, "providers[%d]" % n, llm_timeout, connect)
+            for n, entry in enumerate(config.get("providers") or [])
+        ]
+        routes = [
+            _route(entry, "routes[%d]" % n, request_timeout, connect)
+            for n, entry in enumerate(config.get("routes") or [])
+        ]
+        _unique("providers", [provider.name for provider in providers])
+        _unique("routes", ["%s/%s" % (route.provider, route.region) for route in routes])
+        return cls(
+            platforms=platforms,
+            providers=providers,
+            routes=routes,
+            agents={
+                name: _agent(name, entry) for name, entry in _mapping(config, "agents").items()
+            },
+            model_map=_mapping(config, "model_map"),
+            default_provider=config.get("default_provider") or "openai",
+            default_region=config.get("default_region") or "us-east-1",
+            max_routes=int(config.get("max_routes") or 12),
+            max_retries=int(_given(config.get("max_retries"), 3)),
+            max_result_bytes=int(config.get("max_result_bytes") or 256 * 1024),
+            content_policy_fallbacks=bool(config.get("content_policy_fallbacks")),
+            ticket_link=config.get("ticket_link") or None,
+            backoff=_backoff(_mapping(config, "backoff")),
+            breaker=_breaker(_mapping(config, "breaker")),
+        )
+
+    def secrets(self):
+        """Every literal secret of the configuration, for redaction."""
+        connections = [platform.connection for platform in self.platforms]
+        connections += [provider.connection for provider in self.providers]
+        connections += [route.connection for route in self.routes]
+        found = []
+        for connection in connections:
+            found.append(connection.secret)
+            found.extend(connection.headers.values())
+            found.append(_password_of(connection.proxy))
+        return [secret for secret in found if secret]
+
+
+def _platforms(entry, timeout, connect):
+    if not entry.get("base_url"):
+        return []
+    first = _platform(entry, "platform", entry, timeout, connect)
+    more = [
+        _platform(dict(fallback), "platform.fallbacks[%d]" % n, entry, timeout, connect)
+        for n, fallback in enumerate(entry.get("fallbacks") or [])
+    ]
+    _unique("platform.fallbacks", [platform.name for platform in [first] + more])
+    return [first] + more
+
+
+def _platform(entry, where, main, timeout, connect):
+    # A fallback endpoint serves the same platform: what it does not say is as the main one has it.
+    entry = dict({k: v for k, v in main.items() if k != "fallbacks"}, **entry)
+    return Platform(
+        name=checked(where + ".name", entry.get("name") or "synthralos"),
+        connection=_connection(entry, where, "token", timeout, connect),
+        execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
+        replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
+        failure_webhook=entry.get("failure_webhook") or None,
+    )
+
+
+def _provider(entry, where, timeout, connect):
+    api = entry.get("api") or "openai"
+    if api not in ("openai", "anthropic"):
+        raise Refused(where + ".api", api, "is no wire format", "Use openai or anthropic")
+    models = []
+    for n, model in enumerate(entry.get("models") or []):
+        model = {"name": model} if isinstance(model, str) else model
+        name = checked("%s.models[%d].name" % (where, n), model.get("name"))
+        models.append(Model(name, model.get("context_window")))
+    return Provider(
+        name=checked(where + ".name", entry.get("name")),
+        api=api,
+        connection=_connection(entry, where, "api_key", timeout, connect),
+        models=models,
+    )
+
+
+def _route(entry, where, timeout, connect):
+    return Route(
+        provider=checked(where + ".provider", entry.get("provider")),
+        region=checked(where + ".region", entry.get("region")),
+        connection=_connection(entry, where, "token", timeout, connect),
+        unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
+    )
+
+
+def _agent(name, entry):
+    return Agent(
+        agent_type=entry.get("agent_type") or None,
+        config=dict(entry.get("config") or {}),
+        execute_path=entry.get("execute_path") or None,
+        unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
+    )
+
+
+def _backoff(entry):
+    strategy = entry.get("strategy") or "exponential"
+    if strategy not in STRATEGIES:
+        raise Refused(
+            "backoff.strategy", strategy, "is no strategy", "Use one of " + ", ".join(STRATEGIES)
+        )
+    return Backoff(
+        strategy,
+        _seconds(entry, "backoff.base_delay", 2.0, least=0.0),
+        _seconds(entry, "backoff.max_delay", 60.0),
+    )
+
+
+def _breaker(entry):
+    return Breaker(
+        failures=int(entry.get("failures") or 5),
+        open_seconds=_seconds(entry, "breaker.open_seconds", 60.0),
+        probes=int(entry.get("probes") or 3),
+    )
+
+
+def _connection(entry, where, secret, timeout, connect):
+    base_url = entry.get("base_url")
+    parts = urlsplit(base_url) if isinstance(base_url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
+        raise Refused(
+            where + ".base_url", base_url, "is no URL", "Write it as https://host[:port][/path]"
+        )
+    verify = entry.get("ca_bundle") or _given(entry.get("verify"), True)
+    return Connection(
+        base_url=base_url.rstrip("/"),
+        secret=entry.get(secret) or None,
+        secret_from=entry.get(secret + "_from") or None,
+        headers={str(k): str(v) for k, v in (entry.get("headers") or {}).items()},
+        headers_from=entry.get("headers_from") or None,
+        verify=verify,
+        proxy=entry.get("proxy") or None,
+        timeout=float(entry.get("timeout") or timeout),
+        connect_timeout=connect,
+    )
+
+
+def _mapping(config, name):
+    value = config.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Refused(name, value, "is not an object", "See config.schema.yaml")
+    return value
+
+
+def _seconds(entry, where, default, least=0.1):
+    value = _given(entry.get(where.rpartition(".")[2]), default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+        raise Refused(where, value, "is no number of seconds", "Use a number of %s or more" % least)
+    return float(value)
+
+
+def _given(value, default):
+    return default if value is None else value
+
+
+def _unique(where, names):
+    for name in names:
+        if names.count(name) > 1:
+            raise Refused(where, name, "stands there twice", "Give each entry a name of its own")
+
+
+def _password_of(url):
+    return urlsplit(url).password if url else None

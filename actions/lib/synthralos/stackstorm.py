@@ -1,0 +1,108 @@
+"""StackStorm's REST API as the pack needs it: executions, keys and triggers.
+
+Plain requests and not st2client: st2client's calls have no time limit, and a run must not hang on an
+API that is slow. The address and the token come from whoever has them: an action from its
+environment, a sensor from its service.
+"""
+
+from urllib.parse import quote
+
+from synthralos.state.datastore import PAGE, DatastoreAway
+
+SECONDS = 2.0
+READ_EXECUTION_SECONDS = 10.0
+_EXECUTION = "parameters,trigger_instance,start_timestamp,action.parameters,action.ref,context,rule"
+
+
+class ApiError(Exception):
+    """StackStorm's API did not answer, or refused."""
+
+
+class Api:
+    """:param url: the API's address, up to and with `/v1`; verify: True, False, or a CA bundle."""
+
+    def __init__(self, url, token=None, session=None, verify=True):
+        if session is None:
+            import requests
+
+            session = requests.Session()
+            # Loopback and cluster addresses: a proxy or a .netrc of the host has no say here.
+            session.trust_env = False
+            session.verify = verify
+        self._url, self._session = url.rstrip("/"), session
+        self._headers = {"X-Auth-Token": token} if token else {}
+
+    def execution(self, execution_id, attributes=_EXECUTION):
+        """The execution as StackStorm holds it: parameters as given, defaults, trigger, start."""
+        path = "/executions/" + quote(execution_id, safe="")
+        answer = self._call(
+            "GET", path, READ_EXECUTION_SECONDS, params={"include_attributes": attributes}
+        )
+        if answer.status_code == 404:
+            raise ApiError("there is no execution %s" % execution_id)
+        return self._json(answer)
+
+    def children(self, execution_id, attributes):
+        """The executions that the workflow `execution_id` has started, in the order of their start."""
+        params = {"parent": execution_id, "limit": PAGE, "include_attributes": attributes}
+        rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
+        return sorted(rows, key=lambda row: row["start_timestamp"])
+
+    def fire(self, trigger, payload):
+        """Dispatches a trigger instance; `payload` is a JSON object of ids, enums and numbers."""
+        answer = self._call(
+            "POST", "/webhooks/st2", SECONDS, json={"trigger": trigger, "payload": payload}
+        )
+        self._json(answer)
+
+    def get(self, name, decrypt=False):
+        params = {"decrypt": "true"} if decrypt else None
+        answer = self._key("GET", name, params=params)
+        return None if answer.status_code == 404 else self._json(answer, DatastoreAway)["value"]
+
+    def put(self, name, value, ttl=None):
+        body = {"name": name, "value": value}
+        if ttl is not None:
+            body["ttl"] = int(ttl)
+        self._json(self._key("PUT", name, json=body), DatastoreAway)
+
+    def list(self, prefix, limit=PAGE, offset=0):
+        # Without `sort` StackStorm promises no order, and the newest might be missing from a page.
+        params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
+        rows = self._json(
+            self._call("GET", "/keys", SECONDS, DatastoreAway, params=params), DatastoreAway
+        )
+        return [(row["name"], row["value"]) for row in rows]
+
+    def delete(self, name):
+        answer = self._key("DELETE", name)
+        if answer.status_code == 404:
+            return False
+        if answer.status_code >= 400:
+            raise DatastoreAway("StackStorm's datastore answered %d" % answer.status_code)
+        return True
+
+    def _key(self, method, name, **options):
+        return self._call(
+            method, "/keys/" + quote(name, safe=""), SECONDS, DatastoreAway, **options
+        )
+
+    def _call(self, method, path, seconds, error_class=ApiError, **options):
+        import requests
+
+        try:
+            return self._session.request(
+                method, self._url + path, headers=self._headers, timeout=seconds, **options
+            )
+        except requests.RequestException as error:
+            raise error_class("StackStorm's API is away: %s" % type(error).__name__) from error
+
+    @staticmethod
+    def _json(answer, error_class=ApiError):
+        if answer.status_code >= 400:
+            what = "forbade it" if answer.status_code in (401, 403) else "answered"
+            raise error_class("StackStorm's API %s (%d)" % (what, answer.status_code))
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise error_class("StackStorm's API answered no JSON") from error

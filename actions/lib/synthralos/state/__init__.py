@@ -1,0 +1,1 @@
+"""What outlives an action's process: outcomes, breakers, runs, history and tickets."""

@@ -1,0 +1,89 @@
+"""Where facts are kept: strings under names, with a time to live, listed newest first.
+
+There is no compare-and-set, so nothing shared is read, changed and written back: a fact is appended
+under a key of its own whose name ends in its time, and state is derived from a listing.
+"""
+
+import secrets
+from typing import List, Optional, Protocol, Tuple
+
+PREFIX = "synthralos."
+PAGE = 100
+
+
+class DatastoreAway(Exception):
+    """The datastore did not answer, or refused. The message says which."""
+
+
+class Datastore(Protocol):
+    """Names are ASCII without `/` and `..`, values text, `ttl` whole seconds above 0."""
+
+    def get(self, name: str, decrypt: bool = False) -> Optional[str]:
+        """The value, or None when there is none."""
+
+    def put(self, name: str, value: str, ttl: Optional[int] = None) -> None:
+        """Writes the value, over an older one."""
+
+    def list(self, prefix: str, limit: int = PAGE, offset: int = 0) -> List[Tuple[str, str]]:
+        """(name, value) of the names that start with `prefix`, by name, the greatest first."""
+
+    def delete(self, name: str) -> bool:
+        """Whether there was one to delete."""
+
+
+class Tolerant:
+    """A datastore whose absence never ends a run.
+
+    The first failure is remembered and later calls are not made, so that a datastore that is away
+    costs one time-out and not twenty. `lost` then names the kinds of fact that were not recorded.
+    """
+
+    def __init__(self, datastore):
+        self._datastore = datastore
+        self.away = None if datastore is not None else "no datastore is configured"
+        self.lost = []
+
+    def get(self, name, decrypt=False):
+        return self._try(None, "get", name, decrypt)
+
+    def list(self, prefix, limit=PAGE, offset=0):
+        return self._try([], "list", prefix, limit, offset)
+
+    def put(self, name, value, ttl=None):
+        """Whether it was written."""
+        written = self._try(False, "put", name, value, ttl)
+        if written is False:
+            kind = name[len(PREFIX) :].split(".", 1)[0]
+            if kind not in self.lost:
+                self.lost.append(kind)
+            return False
+        return True
+
+    def delete(self, name):
+        return self._try(False, "delete", name)
+
+    def note(self):
+        """What was not recorded and why, or None."""
+        if not self.lost:
+            return None
+        return "not recorded: %s (%s)" % (", ".join(self.lost), self.away)
+
+    def _try(self, otherwise, operation, *arguments):
+        if self.away is not None:
+            return otherwise
+        try:
+            return getattr(self._datastore, operation)(*arguments)
+        except DatastoreAway as error:
+            self.away = str(error)
+            return otherwise
+
+
+def time_key(now, unique=None):
+    """The last part of a fact's name: 13 digits of milliseconds, then what makes it unique."""
+    return "%013d-%s" % (int(now * 1000), unique or secrets.token_hex(4))
+
+
+def time_of(name):
+    """Seconds since the epoch at which the fact called `name` was written, or None."""
+    digits = name.rsplit(".", 1)[-1].split("-", 1)[0]
+    return int(digits) / 1000.0 if digits.isdigit() else None

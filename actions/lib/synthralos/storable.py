@@ -1,0 +1,42 @@
+"""A JSON value in a form that StackStorm can pass on and store."""
+
+import json
+import math
+
+DEEPEST = 40
+_LARGEST_INTEGER = 2**63 - 1
+
+
+def storable(value, depth=0):
+    """A copy of `value` without what breaks the way into the database.
+
+    Lone surrogates become U+FFFD, NaN and infinities null, integers beyond 64 bits text, keys text
+    without NUL, and what is nested deeper than DEEPEST is kept as JSON text. Nothing else changes.
+    """
+    if isinstance(value, str):
+        return _without_surrogates(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= _LARGEST_INTEGER else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth >= DEEPEST and isinstance(value, (dict, list, tuple)):
+        return _without_surrogates(json.dumps(value))
+    if isinstance(value, dict):
+        return {_key(key): storable(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable(item, depth + 1) for item in value]
+    return _without_surrogates(str(value))
+
+
+def _key(key):
+    return _without_surrogates(str(key)).replace("\x00", "\ufffd")
+
+
+def _without_surrogates(text):
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,186 @@
+"""The base class of the pack's actions: the one file that imports StackStorm.
+
+It gives an action its environment and turns whatever happens into a result: what the action returned,
+a refusal, or an error, redacted and in a form that StackStorm can store. A workflow relies on that, and
+on `next`: it is left standing only where it brings the workflow forward.
+"""
+
+import os
+import re
+import time
+import traceback
+
+from st2common.runners.base_action import Action
+
+from synthralos.environment import Environment
+from synthralos.recovery import intake
+from synthralos.redact import Redactor
+from synthralos.refusals import Refused
+from synthralos.seal import seal, unseal
+from synthralos.settings import Settings
+from synthralos.stackstorm import Api, ApiError
+from synthralos.state.datastore import Tolerant
+from synthralos.storable import storable
+
+# Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
+_AS_THEY_ARE = ("next", "carry", "result", "recovery_result", "case")
+_EXECUTION_ID = re.compile(r"^[0-9a-f]{24}\Z")
+
+
+class SynthralosAction(Action):
+    """An action that is written as `run(self, **parameters)` returning `self.perform(work, parameters)`.
+
+    :cvar now: seconds since the epoch; a test replaces it.
+    :ivar datastore: an object to use in place of StackStorm's datastore; a test sets it.
+    """
+
+    now = staticmethod(time.time)
+    datastore = None
+
+    def perform(self, work, parameters):
+        """The result of `work(env, parameters)`: a mapping, or (succeeded, mapping).
+
+        Refused becomes a failed execution whose `error` names the field and the way out; its `carry`
+        lets the task that logs the failure say so too. Any other exception becomes an `error` as well,
+        and its traceback goes to the action's standard error.
+        """
+        redactor = Redactor()
+        env = None
+        try:
+            env = self._environment(parameters, redactor)
+            done = work(env, parameters)
+        except Refused as error:
+            done = False, _refusal(error, redactor)
+        except ApiError as error:
+            refused = {"cause": "stackstorm_api", "message": str(error)}
+            done = False, {"summary": str(error), "error": refused, "next": None}
+        except Exception as error:  # noqa: B902 - whatever it is, the workflow must go on to its log task
+            self.logger.error(redactor.text(traceback.format_exc()))
+            told = "%s in the action; its standard error says where" % type(error).__name__
+            done = (
+                False,
+                {"summary": told, "error": {"cause": "internal", "message": told}, "next": None},
+            )
+        succeeded, result = done if isinstance(done, tuple) else (True, done)
+        return succeeded, _finished(result, parameters, redactor, env)
+
+    def execution(self, env, parameters):
+        """(parameters, started) of the run that `execution_id` names, else of this action itself."""
+        execution_id = parameters.get("execution_id")
+        if not execution_id:
+            given = {name: value for name, value in parameters.items() if value is not None}
+            return intake.resolved(given, None, env.store), env.now()
+        execution = self._read(env, execution_id)
+        return intake.parameters_of(execution, env.store), intake.started_at(execution, env.now())
+
+    def case(self, env, parameters, workflow):
+        """The content of the parameter `case`, which must be one of `workflow`. None when not given."""
+        if not parameters.get("case"):
+            return None
+        case = unseal(parameters["case"], env.store)
+        if not isinstance(case, dict) or case.get("workflow") != workflow:
+            raise Refused(
+                "case",
+                parameters["case"],
+                "is no case of %s" % workflow,
+                "Pass on the case of that run",
+            )
+        cursor = parameters.get("cursor")
+        if cursor is not None and cursor != case["progress"]["cursor"]:
+            raise Refused(
+                "cursor",
+                cursor,
+                "does not belong to this case",
+                "Pass on `next` as it was returned",
+            )
+        env.run = case["run"]
+        return case
+
+    def left_behind(self, env, parameters, workflow):
+        """(case or None, parameters of the run) for the task that logs a failure.
+
+        Nothing here raises: a failure must be logged whatever the state of what it left.
+        """
+        case = None
+        if parameters.get("case"):
+            try:
+                case = unseal(parameters["case"], env.store)
+            except Refused:
+                pass
+        if not isinstance(case, dict) or case.get("workflow", workflow) != workflow:
+            case = None
+        given = dict(parameters)
+        if parameters.get("execution_id") and (case is None or "progress" not in case):
+            try:
+                given.update(self._read(env, parameters["execution_id"]).get("parameters") or {})
+            except (ApiError, Refused):
+                pass
+        return case, given
+
+    def _read(self, env, execution_id, *attributes):
+        if not _EXECUTION_ID.match(str(execution_id)):
+            raise Refused(
+                "execution_id", execution_id, "is no execution id", "Give 24 hexadecimal digits"
+            )
+        if env.api is None:
+            raise Refused(
+                "execution_id",
+                execution_id,
+                "there is no StackStorm API to read it from",
+                "Give plain parameters",
+            )
+        return env.api.execution(execution_id, *attributes)
+
+    def _environment(self, parameters, redactor):
+        # The configuration is a mapping that raises on a missing key; a plain one does not.
+        config = dict(self.config or {})
+        settings = Settings.from_config(config)
+        for secret in settings.secrets():
+            redactor.add(secret)
+        api = _api(config.get("stackstorm") or {})
+        run = parameters.get("execution_id") or os.environ.get("ST2_ACTION_EXECUTION_ID") or ""
+        store = Tolerant(self.datastore if self.datastore is not None else api)
+        return Environment(settings, store, self.now, run, redactor, api)
+
+
+def _api(config):
+    url = os.environ.get("ST2_ACTION_API_URL")
+    if not url:
+        return None
+    verify = (
+        config.get("ca_bundle")
+        or os.environ.get("REQUESTS_CA_BUNDLE")
+        or config.get("verify", True)
+    )
+    return Api(url, os.environ.get("ST2_ACTION_AUTH_TOKEN"), verify=verify)
+
+
+def _refusal(error, redactor):
+    refused = redactor.value(error.as_error())
+    carry = seal({"refused": refused})
+    return {"summary": refused["message"], "error": refused, "next": None, "carry": carry}
+
+
+def _finished(result, parameters, redactor, env):
+    shown = {
+        name: value if name in _AS_THEY_ARE else redactor.value(value)
+        for name, value in result.items()
+    }
+    shown["next"] = _onward(result.get("next"), parameters.get("cursor"))
+    if shown["next"] is None and "next" not in result:
+        del shown["next"]
+    note = env.store.note() if env is not None else None
+    if note:
+        shown["not_recorded"] = redactor.text(note)
+    return storable(shown)
+
+
+def _onward(following, cursor):
+    """`following` when it brings a workflow forward, else None: no result can make one loop for ever."""
+    if not isinstance(following, dict):
+        return None
+    at, delay = following.get("cursor"), following.get("delay")
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (at, delay))
+    if not whole or (cursor is not None and at <= cursor):
+        return None
+    return following

@@ -1,0 +1,13 @@
+from synthralos.recovery import record, reroute_request
+from synthralos_action import SynthralosAction
+
+
+class LogRerouteFailure(SynthralosAction):
+    """Writes down a reroute_request that did not work: history, ticket, trigger and webhook."""
+
+    def run(self, **parameters):
+        return self.perform(self._log, parameters)
+
+    def _log(self, env, parameters):
+        case, given = self.left_behind(env, parameters, reroute_request.WORKFLOW)
+        return record.record(env, reroute_request.WORKFLOW, case, given)

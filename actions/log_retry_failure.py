@@ -1,0 +1,13 @@
+from synthralos.recovery import llm_retry, record
+from synthralos_action import SynthralosAction
+
+
+class LogRetryFailure(SynthralosAction):
+    """Writes down a llm_retry that did not work: history, ticket, trigger and webhook."""
+
+    def run(self, **parameters):
+        return self.perform(self._log, parameters)
+
+    def _log(self, env, parameters):
+        case, given = self.left_behind(env, parameters, llm_retry.WORKFLOW)
+        return record.record(env, llm_retry.WORKFLOW, case, given)

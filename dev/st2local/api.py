@@ -1,0 +1,209 @@
+"""The few calls of StackStorm's REST API that actions make, on loopback."""
+import http.server
+import json
+import threading
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from st2local.datastore import PAGE
+from st2local.refusals import NotFound, Refused, Unauthorized
+
+
+class Server:
+    """Serves `local` on a random port, from a daemon thread, until `close`."""
+
+    def __init__(self, local):
+        handler = type("Handler", (_Handler,), {"local": local})
+        self._server = _HttpServer(("127.0.0.1", 0), handler)
+        self.url = "http://127.0.0.1:%d/v1" % self._server.server_address[1]
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True,
+            name="api").start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _HttpServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        """An action that ends with a connection open is no error worth a traceback."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Without it the second of two small writes waits for the first one's acknowledgement.
+    disable_nagle_algorithm = True
+    local = None
+
+    def do_GET(self):
+        self._answer()
+
+    do_PUT = do_POST = do_DELETE = do_GET
+
+    def log_message(self, *_):
+        """The progress lines say enough."""
+
+    def _answer(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        try:
+            if self.headers.get("X-Auth-Token") != self.local.token:
+                raise Unauthorized("Unauthorized - One of Token or API key required.")
+            status, document = self._route(body)
+        except Refused as error:
+            status, document = error.status, {"faultstring": str(error)}
+        except Exception as error:
+            status, document = 500, {"faultstring": "Internal Server Error: %s" % error}
+        self._send(status, document)
+
+    def _route(self, body):
+        address = urlsplit(self.path)
+        # What is quoted as %2F is a slash to StackStorm's router too.
+        parts = unquote(address.path, "latin-1" if _bad_utf8(address.path) else "utf-8").split(
+            "/", 3)[1:]
+        query = {name: values[-1] for name, values in
+                 parse_qs(address.query, keep_blank_values=True).items()}
+        if len(parts) < 2 or parts[0] != "v1":
+            raise NotFound("The resource could not be found.")
+        rest = parts[2] if len(parts) > 2 else ""
+        route = getattr(self, "_%s_%s" % (self.command.lower(), parts[1]), None)
+        if route is None or not parts[1].isalpha():
+            raise NotFound("The resource could not be found.")
+        return route(rest, query, body)
+
+    def _get_executions(self, rest, query, body):
+        show = _flag(query, "show_secrets")
+        if not rest:
+            filters = {name: query[name] for name in ("parent", "action", "status")
+                       if name in query}
+            # The bare listing shows runs and not their tasks' actions, as StackStorm's does not.
+            found = self.local.store.executions(
+                limit=_number(query, "limit", PAGE), offset=_number(query, "offset", 0), **filters)
+            return 200, [self._shown(document, query, show) for document in found]
+        execution_id, _, more = rest.partition("/")
+        document = self.local.execution(execution_id, show_secrets=True)
+        if more == "children":
+            found = self.local.store.executions(parent=execution_id)
+            return 200, [self._shown(child, query, show) for child in reversed(found)]
+        if more:
+            raise NotFound("The resource could not be found.")
+        return 200, self._shown(document, query, show)
+
+    def _shown(self, document, query, show_secrets):
+        if not show_secrets:
+            document = self.local.masked(document)
+        # What is empty is not part of StackStorm's answer.
+        document = {name: value for name, value in document.items() if value}
+        if query.get("include_attributes"):
+            document = _chosen(document, query["include_attributes"].split(","))
+        for name in (query.get("exclude_attributes") or "").split(","):
+            document.pop(name, None)
+        return document
+
+    def _delete_executions(self, rest, query, body):
+        self.local.stop(self.local.live(rest))
+        return 200, self.local.execution(rest)
+
+    def _get_keys(self, rest, query, body):
+        decrypt = _flag(query, "decrypt")
+        if rest:
+            return 200, self.local.keys.document(rest, decrypt)
+        found = self.local.keys.list(
+            query.get("prefix") or query.get("name") or "", query.get("sort"),
+            _number(query, "limit", PAGE), _number(query, "offset", 0), decrypt)
+        if query.get("name"):
+            found = [document for document in found if document["name"] == query["name"]]
+        return 200, found
+
+    def _put_keys(self, rest, query, body):
+        return 200, self.local.keys.put(rest, _json(body))
+
+    def _delete_keys(self, rest, query, body):
+        self.local.keys.delete(rest)
+        return 204, None
+
+    def _post_webhooks(self, rest, query, body):
+        if rest.rstrip("/") != "st2":
+            raise NotFound("Webhook not found")
+        document = _json(body)
+        if not isinstance(document, dict):
+            raise Refused("Type for body is invalid: the st2 webhook takes an object")
+        if not document.get("trigger"):
+            raise Refused("Trigger not specified.")
+        self.local.fire(document["trigger"], document.get("payload"))
+        return 202, document
+
+    def _get_actions(self, rest, query, body):
+        if not rest:
+            return 200, [action.document() for action in self.local.pack.actions()]
+        action = self.local.find_action(rest)
+        if action is None:
+            raise NotFound('Resource with a reference or id "%s" not found' % rest)
+        return 200, action.document()
+
+    def _put_inquiries(self, rest, query, body):
+        response = (_json(body) or {}).get("response")
+        self.local.respond(rest, response)
+        return 200, {"id": rest, "response": response}
+
+    def _get_user(self, rest, query, body):
+        return 200, {
+            "username": self.local.user, "rbac": {"enabled": False, "roles": [], "is_admin": True},
+            "authentication": {"method": "authentication token", "location": "header"},
+        }
+
+    def _send(self, status, document):
+        data = b"" if document is None else json.dumps(
+            document, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        head = ["HTTP/1.1 %d %s" % (status, self.responses.get(status, ("",))[0])]
+        head.append("Content-Length: %d" % len(data))
+        if document is not None:
+            head.append("Content-Type: application/json")
+        self.wfile.write("\r\n".join(head + ["", ""]).encode("ascii") + data)
+
+
+def _bad_utf8(path):
+    try:
+        unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _json(body):
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except ValueError as error:
+        raise Refused("Failed to parse request body: %s" % error) from None
+
+
+def _no_constant(name):
+    raise ValueError("%s is not JSON" % name)
+
+
+def _flag(query, name):
+    return query.get(name, "").lower() in ("true", "1")
+
+
+def _number(query, name, default):
+    try:
+        return int(query.get(name, default))
+    except ValueError:
+        raise Refused("%r is not of type 'integer'" % query[name]) from None
+
+
+def _chosen(document, names):
+    """The named attributes, `action.parameters` and the like included, and the id."""
+    chosen = {"id": document["id"]}
+    for name in names:
+        source, target, parts = document, chosen, name.strip().split(".")
+        for part in parts[:-1]:
+            source = source.get(part) if isinstance(source, dict) else None
+            if isinstance(source, dict):
+                target = target.setdefault(part, {})
+        if isinstance(source, dict) and parts[-1] in source:
+            target[parts[-1]] = source[parts[-1]]
+    return chosen

@@ -1,0 +1,155 @@
+"""The key-value store, with the refusals of StackStorm's REST API."""
+from st2local import sealing
+from st2local.ids import new_id, timestamp
+from st2local.refusals import NotFound, Refused
+
+SYSTEM_SCOPE = "st2kv.system"
+_SCOPES = (None, "all", "system", SYSTEM_SCOPE)
+PAGE = 100
+LARGEST_VALUE = 16 * 1024 * 1024
+
+
+class Datastore:
+    """Strings under names, system scope only.
+
+    :param clock: a function that gives the seconds since 1970.
+    """
+
+    def __init__(self, store, clock):
+        self._store, self._clock = store, clock
+
+    def get(self, name, decrypt=False):
+        """The value. Raises NotFound."""
+        return self.document(name, decrypt)["value"]
+
+    def set(self, name, value, ttl=None, encrypt=False):
+        """Writes a string. `ttl` in whole seconds. Returns the API's document."""
+        body = {"name": name, "value": value, "secret": encrypt}
+        if ttl is not None:
+            body["ttl"] = ttl
+        return self.put(name, body)
+
+    def delete(self, name):
+        """Raises NotFound."""
+        self._check_name(name)
+        if not self._store.delete_key(name):
+            raise _missing(name)
+
+    def list(self, prefix="", sort=None, limit=PAGE, offset=0, decrypt=False):
+        """The API's documents. `sort`: `name` or `-name`; without it they come in no order."""
+        self._check_range(prefix)
+        rows = self._store.keys(prefix, self._clock())
+        if sort in ("name", "-name"):
+            rows.sort(key=lambda row: row[0], reverse=sort == "-name")
+        elif sort:
+            raise Refused("Invalid sort: %s" % sort)
+        rows = rows[offset:] if limit == -1 else rows[offset:offset + limit]
+        return [self._document(row, decrypt) for row in rows]
+
+    def document(self, name, decrypt=False):
+        """What GET /v1/keys/<name> answers. Raises NotFound."""
+        self._check_name(name)
+        row = self._store.key(name, self._clock())
+        if row is None:
+            raise _missing(name)
+        return self._document(row, decrypt)
+
+    def put(self, name, body):
+        """What PUT /v1/keys/<name> does with its JSON body."""
+        self._check_name(name)
+        if not isinstance(body, dict):
+            raise Refused("%r is not of type 'object'" % (body,))
+        _check_fields(body)
+        value, secret = body["value"], bool(body.get("secret") or body.get("encrypted"))
+        if body.get("encrypted"):
+            try:
+                sealing.unseal(self._store.folder, value)
+            except ValueError:
+                raise Refused(
+                    'Failed to verify the integrity of the provided value for key "%s". Ensure'
+                    " that the value is encrypted with the correct key and not corrupted." % name
+                ) from None
+        elif secret:
+            value = sealing.seal(self._store.folder, value)
+        now = self._clock()
+        # A ttl of 0 is not refused, and means none; a negative one is over at once.
+        expires = now + body["ttl"] if body.get("ttl") else None
+        self._store.put_key(name, new_id(), value, secret, expires, now)
+        self._store.forget_expired_keys(now)
+        # StackStorm answers what it was given, also when it has expired by the time of the answer.
+        row = (name, new_id(), value, secret, expires)
+        return self._document(self._store.key(name, now) or row, False)
+
+    def encrypted_text(self, value):
+        """The clear text of an encrypted value. Raises ValueError when it is not one."""
+        return sealing.unseal(self._store.folder, value)
+
+    def raw(self, name):
+        """The value as stored, or "" when there is none: what `{{ st2kv.system.x }}` shows."""
+        row = self._store.key(name, self._clock())
+        return row[2] if row else ""
+
+    def _document(self, row, decrypt):
+        name, key_id, value, secret, expires = row
+        document = {
+            "id": key_id,
+            "uid": "key_value_pair:%s:%s" % (SYSTEM_SCOPE, name),
+            "name": name,
+            "value": sealing.unseal(self._store.folder, value) if secret and decrypt else value,
+            "secret": bool(secret),
+            "encrypted": bool(secret) and not decrypt,
+            "scope": SYSTEM_SCOPE,
+        }
+        if expires is not None:
+            document["expire_timestamp"] = timestamp(expires)
+        return document
+
+    def _check_name(self, name):
+        if "/" in name:
+            # The router takes the rest for a further part of the path, quoted or not.
+            raise NotFound("The resource could not be found.")
+        self._check_range(name)
+
+    def _check_range(self, text):
+        if ".." in text:
+            raise Refused("Datetime value does not match expected format: two dots are a range")
+        try:
+            text.encode("latin-1")
+        except UnicodeEncodeError:
+            raise Refused("the name holds characters outside Latin-1") from None
+
+
+def _missing(name):
+    return NotFound("KeyValuePair with name: %s and scope: %s not found" % (name, SYSTEM_SCOPE))
+
+
+_FIELDS = {
+    "id": str, "uid": str, "name": str, "description": str, "value": str, "secret": bool,
+    "encrypted": bool, "scope": str, "expire_timestamp": str, "ttl": int, "user": str,
+}
+_TYPES = {str: "string", bool: "boolean", int: "integer"}
+
+
+def _check_fields(body):
+    for field, value in body.items():
+        if field not in _FIELDS:
+            raise Refused(
+                "Additional properties are not allowed (%r was unexpected)" % field
+            )
+        wanted = _FIELDS[field]
+        if value is None and field not in ("value", "ttl"):
+            continue
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            raise Refused("%r is not of type %r" % (value, _TYPES[wanted]))
+    if "value" not in body:
+        raise Refused("'value' is a required property")
+    if body.get("scope") not in _SCOPES:
+        raise Refused("Invalid scope %r: st2local has the system scope only" % body["scope"])
+    try:
+        size = len(body["value"].encode("utf-8"))
+    except UnicodeEncodeError:
+        raise Refused("the value holds a lone surrogate") from None
+    if size > LARGEST_VALUE:
+        error = Refused("the value is larger than a document may be (16 MB)")
+        error.status = 500
+        raise error

@@ -1,0 +1,369 @@
+"""A pack on one machine: requests its actions, runs them, and keeps what came of it."""
+import collections
+import os
+import threading
+import time
+
+from st2local import masking, python_runner, rendering, shell_runner
+from st2local.config import check_config, resolve
+from st2local.datastore import Datastore
+from st2local.executions import COMPLETED, Execution
+from st2local.ids import new_id, timestamp
+from st2local.pack import Pack
+from st2local.progress import Silent
+from st2local.refusals import ConfigError, NotFound, Refused
+from st2local.store import Store
+from st2local.validation import check, check_parameters
+
+USER = "st2admin"
+RULES_USER = "stanley"
+POLL_SECONDS = 0.2
+
+Firing = collections.namedtuple("Firing", "id trigger payload timestamp")
+
+
+class St2Local:
+    """Runs a pack's actions and workflows.
+
+    :param pack_dir: the pack's folder.
+    :param config: the pack's config, as its file would hold it: a dict.
+    :param state: the folder to keep state in.
+    :param delay: called with the seconds of a task's delay instead of sleeping them.
+    :param clock: a function that gives the seconds since 1970, for every time that is recorded.
+    :param user: who runs, where a run does not say.
+    :param progress: receives live lines; see progress.py.
+    :param source: where the config is from, for messages.
+    :raises ConfigError: when the config is not what config.schema.yaml says.
+
+    `delays` lists the delays of tasks, in seconds, in the order they began.
+    """
+
+    def __init__(self, pack_dir, config=None, state=None, delay=None, clock=time.time, user=USER,
+                 progress=None, source="the given config"):
+        self.pack = Pack(pack_dir)
+        self.config = {} if config is None else config
+        check_config(self.pack, self.config, source)
+        self.clock, self.user = clock, user
+        self.progress = progress or Silent()
+        self.delays = []
+        self.store = Store(state or os.path.join(self.pack.folder, ".st2local"))
+        self.keys = Datastore(self.store, clock)
+        self.token = os.urandom(16).hex()
+        self._delay = delay
+        self._server = None
+        self._lock = threading.Lock()
+        self._live = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Ends what still runs, the API server and the state."""
+        for execution in list(self._live.values()):
+            self.stop(execution)
+            if isinstance(execution.run, python_runner.Job):
+                execution.run.kill()
+        if self._server is not None:
+            self._server.close()
+        self.store.close()
+
+    @property
+    def api_url(self):
+        """The address of StackStorm's API for actions; ends in /v1. Served from the first use."""
+        with self._lock:
+            if self._server is None:
+                from st2local.api import Server
+
+                self._server = Server(self)
+            return self._server.url
+
+    def find_action(self, ref):
+        return self.pack.action(ref)
+
+    def run(self, ref, parameters=None, **options):
+        """Runs an action to its end; options as for `start`. Returns the execution, a dict."""
+        return self.start(ref, parameters, **options).wait()
+
+    def start(self, ref, parameters=None, user=None, trigger_instance=None, rule=None):
+        """Starts an action. Returns a Handle.
+
+        :param trigger_instance: what a rule hands on, `{"payload": {...}, "trigger": ref}`: the run
+            is then one that a rule started, and has the rules engine's user.
+        :param rule: that rule's ref.
+        :raises Refused: where StackStorm would answer 400.
+        """
+        action = self.find_action(ref)
+        if action is None:
+            raise Refused('Action "%s" cannot be found.' % ref)
+        origin, context = None, {"user": user or self.user, "pack": action.pack}
+        if trigger_instance is not None or rule is not None:
+            origin, context = self._from_rule(action, user, trigger_instance or {}, rule)
+        execution = self.request(action, parameters or {}, context, origin=origin)
+        self.progress.requested(execution, None, None)
+        return Handle(self, execution)
+
+    def _from_rule(self, action, user, instance, rule):
+        unknown = set(instance) - {"payload", "trigger", "id"}
+        if unknown:
+            raise ValueError("trigger_instance has payload, trigger and id, not %s" % unknown)
+        trigger = instance.get("trigger") or "core.st2.webhook"
+        rule = rule or "%s.rule" % self.pack.ref
+        context = {
+            "user": user or RULES_USER,
+            "pack": action.pack,
+            "trigger_instance": {"id": instance.get("id") or new_id(), "name": None},
+            "rule": {"id": new_id(), "name": rule.split(".", 1)[-1]},
+        }
+        now = timestamp(self.clock())
+        origin = {
+            "trigger_instance": {
+                "id": context["trigger_instance"]["id"], "trigger": trigger,
+                "payload": instance.get("payload") or {}, "occurrence_time": now,
+                "status": "processed",
+            },
+            "trigger": {"ref": trigger, "type": trigger, "parameters": {}},
+            "rule": {
+                "id": context["rule"]["id"], "ref": rule, "name": context["rule"]["name"],
+                "pack": rule.split(".", 1)[0], "enabled": True,
+            },
+        }
+        return origin, context
+
+    def request(self, action, parameters, context, parent=None, origin=None):
+        """Renders, casts and validates, and records the execution. Raises Refused."""
+        if not action.enabled:
+            raise Refused('Unable to execute. Action "%s" is disabled.' % action.ref)
+        try:
+            config = self.config_of(action.pack)
+        except ConfigError:
+            # StackStorm requests the action all the same, and fails it when it is to run.
+            config = {}
+        parameters = rendering.live(action, parameters, context, config, self.keys)
+        check_parameters(action, parameters)
+        execution = Execution(
+            self.store, self.clock, action, parameters, context, parent=parent, origin=origin)
+        self._live[execution.id] = execution
+        return execution
+
+    def config_of(self, pack):
+        """The pack's config with values of the datastore and defaults. Raises ConfigError."""
+        return resolve(self.pack, self.config, self.keys) if pack == self.pack.ref else {}
+
+    def perform(self, execution, seconds=0, on_change=None, resume_parent=None):
+        """Runs a requested execution in this thread. Returns (status, result).
+
+        :param seconds: to wait first.
+        :param on_change: called with a status that a parent workflow has to know of.
+        :param resume_parent: called when an inquiry was answered.
+        """
+        if seconds:
+            self._wait(execution, seconds)
+        if execution.canceled.is_set():
+            status, result = "canceled", None
+        else:
+            execution.set_status("running")
+            status, result = self._outcome(
+                execution, on_change or (lambda _: None), resume_parent or (lambda: None))
+        execution.set_status(status, result)
+        self._live.pop(execution.id, None)
+        self.progress.ended(execution)
+        return status, result
+
+    def _wait(self, execution, seconds):
+        execution.set_delay(seconds)
+        execution.set_status("delayed")
+        self.delays.append(seconds)
+        self.progress.waiting(execution, seconds)
+        if self._delay is None:
+            execution.canceled.wait(seconds)
+        else:
+            self._delay(seconds)
+
+    def _outcome(self, execution, on_change, resume_parent):
+        action = execution.action
+        try:
+            config = self.config_of(action.pack)
+            runner_given, given = rendering.final(
+                action, execution.parameters, execution.context, config, self.keys)
+        except Refused as error:
+            return "failed", {"error": str(error), "traceback": ""}
+        if action.runner == "noop":
+            return "succeeded", None
+        if action.runner == "inquirer":
+            return self._ask(execution, runner_given, on_change, resume_parent)
+        if action.runner == "orquesta":
+            from st2local.workflow import WorkflowRun
+
+            run = WorkflowRun(self, execution, given, on_change)
+            execution.run = run
+            if execution.canceled.is_set():
+                run.cancel()
+            return run.run()
+        return self._process(execution, config, runner_given, given)
+
+    def _process(self, execution, config, runner_given, given):
+        action, job = execution.action, python_runner.Job()
+        execution.run = job
+        environment = {
+            "ST2_ACTION_PACK_NAME": action.pack,
+            "ST2_ACTION_EXECUTION_ID": execution.id,
+            "ST2_ACTION_API_URL": self.api_url,
+            "ST2_ACTION_AUTH_TOKEN": self.token,
+        }
+
+        def on_line(stream, line):
+            execution.add_line(stream, line)
+            self.progress.line(execution, stream, line)
+
+        if action.runner == "local-shell-cmd":
+            status, result = shell_runner.run(job, runner_given, environment, on_line)
+        else:
+            status, result = python_runner.run(
+                job, action.entry_point, self.pack, execution.context.get("user"), config, given,
+                runner_given, environment, on_line)
+        # A run by itself that was cancelled was killed; one in a workflow was left alone.
+        return ("canceled" if execution.canceled.is_set() else status), result
+
+    def _ask(self, execution, given, on_change, resume_parent):
+        result = {name: given.get(name) for name in ("schema", "roles", "users", "route", "ttl")}
+        execution.set_status("pending", result)
+        self.store.add_trigger(
+            new_id(), "core.st2.generic.inquiry",
+            {"id": execution.id, "route": given.get("route")}, self.clock())
+        self.progress.asking(execution)
+        on_change("pending")
+        while True:
+            if execution.canceled.wait(POLL_SECONDS):
+                return "canceled", result
+            response = self.store.response(execution.id)
+            if response is not None:
+                resume_parent()
+                return "succeeded", dict(result, response=response)
+
+    def respond(self, execution_id, response):
+        """Answers an inquiry. Raises NotFound, or Refused for a wrong or a second answer."""
+        document = self.store.execution(execution_id)
+        if document is None or document["runner"]["name"] != "inquirer":
+            raise NotFound('Inquiry with id "%s" not found.' % execution_id)
+        if document["status"] != "pending":
+            raise Refused('Inquiry "%s" has already been responded to.' % execution_id)
+        schema = document["result"]["schema"]
+        try:
+            check(response, schema)
+        except Refused as error:
+            raise Refused('Response for inquiry "%s" did not pass schema validation: %s'
+                          % (execution_id, error)) from None
+        if not self.store.respond(execution_id, response):
+            raise Refused('Inquiry "%s" has already been responded to.' % execution_id)
+
+    def stop(self, execution):
+        """Cancels a live execution."""
+        execution.canceled.set()
+        if execution.run is not None and hasattr(execution.run, "cancel"):
+            execution.run.cancel()
+
+    def live(self, execution_id):
+        """The live execution of that id. Raises NotFound."""
+        try:
+            return self._live[execution_id]
+        except KeyError:
+            raise NotFound('Execution "%s" is not running here.' % execution_id) from None
+
+    def execution(self, execution_id, show_secrets=False):
+        """The execution as a dict. Raises NotFound."""
+        document = self.store.execution(execution_id)
+        if document is None:
+            raise NotFound('ActionExecution with id "%s" not found.' % execution_id)
+        return document if show_secrets else self.masked(document)
+
+    def executions(self, parent=None, **filters):
+        """Dicts, newest first. :param parent: only the children of that execution.
+
+        filters: action, status, top (True: no children), limit, offset.
+        """
+        return [self.masked(document)
+                for document in self.store.executions(parent=parent, **filters)]
+
+    def masked(self, document):
+        try:
+            action = self.find_action(document["action"]["ref"])
+        except Refused:
+            action = None
+        return masking.masked(document, action)
+
+    def fire(self, trigger, payload):
+        """Records a trigger; nothing reacts to it, for rules do not run here."""
+        self.store.add_trigger(new_id(), trigger, payload, self.clock())
+
+    def triggers(self, trigger=None):
+        """What was fired, oldest first: Firing(id, trigger, payload, timestamp)."""
+        return [Firing(found[0], found[1], found[2], timestamp(found[3]))
+                for found in self.store.triggers() if trigger in (None, found[1])]
+
+
+class Handle:
+    """A run under way, in a thread of its own."""
+
+    def __init__(self, local, execution):
+        self._local, self._execution = local, execution
+        self.id = execution.id
+        self._thread = threading.Thread(target=self._perform, name=execution.id, daemon=True)
+        self._thread.start()
+
+    def _perform(self):
+        try:
+            self._local.perform(self._execution)
+        except Exception as error:
+            self._execution.set_status("failed", {"error": str(error), "traceback": ""})
+            raise
+
+    @property
+    def status(self):
+        return self._execution.status
+
+    def cancel(self):
+        """A workflow's running actions are left to end; an action by itself is killed."""
+        self._local.stop(self._execution)
+        if isinstance(self._execution.run, python_runner.Job):
+            self._execution.run.kill()
+
+    def pause(self):
+        """Raises Refused for what is not a workflow."""
+        self._workflow().pause()
+
+    def resume(self):
+        """Raises Refused for what is not a workflow."""
+        self._workflow().resume()
+
+    def _workflow(self):
+        if self._execution.action.runner != "orquesta":
+            raise Refused("only a workflow can be paused")
+        # The run begins in its own thread, a moment after the start.
+        deadline = time.monotonic() + 10
+        while self._execution.run is None and time.monotonic() < deadline:
+            if self._execution.status in COMPLETED:
+                raise Refused("the execution is over")
+            time.sleep(0.005)
+        return self._execution.run
+
+    def wait(self, timeout=None):
+        """The execution as a dict. Raises TimeoutError after `timeout` seconds."""
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise TimeoutError("execution %s is still %s" % (self.id, self.status))
+        return self.document()
+
+    def wait_for(self, *statuses, timeout=30):
+        """Waits until the status is one of these. Returns the execution as a dict."""
+        deadline = time.monotonic() + timeout
+        while self.status not in statuses:
+            if time.monotonic() > deadline:
+                raise TimeoutError("execution %s is %s" % (self.id, self.status))
+            time.sleep(0.005)
+        return self.document()
+
+    def document(self):
+        return self._local.masked(self._execution.document())

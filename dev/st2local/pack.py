@@ -1,0 +1,131 @@
+"""A pack's metadata, read as StackStorm reads it: actions/*.yaml, pack.yaml, config.schema.yaml."""
+import os
+
+import yaml
+
+from st2local.refusals import Refused
+from st2local.runners import CORE_ACTIONS, RUNNERS
+
+# The C parser reads what StackStorm's reads, and is ten times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def load_yaml(path):
+    """The document in a file. Raises Refused, which names the file, when it is not YAML."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return yaml.load(file, Loader=_LOADER)
+        except yaml.YAMLError as error:
+            raise Refused("%s is not valid YAML: %s" % (path, error)) from None
+
+
+class Action:
+    """One action: its metadata with every default filled in, and its runner's parameters."""
+
+    def __init__(self, pack, metadata, folder=None, path=None):
+        self.pack, self.name = pack, metadata["name"]
+        self.ref = "%s.%s" % (pack, self.name)
+        self.runner = metadata["runner_type"]
+        self.enabled = metadata.get("enabled", True)
+        self.description = metadata.get("description") or ""
+        self.parameters = metadata.get("parameters") or {}
+        self.output_schema = metadata.get("output_schema") or {}
+        self.entry_point = os.path.join(folder, metadata["entry_point"]) if (
+            folder and metadata.get("entry_point")) else None
+        self.metadata = metadata
+        self.path = path
+        if self.runner not in RUNNERS:
+            raise Refused("%s: st2local has no runner %r; it has %s" % (
+                path or self.ref, self.runner, ", ".join(sorted(RUNNERS))))
+
+    @property
+    def runner_parameters(self):
+        return RUNNERS[self.runner]
+
+    @property
+    def specs(self):
+        """Every parameter by name: the runner's, with what the action says on top."""
+        merged = {name: dict(spec) for name, spec in self.runner_parameters.items()}
+        for name, spec in self.parameters.items():
+            merged[name] = dict(merged.get(name, {}), **(spec or {}))
+        return merged
+
+    def document(self):
+        """The action as StackStorm's API shows it."""
+        return {
+            "uid": "action:%s:%s" % (self.pack, self.name),
+            "ref": self.ref,
+            "name": self.name,
+            "pack": self.pack,
+            "description": self.description,
+            "enabled": self.enabled,
+            "runner_type": self.runner,
+            "entry_point": self.metadata.get("entry_point") or "",
+            "parameters": self.parameters,
+            "output_schema": self.output_schema,
+            "tags": self.metadata.get("tags") or [],
+            "notify": self.metadata.get("notify") or {},
+        }
+
+
+class Pack:
+    """:param folder: the pack's directory, which holds pack.yaml and actions/."""
+
+    def __init__(self, folder):
+        self.folder = os.path.abspath(folder)
+        about = os.path.join(self.folder, "pack.yaml")
+        self.about = (load_yaml(about) or {}) if os.path.exists(about) else {}
+        self.ref = self.about.get("ref") or self.about.get("name") or os.path.basename(self.folder)
+        self._schema = None
+        self._actions = {}
+        self._seen = None
+
+    @property
+    def config_schema(self):
+        if self._schema is None:
+            path = os.path.join(self.folder, "config.schema.yaml")
+            self._schema = (load_yaml(path) or {}) if os.path.exists(path) else {}
+        return self._schema
+
+    def action(self, ref):
+        """The action, or None when there is none of that name."""
+        if not isinstance(ref, str):
+            return None
+        if ref not in self._actions:
+            self._actions[ref] = self._find(ref)
+        return self._actions[ref]
+
+    def actions(self):
+        """Every action of the pack and of `core`, by name."""
+        refs = ["core." + name for name in CORE_ACTIONS]
+        refs += ["%s.%s" % (self.ref, name) for name in self._files()]
+        return [self.action(ref) for ref in sorted(refs)]
+
+    def _find(self, ref):
+        pack, _, name = ref.partition(".")
+        if pack == "core" and name in CORE_ACTIONS:
+            return Action("core", dict(CORE_ACTIONS[name], name=name))
+        if pack != self.ref:
+            return None
+        # Most actions are in the file of their name; only others cost a look at every file.
+        folder = os.path.join(self.folder, "actions")
+        for path in [os.path.join(folder, name + ".yaml"), self._files().get(name)]:
+            if path and os.path.exists(path):
+                metadata = load_yaml(path)
+                if isinstance(metadata, dict) and metadata.get("name") == name:
+                    return Action(self.ref, metadata, folder, path)
+        return None
+
+    def _files(self):
+        """Action name -> metadata file."""
+        if self._seen is None:
+            folder = os.path.join(self.folder, "actions")
+            names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+            self._seen = {}
+            for name in names:
+                if name.endswith((".yaml", ".yml")):
+                    path = os.path.join(folder, name)
+                    metadata = load_yaml(path)
+                    if isinstance(metadata, dict) and "name" in metadata:
+                        self._seen[metadata["name"]] = path
+        return self._seen

@@ -1,0 +1,183 @@
+"""Runs a python-script action in a process of its own and tells how it ended, as StackStorm does."""
+import functools
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+from st2local.wrapper_marks import INVALID_STATUS_EXIT_CODE, MARK
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_KILLED = -9
+
+
+class Job:
+    """One running process, which can be killed from another thread."""
+
+    def __init__(self):
+        self._process = None
+        self._killed = False
+        self._lock = threading.Lock()
+
+    def start(self, arguments, **options):
+        with self._lock:
+            # A session of its own, so that a Ctrl-C at the terminal reaches st2local alone.
+            self._process = subprocess.Popen(
+                arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True, **options)
+            if self._killed:
+                self._process.kill()
+        return self._process
+
+    def kill(self):
+        """Ends the process, now or as soon as it has started."""
+        with self._lock:
+            self._killed = True
+            if self._process is not None and self._process.poll() is None:
+                self._process.kill()
+
+    def finish(self, given, seconds, on_line):
+        """(exit code, stdout, stderr); the exit code is -9 when `seconds` were not enough.
+
+        :param given: bytes for stdin, or None.
+        :param on_line: called with ("stdout" or "stderr", line) as the lines come.
+        """
+        process = self._process
+        chunks = {"stdout": [], "stderr": []}
+        readers = [
+            threading.Thread(
+                target=_read, args=(stream, chunks[name], functools.partial(on_line, name)),
+                daemon=True)
+            for name, stream in (("stdout", process.stdout), ("stderr", process.stderr))
+        ]
+        for reader in readers:
+            reader.start()
+        if given is not None:
+            threading.Thread(target=_write, args=(process.stdin, given), daemon=True).start()
+        over = False
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            over = True
+            process.kill()
+            process.wait()
+        for reader in readers:
+            # A grandchild may keep the pipe open after the action has ended.
+            reader.join(1 if over else 5)
+        texts = [b"".join(list(chunks[name])).decode("utf-8", "replace")
+                 for name in ("stdout", "stderr")]
+        return (_KILLED if over else process.returncode,) + tuple(texts)
+
+
+def _read(stream, chunks, on_line):
+    for line in stream:
+        chunks.append(line)
+        on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+def _write(stream, data):
+    try:
+        stream.write(data)
+        stream.close()
+    except OSError:
+        # The action ended without reading; its exit code says more than this error.
+        pass
+
+
+def run(job, entry_point, pack, user, config, parameters, runner_parameters, environment, on_line):
+    """(status, result) of the action.
+
+    :param environment: the ST2_ACTION_* variables.
+    """
+    seconds = runner_parameters.get("timeout")
+    try:
+        if not entry_point:
+            raise Exception("the action is missing an entry_point attribute")
+        request = {
+            "file": entry_point, "pack": pack.ref, "user": user, "config": config,
+            "parameters": parameters, "log_level": runner_parameters.get("log_level") or "DEBUG",
+        }
+        own = {
+            name: value for name, value in (runner_parameters.get("env") or {}).items()
+            if name.lower() != "pythonpath"
+        }
+        started = time.monotonic()
+        job.start(
+            [sys.executable, "-u", os.path.join(_HERE, "wrapper.py")],
+            stdin=subprocess.PIPE, cwd="/",
+            env=dict(os.environ, PYTHONPATH=_python_path(pack), **dict(own, **environment)),
+        )
+        left = None if seconds is None else max(0, seconds - (time.monotonic() - started))
+        code, stdout, stderr = job.finish(
+            json.dumps(request).encode("utf-8"), left, _without_result(on_line))
+        return _ending(code, stdout, stderr, seconds)
+    except Exception as error:
+        # What goes wrong around the action: StackStorm's runner container answers like this.
+        return "failed", {
+            "error": str(error), "traceback": "".join(traceback.format_tb(error.__traceback__))}
+
+
+def _ending(code, stdout, stderr, seconds):
+    if code == INVALID_STATUS_EXIT_CODE:
+        raise ValueError(stderr)
+    text = None
+    if MARK in stdout:
+        parts = stdout.split(MARK)
+        if len(parts) != 3:
+            raise ValueError("The result length should be 3, was %d." % len(parts))
+        text, stdout = parts[1].strip(), parts[0] + parts[2]
+    result, good = "None", None
+    if text:
+        try:
+            output = json.loads(text)
+        except ValueError:
+            found = re.search("'result': (.*?)$", text)
+            result = found.group(1) if found else text
+        else:
+            result, good = output.get("result"), output.get("status")
+    ending = {"stdout": stdout, "stderr": stderr, "exit_code": code, "result": result}
+    if code == _KILLED:
+        ending["error"] = "Action failed to complete in %s seconds" % seconds
+        return "timeout", ending
+    return ("succeeded" if code == 0 and good is not False else "failed"), ending
+
+
+def _without_result(on_line):
+    """Passes on the lines that the action printed, and none of the wrapper's."""
+    inside = []
+
+    def filtered(stream, line):
+        if stream != "stdout" or (MARK not in line and not inside):
+            on_line(stream, line)
+            return
+        for _ in range(line.count(MARK)):
+            inside.pop() if inside else inside.append(True)
+
+    return filtered
+
+
+def _python_path(pack):
+    """The pack's actions/lib, what the user's PYTHONPATH has, and the stand-ins for StackStorm.
+
+    Never the folder that st2local itself is imported from: no action finds it in StackStorm.
+    """
+    own = os.path.dirname(_HERE)
+    inherited = [
+        path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if path and os.path.realpath(path) != os.path.realpath(own)
+    ]
+    paths = [os.path.join(pack.folder, "actions", "lib")] + inherited
+    if not _has_stackstorm():
+        paths.append(os.path.join(_HERE, "standins"))
+    return os.pathsep.join(paths)
+
+
+@functools.lru_cache(maxsize=None)
+def _has_stackstorm():
+    found = importlib.util.find_spec("st2common")
+    return found is not None and _HERE not in str(found.origin)

@@ -1,0 +1,106 @@
+"""What orquesta 1.2.0 needs to run on Python 3.10 and later, and to be imported quickly.
+
+1.2.0 is the newest orquesta on PyPI. It and the networkx it pins were written for Python <= 3.9:
+
+- `collections.Mapping` and its like moved to `collections.abc`;
+- `fractions.gcd` moved to `math`;
+- `orquesta.utils.parameters.REGEX_INLINE_PARAMS` has `(?i)` in its middle, which Python 3.11 refuses.
+
+The rest is speed. orquesta finds its parts through the entry points of every installed
+distribution, which costs more than everything else in it; the few names are known, so they are
+imported directly. jsonschema 2.6 imports requests when it can, only to follow remote references.
+"""
+import collections
+import collections.abc
+import fractions
+import importlib
+import math
+import sys
+
+_MODULES = {
+    ("orquesta.composers", "native"): ("orquesta.composers.native", "WorkflowComposer"),
+    ("orquesta.expressions.evaluators", "jinja"): ("orquesta.expressions.jinja", "JinjaEvaluator"),
+    ("orquesta.expressions.evaluators", "yaql"): ("orquesta.expressions.yql", "YAQLEvaluator"),
+}
+
+_FUNCTIONS = {
+    "completed": ("workflow", "completed_"),
+    "ctx": ("common", "ctx_"),
+    "failed": ("workflow", "failed_"),
+    "item": ("workflow", "item_"),
+    "json": ("common", "json_"),
+    "result": ("workflow", "result_"),
+    "succeeded": ("workflow", "succeeded_"),
+    "task_status": ("workflow", "task_status_"),
+    "zip": ("common", "zip_"),
+}
+
+_applied = False
+
+
+def import_jsonschema():
+    """jsonschema, without the 60 ms of requests that it would import and never use here."""
+    if "jsonschema" in sys.modules or "requests" in sys.modules:
+        return importlib.import_module("jsonschema")
+    sys.modules["requests"] = None
+    try:
+        return importlib.import_module("jsonschema")
+    finally:
+        del sys.modules["requests"]
+
+
+def apply(functions):
+    """Makes orquesta importable, once a process.
+
+    :param functions: name -> function, what StackStorm adds to orquesta's expressions.
+    """
+    global _applied
+    if _applied:
+        return
+    for name in collections.abc.__all__:
+        if not hasattr(collections, name):
+            setattr(collections, name, getattr(collections.abc, name))
+    if not hasattr(fractions, "gcd"):
+        fractions.gcd = math.gcd
+    import_jsonschema()
+    _name_the_plugins(functions)
+    _mend_inline_parameters()
+    _applied = True
+
+
+def _name_the_plugins(functions):
+    from orquesta.utils import plugin
+
+    by_entry_point = plugin.get_module
+
+    def get_module(namespace, name):
+        known = _MODULES.get((namespace, name))
+        if known is None:
+            return by_entry_point(namespace, name)
+        return getattr(importlib.import_module(known[0]), known[1])
+
+    plugin.get_module = get_module
+
+    from orquesta.expressions.functions import base as function_base
+
+    catalog = {
+        name: getattr(importlib.import_module("orquesta.expressions.functions." + module), attr)
+        for name, (module, attr) in _FUNCTIONS.items()
+    }
+    catalog.update(functions)
+    function_base._EXP_FUNC_CATALOG = catalog
+
+    from orquesta.expressions import base as expression_base
+
+    expression_base._EXP_EVALUATORS = {
+        name: get_module("orquesta.expressions.evaluators", name) for name in ("jinja", "yaql")
+    }
+
+
+def _mend_inline_parameters():
+    from orquesta.utils import parameters
+
+    parameters.REGEX_INLINE_PARAMS = (
+        parameters.REGEX_INLINE_PARAMS.replace("(?i)true", "(?i:true)")
+        .replace("(?i)false", "(?i:false)")
+    )

@@ -1,0 +1,1 @@
+"""Stands in for StackStorm's client where that is not installed: executions, keys and webhooks."""
