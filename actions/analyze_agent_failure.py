@@ -3,7 +3,7 @@ from synthralos_action import SynthralosAction
 
 
 class AnalyzeAgentFailure(SynthralosAction):
-    """Reads the run's parameters, checks them and classifies the failure: agent_recovery's first task."""
+    """agent_recovery's first task: reads the parameters, checks them, classifies the failure."""
 
     def run(self, **parameters):
         return self.perform(self._analyse, parameters)

@@ -3,7 +3,7 @@ from synthralos_action import SynthralosAction
 
 
 class AnalyzeRoutingFailure(SynthralosAction):
-    """Reads the run's parameters, checks them and orders the routes: reroute_request's first task."""
+    """reroute_request's first task: reads the parameters, checks them, orders the routes."""
 
     def run(self, **parameters):
         return self.perform(self._analyse, parameters)

@@ -3,7 +3,7 @@ from synthralos_action import SynthralosAction
 
 
 class CallLLM(SynthralosAction):
-    """Asks the models of a case, one round over them, or one model that plain parameters name."""
+    """Asks an LLM: one round over a case's models, or once as plain parameters say."""
 
     def run(self, **parameters):
         return self.perform(self._attempt, parameters)

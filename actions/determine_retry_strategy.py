@@ -3,7 +3,7 @@ from synthralos_action import SynthralosAction
 
 
 class DetermineRetryStrategy(SynthralosAction):
-    """Reads the run's parameters, checks them and orders the models: llm_retry's first task."""
+    """llm_retry's first task: reads the parameters, checks them, orders the models."""
 
     def run(self, **parameters):
         return self.perform(self._determine, parameters)

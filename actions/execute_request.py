@@ -3,7 +3,7 @@ from synthralos_action import SynthralosAction
 
 
 class ExecuteRequest(SynthralosAction):
-    """Sends the request of a case, one round over its routes, or one that plain parameters describe."""
+    """Sends a request: one round over a case's routes, or once as plain parameters say."""
 
     def run(self, **parameters):
         return self.perform(self._attempt, parameters)

@@ -1,8 +1,8 @@
 """The base class of the pack's actions: the one file that imports StackStorm.
 
-It gives an action its environment and turns whatever happens into a result: what the action returned,
-a refusal, or an error, redacted and in a form that StackStorm can store. A workflow relies on that, and
-on `next`: it is left standing only where it brings the workflow forward.
+It gives an action its environment and turns whatever happens into a result: what the action
+returned, a refusal, or an error, redacted and in a form that StackStorm can store. A workflow
+relies on that, and on `next`: it is left standing only where it brings the workflow forward.
 """
 
 import os
@@ -28,7 +28,7 @@ _EXECUTION_ID = re.compile(r"^[0-9a-f]{24}\Z")
 
 
 class SynthralosAction(Action):
-    """An action that is written as `run(self, **parameters)` returning `self.perform(work, parameters)`.
+    """An action whose `run(self, **parameters)` returns `self.perform(work, parameters)`.
 
     :cvar now: seconds since the epoch; a test replaces it.
     :ivar datastore: an object to use in place of StackStorm's datastore; a test sets it.
@@ -40,9 +40,9 @@ class SynthralosAction(Action):
     def perform(self, work, parameters):
         """The result of `work(env, parameters)`: a mapping, or (succeeded, mapping).
 
-        Refused becomes a failed execution whose `error` names the field and the way out; its `carry`
-        lets the task that logs the failure say so too. Any other exception becomes an `error` as well,
-        and its traceback goes to the action's standard error.
+        Refused becomes a failed execution whose `error` names the field and the way out; its
+        `carry` lets the task that logs the failure say so too. Any other exception becomes an
+        `error` as well, and its traceback goes to the action's standard error.
         """
         redactor = Redactor()
         env = None
@@ -54,7 +54,8 @@ class SynthralosAction(Action):
         except ApiError as error:
             refused = {"cause": "stackstorm_api", "message": str(error)}
             done = False, {"summary": str(error), "error": refused, "next": None}
-        except Exception as error:  # noqa: B902 - whatever it is, the workflow must go on to its log task
+        except Exception as error:
+            # Whatever it is: the workflow must go on to the task that logs the failure.
             self.logger.error(redactor.text(traceback.format_exc()))
             told = "%s in the action; its standard error says where" % type(error).__name__
             done = (
@@ -65,7 +66,8 @@ class SynthralosAction(Action):
         return succeeded, _finished(result, parameters, redactor, env)
 
     def execution(self, env, parameters):
-        """(parameters, started) of the run that `execution_id` names, else of this action itself."""
+        """(parameters, started) of the run that `execution_id` names, else of this action itself.
+        """
         execution_id = parameters.get("execution_id")
         if not execution_id:
             given = {name: value for name, value in parameters.items() if value is not None}
@@ -74,7 +76,9 @@ class SynthralosAction(Action):
         return intake.parameters_of(execution, env.store), intake.started_at(execution, env.now())
 
     def case(self, env, parameters, workflow):
-        """The content of the parameter `case`, which must be one of `workflow`. None when not given."""
+        """The content of the parameter `case`, which must be one of `workflow`. None when not
+        given.
+        """
         if not parameters.get("case"):
             return None
         case = unseal(parameters["case"], env.store)
@@ -148,9 +152,9 @@ def _api(config):
     if not url:
         return None
     verify = (
-        config.get("ca_bundle")
-        or os.environ.get("REQUESTS_CA_BUNDLE")
-        or config.get("verify", True)
+        config.get("ca_bundle") or
+        os.environ.get("REQUESTS_CA_BUNDLE") or
+        config.get("verify", True)
     )
     return Api(url, os.environ.get("ST2_ACTION_AUTH_TOKEN"), verify=verify)
 
@@ -176,7 +180,9 @@ def _finished(result, parameters, redactor, env):
 
 
 def _onward(following, cursor):
-    """`following` when it brings a workflow forward, else None: no result can make one loop for ever."""
+    """`following` when it brings a workflow forward, else None: no result can make one loop for
+    ever.
+    """
     if not isinstance(following, dict):
         return None
     at, delay = following.get("cursor"), following.get("delay")

@@ -1,1 +1,1 @@
-"""Recovers failing AI agents, LLM calls and requests. Plain Python: nothing here imports StackStorm."""
+"""Recovers failing AI agents, LLM calls and requests. Nothing here imports StackStorm."""

@@ -17,7 +17,8 @@ from synthralos.state.ledger import Ledger
 class Environment:
     """:ivar store: a Tolerant datastore.
     :ivar now: a callable that gives seconds since the epoch.
-    :ivar run: the execution id under which outcomes are recorded: the workflow's, or the action's own.
+    :ivar run: the execution id under which outcomes are recorded: the workflow's, or the action's
+    own.
     :ivar api: stackstorm.Api, or None where there is none.
     """
 

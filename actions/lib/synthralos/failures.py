@@ -127,7 +127,8 @@ def failure(cause, message="", status=None, retry_after=None, type=None):
     return Failure(type or known.type, cause, known.severity, message, status, retry_after)
 
 
-# Words are matched as words: "capital" holds no "api". The first pattern that matches names the cause.
+# Words are matched as words: "capital" holds no "api". The first pattern that matches names the
+# cause.
 _TEXT = [
     ("rate_limit", r"rate[ _-]?limit(?:s|ed|ing|_exceeded)?|too many requests|http 429|status 429"),
     ("quota", r"(?:insufficient[ _])?quota(?:_exceeded)?|billing|out of credits?|spending limit"),
@@ -142,7 +143,8 @@ _TEXT = [
     ),
     (
         "authentication",
-        r"unauthori[sz]ed|unauthenticated|authentication(?:_error)?|invalid[ _](?:api[ _]key|token)|"
+        r"unauthori[sz]ed|unauthenticated|authentication(?:_error)?|"
+        r"invalid[ _](?:api[ _]key|token)|"
         r"auth(?:entication)? (?:error|failed|failure)|http 401|status 401",
     ),
     ("permission", r"forbidden|permission[ _]denied|access denied|http 403|status 403"),
@@ -162,12 +164,13 @@ _TEXT = [
     ),
     (
         "infinite_loop",
-        r"infinite[ _]loop|stuck in a loop|loop detected|max(?:imum)?[ _]iterations|recursion limit",
+        r"infinite[ _]loop|stuck in a loop|loop detected|max(?:imum)?[ _]iterations|"
+        r"recursion limit",
     ),
     (
         "resource",
-        r"out of memory|oom(?:killed)?|memory(?:error| limit)|no space left|disk (?:is )?full|resource_error|"
-        r"resource exhausted",
+        r"out of memory|oom(?:killed)?|memory(?:error| limit)|no space left|disk (?:is )?full|"
+        r"resource_error|resource exhausted",
     ),
     (
         "configuration",
@@ -177,7 +180,8 @@ _TEXT = [
     ("tool_failure", r"tools?|tool_failure|function call"),
     (
         "schema_mismatch",
-        r"schema|validation(?:_error)?|(?:invalid|malformed|unexpected) (?:json|output|response|format)|"
+        r"schema|validation(?:_error)?|"
+        r"(?:invalid|malformed|unexpected) (?:json|output|response|format)|"
         r"pars(?:e|ing) error|could not parse|jsondecodeerror",
     ),
     ("blank_output", r"(?:empty|blank|no) (?:output|response|answer)"),

@@ -14,7 +14,8 @@ class Refused(ValueError):
 
     def __init__(self, field, value, why, way_out):
         self.field, self.value, self.why, self.way_out = field, value, why, way_out
-        super().__init__("%s %s: %s. %s." % (field, shown(value), why, way_out))
+        named = field if value is None else "%s %s" % (field, shown(value))
+        super().__init__("%s: %s. %s." % (named, why, way_out))
 
     def as_error(self):
         return {

@@ -1,7 +1,7 @@
 """The pack's configuration, read once, with defaults and refusals that name the entry."""
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional
+from typing import Optional
 from urllib.parse import urlsplit
 
 from synthralos.names import checked
@@ -24,7 +24,7 @@ class Connection:
     base_url: str
     secret: Optional[str] = None
     secret_from: Optional[str] = None
-    headers: Dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
     headers_from: Optional[str] = None
     verify: object = True
     proxy: Optional[str] = None
@@ -52,7 +52,7 @@ class Provider:
     name: str
     api: str
     connection: Connection
-    models: List[Model]
+    models: list[Model]
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class Breaker:
 
 @dataclass(frozen=True)
 class Settings:
-    platforms: List[Platform]
-    providers: List[Provider]
-    routes: List[Route]
-    agents: Dict[str, Agent]
-    model_map: Dict[str, Dict[str, str]]
+    platforms: list[Platform]
+    providers: list[Provider]
+    routes: list[Route]
+    agents: dict[str, Agent]
+    model_map: dict[str, dict[str, str]]
     default_provider: str
     default_region: str
     max_routes: int
@@ -106,7 +106,7 @@ class Settings:
 
     @classmethod
     def from_config(cls, config):
-        """Settings from the pack's configuration, a mapping. Refused names the entry that is wrong."""
+        """Settings from the pack's configuration. Refused names the entry that is wrong."""
         config = dict(config or {})
         limits = _mapping(config, "attempt_timeouts")
         connect = _seconds(limits, "attempt_timeouts.connect", 5.0)

@@ -1,7 +1,7 @@
 """StackStorm's REST API as the pack needs it: executions, keys and triggers.
 
-Plain requests and not st2client: st2client's calls have no time limit, and a run must not hang on an
-API that is slow. The address and the token come from whoever has them: an action from its
+Plain requests and not st2client: st2client's calls have no time limit, and a run must not hang on
+an API that is slow. The address and the token come from whoever has them: an action from its
 environment, a sensor from its service.
 """
 
@@ -43,7 +43,7 @@ class Api:
         return self._json(answer)
 
     def children(self, execution_id, attributes):
-        """The executions that the workflow `execution_id` has started, in the order of their start."""
+        """The executions that a workflow has started, in the order of their start."""
         params = {"parent": execution_id, "limit": PAGE, "include_attributes": attributes}
         rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
         return sorted(rows, key=lambda row: row["start_timestamp"])

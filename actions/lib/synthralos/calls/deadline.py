@@ -27,5 +27,5 @@ class Deadline:
         return self.left() >= LEAST_ATTEMPT_SECONDS
 
     def allows_attempt_at(self, when):
-        """Whether an attempt that begins at `when`, plus the hop there, still has time to answer."""
+        """Whether an attempt that begins at `when`, plus the hop there, has time to answer."""
         return when + HOP_SECONDS + LEAST_ATTEMPT_SECONDS <= self.at

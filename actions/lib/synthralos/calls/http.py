@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Optional
 
 from synthralos import failures
 
@@ -28,7 +28,7 @@ class Answer:
     """:ivar headers: with names in lower case; text: the body; latency: seconds."""
 
     status: int
-    headers: Dict[str, str]
+    headers: dict[str, str]
     text: str
     latency: float
 
@@ -178,9 +178,9 @@ def _read(response, began, seconds):
     promised = response.headers.get("Content-Length", "")
     # urllib3 before 2.0 does not notice a body that ends early.
     if (
-        promised.isdigit()
-        and response.request.method != "HEAD"
-        and response.raw.tell() < int(promised)
+        promised.isdigit() and
+        response.request.method != "HEAD" and
+        response.raw.tell() < int(promised)
     ):
         raise CallFailed(
             failures.failure("truncated_stream", "the answer was cut", status=response.status_code)

@@ -14,7 +14,7 @@ def target(platform):
 
 
 def execute_path(platform, agent, agent_id):
-    """The path that runs the agent: its own, else the platform's; `{agent_id}` stands for the id."""
+    """The path that runs the agent: its own, else the platform's; `{agent_id}` is filled in."""
     path = (agent.execute_path if agent else None) or platform.execute_path
     return path.replace("{agent_id}", quote(agent_id, safe=""))
 

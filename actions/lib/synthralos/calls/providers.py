@@ -34,7 +34,8 @@ class Served:
 
 
 def find(providers, model, provider=None, field="original_request.model"):
-    """The provider that serves `model`: the one named, a `provider/model` prefix, else the first listing it.
+    """The provider that serves `model`: the one named, a `provider/model` prefix, else the first
+    listing it.
 
     Refused names the providers or models that are known.
     """
@@ -59,9 +60,9 @@ def find(providers, model, provider=None, field="original_request.model"):
     prefix, _, rest = model.partition("/")
     for candidate in providers:
         if (
-            rest
-            and candidate.name == prefix
-            and any(known.name == rest for known in candidate.models)
+            rest and
+            candidate.name == prefix and
+            any(known.name == rest for known in candidate.models)
         ):
             return _serving([candidate], rest, field)
     return _serving(providers, model, field)

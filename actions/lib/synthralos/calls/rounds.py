@@ -1,14 +1,14 @@
 """A round: every target that may be tried without waiting, in order, until one answers well.
 
 The rules. Fall over first: the first round visits every target once. Back off second: a target that
-has failed is tried again after its back-off, or after the hint it gave, and `max_retries` bounds these
-repeats, not the fallbacks. A target whose breaker is open, or that asked not to be called yet, is passed
-over. Whatever does not fit the deadline is not waited for.
+has failed is tried again after its back-off, or after the hint it gave, and `max_retries` bounds
+these repeats, not the fallbacks. A target whose breaker is open, or that asked not to be called
+yet, is passed over. Whatever does not fit the deadline is not waited for.
 """
 
 import time
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Optional
 
 from synthralos import failures
 from synthralos.calls import backoff
@@ -77,7 +77,7 @@ class Progress:
     cursor: int = 0
     attempts: int = 0
     repeats: int = 0
-    trail: List[dict] = field(default_factory=list)
+    trail: list[dict] = field(default_factory=list)
     marks: dict = field(default_factory=dict)
     failure: Optional[dict] = None
 
@@ -125,7 +125,7 @@ def _may_be_tried(target, progress, rules, at):
 
 
 def _held_back(target, progress, ledger, at):
-    """Whether the target's breaker or cooldown forbids the attempt; then the trail says so, once."""
+    """Whether the target's breaker or cooldown forbids the attempt; the trail says so, once."""
     health = ledger.health(target.name)
     until, reason = health.until, health.reason
     if until is None and health.state == HALF_OPEN and not ledger.claim_probe(target.name, health):
@@ -234,8 +234,8 @@ def _what_next(targets, progress, rules, deadline, now, last):
     left = [
         target
         for target in targets
-        if progress.mark(target)["out"] is None
-        and (progress.mark(target)["tries"] == 0 or progress.repeats < rules.max_retries)
+        if progress.mark(target)["out"] is None and
+        (progress.mark(target)["tries"] == 0 or progress.repeats < rules.max_retries)
     ]
     if not left:
         return Played(failure=last, reason=_why_none_is_left(targets, progress, rules))

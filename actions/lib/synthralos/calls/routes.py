@@ -85,7 +85,7 @@ def request_of(given, settings, field="original_request"):
 def _path(endpoint, routes, field):
     if not endpoint.startswith("/"):
         below = [
-            endpoint[len(route.connection.base_url) :]
+            endpoint[len(route.connection.base_url):]
             for route in routes
             if endpoint.startswith(route.connection.base_url + "/")
         ]
@@ -199,7 +199,7 @@ def _parsed(text):
 
 
 def _response_of(parsed):
-    """The answer's text: the platform's, OpenAI's or Anthropic's place for it, else the text itself."""
+    """The answer's text, from where the platform, OpenAI and Anthropic put it."""
     if isinstance(parsed, str):
         return parsed
     if not isinstance(parsed, dict):

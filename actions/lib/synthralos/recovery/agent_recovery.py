@@ -1,4 +1,4 @@
-"""The workflow agent_recovery: analyse the failure, plan the repair, run the agent until it answers."""
+"""The workflow agent_recovery: analyse, plan the repair, run the agent until it answers."""
 
 from synthralos import failures
 from synthralos.calls import platform
@@ -59,7 +59,7 @@ def analyse(env, parameters, started):
 
 
 def alone(env, parameters, started):
-    """The case of an action that no workflow started: analysed from plain parameters, without retries."""
+    """The case of an action that no workflow started: from plain parameters, without retries."""
     given = dict({"failure_type": "unknown"}, **parameters)
     given["max_retries"] = 0
     return unseal(analyse(env, given, started)["next"]["carry"], env.store)
@@ -166,10 +166,10 @@ def failure_of(request):
     message = " ".join(str(part) for part in told if isinstance(part, (str, int)) and part != "")
     status = details.get("status_code", details.get("status"))
     if (
-        cause is None
-        and isinstance(status, int)
-        and not isinstance(status, bool)
-        and 400 <= status < 600
+        cause is None and
+        isinstance(status, int) and
+        not isinstance(status, bool) and
+        400 <= status < 600
     ):
         cause = failures.from_http(status, {}, message, 0.0).cause
         if message:
@@ -193,9 +193,9 @@ def _agent_request(env, request):
     given = intake.mapping("context.agentConfig", request["context"].get("agentConfig"))
     config = dict(agent.config if agent else {}, **given)
     agent_type = (
-        (agent.agent_type if agent else None)
-        or request["context"].get("agentType")
-        or config.pop("type", None)
+        (agent.agent_type if agent else None) or
+        request["context"].get("agentType") or
+        config.pop("type", None)
     )
     return {
         "path": platform.execute_path(env.settings.platforms[0], agent, request["agent_id"]),

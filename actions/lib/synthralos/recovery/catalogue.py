@@ -7,7 +7,7 @@ and returns it. Nothing else ever repairs: a plan that names another action is r
 
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Tuple
+from typing import Callable
 
 from synthralos.names import is_name
 
@@ -25,7 +25,7 @@ class RepairAction:
     description: str
     expected_outcome: str
     apply: Callable
-    parameters: Dict[str, Tuple] = field(default_factory=dict)
+    parameters: dict[str, tuple] = field(default_factory=dict)
 
 
 def apply(name, request, parameters, facts):
@@ -71,7 +71,7 @@ def _simplify_query(request, parameters, facts):
     query, most = request["query"], parameters.get("max_length") or SIMPLE_QUERY
     if len(query) > most:
         # The task stands at the beginning of a prompt and the question at its end.
-        query = "%s\n[...]\n%s" % (query[: most * 2 // 3], query[-(most // 3) :])
+        query = "%s\n[...]\n%s" % (query[: most * 2 // 3], query[-(most // 3):])
     request["query"] = query + "\n\nAnswer the essential part first, in the simplest way."
     return request
 

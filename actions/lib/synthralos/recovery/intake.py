@@ -1,6 +1,7 @@
 """From a StackStorm execution to the parameters of a run.
 
-Text never comes through a workflow: the first action of a workflow reads its parent's execution here.
+Text never comes through a workflow: the first action of a workflow reads its parent's execution
+here.
 """
 
 import base64
@@ -20,8 +21,8 @@ def parameters_of(execution, store=None):
     """The parameters of `execution`: what the caller gave, over the defaults, text resolved.
 
     `@case` is replaced by what the parameter `case` holds, `@trigger` by what the trigger instance
-    that started the run carries; an empty object or the failure type `unknown` likewise, when either
-    has something to put there. `base64:...` is decoded, at every depth.
+    that started the run carries; an empty object or the failure type `unknown` likewise, when
+    either has something to put there. `base64:...` is decoded, at every depth.
     """
     declared = ((execution.get("action") or {}).get("parameters")) or {}
     parameters = {name: spec["default"] for name, spec in declared.items() if "default" in spec}
@@ -77,7 +78,7 @@ def _told(payload):
 def decoded(field, value):
     """`value` with every text `base64:<...>` in it replaced by what it encodes, as UTF-8."""
     if isinstance(value, str) and value.startswith(ENCODED):
-        encoded = re.sub(r"\s", "", value[len(ENCODED) :])
+        encoded = re.sub(r"\s", "", value[len(ENCODED):])
         try:
             return base64.b64decode(
                 encoded.replace("-", "+").replace("_", "/"), validate=True

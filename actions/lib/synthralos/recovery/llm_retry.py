@@ -79,7 +79,7 @@ def alone(env, parameters, started):
 
 
 def in_order(original, fallbacks, failure):
-    """(served, skipped): the models to try, and those that this failure rules out from the start."""
+    """(served, skipped): the models to try, and those that this failure rules out."""
     served = list(dict.fromkeys([original] + fallbacks))
     if failure.cause not in HOPELESS or len(served) == 1:
         return served, []

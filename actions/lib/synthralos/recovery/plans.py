@@ -1,6 +1,5 @@
 """Repair plans: their shape, and the check that every plan from outside goes through."""
 
-from typing import List
 
 from synthralos.names import is_name
 from synthralos.recovery.catalogue import CATALOGUE
@@ -72,7 +71,7 @@ def _model():
         plan_id: str = ""
         failure_type: str = ""
         root_cause: str = pydantic.Field("", max_length=4000)
-        steps: List[Step] = pydantic.Field(min_length=1, max_length=MOST_STEPS)
+        steps: list[Step] = pydantic.Field(min_length=1, max_length=MOST_STEPS)
         estimated_time: float = pydantic.Field(5.0, ge=0, le=86400)
         confidence: float = pydantic.Field(0.7, ge=0, le=1)
         source: str = ""

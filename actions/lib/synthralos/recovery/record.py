@@ -90,7 +90,7 @@ def _why(case, progress):
     gave_up = case.get("gave_up")
     if gave_up:
         return gave_up["error"], gave_up["reason"]
-    message = "an attempt ended without a result: it crashed or ran out of time; its own execution says more"
+    message = "an attempt crashed or ran out of time; its own execution says more"
     return dict(progress.get("failure") or {}, cause="unknown", message=message), message
 
 

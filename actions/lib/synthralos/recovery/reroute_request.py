@@ -1,4 +1,4 @@
-"""The workflow reroute_request: the same request at other regions and providers, until one answers."""
+"""The workflow reroute_request: the same request at other regions and providers."""
 
 from synthralos import failures
 from synthralos.calls import routes

@@ -20,8 +20,8 @@ SHORTEST_RUN, LONGEST_RUN = 5, 3600
 def new_case(env, workflow, seconds, parameters, started, request, rules, **more):
     """The content of a case.
 
-    {v, workflow, run, started, deadline, dry_run, request (what the caller worded), rules, progress}
-    and what the workflow adds. Times are seconds since the epoch.
+    {v, workflow, run, started, deadline, dry_run, request (what the caller worded), rules,
+    progress} and what the workflow adds. Times are seconds since the epoch.
 
     :param seconds: what the run has when its parameters name no `timeout`.
     """
@@ -140,7 +140,7 @@ def summarise(env, case, outcome, failure):
 
 
 def fitted(env, case, answer, field):
-    """`answer` with `field` whole when it is small enough, else stored, its key in `<field>_key`."""
+    """`answer` with `field` whole when it is small, else stored, its key in `<field>_key`."""
     value = answer[field]
     size = len(json.dumps(value))
     if size <= env.settings.max_result_bytes:

@@ -5,7 +5,7 @@ under a key of its own whose name ends in its time, and state is derived from a 
 """
 
 import secrets
-from typing import List, Optional, Protocol, Tuple
+from typing import Optional, Protocol
 
 PREFIX = "synthralos."
 PAGE = 100
@@ -24,7 +24,7 @@ class Datastore(Protocol):
     def put(self, name: str, value: str, ttl: Optional[int] = None) -> None:
         """Writes the value, over an older one."""
 
-    def list(self, prefix: str, limit: int = PAGE, offset: int = 0) -> List[Tuple[str, str]]:
+    def list(self, prefix: str, limit: int = PAGE, offset: int = 0) -> list[tuple[str, str]]:
         """(name, value) of the names that start with `prefix`, by name, the greatest first."""
 
     def delete(self, name: str) -> bool:
@@ -53,7 +53,7 @@ class Tolerant:
         """Whether it was written."""
         written = self._try(False, "put", name, value, ttl)
         if written is False:
-            kind = name[len(PREFIX) :].split(".", 1)[0]
+            kind = name[len(PREFIX):].split(".", 1)[0]
             if kind not in self.lost:
                 self.lost.append(kind)
             return False

@@ -68,7 +68,8 @@ class Ledger:
         """Whether this process may be one of the probes of a half-open breaker.
 
         A claim is appended and the claims since are listed: those among the first go. A claim lives
-        as long as the breaker stays open, so that probes that died do not block the target for ever.
+        as long as the breaker stays open, so that probes that died do not block the target for
+        ever.
         """
         if self._store.away is not None:
             return True

@@ -55,7 +55,7 @@ def report(store, now, workflow, subject, failure, run, summary):
 
 
 def listing(store, status=None, subject=None):
-    """The tickets, the one with the newest event first, each as `get` gives it but for its events."""
+    """The tickets, the newest event first, each as `get` gives it but for its events."""
     found = {}
     for page in range(PAGES):
         rows = store.list(PREFIX + "ticket.", limit=PAGE, offset=page * PAGE)
@@ -94,7 +94,7 @@ def _event(name, value):
             return None
     except (ValueError, KeyError, AttributeError, TypeError):
         return None
-    return dict(event, ticket=name[len(PREFIX) :].split(".")[1], at=time_of(name))
+    return dict(event, ticket=name[len(PREFIX):].split(".")[1], at=time_of(name))
 
 
 def _state(events):
