@@ -41,8 +41,8 @@ class SynthralosAction(Action):
         """The result of `work(env, parameters)`: a mapping, or (succeeded, mapping).
 
         Refused becomes a failed execution whose `error` names the field and the way out; its
-        `carry` lets the task that logs the failure say so too. Any other exception becomes an
-        `error` as well, and its traceback goes to the action's standard error.
+        `carry` lets the task that logs the failure say so too. So does any other exception, whose
+        traceback goes to the action's standard error.
         """
         redactor = Redactor()
         env = None
@@ -50,18 +50,16 @@ class SynthralosAction(Action):
             env = self._environment(parameters, redactor)
             done = work(env, parameters)
         except Refused as error:
-            done = False, _refusal(error, redactor)
+            done = False, _ended_by(error.as_error(), parameters, redactor, env)
         except ApiError as error:
-            refused = {"cause": "stackstorm_api", "message": str(error)}
-            done = False, {"summary": str(error), "error": refused, "next": None}
+            told = {"cause": "stackstorm_api", "message": str(error)}
+            done = False, _ended_by(told, parameters, redactor, env)
         except Exception as error:
             # Whatever it is: the workflow must go on to the task that logs the failure.
             self.logger.error(redactor.text(traceback.format_exc()))
-            told = "%s in the action; its standard error says where" % type(error).__name__
-            done = (
-                False,
-                {"summary": told, "error": {"cause": "internal", "message": told}, "next": None},
-            )
+            message = "%s in the action; its standard error says where" % type(error).__name__
+            told = {"cause": "internal", "message": message}
+            done = False, _ended_by(told, parameters, redactor, env)
         succeeded, result = done if isinstance(done, tuple) else (True, done)
         return succeeded, _finished(result, parameters, redactor, env)
 
@@ -159,10 +157,17 @@ def _api(config):
     return Api(url, os.environ.get("ST2_ACTION_AUTH_TOKEN"), verify=verify)
 
 
-def _refusal(error, redactor):
-    refused = redactor.value(error.as_error())
-    carry = seal({"refused": refused})
-    return {"summary": refused["message"], "error": refused, "next": None, "carry": carry}
+def _ended_by(error, parameters, redactor, env):
+    """The result of an action that `error` ended; its `carry` takes the error to the log task."""
+    error = redactor.value(error)
+    case = None
+    if parameters.get("case"):
+        try:
+            case = unseal(parameters["case"], env.store if env is not None else None)
+        except Refused:
+            pass
+    left = dict(case if isinstance(case, dict) else {}, refused=error)
+    return {"summary": error["message"], "error": error, "next": None, "carry": seal(left)}
 
 
 def _finished(result, parameters, redactor, env):

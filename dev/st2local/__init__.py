@@ -1,4 +1,4 @@
-"""Runs a StackStorm pack's Python actions and Orquesta workflows on one machine, without StackStorm.
+"""Runs a StackStorm pack's Python actions and Orquesta workflows without StackStorm.
 
     from st2local import St2Local
 

@@ -3,6 +3,7 @@ import collections
 import os
 import threading
 import time
+import traceback
 
 from st2local import masking, python_runner, rendering, shell_runner
 from st2local.config import check_config, resolve
@@ -18,6 +19,7 @@ from st2local.validation import check, check_parameters
 USER = "st2admin"
 RULES_USER = "stanley"
 POLL_SECONDS = 0.2
+CLOSE_SECONDS = 5
 
 Firing = collections.namedtuple("Firing", "id trigger payload timestamp")
 
@@ -26,7 +28,8 @@ class St2Local:
     """Runs a pack's actions and workflows.
 
     :param pack_dir: the pack's folder.
-    :param config: the pack's config, as its file would hold it: a dict.
+    :param config: the pack's config, as its file would hold it: a dict. None is an empty one that
+        is not checked, like that of a pack whose config was never registered.
     :param state: the folder to keep state in.
     :param delay: called with the seconds of a task's delay instead of sleeping them.
     :param clock: a function that gives the seconds since 1970, for every time that is recorded.
@@ -42,7 +45,8 @@ class St2Local:
                  progress=None, source="the given config"):
         self.pack = Pack(pack_dir)
         self.config = {} if config is None else config
-        check_config(self.pack, self.config, source)
+        if config is not None:
+            check_config(self.pack, config, source)
         self.clock, self.user = clock, user
         self.progress = progress or Silent()
         self.delays = []
@@ -62,10 +66,13 @@ class St2Local:
 
     def close(self):
         """Ends what still runs, the API server and the state."""
-        for execution in list(self._live.values()):
-            self.stop(execution)
-            if isinstance(execution.run, python_runner.Job):
-                execution.run.kill()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while self._live and time.monotonic() < deadline:
+            for execution in list(self._live.values()):
+                self.stop(execution)
+                if isinstance(execution.run, python_runner.Job):
+                    execution.run.kill()
+            time.sleep(0.01)
         if self._server is not None:
             self._server.close()
         self.store.close()
@@ -165,8 +172,14 @@ class St2Local:
             status, result = "canceled", None
         else:
             execution.set_status("running")
-            status, result = self._outcome(
-                execution, on_change or (lambda _: None), resume_parent or (lambda: None))
+            try:
+                status, result = self._outcome(
+                    execution, on_change or (lambda _: None), resume_parent or (lambda: None))
+            except Exception as error:
+                # StackStorm's runner container turns an error of its own into this result.
+                status = "failed"
+                result = {"error": str(error),
+                          "traceback": "".join(traceback.format_tb(error.__traceback__))}
         execution.set_status(status, result)
         self._live.pop(execution.id, None)
         self.progress.ended(execution)
@@ -314,11 +327,7 @@ class Handle:
         self._thread.start()
 
     def _perform(self):
-        try:
-            self._local.perform(self._execution)
-        except Exception as error:
-            self._execution.set_status("failed", {"error": str(error), "traceback": ""})
-            raise
+        self._local.perform(self._execution)
 
     @property
     def status(self):

@@ -1,4 +1,4 @@
-"""Runs a python-script action in a process of its own and tells how it ended, as StackStorm does."""
+"""Runs a python-script action in a process of its own, and tells how it ended."""
 import functools
 import importlib.util
 import json
@@ -177,7 +177,7 @@ def _python_path(pack):
     return os.pathsep.join(paths)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _has_stackstorm():
     found = importlib.util.find_spec("st2common")
     return found is not None and _HERE not in str(found.origin)

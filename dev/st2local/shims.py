@@ -4,7 +4,8 @@
 
 - `collections.Mapping` and its like moved to `collections.abc`;
 - `fractions.gcd` moved to `math`;
-- `orquesta.utils.parameters.REGEX_INLINE_PARAMS` has `(?i)` in its middle, which Python 3.11 refuses.
+- `orquesta.utils.parameters.REGEX_INLINE_PARAMS` has `(?i)` in its middle, which Python 3.11
+  refuses.
 
 The rest is speed. orquesta finds its parts through the entry points of every installed
 distribution, which costs more than everything else in it; the few names are known, so they are
@@ -16,6 +17,7 @@ import fractions
 import importlib
 import math
 import sys
+import threading
 
 _MODULES = {
     ("orquesta.composers", "native"): ("orquesta.composers.native", "WorkflowComposer"),
@@ -36,6 +38,7 @@ _FUNCTIONS = {
 }
 
 _applied = False
+_lock = threading.Lock()
 
 
 def import_jsonschema():
@@ -55,8 +58,13 @@ def apply(functions):
     :param functions: name -> function, what StackStorm adds to orquesta's expressions.
     """
     global _applied
-    if _applied:
-        return
+    with _lock:
+        if not _applied:
+            _apply(functions)
+            _applied = True
+
+
+def _apply(functions):
     for name in collections.abc.__all__:
         if not hasattr(collections, name):
             setattr(collections, name, getattr(collections.abc, name))
@@ -65,7 +73,6 @@ def apply(functions):
     import_jsonschema()
     _name_the_plugins(functions)
     _mend_inline_parameters()
-    _applied = True
 
 
 def _name_the_plugins(functions):

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 
 _SCHEMA = """
 create table if not exists executions (
@@ -37,12 +38,13 @@ class Store:
             os.path.join(folder, "state.sqlite"), timeout=BUSY_SECONDS, isolation_level=None,
             check_same_thread=False,
         )
-        self._connection.execute("pragma journal_mode = wal")
+        _patiently(self._connection, "pragma journal_mode = wal")
         # A power cut may lose the last entries; the file stays whole.
         self._connection.execute("pragma synchronous = off")
         found = self._connection.execute("select 1 from sqlite_master where name = 'responses'")
         if not found.fetchone():
-            self._connection.executescript(_SCHEMA)
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                _patiently(self._connection, statement)
 
     def close(self):
         with self._lock:
@@ -75,11 +77,9 @@ class Store:
         wanted = [(clause, value) for clause, value in wanted if value is not None]
         clauses = [clause for clause, _ in wanted] + (["parent is null"] if top else [])
         where = " where " + " and ".join(clauses) if clauses else ""
+        statement = "select document from executions%s order by started desc, id desc" % where
         rows = self._run(
-            "select document from executions" + where
-            + " order by started desc, id desc limit ? offset ?",
-            *([value for _, value in wanted] + [limit, offset])
-        )
+            statement + " limit ? offset ?", *([value for _, value in wanted] + [limit, offset]))
         return [self._with_children(json.loads(row[0])) for row in rows]
 
     def _with_children(self, document):
@@ -140,3 +140,16 @@ class Store:
     def response(self, execution_id):
         rows = self._run("select response from responses where execution = ?", execution_id)
         return json.loads(rows[0][0]) if rows else None
+
+
+def _patiently(connection, statement):
+    """SQLite does not wait by itself for another process that opens the file for the first time."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute(statement).fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -32,7 +32,8 @@ def check(value, schema):
     """Returns the value with defaults. Raises ValidationError, which has `.path`."""
     value, schema = copy.deepcopy(value), _nullable(schema)
     _add_defaults(value, schema)
-    errors = sorted(_class()(schema).iter_errors(value), key=lambda error: list(map(str, error.path)))
+    errors = sorted(
+        _class()(schema).iter_errors(value), key=lambda error: list(map(str, error.path)))
     if errors:
         refused = ValidationError(errors[0].message)
         refused.path = list(errors[0].path)

@@ -214,11 +214,7 @@ class WorkflowRun:
         def changed(status):
             self._messages.put((self._child_changed, task_id, route, item, status))
 
-        try:
-            status, result = self._local.perform(child, seconds, changed, self.resume)
-        except Exception as error:
-            status, result = "failed", {"error": str(error), "traceback": ""}
-            child.set_status(status, result)
+        status, result = self._local.perform(child, seconds, changed, self.resume)
         self._messages.put((self._child_ended, child, task_id, route, item, status, result))
 
     def _child_changed(self, task_id, route, item, status):

@@ -13,6 +13,7 @@ WORKFLOW = "agent_recovery"
 RUN_SECONDS = 300
 DEFAULTS = {"max_retries": 3, "retry_delay": 5}
 SIMILAR = 5
+_TELLING = ("message", "error", "reason", "code", "error_type", "errorType")
 
 
 def analyse(env, parameters, started):
@@ -159,32 +160,21 @@ def failure_of(request):
     """The Failure that the caller reports: the type as given, the cause from the details."""
     type_, cause = failures.resolve_type(request["failure_type"])
     details = request["failure_details"]
-    told = [
-        details.get(name)
-        for name in ("message", "error", "reason", "code", "error_type", "errorType")
-    ]
+    told = [details.get(name) for name in _TELLING]
     message = " ".join(str(part) for part in told if isinstance(part, (str, int)) and part != "")
+    if cause is None:
+        cause = failures.cause_of_text(message) or _cause_of_status(details, message)
+    if cause is None and type_ == "unknown":
+        return failures.from_text(message)
+    type_ = None if type_ == "unknown" else type_
+    return failures.failure(cause or failures.CAUSE_OF_TYPE[type_], message, type=type_)
+
+
+def _cause_of_status(details, message):
     status = details.get("status_code", details.get("status"))
-    if (
-        cause is None and
-        isinstance(status, int) and
-        not isinstance(status, bool) and
-        400 <= status < 600
-    ):
-        cause = failures.from_http(status, {}, message, 0.0).cause
-        if message:
-            cause = failures.cause_of_text(message) or cause
-    if cause is not None:
-        return failures.failure(
-            cause, message or cause.replace("_", " "), type=None if type_ == "unknown" else type_
-        )
-    if type_ == "unknown":
-        return (
-            failures.from_text(message)
-            if message
-            else failures.failure("unknown", "no details were given")
-        )
-    return failures.from_text(message or type_.replace("_", " "), type=type_)
+    if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
+        return failures.from_http(status, {}, message, 0.0).cause
+    return None
 
 
 def _agent_request(env, request):

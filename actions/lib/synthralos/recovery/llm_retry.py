@@ -35,7 +35,7 @@ def determine(env, parameters, started):
         rules,
         failure=failure.as_dict(),
         messages=messages,
-        parameters=sampling,
+        sampling=sampling,
         models=[[one.provider.name, one.model.name] for one in served],
         original=original.target,
     )
@@ -72,7 +72,7 @@ def alone(env, parameters, started):
         run.rules_of(env, 0),
         failure=None,
         messages=providers.messages_of(request, "call_llm"),
-        parameters=providers.parameters_of(request, "parameters"),
+        sampling=providers.parameters_of(request, "parameters"),
         models=[[served.provider.name, served.model.name]],
         original=served.target,
     )
@@ -80,23 +80,21 @@ def alone(env, parameters, started):
 
 def in_order(original, fallbacks, failure):
     """(served, skipped): the models to try, and those that this failure rules out."""
-    served = list(dict.fromkeys([original] + fallbacks))
+    served = list({one.target: one for one in [original] + fallbacks}.values())
     if failure.cause not in HOPELESS or len(served) == 1:
         return served, []
-    out = [original]
+    out = [original.target]
     if failure.cause == "context_length":
         window = original.model.context_window
-        out += [
-            one
-            for one in served[1:]
-            if window and one.model.context_window and one.model.context_window <= window
-        ]
-    left = [one for one in served if one not in out]
+        out += [one.target for one in served[1:] if not _larger(one.model.context_window, window)]
+    left = [one for one in served if one.target not in out]
     if not left:
         return served, []
-    return left, [
-        {"target": one.target, "skipped": "failed with %s" % failure.cause} for one in out
-    ]
+    return left, [{"target": name, "skipped": "failed with %s" % failure.cause} for name in out]
+
+
+def _larger(window, than):
+    return window is None or than is None or window > than
 
 
 def attempt(env, case):
@@ -107,7 +105,7 @@ def attempt(env, case):
 
     def one(target, seconds, number):
         return providers.call(
-            env.client, target.what, case["messages"], case["parameters"], seconds, case["run"]
+            env.client, target.what, case["messages"], case["sampling"], seconds, case["run"]
         )
 
     played, progress = run.play(env, case, targets, one)

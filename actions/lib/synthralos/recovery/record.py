@@ -17,7 +17,8 @@ _SUBJECT = {
 def record(env, workflow, case, parameters):
     """Writes the record and returns the result of a log_* action.
 
-    :param case: what the run's last action left: a whole case; a refusal, {"refused": error}; or
+    :param case: what the run's last action left: a case, which holds the error as `refused` when
+        that ended the run; {"refused": error} alone when the first action refused the run; or
         None, when the first action crashed.
     :param parameters: of the run, as given, from which the subject is read where the case has none.
     """

@@ -1,0 +1,76 @@
+"""The sandbox as a command: `python -m sandbox`, with dev/ on PYTHONPATH.
+
+Prints its address, then a line for each call, until it is interrupted.
+"""
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+from sandbox import Sandbox
+
+MARK = "# Written by the sandbox, which overwrites this file when it starts.\n"
+
+
+def main(arguments=None):
+    """Runs until interrupted. Returns the exit status: 0, or 1 when it cannot start."""
+    given = _parser().parse_args(arguments)
+    box = Sandbox(port=given.port, scenario=given.scenario, watch=_announce)
+    try:
+        box.start()
+        if given.write_config:
+            _write_config(given.write_config, box.pack_config())
+    except (OSError, OverflowError, TypeError, ValueError) as error:
+        box.close()
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 1
+    # A service manager's stop is as good a reason to end as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        print(f"sandbox on {box.base_url} (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        box.close()
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="sandbox", description="A fake agent platform, LLM providers and regions on 127.0.0.1."
+    )
+    parser.add_argument("--port", type=int, default=0, help="default: any that is free")
+    parser.add_argument("--scenario", metavar="FILE", help="scripted faults, in YAML or JSON")
+    parser.add_argument("--write-config", metavar="FILE", help="write the pack's config here")
+    return parser
+
+
+def _announce(call):
+    answered = "no answer" if call.status is None else call.status
+    shown = call.path.encode("unicode_escape").decode("ascii")
+    clock = time.strftime("%H:%M:%S", time.localtime(call.time))
+    line = f"{clock} {call.target} {call.method} {shown}: {answered} ({call.step})"
+    try:
+        print(line.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
+    except BrokenPipeError:
+        # Nobody reads any more; the calls are worth answering all the same.
+        pass
+
+
+def _write_config(path, config):
+    """Writes `config` as JSON, which is YAML too. ValueError when somebody else wrote the file."""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            start = file.read(len(MARK))
+        if start and start != MARK:
+            raise ValueError(f"{path} exists and is not the sandbox's: move it away first")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(MARK + json.dumps(config, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Answers: status, headers and the bytes of the body; and an exchange, which is to have one."""
+import http.client
+import json
+from dataclasses import dataclass, field
+from typing import Callable, Optional
+
+from sandbox import hints
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; `Content-Length` is added when it is sent."""
+
+    status: int
+    body: bytes = b""
+    headers: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A call as the wire that it reached understands it.
+
+    :ivar target: what scripts and the record call it.
+    :ivar render: step -> Answer, for every step that is an answer.
+    :ivar refusal: the answer to a request that is itself wrong; it uses up no step.
+    :ivar scripted: whether scripts are about it.
+    """
+
+    target: str
+    render: Callable
+    refusal: Optional[Answer] = None
+    scripted: bool = True
+
+
+def answer(status, body, headers=None):
+    """An Answer; str and bytes are sent as they are, anything else as JSON.
+
+    JSON is written in ASCII, so that lone surrogates and the like arrive as they were given.
+    """
+    if isinstance(body, bytes):
+        kind, data = "application/octet-stream", body
+    elif isinstance(body, str):
+        kind, data = "text/plain; charset=utf-8", body.encode("utf-8", "surrogatepass")
+    else:
+        kind, data = "application/json", json.dumps(body).encode("ascii")
+    given = {"Content-Type": kind}
+    for name, value in (headers or {}).items():
+        if name.lower() == "content-type":
+            del given["Content-Type"]
+        given[name] = value
+    return Answer(status, data, given)
+
+
+def rendered(step, good, bad, refuse):
+    """The Answer to `step`, as a wire gives it.
+
+    :param good: step -> body of a good answer.
+    :param bad: (status, message) -> body of an error of which only the status is known.
+    :param refuse: step -> (status, body) for the refusals that have a constructor of their own.
+    """
+    code = step.get("code", 200)
+    if step.name == "status" and "body" not in step.fields and (code >= 400 or step.get("error")):
+        message = step.get("error") or http.client.responses.get(code, "Error")
+        return answer(code, bad(code, message), step.get("headers"))
+    if step.name in ("ok", "blank", "invalid", "no_finish_reason", "status"):
+        body = step.fields["body"] if "body" in step.fields else good(step)
+        return answer(code, body, step.get("headers"))
+    code, body = refuse(step)
+    return answer(code, body, hints.headers(step))
+
+
+def tokens(text):
+    """How many tokens `text` counts for: one for four characters, rounded up."""
+    return -(-len(text) // 4)
+
+
+def as_text(value):
+    """What was said, as text: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def prompt_of(messages):
+    """The text of the last message that a user wrote; its text parts joined."""
+    for message in reversed(messages):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return content_text(message.get("content"))
+    return ""
+
+
+def content_text(content):
+    """The text of a message's content, a string or a list of parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""

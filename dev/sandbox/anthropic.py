@@ -1,0 +1,149 @@
+"""An Anthropic-compatible provider: messages.
+
+Any model is served; the key must be `sandbox-PROVIDER-key`, in `x-api-key`.
+"""
+from sandbox import hints
+from sandbox.answers import (
+    Exchange,
+    answer,
+    as_text,
+    content_text,
+    prompt_of,
+    rendered,
+    tokens,
+)
+from sandbox.openai import key
+
+INVALID = "invalid_request_error"
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
+ERROR_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def exchange(provider, rest, call, number, models):
+    """The Exchange of a call to `rest`, the path below /anthropic/PROVIDER.
+
+    :param number: of the call, for the id of its answer.
+    :param models: names for the list of models.
+    """
+    refusal = _fault_of_headers(provider, call.headers)
+    if rest == "/v1/models" and call.method == "GET":
+        listed = answer(200, {"data": [_model(name) for name in models], "has_more": False})
+        return Exchange("llm:" + provider, lambda step: listed, refusal or listed, scripted=False)
+    if rest != "/v1/messages" or call.method != "POST":
+        unknown = answer(404, _of_status(404, "Not found"))
+        return Exchange("llm:" + provider, lambda step: unknown, unknown, scripted=False)
+    asked = call.body if isinstance(call.body, dict) else {}
+    model = asked.get("model") if isinstance(asked.get("model"), str) else ""
+    refusal = refusal or _fault_of(asked, model)
+    target = f"llm:{provider}/{model}" if model else "llm:" + provider
+
+    def render(step):
+        return rendered(
+            step,
+            lambda step: _message(asked, model, number, step),
+            _of_status,
+            lambda step: _refusal(asked, model, step),
+        )
+
+    return Exchange(target, render, refusal)
+
+
+def _message(asked, model, number, step):
+    said = f"Answer from {model}: {prompt_of(asked['messages'])}"
+    text = as_text(step.get("text", said))
+    finish = step.get("finish_reason", "stop")
+    finish = None if step.name == "no_finish_reason" else STOP_REASONS.get(finish, finish)
+    return {
+        "id": f"msg_sandbox_{number}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        # A model that says nothing sends no block, rather than an empty one.
+        "content": [{"type": "text", "text": text}] if text else [],
+        "stop_reason": finish,
+        "stop_sequence": None,
+        "usage": {"input_tokens": _read(asked), "output_tokens": tokens(text)},
+    }
+
+
+def _read(asked):
+    said = [content_text(m.get("content")) for m in asked["messages"] if isinstance(m, dict)]
+    return tokens(content_text(asked.get("system")) + "".join(said))
+
+
+def _fault_of_headers(provider, headers):
+    if headers.get("x-api-key") is None:
+        return answer(401, _error(ERROR_TYPES[401], "x-api-key header is required"))
+    if headers["x-api-key"] != key(provider):
+        return answer(*_unauthorized())
+    if not headers.get("anthropic-version"):
+        return answer(400, _error(INVALID, "anthropic-version: header is required"))
+    return None
+
+
+def _fault_of(asked, model):
+    if not model:
+        return answer(400, _error(INVALID, "model: Field required"))
+    if not isinstance(asked.get("messages"), list) or not asked["messages"]:
+        return answer(400, _error(INVALID, "messages: Field required"))
+    for message in asked["messages"]:
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in ("user", "assistant"):
+            told = f'messages: Unexpected role "{role}". The Messages API takes `system` apart.'
+            return answer(400, _error(INVALID, told))
+    limit = asked.get("max_tokens")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        return answer(400, _error(INVALID, "max_tokens: Field required"))
+    if asked.get("stream"):
+        return answer(400, _error(INVALID, "stream: The sandbox does not stream."))
+    return None
+
+
+def _of_status(code, message):
+    return _error(ERROR_TYPES.get(code, "api_error" if code >= 500 else INVALID), message)
+
+
+def _refusal(asked, model, step):
+    if step.name == "rate_limit":
+        message = "This request would exceed your rate limit of 50 requests per minute"
+        return 429, _error(ERROR_TYPES[429], message, **hints.details(step))
+    if step.name == "quota":
+        message = (
+            "Your credit balance is too low to access the Anthropic API. Please go to Plans & "
+            "Billing to upgrade or purchase credits."
+        )
+        return 400, _error(INVALID, message)
+    if step.name == "unauthorized":
+        return _unauthorized()
+    if step.name == "model_not_found":
+        return 404, _error(ERROR_TYPES[404], "model: " + model)
+    if step.name == "context_length":
+        read = _read(asked)
+        message = f"prompt is too long: {read} tokens > {max(1, read - 1)} maximum"
+        return 400, _error(INVALID, message)
+    if step.name == "content_policy":
+        return 400, _error(INVALID, "Output blocked by content filtering policy")
+    if step.name == "overloaded":
+        return 529, _error(ERROR_TYPES[529], "Overloaded", **hints.details(step))
+    return 500, _error("api_error", step.get("error"))
+
+
+def _unauthorized():
+    return 401, _error(ERROR_TYPES[401], "invalid x-api-key")
+
+
+def _error(kind, message, **details):
+    return {"type": "error", "error": dict(details, type=kind, message=message)}
+
+
+def _model(name):
+    return {"type": "model", "id": name, "display_name": name, "created_at": "2024-01-01T00:00:00Z"}

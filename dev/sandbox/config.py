@@ -1,0 +1,52 @@
+"""The pack's configuration for a sandbox."""
+from sandbox.openai import key
+from sandbox.platform import TOKEN
+
+MODELS = {
+    "openai": [("gpt-4", 8192), ("gpt-4o", 128000), ("gpt-3.5-turbo", 16385)],
+    "anthropic": [("claude-3-haiku", 200000), ("claude-3-5-sonnet", 200000)],
+}
+ROUTE_PROVIDERS = ("openai", "anthropic", "google")
+REGIONS = ("us-east-1", "eu-west-1", "us-west-2")
+
+
+def pack_config(base_url):
+    """What the pack's config file holds when it points at the sandbox at `base_url`; a new dict."""
+    return {
+        "platform": {
+            "base_url": base_url + "/platform",
+            "token": TOKEN,
+            "failure_webhook": "/webhooks/agent-failures",
+            "fallbacks": [],
+        },
+        "providers": [
+            {
+                "name": name,
+                "api": name,
+                "base_url": f"{base_url}/{name}/{name}",
+                "api_key": key(name),
+                "models": [{"name": n, "context_window": window} for n, window in models],
+            }
+            for name, models in MODELS.items()
+        ],
+        "routes": [
+            {
+                "provider": provider,
+                "region": region,
+                "base_url": f"{base_url}/region/{provider}/{region}",
+            }
+            for provider in ROUTE_PROVIDERS
+            for region in REGIONS
+        ],
+        "default_provider": "openai",
+        "default_region": "us-east-1",
+        "model_map": {
+            "anthropic": {"gpt-4": "claude-3-5-sonnet", "gpt-3.5-turbo": "claude-3-haiku"},
+            "google": {"gpt-4": "gemini-1.5-pro"},
+        },
+    }
+
+
+def models(provider):
+    """The names of the provider's models; none for a provider that the config does not list."""
+    return [name for name, _ in MODELS.get(provider, [])]

@@ -1,0 +1,100 @@
+"""Scenarios: the scripts of a sandbox as plain data, in a JSON or YAML file or over HTTP.
+
+    scripts:
+      platform: [agent_failed, {rate_limit: 2}, ok]
+      llm:openai/gpt-4:
+        steps: [{delay: {seconds: 1, then: overloaded}}, {status: {code: 503, error: Sorry}}]
+        forever: true
+      llm:anthropic/claude-3-haiku: [{ok: {text: "Hello", finish_reason: length}}]
+    kill: [route:openai]
+    errors:
+      platform: [{timestamp: "2025-01-01T00:00:00Z", level: error, message: Agent failed}]
+
+A step is the name of a constructor in `steps`, alone or with its arguments: an object holds them by
+name, anything else is the first. YAML is read where PyYAML is installed, JSON always.
+"""
+import inspect
+import json
+
+from sandbox import steps
+
+PARTS = ("scripts", "kill", "errors")
+
+
+def load(path):
+    """The scenario in the file at `path`. ValueError when it is none, OSError when not there."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        not_json = error
+    try:
+        import yaml
+    except ImportError:
+        told = f"{path} is no JSON ({not_json}), and PyYAML, for YAML, is not installed"
+        raise ValueError(told) from not_json
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is neither JSON nor YAML: {error}") from error
+
+
+def play(box, scenario):
+    """Puts the scenario's scripts, deaths and errors into `box`. ValueError says what is wrong."""
+    _object(scenario, "a scenario", PARTS)
+    scripts = []
+    for target, script in _object(scenario.get("scripts") or {}, "scripts").items():
+        forever = False
+        if isinstance(script, dict) and "steps" in script:
+            _object(script, "the script of " + str(target), ("steps", "forever"))
+            forever, script = bool(script.get("forever")), script["steps"]
+        scripts.append((target, script_of(script), forever))
+    for target, script, forever in scripts:
+        box.script(target, script, forever=forever)
+    dead = scenario.get("kill") or []
+    for target in [dead] if isinstance(dead, str) else dead:
+        box.kill(target)
+    for target, errors in _object(scenario.get("errors") or {}, "errors").items():
+        box.set_errors(errors, target)
+
+
+def script_of(data):
+    """The steps that a list of plain data describes; a single one may stand alone."""
+    return [step_of(item) for item in (data if isinstance(data, list) else [data])]
+
+
+def step_of(data):
+    """The step that `data` describes. ValueError names the steps or arguments that there are."""
+    name, given = data, {}
+    if isinstance(data, dict) and len(data) == 1:
+        name, given = next(iter(data.items()))
+    constructor = steps.CONSTRUCTORS.get(name) if isinstance(name, str) else None
+    if constructor is None:
+        known = ", ".join(sorted(steps.CONSTRUCTORS))
+        raise ValueError(f"{data!r} is no step; write one of {known}, or {{NAME: {{...}}}}")
+    known = list(inspect.signature(constructor).parameters)
+    if given is None:
+        given = {}
+    if not isinstance(given, dict):
+        if not known:
+            raise ValueError(f"{name} takes no argument")
+        given = {known[0]: given}
+    given = dict(given)
+    if "then" in given and "then" in known:
+        given["then"] = step_of(given["then"])
+    try:
+        inspect.signature(constructor).bind(**given)
+    except TypeError as error:
+        takes = ", ".join(known) or "nothing"
+        raise ValueError(f"{name}: {error}; it takes {takes}") from error
+    return constructor(**given)
+
+
+def _object(data, what, known=None):
+    if not isinstance(data, dict):
+        raise ValueError(f"{what} is an object, not {data!r}")
+    unknown = [str(name) for name in data if known and name not in known]
+    if unknown:
+        raise ValueError(f"{what} has no {', '.join(unknown)}; it may have {', '.join(known)}")
+    return data

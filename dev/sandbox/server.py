@@ -1,0 +1,213 @@
+"""The HTTP side: connections, reading a request, and the faults that are below HTTP."""
+import http.client
+import http.server
+import json
+import socket
+import socketserver
+import struct
+import sys
+import threading
+import time
+import traceback
+from urllib.parse import parse_qsl
+
+from sandbox import control, steps, world
+from sandbox.answers import Answer, answer
+from sandbox.calls import Call
+
+BODILESS = (204, 304)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers for a Sandbox, a thread a connection.
+
+    :ivar closing: set once it is to end; whoever waits must wait for this.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, port, box):
+        self.box = box
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+        self._open = set()
+        super().__init__(("127.0.0.1", port), _Connection)
+
+    def server_bind(self):
+        # HTTPServer asks the resolver for the host's name here, which can take seconds.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    def opened(self, connection):
+        with self._lock:
+            self._open.add(connection)
+        if self.closing.is_set():
+            _hang_up(connection)
+
+    def closed(self, connection):
+        with self._lock:
+            self._open.discard(connection)
+
+    def close(self):
+        """Ends all: the listener, and the connections that clients keep alive."""
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+        with self._lock:
+            left = list(self._open)
+        for connection in left:
+            _hang_up(connection)
+
+    def handle_error(self, request, client_address):
+        # A client that left is nothing to report: time-outs are what many tests are about.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+class _Connection(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self):
+        super().setup()
+        self.server.opened(self.connection)
+
+    def finish(self):
+        self.server.closed(self.connection)
+        super().finish()
+
+    def log_message(self, format, *args):
+        pass
+
+    def _serve(self):
+        length = self.headers.get("content-length", "0")
+        if "transfer-encoding" in self.headers or not length.isdigit():
+            self.close_connection = True
+            self._send(answer(411, {"error": "Send the body with a Content-Length"}))
+            return
+        call = self._call(self.rfile.read(int(length)))
+        if control.concerns(call.path):
+            self._send(control.answered(self.server.box, call))
+            return
+        box = self.server.box
+        exchange = world.exchange(call, box.record.number(), box.errors)
+        call.target = exchange.target
+        box.record.add(call)
+        try:
+            self._play(call, exchange)
+        except OSError:
+            raise
+        except Exception as error:
+            # A fault of the script, such as a function that raises: whoever wrote it must see it.
+            traceback.print_exc()
+            call.step = "broken"
+            message = f"The sandbox's script failed: {type(error).__name__}: {error}"
+            self._answer(call, answer(500, {"error": message}))
+        box.watch(call)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve
+
+    def _call(self, data):
+        path = self.path
+        if path.startswith(("http://", "https://")):
+            # As a proxy is asked.
+            path = "/" + path.split("/", 3)[3] if path.count("/") > 2 else "/"
+        path, _, query = path.partition("?")
+        headers = {}
+        for name, value in self.headers.items():
+            name = name.lower()
+            headers[name] = headers[name] + ", " + value if name in headers else value
+        return Call(
+            time=time.time(),
+            target="",
+            method=self.command,
+            path=path,
+            query=dict(parse_qsl(query, keep_blank_values=True)),
+            headers=headers,
+            body=_parsed(data, headers.get("content-type", "")),
+        )
+
+    def _play(self, call, exchange):
+        scripts = self.server.box.scripts
+        if scripts.dead(exchange.target):
+            step = steps.reset()
+        elif exchange.refusal is not None:
+            call.step = "refused" if exchange.refusal.status >= 400 else "ok"
+            self._answer(call, exchange.refusal)
+            return
+        else:
+            item = scripts.next(exchange.target) if exchange.scripted else None
+            step = steps.resolved(item, call)
+        while step.name == "delay":
+            call.step = "delay"
+            if self.server.closing.wait(step.get("seconds")):
+                step = steps.reset()
+            else:
+                step = steps.resolved(step.get("then"), call)
+        call.step = step.name
+        if step.name == "reset":
+            self._reset()
+        elif step.name == "cut":
+            then = steps.resolved(step.get("then"), call)
+            self._cut(call, exchange.render(then))
+        elif step.name == "malformed":
+            whole = exchange.render(steps.ok())
+            half = whole.body[: len(whole.body) // 2] or b"{"
+            self._answer(call, Answer(whole.status, half, whole.headers))
+        else:
+            self._answer(call, exchange.render(step))
+
+    def _answer(self, call, told):
+        # Before it is sent: who has the answer may look at the record at once.
+        call.status = told.status
+        self._send(told)
+
+    def _send(self, told):
+        bare = self.command == "HEAD" or told.status in BODILESS
+        # One write: a head sent alone would cost the client a second read.
+        self.wfile.write(self._head(told, len(told.body)) + (b"" if bare else told.body))
+
+    def _cut(self, call, told):
+        call.status = told.status
+        half = told.body[: len(told.body) // 2]
+        self.close_connection = True
+        self.wfile.write(self._head(told, max(1, len(told.body))) + half)
+
+    def _reset(self):
+        self.close_connection = True
+        # Closing without lingering sends a reset. Files on the socket would keep it open.
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.rfile.close()
+        self.connection.close()
+
+    def _head(self, told, length):
+        reason = http.client.responses.get(told.status, "Overloaded")
+        lines = [f"HTTP/1.1 {told.status} {reason}"]
+        lines += [f"{name}: {value}" for name, value in told.headers.items()]
+        if told.status not in BODILESS:
+            lines.append(f"Content-Length: {length}")
+        if self.close_connection:
+            lines.append("Connection: close")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogatepass")
+
+
+def _parsed(data, kind):
+    text = data.decode("utf-8", "replace")
+    if not text:
+        return None
+    if "json" in kind.lower() or text.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    return text
+
+
+def _hang_up(connection):
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass

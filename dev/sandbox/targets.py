@@ -1,0 +1,47 @@
+"""Targets: what a call went to, and which scripts and questions cover it.
+
+Every call has one target:
+
+    platform, platform:b            a run of an agent, or a replay
+    platform/webhooks, /health, /errors, /executions     the platform's other routes, after either
+    llm:PROVIDER/MODEL              a completion; `llm:PROVIDER` for the list of models
+    route:PROVIDER/REGION           anything below a region
+    unknown                         a path that the sandbox does not play
+
+A pattern covers the target that it names. `llm:PROVIDER` also covers the provider's models,
+`route:PROVIDER` its regions, and a trailing `*` everything that starts alike (`route:*`,
+`platform*`). `platform` does not cover the other routes: a failure reported to a webhook must not
+use up a step that was meant for the agent. Whoever is dead is dead as a whole, though.
+"""
+import re
+
+_PATTERN = re.compile(r"(platform[^\s]*|(llm|route):[^\s]+|\*)\Z")
+
+
+def checked(pattern):
+    """The pattern itself; ValueError when it can cover nothing."""
+    if not isinstance(pattern, str) or not _PATTERN.match(pattern):
+        raise ValueError(
+            f"{pattern!r} is no target: write platform, platform:NAME, llm:PROVIDER/MODEL, "
+            "llm:PROVIDER, route:PROVIDER/REGION, route:PROVIDER, or one of them cut short by a *"
+        )
+    return pattern
+
+
+def covers(pattern, target):
+    """Whether a script for `pattern`, or a question about it, is about `target`."""
+    if pattern.endswith("*"):
+        return target.startswith(pattern[:-1])
+    if pattern == target:
+        return True
+    return pattern.startswith(("llm:", "route:")) and target.startswith(pattern + "/")
+
+
+def silences(pattern, target):
+    """Whether killing `pattern` kills `target`: as `covers`, and a platform with all its routes."""
+    return covers(pattern, target) or target.startswith(pattern + "/")
+
+
+def closeness(pattern):
+    """Sort key, greater for the pattern that says more: the full name before any prefix of it."""
+    return len(pattern.rstrip("*")), not pattern.endswith("*")

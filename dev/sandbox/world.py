@@ -1,0 +1,30 @@
+"""Who plays what: from a path to the wire that answers below it."""
+from urllib.parse import unquote
+
+from sandbox import anthropic, config, openai, platform, region
+from sandbox.answers import Exchange, answer
+
+
+def exchange(call, number, errors):
+    """The Exchange of `call`.
+
+    :param number: of the call.
+    :param errors: platform's target -> what its observability route lists.
+    """
+    parts = call.path.split("/")
+    first = parts[1]
+    if first == "platform" or first.startswith("platform-"):
+        name = first.replace("-", ":", 1)
+        return platform.exchange(name, _below(parts, 2), call, number, errors.get(name, []))
+    if first in ("openai", "anthropic") and len(parts) > 3 and parts[2]:
+        wire = openai if first == "openai" else anthropic
+        provider = unquote(parts[2])
+        return wire.exchange(provider, _below(parts, 3), call, number, config.models(provider))
+    if first == "region" and len(parts) > 3 and parts[2] and parts[3]:
+        return region.exchange(unquote(parts[2]), unquote(parts[3]), _below(parts, 4), call)
+    unknown = answer(404, {"error": "Nothing is played at " + call.path})
+    return Exchange("unknown", lambda step: unknown, unknown, scripted=False)
+
+
+def _below(parts, depth):
+    return "/" + "/".join(parts[depth:])

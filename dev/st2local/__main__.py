@@ -1,0 +1,5 @@
+import sys
+
+from st2local.cli import main
+
+sys.exit(main())

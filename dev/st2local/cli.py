@@ -1,0 +1,255 @@
+"""The command line: run, execution, inquiry, key, action, trigger."""
+import argparse
+import os
+import sys
+
+from st2local import arguments, configuration, output
+from st2local.local import St2Local
+from st2local.pack import Pack
+from st2local.progress import Live, Silent
+from st2local.refusals import Refused
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def main(words=None):
+    """The exit code: 0 when what was asked for happened, 1 when not, 2 for a wrong command."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(words)
+    # Parameters may stand behind an option: `run pack.action a=1 -j b=2`.
+    if rest and (options.command != "run" or any(word.startswith("-") for word in rest)):
+        parser.error("unrecognized arguments: %s" % " ".join(rest))
+    options.rest = rest
+    try:
+        return options.function(options) or 0
+    except Refused as error:
+        print("ERROR: %s" % error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="st2local", description="Runs the pack's actions and workflows without StackStorm.")
+    parser.add_argument(
+        "--pack", default=os.environ.get("ST2LOCAL_PACK", ROOT), help="the pack's folder")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = _command(commands, "run", _run, "run an action or a workflow and show its result")
+    run.add_argument("action", metavar="PACK.ACTION")
+    run.add_argument("parameters", nargs="*", metavar="NAME=VALUE")
+    run.add_argument("--config", metavar="FILE", help="the pack's config")
+    run.add_argument("--user", default=None, help="who runs it")
+    run.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+    execution = _group(commands, "execution", "what has been run")
+    listed = _command(execution, "list", _execution_list, "newest first")
+    listed.add_argument("-n", "--last", type=int, default=50, metavar="N")
+    listed.add_argument("--tree", action="store_true", help="with the tasks of workflows")
+    listed.add_argument("--action", default=None)
+    listed.add_argument("--status", default=None)
+    _command(execution, "get", _execution_get, "one execution").add_argument("id")
+
+    inquiry = _group(commands, "inquiry", "questions that runs wait for")
+    _command(inquiry, "list", _inquiry_list, "unanswered ones")
+    respond = _command(inquiry, "respond", _inquiry_respond, "answer one")
+    respond.add_argument("id")
+    respond.add_argument("response", nargs="+", metavar="NAME=VALUE")
+
+    key = _group(commands, "key", "the datastore")
+    listed = _command(key, "list", _key_list, "by name")
+    listed.add_argument("--prefix", default="")
+    listed.add_argument("-n", "--last", type=int, default=-1, metavar="N")
+    got = _command(key, "get", _key_get, "one key")
+    got.add_argument("name")
+    got.add_argument("--decrypt", action="store_true")
+    put = _command(key, "set", _key_set, "write one key")
+    put.add_argument("name")
+    put.add_argument("value")
+    put.add_argument("--ttl", type=int, metavar="SECONDS")
+    put.add_argument("--encrypt", action="store_true")
+    _command(key, "delete", _key_delete, "delete one key").add_argument("name")
+
+    action = _group(commands, "action", "the pack's actions")
+    _command(action, "list", _action_list, "all of them")
+    _command(action, "get", _action_get, "one action's parameters").add_argument("ref")
+    _command(_group(commands, "trigger", "triggers that actions fired"), "list", _trigger_list,
+             "oldest first")
+    return parser
+
+
+def _group(commands, name, text):
+    return commands.add_parser(name, help=text).add_subparsers(dest="what", required=True)
+
+
+def _command(commands, name, function, text):
+    command = commands.add_parser(name, help=text)
+    command.add_argument("-j", "--json", action="store_true", help="print JSON")
+    command.set_defaults(function=function)
+    return command
+
+
+def _state():
+    return os.environ.get("ST2LOCAL_STATE") or os.path.join(ROOT, ".st2local")
+
+
+def _look(options):
+    """For commands that run nothing: no config is needed, so none is checked."""
+    return St2Local(options.pack, config=None, state=_state())
+
+
+def _run(options):
+    progress = Silent() if options.quiet else Live()
+    with configuration.found(
+            Pack(options.pack), _state(), options.config,
+            lambda text: None if options.quiet else print(text, file=sys.stderr),
+    ) as (config, source):
+        user = {"user": options.user} if options.user else {}
+        with St2Local(options.pack, config=config, state=_state(), progress=progress,
+                      source=source, **user) as local:
+            action = local.find_action(options.action)
+            if action is None:
+                raise Refused('Action "%s" cannot be found.' % options.action)
+            words = options.parameters + options.rest
+            handle = local.start(options.action, arguments.parse(words, action))
+            document = _wait(handle)
+            document.pop("output", None)
+            if options.json:
+                output.as_json(document)
+            else:
+                output.execution(document, _children(local, document))
+    return 0 if document["status"] == "succeeded" else 1
+
+
+def _wait(handle):
+    try:
+        return handle.wait()
+    except KeyboardInterrupt:
+        # The first Ctrl-C cancels as StackStorm does, running actions end; a second one leaves.
+        print("cancelling; press Ctrl-C again to leave at once", file=sys.stderr)
+        handle.cancel()
+        return handle.wait()
+
+
+def _children(local, document):
+    return list(reversed(local.executions(parent=document["id"])))
+
+
+def _execution_list(options):
+    local = _look(options)
+    found = local.executions(
+        top=True, limit=options.last, action=options.action, status=options.status)
+    rows, indents = [], []
+
+    def add(document, indent):
+        rows.append(document)
+        indents.append(indent)
+        if options.tree:
+            for child in _children(local, document):
+                add(child, indent + 1)
+
+    for document in found:
+        add(document, 0)
+    if options.json:
+        output.as_json(rows)
+    else:
+        output.executions(rows, indents)
+
+
+def _execution_get(options):
+    local = _look(options)
+    document = local.execution(options.id)
+    if options.json:
+        output.as_json(document)
+    else:
+        output.execution(document, _children(local, document))
+
+
+def _inquiry_list(options):
+    found = _look(options).executions(action="core.ask", status="pending")
+    if options.json:
+        output.as_json(found)
+    else:
+        output.table(["id", "route", "schema"], [
+            (document["id"], document["result"]["route"], document["result"]["schema"])
+            for document in found
+        ])
+
+
+def _inquiry_respond(options):
+    local = _look(options)
+    schema = (local.execution(options.id).get("result") or {}).get("schema") or {}
+    form = _Form(schema.get("properties") or {})
+    response = arguments.parse(options.response, form)
+    local.respond(options.id, response)
+    print("Response accepted for inquiry %s" % options.id)
+
+
+class _Form:
+    """An inquiry's schema in an action's place, so that answers are cast like parameters."""
+
+    def __init__(self, specs):
+        self.specs = specs
+
+
+def _key_list(options):
+    found = _look(options).keys.list(options.prefix, "name", options.last)
+    if options.json:
+        output.as_json(found)
+    else:
+        output.table(["name", "value", "secret", "expire_timestamp"], [
+            (key["name"], key["value"], key["secret"], key.get("expire_timestamp"))
+            for key in found
+        ])
+
+
+def _key_get(options):
+    key = _look(options).keys.document(options.name, options.decrypt)
+    if options.json:
+        output.as_json(key)
+    else:
+        print(key["value"])
+
+
+def _key_set(options):
+    key = _look(options).keys.set(options.name, options.value, options.ttl, options.encrypt)
+    if options.json:
+        output.as_json(key)
+
+
+def _key_delete(options):
+    _look(options).keys.delete(options.name)
+
+
+def _action_list(options):
+    actions = _look(options).pack.actions()
+    if options.json:
+        output.as_json([action.document() for action in actions])
+    else:
+        output.table(["ref", "description"], [
+            (action.ref, " ".join(action.description.split())) for action in actions])
+
+
+def _action_get(options):
+    action = _look(options).find_action(options.ref)
+    if action is None:
+        raise Refused('Action "%s" cannot be found.' % options.ref)
+    if options.json:
+        output.as_json(action.document())
+        return
+    print("%s  (%s)\n%s\n" % (action.ref, action.runner, action.description))
+    output.table(["parameter", "type", "required", "default", "description"], [
+        (name, spec.get("type", ""), "yes" if spec.get("required") else "",
+         spec.get("default", ""), " ".join(str(spec.get("description", "")).split()))
+        for name, spec in action.parameters.items()
+    ])
+
+
+def _trigger_list(options):
+    fired = _look(options).triggers()
+    if options.json:
+        output.as_json([firing._asdict() for firing in fired])
+    else:
+        output.table(["timestamp", "trigger", "payload"], [
+            (firing.timestamp, firing.trigger, firing.payload) for firing in fired])

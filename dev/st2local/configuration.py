@@ -1,0 +1,34 @@
+"""Where the command line finds the pack's config."""
+import contextlib
+import os
+
+from st2local.pack import load_yaml
+from st2local.refusals import ConfigError
+
+
+@contextlib.contextmanager
+def found(pack, state, given, say):
+    """Gives (config, where it is from).
+
+    :param given: a file's path, or None: then $ST2LOCAL_CONFIG, then the state folder's
+        configs/<pack>.yaml, then the sandbox where there is one, else an empty config.
+    :param say: called with a line about a sandbox.
+    """
+    path = given or os.environ.get("ST2LOCAL_CONFIG")
+    usual = os.path.join(state, "configs", pack.ref + ".yaml")
+    if not path and os.path.exists(usual):
+        path = usual
+    if path:
+        if not os.path.isfile(path):
+            raise ConfigError("%s: there is no such file" % path)
+        yield load_yaml(path) or {}, path
+        return
+    try:
+        from sandbox import Sandbox
+    except ImportError:
+        yield {}, "the empty config"
+        return
+    with Sandbox() as box:
+        say("no configuration found: using the sandbox at %s" % (
+            getattr(box, "base_url", "127.0.0.1")))
+        yield box.pack_config(), "the sandbox's config"

@@ -1,0 +1,115 @@
+"""The command line, as a process."""
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import FIXTURES, ROOT
+
+
+@pytest.fixture
+def st2local(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("plain: from a file\n")
+    environment = dict(
+        os.environ, ST2LOCAL_STATE=str(tmp_path / "state"), ST2LOCAL_PACK=FIXTURES,
+        ST2LOCAL_CONFIG=str(config))
+
+    def run(*words, background=False, **changes):
+        command = [os.path.join(ROOT, "bin", "st2local")] + list(words)
+        options = dict(
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=dict(environment, **changes), cwd=str(tmp_path))
+        if background:
+            return subprocess.Popen(command, **options)
+        return subprocess.run(command, timeout=60, **options)
+
+    return run
+
+
+def test_run_a_workflow(st2local):
+    done = st2local("run", "fixture.loop", 'script=["again","good"]')
+    assert done.returncode == 0, done.stderr
+    for line in ("> attempt  fixture.attempt", "< attempt  failed", "< fixture.loop  succeeded"):
+        assert line in done.stderr
+    for line in ("action.ref: fixture.loop", "status: succeeded", "outcome:"):
+        assert line in done.stdout
+    assert "\033" not in done.stderr
+    listed = st2local("execution", "list", "--tree").stdout.splitlines()
+    assert len(listed) == 5 and listed[2].startswith("  ")
+
+
+def test_exit_code_and_crash(st2local):
+    done = st2local("run", "fixture.loop", "script=crash,good")
+    assert done.returncode == 1
+    assert "RuntimeError: crashed" in done.stderr
+
+
+def test_casts_and_json(st2local):
+    done = st2local(
+        "run", "fixture.look.around", "obj=a=1,b=2", "arr=1,2,3", "-q", "-j", "n=3", "flag=true",
+        "text={\"not\": \"parsed\"}", "hidden=hush", "ratio=2")
+    assert done.returncode == 0 and done.stderr == ""
+    document = json.loads(done.stdout)
+    assert document["parameters"] == {
+        "obj": {"a": "1", "b": "2"}, "arr": ["1", "2", "3"], "n": 3,
+        "flag": True, "text": '{"not": "parsed"}', "hidden": "********", "ratio": 2.0,
+        "from_kv": ""}
+    assert document["result"]["result"]["config"]["plain"] == "from a file"
+    again = st2local("execution", "get", document["id"], "-j")
+    assert json.loads(again.stdout)["id"] == document["id"]
+
+
+@pytest.mark.parametrize("words, message", [
+    (["run", "fixture.absent"], "cannot be found"),
+    (["run", "fixture.look.around", "n=x"], "n: 'x' is no integer"),
+    (["run", "fixture.look.around", "obj={broken"], "obj: '{broken' is no object"),
+    (["run", "fixture.look.around", "stray=1"], "'stray' was unexpected"),
+    (["run", "fixture.two", "--config", "absent.yaml"], "there is no such file"),
+    (["execution", "get", "0" * 24], "not found"),
+    (["key", "get", "absent"], "not found"),
+])
+def test_refusals(st2local, words, message):
+    done = st2local(*words)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_keys(st2local):
+    assert st2local("key", "set", "a.b", "1", "--ttl", "60").returncode == 0
+    st2local("key", "set", "secret", "hush", "--encrypt")
+    assert st2local("key", "get", "a.b").stdout == "1\n"
+    assert st2local("key", "get", "secret", "--decrypt").stdout == "hush\n"
+    assert "a.b" in st2local("key", "list", "--prefix", "a.").stdout
+    assert "hush" not in st2local("key", "list").stdout
+    assert st2local("key", "delete", "a.b").returncode == 0
+    assert st2local("key", "delete", "a.b").returncode == 1
+
+
+def test_inquiry_from_another_process(st2local):
+    run = st2local("run", "fixture.ask", "-j", background=True)
+    inquiries = []
+    while not inquiries:
+        inquiries = json.loads(st2local("inquiry", "list", "-j").stdout)
+    done = st2local("inquiry", "respond", inquiries[0]["id"], "approved=true")
+    assert done.returncode == 0, done.stderr
+    output, _ = run.communicate(timeout=30)
+    assert json.loads(output)["result"]["output"] == {"decision": {"approved": True}}
+
+
+def test_processes_share_the_state(st2local):
+    runs = [st2local("run", "fixture.service", "-j", "-q", background=True) for _ in range(5)]
+    ended = [(run.communicate(timeout=60), run.returncode) for run in runs]
+    assert [code for _, code in ended] == [0] * 5, ended
+    assert len(json.loads(st2local("execution", "list", "-j").stdout)) == 5
+
+
+def test_lists(st2local):
+    assert "fixture.look.around" in st2local("action", "list").stdout
+    assert "sealed" in st2local("action", "get", "fixture.look.around").stdout
+    assert st2local("trigger", "list").returncode == 0
+
+
+def test_without_a_virtual_environment(st2local):
+    done = st2local("action", "list", ST2LOCAL_PYTHON="/nowhere/python")
+    assert done.returncode == 2 and "make setup" in done.stderr

@@ -1,0 +1,175 @@
+"""Workflows: routing, errors, items, delays, retries, and what cannot be caught."""
+import pytest
+
+
+def tasks(local, execution):
+    return [(child["context"]["orquesta"]["task_name"], child["status"])
+            for child in reversed(local.executions(parent=execution["id"]))]
+
+
+@pytest.mark.parametrize("script, status, output, attempts", [
+    (["good"], "succeeded", {"success": True, "outcome": {"cursor": 0}, "ticket": None}, 1),
+    (["again", "wait 3", "good"], "succeeded",
+     {"success": True, "outcome": {"cursor": 2}, "ticket": None}, 3),
+    (["again", "crash"], "failed",
+     {"success": False, "outcome": None, "ticket": "ticket for c0 at 1"}, 2),
+    (["stop"], "failed", {"success": False, "outcome": None, "ticket": "ticket for nothing at 0"},
+     1),
+    (["same"], "failed", {"success": False, "outcome": None, "ticket": "ticket for nothing at 0"},
+     1),
+    (["text"], "failed", {"success": False, "outcome": None, "ticket": "ticket for nothing at 0"},
+     1),
+])
+def test_loop(local, script, status, output, attempts):
+    execution = local.run("fixture.loop", {"script": script})
+    assert execution["status"] == status
+    assert execution["result"]["output"] == output
+    names = [name for name, _ in tasks(local, execution)]
+    assert names.count("attempt") == attempts
+    assert ("errors" in execution["result"]) == (status == "failed")
+
+
+def test_delays_are_recorded_and_not_slept(local):
+    local.run("fixture.loop", {"script": ["wait 300", "again", "wait 7", "good"]})
+    assert local.delays == [300, 7]
+
+
+def test_text_that_is_not_listed_in_input_is_left_alone(local):
+    text = "<% 1+1 %> <%= erb %> {{.Values.x}}"
+    execution = local.run("fixture.loop", {"script": ["good"], "text": text})
+    assert execution["status"] == "succeeded"
+    assert execution["parameters"]["text"] == text
+
+
+def test_errors_repeat_failed_results(local):
+    execution = local.run("fixture.loop", {"script": ["again", "crash"]})
+    errors = execution["result"]["errors"]
+    assert [error.get("task_id") for error in errors] == ["attempt", "attempt", "fail"]
+    assert errors[0]["result"]["result"]["next"]["carry"] == "c0"
+
+
+def test_child_workflow(local):
+    execution = local.run("fixture.parent", {"script": ["stop"]})
+    assert execution["status"] == "succeeded"
+    assert execution["result"]["output"]["child"]["ticket"] == "ticket for nothing at 0"
+    child = local.executions(parent=execution["id"], action="fixture.loop")[0]
+    assert child["status"] == "failed"
+    assert child["context"]["parent"] == {
+        "execution_id": execution["id"], "user": "st2admin", "pack": "fixture"}
+    assert len(execution["children"]) == 2
+
+
+def test_items(local):
+    execution = local.run("fixture.items", {"names": ["a", "b", "c", "d"], "failing": "b"})
+    assert execution["status"] == "succeeded"
+    results = execution["result"]["output"]["results"]
+    assert [result["result"]["name"] for result in results] == ["a", "b", "c", "d"]
+    assert ("steps", "failed") in tasks(local, execution)
+
+
+def test_items_wait_for_a_place(local):
+    execution = local.run(
+        "fixture.items", {"names": ["a", "b", "c"], "concurrency": 1, "seconds": 0.05})
+    spans = [result["result"] for result in execution["result"]["output"]["results"]]
+    assert all(a["ended"] <= b["started"] for a, b in zip(spans, spans[1:]))
+
+
+def test_no_items(local):
+    execution = local.run("fixture.items", {"names": []})
+    assert execution["status"] == "succeeded"
+    assert execution["result"]["output"] == {"results": []}
+    assert len(execution["children"]) == 1
+
+
+def test_only_the_first_items_are_delayed(local):
+    local.run("fixture.items", {"names": ["a", "b", "c"], "concurrency": 2, "delay": 5})
+    assert local.delays == [5, 5]
+
+
+def test_branches_run_beside_each_other_and_join(local):
+    execution = local.run("fixture.branches", {"seconds": 0.4})
+    output = execution["result"]["output"]
+    assert output["said"] == "joined"
+    assert output["left"]["started"] < output["right"]["ended"]
+    assert output["right"]["started"] < output["left"]["ended"]
+
+
+def test_retry(local):
+    execution = local.run("fixture.retries", {"count": 2})
+    assert execution["status"] == "failed"
+    assert len(execution["children"]) == 3
+    assert local.delays == [4, 4]
+
+
+def test_dynamic_action_and_the_datastore_in_an_expression(local):
+    local.keys.set("greeting", "hello")
+    execution = local.run(
+        "fixture.dynamic", {"action": "core.local", "input": {"cmd": "echo '[1]'; exit 3"}})
+    assert execution["result"]["output"]["seen"] == {
+        "failed": True, "succeeded": False, "return_code": 3, "stdout": [1], "stderr": ""}
+    assert execution["result"]["output"]["kv"] == "hello"
+
+
+@pytest.mark.parametrize("call, error", [
+    ({"action": "fixture.absent"}, 'InvalidActionReferencedException: Unable to find action'),
+    ({"action": "fixture.step", "input": {"name": "x", "stray": 1}}, "ValidationError"),
+    ({"action": "fixture.step"}, "'name' is a required property"),
+    ({"action": "fixture.attempt", "input": {"script": [], "cursor": "x"}}, "ParamException"),
+    ({"action": "fixture.look.around", "input": {"fixed": "x"}}, "immutable"),
+])
+def test_a_task_that_cannot_be_requested_is_not_catchable(local, call, error):
+    execution = local.run("fixture.dynamic", call)
+    assert execution["status"] == "failed"
+    assert execution["result"]["output"] is None or (
+        execution["result"]["output"]["before"] is None)
+    assert error in str(execution["result"]["errors"])
+    assert tasks(local, execution) == [("first", "succeeded")]
+
+
+def test_task_inputs_are_rendered_as_jinja(make):
+    local = make(config={"plain": "from config"})
+    # The run's own parameters are rendered too, hence the doubled quotation.
+    inner = "{{ '{{ config_context.plain }}' }}"
+    execution = local.run(
+        "fixture.dynamic", {"action": "fixture.look.around", "text": inner, "input": {"n": 3}})
+    assert execution["status"] == "succeeded"
+    assert execution["parameters"]["text"] == "{{ config_context.plain }}"
+
+
+@pytest.mark.parametrize("name, message", [
+    ("broken_action", 'The action "fixture.absent" is not registered in the database.'),
+    ("broken_input", 'Action "fixture.attempt" is missing required input "script".'),
+    ("broken_input", 'Action "fixture.attempt" has unexpected input "stray".'),
+    ("broken_spec", "nowhere"),
+    ("broken_context", "undefined_name"),
+])
+def test_inspection(local, name, message):
+    execution = local.run("fixture." + name)
+    assert execution["status"] == "failed"
+    assert execution["result"]["output"] is None
+    assert any(message in error["message"] for error in execution["result"]["errors"])
+    assert execution["children"] == []
+
+
+def test_a_child_that_fails_inspection_is_caught(local):
+    execution = local.run("fixture.dynamic", {"action": "fixture.broken_action"})
+    assert execution["result"]["output"]["seen"]["output"] is None
+
+
+def test_runs_side_by_side(local):
+    handles = [local.start("fixture.loop", {"script": ["again", "good"]}) for _ in range(4)]
+    assert [handle.wait(30)["status"] for handle in handles] == ["succeeded"] * 4
+
+
+def test_two_locals_in_one_process(make, tmp_path):
+    from conftest import FIXTURES
+
+    from st2local import St2Local
+
+    one = make()
+    with St2Local(FIXTURES, state=str(tmp_path / "other")) as two:
+        one.keys.set("greeting", "one")
+        two.keys.set("greeting", "two")
+        call = {"action": "core.noop"}
+        assert one.run("fixture.dynamic", call)["result"]["output"]["kv"] == "one"
+        assert two.run("fixture.dynamic", call)["result"]["output"]["kv"] == "two"
