@@ -1,6 +1,7 @@
 """An Anthropic-compatible provider: messages.
 
-Any model is served; the key must be `sandbox-PROVIDER-key`, in `x-api-key`.
+Any model is served; the key must be `sandbox-PROVIDER-key`, in `x-api-key` or, as newer clients
+send it, as a bearer token. Any `anthropic-version` will do.
 """
 from sandbox import hints
 from sandbox.answers import (
@@ -15,6 +16,8 @@ from sandbox.answers import (
 from sandbox.openai import key
 
 INVALID = "invalid_request_error"
+# The context window that a `context_length` step speaks of, in tokens.
+WINDOW = 200000
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
 ERROR_TYPES = {
     401: "authentication_error",
@@ -81,9 +84,12 @@ def _read(asked):
 
 
 def _fault_of_headers(provider, headers):
-    if headers.get("x-api-key") is None:
+    given, bearer = headers.get("x-api-key"), headers.get("authorization", "")
+    if given is None and bearer.startswith("Bearer "):
+        given = bearer[len("Bearer "):]
+    if given is None:
         return answer(401, _error(ERROR_TYPES[401], "x-api-key header is required"))
-    if headers["x-api-key"] != key(provider):
+    if given != key(provider):
         return answer(*_unauthorized())
     if not headers.get("anthropic-version"):
         return answer(400, _error(INVALID, "anthropic-version: header is required"))
@@ -127,8 +133,7 @@ def _refusal(asked, model, step):
     if step.name == "model_not_found":
         return 404, _error(ERROR_TYPES[404], "model: " + model)
     if step.name == "context_length":
-        read = _read(asked)
-        message = f"prompt is too long: {read} tokens > {max(1, read - 1)} maximum"
+        message = f"prompt is too long: {WINDOW + _read(asked)} tokens > {WINDOW} maximum"
         return 400, _error(INVALID, message)
     if step.name == "content_policy":
         return 400, _error(INVALID, "Output blocked by content filtering policy")

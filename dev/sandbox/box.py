@@ -8,7 +8,7 @@ from sandbox.server import Server
 from sandbox.steps import Step
 
 # How long `close` may wait for the listener to notice, in seconds.
-POLL = 0.02
+POLL = 0.01
 
 
 class Sandbox:

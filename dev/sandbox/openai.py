@@ -16,6 +16,8 @@ from sandbox.answers import (
 )
 
 INVALID = "invalid_request_error"
+# The context window that a `context_length` step speaks of, in tokens.
+WINDOW = 8192
 
 
 def key(provider):
@@ -119,10 +121,9 @@ def _refusal(asked, model, step):
         message = f"The model `{model}` does not exist or you do not have access to it."
         return 404, _error(message, INVALID, "model_not_found")
     if step.name == "context_length":
-        read = _read(asked)
         message = (
-            f"This model's maximum context length is {max(1, read - 1)} tokens. However, your "
-            f"messages resulted in {read} tokens. Please reduce the length of the messages."
+            f"This model's maximum context length is {WINDOW} tokens. However, your messages "
+            f"resulted in {WINDOW + _read(asked)} tokens. Please reduce the length of the messages."
         )
         return 400, _error(message, INVALID, "context_length_exceeded", "messages")
     if step.name == "content_policy":

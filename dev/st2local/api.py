@@ -79,7 +79,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not rest:
             filters = {name: query[name] for name in ("parent", "action", "status")
                        if name in query}
-            # The bare listing shows runs and not their tasks' actions, as StackStorm's does not.
             found = self.local.store.executions(
                 limit=_number(query, "limit", PAGE), offset=_number(query, "offset", 0), **filters)
             return 200, [self._shown(document, query, show) for document in found]

@@ -20,8 +20,9 @@ def check_config(pack, values, source):
     try:
         check(values, {"type": "object", "properties": schema})
     except ValidationError as error:
-        raise ConfigError("%s: %s (config of pack %r): %s" % (
-            source, ".".join(map(str, error.path)) or "the config", pack.ref, error)) from None
+        where = ".".join(map(str, error.path))
+        raise ConfigError("%s: %s%s (pack %s)" % (
+            source, where + ": " if where else "", error, pack.ref)) from None
     for name, value in values.items():
         if (schema.get(name) or {}).get("secret") and "decrypt_kv" in str(value):
             raise ConfigError(

@@ -218,7 +218,8 @@ class St2Local:
         return self._process(execution, config, runner_given, given)
 
     def _process(self, execution, config, runner_given, given):
-        action, job = execution.action, python_runner.Job()
+        action = execution.action
+        job = python_runner.Job(with_children=action.runner == "local-shell-cmd")
         execution.run = job
         environment = {
             "ST2_ACTION_PACK_NAME": action.pack,

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -17,10 +18,14 @@ _KILLED = -9
 
 
 class Job:
-    """One running process, which can be killed from another thread."""
+    """One running process, which can be killed from another thread.
 
-    def __init__(self):
+    :param with_children: whether killing it kills what it has started: so for commands of a shell.
+    """
+
+    def __init__(self, with_children=False):
         self._process = None
+        self._with_children = with_children
         self._killed = False
         self._lock = threading.Lock()
 
@@ -31,15 +36,21 @@ class Job:
                 arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 start_new_session=True, **options)
             if self._killed:
-                self._process.kill()
-        return self._process
+                self._kill()
+
+    def _kill(self):
+        if self._with_children:
+            # Its group is its own, by the session that it was started in.
+            os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
 
     def kill(self):
         """Ends the process, now or as soon as it has started."""
         with self._lock:
             self._killed = True
             if self._process is not None and self._process.poll() is None:
-                self._process.kill()
+                self._kill()
 
     def finish(self, given, seconds, on_line):
         """(exit code, stdout, stderr); the exit code is -9 when `seconds` were not enough.
@@ -64,7 +75,7 @@ class Job:
             process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             over = True
-            process.kill()
+            self._kill()
             process.wait()
         for reader in readers:
             # A grandchild may keep the pipe open after the action has ended.
@@ -75,9 +86,10 @@ class Job:
 
 
 def _read(stream, chunks, on_line):
-    for line in stream:
-        chunks.append(line)
-        on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+    with stream:
+        for line in stream:
+            chunks.append(line)
+            on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
 
 
 def _write(stream, data):

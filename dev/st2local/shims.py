@@ -18,6 +18,7 @@ import importlib
 import math
 import sys
 import threading
+import warnings
 
 _MODULES = {
     ("orquesta.composers", "native"): ("orquesta.composers.native", "WorkflowComposer"),
@@ -71,7 +72,10 @@ def _apply(functions):
     if not hasattr(fractions, "gcd"):
         fractions.gcd = math.gcd
     import_jsonschema()
-    _name_the_plugins(functions)
+    with warnings.catch_warnings():
+        # The old networkx imports lib2to3, which is deprecated.
+        warnings.simplefilter("ignore")
+        _name_the_plugins(functions)
     _mend_inline_parameters()
 
 
@@ -96,6 +100,7 @@ def _name_the_plugins(functions):
     }
     catalog.update(functions)
     function_base._EXP_FUNC_CATALOG = catalog
+    importlib.import_module("orquesta.conducting")
 
     from orquesta.expressions import base as expression_base
 

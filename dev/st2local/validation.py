@@ -8,6 +8,9 @@ _ANY = {"anyOf": [{"type": kind} for kind in (
     "array", "boolean", "integer", "number", "object", "string")]}
 _validator = None
 
+# Here and not at first use: the import hides a module for a moment, so no thread may be running.
+jsonschema = import_jsonschema()
+
 
 def check_parameters(action, parameters):
     """Raises ValidationError or Refused for what a request of the action may not hold."""
@@ -44,7 +47,6 @@ def check(value, schema):
 def _class():
     global _validator
     if _validator is None:
-        jsonschema = import_jsonschema()
         from jsonschema import _validators
 
         rules = dict(jsonschema.Draft4Validator.VALIDATORS)

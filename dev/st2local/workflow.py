@@ -11,8 +11,12 @@ from st2local.executions import COMPLETED
 from st2local.ids import new_id, timestamp
 from st2local.inspection import errors_of
 from st2local.pack import load_yaml
-from st2local.refusals import InvalidActionReferencedException
+from st2local.refusals import InvalidActionReferencedException, ValidationError
 from st2local.shims import apply
+
+# orquesta parses expressions with one parser for the whole process, which only one thread at a time
+# may use. Nobody waits for anything but orquesta while holding it.
+_orquesta = threading.RLock()
 
 _STUCK = "nothing is left to do, yet the workflow is %s: StackStorm would leave it so for ever"
 
@@ -44,29 +48,36 @@ class WorkflowRun:
 
     def run(self):
         """(status, result), once no action of the workflow runs any more."""
+        context = self._context()
+        functions.register_run(self._execution.id, self._local.keys, self._task)
+        try:
+            with _orquesta:
+                errors = self._prepare(context)
+                if errors:
+                    return "failed", {"errors": errors, "output": None}
+                self._start()
+            self._attend()
+            return self._outcome()
+        finally:
+            functions.forget_run(self._execution.id)
+
+    def _prepare(self, context):
+        """Makes the conductor. Returns the errors that inspection found."""
         apply(functions.orquesta_functions())
         from orquesta import conducting, events, statuses
         from orquesta.specs import native
 
         self._events, self._statuses = events, statuses
-        context = self._context()
         try:
             spec = native.instantiate(load_yaml(self._execution.action.entry_point))
             errors = errors_of(spec, context, self._local.find_action)
+            if not errors:
+                self._conductor = conducting.WorkflowConductor(
+                    spec, context=context, inputs=self._inputs)
+            return errors
         except Exception as error:
             # Whatever the file holds, StackStorm answers with a failed execution.
-            return "failed", {"errors": [{"message": str(error)}], "output": None}
-        if errors:
-            return "failed", {"errors": errors, "output": None}
-        functions.register_run(self._execution.id, self._local.keys, self._task)
-        try:
-            self._conductor = conducting.WorkflowConductor(
-                spec, context=context, inputs=self._inputs)
-            self._start()
-            self._attend()
-        finally:
-            functions.forget_run(self._execution.id)
-        return self._outcome()
+            return [{"message": str(error)}]
 
     def _context(self):
         execution = self._execution
@@ -99,15 +110,18 @@ class WorkflowRun:
         """Handles messages until the workflow is over and its last action has ended."""
         while self._children or self._status not in COMPLETED:
             if not self._children and self._status not in ("paused", "pausing"):
-                self._fail(RuntimeError(_STUCK % self._status))
+                with _orquesta:
+                    self._fail(RuntimeError(_STUCK % self._status))
+                    self._settle()
                 continue
             message = self._messages.get()
-            try:
-                message[0](*message[1:])
-            except Exception as error:
-                # StackStorm's engine fails the workflow for any error of its own.
-                self._fail(error)
-            self._settle()
+            with _orquesta:
+                try:
+                    message[0](*message[1:])
+                except Exception as error:
+                    # StackStorm's engine fails the workflow for any error of its own.
+                    self._fail(error)
+                self._settle()
 
     def _settle(self):
         """Renders the output of a completed workflow, and keeps the execution's status in step."""
@@ -201,6 +215,8 @@ class WorkflowRun:
         if item is not None:
             context["orquesta"]["item_id"] = item
         seconds = _delay(task, item)
+        if seconds < 0:
+            raise ValidationError("the delay of %d s is below 0" % seconds)
         child = self._local.request(action, request["input"] or {}, context, parent=own.id)
         self._local.progress.requested(child, task["id"], item)
         self._children[child.id] = child
@@ -219,12 +235,10 @@ class WorkflowRun:
 
     def _child_changed(self, task_id, route, item, status):
         """A child asks, has paused, or goes on."""
-        self._tasks[task_id, route]["status"] = status
-        if status == "running":
-            if self._status == self._statuses.PAUSED:
-                self._conductor.request_workflow_status(self._statuses.RUNNING)
-            self._update(task_id, route, self._events.ActionExecutionEvent(status))
-            return
+        if item is None:
+            self._tasks[task_id, route]["status"] = status
+        if status == "running" and self._status == self._statuses.PAUSED:
+            self._conductor.request_workflow_status(self._statuses.RUNNING)
         self._update(task_id, route, self._event(task_id, route, item, status, None))
 
     def _child_ended(self, child, task_id, route, item, status, result):

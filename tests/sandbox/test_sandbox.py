@@ -1,5 +1,6 @@
 """The sandbox, judged over HTTP with requests: wires, steps, targets, record, control, command."""
 import email.utils
+import http.client
 import json
 import os
 import signal
@@ -105,7 +106,7 @@ class TestPlatform:
     def test_ids_differ(self, box):
         assert ask_agent(box).json()["executionId"] != ask_agent(box).json()["executionId"]
 
-    @pytest.mark.parametrize("path", ["/api/v1/agents/a-1/execute", "/api/v1/code-agents/7/execute"])
+    @pytest.mark.parametrize("path", ["/api/v1/agents/a/execute", "/api/v1/code-agents/7/execute"])
     def test_runs_an_agent_at_a_path_of_its_own(self, box, path):
         headers = {"Authorization": "Bearer sandbox-token"}
         url = box.url("/platform" + path)
@@ -137,8 +138,11 @@ class TestPlatform:
         ]
 
     def test_lists_the_errors_it_was_given(self, box):
-        url, headers = "/api/v1/observability/errors?range=1h", {"Authorization": "Bearer sandbox-token"}
-        get = lambda at: requests.get(box.url(at + url), headers=headers, timeout=5)  # noqa: E731
+        def get(at):
+            url = box.url(at + "/api/v1/observability/errors?range=1h")
+            headers = {"Authorization": "Bearer sandbox-token"}
+            return requests.get(url, headers=headers, timeout=5)
+
         assert get("/platform").json() == {"errors": []}
         box.set_errors([{"message": "broken", "traceId": "t"}])
         assert get("/platform").json() == {"errors": [{"message": "broken", "traceId": "t"}]}
@@ -208,10 +212,12 @@ class TestOpenAI:
         assert ask_openai(box, stream=True).status_code == 400
         headers = {"Authorization": "Bearer sandbox-openai-key"}
         url = box.url("/openai/openai/chat/completions")
-        assert requests.post(url, json={"model": "m"}, headers=headers, timeout=5).status_code == 400
-        assert requests.post(url, data="not json", headers=headers, timeout=5).status_code == 400
-        assert requests.get(box.url("/openai/openai/x"), headers=headers, timeout=5).status_code == 404
-        assert box.calls[-2].body == "not json"
+        for sent in ({"json": {"model": "m"}}, {"data": "not json"}):
+            answer = requests.post(url, headers=headers, timeout=5, **sent)
+            assert failure(answer)[0] == 400
+        assert box.calls[-1].body == "not json"
+        unknown = requests.get(box.url("/openai/openai/x"), headers=headers, timeout=5)
+        assert failure(unknown)[0] == 404
 
     @pytest.mark.parametrize(
         "step, expected",
@@ -258,8 +264,12 @@ class TestAnthropic:
 
     def test_checks_headers(self, box):
         assert failure(ask_anthropic(box, headers={}))[:2] == (401, "authentication_error")
-        wrong = {"x-api-key": "no", "anthropic-version": "2023-06-01"}
-        assert failure(ask_anthropic(box, headers=wrong))[:2] == (401, "authentication_error")
+        version = {"anthropic-version": "2023-06-01"}
+        for wrong in ({"x-api-key": "no"}, {"Authorization": "Bearer no"}):
+            answer = ask_anthropic(box, headers=dict(version, **wrong))
+            assert failure(answer)[:2] == (401, "authentication_error")
+        bearer = dict(version, Authorization="Bearer sandbox-anthropic-key")
+        assert ask_anthropic(box, headers=bearer).status_code == 200
         unversioned = {"x-api-key": "sandbox-anthropic-key"}
         answer = ask_anthropic(box, headers=unversioned)
         assert failure(answer)[:2] == (400, "invalid_request_error")
@@ -284,7 +294,7 @@ class TestAnthropic:
             (steps.quota(), (400, "invalid_request_error", "credit balance is too low")),
             (steps.unauthorized(), (401, "authentication_error", "x-api-key")),
             (steps.model_not_found(), (404, "not_found_error", "model: claude-3-haiku")),
-            (steps.context_length(), (400, "invalid_request_error", "prompt is too long: 1 tokens")),
+            (steps.context_length(), (400, "invalid_request_error", "is too long: 200001 tokens")),
             (steps.content_policy(), (400, "invalid_request_error", "content filtering policy")),
             (steps.overloaded(), (529, "overloaded_error", "Overloaded")),
             (steps.agent_failed("x"), (500, "api_error", "x")),
@@ -415,7 +425,7 @@ class TestSteps:
         assert ask_region(box).json()["status"] == "running"
 
     def test_agent_failed(self, box):
-        box.script("platform", [steps.agent_failed("no tool"), steps.agent_failed("no", status=500)])
+        box.script("platform", [steps.agent_failed("no tool"), steps.agent_failed(status=500)])
         answer = ask_agent(box)
         assert answer.status_code == 200
         assert sorted(answer.json()) == ["error", "executionId", "status"]
@@ -677,12 +687,15 @@ class TestRecord:
 
 class TestServer:
     def test_keeps_connections_alive(self, box):
-        with requests.Session() as session:
-            url = box.url("/region/openai/us-east-1/x")
-            for _ in range(3):
-                session.get(url, timeout=5)
-            pool = session.get_adapter(url).poolmanager.connection_from_url(url)
-            assert pool.num_connections == 1
+        box.script("route:*", [steps.status(500), steps.ok(), steps.quota()])
+        connection = http.client.HTTPConnection("127.0.0.1", box.port, timeout=5)
+        connection.connect()
+        socket = connection.sock
+        for _ in range(4):
+            connection.request("POST", "/region/openai/us-east-1/x", body='{"prompt": "x"}')
+            connection.getresponse().read()
+            assert connection.sock is socket
+        connection.close()
 
     def test_starts_fast_and_leaves_nothing(self):
         before = threading.active_count()
@@ -706,9 +719,12 @@ class TestServer:
                 box.start()
             with pytest.raises(OSError):
                 Sandbox(port=box.port).start()
+            url = box.url("/platform/health")
         box.close()
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"http://127.0.0.1:{pytest_port(box)}/", timeout=1)
+            requests.get(url, timeout=5)
+        with box:
+            assert requests.get(box.url("/platform/health"), timeout=5).status_code == 200
 
     def test_wants_a_length(self, box):
         answer = requests.post(box.url("/platform/health"), data=iter([b"x"]), timeout=5)
@@ -721,12 +737,6 @@ class TestServer:
             url = "http://upstream.invalid/region/openai/us-east-1/x"
             answer = session.get(url, proxies=proxies, timeout=5)
         assert answer.json()["path"] == "/x"
-
-
-def pytest_port(box):
-    """A port that was just given back: that of a sandbox started and closed."""
-    with box:
-        return box.port
 
 
 def test_pack_config(box):

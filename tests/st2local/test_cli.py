@@ -89,7 +89,7 @@ def test_keys(st2local):
 def test_inquiry_from_another_process(st2local):
     run = st2local("run", "fixture.ask", "-j", background=True)
     inquiries = []
-    while not inquiries:
+    while not inquiries and run.poll() is None:
         inquiries = json.loads(st2local("inquiry", "list", "-j").stdout)
     done = st2local("inquiry", "respond", inquiries[0]["id"], "approved=true")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
 """Pause, resume, cancel, inquiries, and runs that a rule starts."""
+import time
+
 import pytest
 
 from st2local import Refused
@@ -8,12 +10,18 @@ def children(local, run):
     return [child["status"] for child in local.executions(parent=run.id)]
 
 
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_cancel_while_an_attempt_waits(make):
     local = make(delay=None)
     run = local.start("fixture.waits", {"seconds": 30})
     run.wait_for("running")
-    while children(local, run) != ["delayed"]:
-        pass
+    until(lambda: children(local, run) == ["delayed"])
     run.cancel()
     execution = run.wait(10)
     assert execution["status"] == "canceled"
@@ -24,8 +32,7 @@ def test_cancel_while_an_attempt_waits(make):
 def test_a_running_action_is_left_to_end_when_its_workflow_is_cancelled(make):
     local = make()
     run = local.start("fixture.items", {"names": ["a"], "seconds": 0.5})
-    while children(local, run) != ["running"]:
-        pass
+    until(lambda: children(local, run) == ["running"])
     run.cancel()
     run.wait_for("canceling", "canceled")
     assert run.wait(10)["status"] == "canceled"

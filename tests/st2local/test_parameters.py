@@ -59,7 +59,7 @@ def test_unknown_action(local):
     ({"n": None}, {"n": 5}),
     ({"text": None}, {"text": None}),
     ({"text": "{% broken {{ x"}, {"text": "{% broken {{ x"}),
-    ({"text": "<%= erb %> <% 1+1 %> {{.Values.x}}"}, {"text": "<%= erb %> <% 1+1 %> {{.Values.x}}"}),
+    ({"text": "<%= erb %> <% 1 %> {{.Values.x}}"}, {"text": "<%= erb %> <% 1 %> {{.Values.x}}"}),
     ({"text": "{{ config_context.plain }}"}, {"text": "from config"}),
     ({"text": "{{ n }}", "n": 4}, {"text": "4"}),
     ({"obj": {"a": "{{ n }}", "{{ n }}": ["{{n}}"]}, "n": 4}, {"obj": {"a": "4", "4": [4]}}),

@@ -120,20 +120,47 @@ def test_dynamic_action_and_the_datastore_in_an_expression(local):
 def test_a_task_that_cannot_be_requested_is_not_catchable(local, call, error):
     execution = local.run("fixture.dynamic", call)
     assert execution["status"] == "failed"
-    assert execution["result"]["output"] is None or (
-        execution["result"]["output"]["before"] is None)
+    assert execution["result"]["output"]["before"] is None
     assert error in str(execution["result"]["errors"])
     assert tasks(local, execution) == [("first", "succeeded")]
 
 
-def test_task_inputs_are_rendered_as_jinja(make):
-    local = make(config={"plain": "from config"})
-    # The run's own parameters are rendered too, hence the doubled quotation.
-    inner = "{{ '{{ config_context.plain }}' }}"
-    execution = local.run(
-        "fixture.dynamic", {"action": "fixture.look.around", "text": inner, "input": {"n": 3}})
-    assert execution["status"] == "succeeded"
-    assert execution["parameters"]["text"] == "{{ config_context.plain }}"
+def test_what_a_dict_holds_is_rendered_when_it_becomes_a_tasks_input(make):
+    execution = make(config={"plain": "from config"}).run("fixture.passes_on", {"kind": "config"})
+    output = execution["result"]["output"]
+    assert output["got"] == {"a": ["{{ config_context.plain }}"]}
+    assert output["seen"] == {"a": ["from config"]}
+
+
+def test_an_unknown_name_in_a_dict_fails_the_workflow(local):
+    execution = local.run("fixture.passes_on", {"kind": "unknown"})
+    assert execution["status"] == "failed"
+    assert execution["result"]["errors"][0]["message"] == (
+        'ParamException: Dependency unsatisfied in variable "foo"')
+    assert tasks(local, execution) == [("get", "succeeded")]
+
+
+def test_a_jinja_syntax_error_leaves_the_whole_dict_alone(local):
+    output = local.run("fixture.passes_on", {"kind": "broken"})["result"]["output"]
+    assert output["seen"] == output["got"] == {"a": "{{.Values.x}}", "b": "{{ foo }} <% 1+1 %>"}
+
+
+@pytest.mark.parametrize("delay", [0.5, -1, "1", None])
+def test_wrong_delays_fail_the_workflow(local, delay):
+    execution = local.run("fixture.delayed", {"wait": {"seconds": delay}})
+    assert execution["status"] == "failed"
+    assert tasks(local, execution) == []
+
+
+def test_a_missing_delay_is_none(local):
+    assert local.run("fixture.delayed", {"wait": {}})["status"] == "succeeded"
+
+
+def test_a_shell_command_that_takes_too_long(local):
+    call = {"action": "core.local", "input": {"cmd": "sleep 30; true", "timeout": 1}}
+    seen = local.run("fixture.dynamic", call)["result"]["output"]["seen"]
+    assert seen["return_code"] == -9
+    assert seen["error"] == "Action failed to complete in 1 seconds"
 
 
 @pytest.mark.parametrize("name, message", [
@@ -157,8 +184,8 @@ def test_a_child_that_fails_inspection_is_caught(local):
 
 
 def test_runs_side_by_side(local):
-    handles = [local.start("fixture.loop", {"script": ["again", "good"]}) for _ in range(4)]
-    assert [handle.wait(30)["status"] for handle in handles] == ["succeeded"] * 4
+    handles = [local.start("fixture.loop", {"script": ["again", "good"]}) for _ in range(8)]
+    assert [handle.wait(30)["status"] for handle in handles] == ["succeeded"] * 8
 
 
 def test_two_locals_in_one_process(make, tmp_path):

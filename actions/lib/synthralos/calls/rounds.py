@@ -258,4 +258,4 @@ def _why_none_is_left(targets, progress, rules):
         return "the request may have had its effect and must not be repeated: a person has to look"
     if outs and all(progress.mark(target)["out"] for target in targets):
         return "no further try can cure it (%s)" % ", ".join(outs)
-    return "all %d retries are used up" % rules.max_retries
+    return "max_retries, %d, is used up" % rules.max_retries

@@ -8,6 +8,8 @@ from synthralos.recovery import catalogue, intake, plans, playbooks, run
 from synthralos.refusals import Refused
 from synthralos.seal import unseal
 from synthralos.state import history
+from synthralos.telemetry import log
+from synthralos.times import timestamp
 
 WORKFLOW = "agent_recovery"
 RUN_SECONDS = 300
@@ -54,7 +56,7 @@ def analyse(env, parameters, started):
         "agent_id": request["agent_id"],
         "failure": found,
         "similar_recent_failures": similar,
-        "deadline": run.timestamp(case["deadline"]),
+        "deadline": timestamp(case["deadline"]),
         "next": run.following(env, case),
     }
 
@@ -100,6 +102,7 @@ def attempt(env, case):
 
     def one(target, seconds, number):
         step = steps[(number - 1) % len(steps)]
+        log.line("step", action=step["action"])
         request = catalogue.apply(
             step["action"], case["agent"], step["parameters"], _facts(env, case)
         )

@@ -6,11 +6,11 @@ here.
 
 import base64
 import binascii
-import datetime
 import re
 
 from synthralos.refusals import Refused
 from synthralos.seal import unseal
+from synthralos.times import seconds_of
 
 FROM_CASE, FROM_TRIGGER = "@case", "@trigger"
 ENCODED = "base64:"
@@ -96,15 +96,8 @@ def decoded(field, value):
 
 def started_at(execution, otherwise):
     """When the execution started, in seconds since the epoch."""
-    told = execution.get("start_timestamp")
-    if not isinstance(told, str):
-        return otherwise
-    # Python 3.9 reads neither the Z nor seven digits of a second.
-    found = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?", told)
-    if found is None:
-        return otherwise
-    moment = datetime.datetime.fromisoformat(found.group(1)).replace(tzinfo=datetime.timezone.utc)
-    return moment.timestamp() + float(found.group(2) or 0)
+    started = seconds_of(execution.get("start_timestamp"))
+    return otherwise if started is None else started
 
 
 def text(name, value, least=1):

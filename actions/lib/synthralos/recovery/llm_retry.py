@@ -6,6 +6,7 @@ from synthralos.calls.rounds import Target
 from synthralos.names import checked
 from synthralos.recovery import intake, run
 from synthralos.refusals import Refused
+from synthralos.times import timestamp
 
 WORKFLOW = "llm_retry"
 RUN_SECONDS = 180
@@ -47,7 +48,7 @@ def determine(env, parameters, started):
         "targets": [one.target for one in served],
         "skipped": skipped,
         "backoff": {"strategy": rules["strategy"], "waits": run.planned_waits(rules)},
-        "deadline": run.timestamp(case["deadline"]),
+        "deadline": timestamp(case["deadline"]),
         "next": run.following(env, case),
     }
 

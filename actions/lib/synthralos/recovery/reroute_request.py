@@ -6,6 +6,7 @@ from synthralos.calls.rounds import Target
 from synthralos.names import checked
 from synthralos.recovery import intake, run
 from synthralos.refusals import Refused
+from synthralos.times import timestamp
 
 WORKFLOW = "reroute_request"
 RUN_SECONDS = 120
@@ -41,7 +42,7 @@ def analyse(env, parameters, started):
         "failure": failure.as_dict(),
         "routes": [leg.target for leg in legs],
         "skipped": skipped,
-        "deadline": run.timestamp(case["deadline"]),
+        "deadline": timestamp(case["deadline"]),
         "next": run.following(env, case),
     }
 

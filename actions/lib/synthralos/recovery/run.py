@@ -1,6 +1,5 @@
 """What the three workflows have in common: the case, the result of a round, the answer's size."""
 
-import datetime
 import json
 
 from synthralos import seal
@@ -11,6 +10,7 @@ from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos.state import runs
 from synthralos.state.datastore import PREFIX
+from synthralos.times import timestamp
 
 ANSWER_SECONDS = 24 * 3600
 MOST_RETRIES, LONGEST_DELAY = 10, 300
@@ -106,9 +106,9 @@ def unanswered(env, case, played, progress):
     told = "%s: %s" % (error["cause"], error["message"])
     if played.delay is not None:
         result["next"] = following(env, case, played.delay)
-        summary = "attempt %d failed (%s); the next round begins in %d s"
+        summary = _so_far(result["round"], error)
         return False, dict(
-            summary=summary % (progress.attempts, error["cause"], played.delay), **result
+            summary="%s; the next round begins in %d s" % (summary, played.delay), **result
         )
     case["gave_up"] = {"reason": played.reason, "error": error, "again_at": played.again_at}
     result.update(next=None, carry=sealed(env, case), reason=played.reason)
@@ -118,6 +118,13 @@ def unanswered(env, case, played, progress):
         summary="gave up after %d attempts: %s (%s)" % (progress.attempts, played.reason, told),
         **result,
     )
+
+
+def _so_far(entries, error):
+    made = [entry["attempt"] for entry in entries if "attempt" in entry]
+    if not made:
+        return "no target may be called yet"
+    return "attempt %d failed (%s)" % (made[-1], error["cause"])
 
 
 def summarise(env, case, outcome, failure):
@@ -164,10 +171,3 @@ def planned_waits(rules):
 def health_of(env, targets):
     """{target: breaker state} for a plan that calls nothing."""
     return {target.name: env.ledger.health(target.name).state for target in targets}
-
-
-def timestamp(seconds):
-    """ISO 8601 in UTC, whole seconds."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime(
-        "%Y-%m-%dT%H:%M:%SZ"
-    )

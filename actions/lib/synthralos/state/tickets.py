@@ -5,11 +5,13 @@ derived from the problem, so the same problem has one ticket and the same failur
 """
 
 import hashlib
+import itertools
 import json
 
 from synthralos.names import key_part
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.times import timestamp
 
 FORMAT = 1
 KEPT_SECONDS = 90 * 24 * 3600
@@ -33,8 +35,7 @@ def report(store, now, workflow, subject, failure, run, summary):
     :returns: {ticket, status, occurrences, new}, or None when it could not be recorded.
     """
     name = ticket_id(workflow, subject, failure.get("cause"))
-    before = _events(store, name)
-    known = before[0] if before and before[0]["status"] == OPEN else None
+    before = _still_open(_events(store, name))
     event = {
         "v": FORMAT,
         "status": OPEN,
@@ -45,17 +46,18 @@ def report(store, now, workflow, subject, failure, run, summary):
         "severity": failure.get("severity"),
         "summary": summary,
         "run": run,
-        "opened_at": known["opened_at"] if known else now,
     }
     key = "%sticket.%s.%s" % (PREFIX, name, time_key(now))
     if not store.put(key, json.dumps(event, separators=(",", ":"), sort_keys=True), KEPT_SECONDS):
         return None
-    occurrences = len([1 for old in before if known and old["opened_at"] == known["opened_at"]]) + 1
-    return {"ticket": name, "status": OPEN, "occurrences": occurrences, "new": known is None}
+    return {"ticket": name, "status": OPEN, "occurrences": len(before) + 1, "new": not before}
 
 
 def listing(store, status=None, subject=None):
-    """The tickets, the newest event first, each as `get` gives it but for its events."""
+    """The tickets, the newest event first, each as `get` gives it but for its events.
+
+    Reads at most PAGES pages of events.
+    """
     found = {}
     for page in range(PAGES):
         rows = store.list(PREFIX + "ticket.", limit=PAGE, offset=page * PAGE)
@@ -65,8 +67,8 @@ def listing(store, status=None, subject=None):
                 found.setdefault(event["ticket"], []).append(event)
         if len(rows) < PAGE:
             break
-    tickets = [_state(sorted(events, key=_at, reverse=True)) for events in found.values()]
-    tickets.sort(key=_at, reverse=True)
+    tickets = [_state(events) for events in found.values()]
+    tickets.sort(key=lambda ticket: ticket["event"], reverse=True)
     return [
         ticket
         for ticket in tickets
@@ -94,14 +96,23 @@ def _event(name, value):
             return None
     except (ValueError, KeyError, AttributeError, TypeError):
         return None
-    return dict(event, ticket=name[len(PREFIX):].split(".")[1], at=time_of(name))
+    last = name.rsplit(".", 1)[-1]
+    at = time_of(name)
+    return dict(
+        event,
+        ticket=name[len(PREFIX):].split(".")[1],
+        event=last,
+        at=None if at is None else timestamp(at),
+    )
+
+
+def _still_open(events):
+    """The newest events, down to the one before the ticket was last resolved."""
+    return list(itertools.takewhile(lambda event: event["status"] == OPEN, events))
 
 
 def _state(events):
-    newest = events[0]
-    occurrences = len([1 for event in events if event["opened_at"] == newest["opened_at"]])
-    return dict(newest, occurrences=occurrences)
-
-
-def _at(event):
-    return event["at"]
+    """The newest event, and how often the problem has occurred since the ticket was opened."""
+    occurrences = _still_open(events)
+    opened = occurrences[-1]["at"] if occurrences else None
+    return dict(events[0], occurrences=len(occurrences), opened_at=opened)

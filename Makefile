@@ -1,0 +1,33 @@
+# Every target sets up what it needs: a virtualenv in .venv, made with $(PYTHON).
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHONPATH := dev
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make demo    watch an agent, an LLM call and a request recover, without StackStorm"
+	@echo "make test    run every test"
+	@echo "make lint    check style, as StackStorm Exchange does and more"
+	@echo "make setup   make .venv, which bin/st2local needs"
+	@echo "make clean   remove what was made"
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt requirements-tests.txt dev/requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r dev/requirements.txt
+	@touch $@
+
+demo: setup
+	$(BIN)/python dev/demo.py
+
+test: setup
+	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+lint: setup
+	$(BIN)/flake8
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv .st2local .pytest_cache .ruff_cache .hypothesis

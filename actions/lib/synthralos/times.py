@@ -1,0 +1,21 @@
+"""Times as people and StackStorm write them."""
+import datetime
+import re
+
+_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?")
+
+
+def timestamp(seconds):
+    """ISO 8601 in UTC, whole seconds, of seconds since the epoch."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_of(text):
+    """Seconds since the epoch of an ISO 8601 time in UTC, or None when it is none."""
+    # Python 3.9 reads neither the Z nor seven digits of a second.
+    found = _ISO.match(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    moment = datetime.datetime.fromisoformat(found.group(1)).replace(tzinfo=datetime.timezone.utc)
+    return moment.timestamp() + float(found.group(2) or 0)

@@ -1,0 +1,114 @@
+"""`make demo`: four runs against the sandbox, shown attempt by attempt, and checked.
+
+Ends 0 only when each run ended as it should: an agent recovers by its plan, an LLM call and a request
+are answered elsewhere at once, and what cannot be cured ends failed, with a ticket and a reason.
+"""
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sandbox import Sandbox, agent_failed, ok, rate_limit, status
+from st2local import St2Local
+from st2local.progress import Live
+
+PACK = Path(__file__).resolve().parent.parent
+
+
+def agent_recovers(box):
+    """An agent runs out of time twice; the plan's third step gives it more, and it answers.
+
+    The platform of this scene lets the agent finish only when it has two minutes.
+    """
+
+    def needs_time(call):
+        if call.body["config"].get("maxExecutionTime", 60_000) >= 120_000:
+            return ok(text="Berlin: 12 degrees, light rain.")
+        return agent_failed(error="Agent execution timed out")
+
+    box.script("platform", [needs_time], forever=True)
+    parameters = {
+        "agent_id": "weather-bot",
+        "failure_type": "timeout",
+        "original_query": "What is the weather in Berlin?",
+        "retry_delay": 1,
+    }
+    return "agent_recovery", parameters
+
+
+def fallback_answers(box):
+    """The first model answers 429 and asks for 30 seconds, for ever; the fallback answers at once."""
+    box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)], forever=True)
+    parameters = {
+        "original_request": {"prompt": "Say hello", "model": "gpt-4"},
+        "failure_reason": "Rate limit exceeded",
+        "fallback_models": ["claude-3-haiku"],
+    }
+    return "llm_retry", parameters
+
+
+def request_is_rerouted(box):
+    """One region of the provider is dead, then the whole provider; the next provider answers."""
+    box.kill("route:openai/us-east-1")
+    box.script("route:openai/eu-west-1", [status(503)], forever=True)
+    parameters = {
+        "original_request": {"endpoint": "/api/v1/llm", "model": "gpt-4"},
+        "failure_reason": "Region unavailable",
+        "fallback_regions": ["eu-west-1"],
+        "fallback_providers": ["anthropic"],
+    }
+    return "reroute_request", parameters
+
+
+def beyond_repair(box):
+    """The platform refuses the request itself: no further try can cure that, so a person must look."""
+    box.script("platform", [status(400, error="Unknown agent type")], forever=True)
+    parameters = {
+        "agent_id": "broken-bot",
+        "failure_type": "error",
+        "original_query": "Anything",
+        "retry_delay": 1,
+    }
+    return "agent_recovery", parameters
+
+
+def main():
+    scenes = [
+        (agent_recovers, lambda run, out: out["recovery_success"] and out["attempts"] == 3),
+        (fallback_answers, lambda run, out: out["final_model"] == "claude-3-haiku"),
+        (request_is_rerouted, lambda run, out: out["final_provider"] == "anthropic"),
+        (beyond_repair, lambda run, out: run["status"] == "failed" and out["ticket"]),
+    ]
+    with tempfile.TemporaryDirectory() as state:
+        failed = [scene.__name__ for scene, good in scenes if not _play(scene, good, state)]
+    if failed:
+        print("\nNot as expected: " + ", ".join(failed))
+        return 1
+    print("\nAll four runs ended as they should.")
+    return 0
+
+
+def _play(scene, good, state):
+    print("\n%s" % scene.__doc__.strip().splitlines()[0], flush=True)
+    with Sandbox() as box:
+        name, parameters = scene(box)
+        folder = Path(state) / scene.__name__
+        with St2Local(PACK, box.pack_config(), folder, progress=Live(sys.stdout)) as local:
+            began = time.monotonic()
+            run = local.run("synthralos." + name, parameters)
+            seconds = time.monotonic() - began
+    output = (run["result"] or {}).get("output") or {}
+    print("  = %s in %.2f s: %s" % (run["status"], seconds, _told(output)), flush=True)
+    return bool(good(run, output))
+
+
+def _told(output):
+    error = output.get("error")
+    if error:
+        return "ticket %s, %s" % (output.get("ticket"), error.get("reason") or error.get("message"))
+    answer = output.get("recovery_result") or output.get("result") or {}
+    return answer.get("output") or answer.get("response")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
