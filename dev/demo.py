@@ -1,7 +1,8 @@
 """`make demo`: four runs against the sandbox, shown attempt by attempt, and checked.
 
-Ends 0 only when each run ended as it should: an agent recovers by its plan, an LLM call and a request
-are answered elsewhere at once, and what cannot be cured ends failed, with a ticket and a reason.
+Ends 0 only when each run ended as it should: an agent recovers by its plan, an LLM call and a
+request are answered elsewhere at once, and what cannot be cured ends failed, with a ticket and a
+reason.
 """
 import sys
 import tempfile
@@ -37,7 +38,7 @@ def agent_recovers(box):
 
 
 def fallback_answers(box):
-    """The first model answers 429 and asks for 30 seconds, for ever; the fallback answers at once."""
+    """The first model answers 429 and asks for 30 s, for ever; the fallback answers at once."""
     box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)], forever=True)
     parameters = {
         "original_request": {"prompt": "Say hello", "model": "gpt-4"},
@@ -61,7 +62,7 @@ def request_is_rerouted(box):
 
 
 def beyond_repair(box):
-    """The platform refuses the request itself: no further try can cure that, so a person must look."""
+    """The platform refuses the request itself: no try can cure that, so a person must look."""
     box.script("platform", [status(400, error="Unknown agent type")], forever=True)
     parameters = {
         "agent_id": "broken-bot",

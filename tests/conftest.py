@@ -1,4 +1,4 @@
-"""Puts the pack's library and the programs of dev/ on the path, as StackStorm and the Makefile do."""
+"""Puts the library and the programs of dev/ on the path, as StackStorm and the Makefile do."""
 import pathlib
 import sys
 

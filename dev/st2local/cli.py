@@ -27,6 +27,8 @@ def main(words=None):
         return 1
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser():

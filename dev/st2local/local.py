@@ -324,11 +324,15 @@ class Handle:
     def __init__(self, local, execution):
         self._local, self._execution = local, execution
         self.id = execution.id
-        self._thread = threading.Thread(target=self._perform, name=execution.id, daemon=True)
-        self._thread.start()
+        # Not the thread's own join: before Python 3.13 a Ctrl-C in it takes the thread for dead.
+        self._done = threading.Event()
+        threading.Thread(target=self._perform, name=execution.id, daemon=True).start()
 
     def _perform(self):
-        self._local.perform(self._execution)
+        try:
+            self._local.perform(self._execution)
+        finally:
+            self._done.set()
 
     @property
     def status(self):
@@ -361,8 +365,7 @@ class Handle:
 
     def wait(self, timeout=None):
         """The execution as a dict. Raises TimeoutError after `timeout` seconds."""
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self._done.wait(timeout):
             raise TimeoutError("execution %s is still %s" % (self.id, self.status))
         return self.document()
 

@@ -1,6 +1,7 @@
 """The command line, as a process."""
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -21,7 +22,9 @@ def st2local(tmp_path):
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=dict(environment, **changes), cwd=str(tmp_path))
         if background:
-            return subprocess.Popen(command, **options)
+            # pytest-xdist's workers ignore SIGINT, and a process inherits that.
+            return subprocess.Popen(
+                command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options)
         return subprocess.run(command, timeout=60, **options)
 
     return run
@@ -102,6 +105,16 @@ def test_processes_share_the_state(st2local):
     ended = [(run.communicate(timeout=60), run.returncode) for run in runs]
     assert [code for _, code in ended] == [0] * 5, ended
     assert len(json.loads(st2local("execution", "list", "-j").stdout)) == 5
+
+
+def test_ctrl_c_cancels(st2local):
+    run = st2local("run", "core.local", "cmd=echo begun; sleep 30", "-j", background=True)
+    while "| begun" not in run.stderr.readline():
+        assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=20)
+    assert json.loads(output)["status"] == "canceled"
+    assert run.returncode == 1
 
 
 def test_lists(st2local):

@@ -223,23 +223,26 @@ def resolve_type(given):
     return ALIASES.get(name)
 
 
-def from_http(status, headers, text, now, model_call=True):
+def from_http(status, headers, text, now, of):
     """The failure that an HTTP answer tells of.
 
     :param headers: a mapping; names in lower case.
     :param text: the body.
     :param now: seconds since the epoch, to read a `Retry-After` that is a date.
-    :param model_call: whether the call named a model, so that a 404 may speak of the model.
+    :param of: what was called: a "model" at a provider, where a 404 can only mean the model; a
+        "model request", which names a model, so that a 404 may speak of it; a "request" or an
+        "agent".
     """
     body = _json(text)
     code, message = _error_of(body)
     message = message or ("HTTP %d" % status)
     hint = retry_after(headers, body, now)
-    cause = _cause_of_status(status, code, message, model_call)
+    cause = _cause_of_status(status, code, message, of)
     return failure(cause, message, status=status, retry_after=hint)
 
 
-def _cause_of_status(status, code, message, model_call):
+def _cause_of_status(status, code, message, of):
+    names_model = of in ("model", "model request")
     told = "%s %s" % (code, message)
     if status == 429:
         return "quota" if cause_of_text(told) == "quota" else "rate_limit"
@@ -258,13 +261,14 @@ def _cause_of_status(status, code, message, model_call):
     if status == 403:
         return "content_policy" if cause_of_text(told) == "content_policy" else "permission"
     if status == 404:
-        return "model_not_found" if model_call and _speaks_of_model(told) else "not_found"
+        missing = of == "model" or (names_model and _speaks_of_model(told))
+        return "model_not_found" if missing else "not_found"
     if status == 413:
-        return "context_length" if model_call else "bad_request"
+        return "context_length" if names_model else "bad_request"
     spoken = cause_of_text(told)
     if spoken in ("context_length", "content_policy", "quota"):
         return spoken
-    if model_call and spoken == "model_not_found":
+    if names_model and spoken == "model_not_found":
         return spoken
     return "bad_request"
 

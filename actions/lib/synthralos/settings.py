@@ -38,6 +38,7 @@ class Platform:
     connection: Connection
     execute_path: str
     replay_path: str
+    execution_path: str
     failure_webhook: Optional[str]
 
 
@@ -177,6 +178,7 @@ def _platform(entry, where, main, timeout, connect):
         connection=_connection(entry, where, "token", timeout, connect),
         execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
         replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
+        execution_path=entry.get("execution_path") or "/api/v1/executions/{execution_id}",
         failure_webhook=entry.get("failure_webhook") or None,
     )
 

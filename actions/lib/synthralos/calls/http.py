@@ -139,11 +139,9 @@ class Client:
             self._session = requests.Session()
         return self._session
 
-    def failure_of(self, answer, model_call=True):
-        """The failure that an answer with an error status tells of."""
-        return failures.from_http(
-            answer.status, answer.headers, answer.text, self._now(), model_call
-        )
+    def failure_of(self, answer, of):
+        """The failure that an answer with an error status tells of; `of` as in from_http."""
+        return failures.from_http(answer.status, answer.headers, answer.text, self._now(), of)
 
 
 def _bearer(secret):

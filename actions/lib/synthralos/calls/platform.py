@@ -28,38 +28,12 @@ def call(client, platform, request, seconds, run, schema=None):
     :returns: {output, execution_id, metadata, latency_ms}.
     :raises CallFailed: the platform or the agent failed, or its output is blank or does not match.
     """
-    if request.get("replay_of"):
-        path = platform.replay_path.replace("{execution_id}", quote(request["replay_of"], safe=""))
-        body = {}
-    else:
-        path = request["path"]
-        body = {
-            "query": request["query"],
-            "agentType": request["agent_type"],
-            "config": request["config"],
-        }
-    headers = {
-        idempotency.HEADER: idempotency.key(run, "POST", path, body, request["config"].get("model"))
-    }
-    answer = client.send(platform.connection, "POST", path, seconds, body=body, headers=headers)
-    told = _object(answer)
-    if told is not None and told.get("status") == "failed":
-        # The platform answered; what failed is the agent. Its breaker has nothing to do with that.
-        raise CallFailed(_of_agent(answer.status, told))
-    if not 200 <= answer.status < 300:
-        raise CallFailed(client.failure_of(answer, model_call=False))
-    if told is None:
-        raise CallFailed(
-            failures.failure(
-                "malformed_answer", "the platform answered no JSON object", answer.status
-            )
-        )
+    answer, told = (_replay if request.get("replay_of") else _execute)(
+        client, platform, request, seconds, run
+    )
     if told.get("status") not in (None, "completed"):
-        raise CallFailed(
-            failures.failure(
-                "agent_failed", "the agent ended as %s" % told.get("status"), answer.status
-            )
-        )
+        ended = "the agent ended as %s" % told.get("status")
+        raise CallFailed(failures.failure("agent_failed", ended, answer.status))
     output = told.get("output", told.get("results"))
     problem = problem_of(output, schema)
     if problem is not None:
@@ -70,6 +44,58 @@ def call(client, platform, request, seconds, run, schema=None):
         "metadata": told.get("metadata") if isinstance(told.get("metadata"), dict) else {},
         "latency_ms": int(answer.latency * 1000),
     }
+
+
+def _execute(client, platform, request, seconds, run):
+    body = {
+        "query": request["query"],
+        "agentType": request["agent_type"],
+        "config": request["config"],
+    }
+    return _post(client, platform, request["path"], seconds, run, body)
+
+
+def _replay(client, platform, request, seconds, run):
+    """Replays an execution and reads what came of it: the reply to a replay does not say."""
+    path = platform.replay_path.replace("{execution_id}", quote(request["replay_of"], safe=""))
+    answer, told = _post(client, platform, path, seconds, run, {})
+    replayed = told.get("executionId")
+    if not isinstance(replayed, str):
+        raise CallFailed(_malformed(answer))
+    path = platform.execution_path.replace("{execution_id}", quote(replayed, safe=""))
+    answer = client.send(platform.connection, "GET", path, max(0.1, seconds - answer.latency))
+    return answer, dict(_told(client, answer), executionId=replayed)
+
+
+def _post(client, platform, path, seconds, run, body):
+    model = body.get("config", {}).get("model")
+    headers = {idempotency.HEADER: idempotency.key(run, "POST", path, body, model)}
+    answer = client.send(
+        platform.connection, "POST", path, seconds, body=body, headers=headers
+    )
+    return answer, _told(client, answer)
+
+
+def _told(client, answer):
+    """The JSON object that the platform answered. CallFailed when it or the agent failed."""
+    try:
+        told = json.loads(answer.text)
+    except (ValueError, RecursionError):
+        told = None
+    told = told if isinstance(told, dict) else None
+    if told is not None and told.get("status") == "failed":
+        # The platform answered; what failed is the agent. Its breaker has nothing to do with that.
+        raise CallFailed(_of_agent(answer.status, told))
+    if not 200 <= answer.status < 300:
+        raise CallFailed(client.failure_of(answer, "agent"))
+    if told is None:
+        raise CallFailed(_malformed(answer))
+    return told
+
+
+def _malformed(answer):
+    told = "the platform answered no JSON object"
+    return failures.failure("malformed_answer", told, answer.status)
 
 
 def problem_of(output, schema=None):
@@ -123,15 +149,7 @@ def notify(client, platform, payload, seconds):
         platform.connection, "POST", platform.failure_webhook, seconds, body=payload
     )
     if not 200 <= answer.status < 300:
-        raise CallFailed(client.failure_of(answer, model_call=False))
-
-
-def _object(answer):
-    try:
-        told = json.loads(answer.text)
-    except (ValueError, RecursionError):
-        return None
-    return told if isinstance(told, dict) else None
+        raise CallFailed(client.failure_of(answer, "agent"))
 
 
 def _of_agent(status, told):

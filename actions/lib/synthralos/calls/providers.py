@@ -135,7 +135,8 @@ def parameters_of(request, field="original_request.parameters"):
         snake = _CAMEL.sub(lambda match: "_" + match.group(1).lower(), str(name))
         if snake in parameters:
             raise Refused("%s.%s" % (field, name), value, "is given twice", "Give %s once" % snake)
-        if snake in _REFUSED_PARAMETERS and value not in (None, False, 1):
+        asks = value is not None and value is not False and not (snake == "n" and value == 1)
+        if snake in _REFUSED_PARAMETERS and asks:
             raise Refused(
                 "%s.%s" % (field, name), value, "is not supported", _REFUSED_PARAMETERS[snake]
             )
@@ -171,7 +172,7 @@ def call(client, served, messages, parameters, seconds, run):
         authorize=wire.authorize,
     )
     if answer.status != 200:
-        raise CallFailed(client.failure_of(answer))
+        raise CallFailed(client.failure_of(answer, "model"))
     found = wire.read(answer.json())
     if not found["finish_reason"]:
         raise CallFailed(

@@ -175,7 +175,8 @@ def call(client, leg, request, seconds, run):
         headers[idempotency.HEADER] = idempotency.key(run, method, path, body, leg.model)
     answer = client.send(leg.route.connection, method, path, seconds, body=body, headers=headers)
     if not 200 <= answer.status < 300:
-        raise CallFailed(client.failure_of(answer, model_call=leg.model is not None))
+        of = "request" if leg.model is None else "model request"
+        raise CallFailed(client.failure_of(answer, of))
     parsed = _parsed(answer.text)
     return {
         "status_code": answer.status,

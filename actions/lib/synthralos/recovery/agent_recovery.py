@@ -176,7 +176,7 @@ def failure_of(request):
 def _cause_of_status(details, message):
     status = details.get("status_code", details.get("status"))
     if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
-        return failures.from_http(status, {}, message, 0.0).cause
+        return failures.from_http(status, {}, message, 0.0, "agent").cause
     return None
 
 

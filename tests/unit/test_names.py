@@ -1,0 +1,38 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthralos.names import checked, is_name, key_part, name_of_key_part
+from synthralos.refusals import Refused
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "0", "gpt-4o", "openai/gpt-4", "us-east-1", "a.b:c@d+e_f", "x" * 128]
+)
+def test_a_name_is_taken(name):
+    assert is_name(name) and checked("f", name) == name
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", " a", "-a", "a b", "a\n", "a\nb", "{{x}}", "<%x%>", "é", "x" * 129, None, 5, ["a"], {}],
+)
+def test_anything_else_is_no_name(value):
+    assert not is_name(value)
+    with pytest.raises(Refused) as refused:
+        checked("agent_id", value)
+    assert refused.value.field == "agent_id"
+
+
+@given(TEXT)
+def test_a_key_part_leads_back_to_its_name(name):
+    assert name_of_key_part(key_part(name)) == name
+
+
+@given(TEXT)
+def test_a_key_part_is_ascii_without_separators(name):
+    assert set(key_part(name)) <= set(
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-~"
+    )

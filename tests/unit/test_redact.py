@@ -1,0 +1,96 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthralos.redact import MASK, Redactor
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def test_a_known_secret_is_masked_wherever_it_stands():
+    redactor = Redactor(["s3cret-value"])
+    told = {"a": ["x s3cret-value y"], "s3cret-value": {"b": "s3cret-value"}}
+    assert redactor.value(told) == {"a": ["x %s y" % MASK], MASK: {"b": MASK}}
+    assert redactor.secrets_only(told) == redactor.value(told)
+
+
+def test_a_very_short_secret_is_left_alone():
+    assert Redactor(["a", "12345"]).text("a banana 12345") == "a banana 12345"
+
+
+def test_what_is_no_text_is_no_secret():
+    redactor = Redactor([None, 5, ""])
+    assert redactor.text("None 5") == "None 5"
+
+
+@pytest.mark.parametrize("method", ["value", "secrets_only"])
+def test_a_secret_that_contains_another_is_masked_whole(method):
+    secrets = ["token-%s" % ("x" * n) for n in range(1, 12)]
+    redactor = Redactor(secrets)
+    for secret in secrets:
+        assert getattr(redactor, method)(secret) == MASK
+
+
+@pytest.mark.parametrize(
+    "text, leak",
+    [
+        ("Authorization: Bearer abcdefgh12345", "abcdefgh12345"),
+        ("Basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA"),
+        ("key sk-proj-abcdefghijklmnop", "abcdefghijklmnop"),
+        ("sos_0123456789abcdef0123", "0123456789abcdef0123"),
+        ("AKIAABCDEFGHIJKLMNOP", "AKIAABCDEFGHIJKLMNOP"),
+        ("eyJhbGciOiJI.eyJzdWIiOiIx.abc-def", "eyJzdWIiOiIx"),
+        ("api_key=verysecret1", "verysecret1"),
+        ('{"password": "hunter22"}', "hunter22"),
+        ("https://user:hunter22@host/x", "hunter22"),
+    ],
+)
+def test_what_looks_like_a_secret_is_masked(text, leak):
+    shown = Redactor().text(text)
+    assert leak not in shown and MASK in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the basic requirements are met",
+        "a bearer certificate is needed",
+        "Rate limit reached for gpt-4 in organization on tokens per min",
+        "max_tokens: 100",
+        "the task-force met at http://host:8080/x",
+        "",
+    ],
+)
+def test_prose_stays(text):
+    assert Redactor().text(text) == text
+
+
+def test_the_value_of_a_secret_key_is_masked_whatever_it_looks_like():
+    told = {"Authorization": "x", "api_key": "y", "token": "z", "Set-Cookie": "q", "tokens": "5"}
+    assert Redactor().value(told) == {
+        "Authorization": MASK, "api_key": MASK, "token": MASK, "Set-Cookie": MASK, "tokens": "5"
+    }
+
+
+def test_secrets_only_leaves_what_merely_looks_like_a_secret():
+    assert Redactor(["known-secret"]).secrets_only("sk-abcdefghijklmnop") == "sk-abcdefghijklmnop"
+
+
+@given(JSON)
+def test_anything_in_no_exception_and_the_input_is_not_changed(value):
+    before = repr(value)
+    Redactor(["abcdef"]).value(value)
+    Redactor(["abcdef"]).secrets_only(value)
+    assert repr(value) == before
+
+
+@pytest.mark.parametrize("method", ["value", "secrets_only"])
+def test_a_deeply_nested_answer_does_not_end_the_action(method):
+    deep = "x"
+    for _ in range(700):
+        deep = [deep]
+    getattr(Redactor(["abcdef"]), method)(deep)

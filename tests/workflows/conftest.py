@@ -1,0 +1,58 @@
+"""Whole runs on st2local against the sandbox, without waiting: the back-off is switched off."""
+import pathlib
+import shutil
+
+import pytest
+
+from sandbox import Sandbox
+from st2local import St2Local
+
+PACK = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+class World:
+    """The sandbox, and the pack on st2local that is configured for it."""
+
+    def __init__(self, box, folder):
+        self.box, self.folder = box, folder
+        self.pack = PACK
+        self.config = dict(box.pack_config(), backoff={"strategy": "immediate"})
+        self._local = None
+
+    @property
+    def local(self):
+        if self._local is None:
+            self._local = St2Local(self.pack, self.config, self.folder / "state")
+        return self._local
+
+    def close(self):
+        if self._local is not None:
+            self._local.close()
+
+    def run(self, workflow, **parameters):
+        """(execution, its output)."""
+        execution = self.local.run("synthralos." + workflow, parameters)
+        return execution, (execution["result"] or {}).get("output")
+
+    def tasks(self, execution):
+        """The actions that the run requested, in order."""
+        children = self.local.executions(parent=execution["id"])
+        children = sorted(children, key=lambda child: child["start_timestamp"])
+        return [child["action"]["ref"].split(".", 1)[1] for child in children]
+
+    def with_action(self, name, source):
+        """Puts `source` in place of the action `name`, in a copy of the pack."""
+        copy = self.folder / "pack"
+        if not copy.exists():
+            ignored = shutil.ignore_patterns(".*", "tests", "dev", "docs", "__pycache__")
+            shutil.copytree(PACK, copy, ignore=ignored)
+        (copy / "actions" / (name + ".py")).write_text(source)
+        self.pack = copy
+
+
+@pytest.fixture
+def world(tmp_path):
+    with Sandbox() as box:
+        made = World(box, tmp_path)
+        yield made
+        made.close()
