@@ -1,0 +1,58 @@
+import pytest
+
+from synthralos.state.datastore import Tolerant, time_key, time_of
+
+
+def test_what_is_put_is_got_and_listed_newest_first(store):
+    for n in range(3):
+        assert store.put("synthralos.k.%d" % n, str(n), ttl=5) is True
+    assert store.get("synthralos.k.1") == "1"
+    assert [value for _, value in store.list("synthralos.k.")] == ["2", "1", "0"]
+    assert store.list("synthralos.k.", limit=1, offset=1) == [("synthralos.k.1", "1")]
+    assert store.delete("synthralos.k.1") is True and store.get("synthralos.k.1") is None
+    assert store.delete("synthralos.k.1") is False
+    assert store.note() is None
+
+
+def test_a_store_that_is_away_ends_nothing_and_is_asked_once(datastore):
+    calls = []
+    datastore.away = True
+    datastore._reach, reach = (lambda operation: (calls.append(operation), reach(operation))), (
+        datastore._reach
+    )
+    store = Tolerant(datastore)
+    assert store.put("synthralos.run.1", "x") is False
+    assert store.put("synthralos.outcome.a.1", "x") is False
+    assert store.put("synthralos.outcome.b.1", "x") is False
+    assert (store.get("a"), store.list("a"), store.delete("a")) == (None, [], False)
+    assert calls == ["put"]
+    assert store.note() == "not recorded: run, outcome (the test took it away)"
+
+
+def test_no_store_at_all_is_one_that_is_away():
+    store = Tolerant(None)
+    assert store.put("synthralos.run.1", "x") is False
+    assert store.note() == "not recorded: run (no datastore is configured)"
+
+
+def test_reading_alone_leaves_no_note(datastore):
+    datastore.away = True
+    store = Tolerant(datastore)
+    store.list("a")
+    assert store.note() is None
+
+
+@pytest.mark.parametrize("at", [0.0, 1.5, 1_700_000_000.123])
+def test_a_fact_s_name_tells_its_time(at):
+    assert time_of("synthralos.run." + time_key(at)) == pytest.approx(at, abs=0.001)
+
+
+def test_names_sort_by_time_and_are_unique():
+    keys = [time_key(at) for at in (1.0, 20.0, 1_700_000_000.0)]
+    assert keys == sorted(keys)
+    assert time_key(1.0) != time_key(1.0)
+
+
+@pytest.mark.parametrize("name", ["", "synthralos.run.x", "a.-1", "a.b-c"])
+def test_a_name_without_a_time_has_none(name):
+    assert time_of(name) is None

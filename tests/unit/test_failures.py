@@ -1,0 +1,400 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthralos import failures
+from synthralos.failures import (
+    ALIASES, CAUSE_OF_TYPE, CAUSES, LONGEST_HINT, SEVERITIES, TYPES, cause_of_text, failure,
+    from_http, from_text, resolve_type, retry_after
+)
+
+NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) |
+    st.dictionaries(
+        st.sampled_from(["error", "message", "code", "type", "status", "detail", "retryDelay"]) |
+        st.text(max_size=5), inner, max_size=4
+    ),
+    max_leaves=10,
+)
+
+
+def openai(code, message, type_="invalid_request_error"):
+    return json.dumps({"error": {"message": message, "type": type_, "param": None, "code": code}})
+
+
+def anthropic(type_, message):
+    return json.dumps({"type": "error", "error": {"type": type_, "message": message}})
+
+
+def google(code, status, message, details=()):
+    error = {"code": code, "status": status, "message": message, "details": list(details)}
+    return json.dumps({"error": error})
+
+
+def classified(status, body="", headers=None, model_call=True):
+    return from_http(status, headers or {}, body, NOW, model_call)
+
+
+# The table: what may be tried again at the same target, and at another.
+
+
+@pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 520, 529])
+def test_timeouts_conflicts_and_server_errors_are_cured_by_the_same_target_or_another(status):
+    curable = classified(status).curable
+    assert curable.again and curable.elsewhere
+
+
+@pytest.mark.parametrize("cause", ["timeout", "network", "truncated_stream", "rate_limit"])
+def test_transient_causes_are_cured_by_the_same_target_or_another(cause):
+    assert CAUSES[cause].again and CAUSES[cause].elsewhere
+
+
+@pytest.mark.parametrize("cause", ["quota", "authentication", "permission", "model_not_found",
+                                   "context_length"])
+def test_what_the_target_will_refuse_again_is_cured_elsewhere_only(cause):
+    assert not CAUSES[cause].again and CAUSES[cause].elsewhere
+
+
+@pytest.mark.parametrize("cause", ["content_policy", "bad_request", "not_found", "cancelled"])
+def test_what_would_fail_everywhere_is_not_repeated(cause):
+    assert not CAUSES[cause].again and not CAUSES[cause].elsewhere
+
+
+def test_only_an_unanswered_or_broken_call_trips_the_breaker():
+    tripping = {cause for cause, known in CAUSES.items() if known.trips}
+    assert {"timeout", "network", "server_error", "overloaded", "truncated_stream"} <= tripping
+    assert not tripping & {"rate_limit", "quota", "authentication", "permission", "bad_request",
+                           "not_found", "conflict", "blank_output", "schema_mismatch"}
+
+
+def test_every_cause_has_a_known_type_and_severity():
+    assert all(c.type in TYPES and c.severity in SEVERITIES for c in CAUSES.values())
+    assert set(CAUSE_OF_TYPE) == set(TYPES) and set(CAUSE_OF_TYPE.values()) <= set(CAUSES)
+    assert all(type_ in TYPES and cause in CAUSES for type_, cause in ALIASES.values())
+
+
+# HTTP answers.
+
+
+@pytest.mark.parametrize(
+    "status, body, cause",
+    [
+        (429, openai("rate_limit_exceeded", "Rate limit reached for gpt-4", "tokens"),
+         "rate_limit"),
+        (429, openai("insufficient_quota",
+                     "You exceeded your current quota, please check your plan and billing details.",
+                     "insufficient_quota"), "quota"),
+        (401, openai("invalid_api_key", "Incorrect API key provided: sk-x."), "authentication"),
+        (403, openai("unsupported_country_region_territory", "Country not supported"),
+         "permission"),
+        (404, openai("model_not_found", "The model `gpt-9` does not exist"), "model_not_found"),
+        (400, openai("context_length_exceeded",
+                     "This model's maximum context length is 8192 tokens."), "context_length"),
+        (400, openai("content_policy_violation", "Rejected by our safety system."),
+         "content_policy"),
+        (400, openai("content_filter", "The response was filtered"), "content_policy"),
+        (400, openai("invalid_value", "Invalid value for 'temperature'"), "bad_request"),
+        (422, openai(None, "Unprocessable"), "bad_request"),
+        (500, openai("server_error", "The server had an error", "server_error"), "server_error"),
+        (503, openai(None, "The engine is currently overloaded"), "server_error"),
+    ],
+)
+def test_openai_errors(status, body, cause):
+    assert classified(status, body).cause == cause
+
+
+@pytest.mark.parametrize(
+    "status, body, cause",
+    [
+        (429, anthropic("rate_limit_error", "Number of request tokens has exceeded your limit"),
+         "rate_limit"),
+        (529, anthropic("overloaded_error", "Overloaded"), "overloaded"),
+        (500, anthropic("overloaded_error", "Overloaded"), "overloaded"),
+        (500, anthropic("api_error", "Internal server error"), "server_error"),
+        (401, anthropic("authentication_error", "invalid x-api-key"), "authentication"),
+        (403, anthropic("permission_error", "No permission"), "permission"),
+        (404, anthropic("not_found_error", "model: claude-9"), "model_not_found"),
+        (400, anthropic("invalid_request_error",
+                        "prompt is too long: 200001 tokens > 200000 maximum"), "context_length"),
+        (400, anthropic("invalid_request_error",
+                        "Your credit balance is too low. Go to Plans & Billing."), "quota"),
+        (400, anthropic("invalid_request_error", "max_tokens: field required"), "bad_request"),
+        (413, anthropic("request_too_large", "Request exceeds the maximum size"),
+         "context_length"),
+        (504, anthropic("timeout_error", "Timed out"), "timeout"),
+    ],
+)
+def test_anthropic_errors(status, body, cause):
+    assert classified(status, body).cause == cause
+
+
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}
+
+
+def test_a_google_limit_that_says_when_to_come_back_is_a_rate_limit():
+    body = google(429, "RESOURCE_EXHAUSTED",
+                  "Quota exceeded for metric generate_requests_per_minute", [RETRY_INFO])
+    found = classified(429, body)
+    assert found.retry_after == 36.0
+    assert found.cause == "rate_limit"
+
+
+@pytest.mark.parametrize(
+    "status, name, message, cause",
+    [
+        (429, "RESOURCE_EXHAUSTED", "Resource has been exhausted", "rate_limit"),
+        (401, "UNAUTHENTICATED", "Request had invalid credentials", "authentication"),
+        (403, "PERMISSION_DENIED", "The caller does not have permission", "permission"),
+        (404, "NOT_FOUND", "models/gemini-9 is not found", "model_not_found"),
+        (400, "INVALID_ARGUMENT", "Invalid JSON payload", "bad_request"),
+        (400, "INVALID_ARGUMENT",
+         "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576)",
+         "context_length"),
+        (503, "UNAVAILABLE", "The model is overloaded", "server_error"),
+        (504, "DEADLINE_EXCEEDED", "Deadline expired", "timeout"),
+    ],
+)
+def test_google_errors(status, name, message, cause):
+    assert classified(status, google(status, name, message)).cause == cause
+
+
+@pytest.mark.parametrize(
+    "status, body, cause, message",
+    [
+        (400, {"error": "Query is required"}, "bad_request", "Query is required"),
+        (401, {"error": "Unauthorized", "message": "Missing header"}, "authentication",
+         "Unauthorized: Missing header"),
+        (401, {"error": "Invalid token", "details": "expired"}, "authentication",
+         "Invalid token: expired"),
+        (404, {"error": "Not found"}, "not_found", "Not found"),
+        (500, {"error": "Internal server error"}, "server_error", "Internal server error"),
+        (422, {"detail": [{"msg": "x"}]}, "bad_request", "HTTP 422"),
+    ],
+)
+def test_platform_errors(status, body, cause, message):
+    found = classified(status, json.dumps(body), model_call=False)
+    assert (found.cause, found.message, found.status) == (cause, message, status)
+
+
+def test_a_404_without_a_model_speaks_of_the_route():
+    body = openai("model_not_found", "The model does not exist")
+    assert classified(404, body, model_call=False).cause == "not_found"
+
+
+@pytest.mark.parametrize("body", ["", "<html>busy</html>", "null", "[]", '"x"', "[[" * 50_000])
+def test_a_body_that_says_nothing_leaves_the_status(body):
+    found = classified(503, body)
+    assert (found.cause, found.message) == ("server_error", "HTTP 503")
+
+
+# Hints.
+
+
+@pytest.mark.parametrize(
+    "headers, seconds",
+    [
+        ({}, None),
+        ({"retry-after": "30"}, 30.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "999999999"}, LONGEST_HINT),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT"}, 30.0),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:50 -0000"}, 30.0),
+        ({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, 0.0),
+        ({"retry-after": "Tue, 99 Nov 2023 99:99:99 GMT"}, None),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"retry-after-ms": "nan", "retry-after": "9"}, 9.0),
+        ({"retry-after-ms": "-1"}, 0.0),
+    ],
+)
+def test_hints_in_headers(headers, seconds):
+    assert retry_after(headers, None, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "told, seconds",
+    [("30s", 30.0), ("0.5s", 0.5), ("-3s", 0.0), ("xs", None), ("nans", None), (30, None),
+     ("1m", None), (None, None), ("s", None)],
+)
+def test_a_retry_delay_in_the_body(told, seconds):
+    body = {"error": {"details": [{"@type": "RetryInfo", "retryDelay": told}]}}
+    assert retry_after({}, body, NOW) == seconds
+
+
+def test_a_header_comes_before_the_body():
+    assert retry_after({"retry-after": "7"}, {"retryDelay": "30s"}, NOW) == 7.0
+
+
+def test_a_header_that_is_garbage_leaves_the_body():
+    assert retry_after({"retry-after": "soon"}, {"retryDelay": "30s"}, NOW) == 30.0
+
+
+# Text.
+
+
+@pytest.mark.parametrize(
+    "text, cause",
+    [
+        ("Rate limit exceeded", "rate_limit"),
+        ("RATE_LIMIT_EXCEEDED", "rate_limit"),
+        ("Too Many Requests", "rate_limit"),
+        ("Request timeout", "timeout"),
+        ("TIMEOUT", "timeout"),
+        ("the call timed out", "timeout"),
+        ("Network error", "network"),
+        ("NETWORK_ERROR", "network"),
+        ("connect ECONNREFUSED 127.0.0.1:80", "network"),
+        ("Provider unavailable", "network"),
+        ("Authentication error", "authentication"),
+        ("AUTHENTICATION_ERROR", "authentication"),
+        ("Quota exceeded", "quota"),
+        ("QUOTA_EXCEEDED", "quota"),
+        ("maximum context length is 8192", "context_length"),
+        ("content policy violation", "content_policy"),
+        ("The model `x` does not exist", "model_not_found"),
+        ("Overloaded", "overloaded"),
+        ("502 Bad Gateway", "server_error"),
+        ("the search tool failed", "tool_failure"),
+        ("Agent stopped: max iterations reached", "infinite_loop"),
+        ("MemoryError", "resource"),
+        ("no space left on device", "resource"),
+        ("OPENAI_KEY is not configured", "configuration"),
+        ("Agent returned empty output", "blank_output"),
+        ("JSONDecodeError: line 1", "schema_mismatch"),
+    ],
+)
+def test_words_name_the_cause(text, cause):
+    assert cause_of_text(text) == cause
+
+
+@pytest.mark.parametrize(
+    "text, cause",
+    [
+        ("TimeoutError", "timeout"),
+        ("ReadTimeout: HTTPSConnectionPool", "timeout"),
+        ("openai.RateLimitError", "rate_limit"),
+        ("openai.AuthenticationError", "authentication"),
+        ("ConnectionRefusedError: [Errno 111]", "network"),
+        ("ConnectionError", "network"),
+    ],
+)
+def test_names_of_exceptions_name_the_cause(text, cause):
+    assert cause_of_text(text) == cause
+
+
+@pytest.mark.parametrize(
+    "text, cause",
+    [
+        ("Request failed with status code 429", "rate_limit"),
+        ("Request failed with status code 503", "server_error"),
+        ("Request failed with status code 401", "authentication"),
+    ],
+)
+def test_a_status_in_a_clients_message_names_the_cause(text, cause):
+    assert cause_of_text(text) == cause
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The capital of France", "a rapid answer", "stools and toolbox", "timeoutless",
+     "overloading", "the accurate limitless", "adns", "", "everything is fine"],
+)
+def test_words_inside_words_name_nothing(text):
+    assert cause_of_text(text) is None
+    assert from_text(text).type == "unknown"
+
+
+@pytest.mark.parametrize("text", ["the LLM broke", "OpenAI is odd", "API trouble", "bad completion"])
+def test_words_of_llms_make_an_llm_error(text):
+    assert from_text(text).type == "llm_error"
+
+
+def test_the_type_given_holds_and_the_words_give_the_cause():
+    found = from_text("connection lost", type="tool_failure")
+    assert (found.type, found.cause) == ("tool_failure", "network")
+
+
+def test_a_type_without_words_gives_its_own_cause():
+    assert from_text("?", type="timeout").cause == "timeout"
+
+
+def test_a_long_text_is_read_and_shown_in_part():
+    found = from_text("x " * 500_000 + "timeout")
+    assert found.cause == "unknown" and len(found.message) == 300
+
+
+# Aliases.
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_a_type_is_itself(type_):
+    assert resolve_type(type_.upper() + " ") == (type_, None)
+
+
+@pytest.mark.parametrize(
+    "alias, type_, cause",
+    [
+        ("communication_error", "llm_error", "network"),
+        ("timeout_error", "timeout", "timeout"),
+        ("validation_error", "invalid_output", "schema_mismatch"),
+        ("infinite_loop", "error", "infinite_loop"),
+        ("resource_error", "error", "resource"),
+        ("configuration_error", "error", "configuration"),
+        ("agent_failure", "error", "agent_failed"),
+        ("unknown_error", "unknown", "unknown"),
+    ],
+)
+def test_other_names_of_types_are_taken(alias, type_, cause):
+    assert resolve_type(alias) == (type_, cause)
+
+
+@pytest.mark.parametrize("given", ["", "nonsense", None, 5, [], {}])
+def test_what_is_no_type_is_none(given):
+    assert resolve_type(given) is None
+
+
+def test_a_failure_shows_itself():
+    shown = failure("rate_limit", "slow\n down", 429, 3.0).as_dict()
+    assert shown == {"type": "llm_error", "cause": "rate_limit", "severity": "medium",
+                     "message": "slow down", "status": 429, "retry_after": 3.0}
+
+
+def test_evidence_is_added_to_a_copy():
+    plain = failure("network", "x")
+    more = failures.with_evidence(plain, sent=False)
+    assert more.as_dict()["evidence"] == {"sent": False} and "evidence" not in plain.as_dict()
+
+
+# Whatever comes in.
+
+
+@given(st.integers(100, 999), JSON, st.booleans(),
+       st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms"]), st.text()))
+def test_any_answer_is_classified(status, body, model_call, headers):
+    found = from_http(status, headers, json.dumps(body), NOW, model_call)
+    assert found.cause in CAUSES and found.type in TYPES and found.severity in SEVERITIES
+    assert len(found.message) <= 300
+    assert found.retry_after is None or 0 <= found.retry_after <= LONGEST_HINT
+
+
+@given(st.text(st.characters()) | st.none() | st.integers() | st.binary())
+def test_any_text_is_classified(text):
+    assert from_text(text).cause in CAUSES
+    assert classified(500, text).cause == "server_error"
+
+
+@given(st.text(alphabet="0123456789 :,+-GMTueNovFri", max_size=40))
+def test_any_retry_after_is_read(told):
+    found = retry_after({"retry-after": told}, None, NOW)
+    assert found is None or 0 <= found <= LONGEST_HINT

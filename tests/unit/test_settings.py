@@ -1,0 +1,184 @@
+import pathlib
+
+import pytest
+import yaml
+
+from synthralos.refusals import Refused
+from synthralos.settings import Settings
+
+EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "synthralos.yaml.example"
+URL = "https://h"
+
+
+def read(**config):
+    return Settings.from_config(config)
+
+
+def provider(**more):
+    return dict({"name": "p", "base_url": URL, "models": ["m"]}, **more)
+
+
+def route(**more):
+    return dict({"provider": "p", "region": "r", "base_url": URL}, **more)
+
+
+@pytest.mark.parametrize("config", [None, {}, {"platform": None, "agents": None, "routes": None}])
+def test_an_empty_configuration_has_defaults(config):
+    settings = Settings.from_config(config)
+    assert (settings.platforms, settings.providers, settings.routes) == ([], [], [])
+    assert (settings.default_provider, settings.default_region) == ("openai", "us-east-1")
+    assert (settings.max_routes, settings.max_retries) == (12, 3)
+    assert settings.max_result_bytes == 256 * 1024
+    assert settings.content_policy_fallbacks is False
+    assert (settings.backoff.strategy, settings.backoff.base_delay) == ("exponential", 2.0)
+    assert settings.backoff.max_delay == 60.0
+    breaker = settings.breaker
+    assert (breaker.failures, breaker.open_seconds, breaker.probes) == (5, 60.0, 3)
+    assert settings.secrets() == []
+
+
+def test_max_retries_may_be_none_at_all():
+    assert read(max_retries=0).max_retries == 0
+
+
+def test_attempts_have_the_time_limits_of_their_kind():
+    settings = read(platform={"base_url": URL}, providers=[provider()], routes=[route()])
+    limits = [
+        one[0].connection.timeout
+        for one in (settings.platforms, settings.providers, settings.routes)
+    ]
+    assert limits == [60.0, 60.0, 20.0]
+    assert settings.routes[0].connection.connect_timeout == 5.0
+
+
+def test_attempt_timeouts_are_taken_and_a_target_may_have_its_own():
+    settings = read(
+        attempt_timeouts={"request": 7, "connect": 1}, routes=[route(), route(region="q", timeout=3)]
+    )
+    assert [one.connection.timeout for one in settings.routes] == [7.0, 3.0]
+    assert settings.routes[0].connection.connect_timeout == 1.0
+
+
+def test_a_base_url_loses_its_last_slash():
+    assert read(routes=[route(base_url=URL + "/x/")]).routes[0].connection.base_url == URL + "/x"
+
+
+def test_a_model_may_be_a_bare_name():
+    models = read(providers=[provider(models=["a", {"name": "b", "context_window": 9}])])
+    assert [(m.name, m.context_window) for m in models.providers[0].models] == [
+        ("a", None), ("b", 9)
+    ]
+
+
+def test_a_fallback_endpoint_is_as_the_main_one_where_it_says_nothing():
+    settings = read(platform={
+        "base_url": URL, "token": "main-token", "execute_path": "/x",
+        "fallbacks": [{"name": "b", "base_url": "https://other"}],
+    })
+    first, second = settings.platforms
+    assert (first.name, second.name) == ("synthralos", "b")
+    assert (second.connection.secret, second.execute_path) == ("main-token", "/x")
+    assert second.connection.base_url == "https://other"
+
+
+@pytest.mark.parametrize(
+    "main, own", [("token_from", "token"), ("token", "token_from")]
+)
+def test_a_fallback_with_a_credential_of_its_own_does_not_get_the_main_one(main, own):
+    settings = read(platform={
+        "base_url": URL, main: "of-the-main", "fallbacks": [
+            {"name": "b", "base_url": "https://other", own: "its-own"}
+        ],
+    })
+    connection = settings.platforms[1].connection
+    assert "of-the-main" not in (connection.secret, connection.secret_from)
+
+
+def test_a_ca_bundle_is_how_to_verify():
+    assert read(routes=[route(ca_bundle="/ca.pem")]).routes[0].connection.verify == "/ca.pem"
+    assert read(routes=[route(verify=False)]).routes[0].connection.verify is False
+    assert read(routes=[route()]).routes[0].connection.verify is True
+
+
+@pytest.mark.parametrize(
+    "config, field",
+    [
+        ({"platform": "x"}, "platform"),
+        ({"platform": {"base_url": "host"}}, "platform.base_url"),
+        ({"platform": {"base_url": "http://["}}, "platform.base_url"),
+        ({"platform": {"base_url": "ftp://host"}}, "platform.base_url"),
+        ({"platform": {"base_url": URL, "name": "a b"}}, "platform.name"),
+        ({"platform": {"base_url": URL, "fallbacks": [{"name": "b", "base_url": "x"}]}},
+         "platform.fallbacks[0].base_url"),
+        ({"platform": {"base_url": URL, "fallbacks": [{"base_url": URL}]}}, "platform.fallbacks"),
+        ({"providers": [provider(api="cohere")]}, "providers[0].api"),
+        ({"providers": [provider(name=None)]}, "providers[0].name"),
+        ({"providers": [provider(base_url=None)]}, "providers[0].base_url"),
+        ({"providers": [provider(models=["a b"])]}, "providers[0].models[0].name"),
+        ({"providers": [provider(), provider()]}, "providers"),
+        ({"routes": [route(region="")]}, "routes[0].region"),
+        ({"routes": [route(provider="{{x}}")]}, "routes[0].provider"),
+        ({"routes": [route(base_url=5)]}, "routes[0].base_url"),
+        ({"routes": [route(), route()]}, "routes"),
+        ({"agents": []}, "agents"),
+        ({"model_map": "x"}, "model_map"),
+        ({"attempt_timeouts": {"agent": 0}}, "attempt_timeouts.agent"),
+        ({"attempt_timeouts": {"connect": "5"}}, "attempt_timeouts.connect"),
+        ({"attempt_timeouts": {"llm": True}}, "attempt_timeouts.llm"),
+        ({"attempt_timeouts": {"llm": float("nan")}}, "attempt_timeouts.llm"),
+        ({"backoff": {"strategy": "random"}}, "backoff.strategy"),
+        ({"backoff": {"base_delay": -1}}, "backoff.base_delay"),
+        ({"backoff": {"max_delay": 0}}, "backoff.max_delay"),
+        ({"breaker": {"open_seconds": "x"}}, "breaker.open_seconds"),
+    ],
+)
+def test_a_refusal_names_its_entry(config, field):
+    with pytest.raises(Refused) as refused:
+        Settings.from_config(config)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"providers": "x"}, {"providers": [None]}, {"providers": [provider(models=[None])]},
+        {"routes": {"a": 1}}, {"routes": [5]},
+        {"routes": [route(headers="x")]}, {"routes": [route(timeout="x")]},
+        {"routes": [route(timeout=-1)]},
+        {"agents": {"a": "x"}}, {"agents": {"a": {"config": "x"}}},
+        {"platform": {"base_url": URL, "fallbacks": ["x"]}},
+        {"model_map": {"anthropic": "claude"}},
+        {"max_routes": "many"}, {"max_retries": -1}, {"max_retries": 11},
+        {"breaker": {"failures": "x"}},
+    ],
+)
+def test_an_entry_of_the_wrong_kind_is_refused(config):
+    with pytest.raises(Refused):
+        Settings.from_config(config)
+
+
+def test_an_agent_that_says_nothing_is_an_agent():
+    assert read(agents={"bot": None}).agents["bot"].config == {}
+
+
+def test_every_literal_secret_is_known():
+    settings = read(
+        platform={"base_url": URL, "token": "t-platform", "headers": {"X-Key": "h-platform"},
+                  "fallbacks": [{"name": "b", "base_url": URL, "token": "t-fallback"}]},
+        providers=[provider(api_key="k-provider", proxy="http://u:p-proxy@proxy:3128")],
+        routes=[route(token="t-route"), route(region="q", token_from="a_key")],
+    )
+    assert set(settings.secrets()) >= {
+        "t-platform", "h-platform", "t-fallback", "k-provider", "p-proxy", "t-route"
+    }
+    assert "a_key" not in settings.secrets()
+
+
+def test_the_example_configuration_is_valid():
+    settings = Settings.from_config(yaml.safe_load(EXAMPLE.read_text()))
+    assert [platform.name for platform in settings.platforms] == ["synthralos", "standby"]
+    assert [one.name for one in settings.providers] == ["openai", "anthropic"]
+    assert len(settings.routes) == 4
+    assert settings.agents["invoice-bot"].unsafe_to_repeat is True
+    assert settings.model_map["anthropic"]["gpt-4"] == "claude-3-5-sonnet"
+    assert settings.secrets() == []
