@@ -1,5 +1,5 @@
-from synthralos.stackstorm import ApiError
 from synthralos.state import tickets
+from synthralos.state.stackstorm import ApiError
 from synthralos_action import SynthralosAction
 
 

@@ -12,14 +12,14 @@ import traceback
 
 from st2common.runners.base_action import Action
 
-from synthralos.environment import Environment
 from synthralos.recovery import intake
+from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
 from synthralos.refusals import Refused
 from synthralos.seal import seal, unseal
 from synthralos.settings import Settings
-from synthralos.stackstorm import Api, ApiError
 from synthralos.state.datastore import Tolerant
+from synthralos.state.stackstorm import Api, ApiError
 from synthralos.storable import storable
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
@@ -71,6 +71,7 @@ class SynthralosAction(Action):
             given = {name: value for name, value in parameters.items() if value is not None}
             return intake.resolved(given, None, env.store), env.now()
         execution = self._read(env, execution_id)
+        intake.check_switch(execution, env.store)
         return intake.parameters_of(execution, env.store), intake.started_at(execution, env.now())
 
     def case(self, env, parameters, workflow):

@@ -6,7 +6,7 @@ import threading
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from synthralos.environment import Environment
+from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
 from synthralos.settings import Settings
 from synthralos.state.datastore import DatastoreAway, Tolerant

@@ -35,8 +35,8 @@ def google(code, status, message, details=()):
     return json.dumps({"error": error})
 
 
-def classified(status, body="", headers=None, model_call=True):
-    return from_http(status, headers or {}, body, NOW, model_call)
+def classified(status, body="", headers=None, of="model"):
+    return from_http(status, headers or {}, body, NOW, of)
 
 
 # The table: what may be tried again at the same target, and at another.
@@ -176,13 +176,22 @@ def test_google_errors(status, name, message, cause):
     ],
 )
 def test_platform_errors(status, body, cause, message):
-    found = classified(status, json.dumps(body), model_call=False)
+    found = classified(status, json.dumps(body), of="agent")
     assert (found.cause, found.message, found.status) == (cause, message, status)
 
 
-def test_a_404_without_a_model_speaks_of_the_route():
-    body = openai("model_not_found", "The model does not exist")
-    assert classified(404, body, model_call=False).cause == "not_found"
+@pytest.mark.parametrize(
+    "of, message, cause",
+    [
+        ("model", "Not found", "model_not_found"),
+        ("model request", "The model does not exist", "model_not_found"),
+        ("model request", "Not found", "not_found"),
+        ("request", "The model does not exist", "not_found"),
+        ("agent", "The model does not exist", "not_found"),
+    ],
+)
+def test_a_404_means_the_model_only_where_one_was_asked_for(of, message, cause):
+    assert classified(404, openai(None, message), of=of).cause == cause
 
 
 @pytest.mark.parametrize("body", ["", "<html>busy</html>", "null", "[]", '"x"', "[[" * 50_000])
@@ -315,7 +324,7 @@ def test_words_inside_words_name_nothing(text):
     assert from_text(text).type == "unknown"
 
 
-@pytest.mark.parametrize("text", ["the LLM broke", "OpenAI is odd", "API trouble", "bad completion"])
+@pytest.mark.parametrize("text", ["the LLM broke", "OpenAI is odd", "API trouble", "a completion"])
 def test_words_of_llms_make_an_llm_error(text):
     assert from_text(text).type == "llm_error"
 
@@ -379,10 +388,11 @@ def test_evidence_is_added_to_a_copy():
 # Whatever comes in.
 
 
-@given(st.integers(100, 999), JSON, st.booleans(),
+@given(st.integers(100, 999), JSON,
+       st.sampled_from(["model", "model request", "request", "agent"]),
        st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms"]), st.text()))
-def test_any_answer_is_classified(status, body, model_call, headers):
-    found = from_http(status, headers, json.dumps(body), NOW, model_call)
+def test_any_answer_is_classified(status, body, of, headers):
+    found = from_http(status, headers, json.dumps(body), NOW, of)
     assert found.cause in CAUSES and found.type in TYPES and found.severity in SEVERITIES
     assert len(found.message) <= 300
     assert found.retry_after is None or 0 <= found.retry_after <= LONGEST_HINT

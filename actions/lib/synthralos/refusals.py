@@ -22,7 +22,7 @@ class Refused(ValueError):
             "cause": "refused",
             "message": str(self),
             "field": self.field,
-            "value": shown(self.value),
+            "value": None if self.value is None else shown(self.value),
             "way_out": self.way_out,
         }
 

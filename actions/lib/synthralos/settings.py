@@ -39,6 +39,7 @@ class Platform:
     execute_path: str
     replay_path: str
     execution_path: str
+    health_path: str
     failure_webhook: Optional[str]
 
 
@@ -101,7 +102,7 @@ class Settings:
     max_retries: int
     max_result_bytes: int
     content_policy_fallbacks: bool
-    ticket_link: Optional[str]
+    planner_model: Optional[str]
     backoff: Backoff
     breaker: Breaker
 
@@ -140,7 +141,7 @@ class Settings:
             max_retries=int(_given(config.get("max_retries"), 3)),
             max_result_bytes=int(config.get("max_result_bytes") or 256 * 1024),
             content_policy_fallbacks=bool(config.get("content_policy_fallbacks")),
-            ticket_link=config.get("ticket_link") or None,
+            planner_model=_mapping(config, "planner").get("model") or None,
             backoff=_backoff(_mapping(config, "backoff")),
             breaker=_breaker(_mapping(config, "breaker")),
         )
@@ -178,6 +179,7 @@ def _platform(entry, where, main, timeout, connect):
         connection=_connection(entry, where, "token", timeout, connect),
         execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
         replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
+        health_path=entry.get("health_path") or "/health",
         execution_path=entry.get("execution_path") or "/api/v1/executions/{execution_id}",
         failure_webhook=entry.get("failure_webhook") or None,
     )

@@ -13,6 +13,7 @@ from typing import Optional
 from synthralos import failures
 from synthralos.calls import backoff
 from synthralos.calls.http import CallFailed
+from synthralos.refusals import Refused
 from synthralos.state.breaker import HALF_OPEN
 from synthralos.state.ledger import Outcome
 from synthralos.telemetry import log
@@ -157,6 +158,9 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
         result = attempt(target, seconds, progress.attempts)
     except CallFailed as error:
         failed = error.failure
+    except Refused as error:
+        # Something is missing for this target only, such as the secret that its entry names.
+        failed = failures.failure("configuration", str(error))
     latency = time.monotonic() - began
     cause = failed.cause if failed else None
     hint = failed.retry_after if failed else None

@@ -74,17 +74,27 @@ def plan(env, case):
     given = case["request"]["context"].get(
         "repairPlan", case["request"]["context"].get("repair_plan")
     )
+    told = None
     if given is not None:
         made = plans.validated(given, case["failure"], plan_id, "context")
     else:
-        made = playbooks.plan(case["failure"], plan_id)
+        made, told = _by_llm(env, case, plan_id)
+        made = made or playbooks.plan(case["failure"], plan_id)
     case["plan"] = made
     steps = ", ".join(step["action"] for step in made["steps"])
-    return {
-        "summary": "plan from the %s: %s" % (made["source"], steps),
-        "plan": made,
-        "next": run.following(env, case),
-    }
+    result = {"summary": "plan from the %s: %s" % (made["source"], steps), "plan": made}
+    if told is not None:
+        result["planner"] = told
+    return dict(result, next=run.following(env, case))
+
+
+def _by_llm(env, case, plan_id):
+    """(plan or None, what became of asking): the LLM plans only where the config names a model."""
+    if env.settings.planner_model is None or case["dry_run"]:
+        return None, None
+    from synthralos.recovery import planner
+
+    return planner.plan(env, case, plan_id)
 
 
 def attempt(env, case):

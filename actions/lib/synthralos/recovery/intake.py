@@ -10,11 +10,14 @@ import re
 
 from synthralos.refusals import Refused
 from synthralos.seal import unseal
+from synthralos.state.datastore import PREFIX
 from synthralos.times import seconds_of
 
 FROM_CASE, FROM_TRIGGER = "@case", "@trigger"
 ENCODED = "base64:"
 FORMAT = 1
+SWITCH = PREFIX + "enabled"
+_OFF = ("false", "off", "no", "0")
 
 
 def parameters_of(execution, store=None):
@@ -30,6 +33,18 @@ def parameters_of(execution, store=None):
     parameters.update(execution.get("parameters") or {})
     payload = (execution.get("trigger_instance") or {}).get("payload")
     return resolved(parameters, payload, store)
+
+
+def check_switch(execution, store):
+    """Refused when a rule started `execution` and the switch is off; people always may."""
+    by_rule = execution.get("rule") or execution.get("trigger_instance")
+    if by_rule and str(store.get(SWITCH)).strip().lower() in _OFF:
+        raise Refused(
+            SWITCH,
+            "false",
+            "runs that rules start are switched off",
+            "Switch them on with `st2 key set %s true`" % SWITCH,
+        )
 
 
 def resolved(parameters, payload=None, store=None):

@@ -4,8 +4,8 @@ from synthralos.calls import platform
 from synthralos.calls.http import CallFailed
 from synthralos.names import is_name
 from synthralos.recovery import agent_recovery, llm_retry, reroute_request, run
-from synthralos.stackstorm import ApiError
 from synthralos.state import history, tickets
+from synthralos.state.stackstorm import ApiError
 
 TRIGGER = "synthralos.recovery_failed"
 NOTIFY_SECONDS = 5.0

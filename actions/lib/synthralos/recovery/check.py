@@ -1,0 +1,124 @@
+"""`pack.check`: what of the configuration works, without cost: nothing is generated or changed."""
+import concurrent.futures
+import secrets
+
+from synthralos.calls import http, providers
+from synthralos.calls.http import CallFailed
+from synthralos.recovery.intake import SWITCH
+from synthralos.refusals import Refused
+from synthralos.state.datastore import PREFIX
+
+SECONDS = 5.0
+AT_ONCE = 8
+OK, FAILED, MISSING = "ok", "failed", "not_configured"
+
+
+def check(env):
+    """(whether nothing failed, result): result has `checks`, each {what, status, told, way_out}.
+
+    `status` is ok, failed or not_configured. What is not configured fails nothing: a pack that only
+    retries LLM calls needs no platform.
+    """
+    settings = env.settings
+    asked = [(_platform, known) for known in settings.platforms]
+    asked += [(_provider, known) for known in settings.providers]
+    asked += [(_route, known) for known in settings.routes]
+    checks = [_datastore(env), _stackstorm(env), _switch(env), _planner(env)]
+    for what, entries, way_out in (
+        ("platform", settings.platforms, "Set platform.base_url to run agent_recovery"),
+        ("providers", settings.providers, "List LLM providers to run llm_retry"),
+        ("routes", settings.routes, "List routes to run reroute_request"),
+    ):
+        if not entries:
+            checks.append(_told(what, MISSING, "nothing is configured", way_out))
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        checks += pool.map(lambda one: one[0](env, one[1]), asked)
+    failed = [one["what"] for one in checks if one["status"] == FAILED]
+    summary = "failed: " + ", ".join(failed) if failed else "all that is configured works"
+    return not failed, {"summary": summary, "checks": checks}
+
+
+def _told(what, status, told, way_out=None):
+    found = {"what": what, "status": status, "told": told}
+    return dict(found, way_out=way_out) if way_out else found
+
+
+def _datastore(env):
+    name, value = PREFIX + "check." + secrets.token_hex(4), secrets.token_hex(4)
+    env.store.put(name, value, ttl=60)
+    back = env.store.get(name)
+    listed = [key for key, _ in env.store.list(name)]
+    env.store.delete(name)
+    if env.store.away:
+        way_out = "Let the user of the run read, list and write keys; else nothing is remembered"
+        return _told("datastore", FAILED, env.store.away, way_out)
+    if back != value or listed != [name]:
+        told = "a key that was written did not come back"
+        return _told("datastore", FAILED, told, "See StackStorm's logs")
+    return _told("datastore", OK, "a key was written, read, listed and deleted")
+
+
+def _stackstorm(env):
+    if env.api is None:
+        return _told("StackStorm's API", FAILED, "it is not known here", "Run this as an action")
+    return _told("StackStorm's API", OK, "its address and a token are known")
+
+
+def _switch(env):
+    value = env.store.get(SWITCH)
+    value = "not set: rules may start runs" if value is None else value
+    return _told("switch", OK, "%s is %s" % (SWITCH, value))
+
+
+def _planner(env):
+    model = env.settings.planner_model
+    if model is None:
+        return _told("planner", MISSING, "playbooks plan", "Set planner.model to have an LLM plan")
+    try:
+        served = providers.find(env.settings.providers, model, field="config.planner.model")
+    except Refused as error:
+        return _told("planner", FAILED, str(error), error.way_out)
+    return _told("planner", OK, "%s plans" % served.target)
+
+
+def _platform(env, known):
+    return _reach(env, "platform:" + known.name, known.connection, known.health_path, "token")
+
+
+def _provider(env, known):
+    anthropic = known.api == "anthropic"
+    path, authorize = ("/v1/models", _anthropic) if anthropic else ("/models", None)
+    headers = {"anthropic-version": providers.ANTHROPIC_VERSION} if anthropic else {}
+    what = "llm:" + known.name
+    return _reach(env, what, known.connection, path, "api_key", headers, authorize)
+
+
+def _route(env, known):
+    what = "route:%s/%s" % (known.provider, known.region)
+    return _reach(env, what, known.connection, "/", "token", any_status=True)
+
+
+def _anthropic(secret):
+    return {"x-api-key": secret}
+
+
+def _reach(env, what, connection, path, secret, headers=None, authorize=None, any_status=False):
+    """Asks for `path`; with `any_status` any answer below 500 but 401 and 403 is good enough, for
+    nobody knows what a route serves.
+    """
+    client = http.Client(env.credentials, env.now)
+    try:
+        answer = client.send(
+            connection, "GET", path, min(SECONDS, connection.timeout), None, headers, authorize
+        )
+    except Refused as error:
+        return _told(what, FAILED, str(error), error.way_out)
+    except CallFailed as error:
+        way_out = "Check base_url, proxy and ca_bundle, and whether it runs"
+        return _told(what, FAILED, error.failure.message, way_out)
+    told = "answered %d in %d ms" % (answer.status, int(answer.latency * 1000))
+    if answer.status in (401, 403):
+        return _told(what, FAILED, told, "Set %s or %s_from" % (secret, secret))
+    if answer.status >= 500 or (answer.status >= 400 and not any_status):
+        return _told(what, FAILED, told, "Check base_url: %s%s" % (connection.base_url, path))
+    return _told(what, OK, told)

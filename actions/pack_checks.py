@@ -1,0 +1,12 @@
+from synthralos.recovery import check
+from synthralos_action import SynthralosAction
+
+
+class PackChecks(SynthralosAction):
+    """`pack.check`: what of the configuration works, what is missing, and how to set it."""
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _check(self, env, parameters):
+        return check.check(env)

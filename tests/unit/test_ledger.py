@@ -1,0 +1,168 @@
+import json
+import threading
+
+import pytest
+
+from synthralos.settings import Breaker
+from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN
+from synthralos.state.datastore import Tolerant
+from synthralos.state.ledger import KEPT_SECONDS, WINDOW, Ledger, Outcome
+
+TARGET = "llm:openai/gpt-4"
+
+
+@pytest.fixture
+def ledger(store, clock):
+    return Ledger(store, clock, Breaker())
+
+
+def fail(ledger, clock, times=1, target=TARGET):
+    for _ in range(times):
+        clock.forward(0.01)
+        ledger.append(target, Outcome(False, "server_error", clock()))
+
+
+def half_open(ledger, clock):
+    fail(ledger, clock, 5)
+    clock.forward(60.5)
+    health = ledger.health(TARGET)
+    assert health.state == HALF_OPEN
+    return health
+
+
+def test_an_outcome_comes_back_as_it_was_written(ledger, clock):
+    told = Outcome(False, "rate_limit", clock(), 0.25, clock() + 9, True, "5f0c")
+    ledger.append(TARGET, told)
+    assert ledger.window(TARGET) == [told]
+
+
+def test_the_window_is_the_newest_first_and_of_one_target(ledger, clock):
+    for n in range(3):
+        clock.forward(1)
+        ledger.append(TARGET, Outcome(True, None, clock(), run=str(n)))
+    ledger.append("llm:openai/gpt-4o", Outcome(True, None, clock(), run="other"))
+    assert [outcome.run for outcome in ledger.window(TARGET)] == ["2", "1", "0"]
+
+
+def test_the_window_has_an_end(ledger, clock):
+    for _ in range(WINDOW + 5):
+        clock.forward(1)
+        ledger.append(TARGET, Outcome(True, None, clock()))
+    assert len(ledger.window(TARGET)) == WINDOW
+    clock.forward(KEPT_SECONDS)
+    assert ledger.window(TARGET) == []
+
+
+def test_expiry_is_checked_by_the_reader(clock, datastore):
+    ledger = Ledger(Tolerant(datastore), clock, Breaker())
+    ledger.append(TARGET, Outcome(True, None, clock()))
+    datastore._live = lambda: {name: value for name, (value, _) in datastore._rows.items()}
+    clock.forward(KEPT_SECONDS + 1)
+    assert ledger.window(TARGET) == []
+
+
+@pytest.mark.parametrize("value", ["", "x", "[]", "5", "null", '{"v": 2}', '{"v": 1}'])
+def test_what_another_version_wrote_is_passed_over(ledger, store, clock, value):
+    fail(ledger, clock)
+    name = store.list("synthralos.outcome.")[0][0]
+    store.put(name[:-1] + "z", value)
+    assert len(ledger.window(TARGET)) == 1
+
+
+def test_what_is_written_holds_no_text(ledger, store, clock):
+    fail(ledger, clock)
+    told = json.loads(store.list("synthralos.outcome.")[0][1])
+    assert set(told) <= {"v", "ok", "cause", "run", "latency_ms", "repeat", "until"}
+
+
+def test_five_failures_open_and_a_minute_half_opens_the_target(ledger, clock):
+    fail(ledger, clock, 4)
+    assert ledger.health(TARGET).state == CLOSED
+    fail(ledger, clock)
+    assert ledger.health(TARGET).state == OPEN
+    clock.forward(60)
+    assert ledger.health(TARGET).state == HALF_OPEN
+
+
+def test_a_state_is_forced_and_given_back(ledger, clock):
+    ledger.force(TARGET, OPEN)
+    assert ledger.health(TARGET).state == OPEN
+    ledger.force(TARGET, None)
+    assert ledger.health(TARGET).state == CLOSED
+    fail(ledger, clock, 5)
+    ledger.force(TARGET, CLOSED, ttl=30)
+    assert ledger.health(TARGET).state == CLOSED
+    clock.forward(31)
+    assert ledger.health(TARGET).state == OPEN
+
+
+def test_three_claimers_go_one_after_the_other(ledger, clock):
+    health = half_open(ledger, clock)
+    gone = []
+    for _ in range(20):
+        clock.forward(0.001)
+        gone.append(ledger.claim_probe(TARGET, health))
+    assert gone == [True] * 3 + [False] * 17
+
+
+def test_three_claimers_go_in_the_same_millisecond(ledger, clock):
+    health = half_open(ledger, clock)
+    assert sum(ledger.claim_probe(TARGET, health) for _ in range(20)) == 3
+
+
+def test_among_twenty_at_once_three_go(datastore, clock):
+    health = half_open(Ledger(Tolerant(datastore), clock, Breaker()), clock)
+    all_put = threading.Barrier(20)
+    put, gone = datastore.put, []
+
+    def put_and_meet(*arguments):
+        put(*arguments)
+        all_put.wait(10)
+
+    datastore.put = put_and_meet
+
+    def claim():
+        gone.append(Ledger(Tolerant(datastore), clock, Breaker()).claim_probe(TARGET, health))
+
+    threads = [threading.Thread(target=claim) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(gone) == [False] * 17 + [True] * 3
+
+
+def test_probes_that_died_make_room_after_a_minute(ledger, clock):
+    health = half_open(ledger, clock)
+    assert [ledger.claim_probe(TARGET, health) for _ in range(2)] == [True, True]
+    clock.forward(1)
+    assert ledger.claim_probe(TARGET, health)
+    clock.forward(1)
+    assert not ledger.claim_probe(TARGET, health)
+    clock.forward(61)
+    assert ledger.claim_probe(TARGET, ledger.health(TARGET))
+
+
+def test_claims_of_another_target_do_not_count(ledger, clock):
+    health = half_open(ledger, clock)
+    for _ in range(5):
+        ledger.claim_probe("llm:other/x", health)
+    assert ledger.claim_probe(TARGET, health)
+
+
+def test_with_the_store_away_the_run_goes_on(clock, datastore):
+    datastore.away = True
+    store = Tolerant(datastore)
+    ledger = Ledger(store, clock, Breaker())
+    ledger.append(TARGET, Outcome(True, None, clock()))
+    health = ledger.health(TARGET)
+    assert (health.state, health.until) == (CLOSED, None)
+    assert ledger.claim_probe(TARGET, health)
+    assert "outcome" in store.note()
+
+
+def test_a_store_that_takes_no_claim_does_not_hold_the_run_back(clock, datastore):
+    ledger = Ledger(Tolerant(datastore), clock, Breaker())
+    health = half_open(ledger, clock)
+    datastore.away = ("put",)
+    assert ledger.claim_probe(TARGET, health)

@@ -1,0 +1,144 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthralos.recovery.catalogue import CATALOGUE
+from synthralos.recovery.plans import MOST_STEPS, validated
+from synthralos.refusals import Refused
+
+FAILURE = {"type": "timeout", "cause": "timeout", "message": "too slow"}
+STEP = {"action": "rephrase"}
+
+
+def read(given_):
+    return validated(given_, FAILURE, "p1", "context")
+
+
+def steps(*told):
+    return read({"steps": list(told)})["steps"]
+
+
+def test_a_plan_of_one_action_is_filled_up():
+    assert read({"steps": [STEP]}) == {
+        "plan_id": "p1", "failure_type": "timeout", "root_cause": "too slow",
+        "steps": [{
+            "action": "rephrase", "description": CATALOGUE["rephrase"].description,
+            "expected_outcome": CATALOGUE["rephrase"].expected_outcome, "priority": 1,
+            "parameters": {},
+        }],
+        "estimated_time": 5.0, "confidence": 0.7, "source": "context",
+    }
+
+
+def test_camel_case_carries_milliseconds():
+    told = read({
+        "planId": "x", "failureType": "error", "rootCause": "r", "estimatedTime": 5000,
+        "confidence": 0.6, "generatedAt": "2024",
+        "steps": [{"action": "rephrase", "expectedOutcome": "better", "priority": 2}],
+    })
+    assert (told["plan_id"], told["root_cause"], told["estimated_time"]) == ("x", "r", 5.0)
+    assert told["steps"][0]["expected_outcome"] == "better"
+
+
+def test_snake_case_carries_seconds():
+    assert read({"estimated_time": 7, "steps": [STEP]})["estimated_time"] == 7.0
+
+
+@pytest.mark.parametrize("one, other", [
+    ("planId", "plan_id"), ("estimatedTime", "estimated_time"), ("rootCause", "root_cause"),
+    ("failureType", "failure_type")])
+def test_both_spellings_at_once_are_refused(one, other):
+    with pytest.raises(Refused, match="given twice"):
+        read({one: 1, other: 1, "steps": [STEP]})
+
+
+def test_both_spellings_of_a_step_are_refused():
+    with pytest.raises(Refused, match="given twice"):
+        steps(dict(STEP, expectedOutcome="a", expected_outcome="b"))
+
+
+def test_steps_stand_in_the_order_of_their_priority():
+    told = steps({"action": "rephrase", "priority": 3}, {"action": "switch_model", "priority": 1})
+    assert [step["action"] for step in told] == ["switch_model", "rephrase"]
+
+
+def test_an_unknown_action_is_refused_with_the_known_named():
+    with pytest.raises(Refused) as refused:
+        steps(STEP, {"action": "rm -rf"})
+    assert refused.value.field == "context.repairPlan.steps[1].action"
+    assert all(name in refused.value.way_out for name in CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    "action, parameters",
+    [
+        ("reduce_max_iterations", {"max_iterations": 0}),
+        ("reduce_max_iterations", {"max_iterations": 1001}),
+        ("reduce_max_iterations", {"max_iterations": "5"}),
+        ("reduce_max_iterations", {"max_iterations": True}),
+        ("reduce_max_iterations", {"max_iterations": 2.5}),
+        ("increase_timeout", {"seconds": 601}),
+        ("simplify_query", {"max_length": 99}),
+        ("switch_model", {"model": "{{ x }}"}),
+        ("switch_model", {"model": "a\n"}),
+        ("rephrase", {"text": ""}),
+        ("rephrase", {"text": "x" * 2001}),
+        ("rephrase", {"model": "gpt-4"}),
+        ("retry_execution", {"anything": 1}),
+    ],
+)
+def test_a_parameter_that_is_unknown_or_out_of_range_is_refused(action, parameters):
+    with pytest.raises(Refused) as refused:
+        steps({"action": action, "parameters": parameters})
+    assert refused.value.field.startswith("context.repairPlan.steps[0].parameters.")
+
+
+def test_good_parameters_are_kept():
+    told = steps({"action": "increase_timeout", "parameters": {"seconds": 600}})
+    assert told[0]["parameters"] == {"seconds": 600}
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        None, "x", 5, [], {}, {"steps": []}, {"steps": None}, {"steps": "abc"}, {"steps": {"a": 1}},
+        {"steps": 5}, {"steps": True}, {"steps": 1.5},
+        {"steps": [5]}, {"steps": [{}]}, {"steps": [STEP] * (MOST_STEPS + 1)},
+        {"steps": [STEP], "confidence": 2}, {"steps": [STEP], "confidence": float("nan")},
+        {"steps": [STEP], "estimated_time": -1}, {"steps": [STEP], "estimatedTime": "soon"},
+        {"steps": [STEP], "estimatedTime": 10**400},
+        {"steps": [STEP], "more": 1}, {"steps": [dict(STEP, more=1)]},
+        {"steps": [dict(STEP, priority=-1)]}, {"steps": [dict(STEP, parameters=[])]},
+    ],
+)
+def test_what_is_no_plan_is_refused(plan):
+    with pytest.raises(Refused):
+        read(plan)
+
+
+def test_a_plan_id_that_is_no_name_is_replaced():
+    assert read({"plan_id": "{{ x }}", "steps": [STEP]})["plan_id"] == "p1"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner,
+                                                                max_size=3),
+    max_leaves=8)
+STEPS = st.dictionaries(
+    st.sampled_from(["action", "description", "expectedOutcome", "priority", "parameters"]),
+    st.sampled_from(sorted(CATALOGUE)) | JSON, max_size=5)
+PLANS = st.dictionaries(
+    st.sampled_from(["planId", "plan_id", "steps", "estimatedTime", "estimated_time", "confidence",
+                     "rootCause", "generatedAt", "source"]),
+    JSON, max_size=5)
+
+
+@given(JSON | PLANS | st.builds(lambda plan, told: dict(plan, steps=told), PLANS,
+                                st.lists(STEPS | JSON, max_size=4)))
+def test_anything_is_a_plan_or_refused(given_):
+    try:
+        told = read(given_)
+    except Refused:
+        return
+    assert told["steps"] and all(step["action"] in CATALOGUE for step in told["steps"])

@@ -1,0 +1,210 @@
+import json
+
+import pytest
+
+from synthralos.calls import platform
+from synthralos.calls.http import Answer, CallFailed
+from synthralos.refusals import Refused
+from synthralos.settings import Agent, Settings
+
+from .conftest import CONFIG, http_answer
+from .test_providers import Fake
+
+PLATFORM = Settings.from_config(CONFIG).platforms[0]
+REQUEST = {"path": "/api/v1/agents/execute", "query": "q", "agent_type": "simple",
+           "config": {"model": "gpt-4"}, "replay_of": None}
+
+
+def run(body, status=200, schema=None, headers=None, **more):
+    client = Fake(body, status, headers)
+    return platform.call(client, PLATFORM, dict(REQUEST, **more), 9.0, "r", schema), client
+
+
+def failing(*arguments, **more):
+    with pytest.raises(CallFailed) as failed:
+        run(*arguments, **more)
+    return failed.value.failure
+
+
+def done(output="done", **more):
+    return dict({"executionId": "x1", "status": "completed", "output": output}, **more)
+
+
+def test_an_agent_is_run():
+    told, client = run(done(metadata={"tokensUsed": 5}))
+    sent = client.sent[0]
+    assert sent["url"] == "http://127.0.0.1:9/agents/api/v1/agents/execute"
+    assert sent["body"] == {"query": "q", "agentType": "simple", "config": {"model": "gpt-4"}}
+    assert sent["headers"]["Idempotency-Key"]
+    assert told == {"output": "done", "execution_id": "x1", "metadata": {"tokensUsed": 5},
+                    "latency_ms": 250}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_agent_that_failed_is_no_failure_of_the_platform(status):
+    found = failing({"status": "failed", "error": "tool timed out"}, status)
+    assert (found.cause, found.message) == ("agent_failed", "tool timed out")
+    assert not found.curable.trips and found.evidence["spoken_cause"] == "timeout"
+
+
+@pytest.mark.parametrize("error", [None, {"a": 1}, 5, ["x"], ""])
+def test_an_agent_may_fail_without_words(error):
+    assert failing({"status": "failed", "error": error}).cause == "agent_failed"
+
+
+@pytest.mark.parametrize(
+    "status, body, cause",
+    [(500, {"error": "Internal server error"}, "server_error"), (503, "<html>", "server_error"),
+     (401, {"error": "Unauthorized"}, "authentication"), (400, {"error": "x"}, "bad_request"),
+     (404, {"error": "Not found"}, "not_found"), (429, "", "rate_limit")],
+)
+def test_a_platform_that_failed_is_classified(status, body, cause):
+    assert failing(body, status).cause == cause
+
+
+def test_a_platforms_hint_is_read():
+    assert failing("", 503, headers={"retry-after": "4"}).retry_after == 4.0
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "[]", "5", '"x"', "[" * 50_000])
+def test_what_is_no_object_is_malformed(body):
+    assert failing(body).cause == "malformed_answer"
+
+
+@pytest.mark.parametrize("status", ["running", "cancelled", "", 5, ["completed"]])
+def test_an_agent_that_is_not_completed_has_not_recovered(status):
+    assert failing(done(status=status)).cause == "agent_failed"
+
+
+@pytest.mark.parametrize("output", [None, "", " \n\t"])
+def test_a_blank_output_has_not_recovered(output):
+    assert failing(done(output)).cause == "blank_output"
+
+
+@pytest.mark.parametrize("output", ["Error: nothing failed, I cannot complain", 0, False, [1]])
+def test_prose_is_never_searched(output):
+    assert run(done(output))[0]["output"] == output
+
+
+# The schema.
+
+SCHEMA = {"type": "object", "required": ["total"], "properties": {"total": {"type": "number"}}}
+
+
+@pytest.mark.parametrize("output", [{"total": 5}, '{"total": 5}'])
+def test_an_output_that_matches_is_taken(output):
+    assert run(done(output), schema=SCHEMA)[0]["output"] == output
+
+
+@pytest.mark.parametrize("output", [{"total": "5"}, '{"total": "5"}', {}, "prose", "[1", [1]])
+def test_an_output_that_does_not_match_is_not(output):
+    assert failing(done(output), schema=SCHEMA).cause == "schema_mismatch"
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "string"}, {"type": ["string", "null"]}, {"enum": ["yes", "no"]},
+               {"minLength": 2}, {}]
+)
+def test_a_schema_that_allows_text_is_matched_by_text(schema):
+    assert run(done("yes"), schema=schema)[0]["output"] == "yes"
+
+
+def test_an_output_nested_too_deeply_is_a_mismatch():
+    assert failing(done("[" * 50_000), schema=SCHEMA).cause == "schema_mismatch"
+
+
+@pytest.mark.parametrize("schema", ["x", [], 5, {"type": "nonsense"}, {"type": 5},
+                                    {"required": "x"}, {"pattern": "("}])
+def test_what_is_no_schema_is_refused(schema):
+    with pytest.raises(Refused) as refused:
+        platform.check_schema(schema)
+    assert refused.value.field == "context.expected_schema"
+
+
+def test_a_schema_is_checked_without_fetching_anything(serve):
+    server = serve(http_answer(200, b"{}"))
+    schema = {"$ref": server.url + "/schema"}
+    try:
+        platform.check_schema(schema)
+        platform.problem_of({"a": 1}, schema)
+    except Refused:
+        pass
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("ref", ["#/definitions/gone", "gone.json", "file:///etc/passwd"])
+def test_a_reference_that_leads_nowhere_is_refused_or_a_mismatch(ref):
+    schema = {"$ref": ref}
+    try:
+        platform.check_schema(schema)
+    except Refused:
+        return
+    assert platform.problem_of({"a": 1}, schema).cause == "schema_mismatch"
+
+
+# Replay.
+
+
+class Replaying(Fake):
+    """Answers a POST with `replayed` and a GET with `found`."""
+
+    def __init__(self, replayed, found):
+        super().__init__(None)
+        self._bodies = {"POST": replayed, "GET": found}
+
+    def send(self, connection, method, path, seconds, **more):
+        super().send(connection, method, path, seconds, **more)
+        return Answer(200, {}, json.dumps(self._bodies[method]), 0.25)
+
+
+def replay(replayed, found, of="old-1"):
+    client = Replaying(replayed, found)
+    return platform.call(client, PLATFORM, dict(REQUEST, replay_of=of), 9.0, "r"), client
+
+
+def test_a_replay_is_read_from_its_execution():
+    told, client = replay({"executionId": "new-1", "message": "Execution replayed"},
+                          {"status": "completed", "output": "again"})
+    assert [sent["url"].partition("/agents")[2] for sent in client.sent] == [
+        "/api/v1/executions/old-1/replay", "/api/v1/executions/new-1"
+    ]
+    assert told["output"] == "again" and told["execution_id"] == "new-1"
+
+
+@pytest.mark.parametrize(
+    "replayed, found, cause",
+    [({"message": "x"}, {}, "malformed_answer"), ({"executionId": 5}, {}, "malformed_answer"),
+     ({"executionId": "n"}, {"status": "failed", "error": "x"}, "agent_failed"),
+     ({"executionId": "n"}, {"status": "running"}, "agent_failed"),
+     ({"executionId": "n"}, {"status": "completed"}, "blank_output")],
+)
+def test_a_replay_that_did_not_complete_has_not_recovered(replayed, found, cause):
+    with pytest.raises(CallFailed) as failed:
+        replay(replayed, found)
+    assert failed.value.failure.cause == cause
+
+
+def test_the_id_of_a_replay_stays_one_part_of_the_path():
+    client = replay({"executionId": "../../n"}, {"output": "x"}, of="a/../b?c")[1]
+    assert [sent["url"].partition("/agents")[2] for sent in client.sent] == [
+        "/api/v1/executions/a%2F..%2Fb%3Fc/replay", "/api/v1/executions/..%2F..%2Fn"
+    ]
+
+
+# Paths and the webhook.
+
+
+def test_an_agent_may_have_a_path_of_its_own():
+    assert platform.execute_path(PLATFORM, None, "bot") == "/api/v1/agents/execute"
+    agent = Agent(execute_path="/agents/{agent_id}/run")
+    assert platform.execute_path(PLATFORM, agent, "a/b") == "/agents/a%2Fb/run"
+
+
+def test_a_webhook_that_does_not_take_the_record_is_a_failure():
+    known = Settings.from_config(
+        {"platform": dict(CONFIG["platform"], failure_webhook="/webhooks/x")}).platforms[0]
+    client = Fake({}, 200)
+    platform.notify(client, known, {"a": 1}, 5.0)
+    assert client.sent[0]["url"].endswith("/webhooks/x") and client.sent[0]["body"] == {"a": 1}
+    with pytest.raises(CallFailed):
+        platform.notify(Fake({}, 404), known, {}, 5.0)

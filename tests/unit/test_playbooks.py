@@ -1,0 +1,46 @@
+import pytest
+
+from synthralos.failures import CAUSES, TYPES
+from synthralos.recovery.catalogue import CATALOGUE
+from synthralos.recovery.playbooks import plan
+
+
+@pytest.mark.parametrize("cause", sorted(CAUSES))
+@pytest.mark.parametrize("type_", TYPES)
+def test_every_type_and_cause_has_a_plan_of_known_actions(type_, cause):
+    made = plan({"type": type_, "cause": cause, "message": "m"}, "p1")
+    assert made["plan_id"] == "p1" and made["failure_type"] == type_
+    assert made["steps"] and all(step["action"] in CATALOGUE for step in made["steps"])
+    assert [step["priority"] for step in made["steps"]] == list(range(1, len(made["steps"]) + 1))
+    assert len({step["action"] for step in made["steps"]}) == len(made["steps"])
+    assert all(step["description"] and step["expected_outcome"] for step in made["steps"])
+    assert 0 < made["confidence"] <= 1 and made["estimated_time"] > 0
+    assert made["source"] == "playbook"
+
+
+@pytest.mark.parametrize("cause", sorted(CAUSES))
+def test_no_playbook_replays_unasked(cause):
+    made = plan({"type": CAUSES[cause].type, "cause": cause, "message": ""}, "p")
+    assert "replay_execution" not in [step["action"] for step in made["steps"]]
+
+
+@pytest.mark.parametrize(
+    "type_, first, second",
+    [
+        ("timeout", "reduce_max_iterations", "simplify_query"),
+        ("tool_failure", "retry_tool", "use_alternative_tool"),
+        ("llm_error", "retry_with_backoff", "switch_provider"),
+        ("invalid_output", "regenerate_output", "add_validation"),
+        ("error", "retry_execution", "simplify_approach"),
+        ("unknown", "retry_execution", "simplify_approach"),
+    ],
+)
+def test_a_bare_type_begins_as_the_original_plans_do(type_, first, second):
+    made = plan({"type": type_, "cause": "unknown", "message": ""}, "p")
+    assert [step["action"] for step in made["steps"]][:2] == [first, second]
+
+
+def test_the_root_cause_is_for_people():
+    failure = {"type": "llm_error", "cause": "rate_limit", "message": "slow down"}
+    assert plan(failure, "p")["root_cause"] == "rate limit: slow down"
+    assert plan(dict(failure, message=""), "p")["root_cause"] == "rate limit"

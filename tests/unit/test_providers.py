@@ -1,0 +1,303 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthralos.calls import providers
+from synthralos.calls.http import Answer, CallFailed, Client
+from synthralos.refusals import Refused
+from synthralos.settings import Settings
+
+from .conftest import CONFIG
+
+KNOWN = Settings.from_config(CONFIG).providers
+MESSAGES = [{"role": "system", "content": "be short"}, {"role": "user", "content": "hi"}]
+
+
+class Fake(Client):
+    """A client that answers without a network and keeps what it was asked."""
+
+    def __init__(self, body, status=200, headers=None):
+        super().__init__(None, lambda: 0.0)
+        self.body, self.status, self.headers, self.sent = body, status, headers or {}, []
+
+    def send(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
+        self.sent.append({"url": connection.base_url + path, "method": method, "body": body,
+                          "headers": headers, "authorize": authorize, "seconds": seconds})
+        text = self.body if isinstance(self.body, str) else json.dumps(self.body)
+        return Answer(self.status, self.headers, text, 0.25)
+
+
+def ask(client, model="gpt-4", messages=MESSAGES, run="r", **parameters):
+    return providers.call(
+        client, providers.find(KNOWN, model), messages, parameters, 9.0, run
+    )
+
+
+def openai(content="hello", finish="stop", **message):
+    return {"choices": [{"message": dict(message, content=content), "finish_reason": finish}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}
+
+
+def anthropic(*blocks, stop="end_turn"):
+    return {"content": list(blocks), "stop_reason": stop,
+            "usage": {"input_tokens": 3, "output_tokens": 4}}
+
+
+TEXT = {"type": "text", "text": "hello"}
+
+
+# Finding a model.
+
+
+@pytest.mark.parametrize(
+    "model, provider, target",
+    [
+        ("gpt-4", None, "llm:openai/gpt-4"),
+        ("claude", None, "llm:anthropic/claude"),
+        ("openai/gpt-4o", None, "llm:openai/gpt-4o"),
+        ("gpt-4", "openai", "llm:openai/gpt-4"),
+    ],
+)
+def test_a_model_is_found(model, provider, target):
+    assert providers.find(KNOWN, model, provider).target == target
+
+
+def test_a_bare_name_means_the_first_provider_that_lists_it():
+    config = dict(CONFIG, providers=CONFIG["providers"] + [
+        {"name": "third", "base_url": "http://x", "models": ["gpt-4"]}])
+    known = Settings.from_config(config).providers
+    assert providers.find(known, "gpt-4").target == "llm:openai/gpt-4"
+    assert providers.find(known, "third/gpt-4").target == "llm:third/gpt-4"
+    assert providers.find(known, "gpt-4", "third").target == "llm:third/gpt-4"
+
+
+@pytest.mark.parametrize(
+    "model, provider, named",
+    [
+        ("gpt-9", None, "openai/gpt-4, openai/gpt-4o, anthropic/claude"),
+        ("anthropic/gpt-4", None, "openai/gpt-4"),
+        ("gpt-4", "mistral", "openai, anthropic"),
+        ("gpt-4", "anthropic", "anthropic/claude"),
+    ],
+)
+def test_an_unknown_one_is_refused_with_the_known_named(model, provider, named):
+    with pytest.raises(Refused) as refused:
+        providers.find(KNOWN, model, provider)
+    assert named in refused.value.way_out
+
+
+@pytest.mark.parametrize("model", ["", "a b", "{{x}}", None, 5, ["gpt-4"]])
+def test_what_is_no_name_is_refused(model):
+    with pytest.raises(Refused) as refused:
+        providers.find(KNOWN, model)
+    assert refused.value.field == "original_request.model"
+
+
+def test_without_providers_the_configuration_is_named():
+    with pytest.raises(Refused) as refused:
+        providers.find([], "gpt-4")
+    assert refused.value.field == "config.providers"
+
+
+# Messages and parameters.
+
+
+def test_a_prompt_becomes_messages():
+    assert providers.messages_of({"prompt": "hi"}) == [{"role": "user", "content": "hi"}]
+    assert providers.messages_of({"prompt": "hi", "system": "be short"}) == MESSAGES
+    assert providers.messages_of({"messages": MESSAGES}) == MESSAGES
+
+
+def test_a_system_text_beside_messages_is_not_lost():
+    try:
+        told = providers.messages_of({"messages": MESSAGES[1:], "system": "be short"})
+    except Refused:
+        return
+    assert told == MESSAGES
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {}, {"prompt": "a", "messages": MESSAGES}, {"prompt": ""}, {"prompt": "  "},
+        {"prompt": 5}, {"prompt": ["a"]}, {"messages": []}, {"messages": "a"}, {"messages": {}},
+        {"messages": ["a"]}, {"messages": [{"content": "a"}]},
+        {"messages": [{"role": "robot", "content": "a"}]}, {"messages": [{"role": "user"}]},
+        {"messages": [{"role": ["user"], "content": "a"}]},
+        {"messages": [{"role": "user", "content": 5}]},
+    ],
+)
+def test_bad_messages_are_refused(request_):
+    with pytest.raises(Refused):
+        providers.messages_of(request_)
+
+
+def test_a_message_may_call_tools_instead_of_speaking():
+    messages = [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
+    assert providers.messages_of({"messages": messages}) == messages
+
+
+def test_parameters_are_taken_in_both_spellings():
+    given_ = {"maxTokens": 5, "topP": 0.1, "temperature": 0, "stop": None, "stream": False, "n": 1}
+    told = providers.parameters_of({"parameters": given_})
+    assert told == {"max_tokens": 5, "top_p": 0.1, "temperature": 0}
+    assert providers.parameters_of({}) == providers.parameters_of({"parameters": None}) == {}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"maxTokens": 5, "max_tokens": 6}, {"stream": True}, {"stream": 1}, {"n": 2},
+        {"model": "x"}, {"messages": []}, {"prompt": "x"}, [], "x", 5,
+    ],
+)
+def test_bad_parameters_are_refused(parameters):
+    with pytest.raises(Refused):
+        providers.parameters_of({"parameters": parameters})
+
+
+# OpenAI's wire format.
+
+
+def test_openai_is_asked_and_read():
+    client = Fake(openai())
+    told = ask(client, temperature=0.2)
+    sent = client.sent[0]
+    assert sent["url"] == "http://127.0.0.1:9/v1/chat/completions" and sent["method"] == "POST"
+    assert sent["body"] == {"model": "gpt-4", "messages": MESSAGES, "temperature": 0.2}
+    assert sent["authorize"] is None and sent["seconds"] == 9.0
+    assert told == {
+        "response": "hello", "model": "gpt-4", "provider": "openai", "finish_reason": "stop",
+        "usage": {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}, "latency_ms": 250,
+    }
+
+
+def test_openai_tool_calls_are_an_answer():
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    told = ask(Fake(openai(None, "tool_calls", tool_calls=calls)))
+    assert told["tool_calls"] == calls and told["response"] == ""
+
+
+def test_openai_content_may_be_parts():
+    parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    assert ask(Fake(openai(parts)))["response"] == "hello"
+
+
+# Anthropic's wire format.
+
+
+def test_anthropic_is_asked_and_read():
+    client = Fake(anthropic(TEXT, {"type": "text", "text": "!"}))
+    told = ask(client, "claude", temperature=0.2, stop="END")
+    sent = client.sent[0]
+    assert sent["url"] == "http://127.0.0.1:9/v1/messages"
+    assert sent["body"] == {
+        "model": "claude", "messages": MESSAGES[1:], "system": "be short", "max_tokens": 4096,
+        "temperature": 0.2, "stop_sequences": ["END"],
+    }
+    assert sent["headers"]["anthropic-version"]
+    assert sent["authorize"]("k") == {"x-api-key": "k"}
+    assert told["response"] == "hello!" and told["finish_reason"] == "end_turn"
+    assert told["usage"] == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+
+
+def test_anthropic_gets_the_callers_limit_and_stops():
+    client = Fake(anthropic(TEXT))
+    ask(client, "claude", MESSAGES[1:], max_tokens=7, stop=["a", "b"])
+    body = client.sent[0]["body"]
+    assert body["max_tokens"] == 7 and body["stop_sequences"] == ["a", "b"]
+    assert "system" not in body and "stop" not in body
+
+
+def test_anthropic_tools_are_an_answer():
+    tool = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
+    assert ask(Fake(anthropic(tool, stop="tool_use")), "claude")["tool_calls"] == [tool]
+
+
+# What is no good answer.
+
+
+@pytest.mark.parametrize(
+    "model, body, cause",
+    [
+        ("gpt-4", "", "malformed_answer"),
+        ("gpt-4", "<html>", "malformed_answer"),
+        ("gpt-4", "[" * 50_000, "malformed_answer"),
+        ("gpt-4", [], "malformed_answer"),
+        ("gpt-4", {}, "malformed_answer"),
+        ("gpt-4", {"choices": []}, "malformed_answer"),
+        ("gpt-4", {"choices": ["x"]}, "malformed_answer"),
+        ("gpt-4", {"error": {"message": "x"}}, "malformed_answer"),
+        ("gpt-4", openai(finish=None), "truncated_stream"),
+        ("gpt-4", openai(finish="{{ x }}"), "truncated_stream"),
+        ("gpt-4", openai(""), "blank_output"),
+        ("gpt-4", openai(" \n"), "blank_output"),
+        ("gpt-4", openai(None), "blank_output"),
+        ("gpt-4", openai(finish="content_filter"), "content_policy"),
+        ("gpt-4", openai(None, refusal="I can't help with that"), "content_policy"),
+        ("claude", {}, "malformed_answer"),
+        ("claude", [], "malformed_answer"),
+        ("claude", {"content": "x"}, "malformed_answer"),
+        ("claude", anthropic(TEXT, stop=None), "truncated_stream"),
+        ("claude", anthropic(), "blank_output"),
+        ("claude", anthropic(TEXT, stop="refusal"), "content_policy"),
+    ],
+)
+def test_what_is_no_good_answer_is_a_failure(model, body, cause):
+    with pytest.raises(CallFailed) as failed:
+        ask(Fake(body), model)
+    assert failed.value.failure.cause == cause
+
+
+def test_an_error_status_is_a_failure_with_its_hint():
+    client = Fake({"error": {"message": "Rate limit"}}, 429, {"retry-after": "7"})
+    with pytest.raises(CallFailed) as failed:
+        ask(client)
+    assert failed.value.failure.cause == "rate_limit" and failed.value.failure.retry_after == 7.0
+
+
+@pytest.mark.parametrize("usage", [None, "x", {}, {"prompt_tokens": "3"}, {"prompt_tokens": -1},
+                                   {"prompt_tokens": True}])
+def test_usage_that_is_none_counts_nothing(usage):
+    told = ask(Fake(dict(openai(), usage=usage)))
+    assert told["usage"] == {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+
+def test_a_repeat_bears_the_same_key_and_a_changed_prompt_a_new_one():
+    client = Fake(openai())
+    for messages, model in [(MESSAGES, "gpt-4"), (MESSAGES, "gpt-4"), (MESSAGES[1:], "gpt-4"),
+                            (MESSAGES, "gpt-4o")]:
+        ask(client, model, messages)
+    keys = [sent["headers"]["Idempotency-Key"] for sent in client.sent]
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["choices", "message", "content", "text", "type", "finish_reason", "usage",
+                         "stop_reason", "tool_calls"]), inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@given(JSON, st.sampled_from(["gpt-4", "claude"]))
+def test_any_answer_is_read_or_a_failure(body, model):
+    try:
+        told = ask(Fake(body), model)
+    except CallFailed:
+        return
+    assert isinstance(told["response"], str) and told["finish_reason"]
+
+
+@given(JSON | st.dictionaries(st.sampled_from(["prompt", "messages", "system", "parameters"]), JSON))
+def test_any_request_is_taken_or_refused(request_):
+    if not isinstance(request_, dict):
+        return
+    for read in (providers.messages_of, providers.parameters_of):
+        try:
+            read(request_)
+        except Refused:
+            pass

@@ -1,0 +1,368 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthralos.calls.deadline import Deadline
+from synthralos.calls.http import CallFailed
+from synthralos.calls.rounds import Progress, Rules, Target, play
+from synthralos.failures import CAUSES, failure, with_evidence
+from synthralos.recovery import llm_retry
+from synthralos.seal import unseal
+from synthralos.settings import Breaker
+from synthralos.state.breaker import OPEN
+from synthralos.state.datastore import Tolerant
+from synthralos.state.ledger import Ledger, Outcome
+
+from .conftest import Clock, MemoryDatastore
+
+RUN = "5f0c"
+
+
+class Game:
+    """Plays rounds as a workflow does, with scripted answers and a clock of its own.
+
+    :param answers: target name -> list of answers, the last for ever; an answer is True, a cause,
+        or (cause, hint).
+    """
+
+    def __init__(self, answers, seconds=300, costs=0.1, ledger=None, clock=None, **rules):
+        self.clock = clock or Clock()
+        self.ledger = ledger or Ledger(
+            Tolerant(MemoryDatastore(self.clock)), self.clock, Breaker()
+        )
+        self.deadline = Deadline(self.clock.at + seconds, self.clock)
+        self.answers = {name: list(told) for name, told in answers.items()}
+        self.targets = [Target(name, 60.0) for name in answers]
+        self.rules, self.costs = Rules(**rules), costs
+        self.called, self.limits, self.delays, self.progress = [], [], [], Progress()
+
+    def attempt(self, target, seconds, number):
+        self.called.append(target.name)
+        self.limits.append(seconds)
+        assert number == len(self.called)
+        self.clock.forward(min(self.costs, seconds))
+        told = self.answers[target.name]
+        answer = told.pop(0) if len(told) > 1 else told[0]
+        if answer is True:
+            return {"answered": target.name}
+        cause, hint = answer if isinstance(answer, tuple) else (answer, None)
+        raise CallFailed(failure(cause, "scripted", retry_after=hint))
+
+    def round(self):
+        before = self.progress.cursor
+        # The case crosses the workflow as JSON.
+        self.progress = Progress.from_dict(json.loads(json.dumps(self.progress.as_dict())))
+        played = play(
+            self.targets, self.progress, self.rules, self.attempt, self.ledger, self.deadline,
+            self.clock, RUN,
+        )
+        assert self.progress.cursor > before
+        assert self.progress.attempts == len(self.called)
+        return played
+
+    def whole(self):
+        """Rounds and waits until there is an end."""
+        for _ in range(400):
+            played = self.round()
+            if played.delay is None:
+                return played
+            assert isinstance(played.delay, int) and played.delay >= 0
+            self.delays.append(played.delay)
+            self.clock.forward(played.delay)
+        raise AssertionError("it does not end")
+
+
+def test_the_first_target_that_answers_ends_the_round():
+    game = Game({"a": [True], "b": [True]})
+    played = game.round()
+    assert played.result == {"answered": "a"} and played.target.name == "a"
+    assert game.called == ["a"]
+
+
+@pytest.mark.parametrize("cause", ["timeout", "network", "server_error", "rate_limit", "quota",
+                                   "authentication", "permission", "model_not_found",
+                                   "truncated_stream", "overloaded", "conflict", "blank_output"])
+def test_it_falls_over_at_once_and_in_order(cause):
+    game = Game({"a": [cause], "b": [cause], "c": [True]})
+    assert game.round().result == {"answered": "c"}
+    assert game.called == ["a", "b", "c"] and game.delays == []
+
+
+def test_the_first_round_visits_every_target_whatever_max_retries_says():
+    game = Game({name: ["server_error"] for name in "abcd"}, max_retries=0)
+    played = game.whole()
+    assert game.called == ["a", "b", "c", "d"]
+    assert played.failure.cause == "server_error" and "max_retries" in played.reason
+
+
+def test_the_same_target_comes_again_after_its_back_off():
+    game = Game({"a": ["server_error", True]}, base_delay=8.0, base_delay_given=True)
+    assert game.whole().result == {"answered": "a"}
+    assert game.called == ["a", "a"] and 6 <= game.delays[0] <= 10
+
+
+def test_max_retries_bounds_the_repeats_of_all_targets_together():
+    game = Game({"a": ["server_error"], "b": ["server_error"]}, max_retries=2, base_delay=1.0)
+    game.whole()
+    assert len(game.called) == 4 and game.progress.repeats == 2
+
+
+def test_back_off_grows_with_the_repeats():
+    game = Game({"a": ["overloaded"]}, max_retries=3, base_delay=4.0, base_delay_given=True)
+    game.whole()
+    for delay, whole in zip(game.delays, [4, 8, 16]):
+        assert whole * 0.75 <= delay <= whole * 1.25 + 1
+
+
+def test_a_hint_that_fits_is_waited_for():
+    game = Game({"a": [("rate_limit", 30.0), True]}, seconds=60, base_delay=1.0)
+    assert game.whole().result and game.delays == [30]
+
+
+def test_a_hint_that_does_not_fit_ends_the_run_at_once_and_says_when():
+    game = Game({"a": [("rate_limit", 100.0)]}, seconds=60)
+    at = game.clock.at
+    played = game.whole()
+    assert game.called == ["a"] and game.delays == []
+    assert played.failure.cause == "rate_limit"
+    assert played.again_at == pytest.approx(at + 100.1, abs=1)
+
+
+def test_a_hint_that_does_not_fit_leaves_the_other_targets():
+    game = Game({"a": [("rate_limit", 100.0)], "b": ["server_error", True]}, seconds=60)
+    assert game.whole().result == {"answered": "b"}
+    assert game.called == ["a", "b", "b"]
+
+
+def test_a_wait_that_leaves_no_time_to_answer_is_not_made():
+    game = Game({"a": [("rate_limit", 10.0)]}, seconds=11.0)
+    assert game.whole().again_at is not None and game.delays == []
+
+
+@pytest.mark.parametrize("cause", ["quota", "authentication", "permission", "model_not_found"])
+def test_what_the_target_will_refuse_again_is_not_repeated(cause):
+    game = Game({"a": [cause], "b": ["server_error"]}, max_retries=2, base_delay=1.0)
+    game.whole()
+    assert game.called == ["a", "b", "b", "b"]
+
+
+@pytest.mark.parametrize("cause", ["bad_request", "not_found"])
+def test_what_fails_everywhere_stops_all(cause):
+    game = Game({"a": [cause], "b": [True]})
+    played = game.whole()
+    assert game.called == ["a"] and played.failure.cause == cause
+    assert cause in played.reason and played.again_at is None
+
+
+def test_content_policy_stops_all_unless_fallbacks_are_allowed():
+    answers = {"a": ["content_policy"], "b": [True]}
+    assert Game(answers).whole().result is None
+    game = Game(answers, content_policy_fallbacks=True)
+    assert game.whole().result == {"answered": "b"}
+
+
+def test_content_policy_is_never_repeated():
+    game = Game({"a": ["content_policy"]}, content_policy_fallbacks=True)
+    game.whole()
+    assert game.called == ["a"]
+
+
+def test_a_context_that_is_too_long_goes_on_to_larger_windows_only():
+    game = Game({"a": ["context_length"], "b": [True], "c": [True], "d": [True]})
+    windows = {"a": 8000, "b": 8000, "c": 4000, "d": 16000}
+    game.targets = [Target(name, 60.0, window=windows[name]) for name in "abcd"]
+    assert game.whole().result == {"answered": "d"}
+    assert game.called == ["a", "d"]
+
+
+def test_a_window_that_nobody_knows_may_be_larger():
+    game = Game({"a": ["context_length"], "b": [True]})
+    game.targets = [Target("a", 60.0, window=8000), Target("b", 60.0)]
+    assert game.whole().result == {"answered": "b"}
+
+
+@pytest.mark.parametrize("cause", ["timeout", "network", "truncated_stream"])
+def test_an_unsafe_request_of_unknown_effect_is_left_to_a_person(cause):
+    game = Game({"a": [cause], "b": [True]})
+    game.targets = [Target("a", 60.0, unsafe_to_repeat=True), Target("b", 60.0)]
+    played = game.whole()
+    assert game.called == ["a"] and "person" in played.reason
+
+
+def test_an_unsafe_request_that_was_refused_goes_on():
+    game = Game({"a": ["rate_limit"], "b": [True]})
+    game.targets = [Target(name, 60.0, unsafe_to_repeat=True) for name in "ab"]
+    assert game.whole().result == {"answered": "b"}
+
+
+def test_an_unsafe_request_that_was_never_sent_goes_on():
+    game = Game({"a": [True], "b": [True]})
+    game.targets = [Target(name, 60.0, unsafe_to_repeat=True) for name in "ab"]
+    answer = game.attempt
+
+    def attempt(target, seconds, number):
+        if target.name == "a":
+            game.called.append("a")
+            raise CallFailed(with_evidence(failure("network", "no connection"), sent=False))
+        return answer(target, seconds, number)
+
+    game.attempt = attempt
+    assert game.whole().result == {"answered": "b"}
+
+
+def opened(clock, *names):
+    ledger = Ledger(Tolerant(MemoryDatastore(clock)), clock, Breaker())
+    for name in names:
+        for _ in range(5):
+            clock.forward(0.01)
+            ledger.append(name, Outcome(False, "server_error", clock()))
+    return ledger
+
+
+def test_an_open_breaker_is_passed_over_while_another_is_closed():
+    clock = Clock()
+    game = Game({"a": [True], "b": [True]}, ledger=opened(clock, "a"), clock=clock)
+    assert game.round().result == {"answered": "b"}
+    assert game.called == ["b"]
+    first = game.progress.trail[0]
+    assert first["target"] == "a" and "breaker" in first["skipped"]
+
+
+def test_the_only_target_waits_for_the_probe_when_it_fits():
+    clock = Clock()
+    game = Game({"a": [True]}, ledger=opened(clock, "a"), clock=clock)
+    assert game.whole().result == {"answered": "a"}
+    assert game.delays == [60]
+
+
+def test_the_only_target_gives_up_with_the_time_of_the_probe_when_it_does_not_fit():
+    clock = Clock()
+    game = Game({"a": [True]}, seconds=30, ledger=opened(clock, "a"), clock=clock)
+    played = game.whole()
+    assert game.called == [] and game.delays == []
+    assert played.again_at == pytest.approx(clock.at + 60, abs=1.1)
+
+
+def test_a_target_held_open_by_hand_is_not_called():
+    clock = Clock()
+    ledger = opened(clock)
+    ledger.force("a", OPEN)
+    game = Game({"a": [True]}, ledger=ledger, clock=clock)
+    assert game.whole().result is None and game.called == []
+
+
+def test_the_trail_says_once_that_a_target_was_passed_over():
+    clock = Clock()
+    game = Game({"a": [True], "b": ["server_error"]}, ledger=opened(clock, "a"), clock=clock,
+                max_retries=3, base_delay=1.0)
+    game.rules.base_delay_given = True
+    game.whole()
+    skipped = [entry for entry in game.progress.trail if entry.get("target") == "a" and
+               "skipped" in entry]
+    assert len(skipped) == 1
+
+
+def test_a_half_open_target_whose_probes_are_out_is_asked_again_soon():
+    clock = Clock()
+    ledger = opened(clock, "a")
+    clock.forward(61)
+    for _ in range(3):
+        clock.forward(0.01)
+        assert ledger.claim_probe("a", ledger.health("a"))
+    clock.forward(0.01)
+    game = Game({"a": [True]}, ledger=ledger, clock=clock)
+    played = game.round()
+    assert game.called == [] and 1 <= played.delay <= 10
+
+
+def test_a_cooling_target_is_passed_over():
+    clock = Clock()
+    ledger = opened(clock)
+    ledger.append("a", Outcome(False, "rate_limit", clock(), until=clock() + 40))
+    game = Game({"a": [True], "b": [True]}, ledger=ledger, clock=clock)
+    assert game.round().result == {"answered": "b"} and game.called == ["b"]
+
+
+def test_a_rate_limited_target_cools_down_for_other_runs_too():
+    game = Game({"a": [("rate_limit", 40.0)], "b": [True]})
+    game.round()
+    assert game.ledger.health("a").until == pytest.approx(game.clock.at + 40, abs=1)
+
+
+def test_every_attempt_is_recorded_once():
+    game = Game({"a": ["server_error", True]}, base_delay=1.0)
+    game.whole()
+    window = game.ledger.window("a")
+    assert [(o.ok, o.cause, o.repeat, o.run) for o in window] == [
+        (True, None, True, RUN), (False, "server_error", False, RUN)
+    ]
+    trail = game.progress.trail
+    assert [(e["attempt"], e["ok"], e["repeat"], e["round"]) for e in trail] == [
+        (1, False, False, 1), (2, True, True, 2)
+    ]
+
+
+def test_an_attempt_has_no_more_time_than_the_run():
+    game = Game({"a": ["timeout"], "b": [True]}, seconds=70, costs=65)
+    game.round()
+    assert game.limits == [60.0, 10.0]
+
+
+def test_a_run_out_of_time_calls_nothing():
+    game = Game({"a": [True]}, seconds=0.5)
+    assert game.whole().result is None and game.called == []
+
+
+def test_no_target_at_all_is_said():
+    assert "no target" in Game({}).whole().reason
+
+
+def test_a_target_whose_credential_is_missing_is_fallen_over(make_env):
+    config = {"providers": [
+        {"name": "one", "base_url": "http://127.0.0.1:9", "api_key_from": "gone", "models": ["m"]},
+        {"name": "two", "base_url": "http://127.0.0.1:9", "models": ["n"]},
+    ]}
+    env = make_env(config)
+    told = {"original_request": {"prompt": "x", "model": "m"}, "failure_reason": "?",
+            "fallback_models": ["n"], "max_retries": 0}
+    case = unseal(llm_retry.determine(env, told, env.now())["next"]["carry"], env.store)
+    ok, result = llm_retry.attempt(env, case)
+    assert not ok and result["attempts"] == 2
+
+
+def test_giving_up_tells_the_last_real_failure():
+    clock = Clock()
+    ledger = opened(clock)
+    for _ in range(4):
+        clock.forward(0.01)
+        ledger.append("a", Outcome(False, "server_error", clock()))
+    game = Game({"a": ["server_error"]}, seconds=30, ledger=ledger, clock=clock, base_delay=2.0)
+    played = game.whole()
+    assert played.failure is not None and played.failure.cause == "server_error"
+
+
+ANSWER = st.sampled_from([True] + sorted(CAUSES)) | st.tuples(
+    st.sampled_from(["rate_limit", "overloaded", "server_error", "timeout"]), st.floats(0, 86400)
+)
+
+
+@given(
+    st.lists(st.lists(ANSWER, min_size=1, max_size=6), min_size=1, max_size=5),
+    st.integers(0, 10), st.floats(5, 400), st.floats(0.001, 90), st.floats(0, 60),
+    st.sampled_from(["exponential", "linear", "fixed", "immediate", "adaptive"]), st.booleans(),
+)
+def test_whatever_is_answered_the_run_ends_within_its_bounds(
+    answers, retries, seconds, costs, base, strategy, given_by_caller
+):
+    game = Game(
+        {"t%d" % n: told for n, told in enumerate(answers)}, seconds=seconds, costs=costs,
+        max_retries=retries, base_delay=base, strategy=strategy, base_delay_given=given_by_caller,
+    )
+    played = game.whole()
+    assert len(game.called) <= len(answers) + retries
+    assert game.progress.repeats <= retries
+    assert game.clock.at <= game.deadline.at + 1e-6
+    assert (played.result is None) == bool(played.reason)
+    assert all(limit >= 1.0 for limit in game.limits)

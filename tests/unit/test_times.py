@@ -1,0 +1,22 @@
+import pytest
+
+from synthralos.times import seconds_of, timestamp
+
+
+@pytest.mark.parametrize(
+    "text, seconds",
+    [
+        ("2023-11-14T22:13:20Z", 1_700_000_000.0),
+        ("2023-11-14T22:13:20.5Z", 1_700_000_000.5),
+        ("2023-11-14T22:13:20.123456Z", 1_700_000_000.123456),
+        ("2023-11-14T22:13:20.1234567Z", 1_700_000_000.123456),
+        ("2023-11-14T22:13:20+00:00", 1_700_000_000.0),
+        ("yesterday", None), ("", None), (None, None), (5, None), ("2023-99-99T99:99:99Z", None),
+    ],
+)
+def test_a_time_is_read_as_utc(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+def test_a_time_is_written_in_whole_seconds():
+    assert timestamp(1_700_000_000.9) == "2023-11-14T22:13:20Z"
