@@ -1,14 +1,6 @@
-"""Where st2local is found, and a pack and a state folder for each test."""
-import os
-import sys
-
+"""A pack and a state folder for each test."""
 import pytest
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-FIXTURES = os.path.join(HERE, "fixtures")
-
-sys.path.insert(0, os.path.join(ROOT, "dev"))
+from places import FIXTURES
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import FIXTURES, ROOT
+from places import FIXTURES, ROOT
 
 
 @pytest.fixture

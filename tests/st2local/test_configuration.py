@@ -3,7 +3,7 @@ import sys
 import types
 
 import pytest
-from conftest import FIXTURES
+from places import FIXTURES
 
 from st2local import ConfigError, configuration
 from st2local.pack import Pack

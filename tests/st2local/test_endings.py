@@ -2,7 +2,7 @@
 import shutil
 
 import pytest
-from conftest import FIXTURES
+from places import FIXTURES
 
 VALUE = {"next": {"cursor": 1}}
 

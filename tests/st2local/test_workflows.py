@@ -189,7 +189,7 @@ def test_runs_side_by_side(local):
 
 
 def test_two_locals_in_one_process(make, tmp_path):
-    from conftest import FIXTURES
+    from places import FIXTURES
 
     from st2local import St2Local
 

@@ -11,7 +11,9 @@ from synthralos.redact import Redactor
 from synthralos.settings import Settings
 from synthralos.state.datastore import DatastoreAway, Tolerant
 
-hypothesis_settings.register_profile("unit", derandomize=True, deadline=None, max_examples=60)
+hypothesis_settings.register_profile(
+    "unit", derandomize=True, deadline=None, max_examples=60, database=None
+)
 hypothesis_settings.load_profile("unit")
 
 CONFIG = {

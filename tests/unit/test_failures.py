@@ -6,8 +6,18 @@ from hypothesis import strategies as st
 
 from synthralos import failures
 from synthralos.failures import (
-    ALIASES, CAUSE_OF_TYPE, CAUSES, LONGEST_HINT, SEVERITIES, TYPES, cause_of_text, failure,
-    from_http, from_text, resolve_type, retry_after
+    ALIASES,
+    CAUSE_OF_TYPE,
+    CAUSES,
+    LONGEST_HINT,
+    SEVERITIES,
+    TYPES,
+    cause_of_text,
+    failure,
+    from_http,
+    from_text,
+    resolve_type,
+    retry_after,
 )
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT

@@ -1,0 +1,42 @@
+import pytest
+
+from synthralos.refusals import Refused
+from synthralos.settings import Connection
+
+
+def test_a_literal_secret_is_given(make_env):
+    assert make_env().credentials(Connection("http://h", secret="abc")) == ("abc", {})
+    assert make_env().credentials(Connection("http://h")) == (None, {})
+
+
+def test_a_stored_secret_is_read_once_and_anew_when_asked(make_env, store):
+    env, connection = make_env(), Connection("http://h", secret_from="k")
+    store.put("k", "first-secret")
+    assert env.credentials(connection)[0] == "first-secret"
+    store.put("k", "second-secret")
+    assert env.credentials(connection)[0] == "first-secret"
+    assert env.credentials(connection, fresh=True)[0] == "second-secret"
+    assert env.credentials(connection)[0] == "second-secret"
+
+
+def test_what_was_read_is_redacted(make_env, store):
+    env = make_env()
+    store.put("k", "first-secret")
+    store.put("h", '{"X-Key": "header-secret", "X-N": 5}')
+    told = env.credentials(Connection("http://h", secret_from="k", headers_from="h"))
+    assert told == ("first-secret", {"X-Key": "header-secret", "X-N": "5"})
+    shown = env.redactor.text("first-secret header-secret")
+    assert "first" not in shown and "header" not in shown
+
+
+@pytest.mark.parametrize("value", ["x", "[]", "5", ""])
+def test_headers_that_are_no_object_are_refused_and_not_shown(make_env, store, value):
+    store.put("h", value)
+    with pytest.raises(Refused) as refused:
+        make_env().credentials(Connection("http://h", headers_from="h"))
+    assert refused.value.value == "h"
+
+
+def test_a_key_that_is_missing_is_named(make_env):
+    with pytest.raises(Exception, match="gone"):
+        make_env().credentials(Connection("http://h", secret_from="gone"))

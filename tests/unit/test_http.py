@@ -1,0 +1,201 @@
+import socket
+import time
+
+import pytest
+
+from synthralos.calls.http import Answer, CallFailed, Client
+from synthralos.settings import Connection
+
+from .conftest import http_answer
+
+
+def client(credentials=lambda connection, fresh: (None, {})):
+    return Client(credentials, lambda: 1_700_000_000.0)
+
+
+PLAIN = client()
+
+
+def send(url, seconds=2.0, method="POST", client=PLAIN, **more):
+    options = {name: more.pop(name) for name in ("body", "headers", "authorize") if name in more}
+    return client.send(Connection(url, **more), method, "/x?y=1", seconds, **options)
+
+
+def failing(url, *arguments, **more):
+    with pytest.raises(CallFailed) as failed:
+        send(url, *arguments, **more)
+    return failed.value.failure
+
+
+def test_a_request_is_sent_and_its_answer_read(serve):
+    server = serve(http_answer(201, '{"é": 1}', [("X-Name", "v")]))
+    told = send(server.url + "/base", body={"a": "é\ud800"}, headers={"X-Mine": "1"})
+    assert (told.status, told.headers["x-name"], told.json()) == (201, "v", {"é": 1})
+    assert told.latency > 0
+    head, _, body = server.requests[0].partition("\r\n\r\n")
+    assert head.startswith("POST /base/x?y=1 HTTP/1.1\r\n")
+    assert "X-Mine: 1" in head and "Content-Type: application/json" in head
+    assert body == '{"a": "\\u00e9\\ud800"}'
+
+
+def test_a_bearer_token_and_the_connections_headers_go_along(serve):
+    server = serve(http_answer())
+    with_token = client(lambda connection, fresh: ("abc", {"X-Stored": "s"}))
+    send(server.url, client=with_token, headers={"X-Mine": "m"})
+    head = server.requests[0]
+    assert "Authorization: Bearer abc" in head and "X-Stored: s" in head and "X-Mine: m" in head
+
+
+def test_the_callers_content_type_holds_however_it_is_spelt(serve):
+    server = serve(http_answer())
+    send(server.url, body={}, headers={"content-type": "application/vnd.api+json"})
+    assert "application/vnd.api+json" in server.requests[0]
+
+
+def test_an_error_status_is_an_answer(serve):
+    server = serve(http_answer(429, "{}", [("Retry-After", "7")]))
+    answer = send(server.url)
+    assert answer.status == 429
+    assert PLAIN.failure_of(answer, "request").retry_after == 7.0
+
+
+@pytest.mark.parametrize("body", ["", "<html>", '{"a": ', "[" * 50_000])
+def test_an_answer_that_is_no_json_says_so(body):
+    with pytest.raises(CallFailed) as failed:
+        Answer(200, {}, body, 0.1).json()
+    assert failed.value.failure.cause == "malformed_answer"
+
+
+@pytest.mark.parametrize(
+    "charset, raw, text",
+    [("utf-8", b"\xc3\xa9", "é"), ("iso-8859-1", b"\xe9", "é"), ("nonsense", b"\xc3\xa9", "é"),
+     ("base64", b"x", "x"), ("undefined", b"x", "x"), ("idna", b"\xff", "\ufffd"),
+     ("utf-8", b"\xff", "\ufffd")],
+)
+def test_any_charset_is_read(serve, charset, raw, text):
+    server = serve(http_answer(200, raw, [("Content-Type", "text/plain; charset=" + charset)]))
+    assert send(server.url).text == text
+
+
+# Time.
+
+
+def test_a_silent_server_is_a_timeout(serve):
+    server = serve(lambda connection, request: time.sleep(0.6))
+    began = time.monotonic()
+    found = failing(server.url, 0.3)
+    assert found.cause == "timeout" and time.monotonic() - began < 0.55
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"])
+def test_a_dripping_server_is_a_timeout_in_all(serve, head):
+    def drip(connection, request):
+        connection.sendall(head or b"HTTP/1.1 200 OK\r\nX: ")
+        for _ in range(15):
+            connection.sendall(b"x")
+            time.sleep(0.1)
+
+    server = serve(drip)
+    began = time.monotonic()
+    found = failing(server.url, 0.5)
+    assert found.cause == "timeout" and 0.4 < time.monotonic() - began < 0.9
+
+
+def test_the_timer_is_gone_after_a_call(serve):
+    send(serve(http_answer()).url, 0.2)
+    time.sleep(0.25)
+
+
+# Connections that break.
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return "http://127.0.0.1:%d" % listener.getsockname()[1]
+
+
+def test_a_refused_connection_was_never_sent():
+    found = failing(closed_port())
+    assert found.cause == "network" and found.evidence == {"sent": False}
+
+
+def test_a_proxy_that_is_away_is_the_network(serve):
+    server = serve(http_answer())
+    assert failing(server.url, proxy=closed_port()).cause == "network"
+    assert server.requests == []
+
+
+def test_a_connection_closed_without_an_answer_may_have_been_sent(serve):
+    found = failing(serve(b"").url)
+    assert found.cause == "network" and found.evidence.get("sent", True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http_answer(200, "12345", length=10),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ],
+)
+def test_a_cut_answer_is_a_cut_stream(serve, answer):
+    assert failing(serve(answer).url).cause == "truncated_stream"
+
+
+@pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n"])
+def test_what_is_no_http_is_a_failure(serve, answer):
+    assert failing(serve(answer).url).curable.elsewhere
+
+
+def test_a_head_answer_without_its_body_is_whole(serve):
+    assert send(serve(http_answer(200, "", length=10)).url, method="HEAD").status == 200
+
+
+def test_a_redirect_is_not_followed(serve):
+    other = serve(http_answer())
+    server = serve(http_answer(302, "", [("Location", other.url)]))
+    assert send(server.url).status == 302
+    assert other.requests == []
+
+
+@pytest.mark.parametrize("headers", [{"X": "é\u20ac"}, {"X": "a\r\nY: z"}, {" X": "a"}])
+def test_a_header_that_cannot_be_sent_is_the_configurations_fault(serve, headers):
+    found = failing(serve(http_answer()).url, headers=headers)
+    assert found.cause == "configuration"
+
+
+# Tokens that expire.
+
+
+class Tokens:
+    """Gives `first`, and `later` once it is asked for a fresh one."""
+
+    def __init__(self, first, later):
+        self.first, self.later, self.asked = first, later, []
+
+    def __call__(self, connection, fresh):
+        self.asked.append(fresh)
+        return (self.later if fresh else self.first), {}
+
+
+def test_after_a_401_a_stored_token_is_read_anew_once(serve):
+    def answer(connection, request):
+        connection.sendall(http_answer(200 if "Bearer new" in request else 401))
+
+    server, tokens = serve(answer), Tokens("old", "new")
+    assert send(server.url, client=client(tokens), secret_from="k").status == 200
+    assert tokens.asked == [False, True] and len(server.requests) == 2
+
+
+def test_a_token_that_stays_refused_is_tried_twice_at_most(serve):
+    server = serve(http_answer(401))
+    assert send(server.url, client=client(Tokens("a", "b")), secret_from="k").status == 401
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("tokens, more", [(Tokens("a", "a"), {"secret_from": "k"}),
+                                          (Tokens("a", "b"), {"secret": "a"})])
+def test_a_token_that_cannot_have_changed_is_not_tried_again(serve, tokens, more):
+    server = serve(http_answer(401))
+    assert send(server.url, client=client(tokens), **more).status == 401
+    assert len(server.requests) == 1

@@ -1,0 +1,107 @@
+import pytest
+
+from synthralos.calls.providers import Served
+from synthralos.failures import failure
+from synthralos.recovery import llm_retry
+from synthralos.refusals import Refused
+from synthralos.seal import unseal
+from synthralos.settings import Connection, Model, Provider
+
+REQUEST = {"prompt": "hi", "model": "gpt-4"}
+
+
+def served(name, window=None, provider="p"):
+    return Served(Provider(provider, "openai", Connection("http://h"), []), Model(name, window))
+
+
+A, B, C = served("a", 8000), served("b", 8000), served("c", 16000)
+
+
+def order(cause, *fallbacks, original=A):
+    left, skipped = llm_retry.in_order(original, list(fallbacks), failure(cause))
+    return [one.model.name for one in left], [one["target"] for one in skipped]
+
+
+@pytest.mark.parametrize("cause", ["rate_limit", "timeout", "unknown", "server_error", "network"])
+def test_the_original_comes_first_and_none_comes_twice(cause):
+    assert order(cause, B, A, B) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize("cause", ["quota", "authentication", "permission", "model_not_found"])
+def test_an_original_that_will_fail_again_is_left_out(cause):
+    assert order(cause, B, C) == (["b", "c"], ["llm:p/a"])
+
+
+@pytest.mark.parametrize("cause", ["quota", "context_length"])
+def test_without_a_fallback_the_original_is_tried_all_the_same(cause):
+    assert order(cause) == (["a"], [])
+    assert order(cause, A) == (["a"], [])
+
+
+def test_a_context_that_was_too_long_leaves_the_larger_windows():
+    assert order("context_length", B, C) == (["c"], ["llm:p/a", "llm:p/b"])
+    assert order("context_length", served("d")) == (["d"], ["llm:p/a"])
+
+
+def determined(env, **more):
+    told = dict({"original_request": REQUEST, "failure_reason": "Request timeout"}, **more)
+    result = llm_retry.determine(env, told, env.now())
+    return result, unseal(result["next"]["carry"], env.store)
+
+
+def test_the_strategy_names_targets_waits_and_deadline(make_env, clock):
+    result, case = determined(make_env(), fallback_models=["claude", "openai/gpt-4o"])
+    assert result["targets"] == ["llm:openai/gpt-4", "llm:anthropic/claude", "llm:openai/gpt-4o"]
+    assert result["backoff"]["waits"] == [2.0, 4.0, 8.0]
+    assert case["deadline"] == clock.at + 170 and case["sampling"] == {}
+
+
+@pytest.mark.parametrize(
+    "more, field",
+    [
+        ({"original_request": None}, "original_request.model"),
+        ({"original_request": {"prompt": "x"}}, "original_request.model"),
+        ({"original_request": "x"}, "original_request"),
+        ({"original_request": {"model": "gpt-4"}}, "original_request"),
+        ({"failure_reason": ""}, "failure_reason"),
+        ({"fallback_models": "gpt-4o"}, "fallback_models"),
+        ({"fallback_models": ["gpt-4o", "gpt-9"]}, "fallback_models[1]"),
+        ({"max_retries": 11}, "max_retries"),
+    ],
+)
+def test_a_refusal_names_its_field(make_env, more, field):
+    with pytest.raises(Refused) as refused:
+        determined(make_env(), **more)
+    if more.get("original_request", 1) is None:
+        assert refused.value.field.startswith("original_request")
+    else:
+        assert refused.value.field == field
+
+
+def test_a_good_answer_is_returned_with_its_model(make_env, monkeypatch):
+    env = make_env()
+    _, case = determined(env)
+    answer = {"response": "hello", "model": "gpt-4", "provider": "openai"}
+    monkeypatch.setattr(llm_retry.providers, "call", lambda *arguments: dict(answer))
+    ok, result = llm_retry.attempt(env, case)
+    assert ok and result["result"] == answer and result["final_model"] == "gpt-4"
+    assert result["attempts"] == 1
+
+
+def test_a_large_answer_is_stored_and_its_key_returned(make_env, monkeypatch, store):
+    env = make_env(dict(max_result_bytes=100, providers=[
+        {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
+    _, case = determined(env)
+    monkeypatch.setattr(llm_retry.providers, "call", lambda *arguments: {"response": "x" * 500})
+    result = llm_retry.attempt(env, case)[1]["result"]
+    assert result["response"] is None and result["response_bytes"] == 502
+    assert unseal(store.get(result["response_key"])) == "x" * 500
+
+
+def test_a_configured_secret_is_in_no_case_and_no_answer(make_env, monkeypatch):
+    env = make_env({"providers": [{"name": "openai", "base_url": "http://h",
+                                   "api_key": "very-secret", "models": ["gpt-4"]}]})
+    _, case = determined(env, original_request=dict(REQUEST, prompt="my key is very-secret"))
+    assert "very-secret" not in str(case)
+    monkeypatch.setattr(llm_retry.providers, "call", lambda *_: {"response": "very-secret"})
+    assert "very-secret" not in str(llm_retry.attempt(env, case)[1])

@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from synthralos.state.datastore import DatastoreAway
+from synthralos.state.stackstorm import Api, ApiError
+
+from .conftest import http_answer
+
+
+def answering(serve, status=200, body="{}"):
+    server = serve(http_answer(status, body))
+    return Api(server.url + "/v1", "t0ken"), server
+
+
+def test_a_key_is_put_as_text_with_its_time_to_live(serve):
+    api, server = answering(serve)
+    api.put("a/b", "v", ttl=5.9)
+    head, _, body = server.requests[0].partition("\r\n\r\n")
+    assert head.startswith("PUT /v1/keys/a%2Fb ") and "X-Auth-Token: t0ken" in head
+    assert json.loads(body) == {"name": "a/b", "value": "v", "ttl": 5}
+
+
+def test_a_key_is_got_decrypted_where_asked(serve):
+    api, server = answering(serve, body='{"name": "a", "value": "v"}')
+    assert api.get("a") == "v" and api.get("a", decrypt=True) == "v"
+    assert server.requests[0].startswith("GET /v1/keys/a ")
+    assert server.requests[1].startswith("GET /v1/keys/a?decrypt=true ")
+
+
+def test_keys_are_listed_newest_first(serve):
+    api, server = answering(serve, body='[{"name": "b", "value": "2"}]')
+    assert api.list("p.", limit=7, offset=14) == [("b", "2")]
+    assert "prefix=p.&sort=-name&limit=7&offset=14" in server.requests[0]
+
+
+def test_what_is_not_there_is_none(serve):
+    api, _ = answering(serve, 404)
+    assert api.get("a") is None and api.delete("a") is False
+    with pytest.raises(ApiError, match="no execution"):
+        api.execution("x")
+
+
+@pytest.mark.parametrize("status, body", [(500, ""), (403, "{}"), (401, "{}"), (200, "<html>")])
+def test_a_datastore_that_does_not_answer_well_is_away(serve, status, body):
+    api, _ = answering(serve, status, body)
+    for ask in (lambda: api.get("a"), lambda: api.put("a", "v"), lambda: api.list("a")):
+        with pytest.raises(DatastoreAway):
+            ask()
+
+
+def test_an_api_that_is_away_says_so():
+    api = Api("http://127.0.0.1:1/v1")
+    with pytest.raises(DatastoreAway):
+        api.get("a")
+    with pytest.raises(ApiError):
+        api.fire("t", {})
+    with pytest.raises(ApiError):
+        api.execution("x")
+
+
+def test_a_trigger_is_fired(serve):
+    api, server = answering(serve)
+    api.fire("pack.t", {"a": 1})
+    assert server.requests[0].startswith("POST /v1/webhooks/st2 ")
+    assert json.loads(server.requests[0].partition("\r\n\r\n")[2]) == {
+        "trigger": "pack.t", "payload": {"a": 1}}
+
+
+def test_children_come_in_the_order_of_their_start(serve):
+    rows = [{"id": "b", "start_timestamp": "2"}, {"id": "a", "start_timestamp": "1"}]
+    api, _ = answering(serve, body=json.dumps(rows))
+    assert [row["id"] for row in api.children("x", "id")] == ["a", "b"]
