@@ -196,9 +196,10 @@ class Pack:
             delays=self.local.delays[delayed:],
             seconds=seconds,
         )
+        warnings = self._judge.findings("warning")
         print(
             "%.2f s; asked %s; %s; delays %s; warnings %s"
-            % (seconds, self._judge.asked(), run.status, run.delays, self._judge.findings("warning"))
+            % (seconds, self._judge.asked(), run.status, run.delays, warnings)
         )
         assert self._judge.findings("error") == []
         return run

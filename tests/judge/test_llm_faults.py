@@ -1,13 +1,15 @@
 import pytest
 
-TWO_EXECUTIONS = ["determine_retry_strategy", "call_llm"]
+
+def answered(run, model, rounds):
+    assert (run.status, run.output["final_model"]) == ("succeeded", model)
+    assert run.output["result"]["response"]
+    assert run.tasks == ["determine_retry_strategy"] + ["call_llm"] * rounds
+    return True
 
 
 def answered_at_once(run, model):
-    assert (run.status, run.output["final_model"]) == ("succeeded", model)
-    assert run.output["result"]["response"]
-    assert run.tasks == TWO_EXECUTIONS and run.delays == []
-    return True
+    return answered(run, model, rounds=1) and run.delays == []
 
 
 def failed_with_a_ticket(run):
@@ -15,9 +17,6 @@ def failed_with_a_ticket(run):
     assert run.tasks[-1] == "log_retry_failure"
     assert run.output["ticket"] and run.output["error"]["reason"]
     return True
-
-
-# --- Rate limits
 
 
 def test_a_rate_limit_is_answered_by_the_fallback_at_once(judge, pack, wire):
@@ -30,7 +29,7 @@ def test_a_rate_limit_is_answered_by_the_fallback_at_once(judge, pack, wire):
 def test_without_a_fallback_the_same_model_is_asked_no_sooner_than_it_said(judge, pack, wire):
     judge.fails(429, wire.primary, times=2, retry_after=2)
     run = pack.retry(wire.primary)
-    assert (run.status, run.output["final_model"]) == ("succeeded", wire.primary)
+    assert answered(run, wire.primary, rounds=3)
     assert judge.asked() == [wire.primary] * 3
     assert run.delays == [2, 2] and min(judge.pauses()) >= 2
 
@@ -54,9 +53,6 @@ def test_a_hint_beyond_the_deadline_ends_the_run_now(judge, pack, wire):
     run = pack.retry(wire.primary, timeout=30)
     assert failed_with_a_ticket(run)
     assert judge.asked() == [wire.primary] and run.delays == []
-
-
-# --- What no second try can cure
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -126,14 +122,12 @@ def test_a_prompt_that_is_too_long_for_all_is_sent_once(judge, pack, wire):
     assert judge.asked() == [wire.primary] and run.delays == []
 
 
-# --- Servers that are down. With 503 and 529 llmock asks for a second of patience.
-
-
+# With 503 and 529 llmock sends a hint of one second.
 @pytest.mark.parametrize("status, delays", [(500, []), (503, [1]), (529, [1])])
 def test_a_server_that_comes_back_answers(judge, pack, wire, status, delays):
     judge.fails(status, wire.primary, times=1)
     run = pack.retry(wire.primary)
-    assert (run.status, run.output["final_model"]) == ("succeeded", wire.primary)
+    assert answered(run, wire.primary, rounds=2)
     assert judge.asked() == [wire.primary] * 2
     assert run.delays == delays
 
@@ -159,9 +153,6 @@ def test_a_server_that_stays_down_is_asked_again_no_more_than_max_retries(
     assert run.delays == delays
 
 
-# --- Answers that do not come, or not whole
-
-
 def test_a_stalled_answer_is_given_up_for_the_fallback(judge, pack, wire):
     pack.config["attempt_timeouts"] = {"llm": 1}
     judge.stalls(2, wire.primary)
@@ -175,7 +166,7 @@ def test_a_stalled_answer_is_asked_for_again(judge, pack, wire):
     pack.config["attempt_timeouts"] = {"llm": 1}
     judge.stalls(2, wire.primary, times=1)
     run = pack.retry(wire.primary)
-    assert (run.status, run.output["final_model"]) == ("succeeded", wire.primary)
+    assert answered(run, wire.primary, rounds=2)
     assert judge.asked() == [wire.primary] * 2
 
 
@@ -205,6 +196,6 @@ def test_a_damaged_answer_is_never_taken_for_one(judge, pack, wire, relay, damag
 def test_a_damaged_answer_is_asked_for_again(judge, pack, wire, relay, damage, cause):
     relay.damages(damage, times=1)
     run = pack.retry(wire.primary)
-    assert (run.status, run.output["final_model"]) == ("succeeded", wire.primary)
+    assert answered(run, wire.primary, rounds=2)
     assert judge.asked() == [wire.primary] * 2
     assert run.causes == [cause, None]

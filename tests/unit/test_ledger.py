@@ -112,14 +112,21 @@ def test_three_claimers_go_in_the_same_millisecond(ledger, clock):
 
 def test_among_twenty_at_once_three_go(datastore, clock):
     health = half_open(Ledger(Tolerant(datastore), clock, Breaker()), clock)
-    all_put = threading.Barrier(20)
-    put, gone = datastore.put, []
+    all_listed, all_put = threading.Barrier(20), threading.Barrier(20)
+    put, listing, gone, met = datastore.put, datastore.list, [], set()
 
     def put_and_meet(*arguments):
         put(*arguments)
         all_put.wait(10)
 
-    datastore.put = put_and_meet
+    def list_and_meet(*arguments, **options):
+        found = listing(*arguments, **options)
+        if threading.get_ident() not in met:
+            met.add(threading.get_ident())
+            all_listed.wait(10)
+        return found
+
+    datastore.put, datastore.list = put_and_meet, list_and_meet
 
     def claim():
         gone.append(Ledger(Tolerant(datastore), clock, Breaker()).claim_probe(TARGET, health))

@@ -1,6 +1,9 @@
 import json
 
 import pytest
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
+
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,6 +4,9 @@ import re
 import zlib
 
 import pytest
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
+
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,6 +2,9 @@ import json
 import math
 
 import pytest
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
+
 from hypothesis import given
 from hypothesis import strategies as st
 

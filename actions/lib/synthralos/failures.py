@@ -1,11 +1,12 @@
 """What can go wrong, what it is called, and what another try can cure."""
 
 import email.utils
-import json
 import math
 import re
 from dataclasses import dataclass, field, replace
 from typing import Optional
+
+from synthralos import jsontext
 
 TYPES = ("timeout", "error", "invalid_output", "tool_failure", "llm_error", "unknown")
 SEVERITIES = ("low", "medium", "high", "critical")
@@ -18,7 +19,7 @@ ALIASES = {
     "infinite_loop": ("error", "infinite_loop"),
     "resource_error": ("error", "resource"),
     "configuration_error": ("error", "configuration"),
-    "unknown_error": ("unknown", "unknown"),
+    "unknown_error": ("unknown", None),
 }
 LONGEST_HINT = 24 * 3600.0
 SHOWN_MESSAGE = 300
@@ -48,7 +49,8 @@ CAUSES = {
     "server_error": Cause("error", "high", True, True, trips=True),
     "overloaded": Cause("llm_error", "high", True, True, trips=True),
     "truncated_stream": Cause("llm_error", "medium", True, True, trips=True),
-    "malformed_answer": Cause("invalid_output", "medium", True, True, trips=True),
+    "request_timeout": Cause("timeout", "medium", True, True),
+    "malformed_answer": Cause("invalid_output", "medium", True, True),
     "conflict": Cause("error", "medium", True, True),
     "rate_limit": Cause("llm_error", "medium", True, True),
     "quota": Cause("llm_error", "high", False, True),
@@ -127,15 +129,19 @@ def failure(cause, message="", status=None, retry_after=None, type=None):
     return Failure(type or known.type, cause, known.severity, message, status, retry_after)
 
 
+_SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_error")
+# "HTTP 429", "status 429", "status code: 429", "code=429".
+_STATUS = r"(?:http(?:/[0-9.]+)?|status(?:[ _]code)?|code)[ :=]{1,2}"
+
 # Words are matched as words: "capital" holds no "api". The first pattern that matches names the
 # cause.
 _TEXT = [
-    ("rate_limit", r"rate[ _-]?limit(?:s|ed|ing|_exceeded)?|too many requests|http 429|status 429"),
+    ("rate_limit", r"rate[ _-]?limit(?:s|ed|ing|_exceeded)?|too many requests|@@429"),
     ("quota", r"(?:insufficient[ _])?quota(?:_exceeded)?|billing|out of credits?|spending limit"),
     (
         "context_length",
         r"context[ _](?:length|window|limit)(?:_exceeded)?|maximum context|too many tokens|"
-        r"prompt is too long|token limit",
+        r"prompt is too long|token limit|token count .{0,60}exceeds",
     ),
     (
         "content_policy",
@@ -145,9 +151,9 @@ _TEXT = [
         "authentication",
         r"unauthori[sz]ed|unauthenticated|authentication(?:_error)?|"
         r"invalid[ _](?:api[ _]key|token)|"
-        r"auth(?:entication)? (?:error|failed|failure)|http 401|status 401",
+        r"auth(?:entication)? (?:error|failed|failure)|@@401",
     ),
-    ("permission", r"forbidden|permission[ _]denied|access denied|http 403|status 403"),
+    ("permission", r"forbidden|permission[ _]denied|access denied|@@403"),
     (
         "model_not_found",
         r"model[ _]not[ _]found|(?:unknown|no such) model|model .{0,80}does not exist",
@@ -156,7 +162,7 @@ _TEXT = [
         "timeout",
         r"time[ds]?[ -]?out|timeouts?|timeout_error|deadline exceeded|took too long|etimedout",
     ),
-    ("overloaded", r"overload(?:ed)?(?:_error)?|at capacity|http 529|status 529"),
+    ("overloaded", r"overload(?:ed)?(?:_error)?|at capacity|@@529"),
     (
         "network",
         r"connection|network(?:_error)?|dns|unreachable|econn\w+|enotfound|socket|"
@@ -176,7 +182,7 @@ _TEXT = [
         "configuration",
         r"misconfigur\w+|configuration(?:_error)?|not configured|missing (?:environment|setting)",
     ),
-    ("server_error", r"internal server error|bad gateway|http 50[0-4]|status 50[0-4]|server error"),
+    ("server_error", r"internal server error|bad gateway|@@50[0-4]|server error"),
     ("tool_failure", r"tools?|tool_failure|function call"),
     (
         "schema_mismatch",
@@ -187,20 +193,23 @@ _TEXT = [
     ("blank_output", r"(?:empty|blank|no) (?:output|response|answer)"),
 ]
 _TEXT = [
-    (cause, re.compile(r"(?i)(?<![A-Za-z0-9])(?:%s)(?![A-Za-z0-9])" % words))
+    (cause, re.compile(r"(?i)(?<![A-Za-z0-9])(?:%s)(?![A-Za-z0-9])" % words.replace("@@", _STATUS)))
     for cause, words in _TEXT
 ]
 _LLM_WORDS = re.compile(
     r"(?i)(?<![A-Za-z0-9])(?:llm|openai|anthropic|gemini|model|completion|api)(?![A-Za-z0-9])"
 )
 _READ_TEXT = 20_000
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def cause_of_text(text):
     """The cause that `text` speaks of, or None. Reads the first 20,000 characters."""
     text = str(text)[:_READ_TEXT]
+    # Names of exceptions are words run together: ReadTimeout, RateLimitError.
+    apart = _HUMP.sub(" ", text)
     for cause, words in _TEXT:
-        if words.search(text):
+        if words.search(text) or words.search(apart):
             return cause
     return None
 
@@ -237,16 +246,23 @@ def from_http(status, headers, text, now, of):
     code, message = _error_of(body)
     message = message or ("HTTP %d" % status)
     hint = retry_after(headers, body, now)
-    cause = _cause_of_status(status, code, message, of)
+    cause = _cause_of_status(status, code, message, of, hint)
     return failure(cause, message, status=status, retry_after=hint)
 
 
-def _cause_of_status(status, code, message, of):
+def _cause_of_status(status, code, message, of, hint):
     names_model = of in ("model", "model request")
     told = "%s %s" % (code, message)
     if status == 429:
-        return "quota" if cause_of_text(told) == "quota" else "rate_limit"
-    if status in (408, 504):
+        # Google calls a limit per minute a quota too, but says when it ends.
+        spent = code in _SPENT or (hint is None and cause_of_text(told) == "quota")
+        return "quota" if spent else "rate_limit"
+    if status < 400:
+        # Redirects are not followed: the configured address is not the right one.
+        return "configuration"
+    if status == 408:
+        return "request_timeout"
+    if status == 504:
         return "timeout"
     if status == 409:
         return "conflict"
@@ -281,8 +297,8 @@ def _speaks_of_model(told):
 
 def _json(text):
     try:
-        return json.loads(text)
-    except (ValueError, TypeError, RecursionError):
+        return jsontext.loads(text)
+    except (ValueError, TypeError):
         return None
 
 

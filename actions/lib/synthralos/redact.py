@@ -2,10 +2,13 @@
 
 import re
 
+from synthralos import jsontext
+
 MASK = "********"
 SHORTEST = 6
 _PATTERNS = [
-    re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"),
+    # Prose has "basic requirements": a credential is long, or has what words have not.
+    re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*[0-9_~+/=]|\S{24})[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(r"\b(?:sk|pk|rk|sos|xox[abprs])[-_][A-Za-z0-9_-]{12,}"),
     re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
@@ -39,37 +42,40 @@ class Redactor:
             self._secrets.add(secret)
 
     def text(self, text):
-        # Longest first: a secret may be part of another.
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            if secret in text:
-                text = text.replace(secret, MASK)
+        text = self._without_secrets(text)
         for pattern, replacement in zip(_PATTERNS, _REPLACEMENTS):
             text = pattern.sub(replacement, text)
         return text
 
     def value(self, value, key=None):
         """A copy of a JSON value, masked at every depth, keys too."""
-        if isinstance(value, str):
-            if key is not None and value and _SECRET_KEYS.match(key):
-                return MASK
-            return self.text(value)
-        if isinstance(value, dict):
-            return {self.text(str(k)): self.value(v, str(k)) for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.value(item) for item in value]
-        return value
+        return self._copy(value, self.text, key)
 
     def secrets_only(self, value):
         """A copy of a JSON value without the known secrets; what merely looks like one stays.
 
         For what a caller asked for and must get as it is: answers of agents and models.
         """
+        return self._copy(value, self._without_secrets)
+
+    def _without_secrets(self, text):
+        # Longest first: a secret may be part of another.
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return text
+
+    def _copy(self, value, masked, key=None, depth=0):
         if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, MASK)
+            if key is not None and value and masked == self.text and _SECRET_KEYS.match(key):
+                return MASK
+            return masked(value)
+        if not isinstance(value, (dict, list, tuple)):
             return value
+        if depth > jsontext.DEEPEST:
+            return "(nested too deeply)"
         if isinstance(value, dict):
-            return {self.secrets_only(str(k)): self.secrets_only(v) for k, v in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.secrets_only(item) for item in value]
-        return value
+            return {
+                masked(str(k)): self._copy(v, masked, str(k), depth + 1) for k, v in value.items()
+            }
+        return [self._copy(item, masked, None, depth + 1) for item in value]

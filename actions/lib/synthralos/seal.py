@@ -10,13 +10,15 @@ import json
 import re
 import zlib
 
+from synthralos import jsontext
 from synthralos.refusals import Refused
 
 PATTERN = "^[A-Za-z0-9_=-]*$"
+STORED = "synthralos.case."
 INLINE_BYTES = 32 * 1024
 BODY_SECONDS = 24 * 3600
 OPENED_BYTES = 64 * 1024 * 1024
-_CASE = re.compile(PATTERN)
+_CASE = re.compile(r"[A-Za-z0-9_=-]+\Z")
 
 
 def seal(content, store=None, key=None):
@@ -38,11 +40,14 @@ def unseal(case, store=None, field="case"):
     """The content of `case`. Refused when it is no case, or its stored body is gone."""
     content = _decode(field, case)
     if isinstance(content, dict) and set(content) == {"stored"}:
-        body = store.get(content["stored"]) if store is not None else None
+        key = content["stored"]
+        # Only bodies of cases: a forged reference must not read any other key.
+        ours = isinstance(key, str) and key.startswith(STORED)
+        body = store.get(key) if ours and store is not None else None
         if body is None:
             raise Refused(
                 field,
-                content["stored"],
+                key,
                 "its body is not in the datastore",
                 "Stored cases live for a day and need a datastore that answers; start a new run",
             )
@@ -57,14 +62,15 @@ def _encode(content):
 
 
 def _decode(field, case):
-    refused = Refused(field, case, "is not a case", "Pass on a case that another action returned")
-    if not isinstance(case, str) or not case or not _CASE.match(case):
+    # The value is not shown: it may come from the datastore.
+    refused = Refused(field, None, "is not a case", "Pass on a case that another action returned")
+    if not isinstance(case, str) or not _CASE.match(case):
         raise refused
     try:
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(base64.urlsafe_b64decode(case), OPENED_BYTES)
         if not unpacker.eof:
             raise refused
-        return json.loads(text)
+        return jsontext.loads(text)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise refused from error

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from synthralos.names import checked
 from synthralos.refusals import Refused
 
+LONGEST_SECONDS = 3600
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
 
 
@@ -30,6 +31,10 @@ class Connection:
     proxy: Optional[str] = None
     timeout: float = 60.0
     connect_timeout: float = 5.0
+
+    def account(self, owner):
+        """What two connections share when the same credential of the same `owner` opens both."""
+        return (owner, self.secret, self.secret_from, self.headers_from)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class Settings:
     def from_config(cls, config):
         """Settings from the pack's configuration. Refused names the entry that is wrong."""
         config = dict(config or {})
+        agents = _mapping(config, "agents")
+        model_map = _mapping(config, "model_map")
         limits = _mapping(config, "attempt_timeouts")
         connect = _seconds(limits, "attempt_timeouts.connect", 5.0)
         platforms = _platforms(
@@ -118,12 +125,12 @@ class Settings:
         llm_timeout = _seconds(limits, "attempt_timeouts.llm", 60.0)
         request_timeout = _seconds(limits, "attempt_timeouts.request", 20.0)
         providers = [
-            _provider(entry, "providers[%d]" % n, llm_timeout, connect)
-            for n, entry in enumerate(config.get("providers") or [])
+            _provider(entry, where, llm_timeout, connect)
+            for where, entry in _entries(config, "providers")
         ]
         routes = [
-            _route(entry, "routes[%d]" % n, request_timeout, connect)
-            for n, entry in enumerate(config.get("routes") or [])
+            _route(entry, where, request_timeout, connect)
+            for where, entry in _entries(config, "routes")
         ]
         _unique("providers", [provider.name for provider in providers])
         _unique("routes", ["%s/%s" % (route.provider, route.region) for route in routes])
@@ -131,15 +138,13 @@ class Settings:
             platforms=platforms,
             providers=providers,
             routes=routes,
-            agents={
-                name: _agent(name, entry) for name, entry in _mapping(config, "agents").items()
-            },
-            model_map=_mapping(config, "model_map"),
+            agents={name: _agent(_mapping(agents, name, "agents.")) for name in agents},
+            model_map={name: _mapping(model_map, name, "model_map.") for name in model_map},
             default_provider=config.get("default_provider") or "openai",
             default_region=config.get("default_region") or "us-east-1",
-            max_routes=int(config.get("max_routes") or 12),
-            max_retries=int(_given(config.get("max_retries"), 3)),
-            max_result_bytes=int(config.get("max_result_bytes") or 256 * 1024),
+            max_routes=_whole(config, "max_routes", 12, 1, 50),
+            max_retries=_whole(config, "max_retries", 3, 0, 10),
+            max_result_bytes=_whole(config, "max_result_bytes", 256 * 1024, 1, 2**31),
             content_policy_fallbacks=bool(config.get("content_policy_fallbacks")),
             planner_model=_mapping(config, "planner").get("model") or None,
             backoff=_backoff(_mapping(config, "backoff")),
@@ -161,19 +166,30 @@ class Settings:
 
 def _platforms(entry, timeout, connect):
     if not entry.get("base_url"):
+        if entry.get("base_url") is not None:
+            raise _no_url("platform.base_url", entry["base_url"])
         return []
-    first = _platform(entry, "platform", entry, timeout, connect)
+    first = _platform(entry, "platform", timeout, connect)
     more = [
-        _platform(dict(fallback), "platform.fallbacks[%d]" % n, entry, timeout, connect)
-        for n, fallback in enumerate(entry.get("fallbacks") or [])
+        _platform(_as_the_main_one(fallback, entry), where, timeout, connect)
+        for where, fallback in _entries(entry, "fallbacks", "platform.")
     ]
     _unique("platform.fallbacks", [platform.name for platform in [first] + more])
     return [first] + more
 
 
-def _platform(entry, where, main, timeout, connect):
-    # A fallback endpoint serves the same platform: what it does not say is as the main one has it.
-    entry = dict({k: v for k, v in main.items() if k != "fallbacks"}, **entry)
+def _as_the_main_one(fallback, main):
+    """A fallback endpoint serves the same platform: what it does not say is as the main one has it.
+
+    But a credential is for one address: one of its own keeps out all of the main one's.
+    """
+    dropped = {"fallbacks"}
+    if any(fallback.get(name) for name in ("token", "token_from", "headers", "headers_from")):
+        dropped |= {"token", "token_from", "headers", "headers_from"}
+    return dict({name: value for name, value in main.items() if name not in dropped}, **fallback)
+
+
+def _platform(entry, where, timeout, connect):
     return Platform(
         name=checked(where + ".name", entry.get("name") or "synthralos"),
         connection=_connection(entry, where, "token", timeout, connect),
@@ -192,6 +208,8 @@ def _provider(entry, where, timeout, connect):
     models = []
     for n, model in enumerate(entry.get("models") or []):
         model = {"name": model} if isinstance(model, str) else model
+        if not isinstance(model, dict):
+            raise _no_object("%s.models[%d]" % (where, n), model)
         name = checked("%s.models[%d].name" % (where, n), model.get("name"))
         models.append(Model(name, model.get("context_window")))
     return Provider(
@@ -211,10 +229,10 @@ def _route(entry, where, timeout, connect):
     )
 
 
-def _agent(name, entry):
+def _agent(entry):
     return Agent(
         agent_type=entry.get("agent_type") or None,
-        config=dict(entry.get("config") or {}),
+        config=_mapping(entry, "config"),
         execute_path=entry.get("execute_path") or None,
         unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
     )
@@ -235,47 +253,84 @@ def _backoff(entry):
 
 def _breaker(entry):
     return Breaker(
-        failures=int(entry.get("failures") or 5),
+        failures=_whole(entry, "failures", 5, 1, 50, "breaker."),
         open_seconds=_seconds(entry, "breaker.open_seconds", 60.0),
-        probes=int(entry.get("probes") or 3),
+        probes=_whole(entry, "probes", 3, 1, 50, "breaker."),
     )
 
 
 def _connection(entry, where, secret, timeout, connect):
     base_url = entry.get("base_url")
-    parts = urlsplit(base_url) if isinstance(base_url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
-        raise Refused(
-            where + ".base_url", base_url, "is no URL", "Write it as https://host[:port][/path]"
-        )
-    verify = entry.get("ca_bundle") or _given(entry.get("verify"), True)
+    if not _is_url(base_url):
+        raise _no_url(where + ".base_url", base_url)
     return Connection(
         base_url=base_url.rstrip("/"),
         secret=entry.get(secret) or None,
         secret_from=entry.get(secret + "_from") or None,
-        headers={str(k): str(v) for k, v in (entry.get("headers") or {}).items()},
+        headers={str(k): str(v) for k, v in _mapping(entry, "headers", where + ".").items()},
         headers_from=entry.get("headers_from") or None,
-        verify=verify,
+        verify=entry.get("ca_bundle") or _given(entry.get("verify"), True),
         proxy=entry.get("proxy") or None,
-        timeout=float(entry.get("timeout") or timeout),
+        timeout=_seconds(entry, where + ".timeout", timeout),
         connect_timeout=connect,
     )
 
 
-def _mapping(config, name):
+def _is_url(text):
+    try:
+        parts = urlsplit(text) if isinstance(text, str) else None
+    except ValueError:
+        return False
+    return parts is not None and parts.scheme in ("http", "https") and bool(parts.netloc)
+
+
+def _no_url(where, value):
+    return Refused(where, value, "is no URL", "Write it as https://host[:port][/path]")
+
+
+def _no_object(where, value):
+    return Refused(where, value, "is not an object", "See config.schema.yaml")
+
+
+def _mapping(config, name, below=""):
+    """The object under `name`; an entry that is blank in YAML is null and means an empty one."""
     value = config.get(name)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Refused(name, value, "is not an object", "See config.schema.yaml")
+        raise _no_object(below + name, value)
     return value
+
+
+def _entries(config, name, below=""):
+    """(where, entry) of each object in the list under `name`."""
+    value = config.get(name)
+    if value is None:
+        return
+    if not isinstance(value, list):
+        raise Refused(below + name, value, "is no list", "See config.schema.yaml")
+    for n, entry in enumerate(value):
+        where = "%s%s[%d]" % (below, name, n)
+        if not isinstance(entry, dict):
+            raise _no_object(where, entry)
+        yield where, entry
 
 
 def _seconds(entry, where, default, least=0.1):
     value = _given(entry.get(where.rpartition(".")[2]), default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
-        raise Refused(where, value, "is no number of seconds", "Use a number of %s or more" % least)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not good or not least <= value <= LONGEST_SECONDS:
+        way_out = "Use a number from %s to %d" % (least, LONGEST_SECONDS)
+        raise Refused(where, value, "is no number of seconds", way_out)
     return float(value)
+
+
+def _whole(entry, name, default, least, most, below=""):
+    value = _given(entry.get(name), default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        way_out = "Use a whole number from %d to %d" % (least, most)
+        raise Refused(below + name, value, "is out of bounds", way_out)
+    return value
 
 
 def _given(value, default):
@@ -289,4 +344,7 @@ def _unique(where, names):
 
 
 def _password_of(url):
-    return urlsplit(url).password if url else None
+    try:
+        return urlsplit(url).password if url else None
+    except ValueError:
+        return None

@@ -17,5 +17,9 @@ def seconds_of(text):
     found = _ISO.match(text) if isinstance(text, str) else None
     if found is None:
         return None
-    moment = datetime.datetime.fromisoformat(found.group(1)).replace(tzinfo=datetime.timezone.utc)
+    try:
+        moment = datetime.datetime.fromisoformat(found.group(1))
+    except ValueError:
+        return None
+    moment = moment.replace(tzinfo=datetime.timezone.utc)
     return moment.timestamp() + float(found.group(2) or 0)

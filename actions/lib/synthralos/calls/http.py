@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos import failures
+from synthralos import failures, jsontext
 
 LARGEST_ANSWER = 20 * 1024 * 1024
 USER_AGENT = "synthralos"
@@ -35,8 +35,8 @@ class Answer:
     def json(self):
         """The body as JSON. CallFailed (malformed_answer) when it is none."""
         try:
-            return json.loads(self.text)
-        except (ValueError, RecursionError) as error:
+            return jsontext.loads(self.text)
+        except ValueError as error:
             raise CallFailed(
                 failures.failure("malformed_answer", "the answer is no JSON", status=self.status)
             ) from error
@@ -85,7 +85,8 @@ class Client:
         if body is not None:
             # ensure_ascii keeps lone surrogates as escapes, which UTF-8 could not carry.
             data = json.dumps(body).encode("ascii")
-            sent.setdefault("Content-Type", "application/json")
+            if not any(name.lower() == "content-type" for name in sent):
+                sent["Content-Type"] = "application/json"
         return self._request(connection, method, path, seconds, data, sent)
 
     def _request(self, connection, method, path, seconds, data, headers):
@@ -102,6 +103,8 @@ class Client:
                     timeout=(min(connection.connect_timeout, seconds), seconds),
                     verify=connection.verify,
                     proxies=_proxies(connection.proxy),
+                    # Without it requests would put what the host's .netrc has in its place.
+                    auth=_as_it_is,
                     # A redirect would carry the credentials to an address nobody configured.
                     allow_redirects=False,
                     stream=True,
@@ -144,6 +147,10 @@ class Client:
         return failures.from_http(answer.status, answer.headers, answer.text, self._now(), of)
 
 
+def _as_it_is(request):
+    return request
+
+
 def _bearer(secret):
     return {"Authorization": "Bearer " + secret}
 
@@ -152,7 +159,7 @@ def _text(raw, headers):
     found = re.search(r"(?i)charset=[\"']?([\w.-]+)", headers.get("content-type", ""))
     try:
         return raw.decode(found.group(1) if found else "utf-8", "replace")
-    except LookupError:
+    except (LookupError, UnicodeError):
         return raw.decode("utf-8", "replace")
 
 

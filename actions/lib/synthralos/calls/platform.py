@@ -1,9 +1,10 @@
 """The agent platform's API: run an agent, replay an execution, take note of a failure."""
 
 import json
-from urllib.parse import quote
+import re
+from urllib.parse import quote, unquote
 
-from synthralos import failures
+from synthralos import failures, jsontext
 from synthralos.calls import idempotency
 from synthralos.calls.http import CallFailed
 from synthralos.refusals import Refused
@@ -79,8 +80,8 @@ def _post(client, platform, path, seconds, run, body):
 def _told(client, answer):
     """The JSON object that the platform answered. CallFailed when it or the agent failed."""
     try:
-        told = json.loads(answer.text)
-    except (ValueError, RecursionError):
+        told = jsontext.loads(answer.text)
+    except ValueError:
         told = None
     told = told if isinstance(told, dict) else None
     if told is not None and told.get("status") == "failed":
@@ -104,43 +105,77 @@ def problem_of(output, schema=None):
         return failures.failure("blank_output", "the agent's output is blank", 200)
     if schema is None:
         return None
-    try:
-        value = (
-            json.loads(output)
-            if isinstance(output, str) and schema.get("type") != "string"
-            else output
-        )
-    except ValueError:
-        return failures.failure("schema_mismatch", "the output is no JSON, as the schema asks", 200)
-    message = _mismatch(value, schema)
-    return failures.failure("schema_mismatch", message, 200) if message else None
+    candidates = [output]
+    if isinstance(output, str):
+        try:
+            candidates.append(jsontext.loads(output))
+        except ValueError:
+            pass
+    found = [_mismatch(value, schema) for value in candidates]
+    return None if None in found else failures.failure("schema_mismatch", found[-1], 200)
 
 
 def check_schema(schema, field="context.expected_schema"):
-    """Refused when `schema` is no JSON schema."""
+    """Refused when `schema` is no JSON schema, or refers to anything outside itself."""
     import jsonschema
 
     if not isinstance(schema, dict):
         raise Refused(field, schema, "is not an object", "Give a JSON schema of draft 4")
+    for ref in _values_of("$ref", schema):
+        # jsonschema would fetch it, from wherever the caller says.
+        if not _resolves(ref, schema):
+            raise Refused(field, ref, "refers to nothing in the schema", "Use #/definitions/...")
     try:
         jsonschema.Draft4Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise Refused(
-            field, schema, "is no JSON schema (%s)" % error.message, "Give one of draft 4"
-        ) from error
+        for pattern in _values_of("pattern", schema):
+            re.compile(pattern)
+    except (jsonschema.SchemaError, re.error, TypeError) as error:
+        told = getattr(error, "message", str(error))
+        why = "is no JSON schema (%s)" % told
+        raise Refused(field, schema, why, "Give one of draft 4") from error
+
+
+def _values_of(name, schema):
+    """Every text under the key `name` in a schema, at any depth."""
+    found, level = [], [schema]
+    while level:
+        item = level.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get(name), str):
+                found.append(item[name])
+            level.extend(item.values())
+        elif isinstance(item, list):
+            level.extend(item)
+    return found
+
+
+def _resolves(ref, schema):
+    if ref == "#":
+        return True
+    if not ref.startswith("#/"):
+        return False
+    at = schema
+    for part in ref[2:].split("/"):
+        part = unquote(part).replace("~1", "/").replace("~0", "~")
+        if not isinstance(at, dict) or part not in at:
+            return False
+        at = at[part]
+    return isinstance(at, dict)
 
 
 def _mismatch(value, schema):
+    """What is wrong with `value`, or None."""
     import jsonschema
 
-    errors = sorted(
-        jsonschema.Draft4Validator(schema).iter_errors(value),
-        key=lambda error: list(map(str, error.path)),
-    )
+    try:
+        errors = list(jsonschema.Draft4Validator(schema).iter_errors(value))
+    except (RecursionError, jsonschema.RefResolutionError):
+        return "the schema refers to itself without end"
     if not errors:
         return None
-    where = "/".join(str(part) for part in errors[0].path) or "the output"
-    return "%s: %s" % (where, errors[0].message)
+    first = min(errors, key=lambda error: list(map(str, error.path)))
+    where = "/".join(str(part) for part in first.path) or "the output"
+    return "%s: %s" % (where, first.message)
 
 
 def notify(client, platform, payload, seconds):

@@ -96,11 +96,7 @@ def messages_of(request, field="original_request"):
             raise Refused(
                 field + ".prompt", prompt, "is no text or blank", "Give the prompt as text"
             )
-        system = request.get("system")
-        before = (
-            [{"role": "system", "content": system}] if isinstance(system, str) and system else []
-        )
-        return before + [{"role": "user", "content": prompt}]
+        return _system(request) + [{"role": "user", "content": prompt}]
     if not isinstance(messages, list) or not messages:
         raise Refused(
             field + ".messages", messages, "is no list of messages", "Give at least one message"
@@ -120,7 +116,12 @@ def messages_of(request, field="original_request"):
                 "is no text",
                 "Give it as text",
             )
-    return messages
+    return _system(request) + messages
+
+
+def _system(request):
+    told = request.get("system")
+    return [{"role": "system", "content": told}] if isinstance(told, str) and told else []
 
 
 def parameters_of(request, field="original_request.parameters"):
@@ -212,6 +213,8 @@ class _OpenAI:
         }
         if message.get("tool_calls"):
             found["tool_calls"] = message["tool_calls"]
+        elif message.get("refusal"):
+            found["finish_reason"] = "refusal"
         return found
 
 

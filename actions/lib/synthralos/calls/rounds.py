@@ -20,7 +20,18 @@ from synthralos.telemetry import log
 
 PROBE_POLL_SECONDS = 5.0
 # After these nobody knows whether the request had its effect.
-AMBIGUOUS = ("timeout", "network", "truncated_stream")
+AMBIGUOUS = (
+    "timeout",
+    "request_timeout",
+    "network",
+    "server_error",
+    "truncated_stream",
+    "malformed_answer",
+    "blank_output",
+    "schema_mismatch",
+)
+# These tell of the account, so that they hold for every target that is reached with it.
+OF_THE_ACCOUNT = ("quota", "authentication")
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class Target:
     :ivar seconds: the limit of one attempt.
     :ivar what: what the attempt function works on.
     :ivar window: a model's context window in tokens, where it is known.
+    :ivar account: equal for targets that are reached with the same credential, else None.
     :ivar unsafe_to_repeat: whether an attempt of unknown effect must not be repeated anywhere.
     """
 
@@ -38,6 +50,7 @@ class Target:
     seconds: float
     what: object = None
     window: Optional[int] = None
+    account: object = None
     unsafe_to_repeat: bool = False
 
 
@@ -102,7 +115,7 @@ def play(targets, progress, rules, attempt, ledger, deadline, now, run):
     :param run: the execution id, for the ledger.
     """
     progress.cursor += 1
-    last = None
+    last = failures.Failure(**progress.failure) if progress.failure else None
     for target in targets:
         if not deadline.allows_attempt():
             break
@@ -226,7 +239,9 @@ def _draw_conclusions(target, targets, failed, progress, rules):
         elsewhere = False
     for other in targets:
         too_small = failed.cause == "context_length" and not _larger(other, target)
-        if not elsewhere or too_small:
+        same_account = other.account is not None and other.account == target.account
+        refused = same_account and failed.cause in OF_THE_ACCOUNT
+        if not elsewhere or too_small or refused:
             progress.mark(other)["out"] = progress.mark(other)["out"] or failed.cause
 
 

@@ -1,11 +1,11 @@
 """Routes: the same request at another region or provider."""
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import unquote, urlsplit
 
+from synthralos import jsontext
 from synthralos.calls import idempotency
 from synthralos.calls.http import CallFailed
 from synthralos.names import checked
@@ -96,7 +96,8 @@ def _path(endpoint, routes, field):
                 "lies outside the configured routes",
                 "Give a path that starts with /, or a URL below the base_url of a configured route",
             )
-        endpoint = below[0]
+        # The route that says most of the address is the one that is meant.
+        endpoint = min(below, key=len)
     path = unquote(unquote(urlsplit("http://host" + endpoint).path))
     if ".." in path.replace("\\", "/").split("/") or re.search(r"[\x00-\x20\x7f]", endpoint):
         raise Refused(
@@ -194,8 +195,8 @@ def _with_model(body, model):
 
 def _parsed(text):
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return jsontext.loads(text)
+    except ValueError:
         return text
 
 

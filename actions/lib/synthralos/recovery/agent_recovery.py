@@ -77,6 +77,7 @@ def plan(env, case):
     told = None
     if given is not None:
         made = plans.validated(given, case["failure"], plan_id, "context")
+        _check_replays(made, case["request"]["context"])
     else:
         made, told = _by_llm(env, case, plan_id)
         made = made or playbooks.plan(case["failure"], plan_id)
@@ -86,6 +87,18 @@ def plan(env, case):
     if told is not None:
         result["planner"] = told
     return dict(result, next=run.following(env, case))
+
+
+def _check_replays(made, context):
+    for n, step in enumerate(made["steps"]):
+        replays = step["action"] == "replay_execution"
+        if replays and catalogue.replayed(step["parameters"], context) is None:
+            raise Refused(
+                "context.repairPlan.steps[%d].parameters.execution_id" % n,
+                context.get("execution_id"),
+                "names no execution to replay",
+                "Give it there or as context.execution_id",
+            )
 
 
 def _by_llm(env, case, plan_id):
@@ -173,7 +186,8 @@ def failure_of(request):
     """The Failure that the caller reports: the type as given, the cause from the details."""
     type_, cause = failures.resolve_type(request["failure_type"])
     details = request["failure_details"]
-    told = [details.get(name) for name in _TELLING]
+    inner = details.get("error") if isinstance(details.get("error"), dict) else {}
+    told = [place.get(name) for place in (details, inner) for name in _TELLING]
     message = " ".join(str(part) for part in told if isinstance(part, (str, int)) and part != "")
     if cause is None:
         cause = failures.cause_of_text(message) or _cause_of_status(details, message)
@@ -194,7 +208,8 @@ def _agent_request(env, request):
     """The request as it goes to the platform when no repair action changes it."""
     agent = env.settings.agents.get(request["agent_id"])
     given = intake.mapping("context.agentConfig", request["context"].get("agentConfig"))
-    config = dict(agent.config if agent else {}, **given)
+    # The operator's word stands over the caller's.
+    config = dict(given, **(agent.config if agent else {}))
     agent_type = (
         (agent.agent_type if agent else None) or
         request["context"].get("agentType") or
@@ -213,7 +228,13 @@ def _targets(env, case):
     agent = env.settings.agents.get(case["request"]["agent_id"])
     unsafe = bool(agent and agent.unsafe_to_repeat)
     return [
-        Target(platform.target(known), known.connection.timeout, known, unsafe_to_repeat=unsafe)
+        Target(
+            platform.target(known),
+            known.connection.timeout,
+            known,
+            account=known.connection.account("platform"),
+            unsafe_to_repeat=unsafe,
+        )
         for known in env.settings.platforms
     ]
 

@@ -63,7 +63,8 @@ def _increase_timeout(request, parameters, facts):
     )
     seconds = parameters.get("seconds")
     longer = seconds * 1000 if seconds else now * 2
-    request["config"]["maxExecutionTime"] = int(min(longer, LONGEST_EXECUTION_MS))
+    # Never less than it had: the operator may allow more than a repair does.
+    request["config"]["maxExecutionTime"] = int(max(now, min(longer, LONGEST_EXECUTION_MS)))
     return request
 
 
@@ -97,9 +98,8 @@ def _switch_provider(request, parameters, facts):
     other = parameters.get("provider") or ("anthropic" if home == "openai" else "openai")
     config["provider"] = other
     model = config.pop("model", None)
-    mapped = (
-        (facts.get("model_map") or {}).get(other, {}).get(model) if isinstance(model, str) else None
-    )
+    names = (facts.get("model_map") or {}).get(other) or {}
+    mapped = names.get(model) if isinstance(model, str) else None
     known = [name for provider, name in facts.get("models") or [] if provider == other]
     # A model's name means nothing to another provider: without a mapping the platform chooses.
     chosen = parameters.get("model") or mapped or (known[0] if known else None)
@@ -153,11 +153,14 @@ def _restore_snapshot(request, parameters, facts):
 
 
 def _replay_execution(request, parameters, facts):
-    context = facts.get("context") or {}
-    request["replay_of"] = (
-        parameters.get("execution_id") or context.get("execution_id") or context.get("executionId")
-    )
+    request["replay_of"] = replayed(parameters, facts.get("context") or {})
     return request
+
+
+def replayed(parameters, context):
+    """The platform's execution id that a replay is about, or None."""
+    told = (parameters.get("execution_id"), context.get("execution_id"), context.get("executionId"))
+    return next((name for name in told if is_name(name)), None)
 
 
 _TEXT = {"text": ("text", 2000)}

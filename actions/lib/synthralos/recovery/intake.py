@@ -55,13 +55,16 @@ def resolved(parameters, payload=None, store=None):
     for name, value in parameters.items():
         if name == "case":
             continue
+        blank = value == {} or (name == "failure_type" and value == "unknown")
         if value == FROM_CASE:
-            value = _from(name, value, handed, "Give `case`, or the text itself")
+            done[name] = _from(name, value, handed, "Give `case`, or the text itself")
         elif value == FROM_TRIGGER:
-            value = _from(name, value, told, "Start the run from a rule whose trigger has it")
-        elif value == {} or (name == "failure_type" and value == "unknown"):
-            value = handed.get(name, told.get(name, value))
-        done[name] = decoded(name, value)
+            done[name] = _from(name, value, told, "Start the run from a rule whose trigger has it")
+        elif blank and (name in handed or name in told):
+            done[name] = handed[name] if name in handed else told[name]
+        else:
+            # What a case or a trigger carries was never rendered, so nobody had to encode it.
+            done[name] = decoded(name, value)
     return done
 
 

@@ -157,7 +157,13 @@ def _targets(env, case):
         for provider, model in case["models"]
     ]
     return [
-        Target(one.target, one.provider.connection.timeout, one, window=one.model.context_window)
+        Target(
+            one.target,
+            one.provider.connection.timeout,
+            one,
+            window=one.model.context_window,
+            account=one.provider.connection.account(one.provider.name),
+        )
         for one in found
     ]
 

@@ -7,12 +7,13 @@ playbook plans.
 import json
 import re
 
-from synthralos import failures
+from synthralos import failures, jsontext
 from synthralos.calls import providers
 from synthralos.calls.http import CallFailed
 from synthralos.recovery import plans
 from synthralos.recovery.catalogue import CATALOGUE
 from synthralos.refusals import Refused
+from synthralos.state.breaker import CLOSED
 from synthralos.state.ledger import Outcome
 from synthralos.telemetry import log
 
@@ -52,7 +53,8 @@ def plan(env, case, plan_id):
         left = ends - env.now()
         if left < LEAST_SECONDS:
             return None, {"tries": number - 1, "reason": reason}
-        if env.ledger.health(served.target).until is not None:
+        health = env.ledger.health(served.target)
+        if health.state != CLOSED or health.until is not None:
             return None, {"tries": number - 1, "reason": "%s is held back" % served.target}
         answer, failed = _ask(env, case, served, messages, left)
         if failed is not None:
@@ -117,8 +119,8 @@ def _json_of(answer):
     fenced = _FENCE.search(answer)
     found = fenced.group(1) if fenced else answer[answer.find("{"):answer.rfind("}") + 1]
     try:
-        return json.loads(found)
-    except (ValueError, RecursionError) as error:
+        return jsontext.loads(found)
+    except ValueError as error:
         raise Refused("plan", answer, "is no JSON object", "Answer with the object only") from error
 
 

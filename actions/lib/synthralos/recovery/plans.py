@@ -30,9 +30,12 @@ def validated(given, failure, plan_id, source, field="context.repairPlan"):
     if not isinstance(given, dict):
         raise Refused(field, given, "is not an object", "Give {steps: [{action, ...}]}")
     plan = _snake(given, field)
+    steps = plan.get("steps")
+    if not isinstance(steps, list):
+        raise Refused(field + ".steps", steps, "is no list", "Plans are {steps: [{action, ...}]}")
     plan["steps"] = [
         _snake(step, "%s.steps[%d]" % (field, n)) if isinstance(step, dict) else step
-        for n, step in enumerate(plan.get("steps") or [])
+        for n, step in enumerate(steps)
     ]
     try:
         read = _model()(**plan)
@@ -88,8 +91,10 @@ def _snake(given, field):
         ours = _RENAMED.get(name, name)
         if ours in plan:
             raise Refused("%s.%s" % (field, name), value, "is given twice", "Give %s once" % ours)
-        in_milliseconds = name == "estimatedTime" and isinstance(value, (int, float))
-        plan[ours] = value / 1000.0 if in_milliseconds else value
+        if name == "estimatedTime" and isinstance(value, (int, float)):
+            # Beyond that it is out of bounds anyway, and an integer too large for a float.
+            value = min(value, 10**12) / 1000.0
+        plan[ours] = value
     return plan
 
 

@@ -4,6 +4,7 @@ from synthralos.calls import platform
 from synthralos.calls.http import CallFailed
 from synthralos.names import is_name
 from synthralos.recovery import agent_recovery, llm_retry, reroute_request, run
+from synthralos.refusals import Refused
 from synthralos.state import history, tickets
 from synthralos.state.stackstorm import ApiError
 
@@ -126,5 +127,7 @@ def _notify(env, told):
                 platform.notify(env.client, known, told, NOTIFY_SECONDS)
             except CallFailed as error:
                 return "not taken: %s" % error.failure.cause
+            except Refused as error:
+                return "not taken: %s" % error
             return "taken"
     return None

@@ -132,7 +132,11 @@ def _targets(env, case):
         leg = routes.Leg(route, model)
         found.append(
             Target(
-                leg.target, route.connection.timeout, leg, unsafe_to_repeat=route.unsafe_to_repeat
+                leg.target,
+                route.connection.timeout,
+                leg,
+                account=route.connection.account(provider),
+                unsafe_to_repeat=route.unsafe_to_repeat,
             )
         )
     return found

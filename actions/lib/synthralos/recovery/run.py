@@ -46,7 +46,8 @@ def new_case(env, workflow, seconds, parameters, started, request, rules, **more
 def whole_number(parameters, name, least, most):
     """The whole number `name` of the parameters. Refused when it is none or out of bounds."""
     value = parameters.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
+    if not whole or not least <= value <= most:
         raise Refused(
             name, value, "is out of bounds", "Give a whole number from %d to %d" % (least, most)
         )
@@ -98,7 +99,8 @@ def play(env, case, targets, attempt):
 def unanswered(env, case, played, progress):
     """(False, result) of a round that nobody answered: with `next`, or with why there is none."""
     failed = played.failure.as_dict() if played.failure else None
-    error = dict(failed or {"cause": "held_back", "message": "no target may be called now"})
+    held_back = {"cause": "held_back", "message": "no target may be called now"}
+    error = dict(failed or held_back)
     result = {"success": False, "error": error, "attempts": progress.attempts}
     result["round"] = [
         entry for entry in progress.trail if entry.get("round", progress.cursor) == progress.cursor

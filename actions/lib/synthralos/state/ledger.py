@@ -71,16 +71,19 @@ class Ledger:
         as long as the breaker stays open, so that probes that died do not block the target for
         ever.
         """
-        if self._store.away is not None:
-            return True
-        mine = _prefix("claim", target) + time_key(self._now())
         lifetime = max(1, int(self._limits.open_seconds))
-        self._store.put(mine, str(FORMAT), ttl=lifetime)
         since = max(health.since, self._now() - lifetime)
-        claims = sorted(
-            name for name, _ in self._list("claim", target) if (time_of(name) or 0) >= since
-        )
-        return mine in claims[: self._limits.probes]
+        if len(self._claims(target, since)) >= self._limits.probes:
+            return False
+        mine = _prefix("claim", target) + time_key(self._now())
+        self._store.put(mine, str(FORMAT), ttl=lifetime)
+        claims = self._claims(target, since)
+        # Without a datastore nobody can keep count, and a target must not be left alone for ever.
+        return self._store.away is not None or mine in claims[: self._limits.probes]
+
+    def _claims(self, target, since):
+        names = [name for name, _ in self._list("claim", target)]
+        return sorted(name for name in names if (time_of(name) or 0) >= since)
 
     def force(self, target, state, ttl=None):
         """Holds the breaker `open` or `closed` by hand; None gives it back to its window."""

@@ -1,14 +1,15 @@
 """Tickets: what the pack could not cure and a person should look at.
 
-A ticket is its events, appended under its id; the newest event is its present state. The id is
-derived from the problem, so the same problem has one ticket and the same failure adds to it.
+A ticket is its events, appended under its id; the newest event is its present state, which a head
+under a key of its own repeats for lists. The id is derived from the problem, so the same problem
+has one ticket and the same failure adds to it.
 """
 
 import hashlib
 import itertools
 import json
+import re
 
-from synthralos.names import key_part
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.times import timestamp
@@ -17,6 +18,9 @@ FORMAT = 1
 KEPT_SECONDS = 90 * 24 * 3600
 PAGES = 10
 OPEN = "open"
+_TICKET = re.compile(r"T[0-9a-f]{12}\Z")
+_HEADS = PREFIX + "ticket."
+_EVENTS = PREFIX + "ticket_event."
 
 
 def ticket_id(workflow, subject, cause):
@@ -47,63 +51,61 @@ def report(store, now, workflow, subject, failure, run, summary):
         "summary": summary,
         "run": run,
     }
-    key = "%sticket.%s.%s" % (PREFIX, name, time_key(now))
-    if not store.put(key, json.dumps(event, separators=(",", ":"), sort_keys=True), KEPT_SECONDS):
+    value = json.dumps(event, separators=(",", ":"), sort_keys=True)
+    if not store.put("%s%s.%s" % (_EVENTS, name, time_key(now)), value, KEPT_SECONDS):
         return None
-    return {"ticket": name, "status": OPEN, "occurrences": len(before) + 1, "new": not before}
+    occurrences = len(before) + 1
+    opened = before[-1]["at"] if before else timestamp(now)
+    # What a list shows of it. The newest event wins; the events themselves are never overwritten.
+    head = dict(event, at=timestamp(now), occurrences=occurrences, opened_at=opened)
+    store.put(_HEADS + name, json.dumps(head, separators=(",", ":"), sort_keys=True), KEPT_SECONDS)
+    return {"ticket": name, "status": OPEN, "occurrences": occurrences, "new": not before}
 
 
 def listing(store, status=None, subject=None):
-    """The tickets, the newest event first, each as `get` gives it but for its events.
-
-    Reads at most PAGES pages of events.
-    """
-    found = {}
+    """The tickets as their newest event left them, the newest first. Reads at most PAGES pages."""
+    found = []
     for page in range(PAGES):
-        rows = store.list(PREFIX + "ticket.", limit=PAGE, offset=page * PAGE)
-        for name, value in rows:
-            event = _event(name, value)
-            if event is not None:
-                found.setdefault(event["ticket"], []).append(event)
+        rows = store.list(_HEADS, limit=PAGE, offset=page * PAGE)
+        found += [dict(head, ticket=name[len(_HEADS):]) for name, head in _read(rows)]
         if len(rows) < PAGE:
             break
-    tickets = [_state(events) for events in found.values()]
-    tickets.sort(key=lambda ticket: ticket["event"], reverse=True)
+    found.sort(key=lambda ticket: ticket["at"], reverse=True)
     return [
         ticket
-        for ticket in tickets
+        for ticket in found
         if status in (None, ticket["status"]) and subject in (None, ticket["subject"])
     ]
 
 
 def get(store, name):
     """The ticket called `name`, with its events, newest first. Refused when there is none."""
-    events = _events(store, name)
+    events = _events(store, name) if _TICKET.match(name) else []
     if not events:
         raise Refused("ticket_id", name, "is no ticket", "List them with synthralos.ticket.list")
     return dict(_state(events), events=events)
 
 
 def _events(store, name):
-    rows = store.list("%sticket.%s." % (PREFIX, key_part(name)))
-    return [event for event in (_event(*row) for row in rows) if event is not None]
+    """The newest events of a ticket, newest first."""
+    rows = store.list("%s%s." % (_EVENTS, name))
+    found = []
+    for key, event in _read(rows):
+        at = time_of(key)
+        shown = dict(event, event=key.rsplit(".", 1)[-1], ticket=name)
+        found.append(dict(shown, at=None if at is None else timestamp(at)))
+    return found
 
 
-def _event(name, value):
-    try:
-        event = json.loads(value)
-        if event.pop("v") != FORMAT:
-            return None
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return None
-    last = name.rsplit(".", 1)[-1]
-    at = time_of(name)
-    return dict(
-        event,
-        ticket=name[len(PREFIX):].split(".")[1],
-        event=last,
-        at=None if at is None else timestamp(at),
-    )
+def _read(rows):
+    """(name, value) of the rows that this version of the pack has written."""
+    for name, text in rows:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and value.pop("v", None) == FORMAT and "status" in value:
+            yield name, value
 
 
 def _still_open(events):

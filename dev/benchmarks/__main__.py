@@ -1,0 +1,89 @@
+"""Measures, prints the table, and ends 1 when a budget does not hold."""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import sys
+import tempfile
+import time
+
+from benchmarks import fallback, live, peers, processes, server, workflows
+from benchmarks.figures import table
+
+PARTS = ("fallback", "workflows", "executions", "processes", "live")
+
+
+def main(words=None):
+    """The exit code."""
+    options = _parser().parse_args(words)
+    figures = []
+    with server.running() as base, tempfile.TemporaryDirectory() as folder:
+        for part in options.only or PARTS:
+            began = time.monotonic()
+            figures += _measured(part, base, pathlib.Path(folder), options)
+            _say("%s took %.0f s" % (part, time.monotonic() - began))
+    told = _machine()
+    print(", ".join("%s: %s" % pair for pair in told.items()) + "\n")
+    print(table(figures))
+    failed = [figure.what for figure in figures if figure.holds is False]
+    print("\n" + ("Over budget: " + "; ".join(failed) if failed else "Every budget holds."))
+    if options.json:
+        written = {"machine": told, "figures": [figure.as_dict() for figure in figures]}
+        pathlib.Path(options.json).write_text(json.dumps(written, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description="What recovery costs. Takes two or three minutes.")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--only", action="append", choices=PARTS, help="may be given repeatedly")
+    parser.add_argument("--peers", metavar="FOLDER", default=".bench",
+                        help="where the environments of LiteLLM and others are kept")
+    parser.add_argument("--slow", action="store_true",
+                        help="also let LiteLLM wait as its defaults say, 90 s more")
+    return parser
+
+
+def _measured(part, base, folder, options):
+    folder = folder / part
+    folder.mkdir()
+    if part == "fallback":
+        return fallback.measured(base, options.peers)
+    if part == "workflows":
+        return workflows.times(base, folder) + _slow(base, options)
+    if part == "executions":
+        return workflows.counts(folder)
+    if part == "processes":
+        return processes.measured(folder)
+    if not os.environ.get("ST2_API_URL"):
+        _say("ST2_API_URL is not set: no live StackStorm is measured")
+    return live.measured(base)
+
+
+def _slow(base, options):
+    if not options.slow:
+        return []
+    try:
+        return [fallback.litellm_with_defaults(base, options.peers, workflows.TIME)]
+    except peers.NotInstalled as error:
+        _say("LiteLLM is left out: %s" % error)
+        return []
+
+
+def _machine():
+    return {
+        "cores": os.cpu_count(),
+        "python": "%s %s" % (platform.python_implementation(), platform.python_version()),
+        "kernel": "%s %s" % (platform.system(), platform.release()),
+        "load": "%.1f" % os.getloadavg()[0],
+    }
+
+
+def _say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Clients that run in processes of their own; each prints one JSON object as its last line."""

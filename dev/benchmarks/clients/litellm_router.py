@@ -1,0 +1,60 @@
+"""LiteLLM's Router against the floor: `python -m benchmarks.clients.litellm_router URL N`.
+
+Runs in the environment of peers.litellm(). Prints {name: [seconds, one for each of N rounds]}. With
+N = 0 it is one call instead, with the Router's own defaults and a primary that answers 429 with
+`Retry-After: 30` for ever: {"defaults": [seconds]}.
+"""
+import json
+import os
+import sys
+import time
+
+import litellm
+from litellm import Router
+
+from benchmarks.clients.bare import KEY, MESSAGES, floor
+from benchmarks.measure import interleaved
+from benchmarks.server import HEALTHY, LIMITED, LIMITED_30
+
+WARM_UP = 20
+
+
+def router(base, primary, **options):
+    """A callable that asks the Router once; the group `backup` is the fallback of `primary`."""
+    models = [
+        {
+            "model_name": name,
+            "litellm_params": {"model": "openai/bench", "api_base": base + path, "api_key": KEY},
+        }
+        for name, path in (("primary", primary), ("backup", HEALTHY))
+    ]
+    made = Router(model_list=models, fallbacks=[{"primary": ["backup"]}], **options)
+
+    def once():
+        answer = made.completion(model="primary", messages=MESSAGES)
+        assert answer.choices[0].message.content == "hello"
+
+    return once
+
+
+def main(base, count):
+    litellm.suppress_debug_info = True
+    # It writes to both; what it logs is not what is asked for here.
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    if count:
+        tasks = {"floor": floor(base), "router": router(base, LIMITED, num_retries=0)}
+        taken = interleaved(tasks, count, WARM_UP)
+    else:
+        ask = router(base, LIMITED_30)
+        began = time.perf_counter()
+        ask()
+        taken = {"defaults": [time.perf_counter() - began]}
+    print(json.dumps(taken), file=out, flush=True)
+    # Its logging threads and open sessions would complain on the way out.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

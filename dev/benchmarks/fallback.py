@@ -1,0 +1,65 @@
+"""A fallback inside one process: the first target answers 429, the second 200."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from benchmarks import peers
+from benchmarks.figures import Figure
+from benchmarks.measure import median, ratio
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+GROUP = "Fallback in process: 429, then 200 (floor: two POSTs over a requests.Session)"
+ROUNDS, LITELLM_ROUNDS = 300, 100
+MOST = 1.5
+CLIENT_SECONDS = 300
+_OURS = [
+    ("floor", "requests.Session", None),
+    ("tenacity", "tenacity + requests", None),
+    ("empty", "synthralos, empty ledger", MOST),
+    ("full", "synthralos, full ledger windows", MOST),
+]
+
+
+def measured(base, environments):
+    """Figures. :param base: of the server; environments: the folder of the peers'."""
+    taken = _client(sys.executable, "ours", base, ROUNDS, [ROOT / "actions" / "lib"])
+    figures = [
+        Figure(GROUP, what, 1000 * median(taken[name]), "ms", ratio(taken[name], taken["floor"]),
+               "x", budget)
+        for name, what, budget in _OURS
+    ]
+    try:
+        python = peers.litellm(environments)
+    except peers.NotInstalled as error:
+        print("LiteLLM is left out: %s" % error, file=sys.stderr)
+        return figures
+    taken = _client(python, "litellm_router", base, LITELLM_ROUNDS)
+    figures.append(Figure(
+        GROUP, "LiteLLM %s Router, num_retries=0" % peers.LITELLM, 1000 * median(taken["router"]),
+        "ms", ratio(taken["router"], taken["floor"]), "x",
+    ))
+    return figures
+
+
+def litellm_with_defaults(base, environments, group):
+    """The Figure of one call while the primary asks for 30 s, again and again; takes 90 s."""
+    python = peers.litellm(environments)
+    taken = _client(python, "litellm_router", base, 0)
+    return Figure(group, "LiteLLM %s Router, its defaults, one call" % peers.LITELLM,
+                  taken["defaults"][0], "s")
+
+
+def _client(python, name, base, count, paths=()):
+    """What the client printed."""
+    environment = dict(
+        os.environ,
+        PYTHONPATH=os.pathsep.join(str(path) for path in [ROOT / "dev"] + list(paths)),
+        LITELLM_LOCAL_MODEL_COST_MAP="True",
+    )
+    done = subprocess.run(
+        [python, "-m", "benchmarks.clients." + name, base, str(count)],
+        env=environment, stdout=subprocess.PIPE, text=True, timeout=CLIENT_SECONDS, check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,109 @@
+"""The same on a live StackStorm: ST2_API_URL names its API, such as http://127.0.0.1:9101/v1.
+
+The pack must be installed there. Its configuration is replaced by one for the benchmarks' server,
+and put back afterwards; so never point ST2_API_URL at a StackStorm that people use. Its action
+runners must reach this machine's loopback address. What is timed is what StackStorm says, from an
+execution's start to its end.
+"""
+import contextlib
+import datetime
+import os
+import secrets
+import time
+
+import requests
+
+from benchmarks.figures import Figure
+from benchmarks.measure import interleaved, median, over
+from benchmarks.server import HEALTHY, LIMITED_30
+from benchmarks.workflows import request
+
+GROUP = "Whole llm_retry on StackStorm (floor: two no-op Python executions, one after the other)"
+NOOP = "core.uuid"
+MOST_OVER_SECONDS = 1.0
+ROUNDS = 5
+RUN_SECONDS, CALL_SECONDS, POLL_SECONDS = 90, 30, 0.2
+_ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
+
+
+class StackStorm:
+    def __init__(self, url, token=None, api_key=None):
+        self._url, self._session = url.rstrip("/"), requests.Session()
+        self._session.trust_env = False
+        if token:
+            self._session.headers["X-Auth-Token"] = token
+        if api_key:
+            self._session.headers["St2-Api-Key"] = api_key
+
+    def call(self, method, path, **options):
+        answer = self._session.request(method, self._url + path, timeout=CALL_SECONDS, **options)
+        answer.raise_for_status()
+        return answer.json()
+
+    def run(self, action, parameters):
+        """Seconds that a run took, by StackStorm's clock."""
+        body = {"action": action, "parameters": parameters}
+        path = "/executions/" + self.call("POST", "/executions", json=body)["id"]
+        end = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < end:
+            execution = self.call("GET", path)
+            if execution["status"] in _ENDED:
+                assert execution["status"] == "succeeded", (action, execution["result"])
+                return _at(execution["end_timestamp"]) - _at(execution["start_timestamp"])
+            time.sleep(POLL_SECONDS)
+        raise TimeoutError("%s has not ended within %d s" % (path, RUN_SECONDS))
+
+
+def _at(timestamp):
+    told = datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%S.%fZ")
+    return told.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def measured(base):
+    """Figures; none where ST2_API_URL is not set. :param base: of the server."""
+    env = os.environ
+    if not env.get("ST2_API_URL"):
+        return []
+    st2 = StackStorm(env["ST2_API_URL"], env.get("ST2_AUTH_TOKEN"), env.get("ST2_API_KEY"))
+    # Names that nobody has used: what the ledger holds of other runs says nothing of them.
+    models = ["bench-%s-%d" % (secrets.token_hex(4), number) for number in range(ROUNDS + 2)]
+    unused = iter(models)
+
+    def recovery():
+        return st2.run("synthralos.llm_retry", request(next(unused)))
+
+    def noops():
+        return sum(st2.run(NOOP, {}) for _ in range(2))
+
+    with _configured(st2, _config(base, models)):
+        taken = interleaved({"floor": noops, "limited": recovery}, ROUNDS)
+    floor = taken["floor"]
+    return [
+        Figure(GROUP, "two runs of " + NOOP, median(floor), "s"),
+        Figure(GROUP, "the primary answers 429, Retry-After: 30, for ever",
+               median(taken["limited"]), "s", over(taken["limited"], floor), "s",
+               MOST_OVER_SECONDS),
+    ]
+
+
+def _config(base, models):
+    name = "bench-" + secrets.token_hex(4)
+    return {
+        "providers": [
+            {"name": name, "api": "openai", "base_url": base + LIMITED_30,
+             "api_key": "sk-benchmark", "models": [{"name": model} for model in models]},
+            {"name": name + "-backup", "api": "openai", "base_url": base + HEALTHY,
+             "api_key": "sk-benchmark", "models": [{"name": "backup"}]},
+        ]
+    }
+
+
+@contextlib.contextmanager
+def _configured(st2, values):
+    path = "/configs/synthralos"
+    before = st2.call("GET", path, params={"show_secrets": "true"}).get("values") or {}
+    st2.call("PUT", path, json=values)
+    try:
+        yield
+    finally:
+        st2.call("PUT", path, json=before)

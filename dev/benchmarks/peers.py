@@ -1,0 +1,53 @@
+"""Environments of their own for what is compared with, made when they are first needed."""
+import pathlib
+import subprocess
+import sys
+
+LITELLM = "1.106.2"
+# Both sides of a ratio use the same requests.
+REQUESTS = "2.34.2"
+INSTALL_SECONDS = 400
+
+
+class NotInstalled(Exception):
+    """The message says why, in one line."""
+
+
+def litellm(folder):
+    """The Python of an environment with LiteLLM.
+
+    :param folder: where environments are kept; made when it is not there.
+    :raises NotInstalled: when pip could not get it.
+    """
+    return _environment(
+        pathlib.Path(folder), "litellm",
+        ["litellm==" + LITELLM, "requests==" + REQUESTS],
+    )
+
+
+def _environment(folder, name, requirements):
+    home = folder / name
+    python, ready = home / "bin" / "python", home / ".ready"
+    if ready.exists() and ready.read_text().split() == requirements:
+        return str(python)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")
+    _run([sys.executable, "-m", "venv", "--clear", str(home)])
+    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"] +
+         requirements)
+    ready.write_text("\n".join(requirements))
+    return str(python)
+
+
+def _run(command):
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=INSTALL_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotInstalled("%s" % error) from None
+    if done.returncode:
+        told = (done.stderr or done.stdout).strip().splitlines() or ["exit code %d" % (
+            done.returncode)]
+        raise NotInstalled(told[-1])
