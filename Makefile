@@ -9,6 +9,7 @@ help:
 	@echo "make demo    watch an agent, an LLM call and a request recover, without StackStorm"
 	@echo "make test    run every test"
 	@echo "make lint    check style, as StackStorm Exchange does and more"
+	@echo "make bench   measure what recovery costs, against its budgets"
 	@echo "make setup   make .venv, which bin/st2local needs"
 	@echo "make clean   remove what was made"
 
@@ -29,5 +30,8 @@ lint: setup
 	$(BIN)/flake8
 	$(BIN)/ruff check .
 
+bench: setup
+	$(BIN)/python -m benchmarks $(ARGS)
+
 clean:
-	rm -rf .venv .st2local .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench .st2local .pytest_cache .ruff_cache .hypothesis

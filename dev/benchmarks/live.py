@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import os
 import secrets
+import sys
 import time
 
 import requests
@@ -41,7 +42,7 @@ class StackStorm:
         return answer.json()
 
     def run(self, action, parameters):
-        """Seconds that a run took, by StackStorm's clock."""
+        """The execution, once it has succeeded."""
         body = {"action": action, "parameters": parameters}
         path = "/executions/" + self.call("POST", "/executions", json=body)["id"]
         end = time.monotonic() + RUN_SECONDS
@@ -49,9 +50,13 @@ class StackStorm:
             execution = self.call("GET", path)
             if execution["status"] in _ENDED:
                 assert execution["status"] == "succeeded", (action, execution["result"])
-                return _at(execution["end_timestamp"]) - _at(execution["start_timestamp"])
+                return execution
             time.sleep(POLL_SECONDS)
         raise TimeoutError("%s has not ended within %d s" % (path, RUN_SECONDS))
+
+
+def _seconds(execution):
+    return _at(execution["end_timestamp"]) - _at(execution["start_timestamp"])
 
 
 def _at(timestamp):
@@ -67,22 +72,26 @@ def measured(base):
     st2 = StackStorm(env["ST2_API_URL"], env.get("ST2_AUTH_TOKEN"), env.get("ST2_API_KEY"))
     # Names that nobody has used: what the ledger holds of other runs says nothing of them.
     models = ["bench-%s-%d" % (secrets.token_hex(4), number) for number in range(ROUNDS + 2)]
-    unused = iter(models)
+    unused, in_tasks = iter(models), []
 
     def recovery():
-        return st2.run("synthralos.llm_retry", request(next(unused)))
+        execution = st2.run("synthralos.llm_retry", request(next(unused)))
+        tasks = st2.call("GET", "/executions", params={"parent": execution["id"]})
+        in_tasks.append(sum(_seconds(task) for task in tasks))
+        return _seconds(execution)
 
     def noops():
-        return sum(st2.run(NOOP, {}) for _ in range(2))
+        return sum(_seconds(st2.run(NOOP, {})) for _ in range(2))
 
     with _configured(st2, _config(base, models)):
         taken = interleaved({"floor": noops, "limited": recovery}, ROUNDS)
-    floor = taken["floor"]
+    floor, in_tasks = taken["floor"], in_tasks[-ROUNDS:]
     return [
         Figure(GROUP, "two runs of " + NOOP, median(floor), "s"),
         Figure(GROUP, "the primary answers 429, Retry-After: 30, for ever",
-               median(taken["limited"]), "s", over(taken["limited"], floor), "s",
-               MOST_OVER_SECONDS),
+               median(taken["limited"]), "s", over(taken["limited"], floor), "s"),
+        Figure(GROUP, "of that in its two tasks, the rest is StackStorm's", median(in_tasks), "s",
+               over(in_tasks, floor), "s", MOST_OVER_SECONDS),
     ]
 
 
@@ -106,4 +115,8 @@ def _configured(st2, values):
     try:
         yield
     finally:
-        st2.call("PUT", path, json=before)
+        now = st2.call("GET", path, params={"show_secrets": "true"}).get("values")
+        if now == values:
+            st2.call("PUT", path, json=before)
+        else:
+            print("The configuration was changed meanwhile and is left so.", file=sys.stderr)

@@ -10,6 +10,7 @@ from st2local.progress import Live, Silent
 from st2local.refusals import Refused
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+INTERRUPTIBLE_SECONDS = 0.2
 
 
 def main(words=None):
@@ -126,12 +127,21 @@ def _run(options):
 
 def _wait(handle):
     try:
-        return handle.wait()
+        return _ended(handle)
     except KeyboardInterrupt:
         # The first Ctrl-C cancels as StackStorm does, running actions end; a second one leaves.
         print("cancelling; press Ctrl-C again to leave at once", file=sys.stderr)
         handle.cancel()
-        return handle.wait()
+        return _ended(handle)
+
+
+def _ended(handle):
+    while True:
+        try:
+            # Python handles a signal when the main thread wakes, and another may have caught it.
+            return handle.wait(INTERRUPTIBLE_SECONDS)
+        except TimeoutError:
+            pass
 
 
 def _children(local, document):

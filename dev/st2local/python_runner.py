@@ -70,11 +70,12 @@ class Job:
             reader.start()
         if given is not None:
             threading.Thread(target=_write, args=(process.stdin, given), daemon=True).start()
-        over = False
-        try:
-            process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            over = True
+        # A wait with a time-out polls, up to 50 ms apart; a thread that waits does not.
+        waiter = threading.Thread(target=process.wait, daemon=True)
+        waiter.start()
+        waiter.join(seconds)
+        over = waiter.is_alive()
+        if over:
             self._kill()
             process.wait()
         for reader in readers:

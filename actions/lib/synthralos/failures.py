@@ -1,6 +1,7 @@
 """What can go wrong, what it is called, and what another try can cure."""
 
 import email.utils
+import functools
 import math
 import re
 from dataclasses import dataclass, field, replace
@@ -135,7 +136,7 @@ _STATUS = r"(?:http(?:/[0-9.]+)?|status(?:[ _]code)?|code)[ :=]{1,2}"
 
 # Words are matched as words: "capital" holds no "api". The first pattern that matches names the
 # cause.
-_TEXT = [
+_SPOKEN = [
     ("rate_limit", r"rate[ _-]?limit(?:s|ed|ing|_exceeded)?|too many requests|@@429"),
     ("quota", r"(?:insufficient[ _])?quota(?:_exceeded)?|billing|out of credits?|spending limit"),
     (
@@ -192,10 +193,6 @@ _TEXT = [
     ),
     ("blank_output", r"(?:empty|blank|no) (?:output|response|answer)"),
 ]
-_TEXT = [
-    (cause, re.compile(r"(?i)(?<![A-Za-z0-9])(?:%s)(?![A-Za-z0-9])" % words.replace("@@", _STATUS)))
-    for cause, words in _TEXT
-]
 _LLM_WORDS = re.compile(
     r"(?i)(?<![A-Za-z0-9])(?:llm|openai|anthropic|gemini|model|completion|api)(?![A-Za-z0-9])"
 )
@@ -203,12 +200,19 @@ _READ_TEXT = 20_000
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
+@functools.cache
+def _patterns():
+    """Compiled when a text is first read: most actions never read one."""
+    alone = r"(?i)(?<![A-Za-z0-9])(?:%s)(?![A-Za-z0-9])"
+    return [(cause, re.compile(alone % words.replace("@@", _STATUS))) for cause, words in _SPOKEN]
+
+
 def cause_of_text(text):
     """The cause that `text` speaks of, or None. Reads the first 20,000 characters."""
     text = str(text)[:_READ_TEXT]
     # Names of exceptions are words run together: ReadTimeout, RateLimitError.
     apart = _HUMP.sub(" ", text)
-    for cause, words in _TEXT:
+    for cause, words in _patterns():
         if words.search(text) or words.search(apart):
             return cause
     return None

@@ -253,9 +253,9 @@ def _backoff(entry):
 
 def _breaker(entry):
     return Breaker(
-        failures=_whole(entry, "failures", 5, 1, 50, "breaker."),
+        failures=_whole(entry, "failures", 5, 1, 10, "breaker."),
         open_seconds=_seconds(entry, "breaker.open_seconds", 60.0),
-        probes=_whole(entry, "probes", 3, 1, 50, "breaker."),
+        probes=_whole(entry, "probes", 3, 1, 10, "breaker."),
     )
 
 

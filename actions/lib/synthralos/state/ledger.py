@@ -9,7 +9,8 @@ from synthralos.state import breaker
 from synthralos.state.datastore import PREFIX, time_key, time_of
 
 FORMAT = 1
-WINDOW = 50
+# The breaker looks at the last ten and at the probes since; each outcome more costs every attempt.
+WINDOW = 20
 KEPT_SECONDS = 15 * 60
 
 

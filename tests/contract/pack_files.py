@@ -1,0 +1,92 @@
+"""The pack's files as StackStorm reads them."""
+import os
+import re
+
+import yaml
+from fixtures import PACK
+
+# What a runner takes, as the runners' own metadata has it; an action may set these too.
+RUNNER_PARAMETERS = {
+    "python-script": {"debug", "content_version", "env", "timeout", "log_level"},
+    "orquesta": {"notify"},
+}
+KINDS = ("actions", "triggers", "sensors", "rules", "aliases", "policies")
+CASE_PATTERN = "^[A-Za-z0-9_=-]*$"
+NOT_OURS = ("__pycache__", "node_modules", "venv", "virtualenv")
+
+
+def read(path):
+    """The one document in a YAML file."""
+    return yaml.safe_load((PACK / path).read_text(encoding="utf-8"))
+
+
+def metadata(kind):
+    """{file name: document} of one of KINDS; empty while there is no such folder."""
+    return {path.name: read(path) for path in sorted((PACK / kind).glob("*.yaml"))}
+
+
+def files(*endings):
+    """Every file of the pack that ends so, but for what tools keep beside it."""
+    for folder, below, names in os.walk(PACK):
+        below[:] = [
+            name for name in below
+            if name not in NOT_OURS and (not name.startswith(".") or name == ".github")
+        ]
+        for name in sorted(names):
+            if name.endswith(endings):
+                yield (PACK / folder / name).relative_to(PACK)
+
+
+ABOUT = read("pack.yaml")
+REF = ABOUT.get("ref") or ABOUT["name"]
+ACTIONS = {action["name"]: action for action in metadata("actions").values()}
+WORKFLOWS = {name: a for name, a in ACTIONS.items() if a["runner_type"] == "orquesta"}
+PYTHON_ACTIONS = {name: a for name, a in ACTIONS.items() if a["runner_type"] == "python-script"}
+
+
+def own_parameters(action):
+    """The action's parameters without what it sets of its runner."""
+    of_runner = RUNNER_PARAMETERS[action["runner_type"]]
+    parameters = action.get("parameters") or {}
+    return {name: spec for name, spec in parameters.items() if name not in of_runner}
+
+
+def all_parameters():
+    """(action name, parameter name, its schema) of the whole pack, the runners' left out."""
+    for name, action in ACTIONS.items():
+        for parameter, spec in own_parameters(action).items():
+            yield name, parameter, spec
+
+
+def unacceptable(action, given):
+    """Why StackStorm would refuse to request `action` with the values `given`; None if it would
+    not.
+    """
+    specs = action.get("parameters") or {}
+    for name, spec in specs.items():
+        if spec.get("required") and "default" not in spec and name not in given:
+            return "%s is missing" % name
+    for name, value in given.items():
+        if name not in specs:
+            return "%s is not declared" % name
+        if specs[name].get("immutable"):
+            return "%s is immutable" % name
+        problem = value is not None and _mismatch(specs[name], value)
+        if problem:
+            return "%s: %r %s" % (name, value, problem)
+    return None
+
+
+def _mismatch(spec, value):
+    kind = {"string": str, "integer": int, "object": dict, "array": list, "boolean": bool}.get(
+        spec["type"], object
+    )
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return "is no %s" % spec["type"]
+    if "pattern" in spec and not re.search(spec["pattern"], value):
+        return "does not match %s" % spec["pattern"]
+    if "enum" in spec and value not in spec["enum"]:
+        return "is not one of %s" % spec["enum"]
+    if "minimum" in spec and value < spec["minimum"]:
+        return "is below %s" % spec["minimum"]
+    return None

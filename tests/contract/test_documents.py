@@ -1,0 +1,112 @@
+"""Configuration, requirements, YAML and the documents that people read."""
+import re
+
+import pytest
+import yaml
+from fixtures import PACK
+from pack_files import ABOUT, ACTIONS, files, metadata, read
+
+YAML = sorted(str(path) for path in files(".yaml", ".yml", ".yaml.example"))
+REQUIREMENTS = sorted(
+    str(path) for path in files(".txt") if path.name.startswith("requirements")
+)
+_REQUIREMENT = re.compile(
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z,]+\])?((==|>=|<=|<|>|~=|!=)[\w.*]+,?)*\Z"
+)
+
+
+@pytest.mark.parametrize("path", YAML)
+def test_yaml_is_one_document(path):
+    with open(PACK / path, encoding="utf-8") as file:
+        assert len(list(yaml.safe_load_all(file))) == 1
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS)
+def test_requirements(path):
+    lines = (PACK / path).read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        line = line.split("#")[0].strip()
+        if line.startswith("-r "):
+            assert ((PACK / path).parent / line[3:]).is_file()
+        elif line:
+            requirement, _, marker = line.partition(";")
+            assert _REQUIREMENT.match(requirement.replace(" ", "")), line
+            assert not marker or "python_version" in marker
+
+
+def test_there_is_one_example_config():
+    """StackStorm Exchange's check takes exactly one."""
+    assert [path.name for path in PACK.glob("*.yaml.example")] == ["synthralos.yaml.example"]
+
+
+def test_the_example_config_is_valid():
+    pytest.importorskip("jsonschema", "2.0", reason="jsonschema is not installed")
+    from st2local.validation import check
+
+    schema = read("config.schema.yaml")
+    declared = {
+        "type": "object", "properties": schema, "additionalProperties": False,
+    }
+    try:
+        check(read("synthralos.yaml.example"), declared)
+    except AttributeError:
+        pytest.skip("st2local needs jsonschema 2.6; test_registration.py asks StackStorm itself")
+
+
+def test_the_example_config_is_understood():
+    from synthralos.settings import Settings
+
+    settings = Settings.from_config(read("synthralos.yaml.example"))
+    assert settings.platforms and settings.providers and settings.routes
+    assert settings.secrets() == []
+
+
+def test_the_defaults_of_the_config_schema_are_the_library_s():
+    from synthralos.settings import Settings
+
+    defaults = _defaults({"type": "object", "properties": read("config.schema.yaml")})
+    bare = {"base_url": "https://agents.example.com"}
+    said = dict(defaults, platform=dict(defaults["platform"], **bare))
+    assert Settings.from_config(said) == Settings.from_config({"platform": bare})
+
+
+def _defaults(spec):
+    if "default" in spec:
+        return spec["default"]
+    if spec.get("type") != "object":
+        return None
+    found = {name: _defaults(below) for name, below in (spec.get("properties") or {}).items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def test_the_change_log_begins_with_the_version():
+    headings = re.findall(r"^## (\S+)", (PACK / "CHANGES.md").read_text(encoding="utf-8"), re.M)
+    assert headings[0] == ABOUT["version"]
+    assert len(headings) == len(set(headings))
+
+
+def test_the_readme_names_every_action_and_trigger():
+    text = (PACK / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w.]+)`", text))
+    assert set(ACTIONS) - named == set()
+    triggers = {"synthralos." + one["name"] for one in metadata("triggers").values()}
+    assert triggers - named == set()
+
+
+def test_the_readme_names_the_stackstorm_it_needs():
+    text = (PACK / "README.md").read_text(encoding="utf-8")
+    floor = re.match(r">=(\d+\.\d+)", ABOUT["stackstorm_version"]).group(1)
+    assert "StackStorm %s" % floor in text
+
+
+def test_every_place_that_the_documents_name_is_there():
+    for name in ("README.md", "CHANGES.md", "docs/where-do-i-change.md"):
+        text = (PACK / name).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert ((PACK / name).parent / link).exists(), "%s links to %s" % (name, link)
+
+
+def test_the_licence():
+    text = (PACK / "LICENSE").read_text(encoding="utf-8")
+    for words in ("Apache License", "Version 2.0", "www.apache.org/licenses/LICENSE-2.0"):
+        assert words in text

@@ -1,0 +1,90 @@
+"""The workflows as Orquesta and StackStorm inspect them, and what this pack asks of them besides.
+"""
+import re
+
+import pytest
+from pack_files import ACTIONS, CASE_PATTERN, REF, WORKFLOWS, read
+
+pytest.importorskip("orquesta", reason="orquesta is not installed")
+conducting = pytest.importorskip("conducting")
+
+DOCUMENTS = {name: read("actions/" + a["entry_point"]) for name, a in WORKFLOWS.items()}
+TASKS = [
+    (workflow, name, task)
+    for workflow, document in DOCUMENTS.items() for name, task in document["tasks"].items()
+]
+NAMES = ["%s.%s" % task[:2] for task in TASKS]
+# All that goes into a task: an id, a case, the round's number. Text never does.
+INPUTS = {"execution_id", "case", "cursor"}
+# What an output may read, and how: of what is not there `get` gives null and raises nothing.
+OUTPUT = re.compile(r"^<% ctx\(\)\.get\(report\)\?\.get\(\w+\)( = true)? %>\Z")
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_orquesta_finds_nothing(workflow):
+    assert conducting.specification(workflow).inspect(app_ctx={"st2": {}}) == {}
+
+
+@pytest.mark.parametrize("workflow, name, task", TASKS, ids=NAMES)
+def test_stackstorm_would_request_the_task(workflow, name, task):
+    pack, _, action = task["action"].partition(".")
+    assert pack == REF and action in ACTIONS
+    declared = ACTIONS[action].get("parameters") or {}
+    given = task.get("input") or {}
+    assert set(given) <= set(declared)
+    needed = {p for p, s in declared.items() if s.get("required") and "default" not in s}
+    assert needed <= set(given)
+    assert not {p for p in given if declared[p].get("immutable")}
+
+
+@pytest.mark.parametrize("workflow, name, task", TASKS, ids=NAMES)
+def test_only_cases_ids_and_numbers_go_into_a_task(workflow, name, task):
+    declared = ACTIONS[task["action"].partition(".")[2]]["parameters"]
+    given = task.get("input") or {}
+    assert set(given) <= INPUTS
+    for parameter in given:
+        spec = declared[parameter]
+        assert spec["type"] == "integer" or spec["pattern"] in (CASE_PATTERN, "^[0-9a-f]{24}$")
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_input_lists_numbers_enums_and_cases_only(workflow):
+    declared = WORKFLOWS[workflow]["parameters"]
+    for entry in DOCUMENTS[workflow].get("input") or []:
+        name = entry if isinstance(entry, str) else next(iter(entry))
+        spec = declared[name]
+        harmless = spec["type"] in ("integer", "number", "boolean") or "enum" in spec
+        assert harmless or spec.get("pattern") == CASE_PATTERN, name
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_the_first_task_reads_the_run_s_own_execution(workflow):
+    first = next(iter(DOCUMENTS[workflow]["tasks"].values()))
+    assert first["input"] == {"execution_id": "<% ctx().st2.action_execution_id %>"}
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_every_output_can_be_rendered_whatever_became_of_the_tasks(workflow):
+    entries = DOCUMENTS[workflow]["output"]
+    assert all(len(entry) == 1 for entry in entries)
+    outputs = {name: told for entry in entries for name, told in entry.items()}
+    assert {name for name, told in outputs.items() if not OUTPUT.match(told)} == set()
+    assert {"success", "attempts", "trail", "ticket", "error"} <= set(outputs)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_what_is_published_has_a_value_from_the_start(workflow):
+    document = DOCUMENTS[workflow]
+    known = {name for entry in document["vars"] for name in entry}
+    for task in document["tasks"].values():
+        for transition in task.get("next") or []:
+            published = transition.get("publish")
+            names = [published.partition("=")[0]] if isinstance(published, str) else []
+            assert set(names) <= known
+
+
+@pytest.mark.parametrize("workflow, name, task", TASKS, ids=NAMES)
+def test_no_task_runs_beside_another(workflow, name, task):
+    """A join, a list of items or two tasks at once would need other rules than these tests have."""
+    assert set(task) <= {"action", "input", "next", "delay"}
+    assert all(isinstance(transition.get("do", "fail"), str) for transition in task["next"])

@@ -1,0 +1,48 @@
+from fixtures.action_case import ActionCase
+
+
+class PackCheckTest(ActionCase):
+    action = "pack.check"
+
+    def checks(self, outcome):
+        return {check["what"]: check for check in outcome[1]["checks"]}
+
+    def test_all_that_is_configured_works(self):
+        outcome = self.run_action()
+        self.assertTrue(outcome[0], outcome[1]["summary"])
+        checks = self.checks(outcome)
+        for what in ("datastore", "platform:synthralos", "llm:openai", "llm:anthropic",
+                     "route:openai/us-east-1"):
+            self.assertEqual(checks[what]["status"], "ok", checks[what])
+
+    def test_costs_nothing(self):
+        self.run_action()
+        self.assertEqual({call.method for call in self.box.calls}, {"GET"})
+        self.assertEqual(self.datastore.rows, {})
+
+    def test_what_is_not_configured_fails_nothing(self):
+        self.config = {}
+        outcome = self.run_action()
+        self.assertTrue(outcome[0])
+        checks = self.checks(outcome)
+        for what in ("platform", "providers", "routes"):
+            self.assertEqual(checks[what]["status"], "not_configured")
+            self.assertTrue(checks[what]["way_out"])
+
+    def test_what_does_not_work_is_named_with_the_way_out(self):
+        self.config["platform"]["token"] = "another-token"
+        self.config["providers"][0]["api_key"] = "another-key"
+        self.box.kill("route:anthropic/eu-west-1")
+        outcome = self.run_action()
+        self.assertFalse(outcome[0])
+        checks = self.checks(outcome)
+        for what in ("llm:openai", "route:anthropic/eu-west-1"):
+            self.assertEqual(checks[what]["status"], "failed")
+            self.assertTrue(checks[what]["way_out"])
+            self.assertIn(what, outcome[1]["summary"])
+
+    def test_a_datastore_that_is_away(self):
+        self.take_datastore_away()
+        outcome = self.run_action()
+        self.assertFalse(outcome[0])
+        self.assertEqual(self.checks(outcome)["datastore"]["status"], "failed")
