@@ -17,16 +17,20 @@ from synthralos.settings import STRATEGIES
         ("linear", [5, 10, 15, 20, 25, 30]),
         ("fixed", [5, 5, 5, 5, 5, 5]),
         ("immediate", [0, 0, 0, 0, 0, 0]),
-        ("adaptive", [5, 10, 20, 40, 60, 60]),
+        ("adaptive", [5, 10, 15, 20, 25, 30]),
     ],
 )
 def test_each_strategy_has_its_delays(strategy, delays):
     assert [whole(strategy, n, 5, 60) for n in range(1, 7)] == delays
 
 
-@pytest.mark.parametrize("rate, stretched", [(1.0, 1), (0.5, 2), (0.0, 3)])
+@pytest.mark.parametrize("rate, stretched", [(1.0, 1), (0.5, 1.5), (0.0, 2)])
 def test_adaptive_waits_longer_the_less_succeeds(rate, stretched):
     assert whole("adaptive", 1, 4, 60, rate) == 4 * stretched
+
+
+def test_exponential_takes_another_multiplier():
+    assert [whole("exponential", n, 2, 60, multiplier=1.5) for n in (1, 2, 3)] == [2, 3, 4.5]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -63,6 +63,8 @@ class Rules:
     base_delay: float = 2.0
     max_delay: float = 60.0
     base_delay_given: bool = False
+    success_rate: float = 1.0
+    multiplier: float = 2.0
     content_policy_fallbacks: bool = False
 
 
@@ -222,7 +224,13 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
 
 def _back_off(repeat, rules):
     return backoff.wait(
-        rules.strategy, repeat, rules.base_delay, rules.max_delay, rules.base_delay_given
+        rules.strategy,
+        repeat,
+        rules.base_delay,
+        rules.max_delay,
+        rules.base_delay_given,
+        rules.success_rate,
+        rules.multiplier,
     )
 
 

@@ -37,6 +37,7 @@ def analyse(env, parameters, started):
         env,
         run.whole_number(dict(DEFAULTS, **parameters), "max_retries", 0, run.MOST_RETRIES),
         run.whole_number(dict(DEFAULTS, **parameters), "retry_delay", 0, run.LONGEST_DELAY),
+        parameters.get("rules"),
     )
     found = failure.as_dict()
     case = run.new_case(

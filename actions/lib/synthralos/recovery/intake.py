@@ -52,6 +52,8 @@ def resolved(parameters, payload=None, store=None):
     handed = _handed(parameters.get("case"), store)
     told = _told(payload)
     done = {}
+    if isinstance(handed.get("rules"), dict):
+        done["rules"] = handed["rules"]
     for name, value in parameters.items():
         if name == "case":
             continue

@@ -25,7 +25,11 @@ def determine(env, parameters, started):
     failure = failures.from_text(reason)
     served, skipped = in_order(original, fallbacks, failure)
     retries = dict({"max_retries": env.settings.max_retries}, **parameters)
-    rules = run.rules_of(env, run.whole_number(retries, "max_retries", 0, run.MOST_RETRIES))
+    rules = run.rules_of(
+        env,
+        run.whole_number(retries, "max_retries", 0, run.MOST_RETRIES),
+        handed=parameters.get("rules"),
+    )
     case = run.new_case(
         env,
         WORKFLOW,

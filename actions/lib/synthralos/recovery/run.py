@@ -54,18 +54,21 @@ def whole_number(parameters, name, least, most):
     return int(value)
 
 
-def rules_of(env, max_retries, retry_delay=None):
-    """The rules of the rounds, as JSON: the settings, and what the caller gave over them."""
-    return {
+def rules_of(env, max_retries, retry_delay=None, handed=None):
+    """The rules of the rounds, as JSON: the settings, and what the caller gave over them.
+
+    :param handed: rules that another workflow of the pack decided on, from its case.
+    """
+    known = env.settings.backoff
+    rules = {
         "max_retries": max_retries,
-        "strategy": env.settings.backoff.strategy,
-        "base_delay": float(
-            env.settings.backoff.base_delay if retry_delay is None else retry_delay
-        ),
-        "max_delay": max(env.settings.backoff.max_delay, float(retry_delay or 0)),
+        "strategy": known.strategy,
+        "base_delay": float(known.base_delay if retry_delay is None else retry_delay),
+        "max_delay": max(known.max_delay, float(retry_delay or 0)),
         "base_delay_given": retry_delay is not None,
         "content_policy_fallbacks": env.settings.content_policy_fallbacks,
     }
+    return dict(rules, **(handed or {}))
 
 
 def sealed(env, case):
@@ -165,7 +168,14 @@ def fitted(env, case, answer, field):
 def planned_waits(rules):
     """The wait before each repeat, in seconds, before jitter: what a dry run shows."""
     return [
-        backoff.whole(rules["strategy"], n, rules["base_delay"], rules["max_delay"])
+        backoff.whole(
+            rules["strategy"],
+            n,
+            rules["base_delay"],
+            rules["max_delay"],
+            rules.get("success_rate", 1.0),
+            rules.get("multiplier", 2.0),
+        )
         for n in range(1, rules["max_retries"] + 1)
     ]
 

@@ -1,8 +1,8 @@
 """Tickets: what the pack could not cure and a person should look at.
 
-A ticket is its events, appended under its id; the newest event is its present state, which a head
-under a key of its own repeats for lists. The id is derived from the problem, so the same problem
-has one ticket and the same failure adds to it.
+A ticket is its events, appended under its id; what they make of it is derived from them, and a head
+under a key of its own repeats that for lists. The id is derived from the problem, so the same
+problem has one ticket and the same failure adds to it. Its level only rises while it is open.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 
+from synthralos.failures import SEVERITIES
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.times import timestamp
@@ -17,10 +18,27 @@ from synthralos.times import timestamp
 FORMAT = 1
 KEPT_SECONDS = 90 * 24 * 3600
 PAGES = 10
-OPEN = "open"
+LEVELS = ("auto_recovery", "supervisor_review", "human_intervention", "critical_alert")
+OPEN, IN_PROGRESS, RESOLVED = STATUSES = ("open", "in_progress", "resolved")
+OCCURRED, TAKEN, RAISED = "occurred", "taken", "raised"
 _TICKET = re.compile(r"T[0-9a-f]{12}\Z")
 _HEADS = PREFIX + "ticket."
 _EVENTS = PREFIX + "ticket_event."
+# What a ticket that has just been opened starts from.
+_NOTHING = {
+    "period": 0,
+    "occurrences": 0,
+    "attempts": 0,
+    "opened_at": None,
+    "severity": None,
+    "impact": None,
+    "level": LEVELS[0],
+    "level_since": None,
+    "priority": 0,
+    "taken_by": None,
+    "taken_at": None,
+}
+_FACTS = ("workflow", "subject", "type", "cause", "summary", "run", "details")
 
 
 def ticket_id(workflow, subject, cause):
@@ -29,20 +47,44 @@ def ticket_id(workflow, subject, cause):
     return "T" + hashlib.sha256(told).hexdigest()[:12]
 
 
-def report(store, now, workflow, subject, failure, run, summary):
+def rank(level):
+    """The place of a level among LEVELS, from 0; of anything else 0."""
+    return LEVELS.index(level) if level in LEVELS else 0
+
+
+def report(
+    store,
+    now,
+    workflow,
+    subject,
+    failure,
+    run,
+    summary,
+    judge=None,
+    attempts=0,
+    impact=None,
+    details=None,
+):
     """Creates the ticket of this problem, or adds an occurrence to it.
 
     :param subject: the agent, model or route that failed.
     :param failure: type, cause and severity, as a mapping.
     :param run: the execution id of the run that failed.
     :param summary: one redacted line.
-    :returns: {ticket, status, occurrences, new}, or None when it could not be recorded.
+    :param judge: a callable (ticket as it is with this occurrence) -> (level, priority); without
+        one a ticket stays at the lowest of both.
+    :param attempts: calls that the run made.
+    :param impact: 0 to 10, or None.
+    :param details: a small redacted mapping, such as the refused field.
+    :returns: {ticket, status, occurrences, new, level, priority, raised_from}, or None when it
+        could not be recorded; raised_from is the level that it had before, where that was lower.
     """
     name = ticket_id(workflow, subject, failure.get("cause"))
-    before = _still_open(_events(store, name))
+    events = _events(store, name)
+    before = _state(events) if events else None
+    new = before is None or before["status"] == RESOLVED
     event = {
-        "v": FORMAT,
-        "status": OPEN,
+        "kind": OCCURRED,
         "workflow": workflow,
         "subject": subject,
         "type": failure.get("type"),
@@ -50,40 +92,137 @@ def report(store, now, workflow, subject, failure, run, summary):
         "severity": failure.get("severity"),
         "summary": summary,
         "run": run,
+        "attempts": attempts,
     }
-    value = json.dumps(event, separators=(",", ":"), sort_keys=True)
-    if not store.put("%s%s.%s" % (_EVENTS, name, time_key(now)), value, KEPT_SECONDS):
+    if impact is not None:
+        event["impact"] = impact
+    if details:
+        event["details"] = details
+    if judge is not None:
+        event["level"], event["priority"] = judge(_with(name, events, event, now))
+    after = _append(store, now, name, events, event)
+    if after is None:
         return None
-    occurrences = len(before) + 1
-    opened = before[-1]["at"] if before else timestamp(now)
-    # What a list shows of it. The newest event wins; the events themselves are never overwritten.
-    head = dict(event, at=timestamp(now), occurrences=occurrences, opened_at=opened)
-    store.put(_HEADS + name, json.dumps(head, separators=(",", ":"), sort_keys=True), KEPT_SECONDS)
-    return {"ticket": name, "status": OPEN, "occurrences": occurrences, "new": not before}
+    raised = not new and rank(after["level"]) > rank(before["level"])
+    return {
+        "ticket": name,
+        "status": after["status"],
+        "occurrences": after["occurrences"],
+        "new": new,
+        "level": after["level"],
+        "priority": after["priority"],
+        "raised_from": before["level"] if raised else None,
+    }
 
 
-def listing(store, status=None, subject=None):
+def take(store, now, name, by, run):
+    """The ticket, in progress with `by`. Refused when it is resolved, or is none.
+
+    Who takes it from somebody else has it from then on. None when it could not be recorded.
+    """
+    events = _known(store, name)
+    before = _state(events)
+    if before["status"] == RESOLVED:
+        raise Refused(
+            "ticket_id", name, "is resolved", "A new occurrence opens it again: ticket.create"
+        )
+    if before["taken_by"] == by:
+        return dict(before, ticket=name)
+    return _append(store, now, name, events, _about(before, kind=TAKEN, by=by, run=run))
+
+
+def resolve(store, now, name, resolution, by, run):
+    """The ticket, resolved; one that is so already stays as it is.
+
+    Refused when there is none; None when it could not be recorded.
+    """
+    events = _known(store, name)
+    before = _state(events)
+    if before["status"] == RESOLVED:
+        return dict(before, ticket=name)
+    event = _about(before, kind=RESOLVED, by=by, run=run, resolution=resolution)
+    return _append(store, now, name, events, event)
+
+
+def raise_level(store, now, name, level, why, run):
+    """The ticket, at `level` or the higher one that it has. None when it could not be recorded."""
+    events = _known(store, name)
+    before = _state(events)
+    if before["status"] == RESOLVED or rank(level) <= rank(before["level"]):
+        return dict(before, ticket=name)
+    event = _about(before, kind=RAISED, level=level, why=why, run=run)
+    return _append(store, now, name, events, event)
+
+
+def listing(store, status=None, subject=None, level=None, min_priority=None):
     """The tickets as their newest event left them, the newest first. Reads at most PAGES pages."""
     found = []
     for page in range(PAGES):
         rows = store.list(_HEADS, limit=PAGE, offset=page * PAGE)
-        found += [dict(head, ticket=name[len(_HEADS):]) for name, head in _read(rows)]
+        for name, head in _read(rows):
+            shown = dict(_NOTHING, **head)
+            found.append(dict(shown, ticket=name[len(_HEADS):], level=_level(shown["level"])))
         if len(rows) < PAGE:
             break
     found.sort(key=lambda ticket: ticket["at"], reverse=True)
     return [
         ticket
         for ticket in found
-        if status in (None, ticket["status"]) and subject in (None, ticket["subject"])
+        if status in (None, ticket["status"]) and
+        subject in (None, ticket["subject"]) and
+        level in (None, ticket["level"]) and
+        (min_priority is None or ticket["priority"] >= min_priority)
     ]
 
 
 def get(store, name):
     """The ticket called `name`, with its events, newest first. Refused when there is none."""
+    events = _known(store, name)
+    return dict(_state(events), ticket=name, events=events)
+
+
+def repair_head(store, ticket, head):
+    """Writes the head of a ticket anew where two that wrote at once have left an older one."""
+    if (head["status"], head["level"], head["occurrences"]) != (
+        ticket["status"], ticket["level"], ticket["occurrences"]
+    ):
+        _write_head(store, ticket["ticket"], ticket)
+
+
+def _known(store, name):
     events = _events(store, name) if _TICKET.match(name) else []
     if not events:
         raise Refused("ticket_id", name, "is no ticket", "List them with synthralos.ticket.list")
-    return dict(_state(events), events=events)
+    return events
+
+
+def _append(store, now, name, events, event):
+    """Writes an event and the head; returns the ticket, or None when it was not written."""
+    after = _with(name, events, event, now)
+    before = _carried(_state(events)) if events else None
+    value = dict(event, v=FORMAT, status=after["status"], before=before)
+    key = "%s%s.%s" % (_EVENTS, name, time_key(now))
+    if not store.put(key, _json(value), KEPT_SECONDS):
+        return None
+    _write_head(store, name, after)
+    return after
+
+
+def _with(name, events, event, now):
+    """The ticket as it is with one event more."""
+    shown = dict(event, at=timestamp(now), time=int(now * 1000))
+    shown["before"] = _carried(_state(events)) if events else None
+    return dict(_state(([shown] + events)[:PAGE]), ticket=name)
+
+
+def _write_head(store, name, ticket):
+    head = {key: ticket[key] for key in ticket if key not in ("events", "ticket")}
+    store.put(_HEADS + name, _json(dict(head, v=FORMAT)), KEPT_SECONDS)
+
+
+def _about(ticket, **more):
+    """An event that repeats what the ticket is about, so that no page of events lacks it."""
+    return dict({name: ticket[name] for name in _FACTS + ("severity",) if name in ticket}, **more)
 
 
 def _events(store, name):
@@ -92,8 +231,11 @@ def _events(store, name):
     found = []
     for key, event in _read(rows):
         at = time_of(key)
-        shown = dict(event, event=key.rsplit(".", 1)[-1], ticket=name)
-        found.append(dict(shown, at=None if at is None else timestamp(at)))
+        if at is None:
+            continue
+        shown = dict(event, event=key.rsplit(".", 1)[-1], ticket=name, at=timestamp(at))
+        shown.setdefault("kind", OCCURRED)
+        found.append(dict(shown, time=int(round(at * 1000))))
     return found
 
 
@@ -108,13 +250,72 @@ def _read(rows):
             yield name, value
 
 
-def _still_open(events):
-    """The newest events, down to the one before the ticket was last resolved."""
-    return list(itertools.takewhile(lambda event: event["status"] == OPEN, events))
-
-
 def _state(events):
-    """The newest event, and how often the problem has occurred since the ticket was opened."""
-    occurrences = _still_open(events)
-    opened = occurrences[-1]["at"] if occurrences else None
-    return dict(events[0], occurrences=len(occurrences), opened_at=opened)
+    """What the events of a ticket, newest first, make of it.
+
+    What came after its last resolution counts, and only an occurrence opens it again: whoever
+    raised or took it at the moment at which it was resolved came too late.
+    """
+    period = list(itertools.takewhile(lambda event: event["kind"] != RESOLVED, events))
+    resolution = events[len(period)] if len(period) < len(events) else None
+    occurred = [event for event in period if event["kind"] == OCCURRED]
+    if resolution is not None and not occurred:
+        so_far = dict(_NOTHING, **(resolution.get("before") or {}))
+        return dict(
+            _facts(resolution),
+            **so_far,
+            at=events[0]["at"],
+            status=RESOLVED,
+            resolved_by=resolution.get("by"),
+            resolved_at=resolution["at"],
+            resolution=resolution.get("resolution"),
+        )
+    so_far = dict(_NOTHING, period=resolution["time"] if resolution else 0)
+    if resolution is None and len(events) >= PAGE:
+        # What happened before this page is known from what the page's oldest event found.
+        so_far = dict(_NOTHING, **(period[-1].get("before") or {}))
+    for event in reversed(period):
+        so_far = _after(so_far, event)
+    status = IN_PROGRESS if so_far["taken_by"] else OPEN
+    return dict(_facts((occurred or events)[0]), **so_far, at=events[0]["at"], status=status)
+
+
+def _after(so_far, event):
+    after = dict(so_far)
+    if event["kind"] == OCCURRED:
+        after["occurrences"] += 1
+        after["attempts"] += event.get("attempts") or 0
+        after["opened_at"] = after["opened_at"] or event["at"]
+        after["severity"] = max(after["severity"], event.get("severity"), key=_severity)
+        after["priority"] = max(after["priority"], event.get("priority") or 0)
+        if event.get("impact") is not None:
+            after["impact"] = max(after["impact"] or 0, event["impact"])
+    if event["kind"] == TAKEN:
+        after["taken_by"], after["taken_at"] = event.get("by"), event["at"]
+    if after["level_since"] is None or rank(event.get("level")) > rank(after["level"]):
+        after["level"], after["level_since"] = _level(event.get("level")), event["at"]
+    return after
+
+
+def _facts(event):
+    return {name: event.get(name) for name in _FACTS}
+
+
+def _carried(ticket):
+    """What an event tells of the ticket as it found it; of a resolved one that a new period began.
+    """
+    if ticket["status"] == RESOLVED:
+        return None
+    return {name: ticket[name] for name in _NOTHING}
+
+
+def _level(level):
+    return LEVELS[rank(level)]
+
+
+def _severity(severity):
+    return SEVERITIES.index(severity) if severity in SEVERITIES else -1
+
+
+def _json(value):
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,143 @@
+"""Which strategy handles an error: the rules, as pure functions."""
+from dataclasses import dataclass
+from typing import Optional
+
+from synthralos import failures
+from synthralos.refusals import Refused
+
+# Seconds that a strategy is expected to take.
+DURATIONS = {
+    "auto_retry": 30,
+    "rollback": 60,
+    "circuit_breaker": 10,
+    "escalation": 300,
+    "hybrid": 120,
+    "manual": 1800,
+}
+HYBRID = ("rollback", "auto_retry", "escalation")
+# Of an error as it is reported, before anything was tried.
+SEVERITIES = {
+    "infinite_loop": "critical",
+    "resource": "high",
+    "agent_failed": "high",
+    "timeout": "medium",
+    "network": "medium",
+    "configuration": "medium",
+    "schema_mismatch": "low",
+    "tool_failure": "low",
+    "unknown": "low",
+}
+NOT_RETRIED = ("infinite_loop", "configuration", "permission")
+ROLLBACK_AFTER = 2
+ESCALATE_AFTER = 3
+# By cause, else the last one.
+BACKOFF = {
+    "timeout": "exponential",
+    "network": "exponential",
+    "rate_limit": "exponential",
+    "overloaded": "exponential",
+    "server_error": "exponential",
+    "schema_mismatch": "linear",
+    "unknown": "linear",
+    "tool_failure": "adaptive",
+    "agent_failed": "adaptive",
+}
+OTHERWISE = "linear"
+# Attempt n adjusts the prompt by step n.
+ADJUSTMENTS = (
+    "add_context",
+    "rephrase",
+    "simplify_query",
+    "change_approach",
+    "add_examples",
+    "increase_specificity",
+)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known of an error when its strategy is chosen.
+
+    :ivar attempts: recoveries of this error that failed before.
+    :ivar retry_count: errors of this agent and task before this one.
+    :ivar level: the escalation level that the ticket of this error would get.
+    :ivar success_rate: of recoveries from this type of failure, 0 to 1.
+    """
+
+    cause: str
+    severity: str
+    looping: bool = False
+    attempts: int = 0
+    retry_count: int = 0
+    has_snapshot: bool = False
+    critical: bool = False
+    success_rate: float = 1.0
+    threshold: float = 0.3
+    max_retries: int = 3
+
+    @property
+    def can_retry(self):
+        if self.cause in NOT_RETRIED or self.retry_count >= self.max_retries:
+            return False
+        return self.success_rate >= self.threshold
+
+    @property
+    def should_escalate(self):
+        if self.critical or self.severity in ("high", "critical"):
+            return True
+        return self.attempts >= ESCALATE_AFTER
+
+
+@dataclass(frozen=True)
+class Choice:
+    """:ivar strategy: its name; todo: what is done, in order, until one succeeds.
+    :ivar priority: 1 to 10; duration: seconds; probability: of success, 0 to 1.
+    """
+
+    strategy: str
+    todo: list[str]
+    priority: int
+    probability: float
+
+    @property
+    def duration(self):
+        return sum(DURATIONS[name] for name in self.todo)
+
+    def as_dict(self):
+        return {
+            "strategy": self.strategy,
+            "strategies": self.todo,
+            "priority": self.priority,
+            "estimated_duration": self.duration,
+            "success_probability": self.probability,
+        }
+
+
+def choose(found, requested: Optional[str] = None):
+    """The Choice for an Assessment: the strategy requested, else the first rule that fits."""
+    if requested not in (None, "auto"):
+        if requested not in DURATIONS:
+            way_out = "Use auto or one of " + ", ".join(DURATIONS)
+            raise Refused("strategy", requested, "is no strategy", way_out)
+        todo = list(HYBRID) if requested == "hybrid" else [requested]
+        return Choice(requested, todo, 5, 0.65 if requested == "hybrid" else 0.6)
+    if found.looping or found.cause == "infinite_loop":
+        return Choice("circuit_breaker", ["circuit_breaker", "escalation"], 10, 0.9)
+    if found.should_escalate:
+        return Choice("escalation", ["escalation"], 8, 0.7)
+    if found.has_snapshot and found.retry_count >= ROLLBACK_AFTER:
+        return Choice("rollback", ["rollback", "auto_retry"], 6, 0.8)
+    if found.can_retry:
+        return Choice("auto_retry", ["auto_retry"], 3, 0.6)
+    if found.attempts:
+        return Choice("hybrid", list(HYBRID), 5, 0.65)
+    return Choice("escalation", ["escalation"], 2, 0.5)
+
+
+def severity_of(cause):
+    """The severity of an error that nobody rated."""
+    return SEVERITIES.get(cause, failures.CAUSES[cause].severity)
+
+
+def backoff_of(cause):
+    return BACKOFF.get(cause, OTHERWISE)
