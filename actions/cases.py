@@ -20,7 +20,7 @@ class Cases(SynthralosAction):
         """The newest case of a workflow's run, or of one of its tasks."""
         if not execution_id:
             raise Refused("execution_id", execution_id, "is missing", "Give it, or a case")
-        executions = [self._read(env, execution_id, _ATTRIBUTES)] + env.api.children(
+        executions = [self.read(env, execution_id, _ATTRIBUTES)] + env.api.children(
             execution_id, _ATTRIBUTES
         )
         for execution in reversed(executions):

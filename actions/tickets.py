@@ -1,22 +1,125 @@
+from synthralos import failures
+from synthralos.escalation import desk, report
+from synthralos.names import checked
+from synthralos.refusals import Refused
 from synthralos.state import tickets
 from synthralos.state.stackstorm import ApiError
 from synthralos_action import SynthralosAction
 
+WORKFLOW = "ticket.create"
+_LONGEST = {"summary": 300, "resolution": 2000}
+_LARGEST_DETAILS = 20
+
 
 class Tickets(SynthralosAction):
-    """`ticket.list` and `ticket.get`: what the pack could not cure and a person should look at."""
+    """`ticket.*`: what the pack could not cure and a person should look at."""
 
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _list(self, env, parameters):
-        found = tickets.listing(env.store, parameters.get("status"), parameters.get("subject"))
+        found = tickets.listing(
+            env.store,
+            parameters.get("status"),
+            parameters.get("subject"),
+            parameters.get("level"),
+            parameters.get("min_priority"),
+        )
         self._answered(env)
         return {"summary": "%d tickets" % len(found), "tickets": found}
 
     def _get(self, env, parameters):
-        ticket = tickets.get(env.store, parameters["ticket_id"])
-        return {"summary": ticket["summary"], "ticket": ticket}
+        ticket = self._about(env, lambda: tickets.get(env.store, parameters["ticket_id"]))
+        found = report.of(env, ticket)
+        return {"summary": ticket["summary"], "ticket": ticket, "report": found}
+
+    def _create(self, env, parameters):
+        config = self._config(env)
+        given, _ = self.execution(env, parameters)
+        subject = checked("subject", given.get("subject"))
+        summary = " ".join(self._text(env, given, "summary").split())
+        failure_type, cause = failures.resolve_type(given.get("failure_type") or "unknown")
+        cause = cause or failures.from_text(summary, failure_type).cause
+        failure = {
+            "type": failure_type,
+            "cause": cause,
+            "severity": given.get("severity") or failures.CAUSES[cause].severity,
+        }
+        told = desk.open_ticket(
+            env, config, WORKFLOW, subject, failure, summary, given.get("level"),
+            impact=given.get("impact"), details=self._details(env, given),
+        )
+        if told is None:
+            raise ApiError(env.store.away)
+        what = "opened" if told["new"] else "occurrence %d of" % told["occurrences"]
+        said = "%s %s, %s, priority %d" % (what, told["ticket"], told["level"], told["priority"])
+        return dict(told, summary=said)
+
+    def _take(self, env, parameters):
+        config, by = self._config(env), self._by(env, parameters)
+        ticket = self._about(env, lambda: desk.take(env, config, parameters["ticket_id"], by))
+        return {"summary": "%s is taken by %s" % (ticket["ticket"], by), "ticket": ticket}
+
+    def _resolve(self, env, parameters):
+        config, by = self._config(env), self._by(env, parameters)
+        given, _ = self.execution(env, parameters)
+        resolution = self._text(env, given, "resolution")
+        ticket = self._about(
+            env, lambda: desk.resolve(env, config, parameters["ticket_id"], resolution, by)
+        )
+        said = "%s is resolved, by %s" % (ticket["ticket"], ticket["resolved_by"])
+        return {"summary": said, "ticket": ticket}
+
+    def _process(self, env, parameters):
+        done = desk.process(env, self._config(env))
+        self._answered(env)
+        sent = [one["status"] for ticket in done["tickets"] for one in ticket["notifications"]]
+        failed = sent.count("failed")
+        said = "%d open, %d raised, %d notifications sent, %d failed" % (
+            done["open"], done["raised"], sent.count("sent"), failed
+        )
+        return not failed, dict(done, summary=said)
+
+    def _config(self, env):
+        return desk.configuration(env, dict(self.config or {}).get("escalation"))
+
+    def _by(self, env, parameters):
+        """Who does it: as given, else the user who runs the action."""
+        if parameters.get("by"):
+            return checked("by", parameters["by"])
+        try:
+            user = (self._read(env, env.run, "context").get("context") or {}).get("user")
+        except (ApiError, Refused):
+            user = None
+        if not user:
+            raise Refused("by", None, "is missing and StackStorm does not say it", "Give a name")
+        return checked("by", user)
+
+    @staticmethod
+    def _text(env, given, name):
+        text = given.get(name)
+        if not isinstance(text, str) or not text.strip():
+            raise Refused(name, text, "is blank", "Say it in a few words")
+        return env.redactor.text(text)[: _LONGEST[name]]
+
+    @staticmethod
+    def _details(env, given):
+        details = env.redactor.value(given.get("details") or {})
+        if len(details) > _LARGEST_DETAILS:
+            way_out = "Give at most %d entries" % _LARGEST_DETAILS
+            raise Refused("details", None, "has %d entries" % len(details), way_out)
+        return {name[:80]: str(value)[:500] for name, value in details.items()}
+
+    def _about(self, env, work):
+        """The ticket that `work()` gives. A store that does not answer is no missing ticket."""
+        try:
+            ticket = work()
+        except Refused:
+            self._answered(env)
+            raise
+        if ticket is None:
+            raise ApiError(env.store.away)
+        return ticket
 
     @staticmethod
     def _answered(env):

@@ -70,7 +70,7 @@ class SynthralosAction(Action):
         if not execution_id:
             given = {name: value for name, value in parameters.items() if value is not None}
             return intake.resolved(given, None, env.store), env.now()
-        execution = self._read(env, execution_id)
+        execution = self.read(env, execution_id)
         intake.check_switch(execution, env.store)
         return intake.parameters_of(execution, env.store), intake.started_at(execution, env.now())
 
@@ -115,12 +115,13 @@ class SynthralosAction(Action):
         given = dict(parameters)
         if parameters.get("execution_id") and (case is None or "progress" not in case):
             try:
-                given.update(self._read(env, parameters["execution_id"]).get("parameters") or {})
+                given.update(self.read(env, parameters["execution_id"]).get("parameters") or {})
             except (ApiError, Refused):
                 pass
         return case, given
 
-    def _read(self, env, execution_id, *attributes):
+    def read(self, env, execution_id, *attributes):
+        """The execution of that id, as StackStorm holds it. Refused when it is no id."""
         if not _EXECUTION_ID.match(str(execution_id)):
             raise Refused(
                 "execution_id", execution_id, "is no execution id", "Give 24 hexadecimal digits"

@@ -95,7 +95,25 @@ class Breaker:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """How handle_error has a recovery retry; times in seconds.
+
+    :ivar adaptive_learning: whether what recoveries of this type of failure have come to counts.
+    :ivar success_rate_threshold: below it, nothing is retried.
+    """
+
+    max_retries: int = 3
+    base_delay: float = 1.0
+    backoff_multiplier: float = 2.0
+    max_delay: float = 30.0
+    adaptive_learning: bool = True
+    success_rate_threshold: float = 0.3
+
+
+@dataclass(frozen=True)
 class Settings:
+    """:ivar loop_detection, escalation: entries that the modules of that name read."""
+
     platforms: list[Platform]
     providers: list[Provider]
     routes: list[Route]
@@ -110,6 +128,9 @@ class Settings:
     planner_model: Optional[str]
     backoff: Backoff
     breaker: Breaker
+    retry: Retry
+    loop_detection: dict
+    escalation: dict
 
     @classmethod
     def from_config(cls, config):
@@ -149,6 +170,9 @@ class Settings:
             planner_model=_mapping(config, "planner").get("model") or None,
             backoff=_backoff(_mapping(config, "backoff")),
             breaker=_breaker(_mapping(config, "breaker")),
+            retry=_retry(_mapping(config, "retry")),
+            loop_detection=_mapping(config, "loop_detection"),
+            escalation=_mapping(config, "escalation"),
         )
 
     def secrets(self):
@@ -251,6 +275,17 @@ def _backoff(entry):
     )
 
 
+def _retry(entry):
+    return Retry(
+        max_retries=_whole(entry, "max_retries", 3, 0, 10, "retry."),
+        base_delay=_seconds(entry, "retry.base_delay", 1.0, least=0.0),
+        backoff_multiplier=_number(entry, "backoff_multiplier", 2.0, 1.0, 10.0, "retry."),
+        max_delay=_seconds(entry, "retry.max_delay", 30.0, least=0.0),
+        adaptive_learning=bool(_given(entry.get("adaptive_learning"), True)),
+        success_rate_threshold=_number(entry, "success_rate_threshold", 0.3, 0.0, 1.0, "retry."),
+    )
+
+
 def _breaker(entry):
     return Breaker(
         failures=_whole(entry, "failures", 5, 1, 10, "breaker."),
@@ -322,6 +357,15 @@ def _seconds(entry, where, default, least=0.1):
     if not good or not least <= value <= LONGEST_SECONDS:
         way_out = "Use a number from %s to %d" % (least, LONGEST_SECONDS)
         raise Refused(where, value, "is no number of seconds", way_out)
+    return float(value)
+
+
+def _number(entry, name, default, least, most, below=""):
+    value = _given(entry.get(name), default)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not good or not least <= value <= most:
+        way_out = "Use a number from %s to %s" % (least, most)
+        raise Refused(below + name, value, "is out of bounds", way_out)
     return float(value)
 
 

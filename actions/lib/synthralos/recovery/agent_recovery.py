@@ -7,7 +7,7 @@ from synthralos.names import checked
 from synthralos.recovery import catalogue, intake, plans, playbooks, run
 from synthralos.refusals import Refused
 from synthralos.seal import unseal
-from synthralos.state import history
+from synthralos.state import history, pauses
 from synthralos.telemetry import log
 from synthralos.times import timestamp
 
@@ -32,6 +32,7 @@ def analyse(env, parameters, started):
             "no agent platform is configured",
             "Set it in the pack's config",
         )
+    pauses.refuse_if_paused(env, request["agent_id"], claim=not parameters.get("dry_run"))
     similar = _similar(env, request["agent_id"], failure)
     rules = run.rules_of(
         env,
@@ -143,6 +144,7 @@ def attempt(env, case):
     answer = run.fitted(env, case, env.redactor.secrets_only(played.result), "output")
     run.summarise(env, case, "recovered", case["failure"])
     _record_recovery(env, case, answer["step"])
+    pauses.resume_after_probe(env, case["request"]["agent_id"])
     return True, {
         "summary": "%s recovered at attempt %d by %s"
         % (case["request"]["agent_id"], progress.attempts, answer["step"]),

@@ -3,34 +3,49 @@
 import json
 
 from synthralos.names import key_part
-from synthralos.state.datastore import PREFIX, time_key
+from synthralos.state.datastore import PAGE, PREFIX, time_key
 
 FORMAT = 1
 KEPT_SECONDS = 30 * 24 * 3600
+PAGES = 10
 
 
-def record(store, subject, now, entry):
+def record(store, subject, now, entry, seconds=KEPT_SECONDS, last=None):
     """Appends `entry`, a small redacted JSON object, to the history of `subject`.
 
     Returns the record's id, or None when it was not recorded.
+
+    :param seconds: how long it is kept.
+    :param last: the record's id, where another fact has the same one; by default a new one.
     """
-    last = time_key(now)
+    last = last or time_key(now)
     value = json.dumps(dict(entry, v=FORMAT), separators=(",", ":"), sort_keys=True)
-    written = store.put(_prefix(subject) + last, value, KEPT_SECONDS)
+    written = store.put(_prefix(subject) + last, value, seconds)
     return last if written else None
 
 
 def recent(store, subject, limit=20):
     """The newest entries of `subject`, newest first, each with its `record`."""
-    entries = []
-    for name, value in store.list(_prefix(subject), limit=limit):
+    return list(_entries(store.list(_prefix(subject), limit=limit)))
+
+
+def entries(store, subject):
+    """Yields all entries of `subject`, newest first, page by page, of at most PAGES pages."""
+    for page in range(PAGES):
+        rows = store.list(_prefix(subject), limit=PAGE, offset=page * PAGE)
+        yield from _entries(rows)
+        if len(rows) < PAGE:
+            return
+
+
+def _entries(rows):
+    for name, value in rows:
         try:
             entry = json.loads(value)
         except ValueError:
             continue
         if isinstance(entry, dict) and entry.pop("v", None) == FORMAT:
-            entries.append(dict(entry, record=name.rsplit(".", 1)[-1]))
-    return entries
+            yield dict(entry, record=name.rsplit(".", 1)[-1])
 
 
 def _prefix(subject):

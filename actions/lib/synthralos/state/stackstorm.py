@@ -5,12 +5,15 @@ an API that is slow. The address and the token come from whoever has them: an ac
 environment, a sensor from its service.
 """
 
+import time
 from urllib.parse import quote
 
 from synthralos.state.datastore import PAGE, DatastoreAway
 
 SECONDS = 2.0
 READ_EXECUTION_SECONDS = 10.0
+POLL_SECONDS = 1.0
+ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
 _EXECUTION = "parameters,trigger_instance,start_timestamp,action.parameters,action.ref,context,rule"
 
 
@@ -47,6 +50,28 @@ class Api:
         params = {"parent": execution_id, "limit": PAGE, "include_attributes": attributes}
         rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
         return sorted(rows, key=lambda row: row["start_timestamp"])
+
+    def start(self, action, parameters):
+        """Requests an execution of `action`, such as `pack.action`, and returns its id."""
+        body = {"action": action, "parameters": parameters}
+        told = self._json(self._call("POST", "/executions", READ_EXECUTION_SECONDS, json=body))
+        if not isinstance(told, dict) or not isinstance(told.get("id"), str):
+            raise ApiError("StackStorm's API named no execution of %s" % action)
+        return told["id"]
+
+    def wait(self, execution_id, seconds, sleep=time.sleep, now=time.monotonic):
+        """The execution once it has ended: id, status, one of ENDED, and result.
+
+        :raises ApiError: it has not ended within `seconds`; it goes on.
+        """
+        until = now() + seconds
+        while True:
+            execution = self.execution(execution_id, "status,result")
+            if execution.get("status") in ENDED:
+                return execution
+            if now() >= until:
+                raise ApiError("execution %s has not ended within %d s" % (execution_id, seconds))
+            sleep(POLL_SECONDS)
 
     def fire(self, trigger, payload):
         """Dispatches a trigger instance; `payload` is a JSON object of ids, enums and numbers."""

@@ -199,8 +199,7 @@ def _known(store, name):
 def _append(store, now, name, events, event):
     """Writes an event and the head; returns the ticket, or None when it was not written."""
     after = _with(name, events, event, now)
-    before = _carried(_state(events)) if events else None
-    value = dict(event, v=FORMAT, status=after["status"], before=before)
+    value = dict(event, v=FORMAT, status=after["status"], before=_found(events))
     key = "%s%s.%s" % (_EVENTS, name, time_key(now))
     if not store.put(key, _json(value), KEPT_SECONDS):
         return None
@@ -210,8 +209,7 @@ def _append(store, now, name, events, event):
 
 def _with(name, events, event, now):
     """The ticket as it is with one event more."""
-    shown = dict(event, at=timestamp(now), time=int(now * 1000))
-    shown["before"] = _carried(_state(events)) if events else None
+    shown = dict(event, at=timestamp(now), time=int(now * 1000), before=_found(events))
     return dict(_state(([shown] + events)[:PAGE]), ticket=name)
 
 
@@ -274,6 +272,9 @@ def _state(events):
     if resolution is None and len(events) >= PAGE:
         # What happened before this page is known from what the page's oldest event found.
         so_far = dict(_NOTHING, **(period[-1].get("before") or {}))
+    else:
+        # It was opened by an occurrence: what stands before the first one came too late.
+        period = period[: period.index(occurred[-1]) + 1]
     for event in reversed(period):
         so_far = _after(so_far, event)
     status = IN_PROGRESS if so_far["taken_by"] else OPEN
@@ -301,11 +302,14 @@ def _facts(event):
     return {name: event.get(name) for name in _FACTS}
 
 
-def _carried(ticket):
-    """What an event tells of the ticket as it found it; of a resolved one that a new period began.
-    """
-    if ticket["status"] == RESOLVED:
+def _found(events):
+    """What an event tells of the ticket as it found it, as far as a later reader needs it."""
+    if not events:
         return None
+    ticket = _state(events)
+    if ticket["status"] == RESOLVED:
+        last = next(event for event in events if event["kind"] == RESOLVED)
+        return {"period": last["time"]}
     return {name: ticket[name] for name in _NOTHING}
 
 

@@ -1,0 +1,53 @@
+from synthralos.names import checked
+from synthralos.recovery import intake
+from synthralos.refusals import Refused
+from synthralos.state import pauses
+from synthralos.state.stackstorm import ApiError
+from synthralos_action import SynthralosAction
+
+
+class Agents(SynthralosAction):
+    """`agent.pause` and `agent.resume`: leaves an agent alone for a while."""
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _pause(self, env, parameters):
+        agent_id = checked("agent_id", parameters["agent_id"])
+        reason = intake.text("reason", intake.decoded("reason", parameters["reason"]))
+        seconds, probe = parameters["seconds"], parameters.get("probe_seconds")
+        if probe is not None and probe >= seconds:
+            raise Refused(
+                "probe_seconds", probe, "is not before the end", "Give less than seconds"
+            )
+        paused = pauses.pause(
+            env.store,
+            agent_id,
+            env.now(),
+            reason,
+            seconds,
+            probe_seconds=probe,
+            redactor=env.redactor,
+        )
+        self._answered(env)
+        shown = pauses.told(paused)
+        summary = "%s is paused until %s" % (agent_id, shown["until"])
+        return {"summary": summary, "agent_id": agent_id, "paused": True, "pause": shown}
+
+    def _resume(self, env, parameters):
+        agent_id = checked("agent_id", parameters["agent_id"])
+        resumed = pauses.resume(env.store, agent_id, env.now())
+        self._answered(env)
+        told = "goes on" if resumed else "was not paused"
+        return {
+            "summary": "%s %s" % (agent_id, told),
+            "agent_id": agent_id,
+            "paused": False,
+            "resumed": resumed,
+        }
+
+    @staticmethod
+    def _answered(env):
+        # A pause that nobody wrote down holds nobody back.
+        if env.store.away:
+            raise ApiError(env.store.away)

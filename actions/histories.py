@@ -1,0 +1,106 @@
+import json
+
+from synthralos.recovery import intake
+from synthralos.refusals import Refused
+from synthralos.state import packing, versions
+from synthralos.times import seconds_of
+from synthralos_action import SynthralosAction
+
+# What a caller worded stands within an object, never by itself.
+_WORDED = ("state", "metadata", "actor", "user")
+
+
+class Histories(SynthralosAction):
+    """`history.*`: what became of an agent's states, and who did what to it."""
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _record(self, env, parameters):
+        user = versions.user(env.api, env.run)
+        head = versions.record(
+            env.store,
+            versions.rules(env.settings),
+            env.now(),
+            parameters["agent_id"],
+            parameters["task_id"],
+            _clear(env, "state", parameters["state"]),
+            kind=parameters["kind"],
+            actor=_clear(env, "actor", parameters.get("actor")) or user or versions.UNKNOWN,
+            metadata=_clear(env, "metadata", parameters.get("metadata") or {}),
+            user=user,
+        )
+        summary = "%s, %s of task %s" % (head["version"], head["kind"], head["task_id"])
+        head["by"] = {name: head.pop(name) for name in ("actor", "user")}
+        return dict({"summary": summary}, **head)
+
+    def _list(self, env, parameters):
+        found = versions.listing(
+            env.store,
+            versions.rules(env.settings),
+            env.now(),
+            parameters["agent_id"],
+            parameters.get("task_id"),
+            parameters.get("kind"),
+            _since(parameters),
+            parameters["limit"],
+        )
+        return {"summary": "%d versions" % len(found), "versions": found}
+
+    def _get(self, env, parameters):
+        kept, (agent, task) = versions.rules(env.settings), _whose(parameters)
+        found = versions.get(env.store, kept, env.now(), agent, task, parameters["version"])
+        summary = "%s of task %s" % (found["version"], found["task_id"])
+        inside = {name: found.pop(name) for name in _WORDED if name in found}
+        size = len(packing.canonical("state", inside["state"]))
+        if size > env.settings.max_result_bytes:
+            key = versions.key_of(agent, task, found["record"])
+            inside.update(state=None, state_bytes=size, state_key=key)
+        return dict({"summary": summary}, **dict(found, result=inside))
+
+    def _compare(self, env, parameters):
+        kept, (agent, task) = versions.rules(env.settings), _whose(parameters)
+        found = versions.compare(
+            env.store, kept, env.now(), agent, task, parameters["from"], parameters["to"]
+        )
+        diff = found["diff"]
+        told = (diff["total_changes"], found["from"]["version"], found["to"]["version"])
+        most = env.settings.max_result_bytes
+        return {
+            "summary": "%d changes from %s to %s" % told,
+            "from": found["from"],
+            "to": found["to"],
+            "total_changes": diff["total_changes"],
+            "result": {"diff": diff if len(json.dumps(diff)) <= most else _counted(diff)},
+        }
+
+    def _timeline(self, env, parameters):
+        agent, task = parameters["agent_id"], parameters.get("task_id")
+        found = versions.timeline(env.store, agent, task, _since(parameters), parameters["limit"])
+        return {"summary": "%d entries of %s" % (len(found), agent), "timeline": found}
+
+
+def _whose(parameters):
+    return parameters["agent_id"], parameters["task_id"]
+
+
+def _clear(env, field, value):
+    """`value` decoded and without known secrets."""
+    packing.canonical(field, value)
+    return env.redactor.secrets_only(intake.decoded(field, value))
+
+
+def _since(parameters):
+    since = parameters.get("since")
+    at = None if since is None else seconds_of(since)
+    if since is not None and at is None:
+        raise Refused("since", since, "is no time", "Write it as 2025-01-31T12:00:00Z, in UTC")
+    return at
+
+
+def _counted(diff):
+    """A diff too large for a result: how much there is of what. The versions themselves are whole.
+    """
+    counts = {name: len(diff[name]) for name in ("added", "removed", "changed")}
+    counts.update({name: diff[name] for name in ("additions", "deletions", "total_changes")})
+    return dict(counts, too_large=True)

@@ -1,0 +1,1 @@
+"""Who looks at what could not be cured: levels, priorities, reports and notifications."""

@@ -1,0 +1,63 @@
+"""Who of those that want to do something at the same time does it.
+
+There is no compare-and-set, so this is Lamport's bakery (Communications of the ACM 17, 1974): each
+draws a number above all that it sees, and the smallest goes. Whoever is still drawing is waited
+for. Times decide nothing, so clocks that differ do no harm.
+"""
+
+import contextlib
+import time
+
+from synthralos.state.datastore import PREFIX, time_key, time_of
+
+KEPT_SECONDS = 120
+POLL_SECONDS = 0.05
+POLLS = 40
+_DRAWING = "drawing"
+
+
+@contextlib.contextmanager
+def claim(store, what, now, sleep=time.sleep):
+    """Gives whether this process is the one that does `what`, until the block ends.
+
+    A process that dies keeps the others away for KEPT_SECONDS.
+
+    :param what: a part of a datastore key.
+    :param now: a callable that gives seconds since the epoch.
+    """
+    prefix = "%sclaim_notice.%s." % (PREFIX, what)
+    mine = prefix + time_key(now())
+    try:
+        yield _drawn(store, prefix, mine, now, sleep)
+    finally:
+        store.delete(mine)
+
+
+def _drawn(store, prefix, mine, now, sleep):
+    store.put(mine, _DRAWING, KEPT_SECONDS)
+    others = _others(store, prefix, mine, now)
+    number = 1 + max([drawn for drawn in others.values() if drawn is not None], default=0)
+    # Without a datastore nobody can know whether somebody else does it.
+    if not store.put(mine, str(number), KEPT_SECONDS):
+        return False
+    for _ in range(POLLS):
+        others = _others(store, prefix, mine, now)
+        if None not in others.values():
+            break
+        sleep(POLL_SECONDS)
+    if store.away is not None:
+        return False
+    # Who has been drawing all that time has died of it.
+    return all(
+        drawn is None or (number, mine) < (drawn, name) for name, drawn in others.items()
+    )
+
+
+def _others(store, prefix, mine, now):
+    """{name: the number drawn, or None while it is being drawn} of the others' live claims."""
+    oldest = now() - KEPT_SECONDS
+    return {
+        name: int(value) if value.isdigit() else None
+        for name, value in store.list(prefix)
+        if name != mine and (time_of(name) or 0) > oldest
+    }

@@ -1,0 +1,153 @@
+"""What is done with tickets: opened, taken, resolved and gone over; who must know is told."""
+
+import time
+
+from synthralos.escalation import notifications, priority, report
+from synthralos.escalation.config import CHANNELS, Escalation
+from synthralos.refusals import Refused
+from synthralos.state import tickets
+from synthralos.times import seconds_of
+
+RECENT_SECONDS = 3600.0
+NOTIFY_SECONDS = 5.0
+
+
+def configuration(env, entry):
+    """config.Escalation of the mapping `entry`; its secrets are masked from now on."""
+    config = Escalation.from_config(entry)
+    for secret in config.secrets():
+        env.redactor.add(secret)
+    return config
+
+
+def open_ticket(env, config, workflow, subject, failure, summary, level=None, sleep=time.sleep,
+                **more):
+    """Opens the ticket of a problem, or adds to it, and sends what is due.
+
+    :param failure: {type, cause, severity}.
+    :param summary: one redacted line.
+    :param level: the lowest that its level may be.
+    :param more: attempts, impact and details of tickets.report.
+    :returns: what tickets.report returns, and `notifications`; None when the ticket could not be
+        recorded.
+    """
+    told = tickets.report(
+        env.store, env.now(), workflow, subject, failure, env.run, summary,
+        judge=priority.judge(config, level), **more
+    )
+    if told is None:
+        return None
+    return dict(told, notifications=_tell(env, config, told["ticket"], NOTIFY_SECONDS, sleep))
+
+
+def record_failure(env, entry, workflow, subject, failure, summary, sleep=time.sleep, **more):
+    """As `open_ticket`, for the record of a run that failed: nothing here raises.
+
+    A configuration that is wrong does not keep the ticket from being opened: the defaults hold,
+    nobody is told, and `notifications` says why.
+    """
+    try:
+        config, wrong = configuration(env, entry), None
+    except Refused as error:
+        config, wrong = Escalation(on=()), error
+    told = open_ticket(env, config, workflow, subject, failure, summary, sleep=sleep, **more)
+    if told is not None and wrong is not None:
+        told["notifications"] = [
+            {
+                "action": notifications.TRIGGER, "channel": name, "status": "failed", "tries": 0,
+                "error": str(wrong),
+            }
+            for name in CHANNELS
+        ]
+    return told
+
+
+def take(env, config, ticket_id, by, sleep=time.sleep):
+    """The ticket, in progress, with `notifications`. None when it could not be recorded."""
+    taken = tickets.take(env.store, env.now(), ticket_id, by, env.run)
+    return _told(env, config, taken, sleep)
+
+
+def resolve(env, config, ticket_id, resolution, by, sleep=time.sleep):
+    """The ticket, resolved, with `notifications`. None when it could not be recorded."""
+    resolved = tickets.resolve(env.store, env.now(), ticket_id, resolution, by, env.run)
+    return _told(env, config, resolved, sleep)
+
+
+def process(env, config, sleep=time.sleep):
+    """Goes over the tickets, the most urgent first: raises those that nobody took in time, and
+    sends what is due. Two that run at once do no harm.
+
+    :returns: {open, raised, tickets [{ticket, level, priority, raised_from, notifications}],
+        channels {name: state}}; `tickets` holds those with which something was done.
+    """
+    heads = tickets.listing(env.store)
+    recent = env.now() - RECENT_SECONDS
+    live = [
+        head
+        for head in heads
+        if head["status"] != tickets.RESOLVED or (seconds_of(head["at"]) or 0) > recent
+    ]
+    live.sort(key=lambda head: (tickets.rank(head["level"]), head["priority"]), reverse=True)
+    done = []
+    for head in live:
+        told = _process_one(env, config, head, sleep)
+        if told["raised_from"] or told["notifications"]:
+            done.append(told)
+    return {
+        "open": sum(head["status"] != tickets.RESOLVED for head in live),
+        "raised": sum(told["raised_from"] is not None for told in done),
+        "tickets": done,
+        "channels": {channel: config.state(channel) for channel in CHANNELS},
+    }
+
+
+def _process_one(env, config, head, sleep):
+    try:
+        ticket = tickets.get(env.store, head["ticket"])
+    except Refused:
+        # Its events have expired before its head, or the datastore has gone away.
+        return {"raised_from": None, "notifications": []}
+    tickets.repair_head(env.store, ticket, head)
+    before = ticket["level"]
+    if _is_overdue(config, ticket, env.now()):
+        level = tickets.LEVELS[tickets.rank(before) + 1]
+        why = "nobody took it within %d s" % config.escalation_timeout
+        raised = tickets.raise_level(env.store, env.now(), ticket["ticket"], level, why, env.run)
+        ticket["level"] = before if raised is None else raised["level"]
+    sent = _tell(env, config, ticket["ticket"], notifications.SECONDS, sleep)
+    return {
+        "ticket": ticket["ticket"],
+        "level": ticket["level"],
+        "priority": ticket["priority"],
+        "raised_from": before if ticket["level"] != before else None,
+        "notifications": [one for one in sent if one["status"] in ("sent", "failed")],
+    }
+
+
+def _is_overdue(config, ticket, now):
+    since = seconds_of(ticket["level_since"])
+    return (
+        config.escalation_timeout > 0 and
+        ticket["status"] == tickets.OPEN and
+        ticket["level"] != tickets.LEVELS[-1] and
+        since is not None and
+        now - since >= config.escalation_timeout
+    )
+
+
+def _told(env, config, ticket, sleep):
+    if ticket is None:
+        return None
+    sent = _tell(env, config, ticket["ticket"], NOTIFY_SECONDS, sleep)
+    return dict(ticket, notifications=[one for one in sent if one["status"] in ("sent", "failed")])
+
+
+def _tell(env, config, ticket_id, seconds, sleep):
+    try:
+        ticket = tickets.get(env.store, ticket_id)
+    except Refused:
+        return []
+    return notifications.send_due(
+        env, config, ticket, lambda: report.of(env, ticket), seconds, sleep
+    )

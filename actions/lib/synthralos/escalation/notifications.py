@@ -1,0 +1,165 @@
+"""Which notifications of a ticket are due, and sending each of them once.
+
+Due is: of an open ticket, a `trigger` on every channel for each level that it reaches, from
+`notify_from` upwards; of one that was taken or resolved, an `acknowledge` or `resolve` on the
+webhook, where that has had the trigger. What was sent is written down per channel; who sends holds
+a claim meanwhile. When one dies between sending and writing, the notification goes out again.
+"""
+
+import json
+import time
+
+from synthralos.escalation import channels
+from synthralos.escalation.claims import claim
+from synthralos.escalation.config import CHANNELS
+from synthralos.escalation.text import harmless, harmless_value, line
+from synthralos.refusals import Refused
+from synthralos.state import tickets
+from synthralos.state.datastore import PREFIX
+
+TRIES = 3
+FIRST_WAIT, LONGEST_WAIT = 1.0, 8.0
+SECONDS = 20.0
+KEPT_SECONDS = tickets.KEPT_SECONDS
+LONGEST_TITLE, LONGEST_TEXT, LONGEST_FACT = 300, 10_000, 500
+TRIGGER, ACKNOWLEDGE, RESOLVE = "trigger", "acknowledge", "resolve"
+
+
+def due(config, store, ticket):
+    """[(action, channel)] of what is due on the channels that are switched on and configured."""
+    ready = [channel for channel in CHANNELS if config.state(channel) == "ready"]
+    sent = _sent(store, ticket)
+    found = []
+    if ticket["status"] != tickets.RESOLVED and _to_be_told(config, ticket):
+        found = [(TRIGGER, channel) for channel in ready]
+    after = {tickets.IN_PROGRESS: ACKNOWLEDGE, tickets.RESOLVED: RESOLVE}.get(ticket["status"])
+    told = any(name.startswith(TRIGGER) and name.endswith("-webhook") for name in sent)
+    if after and told and "webhook" in ready:
+        found.append((after, "webhook"))
+    return [one for one in found if _name(ticket, *one) not in sent]
+
+
+def send_due(env, config, ticket, report, seconds=SECONDS, sleep=time.sleep):
+    """Sends what is due; returns [{action, channel, status, tries, error}].
+
+    status is sent, failed, not_configured or off; the last two are told with what is sent, and
+    where no channel can be used at all. Empty when nothing is due, or another process sends it.
+
+    :param ticket: as tickets.get gives it.
+    :param report: a callable () -> the ticket's report; called only when something is sent.
+    :param seconds: what each channel has, its repeats included.
+    """
+    states = {channel: config.state(channel) for channel in CHANNELS}
+    others = [
+        _result(TRIGGER, channel, state, 0) for channel, state in states.items() if state != "ready"
+    ]
+    wanted = due(config, env.store, ticket)
+    if not wanted:
+        nobody = "ready" not in states.values() and ticket["status"] != tickets.RESOLVED
+        return others if nobody and _to_be_told(config, ticket) else []
+    what = "%s-%s-%s-%s" % (
+        ticket["ticket"], ticket["period"], ticket["level"], ticket["status"]
+    )
+    results = []
+    with claim(env.store, what, env.now, sleep) as mine:
+        # Before the claim was ours somebody may have sent it, and gone.
+        wanted = due(config, env.store, ticket) if mine else []
+        made = report() if wanted else None
+        for action, channel in wanted:
+            told = notice(env, ticket, action, made)
+            result = _send(env, config, action, channel, told, seconds, sleep)
+            if result["status"] == "sent":
+                _write_down(env.store, env.now(), ticket, result)
+            results.append(result)
+    return results + others if any(one["action"] == TRIGGER for one in results) else results
+
+
+def notice(env, ticket, action, report):
+    """What the channels are given: ids, enums, numbers and harmless text."""
+    redactor = env.redactor
+    facts = {
+        name: ticket[name]
+        for name in (
+            "ticket", "level", "status", "priority", "severity", "workflow", "subject", "type",
+            "cause", "occurrences", "attempts", "taken_by",
+        )
+    }
+    facts["since"], facts["run"] = ticket["opened_at"], ticket["run"]
+    facts["summary"] = line(ticket["summary"], redactor, LONGEST_FACT)
+    if action == RESOLVE:
+        facts["resolved_by"] = ticket["resolved_by"]
+        facts["resolution"] = line(ticket["resolution"], redactor, LONGEST_FACT)
+    facts = harmless_value(facts, redactor, LONGEST_FACT)
+    what = {TRIGGER: ticket["level"], ACKNOWLEDGE: "taken", RESOLVE: "resolved"}[action]
+    title = "[synthralos] %s %s: %s" % (what, ticket["ticket"], ticket["summary"])
+    return {
+        "action": action,
+        "ticket": ticket["ticket"],
+        "severity": ticket["severity"],
+        "subject": facts["subject"],
+        "workflow": facts["workflow"],
+        "cause": facts["cause"],
+        "at": ticket["at"],
+        "title": line(title, redactor, LONGEST_TITLE),
+        "text": harmless(report["markdown"], redactor, LONGEST_TEXT),
+        "recommendations": harmless_value(report["recommendations"], redactor, LONGEST_FACT),
+        "facts": facts,
+    }
+
+
+def _send(env, config, action, channel, told, seconds, sleep):
+    import tenacity
+
+    began = time.monotonic()
+    tries = []
+
+    def once():
+        tries.append(1)
+        left = max(0.1, seconds - (time.monotonic() - began))
+        channels.send_by(channel)(env, config, told, left)
+
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(seconds - FIRST_WAIT),
+        wait=tenacity.wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=1),
+        retry=tenacity.retry_if_exception_type(channels.Again),
+        sleep=sleep,
+        reraise=True,
+    )
+    try:
+        retrying(once)
+    except (channels.NotTaken, Refused) as error:
+        return _result(action, channel, "failed", len(tries), env.redactor.text(str(error)))
+    except Exception as error:
+        # One channel that cannot be used must keep neither the others nor the record.
+        return _result(action, channel, "failed", len(tries), type(error).__name__)
+    return _result(action, channel, "sent", len(tries))
+
+
+def _result(action, channel, status, tries, error=None):
+    told = {"action": action, "channel": channel, "status": status}
+    return dict(told, tries=tries, error=error)
+
+
+def _to_be_told(config, ticket):
+    return tickets.rank(ticket["level"]) >= tickets.rank(config.notify_from)
+
+
+def _name(ticket, action, channel):
+    level = ticket["level"] if action == TRIGGER else "any"
+    return "%s-%s-%s" % (action, level, channel)
+
+
+def _prefix(ticket):
+    return "%snotice.%s.%s." % (PREFIX, ticket["ticket"], ticket["period"])
+
+
+def _sent(store, ticket):
+    """The names of what was sent since the ticket was opened."""
+    prefix = _prefix(ticket)
+    return {name[len(prefix):] for name, _ in store.list(prefix)}
+
+
+def _write_down(store, now, ticket, result):
+    name = _prefix(ticket) + _name(ticket, result["action"], result["channel"])
+    value = json.dumps({"at": int(now), "tries": result["tries"]}, separators=(",", ":"))
+    store.put(name, value, KEPT_SECONDS)

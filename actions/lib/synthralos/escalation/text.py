@@ -1,0 +1,52 @@
+"""Text on its way out of the pack: to people's channels and to other StackStorm actions."""
+
+import re
+
+NOTE = " [template marks were broken]"
+CUT = " [...]"
+_OPENING = re.compile(r"\{(?=[{%#])|<(?=%)")
+_CLOSING = re.compile(r"[}%#](?=\})|%(?=>)")
+# Control characters, and those that turn the direction of what follows.
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def harmless(text, redactor, longest):
+    """`text` without secrets and without anything that Jinja, YAQL or a terminal would act on.
+
+    A mark such as two opening braces gets a space between its characters, and NOTE says so at the
+    end. Line breaks stay; every other control character becomes U+FFFD.
+
+    :param longest: characters, notes included.
+    """
+    text = redactor.text(str(text)).replace("\r\n", "\n")
+    # First what is not seen: between two braces it would keep them from being found.
+    text = _UNSEEN.sub("\ufffd", text)
+    broken = _CLOSING.sub(r"\g<0> ", _OPENING.sub(r"\g<0> ", text))
+    note = NOTE if broken != text else ""
+    if len(broken) + len(note) > longest:
+        note = CUT + note
+        broken = broken[: max(0, longest - len(note))]
+    return broken + note
+
+
+def line(text, redactor, longest):
+    """As `harmless`, on one line: fit for a subject or a header."""
+    return harmless(" ".join(str(text).split()), redactor, longest)
+
+
+def harmless_value(value, redactor, longest, depth=0):
+    """A copy of a JSON value whose texts, keys too, are harmless; nested at most 5 deep."""
+    if isinstance(value, str):
+        return harmless(value, redactor, longest)
+    if isinstance(value, (dict, list, tuple)):
+        if depth >= 5:
+            return "(nested too deeply)"
+        if isinstance(value, dict):
+            return {
+                line(key, redactor, 80): harmless_value(item, redactor, longest, depth + 1)
+                for key, item in redactor.value(value).items()
+            }
+        return [harmless_value(item, redactor, longest, depth + 1) for item in value]
+    return value

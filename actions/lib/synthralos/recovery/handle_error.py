@@ -1,0 +1,466 @@
+"""The workflow handle_error: record, assess, choose a strategy, carry it out, validate.
+
+Strategies that need no other workflow are carried out in the action that gets to them. A recovery,
+an inquiry and the wait of a validation are tasks of the workflow: the action says so in `do`, and
+`error.proceed` goes on from what came of them.
+"""
+import json
+
+from synthralos import failures, seal
+from synthralos.calls import restores
+from synthralos.calls.http import CallFailed
+from synthralos.escalation import desk
+from synthralos.names import checked, key_part
+from synthralos.recovery import agent_recovery, intake, run, strategies
+from synthralos.refusals import Refused
+from synthralos.state import history, loops, packing, pauses, runs, snapshots, versions
+from synthralos.state.datastore import PREFIX
+from synthralos.state.stackstorm import ApiError
+from synthralos.times import seconds_of
+
+WORKFLOW = "handle_error"
+RUN_SECONDS = 600
+RECENT_SECONDS = 3600
+HEALTH_SECONDS = 5.0
+LONGEST_STABILITY = 300
+CHILD_LEAST_SECONDS = 15
+# What runs a child of the workflow, by what `do` says.
+CHILDREN = {
+    "agent": "synthralos.agent_recovery",
+    "llm": "synthralos.llm_retry",
+    "ask": "core.ask",
+}
+ACTOR = "handle_error"
+
+
+def assess(env, parameters, started, parent_pack=None):
+    """The result of error.assess: the error on record, a strategy chosen and begun.
+
+    :param parent_pack: of the workflow that started this run, or None.
+    """
+    if parent_pack == "synthralos":
+        raise Refused(
+            "agent_id",
+            parameters.get("agent_id"),
+            "is being recovered by the run that started this one",
+            "Handle the error when that run has ended",
+        )
+    request = _request(parameters)
+    failure = agent_recovery.failure_of(
+        {
+            "failure_type": request["error"]["type"],
+            "failure_details": _details(request),
+        }
+    )
+    known = _assessment(env, request, failure)
+    _record_error(env, request, failure)
+    choice = strategies.choose(known["assessment"], request["strategy"])
+    case = run.new_case(
+        env,
+        WORKFLOW,
+        RUN_SECONDS,
+        parameters,
+        started,
+        request,
+        {},
+        failure=dict(failure.as_dict(), severity=known["assessment"].severity),
+        choice=choice.as_dict(),
+        todo=list(choice.todo),
+        steps=[],
+        looping=known["loop"],
+        success_rate=known["assessment"].success_rate,
+        snapshot=None,
+        ticket=None,
+        child=None,
+        recovered_at=None,
+    )
+    told = {"assessment": known["told"], "plan": choice.as_dict(), "loop": known["loop"]}
+    return dict(_advance(env, case), **told)
+
+
+def proceed(env, case):
+    """The result of error.proceed: what came of the last task, and what is next."""
+    if case["recovered_at"] is not None:
+        return _validated(env, case)
+    name = case["todo"].pop(0)
+    child = _child(env, case)
+    if name == "manual":
+        answer = (child.get("result") or {}).get("response") or {}
+        approved = answer.get("resolved") is True
+        summary = "a person said it is resolved" if approved else "a person did not resolve it"
+        _step(case, name, approved, summary, inquiry=child.get("id"))
+        return _recovered(env, case) if approved else _advance(env, case)
+    output = (child.get("result") or {}).get("output") or {}
+    good = child.get("status") == "succeeded" and output.get("success") is True
+    case["ticket"] = output.get("ticket") or case["ticket"]
+    case["child"] = {name: output.get(name) for name in ("recovery_result", "result")}
+    told = "recovered" if good else (output.get("error") or {}).get("reason", "it did not recover")
+    _step(
+        case, name, good, told, execution_id=child.get("id"), attempts=output.get("attempts"),
+    )
+    return _recovered(env, case) if good else _advance(env, case)
+
+
+def _request(parameters):
+    error = intake.mapping("error", parameters.get("error"))
+    kind = error.get("type", "unknown")
+    if failures.resolve_type(kind) is None:
+        known = list(failures.TYPES) + list(failures.ALIASES)
+        raise Refused("error.type", kind, "is no error type", "Use one of " + ", ".join(known))
+    severity = error.get("severity")
+    if severity is not None and severity not in failures.SEVERITIES:
+        way_out = "Use one of " + ", ".join(failures.SEVERITIES)
+        raise Refused("error.severity", severity, "is no severity", way_out)
+    request = {
+        "agent_id": checked("agent_id", parameters.get("agent_id")),
+        "task_id": checked("task_id", parameters.get("task_id") or "default"),
+        "error": {
+            "type": kind,
+            "message": str(error.get("message") or ""),
+            "details": intake.mapping("error.details", error.get("details")),
+            "severity": severity,
+        },
+        "context": intake.mapping("context", parameters.get("context")),
+        "state": intake.mapping("state", parameters.get("state")),
+        "original_query": parameters.get("original_query"),
+        "original_request": intake.mapping("original_request", parameters.get("original_request")),
+        "strategy": parameters.get("strategy") or "auto",
+        "max_retries": run.whole_number(
+            dict({"max_retries": 3}, **parameters), "max_retries", 0, run.MOST_RETRIES
+        ),
+        "stability_window": run.whole_number(
+            dict({"stability_window": 0}, **parameters), "stability_window", 0, LONGEST_STABILITY
+        ),
+    }
+    if request["original_query"] is not None and request["original_request"]:
+        raise Refused(
+            "original_request",
+            request["original_request"],
+            "is given beside original_query",
+            "Give the one that failed",
+        )
+    packing.canonical("state", request["state"])
+    return request
+
+
+def _details(request):
+    return dict(request["error"]["details"], message=request["error"]["message"])
+
+
+def _assessment(env, request, failure):
+    """{assessment, loop, told}: what is known of the error; it counts as a step of the agent."""
+    agent, task, now = request["agent_id"], request["task_id"], env.now()
+    loop = loops.check(
+        env.store,
+        now,
+        loops.LoopDetection.from_config(env.settings.loop_detection),
+        agent,
+        "error",
+        given={"type": failure.type, "cause": failure.cause, "message": failure.message},
+        task=task,
+        redactor=env.redactor,
+    )
+    recent = [
+        entry
+        for entry in history.recent(env.store, agent, limit=100)
+        if now - _time_of(entry) <= RECENT_SECONDS
+    ]
+    context = request["context"]
+    before = context.get("recovery_attempts")
+    attempts = len(before) if isinstance(before, list) else 0
+    attempts += sum(entry.get("event") == "failed" for entry in recent)
+    count = context.get("retry_count")
+    count = count if isinstance(count, int) and not isinstance(count, bool) else 0
+    count += sum(
+        entry.get("event") == "error" and entry.get("task_id") in (None, task) for entry in recent
+    )
+    retry = env.settings.retry
+    rate = 1.0
+    if retry.adaptive_learning:
+        rate = runs.success_rate(runs.recent(env.store), now, failure.type)
+    config = desk.configuration(env, env.settings.escalation)
+    assessment = strategies.Assessment(
+        cause=failure.cause,
+        severity=request["error"]["severity"] or strategies.severity_of(failure.cause),
+        looping=loop["level"] == loops.CRITICAL,
+        attempts=attempts,
+        retry_count=count,
+        has_snapshot=_newest(env, request) is not None,
+        critical=config.critical(request["error"]["type"], failure.cause),
+        success_rate=rate,
+        threshold=retry.success_rate_threshold,
+        max_retries=retry.max_retries,
+    )
+    told = dict(vars(assessment), can_retry=assessment.can_retry)
+    told["should_escalate"] = assessment.should_escalate
+    shown = {name: loop[name] for name in ("looping", "level", "paused", "reason")}
+    return {"assessment": assessment, "loop": shown, "told": told}
+
+
+def _time_of(entry):
+    return int(entry["record"].split("-", 1)[0]) / 1000.0
+
+
+def _newest(env, request):
+    kept = snapshots.rules(env.settings)
+    try:
+        return snapshots.newest_good(
+            env.store, kept, env.now(), request["agent_id"], request["task_id"]
+        )
+    except ApiError:
+        return None
+
+
+def _record_error(env, request, failure):
+    told = {
+        "error": {name: request["error"][name] for name in ("type", "message", "details")},
+        "cause": failure.cause,
+        "state": request["state"],
+    }
+    _record(env, request, "error", told)
+
+
+def _record(env, request, kind, told):
+    """A version in the agent's history; a datastore that is away ends no recovery."""
+    try:
+        versions.record(
+            env.store,
+            versions.rules(env.settings),
+            env.now(),
+            request["agent_id"],
+            request["task_id"],
+            env.redactor.secrets_only(told),
+            kind=kind,
+            actor=ACTOR,
+            metadata={"run": env.run},
+        )
+    except ApiError:
+        pass
+
+
+def _advance(env, case):
+    """Carries out what is to do, up to the first strategy that succeeds or needs a task."""
+    while case["todo"]:
+        name = case["todo"][0]
+        if name == "auto_retry":
+            handed = _handed(env, case)
+            if handed is not None:
+                return handed
+            _step(case, name, False, "there is no original_query and no original_request")
+        elif name == "manual":
+            return _go(env, case, "ask", "a person is asked")
+        elif name == "rollback":
+            if _roll_back(env, case):
+                case["todo"].pop(0)
+                return _recovered(env, case)
+        elif name == "circuit_breaker":
+            _pause(env, case)
+        else:
+            case["todo"].clear()
+            return _escalated(env, case)
+        case["todo"].pop(0)
+    return _escalated(env, case)
+
+
+def _handed(env, case):
+    """The result that hands the recovery to agent_recovery or llm_retry; None without a request."""
+    request, retry = case["request"], env.settings.retry
+    cause = case["failure"]["cause"]
+    rules = {
+        "strategy": strategies.backoff_of(cause),
+        "base_delay": retry.base_delay,
+        "max_delay": retry.max_delay,
+        "multiplier": retry.backoff_multiplier,
+        "base_delay_given": True,
+        "success_rate": case["success_rate"],
+    }
+    if request["original_request"]:
+        told = {
+            "original_request": request["original_request"],
+            "failure_reason": request["error"]["message"] or cause.replace("_", " "),
+        }
+        do = "llm"
+    elif request["original_query"]:
+        context = dict(request["context"])
+        if "repairPlan" not in context and "repair_plan" not in context:
+            context["repairPlan"] = {
+                "steps": [{"action": name} for name in strategies.ADJUSTMENTS]
+            }
+        told = {
+            "original_query": request["original_query"],
+            "failure_details": _details(request),
+            "context": context,
+        }
+        do = "agent"
+    else:
+        return None
+    content = env.redactor.secrets_only({"request": dict(told, rules=rules)})
+    key = "%scase.%s.handed" % (PREFIX, key_part(env.run or "none"))
+    left = int(env.deadline(case).left()) - request["stability_window"]
+    following = {
+        "handed": seal.seal(content, env.store, key),
+        "agent_id": request["agent_id"],
+        "failure_type": case["failure"]["type"],
+        "max_retries": request["max_retries"],
+        "timeout": max(CHILD_LEAST_SECONDS, left),
+    }
+    return _go(env, case, do, "%s recovers" % CHILDREN[do], **following)
+
+
+def _roll_back(env, case):
+    """Whether there was a good snapshot to go back to."""
+    found = _newest(env, case["request"])
+    if found is None:
+        _step(case, "rollback", False, "there is no good snapshot of this agent and task")
+        return False
+    try:
+        platform = restores.at_platform(env.client, env.settings.platforms, found, env.run)
+    except CallFailed as error:
+        _step(case, "rollback", False, error.failure.message, snapshot=found["snapshot_id"])
+        return False
+    case["snapshot"] = found["snapshot_id"]
+    restored = platform is not None
+    told = "restored by %s" % platform if restored else "verified; the state is in the result"
+    _step(case, "rollback", True, told, snapshot=found["snapshot_id"], restored=restored)
+    case["child"] = {"restored": restored, "state": found["state"]}
+    return True
+
+
+def _pause(env, case):
+    agent, limits = case["request"]["agent_id"], env.settings.loop_detection
+    limits = loops.LoopDetection.from_config(limits)
+    reason = case["looping"]["reason"] or "%s was reported" % case["failure"]["cause"]
+    paused = pauses.pause_of(env.store, agent, env.now()) or pauses.pause(
+        env.store,
+        agent,
+        env.now(),
+        reason,
+        limits.pause_seconds,
+        by=pauses.DETECTOR,
+        probe_seconds=limits.probe_seconds,
+        redactor=env.redactor,
+    )
+    told = "the agent is paused" if paused else "the agent could not be paused"
+    # A paused agent is safe, but nothing is recovered yet.
+    _step(case, "circuit_breaker", False, told, paused=paused is not None)
+
+
+def _recovered(env, case):
+    """What follows a strategy that succeeded: the validation, after the stability window."""
+    case["recovered_at"] = env.now()
+    window = case["request"]["stability_window"]
+    if window and env.deadline(case).allows_attempt_at(env.now() + window):
+        return _go(env, case, "settle", "validated in %d s" % window, delay=window)
+    return _validated(env, case)
+
+
+def _validated(env, case):
+    last = case["steps"][-1]
+    checks = [{"check": "recovery_success", "passed": True, "details": last["summary"]}]
+    if last["strategy"] == "auto_retry" and case["request"]["original_query"]:
+        checks.append(_platform_answers(env))
+    checks.append(_no_new_error(env, case))
+    paused = pauses.pause_of(env.store, case["request"]["agent_id"], env.now())
+    checks.append(
+        {"check": "agent_not_paused", "passed": paused is None,
+         "details": paused["reason"] if paused else "it is not paused"}
+    )
+    case["validation"] = {
+        "is_valid": all(check["passed"] for check in checks),
+        "checks_performed": checks,
+    }
+    if not case["validation"]["is_valid"]:
+        case["recovered_at"] = None
+        return _advance(env, case)
+    told = {"strategy": last["strategy"], "cause": case["failure"]["cause"]}
+    _record(env, case["request"], "recovery", told)
+    summary = "%s recovered by %s" % (case["request"]["agent_id"], told["strategy"])
+    return _ended(env, case, "done", summary, recovered=True, escalated=False)
+
+
+def _platform_answers(env):
+    known = env.settings.platforms[0]
+    try:
+        answer = env.client.send(known.connection, "GET", known.health_path, HEALTH_SECONDS)
+        passed, told = answer.status < 500, "it answered %d" % answer.status
+    except CallFailed as error:
+        passed, told = False, error.failure.message
+    return {"check": "platform_answers", "passed": passed, "details": told}
+
+
+def _no_new_error(env, case):
+    since = case["recovered_at"]
+    found = [
+        entry
+        for entry in history.recent(env.store, case["request"]["agent_id"], limit=20)
+        if entry.get("event") == "error" and _time_of(entry) > since
+    ]
+    told = "%d new errors in %d s" % (len(found), case["request"]["stability_window"])
+    return {"check": "no_new_error", "passed": not found, "details": told}
+
+
+def _escalated(env, case):
+    """The end of what no strategy cured: a person must know. Escalated is not recovered."""
+    failure, request = case["failure"], case["request"]
+    if case["ticket"] is None:
+        tried = ", ".join(step["strategy"] for step in case["steps"]) or "nothing"
+        summary = "%s: %s (tried: %s)" % (request["agent_id"], failure["message"] or
+                                          failure["cause"].replace("_", " "), tried)
+        told = desk.record_failure(
+            env,
+            env.settings.escalation,
+            WORKFLOW,
+            request["agent_id"],
+            {name: failure[name] for name in ("type", "cause", "severity")},
+            env.redactor.text(" ".join(summary.split())[:300]),
+        )
+        case["ticket"] = told["ticket"] if told else None
+        _step(case, "escalation", told is not None, "ticket %s" % case["ticket"],
+              notifications=told["notifications"] if told else [])
+    summary = "%s is not recovered; ticket %s" % (request["agent_id"], case["ticket"])
+    return _ended(env, case, "failed", summary, recovered=False, escalated=True)
+
+
+def _ended(env, case, do, summary, recovered, escalated):
+    steps = case["steps"]
+    return {
+        "summary": summary,
+        "do": do,
+        "recovered": recovered,
+        "escalated": escalated,
+        "strategy": case["choice"]["strategy"],
+        "strategies_tried": [step["strategy"] for step in steps],
+        "steps": steps,
+        "validation": case.get("validation"),
+        "ticket": None if recovered else case["ticket"],
+        "snapshot": case["snapshot"],
+        "result": _fitted(env, case["child"]),
+        "duration": round(env.now() - case["started"], 3),
+    }
+
+
+def _fitted(env, value):
+    """What the last strategy gave, where it is small enough for a result."""
+    size = len(json.dumps(value))
+    return value if size <= env.settings.max_result_bytes else {"bytes": size}
+
+
+def _go(env, case, do, summary, delay=0, **more):
+    """The result that sends the workflow to the task for `do`."""
+    case["progress"]["cursor"] += 1
+    following = dict(run.following(env, case, delay), **more)
+    return {"summary": summary, "do": do, "next": following, "steps": case["steps"]}
+
+
+def _step(case, strategy, ok, summary, **more):
+    case["steps"].append(dict({"strategy": strategy, "ok": ok, "summary": summary}, **more))
+
+
+def _child(env, case):
+    """The newest execution that a task of the run has started for a strategy."""
+    if env.api is None:
+        raise ApiError("there is no StackStorm API to read the recovery from")
+    rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
+    refs = tuple(CHILDREN.values())
+    found = [row for row in rows if (row.get("action") or {}).get("ref") in refs]
+    return max(found, key=lambda row: seconds_of(row["start_timestamp"]) or 0.0) if found else {}

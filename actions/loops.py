@@ -1,0 +1,52 @@
+from synthralos.recovery import intake
+from synthralos.state import loops
+from synthralos.state.stackstorm import ApiError
+from synthralos_action import SynthralosAction
+
+
+class Loops(SynthralosAction):
+    """`loop.check`, `loop.patterns` and `loop.reset`: whether an agent runs in circles."""
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _check(self, env, parameters):
+        given = {name: parameters.get(name) for name in ("input", "output")}
+        given = {name: loops.told(intake.decoded(name, value)) for name, value in given.items()}
+        found = loops.check(
+            env.store,
+            env.now(),
+            self._limits(),
+            parameters["agent_id"],
+            parameters["action"],
+            given["input"],
+            given["output"],
+            parameters.get("progress"),
+            parameters.get("task_id"),
+            env.redactor,
+        )
+        told = found["reason"] or "no loop in %d steps" % found["steps"]
+        state = "paused" if found["paused"] else found["level"]
+        return dict({"summary": "%s: %s (%s)" % (parameters["agent_id"], told, state)}, **found)
+
+    def _patterns(self, env, parameters):
+        found = loops.patterns(env.store, parameters["agent_id"])
+        self._answered(env)
+        return {"summary": "%d patterns" % len(found), "patterns": found}
+
+    def _reset(self, env, parameters):
+        agent_id = parameters["agent_id"]
+        _, resumed = loops.reset(env.store, agent_id, env.now())
+        self._answered(env)
+        told = "its window is forgotten" + (", its pause has ended" if resumed else "")
+        return {"summary": "%s: %s" % (agent_id, told), "agent_id": agent_id, "resumed": resumed}
+
+    def _limits(self):
+        # The configuration is a mapping that raises on a missing key; a plain one does not.
+        return loops.LoopDetection.from_config(dict(self.config or {}).get("loop_detection"))
+
+    @staticmethod
+    def _answered(env):
+        # Patterns that could not be read are not none, nor is an agent reset that nobody wrote.
+        if env.store.away:
+            raise ApiError(env.store.away)

@@ -1,0 +1,485 @@
+"""Notifications at a real SMTP server, a real HTTP server and a stand-in for StackStorm's API."""
+import contextlib
+import email
+import email.policy
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from synthralos.escalation import channels, claims, desk, notifications
+from synthralos.escalation.config import Escalation
+from synthralos.state import tickets
+from synthralos.state.stackstorm import Api, ApiError
+
+from .conftest import http_answer
+from .test_escalation import HOSTILE, MARKS
+
+controller = pytest.importorskip("aiosmtpd.controller", reason="aiosmtpd is not installed")
+
+FAILURE = {"type": "llm_error", "cause": "authentication", "severity": "high"}
+OFF = {"mail": False}
+
+
+class Mailbox:
+    """What a mail server got; it answers DATA with `answers` first, then takes everything."""
+
+    def __init__(self, *answers):
+        self.envelopes, self.tries, self._answers = [], 0, list(answers)
+
+    async def handle_DATA(self, server, session, envelope):
+        self.tries += 1
+        if self._answers:
+            return self._answers.pop(0)
+        self.envelopes.append(envelope)
+        return "250 OK"
+
+    @property
+    def messages(self):
+        return [
+            email.message_from_bytes(one.content, policy=email.policy.default)
+            for one in self.envelopes
+        ]
+
+
+@pytest.fixture
+def post_office():
+    """post_office(mailbox, **options) -> the port of a mail server on loopback."""
+    running = []
+
+    def start(mailbox, **options):
+        server = controller.Controller(mailbox, hostname="127.0.0.1", port=_free(), **options)
+        server.start()
+        running.append(server)
+        return server.port
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+def _free():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def by_mail(port, **more):
+    mail = {"host": "127.0.0.1", "port": port, "starttls": False, "from": "bot@example.com",
+            "to": ["ops@example.com", "boss@example.com"]}
+    return {"mail": dict(mail, **more)}
+
+
+def by_hook(channel, url, **more):
+    return {"notification_channels": dict(OFF, **{channel: True}), channel: dict(more, url=url)}
+
+
+class Sleeps(list):
+    def __call__(self, seconds):
+        self.append(seconds)
+
+
+@pytest.fixture
+def sleeps():
+    return Sleeps()
+
+
+@pytest.fixture
+def opened(make_env, clock, sleeps):
+    """opened(entry, ...) -> (env, config, what desk.open_ticket told)."""
+
+    def make(entry, summary="llm_retry of gpt-4 failed: 401", failure=FAILURE, env=None, **more):
+        env = env or make_env(**more)
+        config = desk.configuration(env, entry)
+        clock.forward(1)
+        told = desk.open_ticket(
+            env, config, "llm_retry", "gpt-4", failure, summary, sleep=sleeps, attempts=4)
+        return env, config, told
+
+    return make
+
+
+def result_of(told, channel):
+    return next(one for one in told["notifications"] if one["channel"] == channel)
+
+
+def body_of(server, n=0):
+    return json.loads(server.requests[n].partition("\r\n\r\n")[2])
+
+
+def test_a_mail_arrives(opened, post_office):
+    mailbox = Mailbox()
+    _, _, told = opened(by_mail(post_office(mailbox)))
+    assert result_of(told, "mail") == {
+        "action": "trigger", "channel": "mail", "status": "sent", "tries": 1, "error": None}
+    assert {one["channel"]: one["status"] for one in told["notifications"]} == {
+        "mail": "sent", "slack": "off", "webhook": "off", "announcement": "off"}
+    envelope, message = mailbox.envelopes[0], mailbox.messages[0]
+    assert envelope.rcpt_tos == ["ops@example.com", "boss@example.com"]
+    assert envelope.mail_from == message["From"] == "bot@example.com"
+    assert message["Subject"] == "[synthralos] supervisor_review %s: %s" % (
+        told["ticket"], "llm_retry of gpt-4 failed: 401")
+    assert message["Auto-Submitted"] == "auto-generated" and message["Message-ID"]
+    body = message.get_content()
+    assert "providers[].api_key_from" in body and "1 occurrences with 4 attempts" in body
+
+
+@pytest.mark.parametrize("hostile", HOSTILE + ["a\r\nBcc: all@example.com\r\n\r\nbody", "x" * 5000])
+def test_no_text_gets_into_a_header_or_is_left_for_a_template(opened, post_office, hostile):
+    mailbox = Mailbox()
+    opened(by_mail(post_office(mailbox)), summary=hostile)
+    message = mailbox.messages[0]
+    assert set(message.keys()) >= {"Subject", "From", "To"} and message["Bcc"] is None
+    assert mailbox.envelopes[0].rcpt_tos == ["ops@example.com", "boss@example.com"]
+    told = message["Subject"] + message.get_content()
+    assert not any(mark in told for mark in MARKS)
+    assert len(message["Subject"]) <= channels.LONGEST_SUBJECT
+
+
+def test_a_mail_that_is_refused_for_now_is_tried_again(opened, post_office, sleeps):
+    mailbox = Mailbox("451 later", "421 busy")
+    _, _, told = opened(by_mail(post_office(mailbox)))
+    assert (result_of(told, "mail")["status"], result_of(told, "mail")["tries"]) == ("sent", 3)
+    assert len(mailbox.envelopes) == 1
+    assert len(sleeps) == 2 and 1 <= sleeps[0] <= 2 and 2 <= sleeps[1] <= 3
+
+
+@pytest.mark.parametrize("answers, tries, said", [
+    (("451 later",) * 9, 3, "451"), (("554 never",), 1, "554"),
+])
+def test_a_mail_that_is_not_taken_is_reported(opened, post_office, answers, tries, said):
+    mailbox = Mailbox(*answers)
+    _, _, told = opened(by_mail(post_office(mailbox)))
+    found = result_of(told, "mail")
+    assert (found["status"], found["tries"]) == ("failed", tries) and said in found["error"]
+    assert told["ticket"]
+
+
+def test_a_mail_server_that_is_away_is_reported(opened):
+    _, _, told = opened(by_mail(_free()))
+    found = result_of(told, "mail")
+    assert (found["status"], found["tries"]) == ("failed", 3) and "away" in found["error"]
+
+
+def test_a_mail_server_that_never_answers_costs_no_more_than_its_time(make_env, clock, sleeps):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = make_env()
+        config = desk.configuration(env, by_mail(silent.getsockname()[1]))
+        told = tickets.report(env.store, clock(), "w", "bot", FAILURE, "r", "s",
+                              judge=lambda ticket: ("critical_alert", 90))
+        ticket = tickets.get(env.store, told["ticket"])
+        report = {"markdown": "m", "recommendations": []}
+        found = notifications.send_due(env, config, ticket, lambda: report, 1.2, sleeps)
+    assert found[0]["status"] == "failed" and found[0]["error"]
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out",
+         "cert.pem"], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return context, str(tmp_path / "cert.pem")
+
+
+@pytest.mark.parametrize("password", ["right-password", "wrong-password"])
+def test_a_mail_goes_over_starttls_with_a_login_from_the_datastore(
+    opened, post_office, certificate, datastore, password
+):
+    from aiosmtpd.smtp import AuthResult
+
+    def authenticate(server, session, envelope, mechanism, given):
+        good = (given.login, given.password) == (b"bot", b"right-password")
+        return AuthResult(success=good, handled=False)
+
+    context, bundle = certificate
+    mailbox = Mailbox()
+    port = post_office(mailbox, tls_context=context, require_starttls=True, auth_required=True,
+                       authenticator=authenticate)
+    datastore.put("mail_password", password)
+    entry = by_mail(port, starttls=True, username="bot", password_from="mail_password",
+                    ca_bundle=bundle)
+    _, _, told = opened(entry)
+    found = result_of(told, "mail")
+    if password == "right-password":
+        assert found["status"] == "sent" and len(mailbox.envelopes) == 1
+    else:
+        assert (found["status"], found["tries"]) == ("failed", 1) and "535" in found["error"]
+    assert password not in str(told)
+
+
+def test_a_certificate_of_nobody_is_not_accepted(opened, post_office, certificate):
+    mailbox = Mailbox()
+    port = post_office(mailbox, tls_context=certificate[0])
+    _, _, told = opened(by_mail(port, starttls=True))
+    found = result_of(told, "mail")
+    assert (found["status"], found["tries"]) == ("failed", 1) and "ca_bundle" in found["error"]
+    assert mailbox.envelopes == []
+
+
+def test_a_password_that_is_not_in_the_datastore_is_named(opened, post_office):
+    mailbox = Mailbox()
+    entry = by_mail(post_office(mailbox), password_from="no_such_key")
+    found = result_of(opened(entry)[2], "mail")
+    assert found["status"] == "failed" and "st2 key set --encrypt no_such_key" in found["error"]
+
+
+def test_slack_gets_text_that_calls_nobody(opened, serve):
+    server = serve(http_answer(200, "ok"))
+    _, _, told = opened(
+        by_hook("slack", server.url + "/services/secret"), summary="<!channel> <@U1> {{ x }} a & b")
+    assert result_of(told, "slack")["status"] == "sent"
+    text = body_of(server)["text"]
+    assert "&lt;!channel&gt;" in text and "a &amp; b" in text and "<" not in text
+    assert "{{" not in text and "template marks were broken" in text
+    assert server.requests[0].startswith("POST /services/secret ")
+
+
+def test_an_address_comes_from_the_datastore_and_is_shown_nowhere(opened, serve, datastore):
+    server = serve(http_answer(404, "no_team"))
+    datastore.put("slack_url", server.url + "/very-secret")
+    entry = {"notification_channels": dict(OFF, slack=True), "slack": {"url_from": "slack_url"}}
+    _, _, told = opened(entry)
+    assert server.requests[0].startswith("POST /very-secret ")
+    assert result_of(told, "slack")["tries"] == 1 and "very-secret" not in str(told)
+
+
+def test_a_webhook_gets_what_pagerduty_takes(opened, serve):
+    server = serve(http_answer(202, "{}"))
+    entry = by_hook("webhook", server.url + "/v2/enqueue", routing_key="the-key", token="the-token")
+    _, _, told = opened(entry, summary="{{ x }} failed")
+    body = body_of(server)
+    assert (body["event_action"], body["routing_key"]) == ("trigger", "the-key")
+    assert body["dedup_key"] == "synthralos:" + told["ticket"]
+    payload = body["payload"]
+    assert (payload["severity"], payload["source"], payload["component"]) == (
+        "error", "gpt-4", "llm_retry")
+    details = payload["custom_details"]
+    assert details["level"] == "supervisor_review" and details["priority"] == told["priority"]
+    assert details["recommendations"] and "{{" not in json.dumps(body)
+    assert "Authorization: Bearer the-token" in server.requests[0]
+
+
+def answering(*statuses):
+    left = list(statuses)
+
+    def answer(connection, request):
+        connection.sendall(http_answer(left.pop(0) if len(left) > 1 else left[0]))
+
+    return answer
+
+
+@pytest.mark.parametrize("statuses, status, tries", [
+    ((500, 503, 200), "sent", 3), ((500,), "failed", 3), ((429, 200), "sent", 2),
+    ((400,), "failed", 1), ((401,), "failed", 1), ((302,), "failed", 1),
+])
+def test_a_webhook_is_tried_again_where_that_may_help(opened, serve, statuses, status, tries):
+    server = serve(answering(*statuses))
+    found = result_of(opened(by_hook("webhook", server.url))[2], "webhook")
+    assert (found["status"], found["tries"], len(server.requests)) == (status, tries, tries)
+    assert (found["error"] is None) == (status == "sent")
+
+
+def test_taken_and_resolved_is_told_to_the_webhook_that_had_the_trigger(opened, serve, clock):
+    server = serve(http_answer(202))
+    env, config, told = opened(by_hook("webhook", server.url))
+    clock.forward(1)
+    taken = desk.take(env, config, told["ticket"], "ann")
+    assert [one["action"] for one in taken["notifications"]] == ["acknowledge"]
+    clock.forward(1)
+    resolved = desk.resolve(env, config, told["ticket"], "{{ fixed }}", "ann")
+    assert [one["action"] for one in resolved["notifications"]] == ["resolve"]
+    assert desk.resolve(env, config, told["ticket"], "again", "bob")["notifications"] == []
+    bodies = [body_of(server, n) for n in range(3)]
+    assert [body["event_action"] for body in bodies] == ["trigger", "acknowledge", "resolve"]
+    assert len({body["dedup_key"] for body in bodies}) == 1
+    assert bodies[2]["payload"]["custom_details"]["resolved_by"] == "ann"
+    assert "{{" not in json.dumps(bodies)
+
+
+def test_a_webhook_that_never_heard_of_it_hears_nothing_of_its_end(opened, serve, clock):
+    env, _, told = opened({"notification_channels": OFF})
+    server = serve(http_answer(202))
+    config = desk.configuration(env, by_hook("webhook", server.url))
+    clock.forward(1)
+    assert desk.resolve(env, config, told["ticket"], "done", "ann")["notifications"] == []
+    assert server.requests == []
+
+
+ANNOUNCED = {"notification_channels": dict(OFF, announcement=True)}
+
+
+def test_an_announcement_is_started_through_the_api(opened, serve):
+    server = serve(http_answer(201, '{"id": "5f0c0000000000000000beef"}'))
+    _, _, told = opened(ANNOUNCED, summary="{{ x }} <% ctx() %>", api=Api(server.url + "/v1", "t"))
+    assert result_of(told, "announcement")["status"] == "sent"
+    assert server.requests[0].startswith("POST /v1/executions ")
+    body = body_of(server)
+    assert body["action"] == "core.announcement" and set(body["parameters"]) == {"message"}
+    message = body["parameters"]["message"]
+    assert message["ticket"] == told["ticket"] and message["action"] == "trigger"
+    assert not any(mark in json.dumps(list(message.values())) for mark in ("{{", "<%", "%>"))
+
+
+class AwayApi:
+    def start(self, action, parameters):
+        raise ApiError("StackStorm's API is away")
+
+
+@pytest.mark.parametrize("api, tries, said", [(None, 1, "no StackStorm API"), (AwayApi(), 3, "away")])
+def test_an_announcement_that_cannot_be_started_is_reported(opened, api, tries, said):
+    found = result_of(opened(ANNOUNCED, api=api)[2], "announcement")
+    assert (found["status"], found["tries"]) == ("failed", tries) and said in found["error"]
+
+
+def test_what_is_on_but_not_configured_is_reported_and_no_error(opened):
+    on = {"mail": True, "slack": True, "webhook": True}
+    _, _, told = opened({"notification_channels": on})
+    assert {one["channel"]: one["status"] for one in told["notifications"]} == {
+        "mail": "not_configured", "slack": "not_configured", "webhook": "not_configured",
+        "announcement": "off"}
+
+
+def test_one_channel_that_fails_does_not_keep_the_others(opened, serve, post_office):
+    mailbox, server = Mailbox(), serve(http_answer(500))
+    entry = by_mail(post_office(mailbox))
+    entry["notification_channels"] = {"slack": True}
+    entry["slack"] = {"url": server.url}
+    _, _, told = opened(entry)
+    assert result_of(told, "slack")["status"] == "failed"
+    assert result_of(told, "mail")["status"] == "sent" and len(mailbox.envelopes) == 1
+
+
+def test_a_level_is_told_of_once(opened, serve):
+    server = serve(http_answer(200))
+    entry = by_hook("webhook", server.url)
+    for sent in (1, 1, 1):
+        opened(entry)
+        assert len(server.requests) == sent
+    opened(entry, failure=dict(FAILURE, severity="critical"))
+    assert len(server.requests) == 2
+    assert body_of(server, 1)["payload"]["custom_details"]["level"] == "critical_alert"
+
+
+def test_nobody_is_told_of_what_the_next_run_may_cure(opened, serve):
+    server = serve(http_answer(200))
+    failure = dict(FAILURE, severity="medium")
+    _, _, told = opened(by_hook("webhook", server.url), failure=failure)
+    assert (told["level"], told["notifications"]) == ("auto_recovery", [])
+    everything = dict(by_hook("webhook", server.url), notify_from="auto_recovery")
+    opened(everything, failure=failure)
+    assert len(server.requests) == 1
+
+
+def test_a_problem_that_comes_back_is_told_of_anew(opened, serve, clock):
+    server = serve(http_answer(200))
+    entry = by_hook("webhook", server.url)
+    env, config, told = opened(entry)
+    clock.forward(1)
+    desk.resolve(env, config, told["ticket"], "done", "ann")
+    opened(entry)
+    actions = [body_of(server, n)["event_action"] for n in range(3)]
+    assert actions == ["trigger", "resolve", "trigger"]
+
+
+def test_what_was_not_sent_is_due_the_next_time(opened, serve, clock, sleeps):
+    server = serve(answering(400, 200))
+    env, config, told = opened(by_hook("webhook", server.url))
+    assert result_of(told, "webhook")["status"] == "failed"
+    clock.forward(1)
+    done = desk.process(env, config, sleeps)
+    assert done["tickets"][0]["notifications"][0]["status"] == "sent"
+    assert desk.process(env, config, sleeps)["tickets"] == []
+    assert len(server.requests) == 2
+
+
+def test_a_secret_is_in_no_notification(opened, serve, make_env):
+    server = serve(http_answer(200))
+    env = make_env({"platform": {"base_url": "http://h", "token": "very-secret"}})
+    opened(by_hook("webhook", server.url), summary="token very-secret", env=env)
+    assert "very-secret" not in server.requests[0]
+
+
+def test_a_process_that_died_while_sending_blocks_it_for_a_while_only(opened, serve, clock, store):
+    server = serve(http_answer(200))
+    env, config, told = opened({"notification_channels": OFF})
+    config = desk.configuration(env, by_hook("webhook", server.url))
+    ticket = tickets.get(store, told["ticket"])
+    what = "%s-0-%s-open" % (told["ticket"], ticket["level"])
+    with contextlib.ExitStack() as dead:
+        assert dead.enter_context(claims.claim(store, what, clock))
+        assert desk.process(env, config)["tickets"] == []
+        clock.forward(claims.KEPT_SECONDS + 1)
+        assert desk.process(env, config)["tickets"]
+    assert len(server.requests) == 1
+
+
+def test_one_of_many_has_the_claim(store, clock):
+    for _ in range(20):
+        won, ready = [], threading.Barrier(8)
+
+        def ask(won=won, ready=ready):
+            ready.wait()
+            with claims.claim(store, "x", clock, lambda seconds: None) as mine:
+                won.append(mine)
+                ready.wait()
+
+        run_at_once(ask, 8)
+        assert won.count(True) <= 1 and len(won) == 8
+    with claims.claim(store, "x", clock) as mine:
+        assert mine
+
+
+def test_there_is_no_claim_without_a_datastore(store, clock, datastore):
+    datastore.away = True
+    with claims.claim(store, "x", clock) as mine:
+        assert not mine
+
+
+def run_at_once(work, times):
+    threads = [threading.Thread(target=work) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
+def test_twenty_that_process_at_once_send_each_notification_once(
+    make_env, clock, datastore, serve, post_office
+):
+    from synthralos.state.datastore import Tolerant
+
+    mailbox, server = Mailbox(), serve(http_answer(200))
+    entry = by_mail(post_office(mailbox))
+    entry["notification_channels"] = {"webhook": True}
+    entry["webhook"] = {"url": server.url}
+    quiet = make_env()
+    names = []
+    for subject in ("a", "b", "c"):
+        clock.forward(1)
+        names.append(tickets.report(
+            quiet.store, clock(), "w", subject, FAILURE, "r", "s",
+            judge=lambda ticket: ("supervisor_review", 50))["ticket"])
+    ready, done, wrong = threading.Barrier(20), [], []
+
+    def one():
+        env = make_env(store=Tolerant(datastore))
+        try:
+            ready.wait()
+            done.append(desk.process(env, Escalation.from_config(entry)))
+        except Exception as error:
+            wrong.append(error)
+
+    run_at_once(one, 20)
+    assert not wrong and len(done) == 20
+    told = [body_of(server, n)["dedup_key"] for n in range(len(server.requests))]
+    assert sorted(told) == sorted("synthralos:" + name for name in names)
+    assert len(mailbox.envelopes) == 3
+    assert [key for key in datastore.names() if ".claim_notice." in key] == []

@@ -1,0 +1,113 @@
+import pytest
+
+from synthralos.escalation import report
+from synthralos.failures import CAUSES
+from synthralos.state import history, tickets
+
+from .test_escalation import HOSTILE, MARKS
+
+
+@pytest.fixture
+def reported(make_env, store, clock):
+    """reported(cause=..., times=...) -> (env, report) of a ticket that has occurred so often."""
+
+    def make(cause="authentication", times=1, workflow="llm_retry", summary="it failed", **more):
+        env = make_env({"platform": {"base_url": "http://h", "token": "very-secret"}})
+        failure = {"type": "llm_error", "cause": cause, "severity": "high"}
+        for n in range(times):
+            clock.forward(60)
+            told = tickets.report(
+                store, clock(), workflow, "gpt-4", failure, "run%d" % n, summary,
+                attempts=3, **more
+            )
+        return env, report.of(env, tickets.get(store, told["ticket"]))
+
+    return make
+
+
+def test_a_report_says_what_why_how_bad_and_what_to_do(reported):
+    _, told = reported(times=2)
+    assert told["root_cause"]["cause"] == "authentication"
+    assert "credential" in told["root_cause"]["meaning"]
+    impact = told["impact"]
+    assert (impact["subject"], impact["workflow"]) == ("gpt-4", "llm_retry")
+    assert (impact["occurrences"], impact["attempts"], impact["level"]) == (2, 6, "medium")
+    assert impact["runs"] == ["run1", "run0"] and impact["since"] < impact["last"]
+    assert [entry["run"] for entry in told["timeline"]] == ["run0", "run1"]
+    assert told["markdown"].startswith("# Ticket T") and "## What to do" in told["markdown"]
+
+
+@pytest.mark.parametrize("cause", list(CAUSES) + ["held_back", "refused"])
+def test_every_cause_has_a_meaning_and_recommendations_of_its_own(reported, cause):
+    _, told = reported(cause)
+    assert told["recommendations"] and all("{" not in one for one in told["recommendations"])
+    if cause != "unknown":
+        assert told["root_cause"]["meaning"] != report._CAUSES["unknown"][0]
+
+
+@pytest.mark.parametrize("workflow, cause, words", [
+    ("agent_recovery", "authentication", "platform.token_from"),
+    ("llm_retry", "authentication", "providers[].api_key_from"),
+    ("reroute_request", "authentication", "routes[].token_from"),
+    ("ticket.create", "authentication", "..._from"),
+    ("llm_retry", "quota", "fallback provider"),
+    ("llm_retry", "context_length", "larger window"),
+    ("agent_recovery", "timeout", "attempt_timeouts.agent"),
+    ("agent_recovery", "held_back", "probes"),
+])
+def test_recommendations_follow_from_the_case(reported, workflow, cause, words):
+    _, told = reported(cause, workflow=workflow)
+    assert words in " ".join(told["recommendations"])
+
+
+def test_a_refusal_names_the_field_and_the_way_out(reported):
+    details = {"field": "original_request.model", "way_out": "Use one of gpt-4"}
+    _, told = reported("refused", details=details)
+    assert told["recommendations"][0] == "Correct original_request.model: Use one of gpt-4"
+
+
+def test_what_recurs_for_long_is_to_be_stopped(reported):
+    _, told = reported(times=10)
+    assert "10 times" in told["recommendations"][-1]
+
+
+def test_the_timeline_holds_events_and_history_once_each(reported, store, clock, make_env):
+    env, told = reported()
+    for run, reason in (("run0", "the same run"), ("run9", "another cause")):
+        clock.forward(1)
+        history.record(store, "gpt-4", clock(), {
+            "event": "failed", "workflow": "llm_retry", "run": run, "reason": reason})
+    clock.forward(1)
+    tickets.take(store, clock(), told["ticket"], "ann", "r")
+    clock.forward(1)
+    tickets.raise_level(store, clock(), told["ticket"], "human_intervention", "late", "r")
+    clock.forward(1)
+    tickets.resolve(store, clock(), told["ticket"], "new key", "ann", "r")
+    told = report.of(env, tickets.get(store, told["ticket"]))
+    assert [entry["what"] for entry in told["timeline"]] == [
+        "occurred: it failed", "llm_retry failed: another cause", "taken by ann",
+        "raised to human_intervention: late", "resolved by ann: new key"]
+    assert (told["status"], told["level"]) == ("resolved", "human_intervention")
+    assert told["impact"]["occurrences"] == 1
+
+
+def test_an_earlier_problem_is_not_in_the_report(reported, store, clock):
+    env, told = reported(summary="the first")
+    clock.forward(60)
+    tickets.resolve(store, clock(), told["ticket"], "done", "ann", "r")
+    _, told = reported(summary="the second")
+    assert [entry["what"] for entry in told["timeline"]] == ["occurred: the second"]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_the_markdown_is_harmless_and_the_report_has_no_secret(reported, hostile):
+    _, told = reported(summary="very-secret " + hostile)
+    assert not any(mark in told["markdown"] for mark in MARKS)
+    assert "very-secret" not in str(told)
+
+
+def test_a_report_is_bounded(reported, store, clock):
+    env, told = reported(summary="x" * 300, times=100)
+    assert len(told["timeline"]) == report.MOST_LINES
+    assert len(told["markdown"]) <= report.LONGEST_MARKDOWN
+    assert len(told["impact"]["runs"]) == report.MOST_RUNS

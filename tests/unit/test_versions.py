@@ -1,0 +1,344 @@
+import json
+
+import pytest
+
+from synthralos.refusals import Refused
+from synthralos.state import history, versions
+from synthralos.state.datastore import Tolerant
+from synthralos.state.stackstorm import ApiError
+from synthralos.state.versions import History
+
+KEPT = History()
+
+
+def noted(store, clock, state, agent="agent_01", task="task_01", kept=KEPT, **more):
+    clock.forward(1)
+    return versions.record(store, kept, clock(), agent, task, state, **more)
+
+
+def listed(store, clock, agent="agent_01", kept=KEPT, **more):
+    return versions.listing(store, kept, clock(), agent, **more)
+
+
+def compared(store, clock, before, after, task="task_01"):
+    return versions.compare(store, KEPT, clock(), "agent_01", task, before, after)
+
+
+def test_versions_count_for_each_agent_and_task(store, clock):
+    names = [
+        noted(store, clock, {}, agent, task)["version"]
+        for agent, task in (("a", "t"), ("a", "t"), ("a", "u"), ("b", "t"), ("a", "t"))
+    ]
+    assert names == ["v0001", "v0002", "v0001", "v0001", "v0003"]
+
+
+def test_all_kinds_share_the_count(store, clock):
+    names = [noted(store, clock, {}, kind=kind)["version"] for kind in versions.KINDS]
+    assert names == ["v0001", "v0002", "v0003", "v0004"]
+
+
+def test_the_newest_come_first_with_what_is_known_of_them(store, clock):
+    noted(store, clock, {"n": 1}, actor="jane", user="st2admin", metadata={"phase": "one"})
+    noted(store, clock, {"n": 1}, kind="error")
+    noted(store, clock, {"n": 2})
+    found = listed(store, clock)
+    assert [head["version"] for head in found] == ["v0003", "v0002", "v0001"]
+    assert [head["changed"] for head in found] == [True, False, True]
+    first = found[-1]
+    assert (first["actor"], first["user"], first["kind"]) == ("jane", "st2admin", "state")
+    assert first["metadata"] == {"phase": "one"} and first["size_bytes"] == 7
+    assert (first["agent_id"], first["task_id"]) == ("agent_01", "task_01")
+    assert "state" not in first
+
+
+def test_a_list_is_narrowed(store, clock):
+    for task, kind in (("t", "state"), ("u", "error"), ("t", "error"), ("t", "recovery")):
+        noted(store, clock, {}, task=task, kind=kind)
+    shown = [(head["task_id"], head["version"]) for head in listed(store, clock)]
+    assert shown == [("t", "v0003"), ("t", "v0002"), ("u", "v0001"), ("t", "v0001")]
+    assert [head["task_id"] for head in listed(store, clock, kind="error")] == ["t", "u"]
+    assert len(listed(store, clock, task_id="t", limit=2)) == 2
+    assert len(listed(store, clock, since=clock() - 1)) == 2
+    assert listed(store, clock, agent="agent") == []
+
+
+def test_a_version_is_got_by_its_number_or_its_record(store, clock):
+    made = noted(store, clock, {"n": 1}, metadata={"k": 1})
+    noted(store, clock, {"n": 2})
+    for name in ("v0001", made["record"]):
+        found = versions.get(store, KEPT, clock(), "agent_01", "task_01", name)
+        assert found["state"] == {"n": 1} and found["version"] == "v0001"
+        assert found["metadata"] == {"k": 1}
+
+
+@pytest.mark.parametrize("name", ["v0003", "v1", "", "x", "1700000000000-000000000", None])
+def test_what_is_no_version_is_refused_with_those_there_are(store, clock, name):
+    noted(store, clock, {})
+    noted(store, clock, {})
+    with pytest.raises(Refused, match="v0001 to v0002"):
+        versions.get(store, KEPT, clock(), "agent_01", "task_01", name)
+    with pytest.raises(Refused, match="there are none"):
+        versions.get(store, KEPT, clock(), "agent_01", "other", name)
+
+
+def test_the_oldest_go_and_the_numbers_stay(store, clock, datastore):
+    kept = History(max_versions=3)
+    gone = [noted(store, clock, {"n": n}, kept=kept)["deleted"] for n in range(5)]
+    assert gone == [0, 0, 0, 1, 1]
+    assert [head["version"] for head in listed(store, clock)] == ["v0005", "v0004", "v0003"]
+    assert listed(store, clock)[-1]["changed"] is None
+    assert len(datastore.names()) == 2 * 3
+    assert noted(store, clock, {}, kept=kept)["version"] == "v0006"
+
+
+def test_more_than_a_page_of_versions(store, clock):
+    kept = History(max_versions=150)
+    for n in range(160):
+        noted(store, clock, {"n": n}, kept=kept)
+    found = listed(store, clock, kept=kept, limit=1000)
+    assert [head["version"] for head in found[::149]] == ["v0160", "v0011"]
+    assert versions.get(store, kept, clock(), "agent_01", "task_01", "v0011")["state"] == {"n": 10}
+
+
+def test_versions_are_kept_for_their_days(store, clock, datastore):
+    noted(store, clock, {}, kept=History(retention_days=2), kind="error")
+    clock.forward(2 * 24 * 3600 - 1)
+    assert listed(store, clock)
+    assert listed(store, clock, kept=History(retention_days=1)) == []
+    clock.forward(2)
+    assert datastore.names() == []
+
+
+def test_two_that_write_at_once_get_two_numbers(clock, datastore):
+    """Both read the same newest version before either has written."""
+    noted(Tolerant(datastore), clock, {"n": 1})
+    ahead = []
+
+    class Late:
+        def __getattr__(self, name):
+            return getattr(datastore, name)
+
+        def list(self, *arguments, **options):
+            rows = datastore.list(*arguments, **options)
+            if not ahead:
+                ahead.append(True)
+                noted(Tolerant(datastore), clock, {"n": "other"})
+            return rows
+
+    mine = versions.record(
+        Tolerant(Late()), KEPT, clock() + 2, "agent_01", "task_01", {"n": "mine"})
+    clock.forward(2)
+    assert mine["version"] == "v0003"
+    found = [
+        versions.get(Tolerant(datastore), KEPT, clock(), "agent_01", "task_01", name)["state"]["n"]
+        for name in ("v0001", "v0002", "v0003")
+    ]
+    assert found == [1, "other", "mine"]
+    assert noted(Tolerant(datastore), clock, {})["version"] == "v0004"
+
+
+def test_what_changed_between_two_versions(store, clock):
+    noted(store, clock, {"status": "running", "steps": [1, 2], "old": 1})
+    noted(store, clock, {"status": "completed", "steps": [1, 3, 4], "result": {"ok": True}})
+    found = compared(store, clock, "v0001", "v0002")
+    diff = found["diff"]
+    assert diff["added"] == [
+        {"path": "/result", "value": {"ok": True}}, {"path": "/steps/2", "value": 4}]
+    assert diff["removed"] == [{"path": "/old", "value": 1}]
+    assert diff["changed"] == [
+        {"path": "/status", "from": "running", "to": "completed"},
+        {"path": "/steps/1", "from": 2, "to": 3}]
+    assert diff["total_changes"] == 5
+    lines = diff["unified"].split("\n")
+    assert lines[:2] == ["--- v0001", "+++ v0002"] and '+  "status": "completed",' in lines
+    assert (diff["additions"], diff["deletions"]) == (6, 3)
+    assert found["from"]["version"] == "v0001" and "state" not in found["to"]
+
+
+def test_equal_states_do_not_differ(store, clock):
+    noted(store, clock, {"a": 1, "b": 2})
+    noted(store, clock, {"b": 2, "a": 1})
+    diff = compared(store, clock, "v0001", "v0002")["diff"]
+    assert (diff["total_changes"], diff["unified"], diff["additions"]) == (0, "", 0)
+
+
+@pytest.mark.parametrize(
+    "before, after", [(1, 1.0), (1, True), (0, False), (None, 0), ("1", 1), ([], {}), (0.0, -0.0)])
+def test_values_of_another_kind_differ(before, after):
+    assert versions.difference({"a": before}, {"a": after}) == {
+        "added": [], "removed": [], "total_changes": 1,
+        "changed": [{"path": "/a", "from": before, "to": after}]}
+
+
+def test_paths_are_json_pointers():
+    before = {"a/b": {"~": [{"": 1}]}}
+    after = {"a/b": {"~": [{"": 2}]}}
+    assert versions.difference(before, after)["changed"][0]["path"] == "/a~1b/~0/0/"
+    assert versions.difference(1, 2)["changed"][0]["path"] == ""
+
+
+def test_no_text_is_made_of_what_nobody_reads():
+    long = list(range(versions.DIFF_LINES))
+    assert versions.unified(long, long[:-1], "a", "b") is None
+    assert versions.unified([1], [2], "a", "b")
+
+
+def test_a_corrupted_version_is_refused(store, clock, datastore):
+    one, two = (noted(store, clock, {"n": n}) for n in (1, 2))
+    key = versions.key_of("agent_01", "task_01", one["record"])
+    good, other = (
+        datastore.get(versions.key_of("agent_01", "task_01", v["record"])) for v in (one, two)
+    )
+    for text in (good[:-4], "", other, good.replace("gzip", "plain")):
+        datastore.put(key, text)
+        with pytest.raises(Refused, match="corrupted") as refused:
+            compared(store, clock, "v0001", "v0002")
+        assert refused.value.field == "from"
+    datastore.delete(key)
+    with pytest.raises(Refused, match="its state is missing"):
+        compared(store, clock, "v0001", "v0002")
+
+
+def test_a_head_that_cannot_be_read_keeps_its_place(store, clock, datastore):
+    made = [noted(store, clock, {"n": n}) for n in range(3)]
+    key = versions.key_of("agent_01", "task_01", made[1]["record"]).replace(
+        "version.", "version_head.")
+    for value in ("", "[]", '{"v": 9}', '{"v": 1, "number": "x"}'):
+        datastore.put(key, value)
+        assert [head["version"] for head in listed(store, clock)] == ["v0003", "v0002", "v0001"]
+    assert noted(store, clock, {})["version"] == "v0004"
+
+
+def test_the_timeline_shows_who_did_what_in_order(store, clock):
+    history.record(store, "agent_01", clock(), {
+        "event": "failed", "workflow": "agent_recovery", "run": "5f0c", "cause": "timeout"})
+    noted(store, clock, {"n": 1})
+    noted(store, clock, {"n": 2}, kind="intervention", actor="jane", metadata={"why": "stuck"})
+    noted(store, clock, {"message": "x"}, kind="error", task="other")
+    clock.forward(1)
+    history.record(store, "agent_01", clock(), {"event": "recovered", "workflow": "agent_recovery"})
+    clock.forward(1)
+    history.record(store, "agent_01", clock(), {"event": "restored", "actor": "joe"})
+    found = versions.timeline(store, "agent_01")
+    assert [(entry["kind"], entry["actor"]) for entry in found] == [
+        ("error", "synthralos.agent_recovery"), ("intervention", "jane"), ("error", "unknown"),
+        ("recovery", "synthralos.agent_recovery"), ("recovery", "joe")]
+    assert found[0]["cause"] == "timeout"
+    assert found[1]["version"] == "v0002" and found[1]["metadata"] == {"why": "stuck"}
+    assert [entry["at"] for entry in found] == sorted(entry["at"] for entry in found)
+
+
+def test_a_timeline_is_narrowed(store, clock):
+    for n in range(130):
+        noted(store, clock, {}, task="t%d" % (n % 2), kind="error", metadata={"n": n})
+    found = versions.timeline(store, "agent_01", limit=3)
+    assert [entry["metadata"]["n"] for entry in found] == [127, 128, 129]
+    assert len(versions.timeline(store, "agent_01", task_id="t0", limit=100)) == 65
+    assert len(versions.timeline(store, "agent_01", since=clock() - 4)) == 5
+    assert versions.timeline(store, "agent") == []
+
+
+def test_what_no_hand_of_ours_wrote_is_passed_over(store, clock, datastore):
+    noted(store, clock, {}, kind="error")
+    for name, value in (("x", '{"v": 1}'), ("y", "{"), ("1700000000000-x", '{"v": 1}')):
+        datastore.put("synthralos.history.agent_01." + name, value)
+    assert [entry["kind"] for entry in versions.timeline(store, "agent_01")] == ["unknown", "error"]
+
+
+def test_a_version_and_its_timeline_entry_have_one_record(store, clock):
+    made = noted(store, clock, {}, kind="recovery")
+    assert versions.timeline(store, "agent_01")[0]["record"] == made["record"]
+
+
+@pytest.mark.parametrize("field, given", [
+    ("kind", {"kind": "other"}), ("actor", {"actor": " "}), ("actor", {"actor": "x" * 129}),
+    ("metadata", {"metadata": {"a": "x" * 5000}}), ("agent_id", {"agent": "two words"}),
+    ("task_id", {"task": "../x"})])
+def test_what_cannot_be_recorded_is_refused(store, clock, datastore, field, given):
+    with pytest.raises(Refused) as refused:
+        noted(store, clock, {}, **given)
+    assert refused.value.field == field and datastore.names() == []
+
+
+def test_a_state_that_is_no_json_is_refused(store, clock, datastore):
+    with pytest.raises(Refused, match="state"):
+        noted(store, clock, {"n": float("nan")})
+    assert datastore.names() == []
+
+
+@pytest.mark.parametrize("away", [True, "put", "list", "get"])
+def test_a_datastore_that_is_away_is_never_taken_for_an_empty_one(clock, datastore, away):
+    noted(Tolerant(datastore), clock, {"n": 1})
+    noted(Tolerant(datastore), clock, {"n": 2})
+    datastore.away = away if away is True else (away,)
+    asks = {
+        "put": [lambda store: noted(store, clock, {})],
+        "list": [
+            lambda store: noted(store, clock, {}), lambda store: listed(store, clock),
+            lambda store: versions.timeline(store, "agent_01")],
+        "get": [lambda store: compared(store, clock, "v0001", "v0002")],
+    }
+    for ask in sum(asks.values(), []) if away is True else asks[away]:
+        with pytest.raises(ApiError, match="took it away"):
+            ask(Tolerant(datastore))
+
+
+class Counting:
+    def __init__(self, datastore):
+        self.datastore, self.calls = datastore, 0
+
+    def __getattr__(self, name):
+        self.calls += 1
+        return getattr(self.datastore, name)
+
+
+def test_how_many_datastore_calls_each_operation_makes(clock, datastore):
+    def calls(work):
+        counting = Counting(datastore)
+        work(Tolerant(counting))
+        return counting.calls
+
+    assert calls(lambda store: noted(store, clock, {})) == 4
+    assert calls(lambda store: noted(store, clock, {}, kind="error")) == 5
+    assert calls(lambda store: listed(store, clock)) == 1
+    assert calls(lambda store: compared(store, clock, "v0001", "v0002")) == 3
+    assert calls(lambda store: versions.timeline(store, "agent_01")) == 1
+    assert calls(
+        lambda store: versions.get(store, KEPT, clock(), "agent_01", "task_01", "v0001")) == 2
+
+
+class Executions:
+    def __init__(self, told):
+        self.told = told
+
+    def execution(self, execution_id, attributes):
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
+
+
+@pytest.mark.parametrize(
+    "told, user",
+    [({"context": {"user": "jane"}}, "jane"), ({"context": {}}, None), ({}, None),
+     (ApiError("away"), None)])
+def test_the_user_is_the_one_of_the_execution(told, user):
+    assert versions.user(Executions(told), "5f0c") == user
+    assert versions.user(None, "5f0c") is None and versions.user(Executions(told), "") is None
+
+
+def test_the_rules_are_those_of_the_settings(make_env):
+    class Settings:
+        history = History(max_versions=2)
+
+    assert versions.rules(Settings).max_versions == 2
+    assert versions.rules(make_env().settings) == History(100, 30, True)
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_compression(store, clock, datastore, compress):
+    made = noted(store, clock, {"a": "b" * 9000}, kept=History(compression_enabled=compress))
+    text = datastore.get(versions.key_of("agent_01", "task_01", made["record"]))
+    assert (len(text) < 2000) is compress
+    assert json.dumps(versions.get(
+        store, KEPT, clock(), "agent_01", "task_01", "v0001")["state"]) == '{"a": "%s"}' % (
+            "b" * 9000)

@@ -1,0 +1,269 @@
+"""Snapshots and histories through the real actions, on st2local."""
+import base64
+import json
+
+import pytest
+
+STATE = {"model_version": "2.1.0", "parameters": {"learning_rate": 0.001}, "password": "open"}
+HOSTILE = ["<%= erb %>", "{{.Values.x}}", "\u202e\U0001f600"]
+RENDERED = ["{{ config_context.token }}", "{% raw %}", "<% ctx() %>"]
+
+
+@pytest.fixture
+def ask(world):
+    """ask(action, status="succeeded", **parameters) -> the action's result."""
+
+    def run(action, status="succeeded", **parameters):
+        execution = world.local.run("synthralos." + action, parameters)
+        assert execution["status"] == status, execution["result"]
+        return execution["result"]["result"]
+
+    return run
+
+
+def configured(world, entry, **values):
+    if entry not in world.local.pack.config_schema:
+        pytest.skip("config.schema.yaml does not know %s" % entry)
+    world.config[entry] = values
+
+
+def create(ask, state=STATE, agent="trainer_01", task="training", **more):
+    return ask("snapshot.create", agent_id=agent, task_id=task, state=state, **more)
+
+
+def keys(world, kind):
+    return [row["name"] for row in world.local.keys.list("synthralos.%s." % kind, sort="-name")]
+
+
+def test_a_snapshot_is_taken_listed_shown_and_restored(ask):
+    made = create(ask, metadata={"checkpoint": "before_fine_tuning"})
+    other = create(ask, task="other")
+    listed = ask("snapshot.list", agent_id="trainer_01")
+    names = [one["snapshot_id"] for one in listed["snapshots"]]
+    assert names == [other["snapshot_id"], made["snapshot_id"]]
+    of_task = ask("snapshot.list", agent_id="trainer_01", task_id="training")["snapshots"]
+    assert [one["metadata"] for one in of_task] == [{"checkpoint": "before_fine_tuning"}]
+    for action in ("snapshot.get", "snapshot.restore"):
+        found = ask(action, snapshot_id=made["snapshot_id"])
+        assert found["result"] == {
+            "state": STATE, "metadata": {"checkpoint": "before_fine_tuning"}}
+        assert found["checksum"] == made["checksum"]
+    assert found["restored"] is False and "no platform.restore_path" in found["summary"]
+
+
+def test_hostile_text_comes_back_as_it_was(ask):
+    texts = HOSTILE + ["base64:" + base64.b64encode(t.encode()).decode() for t in RENDERED]
+    made = create(ask, state={"texts": texts})
+    found = ask("snapshot.restore", snapshot_id=made["snapshot_id"])
+    assert found["result"]["state"] == {"texts": HOSTILE + RENDERED}
+    # Nothing that a caller worded stands at the top.
+    told = {name: value for name, value in found.items() if isinstance(value, str)}
+    assert not any(mark in json.dumps(told) for mark in ("{{", "<%", "{%"))
+
+
+def test_what_stackstorm_cannot_hold_is_whole_in_the_datastore(ask, world):
+    from synthralos.state import packing
+
+    state = {"large": 2**70, "surrogate": "\ud800"}
+    found = ask("snapshot.get", snapshot_id=create(ask, state=state)["snapshot_id"])["result"]
+    assert found["altered"] is True and found["state"]["large"] == str(2**70)
+    text = world.local.keys.get(found["state_key"])
+    assert packing.unpacked(text)["state"] == state
+
+
+def test_a_state_too_large_for_a_result_is_named(ask, world):
+    world.config["max_result_bytes"] = 100
+    made = create(ask, state={"text": "x" * 200})
+    found = ask("snapshot.restore", snapshot_id=made["snapshot_id"])["result"]
+    assert found["state"] is None and found["state_bytes"] == made["size_bytes"]
+    assert found["state_key"] in keys(world, "snapshot")
+
+
+def test_a_corrupted_one_is_refused_and_a_good_one_named(ask, world):
+    good, bad = create(ask)["snapshot_id"], create(ask)["snapshot_id"]
+    newest = keys(world, "snapshot")[0]
+    text = world.local.keys.get(newest)
+    world.local.keys.set(newest, text[:-20] + text[-19:] + "A")
+    error = ask("snapshot.restore", "failed", snapshot_id=bad)["error"]
+    assert error["cause"] == "refused" and bad in error["message"]
+    assert "corrupted" in error["message"] and error["way_out"].endswith(good)
+    assert ask("snapshot.restore", snapshot_id=good)["result"]["state"] == STATE
+
+
+def test_known_secrets_are_not_stored(ask, world):
+    from synthralos.state import packing
+
+    secret = world.config["platform"]["token"]
+    made = create(ask, state={"token": secret, "said": "Bearer " + secret, "key": "a" * 9})
+    assert made["masked"] is True
+    text = world.local.keys.get(keys(world, "snapshot")[0])
+    assert secret not in json.dumps(packing.unpacked(text))
+    found = ask("snapshot.get", snapshot_id=made["snapshot_id"])["result"]["state"]
+    assert found == {"token": "********", "said": "Bearer ********", "key": "a" * 9}
+
+
+def test_the_oldest_go_and_one_is_deleted(ask, world):
+    names = [create(ask)["snapshot_id"] for _ in range(11)]
+    assert len(keys(world, "snapshot")) == len(keys(world, "snapshot_head")) == 10
+    error = ask("snapshot.get", "failed", snapshot_id=names[0])["error"]
+    assert error["field"] == "snapshot_id" and "snapshot.list" in error["way_out"]
+    assert ask("snapshot.delete", snapshot_id=names[1])["deleted"] is True
+    assert ask("snapshot.delete", "failed", snapshot_id=names[1])["error"]["cause"] == "refused"
+    done = ask("snapshot.cleanup")
+    assert (done["deleted"], done["kept"]) == ([], 9)
+
+
+def test_the_config_decides_how_many_are_kept(ask, world):
+    configured(world, "rollback", max_snapshots=2, compression_enabled=False)
+    names = [create(ask)["snapshot_id"] for _ in range(3)]
+    assert len(keys(world, "snapshot")) == 2
+    assert ".plain." in world.local.keys.get(keys(world, "snapshot")[0])
+    listed = ask("snapshot.list", agent_id="trainer_01")["snapshots"]
+    assert [one["snapshot_id"] for one in listed] == names[:0:-1]
+
+
+def test_the_platform_restores_where_it_can(ask, world):
+    configured(world, "rollback")
+    world.config["platform"]["restore_path"] = "/webhooks/restore/{agent_id}"
+    made = create(ask, agent="a/b")
+    found = ask("snapshot.restore", snapshot_id=made["snapshot_id"])
+    assert found["restored"] is True and "restored" in found["summary"]
+    call = world.box.calls_to("platform/webhooks")[0]
+    assert call.body == {"agent_id": "a/b", "snapshot_id": made["snapshot_id"], "state": STATE}
+    entry = ask("history.timeline", agent_id="a/b")["timeline"][-1]
+    assert (entry["kind"], entry["actor"]) == ("recovery", "st2admin")
+    assert entry["snapshot_id"] == made["snapshot_id"]
+
+
+def test_a_platform_that_refuses_fails_the_restore(ask, world):
+    configured(world, "rollback")
+    world.config["platform"]["restore_path"] = "/nothing/here"
+    made = create(ask)
+    found = ask("snapshot.restore", "failed", snapshot_id=made["snapshot_id"])
+    assert found["restored"] is False and found["error"]["status"] == 404
+    assert found["result"]["state"] == STATE
+
+
+def test_a_copy_goes_to_the_backup(ask, world):
+    url = world.box.url("/platform/webhooks")
+    configured(world, "rollback", backup_to_remote=True, backup_url=url)
+    made = create(ask)
+    # The sandbox takes POST only; what matters is that the snapshot stands and the result says so.
+    assert made["backup"]["done"] is False and made["backup"]["why"]
+    assert ask("snapshot.get", snapshot_id=made["snapshot_id"])["result"]["state"] == STATE
+
+
+def test_a_check_action_must_be_allowed(ask):
+    made = create(ask)
+    error = ask(
+        "snapshot.restore", "failed", snapshot_id=made["snapshot_id"], check_action="core.local"
+    )["error"]
+    assert error["field"] == "check_action" and "rollback.check_actions" in error["way_out"]
+
+
+@pytest.mark.parametrize(
+    "field, parameters",
+    [
+        ("agent_id", {"agent_id": "two words"}),
+        ("agent_id", {"agent_id": "sk-abcdefghijklmnop"}),
+        ("task_id", {"task_id": "../x"}),
+        ("metadata", {"metadata": {"a": "x" * 5000}}),
+        ("state.a", {"state": {"a": "base64:%%%"}}),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(ask, world, field, parameters):
+    given = dict({"agent_id": "a", "task_id": "t", "state": {}}, **parameters)
+    assert ask("snapshot.create", "failed", **given)["error"]["field"] == field
+    assert keys(world, "snapshot") == []
+
+
+class Away:
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            raise RuntimeError("gone")
+
+        return call
+
+
+def test_a_datastore_that_is_away_is_an_error(ask, world):
+    name = create(ask)["snapshot_id"]
+    world.local.keys = Away()
+    asked = [
+        ("snapshot.create", {"agent_id": "a", "task_id": "t", "state": {}}),
+        ("snapshot.list", {"agent_id": "a"}),
+        ("snapshot.get", {"snapshot_id": name}),
+        ("snapshot.restore", {"snapshot_id": name}),
+        ("snapshot.delete", {"snapshot_id": name}),
+        ("snapshot.cleanup", {}),
+        ("history.record", {"agent_id": "a", "task_id": "t", "state": {}}),
+        ("history.list", {"agent_id": "a"}),
+        ("history.get", {"agent_id": "a", "task_id": "t", "version": "v0001"}),
+        ("history.compare", {"agent_id": "a", "task_id": "t", "from": "v0001", "to": "v0002"}),
+        ("history.timeline", {"agent_id": "a"}),
+    ]
+    for action, parameters in asked:
+        found = ask(action, "failed", **parameters)
+        assert found["error"]["cause"] == "stackstorm_api", action
+        assert "answered (500)" in found["summary"], action
+
+
+def record(ask, state, kind="state", **more):
+    given = dict({"agent_id": "agent_01", "task_id": "task_01"}, **more)
+    return ask("history.record", state=state, kind=kind, **given)
+
+
+def test_versions_are_recorded_and_compared(ask):
+    first = record(ask, {"status": "running", "n": 1})
+    second = record(ask, {"status": "completed", "n": 1, "{{ x }}": HOSTILE}, actor="Jane Doe")
+    assert (first["version"], second["version"]) == ("v0001", "v0002")
+    assert first["by"] == {"actor": "st2admin", "user": "st2admin"}
+    assert second["by"] == {"actor": "Jane Doe", "user": "st2admin"}
+    whose = {"agent_id": "agent_01", "task_id": "task_01"}
+    found = ask("history.compare", **dict(whose, **{"from": "v0001", "to": second["record"]}))
+    assert found["total_changes"] == 2 == found["result"]["diff"]["total_changes"]
+    assert found["result"]["diff"]["changed"] == [
+        {"path": "/status", "from": "running", "to": "completed"}]
+    assert found["result"]["diff"]["unified"].startswith("--- v0001\n+++ v0002\n")
+    assert (found["from"]["version"], found["to"]["version"]) == ("v0001", "v0002")
+    shown = ask("history.get", version="v0002", **whose)
+    assert shown["result"]["state"]["{{ x }}"] == HOSTILE
+    listed = ask("history.list", agent_id="agent_01")["versions"]
+    assert [one["version"] for one in listed] == ["v0002", "v0001"]
+    error = ask("history.compare", "failed", **dict(whose, **{"from": "v0001", "to": "v0003"}))
+    assert "v0001 to v0002" in error["error"]["way_out"]
+
+
+def test_a_difference_too_large_for_a_result_is_counted(ask, world):
+    world.config["max_result_bytes"] = 200
+    record(ask, {"n": ["x"] * 50})
+    record(ask, {"n": ["y"] * 60})
+    found = ask("history.compare", agent_id="agent_01", task_id="task_01", **{
+        "from": "v0001", "to": "v0002"})
+    assert found["result"]["diff"]["too_large"] is True
+    assert (found["result"]["diff"]["changed"], found["result"]["diff"]["added"]) == (50, 10)
+    assert found["total_changes"] == 60
+
+
+def test_the_timeline_shows_runs_and_people(ask, world):
+    _, output = world.run(
+        "agent_recovery", agent_id="agent_01", failure_type="timeout", original_query="q")
+    assert output["success"]
+    record(ask, {"step": 1})
+    record(ask, {"step": 2}, "intervention", actor="jane", metadata={"why": "stuck"})
+    record(ask, {"message": "again"}, "error")
+    found = ask("history.timeline", agent_id="agent_01")["timeline"]
+    assert [(entry["kind"], entry["actor"]) for entry in found] == [
+        ("recovery", "synthralos.agent_recovery"), ("intervention", "jane"), ("error", "st2admin")]
+    assert found[1]["metadata"] == {"why": "stuck"}
+    assert len(ask("history.timeline", agent_id="agent_01", limit=1)["timeline"]) == 1
+    later = ask("history.timeline", agent_id="agent_01", since="2999-01-01T00:00:00Z")
+    assert later["timeline"] == []
+    error = ask("history.timeline", "failed", agent_id="agent_01", since="yesterday")["error"]
+    assert error["field"] == "since"
+
+
+def test_the_config_decides_how_many_versions_are_kept(ask, world):
+    configured(world, "history", max_versions=2)
+    assert [record(ask, {"n": n})["version"] for n in range(3)] == ["v0001", "v0002", "v0003"]
+    listed = ask("history.list", agent_id="agent_01", task_id="task_01")["versions"]
+    assert [one["version"] for one in listed] == ["v0003", "v0002"]
