@@ -52,8 +52,8 @@ def assess(env, parameters, started, parent_pack=None):
             "failure_details": _details(request),
         }
     )
-    known = _assessment(env, request, failure)
-    _record_error(env, request, failure)
+    known = assessment_of(env, request, failure)
+    record_error(env, request, failure)
     choice = strategies.choose(known["assessment"], request["strategy"])
     case = run.new_case(
         env,
@@ -147,7 +147,7 @@ def _details(request):
     return dict(request["error"]["details"], message=request["error"]["message"])
 
 
-def _assessment(env, request, failure):
+def assessment_of(env, request, failure):
     """{assessment, loop, told}: what is known of the error; it counts as a step of the agent."""
     agent, task, now = request["agent_id"], request["task_id"], env.now()
     loop = loops.check(
@@ -211,7 +211,7 @@ def _newest(env, request):
         return None
 
 
-def _record_error(env, request, failure):
+def record_error(env, request, failure):
     told = {
         "error": {name: request["error"][name] for name in ("type", "message", "details")},
         "cause": failure.cause,
@@ -250,16 +250,16 @@ def _advance(env, case):
         elif name == "manual":
             return _go(env, case, "ask", "a person is asked")
         elif name == "rollback":
-            if _roll_back(env, case):
+            if roll_back(env, case):
                 case["todo"].pop(0)
                 return _recovered(env, case)
         elif name == "circuit_breaker":
-            _pause(env, case)
+            pause_agent(env, case)
         else:
             case["todo"].clear()
-            return _escalated(env, case)
+            return escalated_end(env, case)
         case["todo"].pop(0)
-    return _escalated(env, case)
+    return escalated_end(env, case)
 
 
 def _handed(env, case):
@@ -307,7 +307,7 @@ def _handed(env, case):
     return _go(env, case, do, "%s recovers" % CHILDREN[do], **following)
 
 
-def _roll_back(env, case):
+def roll_back(env, case):
     """Whether there was a good snapshot to go back to."""
     found = _newest(env, case["request"])
     if found is None:
@@ -326,7 +326,7 @@ def _roll_back(env, case):
     return True
 
 
-def _pause(env, case):
+def pause_agent(env, case):
     agent, limits = case["request"]["agent_id"], env.settings.loop_detection
     limits = loops.LoopDetection.from_config(limits)
     reason = case["looping"]["reason"] or "%s was reported" % case["failure"]["cause"]
@@ -399,7 +399,7 @@ def _no_new_error(env, case):
     return {"check": "no_new_error", "passed": not found, "details": told}
 
 
-def _escalated(env, case):
+def escalated_end(env, case):
     """The end of what no strategy cured: a person must know. Escalated is not recovered."""
     failure, request = case["failure"], case["request"]
     if case["ticket"] is None:

@@ -5,6 +5,7 @@ under a key of its own whose name ends in its time, and state is derived from a 
 """
 
 import secrets
+import time
 from typing import Optional, Protocol
 
 PREFIX = "synthralos."
@@ -29,6 +30,33 @@ class Datastore(Protocol):
 
     def delete(self, name: str) -> bool:
         """Whether there was one to delete."""
+
+
+class MemoryDatastore:
+    """A datastore for one process, such as a program that wraps its own agents.
+
+    :param now: a callable that gives seconds since the epoch.
+    """
+
+    def __init__(self, now=time.time):
+        self._now, self._rows = now, {}
+
+    def get(self, name, decrypt=False):
+        value, until = self._rows.get(name, (None, None))
+        return None if until is not None and until <= self._now() else value
+
+    def put(self, name, value, ttl=None):
+        if not isinstance(value, str):
+            raise TypeError("a value of the datastore is text, not %s" % type(value).__name__)
+        self._rows[name] = (value, None if ttl is None else self._now() + ttl)
+
+    def list(self, prefix, limit=PAGE, offset=0):
+        names = sorted((name for name in list(self._rows) if name.startswith(prefix)), reverse=True)
+        found = [(name, self.get(name)) for name in names]
+        return [row for row in found if row[1] is not None][offset:offset + limit]
+
+    def delete(self, name):
+        return self._rows.pop(name, None) is not None
 
 
 class Tolerant:

@@ -1,0 +1,167 @@
+"""Tickets that nobody takes rise; what is gone over twice, or at once, changes nothing more."""
+import threading
+
+import pytest
+
+from synthralos.escalation import desk
+from synthralos.escalation.config import Escalation
+from synthralos.state import tickets
+from synthralos.state.datastore import Tolerant
+from synthralos.state.tickets import LEVELS
+
+FAILURE = {"type": "llm_error", "cause": "rate_limit", "severity": "medium"}
+QUIET = {"notification_channels": {"mail": False}}
+
+
+@pytest.fixture
+def config():
+    return Escalation.from_config(QUIET)
+
+
+def opened(env, config, clock, subject="bot", failure=FAILURE, **more):
+    clock.forward(1)
+    return desk.open_ticket(env, config, "llm_retry", subject, failure, "it failed", **more)
+
+
+def level_of(store, told):
+    return tickets.get(store, told["ticket"])["level"]
+
+
+def test_a_ticket_that_nobody_takes_rises_step_by_step_to_the_top(make_env, store, clock, config):
+    env = make_env()
+    told = opened(env, config, clock)
+    seen = [level_of(store, told)]
+    for _ in range(5):
+        clock.forward(300)
+        desk.process(env, config)
+        seen.append(level_of(store, told))
+    assert seen == list(LEVELS) + [LEVELS[-1]] * 2
+    raised = [e for e in tickets.get(store, told["ticket"])["events"] if e["kind"] == "raised"]
+    assert len(raised) == 3 and raised[0]["why"] == "nobody took it within 300 s"
+    assert tickets.listing(store)[0]["level"] == LEVELS[-1]
+
+
+def test_it_does_not_rise_before_its_time(make_env, store, clock, config):
+    env = make_env()
+    told = opened(env, config, clock)
+    clock.forward(299)
+    done = desk.process(env, config)
+    assert (done["open"], done["raised"], done["tickets"]) == (1, 0, [])
+    clock.forward(1)
+    done = desk.process(env, config)
+    assert done["raised"] == 1 and done["tickets"][0]["raised_from"] == "auto_recovery"
+    assert done["tickets"][0]["level"] == level_of(store, told) == "supervisor_review"
+    # The time of a level begins when it is reached.
+    assert desk.process(env, config)["tickets"] == []
+
+
+def test_what_was_taken_or_resolved_does_not_rise(make_env, store, clock, config):
+    env = make_env()
+    told = [opened(env, config, clock, subject) for subject in ("a", "b")]
+    clock.forward(1)
+    desk.take(env, config, told[0]["ticket"], "ann")
+    desk.resolve(env, config, told[1]["ticket"], "done", "ann")
+    clock.forward(10_000)
+    assert desk.process(env, config)["raised"] == 0
+
+
+def test_a_timeout_of_0_raises_nothing(make_env, clock):
+    env = make_env()
+    config = Escalation.from_config(dict(QUIET, escalation_timeout=0))
+    opened(env, config, clock)
+    clock.forward(1_000_000)
+    assert desk.process(env, config)["raised"] == 0
+
+
+def test_the_most_urgent_come_first(make_env, clock, config):
+    env = make_env()
+    for subject, severity in (("a", "low"), ("b", "high"), ("c", "medium")):
+        opened(env, config, clock, subject, dict(FAILURE, severity=severity))
+    clock.forward(300)
+    done = desk.process(env, config)
+    names = [tickets.ticket_id("llm_retry", subject, "rate_limit") for subject in "bca"]
+    assert [one["ticket"] for one in done["tickets"]] == names
+
+
+def test_runs_that_fail_again_raise_the_ticket(make_env, clock, config):
+    env = make_env()
+    levels = [opened(env, config, clock)["level"] for _ in range(6)]
+    assert levels == ["auto_recovery"] * 2 + ["supervisor_review"] * 2 + ["human_intervention"] * 2
+
+
+@pytest.mark.parametrize("cause", ["infinite_loop", "resource"])
+def test_a_critical_error_type_goes_straight_to_the_top(make_env, clock, config, cause):
+    failure = {"type": "error", "cause": cause, "severity": "low"}
+    assert opened(make_env(), config, clock, failure=failure)["level"] == "critical_alert"
+
+
+def test_the_priority_rises_with_the_occurrences(make_env, clock, config):
+    env = make_env()
+    found = [opened(env, config, clock, attempts=1)["priority"] for _ in range(8)]
+    assert found == sorted(found) and found[-1] > found[0]
+
+
+def test_many_that_process_at_once_raise_by_one_level(make_env, store, clock, datastore, config):
+    told = opened(make_env(), config, clock)
+    clock.forward(300)
+    ready, done = threading.Barrier(20), []
+
+    def one():
+        env = make_env(store=Tolerant(datastore))
+        ready.wait()
+        done.append(desk.process(env, config))
+
+    threads = [threading.Thread(target=one) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(done) == 20 and level_of(store, told) == "supervisor_review"
+
+
+def test_a_head_without_events_is_passed_over(make_env, store, clock, datastore, config):
+    env = make_env()
+    opened(env, config, clock)
+    for name in datastore.names():
+        if ".ticket_event." in name:
+            datastore.delete(name)
+    clock.forward(1000)
+    assert desk.process(env, config)["tickets"] == []
+
+
+def test_a_store_that_is_away_ends_nothing(make_env, clock, datastore, config):
+    datastore.away = True
+    env = make_env(store=Tolerant(datastore))
+    assert opened(env, config, clock) is None
+    assert desk.process(env, config)["tickets"] == []
+
+
+def test_a_store_that_goes_away_after_the_ticket_sends_nothing(make_env, clock, datastore):
+    env = make_env()
+    config = Escalation.from_config({"notification_channels": {"mail": False, "webhook": True},
+                                     "webhook": {"url": "http://127.0.0.1:1"}})
+    put = datastore.put
+
+    def put_then_away(name, value, ttl=None):
+        put(name, value, ttl)
+        if name.startswith("synthralos.ticket."):
+            datastore.away = True
+
+    datastore.put = put_then_away
+    told = opened(env, config, clock, failure=dict(FAILURE, severity="high"))
+    assert told["ticket"] and told["notifications"] == []
+
+
+@pytest.mark.parametrize("entry", [{"mail": {"host": "h"}}, [], {"escalation_timeout": "x"}])
+def test_a_wrong_configuration_does_not_keep_a_failure_from_its_ticket(make_env, clock, entry):
+    told = desk.record_failure(
+        make_env(), entry, "llm_retry", "gpt-4", dict(FAILURE, severity="high"), "it failed")
+    assert told["new"] and told["level"] == "supervisor_review"
+    assert all(one["status"] == "failed" for one in told["notifications"])
+    assert "escalation" in told["notifications"][0]["error"]
+
+
+def test_the_secrets_of_the_configuration_are_masked(make_env):
+    env = make_env()
+    desk.configuration(env, {"slack": {"url": "https://hooks.example.com/very-secret"}})
+    assert env.redactor.text("https://hooks.example.com/very-secret") == "********"

@@ -1,0 +1,674 @@
+"""Loops are found, and long, busy runs that get on are let alone."""
+import json
+import random
+import uuid
+
+import pytest
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthralos.refusals import Refused
+from synthralos.state import loops, pauses
+from synthralos.state.datastore import PREFIX
+from synthralos.state.loops import LoopDetection
+
+LIMITS = LoopDetection()
+AGENT = "invoice-bot"
+START = 1_700_000_000.0
+
+
+def steps(told, every=2.0):
+    """Steps of (action, input, output[, progress]), one every so many seconds."""
+    return [
+        loops.step_of(START + n * every, *step) for n, step in enumerate(told)
+    ]
+
+
+def worst(told, every=2.0, limits=LIMITS):
+    """(level, kind) of the worst pattern that was ever seen as these steps came in."""
+    levels, seen = ["none", "warn", "critical"], ("none", None)
+    made = steps(told, every)
+    for n in range(1, len(made) + 1):
+        oldest = made[n - 1].at - limits.time_window_seconds
+        window = [step for step in made[max(0, n - 100):n] if step.at > oldest]
+        for pattern in loops.detect(window, limits)[:1]:
+            if levels.index(pattern.level) > levels.index(seen[0]):
+                seen = (pattern.level, pattern.kind)
+    return seen
+
+
+def when(told, level, every=2.0):
+    """After how many steps this level was reached."""
+    made = steps(told, every)
+    for n in range(1, len(made) + 1):
+        if any(pattern.level == level for pattern in loops.detect(made[:n], LIMITS)):
+            return n
+    return None
+
+
+def read(path, output="one text"):
+    return ("read_file", {"path": path}, output)
+
+
+# Runs that get on.
+
+def paging(pages=200):
+    return [
+        ("list_items", {"page": n, "size": 2}, {"items": [2 * n, 2 * n + 1]})
+        for n in range(pages)
+    ]
+
+
+def paging_unheard(pages=200):
+    return [("list_items", {"page": n}, None) for n in range(pages)]
+
+
+def paging_by_cursor(pages=200):
+    return [
+        ("next_page", {}, {"rows": ["customer %s %s" % (chr(97 + n % 26), uuid.UUID(int=n).hex),
+                                    "row %d" % n]})
+        for n in range(pages)
+    ]
+
+
+def building(files=200):
+    return [
+        ("compile", {"file": "src/module_%d/part.c" % n, "flags": ["-O2"]}, {"ok": True})
+        for n in range(files)
+    ]
+
+
+def building_in_three_steps(files=66):
+    run = []
+    for n in range(files):
+        path = "src/%s.py" % chr(97 + n % 26) * (1 + n // 26)
+        run += [
+            ("read_file", {"path": path}, "def f_%d(): pass" % n),
+            ("write_file", {"path": path, "content": "def f_%d(): return %d" % (n, n)}, "written"),
+            ("run_tests", {}, {"passed": n, "failed": 66 - n}),
+        ]
+    return run
+
+
+def polling_with_news(times=200):
+    return [("get_job", {"job": "export"}, {"state": "running", "percent": n / 2})
+            for n in range(times - 1)] + [("get_job", {"job": "export"}, {"state": "done"})]
+
+
+def polling_that_ends():
+    quiet = [("get_status", {"job": 7}, {"state": "running"})] * 9
+    return quiet + [("get_status", {"job": 7}, {"state": "done"}),
+                    ("fetch", {"job": 7}, "the result")]
+
+
+def same_step_with_progress(times=200):
+    return [("process_next", {}, {"ok": True}, n) for n in range(times)]
+
+
+def batch_of_numbers(items=200):
+    return [("update", {"order": 1000 + n}, {"ok": True}) for n in range(items)]
+
+
+def deletes(items=200):
+    return [("delete", {"order": 1000 + n}, "") for n in range(items)]
+
+
+def different_questions(times=200):
+    things = "apples bridges candles dolphins engines forests glaciers hammers islands jackets"
+    places = "Paris London Tokyo Lima Oslo Cairo Delhi Rome Quito Accra Perth Sofia Minsk Kyiv Riga"
+    pairs = [(thing, place) for thing in things.split() for place in places.split()]
+    return [
+        ("search", {"query": "%s in %s %d" % (thing, place, n)}, "about %s %s" % (thing, place))
+        for n, (thing, place) in enumerate(pairs[:times])
+    ]
+
+
+def debugging(rounds=60):
+    """Edit after edit, while the same test fails with the same words."""
+    run = []
+    for n in range(rounds):
+        run.append(("edit", {"path": "a.py", "line": n, "text": "x = %d" % n}, "edited"))
+        run.append(("run_tests", {}, "1 failed: test_total"))
+    return run
+
+
+GETTING_ON = [
+    paging, paging_unheard, paging_by_cursor, building, building_in_three_steps,
+    polling_with_news, polling_that_ends, same_step_with_progress, batch_of_numbers, deletes,
+    different_questions, debugging,
+]
+
+
+@pytest.mark.parametrize("every", [0.1, 2.0])
+@pytest.mark.parametrize("run", GETTING_ON, ids=[run.__name__ for run in GETTING_ON])
+def test_a_run_that_gets_on_is_let_alone(run, every):
+    assert worst(run(), every) == ("none", None)
+
+
+def test_retries_with_back_off_that_succeed():
+    at, made, said = START, [], []
+    for n in range(7):
+        said.append(loops.step_of(at, "call", {"url": "https://a.example/x"}, {"status": 503}))
+        at += 2.0 ** n * random.Random(n).uniform(0.75, 1.25)
+    said.append(loops.step_of(at, "call", {"url": "https://a.example/x"}, {"status": 200}))
+    limits = LoopDetection(time_window_seconds=3600)
+    for step in said:
+        made.append(step)
+        assert loops.detect(made, limits) == []
+
+
+def test_a_long_mixed_run():
+    told = []
+    for n in range(50):
+        told += [
+            ("list_items", {"page": n}, {"items": [n]}),
+            ("get_status", {}, {"state": "busy"}),
+            ("handle", {"item": n, "note": "please handle it"}, {"result": "item %d" % n}),
+            ("save", {"item": n}, "saved"),
+        ]
+    assert worst(told) == ("none", None)
+
+
+# Runs that do not.
+
+def test_identical_steps():
+    told = [("search", {"query": "weather in Paris"}, "no result")] * 6
+    assert (when(told, "warn"), when(told, "critical")) == (3, 4)
+    assert worst(told) == ("critical", "identical")
+
+
+def test_identical_steps_whose_outcome_is_not_told():
+    assert when([("search", {"query": "weather"}, None)] * 6, "critical") == 4
+
+
+def test_alternating_steps():
+    told = [read("a.py"), ("grep", {"word": "x"}, [])] * 3
+    assert (when(told, "warn"), when(told, "critical")) == (5, 6)
+    assert worst(told) == ("critical", "alternating")
+
+
+@pytest.mark.parametrize("period", [3, 4, 7])
+def test_cycles(period):
+    told = [read("%d.py" % n) for n in range(period)] * 3
+    assert when(told, "critical") == 3 * period
+    assert loops.detect(steps(told), LIMITS)[0].period == period
+
+
+def test_a_cycle_longer_than_the_longest_looked_for():
+    told = [read("%d.py" % n) for n in range(6)] * 6
+    short = LoopDetection(max_pattern_length=5)
+    assert loops.cycle(steps(told), short) is None
+    assert loops.detect(steps(told), short)[0].kind == "no_progress"
+
+
+def test_a_cycle_with_other_steps_in_between():
+    told = []
+    for n in range(4):
+        told += [read("a"), read("b"), read("c")] + ([("look", {"at": n}, "at")] if n % 2 else [])
+    pattern = loops.interrupted_cycle(steps(told[:-1]), LIMITS)
+    assert (pattern.level, pattern.period, pattern.interrupted) == ("critical", 3, True)
+
+
+def test_too_many_other_steps_in_between_are_no_cycle():
+    told = []
+    for n in range(8):
+        told += [read("a"), ("edit", {"line": n}, "edited")]
+    assert loops.interrupted_cycle(steps(told), LIMITS) is None
+
+
+def test_the_same_steps_in_any_order():
+    order = random.Random(3)
+    told = [read(order.choice("abcde") + ".py") for _ in range(40)]
+    assert worst(told)[0] == "critical"
+
+
+@pytest.mark.parametrize("wordings", [
+    ["weather in Paris today", "What is the weather in Paris today?", "today's weather, Paris",
+     "Paris: weather for today", "please tell me the weather today in Paris",
+     "Weather of Paris - today!"],
+    ["find overdue invoices for Acme", "Find the overdue invoices of ACME.",
+     "overdue invoices: acme", "Could you find Acme's overdue invoices",
+     "invoices that are overdue, for Acme", "find me the overdue invoice list for Acme"],
+    ["\u6771\u4eac\u306e\u5929\u6c17\u306f", "\u6771\u4eac\u306e\u5929\u6c17",
+     "\u6771\u4eac\u306e \u5929\u6c17", "\u6771\u4eac\u306e\u5929\u6c17\u306f\uff1f",
+     "\u6771\u4eac\u306e\u5929\u6c17\u3002", "\u6771\u4eac\u306e\u5929\u6c17 \u306f"],
+])
+def test_paraphrased_arguments(wordings):
+    told = [("search", {"query": wording}, "nothing was found") for wording in wordings]
+    assert worst(told) == ("critical", "similar")
+    told = [("search", {"query": wording}, None) for wording in wordings * 4]
+    assert worst(told)[0] == "critical"
+
+
+def test_changing_thoughts_hide_no_loop():
+    told = [
+        ("search", {"query": "x", "thought": "try %s" % ("again " * n)}, "nothing")
+        for n in range(4)
+    ]
+    assert when(told, "critical") == 4
+
+
+def test_changing_request_ids_and_times_hide_no_loop():
+    told = [
+        (
+            "create_ticket",
+            {"title": "Broken", "requestId": str(uuid.UUID(int=n)), "timestamp": 1700000000 + n},
+            {"created": "2023-11-14T22:13:%02dZ" % n, "elapsed_ms": n, "ok": True},
+        )
+        for n in range(4)
+    ]
+    assert when(told, "critical") == 4
+
+
+@pytest.mark.parametrize("changing", [
+    lambda n: str(uuid.UUID(int=n * 7919)),
+    lambda n: "%040x" % (n * 7919 + 2**150),
+    lambda n: "2023-11-14T22:13:%02d.123456+00:00" % n,
+    lambda n: 1_700_000_000 + n,
+    lambda n: "req_%dabc4def8ghi" % n,
+])
+def test_changing_ids_are_a_loop_in_the_end(changing):
+    """One item after another may be meant, so it takes longer."""
+    told = [("create", {"id": changing(n), "kind": "x"}, {"ok": True}) for n in range(20)]
+    assert (when(told, "warn"), when(told, "critical")) == (10, 20)
+
+
+def test_page_after_page_of_nothing():
+    told = [("list_items", {"page": n}, {"items": [], "page": n}) for n in range(20)]
+    assert (when(told, "warn"), when(told, "critical")) == (10, 20)
+
+
+def test_endless_polling():
+    told = [("getJobStatus", {"job": 7}, {"state": "running"})] * 25
+    assert (when(told, "warn"), when(told, "critical")) == (10, 20)
+
+
+def test_endless_back_off():
+    at, made = START, []
+    for n in range(20):
+        made.append(loops.step_of(at, "call", {}, "503"))
+        at += 2.0 + n
+    limits = LoopDetection(time_window_seconds=3600)
+    assert loops.detect(made[:9], limits) == []
+    assert loops.detect(made, limits)[0].level == "critical"
+
+
+def test_steps_of_which_nothing_is_known():
+    told = [("search", {}, None), ("read", {}, None)] * 30
+    assert when(told, "warn") == 10 and when(told, "critical") == 20
+
+
+def test_too_many_steps_of_which_hardly_one_is_new():
+    order = random.Random(1)
+    told = [(order.choice(["search", "read", "write"]), {}, None) for _ in range(60)]
+    pattern = loops.rate(steps(told, every=1.0), LIMITS)
+    assert (pattern.kind, pattern.level, pattern.steps) == ("rate", "critical", 60)
+    assert loops.rate(steps(told[:45], every=1.0), LIMITS).level == "warn"
+    assert loops.rate(steps(told[:39], every=1.0), LIMITS) is None
+    assert loops.rate([], LIMITS) is None
+
+
+def test_progress_that_does_not_grow_is_none():
+    told = [("work", {"on": "x"}, {"ok": True}, 5)] * 4
+    assert when(told, "critical") == 4
+
+
+def test_progress_in_between_breaks_a_loop():
+    told = [("work", {"on": "x"}, {"ok": True}, n // 2) for n in range(100)]
+    assert worst(told) == ("none", None)
+
+
+def test_no_steps_no_patterns():
+    assert loops.detect([], LIMITS) == []
+
+
+# Signatures.
+
+def same(one, other, form="signature"):
+    made = [getattr(loops.step_of(START, "a", value), form) for value in (one, other)]
+    return made[0] == made[1]
+
+
+@pytest.mark.parametrize("one, other", [
+    ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ({"q": "Hello  World"}, {"q": "hello world "}),
+    ({"n": 1}, {"n": 1.0}),
+    ({"q": "\uff41\uff42"}, {"q": "ab"}),
+    ({"q": "run 1f3870be274f6c49b3e31a0c6728957f"}, {"q": "run 0cc175b9c0f1b6a831c399e269772661"}),
+    ({"request-id": "a", "x": 1}, {"request_id": "b", "x": 1}),
+    ({"toolCallId": "a"}, {"toolCallId": "b"}),
+])
+def test_these_are_the_same(one, other):
+    assert same(one, other)
+
+
+@pytest.mark.parametrize("one, other", [
+    ({"page": 1}, {"page": 2}),
+    ({"path": "a.py"}, {"path": "b.py"}),
+    ({"a": "1"}, {"a": 1}),
+    ({"a": True}, {"a": 1}),
+    ({"a": None}, {}),
+    ({"a": [1, 2]}, {"a": [2, 1]}),
+    ({"a": {"b": 1}}, {"a": [["b", 1]]}),
+    ({"q": "turn it on"}, {"q": "turn it off"}),
+    ({"date": "2023-11-14"}, {"date": "2023-11-15"}),
+])
+def test_these_are_not(one, other):
+    assert not same(one, other)
+
+
+def test_free_text_and_its_numbers():
+    assert same({"q": "sum up chapter one"}, {"q": "the weather"}, "shape")
+    assert not same({"q": "sum up chapter 1"}, {"q": "sum up chapter 2"}, "shape")
+    assert not same({"path": "a"}, {"path": "b"}, "shape")
+
+
+def test_similarity_is_the_originals_formula():
+    one = loops.step_of(START, "a", {"q": "red green blue"})
+    other = loops.step_of(START, "a", {"q": "red green brown"})
+    assert loops.similarity(one, one) == 1.0
+    assert loops.similarity(one, other) == pytest.approx(0.6 + 0.4 * 2 / 4)
+    assert loops.similarity(one, loops.step_of(START, "b", {"q": "red green blue"})) == 0.0
+
+
+def test_no_text_is_kept(store, datastore, clock):
+    loops.check(store, clock(), LIMITS, AGENT, "search", {"query": "Alice owes 500 to Bob"},
+                "Bob says thanks to Alice", task="t1")
+    kept = "".join(datastore.get(name) for name in datastore.names())
+    for word in ("alice", "owes", "500", "bob", "thanks", "query"):
+        assert word not in kept.lower().replace("output", "")
+    assert len(kept) < 2000
+
+
+def test_a_huge_input_is_a_small_step(store, datastore, clock):
+    text = " ".join("word%d" % n for n in range(150_000))
+    loops.check(store, clock(), LIMITS, AGENT, "write", {"text": text}, text)
+    assert len(datastore.get(datastore.names()[0])) < 2000
+
+
+@pytest.mark.parametrize("value", [
+    float("nan"), float("inf"), 10**5000, "\ud800 \x00", {"\ud800": 1}, "{{ foo }} <% ctx() %>",
+])
+def test_hostile_values_have_a_signature(value):
+    step = loops.step_of(START, "a", {"x": value}, value)
+    assert step == loops.step_of(START, "a", {"x": value}, value)
+    json.dumps(loops._stored(step))
+
+
+def test_what_is_nested_too_deeply():
+    deep = []
+    for _ in range(500):
+        deep = [deep]
+    assert loops.step_of(START, "a", {"x": deep}, deep).signature
+    deep = {"a": 1}
+    for _ in range(500):
+        deep = {"a": deep}
+    assert loops.step_of(START, "a", deep, deep).signature
+
+
+# What an agent sees.
+
+def check(store, clock, action="search", given=None, output="nothing", limits=LIMITS, **more):
+    given = {"query": "x"} if given is None else given
+    clock.forward(1)
+    return loops.check(store, clock(), limits, AGENT, action, given, output, **more)
+
+
+def test_first_a_warning_then_a_pause(store, clock):
+    seen = [check(store, clock) for _ in range(4)]
+    assert [found["level"] for found in seen] == ["none", "none", "warn", "critical"]
+    assert [found["looping"] for found in seen] == [False, False, True, True]
+    assert [found["paused"] for found in seen] == [False, False, False, True]
+    last = seen[-1]
+    assert last["reason"] == "search was repeated 4 times with the same outcome"
+    assert last["pattern"]["kind"] == "identical" and last["pattern"]["repeats"] == 4
+    assert last["pause"]["by"] == "loop_detector" and last["recorded"] is True
+    paused = pauses.pause_of(store, AGENT, clock())
+    assert paused["until"] == clock() + 300 and paused["probe_at"] == clock() + 60
+
+
+def test_no_pause_where_it_is_switched_off(store, clock):
+    limits = LoopDetection(enable_auto_pause=False)
+    seen = [check(store, clock, limits=limits) for _ in range(6)]
+    assert seen[-1]["level"] == "critical" and not seen[-1]["paused"]
+    assert pauses.pause_of(store, AGENT, clock()) is None
+
+
+def test_a_step_while_paused_says_so_and_pauses_no_further(store, datastore, clock):
+    for _ in range(4):
+        check(store, clock)
+    until = pauses.pause_of(store, AGENT, clock())["until"]
+    found = check(store, clock, "read", {"path": "a"}, "news")
+    assert found["paused"] and found["level"] == "none" and found["reason"].startswith("loop: ")
+    for _ in range(4):
+        assert check(store, clock)["paused"]
+    assert pauses.pause_of(store, AGENT, clock())["until"] == until
+
+
+def test_after_a_pause_the_window_begins_anew(store, clock):
+    limits = LoopDetection(pause_seconds=60, time_window_seconds=3600, probe_seconds=30)
+    for _ in range(4):
+        check(store, clock, limits=limits)
+    clock.forward(60)
+    found = check(store, clock, limits=limits)
+    assert (found["level"], found["steps"], found["paused"]) == ("none", 1, False)
+
+
+def test_after_a_resume_by_hand_the_window_begins_anew(store, clock):
+    for _ in range(4):
+        check(store, clock)
+    pauses.resume(store, AGENT, clock())
+    assert check(store, clock)["level"] == "none"
+
+
+def test_the_agent_may_step_while_it_is_probed_and_is_paused_again_when_it_loops(
+    store, clock, make_env
+):
+    limits = LoopDetection(pause_seconds=3600, time_window_seconds=3600)
+    for _ in range(4):
+        check(store, clock, limits=limits)
+    clock.forward(60)
+    pauses.refuse_if_paused(make_env(), AGENT)
+    seen = [check(store, clock, limits=limits) for _ in range(4)]
+    assert [found["paused"] for found in seen] == [False, False, False, True]
+    assert pauses.pause_of(store, AGENT, clock())["since"] == clock()
+
+
+def test_each_task_is_judged_by_itself(store, clock):
+    for n in range(12):
+        assert check(store, clock, task="task-%d" % (n % 6))["level"] == "none"
+
+
+def test_only_the_time_window_counts(store, clock):
+    for _ in range(10):
+        clock.forward(150)
+        assert check(store, clock)["level"] == "none"
+
+
+def test_another_agent_s_steps_do_not_count(store, clock):
+    for n in range(10):
+        loops.check(store, clock(), LIMITS, "bot-%d" % n, "search", {"q": 1}, "x")
+    assert check(store, clock)["steps"] == 1
+
+
+def test_patterns_are_listed_once_each(store, clock):
+    limits = LoopDetection(enable_auto_pause=False)
+    for _ in range(6):
+        check(store, clock, limits=limits)
+    loops.reset(store, AGENT, clock())
+    for _ in range(4):
+        check(store, clock, limits=limits)
+    (pattern,) = loops.patterns(store, AGENT)
+    assert pattern["kind"] == "identical" and pattern["level"] == "critical"
+    assert pattern["occurrences"] == 2 and pattern["actions"] == ["search"]
+    assert pattern["first_seen"] < pattern["last_seen"]
+    assert loops.patterns(store, "somebody") == []
+
+
+def test_a_cycle_is_the_same_wherever_it_is_seen_to_begin(store, clock):
+    limits = LoopDetection(enable_auto_pause=False)
+    for n in range(20):
+        check(store, clock, "read", {"path": "abc"[n % 3]}, "x", limits)
+    kinds = [pattern["kind"] for pattern in loops.patterns(store, AGENT)]
+    assert kinds.count("cycle") == 1
+
+
+def test_a_loop_of_hours_is_written_down_once_per_window(store, datastore, clock):
+    limits = LoopDetection(enable_auto_pause=False)
+    for _ in range(400):
+        check(store, clock, limits=limits)
+    facts = [name for name in datastore.names() if ".loop." in name]
+    assert len(facts) <= 12
+
+
+def test_reset_forgets_the_window_and_ends_the_detector_s_pause(store, clock):
+    for _ in range(4):
+        check(store, clock)
+    assert loops.reset(store, AGENT, clock()) == (True, True)
+    assert pauses.pause_of(store, AGENT, clock()) is None
+    found = check(store, clock)
+    assert (found["level"], found["steps"], found["paused"]) == ("none", 1, False)
+
+
+def test_reset_leaves_a_person_s_pause(store, clock):
+    pauses.pause(store, AGENT, clock(), "maintenance", 3600)
+    assert loops.reset(store, AGENT, clock()) == (True, False)
+    found = check(store, clock)
+    assert found["paused"] and found["pause"]["by"] == "person"
+
+
+def test_without_a_datastore_a_step_shows_nothing(store, datastore, clock):
+    datastore.away = True
+    for _ in range(10):
+        found = check(store, clock)
+    assert (found["level"], found["recorded"], found["steps"]) == ("none", False, 1)
+    assert "step" in store.note()
+
+
+def test_a_datastore_that_only_reads(store, datastore, clock):
+    datastore.away = ("put",)
+    assert check(store, clock)["level"] == "none"
+
+
+def test_steps_expire(store, datastore, clock):
+    check(store, clock)
+    clock.forward(361)
+    assert datastore.names() == []
+
+
+@pytest.mark.parametrize("field, more", [
+    ("agent_id", {"agent_id": "a b"}),
+    ("action", {"action": "{{ foo }}"}),
+    ("task_id", {"task": "no name"}),
+    ("progress", {"progress": float("nan")}),
+    ("progress", {"progress": "half"}),
+    ("progress", {"progress": True}),
+    ("progress", {"progress": 10**400}),
+])
+def test_refusals(store, clock, field, more):
+    given = dict({"agent_id": AGENT, "action": "search"}, **more)
+    with pytest.raises(Refused) as caught:
+        loops.check(store, clock(), LIMITS, **given)
+    assert caught.value.field == field and caught.value.way_out
+
+
+def test_what_others_wrote_is_passed_over(store, datastore, clock):
+    check(store, clock)
+    good = json.loads(datastore.get(datastore.names()[0]))
+    bad = ["", "{", "[]", "null", '{"v": 2}', '{"v": 1}']
+    bad += [json.dumps(dict(good, **{name: value})) for name, value in (
+        ("words", [1, "a"]), ("words", 5), ("signature", {}), ("action", None), ("more", 1),
+        ("progress", "x"), ("output", []),
+    )]
+    for kind in ("step", "loop"):
+        for n, value in enumerate(bad + ['{"v": 1, "event": "pattern"}']):
+            at = clock() * 1000 + n
+            datastore.put("%s%s.%s.%013d-%d" % (PREFIX, kind, AGENT, at, n), value)
+        datastore.put("%s%s.%s.zzz" % (PREFIX, kind, AGENT), json.dumps(good))
+    clock.forward(1)
+    assert check(store, clock)["steps"] == 2
+    assert loops.patterns(store, AGENT) == []
+
+
+# Configuration.
+
+def test_the_defaults():
+    assert LoopDetection.from_config(None) == LoopDetection.from_config({}) == LoopDetection()
+
+
+def test_the_readme_s_configuration():
+    entry = {
+        "max_iterations": 100, "similarity_threshold": 0.9, "time_window_seconds": 600,
+        "enable_auto_pause": True,
+    }
+    limits = LoopDetection.from_config(entry)
+    assert (limits.max_iterations, limits.similarity_threshold) == (100, 0.9)
+    assert limits.time_window_seconds == 600 and limits.enable_auto_pause
+
+
+@pytest.mark.parametrize("entry, field", [
+    ([], "loop_detection"),
+    ({"max_iterations": 0}, "loop_detection.max_iterations"),
+    ({"max_iterations": 101}, "loop_detection.max_iterations"),
+    ({"max_iterations": 7.5}, "loop_detection.max_iterations"),
+    ({"similarity_threshold": 0.5}, "loop_detection.similarity_threshold"),
+    ({"similarity_threshold": True}, "loop_detection.similarity_threshold"),
+    ({"time_window_seconds": "300"}, "loop_detection.time_window_seconds"),
+    ({"pause_seconds": 5}, "loop_detection.pause_seconds"),
+])
+def test_wrong_configuration_is_refused(entry, field):
+    with pytest.raises(Refused) as caught:
+        LoopDetection.from_config(entry)
+    assert caught.value.field == field
+
+
+# Anything.
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20)
+    | st.sampled_from(["weather in Paris", "the weather of Paris", "a.py", str(uuid.UUID(int=5))]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner,
+                                                                max_size=3),
+    max_leaves=5,
+)
+TOLD = st.lists(
+    st.tuples(
+        st.sampled_from(["search", "read", "get_status", "write"]),
+        st.just({}) | st.dictionaries(st.sampled_from("qp"), JSON, max_size=2),
+        st.none() | JSON,
+        st.none() | st.floats(0, 10),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=500)
+@given(TOLD, st.floats(0.0, 100.0))
+def test_any_sequence_has_one_verdict(told, every):
+    made = steps(told, every)
+    found = loops.detect(made, LIMITS)
+    assert found == loops.detect(steps(told, every), LIMITS)
+    back = [
+        loops._step("x.%013d-1" % (step.at * 1000), loops._stored(step)) for step in made
+    ]
+    assert None not in back
+    for pattern in found:
+        assert pattern.level in ("warn", "critical") and pattern.steps <= len(made)
+        json.dumps(loops._shown(AGENT, pattern))
+        assert loops._reason(loops._shown(AGENT, pattern))
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 1000), unique=True, min_size=1, max_size=100))
+def test_a_run_whose_every_output_is_new_is_let_alone(numbers):
+    assert loops.detect(steps([("work", {}, {"found": n}) for n in numbers]), LIMITS) == []
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8), st.integers(3, 6))
+def test_every_cycle_of_three_rounds_is_found(block, rounds):
+    told = [read(letter) for letter in block] * max(rounds, -(-4 // len(block)))
+    assert loops.detect(steps(told), LIMITS)[0].level == "critical"
