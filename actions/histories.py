@@ -1,5 +1,3 @@
-import json
-
 from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos.state import packing, versions
@@ -65,13 +63,12 @@ class Histories(SynthralosAction):
         )
         diff = found["diff"]
         told = (diff["total_changes"], found["from"]["version"], found["to"]["version"])
-        most = env.settings.max_result_bytes
         return {
             "summary": "%d changes from %s to %s" % told,
             "from": found["from"],
             "to": found["to"],
             "total_changes": diff["total_changes"],
-            "result": {"diff": diff if len(json.dumps(diff)) <= most else _counted(diff)},
+            "result": {"diff": versions.fitted(diff, env.settings.max_result_bytes)},
         }
 
     def _timeline(self, env, parameters):
@@ -96,11 +93,3 @@ def _since(parameters):
     if since is not None and at is None:
         raise Refused("since", since, "is no time", "Write it as 2025-01-31T12:00:00Z, in UTC")
     return at
-
-
-def _counted(diff):
-    """A diff too large for a result: how much there is of what. The versions themselves are whole.
-    """
-    counts = {name: len(diff[name]) for name in ("added", "removed", "changed")}
-    counts.update({name: diff[name] for name in ("additions", "deletions", "total_changes")})
-    return dict(counts, too_large=True)

@@ -16,7 +16,7 @@ class Loops(SynthralosAction):
         found = loops.check(
             env.store,
             env.now(),
-            self._limits(),
+            loops.LoopDetection.from_config(env.settings.loop_detection),
             parameters["agent_id"],
             parameters["action"],
             given["input"],
@@ -40,10 +40,6 @@ class Loops(SynthralosAction):
         self._answered(env)
         told = "its window is forgotten" + (", its pause has ended" if resumed else "")
         return {"summary": "%s: %s" % (agent_id, told), "agent_id": agent_id, "resumed": resumed}
-
-    def _limits(self):
-        # The configuration is a mapping that raises on a missing key; a plain one does not.
-        return loops.LoopDetection.from_config(dict(self.config or {}).get("loop_detection"))
 
     @staticmethod
     def _answered(env):

@@ -34,7 +34,7 @@ class Tickets(SynthralosAction):
         return {"summary": ticket["summary"], "ticket": ticket, "report": found}
 
     def _create(self, env, parameters):
-        config = self._config(env)
+        config = desk.configuration(env, env.settings.escalation)
         given, _ = self.execution(env, parameters)
         subject = checked("subject", given.get("subject"))
         summary = " ".join(self._text(env, given, "summary").split())
@@ -56,12 +56,14 @@ class Tickets(SynthralosAction):
         return dict(told, summary=said)
 
     def _take(self, env, parameters):
-        config, by = self._config(env), self._by(env, parameters)
+        config = desk.configuration(env, env.settings.escalation)
+        by = self._by(env, parameters)
         ticket = self._about(env, lambda: desk.take(env, config, parameters["ticket_id"], by))
         return {"summary": "%s is taken by %s" % (ticket["ticket"], by), "ticket": ticket}
 
     def _resolve(self, env, parameters):
-        config, by = self._config(env), self._by(env, parameters)
+        config = desk.configuration(env, env.settings.escalation)
+        by = self._by(env, parameters)
         given, _ = self.execution(env, parameters)
         resolution = self._text(env, given, "resolution")
         ticket = self._about(
@@ -71,7 +73,8 @@ class Tickets(SynthralosAction):
         return {"summary": said, "ticket": ticket}
 
     def _process(self, env, parameters):
-        done = desk.process(env, self._config(env))
+        config = desk.configuration(env, env.settings.escalation)
+        done = desk.process(env, config)
         self._answered(env)
         sent = [one["status"] for ticket in done["tickets"] for one in ticket["notifications"]]
         failed = sent.count("failed")
@@ -80,15 +83,12 @@ class Tickets(SynthralosAction):
         )
         return not failed, dict(done, summary=said)
 
-    def _config(self, env):
-        return desk.configuration(env, dict(self.config or {}).get("escalation"))
-
     def _by(self, env, parameters):
         """Who does it: as given, else the user who runs the action."""
         if parameters.get("by"):
             return checked("by", parameters["by"])
         try:
-            user = (self._read(env, env.run, "context").get("context") or {}).get("user")
+            user = (self.read(env, env.run, "context").get("context") or {}).get("user")
         except (ApiError, Refused):
             user = None
         if not user:

@@ -148,8 +148,16 @@ def test_a_copy_goes_to_the_backup(ask, world):
     url = world.box.url("/platform/webhooks")
     configured(world, "rollback", backup_to_remote=True, backup_url=url)
     made = create(ask)
-    # The sandbox takes POST only; what matters is that the snapshot stands and the result says so.
-    assert made["backup"]["done"] is False and made["backup"]["why"]
+    assert made["backup"] == {"done": True}
+    call = world.box.calls_to("platform/webhooks")[0]
+    assert call.method == "PUT" and call.body["state"] == STATE
+    assert call.body["snapshot_id"] == made["snapshot_id"]
+
+
+def test_a_snapshot_stands_when_its_copy_fails(ask, world):
+    configured(world, "rollback", backup_to_remote=True, backup_url="http://127.0.0.1:1")
+    made = create(ask)
+    assert made["backup"]["done"] is False and "no connection" in made["backup"]["why"]
     assert ask("snapshot.get", snapshot_id=made["snapshot_id"])["result"]["state"] == STATE
 
 

@@ -45,6 +45,7 @@ class Platform:
     replay_path: str
     execution_path: str
     health_path: str
+    restore_path: Optional[str]
     failure_webhook: Optional[str]
 
 
@@ -112,7 +113,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Settings:
-    """:ivar loop_detection, escalation: entries that the modules of that name read."""
+    """:ivar rollback, history, loop_detection, escalation: entries that their own modules read."""
 
     platforms: list[Platform]
     providers: list[Provider]
@@ -129,6 +130,8 @@ class Settings:
     backoff: Backoff
     breaker: Breaker
     retry: Retry
+    rollback: dict
+    history: dict
     loop_detection: dict
     escalation: dict
 
@@ -139,12 +142,12 @@ class Settings:
         agents = _mapping(config, "agents")
         model_map = _mapping(config, "model_map")
         limits = _mapping(config, "attempt_timeouts")
-        connect = _seconds(limits, "attempt_timeouts.connect", 5.0)
+        connect = seconds(limits, "attempt_timeouts.connect", 5.0)
         platforms = _platforms(
-            _mapping(config, "platform"), _seconds(limits, "attempt_timeouts.agent", 60.0), connect
+            _mapping(config, "platform"), seconds(limits, "attempt_timeouts.agent", 60.0), connect
         )
-        llm_timeout = _seconds(limits, "attempt_timeouts.llm", 60.0)
-        request_timeout = _seconds(limits, "attempt_timeouts.request", 20.0)
+        llm_timeout = seconds(limits, "attempt_timeouts.llm", 60.0)
+        request_timeout = seconds(limits, "attempt_timeouts.request", 20.0)
         providers = [
             _provider(entry, where, llm_timeout, connect)
             for where, entry in _entries(config, "providers")
@@ -163,14 +166,16 @@ class Settings:
             model_map={name: _mapping(model_map, name, "model_map.") for name in model_map},
             default_provider=config.get("default_provider") or "openai",
             default_region=config.get("default_region") or "us-east-1",
-            max_routes=_whole(config, "max_routes", 12, 1, 50),
-            max_retries=_whole(config, "max_retries", 3, 0, 10),
-            max_result_bytes=_whole(config, "max_result_bytes", 256 * 1024, 1, 2**31),
+            max_routes=whole(config, "max_routes", 12, 1, 50),
+            max_retries=whole(config, "max_retries", 3, 0, 10),
+            max_result_bytes=whole(config, "max_result_bytes", 256 * 1024, 1, 2**31),
             content_policy_fallbacks=bool(config.get("content_policy_fallbacks")),
             planner_model=_mapping(config, "planner").get("model") or None,
             backoff=_backoff(_mapping(config, "backoff")),
             breaker=_breaker(_mapping(config, "breaker")),
             retry=_retry(_mapping(config, "retry")),
+            rollback=_mapping(config, "rollback"),
+            history=_mapping(config, "history"),
             loop_detection=_mapping(config, "loop_detection"),
             escalation=_mapping(config, "escalation"),
         )
@@ -220,6 +225,7 @@ def _platform(entry, where, timeout, connect):
         execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
         replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
         health_path=entry.get("health_path") or "/health",
+        restore_path=entry.get("restore_path") or None,
         execution_path=entry.get("execution_path") or "/api/v1/executions/{execution_id}",
         failure_webhook=entry.get("failure_webhook") or None,
     )
@@ -270,27 +276,27 @@ def _backoff(entry):
         )
     return Backoff(
         strategy,
-        _seconds(entry, "backoff.base_delay", 2.0, least=0.0),
-        _seconds(entry, "backoff.max_delay", 60.0),
+        seconds(entry, "backoff.base_delay", 2.0, least=0.0),
+        seconds(entry, "backoff.max_delay", 60.0),
     )
 
 
 def _retry(entry):
     return Retry(
-        max_retries=_whole(entry, "max_retries", 3, 0, 10, "retry."),
-        base_delay=_seconds(entry, "retry.base_delay", 1.0, least=0.0),
+        max_retries=whole(entry, "max_retries", 3, 0, 10, "retry."),
+        base_delay=seconds(entry, "retry.base_delay", 1.0, least=0.0),
         backoff_multiplier=_number(entry, "backoff_multiplier", 2.0, 1.0, 10.0, "retry."),
-        max_delay=_seconds(entry, "retry.max_delay", 30.0, least=0.0),
-        adaptive_learning=bool(_given(entry.get("adaptive_learning"), True)),
+        max_delay=seconds(entry, "retry.max_delay", 30.0, least=0.0),
+        adaptive_learning=bool(given(entry.get("adaptive_learning"), True)),
         success_rate_threshold=_number(entry, "success_rate_threshold", 0.3, 0.0, 1.0, "retry."),
     )
 
 
 def _breaker(entry):
     return Breaker(
-        failures=_whole(entry, "failures", 5, 1, 10, "breaker."),
-        open_seconds=_seconds(entry, "breaker.open_seconds", 60.0),
-        probes=_whole(entry, "probes", 3, 1, 10, "breaker."),
+        failures=whole(entry, "failures", 5, 1, 10, "breaker."),
+        open_seconds=seconds(entry, "breaker.open_seconds", 60.0),
+        probes=whole(entry, "probes", 3, 1, 10, "breaker."),
     )
 
 
@@ -304,9 +310,9 @@ def _connection(entry, where, secret, timeout, connect):
         secret_from=entry.get(secret + "_from") or None,
         headers={str(k): str(v) for k, v in _mapping(entry, "headers", where + ".").items()},
         headers_from=entry.get("headers_from") or None,
-        verify=entry.get("ca_bundle") or _given(entry.get("verify"), True),
+        verify=entry.get("ca_bundle") or given(entry.get("verify"), True),
         proxy=entry.get("proxy") or None,
-        timeout=_seconds(entry, where + ".timeout", timeout),
+        timeout=seconds(entry, where + ".timeout", timeout),
         connect_timeout=connect,
     )
 
@@ -351,8 +357,8 @@ def _entries(config, name, below=""):
         yield where, entry
 
 
-def _seconds(entry, where, default, least=0.1):
-    value = _given(entry.get(where.rpartition(".")[2]), default)
+def seconds(entry, where, default, least=0.1):
+    value = given(entry.get(where.rpartition(".")[2]), default)
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not good or not least <= value <= LONGEST_SECONDS:
         way_out = "Use a number from %s to %d" % (least, LONGEST_SECONDS)
@@ -361,7 +367,7 @@ def _seconds(entry, where, default, least=0.1):
 
 
 def _number(entry, name, default, least, most, below=""):
-    value = _given(entry.get(name), default)
+    value = given(entry.get(name), default)
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not good or not least <= value <= most:
         way_out = "Use a number from %s to %s" % (least, most)
@@ -369,15 +375,15 @@ def _number(entry, name, default, least, most, below=""):
     return float(value)
 
 
-def _whole(entry, name, default, least, most, below=""):
-    value = _given(entry.get(name), default)
+def whole(entry, name, default, least, most, below=""):
+    value = given(entry.get(name), default)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         way_out = "Use a whole number from %d to %d" % (least, most)
         raise Refused(below + name, value, "is out of bounds", way_out)
     return value
 
 
-def _given(value, default):
+def given(value, default):
     return default if value is None else value
 
 

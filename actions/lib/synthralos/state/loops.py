@@ -184,7 +184,7 @@ def interrupted_cycle(window, limits):
     """
     often = Counter(step.outcome for step in window)
     kept = [n for n, step in enumerate(window) if often[step.outcome] > 1]
-    if len(kept) == len(window):
+    if len(kept) == len(window) or not kept or kept[-1] != len(window) - 1:
         return None
     found = _cycle([window[n] for n in kept], limits, _INTERRUPTED_WARN, _INTERRUPTED_CRITICAL)
     if found is None:
@@ -296,7 +296,7 @@ def _cycle(window, limits, warn, critical):
             outcomes[-1 - same] == outcomes[-1 - same - period]
         ):
             same += 1
-        if not same:
+        if not same or _repeats_within(outcomes[-period:]):
             continue
         steps = same + period
         least, most = warn, critical
@@ -308,6 +308,12 @@ def _cycle(window, limits, warn, critical):
             found = _pattern(kind, level, period, steps // period, window[-period:], steps)
             best = found or best
     return best
+
+
+def _repeats_within(block):
+    """Whether a block is a shorter one, several times: then that is the cycle."""
+    shorter = [n for n in range(1, len(block) // 2 + 1) if len(block) % n == 0]
+    return any(block == block[:n] * (len(block) // n) for n in shorter)
 
 
 def _needed(rule, period):
@@ -357,9 +363,14 @@ def _polls(action):
 
 
 def _backs_off(times):
-    """Whether the waits grow, by half at least from first to last; jitter of 25 % is let pass."""
+    """Whether the waits grow as back-off does, with its jitter of 25 %.
+
+    Of waits that double, the second is then at least 1.2 times the first, and no wait is shorter
+    than three quarters of the one before; of more waits the last is at least 1.5 times the first.
+    """
     waits = [later - earlier for earlier, later in zip(times, times[1:])]
-    if len(waits) < 2 or waits[-1] < 1.0 or waits[-1] < 1.5 * waits[0]:
+    growth = 1.2 if len(waits) == 2 else 1.5
+    if len(waits) < 2 or waits[-1] < 1.0 or waits[-1] < growth * waits[0]:
         return False
     return all(later >= 0.75 * earlier for earlier, later in zip(waits, waits[1:]))
 
@@ -403,12 +414,12 @@ _LARGEST = 10**9
 # Of scripts that set no spaces between words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u9fff\uac00-\ud7af]+")
 _STOP_WORDS = _words(
-    "a about am an and any are as at be been but by can could did do does for from get give had has"
-    " have how i in is it its just let me my now of on or our out please s shall should so some"
-    " t tell that the their them then there these they this those to up us want was we were what"
-    " when where which who why will with would you your"
+    "a about am an and any are as at be been but by can could did do does find for from get give"
+    " had has have how i in is it its just let me my now of on or our out please s shall should"
+    " show so some t tell that the their them then there these they this those to up us want was"
+    " we were what when where which who why will with would you your"
 )
-_READ_CHARACTERS = 100_000
+_READ_CHARACTERS = 20_000
 # Words kept of a text. Broder (1997): the share of common ones among the least hashes of the union
 # estimates Jaccard's index; its error is about 1 / sqrt(32), and texts up to 32 words are exact.
 _SKETCH = 32
@@ -526,7 +537,7 @@ def _sketch(value, dropped):
 
 def _collect(leaf, words):
     if isinstance(leaf, str) and _is_text(leaf):
-        for word in _WORD.findall(_ID.sub(" ", _TIME.sub(" ", leaf))):
+        for word in set(_WORD.findall(_ID.sub(" ", _TIME.sub(" ", leaf)))):
             if _UNSPACED.search(word):
                 words.update(word[n:n + 2] for n in range(max(1, len(word) - 1)))
             elif word not in _STOP_WORDS:
@@ -535,10 +546,11 @@ def _collect(leaf, words):
 
 
 def _stem(word):
-    for ending in ("ing", "ed", "es", "s"):
+    for ending in ("ing", "ed", "s"):
         if len(word) > len(ending) + 3 and word.endswith(ending):
-            return word[: -len(ending)]
-    return word
+            word = word[: -len(ending)]
+            break
+    return word[:-1] if len(word) > 4 and word.endswith("e") else word
 
 
 def _jaccard(one, other):
@@ -740,7 +752,12 @@ def _window(store, agent_id, task, start, name, step):
 
 
 def _stored(step):
-    value = {key: kept for key, kept in asdict(step).items() if kept not in (None, (), False)}
+    # What is not known is left out; a progress of 0 is known.
+    value = {
+        key: kept
+        for key, kept in asdict(step).items()
+        if kept is not None and kept is not False and kept != ()
+    }
     del value["at"]
     return json.dumps(dict(value, v=FORMAT), separators=(",", ":"))
 

@@ -18,6 +18,7 @@ from typing import Optional
 
 from synthralos.names import checked, is_name, key_part, name_of_key_part
 from synthralos.refusals import Refused
+from synthralos.settings import given, seconds, whole
 from synthralos.state import packing
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.stackstorm import ApiError
@@ -57,8 +58,21 @@ class Rollback:
 
 
 def rules(settings):
-    """The entry `rollback` of the settings."""
-    return getattr(settings, "rollback", None) or Rollback()
+    """The Rollback of the settings. Refused names the entry that is wrong."""
+    entry = getattr(settings, "rollback", None) or {}
+    if isinstance(entry, Rollback):
+        return entry
+    return Rollback(
+        max_snapshots=whole(entry, "max_snapshots", 10, 1, 1000, "rollback."),
+        cleanup_after_hours=whole(entry, "cleanup_after_hours", 24, 1, 8760, "rollback."),
+        compression_enabled=bool(given(entry.get("compression_enabled"), True)),
+        verification_enabled=bool(given(entry.get("verification_enabled"), True)),
+        backup_to_remote=bool(entry.get("backup_to_remote")),
+        backup_url=entry.get("backup_url") or None,
+        backup_token_from=entry.get("backup_token_from") or None,
+        check_actions=tuple(entry.get("check_actions") or ()),
+        check_timeout=seconds(entry, "rollback.check_timeout", 60.0),
+    )
 
 
 def create(store, kept, now, agent_id, task_id, state, metadata=None):

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from synthralos.names import checked, key_part, name_of_key_part
 from synthralos.refusals import Refused
+from synthralos.settings import given, whole
 from synthralos.state import history, packing
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.snapshots import checked_metadata
@@ -59,8 +60,15 @@ class History:
 
 
 def rules(settings):
-    """The entry `history` of the settings."""
-    return getattr(settings, "history", None) or History()
+    """The History of the settings. Refused names the entry that is wrong."""
+    entry = getattr(settings, "history", None) or {}
+    if isinstance(entry, History):
+        return entry
+    return History(
+        max_versions=whole(entry, "max_versions", 100, 1, 1000, "history."),
+        retention_days=whole(entry, "retention_days", 30, 1, 3650, "history."),
+        compression_enabled=bool(given(entry.get("compression_enabled"), True)),
+    )
 
 
 def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNOWN, metadata=None,
@@ -164,6 +172,17 @@ def compare(store, kept, now, agent_id, task_id, before, after):
         diff["additions"] = sum(line.startswith("+") for line in lines[2:])
         diff["deletions"] = sum(line.startswith("-") for line in lines[2:])
     return {"from": old, "to": new, "diff": diff}
+
+
+def fitted(diff, most):
+    """The `diff` of `compare`, or only how much there is of what when it takes more than `most`
+    bytes as JSON. The versions themselves stay whole.
+    """
+    if len(json.dumps(diff)) <= most:
+        return diff
+    counts = {name: len(diff[name]) for name in ("added", "removed", "changed")}
+    counts.update({name: diff[name] for name in ("additions", "deletions", "total_changes")})
+    return dict(counts, too_large=True)
 
 
 def timeline(store, agent_id, task_id=None, since=None, limit=50):

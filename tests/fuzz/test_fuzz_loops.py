@@ -1,0 +1,176 @@
+"""Any steps, stored facts and configuration: a verdict, always the same, and no exception.
+
+FUZZ=1 tries 10,000 examples of each, else 500.
+"""
+import json
+import os
+
+import pytest
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthralos.refusals import Refused
+from synthralos.state import loops, pauses
+from synthralos.state.datastore import PREFIX, Tolerant
+from synthralos.state.loops import LoopDetection
+
+EXAMPLES = 10_000 if os.environ.get("FUZZ") else 500
+START = 1_700_000_000.0
+fuzzed = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
+
+TEXT = st.text(st.characters(), max_size=30) | st.sampled_from([
+    "weather in Paris", "what is the weather in Paris", "0c1f6a83-5c7d-4d6c-9d9b-0a4f0f6d3f11",
+    "2023-11-14T22:13:20Z", "{{ foo }} <% ctx() %>", "\ud800", "\x00", "1" * 50, "a" * 500,
+    "1f3870be274f6c49b3e31a0c6728957f", "\u6771\u4eac\u306e\u5929\u6c17",
+])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+STEP = st.tuples(
+    st.sampled_from(["search", "read", "getStatus", "write", "sleep"]),
+    st.none() | st.dictionaries(st.sampled_from(["q", "page", "request_id"]), JSON, max_size=2),
+    st.none() | JSON,
+    st.none() | st.floats(0, 100),
+    st.none() | st.sampled_from(["t1", "t2"]),
+)
+LIMITS = st.builds(
+    LoopDetection,
+    max_iterations=st.integers(5, 100),
+    similarity_threshold=st.floats(0.6, 1.0),
+    time_window_seconds=st.integers(10, 3600),
+    max_pattern_length=st.integers(1, 33),
+    enable_auto_pause=st.booleans(),
+)
+
+
+class Rows:
+    """A datastore in memory that keeps everything."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def get(self, name, decrypt=False):
+        return self.rows.get(name)
+
+    def put(self, name, value, ttl=None):
+        value.encode("utf-8")
+        assert ttl is None or (isinstance(ttl, int) and ttl > 0)
+        self.rows[name] = value
+
+    def list(self, prefix, limit=100, offset=0):
+        found = [row for row in self.rows.items() if row[0].startswith(prefix)]
+        return sorted(found, reverse=True)[offset:offset + limit]
+
+    def delete(self, name):
+        return self.rows.pop(name, None) is not None
+
+
+@fuzzed
+@given(st.lists(STEP, max_size=12), st.integers(1, 10), LIMITS, st.floats(0, 30))
+def test_any_steps_over_and_over(block, times, limits, every):
+    told = (block * times)[:120]
+    made = [
+        loops.step_of(START + n * every, *step[:4], task=step[4]) for n, step in enumerate(told)
+    ]
+    found = loops.detect(made, limits)
+    again = [
+        loops.step_of(START + n * every, *step[:4], task=step[4]) for n, step in enumerate(told)
+    ]
+    assert found == loops.detect(again, limits)
+    for step in made:
+        kept = loops._stored(step)
+        assert len(kept) < 2000
+        read = loops._step("x.%013d-1" % int(step.at * 1000), kept)
+        assert (read.outcome, read.words, read.progress) == (
+            step.outcome, step.words, step.progress
+        )
+    for pattern in found:
+        shown = loops._shown("bot", pattern)
+        assert json.loads(json.dumps(shown)) == shown
+        assert loops._reason(shown)
+        assert pattern.level in ("warn", "critical") and 0 < pattern.repeats <= pattern.steps
+
+
+@fuzzed
+@given(st.lists(st.tuples(STEP, st.floats(0, 100)), max_size=15), LIMITS)
+def test_any_run_through_the_datastore(told, limits):
+    verdicts = []
+    for _ in range(2):
+        store, now, seen = Tolerant(Rows()), START, []
+        for step, wait in told:
+            now += wait
+            try:
+                found = loops.check(store, now, limits, "bot", *step)
+            except Refused:
+                continue
+            seen.append((found["level"], found["paused"], found["steps"]))
+            assert found["recorded"] and json.dumps(found)
+        verdicts.append((seen, [row["pattern_id"] for row in loops.patterns(store, "bot")]))
+    # Without a wait, facts of one microsecond have no order.
+    if all(wait >= 0.001 for _, wait in told):
+        assert verdicts[0] == verdicts[1]
+
+
+@fuzzed
+@given(st.lists(st.tuples(st.sampled_from(["step", "loop", "pause", "claim"]), JSON), max_size=8))
+def test_whatever_stands_in_the_datastore(rows):
+    kept = Rows()
+    for n, (kind, value) in enumerate(rows):
+        if isinstance(value, dict):
+            value = dict({"v": 1, "event": "pause", "by": "x", "until": START * 2}, **value)
+        agent = "pause~3Abot" if kind == "claim" else "bot"
+        kept.rows["%s%s.%s.%013d-%d" % (PREFIX, kind, agent, START * 1000, n)] = json.dumps(value)
+    store = Tolerant(kept)
+    loops.check(store, START + 1, LoopDetection(), "bot", "search", {"q": 1}, "x")
+    loops.patterns(store, "bot")
+    pauses.listing(store, START + 1)
+    loops.reset(store, "bot", START + 2)
+
+
+@fuzzed
+@given(JSON | st.dictionaries(st.sampled_from(list(vars(LoopDetection()))), JSON))
+def test_any_configuration_is_taken_or_refused(entry):
+    try:
+        limits = LoopDetection.from_config(entry)
+    except Refused as error:
+        assert error.field.startswith("loop_detection") and error.way_out
+        return
+    assert loops.detect([loops.step_of(START, "a")] * 30, limits)
+
+
+PAUSES = st.lists(
+    st.tuples(
+        st.sampled_from(["pause", "resume"]),
+        st.sampled_from([pauses.PERSON, pauses.DETECTOR, pauses.ANYBODY]),
+        st.integers(60, 600),
+        st.none() | st.integers(10, 3600),
+        st.floats(0.001, 300),
+    ),
+    max_size=12,
+)
+
+
+@fuzzed
+@given(PAUSES)
+def test_pauses_are_what_their_facts_say(told):
+    """Against a model that keeps one pause per party."""
+    store, now, model = Tolerant(Rows()), START, {}
+    for event, by, seconds, probe, wait in told:
+        now += wait
+        model = {party: until for party, until in model.items() if until > now}
+        if event == "resume":
+            ended = pauses.resume(store, "bot", now, by)
+            assert ended == (bool(model) if by == pauses.ANYBODY else by in model)
+            model = {} if by == pauses.ANYBODY else {p: u for p, u in model.items() if p != by}
+        elif by != pauses.ANYBODY:
+            pauses.pause(store, "bot", now, "why", seconds, by, probe)
+            model[by] = now + seconds
+        paused = pauses.pause_of(store, "bot", now)
+        assert (paused is not None) == bool(model)
+        if model:
+            assert abs(paused["until"] - max(model.values())) < 0.01

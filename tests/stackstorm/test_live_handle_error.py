@@ -1,0 +1,85 @@
+"""The six scenarios of error handling on a live StackStorm."""
+import secrets
+
+import pytest
+
+from sandbox import agent_failed, ok
+
+
+@pytest.fixture
+def agent():
+    """An agent that nothing is recorded of."""
+    return "agent-" + secrets.token_hex(4)
+
+
+def error(kind, message="it happened"):
+    return {"type": kind, "message": message}
+
+
+def action(st2, name, **parameters):
+    execution, _ = st2.run(name, **parameters)
+    assert execution["status"] == "succeeded", execution["result"]
+    return execution["result"]["result"]
+
+
+def test_simple_retry(st2, box, agent):
+    box.script("platform", [agent_failed(), ok(text="42")])
+    run, output = st2.run(
+        "handle_error", agent_id=agent, error=error("timeout_error"), original_query="6 x 7?"
+    )
+    assert run["status"] == "succeeded" and output["recovered"] and output["steps"][0]["ok"]
+    assert output["result"]["recovery_result"]["output"] == "42"
+
+
+def test_rollback(st2, box, agent):
+    state = {"progress": 0.85, "text": "<% 1+1 %> {{.Values.x}}"}
+    made = action(st2, "snapshot.create", agent_id=agent, task_id="t", state=state)
+    run, output = st2.run(
+        "handle_error", agent_id=agent, task_id="t", error=error("validation_error"),
+        strategy="rollback",
+    )
+    assert output["recovered"] and output["snapshot"] == made["snapshot_id"]
+    assert output["result"]["state"] == state
+
+
+def test_loop_pause_and_reset(st2, box, agent):
+    box.script("platform", [agent_failed()], forever=True)
+    for _ in range(8):
+        _, output = st2.run(
+            "handle_error", agent_id=agent, error=error("timeout_error", "the same again"),
+            original_query="q", max_retries=0,
+        )
+        if output["strategy"] == "circuit_breaker":
+            break
+    assert output["strategy"] == "circuit_breaker" and output["ticket"]
+    failed = {"agent_id": agent, "failure_type": "error", "original_query": "q"}
+    run, refused = st2.run("agent_recovery", **failed)
+    assert run["status"] == "failed" and "is paused" in refused["error"]["message"]
+    action(st2, "loop.reset", agent_id=agent)
+    box.script("platform", [])
+    assert st2.run("agent_recovery", **failed)[1]["recovery_success"]
+
+
+def test_immediate_escalation(st2, box, agent):
+    run, output = st2.run(
+        "handle_error", agent_id=agent, error=error("resource_error", "out of memory"),
+        original_query="q",
+    )
+    assert run["status"] == "failed" and output["escalated"] and not box.calls_to("platform")
+    ticket = action(st2, "ticket.get", ticket_id=output["ticket"])["ticket"]
+    assert ticket["level"] == "critical_alert"
+    action(st2, "ticket.resolve", ticket_id=output["ticket"], resolution="more memory")
+
+
+def test_history_with_a_diff(st2, box, agent):
+    for status in ("running", "completed"):
+        action(st2, "history.record", agent_id=agent, task_id="t", state={"status": status})
+    between = {"from": "v0001", "to": "v0002"}
+    told = action(st2, "history.compare", agent_id=agent, task_id="t", **between)
+    assert "completed" in str(told) and "running" in str(told)
+
+
+def test_health(st2, box, agent):
+    told = action(st2, "health.get")
+    assert told["status"] in ("healthy", "degraded", "critical")
+    assert told["subsystem_status"]["datastore"]

@@ -1,0 +1,238 @@
+import json
+
+import pytest
+
+from synthralos.recovery import health
+from synthralos.recovery.intake import SWITCH
+from synthralos.refusals import Refused
+from synthralos.state import pauses, runs, tickets
+from synthralos.state.datastore import PREFIX
+from synthralos.state.ledger import Outcome
+
+TARGETS = {
+    "platform:synthralos", "platform:standby", "llm:openai/gpt-4", "llm:openai/gpt-4o",
+    "llm:anthropic/claude", "route:openai/us", "route:openai/eu", "route:anthropic/us",
+    "route:anthropic/eu",
+}
+
+
+@pytest.fixture
+def env(make_env, api):
+    return make_env(api=api)
+
+
+def ran(env, clock, outcome="recovered", agent="bot", **facts):
+    clock.forward(1)
+    told = dict(
+        {
+            "workflow": "agent_recovery",
+            "outcome": outcome,
+            "subject": agent,
+            "targets": ["platform:synthralos"],
+            "answered": "platform:synthralos" if outcome == "recovered" else None,
+        },
+        **facts
+    )
+    runs.summarise(env.store, "run-%d" % clock(), clock(), **told)
+
+
+def break_down(env, *targets):
+    for target in targets:
+        for n in range(5):
+            env.ledger.append(target, Outcome(False, "timeout", env.now() - n))
+
+
+def failed(env, severity, subject="bot", cause="timeout"):
+    failure = {"type": "timeout", "cause": cause, "severity": severity}
+    tickets.report(env.store, env.now(), "agent_recovery", subject, failure, "r", "it failed")
+
+
+def whats(found, level=None):
+    return [one["what"] for one in found["reasons"] if level in (None, one["level"])]
+
+
+def test_all_is_well(env):
+    found = health.get(env)
+    assert found["summary"] == found["status"] == "healthy"
+    assert found["reasons"] == [] and found["pauses"] == [] and found["active_errors"] == 0
+    assert found["breakers"] == dict.fromkeys(TARGETS, "closed")
+    assert found["stats"]["total_errors"] == 0 and found["stats"]["success_rate"] is None
+    assert found["subsystem_status"] == {
+        "datastore": "ok", "stackstorm_api": "ok", "rules": "ok", "planner": "not_configured",
+        "loop_detection": "ok", "tickets": "ok", "notifications": "not_configured",
+        "platform": "ok", "providers": "ok", "routes": "ok",
+    }
+    assert found["datastore"]["outcome"] == {"keys": 0, "capped": False}
+
+
+def test_nothing_is_configured(make_env):
+    found = health.get(make_env(config={}))
+    assert found["status"] == "healthy" and found["breakers"] == {}
+    states = found["subsystem_status"]
+    assert {states[kind] for kind in ("platform", "providers", "routes")} == {"not_configured"}
+    assert states["stackstorm_api"] == "not_configured"
+
+
+def test_what_the_runs_tell(env, clock):
+    ran(env, clock)
+    ran(env, clock, agent="other", targets=["platform:synthralos", "platform:standby"],
+        answered="platform:standby")
+    ran(env, clock, "failed")
+    ran(env, clock, workflow="llm_retry", subject="gpt-4", targets=["llm:openai/gpt-4"],
+        answered="llm:openai/gpt-4")
+    stats = health.get(env)["stats"]
+    assert (stats["total_errors"], stats["successful_recoveries"]) == (4, 3)
+    assert (stats["failed_recoveries"], stats["success_rate"]) == (1, 0.75)
+    assert set(stats["by_agent"]) == {"bot", "other"}
+    assert stats["by_agent"]["bot"]["success_rate"] == 0.5
+    assert stats["by_target"]["platform:synthralos"] == {
+        "attempts": 3, "answered": 1, "success_rate": 0.333,
+    }
+    own = health.get(env, "other")["stats"]
+    assert own["total_errors"] == 1 and set(own["by_agent"]) == {"other"}
+
+
+def test_summaries_without_an_agent_count_for_no_agent(env, clock):
+    runs.summarise(env.store, "r", clock(), workflow="agent_recovery", outcome="failed",
+                   targets=[], answered=None)
+    stats = health.get(env)["stats"]
+    assert stats["total_errors"] == 1 and stats["by_agent"] == {}
+
+
+@pytest.mark.parametrize("good, bad, status", [
+    (10, 0, "healthy"), (9, 1, "healthy"), (8, 2, "degraded"), (5, 5, "degraded"),
+    (4, 6, "critical"), (0, 9, "healthy"),
+])
+def test_the_rate_of_the_last_hour(env, clock, good, bad, status):
+    for n in range(good + bad):
+        ran(env, clock, "recovered" if n < good else "failed")
+    assert health.get(env)["status"] == status
+    clock.forward(3601)
+    assert health.get(env)["status"] == "healthy"
+
+
+@pytest.mark.parametrize("severity, status", [
+    ("critical", "critical"), ("high", "degraded"), ("medium", "healthy"), ("low", "healthy"),
+])
+def test_open_tickets(env, severity, status):
+    failed(env, severity)
+    found = health.get(env)
+    assert found["status"] == status and found["active_errors"] == 1
+    assert found["tickets"][severity] == 1 and sum(found["tickets"].values()) == 1
+    assert health.get(env, "another")["active_errors"] == 0
+
+
+def test_a_broken_target_degrades(env):
+    break_down(env, "llm:openai/gpt-4", "platform:synthralos")
+    found = health.get(env)
+    assert found["status"] == "degraded"
+    assert found["breakers"]["llm:openai/gpt-4"] == "open"
+    assert found["subsystem_status"]["providers"] == "degraded"
+    assert "breakers not closed: llm:openai/gpt-4, platform:synthralos" in found["summary"]
+    assert set(health.get(env, "bot")["breakers"]) == {"platform:synthralos", "platform:standby"}
+
+
+def test_no_target_left_is_critical(env, clock):
+    break_down(env, "platform:synthralos", "platform:standby")
+    found = health.get(env)
+    assert found["status"] == "critical"
+    assert whats(found, "critical") == ["platform: every breaker is open"]
+    clock.forward(61)
+    found = health.get(env)
+    assert found["breakers"]["platform:standby"] == "half_open"
+    assert found["status"] == "degraded"
+
+
+def test_a_breaker_held_by_hand(env):
+    env.ledger.force("route:openai/us", "open")
+    assert health.get(env)["breakers"]["route:openai/us"] == "open"
+
+
+def test_more_outcomes_than_are_read_at_once(env, clock):
+    for n in range(health.MOST + 5):
+        env.ledger.append("platform:zzz", Outcome(True, None, clock() - n / 1000))
+    break_down(env, "llm:openai/gpt-4")
+    found = health.get(env)
+    assert found["datastore"]["outcome"] == {"keys": health.MOST, "capped": True}
+    assert found["breakers"]["llm:openai/gpt-4"] == "open"
+
+
+def test_a_paused_agent_degrades(env, clock):
+    pauses.pause(env.store, "bot", clock(), "secret words", 300, pauses.DETECTOR, 60)
+    found = health.get(env)
+    assert found["status"] == "degraded" and found["pauses"] == [{
+        "agent_id": "bot", "by": "loop_detector", "since": "2023-11-14T22:13:20Z",
+        "until": "2023-11-14T22:18:20Z", "probe_at": "2023-11-14T22:14:20Z",
+    }]
+    assert "secret words" not in json.dumps(found)
+    assert health.get(env, "another")["pauses"] == []
+
+
+def test_the_switch_of_the_rules(env):
+    env.store.put(SWITCH, "off")
+    assert health.get(env)["subsystem_status"]["rules"] == "off"
+
+
+@pytest.mark.parametrize("model, status", [("openai/gpt-4", "ok"), ("unknown", "degraded")])
+def test_the_planner(make_env, model, status):
+    provider = {"name": "openai", "base_url": "http://127.0.0.1:9/v1", "models": ["gpt-4"]}
+    env = make_env(config={"providers": [provider], "planner": {"model": model}})
+    assert health.get(env)["subsystem_status"]["planner"] == status
+    break_down(env, "llm:openai/gpt-4")
+    assert health.get(env)["subsystem_status"]["planner"] == "degraded"
+
+
+def test_the_datastore_is_away(env, datastore):
+    datastore.away = True
+    found = health.get(env)
+    assert found["status"] == "degraded" and whats(found) == ["datastore is away"]
+    assert set(found["breakers"].values()) == {"unknown"}
+    for name in ("stats", "tickets", "datastore", "active_errors"):
+        assert found[name] is None
+    states = found["subsystem_status"]
+    assert (states["datastore"], states["platform"], states["rules"]) == (
+        "away", "unknown", "unknown"
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 99, 100, 101, 640, 999, 1000, 1500])
+def test_keys_are_counted(store, datastore, count):
+    for n in range(count):
+        datastore.put("%sanswer.%d" % (PREFIX, n), "x")
+    assert health._count(store, PREFIX + "answer.") == min(count, 1000)
+
+
+def test_counting_large_values_reads_few_of_them(store, datastore):
+    for n in range(700):
+        datastore.put("%scase.%d" % (PREFIX, n), "x")
+    asked = []
+    listed = store.list
+    store.list = lambda prefix, limit=100, offset=0: asked.append(limit) or listed(
+        prefix, limit, offset
+    )
+    assert health._count(store, PREFIX + "case.") == 700
+    assert set(asked) == {1} and len(asked) <= 21
+
+
+def test_what_others_wrote_is_passed_over(env, datastore, clock):
+    bad = ["", "{", "[]", "null", '{"v": 2}', '{"v": 1}', '{"v": 1, "targets": [1]}',
+           '{"v": 1, "targets": [], "subject": {}, "workflow": "agent_recovery"}']
+    for kind in health.READ + health.COUNTED:
+        for n, value in enumerate(bad):
+            datastore.put("%s%s.x.%013d-%d" % (PREFIX, kind, clock() * 1000, n), value)
+    found = health.get(env)
+    assert found["status"] == "healthy" and found["datastore"]["run"]["keys"] == len(bad)
+
+
+def test_a_wrong_name_is_refused(env):
+    with pytest.raises(Refused) as caught:
+        health.get(env, "{{ foo }}")
+    assert caught.value.field == "agent_id"
+
+
+def test_the_result_is_small_and_holds_no_text(env, clock):
+    for n in range(300):
+        ran(env, clock, agent="bot-%d" % (n % 20))
+    for n in range(20):
+        failed(env, "low", "bot-%d" % n)
+    assert len(json.dumps(health.get(env))) < 32 * 1024
