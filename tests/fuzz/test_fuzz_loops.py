@@ -4,6 +4,7 @@ FUZZ=1 tries 10,000 examples of each, else 500.
 """
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -70,19 +71,18 @@ class Rows:
         return self.rows.pop(name, None) is not None
 
 
+def over_and_over(block, times, every):
+    made = [loops.step_of(START, *step) for step in block] * times
+    return [replace(step, at=START + n * every) for n, step in enumerate(made)]
+
+
 @fuzzed
 @given(st.lists(STEP, max_size=12), st.integers(1, 10), LIMITS, st.floats(0, 30))
 def test_any_steps_over_and_over(block, times, limits, every):
-    told = (block * times)[:120]
-    made = [
-        loops.step_of(START + n * every, *step[:4], task=step[4]) for n, step in enumerate(told)
-    ]
+    made = over_and_over(block, times, every)
     found = loops.detect(made, limits)
-    again = [
-        loops.step_of(START + n * every, *step[:4], task=step[4]) for n, step in enumerate(told)
-    ]
-    assert found == loops.detect(again, limits)
-    for step in made:
+    assert found == loops.detect(over_and_over(block, times, every), limits)
+    for step in made[:len(block)]:
         kept = loops._stored(step)
         assert len(kept) < 2000
         read = loops._step("x.%013d-1" % int(step.at * 1000), kept)

@@ -2,10 +2,11 @@
 
 from synthralos.calls import platform
 from synthralos.calls.http import CallFailed
+from synthralos.escalation import desk
 from synthralos.names import is_name
 from synthralos.recovery import agent_recovery, llm_retry, reroute_request, run
 from synthralos.refusals import Refused
-from synthralos.state import history, tickets
+from synthralos.state import history
 from synthralos.state.stackstorm import ApiError
 
 TRIGGER = "synthralos.recovery_failed"
@@ -45,9 +46,14 @@ def record(env, workflow, case, parameters):
         "attempts": progress.get("attempts", 0),
     }
     record_id = history.record(env.store, subject, env.now(), entry)
-    severity = dict(type=failure["type"], cause=cause, severity=failure["severity"])
-    ticket = tickets.report(
-        env.store, env.now(), workflow, subject, severity, env.run, env.redactor.text(summary)
+    ticket = desk.record_failure(
+        env,
+        env.settings.escalation,
+        workflow,
+        subject,
+        {"type": failure["type"], "cause": cause, "severity": failure["severity"]},
+        env.redactor.text(summary),
+        attempts=progress.get("attempts", 0),
     )
     if whole:
         run.summarise(env, case, "failed", dict(failure, cause=cause))
@@ -71,6 +77,7 @@ def record(env, workflow, case, parameters):
         "trail": progress.get("trail", []),
         "ticket": ticket["ticket"] if ticket else None,
         "occurrences": ticket["occurrences"] if ticket else None,
+        "notifications": ticket["notifications"] if ticket else [],
         "record": record_id,
         "trigger": _fire(env, told),
         "webhook": _notify(env, told),

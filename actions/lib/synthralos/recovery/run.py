@@ -102,8 +102,10 @@ def play(env, case, targets, attempt):
 def unanswered(env, case, played, progress):
     """(False, result) of a round that nobody answered: with `next`, or with why there is none."""
     failed = played.failure.as_dict() if played.failure else None
-    held_back = {"cause": "held_back", "message": "no target may be called now"}
-    error = dict(failed or held_back)
+    error = failed or {"cause": "held_back", "message": "no target may be called now"}
+    if failed is None and not env.deadline(case).allows_attempt():
+        error = {"cause": "timeout", "message": "the time was up before an attempt could begin"}
+    error = dict(error)
     result = {"success": False, "error": error, "attempts": progress.attempts}
     result["round"] = [
         entry for entry in progress.trail if entry.get("round", progress.cursor) == progress.cursor
