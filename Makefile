@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONPATH := dev
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test fuzz lint bench clean
 
 help:
 	@echo "make demo    watch an agent, an LLM call and a request recover, without StackStorm"
 	@echo "make test    run every test"
+	@echo "make fuzz    run the property tests with many more examples"
 	@echo "make lint    check style, as StackStorm Exchange does and more"
 	@echo "make bench   measure what recovery costs, against its budgets"
 	@echo "make setup   make .venv, which bin/st2local needs"
@@ -25,6 +26,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+fuzz: setup
+	FUZZ=1 $(BIN)/python -m pytest -n 2 tests/fuzz
 
 lint: setup
 	$(BIN)/flake8

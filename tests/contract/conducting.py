@@ -76,6 +76,8 @@ class Conducted:
 
     def _check(self, task, given):
         pack, _, name = task["actions"][0]["action"].partition(".")
+        if pack == "core":
+            return
         assert pack == REF
         problem = unacceptable(ACTIONS[name], given)
         assert problem is None, "StackStorm would not request %s: %s" % (name, problem)

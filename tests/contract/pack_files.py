@@ -10,6 +10,8 @@ RUNNER_PARAMETERS = {
     "python-script": {"debug", "content_version", "env", "timeout", "log_level"},
     "orquesta": {"notify"},
 }
+# Actions of StackStorm's own that the workflows use, and what they take.
+CORE = {"core.ask": {"schema", "ttl", "roles", "users", "route"}}
 KINDS = ("actions", "triggers", "sensors", "rules", "aliases", "policies")
 CASE_PATTERN = "^[A-Za-z0-9_=-]*$"
 NOT_OURS = ("__pycache__", "node_modules", "venv", "virtualenv")

@@ -1,7 +1,7 @@
 """Whatever an action's end looks like, the workflow goes where it must: Orquesta's conductor says.
 """
 import pytest
-from pack_files import WORKFLOWS, read
+from pack_files import ACTIONS, WORKFLOWS, read
 
 pytest.importorskip("orquesta", reason="orquesta is not installed")
 conducting = pytest.importorskip("conducting")
@@ -22,6 +22,8 @@ OUTPUTS = {
     name: {key for entry in read("actions/" + action["entry_point"])["output"] for key in entry}
     for name, action in WORKFLOWS.items()
 }
+# handle_error: what `do` names, and the task that it means.
+BELOW = {"agent": "recover_agent", "llm": "retry_llm", "ask": "ask"}
 STEPS = [(workflow, task) for workflow, tasks in FIRST.items() for task in tasks]
 
 
@@ -66,12 +68,15 @@ def _check_ended(run, workflow, logged=True):
 
 
 def test_the_tables_here_name_every_task():
-    for workflow, action in WORKFLOWS.items():
-        tasks = list(read("actions/" + action["entry_point"])["tasks"])
+    assert set(WORKFLOWS) == set(ATTEMPT) | {"handle_error"}
+    for workflow in ATTEMPT:
+        tasks = list(read("actions/" + WORKFLOWS[workflow]["entry_point"])["tasks"])
         assert tasks == FIRST[workflow] + [ATTEMPT[workflow], LOG]
+    tasks = list(read("actions/" + ACTIONS["handle_error"]["entry_point"])["tasks"])
+    assert tasks == ["assess", *BELOW.values(), "proceed", LOG]
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize("workflow", ATTEMPT)
 def test_when_all_is_well(workflow):
     run, _ = _conduct(workflow, None, None)
     assert run.status == "succeeded" and run.names == FIRST[workflow] + [ATTEMPT[workflow]]
@@ -94,7 +99,7 @@ def test_ending_of_a_task_before_the_first_attempt(workflow, task, ending):
 
 
 @pytest.mark.parametrize("ending", endings.ALL)
-@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize("workflow", ATTEMPT)
 def test_ending_of_an_attempt(workflow, ending):
     attempt = ATTEMPT[workflow]
     run, seen = _conduct(workflow, attempt, ending, times=1)
@@ -115,7 +120,7 @@ def test_ending_of_an_attempt(workflow, ending):
 
 
 @pytest.mark.parametrize("ending", endings.ALL)
-@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize("workflow", ATTEMPT)
 def test_ending_of_the_log_task(workflow, ending):
     """A failure that could not be logged is a failure all the same."""
     attempt = ATTEMPT[workflow]
@@ -134,7 +139,7 @@ def test_ending_of_the_log_task(workflow, ending):
 
 
 @pytest.mark.parametrize("ending", endings.WORK)
-@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize("workflow", ATTEMPT)
 def test_no_ending_loops_for_ever(workflow, ending):
     """An attempt whose every round ends so; rounds that go on are bounded by the action alone."""
     run, seen = _conduct(workflow, ATTEMPT[workflow], ending)
@@ -144,7 +149,7 @@ def test_no_ending_loops_for_ever(workflow, ending):
     assert len(run.tasks) < run.MOST_TASKS or (goes_on and _result(seen[-1])[0] == "failed")
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize("workflow", ATTEMPT)
 def test_the_log_task_gets_what_the_last_one_left(workflow):
     attempt = ATTEMPT[workflow]
     run, seen = _conduct(workflow, attempt, "refuses")
@@ -153,3 +158,67 @@ def test_the_log_task_gets_what_the_last_one_left(workflow):
     assert crashed.tasks[-1][1]["case"] == crashed.tasks[-2][1]["case"]
     at_once, _ = _conduct(workflow, FIRST[workflow][0], "killed")
     assert at_once.tasks[-1][1] == {"execution_id": conducting.EXECUTION_ID, "case": ""}
+
+
+def _handled(ending_of):
+    """A run of handle_error; `ending_of` is a callable (task, number, input) -> ending or None."""
+
+    def results(task, number, given):
+        ending = ending_of(task, number, given)
+        if isinstance(ending, tuple):
+            return ending
+        if ending is None:
+            return _good("handle_error", LOG, number, given)
+        return endings.ended(ending, given)
+
+    return conducting.Conducted("handle_error", results)
+
+
+def _goes_on(do, cursor, **more):
+    """The result of assess or proceed that asks for `do`."""
+    handed = {"agent_id": "a", "failure_type": "error", "max_retries": 1, "timeout": 60}
+    following = dict(handed, cursor=cursor, delay=0, carry="AAAA", handed="AAAA")
+    result = dict({"summary": "on", "do": do, "next": following}, **more)
+    return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": result}
+
+
+@pytest.mark.parametrize("ending", endings.ALL)
+@pytest.mark.parametrize("at", ["assess", "proceed"])
+def test_ending_of_a_task_of_handle_error(at, ending):
+    def ending_of(task, number, given):
+        if task == at:
+            return ending
+        return _goes_on("settle", 0) if task == "assess" else None
+
+    run = _handled(ending_of)
+    assert run.names == (["assess"] if at == "assess" else ["assess", "proceed"]) + [LOG]
+    assert run.status == "failed" and run.errors == []
+    assert [held for task, held in run.held if task != LOG] == [1] * (len(run.names) - 1)
+    assert set(run.output) == OUTPUTS["handle_error"] and run.output["recovered"] is False
+
+
+@pytest.mark.parametrize("ending", [*endings.PLAIN, "child failed", "child without output"])
+@pytest.mark.parametrize("do", BELOW)
+def test_whatever_becomes_of_what_handle_error_asks_for_it_proceeds(do, ending):
+    children = {
+        "child failed": ("failed", {"output": {"success": False}, "errors": [{"message": "x"}]}),
+        "child without output": ("failed", {"output": None, "errors": []}),
+    }
+
+    def ending_of(task, number, given):
+        if task == "assess":
+            return _goes_on(do, 0)
+        if task == "proceed":
+            return _goes_on("done", 1, recovered=True)
+        return children.get(ending, ending)
+
+    run = _handled(ending_of)
+    assert run.names == ["assess", BELOW[do], "proceed"]
+    assert run.status == "succeeded" and run.errors == []
+    assert [held for _, held in run.held] == [1, 1, 1] and run.output["recovered"] is True
+
+
+def test_handle_error_that_escalates_ends_failed_without_a_second_record():
+    run = _handled(lambda task, number, given: _goes_on("failed", 0, escalated=True))
+    assert (run.names, run.status) == (["assess"], "failed")
+    assert run.errors == [] and run.output["escalated"] is True

@@ -334,7 +334,9 @@ class AwayApi:
         raise ApiError("StackStorm's API is away")
 
 
-@pytest.mark.parametrize("api, tries, said", [(None, 1, "no StackStorm API"), (AwayApi(), 3, "away")])
+@pytest.mark.parametrize("api, tries, said", [
+    (None, 1, "no StackStorm API"), (AwayApi(), 3, "away"),
+])
 def test_an_announcement_that_cannot_be_started_is_reported(opened, api, tries, said):
     found = result_of(opened(ANNOUNCED, api=api)[2], "announcement")
     assert (found["status"], found["tries"]) == ("failed", tries) and said in found["error"]

@@ -190,7 +190,12 @@ class Settings:
             found.append(connection.secret)
             found.extend(connection.headers.values())
             found.append(_password_of(connection.proxy))
-        return [secret for secret in found if secret]
+        for channel in ("mail", "slack", "webhook"):
+            entry = self.escalation.get(channel)
+            entry = entry if isinstance(entry, dict) else {}
+            found.extend(entry.get(name) for name in ("password", "url", "token", "routing_key"))
+            found.append(_password_of(entry.get("proxy")))
+        return [secret for secret in found if isinstance(secret, str) and secret]
 
 
 def _platforms(entry, timeout, connect):

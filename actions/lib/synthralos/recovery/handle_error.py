@@ -413,6 +413,7 @@ def escalated_end(env, case):
             request["agent_id"],
             {name: failure[name] for name in ("type", "cause", "severity")},
             env.redactor.text(" ".join(summary.split())[:300]),
+            attempts=sum(step.get("attempts") or 0 for step in case["steps"]),
         )
         case["ticket"] = told["ticket"] if told else None
         _step(case, "escalation", told is not None, "ticket %s" % case["ticket"],

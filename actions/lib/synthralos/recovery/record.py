@@ -54,6 +54,9 @@ def record(env, workflow, case, parameters):
         {"type": failure["type"], "cause": cause, "severity": failure["severity"]},
         env.redactor.text(summary),
         attempts=progress.get("attempts", 0),
+        details=env.redactor.value(
+            {name: error[name] for name in ("field", "way_out") if error.get(name)}
+        ),
     )
     if whole:
         run.summarise(env, case, "failed", dict(failure, cause=cause))
@@ -66,6 +69,8 @@ def record(env, workflow, case, parameters):
         "attempts": progress.get("attempts", 0),
         "ticket": ticket["ticket"] if ticket else None,
         "occurrences": ticket["occurrences"] if ticket else None,
+        "level": ticket["level"] if ticket else None,
+        "priority": ticket["priority"] if ticket else None,
     }
     return {
         "summary": summary,

@@ -99,8 +99,8 @@ def report(
     if details:
         event["details"] = details
     if judge is not None:
-        event["level"], event["priority"] = judge(_with(name, events, event, now))
-    after = _append(store, now, name, events, event)
+        event["level"], event["priority"] = judge(_with(name, events, before, event, now))
+    after = _append(store, now, name, events, before, event)
     if after is None:
         return None
     raised = not new and rank(after["level"]) > rank(before["level"])
@@ -128,7 +128,7 @@ def take(store, now, name, by, run):
         )
     if before["taken_by"] == by:
         return dict(before, ticket=name)
-    return _append(store, now, name, events, _about(before, kind=TAKEN, by=by, run=run))
+    return _append(store, now, name, events, before, _about(before, kind=TAKEN, by=by, run=run))
 
 
 def resolve(store, now, name, resolution, by, run):
@@ -141,7 +141,7 @@ def resolve(store, now, name, resolution, by, run):
     if before["status"] == RESOLVED:
         return dict(before, ticket=name)
     event = _about(before, kind=RESOLVED, by=by, run=run, resolution=resolution)
-    return _append(store, now, name, events, event)
+    return _append(store, now, name, events, before, event)
 
 
 def raise_level(store, now, name, level, why, run):
@@ -151,7 +151,7 @@ def raise_level(store, now, name, level, why, run):
     if before["status"] == RESOLVED or rank(level) <= rank(before["level"]):
         return dict(before, ticket=name)
     event = _about(before, kind=RAISED, level=level, why=why, run=run)
-    return _append(store, now, name, events, event)
+    return _append(store, now, name, events, before, event)
 
 
 def listing(store, status=None, subject=None, level=None, min_priority=None):
@@ -196,10 +196,13 @@ def _known(store, name):
     return events
 
 
-def _append(store, now, name, events, event):
-    """Writes an event and the head; returns the ticket, or None when it was not written."""
-    after = _with(name, events, event, now)
-    value = dict(event, v=FORMAT, status=after["status"], before=_found(events))
+def _append(store, now, name, events, before, event):
+    """Writes an event and the head; returns the ticket, or None when it was not written.
+
+    :param events: those that were there, newest first; before: what they make, or None.
+    """
+    after = _with(name, events, before, event, now)
+    value = dict(event, v=FORMAT, status=after["status"], before=_found(events, before))
     key = "%s%s.%s" % (_EVENTS, name, time_key(now))
     if not store.put(key, _json(value), KEPT_SECONDS):
         return None
@@ -207,9 +210,9 @@ def _append(store, now, name, events, event):
     return after
 
 
-def _with(name, events, event, now):
+def _with(name, events, before, event, now):
     """The ticket as it is with one event more."""
-    shown = dict(event, at=timestamp(now), time=int(now * 1000), before=_found(events))
+    shown = dict(event, at=timestamp(now), time=int(now * 1000), before=_found(events, before))
     return dict(_state(([shown] + events)[:PAGE]), ticket=name)
 
 
@@ -302,11 +305,10 @@ def _facts(event):
     return {name: event.get(name) for name in _FACTS}
 
 
-def _found(events):
+def _found(events, ticket):
     """What an event tells of the ticket as it found it, as far as a later reader needs it."""
-    if not events:
+    if ticket is None:
         return None
-    ticket = _state(events)
     if ticket["status"] == RESOLVED:
         last = next(event for event in events if event["kind"] == RESOLVED)
         return {"period": last["time"]}
