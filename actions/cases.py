@@ -14,6 +14,8 @@ class Cases(SynthralosAction):
     def _show(self, env, parameters):
         found = parameters.get("case") or self._newest(env, parameters.get("execution_id"))
         content = unseal(found, env.store)
+        if not isinstance(content, dict):
+            raise Refused("case", None, "holds no object", "Give the case of a synthralos workflow")
         return {"summary": "case of %s" % content.get("workflow", "a run"), "content": content}
 
     def _newest(self, env, execution_id):

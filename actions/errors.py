@@ -1,4 +1,5 @@
 from synthralos.recovery import handle_error, intake
+from synthralos.refusals import Refused
 from synthralos_action import SynthralosAction
 
 
@@ -21,4 +22,7 @@ class Errors(SynthralosAction):
         return handle_error.assess(env, given, started, parent)
 
     def _proceed(self, env, parameters):
-        return handle_error.proceed(env, self.case(env, parameters, handle_error.WORKFLOW))
+        case = self.case(env, parameters, handle_error.WORKFLOW)
+        if case is None:
+            raise Refused("case", "", "is missing", "Pass on the case of a handle_error run")
+        return handle_error.proceed(env, case)

@@ -53,7 +53,7 @@ class Tickets(SynthralosAction):
             raise ApiError(env.store.away)
         what = "opened" if told["new"] else "occurrence %d of" % told["occurrences"]
         said = "%s %s, %s, priority %d" % (what, told["ticket"], told["level"], told["priority"])
-        return dict(told, summary=said)
+        return dict({"summary": said}, **told)
 
     def _take(self, env, parameters):
         config = desk.configuration(env, env.settings.escalation)
@@ -81,7 +81,7 @@ class Tickets(SynthralosAction):
         said = "%d open, %d raised, %d notifications sent, %d failed" % (
             done["open"], done["raised"], sent.count("sent"), failed
         )
-        return not failed, dict(done, summary=said)
+        return not failed, dict({"summary": said}, **done)
 
     def _by(self, env, parameters):
         """Who does it: as given, else the user who runs the action."""

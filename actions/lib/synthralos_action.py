@@ -12,11 +12,12 @@ import traceback
 
 from st2common.runners.base_action import Action
 
+from synthralos.names import key_part
 from synthralos.recovery import intake
 from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
 from synthralos.refusals import Refused
-from synthralos.seal import seal, unseal
+from synthralos.seal import STORED, is_case, seal, unseal
 from synthralos.settings import Settings
 from synthralos.state.datastore import Tolerant
 from synthralos.state.stackstorm import Api, ApiError
@@ -108,16 +109,16 @@ class SynthralosAction(Action):
         if parameters.get("case"):
             try:
                 case = unseal(parameters["case"], env.store)
-            except Refused:
-                pass
+            except Exception as error:
+                self.logger.warning("the case cannot be opened: %s", type(error).__name__)
         if not isinstance(case, dict) or case.get("workflow", workflow) != workflow:
             case = None
         given = dict(parameters)
         if parameters.get("execution_id") and (case is None or "progress" not in case):
             try:
                 given.update(self.read(env, parameters["execution_id"]).get("parameters") or {})
-            except (ApiError, Refused):
-                pass
+            except Exception as error:
+                self.logger.warning("the run cannot be read: %s", type(error).__name__)
         return case, given
 
     def read(self, env, execution_id, *attributes):
@@ -162,14 +163,17 @@ def _api(config):
 def _ended_by(error, parameters, redactor, env):
     """The result of an action that `error` ended; its `carry` takes the error to the log task."""
     error = redactor.value(error)
-    case = None
+    store, case = (env.store, None) if env is not None else (None, None)
     if parameters.get("case"):
         try:
-            case = unseal(parameters["case"], env.store if env is not None else None)
-        except Refused:
-            pass
+            case = unseal(parameters["case"], store)
+        except Exception:
+            # Without it the log task knows the run by its execution.
+            case = None
     left = dict(case if isinstance(case, dict) else {}, refused=error)
-    return {"summary": error["message"], "error": error, "next": None, "carry": seal(left)}
+    key = None if env is None else "%s%s.ended" % (STORED, key_part(env.run or "none"))
+    carry = seal(left, store, key)
+    return {"summary": error["message"], "error": error, "next": None, "carry": carry}
 
 
 def _finished(result, parameters, redactor, env):
@@ -196,4 +200,5 @@ def _onward(following, cursor):
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (at, delay))
     if not whole or (cursor is not None and at <= cursor):
         return None
-    return following
+    # It becomes a task's input: anything but a case would be evaluated, or fail the run unlogged.
+    return following if is_case(following.get("carry")) else None

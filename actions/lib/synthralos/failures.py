@@ -161,7 +161,8 @@ _SPOKEN = [
     ),
     (
         "timeout",
-        r"time[ds]?[ -]?out|timeouts?|timeout_error|deadline exceeded|took too long|etimedout",
+        r"time[ds]?[ -]?out|no answer (?:with)?in|timeouts?|timeout_error|"
+        r"deadline exceeded|took too long|etimedout",
     ),
     ("overloaded", r"overload(?:ed)?(?:_error)?|at capacity|@@529"),
     (

@@ -28,11 +28,14 @@ def checked(field, value):
 def key_part(name):
     """`name` as one part of a datastore key: no `/`, no `.`, ASCII only; one to one."""
     return _UNSAFE_IN_KEY.sub(
-        lambda match: "".join("~%02X" % byte for byte in match.group().encode()), name
+        lambda match: "".join(
+            "~%02X" % byte for byte in match.group().encode("utf-8", "surrogatepass")
+        ),
+        name,
     )
 
 
 def name_of_key_part(part):
     """The inverse of `key_part`."""
     raw = re.sub(rb"~([0-9A-F]{2})", lambda match: bytes([int(match.group(1), 16)]), part.encode())
-    return raw.decode()
+    return raw.decode("utf-8", "surrogatepass")

@@ -21,6 +21,11 @@ OPENED_BYTES = 64 * 1024 * 1024
 _CASE = re.compile(r"[A-Za-z0-9_=-]+\Z")
 
 
+def is_case(value):
+    """Whether `value` has the form of a case."""
+    return isinstance(value, str) and _CASE.match(value) is not None
+
+
 def seal(content, store=None, key=None):
     """The case that holds `content`, a JSON value.
 
@@ -64,7 +69,7 @@ def _encode(content):
 def _decode(field, case):
     # The value is not shown: it may come from the datastore.
     refused = Refused(field, None, "is not a case", "Pass on a case that another action returned")
-    if not isinstance(case, str) or not _CASE.match(case):
+    if not is_case(case):
         raise refused
     try:
         unpacker = zlib.decompressobj()

@@ -104,6 +104,9 @@ class Tolerant:
         except DatastoreAway as error:
             self.away = str(error)
             return otherwise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.away = "the datastore answered what it should not (%s)" % type(error).__name__
+            return otherwise
 
 
 def time_key(now, unique=None):

@@ -160,8 +160,10 @@ def listing(store, status=None, subject=None, level=None, min_priority=None):
     for page in range(PAGES):
         rows = store.list(_HEADS, limit=PAGE, offset=page * PAGE)
         for name, head in _read(rows):
-            shown = dict(_NOTHING, **head)
-            found.append(dict(shown, ticket=name[len(_HEADS):], level=_level(shown["level"])))
+            ticket, shown = name[len(_HEADS):], dict(_NOTHING, **head)
+            # Whatever else a hand has put below the prefix is no ticket.
+            if _TICKET.match(ticket) and isinstance(shown.get("at"), str):
+                found.append(dict(shown, ticket=ticket, level=_level(shown["level"])))
         if len(rows) < PAGE:
             break
     found.sort(key=lambda ticket: ticket["at"], reverse=True)
