@@ -5,6 +5,8 @@ from synthralos_action import SynthralosAction
 class LogRecoveryFailure(SynthralosAction):
     """Writes down a agent_recovery that did not work: history, ticket, trigger and webhook."""
 
+    runs_always = True
+
     def run(self, **parameters):
         return self.perform(self._log, parameters)
 

@@ -5,6 +5,8 @@ from synthralos_action import SynthralosAction
 class LogRerouteFailure(SynthralosAction):
     """Writes down a reroute_request that did not work: history, ticket, trigger and webhook."""
 
+    runs_always = True
+
     def run(self, **parameters):
         return self.perform(self._log, parameters)
 

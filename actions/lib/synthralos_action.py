@@ -32,10 +32,12 @@ class SynthralosAction(Action):
     """An action whose `run(self, **parameters)` returns `self.perform(work, parameters)`.
 
     :cvar now: seconds since the epoch; a test replaces it.
+    :cvar runs_always: whether a wrong configuration is no reason not to run.
     :ivar datastore: an object to use in place of StackStorm's datastore; a test sets it.
     """
 
     now = staticmethod(time.time)
+    runs_always = False
     datastore = None
 
     def perform(self, work, parameters):
@@ -136,10 +138,19 @@ class SynthralosAction(Action):
             )
         return env.api.execution(execution_id, *attributes)
 
+    def _settings(self, config):
+        try:
+            return Settings.from_config(config)
+        except Refused:
+            if not self.runs_always:
+                raise
+            self.logger.warning("the configuration is wrong; its defaults are used")
+            return Settings.from_config({})
+
     def _environment(self, parameters, redactor):
         # The configuration is a mapping that raises on a missing key; a plain one does not.
         config = dict(self.config or {})
-        settings = Settings.from_config(config)
+        settings = self._settings(config)
         for secret in settings.secrets():
             redactor.add(secret)
         api = _api(config.get("stackstorm") or {})

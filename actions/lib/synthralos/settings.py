@@ -34,7 +34,8 @@ class Connection:
 
     def account(self, owner):
         """What two connections share when the same credential of the same `owner` opens both."""
-        return (owner, self.secret, self.secret_from, self.headers_from)
+        headers = tuple(sorted(self.headers.items()))
+        return (owner, self.secret, self.secret_from, self.headers_from, headers)
 
 
 @dataclass(frozen=True)

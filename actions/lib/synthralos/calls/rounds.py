@@ -29,6 +29,7 @@ AMBIGUOUS = (
     "malformed_answer",
     "blank_output",
     "schema_mismatch",
+    "agent_failed",
 )
 # These tell of the account, so that they hold for every target that is reached with it.
 OF_THE_ACCOUNT = ("quota", "authentication")

@@ -131,6 +131,9 @@ def attempt(env, case):
         request = catalogue.apply(
             step["action"], case["agent"], step["parameters"], _facts(env, case)
         )
+        agent_id = case["request"]["agent_id"]
+        agent = env.settings.agents.get(agent_id)
+        request["path"] = platform.execute_path(target.what, agent, agent_id)
         return dict(
             platform.call(env.client, target.what, request, seconds, case["run"], schema),
             step=step["action"],
@@ -219,7 +222,6 @@ def _agent_request(env, request):
         config.pop("type", None)
     )
     return {
-        "path": platform.execute_path(env.settings.platforms[0], agent, request["agent_id"]),
         "query": request["original_query"],
         "agent_type": agent_type or "simple",
         "config": config,

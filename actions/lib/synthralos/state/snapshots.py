@@ -100,9 +100,9 @@ def create(store, kept, now, agent_id, task_id, state, metadata=None):
     }
     body = packing.packed("state", dict(facts, state=state), kept.compression_enabled)
     head = dict(facts, size_bytes=len(text), stored_bytes=len(body))
-    where, seconds = _place(agent_id) + last, _seconds(kept)
-    written = store.put(_STATES + where, body, seconds) and store.put(
-        _HEADS + where, json.dumps(head, separators=(",", ":")), seconds
+    where, lifetime = _place(agent_id) + last, _seconds(kept)
+    written = store.put(_STATES + where, body, lifetime) and store.put(
+        _HEADS + where, json.dumps(head, separators=(",", ":")), lifetime
     )
     if not written:
         raise ApiError("the snapshot was not stored: %s" % store.away)
