@@ -64,6 +64,19 @@ def test_an_action_asks_a_datastore_that_is_away_once(world):
     assert away.calls <= 2
 
 
+def test_who_may_not_list_keys_may_still_read_a_credential(world):
+    world.config["providers"][0].pop("api_key")
+    world.config["providers"][0]["api_key_from"] = "openai_key"
+    world.local.keys.set("openai_key", "sandbox-openai-key", encrypt=True)
+
+    def refuse(*arguments, **options):
+        raise forbidden()
+
+    world.local.keys.list = world.local.keys.set = refuse
+    run, output = world.run("llm_retry", original_request=PROMPT, failure_reason="x")
+    assert output["success"] and output["final_model"] == "gpt-4"
+
+
 def test_a_list_of_tickets_that_cannot_be_read_is_not_an_empty_list(no_keys):
     run = no_keys.local.run("synthralos.ticket.list", {})
     assert run["status"] == "failed" and run["result"]["result"]["error"]

@@ -9,7 +9,7 @@ from synthralos.calls.deadline import Deadline
 from synthralos.redact import Redactor
 from synthralos.refusals import Refused
 from synthralos.settings import Settings
-from synthralos.state.datastore import Tolerant
+from synthralos.state.datastore import DatastoreAway, Tolerant
 from synthralos.state.ledger import Ledger
 
 
@@ -54,12 +54,15 @@ class Environment:
         return self._credentials[known]
 
     def _read(self, key):
-        value = self.store.get(key, decrypt=True)
+        try:
+            value, why = self.store.secret(key), "is not in the datastore"
+        except DatastoreAway as error:
+            value, why = None, str(error)
         if value is None:
             raise Refused(
                 "config ..._from",
                 key,
-                self.store.away or "is not in the datastore",
+                why,
                 "Set it with `st2 key set --encrypt %s VALUE`" % key,
             )
         return value

@@ -74,6 +74,14 @@ class Tolerant:
     def get(self, name, decrypt=False):
         return self._try(None, "get", name, decrypt)
 
+    def secret(self, name):
+        """The decrypted value, or None. Asked for even when other calls have failed: who may not
+        list keys may still read this one. Raises DatastoreAway.
+        """
+        if self._datastore is None:
+            raise DatastoreAway(self.away)
+        return self._datastore.get(name, True)
+
     def list(self, prefix, limit=PAGE, offset=0):
         return self._try([], "list", prefix, limit, offset)
 
