@@ -1,15 +1,17 @@
-from synthralos.recovery import agent_recovery, record
+from synthralos.recovery import record
 from synthralos_action import SynthralosAction
 
 
 class LogRecoveryFailure(SynthralosAction):
-    """Writes down a agent_recovery that did not work: history, ticket, trigger and webhook."""
+    """Writes down an agent_recovery, or a handle_error, that did not work."""
 
     runs_always = True
 
-    def run(self, **parameters):
-        return self.perform(self._log, parameters)
+    def run(self, workflow="agent_recovery", **parameters):
+        return self.perform(
+            lambda env, parameters: self._log(env, workflow, parameters), parameters
+        )
 
-    def _log(self, env, parameters):
-        case, given = self.left_behind(env, parameters, agent_recovery.WORKFLOW)
-        return record.record(env, agent_recovery.WORKFLOW, case, given)
+    def _log(self, env, workflow, parameters):
+        case, given = self.left_behind(env, parameters, workflow)
+        return record.record(env, workflow, case, given)

@@ -17,6 +17,7 @@ def pack_config(base_url):
             "base_url": base_url + "/platform",
             "token": TOKEN,
             "failure_webhook": "/webhooks/agent-failures",
+            "restore_path": "/api/v1/agents/{agent_id}/restore",
             "fallbacks": [],
         },
         "providers": [

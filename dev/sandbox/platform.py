@@ -1,4 +1,4 @@
-"""The SynthralOS backend: agents, replays, webhooks, errors and health.
+"""The SynthralOS backend: agents, replays, restores, webhooks, errors and health.
 
 The token must be `sandbox-token`, at every platform; webhooks and health ask for none.
 """
@@ -17,6 +17,7 @@ PASSED_ON = {
     "content_policy": "The response was filtered by the content filter (content_filter).",
 }
 _EXECUTE = re.compile(r"/api/.*/execute\Z|/api/.*/execute/[^/]+\Z")
+_RESTORE = re.compile(r"/api/v1/agents/([^/]+)/restore\Z")
 _EXECUTION = re.compile(r"/api/v1/executions/([^/]+)(/replay)?\Z")
 
 
@@ -40,6 +41,8 @@ def exchange(name, rest, call, number, errors):
     if execution and call.method == "POST" and execution.group(2):
         replayed = {"executionId": f"exec-sandbox-{number}", "message": "Execution replayed"}
         return _agent(name, number, lambda step: dict(replayed, **_unfinished(step)), refusal)
+    if call.method == "POST" and _RESTORE.match(rest):
+        return _fixed(name + "/restore", {"success": True, "message": "State restored"}, refusal)
     if call.method == "POST" and _EXECUTE.match(rest):
         asked = call.body if isinstance(call.body, dict) else {}
         query = asked.get("query", asked.get("input"))

@@ -3,7 +3,7 @@
 Every call has one target:
 
     platform, platform:b            a run of an agent, or a replay
-    platform/webhooks, /health, /errors, /executions     the platform's other routes, after either
+    platform/webhooks, /health, /errors, /executions, /restore     its other routes, after either
     llm:PROVIDER/MODEL              a completion; `llm:PROVIDER` for the list of models
     route:PROVIDER/REGION           anything below a region
     unknown                         a path that the sandbox does not play

@@ -746,6 +746,7 @@ def test_pack_config(box):
         "base_url": box.base_url + "/platform",
         "token": "sandbox-token",
         "failure_webhook": "/webhooks/agent-failures",
+        "restore_path": "/api/v1/agents/{agent_id}/restore",
         "fallbacks": [],
     }
     assert config["providers"][0] == {

@@ -39,7 +39,7 @@ def test_rollback(st2, box, agent):
         strategy="rollback",
     )
     assert output["recovered"] and output["snapshot"] == made["snapshot_id"]
-    assert output["result"]["state"] == state
+    assert output["result"] == {"restored": True, "state": state}
 
 
 def test_loop_pause_and_reset(st2, box, agent):

@@ -95,12 +95,33 @@ def test_a_wrong_config_names_its_entry():
         ErrorHandlingSystem({"retry": {"max_retries": 99}})
 
 
-def test_a_rollback_gives_the_state_back(system):
-    state = {"learning_rate": 0.001}
+def rolled_back(system, agent, restore):
+    context = {"agent_id": "trainer_01", "task_id": "training", "strategy": "rollback"}
+    error = RuntimeError("x")
+    return asyncio.run(system.handle_error(error, context, agent, restore_callback=restore))
+
+
+def test_a_rollback_puts_the_state_back_and_runs_the_work_again(system):
+    state, put_back = {"learning_rate": 0.001}, []
     snapshot = system.create_snapshot("trainer_01", "training", state)
-    told = handled(system, RuntimeError("x"), strategy="rollback")
-    assert told["success"] and told["snapshot"] == snapshot
-    assert told["result"] == {"restored": False, "state": state}
+    told = rolled_back(system, None, put_back.append)
+    assert told["success"] and told["snapshot"] == snapshot and told["restored"]
+    assert put_back == [state]
+    told = rolled_back(system, lambda: "done again", put_back.append)
+    assert told["success"] and told["result"] == "done again" and put_back == [state, state]
+    assert told["strategies_tried"] == ["rollback", "auto_retry"]
+
+
+def test_a_state_that_nobody_put_back_is_no_success(system):
+    system.create_snapshot("trainer_01", "training", {"a": 1})
+    told = rolled_back(system, None, None)
+    assert not told["success"] and told["state"] == {"a": 1} and not told["restored"]
+
+    def refuse(state):
+        raise OSError("the disk is full")
+
+    told = rolled_back(system, None, refuse)
+    assert not told["success"] and "the disk is full" in told["steps"][0]["summary"]
 
 
 @pytest.mark.parametrize("error", [MemoryError("full"), PermissionError("no")])

@@ -45,10 +45,52 @@ def test_an_llm_call_is_retried_with_the_error_s_back_off(world):
 def test_rollback_to_the_newest_good_snapshot(world):
     state = {"model_version": "2.1.0", "progress": 0.85}
     made = action(world, "snapshot.create", agent_id="agent_1", task_id="task_1", state=state)
-    run, output = handle(world, strategy="rollback")
+    run, output = handle(world, strategy="rollback", original_query=None)
     assert run["status"] == "succeeded" and output["recovered"]
     assert output["snapshot"] == made["snapshot_id"]
-    assert output["result"] == {"restored": False, "state": state}
+    assert output["result"] == {"restored": True, "state": state}
+    assert world.box.calls_to("platform/restore")[0].body["state"] == state
+
+
+def test_after_a_rollback_what_failed_runs_again(world):
+    action(world, "snapshot.create", agent_id="agent_1", task_id="task_1", state={"a": 1})
+    run, output = handle(world, strategy="rollback")
+    assert output["recovered"] and output["strategies_tried"] == ["rollback", "auto_retry"]
+    assert output["result"]["restored"] and output["result"]["recovery_result"]["output"]
+    world.box.script("platform", [status(400)], forever=True)
+    run, output = handle(world, strategy="rollback")
+    assert run["status"] == "failed" and output["escalated"] and not output["recovered"]
+    assert output["strategies_tried"] == ["rollback", "auto_retry"] and output["ticket"]
+    assert output["result"]["state"] == {"a": 1}
+
+
+def test_a_state_that_nobody_put_back_is_no_recovery(world):
+    del world.config["platform"]["restore_path"]
+    action(world, "snapshot.create", agent_id="agent_1", task_id="task_1", state={"a": 1})
+    run, output = handle(world, strategy="rollback", original_query=None)
+    assert run["status"] == "failed" and output["escalated"] and output["ticket"]
+    assert output["result"] == {"restored": False, "state": {"a": 1}}
+    assert "platform.restore_path" in output["error"]["reason"]
+
+
+def test_a_platform_that_restores_nothing_is_no_recovery(world):
+    world.config["platform"]["restore_path"] = "/nothing/here"
+    action(world, "snapshot.create", agent_id="agent_1", task_id="task_1", state={"a": 1})
+    run, output = handle(world, strategy="rollback", original_query=None)
+    assert run["status"] == "failed" and output["steps"][0]["restored"] is False
+
+
+def test_a_run_that_is_refused_says_why(world):
+    run, output = handle(world, agent_id="two words")
+    assert run["status"] == "failed" and output["ticket"] and output["escalated"]
+    assert output["error"]["field"] == "agent_id" and output["error"]["way_out"]
+
+
+def test_a_run_that_escalates_says_the_error_and_why(world):
+    _, output = handle(world, error={"type": "resource_error", "message": "out of memory"})
+    assert output["error"]["cause"] == "resource"
+    assert output["error"]["message"] == "out of memory"
+    assert "for a person" in output["error"]["reason"]
 
 
 def test_after_two_errors_a_snapshot_is_gone_back_to_before_anything_is_retried(world):

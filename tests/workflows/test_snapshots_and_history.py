@@ -48,7 +48,14 @@ def test_a_snapshot_is_taken_listed_shown_and_restored(ask):
         assert found["result"] == {
             "state": STATE, "metadata": {"checkpoint": "before_fine_tuning"}}
         assert found["checksum"] == made["checksum"]
+    assert found["restored"] is True
+
+
+def test_without_a_restore_path_the_state_is_given_and_nothing_restored(ask, world):
+    del world.config["platform"]["restore_path"]
+    found = ask("snapshot.restore", snapshot_id=create(ask)["snapshot_id"])
     assert found["restored"] is False and "no platform.restore_path" in found["summary"]
+    assert found["result"]["state"] == STATE
 
 
 def test_hostile_text_comes_back_as_it_was(ask):

@@ -7,6 +7,8 @@
     except Exception as error:
         context = {"agent_id": "trainer_01", "task_id": "training"}
         handled = await system.handle_error(error, context, recovery_callback=train)
+        if not handled["success"]:
+            raise
 
 The same rules choose the strategy, and the same modules keep history, snapshots, loops and tickets:
 in memory, or in any object with the methods of state.datastore.Datastore.
@@ -68,16 +70,20 @@ class ErrorHandlingSystem:
         )
         return head["snapshot_id"]
 
-    async def handle_error(self, error, context, recovery_callback=None):
-        """What became of an error.
+    async def handle_error(self, error, context, recovery_callback=None, restore_callback=None):
+        """What became of an error. It is a success only when the work that failed has run again,
+        or, without a recovery_callback, when the state was put back.
 
         :param error: the exception.
         :param context: agent_id and task_id (`unknown` when missing); perhaps prompt, strategy,
             retry_count, recovery_attempts and state.
         :param recovery_callback: called to try again, with the adjusted prompt where the context
             has a `prompt`; a function or a coroutine function.
+        :param restore_callback: called with the state of a snapshot, to put it back; a function.
+            Without it a platform with a restore_path does, else nothing is restored.
         :returns: {success, result or error, escalated, strategy, strategies_tried, steps, ticket,
-            snapshot}.
+            snapshot, restored (true or false), state (of the snapshot, else None)}; result: what
+            recovery_callback gave.
         """
         request = _request(context, error)
         failure = _failure(error)
@@ -99,13 +105,19 @@ class ErrorHandlingSystem:
             "ticket": None,
             "snapshot": None,
             "child": None,
+            "result": None,
         }
-        for name in choice.todo:
-            done = await self._carry_out(name, case, context, recovery_callback)
-            if done:
+        todo = list(choice.todo)
+        while todo:
+            name = todo.pop(0)
+            done = await self._carry_out(name, case, context, recovery_callback, restore_callback)
+            if done and name == "rollback" and recovery_callback is not None:
+                # What failed has still to run: a state put back is no result.
+                todo = ["auto_retry"] + [other for other in todo if other != "auto_retry"]
+            elif done:
                 self._stats["successful_recoveries"] += 1
                 del self._active[key]
-                return dict(_told(case), success=True, escalated=False, result=case["child"])
+                return dict(_told(case), success=True, escalated=False, result=case["result"])
         handle_error.escalated_end(self.env, case)
         self._stats["failed_recoveries"] += 1
         self._stats["escalations"] += 1
@@ -125,10 +137,10 @@ class ErrorHandlingSystem:
         """Forgets the errors that are open; what is on record stays in the datastore."""
         self._active.clear()
 
-    async def _carry_out(self, name, case, context, recovery_callback):
-        """Whether the strategy recovered; what it gave is then in the case's `child`."""
+    async def _carry_out(self, name, case, context, recovery_callback, restore_callback):
+        """Whether the strategy worked; what the work gave is then in the case's `result`."""
         if name == "rollback":
-            return handle_error.roll_back(self.env, case)
+            return handle_error.roll_back(self.env, case, restore_callback)
         if name == "circuit_breaker":
             handle_error.pause_agent(self.env, case)
             return False
@@ -153,7 +165,7 @@ class ErrorHandlingSystem:
             try:
                 prompt = adjusted_prompt(context.get("prompt"), attempt, cause)
                 answer = recovery_callback() if prompt is None else recovery_callback(prompt)
-                case["child"] = await answer if inspect.isawaitable(answer) else answer
+                case["result"] = await answer if inspect.isawaitable(answer) else answer
             except Exception as error:
                 last = error
                 continue
@@ -202,6 +214,9 @@ def _told(case):
         "steps": case["steps"],
         "ticket": case["ticket"],
         "snapshot": case["snapshot"],
+        "restored": False,
+        "state": None,
+        **(case["child"] or {}),
     }
 
 

@@ -31,6 +31,7 @@ CHILDREN = {
     "ask": "core.ask",
 }
 ACTOR = "handle_error"
+NOT_PUT_BACK = "verified, but no platform.restore_path is configured: put back what the result has"
 
 
 def assess(env, parameters, started, parent_pack=None):
@@ -93,12 +94,16 @@ def proceed(env, case):
     output = (child.get("result") or {}).get("output") or {}
     good = child.get("status") == "succeeded" and output.get("success") is True
     case["ticket"] = output.get("ticket") or case["ticket"]
-    case["child"] = {name: output.get(name) for name in ("recovery_result", "result")}
+    _keep(case, **{name: output.get(name) for name in ("recovery_result", "result")})
     told = "recovered" if good else (output.get("error") or {}).get("reason", "it did not recover")
     _step(
         case, name, good, told, execution_id=child.get("id"), attempts=output.get("attempts"),
     )
     return _recovered(env, case) if good else _advance(env, case)
+
+
+def subject(case):
+    return case["request"]["agent_id"]
 
 
 def _request(parameters):
@@ -252,7 +257,11 @@ def _advance(env, case):
         elif name == "rollback":
             if roll_back(env, case):
                 case["todo"].pop(0)
-                return _recovered(env, case)
+                if not _work(case):
+                    return _recovered(env, case)
+                # What failed has still to run: a state put back is no answer to a query.
+                case["todo"] = ["auto_retry"] + [one for one in case["todo"] if one != "auto_retry"]
+                continue
         elif name == "circuit_breaker":
             pause_agent(env, case)
         else:
@@ -260,6 +269,11 @@ def _advance(env, case):
             return escalated_end(env, case)
         case["todo"].pop(0)
     return escalated_end(env, case)
+
+
+def _work(case):
+    """What is to be run again, or nothing."""
+    return case["request"]["original_query"] or case["request"]["original_request"]
 
 
 def _handed(env, case):
@@ -307,23 +321,38 @@ def _handed(env, case):
     return _go(env, case, do, "%s recovers" % CHILDREN[do], **following)
 
 
-def roll_back(env, case):
-    """Whether there was a good snapshot to go back to."""
+def roll_back(env, case, put_back=None):
+    """Whether the newest good snapshot is the agent's state again; `child` has it either way.
+
+    :param put_back: puts a state back, in place of the platform; what it raises is a failed step.
+    """
     found = _newest(env, case["request"])
     if found is None:
         _step(case, "rollback", False, "there is no good snapshot of this agent and task")
         return False
+    named = case["snapshot"] = found["snapshot_id"]
     try:
-        platform = restores.at_platform(env.client, env.settings.platforms, found, env.run)
+        if put_back is not None:
+            put_back(found["state"])
+            where = "the caller"
+        else:
+            where = restores.at_platform(env.client, env.settings.platforms, found, env.run)
+        told = "restored by %s" % where if where else NOT_PUT_BACK
     except CallFailed as error:
-        _step(case, "rollback", False, error.failure.message, snapshot=found["snapshot_id"])
-        return False
-    case["snapshot"] = found["snapshot_id"]
-    restored = platform is not None
-    told = "restored by %s" % platform if restored else "verified; the state is in the result"
-    _step(case, "rollback", True, told, snapshot=found["snapshot_id"], restored=restored)
-    case["child"] = {"restored": restored, "state": found["state"]}
-    return True
+        where, told = None, error.failure.message
+    except Exception as error:
+        if put_back is None:
+            raise
+        where, told = None, env.redactor.text("%s: %s" % (type(error).__name__, error))[:300]
+    restored = where is not None
+    _step(case, "rollback", restored, told, snapshot=named, restored=restored)
+    _keep(case, restored=restored, state=found["state"])
+    return restored
+
+
+def _keep(case, **told):
+    """Adds to what the strategies gave: the result of the run, however it ends."""
+    case["child"] = dict(case["child"] or {}, **told)
 
 
 def pause_agent(env, case):
@@ -419,7 +448,21 @@ def escalated_end(env, case):
         _step(case, "escalation", told is not None, "ticket %s" % case["ticket"],
               notifications=told["notifications"] if told else [])
     summary = "%s is not recovered; ticket %s" % (request["agent_id"], case["ticket"])
-    return _ended(env, case, "failed", summary, recovered=False, escalated=True)
+    error = {name: failure.get(name) for name in ("type", "cause", "severity", "message")}
+    error = dict(env.redactor.value(error), reason=_why(case))
+    return dict(
+        _ended(env, case, "failed", summary, recovered=False, escalated=True), error=error
+    )
+
+
+def _why(case):
+    """Why the run ends without a recovery, in words: what its strategies came to."""
+    told = [
+        "%s: %s" % (step["strategy"], step["summary"])
+        for step in case["steps"]
+        if step["strategy"] != "escalation"
+    ]
+    return "; ".join(told) or "%s is for a person to cure" % case["failure"]["cause"]
 
 
 def _ended(env, case, do, summary, recovered, escalated):

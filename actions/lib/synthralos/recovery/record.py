@@ -4,7 +4,7 @@ from synthralos.calls import platform
 from synthralos.calls.http import CallFailed
 from synthralos.escalation import desk
 from synthralos.names import is_name
-from synthralos.recovery import agent_recovery, llm_retry, reroute_request, run
+from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request, run
 from synthralos.refusals import Refused
 from synthralos.state import history
 from synthralos.state.stackstorm import ApiError
@@ -12,7 +12,8 @@ from synthralos.state.stackstorm import ApiError
 TRIGGER = "synthralos.recovery_failed"
 NOTIFY_SECONDS = 5.0
 _SUBJECT = {
-    module.WORKFLOW: module.subject for module in (agent_recovery, llm_retry, reroute_request)
+    module.WORKFLOW: module.subject
+    for module in (agent_recovery, handle_error, llm_retry, reroute_request)
 }
 
 
@@ -75,10 +76,12 @@ def record(env, workflow, case, parameters):
     return {
         "summary": summary,
         "success": False,
+        "escalated": ticket is not None,
         "error": dict(error, reason=reason),
         "attempts": progress.get("attempts", 0),
         "retry_count": max(0, progress.get("attempts", 0) - 1),
         "plan": case.get("plan") if whole else None,
+        "steps": case.get("steps", []) if whole else [],
         "trail": progress.get("trail", []),
         "ticket": ticket["ticket"] if ticket else None,
         "occurrences": ticket["occurrences"] if ticket else None,
@@ -114,6 +117,7 @@ def _subject_of(workflow, parameters):
     request = request if isinstance(request, dict) else {}
     candidate = {
         agent_recovery.WORKFLOW: parameters.get("agent_id"),
+        handle_error.WORKFLOW: parameters.get("agent_id"),
         llm_retry.WORKFLOW: request.get("model"),
         reroute_request.WORKFLOW: request.get("provider"),
     }[workflow]
