@@ -65,7 +65,7 @@ class Client:
         answer = self._once(
             connection, method, path, seconds, body, headers, authorize, credentials
         )
-        if answer.status == 401 and (connection.secret_from or connection.headers_from):
+        if answer.status == 401 and _may_be_renewed(connection):
             # A token that has expired is replaced in the datastore by whoever renews it.
             fresh = self._credentials(connection, True)
             left = seconds - answer.latency
@@ -73,14 +73,29 @@ class Client:
                 answer = self._once(connection, method, path, left, body, headers, authorize, fresh)
         return answer
 
+    @contextlib.contextmanager
+    def stream(self, connection, path, seconds, headers):
+        """Gives a GET's response, of requests, whose body has not been read yet.
+
+        :param seconds: the limit of each read, also of those within the block.
+        :raises CallFailed: timeout, network, truncated_stream; within the block too.
+        """
+        with _told_as_failures(seconds):
+            credentials = self._credentials(connection, False)
+            response = self._open(connection, path, seconds, headers, credentials)
+            if response.status_code == 401 and _may_be_renewed(connection):
+                response.close()
+                fresh = self._credentials(connection, True)
+                response = self._open(connection, path, seconds, headers, fresh)
+            with contextlib.closing(response):
+                yield response
+
+    def _open(self, connection, path, seconds, headers, credentials):
+        sent = _headers(connection, credentials, headers, None)
+        return self._response(connection, "GET", path, seconds, None, sent)
+
     def _once(self, connection, method, path, seconds, body, headers, authorize, credentials):
-        secret, more = credentials
-        sent = {"User-Agent": USER_AGENT, "Accept": "application/json"}
-        sent.update(connection.headers)
-        sent.update(more)
-        if secret:
-            sent.update((authorize or _bearer)(secret))
-        sent.update(headers or {})
+        sent = _headers(connection, credentials, headers, authorize)
         data = None
         if body is not None:
             # ensure_ascii keeps lone surrogates as escapes, which UTF-8 could not carry.
@@ -90,50 +105,30 @@ class Client:
         return self._request(connection, method, path, seconds, data, sent)
 
     def _request(self, connection, method, path, seconds, data, headers):
-        import requests
-
         began = time.monotonic()
-        try:
-            with _limit(seconds):
-                response = self._requests_session().request(
-                    method,
-                    connection.base_url + path,
-                    data=data,
-                    headers=headers,
-                    timeout=(min(connection.connect_timeout, seconds), seconds),
-                    verify=connection.verify,
-                    proxies=_proxies(connection.proxy),
-                    # Without it requests would put what the host's .netrc has in its place.
-                    auth=_as_it_is,
-                    # A redirect would carry the credentials to an address nobody configured.
-                    allow_redirects=False,
-                    stream=True,
-                )
-                with contextlib.closing(response):
-                    raw = _read(response, began, seconds)
-        except requests.ConnectTimeout as error:
-            raise CallFailed(
-                failures.with_evidence(
-                    failures.failure("timeout", "no connection in time"), sent=False
-                )
-            ) from error
-        except (requests.Timeout, _TimeIsUp) as error:
-            raise CallFailed(
-                failures.failure("timeout", "no answer within %.1f s" % seconds)
-            ) from error
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
-            raise CallFailed(
-                failures.failure("configuration", "the address or a header cannot be sent")
-            ) from error
-        except requests.RequestException as error:
-            raise CallFailed(_of_network(error)) from error
-        except UnicodeError as error:
-            raise CallFailed(
-                failures.failure("configuration", "a header holds what HTTP cannot carry")
-            ) from error
+        with _told_as_failures(seconds), _limit(seconds):
+            response = self._response(connection, method, path, seconds, data, headers)
+            with contextlib.closing(response):
+                raw = _read(response, began, seconds)
         latency = time.monotonic() - began
-        received = {name.lower(): value for name, value in response.headers.items()}
+        received = lower_case(response.headers)
         return Answer(response.status_code, received, _text(raw, received), latency)
+
+    def _response(self, connection, method, path, seconds, data, headers):
+        return self._requests_session().request(
+            method,
+            connection.base_url + path,
+            data=data,
+            headers=headers,
+            timeout=(min(connection.connect_timeout, seconds), seconds),
+            verify=connection.verify,
+            proxies=_proxies(connection.proxy),
+            # Without it requests would put what the host's .netrc has in its place.
+            auth=_as_it_is,
+            # A redirect would carry the credentials to an address nobody configured.
+            allow_redirects=False,
+            stream=True,
+        )
 
     def _requests_session(self):
         if self._session is None:
@@ -145,6 +140,55 @@ class Client:
     def failure_of(self, answer, of):
         """The failure that an answer with an error status tells of; `of` as in from_http."""
         return failures.from_http(answer.status, answer.headers, answer.text, self._now(), of)
+
+
+def lower_case(headers):
+    """The headers as a mapping with names in lower case."""
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _headers(connection, credentials, headers, authorize):
+    secret, more = credentials
+    sent = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+    sent.update(connection.headers)
+    sent.update(more)
+    if secret:
+        sent.update((authorize or _bearer)(secret))
+    sent.update(headers or {})
+    return sent
+
+
+def _may_be_renewed(connection):
+    return bool(connection.secret_from or connection.headers_from)
+
+
+@contextlib.contextmanager
+def _told_as_failures(seconds):
+    """Turns what requests raises in the block into CallFailed."""
+    import requests
+
+    try:
+        yield
+    except requests.ConnectTimeout as error:
+        raise CallFailed(
+            failures.with_evidence(
+                failures.failure("timeout", "no connection in time"), sent=False
+            )
+        ) from error
+    except (requests.Timeout, _TimeIsUp) as error:
+        raise CallFailed(
+            failures.failure("timeout", "no answer within %.1f s" % seconds)
+        ) from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
+        raise CallFailed(
+            failures.failure("configuration", "the address or a header cannot be sent")
+        ) from error
+    except requests.RequestException as error:
+        raise CallFailed(_of_network(error)) from error
+    except UnicodeError as error:
+        raise CallFailed(
+            failures.failure("configuration", "a header holds what HTTP cannot carry")
+        ) from error
 
 
 def _as_it_is(request):
