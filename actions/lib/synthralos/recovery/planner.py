@@ -53,10 +53,9 @@ def plan(env, case, plan_id):
         left = ends - env.now()
         if left < LEAST_SECONDS:
             return None, {"tries": number - 1, "reason": reason}
-        health = env.ledger.health(served.target)
-        if health.state != CLOSED or health.until is not None:
+        if held_back(env, served):
             return None, {"tries": number - 1, "reason": "%s is held back" % served.target}
-        answer, failed = _ask(env, case, served, messages, left)
+        answer, failed = ask(env, case["run"], served, messages, left)
         if failed is not None:
             # Another try would take from the recovery the time that the playbook leaves it.
             return None, {"tries": number, "reason": failed.cause}
@@ -72,12 +71,18 @@ def plan(env, case, plan_id):
     return None, {"tries": TRIES, "reason": reason}
 
 
-def _ask(env, case, served, messages, seconds):
+def held_back(env, served):
+    """Whether the model's breaker is not closed, or it asked not to be called yet."""
+    health = env.ledger.health(served.target)
+    return health.state != CLOSED or health.until is not None
+
+
+def ask(env, run, served, messages, seconds, sampling=SAMPLING):
     """(answer, None) or (None, Failure), recorded in the ledger like any attempt."""
     seconds = min(seconds, served.provider.connection.timeout)
     began, answer, failed = env.now(), None, None
     try:
-        told = providers.call(env.client, served, messages, SAMPLING, seconds, case["run"])
+        told = providers.call(env.client, served, messages, sampling, seconds, run)
         answer = told["response"]
     except CallFailed as error:
         failed = error.failure
@@ -90,14 +95,14 @@ def _ask(env, case, served, messages, seconds):
         at,
         at - began,
         until=at + hint if hint else None,
-        run=case["run"],
+        run=run,
     )
     env.ledger.append(served.target, outcome)
     return answer, failed
 
 
 def _checked(env, case, answer, plan_id):
-    given = _json_of(answer)
+    given = json_of(answer, "plan")
     made = plans.validated(given, case["failure"], plan_id, "llm", "plan")
     known = {model.name for provider in env.settings.providers for model in provider.models}
     known_providers = {provider.name for provider in env.settings.providers}
@@ -114,14 +119,14 @@ def _checked(env, case, answer, plan_id):
     return made
 
 
-def _json_of(answer):
+def json_of(answer, field):
     """The JSON object in an answer: bare, in a fence, or between its first and last brace."""
     fenced = _FENCE.search(answer)
     found = fenced.group(1) if fenced else answer[answer.find("{"):answer.rfind("}") + 1]
     try:
         return jsontext.loads(found)
     except ValueError as error:
-        raise Refused("plan", answer, "is no JSON object", "Answer with the object only") from error
+        raise Refused(field, answer, "is no JSON object", "Answer with the object only") from error
 
 
 def _messages(case):
@@ -133,14 +138,15 @@ def _messages(case):
         "query": request["original_query"],
         "agent_config": case["agent"]["config"],
     }
-    cut = {name: _cut(value) for name, value in told.items()}
+    shown = {name: cut(value) for name, value in told.items()}
     return [
         {"role": "system", "content": _SYSTEM % "\n".join(_actions())},
-        {"role": "user", "content": json.dumps({"case": cut}, sort_keys=True)},
+        {"role": "user", "content": json.dumps({"case": shown}, sort_keys=True)},
     ]
 
 
-def _cut(value):
+def cut(value):
+    """`value` when it is short, else the beginning and the end of its text."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     if len(text) <= SHOWN_TEXT:
         return value

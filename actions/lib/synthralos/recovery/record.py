@@ -32,7 +32,7 @@ def record(env, workflow, case, parameters):
         "cause": "unknown",
         "severity": "medium",
     }
-    error, reason = _why(case, progress)
+    error, reason = why(case, progress)
     subject = _SUBJECT[workflow](case) if whole else _subject_of(workflow, parameters)
     cause = error["cause"]
     summary = "%s of %s failed: %s" % (workflow, subject, reason)
@@ -87,12 +87,12 @@ def record(env, workflow, case, parameters):
         "occurrences": ticket["occurrences"] if ticket else None,
         "notifications": ticket["notifications"] if ticket else [],
         "record": record_id,
-        "trigger": _fire(env, told),
-        "webhook": _notify(env, told),
+        "trigger": fire(env, told),
+        "webhook": notify(env, told),
     }
 
 
-def _why(case, progress):
+def why(case, progress):
     """(error, reason) of the failure, for people."""
     if case is None:
         return (
@@ -124,7 +124,7 @@ def _subject_of(workflow, parameters):
     return candidate if is_name(candidate) else "unknown"
 
 
-def _fire(env, told):
+def fire(env, told):
     """The trigger that was fired, or why none was."""
     if env.api is None:
         return "not fired: no StackStorm API"
@@ -135,7 +135,7 @@ def _fire(env, told):
     return TRIGGER
 
 
-def _notify(env, told):
+def notify(env, told):
     """Whether the platform's webhook took the record; None where none is configured."""
     for known in env.settings.platforms[:1]:
         if known.failure_webhook:

@@ -51,6 +51,11 @@ class Api:
         rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
         return sorted(rows, key=lambda row: row["start_timestamp"])
 
+    def action(self, ref):
+        """The metadata of the action `pack.action`, or None when there is none."""
+        answer = self._call("GET", "/actions/" + quote(ref, safe=""), SECONDS)
+        return None if answer.status_code == 404 else self._json(answer)
+
     def start(self, action, parameters):
         """Requests an execution of `action`, such as `pack.action`, and returns its id."""
         body = {"action": action, "parameters": parameters}
