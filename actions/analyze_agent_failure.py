@@ -10,4 +10,7 @@ class AnalyzeAgentFailure(SynthralosAction):
 
     def _analyse(self, env, parameters):
         given, started = self.execution(env, parameters)
-        return agent_recovery.analyse(env, given, started)
+        # Only a run goes on to an attempt, and may use up the probe of a paused agent.
+        return agent_recovery.analyse(
+            env, given, started, attempted=bool(parameters.get("execution_id"))
+        )

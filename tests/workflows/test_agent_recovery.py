@@ -124,9 +124,28 @@ def test_an_agent_gets_the_call_that_the_config_names(world):
 def test_a_call_of_unknown_effect_is_not_repeated_where_that_is_unsafe(world):
     world.config["agents"] = {"agent_123": {"unsafe_to_repeat": True}}
     world.box.kill("platform")
-    run, output = world.run("agent_recovery", retry_delay=0, **FAILED)
+    reported = dict(FAILED, failure_type="error")
+    run, output = world.run("agent_recovery", retry_delay=0, **reported)
     assert run["status"] == "failed" and output["attempts"] == 1
     assert "a person has to look" in output["error"]["reason"]
+
+
+def test_a_time_out_that_is_unsafe_to_repeat_is_left_to_a_person(world):
+    world.config["agents"] = {"agent_123": {"unsafe_to_repeat": True}}
+    reported = dict(FAILED, failure_type="timeout", failure_details={})
+    run, output = world.run("agent_recovery", **reported)
+    assert run["status"] == "failed" and world.box.calls_to("platform") == []
+    assert "may have had its effect" in output["error"]["message"] and output["ticket"]
+    assert world.run("agent_recovery", **dict(reported, failure_type="error"))[1]["success"]
+
+
+def test_the_config_says_how_often_where_a_run_does_not(world):
+    world.config["max_retries"] = 1
+    world.box.script("platform", [status(503)], forever=True)
+    _, output = world.run("agent_recovery", retry_delay=0, **FAILED)
+    assert output["attempts"] == 2
+    _, output = world.run("agent_recovery", retry_delay=0, max_retries=0, **FAILED)
+    assert output["attempts"] == 1
 
 
 def test_a_dry_run_shows_plan_and_waits_and_calls_nothing(world):

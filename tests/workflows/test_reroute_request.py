@@ -16,6 +16,17 @@ def reroute(world, **parameters):
     return world.run("reroute_request", **given)
 
 
+@pytest.mark.parametrize("method, called", [("POST", 0), ("GET", 1)])
+def test_a_time_out_that_is_unsafe_to_repeat_is_left_to_a_person(world, method, called):
+    for route in world.config["routes"]:
+        route["unsafe_to_repeat"] = True
+    request = dict(REQUEST, method=method)
+    run, output = reroute(world, original_request=request, failure_reason="it timed out")
+    assert len(world.box.calls) - len(world.box.calls_to("platform/webhooks")) == called
+    if not called:
+        assert run["status"] == "failed" and "may have had its effect" in output["error"]["message"]
+
+
 def targets(output):
     return [entry["target"] for entry in output["trail"] if "attempt" in entry]
 

@@ -31,6 +31,8 @@ AMBIGUOUS = (
     "schema_mismatch",
     "agent_failed",
 )
+# Of a failure that somebody reports, the ones after which the call may still have had its effect.
+UNFINISHED = ("timeout", "request_timeout", "truncated_stream")
 # These tell of the account, so that they hold for every target that is reached with it.
 OF_THE_ACCOUNT = ("quota", "authentication")
 
@@ -221,6 +223,19 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
         seconds=latency,
     )
     return result, failed
+
+
+def refuse_unfinished(field, failure, way_out):
+    """Refused when the failure that was reported may have had the effect of what is unsafe to
+    repeat.
+    """
+    if failure.cause in UNFINISHED:
+        raise Refused(
+            field,
+            failure.cause,
+            "may have had its effect, and is marked unsafe_to_repeat",
+            "Look whether it had; if not, " + way_out,
+        )
 
 
 def _back_off(repeat, rules):

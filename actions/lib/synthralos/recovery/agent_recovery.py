@@ -1,7 +1,7 @@
 """The workflow agent_recovery: analyse, plan the repair, run the agent until it answers."""
 
 from synthralos import failures
-from synthralos.calls import platform
+from synthralos.calls import platform, rounds
 from synthralos.calls.rounds import Target
 from synthralos.names import checked
 from synthralos.recovery import catalogue, intake, plans, playbooks, run
@@ -13,15 +13,16 @@ from synthralos.times import timestamp
 
 WORKFLOW = "agent_recovery"
 RUN_SECONDS = 300
-DEFAULTS = {"max_retries": 3, "retry_delay": 5}
+RETRY_DELAY = 5
 SIMILAR = 5
 _TELLING = ("message", "error", "reason", "code", "error_type", "errorType")
 
 
-def analyse(env, parameters, started):
+def analyse(env, parameters, started, attempted=True):
     """The result of analyze_agent_failure, with the new case in `next`.
 
     :param parameters: of the workflow, resolved; started: of the run, seconds since the epoch.
+    :param attempted: whether an attempt follows; only that uses up the probe of a paused agent.
     """
     request = _request(parameters)
     failure = failure_of(request)
@@ -32,12 +33,18 @@ def analyse(env, parameters, started):
             "no agent platform is configured",
             "Set it in the pack's config",
         )
-    pauses.refuse_if_paused(env, request["agent_id"], claim=not parameters.get("dry_run"))
+    if _unsafe(env, request["agent_id"]):
+        rounds.refuse_unfinished("failure_type", failure, "run it again with failure_type=error")
+    pauses.refuse_if_paused(
+        env, request["agent_id"], claim=attempted and not parameters.get("dry_run")
+    )
     similar = _similar(env, request["agent_id"], failure)
     rules = run.rules_of(
         env,
-        run.whole_number(dict(DEFAULTS, **parameters), "max_retries", 0, run.MOST_RETRIES),
-        run.whole_number(dict(DEFAULTS, **parameters), "retry_delay", 0, run.LONGEST_DELAY),
+        run.retries_of(parameters, env.settings.max_retries),
+        run.whole_number(
+            dict({"retry_delay": RETRY_DELAY}, **parameters), "retry_delay", 0, run.LONGEST_DELAY
+        ),
         parameters.get("rules"),
     )
     found = failure.as_dict()
@@ -63,11 +70,11 @@ def analyse(env, parameters, started):
     }
 
 
-def alone(env, parameters, started):
+def alone(env, parameters, started, attempted=True):
     """The case of an action that no workflow started: from plain parameters, without retries."""
     given = dict({"failure_type": "unknown"}, **parameters)
     given["max_retries"] = 0
-    return unseal(analyse(env, given, started)["next"]["carry"], env.store)
+    return unseal(analyse(env, given, started, attempted)["next"]["carry"], env.store)
 
 
 def plan(env, case):
@@ -229,9 +236,13 @@ def _agent_request(env, request):
     }
 
 
+def _unsafe(env, agent_id):
+    agent = env.settings.agents.get(agent_id)
+    return bool(agent and agent.unsafe_to_repeat)
+
+
 def _targets(env, case):
-    agent = env.settings.agents.get(case["request"]["agent_id"])
-    unsafe = bool(agent and agent.unsafe_to_repeat)
+    unsafe = _unsafe(env, case["request"]["agent_id"])
     return [
         Target(
             platform.target(known),

@@ -46,7 +46,7 @@ def assess(env, parameters, started, parent_pack=None):
             "is being recovered by the run that started this one",
             "Handle the error when that run has ended",
         )
-    request = _request(parameters)
+    request = _request(parameters, env.settings.retry.max_retries)
     failure = agent_recovery.failure_of(
         {
             "failure_type": request["error"]["type"],
@@ -106,7 +106,7 @@ def subject(case):
     return case["request"]["agent_id"]
 
 
-def _request(parameters):
+def _request(parameters, max_retries):
     error = intake.mapping("error", parameters.get("error"))
     kind = error.get("type", "unknown")
     if failures.resolve_type(kind) is None:
@@ -130,9 +130,7 @@ def _request(parameters):
         "original_query": parameters.get("original_query"),
         "original_request": intake.mapping("original_request", parameters.get("original_request")),
         "strategy": parameters.get("strategy") or "auto",
-        "max_retries": run.whole_number(
-            dict({"max_retries": 3}, **parameters), "max_retries", 0, run.MOST_RETRIES
-        ),
+        "max_retries": run.retries_of(parameters, max_retries),
         "stability_window": run.whole_number(
             dict({"stability_window": 0}, **parameters), "stability_window", 0, LONGEST_STABILITY
         ),

@@ -24,10 +24,9 @@ def determine(env, parameters, started):
     fallbacks = _fallbacks(env, parameters.get("fallback_models"))
     failure = failures.from_text(reason)
     served, skipped = in_order(original, fallbacks, failure)
-    retries = dict({"max_retries": env.settings.max_retries}, **parameters)
     rules = run.rules_of(
         env,
-        run.whole_number(retries, "max_retries", 0, run.MOST_RETRIES),
+        run.retries_of(parameters, env.settings.max_retries),
         handed=parameters.get("rules"),
     )
     case = run.new_case(

@@ -1,7 +1,7 @@
 """The workflow reroute_request: the same request at other regions and providers."""
 
 from synthralos import failures
-from synthralos.calls import routes
+from synthralos.calls import rounds, routes
 from synthralos.calls.rounds import Target
 from synthralos.names import checked
 from synthralos.recovery import intake, run
@@ -10,6 +10,7 @@ from synthralos.times import timestamp
 
 WORKFLOW = "reroute_request"
 RUN_SECONDS = 120
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def analyse(env, parameters, started):
@@ -32,6 +33,8 @@ def analyse(env, parameters, started):
             "Known routes: " + ", ".join(known),
         )
     failure = failures.from_text(reason)
+    if any(_unsafe(leg.route, request) for leg in legs):
+        rounds.refuse_unfinished("failure_reason", failure, "say so in failure_reason")
     rules = run.rules_of(env, env.settings.max_retries)
     case = _case(env, parameters, started, request, legs, rules, reason, failure)
     case["progress"]["trail"].extend(
@@ -117,6 +120,10 @@ def _names(parameters, name):
     return [checked("%s[%d]" % (name, n), value) for n, value in enumerate(given)]
 
 
+def _unsafe(route, request):
+    return route.unsafe_to_repeat and request["method"] not in SAFE_METHODS
+
+
 def _targets(env, case):
     configured = {(route.provider, route.region): route for route in env.settings.routes}
     found = []
@@ -136,7 +143,7 @@ def _targets(env, case):
                 route.connection.timeout,
                 leg,
                 account=route.connection.account(provider),
-                unsafe_to_repeat=route.unsafe_to_repeat,
+                unsafe_to_repeat=_unsafe(route, case["http"]),
             )
         )
     return found

@@ -54,6 +54,13 @@ def whole_number(parameters, name, least, most):
     return int(value)
 
 
+def retries_of(parameters, otherwise):
+    """The parameter max_retries; `otherwise`, of the configuration, where it is not given."""
+    given = parameters.get("max_retries")
+    given = otherwise if given is None else given
+    return whole_number({"max_retries": given}, "max_retries", 0, MOST_RETRIES)
+
+
 def rules_of(env, max_retries, retry_delay=None, handed=None):
     """The rules of the rounds, as JSON: the settings, and what the caller gave over them.
 
