@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthralos.refusals import Refused
-from synthralos.state import loops, pauses
-from synthralos.state.datastore import PREFIX
+from synthralos.state import loops, loops_patterns, pauses
+from synthralos.state.datastore import PREFIX, Tolerant
 from synthralos.state.loops import LoopDetection
 
 LIMITS = LoopDetection()
@@ -135,10 +135,59 @@ def debugging(rounds=60):
     return run
 
 
+def batch_with_a_ceremony(items=40):
+    """Each item in five steps, of which only one tells which item it is."""
+    run = []
+    for n in range(items):
+        run += [("login", {}, "ok"), ("open", {"form": "order"}, "open"),
+                ("handle", {"order": n}, {"ok": True}), ("save", {}, "saved"), ("close", {}, "bye")]
+    return run
+
+
+def queue_with_a_ceremony(items=40):
+    """The same, where only the output of that step tells it, in words."""
+    names = ["Anna", "Boris", "Carla", "David", "Elena", "Fritz", "Greta", "Henry", "Irene"]
+    run = batch_with_a_ceremony(items)
+    for n in range(items):
+        customer = "%s %s" % (names[n % 9], names[(n + n // 9 + 1) % 9])
+        run[5 * n + 2] = ("take_next", {}, {"did": "the order of " + customer})
+    return run
+
+
+def validated_batch(items=200):
+    """That there are no errors is no empty page."""
+    return [("update", {"order": 1000 + n}, {"ok": True, "errors": []}) for n in range(items)]
+
+
+def notes():
+    """A tool whose only argument are thoughts."""
+    things, weathers = ["apples", "pears", "plums", "figs"], ["rain", "snow", "hail", "fog"]
+    return [
+        ("think", {"thought": "how do %s stand the %s" % (thing, weather)}, "Noted.")
+        for thing in things for weather in weathers
+    ]
+
+
+def booking():
+    return [("book", {"room": "A", "time": "%02d:00" % n}, {"booked": True}) for n in range(24)]
+
+
+def aligning():
+    texts = ["ACGT", "GGCA", "TTAG", "CCAT", "GATT", "TACA"]
+    return [("align", {"sequence": text}, {"ok": True}) for text in texts]
+
+
+def waiting_for_a_job():
+    """A wait between two looks: the wait's name says that it is meant."""
+    looks = [("get_job", {"id": 7}, {"state": "running"}), ("sleep", {"seconds": 5}, None)] * 4
+    return looks + [("get_job", {"id": 7}, {"state": "done"}), ("fetch", {"id": 7}, "the result")]
+
+
 GETTING_ON = [
     paging, paging_unheard, paging_by_cursor, building, building_in_three_steps,
     polling_with_news, polling_that_ends, same_step_with_progress, batch_of_numbers, deletes,
-    different_questions, debugging,
+    different_questions, debugging, batch_with_a_ceremony, queue_with_a_ceremony, validated_batch,
+    notes, booking, aligning, waiting_for_a_job,
 ]
 
 
@@ -200,7 +249,7 @@ def test_cycles(period):
 def test_a_cycle_longer_than_the_longest_looked_for():
     told = [read("%d.py" % n) for n in range(6)] * 6
     short = LoopDetection(max_pattern_length=5)
-    assert loops.cycle(steps(told), short) is None
+    assert loops_patterns.cycle(steps(told), short) is None
     assert loops.detect(steps(told), short)[0].kind == "no_progress"
 
 
@@ -208,15 +257,23 @@ def test_a_cycle_with_other_steps_in_between():
     told = []
     for n in range(4):
         told += [read("a"), read("b"), read("c")] + ([("look", {"at": n}, "at")] if n % 2 else [])
-    pattern = loops.interrupted_cycle(steps(told[:-1]), LIMITS)
+    pattern = loops_patterns.interrupted_cycle(steps(told[:-1]), LIMITS)
     assert (pattern.level, pattern.period, pattern.interrupted) == ("critical", 3, True)
+
+
+def test_notes_in_between_hide_no_cycle():
+    told = []
+    for word in ("hope", "fear", "doubt", "faith", "luck"):
+        told += [read(letter) for letter in "abcd"] + [("note", {"text": "my " + word}, "Noted.")]
+    pattern = loops_patterns.interrupted_cycle(steps(told[:-1]), LIMITS)
+    assert (pattern.level, pattern.period, pattern.interrupted) == ("critical", 4, True)
 
 
 def test_too_many_other_steps_in_between_are_no_cycle():
     told = []
     for n in range(8):
         told += [read("a"), ("edit", {"line": n}, "edited")]
-    assert loops.interrupted_cycle(steps(told), LIMITS) is None
+    assert loops_patterns.interrupted_cycle(steps(told), LIMITS) is None
 
 
 def test_the_same_steps_in_any_order():
@@ -296,6 +353,15 @@ def test_endless_back_off():
     assert loops.detect(made, limits)[0].level == "critical"
 
 
+def test_endless_waiting_for_a_job():
+    told = [("get_job", {"id": 7}, {"state": "running"}), ("sleep", {"seconds": 5}, None)] * 15
+    assert (when(told, "warn"), when(told, "critical")) == (10, 20)
+
+
+def test_the_same_thought_over_and_over():
+    assert when([("think", {"thought": "what now"}, "Noted.")] * 6, "critical") == 4
+
+
 def test_steps_of_which_nothing_is_known():
     told = [("search", {}, None), ("read", {}, None)] * 30
     assert when(told, "warn") == 10 and when(told, "critical") == 20
@@ -304,11 +370,11 @@ def test_steps_of_which_nothing_is_known():
 def test_too_many_steps_of_which_hardly_one_is_new():
     order = random.Random(1)
     told = [(order.choice(["search", "read", "write"]), {}, None) for _ in range(60)]
-    pattern = loops.rate(steps(told, every=1.0), LIMITS)
+    pattern = loops_patterns.rate(steps(told, every=1.0), LIMITS)
     assert (pattern.kind, pattern.level, pattern.steps) == ("rate", "critical", 60)
-    assert loops.rate(steps(told[:45], every=1.0), LIMITS).level == "warn"
-    assert loops.rate(steps(told[:39], every=1.0), LIMITS) is None
-    assert loops.rate([], LIMITS) is None
+    assert loops_patterns.rate(steps(told[:45], every=1.0), LIMITS).level == "warn"
+    assert loops_patterns.rate(steps(told[:39], every=1.0), LIMITS) is None
+    assert loops_patterns.rate([], LIMITS) is None
 
 
 def test_progress_that_does_not_grow_is_none():
@@ -376,9 +442,9 @@ def test_free_text_and_its_numbers():
 def test_similarity_is_the_originals_formula():
     one = loops.step_of(START, "a", {"q": "red green blue"})
     other = loops.step_of(START, "a", {"q": "red green brown"})
-    assert loops.similarity(one, one) == 1.0
-    assert loops.similarity(one, other) == pytest.approx(0.6 + 0.4 * 2 / 4)
-    assert loops.similarity(one, loops.step_of(START, "b", {"q": "red green blue"})) == 0.0
+    assert loops_patterns.similarity(one, one) == 1.0
+    assert loops_patterns.similarity(one, other) == pytest.approx(0.6 + 0.4 * 2 / 4)
+    assert loops_patterns.similarity(one, loops.step_of(START, "b", {"q": "red green blue"})) == 0.0
 
 
 def test_no_text_is_kept(store, datastore, clock):
@@ -490,6 +556,34 @@ def test_each_task_is_judged_by_itself(store, clock):
         assert check(store, clock, task="task-%d" % (n % 6))["level"] == "none"
 
 
+def test_a_loop_in_one_of_many_tasks_at_the_same_time(store, clock):
+    """The other tasks' steps push none of it out of the window."""
+    levels = []
+    for n in range(4):
+        levels.append(check(store, clock, task="stuck")["level"])
+        for other in range(40):
+            check(store, clock, "work", {"item": 40 * n + other}, "done", task="task-%d" % other)
+    assert levels == ["none", "none", "warn", "critical"]
+
+
+def test_how_many_datastore_calls_a_check_makes(datastore, clock):
+    calls = []
+
+    class Counted:
+        def __getattr__(self, name):
+            def call(*arguments):
+                calls.append(name)
+                return getattr(datastore, name)(*arguments)
+            return call
+
+    made = []
+    for _ in range(5):
+        check(Tolerant(Counted()), clock)
+        made.append(len(calls) - sum(made))
+    # The third notes a pattern; the fourth does so too, and pauses the agent.
+    assert made == [4, 4, 5, 8, 4]
+
+
 def test_only_the_time_window_counts(store, clock):
     for _ in range(10):
         clock.forward(150)
@@ -591,11 +685,11 @@ def test_what_others_wrote_is_passed_over(store, datastore, clock):
         ("words", [1, "a"]), ("words", 5), ("signature", {}), ("action", None), ("more", 1),
         ("progress", "x"), ("output", []),
     )]
-    for kind in ("step", "loop"):
+    for kind in ("step.%s.~" % AGENT, "loop.%s" % AGENT):
         for n, value in enumerate(bad + ['{"v": 1, "event": "pattern"}']):
             at = clock() * 1000 + n
-            datastore.put("%s%s.%s.%013d-%d" % (PREFIX, kind, AGENT, at, n), value)
-        datastore.put("%s%s.%s.zzz" % (PREFIX, kind, AGENT), json.dumps(good))
+            datastore.put("%s%s.%013d-%d" % (PREFIX, kind, at, n), value)
+        datastore.put("%s%s.zzz" % (PREFIX, kind), json.dumps(good))
     clock.forward(1)
     assert check(store, clock)["steps"] == 2
     assert loops.patterns(store, AGENT) == []
