@@ -7,6 +7,8 @@ import pytest
 
 from synthralos.calls import restores
 from synthralos.calls.http import CallFailed
+from synthralos.names import LONGEST_ID, is_name
+from synthralos.recovery import plans
 from synthralos.refusals import Refused
 from synthralos.settings import Connection
 from synthralos.state import packing, snapshots
@@ -72,13 +74,15 @@ def test_compression(store, clock, datastore, compress, how):
     assert read(store, clock, head["snapshot_id"])["state"] == {"text": "again " * 5000}
 
 
-def test_the_id_is_a_name_that_names_the_agent(store, clock):
-    from synthralos.names import is_name
-
-    agent = "a/b:c.d@e+f-" + "x" * (snapshots.LONGEST_AGENT - 12)
+def test_the_id_has_a_name_s_alphabet_and_names_the_agent_however_long_its_name(store, clock):
+    agent = "a/b:c.d@e+f-" + "x" * 116
     head = taken(store, clock, agent=agent)
-    assert is_name(head["snapshot_id"]) and head["snapshot_id"].startswith(agent + ":")
-    assert read(store, clock, head["snapshot_id"])["agent_id"] == agent
+    name = head["snapshot_id"]
+    assert is_name(name, LONGEST_ID) and name.startswith(agent + ":")
+    assert read(store, clock, name)["agent_id"] == agent
+    plan = {"steps": [{"action": "restore_snapshot", "parameters": {"snapshot_id": name}}]}
+    assert plans.validated(plan, {"type": "error", "message": "x"}, "p", "given")["steps"]
+    snapshots.delete(store, name)
     with pytest.raises(Refused, match="agent_id"):
         taken(store, clock, agent=agent + "x")
 

@@ -4,13 +4,15 @@ import re
 
 from synthralos.refusals import Refused
 
-ALPHABET = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}"
-NAME = re.compile("^%s$" % ALPHABET)
+LONGEST = 128
+# Of a record's id in which a name stands: <name>:<13 digits>-<9 digits>.
+LONGEST_ID = LONGEST + 24
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
 _UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_-]")
 
 
-def is_name(value):
-    return isinstance(value, str) and NAME.match(value) is not None and not value.endswith("\n")
+def is_name(value, longest=LONGEST):
+    return isinstance(value, str) and len(value) <= longest and _NAME.match(value) is not None
 
 
 def checked(field, value):

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Callable
 
-from synthralos.names import is_name
+from synthralos.names import LONGEST_ID, is_name
 
 ITERATIONS_LESS = 5
 DEFAULT_ITERATIONS = 10
@@ -20,7 +20,9 @@ SIMPLE_QUERY = 2000
 
 @dataclass(frozen=True)
 class RepairAction:
-    """:ivar parameters: name -> ("integer", least, most) or ("name",) or ("text", most)."""
+    """:ivar parameters: name -> ("integer", least, most), ("name",), ("name", longest)
+        or ("text", most).
+    """
 
     description: str
     expected_outcome: str
@@ -267,7 +269,7 @@ CATALOGUE = {
         "Start the agent from a snapshot of its state",
         "The agent goes on from a good state",
         _restore_snapshot,
-        {"snapshot_id": ("name",)},
+        {"snapshot_id": ("name", LONGEST_ID)},
     ),
     "replay_execution": RepairAction(
         "Replay an earlier execution at the platform, unchanged",

@@ -142,7 +142,7 @@ def _problem(value, spec):
         )
         return None if good else "is no whole number from %d to %d" % spec[1:]
     if kind == "name":
-        return None if is_name(value) else "is not a name"
+        return None if is_name(value, *spec[1:]) else "is not a name"
     return (
         None
         if isinstance(value, str) and 0 < len(value) <= spec[1]
