@@ -34,11 +34,16 @@ def test_the_cause_is_in_the_details(name):
     assert failure_of("error", **{name: "Rate limit exceeded"}).cause == "rate_limit"
 
 
-@pytest.mark.parametrize("name", ["status_code", "status"])
+@pytest.mark.parametrize("name", ["status_code", "status", "code"])
 @pytest.mark.parametrize("status, cause", [(503, "server_error"), (429, "rate_limit"),
                                            (401, "authentication"), (504, "timeout")])
 def test_a_status_names_the_cause_where_words_do_not(name, status, cause):
     assert failure_of("error", message="oops", **{name: status}).cause == cause
+    assert failure_of("error", error={"message": "oops", name: status}).cause == cause
+
+
+def test_a_status_in_words_does_not_hide_one_in_numbers():
+    assert failure_of("error", message="oops", status="failed", code=429).cause == "rate_limit"
 
 
 @pytest.mark.parametrize("status", [200, True, "503", None, 700])

@@ -203,17 +203,19 @@ def failure_of(request):
     told = [place.get(name) for place in (details, inner) for name in _TELLING]
     message = " ".join(str(part) for part in told if isinstance(part, (str, int)) and part != "")
     if cause is None:
-        cause = failures.cause_of_text(message) or _cause_of_status(details, message)
+        cause = failures.cause_of_text(message) or _cause_of_status((details, inner), message)
     if cause is None and type_ == "unknown":
         return failures.from_text(message)
     type_ = None if type_ == "unknown" else type_
     return failures.failure(cause or failures.CAUSE_OF_TYPE[type_], message, type=type_)
 
 
-def _cause_of_status(details, message):
-    status = details.get("status_code", details.get("status"))
-    if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
-        return failures.from_http(status, {}, message, 0.0, "agent").cause
+def _cause_of_status(places, message):
+    """The cause of the first HTTP status of an error among the details; None when there is none."""
+    told = [place.get(name) for place in places for name in ("status_code", "status", "code")]
+    for status in told:
+        if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
+            return failures.from_http(status, {}, message, 0.0, "agent").cause
     return None
 
 
