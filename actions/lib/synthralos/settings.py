@@ -114,7 +114,9 @@ class Retry:
 
 @dataclass(frozen=True)
 class Settings:
-    """:ivar rollback, history, loop_detection, escalation: entries that their own modules read."""
+    """:ivar rollback, history, loop_detection, escalation, sensors: entries that their own modules
+    read.
+    """
 
     platforms: list[Platform]
     providers: list[Provider]
@@ -135,6 +137,8 @@ class Settings:
     history: dict
     loop_detection: dict
     escalation: dict
+    automation: dict
+    sensors: dict
 
     @classmethod
     def from_config(cls, config):
@@ -179,6 +183,8 @@ class Settings:
             history=_mapping(config, "history"),
             loop_detection=_mapping(config, "loop_detection"),
             escalation=_mapping(config, "escalation"),
+            automation=_mapping(config, "automation"),
+            sensors=_mapping(config, "sensors"),
         )
 
     def secrets(self):
@@ -196,6 +202,13 @@ class Settings:
             entry = entry if isinstance(entry, dict) else {}
             found.extend(entry.get(name) for name in ("password", "url", "token", "routing_key"))
             found.append(_password_of(entry.get("proxy")))
+        for sensor in ("alertmanager", "agent_errors", "agent_events"):
+            entry = self.sensors.get(sensor)
+            entry = entry if isinstance(entry, dict) else {}
+            headers = entry.get("headers")
+            found.extend(headers.values() if isinstance(headers, dict) else ())
+            found.append(entry.get("token"))
+            found += [_password_of(entry.get(name)) for name in ("proxy", "url")]
         return [secret for secret in found if isinstance(secret, str) and secret]
 
 
@@ -227,7 +240,7 @@ def _as_the_main_one(fallback, main):
 def _platform(entry, where, timeout, connect):
     return Platform(
         name=checked(where + ".name", entry.get("name") or "synthralos"),
-        connection=_connection(entry, where, "token", timeout, connect),
+        connection=connection(entry, where, "token", timeout, connect),
         execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
         replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
         health_path=entry.get("health_path") or "/health",
@@ -251,7 +264,7 @@ def _provider(entry, where, timeout, connect):
     return Provider(
         name=checked(where + ".name", entry.get("name")),
         api=api,
-        connection=_connection(entry, where, "api_key", timeout, connect),
+        connection=connection(entry, where, "api_key", timeout, connect),
         models=models,
     )
 
@@ -260,7 +273,7 @@ def _route(entry, where, timeout, connect):
     return Route(
         provider=checked(where + ".provider", entry.get("provider")),
         region=checked(where + ".region", entry.get("region")),
-        connection=_connection(entry, where, "token", timeout, connect),
+        connection=connection(entry, where, "token", timeout, connect),
         unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
     )
 
@@ -306,10 +319,15 @@ def _breaker(entry):
     )
 
 
-def _connection(entry, where, secret, timeout, connect):
-    base_url = entry.get("base_url")
+def connection(entry, where, secret, timeout, connect, address="base_url"):
+    """The Connection that `entry`, which stands at `where`, describes.
+
+    :param secret, address: the names of the entries that hold the credential and the URL.
+    :param timeout, connect: seconds, where the entry does not say.
+    """
+    base_url = entry.get(address)
     if not _is_url(base_url):
-        raise _no_url(where + ".base_url", base_url)
+        raise _no_url("%s.%s" % (where, address), base_url)
     return Connection(
         base_url=base_url.rstrip("/"),
         secret=entry.get(secret) or None,
@@ -401,6 +419,6 @@ def _unique(where, names):
 
 def _password_of(url):
     try:
-        return urlsplit(url).password if url else None
+        return urlsplit(url).password if isinstance(url, str) else None
     except ValueError:
         return None
