@@ -77,8 +77,9 @@ class BaseSensorTestCase(_PackTestCase):
         self.sensor_service = _Service()
 
     def get_sensor_instance(self, config=None, poll_interval=None):
-        given = {"config": config, "poll_interval": poll_interval}
-        given = {name: value for name, value in given.items() if value}
+        given = {"config": config} if config else {}
+        if poll_interval is not None:
+            given["poll_interval"] = poll_interval
         return self.sensor_cls(sensor_service=self.sensor_service, **given)
 
     def get_dispatched_triggers(self):

@@ -1,0 +1,162 @@
+"""Failures and loops of agents, as a platform tells of them, as payloads of triggers.
+
+Platforms name the same thing differently: `agentId`, `agent_id`, `agent: {id}`. What is known is
+taken from wherever it stands; all else is left out, or kept in `failure_details` and `context`,
+which are bounded.
+"""
+
+import hashlib
+import json
+
+from synthralos import failures, jsontext
+from synthralos.sensing import moments, payloads
+
+_AGENT = ("agent_id", "agentId", "agent", "agentName", "agent_name")
+_TASK = ("task_id", "taskId", "task")
+_ID = ("error_id", "errorId", "event_id", "eventId", "id")
+_TIME = ("occurred_at", "occurredAt", "timestamp", "time", "createdAt", "created_at")
+_QUERY = ("original_query", "originalQuery", "query", "input")
+_TYPE = ("failure_type", "failureType")
+_MESSAGE = ("message", "error_message", "errorMessage", "error", "details", "reason")
+_KIND = ("kind", "loop_type", "loopType", "pattern_type", "patternType")
+_EVIDENCE = (
+    "errorType", "error_type", "eventType", "event_type", "level", "framework", "traceId",
+    "trace_id", "status", "latencyMs", "tool", "model", "provider",
+)
+_LINKS = ("traceId", "trace_id", "executionId", "execution_id", "workflowId", "workspaceId")
+# What tells of no type in particular.
+_VAGUE = ("error", "unknown")
+
+
+def failure_of(told, source, now, error_id=None):
+    """The payload of `synthralos.agent_failure` that an object, or a text, tells of.
+
+    :param error_id: the id that it came with, if any; else its own, else one made of its content.
+    :param now: seconds since the epoch, for what names no time.
+    """
+    told = _unwrapped(told)
+    message = payloads.text_of(_first(told, _MESSAGE))
+    return {
+        "source": source,
+        "error_id": payloads.some_text([_first(told, _ID), error_id]) or content_id(told),
+        "agent_id": _name(told, _AGENT),
+        "task_id": _name(told, _TASK),
+        "failure_type": _failure_type(told, message),
+        "failure_details": _details(told, message),
+        "original_query": payloads.some_text(_all(told, _QUERY), payloads.LONGEST_QUERY),
+        "context": _context(told),
+        "occurred_at": moments.iso(time_of(told, now)),
+    }
+
+
+def loop_of(told, source, now):
+    """The payload of `synthralos.agent_loop` that an object, or a text, tells of."""
+    told = _unwrapped(told)
+    severity = told.get("severity")
+    details = told.get("details")
+    if not isinstance(details, dict):
+        left_out = _AGENT + _TASK + _TIME + _KIND + ("severity",)
+        details = {name: value for name, value in told.items() if name not in left_out}
+    return {
+        "source": source,
+        "agent_id": _name(told, _AGENT) or "unknown",
+        "task_id": _name(told, _TASK),
+        "kind": payloads.some_text(_all(told, _KIND), 128) or "unknown",
+        "severity": severity if severity in failures.SEVERITIES else "high",
+        "details": payloads.an_object(details),
+        "occurred_at": moments.iso(time_of(told, now)),
+    }
+
+
+def own_id(told):
+    """The id that an object bears, or None."""
+    return payloads.some_text([_first(_unwrapped(told), _ID)])
+
+
+def content_id(told):
+    """An id made of when, where and what: the same for the same error, however often it is listed.
+    """
+    names = ("timestamp", "traceId", "message")
+    seen = [told.get(name) for name in names] if isinstance(told, dict) else []
+    if not any(seen):
+        seen = told
+    try:
+        text = json.dumps(seen, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(seen)
+    return hashlib.sha256(text.encode("ascii", "replace")).hexdigest()[:24]
+
+
+def time_of(told, otherwise):
+    """When it happened, in seconds since the epoch."""
+    if isinstance(told, dict):
+        for value in _all(told, _TIME):
+            seconds = moments.seconds_of(value)
+            if seconds is not None:
+                return seconds
+    return otherwise
+
+
+def _unwrapped(told):
+    """An object; what an envelope such as {type, data: {...}} holds stands beside the envelope's.
+    """
+    if isinstance(told, str):
+        try:
+            told = jsontext.loads(told)
+        except ValueError:
+            return {"message": told}
+    if not isinstance(told, dict):
+        return {"message": payloads.text_of(told)}
+    for name in ("data", "payload"):
+        if isinstance(told.get(name), dict):
+            outer = {key: value for key, value in told.items() if key != name}
+            return dict(outer, **told[name])
+    return told
+
+
+def _failure_type(told, message):
+    for value in _all(told, _TYPE + ("errorType", "error_type")):
+        known = failures.resolve_type(value) if isinstance(value, str) else None
+        if known is not None and known[0] not in _VAGUE:
+            return known[0]
+    spoken = failures.from_text(message).type if message else "unknown"
+    # Something did fail: that is all that is known.
+    return "error" if spoken == "unknown" and _first(told, _EVIDENCE) is not None else spoken
+
+
+def _details(told, message):
+    given = told.get("failure_details", told.get("failureDetails"))
+    details = dict(given) if isinstance(given, dict) else {}
+    if message:
+        details.setdefault("message", message)
+    for name in _EVIDENCE:
+        if name in told:
+            details.setdefault(name, told[name])
+    return payloads.an_object(details)
+
+
+def _context(told):
+    given = told.get("context")
+    context = dict(given) if isinstance(given, dict) else {}
+    for name in _LINKS:
+        if name in told:
+            context.setdefault(name, told[name])
+    return payloads.an_object(context)
+
+
+def _name(told, names):
+    for value in _all(told, names):
+        if isinstance(value, dict):
+            value = payloads.some_text([value.get("id"), value.get("name")])
+        found = payloads.some_text([value])
+        if found is not None:
+            return found
+    return None
+
+
+def _all(told, names):
+    return [told[name] for name in names if name in told]
+
+
+def _first(told, names):
+    return next((value for value in _all(told, names) if value is not None), None)

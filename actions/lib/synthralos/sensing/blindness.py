@@ -1,0 +1,105 @@
+"""Whether a sensor sees.
+
+A trigger, `synthralos.sensor_blind`, tells once that it does not, and once that it does again: a
+sensor that sees nothing looks like a world without failures.
+"""
+
+from synthralos.sensing import moments
+from synthralos.sensing.memory import Note
+from synthralos.state.datastore import DatastoreAway
+
+TRIGGER = "sensor_blind"
+
+
+class NotDispatched(Exception):
+    """StackStorm did not take a trigger."""
+
+
+class Blindness:
+    """:param sensor: its class name.
+    :param dispatch: a callable (trigger, payload). It may raise NotDispatched.
+    :param after: failed tries in a row from which on it is told.
+    :ivar tries: failed tries in a row.
+    """
+
+    def __init__(self, sensor, dispatch, datastore, now, log, after):
+        self._sensor, self._dispatch, self._now, self._log = sensor, dispatch, now, log
+        self._after, self._note = after, Note(datastore, sensor + ".blind")
+        self._is_told, self._knows_whether_told = False, False
+        self._since, self._reason = None, None
+        self.tries = 0
+
+    def failed(self, reason, message, next_try, at_once=False):
+        """A try failed.
+
+        :param reason: a name, such as network; message: one line for the log.
+        :param next_try: seconds until the next one.
+        :param at_once: whether it is told without waiting for more tries: they would fail too.
+        """
+        self._recall()
+        self.tries += 1
+        if self._since is None:
+            self._since = self._now()
+        # Once a reason, and once when it is told: a log is no place for the same line all day.
+        if reason != self._reason:
+            self._log.warning("%s: %s", self._sensor, message)
+        self._reason = reason
+        if self._is_told or not (at_once or self.tries >= self._after):
+            return
+        self._log.error(
+            "%s sees nothing since %s, after %d tries: %s",
+            self._sensor, moments.iso(self._since), self.tries, message,
+        )
+        if self._tell(False, next_try):
+            self._is_told = True
+            self._keep({"since": self._since, "reason": reason})
+
+    def sees(self):
+        """A try succeeded."""
+        self._recall()
+        if self._is_told:
+            self._log.info("%s sees again", self._sensor)
+            if not self._tell(True, 0):
+                return
+            self._keep(None)
+        self._is_told, self._since, self._reason, self.tries = False, None, None, 0
+
+    def _tell(self, seeing, next_try):
+        payload = {
+            "sensor": self._sensor,
+            "since": moments.iso(self._now() if self._since is None else self._since),
+            "reason": self._reason or "unknown",
+            "attempts": self.tries,
+            "next_try_seconds": round(next_try, 1),
+            "seeing": seeing,
+        }
+        try:
+            self._dispatch(TRIGGER, payload)
+        except NotDispatched:
+            # It is tried again with the next try.
+            return False
+        return True
+
+    def _recall(self):
+        """Whether the process before this one has told that it is blind."""
+        if self._knows_whether_told:
+            return
+        try:
+            found = self._note.read()
+        except DatastoreAway:
+            return
+        self._knows_whether_told = True
+        if found is not None and not self._is_told:
+            since, reason = found.get("since"), found.get("reason")
+            self._is_told = True
+            self._since = since if isinstance(since, (int, float)) else self._now()
+            self._reason = reason if isinstance(reason, str) else None
+
+    def _keep(self, facts):
+        try:
+            if facts is None:
+                self._note.delete()
+            else:
+                self._note.write(facts)
+        except DatastoreAway as error:
+            self._log.warning("%s: not recorded that it is blind: %s", self._sensor, error)

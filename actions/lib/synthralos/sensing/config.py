@@ -1,0 +1,197 @@
+"""The entry `sensors` of the pack's configuration, with defaults and refusals that name it."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Optional
+
+from synthralos.refusals import Refused
+from synthralos.settings import Connection, connection, given, seconds, whole
+
+SHORTEST_POLL = 4
+POLL_SECONDS = 30
+TIMEOUT = 10.0
+FAILURE_EVENTS = ("agent_failure", "agent_failed", "agent_error", "execution_failed")
+LOOP_EVENTS = ("agent_loop", "loop_detected", "infinite_loop")
+
+
+@dataclass(frozen=True)
+class Alertmanager:
+    """:ivar connections: the members of one cluster, or the only Alertmanager.
+    :ivar filter: matchers that all have to match, such as `severity="critical"`.
+    :ivar receiver: a regular expression over names of receivers, or None.
+    :ivar silenced, inhibited: whether such alerts are told too.
+    :ivar settle_seconds: for how long after its start an Alertmanager may not know all alerts yet.
+    """
+
+    connections: list[Connection]
+    filter: list[str]
+    receiver: Optional[str]
+    silenced: bool
+    inhibited: bool
+    settle_seconds: float
+    poll_interval: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is asked for: a path, which may be empty, below a connection's address."""
+
+    connection: Connection
+    path: str
+
+
+@dataclass(frozen=True)
+class AgentErrors:
+    """:ivar places: the same list, in order of preference.
+    :ivar look_back: at the very first poll, seconds back from which on errors count as new.
+    """
+
+    places: list[Place]
+    look_back: float
+    poll_interval: int
+
+
+@dataclass(frozen=True)
+class AgentEvents:
+    """:ivar places: the same stream, in order of preference.
+    :ivar reconnect: seconds before the first reconnection, until the server says otherwise.
+    :ivar heartbeat: seconds without a byte after which a connection is dead.
+    :ivar max_tries: failed tries in a row from which on the sensor counts as blind.
+    :ivar failure_events, loop_events: the names of events that tell of either.
+    """
+
+    places: list[Place]
+    reconnect: float
+    heartbeat: float
+    max_tries: int
+    failure_events: tuple
+    loop_events: tuple
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """What each sensor is to look at; None where nothing is configured."""
+
+    alertmanager: Optional[Alertmanager]
+    agent_errors: Optional[AgentErrors]
+    agent_events: Optional[AgentEvents]
+
+    @classmethod
+    def from_config(cls, entry, platforms=(), connect=5.0):
+        """From the mapping under `sensors`. Refused names the entry that is wrong.
+
+        :param platforms: the platforms of the settings, below whose addresses a `path` is.
+        :param connect: seconds for connecting.
+        """
+        entry = _object("sensors", entry)
+        return cls(
+            alertmanager=alertmanager(entry.get("alertmanager"), connect),
+            agent_errors=agent_errors(entry.get("agent_errors"), platforms, connect),
+            agent_events=agent_events(entry.get("agent_events"), platforms, connect),
+        )
+
+
+def alertmanager(entry, connect=5.0):
+    where = "sensors.alertmanager"
+    entry = _object(where, entry)
+    urls = _list(where + ".urls", entry.get("urls"))
+    if entry.get("url"):
+        urls = [entry["url"]] + [url for url in urls if url != entry["url"]]
+    if not urls:
+        return None
+    receiver = entry.get("receiver") or None
+    if receiver is not None and not isinstance(receiver, str):
+        raise Refused(where + ".receiver", receiver, "is no text", "Write a regular expression")
+    return Alertmanager(
+        connections=[_connection(entry, where, url, connect) for url in urls],
+        filter=_list(where + ".filter", entry.get("filter")),
+        receiver=receiver,
+        silenced=_boolean(entry, where, "silenced"),
+        inhibited=_boolean(entry, where, "inhibited"),
+        settle_seconds=seconds(entry, where + ".settle_seconds", 180.0, least=0.0),
+        poll_interval=_poll_interval(entry, where),
+    )
+
+
+def agent_errors(entry, platforms=(), connect=5.0):
+    where = "sensors.agent_errors"
+    entry = _object(where, entry)
+    places = _places(entry, where, platforms, connect)
+    if not places:
+        return None
+    return AgentErrors(
+        places=places,
+        look_back=seconds(entry, where + ".look_back", 300.0, least=0.0),
+        poll_interval=_poll_interval(entry, where),
+    )
+
+
+def agent_events(entry, platforms=(), connect=5.0):
+    where = "sensors.agent_events"
+    entry = _object(where, entry)
+    places = _places(entry, where, platforms, connect)
+    if not places:
+        return None
+    return AgentEvents(
+        places=places,
+        reconnect=seconds(entry, where + ".reconnect", 3.0),
+        heartbeat=seconds(entry, where + ".heartbeat", 30.0, least=1.0),
+        max_tries=whole(entry, "max_tries", 10, 1, 1000, where + "."),
+        failure_events=_names(entry, where, "failure_events", FAILURE_EVENTS),
+        loop_events=_names(entry, where, "loop_events", LOOP_EVENTS),
+    )
+
+
+def _places(entry, where, platforms, connect):
+    """An address of its own, with credentials of its own; or a path of the platform, with its."""
+    url, path = entry.get("url"), entry.get("path")
+    if url and path:
+        raise Refused(where + ".path", path, "excludes url", "Set one of the two")
+    if url:
+        return [Place(_connection(entry, where, url, connect), "")]
+    if not path:
+        return []
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise Refused(where + ".path", path, "is no path", "Begin it with /")
+    if not platforms:
+        way_out = "Set platform.base_url, or %s.url" % where
+        raise Refused(where + ".path", path, "is of a platform that is not configured", way_out)
+    timeout = seconds(entry, where + ".timeout", TIMEOUT)
+    return [
+        Place(dataclasses.replace(platform.connection, timeout=timeout), path)
+        for platform in platforms
+    ]
+
+
+def _connection(entry, where, url, connect):
+    return connection(dict(entry, url=url), where, "token", TIMEOUT, connect, address="url")
+
+
+def _poll_interval(entry, where):
+    # StackStorm takes no shorter one.
+    return whole(entry, "poll_interval", POLL_SECONDS, SHORTEST_POLL, 3600, where + ".")
+
+
+def _boolean(entry, where, name):
+    value = given(entry.get(name), False)
+    if not isinstance(value, bool):
+        raise Refused("%s.%s" % (where, name), value, "is no boolean", "Use true or false")
+    return value
+
+
+def _names(entry, where, name, default):
+    return tuple(_list("%s.%s" % (where, name), entry.get(name)) or default)
+
+
+def _list(where, value):
+    value = given(value, [])
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise Refused(where, value, "is no list of texts", "See config.schema.yaml")
+    return value
+
+
+def _object(where, value):
+    value = given(value, {})
+    if not isinstance(value, dict):
+        raise Refused(where, value, "is not an object", "See config.schema.yaml")
+    return value

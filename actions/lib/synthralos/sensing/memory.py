@@ -1,0 +1,90 @@
+"""What a sensor remembers across restarts: one object in the datastore, written by it alone.
+
+It is written after a trigger was dispatched. Whoever dies between the two tells it again; the other
+way round a trigger would be lost.
+"""
+
+import json
+
+from synthralos.names import key_part
+from synthralos.refusals import Refused
+from synthralos.state import packing
+from synthralos.state.datastore import PREFIX, DatastoreAway
+
+FORMAT = 1
+KEPT_SECONDS = 30 * 24 * 3600
+# An object that does not change must not expire.
+RENEWED_SECONDS = 3600.0
+
+
+class Memory:
+    """:param datastore: whose calls raise DatastoreAway; nothing is known until it has answered.
+    :param name: of the sensor, and of what of it this is.
+    :ivar content: what is remembered, a JSON object; the owner changes it and calls `changed`.
+    :ivar is_new: whether there was nothing to remember.
+    """
+
+    def __init__(self, datastore, name, now, log):
+        self._datastore, self._now, self._log = datastore, now, log
+        self._key = PREFIX + "sensor." + key_part(name)
+        self._is_loaded, self._is_changed, self._saved_at = False, False, 0.0
+        self.content, self.is_new = {}, True
+
+    def load(self):
+        """Reads what is remembered, once. DatastoreAway when nobody knows."""
+        if self._is_loaded:
+            return
+        text = self._datastore.get(self._key)
+        if text is not None:
+            self.content = self._opened(text)
+            self.is_new = False
+        self._saved_at = self._now() if text is not None else 0.0
+        self._is_loaded = True
+
+    def changed(self):
+        self._is_changed = True
+
+    def save(self):
+        """Writes what has changed. DatastoreAway when it could not; then it is still due."""
+        due = self._now() - self._saved_at >= RENEWED_SECONDS
+        if not self._is_changed and not due:
+            return
+        try:
+            text = packing.packed(self._key, dict(self.content, v=FORMAT))
+        except Refused as error:
+            raise DatastoreAway(str(error)) from error
+        self._datastore.put(self._key, text, KEPT_SECONDS)
+        self._is_changed, self._saved_at, self.is_new = False, self._now(), False
+
+    def _opened(self, text):
+        try:
+            content = packing.unpacked(text)
+        except (packing.Corrupt, UnicodeError):
+            content = None
+        if not isinstance(content, dict) or content.pop("v", None) != FORMAT:
+            # Told again is better than never told.
+            self._log.warning("what was remembered under %s cannot be read", self._key)
+            return {}
+        return content
+
+
+class Note:
+    """A few facts that are read and written at once, as JSON."""
+
+    def __init__(self, datastore, name):
+        self._datastore, self._key = datastore, PREFIX + "sensor." + key_part(name)
+
+    def read(self):
+        """The object, or None when there is none."""
+        text = self._datastore.get(self._key)
+        try:
+            found = json.loads(text) if text is not None else None
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write(self, facts):
+        self._datastore.put(self._key, json.dumps(facts), KEPT_SECONDS)
+
+    def delete(self):
+        self._datastore.delete(self._key)

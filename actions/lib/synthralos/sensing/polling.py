@@ -1,0 +1,97 @@
+"""One poll after the other, of which none raises: StackStorm gives a sensor that does up for good.
+"""
+
+import traceback
+
+from synthralos.calls.http import CallFailed
+from synthralos.refusals import Refused
+from synthralos.sensing.blindness import Blindness, NotDispatched
+from synthralos.sensing.bounded import Bounded
+from synthralos.sensing.surroundings import configured
+from synthralos.state.datastore import DatastoreAway
+
+# Failed polls in a row from which on a sensor counts as blind.
+TRIES = 3
+_MAY_PASS = (408, 425, 429)
+
+
+class Poller:
+    """What a polling sensor does. A subclass names its `entry` and has `look`.
+
+    :cvar entry: of the configuration, below `sensors`.
+    :ivar around: Surroundings.
+    :ivar config: of the entry; None when there is nothing to do.
+    """
+
+    entry = None
+
+    def __init__(self, around):
+        self.around, self._bounded = around, Bounded()
+        self.blindness = Blindness(
+            around.sensor, around.dispatch, around.datastore, around.now, around.log, TRIES
+        )
+        self.config, is_wrong = configured(around, self.entry)
+        self.poll_interval = None if self.config is None else self.config.poll_interval
+        self._is_wrong = is_wrong
+
+    def look(self):
+        """Asks, and dispatches what is new. It may raise what `poll` tells of."""
+        raise NotImplementedError
+
+    def poll(self):
+        """Looks once. Nothing is raised."""
+        if self._is_wrong:
+            # Once: the configuration is read when the sensor starts.
+            self._is_wrong = not self._tell_wrong()
+        if self.config is None:
+            return
+        try:
+            self.look()
+            self.blindness.sees()
+        except Exception as error:
+            self._failed(error)
+
+    def ask(self, connection, path):
+        """The Answer, of status 200, to a GET. CallFailed when there is none."""
+        client, seconds = self.around.client(), connection.timeout
+        # Twice: a token that has expired is read anew.
+        answer = self._bounded.call(
+            2 * seconds + 1, lambda: client.send(connection, "GET", path, seconds)
+        )
+        if answer.status != 200:
+            raise CallFailed(client.failure_of(answer, "request"))
+        return answer
+
+    def _tell_wrong(self):
+        try:
+            self.blindness.failed("configuration", "the configuration is wrong", 0, at_once=True)
+        except Exception as error:
+            self.around.log.warning("%s: %s", self.around.sensor, type(error).__name__)
+        return True
+
+    def _failed(self, error):
+        try:
+            reason, message, at_once = told_of(error)
+            if reason == "internal":
+                self.around.log.error("%s", "".join(traceback.format_exception(
+                    type(error), error, error.__traceback__
+                )))
+            self.blindness.failed(reason, message, self.poll_interval, at_once)
+        except Exception as again:
+            self.around.log.error("%s: %s", self.around.sensor, type(again).__name__)
+
+
+def told_of(error):
+    """(reason, message, whether another try would fail too) of what a look has raised."""
+    if isinstance(error, CallFailed):
+        failure = error.failure
+        status = failure.status or 0
+        final = 300 <= status < 500 and status not in _MAY_PASS
+        return failure.cause, failure.message, final
+    if isinstance(error, Refused):
+        return "configuration", str(error), True
+    if isinstance(error, DatastoreAway):
+        return "datastore", str(error), False
+    if isinstance(error, NotDispatched):
+        return "message_bus", str(error), False
+    return "internal", "%s: %s" % (type(error).__name__, error), False

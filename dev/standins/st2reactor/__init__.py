@@ -1,0 +1,1 @@
+"""Stands in for StackStorm's sensor process where that is not installed."""

@@ -1,0 +1,41 @@
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../actions/lib"))
+
+from st2reactor.sensor.base import PollingSensor
+
+from synthralos.sensing.agent_errors import AgentErrorsPoller
+from synthralos.sensing.surroundings import Surroundings
+
+
+class AgentErrorsSensor(PollingSensor):
+    """The errors that the agent platform lists, as triggers.
+
+    :cvar datastore: an object to use in place of StackStorm's datastore; a test sets it.
+    """
+
+    datastore = None
+
+    def setup(self):
+        around = Surroundings(
+            type(self).__name__, self.sensor_service, self.config, self.datastore
+        )
+        self._poller = AgentErrorsPoller(around)
+        if self._poller.poll_interval:
+            self.set_poll_interval(self._poller.poll_interval)
+
+    def poll(self):
+        self._poller.poll()
+
+    def cleanup(self):
+        """There is nothing to put away."""
+
+    def add_trigger(self, trigger):
+        """Rules do not change what is asked."""
+
+    def update_trigger(self, trigger):
+        """As for add_trigger."""
+
+    def remove_trigger(self, trigger):
+        """As for add_trigger."""
