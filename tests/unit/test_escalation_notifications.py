@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -358,6 +359,67 @@ def test_one_channel_that_fails_does_not_keep_the_others(opened, serve, post_off
     _, _, told = opened(entry)
     assert result_of(told, "slack")["status"] == "failed"
     assert result_of(told, "mail")["status"] == "sent" and len(mailbox.envelopes) == 1
+
+
+def hanging_everywhere(port, url):
+    """An entry whose four channels take a connection and say nothing."""
+    hook = {"url": url}
+    return dict(by_mail(port), slack=hook, webhook=hook, notification_channels=dict.fromkeys(
+        ("mail", "slack", "webhook", "announcement"), True))
+
+
+def test_channels_that_hang_take_the_time_of_one_together(make_env, clock, monkeypatch):
+    monkeypatch.setattr(desk, "NOTIFY_SECONDS", 1.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        url = "http://127.0.0.1:%d" % port
+        env = make_env(api=Api(url))
+        config = desk.configuration(env, hanging_everywhere(port, url))
+        began = time.monotonic()
+        told = desk.open_ticket(env, config, "llm_retry", "gpt-4", FAILURE, "failed")
+        took = time.monotonic() - began
+    assert 1.4 < took < 2.5
+    assert {one["channel"]: one["status"] for one in told["notifications"]} == dict.fromkeys(
+        ("mail", "slack", "webhook", "announcement"), "failed")
+    assert all(one["error"] for one in told["notifications"])
+
+
+def test_one_channel_that_hangs_keeps_none_of_the_others(make_env, clock, serve, post_office):
+    mailbox, server = Mailbox(), serve(http_answer(200))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = make_env()
+        entry = by_mail(post_office(mailbox))
+        entry["notification_channels"] = {"slack": True, "webhook": True}
+        entry["slack"] = {"url": "http://127.0.0.1:%d" % silent.getsockname()[1]}
+        entry["webhook"] = {"url": server.url}
+        config = desk.configuration(env, entry)
+        told = tickets.report(env.store, clock(), "w", "bot", FAILURE, "r", "s",
+                              judge=lambda ticket: ("critical_alert", 90))
+        ticket = tickets.get(env.store, told["ticket"])
+        found = notifications.send_due(
+            env, config, ticket, lambda: {"markdown": "m", "recommendations": []}, 1.2)
+        assert [(one["channel"], one["status"]) for one in found[:3]] == [
+            ("mail", "sent"), ("slack", "failed"), ("webhook", "sent")]
+        again = notifications.due(config, env.store, tickets.get(env.store, told["ticket"]))
+        assert again == [("trigger", "slack")]
+
+
+def test_channels_that_hang_do_not_keep_ticket_process_from_its_end(make_env, clock, monkeypatch):
+    monkeypatch.setattr(desk, "PROCESS_SECONDS", 2.2)
+    monkeypatch.setattr(notifications, "SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = make_env()
+        url = "http://127.0.0.1:%d" % silent.getsockname()[1]
+        config = desk.configuration(env, by_hook("webhook", url))
+        for n in range(5):
+            clock.forward(1)
+            tickets.report(env.store, clock(), "w", "bot-%d" % n, FAILURE, "r", "s",
+                           judge=lambda ticket: ("supervisor_review", 50))
+        done = desk.process(env, config)
+        clock.forward(301)
+        assert len(done["tickets"]) == 2 and done["open"] == 5
+        monkeypatch.setattr(desk, "PROCESS_SECONDS", 0.0)
+        assert desk.process(env, config)["raised"] == 5
 
 
 def test_a_level_is_told_of_once(opened, serve):

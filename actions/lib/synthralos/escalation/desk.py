@@ -10,6 +10,8 @@ from synthralos.times import seconds_of
 
 RECENT_SECONDS = 3600.0
 NOTIFY_SECONDS = 5.0
+# StackStorm ends an action after 600 s, and what it had done would not be told.
+PROCESS_SECONDS = 240.0
 
 
 def configuration(env, entry):
@@ -76,7 +78,8 @@ def resolve(env, config, ticket_id, resolution, by, sleep=time.sleep):
 
 def process(env, config, sleep=time.sleep):
     """Goes over the tickets, the most urgent first: raises those that nobody took in time, and
-    sends what is due. Two that run at once do no harm.
+    sends what is due. Two that run at once do no harm. What is not sent within PROCESS_SECONDS, for
+    channels hang, is due the next time.
 
     :returns: {open, raised, tickets [{ticket, level, priority, raised_from, notifications}],
         channels {name: state}}; `tickets` holds those with which something was done.
@@ -89,9 +92,10 @@ def process(env, config, sleep=time.sleep):
         if head["status"] != tickets.RESOLVED or (seconds_of(head["at"]) or 0) > recent
     ]
     live.sort(key=lambda head: (tickets.rank(head["level"]), head["priority"]), reverse=True)
-    done = []
+    done, ends = [], time.monotonic() + PROCESS_SECONDS
     for head in live:
-        told = _process_one(env, config, head, sleep)
+        seconds = min(notifications.SECONDS, ends - time.monotonic())
+        told = _process_one(env, config, head, seconds, sleep)
         if told["raised_from"] or told["notifications"]:
             done.append(told)
     return {
@@ -102,7 +106,7 @@ def process(env, config, sleep=time.sleep):
     }
 
 
-def _process_one(env, config, head, sleep):
+def _process_one(env, config, head, seconds, sleep):
     try:
         ticket = tickets.get(env.store, head["ticket"])
     except Refused:
@@ -115,7 +119,7 @@ def _process_one(env, config, head, sleep):
         why = "nobody took it within %d s" % config.escalation_timeout
         raised = tickets.raise_level(env.store, env.now(), ticket["ticket"], level, why, env.run)
         ticket["level"] = before if raised is None else raised["level"]
-    sent = _tell(env, config, ticket["ticket"], notifications.SECONDS, sleep)
+    sent = _tell(env, config, ticket["ticket"], seconds, sleep) if seconds >= 1 else []
     return {
         "ticket": ticket["ticket"],
         "level": ticket["level"],

@@ -3,10 +3,15 @@
 Due is: of an open ticket, a `trigger` on every channel for each level that it reaches, from
 `notify_from` upwards; of one that was taken or resolved, an `acknowledge` or `resolve` on the
 webhook, where that has had the trigger. What was sent is written down per channel; who sends holds
-a claim meanwhile. When one dies between sending and writing, the notification goes out again.
+a claim meanwhile. When one dies between sending and writing, the notification goes out again, and
+so does one that a channel took only after its time was up.
+
+The channels are told at once, each in a thread of its own: one that hangs takes none of the others'
+time, and all together take no more than one may.
 """
 
 import json
+import threading
 import time
 
 from synthralos.escalation import channels
@@ -20,6 +25,8 @@ from synthralos.state.datastore import PREFIX
 TRIES = 3
 FIRST_WAIT, LONGEST_WAIT = 1.0, 8.0
 SECONDS = 20.0
+# What a channel that keeps to its time may be late; it says better than we do why it failed.
+LATE_SECONDS = 0.5
 KEPT_SECONDS = tickets.KEPT_SECONDS
 LONGEST_TITLE, LONGEST_TEXT, LONGEST_FACT = 300, 10_000, 500
 TRIGGER, ACKNOWLEDGE, RESOLVE = "trigger", "acknowledge", "resolve"
@@ -47,7 +54,7 @@ def send_due(env, config, ticket, report, seconds=SECONDS, sleep=time.sleep):
 
     :param ticket: as tickets.get gives it.
     :param report: a callable () -> the ticket's report; called only when something is sent.
-    :param seconds: what each channel has, its repeats included.
+    :param seconds: what all channels have together, their repeats included.
     """
     states = {channel: config.state(channel) for channel in CHANNELS}
     others = [
@@ -65,12 +72,11 @@ def send_due(env, config, ticket, report, seconds=SECONDS, sleep=time.sleep):
         # Before the claim was ours somebody may have sent it, and gone.
         wanted = due(config, env.store, ticket) if mine else []
         made = report() if wanted else None
-        for action, channel in wanted:
-            told = notice(env, ticket, action, made)
-            result = _send(env, config, action, channel, told, seconds, sleep)
+        told = [(one, notice(env, ticket, one[0], made)) for one in wanted]
+        results = _sent_at_once(env, config, told, seconds, sleep)
+        for result in results:
             if result["status"] == "sent":
                 _write_down(env.store, env.now(), ticket, result)
-            results.append(result)
     return results + others if any(one["action"] == TRIGGER for one in results) else results
 
 
@@ -105,6 +111,29 @@ def notice(env, ticket, action, report):
         "recommendations": harmless_value(report["recommendations"], redactor, LONGEST_FACT),
         "facts": facts,
     }
+
+
+def _sent_at_once(env, config, told, seconds, sleep):
+    """The results of [((action, channel), notice)], in that order."""
+    ends = time.monotonic() + seconds + LATE_SECONDS
+    made = [
+        _result(action, channel, "failed", 1, "no answer within %g s" % seconds)
+        for (action, channel), _ in told
+    ]
+
+    def send(n, action, channel, notice):
+        made[n] = _send(env, config, action, channel, notice, seconds, sleep)
+
+    # Daemons: one that hangs in a look-up of a name must not keep the process from ending.
+    threads = [
+        threading.Thread(target=send, args=(n, action, channel, notice), daemon=True)
+        for n, ((action, channel), notice) in enumerate(told)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    return list(made)
 
 
 def _send(env, config, action, channel, told, seconds, sleep):
