@@ -3,10 +3,15 @@ import pathlib
 import pytest
 import yaml
 
+from synthralos.escalation.config import Escalation
 from synthralos.refusals import Refused
 from synthralos.settings import Settings
+from synthralos.state import snapshots, versions
+from synthralos.state.loops import LoopDetection
 
-EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "synthralos.yaml.example"
+PACK = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLE = PACK / "synthralos.yaml.example"
+SCHEMA = PACK / "config.schema.yaml"
 URL = "https://h"
 
 
@@ -179,3 +184,59 @@ def test_the_example_configuration_is_valid():
     assert settings.agents["invoice-bot"].unsafe_to_repeat is True
     assert settings.model_map["anthropic"]["gpt-4"] == "claude-3-5-sonnet"
     assert settings.secrets() == []
+
+
+def _read_everything(config):
+    settings = Settings.from_config(config)
+    snapshots.rules(settings)
+    versions.rules(settings)
+    LoopDetection.from_config(settings.loop_detection)
+    Escalation.from_config(settings.escalation)
+
+
+BARE = {
+    "platform": {"base_url": URL},
+    "providers": provider(),
+    "routes": route(),
+    "escalation.mail": {"host": "h", "from": "a@b", "to": ["c@d"]},
+}
+
+
+def _bounded(spec, path=()):
+    """(path, spec) of every number of the schema; `providers` and `routes` without their index."""
+    if spec.get("type") in ("integer", "number"):
+        yield path, spec
+    for name, below in (spec.get("properties") or {}).items():
+        yield from _bounded(below, path + (name,))
+    for name, at in (("items", ()), ("additionalProperties", ("bot",))):
+        if isinstance(spec.get(name), dict):
+            yield from _bounded(spec[name], path + at)
+
+
+def _config(path, value):
+    config = {path[-1]: value}
+    for n in range(len(path) - 1, 0, -1):
+        config = dict(BARE.get(".".join(path[:n]), {}), **config)
+        config = {path[n - 1]: [config] if path[n - 1] in ("providers", "routes") else config}
+    return config
+
+
+# What sensors and infrastructure_repair read, they check themselves; a window may be of any size.
+NUMBERS = [
+    (path, spec)
+    for path, spec in _bounded({"properties": yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))})
+    if path[0] not in ("sensors", "automation", "infrastructure") and path[-1] != "context_window"
+]
+
+
+@pytest.mark.parametrize("path, spec", NUMBERS, ids=[".".join(path) for path, _ in NUMBERS])
+def test_the_schema_s_bounds_are_those_of_the_library(path, spec):
+    """What the library would refuse in each run, StackStorm refuses when the config is registered.
+    """
+    least, most = spec["minimum"], spec["maximum"]
+    for value in (least, most, spec.get("default", least)):
+        _read_everything(_config(path, value))
+    for value in (least - (0.01 if spec["type"] == "number" else 1), most + 1):
+        with pytest.raises(Refused) as refused:
+            _read_everything(_config(path, value))
+        assert path[-1] in refused.value.field and refused.value.way_out
