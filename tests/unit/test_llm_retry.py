@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from synthralos.calls.providers import Served
@@ -96,6 +98,38 @@ def test_a_large_answer_is_stored_and_its_key_returned(make_env, monkeypatch, st
     result = llm_retry.attempt(env, case)[1]["result"]
     assert result["response"] is None and result["response_bytes"] == 502
     assert unseal(store.get(result["response_key"])) == "x" * 500
+
+
+@pytest.mark.parametrize("beside", ["tool_calls", "metadata"])
+def test_what_is_large_beside_the_answer_is_stored_too(make_env, monkeypatch, store, beside):
+    env = make_env(dict(max_result_bytes=100, providers=[
+        {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
+    _, case = determined(env)
+    large = [{"function": {"name": "f", "arguments": "x" * 500}}]
+    given = {"response": "y" * 60, beside: large}
+    monkeypatch.setattr(llm_retry.providers, "call", lambda *arguments: dict(given))
+    result = llm_retry.attempt(env, case)[1]["result"]
+    assert result["response"] == "y" * 60 and result[beside] is None
+    assert result[beside + "_bytes"] == len(json.dumps(large))
+    assert json.loads(unseal(store.get(result[beside + "_key"]))) == large
+    given[beside] = "z" * 70
+    result = llm_retry.attempt(env, case)[1]["result"]
+    # Each would fit, but not both.
+    assert result["response"] == "y" * 60 and result[beside] is None
+    given[beside] = "z" * 30
+    assert llm_retry.attempt(env, case)[1]["result"] == given
+
+
+def test_both_may_be_too_large(make_env, monkeypatch, store):
+    env = make_env(dict(max_result_bytes=100, providers=[
+        {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
+    _, case = determined(env)
+    given = {"response": "y" * 600, "tool_calls": ["x" * 500]}
+    monkeypatch.setattr(llm_retry.providers, "call", lambda *arguments: dict(given))
+    result = llm_retry.attempt(env, case)[1]["result"]
+    assert (result["response"], result["tool_calls"]) == (None, None)
+    assert unseal(store.get(result["response_key"])) == "y" * 600
+    assert result["tool_calls_key"] != result["response_key"]
 
 
 def test_a_configured_secret_is_in_no_case_and_no_answer(make_env, monkeypatch):

@@ -13,6 +13,8 @@ from synthralos.state.datastore import PREFIX
 from synthralos.times import timestamp
 
 ANSWER_SECONDS = 24 * 3600
+# What else an agent or a model may answer as large as it likes.
+BESIDE = ("metadata", "tool_calls")
 MOST_RETRIES, LONGEST_DELAY = 10, 300
 SHORTEST_RUN, LONGEST_RUN = 5, 3600
 
@@ -161,17 +163,28 @@ def summarise(env, case, outcome, failure):
 
 
 def fitted(env, case, answer, field):
-    """`answer` with `field` whole when it is small, else stored, its key in `<field>_key`."""
-    value = answer[field]
-    size = len(json.dumps(value))
-    if size <= env.settings.max_result_bytes:
-        return answer
-    key = "%sanswer.%s" % (PREFIX, key_part(case["run"] or "none"))
+    """`answer` as it is when `field` and what else may be large in it fit `max_result_bytes`.
+
+    Else the largest of them is stored, then the next: the key is then in `<name>_key`, the size in
+    `<name>_bytes`, and null in its place.
+    """
+    names = [field] + [name for name in BESIDE if name in answer]
+    sizes = {name: len(json.dumps(answer[name])) for name in names}
+    cut = dict(answer)
+    for name in sorted(names, key=sizes.get, reverse=True):
+        if sum(sizes.values()) <= env.settings.max_result_bytes:
+            break
+        cut[name], cut[name + "_bytes"] = None, sizes.pop(name)
+        cut[name + "_key"] = _stored(env, case, name if name != field else None, answer[name])
+    return cut
+
+
+def _stored(env, case, name, value):
+    """The key under which a part of an answer is kept, or None when it could not be."""
+    key = "%sanswer.%s" % (PREFIX, key_part(case["run"] or "none")) + (".%s" % name if name else "")
     text = value if isinstance(value, str) else json.dumps(value)
     kept = env.store.put(key, seal.seal(env.redactor.secrets_only(text)), ttl=ANSWER_SECONDS)
-    cut = dict(answer, **{field: None, field + "_bytes": size})
-    cut[field + "_key"] = key if kept else None
-    return cut
+    return key if kept else None
 
 
 def planned_waits(rules):
