@@ -60,7 +60,7 @@ class Assessment:
 
     :ivar attempts: recoveries of this error that failed before.
     :ivar retry_count: errors of this agent and task before this one.
-    :ivar level: the escalation level that the ticket of this error would get.
+    :ivar critical: whether it is of one of the configuration's critical_error_types.
     :ivar success_rate: of recoveries from this type of failure, 0 to 1.
     """
 
