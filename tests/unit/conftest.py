@@ -229,3 +229,11 @@ def serve():
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def infra(make_env, monkeypatch):
+    """A World of infrastructure."""
+    from .infrastructure import World
+
+    return World(make_env, monkeypatch)

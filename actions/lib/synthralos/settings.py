@@ -114,8 +114,8 @@ class Retry:
 
 @dataclass(frozen=True)
 class Settings:
-    """:ivar rollback, history, loop_detection, escalation, sensors: entries that their own modules
-    read.
+    """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure:
+        entries that their own modules read.
     """
 
     platforms: list[Platform]
@@ -139,6 +139,7 @@ class Settings:
     escalation: dict
     automation: dict
     sensors: dict
+    infrastructure: dict
 
     @classmethod
     def from_config(cls, config):
@@ -185,6 +186,7 @@ class Settings:
             escalation=_mapping(config, "escalation"),
             automation=_mapping(config, "automation"),
             sensors=_mapping(config, "sensors"),
+            infrastructure=_mapping(config, "infrastructure"),
         )
 
     def secrets(self):

@@ -1,0 +1,220 @@
+"""Crews: how many nodes they have, and handing them more.
+
+A crew of people is told on escalation's channels; a crew that is an action of StackStorm is run
+once for each node. A node is `Assigned` when somebody or something has it, else `Failed`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import time
+
+from synthralos.escalation import desk
+from synthralos.escalation.channels import Again, NotTaken, send_by
+from synthralos.escalation.text import harmless, harmless_value, line
+from synthralos.names import is_name, key_part
+from synthralos.refusals import Refused
+from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.stackstorm import ApiError
+from synthralos.telemetry import log
+from synthralos.times import timestamp
+
+FORMAT = 1
+ASSIGNED, FAILED = "Assigned", "Failed"
+PAGES = 10
+CHANNEL_SECONDS = 10.0
+TRIES = 2
+WAIT_SECONDS = 1.0
+LEAST_SECONDS = 1.0
+SHOWN_NODES = 100
+LONGEST_TITLE, LONGEST_TEXT, LONGEST_FACT = 300, 10_000, 500
+
+
+def loads(env, config):
+    """{crew: how many nodes it has} from the assignments of the last `busy_seconds`."""
+    return {crew.name: _load(env, crew, config.busy_seconds) for crew in config.crews}
+
+
+def _load(env, crew, busy_seconds):
+    if not busy_seconds:
+        return 0
+    count, since = 0, env.now() - busy_seconds
+    for page in range(PAGES):
+        rows = env.store.list(_prefix(crew), limit=PAGE, offset=page * PAGE)
+        count += sum((time_of(name) or 0.0) > since for name, _ in rows)
+        if len(rows) < PAGE:
+            break
+    return count
+
+
+def _prefix(crew):
+    return "%sassignment.%s." % (PREFIX, key_part(crew.name))
+
+
+def room(crew, load):
+    """How many nodes more the crew can take; None for any number."""
+    if not crew.available:
+        return 0
+    return None if crew.capacity is None else max(0, crew.capacity - load)
+
+
+def is_free(crew, load):
+    return room(crew, load) != 0
+
+
+def suits(crew, node):
+    """Why `crew` cannot take `node`, a topology.Node; None when it can."""
+    missing = [skill for skill in node.skills if skill not in crew.skills]
+    if missing:
+        return "%s lacks %s" % (crew.name, ", ".join(missing))
+    if crew.action is not None and not is_name(node.name):
+        return "%s is an action, which takes names of A-Z a-z 0-9 . _ : / @ + - only" % crew.name
+    return None
+
+
+def assign(env, config, crew, names, report, seconds, sleep=time.sleep):
+    """[{node, crew, status, told}] for each of `names`; an action's entry has its execution_id.
+
+    :param report: the impact report, for people.
+    :param seconds: what all of it may take.
+    """
+    if crew.action is not None:
+        entries = _run(env, crew, names, seconds, sleep)
+    else:
+        told = _tell(env, crew, names, report, seconds, sleep)
+        entries = [dict({"node": name, "crew": crew.name}, **told) for name in names]
+    for entry in entries:
+        if entry["status"] == ASSIGNED and config.busy_seconds:
+            value = json.dumps({"v": FORMAT, "node": entry["node"], "run": env.run})
+            env.store.put(_prefix(crew) + time_key(env.now()), value, config.busy_seconds)
+    good = sum(entry["status"] == ASSIGNED for entry in entries)
+    log.line("assign", crew=crew.name, nodes=len(entries), assigned=good)
+    return entries
+
+
+def _tell(env, crew, names, report, seconds, sleep):
+    """{status, told}: assigned when one channel at least has taken the notice."""
+    try:
+        escalation = desk.configuration(env, env.settings.escalation)
+    except Refused as error:
+        return {"status": FAILED, "told": env.redactor.text(str(error))}
+    if crew.mail_to and escalation.mail is not None:
+        mail = dataclasses.replace(escalation.mail, to=list(crew.mail_to))
+        escalation = dataclasses.replace(escalation, mail=mail)
+    notice = _notice(env, crew, names, report)
+    ends, told, sent = env.now() + seconds, [], False
+    for channel in crew.channels:
+        problem = _send(env, escalation, channel, notice, ends, sleep)
+        sent = sent or problem is None
+        told.append("%s: %s" % (channel, problem or "sent"))
+    return {"status": ASSIGNED if sent else FAILED, "told": env.redactor.text("; ".join(told))}
+
+
+def _send(env, escalation, channel, notice, ends, sleep):
+    """Why the notice could not be sent on `channel`; None when it was."""
+    if channel != "announcement" and getattr(escalation, channel) is None:
+        return "escalation.%s is not configured" % channel
+    for number in range(1, TRIES + 1):
+        left = min(CHANNEL_SECONDS, ends - env.now())
+        if left < LEAST_SECONDS:
+            return "there was no time left"
+        try:
+            send_by(channel)(env, escalation, notice, left)
+            return None
+        except Again as error:
+            problem = str(error)
+            if number < TRIES:
+                sleep(WAIT_SECONDS)
+        except (NotTaken, Refused) as error:
+            return str(error)
+        except Exception as error:
+            # One channel that cannot be used must keep neither the others nor the run.
+            return type(error).__name__
+    return problem
+
+
+def _notice(env, crew, names, report):
+    """What the channels are given: ids, enums, numbers and harmless text, as notifications.notice.
+    """
+    known = {told["node"]: told for told in report["nodes"]}
+    # The report has the most severe first.
+    worst = next((known[name] for name in known if name in names), {"criticality": "low"})
+    rows = [_row(name, known.get(name)) for name in names[:SHOWN_NODES]]
+    if len(names) > SHOWN_NODES:
+        rows.append("- and %d more: see the run" % (len(names) - SHOWN_NODES))
+    title = "[synthralos] repair %s" % ", ".join(names)
+    text = ["Assigned to %s, run %s:" % (crew.name, env.run or "none"), ""] + rows
+    facts = {
+        "crew": crew.name,
+        "nodes": harmless_value(names[:SHOWN_NODES], env.redactor, LONGEST_FACT),
+        "run": env.run,
+        "summary": line(title, env.redactor, LONGEST_FACT),
+    }
+    # The same nodes for the same crew in the same run are one assignment to whoever counts them.
+    what = json.dumps([env.run, crew.name, sorted(names)]).encode()
+    return {
+        "action": "trigger",
+        "ticket": "A" + hashlib.sha256(what).hexdigest()[:12],
+        "severity": worst["criticality"],
+        "subject": crew.name,
+        "workflow": "infrastructure_repair",
+        "cause": "assignment",
+        "at": timestamp(env.now()),
+        "title": line(title, env.redactor, LONGEST_TITLE),
+        "text": harmless("\n".join(text), env.redactor, LONGEST_TEXT),
+        "recommendations": [],
+        "facts": facts,
+    }
+
+
+def _row(name, told):
+    if told is None:
+        return "- %s" % name
+    return "- %s: %s, %d people, %d nodes affected" % (
+        name, told["criticality"], told["population_affected"], told["nodes_affected"],
+    )
+
+
+def _run(env, crew, names, seconds, sleep):
+    """An entry for each of `names`: all executions are begun before the first is waited for."""
+    problem = _cannot_run(env, crew)
+    entries, ends = [], env.now() + min(seconds, crew.seconds)
+    for name in names:
+        entry = {"node": name, "crew": crew.name, "status": FAILED, "told": problem}
+        entries.append(entry)
+        if problem is not None:
+            continue
+        if not is_name(name):
+            entry["told"] = "the node's name cannot be handed to an action"
+            continue
+        parameters = dict(crew.parameters, **{crew.node_parameter: name})
+        try:
+            entry["execution_id"] = env.api.start(crew.action, parameters)
+        except ApiError as error:
+            entry["told"] = str(error)
+    for entry in entries:
+        if "execution_id" in entry:
+            entry.update(_ended(env, entry["execution_id"], max(0.0, ends - env.now()), sleep))
+    return entries
+
+
+def _cannot_run(env, crew):
+    if env.api is None:
+        return "there is no StackStorm API to run %s" % crew.action
+    try:
+        found = env.api.action(crew.action)
+    except ApiError as error:
+        return str(error)
+    if found is None:
+        return "there is no action %s" % crew.action
+    return "the action %s is disabled" % crew.action if found.get("enabled") is False else None
+
+
+def _ended(env, execution_id, seconds, sleep):
+    try:
+        status = env.api.wait(execution_id, seconds, sleep)["status"]
+    except ApiError:
+        # It was begun: another crew beside it would do more harm than one that may yet fail.
+        return {"status": ASSIGNED, "told": "begun; it has not been seen to end"}
+    good = status == "succeeded"
+    return {"status": ASSIGNED if good else FAILED, "told": "it ended as %s" % status}

@@ -1,0 +1,164 @@
+"""Which nodes have failed: as a list says, an alert, or Prometheus."""
+
+import time
+from urllib.parse import urlencode
+
+from synthralos.calls.http import CallFailed
+from synthralos.failures import failure
+from synthralos.infrastructure import config as configs
+from synthralos.infrastructure import nodes
+from synthralos.recovery import intake
+from synthralos.refusals import Refused, shown
+
+AUTO, LIST, ALERT, QUERY = SOURCES = ("auto", "list", "alert", "query")
+MOST_FAILURES = 200
+MOST_LEFT_OUT = 20
+TRIES = 2
+WAIT_SECONDS = 1.0
+QUERY_PATH = "/api/v1/query"
+
+
+def request_of(config, parameters, payload=None):
+    """{source, nodes, query, alert} of a run's parameters, checked; source is no longer `auto`.
+
+    :param payload: of the trigger that started the run: it is the alert where none is given.
+    """
+    listed = nodes.listed("nodes", parameters.get("nodes") or [])
+    alert = intake.mapping("alert", parameters.get("alert"))
+    source = parameters.get("source") or AUTO
+    if source not in SOURCES:
+        raise Refused("source", source, "is no source", "Use one of " + ", ".join(SOURCES))
+    if source in (AUTO, ALERT) and not alert and not listed:
+        alert = _alert_in(payload)
+    if source == AUTO:
+        source = LIST if listed else ALERT if alert else QUERY
+    if source == LIST and not listed:
+        raise Refused("nodes", [], "names no node", "List the failed nodes, or use source=query")
+    if source == ALERT and not alert:
+        raise Refused("alert", {}, "is empty", "Give {labels: {...}}, or start the run from a rule")
+    if len(listed) > MOST_FAILURES:
+        way_out = "Give at most %d nodes to a run" % MOST_FAILURES
+        raise Refused("nodes", len(listed), "is too long", way_out)
+    query = parameters.get("query") or None
+    if query is not None:
+        query = configs.query("query", query)
+    if source == QUERY and config.prometheus is None:
+        raise Refused(
+            "infrastructure.prometheus.base_url",
+            None,
+            "no Prometheus is configured",
+            "Set it in the pack's config, or give `nodes` or `alert`",
+        )
+    return {"source": source, "nodes": listed, "query": query, "alert": alert}
+
+
+def _alert_in(payload):
+    """What a trigger's payload holds that may be an alert, or {}."""
+    if not isinstance(payload, dict):
+        return {}
+    body = payload.get("body") if isinstance(payload.get("body"), dict) else payload
+    is_alert = isinstance(body.get("labels"), dict) or isinstance(body.get("alerts"), list)
+    return body if is_alert else {}
+
+
+def find(env, config, topology, request, seconds, sleep=time.sleep):
+    """(failed nodes, left out): what `request` says, by the topology's names, each node once.
+
+    :param seconds: what asking may take.
+    :returns: left out is a list of {what, why}: failures that no node could be told of.
+    :raises CallFailed: Prometheus did not answer, or not as Prometheus does.
+    """
+    if request["source"] == LIST:
+        found, left_out = request["nodes"], []
+    elif request["source"] == ALERT:
+        found, left_out = _of_alert(config, request["alert"])
+    else:
+        return ask(env, config, topology, request["query"], seconds, sleep)
+    return _resolved(topology, found), left_out
+
+
+def ask(env, config, topology, query, seconds, sleep=time.sleep):
+    """As `find`, of Prometheus alone; query: PromQL, or None for the configured one."""
+    samples = _samples(env, config.prometheus, query or config.prometheus.query, seconds, sleep)
+    found, left_out = [], []
+    for sample in samples:
+        metric = sample.get("metric") if isinstance(sample, dict) else None
+        metric = metric if isinstance(metric, dict) else {}
+        name = metric.get(config.prometheus.label)
+        if nodes.is_node(name):
+            found.append(name)
+        else:
+            why = "its label %s names no node" % config.prometheus.label
+            left_out.append({"what": shown(name if name is not None else metric), "why": why})
+    return _bounded(_resolved(topology, found), left_out)
+
+
+def _bounded(found, left_out):
+    found, beyond = found[:MOST_FAILURES], len(found) - MOST_FAILURES
+    left_out, more = left_out[:MOST_LEFT_OUT], len(left_out) - MOST_LEFT_OUT
+    if beyond > 0:
+        why = "one run repairs at most %d nodes" % MOST_FAILURES
+        left_out.append({"what": "%d nodes more" % beyond, "why": why})
+    if more > 0:
+        left_out.append({"what": "%d samples more" % more, "why": "as the ones before"})
+    return found, left_out
+
+
+def _resolved(topology, found):
+    return list(dict.fromkeys(topology.resolved(name) for name in found))
+
+
+def _of_alert(config, alert):
+    """(nodes, left out) of one alert, or of a group of them as Alertmanager sends it."""
+    alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
+    found, left_out = [], []
+    for n, one in enumerate(alerts):
+        where = "alert.alerts[%d]" % n if "alerts" in alert else "alert"
+        one = intake.mapping(where, one)
+        if one.get("status") == "resolved":
+            continue
+        labels = intake.mapping(where + ".labels", one.get("labels"))
+        name = next((labels[key] for key in config.alert_labels if labels.get(key)), None)
+        if name is None:
+            known = ", ".join(config.alert_labels)
+            why = "no label names a node (%s)" % known
+            left_out.append({"what": shown(sorted(str(key) for key in labels)), "why": why})
+        elif not nodes.is_node(name):
+            left_out.append({"what": shown(name), "why": "a label does not name a node"})
+        else:
+            found.append(name)
+    if left_out and not found:
+        raise Refused(
+            "alert.labels",
+            None,
+            "%s: %s" % (left_out[0]["what"], left_out[0]["why"]),
+            "Add such a label to the alert, or set infrastructure.alert_labels",
+        )
+    return _bounded(list(dict.fromkeys(found)), left_out)
+
+
+def _samples(env, prometheus, query, seconds, sleep):
+    ends = env.now() + min(seconds, TRIES * prometheus.connection.timeout)
+    for number in range(1, TRIES + 1):
+        try:
+            return _asked(env, prometheus, query, ends - env.now())
+        except CallFailed as error:
+            left = ends - env.now() - WAIT_SECONDS
+            if number == TRIES or not error.failure.curable.again or left < WAIT_SECONDS:
+                raise
+            sleep(WAIT_SECONDS)
+
+
+def _asked(env, prometheus, query, seconds):
+    connection = prometheus.connection
+    path = "%s?%s" % (QUERY_PATH, urlencode({"query": query.encode("utf-8", "replace")}))
+    answer = env.client.send(connection, "GET", path, min(seconds, connection.timeout))
+    if not 200 <= answer.status < 300:
+        raise CallFailed(env.client.failure_of(answer, "request"))
+    told = answer.json()
+    data = told.get("data") if isinstance(told, dict) else None
+    result = data.get("result") if isinstance(data, dict) else None
+    if not isinstance(result, list) or data.get("resultType") not in ("vector", "matrix"):
+        message = "Prometheus did not answer with samples; the query must give a vector"
+        raise CallFailed(failure("malformed_answer", message))
+    return result

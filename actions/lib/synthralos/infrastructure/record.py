@@ -1,0 +1,89 @@
+"""The record of a run that did not see to every failed node: history, ticket, trigger, webhook."""
+
+from synthralos.escalation import desk
+from synthralos.infrastructure.impact import rank
+from synthralos.names import is_name
+from synthralos.recovery import record as recovery_record
+from synthralos.recovery import run
+from synthralos.state import history
+
+WORKFLOW = "infrastructure_repair"
+# Of a run whose subject has no name, or that ended before it knew one.
+SUBJECT = "infrastructure"
+_IMPACT = {"low": 2.5, "medium": 5.0, "high": 7.5, "critical": 10.0}
+
+
+def record(env, case, parameters, error):
+    """Writes the record; returns {ticket, occurrences, notifications, record, trigger, webhook}.
+
+    :param case: of the run, or None; parameters: of the run, as they were given.
+    :param error: {cause, message, reason ...}, of the run.
+    """
+    case = case if case is not None and "progress" in case else None
+    subject, criticality = _subject(case, parameters)
+    summary = "%s of %s: %s" % (WORKFLOW, subject, error["reason"])
+    failure = {"type": "error", "cause": error["cause"], "severity": criticality}
+    attempts = len(case["assignments"]) if case else 0
+    entry = {
+        "event": "failed",
+        "workflow": WORKFLOW,
+        "run": env.run,
+        "type": failure["type"],
+        "cause": failure["cause"],
+        "reason": env.redactor.text(error["reason"]),
+        "error": env.redactor.value(error),
+        "attempts": attempts,
+    }
+    record_id = history.record(env.store, subject, env.now(), entry)
+    ticket = desk.record_failure(
+        env,
+        env.settings.escalation,
+        WORKFLOW,
+        subject,
+        failure,
+        env.redactor.text(" ".join(summary.split())[:500]),
+        attempts=attempts,
+        impact=_IMPACT[criticality],
+        details=env.redactor.value(
+            {name: error[name] for name in ("field", "way_out") if error.get(name)}
+        ),
+    )
+    if case:
+        # Without a type: what recoveries of agents have come to is not learned from it.
+        run.summarise(env, case, "failed", {"cause": failure["cause"]})
+    known = ticket or {}
+    told = {
+        "workflow": WORKFLOW,
+        "execution_id": env.run,
+        "subject": subject,
+        "failure_type": failure["type"],
+        "cause": failure["cause"],
+        "attempts": attempts,
+    }
+    told.update((name, known.get(name)) for name in ("ticket", "occurrences", "level", "priority"))
+    return {
+        "ticket": known.get("ticket"),
+        "occurrences": known.get("occurrences"),
+        "notifications": known.get("notifications", []),
+        "record": record_id,
+        "trigger": recovery_record.fire(env, told),
+        "webhook": recovery_record.notify(env, told),
+    }
+
+
+def _subject(case, parameters):
+    """(name, criticality): the most severe node that nobody has; else the first that was given."""
+    if case and case["failures"]:
+        known = {told["node"]: told for told in case["impact"]["nodes"]}
+        worst = max(
+            case["failures"],
+            key=lambda name: (
+                rank(known[name]["criticality"]) if name in known else 0,
+                known[name]["population_affected"] if name in known else 0,
+            ),
+        )
+        criticality = known[worst]["criticality"] if worst in known else "medium"
+        return (worst if is_name(worst) else SUBJECT), criticality
+    nodes = parameters.get("nodes")
+    first = nodes[0] if isinstance(nodes, list) and nodes else None
+    return (first if is_name(first) else SUBJECT), "medium"

@@ -1,0 +1,76 @@
+"""A small world for the tests of infrastructure_repair: nodes, crews, a Prometheus, channels."""
+import json
+
+from synthralos.calls.http import Answer, CallFailed
+from synthralos.escalation.channels import NotTaken
+from synthralos.failures import failure
+from synthralos.infrastructure import crews
+
+from .conftest import CONFIG
+
+NODES = [
+    {"name": "switch", "criticality": "critical", "zone": "east", "skills": ["network"]},
+    {"name": "db", "depends_on": ["switch"], "criticality": "high", "people": 100, "zone": "east"},
+    {"name": "web", "depends_on": ["db"], "people": 5000, "zone": "west", "repair_seconds": 600},
+]
+INFRASTRUCTURE = {
+    "prometheus": {"base_url": "http://prometheus.example.com"},
+    "topology": NODES,
+    "crews": [
+        {"name": "network", "skills": ["network"], "zone": "east", "channels": ["webhook"]},
+        {"name": "east", "zone": "east", "channels": ["webhook"]},
+        {"name": "west", "zone": "west", "channels": ["webhook"]},
+    ],
+    "travel_seconds": {"east": {"west": 1800}},
+    "holidays": ["2025-12-25"],
+    "settle_seconds": 0,
+}
+
+
+class World:
+    """:ivar env: the environment; `down` and `failing` are lists that a test fills.
+
+    :ivar down: what Prometheus says at each query: a list of nodes, or a cause of its failing;
+        the last one for ever.
+    :ivar failing: the crews that cannot be told; told: (channel, notice) of what was sent.
+    """
+
+    def __init__(self, make_env, monkeypatch, **more):
+        self.down, self.failing, self.told, self.queries = [[]], [], [], []
+        self._make_env = make_env
+        self.configure()
+        monkeypatch.setattr(crews, "send_by", self._send_by)
+        monkeypatch.setattr(crews, "WAIT_SECONDS", 0)
+
+    def configure(self, infrastructure=None, api=None, **config):
+        given = dict(INFRASTRUCTURE, **(infrastructure or {}))
+        escalation = {"webhook": {"url": "http://hook.example.com"}}
+        strategy = {"strategy": "immediate"}
+        given = dict(
+            CONFIG, infrastructure=given, escalation=escalation, backoff=strategy, **config
+        )
+        self.env = self._make_env(given, api=api)
+        self.env.client = self
+        return self.env
+
+    def send(self, connection, method, path, seconds, *_):
+        """In place of the HTTP client's."""
+        self.queries.append(path)
+        found = self.down.pop(0) if len(self.down) > 1 else self.down[0]
+        if isinstance(found, str):
+            raise CallFailed(failure(found, "as asked"))
+        return Answer(200, {}, json.dumps(samples(found)), 0.01)
+
+    def _send_by(self, channel):
+        def send(env, config, notice, seconds):
+            if notice["subject"] in self.failing:
+                raise NotTaken("as asked")
+            self.told.append((channel, notice))
+
+        return send
+
+
+def samples(names, label="instance"):
+    """What Prometheus answers: a sample for each name."""
+    result = [{"metric": {label: name}, "value": [0, "0"]} for name in names]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}

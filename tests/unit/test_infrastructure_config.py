@@ -1,0 +1,104 @@
+import datetime
+import pathlib
+
+import pytest
+import yaml
+
+from synthralos.infrastructure import topology
+from synthralos.infrastructure.config import Infrastructure, configuration
+from synthralos.refusals import Refused
+
+from .infrastructure import INFRASTRUCTURE
+
+PACK = pathlib.Path(__file__).resolve().parents[2]
+SCHEMA = yaml.safe_load((PACK / "config.schema.yaml").read_text(encoding="utf-8"))
+CREW = {"name": "a", "channels": ["mail"]}
+
+
+def crews(*entries, **more):
+    return dict({"crews": list(entries)}, **more)
+
+
+def defaults(spec):
+    if "default" in spec:
+        return spec["default"]
+    below = {name: defaults(inner) for name, inner in (spec.get("properties") or {}).items()}
+    return {name: value for name, value in below.items() if value not in (None, {})}
+
+
+def test_nothing_is_configured():
+    assert Infrastructure.from_config(None) == Infrastructure()
+
+
+def test_the_defaults_of_the_schema_are_the_library_s():
+    assert Infrastructure.from_config(defaults(SCHEMA["infrastructure"])) == Infrastructure()
+    bare = {"base_url": "http://h"}
+    given = {"prometheus": bare, "weather": bare, "crews": [CREW]}
+    of_crews = SCHEMA["infrastructure"]["properties"]["crews"]["items"]
+    said = defaults(SCHEMA["infrastructure"])
+    said = {
+        "prometheus": dict(said["prometheus"], **bare),
+        "weather": dict(said["weather"], **bare),
+        "crews": [dict(defaults(of_crews), **CREW)],
+    }
+    assert Infrastructure.from_config(said) == Infrastructure.from_config(given)
+
+
+def test_the_defaults_of_a_node_are_the_schema_s():
+    items = SCHEMA["infrastructure"]["properties"]["topology"]["items"]
+    said = topology.read("t", [dict(defaults(items), name="x")])
+    assert said == topology.read("t", [{"name": "x"}])
+
+
+def test_the_example_is_understood():
+    text = (PACK / "synthralos.yaml.example").read_text(encoding="utf-8")
+    config = Infrastructure.from_config(yaml.safe_load(text)["infrastructure"])
+    assert config.prometheus and config.crews
+    assert [crew.name for crew in config.crews if crew.asks] == ["restart"]
+    assert topology.read("t", list(config.topology))
+
+
+@pytest.mark.parametrize("entry, field", [
+    ([], "infrastructure"),
+    ({"prometheus": {"base_url": "x"}}, "infrastructure.prometheus.base_url"),
+    ({"prometheus": {"base_url": "http://h", "query": 7}}, "infrastructure.prometheus.query"),
+    ({"prometheus": {"base_url": "http://h", "label": 7}}, "infrastructure.prometheus.label"),
+    ({"prometheus": {"base_url": "http://h", "timeout": 0}}, "infrastructure.prometheus.timeout"),
+    ({"weather": {"base_url": "http://h", "path": "/"}}, "infrastructure.weather.path"),
+    ({"alert_labels": "x"}, "infrastructure.alert_labels"),
+    ({"allowed_actions": [1]}, "infrastructure.allowed_actions[0]"),
+    ({"busy_seconds": -1}, "infrastructure.busy_seconds"),
+    ({"settle_seconds": 3601}, "infrastructure.settle_seconds"),
+    ({"travel_seconds": {"a": {"b": "x"}}}, "infrastructure.travel_seconds.a.b"),
+    ({"holidays": ["soon"]}, "infrastructure.holidays[0]"),
+    ({"planner": {"max_tool_calls": 51}}, "infrastructure.planner.max_tool_calls"),
+    (crews(CREW, CREW), "infrastructure.crews"),
+    (crews({"name": "a"}), "infrastructure.crews[0]"),
+    (crews(dict(CREW, action="x.y"), allowed_actions=["x.y"]), "infrastructure.crews[0]"),
+    (crews({"name": "a", "action": "x.y"}), "infrastructure.crews[0].action"),
+    (crews(dict(CREW, channels=["pigeon"])), "infrastructure.crews[0].channels"),
+    (crews(dict(CREW, mail_to=["a b"])), "infrastructure.crews[0].mail_to"),
+    (crews(dict(CREW, mail_to=["a@b\nc: d"])), "infrastructure.crews[0].mail_to"),
+    (crews(dict(CREW, name="no name")), "infrastructure.crews[0].name"),
+    (crews(dict(CREW, mode="thinks")), "infrastructure.crews[0].mode"),
+    (crews(dict(CREW, capacity=-1)), "infrastructure.crews[0].capacity"),
+    (crews(dict(CREW, capacity=True)), "infrastructure.crews[0].capacity"),
+    (crews(dict(CREW, seconds="x")), "infrastructure.crews[0].seconds"),
+    (crews(dict(CREW, zone="{{ x }}")), "infrastructure.crews[0].zone"),
+])
+def test_a_wrong_entry_is_named(entry, field):
+    with pytest.raises(Refused) as refused:
+        Infrastructure.from_config(entry)
+    assert refused.value.field == field and refused.value.way_out
+
+
+def test_a_date_may_be_as_yaml_reads_it():
+    entry = {"holidays": [datetime.date(2025, 12, 25), "2026-01-01"]}
+    assert Infrastructure.from_config(entry).holidays == ("2025-12-25", "2026-01-01")
+
+
+def test_its_secrets_are_masked(make_env):
+    prometheus = {"base_url": "http://h", "token": "very-secret", "headers": {"X-Key": "as-secret"}}
+    env = make_env({"infrastructure": dict(INFRASTRUCTURE, prometheus=prometheus)})
+    configuration(env)
+    assert env.redactor.text("very-secret as-secret") == "******** ********"

@@ -1,0 +1,634 @@
+"""The state machine: every row of its table, its bounds, and what becomes of each node."""
+import json
+
+import pytest
+
+from synthralos.infrastructure import infrastructure_repair as machine
+from synthralos.infrastructure import planning
+from synthralos.recovery import planner
+from synthralos.refusals import Refused
+from synthralos.seal import unseal
+from synthralos.state import tickets
+
+TASKS = {
+    "detect": machine.detect, "estimate": machine.estimate, "plan": machine.plan,
+    "execute": machine.execute, "reschedule": machine.detect, "final": machine.finish,
+}
+MOST_TASKS = 120
+
+
+class Run:
+    """A run of the machine, task by task, as the workflow would have it.
+
+    :ivar results: of the tasks so far; case: as it is now.
+    """
+
+    def __init__(self, env, **parameters):
+        self.env, self.results = env, []
+        self._note(machine.begin(env, parameters, env.now()))
+
+    def _note(self, result):
+        self.results.append(result)
+        following = result.get("next")
+        if following is not None:
+            self.case = unseal(following["carry"], self.env.store)
+            assert self.case["progress"]["cursor"] == following["cursor"]
+
+    @property
+    def last(self):
+        return self.results[-1]
+
+    def step(self):
+        told = TASKS[self.last["do"]](self.env, self.case)
+        self._note(told[1] if isinstance(told, tuple) else told)
+        return self.last
+
+    def to(self, do):
+        while self.last["do"] != do:
+            self.step()
+            assert len(self.results) < MOST_TASKS
+        return self
+
+    def end(self):
+        while self.last["do"] not in ("done", "failed"):
+            self.step()
+            assert len(self.results) < MOST_TASKS
+        return self.last
+
+    @property
+    def labels(self):
+        return [step["action"] for step in self.case["step_history"]]
+
+
+def last_step(run):
+    return run.case["step_history"][-1]
+
+
+def step(before, after, action, data):
+    return {"from_state": before, "to_state": after, "action": action, "data": data}
+
+
+@pytest.fixture
+def llm(infra, monkeypatch):
+    """llm(answers, **infrastructure): the planner gives these answers, the last one for ever."""
+
+    def start(answers, **infrastructure):
+        infra.configure(infrastructure, planner={"model": "gpt-4"})
+        prompts = infra.prompts = []
+        left = list(answers)
+
+        def call(client, served, messages, sampling, seconds, run):
+            prompts.append(messages)
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(answer, Exception):
+                raise answer
+            answer = answer if isinstance(answer, str) else json.dumps(answer)
+            return {"response": answer}
+
+        monkeypatch.setattr(planner.providers, "call", call)
+        return infra
+
+    return start
+
+
+def assigns(nodes, crews):
+    arguments = {"node_ids": nodes, "crew_ids": crews}
+    return {"thoughts": "so be it", "action": "assign_repair_crew", "arguments": arguments}
+
+
+def uses(tool, **arguments):
+    return {"thoughts": "I look", "action": tool, "arguments": arguments}
+
+
+class TestTable:
+    """Every row of the original's table."""
+
+    def test_initialize(self, infra):
+        run = Run(infra.env)
+        assert last_step(run) == step("INIT", "FAILURE_DETECTION", "initialize", {})
+        assert (run.case["failures"], run.case["plan_history"]) == ([], [])
+
+    def test_no_failures_detected(self, infra):
+        run = Run(infra.env)
+        run.step()
+        assert last_step(run) == step("FAILURE_DETECTION", "FINAL", "no_failures_detected", {})
+        told = run.end()
+        assert (told["do"], told["outcome"], told["success"]) == ("done", "healthy", True)
+
+    def test_failures_detected(self, infra):
+        infra.down = [["web", "db"]]
+        run = Run(infra.env)
+        run.step()
+        data = {"failures": ["web", "db"]}
+        assert last_step(run) == step(
+            "FAILURE_DETECTION", "IMPACT_ANALYSIS", "failures_detected", data)
+
+    def test_impact_analyzed(self, infra):
+        run = Run(infra.env, nodes=["web", "db"]).to("plan")
+        shown = [
+            {"node": "db", "criticality": "high", "population_affected": 5100},
+            {"node": "web", "criticality": "low", "population_affected": 5000},
+        ]
+        assert last_step(run) == step(
+            "IMPACT_ANALYSIS", "REPAIR_PLANNING", "impact_analyzed", {"impact_report": shown})
+
+    def test_decision_to_assign(self, llm):
+        infra = llm([assigns(["web"], ["west"])])
+        run = Run(infra.env, nodes=["web"]).to("execute")
+        assert last_step(run) == step(
+            "REPAIR_PLANNING", "EXECUTION", "llm_decision_assign_crew",
+            {"decision": assigns(["web"], ["west"])})
+
+    def test_decision_to_use_a_tool(self, llm):
+        infra = llm([uses("get_crew_location", crew_id="west"), assigns(["web"], ["west"])])
+        run = Run(infra.env, nodes=["web"]).to("execute")
+        result = {"crew_id": "west", "location": "west"}
+        data = {"tool": "get_crew_location", "arguments": {"crew_id": "west"}, "result": result}
+        assert run.case["step_history"][-2] == step(
+            "REPAIR_PLANNING", "REPAIR_PLANNING", "llm_decision_use_tool", data)
+        entry = {"role": "tool_output", "tool": "get_crew_location", "result": result}
+        assert run.case["plan_history"] == [entry]
+
+    @pytest.mark.parametrize("answer, message", [
+        ("not-a-json", "is no JSON object"),
+        ({"thoughts": "x", "arguments": {}}, "has other fields"),
+        (uses("no_such_tool"), "no_such_tool"),
+        ("", "is no JSON object"),
+    ])
+    def test_an_invalid_answer_is_counted_and_a_good_one_resets_the_count(
+        self, llm, answer, message
+    ):
+        infra = llm([answer, answer, assigns(["web"], ["west"])])
+        run = Run(infra.env, nodes=["web"]).to("execute")
+        assert run.last["planner"]["asked"] == 3 and run.last["planner"]["retry_count"] == 0
+        assert run.case["plan"]["source"] == "llm"
+        errors = [e["message"] for e in run.case["plan_history"] if e["role"] == "error"]
+        assert len(errors) == 2 and message in errors[0]
+        assert "REPAIR_PLANNING" not in {
+            s["to_state"] for s in run.case["step_history"] if s["from_state"] == "REPAIR_PLANNING"}
+
+    @pytest.mark.parametrize("max_retries", [1, 2, 3])
+    def test_max_retries_reached(self, llm, max_retries):
+        infra = llm(["not-a-json"], planner={"fallback": False})
+        run = Run(infra.env, nodes=["web"], max_retries=max_retries).to("final")
+        assert last_step(run)["action"] == "max_retries_reached"
+        assert last_step(run)["to_state"] == "FINAL"
+        assert last_step(run)["data"]["retry_count"] == max_retries
+        told = run.end()
+        assert told["outcome"] == "max_retries_reached" and told["retry_count"] == max_retries
+        assert told["do"] == "failed" and told["ticket"] and infra.told == []
+
+    def test_assignments_failed(self, infra):
+        infra.failing = ["west"]
+        run = Run(infra.env, nodes=["web", "db"]).to("execute")
+        run.step()
+        told = last_step(run)
+        assert (told["from_state"], told["to_state"]) == ("EXECUTION", "REPAIR_PLANNING")
+        assert told["action"] == "assignments_failed" and told["data"]["failed_nodes"] == ["web"]
+        details = {"node": "web", "status": "Failed"}
+        assert details in told["data"]["details"]
+        assert run.case["failures"] == ["web"]
+        entry = run.case["plan_history"][-1]
+        assert entry["role"] == "execution_result"
+        assert entry["message"] == "Assignment failed for nodes: web"
+
+    def test_assignments_succeeded(self, infra):
+        run = Run(infra.env, nodes=["web"]).to("reschedule")
+        details = [{"node": "web", "status": "Assigned"}]
+        assert last_step(run) == step(
+            "EXECUTION", "RESCHEDULING", "assignments_succeeded", {"details": details})
+
+    def test_cascading_failures(self, infra):
+        infra.down = [["db"], ["db", "web"]]
+        run = Run(infra.env).to("reschedule")
+        run.step()
+        assert last_step(run) == step(
+            "RESCHEDULING", "FAILURE_DETECTION", "cascading_failures", {"new_failures": ["web"]})
+        told = run.end()
+        assert told["outcome"] == "repairs_assigned"
+        assert [one["node"] for one in told["assignments"]] == ["db", "web"]
+
+    def test_repairs_completed(self, infra):
+        infra.down = [["db"]]
+        run = Run(infra.env).to("final")
+        assert last_step(run) == step("RESCHEDULING", "FINAL", "repairs_completed", {})
+        assert run.end()["outcome"] == "repairs_completed"
+
+
+def test_several_nodes_end_in_repairs_completed(infra):
+    told = Run(infra.env, nodes=["switch", "db", "web"]).end()
+    assert told["step_history"][-1]["action"] == "repairs_completed"
+    assert {one["node"]: one["crew"] for one in told["assignments"]} == {
+        "switch": "network", "db": "east", "web": "west"}
+    assert told["unassigned"] == [] and told["ticket"] is None and told["error"] is None
+
+
+def test_fifty_nodes_are_all_assigned(infra):
+    nodes = ["node-%02d" % n for n in range(50)]
+    told = Run(infra.env, nodes=nodes).end()
+    assert told["success"] and sorted(one["node"] for one in told["assignments"]) == nodes
+    # One notice for each crew, not one for each node.
+    assert len(infra.told) == 3
+    counts = [len(notice["facts"]["nodes"]) for _, notice in infra.told]
+    assert sum(counts) == 50 and max(counts) - min(counts) <= 1
+
+
+def test_fifty_nodes_by_the_llm_are_all_assigned(llm):
+    nodes = ["node-%02d" % n for n in range(50)]
+    infra = llm([assigns(nodes, ["east"])])
+    told = Run(infra.env, nodes=nodes).end()
+    assert len(told["assignments"]) == 50 and told["plan"]["source"] == "llm"
+
+
+def test_what_the_llm_leaves_out_the_rules_assign(llm):
+    infra = llm([assigns(["db"], ["west"])])
+    told = Run(infra.env, nodes=["db", "web", "switch"]).end()
+    assert {one["node"]: (one["crew"], one["source"]) for one in told["plan"]["assignments"]} == {
+        "db": ("west", "llm"), "switch": ("network", "rules"), "web": ("west", "rules")}
+
+
+def test_what_exceeds_every_crew_is_told_and_ticketed(infra):
+    infra.configure({"crews": [dict(name="a", channels=["webhook"], capacity=3)]})
+    told = Run(infra.env, nodes=["n%d" % n for n in range(5)]).end()
+    assert told["do"] == "failed" and told["outcome"] == "repairs_incomplete"
+    assert len(told["assignments"]) == 3 and len(told["unassigned"]) == 2
+    ticket = tickets.get(infra.env.store, told["ticket"])
+    assert ticket["workflow"] == "infrastructure_repair" and ticket["subject"] in told["unassigned"]
+
+
+def test_a_crew_s_load_outlasts_the_run(infra):
+    infra.configure({"crews": [dict(name="a", channels=["webhook"], capacity=2)]})
+    assert Run(infra.env, nodes=["x", "y"]).end()["success"]
+    told = Run(infra.env, nodes=["z"]).end()
+    assert told["outcome"] == "max_retries_reached" and "no room" in told["error"]["reason"]
+
+
+def test_without_a_crew_it_is_ticketed(infra):
+    infra.configure({"crews": []})
+    told = Run(infra.env, nodes=["db"]).end()
+    assert told["outcome"] == "max_retries_reached" and told["ticket"]
+    assert told["error"]["reason"] == "no crew is configured"
+
+
+def test_an_assignment_that_always_fails_stops_at_max_steps(infra):
+    infra.failing = ["network", "east", "west"]
+    run = Run(infra.env, nodes=["db"]).to("final")
+    assert run.case["state"] == "EXECUTION" and len(run.case["step_history"]) == 10
+    told = run.end()
+    assert told["outcome"] == "max_steps_reached" and told["state"] == "EXECUTION"
+    assert told["ticket"]
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 3, 5, 12])
+def test_max_steps_bounds_the_transitions(infra, max_steps):
+    infra.failing = ["network", "east", "west"]
+    told = Run(infra.env, nodes=["db"], max_steps=max_steps).end()
+    assert len(told["step_history"]) == max_steps
+    assert told["outcome"] == "max_steps_reached" and not told["success"]
+
+
+def test_an_endless_cascade_ends(infra):
+    infra.down = [["n%d" % n] for n in range(200)]
+    told = Run(infra.env, max_steps=100).end()
+    assert told["outcome"] == "repairs_assigned" and len(told["step_history"]) == 100
+
+
+def test_a_cascade_that_max_steps_cuts_short_is_not_dropped(infra):
+    infra.down = [["db"], ["db", "web"]]
+    told = Run(infra.env, max_steps=6).end()
+    assert told["outcome"] == "max_steps_reached" and told["unassigned"] == ["web"]
+    assert told["ticket"]
+
+
+def test_a_node_goes_to_another_crew_when_one_has_failed(infra):
+    infra.failing = ["west"]
+    told = Run(infra.env, nodes=["web", "db"]).end()
+    assert told["success"]
+    crews_of = [(one["node"], one["crew"], one["status"]) for one in told["assignments"]]
+    assert ("web", "west", "Failed") in crews_of
+    # What was assigned is not assigned again.
+    assert [entry[0] for entry in crews_of if entry[2] == "Assigned"] == ["db", "web"]
+    assert ("db", "east", "Assigned") in crews_of
+
+
+def test_mixed_results_are_told_node_by_node(infra):
+    infra.failing = ["east"]
+    run = Run(infra.env, nodes=["switch", "db", "web"]).to("execute")
+    run.step()
+    assert [one["status"] for one in last_step(run)["data"]["details"]] == [
+        "Assigned", "Failed", "Assigned"]
+
+
+def test_known_failures_are_no_cascade(infra):
+    """A run that was told its nodes leaves alone what was down before."""
+    infra.down = [["other"], ["other", "db"]]
+    told = Run(infra.env, nodes=["db"]).end()
+    assert told["outcome"] == "repairs_completed" and told["failures"] == ["db"]
+
+
+def test_a_failure_that_is_gone_again_is_no_failure(infra):
+    infra.down = [["db"], ["db", "web"], ["db"]]
+    run = Run(infra.env)
+    told = run.end()
+    assert told["success"] and told["resolved"] == ["web"]
+    assert [one["node"] for one in told["assignments"]] == ["db"]
+    assert run.labels[-1] == "no_failures_detected"
+
+
+def test_a_node_that_is_up_again_is_told(infra):
+    infra.down = [["db", "web"], ["web"]]
+    assert Run(infra.env).end()["resolved"] == ["db"]
+
+
+def test_when_prometheus_is_away_later_the_assignments_stand(infra):
+    infra.down = [["db"], "network", "network"]
+    told = Run(infra.env).end()
+    assert (told["do"], told["outcome"]) == ("done", "repairs_assigned")
+
+
+def test_when_prometheus_is_away_at_first_the_run_cannot_go_on(infra):
+    infra.down = ["bad_request"]
+    run = Run(infra.env)
+    succeeded, told = machine.detect(infra.env, run.case)
+    assert not succeeded and told["next"] is None and told["error"]["cause"] == "bad_request"
+    logged = machine.log_failure(infra.env, unseal(told["carry"], infra.env.store), {})
+    assert logged["ticket"] and "are not known" in logged["error"]["reason"]
+
+
+def test_without_prometheus_a_list_is_enough(infra):
+    infra.configure({"prometheus": None})
+    told = Run(infra.env, nodes=["db"]).end()
+    assert told["outcome"] == "repairs_completed" and infra.queries == []
+
+
+def test_a_dry_run_assigns_nothing(infra):
+    told = Run(infra.env, nodes=["db", "web"], dry_run=True).end()
+    assert (told["do"], told["outcome"], told["success"]) == ("done", "planned", False)
+    assert len(told["plan"]["assignments"]) == 2 and told["assignments"] == []
+    assert infra.told == [] and told["ticket"] is None
+    assert infra.env.store.list("synthralos.") == []
+
+
+def test_the_planner_that_times_out_has_failed_to_plan(llm, clock):
+    from synthralos.calls.http import CallFailed
+    from synthralos.failures import failure
+
+    infra = llm([CallFailed(failure("timeout", "x"))], planner={"fallback": False})
+    told = Run(infra.env, nodes=["db"], max_retries=2).end()
+    assert told["retry_count"] == 2 and told["outcome"] == "max_retries_reached"
+    assert len(infra.prompts) == 2
+
+
+@pytest.mark.parametrize("cause, asked", [("timeout", 3), ("network", 3), ("authentication", 1)])
+def test_when_the_llm_is_what_broke_the_rules_plan(llm, cause, asked):
+    from synthralos.calls.http import CallFailed
+    from synthralos.failures import failure
+
+    infra = llm([CallFailed(failure(cause, "x"))])
+    told = Run(infra.env, nodes=["db"]).end()
+    assert told["success"] and told["plan"]["source"] == "rules"
+    assert len(infra.prompts) == asked
+
+
+def test_a_planner_that_only_looks_things_up_ends(llm):
+    infra = llm([uses("get_available_crews")], planner={"max_tool_calls": 4})
+    run = Run(infra.env, nodes=["db"]).to("execute")
+    assert run.case["plan"]["source"] == "rules" and run.last["planner"]["tool_calls"] == 4
+    assert run.labels.count("llm_decision_use_tool") == 4
+    assert len(infra.prompts) == 4 + 3
+
+
+def test_tools_are_no_steps_that_count(llm):
+    infra = llm([uses("get_available_crews")] * 8 + [assigns(["db"], ["east"])])
+    told = Run(infra.env, nodes=["db"], max_steps=6).end()
+    assert told["outcome"] == "repairs_completed"
+
+
+BAD_DECISIONS = [
+    assigns(["nobody"], ["west"]), assigns(["web"], ["nobody"]), assigns([], []),
+    assigns(["web", "web"], ["west", "west"]), assigns(["web"], ["west", "east"]),
+    assigns("web", "west"), assigns([1], ["west"]), assigns(["switch"], ["east"]),
+    dict(assigns(["web"], ["west"]), more=1), dict(assigns(["web"], ["west"]), thoughts=" "),
+    dict(assigns(["web"], ["west"]), thoughts=7), dict(assigns(["web"], ["west"]), arguments=[]),
+    dict(assigns(["web"], ["west"]), action=None), dict(assigns(["web"], ["west"]), action="env"),
+    uses("get_crew_location"), uses("get_crew_location", crew_id="x"),
+    uses("get_available_crews", more=1), uses("get_time_of_day", hour=24),
+    uses("get_time_of_day", hour=True), uses("is_weekend", date="yesterday"),
+    uses("estimate_travel_time", origin="east", destination="moon"),
+    uses("estimate_repair_time", node="nobody"), uses("get_weather_at_location", location="east"),
+    uses("__class__"), uses("assign"), [], 7, "null", "[]", "{", "[" * 10_000,
+]
+
+
+@pytest.mark.parametrize("answer", BAD_DECISIONS)
+def test_a_decision_that_does_not_pass_is_never_carried_out(llm, answer):
+    infra = llm([answer])
+    run = Run(infra.env, nodes=["web", "switch"]).to("execute")
+    assert run.case["plan"]["source"] == "rules" and run.last["planner"]["retry_count"] == 3
+    assert "llm_decision_use_tool" not in run.labels
+
+
+def test_a_crew_that_has_failed_is_not_taken_again_while_there_is_another(llm):
+    infra = llm([assigns(["web"], ["west"])])
+    infra.failing = ["west"]
+    told = Run(infra.env, nodes=["web"]).end()
+    assert told["success"]
+    assert [one["crew"] for one in told["assignments"]] == ["west", "east"]
+
+
+def test_the_prompt_holds_the_newest_entries_of_the_conversation(llm):
+    infra = llm([uses("get_time_of_day", hour=n) for n in range(8)] + [assigns(["web"], ["west"])])
+    Run(infra.env, nodes=["web"]).to("execute")
+    prompts = [messages[1]["content"] for messages in infra.prompts]
+    context = json.loads(prompts[-1].split("Context:", 1)[1])
+    assert len(context["conversation_history"]) == 5
+    assert context["failures"] == ["web"]
+    assert context["impact_report"]["nodes"][0]["node"] == "web"
+    system = infra.prompts[0][0]["content"]
+    assert "Response Format:" in system and "Available Tools:" in system
+    assert "get_available_crews() - " in system and "get_weather" not in system
+
+
+@pytest.mark.parametrize("entries, kept", [(0, 0), (3, 3), (5, 5), (8, 5)])
+def test_window(entries, kept):
+    history = list(range(entries))
+    assert planning.window(history) == history[entries - kept:]
+
+
+def test_the_time_is_up(infra, clock):
+    run = Run(infra.env, nodes=["db"], timeout=60)
+    clock.forward(55)
+    told = run.end()
+    assert told["outcome"] == "out_of_time" and told["ticket"] and infra.told == []
+
+
+@pytest.mark.parametrize("parameters, field", [
+    ({}, "infrastructure.prometheus.base_url"), ({"source": "list"}, "nodes"),
+    ({"source": "alert"}, "alert"), ({"nodes": ["x"], "max_steps": 0}, "max_steps"),
+    ({"nodes": ["x"], "max_retries": 0}, "max_retries"),
+    ({"nodes": ["x"], "timeout": 1}, "timeout"),
+    ({"nodes": "x"}, "nodes"), ({"nodes": [""]}, "nodes[0]"), ({"nodes": [7]}, "nodes[0]"),
+    ({"nodes": ["a\x00"]}, "nodes[0]"), ({"source": "oracle"}, "source"),
+    ({"nodes": ["x"], "query": " "}, "query"), ({"alert": [1]}, "alert"),
+    ({"nodes": ["n%d" % n for n in range(201)]}, "nodes"),
+])
+def test_a_run_that_cannot_begin_is_refused(infra, parameters, field):
+    infra.configure({"prometheus": None})
+    with pytest.raises(Refused) as refused:
+        Run(infra.env, **parameters)
+    assert refused.value.field == field
+
+
+def test_a_task_refuses_a_case_of_another_state(infra):
+    run = Run(infra.env, nodes=["db"])
+    with pytest.raises(Refused, match="is in state FAILURE_DETECTION"):
+        machine.execute(infra.env, run.case)
+
+
+def test_an_alert_of_the_trigger_starts_it(infra):
+    payload = {"source": "alertmanager", "status": "firing", "labels": {"instance": "db:9100"}}
+    case = unseal(
+        machine.begin(infra.env, {}, infra.env.now(), payload)["next"]["carry"], infra.env.store)
+    assert case["request"]["source"] == "alert"
+    assert machine.detect(infra.env, case)["failures"] == ["db"]
+
+
+def test_summary_of():
+    assert machine.summary_of([]) == "No execution history"
+    steps = [step("INIT", "FAILURE_DETECTION", "initialize", {}),
+             step("FAILURE_DETECTION", "FINAL", "no_failures_detected", {})]
+    assert machine.summary_of(steps) == (
+        "INIT -initialize-> FAILURE_DETECTION -no_failures_detected-> FINAL")
+
+
+class Inquiries:
+    """StackStorm's API with an inquiry that has ended, and actions that are run."""
+
+    def __init__(self, response=None, statuses=("succeeded",), known=("ops.restart",)):
+        self.response, self.statuses, self.known = response, list(statuses), known
+        self.started, self.fired = [], []
+
+    def children(self, execution_id, attributes):
+        row = {"id": "1", "action": {"ref": "core.ask"}, "result": {},
+               "start_timestamp": "2024-01-01T00:00:00Z"}
+        if self.response is not None:
+            row["result"] = {"response": self.response}
+        return [row]
+
+    def action(self, ref):
+        return {"ref": ref, "enabled": True} if ref in self.known else None
+
+    def start(self, action, parameters):
+        self.started.append((action, parameters))
+        return "e%d" % len(self.started)
+
+    def wait(self, execution_id, seconds, sleep=None):
+        return {"id": execution_id, "status": self.statuses.pop(0)}
+
+    def fire(self, trigger, payload):
+        self.fired.append(payload)
+
+
+RESTART = {"name": "robot", "action": "ops.restart", "node_parameter": "host",
+           "parameters": {"hard": True}}
+
+
+def by_robot(infra, api, **more):
+    crews = [dict(RESTART, **more)]
+    infra.configure({"crews": crews, "allowed_actions": ["ops.restart"]}, api=api)
+    return infra
+
+
+def test_an_action_that_runs_by_itself(infra):
+    api = Inquiries()
+    by_robot(infra, api, mode="runs")
+    told = Run(infra.env, nodes=["db"]).end()
+    assert told["success"] and api.started == [("ops.restart", {"hard": True, "host": "db"})]
+    assert told["assignments"][0]["execution_id"] == "e1"
+
+
+def test_an_action_that_fails_has_failed_the_assignment(infra):
+    by_robot(infra, Inquiries(statuses=["failed", "timeout", "succeeded"]), mode="runs")
+    told = Run(infra.env, nodes=["db"]).end()
+    assert [one["status"] for one in told["assignments"]] == ["Failed", "Failed", "Assigned"]
+
+
+def test_an_action_that_is_not_there_is_not_started(infra):
+    api = Inquiries(known=())
+    by_robot(infra, api, mode="runs")
+    told = Run(infra.env, nodes=["db"]).end()
+    assert api.started == [] and told["outcome"] == "max_steps_reached"
+    assert told["assignments"][0]["told"] == "there is no action ops.restart"
+
+
+def test_an_action_that_asks_runs_once_a_person_said_yes(infra, clock):
+    api = Inquiries({"approved": True})
+    by_robot(infra, api)
+    run = Run(infra.env, nodes=["db"]).to("execute")
+    asked = run.step()
+    assert asked["do"] == "ask" and asked["asking"] == [{"node": "db", "crew": "robot"}]
+    assert api.started == []
+    # A person may take longer than the run has.
+    clock.forward(5000)
+    run.last["do"] = "execute"
+    told = run.end()
+    assert told["success"] and len(api.started) == 1
+
+
+def test_a_refusal_ends_the_run_cleanly(infra):
+    api = Inquiries({"approved": False})
+    by_robot(infra, api)
+    run = Run(infra.env, nodes=["db"]).to("ask")
+    run.last["do"] = "execute"
+    told = run.end()
+    assert (told["do"], told["outcome"], told["success"]) == ("done", "refused", False)
+    assert api.started == [] and told["ticket"] is None and told["unassigned"] == ["db"]
+    assert run.labels[-1] == "approval_refused"
+
+
+@pytest.mark.parametrize("response", [None, {}, {"approved": "yes"}, "yes"])
+def test_nobody_s_answer_is_no_consent(infra, response):
+    api = Inquiries(response)
+    by_robot(infra, api)
+    run = Run(infra.env, nodes=["db"]).to("ask")
+    run.last["do"] = "execute"
+    told = run.end()
+    assert told["do"] == "failed" and told["outcome"] == "not_answered" and told["ticket"]
+    assert api.started == []
+
+
+def test_who_need_not_be_asked_for_is_told_before_a_person_is_asked(infra):
+    api = Inquiries({"approved": False})
+    crews = [RESTART, {"name": "west", "zone": "west", "channels": ["webhook"]}]
+    infra.configure({"crews": crews, "allowed_actions": ["ops.restart"]}, api=api)
+    run = Run(infra.env, nodes=["web", "db"]).to("ask")
+    assert [notice["subject"] for _, notice in infra.told] == ["west"]
+    run.last["do"] = "execute"
+    told = run.end()
+    assert told["outcome"] == "refused" and told["step_history"][-1]["action"] == (
+        "repairs_incomplete")
+
+
+def test_a_hostile_name_reaches_no_action(infra):
+    api = Inquiries()
+    by_robot(infra, api, mode="runs")
+    told = Run(infra.env, nodes=["{{ st2kv.system.x }}", "db"]).end()
+    assert [given["host"] for _, given in api.started] == ["db"]
+    assert told["unassigned"] == ["{{ st2kv.system.x }}"] and told["ticket"]
+
+
+def test_a_notice_holds_no_template(infra):
+    hostile = "<% st2kv('x') %> {{ y }}"
+    told = Run(infra.env, nodes=[hostile]).end()
+    assert told["failures"] == [hostile]
+    out = json.dumps([notice for _, notice in infra.told])
+    assert "{{" not in out and "<%" not in out
+
+
+def test_the_record_of_a_run_that_left_nothing(infra):
+    told = machine.log_failure(infra.env, None, {"nodes": ["db"]})
+    assert told["ticket"] and told["outcome"] == "failed"
+    assert tickets.get(infra.env.store, told["ticket"])["subject"] == "db"
+    refused = {"refused": {"cause": "refused", "message": "no", "field": "nodes"}}
+    told = machine.log_failure(infra.env, refused, {"nodes": ["{{ x }}"]})
+    assert tickets.get(infra.env.store, told["ticket"])["subject"] == "infrastructure"
