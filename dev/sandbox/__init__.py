@@ -15,6 +15,8 @@ What it plays, and the target by which scripts and the record know it:
     /openai/PROVIDER/...               an OpenAI-compatible provider: `llm:PROVIDER/MODEL`
     /anthropic/PROVIDER/...            an Anthropic-compatible provider: `llm:PROVIDER/MODEL`
     /region/PROVIDER/REGION/...        a generic upstream: `route:PROVIDER/REGION`
+    /prometheus/api/v1/query           a Prometheus: `prometheus`
+    /hook/NAME                         a webhook of people who are told: `hook:NAME`
     /_sandbox/...                      its own control surface, for other processes (`control`)
 
 Steps are made by the constructors in `steps`, targets are explained in `targets`, the wires are one
@@ -30,6 +32,7 @@ from sandbox.steps import (
     context_length,
     cut,
     delay,
+    down,
     invalid,
     malformed,
     model_not_found,
@@ -53,6 +56,7 @@ __all__ = [
     "context_length",
     "cut",
     "delay",
+    "down",
     "invalid",
     "malformed",
     "model_not_found",

@@ -1,4 +1,6 @@
 """The pack's configuration for a sandbox."""
+import copy
+
 from sandbox.openai import key
 from sandbox.platform import TOKEN
 
@@ -8,6 +10,24 @@ MODELS = {
 }
 ROUTE_PROVIDERS = ("openai", "anthropic", "google")
 REGIONS = ("us-east-1", "eu-west-1", "us-west-2")
+
+
+# A small data centre: everything hangs on the core switch.
+TOPOLOGY = [
+    {"name": "core-switch", "criticality": "critical", "zone": "east", "skills": ["network"]},
+    {"name": "db-1", "depends_on": ["core-switch"], "criticality": "critical", "people": 200,
+     "zone": "east", "skills": ["database"], "repair_seconds": 3600},
+    {"name": "web-1", "depends_on": ["db-1"], "criticality": "high", "people": 3000,
+     "zone": "east", "repair_seconds": 600},
+    {"name": "web-2", "depends_on": ["db-1"], "criticality": "high", "people": 2000,
+     "zone": "west", "repair_seconds": 600},
+    {"name": "reports", "depends_on": ["db-1"], "people": 50, "zone": "west"},
+]
+CREWS = [
+    {"name": "network-team", "skills": ["network"], "zone": "east", "channels": ["webhook"]},
+    {"name": "database-team", "skills": ["database"], "zone": "east", "channels": ["webhook"]},
+    {"name": "on-call", "zone": "west", "channels": ["webhook"]},
+]
 
 
 def pack_config(base_url):
@@ -44,6 +64,15 @@ def pack_config(base_url):
         "model_map": {
             "anthropic": {"gpt-4": "claude-3-5-sonnet", "gpt-3.5-turbo": "claude-3-haiku"},
             "google": {"gpt-4": "gemini-1.5-pro"},
+        },
+        # Its webhook is where crews are told; tickets go there only when the channel is on.
+        "escalation": {"webhook": {"url": base_url + "/hook/crews"}},
+        "infrastructure": {
+            "prometheus": {"base_url": base_url + "/prometheus"},
+            "topology": copy.deepcopy(TOPOLOGY),
+            "crews": copy.deepcopy(CREWS),
+            "travel_seconds": {"east": {"west": 1800}},
+            "settle_seconds": 0,
         },
     }
 

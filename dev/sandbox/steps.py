@@ -35,6 +35,16 @@ def ok(text=None, body=None, finish_reason=None, headers=None):
     return _step("ok", text=text, body=body, finish_reason=finish_reason, headers=headers)
 
 
+def down(nodes=(), label="instance"):
+    """A Prometheus that has a sample for each of these nodes; elsewhere a good answer.
+
+    :param nodes: a list of names; label: of the sample, that holds a name.
+    """
+    if isinstance(nodes, str):
+        raise ValueError(f"{nodes!r} is no list of nodes")
+    return Step("ok", {"down": list(nodes), "label": label})
+
+
 def blank():
     """A good answer in which nothing is said."""
     return Step("blank", {"text": ""})
@@ -162,7 +172,8 @@ def _hinted(name, retry_after, hint):
 CONSTRUCTORS = {
     made.__name__: made
     for made in (
-        ok, blank, invalid, no_finish_reason, status, rate_limit, overloaded, quota, unauthorized,
-        model_not_found, context_length, content_policy, agent_failed, delay, cut, reset, malformed,
+        ok, down, blank, invalid, no_finish_reason, status, rate_limit, overloaded, quota,
+        unauthorized, model_not_found, context_length, content_policy, agent_failed, delay, cut,
+        reset, malformed,
     )
 }

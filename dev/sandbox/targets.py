@@ -6,6 +6,8 @@ Every call has one target:
     platform/webhooks, /health, /errors, /executions, /restore     its other routes, after either
     llm:PROVIDER/MODEL              a completion; `llm:PROVIDER` for the list of models
     route:PROVIDER/REGION           anything below a region
+    prometheus                      an instant query
+    hook:NAME                       a webhook of people who are told
     unknown                         a path that the sandbox does not play
 
 A pattern covers the target that it names. `llm:PROVIDER` also covers the provider's models,
@@ -15,7 +17,7 @@ use up a step that was meant for the agent. Whoever is dead is dead as a whole, 
 """
 import re
 
-_PATTERN = re.compile(r"(platform[^\s]*|(llm|route):[^\s]+|\*)\Z")
+_PATTERN = re.compile(r"(platform[^\s]*|prometheus\*?|(llm|route|hook):[^\s]+|\*)\Z")
 
 
 def checked(pattern):
@@ -23,7 +25,8 @@ def checked(pattern):
     if not isinstance(pattern, str) or not _PATTERN.match(pattern):
         raise ValueError(
             f"{pattern!r} is no target: write platform, platform:NAME, llm:PROVIDER/MODEL, "
-            "llm:PROVIDER, route:PROVIDER/REGION, route:PROVIDER, or one of them cut short by a *"
+            "llm:PROVIDER, route:PROVIDER/REGION, route:PROVIDER, prometheus, hook:NAME, or one of "
+            "them cut short by a *"
         )
     return pattern
 

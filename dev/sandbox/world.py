@@ -1,7 +1,7 @@
 """Who plays what: from a path to the wire that answers below it."""
 from urllib.parse import unquote
 
-from sandbox import anthropic, config, openai, platform, region
+from sandbox import anthropic, config, hooks, openai, platform, prometheus, region
 from sandbox.answers import Exchange, answer
 
 
@@ -22,6 +22,10 @@ def exchange(call, number, errors):
         return wire.exchange(provider, _below(parts, 3), call, number, config.models(provider))
     if first == "region" and len(parts) > 3 and parts[2] and parts[3]:
         return region.exchange(unquote(parts[2]), unquote(parts[3]), _below(parts, 4), call)
+    if first == "prometheus":
+        return prometheus.exchange(_below(parts, 2), call)
+    if first == "hook" and len(parts) > 2 and parts[2]:
+        return hooks.exchange(unquote(parts[2]), call)
     unknown = answer(404, {"error": "Nothing is played at " + call.path})
     return Exchange("unknown", lambda step: unknown, unknown, scripted=False)
 

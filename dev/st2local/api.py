@@ -102,6 +102,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             document.pop(name, None)
         return document
 
+    def _post_executions(self, rest, query, body):
+        document = _json(body)
+        if not isinstance(document, dict) or not isinstance(document.get("action"), str):
+            raise Refused("'action' is a required property")
+        handle = self.local.start(
+            document["action"], document.get("parameters") or {}, user=document.get("user"))
+        return 201, self._shown(self.local.execution(handle.id, show_secrets=True), query, False)
+
     def _delete_executions(self, rest, query, body):
         self.local.stop(self.local.live(rest))
         return 200, self.local.execution(rest)
