@@ -176,6 +176,96 @@ def test_a_check_action_must_be_allowed(ask):
     assert error["field"] == "check_action" and "rollback.check_actions" in error["way_out"]
 
 
+JUDGE = """---
+name: judge
+pack: synthralos
+runner_type: python-script
+description: "Judges a snapshot."
+enabled: true
+entry_point: judge.py
+parameters:
+  snapshot_id:
+    type: string
+    description: "Snapshot."
+    required: true
+"""
+JUDGING = """
+from st2common.runners.base_action import Action
+
+
+class Judge(Action):
+    def run(self, **parameters):
+        assert list(parameters) == ["snapshot_id"], parameters
+        %s
+"""
+
+
+@pytest.fixture
+def judge(world):
+    """judge(python) puts a check action into the pack, whose `run` is this statement."""
+
+    def put(statement):
+        world.with_action("judge", JUDGING % statement)
+        (world.pack / "actions" / "judge.yaml").write_text(JUDGE)
+        configured(world, "rollback", check_actions=["synthralos.judge"])
+
+    return put
+
+
+def restored(ask, status, snapshot_id):
+    return ask("snapshot.restore", status, snapshot_id=snapshot_id,
+               check_action="synthralos.judge")
+
+
+def judgements(world):
+    rows = world.local.executions(action="synthralos.judge", limit=10)
+    return [row["parameters"] for row in rows]
+
+
+@pytest.mark.parametrize("statement", ["return True", "return {'valid': True}", "return None"])
+def test_a_check_action_that_succeeds_lets_the_state_be_restored(ask, world, judge, statement):
+    judge(statement)
+    name = create(ask)["snapshot_id"]
+    found = restored(ask, "succeeded", name)
+    assert found["restored"] is True and found["check"]["accepted"] is True
+    assert found["check"]["status"] == "succeeded"
+    assert judgements(world) == [{"snapshot_id": name}]
+    assert len(world.box.calls_to("platform/restore")) == 1
+
+
+@pytest.mark.parametrize("statement, status", [
+    ("return {'valid': False, 'reason': 'stale'}", "succeeded"),
+    ("return False, 'it is stale'", "failed"),
+    ("raise RuntimeError('gone')", "failed"),
+])
+def test_a_check_action_that_does_not_keeps_it_as_it_is(ask, world, judge, statement, status):
+    judge(statement)
+    name = create(ask)["snapshot_id"]
+    found = restored(ask, "failed", name)
+    assert found["restored"] is False and found["check"]["accepted"] is False
+    assert found["check"]["status"] == status and "did not accept" in found["summary"]
+    assert found["check"].get("reason") == ("stale" if status == "succeeded" else None)
+    assert judgements(world) == [{"snapshot_id": name}]
+    assert world.box.calls_to("platform/restore") == []
+
+
+def test_a_check_action_that_does_not_end_is_not_waited_for_for_ever(ask, world, judge):
+    judge("import time; time.sleep(20)")
+    world.config["rollback"]["check_timeout"] = 1
+    found = restored(ask, "failed", create(ask)["snapshot_id"])
+    assert "has not ended within 1 s" in found["error"]["message"]
+    assert world.box.calls_to("platform/restore") == []
+
+
+def test_a_check_action_of_a_corrupted_snapshot_is_not_run(ask, world, judge):
+    judge("return True")
+    name = create(ask)["snapshot_id"]
+    newest = keys(world, "snapshot")[0]
+    world.local.keys.set(newest, world.local.keys.get(newest)[:-8])
+    assert restored(ask, "failed", name)["error"]["field"] == "snapshot_id"
+    assert judgements(world) == []
+
+
 @pytest.mark.parametrize(
     "field, parameters",
     [
