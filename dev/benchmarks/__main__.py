@@ -8,10 +8,10 @@ import sys
 import tempfile
 import time
 
-from benchmarks import fallback, live, peers, processes, server, workflows
+from benchmarks import fallback, live, peers, processes, records, server, workflows
 from benchmarks.figures import table
 
-PARTS = ("fallback", "workflows", "executions", "processes", "live")
+PARTS = ("fallback", "records", "workflows", "executions", "processes", "live")
 
 
 def main(words=None):
@@ -51,6 +51,8 @@ def _measured(part, base, folder, options):
     folder.mkdir()
     if part == "fallback":
         return fallback.measured(base, options.peers)
+    if part == "records":
+        return records.measured()
     if part == "workflows":
         return workflows.times(base, folder) + _slow(base, options)
     if part == "executions":

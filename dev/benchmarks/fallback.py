@@ -24,7 +24,7 @@ _OURS = [
 
 def measured(base, environments):
     """Figures. :param base: of the server; environments: the folder of the peers'."""
-    taken = _client(sys.executable, "ours", base, ROUNDS, [ROOT / "actions" / "lib"])
+    taken = client(sys.executable, "ours", base, ROUNDS, [ROOT / "actions" / "lib"])
     figures = [
         Figure(GROUP, what, 1000 * median(taken[name]), "ms", ratio(taken[name], taken["floor"]),
                "x", budget)
@@ -35,7 +35,7 @@ def measured(base, environments):
     except peers.NotInstalled as error:
         print("LiteLLM is left out: %s" % error, file=sys.stderr)
         return figures
-    taken = _client(python, "litellm_router", base, LITELLM_ROUNDS)
+    taken = client(python, "litellm_router", base, LITELLM_ROUNDS)
     figures.append(Figure(
         GROUP, "LiteLLM %s Router, num_retries=0" % peers.LITELLM, 1000 * median(taken["router"]),
         "ms", ratio(taken["router"], taken["floor"]), "x",
@@ -46,13 +46,13 @@ def measured(base, environments):
 def litellm_with_defaults(base, environments, group):
     """The Figure of one call while the primary asks for 30 s, again and again; takes 90 s."""
     python = peers.litellm(environments)
-    taken = _client(python, "litellm_router", base, 0)
+    taken = client(python, "litellm_router", base, 0)
     return Figure(group, "LiteLLM %s Router, its defaults, one call" % peers.LITELLM,
                   taken["defaults"][0], "s")
 
 
-def _client(python, name, base, count, paths=()):
-    """What the client printed."""
+def client(python, name, base, count, paths=()):
+    """What the client `name` printed; it runs in a process of its own."""
     environment = dict(
         os.environ,
         PYTHONPATH=os.pathsep.join(str(path) for path in [ROOT / "dev"] + list(paths)),

@@ -1,6 +1,9 @@
-"""The library's round and tenacity, against the floor: `python -m benchmarks.clients.ours URL N`.
+"""The library's own work. PYTHONPATH has dev/ and actions/lib.
 
-PYTHONPATH has dev/ and actions/lib. Prints {name: [seconds, one for each of N rounds]}.
+    python -m benchmarks.clients.ours URL N        its round and tenacity, against the floor
+    python -m benchmarks.clients.ours records N    what it keeps, from stores of several sizes
+
+Prints {name: [seconds, one for each of N rounds]}.
 """
 import bisect
 import json
@@ -19,10 +22,14 @@ from synthralos.calls.deadline import Deadline
 from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
 from synthralos.settings import Settings
+from synthralos.state import loops, snapshots
 from synthralos.state.datastore import Tolerant
-from synthralos.state.ledger import WINDOW
+from synthralos.state.ledger import WINDOW, Ledger, Outcome
 
 WARM_UP = WINDOW + 5
+SIZES = (10, 100, 1000)
+# In a row, for one takes microseconds.
+CALLS = 5
 _AFTER_ALL_NAMES = "\x7f"
 
 
@@ -41,9 +48,19 @@ class Memory:
         self._values[name] = value
 
     def list(self, prefix, limit=100, offset=0):
-        end = bisect.bisect_left(self._names, prefix + _AFTER_ALL_NAMES) - offset
-        first = max(bisect.bisect_left(self._names, prefix), end - limit)
+        least = bisect.bisect_left(self._names, prefix)
+        end = max(least, bisect.bisect_left(self._names, prefix + _AFTER_ALL_NAMES) - offset)
+        first = max(least, end - limit)
         return [(name, self._values[name]) for name in reversed(self._names[first:end])]
+
+    def delete(self, name):
+        if self._values.pop(name, None) is None:
+            return False
+        del self._names[bisect.bisect_left(self._names, name)]
+        return True
+
+    def names(self):
+        return set(self._values)
 
 
 def library(base, fresh):
@@ -100,13 +117,82 @@ def with_tenacity(base):
     return once
 
 
-def main(base, count):
-    tasks = {
+def records(size):
+    """{what: a callable that gives the seconds of one call}, with so many records of one agent.
+
+    Whatever the calls of a round add goes again before the next one.
+    """
+    state = {"parameters": {"layer_%d" % n: [n / 7.0] * 20 for n in range(20)}}
+    # None goes for one that is taken: that would be two calls more where the store is full.
+    kept = snapshots.Rollback(max_snapshots=max(SIZES) + CALLS)
+    limits = loops.LoopDetection(time_window_seconds=3600)
+    clock = [1_700_000_000.0]
+
+    def now():
+        clock[0] += 0.01
+        return clock[0]
+
+    memory = Memory()
+    store = Tolerant(memory)
+    ledger = Ledger(store, now, Settings.from_config({}).breaker)
+    outcome = dict(ok=True, cause=None, latency=0.5, run="benchmark")
+    for n in range(size):
+        ledger.append("llm:openai/gpt-4", Outcome(at=now(), **outcome))
+        # What an agent that gets on does: no two steps are alike.
+        _step(store, now(), limits, n)
+        newest = snapshots.create(store, kept, now(), "agent", "task", state)["snapshot_id"]
+    calls = {
+        "ledger append": lambda: ledger.append(
+            "llm:openai/gpt-4", Outcome(at=now(), **outcome)),
+        "ledger window": lambda: ledger.window("llm:openai/gpt-4"),
+        "loop check": lambda: _step(store, now(), limits, int(100 * clock[0])),
+        "snapshot create": lambda: snapshots.create(store, kept, now(), "agent", "task", state),
+        "snapshot get": lambda: snapshots.get(store, kept, now(), newest),
+        "snapshot list, a page": lambda: snapshots.listing(store, kept, now(), "agent", limit=100),
+    }
+
+    def timed(call):
+        before = memory.names()
+
+        def once():
+            began = time.perf_counter()
+            for _ in range(CALLS):
+                call()
+            seconds = (time.perf_counter() - began) / CALLS
+            for name in memory.names() - before:
+                memory.delete(name)
+            return seconds
+
+        return once
+
+    return {what: timed(call) for what, call in calls.items()}
+
+
+def _step(store, now, limits, n):
+    found = loops.check(
+        store, now, limits, "agent", "search", {"query": "word%d and more" % n, "page": n},
+        {"items": [n, "item %d" % n]})
+    assert found["level"] == loops.NONE
+
+
+def against_the_floor(base):
+    return {
         "floor": floor(base),
         "tenacity": with_tenacity(base),
         "empty": library(base, fresh=True),
         "full": library(base, fresh=False),
     }
+
+
+def from_stores():
+    """Tasks named "<what>, <size>"."""
+    return {
+        "%s, %d" % (what, size): once for size in SIZES for what, once in records(size).items()
+    }
+
+
+def main(base, count):
+    tasks = from_stores() if base == "records" else against_the_floor(base)
     out, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115
     taken = interleaved(tasks, count, WARM_UP)
     print(json.dumps(taken), file=out)

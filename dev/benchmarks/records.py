@@ -1,0 +1,31 @@
+"""What is kept, with more and more of it: facts of one agent or target, from stores of three sizes.
+
+The store is one in memory, so what grows is the library's own work. What is listed is one page of
+at most 100, so nothing may take longer with ten pages than with one.
+"""
+import sys
+
+from benchmarks.fallback import ROOT, client
+from benchmarks.figures import Figure
+from benchmarks.measure import median, ratio
+
+GROUP = "Facts of one agent in the store (floor: the same with 100 of them, a page)"
+ROUNDS = 100
+SIZES = (10, 100, 1000)
+PAGE = 100
+MOST = 1.5
+
+
+def measured():
+    """Figures."""
+    taken = client(sys.executable, "ours", "records", ROUNDS, [ROOT / "actions" / "lib"])
+    figures = []
+    for what in dict.fromkeys(name.rpartition(", ")[0] for name in taken):
+        floor = taken["%s, %d" % (what, PAGE)]
+        for size in SIZES:
+            seconds = taken["%s, %d" % (what, size)]
+            figures.append(Figure(
+                GROUP, "%s, %d" % (what, size), 1e6 * median(seconds), "us",
+                ratio(seconds, floor), "x", MOST if size > PAGE else None,
+            ))
+    return figures
