@@ -1,15 +1,15 @@
-"""`make demo`: four runs against the sandbox, shown attempt by attempt, and checked.
+"""`make demo`: five runs against the sandbox, shown attempt by attempt, and checked.
 
 Ends 0 only when each run ended as it should: an agent recovers by its plan, an LLM call and a
-request are answered elsewhere at once, and what cannot be cured ends failed, with a ticket and a
-reason.
+request are answered elsewhere at once, failed nodes get their crews, and what cannot be cured ends
+failed, with a ticket and a reason.
 """
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from sandbox import Sandbox, agent_failed, ok, rate_limit, status
+from sandbox import Sandbox, agent_failed, down, ok, rate_limit, status
 from st2local import St2Local
 from st2local.progress import Live
 
@@ -61,6 +61,13 @@ def request_is_rerouted(box):
     return "reroute_request", parameters
 
 
+def nodes_are_repaired(box):
+    """A database node is down, and soon a web server too: each gets the crew that fits it."""
+    later = down(["db-1:9100", "web-2:9100"])
+    box.script("prometheus", [down(["db-1:9100"]), later, later], forever=True)
+    return "infrastructure_repair", {"max_steps": 20}
+
+
 def beyond_repair(box):
     """The platform refuses the request itself: no try can cure that, so a person must look."""
     box.script("platform", [status(400, error="Unknown agent type")], forever=True)
@@ -78,6 +85,7 @@ def main():
         (agent_recovers, lambda run, out: out["recovery_success"] and out["attempts"] == 3),
         (fallback_answers, lambda run, out: out["final_model"] == "claude-3-haiku"),
         (request_is_rerouted, lambda run, out: out["final_provider"] == "anthropic"),
+        (nodes_are_repaired, lambda run, out: len(out["assignments"]) == 2 and out["success"]),
         (beyond_repair, lambda run, out: run["status"] == "failed" and out["ticket"]),
     ]
     with tempfile.TemporaryDirectory() as state:
@@ -85,7 +93,7 @@ def main():
     if failed:
         print("\nNot as expected: " + ", ".join(failed))
         return 1
-    print("\nAll four runs ended as they should.")
+    print("\nAll five runs ended as they should.")
     return 0
 
 
@@ -99,14 +107,29 @@ def _play(scene, good, state):
             run = local.run("synthralos." + name, parameters)
             seconds = time.monotonic() - began
     output = (run["result"] or {}).get("output") or {}
+    _show_repairs(output)
     print("  = %s in %.2f s: %s" % (run["status"], seconds, _told(output)), flush=True)
     return bool(good(run, output))
+
+
+def _show_repairs(output):
+    """The impact and the assignments of an infrastructure_repair, a line each."""
+    for node in (output.get("impact") or {}).get("nodes", []):
+        print("  impact of %(node)s: %(criticality)s, %(population_affected)d people, "
+              "%(nodes_affected)d nodes affected" % node)
+    for given in output.get("assignments") or []:
+        print("  %(status)s: %(node)s to %(crew)s (%(told)s)" % given)
+    steps = output.get("step_history") or []
+    if steps:
+        print("  steps: " + " > ".join(step["action"] for step in steps))
 
 
 def _told(output):
     error = output.get("error")
     if error:
         return "ticket %s, %s" % (output.get("ticket"), error.get("reason") or error.get("message"))
+    if "outcome" in output:
+        return output["outcome"]
     answer = output.get("recovery_result") or output.get("result") or {}
     return answer.get("output") or answer.get("response")
 

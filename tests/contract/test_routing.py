@@ -24,6 +24,12 @@ OUTPUTS = {
 }
 # handle_error: what `do` names, and the task that it means.
 BELOW = {"agent": "recover_agent", "llm": "retry_llm", "ask": "ask"}
+# infrastructure_repair: its states in the order of a good run, and what each asks for.
+STATES = [
+    "initialize", "failure_detection", "impact_analysis", "repair_planning", "execution",
+    "rescheduling", "final",
+]
+ASKS_FOR = ["detect", "estimate", "plan", "execute", "reschedule", "final", "done"]
 STEPS = [(workflow, task) for workflow, tasks in FIRST.items() for task in tasks]
 
 
@@ -68,12 +74,14 @@ def _check_ended(run, workflow, logged=True):
 
 
 def test_the_tables_here_name_every_task():
-    assert set(WORKFLOWS) == set(ATTEMPT) | {"handle_error"}
+    assert set(WORKFLOWS) == set(ATTEMPT) | {"handle_error", "infrastructure_repair"}
     for workflow in ATTEMPT:
         tasks = list(read("actions/" + WORKFLOWS[workflow]["entry_point"])["tasks"])
         assert tasks == FIRST[workflow] + [ATTEMPT[workflow], LOG]
     tasks = list(read("actions/" + ACTIONS["handle_error"]["entry_point"])["tasks"])
     assert tasks == ["assess", *BELOW.values(), "proceed", LOG]
+    tasks = list(read("actions/" + ACTIONS["infrastructure_repair"]["entry_point"])["tasks"])
+    assert tasks == [*STATES[:5], "approval", *STATES[5:], LOG]
 
 
 @pytest.mark.parametrize("workflow", ATTEMPT)
@@ -222,3 +230,97 @@ def test_handle_error_that_escalates_ends_failed_without_a_second_record():
     run = _handled(lambda task, number, given: _goes_on("failed", 0, escalated=True))
     assert (run.names, run.status) == (["assess"], "failed")
     assert run.errors == [] and run.output["escalated"] is True
+
+
+class Repaired(conducting.Conducted):
+    """A run of infrastructure_repair; `ending_of` is as in `_handled`, None for all is well."""
+
+    MOST_TASKS = 30
+
+    def __init__(self, ending_of):
+        self._asked = -1
+
+        def results(task, number, given):
+            self._asked += 1
+            ending = ending_of(task, number, given)
+            if isinstance(ending, tuple):
+                return ending
+            if ending is not None:
+                return endings.ended(ending, given)
+            if task == LOG:
+                return _good("infrastructure_repair", LOG, number, given)
+            return _goes_on(ASKS_FOR[STATES.index(task)], self._asked, success=True)
+
+        super().__init__("infrastructure_repair", results)
+
+
+def test_infrastructure_repair_when_all_is_well():
+    run = Repaired(lambda *_: None)
+    assert run.names == STATES and run.status == "succeeded" and run.errors == []
+    assert run.output["success"] is True and set(run.output) == OUTPUTS["infrastructure_repair"]
+    assert [held for _, held in run.held] == [1] * len(STATES)
+
+
+@pytest.mark.parametrize("ending", endings.ALL)
+@pytest.mark.parametrize("state", STATES)
+def test_ending_of_a_state_of_infrastructure_repair(state, ending):
+    run = Repaired(lambda task, number, given: ending if task == state else None)
+    assert run.names == STATES[:STATES.index(state) + 1] + [LOG]
+    assert run.status == "failed" and run.errors == []
+    assert [held for task, held in run.held if task != LOG] == [1] * (len(run.names) - 1)
+    assert set(run.output) == OUTPUTS["infrastructure_repair"] and run.output["success"] is False
+
+
+@pytest.mark.parametrize("state, do, then", [
+    ("failure_detection", "final", "final"), ("impact_analysis", "final", "final"),
+    ("repair_planning", "final", "final"), ("execution", "plan", "repair_planning"),
+    ("execution", "ask", "approval"), ("execution", "final", "final"),
+    ("rescheduling", "detect", "failure_detection"), ("initialize", "final", "final"),
+])
+def test_infrastructure_repair_goes_where_a_state_sends_it(state, do, then):
+    seen = []
+
+    def ending_of(task, number, given):
+        if task == "approval":
+            return "succeeded", {"response": {"approved": True}}
+        if task == state and number == 1:
+            seen.append(task)
+            return _goes_on(do, 20)
+        return None
+
+    run = Repaired(ending_of)
+    at = run.names.index(state)
+    assert run.names[at + 1] == then and run.names[-1] == "final"
+    assert run.status == "succeeded" and run.errors == []
+    if then == "approval":
+        assert run.names[at + 2] == "execution"
+
+
+@pytest.mark.parametrize("ending", endings.PLAIN)
+def test_whatever_becomes_of_an_approval_execution_goes_on(ending):
+    def ending_of(task, number, given):
+        if task == "approval":
+            return ending
+        return _goes_on("ask", 20) if task == "execution" and number == 1 else None
+
+    run = Repaired(ending_of)
+    assert run.names[4:7] == ["execution", "approval", "execution"] and run.errors == []
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state != "final"])
+def test_a_state_that_asks_for_what_is_not_its_turn_is_logged(state):
+    for do in (None, "", "done", "failed", "no such task", 7, ["detect"]):
+        run = Repaired(lambda task, *_, do=do: _goes_on(do, 20) if task == state else None)
+        assert run.names[-1] == LOG and run.errors == []
+
+
+def test_a_repair_that_failed_ends_failed_without_a_second_record():
+    run = Repaired(lambda task, *_: _goes_on("failed", 9, ticket="T") if task == "final" else None)
+    assert run.names == STATES and run.status == "failed" and run.output["ticket"] == "T"
+
+
+@pytest.mark.parametrize("ending", endings.ALL)
+def test_ending_of_the_log_task_of_infrastructure_repair(ending):
+    run = Repaired(lambda task, *_: ending if task == LOG else "raises")
+    assert run.names == ["initialize", LOG] and run.status == "failed" and run.errors == []
+    assert set(run.output) == OUTPUTS["infrastructure_repair"]

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
+from synthralos.infrastructure import ending, planning
 from synthralos.infrastructure import infrastructure_repair as machine
-from synthralos.infrastructure import planning
 from synthralos.recovery import planner
 from synthralos.refusals import Refused
 from synthralos.seal import unseal
@@ -12,7 +12,7 @@ from synthralos.state import tickets
 
 TASKS = {
     "detect": machine.detect, "estimate": machine.estimate, "plan": machine.plan,
-    "execute": machine.execute, "reschedule": machine.detect, "final": machine.finish,
+    "execute": machine.execute, "reschedule": machine.detect, "final": ending.finish,
 }
 MOST_TASKS = 120
 
@@ -351,7 +351,7 @@ def test_when_prometheus_is_away_at_first_the_run_cannot_go_on(infra):
     run = Run(infra.env)
     succeeded, told = machine.detect(infra.env, run.case)
     assert not succeeded and told["next"] is None and told["error"]["cause"] == "bad_request"
-    logged = machine.log_failure(infra.env, unseal(told["carry"], infra.env.store), {})
+    logged = ending.log_failure(infra.env, unseal(told["carry"], infra.env.store), {})
     assert logged["ticket"] and "are not known" in logged["error"]["reason"]
 
 
@@ -493,14 +493,6 @@ def test_an_alert_of_the_trigger_starts_it(infra):
     assert machine.detect(infra.env, case)["failures"] == ["db"]
 
 
-def test_summary_of():
-    assert machine.summary_of([]) == "No execution history"
-    steps = [step("INIT", "FAILURE_DETECTION", "initialize", {}),
-             step("FAILURE_DETECTION", "FINAL", "no_failures_detected", {})]
-    assert machine.summary_of(steps) == (
-        "INIT -initialize-> FAILURE_DETECTION -no_failures_detected-> FINAL")
-
-
 class Inquiries:
     """StackStorm's API with an inquiry that has ended, and actions that are run."""
 
@@ -626,9 +618,9 @@ def test_a_notice_holds_no_template(infra):
 
 
 def test_the_record_of_a_run_that_left_nothing(infra):
-    told = machine.log_failure(infra.env, None, {"nodes": ["db"]})
+    told = ending.log_failure(infra.env, None, {"nodes": ["db"]})
     assert told["ticket"] and told["outcome"] == "failed"
     assert tickets.get(infra.env.store, told["ticket"])["subject"] == "db"
     refused = {"refused": {"cause": "refused", "message": "no", "field": "nodes"}}
-    told = machine.log_failure(infra.env, refused, {"nodes": ["{{ x }}"]})
+    told = ending.log_failure(infra.env, refused, {"nodes": ["{{ x }}"]})
     assert tickets.get(infra.env.store, told["ticket"])["subject"] == "infrastructure"

@@ -10,12 +10,11 @@ assigned: `failures` holds the nodes that nobody has yet.
 
 from synthralos.calls import backoff
 from synthralos.calls.http import CallFailed
-from synthralos.infrastructure import crews, detection, impact, nodes, planning, record, tools
+from synthralos.infrastructure import crews, detection, ending, impact, planning, tools
 from synthralos.infrastructure.config import configuration
+from synthralos.infrastructure.ending import all_failed, some
 from synthralos.infrastructure.record import WORKFLOW
 from synthralos.infrastructure.topology import Topology
-from synthralos.names import is_name
-from synthralos.recovery import record as recovery_record
 from synthralos.recovery import run
 from synthralos.refusals import Refused
 from synthralos.state.stackstorm import ApiError
@@ -35,11 +34,6 @@ _DO = {
     DETECTION: "detect", IMPACT: "estimate", PLANNING: "plan", EXECUTION: "execute",
     RESCHEDULING: "reschedule", FINAL: "final",
 }
-HEALTHY, COMPLETED, UNCHECKED = "healthy", "repairs_completed", "repairs_assigned"
-PLANNED, REFUSED, NOT_ANSWERED = "planned", "refused", "not_answered"
-INCOMPLETE, MAX_RETRIES, FAILED = "repairs_incomplete", "max_retries_reached", "failed"
-MAX_STEPS, OUT_OF_TIME = "max_steps_reached", "out_of_time"
-_GOOD = (HEALTHY, COMPLETED, UNCHECKED)
 
 
 def begin(env, parameters, started, payload=None):
@@ -114,7 +108,7 @@ def detect(env, case):
         summary = "no node has failed" + (" that has a name" if case["left_out"] else "")
         return _go(env, case, FINAL, "no_failures_detected", {}, summary)
     told = {"failures": list(case["failures"])}
-    summary = "%d nodes have failed: %s" % (len(case["failures"]), _some(case["failures"]))
+    summary = "%d nodes have failed: %s" % (len(case["failures"]), some(case["failures"]))
     return _go(env, case, IMPACT, "failures_detected", told, summary, **told)
 
 
@@ -155,7 +149,7 @@ def estimate(env, case):
     """The result of estimate_impact in a run: IMPACT_ANALYSIS, of all that has failed in it."""
     _check_state(case, IMPACT)
     topology = Topology.of(env, configuration(env))
-    report = case["impact"] = impact.estimate(topology, _all_failed(case))
+    report = case["impact"] = impact.estimate(topology, all_failed(case))
     shown = [
         {name: told[name] for name in ("node", "criticality", "population_affected")}
         for told in report["nodes"]
@@ -183,9 +177,10 @@ def plan(env, case):
         reason = None
     case["plan"] = made if made is not None else case["plan"]
     if reason is not None:
-        case["outcome"], case["reason"] = MAX_RETRIES, reason
+        case["outcome"], case["reason"] = ending.MAX_RETRIES, reason
         data = {"retry_count": case["retry_count"], "reason": reason}
-        return _go(env, case, FINAL, MAX_RETRIES, data, "no plan: " + reason, plan=made, **told)
+        summary = "no plan: " + reason
+        return _go(env, case, FINAL, ending.MAX_RETRIES, data, summary, plan=made, **told)
     label = "%s_decision_assign_crew" % made["source"]
     decision = {
         "thoughts": made["thoughts"],
@@ -197,11 +192,11 @@ def plan(env, case):
     }
     summary = "plan from the %s: %d nodes to %s" % (
         made["source"], len(made["assignments"]),
-        _some(sorted({one["crew"] for one in made["assignments"]})),
+        some(sorted({one["crew"] for one in made["assignments"]})),
     )
     to, delay = EXECUTION, _pause_before(env, case, made)
     if case["dry_run"]:
-        to, delay, case["outcome"] = FINAL, 0, PLANNED
+        to, delay, case["outcome"] = FINAL, 0, ending.PLANNED
     return _go(
         env, case, to, label, {"decision": decision}, summary, delay=delay, plan=made, **told
     )
@@ -289,11 +284,11 @@ def execute(env, case):
     asking = [one for one in waiting if one["asks"]]
     if case["asked_at"] is not None:
         return _answered(env, case, config, asking)
-    done = _assign(env, case, config, [one for one in waiting if not one["asks"]])
+    done = assign(env, case, config, [one for one in waiting if not one["asks"]])
     if asking:
         case["asked_at"], case["done"] = env.now(), done
         case["progress"]["cursor"] += 1
-        summary = "a person is asked for consent: %s" % _some([one["crew"] for one in asking])
+        summary = "a person is asked for consent: %s" % some([one["crew"] for one in asking])
         return {
             "summary": summary,
             "do": "ask",
@@ -311,15 +306,16 @@ def _answered(env, case, config, asking):
     done = case.pop("done", [])
     answer = _answer(env, case, asked_at)
     if answer is True:
-        return _executed(env, case, done + _assign(env, case, config, asking))
+        return _executed(env, case, done + assign(env, case, config, asking))
     names = [one["node"] for one in asking]
     if answer is False:
         case["failures"] = [name for name in case["failures"] if name not in names]
         case["refused_nodes"] += names
         return _executed(env, case, done, "approval_refused", names)
-    case["outcome"], case["reason"] = NOT_ANSWERED, "nobody answered whether the actions may run"
+    why = "nobody answered whether the actions may run"
+    case["outcome"], case["reason"] = ending.NOT_ANSWERED, why
     data = {"nodes": names}
-    return _go(env, case, FINAL, "approval_not_given", data, case["reason"], assignments=done)
+    return _go(env, case, FINAL, "approval_not_given", data, why, assignments=done)
 
 
 def _answer(env, case, asked_at):
@@ -336,7 +332,7 @@ def _answer(env, case, asked_at):
     return approved if isinstance(approved, bool) else None
 
 
-def _assign(env, case, config, wanted):
+def assign(env, case, config, wanted):
     """The entries of what was tried; the case's own lists are brought up to date."""
     by_crew = {}
     for one in wanted:
@@ -369,13 +365,13 @@ def _executed(env, case, done, refused=None, names=()):
     details = [{"node": one["node"], "status": one["status"]} for one in done]
     told = {"assignments": done}
     if failed:
-        message = "Assignment failed for nodes: %s" % _some(failed)
+        message = "Assignment failed for nodes: %s" % some(failed)
         entry = {"role": "execution_result", "message": message, "details": details}
         planning.remember(case, entry)
         data = {"failed_nodes": failed, "details": details}
         return _go(env, case, PLANNING, "assignments_failed", data, message, **told)
     if refused is not None and not done:
-        summary = "a person refused the actions for %s" % _some(names)
+        summary = "a person refused the actions for %s" % some(names)
         return _go(env, case, FINAL, refused, {"nodes": list(names)}, summary)
     config = configuration(env)
     delay = config.settle_seconds if case.get("watched") else 0
@@ -397,123 +393,22 @@ def _reschedule(env, case):
             found, left_out = _found(env, case, config, topology, first=False)
         except CallFailed as error:
             reason = "what was assigned could not be looked after: %s" % error.failure.cause
-            case["outcome"], case["reason"] = UNCHECKED, reason
+            case["outcome"], case["reason"] = ending.UNCHECKED, reason
             return _go(env, case, FINAL, "not_checked", {"cause": error.failure.cause}, reason)
         _leave_out(case, left_out)
         if case["request"]["source"] == detection.QUERY:
-            case["resolved"] = [name for name in _all_failed(case) if name not in found]
+            case["resolved"] = [name for name in all_failed(case) if name not in found]
     new = _add(case, found)
     if new:
         case["cascade"] = new
-        summary = "%d nodes more have failed: %s" % (len(new), _some(new))
+        summary = "%d nodes more have failed: %s" % (len(new), some(new))
         data = {"new_failures": new}
         return _go(env, case, DETECTION, "cascading_failures", data, summary, **data)
     if case["failures"] or case["refused_nodes"] or case["left_out"]:
         left = case["failures"] + case["refused_nodes"]
-        summary = "no new failure; without a crew: %s" % (_some(left) or "some that have no name")
-        return _go(env, case, FINAL, INCOMPLETE, {"unassigned": left}, summary)
-    return _go(env, case, FINAL, COMPLETED, {}, "no new failure")
-
-
-def finish(env, case):
-    """The result of repair.finish: what came of the run; a run that failed is recorded."""
-    outcome, succeeded = _outcome(case)
-    case["outcome"] = outcome
-    told = report(case)
-    told.update(success=outcome in _GOOD, ticket=None, error=None)
-    summary = "%s: %s" % (outcome, _counts(case))
-    if succeeded:
-        if not case["dry_run"]:
-            run.summarise(env, case, "recovered", None)
-        return dict({"summary": summary, "do": "done"}, **told)
-    reason = case["reason"] or summary
-    error = {"cause": outcome, "message": reason, "reason": reason}
-    if not case["dry_run"]:
-        told.update(record.record(env, case, {}, error))
-    return dict(dict({"summary": summary, "do": "failed"}, **told), summary=summary, error=error)
-
-
-def _outcome(case):
-    """(outcome, whether the run succeeded)."""
-    missing = case["failures"] or case["left_out"]
-    if case["dry_run"] and case["outcome"] == PLANNED:
-        return PLANNED, not case["plan"]["unassigned"] and not case["left_out"]
-    stopped = case["outcome"] in (MAX_STEPS, OUT_OF_TIME)
-    if missing:
-        kept = stopped or case["outcome"] in (MAX_RETRIES, NOT_ANSWERED)
-        return case["outcome"] if kept else INCOMPLETE, False
-    if case["refused_nodes"]:
-        return REFUSED, True
-    if not case["assignments"]:
-        # It was stopped before it knew of anything.
-        return (case["outcome"], False) if stopped else (HEALTHY, True)
-    if stopped or case["outcome"] == UNCHECKED:
-        return UNCHECKED, True
-    return COMPLETED, True
-
-
-def log_failure(env, case, parameters):
-    """The result of log_infrastructure_failure, for a run that a task ended.
-
-    :param case: what the last task left, as recovery.record.record takes it.
-    """
-    whole = case is not None and "progress" in case
-    error, reason = recovery_record.why(case, case["progress"] if whole else {})
-    error = dict(error, reason=reason)
-    told = dict(report(case), outcome=FAILED) if whole else {"outcome": FAILED}
-    told.update(record.record(env, case, parameters, error))
-    summary = "%s failed: %s" % (WORKFLOW, reason)
-    return dict({"summary": summary, "success": False}, **told, error=error)
-
-
-def report(case):
-    """What every end of a run tells: a mapping of lists, mappings, numbers and enums."""
-    return {
-        "outcome": case["outcome"],
-        "state": case["state"],
-        "failures": _all_failed(case),
-        "unassigned": case["failures"] + case["refused_nodes"],
-        "left_out": case["left_out"],
-        "resolved": case["resolved"],
-        "impact": case["impact"],
-        "assignments": case["assignments"],
-        "plan": case["plan"],
-        "step_history": case["step_history"],
-        "retry_count": case["retry_count"],
-    }
-
-
-def summary_of(history):
-    """The steps in words, for people: `STATE -action-> STATE ...`."""
-    if not history:
-        return "No execution history"
-    told = history[0]["from_state"]
-    for step in history:
-        told += " -%s-> %s" % (step["action"], step["to_state"])
-    return told
-
-
-def _counts(case):
-    assigned = {one["node"] for one in case["assignments"] if one["status"] == crews.ASSIGNED}
-    parts = ["%d failed" % len(_all_failed(case)), "%d assigned" % len(assigned)]
-    open_nodes = case["failures"] + case["refused_nodes"]
-    if open_nodes:
-        parts.append("without a crew: %s" % _some(open_nodes))
-    if case["left_out"]:
-        parts.append("not told apart: %s" % _some([one["what"] for one in case["left_out"]]))
-    return "; ".join(parts)
-
-
-def _all_failed(case):
-    """Every node that the run has had to do with, each once, in the order they were found."""
-    handled = [one["node"] for one in case["assignments"]]
-    ours = set(handled) | set(case["failures"]) | set(case["refused_nodes"])
-    return [name for name in case["known"] if name in ours]
-
-
-def _some(names, most=5):
-    told = ", ".join(names[:most])
-    return told if len(names) <= most else "%s and %d more" % (told, len(names) - most)
+        summary = "no new failure; without a crew: %s" % (some(left) or "some that have no name")
+        return _go(env, case, FINAL, ending.INCOMPLETE, {"unassigned": left}, summary)
+    return _go(env, case, FINAL, ending.COMPLETED, {}, "no new failure")
 
 
 def _check_state(case, *states):
@@ -542,9 +437,9 @@ def _go(env, case, to, action, data, summary, delay=0, **told):
     if to != FINAL:
         stopped = None
         if case["steps"] >= case["max_steps"]:
-            stopped = MAX_STEPS, "max_steps, %d, is used up" % case["max_steps"]
+            stopped = ending.MAX_STEPS, "max_steps, %d, is used up" % case["max_steps"]
         elif not env.deadline(case).allows_attempt():
-            stopped = OUT_OF_TIME, "the time was up"
+            stopped = ending.OUT_OF_TIME, "the time was up"
         if stopped is not None:
             (case["outcome"], case["reason"]), do, delay = stopped, _DO[FINAL], 0
             summary = "%s; stopped: %s" % (summary, stopped[1])
@@ -562,88 +457,3 @@ def _gave_up(env, case, what, failure):
         "next": None,
         "carry": run.sealed(env, case),
     }
-
-
-def alone_found(env, parameters):
-    """(ok, result) of detect_failure_nodes outside a run: {failures, left_out, source}."""
-    config = configuration(env)
-    request = detection.request_of(config, parameters)
-    topology = Topology.of(env, config)
-    try:
-        found, left_out = detection.find(env, config, topology, request, 60.0)
-    except CallFailed as error:
-        told = error.failure.as_dict()
-        summary = "the failed nodes are not known: %s" % error.failure.message
-        return False, {"summary": summary, "error": told}
-    summary = "%d nodes have failed" % len(found)
-    found = {"failures": found, "left_out": left_out, "source": request["source"]}
-    return True, dict({"summary": summary}, **found)
-
-
-def alone_case(env, parameters, names, started):
-    """The case of an action that no workflow started, in which `names` have failed."""
-    given = dict(parameters, source=detection.LIST, nodes=names)
-    case = new_case(env, given, started)
-    topology = Topology.of(env, configuration(env))
-    case["failures"] = list(
-        dict.fromkeys(topology.resolved(name) for name in case["request"]["nodes"])
-    )
-    case["known"] = list(case["failures"])
-    case["impact"] = impact.estimate(topology, case["failures"])
-    return case
-
-
-def alone_impact(env, parameters, started):
-    """The result of estimate_impact outside a run."""
-    case = alone_case(env, parameters, parameters.get("nodes") or [], started)
-    total = case["impact"]["total"]
-    summary = "%s: %d people, %d nodes affected" % (
-        total["criticality"], total["population_affected"], total["nodes_affected"],
-    )
-    return {"summary": summary, "impact": case["impact"]}
-
-
-def alone_plan(env, parameters, started):
-    """(ok, result) of plan_repairs outside a run."""
-    case = alone_case(env, parameters, parameters.get("nodes") or [], started)
-    made, told = make_plan(env, case, configuration(env))
-    if made is None:
-        error = {"cause": MAX_RETRIES, "message": told["reason"]}
-        return False, {"summary": "no plan: " + told["reason"], "error": error, "planner": told}
-    summary = "plan from the %s: %d nodes, %d without a crew" % (
-        made["source"], len(made["assignments"]), len(made["unassigned"]),
-    )
-    result = {"summary": summary, "plan": made, "impact": case["impact"]}
-    if told is not None:
-        result["planner"] = told
-    return not made["unassigned"], result
-
-
-def alone_assigned(env, parameters, started):
-    """(ok, result) of assign_repair_crew outside a run: node_ids to crew_ids, pair by pair."""
-    config = configuration(env)
-    names = nodes.listed("node_ids", parameters.get("node_ids") or [])
-    crew_ids = parameters.get("crew_ids") or []
-    if not isinstance(crew_ids, list) or not all(is_name(one) for one in crew_ids) or not crew_ids:
-        raise Refused("crew_ids", crew_ids, "is no list of crews", "List one, or one for each node")
-    case = alone_case(env, parameters, names, started)
-    crew_ids = crew_ids * len(names) if len(crew_ids) == 1 else crew_ids
-    if len(crew_ids) != len(names) or len(case["failures"]) != len(names):
-        why = "has %d crews for %d nodes" % (len(crew_ids), len(set(names)))
-        raise Refused("crew_ids", None, why, "Give one crew for each node, or one for all")
-    wanted = []
-    for name, crew_id in zip(case["failures"], crew_ids):
-        crew = config.crew(crew_id)
-        if crew is None:
-            known = ", ".join(one.name for one in config.crews) or "none"
-            raise Refused("crew_ids", crew_id, "is no crew", "Crews: " + known)
-        if crew.asks and not parameters.get("approved"):
-            way_out = "Run infrastructure_repair, which asks, or set approved=true"
-            raise Refused("crew_ids", crew_id, "asks for consent first", way_out)
-        wanted.append({"node": name, "crew": crew_id})
-    done = _assign(env, case, config, wanted)
-    failed = [one["node"] for one in done if one["status"] == crews.FAILED]
-    summary = "%d nodes assigned, %d failed" % (len(done) - len(failed), len(failed))
-    details = [{"node": one["node"], "status": one["status"]} for one in done]
-    result = {"summary": summary, "details": details, "assignments": done}
-    return not failed, result

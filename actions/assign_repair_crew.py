@@ -1,0 +1,16 @@
+from synthralos.infrastructure import alone, infrastructure_repair
+from synthralos_action import SynthralosAction
+
+
+class AssignRepairCrew(SynthralosAction):
+    """Hands nodes to the crews that are to repair them: the state EXECUTION."""
+
+    def run(self, **parameters):
+        return self.perform(self._assign, parameters)
+
+    def _assign(self, env, parameters):
+        case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
+        if case is not None:
+            return infrastructure_repair.execute(env, case)
+        given, started = self.execution(env, parameters)
+        return alone.assign(env, given, started)

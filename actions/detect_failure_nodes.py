@@ -1,0 +1,16 @@
+from synthralos.infrastructure import alone, infrastructure_repair
+from synthralos_action import SynthralosAction
+
+
+class DetectFailureNodes(SynthralosAction):
+    """Says which nodes have failed: the states FAILURE_DETECTION and RESCHEDULING."""
+
+    def run(self, **parameters):
+        return self.perform(self._detect, parameters)
+
+    def _detect(self, env, parameters):
+        case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
+        if case is not None:
+            return infrastructure_repair.detect(env, case)
+        given, _ = self.execution(env, parameters)
+        return alone.find(env, given)

@@ -1,0 +1,16 @@
+from synthralos.infrastructure import alone, infrastructure_repair
+from synthralos_action import SynthralosAction
+
+
+class EstimateImpact(SynthralosAction):
+    """Estimates what the failure of nodes touches: the state IMPACT_ANALYSIS."""
+
+    def run(self, **parameters):
+        return self.perform(self._estimate, parameters)
+
+    def _estimate(self, env, parameters):
+        case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
+        if case is not None:
+            return infrastructure_repair.estimate(env, case)
+        given, started = self.execution(env, parameters)
+        return alone.estimate(env, given, started)

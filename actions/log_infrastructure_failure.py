@@ -1,0 +1,15 @@
+from synthralos.infrastructure import ending
+from synthralos_action import SynthralosAction
+
+
+class LogInfrastructureFailure(SynthralosAction):
+    """Writes down an infrastructure_repair that a task ended: history, ticket, trigger, webhook."""
+
+    runs_always = True
+
+    def run(self, **parameters):
+        return self.perform(self._log, parameters)
+
+    def _log(self, env, parameters):
+        case, given = self.left_behind(env, parameters, ending.WORKFLOW)
+        return ending.log_failure(env, case, given)
