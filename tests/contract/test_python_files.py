@@ -19,7 +19,7 @@ ST2 = re.compile(r"^st2\w*$")
 # Lower may not import higher; what stands on one level may know each other.
 LEVELS = {
     "": 0, "telemetry": 1, "state": 2, "calls": 3,
-    "recovery": 4, "escalation": 4, "infrastructure": 4, "orchestration": 4, "sensing": 4,
+    "recovery": 4, "escalation": 4, "infrastructure": 5, "orchestration": 4, "sensing": 4,
 }
 NEVER = {"openai", "anthropic", "litellm"}
 LATE = {"pydantic", "jsonschema", "requests", "opentelemetry", "prometheus_client"}

@@ -153,6 +153,43 @@ _CAUSES = {
         "The run was refused before anything was called.",
         ["Correct what the message names, and start the run again"],
     ),
+    "repairs_incomplete": (
+        "Failed nodes are left that no crew could be given, or that have no name.",
+        [
+            "See to the nodes that `unassigned` and `left_out` of the run name",
+            "Give `infrastructure.crews` more capacity, or the skills that are missing",
+        ],
+    ),
+    "max_retries_reached": (
+        "No plan could be made for the repair of the failed nodes.",
+        [
+            "See to the nodes that `unassigned` of the run names",
+            "Check that `infrastructure.crews` has crews that are available and have the skills",
+            "Where an LLM plans, leave `infrastructure.planner.fallback` on",
+        ],
+    ),
+    "max_steps_reached": (
+        "The run stopped at `max_steps` before every failed node had a crew.",
+        [
+            "See to the nodes that `unassigned` of the run names",
+            "Read in its `assignments` why crews could not be told, and check `escalation`",
+            "Give the run more `max_steps` where failures came one after the other",
+        ],
+    ),
+    "out_of_time": (
+        "The time of the run was up before every failed node had a crew.",
+        [
+            "See to the nodes that `unassigned` of the run names",
+            "Give the run a longer `timeout`, or lower `infrastructure.settle_seconds`",
+        ],
+    ),
+    "not_answered": (
+        "Nobody said whether the actions may run that would have repaired the nodes.",
+        [
+            "See to the nodes that `unassigned` of the run names",
+            "Start the run again, and answer its inquiry: st2 inquiry list",
+        ],
+    ),
     "unknown": (
         "Nothing is known of the cause.",
         ["Read the execution of the run: st2 execution get RUN", "Run synthralos.pack.check"],
