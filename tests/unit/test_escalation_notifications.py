@@ -368,12 +368,20 @@ def hanging_everywhere(port, url):
         ("mail", "slack", "webhook", "announcement"), True))
 
 
+class HangingApi:
+    def start(self, action, parameters):
+        time.sleep(20)
+
+    def fire(self, trigger, payload):
+        pass
+
+
 def test_channels_that_hang_take_the_time_of_one_together(make_env, clock, monkeypatch):
     monkeypatch.setattr(desk, "NOTIFY_SECONDS", 1.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         url = "http://127.0.0.1:%d" % port
-        env = make_env(api=Api(url))
+        env = make_env(api=HangingApi())
         config = desk.configuration(env, hanging_everywhere(port, url))
         began = time.monotonic()
         told = desk.open_ticket(env, config, "llm_retry", "gpt-4", FAILURE, "failed")
