@@ -83,7 +83,8 @@ def content_id(told):
     try:
         text = json.dumps(seen, sort_keys=True)
     except (TypeError, ValueError, RecursionError):
-        text = repr(seen)
+        # Nested too deeply to be written.
+        text = repr(sorted(map(str, told))) if isinstance(told, dict) else type(told).__name__
     return hashlib.sha256(text.encode("ascii", "replace")).hexdigest()[:24]
 
 

@@ -70,9 +70,9 @@ class AlertmanagerPoller(Poller):
 
     def _listed(self):
         """(what a member failed with or None, {fingerprint: (payload, suppressed)}, whether the
-        lists are whole, {connection: its clock}).
+        lists are whole, [(connection, its clock)]).
         """
-        failed, seen, complete, clocks = None, {}, True, {}
+        failed, seen, complete, clocks = None, {}, True, []
         for connection in self.config.connections:
             try:
                 answer = self.ask(connection, self._path)
@@ -83,7 +83,7 @@ class AlertmanagerPoller(Poller):
                 failed, complete = error, False
                 continue
             clock = moments.of_answer(answer.headers, self.around.now())
-            clocks[connection] = clock
+            clocks.append((connection, clock))
             for alert in listed:
                 try:
                     payload = alerts.from_api(alert, clock)
@@ -140,7 +140,7 @@ class AlertmanagerPoller(Poller):
             self._memory.changed()
             return
         now = self.around.now()
-        settled = all(self._has_settled(connection, clocks[connection]) for connection in clocks)
+        settled = all(self._has_settled(connection, clock) for connection, clock in clocks)
         for fingerprint, entry in gone:
             if "gone" not in entry:
                 entry["gone"] = now
@@ -158,7 +158,9 @@ class AlertmanagerPoller(Poller):
             told = self.ask(connection, "/api/v2/status").json()
         except (CallFailed, Refused):
             return False
-        started = moments.seconds_of(told.get("uptime")) if isinstance(told, dict) else None
+        uptime = told.get("uptime") if isinstance(told, dict) else None
+        # Alertmanager's name for when it was started.
+        started = moments.seconds_of(uptime) if isinstance(uptime, str) else None
         return started is not None and clock - started >= self.config.settle_seconds
 
     def _ended(self, fingerprint, entry):

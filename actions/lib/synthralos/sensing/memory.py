@@ -12,7 +12,7 @@ from synthralos.state import packing
 from synthralos.state.datastore import PREFIX, DatastoreAway
 
 FORMAT = 1
-KEPT_SECONDS = 30 * 24 * 3600
+KEPT_SECONDS = 60 * 24 * 3600
 # An object that does not change must not expire.
 RENEWED_SECONDS = 3600.0
 

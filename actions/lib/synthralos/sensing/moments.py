@@ -18,7 +18,9 @@ def seconds_of(value):
     Without an offset it is taken as UTC; a number as seconds, or as milliseconds when it is large.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _bounded(value / 1000.0 if abs(value) > 1e11 else float(value))
+        if not 0 < value < 1e15:
+            return None
+        return _bounded(value / 1000.0 if value > 1e11 else float(value))
     found = _ISO.match(value.strip()) if isinstance(value, str) and len(value) < 64 else None
     if found is None:
         return None

@@ -1,0 +1,256 @@
+import copy
+import json
+
+import pytest
+from fixtures.sensor_world import HOSTILE, check_payload
+
+from synthralos.refusals import Refused
+from synthralos.sensing import alerts, moments
+
+NOW = 1_700_000_000.0
+# As Alertmanager 0.25 lists it.
+LISTED = {
+    "annotations": {"summary": "Instance down"},
+    "endsAt": "2023-11-14T22:17:20.123Z",
+    "fingerprint": "8b0f2bd1e9a4b0c3",
+    "receivers": [{"name": "st2"}, {"name": "mail"}],
+    "startsAt": "2023-11-14T22:13:10.123Z",
+    "status": {"inhibitedBy": [], "silencedBy": [], "state": "active"},
+    "updatedAt": "2023-11-14T22:13:20.130Z",
+    "generatorURL": "http://prometheus:9090/graph?g0.expr=up+%3D%3D+0&g0.tab=1",
+    "labels": {"alertname": "Down", "instance": "localhost:1", "severity": "critical"},
+}
+# As Alertmanager posts it.
+POSTED = {
+    "version": "4",
+    "groupKey": "{}:{alertname=\"Down\"}",
+    "truncatedAlerts": 0,
+    "status": "firing",
+    "receiver": "st2",
+    "groupLabels": {"alertname": "Down"},
+    "commonLabels": {"alertname": "Down"},
+    "commonAnnotations": {},
+    "externalURL": "http://alertmanager:9093",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "Down", "instance": "a"},
+            "annotations": {"summary": "Instance down"},
+            "startsAt": "2023-11-14T23:13:10.123456789+01:00",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "generatorURL": "http://prometheus:9090/graph",
+            "fingerprint": "1111111111111111",
+        },
+        {
+            "status": "resolved",
+            "labels": {"alertname": "Down", "instance": "b"},
+            "annotations": {},
+            "startsAt": "2023-11-14T22:13:10.123456789Z",
+            "endsAt": "2023-11-14T22:13:15Z",
+            "generatorURL": "",
+            "fingerprint": "2222222222222222",
+        },
+    ],
+}
+GRAFANA = {
+    "receiver": "webhook",
+    "status": "firing",
+    "orgId": 1,
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "High latency", "grafana_folder": "LLM"},
+            "annotations": {},
+            "startsAt": "2023-11-14T22:13:10+00:00",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "values": {"B": 22, "C": 1},
+            "valueString": "[ var='B' value=22 ]",
+            "generatorURL": "https://play.grafana.org/alerting/1afz29v7z/edit",
+            "fingerprint": "c6eadffa33fcdf37",
+            "silenceURL": "https://play.grafana.org/alerting/silence/new",
+            "dashboardURL": "https://play.grafana.org/d/abc",
+            "panelURL": "",
+        }
+    ],
+    "groupLabels": {},
+    "commonLabels": {},
+    "commonAnnotations": {},
+    "externalURL": "https://play.grafana.org/",
+    "version": "1",
+    "groupKey": "{}:{}",
+    "truncatedAlerts": 3,
+    "title": "[FIRING:1]",
+    "state": "alerting",
+    "message": "**Firing**",
+}
+
+
+def test_what_alertmanager_lists():
+    payload = alerts.from_api(LISTED, NOW)
+    check_payload("synthralos.metrics_alert", payload)
+    assert payload == {
+        "source": "alertmanager",
+        "fingerprint": "8b0f2bd1e9a4b0c3",
+        "status": "firing",
+        "starts_at": "2023-11-14T22:13:10.123Z",
+        "ends_at": None,
+        "labels": LISTED["labels"],
+        "annotations": LISTED["annotations"],
+        "generator_url": LISTED["generatorURL"],
+        "alertname": "Down",
+        "extra": {"receivers": "st2,mail"},
+    }
+
+
+def test_whose_end_has_passed_is_resolved():
+    ended = dict(LISTED, endsAt="2023-11-14T22:13:20.000Z")
+    assert alerts.from_api(ended, NOW)["status"] == "resolved"
+    assert alerts.from_api(ended, NOW)["ends_at"] == "2023-11-14T22:13:20.000Z"
+    assert alerts.from_api(ended, NOW - 1)["status"] == "firing"
+
+
+@pytest.mark.parametrize("status, silenced, inhibited", [
+    ({"state": "active", "silencedBy": [], "inhibitedBy": []}, False, False),
+    ({"state": "unprocessed"}, False, False),
+    ({"state": "suppressed", "silencedBy": ["a"], "inhibitedBy": []}, True, False),
+    ({"state": "suppressed", "silencedBy": [], "inhibitedBy": ["a"]}, False, True),
+    ({"state": "suppressed", "silencedBy": ["a"], "inhibitedBy": ["b"]}, True, True),
+    ({"state": "suppressed", "mutedBy": ["night"]}, True, False),
+    # Nobody says by what.
+    ({"state": "suppressed"}, False, True),
+    (None, False, False),
+    ("firing", False, False),
+])
+def test_suppressed(status, silenced, inhibited):
+    alert = dict(LISTED, status=status)
+    assert (alerts.is_silenced(alert), alerts.is_inhibited(alert)) == (silenced, inhibited)
+
+
+def test_what_alertmanager_posts():
+    firing, resolved = alerts.from_webhook(POSTED, NOW)
+    for payload in (firing, resolved):
+        check_payload("synthralos.metrics_alert", payload)
+        assert payload["source"] == "alertmanager"
+        assert payload["starts_at"] == "2023-11-14T22:13:10.123Z"
+        assert payload["extra"]["receiver"] == "st2"
+    assert (firing["status"], firing["ends_at"]) == ("firing", None)
+    assert (resolved["status"], resolved["ends_at"]) == ("resolved", "2023-11-14T22:13:15.000Z")
+    assert (firing["generator_url"], resolved["generator_url"]) == (
+        "http://prometheus:9090/graph", None
+    )
+
+
+def test_the_webhook_and_the_api_make_the_same_of_an_alert():
+    posted = dict(LISTED, status="firing", endsAt="0001-01-01T00:00:00Z",
+                  startsAt="2023-11-14T22:13:10.123456Z")
+    [from_webhook] = alerts.from_webhook({"alerts": [posted]}, NOW)
+    assert alerts.identity(from_webhook) == alerts.identity(alerts.from_api(LISTED, NOW))
+
+
+def test_what_grafana_posts():
+    [payload] = alerts.from_webhook(GRAFANA, NOW)
+    check_payload("synthralos.metrics_alert", payload)
+    assert (payload["source"], payload["status"]) == ("grafana", "firing")
+    assert payload["alertname"] == "High latency"
+    assert payload["extra"]["dashboardURL"] == "https://play.grafana.org/d/abc"
+    assert payload["extra"]["values"] == '{"B": 22, "C": 1}'
+    assert payload["extra"]["truncatedAlerts"] == "3"
+    assert "panelURL" not in payload["extra"]
+
+
+def test_an_alert_that_is_posted_twice_is_one():
+    doubled = dict(POSTED, alerts=POSTED["alerts"] * 3)
+    assert len(alerts.from_webhook(doubled, NOW)) == 2
+
+
+@pytest.mark.parametrize("body", [
+    None, [], "x", 5, {}, {"alerts": None}, {"alerts": {}}, {"alerts": ["x"]}, {"alerts": [{}]},
+    {"alerts": [{"labels": []}]},
+])
+def test_a_body_that_tells_of_no_alert_is_refused(body):
+    with pytest.raises(Refused):
+        alerts.from_webhook(body, NOW)
+
+
+def test_a_notification_of_nothing_is_nothing():
+    assert alerts.from_webhook({"alerts": []}, NOW) == []
+
+
+def test_one_that_is_broken_does_not_lose_the_others():
+    broken = dict(POSTED, alerts=[None, {"labels": 5}] + POSTED["alerts"])
+    assert len(alerts.from_webhook(broken, NOW)) == 2
+
+
+@pytest.mark.parametrize("labels, expected", [
+    # By Prometheus' own library (model.LabelSet.Fingerprint).
+    ({}, "cbf29ce484222325"),
+    ({"name": "garland, briggs", "fear": "love is not enough"}, "%016x" % 5799056148416392346),
+])
+def test_the_fingerprint_is_prometheus_own(labels, expected):
+    assert alerts.fingerprint(labels) == expected
+
+
+@pytest.mark.parametrize("given", [None, "", "zz", "../x", 5, "a" * 65])
+def test_a_fingerprint_that_is_none_is_made(given):
+    alert = dict(LISTED, fingerprint=given)
+    assert alerts.from_api(alert, NOW)["fingerprint"] == alerts.fingerprint(LISTED["labels"])
+
+
+@pytest.mark.parametrize("field", ["startsAt", "endsAt"])
+@pytest.mark.parametrize("value", [None, "", "yesterday", 5, {}, "9999-99-99T00:00:00Z", "\x00"])
+def test_times_that_are_none(field, value):
+    payload = alerts.from_api(dict(LISTED, **{field: value}), NOW)
+    check_payload("synthralos.metrics_alert", payload)
+    assert payload["status"] == ("resolved" if (field, value) == ("endsAt", 5) else "firing")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_passed_on_as_text(text):
+    alert = copy.deepcopy(LISTED)
+    alert["labels"].update({"alertname": text, text: "x", "nested": {text: [text]}, "n": None})
+    alert["annotations"] = {text: text}
+    alert["generatorURL"] = text
+    # What is dispatched has gone through `storable`.
+    from synthralos.storable import storable
+
+    payload = storable(alerts.from_api(alert, NOW))
+    check_payload("synthralos.metrics_alert", payload)
+    if text.isascii() and len(text) < 256:
+        assert payload["alertname"] == text
+    assert payload["labels"]["n"] == ""
+
+
+def test_more_than_anybody_needs_is_cut():
+    alert = dict(LISTED, labels={"l%d" % n: "x" * 5000 for n in range(500)}, unknown={"a": [1]})
+    payload = alerts.from_api(alert, NOW)
+    assert len(payload["labels"]) == 64 and len(json.dumps(payload)) < 100_000
+    assert all(len(value) <= 1024 for value in payload["labels"].values())
+
+
+@pytest.mark.parametrize("text, seconds", [
+    ("2023-11-14T22:13:20Z", NOW), ("2023-11-14T22:13:20.5Z", NOW + 0.5),
+    ("2023-11-14T23:13:20+01:00", NOW), ("2023-11-14T17:43:20-0430", NOW),
+    ("2023-11-14 22:13:20", NOW), ("2023-11-14T22:13:20.123456789Z", NOW + 0.123456789),
+    (NOW, NOW), (NOW * 1000, NOW), ("0001-01-01T00:00:00Z", None), (True, None), (None, None),
+    (float("nan"), None), (float("inf"), None), (-5, None), ("2023-13-14T22:13:20Z", None),
+    (10**400, None),
+])
+def test_moments(text, seconds):
+    found = moments.seconds_of(text)
+    assert found == pytest.approx(seconds) if seconds is not None else found is None
+
+
+def test_a_moment_is_written_in_milliseconds():
+    assert moments.iso(NOW + 0.12349) == "2023-11-14T22:13:20.123Z"
+    assert moments.iso(NOW + 0.9999) == "2023-11-14T22:13:21.000Z"
+    assert moments.seconds_of(moments.iso(NOW + 0.123)) == pytest.approx(NOW + 0.123)
+    assert moments.iso(-1) == "1970-01-01T00:00:00.000Z"
+    assert moments.iso(1e18).startswith("9999-12-31")
+
+
+@pytest.mark.parametrize("date, seconds", [
+    ("Tue, 14 Nov 2023 22:13:20 GMT", NOW), ("", 5), ("yesterday", 5), (None, 5),
+    ("Tue, 99 Nov 2023 22:13:20 GMT", 5),
+])
+def test_the_server_s_clock(date, seconds):
+    assert moments.of_answer({} if date is None else {"date": date}, 5) == seconds
