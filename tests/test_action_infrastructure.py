@@ -43,6 +43,13 @@ class RepairBeginTest(_Repair):
         self.assertEqual(case["request"]["source"], "alert")
         self.assertEqual(case["request"]["alert"], payload)
 
+    def test_takes_the_alert_from_a_case(self):
+        alert = {"status": "firing", "labels": {"node": "<% x %>"}}
+        case = seal({"request": {"alert": alert}})
+        execution = self.started("infrastructure_repair", source="alert", case=case)
+        _, result = self.run_action(execution_id=execution)
+        self.assertEqual(self.opened(result["next"]["carry"])["request"]["alert"], alert)
+
     def test_refuses_what_cannot_be_worked_with(self):
         for field, given in {
             "nodes": {"source": "list"}, "alert": {"source": "alert"}, "query": {"query": " "},

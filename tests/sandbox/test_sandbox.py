@@ -364,6 +364,38 @@ class TestRegion:
         assert failure(ask_region(box))[:2] == expected
 
 
+class TestPrometheusAndHooks:
+    def ask(self, box, **params):
+        return requests.get(box.url("/prometheus/api/v1/query"), params=params, timeout=5)
+
+    def test_answers_with_nothing_until_something_is_down(self, box):
+        empty = {"status": "success", "data": {"resultType": "vector", "result": []}}
+        assert self.ask(box, query="up == 0").json() == empty
+        box.script("prometheus", [sandbox.down(["a", "{{ b }}"], label="node")])
+        result = self.ask(box, query="up == 0").json()["data"]["result"]
+        assert [sample["metric"]["node"] for sample in result] == ["a", "{{ b }}"]
+        assert box.calls_to("prometheus")[1].query == {"query": "up == 0"}
+
+    def test_refuses_what_is_no_query(self, box):
+        assert self.ask(box).status_code == 400
+        assert requests.get(box.url("/prometheus/x"), timeout=5).status_code == 404
+
+    def test_fails_as_it_is_told(self, box):
+        box.script("prometheus", [sandbox.status(503), sandbox.unauthorized()])
+        told = self.ask(box, query="up")
+        assert (told.status_code, told.json()["status"]) == (503, "error")
+        assert self.ask(box, query="up").status_code == 401
+
+    def test_a_hook_takes_anything(self, box):
+        box.script("hook:team", [sandbox.status(500), sandbox.quota()])
+        statuses = [
+            requests.post(box.url("/hook/team"), json={"n": n}, timeout=5).status_code
+            for n in range(3)
+        ]
+        assert statuses == [500, 429, 200]
+        assert [call.body["n"] for call in box.calls_to("hook:team")] == [0, 1, 2]
+
+
 class TestSteps:
     """Steps that mean the same on every wire."""
 

@@ -40,6 +40,20 @@ def test_executions(local):
     assert "faultstring" in answers[4][1]
 
 
+def test_an_action_starts_another(local):
+    answers = calls(
+        local, ("POST", "/executions", {"action": "core.echo", "parameters": {"message": "x"}}),
+        ("POST", "/executions", {"action": "core.echo"}),
+        ("POST", "/executions", {"action": "core.absent"}), ("POST", "/executions", []))
+    assert [status for status, _ in answers] == [201, 400, 400, 400]
+    deadline = time.monotonic() + 10
+    execution = answers[0][1]
+    while execution["status"] != "succeeded" and time.monotonic() < deadline:
+        time.sleep(0.01)
+        execution = local.execution(execution["id"])
+    assert execution["status"] == "succeeded" and "parent" not in execution
+
+
 def test_actions_and_webhooks(local):
     answers = calls(
         local, ("GET", "/actions/fixture.step"), ("GET", "/actions/fixture.absent"),

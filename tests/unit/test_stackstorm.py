@@ -67,6 +67,15 @@ def test_a_trigger_is_fired(serve):
         "trigger": "pack.t", "payload": {"a": 1}}
 
 
+def test_an_action_is_looked_up(serve):
+    api, server = answering(serve, body='{"ref": "p.a", "enabled": true}')
+    assert api.action("p.a")["enabled"] is True
+    assert server.requests[0].startswith("GET /v1/actions/p.a ")
+    assert answering(serve, 404)[0].action("p.a") is None
+    with pytest.raises(ApiError):
+        answering(serve, 403)[0].action("p.a")
+
+
 def test_children_come_in_the_order_of_their_start(serve):
     rows = [{"id": "b", "start_timestamp": "2"}, {"id": "a", "start_timestamp": "1"}]
     api, _ = answering(serve, body=json.dumps(rows))
