@@ -1,0 +1,306 @@
+"""The small parts that the sensors share: blindness, memory, bounded calls, the datastore."""
+import threading
+import time
+
+import pytest
+from fixtures.sensor_world import Service, surroundings
+
+from synthralos.calls.http import CallFailed
+from synthralos.refusals import Refused
+from synthralos.sensing import config as sensing_config
+from synthralos.sensing.blindness import Blindness
+from synthralos.sensing.bounded import Bounded
+from synthralos.sensing.config import Sensors
+from synthralos.sensing.memory import RENEWED_SECONDS, Memory
+from synthralos.sensing.stream import DATA, OPENED, Stream
+from synthralos.sensing.surroundings import Surroundings
+from synthralos.state.datastore import DatastoreAway
+
+
+@pytest.fixture
+def service():
+    return Service()
+
+
+@pytest.fixture
+def around(service, datastore, clock):
+    return surroundings(service, {}, datastore, clock)
+
+
+@pytest.fixture
+def blindness(around):
+    def make():
+        return Blindness("S", around.dispatch, around.datastore, around.now, around.log, 3)
+
+    return make
+
+
+def fail(blindness, times=1, reason="network", **more):
+    for _ in range(times):
+        blindness.failed(reason, "no connection", 30, **more)
+
+
+def test_blindness_is_told_once_and_its_end_once(blindness, service, clock):
+    blind = blindness()
+    blind.sees()
+    fail(blind, 2)
+    assert service.dispatched == []
+    clock.forward(30)
+    fail(blind, 5)
+    blind.sees()
+    blind.sees()
+    began, ended = service.payloads("sensor_blind")
+    assert began == {
+        "sensor": "S", "since": "2023-11-14T22:13:20.000Z", "reason": "network", "attempts": 3,
+        "next_try_seconds": 30, "seeing": False,
+    }
+    assert ended == dict(began, attempts=7, next_try_seconds=0, seeing=True)
+
+
+def test_a_log_is_no_place_for_the_same_line_all_day(blindness, service):
+    fail(blindness(), 100)
+    assert len(service.log().splitlines()) == 2
+
+
+def test_what_was_too_short_to_tell_is_not_told(blindness, service):
+    blind = blindness()
+    for _ in range(5):
+        fail(blind, 2)
+        blind.sees()
+    assert service.dispatched == []
+
+
+def test_blindness_is_told_again_while_it_could_not(blindness, service):
+    blind = blindness()
+    service.away = True
+    fail(blind, 5)
+    service.away = False
+    fail(blind)
+    service.away = True
+    blind.sees()
+    service.away = False
+    blind.sees()
+    assert [one["seeing"] for one in service.payloads("sensor_blind")] == [False, True]
+
+
+def test_a_restart_knows_what_was_told(blindness, service, clock):
+    fail(blindness(), 3)
+    clock.forward(60)
+    fail(blindness(), 3)
+    blindness().sees()
+    blindness().sees()
+    began, ended = service.payloads("sensor_blind")
+    assert ended["seeing"] and ended["since"] == began["since"]
+
+
+def test_blindness_needs_no_datastore(blindness, service, datastore):
+    datastore.away = True
+    blind = blindness()
+    fail(blind, 3)
+    blind.sees()
+    assert [one["seeing"] for one in service.payloads("sensor_blind")] == [False, True]
+
+
+@pytest.mark.parametrize("value", ["", "x", "[]", "{}", '{"since": "x", "reason": 5}', "5"])
+def test_a_note_that_cannot_be_read(blindness, datastore, value):
+    datastore.put("synthralos.sensor.S~2Eblind", value)
+    fail(blindness(), 3)
+    blindness().sees()
+
+
+def test_a_memory_is_kept_alive(around, datastore, clock):
+    memory = Memory(datastore, "S.x", clock, around.log)
+    memory.load()
+    assert memory.is_new
+    memory.content["a"] = 1
+    memory.changed()
+    memory.save()
+    datastore.away = ("put",)
+    memory.save()
+    clock.forward(RENEWED_SECONDS)
+    with pytest.raises(DatastoreAway):
+        memory.save()
+    datastore.away = ()
+    memory.save()
+    again = Memory(datastore, "S.x", clock, around.log)
+    again.load()
+    assert again.content == {"a": 1} and not again.is_new
+
+
+def test_a_memory_that_is_too_large_is_told(around, datastore, clock, monkeypatch):
+    from synthralos.state import packing
+
+    monkeypatch.setattr(packing, "LARGEST_PACKED", 100)
+    memory = Memory(datastore, "S.x", clock, around.log)
+    memory.load()
+    memory.content["a"] = list(range(1000))
+    memory.changed()
+    with pytest.raises(DatastoreAway, match="too large"):
+        memory.save()
+
+
+def test_a_call_ends_in_time():
+    bounded, goes_on = Bounded(), threading.Event()
+    assert bounded.call(1, lambda: 5) == 5
+    with pytest.raises(ZeroDivisionError):
+        bounded.call(1, lambda: 1 / 0)
+    began = time.monotonic()
+    with pytest.raises(CallFailed, match="no answer"):
+        bounded.call(0.1, lambda: goes_on.wait(5))
+    # Calls that never end do not pile up.
+    with pytest.raises(CallFailed, match="still coming in"):
+        bounded.call(1, lambda: 5)
+    assert time.monotonic() - began < 0.5
+    goes_on.set()
+    time.sleep(0.05)
+    assert bounded.call(1, lambda: 6) == 6
+
+
+def test_no_signal_is_used(monkeypatch, serve, around):
+    """It would hit whatever runs in the sensor's thread by then."""
+    import signal
+
+    from synthralos.sensing.polling import Poller
+    from synthralos.settings import Connection
+
+    from .conftest import http_answer
+
+    class Asking(Poller):
+        entry = "alertmanager"
+
+    monkeypatch.setattr(signal, "setitimer", lambda *_: pytest.fail("a timer was set"))
+    asking = Asking(around)
+    connection = Connection(serve(http_answer(200, b"[]")).url, timeout=2)
+    assert asking.ask(connection, "/").json() == []
+
+
+def test_a_stream_whose_reader_left_ends():
+    closed = []
+
+    class Response:
+        status_code, headers = 200, {"A": "b"}
+
+        class raw:
+            @staticmethod
+            def read1(size):
+                return b"x"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            closed.append(True)
+
+    stream = Stream(Response)
+    assert stream.get(1) == (OPENED, (200, {"a": "b"}))
+    assert stream.get(1) == (DATA, b"x")
+    time.sleep(0.05)
+    assert stream._queue.full()
+    stream.close()
+    end = time.monotonic() + 2
+    while not closed:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+class Client:
+    endpoints, token = {"api": "http://127.0.0.1:9/v1"}, "t1"
+
+
+def test_the_datastore_is_stackstorm_s_own_with_the_token_of_the_service(serve, service):
+    from .conftest import http_answer
+
+    server = serve(http_answer(200, b'{"value": "v"}'))
+    client = Client()
+    client.endpoints = {"api": server.url + "/v1"}
+    service.datastore_service = type("S", (), {"get_api_client": staticmethod(lambda: client)})
+    around = Surroundings("S", service, {"stackstorm": {"verify": False}})
+    assert around.datastore.get("k") == "v"
+    # The service renews it.
+    client.token = "t2"
+    assert around.datastore.get("k", True) == "v"
+    around.datastore.put("k", "v", 60)
+    around.datastore.delete("k")
+    assert ["X-Auth-Token: %s" % t in r for t, r in zip(["t1", "t2", "t2"], server.requests)] == [
+        True, True, True
+    ]
+
+
+@pytest.mark.parametrize("answer", [b"", b"[]", b'{"x": 1}', b"5"])
+def test_a_datastore_that_answers_nonsense_is_away(serve, service, answer):
+    from .conftest import http_answer
+
+    client = Client()
+    client.endpoints = {"api": serve(http_answer(200, answer)).url}
+    service.datastore_service = type("S", (), {"get_api_client": staticmethod(lambda: client)})
+    with pytest.raises(DatastoreAway):
+        Surroundings("S", service, None).datastore.get("k")
+
+
+def test_without_a_token_the_datastore_is_away(service):
+    def fails():
+        raise OSError("the database is away")
+
+    service.datastore_service = type("S", (), {"get_api_client": staticmethod(fails)})
+    with pytest.raises(DatastoreAway, match="no token"):
+        Surroundings("S", service, None).datastore.get("k")
+
+
+def test_a_configuration():
+    platforms = surroundings_platforms()
+    found = Sensors.from_config(
+        {
+            "alertmanager": {
+                "url": "http://a/", "urls": ["http://a/", "http://b"], "filter": ["x=1"],
+                "ca_bundle": "/ca.pem", "proxy": "http://proxy", "token_from": "k", "timeout": 3,
+            },
+            "agent_errors": {"path": "/errors", "timeout": 4},
+            "agent_events": {"path": "/events", "loop_events": ["x"]},
+        },
+        platforms,
+    )
+    first, second = found.alertmanager.connections
+    assert (first.base_url, second.base_url) == ("http://a", "http://b")
+    assert (first.verify, first.proxy, first.secret_from, first.timeout) == (
+        "/ca.pem", "http://proxy", "k", 3.0
+    )
+    [place] = found.agent_errors.places
+    assert (place.connection.base_url, place.path) == ("http://platform", "/errors")
+    assert (place.connection.secret, place.connection.timeout) == ("hush-hush", 4.0)
+    assert found.agent_events.loop_events == ("x",)
+    assert found.agent_events.failure_events == sensing_config.FAILURE_EVENTS
+    assert Sensors.from_config(None) == Sensors(None, None, None)
+
+
+def surroundings_platforms():
+    from synthralos.settings import Settings
+
+    return Settings.from_config(
+        {"platform": {"base_url": "http://platform", "token": "hush-hush"}}
+    ).platforms
+
+
+@pytest.mark.parametrize("entry, field", [
+    ({"alertmanager": {"urls": "x"}}, "sensors.alertmanager.urls"),
+    ({"alertmanager": {"url": "ftp://x"}}, "sensors.alertmanager.url"),
+    ({"alertmanager": {"url": "http://x", "headers": 5}}, "sensors.alertmanager.headers"),
+    ({"agent_errors": {"url": "http://x", "look_back": -1}}, "sensors.agent_errors.look_back"),
+    ({"agent_events": {"url": "http://x", "reconnect": 0}}, "sensors.agent_events.reconnect"),
+    ({"agent_events": {"path": "x"}}, "sensors.agent_events.path"),
+    ({"agent_events": []}, "sensors.agent_events"), ([], "sensors"),
+])
+def test_what_is_wrong_is_named(entry, field):
+    with pytest.raises(Refused) as refused:
+        Sensors.from_config(entry)
+    assert refused.value.field == field
+
+
+def test_literal_secrets_are_known(service, datastore, clock):
+    config = {"sensors": {
+        "alertmanager": {"url": "http://u:p4ssw0rd1@h", "headers": {"X": "hush-header"}},
+        "agent_events": {"token": "hush-token", "proxy": "http://u:hush-proxy@h"},
+    }}
+    around = surroundings(service, config, datastore, clock)
+    around.configuration("alertmanager")
+    shown = around.redactor.text("hush-header hush-token hush-proxy p4ssw0rd1")
+    assert "hush" not in shown and "p4ss" not in shown
