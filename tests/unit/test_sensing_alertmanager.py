@@ -9,6 +9,7 @@ from fixtures.sensor_world import HOSTILE, Service, surroundings
 
 from synthralos.sensing import alertmanager, moments
 from synthralos.sensing.alertmanager import AlertmanagerPoller
+
 from .conftest import Clock, http_answer
 
 LONG_AGO = "2023-01-01T00:00:00.000Z"

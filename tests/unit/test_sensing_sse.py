@@ -23,7 +23,7 @@ def short(stream, last=""):
 CASES = [
     (b"data: YHOO\ndata: +2\ndata: 10\n\n", [("message", "YHOO\n+2\n10", "")]),
     (
-        b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
+        b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third\n",
         [("message", "first event", "1"), ("message", "second event", "")],
     ),
     (
@@ -33,7 +33,7 @@ CASES = [
     ),
     (b"data\n\ndata\ndata\n\ndata:", [("message", "", ""), ("message", "\n", "")]),
     (b"data:test\n\ndata: test\n\n", [("message", "test", ""), ("message", "test", "")]),
-    (b"event: add\ndata: 73\n\nevent: remove\ndata: 2\n\n", [("add", "73", ""), ("remove", "2", "")]),
+    (b"event: add\ndata: 73\n\nevent: rm\ndata: 2\n\n", [("add", "73", ""), ("rm", "2", "")]),
     (b"\xef\xbb\xbfdata: a\n\n", [("message", "a", "")]),
     (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [("message", "b", "")]),
     (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [("message", "a", "")]),
