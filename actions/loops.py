@@ -1,7 +1,10 @@
 from synthralos.recovery import intake
 from synthralos.state import loops
 from synthralos.state.stackstorm import ApiError
+from synthralos.times import timestamp
 from synthralos_action import SynthralosAction
+
+TRIGGER = "synthralos.agent_loop"
 
 
 class Loops(SynthralosAction):
@@ -25,6 +28,8 @@ class Loops(SynthralosAction):
             parameters.get("task_id"),
             env.redactor,
         )
+        if found["level"] == loops.CRITICAL and _is_news(found, env.now()):
+            env.fire(TRIGGER, _payload(env, parameters, found))
         told = found["reason"] or "no loop in %d steps" % found["steps"]
         state = "paused" if found["paused"] else found["level"]
         return dict({"summary": "%s: %s (%s)" % (parameters["agent_id"], told, state)}, **found)
@@ -46,3 +51,20 @@ class Loops(SynthralosAction):
         # Patterns that could not be read are not none, nor is an agent reset that nobody wrote.
         if env.store.away:
             raise ApiError(env.store.away)
+
+
+def _is_news(found, now):
+    """Whether this check saw the loop first, where that can be told: it began the pause."""
+    return not found["paused"] or found["pause"]["since"] == timestamp(now)
+
+
+def _payload(env, parameters, found):
+    return {
+        "source": "loop.check",
+        "agent_id": parameters["agent_id"],
+        "task_id": parameters.get("task_id"),
+        "kind": found["pattern"]["kind"],
+        "severity": "critical",
+        "details": {"steps": found["steps"], "paused": found["paused"]},
+        "occurred_at": timestamp(env.now()),
+    }

@@ -110,6 +110,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             document["action"], document.get("parameters") or {}, user=document.get("user"))
         return 201, self._shown(self.local.execution(handle.id, show_secrets=True), query, False)
 
+    def _put_executions(self, rest, query, body):
+        self.local.set_status(rest, (_json(body) or {}).get("status"))
+        return 200, self.local.execution(rest)
+
     def _delete_executions(self, rest, query, body):
         self.local.stop(self.local.live(rest))
         return 200, self.local.execution(rest)
@@ -150,6 +154,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if action is None:
             raise NotFound('Resource with a reference or id "%s" not found' % rest)
         return 200, action.document()
+
+    def _get_inquiries(self, rest, query, body):
+        found = self.local.store.executions(status="pending", limit=_number(query, "limit", PAGE))
+        names = ("route", "ttl", "users", "roles", "schema")
+        return 200, [
+            dict({"id": one["id"]}, **{name: one["result"].get(name) for name in names})
+            for one in found if one["runner"]["name"] == "inquirer"
+        ]
 
     def _put_inquiries(self, rest, query, body):
         response = (_json(body) or {}).get("response")

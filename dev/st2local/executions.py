@@ -18,6 +18,8 @@ class Execution:
         self.output = []
         self.canceled = threading.Event()
         self.run = None
+        # The status that somebody gave it from outside, as PUT /executions/<id> does.
+        self.ended_as = None
         self.parameters = parameters
         self._store, self._clock = store, clock
         self._started = clock()

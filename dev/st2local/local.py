@@ -180,6 +180,7 @@ class St2Local:
                 status = "failed"
                 result = {"error": str(error),
                           "traceback": "".join(traceback.format_tb(error.__traceback__))}
+        status = execution.ended_as or status
         execution.set_status(status, result)
         self._live.pop(execution.id, None)
         self.progress.ended(execution)
@@ -251,6 +252,8 @@ class St2Local:
         on_change("pending")
         while True:
             if execution.canceled.wait(POLL_SECONDS):
+                if execution.ended_as is not None:
+                    resume_parent()
                 return "canceled", result
             response = self.store.response(execution.id)
             if response is not None:
@@ -272,6 +275,20 @@ class St2Local:
                           % (execution_id, error)) from None
         if not self.store.respond(execution_id, response):
             raise Refused('Inquiry "%s" has already been responded to.' % execution_id)
+
+    def set_status(self, execution_id, status):
+        """Ends a live execution as `status`, abandoned or timeout, whatever it is doing; `resuming`
+        is what an inquiry that has ended does by itself here. Raises NotFound or Refused.
+        """
+        execution = self.live(execution_id)
+        if status == "resuming":
+            return
+        if status not in ("abandoned", "timeout"):
+            raise Refused("st2local sets no execution %r" % status)
+        execution.ended_as = status
+        self.stop(execution)
+        if isinstance(execution.run, python_runner.Job):
+            execution.run.kill()
 
     def stop(self, execution):
         """Cancels a live execution."""

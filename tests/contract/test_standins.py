@@ -17,6 +17,8 @@ SIGNATURES = [
     ("st2tests", "st2tests.base", "BaseSensorTestCase",
      ["setUp", "get_sensor_instance", "get_dispatched_triggers", "get_last_dispatched_trigger",
       "assertTriggerDispatched"]),
+    ("st2tests", "st2tests.action_aliases", "BaseActionAliasTestCase",
+     ["setUp", "assertCommandMatchesExactlyOneFormatString", "assertExtractedParametersMatch"]),
     ("st2reactor", "st2reactor.sensor.base", "Sensor",
      ["__init__", "setup", "run", "cleanup", "add_trigger", "update_trigger", "remove_trigger"]),
     ("st2reactor", "st2reactor.sensor.base", "PollingSensor",

@@ -83,3 +83,34 @@ def test_health(st2, box, agent):
     told = action(st2, "health.get")
     assert told["status"] in ("healthy", "degraded", "critical")
     assert told["subsystem_status"]["datastore"]
+
+
+def test_twenty_at_once_each_end_in_the_right_state(st2, box, agent):
+    asked = [
+        st2.start(
+            "handle_error", agent_id="%s-%d" % (agent, n), error=error("timeout_error"),
+            original_query="6 x 7?",
+        )
+        for n in range(20)
+    ]
+    runs = [st2.wait(run_id, seconds=400) for run_id in asked]
+    assert {run["status"] for run in runs} == {"succeeded"}
+    assert all(run["result"]["output"]["recovered"] for run in runs)
+    assert len(box.calls_to("platform")) == 20
+
+
+def test_a_check_action_decides_whether_a_snapshot_is_restored(st2, box, agent):
+    config = box.pack_config()
+    config["rollback"] = {"check_actions": ["core.local"]}
+    st2.call("PUT", "/configs/synthralos", json=config)
+    made = action(st2, "snapshot.create", agent_id=agent, task_id="t", state={"a": 1})
+    told = {"snapshot_id": made["snapshot_id"]}
+    try:
+        refused, _ = st2.run("snapshot.restore", check_action="core.remote", **told)
+        assert refused["status"] == "failed"
+        assert refused["result"]["result"]["error"]["field"] == "check_action"
+        # core.local knows no snapshot_id: StackStorm refuses to start it, so nothing is restored.
+        failed, _ = st2.run("snapshot.restore", check_action="core.local", **told)
+        assert failed["status"] == "failed" and box.calls_to("platform/restore") == []
+    finally:
+        st2.call("PUT", "/configs/synthralos", json=box.pack_config())

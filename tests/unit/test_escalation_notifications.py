@@ -331,6 +331,9 @@ def test_an_announcement_is_started_through_the_api(opened, serve):
 
 
 class AwayApi:
+    def fire(self, trigger, payload):
+        raise ApiError("StackStorm's API is away")
+
     def start(self, action, parameters):
         raise ApiError("StackStorm's API is away")
 

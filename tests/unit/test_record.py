@@ -33,7 +33,7 @@ def test_a_run_that_gave_up_tells_its_error_and_reason(make_env, store, api):
     assert tickets.get(store, told["ticket"])["subject"] == "bot"
     assert history.recent(store, "bot")[0]["record"] == told["record"]
     assert told["trigger"] == "synthralos.recovery_failed"
-    trigger, payload = api.fired[0]
+    trigger, payload = api.fired[-1]
     assert payload["subject"] == "bot" and payload["ticket"] == told["ticket"]
     assert "do it" not in str(payload)
 

@@ -4,7 +4,9 @@ import logging
 import os
 import unittest
 
-__all__ = ["BaseActionTestCase", "BaseSensorTestCase"]
+from st2tests.action_aliases import BaseActionAliasTestCase
+
+__all__ = ["BaseActionAliasTestCase", "BaseActionTestCase", "BaseSensorTestCase"]
 
 
 class _Datastore:

@@ -4,10 +4,12 @@ import time
 
 from synthralos.escalation import notifications, priority, report
 from synthralos.escalation.config import CHANNELS, Escalation
+from synthralos.names import is_name
 from synthralos.refusals import Refused
 from synthralos.state import tickets
 from synthralos.times import seconds_of
 
+TRIGGER = "synthralos.ticket_opened"
 RECENT_SECONDS = 3600.0
 NOTIFY_SECONDS = 5.0
 # StackStorm ends an action after 600 s, and what it had done would not be told.
@@ -39,7 +41,10 @@ def open_ticket(env, config, workflow, subject, failure, summary, level=None, sl
     )
     if told is None:
         return None
-    return dict(told, notifications=_tell(env, config, told["ticket"], NOTIFY_SECONDS, sleep))
+    sent = _tell(env, config, told["ticket"], NOTIFY_SECONDS, sleep)
+    if told["new"]:
+        _fire(env, told, subject, failure)
+    return dict(told, notifications=sent)
 
 
 def record_failure(env, entry, workflow, subject, failure, summary, sleep=time.sleep, **more):
@@ -138,6 +143,16 @@ def _is_overdue(config, ticket, now):
         since is not None and
         now - since >= config.escalation_timeout
     )
+
+
+def _fire(env, told, subject, failure):
+    payload = {name: told[name] for name in ("ticket", "level", "status", "priority")}
+    payload["priority"] = round(payload["priority"])
+    payload.update(
+        problem=failure.get("cause"), run=env.run or None,
+        agent_id=subject if is_name(subject) else None,
+    )
+    env.fire(TRIGGER, payload)
 
 
 def _told(env, config, ticket, sleep):

@@ -66,7 +66,7 @@ def record(env, case, parameters, error):
         "occurrences": known.get("occurrences"),
         "notifications": known.get("notifications", []),
         "record": record_id,
-        "trigger": recovery_record.fire(env, told),
+        "trigger": env.fire(recovery_record.TRIGGER, told),
         "webhook": recovery_record.notify(env, told),
     }
 

@@ -7,7 +7,7 @@ from synthralos.names import checked
 from synthralos.recovery import catalogue, intake, plans, playbooks, run
 from synthralos.refusals import Refused
 from synthralos.seal import unseal
-from synthralos.state import history, pauses
+from synthralos.state import history, pauses, queries
 from synthralos.telemetry import log
 from synthralos.times import timestamp
 
@@ -38,6 +38,9 @@ def analyse(env, parameters, started, attempted=True):
     pauses.refuse_if_paused(
         env, request["agent_id"], claim=attempted and not parameters.get("dry_run")
     )
+    if attempted:
+        query = env.redactor.secrets_only(request["original_query"])
+        queries.remember(env.store, request["agent_id"], query)
     similar = _similar(env, request["agent_id"], failure)
     rules = run.rules_of(
         env,

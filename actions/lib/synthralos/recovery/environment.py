@@ -10,6 +10,7 @@ from synthralos.redact import Redactor
 from synthralos.settings import Settings
 from synthralos.state.datastore import Tolerant
 from synthralos.state.ledger import Ledger
+from synthralos.state.stackstorm import ApiError
 
 
 @dataclass
@@ -36,6 +37,19 @@ class Environment:
 
     def deadline(self, case):
         return Deadline(case["deadline"], self.now)
+
+    def fire(self, trigger, payload):
+        """Dispatches a trigger; what is null in `payload` is left out. Returns the trigger's
+        reference, or why it was not fired: that ends no run.
+        """
+        if self.api is None:
+            return "not fired: no StackStorm API"
+        told = {name: value for name, value in payload.items() if value is not None}
+        try:
+            self.api.fire(trigger, told)
+        except ApiError as error:
+            return "not fired: %s" % error
+        return trigger
 
     def credentials(self, connection, fresh=False):
         """(secret or None, headers) of a connection; what the datastore holds is decrypted."""

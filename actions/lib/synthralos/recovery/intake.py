@@ -8,12 +8,14 @@ import base64
 import binascii
 import re
 
+from synthralos.names import is_name
 from synthralos.refusals import Refused
 from synthralos.seal import unseal
+from synthralos.state import queries
 from synthralos.state.datastore import PREFIX
 from synthralos.times import seconds_of
 
-FROM_CASE, FROM_TRIGGER = "@case", "@trigger"
+FROM_CASE, FROM_TRIGGER, FROM_LAST = "@case", "@trigger", "@last"
 ENCODED = "base64:"
 FORMAT = 1
 SWITCH = PREFIX + "enabled"
@@ -24,8 +26,9 @@ def parameters_of(execution, store=None):
     """The parameters of `execution`: what the caller gave, over the defaults, text resolved.
 
     `@case` is replaced by what the parameter `case` holds, `@trigger` by what the trigger instance
-    that started the run carries; an empty object or the failure type `unknown` likewise, when
-    either has something to put there. `base64:...` is decoded, at every depth.
+    that started the run carries, `@last` by the agent's last query; an empty object or the failure
+    type `unknown` likewise, when case or trigger has something to put there. `base64:...` is
+    decoded, at every depth.
     """
     declared = ((execution.get("action") or {}).get("parameters")) or {}
     parameters = {name: spec["default"] for name, spec in declared.items() if "default" in spec}
@@ -62,6 +65,10 @@ def resolved(parameters, payload=None, store=None):
             done[name] = _from(name, value, handed, "Give `case`, or the text itself")
         elif value == FROM_TRIGGER:
             done[name] = _from(name, value, told, "Start the run from a rule whose trigger has it")
+        elif value == FROM_LAST:
+            agent = parameters.get("agent_id")
+            known = {name: queries.last(store, agent)} if store and is_name(agent) else {}
+            done[name] = _from(name, value, known, "Give the query: no earlier one is known")
         elif blank and (name in handed or name in told):
             done[name] = handed[name] if name in handed else told[name]
         else:

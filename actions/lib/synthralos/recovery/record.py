@@ -7,7 +7,6 @@ from synthralos.names import is_name
 from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request, run
 from synthralos.refusals import Refused
 from synthralos.state import history
-from synthralos.state.stackstorm import ApiError
 
 TRIGGER = "synthralos.recovery_failed"
 NOTIFY_SECONDS = 5.0
@@ -87,7 +86,7 @@ def record(env, workflow, case, parameters):
         "occurrences": ticket["occurrences"] if ticket else None,
         "notifications": ticket["notifications"] if ticket else [],
         "record": record_id,
-        "trigger": fire(env, told),
+        "trigger": env.fire(TRIGGER, told),
         "webhook": notify(env, told),
     }
 
@@ -122,17 +121,6 @@ def _subject_of(workflow, parameters):
         reroute_request.WORKFLOW: request.get("provider"),
     }[workflow]
     return candidate if is_name(candidate) else "unknown"
-
-
-def fire(env, told):
-    """The trigger that was fired, or why none was."""
-    if env.api is None:
-        return "not fired: no StackStorm API"
-    try:
-        env.api.fire(TRIGGER, {name: value for name, value in told.items() if value is not None})
-    except ApiError as error:
-        return "not fired: %s" % error
-    return TRIGGER
 
 
 def notify(env, told):

@@ -51,6 +51,47 @@ class Api:
         rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
         return sorted(rows, key=lambda row: row["start_timestamp"])
 
+    def executions(self, attributes, **filters):
+        """The newest executions, at most PAGE; filters: action, status, timestamp_gt ..."""
+        params = dict(filters, limit=PAGE, include_attributes=attributes)
+        return self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
+
+    def set_status(self, execution_id, status, result=None):
+        """Gives an execution that has not ended another status: abandoned, timeout or resuming.
+
+        :returns: False when it has ended meanwhile.
+        """
+        body = {"status": status}
+        if result is not None:
+            body["result"] = result
+        path = "/executions/" + quote(execution_id, safe="")
+        answer = self._call("PUT", path, READ_EXECUTION_SECONDS, json=body)
+        if answer.status_code in (400, 404):
+            return False
+        self._json(answer)
+        return True
+
+    def cancel(self, execution_id):
+        """Asks for the end of an execution; False when it has ended meanwhile."""
+        path = "/executions/" + quote(execution_id, safe="")
+        answer = self._call("DELETE", path, READ_EXECUTION_SECONDS)
+        if answer.status_code in (200, 400, 404):
+            return answer.status_code == 200
+        self._json(answer)
+        return True
+
+    def inquiries(self):
+        """The approvals that are asked for: [{id, schema, ttl, users, roles}], at most PAGE."""
+        return self._json(
+            self._call("GET", "/inquiries", READ_EXECUTION_SECONDS, params={"limit": PAGE})
+        )
+
+    def respond(self, inquiry_id, response):
+        """Answers an inquiry. Raises ApiError: StackStorm did not take the answer."""
+        path = "/inquiries/" + quote(inquiry_id, safe="")
+        body = {"id": inquiry_id, "response": response}
+        self._json(self._call("PUT", path, READ_EXECUTION_SECONDS, json=body))
+
     def action(self, ref):
         """The metadata of the action `pack.action`, or None when there is none."""
         answer = self._call("GET", "/actions/" + quote(ref, safe=""), SECONDS)

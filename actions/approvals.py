@@ -1,0 +1,29 @@
+from synthralos.automation import approvals
+from synthralos.refusals import Refused
+from synthralos_action import SynthralosAction
+
+
+class Approvals(SynthralosAction):
+    """`approval.*`: what runs of this pack ask people for."""
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _list(self, env, parameters):
+        self._reachable(env)
+        found = approvals.pending(env)
+        return {"summary": "%d approvals are asked for" % len(found), "approvals": found}
+
+    def _answer(self, env, parameters):
+        self._reachable(env)
+        approved = parameters["approved"]
+        told = approvals.answer(env, parameters["execution_id"], approved)
+        said = "%s of %s is %s" % (
+            told["inquiry"], told["workflow"], "approved" if approved else "refused"
+        )
+        return {"summary": said, "approved": approved, "approval": told}
+
+    @staticmethod
+    def _reachable(env):
+        if env.api is None:
+            raise Refused("approval", None, "there is no StackStorm API", "Run it there")

@@ -1,0 +1,1 @@
+"""What starts runs by itself, and what keeps that from doing harm."""

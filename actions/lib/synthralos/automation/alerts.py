@@ -1,0 +1,232 @@
+"""From an alert to the run that it asks for."""
+
+import re
+
+from synthralos import failures
+from synthralos.automation import restraint
+from synthralos.automation.restraint import Incident
+from synthralos.names import is_name
+from synthralos.sensing import alerts
+from synthralos.state import queries
+from synthralos.state.stackstorm import ApiError
+
+AGENT, INFRASTRUCTURE = "agent_recovery", "infrastructure_repair"
+AUTO = "auto"
+# Labels that name what an alert is about, when it names no agent.
+NODE_LABELS = ("node", "instance", "host", "nodename", "pod", "service", "job", "alertname")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
+_EXECUTION_ID = re.compile(r"[0-9a-f]{24}\Z")
+_SEVERITIES = {
+    "page": "critical", "emergency": "critical", "error": "high", "major": "high",
+    "warning": "medium", "minor": "low", "info": "low", "none": "low",
+}
+_LONGEST_NAME = 128
+
+
+def receive(env, config, payload, workflow=AUTO):
+    """What became of each alert of a trigger's payload: {summary, alerts, started, ticket}.
+
+    At most `config.runs_per_webhook` runs are started; what is beyond that is one ticket.
+
+    :param payload: of synthralos.metrics_alert, or of a webhook ({body}): a notification of
+        Alertmanager (version 4) or Grafana.
+    :param workflow: of the runs; AUTO: by the labels of each alert.
+    :raises Refused: the payload holds no alert.
+    """
+    told, beyond = [], []
+    started = 0
+    for alert in alerts_of(payload, env.now()):
+        entry = {name: alert[name] for name in ("fingerprint", "status")}
+        if alert["status"] == alerts.RESOLVED:
+            done = restraint.end(env, incident_id(alert), alert["source"])
+        elif started >= config.runs_per_webhook:
+            beyond.append(alert)
+            done = {"outcome": "beyond", "run": None, "ticket": None}
+        else:
+            done = restraint.begin(env, config, incident_of(env, config, alert, workflow))
+            started += done["outcome"] == restraint.STARTED
+        told.append(dict(entry, **done))
+    ticket = _ticket_of_the_rest(env, config, beyond, workflow)
+    for entry in told:
+        if entry["outcome"] == "beyond":
+            entry["ticket"] = ticket
+    return {
+        "summary": summary_of([entry["outcome"] for entry in told]),
+        "alerts": told,
+        "started": started,
+        "ticket": ticket,
+    }
+
+
+def summary_of(outcomes):
+    """Such as `3 started, 1 duplicate`."""
+    counts = ["%d %s" % (outcomes.count(one), one) for one in sorted(set(outcomes))]
+    return ", ".join(counts) or "no alert"
+
+
+def alerts_of(payload, now):
+    """The alerts of a payload, in the form of synthralos.metrics_alert."""
+    body = payload.get("body")
+    if isinstance(body, dict):
+        return alerts.from_webhook(body, now)
+    if isinstance(payload.get("alerts"), list):
+        return alerts.from_webhook(payload, now)
+    told = dict(payload, startsAt=payload.get("starts_at"), endsAt=payload.get("ends_at"))
+    known = alerts.from_webhook({"alerts": [told]}, now)
+    return [dict(one, source=_name(payload.get("source")) or one["source"]) for one in known]
+
+
+def incident_id(alert):
+    return "alert-" + alert["fingerprint"]
+
+
+def incident_of(env, config, alert, workflow=AUTO):
+    """The Incident of a firing alert."""
+    agent = agent_of(config, alert)
+    if workflow == AUTO:
+        workflow = AGENT if agent else INFRASTRUCTURE
+    if workflow == AGENT:
+        return _of_agent(env, config, alert, agent)
+    failure = failures.from_text(_message(alert))
+    return Incident(
+        id=incident_id(alert),
+        since=alert["starts_at"],
+        subject=subject_of(alert),
+        workflow=INFRASTRUCTURE,
+        parameters={"source": "alert"},
+        request={"alert": alert},
+        failure=_failure(failure, alert),
+        summary=_line(alert),
+        details=_details(alert),
+    )
+
+
+def _of_agent(env, config, alert, agent):
+    given = alert["labels"].get("failure_type") or "unknown"
+    known = failures.resolve_type(given)
+    failure_type = given if known is not None else "unknown"
+    message = _message(alert)
+    failure = failures.from_text(message, None if failure_type == "unknown" else known[0])
+    query = _query(env, config, alert, agent)
+    held = None
+    if agent is None:
+        held = restraint.NO_WORKFLOW
+    elif query is None:
+        held = restraint.NO_QUERY
+    labels = {name: alert["labels"][name] for name in sorted(alert["labels"])}
+    return Incident(
+        id=incident_id(alert),
+        since=alert["starts_at"],
+        subject=agent or subject_of(alert),
+        workflow=AGENT,
+        parameters={
+            "agent_id": agent,
+            "failure_type": failure_type,
+            "original_query": "@case",
+        },
+        request={
+            "original_query": query,
+            "failure_details": {"message": message, "alert": alert["alertname"]},
+            "context": {"alert": {"labels": labels, "annotations": alert["annotations"]}},
+        },
+        failure=_failure(failure, alert),
+        summary=_line(alert),
+        held=held,
+        details=_details(alert),
+    )
+
+
+def agent_of(config, alert):
+    """The agent that the labels name, cut to the alphabet of names, or None."""
+    for label in config.agent_labels:
+        if alert["labels"].get(label):
+            return _name(alert["labels"][label])
+    return None
+
+
+def subject_of(alert):
+    """What an alert is about: the first of NODE_LABELS that it bears, else its fingerprint."""
+    for label in NODE_LABELS:
+        name = _name(alert["labels"].get(label))
+        if name is not None:
+            return name
+    return alert["fingerprint"]
+
+
+def _query(env, config, alert, agent):
+    """The query to run again: the alert's own, else the execution's that it names, else the
+    agent's last one.
+    """
+    for name in config.query_labels:
+        for texts in (alert["annotations"], alert["labels"]):
+            if texts.get(name, "").strip():
+                return texts[name]
+    for texts in (alert["labels"], alert["annotations"]):
+        found = query_of_execution(env, texts.get("execution_id"))
+        if found is not None:
+            return found
+    return queries.last(env.store, agent) if agent else None
+
+
+def query_of_execution(env, execution_id):
+    """The query that a StackStorm execution was given, or None."""
+    if env.api is None or not _EXECUTION_ID.match(str(execution_id or "")):
+        return None
+    try:
+        given = env.api.execution(execution_id, "parameters").get("parameters") or {}
+    except ApiError:
+        return None
+    for name in ("original_query", "query"):
+        value = given.get(name)
+        if isinstance(value, str) and value.strip() and not value.startswith(("@", "****")):
+            return value
+    return None
+
+
+def _ticket_of_the_rest(env, config, beyond, workflow):
+    if not beyond:
+        return None
+    incident = incident_of(env, config, beyond[0], workflow)
+    named = ", ".join(sorted({subject_of(alert) for alert in beyond})[:20])
+    why = "%d alerts beyond the %d runs that one notification may start: %s" % (
+        len(beyond), config.runs_per_webhook, named
+    )
+    rest = Incident(
+        id="%s-rest" % incident.id,
+        since=incident.since,
+        subject="alerts",
+        workflow=None,
+        parameters={},
+        request={},
+        failure={"type": "unknown", "cause": "unknown", "severity": "high"},
+        summary=why,
+    )
+    return restraint.hold(env, rest, restraint.TOO_MANY)["ticket"]
+
+
+def _message(alert):
+    texts = alert["annotations"]
+    for name in ("description", "summary", "message"):
+        if texts.get(name, "").strip():
+            return texts[name]
+    return alert["alertname"] or "an alert"
+
+
+def _line(alert):
+    return "%s: %s" % (alert["alertname"] or "alert", _message(alert))
+
+
+def _failure(failure, alert):
+    told = str(alert["labels"].get("severity") or "").lower()
+    severity = told if told in failures.SEVERITIES else _SEVERITIES.get(told, failure.severity)
+    return {"type": failure.type, "cause": failure.cause, "severity": severity}
+
+
+def _details(alert):
+    return {"fingerprint": alert["fingerprint"], "starts_at": alert["starts_at"]}
+
+
+def _name(value):
+    """`value` cut to the alphabet of names, or None where nothing is left."""
+    cut = _UNSAFE.sub("_", str(value or "")).lstrip("._:/@+-")[:_LONGEST_NAME]
+    return cut if is_name(cut) else None

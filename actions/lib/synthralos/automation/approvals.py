@@ -1,0 +1,92 @@
+"""The approvals that runs of this pack ask for: StackStorm's inquiries."""
+
+from synthralos.refusals import Refused
+from synthralos.state.stackstorm import ApiError
+from synthralos.times import seconds_of, timestamp
+
+PACK = "synthralos"
+_ATTRIBUTES = "context,start_timestamp,result,status"
+
+
+def pending(env):
+    """[{inquiry, run, workflow, since, question, answer}], the longest waiting first.
+
+    question is what the inquiry's schema says of the one thing to decide; answer is its name.
+    """
+    found = []
+    for inquiry in env.api.inquiries():
+        execution = env.api.execution(inquiry["id"], _ATTRIBUTES)
+        parent = (execution.get("context") or {}).get("parent") or {}
+        if parent.get("pack") != PACK or execution.get("status") != "pending":
+            continue
+        run = env.api.execution(parent["execution_id"], "action.ref")
+        name, told = _asked(inquiry)
+        found.append(
+            {
+                "inquiry": inquiry["id"],
+                "run": parent["execution_id"],
+                "workflow": (run.get("action") or {}).get("ref", "").split(".", 1)[-1],
+                "since": timestamp(seconds_of(execution.get("start_timestamp")) or 0),
+                "question": told,
+                "answer": name,
+            }
+        )
+    return sorted(found, key=lambda one: one["since"])
+
+
+def answer(env, execution_id, approved):
+    """The approval that was answered, as in `pending`.
+
+    :param execution_id: of the run that waits, or of the inquiry itself.
+    :raises Refused: nothing there waits for an answer, or it is no yes or no.
+    """
+    for one in pending(env):
+        if execution_id in (one["run"], one["inquiry"]):
+            break
+    else:
+        raise Refused(
+            "execution_id", execution_id, "does not wait for an approval",
+            "See what does: `st2 run synthralos.approval.list`",
+        )
+    if one["answer"] is None:
+        way_out = "Answer it with `st2 inquiry respond %s`" % one["inquiry"]
+        raise Refused("execution_id", execution_id, "asks more than yes or no", way_out)
+    env.api.respond(one["inquiry"], {one["answer"]: approved})
+    return one
+
+
+def expire(env, seconds):
+    """Ends the approvals that nobody gave within `seconds`, which StackStorm does only when told
+    to; their runs go on to what they do without one. Returns those that were ended.
+    """
+    ended = []
+    for one in pending(env):
+        if env.now() - (seconds_of(one["since"]) or env.now()) < seconds:
+            continue
+        told = env.api.execution(one["inquiry"], "result").get("result") or {}
+        if env.api.set_status(one["inquiry"], "timeout", told):
+            _resume(env, one["run"])
+            ended.append(one)
+    return ended
+
+
+def _resume(env, run):
+    """Resumes the outermost workflow: it is the one that StackStorm has paused."""
+    while True:
+        parent = (env.api.execution(run, "context").get("context") or {}).get("parent") or {}
+        if not parent.get("execution_id"):
+            break
+        run = parent["execution_id"]
+    try:
+        env.api.set_status(run, "resuming")
+    except ApiError:
+        # It may have gone on by itself.
+        return
+
+
+def _asked(inquiry):
+    properties = (inquiry.get("schema") or {}).get("properties") or {}
+    known = [name for name, told in properties.items() if told.get("type") == "boolean"]
+    if len(properties) != 1 or not known:
+        return None, "see `st2 inquiry get %s`" % inquiry["id"]
+    return known[0], properties[known[0]].get("description") or known[0]

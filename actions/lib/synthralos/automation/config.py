@@ -1,0 +1,101 @@
+"""The entry `automation` of the pack's configuration, with defaults and refusals that name it."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from synthralos.names import checked
+from synthralos.refusals import Refused
+from synthralos.settings import whole
+
+WORKFLOWS = ("agent_recovery", "llm_retry", "reroute_request")
+MOST_RUNS = 20
+DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class FailedAction:
+    """What is done about a failed action.
+
+    :ivar workflow: one of WORKFLOWS.
+    :ivar agent_id: whose failure it is, or None: the action's parameter agent_id says.
+    :ivar query_from: the action's parameter that holds the query to run again, or None.
+    """
+
+    workflow: str
+    agent_id: Optional[str] = None
+    query_from: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Automation:
+    """What rules may start.
+
+    :ivar agent_labels: labels of an alert of which the first that it bears names an agent; an
+        alert without one is of the infrastructure.
+    :ivar query_labels: labels and annotations of an alert that may hold the query to run again.
+    :ivar recoveries_per_hour: runs of one agent that rules may start within an hour.
+    :ivar returned_within: seconds after a repair that succeeded within which its alert coming back
+        is a person's; 0 is never.
+    :ivar runs_per_webhook: runs that one notification may start; the rest is one ticket.
+    :ivar approval_timeout: seconds after which an approval that nobody gave is ended; 0 is never.
+    :ivar failed_actions: {action reference: FailedAction}.
+    """
+
+    agent_labels: tuple = ("agent_id", "agent")
+    query_labels: tuple = ("query", "original_query")
+    recoveries_per_hour: int = 6
+    returned_within: int = 3600
+    runs_per_webhook: int = MOST_RUNS
+    approval_timeout: int = 3600
+    failed_actions: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, entry):
+        """The Automation of the mapping `entry`. Refused names what is wrong in it."""
+        prefix = "automation."
+        return cls(
+            agent_labels=_labels(entry, "agent_labels", cls.agent_labels),
+            query_labels=_labels(entry, "query_labels", cls.query_labels),
+            recoveries_per_hour=whole(
+                entry, "recoveries_per_hour", cls.recoveries_per_hour, 1, 1000, prefix
+            ),
+            returned_within=whole(
+                entry, "returned_within", cls.returned_within, 0, 7 * DAY, prefix
+            ),
+            runs_per_webhook=whole(
+                entry, "runs_per_webhook", cls.runs_per_webhook, 1, MOST_RUNS, prefix
+            ),
+            approval_timeout=whole(
+                entry, "approval_timeout", cls.approval_timeout, 0, 30 * DAY, prefix
+            ),
+            failed_actions=_failed_actions(entry.get("failed_actions") or {}),
+        )
+
+
+def _labels(entry, name, default):
+    value = entry.get(name)
+    if value is None:
+        return default
+    texts = isinstance(value, list) and all(isinstance(one, str) and one for one in value)
+    if not texts:
+        way_out = 'Give a list of names of labels, such as ["agent_id"]'
+        raise Refused("automation." + name, value, "is no list of names", way_out)
+    return tuple(value)
+
+
+def _failed_actions(entry):
+    found = {}
+    for ref, told in entry.items():
+        where = "automation.failed_actions.%s" % ref
+        told = told if isinstance(told, dict) else {"workflow": told}
+        workflow = told.get("workflow") or "agent_recovery"
+        if workflow not in WORKFLOWS:
+            way_out = "Use one of " + ", ".join(WORKFLOWS)
+            raise Refused(where + ".workflow", workflow, "is no workflow for it", way_out)
+        agent = told.get("agent_id")
+        found[ref] = FailedAction(
+            workflow,
+            None if agent is None else checked(where + ".agent_id", agent),
+            told.get("query_from"),
+        )
+    return found

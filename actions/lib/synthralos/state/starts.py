@@ -1,0 +1,57 @@
+"""What rules have started: for whom, because of what, and what came of it.
+
+An incident is what a run is started for: an alert, or an error that a platform tells of. Its events
+are appended under the incident's key; the starts for a subject under the subject's.
+"""
+
+import json
+
+from synthralos.names import key_part
+from synthralos.state.datastore import PREFIX, time_key, time_of
+
+FORMAT = 1
+KEPT_SECONDS = 7 * 24 * 3600
+_INCIDENTS = PREFIX + "incident."
+_STARTS = PREFIX + "start."
+STARTED, HELD, RESOLVED = "started", "held", "resolved"
+
+
+def record(store, now, incident, event):
+    """Appends `event`, a small JSON object of ids, enums and numbers; whether it was written.
+
+    {kind: STARTED, HELD or RESOLVED, since, workflow, subject, run, ticket}
+    """
+    return _append(store, now, "%s%s." % (_INCIDENTS, key_part(incident)), event)
+
+
+def events(store, incident, limit=20):
+    """The newest events of the incident, newest first, each with `at`, seconds since the epoch."""
+    return _read(store, "%s%s." % (_INCIDENTS, key_part(incident)), limit)
+
+
+def started(store, now, subject, run):
+    """Appends that `run`, an execution id, was started for `subject`."""
+    return _append(store, now, "%s%s." % (_STARTS, key_part(subject)), {"run": run})
+
+
+def since(store, subject, at):
+    """The starts for `subject` from `at` on, newest first: [{run, at}]."""
+    found = _read(store, "%s%s." % (_STARTS, key_part(subject)), 100)
+    return [one for one in found if one["at"] >= at]
+
+
+def _append(store, now, prefix, event):
+    value = json.dumps(dict(event, v=FORMAT), separators=(",", ":"), sort_keys=True)
+    return store.put(prefix + time_key(now), value, KEPT_SECONDS)
+
+
+def _read(store, prefix, limit):
+    found = []
+    for name, value in store.list(prefix, limit=limit):
+        try:
+            event = json.loads(value)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.pop("v", None) == FORMAT:
+            found.append(dict(event, at=time_of(name) or 0.0))
+    return found

@@ -1,0 +1,29 @@
+from synthralos.automation import again, reaper
+from synthralos.automation.config import Automation
+from synthralos.refusals import Refused
+from synthralos_action import SynthralosAction
+
+
+class Recoveries(SynthralosAction):
+    """`recovery.retry` runs again what failed; `recovery.reap` closes what nothing will end."""
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _retry(self, env, parameters):
+        self._reachable(env)
+        config = Automation.from_config(env.settings.automation)
+        done = again.retry(
+            env, config, parameters["execution_id"], parameters.get("model"),
+            parameters.get("region"),
+        )
+        return dict({"summary": "%(workflow)s runs as %(run)s" % done}, **done)
+
+    def _reap(self, env, parameters):
+        self._reachable(env)
+        return reaper.reap(env, Automation.from_config(env.settings.automation))
+
+    @staticmethod
+    def _reachable(env):
+        if env.api is None:
+            raise Refused("recovery", None, "there is no StackStorm API", "Run it there")

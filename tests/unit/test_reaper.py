@@ -1,0 +1,124 @@
+"""recovery.reap against a StackStorm that holds the executions a test gives it."""
+import pytest
+
+from synthralos.automation import reaper
+from synthralos.automation.config import Automation
+from synthralos.times import timestamp
+
+NOW = 1_800_000_000.0
+RUN, CHILD = "a" * 24, "b" * 24
+
+
+class Api:
+    """:param rows: {id: execution}; a child names its parent in context.parent.execution_id."""
+
+    def __init__(self, *rows):
+        self.rows = {row["id"]: row for row in rows}
+
+    def executions(self, attributes, action, status, timestamp_gt=None):
+        return [
+            row for row in self.rows.values()
+            if row["action"]["ref"] == action and row["status"] == status
+        ]
+
+    def execution(self, execution_id, attributes):
+        return self.rows[execution_id]
+
+    def children(self, execution_id, attributes):
+        def parent(row):
+            return (row["context"].get("parent") or {}).get("execution_id")
+
+        return [row for row in self.rows.values() if parent(row) == execution_id]
+
+    def set_status(self, execution_id, status, result=None):
+        self.rows[execution_id]["status"] = status
+        return True
+
+    def cancel(self, execution_id):
+        self.rows[execution_id]["status"] = "canceled"
+        return True
+
+    def inquiries(self):
+        return []
+
+    def fire(self, trigger, payload):
+        pass
+
+
+def run(ref="synthralos.agent_recovery", status="running", age=400, **more):
+    return dict(
+        {
+            "id": RUN,
+            "action": {"ref": ref, "parameters": {"timeout": {"default": 300}},
+                       "runner_type": "orquesta"},
+            "status": status,
+            "start_timestamp": timestamp(NOW - age),
+            "parameters": {"agent_id": "agent_1"},
+            "context": {"user": "st2admin", "pack": "synthralos"},
+        },
+        **more,
+    )
+
+
+def child(ref="synthralos.execute_recovery", status="running", runner="python-script"):
+    parent = {"execution_id": RUN, "pack": "synthralos"}
+    return dict(
+        run(ref, status), id=CHILD, action={"ref": ref, "runner_type": runner},
+        context={"parent": parent},
+    )
+
+
+@pytest.fixture
+def reap(make_env, clock):
+    def reaped(*rows):
+        clock.at = NOW
+        env = make_env(api=Api(*rows))
+        return env.api.rows, reaper.reap(env, Automation()), env
+
+    return reaped
+
+
+def test_an_action_whose_runner_died_is_abandoned_so_that_its_workflow_goes_on(reap):
+    rows, told, _ = reap(run(), child())
+    assert rows[CHILD]["status"] == "abandoned" and rows[RUN]["status"] == "running"
+    assert told["abandoned"] == [
+        {"run": RUN, "workflow": "agent_recovery", "execution": CHILD}
+    ]
+
+
+@pytest.mark.parametrize("age, more", [
+    (300, {}), (359, {}), (500, {"parameters": {"agent_id": "a", "timeout": 450}}),
+])
+def test_a_run_has_its_time_and_a_minute_more(reap, age, more):
+    rows, told, _ = reap(run(age=age, **more), child())
+    assert rows[CHILD]["status"] == "running" and told["summary"].startswith("0 abandoned, 0")
+
+
+def test_a_child_workflow_is_left_to_end_its_own_actions(reap):
+    rows, _, _ = reap(
+        run("synthralos.handle_error"), child("synthralos.agent_recovery", runner="orquesta")
+    )
+    assert rows[CHILD]["status"] == rows[RUN]["status"] == "running"
+
+
+def test_a_run_in_which_nothing_runs_any_more_is_cancelled_and_logged(reap):
+    rows, told, _ = reap(run(), child(status="succeeded"))
+    assert rows[RUN]["status"] == "canceled" and told["canceled"][0]["run"] == RUN
+    assert [one["run"] for one in told["logged"]] == [RUN] and told["logged"][0]["ticket"]
+
+
+def test_a_run_that_waits_for_the_end_of_a_dead_action_to_be_cancelled(reap):
+    rows, told, _ = reap(run(status="canceling"), child())
+    assert rows[CHILD]["status"] == "abandoned" and told["canceled"] == []
+
+
+def test_a_run_is_logged_under_its_own_id_and_once(reap):
+    rows, told, env = reap(run(status="canceled"))
+    assert told["logged"] and env.run != RUN
+    assert reaper.reap(env, Automation())["logged"] == []
+
+
+def test_a_run_of_another_run_is_logged_by_that_one(reap):
+    parent = {"execution_id": CHILD, "pack": "synthralos"}
+    _, told, _ = reap(run(status="canceled", context={"parent": parent}))
+    assert told["logged"] == []

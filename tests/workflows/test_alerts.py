@@ -1,0 +1,237 @@
+"""Alerts, as rules hand them over, on st2local."""
+import json
+import threading
+import time
+
+import pytest
+
+from sandbox import agent_failed, ok
+from sandbox import status as answers
+
+AGENT = {"alertname": "AgentDown", "agent_id": "trainer_01", "severity": "warning"}
+QUERY = {"query": "Summarise the report", "description": "the agent timed out"}
+ENDED = ("succeeded", "failed", "canceled", "timeout")
+
+
+def alert(labels=AGENT, annotations=QUERY, status="firing", starts="2026-11-23T10:00:00Z", **more):
+    return dict(
+        {"status": status, "labels": labels, "annotations": annotations, "startsAt": starts,
+         "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "http://prometheus/graph"},
+        **more,
+    )
+
+
+def body(*alerts):
+    return {
+        "version": "4", "groupKey": "{}:{}", "status": "firing", "receiver": "st2",
+        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://a",
+        "truncatedAlerts": 0, "alerts": list(alerts),
+    }
+
+
+@pytest.fixture
+def webhook(world):
+    """webhook(*alerts) -> the result of alert.receive, as Alertmanager's webhook rule starts it."""
+
+    def post(*alerts, status="succeeded", **parameters):
+        run = world.local.run(
+            "synthralos.alert.receive", parameters, rule="synthralos.webhook_alertmanager",
+            trigger_instance={"payload": {"body": body(*alerts), "headers": {}}},
+        )
+        assert run["status"] == status, run["result"]
+        return run["result"]["result"]
+
+    return post
+
+
+def ended(world, run):
+    for _ in range(400):
+        execution = world.local.execution(run)
+        if execution["status"] in ENDED:
+            return execution
+        time.sleep(0.05)
+    raise AssertionError("%s is still %s" % (run, execution["status"]))
+
+
+def tickets(world):
+    return world.local.run("synthralos.ticket.list")["result"]["result"]["tickets"]
+
+
+def recoveries(world):
+    return world.local.executions(action="synthralos.agent_recovery")
+
+
+def test_an_alert_of_an_agent_starts_its_recovery(world, webhook):
+    told = webhook(alert())
+    assert told["summary"] == "1 started" and told["started"] == 1
+    run = ended(world, told["alerts"][0]["run"])
+    assert run["action"]["ref"] == "synthralos.agent_recovery" and run["status"] == "succeeded"
+    assert run["parameters"]["agent_id"] == "trainer_01"
+    assert QUERY["query"] in world.box.calls_to("platform")[0].body["query"]
+
+
+def test_an_alert_without_an_agent_is_of_the_infrastructure(world, webhook):
+    told = webhook(alert({"alertname": "NodeDown", "instance": "db-1:9100"}, {}))
+    assert told["alerts"][0]["workflow"] == "infrastructure_repair"
+    assert told["alerts"][0]["subject"] == "db-1:9100"
+
+
+def test_the_query_is_that_of_the_execution_that_the_alert_names(world, webhook):
+    before, _ = world.run(
+        "agent_recovery", agent_id="trainer_01", failure_type="error", original_query="6 x 7?"
+    )
+    world.box.reset()
+    told = webhook(alert(dict(AGENT, execution_id=before["id"]), {}))
+    ended(world, told["alerts"][0]["run"])
+    assert world.box.calls_to("platform")[0].body["query"].startswith("6 x 7?")
+
+
+def test_else_the_agent_s_last_one(world, webhook):
+    world.run("agent_recovery", agent_id="trainer_01", failure_type="error", original_query="7?")
+    world.box.reset()
+    ended(world, webhook(alert(AGENT, {}))["alerts"][0]["run"])
+    assert world.box.calls_to("platform")[0].body["query"].startswith("7?")
+
+
+def test_else_a_ticket_and_no_run(world, webhook):
+    told = webhook(alert(AGENT, {}))
+    assert told["alerts"][0]["outcome"] == "no_query" and recoveries(world) == []
+    assert [one["ticket"] for one in tickets(world)] == [told["alerts"][0]["ticket"]]
+
+
+def test_a_storm_of_one_alert_starts_one_run(world, webhook):
+    told = []
+    posts = [threading.Thread(target=lambda: told.append(webhook(alert()))) for _ in range(6)]
+    [post.start() for post in posts]
+    [post.join() for post in posts]
+    assert sum(one["started"] for one in told) == 1 and len(recoveries(world)) == 1
+    assert webhook(alert(), alert())["summary"] == "1 duplicate"
+
+
+def test_alerts_of_one_agent_start_one_run_while_it_goes_on(world, webhook):
+    world.box.script("platform", [answers(503)], forever=True)
+    first = alert(dict(AGENT, alertname="A"))
+    told = webhook(first, alert(dict(AGENT, alertname="B")))
+    assert [one["outcome"] for one in told["alerts"]] == ["started", "running"]
+
+
+def test_an_alert_that_comes_back_after_a_repair_is_a_person_s(world, webhook):
+    ended(world, webhook(alert())["alerts"][0]["run"])
+    assert webhook(alert(status="resolved"))["alerts"][0]["outcome"] == "resolved"
+    told = webhook(alert(starts="2026-11-23T10:20:00Z"))["alerts"][0]
+    assert told["outcome"] == "returned" and len(recoveries(world)) == 1
+    assert tickets(world)[0]["level"] == "supervisor_review"
+
+
+def test_a_resolved_alert_resolves_its_ticket(world, webhook):
+    world.box.script("platform", [answers(422)], forever=True)
+    run = ended(world, webhook(alert())["alerts"][0]["run"])
+    assert run["status"] == "failed" and run["result"]["output"]["ticket"]
+    told = webhook(alert(status="resolved"))["alerts"][0]
+    assert told["outcome"] == "resolved" and told["ticket"] == run["result"]["output"]["ticket"]
+    assert [one["status"] for one in tickets(world)] == ["resolved"]
+    assert webhook(alert(status="resolved"))["alerts"][0]["outcome"] == "nothing_open"
+
+
+def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
+    world.config["automation"] = {"recoveries_per_hour": 2, "returned_within": 0}
+    outcomes = []
+    for n in range(3):
+        told = webhook(alert(dict(AGENT, alertname="A%d" % n)))["alerts"][0]
+        outcomes.append(told["outcome"])
+        if told["run"]:
+            ended(world, told["run"])
+    assert outcomes == ["started", "started", "too_many"]
+    assert "as many runs" in tickets(world)[0]["summary"]
+
+
+def test_one_notification_starts_so_many_runs_and_a_ticket_for_the_rest(world, webhook):
+    world.config["automation"] = {"runs_per_webhook": 2}
+    several = [alert(dict(AGENT, agent_id="agent_%d" % n)) for n in range(5)]
+    told = webhook(*several)
+    assert told["started"] == 2 and told["ticket"]
+    assert {one["ticket"] for one in told["alerts"] if one["outcome"] == "beyond"} == {
+        told["ticket"]}
+    assert len(tickets(world)) == 1
+    for one in told["alerts"]:
+        if one["run"]:
+            ended(world, one["run"])
+
+
+def test_switched_off_it_starts_nothing(world, webhook):
+    world.local.keys.put("synthralos.enabled", {"name": "synthralos.enabled", "value": "false"})
+    assert webhook(alert())["outcome"] == "switched_off" and recoveries(world) == []
+
+
+def test_what_is_no_notification_is_refused(world):
+    run = world.local.run("synthralos.alert.receive", {"payload": {"body": {"x": 1}}})
+    assert run["status"] == "failed"
+    assert "Alertmanager" in run["result"]["result"]["error"]["way_out"]
+
+
+HOSTILE = ["{{ config_context.token }}", "<% ctx().st2 %>", "<%= erb %>", "{% raw %}",
+           "a\u0000b", "\u202e\U0001f600", "x" * 100000]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_data(world, webhook, text):
+    told = webhook(alert(AGENT, {"query": text, "description": text}))
+    run = ended(world, told["alerts"][0]["run"])
+    assert run["status"] == "succeeded", run["result"]
+    cut = text[:1000]
+    assert cut in json.loads(json.dumps(world.box.calls_to("platform")[0].body["query"]))
+
+
+def test_an_agent_s_failure_starts_its_recovery_once(world):
+    world.box.script("platform", [agent_failed(), ok(text="42")])
+    payload = {
+        "source": "agent_errors", "error_id": "err-1", "agent_id": "trainer_01", "task_id": None,
+        "failure_type": "timeout", "failure_details": {"message": "no answer"},
+        "original_query": "What is 6 x 7?", "context": {}, "occurred_at": "2026-11-23T10:00:00Z",
+    }
+    for outcome in ("started", "duplicate"):
+        run = world.local.run(
+            "synthralos.failure.receive", {}, rule="synthralos.agent_failure",
+            trigger_instance={"payload": payload, "trigger": "synthralos.agent_failure"},
+        )
+        told = run["result"]["result"]
+        assert told["outcome"] == outcome, told
+    assert ended(world, told["run"])["result"]["output"]["recovery_result"]["output"] == "42"
+
+
+def failed_execution(world, action, parameters):
+    run = world.local.run(action, parameters)
+    payload = {"execution_id": run["id"], "status": run["status"], "action_ref": action}
+    told = world.local.run(
+        "synthralos.execution.receive", {}, rule="synthralos.failed_execution",
+        trigger_instance={"payload": payload, "trigger": "core.st2.generic.actiontrigger"},
+    )
+    return told["result"]["result"]
+
+
+def test_a_failed_execution_of_ours_starts_nothing(world):
+    world.box.script("platform", [answers(422)], forever=True)
+    told = failed_execution(
+        world, "synthralos.agent_recovery",
+        {"agent_id": "a", "failure_type": "error", "original_query": "q"},
+    )
+    assert told["outcome"] == "ours" and len(recoveries(world)) == 1
+
+
+def test_a_failed_execution_that_fits_no_workflow_is_a_ticket(world):
+    told = failed_execution(world, "core.local", {"cmd": "false"})
+    assert told["outcome"] == "no_workflow" and told["ticket"]
+
+
+def test_the_config_says_which_agent_a_failed_action_is_of(world):
+    world.config["automation"] = {
+        "failed_actions": {
+            "core.local": {"workflow": "agent_recovery", "agent_id": "trainer_01",
+                           "query_from": "cmd"},
+        }
+    }
+    told = failed_execution(world, "core.local", {"cmd": "echo no answer in time >&2; false"})
+    assert told["outcome"] == "started", told
+    run = ended(world, told["run"])
+    assert run["parameters"]["agent_id"] == "trainer_01"
+    assert world.box.calls_to("platform")[0].body["query"].startswith("echo no answer")

@@ -1,0 +1,123 @@
+"""recovery.* and approval.*, on st2local."""
+import time
+
+import pytest
+
+from sandbox import delay, status
+
+FAILED = {"agent_id": "agent_1", "failure_type": "error", "original_query": "What is 6 x 7?"}
+ERROR = {"agent_id": "agent_1", "error": {"type": "timeout_error"}, "strategy": "manual"}
+
+
+def action(world, name, **parameters):
+    run = world.local.run("synthralos." + name, parameters)
+    return run["status"], run["result"]["result"]
+
+
+def ended(world, run):
+    for _ in range(400):
+        execution = world.local.execution(run)
+        if execution["status"] in ("succeeded", "failed"):
+            return execution
+        time.sleep(0.05)
+    raise AssertionError("%s is still %s" % (run, execution["status"]))
+
+
+def asked(world):
+    handle = world.local.start("synthralos.handle_error", ERROR)
+    handle.wait_for("paused", timeout=20)
+    return handle
+
+
+@pytest.mark.parametrize("approved, outcome", [(True, "succeeded"), (False, "failed")])
+def test_an_approval_is_listed_and_given_or_refused(world, approved, outcome):
+    handle = asked(world)
+    _, listed = action(world, "approval.list")
+    assert [one["run"] for one in listed["approvals"]] == [handle.id]
+    assert listed["approvals"][0]["workflow"] == "handle_error"
+    assert "resolved" in listed["approvals"][0]["question"]
+    done, told = action(world, "approval.answer", execution_id=handle.id, approved=approved)
+    assert done == "succeeded" and told["approved"] is approved
+    assert handle.wait(20)["status"] == outcome
+
+
+def test_what_waits_for_no_approval_is_refused(world):
+    done, told = action(world, "approval.answer", execution_id="a" * 24, approved=True)
+    assert done == "failed" and "approval.list" in told["error"]["way_out"]
+
+
+def test_an_approval_that_nobody_gave_is_ended(world):
+    handle = asked(world)
+    assert action(world, "recovery.reap")[1]["expired"] == []
+    world.config["automation"] = {"approval_timeout": 1}
+    time.sleep(1.1)
+    _, told = action(world, "recovery.reap")
+    assert [one["run"] for one in told["expired"]] == [handle.id]
+    run = handle.wait(20)
+    assert run["status"] == "failed" and run["result"]["output"]["ticket"]
+
+
+def test_a_run_that_was_cancelled_is_logged_once(world):
+    world.box.script("platform", [delay(20)], forever=True)
+    handle = world.local.start("synthralos.agent_recovery", FAILED)
+    while not world.box.calls_to("platform"):
+        time.sleep(0.05)
+    world.local.stop(world.local.live(handle.id))
+    assert handle.wait(30)["status"] == "canceled"
+    _, told = action(world, "recovery.reap")
+    assert [one["run"] for one in told["logged"]] == [handle.id]
+    ticket = action(world, "ticket.get", ticket_id=told["logged"][0]["ticket"])[1]["ticket"]
+    assert ticket["subject"] == "agent_1" and ticket["run"] == handle.id
+    assert action(world, "recovery.reap")[1]["logged"] == []
+
+
+def test_a_run_within_its_time_is_left_alone(world):
+    world.box.script("platform", [delay(2)])
+    handle = world.local.start("synthralos.agent_recovery", FAILED)
+    told = action(world, "recovery.reap")[1]
+    assert told["abandoned"] == told["canceled"] == told["logged"] == []
+    assert handle.wait(30)["status"] == "succeeded"
+
+
+def failed_run(world, name, **parameters):
+    return world.local.run("synthralos." + name, parameters)
+
+
+def test_a_failed_run_is_run_again(world):
+    world.box.script("platform", [status(422)])
+    run = failed_run(world, "agent_recovery", **FAILED)
+    assert run["status"] == "failed"
+    done, told = action(world, "recovery.retry", execution_id=run["id"])
+    assert done == "succeeded" and told["workflow"] == "agent_recovery"
+    again = ended(world, told["run"])
+    assert again["status"] == "succeeded" and again["parameters"]["agent_id"] == "agent_1"
+    assert world.box.calls_to("platform")[-1].body["query"].startswith("What is 6 x 7?")
+
+
+def test_an_llm_call_is_run_again_with_another_model(world):
+    world.box.script("llm:openai/gpt-4", [status(422)], forever=True)
+    request = {"model": "gpt-4", "prompt": "{{.Values.x}} <%= erb %>"}
+    run = failed_run(world, "llm_retry", original_request=request, failure_reason="it failed")
+    assert run["status"] == "failed"
+    world.box.script("llm:openai/gpt-4", [status(503)], forever=True)
+    _, told = action(world, "recovery.retry", execution_id=run["id"], model="gpt-4o")
+    output = ended(world, told["run"])["result"]["output"]
+    assert output["success"] and output["final_model"] == "gpt-4o"
+    assert request["prompt"] in output["result"]["response"]
+
+
+def test_what_a_run_knows_nothing_of_is_refused(world):
+    run = failed_run(world, "agent_recovery", **FAILED)
+    done, told = action(world, "recovery.retry", execution_id=run["id"], region="eu-west-1")
+    assert done == "failed" and told["error"]["field"] == "region"
+    ticket = failed_run(world, "ticket.list")
+    done, told = action(world, "recovery.retry", execution_id=ticket["id"])
+    assert done == "failed" and "agent_recovery" in told["error"]["way_out"]
+
+
+def test_the_last_query_of_an_agent(world):
+    given = dict(FAILED, original_query="@last")
+    run, output = world.run("agent_recovery", **given)
+    assert run["status"] == "failed" and "no earlier one is known" in output["error"]["way_out"]
+    world.run("agent_recovery", **FAILED)
+    assert world.run("agent_recovery", **given)[1]["success"]
