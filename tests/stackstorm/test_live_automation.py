@@ -1,0 +1,208 @@
+"""Rules, intakes, approvals and ChatOps on a live StackStorm."""
+import contextlib
+import secrets
+import threading
+import time
+
+import pytest
+
+from sandbox import status as answers
+
+STARTS = "2026-11-23T10:00:00.000Z"
+
+
+@contextlib.contextmanager
+def enabled(st2, *rules):
+    """The rules, on until the block ends."""
+    for on in (True, False):
+        for name in rules:
+            rule = st2.call("GET", "/rules/synthralos." + name)
+            known = ("name", "pack", "description", "type", "trigger", "criteria", "action")
+            document = {key: rule[key] for key in known if key in rule}
+            document["trigger"] = {
+                "type": rule["trigger"]["type"], "parameters": rule["trigger"]["parameters"]}
+            document["action"] = {
+                "ref": rule["action"]["ref"], "parameters": rule["action"]["parameters"]}
+            st2.call("PUT", "/rules/" + rule["id"], json=dict(document, enabled=on))
+        if on:
+            time.sleep(1.5)
+            yield
+
+
+def post(st2, path, body):
+    st2.call("POST", "/webhooks/synthralos/" + path, json=body)
+
+
+def alert(agent, query="6 x 7?", status="firing", starts=STARTS, **labels):
+    labels = dict({"alertname": "AgentDown", "agent_id": agent, "run": agent}, **labels)
+    return {
+        "status": status, "labels": labels, "startsAt": starts, "endsAt": "0001-01-01T00:00:00Z",
+        "annotations": {"query": query, "description": "the agent timed out"},
+        "generatorURL": "http://prometheus/graph", "unknown": {"field": [1]},
+    }
+
+
+def alertmanager(*alerts):
+    return {
+        "version": "4", "groupKey": "{}:{}", "status": "firing", "receiver": "st2",
+        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://a",
+        "truncatedAlerts": 0, "alerts": list(alerts),
+    }
+
+
+def received(st2, action, number, seconds=120):
+    """The newest `number` results of an intake, once that many have ended since the test began."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        rows = st2.call("GET", "/executions", params={
+            "action": "synthralos." + action, "limit": 100, "timestamp_gt": received.since})
+        if len(rows) >= number and all(row["status"] == "succeeded" for row in rows):
+            return [row["result"]["result"] for row in rows]
+        failed = [row for row in rows if row["status"] in ("failed", "timeout")]
+        assert not failed, failed[0]["result"]
+        time.sleep(0.5)
+    raise AssertionError("%d of %d: %s" % (len(rows), number, [row["status"] for row in rows]))
+
+
+@pytest.fixture(autouse=True)
+def since():
+    received.since = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 1))
+    time.sleep(1)
+
+
+@pytest.fixture
+def agent():
+    return "agent-" + secrets.token_hex(4)
+
+
+HOSTILE = "{{ config_context.token }} <% ctx().st2 %> <%= erb %> {% raw %} {{.Values.x}} \u202e\U0001f600"
+
+
+def test_a_webhook_of_alertmanager_starts_a_recovery_and_closes_its_case(st2, box, agent):
+    with enabled(st2, "webhook_alertmanager"):
+        post(st2, "alertmanager", alertmanager(alert(agent, HOSTILE)))
+        told = received(st2, "alert.receive", 1)[0]
+        assert told["summary"] == "1 started"
+        run = st2.wait(told["alerts"][0]["run"])
+        assert run["status"] == "succeeded", run["result"]
+        assert HOSTILE in box.calls_to("platform")[0].body["query"]
+        post(st2, "alertmanager", alertmanager(alert(agent, status="resolved")))
+        received(st2, "alert.receive", 2)
+        post(st2, "alertmanager", alertmanager(alert(agent, starts="2026-11-23T10:20:00Z")))
+        outcomes = [one["alerts"][0]["outcome"] for one in received(st2, "alert.receive", 3)]
+    assert sorted(outcomes) == ["resolved", "returned", "started"]
+
+
+def test_a_storm_of_one_alert_starts_one_run(st2, box, agent):
+    with enabled(st2, "webhook_alertmanager"):
+        several = [
+            threading.Thread(target=post, args=(st2, "alertmanager", alertmanager(alert(agent))))
+            for _ in range(15)
+        ]
+        [one.start() for one in several]
+        [one.join() for one in several]
+        told = received(st2, "alert.receive", 15, seconds=240)
+    assert sum(one["started"] for one in told) == 1
+    runs = st2.call("GET", "/executions", params={
+        "action": "synthralos.agent_recovery", "timestamp_gt": received.since})
+    assert len(runs) == 1
+    st2.wait(runs[0]["id"])
+
+
+def test_a_thousand_alerts_in_one_notification(st2, box, agent):
+    with enabled(st2, "webhook_grafana"):
+        body = alertmanager(*[alert("%s-%d" % (agent, n), HOSTILE) for n in range(1000)])
+        post(st2, "grafana", dict(body, orgId=1, title="x", state="alerting", message=HOSTILE))
+        told = received(st2, "alert.receive", 1, seconds=240)[0]
+    assert told["started"] == 20 and len(told["alerts"]) == 1000 and told["ticket"]
+    for one in told["alerts"][:20]:
+        assert st2.wait(one["run"], seconds=240)["status"] == "succeeded"
+
+
+def test_the_platform_s_webhook_starts_one_recovery_for_an_error(st2, box, agent):
+    failure = {"id": agent, "agentId": agent, "failureType": "timeout", "query": HOSTILE}
+    with enabled(st2, "webhook_platform"):
+        for _ in range(2):
+            post(st2, "agent-failures", failure)
+        told = received(st2, "failure.receive", 2)
+    assert sorted(one["outcome"] for one in told) == ["duplicate", "started"]
+    run = next(one["run"] for one in told if one["outcome"] == "started")
+    assert st2.wait(run)["status"] == "succeeded"
+
+
+def test_a_failed_execution_of_ours_or_of_a_child_of_ours_starts_nothing(st2, box, agent):
+    box.script("platform", [answers(422)], forever=True)
+    run, _ = st2.run(
+        "agent_recovery", agent_id=agent, failure_type="error", original_query="q"
+    )
+    for one in [run] + st2.children(run):
+        told, _ = st2.run("execution.receive", payload={"execution_id": one["id"]})
+        assert told["result"]["result"]["outcome"] == "ours"
+
+
+def test_a_failed_execution_starts_what_fits(st2, box, agent):
+    config = box.pack_config()
+    config["automation"] = {
+        "failed_actions": {"core.local": {"agent_id": agent, "query_from": "cmd"}}}
+    st2.call("PUT", "/configs/synthralos", json=config)
+    try:
+        body = {"action": "core.local", "parameters": {"cmd": "echo no answer in time >&2; false"}}
+        failed = st2.wait(st2.call("POST", "/executions", json=body)["id"])
+        told, _ = st2.run("execution.receive", payload={"execution_id": failed["id"]})
+        told = told["result"]["result"]
+        assert told["outcome"] == "started", told
+        assert st2.wait(told["run"])["status"] == "succeeded"
+    finally:
+        st2.call("PUT", "/configs/synthralos", json=box.pack_config())
+    assert box.calls_to("platform")[0].body["query"].startswith("echo no answer")
+
+
+def asked(st2, agent):
+    run = st2.start(
+        "handle_error", agent_id=agent, error={"type": "timeout_error"}, strategy="manual"
+    )
+    st2.wait(run, "paused")
+    return run
+
+
+@pytest.mark.parametrize("approved, status", [(True, "succeeded"), (False, "failed")])
+def test_an_approval_is_given_or_refused(st2, box, agent, approved, status):
+    run = asked(st2, agent)
+    listed = st2.run("approval.list")[0]["result"]["result"]["approvals"]
+    assert run in [one["run"] for one in listed]
+    answered, _ = st2.run("approval.answer", execution_id=run, approved=approved)
+    assert answered["status"] == "succeeded", answered["result"]
+    assert st2.wait(run)["status"] == status
+
+
+def test_an_approval_that_nobody_gave_is_ended(st2, box, agent):
+    run = asked(st2, agent)
+    config = dict(box.pack_config(), automation={"approval_timeout": 1})
+    st2.call("PUT", "/configs/synthralos", json=config)
+    try:
+        time.sleep(1.5)
+        told, _ = st2.run("recovery.reap")
+        assert run in [one["run"] for one in told["result"]["result"]["expired"]]
+    finally:
+        st2.call("PUT", "/configs/synthralos", json=box.pack_config())
+    ended = st2.wait(run)
+    assert ended["status"] == "failed" and ended["result"]["output"]["ticket"]
+
+
+def test_a_run_that_was_cancelled_is_logged(st2, box, agent):
+    run = asked(st2, agent)
+    st2.call("DELETE", "/executions/" + run)
+    st2.wait(run, "canceled")
+    told, _ = st2.run("recovery.reap")
+    assert run in [one["run"] for one in told["result"]["result"]["logged"]]
+
+
+def test_one_recovery_of_an_agent_at_a_time(st2, box, agent):
+    given = {"agent_id": agent, "failure_type": "error", "original_query": "q"}
+    runs = [st2.start("agent_recovery", **given) for _ in range(3)]
+    spans = []
+    for run in runs:
+        children = st2.children(st2.wait(run, seconds=180))
+        spans.append((children[0]["start_timestamp"], children[-1]["end_timestamp"]))
+    spans.sort()
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:])), spans
