@@ -21,6 +21,8 @@ from synthralos.sensing.stream import DATA, ENDED, OPENED, Stream
 from synthralos.sensing.surroundings import configured
 from synthralos.state.datastore import DatastoreAway
 
+FAILURE_TRIGGER = "agent_failure"
+LOOP_TRIGGER = "agent_loop"
 SOURCE = "events"
 CONTENT_TYPE = "text/event-stream"
 # How often it is looked whether the sensor is to stop, in seconds.
@@ -223,11 +225,11 @@ class EventsFollower:
         names = [name for name in names if isinstance(name, str)]
         now = self._around.now()
         if any(name in self.config.loop_events for name in names):
-            return "agent_loop", agents.loop_of(told, SOURCE, now)
+            return LOOP_TRIGGER, agents.loop_of(told, SOURCE, now)
         if any(name in self.config.failure_events for name in names):
             # Without an id of its own, the same words at another time are another failure.
             made = agents.content_id([event.data, event.id if event.has_id else now])
-            return "agent_failure", agents.failure_of(told, SOURCE, now, made)
+            return FAILURE_TRIGGER, agents.failure_of(told, SOURCE, now, made)
         return None, None
 
     def _prove(self):

@@ -1,0 +1,157 @@
+"""Sensors and the triggers they fire: what StackStorm expects of their files, and what it does not
+say when it is not so.
+"""
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+from fixtures import PACK, STANDINS
+from pack_files import metadata, read
+
+SENSORS = metadata("sensors")
+TRIGGERS = metadata("triggers")
+LIBRARY = PACK / "actions" / "lib" / "synthralos"
+# sensor_type_utils.MINIMUM_POLL_INTERVAL
+SHORTEST_POLL = 4
+BASES = {"Sensor", "PollingSensor"}
+# What a sensor's process may not import: the pack's virtualenv comes after StackStorm's own there.
+ABSENT = ("pydantic", "tenacity", "jsonschema", "yaml")
+TRIGGER = re.compile(r'^(?:[A-Z]+_)?TRIGGER = "(\w+)"', re.M)
+
+
+def _class(name):
+    """(tree, class) of a sensor's entry point."""
+    tree = ast.parse((PACK / "sensors" / SENSORS[name]["entry_point"]).read_text())
+    [found] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return tree, found
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_a_sensor_s_file(name):
+    document = SENSORS[name]
+    assert document["description"].endswith(".")
+    assert isinstance(document["enabled"], bool)
+    assert document["entry_point"] == name.replace(".yaml", ".py")
+    interval = document.get("poll_interval")
+    assert interval is None or (type(interval) is int and interval >= SHORTEST_POLL)
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_a_sensor_s_class(name):
+    tree, found = _class(name)
+    assert found.name == SENSORS[name]["class_name"]
+    assert ast.get_docstring(found)
+    [base] = [one.id for one in found.bases]
+    assert base in BASES
+    # StackStorm passes an interval to polling sensors only.
+    assert (base == "PollingSensor") == ("poll_interval" in SENSORS[name])
+    methods = {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
+    needed = {"setup", "cleanup", "add_trigger", "update_trigger", "remove_trigger"}
+    assert needed | {"poll" if base == "PollingSensor" else "run"} <= methods
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_a_sensor_finds_the_library_by_itself(name):
+    """StackStorm puts actions/lib on the path of actions only."""
+    tree, _ = _class(name)
+    statements = [ast.unparse(node) for node in tree.body[:3]]
+    assert statements[:2] == ["import os", "import sys"]
+    assert statements[2].startswith("sys.path.insert(0, ") and "../actions/lib" in statements[2]
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_a_sensor_s_process_needs_stackstorm_requests_and_python_only(name):
+    entry = PACK / "sensors" / SENSORS[name]["entry_point"]
+    code = (
+        "import importlib.util, sys\n"
+        "sys.path.append(%r)\n"
+        "spec = importlib.util.spec_from_file_location('sensor', %r)\n"
+        "spec.loader.exec_module(importlib.util.module_from_spec(spec))\n"
+        "print([name for name in %r if name in sys.modules])\n"
+    ) % (str(STANDINS["st2reactor"]), str(entry), ABSENT)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=60,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert (told.stdout.strip(), told.returncode) == ("[]", 0), told.stderr
+
+
+def test_every_entry_point_belongs_to_a_sensor():
+    there = {path.name for path in (PACK / "sensors").glob("*.py")}
+    assert there == {document["entry_point"] for document in SENSORS.values()}
+
+
+def test_each_trigger_type_is_declared_once():
+    """Declared twice, the one that is registered last would win."""
+    declared = [document["name"] for document in TRIGGERS.values()]
+    for document in SENSORS.values():
+        declared += [one["name"] for one in document.get("trigger_types") or []]
+    assert len(declared) == len(set(declared))
+
+
+def test_what_the_library_fires_is_declared():
+    declared = {document["name"] for document in TRIGGERS.values()}
+    fired = set()
+    for path in (LIBRARY / "sensing").glob("*.py"):
+        fired |= set(TRIGGER.findall(path.read_text()))
+    assert fired == {"metrics_alert", "agent_failure", "agent_loop", "sensor_blind"}
+    assert fired <= declared
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_a_payload_s_schema(name):
+    for field, spec in TRIGGERS[name]["payload_schema"]["properties"].items():
+        # An enum does not take the null that StackStorm lets an optional field have.
+        assert "enum" not in spec or spec.get("required"), field
+        # StackStorm fills in defaults for checking only: the payload would still lack it.
+        assert "default" not in spec, field
+
+
+def test_the_failure_types_are_the_library_s():
+    from synthralos import failures
+
+    properties = TRIGGERS["agent_failure.yaml"]["payload_schema"]["properties"]
+    assert properties["failure_type"]["enum"] == list(failures.TYPES)
+    properties = TRIGGERS["agent_loop.yaml"]["payload_schema"]["properties"]
+    assert properties["severity"]["enum"] == list(failures.SEVERITIES)
+
+
+def test_the_defaults_of_the_config_schema_are_the_library_s():
+    from synthralos.sensing.config import Sensors
+    from synthralos.settings import Settings
+
+    bare = {"url": "http://127.0.0.1:9"}
+    schema = read("config.schema.yaml")["sensors"]["properties"]
+    platforms = Settings.from_config({}).platforms
+    plain = Sensors.from_config(dict.fromkeys(schema, bare), platforms)
+    said = {
+        name: dict(bare, **{
+            key: below["default"] for key, below in spec["properties"].items() if "default" in below
+        })
+        for name, spec in schema.items()
+    }
+    assert Sensors.from_config(said, platforms) == plain
+    # StackStorm makes an object of defaults where nothing is configured.
+    for entry in said.values():
+        del entry["url"]
+    assert Sensors.from_config(said, platforms) == Sensors(None, None, None)
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_the_interval_is_the_config_schema_s(name):
+    entry = name.replace("_sensor.yaml", "")
+    schema = read("config.schema.yaml")["sensors"]["properties"][entry]["properties"]
+    if "poll_interval" in SENSORS[name]:
+        assert SENSORS[name]["poll_interval"] == schema["poll_interval"]["default"]
+        assert schema["poll_interval"]["minimum"] == SHORTEST_POLL
+
+
+def test_the_example_config_configures_sensors():
+    from synthralos.sensing.config import Sensors
+    from synthralos.settings import Settings
+
+    settings = Settings.from_config(read("synthralos.yaml.example"))
+    found = Sensors.from_config(settings.sensors, settings.platforms)
+    assert found.alertmanager and found.agent_errors and not found.agent_events
