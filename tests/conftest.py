@@ -9,9 +9,8 @@ import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALONE = (
-    "fuzz/", "judge/", "peers/", "sandbox/", "stackstorm/", "st2local/", "workflows/", "unit/test_http.py",
-    "unit/test_stackstorm.py", "unit/test_escalation",
-    "unit/test_sensing",
+    "fuzz/", "judge/", "peers/", "sandbox/", "stackstorm/", "st2local/", "workflows/",
+    "unit/test_http.py", "unit/test_stackstorm.py", "unit/test_escalation", "unit/test_sensing",
 )
 
 
