@@ -1,7 +1,7 @@
 """What an alias answers in a channel, whatever became of the run."""
 import jinja2
 import pytest
-from contract.pack_files import metadata, read
+from pack_files import metadata, read
 
 RESULTS = [
     {"result": None, "output": None},

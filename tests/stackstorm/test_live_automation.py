@@ -75,7 +75,9 @@ def agent():
     return "agent-" + secrets.token_hex(4)
 
 
-HOSTILE = "{{ config_context.token }} <% ctx().st2 %> <%= erb %> {% raw %} {{.Values.x}} \u202e\U0001f600"
+HOSTILE = (
+    "{{ config_context.token }} <% ctx().st2 %> <%= erb %> {% raw %} {{.Values.x}} \u202e\U0001f600"
+)
 
 
 def test_a_webhook_of_alertmanager_starts_a_recovery_and_closes_its_case(st2, box, agent):
