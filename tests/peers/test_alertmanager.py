@@ -127,10 +127,12 @@ class Peers:
         self._write("rules.yml", {"groups": [{"name": "agents", "rules": [{
             "alert": "AgentDown", "expr": "up == 0", "for": "0s",
             "labels": {"severity": "critical"},
-            "annotations": {"summary": "{{ $labels.job }} is down: {{ \"{{ config_context.x }}\" }}"},
+            "annotations": {"summary": "{{ $labels.job }} down {{ \"{{ config_context.x }}\" }}"},
         }]}]})
         self._write("prometheus.yml", {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "global": {
+                "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s",
+            },
             "rule_files": [str(folder / "rules.yml")],
             "alerting": {"alertmanagers": [
                 {"static_configs": [{"targets": ["127.0.0.1:%d" % self.ports["alertmanager"]]}]}
@@ -221,7 +223,7 @@ def test_a_target_goes_down_and_comes_back(peers):
     [firing] = service.payloads("metrics_alert")
     assert firing["alertname"] == "AgentDown"
     assert firing["labels"]["job"] == "agent" and firing["labels"]["severity"] == "critical"
-    assert firing["annotations"]["summary"] == "agent is down: {{ config_context.x }}"
+    assert firing["annotations"]["summary"] == "agent down {{ config_context.x }}"
     assert firing["extra"] == {"receivers": "hook"} and firing["ends_at"] is None
     # Prometheus and Alertmanager make it of the labels, and so do we.
     assert firing["fingerprint"] == alerts.fingerprint(firing["labels"])
