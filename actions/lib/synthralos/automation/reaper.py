@@ -20,7 +20,9 @@ GRACE = 60
 LOOK_BACK = 6 * 3600
 _LOGGED_SECONDS = 2 * 24 * 3600
 _LIVE = ("requested", "scheduled", "running", "pausing", "resuming", "canceling")
-_ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters.timeout,context"
+# Not `action.parameters.timeout`: StackStorm adds action.parameters where parameters are asked for,
+# and MongoDB refuses a field beside one that contains it.
+_ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters,context"
 _DEAD = "its action runner died: it has run past the deadline of its run"
 
 
