@@ -181,6 +181,22 @@ def test_an_error_of_the_future_is_told_once(platform, start, service, clock):
     assert told(service) == ["tomorrow"]
 
 
+def test_an_error_of_the_future_makes_no_other_too_old(
+    platform, start, service, clock, monkeypatch
+):
+    monkeypatch.setattr(agent_errors, "MOST_SEEN", 2)
+    poller = start()
+    poller.poll()
+    platform.fail("tomorrow", ago=-86_400)
+    poller.poll()
+    platform.errors.clear()
+    for n in range(4):
+        clock.forward(30)
+        platform.fail("e%d" % n)
+        poller.poll()
+    assert told(service) == ["tomorrow", "e0", "e1", "e2", "e3"]
+
+
 @pytest.mark.parametrize("stamp", [None, "", "yesterday", True, {}, "\x00"])
 def test_an_error_without_a_time_is_told_once(platform, start, service, clock, stamp):
     poller = start()

@@ -227,6 +227,7 @@ def test_waits_vary():
     assert Reconnect(3, 10, lambda: 0.5).delay(1, 3e9) == 600
     assert Reconnect(90, 10, lambda: 0.5).delay(1) == 90
     assert Reconnect(90, 10, lambda: 0.5).delay(10) == 90
+    assert [Reconnect(0.1, 3, lambda: 0.5).delay(n) for n in (1, 2, 3)] == [0.1, 0.2, 60]
 
 
 def test_it_sees_again(follow, service, world):
@@ -336,6 +337,37 @@ def test_no_event_is_lost_while_the_message_bus_is_away(follow, service, world, 
     service.dispatch = later
     follow([GOOD, data(event("a"), event("b", "2")), END])
     assert told(service) == ["a", "b"]
+
+
+def test_who_is_stopped_meanwhile_goes_on_with_the_event_that_was_not_taken(
+    follow, service, world
+):
+    dispatch, wait = service.dispatch, world.wait
+
+    def second_fails(**given):
+        if service.dispatched:
+            world.wait = lambda seconds: world.set()
+            raise OSError("away")
+        return dispatch(**given)
+
+    service.dispatch = second_fails
+    follow([GOOD, data(event("a", "1"), event("b", "2")), END])
+    service.dispatch, world.wait = dispatch, wait
+    follow([GOOD, data(event("b", "2")), END])
+    assert world.headers[0]["Last-Event-ID"] == b"1"
+    assert told(service) == ["a", "b"]
+
+
+def test_time_that_telling_takes_is_no_silence(follow, service, world, clock):
+    dispatch = service.dispatch
+
+    def slow(**given):
+        clock.forward(40)
+        return dispatch(**given)
+
+    service.dispatch = slow
+    follow([GOOD, data(event("a", "1")), 1, data(event("b", "2")), END])
+    assert told(service) == ["a", "b"] and len(world.headers) == 1
 
 
 class Died(BaseException):

@@ -352,6 +352,19 @@ def test_an_alert_that_begins_again(server, start, service, clock):
     assert first["starts_at"] == end["starts_at"] < second["starts_at"]
 
 
+def test_an_alert_that_comes_and_goes_is_told_once(server, start, service):
+    """As where two Alertmanagers that know nothing of each other answer in turn."""
+    poller = start()
+    server.fire("A")
+    before = dict(server.alerts)
+    for _ in range(4):
+        poller.poll()
+        server.alerts.clear()
+        poller.poll()
+        server.alerts.update(before)
+    assert told(service) == [("A", "firing"), ("A", "resolved")]
+
+
 def test_an_earlier_beginning_is_the_same_alert(server, start, service, clock):
     poller = start()
     server.fire("A")
@@ -570,6 +583,13 @@ def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, c
     [blind] = service.payloads("sensor_blind")
     assert blind["reason"] == "configuration"
     assert "idle until it is started anew" in service.log()
+
+
+def test_another_sensor_s_configuration_is_of_no_concern(server, service, datastore, clock):
+    config = {"sensors": {"alertmanager": {"url": server.url}, "agent_events": {"url": "nonsense"}}}
+    server.fire("A")
+    AlertmanagerPoller(surroundings(service, config, datastore, clock)).poll()
+    assert told(service) == [("A", "firing")]
 
 
 def test_no_secret_reaches_a_trigger(server, start, service):

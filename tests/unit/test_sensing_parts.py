@@ -111,7 +111,6 @@ def test_a_note_that_cannot_be_read(blindness, datastore, value):
 def test_a_memory_is_kept_alive(around, datastore, clock):
     memory = Memory(datastore, "S.x", clock, around.log)
     memory.load()
-    assert memory.is_new
     memory.content["a"] = 1
     memory.changed()
     memory.save()
@@ -124,7 +123,7 @@ def test_a_memory_is_kept_alive(around, datastore, clock):
     memory.save()
     again = Memory(datastore, "S.x", clock, around.log)
     again.load()
-    assert again.content == {"a": 1} and not again.is_new
+    assert again.content == {"a": 1}
 
 
 def test_a_memory_that_is_too_large_is_told(around, datastore, clock, monkeypatch):

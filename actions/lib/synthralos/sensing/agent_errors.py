@@ -91,7 +91,7 @@ class AgentErrorsPoller(Poller):
             if not isinstance(told, dict):
                 continue
             error_id = agents.own_id(told) or agents.content_id(told)
-            # A time to come would never be old enough to be forgotten.
+            # Once forgotten, a time to come would make all others too old.
             when = min(agents.time_of(told, clock), clock)
             known = content["seen"].get(error_id)
             if known is not None:

@@ -111,7 +111,7 @@ class EventsFollower:
         place = places[self._tries % len(places)]
         parser = sse.Parser(self._last_event_id(place))
         headers = dict(_HEADERS)
-        if parser.last_event_id and _HEADER.match(parser.last_event_id):
+        if _HEADER.match(parser.last_event_id):
             headers["Last-Event-ID"] = parser.last_event_id.encode("utf-8", "replace")
         stream = self._connect(place.connection, place.path, headers, self.config.heartbeat)
         try:

@@ -21,14 +21,13 @@ class Memory:
     """:param datastore: whose calls raise DatastoreAway; nothing is known until it has answered.
     :param name: of the sensor, and of what of it this is.
     :ivar content: what is remembered, a JSON object; the owner changes it and calls `changed`.
-    :ivar is_new: whether there was nothing to remember.
     """
 
     def __init__(self, datastore, name, now, log):
         self._datastore, self._now, self._log = datastore, now, log
         self._key = PREFIX + "sensor." + key_part(name)
         self._is_loaded, self._is_changed, self._saved_at = False, False, 0.0
-        self.content, self.is_new = {}, True
+        self.content = {}
 
     def load(self):
         """Reads what is remembered, once. DatastoreAway when nobody knows."""
@@ -37,7 +36,6 @@ class Memory:
         text = self._datastore.get(self._key)
         if text is not None:
             self.content = self._opened(text)
-            self.is_new = False
         self._saved_at = self._now() if text is not None else 0.0
         self._is_loaded = True
 
@@ -54,7 +52,7 @@ class Memory:
         except Refused as error:
             raise DatastoreAway(str(error)) from error
         self._datastore.put(self._key, text, KEPT_SECONDS)
-        self._is_changed, self._saved_at, self.is_new = False, self._now(), False
+        self._is_changed, self._saved_at = False, self._now()
 
     def _opened(self, text):
         try:

@@ -40,9 +40,9 @@ class Surroundings:
             self.redactor.add(secret)
         limits = self._config.get("attempt_timeouts") or {}
         connect = seconds(limits, "attempt_timeouts.connect", 5.0)
-        return getattr(
-            Sensors.from_config(settings.sensors, settings.platforms, connect), name
-        )
+        # Only its own: a mistake in what concerns another sensor blinds that one alone.
+        own = {name: settings.sensors.get(name)}
+        return getattr(Sensors.from_config(own, settings.platforms, connect), name)
 
     def client(self):
         """A client that reads credentials anew."""
