@@ -199,6 +199,28 @@ def test_an_agent_s_failure_starts_its_recovery_once(world):
     assert ended(world, told["run"])["result"]["output"]["recovery_result"]["output"] == "42"
 
 
+def test_what_an_attempt_of_ours_met_starts_no_other_recovery(world):
+    world.box.script("platform", [answers(422)], forever=True)
+
+    def report(error_id, at):
+        payload = {
+            "source": "platform", "error_id": error_id, "agent_id": "trainer_01",
+            "failure_type": "error", "failure_details": {}, "original_query": "q",
+            "context": {}, "occurred_at": at,
+        }
+        run = world.local.run("synthralos.failure.receive", {"payload": payload})
+        return run["result"]["result"]
+
+    first = report("err-1", "2026-11-23T10:00:00Z")
+    run = ended(world, first["run"])
+    assert report("err-2", run["start_timestamp"])["outcome"] == "ours"
+    assert len(recoveries(world)) == 1
+    later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
+    told = report("err-3", later)
+    assert told["outcome"] == "started"
+    ended(world, told["run"])
+
+
 def failed_execution(world, action, parameters):
     run = world.local.run(action, parameters)
     payload = {"execution_id": run["id"], "status": run["status"], "action_ref": action}

@@ -8,11 +8,16 @@ from synthralos.automation.restraint import Incident
 from synthralos.names import is_name
 from synthralos.refusals import Refused
 from synthralos.sensing import agents
-from synthralos.state import queries
+from synthralos.state import queries, starts
+from synthralos.state.stackstorm import ApiError
+from synthralos.times import seconds_of
 
 PACK = "synthralos"
 DEEPEST = 10
 LONGEST_MESSAGE = 2000
+LOOK_BACK = 3600
+# By which a platform's clock may be ahead.
+CLOCK_SECONDS = 5
 OURS = "ours"
 _ATTRIBUTES = "id,parameters,status,result,context,action.ref,start_timestamp"
 _MASKED = "********"
@@ -34,6 +39,9 @@ def receive(env, config, payload):
         query = alerts.query_of_execution(env, told["context"].get("execution_id"))
     if query is None and agent is not None:
         query = queries.last(env.store, agent)
+    if agent is not None and _is_of_our_attempt(env, agent, told["occurred_at"]):
+        done = {"outcome": OURS, "subject": agent, "workflow": None, "run": None, "ticket": None}
+        return dict({"summary": _summary(done)}, **done)
     details = told["failure_details"]
     message = str(details.get("message") or told["failure_type"])[:LONGEST_MESSAGE]
     failure = failures.from_text(message, told["failure_type"])
@@ -59,6 +67,22 @@ def receive(env, config, payload):
     )
     done = restraint.begin(env, config, incident)
     return dict({"summary": _summary(done)}, **done)
+
+
+def _is_of_our_attempt(env, agent, occurred_at):
+    """Whether the failure is one that an attempt of the agent's newest recovery met: a platform
+    lists these too, and each would start the next recovery.
+    """
+    at = seconds_of(occurred_at)
+    known = starts.since(env.store, agent, env.now() - LOOK_BACK)
+    if at is None or not known or env.api is None:
+        return False
+    try:
+        run = env.api.execution(known[0]["run"], "start_timestamp,end_timestamp")
+    except ApiError:
+        return False
+    began, ended = (seconds_of(run.get(name)) for name in ("start_timestamp", "end_timestamp"))
+    return began is not None and began <= at <= (ended or env.now()) + CLOCK_SECONDS
 
 
 def receive_execution(env, config, payload):
