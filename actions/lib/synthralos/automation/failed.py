@@ -16,7 +16,7 @@ PACK = "synthralos"
 DEEPEST = 10
 LONGEST_MESSAGE = 2000
 LOOK_BACK = 3600
-# By which a platform's clock may be ahead.
+# By which a platform's clock may differ.
 CLOCK_SECONDS = 5
 OURS = "ours"
 _ATTRIBUTES = "id,parameters,status,result,context,action.ref,start_timestamp"
@@ -82,7 +82,9 @@ def _is_of_our_attempt(env, agent, occurred_at):
     except ApiError:
         return False
     began, ended = (seconds_of(run.get(name)) for name in ("start_timestamp", "end_timestamp"))
-    return began is not None and began <= at <= (ended or env.now()) + CLOCK_SECONDS
+    if began is None:
+        return False
+    return began - CLOCK_SECONDS <= at <= (ended or env.now()) + CLOCK_SECONDS
 
 
 def receive_execution(env, config, payload):
