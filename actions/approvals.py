@@ -16,7 +16,8 @@ class Approvals(SynthralosAction):
 
     def _answer(self, env, parameters):
         self._reachable(env)
-        approved = parameters["approved"]
+        approved = parameters["approved"] is True
+        self.read(env, parameters["execution_id"], "id")
         told = approvals.answer(env, parameters["execution_id"], approved)
         said = "%s of %s is %s" % (
             told["inquiry"], told["workflow"], "approved" if approved else "refused"

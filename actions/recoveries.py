@@ -13,9 +13,9 @@ class Recoveries(SynthralosAction):
     def _retry(self, env, parameters):
         self._reachable(env)
         config = Automation.from_config(env.settings.automation)
+        execution = self.read(env, parameters["execution_id"], again.ATTRIBUTES)
         done = again.retry(
-            env, config, parameters["execution_id"], parameters.get("model"),
-            parameters.get("region"),
+            env, config, execution, parameters.get("model"), parameters.get("region")
         )
         return dict({"summary": "%(workflow)s runs as %(run)s" % done}, **done)
 

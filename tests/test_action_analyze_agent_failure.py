@@ -58,7 +58,7 @@ class AnalyzeAgentFailureTest(ActionCase):
         given = dict(FAILED, original_query="@trigger", failure_type="unknown", failure_details={})
         execution = self.started("agent_recovery", **given)
         body = {"original_query": "From the alert", "failure_details": {"status_code": 429}}
-        self.api.executions[execution]["trigger_instance"] = {"payload": {"body": body}}
+        self.api.held[execution]["trigger_instance"] = {"payload": {"body": body}}
         ok, result = self.run_action(execution_id=execution)
         self.assertTrue(ok)
         case = self.opened(result["next"]["carry"])
@@ -115,10 +115,10 @@ class AnalyzeAgentFailureTest(ActionCase):
 
     def test_a_run_that_a_rule_started_is_refused_when_the_switch_is_off(self):
         execution = self.started("agent_recovery", **FAILED)
-        self.api.executions[execution]["rule"] = {"ref": "synthralos.recover"}
+        self.api.held[execution]["rule"] = {"ref": "synthralos.recover"}
         self.datastore.put("synthralos.enabled", "false")
         self.assertRefused("synthralos.enabled", self.run_action(execution_id=execution))
-        del self.api.executions[execution]["rule"]
+        del self.api.held[execution]["rule"]
         self.assertTrue(self.run_action(execution_id=execution)[0])
 
     def test_a_secret_in_the_details_is_masked(self):

@@ -25,7 +25,7 @@ class CaseShowTest(ActionCase):
 
     def test_opens_the_newest_case_of_a_run(self):
         first, second = self.case(), self.case(original_query="Book it again")
-        self.api.executions[RUN] = {"id": RUN, "result": {"output": {}}}
+        self.api.held[RUN] = {"id": RUN, "result": {"output": {}}}
         self.api.below[RUN] = [
             {"result": {"result": {"next": {"cursor": 0, "delay": 0, "carry": first}}}},
             {"result": {"result": {"next": None, "carry": second}}},
@@ -36,14 +36,14 @@ class CaseShowTest(ActionCase):
         self.assertEqual(result["content"]["request"]["original_query"], "Book it again")
 
     def test_opens_the_case_that_a_task_was_given(self):
-        self.api.executions[RUN] = {"id": RUN, "parameters": {"case": self.case()}}
+        self.api.held[RUN] = {"id": RUN, "parameters": {"case": self.case()}}
         _, result = self.run_action(execution_id=RUN)
         self.assertEqual(result["content"]["request"]["original_query"], "Book it")
 
     def test_refuses_what_it_cannot_open(self):
         self.assertRefused("execution_id", self.run_action())
         self.assertRefused("execution_id", self.run_action(execution_id="7"))
-        self.api.executions[RUN] = {"id": RUN}
+        self.api.held[RUN] = {"id": RUN}
         self.assertRefused("execution_id", self.run_action(execution_id=RUN))
         self.assertRefused("case", self.run_action(case="AAAA"))
         self.assertRefused("case", self.run_action(case=seal({"stored": "gone"})))

@@ -97,7 +97,7 @@ class ErrorAssessTest(_Errors):
             self.assertRefused(field, self.assessed(**more))
         self.assertRefused("execution_id", self.run_action(execution_id="7"))
         self.started("handle_error", **FAILED)
-        self.api.executions[RUN]["context"] = {"parent": {"pack": "synthralos"}}
+        self.api.held[RUN]["context"] = {"parent": {"pack": "synthralos"}}
         self.assertRefused("agent_id", self.run_action(execution_id=RUN), "that run has ended")
 
     def test_a_datastore_that_is_away_ends_no_recovery(self):

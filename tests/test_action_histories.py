@@ -19,7 +19,7 @@ class HistoryRecordTest(_Histories):
     action = "history.record"
 
     def test_versions_count_and_say_who(self):
-        self.api.executions[RUN] = {"id": RUN, "context": {"user": "jane"}}
+        self.api.held[RUN] = {"id": RUN, "context": {"user": "jane"}}
         first = self.recorded({"n": 1})
         second = self.recorded({"n": 2}, kind="intervention", actor="Ann Other")
         self.assertEqual((first["version"], second["version"]), ("v0001", "v0002"))

@@ -37,7 +37,7 @@ class RepairBeginTest(_Repair):
     def test_takes_the_alert_from_the_trigger(self):
         execution = self.started("infrastructure_repair")
         payload = {"source": "x", "labels": {"node": "{{ x }}"}}
-        self.api.executions[RUN]["trigger_instance"] = {"payload": payload}
+        self.api.held[RUN]["trigger_instance"] = {"payload": payload}
         _, result = self.run_action(execution_id=execution)
         case = self.opened(result["next"]["carry"])
         self.assertEqual(case["request"]["source"], "alert")

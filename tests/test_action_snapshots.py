@@ -142,7 +142,7 @@ class SnapshotRestoreTest(_Snapshots):
         self.config["rollback"] = {"check_actions": ["my_pack.judge"]}
 
     def test_the_platform_puts_the_state_back(self):
-        self.api.executions[RUN] = {"id": RUN, "context": {"user": "jane"}}
+        self.api.held[RUN] = {"id": RUN, "context": {"user": "jane"}}
         name = self.taken()
         ok, result = self.run_action(snapshot_id=name)
         self.assertTrue(ok)

@@ -140,7 +140,7 @@ class TicketTakeTest(_Tickets):
                          "ann")
 
     def test_the_user_of_the_run_takes_it(self):
-        self.api.executions[RUN] = {"id": RUN, "context": {"user": "st2admin"}}
+        self.api.held[RUN] = {"id": RUN, "context": {"user": "st2admin"}}
         self.now += 1
         _, result = self.run_action(ticket_id=self.made[0])
         self.assertEqual(result["ticket"]["taken_by"], "st2admin")

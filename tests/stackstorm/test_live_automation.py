@@ -95,6 +95,30 @@ def test_a_webhook_of_alertmanager_starts_a_recovery_and_closes_its_case(st2, bo
     assert sorted(outcomes) == ["resolved", "returned", "started"]
 
 
+def test_the_labels_of_an_alert_choose_the_rule(st2, box, agent):
+    both = ("metrics_alert_agent", "metrics_alert_infrastructure")
+
+    def fire(fingerprint, **labels):
+        payload = {
+            "source": "alertmanager", "fingerprint": fingerprint, "status": "firing",
+            "starts_at": STARTS, "ends_at": None, "labels": dict({"alertname": "A"}, **labels),
+            "annotations": {"query": HOSTILE}, "generator_url": None, "alertname": "A",
+            "extra": {},
+        }
+        body = {"trigger": "synthralos.metrics_alert", "payload": payload}
+        st2.call("POST", "/webhooks/st2", json=body)
+
+    with enabled(st2, *both):
+        fire(secrets.token_hex(8), agent_id=agent)
+        fire(secrets.token_hex(8), node="unknown-" + agent)
+        told = received(st2, "alert.receive", 2)
+    started = {one["alerts"][0]["workflow"]: one["alerts"][0] for one in told}
+    assert set(started) == {"agent_recovery", "infrastructure_repair"}
+    assert started["agent_recovery"]["subject"] == agent
+    for one in started.values():
+        st2.wait(one["run"], seconds=180)
+
+
 def test_a_storm_of_one_alert_starts_one_run(st2, box, agent):
     with enabled(st2, "webhook_alertmanager"):
         several = [

@@ -101,7 +101,7 @@ def test_twenty_at_once_each_end_in_the_right_state(st2, box, agent):
 
 def test_a_check_action_decides_whether_a_snapshot_is_restored(st2, box, agent):
     config = box.pack_config()
-    config["rollback"] = {"check_actions": ["core.local"]}
+    config["rollback"] = {"check_actions": ["core.local", "synthralos.snapshot.get"]}
     st2.call("PUT", "/configs/synthralos", json=config)
     made = action(st2, "snapshot.create", agent_id=agent, task_id="t", state={"a": 1})
     told = {"snapshot_id": made["snapshot_id"]}
@@ -112,5 +112,22 @@ def test_a_check_action_decides_whether_a_snapshot_is_restored(st2, box, agent):
         # core.local knows no snapshot_id: StackStorm refuses to start it, so nothing is restored.
         failed, _ = st2.run("snapshot.restore", check_action="core.local", **told)
         assert failed["status"] == "failed" and box.calls_to("platform/restore") == []
+        done, _ = st2.run("snapshot.restore", check_action="synthralos.snapshot.get", **told)
+        assert done["status"] == "succeeded" and len(box.calls_to("platform/restore")) == 1
     finally:
         st2.call("PUT", "/configs/synthralos", json=box.pack_config())
+
+
+def test_twenty_at_once_for_one_agent_lose_no_record(st2, box, agent):
+    asked = [
+        st2.start("handle_error", agent_id=agent, error=error("resource_error", "disk %d" % n))
+        for n in range(20)
+    ]
+    runs = [st2.wait(run_id, seconds=400) for run_id in asked]
+    assert {run["status"] for run in runs} == {"failed"}
+    tickets = {run["result"]["output"]["ticket"] for run in runs}
+    assert len(tickets) == 1
+    ticket = action(st2, "ticket.get", ticket_id=tickets.pop())["ticket"]
+    assert {event["run"] for event in ticket["events"]} == set(asked)
+    timeline = action(st2, "history.timeline", agent_id=agent)["timeline"]
+    assert sum(entry["kind"] == "error" for entry in timeline) == 20

@@ -43,7 +43,7 @@ def test_retries_used_up_end_failed_with_a_ticket_a_trail_and_a_reason(world):
     listed = world.local.run("synthralos.ticket.list", {})["result"]["result"]["tickets"]
     assert [ticket["ticket"] for ticket in listed] == [output["ticket"]]
     fired = [firing.trigger for firing in world.local.triggers()]
-    assert fired == ["synthralos.recovery_failed"]
+    assert fired == ["synthralos.ticket_opened", "synthralos.recovery_failed"]
     told = world.box.calls_to("platform/webhooks")[0].body
     assert told["ticket"] == output["ticket"] and told["execution_id"] == run["id"]
 

@@ -42,7 +42,8 @@ def test_an_approval_is_listed_and_given_or_refused(world, approved, outcome):
 
 
 def test_what_waits_for_no_approval_is_refused(world):
-    done, told = action(world, "approval.answer", execution_id="a" * 24, approved=True)
+    run = world.local.run("synthralos.approval.list")["id"]
+    done, told = action(world, "approval.answer", execution_id=run, approved=True)
     assert done == "failed" and "approval.list" in told["error"]["way_out"]
 
 

@@ -6,6 +6,7 @@ from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos.state.stackstorm import ENDED
 
+ATTRIBUTES = "id,status,parameters,result,context,action,start_timestamp,trigger_instance"
 # What crosses into the new run as it is: numbers, enums and names.
 _PLAIN = ("agent_id", "failure_type", "max_retries", "retry_delay", "timeout", "max_steps")
 _TEXT = {
@@ -16,19 +17,18 @@ _TEXT = {
 _CONSTANTS = {"original_query": "@case", "failure_reason": "@case", "original_request": {}}
 
 
-def retry(env, config, execution_id, model=None, region=None):
+def retry(env, config, execution, model=None, region=None):
     """{run, workflow} of the new run.
 
     A run of this pack is started again with its own parameters, the failed execution of another
     action as failed_execution would start it.
 
+    :param execution: as StackStorm has it, with ATTRIBUTES.
     :param model: the first model to fall back to, for llm_retry; region: likewise for
         reroute_request.
     :raises Refused: the execution goes on, or nothing fits it.
     """
-    execution = env.api.execution(
-        execution_id, "id,status,parameters,result,context,action,start_timestamp,trigger_instance"
-    )
+    execution_id = execution["id"]
     if execution.get("status") not in ENDED:
         raise Refused("execution_id", execution_id, "has not ended", "Wait for it, or cancel it")
     ref = (execution.get("action") or {}).get("ref") or ""

@@ -71,7 +71,8 @@ def alerts_of(payload, now):
         return alerts.from_webhook(body, now)
     if isinstance(payload.get("alerts"), list):
         return alerts.from_webhook(payload, now)
-    told = dict(payload, startsAt=payload.get("starts_at"), endsAt=payload.get("ends_at"))
+    names = {"startsAt": "starts_at", "endsAt": "ends_at", "generatorURL": "generator_url"}
+    told = dict(payload, **{name: payload.get(own) for name, own in names.items()})
     known = alerts.from_webhook({"alerts": [told]}, now)
     return [dict(one, source=_name(payload.get("source")) or one["source"]) for one in known]
 

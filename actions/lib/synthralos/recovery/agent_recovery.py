@@ -38,9 +38,6 @@ def analyse(env, parameters, started, attempted=True):
     pauses.refuse_if_paused(
         env, request["agent_id"], claim=attempted and not parameters.get("dry_run")
     )
-    if attempted:
-        query = env.redactor.secrets_only(request["original_query"])
-        queries.remember(env.store, request["agent_id"], query)
     similar = _similar(env, request["agent_id"], failure)
     rules = run.rules_of(
         env,
@@ -149,6 +146,9 @@ def attempt(env, case):
             step=step["action"],
         )
 
+    if case["progress"]["cursor"] == 0:
+        query = env.redactor.secrets_only(case["request"]["original_query"])
+        queries.remember(env.store, case["request"]["agent_id"], query)
     played, progress = run.play(env, case, targets, one)
     _name_steps(progress, steps)
     case["progress"] = progress.as_dict()

@@ -10,6 +10,8 @@ from synthralos.state import history
 
 TRIGGER = "synthralos.recovery_failed"
 NOTIFY_SECONDS = 5.0
+# The workflows whose failures log_recovery_failure writes down.
+LOGGED_HERE = (agent_recovery.WORKFLOW, handle_error.WORKFLOW)
 _SUBJECT = {
     module.WORKFLOW: module.subject
     for module in (agent_recovery, handle_error, llm_retry, reroute_request)
