@@ -4,7 +4,11 @@ from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos_action import SynthralosAction
 
-SWITCHED_OFF = "switched_off"
+# Somebody switched it off on purpose: that is no failure.
+OFF = {
+    "summary": "runs that rules start are switched off: st2 key set %s true" % intake.SWITCH,
+    "outcome": alerts.SWITCHED_OFF,
+}
 
 
 class Intakes(SynthralosAction):
@@ -14,39 +18,42 @@ class Intakes(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _alert(self, env, parameters):
-        return self._received(
-            env,
-            parameters,
-            lambda config, payload: alerts.receive(
-                env, config, payload, parameters.get("workflow") or alerts.AUTO
-            ),
-        )
+        workflow = parameters.get("workflow") or alerts.AUTO
+
+        def work(config, payload, is_off):
+            return alerts.receive(env, config, payload, workflow, only_ends=is_off)
+
+        return self._received(env, parameters, work)
 
     def _failure(self, env, parameters):
-        return self._received(
-            env, parameters, lambda config, payload: failed.receive(env, config, payload)
-        )
+        def work(config, payload, is_off):
+            return OFF if is_off else failed.receive(env, config, payload)
+
+        return self._received(env, parameters, work)
 
     def _execution(self, env, parameters):
-        return self._received(
-            env, parameters, lambda config, payload: failed.receive_execution(env, config, payload)
-        )
+        def work(config, payload, is_off):
+            return OFF if is_off else failed.receive_execution(env, config, payload)
+
+        return self._received(env, parameters, work)
 
     def _received(self, env, parameters, work):
         execution = {}
         if env.api is not None and env.run:
             execution = self.read(env, env.run)
-        try:
-            intake.check_switch(execution, env.store)
-        except Refused as error:
-            # Somebody switched it off on purpose: that is no failure.
-            return {"summary": str(error), "outcome": SWITCHED_OFF}
-        # Read from the execution, too, where a person gives it: parameters are masked or cast.
         payload = parameters.get("payload")
-        if not payload:
+        if payload:
+            payload = intake.decoded("payload", payload)
+        else:
             payload = (execution.get("trigger_instance") or {}).get("payload")
         if not isinstance(payload, dict) or not payload:
             way_out = "Start it by a rule, or give `payload` as the trigger would hold it"
             raise Refused("payload", payload, "is empty", way_out)
-        config = Automation.from_config(env.settings.automation)
-        return work(config, intake.decoded("payload", payload))
+        try:
+            config, wrong = Automation.from_config(env.settings.automation), None
+        except Refused as error:
+            # What comes in must not be lost for it.
+            config, wrong = Automation(), str(error)
+        done = work(config, payload, intake.is_off(execution, env.store))
+        succeeded, result = done if isinstance(done, tuple) else (True, done)
+        return succeeded, dict(result, configuration=wrong) if wrong else result

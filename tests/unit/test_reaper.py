@@ -3,6 +3,7 @@ import pytest
 
 from synthralos.automation import reaper
 from synthralos.automation.config import Automation
+from synthralos.state.stackstorm import ApiError
 from synthralos.times import timestamp
 
 NOW = 1_800_000_000.0
@@ -15,8 +16,8 @@ class Api:
     def __init__(self, *rows):
         self.rows = {row["id"]: row for row in rows}
 
-    def executions(self, attributes, action, status, timestamp_gt=None):
-        return [
+    def executions(self, attributes, action, status, offset=0, **_):
+        return [] if offset else [
             row for row in self.rows.values()
             if row["action"]["ref"] == action and row["status"] == status
         ]
@@ -38,7 +39,7 @@ class Api:
         self.rows[execution_id]["status"] = "canceled"
         return True
 
-    def inquiries(self):
+    def inquiries(self, offset=0):
         return []
 
     def fire(self, trigger, payload):
@@ -110,6 +111,52 @@ def test_a_run_in_which_nothing_runs_any_more_is_cancelled_and_logged(reap):
 def test_a_run_that_waits_for_the_end_of_a_dead_action_to_be_cancelled(reap):
     rows, told, _ = reap(run(status="canceling"), child())
     assert rows[CHILD]["status"] == "abandoned" and told["canceled"] == []
+    rows, told, _ = reap(run(status="canceling"), child(status="abandoned"))
+    assert rows[RUN]["status"] == "canceled" and told["canceled"]
+
+
+def asked(status, began, ended):
+    row = child("core.ask", status, runner="inquirer")
+    row.update(id="c" * 24, start_timestamp=timestamp(NOW - began))
+    return dict(row, end_timestamp=timestamp(NOW - ended))
+
+
+def test_the_time_that_people_took_to_answer_is_not_the_run_s(reap):
+    late = run("synthralos.infrastructure_repair", age=4000)
+    working = dict(child("synthralos.assign_repair_crew"), start_timestamp=timestamp(NOW - 130))
+    rows, told, _ = reap(late, asked("succeeded", 3980, 140), working)
+    assert rows[CHILD]["status"] == "running" and told["abandoned"] == []
+    rows, told, _ = reap(late, asked("succeeded", 3980, 3900), working)
+    assert rows[CHILD]["status"] == "abandoned"
+
+
+def test_an_action_that_began_a_moment_ago_is_not_dead(reap):
+    fresh = dict(child(), start_timestamp=timestamp(NOW - 5))
+    rows, _, _ = reap(run(), fresh)
+    assert rows[CHILD]["status"] == "running"
+
+
+def test_a_run_that_an_approval_has_paused_for_good_goes_on(reap):
+    rows, told, _ = reap(run(status="paused"), asked("timeout", 100, 50))
+    assert rows[RUN]["status"] == "resuming" and told["resumed"][0]["run"] == RUN
+
+
+def test_a_run_that_a_person_has_paused_is_left_alone(reap):
+    rows, told, _ = reap(run(status="paused"), child(status="succeeded"))
+    assert rows[RUN]["status"] == "paused" and told["canceled"] == []
+
+
+def test_what_goes_wrong_with_one_run_keeps_nobody_from_the_next(reap, monkeypatch):
+    def broken(self, execution_id, attributes):
+        if execution_id == RUN:
+            raise ApiError("StackStorm's API answered (500)")
+        return []
+
+    monkeypatch.setattr(Api, "children", broken)
+    other = dict(run("synthralos.llm_retry"), id="d" * 24)
+    rows, told, _ = reap(run(), other)
+    assert rows["d" * 24]["status"] == "canceled"
+    assert told["errors"] == [{"run": RUN, "error": "StackStorm's API answered (500)"}]
 
 
 def test_a_run_is_logged_under_its_own_id_and_once(reap):

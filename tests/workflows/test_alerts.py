@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sandbox import agent_failed, ok
+from sandbox import agent_failed, delay, ok
 from sandbox import status as answers
 
 AGENT = {"alertname": "AgentDown", "agent_id": "trainer_01", "severity": "warning"}
@@ -105,6 +105,7 @@ def test_a_storm_of_one_alert_starts_one_run(world, webhook):
     [post.start() for post in posts]
     [post.join() for post in posts]
     assert sum(one["started"] for one in told) == 1 and len(recoveries(world)) == 1
+    ended(world, recoveries(world)[0]["id"])
     assert webhook(alert(), alert())["summary"] == "1 duplicate"
 
 
@@ -160,7 +161,61 @@ def test_one_notification_starts_so_many_runs_and_a_ticket_for_the_rest(world, w
 
 def test_switched_off_it_starts_nothing(world, webhook):
     world.local.keys.put("synthralos.enabled", {"name": "synthralos.enabled", "value": "false"})
-    assert webhook(alert())["outcome"] == "switched_off" and recoveries(world) == []
+    assert webhook(alert())["alerts"][0]["outcome"] == "switched_off"
+    assert recoveries(world) == []
+
+
+def test_switched_off_what_is_over_is_closed_all_the_same(world, webhook):
+    told = webhook(alert(AGENT, {}))
+    world.local.keys.put("synthralos.enabled", {"name": "synthralos.enabled", "value": "false"})
+    assert webhook(alert(status="resolved"))["alerts"][0]["ticket"] == told["alerts"][0]["ticket"]
+
+
+def test_an_odd_alert_takes_no_other_with_it(world, webhook):
+    odd = [
+        alert(dict(AGENT, agent_id="a1", failure_type="Timeout")),
+        alert(dict(AGENT, agent_id="a2", failure_type="no such type")),
+        alert(dict(AGENT, agent_id="a3"), {"query": "base64:%%%"}),
+        alert(dict(AGENT, agent_id="\u202e {{ foo }}")),
+        alert(dict(AGENT, agent_id="a5"), starts="yesterday"),
+    ]
+    told = webhook(*odd)
+    outcomes = [one["outcome"] for one in told["alerts"]]
+    assert outcomes == ["started"] * 5, told
+    for one in told["alerts"]:
+        assert ended(world, one["run"])["status"] == "succeeded"
+    assert "base64:%%%" in [call.body["query"] for call in world.box.calls_to("platform")]
+
+
+def test_sensor_and_webhook_tell_one_time_in_two_ways(world, webhook):
+    ended(world, webhook(alert(starts="2026-11-23T10:00:00.123789Z"))["alerts"][0]["run"])
+    told = webhook(alert(starts="2026-11-23T10:00:00.123Z"))
+    assert told["summary"] == "1 duplicate"
+
+
+def test_what_is_over_does_not_close_what_began_later(world, webhook):
+    webhook(alert(AGENT, {}, starts="2026-11-23T10:20:00Z"))
+    told = webhook(alert(status="resolved", starts="2026-11-23T10:00:00Z"))
+    assert told["alerts"][0]["outcome"] == "nothing_open"
+    assert [one["status"] for one in tickets(world)] == ["open"]
+
+
+def test_each_alert_that_is_held_has_a_ticket_of_its_own(world, webhook):
+    one, other = (alert(dict(AGENT, alertname=name), {}) for name in "AB")
+    assert len({told["ticket"] for told in webhook(one, other)["alerts"]}) == 2
+    webhook(dict(one, status="resolved"))
+    assert sorted(told["status"] for told in tickets(world)) == ["open", "resolved"]
+
+
+def test_what_is_over_while_its_run_goes_on_is_closed_when_that_has_ended(world, webhook):
+    world.box.script("platform", [delay(1.5, then=answers(422))], forever=True)
+    run = webhook(alert())["alerts"][0]["run"]
+    webhook(alert(status="resolved"))
+    assert ended(world, run)["result"]["output"]["ticket"]
+    assert [one["status"] for one in tickets(world)] == ["open"]
+    told = world.local.run("synthralos.recovery.reap")["result"]["result"]
+    assert [one["run"] for one in told["closed"]] == [run]
+    assert [one["status"] for one in tickets(world)] == ["resolved"]
 
 
 def test_what_is_no_notification_is_refused(world):
@@ -196,7 +251,8 @@ def test_an_agent_s_failure_starts_its_recovery_once(world):
         )
         told = run["result"]["result"]
         assert told["outcome"] == outcome, told
-    assert ended(world, told["run"])["result"]["output"]["recovery_result"]["output"] == "42"
+        recovered = ended(world, told["run"])
+    assert recovered["result"]["output"]["recovery_result"]["output"] == "42"
 
 
 def test_what_an_attempt_of_ours_met_starts_no_other_recovery(world):

@@ -5,15 +5,16 @@ import re
 from synthralos import failures
 from synthralos.automation import restraint
 from synthralos.automation.restraint import Incident
+from synthralos.infrastructure.config import Infrastructure
 from synthralos.names import is_name
+from synthralos.refusals import Refused
 from synthralos.sensing import alerts
 from synthralos.state import queries
 from synthralos.state.stackstorm import ApiError
 
 AGENT, INFRASTRUCTURE = "agent_recovery", "infrastructure_repair"
 AUTO = "auto"
-# Labels that name what an alert is about, when it names no agent.
-NODE_LABELS = ("node", "instance", "host", "nodename", "pod", "service", "job", "alertname")
+FAILED, BEYOND, SWITCHED_OFF = "failed", "beyond", "switched_off"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 _EXECUTION_ID = re.compile(r"[0-9a-f]{24}\Z")
 _SEVERITIES = {
@@ -23,34 +24,45 @@ _SEVERITIES = {
 _LONGEST_NAME = 128
 
 
-def receive(env, config, payload, workflow=AUTO):
-    """What became of each alert of a trigger's payload: {summary, alerts, started, ticket}.
+def receive(env, config, payload, workflow=AUTO, only_ends=False):
+    """(succeeded, result): what became of each alert of a trigger's payload: {summary, alerts,
+    started, ticket}. It fails when StackStorm's API was away for one of them; the others have
+    been seen to, and received again they are duplicates.
 
     At most `config.runs_per_webhook` runs are started; what is beyond that is one ticket.
 
     :param payload: of synthralos.metrics_alert, or of a webhook ({body}): a notification of
         Alertmanager (version 4) or Grafana.
     :param workflow: of the runs; AUTO: by the labels of each alert.
+    :param only_ends: whether alerts that fire are left alone.
     :raises Refused: the payload holds no alert.
     """
     told, beyond = [], []
     started = 0
     for alert in alerts_of(payload, env.now()):
         entry = {name: alert[name] for name in ("fingerprint", "status")}
-        if alert["status"] == alerts.RESOLVED:
-            done = restraint.end(env, incident_id(alert), alert["source"])
-        elif started >= config.runs_per_webhook:
-            beyond.append(alert)
-            done = {"outcome": "beyond", "run": None, "ticket": None}
-        else:
-            done = restraint.begin(env, config, incident_of(env, config, alert, workflow))
-            started += done["outcome"] == restraint.STARTED
+        done = {"outcome": FAILED, "run": None, "ticket": None}
+        try:
+            if alert["status"] == alerts.RESOLVED:
+                source = alert["source"]
+                done = restraint.end(env, incident_id(alert), alert["starts_at"], source)
+            elif only_ends:
+                done["outcome"] = SWITCHED_OFF
+            elif started >= config.runs_per_webhook:
+                beyond.append(alert)
+                done["outcome"] = BEYOND
+            else:
+                done = restraint.begin(env, config, incident_of(env, config, alert, workflow))
+                started += done["outcome"] == restraint.STARTED
+        except (ApiError, Refused) as error:
+            # One alert that cannot be seen to takes no other with it.
+            done["error"] = str(error)
         told.append(dict(entry, **done))
     ticket = _ticket_of_the_rest(env, config, beyond, workflow)
     for entry in told:
-        if entry["outcome"] == "beyond":
+        if entry["outcome"] == BEYOND:
             entry["ticket"] = ticket
-    return {
+    return not any("error" in entry for entry in told), {
         "summary": summary_of([entry["outcome"] for entry in told]),
         "alerts": told,
         "started": started,
@@ -92,7 +104,7 @@ def incident_of(env, config, alert, workflow=AUTO):
     return Incident(
         id=incident_id(alert),
         since=alert["starts_at"],
-        subject=subject_of(alert),
+        subject=subject_of(env, alert),
         workflow=INFRASTRUCTURE,
         parameters={"source": "alert"},
         request={"alert": alert},
@@ -105,7 +117,7 @@ def incident_of(env, config, alert, workflow=AUTO):
 def _of_agent(env, config, alert, agent):
     given = alert["labels"].get("failure_type") or "unknown"
     known = failures.resolve_type(given)
-    failure_type = given if known is not None else "unknown"
+    failure_type = str(given).strip().lower() if known is not None else "unknown"
     message = _message(alert)
     failure = failures.from_text(message, None if failure_type == "unknown" else known[0])
     query = _query(env, config, alert, agent)
@@ -118,7 +130,7 @@ def _of_agent(env, config, alert, agent):
     return Incident(
         id=incident_id(alert),
         since=alert["starts_at"],
-        subject=agent or subject_of(alert),
+        subject=agent or subject_of(env, alert),
         workflow=AGENT,
         parameters={
             "agent_id": agent,
@@ -145,9 +157,9 @@ def agent_of(config, alert):
     return None
 
 
-def subject_of(alert):
-    """What an alert is about: the first of NODE_LABELS that it bears, else its fingerprint."""
-    for label in NODE_LABELS:
+def subject_of(env, alert):
+    """What an alert is about: its node, as infrastructure_repair reads it, else its fingerprint."""
+    for label in Infrastructure.from_config(env.settings.infrastructure).alert_labels:
         name = _name(alert["labels"].get(label))
         if name is not None:
             return name
@@ -188,7 +200,7 @@ def _ticket_of_the_rest(env, config, beyond, workflow):
     if not beyond:
         return None
     incident = incident_of(env, config, beyond[0], workflow)
-    named = ", ".join(sorted({subject_of(alert) for alert in beyond})[:20])
+    named = ", ".join(sorted({subject_of(env, alert) for alert in beyond})[:20])
     why = "%d alerts beyond the %d runs that one notification may start: %s" % (
         len(beyond), config.runs_per_webhook, named
     )

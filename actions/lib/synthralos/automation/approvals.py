@@ -1,33 +1,44 @@
 """The approvals that runs of this pack ask for: StackStorm's inquiries."""
 
 from synthralos.refusals import Refused
-from synthralos.state.stackstorm import ApiError
+from synthralos.state import asked
+from synthralos.state.datastore import PAGE
+from synthralos.state.stackstorm import NoExecution
 from synthralos.times import seconds_of, timestamp
 
 PACK = "synthralos"
+PAGES = 5
+DEEPEST = 10
 _ATTRIBUTES = "context,start_timestamp,result,status"
 
 
 def pending(env):
-    """[{inquiry, run, workflow, since, question, answer}], the longest waiting first.
+    """[{inquiry, run, workflow, since, until, question, answer}], the longest waiting first.
 
-    question is what the inquiry's schema says of the one thing to decide; answer is its name.
+    question is what the run has written down, or what the inquiry's schema says of the one thing to
+    decide; answer is that thing's name. until is null where the run names no time.
     """
     found = []
-    for inquiry in env.api.inquiries():
-        execution = env.api.execution(inquiry["id"], _ATTRIBUTES)
-        parent = (execution.get("context") or {}).get("parent") or {}
-        if parent.get("pack") != PACK or execution.get("status") != "pending":
+    for inquiry in _inquiries(env):
+        try:
+            execution = env.api.execution(inquiry["id"], _ATTRIBUTES)
+            parent = (execution.get("context") or {}).get("parent") or {}
+            if parent.get("pack") != PACK or execution.get("status") != "pending":
+                continue
+            run = env.api.execution(parent["execution_id"], "action.ref")
+        except NoExecution:
+            # Answered meanwhile, or its run was deleted.
             continue
-        run = env.api.execution(parent["execution_id"], "action.ref")
         name, told = _asked(inquiry)
+        noted = asked.of(env.store, parent["execution_id"])
         found.append(
             {
                 "inquiry": inquiry["id"],
                 "run": parent["execution_id"],
                 "workflow": (run.get("action") or {}).get("ref", "").split(".", 1)[-1],
                 "since": timestamp(seconds_of(execution.get("start_timestamp")) or 0),
-                "question": told,
+                "until": timestamp(noted["until"]) if noted.get("until") else None,
+                "question": noted.get("question") or told,
                 "answer": name,
             }
         )
@@ -56,32 +67,43 @@ def answer(env, execution_id, approved):
 
 
 def expire(env, seconds):
-    """Ends the approvals that nobody gave within `seconds`, which StackStorm does only when told
-    to; their runs go on to what they do without one. Returns those that were ended.
+    """Ends the approvals that nobody gave in time, which StackStorm does only when told to; their
+    runs go on to what they do without one. Returns those that were ended.
+
+    :param seconds: what an approval has whose run names no time; 0 is for ever.
     """
     ended = []
     for one in pending(env):
-        if env.now() - (seconds_of(one["since"]) or env.now()) < seconds:
+        until = seconds_of(one["until"])
+        if until is None and seconds:
+            until = (seconds_of(one["since"]) or env.now()) + seconds
+        if until is None or env.now() < until:
             continue
         told = env.api.execution(one["inquiry"], "result").get("result") or {}
         if env.api.set_status(one["inquiry"], "timeout", told):
-            _resume(env, one["run"])
+            resume(env, one["run"])
             ended.append(one)
     return ended
 
 
-def _resume(env, run):
-    """Resumes the outermost workflow: it is the one that StackStorm has paused."""
-    while True:
+def resume(env, run):
+    """Whether the outermost workflow, which is the one that StackStorm has paused, was resumed.
+    When it was not, the reaper comes back to it.
+    """
+    for _ in range(DEEPEST):
         parent = (env.api.execution(run, "context").get("context") or {}).get("parent") or {}
         if not parent.get("execution_id"):
             break
         run = parent["execution_id"]
-    try:
-        env.api.set_status(run, "resuming")
-    except ApiError:
-        # It may have gone on by itself.
-        return
+    return env.api.set_status(run, "resuming")
+
+
+def _inquiries(env):
+    for page in range(PAGES):
+        rows = env.api.inquiries(page * PAGE)
+        yield from rows
+        if len(rows) < PAGE:
+            return
 
 
 def _asked(inquiry):

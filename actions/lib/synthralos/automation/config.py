@@ -41,7 +41,7 @@ class Automation:
     :ivar failed_actions: {action reference: FailedAction}.
     """
 
-    agent_labels: tuple = ("agent_id", "agent")
+    agent_labels: tuple = ("agent_id",)
     query_labels: tuple = ("query", "original_query")
     recoveries_per_hour: int = 6
     returned_within: int = 3600
@@ -57,7 +57,7 @@ class Automation:
             agent_labels=_labels(entry, "agent_labels", cls.agent_labels),
             query_labels=_labels(entry, "query_labels", cls.query_labels),
             recoveries_per_hour=whole(
-                entry, "recoveries_per_hour", cls.recoveries_per_hour, 1, 1000, prefix
+                entry, "recoveries_per_hour", cls.recoveries_per_hour, 1, 100, prefix
             ),
             returned_within=whole(
                 entry, "returned_within", cls.returned_within, 0, 7 * DAY, prefix

@@ -15,7 +15,8 @@ from synthralos.times import seconds_of
 PACK = "synthralos"
 DEEPEST = 10
 LONGEST_MESSAGE = 2000
-LOOK_BACK = 3600
+# Of other packs, whose secrets nobody here knows.
+LONGEST_STDERR = 300
 # By which a platform's clock may differ.
 CLOCK_SECONDS = 5
 OURS = "ours"
@@ -64,27 +65,29 @@ def receive(env, config, payload):
         failure=_failure(failure),
         summary="%s failed: %s" % (agent or "an agent without a usable name", message),
         held=held if agent else restraint.NO_WORKFLOW,
+        is_state=False,
     )
     done = restraint.begin(env, config, incident)
     return dict({"summary": _summary(done)}, **done)
 
 
 def _is_of_our_attempt(env, agent, occurred_at):
-    """Whether the failure is one that an attempt of the agent's newest recovery met: a platform
-    lists these too, and each would start the next recovery.
+    """Whether the failure is one that an attempt of a recovery met, whoever started that: a
+    platform lists these too, and each would start the next recovery.
     """
     at = seconds_of(occurred_at)
-    known = starts.since(env.store, agent, env.now() - LOOK_BACK)
-    if at is None or not known or env.api is None:
+    if at is None or env.api is None:
         return False
-    try:
-        run = env.api.execution(known[0]["run"], "start_timestamp,end_timestamp")
-    except ApiError:
-        return False
-    began, ended = (seconds_of(run.get(name)) for name in ("start_timestamp", "end_timestamp"))
-    if began is None:
-        return False
-    return began - CLOCK_SECONDS <= at <= (ended or env.now()) + CLOCK_SECONDS
+    for attempt in starts.attempts(env.store, agent):
+        if attempt["at"] - CLOCK_SECONDS > at:
+            continue
+        try:
+            run = env.api.execution(attempt["run"], "end_timestamp")
+        except ApiError:
+            continue
+        if at <= (seconds_of(run.get("end_timestamp")) or env.now()) + CLOCK_SECONDS:
+            return True
+    return False
 
 
 def receive_execution(env, config, payload):
@@ -154,6 +157,7 @@ def incident_of(env, config, execution):
         failure=_failure(failure),
         summary="%s failed: %s" % (ref, message),
         held=held if workflow else restraint.NO_WORKFLOW,
+        is_state=False,
         details={"execution_id": execution["id"]},
     )
 
@@ -175,7 +179,7 @@ def message_of(execution):
     texts = []
     if isinstance(result, dict):
         inner = result.get("result")
-        texts = [result.get("error"), result.get("stderr")]
+        texts = [result.get("error"), str(result.get("stderr") or "")[-LONGEST_STDERR:]]
         if isinstance(inner, dict):
             texts = [inner.get("error"), inner.get("message")] + texts
         elif isinstance(inner, str) and inner != "None":
@@ -210,7 +214,8 @@ def _llm_request(given):
 
 
 def _http_request(given):
-    names = ("endpoint", "method", "body", "headers", "region", "provider", "model")
+    # Not its headers: they may hold credentials, and the route has its own.
+    names = ("endpoint", "method", "body", "region", "provider", "model")
     return {name: given[name] for name in names if given.get(name)}
 
 

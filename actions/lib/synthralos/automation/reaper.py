@@ -1,15 +1,18 @@
 """Closes the runs that nothing will end: logged, ticketed, ended.
 
 An action runner that dies leaves its action `running` and the workflow waiting; a run that is
-cancelled gets no log task; and StackStorm ends no approval by itself unless told to.
+cancelled gets no log task; and StackStorm ends no approval by itself unless told to. Two reapers
+at once do no harm; what goes wrong with one run keeps nobody from the next.
 """
 
-from synthralos.automation import approvals
+from synthralos.automation import approvals, restraint
 from synthralos.infrastructure import record as infrastructure_record
 from synthralos.names import key_part
-from synthralos.recovery import record
-from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import ENDED
+from synthralos.recovery import intake, record
+from synthralos.refusals import Refused
+from synthralos.state import starts
+from synthralos.state.datastore import PAGE, PREFIX
+from synthralos.state.stackstorm import ENDED, ApiError
 from synthralos.times import seconds_of, timestamp
 
 WORKFLOWS = (
@@ -17,78 +20,176 @@ WORKFLOWS = (
 )
 # Seconds past its deadline that a run has to end by itself.
 GRACE = 60
-LOOK_BACK = 6 * 3600
-_LOGGED_SECONDS = 2 * 24 * 3600
-_LIVE = ("requested", "scheduled", "running", "pausing", "resuming", "canceling")
+# Seconds that an action of ours which started late, or waits for a slow StackStorm, may still need.
+LATE = 120
+LOOK_BACK = 24 * 3600
+PAGES = 10
+_LOGGED_SECONDS = 32 * 24 * 3600
+_LIVE = ("requested", "scheduled", "running", "pausing", "paused", "resuming", "canceling")
 # Not `action.parameters.timeout`: StackStorm adds action.parameters where parameters are asked for,
 # and MongoDB refuses a field beside one that contains it.
 _ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters,context"
+_CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp"
+_REAPED = PREFIX + "reaped."
 _DEAD = "its action runner died: it has run past the deadline of its run"
 
 
 def reap(env, config):
-    """{summary, abandoned, canceled, logged, expired}: lists of {run, workflow ...}."""
-    done = {"abandoned": [], "canceled": [], "logged": [], "expired": []}
+    """{summary, abandoned, canceled, resumed, logged, expired, closed, errors}: lists of
+    {run, workflow ...}; errors are {run or null, error}.
+    """
+    names = ("abandoned", "canceled", "resumed", "logged", "expired", "closed", "errors")
+    done = {name: [] for name in names}
     if config.approval_timeout:
-        done["expired"] = approvals.expire(env, config.approval_timeout)
+        _guarded(done, None, _expire, env, config, done)
+    known = _reaped(env)
+    since = timestamp(env.now() - LOOK_BACK - config.approval_timeout)
     for workflow in WORKFLOWS:
-        ref = "synthralos." + workflow
         for status in _LIVE:
-            for run in env.api.executions(_ATTRIBUTES, action=ref, status=status):
-                if env.now() > _deadline(run) + GRACE:
-                    _close(env, workflow, run, done)
-        since = timestamp(env.now() - LOOK_BACK)
+            for run in _all(env, done, workflow, status=status, sort_asc="true"):
+                _guarded(done, run["id"], _see_to, env, workflow, run, done)
         for status in ("canceled", "abandoned", "timeout"):
-            for run in env.api.executions(
-                _ATTRIBUTES, action=ref, status=status, timestamp_gt=since
-            ):
-                _log(env, workflow, run, "the run was ended as %s" % status, done)
+            for run in _all(env, done, workflow, status=status, timestamp_gt=since):
+                if run["id"] not in known:
+                    _guarded(done, run["id"], _log, env, workflow, run, done)
+    for run, by in starts.closing(env.store):
+        _guarded(done, run, _close_ticket, env, run, by, done)
     counts = ", ".join("%d %s" % (len(found), name) for name, found in done.items())
     return dict({"summary": counts}, **done)
 
 
-def _close(env, workflow, run, done):
+def _guarded(done, run, work, *arguments, **named):
+    try:
+        return work(*arguments, **named)
+    except (ApiError, Refused) as error:
+        done["errors"].append({"run": run, "error": str(error)})
+
+
+def _all(env, done, workflow, **filters):
+    """The executions of a workflow, oldest first, page by page, of at most PAGES pages."""
+    found, ref = [], "synthralos." + workflow
+    for page in range(PAGES):
+        told = dict(filters, action=ref, offset=page * PAGE)
+        rows = _guarded(done, None, env.api.executions, _ATTRIBUTES, **told)
+        found += rows or []
+        if len(rows or ()) < PAGE:
+            break
+    return found
+
+
+def _expire(env, config, done):
+    done["expired"] += approvals.expire(env, config.approval_timeout)
+
+
+def _see_to(env, workflow, run, done):
     """Ends what keeps `run` from ending; when nothing does, the run."""
-    attributes = "id,status,action.ref,action.runner_type,start_timestamp"
-    children = env.api.children(run["id"], attributes)
+    if env.now() <= _deadline(run) + GRACE and run["status"] != "paused":
+        return
+    children = env.api.children(run["id"], _CHILDREN)
     live = [child for child in children if child.get("status") not in ENDED]
-    dead = [child for child in live if not _is_workflow(child)]
-    for child in dead:
+    if run["status"] == "paused":
+        # A person may have paused it; what an approval has paused goes on when that has ended.
+        asked = [child for child in children if _ref(child) == "core.ask"]
+        is_over = asked and asked[-1].get("status") == "timeout" and not live
+        if is_over and approvals.resume(env, run["id"]):
+            done["resumed"].append({"run": run["id"], "workflow": workflow})
+        return
+    # The deadline of a run stands still while people are asked.
+    if env.now() <= _deadline(run) + _asked_seconds(children, env.now()) + GRACE:
+        return
+    for child in live:
+        age = env.now() - (seconds_of(child.get("start_timestamp")) or env.now())
+        ours = _ref(child).startswith("synthralos.")
+        if _is_workflow(child) or not ours or child["status"] != "running" or age < LATE:
+            continue
         # With that the workflow goes on to its log task by itself.
         if env.api.set_status(child["id"], "abandoned", {"error": _DEAD}):
-            done["abandoned"].append(
-                {"run": run["id"], "workflow": workflow, "execution": child["id"]}
-            )
-    if live or run["status"] == "canceling":
+            told = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
+            done["abandoned"].append(told)
+    if live:
         return
-    if env.api.cancel(run["id"]):
+    if run["status"] == "canceling":
+        ended = env.api.set_status(run["id"], "canceled")
+    else:
+        ended = env.api.cancel(run["id"])
+    if ended:
         done["canceled"].append({"run": run["id"], "workflow": workflow})
+
+
+def _asked_seconds(children, now):
+    total = 0.0
+    for child in children:
+        if _ref(child) == "core.ask":
+            began = seconds_of(child.get("start_timestamp"))
+            total += (seconds_of(child.get("end_timestamp")) or now) - (began or now)
+    return total
+
+
+def _ref(child):
+    return (child.get("action") or {}).get("ref") or ""
 
 
 def _is_workflow(child):
     return (child.get("action") or {}).get("runner_type") == "orquesta"
 
 
-def _log(env, workflow, run, why, done):
+def _reaped(env):
+    """The runs that were logged already."""
+    found = set()
+    for page in range(PAGES):
+        rows = env.store.list(_REAPED, limit=PAGE, offset=page * PAGE)
+        found.update(name[len(_REAPED):] for name, _ in rows)
+        if len(rows) < PAGE:
+            break
+    return found
+
+
+def _log(env, workflow, run, done):
     """Writes the record that the run's own log task did not, once."""
     parent = (run.get("context") or {}).get("parent") or {}
-    key = "%sreaped.%s" % (PREFIX, key_part(run["id"]))
-    if parent.get("pack") == approvals.PACK or env.store.get(key) is not None:
+    if parent.get("pack") == approvals.PACK:
         return
-    if not env.store.put(key, "1", _LOGGED_SECONDS):
+    key = _REAPED + key_part(run["id"])
+    if env.store.away or env.store.get(key) is not None:
         return
+    why = "the run was ended as %s" % run["status"]
     error = {"cause": "cancelled", "message": why}
     # The record is the run's, not the reaper's.
     own, env.run = env.run, run["id"]
     try:
-        given = run.get("parameters") or {}
+        given = _parameters(env, run)
         if workflow == infrastructure_record.WORKFLOW:
             told = infrastructure_record.record(env, None, given, dict(error, reason=why))
         else:
             told = record.record(env, workflow, {"refused": error}, given)
     finally:
         env.run = own
+    env.store.put(key, "1", _LOGGED_SECONDS)
     done["logged"].append({"run": run["id"], "workflow": workflow, "ticket": told["ticket"]})
+
+
+def _parameters(env, run):
+    """What the run was to work on; a rule's runs have it in their case."""
+    try:
+        given = intake.parameters_of(run, env.store)
+    except Refused:
+        return run.get("parameters") or {}
+    alert = given.get("alert")
+    labels = alert.get("labels") if isinstance(alert, dict) else None
+    if isinstance(labels, dict) and not given.get("nodes"):
+        named = [labels[name] for name in ("node", "instance", "host") if labels.get(name)]
+        given["nodes"] = named[:1]
+    return given
+
+
+def _close_ticket(env, run, by, done):
+    """Resolves the ticket of a run whose problem was over before it had ended."""
+    status = env.api.execution(run, "status").get("status")
+    if status not in ENDED:
+        return
+    ticket = restraint.close(env, run, by)
+    starts.closed(env.store, run)
+    done["closed"].append({"run": run, "ticket": ticket})
 
 
 def _deadline(run):

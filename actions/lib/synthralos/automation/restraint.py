@@ -12,18 +12,25 @@ from synthralos import seal
 from synthralos.escalation import claims, desk
 from synthralos.names import key_part
 from synthralos.refusals import Refused
-from synthralos.state import starts
+from synthralos.state import starts, tickets
 from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import ENDED, ApiError
+from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
+from synthralos.times import seconds_of
 
 HOUR = 3600
 LONGEST_SUMMARY = 300
+# Seconds after which a report of the same incident is looked at anew: what was held back may have
+# its turn, and what a person has closed though it goes on is opened again.
+REPEAT = 600
+# By which two ways of telling the same time may differ.
+SAME_TIME = 1.5
 # What became of an incident.
 STARTED, DUPLICATE, RUNNING = "started", "duplicate", "running"
-RETURNED, TOO_MANY, NO_QUERY = "returned", "too_many", "no_query"
+RETURNED, STILL, TOO_MANY, NO_QUERY = "returned", "still_failing", "too_many", "no_query"
 RESOLVED, NOTHING_OPEN, NO_WORKFLOW = "resolved", "nothing_open", "no_workflow"
 REASONS = {
     RETURNED: "it came back after a repair that succeeded",
+    STILL: "it goes on after a repair that succeeded",
     TOO_MANY: "rules have started as many runs of it as an hour may have",
     NO_QUERY: "there is no query to run again",
     NO_WORKFLOW: "no workflow fits it",
@@ -35,13 +42,15 @@ class Incident:
     """What somebody reports, and the run that it asks for.
 
     :ivar id: text that is the same for every report of it.
-    :ivar since: when it began, as text: a later one of the same id is the incident coming back.
+    :ivar since: when it began, in ISO 8601: a later one of the same id is the incident coming back.
     :ivar subject: the agent or node, a name; its runs are counted.
     :ivar workflow: to start, or None when none fits.
     :ivar parameters: of the run, numbers, enums and names; request: its text, which is sealed.
     :ivar failure: {type, cause, severity}.
     :ivar summary: one line for people.
     :ivar held: why it starts no run whatever else holds, one of REASONS, or None.
+    :ivar is_state: whether it is a state of its subject, which a run of that one sees to as well,
+        and has a ticket of its own; else it is one request that failed.
     """
 
     id: str
@@ -53,6 +62,7 @@ class Incident:
     failure: dict
     summary: str
     held: Optional[str] = None
+    is_state: bool = True
     details: dict = field(default_factory=dict)
 
 
@@ -60,74 +70,123 @@ def begin(env, config, incident):
     """What became of `incident`: {outcome, subject, workflow, run, ticket}, null where none.
 
     :param config: an Automation.
-    :raises ApiError: the datastore is away, without which a storm would start a run each.
+    :raises ApiError: the datastore is away, without which a storm would start a run each; or
+        StackStorm's API is. Nothing is lost when it is reported again.
     """
-    what = "incident-" + key_part(incident.id)
-    with claims.claim(env.store, what, env.now) as mine:
+    with claims.claim(env.store, "incident-" + key_part(incident.id), env.now) as mine:
         _answered(env)
         if not mine:
             return _told(incident, DUPLICATE)
         known = starts.events(env.store, incident.id)
         _answered(env)
-        outcome, run = _decide(env, config, incident, known)
+        outcome, run = _repeated(env, incident, known)
+        if outcome is None:
+            outcome, run = _held(env, config, incident, known), None
         if outcome in (DUPLICATE, RUNNING):
             return _told(incident, outcome, run=run)
         if outcome is not None:
             return hold(env, incident, outcome)
-        # Other incidents of the same agent may have come at the same moment.
+        # Other incidents of the same subject may have come at the same moment.
         with claims.claim(env.store, "subject-" + key_part(incident.subject), env.now) as first:
             _answered(env)
-            return _start(env, incident) if first else _told(incident, RUNNING)
+            if not first and incident.is_state:
+                return _told(incident, RUNNING)
+            outcome, run = _busy(env, config, incident)
+            if outcome == RUNNING:
+                return _told(incident, outcome, run=run)
+            return hold(env, incident, outcome) if outcome else _start(env, incident)
 
 
 def hold(env, incident, outcome):
-    """Opens the ticket of an incident that starts no run, and records it."""
+    """Opens the ticket of an incident that starts no run, or adds to it, and records it.
+
+    :raises ApiError: the ticket could not be recorded.
+    """
     ticket = _ticket(env, incident, outcome)
     told = _event(incident, starts.HELD, ticket=ticket)
     starts.record(env.store, env.now(), incident.id, told)
+    _answered(env)
     return _told(incident, outcome, ticket=ticket)
 
 
-def end(env, incident_id, by):
-    """What became of an incident that is over: the tickets that it has opened are resolved.
+def end(env, incident_id, since, by):
+    """What became of an incident that is over: its ticket is resolved.
 
+    :param since: when what is over began; a later beginning is not over.
     :param by: who says that it is over, a name.
     :returns: {outcome, run, ticket}.
     """
-    known = starts.events(env.store, incident_id)
-    _answered(env)
-    if not known or known[0]["kind"] == starts.RESOLVED:
-        return {"outcome": NOTHING_OPEN, "run": None, "ticket": None}
-    last = known[0]
-    resolved = None
-    for ticket in {last.get("ticket"), _ticket_of_run(env, last.get("run"))} - {None}:
-        if _resolve(env, ticket, by):
-            resolved = ticket
-    told = {"kind": starts.RESOLVED, "since": last["since"], "run": last.get("run")}
-    starts.record(env.store, env.now(), incident_id, told)
-    return {"outcome": RESOLVED, "run": last.get("run"), "ticket": resolved}
+    with claims.claim(env.store, "incident-" + key_part(incident_id), env.now):
+        known = starts.events(env.store, incident_id)
+        _answered(env)
+        last = known[0] if known else None
+        if last is None or last["kind"] == starts.RESOLVED or _is_later(last["since"], since):
+            return {"outcome": NOTHING_OPEN, "run": None, "ticket": None}
+        ticket, run = last.get("ticket"), last.get("run")
+        closed = ticket if _resolve(env, ticket, by, None) else None
+        if run is not None:
+            closed = close(env, run, by) or closed
+        told = {"kind": starts.RESOLVED, "since": last["since"], "run": run}
+        starts.record(env.store, env.now(), incident_id, told)
+    return {"outcome": RESOLVED, "run": run, "ticket": closed}
 
 
-def _decide(env, config, incident, known):
-    """(why no run is started, or None; the run that is meant, or None)."""
+def close(env, run, by):
+    """The ticket of a run that nobody needs any more, resolved; None when it has none that is
+    only its own. A run that goes on is remembered for the reaper.
+    """
+    try:
+        execution = env.api.execution(run, "status,result")
+    except ApiError:
+        starts.close_later(env.store, run, by)
+        return None
+    if execution.get("status") not in ENDED:
+        starts.close_later(env.store, run, by)
+        return None
+    output = (execution.get("result") or {}).get("output") or {}
+    ticket = output.get("ticket") if isinstance(output, dict) else None
+    return ticket if _resolve(env, ticket, by, run) else None
+
+
+def _repeated(env, incident, known):
+    """(what a report of an incident that is known comes to, or None; the run that is meant)."""
     last = known[0] if known else None
-    if last is not None and last["since"] == incident.since and last["kind"] != starts.RESOLVED:
-        return DUPLICATE, last.get("run")
+    if last is None or last["kind"] == starts.RESOLVED or _is_later(incident.since, last["since"]):
+        return None, None
+    run = last.get("run")
+    status = _status(env, run)
+    if status is not None and status not in ENDED:
+        return RUNNING, run
+    if not incident.is_state or env.now() - last["at"] < REPEAT:
+        return DUPLICATE, run
+    if status == "succeeded":
+        # A crew takes its time; an agent that answered should not fail any more.
+        return (STILL if incident.workflow == "agent_recovery" else DUPLICATE), run
+    return None, None
+
+
+def _held(env, config, incident, known):
+    """Why no run is started whatever its subject does, or None."""
     if incident.held is not None:
-        return incident.held, None
+        return incident.held
     for event in known:
         if event["kind"] != starts.STARTED:
             continue
-        status = _status(env, event.get("run"))
+        status, ended = _outcome(env, event.get("run"))
         if status is not None and status not in ENDED:
-            return RUNNING, event["run"]
-        recent = env.now() - event["at"] <= config.returned_within
-        if status == "succeeded" and recent:
-            return RETURNED, event["run"]
+            return RUNNING
+        since = event["at"] if ended is None else ended
+        if status == "succeeded" and env.now() - since <= config.returned_within:
+            return RETURNED
         break
+    return None
+
+
+def _busy(env, config, incident):
+    """(RUNNING, TOO_MANY or None; the run that is meant): by what was started for the subject."""
     before = starts.since(env.store, incident.subject, env.now() - HOUR)
     _answered(env)
-    if before:
+    if before and incident.is_state:
         status = _status(env, before[0]["run"])
         if status is not None and status not in ENDED:
             return RUNNING, before[0]["run"]
@@ -145,7 +204,14 @@ def start(env, workflow, parameters, request, name):
 
 
 def _start(env, incident):
-    run = start(env, incident.workflow, incident.parameters, incident.request, incident.id)
+    try:
+        run = start(env, incident.workflow, incident.parameters, incident.request, incident.id)
+    except ApiError as error:
+        if not error.refused:
+            # It may have been started all the same: a report within REPEAT starts no other.
+            told = _event(incident, starts.STARTED)
+            starts.record(env.store, env.now(), incident.id, told)
+        raise
     starts.started(env.store, env.now(), incident.subject, run)
     told = _event(incident, starts.STARTED, run=run)
     starts.record(env.store, env.now(), incident.id, told)
@@ -158,29 +224,30 @@ def _ticket(env, incident, outcome):
     told = desk.record_failure(
         env,
         env.settings.escalation,
-        incident.workflow or "automation",
+        incident.id if incident.is_state else incident.workflow or "automation",
         incident.subject,
         incident.failure,
         summary[:LONGEST_SUMMARY],
-        level="supervisor_review" if outcome == RETURNED else None,
+        level="supervisor_review",
         details=env.redactor.value(incident.details),
     )
-    return told["ticket"] if told else None
+    if told is None:
+        _answered(env)
+        raise ApiError("the ticket could not be recorded")
+    return told["ticket"]
 
 
-def _ticket_of_run(env, run):
-    if run is None:
-        return None
+def _resolve(env, ticket, by, run):
+    """Whether the ticket was resolved.
+
+    :param run: the only run that may have added to it last, or None.
+    """
+    if ticket is None:
+        return False
     try:
-        execution = env.api.execution(run, "status,result")
-    except ApiError:
-        return None
-    output = (execution.get("result") or {}).get("output") or {}
-    return output.get("ticket") if isinstance(output, dict) else None
-
-
-def _resolve(env, ticket, by):
-    try:
+        if run is not None and tickets.get(env.store, ticket)["run"] != run:
+            # Another run has met the same problem since, and nobody says that this is over.
+            return False
         config = desk.configuration(env, env.settings.escalation)
         return desk.resolve(env, config, ticket, "what it was opened for is over", by) is not None
     except Refused:
@@ -189,13 +256,29 @@ def _resolve(env, ticket, by):
 
 
 def _status(env, run):
-    """The status of a run; None when it cannot be read, for then nobody waits for it."""
+    return _outcome(env, run)[0]
+
+
+def _outcome(env, run):
+    """(status or None, when it ended or None) of a run; None for a run that is gone.
+
+    :raises ApiError: StackStorm does not answer: an unknown run is not one that has ended.
+    """
     if not run:
-        return None
+        return None, None
     try:
-        return env.api.execution(run, "status").get("status")
-    except ApiError:
-        return None
+        execution = env.api.execution(run, "status,end_timestamp")
+    except NoExecution:
+        return None, None
+    return execution.get("status"), seconds_of(execution.get("end_timestamp"))
+
+
+def _is_later(since, than):
+    """Whether one beginning is later than another, both in ISO 8601."""
+    one, other = seconds_of(since), seconds_of(than)
+    if one is None or other is None:
+        return since != than
+    return one - other > SAME_TIME
 
 
 def _event(incident, kind, run=None, ticket=None):

@@ -7,7 +7,7 @@ from synthralos.names import checked
 from synthralos.recovery import catalogue, intake, plans, playbooks, run
 from synthralos.refusals import Refused
 from synthralos.seal import unseal
-from synthralos.state import history, pauses, queries
+from synthralos.state import history, pauses, queries, starts
 from synthralos.telemetry import log
 from synthralos.times import timestamp
 
@@ -149,6 +149,7 @@ def attempt(env, case):
     if case["progress"]["cursor"] == 0:
         query = env.redactor.secrets_only(case["request"]["original_query"])
         queries.remember(env.store, case["request"]["agent_id"], query)
+        starts.attempted(env.store, env.now(), case["request"]["agent_id"], case["run"])
     played, progress = run.play(env, case, targets, one)
     _name_steps(progress, steps)
     case["progress"] = progress.as_dict()

@@ -38,10 +38,15 @@ def parameters_of(execution, store=None):
     return resolved(parameters, payload, store)
 
 
-def check_switch(execution, store):
-    """Refused when a rule started `execution` and the switch is off; people always may."""
+def is_off(execution, store):
+    """Whether a rule started `execution` and the switch is off; people always may."""
     by_rule = execution.get("rule") or execution.get("trigger_instance")
-    if by_rule and str(store.get(SWITCH)).strip().lower() in _OFF:
+    return bool(by_rule) and str(store.get(SWITCH)).strip().lower() in _OFF
+
+
+def check_switch(execution, store):
+    """Refused when the switch is off for `execution`."""
+    if is_off(execution, store):
         raise Refused(
             SWITCH,
             "false",

@@ -1,5 +1,7 @@
 """The record of a run that could not be recovered: history, ticket, trigger and webhook."""
 
+import re
+
 from synthralos.calls import platform
 from synthralos.calls.http import CallFailed
 from synthralos.escalation import desk
@@ -12,10 +14,13 @@ TRIGGER = "synthralos.recovery_failed"
 NOTIFY_SECONDS = 5.0
 # The workflows whose failures log_recovery_failure writes down.
 LOGGED_HERE = (agent_recovery.WORKFLOW, handle_error.WORKFLOW)
+# It stands above this package; its runs that nothing ended are recorded without it.
+ORCHESTRATION = "orchestration.run"
 _SUBJECT = {
     module.WORKFLOW: module.subject
     for module in (agent_recovery, handle_error, llm_retry, reroute_request)
 }
+_SUBJECT[ORCHESTRATION] = lambda case: case["subject"]
 
 
 def record(env, workflow, case, parameters):
@@ -116,6 +121,8 @@ def _subject_of(workflow, parameters):
     """Who a run without a case was about: its parameters were refused, so only names are taken."""
     request = parameters.get("original_request")
     request = request if isinstance(request, dict) else {}
+    if workflow == ORCHESTRATION:
+        return subject_of_orchestration(parameters.get("orchestration"))
     candidate = {
         agent_recovery.WORKFLOW: parameters.get("agent_id"),
         handle_error.WORKFLOW: parameters.get("agent_id"),
@@ -123,6 +130,12 @@ def _subject_of(workflow, parameters):
         reroute_request.WORKFLOW: request.get("provider"),
     }[workflow]
     return candidate if is_name(candidate) else "unknown"
+
+
+def subject_of_orchestration(name):
+    """The name of an orchestration, which may have spaces, as the subject of a ticket."""
+    subject = re.sub(r"[^A-Za-z0-9._:/+-]+", "-", str(name or ""))[:100].strip("-._:/+")
+    return subject or "orchestration"
 
 
 def notify(env, told):

@@ -19,16 +19,19 @@ MOST_RETRIES, LONGEST_DELAY = 10, 300
 SHORTEST_RUN, LONGEST_RUN = 5, 3600
 
 
-def new_case(env, workflow, seconds, parameters, started, request, rules, **more):
+def new_case(
+    env, workflow, seconds, parameters, started, request, rules, longest=LONGEST_RUN, **more
+):
     """The content of a case.
 
     {v, workflow, run, started, deadline, dry_run, request (what the caller worded), rules,
     progress} and what the workflow adds. Times are seconds since the epoch.
 
-    :param seconds: what the run has when its parameters name no `timeout`.
+    :param seconds: what the run has when its parameters name no `timeout`; longest: what it may
+        have.
     """
     timeout = whole_number(
-        dict({"timeout": seconds}, **parameters), "timeout", SHORTEST_RUN, LONGEST_RUN
+        dict({"timeout": seconds}, **parameters), "timeout", SHORTEST_RUN, longest
     )
     case = {
         "v": intake.FORMAT,

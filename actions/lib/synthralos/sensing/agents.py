@@ -76,7 +76,7 @@ def own_id(told):
 def content_id(told):
     """An id made of when, where and what: the same for the same error, however often it is listed.
     """
-    names = ("timestamp", "traceId", "message")
+    names = ("timestamp", "traceId", "message") + _AGENT + _QUERY
     seen = [told.get(name) for name in names] if isinstance(told, dict) else []
     if not any(seen):
         seen = told

@@ -18,7 +18,18 @@ _EXECUTION = "parameters,trigger_instance,start_timestamp,action.parameters,acti
 
 
 class ApiError(Exception):
-    """StackStorm's API did not answer, or refused."""
+    """StackStorm's API did not answer, or refused.
+
+    :ivar refused: whether it answered; else what was asked for may have happened.
+    """
+
+    refused = False
+
+
+class NoExecution(ApiError):
+    """There is no such execution, or none any more."""
+
+    refused = True
 
 
 class Api:
@@ -42,7 +53,7 @@ class Api:
             "GET", path, READ_EXECUTION_SECONDS, params={"include_attributes": attributes}
         )
         if answer.status_code == 404:
-            raise ApiError("there is no execution %s" % execution_id)
+            raise NoExecution("there is no execution %s" % execution_id)
         return self._json(answer)
 
     def children(self, execution_id, attributes):
@@ -52,12 +63,13 @@ class Api:
         return sorted(rows, key=lambda row: row["start_timestamp"])
 
     def executions(self, attributes, **filters):
-        """The newest executions, at most PAGE; filters: action, status, timestamp_gt ..."""
+        """At most PAGE executions; filters: action, status, timestamp_gt, sort_asc, offset ..."""
         params = dict(filters, limit=PAGE, include_attributes=attributes)
         return self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
 
     def set_status(self, execution_id, status, result=None):
-        """Gives an execution that has not ended another status: abandoned, timeout or resuming.
+        """Gives an execution that has not ended another status: abandoned, timeout, canceled or
+        resuming.
 
         :returns: False when it has ended meanwhile.
         """
@@ -80,10 +92,11 @@ class Api:
         self._json(answer)
         return True
 
-    def inquiries(self):
+    def inquiries(self, offset=0):
         """The approvals that are asked for: [{id, schema, ttl, users, roles}], at most PAGE."""
+        params = {"limit": PAGE, "offset": offset}
         return self._json(
-            self._call("GET", "/inquiries", READ_EXECUTION_SECONDS, params={"limit": PAGE})
+            self._call("GET", "/inquiries", READ_EXECUTION_SECONDS, params=params)
         )
 
     def respond(self, inquiry_id, response):
@@ -172,7 +185,9 @@ class Api:
     def _json(answer, error_class=ApiError):
         if answer.status_code >= 400:
             what = "forbade it" if answer.status_code in (401, 403) else "answered"
-            raise error_class("StackStorm's API %s (%d)" % (what, answer.status_code))
+            error = error_class("StackStorm's API %s (%d)" % (what, answer.status_code))
+            error.refused = True
+            raise error
         try:
             return answer.json()
         except ValueError as error:

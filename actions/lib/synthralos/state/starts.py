@@ -13,6 +13,8 @@ FORMAT = 1
 KEPT_SECONDS = 7 * 24 * 3600
 _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
+_CLOSING = PREFIX + "closing."
+_ATTEMPTS = PREFIX + "attempted."
 STARTED, HELD, RESOLVED = "started", "held", "resolved"
 
 
@@ -38,6 +40,31 @@ def since(store, subject, at):
     """The starts for `subject` from `at` on, newest first: [{run, at}]."""
     found = _read(store, "%s%s." % (_STARTS, key_part(subject)), 100)
     return [one for one in found if one["at"] >= at]
+
+
+def attempted(store, now, agent_id, run):
+    """Appends that `run` tries the agent, whoever started it."""
+    return _append(store, now, "%s%s." % (_ATTEMPTS, key_part(agent_id)), {"run": run})
+
+
+def attempts(store, agent_id, limit=5):
+    """The newest runs that tried the agent, newest first: [{run, at}]."""
+    return _read(store, "%s%s." % (_ATTEMPTS, key_part(agent_id)), limit)
+
+
+def close_later(store, run, by):
+    """Remembers that the ticket of `run`, which goes on, is to be resolved when it has ended."""
+    return store.put(_CLOSING + key_part(run), by, KEPT_SECONDS)
+
+
+def closing(store):
+    """[(run, by)] of what close_later has remembered, at most a page."""
+    return [(name[len(_CLOSING):], by) for name, by in store.list(_CLOSING)]
+
+
+def closed(store, run):
+    """Forgets what close_later has remembered."""
+    store.delete(_CLOSING + key_part(run))
 
 
 def _append(store, now, prefix, event):

@@ -1,0 +1,162 @@
+"""When an incident starts a run, as time goes by."""
+import pytest
+
+from synthralos.automation import restraint
+from synthralos.automation.config import Automation
+from synthralos.state import starts, tickets
+from synthralos.state.stackstorm import ApiError
+from synthralos.times import timestamp
+
+SINCE = "2023-11-14T22:00:00.000Z"
+FAILURE = {"type": "error", "cause": "agent_failed", "severity": "high"}
+
+
+class Api:
+    """Runs that a test ends; `broken` is raised by the next start."""
+
+    def __init__(self):
+        self.runs, self.broken = {}, None
+
+    def start(self, action, parameters):
+        if self.broken:
+            raise self.broken
+        run = "%024x" % len(self.runs)
+        self.runs[run] = {"status": "running"}
+        return run
+
+    def execution(self, run, attributes):
+        return self.runs[run]
+
+    def fire(self, trigger, payload):
+        pass
+
+
+@pytest.fixture
+def api():
+    return Api()
+
+
+@pytest.fixture
+def env(make_env, api, clock):
+    made = make_env(api=api)
+
+    def end(run, status, **output):
+        api.runs[run] = {
+            "status": status, "result": {"output": output}, "end_timestamp": timestamp(clock())}
+
+    made.end = end
+    return made
+
+
+def incident(id="alert-1", since=SINCE, subject="bot", **more):
+    told = dict(
+        workflow="agent_recovery", parameters={}, request={}, failure=FAILURE, summary="it failed"
+    )
+    return restraint.Incident(id=id, since=since, subject=subject, **dict(told, **more))
+
+
+def begin(env, *arguments, config=None, **more):
+    return restraint.begin(env, config or Automation(), incident(*arguments, **more))
+
+
+def test_a_report_of_what_is_known_starts_nothing(env, api):
+    told = begin(env)
+    assert told["outcome"] == restraint.STARTED
+    assert begin(env)["outcome"] == restraint.RUNNING
+    env.end(told["run"], "failed")
+    assert begin(env) == dict(told, outcome=restraint.DUPLICATE)
+
+
+@pytest.mark.parametrize("status, outcome", [
+    ("succeeded", restraint.STILL), ("failed", restraint.STARTED),
+])
+def test_what_goes_on_long_after_its_run_has_ended_is_looked_at_again(env, clock, status, outcome):
+    env.end(begin(env)["run"], status)
+    clock.at += restraint.REPEAT
+    assert begin(env)["outcome"] == outcome
+
+
+def test_a_crew_takes_its_time(env, clock):
+    told = begin(env, workflow="infrastructure_repair")
+    env.end(told["run"], "succeeded")
+    clock.at += restraint.REPEAT
+    again = begin(env, workflow="infrastructure_repair")
+    assert again["outcome"] == restraint.DUPLICATE
+
+
+def test_what_was_held_back_has_its_turn_when_it_is_reported_again(env, clock):
+    config = Automation(recoveries_per_hour=1)
+    env.end(begin(env, "alert-0", config=config)["run"], "failed")
+    held = begin(env, config=config)
+    assert held["outcome"] == restraint.TOO_MANY and held["ticket"]
+    assert begin(env, config=config)["outcome"] == restraint.DUPLICATE
+    clock.at += 3601
+    assert begin(env, config=config)["outcome"] == restraint.STARTED
+
+
+def test_a_ticket_that_was_resolved_too_early_is_opened_again(env, clock, store):
+    held = begin(env, held=restraint.NO_QUERY)
+    tickets.resolve(store, clock(), held["ticket"], "never mind", "jane", "")
+    clock.at += restraint.REPEAT
+    assert begin(env, held=restraint.NO_QUERY)["ticket"] == held["ticket"]
+    assert tickets.get(store, held["ticket"])["status"] == tickets.OPEN
+
+
+@pytest.mark.parametrize("after, outcome", [
+    (3500, restraint.RETURNED), (3700, restraint.STARTED),
+])
+def test_coming_back_counts_from_the_end_of_the_repair(env, clock, after, outcome):
+    told = begin(env)
+    clock.at += 7200
+    env.end(told["run"], "succeeded")
+    clock.at += after
+    restraint.end(env, "alert-1", SINCE, "alertmanager")
+    assert begin(env, since="2023-11-15T03:00:00.000Z")["outcome"] == outcome
+
+
+@pytest.mark.parametrize("answered, outcome", [
+    (False, restraint.DUPLICATE), (True, restraint.STARTED),
+])
+def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, answered, outcome):
+    api.broken = ApiError("away")
+    api.broken.refused = answered
+    with pytest.raises(ApiError):
+        begin(env)
+    api.broken = None
+    assert begin(env)["outcome"] == outcome
+
+
+def test_requests_that_failed_are_each_run_again(env):
+    for n in range(3):
+        told = begin(env, "execution-%d" % n, is_state=False)
+        assert told["outcome"] == restraint.STARTED
+    assert begin(env, "execution-0", is_state=False)["outcome"] == restraint.RUNNING
+
+
+def test_a_state_of_an_agent_that_is_being_recovered_starts_no_second_run(env):
+    first = begin(env)
+    told = begin(env, "alert-2")
+    assert (told["outcome"], told["run"]) == (restraint.RUNNING, first["run"])
+
+
+def test_a_ticket_that_another_run_has_added_to_since_stays_open(env, store, clock):
+    first = begin(env)["run"]
+    ticket = tickets.report(store, clock(), "agent_recovery", "bot", FAILURE, first, "x")["ticket"]
+    env.end(first, "failed", ticket=ticket)
+    clock.at += 1
+    tickets.report(store, clock(), "agent_recovery", "bot", FAILURE, "f" * 24, "again")
+    assert restraint.end(env, "alert-1", SINCE, "alertmanager")["ticket"] is None
+    assert tickets.get(store, ticket)["status"] == tickets.OPEN
+
+
+def test_without_a_datastore_nothing_starts(env, monkeypatch):
+    env.store.away = "it is away"
+    with pytest.raises(ApiError, match="storm"):
+        begin(env)
+
+
+def test_a_ticket_that_could_not_be_written_is_said(env, monkeypatch):
+    monkeypatch.setattr(restraint.desk, "record_failure", lambda *_, **__: None)
+    with pytest.raises(ApiError, match="ticket"):
+        begin(env, held=restraint.NO_QUERY)
+    assert starts.events(env.store, "alert-1") == []
