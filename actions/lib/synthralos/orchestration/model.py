@@ -1,0 +1,164 @@
+"""Orchestrations and roles: what people give becomes one normal form, or is refused.
+
+The normal form is plain JSON with every field there, and is its own normal form. An orchestration:
+
+    {name, description: text or null, tags [texts], active, max_concurrent 1-20,
+     on_failure "fail" | "continue", webhook: null or {url or url_from, headers_from},
+     output: a mapping with templates, or null, steps [step]}
+
+A step:
+
+    {name, description, order, kind "llm" | "action" | "approval" | "loop" | "branch" |
+     "orchestration", role: name or null, action: reference or null, parameters: a mapping or null,
+     group: id or null, depends_on: names or null, condition: a tree or null (conditions),
+     input: a mapping with templates or null, of an LLM step also one text; output: a mapping or
+     null, max_retries 0-10, retry_delay and timeout: seconds, priority: higher goes first,
+     fallback_models [names], context_keys [keys], schema: of draft 4 or null,
+     critic: null or {role, threshold 0-1}, cache, on_failure: null for the orchestration's,
+     loop: null or {steps, until, max_rounds}, branch: null or {cases [{when, steps}], otherwise},
+     orchestration: the name of another or null, approval: null or {question, timeout: seconds}}
+
+Roles are in roles.py. How steps follow each other is in graph.py.
+"""
+
+from urllib.parse import urlsplit
+
+from synthralos.names import checked
+from synthralos.orchestration import roles
+from synthralos.orchestration import steps as of_steps
+from synthralos.orchestration.fields import Fields
+from synthralos.refusals import Refused
+from synthralos.state import packing
+
+MOST_CONCURRENT = 20
+MOST_TAGS = 50
+LONGEST_TAG = 64
+LARGEST = 1024 * 1024
+# Which datastore keys a webhook may read: a definition must not send any other secret anywhere.
+WEBHOOK_KEYS = "synthralos_webhook"
+_FIELDS = {
+    "name": (),
+    "description": (),
+    "tags": (),
+    "active": ("is_active",),
+    "max_concurrent": ("max_concurrency",),
+    "on_failure": (),
+    "webhook": (),
+    "output": ("output_mapping",),
+    "steps": (),
+}
+
+
+def role(given, where="role"):
+    """The normal form of a role. Refused names what is wrong in `given`."""
+    return _small(where, roles.role(given, where))
+
+
+def orchestration(given, where="orchestration", max_concurrent=5):
+    """The normal form of an orchestration. Refused names what is wrong in `given`.
+
+    :param max_concurrent: how many steps run at once where the orchestration does not say.
+    """
+    fields = Fields(given, where, _FIELDS, roles.IGNORED)
+    return _small(
+        where,
+        {
+            "name": fields.title("name"),
+            "description": fields.text("description"),
+            "tags": tags(fields),
+            "active": fields.boolean("active", True),
+            "max_concurrent": fields.whole("max_concurrent", max_concurrent, 1, MOST_CONCURRENT),
+            "on_failure": fields.choice("on_failure", "fail", of_steps.POLICIES),
+            "webhook": _webhook(fields),
+            "output": fields.mapping("output"),
+            "steps": of_steps.steps(fields.value("steps"), fields.at("steps"), fields.style),
+        },
+    )
+
+
+def every_step(steps):
+    """Each step of a list of normal forms, those of loops and branches too."""
+    for step in steps:
+        yield step
+        for inner in inside(step):
+            yield from every_step(inner)
+
+
+def inside(step):
+    """The lists of steps that a step holds."""
+    if step["loop"] is not None:
+        yield step["loop"]["steps"]
+    if step["branch"] is not None:
+        for case in step["branch"]["cases"]:
+            yield case["steps"]
+        yield step["branch"]["otherwise"]
+
+
+def roles_used(orchestration):
+    """The sorted names of the roles that its steps and their critics have."""
+    found = set()
+    for step in every_step(orchestration["steps"]):
+        found.add(step["role"])
+        found.add((step["critic"] or {}).get("role"))
+    return sorted(found - {None})
+
+
+def tags(fields):
+    def tag(where, value):
+        if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_TAG:
+            way_out = "Tags are text of at most %d characters" % LONGEST_TAG
+            raise Refused(where, value, "is no tag", way_out)
+        return value
+
+    return fields.unique("tags", tag, MOST_TAGS)
+
+
+def _webhook(fields):
+    given = fields.value("webhook")
+    if given is None:
+        return None
+    given = {"url": given} if isinstance(given, str) else given
+    known = {"url": (), "url_from": (), "headers_from": ()}
+    webhook = Fields(given, fields.at("webhook"), known, around=fields.style)
+    if webhook.has("url") == webhook.has("url_from"):
+        why = "has both url and url_from" if webhook.has("url") else "has no url"
+        raise Refused(webhook.where, None, why, "Give url, or url_from: a datastore key")
+    found = {name: _webhook_key(webhook, name) for name in ("url_from", "headers_from")}
+    found["url"] = _url(webhook)
+    return {name: found[name] for name in known}
+
+
+def _webhook_key(webhook, name):
+    value = webhook.value(name)
+    if value is None:
+        return None
+    checked(webhook.at(name), value)
+    if not value.startswith(WEBHOOK_KEYS):
+        why = "is no datastore key of a webhook"
+        way_out = "Call the key %s_<name>; no other secret leaves by a webhook" % WEBHOOK_KEYS
+        raise Refused(webhook.at(name), value, why, way_out)
+    return value
+
+
+def _url(webhook):
+    value = webhook.text("url", longest=2000)
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        good = False
+    if not good or not value.isprintable() or " " in value:
+        way_out = "Write it as https://host[:port][/path]"
+        raise Refused(webhook.at("url"), value, "is no URL", way_out)
+    return value
+
+
+def _small(where, normal):
+    """`normal` when it is JSON of at most LARGEST bytes, else Refused."""
+    size = len(packing.canonical(where, normal))
+    if size > LARGEST:
+        why = "takes %d bytes, more than %d" % (size, LARGEST)
+        raise Refused(where, None, why, "Shorten its prompts, or keep long text elsewhere")
+    return normal

@@ -1,0 +1,198 @@
+"""Roles: who answers a step, as people define them and as the pack keeps them.
+
+A role in its normal form:
+
+    {name, base_prompt,
+     needs {vision, reasoning, coding, tools, json, uncensored, image_generation: booleans},
+     min_context, max_context: tokens or null,
+     defaults {temperature, max_tokens, top_p, frequency_penalty, presence_penalty, stop, seed,
+               response_format}, given [which of these somebody gave],
+     model: the name of a configured one or null, fallback_models [names], tools [names],
+     terminal_restrictions, criteria: a JSON value or null, tone: text or null,
+     domain_knowledge [texts]}
+"""
+
+from synthralos.names import checked
+from synthralos.orchestration.fields import Fields, shallow, text_item
+from synthralos.refusals import Refused
+
+META = "meta"
+NEEDS = ("vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation")
+DEFAULTS = {
+    "temperature": 0.7,
+    "max_tokens": 2048,
+    "top_p": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "stop": None,
+    "seed": None,
+    "response_format": None,
+}
+MOST_TOKENS = 100_000_000
+MOST_FALLBACKS = 20
+MOST_STOPS = 16
+# What a role that was read has besides, so that it can be given back.
+RECORD = ("id", "version", "versions", "created_at", "updated_at", "created_by", "updated_by")
+_RECORD_CAMEL = ("createdAt", "updatedAt", "createdBy", "updatedBy")
+IGNORED = RECORD + _RECORD_CAMEL
+_FIELDS = {
+    "name": (),
+    "base_prompt": (),
+    "needs": ("capabilities",),
+    "limits": ("context_limits",),
+    "min_context": (),
+    "max_context": (),
+    "defaults": ("hyperparameters",),
+    "given": (),
+    "model": (),
+    "fallback_models": (),
+    "tools": (),
+    "terminal_restrictions": (),
+    "criteria": (),
+    "tone": (),
+    "domain_knowledge": (),
+}
+# The guide has them at the top, too: needsCoding, defaultTemperature.
+_FIELDS.update(("needs_" + name, ()) for name in NEEDS)
+_FIELDS.update(("default_" + name, ()) for name in DEFAULTS)
+
+
+def role(given, where="role"):
+    """The normal form of a role; of a normal form, itself. Refused names what is wrong in `given`.
+    """
+    fields = Fields(given, where, _FIELDS, IGNORED)
+    limits = _limits(fields)
+    defaults, gave = _defaults(fields)
+    return {
+        "name": fields.title("name"),
+        "base_prompt": _prompt(fields),
+        "needs": _needs(fields),
+        "min_context": limits[0],
+        "max_context": limits[1],
+        "defaults": defaults,
+        "given": gave,
+        "model": _model(fields),
+        "fallback_models": fields.unique("fallback_models", checked, MOST_FALLBACKS),
+        "tools": fields.unique("tools", checked),
+        "terminal_restrictions": shallow(
+            fields.at("terminal_restrictions"), fields.value("terminal_restrictions")
+        ),
+        "criteria": shallow(fields.at("criteria"), fields.value("criteria")),
+        "tone": fields.text("tone"),
+        "domain_knowledge": fields.listed("domain_knowledge", text_item),
+    }
+
+
+def may_change_definitions(role):
+    """Whether the role may create, change and delete roles and orchestrations."""
+    return META in role["tools"]
+
+
+def _prompt(fields):
+    prompt = fields.text("base_prompt")
+    if prompt is None:
+        way_out = "Say in base_prompt what the role is to do"
+        raise Refused(fields.at("base_prompt"), None, "is missing", way_out)
+    return prompt
+
+
+def _model(fields):
+    value = fields.value("model")
+    return None if value is None else checked(fields.at("model"), value)
+
+
+def _needs(fields):
+    below = _below(fields, "needs", {name: ("needs_" + name,) for name in NEEDS})
+    found = {}
+    for name in NEEDS:
+        source, field = _place(fields, "needs_" + name, below, name)
+        found[name] = source.boolean(field, False)
+    return found
+
+
+def _limits(fields):
+    below = _below(fields, "limits", {"min_context": (), "max_context": ()})
+    found = []
+    for name in ("min_context", "max_context"):
+        source, field = _place(fields, name, below, name)
+        found.append(source.whole(field, None, 1, MOST_TOKENS))
+    least, most = found
+    if least is not None and most is not None and least > most:
+        way_out = "Give a smaller min_context than max_context"
+        raise Refused(fields.at("min_context"), least, "is above max_context %d" % most, way_out)
+    return least, most
+
+
+def _defaults(fields):
+    """(the defaults, which of them were given)."""
+    below = _below(fields, "defaults", {name: ("default_" + name,) for name in DEFAULTS})
+    found, gave = {}, []
+    for name in DEFAULTS:
+        source, field = _place(fields, "default_" + name, below, name)
+        found[name] = _hyperparameter(source, field, name)
+        if source.has(field):
+            gave.append(name)
+    if fields.has("given"):
+        # A normal form says itself which were given.
+        gave = fields.unique("given", _known_default)
+    return found, [name for name in DEFAULTS if name in gave]
+
+
+def _hyperparameter(source, field, name):
+    default = DEFAULTS[name]
+    if name == "max_tokens":
+        return source.whole(field, default, 1, MOST_TOKENS)
+    if name == "seed":
+        return source.whole(field, default, -(2**63), 2**63 - 1)
+    if name == "stop":
+        return _stop(source, field)
+    if name == "response_format":
+        return _response_format(source, field)
+    least, most = {"temperature": (0, 2), "top_p": (0, 1)}.get(name, (-2, 2))
+    return source.number(field, default, least, most)
+
+
+def _stop(source, field):
+    value = source.value(field)
+    if value is None or (isinstance(value, str) and value):
+        return value
+    return source.listed(field, _stop_item, MOST_STOPS)
+
+
+def _stop_item(where, value):
+    if not isinstance(value, str) or not value:
+        raise Refused(where, value, "is no text", "Give text at which the model is to stop")
+    return value
+
+
+def _response_format(source, field):
+    value = source.value(field)
+    if isinstance(value, str):
+        # The guide's short form of what providers take.
+        value = {"type": value}
+    good = value is None or (isinstance(value, dict) and isinstance(value.get("type"), str))
+    if not good:
+        way_out = "Give json_object, or an object such as {type: json_object}"
+        raise Refused(source.at(field), value, "is no response format", way_out)
+    return shallow(source.at(field), value)
+
+
+def _known_default(where, value):
+    if value not in DEFAULTS:
+        raise Refused(where, value, "is not known", "Use some of " + ", ".join(DEFAULTS))
+    return value
+
+
+def _below(fields, name, known):
+    """The Fields of the object under `name`; of an empty one when it was not given."""
+    return Fields(fields.mapping(name, {}), fields.at(name), known, around=fields.style)
+
+
+def _place(fields, outer, below, inner):
+    """(the Fields, the name there) of a field that may stand in two places."""
+    if not fields.has(outer):
+        return below, inner
+    if below.has(inner):
+        way_out = "Give %s or %s, not both" % (fields.at(outer), below.at(inner))
+        raise Refused(fields.at(outer), fields.value(outer), "is given twice", way_out)
+    return fields, outer
