@@ -17,6 +17,7 @@ from synthralos.times import seconds_of, timestamp
 
 WORKFLOWS = (
     "agent_recovery", "llm_retry", "reroute_request", "handle_error", "infrastructure_repair",
+    record.ORCHESTRATION,
 )
 # Seconds past its deadline that a run has to end by itself.
 GRACE = 60
@@ -40,8 +41,7 @@ def reap(env, config):
     """
     names = ("abandoned", "canceled", "resumed", "logged", "expired", "closed", "errors")
     done = {name: [] for name in names}
-    if config.approval_timeout:
-        _guarded(done, None, _expire, env, config, done)
+    _guarded(done, None, _expire, env, config, done)
     known = _reaped(env)
     since = timestamp(env.now() - LOOK_BACK - config.approval_timeout)
     for workflow in WORKFLOWS:

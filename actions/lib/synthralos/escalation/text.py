@@ -23,12 +23,22 @@ def harmless(text, redactor, longest):
     text = redactor.text(str(text)).replace("\r\n", "\n")
     # First what is not seen: between two braces it would keep them from being found.
     text = _UNSEEN.sub("\ufffd", text)
-    broken = _CLOSING.sub(r"\g<0> ", _OPENING.sub(r"\g<0> ", text))
+    broken = without_marks(text)
     note = NOTE if broken != text else ""
     if len(broken) + len(note) > longest:
         note = CUT + note
         broken = broken[: max(0, longest - len(note))]
     return broken + note
+
+
+def has_marks(text):
+    """Whether a template begins somewhere in `text`; what only closes one is no template."""
+    return _OPENING.search(text) is not None
+
+
+def without_marks(text):
+    """`text` with a space in every mark that Jinja or YAQL would act on."""
+    return _CLOSING.sub(r"\g<0> ", _OPENING.sub(r"\g<0> ", text))
 
 
 def line(text, redactor, longest):

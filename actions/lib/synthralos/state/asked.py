@@ -1,0 +1,32 @@
+"""What a run asks a person, until when: beside the inquiry, whose text would be rendered."""
+
+import json
+
+from synthralos.names import key_part
+from synthralos.state.datastore import PREFIX
+
+FORMAT = 1
+KEPT_SECONDS = 7 * 24 * 3600
+
+
+def record(store, run, until, question):
+    """Writes what `run` asks; whether it was written.
+
+    :param until: seconds since the epoch at which an answer comes too late.
+    :param question: one line, redacted.
+    """
+    value = json.dumps({"v": FORMAT, "until": until, "question": question})
+    return store.put(_key(run), value, KEPT_SECONDS)
+
+
+def of(store, run):
+    """{until, question} of what `run` asked last; {} where nothing is known of it."""
+    try:
+        told = json.loads(store.get(_key(run)) or "{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) and told.get("v") == FORMAT else {}
+
+
+def _key(run):
+    return "%sasked.%s" % (PREFIX, key_part(run))
