@@ -14,6 +14,9 @@ OFF = {
 class Intakes(SynthralosAction):
     """`alert.receive`, `failure.receive`, `execution.receive`: what rules hand over to the pack."""
 
+    # Nothing waits for it, and without the datastore it can do nothing.
+    key_seconds = 15.0
+
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
 

@@ -7,6 +7,9 @@ from synthralos_action import SynthralosAction
 class Recoveries(SynthralosAction):
     """`recovery.retry` runs again what failed; `recovery.reap` closes what nothing will end."""
 
+    # Nothing waits for it, and without the datastore it can do nothing.
+    key_seconds = 15.0
+
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
 

@@ -20,7 +20,7 @@ from synthralos.refusals import Refused
 from synthralos.seal import STORED, is_case, seal, unseal
 from synthralos.settings import Settings
 from synthralos.state.datastore import Tolerant
-from synthralos.state.stackstorm import Api, ApiError
+from synthralos.state.stackstorm import SECONDS, Api, ApiError
 from synthralos.storable import storable
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
@@ -32,11 +32,14 @@ class SynthralosAction(Action):
     """An action whose `run(self, **parameters)` returns `self.perform(work, parameters)`.
 
     :cvar now: seconds since the epoch; a test replaces it.
+    :cvar key_seconds: how long a call to the datastore may take; a run that is at a deadline goes
+        on without it rather than wait.
     :cvar runs_always: whether a wrong configuration is no reason not to run.
     :ivar datastore: an object to use in place of StackStorm's datastore; a test sets it.
     """
 
     now = staticmethod(time.time)
+    key_seconds = SECONDS
     runs_always = False
     datastore = None
 
@@ -153,13 +156,13 @@ class SynthralosAction(Action):
         settings = self._settings(config)
         for secret in settings.secrets():
             redactor.add(secret)
-        api = _api(config.get("stackstorm") or {})
+        api = _api(config.get("stackstorm") or {}, self.key_seconds)
         run = parameters.get("execution_id") or os.environ.get("ST2_ACTION_EXECUTION_ID") or ""
         store = Tolerant(self.datastore if self.datastore is not None else api)
         return Environment(settings, store, self.now, run, redactor, api)
 
 
-def _api(config):
+def _api(config, key_seconds):
     url = os.environ.get("ST2_ACTION_API_URL")
     if not url:
         return None
@@ -168,7 +171,8 @@ def _api(config):
         os.environ.get("REQUESTS_CA_BUNDLE") or
         config.get("verify", True)
     )
-    return Api(url, os.environ.get("ST2_ACTION_AUTH_TOKEN"), verify=verify)
+    token = os.environ.get("ST2_ACTION_AUTH_TOKEN")
+    return Api(url, token, verify=verify, key_seconds=key_seconds)
 
 
 def _ended_by(error, parameters, redactor, env):

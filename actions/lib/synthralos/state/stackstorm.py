@@ -33,9 +33,11 @@ class NoExecution(ApiError):
 
 
 class Api:
-    """:param url: the API's address, up to and with `/v1`; verify: True, False, or a CA bundle."""
+    """:param url: the API's address, up to and with `/v1`; verify: True, False, or a CA bundle.
+    :param key_seconds: the time limit of a call to the datastore.
+    """
 
-    def __init__(self, url, token=None, session=None, verify=True):
+    def __init__(self, url, token=None, session=None, verify=True, key_seconds=SECONDS):
         if session is None:
             import requests
 
@@ -44,6 +46,7 @@ class Api:
             session.trust_env = False
             session.verify = verify
         self._url, self._session = url.rstrip("/"), session
+        self._key_seconds = key_seconds
         self._headers = {"X-Auth-Token": token} if token else {}
 
     def execution(self, execution_id, attributes=_EXECUTION):
@@ -154,7 +157,8 @@ class Api:
         # Without `sort` StackStorm promises no order, and the newest might be missing from a page.
         params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
         rows = self._json(
-            self._call("GET", "/keys", SECONDS, DatastoreAway, params=params), DatastoreAway
+            self._call("GET", "/keys", self._key_seconds, DatastoreAway, params=params),
+            DatastoreAway,
         )
         return [(row["name"], row["value"]) for row in rows]
 
@@ -168,7 +172,7 @@ class Api:
 
     def _key(self, method, name, **options):
         return self._call(
-            method, "/keys/" + quote(name, safe=""), SECONDS, DatastoreAway, **options
+            method, "/keys/" + quote(name, safe=""), self._key_seconds, DatastoreAway, **options
         )
 
     def _call(self, method, path, seconds, error_class=ApiError, **options):
