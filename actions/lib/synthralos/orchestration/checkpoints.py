@@ -1,0 +1,165 @@
+"""What a run keeps in the datastore: its definition, its state before each wave, what its steps
+gave, and how it ended. Everything is sealed, and kept for two weeks: an approval may take one.
+
+    synthralos.wave.<run>.definition       {definition, id, input, ...}
+    synthralos.wave.<run>.<wave>           the state before that wave, and what the wave is
+    synthralos.wave.<run>.end              how the run ended
+    synthralos.step.<run>.<wave>.<job>     what a step gave; a step that crashed left none
+    synthralos.step.<...>.run              of a sub-orchestration: its run
+    synthralos.step.<...>.set, .end<n>     what an approval, or a step around steps, set
+    synthralos.orchestrated.<time>-<run>   that there was such a run
+"""
+
+import json
+
+from synthralos import seal
+from synthralos.names import key_part
+from synthralos.refusals import Refused
+from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.stackstorm import ApiError
+
+FORMAT = 1
+KEPT_SECONDS = 14 * 24 * 3600
+# Records of a run that has stood longer are written again when it is resumed, so that they last.
+FRESH_SECONDS = 24 * 3600
+# Of one value, sealed: MongoDB takes 16 MB, and the API may take two seconds.
+LARGEST = 8 * 1024 * 1024
+# Behind the key of a sub-orchestration's record: which run it is.
+RUN = ".run"
+_WAVES, _STEPS, _RUNS = PREFIX + "wave.", PREFIX + "step.", PREFIX + "orchestrated."
+_DEFINITION, _END = "definition", "end"
+
+
+class Kept:
+    """What is kept of the run `run`.
+
+    Nothing works without the datastore: ApiError where it is away.
+    """
+
+    def __init__(self, env, run):
+        self._env, self.run, self._seen = env, run, {}
+        self._waves = "%s%s." % (_WAVES, key_part(run or "none"))
+        self._steps = "%s%s." % (_STEPS, key_part(run or "none"))
+
+    def begin(self, told):
+        self._put(self._waves + _DEFINITION, told)
+        head = {name: told.get(name) for name in ("name", "id", "resume_of", "parent_run")}
+        value = json.dumps(dict(head, v=FORMAT, run=self.run), separators=(",", ":"))
+        key = _RUNS + time_key(self._env.now(), key_part(self.run or "none"))
+        self._written(self._env.store.put(key, value, KEPT_SECONDS))
+
+    def definition(self):
+        """What `begin` wrote, or None."""
+        return self._get(self._waves + _DEFINITION)
+
+    def checkpoint(self, state):
+        self._put("%s%05d" % (self._waves, state["cursor"]), dict(state, at=self._env.now()))
+
+    def state(self, wave):
+        """The state before wave number `wave`, or None."""
+        return self._get("%s%05d" % (self._waves, wave))
+
+    def newest(self):
+        """The state before the newest wave, or None."""
+        for name, value in self._env.store.list(self._waves, limit=3):
+            if name[len(self._waves):].isdigit():
+                return self._opened(value)
+        self._answered()
+        return None
+
+    def waves(self):
+        """The keys of the checkpoints, the first wave first."""
+        names = [name for name, _ in self._listed(self._waves)]
+        return sorted(name for name in names if name[len(self._waves):].isdigit())
+
+    def end(self, told):
+        self._put(self._waves + _END, told)
+
+    def ended(self):
+        """What `end` wrote, or None."""
+        return self._get(self._waves + _END)
+
+    def step_key(self, wave, job):
+        return "%s%05d.%04d" % (self._steps, wave, job)
+
+    def put_record(self, key, record):
+        """Keeps what a step gave. Refused when it is too large."""
+        if not key.startswith(_STEPS):
+            raise Refused("case", key, "is no place for a step", "Pass on the case as it was")
+        self._put(key, record)
+
+    def record(self, key):
+        """What a step gave, or None."""
+        if key not in self._seen:
+            self._seen[key] = self._get(key) if key.startswith(_STEPS) else None
+        return self._seen[key]
+
+    def records(self, wave):
+        """{key: record} of the steps of a wave that have ended."""
+        found = self._listed("%s%05d." % (self._steps, wave))
+        self._seen.update((name, self._opened(value)) for name, value in found)
+        return {name: self._seen[name] for name, _ in found}
+
+    def renew(self, keys):
+        """Writes the records again that a resumed run goes on needing. Returns those not there."""
+        missing = []
+        for key in keys:
+            value = self._env.store.get(key)
+            self._answered()
+            if value is None:
+                missing.append(key)
+            else:
+                self._written(self._env.store.put(key, value, KEPT_SECONDS))
+        return missing
+
+    def _put(self, key, content):
+        value = seal.seal(self._env.redactor.secrets_only(dict(content, v=FORMAT)))
+        if len(value) > LARGEST:
+            why = "takes %d bytes, more than the %d that are kept" % (len(value), LARGEST)
+            raise Refused("output", None, why, "Have the step answer less, or keep it elsewhere")
+        self._written(self._env.store.put(key, value, KEPT_SECONDS))
+
+    def _get(self, key):
+        value = self._env.store.get(key)
+        self._answered()
+        return None if value is None else self._opened(value)
+
+    def _opened(self, value):
+        content = seal.unseal(value)
+        if not isinstance(content, dict) or content.pop("v", None) != FORMAT:
+            raise Refused("run", None, "is kept in another format", "Start the orchestration anew")
+        return content
+
+    def _listed(self, prefix):
+        found = []
+        while True:
+            rows = self._env.store.list(prefix, limit=PAGE, offset=len(found))
+            self._answered()
+            found += rows
+            if len(rows) < PAGE:
+                return found
+
+    def _written(self, written):
+        if not written:
+            raise ApiError("the run cannot be kept: %s" % self._env.store.away)
+
+    def _answered(self):
+        # What could not be read is not what is not there.
+        if self._env.store.away:
+            raise ApiError("the run cannot be read: %s" % self._env.store.away)
+
+
+def runs(env, limit):
+    """The newest runs: [{run, name, id, resume_of, parent_run, at}], at in seconds since the epoch.
+    """
+    found = []
+    for key, value in env.store.list(_RUNS, limit=min(limit, PAGE)):
+        try:
+            head = json.loads(value)
+        except ValueError:
+            continue
+        if isinstance(head, dict) and head.pop("v", None) == FORMAT:
+            found.append(dict(head, at=time_of(key) or 0.0))
+    if env.store.away:
+        raise ApiError("the runs cannot be read: %s" % env.store.away)
+    return found

@@ -1,0 +1,79 @@
+"""What a run knows: its input and the outputs of its steps, read when they are asked for.
+
+Short values stand in the state itself. Long ones stay in the record of the step that made them, so
+that a run of many steps does not write all of them again before each wave.
+"""
+
+import json
+import re
+
+from synthralos.orchestration import templates
+from synthralos.refusals import Refused
+
+INLINE_BYTES = 2048
+_WHOLE = re.compile(r"\{\{\s*context\s*\}\}")
+_PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+\Z")
+
+
+class Context:
+    """:param kept: checkpoints.Kept; slots: {key: slot}, see waves; given: the run's input."""
+
+    def __init__(self, kept, slots, given):
+        self._kept, self.slots, self.input = kept, slots, given
+
+    def value(self, slot):
+        """The value that a slot stands for. Refused when its record is gone."""
+        if "at" not in slot:
+            return slot["v"]
+        record = self._kept.record(slot["at"])
+        if record is None:
+            way_out = "Records are kept for two weeks; start the orchestration anew"
+            raise Refused("context", slot["at"], "is not in the datastore any more", way_out)
+        return record["output"] if slot["name"] is None else record["context"][slot["name"]]
+
+    def roots(self, needing=None, **more):
+        """{context, input} for templates and conditions.
+
+        :param needing: a JSON value; only what it may name of the context is read. None: all.
+        :param more: further roots, such as output.
+        """
+        found = {
+            name: self.value(slot)
+            for name, slot in self.slots.items()
+            if needing is None or _may_name(needing, name)
+        }
+        found["input"] = self.input
+        return dict({"context": found, "input": self.input}, **more)
+
+    def seen(self, step):
+        """The input of a step: its mapping resolved, or what it may see of the context."""
+        if step.get("input") is not None:
+            return templates.resolve(step["input"], self.roots(step["input"]))
+        names = step.get("context_keys") or []
+        found = self.roots(names or None)["context"]
+        return {name: found[name] for name in names if name in found} if names else found
+
+    def set_by(self, step, output):
+        """{context key: value} that the output of a step sets."""
+        if step.get("output") is None:
+            return {step["name"]: output}
+        return templates.resolve(step["output"], self.roots(step["output"], output=output))
+
+
+def slots_of(key, values):
+    """{context key: slot} of the values that the record at `key` has."""
+    return {name: slot(value, {"at": key, "name": name}) for name, value in values.items()}
+
+
+def slot(value, elsewhere):
+    """The slot of a value that the slot `elsewhere` has too: itself, where it is short."""
+    return {"v": value} if len(json.dumps(value)) <= INLINE_BYTES else elsewhere
+
+
+def _may_name(needing, name):
+    """Whether the text of a template or condition may speak of the context's key `name`."""
+    if _PLAIN.match(name) is None:
+        return True
+    # What stands in quotes within a template may be written with escapes.
+    text = json.dumps(needing, ensure_ascii=False)
+    return name in text or "\\" in text or _WHOLE.search(text) is not None
