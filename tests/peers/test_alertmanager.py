@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 import yaml
+from fixtures import PACK
 from fixtures.sensor_world import Service, surroundings
 
 from synthralos.sensing import alerts
@@ -248,3 +249,54 @@ def test_a_target_goes_down_and_comes_back(peers):
     told = {alerts.identity(payload) for payload in service.payloads("metrics_alert")}
     assert {alerts.identity(payload) for payload in posted} == told
     assert [one["seeing"] for one in service.payloads("sensor_blind")] in ([], [False, True])
+
+
+@pytest.fixture
+def pack(peers, tmp_path):
+    """The pack on st2local, which asks the real Prometheus which nodes are down."""
+    from sandbox import Sandbox
+    from st2local import St2Local
+
+    with Sandbox() as box:
+        config = box.pack_config()
+        config["infrastructure"].update(
+            prometheus={
+                "base_url": "http://127.0.0.1:%d" % peers.ports["prometheus"], "label": "instance"},
+            settle_seconds=1,
+        )
+        with St2Local(PACK, config, tmp_path / "state") as local:
+            yield local
+
+
+def received(pack, payload):
+    run = pack.run("synthralos.alert.receive", {}, trigger_instance={"payload": payload})
+    assert run["status"] == "succeeded", run["result"]
+    return run["result"]["result"]["alerts"][0]
+
+
+def test_an_alert_ends_in_an_assigned_crew_and_the_resolved_one_closes_its_case(peers, pack):
+    service, datastore = Service(), MemoryDatastore()
+    config = {"sensors": {"alertmanager": {"url": peers.url, "settle_seconds": 3}}}
+    poller = AlertmanagerPoller(
+        surroundings(service, config, datastore, time.time, "AlertmanagerSensor")
+    )
+
+    def told():
+        poller.poll()
+        return service.payloads("metrics_alert")
+
+    peers.target.stop()
+    until(told, "the alert fires")
+    until(lambda: peers.hook.bodies, "it was posted")
+    started = received(pack, told()[0])
+    assert started["workflow"] == "infrastructure_repair", started
+    # The webhook tells of the same: no second run.
+    assert received(pack, {"body": peers.hook.bodies[0]})["outcome"] in ("running", "duplicate")
+    until(lambda: pack.execution(started["run"])["status"] in ("succeeded", "failed"), "it ended")
+    output = pack.execution(started["run"])["result"]["output"]
+    node = "127.0.0.1:%d" % peers.ports["target"]
+    assert [(one["node"], one["status"]) for one in output["assignments"]] == [(node, "Assigned")]
+    peers.target = Target(peers.ports["target"])
+    until(lambda: told()[-1]["status"] == "resolved", "the alert has ended")
+    assert received(pack, told()[-1])["outcome"] == "resolved"
+    assert received(pack, told()[-1])["outcome"] == "nothing_open"
