@@ -5,6 +5,8 @@ from synthralos_action import SynthralosAction
 class OrchestrationRuns(SynthralosAction):
     """`orchestration.status`, `.list_runs`, `.cancel` and `.resume`: runs, looked at and led."""
 
+    key_seconds = 10.0
+
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
 

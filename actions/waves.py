@@ -6,6 +6,9 @@ from synthralos_action import SynthralosAction
 class Waves(SynthralosAction):
     """`orchestration.begin`, `.step` and `.next_wave`: the tasks of orchestration.run."""
 
+    # Without the datastore an orchestration cannot go on, so it is waited for.
+    key_seconds = 10.0
+
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
 

@@ -19,12 +19,13 @@ from synthralos.orchestration.attempts import Done, Time
 from synthralos.orchestration.config import configuration
 from synthralos.recovery.intake import ENCODED
 from synthralos.refusals import Refused
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
 from synthralos.storable import storable
 from synthralos.telemetry import log
 
 PACK = "synthralos"
 SHOWN_ERROR = 500
+POLL_SECONDS = 0.5
 
 
 def run(env, case, step, given, sleep=time.sleep):
@@ -41,7 +42,9 @@ def run(env, case, step, given, sleep=time.sleep):
         if seconds < LEAST_ATTEMPT_SECONDS:
             error = {"cause": "timeout", "message": "the time was up before the action could begin"}
         else:
-            output, error, told["execution_id"] = _once(env, action["ref"], parameters, seconds)
+            output, error, told["execution_id"] = _once(
+                env, action["ref"], parameters, seconds, sleep
+            )
             if error is None and step.get("schema"):
                 problem = platform.problem_of(output, step["schema"])
                 if problem is not None:
@@ -49,7 +52,8 @@ def run(env, case, step, given, sleep=time.sleep):
             if error is None:
                 return Done(attempts, output, **told)
         log.line("step_attempt", number=attempts, outcome=error["cause"])
-        if attempts > retries or not limits.allows(delay):
+        unknown = error["cause"] == "unknown"
+        if attempts > retries or unknown or not limits.allows(delay):
             return Done(attempts, error=error, **told)
         sleep(delay)
 
@@ -76,15 +80,17 @@ def parameters_of(step, context):
     return templates.resolve(given, context.roots(given))
 
 
-def _once(env, ref, parameters, seconds):
+def _once(env, ref, parameters, seconds, sleep):
     """(output, None, execution id) or (None, error, execution id or None) of one execution."""
-    started = None
+    until = env.now() + seconds
     try:
         started = env.api.start(ref, parameters)
-        execution = env.api.wait(started, seconds)
     except ApiError as error:
-        if started is None:
-            return None, {"cause": "not_started", "message": str(error)}, None
+        # It may run all the same: then another one would be one too many.
+        cause = "not_started" if error.refused else "unknown"
+        return None, {"cause": cause, "message": str(error)}, None
+    execution = _ended(env, started, until, sleep)
+    if execution is None:
         env.api.cancel(started)
         message = "execution %s was not over within %d s: it was cancelled" % (started, seconds)
         return None, {"cause": "timeout", "message": message}, started
@@ -93,6 +99,23 @@ def _once(env, ref, parameters, seconds):
         return _output_of(result), None, started
     message = "execution %s ended as %s%s" % (started, execution["status"], _said(env, result))
     return None, {"cause": "action_failed", "message": message}, started
+
+
+def _ended(env, started, until, sleep):
+    """The execution once it has ended; None when it has not by then."""
+    while True:
+        try:
+            execution = env.api.execution(started, "status,result")
+        except NoExecution:
+            raise
+        except ApiError:
+            # StackStorm is away for a moment; what it runs goes on.
+            execution = {}
+        if execution.get("status") in ENDED:
+            return execution
+        if env.now() >= until:
+            return None
+        sleep(min(POLL_SECONDS, max(0.05, until - env.now())))
 
 
 def _output_of(result):

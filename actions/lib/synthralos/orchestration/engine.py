@@ -214,8 +214,10 @@ def next_wave(env, case, decision):
         results = _results(definition, state, context, kept)
     seconds = sum(result.asked for result in results.values())
     # People may take the time they are given: a run's deadline stands still meanwhile.
-    case["asked"] += seconds
-    case["deadline"] += seconds
+    if seconds:
+        case["asked"] += seconds
+        case["deadline"] += seconds
+        asked.spend(env.store, case["run"], case["asked"])
     delay = waves.merge(definition, state, results, env.now())
     return _onward(env, case, kept, told, state, delay)
 

@@ -19,6 +19,7 @@ from synthralos.state.datastore import PREFIX
 from synthralos.telemetry import log
 
 CACHE_SECONDS = 24 * 3600
+LARGEST_CACHED = 1024 * 1024
 SHOWN_ANSWER = 8000
 _USAGE = ("input_tokens", "output_tokens", "total_tokens")
 
@@ -39,7 +40,9 @@ def run(env, case, step, given, sleep=time.sleep):
     done = _asked(env, case, step, role, targets, asked, given, sleep)
     if done.error is None and key is not None:
         kept = {"output": done.output, "model": done.told["model"]}
-        env.store.put(key, json.dumps(env.redactor.secrets_only(kept)), CACHE_SECONDS)
+        value = json.dumps(env.redactor.secrets_only(kept))
+        if len(value) <= LARGEST_CACHED:
+            env.store.put(key, value, CACHE_SECONDS)
     if done.error is None and roles.may_change_definitions(role):
         calls = meta.calls_of(done.told.pop("answer"))
         if calls:
