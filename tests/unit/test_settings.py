@@ -5,7 +5,7 @@ import yaml
 
 from synthralos.escalation.config import Escalation
 from synthralos.refusals import Refused
-from synthralos.settings import Settings
+from synthralos.settings import Price, Settings
 from synthralos.state import snapshots, versions
 from synthralos.state.loops import LoopDetection
 
@@ -40,6 +40,37 @@ def test_an_empty_configuration_has_defaults(config):
     breaker = settings.breaker
     assert (breaker.failures, breaker.open_seconds, breaker.probes) == (5, 60.0, 3)
     assert settings.secrets() == []
+
+
+def test_models_may_have_prices():
+    models = [{"name": "m", "price": {"input": 3, "output": 0}}, {"name": "n", "price": None}, "o"]
+    settings = read(providers=[provider(models=models)], currency="EUR")
+    assert [model.price for model in settings.providers[0].models] == [Price(3.0, 0.0), None, None]
+    assert (settings.currency, read().currency) == ("EUR", "USD")
+
+
+@pytest.mark.parametrize(
+    "price, field",
+    [
+        (7, "price"),
+        ({"input": 3}, "price.output"),
+        ({"output": 3}, "price.input"),
+        ({"input": -1, "output": 1}, "price.input"),
+        ({"input": 1, "output": float("nan")}, "price.output"),
+        ({"input": 1, "output": "2"}, "price.output"),
+        ({"input": True, "output": 2}, "price.input"),
+    ],
+)
+def test_a_wrong_price_is_refused(price, field):
+    with pytest.raises(Refused) as refused:
+        read(providers=[provider(models=[{"name": "m", "price": price}])])
+    assert refused.value.field == "providers[0].models[0]." + field
+
+
+@pytest.mark.parametrize("currency", ["", "usd", "EURO", "$", 7])
+def test_a_wrong_currency_is_refused(currency):
+    with pytest.raises(Refused, match="currency"):
+        read(currency=currency)
 
 
 def test_max_retries_may_be_none_at_all():
@@ -197,13 +228,18 @@ def _read_everything(config):
 BARE = {
     "platform": {"base_url": URL},
     "providers": provider(),
+    "providers.models": {"name": "m"},
+    "providers.models.price": {"input": 1, "output": 1},
     "routes": route(),
     "escalation.mail": {"host": "h", "from": "a@b", "to": ["c@d"]},
 }
 
 
+LISTS = ("providers", "models", "routes")
+
+
 def _bounded(spec, path=()):
-    """(path, spec) of every number of the schema; `providers` and `routes` without their index."""
+    """(path, spec) of every number of the schema; LISTS without their index."""
     if spec.get("type") in ("integer", "number"):
         yield path, spec
     for name, below in (spec.get("properties") or {}).items():
@@ -217,7 +253,7 @@ def _config(path, value):
     config = {path[-1]: value}
     for n in range(len(path) - 1, 0, -1):
         config = dict(BARE.get(".".join(path[:n]), {}), **config)
-        config = {path[n - 1]: [config] if path[n - 1] in ("providers", "routes") else config}
+        config = {path[n - 1]: [config] if path[n - 1] in LISTS else config}
     return config
 
 

@@ -1,5 +1,6 @@
 """The pack's configuration, read once, with defaults and refusals that name the entry."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Optional
 from urllib.parse import urlsplit
@@ -8,6 +9,8 @@ from synthralos.names import checked
 from synthralos.refusals import Refused
 
 LONGEST_SECONDS = 3600
+DEAREST = 1_000_000
+_CURRENCY = re.compile(r"[A-Z]{3}\Z")
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
 
 
@@ -51,9 +54,18 @@ class Platform:
 
 
 @dataclass(frozen=True)
+class Price:
+    """What a million tokens cost, in the configuration's `currency`."""
+
+    input: float
+    output: float
+
+
+@dataclass(frozen=True)
 class Model:
     name: str
     context_window: Optional[int] = None
+    price: Optional[Price] = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,7 @@ class Settings:
     routes: list[Route]
     agents: dict[str, Agent]
     model_map: dict[str, dict[str, str]]
+    currency: str
     default_provider: str
     default_region: str
     max_routes: int
@@ -170,6 +183,7 @@ class Settings:
             routes=routes,
             agents={name: _agent(_mapping(agents, name, "agents.")) for name in agents},
             model_map={name: _mapping(model_map, name, "model_map.") for name in model_map},
+            currency=_currency(config.get("currency")),
             default_provider=config.get("default_provider") or "openai",
             default_region=config.get("default_region") or "us-east-1",
             max_routes=whole(config, "max_routes", 12, 1, 50),
@@ -262,13 +276,37 @@ def _provider(entry, where, timeout, connect):
         if not isinstance(model, dict):
             raise _no_object("%s.models[%d]" % (where, n), model)
         name = checked("%s.models[%d].name" % (where, n), model.get("name"))
-        models.append(Model(name, model.get("context_window")))
+        price = _price(model, "%s.models[%d]." % (where, n))
+        models.append(Model(name, model.get("context_window"), price))
     return Provider(
         name=checked(where + ".name", entry.get("name")),
         api=api,
         connection=connection(entry, where, "api_key", timeout, connect),
         models=models,
     )
+
+
+def _price(model, where):
+    entry = _mapping(model, "price", where)
+    if not entry:
+        return None
+    for name in ("input", "output"):
+        if entry.get(name) is None:
+            way_out = "Give what a million tokens cost, read and written; 0 is free"
+            raise Refused("%sprice.%s" % (where, name), None, "is missing", way_out)
+    least_most = 0.0, DEAREST
+    return Price(
+        _number(entry, "input", None, *least_most, below=where + "price."),
+        _number(entry, "output", None, *least_most, below=where + "price."),
+    )
+
+
+def _currency(value):
+    value = given(value, "USD")
+    if not isinstance(value, str) or not _CURRENCY.match(value):
+        way_out = "Use a code of ISO 4217, such as USD"
+        raise Refused("currency", value, "is no currency", way_out)
+    return value
 
 
 def _route(entry, where, timeout, connect):
