@@ -47,7 +47,7 @@ def exchange(provider, rest, call, number, models):
     asked = call.body if isinstance(call.body, dict) else {}
     model = asked.get("model") if isinstance(asked.get("model"), str) else ""
     refusal = refusal or _fault_of(asked, model)
-    target = f"llm:{provider}/{model}" if model else "llm:" + provider
+    target = "llm:%s/%s" % (provider, model) if model else "llm:" + provider
 
     def render(step):
         return rendered(
@@ -104,7 +104,7 @@ def _fault_of(asked, model):
     for message in asked["messages"]:
         role = message.get("role") if isinstance(message, dict) else None
         if role not in ("user", "assistant"):
-            told = f'messages: Unexpected role "{role}". The Messages API takes `system` apart.'
+            told = "messages: Unexpected role \"%s\". The Messages API takes `system` apart." % role
             return answer(400, _error(INVALID, told))
     limit = asked.get("max_tokens")
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:

@@ -62,7 +62,7 @@ class Sandbox:
 
     @property
     def base_url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return "http://127.0.0.1:%d" % self.port
 
     def url(self, path):
         """The URL of `path`, such as `/platform-b`."""

@@ -14,7 +14,7 @@ def headers(step):
         return {"retry-after-ms": str(round(told * 1000))}
     if hint == "date":
         return {"Retry-After": email.utils.formatdate(time.time() + told, usegmt=True)}
-    return {"Retry-After": f"{told:g}"}
+    return {"Retry-After": "%g" % told}
 
 
 def details(step):
@@ -22,6 +22,6 @@ def details(step):
     if step.get("hint") != "body":
         return {}
     told = step.get("retry_after")
-    told = told if isinstance(told, str) else f"{told:g}s"
+    told = told if isinstance(told, str) else "%gs" % told
     kind = "type.googleapis.com/google.rpc.RetryInfo"
     return {"details": [{"@type": kind, "retryDelay": told}]}

@@ -45,7 +45,7 @@ def exchange(provider, rest, call, number, models):
     asked = call.body if isinstance(call.body, dict) else {}
     model = asked.get("model") if isinstance(asked.get("model"), str) else ""
     refusal = refusal or _fault_of(asked, model)
-    target = f"llm:{provider}/{model}" if model else "llm:" + provider
+    target = "llm:%s/%s" % (provider, model) if model else "llm:" + provider
 
     def render(step):
         return rendered(
@@ -118,7 +118,7 @@ def _refusal(asked, model, step):
     if step.name == "unauthorized":
         return _unauthorized()
     if step.name == "model_not_found":
-        message = f"The model `{model}` does not exist or you do not have access to it."
+        message = "The model `%s` does not exist or you do not have access to it." % model
         return 404, _error(message, INVALID, "model_not_found")
     if step.name == "context_length":
         message = (

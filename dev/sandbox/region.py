@@ -35,7 +35,7 @@ def exchange(provider, region, rest, call):
     def render(step):
         return rendered(step, good, _of_status, _refusal)
 
-    return Exchange(f"route:{provider}/{region}", render)
+    return Exchange("route:%s/%s" % (provider, region), render)
 
 
 def _prompt(body):

@@ -72,7 +72,7 @@ def step_of(data):
     constructor = steps.CONSTRUCTORS.get(name) if isinstance(name, str) else None
     if constructor is None:
         known = ", ".join(sorted(steps.CONSTRUCTORS))
-        raise ValueError(f"{data!r} is no step; write one of {known}, or {{NAME: {{...}}}}")
+        raise ValueError("%r is no step; write one of %s, or {NAME: {...}}" % (data, known))
     known = list(inspect.signature(constructor).parameters)
     if given is None:
         given = {}
@@ -87,7 +87,7 @@ def step_of(data):
         inspect.signature(constructor).bind(**given)
     except TypeError as error:
         takes = ", ".join(known) or "nothing"
-        raise ValueError(f"{name}: {error}; it takes {takes}") from error
+        raise ValueError("%s: %s; it takes %s" % (name, error, takes)) from error
     return constructor(**given)
 
 
@@ -96,5 +96,6 @@ def _object(data, what, known=None):
         raise ValueError(f"{what} is an object, not {data!r}")
     unknown = [str(name) for name in data if known and name not in known]
     if unknown:
-        raise ValueError(f"{what} has no {', '.join(unknown)}; it may have {', '.join(known)}")
+        told = (what, ", ".join(unknown), ", ".join(known))
+        raise ValueError("%s has no %s; it may have %s" % told)
     return data

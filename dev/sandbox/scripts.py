@@ -51,7 +51,7 @@ class Scripts:
         with self._lock:
             if pattern not in self._dead:
                 told = ", ".join(sorted(self._dead)) or "nothing"
-                raise ValueError(f"{pattern!r} was not killed; dead: {told}")
+                raise ValueError("%r was not killed; dead: %s" % (pattern, told))
             self._dead.remove(pattern)
 
     def dead(self, target):

@@ -24,9 +24,9 @@ def checked(pattern):
     """The pattern itself; ValueError when it can cover nothing."""
     if not isinstance(pattern, str) or not _PATTERN.match(pattern):
         raise ValueError(
-            f"{pattern!r} is no target: write platform, platform:NAME, llm:PROVIDER/MODEL, "
-            "llm:PROVIDER, route:PROVIDER/REGION, route:PROVIDER, prometheus, hook:NAME, or one of "
-            "them cut short by a *"
+            "%r is no target: write platform, platform:NAME, llm:PROVIDER/MODEL, llm:PROVIDER, "
+            "route:PROVIDER/REGION, route:PROVIDER, prometheus, hook:NAME, or one of them cut "
+            "short by a *" % (pattern,)
         )
     return pattern
 

@@ -746,7 +746,7 @@ class TestServer:
         with pytest.raises(RuntimeError):
             assert box.port
         with box:
-            assert box.base_url == f"http://127.0.0.1:{box.port}"
+            assert box.base_url == "http://127.0.0.1:%d" % box.port
             with pytest.raises(RuntimeError):
                 box.start()
             with pytest.raises(OSError):

@@ -79,7 +79,7 @@ def retry_with_backoff(func, config=None, operation_name="operation", sleep=None
     for attempt in range(1, config.max_attempts + 1):
         try:
             answer = func()
-        except config.retryable_exceptions as error:
+        except config.retryable_exceptions as error:  # pylint: disable=catching-non-exception
             if attempt == config.max_attempts:
                 _note(error, operation_name, attempt)
                 raise

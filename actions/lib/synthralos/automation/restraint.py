@@ -119,8 +119,8 @@ def end(env, incident_id, since, by):
     with claims.claim(env.store, "incident-" + key_part(incident_id), env.now):
         known = starts.events(env.store, incident_id)
         _answered(env)
-        last = known[0] if known else None
-        if last is None or last["kind"] == starts.RESOLVED or _is_later(last["since"], since):
+        last = known[0] if known else {"kind": starts.RESOLVED}
+        if last["kind"] == starts.RESOLVED or _is_later(last["since"], since):
             return {"outcome": NOTHING_OPEN, "run": None, "ticket": None}
         ticket, run = last.get("ticket"), last.get("run")
         closed = ticket if _resolve(env, ticket, by, None) else None

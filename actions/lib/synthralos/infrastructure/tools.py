@@ -7,7 +7,7 @@ answer of the LLM names is refused. `assign_repair_crew` is no tool: it is the d
 import datetime
 import json
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Any, Callable
 from urllib.parse import quote
 
 from synthralos.calls.http import CallFailed
@@ -26,9 +26,9 @@ class Facts:
     :ivar failures: the failed nodes; loads: {crew: nodes it has}.
     """
 
-    env: object
-    config: object
-    topology: object
+    env: Any
+    config: Any
+    topology: Any
     failures: tuple
     loads: dict
 

@@ -66,7 +66,7 @@ class Stream:
 def _pieces(response):
     import requests
 
-    errors = requests.packages.urllib3.exceptions
+    errors = requests.packages.urllib3.exceptions  # pylint: disable=no-member
     raw = response.raw
     # requests' own iteration waits until a piece is full, or reads byte by byte.
     read = getattr(raw, "read1", None) or (lambda size: raw.read(1))

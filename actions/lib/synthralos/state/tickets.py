@@ -82,7 +82,8 @@ def report(
     name = ticket_id(workflow, subject, failure.get("cause"))
     events = _events(store, name)
     before = _state(events) if events else None
-    new = before is None or before["status"] == RESOLVED
+    was = before or {"status": RESOLVED, "level": None}
+    new = was["status"] == RESOLVED
     event = {
         "kind": OCCURRED,
         "workflow": workflow,
@@ -103,7 +104,7 @@ def report(
     after = _append(store, now, name, events, before, event)
     if after is None:
         return None
-    raised = not new and rank(after["level"]) > rank(before["level"])
+    raised = not new and rank(after["level"]) > rank(was["level"])
     return {
         "ticket": name,
         "status": after["status"],
@@ -111,7 +112,7 @@ def report(
         "new": new,
         "level": after["level"],
         "priority": after["priority"],
-        "raised_from": before["level"] if raised else None,
+        "raised_from": was["level"] if raised else None,
     }
 
 
