@@ -55,7 +55,9 @@ def _announce(call):
     clock = time.strftime("%H:%M:%S", time.localtime(call.time))
     line = f"{clock} {call.target} {call.method} {shown}: {answered} ({call.step})"
     try:
-        print(line.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
+        # Calls end in threads of their own: in one piece, for print writes a line's end separately.
+        shown = line.encode("ascii", "backslashreplace").decode("ascii")
+        print(shown + "\n", end="", flush=True)
     except BrokenPipeError:
         # Nobody reads any more; the calls are worth answering all the same.
         pass
