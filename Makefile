@@ -3,16 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONPATH := dev
 
-.PHONY: help setup demo test fuzz lint bench clean
+.PHONY: help setup demo test fuzz lint exchange docs bench clean
 
 help:
-	@echo "make demo    watch an agent, an LLM call and a request recover, without StackStorm"
-	@echo "make test    run every test"
-	@echo "make fuzz    run the property tests with many more examples"
-	@echo "make lint    check style, as StackStorm Exchange does and more"
-	@echo "make bench   measure what recovery costs, against its budgets"
-	@echo "make setup   make .venv, which bin/st2local needs"
-	@echo "make clean   remove what was made"
+	@echo "make demo      watch an agent, an LLM call and a request recover, without StackStorm"
+	@echo "make test      run every test"
+	@echo "make fuzz      run the property tests with many more examples"
+	@echo "make lint      check style, as StackStorm Exchange does and more"
+	@echo "make exchange  every check of StackStorm Exchange (ARGS='--skip tests': in half a minute)"
+	@echo "make docs      write docs/reference.md anew from the metadata"
+	@echo "make bench     measure what recovery costs, against its budgets"
+	@echo "make setup     make .venv, which bin/st2local needs"
+	@echo "make clean     remove what was made"
 
 setup: .venv/.ready
 
@@ -34,8 +36,19 @@ lint: setup
 	$(BIN)/flake8
 	$(BIN)/ruff check .
 
+docs: setup
+	$(BIN)/python -m reference
+
+exchange: .exchange/.ready
+	.exchange/bin/python -m exchange $(ARGS)
+
+.exchange/.ready: requirements.txt requirements-tests.txt dev/exchange/requirements.txt
+	$(PYTHON) -m venv .exchange
+	.exchange/bin/pip install --quiet --disable-pip-version-check -r dev/exchange/requirements.txt
+	@touch $@
+
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf .venv .bench .st2local .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .exchange .bench .st2local .pytest_cache .ruff_cache .hypothesis

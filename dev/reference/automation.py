@@ -1,0 +1,105 @@
+"""What starts runs and bounds them: triggers, sensors, rules, policies, ChatOps aliases."""
+import json
+
+from reference.markdown import code, table, text
+from reference.metadata import documents, kind_of
+
+
+def lines():
+    """The sections' lines."""
+    return _triggers() + _sensors() + _rules() + _policies() + _aliases()
+
+
+def _triggers():
+    shown = ["## Triggers", ""]
+    for _, trigger in documents("triggers"):
+        shown += ["### synthralos.%s" % trigger["name"], "", text(trigger["description"]), ""]
+        fields = (trigger.get("payload_schema") or {}).get("properties") or {}
+        shown += table(("field", "type", "meaning"), [_field(*pair) for pair in fields.items()])
+    return shown
+
+
+def _field(name, spec):
+    meaning = [text(spec["description"])] if spec.get("description") else []
+    if spec.get("enum"):
+        meaning.append("One of %s." % ", ".join(code(value) for value in spec["enum"]))
+    # Where a field is not required StackStorm lets it be null too.
+    shown = code(name) + ("" if spec.get("required") else ", may be null")
+    return shown, kind_of(spec), " ".join(meaning)
+
+
+def _sensors():
+    return ["## Sensors", ""] + table(("sensor", "does", "polls", "on at first"), [
+        (
+            "[%s](../%s)" % (code(sensor["class_name"]), path),
+            text(sensor["description"]),
+            "each %d s" % sensor["poll_interval"] if "poll_interval" in sensor else "it listens",
+            _on(sensor.get("enabled", True)),
+        )
+        for path, sensor in documents("sensors")
+    ])
+
+
+def _rules():
+    return ["## Rules", ""] + table(("rule", "does", "when", "runs", "on at first"), [
+        (
+            "[%s](../%s)" % (code(rule["name"]), path),
+            text(rule["description"]),
+            _when(rule),
+            code(rule["action"]["ref"]),
+            # StackStorm's default.
+            _on(rule.get("enabled", False)),
+        )
+        for path, rule in documents("rules")
+    ])
+
+
+def _when(rule):
+    trigger = rule["trigger"]
+    shown = code(trigger["type"])
+    if trigger.get("parameters"):
+        shown += " (%s)" % _pairs(trigger["parameters"])
+    told = [
+        "%s %s %s" % (code(name.split("#")[0]), one["type"], code(_value(one["pattern"])))
+        for name, one in (rule.get("criteria") or {}).items()
+    ]
+    return shown + (", where " + " and ".join(told) if told else "")
+
+
+def _policies():
+    return ["## Policies", ""] + table(("policy", "does", "type", "on at first"), [
+        (
+            "[%s](../%s)" % (code(policy["name"]), path),
+            "%s On %s." % (text(policy["description"]), code(policy["resource_ref"])),
+            "%s: %s" % (code(policy["policy_type"]), _pairs(policy["parameters"])),
+            _on(policy.get("enabled", True)),
+        )
+        for path, policy in documents("policies")
+    ])
+
+
+def _aliases():
+    rows = []
+    for path, alias in documents("aliases"):
+        said = []
+        for entry in alias["formats"]:
+            said += [entry] if isinstance(entry, str) else entry["representation"]
+        rows.append((
+            "[%s](../%s)" % (code(alias["name"]), path),
+            "<br>".join(code(words) for words in said),
+            code(alias["action_ref"]),
+            text(alias["description"]),
+        ))
+    return ["## ChatOps aliases", ""] + table(("alias", "say", "runs", "does"), rows)
+
+
+def _pairs(mapping):
+    return ", ".join("%s %s" % (name, code(_value(mapping[name]))) for name in sorted(mapping))
+
+
+def _value(value):
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _on(enabled):
+    return "yes" if enabled else "no"

@@ -1,0 +1,34 @@
+"""What of Markdown the reference needs."""
+import re
+
+
+def table(head, rows):
+    """The lines of a table; none when there are no rows. Cells are Markdown already."""
+    if not rows:
+        return []
+    lines = ["| %s |" % " | ".join(head), "|%s" % ("---|" * len(head))]
+    return lines + ["| %s |" % " | ".join(row) for row in rows] + [""]
+
+
+def text(words):
+    """Text from the metadata as a cell or a line shows it: only its pairs of backquotes are markup.
+    """
+    parts = " ".join(str(words or "").split()).split("`")
+    if len(parts) % 2 == 0:
+        return _escaped("`".join(parts))
+    return "".join(code(one) if at % 2 else _escaped(one) for at, one in enumerate(parts))
+
+
+def code(words):
+    """Words in code; a table's own bar is escaped, which GitHub takes in code too."""
+    return "`%s`" % str(words).replace("|", "\\|")
+
+
+def _escaped(words):
+    # Within a word an underscore is none of Markdown's marks.
+    return re.sub(r"([\\`*|<>\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", words)
+
+
+def anchor(heading):
+    """What GitHub makes of a heading to link to it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

@@ -1,0 +1,37 @@
+"""Reads the pack's metadata, as StackStorm does: the YAML files at the top of each folder."""
+import pathlib
+
+import yaml
+
+PACK = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+def read(path):
+    """The one document of a YAML file of the pack."""
+    return yaml.safe_load((PACK / path).read_text(encoding="utf-8"))
+
+
+def documents(kind):
+    """[(path, document)] of the folder `kind`, by file name."""
+    return [
+        (str(path.relative_to(PACK)), read(path)) for path in sorted((PACK / kind).glob("*.yaml"))
+    ]
+
+
+def outputs(action):
+    """The names of a workflow's outputs, in its order; [] of any other action."""
+    if action["runner_type"] != "orquesta":
+        return []
+    workflow = read("actions/" + action["entry_point"])
+    return [name for one in workflow.get("output") or [] for name in one]
+
+
+def kind_of(schema):
+    """A schema's type in words, such as `array of string`."""
+    kind = schema.get("type", "any")
+    if isinstance(kind, list):
+        kind = " or ".join(kind)
+    inner = schema.get("items")
+    if kind == "array" and isinstance(inner, dict) and inner.get("type"):
+        return "array of " + inner["type"]
+    return kind
