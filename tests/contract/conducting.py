@@ -48,11 +48,14 @@ class Conducted:
         while following and len(self.tasks) < self.MOST_TASKS:
             assert len(following) == 1, "a workflow of one branch requests one task at a time"
             task = following[0]
-            given = task["actions"][0]["input"] or {}
-            self.tasks.append((task["id"], given, task.get("delay") or 0))
-            self._check(task, given)
             times[task["id"]] = times.get(task["id"], 0) + 1
-            self._end(task, *results(task["id"], times[task["id"]], given))
+            if task["spec"].has_items():
+                self._end_items(task, results, times[task["id"]])
+            else:
+                given = task["actions"][0]["input"] or {}
+                self.tasks.append((task["id"], given, task.get("delay") or 0))
+                self._check(task, task["actions"][0])
+                self._end(task, *results(task["id"], times[task["id"]], given))
             following = self._conductor.get_next_tasks()
         if self.status in statuses.COMPLETED_STATUSES:
             self._conductor.render_workflow_output()
@@ -74,8 +77,9 @@ class Conducted:
         expected = "Execution failed. See result for details."
         return [error for error in self._conductor.errors if error.get("message") != expected]
 
-    def _check(self, task, given):
-        pack, _, name = task["actions"][0]["action"].partition(".")
+    def _check(self, task, action):
+        pack, _, name = action["action"].partition(".")
+        given = action["input"] or {}
         if pack == "core":
             return
         assert pack == REF
@@ -88,5 +92,46 @@ class Conducted:
         where = task["id"], task["route"]
         self._conductor.update_task_state(*where, self._event(self._running))
         self._conductor.update_task_state(*where, self._event(status, result=result))
-        entry = self._conductor.get_task_state_entry(*where)
+        self._note_held(task)
+
+    def _end_items(self, task, results, number):
+        """Every item of a task ends, one after the other; `tasks` has them one by one."""
+        from orquesta import events
+
+        where, ended, count = (task["id"], task["route"]), {}, task.get("items_count") or 0
+        if not count:
+            self.tasks.append((task["id"], None, 0))
+            self._conductor.update_task_state(*where, self._event(self._running))
+            self._conductor.update_task_state(*where, self._event("succeeded"))
+        running = self._requested_items(task) if count else []
+        while running:
+            action = running.pop(0)
+            status, result = results(task["id"], number, action["input"])
+            ended[action["item_id"]] = result
+            self._conductor.update_task_state(
+                *where,
+                events.TaskItemActionExecutionEvent(
+                    action["item_id"], status, result=result,
+                    accumulated_result=[ended.get(n) for n in range(count)],
+                ),
+            )
+            if len(ended) + len(running) < count:
+                for following in self._conductor.get_next_tasks():
+                    assert following["id"] == task["id"], "the task ended before its last item"
+                    running += self._requested_items(following)
+        self._note_held(task)
+
+    def _requested_items(self, task):
+        """The items that the conductor asks for, running."""
+        from orquesta import events
+
+        for action in task["actions"]:
+            self._check(task, action)
+            self.tasks.append((task["id"], action["input"], 0))
+            event = events.TaskItemActionExecutionEvent(action["item_id"], self._running)
+            self._conductor.update_task_state(task["id"], task["route"], event)
+        return list(task["actions"])
+
+    def _note_held(self, task):
+        entry = self._conductor.get_task_state_entry(task["id"], task["route"])
         self.held.append((task["id"], sum(entry["next"].values())))

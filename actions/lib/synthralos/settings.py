@@ -11,6 +11,9 @@ from synthralos.refusals import Refused
 LONGEST_SECONDS = 3600
 DEAREST = 1_000_000
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
+CAPABILITIES = (
+    "vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation",
+)
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
 
 
@@ -63,9 +66,12 @@ class Price:
 
 @dataclass(frozen=True)
 class Model:
+    """:ivar capabilities: some of CAPABILITIES, or None where the configuration does not say."""
+
     name: str
     context_window: Optional[int] = None
     price: Optional[Price] = None
+    capabilities: Optional[tuple] = None
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,8 @@ class Retry:
 
 @dataclass(frozen=True)
 class Settings:
-    """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure:
-        entries that their own modules read.
+    """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
+        orchestration: entries that their own modules read.
     """
 
     platforms: list[Platform]
@@ -153,6 +159,7 @@ class Settings:
     automation: dict
     sensors: dict
     infrastructure: dict
+    orchestration: dict
 
     @classmethod
     def from_config(cls, config):
@@ -201,6 +208,7 @@ class Settings:
             automation=_mapping(config, "automation"),
             sensors=_mapping(config, "sensors"),
             infrastructure=_mapping(config, "infrastructure"),
+            orchestration=_mapping(config, "orchestration"),
         )
 
     def secrets(self):
@@ -277,7 +285,8 @@ def _provider(entry, where, timeout, connect):
             raise _no_object("%s.models[%d]" % (where, n), model)
         name = checked("%s.models[%d].name" % (where, n), model.get("name"))
         price = _price(model, "%s.models[%d]." % (where, n))
-        models.append(Model(name, model.get("context_window"), price))
+        able = _capabilities("%s.models[%d].capabilities" % (where, n), model.get("capabilities"))
+        models.append(Model(name, model.get("context_window"), price, able))
     return Provider(
         name=checked(where + ".name", entry.get("name")),
         api=api,
@@ -307,6 +316,18 @@ def _currency(value):
         way_out = "Use a code of ISO 4217, such as USD"
         raise Refused("currency", value, "is no currency", way_out)
     return value
+
+
+def _capabilities(where, value):
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise Refused(where, value, "is no list", "See config.schema.yaml")
+    for one in value:
+        if one not in CAPABILITIES:
+            way_out = "Use some of " + ", ".join(CAPABILITIES)
+            raise Refused(where, one, "is no capability", way_out)
+    return tuple(value)
 
 
 def _route(entry, where, timeout, connect):

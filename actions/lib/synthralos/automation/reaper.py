@@ -10,7 +10,7 @@ from synthralos.infrastructure import record as infrastructure_record
 from synthralos.names import key_part
 from synthralos.recovery import intake, record
 from synthralos.refusals import Refused
-from synthralos.state import starts
+from synthralos.state import asked, starts
 from synthralos.state.datastore import PAGE, PREFIX
 from synthralos.state.stackstorm import ENDED, ApiError
 from synthralos.times import seconds_of, timestamp
@@ -89,13 +89,14 @@ def _see_to(env, workflow, run, done):
     live = [child for child in children if child.get("status") not in ENDED]
     if run["status"] == "paused":
         # A person may have paused it; what an approval has paused goes on when that has ended.
-        asked = [child for child in children if _ref(child) == "core.ask"]
-        is_over = asked and asked[-1].get("status") == "timeout" and not live
+        inquiries = [child for child in children if _ref(child) == "core.ask"]
+        is_over = inquiries and inquiries[-1].get("status") == "timeout" and not live
         if is_over and approvals.resume(env, run["id"]):
             done["resumed"].append({"run": run["id"], "workflow": workflow})
         return
     # The deadline of a run stands still while people are asked.
-    if env.now() <= _deadline(run) + _asked_seconds(children, env.now()) + GRACE:
+    waited = max(_asked_seconds(children, env.now()), asked.spent(env.store, run["id"]))
+    if env.now() <= _deadline(run) + waited + GRACE:
         return
     for child in live:
         age = env.now() - (seconds_of(child.get("start_timestamp")) or env.now())

@@ -40,7 +40,8 @@ class Time:
 
     def attempt(self):
         """The Deadline of an attempt that begins now."""
-        return _OfAttempt(min(self.now() + _timeout(self._step), self.ends), self.ends, self.now)
+        seconds = _timeout(self._step)
+        return _OfAttempt(min(self.now() + seconds, self.ends), self.ends, self.now, seconds)
 
     def allows(self, delay=0):
         """Whether there is time for another attempt after `delay` seconds."""
@@ -50,9 +51,12 @@ class Time:
 class _OfAttempt(Deadline):
     """Ends an attempt; what would begin after it may still begin within the step's time."""
 
-    def __init__(self, at, ends, now):
+    def __init__(self, at, ends, now, seconds):
         super().__init__(at, now)
-        self._ends = ends
+        self._ends, self._least = ends, min(LEAST_ATTEMPT_SECONDS, seconds / 2)
+
+    def allows_attempt(self):
+        return self.left() >= self._least
 
     def allows_attempt_at(self, when):
         return when + LEAST_ATTEMPT_SECONDS <= self._ends

@@ -11,6 +11,7 @@ gave, and how it ended. Everything is sealed, and kept for two weeks: an approva
 """
 
 import json
+import time
 
 from synthralos import seal
 from synthralos.names import key_part
@@ -24,6 +25,7 @@ KEPT_SECONDS = 14 * 24 * 3600
 FRESH_SECONDS = 24 * 3600
 # Of one value, sealed: MongoDB takes 16 MB, and the API may take two seconds.
 LARGEST = 8 * 1024 * 1024
+TRIES, TRY_SECONDS = 3, 1.0
 # Behind the key of a sub-orchestration's record: which run it is.
 RUN = ".run"
 _WAVES, _STEPS, _RUNS = PREFIX + "wave.", PREFIX + "step.", PREFIX + "orchestrated."
@@ -33,11 +35,12 @@ _DEFINITION, _END = "definition", "end"
 class Kept:
     """What is kept of the run `run`.
 
-    Nothing works without the datastore: ApiError where it is away.
+    Nothing works without the datastore: ApiError where it is away. One that fails a call is asked
+    TRIES times, for an answer that is lost was paid for.
     """
 
-    def __init__(self, env, run):
-        self._env, self.run, self._seen = env, run, {}
+    def __init__(self, env, run, sleep=time.sleep):
+        self._env, self.run, self._sleep, self._seen = env, run, sleep, {}
         self._waves = "%s%s." % (_WAVES, key_part(run or "none"))
         self._steps = "%s%s." % (_STEPS, key_part(run or "none"))
 
@@ -46,7 +49,7 @@ class Kept:
         head = {name: told.get(name) for name in ("name", "id", "resume_of", "parent_run")}
         value = json.dumps(dict(head, v=FORMAT, run=self.run), separators=(",", ":"))
         key = _RUNS + time_key(self._env.now(), key_part(self.run or "none"))
-        self._written(self._env.store.put(key, value, KEPT_SECONDS))
+        self._ask("put", key, value, KEPT_SECONDS)
 
     def definition(self):
         """What `begin` wrote, or None."""
@@ -61,10 +64,9 @@ class Kept:
 
     def newest(self):
         """The state before the newest wave, or None."""
-        for name, value in self._env.store.list(self._waves, limit=3):
+        for name, value in self._ask("list", self._waves, 3):
             if name[len(self._waves):].isdigit():
                 return self._opened(value)
-        self._answered()
         return None
 
     def waves(self):
@@ -104,12 +106,11 @@ class Kept:
         """Writes the records again that a resumed run goes on needing. Returns those not there."""
         missing = []
         for key in keys:
-            value = self._env.store.get(key)
-            self._answered()
+            value = self._ask("get", key)
             if value is None:
                 missing.append(key)
             else:
-                self._written(self._env.store.put(key, value, KEPT_SECONDS))
+                self._ask("put", key, value, KEPT_SECONDS)
         return missing
 
     def _put(self, key, content):
@@ -117,11 +118,10 @@ class Kept:
         if len(value) > LARGEST:
             why = "takes %d bytes, more than the %d that are kept" % (len(value), LARGEST)
             raise Refused("output", None, why, "Have the step answer less, or keep it elsewhere")
-        self._written(self._env.store.put(key, value, KEPT_SECONDS))
+        self._ask("put", key, value, KEPT_SECONDS)
 
     def _get(self, key):
-        value = self._env.store.get(key)
-        self._answered()
+        value = self._ask("get", key)
         return None if value is None else self._opened(value)
 
     def _opened(self, value):
@@ -133,20 +133,20 @@ class Kept:
     def _listed(self, prefix):
         found = []
         while True:
-            rows = self._env.store.list(prefix, limit=PAGE, offset=len(found))
-            self._answered()
+            rows = self._ask("list", prefix, PAGE, len(found))
             found += rows
             if len(rows) < PAGE:
                 return found
 
-    def _written(self, written):
-        if not written:
-            raise ApiError("the run cannot be kept: %s" % self._env.store.away)
-
-    def _answered(self):
-        # What could not be read is not what is not there.
-        if self._env.store.away:
-            raise ApiError("the run cannot be read: %s" % self._env.store.away)
+    def _ask(self, operation, *arguments):
+        for tried in range(TRIES):
+            if tried:
+                self._sleep(TRY_SECONDS)
+            store = self._env.store.anew()
+            found = getattr(store, operation)(*arguments)
+            if not store.away:
+                return found
+        raise ApiError("the run cannot be kept or read: %s" % store.away)
 
 
 def runs(env, limit):

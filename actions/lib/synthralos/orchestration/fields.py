@@ -65,6 +65,8 @@ class Fields:
         given = _mapping(where, given)
         self.style = style(given) or around
         self._values, self._spelled = {}, {}
+        # What was given as null: an update means by it that the default is to hold again.
+        self.blank = []
         spellings = {}
         for ours, others in known.items():
             for name in (ours,) + tuple(others):
@@ -77,6 +79,7 @@ class Fields:
                 raise _unknown(where, name, list(spellings))
             # What is null was not given.
             if value is None:
+                self.blank.append(ours)
                 continue
             if ours in self._values:
                 way_out = "Give %s or %s, not both" % (self._spelled[ours], name)

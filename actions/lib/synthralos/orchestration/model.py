@@ -76,6 +76,25 @@ def orchestration(given, where="orchestration", max_concurrent=5):
     )
 
 
+def role_updated(before, updates, where="updates"):
+    """The normal form of a role after `updates`; see roles.updated."""
+    return _small(where, roles.updated(before, updates, where))
+
+
+def orchestration_updated(before, updates, where="updates"):
+    """The normal form of an orchestration after `updates`: fields as people give them; null is the
+    default; steps are all of them. Refused names what is wrong in `updates`.
+    """
+    fields = Fields(updates, where, _FIELDS, roles.IGNORED)
+    roles.keep_name(fields, before)
+    merged = dict(before, **dict.fromkeys(fields.blank))
+    merged.update((name, fields.value(name)) for name in fields.names())
+    if fields.has("steps"):
+        # Beside normal forms nothing would tell how these spell their times.
+        merged["steps"] = of_steps.steps(merged["steps"], fields.at("steps"), fields.style)
+    return orchestration(merged, where)
+
+
 def every_step(steps):
     """Each step of a list of normal forms, those of loops and branches too."""
     for step in steps:

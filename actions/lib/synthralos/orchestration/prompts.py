@@ -2,6 +2,9 @@
 
 import json
 
+from synthralos.orchestration import meta
+from synthralos.orchestration.roles import may_change_definitions
+
 JSON_ONLY = (
     "Answer with one JSON value that matches this JSON Schema, and with nothing else:\n%s"
 )
@@ -29,6 +32,8 @@ def messages(role, given, schema=None):
         parts.append("A good answer meets this: %s" % _text(role["criteria"]))
     if role.get("terminal_restrictions"):
         parts.append("What you must not do: %s" % _text(role["terminal_restrictions"]))
+    if may_change_definitions(role):
+        parts.append(meta.PROMPT)
     if schema is not None:
         parts.append(JSON_ONLY % json.dumps(schema))
     return [

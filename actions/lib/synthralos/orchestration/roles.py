@@ -15,9 +15,10 @@ A role in its normal form:
 from synthralos.names import checked
 from synthralos.orchestration.fields import Fields, shallow, text_item
 from synthralos.refusals import Refused
+from synthralos.settings import CAPABILITIES
 
 META = "meta"
-NEEDS = ("vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation")
+NEEDS = CAPABILITIES
 DEFAULTS = {
     "temperature": 0.7,
     "max_tokens": 2048,
@@ -81,6 +82,45 @@ def role(given, where="role"):
         "tone": fields.text("tone"),
         "domain_knowledge": fields.listed("domain_knowledge", text_item),
     }
+
+
+def updated(before, updates, where="updates"):
+    """The normal form of a role after `updates`: fields as people give them; null is the default.
+
+    Needs and defaults that are not named stay. Refused names what is wrong in `updates`.
+    """
+    fields = Fields(updates, where, _FIELDS, IGNORED)
+    keep_name(fields, before)
+    flat = _flat(before)
+    below = [
+        (_below(fields, "needs", {name: ("needs_" + name,) for name in NEEDS}), "needs_"),
+        (_below(fields, "limits", {"min_context": (), "max_context": ()}), ""),
+        (_below(fields, "defaults", {name: ("default_" + name,) for name in DEFAULTS}), "default_"),
+    ]
+    outer = [name for name in fields.names() if name not in ("needs", "limits", "defaults")]
+    places = [(fields, name, name) for name in outer]
+    for inner, prefix in below:
+        places += [(inner, name, prefix + name) for name in inner.names() + inner.blank]
+    for source, name, target in places + [(fields, name, name) for name in fields.blank]:
+        flat[target] = source.value(name)
+    return role(flat, where)
+
+
+def keep_name(fields, before):
+    """Refused when the fields of an update name it otherwise: others know it by its name."""
+    name = fields.value("name", before["name"])
+    if name != before["name"]:
+        way_out = "A name stays; create another with that name"
+        raise Refused(fields.at("name"), name, "is not its name", way_out)
+
+
+def _flat(normal):
+    """A normal form with what stands in `needs` and `defaults` at the top; only what was given."""
+    flat = {name: value for name, value in normal.items()
+            if name not in ("needs", "defaults", "given")}
+    flat.update(("needs_" + name, needed) for name, needed in normal["needs"].items())
+    flat.update(("default_" + name, normal["defaults"][name]) for name in normal["given"])
+    return flat
 
 
 def may_change_definitions(role):

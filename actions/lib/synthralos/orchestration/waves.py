@@ -24,6 +24,7 @@ in the record that `at` names.
 """
 
 from synthralos.orchestration import graph
+from synthralos.orchestration.model import inside
 
 ORCHESTRATION = "orchestration"
 STEPS, ASK, CHILD = "steps", "ask", "child"
@@ -32,7 +33,7 @@ COMPLETED, FAILED, SKIPPED, BLOCKED = "completed", "failed", "skipped", "blocked
 REFUSED = "refused"
 NOT_MET = "Condition not met"
 # Of one wave: what is beyond it is the next wave's.
-MOST_AT_ONCE = 100
+MOST_AT_ONCE = 20
 # Of a whole run, so that loops within loops end too.
 MOST_WAVES = 2000
 _WAVE_OF = {"approval": ASK, ORCHESTRATION: CHILD}
@@ -346,25 +347,6 @@ def records_of(state):
     return found | {slot["at"] for slot in slots if slot and "at" in slot}
 
 
-def every(steps):
-    """All steps, those within loops and branches too, the outer ones first."""
-    found = []
-    for step in steps:
-        found.append(step)
-        for inner in _within(step):
-            found += every(inner)
-    return found
-
-
-def _within(step):
-    if step["kind"] == "loop":
-        return [step["loop"]["steps"]]
-    if step["kind"] == "branch":
-        cases = [case["steps"] for case in step["branch"]["cases"]]
-        return cases + [step["branch"].get("otherwise") or []]
-    return []
-
-
 def planned(definition, steps=None, outer="", first=1):
     """[({step_id, step_name, kind, wave}, step)] in the order in which the steps would run, were
     every condition to hold; within a loop or a branch waves are counted anew.
@@ -381,7 +363,7 @@ def planned(definition, steps=None, outer="", first=1):
             entry = {"step_id": outer + name, "step_name": name, "kind": step["kind"], "wave": wave}
             found.append((entry, step))
             frame["done"][name] = COMPLETED
-            for inner in _within(step):
+            for inner in inside(step):
                 found += planned(definition, inner, "%s%s/" % (outer, name))
         wave += 1
     return found

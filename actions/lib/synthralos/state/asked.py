@@ -6,7 +6,7 @@ from synthralos.names import key_part
 from synthralos.state.datastore import PREFIX
 
 FORMAT = 1
-KEPT_SECONDS = 7 * 24 * 3600
+KEPT_SECONDS = 14 * 24 * 3600
 
 
 def record(store, run, until, question):
@@ -26,6 +26,17 @@ def of(store, run):
     except ValueError:
         return {}
     return told if isinstance(told, dict) and told.get("v") == FORMAT else {}
+
+
+def spend(store, run, seconds):
+    """Writes for how long people were asked in `run` and in the runs that it has started."""
+    return store.put(_key(run) + ".spent", "%d" % seconds, KEPT_SECONDS)
+
+
+def spent(store, run):
+    """Seconds in which people were asked, as far as `run` has noted it."""
+    value = store.get(_key(run) + ".spent") or ""
+    return int(value) if value.isdigit() else 0
 
 
 def _key(run):

@@ -71,6 +71,10 @@ class Tolerant:
         self.away = None if datastore is not None else "no datastore is configured"
         self.lost = []
 
+    def anew(self):
+        """The same datastore, given another chance."""
+        return Tolerant(self._datastore)
+
     def get(self, name, decrypt=False):
         return self._try(None, "get", name, decrypt)
 

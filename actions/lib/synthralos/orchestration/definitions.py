@@ -1,0 +1,221 @@
+"""What people, agents and the examples do with roles and orchestrations.
+
+What is created or changed is checked against the world that it is for: the models and actions of
+the configuration, the roles and orchestrations that there are.
+"""
+
+from synthralos.orchestration import action_step, model, models, overview, stored, waves
+from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.stored import ORCHESTRATION, ROLE
+from synthralos.refusals import Refused
+from synthralos.state.datastore import PAGE
+
+MOST_NAMED = 40
+SHOWN_RUNS = 10
+# Of StackStorm's statuses, those of a run that is on its way.
+_LIVE = ("requested", "scheduled", "delayed", "running", "pausing", "paused", "resuming")
+
+
+def create_role(env, given, by):
+    normal = model.role(given)
+    models.check(env, normal)
+    return stored.create(env, ROLE, normal, by)
+
+
+def update_role(env, name_or_id, updates, by, version=None):
+    """The role after `updates`, or as it was with `version`."""
+    there = stored.needed(env.store, ROLE, name_or_id)
+    with stored.changing(env, ROLE, there["name"]) as there:
+        if version is not None:
+            normal = _back_to(env, ROLE, _there(ROLE, there, name_or_id), version, updates)
+        else:
+            normal = model.role_updated(stored.content(_there(ROLE, there, name_or_id)), updates)
+        models.check(env, normal, "updates")
+        return stored.replace(env, ROLE, there, normal, by)
+
+
+def delete_role(env, name_or_id, force=False):
+    """The role that was deleted. Refused while orchestrations use it, unless forced."""
+    there = stored.needed(env.store, ROLE, name_or_id)
+    users = [] if force else used_by(env, there)
+    if users:
+        why = "is used by %s" % ", ".join(users[:MOST_NAMED])
+        raise Refused("name", there["name"], why, "Change these first, or give force")
+    return _delete(env, ROLE, there)
+
+
+def used_by(env, role):
+    """The sorted names of the orchestrations with steps that have the role."""
+    return sorted(
+        one["name"] for one in stored.every(env.store, ORCHESTRATION)
+        if {role["name"], role["id"]} & set(model.roles_used(one))
+    )
+
+
+def create_orchestration(env, given, by):
+    normal = model.orchestration(given)
+    check(env, normal)
+    return stored.create(env, ORCHESTRATION, normal, by)
+
+
+def update_orchestration(env, name_or_id, updates, by, version=None):
+    """The orchestration after `updates`, or as it was with `version`.
+
+    Runs that have begun go on with what they began with.
+    """
+    there = stored.needed(env.store, ORCHESTRATION, name_or_id)
+    with stored.changing(env, ORCHESTRATION, there["name"]) as there:
+        if version is not None:
+            normal = _back_to(env, ORCHESTRATION, there, version, updates)
+        else:
+            there = _there(ORCHESTRATION, there, name_or_id)
+            normal = model.orchestration_updated(stored.content(there), updates)
+        # What is switched off must not be held up by what has gone meanwhile.
+        if normal["active"]:
+            check(env, normal, "updates")
+        return stored.replace(env, ORCHESTRATION, there, normal, by)
+
+
+def delete_orchestration(env, name_or_id, force=False):
+    """The orchestration that was deleted. Refused, unless forced, while it runs or others run it.
+    """
+    there = stored.needed(env.store, ORCHESTRATION, name_or_id)
+    if not force:
+        running = runs_of(env, there)
+        if running:
+            why = "runs as %s" % ", ".join(running[:MOST_NAMED])
+            raise Refused("name", there["name"], why, "Wait or cancel, or give force")
+        users = [
+            one["name"] for one in stored.every(env.store, ORCHESTRATION)
+            if {there["name"], there["id"]} & set(_others(one)) and one["id"] != there["id"]
+        ]
+        if users:
+            why = "is run by %s" % ", ".join(sorted(users)[:MOST_NAMED])
+            raise Refused("name", there["name"], why, "Change these first, or give force")
+    return _delete(env, ORCHESTRATION, there)
+
+
+def runs_of(env, orchestration):
+    """The execution ids of its runs that have not ended, of the newest 100 of each status."""
+    found = []
+    for status in _LIVE if env.api is not None else ():
+        rows = env.api.executions("id,parameters", action=overview.REF, status=status)
+        for row in rows[:PAGE]:
+            named = (row.get("parameters") or {}).get("orchestration")
+            begun = None if named else Kept(env, row["id"]).definition()
+            if begun is not None:
+                # A sub-orchestration, or a run that goes on: its parameters do not name it.
+                named = begun.get("id")
+            if named in (orchestration["name"], orchestration["id"]):
+                found.append(row["id"])
+    return found
+
+
+def orchestrations(env, tags=(), active_only=False):
+    """The orchestrations with any of the tags, the one changed last first."""
+    return [
+        one for one in stored.every(env.store, ORCHESTRATION)
+        if (not tags or set(tags) & set(one["tags"])) and (one["active"] or not active_only)
+    ]
+
+
+def check(env, normal, where="orchestration"):
+    """Refused when a step names a role, model, action or orchestration that there is not."""
+    roles = _named(env, ROLE, model.roles_used(normal))
+    for step in model.every_step(normal["steps"]):
+        at = "%s.steps: %s" % (where, step["name"])
+        for name in (step["role"], (step["critic"] or {}).get("role")):
+            if name is not None and roles[name] is None:
+                raise _missing(env, ROLE, at, name)
+        models.check(env, {"model": None, "fallback_models": step["fallback_models"]}, at)
+        if step["action"] is not None:
+            action_step.allowed(env, step["action"])
+        role = roles.get(step["role"])
+        # Here, and not when what comes before the step has been paid for.
+        if role is not None and not (models.fitting(env, role) or step["fallback_models"]):
+            raise Refused(
+                at, step["role"], "is a role that no configured model fits",
+                "Give the role a model, or configure one that has what it needs",
+            )
+    _check_others(env, normal, where)
+
+
+def plan(env, normal):
+    """What would run in which order: [{step_id, step_name, kind, wave, role, action}]."""
+    return [
+        dict(entry, role=step["role"], action=step["action"])
+        for entry, step in waves.planned(normal)
+    ]
+
+
+def brief(kind, one):
+    """One of `kind` as a list shows it."""
+    if kind is ROLE:
+        told = {
+            "model": one["model"],
+            "needs": [name for name, needed in one["needs"].items() if needed],
+            "tools": one["tools"],
+        }
+    else:
+        told = {
+            "description": one["description"],
+            "tags": one["tags"],
+            "active": one["active"],
+            "steps": [step["name"] for step in one["steps"]],
+        }
+    told.update((name, one[name]) for name in ("version", "updated_at", "updated_by"))
+    return dict({"name": one["name"], "id": one["id"]}, **told)
+
+
+def _back_to(env, kind, there, version, updates):
+    if updates:
+        raise Refused("version", version, "is given beside updates", "Give one of them")
+    return stored.content(stored.version(env.store, kind, there, version))
+
+
+def _there(kind, there, name):
+    if there is None:
+        raise Refused("name", name, "has just been deleted", "Create it again")
+    return there
+
+
+def _delete(env, kind, there):
+    with stored.changing(env, kind, there["name"]) as there_now:
+        if there_now is not None:
+            stored.delete(env, kind, there_now)
+        return there_now or there
+
+
+def _named(env, kind, names):
+    return {name: stored.find(env.store, kind, name) for name in names}
+
+
+def _missing(env, kind, where, name):
+    known = [one["name"] for one in stored.every(env.store, kind)]
+    told = ", ".join(sorted(known)[:MOST_NAMED]) or "none; create it first"
+    noun = kind.noun
+    why = "Role not found" if kind is ROLE else "is no orchestration"
+    return Refused(where, name, why, "Known %ss are %s" % (noun, told))
+
+
+def _others(one):
+    """The names of the orchestrations that its steps run."""
+    found = {step["orchestration"] for step in model.every_step(one["steps"])}
+    return sorted(found - {None})
+
+
+def _check_others(env, normal, where):
+    """Refused when a sub-orchestration is missing, or leads back to the orchestration itself."""
+    way, seen = [(name, [normal["name"]]) for name in _others(normal)], set()
+    while way:
+        name, path = way.pop()
+        found = stored.find(env.store, ORCHESTRATION, name)
+        ours = name in (normal["name"], ORCHESTRATION.id_of(normal["name"]))
+        if ours:
+            circle = " -> ".join(path + [normal["name"]])
+            raise Refused(where, None, "runs itself: %s" % circle, "Have one of them run less")
+        if found is None:
+            raise _missing(env, ORCHESTRATION, where, name)
+        if found["id"] not in seen:
+            seen.add(found["id"])
+            way += [(other, path + [found["name"]]) for other in _others(found)]

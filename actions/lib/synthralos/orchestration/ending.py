@@ -1,0 +1,218 @@
+"""What comes of a run: its output, its report, its record, and who is told."""
+
+import json
+
+from synthralos import seal
+from synthralos.calls.http import CallFailed
+from synthralos.names import key_part
+from synthralos.orchestration import templates, waves
+from synthralos.orchestration.checkpoints import Kept
+from synthralos.recovery import record, run
+from synthralos.refusals import Refused
+from synthralos.settings import connection
+from synthralos.state.datastore import PREFIX
+from synthralos.state.stackstorm import ApiError
+
+WORKFLOW = record.ORCHESTRATION
+WEBHOOK_SECONDS = 10.0
+# Of an output that is told to a webhook.
+LARGEST_TOLD = 64 * 1024
+_KINDS = ("input", "output")
+
+
+def blank():
+    """The report of a run that has done nothing.
+
+    result is what its steps answered, as they did; the rest is the pack's own words.
+    """
+    return {
+        "success": False,
+        "status": "failed",
+        "error": None,
+        "ticket": None,
+        "checkpoints": [],
+        "result": {"output": None, "steps": []},
+    }
+
+
+def finish(env, case, kept, told, state, context):
+    """The result of the task that ends the run: `do` is done or failed."""
+    definition, outcome = told["definition"], state["outcome"]
+    status, output, error = outcome["status"], None, None
+    if status == waves.COMPLETED:
+        try:
+            output = _output(definition, context)
+        except Refused as refused:
+            status, outcome = waves.FAILED, dict(outcome, error=str(refused))
+    if status != waves.COMPLETED:
+        error = _error(env, status, outcome)
+    report = dict(
+        blank(),
+        success=status == waves.COMPLETED,
+        status=status,
+        checkpoints=kept.waves(),
+        result=dict(fitted(env, case["run"], output), steps=steps(env, kept, state["log"])),
+    )
+    kept.end({"status": status, "output": output, "error": error, "log": state["log"],
+              "at": env.now()})
+    if case["parent"]:
+        duration = round(env.now() - case["started"], 3)
+        _tell_parent(
+            kept, case["parent"], told["input"], status, output, error, duration, case["asked"]
+        )
+    if status == waves.FAILED and not case["parent"]:
+        case["gave_up"] = {"error": error, "reason": error["message"]}
+        report["ticket"] = record.record(env, WORKFLOW, case, {})["ticket"]
+    elif not case["parent"]:
+        run.summarise(env, case, "recovered", None)
+    report.update(error=error, webhook=_tell(env, definition, told, report, kept.run))
+    summary = "%s: %s" % (status, error["message"] if error else _counts(state["log"]))
+    return dict({"summary": summary, "do": _do(status)}, **report)
+
+
+def _do(status):
+    # A refusal is an answer: the run did what it was to do.
+    return "failed" if status == waves.FAILED else "done"
+
+
+def _output(definition, context):
+    if definition.get("output") is not None:
+        return templates.resolve(definition["output"], context.roots(definition["output"]))
+    found = context.roots()["context"]
+    del found["input"]
+    return found
+
+
+def _error(env, status, outcome):
+    message = outcome["error"] or status
+    if outcome["step"]:
+        message = "Step %s failed: %s" % (outcome["step"], message)
+    cause = "refused" if status == waves.REFUSED else "step_failed" if outcome["step"] else "failed"
+    return {"cause": cause, "message": env.redactor.text(message), "step": outcome["step"]}
+
+
+def _counts(log):
+    found = {}
+    for entry in log:
+        found[entry["status"]] = found.get(entry["status"], 0) + 1
+    return ", ".join("%d %s" % (n, status) for status, n in sorted(found.items())) or "no step"
+
+
+def steps(env, kept, log):
+    """The step logs, each with its input and output; what does not fit is named by its key."""
+    told, sizes = [], []
+    log = env.redactor.secrets_only(log)
+    for n, entry in enumerate(log):
+        entry = dict(entry)
+        at = entry.pop("at", None)
+        left = kept.record(at) if at else None
+        for kind in _KINDS:
+            if left is not None and kind in left:
+                entry["step_" + kind] = left[kind]
+                sizes.append((len(json.dumps(left[kind])), n, kind, at))
+        told.append(entry)
+    # The other half is the output's, and what is beside these.
+    most = env.settings.max_result_bytes // 2
+    total = sum(size for size, _, _, _ in sizes)
+    for size, n, kind, at in sorted(sizes, reverse=True):
+        if total <= most:
+            break
+        total -= size
+        told[n]["step_" + kind] = None
+        told[n]["step_%s_bytes" % kind], told[n]["step_%s_key" % kind] = size, at
+    return told
+
+
+def fitted(env, run_id, output):
+    """{output}, or the key under which an output is kept that is too large for a result."""
+    output = env.redactor.secrets_only(output)
+    size = len(json.dumps(output))
+    if size <= env.settings.max_result_bytes // 2:
+        return {"output": output}
+    key = "%sanswer.%s" % (PREFIX, key_part(run_id or "none"))
+    content = seal.seal(output)
+    kept = env.store.put(key, content, run.ANSWER_SECONDS)
+    return {"output": None, "output_key": key if kept else None, "output_bytes": size}
+
+
+def _tell_parent(kept, parent, given, status, output, error, duration=None, asked=0):
+    """Leaves the record that the run which started this one looks for.
+
+    :param parent: {run, key}; given: what this run was to work on.
+    """
+    entry = {
+        "status": status,
+        "duration": duration,
+        "attempts": 1,
+        "execution_id": kept.run,
+        "asked": asked,
+    }
+    if error:
+        entry["error"] = error["message"]
+    kept.put_record(parent["key"], {"log": entry, "input": given, "output": output})
+
+
+def _tell(env, definition, told, report, run_id):
+    """Whether the orchestration's webhook took the end of the run; None where it has none."""
+    hook = definition.get("webhook")
+    if not hook:
+        return None
+    body = {name: report[name] for name in ("status", "success", "error", "ticket")}
+    body.update(orchestration=told["name"], execution_id=run_id)
+    output = report["result"]["output"]
+    if len(json.dumps(output)) <= LARGEST_TOLD:
+        body["output"] = output
+    try:
+        url = hook.get("url") or env.store.secret(hook["url_from"])
+        where = connection(
+            {"url": url, "headers_from": hook.get("headers_from")}, "webhook", "token",
+            WEBHOOK_SECONDS, WEBHOOK_SECONDS / 2, "url",
+        )
+        answer = env.client.send(
+            where, "POST", "", WEBHOOK_SECONDS, body=env.redactor.secrets_only(body)
+        )
+    except CallFailed as error:
+        return "not taken: %s" % error.failure.cause
+    except Exception as error:
+        # A webhook that is wrong must not fail a run that is right.
+        return "not taken: %s" % env.redactor.text(str(error) or type(error).__name__)
+    return "taken" if 200 <= answer.status < 300 else "not taken: it answered %d" % answer.status
+
+
+def log_failure(env, case, parameters):
+    """The result of log_orchestration_failure, for a run that a task ended.
+
+    :param case: what the last task left, as recovery.record.record takes it.
+    """
+    whole = case is not None and "progress" in case
+    error, reason = record.why(case, case["progress"] if whole else {})
+    error = dict(error, reason=reason)
+    report = dict(blank(), error=error)
+    parent = case["parent"] if whole else _parent_of(env, parameters)
+    kept = Kept(env, case["run"] if whole else env.run)
+    try:
+        log, given = [], None
+        if whole:
+            log = (kept.newest() or {"log": []})["log"]
+            given = (kept.definition() or {}).get("input")
+            report["checkpoints"] = kept.waves()
+            report["result"]["steps"] = steps(env, kept, log)
+            kept.end({"status": waves.FAILED, "output": None, "error": error, "log": log,
+                      "at": env.now()})
+        if parent:
+            _tell_parent(kept, parent, given, waves.FAILED, None, error)
+    except (ApiError, Refused) as away:
+        report["not_kept"] = str(away)
+    if not parent:
+        report["ticket"] = record.record(env, WORKFLOW, case, parameters)["ticket"]
+    return dict({"summary": "%s failed: %s" % (WORKFLOW, reason)}, **report)
+
+
+def _parent_of(env, parameters):
+    """Who has started the run whose first task left no case; None when it was nobody."""
+    try:
+        handed = seal.unseal(parameters.get("case") or "", env.store)
+        parent = handed["request"]["rules"]["parent"]
+    except (Refused, KeyError, TypeError):
+        return None
+    return parent if isinstance(parent, dict) and isinstance(parent.get("key"), str) else None

@@ -1,0 +1,350 @@
+"""The workflow orchestration.run: from its first task to the last wave.
+
+    begin -> (steps | ask | child) -> next_wave -> (steps | ask | child) -> next_wave ... -> end
+
+`begin` and `next_wave` name the next wave in `do` and end the run themselves; each puts the state
+of the run into the datastore before the wave that it names, so that a run that was cut off goes on
+from there. What crosses the workflow are numbers and a small case; see checkpoints for the rest.
+"""
+
+import math
+
+from synthralos import seal
+from synthralos.escalation import text
+from synthralos.names import key_part
+from synthralos.orchestration import (
+    action_step,
+    attempts,
+    conditions,
+    ending,
+    llm_step,
+    model,
+    overview,
+    stored,
+    templates,
+    waves,
+)
+from synthralos.orchestration.checkpoints import FRESH_SECONDS, RUN, Kept
+from synthralos.orchestration.config import configuration
+from synthralos.orchestration.contexts import Context, slot, slots_of
+from synthralos.orchestration.ending import WORKFLOW
+from synthralos.recovery import record, run
+from synthralos.refusals import Refused
+from synthralos.state import asked
+from synthralos.state.datastore import PREFIX
+from synthralos.state.stackstorm import ApiError
+from synthralos.telemetry import log
+
+RUN_SECONDS = 1800
+# What is kept of a run outlives it.
+LONGEST_RUN = 24 * 3600
+DEEPEST = 5
+QUESTION_CHARACTERS = 500
+# Of a run's time, for a sub-orchestration's end to be merged.
+CHILD_SECONDS = 5
+APPROVED, REFUSED, UNANSWERED = "approved", "refused", "none"
+
+
+def begin(env, parameters, started):
+    """The result of orchestration.begin: the first wave, or the end of a run that has none.
+
+    :param parameters: of the workflow, resolved.
+    """
+    handed = parameters.get("rules") or {}
+    depth = handed.get("depth", 1)
+    if depth > DEEPEST:
+        raise Refused(
+            "orchestration", None, "is within %d others" % (depth - 1),
+            "Orchestrations nest at most %d deep; one may not run itself" % DEEPEST,
+        )
+    resumed = parameters.get("resume_of") or handed.get("resume_of")
+    told = overview.check_resumable(env, resumed) if resumed else _given(env, parameters, handed)
+    parent = handed.get("parent")
+    case = run.new_case(
+        env,
+        WORKFLOW,
+        RUN_SECONDS,
+        parameters,
+        started,
+        {},
+        {},
+        longest=LONGEST_RUN,
+        subject=record.subject_of_orchestration(told["name"]),
+        failure={"type": "error", "cause": "unknown", "severity": "medium"},
+        depth=depth,
+        parent=parent,
+        asked=0.0,
+    )
+    told.update(
+        started=started, resume_of=resumed, parent_run=parent["run"] if parent else None
+    )
+    if case["dry_run"]:
+        return _planned(env, told)
+    kept = Kept(env, case["run"])
+    if resumed:
+        state = _state_of(env, told, Kept(env, resumed))
+    else:
+        state = waves.new(told["definition"], env.now())
+    kept.begin(told)
+    if parent:
+        kept.put_record(parent["key"] + RUN, {"run": case["run"]})
+    return _onward(env, case, kept, told, state)
+
+
+def _given(env, parameters, handed):
+    """What a run begins with: {definition, id, name, input}."""
+    wanted = parameters.get("orchestration")
+    if not isinstance(wanted, str) or not wanted.strip():
+        raise Refused(
+            "orchestration", wanted, "is missing", "Name the orchestration, or give resume_of"
+        )
+    definition = stored.orchestration_by(env.store, wanted)
+    if env.store.away:
+        raise ApiError("the orchestration cannot be read: %s" % env.store.away)
+    if definition is None:
+        raise Refused(
+            "orchestration", wanted, "is no orchestration",
+            "List them with `st2 run synthralos.orchestration.list`",
+        )
+    _check_roles(env, definition)
+    name = definition["name"]
+    if not definition.get("active", True):
+        raise Refused(
+            "orchestration", name, "is not active",
+            "Set active to true with synthralos.orchestration.update",
+        )
+    return {
+        "definition": definition,
+        "id": definition.get("id"),
+        "name": name,
+        "input": handed["input"] if "input" in handed else _input(parameters),
+    }
+
+
+def _check_roles(env, definition):
+    """Refused when a step names a role that there is not: before a token is spent."""
+    known = set()
+    for step in model.every_step(definition["steps"]):
+        names = [step.get("role"), (step.get("critic") or {}).get("role")]
+        for name in [name for name in names if name and name not in known]:
+            llm_step.role_of(env, name, step["name"])
+            known.add(name)
+
+
+def _input(parameters):
+    given, worded = parameters.get("input"), parameters.get("text")
+    if worded is not None and given:
+        raise Refused("text", worded, "is given beside input", "Give one of them")
+    return given if worded is None else worded
+
+
+def _state_of(env, told, old):
+    """The state from which a resumed run goes on: before its last wave, of which what completed
+    is taken over.
+    """
+    definition, state = told["definition"], old.newest()
+    if state is None:
+        return waves.new(definition, env.now())
+    if env.now() - state.pop("at") > FRESH_SECONDS:
+        missing = old.renew(sorted(waves.records_of(state)))
+        if missing:
+            way_out = "Records are kept for two weeks; start the orchestration anew"
+            raise Refused("resume_of", old.run, "lacks what its steps gave", way_out)
+    if state["wave"]["kind"] == waves.ASK:
+        # It is asked again: an answer to a run that is over was none.
+        results = {}
+    else:
+        results = _results(definition, state, Context(old, state["context"], told["input"]), old)
+    waves.reuse(definition, state, results, env.now())
+    return state
+
+
+def next_wave(env, case, decision):
+    """The result of orchestration.next_wave: the wave before is merged, the next one named.
+
+    :param decision: APPROVED, REFUSED or UNANSWERED, where the wave was an approval.
+    """
+    kept = Kept(env, case["run"])
+    told, state = kept.definition(), kept.state(case["progress"]["cursor"])
+    if told is None or state is None:
+        why = "has nothing in the datastore"
+        raise Refused("case", case["run"], why, "Start the orchestration anew")
+    definition, at = told["definition"], state.pop("at")
+    context = Context(kept, state["context"], told["input"])
+    if state["wave"]["kind"] == waves.ASK:
+        step = waves.step_of(definition, state, state["wave"]["jobs"][0])
+        seconds = round(env.now() - at, 3)
+        decided = _decided(context, kept, state["cursor"], step, decision, seconds)
+        results = {step["name"]: decided}
+    else:
+        results = _results(definition, state, context, kept)
+    seconds = sum(result.asked for result in results.values())
+    # People may take the time they are given: a run's deadline stands still meanwhile.
+    if seconds:
+        case["asked"] += seconds
+        case["deadline"] += seconds
+        asked.spend(env.store, case["run"], case["asked"])
+    delay = waves.merge(definition, state, results, env.now())
+    return _onward(env, case, kept, told, state, delay)
+
+
+def _results(definition, state, context, kept):
+    """{step name: waves.Result} of the state's wave; a step that left no record has crashed."""
+    cursor, found = state["cursor"], {}
+    records = kept.records(cursor)
+    for n, name in enumerate(state["wave"]["jobs"]):
+        key = kept.step_key(cursor, n)
+        step = waves.step_of(definition, state, name)
+        child = records.get(key + RUN, {}).get("run")
+        if key in records:
+            found[name] = _result(context, kept, step, key, records[key], child)
+        else:
+            found[name] = waves.crashed(child)
+    return found
+
+
+def _result(context, kept, step, key, left, child):
+    """The waves.Result of a step that has left the record `left` at `key`."""
+    entry = dict(left["log"], at=key)
+    status, asked_seconds = entry.pop("status"), entry.pop("asked", 0)
+    if status != waves.COMPLETED:
+        return waves.Result(status, entry, child=child, asked=asked_seconds)
+    output = slot(left["output"], {"at": key, "name": None})
+    if left.get("context") is not None:
+        slots = slots_of(key, left["context"])
+    elif step.get("output") is None:
+        slots = {step["name"]: output}
+    else:
+        # A sub-orchestration does not know what becomes of its output.
+        slots = _set(kept, key + ".set", context.set_by(step, left["output"]))
+    return waves.Result(status, entry, slots, output, asked=asked_seconds)
+
+
+def _set(kept, key, values):
+    """The slots of values that no step has recorded; where one is long, all are, at `key`."""
+    slots = slots_of(key, values)
+    if any("at" in one for one in slots.values()):
+        kept.put_record(key, {"context": values})
+    return slots
+
+
+def _decided(context, kept, cursor, step, decision, seconds):
+    """The waves.Result of an approval."""
+    output = {"approved": decision == APPROVED, "answered": decision != UNANSWERED}
+    slots = _set(kept, kept.step_key(cursor, 0) + ".set", context.set_by(step, output))
+    entry = {"duration": seconds, "attempts": 1}
+    if decision == APPROVED:
+        return waves.Result(waves.COMPLETED, entry, slots, {"v": output}, asked=seconds)
+    if decision == REFUSED:
+        entry["error"] = "a person refused it"
+        return waves.Result(waves.REFUSED, entry, slots, asked=seconds)
+    entry["error"] = "nobody answered within %d s" % round(seconds)
+    return waves.Result(waves.FAILED, entry, slots, asked=seconds)
+
+
+class _Look:
+    """What the scheduler needs of the values that the run has made; see waves.advance."""
+
+    def __init__(self, env, kept, context, state, most):
+        self.most = most
+        self._env, self._kept, self._context, self._state = env, kept, context, state
+        self._number = 0
+
+    def now(self):
+        return self._env.now()
+
+    def holds(self, condition):
+        return conditions.holds(condition, self._context.roots(condition))
+
+    def keep(self, step, slot):
+        if step.get("output") is None:
+            self._state["context"][step["name"]] = slot
+            return
+        values = self._context.set_by(step, self._context.value(slot))
+        self._number += 1
+        key = "%s.end%d" % (self._kept.step_key(self._state["cursor"], 0), self._number)
+        self._state["context"].update(_set(self._kept, key, values))
+
+
+def _onward(env, case, kept, told, state, delay=0):
+    """The result that names the next wave, or that ends the run."""
+    definition = told["definition"]
+    context = Context(kept, state["context"], told["input"])
+    most = configuration(env).max_concurrent
+    most = min(most, definition.get("max_concurrent") or most)
+    look = _Look(env, kept, context, state, most)
+    waves.advance(definition, state, look)
+    if state["outcome"] is None and not env.deadline(case).allows_attempt_at(env.now() + delay):
+        state["outcome"] = {
+            "status": waves.FAILED, "step": None, "error": "the time of the run was up",
+        }
+        state["wave"] = None
+    case["progress"]["cursor"] = state["cursor"]
+    case["progress"]["attempts"] = sum(entry.get("attempts") or 0 for entry in state["log"])
+    if state["outcome"] is not None:
+        return ending.finish(env, case, kept, told, state, context)
+    wave, left = state["wave"], env.deadline(case).left()
+    steps = [waves.step_of(definition, state, name) for name in wave["jobs"]]
+    more = _MORE[wave["kind"]](env, case, kept, context, state, steps, left)
+    kept.checkpoint(dict(state, deadline=case["deadline"]))
+    summary = "wave %d: %s" % (state["cursor"], ", ".join(wave["jobs"]))
+    log.line("wave", number=state["cursor"], what=wave["kind"], steps=len(wave["jobs"]))
+    following = dict(run.following(env, case, math.ceil(delay)), concurrency=most, **more)
+    return {
+        "summary": summary, "do": wave["kind"], "steps": list(wave["jobs"]), "next": following,
+    }
+
+
+def _of_steps(env, case, kept, context, state, steps, left):
+    return {"steps": list(range(len(steps))), "limit": attempts.limit(steps, left)}
+
+
+def _of_ask(env, case, kept, context, state, steps, left):
+    told = steps[0]["approval"]
+    until = env.now() + told["timeout"]
+    question = templates.resolve(told["question"], context.roots(told["question"]))
+    question = templates.as_text(question)
+    question = text.line(question, env.redactor, QUESTION_CHARACTERS)
+    asked.record(env.store, case["run"], until, "%s: %s" % (steps[0]["name"], question))
+    # StackStorm counts whole minutes, and only where its collector of inquiries is on.
+    return {"ttl": int((until - env.now()) // 60) + 1}
+
+
+def _of_child(env, case, kept, context, state, steps, left):
+    step = steps[0]
+    key = kept.step_key(state["cursor"], 0)
+    frame = state["stack"][-1]
+    rules = {
+        "depth": case["depth"] + 1,
+        "input": context.seen(step),
+        "parent": {"run": case["run"], "key": key},
+    }
+    resumed = frame["children"].get(step["name"])
+    if resumed and Kept(env, resumed).definition() is not None:
+        rules["resume_of"] = resumed
+    content = {"request": {"orchestration": step["orchestration"], "rules": rules}}
+    where = "%scase.%s.handed.%d" % (PREFIX, key_part(case["run"] or "none"), state["cursor"])
+    seconds = min(step.get("timeout") or left, left - CHILD_SECONDS)
+    return {
+        "handed": seal.seal(env.redactor.secrets_only(content), env.store, where),
+        "limit": max(run.SHORTEST_RUN, int(seconds)),
+    }
+
+
+_MORE = {waves.STEPS: _of_steps, waves.ASK: _of_ask, waves.CHILD: _of_child}
+
+
+def _planned(env, told):
+    """The result of a dry run: what would run in which order. Nothing is called or kept."""
+    definition = told["definition"]
+    plan = waves.planned(definition)
+    for entry, step in plan:
+        if step["kind"] == "llm":
+            entry["models"] = llm_step.planned(env, step)
+        elif step["kind"] == "action":
+            action_step.allowed(env, step["action"])
+    summary = "dry run: nothing was called; %d steps" % len(plan)
+    report = ending.blank()
+    report.update(status="planned")
+    report["result"]["steps"] = [entry for entry, _ in plan]
+    return dict({"summary": summary, "do": "done"}, **report)

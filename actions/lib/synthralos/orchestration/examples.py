@@ -1,0 +1,61 @@
+"""The pack's ready orchestrations: files that hold one, the roles it needs, and an input to try."""
+
+import json
+import os
+
+from synthralos.orchestration import definitions, model, stored
+from synthralos.orchestration.stored import ORCHESTRATION, ROLE
+from synthralos.refusals import Refused
+
+SUFFIX = ".json"
+
+
+def names(folder):
+    """The names of the examples, sorted."""
+    return sorted(
+        name[:-len(SUFFIX)] for name in os.listdir(folder) if name.endswith(SUFFIX)
+    )
+
+
+def read(folder, name):
+    """{roles [role], orchestrations [orchestration], input} of an example, as people write it."""
+    known = names(folder)
+    if name not in known:
+        raise Refused("names", name, "is no example", "Use some of " + ", ".join(known))
+    with open(os.path.join(folder, name + SUFFIX), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def load(env, folder, by, wanted=None, llm=None, overwrite=False):
+    """Creates what is not there yet: [{kind, name, example, created}].
+
+    :param wanted: names of examples; all of them when None.
+    :param llm: a model that is given to the roles, or None for the first one that fits.
+    :param overwrite: whether what is there becomes as the example has it, as a further version.
+    """
+    done = []
+    for name in wanted or names(folder):
+        example = read(folder, name)
+        for role in example["roles"]:
+            role = dict(role, model=llm) if llm else role
+            done.append(_put(env, ROLE, model.role(role), by, name, overwrite))
+        for one in example["orchestrations"]:
+            normal = model.orchestration(one)
+            done.append(_put(env, ORCHESTRATION, normal, by, name, overwrite))
+    # Several examples have roles in common.
+    return list({(one["kind"], one["name"]): one for one in reversed(done)}.values())[::-1]
+
+
+def _put(env, kind, normal, by, example, overwrite):
+    there = stored.find(env.store, kind, normal["name"])
+    if there is None and kind is ROLE:
+        definitions.create_role(env, normal, by)
+    elif there is None:
+        definitions.create_orchestration(env, normal, by)
+    elif overwrite:
+        with stored.changing(env, kind, normal["name"]) as there:
+            stored.replace(env, kind, there, normal, by)
+    return {
+        "kind": kind.noun, "name": normal["name"], "example": example,
+        "created": there is None or overwrite,
+    }

@@ -1,0 +1,246 @@
+"""An LLM step: the models of its role are asked, in order, until one gives what the step asks for.
+
+It is a round of calls.rounds: breaker, cooldown and ledger hold as in llm_retry, and an attempt of
+the step visits each model that may be called. An answer that does not match the step's schema, or
+that its critic scores below the threshold, is a failed attempt: the next one is told why.
+"""
+
+import hashlib
+import json
+import time
+
+from synthralos import jsontext
+from synthralos.calls import platform, providers, rounds
+from synthralos.names import key_part
+from synthralos.orchestration import meta, models, outputs, prompts, roles, stored
+from synthralos.orchestration.attempts import Done, Time
+from synthralos.refusals import Refused
+from synthralos.state.datastore import PREFIX
+from synthralos.telemetry import log
+
+CACHE_SECONDS = 24 * 3600
+LARGEST_CACHED = 1024 * 1024
+SHOWN_ANSWER = 8000
+_USAGE = ("input_tokens", "output_tokens", "total_tokens")
+
+
+def run(env, case, step, given, sleep=time.sleep):
+    """The Done of the step; `given` is its input. Refused when it cannot be tried at all."""
+    role = _role(env, step)
+    targets = _targets(env, role, step)
+    schema = step.get("schema")
+    if schema is not None:
+        platform.check_schema(schema, "schema")
+    asked = prompts.messages(role, given, schema)
+    models.check_length(role, asked[-1]["content"])
+    # An answer that has something done is not the same thing twice.
+    repeatable = step.get("cache") and not roles.may_change_definitions(role)
+    key = _cache_key(role, targets, asked, step) if repeatable else None
+    cached = _cached(env, key)
+    if cached is not None:
+        return Done(0, cached["output"], usage=dict.fromkeys(_USAGE, 0), cached=True,
+                    model=cached["model"])
+    done = _asked(env, case, step, role, targets, asked, given, sleep)
+    if done.error is None and key is not None:
+        kept = {"output": done.output, "model": done.told["model"]}
+        value = json.dumps(env.redactor.secrets_only(kept))
+        if len(value) <= LARGEST_CACHED:
+            env.store.put(key, value, CACHE_SECONDS)
+    if done.error is None and calls_wanted(role, done.output):
+        done.output, problem = _carried_out(env, case, done.output)
+        if problem is not None:
+            done.error = {"cause": "call_failed", "message": problem}
+    return done
+
+
+def calls_wanted(role, output):
+    """The calls of an answer whose role may make them; see meta."""
+    return meta.calls_of(output) if roles.may_change_definitions(role) else []
+
+
+def _carried_out(env, case, output):
+    done, problem = meta.perform(env, case, meta.calls_of(output))
+    return dict(output, calls=done), problem
+
+
+def _asked(env, case, step, role, targets, asked, given, sleep):
+    limits = Time(step, env.deadline(case), env.now)
+    retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
+    rules = rounds.Rules(
+        max_retries=retries * len(targets),
+        strategy="fixed",
+        base_delay=float(delay),
+        max_delay=max(60.0, float(delay)),
+        base_delay_given=True,
+        content_policy_fallbacks=env.settings.content_policy_fallbacks,
+    )
+    progress, usage, attempts = rounds.Progress(), dict.fromkeys(_USAGE, 0), 0
+    messages = asked
+    sampling = prompts.sampling(role)
+
+    def one(target, seconds, number):
+        parameters = prompts.fit(sampling, target.what.provider.api)
+        return providers.call(env.client, target.what, messages, parameters, seconds, case["run"])
+
+    while True:
+        before, deadline = progress.attempts, limits.attempt()
+        played = _play(env, case, targets, progress, rules, one, deadline)
+        attempts += progress.attempts > before
+        wait = delay
+        if played.result is None:
+            error = _why(played, deadline)
+            wait = played.delay
+        else:
+            answer = played.result["response"]
+            _add(usage, played.result["usage"])
+            output, error = _judged(env, case, step, role, given, answer, deadline, usage)
+            model = played.target.name.partition(":")[2]
+            if error is None:
+                return Done(attempts, output, usage=usage, model=model)
+            messages = prompts.again(asked, answer[:SHOWN_ANSWER], error["message"])
+        log.line("step_attempt", number=attempts, outcome=error["cause"])
+        if attempts > retries or wait is None or not limits.allows(wait):
+            return Done(max(1, attempts), error=error, usage=usage)
+        sleep(wait)
+
+
+def _play(env, case, targets, progress, rules, attempt, deadline):
+    return rounds.play(
+        targets, progress, rules, attempt, env.ledger, deadline, env.now, case["run"]
+    )
+
+
+def _why(played, deadline):
+    if played.failure is None and not deadline.allows_attempt():
+        return {"cause": "timeout", "message": "the time was up before a model could be asked"}
+    if played.failure is None:
+        return {"cause": "held_back", "message": played.reason or "no model may be called now"}
+    told = played.failure
+    message = "%s (%s)" % (told.message, played.reason) if played.reason else told.message
+    return {"cause": told.cause, "message": message}
+
+
+def _judged(env, case, step, role, given, answer, deadline, usage):
+    """(output, None), or (None, error) of an answer that does not pass."""
+    output = outputs.parsed(answer)
+    problem = platform.problem_of(output, step["schema"]) if step.get("schema") else None
+    if problem is not None:
+        return None, {"cause": problem.cause, "message": problem.message}
+    try:
+        calls_wanted(role, output)
+    except Refused as error:
+        return None, {"cause": "invalid_calls", "message": str(error)}
+    critic = step.get("critic")
+    if not critic:
+        return output, None
+    score, told = _scored(env, case, step, critic, given, output, deadline, usage)
+    if score is None:
+        return None, {"cause": "critic_failed", "message": told}
+    if score >= critic["threshold"]:
+        return output, None
+    message = "the critic gave %s, and %s is asked for%s." % (
+        score, critic["threshold"], ": %s" % told if told else "",
+    )
+    return None, {"cause": "below_threshold", "message": message}
+
+
+def _scored(env, case, step, critic, given, output, deadline, usage):
+    """(score, feedback), or (None, why there is none)."""
+    role = role_of(env, critic["role"], step["name"])
+    targets = _targets(env, role, {})
+    messages = prompts.judging(role, critic["threshold"], given, output)
+    sampling = prompts.sampling(role)
+
+    def one(target, seconds, number):
+        parameters = prompts.fit(sampling, target.what.provider.api)
+        return providers.call(env.client, target.what, messages, parameters, seconds, case["run"])
+
+    rules = rounds.Rules(max_retries=0)
+    played = _play(env, case, targets, rounds.Progress(), rules, one, deadline)
+    if played.result is None:
+        why = _why(played, deadline)["message"]
+        return None, "the critic %s gave no answer: %s." % (critic["role"], why)
+    _add(usage, played.result["usage"])
+    score, feedback = score_of(outputs.parsed(played.result["response"]))
+    if score is None:
+        return None, "the critic %s gave no score." % critic["role"]
+    return score, feedback
+
+
+def score_of(judgement):
+    """(score, feedback) of a critic's parsed answer; the score is None when it has none."""
+    if not isinstance(judgement, dict):
+        return None, None
+    score = judgement.get("score")
+    good = isinstance(score, (int, float)) and not isinstance(score, bool) and score == score
+    feedback = judgement.get("feedback") or judgement.get("reason")
+    return (score if good else None), feedback if isinstance(feedback, str) else None
+
+
+def _role(env, step):
+    """The role of an LLM step; one that names none has its name and description for a prompt."""
+    if step["role"] is not None:
+        return role_of(env, step["role"], step["name"])
+    task = step["description"] or "Your part of a larger piece of work is: %s" % step["name"]
+    return roles.role({"name": step["name"], "base_prompt": task}, "step")
+
+
+def role_of(env, name, step):
+    """The role of that name, or of that id. Refused when there is none.
+
+    :param step: the name of the step that needs it.
+    """
+    role = stored.role_by(env.store, name)
+    if role is None:
+        why = "Role not found for step %s" % step
+        raise Refused("role", name, why, "List them with `st2 run synthralos.role.list`")
+    return role
+
+
+def _targets(env, role, step):
+    """The models to ask, as rounds takes them: those that fit the role, then the step's own."""
+    names = models.fitting(env, role) + list(step.get("fallback_models") or [])
+    if not names:
+        raise Refused(
+            "role", role["name"], "no configured model fits it",
+            "Give the role a model, or configure one that has what it needs",
+        )
+    served = [providers.find(env.settings.providers, name, field="model") for name in names]
+    return [
+        rounds.Target(
+            one.target,
+            one.provider.connection.timeout,
+            one,
+            window=one.model.context_window,
+            account=one.provider.connection.account(one.provider.name),
+        )
+        for one in {one.target: one for one in served}.values()
+    ]
+
+
+def planned(env, step):
+    """The models that an LLM step would ask, in order: what a dry run shows."""
+    return [one.name for one in _targets(env, _role(env, step), step)]
+
+
+def _add(usage, told):
+    for name in _USAGE:
+        usage[name] += told.get(name, 0)
+
+
+def _cache_key(role, targets, asked, step):
+    told = [
+        [target.name for target in targets], asked, prompts.sampling(role), step.get("schema"),
+        step.get("critic"),
+    ]
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    return "%scached.%s" % (PREFIX, key_part(hashlib.sha256(text.encode("ascii")).hexdigest()))
+
+
+def _cached(env, key):
+    value = env.store.get(key) if key else None
+    try:
+        found = jsontext.loads(value) if value else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"output", "model"} <= set(found) else None

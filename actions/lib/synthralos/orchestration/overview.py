@@ -1,0 +1,218 @@
+"""The runs of orchestrations, as people and agents look at them, and what may be done with one."""
+
+from synthralos.orchestration import checkpoints, ending, waves
+from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.ending import WORKFLOW
+from synthralos.refusals import Refused
+from synthralos.state import asked
+from synthralos.state.datastore import PAGE
+from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
+from synthralos.times import timestamp
+
+REF = "synthralos." + WORKFLOW
+MOST_LISTED = 100
+PENDING, RUNNING, WAITING, CANCELLED = "pending", "running", "waiting", "cancelled"
+_STATUS = {
+    "requested": PENDING, "scheduled": PENDING, "delayed": PENDING, "pausing": WAITING,
+    "paused": WAITING, "succeeded": waves.COMPLETED, "canceled": CANCELLED,
+    "canceling": CANCELLED, "failed": waves.FAILED, "timeout": waves.FAILED,
+    "abandoned": waves.FAILED,
+}
+_ATTRIBUTES = "status,start_timestamp,end_timestamp,action.ref,result"
+
+
+def status(env, run_id, step=None):
+    """What is known of a run: {execution_id, orchestration, status, started_at, completed_at,
+    error, waiting, checkpoints, result {output, steps}}.
+
+    :param step: the name of a step; then only its logs are told.
+    """
+    execution = _execution(env, run_id)
+    kept = Kept(env, run_id)
+    told, ended = kept.definition() or {}, kept.ended()
+    found = {
+        "execution_id": run_id,
+        "orchestration": told.get("name"),
+        "status": _status_of(execution, ended),
+        "started_at": execution.get("start_timestamp"),
+        "completed_at": execution.get("end_timestamp"),
+        "resume_of": told.get("resume_of"),
+        "error": ended["error"] if ended else _error_of(execution),
+        "waiting": None,
+    }
+    state = kept.newest()
+    log = ended["log"] if ended else _so_far(kept, state)
+    if found["status"] == WAITING:
+        found["waiting"] = _waiting(env, run_id)
+    found["checkpoints"] = kept.waves()
+    if step is not None:
+        log = [entry for entry in log if entry["step_name"] == step]
+        if not log:
+            raise Refused("step_name", step, "has no log yet", "Leave it out to see every step")
+    output = ended["output"] if ended else None
+    found["result"] = dict(
+        ending.fitted(env, run_id, output), steps=ending.steps(env, kept, log)
+    )
+    return found
+
+
+def listing(env, orchestration=None, wanted=None, limit=20):
+    """The newest runs, newest first: [{execution_id, orchestration, status, started_at,
+    resume_of, parent}].
+
+    :param orchestration: a name or an id; wanted: a status.
+    """
+    if wanted is not None and wanted not in set(_STATUS.values()) | {RUNNING, waves.REFUSED}:
+        known = ", ".join(sorted(set(_STATUS.values()) | {RUNNING, waves.REFUSED}))
+        raise Refused("status", wanted, "is no status", "Use one of " + known)
+    rows = checkpoints.runs(env, MOST_LISTED)
+    rows = [row for row in rows if orchestration in (None, row["name"], row["id"])]
+    known, found = _newest_executions(env), []
+    for row in rows:
+        if len(found) >= limit:
+            break
+        if row["run"] in known:
+            execution = known[row["run"]]
+        else:
+            try:
+                execution = env.api.execution(row["run"], "status")
+            except ApiError:
+                # StackStorm has forgotten it sooner than the datastore.
+                continue
+        ended = None
+        if execution["status"] == "succeeded":
+            # Completed, or refused by a person.
+            ended = Kept(env, row["run"]).ended()
+        now = _status_of(execution, ended)
+        if wanted in (None, now):
+            found.append(
+                {
+                    "execution_id": row["run"],
+                    "orchestration": row["name"],
+                    "status": now,
+                    "started_at": timestamp(row["at"]),
+                    "resume_of": row["resume_of"],
+                    "parent": row["parent_run"],
+                }
+            )
+    return found
+
+
+def cancel(env, run_id):
+    """Asks for the end of a run; what runs of it is left to end. Refused when it is over."""
+    execution = _execution(env, run_id)
+    if execution["status"] in ENDED or not env.api.cancel(run_id):
+        raise Refused("execution_id", run_id, "is over", "See it with orchestration.status")
+
+
+def resume(env, run_id, timeout=None):
+    """The execution id of a new run that goes on where the run ended. Refused when it still runs,
+    or has completed.
+    """
+    _execution(env, run_id)
+    check_resumable(env, run_id)
+    parameters = {"resume_of": run_id}
+    if timeout is not None:
+        parameters["timeout"] = timeout
+    return env.api.start(REF, parameters)
+
+
+def check_resumable(env, run_id):
+    """What the run of that id began with. Refused when it cannot be resumed."""
+    kept = Kept(env, run_id)
+    told = kept.definition()
+    if told is None:
+        raise Refused(
+            "resume_of", run_id, "is no run of an orchestration, or was more than two weeks ago",
+            "List them with `st2 run synthralos.orchestration.list_runs`",
+        )
+    ended = kept.ended()
+    if ended is None and _runs(env, kept):
+        raise Refused(
+            "resume_of", run_id, "still runs",
+            "Wait for it, or end it with `st2 run synthralos.orchestration.cancel`",
+        )
+    if ended is not None and ended["status"] == waves.COMPLETED and not told.get("parent_run"):
+        raise Refused(
+            "resume_of", run_id, "has completed", "Start the orchestration anew"
+        )
+    return told
+
+
+def _runs(env, kept):
+    """Whether the run is still on its way. One past its deadline is not, whatever its status: what
+    ran it has died.
+    """
+    state = kept.newest() or {}
+    try:
+        status = env.api.execution(kept.run, "status").get("status") if env.api else None
+    except NoExecution:
+        return False
+    if status in ENDED or status is None:
+        return False
+    return status in ("pausing", "paused") or env.now() < state.get("deadline", env.now() + 1)
+
+
+def _execution(env, run_id):
+    """The execution of a run. Refused when it is none of an orchestration."""
+    if env.api is None:
+        raise Refused("execution_id", run_id, "there is no StackStorm API", "Run it there")
+    execution = env.api.execution(run_id, _ATTRIBUTES)
+    if (execution.get("action") or {}).get("ref") != REF:
+        raise Refused(
+            "execution_id", run_id, "is no run of an orchestration",
+            "List them with `st2 run synthralos.orchestration.list_runs`",
+        )
+    return execution
+
+
+def _newest_executions(env):
+    rows = env.api.executions("id,status", action=REF) if env.api else []
+    return {row["id"]: row for row in rows[:PAGE]}
+
+
+def _status_of(execution, ended):
+    found = _STATUS.get(execution["status"], RUNNING)
+    if found == waves.COMPLETED and ended:
+        # A refused run has succeeded for StackStorm: nothing of it went wrong.
+        return ended["status"]
+    return found
+
+
+def _error_of(execution):
+    """The error of a run that has left nothing in the datastore: it was refused."""
+    result = execution.get("result")
+    output = result.get("output") if isinstance(result, dict) else None
+    return output.get("error") if isinstance(output, dict) else None
+
+
+def _so_far(kept, state):
+    """The log of a run that has not ended, with what its last wave has left."""
+    if state is None:
+        return []
+    log, wave = list(state["log"]), state["wave"]
+    if wave["kind"] == waves.ASK:
+        return log
+    records = kept.records(state["cursor"])
+    for n, name in enumerate(wave["jobs"]):
+        key = kept.step_key(state["cursor"], n)
+        if key in records:
+            log.append(
+                dict(
+                    {"step_id": waves.id_of(state, name), "step_name": name},
+                    **records[key]["log"],
+                    at=key,
+                )
+            )
+    return log
+
+
+def _waiting(env, run_id):
+    noted = asked.of(env.store, run_id)
+    if not noted:
+        return None
+    return {
+        "question": noted["question"],
+        "until": timestamp(noted["until"]),
+        "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % run_id,
+    }

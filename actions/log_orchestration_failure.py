@@ -1,0 +1,15 @@
+from synthralos.orchestration import ending
+from synthralos_action import SynthralosAction
+
+
+class LogOrchestrationFailure(SynthralosAction):
+    """Writes down an orchestration.run that a task ended: history, ticket, trigger, webhook."""
+
+    runs_always = True
+
+    def run(self, **parameters):
+        return self.perform(self._log, parameters)
+
+    def _log(self, env, parameters):
+        case, given = self.left_behind(env, parameters, ending.WORKFLOW)
+        return ending.log_failure(env, case, given)

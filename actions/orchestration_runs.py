@@ -1,0 +1,37 @@
+from synthralos.orchestration import overview
+from synthralos_action import SynthralosAction
+
+
+class OrchestrationRuns(SynthralosAction):
+    """`orchestration.status`, `.list_runs`, `.cancel` and `.resume`: runs, looked at and led."""
+
+    key_seconds = 10.0
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _status(self, env, parameters):
+        self.read(env, parameters["execution_id"], "status")
+        told = overview.status(env, parameters["execution_id"], parameters.get("step_name"))
+        done = len(told["result"]["steps"])
+        return dict({"summary": "%s, %d steps" % (told["status"], done)}, **told)
+
+    def _list_runs(self, env, parameters):
+        found = overview.listing(
+            env, parameters.get("orchestration"), parameters.get("status"), parameters["limit"]
+        )
+        return {"summary": "%d runs" % len(found), "runs": found}
+
+    def _cancel(self, env, parameters):
+        self.read(env, parameters["execution_id"], "status")
+        overview.cancel(env, parameters["execution_id"])
+        return {"summary": "%(execution_id)s is to be cancelled" % parameters}
+
+    def _resume(self, env, parameters):
+        self.read(env, parameters["execution_id"], "status")
+        started = overview.resume(env, parameters["execution_id"], parameters.get("run_timeout"))
+        return {
+            "summary": "%s goes on as %s" % (parameters["execution_id"], started),
+            "execution_id": started,
+            "resume_of": parameters["execution_id"],
+        }

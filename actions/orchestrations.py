@@ -1,0 +1,94 @@
+import os
+
+from synthralos.orchestration import definitions, examples, model, overview, permissions, stored
+from synthralos.orchestration.definitions import brief
+from synthralos.orchestration.given import definition_of, name_of
+from synthralos.orchestration.stored import ORCHESTRATION
+from synthralos_action import SynthralosAction
+
+EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "examples")
+_FIELDS = ("name", "description", "tags", "steps")
+
+
+class Orchestrations(SynthralosAction):
+    """`orchestration.create`, `.get`, `.list`, `.update`, `.delete`, `.validate` and
+    `.load_examples`: what runs are made from.
+    """
+
+    # A definition that is not kept is none.
+    key_seconds = 10.0
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _create(self, env, parameters):
+        by = permissions.changer(env)
+        given, _ = self.execution(env, parameters)
+        told = definition_of(given, "orchestration", _FIELDS)
+        one = definitions.create_orchestration(env, told, by)
+        return self._of(one)
+
+    def _get(self, env, parameters):
+        one = stored.needed(env.store, ORCHESTRATION, name_of(parameters))
+        if parameters.get("version") is not None:
+            one = stored.version(env.store, ORCHESTRATION, one, parameters["version"])
+        return dict(
+            self._of(one),
+            versions=stored.versions(env.store, ORCHESTRATION, one),
+            runs=overview.listing(env, one["name"], limit=definitions.SHOWN_RUNS),
+        )
+
+    def _list(self, env, parameters):
+        found = definitions.orchestrations(
+            env, parameters.get("tags") or (), parameters["active_only"]
+        )
+        return {
+            "summary": "%d orchestrations" % len(found),
+            "orchestrations": [brief(ORCHESTRATION, one) for one in found],
+        }
+
+    def _update(self, env, parameters):
+        by = permissions.changer(env)
+        given, _ = self.execution(env, parameters)
+        updates = definition_of(given, "updates")
+        one = definitions.update_orchestration(
+            env, name_of(given), updates, by, given.get("version")
+        )
+        return self._of(one)
+
+    def _delete(self, env, parameters):
+        permissions.changer(env)
+        one = definitions.delete_orchestration(env, name_of(parameters), parameters["force"])
+        return dict(self._of(one), summary="deleted the orchestration %s" % one["name"])
+
+    def _validate(self, env, parameters):
+        given, _ = self.execution(env, parameters)
+        if given.get("name") and not given.get("orchestration") and not given.get("definition"):
+            one = stored.needed(env.store, ORCHESTRATION, given["name"])
+        else:
+            one = model.orchestration(definition_of(given, "orchestration", _FIELDS))
+        definitions.check(env, one)
+        plan = definitions.plan(env, one)
+        return {
+            "summary": "%s is valid: %d steps" % (one["name"], len(plan)),
+            "valid": True,
+            "plan": plan,
+            "roles": model.roles_used(one),
+        }
+
+    def _load_examples(self, env, parameters):
+        by = permissions.changer(env)
+        done = examples.load(
+            env, EXAMPLES, by, parameters.get("names"), parameters.get("model"),
+            parameters["overwrite"],
+        )
+        kept = sum(not one["created"] for one in done)
+        told = "%d created, %d were there" % (len(done) - kept, kept)
+        return {"summary": told, "definitions": done}
+
+    @staticmethod
+    def _of(one):
+        return {
+            "summary": "orchestration %(name)s, version %(version)d" % one,
+            "orchestration": one,
+        }

@@ -1,0 +1,29 @@
+from synthralos.orchestration import engine, stepping
+from synthralos.refusals import Refused
+from synthralos_action import SynthralosAction
+
+
+class Waves(SynthralosAction):
+    """`orchestration.begin`, `.step` and `.next_wave`: the tasks of orchestration.run."""
+
+    # Without the datastore an orchestration cannot go on, so it is waited for.
+    key_seconds = 10.0
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _begin(self, env, parameters):
+        given, started = self.execution(env, parameters)
+        return engine.begin(env, given, started)
+
+    def _step(self, env, parameters):
+        return stepping.carry_out(env, self._case(env, parameters), parameters["step"])
+
+    def _next_wave(self, env, parameters):
+        return engine.next_wave(env, self._case(env, parameters), parameters["decision"])
+
+    def _case(self, env, parameters):
+        case = self.case(env, parameters, engine.WORKFLOW)
+        if case is None:
+            raise Refused("case", "", "is missing", "Pass on the case of an orchestration.run")
+        return case

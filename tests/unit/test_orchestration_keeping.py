@@ -1,0 +1,226 @@
+"""What a run of an orchestration keeps, reads again, and shows a model."""
+import pytest
+
+from synthralos.orchestration import attempts, checkpoints, prompts
+from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.contexts import INLINE_BYTES, Context, slot, slots_of
+from synthralos.refusals import Refused
+from synthralos.state.stackstorm import ApiError
+
+LONG = "x" * (INLINE_BYTES + 1)
+
+
+@pytest.fixture
+def kept(make_env):
+    return Kept(make_env(), "5f0c", sleep=lambda _: None)
+
+
+def begun(kept, **more):
+    kept.begin(dict({"definition": {"steps": []}, "name": "flow", "id": "O1", "input": {},
+                     "resume_of": None, "parent_run": None}, **more))
+
+
+def test_what_is_written_is_read_again(kept):
+    begun(kept)
+    assert kept.definition()["name"] == "flow"
+    state = {"cursor": 3, "stack": [], "context": {"a": {"v": "{{ x }}"}}, "log": []}
+    kept.checkpoint(state)
+    kept.checkpoint(dict(state, cursor=12))
+    assert kept.state(3)["context"] == state["context"] and kept.newest()["cursor"] == 12
+    kept.end({"status": "completed"})
+    assert kept.newest()["cursor"] == 12 and kept.ended() == {"status": "completed"}
+    assert [key.rpartition(".")[2] for key in kept.waves()] == ["00003", "00012"]
+
+
+def test_nothing_is_there_of_a_run_that_was_none(kept):
+    assert kept.definition() is None and kept.newest() is None and kept.ended() is None
+    assert kept.waves() == [] and kept.records(1) == {}
+    assert kept.record(kept.step_key(1, 0)) is None
+
+
+def test_the_records_of_a_wave_are_of_that_wave_and_run(kept, make_env):
+    for wave, job in ((1, 0), (1, 1), (11, 0)):
+        kept.put_record(kept.step_key(wave, job), {"output": [wave, job]})
+    other = Kept(make_env(), "5f0d")
+    other.put_record(other.step_key(1, 0), {"output": "other"})
+    assert [one["output"] for one in kept.records(1).values()] == [[1, 1], [1, 0]]
+
+
+def test_more_records_than_a_page(kept):
+    for job in range(230):
+        kept.put_record(kept.step_key(1, job), {"output": job})
+    assert len(kept.records(1)) == 230
+
+
+def test_a_record_has_its_place(kept):
+    with pytest.raises(Refused, match="no place for a step"):
+        kept.put_record("synthralos.ticket.T1", {})
+    assert kept.record("synthralos.wave.5f0c.definition") is None
+
+
+def test_a_value_that_is_too_large_is_refused(kept, monkeypatch):
+    monkeypatch.setattr(checkpoints, "LARGEST", 1000)
+    with pytest.raises(Refused, match="more than the 1000"):
+        kept.put_record(kept.step_key(1, 0), {"output": [str(n) for n in range(2000)]})
+
+
+def test_configured_secrets_are_not_kept(make_env):
+    env = make_env()
+    env.redactor.add("a-secret-of-ours")
+    kept = Kept(env, "5f0c")
+    kept.put_record(kept.step_key(1, 0), {"output": "it is a-secret-of-ours"})
+    assert kept.records(1)[kept.step_key(1, 0)]["output"] == "it is ********"
+
+
+@pytest.mark.parametrize("failures, good", [(1, True), (2, True), (3, False)])
+def test_a_datastore_that_fails_a_call_is_asked_again(make_env, datastore, failures, good):
+    slept, left, read = [], [True] * failures, datastore.get
+
+    def get(name, decrypt=False):
+        datastore.away = ("get",) if left else ()
+        if left:
+            left.pop()
+        return read(name)
+
+    kept = Kept(make_env(), "5f0c", sleep=slept.append)
+    kept.end({"status": "x"})
+    datastore.get = get
+    if good:
+        assert kept.ended() == {"status": "x"} and len(slept) == failures
+    else:
+        with pytest.raises(ApiError, match="cannot be kept or read"):
+            kept.ended()
+
+
+def test_runs_are_listed_newest_first(make_env, clock):
+    env = make_env()
+    for n in range(3):
+        begun(Kept(env, "5f0%d" % n), name="flow %d" % n)
+        clock.forward(5)
+    found = checkpoints.runs(env, 2)
+    assert [(one["run"], one["name"]) for one in found] == [("5f02", "flow 2"), ("5f01", "flow 1")]
+    assert found[0]["at"] == clock.at - 5
+
+
+def test_records_are_renewed(kept, clock, datastore):
+    key = kept.step_key(1, 0)
+    kept.put_record(key, {"output": 1})
+    clock.forward(checkpoints.KEPT_SECONDS - 10)
+    assert kept.renew([key, kept.step_key(1, 1)]) == [kept.step_key(1, 1)]
+    clock.forward(20)
+    assert datastore.get(key) is not None
+
+
+def context(kept, values, given=None):
+    """A Context of values, of which the long ones stand in a record."""
+    key = kept.step_key(1, 0)
+    kept.put_record(key, {"context": values, "output": "own"})
+    return Context(kept, slots_of(key, values), given)
+
+
+def test_short_values_stand_in_the_state_and_long_ones_elsewhere():
+    slots = slots_of("k", {"a": 1, "b": LONG})
+    assert slots == {"a": {"v": 1}, "b": {"at": "k", "name": "b"}}
+    assert slot(LONG, {"at": "k", "name": None}) == {"at": "k", "name": None}
+
+
+def test_only_what_may_be_named_is_read(kept):
+    known = context(kept, {"plan": LONG, "code": LONG, "n": 1}, {"q": 2})
+    assert set(known.roots("{{context.n}}")["context"]) == {"n", "input"}
+    assert known.roots("{{context['plan']}}")["context"]["plan"] == LONG
+    assert set(known.roots("{{context}}")["context"]) == {"plan", "code", "n", "input"}
+    assert set(known.roots()["context"]) == {"plan", "code", "n", "input"}
+    assert known.roots({"field": "n"})["input"] == {"q": 2}
+
+
+def test_the_input_of_a_step(kept):
+    known = context(kept, {"a": 1, "b": LONG}, {"q": 2})
+    step = {"name": "s", "input": None, "output": None, "context_keys": []}
+    assert known.seen(step) == {"a": 1, "b": LONG, "input": {"q": 2}}
+    assert known.seen(dict(step, context_keys=["b", "nothing"])) == {"b": LONG}
+    mapped = dict(step, input={"x": "{{context.a}}", "y": ["{{input.q}}"]})
+    assert known.seen(mapped) == {"x": 1, "y": [2]}
+    assert known.seen(dict(step, input="{{context.a}} of {{context.b}}")) == "1 of " + LONG
+
+
+def test_what_an_output_sets(kept):
+    known = context(kept, {"a": 1})
+    step = {"name": "s", "output": None}
+    assert known.set_by(step, "{{context.a}}") == {"s": "{{context.a}}"}
+    mapped = dict(step, output={"k": "{{output.x}}", "a": "{{context.a}}"})
+    assert known.set_by(mapped, {"x": "{{output}}"}) == {"k": "{{output}}", "a": 1}
+
+
+def test_a_value_whose_record_is_gone_is_refused(kept):
+    known = Context(kept, {"a": {"at": kept.step_key(9, 9), "name": None}}, None)
+    with pytest.raises(Refused, match="not in the datastore any more"):
+        known.roots()
+
+
+ROLE = {
+    "name": "r", "base_prompt": "Be brief.", "tone": None, "domain_knowledge": [],
+    "criteria": None, "terminal_restrictions": None, "defaults": {}, "given": [], "tools": [],
+}
+
+
+def test_a_prompt_has_what_the_role_says_and_the_input_as_it_is():
+    asked = prompts.messages(ROLE, "{{ x }} <% y %>")
+    assert asked == [{"role": "system", "content": "Be brief."},
+                     {"role": "user", "content": "{{ x }} <% y %>"}]
+    whole = dict(ROLE, tone="dry", domain_knowledge=["a", "b"], criteria={"words": 5},
+                 terminal_restrictions="no jokes")
+    system = prompts.messages(whole, {"k": "\u00fc"}, {"type": "object"})[0]["content"]
+    for told in ("Tone: dry", "- a\n- b", '"words": 5', "no jokes", '{"type": "object"}'):
+        assert told in system
+    assert prompts.messages(ROLE, {"k": "\u00fc"})[1]["content"] == '{\n "k": "\u00fc"\n}'
+    assert prompts.messages(ROLE, "")[1]["content"] == "(no input)"
+
+
+def test_only_what_the_author_gave_is_sent():
+    role = dict(ROLE, defaults={"temperature": 0.7, "max_tokens": 9, "stop": None,
+                                "response_format": "json_object"},
+                given=["max_tokens", "stop", "response_format"])
+    sent = prompts.sampling(role)
+    assert sent == {"max_tokens": 9, "response_format": {"type": "json_object"}}
+    assert prompts.fit(sent, "anthropic") == {"max_tokens": 9}
+    assert prompts.fit(sent, "openai") == sent
+
+
+@pytest.mark.parametrize("threshold, scale", [(0.8, "to 1,"), (1, "to 1,"), (7, "to 10,")])
+def test_a_critic_is_told_its_scale(threshold, scale):
+    system, user = prompts.judging(ROLE, threshold, {"q": 1}, "answer")
+    assert scale in system["content"] and '"answer": "answer"' in user["content"]
+
+
+STEP = {"timeout": 10, "retry_delay": 5, "max_retries": 2}
+
+
+def test_the_time_of_a_step():
+    assert attempts.budget(STEP) == 3 * 10 + 2 * attempts.HINT_SECONDS
+    assert attempts.budget({}) == attempts.SECONDS
+    assert attempts.budget(dict(STEP, retry_delay=90.5)) == 30 + 181
+
+
+@pytest.mark.parametrize("left, limit", [(1000, 180), (100.7, 130), (-5, 30)])
+def test_the_runner_s_own_limit_is_beyond_the_step_s(left, limit):
+    assert attempts.limit([STEP, {"timeout": 1}], left) == limit
+
+
+def test_an_attempt_ends_with_the_run_and_one_may_begin_after_it(clock):
+    from synthralos.calls.deadline import Deadline
+
+    time = attempts.Time(STEP, Deadline(clock.at + 20, clock), clock)
+    attempt = time.attempt()
+    assert attempt.left() == 10 and attempt.allows_attempt_at(clock.at + 15)
+    assert not attempt.allows_attempt_at(clock.at + 18)
+    clock.forward(15)
+    assert time.attempt().left() == 3 and time.allows() and not time.allows(3)
+    clock.forward(3)
+    assert not time.attempt().allows_attempt()
+
+
+def test_an_attempt_of_under_a_second_begins(clock):
+    from synthralos.calls.deadline import Deadline
+
+    time = attempts.Time({"timeout": 0.5}, Deadline(clock.at + 20, clock), clock)
+    assert time.attempt().allows_attempt()
