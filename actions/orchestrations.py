@@ -1,12 +1,9 @@
-import os
-
 from synthralos.orchestration import definitions, examples, model, overview, permissions, stored
 from synthralos.orchestration.definitions import brief
 from synthralos.orchestration.given import definition_of, name_of
 from synthralos.orchestration.stored import ORCHESTRATION
 from synthralos_action import SynthralosAction
 
-EXAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "examples")
 _FIELDS = ("name", "description", "tags", "steps")
 
 
@@ -24,14 +21,14 @@ class Orchestrations(SynthralosAction):
     def _create(self, env, parameters):
         by = permissions.changer(env)
         given, _ = self.execution(env, parameters)
-        told = definition_of(given, "orchestration", _FIELDS)
+        told = definition_of(given, "fields", _FIELDS)
         one = definitions.create_orchestration(env, told, by)
         return self._of(one)
 
     def _get(self, env, parameters):
         one = stored.needed(env.store, ORCHESTRATION, name_of(parameters))
-        if parameters.get("version") is not None:
-            one = stored.version(env.store, ORCHESTRATION, one, parameters["version"])
+        if parameters.get("at_version") is not None:
+            one = stored.version(env.store, ORCHESTRATION, one, parameters["at_version"])
         return dict(
             self._of(one),
             versions=stored.versions(env.store, ORCHESTRATION, one),
@@ -52,7 +49,7 @@ class Orchestrations(SynthralosAction):
         given, _ = self.execution(env, parameters)
         updates = definition_of(given, "updates")
         one = definitions.update_orchestration(
-            env, name_of(given), updates, by, given.get("version")
+            env, name_of(given), updates, by, given.get("at_version")
         )
         return self._of(one)
 
@@ -63,10 +60,10 @@ class Orchestrations(SynthralosAction):
 
     def _validate(self, env, parameters):
         given, _ = self.execution(env, parameters)
-        if given.get("name") and not given.get("orchestration") and not given.get("definition"):
+        if given.get("name") and not given.get("fields") and not given.get("definition"):
             one = stored.needed(env.store, ORCHESTRATION, given["name"])
         else:
-            one = model.orchestration(definition_of(given, "orchestration", _FIELDS))
+            one = model.orchestration(definition_of(given, "fields", _FIELDS))
         definitions.check(env, one)
         plan = definitions.plan(env, one)
         return {
@@ -79,8 +76,7 @@ class Orchestrations(SynthralosAction):
     def _load_examples(self, env, parameters):
         by = permissions.changer(env)
         done = examples.load(
-            env, EXAMPLES, by, parameters.get("names"), parameters.get("model"),
-            parameters["overwrite"],
+            env, by, parameters.get("names"), parameters.get("model"), parameters["overwrite"]
         )
         kept = sum(not one["created"] for one in done)
         told = "%d created, %d were there" % (len(done) - kept, kept)

@@ -19,14 +19,14 @@ class Roles(SynthralosAction):
     def _create(self, env, parameters):
         by = permissions.changer(env)
         given, _ = self.execution(env, parameters)
-        told = definition_of(given, "role", _FIELDS)
+        told = definition_of(given, "fields", _FIELDS)
         role = definitions.create_role(env, told, by)
         return {"summary": "role %s" % role["name"], "role": role}
 
     def _get(self, env, parameters):
         role = stored.needed(env.store, ROLE, name_of(parameters))
-        if parameters.get("version") is not None:
-            role = stored.version(env.store, ROLE, role, parameters["version"])
+        if parameters.get("at_version") is not None:
+            role = stored.version(env.store, ROLE, role, parameters["at_version"])
         return {
             "summary": "role %(name)s, version %(version)d" % role,
             "role": role,
@@ -44,7 +44,7 @@ class Roles(SynthralosAction):
         by = permissions.changer(env)
         given, _ = self.execution(env, parameters)
         updates = definition_of(given, "updates")
-        role = definitions.update_role(env, name_of(given), updates, by, given.get("version"))
+        role = definitions.update_role(env, name_of(given), updates, by, given.get("at_version"))
         return {"summary": "role %(name)s, version %(version)d" % role, "role": role}
 
     def _delete(self, env, parameters):

@@ -42,7 +42,7 @@ class Orchestrated:
     def role(self, name, **more):
         given = dict({"name": name, "base_prompt": "%s: do your part." % name, "model": MODEL},
                      **more)
-        return self.action("role.create", role=at_the_door(given))
+        return self.action("role.create", fields=at_the_door(given))
 
     def define(self, steps, name="flow", roles=True, **more):
         """Creates the orchestration, and the roles that its steps name."""
@@ -51,17 +51,17 @@ class Orchestrated:
                 self.role(role)
                 self._known = getattr(self, "_known", ()) + (role,)
         given = dict({"name": name, "steps": steps}, **more)
-        return self.action("orchestration.create", orchestration=at_the_door(given))
+        return self.action("orchestration.create", fields=at_the_door(given))
 
-    def action(self, name, **parameters):
+    def action(self, ref, **parameters):
         """The result of an action, which must succeed."""
-        run = self.world.local.run("synthralos." + name, parameters)
+        run = self.world.local.run("synthralos." + ref, parameters)
         assert run["status"] == "succeeded", run["result"]
         return run["result"]["result"]
 
-    def refused(self, name, **parameters):
+    def refused(self, ref, **parameters):
         """The error of an action, which must fail."""
-        run = self.world.local.run("synthralos." + name, parameters)
+        run = self.world.local.run("synthralos." + ref, parameters)
         assert run["status"] == "failed", run["result"]
         return run["result"]["result"]["error"]
 

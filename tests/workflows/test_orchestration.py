@@ -263,11 +263,25 @@ def test_a_sub_orchestration_that_fails_fails_its_step_and_opens_one_ticket(flow
     assert len(flow.action("ticket.list")["tickets"]) == 1
 
 
-def test_an_orchestration_that_runs_itself_ends(flow):
-    flow.define([{"name": "s", "orchestration": "flow"}])
-    run, output = flow.run()
-    assert output["status"] == "failed" and len(flow.world.local.executions(
-        action="synthralos.orchestration.run", top=False, limit=100)) == 6
+def test_an_orchestration_that_runs_itself_is_refused(flow):
+    told = flow.refused("orchestration.create", name="flow",
+                        steps=[{"name": "s", "orchestration": "flow"}])
+    assert "runs itself: flow -> flow" in told["message"]
+    flow.define([{"name": "a", "role": "A"}], name="inner")
+    flow.define([{"name": "s", "orchestration": "inner"}])
+    told = flow.refused("orchestration.update", name="inner",
+                        updates={"steps": [{"name": "s", "orchestration": "flow"}]})
+    assert "runs itself: inner -> flow -> inner" in told["message"]
+
+
+def test_orchestrations_nest_five_deep(flow):
+    flow.define([{"name": "a", "role": "A"}], name="flow-6")
+    for n in range(5, 0, -1):
+        flow.define([{"name": "s", "orchestration": "flow-%d" % (n + 1)}], name="flow-%d" % n)
+    assert flow.run("flow-2")[1]["status"] == "completed"
+    _, output = flow.run("flow-1")
+    assert output["status"] == "failed" and "nest at most 5 deep" in output["error"]["message"]
+    assert len(flow.asked) == 1
 
 
 def approval(**more):
@@ -568,9 +582,17 @@ def encoded(text):
 ])
 def test_an_action_that_no_step_may_run(flow, action, why):
     flow.world.config["orchestration"] = {"allowed_actions": ["core.nothing"]}
-    flow.define([{"name": "x", "action": action, "parameters": {"cmd": "true"}}])
+    told = flow.refused("orchestration.create", name="flow",
+                        steps=[{"name": "x", "action": action}])
+    assert why in told["message"]
+
+
+def test_an_action_that_is_no_longer_allowed(flow):
+    flow.world.config["orchestration"] = {"allowed_actions": ["core.local"]}
+    flow.define([{"name": "x", "action": "core.local", "parameters": {"cmd": "true"}}])
+    flow.world.config["orchestration"] = {}
     _, output = flow.run()
-    assert output["status"] == "failed" and why in output["error"]["message"]
+    assert output["status"] == "failed" and "is not allowed" in output["error"]["message"]
 
 
 def test_an_action_step_that_fails_says_why_and_is_tried_again(flow):
@@ -659,7 +681,9 @@ def test_an_inactive_orchestration_does_not_run(flow):
 
 def test_a_role_that_is_missing_is_told_before_anything_runs(flow):
     flow.define([{"name": "a", "role": "A"}])
-    flow.action("role.delete", role="A")
+    told = flow.refused("role.delete", name="A")
+    assert told["message"] == "name 'A': is used by flow. Change these first, or give force."
+    flow.action("role.delete", name="A", force=True)
     _, output = flow.run()
     assert "Role not found for step a" in output["error"]["message"] and not flow.asked
 

@@ -153,7 +153,7 @@ def test_a_resumed_run_has_the_definition_that_it_began_with(flow):
     flow.answers["B"] = lambda prompt, number: status(400) if number == 1 else "mended"
     flow.define([{"name": n, "role": n.upper()} for n in "ab"])
     first, _ = flow.run()
-    flow.action("orchestration.delete", orchestration="flow")
+    flow.action("orchestration.delete", name="flow")
     _, output = flow.resume(first["id"])
     assert output["status"] == "completed"
 

@@ -169,7 +169,7 @@ def brief(kind, one):
 
 def _back_to(env, kind, there, version, updates):
     if updates:
-        raise Refused("version", version, "is given beside updates", "Give one of them")
+        raise Refused("at_version", version, "is given beside updates", "Give one of them")
     return stored.content(stored.version(env.store, kind, there, version))
 
 

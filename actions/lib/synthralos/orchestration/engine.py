@@ -32,7 +32,6 @@ from synthralos.recovery import record, run
 from synthralos.refusals import Refused
 from synthralos.state import asked
 from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import ApiError
 from synthralos.telemetry import log
 
 RUN_SECONDS = 1800
@@ -99,8 +98,6 @@ def _given(env, parameters, handed):
             "orchestration", wanted, "is missing", "Name the orchestration, or give resume_of"
         )
     definition = stored.orchestration_by(env.store, wanted)
-    if env.store.away:
-        raise ApiError("the orchestration cannot be read: %s" % env.store.away)
     if definition is None:
         raise Refused(
             "orchestration", wanted, "is no orchestration",

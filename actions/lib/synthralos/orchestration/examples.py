@@ -8,16 +8,18 @@ from synthralos.orchestration.stored import ORCHESTRATION, ROLE
 from synthralos.refusals import Refused
 
 SUFFIX = ".json"
+# At the top of the pack, where people look for them.
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), *[os.pardir] * 4, "examples")
 
 
-def names(folder):
+def names(folder=FOLDER):
     """The names of the examples, sorted."""
     return sorted(
         name[:-len(SUFFIX)] for name in os.listdir(folder) if name.endswith(SUFFIX)
     )
 
 
-def read(folder, name):
+def read(name, folder=FOLDER):
     """{roles [role], orchestrations [orchestration], input} of an example, as people write it."""
     known = names(folder)
     if name not in known:
@@ -26,7 +28,7 @@ def read(folder, name):
         return json.load(file)
 
 
-def load(env, folder, by, wanted=None, llm=None, overwrite=False):
+def load(env, by, wanted=None, llm=None, overwrite=False, folder=FOLDER):
     """Creates what is not there yet: [{kind, name, example, created}].
 
     :param wanted: names of examples; all of them when None.
@@ -35,7 +37,7 @@ def load(env, folder, by, wanted=None, llm=None, overwrite=False):
     """
     done = []
     for name in wanted or names(folder):
-        example = read(folder, name)
+        example = read(name, folder)
         for role in example["roles"]:
             role = dict(role, model=llm) if llm else role
             done.append(_put(env, ROLE, model.role(role), by, name, overwrite))

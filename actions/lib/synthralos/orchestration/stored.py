@@ -123,7 +123,7 @@ def version(store, kind, one, number):
     _answered(store)
     if text is None:
         known = ", ".join(str(kept["version"]) for kept in versions(store, kind, one))
-        raise Refused("version", number, "is not kept", "Versions of it are %s" % known)
+        raise Refused("at_version", number, "is not kept", "Versions of it are %s" % known)
     return _opened(kind, one["id"], text)
 
 
