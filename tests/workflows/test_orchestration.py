@@ -450,7 +450,9 @@ def test_a_run_has_its_time(flow):
     flow.answers["A"] = delay(3)
     flow.define([{"name": n, "role": "A"} for n in "abc"])
     _, output = flow.run(timeout=7)
-    assert output["status"] == "failed" and "time" in output["error"]["message"]
+    told = output["error"]["message"]
+    # Either no wave could begin any more, or a step was cut short.
+    assert output["status"] == "failed" and ("time" in told or "no answer within" in told), told
 
 
 SCORED = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}

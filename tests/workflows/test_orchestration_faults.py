@@ -141,7 +141,7 @@ def test_hostile_input_and_answers_are_data(flow, text):
 
 
 def test_a_hostile_prompt_of_a_role_is_data(flow, text):
-    flow.action("role.create", role={
+    flow.action("role.create", fields={
         "name": "A", "base_prompt": encoded("A: " + text), "model": "gpt-4o",
         "tone": encoded(text), "domain_knowledge": [encoded(text)]})
     flow.define([{"name": "a", "role": "A"}], roles=False)
