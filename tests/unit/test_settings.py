@@ -257,11 +257,12 @@ def _config(path, value):
     return config
 
 
-# What sensors, infrastructure_repair and orchestrations read, they check themselves; a window may be of any size.
+# These read their entries themselves; a window may be of any size.
+ELSEWHERE = ("sensors", "automation", "infrastructure", "orchestration")
 NUMBERS = [
     (path, spec)
     for path, spec in _bounded({"properties": yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))})
-    if path[0] not in ("sensors", "automation", "infrastructure", "orchestration") and path[-1] != "context_window"
+    if path[0] not in ELSEWHERE and path[-1] != "context_window"
 ]
 
 
