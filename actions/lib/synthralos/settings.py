@@ -319,7 +319,8 @@ def _currency(value):
 
 
 def _capabilities(where, value):
-    if value is None:
+    # StackStorm gives a list that was left out as an empty one.
+    if value is None or value == []:
         return None
     if not isinstance(value, list):
         raise Refused(where, value, "is no list", "See config.schema.yaml")
