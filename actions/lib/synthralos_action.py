@@ -15,6 +15,7 @@ from st2common.runners.base_action import Action
 from synthralos.names import key_part
 from synthralos.recovery import intake
 from synthralos.recovery.environment import Environment
+from synthralos.recovery.run import tell_rest
 from synthralos.redact import Redactor
 from synthralos.refusals import Refused
 from synthralos.seal import STORED, is_case, seal, unseal
@@ -66,6 +67,8 @@ class SynthralosAction(Action):
             message = "%s in the action; its standard error says where" % type(error).__name__
             told = {"cause": "internal", "message": message}
             done = False, _ended_by(told, parameters, redactor, env)
+        if env is not None:
+            tell_rest(env)
         succeeded, result = done if isinstance(done, tuple) else (True, done)
         return succeeded, _finished(result, parameters, redactor, env)
 
@@ -159,7 +162,10 @@ class SynthralosAction(Action):
         api = _api(config.get("stackstorm") or {}, self.key_seconds)
         run = parameters.get("execution_id") or os.environ.get("ST2_ACTION_EXECUTION_ID") or ""
         store = Tolerant(self.datastore if self.datastore is not None else api)
-        return Environment(settings, store, self.now, run, redactor, api)
+        is_workflow = bool(parameters.get("execution_id"))
+        return Environment(
+            settings, store, self.now, run, redactor, api, is_workflow=is_workflow
+        )
 
 
 def _api(config, key_seconds):

@@ -37,7 +37,7 @@ class World:
 
     def __init__(self, make_env, monkeypatch, **more):
         self.down, self.failing, self.told, self.queries = [[]], [], [], []
-        self._make_env = make_env
+        self._make_env, self.llm_calls = make_env, []
         self.configure()
         monkeypatch.setattr(crews, "send_by", self._send_by)
         monkeypatch.setattr(crews, "WAIT_SECONDS", 0)

@@ -15,10 +15,28 @@ def test_a_run_leaves_one_summary_for_a_week(store, datastore, clock):
 
 def test_a_run_without_an_id_is_summarised_too(store, datastore, clock):
     assert runs.summarise(store, "", clock(), outcome="failed")
-    assert len(datastore.names()) == 1
+    assert len(datastore.list("synthralos.run.")) == 1
 
 
 def test_a_store_that_is_away_is_said(store, datastore, clock):
     datastore.away = True
     assert runs.summarise(store, "5f0c", clock(), outcome="failed") is False
     assert "run" in store.note()
+
+
+def test_summaries_since(store, clock):
+    for n in range(120):
+        runs.summarise(store, "run%d" % n, clock(), outcome="recovered")
+        clock.forward(1)
+    assert len(list(runs.since(store, clock() - 110.5))) == 110
+    assert len(list(runs.since(store, 0))) == 120
+    assert len(list(runs.since(store, 0, pages=1))) == 100
+
+
+def test_what_is_to_be_counted_stands_by_itself_until_it_is(store, clock):
+    runs.tell(store, runs.START, "5f0c", clock(), workflow="w")
+    runs.summarise(store, "5f0c", clock(), outcome="failed")
+    runs.tell(store, runs.CALLS, "5f0c", clock(), llm=[])
+    runs.tell(store, runs.CALLS, "5f0c", clock() + 1, llm=[])
+    told = [runs.event(text) for _, text in store.list(runs.UNCOUNTED)]
+    assert sorted(one["kind"] for one in told) == ["calls", "calls", "end", "start"]

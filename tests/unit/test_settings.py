@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from synthralos.escalation.config import Escalation
+from synthralos.metrics.config import Metrics
 from synthralos.refusals import Refused
 from synthralos.settings import Price, Settings
 from synthralos.state import snapshots, versions
@@ -200,9 +201,11 @@ def test_every_literal_secret_is_known():
                   "fallbacks": [{"name": "b", "base_url": URL, "token": "t-fallback"}]},
         providers=[provider(api_key="k-provider", proxy="http://u:p-proxy@proxy:3128")],
         routes=[route(token="t-route"), route(region="q", token_from="a_key")],
+        metrics={"pushgateway": {"url": "http://u:p-push@h", "token": "t-push"}},
     )
     assert set(settings.secrets()) >= {
-        "t-platform", "h-platform", "t-fallback", "k-provider", "p-proxy", "t-route"
+        "t-platform", "h-platform", "t-fallback", "k-provider", "p-proxy", "t-route", "p-push",
+        "t-push",
     }
     assert "a_key" not in settings.secrets()
 
@@ -223,6 +226,7 @@ def _read_everything(config):
     versions.rules(settings)
     LoopDetection.from_config(settings.loop_detection)
     Escalation.from_config(settings.escalation)
+    Metrics.from_config(settings.metrics)
 
 
 BARE = {
@@ -231,6 +235,7 @@ BARE = {
     "providers.models": {"name": "m"},
     "providers.models.price": {"input": 1, "output": 1},
     "routes": route(),
+    "metrics.pushgateway": {"url": URL},
     "escalation.mail": {"host": "h", "from": "a@b", "to": ["c@d"]},
 }
 

@@ -133,7 +133,7 @@ class Retry:
 @dataclass(frozen=True)
 class Settings:
     """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
-        orchestration: entries that their own modules read.
+        orchestration, metrics: entries that their own modules read.
     """
 
     platforms: list[Platform]
@@ -160,6 +160,7 @@ class Settings:
     sensors: dict
     infrastructure: dict
     orchestration: dict
+    metrics: dict
 
     @classmethod
     def from_config(cls, config):
@@ -209,6 +210,7 @@ class Settings:
             sensors=_mapping(config, "sensors"),
             infrastructure=_mapping(config, "infrastructure"),
             orchestration=_mapping(config, "orchestration"),
+            metrics=_mapping(config, "metrics"),
         )
 
     def secrets(self):
@@ -226,8 +228,10 @@ class Settings:
             entry = entry if isinstance(entry, dict) else {}
             found.extend(entry.get(name) for name in ("password", "url", "token", "routing_key"))
             found.append(_password_of(entry.get("proxy")))
-        for sensor in ("alertmanager", "agent_errors", "agent_events"):
-            entry = self.sensors.get(sensor)
+        watched = [
+            self.sensors.get(name) for name in ("alertmanager", "agent_errors", "agent_events")
+        ]
+        for entry in watched + [self.metrics.get("pushgateway")]:
             entry = entry if isinstance(entry, dict) else {}
             headers = entry.get("headers")
             found.extend(headers.values() if isinstance(headers, dict) else ())

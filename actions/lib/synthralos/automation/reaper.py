@@ -19,6 +19,8 @@ WORKFLOWS = (
     "agent_recovery", "llm_retry", "reroute_request", "handle_error", "infrastructure_repair",
     record.ORCHESTRATION,
 )
+# Its policy has all others cancelled while one counts as running.
+ROLL_UP, ROLL_UP_SECONDS = "metrics.roll_up", 300
 # Seconds past its deadline that a run has to end by itself.
 GRACE = 60
 # Seconds that an action of ours which started late, or waits for a slow StackStorm, may still need.
@@ -52,6 +54,8 @@ def reap(env, config):
             for run in _all(env, done, workflow, status=status, timestamp_gt=since):
                 if run["id"] not in known:
                     _guarded(done, run["id"], _log, env, workflow, run, done)
+    for run in _all(env, done, ROLL_UP, status="running"):
+        _guarded(done, run["id"], _end_roll_up, env, run, done)
     for run, by in starts.closing(env.store):
         _guarded(done, run, _close_ticket, env, run, by, done)
     counts = ", ".join("%d %s" % (len(found), name) for name, found in done.items())
@@ -181,6 +185,13 @@ def _parameters(env, run):
         named = [labels[name] for name in ("node", "instance", "host") if labels.get(name)]
         given["nodes"] = named[:1]
     return given
+
+
+def _end_roll_up(env, run, done):
+    """Ends a roll-up that runs longer than it can: its action runner died."""
+    age = env.now() - (seconds_of(run.get("start_timestamp")) or env.now())
+    if age > ROLL_UP_SECONDS and env.api.set_status(run["id"], "abandoned", {"error": _DEAD}):
+        done["abandoned"].append({"run": run["id"], "workflow": ROLL_UP, "execution": run["id"]})
 
 
 def _close_ticket(env, run, by, done):

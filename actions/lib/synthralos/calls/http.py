@@ -48,16 +48,19 @@ class Client:
     :param credentials: a callable (connection, fresh) -> (secret or None, headers) that knows the
         `*_from` entries, and reads them anew when `fresh`.
     :param now: a callable that gives seconds since the epoch.
+    :ivar llm_calls: what calls to LLMs were made with it, [{provider, model, seconds, cause or
+        null, usage or null}]; whoever has counted them clears it.
     """
 
     def __init__(self, credentials, now=time.time, session=None):
         self._credentials, self._now, self._session = credentials, now, session
+        self.llm_calls = []
 
     def send(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
         """The answer, whatever its status.
 
         :param seconds: the limit of the whole call, connecting and reading included.
-        :param body: a JSON value, or None.
+        :param body: a JSON value; bytes, which are sent as they are; or None.
         :param authorize: a callable (secret) -> headers; default: a bearer token.
         :raises CallFailed: timeout, network, truncated_stream.
         """
@@ -96,8 +99,8 @@ class Client:
 
     def _once(self, connection, method, path, seconds, body, headers, authorize, credentials):
         sent = _headers(connection, credentials, headers, authorize)
-        data = None
-        if body is not None:
+        data = body if isinstance(body, bytes) else None
+        if body is not None and data is None:
             # ensure_ascii keeps lone surrogates as escapes, which UTF-8 could not carry.
             data = json.dumps(body).encode("ascii")
             if not any(name.lower() == "content-type" for name in sent):

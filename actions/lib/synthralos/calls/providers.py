@@ -1,6 +1,7 @@
 """LLM providers: their two wire formats, and which provider serves a model."""
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Optional
 
@@ -158,6 +159,21 @@ def call(client, served, messages, parameters, seconds, run):
     :raises CallFailed: an error status, no answer in `seconds`, or an answer that is cut, blank,
         malformed or without finish reason.
     """
+    told = {"provider": served.provider.name, "model": served.model.name}
+    told.update(cause=None, usage=None)
+    began = time.monotonic()
+    try:
+        found = _call(client, served, messages, parameters, seconds, run, told)
+    except CallFailed as error:
+        told["cause"] = error.failure.cause
+        raise
+    finally:
+        client.llm_calls.append(dict(told, seconds=time.monotonic() - began))
+    return found
+
+
+def _call(client, served, messages, parameters, seconds, run, told):
+    """As `call`; what tokens it took is written into `told` as soon as it is known."""
     model = served.model.name
     wire = _Anthropic if served.provider.api == "anthropic" else _OpenAI
     logical = {"messages": messages, "parameters": parameters}
@@ -175,6 +191,8 @@ def call(client, served, messages, parameters, seconds, run):
     if answer.status != 200:
         raise CallFailed(client.failure_of(answer, "model"))
     found = wire.read(answer.json())
+    # An answer that is of no use has been paid for, too.
+    told["usage"] = found["usage"]
     if not found["finish_reason"]:
         raise CallFailed(
             failures.failure("truncated_stream", "the answer has no finish reason", status=200)

@@ -9,8 +9,9 @@ from synthralos.infrastructure.record import WORKFLOW
 from synthralos.recovery import record as recovery_record
 from synthralos.recovery import run
 
-HEALTHY, COMPLETED, UNCHECKED = "healthy", "repairs_completed", "repairs_assigned"
-PLANNED, REFUSED, NOT_ANSWERED = "planned", "refused", "not_answered"
+HEALTHY, REFUSED = record.HEALTHY, record.REFUSED
+COMPLETED, UNCHECKED = "repairs_completed", "repairs_assigned"
+PLANNED, NOT_ANSWERED = "planned", "not_answered"
 INCOMPLETE, MAX_RETRIES, FAILED = "repairs_incomplete", "max_retries_reached", "failed"
 MAX_STEPS, OUT_OF_TIME = "max_steps_reached", "out_of_time"
 _GOOD = (HEALTHY, COMPLETED, UNCHECKED)
@@ -25,7 +26,7 @@ def finish(env, case):
     summary = "%s: %s" % (outcome, _counts(case))
     if succeeded:
         if not case["dry_run"]:
-            run.summarise(env, case, "recovered", None)
+            run.summarise(env, case, "recovered", None, **record.counted(case))
         return dict({"summary": summary, "do": "done"}, **told)
     reason = case["reason"] or summary
     error = {"cause": outcome, "message": reason, "reason": reason}

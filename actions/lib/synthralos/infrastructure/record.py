@@ -10,6 +10,8 @@ from synthralos.state import history
 WORKFLOW = "infrastructure_repair"
 # Of a run whose subject has no name, or that ended before it knew one.
 SUBJECT = "infrastructure"
+# Ends that are good and repaired nothing: no failure, and a person who refused.
+HEALTHY, REFUSED = NOTHING_REPAIRED = ("healthy", "refused")
 _IMPACT = {"low": 2.5, "medium": 5.0, "high": 7.5, "critical": 10.0}
 
 
@@ -50,7 +52,9 @@ def record(env, case, parameters, error):
     )
     if case:
         # Without a type: what recoveries of agents have come to is not learned from it.
-        run.summarise(env, case, "failed", {"cause": failure["cause"]})
+        run.summarise(env, case, "failed", {"cause": failure["cause"]}, **counted(case))
+    else:
+        run.ended_early(env, WORKFLOW, failure["cause"])
     known = ticket or {}
     told = {
         "workflow": WORKFLOW,
@@ -69,6 +73,18 @@ def record(env, case, parameters, error):
         "trigger": env.fire(recovery_record.TRIGGER, told),
         "webhook": recovery_record.notify(env, told),
     }
+
+
+def counted(case):
+    """What the summary of a run tells beside what all have: its outcome and its transitions."""
+    transitions = {}
+    for step in case["step_history"]:
+        name = "%(from_state)s->%(to_state)s" % step
+        transitions[name] = transitions.get(name, 0) + 1
+    told = {"end": case["outcome"] or "failed", "transitions": transitions}
+    if case["outcome"] in NOTHING_REPAIRED:
+        told["recovery"] = None
+    return told
 
 
 def _subject(case, parameters):

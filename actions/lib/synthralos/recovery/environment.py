@@ -19,6 +19,7 @@ class Environment:
     :ivar now: a callable that gives seconds since the epoch.
     :ivar run: the execution id under which outcomes are recorded: the workflow's, or the action's
     own.
+    :ivar is_workflow: whether that is a workflow's run.
     :ivar api: stackstorm.Api, or None where there is none.
     """
 
@@ -29,6 +30,7 @@ class Environment:
     redactor: Redactor
     api: Optional[object] = None
     session: Optional[object] = None
+    is_workflow: bool = False
 
     def __post_init__(self):
         self._credentials = Credentials(self.store.secret, self.redactor)

@@ -141,7 +141,7 @@ def _count(store, prefix):
 
 def _breakers(env, kept, counts, agent_id):
     """{target: state}; `unknown` while the datastore is away, for then nothing is known of any."""
-    kinds = _targets(env.settings)
+    kinds = targets_by_kind(env.settings)
     names = kinds["platform"] if agent_id is not None else sum(kinds.values(), [])
     if env.store.away is not None:
         return dict.fromkeys(names, UNKNOWN)
@@ -151,7 +151,7 @@ def _breakers(env, kept, counts, agent_id):
     return {name: ledger.health(name).state for name in names}
 
 
-def _targets(settings):
+def targets_by_kind(settings):
     """The names of all targets, by kind, as calls write them into the ledger."""
     return {
         "platform": [platform.target(known) for known in settings.platforms],
@@ -240,7 +240,7 @@ def _subsystems(env, breakers, rules):
         "tickets": AWAY if away else OK,
         "notifications": OK if webhook else MISSING,
     }
-    for kind, names in _targets(env.settings).items():
+    for kind, names in targets_by_kind(env.settings).items():
         states = {breakers[name] for name in names if name in breakers}
         if names and not states:
             continue

@@ -67,6 +67,8 @@ def record(env, workflow, case, parameters):
     )
     if whole:
         run.summarise(env, case, "failed", dict(failure, cause=cause))
+    else:
+        run.ended_early(env, workflow, cause)
     told = {
         "workflow": workflow,
         "execution_id": env.run,

@@ -10,6 +10,7 @@ from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos.state import runs
 from synthralos.state.datastore import PREFIX
+from synthralos.telemetry import prices
 from synthralos.times import timestamp
 
 ANSWER_SECONDS = 24 * 3600
@@ -45,6 +46,10 @@ def new_case(
         "progress": rounds.Progress().as_dict(),
     }
     case.update(more)
+    if not env.is_workflow:
+        case["alone"] = True
+    elif not case["dry_run"]:
+        runs.tell(env.store, runs.START, env.run, env.now(), workflow=workflow)
     return case
 
 
@@ -86,6 +91,7 @@ def rules_of(env, max_retries, retry_delay=None, handed=None):
 def sealed(env, case):
     """`case` sealed; no configured secret goes into it, and a large body goes to the datastore."""
     key = "%scase.%s.%s" % (PREFIX, key_part(env.run or "none"), case["progress"]["cursor"])
+    spend(env, case)
     return seal.seal(env.redactor.secrets_only(case), env.store, key)
 
 
@@ -129,6 +135,13 @@ def unanswered(env, case, played, progress):
         return False, dict(
             summary="%s; the next round begins in %d s" % (summary, played.delay), **result
         )
+    if case.get("alone"):
+        # No task follows that would tell of it.
+        spend(env, case)
+        runs.tell(
+            env.store, runs.END, case["run"], env.now(), workflow=case["workflow"],
+            currency=env.settings.currency, **_facts(case)
+        )
     case["gave_up"] = {"reason": played.reason, "error": error, "again_at": played.again_at}
     result.update(next=None, carry=sealed(env, case), reason=played.reason)
     if played.again_at is not None:
@@ -146,9 +159,16 @@ def _so_far(entries, error):
     return "attempt %d failed (%s)" % (made[-1], error["cause"])
 
 
-def summarise(env, case, outcome, failure):
-    """Writes the run's summary for learning and metrics."""
-    progress = case["progress"]
+def summarise(env, case, outcome, failure, **more):
+    """Writes the run's summary for learning and metrics.
+
+    :param more: end, what the workflow calls its outcome; transitions, {"FROM->TO": times}.
+    """
+    spend(env, case)
+    facts = dict(_facts(case), **more)
+    duration = round(env.now() - case["started"], 3)
+    if outcome == "recovered":
+        facts.setdefault("recovery", round(env.now() - case.get("failed_at", case["started"]), 3))
     runs.summarise(
         env.store,
         case["run"],
@@ -157,11 +177,56 @@ def summarise(env, case, outcome, failure):
         outcome=outcome,
         failure_type=(failure or {}).get("type"),
         cause=(failure or {}).get("cause"),
-        attempts=progress["attempts"],
-        repeats=progress["repeats"],
-        duration=round(env.now() - case["started"], 3),
-        targets=[entry["target"] for entry in progress["trail"] if "attempt" in entry],
-        answered=next((entry["target"] for entry in progress["trail"] if entry.get("ok")), None),
+        duration=duration,
+        currency=env.settings.currency,
+        **facts,
+    )
+
+
+def _facts(case):
+    """What a case tells of its attempts."""
+    progress = case["progress"]
+    made = [entry for entry in progress["trail"] if "attempt" in entry]
+    told = {
+        "attempts": progress["attempts"],
+        "repeats": progress["repeats"],
+        "targets": [entry["target"] for entry in made],
+        "causes": [entry.get("cause") for entry in made],
+        "latency_ms": [entry.get("latency_ms") for entry in made],
+        "answered": next((entry["target"] for entry in progress["trail"] if entry.get("ok")), None),
+    }
+    optional = {
+        "agent": case["request"].get("agent_id") if case.get("agent") else None,
+        "skipped": [entry["target"] for entry in progress["trail"] if "skipped" in entry],
+        "llm": case.get("llm"),
+        "alone": case.get("alone"),
+    }
+    return dict(told, **{name: value for name, value in optional.items() if value})
+
+
+def spend(env, case):
+    """Writes into the case what the calls to LLMs since then have cost."""
+    calls = prices.priced(env.client.llm_calls, env.settings)
+    if calls:
+        case["llm"] = (case.get("llm") or []) + calls
+        env.client.llm_calls.clear()
+
+
+def tell_rest(env):
+    """Tells metrics of the calls to LLMs that no case tells of, of an action that ends now."""
+    calls = prices.priced(env.client.llm_calls, env.settings)
+    if calls:
+        env.client.llm_calls.clear()
+        currency = env.settings.currency
+        runs.tell(env.store, runs.CALLS, env.run, env.now(), llm=calls, currency=currency)
+
+
+def ended_early(env, workflow, cause):
+    """Tells metrics of a run that has no case: it was refused, or crashed, at its beginning."""
+    if cause != "cancelled":
+        runs.tell(env.store, runs.START, env.run, env.now(), workflow=workflow)
+    runs.tell(
+        env.store, runs.END, env.run, env.now(), workflow=workflow, outcome="failed", cause=cause
     )
 
 

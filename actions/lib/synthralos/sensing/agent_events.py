@@ -128,6 +128,8 @@ class EventsFollower:
             now = self._monotonic()
             if is_open and now - began >= self._reconnect.base:
                 self._prove()
+            if self._is_proven:
+                self._blindness.status.beats()
             if item is None:
                 if now - heard > self.config.heartbeat:
                     raise CallFailed(failures.failure(

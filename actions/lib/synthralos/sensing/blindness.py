@@ -6,6 +6,7 @@ sensor that sees nothing looks like a world without failures.
 
 from synthralos.sensing import moments
 from synthralos.sensing.memory import Note
+from synthralos.sensing.status import Status
 from synthralos.state.datastore import DatastoreAway
 
 TRIGGER = "sensor_blind"
@@ -20,11 +21,13 @@ class Blindness:
     :param dispatch: a callable (trigger, payload). It may raise NotDispatched.
     :param after: failed tries in a row from which on it is told.
     :ivar tries: failed tries in a row.
+    :ivar status: what metrics know of it.
     """
 
     def __init__(self, sensor, dispatch, datastore, now, log, after):
         self._sensor, self._dispatch, self._now, self._log = sensor, dispatch, now, log
         self._after, self._note = after, Note(datastore, sensor + ".blind")
+        self.status = Status(datastore, sensor, now)
         self._is_told, self._knows_whether_told = False, False
         self._since, self._reason = None, None
         self.tries = 0
@@ -44,15 +47,18 @@ class Blindness:
         if reason != self._reason:
             self._log.warning("%s: %s", self._sensor, message)
         self._reason = reason
-        if self._is_told or not (at_once or self.tries >= self._after):
-            return
+        if not self._is_told and (at_once or self.tries >= self._after):
+            self._say_so(message, next_try)
+        self.status.told(not self._is_told, failed=True)
+
+    def _say_so(self, message, next_try):
         self._log.error(
             "%s sees nothing since %s, after %d tries: %s",
             self._sensor, moments.iso(self._since), self.tries, message,
         )
         if self._tell(False, next_try):
             self._is_told = True
-            self._keep({"since": self._since, "reason": reason})
+            self._keep({"since": self._since, "reason": self._reason})
 
     def sees(self):
         """A try succeeded."""
@@ -63,6 +69,7 @@ class Blindness:
                 return
             self._keep(None)
         self._is_told, self._since, self._reason, self.tries = False, None, None, 0
+        self.status.told(True)
 
     def _tell(self, seeing, next_try):
         payload = {

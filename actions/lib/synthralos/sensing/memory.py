@@ -75,14 +75,19 @@ class Note:
     def read(self):
         """The object, or None when there is none."""
         text = self._datastore.get(self._key)
-        try:
-            found = json.loads(text) if text is not None else None
-        except ValueError:
-            return None
-        return found if isinstance(found, dict) else None
+        return None if text is None else note_of(text)
 
     def write(self, facts):
         self._datastore.put(self._key, json.dumps(facts), KEPT_SECONDS)
 
     def delete(self):
         self._datastore.delete(self._key)
+
+
+def note_of(text):
+    """The object of a note, or None when it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -32,6 +32,9 @@ class Poller:
         )
         self.config, is_wrong = configured(around, self.entry)
         self.poll_interval = None if self.config is None else self.config.poll_interval
+        if self.poll_interval:
+            status = self.blindness.status
+            status.every = max(status.every, float(self.poll_interval))
         self._is_wrong = is_wrong
 
     def look(self):

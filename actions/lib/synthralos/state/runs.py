@@ -1,4 +1,8 @@
-"""One summary per run: what learning and metrics are computed from. It holds no text."""
+"""One summary per run: what learning and metrics are computed from. It holds no text.
+
+What is still to be counted stands under a key of its own until metrics.roll_up has counted it: so
+it matters neither when it was written nor by which clock.
+"""
 
 import json
 
@@ -9,15 +13,45 @@ FORMAT = 1
 KEPT_SECONDS = 7 * 24 * 3600
 
 
+UNCOUNTED = PREFIX + "uncounted."
+START, END, CALLS = "start", "end", "calls"
+
+
 def summarise(store, run, now, **facts):
     """Writes the summary of the run `run`.
 
     :param facts: workflow, outcome ("recovered" or "failed"), failure_type, cause, attempts,
-        repeats, duration in seconds, targets tried; numbers, enums and names.
+        repeats, duration in seconds, targets tried; numbers, enums and names. Of each attempt:
+        targets, causes (null where it was good) and latency_ms; of each call to an LLM, llm:
+        [provider, model, milliseconds, cause, tokens read, tokens written, cost].
     """
-    value = dict(facts, v=FORMAT, run=run)
     name = PREFIX + "run." + time_key(now, key_part(run or "unknown"))
-    return store.put(name, json.dumps(value, separators=(",", ":"), sort_keys=True), KEPT_SECONDS)
+    tell(store, END, run, now, **facts)
+    return store.put(name, _json(dict(facts, v=FORMAT, run=run)), KEPT_SECONDS)
+
+
+def tell(store, kind, run, now, **facts):
+    """Writes what metrics alone are computed from.
+
+    :param kind: START or END, of which a run has one each; or CALLS, to LLMs, of which it may have
+        any number.
+    """
+    once = run and kind != CALLS
+    name = UNCOUNTED + ("%s.%s" % (key_part(run), kind) if once else time_key(now))
+    return store.put(name, _json(dict(facts, v=FORMAT, kind=kind, run=run)), KEPT_SECONDS)
+
+
+def event(text):
+    """What `tell` has written, or None when it is of another version."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and told.get("v") == FORMAT else None
+
+
+def _json(value):
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
 HALF_LIFE_SECONDS = 24 * 3600
@@ -26,15 +60,29 @@ LEAST_SAMPLES = 10
 
 def recent(store, limit=PAGE):
     """The newest summaries, newest first, each with `at`, seconds since the epoch."""
-    found = []
-    for name, text in store.list(PREFIX + "run.", limit=limit):
+    return list(_summaries(store.list(PREFIX + "run.", limit=limit)))
+
+
+def _summaries(rows):
+    for name, text in rows:
         try:
             summary = json.loads(text)
         except ValueError:
             continue
         if isinstance(summary, dict) and summary.pop("v", None) == FORMAT:
-            found.append(dict(summary, at=time_of(name) or 0.0))
-    return found
+            yield dict(summary, at=time_of(name) or 0.0)
+
+
+def since(store, at, pages=10):
+    """The summaries from `at` on, newest first, of at most `pages` pages."""
+    for page in range(pages):
+        rows = store.list(PREFIX + "run.", limit=PAGE, offset=page * PAGE)
+        for summary in _summaries(rows):
+            if summary["at"] < at:
+                return
+            yield summary
+        if len(rows) < PAGE:
+            return
 
 
 def success_rate(summaries, now, failure_type=None, target=None):

@@ -16,6 +16,26 @@ def cost(provider, model, usage, settings):
     return (read * price.input + written * price.output) / PER
 
 
+def priced(calls, settings):
+    """[[provider, model, milliseconds, cause, tokens read, tokens written, cost]] of calls to LLMs.
+
+    Tokens and cost are null where nobody knows them; a call that failed tells of no tokens.
+
+    :param calls: as calls.http.Client.llm_calls has them.
+    """
+    found = []
+    for call in calls:
+        usage, price = call["usage"], None
+        if usage is not None:
+            price = cost(call["provider"], call["model"], usage, settings)
+        found.append([
+            call["provider"], call["model"], int(call["seconds"] * 1000), call["cause"],
+            usage and usage["input_tokens"], usage and usage["output_tokens"],
+            None if price is None else round(price, 9),
+        ])
+    return found
+
+
 def price_of(provider, model, settings):
     """The settings.Price of a model, or None."""
     for known in settings.providers:

@@ -1,0 +1,76 @@
+"""The totals in the datastore: one value, which is written whole, by metrics.roll_up alone."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Optional
+
+from synthralos.refusals import Refused
+from synthralos.state.datastore import PREFIX
+from synthralos.state.stackstorm import ApiError
+
+KEY = PREFIX + "totals"
+FORMAT = 1
+# Every roll-up writes it anew; only a pack that nobody uses any more forgets.
+KEPT_SECONDS = 400 * 24 * 3600
+
+
+@dataclass
+class Kept:
+    """What is kept.
+
+    :ivar totals: totals.Totals as a mapping.
+    :ivar pending: keys that have been counted, and perhaps not been deleted yet.
+    :ivar recent: the keys counted last, the newest last: what has them again is not counted.
+    :ivar at: when the last roll-up went well, in seconds since the epoch, or None.
+    :ivar text: what stands in the datastore, or None.
+    """
+
+    totals: dict = field(default_factory=dict)
+    pending: list = field(default_factory=list)
+    recent: list = field(default_factory=list)
+    at: Optional[float] = None
+    text: Optional[str] = None
+
+
+class Overtaken(Exception):
+    """Somebody else has written the totals since they were read."""
+
+
+def read(store):
+    """The Kept. ApiError when the datastore is away; Refused when it holds something else."""
+    text = _text(store)
+    if text is None:
+        return Kept()
+    try:
+        told = json.loads(text)
+        if told["v"] != FORMAT:
+            raise ValueError
+        return Kept(told["totals"], told["pending"], told["recent"], told["at"], text)
+    except (ValueError, KeyError, TypeError) as error:
+        way_out = "Delete this key to begin again from 0, or upgrade the pack that reads it"
+        raise Refused(KEY, None, "cannot be read by this version", way_out) from error
+
+
+def write(store, kept):
+    """Writes it over what was read. Raises Overtaken, and ApiError when the datastore is away."""
+    # The claim keeps others out; this is for a claim that time has taken away.
+    if _text(store) != kept.text:
+        raise Overtaken
+    names = ("totals", "pending", "recent", "at")
+    told = dict({name: getattr(kept, name) for name in names}, v=FORMAT)
+    text = json.dumps(told, separators=(",", ":"), sort_keys=True)
+    store.put(KEY, text, KEPT_SECONDS)
+    answered(store)
+    kept.text = text
+
+
+def answered(store):
+    """Raises ApiError when the datastore has not answered: nothing read is then not nothing."""
+    if store.away is not None:
+        raise ApiError(store.away)
+
+
+def _text(store):
+    text = store.get(KEY)
+    answered(store)
+    return text

@@ -1,0 +1,49 @@
+"""A push to Prometheus's Pushgateway. What goes wrong is told and ends nothing."""
+
+import base64
+from urllib.parse import quote
+
+from synthralos.calls.http import CallFailed
+from synthralos.metrics import reading
+from synthralos.refusals import Refused
+from synthralos.state.stackstorm import ApiError
+from synthralos.telemetry import exposition
+
+SHOWN = 300
+
+
+def push(env, config):
+    """{pushed, url, error} of a push of all metrics, or None where no Pushgateway is configured."""
+    gateway = config.pushgateway
+    if gateway is None:
+        return None
+    told = {"pushed": False, "url": gateway.connection.base_url, "error": None}
+    try:
+        body = exposition.text(reading.found(env, config)).encode("utf-8")
+        answer = env.client.send(
+            gateway.connection,
+            # Not POST: what is no longer told must not stay there for ever.
+            "PUT",
+            path(gateway),
+            gateway.connection.timeout,
+            body=body,
+            headers={"Content-Type": exposition.CONTENT_TYPE},
+        )
+    except (ApiError, CallFailed, Refused) as error:
+        return dict(told, error=str(error))
+    if answer.status not in (200, 202):
+        return dict(told, error="it answered %d: %s" % (answer.status, answer.text[:SHOWN].strip()))
+    return dict(told, pushed=True)
+
+
+def path(gateway):
+    """The path of the group of metrics: its labels, job first."""
+    labels = [("job", gateway.job)] + [("instance", gateway.instance)] * bool(gateway.instance)
+    return "/metrics" + "".join("/%s" % _label(name, value) for name, value in labels)
+
+
+def _label(name, value):
+    if "/" not in value:
+        return "%s/%s" % (name, quote(value, safe=""))
+    # As the Pushgateway's README has it: a slash cannot be told otherwise.
+    return "%s@base64/%s" % (name, base64.urlsafe_b64encode(value.encode()).decode())

@@ -1,0 +1,102 @@
+"""`metrics.roll_up`: adds to the totals what has begun and ended since the last time.
+
+Each run leaves an event under a key of its own (runs.tell). Per page: the totals are written with
+the events' keys in `pending`, then the events are deleted, then the keys leave `pending`. Whoever
+dies in between leaves keys in `pending`, which the next one deletes without counting them. A run
+whose event is written again is known by `recent`. Neither uses a clock.
+
+One at a time: StackStorm's policy lets one run, escalation.claims one work, and kept.write refuses
+what has been overtaken.
+"""
+
+import time
+
+from synthralos.escalation import claims
+from synthralos.metrics import kept
+from synthralos.metrics.push import push
+from synthralos.state import runs
+from synthralos.telemetry import families
+from synthralos.telemetry.totals import Totals
+
+# A claim lasts claims.KEPT_SECONDS; nothing is written after that.
+WORK_SECONDS = 60.0
+REMEMBERED = 1000
+BUSY = "another roll-up is at work; it counts what there is"
+
+
+def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
+    """The result: {summary, counted, duplicates, unreadable, left, busy, push}.
+
+    :param config: a Metrics.
+    :returns: left is whether there is more to count; push what became of it, or null.
+    :raises ApiError: the datastore is away; what was counted stays counted, and the rest waits.
+    """
+    done = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
+    with claims.claim(env.store, "roll_up", env.now, sleep) as mine:
+        kept.answered(env.store)
+        if not mine:
+            return dict(done, summary=BUSY, busy=True, push=None)
+        try:
+            _work(env, config, done, monotonic() + WORK_SECONDS, monotonic)
+        except kept.Overtaken:
+            return dict(done, summary=BUSY, busy=True, push=None)
+    told = push(env, config)
+    summary = "%(counted)d events counted" % done
+    if done["left"]:
+        summary += ", more are left"
+    if told is not None:
+        summary += "; pushed" if told["pushed"] else "; not pushed: %s" % told["error"]
+    return dict({"summary": summary}, **done, push=told)
+
+
+def _work(env, config, done, until, monotonic):
+    store, state = env.store, kept.read(env.store)
+    totals = of(env, config, state)
+    _delete(store, state)
+    while True:
+        rows = store.list(runs.UNCOUNTED)
+        kept.answered(store)
+        if not rows:
+            break
+        if monotonic() >= until:
+            done["left"] = True
+            break
+        _count(totals, state, rows, done)
+        state.totals = totals.as_dict()
+        kept.write(store, state)
+        _delete(store, state)
+    state.at = env.now()
+    kept.write(store, state)
+
+
+def of(env, config, state):
+    """The Totals of what is kept, with the bounds of the configuration."""
+    return Totals(
+        state.totals, {"agent": config.max_agents}, {"agent": frozenset(env.settings.agents)}
+    )
+
+
+def _count(totals, state, rows, done):
+    known, counted = set(state.recent), 0
+    for name, text in rows:
+        state.pending.append(name)
+        told = runs.event(text)
+        if name in known:
+            done["duplicates"] += 1
+        elif told is None:
+            done["unreadable"] += 1
+        else:
+            totals.count(told)
+            state.recent.append(name)
+            counted += 1
+    del state.recent[:-REMEMBERED]
+    if counted and not done["counted"]:
+        totals.add(families.ROLLUPS, (), 1)
+    done["counted"] += counted
+
+
+def _delete(store, state):
+    for name in state.pending:
+        store.delete(name)
+        kept.answered(store)
+    state.pending = []

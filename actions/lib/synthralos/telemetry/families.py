@@ -1,0 +1,154 @@
+"""The metrics of the pack: their names, types, labels and what they mean.
+
+Names follow Prometheus (base units, `_total` for counters) and, where there is one, OpenTelemetry's
+GenAI convention in its Prometheus form: https://opentelemetry.io/docs/specs/semconv/gen-ai/
+"""
+
+from dataclasses import dataclass
+
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+# Seconds. Runs have from 5 s to an hour; attempts from milliseconds to a minute.
+_RUNS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+_RECOVERIES = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+_ATTEMPTS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# These two are the boundaries that OpenTelemetry's convention gives.
+_CALLS = tuple(0.01 * 2**n for n in range(14))
+_TOKENS = tuple(float(4**n) for n in range(14))
+_MODEL = ("gen_ai_provider_name", "gen_ai_request_model")
+_CALL = ("gen_ai_operation_name",) + _MODEL
+
+
+@dataclass(frozen=True)
+class Family:
+    """A metric.
+
+    :ivar labels: in the order in which values of labels stand in a series.
+    :ivar buckets: the upper bounds of a histogram, ascending, without +Inf.
+    """
+
+    name: str
+    type: str
+    help: str
+    labels: tuple = ()
+    buckets: tuple = ()
+
+
+def _counter(name, told, *labels):
+    return Family(name, COUNTER, told, labels)
+
+
+def _gauge(name, told, *labels):
+    return Family(name, GAUGE, told, labels)
+
+
+def _histogram(name, told, buckets, *labels):
+    return Family(name, HISTOGRAM, told, labels, buckets)
+
+
+STARTED = _counter("synthralos_runs_started_total", "Runs of workflows that began.", "workflow")
+COMPLETED = _counter(
+    "synthralos_runs_completed_total", "Runs that succeeded.",
+    "workflow", "outcome", "failure_type",
+)
+FAILED = _counter(
+    "synthralos_runs_failed_total", "Runs that failed.",
+    "workflow", "outcome", "failure_type", "cause",
+)
+RUN_SECONDS = _histogram(
+    "synthralos_run_duration_seconds", "From a run's start to its end.", _RUNS,
+    "workflow", "result",
+)
+RECOVERY_SECONDS = _histogram(
+    "synthralos_time_to_recovery_seconds",
+    "From a failure, where it says when it happened, else from the run's start, to its recovery.",
+    _RECOVERIES, "workflow",
+)
+ATTEMPTS = _counter("synthralos_attempts_total", "Calls to targets.", "workflow", "target")
+ATTEMPT_FAILURES = _counter(
+    "synthralos_attempt_failures_total", "Calls to targets that failed.",
+    "workflow", "target", "cause",
+)
+ATTEMPT_SECONDS = _histogram(
+    "synthralos_attempt_duration_seconds", "Duration of a call to a target.", _ATTEMPTS, "target"
+)
+REPEATS = _counter(
+    "synthralos_repeats_total",
+    "Calls to a target that the run had tried before, by what it had failed with.",
+    "workflow", "target", "cause",
+)
+FALLBACKS = _counter(
+    "synthralos_fallbacks_total",
+    "Calls to a target that the run had not tried before, by the one that was left, and why.",
+    "workflow", "target", "cause",
+)
+SKIPPED = _counter(
+    "synthralos_targets_skipped_total",
+    "Times that a target was passed over without a call.", "workflow", "target",
+)
+AGENT_CALLS = _counter(
+    "synthralos_agent_calls_total", "Calls to agents, by success or failure.", "agent", "result"
+)
+AGENT_SECONDS = _histogram(
+    "synthralos_agent_call_duration_seconds", "Duration of a call to an agent.", _ATTEMPTS, "agent"
+)
+TRANSITIONS = _counter(
+    "synthralos_state_transitions_total", "Transitions of workflows that are state machines.",
+    "workflow", "from_state", "to_state",
+)
+LLM_SECONDS = _histogram(
+    "gen_ai_client_operation_duration_seconds", "Duration of a call to an LLM.", _CALLS,
+    *_CALL, "error_type"
+)
+LLM_TOKENS = _histogram(
+    "gen_ai_client_token_usage", "Tokens read and written by a call to an LLM.", _TOKENS,
+    *_CALL, "gen_ai_token_type"
+)
+LLM_COST = _counter(
+    "synthralos_llm_cost_total", "What calls to LLMs cost, by the configured prices.",
+    *_MODEL, "currency"
+)
+LLM_UNPRICED = _counter(
+    "synthralos_llm_unpriced_calls_total", "Answers of models that have no configured price.",
+    *_MODEL
+)
+ROLLUPS = _counter("synthralos_rollups_total", "Times that metrics.roll_up has counted something.")
+# What totals hold; everything below is read when somebody asks.
+TOTALS = (
+    STARTED, COMPLETED, FAILED, RUN_SECONDS, RECOVERY_SECONDS, ATTEMPTS, ATTEMPT_FAILURES,
+    ATTEMPT_SECONDS, REPEATS, FALLBACKS, SKIPPED, AGENT_CALLS, AGENT_SECONDS, TRANSITIONS,
+    LLM_SECONDS, LLM_TOKENS, LLM_COST, LLM_UNPRICED, ROLLUPS,
+)
+BREAKER = _gauge(
+    "synthralos_breaker_state", "1 for the state that the breaker of a target is in, else 0.",
+    "target", "state",
+)
+SENSOR_CONNECTED = _gauge(
+    "synthralos_sensor_connected", "1 while a sensor sees what it looks at, 0 while it is blind.",
+    "sensor",
+)
+SENSOR_SEEN = _gauge(
+    "synthralos_sensor_last_seen_timestamp_seconds", "When a sensor last told that it runs.",
+    "sensor",
+)
+SENSOR_RECONNECTS = _counter(
+    "synthralos_sensor_reconnects_total", "Times that a sensor had to try again.", "sensor"
+)
+RECENT_RUNS = _gauge(
+    "synthralos_recent_runs", "Runs that ended within the last `window`.", "workflow", "window"
+)
+RECENT_RATIO = _gauge(
+    "synthralos_recent_success_ratio",
+    "Share, 0 to 1, of the runs of the last `window` that succeeded.", "workflow", "window",
+)
+WAITING = _gauge(
+    "synthralos_uncounted_events", "What ended and began since the last roll-up, at most a page."
+)
+ROLLED_UP_AT = _gauge(
+    "synthralos_last_rollup_timestamp_seconds", "When metrics.roll_up last went well."
+)
+NOW = (
+    BREAKER, SENSOR_CONNECTED, SENSOR_SEEN, SENSOR_RECONNECTS, RECENT_RUNS, RECENT_RATIO,
+    WAITING, ROLLED_UP_AT,
+)
+FAMILIES = TOTALS + NOW
+BY_NAME = {family.name: family for family in FAMILIES}

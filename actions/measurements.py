@@ -1,0 +1,25 @@
+from synthralos.metrics import reading, roll_up
+from synthralos.metrics.config import Metrics
+from synthralos_action import SynthralosAction
+
+
+class Measurements(SynthralosAction):
+    """`metrics.*`: what runs have come to, counted once, for Prometheus."""
+
+    # Nothing waits for it, and without the datastore it can do nothing.
+    key_seconds = 15.0
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _get(self, env, parameters):
+        return reading.get(
+            env,
+            Metrics.from_config(env.settings.metrics),
+            parameters["format"],
+            parameters.get("prefix"),
+            parameters.get("labels"),
+        )
+
+    def _roll_up(self, env, parameters):
+        return roll_up.roll_up(env, Metrics.from_config(env.settings.metrics))

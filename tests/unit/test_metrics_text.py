@@ -1,0 +1,171 @@
+"""What an event adds, how many series there may be, and how they look."""
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from synthralos.telemetry import counting, exposition
+from synthralos.telemetry import families as f
+from synthralos.telemetry.totals import MOST, OTHER, Totals
+
+PROMTOOL = shutil.which("promtool")
+A, B = "llm:openai/gpt-4", "llm:anthropic/claude"
+FELL_OVER = {
+    "kind": "end", "workflow": "llm_retry", "outcome": "recovered", "failure_type": "llm_error",
+    "duration": 4.2, "recovery": 4.2, "targets": [A, B, A], "currency": "USD",
+    "causes": ["rate_limit", "timeout", None], "latency_ms": [120, 60000, 900],
+    "skipped": ["llm:x/y"],
+    "llm": [["openai", "gpt-4", 120, "rate_limit", None, None, None],
+            ["openai", "gpt-4", 900, None, 100, 20, 0.0042],
+            ["anthropic", "claude", 900, None, 7, 3, None]],
+}
+
+
+def added(event):
+    totals = Totals()
+    totals.count(event)
+    return totals.series
+
+
+def test_attempts_are_first_ones_fallbacks_and_repeats():
+    series = added(FELL_OVER)
+    assert series[f.ATTEMPTS] == {("llm_retry", A): 2, ("llm_retry", B): 1}
+    assert series[f.FALLBACKS] == {("llm_retry", A, "rate_limit"): 1}
+    assert series[f.REPEATS] == {("llm_retry", A, "rate_limit"): 1}
+    assert series[f.ATTEMPT_FAILURES] == {
+        ("llm_retry", A, "rate_limit"): 1, ("llm_retry", B, "timeout"): 1
+    }
+    assert series[f.SKIPPED] == {("llm_retry", "llm:x/y"): 1}
+    assert series[f.ATTEMPT_SECONDS][(A,)][:2] == [2, 1.02]
+
+
+def test_tokens_and_cost_are_those_of_answers():
+    series = added(FELL_OVER)
+    tokens = {labels[1:]: value[1] for labels, value in series[f.LLM_TOKENS].items()}
+    assert tokens == {
+        ("openai", "gpt-4", "input"): 100, ("openai", "gpt-4", "output"): 20,
+        ("anthropic", "claude", "input"): 7, ("anthropic", "claude", "output"): 3,
+    }
+    assert series[f.LLM_COST] == {("openai", "gpt-4", "USD"): 0.0042}
+    assert series[f.LLM_UNPRICED] == {("anthropic", "claude"): 1}
+    assert sorted(labels[3] for labels in series[f.LLM_SECONDS]) == ["", "", "rate_limit"]
+
+
+def test_a_run_that_failed():
+    series = added(dict(FELL_OVER, outcome="failed", cause="quota", end="out_of_time",
+                        transitions={"INIT->FINAL": 2}))
+    assert series[f.FAILED] == {("llm_retry", "out_of_time", "llm_error", "quota"): 1}
+    assert series[f.TRANSITIONS] == {("llm_retry", "INIT", "FINAL"): 2}
+    assert not series[f.COMPLETED] and not series[f.RECOVERY_SECONDS]
+
+
+def test_an_action_alone_is_no_run_but_its_calls_count():
+    series = added(dict(FELL_OVER, alone=True))
+    assert not series[f.COMPLETED] and series[f.ATTEMPTS] and series[f.LLM_COST]
+
+
+@pytest.mark.parametrize("event", [
+    {}, {"kind": "end"}, {"kind": 7}, {"kind": "end", "targets": 7, "llm": {}, "transitions": []},
+    {"kind": "end", "targets": ["a"], "causes": [], "latency_ms": [None]},
+    {"kind": "end", "targets": ["a"], "causes": [None], "latency_ms": ["7"], "duration": "x"},
+    {"kind": "end", "llm": [7, [], [1, 2, 3, 4, 5, 6, 7]], "duration": float("nan")},
+    {"kind": "end", "workflow": {"x": 1}, "outcome": ["y"], "duration": -1, "skipped": [{}]},
+])
+def test_what_a_hand_wrote_ends_nothing(event):
+    totals = Totals()
+    totals.count(event)
+    exposition.text(totals.series)
+    assert all(labels.count(None) == 0 for rows in totals.series.values() for labels in rows)
+
+
+def test_every_label_is_bounded():
+    labels = {label for family in f.TOTALS for label in family.labels}
+    assert labels == set(MOST)
+    totals = Totals(most={"agent": 2}, always={"agent": {"configured"}})
+    for agent in ("a", "b", "c", "d", "configured", "a", "x" * 200):
+        totals.add(f.AGENT_CALLS, (agent, "success"), 1)
+    told = {labels[0]: value for labels, value in totals.series[f.AGENT_CALLS].items()}
+    assert told == {"a": 2, "b": 1, OTHER: 3, "configured": 1}
+    # Who has a series keeps it, and nobody new gets one.
+    again = Totals(json.loads(json.dumps(totals.as_dict())), most={"agent": 2})
+    for agent in ("b", "e"):
+        again.add(f.AGENT_CALLS, (agent, "success"), 1)
+    told = {labels[0]: value for labels, value in again.series[f.AGENT_CALLS].items()}
+    assert told == {"a": 2, "b": 2, OTHER: 4, "configured": 1}
+
+
+def test_totals_survive_json():
+    totals = Totals()
+    totals.count(FELL_OVER)
+    kept = json.loads(json.dumps(totals.as_dict()))
+    assert exposition.text(Totals(kept).series) == exposition.text(totals.series)
+
+
+def test_what_another_version_kept_does_no_harm():
+    kept = {"gone_total": [[["a"], 1]], f.STARTED.name: [[["a", "b"], 1], [["w"], 2]],
+            f.RUN_SECONDS.name: [[["w", "failed"], [1, 2.0, [1, 0]]]]}
+    series = Totals(kept).series
+    assert series[f.STARTED] == {("w",): 2} and not series[f.RUN_SECONDS]
+
+
+def test_the_text_format():
+    family = f.Family("x_seconds", f.HISTOGRAM, "a \\ b\nc", ("l",), (0.5, 2.5))
+    told = exposition.text({
+        family: {('q"\\\n',): [3, 7.25, [1, 1, 1]]},
+        f.Family("y_total", f.COUNTER, "Y."): {(): 3},
+        f.Family("z_total", f.COUNTER, "Z."): {},
+    })
+    assert told == (
+        "# HELP x_seconds a \\\\ b\\nc\n"
+        "# TYPE x_seconds histogram\n"
+        'x_seconds_bucket{l="q\\"\\\\\\n",le="0.5"} 1\n'
+        'x_seconds_bucket{l="q\\"\\\\\\n",le="2.5"} 2\n'
+        'x_seconds_bucket{l="q\\"\\\\\\n",le="+Inf"} 3\n'
+        'x_seconds_sum{l="q\\"\\\\\\n"} 7.25\n'
+        'x_seconds_count{l="q\\"\\\\\\n"} 3\n'
+        "# HELP y_total Y.\n"
+        "# TYPE y_total counter\n"
+        "y_total 3\n"
+    )
+
+
+def test_json():
+    told = exposition.as_json({f.STARTED: {("w",): 2}, f.RUN_SECONDS: {
+        ("w", "failed"): [1, 0.7, [0, 1] + [0] * 11]
+    }})
+    assert told[0]["samples"] == [{"labels": {"workflow": "w"}, "value": 2}]
+    sample = told[1]["samples"][0]
+    assert (sample["count"], sample["sum"]) == (1, 0.7)
+    assert sample["buckets"][:2] == [[0.5, 0], [1.0, 1]] and sample["buckets"][-1] == [None, 1]
+
+
+def every_metric():
+    rows = {}
+    for family in f.FAMILIES:
+        labels = tuple("v" for _ in family.labels)
+        histogram = [1, 0.5, [1] + [0] * len(family.buckets)]
+        rows[family] = {labels: histogram if family.buckets else 1}
+    return rows
+
+
+def test_names_are_prometheus_s():
+    for family in f.FAMILIES:
+        assert (family.type == f.COUNTER) == family.name.endswith("_total")
+        assert family.name.startswith(("synthralos_", "gen_ai_client_"))
+        assert (family.type == f.HISTOGRAM) == bool(family.buckets)
+        assert list(family.buckets) == sorted(set(family.buckets))
+    assert len({family.name for family in f.FAMILIES}) == len(f.FAMILIES)
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
+def test_promtool_finds_nothing_wrong():
+    told = subprocess.run(
+        [PROMTOOL, "check", "metrics"], input=exposition.text(every_metric()).encode(),
+        capture_output=True, timeout=30,
+    )
+    assert (told.returncode, told.stdout + told.stderr) == (0, b"")
+
+
+def test_counting_is_of_events_only():
+    assert list(counting.of({"kind": "start", "workflow": "w"})) == [(f.STARTED, ("w",), 1)]
