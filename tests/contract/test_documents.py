@@ -10,6 +10,9 @@ YAML = sorted(str(path) for path in files(".yaml", ".yml", ".yaml.example"))
 REQUIREMENTS = sorted(
     str(path) for path in files(".txt") if path.name.startswith("requirements")
 )
+DOCUMENTS = ["README.md", "CHANGES.md"] + sorted(
+    "docs/" + path.name for path in (PACK / "docs").glob("*.md")
+)
 _REQUIREMENT = re.compile(
     r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z,]+\])?((==|>=|<=|<|>|~=|!=)[\w.*]+,?)*\Z"
 )
@@ -83,6 +86,13 @@ def _defaults(spec):
     return {name: value for name, value in found.items() if value is not None}
 
 
+def test_the_wire_formats_of_the_config_schema_are_the_library_s():
+    from synthralos.settings import APIS
+
+    provider = read("config.schema.yaml")["providers"]["items"]["properties"]
+    assert provider["api"]["enum"] == list(APIS)
+
+
 def test_the_change_log_begins_with_the_version():
     headings = re.findall(r"^## (\S+)", (PACK / "CHANGES.md").read_text(encoding="utf-8"), re.M)
     assert headings[0] == ABOUT["version"]
@@ -103,11 +113,21 @@ def test_the_readme_names_the_stackstorm_it_needs():
     assert "StackStorm %s" % floor in text
 
 
-def test_every_place_that_the_documents_name_is_there():
-    for name in ("README.md", "CHANGES.md", "docs/where-do-i-change.md"):
-        text = (PACK / name).read_text(encoding="utf-8")
-        for link in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert ((PACK / name).parent / link).exists(), "%s links to %s" % (name, link)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_place_that_a_document_names_is_there(name):
+    for link in re.findall(r"\]\(([^)#:]+)[#)]", _text(name)):
+        assert ((PACK / name).parent / link).exists(), "%s links to %s" % (name, link)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_test_that_a_document_names_is_there(name):
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", _text(name)):
+        assert (PACK / file).is_file(), file
+        assert not test or "def %s(" % test in _text(file), "%s::%s" % (file, test)
+
+
+def _text(name):
+    return (PACK / name).read_text(encoding="utf-8")
 
 
 def test_the_licence():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from synthralos.calls import providers
 from synthralos.calls.http import Answer, CallFailed, Client
 from synthralos.refusals import Refused
-from synthralos.settings import Settings
+from synthralos.settings import APIS, Settings
 
 from .conftest import CONFIG
 
@@ -159,6 +159,13 @@ def test_parameters_are_taken_in_both_spellings():
 def test_bad_parameters_are_refused(parameters):
     with pytest.raises(Refused):
         providers.parameters_of({"parameters": parameters})
+
+
+def test_every_wire_format_that_may_be_configured_is_spoken():
+    assert tuple(providers.WIRES) == APIS
+    for wire in providers.WIRES.values():
+        assert wire.path.startswith("/") and wire.listing.startswith("/")
+        assert isinstance(wire.headers, dict)
 
 
 # OpenAI's wire format.

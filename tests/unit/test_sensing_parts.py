@@ -268,7 +268,7 @@ def test_a_configuration():
     assert (place.connection.secret, place.connection.timeout) == ("hush-hush", 4.0)
     assert found.agent_events.loop_events == ("x",)
     assert found.agent_events.failure_events == sensing_config.FAILURE_EVENTS
-    assert Sensors.from_config(None) == Sensors(None, None, None)
+    assert Sensors.from_config(None) == Sensors()
 
 
 def surroundings_platforms():

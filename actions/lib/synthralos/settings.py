@@ -14,6 +14,8 @@ _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 CAPABILITIES = (
     "vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation",
 )
+# The wire formats of LLM providers; calls.providers.WIRES speaks them.
+APIS = ("openai", "anthropic")
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
 
 
@@ -280,8 +282,8 @@ def _platform(entry, where, timeout, connect):
 
 def _provider(entry, where, timeout, connect):
     api = entry.get("api") or "openai"
-    if api not in ("openai", "anthropic"):
-        raise Refused(where + ".api", api, "is no wire format", "Use openai or anthropic")
+    if api not in APIS:
+        raise Refused(where + ".api", api, "is no wire format", "Use " + " or ".join(APIS))
     models = []
     for n, model in enumerate(entry.get("models") or []):
         model = {"name": model} if isinstance(model, str) else model

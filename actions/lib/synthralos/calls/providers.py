@@ -175,7 +175,7 @@ def call(client, served, messages, parameters, seconds, run):
 def _call(client, served, messages, parameters, seconds, run, told):
     """As `call`; what tokens it took is written into `told` as soon as it is known."""
     model = served.model.name
-    wire = _Anthropic if served.provider.api == "anthropic" else _OpenAI
+    wire = WIRES[served.provider.api]
     logical = {"messages": messages, "parameters": parameters}
     headers = {idempotency.HEADER: idempotency.key(run, "POST", wire.path, logical, model)}
     headers.update(wire.headers)
@@ -212,7 +212,11 @@ def _call(client, served, messages, parameters, seconds, run, told):
 
 
 class _OpenAI:
-    path = "/chat/completions"
+    """:cvar path: where chats go; listing: where GET lists the models.
+    :cvar authorize: secret -> headers; None for a bearer token.
+    """
+
+    path, listing = "/chat/completions", "/models"
     headers = {}
     authorize = None
 
@@ -237,7 +241,7 @@ class _OpenAI:
 
 
 class _Anthropic:
-    path = "/v1/messages"
+    path, listing = "/v1/messages", "/v1/models"
     headers = {"anthropic-version": ANTHROPIC_VERSION}
 
     @staticmethod
@@ -281,6 +285,10 @@ class _Anthropic:
         if tools:
             found["tool_calls"] = tools
         return found
+
+
+# By the name that the configuration has for it, in `api`.
+WIRES = {"openai": _OpenAI, "anthropic": _Anthropic}
 
 
 def _first(answer, name):

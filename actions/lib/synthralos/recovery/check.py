@@ -86,20 +86,15 @@ def _platform(env, known):
 
 
 def _provider(env, known):
-    anthropic = known.api == "anthropic"
-    path, authorize = ("/v1/models", _anthropic) if anthropic else ("/models", None)
-    headers = {"anthropic-version": providers.ANTHROPIC_VERSION} if anthropic else {}
-    what = "llm:" + known.name
-    return _reach(env, what, known.connection, path, "api_key", headers, authorize)
+    wire, what = providers.WIRES[known.api], "llm:" + known.name
+    return _reach(
+        env, what, known.connection, wire.listing, "api_key", wire.headers, wire.authorize
+    )
 
 
 def _route(env, known):
     what = "route:%s/%s" % (known.provider, known.region)
     return _reach(env, what, known.connection, "/", "token", any_status=True)
-
-
-def _anthropic(secret):
-    return {"x-api-key": secret}
 
 
 def _reach(env, what, connection, path, secret, headers=None, authorize=None, any_status=False):

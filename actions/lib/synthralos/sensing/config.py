@@ -72,9 +72,9 @@ class AgentEvents:
 class Sensors:
     """What each sensor is to look at; None where nothing is configured."""
 
-    alertmanager: Optional[Alertmanager]
-    agent_errors: Optional[AgentErrors]
-    agent_events: Optional[AgentEvents]
+    alertmanager: Optional[Alertmanager] = None
+    agent_errors: Optional[AgentErrors] = None
+    agent_events: Optional[AgentEvents] = None
 
     @classmethod
     def from_config(cls, entry, platforms=(), connect=5.0):
