@@ -21,11 +21,13 @@ from synthralos.refusals import Refused
 from synthralos.seal import STORED, is_case, seal, unseal
 from synthralos.settings import Settings
 from synthralos.state.datastore import Tolerant
+from synthralos.state.keeping import keeping
 from synthralos.state.stackstorm import SECONDS, Api, ApiError
 from synthralos.storable import storable
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
 _AS_THEY_ARE = ("next", "carry", "result", "recovery_result", "case")
+PROTECTING = (("redaction", "store_text"), ("redaction",), ("store_text",))
 _EXECUTION_ID = re.compile(r"^[0-9a-f]{24}\Z")
 
 
@@ -151,17 +153,25 @@ class SynthralosAction(Action):
             if not self.runs_always:
                 raise
             self.logger.warning("the configuration is wrong; its defaults are used")
-            return Settings.from_config({})
+        for names in PROTECTING:
+            # What keeps text from being shown or stored holds, where it is right itself.
+            try:
+                return Settings.from_config({name: config.get(name) for name in names})
+            except Refused:
+                continue
+        return Settings.from_config({})
 
     def _environment(self, parameters, redactor):
         # The configuration is a mapping that raises on a missing key; a plain one does not.
         config = dict(self.config or {})
         settings = self._settings(config)
+        redactor.redaction = settings.redaction
         for secret in settings.secrets():
             redactor.add(secret)
         api = _api(config.get("stackstorm") or {}, self.key_seconds)
         run = parameters.get("execution_id") or os.environ.get("ST2_ACTION_EXECUTION_ID") or ""
-        store = Tolerant(self.datastore if self.datastore is not None else api)
+        datastore = self.datastore if self.datastore is not None else api
+        store = Tolerant(keeping(datastore, settings))
         is_workflow = bool(parameters.get("execution_id"))
         return Environment(
             settings, store, self.now, run, redactor, api, is_workflow=is_workflow

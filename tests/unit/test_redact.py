@@ -6,7 +6,8 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.redact import MASK, Redactor
+from synthralos.redact import MASK, Redaction, Redactor
+from synthralos.refusals import Refused
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
@@ -98,3 +99,40 @@ def test_a_deeply_nested_answer_does_not_end_the_action(method):
     for _ in range(700):
         deep = [deep]
     getattr(Redactor(["abcdef"]), method)(deep)
+
+
+def redaction(**entry):
+    return Redactor(["known-secret"], Redaction.from_config(entry))
+
+
+def test_patterns_of_the_configuration_are_masked_in_every_text():
+    redactor = redaction(patterns=[r"ACME-\d{4}", r"(?i)customer \w{1,20}\b"])
+    told = {"a": ["of ACME-1234, Customer Smith"], "ACME-9999": 1, "b": {"c": "known-secret"}}
+    assert redactor.value(told) == {
+        "a": ["of %s, %s" % (MASK, MASK)], MASK: 1, "b": {"c": MASK}}
+    assert redactor.secrets_only("ACME-1234 known-secret") == "ACME-1234 " + MASK
+
+
+def test_keys_of_the_configuration_are_masked_with_all_that_is_below_a_list():
+    redactor = redaction(keys=["SSN", "customer"])
+    told = {"ssn": 78051120, "Customer": ["Jane", 7, {"id": 5}], "x": {"SSN": "", "ssn": True}}
+    assert redactor.value(told) == {
+        "ssn": MASK, "Customer": [MASK, MASK, {"id": 5}], "x": {"SSN": "", "ssn": True}}
+    assert redactor.secrets_only(told) == told
+
+
+@pytest.mark.parametrize(
+    "entry, field",
+    [
+        ({"patterns": "x"}, "redaction.patterns"),
+        ({"patterns": ["ok", "["]}, "redaction.patterns[1]"),
+        ({"patterns": ["(a+)+b"]}, "redaction.patterns[0]"),
+        ({"patterns": [7]}, "redaction.patterns[0]"),
+        ({"keys": [" "]}, "redaction.keys[0]"), ({"keys": {"a": 1}}, "redaction.keys"),
+        ({"patterns": ["x"] * 51}, "redaction.patterns"),
+    ],
+)
+def test_a_wrong_entry_is_named(entry, field):
+    with pytest.raises(Refused) as caught:
+        Redaction.from_config(entry)
+    assert caught.value.field == field and caught.value.way_out

@@ -1,8 +1,10 @@
 """Secrets out of everything that is shown, logged, sealed, stored or put in a ticket."""
 
 import re
+from dataclasses import dataclass
 
-from synthralos import jsontext
+from synthralos import jsontext, patterns
+from synthralos.refusals import Refused
 
 MASK = "********"
 SHORTEST = 6
@@ -23,17 +25,51 @@ _SECRET_KEYS = re.compile(
     r"(?i)^(authorization|proxy-authorization|x-api-key|api[_-]?key|token|access[_-]?token|"
     r"secret|client[_-]?secret|password|passwd|st2-api-key|x-auth-token|cookie|set-cookie)$"
 )
+MOST = 50
+
+
+@dataclass(frozen=True)
+class Redaction:
+    """What the configuration wants masked besides.
+
+    :ivar patterns: compiled; every match in a text. keys: names in lower case; the texts and
+        numbers below keys of that name.
+    """
+
+    patterns: tuple = ()
+    keys: frozenset = frozenset()
+
+    @classmethod
+    def from_config(cls, entry):
+        """From the mapping under `redaction`. Refused names the entry that is wrong."""
+        given = _texts(entry, "patterns")
+        found = [patterns.compiled(where, pattern) for where, pattern in given]
+        return cls(tuple(found), frozenset(key.lower() for _, key in _texts(entry, "keys")))
+
+
+def _texts(entry, name):
+    """[(where, text)] of the list under `name`."""
+    where, given = "redaction." + name, entry.get(name)
+    if given is None:
+        return []
+    if not isinstance(given, list) or len(given) > MOST:
+        raise Refused(where, given, "is no list, or a long one", "List at most %d texts" % MOST)
+    for n, text in enumerate(given):
+        if not isinstance(text, str) or not text.strip():
+            raise Refused("%s[%d]" % (where, n), text, "is no text or blank", "Give it as text")
+    return [("%s[%d]" % (where, n), text) for n, text in enumerate(given)]
 
 
 class Redactor:
-    """Masks known secrets wherever they stand, and what looks like one.
+    """Masks known secrets wherever they stand, what looks like one, and what the configuration
+    names.
 
     :param secrets: the values to mask; those under SHORTEST characters are left, for masking
         `a` would destroy the text and protect nothing.
     """
 
-    def __init__(self, secrets=()):
-        self._secrets = set()
+    def __init__(self, secrets=(), redaction=Redaction()):
+        self._secrets, self.redaction = set(), redaction
         for secret in secrets:
             self.add(secret)
 
@@ -45,6 +81,8 @@ class Redactor:
         text = self._without_secrets(text)
         for pattern, replacement in zip(_PATTERNS, _REPLACEMENTS):
             text = pattern.sub(replacement, text)
+        for pattern in self.redaction.patterns:
+            text = pattern.sub(MASK, text)
         return text
 
     def value(self, value, key=None):
@@ -52,7 +90,8 @@ class Redactor:
         return self._copy(value, self.text, key)
 
     def secrets_only(self, value):
-        """A copy of a JSON value without the known secrets; what merely looks like one stays.
+        """A copy of a JSON value without the known secrets; what merely looks like one stays, and
+        so does what the configuration names.
 
         For what a caller asked for and must get as it is: answers of agents and models.
         """
@@ -66,9 +105,9 @@ class Redactor:
         return text
 
     def _copy(self, value, masked, key=None, depth=0):
+        if key is not None and masked == self.text and self._is_masked_by(key, value):
+            return MASK
         if isinstance(value, str):
-            if key is not None and value and masked == self.text and _SECRET_KEYS.match(key):
-                return MASK
             return masked(value)
         if not isinstance(value, (dict, list, tuple)):
             return value
@@ -78,4 +117,15 @@ class Redactor:
             return {
                 masked(str(k)): self._copy(v, masked, str(k), depth + 1) for k, v in value.items()
             }
-        return [self._copy(item, masked, None, depth + 1) for item in value]
+        # What stands in a list stands below the list's key.
+        below = key if self._is_named(key) else None
+        return [self._copy(item, masked, below, depth + 1) for item in value]
+
+    def _is_masked_by(self, key, value):
+        if isinstance(value, str) and value and _SECRET_KEYS.match(key):
+            return True
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return self._is_named(key) and (number or (isinstance(value, str) and value != ""))
+
+    def _is_named(self, key):
+        return key is not None and key.lower() in self.redaction.keys

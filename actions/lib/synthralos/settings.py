@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Optional
 from urllib.parse import urlsplit
 
+from synthralos import retention
 from synthralos.names import checked
+from synthralos.redact import Redaction
 from synthralos.refusals import Refused
 
 LONGEST_SECONDS = 3600
@@ -136,6 +138,9 @@ class Retry:
 class Settings:
     """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
         orchestration, metrics: entries that their own modules read.
+        orchestration: entries that their own modules read.
+    :ivar retention: {group of keys: seconds}, of what is kept longer or shorter than by default.
+    :ivar store_text: whether what callers worded is kept in the datastore.
     """
 
     platforms: list[Platform]
@@ -163,6 +168,9 @@ class Settings:
     infrastructure: dict
     orchestration: dict
     metrics: dict
+    redaction: Redaction
+    retention: dict
+    store_text: bool
 
     @classmethod
     def from_config(cls, config):
@@ -213,6 +221,9 @@ class Settings:
             infrastructure=_mapping(config, "infrastructure"),
             orchestration=_mapping(config, "orchestration"),
             metrics=_mapping(config, "metrics"),
+            redaction=Redaction.from_config(_mapping(config, "redaction")),
+            retention=retention.lifetimes(_mapping(config, "retention")),
+            store_text=bool(given(config.get("store_text"), True)),
         )
 
     def secrets(self):

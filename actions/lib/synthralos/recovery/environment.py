@@ -8,8 +8,8 @@ from synthralos.calls.credentials import Credentials
 from synthralos.calls.deadline import Deadline
 from synthralos.redact import Redactor
 from synthralos.settings import Settings
+from synthralos.state import ledger
 from synthralos.state.datastore import Tolerant
-from synthralos.state.ledger import Ledger
 from synthralos.state.stackstorm import ApiError
 
 
@@ -35,7 +35,8 @@ class Environment:
     def __post_init__(self):
         self._credentials = Credentials(self.store.secret, self.redactor)
         self.client = http.Client(self.credentials, self.now, self.session)
-        self.ledger = Ledger(self.store, self.now, self.settings.breaker)
+        kept = self.settings.retention.get("ledger", ledger.KEPT_SECONDS)
+        self.ledger = ledger.Ledger(self.store, self.now, self.settings.breaker, kept)
 
     def deadline(self, case):
         return Deadline(case["deadline"], self.now)

@@ -25,6 +25,7 @@ from synthralos.redact import Redactor
 from synthralos.settings import Settings
 from synthralos.state import snapshots
 from synthralos.state.datastore import MemoryDatastore, Tolerant
+from synthralos.state.keeping import keeping
 
 # By class, the first that fits; the text of any other is read.
 CAUSES = (
@@ -53,9 +54,11 @@ class ErrorHandlingSystem:
 
     def __init__(self, config=None, datastore=None, sleep=asyncio.sleep, now=time.time):
         self._sleep = sleep
-        redactor = Redactor()
-        store = Tolerant(datastore if datastore is not None else MemoryDatastore(now))
-        self.env = Environment(Settings.from_config(config), store, now, "", redactor)
+        settings = Settings.from_config(config)
+        datastore = datastore if datastore is not None else MemoryDatastore(now)
+        store = Tolerant(keeping(datastore, settings))
+        redactor = Redactor(redaction=settings.redaction)
+        self.env = Environment(settings, store, now, "", redactor)
         self._active = {}
         self._stats = dict.fromkeys(
             ("total_errors", "successful_recoveries", "failed_recoveries", "escalations"), 0

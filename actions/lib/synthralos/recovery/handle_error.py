@@ -215,11 +215,10 @@ def _newest(env, request):
 
 
 def record_error(env, request, failure):
-    told = {
-        "error": {name: request["error"][name] for name in ("type", "message", "details")},
-        "cause": failure.cause,
-        "state": request["state"],
-    }
+    told = {"error": {"type": request["error"]["type"]}, "cause": failure.cause}
+    if env.settings.store_text:
+        told["error"] = {name: request["error"][name] for name in ("type", "message", "details")}
+        told["state"] = request["state"]
     _record(env, request, "error", told)
 
 

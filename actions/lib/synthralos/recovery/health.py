@@ -29,7 +29,7 @@ SEVERITIES = ("critical", "high", "medium", "low")
 READ = ("breaker", "outcome", "pause", "run", "ticket")
 COUNTED = (
     "answer", "case", "claim", "claim_notice", "history", "loop", "notice", "snapshot",
-    "snapshot_head", "step", "ticket_event", "version", "version_head",
+    "snapshot_head", "loop_step", "ticket_event", "version", "version_head",
 )
 PAGES = 10
 MOST = PAGES * PAGE

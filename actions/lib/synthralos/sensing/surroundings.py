@@ -36,6 +36,7 @@ class Surroundings:
     def configuration(self, name):
         """The entry of config.Sensors called `name`. Refused names what is wrong."""
         settings = Settings.from_config(self._config)
+        self.redactor.redaction = settings.redaction
         for secret in settings.secrets():
             self.redactor.add(secret)
         limits = self._config.get("attempt_timeouts") or {}

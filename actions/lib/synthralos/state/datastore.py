@@ -10,6 +10,8 @@ from typing import Optional, Protocol
 
 PREFIX = "synthralos."
 PAGE = 100
+# What `put` answers for text that is not to be kept.
+WITHHELD = "withheld"
 
 
 class DatastoreAway(Exception):
@@ -90,8 +92,10 @@ class Tolerant:
         return self._try([], "list", prefix, limit, offset)
 
     def put(self, name, value, ttl=None):
-        """Whether it was written."""
+        """Whether it was written. What is withheld is neither written nor lost."""
         written = self._try(False, "put", name, value, ttl)
+        if written == WITHHELD:
+            return False
         if written is False:
             kind = name[len(PREFIX):].split(".", 1)[0]
             if kind not in self.lost:

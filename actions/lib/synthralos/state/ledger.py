@@ -41,10 +41,12 @@ class Ledger:
     :param store: a Tolerant datastore.
     :param now: a callable that gives seconds since the epoch.
     :param limits: settings.Breaker.
+    :param kept_seconds: how long an outcome counts.
     """
 
-    def __init__(self, store, now, limits):
+    def __init__(self, store, now, limits, kept_seconds=KEPT_SECONDS):
         self._store, self._now, self._limits = store, now, limits
+        self._kept = kept_seconds
 
     def append(self, target, outcome):
         value = {"v": FORMAT, "ok": outcome.ok, "cause": outcome.cause, "run": outcome.run}
@@ -53,11 +55,11 @@ class Ledger:
         if outcome.until is not None:
             value["until"] = outcome.until
         name = _prefix("outcome", target) + time_key(outcome.at)
-        self._store.put(name, json.dumps(value, separators=(",", ":")), ttl=KEPT_SECONDS)
+        self._store.put(name, json.dumps(value, separators=(",", ":")), ttl=self._kept)
 
     def window(self, target):
-        """The newest WINDOW outcomes of the last KEPT_SECONDS, newest first."""
-        oldest = self._now() - KEPT_SECONDS
+        """The newest WINDOW outcomes of the time that they are kept, newest first."""
+        oldest = self._now() - self._kept
         found = [_outcome(name, value) for name, value in self._list("outcome", target)]
         return [outcome for outcome in found if outcome is not None and outcome.at > oldest]
 

@@ -94,7 +94,7 @@ def check(store, now, limits, agent_id, action, given=None, output=None, progres
         checked("task_id", task)
     step = step_of(now, action, given, output, _progress(progress))
     # Each task has a page of its own: what an agent does at the same time pushes nothing out of it.
-    below = _prefix("step", agent_id) + ("~" if task is None else key_part(task)) + "."
+    below = _prefix("loop_step", agent_id) + ("~" if task is None else key_part(task)) + "."
     name = below + time_key(now)
     recorded = store.put(name, _stored(step), ttl=limits.time_window_seconds + 60)
     facts = _facts(store, agent_id)

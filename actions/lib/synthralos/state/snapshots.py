@@ -42,6 +42,7 @@ class Rollback:
     :ivar backup_token_from: the datastore key of the bearer token for that, or None.
     :ivar check_actions: the StackStorm actions that a restore may have judge a snapshot.
     :ivar check_timeout: seconds that such an action may take.
+    :ivar lifetime: seconds, in place of cleanup_after_hours; None where only these are given.
     """
 
     max_snapshots: int = 10
@@ -53,6 +54,11 @@ class Rollback:
     backup_token_from: Optional[str] = None
     check_actions: tuple = ()
     check_timeout: float = 60.0
+    lifetime: Optional[int] = None
+
+    @property
+    def seconds(self):
+        return self.lifetime or int(self.cleanup_after_hours * 3600)
 
 
 def rules(settings):
@@ -70,6 +76,7 @@ def rules(settings):
         backup_token_from=entry.get("backup_token_from") or None,
         check_actions=tuple(entry.get("check_actions") or ()),
         check_timeout=seconds(entry, "rollback.check_timeout", 60.0),
+        lifetime=(getattr(settings, "retention", None) or {}).get("snapshots"),
     )
 
 
@@ -98,7 +105,7 @@ def create(store, kept, now, agent_id, task_id, state, metadata=None):
     }
     body = packing.packed("state", dict(facts, state=state), kept.compression_enabled)
     head = dict(facts, size_bytes=len(text), stored_bytes=len(body))
-    where, lifetime = _place(agent_id) + last, _seconds(kept)
+    where, lifetime = _place(agent_id) + last, kept.seconds
     written = store.put(_STATES + where, body, lifetime) and store.put(
         _HEADS + where, json.dumps(head, separators=(",", ":")), lifetime
     )
@@ -144,7 +151,7 @@ def get(store, kept, now, snapshot_id, agent_id=None, task_id=None):
     except packing.Corrupt as error:
         head = None if _expired(last, kept, now) else store.get(_HEADS + where)
         if text is None and head is None:
-            why = "is no snapshot, or was older than %d hours" % kept.cleanup_after_hours
+            why = "is no snapshot, or was older than %g hours" % (kept.seconds / 3600.0)
             way_out = "List them with synthralos.snapshot.list"
             raise Refused("snapshot_id", snapshot_id, why, way_out) from error
         task = task_id or _task_of(head)
@@ -376,13 +383,9 @@ def _parts(snapshot_id):
     return agent, last
 
 
-def _seconds(kept):
-    return int(kept.cleanup_after_hours * 3600)
-
-
 def _expired(last, kept, now):
     # The store may be a minute late with what is over, and the limit may have been lowered.
-    return time_of(last) + _seconds(kept) <= now
+    return time_of(last) + kept.seconds <= now
 
 
 def _answered(store):

@@ -20,6 +20,7 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
+from typing import Optional
 
 from synthralos.names import checked, key_part, name_of_key_part
 from synthralos.refusals import Refused
@@ -48,15 +49,18 @@ _EVENTS = {"failed": "error", "recovered": "recovery", "restored": "recovery"}
 
 @dataclass(frozen=True)
 class History:
-    """:ivar max_versions: for each agent and task; the oldest go."""
+    """:ivar max_versions: for each agent and task; the oldest go.
+    :ivar lifetime: seconds, in place of retention_days; None where only these are given.
+    """
 
     max_versions: int = 100
     retention_days: int = 30
     compression_enabled: bool = True
+    lifetime: Optional[int] = None
 
     @property
     def seconds(self):
-        return int(self.retention_days * 24 * 3600)
+        return self.lifetime or int(self.retention_days * 24 * 3600)
 
 
 def rules(settings):
@@ -68,6 +72,7 @@ def rules(settings):
         max_versions=whole(entry, "max_versions", 100, 1, 1000, "history."),
         retention_days=whole(entry, "retention_days", 30, 1, 3650, "history."),
         compression_enabled=bool(given(entry.get("compression_enabled"), True)),
+        lifetime=(getattr(settings, "retention", None) or {}).get("history"),
     )
 
 

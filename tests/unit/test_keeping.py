@@ -1,0 +1,170 @@
+"""How long facts are kept, and which words of them."""
+import json
+
+import pytest
+
+from synthralos import retention
+from synthralos.refusals import Refused
+from synthralos.retention import BOUNDS, duration, lifetimes
+from synthralos.settings import Settings
+from synthralos.state import history, kinds, ledger, queries, snapshots, tickets, versions
+from synthralos.state.datastore import WITHHELD, Tolerant
+from synthralos.state.keeping import KEPT_FIELDS, Keeping, keeping
+
+
+class Written:
+    """A datastore that remembers what is put there."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def put(self, name, value, ttl=None):
+        self.rows[name] = (value, ttl)
+
+    def list(self, prefix, limit=100, offset=0):
+        return []
+
+
+@pytest.fixture
+def written():
+    return Written()
+
+
+def kept(written, **config):
+    return Tolerant(keeping(written, Settings.from_config(config)))
+
+
+def ttl(written):
+    ((_, seconds),) = written.rows.values()
+    return seconds
+
+
+@pytest.mark.parametrize(
+    "group, put, default",
+    [
+        ("runs", lambda store: store.put("synthralos.run.0000000000001-r", "", 604800), "7d"),
+        ("history", lambda store: history.record(store, "a", 1.0, {}), "30d"),
+        ("queries", lambda store: queries.remember(store, "a", "q"), "7d"),
+        ("incidents", lambda store: store.put("synthralos.start.a.0000000000001-1", "", 604800),
+         "7d"),
+        ("answers", lambda store: store.put("synthralos.answer.r", "", 86400), "24h"),
+        ("loops", lambda store: store.put("synthralos.loop.a.0000000000001-1", "", 604800), "7d"),
+    ],
+)
+def test_each_kind_is_kept_as_long_as_the_configuration_says(written, group, put, default):
+    put(kept(written))
+    assert duration(ttl(written)) in (default, "1d")
+    written.rows.clear()
+    put(kept(written, retention={group: "5h" if group != "incidents" else "2d"}))
+    assert ttl(written) == (5 * 3600 if group != "incidents" else 2 * 86400)
+
+
+def test_tickets_and_what_was_told_of_them(written):
+    store = kept(written, retention={"tickets": "7d"})
+    tickets.report(store, 1.0, "w", "a", {"cause": "timeout"}, "r", "s")
+    store.put("synthralos.notice.T000000000000.0.trigger-any-mail", "{}", 99)
+    assert {seconds for _, seconds in written.rows.values()} == {7 * 86400}
+    assert len(written.rows) == 3
+
+
+def test_states_have_the_older_entries_until_retention_says_otherwise():
+    both = {"rollback": {"cleanup_after_hours": 2}, "history": {"retention_days": 3}}
+    settings = Settings.from_config(both)
+    assert snapshots.rules(settings).seconds == 7200 and versions.rules(settings).seconds == 259200
+    settings = Settings.from_config(dict(both, retention={"snapshots": "90m", "history": "5d"}))
+    assert snapshots.rules(settings).seconds == 5400 and versions.rules(settings).seconds == 432000
+
+
+def test_an_outcome_counts_as_long_as_it_is_kept(make_env, clock):
+    env = make_env({"retention": {"ledger": "1h"}})
+    env.ledger.append("t", ledger.Outcome(True, None, clock()))
+    clock.forward(3000)
+    assert len(env.ledger.window("t")) == 1
+    assert len(make_env({}).ledger.window("t")) == 0
+
+
+def test_what_is_no_duration_within_bounds_is_refused():
+    for value in ("7", 7, "d", "0d", "-1d", "1.5d", "7 d", "7D", True, "9999999999s", [], "\n7d"):
+        with pytest.raises(Refused) as caught:
+            lifetimes({"runs": value})
+        assert caught.value.field == "retention.runs" and "1h to 365d" in caught.value.way_out
+    for group, (least, most) in BOUNDS.items():
+        assert lifetimes({group: duration(least)}) == {group: least}
+        assert lifetimes({group: duration(most)}) == {group: most}
+        for beyond in (least - 1, most + 1):
+            with pytest.raises(Refused):
+                lifetimes({group: duration(beyond)})
+    with pytest.raises(Refused, match="retention.run 'x'"):
+        lifetimes({"run": "x"})
+    assert lifetimes({"runs": None}) == {}
+
+
+def test_the_groups_are_those_that_keys_have():
+    assert set(retention.BOUNDS) <= set(kinds.GROUPS)
+
+
+@pytest.mark.parametrize(
+    "kind, rest", [("query", "a"), ("answer", "r"), ("cached", "ab")]
+)
+def test_what_is_nothing_but_text_is_withheld(written, kind, rest):
+    store = Keeping(written, {}, text=False)
+    assert store.put("synthralos.%s.%s" % (kind, rest), "words", 60) == WITHHELD
+    tolerant = Tolerant(store)
+    assert tolerant.put("synthralos.%s.%s" % (kind, rest), "words", 60) is False
+    assert written.rows == {} and tolerant.note() is None
+
+
+def test_errors_keep_their_cause_and_numbers(written):
+    store = Tolerant(Keeping(written, {}, text=False))
+    error = {
+        "cause": "refused", "message": "word", "field": "original_request.word[0].x",
+        "value": "word", "way_out": "word", "status": 429, "retry_after": 1.5,
+        "evidence": {"a": "word"}, "type": "two words",
+    }
+    entry = {"event": "failed", "reason": "word", "error": error, "new": "word"}
+    history.record(store, "a", 1.0, entry)
+    ((text, _),) = written.rows.values()
+    told = json.loads(text)
+    assert told == {"v": 1, "event": "failed", "error": {
+        "cause": "refused", "field": "original_request", "status": 429, "retry_after": 1.5}}
+
+
+def test_what_was_asked_goes_when_nobody_can_answer_any_more(written):
+    config = {"store_text": False, "automation": {"approval_timeout": 60}}
+    kept(written, **config).put("synthralos.asked.r", "{}", 604800)
+    assert ttl(written) == 3600 + 60 + 600
+    written.rows.clear()
+    kept(written, **config).put("synthralos.wave.r.00001", "x", 604800)
+    assert ttl(written) == 86400 + 60 + 600
+
+
+@pytest.mark.parametrize("timeout, asking", [(None, 3600), (0, 86400), ("x", 86400), (True, 86400)])
+def test_for_how_long_a_run_may_ask(written, timeout, asking):
+    config = {"store_text": False, "automation": {"approval_timeout": timeout}}
+    kept(written, **config).put("synthralos.case.r.0", "x", 604800)
+    assert ttl(written) == 3600 + asking + 600
+
+
+def test_every_kind_with_text_is_seen_to():
+    """A kind that holds text is reduced, withheld, or short-lived; none is left out."""
+    for kind, known in kinds.KINDS.items():
+        if not known.text:
+            continue
+        store = Written()
+        Keeping(store, {}, text=False).put(
+            "synthralos.%s.x" % kind, json.dumps({"words": "word"}), 10**7)
+        rows = list(store.rows.values())
+        assert not rows or rows[0][1] < 10**7 or "word" not in rows[0][0], kind
+    assert set(KEPT_FIELDS) < set(kinds.KINDS)
+
+
+def test_other_calls_go_to_the_datastore(written):
+    assert Keeping(written, {}).list("x") == []
+    with pytest.raises(AttributeError):
+        Keeping(written, {}).unknown()
+    assert keeping(None, Settings.from_config({})) is None
+
+
+def test_keys_that_are_not_ours_are_written_as_they_are(written):
+    Keeping(written, {"runs": 1}, text=False).put("acme.run.x", "words", 7)
+    assert written.rows == {"acme.run.x": ("words", 7)}
