@@ -113,6 +113,12 @@ def test_the_readme_names_the_stackstorm_it_needs():
     assert "StackStorm %s" % floor in text
 
 
+def test_the_architecture_names_every_folder_of_the_library():
+    library = PACK / "actions" / "lib" / "synthralos"
+    folders = {path.parent.name for path in library.glob("*/*.py")}
+    assert folders == set(re.findall(r"^\| `(\w+)/` \|", _text("docs/architecture.md"), re.M))
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_place_that_a_document_names_is_there(name):
     for link in re.findall(r"\]\(([^)#:]+)[#)]", _text(name)):
