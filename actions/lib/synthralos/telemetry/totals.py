@@ -14,7 +14,7 @@ LONGEST = 128
 # Most values of a label; targets, models and states come from the configuration, agents from
 # callers.
 MOST = {
-    "workflow": 20, "outcome": 30, "result": 2, "failure_type": 20, "cause": 60, "target": 200,
+    "workflow": 20, "outcome": 30, "result": 4, "failure_type": 20, "cause": 60, "target": 200,
     "agent": 50, "from_state": 60, "to_state": 60, "gen_ai_operation_name": 5,
     "gen_ai_provider_name": 50, "gen_ai_request_model": 100, "gen_ai_token_type": 2,
     "error_type": 60, "currency": 5,

@@ -1,0 +1,149 @@
+"""A real Pushgateway and a real Prometheus: what a roll-up pushes can be queried, and alerts fire.
+
+Both are Debian packages (prometheus, prometheus-pushgateway); without them the tests are skipped.
+"""
+import json
+import shutil
+import time
+import urllib.parse
+
+import pytest
+import yaml
+from fixtures import PACK
+from test_alertmanager import Peers, answers, free_port, until
+
+from sandbox import Sandbox, rate_limit, status
+from st2local import St2Local
+
+PROMETHEUS = shutil.which("prometheus")
+PUSHGATEWAY = shutil.which("prometheus-pushgateway") or shutil.which("pushgateway")
+pytestmark = pytest.mark.skipif(
+    not (PROMETHEUS and PUSHGATEWAY),
+    reason="prometheus and prometheus-pushgateway are not installed (Debian packages)",
+)
+GPT4 = "llm:openai/gpt-4"
+LLM = {"original_request": {"prompt": "Hello", "model": "gpt-4"}, "failure_reason": "Server error",
+       "fallback_models": ["claude-3-haiku"]}
+
+
+class Gateway(Peers):
+    """Prometheus, which scrapes a Pushgateway and knows the pack's alerting rules."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.ports["pushgateway"] = free_port()
+        self.address = "http://127.0.0.1:%d" % self.ports["pushgateway"]
+        rules = yaml.safe_load((PACK / "docs" / "prometheus-alerts.yaml").read_text())
+        for group in rules["groups"]:
+            for rule in group["rules"]:
+                rule.pop("for", None)
+        self._write("rules.yml", rules)
+        self._write("prometheus.yml", {
+            "global": {
+                "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s",
+            },
+            "rule_files": [str(folder / "rules.yml")],
+            "scrape_configs": [{
+                "job_name": "pushgateway", "honor_labels": True, "static_configs": [
+                    {"targets": ["127.0.0.1:%d" % self.ports["pushgateway"]]}],
+            }],
+        })
+
+    def start_pushgateway(self):
+        self._start(
+            "pushgateway", PUSHGATEWAY,
+            "--web.listen-address=127.0.0.1:%d" % self.ports["pushgateway"],
+        )
+        until(lambda: answers(self.address + "/-/ready"), "the Pushgateway is ready")
+
+    def asked(self, query):
+        """[(labels, value)] of an instant query."""
+        address = "http://127.0.0.1:%d/api/v1/query?" % self.ports["prometheus"]
+        told = answers(address + urllib.parse.urlencode({"query": query}))
+        found = json.loads(told)["data"]["result"] if told else []
+        return [(one["metric"], float(one["value"][1])) for one in found]
+
+    def alerts(self):
+        told = answers("http://127.0.0.1:%d/api/v1/alerts" % self.ports["prometheus"])
+        found = json.loads(told)["data"]["alerts"] if told else []
+        return {one["labels"]["alertname"] for one in found if one["state"] == "firing"}
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    running = Gateway(tmp_path)
+    try:
+        running.start_pushgateway()
+        running.start_prometheus()
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def world(gateway, tmp_path):
+    with Sandbox() as box:
+        config = dict(
+            box.pack_config(), backoff={"strategy": "immediate"},
+            metrics={"pushgateway": {"url": gateway.address, "job": "st2/one", "instance": "a"}},
+        )
+        with St2Local(PACK, config, tmp_path / "state") as local:
+            yield box, local
+
+
+def roll_up(local):
+    run = local.run("synthralos.metrics.roll_up", {})
+    assert run["status"] == "succeeded", run["result"]
+    return run["result"]["result"]
+
+
+def test_what_is_pushed_can_be_queried(gateway, world):
+    box, local = world
+    box.script(GPT4, [rate_limit(retry_after=30)])
+    local.run("synthralos.llm_retry", LLM)
+    done = roll_up(local)
+    assert done["push"] == {"pushed": True, "url": gateway.address, "error": None}
+    assert done["summary"].endswith("; pushed")
+    query = "sum by (job, instance, workflow) (synthralos_runs_completed_total)"
+    until(lambda: gateway.asked(query), "Prometheus has scraped it")
+    labels = {"job": "st2/one", "instance": "a", "workflow": "llm_retry"}
+    assert gateway.asked(query) == [(labels, 1.0)]
+    [(labels, value)] = gateway.asked("synthralos_fallbacks_total")
+    assert (labels["target"], labels["cause"], value) == (GPT4, "rate_limit", 1.0)
+    tokens = "sum(gen_ai_client_token_usage_sum) > 0"
+    assert gateway.asked(tokens)
+    quantile = "histogram_quantile(0.5, sum by (le) (synthralos_run_duration_seconds_bucket))"
+    assert gateway.asked(quantile)[0][1] > 0
+    # Again, with nothing new: the same values, not twice as much.
+    local.run("synthralos.llm_retry", LLM)
+    roll_up(local)
+    roll_up(local)
+    until(lambda: gateway.asked(query)[0][1] == 2.0, "the second run was scraped")
+    # The second run passed it over: it had asked for time.
+    assert gateway.asked("synthralos_attempts_total{target='%s'}" % GPT4)[0][1] == 1.0
+    assert gateway.asked("sum(synthralos_attempts_total)")[0][1] == 3.0
+
+
+def test_an_open_breaker_raises_its_alert(gateway, world):
+    box, local = world
+    box.script(GPT4, [status(500)], forever=True)
+    for _ in range(5):
+        local.run("synthralos.llm_retry", LLM)
+    roll_up(local)
+    until(lambda: "SynthralosBreakerOpen" in gateway.alerts(), "the alert fires")
+    assert "SynthralosNotCounting" not in gateway.alerts()
+
+
+def test_a_pushgateway_that_is_away_or_refuses_ends_no_roll_up(gateway, world):
+    _, local = world
+    local.run("synthralos.llm_retry", LLM)
+    gateway.stop("pushgateway")
+    done = roll_up(local)
+    assert done["counted"] == 2 and done["push"]["pushed"] is False
+    assert "not pushed: " + done["push"]["error"] in done["summary"]
+    assert "connect" in done["push"]["error"].lower()
+    gateway.start_pushgateway()
+    until(lambda: roll_up(local)["push"]["pushed"], "it is pushed")
+    query = "sum(synthralos_runs_completed_total)"
+    until(lambda: gateway.asked(query) and gateway.asked(query)[0][1] == 1.0, "it was scraped")
+    assert time.time() - gateway.asked("synthralos_last_rollup_timestamp_seconds")[0][1] < 60

@@ -1,0 +1,160 @@
+import asyncio
+import contextlib
+import logging
+import threading
+
+import pytest
+
+from synthralos.telemetry.metrics import WorkflowMetrics, get_metrics, trace_agent_execution
+
+
+class Context:
+    run_id = "run-7"
+
+
+@pytest.fixture
+def metrics():
+    return WorkflowMetrics()
+
+
+@pytest.fixture
+def traced(metrics):
+    """A decorator whose every call takes two seconds."""
+    ticks = iter(range(0, 10_000, 2))
+    return lambda role, **more: trace_agent_execution(
+        role, metrics, now=lambda: float(next(ticks)), **more
+    )
+
+
+def test_a_plain_function_is_counted(metrics, traced):
+    @traced("planner")
+    def plan(ctx, depth=1):
+        """Plans."""
+        return depth
+
+    assert plan(Context(), depth=3) == 3 and plan.__doc__ == "Plans."
+    assert metrics.get_metrics()["agent_calls"] == {"planner": {
+        "total": 1, "success": 1, "failed": 0, "total_duration": 2.0, "average_duration": 2.0,
+        "success_rate": 1.0, "failure_rate": 0.0,
+    }}
+
+
+def test_an_async_function_is_counted_when_it_has_ended(metrics, traced):
+    @traced("executor")
+    async def execute(ctx):
+        await asyncio.sleep(0)
+        return "done"
+
+    assert asyncio.iscoroutinefunction(execute)
+    coroutine = execute(Context())
+    assert metrics.get_metrics()["agent_calls"] == {}
+    assert asyncio.run(coroutine) == "done"
+    assert metrics.get_metrics()["agent_calls"]["executor"]["success"] == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), KeyboardInterrupt()])
+def test_what_it_raises_is_raised_on_and_counted(metrics, traced, error, caplog):
+    caplog.set_level(logging.INFO, "synthralos.agents")
+
+    @traced("critic")
+    def criticise(ctx):
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(type(error)) as raised:
+            criticise(Context())
+        assert raised.value is error
+    told = metrics.get_metrics()["agent_calls"]["critic"]
+    assert (told["total"], told["failed"], told["failure_rate"]) == (2, 2, 1.0)
+    assert [record.message for record in caplog.records][:2] == [
+        "agent_execution_start", "agent_execution_failed"
+    ]
+    failed = caplog.records[1]
+    assert (failed.workflow_id, failed.agent_role, failed.error, failed.duration_seconds) == (
+        "run-7", "critic", type(error).__name__, 2.0
+    )
+    assert "secret" not in caplog.text
+
+
+def test_a_call_that_is_cancelled_has_failed(metrics, traced):
+    @traced("planner")
+    async def plan():
+        await asyncio.sleep(60)
+
+    async def main():
+        task = asyncio.ensure_future(plan())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert metrics.get_metrics()["agent_calls"]["planner"]["failed"] == 1
+
+
+def test_a_span_is_open_meanwhile(metrics, traced):
+    seen = []
+
+    @contextlib.contextmanager
+    def span(name, attributes):
+        seen.append((name, attributes))
+        yield
+        seen.append("closed")
+
+    @traced("planner", span=span)
+    def plan():
+        seen.append("called")
+
+    plan()
+    assert seen == [
+        ("invoke_agent planner",
+         {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}),
+        "called", "closed",
+    ]
+
+
+def test_workflows_and_transitions(metrics):
+    for n in range(3):
+        metrics.record_workflow_start("w%d" % n, "CREATED")
+        metrics.record_state_transition("CREATED", "PLANNED")
+    metrics.record_state_transition("PLANNED", "CRITIQUED")
+    metrics.record_workflow_complete("w0", 2.0)
+    metrics.record_workflow_complete("w1", 4.0)
+    # A failure's duration is no completion's: the original divided by both.
+    metrics.record_workflow_failed("w2", ValueError("x"), 100.0)
+    told = metrics.get_metrics()
+    assert (told["workflows_started"], told["workflows_completed"]) == (3, 2)
+    assert (told["workflows_failed"], told["average_duration"]) == (1, 3.0)
+    assert told["state_transitions"] == {"CREATED->PLANNED": 3, "PLANNED->CRITIQUED": 1}
+
+
+def test_what_is_given_away_is_a_copy(metrics):
+    metrics.record_agent_call("a", 1.0, True)
+    metrics.get_metrics()["agent_calls"]["a"]["total"] = 99
+    assert metrics.get_metrics()["agent_calls"]["a"]["total"] == 1
+    metrics.reset()
+    assert metrics.get_metrics()["agent_calls"] == {}
+
+
+def test_many_threads_lose_nothing(metrics):
+    @trace_agent_execution("planner", metrics)
+    def plan():
+        metrics.record_state_transition("A", "B")
+
+    threads = [threading.Thread(target=lambda: [plan() for _ in range(500)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = metrics.get_metrics()
+    assert told["agent_calls"]["planner"]["total"] == told["state_transitions"]["A->B"] == 4000
+
+
+def test_the_process_has_one():
+    @trace_agent_execution("seed_004")
+    def plan():
+        return 1
+
+    plan()
+    assert get_metrics() is get_metrics()
+    assert get_metrics().get_metrics()["agent_calls"]["seed_004"]["total"] == 1

@@ -1,0 +1,254 @@
+"""What real runs with faults leave in the metrics, and that documents name what there is."""
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from sandbox import agent_failed, ok, rate_limit, status
+
+PACK = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(PACK / "tests"))
+
+from fixtures.sensor_world import Service, surroundings  # noqa: E402
+
+from synthralos.sensing.alertmanager import AlertmanagerPoller  # noqa: E402
+from synthralos.state.datastore import DatastoreAway  # noqa: E402
+from synthralos.telemetry import families  # noqa: E402
+
+GPT4, HAIKU = "llm:openai/gpt-4", "llm:anthropic/claude-3-haiku"
+PROMTOOL = shutil.which("promtool")
+NAME = re.compile(r"\b(?:synthralos|gen_ai_client)_[a-z_]+")
+ALERTS, DASHBOARD = "prometheus-alerts.yaml", "grafana-dashboard.json"
+LLM = {"original_request": {"prompt": "Hello", "model": "gpt-4"}, "failure_reason": "Server error",
+       "fallback_models": ["claude-3-haiku"]}
+
+
+class Keys:
+    """The datastore of st2local as a sensor reaches StackStorm's."""
+
+    def __init__(self, keys):
+        self._keys = keys
+
+    def get(self, name, decrypt=False):
+        try:
+            return self._keys.get(name, decrypt)
+        except Exception:
+            return None
+
+    def put(self, name, value, ttl=None):
+        self._keys.set(name, value, ttl)
+
+    def delete(self, name):
+        raise DatastoreAway("it is not asked for here")
+
+
+def measured(world, **parameters):
+    run = world.local.run("synthralos.metrics.get", dict({"format": "json"}, **parameters))
+    assert run["status"] == "succeeded", run["result"]
+    return run["result"]["result"]
+
+
+def samples(world, name):
+    """{values of labels: value, or a histogram's (count, sum)}."""
+    [metric] = measured(world, prefix=name)["metrics"] or [{"samples": []}]
+    return {
+        tuple(one["labels"].values()): one.get("value", (one.get("count"), one.get("sum")))
+        for one in metric["samples"]
+    }
+
+
+def roll_up(world):
+    run = world.local.run("synthralos.metrics.roll_up", {})
+    assert run["status"] == "succeeded", run["result"]
+    return run["result"]["result"]
+
+
+def a_day_of_faults(world):
+    """Runs of all kinds: fallbacks, repeats, failures, refusals, an open breaker, a blind sensor.
+    """
+    for provider in world.config["providers"]:
+        if provider["name"] == "openai":
+            for model in provider["models"]:
+                model["price"] = {"input": 1000, "output": 2000}
+    world.box.script(GPT4, [rate_limit(retry_after=30)])
+    assert world.run("llm_retry", **LLM)[1]["final_model"] == "claude-3-haiku"
+    world.box.script(HAIKU, [status(500)] * 2)
+    assert world.run("llm_retry", **dict(LLM, fallback_models=[], original_request={
+        "prompt": "Hello", "model": "claude-3-haiku"}))[1]["success"]
+    assert world.run("llm_retry", **dict(LLM, fallback_models=[], original_request={
+        "prompt": "Hello", "model": "gpt-4o"}))[1]["success"]
+    world.box.script("platform", [agent_failed("x"), ok(text="42")])
+    failed = {"agent_id": "invoice-bot", "failure_type": "error", "original_query": "q"}
+    assert world.run("agent_recovery", **failed)[1]["success"]
+    world.box.script("route:openai/us-east-1", [status(503)] * 9)
+    route = {"endpoint": "/v1/x", "provider": "openai", "region": "us-east-1"}
+    assert not world.run("reroute_request", original_request=route, failure_reason="down",
+                         fallback_regions=[])[1]["success"]
+    assert world.run("infrastructure_repair", nodes=["db-1"])[1]["success"]
+    assert world.run("llm_retry", **dict(LLM, failure_reason=""))[0]["status"] == "failed"
+    service = Service()
+    around = surroundings(
+        service, {"sensors": {"alertmanager": {"url": "http://127.0.0.1:9", "timeout": 1}}},
+        Keys(world.local.keys), time.time, "AlertmanagerSensor",
+    )
+    poller = AlertmanagerPoller(around)
+    for _ in range(3):
+        poller.poll()
+    assert [told["seeing"] for told in service.payloads("sensor_blind")] == [False]
+
+
+@pytest.fixture
+def day(world):
+    a_day_of_faults(world)
+    world.done = roll_up(world)
+    return world
+
+
+def test_what_runs_come_to_is_counted(day):
+    assert not day.done["busy"] and day.done["left"] is False and day.done["unreadable"] == 0
+    started = samples(day, "synthralos_runs_started_total")
+    assert started == {("llm_retry",): 4, ("agent_recovery",): 1, ("reroute_request",): 1,
+                       ("infrastructure_repair",): 1}
+    completed = samples(day, "synthralos_runs_completed_total")
+    assert sum(completed.values()) == 5
+    assert completed[("infrastructure_repair", "repairs_completed", "none")] == 1
+    failed = samples(day, "synthralos_runs_failed_total")
+    assert failed == {
+        ("llm_retry", "failed", "none", "refused"): 1,
+        ("reroute_request", "failed", "unknown", "server_error"): 1,
+    }
+    attempts = samples(day, "synthralos_attempts_total")
+    assert attempts[("llm_retry", HAIKU)] == 4 and attempts[("llm_retry", GPT4)] == 1
+    fallbacks = samples(day, "synthralos_fallbacks_total")
+    assert fallbacks[("llm_retry", GPT4, "rate_limit")] == 1
+    assert samples(day, "synthralos_repeats_total")[("llm_retry", HAIKU, "server_error")] == 2
+    assert samples(day, "synthralos_agent_calls_total") == {
+        ("invoice-bot", "failure"): 1, ("invoice-bot", "success"): 1}
+    transitions = samples(day, "synthralos_state_transitions_total")
+    assert transitions[("infrastructure_repair", "INIT", "FAILURE_DETECTION")] == 1
+    assert samples(day, "synthralos_sensor_connected") == {("AlertmanagerSensor",): 0}
+    assert samples(day, "synthralos_sensor_reconnects_total") == {("AlertmanagerSensor",): 3}
+    breakers = samples(day, "synthralos_breaker_state")
+    assert breakers[(GPT4, "closed")] == 1 and breakers[(GPT4, "open")] == 0
+    ratio = samples(day, "synthralos_recent_success_ratio")
+    assert ratio[("llm_retry", "1h")] == 1.0 and ratio[("reroute_request", "1h")] == 0.0
+    recovered = samples(day, "synthralos_time_to_recovery_seconds")
+    assert {labels[0]: value[0] for labels, value in recovered.items()} == {
+        "llm_retry": 3, "agent_recovery": 1, "infrastructure_repair": 1}
+
+
+def test_tokens_and_money(day):
+    tokens = samples(day, "gen_ai_client_token_usage")
+    read = tokens[("chat", "openai", "gpt-4o", "input")]
+    written = tokens[("chat", "openai", "gpt-4o", "output")]
+    assert read[0] == written[0] == 1 and read[1] > 0
+    cost = samples(day, "synthralos_llm_cost_total")
+    assert cost == {
+        ("openai", "gpt-4o", "USD"): pytest.approx((read[1] * 1000 + written[1] * 2000) / 1e6)}
+    assert samples(day, "synthralos_llm_unpriced_calls_total") == {
+        ("anthropic", "claude-3-haiku"): 2}
+    calls = samples(day, "gen_ai_client_operation_duration_seconds")
+    assert calls[("chat", "openai", "gpt-4", "rate_limit")][0] == 1
+
+
+def test_a_second_roll_up_counts_nothing_again(day):
+    before = samples(day, "synthralos_runs_started_total")
+    assert roll_up(day)["counted"] == 0
+    assert samples(day, "synthralos_runs_started_total") == before
+
+
+def test_filters(day):
+    only = measured(day, prefix="synthralos_runs", labels={"workflow": "llm_retry"})["metrics"]
+    assert {one["name"] for one in only} == {
+        "synthralos_runs_started_total", "synthralos_runs_completed_total",
+        "synthralos_runs_failed_total"}
+    assert all(one["labels"]["workflow"] == "llm_retry" for m in only for one in m["samples"])
+    refused = day.local.run("synthralos.metrics.get", {"labels": {"wrokflow": "x"}})
+    assert refused["status"] == "failed"
+    assert "workflow" in refused["result"]["result"]["error"]["way_out"]
+
+
+def used(name):
+    text = (PACK / "docs" / name).read_text(encoding="utf-8")
+    if name == DASHBOARD:
+        panels = json.loads(text)["panels"]
+        text = "\n".join(target["expr"] for panel in panels for target in panel["targets"])
+    else:
+        groups = yaml.safe_load(text)["groups"]
+        text = "\n".join(rule["expr"] for group in groups for rule in group["rules"])
+    return set(NAME.findall(text))
+
+
+def test_what_dashboard_and_alerts_use_is_there(day):
+    text = measured(day, format="prometheus")["text"]
+    there = set(re.findall(r"^([a-z_]+)", text, re.MULTILINE))
+    shown = used(DASHBOARD) | used(ALERTS)
+    # To pass over a target takes an open breaker: another test has one.
+    assert shown - there == {"synthralos_targets_skipped_total"}
+    assert used(DASHBOARD) and used(ALERTS)
+    for family in families.FAMILIES:
+        told = family.name in shown or any(name.startswith(family.name) for name in shown)
+        assert told, "%s is on no panel" % family.name
+
+
+def test_documented_names_are_those_that_there_are():
+    text = (PACK / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_]+)` \| (\w+) \| (.*?) \| (.*) \|$", text, re.MULTILINE)
+    told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels)), what)
+            for name, kind, labels, what in rows}
+    assert told == {one.name: (one.type, one.labels, one.help) for one in families.FAMILIES}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
+def test_promtool_finds_nothing_wrong(day):
+    text = measured(day, format="prometheus")["text"]
+    told = subprocess.run([PROMTOOL, "check", "metrics"], input=text.encode(), timeout=30,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert (told.returncode, told.stdout) == (0, b"")
+    told = subprocess.run([PROMTOOL, "check", "rules", str(PACK / "docs" / ALERTS)], timeout=30,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert told.returncode == 0, told.stdout
+
+
+def test_an_open_breaker_is_seen_and_what_passes_it_over_is_counted(world):
+    world.box.script(GPT4, [status(500)], forever=True)
+    for _ in range(6):
+        world.run("llm_retry", **LLM)
+    roll_up(world)
+    assert samples(world, "synthralos_breaker_state")[(GPT4, "open")] == 1
+    assert samples(world, "synthralos_targets_skipped_total")[("llm_retry", GPT4)] == 1
+    assert samples(world, "synthralos_attempts_total")[("llm_retry", GPT4)] == 5
+
+
+def test_a_call_alone_is_no_run_and_its_tokens_count(world):
+    world.box.script(GPT4, [status(500)])
+    for _ in range(2):
+        world.local.run("synthralos.call_llm", {"prompt": "Hello", "model": "gpt-4"})
+    roll_up(world)
+    assert samples(world, "synthralos_runs_started_total") == {}
+    assert samples(world, "synthralos_attempts_total") == {("llm_retry", GPT4): 2}
+    calls = samples(world, "gen_ai_client_operation_duration_seconds")
+    assert sum(value[0] for value in calls.values()) == 2
+
+
+def test_a_dry_run_is_not_counted(world):
+    world.run("llm_retry", dry_run=True, **LLM)
+    roll_up(world)
+    assert samples(world, "synthralos_runs_started_total") == {}
+
+
+def test_an_llm_that_plans_is_counted_too(world):
+    world.config["planner"] = {"model": "gpt-4o"}
+    steps = [{"action": "retry_execution", "parameters": {}}]
+    plan = {"root_cause": "it broke", "confidence": 0.9, "steps": steps}
+    world.box.script("llm:openai/gpt-4o", [ok(text=json.dumps(plan))])
+    failed = {"agent_id": "a", "failure_type": "error", "original_query": "q"}
+    assert world.run("agent_recovery", **failed)[1]["plan"]["source"] == "llm"
+    roll_up(world)
+    assert samples(world, "gen_ai_client_token_usage")[("chat", "openai", "gpt-4o", "input")][0]
