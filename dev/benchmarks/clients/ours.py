@@ -19,10 +19,12 @@ from benchmarks.measure import interleaved
 from benchmarks.server import CHAT, HEALTHY, LIMITED
 from synthralos.calls import providers, rounds
 from synthralos.calls.deadline import Deadline
+from synthralos.metrics import roll_up
+from synthralos.metrics.config import Metrics
 from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
 from synthralos.settings import Settings
-from synthralos.state import loops, snapshots
+from synthralos.state import loops, runs, snapshots
 from synthralos.state.datastore import Tolerant
 from synthralos.state.ledger import WINDOW, Ledger, Outcome
 
@@ -165,7 +167,36 @@ def records(size):
 
         return once
 
-    return {what: timed(call) for what, call in calls.items()}
+    return dict({what: timed(call) for what, call in calls.items()},
+                **{"roll-up, for a run": rolled_up(size)})
+
+
+def rolled_up(size):
+    """A callable that gives the seconds that metrics.roll_up takes for each of `size` runs."""
+    memory = Memory()
+    env = Environment(
+        Settings.from_config({}), Tolerant(memory), time.time, "benchmark", Redactor()
+    )
+    target = "llm:openai/gpt-4"
+    told = dict(
+        workflow="llm_retry", outcome="recovered", failure_type="llm_error", cause="rate_limit",
+        attempts=2, repeats=1, duration=2.5, recovery=2.5, targets=[target, target],
+        causes=["rate_limit", None], latency_ms=[120, 900], currency="USD",
+        llm=[["openai", "gpt-4", 900, None, 1000, 200, 0.0042]],
+    )
+
+    def once():
+        for n in range(size):
+            runs.tell(env.store, runs.END, "%024x" % n, env.now(), **told)
+        began = time.perf_counter()
+        done = roll_up.roll_up(env, Metrics())
+        seconds = (time.perf_counter() - began) / size
+        assert done["counted"] == size
+        for name in memory.names():
+            memory.delete(name)
+        return seconds
+
+    return once
 
 
 def _step(store, now, limits, n):
