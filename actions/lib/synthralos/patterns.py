@@ -5,6 +5,9 @@ of somebody who wishes us ill. So a pattern is refused when the steps that it ma
 place of a text have no bound, or a high one. What decides is the pattern, never a stopwatch.
 """
 
+# re makes its constants when it is imported, where pylint does not see them.
+# pylint: disable=no-member
+
 import re
 
 from synthralos.refusals import Refused
