@@ -1,5 +1,4 @@
 from synthralos.infrastructure import ending, infrastructure_repair
-from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos_action import SynthralosAction
 
@@ -7,19 +6,14 @@ from synthralos_action import SynthralosAction
 class Repairs(SynthralosAction):
     """`repair.begin` and `repair.finish`: the first and the last task of infrastructure_repair."""
 
+    noun = "repair"
+
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _begin(self, env, parameters):
-        given, started, payload = dict(parameters), env.now(), None
-        if parameters.get("execution_id"):
-            execution = self.read(env, parameters["execution_id"])
-            intake.check_switch(execution, env.store)
-            given = intake.parameters_of(execution, env.store)
-            started = intake.started_at(execution, started)
-            payload = (execution.get("trigger_instance") or {}).get("payload")
-        else:
-            given = intake.resolved({k: v for k, v in given.items() if v is not None})
+        given, started, execution = self.intake(env, parameters)
+        payload = (execution.get("trigger_instance") or {}).get("payload")
         return infrastructure_repair.begin(env, given, started, payload)
 
     def _finish(self, env, parameters):

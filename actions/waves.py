@@ -8,6 +8,8 @@ class Waves(SynthralosAction):
 
     # Without the datastore an orchestration cannot go on, so it is waited for.
     key_seconds = 10.0
+    noun = "orchestration"
+    inner = ("step",)
 
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)

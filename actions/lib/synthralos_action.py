@@ -12,7 +12,8 @@ import traceback
 
 from st2common.runners.base_action import Action
 
-from synthralos.names import key_part
+from synthralos.calls import collector
+from synthralos.names import is_name, key_part
 from synthralos.recovery import intake
 from synthralos.recovery.environment import Environment
 from synthralos.recovery.run import tell_rest
@@ -24,6 +25,7 @@ from synthralos.state.datastore import Tolerant
 from synthralos.state.keeping import keeping
 from synthralos.state.stackstorm import SECONDS, Api, ApiError
 from synthralos.storable import storable
+from synthralos.telemetry import log, trace_context, traces
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
 _AS_THEY_ARE = ("next", "carry", "result", "recovery_result", "case")
@@ -38,12 +40,16 @@ class SynthralosAction(Action):
     :cvar key_seconds: how long a call to the datastore may take; a run that is at a deadline goes
         on without it rather than wait.
     :cvar runs_always: whether a wrong configuration is no reason not to run.
+    :cvar noun: of the actions `noun.verb` that the class is; their spans are named by it.
+    :cvar inner: operations after which a run goes on though their result has no `next`.
     :ivar datastore: an object to use in place of StackStorm's datastore; a test sets it.
     """
 
     now = staticmethod(time.time)
     key_seconds = SECONDS
     runs_always = False
+    noun = None
+    inner = ()
     datastore = None
 
     def perform(self, work, parameters):
@@ -54,6 +60,18 @@ class SynthralosAction(Action):
         traceback goes to the action's standard error.
         """
         redactor = Redactor()
+        tracer = traces.Tracer(self._name(work), self._own(), self.now)
+        with log.to(redact=redactor.text, now=self.now), traces.active(tracer):
+            env, succeeded, result = self._performed(work, parameters, redactor)
+            if tracer.recording:
+                try:
+                    self._trace(env, tracer, work, succeeded, result)
+                except Exception:
+                    # The run has its result; whatever is wrong with its trace takes nothing away.
+                    self.logger.warning(redactor.text(traceback.format_exc()))
+        return succeeded, result
+
+    def _performed(self, work, parameters, redactor):
         env = None
         try:
             env = self._environment(parameters, redactor)
@@ -72,18 +90,32 @@ class SynthralosAction(Action):
         if env is not None:
             tell_rest(env)
         succeeded, result = done if isinstance(done, tuple) else (True, done)
-        return succeeded, _finished(result, parameters, redactor, env)
+        return env, succeeded, _finished(result, parameters, redactor, env)
 
     def execution(self, env, parameters):
         """(parameters, started) of the run that `execution_id` names, else of this action itself.
         """
+        given, started, _ = self.intake(env, parameters)
+        return given, started
+
+    def intake(self, env, parameters):
+        """(parameters, started, execution) as `execution` gives them; the last is {} without one.
+        """
         execution_id = parameters.get("execution_id")
         if not execution_id:
             given = {name: value for name, value in parameters.items() if value is not None}
-            return intake.resolved(given, None, env.store), env.now()
+            given = intake.resolved(given, None, env.store)
+            _join(env, given, None, None)
+            return given, env.now(), {}
         execution = self.read(env, execution_id)
+        ref = (execution.get("action") or {}).get("ref") or ""
+        started = intake.started_at(execution, env.now())
+        # A run that is refused here has its place in the trace too.
+        _join(env, execution.get("parameters") or {}, ref.partition(".")[2], started)
         intake.check_switch(execution, env.store)
-        return intake.parameters_of(execution, env.store), intake.started_at(execution, env.now())
+        given = intake.parameters_of(execution, env.store)
+        _join(env, given, ref.partition(".")[2], started)
+        return given, started, execution
 
     def case(self, env, parameters, workflow):
         """The content of the parameter `case`, which must be one of `workflow`. None when not
@@ -108,6 +140,7 @@ class SynthralosAction(Action):
                 "Pass on `next` as it was returned",
             )
         env.run = case["run"]
+        _join_case(env, case)
         return case
 
     def left_behind(self, env, parameters, workflow):
@@ -129,6 +162,11 @@ class SynthralosAction(Action):
                 given.update(self.read(env, parameters["execution_id"]).get("parameters") or {})
             except Exception as error:
                 self.logger.warning("the run cannot be read: %s", type(error).__name__)
+        if case is not None and "progress" in case:
+            _join_case(env, case)
+        elif parameters.get("execution_id"):
+            told = dict(given, trace=(case or {}).get("trace"))
+            _join(env, told, workflow, None)
         return case, given
 
     def read(self, env, execution_id, *attributes):
@@ -145,6 +183,37 @@ class SynthralosAction(Action):
                 "Give plain parameters",
             )
         return env.api.execution(execution_id, *attributes)
+
+    def _name(self, work):
+        """The action, for its span: `noun.verb`, or the class."""
+        operation = getattr(work, "__name__", "").strip("_")
+        if "operation" in type(self).run.__code__.co_varnames:
+            return "%s.%s" % (self.noun or _snake(type(self).__name__), operation)
+        return _snake(type(self).__name__)
+
+    @staticmethod
+    def _own():
+        return os.environ.get("ST2_ACTION_EXECUTION_ID") or "local-%d" % os.getpid()
+
+    def _trace(self, env, tracer, work, succeeded, result):
+        """Sends the action's spans: its result is made, and no part of it waits for that."""
+        logs = type(self).__name__.startswith("Log")
+        inner = getattr(work, "__name__", "").strip("_") in self.inner
+        ended = (succeeded or logs) and result.get("next") is None and not inner
+        failed = result.get("success") is False or result.get("do") == "failed"
+        error = result.get("error")
+        cause = (error.get("cause") if isinstance(error, dict) else None) or "failed"
+        following = result.get("next") or {}
+        facts = {
+            "synthralos.attempts": result.get("attempts"),
+            "synthralos.wait_seconds": following.get("delay") or None,
+        }
+        tracer.finish(
+            cause if not succeeded else None, facts, ended,
+            cause if logs or (failed and not result.get("dry_run")) else None,
+        )
+        if tracer.worth_sending():
+            collector.send(env.client, env.tracing, tracer, env.redactor)
 
     def _settings(self, config):
         try:
@@ -173,9 +242,47 @@ class SynthralosAction(Action):
         datastore = self.datastore if self.datastore is not None else api
         store = Tolerant(keeping(datastore, settings))
         is_workflow = bool(parameters.get("execution_id"))
-        return Environment(
+        env = Environment(
             settings, store, self.now, run, redactor, api, is_workflow=is_workflow
         )
+        log.about(run=self._own())
+        env.tracing = _tracing(settings)
+        return env
+
+
+def _tracing(settings):
+    """Where traces go, or None; what is wrong with these entries ends no run."""
+    try:
+        log.configure(log.Logs.from_config(settings.logs))
+    except Refused as error:
+        log.line("configuration_ignored", field=error.field)
+    try:
+        tracing = collector.Tracing.from_config(settings.tracing)
+    except Refused as error:
+        log.line("configuration_ignored", field=error.field)
+        return None
+    if tracing is not None:
+        traces.configure(tracing.share)
+    return tracing
+
+
+def _join_case(env, case):
+    request = case.get("request") if isinstance(case.get("request"), dict) else {}
+    told = dict(request, trace=case.get("trace"))
+    _join(env, told, case.get("workflow"), case.get("started"))
+
+
+def _join(env, given, workflow, started):
+    """The action belongs to the run `env.run`, which was given `given`."""
+    agent = given.get("agent_id")
+    agent = agent if is_name(agent) else None
+    log.about(run=env.run, agent=agent)
+    told = given.get("trace") or trace_context.given(given)
+    traces.join(env.run, told, workflow, started, {"gen_ai.agent.id": agent})
+
+
+def _snake(name):
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _api(config, key_seconds):

@@ -3,12 +3,14 @@ import pathlib
 import pytest
 import yaml
 
+from synthralos.calls.collector import Tracing
 from synthralos.escalation.config import Escalation
 from synthralos.metrics.config import Metrics
 from synthralos.refusals import Refused
 from synthralos.settings import Price, Settings
 from synthralos.state import snapshots, versions
 from synthralos.state.loops import LoopDetection
+from synthralos.telemetry.log import Logs
 
 PACK = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLE = PACK / "synthralos.yaml.example"
@@ -227,6 +229,8 @@ def _read_everything(config):
     LoopDetection.from_config(settings.loop_detection)
     Escalation.from_config(settings.escalation)
     Metrics.from_config(settings.metrics)
+    Tracing.from_config(settings.tracing)
+    Logs.from_config(settings.logs)
 
 
 BARE = {
@@ -237,6 +241,7 @@ BARE = {
     "routes": route(),
     "metrics.pushgateway": {"url": URL},
     "escalation.mail": {"host": "h", "from": "a@b", "to": ["c@d"]},
+    "tracing": {"endpoint": URL},
 }
 
 

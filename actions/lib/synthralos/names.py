@@ -8,11 +8,17 @@ LONGEST = 128
 # Of a record's id in which a name stands: <name>:<13 digits>-<9 digits>.
 LONGEST_ID = LONGEST + 24
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
+_WORD = re.compile(r"[A-Za-z0-9._:/@+\[\]-]{1,200}\Z")
 _UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def is_name(value, longest=LONGEST):
     return isinstance(value, str) and len(value) <= longest and _NAME.match(value) is not None
+
+
+def is_word(value):
+    """Whether `value` is a name, an enum, an address or the path of a field: no caller's text."""
+    return isinstance(value, str) and _WORD.match(value) is not None
 
 
 def checked(field, value):

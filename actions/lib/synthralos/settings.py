@@ -137,8 +137,7 @@ class Retry:
 @dataclass(frozen=True)
 class Settings:
     """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
-        orchestration, metrics: entries that their own modules read.
-        orchestration: entries that their own modules read.
+        orchestration, metrics, tracing, logs: entries that their own modules read.
     :ivar retention: {group of keys: seconds}, of what is kept longer or shorter than by default.
     :ivar store_text: whether what callers worded is kept in the datastore.
     """
@@ -171,6 +170,8 @@ class Settings:
     redaction: Redaction
     retention: dict
     store_text: bool
+    tracing: dict
+    logs: dict
 
     @classmethod
     def from_config(cls, config):
@@ -224,6 +225,8 @@ class Settings:
             redaction=Redaction.from_config(_mapping(config, "redaction")),
             retention=retention.lifetimes(_mapping(config, "retention")),
             store_text=bool(given(config.get("store_text"), True)),
+            tracing=_mapping(config, "tracing"),
+            logs=_mapping(config, "logs"),
         )
 
     def secrets(self):
@@ -250,6 +253,10 @@ class Settings:
             found.extend(headers.values() if isinstance(headers, dict) else ())
             found.append(entry.get("token"))
             found += [_password_of(entry.get(name)) for name in ("proxy", "url")]
+        headers = self.tracing.get("headers")
+        found.extend(headers.values() if isinstance(headers, dict) else ())
+        found.append(self.tracing.get("token"))
+        found += [_password_of(self.tracing.get(name)) for name in ("proxy", "endpoint")]
         return [secret for secret in found if isinstance(secret, str) and secret]
 
 

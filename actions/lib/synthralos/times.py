@@ -5,10 +5,11 @@ import re
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?")
 
 
-def timestamp(seconds):
-    """ISO 8601 in UTC, whole seconds, of seconds since the epoch."""
+def timestamp(seconds, milliseconds=False):
+    """ISO 8601 in UTC, of seconds since the epoch; in whole seconds, or with milliseconds."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    return told + (".%03dZ" % (moment.microsecond // 1000) if milliseconds else "Z")
 
 
 def seconds_of(text):

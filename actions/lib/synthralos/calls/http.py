@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from synthralos import failures, jsontext
+from synthralos.telemetry import traces
 
 LARGEST_ANSWER = 20 * 1024 * 1024
 USER_AGENT = "synthralos"
@@ -98,7 +99,7 @@ class Client:
         return self._response(connection, "GET", path, seconds, None, sent)
 
     def _once(self, connection, method, path, seconds, body, headers, authorize, credentials):
-        sent = _headers(connection, credentials, headers, authorize)
+        sent = _traced(_headers(connection, credentials, headers, authorize))
         data = body if isinstance(body, bytes) else None
         if body is not None and data is None:
             # ensure_ascii keeps lone surrogates as escapes, which UTF-8 could not carry.
@@ -114,6 +115,7 @@ class Client:
             with contextlib.closing(response):
                 raw = _read(response, began, seconds)
         latency = time.monotonic() - began
+        traces.note({"http.response.status_code": response.status_code})
         received = lower_case(response.headers)
         return Answer(response.status_code, received, _text(raw, received), latency)
 
@@ -159,6 +161,13 @@ def _headers(connection, credentials, headers, authorize):
         sent.update((authorize or _bearer)(secret))
     sent.update(headers or {})
     return sent
+
+
+def _traced(headers):
+    """`headers` with those of the trace; the caller's own would name a span above the run's."""
+    ours = traces.headers()
+    kept = {name: value for name, value in headers.items() if name.lower() not in ours}
+    return dict(kept, **ours)
 
 
 def _may_be_renewed(connection):

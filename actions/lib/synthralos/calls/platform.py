@@ -5,7 +5,7 @@ import re
 from urllib.parse import quote, unquote
 
 from synthralos import failures, jsontext
-from synthralos.calls import idempotency
+from synthralos.calls import idempotency, spans
 from synthralos.calls.http import CallFailed
 from synthralos.refusals import Refused
 
@@ -23,12 +23,17 @@ def execute_path(platform, agent, agent_id):
 def call(client, platform, request, seconds, run, schema=None):
     """Runs an agent once.
 
-    :param request: {path, query, agent_type, config, replay_of}; `replay_of` is the platform's
-        execution id to replay instead, or None.
+    :param request: {path, query, agent_type, config, replay_of, agent_id}; `replay_of` is the
+        platform's execution id to replay instead, or None.
     :param schema: a JSON schema that the output must match, or None.
     :returns: {output, execution_id, metadata, latency_ms}.
     :raises CallFailed: the platform or the agent failed, or its output is blank or does not match.
     """
+    with spans.invoke_agent(platform, request.get("agent_id")):
+        return _called(client, platform, request, seconds, run, schema)
+
+
+def _called(client, platform, request, seconds, run, schema):
     answer, told = (_replay if request.get("replay_of") else _execute)(
         client, platform, request, seconds, run
     )

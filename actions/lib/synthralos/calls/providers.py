@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from synthralos import failures
-from synthralos.calls import idempotency
+from synthralos.calls import idempotency, spans
 from synthralos.calls.http import CallFailed
 from synthralos.names import checked
 from synthralos.refusals import Refused
@@ -163,7 +163,8 @@ def call(client, served, messages, parameters, seconds, run):
     told.update(cause=None, usage=None)
     began = time.monotonic()
     try:
-        found = _call(client, served, messages, parameters, seconds, run, told)
+        with spans.chat(served, parameters):
+            found = _call(client, served, messages, parameters, seconds, run, told)
     except CallFailed as error:
         told["cause"] = error.failure.cause
         raise
@@ -193,6 +194,7 @@ def _call(client, served, messages, parameters, seconds, run, told):
     found = wire.read(answer.json())
     # An answer that is of no use has been paid for, too.
     told["usage"] = found["usage"]
+    spans.answered(found)
     if not found["finish_reason"]:
         raise CallFailed(
             failures.failure("truncated_stream", "the answer has no finish reason", status=200)

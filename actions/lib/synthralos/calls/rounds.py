@@ -16,7 +16,7 @@ from synthralos.calls.http import CallFailed
 from synthralos.refusals import Refused
 from synthralos.state.breaker import HALF_OPEN
 from synthralos.state.ledger import Outcome
-from synthralos.telemetry import log
+from synthralos.telemetry import log, traces
 
 PROBE_POLL_SECONDS = 5.0
 # After these nobody knows whether the request had its effect.
@@ -173,7 +173,10 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
     seconds = min(target.seconds, deadline.left())
     began, result, failed = time.monotonic(), None, None
     try:
-        result = attempt(target, seconds, progress.attempts)
+        with traces.facts(
+            target=target.name, attempt=progress.attempts, round=progress.cursor, repeat=repeat
+        ):
+            result = attempt(target, seconds, progress.attempts)
     except CallFailed as error:
         failed = error.failure
     except Refused as error:

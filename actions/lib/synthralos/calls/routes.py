@@ -6,7 +6,7 @@ from typing import Optional
 from urllib.parse import unquote, urlsplit
 
 from synthralos import jsontext
-from synthralos.calls import idempotency
+from synthralos.calls import idempotency, spans
 from synthralos.calls.http import CallFailed
 from synthralos.names import checked
 from synthralos.refusals import Refused
@@ -174,10 +174,13 @@ def call(client, leg, request, seconds, run):
     headers = dict(request["headers"])
     if method not in ("GET", "HEAD"):
         headers[idempotency.HEADER] = idempotency.key(run, method, path, body, leg.model)
-    answer = client.send(leg.route.connection, method, path, seconds, body=body, headers=headers)
-    if not 200 <= answer.status < 300:
-        of = "request" if leg.model is None else "model request"
-        raise CallFailed(client.failure_of(answer, of))
+    with spans.request(leg.route.connection, method):
+        answer = client.send(
+            leg.route.connection, method, path, seconds, body=body, headers=headers
+        )
+        if not 200 <= answer.status < 300:
+            of = "request" if leg.model is None else "model request"
+            raise CallFailed(client.failure_of(answer, of))
     parsed = _parsed(answer.text)
     return {
         "status_code": answer.status,

@@ -11,6 +11,7 @@ import base64
 import json
 import time
 
+from synthralos import seal
 from synthralos.calls import platform
 from synthralos.calls.deadline import LEAST_ATTEMPT_SECONDS
 from synthralos.escalation import text
@@ -21,7 +22,7 @@ from synthralos.recovery.intake import ENCODED
 from synthralos.refusals import Refused
 from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
 from synthralos.storable import storable
-from synthralos.telemetry import log
+from synthralos.telemetry import log, traces
 
 PACK = "synthralos"
 SHOWN_ERROR = 500
@@ -42,9 +43,13 @@ def run(env, case, step, given, sleep=time.sleep):
         if seconds < LEAST_ATTEMPT_SECONDS:
             error = {"cause": "timeout", "message": "the time was up before the action could begin"}
         else:
-            output, error, told["execution_id"] = _once(
-                env, action["ref"], parameters, seconds, sleep
-            )
+            with traces.span("execute " + action["ref"], {"synthralos.attempt": attempts}) as span:
+                output, error, told["execution_id"] = _once(
+                    env, action["ref"], _traced(action, parameters), seconds, sleep
+                )
+                span.set({"synthralos.started": told["execution_id"]})
+                if error is not None:
+                    span.fail(error["cause"])
             if error is None and step.get("schema"):
                 problem = platform.problem_of(output, step["schema"])
                 if problem is not None:
@@ -141,9 +146,21 @@ def _said(env, result):
     return ""
 
 
+def _is_ours(action):
+    return action.get("pack") == PACK and action.get("runner_type") == "orquesta"
+
+
+def _traced(action, parameters):
+    """The parameters; a workflow of this pack gets the trace too, in a case that holds no more."""
+    trace = traces.handed()
+    if trace is None or "case" in parameters or not _is_ours(action):
+        return parameters
+    return dict(parameters, case=seal.seal({"request": {}, "trace": trace}))
+
+
 def _safe(action, given):
     """(parameters, note): without anything that StackStorm would render."""
-    ours = action.get("pack") == PACK and action.get("runner_type") == "orquesta"
+    ours = _is_ours(action)
     changed = []
     safe = _harmless(storable(given), ours, None, changed)
     if not changed:

@@ -32,7 +32,7 @@ from synthralos.recovery import record, run
 from synthralos.refusals import Refused
 from synthralos.state import asked
 from synthralos.state.datastore import PREFIX
-from synthralos.telemetry import log
+from synthralos.telemetry import log, traces
 
 RUN_SECONDS = 1800
 # What is kept of a run outlives it.
@@ -320,6 +320,7 @@ def _of_child(env, case, kept, context, state, steps, left):
     if resumed and Kept(env, resumed).definition() is not None:
         rules["resume_of"] = resumed
     content = {"request": {"orchestration": step["orchestration"], "rules": rules}}
+    content["trace"] = traces.handed()
     where = "%scase.%s.handed.%d" % (PREFIX, key_part(case["run"] or "none"), state["cursor"])
     seconds = min(step.get("timeout") or left, left - CHILD_SECONDS)
     return {

@@ -15,6 +15,7 @@ from synthralos.orchestration.stored import ORCHESTRATION, ROLE
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PREFIX
 from synthralos.state.stackstorm import ApiError
+from synthralos.telemetry import traces
 
 MOST_CALLS = 20
 # Each is a run, which may hold such steps again.
@@ -155,7 +156,7 @@ class _Work:
         request = env.redactor.secrets_only({"orchestration": one["name"], "rules": rules})
         run, wave = key_part(self._case["run"] or "none"), self._case["progress"]["cursor"]
         where = "%scase.%s.started.%d.%d" % (PREFIX, run, wave, self._started)
-        handed = seal.seal({"request": request}, env.store, where)
+        handed = seal.seal({"request": request, "trace": traces.handed()}, env.store, where)
         started = env.api.start(overview.REF, {"case": handed})
         return {"execution_id": started, "orchestration": one["name"]}
 

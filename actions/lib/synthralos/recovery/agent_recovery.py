@@ -141,6 +141,7 @@ def attempt(env, case):
         agent_id = case["request"]["agent_id"]
         agent = env.settings.agents.get(agent_id)
         request["path"] = platform.execute_path(target.what, agent, agent_id)
+        request["agent_id"] = agent_id
         return dict(
             platform.call(env.client, target.what, request, seconds, case["run"], schema),
             step=step["action"],

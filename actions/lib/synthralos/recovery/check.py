@@ -2,11 +2,12 @@
 import concurrent.futures
 import secrets
 
-from synthralos.calls import http, providers
+from synthralos.calls import collector, http, providers
 from synthralos.calls.http import CallFailed
 from synthralos.recovery.intake import SWITCH
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PREFIX
+from synthralos.telemetry.log import Logs
 
 SECONDS = 5.0
 AT_ONCE = 8
@@ -24,6 +25,7 @@ def check(env):
     asked += [(_provider, known) for known in settings.providers]
     asked += [(_route, known) for known in settings.routes]
     checks = [_datastore(env), _stackstorm(env), _switch(env), _planner(env)]
+    checks += [_tracing(env), _logs(env)]
     for what, entries, way_out in (
         ("platform", settings.platforms, "Set platform.base_url to run agent_recovery"),
         ("providers", settings.providers, "List LLM providers to run llm_retry"),
@@ -79,6 +81,34 @@ def _planner(env):
     except Refused as error:
         return _told("planner", FAILED, str(error), error.way_out)
     return _told("planner", OK, "%s plans" % served.target)
+
+
+def _tracing(env):
+    try:
+        tracing = collector.Tracing.from_config(env.settings.tracing)
+        if tracing is None:
+            way_out = "Set tracing.endpoint to send traces to a collector"
+            return _told("tracing", MISSING, "no traces are sent", way_out)
+        answer = collector.check(env.client, tracing)
+    except Refused as error:
+        return _told("tracing", FAILED, str(error), error.way_out)
+    except CallFailed as error:
+        way_out = "Check tracing.endpoint, and whether the collector runs; no run waits for it"
+        return _told("tracing", FAILED, error.failure.message, way_out)
+    if not 200 <= answer.status < 300:
+        way_out = "Check that tracing.endpoint takes OTLP over HTTP as JSON (port 4318)"
+        return _told("tracing", FAILED, "answered %d" % answer.status, way_out)
+    told = "answered %d in %d ms" % (answer.status, int(answer.latency * 1000))
+    return _told("tracing", OK, told)
+
+
+def _logs(env):
+    try:
+        logs = Logs.from_config(env.settings.logs)
+    except Refused as error:
+        return _told("logs", FAILED, str(error), error.way_out)
+    where = "to %s too, as JSON" % logs.file if logs.file else "with each execution"
+    return _told("logs", OK, "%s, %s" % (logs.format, where))
 
 
 def _platform(env, known):

@@ -21,6 +21,7 @@ class Environment:
     own.
     :ivar is_workflow: whether that is a workflow's run.
     :ivar api: stackstorm.Api, or None where there is none.
+    :ivar tracing: collector.Tracing, or None where traces go nowhere.
     """
 
     settings: Settings
@@ -31,6 +32,7 @@ class Environment:
     api: Optional[object] = None
     session: Optional[object] = None
     is_workflow: bool = False
+    tracing: Optional[object] = None
 
     def __post_init__(self):
         self._credentials = Credentials(self.store.secret, self.redactor)

@@ -16,6 +16,7 @@ from synthralos.refusals import Refused
 from synthralos.state import history, loops, packing, pauses, runs, snapshots, versions
 from synthralos.state.datastore import PREFIX
 from synthralos.state.stackstorm import ApiError
+from synthralos.telemetry import traces
 from synthralos.times import seconds_of
 
 WORKFLOW = "handle_error"
@@ -306,6 +307,8 @@ def _handed(env, case):
     else:
         return None
     content = env.redactor.secrets_only({"request": dict(told, rules=rules)})
+    # The run that recovers is part of this one's trace.
+    content["trace"] = traces.handed()
     key = "%scase.%s.handed" % (PREFIX, key_part(env.run or "none"))
     left = int(env.deadline(case).left()) - request["stability_window"]
     following = {

@@ -13,6 +13,7 @@ from synthralos.refusals import Refused
 from synthralos.seal import unseal
 from synthralos.state import queries
 from synthralos.state.datastore import PREFIX
+from synthralos.telemetry import trace_context
 from synthralos.times import seconds_of
 
 FROM_CASE, FROM_TRIGGER, FROM_LAST = "@case", "@trigger", "@last"
@@ -28,7 +29,7 @@ def parameters_of(execution, store=None):
     `@case` is replaced by what the parameter `case` holds, `@trigger` by what the trigger instance
     that started the run carries, `@last` by the agent's last query; an empty object or the failure
     type `unknown` likewise, when case or trigger has something to put there. `base64:...` is
-    decoded, at every depth.
+    decoded, at every depth. A trace that the run is to join stands under `trace`.
     """
     declared = ((execution.get("action") or {}).get("parameters")) or {}
     parameters = {name: spec["default"] for name, spec in declared.items() if "default" in spec}
@@ -57,7 +58,8 @@ def check_switch(execution, store):
 
 def resolved(parameters, payload=None, store=None):
     """`parameters` with the constants and the encoded texts replaced. Refused where that fails."""
-    handed = _handed(parameters.get("case"), store)
+    content = _content(parameters.get("case"), store)
+    handed = _handed(content)
     told = _told(payload)
     done = {}
     if isinstance(handed.get("rules"), dict):
@@ -79,7 +81,8 @@ def resolved(parameters, payload=None, store=None):
         else:
             # What a case or a trigger carries was never rendered, so nobody had to encode it.
             done[name] = decoded(name, value)
-    return done
+    trace = content.get("trace") or trace_context.given(done)
+    return dict(done, trace=trace) if trace else done
 
 
 def _from(name, value, source, way_out):
@@ -88,7 +91,8 @@ def _from(name, value, source, way_out):
     return source[name]
 
 
-def _handed(case, store):
+def _content(case, store):
+    """What the case of another workflow holds: {} without one."""
     if not case:
         return {}
     content = unseal(case, store)
@@ -96,6 +100,10 @@ def _handed(case, store):
         raise Refused(
             "case", case, "does not hold an object", "Pass on a case that another action returned"
         )
+    return content
+
+
+def _handed(content):
     request = content.get("request", content)
     return request if isinstance(request, dict) else {}
 

@@ -26,7 +26,8 @@ def new_case(
     """The content of a case.
 
     {v, workflow, run, started, deadline, dry_run, request (what the caller worded), rules,
-    progress} and what the workflow adds. Times are seconds since the epoch.
+    progress, trace (where the caller gave one)} and what the workflow adds. Times are seconds
+    since the epoch.
 
     :param seconds: what the run has when its parameters name no `timeout`; longest: what it may
         have.
@@ -45,6 +46,8 @@ def new_case(
         "rules": rules,
         "progress": rounds.Progress().as_dict(),
     }
+    if parameters.get("trace"):
+        case["trace"] = parameters["trace"]
     case.update(more)
     if not env.is_workflow:
         case["alone"] = True

@@ -1,19 +1,119 @@
-"""The live output of an action: a line per attempt. It carries no caller's text."""
+"""The live output of an action: a line per event, of those in telemetry/events.py.
 
+It carries no caller's text. `event key=value ...` for people; JSON where the configuration says so.
+"""
+
+import contextlib
+import json
+import os
 import sys
+import time
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from synthralos.names import is_word
+from synthralos.refusals import Refused
+from synthralos.times import timestamp
+
+TEXT, JSON = FORMATS = ("text", "json")
+
+
+@dataclass(frozen=True)
+class Logs:
+    """:ivar format: of the live output, one of FORMATS.
+    :ivar file: where every line is written as JSON too, or None.
+    """
+
+    format: str = TEXT
+    file: Optional[str] = None
+
+    @classmethod
+    def from_config(cls, entry):
+        """From the entry `logs` of the configuration. Refused names what is wrong."""
+        form, file = entry.get("format") or TEXT, entry.get("file") or None
+        if form not in FORMATS:
+            raise Refused("logs.format", form, "is no format", "Use one of " + ", ".join(FORMATS))
+        if file is not None and not (isinstance(file, str) and os.path.isabs(file)):
+            raise Refused("logs.file", file, "is no absolute path", "Write it as /var/log/...")
+        return cls(form, file)
+
+
+@dataclass
+class _Sink:
+    logs: Logs
+    redact: Callable[[str], str]
+    now: Callable[[], float]
+    about: dict
+
+
+def _plain():
+    return _Sink(Logs(), lambda text: text, time.time, {})
+
+
+_sink = _plain()
+
+
+@contextlib.contextmanager
+def to(logs=None, redact=None, now=time.time):
+    """Writes the lines of the block as `logs` says.
+
+    :param redact: a callable (text) -> text without secrets; now: the clock of the JSON lines.
+    """
+    global _sink
+    before = _sink
+    _sink = _Sink(logs or Logs(), redact or before.redact, now, {})
+    try:
+        yield
+    finally:
+        _sink = before
+
+
+def configure(logs):
+    """As `logs` says from now on, to the end of the block of `to`."""
+    _sink.logs = logs
+
+
+def about(**facts):
+    """What the lines from now on bear too, to the end of the block of `to`: run, agent."""
+    _sink.about.update(facts)
 
 
 def line(event, **facts):
-    """Writes `event key=value ...` to standard output at once; facts that are None are left out.
+    """Writes the event at once; facts that are None are left out.
 
-    Facts are numbers, enums and names, so that the live output needs no redaction.
+    Facts are numbers, enums and names; any other text is not shown.
     """
-    told = " ".join(
-        "%s=%s" % (key, _short(value)) for key, value in facts.items() if value is not None
-    )
-    sys.stdout.write("%s %s\n" % (event, told))
+    facts = {key: _fit(value) for key, value in dict(facts, **_sink.about).items()
+             if value is not None}
+    if _sink.logs.format == JSON or _sink.logs.file:
+        at = timestamp(_sink.now(), milliseconds=True)
+        encoded = _sink.redact(json.dumps(dict(time=at, event=event, **facts)))
+    if _sink.logs.format == JSON:
+        told = encoded
+    else:
+        told = _sink.redact(" ".join([event] + ["%s=%s" % pair for pair in facts.items()]))
+    sys.stdout.write(told + "\n")
     sys.stdout.flush()
+    if _sink.logs.file:
+        _append(_sink.logs.file, encoded)
 
 
-def _short(value):
-    return "%.2f" % value if isinstance(value, float) else value
+def _append(file, told):
+    try:
+        # One write each: lines of processes that append at once do not mix.
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        try:
+            os.write(descriptor, told.encode("utf-8", "replace") + b"\n")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _sink.logs = Logs(_sink.logs.format)
+        sys.stderr.write("logs.file cannot be written: %s\n" % type(error).__name__)
+
+
+def _fit(value):
+    if isinstance(value, float):
+        return round(value, 2)
+    if isinstance(value, str) and not is_word(value):
+        return "(text)"
+    return value

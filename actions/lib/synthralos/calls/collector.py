@@ -1,0 +1,114 @@
+"""Where traces go: a collector that takes OTLP over HTTP, as JSON.
+
+Tracing never fails a run, and costs it little: one request at the end of an action, within
+`timeout` seconds, and after one that failed none for PAUSE_SECONDS by any action on this host.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+from synthralos.calls.http import CallFailed
+from synthralos.refusals import Refused
+from synthralos.settings import Connection, connection, given, seconds
+from synthralos.telemetry import log, otlp
+
+PATH = "/v1/traces"
+PAUSE_SECONDS = 60.0
+LONGEST_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """:ivar share: of the traces that are recorded, 0 to 1."""
+
+    connection: Connection
+    service_name: str = "synthralos"
+    share: float = 1.0
+
+    @classmethod
+    def from_config(cls, entry):
+        """From the entry `tracing` of the configuration; None where it names no endpoint. Refused
+        names what is wrong.
+        """
+        if not entry.get("endpoint"):
+            return None
+        timeout = seconds(entry, "tracing.timeout", 1.0)
+        if timeout > LONGEST_TIMEOUT:
+            way_out = "Use a number from 0.1 to %d" % LONGEST_TIMEOUT
+            raise Refused("tracing.timeout", timeout, "is too long", way_out)
+        share = given(entry.get("sample"), 1.0)
+        if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
+            raise Refused("tracing.sample", share, "is no share", "Use a number from 0 to 1")
+        known = connection(entry, "tracing", "token", timeout, timeout, "endpoint")
+        return cls(known, entry.get("service_name") or "synthralos", float(share))
+
+
+def send(client, tracing, tracer, redactor):
+    """Sends what the tracer has recorded; whether the collector took it. Nothing is raised."""
+    mark = _mark(tracing)
+    if _is_paused(mark):
+        return False
+    try:
+        answer = client.send(
+            tracing.connection, "POST", _path(tracing), tracing.connection.timeout,
+            body=redactor.secrets_only(otlp.request(tracer, tracing.service_name)),
+        )
+        cause = None if 200 <= answer.status < 300 else "status_%d" % answer.status
+    except CallFailed as error:
+        cause = error.failure.cause
+    except Refused:
+        cause = "configuration"
+    except Exception as error:
+        # Whatever it is: the run has its result, and keeps it.
+        cause = type(error).__name__
+    if cause is not None:
+        _pause(mark)
+        log.line("traces_not_sent", cause=cause, pause_seconds=int(PAUSE_SECONDS))
+    return cause is None
+
+
+def check(client, tracing):
+    """The answer to a request without spans. Raises CallFailed, Refused."""
+    seconds, nothing = tracing.connection.timeout, {"resourceSpans": []}
+    return client.send(tracing.connection, "POST", _path(tracing), seconds, body=nothing)
+
+
+def _path(tracing):
+    """An endpoint may be given as OTEL_EXPORTER_OTLP_ENDPOINT is, or with the path."""
+    return "" if tracing.connection.base_url.endswith(PATH) else PATH
+
+
+def _mark(tracing):
+    """The file whose age says when this host has last failed to reach the collector.
+
+    Each action is a process, and the datastore would cost every one of them a request.
+    """
+    import hashlib
+    import tempfile
+
+    endpoint = hashlib.sha256(tracing.connection.base_url.encode()).hexdigest()[:12]
+    name = "synthralos-%d-%s-traces-away" % (os.getuid(), endpoint)
+    return os.path.join(tempfile.gettempdir(), name)
+
+
+def _is_paused(mark):
+    try:
+        found = os.lstat(mark)
+    except OSError:
+        return False
+    # The folder is everybody's: only a mark of one's own counts.
+    return found.st_uid == os.getuid() and 0 <= time.time() - found.st_mtime < PAUSE_SECONDS
+
+
+def _pause(mark):
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(mark, flags, 0o600)
+        try:
+            os.utime(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        # Then the next action asks the collector again, which is no harm but its time.
+        pass

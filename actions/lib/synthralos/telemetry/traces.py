@@ -1,0 +1,240 @@
+"""Spans: what an action did and how long it took, below the span of its run.
+
+An action's process has one tracer, which `active` makes current. Where there is none, as in a
+Python program that uses the library, `span` does nothing but yield. A span holds names, enums and
+numbers: never a caller's text.
+"""
+
+import contextlib
+import contextvars
+import itertools
+import time
+from dataclasses import dataclass, field
+from typing import Optional
+
+from synthralos.telemetry import trace_context
+from synthralos.telemetry.trace_context import TraceContext
+
+INTERNAL, CLIENT = "internal", "client"
+# Of one action: a round tries at most some dozens of targets, a step asks some dozens of times.
+MOST_SPANS = 500
+
+_tracer = None
+_current = contextvars.ContextVar("synthralos_span", default=None)
+_facts = contextvars.ContextVar("synthralos_span_facts", default=None)
+
+
+@dataclass
+class Span:
+    """:ivar began, ended: seconds since the epoch; error: what kind of failure ended it, or None.
+    :ivar attributes: name to text, number, boolean, or a list of texts; None is left out.
+    """
+
+    name: str
+    span_id: str
+    parent_id: Optional[str]
+    kind: str = INTERNAL
+    began: float = 0.0
+    ended: Optional[float] = None
+    attributes: dict = field(default_factory=dict)
+    error: Optional[str] = None
+
+    def set(self, attributes):
+        self.attributes.update(attributes)
+
+    def fail(self, kind):
+        """Marks the span as failed; `kind` becomes its `error.type`."""
+        self.error = kind or "error"
+
+
+class Tracer:
+    """The spans of one action.
+
+    :param name: of the action; own: its execution id.
+    :param now: a callable that gives seconds since the epoch.
+    """
+
+    def __init__(self, name, own, now, monotonic=time.monotonic):
+        self.own, self.run, self.recording = own, own, False
+        self.spans, self.lost = [], 0
+        self._now, self._monotonic = now, monotonic
+        self._at, self._from = now(), monotonic()
+        self._context, self._joined, self._share = None, False, 1.0
+        self._workflow, self._started, self._told = None, None, {}
+        self._numbers = itertools.count()
+        self.action = Span(name, trace_context.span_id(own, "action"), None, began=self._at)
+
+    def configure(self, share):
+        """Records from now on, if the trace is among the `share` that is."""
+        self.recording, self._share = True, share
+
+    @property
+    def context(self):
+        if self._context is None:
+            self._context = TraceContext.of_run(self.run)
+        return self._context
+
+    @property
+    def sampled(self):
+        told = self.context.sampled
+        return trace_context.sampled(self.context.trace_id, self._share) if told is None else told
+
+    def join(self, run, told=None, workflow=None, started=None, attributes=None):
+        """The action belongs to `run`.
+
+        :param told: {traceparent, tracestate} that the run was given, or None.
+        :param started: when the run was, in seconds since the epoch.
+        :param attributes: of the run's span and the action's.
+        """
+        self.run, self._joined = run, True
+        self._workflow, self._started = workflow, started
+        self._told = dict(attributes or {})
+        told = told if isinstance(told, dict) else {}
+        given = TraceContext.parsed(told.get("traceparent"), told.get("tracestate"))
+        self._context = given or TraceContext.of_run(run)
+
+    def moment(self):
+        """Seconds since the epoch, by a clock that never goes back within the action."""
+        return self._at + self._monotonic() - self._from
+
+    def begin(self, name, kind, attributes):
+        above = _current.get()
+        span_id = trace_context.span_id(self.own, next(self._numbers))
+        parent = above.span_id if above is not None else self.action.span_id
+        return Span(name, span_id, parent, kind, self.moment(), attributes=attributes)
+
+    def end(self, span):
+        span.ended = self.moment()
+        if len(self.spans) < MOST_SPANS:
+            self.spans.append(span)
+        else:
+            self.lost += 1
+
+    def headers(self, span):
+        """The headers that take the trace along with a call under `span`."""
+        if self.recording:
+            return self.context.headers(span.span_id, self.sampled)
+        # Whoever makes no spans hands on what it was given.
+        return self.context.headers() if self.context.parent_id else {}
+
+    def handed(self):
+        """{traceparent, tracestate} for a run that this action starts; None when not recording
+        and nobody has given one.
+        """
+        return self.headers(self.action) or None
+
+    def finish(self, error, attributes, ended=False, run_error=None):
+        """Ends the action's span, and the run's where the run ends with it.
+
+        :param error: what kind of failure ended the action, or None; run_error: the run.
+        :param attributes: of both spans; ended: whether the run ends here.
+        """
+        at, alone = self.moment(), self.run == self.own
+        facts = {"synthralos.run": self.run, "synthralos.workflow": self._workflow}
+        facts.update(self._told, **attributes)
+        root = Span(
+            self._workflow or self.action.name,
+            trace_context.span_id(self.run, "run"),
+            self.context.parent_id,
+            began=min(self._started or self._at, self._at),
+            ended=at,
+            attributes=dict(facts),
+            error=run_error,
+        )
+        # An action that no workflow has started is all of its run.
+        self.action.parent_id = root.parent_id if alone else root.span_id
+        self.action.ended, self.action.error = at, error
+        self.action.set(dict(facts, **{"synthralos.execution": self.own}))
+        if self.lost:
+            self.action.set({"synthralos.spans_lost": self.lost})
+        self.spans.append(self.action)
+        if ended and not alone:
+            self.spans.append(root)
+
+    def worth_sending(self):
+        """Whether there is anything to see: a run's task, or a call that was made."""
+        return self.recording and self.sampled and (self._joined or len(self.spans) > 1)
+
+
+@contextlib.contextmanager
+def active(tracer):
+    """Makes `tracer` current in the block."""
+    global _tracer
+    before, _tracer = _tracer, tracer
+    token = _current.set(None)
+    try:
+        yield tracer
+    finally:
+        _tracer = before
+        _current.reset(token)
+
+
+@contextlib.contextmanager
+def span(name, attributes=None, kind=INTERNAL):
+    """A span around the block, below the one that is open; yields it, to be added to.
+
+    An exception that leaves the block marks it as failed: by the cause of what a call raised, else
+    by the name of its class.
+    """
+    if _tracer is None:
+        yield Span(name, "", None)
+        return
+    tracer = _tracer
+    opened = tracer.begin(name, kind, dict(_facts.get() or {}, **(attributes or {})))
+    token = _current.set(opened)
+    try:
+        yield opened
+    except Exception as error:
+        opened.fail(_kind_of(error))
+        raise
+    finally:
+        _current.reset(token)
+        tracer.end(opened)
+
+
+@contextlib.contextmanager
+def facts(**told):
+    """What the spans that begin in the block bear, as `synthralos.<name>`; None is left out."""
+    named = {"synthralos." + name: value for name, value in told.items() if value is not None}
+    token = _facts.set(dict(_facts.get() or {}, **named))
+    try:
+        yield
+    finally:
+        _facts.reset(token)
+
+
+def note(attributes):
+    """Adds to the open span, if there is one."""
+    opened = _current.get()
+    if opened is not None:
+        opened.set(attributes)
+
+
+def headers():
+    """The headers that take the trace along with an HTTP call: {} outside a call's own span."""
+    opened = _current.get()
+    if _tracer is None or opened is None or opened.kind != CLIENT:
+        return {}
+    return _tracer.headers(opened)
+
+
+def configure(share):
+    """Has the current tracer record `share` of the traces, 0 to 1."""
+    if _tracer is not None:
+        _tracer.configure(share)
+
+
+def join(run, told=None, workflow=None, started=None, attributes=None):
+    """The current action belongs to `run`; see Tracer.join."""
+    if _tracer is not None:
+        _tracer.join(run, told, workflow, started, attributes)
+
+
+def handed():
+    """What a case for another run says of the trace: {traceparent ...}, or None."""
+    return _tracer.handed() if _tracer is not None else None
+
+
+def _kind_of(error):
+    failure = getattr(error, "failure", None)
+    return getattr(failure, "cause", None) or type(error).__name__

@@ -1,0 +1,144 @@
+import os
+import time
+
+import pytest
+from fixtures.otlp_receiver import Receiver
+
+from synthralos.calls import collector, http
+from synthralos.calls.collector import Tracing
+from synthralos.redact import Redactor
+from synthralos.refusals import Refused
+from synthralos.telemetry import traces
+
+OWN = "5f0c000000000000000000a1"
+
+
+@pytest.fixture
+def receiver():
+    pytest.importorskip("opentelemetry.proto")
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def marks(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def tracing(receiver, **entry):
+    return Tracing.from_config(dict({"endpoint": receiver.url, "timeout": 0.3}, **entry))
+
+
+def send(told, secrets=()):
+    client = http.Client(lambda connection, fresh: (connection.secret, {}))
+    tracer = traces.Tracer("call_llm", OWN, time.time)
+    with traces.active(tracer):
+        traces.configure(1.0)
+        traces.join("5f0c000000000000000000aa")
+        with traces.span("chat hunter22", {"gen_ai.request.model": "hunter22"}):
+            pass
+        tracer.finish(None, {}, ended=True)
+        return collector.send(client, told, tracer, Redactor(secrets))
+
+
+def test_sends_spans_with_the_token_and_the_name(receiver):
+    told = tracing(receiver, token="t0ken-for-it", headers={"X-Scope": "team"}, service_name="ours")
+    assert send(told)
+    assert receiver.headers[0]["authorization"] == "Bearer t0ken-for-it"
+    assert receiver.headers[0]["x-scope"] == "team"
+    assert receiver.headers[0]["content-type"] == "application/json"
+    # The collector is not part of the trace.
+    assert "traceparent" not in receiver.headers[0]
+    assert {span.service for span in receiver.spans()} == {"ours"}
+    assert len(receiver.spans()) == 3
+
+
+def test_the_endpoint_may_have_the_path(receiver):
+    assert send(tracing(receiver, endpoint=receiver.url + "/v1/traces"))
+
+
+def test_no_secret_leaves(receiver):
+    assert send(tracing(receiver), ["hunter22"])
+    assert "hunter22" not in receiver.text and receiver.spans()
+
+
+@pytest.mark.parametrize("status", (400, 404, 429, 500, 503))
+def test_after_a_failure_the_host_leaves_it_alone_for_a_minute(receiver, marks, status, capsys):
+    receiver.status = status
+    told = tracing(receiver)
+    assert not send(told)
+    assert "traces_not_sent cause=status_%d pause_seconds=60" % status in capsys.readouterr().out
+    receiver.status = 200
+    assert not send(told) and len(receiver.headers) == 1
+    assert capsys.readouterr().out == ""
+    mark, = marks.iterdir()
+    os.utime(mark, (time.time() - 61,) * 2)
+    assert send(told) and len(receiver.headers) == 2
+
+
+def test_another_collector_is_not_affected(receiver):
+    other = Receiver()
+    try:
+        other.status = 500
+        assert not send(tracing(other))
+        assert send(tracing(receiver))
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("cause, silent", (("timeout", True), ("network", False)))
+def test_a_collector_that_is_away_raises_nothing(receiver, cause, silent, capsys):
+    receiver.silent = silent
+    told = tracing(receiver)
+    if not silent:
+        told = Tracing.from_config({"endpoint": "http://127.0.0.1:9"})
+    assert not send(told)
+    assert "traces_not_sent cause=%s " % cause in capsys.readouterr().out
+
+
+def test_a_missing_credential_raises_nothing(receiver):
+    def missing(connection, fresh):
+        raise Refused("config headers_from", "k", "is not in the datastore", "Set it")
+
+    tracer = traces.Tracer("x", OWN, time.time)
+    tracer.finish(None, {})
+    assert not collector.send(http.Client(missing), tracing(receiver), tracer, Redactor())
+
+
+def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
+        receiver, marks, monkeypatch):
+    receiver.status = 500
+    told = tracing(receiver)
+    (marks / "target").write_text("precious")
+    os.symlink(marks / "target", collector._mark(told))
+    assert not send(told)
+    assert (marks / "target").read_text() == "precious"
+    os.unlink(collector._mark(told))
+    assert not send(told)
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    assert not collector._is_paused(collector._mark(told))
+
+
+@pytest.mark.parametrize("entry, field", (
+    ({"endpoint": "collector:4318"}, "tracing.endpoint"),
+    ({"endpoint": "http://c", "timeout": 11}, "tracing.timeout"),
+    ({"endpoint": "http://c", "timeout": "1"}, "tracing.timeout"),
+    ({"endpoint": "http://c", "sample": 1.1}, "tracing.sample"),
+    ({"endpoint": "http://c", "sample": True}, "tracing.sample"),
+))
+def test_what_is_configured_wrongly_is_refused(entry, field):
+    with pytest.raises(Refused) as refused:
+        Tracing.from_config(entry)
+    assert refused.value.field == field
+
+
+def test_without_an_endpoint_there_is_no_tracing():
+    assert Tracing.from_config({}) is None
+    assert Tracing.from_config({"endpoint": ""}) is None
+
+
+def test_defaults():
+    told = Tracing.from_config({"endpoint": "http://c:4318"})
+    assert (told.share, told.service_name, told.connection.timeout) == (1.0, "synthralos", 1.0)
