@@ -3,7 +3,7 @@
 Any model is served; the key must be `sandbox-PROVIDER-key`, in `x-api-key` or, as newer clients
 send it, as a bearer token. Any `anthropic-version` will do.
 """
-from sandbox import hints
+from sandbox import hints, schemas
 from sandbox.answers import (
     Exchange,
     answer,
@@ -61,8 +61,7 @@ def exchange(provider, rest, call, number, models):
 
 
 def _message(asked, model, number, step):
-    said = f"Answer from {model}: {prompt_of(asked['messages'])}"
-    text = as_text(step.get("text", said))
+    text = as_text(step.get("text", _said(asked, model)))
     finish = step.get("finish_reason", "stop")
     finish = None if step.name == "no_finish_reason" else STOP_REASONS.get(finish, finish)
     return {
@@ -78,9 +77,19 @@ def _message(asked, model, number, step):
     }
 
 
-def _read(asked):
+def _said(asked, model):
+    """What a model says of which no script says it: an echo, or JSON where it is to be that."""
+    told = schemas.answer(_texts(asked))
+    return f"Answer from {model}: {prompt_of(asked['messages'])}" if told is None else told
+
+
+def _texts(asked):
     said = [content_text(m.get("content")) for m in asked["messages"] if isinstance(m, dict)]
-    return tokens(content_text(asked.get("system")) + "".join(said))
+    return [content_text(asked.get("system"))] + said
+
+
+def _read(asked):
+    return tokens("".join(_texts(asked)))
 
 
 def _fault_of_headers(provider, headers):

@@ -4,7 +4,7 @@ Any model is served; the key must be `sandbox-PROVIDER-key`.
 """
 import time
 
-from sandbox import hints
+from sandbox import hints, schemas
 from sandbox.answers import (
     Exchange,
     answer,
@@ -59,8 +59,7 @@ def exchange(provider, rest, call, number, models):
 
 
 def _completion(asked, model, number, step):
-    said = f"Answer from {model}: {prompt_of(asked['messages'])}"
-    text = as_text(step.get("text", said))
+    text = as_text(step.get("text", _said(asked, model)))
     finish = None if step.name == "no_finish_reason" else step.get("finish_reason", "stop")
     read, written = _read(asked), tokens(text)
     return {
@@ -84,9 +83,18 @@ def _completion(asked, model, number, step):
     }
 
 
+def _said(asked, model):
+    """What a model says of which no script says it: an echo, or JSON where it is to be that."""
+    told = schemas.answer(_texts(asked), asked.get("response_format"))
+    return f"Answer from {model}: {prompt_of(asked['messages'])}" if told is None else told
+
+
+def _texts(asked):
+    return [content_text(m.get("content")) for m in asked["messages"] if isinstance(m, dict)]
+
+
 def _read(asked):
-    said = [content_text(m.get("content")) for m in asked["messages"] if isinstance(m, dict)]
-    return tokens("".join(said))
+    return tokens("".join(_texts(asked)))
 
 
 def _fault_of(asked, model):

@@ -14,7 +14,7 @@ import requests
 import yaml
 
 import sandbox
-from sandbox import Sandbox, scenario, steps
+from sandbox import Sandbox, scenario, schemas, steps
 from sandbox.config import pack_config
 
 DEV = os.path.dirname(os.path.dirname(os.path.abspath(sandbox.__file__)))
@@ -244,6 +244,74 @@ class TestOpenAI:
         assert (status, code) == expected[:2]
         assert expected[2] in message
         assert sorted(answer.json()["error"]) == ["code", "message", "param", "type"]
+
+
+class TestJsonThatIsAskedFor:
+    """What models say of whom JSON is asked, where no script says it."""
+
+    WORDS = "Answer with one JSON value that matches this JSON Schema, and with nothing else:\n"
+    SCORED = {
+        "type": "object",
+        "required": ["score", "passed", "problems", "note"],
+        "properties": {
+            "score": {"type": "number", "minimum": 0, "maximum": 1},
+            "passed": {"type": "boolean"},
+            "problems": {"type": "array", "items": {"type": "string"}},
+            "note": {"type": "string"},
+            "more": {"type": "string"},
+        },
+    }
+
+    def test_both_wires_take_it_from_the_prompt(self, box):
+        told = {"score": 1, "passed": True, "problems": [], "note": "note"}
+        system = "Be strict.\n\n" + self.WORDS + json.dumps(self.SCORED)
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": "why?"}]
+        url = box.pack_config()["providers"][0]["base_url"] + "/chat/completions"
+        answer = requests.post(
+            url, json={"model": "gpt-4", "messages": messages}, timeout=5,
+            headers={"Authorization": "Bearer sandbox-openai-key"})
+        assert json.loads(said(answer)) == told
+        assert json.loads(said(ask_anthropic(box, system=system))) == told
+
+    def test_openai_takes_it_from_the_response_format(self, box):
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": self.SCORED}}
+        assert json.loads(said(ask_openai(box, response_format=form)))["score"] == 1
+        echoed = said(ask_openai(box, response_format={"type": "json_object"}))
+        assert echoed == "Answer from gpt-4: why?"
+
+    def test_a_script_goes_first(self, box):
+        box.script("llm:openai", [steps.ok(text="no JSON")])
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": self.SCORED}}
+        assert said(ask_openai(box, response_format=form)) == "no JSON"
+
+    @pytest.mark.parametrize("schema, told", [
+        ({"type": "integer", "minimum": 3}, 3),
+        ({"type": "number"}, 0),
+        ({"type": ["null", "string"]}, None),
+        ({"enum": ["b", "a"]}, "b"),
+        ({"type": "string", "maxLength": 2}, "an"),
+        ({"type": "string", "minLength": 8}, "answer.."),
+        ({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, True),
+        ({"type": "array", "minItems": 2, "items": {"type": "number", "maximum": 1}}, [1, 1]),
+        ({"properties": {"a": {"$ref": "#/definitions/n"}}, "required": ["a"],
+          "definitions": {"n": {"type": "object"}}}, {"a": {}}),
+        ({}, "answer"),
+    ])
+    def test_the_least_that_matches(self, schema, told):
+        assert json.loads(schemas.answer([self.WORDS + json.dumps(schema)])) == told
+
+    @pytest.mark.parametrize("schema", [
+        {"type": "string", "pattern": "^[0-9]+$"}, {"$ref": "#"}, {"$ref": "#/nowhere"},
+        {"type": "odd"}, {"enum": []}, {"type": 7}, {"anyOf": []}, [1],
+    ])
+    def test_what_is_beyond_it_is_echoed_as_ever(self, box, schema):
+        assert schemas.answer([self.WORDS + json.dumps(schema)]) is None
+        prompt = self.WORDS + json.dumps(schema)
+        assert said(ask_openai(box, prompt=prompt)) == "Answer from gpt-4: " + prompt
+
+    def test_words_without_a_schema(self):
+        for text in (self.WORDS, self.WORDS + "{not json", "none of it", "[" * 10_000):
+            assert schemas.answer([text]) is None
 
 
 class TestAnthropic:

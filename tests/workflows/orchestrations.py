@@ -24,8 +24,7 @@ class Orchestrated:
         world.box.script(TARGET, [self._answer], forever=True)
 
     def _answer(self, call):
-        system = call.body["messages"][0]["content"]
-        role = system.split(":", 1)[0].split("\n", 1)[0]
+        role = self.role_of(call.body["messages"][0]["content"])
         prompt = call.body["messages"][-1]["content"]
         with self._lock:
             self.asked.append((role, prompt))
@@ -35,6 +34,10 @@ class Orchestrated:
         if isinstance(answer, str):
             return ok(text=answer)
         return ok(text=json.dumps(answer)) if isinstance(answer, (dict, list)) else answer
+
+    def role_of(self, system):
+        """The name of the role whose system message that is."""
+        return system.split(":", 1)[0].split("\n", 1)[0]
 
     def prompts(self, role):
         return [prompt for name, prompt in self.asked if name == role]

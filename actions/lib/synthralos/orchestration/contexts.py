@@ -11,6 +11,8 @@ from synthralos.orchestration import templates
 from synthralos.refusals import Refused
 
 INLINE_BYTES = 2048
+# The key by which steps say how far the run is.
+STATE = "state"
 _WHOLE = re.compile(r"\{\{\s*context\s*\}\}")
 _PLAIN = re.compile(r"[^\"'\\\x00-\x1f]+\Z")
 

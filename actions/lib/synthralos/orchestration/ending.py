@@ -7,6 +7,7 @@ from synthralos.calls.http import CallFailed
 from synthralos.names import key_part
 from synthralos.orchestration import templates, waves
 from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.contexts import STATE
 from synthralos.recovery import record, run
 from synthralos.refusals import Refused
 from synthralos.settings import connection
@@ -53,8 +54,9 @@ def finish(env, case, kept, told, state, context):
         checkpoints=kept.waves(),
         result=dict(fitted(env, case["run"], output), steps=steps(env, kept, state["log"])),
     )
+    told_state = {name: slot for name, slot in state["context"].items() if name == STATE}
     kept.end({"status": status, "output": output, "error": error, "log": state["log"],
-              "at": env.now()})
+              "context": told_state, "at": env.now()})
     if case["parent"]:
         duration = round(env.now() - case["started"], 3)
         _tell_parent(
@@ -198,7 +200,7 @@ def log_failure(env, case, parameters):
             report["checkpoints"] = kept.waves()
             report["result"]["steps"] = steps(env, kept, log)
             kept.end({"status": waves.FAILED, "output": None, "error": error, "log": log,
-                      "at": env.now()})
+                      "context": {}, "at": env.now()})
         if parent:
             _tell_parent(kept, parent, given, waves.FAILED, None, error)
     except (ApiError, Refused) as away:

@@ -1,8 +1,10 @@
 """The runs of orchestrations, as people and agents look at them, and what may be done with one."""
 
-from synthralos.orchestration import checkpoints, ending, waves
+from synthralos.orchestration import checkpoints, ending, model, waves
 from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.contexts import STATE, Context
 from synthralos.orchestration.ending import WORKFLOW
+from synthralos.orchestration.fields import is_title
 from synthralos.refusals import Refused
 from synthralos.state import asked
 from synthralos.state.datastore import PAGE
@@ -12,6 +14,8 @@ from synthralos.times import timestamp
 REF = "synthralos." + WORKFLOW
 MOST_LISTED = 100
 PENDING, RUNNING, WAITING, CANCELLED = "pending", "running", "waiting", "cancelled"
+# What the key `state` of the context counts for before a step has set it.
+CREATED = "CREATED"
 _STATUS = {
     "requested": PENDING, "scheduled": PENDING, "delayed": PENDING, "pausing": WAITING,
     "paused": WAITING, "succeeded": waves.COMPLETED, "canceled": CANCELLED,
@@ -22,8 +26,8 @@ _ATTRIBUTES = "status,start_timestamp,end_timestamp,action.ref,result"
 
 
 def status(env, run_id, step=None):
-    """What is known of a run: {execution_id, orchestration, status, started_at, completed_at,
-    error, waiting, checkpoints, result {output, steps}}.
+    """What is known of a run: {execution_id, orchestration, status, state, started_at,
+    completed_at, error, waiting, checkpoints, result {output, steps}}; see _state_of.
 
     :param step: the name of a step; then only its logs are told.
     """
@@ -34,6 +38,7 @@ def status(env, run_id, step=None):
         "execution_id": run_id,
         "orchestration": told.get("name"),
         "status": _status_of(execution, ended),
+        "state": None,
         "started_at": execution.get("start_timestamp"),
         "completed_at": execution.get("end_timestamp"),
         "resume_of": told.get("resume_of"),
@@ -41,6 +46,7 @@ def status(env, run_id, step=None):
         "waiting": None,
     }
     state = kept.newest()
+    found["state"] = _state_of(kept, told, ended or state, found["status"])
     log = ended["log"] if ended else _so_far(kept, state)
     if found["status"] == WAITING:
         found["waiting"] = _waiting(env, run_id)
@@ -177,6 +183,25 @@ def _status_of(execution, ended):
         # A refused run has succeeded for StackStorm: nothing of it went wrong.
         return ended["status"]
     return found
+
+
+def _state_of(kept, told, newest, now):
+    """In which state its steps say that the run is: what they last set `state` to, CREATED before
+    they have. Where the run ended otherwise it is FAILED, REFUSED or CANCELLED. None for an
+    orchestration none of whose steps sets `state`, and where it is no name.
+
+    :param newest: the end of the run, or the state before its newest wave, or None.
+    """
+    steps = (told.get("definition") or {}).get("steps") or []
+    if not any(STATE in (step["output"] or {}) for step in model.every_step(steps)):
+        return None
+    if now in (waves.FAILED, waves.REFUSED, CANCELLED):
+        return now.upper()
+    slot = newest["context"].get(STATE) if newest else None
+    if slot is None:
+        return CREATED
+    value = Context(kept, {}, None).value(slot)
+    return value if is_title(value) else None
 
 
 def _error_of(execution):

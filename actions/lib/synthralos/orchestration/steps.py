@@ -241,10 +241,12 @@ def _loop(fields, nested, names):
     until = loop.value("until")
     if until is not None:
         until = conditions.check(until, loop.at("until"))
+    # The guide bounds what is done again by the step's maxRetries.
+    rounds = max(1, fields.whole("max_retries", 5, 0, MOST_RETRIES))
     return {
         "steps": inner,
         "until": until,
-        "max_rounds": loop.whole("max_rounds", 5, 1, MOST_ROUNDS),
+        "max_rounds": loop.whole("max_rounds", rounds, 1, MOST_ROUNDS),
     }
 
 
