@@ -167,6 +167,18 @@ def test_a_loop_is_bounded_and_one_that_never_met_its_condition_has_failed():
     assert state["log"][-2]["rounds"] == 2
 
 
+@pytest.mark.parametrize("more, rounds", [
+    ({}, 5), ({"max_retries": 2}, 2), ({"max_retries": 0}, 1),
+])
+def test_a_step_s_retries_bound_the_rounds_of_its_loop(more, rounds):
+    step = dict({"name": "L", "loop": {"steps": [{"name": "a"}]}}, **more)
+    assert len(played(defined(step))[0]) == rounds
+    normal = defined(step)["steps"][0]
+    assert defined(normal)["steps"][0] == normal
+    step["loop"]["max_rounds"] = 3
+    assert len(played(defined(step))[0]) == 3
+
+
 def test_a_loop_without_a_condition_runs_its_rounds():
     seen, state = played(defined(looped(None, 2), {"name": "z"}))
     assert len(seen) == 5 and state["outcome"]["status"] == DONE

@@ -77,8 +77,12 @@ def test_all_are_loaded_and_loaded_again(flow):
     assert len(flow.action("orchestration.list")["orchestrations"]) == len(NAMES)
     again = flow.action("orchestration.load_examples")
     assert again["summary"] == "0 created, %d were there" % len(done)
+    flow.action("orchestration.update", name="Ping-Pong", updates={"tags": ["ours"]})
+    flow.action("orchestration.load_examples", names=["ping-pong"])
+    assert flow.action("orchestration.get", name="Ping-Pong")["orchestration"]["tags"] == ["ours"]
     flow.action("orchestration.load_examples", names=["ping-pong"], overwrite=True)
-    assert flow.action("orchestration.get", name="Ping-Pong")["orchestration"]["version"] == 2
+    there = flow.action("orchestration.get", name="Ping-Pong")["orchestration"]
+    assert there["tags"] == ["pattern", "writing"] and there["version"] == 3
     assert "is no example" in flow.refused("orchestration.load_examples", names=["x"])["message"]
 
 
