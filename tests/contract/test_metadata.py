@@ -201,6 +201,13 @@ def test_a_parameter_means_the_same_everywhere():
         assert seen.setdefault(name, told) == told, "%s.%s" % (action, name)
 
 
+def test_the_kinds_that_can_be_cleared_are_the_library_s():
+    from synthralos.state.kinds import CLEARABLE
+
+    kinds = ACTIONS["state.clear"]["parameters"]["kinds"]
+    assert kinds["items"]["enum"] == ["all", *CLEARABLE]
+
+
 @pytest.mark.parametrize("action, name, spec", PARAMETERS, ids=NAMES)
 def test_no_text_is_secret(action, name, spec):
     """StackStorm would mask it for the action that reads the run's parameters."""

@@ -35,9 +35,20 @@ def lifetimes(entry):
     return found
 
 
-def _seconds(where, value, least, most):
+def seconds_of_duration(where, value):
+    """Seconds of a duration such as 12h. Refused, naming `where`, when it is none."""
     told = _DURATION.match(value) if isinstance(value, str) else None
-    seconds = int(told.group(1)) * _UNITS[told.group(2)] if told else 0
+    if told is None:
+        way_out = "Write it as a number and s, m, h or d, such as 12h"
+        raise Refused(where, value, "is no duration", way_out)
+    return int(told.group(1)) * _UNITS[told.group(2)]
+
+
+def _seconds(where, value, least, most):
+    try:
+        seconds = seconds_of_duration(where, value)
+    except Refused:
+        seconds = 0
     if not least <= seconds <= most:
         way_out = "Use %s to %s" % (duration(least), duration(most))
         raise Refused(where, value, "is no duration within bounds", way_out)

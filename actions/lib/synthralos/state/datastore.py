@@ -6,6 +6,7 @@ under a key of its own whose name ends in its time, and state is derived from a 
 
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Optional, Protocol
 
 PREFIX = "synthralos."
@@ -18,6 +19,21 @@ class DatastoreAway(Exception):
     """The datastore did not answer, or refused. The message says which."""
 
 
+@dataclass(frozen=True)
+class Fact:
+    """A key without its value.
+
+    :ivar size: bytes of the value.
+    :ivar until: seconds since the epoch at which it expires; None for never.
+    :ivar created: seconds since the epoch at which it was first written, where that is known.
+    """
+
+    name: str
+    size: int
+    until: Optional[float] = None
+    created: Optional[float] = None
+
+
 class Datastore(Protocol):
     """Names are ASCII without `/` and `..`, values text, `ttl` whole seconds above 0."""
 
@@ -26,6 +42,9 @@ class Datastore(Protocol):
 
     def put(self, name: str, value: str, ttl: Optional[int] = None) -> None:
         """Writes the value, over an older one."""
+
+    def facts(self, prefix: str, limit: int = PAGE, offset: int = 0) -> list[Fact]:
+        """As `list`, without the values."""
 
     def list(self, prefix: str, limit: int = PAGE, offset: int = 0) -> list[tuple[str, str]]:
         """(name, value) of the names that start with `prefix`, by name, the greatest first."""
@@ -56,6 +75,12 @@ class MemoryDatastore:
         names = sorted((name for name in list(self._rows) if name.startswith(prefix)), reverse=True)
         found = [(name, self.get(name)) for name in names]
         return [row for row in found if row[1] is not None][offset:offset + limit]
+
+    def facts(self, prefix, limit=PAGE, offset=0):
+        return [
+            Fact(name, len(value.encode("utf-8", "surrogatepass")), self._rows[name][1])
+            for name, value in self.list(prefix, limit, offset)
+        ]
 
     def delete(self, name):
         return self._rows.pop(name, None) is not None
@@ -90,6 +115,9 @@ class Tolerant:
 
     def list(self, prefix, limit=PAGE, offset=0):
         return self._try([], "list", prefix, limit, offset)
+
+    def facts(self, prefix, limit=PAGE, offset=0):
+        return self._try([], "facts", prefix, limit, offset)
 
     def put(self, name, value, ttl=None):
         """Whether it was written. What is withheld is neither written nor lost."""

@@ -26,52 +26,55 @@ class Kind:
     :ivar form: what the rest of a name matches.
     :ivar of_run: whether the rest begins with the run that goes on needing it.
     :ivar text: whether the pack writes down there what callers worded.
+    :ivar lifetime: seconds that it is kept from its last writing on, where its name has no time.
     """
 
     group: str
     form: re.Pattern = _FACT
     of_run: bool = False
     text: bool = False
+    lifetime: Optional[int] = None
 
 
+# Heads before what they are the heads of: without its head nobody finds a state that stayed behind.
 KINDS = {
     "outcome": Kind("ledger"),
     "run": Kind("runs"),
-    "uncounted": Kind("metrics", _NAME),
+    "uncounted": Kind("metrics", _NAME, lifetime=7 * DAY),
     "totals": Kind("metrics", _ALONE),
     "history": Kind("history", text=True),
-    "version": Kind("history"),
     "version_head": Kind("history"),
-    "snapshot": Kind("snapshots"),
+    "version": Kind("history"),
     "snapshot_head": Kind("snapshots"),
-    "ticket": Kind("tickets", _TICKET, text=True),
+    "snapshot": Kind("snapshots"),
+    "ticket": Kind("tickets", _TICKET, text=True, lifetime=90 * DAY),
     "ticket_event": Kind("tickets", text=True),
-    "notice": Kind("tickets", _NAME),
+    "notice": Kind("tickets", _NAME, lifetime=90 * DAY),
     "incident": Kind("incidents"),
     "start": Kind("incidents"),
     "attempted": Kind("incidents"),
-    "closing": Kind("incidents", _NAME, of_run=True),
-    "reaped": Kind("incidents", _NAME),
-    "query": Kind("queries", _NAME, text=True),
-    "answer": Kind("answers", _NAME, text=True),
-    "case": Kind("cases", _NAME, of_run=True, text=True),
-    "asked": Kind("cases", _NAME, of_run=True, text=True),
+    "closing": Kind("incidents", _NAME, of_run=True, lifetime=7 * DAY),
+    "reaped": Kind("incidents", _NAME, lifetime=32 * DAY),
+    "query": Kind("queries", _NAME, text=True, lifetime=7 * DAY),
+    "answer": Kind("answers", _NAME, text=True, lifetime=DAY),
+    "case": Kind("cases", _NAME, of_run=True, text=True, lifetime=DAY),
+    "asked": Kind("cases", _NAME, of_run=True, text=True, lifetime=14 * DAY),
     "loop": Kind("loops"),
     "loop_step": Kind("loops"),
     "pause": Kind("pauses"),
-    "wave": Kind("orchestrations", _NAME, of_run=True, text=True),
-    "step": Kind("orchestrations", _NAME, of_run=True, text=True),
     "orchestrated": Kind("orchestrations"),
-    "cached": Kind("orchestrations", _NAME, text=True),
+    "wave": Kind("orchestrations", _NAME, of_run=True, text=True, lifetime=14 * DAY),
+    "step": Kind("orchestrations", _NAME, of_run=True, text=True, lifetime=14 * DAY),
+    "cached": Kind("orchestrations", _NAME, text=True, lifetime=DAY),
     "role": Kind("definitions", _DEFINITION),
     "role_version": Kind("definitions", _DEFINITION),
     "orchestration": Kind("definitions", _DEFINITION),
     "orchestration_version": Kind("definitions", _DEFINITION),
     "assignment": Kind("assignments"),
+    "spent_run": Kind("budget", of_run=True),
     "spent": Kind("budget"),
-    "spent_run": Kind("budget"),
-    "spent_total": Kind("budget", _NAME),
-    "sensor": Kind("sensors", _NAME),
+    "spent_total": Kind("budget", _NAME, lifetime=2 * DAY),
+    "sensor": Kind("sensors", _NAME, lifetime=60 * DAY),
     "claim": Kind("claims"),
     "claim_notice": Kind("claims"),
     "check": Kind("claims", _NAME),
@@ -80,6 +83,11 @@ GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
 # What goes by itself within minutes, or was put there to stay.
 NEVER_CLEARED = ("claims", "definitions")
 CLEARABLE = tuple(group for group in GROUPS if group not in NEVER_CLEARED)
+
+
+def prefix_of(kind):
+    """With what the names of the keys of a kind begin."""
+    return PREFIX + kind + ("" if KINDS[kind].form is _ALONE else ".")
 
 
 def kind_of(name):
@@ -99,7 +107,17 @@ def run_of(name):
     return name[len(PREFIX):].split(".")[1]
 
 
-def written_at(name) -> Optional[float]:
-    """Seconds since the epoch at which the key was written, where its name says so."""
-    kind = kind_of(name)
-    return time_of(name) if kind is not None and KINDS[kind].form is _FACT else None
+def written_at(fact, lifetimes):
+    """Seconds since the epoch at which a key of ours was last written, at the latest that can be;
+    None where nothing says it.
+
+    :param fact: a datastore.Fact; lifetimes: {group: seconds}, of the configuration.
+    """
+    kind = KINDS[kind_of(fact.name)]
+    if kind.form is _FACT:
+        return time_of(fact.name)
+    found = [] if fact.created is None else [fact.created]
+    lifetime = lifetimes.get(kind.group, kind.lifetime)
+    if fact.until is not None and lifetime is not None:
+        found.append(fact.until - lifetime)
+    return max(found, default=None)

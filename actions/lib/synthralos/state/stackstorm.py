@@ -5,16 +5,19 @@ an API that is slow. The address and the token come from whoever has them: an ac
 environment, a sensor from its service.
 """
 
+import re
 import time
 from urllib.parse import quote
 
-from synthralos.state.datastore import PAGE, DatastoreAway
+from synthralos.state.datastore import PAGE, DatastoreAway, Fact
+from synthralos.times import seconds_of
 
 SECONDS = 2.0
 READ_EXECUTION_SECONDS = 10.0
 POLL_SECONDS = 1.0
 ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
 _EXECUTION = "parameters,trigger_instance,start_timestamp,action.parameters,action.ref,context,rule"
+_OBJECT_ID = re.compile(r"[0-9a-f]{24}\Z")
 
 
 class ApiError(Exception):
@@ -162,6 +165,21 @@ class Api:
         )
         return [(row["name"], row["value"]) for row in rows]
 
+    def facts(self, prefix, limit=PAGE, offset=0):
+        """As `list`, without the values: [datastore.Fact]."""
+        params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
+        rows = self._json(
+            self._call("GET", "/keys", self._key_seconds, DatastoreAway, params=params),
+            DatastoreAway,
+        )
+        return [
+            Fact(
+                row["name"], len(row["value"].encode("utf-8", "surrogatepass")),
+                seconds_of(row.get("expire_timestamp")), _created_at(row.get("id")),
+            )
+            for row in rows
+        ]
+
     def delete(self, name):
         answer = self._key("DELETE", name)
         if answer.status_code == 404:
@@ -196,3 +214,8 @@ class Api:
             return answer.json()
         except ValueError as error:
             raise error_class("StackStorm's API answered no JSON") from error
+
+
+def _created_at(key_id):
+    """When the key with that id, MongoDB's, was first written; None where it does not say."""
+    return int(key_id[:8], 16) if isinstance(key_id, str) and _OBJECT_ID.match(key_id) else None
