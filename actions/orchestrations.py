@@ -60,8 +60,8 @@ class Orchestrations(SynthralosAction):
 
     def _validate(self, env, parameters):
         given, _ = self.execution(env, parameters)
-        if given.get("name") and not given.get("fields") and not given.get("definition"):
-            one = stored.needed(env.store, ORCHESTRATION, given["name"])
+        if not any(given.get(name) for name in ("fields", "definition", "steps")):
+            one = stored.needed(env.store, ORCHESTRATION, name_of(given))
         else:
             one = model.orchestration(definition_of(given, "fields", _FIELDS))
         definitions.check(env, one)

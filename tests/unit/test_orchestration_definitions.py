@@ -1,0 +1,213 @@
+"""Stored definitions, the models of roles, and the calls of roles with the tool `meta`."""
+import json
+import threading
+
+import pytest
+
+from synthralos.orchestration import definitions, meta, model, models, stored
+from synthralos.orchestration.stored import ORCHESTRATION, ROLE
+from synthralos.refusals import Refused
+from synthralos.settings import Settings
+from synthralos.state.datastore import Tolerant
+
+A = {"name": "A", "base_prompt": "x"}
+FLOW = {"name": "flow", "steps": [{"name": "a", "role": "A"}]}
+CASE = {"run": "5f0c", "depth": 1, "progress": {"cursor": 1}}
+
+
+def served(*models):
+    return {"providers": [
+        {"name": "p", "base_url": "http://127.0.0.1:9", "api_key": "k", "models": list(models)}]}
+
+
+@pytest.fixture
+def env(make_env):
+    return make_env(config=served({"name": "m"}))
+
+
+def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore):
+    """Each has a thread and a view of the store of its own, as two processes would."""
+    barrier, told = threading.Barrier(8), []
+
+    def create(n):
+        env = make_env(config=served({"name": "m"}), store=Tolerant(datastore), run="5f%02d" % n)
+        normal = model.role(dict(A, tone="of %d" % n))
+        barrier.wait()
+        try:
+            told.append(stored.create(env, ROLE, normal, "user %d" % n)["tone"])
+        except Refused as error:
+            assert "another role" in str(error) or "at this moment" in str(error)
+
+    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(told) == 1 and stored.role_by(Tolerant(datastore), "A")["tone"] == told[0]
+
+
+def test_changes_at_once_are_versions_one_after_the_other(make_env, datastore):
+    env = make_env(config=served({"name": "m"}))
+    definitions.create_role(env, A, None)
+    done = []
+
+    def change(n):
+        env = make_env(config=served({"name": "m"}), store=Tolerant(datastore), run="5f%02d" % n)
+        try:
+            done.append(definitions.update_role(env, "A", {"tone": "t%d" % n}, None)["version"])
+        except Refused as error:
+            assert "at this moment" in str(error)
+
+    threads = [threading.Thread(target=change, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert done and sorted(done) == list(range(2, 2 + len(done)))
+    role = stored.role_by(env.store, "A")
+    assert [one["version"] for one in stored.versions(env.store, ROLE, role)] == list(
+        range(1 + len(done), 0, -1))
+
+
+def test_a_role_and_an_orchestration_may_have_one_name(env):
+    definitions.create_role(env, A, None)
+    definitions.create_orchestration(env, dict(FLOW, name="A"), None)
+    assert stored.role_by(env.store, "A") and stored.orchestration_by(env.store, "A")
+    assert stored.role_by(env.store, ORCHESTRATION.id_of("A")) is None
+
+
+@pytest.mark.parametrize("role, names", [
+    ({}, ["p/small"]),
+    ({"min_context": 9000}, ["p/large"]),
+    ({"needs": {"vision": True}}, ["p/seeing"]),
+    ({"needs": {"vision": True}, "min_context": 9000}, ["p/plain"]),
+    ({"needs": {"json": True, "coding": True}}, ["p/plain"]),
+    ({"model": "large"}, ["large"]),
+    ({"fallback_models": ["seeing", "small"]}, ["p/small", "seeing", "small"]),
+    ({"model": "small", "fallback_models": ["small", "large"]}, ["small", "large"]),
+])
+def test_the_first_model_that_has_what_the_role_needs(make_env, role, names):
+    env = make_env(config=served(
+        {"name": "small", "context_window": 8000, "capabilities": ["json"]},
+        {"name": "seeing", "context_window": 8000, "capabilities": ["vision"]},
+        {"name": "large", "context_window": 100000, "capabilities": ["reasoning"]},
+        # Nothing is known of it, so nothing speaks against it; and what is empty is not known.
+        {"name": "plain", "capabilities": []},
+    ))
+    assert models.fitting(env, model.role(dict(A, **role))) == names
+
+
+def test_the_default_model_where_it_fits(make_env):
+    config = dict(
+        served({"name": "a", "capabilities": ["json"]}, {"name": "b", "capabilities": ["coding"]}),
+        orchestration={"default_model": "b"},
+    )
+    env = make_env(config=config)
+    assert models.fitting(env, model.role(A)) == ["b"]
+    assert models.fitting(env, model.role(dict(A, needs={"json": True}))) == ["p/a"]
+    assert models.fitting(env, model.role(dict(A, needs={"vision": True}))) == []
+
+
+def test_an_input_beyond_what_the_role_may_be_given():
+    role = model.role(dict(A, max_context=10))
+    models.check_length(role, "x" * 43)
+    with pytest.raises(Refused, match="takes 10"):
+        models.check_length(role, "x" * 44)
+
+
+@pytest.mark.parametrize("model_, why", [
+    ({"name": "m", "capabilities": "json"}, "is no list"),
+    ({"name": "m", "capabilities": ["flying"]}, "is no capability"),
+])
+def test_capabilities_that_are_wrong(model_, why):
+    with pytest.raises(Refused, match=why):
+        Settings.from_config(served(model_))
+
+
+def answer(*calls):
+    return {"calls": [{"tool": tool, "arguments": given} for tool, given in calls]}
+
+
+def test_calls_are_carried_out_in_order(env):
+    calls = meta.calls_of(answer(
+        ("create_role", {"name": "Coder", "basePrompt": "Code."}),
+        ("create_orchestration", {"name": "f", "steps": [{"name": "s", "roleName": "Coder"}]}),
+        ("update_orchestration", {"orchestrationId": "f", "updates": {"tags": ["t"]}}),
+        ("list_orchestrations", {"tags": ["t"], "activeOnly": True}),
+        ("list_roles", {}),
+        ("orchestration.get", {"nameOrId": "f"}),
+        ("update_role", {"roleId": "Coder", "updates": {"tone": "kind"}}),
+        ("delete_orchestration", {"orchestration_id": "f"}),
+        ("role.delete", {"name": "Coder"}),
+    ))
+    done, problem = meta.perform(env, CASE, calls)
+    assert problem is None and len(done) == 9
+    assert done[3]["result"][0]["name"] == "f" and done[5]["result"]["tags"] == ["t"]
+    assert done[6]["result"]["version"] == 2
+    assert done[6]["result"]["updated_by"] == "run:5f0c"
+    assert stored.every(env.store, ROLE) == stored.every(env.store, ORCHESTRATION) == []
+
+
+def test_a_call_that_fails_says_which_were_carried_out(env):
+    calls = meta.calls_of(answer(
+        ("create_role", {"name": "A", "basePrompt": "x"}),
+        ("delete_role", {"name": "gone"}),
+        ("create_role", {"name": "B", "basePrompt": "x"}),
+    ))
+    done, problem = meta.perform(env, CASE, calls)
+    assert [one["tool"] for one in done] == ["create_role"]
+    assert problem.startswith("call 2, delete_role: ")
+    assert problem.endswith("calls 1 to 1 were carried out")
+    assert stored.role_by(env.store, "B") is None
+
+
+@pytest.mark.parametrize("output, why", [
+    ({"calls": {}}, "is no list"),
+    ({"calls": [{"tool": "list_roles"}] * 21}, "is no list of at most 20"),
+    ({"calls": ["x"]}, "is not an object"),
+    (answer(("format_disk", {})), "is not known"),
+    (answer(("__init__", {})), "is not known"),
+    (answer(("create_role", {"name": "A"})), "is missing"),
+    (answer(("create_role", {"name": "A", "basePrompt": "x", "force": True})), "is not known here"),
+    (answer(("delete_role", {"name": "A", "force": True})), "is not known here"),
+    (answer(("delete_role", {})), "is no text"),
+    (answer(*[("execute_orchestration", {"name": "f"})] * 4), "starts more than 3"),
+    ({"calls": [{"tool": ["list_roles"], "arguments": {}}]}, "is not known"),
+])
+def test_calls_that_are_not_well_formed(output, why):
+    with pytest.raises(Refused, match=why):
+        meta.calls_of(output)
+
+
+@pytest.mark.parametrize("output", ["text", {"answer": 1}, [1], None, 3])
+def test_an_answer_without_calls(output):
+    assert meta.calls_of(output) == []
+
+
+def test_every_tool_of_the_prompt_is_one():
+    for tool in meta._TOOLS:
+        assert tool in meta.PROMPT and hasattr(meta._Work, tool)
+
+
+def test_a_run_that_a_call_starts_is_one_deeper(make_env):
+    started = []
+
+    class Starting:
+        def start(self, action, parameters):
+            started.append((action, parameters))
+            return "5f0d"
+
+    env = make_env(config=served({"name": "m"}), api=Starting())
+    definitions.create_role(env, A, None)
+    definitions.create_orchestration(env, FLOW, None)
+    calls = meta.calls_of(answer(("execute_orchestration", {
+        "orchestrationId": "flow", "input": {"t": "{{ x }}"}})))
+    done, problem = meta.perform(env, CASE, calls)
+    assert problem is None and done[0]["result"] == {
+        "execution_id": "5f0d", "orchestration": "flow"}
+    action, parameters = started[0]
+    assert action == "synthralos.orchestration.run" and "{{" not in json.dumps(parameters)
+    from synthralos.seal import unseal
+    request = unseal(parameters["case"], env.store)["request"]
+    assert request["orchestration"] == "flow"
+    assert request["rules"] == {"depth": 2, "input": {"t": "{{ x }}"}}
