@@ -41,18 +41,26 @@ class StackStorm:
         answer.raise_for_status()
         return answer.json()
 
-    def run(self, action, parameters):
-        """The execution, once it has succeeded."""
+    def start(self, action, parameters):
+        """The id of an execution."""
         body = {"action": action, "parameters": parameters}
-        path = "/executions/" + self.call("POST", "/executions", json=body)["id"]
-        end = time.monotonic() + RUN_SECONDS
+        return self.call("POST", "/executions", json=body)["id"]
+
+    def ended(self, execution_id, seconds=RUN_SECONDS):
+        """The execution, once it has ended."""
+        path, end = "/executions/" + execution_id, time.monotonic() + seconds
         while time.monotonic() < end:
             execution = self.call("GET", path)
             if execution["status"] in _ENDED:
-                assert execution["status"] == "succeeded", (action, execution["result"])
                 return execution
             time.sleep(POLL_SECONDS)
-        raise TimeoutError("%s has not ended within %d s" % (path, RUN_SECONDS))
+        raise TimeoutError("%s has not ended within %d s" % (path, seconds))
+
+    def run(self, action, parameters):
+        """The execution, once it has succeeded."""
+        execution = self.ended(self.start(action, parameters))
+        assert execution["status"] == "succeeded", (action, execution["result"])
+        return execution
 
 
 def _seconds(execution):
@@ -64,12 +72,17 @@ def _at(timestamp):
     return told.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
+def stackstorm():
+    """The StackStorm that ST2_API_URL names."""
+    env = os.environ
+    return StackStorm(env["ST2_API_URL"], env.get("ST2_AUTH_TOKEN"), env.get("ST2_API_KEY"))
+
+
 def measured(base):
     """Figures; none where ST2_API_URL is not set. :param base: of the server."""
-    env = os.environ
-    if not env.get("ST2_API_URL"):
+    if not os.environ.get("ST2_API_URL"):
         return []
-    st2 = StackStorm(env["ST2_API_URL"], env.get("ST2_AUTH_TOKEN"), env.get("ST2_API_KEY"))
+    st2 = stackstorm()
     # Names that nobody has used: what the ledger holds of other runs says nothing of them.
     models = ["bench-%s-%d" % (secrets.token_hex(4), number) for number in range(ROUNDS + 2)]
     unused, in_tasks = iter(models), []
@@ -83,7 +96,7 @@ def measured(base):
     def noops():
         return sum(_seconds(st2.run(NOOP, {})) for _ in range(2))
 
-    with _configured(st2, _config(base, models)):
+    with configured(st2, _config(base, models)):
         taken = interleaved({"floor": noops, "limited": recovery}, ROUNDS)
     floor, in_tasks = taken["floor"], in_tasks[-ROUNDS:]
     return [
@@ -108,7 +121,8 @@ def _config(base, models):
 
 
 @contextlib.contextmanager
-def _configured(st2, values):
+def configured(st2, values):
+    """The pack has that configuration until the block ends."""
     path = "/configs/synthralos"
     before = st2.call("GET", path, params={"show_secrets": "true"}).get("values") or {}
     st2.call("PUT", path, json=values)

@@ -1,0 +1,131 @@
+"""Many agent_recovery at once, a third of the platform's answers failing.
+
+On st2local always; on a live StackStorm where ST2_API_URL names one (see live.py). Whether each run
+ended as it should, was run once, and left what expires, is checked here as well: a figure of runs
+that went wrong would say nothing.
+"""
+import collections
+import os
+import pathlib
+import secrets
+import threading
+import time
+
+from benchmarks import live
+from benchmarks.figures import Figure
+from sandbox import Sandbox, agent_failed, ok, status
+from st2local import St2Local
+
+PACK = pathlib.Path(__file__).resolve().parent.parent.parent
+GROUP = "Seconds per agent_recovery of many at once on %s (floor: of ten at once)"
+DEAD = "Calls that a dead platform gets from 50 agent_recovery, one started after the other"
+SIZES_LOCAL, SIZES_LIVE = (10, 50), (10, 50, 100)
+# What is worse than linear would grow with the number of runs; a tenth is the machine's noise.
+MOST_OVER = 1.1
+BROKEN_EVERY = 10
+RUN_SECONDS = 1800
+# Until the breaker opens; it is told to stay open for longer than the runs last.
+MOST_DEAD_CALLS, OPEN_SECONDS = 5, 3600
+
+
+class Load:
+    """`number` recoveries, each of an agent of its own.
+
+    Every third answer of the platform is a 503; every tenth agent never answers well.
+    """
+
+    def __init__(self, box, number):
+        self.box, self.number = box, number
+        self.name = "load-%s" % secrets.token_hex(3)
+        self._lock, self._calls = threading.Lock(), collections.Counter()
+        box.script("platform", [self._answer], forever=True)
+
+    def parameters(self, n):
+        return {
+            "agent_id": "%s-%d" % (self.name, n), "failure_type": "error",
+            "original_query": "question %d" % n, "retry_delay": 0, "timeout": RUN_SECONDS,
+            "context": {"repairPlan": {"steps": [{"action": "retry_execution"}]}},
+        }
+
+    def _answer(self, call):
+        n = int(call.body["query"].rpartition(" ")[2])
+        with self._lock:
+            self._calls[n] += 1
+            times = self._calls[n]
+        if n % BROKEN_EVERY == BROKEN_EVERY - 1:
+            return agent_failed()
+        return status(503) if (n + times) % 3 == 0 else ok()
+
+    def check(self, executions):
+        """AssertionError when a run did not end as it should, or an agent was called amiss."""
+        for n, execution in enumerate(executions):
+            output = (execution["result"] or {}).get("output") or {}
+            broken = n % BROKEN_EVERY == BROKEN_EVERY - 1
+            assert execution["status"] == ("failed" if broken else "succeeded"), (n, output)
+            assert bool(output["ticket"]) == broken, (n, output)
+            assert output["attempts"] == self._calls[n], (n, output, self._calls[n])
+
+
+def measured(folder):
+    """Figures. :param folder: an empty one, for state."""
+    figures = _figures("st2local", [(n, _local(folder, n)) for n in SIZES_LOCAL])
+    figures.append(_dead(folder))
+    if os.environ.get("ST2_API_URL"):
+        st2 = live.stackstorm()
+        with Sandbox() as box, live.configured(st2, box.pack_config()):
+            taken = [(n, _live(st2, box, n)) for n in SIZES_LIVE]
+        figures += _figures("StackStorm", taken)
+    return figures
+
+
+def _figures(where, taken):
+    floor = taken[0][1] / taken[0][0]
+    return [
+        Figure(GROUP % where, "%d at once" % number, seconds / number, "s",
+               seconds / number / floor, "x", MOST_OVER, "%.0f s in all" % seconds)
+        for number, seconds in taken
+    ]
+
+
+def _local(folder, number):
+    """Seconds until the last of `number` recoveries has ended."""
+    with Sandbox() as box, St2Local(
+            PACK, box.pack_config(), folder / ("scale-%d" % number)) as local:
+        load = Load(box, number)
+        began = time.perf_counter()
+        handles = [
+            local.start("synthralos.agent_recovery", load.parameters(n)) for n in range(number)
+        ]
+        ended = [handle.wait(timeout=RUN_SECONDS) for handle in handles]
+        seconds = time.perf_counter() - began
+        load.check(ended)
+    return seconds
+
+
+def _live(st2, box, number):
+    """The same on StackStorm, from the first request to the last end."""
+    box.reset()
+    load = Load(box, number)
+    began = time.perf_counter()
+    started = [
+        st2.start("synthralos.agent_recovery", load.parameters(n)) for n in range(number)
+    ]
+    ended = [st2.ended(run_id, RUN_SECONDS) for run_id in started]
+    seconds = time.perf_counter() - began
+    load.check(ended)
+    return seconds
+
+
+def _dead(folder):
+    with Sandbox() as box:
+        config = dict(box.pack_config(), breaker={"open_seconds": OPEN_SECONDS})
+        box.script("platform", [status(503)], forever=True)
+        with St2Local(PACK, config, folder / "scale-dead") as local:
+            for n in range(50):
+                local.run("synthralos.agent_recovery", {
+                    "agent_id": "dead-%d" % n, "failure_type": "error", "original_query": "q",
+                    "retry_delay": 0, "max_retries": 0, "timeout": 30,
+                })
+        calls = len(box.calls_to("platform"))
+    return Figure(DEAD, "answers 503", calls, "calls", budget=MOST_DEAD_CALLS,
+                  note="runs that go on at once cannot know of each other's calls")
