@@ -1,0 +1,109 @@
+"""Services of a live StackStorm that die or hang while a run is on its way.
+
+ST2_RESTART names the command that kills a service and starts it again; it is given the name of the
+service (st2workflowengine, st2actionrunner, st2scheduler, rabbitmq). These tests skip without it.
+"""
+import os
+import shlex
+import signal
+import subprocess
+import time
+
+import pytest
+
+from sandbox import delay, ok, status
+
+FAILED = {"agent_id": "agent_123", "failure_type": "error", "original_query": "q",
+          "context": {"repairPlan": {"steps": [{"action": "retry_execution"}]}}}
+SECONDS = 240
+
+
+@pytest.fixture
+def restart(st2):
+    command = os.environ.get("ST2_RESTART")
+    if not command:
+        pytest.skip("ST2_RESTART is not set: nothing here can restart StackStorm's services")
+
+    def restarted(service):
+        subprocess.run(shlex.split(command) + [service], check=True, timeout=120)
+
+    return restarted
+
+
+def until(happens, seconds=90):
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def waits(st2, run_id):
+    return any(child["status"] == "delayed" for child in st2.children({"id": run_id}))
+
+
+@pytest.mark.parametrize("service", ["st2workflowengine", "st2scheduler", "rabbitmq"])
+def test_a_service_that_is_restarted_while_a_run_waits(st2, box, restart, service):
+    box.script("platform", [status(503), ok(text="42")])
+    run_id = st2.start("agent_recovery", **dict(FAILED, retry_delay=15, timeout=300))
+    until(lambda: waits(st2, run_id))
+    restart(service)
+    run = st2.wait(run_id, seconds=SECONDS)
+    output = run["result"]["output"]
+    assert run["status"] == "succeeded" and output["recovery_result"]["output"] == "42"
+    assert output["attempts"] == 2 and len(box.calls_to("platform")) == 2
+
+
+def test_an_action_runner_that_is_killed_in_an_attempt(st2, box, restart):
+    """What the runner had begun is lost with it: the run must not stay on its way for ever."""
+    box.script("platform", [delay(20, then=ok())], forever=True)
+    run_id = st2.start("agent_recovery", **dict(FAILED, timeout=60))
+    until(attempts)
+    pids = attempts()
+    restart("st2actionrunner")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    run = ended_or_reaped(st2, run_id)
+    output = run["result"]["output"]
+    assert run["status"] == "failed" and output["ticket"] and not output["success"]
+
+
+def attempts():
+    """The processes of execute_recovery on this machine."""
+    found = subprocess.run(
+        ["pgrep", "-f", "python_action_wrapper.*execute_recovery.py"],
+        capture_output=True, text=True, check=False,
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def ended_or_reaped(st2, run_id):
+    """The run, once it has ended; what only the reaper can end, it ends."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        execution = st2.call("GET", "/executions/" + run_id)
+        if execution["status"] in ("succeeded", "failed", "canceled", "abandoned", "timeout"):
+            return execution
+        st2.run("recovery.reap")
+        time.sleep(5)
+    raise AssertionError("%s has not ended" % run_id)
+
+
+def test_an_api_that_hangs_in_an_attempt(st2, box):
+    found = subprocess.run(["pgrep", "-f", "bin/st2api"], capture_output=True, text=True).stdout
+    if not found.split():
+        pytest.skip("StackStorm's API is not on this machine")
+    box.script("platform", [delay(3, then=ok(text="42"))], forever=True)
+    run_id = st2.start("agent_recovery", **FAILED)
+    until(attempts)
+    pids = [int(pid) for pid in found.split()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(8)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    run = st2.wait(run_id, seconds=SECONDS)
+    output = run["result"]["output"]
+    assert run["status"] == "succeeded" and output["recovery_result"]["output"] == "42"
+    assert len(box.calls_to("platform")) == 1
