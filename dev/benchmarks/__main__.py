@@ -8,22 +8,10 @@ import sys
 import tempfile
 import time
 
-from benchmarks import (
-    fallback,
-    live,
-    peers,
-    processes,
-    records,
-    scale,
-    server,
-    tracing,
-    workflows,
-)
-from benchmarks.figures import table
-
-PARTS = (
-    "fallback", "records", "workflows", "executions", "processes", "tracing", "scale", "live",
-)
+    if part == "tracing":
+        return tracing.measured(folder)
+    if part == "scale":
+        return scale.measured(folder)
 
 
 def main(words=None):
