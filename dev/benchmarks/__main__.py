@@ -8,10 +8,22 @@ import sys
 import tempfile
 import time
 
-    if part == "tracing":
-        return tracing.measured(folder)
-    if part == "scale":
-        return scale.measured(folder)
+from benchmarks import (
+    fallback,
+    live,
+    peers,
+    processes,
+    records,
+    scale,
+    server,
+    tracing,
+    workflows,
+)
+from benchmarks.figures import table
+
+PARTS = (
+    "fallback", "records", "workflows", "executions", "processes", "tracing", "scale", "live",
+)
 
 
 def main(words=None):
@@ -59,22 +71,10 @@ def _measured(part, base, folder, options):
         return workflows.counts(folder)
     if part == "processes":
         return processes.measured(folder)
-from benchmarks import (
-    fallback,
-    live,
-    peers,
-    processes,
-    records,
-    scale,
-    server,
-    tracing,
-    workflows,
-)
-from benchmarks.figures import table
-
-PARTS = (
-    "fallback", "records", "workflows", "executions", "processes", "tracing", "scale", "live",
-)
+    if part == "tracing":
+        return tracing.measured(folder)
+    if part == "scale":
+        return scale.measured(folder)
     if not os.environ.get("ST2_API_URL"):
         _say("ST2_API_URL is not set: no live StackStorm is measured")
     return live.measured(base)
