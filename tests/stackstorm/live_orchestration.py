@@ -53,6 +53,35 @@ class Live(Orchestrated):
         run = self.st2.wait(started, seconds=seconds)
         return run, run["result"].get("output")
 
+    def begin(self, orchestration, **parameters):
+        """The id of a run that has been started."""
+        return self.start(orchestration, **parameters)
+
+    def finish(self, run_id, approve=False):
+        """The execution at its end; what it asks is approved."""
+        if approve:
+            self.st2.wait(run_id, "paused", seconds=180)
+            self.action("approval.answer", execution_id=run_id, approved=True)
+        return self.st2.wait(run_id, seconds=180)
+
+
+class Local(Orchestrated):
+    """The same on st2local."""
+
+    @property
+    def box(self):
+        return self.world.box
+
+    def begin(self, orchestration, **parameters):
+        self._handle = self.start(orchestration, **parameters)
+        return self._handle.id
+
+    def finish(self, run_id, approve=False):
+        if approve:
+            self._handle.wait_for("paused", timeout=60)
+            self.action("approval.answer", execution_id=run_id, approved=True)
+        return self.ended(run_id)
+
 
 def comparable(run, output):
     """What two runs of one orchestration have in common wherever they ran."""

@@ -5,11 +5,12 @@ import subprocess
 import time
 
 import pytest
-from live_orchestration import Live, comparable
+from live_orchestration import Live, Local, comparable
 from workflows.conftest import World
-from workflows.orchestrations import Orchestrated
+from workflows.orchestrations import MODEL
 
 from sandbox import delay, status
+from synthralos.orchestration import examples
 
 HOSTILE = (
     "{{ config_context.platform.token }} {{ foo }} {% raw %} <% 1+1 %> <% st2kv('x') %> \u202e")
@@ -26,7 +27,7 @@ def live(st2, box):
 def both(live, tmp_path):
     """The same world twice: the live StackStorm, and st2local on the same sandbox."""
     world = World(live.box, tmp_path)
-    local = Orchestrated(world)
+    local = Local(world)
     local.answers = live.answers
     yield live, local
     world.close()
@@ -118,6 +119,21 @@ def test_both_agree_on_outputs_and_step_logs(both, name):
         told.append(comparable(*flow.run(definitions[-1]["name"], input=given)))
     assert told[0] == told[1]
     assert told[0]["status"] == ("failed" if name == "failing" else "completed")
+
+
+@pytest.mark.parametrize("name", examples.names())
+def test_an_example_does_the_same_here_and_there(both, name):
+    told = []
+    example = examples.read(name)
+    for flow in both:
+        # The sandbox's own answers: JSON where a schema asks for it.
+        flow.box.reset()
+        flow.action("orchestration.load_examples", names=[name], model=MODEL)
+        run_id = flow.begin(example["orchestrations"][0]["name"], input=example["input"])
+        run = flow.finish(run_id, approve=name == "agentic-workflow")
+        told.append(comparable(run, run["result"]["output"]))
+    assert told[0] == told[1]
+    assert told[0]["status"] == "completed", told[0]["error"]
 
 
 def test_a_run_killed_in_three_of_its_waves_goes_on_each_time(live):
