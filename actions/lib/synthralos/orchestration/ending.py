@@ -206,7 +206,8 @@ def log_failure(env, case, parameters):
     except (ApiError, Refused) as away:
         report["not_kept"] = str(away)
     if not parent:
-        report["ticket"] = record.record(env, WORKFLOW, case, parameters)["ticket"]
+        told = record.record(env, WORKFLOW, case, parameters)
+        report.update((name, told[name]) for name in ("ticket", "trigger"))
     return dict({"summary": "%s failed: %s" % (WORKFLOW, reason)}, **report)
 
 
