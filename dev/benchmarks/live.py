@@ -20,7 +20,10 @@ from benchmarks.server import HEALTHY, LIMITED_30
 from benchmarks.workflows import request
 
 GROUP = "Whole llm_retry on StackStorm (floor: two no-op Python executions, one after the other)"
+WAVES = "A wave of orchestration.run on StackStorm (floor: two no-op Python executions)"
 NOOP = "core.uuid"
+# {what: steps of a wave}; each is a run of WAVES_OF_A_RUN waves.
+SHAPES, WAVES_OF_A_RUN = {"of one step": 1, "of five steps": 5}, 6
 MOST_OVER_SECONDS = 1.0
 ROUNDS = 5
 RUN_SECONDS, CALL_SECONDS, POLL_SECONDS = 90, 30, 0.2
@@ -98,6 +101,7 @@ def measured(base):
 
     with configured(st2, _config(base, models)):
         taken = interleaved({"floor": noops, "limited": recovery}, ROUNDS)
+        waves = _waves(st2)
     floor, in_tasks = taken["floor"], in_tasks[-ROUNDS:]
     return [
         Figure(GROUP, "two runs of " + NOOP, median(floor), "s"),
@@ -105,7 +109,29 @@ def measured(base):
                median(taken["limited"]), "s", over(taken["limited"], floor), "s"),
         Figure(GROUP, "of that in its two tasks, the rest is StackStorm's", median(in_tasks), "s",
                over(in_tasks, floor), "s", MOST_OVER_SECONDS),
+    ] + [
+        Figure(WAVES, what, seconds, "s", seconds / median(floor), "x") for what, seconds in waves
     ]
+
+
+def _waves(st2):
+    """[(what, seconds of a wave)], of one run for each of SHAPES."""
+    name, found = "bench-" + secrets.token_hex(4), []
+    for what, group in SHAPES.items():
+        steps = [
+            {"name": "s%d-%d" % (wave, n), "order": wave, "group": "g%d" % wave}
+            for wave in range(WAVES_OF_A_RUN) for n in range(group)
+        ]
+        st2.run("synthralos.orchestration.create", {"name": name, "steps": steps})
+        try:
+            run = st2.run("synthralos.orchestration.run", {"orchestration": name})
+        finally:
+            st2.run("synthralos.orchestration.delete", {"name": name, "force": True})
+        tasks = st2.call("GET", "/executions", params={"parent": run["id"], "limit": 100})
+        begun = next(task for task in tasks if task["action"]["ref"].endswith("begin"))
+        seconds = _at(run["end_timestamp"]) - _at(begun["end_timestamp"])
+        found.append((what, seconds / WAVES_OF_A_RUN))
+    return found
 
 
 def _config(base, models):
