@@ -322,6 +322,8 @@ def _finished(result, parameters, redactor, env):
     shown["next"] = _onward(result.get("next"), parameters.get("cursor"))
     if shown["next"] is None and "next" not in result:
         del shown["next"]
+    if env is not None and env.client.guard is not None and env.client.guard.warnings:
+        shown["over_budget"] = env.client.guard.warnings
     note = env.store.note() if env is not None else None
     if note:
         shown["not_recorded"] = redactor.text(note)

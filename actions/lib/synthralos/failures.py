@@ -55,6 +55,8 @@ CAUSES = {
     "conflict": Cause("error", "medium", True, True),
     "rate_limit": Cause("llm_error", "medium", True, True),
     "quota": Cause("llm_error", "high", False, True),
+    # Our own: no model may be asked any more.
+    "budget": Cause("llm_error", "high", False, False),
     "authentication": Cause("llm_error", "high", False, True),
     "permission": Cause("llm_error", "high", False, True),
     "model_not_found": Cause("llm_error", "high", False, True),

@@ -6,6 +6,7 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from synthralos import retention
+from synthralos.budget import Budget
 from synthralos.names import checked
 from synthralos.redact import Redaction
 from synthralos.refusals import Refused
@@ -167,6 +168,7 @@ class Settings:
     infrastructure: dict
     orchestration: dict
     metrics: dict
+    budget: Budget
     redaction: Redaction
     retention: dict
     store_text: bool
@@ -222,6 +224,7 @@ class Settings:
             infrastructure=_mapping(config, "infrastructure"),
             orchestration=_mapping(config, "orchestration"),
             metrics=_mapping(config, "metrics"),
+            budget=Budget.from_config(_mapping(config, "budget")),
             redaction=Redaction.from_config(_mapping(config, "redaction")),
             retention=retention.lifetimes(_mapping(config, "retention")),
             store_text=bool(given(config.get("store_text"), True)),

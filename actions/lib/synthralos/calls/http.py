@@ -24,6 +24,10 @@ class CallFailed(Exception):
         super().__init__(failure.message)
 
 
+class NotCalled(CallFailed):
+    """A call that was not made, for a reason of ours."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """:ivar headers: with names in lower case; text: the body; latency: seconds."""
@@ -51,11 +55,13 @@ class Client:
     :param now: a callable that gives seconds since the epoch.
     :ivar llm_calls: what calls to LLMs were made with it, [{provider, model, seconds, cause or
         null, usage or null}]; whoever has counted them clears it.
+    :ivar guard: guard.Guard, or None where calls to LLMs have no budget.
     """
 
     def __init__(self, credentials, now=time.time, session=None):
         self._credentials, self._now, self._session = credentials, now, session
         self.llm_calls = []
+        self.guard = None
 
     def send(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
         """The answer, whatever its status.

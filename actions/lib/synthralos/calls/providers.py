@@ -157,9 +157,27 @@ def call(client, served, messages, parameters, seconds, run):
     :returns: {response, model, provider, usage {input_tokens, output_tokens, total_tokens},
         finish_reason, latency_ms}, and tool_calls where the model asked for tools.
     :raises CallFailed: an error status, no answer in `seconds`, or an answer that is cut, blank,
-        malformed or without finish reason.
+        malformed or without finish reason; NotCalled: it does not fit the budget.
     """
-    told = {"provider": served.provider.name, "model": served.model.name}
+    if client.guard is None:
+        return _told(client, served, messages, parameters, seconds, run, {})
+    most = ANTHROPIC_MAX_TOKENS if served.provider.api == "anthropic" else None
+    reserved, told = client.guard.begin(served, messages, parameters, most, run), {}
+    failure = failures.failure("configuration")
+    try:
+        found = _told(client, served, messages, parameters, seconds, run, told)
+        failure = None
+        return found
+    except CallFailed as error:
+        failure = error.failure
+        raise
+    finally:
+        client.guard.end(reserved, served, told.get("usage"), failure)
+
+
+def _told(client, served, messages, parameters, seconds, run, told):
+    """As `call`; what is known of the call is written into `told`, and into client.llm_calls."""
+    told.update(provider=served.provider.name, model=served.model.name)
     told.update(cause=None, usage=None)
     began = time.monotonic()
     try:

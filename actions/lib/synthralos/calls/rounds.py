@@ -12,7 +12,7 @@ from typing import Optional
 
 from synthralos import failures
 from synthralos.calls import backoff
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallFailed, NotCalled
 from synthralos.refusals import Refused
 from synthralos.state.breaker import HALF_OPEN
 from synthralos.state.ledger import Outcome
@@ -177,6 +177,8 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
             target=target.name, attempt=progress.attempts, round=progress.cursor, repeat=repeat
         ):
             result = attempt(target, seconds, progress.attempts)
+    except NotCalled as error:
+        return None, _not_called(target, progress, error.failure, repeat)
     except CallFailed as error:
         failed = error.failure
     except Refused as error:
@@ -226,6 +228,17 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
         seconds=latency,
     )
     return result, failed
+
+
+def _not_called(target, progress, failed, repeat):
+    """The Failure of an attempt that was not made: no attempt of the run's, nor of the target's."""
+    progress.attempts -= 1
+    progress.repeats -= 1 if repeat else 0
+    progress.mark(target)["tries"] -= 1
+    progress.failure = failed.as_dict()
+    progress.trail.append({"target": target.name, "skipped": failed.message, "cause": failed.cause})
+    log.line("skipped", target=target.name, cause=failed.cause)
+    return failed
 
 
 def refuse_unfinished(field, failure, way_out):

@@ -63,6 +63,14 @@ _CAUSES = {
         "The quota or the credit of the account is used up; waiting does not renew it.",
         ["Raise the quota or top up the account", "Add a fallback provider in {target}"],
     ),
+    "budget": (
+        "The calls to LLMs have taken what `budget` in the configuration allows.",
+        [
+            "Look at what took it: synthralos.metrics.get, or the runs of the day",
+            "Raise `budget` in the configuration, or wait: a day's begins anew at 00:00 UTC",
+            "Forget what was spent: synthralos.state.clear kinds=budget dry_run=false",
+        ],
+    ),
     "authentication": (
         "The target did not accept the credential.",
         [

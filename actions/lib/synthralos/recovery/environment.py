@@ -37,6 +37,10 @@ class Environment:
     def __post_init__(self):
         self._credentials = Credentials(self.store.secret, self.redactor)
         self.client = http.Client(self.credentials, self.now, self.session)
+        if self.settings.budget:
+            from synthralos.calls.guard import Guard
+
+            self.client.guard = Guard(self.settings, self.store, self.now)
         kept = self.settings.retention.get("ledger", ledger.KEPT_SECONDS)
         self.ledger = ledger.Ledger(self.store, self.now, self.settings.breaker, kept)
 

@@ -9,7 +9,7 @@ import re
 
 from synthralos import failures, jsontext
 from synthralos.calls import providers
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallFailed, NotCalled
 from synthralos.recovery import plans
 from synthralos.recovery.catalogue import CATALOGUE
 from synthralos.refusals import Refused
@@ -84,6 +84,8 @@ def ask(env, run, served, messages, seconds, sampling=SAMPLING):
     try:
         told = providers.call(env.client, served, messages, sampling, seconds, run)
         answer = told["response"]
+    except NotCalled as error:
+        return None, error.failure
     except CallFailed as error:
         failed = error.failure
     except Refused as error:
