@@ -27,7 +27,7 @@ def ran(env, clock, outcome="recovered", agent="bot", **facts):
         {
             "workflow": "agent_recovery",
             "outcome": outcome,
-            "subject": agent,
+            "agent": agent,
             "targets": ["platform:synthralos"],
             "answered": "platform:synthralos" if outcome == "recovered" else None,
         },
@@ -78,7 +78,7 @@ def test_what_the_runs_tell(env, clock):
     ran(env, clock, agent="other", targets=["platform:synthralos", "platform:standby"],
         answered="platform:standby")
     ran(env, clock, "failed")
-    ran(env, clock, workflow="llm_retry", subject="gpt-4", targets=["llm:openai/gpt-4"],
+    ran(env, clock, workflow="llm_retry", agent="gpt-4", targets=["llm:openai/gpt-4"],
         answered="llm:openai/gpt-4")
     stats = health.get(env)["stats"]
     assert (stats["total_errors"], stats["successful_recoveries"]) == (4, 3)
@@ -216,7 +216,7 @@ def test_counting_large_values_reads_few_of_them(store, datastore):
 
 def test_what_others_wrote_is_passed_over(env, datastore, clock):
     bad = ["", "{", "[]", "null", '{"v": 2}', '{"v": 1}', '{"v": 1, "targets": [1]}',
-           '{"v": 1, "targets": [], "subject": {}, "workflow": "agent_recovery"}']
+           '{"v": 1, "targets": [], "agent": {}, "workflow": "agent_recovery"}']
     for kind in health.READ + health.COUNTED:
         for n, value in enumerate(bad):
             datastore.put("%s%s.x.%013d-%d" % (PREFIX, kind, clock() * 1000, n), value)

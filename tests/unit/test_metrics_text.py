@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from synthralos.recovery import run
 from synthralos.telemetry import counting, exposition
 from synthralos.telemetry import families as f
 from synthralos.telemetry.totals import MOST, OTHER, Totals
@@ -169,3 +170,12 @@ def test_promtool_finds_nothing_wrong():
 
 def test_counting_is_of_events_only():
     assert list(counting.of({"kind": "start", "workflow": "w"})) == [(f.STARTED, ("w",), 1)]
+
+
+@pytest.mark.parametrize("told, seconds_before", [
+    ((), 0), ((None, 7, {}, "soon"), 0), (("2023-11-14T22:12:20Z",), 60),
+    (("2023-11-14T21:12:20-01:00",), 0),
+    (("2023-11-14T22:13:21Z",), 0), (("2023-11-01T00:00:00Z", "2023-11-14T22:12:20Z"), 60),
+])
+def test_when_it_failed(told, seconds_before):
+    assert 1_700_000_000.0 - run.failed_at(1_700_000_000.0, *told) == seconds_before

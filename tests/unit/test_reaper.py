@@ -169,3 +169,10 @@ def test_a_run_of_another_run_is_logged_by_that_one(reap):
     parent = {"execution_id": CHILD, "pack": "synthralos"}
     _, told, _ = reap(run(status="canceled", context={"parent": parent}))
     assert told["logged"] == []
+
+
+@pytest.mark.parametrize("age, status", [(60, "running"), (299, "running"), (301, "abandoned")])
+def test_a_roll_up_whose_runner_died_keeps_no_other_away(reap, age, status):
+    rows, told, _ = reap(run("synthralos.metrics.roll_up", age=age))
+    assert rows[RUN]["status"] == status
+    assert len(told["abandoned"]) == (status == "abandoned") and told["errors"] == []

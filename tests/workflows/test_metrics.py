@@ -91,6 +91,9 @@ def a_day_of_faults(world):
     assert not world.run("reroute_request", original_request=route, failure_reason="down",
                          fallback_regions=[])[1]["success"]
     assert world.run("infrastructure_repair", nodes=["db-1"])[1]["success"]
+    error = {"type": "timeout_error", "message": "no answer in 60 s"}
+    assert world.run("handle_error", agent_id="invoice-bot", task_id="t", error=error,
+                     original_query="q")[1]["recovered"]
     assert world.run("llm_retry", **dict(LLM, failure_reason=""))[0]["status"] == "failed"
     service = Service()
     around = surroundings(
@@ -113,10 +116,10 @@ def day(world):
 def test_what_runs_come_to_is_counted(day):
     assert not day.done["busy"] and day.done["left"] is False and day.done["unreadable"] == 0
     started = samples(day, "synthralos_runs_started_total")
-    assert started == {("llm_retry",): 4, ("agent_recovery",): 1, ("reroute_request",): 1,
-                       ("infrastructure_repair",): 1}
+    assert started == {("llm_retry",): 4, ("agent_recovery",): 2, ("reroute_request",): 1,
+                       ("infrastructure_repair",): 1, ("handle_error",): 1}
     completed = samples(day, "synthralos_runs_completed_total")
-    assert sum(completed.values()) == 5
+    assert sum(completed.values()) == 7
     assert completed[("infrastructure_repair", "repairs_completed", "none")] == 1
     failed = samples(day, "synthralos_runs_failed_total")
     assert failed == {
@@ -129,7 +132,7 @@ def test_what_runs_come_to_is_counted(day):
     assert fallbacks[("llm_retry", GPT4, "rate_limit")] == 1
     assert samples(day, "synthralos_repeats_total")[("llm_retry", HAIKU, "server_error")] == 2
     assert samples(day, "synthralos_agent_calls_total") == {
-        ("invoice-bot", "failure"): 1, ("invoice-bot", "success"): 1}
+        ("invoice-bot", "failure"): 1, ("invoice-bot", "success"): 2}
     transitions = samples(day, "synthralos_state_transitions_total")
     assert transitions[("infrastructure_repair", "INIT", "FAILURE_DETECTION")] == 1
     assert samples(day, "synthralos_sensor_connected") == {("AlertmanagerSensor",): 0}
@@ -140,7 +143,10 @@ def test_what_runs_come_to_is_counted(day):
     assert ratio[("llm_retry", "1h")] == 1.0 and ratio[("reroute_request", "1h")] == 0.0
     recovered = samples(day, "synthralos_time_to_recovery_seconds")
     assert {labels[0]: value[0] for labels, value in recovered.items()} == {
-        "llm_retry": 3, "agent_recovery": 1, "infrastructure_repair": 1}
+        "llm_retry": 3, "agent_recovery": 2, "infrastructure_repair": 1,
+        "handle_error": 1}
+    health = day.local.run("synthralos.health.get", {})["result"]["result"]
+    assert health["stats"]["by_agent"]["invoice-bot"]["successful_recoveries"] == 2
 
 
 def test_tokens_and_money(day):
@@ -252,3 +258,27 @@ def test_an_llm_that_plans_is_counted_too(world):
     assert world.run("agent_recovery", **failed)[1]["plan"]["source"] == "llm"
     roll_up(world)
     assert samples(world, "gen_ai_client_token_usage")[("chat", "openai", "gpt-4o", "input")][0]
+
+
+def test_what_handle_error_escalates_has_failed(world):
+    world.box.script("platform", [status(500)], forever=True)
+    error = {"type": "timeout_error", "message": "no answer in 60 s"}
+    assert world.run("handle_error", agent_id="a", task_id="t", error=error, max_retries=0,
+                     original_query="q")[1]["escalated"]
+    roll_up(world)
+    failed = samples(world, "synthralos_runs_failed_total")
+    assert failed[("handle_error", "escalated", "timeout", "timeout")] == 1
+    assert samples(world, "synthralos_runs_started_total")[("handle_error",)] == 1
+
+
+def test_a_failure_that_says_when_it_happened_is_measured_from_then(world):
+    ago = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 600))
+    world.run("agent_recovery", agent_id="a", failure_type="error", original_query="q",
+              failure_details={"timestamp": ago})
+    alert = {"labels": {"instance": "db-1"}, "startsAt": ago}
+    assert world.run("infrastructure_repair", alert=alert)[1]["success"]
+    roll_up(world)
+    told = samples(world, "synthralos_time_to_recovery_seconds")
+    assert all(600 <= value[1] < 700 for value in told.values()) and len(told) == 2
+    took = samples(world, "synthralos_run_duration_seconds")
+    assert all(value[1] < 100 for value in took.values())

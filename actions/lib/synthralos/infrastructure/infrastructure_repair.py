@@ -51,14 +51,16 @@ def begin(env, parameters, started, payload=None):
 def new_case(env, parameters, started, payload=None):
     config = configuration(env)
     given = dict(DEFAULTS, **{k: v for k, v in parameters.items() if v is not None})
+    request = detection.request_of(config, given, payload)
     return run.new_case(
         env,
         WORKFLOW,
         RUN_SECONDS,
         given,
         started,
-        detection.request_of(config, given, payload),
+        request,
         {},
+        failed_at=run.failed_at(started, *_began(request["alert"])),
         max_steps=run.whole_number(given, "max_steps", 1, MOST_STEPS),
         max_retries=run.whole_number(given, "max_retries", 1, MOST_RETRIES),
         state=INIT,
@@ -80,6 +82,14 @@ def new_case(env, parameters, started, payload=None):
         outcome=None,
         reason=None,
     )
+
+
+def _began(alert):
+    """When an alert says that it began; Alertmanager's webhook has several alerts in one."""
+    many = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
+    for one in many:
+        if isinstance(one, dict):
+            yield one.get("startsAt") or one.get("starts_at")
 
 
 def detect(env, case):

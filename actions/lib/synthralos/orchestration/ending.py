@@ -62,14 +62,25 @@ def finish(env, case, kept, told, state, context):
         _tell_parent(
             kept, case["parent"], told["input"], status, output, error, duration, case["asked"]
         )
+    case["transitions"] = _transitions(state["log"])
     if status == waves.FAILED and not case["parent"]:
         case["gave_up"] = {"error": error, "reason": error["message"]}
         report["ticket"] = record.record(env, WORKFLOW, case, {})["ticket"]
     elif not case["parent"]:
-        run.summarise(env, case, "recovered", None)
+        run.summarise(env, case, "recovered", None, end=status, recovery=None)
     report.update(error=error, webhook=_tell(env, definition, told, report, kept.run))
     summary = "%s: %s" % (status, error["message"] if error else _counts(state["log"]))
     return dict({"summary": summary, "do": _do(status)}, **report)
+
+
+def _transitions(log):
+    """{"FROM->TO": times} of the steps: what was passed over never ran."""
+    found = {}
+    for entry in log:
+        before = "pending" if entry["status"] in (waves.SKIPPED, waves.BLOCKED) else "running"
+        name = "%s->%s" % (before, entry["status"])
+        found[name] = found.get(name, 0) + 1
+    return found
 
 
 def _do(status):

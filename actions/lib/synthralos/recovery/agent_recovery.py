@@ -15,6 +15,7 @@ WORKFLOW = "agent_recovery"
 RUN_SECONDS = 300
 RETRY_DELAY = 5
 SIMILAR = 5
+_WHEN = ("timestamp", "failed_at", "occurred_at", "failedAt", "occurredAt")
 _TELLING = ("message", "error", "reason", "code", "error_type", "errorType")
 
 
@@ -58,6 +59,9 @@ def analyse(env, parameters, started, attempted=True):
         rules,
         failure=found,
         agent=_agent_request(env, request),
+        failed_at=run.failed_at(
+            started, *(request["failure_details"].get(name) for name in _WHEN)
+        ),
     )
     return {
         "summary": "%s failed: %s (%s, %s)"

@@ -467,6 +467,9 @@ def _why(case):
 
 def _ended(env, case, do, summary, recovered, escalated):
     steps = case["steps"]
+    end = "escalated" if escalated else "recovered" if recovered else "failed"
+    outcome = "recovered" if recovered else "failed"
+    run.tell_end(env, case, outcome, case["failure"], end=end)
     return {
         "summary": summary,
         "do": do,

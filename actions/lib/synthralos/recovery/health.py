@@ -179,8 +179,8 @@ def _summaries(kept, now, agent_id):
 
 def _agent(run):
     """The agent that a run was about, or None; only a run of agent_recovery is about one."""
-    subject = run.get("subject") if run.get("workflow") == "agent_recovery" else None
-    return subject if isinstance(subject, str) else None
+    agent = run.get("agent") if run.get("workflow") == "agent_recovery" else None
+    return agent if isinstance(agent, str) else None
 
 
 def _stats(summaries, now):

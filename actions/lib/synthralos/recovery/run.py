@@ -11,13 +11,14 @@ from synthralos.refusals import Refused
 from synthralos.state import runs
 from synthralos.state.datastore import PREFIX
 from synthralos.telemetry import prices
-from synthralos.times import timestamp
+from synthralos.times import seconds_of, timestamp
 
 ANSWER_SECONDS = 24 * 3600
 # What else an agent or a model may answer as large as it likes.
 BESIDE = ("metadata", "tool_calls")
 MOST_RETRIES, LONGEST_DELAY = 10, 300
 SHORTEST_RUN, LONGEST_RUN = 5, 3600
+WEEK = 7 * 24 * 3600
 
 
 def new_case(
@@ -51,9 +52,20 @@ def new_case(
     case.update(more)
     if not env.is_workflow:
         case["alone"] = True
-    elif not case["dry_run"]:
+    elif not case["dry_run"] and not case.get("parent"):
+        # What has a parent is a step of its run.
         runs.tell(env.store, runs.START, env.run, env.now(), workflow=workflow)
     return case
+
+
+def failed_at(started, *told):
+    """When it failed, in seconds since the epoch: the earliest that is told, else `started`.
+
+    :param told: times, in ISO 8601, in UTC with a Z; what is none, later than `started` or more
+        than a week before it does not count.
+    """
+    times = [seconds_of(one) for one in told if isinstance(one, str) and one.endswith("Z")]
+    return min([at for at in times if at and started - WEEK <= at <= started], default=started)
 
 
 def whole_number(parameters, name, least, most):
@@ -165,25 +177,34 @@ def _so_far(entries, error):
 def summarise(env, case, outcome, failure, **more):
     """Writes the run's summary for learning and metrics.
 
-    :param more: end, what the workflow calls its outcome; transitions, {"FROM->TO": times}.
+    :param more: end, what the workflow calls its outcome; recovery, null where nothing has
+        recovered.
     """
+    told = _told(env, case, outcome, failure, more)
+    runs.summarise(env.store, case["run"], env.now(), **told)
+
+
+def tell_end(env, case, outcome, failure, **more):
+    """As `summarise`, of a run from which nothing is learned: its children tell that."""
+    if not case["dry_run"]:
+        told = _told(env, case, outcome, failure, more)
+        runs.tell(env.store, runs.END, case["run"], env.now(), **told)
+
+
+def _told(env, case, outcome, failure, more):
     spend(env, case)
-    facts = dict(_facts(case), **more)
-    duration = round(env.now() - case["started"], 3)
-    if outcome == "recovered":
-        facts.setdefault("recovery", round(env.now() - case.get("failed_at", case["started"]), 3))
-    runs.summarise(
-        env.store,
-        case["run"],
-        env.now(),
+    told = dict(
+        _facts(case),
         workflow=case["workflow"],
         outcome=outcome,
         failure_type=(failure or {}).get("type"),
         cause=(failure or {}).get("cause"),
-        duration=duration,
+        duration=round(env.now() - case["started"], 3),
         currency=env.settings.currency,
-        **facts,
     )
+    if outcome == "recovered":
+        told["recovery"] = round(env.now() - case.get("failed_at", case["started"]), 3)
+    return dict(told, **more)
 
 
 def _facts(case):
@@ -202,6 +223,7 @@ def _facts(case):
         "agent": case["request"].get("agent_id") if case.get("agent") else None,
         "skipped": [entry["target"] for entry in progress["trail"] if "skipped" in entry],
         "llm": case.get("llm"),
+        "transitions": case.get("transitions"),
         "alone": case.get("alone"),
     }
     return dict(told, **{name: value for name, value in optional.items() if value})

@@ -1,0 +1,97 @@
+"""Metrics on a live StackStorm: counted once by the rule's roll-ups, pushed, and queried.
+
+With Debian's prometheus and prometheus-pushgateway; without them nothing is pushed.
+"""
+import pathlib
+import sys
+import time
+
+import pytest
+from test_live_automation import enabled
+
+from sandbox import rate_limit
+
+PACK = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(PACK / "tests" / "peers"), str(PACK / "tests")]
+
+import test_prometheus as peers  # noqa: E402
+from test_alertmanager import until  # noqa: E402
+
+LLM = {"original_request": {"prompt": "Hello", "model": "gpt-4"}, "failure_reason": "Server error",
+       "fallback_models": ["claude-3-haiku"]}
+COMPLETED = "synthralos_runs_completed_total"
+
+
+def total(st2, name, **labels):
+    execution = st2.wait(st2.start("metrics.get", format="json", prefix=name, labels=labels))
+    assert execution["status"] == "succeeded", execution["result"]
+    metrics = execution["result"]["result"]["metrics"]
+    return sum(one["value"] for metric in metrics for one in metric["samples"])
+
+
+def counted(st2, execution_id):
+    execution = st2.wait(execution_id)
+    # What the policy has cancelled has no result at all.
+    return execution["status"], ((execution.get("result") or {}).get("result") or {})
+
+
+def test_overlapping_roll_ups_count_each_run_once(st2, box):
+    counted(st2, st2.start("metrics.roll_up"))
+    before = {name: total(st2, name) for name in (COMPLETED, "synthralos_fallbacks_total")}
+    box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)])
+    runs = [st2.start("llm_retry", **LLM) for _ in range(4)]
+    assert {st2.wait(run)["status"] for run in runs} == {"succeeded"}
+    done = [counted(st2, run) for run in [st2.start("metrics.roll_up") for _ in range(6)]]
+    statuses = [status for status, _ in done]
+    # The policy cancels a second one; whoever came through all the same was alone, or busy.
+    assert set(statuses) <= {"succeeded", "canceled"} and "succeeded" in statuses, done
+    told = [result for status, result in done if status == "succeeded"]
+    if all(one["busy"] for one in told):
+        told.append(counted(st2, st2.start("metrics.roll_up"))[1])
+    assert sum(one["counted"] for one in told) == 8, done
+    assert total(st2, COMPLETED) - before[COMPLETED] == 4
+    assert total(st2, "synthralos_fallbacks_total") - before["synthralos_fallbacks_total"] >= 1
+
+
+@pytest.mark.skipif(
+    not (peers.PROMETHEUS and peers.PUSHGATEWAY),
+    reason="prometheus and prometheus-pushgateway are not installed (Debian packages)",
+)
+def test_the_rule_s_roll_ups_are_pushed_and_can_be_queried(st2, box, tmp_path):
+    gateway = peers.Gateway(tmp_path)
+    config = dict(
+        box.pack_config(),
+        metrics={"pushgateway": {"url": gateway.address, "job": "synthralos", "instance": "live"}},
+    )
+    since = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 1))
+    try:
+        gateway.start_pushgateway()
+        gateway.start_prometheus()
+        st2.call("PUT", "/configs/synthralos", json=config)
+        counted(st2, st2.start("metrics.roll_up"))
+        before = total(st2, COMPLETED, workflow="llm_retry")
+        assert st2.run("llm_retry", **LLM)[0]["status"] == "succeeded"
+        failed = {"agent_id": "metered", "failure_type": "error", "original_query": "q"}
+        assert st2.run("agent_recovery", **failed)[0]["status"] == "succeeded"
+
+        def by_rule():
+            rows = st2.call("GET", "/executions", params={
+                "action": "synthralos.metrics.roll_up", "timestamp_gt": since, "limit": 100})
+            return [row for row in rows
+                    if row.get("rule") and row["status"] == "succeeded"]
+
+        with enabled(st2, "metrics_roll_up"):
+            end = time.monotonic() + 200
+            while len(by_rule()) < 2:
+                assert time.monotonic() < end, "the rule did not roll up twice"
+                time.sleep(2)
+        assert all(row["result"]["result"]["push"]["pushed"] for row in by_rule())
+        assert total(st2, COMPLETED, workflow="llm_retry") == before + 1
+        query = 'sum(%s{workflow="llm_retry",instance="live"})' % COMPLETED
+        until(lambda: gateway.asked(query), "Prometheus has scraped it")
+        assert gateway.asked(query)[0][1] == before + 1
+        agents = 'synthralos_agent_calls_total{agent="metered",result="success"}'
+        assert gateway.asked(agents)[0][1] >= 1
+    finally:
+        st2.call("PUT", "/configs/synthralos", json=box.pack_config())
+        gateway.close()
