@@ -51,6 +51,20 @@ class StateUsageTest(_States):
         _, result = self.run_action()
         self.assertEqual((result["keys"], result["foreign"], result["kinds"]), (0, 8, {}))
 
+    def test_what_actions_write_is_ours(self):
+        self.run_other("loop.check", agent_id="a/b", action="search")
+        self.run_other("loop.check", agent_id="a", task_id="t", action="search")
+        self.run_other("loop.reset", agent_id="a")
+        self.run_other("agent.pause", agent_id="a", reason="x")
+        self.run_other("snapshot.create", agent_id="a", task_id="t", state={"a": 1})
+        self.run_other("history.record", agent_id="a", task_id="t", state={}, kind="error")
+        self.run_other("ticket.create", subject="a", summary="s")
+        self.run_other("metrics.roll_up")
+        _, result = self.run_action()
+        self.assertEqual(result["foreign"], 0)
+        self.assertEqual(set(result["kinds"]), {
+            "history", "loops", "metrics", "pauses", "snapshots", "tickets"})
+
     def test_every_page_is_read(self):
         for n in range(250):
             self.fact("run", 1, n)

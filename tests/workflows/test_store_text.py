@@ -8,6 +8,7 @@ import pytest
 from workflows.orchestrations import Orchestrated
 
 from sandbox import agent_failed, ok, status
+from synthralos.state.kinds import kind_of
 
 WORD = "zanzibarine"
 ERROR = "the %s gave up" % WORD
@@ -66,7 +67,7 @@ def test_no_word_is_left(world, start, works):
     assert run["status"] == ("succeeded" if works else "failed"), output
     if not works:
         assert output["ticket"]
-    assert left(world) == []
+    assert left(world) == [] and foreign(world) == []
 
 
 def test_a_refusal_leaves_no_word(world):
@@ -133,6 +134,12 @@ def test_what_a_person_writes_into_a_ticket_stays(world):
     assert shown["result"]["result"]["ticket"]["summary"] == "look at " + WORD
 
 
+def foreign(world):
+    """The names of the keys that state.usage would not know as the pack's."""
+    rows = world.local.keys.list(limit=-1)
+    return sorted(row["name"] for row in rows if kind_of(row["name"]) is None)
+
+
 def left(world):
     """The names of the keys whose values hold the word, however they are packed."""
     rows = world.local.keys.list(limit=-1)
@@ -176,6 +183,7 @@ def test_an_orchestration_keeps_its_steps_for_a_day_and_nothing_else(world, work
     assert run["status"] == ("succeeded" if works else "failed"), output
     names = left(world)
     assert {name.split(".")[1] for name in names} == {"wave", "step"}
+    assert foreign(world) == []
     for name in names:
         stamp = world.local.keys.document(name)["expire_timestamp"]
         assert seconds_until(world, stamp) <= 86400 + 3600 + 600

@@ -11,7 +11,8 @@ from typing import Optional
 from synthralos.state.datastore import PREFIX, time_of
 
 DAY = 24 * 3600
-_PART = r"(?:[A-Za-z0-9_-]|~[0-9A-F]{2})+"
+# As names.key_part writes it; `~` alone is no task.
+_PART = r"(?:(?:[A-Za-z0-9_-]|~[0-9A-F]{2})+|~)"
 # Facts end in their time; other names in what they are about.
 _FACT = re.compile(r"(?:%s\.)*[0-9]{13}-%s\Z" % (_PART, _PART))
 _NAME = re.compile(r"%s(?:\.%s)*\Z" % (_PART, _PART))
