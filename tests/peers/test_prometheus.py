@@ -53,6 +53,8 @@ class Gateway(Peers):
         self._start(
             "pushgateway", PUSHGATEWAY,
             "--web.listen-address=127.0.0.1:%d" % self.ports["pushgateway"],
+            # Debian's would remember in /var/lib what other tests have pushed.
+            "--persistence.file=%s" % (self.folder / "pushgateway.data"),
         )
         until(lambda: answers(self.address + "/-/ready"), "the Pushgateway is ready")
 
