@@ -72,15 +72,15 @@ def test_usage_and_clear(st2, box):
     st2.call("PUT", "/keys/" + quote(theirs), json={"name": theirs, "value": "x"})
     try:
         for n in range(3):
-            result(st2, "loop.check", agent_id=agent, action="search", input={"n": n})
+            result(st2, "agent.pause", agent_id="%s-%d" % (agent, n), reason="a test")
         used = result(st2, "state.usage")
-        assert used["complete"] and used["kinds"]["loops"]["keys"] >= 3 and used["foreign"] >= 1
-        assert used["kinds"]["loops"]["next_expiry"]
-        dry = result(st2, "state.clear", kinds=["loops"])
+        assert used["complete"] and used["kinds"]["pauses"]["keys"] >= 3 and used["foreign"] >= 1
+        assert used["kinds"]["pauses"]["next_expiry"]
+        dry = result(st2, "state.clear", kinds=["pauses"])
         assert dry["dry_run"] and dry["left"] >= 3 and dry["deleted"] == 0
-        done = result(st2, "state.clear", kinds=["loops"], dry_run=False)
+        done = result(st2, "state.clear", kinds=["pauses"], dry_run=False)
         assert done["deleted"] == dry["left"] and done["left"] == 0
-        assert "loops" not in result(st2, "state.usage")["kinds"]
+        assert "pauses" not in result(st2, "state.usage")["kinds"]
         assert theirs in values(st2)
     finally:
         st2.call("DELETE", "/keys/" + quote(theirs))
