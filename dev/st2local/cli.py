@@ -52,7 +52,10 @@ def _parser():
     listed.add_argument("--tree", action="store_true", help="with the tasks of workflows")
     listed.add_argument("--action", default=None)
     listed.add_argument("--status", default=None)
-    _command(execution, "get", _execution_get, "one execution").add_argument("id")
+    got = _command(execution, "get", _execution_get, "one execution")
+    got.add_argument("id")
+    got.add_argument("-k", "--key", metavar="A.B", help="only this part of the result")
+    got.add_argument("--raw", action="store_true", help="as it is; with -k it always is")
 
     inquiry = _group(commands, "inquiry", "questions that runs wait for")
     _command(inquiry, "list", _inquiry_list, "unanswered ones")
@@ -172,10 +175,22 @@ def _execution_list(options):
 def _execution_get(options):
     local = _look(options)
     document = local.execution(options.id)
-    if options.json:
+    if options.key:
+        _print_part(document.get("result"), options.key)
+    elif options.json:
         output.as_json(document)
     else:
         output.execution(document, _children(local, document))
+
+
+def _print_part(value, key):
+    """Prints a part of a result as `st2 execution get --raw -k` does: a text as it is."""
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, str):
+        output.text(value)
+    else:
+        output.as_json(value)
 
 
 def _inquiry_list(options):

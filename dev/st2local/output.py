@@ -6,6 +6,10 @@ def as_json(value):
     print(json.dumps(value, indent=4, sort_keys=True))
 
 
+def text(value):
+    _print(value)
+
+
 def execution(document, children):
     """Roughly what `st2 execution get` prints, and the tasks of a workflow below."""
     elapsed = document.get("elapsed_seconds")

@@ -61,6 +61,10 @@ def test_casts_and_json(st2local):
     assert document["result"]["result"]["config"]["plain"] == "from a file"
     again = st2local("execution", "get", document["id"], "-j")
     assert json.loads(again.stdout)["id"] == document["id"]
+    part = st2local("execution", "get", "--raw", "-k", "result.config.plain", document["id"])
+    assert part.stdout == "from a file\n"
+    part = st2local("execution", "get", "-k", "result.config.none.such", document["id"])
+    assert part.stdout == "null\n"
 
 
 @pytest.mark.parametrize("words, message", [

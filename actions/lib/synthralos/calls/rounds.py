@@ -17,6 +17,7 @@ from synthralos.refusals import Refused
 from synthralos.state.breaker import HALF_OPEN
 from synthralos.state.ledger import Outcome
 from synthralos.telemetry import log, traces
+from synthralos.times import timestamp
 
 PROBE_POLL_SECONDS = 5.0
 # After these nobody knows whether the request had its effect.
@@ -171,7 +172,7 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
     mark["tries"] += 1
     mark.pop("held", None)
     seconds = min(target.seconds, deadline.left())
-    began, result, failed = time.monotonic(), None, None
+    at, began, result, failed = now(), time.monotonic(), None, None
     try:
         with traces.facts(
             target=target.name, attempt=progress.attempts, round=progress.cursor, repeat=repeat
@@ -197,6 +198,7 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
         "repeat": repeat,
         "ok": failed is None,
         "latency_ms": int(latency * 1000),
+        "at": timestamp(at, milliseconds=True),
     }
     if failed is not None:
         entry.update(cause=cause, message=failed.message)

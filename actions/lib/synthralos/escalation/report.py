@@ -263,19 +263,25 @@ def of(env, ticket):
 def recommendations(ticket):
     """What a person can do about the case, the first thing first."""
     details = ticket.get("details") or {}
-    advice = []
+    told = []
     if ticket["cause"] == "refused" and details.get("field"):
         way_out = details.get("way_out") or "See its description"
-        advice.append("Correct %s: %s" % (details["field"], way_out))
-    places = _PLACES.get(ticket["workflow"], _ANYWHERE)
-    advice += [told.format(**places) for told in _known(ticket)[1]]
+        told.append("Correct %s: %s" % (details["field"], way_out))
+    told += advice(ticket["workflow"], ticket["cause"])[1]
     if ticket["occurrences"] >= 10:
-        advice.append(
+        told.append(
             "It has occurred %d times: find out what starts these runs, and stop it until the "
             "cause is cured (`st2 key set synthralos.enabled false` stops what rules start)"
             % ticket["occurrences"]
         )
-    return advice
+    return told
+
+
+def advice(workflow, cause):
+    """(what the cause means, what a person can do about it) for a run that failed by it."""
+    meaning, what = _CAUSES.get(cause, _CAUSES["unknown"])
+    places = _PLACES.get(workflow, _ANYWHERE)
+    return meaning, [told.format(**places) for told in what]
 
 
 def _known(ticket):

@@ -7,8 +7,10 @@ Values are numbers, enums, names and ids.
 EVENTS = {
     # A call to a target, once it is over.
     "attempt": ("number", "target", "outcome", "status", "hint_seconds", "seconds"),
+    # A call over the budget of a run or a day, which only warns; `limited` is tokens or cost.
+    "over_budget": ("period", "limited", "limit", "used"),
     # A target that was not called: its breaker is open, or it asked to be left alone.
-    "skipped": ("target", "seconds"),
+    "skipped": ("target", "seconds", "cause"),
     # The step of the repair plan that the next attempt applies.
     "step": ("action",),
     # An LLM's repair plan, or its decision on repairs, that is not valid.

@@ -1,0 +1,1 @@
+"""Reports of runs, tickets and periods, as Markdown and as one HTML page."""

@@ -1,0 +1,62 @@
+"""What the calls to LLMs of a run took and cost."""
+
+from synthralos.reports.document import Table, Text
+from synthralos.telemetry import prices
+
+
+def of(env, run):
+    """(facts for the head, blocks): of the run's summary, else of what its output tells."""
+    calls = run.summary.get("llm") or run.case.get("llm") or _of_output(env, run)
+    by_model = {}
+    for provider, model, _, cause, read, written, cost in calls:
+        entry = by_model.setdefault((provider, model), [0, 0, 0, 0, 0.0, True])
+        entry[0] += 1
+        entry[1] += cause is not None
+        entry[2] += read or 0
+        entry[3] += written or 0
+        entry[4] += cost or 0.0
+        entry[5] = entry[5] and (cost is not None or read is None)
+    if not by_model:
+        return [], ()
+    currency = run.summary.get("currency") or env.settings.currency
+    rows = [
+        ["%s/%s" % key, n, failed, read, written, money(cost, currency) if known else "no price"]
+        for key, (n, failed, read, written, cost, known) in sorted(by_model.items())
+    ]
+    tokens = sum(row[3] + row[4] for row in rows)
+    facts = [("Tokens", f"{tokens:,}")]
+    priced = [entry for entry in by_model.values() if entry[5]]
+    if priced and tokens:
+        told = money(sum(entry[4] for entry in priced), currency)
+        facts.append(("Cost", told if len(priced) == len(by_model) else "more than " + told))
+    columns = ["Model", "Calls", "Failed", "Tokens read", "Tokens written", "Cost"]
+    note = "Calls that failed tell of no tokens; prices are those of the configuration."
+    return facts, (Table(columns, rows, tuple(columns[1:])), Text(note))
+
+
+def money(amount, currency):
+    """Two digits of what is there: small sums are usual."""
+    digits = 2 if amount >= 1 or amount == 0 else 6
+    told = ("%.*f" % (digits, amount)).rstrip("0") if digits > 2 else "%.2f" % amount
+    return "%s %s" % (told, currency)
+
+
+def _of_output(env, run):
+    """Calls, as telemetry.prices has them, of a run that left no summary."""
+    found = []
+    result = run.top.output.get("result")
+    result = result if isinstance(result, dict) else {}
+    _add(env, found, result.get("provider"), result.get("model"), result.get("usage"))
+    for step in result.get("steps") or run.top.output.get("steps") or ():
+        if isinstance(step, dict) and isinstance(step.get("model"), str):
+            provider, _, model = step["model"].partition("/")
+            _add(env, found, provider, model, step.get("usage"))
+    return found
+
+
+def _add(env, found, provider, model, usage):
+    if isinstance(usage, dict) and isinstance(provider, str) and isinstance(model, str):
+        tokens = [usage.get(name) for name in ("input_tokens", "output_tokens")]
+        if all(isinstance(n, int) for n in tokens):
+            cost = prices.cost(provider, model, usage, env.settings)
+            found.append([provider, model, 0, None] + tokens + [cost])

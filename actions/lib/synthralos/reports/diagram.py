@@ -1,0 +1,74 @@
+"""A state diagram as inline SVG: states below each other, the way through them beside.
+
+A move to the next state is an arrow between the two; any other goes round the side, back ones on
+the left. Narrow enough for a phone.
+"""
+
+_WIDTH, _LEFT, _BOX, _HEIGHT, _GAP = 460, 90, 210, 34, 34
+_LONGEST = 28
+
+
+def svg(diagram, most, text):
+    """:param most: moves that are drawn; text: what escapes a text."""
+    places = {name: n for n, name in enumerate(diagram.states)}
+    made = {}
+    for n, (a, b, what) in enumerate(diagram.moves[:most], 1):
+        made.setdefault((a, b), []).append((n, what))
+    visited = {name for move in made for name in move}
+    parts = [_state(name, places[name], visited, diagram.last, text) for name in diagram.states]
+    lanes = {}
+    for (a, b), moves in made.items():
+        parts.append(_move(places[a], places[b], moves, lanes, text))
+    height = len(diagram.states) * (_HEIGHT + _GAP) - _GAP + 8
+    return (
+        '<svg class="states" viewBox="0 0 %d %d" role="img" aria-label="States of the run">'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>%s</svg>'
+        % (_WIDTH, height, "".join(parts))
+    )
+
+
+def _top(place):
+    return 4 + place * (_HEIGHT + _GAP)
+
+
+def _state(name, place, visited, last, text):
+    kind = last.kind if last is not None and last.text == name else ""
+    kind = kind or ("seen" if name in visited else "unseen")
+    return (
+        '<g class="state %s"><rect x="%d" y="%d" width="%d" height="%d" rx="8"/>'
+        '<text x="%d" y="%d">%s</text></g>'
+        % (kind, _LEFT, _top(place), _BOX, _HEIGHT, _LEFT + _BOX // 2, _top(place) + 22,
+           text(_short(name)))
+    )
+
+
+def _move(a, b, moves, lanes, text):
+    told = ", ".join(str(n) for n, _ in moves[:4]) + (" ..." if len(moves) > 4 else "")
+    title = "; ".join("%d. %s" % move for move in moves[:20])
+    middle = _LEFT + _BOX // 2
+    if b == a + 1:
+        y = _top(a) + _HEIGHT
+        path = "M%d %dV%d" % (middle, y, y + _GAP - 2)
+        at, anchor = (middle + 8, y + _GAP // 2 + 4), "start"
+        told = "%s  %s" % (told, _short(moves[-1][1]))
+    else:
+        back = b <= a
+        lane = lanes[back] = lanes.get(back, 0) + 1
+        reach = min(74, 18 + 14 * lane)
+        x, out = (_LEFT, -reach) if back else (_LEFT + _BOX, reach)
+        from_, to = _top(a) + _HEIGHT // 2 + 6, _top(b) + _HEIGHT // 2 - 6
+        if a == b:
+            from_, to = _top(a) + _HEIGHT - 6, _top(a) + 6
+        path = "M%d %dC%d %d %d %d %d %d" % (x, from_, x + out, from_, x + out, to, x, to)
+        at = (x + out * 3 // 4 + (-4 if back else 4), (from_ + to) // 2 + 4)
+        anchor = "end" if back else "start"
+    return (
+        '<g class="move"><title>%s</title><path d="%s" marker-end="url(#tip)"/>'
+        '<text x="%d" y="%d" text-anchor="%s">%s</text></g>'
+        % (text(title), path, at[0], at[1], anchor, text(told))
+    )
+
+
+def _short(name):
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

@@ -1,0 +1,146 @@
+"""A run as a report needs it: its execution, the executions below, its attempts, plan and costs."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from synthralos.refusals import Refused
+from synthralos.seal import unseal
+from synthralos.state import runs
+from synthralos.state.stackstorm import ENDED
+from synthralos.times import seconds_of
+
+ATTRIBUTES = "action.ref,action.runner_type,status,start_timestamp,end_timestamp,parameters," \
+    "context,result"
+PACK = "synthralos."
+DEEPEST, MOST_EXECUTIONS = 4, 300
+# Clocks of StackStorm's hosts and of the one that wrote the summary.
+SLACK = 300
+
+
+@dataclass
+class Node:
+    """An execution. :ivar began, ended: seconds since the epoch; ended is now while it runs.
+
+    :ivar output: what came of it, or {}; told: its own result, of an action, or {}.
+    """
+
+    id: str
+    action: str
+    task: str
+    status: str
+    began: float
+    ended: float
+    is_over: bool
+    parameters: dict
+    output: dict
+    told: dict
+    children: list = field(default_factory=list)
+    is_workflow: bool = False
+
+
+@dataclass
+class Run:
+    """:ivar trail, plan, steps: of what the run, or its newest case, tells.
+    :ivar case: the newest case's content, or {}; summary: of state.runs, or {}.
+    :ivar cut: whether executions are missing, for there are too many.
+    """
+
+    top: Node
+    trail: list
+    plan: Optional[dict]
+    case: dict
+    summary: dict
+    cut: bool
+
+    @property
+    def workflow(self):
+        return self.top.action[len(PACK):]
+
+
+def read(env, execution):
+    """The Run of `execution`, as StackStorm holds it with ATTRIBUTES. Refused when it is not of
+    this pack. Raises ApiError.
+    """
+    ref = (execution.get("action") or {}).get("ref") or ""
+    if not ref.startswith(PACK):
+        way_out = "Give the run of an action or a workflow of synthralos"
+        raise Refused("execution_id", execution["id"], "is a run of %s" % (ref or "?"), way_out)
+    room = [MOST_EXECUTIONS]
+    top = _tree(env, execution, room, 0)
+    case = _newest_case(env, top)
+    trail = top.output.get("trail") or (case.get("progress") or {}).get("trail") or []
+    plan = top.output.get("plan") or case.get("plan")
+    return Run(
+        top,
+        [entry for entry in trail if isinstance(entry, dict)],
+        plan if isinstance(plan, dict) else None,
+        case,
+        _summary(env, top),
+        room[0] <= 0,
+    )
+
+
+def walk(node, depth=0):
+    """(execution, depth) of those below `node`, in the order of their start."""
+    for child in node.children:
+        yield child, depth
+        yield from walk(child, depth + 1)
+
+
+def _tree(env, execution, room, depth):
+    room[0] -= 1
+    node = _node(env, execution)
+    if node.is_workflow and depth < DEEPEST:
+        for child in env.api.children(node.id, ATTRIBUTES):
+            if room[0] <= 0:
+                break
+            node.children.append(_tree(env, child, room, depth + 1))
+    return node
+
+
+def _node(env, execution):
+    action, result = execution.get("action") or {}, execution.get("result")
+    result = result if isinstance(result, dict) else {}
+    told = result.get("result") if isinstance(result.get("result"), dict) else {}
+    output = result.get("output") if isinstance(result.get("output"), dict) else told
+    began = seconds_of(execution.get("start_timestamp")) or env.now()
+    status = execution.get("status") or "unknown"
+    where = (execution.get("context") or {}).get("orquesta") or {}
+    task = where.get("task_name") or (action.get("ref") or "").partition(".")[2]
+    if where.get("item_id") is not None:
+        task += "[%s]" % where["item_id"]
+    return Node(
+        id=execution["id"],
+        action=action.get("ref") or "?",
+        task=task,
+        status=status,
+        began=began,
+        ended=max(began, seconds_of(execution.get("end_timestamp")) or env.now()),
+        is_over=status in ENDED,
+        parameters=execution.get("parameters") or {},
+        output=output,
+        told=told,
+        is_workflow=action.get("runner_type") == "orquesta",
+    )
+
+
+def _newest_case(env, top):
+    """The content of the newest case that the run's own tasks have left, or {}."""
+    for child in reversed(top.children or [top]):
+        following = child.told.get("next")
+        following = following if isinstance(following, dict) else {}
+        for case in (child.told.get("carry"), following.get("carry"), child.parameters.get("case")):
+            try:
+                content = unseal(case, env.store) if case else None
+            except Refused:
+                continue
+            if isinstance(content, dict) and "progress" in content:
+                return content
+    return {}
+
+
+def _summary(env, top):
+    for summary in runs.since(env.store, top.began - SLACK):
+        if summary.get("run") == top.id:
+            return summary
+    return {}

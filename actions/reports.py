@@ -1,0 +1,31 @@
+from synthralos.reports import reading, rendering
+from synthralos.state.stackstorm import ApiError
+from synthralos_action import SynthralosAction
+
+
+class Reports(SynthralosAction):
+    """`report.render`: what a run, a ticket or a period came to, to be read, printed or sent."""
+
+    # Nothing waits for it, and a week is some pages of the datastore.
+    key_seconds = 15.0
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _render(self, env, parameters):
+        execution = None
+        if parameters.get("execution_id"):
+            execution = self.read(env, parameters["execution_id"], reading.ATTRIBUTES)
+        report = rendering.about(
+            env, execution, parameters.get("ticket_id"), parameters.get("days")
+        )
+        if env.store.away:
+            # What could not be read is not nothing.
+            raise ApiError(env.store.away)
+        body = rendering.render(report, parameters["format"])
+        return {
+            "summary": "%s: %s" % (report.title, report.outcome.text),
+            "format": parameters["format"],
+            "bytes": len(body.encode("utf-8", "replace")),
+            "body": body,
+        }
