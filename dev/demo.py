@@ -1,9 +1,11 @@
-"""`make demo`: five runs against the sandbox, shown attempt by attempt, and checked.
+"""`make demo`: six runs against the sandbox, shown attempt by attempt, and checked.
 
 Ends 0 only when each run ended as it should: an agent recovers by its plan, an LLM call and a
-request are answered elsewhere at once, failed nodes get their crews, and what cannot be cured ends
-failed, with a ticket and a reason.
+request are answered elsewhere at once, failed nodes get their crews, an orchestration runs wave by
+wave though a model is away, and what cannot be cured ends failed, with a ticket and a reason.
 """
+import base64
+import json
 import sys
 import tempfile
 import time
@@ -68,6 +70,23 @@ def nodes_are_repaired(box):
     return "infrastructure_repair", {"max_steps": 20}
 
 
+def research_goes_on(box):
+    """Three searches run at once though their model is away: its fallback answers, and reports.
+
+    The orchestration is the pack's example, with a fallback for each step.
+    """
+    box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)], forever=True)
+    example = json.loads((PACK / "examples" / "multi-source-research.json").read_text())
+    made = [("role.create", {"fields": dict(role, model="gpt-4")}) for role in example["roles"]]
+    (one,) = example["orchestrations"]
+    one["steps"] = [dict(step, fallbackModels=["claude-3-haiku"]) for step in one["steps"]]
+    # StackStorm would render its templates.
+    text = base64.b64encode(json.dumps(one).encode()).decode()
+    made.append(("orchestration.create", {"definition": "base64:" + text}))
+    parameters = {"orchestration": one["name"], "input": example["input"]}
+    return "orchestration.run", parameters, made
+
+
 def beyond_repair(box):
     """The platform refuses the request itself: no try can cure that, so a person must look."""
     box.script("platform", [status(400, error="Unknown agent type")], forever=True)
@@ -86,6 +105,8 @@ def main():
         (fallback_answers, lambda run, out: out["final_model"] == "claude-3-haiku"),
         (request_is_rerouted, lambda run, out: out["final_provider"] == "anthropic"),
         (nodes_are_repaired, lambda run, out: len(out["assignments"]) == 2 and out["success"]),
+        (research_goes_on, lambda run, out: {step["model"] for step in out["steps"]} == {
+            "anthropic/claude-3-haiku"} and len(out["steps"]) == 4 and out["success"]),
         (beyond_repair, lambda run, out: run["status"] == "failed" and out["ticket"]),
     ]
     with tempfile.TemporaryDirectory() as state:
@@ -93,21 +114,26 @@ def main():
     if failed:
         print("\nNot as expected: " + ", ".join(failed))
         return 1
-    print("\nAll five runs ended as they should.")
+    print("\nAll six runs ended as they should.")
     return 0
 
 
 def _play(scene, good, state):
     print("\n%s" % scene.__doc__.strip().splitlines()[0], flush=True)
     with Sandbox() as box:
-        name, parameters = scene(box)
-        folder = Path(state) / scene.__name__
-        with St2Local(PACK, box.pack_config(), folder, progress=Live(sys.stdout)) as local:
+        name, parameters, *made = scene(box)
+        folder, config = Path(state) / scene.__name__, box.pack_config()
+        with St2Local(PACK, config, folder) as local:
+            for action, given in made[0] if made else ():
+                local.run("synthralos." + action, given)
+        with St2Local(PACK, config, folder, progress=Live(sys.stdout)) as local:
             began = time.monotonic()
             run = local.run("synthralos." + name, parameters)
             seconds = time.monotonic() - began
+            tasks = local.executions(parent=run["id"])
     output = (run["result"] or {}).get("output") or {}
     _show_repairs(output)
+    _show_waves(output, tasks)
     print("  = %s in %.2f s: %s" % (run["status"], seconds, _told(output)), flush=True)
     return bool(good(run, output))
 
@@ -124,12 +150,26 @@ def _show_repairs(output):
         print("  steps: " + " > ".join(step["action"] for step in steps))
 
 
+def _show_waves(output, tasks):
+    """The waves of an orchestration.run and what became of its steps, a line each."""
+    if "checkpoints" not in output:
+        return
+    for task in sorted(tasks, key=lambda one: one["start_timestamp"]):
+        told = (task["result"].get("result") or {}).get("summary", "")
+        if told.startswith("wave"):
+            print("  " + told)
+    for step in output["steps"]:
+        print("  %(step_name)s: %(status)s by %(model)s in %(duration).2f s" % step)
+
+
 def _told(output):
     error = output.get("error")
     if error:
         return "ticket %s, %s" % (output.get("ticket"), error.get("reason") or error.get("message"))
     if "outcome" in output:
         return output["outcome"]
+    if "checkpoints" in output:
+        return "%d steps %s" % (len(output["steps"]), output["status"])
     answer = output.get("recovery_result") or output.get("result") or {}
     return answer.get("output") or answer.get("response")
 

@@ -23,18 +23,19 @@ def begun(kept, **more):
 def test_what_is_written_is_read_again(kept):
     begun(kept)
     assert kept.definition()["name"] == "flow"
-    state = {"cursor": 3, "stack": [], "context": {"a": {"v": "{{ x }}"}}, "log": []}
+    state = {"cursor": 3, "stack": [], "context": {"a": {"v": "{{ x }}"}}, "log": [], "pages": []}
     kept.checkpoint(state)
     kept.checkpoint(dict(state, cursor=12))
     assert kept.state(3)["context"] == state["context"] and kept.newest()["cursor"] == 12
     kept.end({"status": "completed"})
     assert kept.newest()["cursor"] == 12 and kept.ended() == {"status": "completed"}
-    assert [key.rpartition(".")[2] for key in kept.waves()] == ["00003", "00012"]
+    found = kept.waves({"first": 11}, kept.newest())
+    assert [key.rpartition(".")[2] for key in found] == ["00011", "00012"]
 
 
 def test_nothing_is_there_of_a_run_that_was_none(kept):
     assert kept.definition() is None and kept.newest() is None and kept.ended() is None
-    assert kept.waves() == [] and kept.records(1) == {}
+    assert kept.waves(None, None) == [] and kept.records(1) == {}
     assert kept.record(kept.step_key(1, 0)) is None
 
 
@@ -50,6 +51,29 @@ def test_more_records_than_a_page(kept):
     for job in range(230):
         kept.put_record(kept.step_key(1, job), {"output": job})
     assert len(kept.records(1)) == 230
+
+
+def test_a_long_log_is_put_away_page_by_page(kept, monkeypatch):
+    """What a checkpoint takes does not grow with the steps that a run has had."""
+    monkeypatch.setattr(checkpoints, "LOG_PAGE", 10)
+    state, sizes = {"cursor": 0, "context": {}, "log": [], "pages": []}, []
+    for n in range(47):
+        state["cursor"] += 1
+        state["log"].append({"step_id": "s%d" % n, "attempts": n})
+        kept.checkpoint(state)
+        state = kept.newest()
+        sizes.append(len(state["log"]))
+    assert max(sizes) < 10 and len(state["pages"]) == 4
+    log = Kept(kept._env, kept.run).log(state)
+    assert [entry["step_id"] for entry in log] == ["s%d" % n for n in range(47)]
+    told = checkpoints.attempts_of(state["log"]) + sum(one["attempts"] for one in state["pages"])
+    assert told == checkpoints.attempts_of(log) == sum(range(47))
+
+
+def test_a_page_of_the_log_that_is_gone_is_told(kept):
+    state = {"log": [], "pages": [{"at": kept.step_key(1, 0), "attempts": 1}]}
+    with pytest.raises(Refused, match="not in the datastore any more"):
+        kept.log(state)
 
 
 def test_a_record_has_its_place(kept):

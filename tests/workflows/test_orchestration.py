@@ -2,6 +2,7 @@
 step, failure policies, approvals, loops and sub-orchestrations.
 """
 import json
+import threading
 import time
 
 import pytest
@@ -410,6 +411,27 @@ def test_where_one_step_runs_at_a_time_a_failure_drops_no_other(flow):
     flow.define(steps, max_concurrent=1)
     _, output = flow.run()
     assert statuses(output) == {"a": "failed", "b": "completed", "c": "completed"}
+
+
+def test_no_more_steps_run_at_once_than_may(flow):
+    """The orchestration says two, the configuration three: the smaller counts."""
+    flow.world.config["orchestration"] = {"max_concurrent": 3}
+    at_once, lock = [0, 0], threading.Lock()
+
+    def answer(prompt, number):
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        time.sleep(0.5)
+        with lock:
+            at_once[0] -= 1
+        return "done"
+
+    flow.answers["A"] = answer
+    flow.define([{"name": n, "role": "A", "group": "g"} for n in "abcdef"], max_concurrent=2)
+    _, output = flow.run()
+    assert output["status"] == "completed" and at_once == [0, 2]
+    assert len(output["checkpoints"]) == 1
 
 
 def test_a_graph(flow):

@@ -202,7 +202,7 @@ def agentic(flow):
 
 def asking(flow):
     handle = flow.start(flow.name, input=flow.example["input"])
-    handle.wait_for("paused", timeout=30)
+    handle.wait_for("paused", timeout=60)
     return handle
 
 
@@ -210,7 +210,7 @@ def answered(flow, approved):
     """(execution, its status) of a run that was approved or not."""
     handle = asking(flow)
     flow.action("approval.answer", execution_id=handle.id, approved=approved)
-    run = handle.wait(30)
+    run = handle.wait(120)
     return run, flow.status(handle.id)
 
 
@@ -221,7 +221,7 @@ def test_agentic_workflow(agentic):
     assert told["waiting"]["question"] == (
         "Approve: We write it. The critic gives this plan 0.7. May it be carried out?")
     agentic.action("approval.answer", execution_id=handle.id, approved=True)
-    output = handle.wait(30)["result"]["output"]
+    output = handle.wait(120)["result"]["output"]
     assert output["status"] == "completed", output["error"]
     assert output["output"] == {
         "state": "COMPLETED", "plan": PLAN,
@@ -285,7 +285,7 @@ def test_its_state_while_it_has_none(agentic):
         time.sleep(0.05)
     assert agentic.status(handle.id)["state"] == "CREATED"
     agentic.action("orchestration.cancel", execution_id=handle.id)
-    handle.wait(30)
+    handle.wait(120)
     assert agentic.status(handle.id)["state"] == "CANCELLED"
 
 

@@ -5,6 +5,7 @@ gave, and how it ended. Everything is sealed, and kept for two weeks: an approva
     synthralos.wave.<run>.<wave>           the state before that wave, and what the wave is
     synthralos.wave.<run>.end              how the run ended
     synthralos.step.<run>.<wave>.<job>     what a step gave; a step that crashed left none
+    synthralos.step.<run>.log<wave>        a page of the log, of the waves before that one
     synthralos.step.<...>.run              of a sub-orchestration: its run
     synthralos.step.<...>.set, .end<n>     what an approval, or a step around steps, set
     synthralos.orchestrated.<time>-<run>   that there was such a run
@@ -26,6 +27,8 @@ FRESH_SECONDS = 24 * 3600
 # Of one value, sealed: MongoDB takes 16 MB, and the API may take two seconds.
 LARGEST = 8 * 1024 * 1024
 TRIES, TRY_SECONDS = 3, 1.0
+# Entries of the log: what is older is put away, lest each checkpoint has all of a long run's.
+LOG_PAGE = 50
 # Behind the key of a sub-orchestration's record: which run it is.
 RUN = ".run"
 _WAVES, _STEPS, _RUNS = PREFIX + "wave.", PREFIX + "step.", PREFIX + "orchestrated."
@@ -56,6 +59,12 @@ class Kept:
         return self._get(self._waves + _DEFINITION)
 
     def checkpoint(self, state):
+        """Keeps the state; a page of its log is put away once it is full."""
+        if len(state["log"]) >= LOG_PAGE:
+            key = "%slog%05d" % (self._steps, state["cursor"])
+            self.put_record(key, {"log": state["log"]})
+            page = {"at": key, "attempts": attempts_of(state["log"])}
+            state = dict(state, log=[], pages=state["pages"] + [page])
         self._put("%s%05d" % (self._waves, state["cursor"]), dict(state, at=self._env.now()))
 
     def state(self, wave):
@@ -69,10 +78,25 @@ class Kept:
                 return self._opened(value)
         return None
 
-    def waves(self):
-        """The keys of the checkpoints, the first wave first."""
-        names = [name for name, _ in self._listed(self._waves)]
-        return sorted(name for name in names if name[len(self._waves):].isdigit())
+    def waves(self, told, state):
+        """The keys of the checkpoints, the first wave first.
+
+        :param told: what `begin` wrote; state: the newest one. Either may be None.
+        """
+        if not told or not state:
+            return []
+        return ["%s%05d" % (self._waves, n) for n in range(told["first"], state["cursor"] + 1)]
+
+    def log(self, state):
+        """The whole log of a state, or of an end."""
+        found = []
+        for page in state["pages"]:
+            record = self.record(page["at"])
+            if record is None:
+                way_out = "Records are kept for two weeks; start the orchestration anew"
+                raise Refused("run", page["at"], "is not in the datastore any more", way_out)
+            found += record["log"]
+        return found + state["log"]
 
     def end(self, told):
         self._put(self._waves + _END, told)
@@ -147,6 +171,11 @@ class Kept:
             if not store.away:
                 return found
         raise ApiError("the run cannot be kept or read: %s" % store.away)
+
+
+def attempts_of(log):
+    """How many attempts the steps of a log have taken."""
+    return sum(entry.get("attempts") or 0 for entry in log)
 
 
 def runs(env, limit):

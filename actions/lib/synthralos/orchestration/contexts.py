@@ -10,7 +10,8 @@ import re
 from synthralos.orchestration import templates
 from synthralos.refusals import Refused
 
-INLINE_BYTES = 2048
+# Every checkpoint has what is inline; a longer value costs whoever names it a call.
+INLINE_BYTES = 128
 # The key by which steps say how far the run is.
 STATE = "state"
 _WHOLE = re.compile(r"\{\{\s*context\s*\}\}")

@@ -38,7 +38,7 @@ def blank():
 
 def finish(env, case, kept, told, state, context):
     """The result of the task that ends the run: `do` is done or failed."""
-    definition, outcome = told["definition"], state["outcome"]
+    definition, outcome, log = told["definition"], state["outcome"], kept.log(state)
     status, output, error = outcome["status"], None, None
     if status == waves.COMPLETED:
         try:
@@ -51,12 +51,12 @@ def finish(env, case, kept, told, state, context):
         blank(),
         success=status == waves.COMPLETED,
         status=status,
-        checkpoints=kept.waves(),
-        result=dict(fitted(env, case["run"], output), steps=steps(env, kept, state["log"])),
+        checkpoints=kept.waves(told, state),
+        result=dict(fitted(env, case["run"], output), steps=steps(env, kept, log)),
     )
     told_state = {name: slot for name, slot in state["context"].items() if name == STATE}
     kept.end({"status": status, "output": output, "error": error, "log": state["log"],
-              "context": told_state, "at": env.now()})
+              "pages": state["pages"], "context": told_state, "at": env.now()})
     if case["parent"]:
         duration = round(env.now() - case["started"], 3)
         _tell_parent(
@@ -69,7 +69,7 @@ def finish(env, case, kept, told, state, context):
     elif not case["parent"]:
         run.summarise(env, case, "recovered", None, end=status, recovery=None)
     report.update(error=error, webhook=_tell(env, definition, told, report, kept.run))
-    summary = "%s: %s" % (status, error["message"] if error else _counts(state["log"]))
+    summary = "%s: %s" % (status, error["message"] if error else _counts(log))
     return dict({"summary": summary, "do": _do(status)}, **report)
 
 
@@ -204,14 +204,15 @@ def log_failure(env, case, parameters):
     parent = case["parent"] if whole else _parent_of(env, parameters)
     kept = Kept(env, case["run"] if whole else env.run)
     try:
-        log, given = [], None
+        given = None
         if whole:
-            log = (kept.newest() or {"log": []})["log"]
-            given = (kept.definition() or {}).get("input")
-            report["checkpoints"] = kept.waves()
-            report["result"]["steps"] = steps(env, kept, log)
-            kept.end({"status": waves.FAILED, "output": None, "error": error, "log": log,
-                      "context": {}, "at": env.now()})
+            told, newest = kept.definition() or {}, kept.newest()
+            state = newest or {"log": [], "pages": []}
+            given = told.get("input")
+            report["checkpoints"] = kept.waves(told, newest)
+            report["result"]["steps"] = steps(env, kept, kept.log(state))
+            kept.end({"status": waves.FAILED, "output": None, "error": error, "log": state["log"],
+                      "pages": state["pages"], "context": {}, "at": env.now()})
         if parent:
             _tell_parent(kept, parent, given, waves.FAILED, None, error)
     except (ApiError, Refused) as away:

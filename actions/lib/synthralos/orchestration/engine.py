@@ -24,7 +24,7 @@ from synthralos.orchestration import (
     templates,
     waves,
 )
-from synthralos.orchestration.checkpoints import FRESH_SECONDS, RUN, Kept
+from synthralos.orchestration.checkpoints import FRESH_SECONDS, RUN, Kept, attempts_of
 from synthralos.orchestration.config import configuration
 from synthralos.orchestration.contexts import Context, slot, slots_of
 from synthralos.orchestration.ending import WORKFLOW
@@ -84,7 +84,7 @@ def begin(env, parameters, started):
         state = _state_of(env, told, Kept(env, resumed))
     else:
         state = waves.new(told["definition"], env.now())
-    kept.begin(told)
+    kept.begin(dict(told, first=state["cursor"] + 1))
     if parent:
         kept.put_record(parent["key"] + RUN, {"run": case["run"]})
     return _onward(env, case, kept, told, state)
@@ -143,7 +143,9 @@ def _state_of(env, told, old):
     if state is None:
         return waves.new(definition, env.now())
     if env.now() - state.pop("at") > FRESH_SECONDS:
-        missing = old.renew(sorted(waves.records_of(state)))
+        pages = {page["at"] for page in state["pages"]}
+        whole = dict(state, log=old.log(state))
+        missing = old.renew(sorted(pages | waves.records_of(whole)))
         if missing:
             way_out = "Records are kept for two weeks; start the orchestration anew"
             raise Refused("resume_of", old.run, "lacks what its steps gave", way_out)
@@ -275,9 +277,12 @@ def _onward(env, case, kept, told, state, delay=0):
         state["outcome"] = {
             "status": waves.FAILED, "step": None, "error": "the time of the run was up",
         }
-        state["wave"] = None
+        # No checkpoint is of a wave that has not begun.
+        state.update(wave=None, cursor=state["cursor"] - 1)
     case["progress"]["cursor"] = state["cursor"]
-    case["progress"]["attempts"] = sum(entry.get("attempts") or 0 for entry in state["log"])
+    case["progress"]["attempts"] = attempts_of(state["log"]) + sum(
+        page["attempts"] for page in state["pages"]
+    )
     if state["outcome"] is not None:
         return ending.finish(env, case, kept, told, state, context)
     wave, left = state["wave"], env.deadline(case).left()

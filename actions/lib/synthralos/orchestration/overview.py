@@ -47,10 +47,10 @@ def status(env, run_id, step=None):
     }
     state = kept.newest()
     found["state"] = _state_of(kept, told, ended or state, found["status"])
-    log = ended["log"] if ended else _so_far(kept, state)
+    log = kept.log(ended) if ended else _so_far(kept, state)
     if found["status"] == WAITING:
         found["waiting"] = _waiting(env, run_id)
-    found["checkpoints"] = kept.waves()
+    found["checkpoints"] = kept.waves(told, state)
     if step is not None:
         log = [entry for entry in log if entry["step_name"] == step]
         if not log:
@@ -215,7 +215,7 @@ def _so_far(kept, state):
     """The log of a run that has not ended, with what its last wave has left."""
     if state is None:
         return []
-    log, wave = list(state["log"]), state["wave"]
+    log, wave = kept.log(state), state["wave"]
     if wave["kind"] == waves.ASK:
         return log
     records = kept.records(state["cursor"])

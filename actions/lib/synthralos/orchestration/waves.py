@@ -8,7 +8,8 @@ The state of a run is JSON, so that it can be kept before each wave:
 
     {cursor: waves so far,
      stack: [frame], the orchestration's own first, the innermost last,
-     context: {key: slot}, log: [entry], wave: {kind, jobs [step names]} or null,
+     context: {key: slot}, log: [entry], pages: where earlier ones are, see checkpoints,
+     wave: {kind, jobs [step names]} or null,
      outcome: null, or {status: completed | failed | refused, step, error}}
 
 A checkpoint has at and deadline beside these, in seconds since the epoch.
@@ -46,6 +47,7 @@ def new(definition, now):
         "stack": [_frame(None, "root", now)],
         "context": {},
         "log": [],
+        "pages": [],
         "wave": None,
         "outcome": None,
     }
