@@ -9,6 +9,7 @@ number of milliseconds, the quickest rounds of both are compared instead, for th
     fallback     a fallback inside one process, against bare requests, tenacity and LiteLLM
     workflows    whole runs on st2local: time, and executions per recovery
     processes    time and memory of each action's process over one that does nothing
+    orchestration  whole orchestrations on st2local: what a step takes of 10, of 100 and of 300
     live         whole runs on the StackStorm that ST2_API_URL names
     server       the LLM provider that all of them call
     noops        a pack whose action does nothing

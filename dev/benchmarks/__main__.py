@@ -11,6 +11,7 @@ import time
 from benchmarks import (
     fallback,
     live,
+    orchestration,
     peers,
     processes,
     records,
@@ -22,7 +23,8 @@ from benchmarks import (
 from benchmarks.figures import table
 
 PARTS = (
-    "fallback", "records", "workflows", "executions", "processes", "tracing", "scale", "live",
+    "fallback", "records", "workflows", "executions", "processes", "tracing", "scale",
+    "orchestration", "live",
 )
 
 
@@ -48,13 +50,14 @@ def main(words=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="benchmarks", description="What recovery costs. Takes two or three minutes.")
+        prog="benchmarks", description="What recovery costs. Takes some minutes.")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--only", action="append", choices=PARTS, help="may be given repeatedly")
     parser.add_argument("--peers", metavar="FOLDER", default=".bench",
                         help="where the environments of LiteLLM and others are kept")
     parser.add_argument("--slow", action="store_true",
-                        help="also let LiteLLM wait as its defaults say, 90 s more")
+                        help="also let LiteLLM wait as its defaults say, 90 s more, and run 300 "
+                             "steps one after the other")
     return parser
 
 
@@ -75,6 +78,8 @@ def _measured(part, base, folder, options):
         return tracing.measured(folder)
     if part == "scale":
         return scale.measured(folder)
+    if part == "orchestration":
+        return orchestration.measured(base, folder, options.slow)
     if not os.environ.get("ST2_API_URL"):
         _say("ST2_API_URL is not set: no live StackStorm is measured")
     return live.measured(base)

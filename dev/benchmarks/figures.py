@@ -2,7 +2,7 @@
 from dataclasses import asdict, dataclass
 from typing import Optional
 
-_DIGITS = {"us": 0, "ms": 1, "s": 2, "MiB": 1, "x": 2, "executions": 0, "calls": 0}
+_DIGITS = {"us": 0, "ms": 1, "s": 2, "KiB": 1, "MiB": 1, "x": 2, "executions": 0, "calls": 0}
 
 
 @dataclass
@@ -10,7 +10,7 @@ class Figure:
     """One line.
 
     :ivar group: the heading it stands under.
-    :ivar value: a median in `unit`: us, ms, s, MiB, executions or calls.
+    :ivar value: a median in `unit`: us, ms, s, KiB, MiB, executions or calls.
     :ivar compared: the same against the floor of its group, in `compared_unit`: x, ms, s or MiB.
     :ivar budget: the most that `compared` may be, or `value` where nothing is compared.
     :ivar note: for people.

@@ -42,8 +42,8 @@ import os
 
 
 def told():
-    with open("/proc/self/status") as status, open(os.environ["BENCHMARK_PEAK"], "w") as file:
-        file.write(next(line for line in status if line.startswith("VmHWM")).split()[1])
+    with open("/proc/self/status") as status, open(os.environ["BENCHMARK_PEAK"], "a") as file:
+        file.write(next(line for line in status if line.startswith("VmHWM")).split()[1] + "\\n")
 
 
 atexit.register(told)
@@ -143,16 +143,23 @@ def _actions(local, box):
 
 def _peaks(tasks, folder):
     """{name: [MiB]}; empty lists become nothing to compare where there is no /proc."""
-    (folder / "look").mkdir()
-    (folder / "look" / "sitecustomize.py").write_text(_LOOK)
-    file = folder / "peak"
     peaks = {name: [] for name in tasks}
-    with _environ(PYTHONPATH=str(folder / "look"), BENCHMARK_PEAK=str(file)):
+    with looking(folder) as seen:
         for _ in range(MEMORY_ROUNDS):
             for name, task in tasks.items():
                 task()
-                peaks[name].append(int(file.read_text()) / 1024)
+                peaks[name].append(seen()[-1])
     return peaks
+
+
+@contextlib.contextmanager
+def looking(folder):
+    """Gives a function: the peaks, in MiB, of the actions' processes that have ended so far."""
+    (folder / "look").mkdir()
+    (folder / "look" / "sitecustomize.py").write_text(_LOOK)
+    file = folder / "peak"
+    with _environ(PYTHONPATH=str(folder / "look"), BENCHMARK_PEAK=str(file)):
+        yield lambda: [int(line) / 1024 for line in file.read_text().split()]
 
 
 @contextlib.contextmanager

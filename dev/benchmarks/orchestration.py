@@ -1,0 +1,100 @@
+"""Whole orchestration.run on st2local: what a step takes, and whether that grows with their number.
+
+A step is two executions, the step's and that of next_wave; in a group the latter is shared. Beyond
+the 100 steps that an orchestration may have, a loop repeats them.
+"""
+import pathlib
+import time
+
+from benchmarks import noops
+from benchmarks.figures import Figure
+from benchmarks.measure import median
+from benchmarks.processes import looking
+from benchmarks.server import HEALTHY
+from st2local import St2Local
+
+PACK = pathlib.Path(__file__).resolve().parent.parent.parent
+TIME = "A step of orchestration.run on st2local (floor: a workflow of two no-op Python actions)"
+KEPT = "What is kept of a run, a step (floor: that of 10 steps)"
+MEMORY = "Peak memory of the largest of a run's processes (floor: that of 10 steps)"
+ROUNDS = 5
+# A step of a long run may take so many times what one of a short run takes.
+MOST = 1.5
+MEMORY_MIB = 10
+SHORT = "10 steps"
+# {what: (steps, of a group, rounds of a loop)}
+RUNS = {
+    SHORT: (10, 1, 1),
+    "100 steps": (100, 1, 1),
+    "100 steps in groups of 10": (100, 10, 1),
+    "300 steps in groups of 10": (60, 10, 5),
+}
+LONG_RUNS = {"300 steps": (60, 1, 5)}
+
+
+def measured(base, folder, slow=False):
+    """Figures. :param folder: an empty one; slow: also LONG_RUNS, three minutes more."""
+    floor = _floor(folder)
+    runs = dict(RUNS, **(LONG_RUNS if slow else {}))
+    taken = {what: _run(base, folder / str(n), *shape) for n, (what, shape) in
+             enumerate(runs.items())}
+    short = taken[SHORT]
+    figures = [Figure(TIME, "two no-op Python actions", 1000 * floor, "ms", 1.0, "x")]
+    for what, (seconds, _, _) in taken.items():
+        figures.append(Figure(
+            TIME, what, 1000 * seconds, "ms", seconds / floor, "x",
+            # Of the same run and machine, so that what grows is seen and not what is slow.
+            MOST * short[0] / floor if what != SHORT else None,
+        ))
+    figures += [Figure(KEPT, what, one[1] / 1024, "KiB", one[1] / short[1], "x")
+                for what, one in taken.items()]
+    return figures + [
+        Figure(MEMORY, what, one[2], "MiB", one[2] - short[2], "MiB", MEMORY_MIB)
+        for what, one in taken.items()
+    ]
+
+
+def _floor(folder):
+    pack, seconds = noops.made(folder / "pack", PACK), []
+    with St2Local(pack, {}, folder / "noops") as local:
+        parameters = {"original_request": {"prompt": "x", "model": "bench"}, "failure_reason": "x"}
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            execution = local.run(noops.WORKFLOW, parameters)
+            seconds.append(time.perf_counter() - began)
+            assert execution["status"] == "succeeded", execution["result"]
+    return median(seconds)
+
+
+def _run(base, folder, steps, group, rounds):
+    """(seconds, bytes kept) of a step, and MiB of the largest process."""
+    folder.mkdir()
+    config = {"providers": [{"name": "bench", "base_url": base + HEALTHY, "api_key": "sk-bench",
+                             "models": [{"name": "bench"}]}],
+              "orchestration": {"max_concurrent": group}}
+    with St2Local(PACK, config, folder / "state") as local, looking(folder) as peaks:
+        made = local.run("synthralos.orchestration.create", {
+            "name": "bench", "steps": _steps(steps, group, rounds),
+        })
+        assert made["status"] == "succeeded", made["result"]
+        began = time.perf_counter()
+        execution = local.run("synthralos.orchestration.run", {
+            "orchestration": "bench", "timeout": 3600})
+        seconds = time.perf_counter() - began
+        assert execution["status"] == "succeeded", execution["result"]
+        kept = sum(len(value) for prefix in ("wave", "step")
+                   for value in _values(local, "synthralos.%s.%s." % (prefix, execution["id"])))
+        return seconds / (steps * rounds), kept / (steps * rounds), max(peaks())
+
+
+def _steps(count, group, rounds):
+    made = [
+        dict({"name": "step %d" % n, "input": "go on"},
+             **({"group": "g%d" % (n // group), "order": n // group} if group > 1 else {}))
+        for n in range(count)
+    ]
+    return made if rounds == 1 else [{"name": "L", "loop": {"steps": made, "max_rounds": rounds}}]
+
+
+def _values(local, prefix):
+    return [row["value"] for row in local.keys.list(prefix=prefix, limit=-1)]
