@@ -142,7 +142,9 @@ def _config(base, models):
              "api_key": "sk-benchmark", "models": [{"name": model} for model in models]},
             {"name": name + "-backup", "api": "openai", "base_url": base + HEALTHY,
              "api_key": "sk-benchmark", "models": [{"name": "backup"}]},
-        ]
+        ],
+        # Of the roles of orchestrations: the one that answers.
+        "orchestration": {"default_model": "backup"},
     }
 
 
