@@ -2,7 +2,7 @@ from synthralos.names import checked
 from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos.state import pauses
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import answered
 from synthralos_action import SynthralosAction
 
 
@@ -29,7 +29,7 @@ class Agents(SynthralosAction):
             probe_seconds=probe,
             redactor=env.redactor,
         )
-        self._answered(env)
+        answered(env.store)
         shown = pauses.told(paused)
         summary = "%s is paused until %s" % (agent_id, shown["until"])
         return {"summary": summary, "agent_id": agent_id, "paused": True, "pause": shown}
@@ -37,7 +37,7 @@ class Agents(SynthralosAction):
     def _resume(self, env, parameters):
         agent_id = checked("agent_id", parameters["agent_id"])
         resumed = pauses.resume(env.store, agent_id, env.now())
-        self._answered(env)
+        answered(env.store)
         told = "goes on" if resumed else "was not paused"
         return {
             "summary": "%s %s" % (agent_id, told),
@@ -45,9 +45,3 @@ class Agents(SynthralosAction):
             "paused": False,
             "resumed": resumed,
         }
-
-    @staticmethod
-    def _answered(env):
-        # A pause that nobody wrote down holds nobody back.
-        if env.store.away:
-            raise ApiError(env.store.away)

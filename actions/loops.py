@@ -1,6 +1,6 @@
 from synthralos.recovery import intake
 from synthralos.state import loops
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import answered
 from synthralos.times import timestamp
 from synthralos_action import SynthralosAction
 
@@ -36,21 +36,15 @@ class Loops(SynthralosAction):
 
     def _patterns(self, env, parameters):
         found = loops.patterns(env.store, parameters["agent_id"])
-        self._answered(env)
+        answered(env.store)
         return {"summary": "%d patterns" % len(found), "patterns": found}
 
     def _reset(self, env, parameters):
         agent_id = parameters["agent_id"]
         _, resumed = loops.reset(env.store, agent_id, env.now())
-        self._answered(env)
+        answered(env.store)
         told = "its window is forgotten" + (", its pause has ended" if resumed else "")
         return {"summary": "%s: %s" % (agent_id, told), "agent_id": agent_id, "resumed": resumed}
-
-    @staticmethod
-    def _answered(env):
-        # Patterns that could not be read are not none, nor is an agent reset that nobody wrote.
-        if env.store.away:
-            raise ApiError(env.store.away)
 
 
 def _is_news(found, now):

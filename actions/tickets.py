@@ -3,7 +3,7 @@ from synthralos.escalation import desk, report
 from synthralos.names import checked
 from synthralos.refusals import Refused
 from synthralos.state import tickets
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import ApiError, answered
 from synthralos_action import SynthralosAction
 
 WORKFLOW = "ticket.create"
@@ -25,7 +25,7 @@ class Tickets(SynthralosAction):
             parameters.get("level"),
             parameters.get("min_priority"),
         )
-        self._answered(env)
+        answered(env.store)
         return {"summary": "%d tickets" % len(found), "tickets": found}
 
     def _get(self, env, parameters):
@@ -75,7 +75,7 @@ class Tickets(SynthralosAction):
     def _process(self, env, parameters):
         config = desk.configuration(env, env.settings.escalation)
         done = desk.process(env, config)
-        self._answered(env)
+        answered(env.store)
         sent = [one["status"] for ticket in done["tickets"] for one in ticket["notifications"]]
         failed = sent.count("failed")
         said = "%d open, %d raised, %d notifications sent, %d failed" % (
@@ -115,14 +115,8 @@ class Tickets(SynthralosAction):
         try:
             ticket = work()
         except Refused:
-            self._answered(env)
+            answered(env.store)
             raise
         if ticket is None:
             raise ApiError(env.store.away)
         return ticket
-
-    @staticmethod
-    def _answered(env):
-        # A list that could not be read is not an empty list.
-        if env.store.away:
-            raise ApiError(env.store.away)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from synthralos.orchestration import graph, model, waves
 from synthralos.orchestration.checkpoints import Kept
 from synthralos.redact import Redactor
-from synthralos.state.datastore import Tolerant
+from synthralos.state.datastore import MemoryDatastore, Tolerant
 
 EXAMPLES = 2_000 if os.environ.get("FUZZ") else 60
 START = 1_700_000_000.0
@@ -24,31 +24,11 @@ MOST_STEPS = 40
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
 
 
-class Rows:
-    """A datastore in memory."""
-
-    def __init__(self):
-        self.rows = {}
-
-    def get(self, name, decrypt=False):
-        return self.rows.get(name)
-
-    def put(self, name, value, ttl=None):
-        self.rows[name] = value
-
-    def list(self, prefix, limit=100, offset=0):
-        found = [row for row in self.rows.items() if row[0].startswith(prefix)]
-        return sorted(found, reverse=True)[offset:offset + limit]
-
-    def delete(self, name):
-        return self.rows.pop(name, None) is not None
-
-
 class Env:
     """What Kept needs of an Environment."""
 
     def __init__(self):
-        self.store, self.redactor = Tolerant(Rows()), Redactor()
+        self.store, self.redactor = Tolerant(MemoryDatastore(lambda: START)), Redactor()
 
     def now(self):
         return START

@@ -14,7 +14,7 @@ from synthralos.names import key_part
 from synthralos.refusals import Refused
 from synthralos.state import starts, tickets
 from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
+from synthralos.state.stackstorm import ENDED, ApiError, NoExecution, answered
 from synthralos.times import seconds_of
 
 HOUR = 3600
@@ -303,5 +303,4 @@ def _told(incident, outcome, run=None, ticket=None):
 
 
 def _answered(env):
-    if env.store.away:
-        raise ApiError("%s: without it a storm would start a run each" % env.store.away)
+    answered(env.store, "%s: without it a storm would start a run each")

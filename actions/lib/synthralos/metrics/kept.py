@@ -6,7 +6,7 @@ from typing import Optional
 
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import answered
 
 KEY = PREFIX + "totals"
 FORMAT = 1
@@ -62,12 +62,6 @@ def write(store, kept):
     store.put(KEY, text, KEPT_SECONDS)
     answered(store)
     kept.text = text
-
-
-def answered(store):
-    """Raises ApiError when the datastore has not answered: nothing read is then not nothing."""
-    if store.away is not None:
-        raise ApiError(store.away)
 
 
 def _text(store):

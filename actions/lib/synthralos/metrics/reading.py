@@ -6,6 +6,7 @@ from synthralos.refusals import Refused
 from synthralos.sensing import status
 from synthralos.state import runs
 from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN
+from synthralos.state.stackstorm import answered
 from synthralos.telemetry import exposition
 from synthralos.telemetry import families as f
 from synthralos.telemetry.totals import Totals
@@ -45,7 +46,7 @@ def found(env, config):
     series[f.WAITING] = {(): len(env.store.list(runs.UNCOUNTED))}
     if state.at is not None:
         series[f.ROLLED_UP_AT] = {(): round(state.at, 3)}
-    kept.answered(env.store)
+    answered(env.store)
     return series
 
 

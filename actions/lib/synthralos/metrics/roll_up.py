@@ -15,6 +15,7 @@ from synthralos.escalation import claims
 from synthralos.metrics import kept
 from synthralos.metrics.push import push
 from synthralos.state import runs
+from synthralos.state.stackstorm import answered
 from synthralos.telemetry import families
 from synthralos.telemetry.totals import Totals
 
@@ -33,7 +34,7 @@ def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
     """
     done = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
     with claims.claim(env.store, "roll_up", env.now, sleep) as mine:
-        kept.answered(env.store)
+        answered(env.store)
         if not mine:
             return dict(done, summary=BUSY, busy=True, push=None)
         try:
@@ -55,7 +56,7 @@ def _work(env, config, done, until, monotonic):
     _delete(store, state)
     while True:
         rows = store.list(runs.UNCOUNTED)
-        kept.answered(store)
+        answered(store)
         if not rows:
             break
         if monotonic() >= until:
@@ -98,5 +99,5 @@ def _count(totals, state, rows, done):
 def _delete(store, state):
     for name in state.pending:
         store.delete(name)
-        kept.answered(store)
+        answered(store)
     state.pending = []

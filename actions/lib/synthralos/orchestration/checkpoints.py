@@ -18,7 +18,7 @@ from synthralos import seal
 from synthralos.names import key_part
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import ApiError, answered
 
 FORMAT = 1
 KEPT_SECONDS = 14 * 24 * 3600
@@ -189,6 +189,5 @@ def runs(env, limit):
             continue
         if isinstance(head, dict) and head.pop("v", None) == FORMAT:
             found.append(dict(head, at=time_of(key) or 0.0))
-    if env.store.away:
-        raise ApiError("the runs cannot be read: %s" % env.store.away)
+    answered(env.store, "the runs cannot be read: %s")
     return found

@@ -24,14 +24,10 @@ def create_role(env, given, by):
 
 def update_role(env, name_or_id, updates, by, version=None):
     """The role after `updates`, or as it was with `version`."""
-    there = stored.needed(env.store, ROLE, name_or_id)
-    with stored.changing(env, ROLE, there["name"]) as there:
-        if version is not None:
-            normal = _back_to(env, ROLE, _there(ROLE, there, name_or_id), version, updates)
-        else:
-            normal = model.role_updated(stored.content(_there(ROLE, there, name_or_id)), updates)
-        models.check(env, normal, "updates")
-        return stored.replace(env, ROLE, there, normal, by)
+    return _update(
+        env, ROLE, name_or_id, updates, by, version, model.role_updated,
+        lambda normal: models.check(env, normal, "updates"),
+    )
 
 
 def delete_role(env, name_or_id, force=False):
@@ -63,17 +59,14 @@ def update_orchestration(env, name_or_id, updates, by, version=None):
 
     Runs that have begun go on with what they began with.
     """
-    there = stored.needed(env.store, ORCHESTRATION, name_or_id)
-    with stored.changing(env, ORCHESTRATION, there["name"]) as there:
-        if version is not None:
-            normal = _back_to(env, ORCHESTRATION, there, version, updates)
-        else:
-            there = _there(ORCHESTRATION, there, name_or_id)
-            normal = model.orchestration_updated(stored.content(there), updates)
+    def checked(normal):
         # What is switched off must not be held up by what has gone meanwhile.
         if normal["active"]:
             check(env, normal, "updates")
-        return stored.replace(env, ORCHESTRATION, there, normal, by)
+
+    return _update(
+        env, ORCHESTRATION, name_or_id, updates, by, version, model.orchestration_updated, checked
+    )
 
 
 def delete_orchestration(env, name_or_id, force=False):
@@ -127,7 +120,7 @@ def check(env, normal, where="orchestration"):
         for name in (step["role"], (step["critic"] or {}).get("role")):
             if name is not None and roles[name] is None:
                 raise _missing(env, ROLE, at, name)
-        models.check(env, {"model": None, "fallback_models": step["fallback_models"]}, at)
+        models.check_fallbacks(env, step["fallback_models"], at)
         if step["action"] is not None:
             action_step.allowed(env, step["action"])
         role = roles.get(step["role"])
@@ -167,16 +160,20 @@ def brief(kind, one):
     return dict({"name": one["name"], "id": one["id"]}, **told)
 
 
-def _back_to(env, kind, there, version, updates):
-    if updates:
-        raise Refused("at_version", version, "is given beside updates", "Give one of them")
-    return stored.content(stored.version(env.store, kind, there, version))
-
-
-def _there(kind, there, name):
-    if there is None:
-        raise Refused("name", name, "has just been deleted", "Create it again")
-    return there
+def _update(env, kind, name_or_id, updates, by, version, updated, checked):
+    """:param updated: (normal form, updates) -> normal form; checked: refuses one that is wrong."""
+    known = stored.needed(env.store, kind, name_or_id)
+    with stored.changing(env, kind, known["name"]) as there:
+        if there is None:
+            raise Refused("name", name_or_id, "has just been deleted", "Create it again")
+        if version is not None and updates:
+            raise Refused("at_version", version, "is given beside updates", "Give one of them")
+        if version is not None:
+            normal = stored.content(stored.version(env.store, kind, there, version))
+        else:
+            normal = updated(stored.content(there), updates)
+        checked(normal)
+        return stored.replace(env, kind, there, normal, by)
 
 
 def _delete(env, kind, there):

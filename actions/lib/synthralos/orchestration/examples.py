@@ -35,17 +35,17 @@ def load(env, by, wanted=None, llm=None, overwrite=False, folder=FOLDER):
     :param llm: a model that is given to the roles, or None for the first one that fits.
     :param overwrite: whether what is there becomes as the example has it, as a further version.
     """
-    done = []
+    done = {}
     for name in wanted or names(folder):
         example = read(name, folder)
-        for role in example["roles"]:
-            role = dict(role, model=llm) if llm else role
-            done.append(_put(env, ROLE, model.role(role), by, name, overwrite))
-        for one in example["orchestrations"]:
-            normal = model.orchestration(one)
-            done.append(_put(env, ORCHESTRATION, normal, by, name, overwrite))
-    # Several examples have roles in common.
-    return list({(one["kind"], one["name"]): one for one in reversed(done)}.values())[::-1]
+        given = [dict(role, model=llm) if llm else role for role in example["roles"]]
+        found = [(ROLE, model.role(role)) for role in given]
+        found += [(ORCHESTRATION, model.orchestration(one)) for one in example["orchestrations"]]
+        for kind, normal in found:
+            # Several examples have roles in common.
+            if (kind, normal["name"]) not in done:
+                done[kind, normal["name"]] = _put(env, kind, normal, by, name, overwrite)
+    return list(done.values())
 
 
 def _put(env, kind, normal, by, example, overwrite):

@@ -46,21 +46,18 @@ def run(env, case, step, given, sleep=time.sleep):
         value = json.dumps(env.redactor.secrets_only(kept))
         if len(value) <= LARGEST_CACHED:
             env.store.put(key, value, CACHE_SECONDS)
-    if done.error is None and calls_wanted(role, done.output):
-        done.output, problem = _carried_out(env, case, done.output)
+    calls = _calls_wanted(role, done.output) if done.error is None else []
+    if calls:
+        carried_out, problem = meta.perform(env, case, calls)
+        done.output = dict(done.output, calls=carried_out)
         if problem is not None:
             done.error = {"cause": "call_failed", "message": problem}
     return done
 
 
-def calls_wanted(role, output):
+def _calls_wanted(role, output):
     """The calls of an answer whose role may make them; see meta."""
     return meta.calls_of(output) if roles.may_change_definitions(role) else []
-
-
-def _carried_out(env, case, output):
-    done, problem = meta.perform(env, case, meta.calls_of(output))
-    return dict(output, calls=done), problem
 
 
 def _asked(env, case, step, role, targets, asked, given, sleep):
@@ -127,7 +124,7 @@ def _judged(env, case, step, role, given, answer, deadline, usage):
     if problem is not None:
         return None, {"cause": problem.cause, "message": problem.message}
     try:
-        calls_wanted(role, output)
+        _calls_wanted(role, output)
     except Refused as error:
         return None, {"cause": "invalid_calls", "message": str(error)}
     critic = step.get("critic")

@@ -34,7 +34,12 @@ def check(env, role, where="role"):
     """Refused when the role names a model that is not configured."""
     if role["model"] is not None:
         providers.find(env.settings.providers, role["model"], field=where + ".model")
-    for n, name in enumerate(role["fallback_models"]):
+    check_fallbacks(env, role["fallback_models"], where)
+
+
+def check_fallbacks(env, names, where):
+    """Refused when one of `names` is no model that is configured."""
+    for n, name in enumerate(names):
         field = "%s.fallback_models[%d]" % (where, n)
         providers.find(env.settings.providers, name, field=field)
 

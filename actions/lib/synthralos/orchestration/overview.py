@@ -68,9 +68,10 @@ def listing(env, orchestration=None, wanted=None, limit=20):
 
     :param orchestration: a name or an id; wanted: a status.
     """
-    if wanted is not None and wanted not in set(_STATUS.values()) | {RUNNING, waves.REFUSED}:
-        known = ", ".join(sorted(set(_STATUS.values()) | {RUNNING, waves.REFUSED}))
-        raise Refused("status", wanted, "is no status", "Use one of " + known)
+    statuses = set(_STATUS.values()) | {RUNNING, waves.REFUSED}
+    if wanted is not None and wanted not in statuses:
+        way_out = "Use one of " + ", ".join(sorted(statuses))
+        raise Refused("status", wanted, "is no status", way_out)
     rows = checkpoints.runs(env, MOST_LISTED)
     rows = [row for row in rows if orchestration in (None, row["name"], row["id"])]
     known, found = _newest_executions(env), []

@@ -19,7 +19,7 @@ from synthralos.escalation import claims
 from synthralos.refusals import Refused
 from synthralos.state import packing
 from synthralos.state.datastore import PAGE, PREFIX
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import answered
 from synthralos.times import timestamp
 
 FORMAT = 1
@@ -27,6 +27,7 @@ FORMAT = 1
 VERSIONS = 50
 PAGES = 20
 TRIES, TRY_SECONDS = 5, 0.5
+AWAY = "the datastore is away: %s"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def find(store, kind, name_or_id):
     """
     for found in kind.ids(name_or_id):
         text = store.get(kind.key(found))
-        _answered(store)
+        answered(store, AWAY)
         if text is not None:
             return _opened(kind, found, text)
     return None
@@ -97,7 +98,7 @@ def every(store, kind):
     found = []
     for page in range(PAGES):
         rows = store.list(kind.key(""), limit=PAGE, offset=page * PAGE)
-        _answered(store)
+        answered(store, AWAY)
         found += [_opened(kind, name.rpartition(".")[2], text) for name, text in rows]
         if len(rows) < PAGE:
             break
@@ -107,7 +108,7 @@ def every(store, kind):
 def versions(store, kind, one):
     """The versions that are kept of `one`, newest first: [{version, updated_at, updated_by}]."""
     rows = store.list(kind.version_key(one["id"], 0)[:-6], limit=VERSIONS)
-    _answered(store)
+    answered(store, AWAY)
     kept = [_opened(kind, one["id"], text) for _, text in rows]
     # What was deleted and made again may have left versions of its first life.
     kept = [version for version in kept if version["version"] <= one["version"]]
@@ -120,7 +121,7 @@ def versions(store, kind, one):
 def version(store, kind, one, number):
     """`one` as it was with version `number`. Refused when that is not kept."""
     text = store.get(kind.version_key(one["id"], number)) if number <= one["version"] else None
-    _answered(store)
+    answered(store, AWAY)
     if text is None:
         known = ", ".join(str(kept["version"]) for kept in versions(store, kind, one))
         raise Refused("at_version", number, "is not kept", "Versions of it are %s" % known)
@@ -156,7 +157,7 @@ def delete(env, kind, there):
     env.store.delete(kind.key(there["id"]))
     for number in range(there["version"], max(0, there["version"] - VERSIONS), -1):
         env.store.delete(kind.version_key(there["id"], number))
-    _answered(env.store)
+    answered(env.store, AWAY)
 
 
 @contextlib.contextmanager
@@ -168,7 +169,7 @@ def changing(env, kind, name, sleep=time.sleep):
     for attempt in range(TRIES):
         what = "%s-%s" % (kind.noun, kind.id_of(name))
         with claims.claim(env.store, what, env.now, sleep) as mine:
-            _answered(env.store)
+            answered(env.store, AWAY)
             if mine:
                 yield find(env.store, kind, name)
                 return
@@ -200,7 +201,7 @@ def _write(env, kind, before, normal, by):
     # Cut off between the two, the next change writes that version again.
     env.store.put(kind.version_key(found, record["version"]), text)
     env.store.put(kind.key(found), text)
-    _answered(env.store)
+    answered(env.store, AWAY)
     if record["version"] > VERSIONS:
         env.store.delete(kind.version_key(found, record["version"] - VERSIONS))
     return one
@@ -215,8 +216,3 @@ def _opened(kind, found, text):
         way_out = "Delete the key and create it again"
         raise Refused(kind.key(found), None, "is corrupted: %s" % error, way_out) from error
     return one
-
-
-def _answered(store):
-    if store.away:
-        raise ApiError("the datastore is away: %s" % store.away)

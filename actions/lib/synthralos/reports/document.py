@@ -9,6 +9,7 @@ from typing import Optional
 from synthralos.times import timestamp
 
 GOOD, BAD, WAIT, IDLE, PLAIN = KINDS = ("good", "bad", "wait", "idle", "plain")
+SIGNS = {GOOD: "✓", BAD: "✗", WAIT: "…", IDLE: "–"}
 
 
 @dataclass

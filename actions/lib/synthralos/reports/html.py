@@ -8,10 +8,7 @@ from html import escape
 
 from synthralos.reports import diagram
 from synthralos.reports.document import (
-    BAD,
-    GOOD,
-    IDLE,
-    WAIT,
+    SIGNS,
     Diagram,
     Facts,
     Heading,
@@ -26,7 +23,6 @@ from synthralos.reports.document import (
 )
 from synthralos.reports.style import STYLE
 
-_SIGNS = {GOOD: "✓", BAD: "✗", WAIT: "…", IDLE: "–"}
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -181,7 +177,7 @@ def _more(rows, most):
 
 def _cell(value):
     if isinstance(value, Mark):
-        sign = _SIGNS.get(value.kind)
+        sign = SIGNS.get(value.kind)
         sign = '<b aria-hidden="true">%s</b> ' % sign if sign else ""
         return '<span class="mark %s">%s%s</span>' % (value.kind, sign, _text(value.text))
     return "" if value is None else _text(str(value))

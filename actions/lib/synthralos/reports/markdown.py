@@ -4,8 +4,7 @@ import re
 
 from synthralos.reports.document import (
     BAD,
-    GOOD,
-    IDLE,
+    SIGNS,
     WAIT,
     Diagram,
     Facts,
@@ -20,7 +19,6 @@ from synthralos.reports.document import (
     moment,
 )
 
-_SIGNS = {GOOD: "✓ ", BAD: "✗ ", WAIT: "… ", IDLE: "– "}
 # What Markdown or HTML within it would act on, wherever it stands.
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~#&!])")
 _WIDTH = 40
@@ -77,7 +75,7 @@ def _shares(shares, most):
     return [
         "- %s: %s%s" % (
             _text(label),
-            ", ".join("%s%s" % (_SIGNS.get(kind, ""), number) for kind, number in parts),
+            ", ".join("%s%s" % (_sign(kind), number) for kind, number in parts),
             " (%s)" % _text(told) if told else "",
         )
         for label, parts, told in shares.rows[:most]
@@ -114,8 +112,12 @@ def _row(cells):
 
 def _cell(value):
     if isinstance(value, Mark):
-        return _SIGNS.get(value.kind, "") + _text(value.text)
+        return _sign(value.kind) + _text(value.text)
     return "" if value is None else _text(str(value))
+
+
+def _sign(kind):
+    return SIGNS[kind] + " " if kind in SIGNS else ""
 
 
 def _text(text):

@@ -1,5 +1,7 @@
 """The report of a period: what ran, what came of it, what it cost, which tickets there were."""
 
+import statistics
+
 from synthralos.escalation.text import line
 from synthralos.reports import costs
 from synthralos.reports.document import (
@@ -81,11 +83,7 @@ def _seconds(run):
 
 
 def _median(numbers):
-    numbers = sorted(numbers)
-    if not numbers:
-        return None
-    middle = len(numbers) // 2
-    return numbers[middle] if len(numbers) % 2 else (numbers[middle - 1] + numbers[middle]) / 2
+    return statistics.median(numbers) if numbers else None
 
 
 def _cost(found):

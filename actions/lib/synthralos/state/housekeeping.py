@@ -8,7 +8,7 @@ stops when its time is up, and says what is left.
 from synthralos.retention import duration
 from synthralos.state.datastore import PAGE, PREFIX
 from synthralos.state.kinds import GROUPS, KINDS, kind_of, prefix_of, run_of, written_at
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import ApiError, answered
 from synthralos.times import timestamp
 
 # Of an execution that has not ended.
@@ -36,7 +36,7 @@ def usage(store, now, until, lifetimes):
             foreign += 1
         else:
             groups.setdefault(KINDS[kind].group, []).append(fact)
-    _answered(store)
+    answered(store)
     told = {
         group: _told(groups[group], now(), lifetimes) for group in GROUPS if group in groups
     }
@@ -85,7 +85,7 @@ def clear(store, now, until, groups, lifetimes, older_than=None, live=None, dry_
                 names += _matched(fact, counts[known.group], now, older_than, live, lifetimes)
         if not complete:
             break
-    _answered(store)
+    answered(store)
     left = len(names)
     if not dry_run:
         left -= _deleted(store, now, until, names, counts)
@@ -163,8 +163,3 @@ def _all(store, prefix):
         if len(facts) < PAGE:
             return
         offset += len(facts)
-
-
-def _answered(store):
-    if store.away:
-        raise ApiError(store.away)

@@ -11,8 +11,8 @@ from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 
 FORMAT = 1
 KEPT_SECONDS = 7 * 24 * 3600
-
-
+HALF_LIFE_SECONDS = 24 * 3600
+LEAST_SAMPLES = 10
 UNCOUNTED = PREFIX + "uncounted."
 START, END, CALLS = "start", "end", "calls"
 
@@ -52,10 +52,6 @@ def event(text):
 
 def _json(value):
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
-
-
-HALF_LIFE_SECONDS = 24 * 3600
-LEAST_SAMPLES = 10
 
 
 def recent(store, limit=PAGE):

@@ -21,7 +21,7 @@ from synthralos.refusals import Refused
 from synthralos.settings import given, seconds, whole
 from synthralos.state import packing
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import ApiError, answered
 from synthralos.times import timestamp
 
 FORMAT = 1
@@ -143,7 +143,7 @@ def get(store, kept, now, snapshot_id, agent_id=None, task_id=None):
     agent, last = _parts(snapshot_id)
     where = _place(agent) + last
     text = None if _expired(last, kept, now) else store.get(_STATES + where)
-    _answered(store)
+    answered(store)
     try:
         if text is None:
             raise packing.Corrupt("its state is missing")
@@ -178,7 +178,7 @@ def newest_good(store, kept, now, agent_id, task_id=None, but=None):
             break
         tried += 1
         text = store.get(_STATES + _place(agent_id) + _parts(head["snapshot_id"])[1])
-        _answered(store)
+        answered(store)
         try:
             found = _opened(text or "", kept, head["snapshot_id"], agent_id)
         except packing.Corrupt:
@@ -192,7 +192,7 @@ def delete(store, snapshot_id):
     """Deletes a snapshot. Refused when there is none; ApiError when the datastore is away."""
     agent, last = _parts(snapshot_id)
     gone = _drop(store, _place(agent) + last)
-    _answered(store)
+    answered(store)
     if not gone:
         way_out = "List them with synthralos.snapshot.list"
         raise Refused("snapshot_id", snapshot_id, "is no snapshot", way_out)
@@ -216,7 +216,7 @@ def cleanup(store, kept, now, agent_id=None):
             gone.append(name)
     for name in gone:
         _drop(store, name[len(_HEADS):])
-        _answered(store)
+        answered(store)
     return {
         "deleted": ["%s:%s" % _of_key(name) for name in gone],
         "kept": len(names) - len(gone),
@@ -301,7 +301,7 @@ def _heads(store, kept, now, below):
     prefix = _HEADS + below
     for page in range(PAGES):
         rows = store.list(prefix, limit=PAGE, offset=page * PAGE)
-        _answered(store)
+        answered(store)
         for name, text in rows:
             agent, last = _of_key(name)
             if _TIME.match(last) and not _expired(last, kept, now):
@@ -335,7 +335,7 @@ def _names(store, prefix):
     names = []
     for page in range(PAGES):
         rows = store.list(prefix, limit=PAGE, offset=page * PAGE)
-        _answered(store)
+        answered(store)
         names += [name for name, _ in rows if _TIME.match(_of_key(name)[1])]
         if len(rows) < PAGE:
             return names, False
@@ -386,9 +386,3 @@ def _parts(snapshot_id):
 def _expired(last, kept, now):
     # The store may be a minute late with what is over, and the limit may have been lowered.
     return time_of(last) + kept.seconds <= now
-
-
-def _answered(store):
-    # What could not be read is not what is not there.
-    if store.away:
-        raise ApiError(store.away)

@@ -29,6 +29,17 @@ class ApiError(Exception):
     refused = False
 
 
+def answered(store, told="%s"):
+    """Raises ApiError when a call to the Tolerant `store` was not answered.
+
+    What could not be read is not what is not there, and what nobody wrote down holds nobody.
+
+    :param told: the message, around why.
+    """
+    if store.away is not None:
+        raise ApiError(told % store.away)
+
+
 class NoExecution(ApiError):
     """There is no such execution, or none any more."""
 

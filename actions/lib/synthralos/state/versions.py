@@ -28,7 +28,7 @@ from synthralos.settings import given, whole
 from synthralos.state import history, packing
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.snapshots import checked_metadata
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import ApiError, answered
 from synthralos.times import timestamp
 
 FORMAT = 1
@@ -93,7 +93,7 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
     text = packing.canonical("state", state)
     place = _place(checked("agent_id", agent_id), checked("task_id", task_id))
     before = _numbered(store.list(_HEADS + place, limit=_NUMBERED))
-    _answered(store)
+    answered(store)
     last = time_key(now)
     head = {
         "v": FORMAT,
@@ -209,7 +209,7 @@ def timeline(store, agent_id, task_id=None, since=None, limit=50):
             break
         if task_id in (None, entry.get("task_id")):
             found.append(_of_timeline(entry))
-    _answered(store)
+    answered(store)
     return found[::-1]
 
 
@@ -275,7 +275,7 @@ def _read(store, known, agent_id, task_id, version, field):
         raise _no_version(field, version, known)
     head = wanted[0]
     text = store.get(_STATES + _place(agent_id, task_id) + head["record"])
-    _answered(store)
+    answered(store)
     try:
         if text is None:
             raise packing.Corrupt("its state is missing")
@@ -309,7 +309,7 @@ def _versions(store, kept, now, agent_id, task_id):
     rows = []
     for page in range(PAGES):
         some = store.list(_HEADS + place, limit=PAGE, offset=page * PAGE)
-        _answered(store)
+        answered(store)
         rows += some
         if len(some) < PAGE:
             break
@@ -415,9 +415,3 @@ def _actor(actor):
 
 def _is_since(record_id, since):
     return since is None or time_of(record_id) >= since
-
-
-def _answered(store):
-    # What could not be read is not what is not there.
-    if store.away:
-        raise ApiError(store.away)
