@@ -1,7 +1,9 @@
 import json
 import re
 
-from fixtures.action_case import RUN, ActionCase
+from fixtures.action_case import NOW, RUN, ActionCase
+
+from synthralos.state import runs
 
 HOSTILE = "<script>alert(1)</script> {{ config_context.x }} <% ctx() %>"
 TOP = "5f0c0000000000000000aa01"
@@ -93,6 +95,26 @@ class ReportRenderTest(ActionCase):
         self.assertIn("## What was tried", text)
         self.assertIn("| 1 | platform:main | retry\\_execution | ✗ server\\_error | 503 | 400 ms |",
                       text)
+
+    def test_what_the_runs_within_have_tried(self):
+        inner = self.failed_run()
+        outer = "5f0c0000000000000000bb01"
+        self.api.held[outer] = execution(
+            outer, "handle_error", "failed", 0, 30, runner="orquesta",
+            parameters={"agent_id": "trainer_01"}, result={"output": {"ticket": "T1"}})
+        below = dict(self.api.held[inner], context={"orquesta": {"task_name": "recover_agent"}})
+        self.api.below[outer] = [
+            execution("5f0c0000000000000000bb02", "error.assess", task="assess"), below]
+        call = ["openai", "gpt-4", 900, None, 100, 50, 0.5]
+        runs.summarise(self.datastore, inner, NOW, workflow="agent_recovery", llm=[call])
+        page = self.body(execution_id=outer)
+        for told in ("handle_error of trainer_01", "The plan of recover_agent", "attempt 2",
+                     "its breaker is open", "Within", "0.5 USD"):
+            self.assertIn(told, page)
+        self.assertIn('class="label">1. platform:main<', page)
+        text = self.body(execution_id=outer, format="markdown")
+        self.assertIn("- Attempts: 2", text)
+        self.assertIn("| recover\\_agent | 1 | platform:main | retry\\_execution |", text)
 
     def test_an_action_alone(self):
         _, result = self.run_other("call_llm", model="gpt-4", prompt="Hello")

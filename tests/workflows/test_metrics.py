@@ -9,6 +9,7 @@ import time
 
 import pytest
 import yaml
+from workflows.orchestrations import TARGET, Orchestrated
 
 from sandbox import agent_failed, ok, rate_limit, status
 
@@ -25,6 +26,7 @@ GPT4, HAIKU = "llm:openai/gpt-4", "llm:anthropic/claude-3-haiku"
 PROMTOOL = shutil.which("promtool")
 NAME = re.compile(r"\b(?:synthralos|gen_ai_client)_[a-z_]+")
 ALERTS, DASHBOARD = "prometheus-alerts.yaml", "grafana-dashboard.json"
+ALERT_CASES = "prometheus-alerts.test.yaml"
 LLM = {"original_request": {"prompt": "Hello", "model": "gpt-4"}, "failure_reason": "Server error",
        "fallback_models": ["claude-3-haiku"]}
 
@@ -163,6 +165,30 @@ def test_tokens_and_money(day):
     assert calls[("chat", "openai", "gpt-4", "rate_limit")][0] == 1
 
 
+def test_the_attempts_of_an_orchestration_s_steps_are_counted(world):
+    flow = Orchestrated(world)
+    flow.answers = {
+        "Writer": lambda prompt, number: status(500) if number == 1 else "draft %d" % number,
+        "Critic": lambda prompt, number: {"score": 0.4 * number}}
+    critic = {"role": "Critic", "threshold": 0.75}
+    flow.define([{"name": "a", "role": "Writer", "critic": critic, "max_retries": 3,
+                  "retry_delay": 0, "fallback_models": ["claude-3-haiku"]}])
+    world.box.script(HAIKU, [ok(text="a draft")])
+    run, output = flow.run()
+    assert output["success"], output
+    roll_up(world)
+    of_run = "orchestration.run"
+    # Writer: 500, the fallback's draft, another of the first model; the critic judges both.
+    assert samples(world, "synthralos_attempts_total") == {(of_run, TARGET): 4, (of_run, HAIKU): 1}
+    assert samples(world, "synthralos_attempt_failures_total") == {
+        (of_run, TARGET, "server_error"): 1, (of_run, HAIKU, "below_threshold"): 1}
+    assert samples(world, "synthralos_fallbacks_total") == {(of_run, TARGET, "server_error"): 1}
+    assert samples(world, "synthralos_repeats_total") == {(of_run, TARGET, "server_error"): 1}
+    calls = samples(world, "gen_ai_client_operation_duration_seconds")
+    assert sum(count for count, _ in calls.values()) == 5
+    assert samples(world, "synthralos_runs_started_total") == {(of_run,): 1}
+
+
 def test_a_second_roll_up_counts_nothing_again(day):
     before = samples(day, "synthralos_runs_started_total")
     assert roll_up(day)["counted"] == 0
@@ -220,6 +246,26 @@ def test_promtool_finds_nothing_wrong(day):
     told = subprocess.run([PROMTOOL, "check", "rules", str(PACK / "docs" / ALERTS)], timeout=30,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert told.returncode == 0, told.stdout
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
+def test_the_alerts_fire_when_they_should_and_not_else(tmp_path):
+    shutil.copy(PACK / "docs" / ALERTS, tmp_path)
+    shutil.copy(PACK / "tests" / "fixtures" / ALERT_CASES, tmp_path)
+    told = subprocess.run([PROMTOOL, "test", "rules", str(tmp_path / ALERT_CASES)], timeout=60,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert told.returncode == 0, told.stdout.decode()
+
+
+def test_each_alert_has_a_case_that_fires_and_one_that_does_not():
+    rules = yaml.safe_load((PACK / "docs" / ALERTS).read_text())["groups"][0]["rules"]
+    known = yaml.safe_load((PACK / "tests" / "fixtures" / ALERT_CASES).read_text())["tests"]
+    cases = [
+        (case["alertname"], bool(case.get("exp_alerts")))
+        for one in known for case in one["alert_rule_test"]
+    ]
+    expected = {(rule["alert"], fires) for rule in rules for fires in (True, False)}
+    assert set(cases) == expected
 
 
 def test_an_open_breaker_is_seen_and_what_passes_it_over_is_counted(world):

@@ -512,7 +512,16 @@ def test_a_critic_has_an_answer_improved(flow):
     assert output["steps"][0]["attempts"] == 2
 
 
-@pytest.mark.parametrize("answer", ["fine", {"score": "high"}, status(400)])
+def test_a_critic_is_told_which_scores_there_are(world):
+    flow = Orchestrated(world)
+    world.box.script(TARGET, [])
+    flow.define([{"name": "a", "role": "A", "critic": {"role": "Critic", "threshold": 1}}])
+    # The sandbox's models answer with the best that the schema allows which they are given.
+    _, output = flow.run()
+    assert output["success"] and output["steps"][0]["attempts"] == 1
+
+
+@pytest.mark.parametrize("answer", ["fine", {"score": "high"}, {"score": 8}, status(400)])
 def test_a_critic_without_a_score_fails_the_step(flow, answer):
     flow.answers["Critic"] = answer
     flow.define([{"name": "a", "role": "A", "critic": {"role": "Critic", "threshold": 0.75}}])

@@ -14,6 +14,7 @@ from synthralos.calls import platform, providers, rounds
 from synthralos.names import key_part
 from synthralos.orchestration import meta, models, outputs, prompts, roles, stored
 from synthralos.orchestration.attempts import Done, Time
+from synthralos.recovery.run import tell_calls
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PREFIX
 from synthralos.telemetry import log
@@ -40,7 +41,11 @@ def run(env, case, step, given, sleep=time.sleep):
     if cached is not None:
         return Done(0, cached["output"], usage=dict.fromkeys(_USAGE, 0), cached=True,
                     model=cached["model"])
-    done = _asked(env, case, step, role, targets, asked, given, sleep)
+    progress = rounds.Progress()
+    try:
+        done = _asked(env, case, step, role, targets, asked, given, progress, sleep)
+    finally:
+        tell_calls(env, case["workflow"], progress.trail)
     if done.error is None and key is not None:
         kept = {"output": done.output, "model": done.told["model"]}
         value = json.dumps(env.redactor.secrets_only(kept))
@@ -60,7 +65,7 @@ def _calls_wanted(role, output):
     return meta.calls_of(output) if roles.may_change_definitions(role) else []
 
 
-def _asked(env, case, step, role, targets, asked, given, sleep):
+def _asked(env, case, step, role, targets, asked, given, progress, sleep):
     limits = Time(step, env.deadline(case), env.now)
     retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
     rules = rounds.Rules(
@@ -71,7 +76,7 @@ def _asked(env, case, step, role, targets, asked, given, sleep):
         base_delay_given=True,
         content_policy_fallbacks=env.settings.content_policy_fallbacks,
     )
-    progress, usage, attempts = rounds.Progress(), dict.fromkeys(_USAGE, 0), 0
+    usage, attempts = dict.fromkeys(_USAGE, 0), 0
     messages = asked
     sampling = prompts.sampling(role)
 
@@ -94,6 +99,7 @@ def _asked(env, case, step, role, targets, asked, given, sleep):
             model = played.target.name.partition(":")[2]
             if error is None:
                 return Done(attempts, output, usage=usage, model=model)
+            progress.trail[-1].update(ok=False, cause=error["cause"])
             messages = prompts.again(asked, answer[:SHOWN_ANSWER], error["message"])
         log.line("step_attempt", number=attempts, outcome=error["cause"])
         if attempts > retries or wait is None or not limits.allows(wait):
@@ -145,31 +151,35 @@ def _scored(env, case, step, critic, given, output, deadline, usage):
     """(score, feedback), or (None, why there is none)."""
     role = role_of(env, critic["role"], step["name"])
     targets = _targets(env, role, {})
-    messages = prompts.judging(role, critic["threshold"], given, output)
+    messages = prompts.judging(role, given, output)
     sampling = prompts.sampling(role)
 
     def one(target, seconds, number):
         parameters = prompts.fit(sampling, target.what.provider.api)
         return providers.call(env.client, target.what, messages, parameters, seconds, case["run"])
 
-    rules = rounds.Rules(max_retries=0)
-    played = _play(env, case, targets, rounds.Progress(), rules, one, deadline)
+    rules, progress = rounds.Rules(max_retries=0), rounds.Progress()
+    played = _play(env, case, targets, progress, rules, one, deadline)
+    tell_calls(env, case["workflow"], progress.trail)
     if played.result is None:
         why = _why(played, deadline)["message"]
         return None, "the critic %s gave no answer: %s." % (critic["role"], why)
     _add(usage, played.result["usage"])
     score, feedback = score_of(outputs.parsed(played.result["response"]))
     if score is None:
-        return None, "the critic %s gave no score." % critic["role"]
+        return None, "the critic %s gave no score from 0 to 1." % critic["role"]
     return score, feedback
 
 
 def score_of(judgement):
-    """(score, feedback) of a critic's parsed answer; the score is None when it has none."""
+    """(score, feedback) of a critic's parsed answer; the score is None when it has none from 0 to
+    1, for one of another scale would pass every threshold.
+    """
     if not isinstance(judgement, dict):
         return None, None
     score = judgement.get("score")
-    good = isinstance(score, (int, float)) and not isinstance(score, bool) and score == score
+    number = isinstance(score, (int, float)) and not isinstance(score, bool)
+    good = number and 0 <= score <= 1
     feedback = judgement.get("feedback") or judgement.get("reason")
     return (score if good else None), feedback if isinstance(feedback, str) else None
 

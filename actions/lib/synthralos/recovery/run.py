@@ -211,23 +211,30 @@ def _told(env, case, outcome, failure, more):
 def _facts(case):
     """What a case tells of its attempts."""
     progress = case["progress"]
-    made = [entry for entry in progress["trail"] if "attempt" in entry]
     told = {
         "attempts": progress["attempts"],
         "repeats": progress["repeats"],
-        "targets": [entry["target"] for entry in made],
-        "causes": [entry.get("cause") for entry in made],
-        "latency_ms": [entry.get("latency_ms") for entry in made],
         "answered": next((entry["target"] for entry in progress["trail"] if entry.get("ok")), None),
     }
+    told.update(_tried(progress["trail"]))
     optional = {
         "agent": case["request"].get("agent_id") if case.get("agent") else None,
-        "skipped": [entry["target"] for entry in progress["trail"] if "skipped" in entry],
         "llm": case.get("llm"),
         "transitions": case.get("transitions"),
         "alone": case.get("alone"),
     }
     return dict(told, **{name: value for name, value in optional.items() if value})
+
+
+def _tried(trail):
+    made = [entry for entry in trail if "attempt" in entry]
+    told = {
+        "targets": [entry["target"] for entry in made],
+        "causes": [entry.get("cause") for entry in made],
+        "latency_ms": [entry.get("latency_ms") for entry in made],
+    }
+    skipped = [entry["target"] for entry in trail if "skipped" in entry]
+    return dict(told, skipped=skipped) if skipped else told
 
 
 def spend(env, case):
@@ -238,13 +245,25 @@ def spend(env, case):
         env.client.llm_calls.clear()
 
 
+def tell_calls(env, workflow, trail):
+    """Tells metrics of a step's attempts, as `trail` of a Progress has them: its case has none."""
+    if trail:
+        _tell_calls(env, workflow=workflow, **_tried(trail))
+
+
 def tell_rest(env):
     """Tells metrics of the calls to LLMs that no case tells of, of an action that ends now."""
+    if env.client.llm_calls:
+        _tell_calls(env)
+
+
+def _tell_calls(env, **facts):
     calls = prices.priced(env.client.llm_calls, env.settings)
-    if calls:
-        env.client.llm_calls.clear()
-        currency = env.settings.currency
-        runs.tell(env.store, runs.CALLS, env.run, env.now(), llm=calls, currency=currency)
+    env.client.llm_calls.clear()
+    runs.tell(
+        env.store, runs.CALLS, env.run, env.now(), llm=calls, currency=env.settings.currency,
+        **facts
+    )
 
 
 def ended_early(env, workflow, cause):

@@ -5,8 +5,8 @@ from synthralos.telemetry import prices
 
 
 def of(env, run):
-    """(facts for the head, blocks): of the run's summary, else of what its output tells."""
-    calls = run.summary.get("llm") or run.case.get("llm") or _of_output(env, run)
+    """(facts for the head, blocks): of what was recorded, else of what the run's output tells."""
+    calls = [call for tried in run.tried for call in tried.calls] or _of_output(env, run)
     by_model = {}
     for provider, model, _, cause, read, written, cost in calls:
         entry = by_model.setdefault((provider, model), [0, 0, 0, 0, 0.0, True])

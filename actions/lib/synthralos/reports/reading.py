@@ -39,15 +39,30 @@ class Node:
 
 
 @dataclass
+class Tried:
+    """:ivar node: the run that made these attempts; trail, plan: of what its output, or its newest
+    case, tells; calls: to LLMs, as state.runs has them.
+    """
+
+    node: Node
+    trail: list
+    plan: Optional[dict]
+    calls: list
+
+    @property
+    def made(self):
+        return [entry for entry in self.trail if "attempt" in entry]
+
+
+@dataclass
 class Run:
-    """:ivar trail, plan, steps: of what the run, or its newest case, tells.
+    """:ivar tried: a Tried for the run itself, then for each run within that has tried something.
     :ivar case: the newest case's content, or {}; summary: of state.runs, or {}.
     :ivar cut: whether executions are missing, for there are too many.
     """
 
     top: Node
-    trail: list
-    plan: Optional[dict]
+    tried: list
     case: dict
     summary: dict
     cut: bool
@@ -68,15 +83,23 @@ def read(env, execution):
     room = [MOST_EXECUTIONS]
     top = _tree(env, execution, room, 0)
     case = _newest_case(env, top)
-    trail = top.output.get("trail") or (case.get("progress") or {}).get("trail") or []
-    plan = top.output.get("plan") or case.get("plan")
-    return Run(
-        top,
+    inner = [node for node, _ in walk(top) if node.is_workflow]
+    summaries = _summaries(env, top, {node.id for node in [top] + inner})
+    tried = [_tried(top, case, summaries)]
+    for node in inner:
+        one = _tried(node, _newest_case(env, node), summaries)
+        tried += [one] if one.trail or one.calls else []
+    return Run(top, tried, case, summaries.get(top.id, {}), room[0] <= 0)
+
+
+def _tried(node, case, summaries):
+    trail = node.output.get("trail") or (case.get("progress") or {}).get("trail") or []
+    plan = node.output.get("plan") or case.get("plan")
+    return Tried(
+        node,
         [entry for entry in trail if isinstance(entry, dict)],
         plan if isinstance(plan, dict) else None,
-        case,
-        _summary(env, top),
-        room[0] <= 0,
+        summaries.get(node.id, {}).get("llm") or case.get("llm") or [],
     )
 
 
@@ -139,8 +162,12 @@ def _newest_case(env, top):
     return {}
 
 
-def _summary(env, top):
+def _summaries(env, top, wanted):
+    """{execution id: the summary of that run}, of those that have one."""
+    found = {}
     for summary in runs.since(env.store, top.began - SLACK):
-        if summary.get("run") == top.id:
-            return summary
-    return {}
+        if summary.get("run") in wanted:
+            found[summary["run"]] = summary
+        if len(found) == len(wanted):
+            break
+    return found

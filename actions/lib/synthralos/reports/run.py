@@ -35,7 +35,7 @@ def of(env, run):
     def said(text, longest=LONGEST):
         return line(text, env.redactor, longest)
 
-    made = [entry for entry in run.trail if "attempt" in entry]
+    made = [entry for tried in run.tried for entry in tried.made]
     facts = [("Took" if top.is_over else "Has taken", duration(top.ended - top.began))]
     if made:
         told = (run.summary.get("attempts"), top.output.get("attempts"), len(made))
@@ -62,7 +62,9 @@ def of(env, run):
     )
     report.add("Timeline", _timeline(run, said))
     report.add("What was tried", _attempts(run, said))
-    report.add("The plan", *_plan(run, made, said))
+    for tried in run.tried:
+        within = " of %s" % said(tried.node.task, 80) if tried.node is not top else ""
+        report.add("The plan" + within, *_plan(tried, said))
     diagram, steps = states.of(run, said)
     report.add("Who repairs what", _assignments(run, said))
     report.add("States", diagram)
@@ -136,7 +138,7 @@ def _timeline(run, said):
     if not bars:
         top = run.top
         bars = [Bar(said(top.task, 80), _KIND.get(top.status, PLAIN), top.began, top.ended)]
-        bars += [_bar(entry, top, 1, said) for entry in run.trail if "attempt" in entry]
+        bars += [_bar(entry, top, 1, said) for entry in run.tried[0].made]
     began = min([run.top.began] + [bar.began for bar in bars])
     return Timeline(began, max([run.top.ended] + [bar.ended for bar in bars]), bars)
 
@@ -148,13 +150,16 @@ def _delay(node):
 
 
 def _rounds(run):
-    """{execution id: its attempts} of the run's own tasks: round n is the n-th that calls."""
-    calling = [node for node in run.top.children if node.action.partition(".")[2] in _CALLING]
+    """{execution id: its attempts} of the tasks: round n is a run's n-th task that calls."""
     found = {}
-    for entry in run.trail:
-        n = entry.get("round")
-        if "attempt" in entry and isinstance(n, int) and 0 < n <= len(calling):
-            found.setdefault(calling[n - 1].id, []).append(entry)
+    for tried in run.tried:
+        calling = [
+            node for node in tried.node.children if node.action.partition(".")[2] in _CALLING
+        ]
+        for entry in tried.made:
+            n = entry.get("round")
+            if isinstance(n, int) and 0 < n <= len(calling):
+                found.setdefault(calling[n - 1].id, []).append(entry)
     return found
 
 
@@ -172,13 +177,12 @@ def _bar(entry, node, depth, said):
 
 
 def _attempts(run, said):
-    if not run.trail:
-        return None
     rows = []
-    for entry in run.trail:
+    for by, entry in ((one.node, entry) for one in run.tried for entry in one.trail):
+        within = said(by.task, 80) if by is not run.top else None
         target = said(entry.get("target") or "?", 120)
         if "attempt" not in entry:
-            rows.append([None, target, None, Mark(IDLE, "passed over"), None, None,
+            rows.append([within, None, target, None, Mark(IDLE, "passed over"), None, None,
                          said(entry.get("skipped") or "")])
             continue
         good = bool(entry.get("ok"))
@@ -188,11 +192,13 @@ def _attempts(run, said):
             message = "%s (asked to be left alone for %s)" % (
                 message, duration(entry["hint_seconds"]))
         rows.append([
-            entry["attempt"], target, said(entry.get("step") or "", 60) or None, result,
+            within, entry["attempt"], target, said(entry.get("step") or "", 60) or None, result,
             entry.get("status"), duration((entry.get("latency_ms") or 0) / 1000.0),
             said(message),
         ])
-    columns = ["#", "Target", "Step", "Result", "HTTP", "Took", "It said"]
+    if not rows:
+        return None
+    columns = ["Within", "#", "Target", "Step", "Result", "HTTP", "Took", "It said"]
     # A column that says nothing takes room from the others.
     kept = [n for n in range(len(columns)) if any(row[n] not in (None, "") for row in rows)]
     return Table(
@@ -200,12 +206,13 @@ def _attempts(run, said):
     )
 
 
-def _plan(run, made, said):
-    steps = (run.plan or {}).get("steps")
+def _plan(tried, said):
+    plan = tried.plan or {}
+    steps = plan.get("steps")
     if not isinstance(steps, list) or not steps:
         return ()
     came = {}
-    for entry in made:
+    for entry in tried.made:
         n = (entry["attempt"] - 1) % len(steps)
         came.setdefault(n, []).append(entry)
     rows = []
@@ -218,9 +225,9 @@ def _plan(run, made, said):
             numbers = ", ".join(str(entry["attempt"]) for entry in came[n])
             mark = Mark(GOOD if good else BAD, "attempt %s" % numbers)
         rows.append((said(text), mark))
-    facts = [("Made by", said(run.plan.get("source") or "?", 80))]
-    if run.plan.get("confidence") is not None:
-        facts.append(("Confidence", said(run.plan["confidence"], 20)))
+    facts = [("Made by", said(plan.get("source") or "?", 80))]
+    if plan.get("confidence") is not None:
+        facts.append(("Confidence", said(plan["confidence"], 20)))
     return Facts(facts), Steps(rows)
 
 

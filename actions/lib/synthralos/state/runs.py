@@ -33,8 +33,8 @@ def summarise(store, run, now, **facts):
 def tell(store, kind, run, now, **facts):
     """Writes what metrics alone are computed from.
 
-    :param kind: START or END, of which a run has one each; or CALLS, to LLMs, of which it may have
-        any number.
+    :param kind: START or END, of which a run has one each; or CALLS, of its steps or to LLMs, of
+        which it may have any number.
     """
     once = run and kind != CALLS
     name = UNCOUNTED + ("%s.%s" % (key_part(run), kind) if once else time_key(now))

@@ -35,11 +35,11 @@ def _end(event, workflow):
     for told, times in _mapping(event.get("transitions")).items():
         before, _, after = str(told).partition("->")
         yield f.TRANSITIONS, (workflow, before, after), times
-    for target in _list(event.get("skipped")):
-        yield f.SKIPPED, (workflow, target), 1
 
 
 def _attempts(event, workflow):
+    for target in _list(event.get("skipped")):
+        yield f.SKIPPED, (workflow, target), 1
     targets = _list(event.get("targets"))
     causes, millis = _list(event.get("causes")), _list(event.get("latency_ms"))
     if not len(targets) == len(causes) == len(millis):
