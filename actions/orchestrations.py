@@ -78,8 +78,9 @@ class Orchestrations(SynthralosAction):
         done = examples.load(
             env, by, parameters.get("names"), parameters.get("model"), parameters["overwrite"]
         )
-        kept = sum(not one["created"] for one in done)
-        told = "%d created, %d were there" % (len(done) - kept, kept)
+        created, changed = (sum(one[name] for one in done) for name in ("created", "changed"))
+        told = "%d created, %d changed, %d were there" % (
+            created, changed, len(done) - created - changed)
         return {"summary": told, "definitions": done}
 
     @staticmethod

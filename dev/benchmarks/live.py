@@ -44,6 +44,11 @@ class StackStorm:
         answer.raise_for_status()
         return answer.json()
 
+    def knows(self, action):
+        """Whether there is such an action."""
+        pack, name = action.split(".", 1)
+        return bool(self.call("GET", "/actions", params={"pack": pack, "name": name}))
+
     def start(self, action, parameters):
         """The id of an execution."""
         body = {"action": action, "parameters": parameters}

@@ -2,21 +2,16 @@
 
 Both are Debian packages (prometheus, prometheus-pushgateway); without them the tests are skipped.
 """
-import json
-import shutil
 import time
-import urllib.parse
 
 import pytest
-import yaml
 from fixtures import PACK
-from test_alertmanager import Peers, answers, free_port, until
+from fixtures.prometheus import PROMETHEUS, PUSHGATEWAY, Gateway
+from fixtures.waiting import until
 
 from sandbox import Sandbox, rate_limit, status
 from st2local import St2Local
 
-PROMETHEUS = shutil.which("prometheus")
-PUSHGATEWAY = shutil.which("prometheus-pushgateway") or shutil.which("pushgateway")
 pytestmark = pytest.mark.skipif(
     not (PROMETHEUS and PUSHGATEWAY),
     reason="prometheus and prometheus-pushgateway are not installed (Debian packages)",
@@ -24,51 +19,6 @@ pytestmark = pytest.mark.skipif(
 GPT4 = "llm:openai/gpt-4"
 LLM = {"original_request": {"prompt": "Hello", "model": "gpt-4"}, "failure_reason": "Server error",
        "fallback_models": ["claude-3-haiku"]}
-
-
-class Gateway(Peers):
-    """Prometheus, which scrapes a Pushgateway and knows the pack's alerting rules."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.ports["pushgateway"] = free_port()
-        self.address = "http://127.0.0.1:%d" % self.ports["pushgateway"]
-        rules = yaml.safe_load((PACK / "docs" / "prometheus-alerts.yaml").read_text())
-        for group in rules["groups"]:
-            for rule in group["rules"]:
-                rule.pop("for", None)
-        self._write("rules.yml", rules)
-        self._write("prometheus.yml", {
-            "global": {
-                "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s",
-            },
-            "rule_files": [str(folder / "rules.yml")],
-            "scrape_configs": [{
-                "job_name": "pushgateway", "honor_labels": True, "static_configs": [
-                    {"targets": ["127.0.0.1:%d" % self.ports["pushgateway"]]}],
-            }],
-        })
-
-    def start_pushgateway(self):
-        self._start(
-            "pushgateway", PUSHGATEWAY,
-            "--web.listen-address=127.0.0.1:%d" % self.ports["pushgateway"],
-            # Debian's would remember in /var/lib what other tests have pushed.
-            "--persistence.file=%s" % (self.folder / "pushgateway.data"),
-        )
-        until(lambda: answers(self.address + "/-/ready"), "the Pushgateway is ready")
-
-    def asked(self, query):
-        """[(labels, value)] of an instant query."""
-        address = "http://127.0.0.1:%d/api/v1/query?" % self.ports["prometheus"]
-        told = answers(address + urllib.parse.urlencode({"query": query}))
-        found = json.loads(told)["data"]["result"] if told else []
-        return [(one["metric"], float(one["value"][1])) for one in found]
-
-    def alerts(self):
-        told = answers("http://127.0.0.1:%d/api/v1/alerts" % self.ports["prometheus"])
-        found = json.loads(told)["data"]["alerts"] if told else []
-        return {one["labels"]["alertname"] for one in found if one["state"] == "firing"}
 
 
 @pytest.fixture

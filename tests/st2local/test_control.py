@@ -1,20 +1,12 @@
 """Pause, resume, cancel, inquiries, and runs that a rule starts."""
-import time
-
 import pytest
+from fixtures.waiting import until
 
 from st2local import Refused
 
 
 def children(local, run):
     return [child["status"] for child in local.executions(parent=run.id)]
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_cancel_while_an_attempt_waits(make):

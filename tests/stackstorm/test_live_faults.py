@@ -1,11 +1,10 @@
 """Faults and hostile text on a live StackStorm."""
 import base64
-import os
-import signal
-import subprocess
 import time
 
 import pytest
+from fixtures.waiting import until
+from live_host import ATTEMPT, kill, processes, waits
 
 from sandbox import agent_failed, delay, ok, status
 
@@ -67,21 +66,10 @@ def test_no_configured_secret_shows_anywhere(st2, box):
     assert "sandbox-token" not in str([run, shown, kept])
 
 
-def waiting(st2, run_id):
-    return any(child["status"] == "delayed" for child in st2.children({"id": run_id}))
-
-
-def until(happens, seconds=40):
-    end = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
 def test_pause_and_resume_during_a_wait(st2, box):
     box.script("platform", [agent_failed(), agent_failed(), ok(text="42")])
     run_id = st2.start("agent_recovery", retry_delay=3, **FAILED)
-    until(lambda: waiting(st2, run_id))
+    until(lambda: waits(st2, run_id), seconds=90)
     st2.call("PUT", "/executions/" + run_id, json={"status": "pausing"})
     st2.wait(run_id, "paused")
     st2.call("PUT", "/executions/" + run_id, json={"status": "resuming"})
@@ -102,24 +90,13 @@ def test_re_run(st2, box):
 def test_a_killed_action_is_logged_and_the_run_fails_with_output(st2, box):
     box.script("platform", [delay(20, then=ok())], forever=True)
     run_id = st2.start("agent_recovery", **FAILED)
-    until(lambda: box.calls_to("platform") or _killable())
-    pids = _killable()
-    if not pids:
+    until(lambda: box.calls_to("platform") or processes(ATTEMPT), seconds=90)
+    if not kill(processes(ATTEMPT)):
         pytest.skip("the action runner is not on this machine")
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
     run = st2.wait(run_id)
     output = run["result"]["output"]
     assert run["status"] == "failed" and output["success"] is False and output["ticket"]
     assert "crashed" in output["error"]["message"]
-
-
-def _killable():
-    found = subprocess.run(
-        ["pgrep", "-f", "python_action_wrapper.*execute_recovery.py"],
-        capture_output=True, text=True, check=False,
-    )
-    return [int(pid) for pid in found.stdout.split()]
 
 
 def test_twenty_runs_at_once_for_one_agent_lose_no_record(st2, box):

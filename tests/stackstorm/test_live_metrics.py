@@ -2,20 +2,14 @@
 
 With Debian's prometheus and prometheus-pushgateway; without them nothing is pushed.
 """
-import pathlib
-import sys
 import time
 
 import pytest
+from fixtures.prometheus import PROMETHEUS, PUSHGATEWAY, Gateway
+from fixtures.waiting import until
 from test_live_automation import enabled
 
 from sandbox import rate_limit
-
-PACK = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(PACK / "tests" / "peers"), str(PACK / "tests")]
-
-import test_prometheus as peers  # noqa: E402
-from test_alertmanager import until  # noqa: E402
 
 LLM = {"original_request": {"prompt": "Hello", "model": "gpt-4"}, "failure_reason": "Server error",
        "fallback_models": ["claude-3-haiku"]}
@@ -54,11 +48,11 @@ def test_overlapping_roll_ups_count_each_run_once(st2, box):
 
 
 @pytest.mark.skipif(
-    not (peers.PROMETHEUS and peers.PUSHGATEWAY),
+    not (PROMETHEUS and PUSHGATEWAY),
     reason="prometheus and prometheus-pushgateway are not installed (Debian packages)",
 )
 def test_the_rule_s_roll_ups_are_pushed_and_can_be_queried(st2, box, tmp_path):
-    gateway = peers.Gateway(tmp_path)
+    gateway = Gateway(tmp_path)
     config = dict(
         box.pack_config(),
         metrics={"pushgateway": {"url": gateway.address, "job": "synthralos", "instance": "live"}},
@@ -81,10 +75,7 @@ def test_the_rule_s_roll_ups_are_pushed_and_can_be_queried(st2, box, tmp_path):
                     if row.get("rule") and row["status"] == "succeeded"]
 
         with enabled(st2, "metrics_roll_up"):
-            end = time.monotonic() + 200
-            while len(by_rule()) < 2:
-                assert time.monotonic() < end, "the rule did not roll up twice"
-                time.sleep(2)
+            until(lambda: len(by_rule()) >= 2, "the rule has rolled up twice", seconds=200)
         assert all(row["result"]["result"]["push"]["pushed"] for row in by_rule())
         assert total(st2, COMPLETED, workflow="llm_retry") == before + 1
         query = 'sum(%s{workflow="llm_retry",instance="live"})' % COMPLETED

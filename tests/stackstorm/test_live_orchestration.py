@@ -1,13 +1,10 @@
 """Orchestrations on a live StackStorm: the same as under st2local, killed and resumed, hostile."""
-import os
-import signal
-import subprocess
-import time
-
 import pytest
+from fixtures.waiting import until
+from live_host import STEP, kill, processes
 from live_orchestration import Live, Local, comparable
 from workflows.conftest import World
-from workflows.orchestrations import MODEL
+from workflows.orchestrations import CORRECTING, MODEL, PING_PONG, RESEARCH, KilledThrice
 
 from sandbox import delay, status
 from synthralos.orchestration import examples
@@ -33,44 +30,6 @@ def both(live, tmp_path):
     world.close()
 
 
-RESEARCH = {
-    "name": "Multi-Source Research",
-    "steps": [
-        {"name": name, "order": n, "roleName": "Research Assistant", "parallelGroup": "search",
-         "inputMapping": {"query": "{{context.input.topic}} site:" + site}}
-        for n, (name, site) in enumerate([
-            ("Search Academic Papers", "arxiv.org"), ("Search GitHub", "github.com")])
-    ] + [
-        {"name": "Synthesize Findings", "order": 3, "roleName": "Synthesizer",
-         "inputMapping": {"sources": {"academic": "{{context['Search Academic Papers']}}",
-                                      "github": "{{context['Search GitHub']}}"}},
-         "outputMapping": {"report": "{{output}}"}}],
-}
-CORRECTING = {
-    "name": "Self-Correcting Coder",
-    "steps": [
-        {"name": "Generate Code", "order": 0, "roleName": "Coder", "maxRetries": 2,
-         "retryDelay": 0, "timeout": 60000},
-        {"name": "Run Tests", "order": 1, "roleName": "Tester",
-         "inputMapping": {"code": "{{context['Generate Code']}}"},
-         "outputMapping": {"testResults": "{{output}}"}},
-        {"name": "Fix Failures", "order": 2, "roleName": "Debugger",
-         "condition": {"field": "testResults.passed", "operator": "<", "value": 1.0},
-         "inputMapping": {"failures": "{{context.testResults.failures}}"}}],
-}
-PING_PONG = {
-    "name": "Ping-Pong",
-    "steps": [
-        {"name": "Creator", "role": "Writer"},
-        {"name": "Critic", "role": "Critic"},
-        {"name": "Refine until good",
-         "condition": {"field": "Critic.score", "operator": "<", "value": 0.8},
-         "loop": {"max_rounds": 5, "until": {"field": "Critic.score", "operator": ">=",
-                                             "value": 0.8},
-                  "steps": [{"name": "Refine", "role": "Writer"},
-                            {"name": "Judge", "role": "Critic",
-                             "output": {"Critic": "{{output}}"}}]}}],
-}
 NESTED = {
     "name": "Nested",
     "steps": [
@@ -102,7 +61,7 @@ def answers():
         "Research Assistant": lambda prompt, number: "found by " + prompt,
         "Synthesizer": "all of it",
         "Coder": "code", "Tester": {"passed": 0.5, "failures": ["test_login"]},
-        "Debugger": "fixed", "Writer": "draft", "Broken": status(400),
+        "Debugger": "fixed", "Writer": "draft", "Editor": "better", "Broken": status(400),
         "Critic": lambda prompt, number: {"score": next(scores)},
     }
 
@@ -137,48 +96,12 @@ def test_an_example_does_the_same_here_and_there(both, name):
 
 
 def test_a_run_killed_in_three_of_its_waves_goes_on_each_time(live):
-    """Ten waves of three; in three of them the action runners' process of a step is killed."""
-    deadly = {"w2s1", "w5s0", "w8s2"}
-
-    def answer(prompt, number):
-        name = prompt.split()[0]
-        if name in deadly:
-            deadly.discard(name)
-            # The others of the wave get the time to end.
-            time.sleep(4.0)
-            kill_steps()
-            return delay(2)
-        return "answer of " + name
-
-    live.answers["A"] = answer
-    live.define([
-        {"name": "w%ds%d" % (w, n), "role": "A", "order": w, "group": "g%d" % w,
-         "input": "w%ds%d goes {{context.w%ds%d}}" % (w, n, max(0, w - 1), n)}
-        for w in range(10) for n in range(3)
-    ], name="thirty")
+    thirty = KilledThrice(live, lambda: kill(processes(STEP)), pause=4.0)
     run, output = live.run("thirty", seconds=240)
     for _ in range(3):
         assert run["status"] == "failed", output
         run, output = live.resume(run["id"], seconds=240)
-    assert output["status"] == "completed", output["error"]
-    assert len(output["steps"]) == 30
-    asked = [prompt.split()[0] for prompt in live.prompts("A")]
-    killed = {"w2s1", "w5s0", "w8s2"}
-    assert {name: asked.count(name) for name in set(asked)} == {
-        "w%ds%d" % (w, n): 2 if "w%ds%d" % (w, n) in killed else 1
-        for w in range(10) for n in range(3)}
-
-
-def kill_steps():
-    """Kills the processes of the steps that run now."""
-    found = subprocess.run(["pgrep", "-f", "python_action_wrapper.*waves.py"],
-                           capture_output=True, text=True).stdout.split()
-    for pid in found:
-        if int(pid) != os.getpid():
-            try:
-                os.kill(int(pid), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+    thirty.check(output)
 
 
 def test_hostile_text_is_data(live):
@@ -217,9 +140,7 @@ def test_an_action_step_and_a_cancelled_run(live):
                  {"name": "slow", "role": "A"}], name="acting")
     live.answers["A"] = delay(20)
     run_id = live.start("acting")
-    until = time.monotonic() + 60
-    while not live.asked and time.monotonic() < until:
-        time.sleep(0.2)
+    until(lambda: live.asked, "the model is asked", seconds=60)
     told = live.refused("orchestration.delete", name="acting")
     assert "runs as " + run_id in told["message"]
     live.action("orchestration.cancel", execution_id=run_id)

@@ -10,6 +10,8 @@ import subprocess
 import time
 
 import pytest
+from fixtures.waiting import until
+from live_host import ATTEMPT, kill, processes, waits
 
 from sandbox import delay, ok, status
 
@@ -30,22 +32,11 @@ def restart(st2):
     return restarted
 
 
-def until(happens, seconds=90):
-    end = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
-def waits(st2, run_id):
-    return any(child["status"] == "delayed" for child in st2.children({"id": run_id}))
-
-
 @pytest.mark.parametrize("service", ["st2workflowengine", "st2scheduler", "rabbitmq"])
 def test_a_service_that_is_restarted_while_a_run_waits(st2, box, restart, service):
     box.script("platform", [status(503), ok(text="42")])
     run_id = st2.start("agent_recovery", **dict(FAILED, retry_delay=15, timeout=300))
-    until(lambda: waits(st2, run_id))
+    until(lambda: waits(st2, run_id), seconds=90)
     restart(service)
     run = st2.wait(run_id, seconds=SECONDS)
     output = run["result"]["output"]
@@ -57,23 +48,13 @@ def test_an_action_runner_that_is_killed_in_an_attempt(st2, box, restart):
     """What the runner had begun is lost with it: the run must not stay on its way for ever."""
     box.script("platform", [delay(20, then=ok())], forever=True)
     run_id = st2.start("agent_recovery", **dict(FAILED, timeout=60))
-    until(attempts)
-    pids = attempts()
+    until(lambda: processes(ATTEMPT), seconds=90)
+    pids = processes(ATTEMPT)
     restart("st2actionrunner")
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    kill(pids)
     run = ended_or_reaped(st2, run_id)
     output = run["result"]["output"]
     assert run["status"] == "failed" and output["ticket"] and not output["success"]
-
-
-def attempts():
-    """The processes of execute_recovery on this machine."""
-    found = subprocess.run(
-        ["pgrep", "-f", "python_action_wrapper.*execute_recovery.py"],
-        capture_output=True, text=True, check=False,
-    )
-    return [int(pid) for pid in found.stdout.split()]
 
 
 def ended_or_reaped(st2, run_id):
@@ -89,20 +70,17 @@ def ended_or_reaped(st2, run_id):
 
 
 def test_an_api_that_hangs_in_an_attempt(st2, box):
-    found = subprocess.run(["pgrep", "-f", "bin/st2api"], capture_output=True, text=True).stdout
-    if not found.split():
+    pids = processes("bin/st2api")
+    if not pids:
         pytest.skip("StackStorm's API is not on this machine")
     box.script("platform", [delay(3, then=ok(text="42"))], forever=True)
     run_id = st2.start("agent_recovery", **FAILED)
-    until(attempts)
-    pids = [int(pid) for pid in found.split()]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    until(lambda: processes(ATTEMPT), seconds=90)
+    kill(pids, signal.SIGSTOP)
     try:
         time.sleep(8)
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        kill(pids, signal.SIGCONT)
     run = st2.wait(run_id, seconds=SECONDS)
     output = run["result"]["output"]
     assert run["status"] == "succeeded" and output["recovery_result"]["output"] == "42"

@@ -1,6 +1,8 @@
 import time
 
 import pytest
+from fixtures.waiting import until
+from live_host import waits
 
 from sandbox import agent_failed, ok, rate_limit, status
 
@@ -62,10 +64,7 @@ def test_what_cannot_be_cured_ends_failed_with_output_and_a_ticket(st2, box):
 def test_cancelling_while_a_retry_waits_stops_it(st2, box):
     box.script("platform", [agent_failed()], forever=True)
     run_id = st2.start("agent_recovery", retry_delay=5, **FAILED)
-    end = time.monotonic() + 30
-    while not any(child["status"] == "delayed" for child in st2.children({"id": run_id})):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    until(lambda: waits(st2, run_id), seconds=90)
     st2.call("DELETE", "/executions/" + run_id)
     run = st2.wait(run_id)
     calls = len(box.calls_to("platform"))

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from fixtures.sensor_world import HOSTILE, Service, surroundings
+from fixtures.waiting import until
 
 from synthralos import failures
 from synthralos.calls.http import CallFailed
@@ -542,13 +543,6 @@ def run_in_thread(service, datastore, url, **entry):
     return follower, thread
 
 
-def until(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
-
-
 def stopped(follower, thread):
     began = time.monotonic()
     follower.stop()
@@ -581,7 +575,7 @@ def test_an_event_is_told_when_it_is_there(serve, datastore, service):
         goes_on.wait(5)
 
     follower, thread = run_in_thread(service, datastore, serve(answer).url)
-    until(lambda: told(service) == ["a"], 3)
+    until(lambda: told(service) == ["a"], seconds=3)
     # While the connection is open and silent.
     stopped(follower, thread)
     goes_on.set()
@@ -595,7 +589,7 @@ def test_silence_of_a_real_server(serve, datastore, service):
 
     server = serve(answer)
     follower, thread = run_in_thread(service, datastore, server.url, heartbeat=1)
-    until(lambda: len(server.requests) >= 2, 5)
+    until(lambda: len(server.requests) >= 2, seconds=5)
     stopped(follower, thread)
     assert "Last-Event-ID: 1" in server.requests[1]
     assert told(service) == ["a"]

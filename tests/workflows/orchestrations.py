@@ -4,10 +4,60 @@ import json
 import threading
 import time
 
-from sandbox import ok
+from sandbox import delay, ok
 
 MODEL = "gpt-4o"
 TARGET = "llm:openai/" + MODEL
+# Example 3 of the guide.
+SEARCHES = [("Search Academic Papers", "arxiv.org"), ("Search Technical Docs",
+            "developer.mozilla.org"), ("Search GitHub", "github.com")]
+RESEARCH = {
+    "name": "Multi-Source Research",
+    "tags": ["research"],
+    "steps": [
+        {"name": name, "order": n, "roleName": "Research Assistant", "parallelGroup": "search",
+         "inputMapping": {"query": "{{context.input.topic}} site:" + site}}
+        for n, (name, site) in enumerate(SEARCHES)
+    ] + [
+        {"name": "Synthesize Findings", "order": 3, "roleName": "Synthesizer",
+         "inputMapping": {"sources": {
+             "academic": "{{context['Search Academic Papers']}}",
+             "docs": "{{context['Search Technical Docs']}}",
+             "github": "{{context['Search GitHub']}}"}},
+         "outputMapping": {"report": "{{output}}"}},
+    ],
+}
+# Example 4.
+CORRECTING = {
+    "name": "Self-Correcting Coder",
+    "tags": ["coding", "reliability"],
+    "steps": [
+        {"name": "Generate Code", "order": 0, "roleName": "Coder", "maxRetries": 2,
+         "retryDelay": 1000, "timeout": 60000},
+        {"name": "Run Tests", "order": 1, "roleName": "Tester",
+         "inputMapping": {"code": "{{context['Generate Code']}}"},
+         "outputMapping": {"testResults": "{{output}}"}},
+        {"name": "Fix Failures", "order": 2, "roleName": "Debugger",
+         "condition": {"field": "testResults.passed", "operator": "<", "value": 1.0},
+         "inputMapping": {"code": "{{context['Generate Code']}}",
+                          "failures": "{{context.testResults.failures}}"}},
+    ],
+}
+PING_PONG = {
+    "name": "Ping-Pong",
+    "steps": [
+        {"name": "Creator", "order": 0, "role": "Writer"},
+        {"name": "Critic", "order": 1, "role": "Critic"},
+        {"name": "Refine until good", "order": 2,
+         "condition": {"field": "Critic.score", "operator": "<", "value": 0.8},
+         "loop": {
+             "steps": [{"name": "Refine", "role": "Editor"},
+                       {"name": "Judge", "role": "Critic", "input": {"text": "{{context.Refine}}"},
+                        "output": {"Critic": "{{output}}"}}],
+             "until": {"field": "Critic.score", "operator": ">=", "value": 0.8},
+             "max_rounds": 5}},
+    ],
+}
 
 
 class Orchestrated:
@@ -134,3 +184,41 @@ def logs(output):
 
 def statuses(output):
     return {name: entry["status"] for name, entry in logs(output).items()}
+
+
+class KilledThrice:
+    """An orchestration of ten waves of three steps; in three waves a step's process is killed while
+    it asks its model.
+
+    :param pause: seconds that the others of the wave get to end.
+    """
+
+    _KILLED = ("w2s1", "w5s0", "w8s2")
+
+    def __init__(self, flow, kill, pause, name="thirty"):
+        self._flow, self._kill, self._pause, self._deadly = flow, kill, pause, set(self._KILLED)
+        flow.answers["A"] = self._answer
+        flow.define([
+            {"name": "w%ds%d" % (w, n), "role": "A", "order": w, "group": "g%d" % w,
+             "input": "w%ds%d goes {{context.w%ds%d}}" % (w, n, max(0, w - 1), n)}
+            for w in range(10) for n in range(3)
+        ], name=name)
+
+    def _answer(self, prompt, number):
+        name = prompt.split()[0]
+        if name not in self._deadly:
+            return "answer of " + name
+        self._deadly.discard(name)
+        time.sleep(self._pause)
+        self._kill()
+        return delay(2)
+
+    def check(self, output):
+        """That each finished step ran once, and each that was killed twice."""
+        assert output["status"] == "completed", output["error"]
+        assert len(output["steps"]) == 30 and set(statuses(output).values()) == {"completed"}
+        asked = [prompt.split()[0] for prompt in self._flow.prompts("A")]
+        assert {name: asked.count(name) for name in set(asked)} == {
+            "w%ds%d" % (w, n): 1 + ("w%ds%d" % (w, n) in self._KILLED)
+            for w in range(10) for n in range(3)}
+        assert "w9s2 goes answer of w8s2" in self._flow.prompts("A")

@@ -6,7 +6,16 @@ import threading
 import time
 
 import pytest
-from workflows.orchestrations import TARGET, Orchestrated, logs, statuses
+from workflows.orchestrations import (
+    CORRECTING,
+    PING_PONG,
+    RESEARCH,
+    SEARCHES,
+    TARGET,
+    Orchestrated,
+    logs,
+    statuses,
+)
 
 from sandbox import delay, rate_limit, status
 
@@ -67,27 +76,6 @@ def test_what_a_run_costs_in_executions(flow):
         "orchestration.step", "orchestration.next_wave"] * 3
 
 
-# Example 3.
-SEARCHES = [("Search Academic Papers", "arxiv.org"), ("Search Technical Docs",
-            "developer.mozilla.org"), ("Search GitHub", "github.com")]
-RESEARCH = {
-    "name": "Multi-Source Research",
-    "tags": ["research"],
-    "steps": [
-        {"name": name, "order": n, "roleName": "Research Assistant", "parallelGroup": "search",
-         "inputMapping": {"query": "{{context.input.topic}} site:" + site}}
-        for n, (name, site) in enumerate(SEARCHES)
-    ] + [
-        {"name": "Synthesize Findings", "order": 3, "roleName": "Synthesizer",
-         "inputMapping": {"sources": {
-             "academic": "{{context['Search Academic Papers']}}",
-             "docs": "{{context['Search Technical Docs']}}",
-             "github": "{{context['Search GitHub']}}"}},
-         "outputMapping": {"report": "{{output}}"}},
-    ],
-}
-
-
 def test_map_reduce(flow):
     flow.answers = {"Research Assistant": lambda prompt, number: "found by " + prompt,
                     "Synthesizer": "all of it"}
@@ -109,24 +97,6 @@ def test_steps_of_a_group_run_at_once(flow):
     _, output = flow.run("Multi-Source Research", input={"topic": "x"})
     calls = [call.time for call in flow.world.box.calls_to(TARGET)][:3]
     assert max(calls) - min(calls) < 1.0 and output["success"]
-
-
-# Example 4.
-CORRECTING = {
-    "name": "Self-Correcting Coder",
-    "tags": ["coding", "reliability"],
-    "steps": [
-        {"name": "Generate Code", "order": 0, "roleName": "Coder", "maxRetries": 2,
-         "retryDelay": 1000, "timeout": 60000},
-        {"name": "Run Tests", "order": 1, "roleName": "Tester",
-         "inputMapping": {"code": "{{context['Generate Code']}}"},
-         "outputMapping": {"testResults": "{{output}}"}},
-        {"name": "Fix Failures", "order": 2, "roleName": "Debugger",
-         "condition": {"field": "testResults.passed", "operator": "<", "value": 1.0},
-         "inputMapping": {"code": "{{context['Generate Code']}}",
-                          "failures": "{{context.testResults.failures}}"}},
-    ],
-}
 
 
 @pytest.mark.parametrize("passed, last", [(0.5, "completed"), (1.0, "skipped")])
@@ -180,19 +150,8 @@ def test_ping_pong(flow):
     flow.answers = {
         "Writer": "draft", "Critic": lambda prompt, number: {"score": next(scores)},
         "Editor": lambda prompt, number: "better %d" % number}
-    flow.define([
-        {"name": "Creator", "order": 0, "role": "Writer"},
-        {"name": "Critic", "order": 1, "role": "Critic"},
-        {"name": "Refine until good", "order": 2,
-         "condition": {"field": "Critic.score", "operator": "<", "value": 0.8},
-         "loop": {
-             "steps": [{"name": "Refine", "role": "Editor"},
-                       {"name": "Judge", "role": "Critic", "input": {"text": "{{context.Refine}}"},
-                        "output": {"Critic": "{{output}}"}}],
-             "until": {"field": "Critic.score", "operator": ">=", "value": 0.8},
-             "max_rounds": 5}},
-    ])
-    run, output = flow.run()
+    flow.define(**PING_PONG)
+    run, output = flow.run("Ping-Pong")
     assert output["status"] == "completed" and output["output"]["Critic"] == {"score": 0.9}
     assert statuses(output) == dict.fromkeys([
         "Creator", "Critic", "Refine until good[1]/Refine", "Refine until good[1]/Judge",

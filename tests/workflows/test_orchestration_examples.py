@@ -76,11 +76,13 @@ def test_all_are_loaded_and_loaded_again(flow):
     assert all(one["created"] for one in done)
     assert len(flow.action("orchestration.list")["orchestrations"]) == len(NAMES)
     again = flow.action("orchestration.load_examples")
-    assert again["summary"] == "0 created, %d were there" % len(done)
+    assert again["summary"] == "0 created, 0 changed, %d were there" % len(done)
     flow.action("orchestration.update", name="Ping-Pong", updates={"tags": ["ours"]})
     flow.action("orchestration.load_examples", names=["ping-pong"])
     assert flow.action("orchestration.get", name="Ping-Pong")["orchestration"]["tags"] == ["ours"]
-    flow.action("orchestration.load_examples", names=["ping-pong"], overwrite=True)
+    again = flow.action("orchestration.load_examples", names=["ping-pong"], overwrite=True)
+    assert again["summary"].startswith("0 created, 1 changed, ")
+    assert [one["name"] for one in again["definitions"] if one["changed"]] == ["Ping-Pong"]
     there = flow.action("orchestration.get", name="Ping-Pong")["orchestration"]
     assert there["tags"] == ["pattern", "writing"] and there["version"] == 3
     assert "is no example" in flow.refused("orchestration.load_examples", names=["x"])["message"]

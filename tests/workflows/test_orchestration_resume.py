@@ -2,7 +2,8 @@
 import time
 
 import pytest
-from workflows.orchestrations import Orchestrated, logs, statuses
+from fixtures.waiting import until
+from workflows.orchestrations import KilledThrice, Orchestrated, logs, statuses
 
 from sandbox import delay, status
 
@@ -38,45 +39,20 @@ def test_what_completed_beside_a_failed_step_is_not_run_again(flow):
 
 
 def test_a_run_of_thirty_steps_killed_in_three_of_its_waves(flow):
-    """Ten waves of three; in three of them a step's process is killed while it asks its model."""
-    deadly = {"w2s1": 1, "w5s0": 1, "w8s2": 1}
-
-    def answer(prompt, number):
-        name = prompt.split()[0]
-        if deadly.pop(name, None):
-            # The others of the wave get the time to end.
-            time.sleep(2.0)
-            flow.kill_steps()
-            return delay(1)
-        return "answer of " + name
-
-    flow.answers["A"] = answer
-    flow.define([
-        {"name": "w%ds%d" % (w, n), "role": "A", "order": w, "group": "g%d" % w,
-         "input": "w%ds%d goes {{context.w%ds%d}}" % (w, n, max(0, w - 1), n)}
-        for w in range(10) for n in range(3)
-    ])
-    run, output = flow.run()
+    thirty = KilledThrice(flow, flow.kill_steps, pause=2.0)
+    run, output = flow.run("thirty")
     for _ in range(3):
         assert run["status"] == "failed" and "crashed, was killed" in output["error"]["message"]
         run, output = flow.resume(run["id"])
-    assert run["status"] == "succeeded" and output["status"] == "completed", output["error"]
-    assert len(output["steps"]) == 30 and set(statuses(output).values()) == {"completed"}
-    asked = [prompt.split()[0] for prompt in flow.prompts("A")]
-    killed = {"w2s1", "w5s0", "w8s2"}
-    assert {name: asked.count(name) for name in set(asked)} == {
-        "w%ds%d" % (w, n): 2 if "w%ds%d" % (w, n) in killed else 1
-        for w in range(10) for n in range(3)}
-    assert flow.prompts("A")[-1] == "w9s2 goes answer of w8s2" or len(asked) == 33
+    assert run["status"] == "succeeded"
+    thirty.check(output)
 
 
 def test_a_cancelled_run_goes_on(flow):
     flow.answers["B"] = lambda prompt, number: delay(1.5)
     flow.define([{"name": n, "role": n.upper()} for n in "abc"])
     handle = flow.start()
-    until = time.monotonic() + 20
-    while not flow.prompts("B") and time.monotonic() < until:
-        time.sleep(0.05)
+    until(lambda: flow.prompts("B"), "B is asked")
     error = flow.refused("orchestration.resume", execution_id=handle.id)
     assert "still runs" in error["message"]
     flow.action("orchestration.cancel", execution_id=handle.id)
@@ -94,10 +70,7 @@ def test_a_refused_run_asks_again(flow):
     flow.action("approval.answer", execution_id=handle.id, approved=False)
     handle.wait(30)
     started = flow.action("orchestration.resume", execution_id=handle.id)["execution_id"]
-    until = time.monotonic() + 20
-    while flow.world.local.execution(started)["status"] != "paused":
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: flow.world.local.execution(started)["status"] == "paused", "it asks")
     flow.action("approval.answer", execution_id=started, approved=True)
     output = flow.ended(started)["result"]["output"]
     assert output["status"] == "completed" and len(flow.prompts("A")) == 1

@@ -49,15 +49,15 @@ def load(env, by, wanted=None, llm=None, overwrite=False, folder=FOLDER):
 
 
 def _put(env, kind, normal, by, example, overwrite):
-    there = stored.find(env.store, kind, normal["name"])
+    there, changed = stored.find(env.store, kind, normal["name"]), False
     if there is None and kind is ROLE:
         definitions.create_role(env, normal, by)
     elif there is None:
         definitions.create_orchestration(env, normal, by)
     elif overwrite:
-        with stored.changing(env, kind, normal["name"]) as there:
-            stored.replace(env, kind, there, normal, by)
+        with stored.changing(env, kind, normal["name"]) as before:
+            changed = stored.replace(env, kind, before, normal, by) is not before
     return {
         "kind": kind.noun, "name": normal["name"], "example": example,
-        "created": there is None or overwrite,
+        "created": there is None, "changed": changed,
     }

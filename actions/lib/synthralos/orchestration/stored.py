@@ -146,8 +146,10 @@ def create(env, kind, normal, by, sleep=time.sleep):
 
 
 def replace(env, kind, there, normal, by):
-    """Keeps a further version of `there`, which `changing` gave; the same content is none."""
-    if content(there) == normal:
+    """Keeps a further version of `there`, which `changing` gave; the same content is none, and
+    `there` is then returned.
+    """
+    if there is not None and content(there) == normal:
         return there
     return _write(env, kind, there, normal, by)
 
