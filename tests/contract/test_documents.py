@@ -136,6 +136,12 @@ def _text(name):
     return (PACK / name).read_text(encoding="utf-8")
 
 
+def test_no_merge_is_left_half_done():
+    for path in sorted(PACK.glob("*.md")) + sorted(PACK.glob("docs/**/*.md")):
+        marks = re.findall("^(?:<{7}|={7}$|>{7}).*", path.read_text(encoding="utf-8"), re.M)
+        assert not marks, path
+
+
 def test_the_licence():
     text = (PACK / "LICENSE").read_text(encoding="utf-8")
     for words in ("Apache License", "Version 2.0", "www.apache.org/licenses/LICENSE-2.0"):

@@ -1,15 +1,15 @@
 """The entry `budget` of the configuration: what the LLM calls of a run and of a day may take."""
 
-import math
 from dataclasses import dataclass, field
 
+from synthralos.entries import number, whole
 from synthralos.refusals import Refused
 
 STOP, WARN, GO_ON = "stop", "warn", "go_on"
-LIMITED = ("tokens", "cost")
 PERIODS = ("per_run", "per_day")
-MOST_TOKENS, MOST_COST = 10**12, 10**9
 OUTPUT_TOKENS, MOST_OUTPUT = 1000, 1_000_000
+# What is limited: (how it is read, the most that a limit may be).
+LIMITED = {"tokens": (whole, 10**12), "cost": (number, 10**9)}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Budget:
             per_day=_limits(entry, "per_day"),
             on_exceeded=_one_of(entry, "on_exceeded", (STOP, WARN)),
             without_datastore=_one_of(entry, "without_datastore", (GO_ON, STOP)),
-            assumed_output_tokens=_number(
-                entry, "assumed_output_tokens", 0, MOST_OUTPUT, True, OUTPUT_TOKENS
+            assumed_output_tokens=whole(
+                entry, "assumed_output_tokens", OUTPUT_TOKENS, 0, MOST_OUTPUT, "budget."
             ),
         )
 
@@ -50,23 +50,11 @@ def _limits(entry, period):
     where = "budget." + period
     if not isinstance(given, dict) or set(given) - set(LIMITED):
         raise Refused(where, given, "is no limit", "Write {tokens: 50000, cost: 0.5}, or one of it")
-    most = {"tokens": MOST_TOKENS, "cost": MOST_COST}
-    found = {
-        name: _number(given, name, 0, most[name], name == "tokens", None, period + ".")
-        for name in LIMITED
+    return {
+        name: read(given, name, None, 0, most, where + ".")
+        for name, (read, most) in LIMITED.items()
+        if given.get(name) is not None
     }
-    return {name: limit for name, limit in found.items() if limit is not None}
-
-
-def _number(entry, name, least, most, whole, default, below=""):
-    value = entry.get(name)
-    if value is None:
-        return default
-    good = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or not least <= value <= most:
-        way_out = "Use a %snumber from %d to %d" % ("whole " if whole else "", least, most)
-        raise Refused("budget.%s%s" % (below, name), value, "is out of bounds", way_out)
-    return value
 
 
 def _one_of(entry, name, known):

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 from synthralos import retention
 from synthralos.budget import Budget
+from synthralos.entries import each, given, mapping, no_object, number, seconds, whole
 from synthralos.names import checked
 from synthralos.redact import Redaction
 from synthralos.refusals import Refused
 
-LONGEST_SECONDS = 3600
 DEAREST = 1_000_000
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 CAPABILITIES = (
@@ -179,22 +179,22 @@ class Settings:
     def from_config(cls, config):
         """Settings from the pack's configuration. Refused names the entry that is wrong."""
         config = dict(config or {})
-        agents = _mapping(config, "agents")
-        model_map = _mapping(config, "model_map")
-        limits = _mapping(config, "attempt_timeouts")
+        agents = mapping(config, "agents")
+        model_map = mapping(config, "model_map")
+        limits = mapping(config, "attempt_timeouts")
         connect = seconds(limits, "attempt_timeouts.connect", 5.0)
         platforms = _platforms(
-            _mapping(config, "platform"), seconds(limits, "attempt_timeouts.agent", 60.0), connect
+            mapping(config, "platform"), seconds(limits, "attempt_timeouts.agent", 60.0), connect
         )
         llm_timeout = seconds(limits, "attempt_timeouts.llm", 60.0)
         request_timeout = seconds(limits, "attempt_timeouts.request", 20.0)
         providers = [
             _provider(entry, where, llm_timeout, connect)
-            for where, entry in _entries(config, "providers")
+            for where, entry in each(config, "providers")
         ]
         routes = [
             _route(entry, where, request_timeout, connect)
-            for where, entry in _entries(config, "routes")
+            for where, entry in each(config, "routes")
         ]
         _unique("providers", [provider.name for provider in providers])
         _unique("routes", ["%s/%s" % (route.provider, route.region) for route in routes])
@@ -202,8 +202,8 @@ class Settings:
             platforms=platforms,
             providers=providers,
             routes=routes,
-            agents={name: _agent(_mapping(agents, name, "agents.")) for name in agents},
-            model_map={name: _mapping(model_map, name, "model_map.") for name in model_map},
+            agents={name: _agent(mapping(agents, name, "agents.")) for name in agents},
+            model_map={name: mapping(model_map, name, "model_map.") for name in model_map},
             currency=_currency(config.get("currency")),
             default_provider=config.get("default_provider") or "openai",
             default_region=config.get("default_region") or "us-east-1",
@@ -211,25 +211,25 @@ class Settings:
             max_retries=whole(config, "max_retries", 3, 0, 10),
             max_result_bytes=whole(config, "max_result_bytes", 256 * 1024, 1, 2**31),
             content_policy_fallbacks=bool(config.get("content_policy_fallbacks")),
-            planner_model=_mapping(config, "planner").get("model") or None,
-            backoff=_backoff(_mapping(config, "backoff")),
-            breaker=_breaker(_mapping(config, "breaker")),
-            retry=_retry(_mapping(config, "retry")),
-            rollback=_mapping(config, "rollback"),
-            history=_mapping(config, "history"),
-            loop_detection=_mapping(config, "loop_detection"),
-            escalation=_mapping(config, "escalation"),
-            automation=_mapping(config, "automation"),
-            sensors=_mapping(config, "sensors"),
-            infrastructure=_mapping(config, "infrastructure"),
-            orchestration=_mapping(config, "orchestration"),
-            metrics=_mapping(config, "metrics"),
-            budget=Budget.from_config(_mapping(config, "budget")),
-            redaction=Redaction.from_config(_mapping(config, "redaction")),
-            retention=retention.lifetimes(_mapping(config, "retention")),
+            planner_model=mapping(config, "planner").get("model") or None,
+            backoff=_backoff(mapping(config, "backoff")),
+            breaker=_breaker(mapping(config, "breaker")),
+            retry=_retry(mapping(config, "retry")),
+            rollback=mapping(config, "rollback"),
+            history=mapping(config, "history"),
+            loop_detection=mapping(config, "loop_detection"),
+            escalation=mapping(config, "escalation"),
+            automation=mapping(config, "automation"),
+            sensors=mapping(config, "sensors"),
+            infrastructure=mapping(config, "infrastructure"),
+            orchestration=mapping(config, "orchestration"),
+            metrics=mapping(config, "metrics"),
+            budget=Budget.from_config(mapping(config, "budget")),
+            redaction=Redaction.from_config(mapping(config, "redaction")),
+            retention=retention.lifetimes(mapping(config, "retention")),
             store_text=bool(given(config.get("store_text"), True)),
-            tracing=_mapping(config, "tracing"),
-            logs=_mapping(config, "logs"),
+            tracing=mapping(config, "tracing"),
+            logs=mapping(config, "logs"),
         )
 
     def secrets(self):
@@ -271,7 +271,7 @@ def _platforms(entry, timeout, connect):
     first = _platform(entry, "platform", timeout, connect)
     more = [
         _platform(_as_the_main_one(fallback, entry), where, timeout, connect)
-        for where, fallback in _entries(entry, "fallbacks", "platform.")
+        for where, fallback in each(entry, "fallbacks", "platform.")
     ]
     _unique("platform.fallbacks", [platform.name for platform in [first] + more])
     return [first] + more
@@ -309,7 +309,7 @@ def _provider(entry, where, timeout, connect):
     for n, model in enumerate(entry.get("models") or []):
         model = {"name": model} if isinstance(model, str) else model
         if not isinstance(model, dict):
-            raise _no_object("%s.models[%d]" % (where, n), model)
+            raise no_object("%s.models[%d]" % (where, n), model)
         name = checked("%s.models[%d].name" % (where, n), model.get("name"))
         price = _price(model, "%s.models[%d]." % (where, n))
         able = _capabilities("%s.models[%d].capabilities" % (where, n), model.get("capabilities"))
@@ -323,7 +323,7 @@ def _provider(entry, where, timeout, connect):
 
 
 def _price(model, where):
-    entry = _mapping(model, "price", where)
+    entry = mapping(model, "price", where)
     if not entry:
         return None
     for name in ("input", "output"):
@@ -332,8 +332,8 @@ def _price(model, where):
             raise Refused("%sprice.%s" % (where, name), None, "is missing", way_out)
     least_most = 0.0, DEAREST
     return Price(
-        _number(entry, "input", None, *least_most, below=where + "price."),
-        _number(entry, "output", None, *least_most, below=where + "price."),
+        number(entry, "input", None, *least_most, below=where + "price."),
+        number(entry, "output", None, *least_most, below=where + "price."),
     )
 
 
@@ -370,7 +370,7 @@ def _route(entry, where, timeout, connect):
 def _agent(entry):
     return Agent(
         agent_type=entry.get("agent_type") or None,
-        config=_mapping(entry, "config"),
+        config=mapping(entry, "config"),
         execute_path=entry.get("execute_path") or None,
         unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
     )
@@ -393,10 +393,10 @@ def _retry(entry):
     return Retry(
         max_retries=whole(entry, "max_retries", 3, 0, 10, "retry."),
         base_delay=seconds(entry, "retry.base_delay", 1.0, least=0.0),
-        backoff_multiplier=_number(entry, "backoff_multiplier", 2.0, 1.0, 10.0, "retry."),
+        backoff_multiplier=number(entry, "backoff_multiplier", 2.0, 1.0, 10.0, "retry."),
         max_delay=seconds(entry, "retry.max_delay", 30.0, least=0.0),
         adaptive_learning=bool(given(entry.get("adaptive_learning"), True)),
-        success_rate_threshold=_number(entry, "success_rate_threshold", 0.3, 0.0, 1.0, "retry."),
+        success_rate_threshold=number(entry, "success_rate_threshold", 0.3, 0.0, 1.0, "retry."),
     )
 
 
@@ -421,7 +421,7 @@ def connection(entry, where, secret, timeout, connect, address="base_url"):
         base_url=base_url.rstrip("/"),
         secret=entry.get(secret) or None,
         secret_from=entry.get(secret + "_from") or None,
-        headers={str(k): str(v) for k, v in _mapping(entry, "headers", where + ".").items()},
+        headers={str(k): str(v) for k, v in mapping(entry, "headers", where + ".").items()},
         headers_from=entry.get("headers_from") or None,
         verify=entry.get("ca_bundle") or given(entry.get("verify"), True),
         proxy=entry.get("proxy") or None,
@@ -440,64 +440,6 @@ def _is_url(text):
 
 def _no_url(where, value):
     return Refused(where, value, "is no URL", "Write it as https://host[:port][/path]")
-
-
-def _no_object(where, value):
-    return Refused(where, value, "is not an object", "See config.schema.yaml")
-
-
-def _mapping(config, name, below=""):
-    """The object under `name`; an entry that is blank in YAML is null and means an empty one."""
-    value = config.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise _no_object(below + name, value)
-    return value
-
-
-def _entries(config, name, below=""):
-    """(where, entry) of each object in the list under `name`."""
-    value = config.get(name)
-    if value is None:
-        return
-    if not isinstance(value, list):
-        raise Refused(below + name, value, "is no list", "See config.schema.yaml")
-    for n, entry in enumerate(value):
-        where = "%s%s[%d]" % (below, name, n)
-        if not isinstance(entry, dict):
-            raise _no_object(where, entry)
-        yield where, entry
-
-
-def seconds(entry, where, default, least=0.1):
-    value = given(entry.get(where.rpartition(".")[2]), default)
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not least <= value <= LONGEST_SECONDS:
-        way_out = "Use a number from %s to %d" % (least, LONGEST_SECONDS)
-        raise Refused(where, value, "is no number of seconds", way_out)
-    return float(value)
-
-
-def _number(entry, name, default, least, most, below=""):
-    value = given(entry.get(name), default)
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not least <= value <= most:
-        way_out = "Use a number from %s to %s" % (least, most)
-        raise Refused(below + name, value, "is out of bounds", way_out)
-    return float(value)
-
-
-def whole(entry, name, default, least, most, below=""):
-    value = given(entry.get(name), default)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        way_out = "Use a whole number from %d to %d" % (least, most)
-        raise Refused(below + name, value, "is out of bounds", way_out)
-    return value
-
-
-def given(value, default):
-    return default if value is None else value
 
 
 def _unique(where, names):

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
+from synthralos.entries import whole
 from synthralos.names import checked
 from synthralos.refusals import Refused
-from synthralos.settings import whole
 
 WORKFLOWS = ("agent_recovery", "llm_retry", "reroute_request")
 MOST_RUNS = 20

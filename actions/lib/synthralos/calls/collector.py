@@ -9,8 +9,9 @@ import time
 from dataclasses import dataclass
 
 from synthralos.calls.http import CallFailed
+from synthralos.entries import given, seconds
 from synthralos.refusals import Refused
-from synthralos.settings import Connection, connection, given, seconds
+from synthralos.settings import Connection, connection
 from synthralos.telemetry import log, otlp
 
 PATH = "/v1/traces"

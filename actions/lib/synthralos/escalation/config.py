@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 from urllib.parse import urlsplit
 
+from synthralos.entries import number, whole
 from synthralos.failures import ALIASES
 from synthralos.names import checked
 from synthralos.refusals import Refused
@@ -84,7 +85,7 @@ class Escalation:
     def from_config(cls, entry):
         """From the mapping under `escalation`. Refused names the entry that is wrong."""
         entry = _object("escalation", entry)
-        most = _number(entry, "max_auto_recovery_attempts", 5, 1, 100, whole=True)
+        most = whole(entry, "max_auto_recovery_attempts", 5, 1, 100, "escalation.")
         level = entry.get("notify_from") or "supervisor_review"
         if level not in LEVELS:
             raise Refused(
@@ -92,10 +93,12 @@ class Escalation:
             )
         return cls(
             max_auto_recovery_attempts=most,
-            supervisor_review_after=_number(
-                entry, "supervisor_review_after", min(3, most), 1, 100, whole=True
+            supervisor_review_after=whole(
+                entry, "supervisor_review_after", min(3, most), 1, 100, "escalation."
             ),
-            escalation_timeout=_number(entry, "escalation_timeout", 300, 0, LONGEST_TIMEOUT),
+            escalation_timeout=number(
+                entry, "escalation_timeout", 300, 0, LONGEST_TIMEOUT, "escalation."
+            ),
             critical_error_types=tuple(_names(entry, "critical_error_types", cls)),
             importance=_importance(entry),
             notify_from=level,
@@ -160,9 +163,9 @@ def _mail(entry):
     to = [to] if isinstance(to, str) else to
     if not isinstance(to, list) or not to:
         raise Refused("escalation.mail.to", to, "names nobody", "List e-mail addresses")
-    port = _number(
-        entry, "port", {"ssl": 465, "starttls": 587, "none": 25}[encryption], 1, 65535, whole=True,
-        below="mail.",
+    port = whole(
+        entry, "port", {"ssl": 465, "starttls": 587, "none": 25}[encryption], 1, 65535,
+        "escalation.mail.",
     )
     return Mail(
         host=_line("escalation.mail.host", entry["host"]),
@@ -223,20 +226,6 @@ def _names(entry, name, defaults):
         return getattr(defaults, name)
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise Refused("escalation." + name, value, "is no list of names", "List failure types")
-    return value
-
-
-def _number(entry, name, default, least, most, whole=False, below=""):
-    value = entry.get(name)
-    if value is None:
-        return default
-    kinds = (int,) if whole else (int, float)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not least <= value <= most:
-        what = "whole number" if whole else "number"
-        raise Refused(
-            "escalation." + below + name, value, "is out of bounds",
-            "Use a %s from %d to %d" % (what, least, most),
-        )
     return value
 
 

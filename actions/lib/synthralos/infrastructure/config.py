@@ -5,10 +5,11 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Optional
 
+from synthralos.entries import given, seconds, whole
 from synthralos.escalation.config import CHANNELS
 from synthralos.names import checked, is_name
 from synthralos.refusals import Refused
-from synthralos.settings import Connection, connection, given, seconds, whole
+from synthralos.settings import Connection, connection
 
 QUERY, LABEL = "up == 0", "instance"
 ALERT_LABELS = ("node", "instance", "host", "hostname", "device", "pod", "service")

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
+from synthralos.entries import whole
 from synthralos.names import checked
 from synthralos.orchestration.fields import titled
 from synthralos.refusals import Refused
-from synthralos.settings import whole
 
 MOST_CONCURRENT = 20
 _WHERE = "orchestration."

@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Optional
 
+from synthralos.entries import given, seconds, whole
 from synthralos.refusals import Refused
-from synthralos.settings import Connection, connection, given, seconds, whole
+from synthralos.settings import Connection, connection
 
 SHORTEST_POLL = 4
 POLL_SECONDS = 30

@@ -4,11 +4,12 @@ import time
 
 from synthralos.calls.credentials import Credentials
 from synthralos.calls.http import Client
+from synthralos.entries import seconds
 from synthralos.redact import Redactor
 from synthralos.refusals import Refused
 from synthralos.sensing.blindness import NotDispatched
 from synthralos.sensing.config import Sensors
-from synthralos.settings import Settings, seconds
+from synthralos.settings import Settings
 from synthralos.state.datastore import DatastoreAway
 from synthralos.state.stackstorm import Api
 from synthralos.storable import storable

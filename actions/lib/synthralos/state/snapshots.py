@@ -16,9 +16,9 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
+from synthralos.entries import given, seconds, whole
 from synthralos.names import checked, is_name, key_part, name_of_key_part
 from synthralos.refusals import Refused
-from synthralos.settings import given, seconds, whole
 from synthralos.state import packing
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.stackstorm import ApiError, answered

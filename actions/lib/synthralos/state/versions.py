@@ -22,9 +22,9 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
+from synthralos.entries import given, whole
 from synthralos.names import checked, key_part, name_of_key_part
 from synthralos.refusals import Refused
-from synthralos.settings import given, whole
 from synthralos.state import history, packing
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.snapshots import checked_metadata
