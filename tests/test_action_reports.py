@@ -115,6 +115,7 @@ class ReportRenderTest(ActionCase):
         text = self.body(execution_id=outer, format="markdown")
         self.assertIn("- Attempts: 2", text)
         self.assertIn("| recover\\_agent | 1 | platform:main | retry\\_execution |", text)
+        self.assertIn("\n| › execute\\_recovery |", text)
 
     def test_an_action_alone(self):
         _, result = self.run_other("call_llm", model="gpt-4", prompt="Hello")

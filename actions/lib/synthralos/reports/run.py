@@ -278,7 +278,8 @@ def _failure(run, said):
 
 def _executions(run, said):
     rows = [
-        ["  " * depth + said(node.task, 80), said(node.action, 120),
+        # Neither form of a report keeps spaces.
+        ["› " * depth + said(node.task, 80), said(node.action, 120),
          Mark(_KIND.get(node.status, PLAIN), said(node.status, 30)),
          duration(node.ended - node.began), node.id]
         for node, depth in walk(run.top)
