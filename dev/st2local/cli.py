@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+import time
 
 from st2local import arguments, configuration, output
 from st2local.local import St2Local
@@ -125,7 +126,23 @@ def _run(options):
                 output.as_json(document)
             else:
                 output.execution(document, _children(local, document))
+            sys.stdout.flush()
+            _settle(local, options.quiet)
     return 0 if document["status"] == "succeeded" else 1
+
+
+def _settle(local, quiet):
+    """On StackStorm the runs that a run has started go on without it; here they end with this
+    process.
+    """
+    left, said = local.running(), False
+    while left:
+        if not (quiet or said):
+            print("waiting for what it started: %s; Ctrl-C cancels that" % ", ".join(
+                "%s %s" % (one["action"]["ref"], one["id"]) for one in left), file=sys.stderr)
+            said = True
+        time.sleep(INTERRUPTIBLE_SECONDS)
+        left = local.running()
 
 
 def _wait(handle):

@@ -77,6 +77,11 @@ class St2Local:
             self._server.close()
         self.store.close()
 
+    def running(self):
+        """The runs that go on, without the tasks within them: dicts, the oldest first."""
+        return [self.masked(execution.document()) for execution in list(self._live.values())
+                if not execution.context.get("parent")]
+
     @property
     def api_url(self):
         """The address of StackStorm's API for actions; ends in /v1. Served from the first use."""

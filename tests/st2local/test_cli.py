@@ -121,6 +121,32 @@ def test_ctrl_c_cancels(st2local):
     assert run.returncode == 1
 
 
+START = json.dumps([["POST", "/executions", {
+    "action": "core.local", "parameters": {"cmd": "sleep 1; echo went on"}}]])
+
+
+def test_what_a_run_starts_goes_on_to_its_end(st2local):
+    done = st2local("run", "fixture.calls", "calls=" + START, "-j")
+    assert done.returncode == 0, done.stderr
+    started = json.loads(done.stdout)["result"]["result"][0][1]["id"]
+    assert "waiting for what it started: core.local %s" % started in done.stderr
+    document = json.loads(st2local("execution", "get", started, "-j").stdout)
+    assert document["status"] == "succeeded"
+    assert document["result"]["stdout"] == "went on"
+
+
+def test_ctrl_c_cancels_what_a_run_started(st2local):
+    run = st2local("run", "fixture.calls", "calls=" + START.replace("sleep 1", "sleep 30"),
+                   background=True)
+    while "waiting for what it started" not in run.stderr.readline():
+        assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=20)
+    assert run.returncode == 130
+    listed = json.loads(st2local("execution", "list", "--action", "core.local", "-j").stdout)
+    assert [document["status"] for document in listed] == ["canceled"]
+
+
 def test_lists(st2local):
     assert "fixture.look.around" in st2local("action", "list").stdout
     assert "sealed" in st2local("action", "get", "fixture.look.around").stdout
