@@ -70,6 +70,7 @@ def _write_config(path, config):
             start = file.read(len(MARK))
         if start and start != MARK:
             raise ValueError(f"{path} exists and is not the sandbox's: move it away first")
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(MARK + json.dumps(config, indent=2) + "\n")
 

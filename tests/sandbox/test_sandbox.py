@@ -1051,7 +1051,7 @@ class TestCommand:
     def test_overwrites_its_own_config(self, tmp_path):
         from sandbox.__main__ import _write_config
 
-        path = tmp_path / "c.yaml"
+        path = tmp_path / "configs" / "c.yaml"
         for port in (1, 2):
             _write_config(str(path), {"port": port})
         assert yaml.safe_load(path.read_text()) == {"port": 2}

@@ -117,32 +117,32 @@ def resume(env, run_id, timeout=None):
     or has completed.
     """
     _execution(env, run_id)
-    check_resumable(env, run_id)
+    check_resumable(env, run_id, "execution_id")
     parameters = {"resume_of": run_id}
     if timeout is not None:
         parameters["timeout"] = timeout
     return env.api.start(REF, parameters)
 
 
-def check_resumable(env, run_id):
-    """What the run of that id began with. Refused when it cannot be resumed."""
+def check_resumable(env, run_id, name="resume_of"):
+    """What the run of that id began with. Refused, by the parameter's name, when it cannot be
+    resumed.
+    """
     kept = Kept(env, run_id)
     told = kept.definition()
     if told is None:
         raise Refused(
-            "resume_of", run_id, "is no run of an orchestration, or was more than two weeks ago",
+            name, run_id, "is no run of an orchestration, or was more than two weeks ago",
             "List them with `st2 run synthralos.orchestration.list_runs`",
         )
     ended = kept.ended()
     if ended is None and _runs(env, kept):
         raise Refused(
-            "resume_of", run_id, "still runs",
+            name, run_id, "still runs",
             "Wait for it, or end it with `st2 run synthralos.orchestration.cancel`",
         )
     if ended is not None and ended["status"] == waves.COMPLETED and not told.get("parent_run"):
-        raise Refused(
-            "resume_of", run_id, "has completed", "Start the orchestration anew"
-        )
+        raise Refused(name, run_id, "has completed", "Start the orchestration anew")
     return told
 
 
