@@ -126,11 +126,6 @@ def test_every_place_that_a_document_names_is_there(name):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_no_merge_is_left_half_done(name):
-    assert re.findall(r"^(?:<<<<<<<|>>>>>>>|=======$).*", _text(name), re.M) == []
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_test_that_a_document_names_is_there(name):
     for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", _text(name)):
         assert (PACK / file).is_file(), file
