@@ -61,8 +61,10 @@ class Live(Silent):
         self._say(execution, "  | " + line, "2")
 
     def asking(self, execution):
-        self._say(execution, "  waiting for an answer: st2local inquiry respond %s NAME=VALUE"
-                  % execution.id, "33")
+        schema = (execution.result or {}).get("schema") or {}
+        names = ["%s=..." % name for name in schema.get("properties") or {}] or ["NAME=VALUE"]
+        self._say(execution, "  waiting for an answer: bin/st2local inquiry respond %s %s"
+                  % (execution.id, " ".join(names)), "33")
 
     def ended(self, execution):
         self._say(execution, "< %s  %s  %.2f s" % (

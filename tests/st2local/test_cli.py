@@ -100,7 +100,8 @@ def test_inquiry_from_another_process(st2local):
         inquiries = json.loads(st2local("inquiry", "list", "-j").stdout)
     done = st2local("inquiry", "respond", inquiries[0]["id"], "approved=true")
     assert done.returncode == 0, done.stderr
-    output, _ = run.communicate(timeout=30)
+    output, told = run.communicate(timeout=30)
+    assert "bin/st2local inquiry respond %s approved=..." % inquiries[0]["id"] in told
     assert json.loads(output)["result"]["output"] == {"decision": {"approved": True}}
 
 
