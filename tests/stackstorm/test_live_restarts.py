@@ -37,6 +37,8 @@ def test_a_service_that_is_restarted_while_a_run_waits(st2, box, restart, servic
     box.script("platform", [status(503), ok(text="42")])
     run_id = st2.start("agent_recovery", **dict(FAILED, retry_delay=15, timeout=300))
     until(lambda: waits(st2, run_id), seconds=90)
+    # Not in the instant in which the scheduler delays the task: it would forget it.
+    time.sleep(2)
     restart(service)
     run = st2.wait(run_id, seconds=SECONDS)
     output = run["result"]["output"]

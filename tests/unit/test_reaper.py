@@ -95,6 +95,29 @@ def test_a_run_has_its_time_and_a_minute_more(reap, age, more):
     assert rows[CHILD]["status"] == "running" and told["summary"].startswith("0 abandoned, 0")
 
 
+@pytest.mark.parametrize("status", ["requested", "scheduled", "delayed"])
+@pytest.mark.parametrize("age, ended", [(599, False), (600, True)])
+def test_an_action_that_never_began_is_lost_five_minutes_after_the_deadline(
+        reap, status, age, ended):
+    rows, told, _ = reap(run(age=age), dict(child(status=status), start_timestamp=timestamp(
+        NOW - 310)))
+    assert (rows[CHILD]["status"] == "abandoned") == ended == bool(told["abandoned"])
+    assert rows[RUN]["status"] == "running"
+
+
+def test_an_action_that_has_just_been_requested_is_not_lost(reap):
+    rows, told, _ = reap(run(age=900), dict(child(status="requested"), start_timestamp=timestamp(
+        NOW - 299)))
+    assert rows[CHILD]["status"] == "requested" and not told["abandoned"]
+
+
+def test_a_run_that_a_policy_held_back_until_its_time_was_up_is_cancelled_and_logged(reap):
+    rows, told, _ = reap(run(status="delayed"))
+    assert rows[RUN]["status"] == "canceled" and told["logged"][0]["ticket"]
+    rows, told, _ = reap(run(status="delayed", age=300))
+    assert rows[RUN]["status"] == "delayed"
+
+
 def test_a_child_workflow_is_left_to_end_its_own_actions(reap):
     rows, _, _ = reap(
         run("synthralos.handle_error"), child("synthralos.agent_recovery", runner="orquesta")

@@ -1,8 +1,9 @@
 """Closes the runs that nothing will end: logged, ticketed, ended.
 
-An action runner that dies leaves its action `running` and the workflow waiting; a run that is
-cancelled gets no log task; and StackStorm ends no approval by itself unless told to. Two reapers
-at once do no harm; what goes wrong with one run keeps nobody from the next.
+An action runner that dies leaves its action `running` and the workflow waiting; a scheduler that
+dies as it delays an action forgets it; a run that is cancelled gets no log task; and StackStorm
+ends no approval by itself unless told to. Two reapers at once do no harm; what goes wrong with one
+run keeps nobody from the next.
 """
 
 from synthralos.automation import approvals, restraint
@@ -25,16 +26,21 @@ ROLL_UP, ROLL_UP_SECONDS = "metrics.roll_up", 300
 GRACE = 60
 # Seconds that an action of ours which started late, or waits for a slow StackStorm, may still need.
 LATE = 120
+# Seconds past the deadline, and since it was requested, after which an action of ours that has not
+# begun is taken for lost: in a burst actions queue for minutes.
+QUEUED = 300
 LOOK_BACK = 24 * 3600
 PAGES = 10
 _LOGGED_SECONDS = 32 * 24 * 3600
-_LIVE = ("requested", "scheduled", "running", "pausing", "paused", "resuming", "canceling")
+_WAITING = ("requested", "scheduled", "delayed")
+_LIVE = _WAITING + ("running", "pausing", "paused", "resuming", "canceling")
 # Not `action.parameters.timeout`: StackStorm adds action.parameters where parameters are asked for,
 # and MongoDB refuses a field beside one that contains it.
 _ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters,context"
 _CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp"
 _REAPED = PREFIX + "reaped."
 _DEAD = "its action runner died: it has run past the deadline of its run"
+_LOST = "StackStorm's scheduler lost it: it has not begun by the deadline of its run"
 
 
 def reap(env, config):
@@ -100,15 +106,13 @@ def _see_to(env, workflow, run, done):
         return
     # The deadline of a run stands still while people are asked.
     waited = max(_asked_seconds(children, env.now()), asked.spent(env.store, run["id"]))
-    if env.now() <= _deadline(run) + waited + GRACE:
+    over = env.now() - _deadline(run) - waited
+    if over <= GRACE:
         return
     for child in live:
-        age = env.now() - (seconds_of(child.get("start_timestamp")) or env.now())
-        ours = _ref(child).startswith("synthralos.")
-        if _is_workflow(child) or not ours or child["status"] != "running" or age < LATE:
-            continue
+        why = _end_of(child, over, env.now())
         # With that the workflow goes on to its log task by itself.
-        if env.api.set_status(child["id"], "abandoned", {"error": _DEAD}):
+        if why is not None and env.api.set_status(child["id"], "abandoned", {"error": why}):
             told = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
             done["abandoned"].append(told)
     if live:
@@ -119,6 +123,20 @@ def _see_to(env, workflow, run, done):
         ended = env.api.cancel(run["id"])
     if ended:
         done["canceled"].append({"run": run["id"], "workflow": workflow})
+
+
+def _end_of(child, over, now):
+    """Why nothing else will end this action of ours, or None: something may.
+
+    :param over: seconds since its run's deadline.
+    """
+    age = now - (seconds_of(child.get("start_timestamp")) or now)
+    if _is_workflow(child) or not _ref(child).startswith("synthralos."):
+        return None
+    if child["status"] == "running" and age >= LATE:
+        return _DEAD
+    # Once begun it would find that the time is up.
+    return _LOST if child["status"] in _WAITING and min(age, over) >= QUEUED else None
 
 
 def _asked_seconds(children, now):
