@@ -28,6 +28,7 @@ def test_anything_else_is_no_name(value):
     with pytest.raises(Refused) as refused:
         checked("agent_id", value)
     assert refused.value.field == "agent_id"
+    assert refused.value.why == ("is missing" if value is None else "is not a name")
 
 
 @given(TEXT)

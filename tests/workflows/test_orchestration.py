@@ -665,6 +665,11 @@ def test_a_run_that_cannot_begin_says_why(flow, given, field, why):
     assert why in output["error"]["message"] and output["ticket"]
 
 
+def test_a_definition_without_a_name_is_told_what_is_missing(flow):
+    told = flow.refused("orchestration.create", definition='{"steps": []}')
+    assert told["message"].startswith("orchestration.name: is missing. Names are 1 to 128")
+
+
 def test_an_inactive_orchestration_does_not_run(flow):
     flow.define([{"name": "a", "role": "A"}], active=False)
     _, output = flow.run()

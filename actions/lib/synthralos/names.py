@@ -28,7 +28,7 @@ def checked(field, value):
     raise Refused(
         field,
         value,
-        "is not a name",
+        "is missing" if value is None else "is not a name",
         "Names are 1 to 128 of A-Z a-z 0-9 . _ : / @ + - and start with a letter or a digit",
     )
 

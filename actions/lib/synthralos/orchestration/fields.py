@@ -32,7 +32,7 @@ def titled(where, value):
     raise Refused(
         where,
         value,
-        "is not a name",
+        "is missing" if value is None else "is not a name",
         "Names are 1 to 128 of A-Z a-z 0-9 space . _ : / @ + & , ( ) # - and start with a letter "
         "or a digit",
     )
