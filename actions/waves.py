@@ -4,7 +4,7 @@ from synthralos_action import SynthralosAction
 
 
 class Waves(SynthralosAction):
-    """`orchestration.begin`, `.step` and `.next_wave`: the tasks of orchestration.run."""
+    """`orchestration.begin`, `.wave`, `.step` and `.next_wave`: the tasks of orchestration.run."""
 
     # Without the datastore an orchestration cannot go on, so it is waited for.
     key_seconds = 10.0
@@ -20,6 +20,14 @@ class Waves(SynthralosAction):
 
     def _step(self, env, parameters):
         return stepping.carry_out(env, self._case(env, parameters), parameters["step"])
+
+    def _wave(self, env, parameters):
+        case = self._case(env, parameters)
+        succeeded, step = stepping.carry_out(env, case, 0)
+        result = engine.next_wave(env, case, engine.UNANSWERED)
+        result["summary"] = "%s; %s" % (step.pop("summary"), result["summary"])
+        # What ends a run succeeds in that, whatever became of the step.
+        return succeeded or result.get("next") is None, dict(result, step=step)
 
     def _next_wave(self, env, parameters):
         return engine.next_wave(env, self._case(env, parameters), parameters["decision"])

@@ -10,7 +10,7 @@ WORKFLOW = "orchestration.run"
 DOCUMENT = read("actions/" + WORKFLOWS[WORKFLOW]["entry_point"])
 OUTPUTS = {key for entry in DOCUMENT["output"] for key in entry}
 LOG = "log_failure"
-KINDS = {"steps": "steps", "ask": "ask", "child": "child"}
+KINDS = ("wave", "steps", "ask", "child")
 MERGED = {"success": True, "status": "completed", "result": {"output": {"a": "{{ x }}"}}}
 
 
@@ -58,7 +58,7 @@ def held_once(run):
 
 
 def test_the_tasks_are_those_that_these_tests_know():
-    assert list(DOCUMENT["tasks"]) == ["begin", "steps", "ask", "child", "next_wave", LOG]
+    assert list(DOCUMENT["tasks"]) == ["begin", "wave", "steps", "ask", "child", "next_wave", LOG]
 
 
 def test_when_all_is_well():
@@ -79,6 +79,37 @@ def test_ending_of_a_task_that_names_waves(at, ending):
     assert run.names == before + [LOG]
     assert run.status == "failed" and run.errors == []
     assert set(run.output) == OUTPUTS and run.output["success"] is False
+    held_once(run)
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+@pytest.mark.parametrize("ended", ["done", "failed"])
+def test_steps_alone_follow_each_other(ended, status):
+    """Whatever became of the step: its result says where the run goes."""
+    def ending_of(task, number, given):
+        if task == "begin":
+            return goes_on("wave", 1)
+        at = given["cursor"]
+        return (status, goes_on("wave", at + 1)[1]) if at < 3 else over(ended)
+
+    run = Run(ending_of)
+    assert run.names == ["begin", "wave", "wave", "wave"] and run.errors == []
+    assert run.status == ("succeeded" if ended == "done" else "failed")
+    assert run.tasks[1][1] == {"cursor": 1, "case": "AAAA", "timeout": 60}
+    assert run.output["success"] is True and set(run.output) == OUTPUTS
+    held_once(run)
+
+
+@pytest.mark.parametrize("ending", endings.ALL)
+def test_a_step_alone_that_did_not_merge_is_merged(ending):
+    def ending_of(task, number, given):
+        if task == "begin":
+            return goes_on("wave", 1)
+        return ending if task == "wave" else None
+
+    run = Run(ending_of)
+    assert run.names == ["begin", "wave", "next_wave"]
+    assert run.status == "succeeded" and run.errors == []
     held_once(run)
 
 
@@ -153,7 +184,7 @@ def test_an_approval_that_nobody_gave_is_merged_too(ending):
     ("steps", {"steps": [0, "1"]}), ("steps", {"steps": [None]}), ("steps", {"steps": [0.5]}),
     ("steps", {"concurrency": 0}), ("steps", {"concurrency": "2"}), ("steps", {"limit": None}),
     ("ask", {"ttl": "1"}), ("ask", {"ttl": None}), ("child", {"handed": None}),
-    ("child", {"handed": {"a": 1}}), ("child", {"limit": "60"}),
+    ("child", {"handed": {"a": 1}}), ("child", {"limit": "60"}), ("wave", {"limit": None}),
 ])
 def test_a_wave_that_is_none_is_logged(at, do, more):
     run = Run(lambda task, *_: goes_on(do, 9, **more) if task == at else None)
@@ -162,20 +193,21 @@ def test_a_wave_that_is_none_is_logged(at, do, more):
 
 
 def test_waves_of_every_kind_follow_each_other():
-    order = ["steps", "ask", "child", "steps", "child", "ask"]
+    order = ["steps", "ask", "child", "steps", "child", "ask", "wave", "steps"]
 
     def ending_of(task, number, given):
         if task == "begin":
             return goes_on(order[0], 1)
-        if task == "next_wave":
-            return goes_on(order[number], number + 1) if number < len(order) else over()
+        if task in ("wave", "next_wave"):
+            merged = given["cursor"]
+            return goes_on(order[merged], merged + 1) if merged < len(order) else over()
         return None
 
     run = Run(ending_of)
     seen = [name for n, name in enumerate(run.names)
             if name in KINDS and (name != "steps" or run.names[n - 1] != "steps")]
     assert seen == order and run.status == "succeeded" and run.errors == []
-    assert run.names.count("next_wave") == len(order)
+    assert run.names.count("next_wave") == len(order) - 1
 
 
 def test_a_wave_without_steps_goes_on():

@@ -148,7 +148,8 @@ class Orchestrated:
     def kill_steps(self):
         """Kills the processes of the steps that run."""
         for execution in list(self.world.local._live.values()):
-            if execution.action.ref.endswith("orchestration.step") and execution.run is not None:
+            of_step = execution.action.ref.endswith((".step", ".wave"))
+            if of_step and execution.run is not None:
                 execution.run.kill()
 
 

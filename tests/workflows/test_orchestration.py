@@ -72,8 +72,12 @@ def test_planner_executor_reviewer(flow):
 def test_what_a_run_costs_in_executions(flow):
     flow.define(**PIPELINE)
     run, _ = flow.run("Code Generation Pipeline", input=REQUEST)
-    assert flow.world.tasks(run) == ["orchestration.begin"] + [
-        "orchestration.step", "orchestration.next_wave"] * 3
+    assert flow.world.tasks(run) == ["orchestration.begin"] + ["orchestration.wave"] * 3
+    flow.define([{"name": n, "role": "A", "group": "g"} for n in "ab"], name="group")
+    run, _ = flow.run("group")
+    assert flow.world.tasks(run) == [
+        "orchestration.begin", "orchestration.step", "orchestration.step",
+        "orchestration.next_wave"]
 
 
 def test_map_reduce(flow):

@@ -42,21 +42,24 @@ def crashing(world, operation, crash):
 
 
 @pytest.mark.parametrize("crash", CRASHES.values(), ids=CRASHES)
-@pytest.mark.parametrize("operation", ["begin", "step", "next_wave"])
+@pytest.mark.parametrize("operation", ["begin", "wave", "step", "next_wave"])
 def test_a_crash_ends_the_run_failed_with_output_and_ticket(world, operation, crash):
     crashing(world, operation, crash)
     flow = Orchestrated(world)
-    flow.define([{"name": "a", "role": "A"}])
+    tasks = {
+        "begin": ["begin", "log_orchestration_failure"],
+        "wave": ["begin", "wave", "next_wave"],
+        "step": ["begin", "step", "step", "next_wave"],
+        "next_wave": ["begin", "step", "step", "next_wave", "log_orchestration_failure"],
+    }[operation]
+    names = ["a", "b"] if "step" in tasks else ["a"]
+    flow.define([{"name": name, "role": "A", "group": "g"} for name in names])
     run, output = flow.run()
     assert run["status"] == "failed" and output["success"] is False and output["ticket"]
     assert output["status"] == "failed" and output["error"]["message"]
-    tasks = ["begin", "step", "next_wave"][:["begin", "step", "next_wave"].index(operation) + 1]
-    if operation == "step":
+    if operation in ("wave", "step"):
         assert logs(output)["a"]["status"] == "failed"
-        tasks.append("next_wave")
-    else:
-        assert world.tasks(run)[-1] == "log_orchestration_failure"
-    assert [name.rpartition(".")[2] for name in world.tasks(run)][:len(tasks)] == tasks
+    assert [name.rpartition(".")[2] for name in world.tasks(run)] == tasks
 
 
 def test_a_run_whose_merge_crashed_goes_on(world):
@@ -64,7 +67,7 @@ def test_a_run_whose_merge_crashed_goes_on(world):
 
     crashing(world, "next_wave", CRASHES["is killed"])
     flow = Orchestrated(world)
-    flow.define([{"name": "a", "role": "A"}, {"name": "b", "role": "B"}])
+    flow.define([{"name": n, "role": n.upper(), "group": "g"} for n in "ab"])
     run, output = flow.run()
     assert [one["step_name"] for one in output["steps"]] == []
     (world.folder / "pack" / "actions" / "waves.py").write_text(

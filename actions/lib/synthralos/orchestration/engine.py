@@ -1,10 +1,11 @@
 """The workflow orchestration.run: from its first task to the last wave.
 
-    begin -> (steps | ask | child) -> next_wave -> (steps | ask | child) -> next_wave ... -> end
+    begin -> wave -> wave -> (steps | ask | child) -> next_wave -> wave ... -> end
 
-`begin` and `next_wave` name the next wave in `do` and end the run themselves; each puts the state
-of the run into the datastore before the wave that it names, so that a run that was cut off goes on
-from there. What crosses the workflow are numbers and a small case; see checkpoints for the rest.
+`begin`, `next_wave` and `wave`, which is a step alone, name the next wave in `do` and end the run
+themselves; each puts the state of the run into the datastore before the wave that it names, so that
+a run that was cut off goes on from there. What crosses the workflow are numbers and a small case;
+see checkpoints for the rest.
 """
 
 import math
@@ -42,6 +43,8 @@ QUESTION_CHARACTERS = 500
 # Of a run's time, for a sub-orchestration's end to be merged.
 CHILD_SECONDS = 5
 APPROVED, REFUSED, UNANSWERED = "approved", "refused", "none"
+# The task of a wave that is one step: it merges the wave itself.
+ALONE = "wave"
 
 
 def begin(env, parameters, started):
@@ -292,8 +295,10 @@ def _onward(env, case, kept, told, state, delay=0):
     summary = "wave %d: %s" % (state["cursor"], ", ".join(wave["jobs"]))
     log.line("wave", number=state["cursor"], what=wave["kind"], steps=len(wave["jobs"]))
     following = dict(run.following(env, case, math.ceil(delay)), concurrency=most, **more)
+    alone = wave["kind"] == waves.STEPS and len(steps) == 1
     return {
-        "summary": summary, "do": wave["kind"], "steps": list(wave["jobs"]), "next": following,
+        "summary": summary, "do": ALONE if alone else wave["kind"], "steps": list(wave["jobs"]),
+        "next": following,
     }
 
 
