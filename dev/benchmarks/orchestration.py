@@ -1,7 +1,7 @@
 """Whole orchestration.run on st2local: what a step takes, and whether that grows with their number.
 
-A step is two executions, the step's and that of next_wave; in a group the latter is shared. Beyond
-the 100 steps that an orchestration may have, a loop repeats them.
+A step alone is one execution; a group of n is n and that of next_wave. Beyond the 100 steps that an
+orchestration may have, a loop repeats them.
 """
 import pathlib
 import time
