@@ -22,12 +22,7 @@ class Waves(SynthralosAction):
         return stepping.carry_out(env, self._case(env, parameters), parameters["step"])
 
     def _wave(self, env, parameters):
-        case = self._case(env, parameters)
-        succeeded, step = stepping.carry_out(env, case, 0)
-        result = engine.next_wave(env, case, engine.UNANSWERED)
-        result["summary"] = "%s; %s" % (step.pop("summary"), result["summary"])
-        # What ends a run succeeds in that, whatever became of the step.
-        return succeeded or result.get("next") is None, dict(result, step=step)
+        return engine.step_alone(env, self._case(env, parameters))
 
     def _next_wave(self, env, parameters):
         return engine.next_wave(env, self._case(env, parameters), parameters["decision"])

@@ -62,6 +62,18 @@ def test_a_cancelled_run_goes_on(flow):
     assert output["status"] == "completed" and len(flow.prompts("B")) == 1
 
 
+def test_a_run_cancelled_in_its_last_step_goes_on(flow):
+    flow.answers["B"] = lambda prompt, number: delay(1.5)
+    flow.define([{"name": n, "role": n.upper()} for n in "ab"])
+    handle = flow.start()
+    until(lambda: flow.prompts("B"), "B is asked")
+    flow.action("orchestration.cancel", execution_id=handle.id)
+    assert handle.wait(30)["status"] == "canceled"
+    assert flow.status(handle.id)["status"] == "cancelled"
+    _, output = flow.resume(handle.id)
+    assert output["status"] == "completed" and len(flow.prompts("B")) == 1
+
+
 def test_a_refused_run_asks_again(flow):
     flow.define([{"name": "a", "role": "A"}, {"name": "ok", "approval": {"question": "?"}},
                  {"name": "b", "role": "B"}])
@@ -133,8 +145,8 @@ def test_a_resumed_run_has_the_definition_that_it_began_with(flow):
 
 def test_the_time_in_which_people_are_asked_does_not_count(flow):
     flow.define([{"name": "ok", "approval": {"question": "?"}}, {"name": "b", "role": "B"}])
-    handle = flow.start(timeout=6)
+    handle = flow.start(timeout=12)
     handle.wait_for("paused", timeout=30)
-    time.sleep(6)
+    time.sleep(12)
     flow.action("approval.answer", execution_id=handle.id, approved=True)
     assert handle.wait(30)["result"]["output"]["status"] == "completed"

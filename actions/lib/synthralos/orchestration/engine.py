@@ -21,6 +21,7 @@ from synthralos.orchestration import (
     llm_step,
     model,
     overview,
+    stepping,
     stored,
     templates,
     waves,
@@ -45,6 +46,7 @@ CHILD_SECONDS = 5
 APPROVED, REFUSED, UNANSWERED = "approved", "refused", "none"
 # The task of a wave that is one step: it merges the wave itself.
 ALONE = "wave"
+CANCELLED = ("canceling", "canceled")
 
 
 def begin(env, parameters, started):
@@ -188,6 +190,18 @@ def next_wave(env, case, decision):
         asked.spend(env.store, case["run"], case["asked"])
     delay = waves.merge(definition, state, results, env.now())
     return _onward(env, case, kept, told, state, delay)
+
+
+def step_alone(env, case):
+    """(ok, result) of orchestration.wave: its step is carried out, merged, the next wave named."""
+    succeeded, step = stepping.carry_out(env, case, 0)
+    # A step is left to its end when its run is cancelled; the run is over all the same, unmerged.
+    if env.api.execution(case["run"], "status").get("status") in CANCELLED:
+        return succeeded, step
+    result = next_wave(env, case, UNANSWERED)
+    summary = "%s; %s" % (step.pop("summary"), result["summary"])
+    # What ends a run succeeds in that, whatever became of the step.
+    return succeeded or result.get("next") is None, dict(result, summary=summary, step=step)
 
 
 def _results(definition, state, context, kept):
