@@ -1,0 +1,1 @@
+"""Recovery for Python programs that call the library themselves, without StackStorm."""
