@@ -21,7 +21,12 @@ LEVELS = {
     "": 0, "telemetry": 1, "state": 2, "calls": 3,
     "recovery": 4, "escalation": 4, "infrastructure": 5, "orchestration": 4, "sensing": 4,
     "automation": 5, "metrics": 5, "reports": 5, "inprocess": 6,
+    # What Python programs import: modules that re-export, and a package.
+    "retry": 7, "observability": 7, "workflow": 7, "streaming": 7, "error_handling": 7,
 }
+PUBLIC_MODULES = sorted(
+    name + ".py" for name, level in LEVELS.items() if level == 7 and name != "error_handling"
+)
 NEVER = {"openai", "anthropic", "litellm"}
 LATE = {"pydantic", "jsonschema", "requests", "opentelemetry", "prometheus_client"}
 
@@ -111,7 +116,9 @@ def test_one_file_imports_stackstorm():
 
 
 def _folder(module):
-    """The folder of the library in which `module`, dotted or a path, lies; "" for the top."""
+    """The folder of the library in which `module`, dotted or a path, lies, or the public module
+    that it is; "" for the rest of the top.
+    """
     first = re.split(r"[./]", module)[0]
     return first if first in LEVELS else ""
 
@@ -122,6 +129,17 @@ def test_the_library_imports_downwards(module):
     for name in _imported(LIBRARY / module):
         if name.startswith("synthralos."):
             assert LEVELS[_folder(name.split(".", 1)[1])] <= own, name
+
+
+@pytest.mark.parametrize("module", PUBLIC_MODULES)
+def test_a_public_module_only_re_exports(module):
+    tree = _tree(LIBRARY / module)
+    assert ast.get_docstring(tree)
+    *imports, exported = tree.body[1:]
+    assert all(isinstance(node, ast.ImportFrom) for node in imports)
+    names = [alias.asname or alias.name for node in imports for alias in node.names]
+    assert [target.id for target in exported.targets] == ["__all__"]
+    assert sorted(ast.literal_eval(exported.value)) == sorted(names)
 
 
 def test_the_library_has_the_folders_whose_order_is_known():

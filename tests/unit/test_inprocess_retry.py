@@ -1,9 +1,12 @@
 import asyncio
+import threading
 
 import pytest
+from fixtures.waiting import until
 
+from synthralos.observability import WorkflowMetrics
 from synthralos.refusals import Refused
-from synthralos.resilience import (
+from synthralos.retry import (
     CLOSED,
     HALF_OPEN,
     OPEN,
@@ -174,3 +177,142 @@ def test_at_most_so_many_probes_are_under_way_at_a_time():
         return await asyncio.gather(*calls)
 
     assert asyncio.run(run()) == [42, 42] and breaker.state == CLOSED
+
+
+def test_while_a_loop_runs_a_plain_function_is_awaited_too():
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    async def run():
+        return await retry_with_backoff(Failing(2), PLAIN, sleep=sleep)
+
+    assert asyncio.run(run()) == 42 and slept == [1, 2]
+
+
+def test_a_function_that_fails_before_it_returns_an_awaitable_has_no_more_attempts_for_it():
+    calls, slept = [], []
+
+    async def later():
+        raise ConnectionError("later")
+
+    def start():
+        calls.append(1)
+        if len(calls) == 1:
+            raise ConnectionError("at once")
+        return later()
+
+    awaitable = retry_with_backoff(start, PLAIN, sleep=slept.append)
+    with pytest.raises(ConnectionError, match="later"):
+        asyncio.run(awaitable)
+    assert len(calls) == 3 and slept == [1, 2]
+
+
+def test_the_jitter_is_drawn_where_the_caller_says():
+    slept = []
+    retry_with_backoff(Failing(2), RetryConfig(), sleep=slept.append, draw=lambda: 1.0)
+    assert slept == [1.25, 2.5]
+
+
+def test_the_error_says_how_often_it_was_tried():
+    with pytest.raises(ConnectionError) as caught:
+        retry_with_backoff(Failing(9), PLAIN, "agent_execution", sleep=lambda seconds: None)
+    if hasattr(caught.value, "add_note"):
+        assert caught.value.__notes__ == ["agent_execution failed after 3 attempts"]
+
+
+def test_retries_are_counted():
+    metrics = WorkflowMetrics()
+    retry_with_backoff(Failing(2), PLAIN, "op", sleep=lambda seconds: None, metrics=metrics)
+    assert metrics.get_metrics()["retries"] == {"op": 2}
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_every_attempt_goes_through_the_breaker(later):
+    breaker, failing = CircuitBreaker(failure_threshold=2, clock=Clock()), Failing(9)
+    func = (lambda: failing.later()) if later else failing
+
+    async def run():
+        return await retry_with_backoff(
+            func, RetryConfig(max_attempts=5, jitter=False), sleep=lambda seconds: None,
+            circuit_breaker=breaker,
+        )
+
+    with pytest.raises(CircuitBreakerOpen):
+        asyncio.run(run())
+    assert failing.calls == 2
+
+
+@pytest.mark.parametrize("name", ["initial_delay", "max_delay", "exponential_base"])
+def test_what_is_out_of_range_is_named(name):
+    with pytest.raises(Refused, match=name):
+        RetryConfig(**{name: -1})
+
+
+def test_threads_share_the_probes_of_a_breaker():
+    clock = Clock()
+    breaker = CircuitBreaker(failure_threshold=1, half_open_max_calls=3, clock=clock)
+    fail(breaker)
+    clock.now = 60.0
+    gate, refusals, probes = threading.Event(), [], []
+
+    def probe():
+        probes.append(1)
+        assert gate.wait(60)
+
+    def work():
+        try:
+            breaker.call(probe)
+        except CircuitBreakerOpen:
+            refusals.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(probes) + len(refusals) == 24, seconds=60)
+    assert (len(probes), len(refusals)) == (3, 21)
+    gate.set()
+    for thread in threads:
+        thread.join(60)
+    assert breaker.state == CLOSED
+
+
+def test_a_call_from_before_the_breaker_opened_changes_nothing_any_more():
+    clock = Clock()
+    breaker = CircuitBreaker(failure_threshold=1, clock=clock)
+
+    async def run():
+        gate = asyncio.Event()
+
+        async def late():
+            await gate.wait()
+            raise ConnectionError("late")
+
+        call = asyncio.ensure_future(breaker.call(late))
+        await asyncio.sleep(0)
+        fail(breaker)
+        clock.now = 60.0
+        gate.set()
+        with pytest.raises(ConnectionError):
+            await call
+
+    asyncio.run(run())
+    assert breaker.state == HALF_OPEN
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_probes_that_never_end_do_not_keep_it_shut_for_ever():
+    clock = Clock()
+    breaker = CircuitBreaker(failure_threshold=1, half_open_max_calls=1, clock=clock)
+    fail(breaker)
+    clock.now = 60.0
+
+    async def never():
+        pass
+
+    breaker.call(never).close()
+    with pytest.raises(CircuitBreakerOpen):
+        breaker.call(Failing(0))
+    clock.now = 120.0
+    assert breaker.call(Failing(0)) == 42 and breaker.state == CLOSED

@@ -1,11 +1,19 @@
 import asyncio
 import contextlib
+import json
 import logging
 import threading
 
 import pytest
 
-from synthralos.telemetry.metrics import WorkflowMetrics, get_metrics, trace_agent_execution
+from synthralos.observability import (
+    JsonFormatter,
+    WorkflowMetrics,
+    get_metrics,
+    log_structured_event,
+    trace_agent_execution,
+    trace_workflow_operation,
+)
 
 
 class Context:
@@ -158,3 +166,56 @@ def test_the_process_has_one():
     plan()
     assert get_metrics() is get_metrics()
     assert get_metrics().get_metrics()["agent_calls"]["seed_004"]["total"] == 1
+
+
+def test_rates_retries_and_connections(metrics):
+    assert metrics.get_metrics()["success_rate"] == 0.0
+    for _ in range(3):
+        metrics.record_workflow_complete("w", 1.0)
+    metrics.record_workflow_failed("w", "timeout", 1.0)
+    metrics.record_retry("planner", 1, ConnectionError(), 2.0)
+    metrics.record_connection_state("open")
+    counts = metrics.get_metrics()
+    assert (counts["success_rate"], counts["failure_rate"]) == (0.75, 0.25)
+    assert (counts["retries"], counts["connections"]) == ({"planner": 1}, {"open": 1})
+
+
+def test_events_are_lines_of_json(caplog):
+    caplog.set_level(logging.INFO, "synthralos.agents")
+    # `name` and `args` are logging's own.
+    log_structured_event("step", "w1", name="x", args=[1], when=object)
+    line = json.loads(JsonFormatter().format(caplog.records[-1]))
+    assert (line["event"], line["workflow_id"], line["name"], line["args"]) == (
+        "step", "w1", "x", [1]
+    )
+    assert line["level"] == "info" and line["time"].endswith("Z") and "object" in line["when"]
+
+
+def test_operations_are_logged_with_their_duration(caplog):
+    caplog.set_level(logging.INFO, "synthralos.agents")
+    ticks = iter([1.0, 4.0, 5.0, 9.0])
+    with trace_workflow_operation("load", "w1", now=lambda: next(ticks)):
+        pass
+    with pytest.raises(ValueError), trace_workflow_operation("load", "w1", lambda: next(ticks)):
+        raise ValueError("secret")
+    assert [(record.message, getattr(record, "duration_seconds", None))
+            for record in caplog.records] == [
+        ("workflow_operation_start", None), ("workflow_operation_complete", 3.0),
+        ("workflow_operation_start", None), ("workflow_operation_failed", 4.0),
+    ]
+    assert "secret" not in caplog.text
+
+
+def test_a_function_that_returns_an_awaitable_is_counted_when_that_has_ended(metrics, traced):
+    async def later():
+        raise ValueError("later")
+
+    @traced("planner")
+    def plan():
+        return later()
+
+    awaitable = plan()
+    assert metrics.get_metrics()["agent_calls"] == {}
+    with pytest.raises(ValueError, match="later"):
+        asyncio.run(awaitable)
+    assert metrics.get_metrics()["agent_calls"]["planner"]["failed"] == 1
