@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional, Union
 
 from synthralos.inprocess.agent_metrics import (
+    Span,
     WorkflowMetrics,
     get_metrics,
     log_structured_event,
@@ -96,6 +97,7 @@ class Workflow:
     :param monotonic: seconds, of a clock that only goes forward.
     :param sleep: called with seconds between attempts; default: asyncio.sleep.
     :param draw: gives a number from 0 to 1, for the jitter of the waits.
+    :param span: opens a span for each call to an agent, as in trace_agent_execution.
     """
 
     def __init__(
@@ -111,7 +113,9 @@ class Workflow:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Sleep = asyncio.sleep,
         draw: Callable[[], float] = random.random,
+        span: Optional[Span] = None,
     ) -> None:
+        self._span = span
         self.now, self.monotonic, self.sleep, self.draw = now, monotonic, sleep, draw
         self.datastore: Datastore = MemoryDatastore(now) if datastore is None else datastore
         self.metrics = metrics or get_metrics()
@@ -132,7 +136,7 @@ class Workflow:
         if not callable(agent):
             raise Refused(role, agent, "must be callable", "Give a function of the context")
         if traced_role(agent) is None:
-            agent = trace_agent_execution(role, self.metrics, self.monotonic)(agent)
+            agent = trace_agent_execution(role, self.metrics, self.monotonic, self._span)(agent)
         self._agents[role] = agent
 
     def agent(self, role: str) -> Optional[Agent]:
