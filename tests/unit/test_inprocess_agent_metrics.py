@@ -72,8 +72,8 @@ def test_what_it_raises_is_raised_on_and_counted(metrics, traced, error, caplog)
         with pytest.raises(type(error)) as raised:
             criticise(Context())
         assert raised.value is error
-    told = metrics.get_metrics()["agent_calls"]["critic"]
-    assert (told["total"], told["failed"], told["failure_rate"]) == (2, 2, 1.0)
+    counts = metrics.get_metrics()["agent_calls"]["critic"]
+    assert (counts["total"], counts["failed"], counts["failure_rate"]) == (2, 2, 1.0)
     assert [record.message for record in caplog.records][:2] == [
         "agent_execution_start", "agent_execution_failed"
     ]
@@ -130,10 +130,10 @@ def test_workflows_and_transitions(metrics):
     metrics.record_workflow_complete("w1", 4.0)
     # A failure's duration is no completion's: the original divided by both.
     metrics.record_workflow_failed("w2", ValueError("x"), 100.0)
-    told = metrics.get_metrics()
-    assert (told["workflows_started"], told["workflows_completed"]) == (3, 2)
-    assert (told["workflows_failed"], told["average_duration"]) == (1, 3.0)
-    assert told["state_transitions"] == {"CREATED->PLANNED": 3, "PLANNED->CRITIQUED": 1}
+    counts = metrics.get_metrics()
+    assert (counts["workflows_started"], counts["workflows_completed"]) == (3, 2)
+    assert (counts["workflows_failed"], counts["average_duration"]) == (1, 3.0)
+    assert counts["state_transitions"] == {"CREATED->PLANNED": 3, "PLANNED->CRITIQUED": 1}
 
 
 def test_what_is_given_away_is_a_copy(metrics):
@@ -154,8 +154,8 @@ def test_many_threads_lose_nothing(metrics):
         thread.start()
     for thread in threads:
         thread.join()
-    told = metrics.get_metrics()
-    assert told["agent_calls"]["planner"]["total"] == told["state_transitions"]["A->B"] == 4000
+    counts = metrics.get_metrics()
+    assert counts["agent_calls"]["planner"]["total"] == counts["state_transitions"]["A->B"] == 4000
 
 
 def test_the_process_has_one():

@@ -38,8 +38,8 @@ class Failing:
 
 def test_defaults():
     config = RetryConfig()
-    told = (config.max_attempts, config.initial_delay, config.max_delay, config.exponential_base)
-    assert told == (3, 1.0, 60.0, 2.0) and config.jitter
+    values = (config.max_attempts, config.initial_delay, config.max_delay, config.exponential_base)
+    assert values == (3, 1.0, 60.0, 2.0) and config.jitter
 
 
 def test_delays_double_up_to_the_longest():

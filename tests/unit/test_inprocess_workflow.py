@@ -152,6 +152,13 @@ def test_a_person_decides(make, decision, state):
     assert decision is not False or ctx.error.startswith("Rejected")
 
 
+@pytest.mark.parametrize("decision", [{"approved": False}, "no", 1])
+def test_what_is_no_decision_approves_nothing(make, decision):
+    ctx = run(make(hitl=lambda ctx: decision).create_context())
+    assert str(ctx.state) == "FAILED" and "must be True, False or None" in ctx.error
+    assert ctx.result is None
+
+
 def test_without_a_person_it_waits_for_the_argument(make):
     updates = []
     ctx = run(make(hitl=None).create_context(), broadcast_update=updates.append)
@@ -226,6 +233,17 @@ def test_another_process_goes_on_from_the_datastore(make):
         workflow.load_context("nobody")
 
 
+def test_another_process_recovers_a_failed_run(make):
+    ctx = run(make(critic=Failing(99)).create_context(), retry_config=PLAIN)
+    loaded = make().load_context(ctx.run_id)
+    assert (str(loaded.state), loaded.error) == ("FAILED", "RuntimeError: no")
+    assert str(run(recover(loaded)).state) == "COMPLETED"
+    # A version that had failed is a failed one again.
+    rollback(loaded, ctx.version)
+    assert (str(loaded.state), loaded.error) == ("FAILED", "RuntimeError: no")
+    assert str(recover(loaded).state) == "PLANNED"
+
+
 def test_a_context_survives_its_dict(make):
     ctx = run(make().create_context({"prompt": "x"}))
     again = WorkflowContext.from_dict(ctx.to_dict())
@@ -263,6 +281,22 @@ def test_a_failure_without_the_datastore_is_still_one(make, datastore):
     assert str(ctx.state) == "FAILED" and ctx.error
     datastore.away = ()
     assert str(recover(ctx).state) == "CREATED"
+
+
+def test_a_cancellation_without_the_datastore_is_still_one(make, datastore):
+    async def main():
+        async def plan(ctx):
+            datastore.away = True
+            await asyncio.sleep(3600)
+
+        task = asyncio.ensure_future(advance(make(planner=plan).create_context()))
+        while not datastore.away:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
 
 
 def test_what_is_not_json_names_its_field(make):

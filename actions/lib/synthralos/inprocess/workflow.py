@@ -200,12 +200,12 @@ async def advance(
         the agent was not called.
     """
     workflow = _workflow_of(ctx)
-    if ctx.is_terminal:
-        return ctx
     if not ctx.acquire():
         log_structured_event("workflow_locked", ctx.run_id, state=str(ctx.state))
         return ctx
     try:
+        if ctx.is_terminal:
+            return ctx
         route = ROUTES[ctx.state]
         approved_by_argument = route.role == HITL and human_approved
         agent = None if approved_by_argument else _agent_of(workflow, route)
@@ -218,8 +218,8 @@ async def advance(
         if agent is not None:
             try:
                 decision = await _run_agent(workflow, ctx, route, agent, checkpoint, retry_config)
-                if route.role == HITL and decision is False:
-                    raise Rejected("the approval was denied")
+                if route.role == HITL:
+                    _require_decision(decision)
             except Exception as error:
                 _fail(workflow, ctx, checkpoint, error)
                 await _broadcast(ctx, broadcast_update, "Workflow failed")
@@ -331,6 +331,17 @@ def _create_checkpoint(workflow: Workflow, ctx: WorkflowContext, name: str) -> N
     )
 
 
+def _require_decision(decision: Any) -> None:
+    """Raise Rejected for False, Refused for what is no decision: {"approved": False} is truthy."""
+    if decision is False:
+        raise Rejected("the approval was denied")
+    if decision is not True and decision is not None:
+        raise Refused(
+            HITL, decision, "must be True, False or None",
+            "Return True to approve, False to reject, None to wait for a person",
+        )
+
+
 async def _run_agent(
     workflow: Workflow, ctx: WorkflowContext, route: Route, agent: Agent, checkpoint: str,
     retry_config: Optional[RetryConfig],
@@ -367,7 +378,7 @@ async def _run_agent(
     except BaseException as error:
         if not isinstance(error, Exception):
             # Cancelled, or the program ends: the context is as before this transition.
-            _restore(workflow, ctx, checkpoint)
+            _restore_if_possible(workflow, ctx, checkpoint)
         raise
 
 
@@ -385,6 +396,16 @@ def _restore(workflow: Workflow, ctx: WorkflowContext, checkpoint: str) -> None:
     )
 
 
+def _restore_if_possible(workflow: Workflow, ctx: WorkflowContext, checkpoint: str) -> None:
+    try:
+        _restore(workflow, ctx, checkpoint)
+    except (ApiError, Refused) as error:
+        log_structured_event(
+            "checkpoint_not_restored", ctx.run_id, logging.ERROR,
+            checkpoint=checkpoint, error=type(error).__name__,
+        )
+
+
 def _transition(workflow: Workflow, ctx: WorkflowContext, target: WorkflowState) -> None:
     _change_state(workflow, ctx, target)
     ctx.retry_count = 0
@@ -397,30 +418,27 @@ def _fail(
     workflow: Workflow, ctx: WorkflowContext, checkpoint: str, error: Exception
 ) -> None:
     message = ("%s: %s" % (type(error).__name__, error))[:MAX_ERROR_CHARS]
-    try:
-        _restore(workflow, ctx, checkpoint)
-    except (ApiError, Refused) as unrestored:
-        # The workflow has failed either way, and `recover` tries again.
-        log_structured_event(
-            "checkpoint_not_restored", ctx.run_id, logging.ERROR,
-            checkpoint=checkpoint, error=type(unrestored).__name__,
-        )
+    # The workflow has failed either way, and `recover` restores the checkpoint again.
+    _restore_if_possible(workflow, ctx, checkpoint)
     ctx.error, ctx.failed_checkpoint = message, checkpoint
     _change_state(workflow, ctx, WorkflowState.FAILED)
     _persist(workflow, ctx)
     workflow.metrics.record_workflow_failed(ctx.run_id, error, _duration(workflow, ctx))
 
 
-def _go_back(workflow: Workflow, ctx: WorkflowContext, restore: Callable[[], None]) -> None:
+def _go_back(
+    workflow: Workflow, ctx: WorkflowContext, restore: Callable[[], dict[str, Any]]
+) -> None:
     """Restore an earlier state as a transition of the history.
 
-    :param restore: changes the context's state, as the checkpoint has it.
+    :param restore: changes the context as a checkpoint has it, and returns that as a dict.
     """
     left_state = ctx.state
-    restore()
+    stored = restore()
     target = ctx.state
-    ctx.state, ctx.error, ctx.retry_count = left_state, None, 0
-    ctx.failed_checkpoint = None
+    ctx.state, ctx.retry_count = left_state, 0
+    # Both are None, unless the version to roll back to had failed.
+    ctx.error, ctx.failed_checkpoint = stored["error"], stored["failed_checkpoint"]
     _change_state(workflow, ctx, target)
     _persist(workflow, ctx)
 

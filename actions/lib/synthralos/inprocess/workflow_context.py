@@ -183,8 +183,12 @@ class WorkflowContext:
         self.versions[self.version] = snapshot_id
         return snapshot_id
 
-    def restore_checkpoint(self, name: str, datastore: Datastore, now: float) -> None:
+    def restore_checkpoint(
+        self, name: str, datastore: Datastore, now: float
+    ) -> dict[str, Any]:
         """Bring back state, input_data, plan, critique, result and metadata of a checkpoint.
+
+        :returns: the whole context of the checkpoint, as `to_dict` gives it.
 
         :raises Refused: there is no such checkpoint, or it is corrupted or too old.
         :raises synthralos.state.stackstorm.ApiError: the datastore is unavailable.
@@ -193,16 +197,18 @@ class WorkflowContext:
             raise Refused("checkpoint", name, "does not exist", "Use one of %s" % (
                 ", ".join(self.checkpoints) or "none: the workflow has not been advanced yet"
             ))
-        self._restore(self.checkpoints[name], datastore, now)
+        return self._restore(self.checkpoints[name], datastore, now)
 
-    def restore_version(self, version: int, datastore: Datastore, now: float) -> None:
+    def restore_version(
+        self, version: int, datastore: Datastore, now: float
+    ) -> dict[str, Any]:
         """As `restore_checkpoint`, of the context as it was at `version`."""
         if version not in self.versions:
             raise Refused("version", version, "is not stored", "Use one of %s" % (
                 ", ".join(map(str, sorted(self.versions))) or
                 "none: the workflow has not been advanced yet"
             ))
-        self._restore(self.versions[version], datastore, now)
+        return self._restore(self.versions[version], datastore, now)
 
     def record_transition(self, to_state: WorkflowState, now: float) -> StateTransition:
         """Change the state, as the next version; return the entry of the history."""
@@ -218,11 +224,12 @@ class WorkflowContext:
         self.state = to_state
         return transition
 
-    def _restore(self, snapshot_id: str, datastore: Datastore, now: float) -> None:
+    def _restore(self, snapshot_id: str, datastore: Datastore, now: float) -> dict[str, Any]:
         snapshot = snapshots.get(
             Tolerant(datastore), CHECKPOINT_CONFIG, now, snapshot_id, self.run_id
         )
-        stored = snapshot["state"]
+        stored: dict[str, Any] = snapshot["state"]
         self.state = WorkflowState(stored["state"])
         for name in WORKING_FIELDS:
             setattr(self, name, stored[name])
+        return stored
