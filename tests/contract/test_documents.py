@@ -7,6 +7,7 @@ from fixtures import PACK
 from pack_files import ABOUT, ACTIONS, WORKFLOWS, files, metadata, read
 
 from reference import markdown
+from reference.metadata import outputs
 
 YAML = sorted(str(path) for path in files(".yaml", ".yml", ".yaml.example"))
 REQUIREMENTS = sorted(
@@ -157,6 +158,16 @@ def test_the_readme_is_one_page_with_a_picture_and_a_command_for_each_workflow()
         assert re.search(r"^st2 run synthralos\.%s " % re.escape(name), text, re.M), name
     for run in FIRST_RUNS:
         assert run in text
+
+
+def test_the_results_page_has_the_outputs_of_each_workflow():
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+) \|$", _text("docs/results.md"), re.M))
+    assert set(rows) == set(WORKFLOWS)
+    for name, action in WORKFLOWS.items():
+        # What is in brackets is within an output.
+        top = re.sub(r"\{[^}]*\}|\[[^]]*\]|\([^)]*\)", "", rows[name])
+        named = {word.strip() for word in top.replace(" or ", ",").split(",")}
+        assert named == set(outputs(action)), name
 
 
 def test_the_index_leads_to_every_page():
