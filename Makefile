@@ -11,7 +11,7 @@ help:
 	@echo "make fuzz      run the property tests with many more examples"
 	@echo "make lint      check style, as StackStorm Exchange does and more"
 	@echo "make exchange  every check of StackStorm Exchange (ARGS='--skip tests': in half a minute)"
-	@echo "make docs      write docs/reference.md anew from the metadata"
+	@echo "make docs      write docs/reference.md and the layers in docs/architecture.md"
 	@echo "make bench     measure what recovery costs, against its budgets"
 	@echo "make setup     make .venv, which bin/st2local needs"
 	@echo "make clean     remove what was made"

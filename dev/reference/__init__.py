@@ -1,1 +1,1 @@
-"""docs/reference.md, made from the pack's metadata: `make docs`."""
+"""docs/reference.md and the layers in docs/architecture.md: `make docs`."""

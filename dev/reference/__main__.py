@@ -1,5 +1,5 @@
-"""Writes docs/reference.md."""
-from reference import actions, automation, configuration
+"""Writes docs/reference.md, and the layers in docs/architecture.md."""
+from reference import actions, automation, configuration, layers
 from reference.metadata import PACK
 
 PAGE = PACK / "docs" / "reference.md"
@@ -7,7 +7,7 @@ HEAD = """\
 # Reference
 
 Made from the pack's metadata by `make docs`: change that, not this page. What things are for is in
-the [README](../README.md). [Actions](#actions), [triggers](#triggers), [sensors](#sensors),
+[workflows.md](workflows.md). [Actions](#actions), [triggers](#triggers), [sensors](#sensors),
 [rules](#rules), [policies](#policies), [ChatOps aliases](#chatops-aliases) and
 [configuration](#configuration).
 """
@@ -21,3 +21,6 @@ def page():
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    layers.PAGE.write_text(
+        layers.page(layers.PAGE.read_text(encoding="utf-8")), encoding="utf-8"
+    )

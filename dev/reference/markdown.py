@@ -1,8 +1,11 @@
 """What of Markdown the reference needs."""
+from __future__ import annotations
+
 import re
+from collections.abc import Sequence
 
 
-def table(head, rows):
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a table; none when there are no rows. Cells are Markdown already."""
     if not rows:
         return []
@@ -10,7 +13,7 @@ def table(head, rows):
     return lines + ["| %s |" % " | ".join(row) for row in rows] + [""]
 
 
-def text(words):
+def text(words: object) -> str:
     """Text from the metadata as a cell or a line shows it: only its pairs of backquotes are markup.
     """
     parts = " ".join(str(words or "").split()).split("`")
@@ -19,16 +22,16 @@ def text(words):
     return "".join(code(one) if at % 2 else _escaped(one) for at, one in enumerate(parts))
 
 
-def code(words):
+def code(words: object) -> str:
     """Words in code; a table's own bar is escaped, which GitHub takes in code too."""
     return "`%s`" % str(words).replace("|", "\\|")
 
 
-def _escaped(words):
+def _escaped(words: str) -> str:
     # Within a word an underscore is none of Markdown's marks.
     return re.sub(r"([\\`*|<>\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", words)
 
 
-def anchor(heading):
+def anchor(heading: str) -> str:
     """What GitHub makes of a heading to link to it."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

@@ -1,24 +1,27 @@
 """Reads the pack's metadata, as StackStorm does: the YAML files at the top of each folder."""
+from __future__ import annotations
+
 import pathlib
+from typing import Any
 
 import yaml
 
 PACK = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
-def read(path):
+def read(path: str | pathlib.Path) -> Any:
     """The one document of a YAML file of the pack."""
     return yaml.safe_load((PACK / path).read_text(encoding="utf-8"))
 
 
-def documents(kind):
+def documents(kind: str) -> list[tuple[str, Any]]:
     """[(path, document)] of the folder `kind`, by file name."""
     return [
         (str(path.relative_to(PACK)), read(path)) for path in sorted((PACK / kind).glob("*.yaml"))
     ]
 
 
-def outputs(action):
+def outputs(action: dict[str, Any]) -> list[str]:
     """The names of a workflow's outputs, in its order; [] of any other action."""
     if action["runner_type"] != "orquesta":
         return []
@@ -26,12 +29,11 @@ def outputs(action):
     return [name for one in workflow.get("output") or [] for name in one]
 
 
-def kind_of(schema):
+def kind_of(schema: dict[str, Any]) -> str:
     """A schema's type in words, such as `array of string`."""
-    kind = schema.get("type", "any")
-    if isinstance(kind, list):
-        kind = " or ".join(kind)
+    declared = schema.get("type", "any")
+    kind = " or ".join(declared) if isinstance(declared, list) else str(declared)
     inner = schema.get("items")
     if kind == "array" and isinstance(inner, dict) and inner.get("type"):
-        return "array of " + inner["type"]
+        return "array of %s" % inner["type"]
     return kind

@@ -4,14 +4,45 @@ import re
 import pytest
 import yaml
 from fixtures import PACK
-from pack_files import ABOUT, ACTIONS, files, metadata, read
+from pack_files import ABOUT, ACTIONS, WORKFLOWS, files, metadata, read
+
+from reference import markdown
+from reference.metadata import outputs
 
 YAML = sorted(str(path) for path in files(".yaml", ".yml", ".yaml.example"))
 REQUIREMENTS = sorted(
     str(path) for path in files(".txt") if path.name.startswith("requirements")
 )
-DOCUMENTS = ["README.md", "CHANGES.md"] + sorted(
-    "docs/" + path.name for path in (PACK / "docs").glob("*.md")
+PAGES = sorted("docs/" + path.name for path in (PACK / "docs").glob("*.md"))
+DOCUMENTS = ["README.md", "CHANGES.md", "CONTRIBUTING.md"] + PAGES
+MADE = ("docs/reference.md",)
+# What people wrote for users: README.md and the pages of docs/ that no program makes.
+WRITTEN = ["README.md"] + [name for name in PAGES if name not in MADE]
+README_BYTES = 10_240
+# The runs of the first document of the pack, to the letter.
+FIRST_RUNS = (
+    """\
+st2 run synthralos.agent_recovery \\
+  agent_id="agent_123" \\
+  failure_type="timeout" \\
+  original_query="What is the weather?" \\
+  max_retries=3 \\
+  retry_delay=5
+""",
+    """\
+st2 run synthralos.llm_retry \\
+  original_request='{"prompt": "Hello", "model": "gpt-4"}' \\
+  failure_reason="Rate limit exceeded" \\
+  max_retries=3 \\
+  fallback_models='["gpt-3.5-turbo", "claude-3-haiku"]'
+""",
+    """\
+st2 run synthralos.reroute_request \\
+  original_request='{"endpoint": "/api/v1/llm", "model": "gpt-4"}' \\
+  failure_reason="Region unavailable" \\
+  fallback_regions='["eu-west-1", "us-west-2"]' \\
+  fallback_providers='["anthropic", "google"]'
+""",
 )
 _REQUIREMENT = re.compile(
     r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[a-z,]+\])?((==|>=|<=|<|>|~=|!=)[\w.*]+,?)*\Z"
@@ -99,24 +130,50 @@ def test_the_change_log_begins_with_the_version():
     assert len(headings) == len(set(headings))
 
 
-def test_the_readme_names_every_action_and_trigger():
-    text = (PACK / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`([\w.]+)`", text))
-    assert set(ACTIONS) - named == set()
-    triggers = {"synthralos." + one["name"] for one in metadata("triggers").values()}
-    assert triggers - named == set()
+def test_readme_and_written_pages_name_every_action_and_trigger():
+    names = set(re.findall(r"`([\w.]+)`", "\n".join(_text(name) for name in WRITTEN)))
+    assert set(ACTIONS) - names == set()
+    triggers = {"synthralos." + trigger["name"] for trigger in metadata("triggers").values()}
+    assert triggers - names == set()
 
 
-def test_the_readme_names_the_stackstorm_it_needs():
-    text = (PACK / "README.md").read_text(encoding="utf-8")
+def test_the_automation_page_has_a_row_for_each_rule_and_sensor():
+    rows = "\n".join(re.findall(r"^\| (`.*?) \|", _text("docs/automation.md"), re.M))
+    cells = set(re.findall(r"`(\w+)`", rows))
+    assert {rule["name"] for rule in metadata("rules").values()} - cells == set()
+    assert {sensor["class_name"] for sensor in metadata("sensors").values()} - cells == set()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/installation.md"])
+def test_the_stackstorm_that_the_pack_needs_is_named(name):
     floor = re.match(r">=(\d+\.\d+)", ABOUT["stackstorm_version"]).group(1)
-    assert "StackStorm %s" % floor in text
+    assert "StackStorm %s" % floor in _text(name)
 
 
-def test_the_architecture_names_every_folder_of_the_library():
-    library = PACK / "actions" / "lib" / "synthralos"
-    folders = {path.parent.name for path in library.glob("*/*.py")}
-    assert folders == set(re.findall(r"^\| `(\w+)/` \|", _text("docs/architecture.md"), re.M))
+def test_the_readme_is_one_page_with_a_picture_and_a_command_for_each_workflow():
+    text = _text("README.md")
+    assert len(text.encode("utf-8")) <= README_BYTES
+    assert re.search(r"!\[[^\]]+\]\(docs/images/\w+\.png\)", text)
+    for name in WORKFLOWS:
+        assert re.search(r"^st2 run synthralos\.%s " % re.escape(name), text, re.M), name
+    for run in FIRST_RUNS:
+        assert run in text
+
+
+def test_the_results_page_has_the_outputs_of_each_workflow():
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+) \|$", _text("docs/results.md"), re.M))
+    assert set(rows) == set(WORKFLOWS)
+    for name, action in WORKFLOWS.items():
+        # What is in brackets is within an output.
+        top = re.sub(r"\{[^}]*\}|\[[^]]*\]|\([^)]*\)", "", rows[name])
+        named = {word.strip() for word in top.replace(" or ", ",").split(",")}
+        assert named == set(outputs(action)), name
+
+
+def test_the_index_leads_to_every_page():
+    links = set(re.findall(r"\]\(([^)#]+)\)", _text("docs/index.md")))
+    assert {name.partition("/")[2] for name in PAGES} - {"index.md"} <= links
+    assert "docs/index.md" in re.findall(r"\]\(([^)#]+)\)", _text("README.md"))
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -126,10 +183,26 @@ def test_every_place_that_a_document_names_is_there(name):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_heading_that_a_document_links_to_is_there(name):
+    for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", _text(name)):
+        page = ((PACK / name).parent / link) if link else PACK / name
+        headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+        anchors = {markdown.anchor(heading) for heading in headings}
+        assert anchor in anchors, "%s links to %s#%s" % (name, link, anchor)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_test_that_a_document_names_is_there(name):
     for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", _text(name)):
         assert (PACK / file).is_file(), file
         assert not test or "def %s(" % test in _text(file), "%s::%s" % (file, test)
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGES.md"])
+def test_every_path_that_a_document_names_is_there(name):
+    folders = "actions|aliases|bin|dev|docs|examples|policies|rules|sensors|tests|triggers"
+    for path in re.findall(r"`((?:%s)/[\w./*<>-]*)(?:::\w+)?`" % folders, _text(name)):
+        assert list(PACK.glob(re.sub(r"<\w+>", "*", path).rstrip("/"))), path
 
 
 def _text(name):

@@ -7,6 +7,8 @@ import pytest
 from fixtures import PACK
 from pack_files import ACTIONS, PYTHON_ACTIONS, files
 
+import layers
+
 LIBRARY = PACK / "actions" / "lib" / "synthralos"
 ENTRY_POINTS = sorted({action["entry_point"] for action in PYTHON_ACTIONS.values()})
 MODULES = sorted(str(path.relative_to(LIBRARY)) for path in LIBRARY.rglob("*.py"))
@@ -16,16 +18,8 @@ DEV = sorted(
     str(path) for path in files(".py") if path.parts[0] == "dev" and str(path) != MEASURED
 )
 ST2 = re.compile(r"^st2\w*$")
-# Lower may not import higher; what stands on one level may know each other.
-LEVELS = {
-    "": 0, "telemetry": 1, "state": 2, "calls": 3,
-    "recovery": 4, "escalation": 4, "infrastructure": 5, "orchestration": 4, "sensing": 4,
-    "automation": 5, "metrics": 5, "reports": 5, "inprocess": 6,
-    # What Python programs import: modules that re-export, and a package.
-    "retry": 7, "observability": 7, "workflow": 7, "streaming": 7, "error_handling": 7,
-}
 PUBLIC_MODULES = sorted(
-    name + ".py" for name, level in LEVELS.items() if level == 7 and name != "error_handling"
+    room.name for room in layers.ROOMS if room.level == layers.PUBLIC and room.name.endswith(".py")
 )
 NEVER = {"openai", "anthropic", "litellm"}
 LATE = {"pydantic", "jsonschema", "requests", "opentelemetry", "prometheus_client"}
@@ -115,20 +109,12 @@ def test_one_file_imports_stackstorm():
     assert importers == {"actions/lib/synthralos_action.py"}
 
 
-def _folder(module):
-    """The folder of the library in which `module`, dotted or a path, lies, or the public module
-    that it is; "" for the rest of the top.
-    """
-    first = re.split(r"[./]", module)[0]
-    return first if first in LEVELS else ""
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_the_library_imports_downwards(module):
-    own = LEVELS[_folder(module)]
+    own = layers.level_of(module)
     for name in _imported(LIBRARY / module):
         if name.startswith("synthralos."):
-            assert LEVELS[_folder(name.split(".", 1)[1])] <= own, name
+            assert layers.level_of(name.split(".", 1)[1]) <= own, name
 
 
 @pytest.mark.parametrize("module", PUBLIC_MODULES)
@@ -142,8 +128,12 @@ def test_a_public_module_only_re_exports(module):
     assert sorted(ast.literal_eval(exported.value)) == sorted(names)
 
 
-def test_the_library_has_the_folders_whose_order_is_known():
-    assert {path.parent.name for path in LIBRARY.glob("*/*.py")} <= set(LEVELS)
+def test_the_layer_table_has_each_folder_of_the_library_and_no_other():
+    named = [room.name for room in layers.ROOMS]
+    assert len(named) == len(set(named))
+    folders = {path.parent.name for path in LIBRARY.glob("*/*.py")}
+    assert folders == {name for name in named if not name.endswith(".py")}
+    assert all(list(LIBRARY.glob(name)) for name in named if name.endswith(".py"))
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,0 +1,68 @@
+"""The rooms of the library and the order of their imports.
+
+The only place that says so: `tests/contract/test_python_files.py` holds the imports to it, and
+`make docs` draws it in docs/architecture.md (`dev/reference/layers.py`).
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+# Modules directly under actions/lib/synthralos that the table does not name.
+TOP_LEVEL = 0
+# Modules that Python programs import: they only re-export.
+PUBLIC = 7
+
+
+class Room(NamedTuple):
+    """A folder of actions/lib/synthralos, or modules there where `name` ends in ".py".
+
+    :ivar name: "calls", or "retry.py"; "*.py" for the modules that have no entry of their own.
+    :ivar level: 0 is the lowest. A room imports from its own level and from those below.
+    :ivar contents: What is in it, in a few words of Markdown.
+    """
+
+    name: str
+    level: int
+    contents: str
+
+
+ROOMS = (
+    Room("*.py", TOP_LEVEL, "configuration, errors, names, times, sealing, redaction, failures"),
+    Room("telemetry", 1, "the live log, traces, and how runs are counted"),
+    Room("state", 2, "the datastore, and everything that is stored in it"),
+    Room("calls", 3, "HTTP, providers, platform, routes, back-off, deadline, rounds"),
+    Room("escalation", 4, "tickets: levels, priorities, notifications"),
+    Room("sensing", 4, "what sensors see, and when they are disconnected"),
+    Room("recovery", 4, "the four recovery workflows: plans, playbooks, strategies, record"),
+    Room("orchestration", 4, "roles, orchestrations, their steps and waves"),
+    Room("infrastructure", 5, "topology, impact, crews, planning of repairs"),
+    Room("automation", 5, "what rules hand over, when nothing is started, the reaper, approvals"),
+    Room("metrics", 5, "totals of runs, in Prometheus's format"),
+    Room("reports", 5, "a run, a ticket or some days, as HTML or Markdown"),
+    Room("inprocess", 6, "what Python programs use in their own process"),
+    Room("retry.py", PUBLIC, "public: retries and circuit breakers for Python programs"),
+    Room("observability.py", PUBLIC, "public: metrics, tracing and structured events"),
+    Room("workflow.py", PUBLIC, "public: workflows of agents with checkpoints, parallel tasks"),
+    Room("streaming.py", PUBLIC, "public: a client of server-sent events"),
+)
+
+
+def level_of(module: str, rooms: Iterable[Room] = ROOMS) -> int:
+    """The level of a module, dotted or a path below actions/lib/synthralos.
+
+    :returns: TOP_LEVEL for a module that lies in none of `rooms`.
+    """
+    first = re.split(r"[./]", module)[0]
+    for room in rooms:
+        if room.name in (first, first + ".py"):
+            return room.level
+    return TOP_LEVEL
+
+
+def by_level(rooms: Iterable[Room] = ROOMS) -> Iterator[tuple[int, list[Room]]]:
+    """(level, its rooms in the table's order), the highest level first."""
+    rooms = list(rooms)
+    for level in sorted({room.level for room in rooms}, reverse=True):
+        yield level, [room for room in rooms if room.level == level]
