@@ -20,7 +20,7 @@ ST2 = re.compile(r"^st2\w*$")
 LEVELS = {
     "": 0, "telemetry": 1, "state": 2, "calls": 3,
     "recovery": 4, "escalation": 4, "infrastructure": 5, "orchestration": 4, "sensing": 4,
-    "automation": 5, "metrics": 5, "reports": 5, "inprocess": 6,
+    "automation": 5, "metrics": 5, "reports": 5, "inprocess": 6, "error_handling": 7,
 }
 NEVER = {"openai", "anthropic", "litellm"}
 LATE = {"pydantic", "jsonschema", "requests", "opentelemetry", "prometheus_client"}
