@@ -1,4 +1,6 @@
 import asyncio
+import http.server
+import json
 import pathlib
 import threading
 import time
@@ -9,9 +11,12 @@ import yaml
 from synthralos.error_handling import (
     ApiError,
     DatastoreAway,
+    ErrorContext,
     ErrorHandlingSystem,
+    ErrorType,
     MemoryDatastore,
     Refused,
+    Severity,
 )
 from synthralos.inprocess.error_handling import KEYS
 from synthralos.inprocess.retry_system import adjusted_prompt
@@ -356,6 +361,103 @@ def test_a_datastore_of_one_s_own_holds_up_no_other_task(slept):
     assert all(result["success"] for result in results)
     assert version == "v0003" and health["stats"]["successful_recoveries"] == 5
     assert datastore.threads and threading.main_thread() not in datastore.threads
+
+
+@pytest.fixture
+def server():
+    """A platform and a place for copies: `requests` of [method, path, body]."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.server.requests.append([self.command, self.path, json.loads(body)])
+            self.send_response(self.server.status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_POST = do_PUT = answer
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.requests, server.status = [], 200
+    server.url = "http://127.0.0.1:%d" % server.server_port
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_snapshot_is_copied_to_backup_url(server, caplog):
+    rollback = {"backup_to_remote": True, "backup_url": server.url + "/copies"}
+    snapshot = snapshot_of(ErrorHandlingSystem({"rollback": rollback}), {"a": 1})
+    ((method, path, body),) = server.requests
+    assert method == "PUT" and path.startswith("/copies/trainer_01/") and body["state"] == {"a": 1}
+    assert body["snapshot_id"] == snapshot and not caplog.records
+    server.status = 500
+    assert snapshot_of(ErrorHandlingSystem({"rollback": rollback}), {"a": 1})
+    assert "has no copy" in caplog.text
+    # Without an address there is no copy, but a snapshot.
+    assert snapshot_of(ErrorHandlingSystem({"rollback": {"backup_to_remote": True}}), {"a": 1})
+    assert "backup_url" in caplog.text
+
+
+def test_a_platform_puts_the_state_back_where_no_callback_does(server):
+    platform = {"base_url": server.url, "restore_path": "/agents/{agent_id}/restore"}
+    system = ErrorHandlingSystem({"platform": platform})
+    snapshot = snapshot_of(system, {"a": 1})
+    result = rolled_back(system, None, None)
+    assert result["success"] and result["restored"] and result["snapshot"] == snapshot
+    ((method, path, body),) = server.requests
+    assert (method, path) == ("POST", "/agents/trainer_01/restore") and body["state"] == {"a": 1}
+    server.status = 500
+    result = rolled_back(system, None, None)
+    assert not result["success"] and result["state"] == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["TOOL_FAILURE", "tool_failure"])
+def test_critical_error_types_are_named_in_any_case(name):
+    system = ErrorHandlingSystem({"escalation": {"critical_error_types": [name]}})
+    agent = Agent(0)
+    result = handled(system, RuntimeError("x"), agent, error_type="tool_failure")
+    assert result["strategy"] == "escalation" and agent.prompts == []
+    report = asyncio.run(system.escalation_system.get_escalation_report(result["ticket"]))
+    assert report["ticket_info"]["level"] == "critical_alert"
+
+
+def test_facts_of_a_clock_that_stands_still_keep_their_order():
+    system = ErrorHandlingSystem(now=lambda: 1_700_000_000.0)
+
+    async def record():
+        return [
+            await system.history_manager.record_state("agent_01", "t", {"n": n}) for n in range(60)
+        ]
+
+    assert asyncio.run(record()) == ["v%04d" % n for n in range(1, 61)]
+
+
+def test_an_error_context_is_checked():
+    error = ErrorContext("TIMEOUT_ERROR", agent_id="agent_01", error_message="slow")
+    assert error.error_type is ErrorType.TIMEOUT_ERROR and error.severity is Severity.MEDIUM
+    assert error.failure.cause == "timeout" and error.error_id != ErrorContext().error_id
+    for wrong, field in (
+        ({"error_type": "mishap"}, "error_type"), ({"severity": "grave"}, "severity"),
+        ({"agent_id": "two words"}, "agent_id"), ({"task_id": ""}, "task_id"),
+    ):
+        with pytest.raises(Refused, match=field):
+            ErrorContext(**wrong)
+    escalation = ErrorHandlingSystem().escalation_system
+    mapping = {"error_type": "tool_failure", "agent_id": "agent_01"}
+    assert asyncio.run(escalation.create_escalation(mapping)).startswith("T")
+    with pytest.raises(Refused, match="error_context.agent: is not a field"):
+        asyncio.run(escalation.create_escalation({"agent": "agent_01"}))
+    with pytest.raises(Refused, match="error_context"):
+        asyncio.run(escalation.create_escalation("timeout"))
+    with pytest.raises(Refused, match="level"):
+        asyncio.run(escalation.create_escalation(mapping, level="urgent"))
 
 
 def test_secrets_of_the_configuration_are_stored_nowhere():

@@ -2,6 +2,7 @@
 import asyncio
 import inspect
 import logging
+import threading
 from collections.abc import Awaitable
 from typing import Any, Callable, TypeVar
 
@@ -15,6 +16,25 @@ LOGGER = logging.getLogger("synthralos.error_handling")
 # What is logged is for the program to show or not.
 LOGGER.addHandler(logging.NullHandler())
 _Result = TypeVar("_Result")
+
+
+class RisingClock:
+    """A clock that never shows the same time twice.
+
+    Facts are ordered by the microsecond at which they were written. Within one process two may be
+    written faster than the system's clock moves, which on some systems is 16 ms.
+    """
+
+    # One microsecond may be lost between a float and its digits.
+    STEP_MICROSECONDS = 2
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._last, self._lock = now, 0, threading.Lock()
+
+    def __call__(self) -> float:
+        with self._lock:
+            self._last = max(int(self._now() * 1_000_000), self._last + self.STEP_MICROSECONDS)
+            return self._last / 1_000_000
 
 
 class Runtime:
@@ -32,7 +52,8 @@ class Runtime:
         sleep: Callable[[float], Awaitable[Any]],
         now: Callable[[], float],
     ) -> None:
-        self.settings, self.datastore, self.sleep, self.now = settings, datastore, sleep, now
+        self.settings, self.datastore, self.sleep = settings, datastore, sleep
+        self.now = RisingClock(now)
         self.redactor = Redactor(settings.secrets(), settings.redaction)
         self._store = Tolerant(keeping(datastore, settings))
 
