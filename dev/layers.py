@@ -42,6 +42,7 @@ ROOMS = (
     Room("metrics", 5, "totals of runs, in Prometheus's format"),
     Room("reports", 5, "a run, a ticket or some days, as HTML or Markdown"),
     Room("inprocess", 6, "what Python programs use in their own process"),
+    Room("error_handling", PUBLIC, "public: the error handling system, with examples"),
     Room("retry.py", PUBLIC, "public: retries and circuit breakers for Python programs"),
     Room("observability.py", PUBLIC, "public: metrics, tracing and structured events"),
     Room("workflow.py", PUBLIC, "public: workflows of agents with checkpoints, parallel tasks"),

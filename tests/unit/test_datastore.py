@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.state.datastore import Tolerant, time_key, time_of
+from synthralos.state.datastore import SWEEP_FROM, MemoryDatastore, Tolerant, time_key, time_of
 
 
 def test_what_is_put_is_got_and_listed_newest_first(store):
@@ -56,3 +56,29 @@ def test_names_sort_by_time_and_are_unique():
 @pytest.mark.parametrize("name", ["", "synthralos.run.x", "a.-1", "a.b-c"])
 def test_a_name_without_a_time_has_none(name):
     assert time_of(name) is None
+
+
+def test_memory_lists_newest_first_and_forgets_what_has_expired(clock):
+    memory = MemoryDatastore(clock)
+    for n in (2, 0, 3, 1):
+        memory.put("synthralos.k.%d" % n, str(n), ttl=5 + n)
+    memory.put("synthralos.l.0", "another prefix")
+    memory.put("synthralos.k.0", "over the old one", ttl=5)
+    assert [value for _, value in memory.list("synthralos.k.")] == [
+        "3", "2", "1", "over the old one"]
+    assert memory.list("synthralos.k.", 1, 1) == [("synthralos.k.2", "2")]
+    assert memory.facts("synthralos.k.", 1)[0].size == 1
+    assert memory.delete("synthralos.k.3") is True and memory.delete("synthralos.k.3") is False
+    clock.forward(6)
+    assert memory.get("synthralos.k.1") is None
+    assert memory.list("synthralos.k.") == [("synthralos.k.2", "2")]
+    assert memory.usage() == (2, len("2" + "another prefix"))
+
+
+def test_memory_does_not_grow_with_what_has_expired(clock):
+    memory = MemoryDatastore(clock)
+    for n in range(5 * SWEEP_FROM):
+        memory.put("synthralos.k.%05d" % n, "x", ttl=1)
+        clock.forward(0.25)
+    assert len(memory._rows) <= SWEEP_FROM + 1
+    assert len(memory.list("synthralos.k.")) == 3

@@ -4,6 +4,7 @@ Each stands here with the value that its documentation or its program had. Where
 another one, the docstring says which the original had, and why it is not kept. How each works is
 tested beside its module.
 """
+import asyncio
 import pathlib
 
 import pytest
@@ -13,8 +14,9 @@ from synthralos import failures
 from synthralos.calls import backoff
 from synthralos.escalation import priority
 from synthralos.escalation.config import Escalation
-from synthralos.recovery import error_handling, strategies
-from synthralos.recovery.error_handling import ErrorHandlingSystem
+from synthralos.inprocess import errors
+from synthralos.inprocess.error_handling import ErrorHandlingSystem
+from synthralos.recovery import strategies
 from synthralos.recovery.strategies import Assessment
 from synthralos.settings import STRATEGIES, Retry, Settings
 from synthralos.state import (
@@ -200,9 +202,9 @@ def test_the_severity_of_each_type(name, severity):
 ])
 def test_the_type_of_an_exception(error, name):
     """In this order. What is none of them was unknown_error; here its text is read."""
-    found = next(cause for kinds, cause in error_handling.CAUSES if isinstance(error, kinds))
+    found = next(cause for kinds, cause in errors.CAUSES if isinstance(error, kinds))
     assert found == cause_of(name)
-    assert not any(isinstance(RuntimeError(), kinds) for kinds, _ in error_handling.CAUSES)
+    assert not any(isinstance(RuntimeError(), kinds) for kinds, _ in errors.CAUSES)
 
 
 # Retries.
@@ -421,9 +423,10 @@ def test_the_weights_of_similarity():
 
 def test_the_health_of_a_program_s_system():
     """Its subsystems and counters under their names; `escalations` counts here."""
-    health = ErrorHandlingSystem().get_system_health()
+    health = asyncio.run(ErrorHandlingSystem().get_system_health())
     assert set(health["stats"]) == {
         "total_errors", "successful_recoveries", "failed_recoveries", "escalations"}
     assert set(health["subsystem_status"]) == {
-        "auto_retry", "rollback_system", "escalation_system", "loop_detector", "history_manager"}
+        "auto_retry", "rollback_system", "escalation_system", "loop_detector", "history_manager",
+        "recovery_orchestrator"}
     assert health["active_errors"] == 0

@@ -9,19 +9,17 @@ import json
 from synthralos import failures, seal
 from synthralos.calls import restores
 from synthralos.calls.http import CallFailed
-from synthralos.escalation import desk
 from synthralos.names import checked, key_part
-from synthralos.recovery import agent_recovery, intake, run, strategies
+from synthralos.recovery import agent_recovery, error_case, intake, run, strategies
+from synthralos.recovery.error_case import WORKFLOW, ReportedError
 from synthralos.refusals import Refused
-from synthralos.state import history, loops, packing, pauses, runs, snapshots, versions
+from synthralos.state import history, packing, pauses
 from synthralos.state.datastore import PREFIX
 from synthralos.state.stackstorm import ApiError
 from synthralos.telemetry import traces
 from synthralos.times import seconds_of
 
-WORKFLOW = "handle_error"
 RUN_SECONDS = 600
-RECENT_SECONDS = 3600
 HEALTH_SECONDS = 5.0
 LONGEST_STABILITY = 300
 CHILD_LEAST_SECONDS = 15
@@ -31,7 +29,6 @@ CHILDREN = {
     "llm": "synthralos.llm_retry",
     "ask": "core.ask",
 }
-ACTOR = "handle_error"
 NOT_PUT_BACK = "verified, but no platform.restore_path is configured: put back what the result has"
 
 
@@ -54,9 +51,11 @@ def assess(env, parameters, started, parent_pack=None):
             "failure_details": _details(request),
         }
     )
-    known = assessment_of(env, request, failure)
-    record_error(env, request, failure)
-    choice = strategies.choose(known["assessment"], request["strategy"])
+    reported = _reported(request)
+    assessed = error_case.assess(env, reported, failure)
+    error_case.record_error(env, reported, failure)
+    assessment = assessed.assessment
+    choice = strategies.choose(assessment, request["strategy"])
     case = run.new_case(
         env,
         WORKFLOW,
@@ -65,19 +64,19 @@ def assess(env, parameters, started, parent_pack=None):
         started,
         request,
         {},
-        failure=dict(failure.as_dict(), severity=known["assessment"].severity),
+        failure=dict(failure.as_dict(), severity=assessment.severity),
         choice=choice.as_dict(),
         todo=list(choice.todo),
         steps=[],
-        looping=known["loop"],
-        success_rate=known["assessment"].success_rate,
+        looping=assessed.loop,
+        success_rate=assessment.success_rate,
         snapshot=None,
         ticket=None,
         child=None,
         recovered_at=None,
     )
-    told = {"assessment": known["told"], "plan": choice.as_dict(), "loop": known["loop"]}
-    return dict(_advance(env, case), **told)
+    shown = {"assessment": assessed.as_dict(), "plan": choice.as_dict(), "loop": assessed.loop}
+    return dict(_advance(env, case), **shown)
 
 
 def proceed(env, case):
@@ -151,94 +150,20 @@ def _details(request):
     return dict(request["error"]["details"], message=request["error"]["message"])
 
 
-def assessment_of(env, request, failure):
-    """{assessment, loop, told}: what is known of the error; it counts as a step of the agent."""
-    agent, task, now = request["agent_id"], request["task_id"], env.now()
-    loop = loops.check(
-        env.store,
-        now,
-        loops.LoopDetection.from_config(env.settings.loop_detection),
-        agent,
-        "error",
-        given={"type": failure.type, "cause": failure.cause, "message": failure.message},
-        task=task,
-        redactor=env.redactor,
+def _reported(request):
+    error, context = request["error"], request["context"]
+    attempts, count = context.get("recovery_attempts"), context.get("retry_count")
+    return ReportedError(
+        agent_id=request["agent_id"],
+        task_id=request["task_id"],
+        type=error["type"],
+        message=error["message"],
+        details=error["details"],
+        severity=error["severity"],
+        recovery_attempts=len(attempts) if isinstance(attempts, list) else 0,
+        retry_count=count if isinstance(count, int) and not isinstance(count, bool) else 0,
+        state=request["state"],
     )
-    recent = [
-        entry
-        for entry in history.recent(env.store, agent, limit=100)
-        if now - _time_of(entry) <= RECENT_SECONDS
-    ]
-    context = request["context"]
-    before = context.get("recovery_attempts")
-    attempts = len(before) if isinstance(before, list) else 0
-    attempts += sum(entry.get("event") == "failed" for entry in recent)
-    count = context.get("retry_count")
-    count = count if isinstance(count, int) and not isinstance(count, bool) else 0
-    count += sum(
-        entry.get("event") == "error" and entry.get("task_id") in (None, task) for entry in recent
-    )
-    retry = env.settings.retry
-    rate = 1.0
-    if retry.adaptive_learning:
-        rate = runs.success_rate(runs.recent(env.store), now, failure.type)
-    config = desk.configuration(env, env.settings.escalation)
-    assessment = strategies.Assessment(
-        cause=failure.cause,
-        severity=request["error"]["severity"] or strategies.severity_of(failure.cause),
-        looping=loop["level"] == loops.CRITICAL,
-        attempts=attempts,
-        retry_count=count,
-        has_snapshot=_newest(env, request) is not None,
-        critical=config.critical(request["error"]["type"], failure.cause),
-        success_rate=rate,
-        threshold=retry.success_rate_threshold,
-        max_retries=retry.max_retries,
-    )
-    told = dict(vars(assessment), can_retry=assessment.can_retry)
-    told["should_escalate"] = assessment.should_escalate
-    shown = {name: loop[name] for name in ("looping", "level", "paused", "reason")}
-    return {"assessment": assessment, "loop": shown, "told": told}
-
-
-def _time_of(entry):
-    return int(entry["record"].split("-", 1)[0]) / 1000.0
-
-
-def _newest(env, request):
-    kept = snapshots.rules(env.settings)
-    try:
-        return snapshots.newest_good(
-            env.store, kept, env.now(), request["agent_id"], request["task_id"]
-        )
-    except ApiError:
-        return None
-
-
-def record_error(env, request, failure):
-    told = {"error": {"type": request["error"]["type"]}, "cause": failure.cause}
-    if env.settings.store_text:
-        told["error"] = {name: request["error"][name] for name in ("type", "message", "details")}
-        told["state"] = request["state"]
-    _record(env, request, "error", told)
-
-
-def _record(env, request, kind, told):
-    """A version in the agent's history; a datastore that is away ends no recovery."""
-    try:
-        versions.record(
-            env.store,
-            versions.rules(env.settings),
-            env.now(),
-            request["agent_id"],
-            request["task_id"],
-            env.redactor.secrets_only(told),
-            kind=kind,
-            actor=ACTOR,
-            metadata={"run": env.run},
-        )
-    except ApiError:
-        pass
 
 
 def _advance(env, case):
@@ -253,7 +178,7 @@ def _advance(env, case):
         elif name == "manual":
             return _go(env, case, "ask", "a person is asked")
         elif name == "rollback":
-            if roll_back(env, case):
+            if _roll_back(env, case):
                 case["todo"].pop(0)
                 if not _work(case):
                     return _recovered(env, case)
@@ -261,12 +186,12 @@ def _advance(env, case):
                 case["todo"] = ["auto_retry"] + [one for one in case["todo"] if one != "auto_retry"]
                 continue
         elif name == "circuit_breaker":
-            pause_agent(env, case)
+            _pause_agent(env, case)
         else:
             case["todo"].clear()
-            return escalated_end(env, case)
+            return _escalated_end(env, case)
         case["todo"].pop(0)
-    return escalated_end(env, case)
+    return _escalated_end(env, case)
 
 
 def _work(case):
@@ -321,32 +246,22 @@ def _handed(env, case):
     return _go(env, case, do, "%s recovers" % CHILDREN[do], **following)
 
 
-def roll_back(env, case, put_back=None):
-    """Whether the newest good snapshot is the agent's state again; `child` has it either way.
-
-    :param put_back: puts a state back, in place of the platform; what it raises is a failed step.
-    """
-    found = _newest(env, case["request"])
-    if found is None:
+def _roll_back(env, case):
+    """Whether the newest good snapshot is the agent's state again; `child` has it either way."""
+    request = case["request"]
+    snapshot = error_case.newest_snapshot(env, request["agent_id"], request["task_id"])
+    if snapshot is None:
         _step(case, "rollback", False, "there is no good snapshot of this agent and task")
         return False
-    named = case["snapshot"] = found["snapshot_id"]
+    snapshot_id = case["snapshot"] = snapshot["snapshot_id"]
     try:
-        if put_back is not None:
-            put_back(found["state"])
-            where = "the caller"
-        else:
-            where = restores.at_platform(env.client, env.settings.platforms, found, env.run)
-        told = "restored by %s" % where if where else NOT_PUT_BACK
+        platform = restores.at_platform(env.client, env.settings.platforms, snapshot, env.run)
+        summary = "restored by %s" % platform if platform else NOT_PUT_BACK
     except CallFailed as error:
-        where, told = None, error.failure.message
-    except Exception as error:
-        if put_back is None:
-            raise
-        where, told = None, env.redactor.text("%s: %s" % (type(error).__name__, error))[:300]
-    restored = where is not None
-    _step(case, "rollback", restored, told, snapshot=named, restored=restored)
-    _keep(case, restored=restored, state=found["state"])
+        platform, summary = None, error.failure.message
+    restored = platform is not None
+    _step(case, "rollback", restored, summary, snapshot=snapshot_id, restored=restored)
+    _keep(case, restored=restored, state=snapshot["state"])
     return restored
 
 
@@ -355,23 +270,12 @@ def _keep(case, **told):
     case["child"] = dict(case["child"] or {}, **told)
 
 
-def pause_agent(env, case):
-    agent, limits = case["request"]["agent_id"], env.settings.loop_detection
-    limits = loops.LoopDetection.from_config(limits)
+def _pause_agent(env, case):
     reason = case["looping"]["reason"] or "%s was reported" % case["failure"]["cause"]
-    paused = pauses.pause_of(env.store, agent, env.now()) or pauses.pause(
-        env.store,
-        agent,
-        env.now(),
-        reason,
-        limits.pause_seconds,
-        by=pauses.DETECTOR,
-        probe_seconds=limits.probe_seconds,
-        redactor=env.redactor,
-    )
-    told = "the agent is paused" if paused else "the agent could not be paused"
+    paused = error_case.pause_agent(env, case["request"]["agent_id"], reason)
+    summary = "the agent is paused" if paused else "the agent could not be paused"
     # A paused agent is safe, but nothing is recovered yet.
-    _step(case, "circuit_breaker", False, told, paused=paused is not None)
+    _step(case, "circuit_breaker", False, summary, paused=paused)
 
 
 def _recovered(env, case):
@@ -402,7 +306,8 @@ def _validated(env, case):
         case["recovered_at"] = None
         return _advance(env, case)
     told = {"strategy": last["strategy"], "cause": case["failure"]["cause"]}
-    _record(env, case["request"], "recovery", told)
+    request = case["request"]
+    error_case.record(env, request["agent_id"], request["task_id"], error_case.RECOVERY, told)
     summary = "%s recovered by %s" % (case["request"]["agent_id"], told["strategy"])
     return _ended(env, case, "done", summary, recovered=True, escalated=False)
 
@@ -422,31 +327,26 @@ def _no_new_error(env, case):
     found = [
         entry
         for entry in history.recent(env.store, case["request"]["agent_id"], limit=20)
-        if entry.get("event") == "error" and _time_of(entry) > since
+        if entry.get("event") == "error" and error_case.time_of_entry(entry) > since
     ]
     told = "%d new errors in %d s" % (len(found), case["request"]["stability_window"])
     return {"check": "no_new_error", "passed": not found, "details": told}
 
 
-def escalated_end(env, case):
+def _escalated_end(env, case):
     """The end of what no strategy cured: a person must know. Escalated is not recovered."""
     failure, request = case["failure"], case["request"]
     if case["ticket"] is None:
-        tried = ", ".join(step["strategy"] for step in case["steps"]) or "nothing"
-        summary = "%s: %s (tried: %s)" % (request["agent_id"], failure["message"] or
-                                          failure["cause"].replace("_", " "), tried)
-        told = desk.record_failure(
+        opened = error_case.open_ticket(
             env,
-            env.settings.escalation,
-            WORKFLOW,
             request["agent_id"],
-            {name: failure[name] for name in ("type", "cause", "severity")},
-            env.redactor.text(" ".join(summary.split())[:300]),
+            failure,
+            [step["strategy"] for step in case["steps"]],
             attempts=sum(step.get("attempts") or 0 for step in case["steps"]),
         )
-        case["ticket"] = told["ticket"] if told else None
-        _step(case, "escalation", told is not None, "ticket %s" % case["ticket"],
-              notifications=told["notifications"] if told else [])
+        case["ticket"] = opened["ticket"] if opened else None
+        _step(case, "escalation", opened is not None, "ticket %s" % case["ticket"],
+              notifications=opened["notifications"] if opened else [])
     summary = "%s is not recovered; ticket %s" % (request["agent_id"], case["ticket"])
     error = {name: failure.get(name) for name in ("type", "cause", "severity", "message")}
     error = dict(env.redactor.value(error), reason=_why(case))

@@ -186,8 +186,7 @@ def summarise(env, case, outcome, failure, **more):
 
 def tell_end(env, case, outcome, failure, **more):
     """As `summarise`, of a run from which nothing is learned: its children tell that."""
-    # A program that handles errors by itself has no run that ends.
-    if "progress" in case and not case["dry_run"]:
+    if not case["dry_run"]:
         told = _told(env, case, outcome, failure, more)
         runs.tell(env.store, runs.END, case["run"], env.now(), **told)
 

@@ -60,6 +60,8 @@ class Assessment:
 
     :ivar attempts: recoveries of this error that failed before.
     :ivar retry_count: errors of this agent and task before this one.
+    :ivar recovered_count: of these, the ones before its last recovery; they say nothing against
+        another try.
     :ivar critical: whether it is of one of the configuration's critical_error_types.
     :ivar success_rate: of recoveries from this type of failure, 0 to 1.
     """
@@ -74,10 +76,12 @@ class Assessment:
     success_rate: float = 1.0
     threshold: float = 0.3
     max_retries: int = 3
+    recovered_count: int = 0
 
     @property
     def can_retry(self):
-        if self.cause in NOT_RETRIED or self.retry_count >= self.max_retries:
+        uncured = self.retry_count - self.recovered_count
+        if self.cause in NOT_RETRIED or uncured >= self.max_retries:
             return False
         return self.success_rate >= self.threshold
 

@@ -4,13 +4,18 @@ There is no compare-and-set, so nothing shared is read, changed and written back
 under a key of its own whose name ends in its time, and state is derived from a listing.
 """
 
+import bisect
+import itertools
 import secrets
+import threading
 import time
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
 PREFIX = "synthralos."
 PAGE = 100
+# Values in memory from which on those that have expired are looked for.
+SWEEP_FROM = 1000
 # What `put` answers for text that is not to be kept.
 WITHHELD = "withheld"
 
@@ -54,36 +59,71 @@ class Datastore(Protocol):
 
 
 class MemoryDatastore:
-    """A datastore for one process, such as a program that wraps its own agents.
+    """A datastore for one process, such as a program that wraps its own agents. Threads may share
+    it. What has expired is dropped as new values come in.
 
     :param now: a callable that gives seconds since the epoch.
     """
 
     def __init__(self, now=time.time):
-        self._now, self._rows = now, {}
+        self._now, self._lock = now, threading.RLock()
+        # {name: (value, until or None)}, and its names in order.
+        self._rows, self._names = {}, []
+        self._sweep_above = SWEEP_FROM
 
     def get(self, name, decrypt=False):
-        value, until = self._rows.get(name, (None, None))
+        with self._lock:
+            value, until = self._rows.get(name, (None, None))
         return None if until is not None and until <= self._now() else value
 
     def put(self, name, value, ttl=None):
         if not isinstance(value, str):
             raise TypeError("a value of the datastore is text, not %s" % type(value).__name__)
-        self._rows[name] = (value, None if ttl is None else self._now() + ttl)
+        with self._lock:
+            if name not in self._rows:
+                bisect.insort(self._names, name)
+            self._rows[name] = (value, None if ttl is None else self._now() + ttl)
+            if len(self._rows) > self._sweep_above:
+                self._sweep()
 
     def list(self, prefix, limit=PAGE, offset=0):
-        names = sorted((name for name in list(self._rows) if name.startswith(prefix)), reverse=True)
-        found = [(name, self.get(name)) for name in names]
-        return [row for row in found if row[1] is not None][offset:offset + limit]
+        with self._lock:
+            start = bisect.bisect_left(self._names, prefix)
+            end = bisect.bisect_left(self._names, prefix + "\U0010ffff")
+            rows = ((name, self.get(name)) for name in reversed(self._names[start:end]))
+            live = (row for row in rows if row[1] is not None)
+            return list(itertools.islice(live, offset, offset + limit))
 
     def facts(self, prefix, limit=PAGE, offset=0):
-        return [
-            Fact(name, len(value.encode("utf-8", "surrogatepass")), self._rows[name][1])
-            for name, value in self.list(prefix, limit, offset)
-        ]
+        with self._lock:
+            return [
+                Fact(name, _size(value), self._rows[name][1])
+                for name, value in self.list(prefix, limit, offset)
+            ]
 
     def delete(self, name):
-        return self._rows.pop(name, None) is not None
+        with self._lock:
+            if self._rows.pop(name, None) is None:
+                return False
+            del self._names[bisect.bisect_left(self._names, name)]
+            return True
+
+    def usage(self):
+        """(how many values are stored, their bytes), without what has expired."""
+        with self._lock:
+            self._sweep()
+            return len(self._rows), sum(_size(value) for value, _ in self._rows.values())
+
+    def _sweep(self):
+        # Only once as many have come in as are left: so it costs each `put` next to nothing.
+        now = self._now()
+        live = {n: row for n, row in self._rows.items() if row[1] is None or row[1] > now}
+        self._rows, self._names = live, sorted(live)
+        self._sweep_above = max(SWEEP_FROM, 2 * len(live))
+
+
+def _size(value):
+    return len(value.encode("utf-8", "surrogatepass"))
 
 
 class Tolerant:

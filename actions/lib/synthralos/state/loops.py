@@ -15,14 +15,15 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from synthralos import jsontext
-from synthralos.names import checked, key_part
+from synthralos.names import checked, key_part, name_of_key_part
 from synthralos.refusals import Refused
 from synthralos.state import pauses
-from synthralos.state.datastore import PREFIX, time_key, time_of
+from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.loops_patterns import CRITICAL, LEVELS, NONE, WINDOW, detect
 from synthralos.state.loops_signature import Step, step_of
 
 FORMAT = 1
+PAGES = 10
 KEPT_SECONDS = 7 * 24 * 3600
 
 
@@ -154,6 +155,17 @@ def patterns(store, agent_id):
         shown.update(first_seen=seen[-1]["at"], last_seen=newest["at"])
         listed.append(shown)
     return listed
+
+
+def agents(store):
+    """The agents that have patterns or resets on record, by name. Reads at most PAGES pages."""
+    prefix, names = PREFIX + "loop.", set()
+    for page in range(PAGES):
+        rows = store.list(prefix, limit=PAGE, offset=page * PAGE)
+        names.update(name_of_key_part(name[len(prefix):].split(".")[0]) for name, _ in rows)
+        if len(rows) < PAGE:
+            break
+    return sorted(names)
 
 
 def reset(store, agent_id, now):

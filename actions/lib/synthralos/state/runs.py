@@ -25,8 +25,13 @@ def summarise(store, run, now, **facts):
         targets, causes (null where it was good) and latency_ms; of each call to an LLM, llm:
         [provider, model, milliseconds, cause, tokens read, tokens written, cost].
     """
-    name = PREFIX + "run." + time_key(now, key_part(run or "unknown"))
     tell(store, END, run, now, **facts)
+    return learn(store, run, now, **facts)
+
+
+def learn(store, run, now, **facts):
+    """As `summarise`, for learning alone: no metric counts it."""
+    name = PREFIX + "run." + time_key(now, key_part(run or "unknown"))
     return store.put(name, _json(dict(facts, v=FORMAT, run=run)), KEPT_SECONDS)
 
 

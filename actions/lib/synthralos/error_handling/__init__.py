@@ -1,0 +1,45 @@
+"""Error handling and recovery for Python programs that wrap their own agents: the public names.
+
+    from synthralos.error_handling import ErrorHandlingSystem
+
+    error_system = ErrorHandlingSystem()
+    recovery_result = await error_system.handle_error(error, context, recovery_callback)
+"""
+from synthralos.inprocess.error_handling import ErrorHandlingSystem, HandledError
+from synthralos.inprocess.errors import (
+    ErrorContext,
+    ErrorType,
+    EscalationLevel,
+    RecoveryStrategy,
+    Severity,
+)
+from synthralos.inprocess.escalation_system import EscalationSystem
+from synthralos.inprocess.history_manager import HistoryManager
+from synthralos.inprocess.loop_detector import LoopDetector
+from synthralos.inprocess.recovery_orchestrator import RecoveryOrchestrator
+from synthralos.inprocess.retry_system import RetrySystem
+from synthralos.inprocess.rollback_system import RollbackSystem
+from synthralos.refusals import Refused
+from synthralos.state.datastore import Datastore, DatastoreAway, MemoryDatastore
+from synthralos.state.stackstorm import ApiError
+
+__all__ = [
+    "ApiError",
+    "Datastore",
+    "DatastoreAway",
+    "ErrorContext",
+    "ErrorHandlingSystem",
+    "ErrorType",
+    "EscalationLevel",
+    "EscalationSystem",
+    "HandledError",
+    "HistoryManager",
+    "LoopDetector",
+    "MemoryDatastore",
+    "RecoveryOrchestrator",
+    "RecoveryStrategy",
+    "Refused",
+    "RetrySystem",
+    "RollbackSystem",
+    "Severity",
+]

@@ -1,0 +1,253 @@
+"""The escalation system of a program: tickets for what a person has to see to.
+
+The same tickets, levels, priorities and notifications as `ticket.*` of the pack has.
+"""
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Optional, Union
+
+from synthralos.escalation import desk, priority, report
+from synthralos.inprocess.errors import ErrorContext, EscalationLevel, context_from, member
+from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
+from synthralos.recovery.environment import Environment
+from synthralos.recovery.error_case import SUMMARY_CHARACTERS, WORKFLOW
+from synthralos.refusals import Refused
+from synthralos.state import tickets
+from synthralos.state.stackstorm import ApiError, answered
+from synthralos.times import seconds_of
+
+NotificationCallback = Callable[[dict[str, Any]], Any]
+DETAIL_CHARACTERS = 500
+BY_PROGRAM = "error_handling"
+
+
+class EscalationSystem:
+    """Every method raises Refused for a name or value it cannot work with, and ApiError when the
+    datastore is unavailable.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.config = desk.configuration(runtime.environment(), runtime.settings.escalation)
+        self._callbacks: dict[EscalationLevel, list[NotificationCallback]] = {}
+
+    async def evaluate_escalation(
+        self,
+        error_context: Union[ErrorContext, Mapping[str, Any]],
+        recovery_attempts: Sequence[Any] = (),
+    ) -> EscalationLevel:
+        """The level at which a ticket of this error would open after so many failed attempts."""
+        error = context_from(error_context)
+        facts = {
+            "type": str(error.error_type), "cause": error.cause, "severity": str(error.severity),
+            "occurrences": max(1, len(recovery_attempts)),
+        }
+        return EscalationLevel(priority.level_of(self.config, facts))
+
+    async def create_escalation(
+        self,
+        error_context: Union[ErrorContext, Mapping[str, Any]],
+        recovery_attempts: Sequence[Any] = (),
+        level: Union[EscalationLevel, str, None] = None,
+    ) -> str:
+        """Opens a ticket for the error, or adds to the one of the same problem; returns its id.
+
+        Who must know is notified, on the channels of the configuration and by the callbacks that
+        are registered for its level.
+
+        :param recovery_attempts: what was tried; each a mapping (strategy, error) or a text.
+        :param level: the lowest that the ticket's level may be; by default the rules decide.
+        """
+        error = context_from(error_context)
+        least = await self.evaluate_escalation(error, recovery_attempts)
+        if level is not None:
+            least = max(least, member(EscalationLevel, "level", level), key=_rank)
+        env = self._runtime.environment(error.error_id)
+        redactor = self._runtime.redactor
+        summary = "%s: %s" % (error.agent_id, error.error_message or error.error_type)
+        details = {"task_id": error.task_id}
+        if recovery_attempts:
+            attempts = "; ".join(_shown(attempt) for attempt in recovery_attempts)
+            details["recovery_attempts"] = redactor.text(attempts)[:DETAIL_CHARACTERS]
+        opened = await self._runtime.in_thread(
+            desk.open_ticket,
+            env,
+            self.config,
+            WORKFLOW,
+            error.agent_id,
+            {
+                "type": error.failure.type,
+                "cause": error.cause,
+                "severity": str(error.severity),
+            },
+            redactor.text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
+            str(least),
+            attempts=len(recovery_attempts),
+            details=details,
+        )
+        if opened is None:
+            raise ApiError("the ticket was not recorded: %s" % env.store.away)
+        await self.notify(opened)
+        return str(opened["ticket"])
+
+    async def notify(self, opened: Mapping[str, Any]) -> None:
+        """Logs a ticket and calls what is registered for its level, when it is new or has risen.
+
+        :param opened: as desk.open_ticket returns it. What a callback raises is logged.
+        """
+        LOGGER.debug("ticket %s: %s, priority %d, occurrence %d", opened["ticket"],
+                     opened["level"], opened["priority"], opened["occurrences"])
+        for notification in opened.get("notifications") or ():
+            LOGGER.debug("ticket %s: %s is %s", opened["ticket"], notification["channel"],
+                         notification["status"])
+        if opened["new"] or opened["raised_from"]:
+            await self._call_back(opened["ticket"], opened["level"])
+
+    async def get_escalation_report(self, ticket_id: str) -> Optional[dict[str, Any]]:
+        """What is known of the ticket and what a person can do; None when there is no such ticket.
+
+        {ticket_info, error_analysis {root_cause, impact_assessment, recovery_timeline},
+        recommendations [text], system_impact {affected_agents, related_errors}, generated_at,
+        markdown}.
+        """
+        env = self._runtime.environment()
+        ticket = await self._runtime.read_write(_ticket, env, ticket_id)
+        if ticket is None:
+            return None
+        shown = await self._runtime.read_write(report.of, env, ticket)
+        info = {name: value for name, value in ticket.items() if name != "events"}
+        info["ticket_id"] = info.pop("ticket")
+        return {
+            "ticket_info": env.redactor.value(info),
+            "error_analysis": {
+                "root_cause": shown["root_cause"],
+                "impact_assessment": shown["impact"],
+                "recovery_timeline": shown["timeline"],
+            },
+            "recommendations": shown["recommendations"],
+            "system_impact": {
+                "affected_agents": [ticket["subject"]],
+                "related_errors": shown["impact"]["occurrences"],
+            },
+            "generated_at": shown["generated_at"],
+            "markdown": shown["markdown"],
+        }
+
+    async def take_escalation(self, ticket_id: str, taken_by: str) -> bool:
+        """Whether the ticket is in progress with `taken_by` now; False when it is resolved, or
+        there is none.
+        """
+        env = self._runtime.environment()
+        try:
+            taken = await self._runtime.in_thread(desk.take, env, self.config, ticket_id, taken_by)
+        except Refused:
+            answered(env.store)
+            return False
+        answered(env.store)
+        return taken is not None
+
+    async def resolve_escalation(
+        self, ticket_id: str, resolution: str, resolved_by: Optional[str] = None
+    ) -> bool:
+        """Whether this call has resolved the ticket; False when it was, or there is none."""
+        env = self._runtime.environment()
+        ticket = await self._runtime.read_write(_ticket, env, ticket_id)
+        if ticket is None or ticket["status"] == tickets.RESOLVED:
+            return False
+        by, text = resolved_by or BY_PROGRAM, env.redactor.text(resolution)
+        await self._runtime.in_thread(desk.resolve, env, self.config, ticket_id, text, by)
+        answered(env.store)
+        LOGGER.debug("ticket %s is resolved by %s", ticket_id, by)
+        return True
+
+    async def process_escalation_queue(self) -> list[dict[str, Any]]:
+        """Goes over the tickets, the most urgent first: raises each that nobody took within
+        escalation_timeout by one level, and sends what is due.
+
+        :returns: those with which something was done: [{ticket_id, level, priority, raised_from,
+            notifications}].
+        """
+        env = self._runtime.environment()
+        processed = await self._runtime.in_thread(desk.process, env, self.config)
+        answered(env.store)
+        for ticket in processed["tickets"]:
+            if ticket["raised_from"]:
+                await self._call_back(ticket["ticket"], ticket["level"])
+        return [
+            dict({"ticket_id": ticket["ticket"]},
+                 **{name: ticket[name] for name in ticket if name != "ticket"})
+            for ticket in processed["tickets"]
+        ]
+
+    async def get_escalations(
+        self, status: Optional[str] = None, agent_id: Optional[str] = None
+    ) -> list[dict[str, Any]]:
+        """The tickets, newest first, as tickets.listing has them.
+
+        :param status: open, in_progress or resolved.
+        """
+        env = self._runtime.environment()
+        rows: list[dict[str, Any]] = await self._runtime.read_write(
+            tickets.listing, env.store, status, agent_id
+        )
+        answered(env.store)
+        return rows
+
+    async def get_statistics(self) -> dict[str, Any]:
+        """{total_escalations, by_level, by_status, pending_tickets, average_resolution_time in
+        seconds or None} of the tickets on record.
+        """
+        rows = await self.get_escalations()
+        seconds = [
+            (seconds_of(row["resolved_at"]) or 0.0) - (seconds_of(row["opened_at"]) or 0.0)
+            for row in rows
+            if row["status"] == tickets.RESOLVED and row.get("opened_at") and row.get("resolved_at")
+        ]
+        return {
+            "total_escalations": len(rows),
+            "by_level": dict(Counter(row["level"] for row in rows)),
+            "by_status": dict(Counter(row["status"] for row in rows)),
+            "pending_tickets": sum(row["status"] != tickets.RESOLVED for row in rows),
+            "average_resolution_time": sum(seconds) / len(seconds) if seconds else None,
+        }
+
+    def register_notification_callback(
+        self, level: Union[EscalationLevel, str], callback: NotificationCallback
+    ) -> None:
+        """Has `callback` called with the report of each ticket that opens at, or rises to, `level`.
+
+        :param callback: a function or coroutine function; what it raises is logged.
+        """
+        named = member(EscalationLevel, "level", level)
+        self._callbacks.setdefault(named, []).append(callback)
+
+    async def _call_back(self, ticket_id: str, level: str) -> None:
+        callbacks = self._callbacks.get(EscalationLevel(level), [])
+        if not callbacks:
+            return
+        shown = await self.get_escalation_report(ticket_id)
+        for callback in callbacks:
+            try:
+                await result_of(callback(dict(shown or {})))
+            except Exception as error:
+                LOGGER.warning("a callback for %s failed: %s: %s", level, type(error).__name__,
+                               self._runtime.redactor.text(str(error)))
+
+
+def _ticket(env: Environment, ticket_id: str) -> Optional[dict[str, Any]]:
+    try:
+        ticket: dict[str, Any] = tickets.get(env.store, str(ticket_id))
+    except Refused:
+        answered(env.store)
+        return None
+    return ticket
+
+
+def _rank(level: EscalationLevel) -> int:
+    return int(tickets.rank(level.value))
+
+
+def _shown(attempt: Any) -> str:
+    if isinstance(attempt, Mapping):
+        return ", ".join("%s: %s" % (name, value) for name, value in attempt.items())
+    return str(attempt)

@@ -1,0 +1,142 @@
+"""The loop detector of a program: whether an agent repeats itself, and its pauses.
+
+The same steps, patterns and pauses as `loop.*` and `agent.*` of the pack have.
+"""
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from synthralos.inprocess.errors import ErrorContext
+from synthralos.inprocess.runtime import LOGGER, Runtime
+from synthralos.state import loops, loops_patterns, pauses
+from synthralos.state.stackstorm import answered
+
+STATE = "state"
+
+
+class LoopDetector:
+    """Every method raises Refused for a name it cannot work with."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.limits = loops.LoopDetection.from_config(runtime.settings.loop_detection)
+
+    async def record_step(
+        self,
+        agent_id: str,
+        action: str,
+        input: Any = None,
+        output: Any = None,
+        progress: Optional[float] = None,
+        task_id: Optional[str] = None,
+    ) -> dict[str, Any]:
+        """Records a step of the agent and says what its time window shows; a critical loop pauses
+        it where enable_auto_pause is on.
+
+        :param action: the tool or call, a name; input, output: JSON values of it.
+        :param progress: a number that grows while the agent gets on.
+        :returns: {looping, level, pattern, patterns, paused, pause, reason, steps, recorded} as
+            loops.check has it.
+        """
+        env = self._runtime.environment()
+        seen: dict[str, Any] = await self._runtime.read_write(
+            loops.check, env.store, self._runtime.now(), self.limits, agent_id, action,
+            loops.told(input), loops.told(output), progress, task_id, self._runtime.redactor,
+        )
+        if seen["looping"]:
+            LOGGER.debug("%s: %s loop, %s", agent_id, seen["level"], seen["reason"])
+        return seen
+
+    async def record_state(
+        self, agent_id: str, state_data: Any, task_id: Optional[str] = None
+    ) -> dict[str, Any]:
+        """Records a state that the agent is in; states that come round are a loop too. Returns as
+        record_step does.
+        """
+        return await self.record_step(agent_id, STATE, input=state_data, task_id=task_id)
+
+    async def check_for_loop(
+        self, error_context: ErrorContext, action_data: Optional[Mapping[str, Any]] = None
+    ) -> bool:
+        """Records an error as a step of its agent; whether that agent loops now.
+
+        :param action_data: {action, input, output, progress} of the step that failed, in place of
+            the error.
+        """
+        step = dict(action_data or {})
+        failure = error_context.failure
+        error = {"type": failure.type, "cause": failure.cause, "message": failure.message}
+        seen = await self.record_step(
+            error_context.agent_id,
+            str(step.get("action") or "error"),
+            step.get("input", step if step else error),
+            step.get("output"),
+            step.get("progress"),
+            error_context.task_id,
+        )
+        return bool(seen["level"] == loops_patterns.CRITICAL)
+
+    async def is_agent_paused(self, agent_id: str) -> bool:
+        """Whether the agent is to be left alone now."""
+        return await self.get_pause(agent_id) is not None
+
+    async def get_pause(self, agent_id: str) -> Optional[dict[str, Any]]:
+        """The agent's pause {reason, by, since, until, probe_at}, times in ISO 8601; None without
+        one.
+        """
+        env = self._runtime.environment()
+        paused = await self._runtime.read_write(
+            pauses.pause_of, env.store, agent_id, self._runtime.now()
+        )
+        shown: Optional[dict[str, Any]] = pauses.told(paused)
+        return shown
+
+    async def pause_agent(
+        self, agent_id: str, reason: str, seconds: Optional[float] = None
+    ) -> bool:
+        """Pauses the agent; whether that could be recorded.
+
+        :param seconds: default: loop_detection.pause_seconds.
+        """
+        env = self._runtime.environment()
+        paused = await self._runtime.read_write(
+            pauses.pause, env.store, agent_id, self._runtime.now(), reason,
+            seconds or self.limits.pause_seconds, redactor=self._runtime.redactor,
+        )
+        return paused is not None
+
+    async def get_loop_patterns(self, agent_id: Optional[str] = None) -> list[dict[str, Any]]:
+        """The patterns that were seen, newest first: of one agent, or of all.
+
+        Each {agent_id, pattern_id, kind, level, period, repeats, steps, actions, interrupted,
+        occurrences, first_seen, last_seen}, times in seconds since the epoch.
+
+        :raises ApiError: the datastore is unavailable.
+        """
+        env = self._runtime.environment()
+
+        def read() -> list[dict[str, Any]]:
+            agents = loops.agents(env.store) if agent_id is None else [agent_id]
+            patterns = [
+                dict({"agent_id": agent}, **pattern)
+                for agent in agents
+                for pattern in loops.patterns(env.store, agent)
+            ]
+            answered(env.store)
+            return patterns
+
+        patterns = await self._runtime.read_write(read)
+        return sorted(patterns, key=lambda pattern: float(pattern["last_seen"]), reverse=True)
+
+    async def reset_agent(self, agent_id: str) -> bool:
+        """Forgets the agent's window and ends all its pauses; whether there was one to end. The
+        patterns stay on record.
+        """
+        env, now = self._runtime.environment(), self._runtime.now()
+
+        def reset() -> bool:
+            _, resumed = loops.reset(env.store, agent_id, now)
+            return bool(pauses.resume(env.store, agent_id, now)) or resumed
+
+        resumed = await self._runtime.read_write(reset)
+        LOGGER.debug("%s is reset%s", agent_id, ", and no longer paused" if resumed else "")
+        return resumed

@@ -1,0 +1,221 @@
+"""One error while it is handled: what is known of it, and what its strategies do to the stores.
+
+The workflow handle_error and the programs of `inprocess` both go through here, so that an error is
+assessed, recorded, and escalated by the same rules wherever it is handled.
+"""
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+
+from synthralos.escalation import desk
+from synthralos.failures import Failure
+from synthralos.recovery import strategies
+from synthralos.recovery.environment import Environment
+from synthralos.recovery.strategies import Assessment
+from synthralos.state import history, loops, loops_patterns, pauses, runs, snapshots, versions
+from synthralos.state.stackstorm import ApiError
+
+WORKFLOW = "handle_error"
+ACTOR = "handle_error"
+RECENT_SECONDS = 3600
+RECOVERY = "recovery"
+SUMMARY_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class ReportedError:
+    """An error as it was reported.
+
+    :ivar type: a failure type of the pack, or one of failures.ALIASES.
+    :ivar severity: one of failures.SEVERITIES, or None where nobody rated it.
+    :ivar recovery_attempts: recoveries of it that failed before, as far as its reporter knows.
+    :ivar retry_count: errors like it before this one, as far as its reporter knows.
+    :ivar state: of the agent when it failed, a JSON object.
+    """
+
+    agent_id: str
+    task_id: str
+    type: str
+    message: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    severity: Optional[str] = None
+    recovery_attempts: int = 0
+    retry_count: int = 0
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """:ivar loop: {looping, level, paused, reason} of the agent, this error included."""
+
+    assessment: Assessment
+    loop: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The assessment for a result, with what follows from it."""
+        assessment = self.assessment
+        return dict(
+            asdict(assessment),
+            can_retry=assessment.can_retry,
+            should_escalate=assessment.should_escalate,
+        )
+
+
+def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed:
+    """What is known of the error. It counts as a step of the agent for the loop detector.
+
+    Only what happened within RECENT_SECONDS counts.
+    """
+    agent, task, now = error.agent_id, error.task_id, env.now()
+    loop = loops.check(
+        env.store,
+        now,
+        loops.LoopDetection.from_config(env.settings.loop_detection),
+        agent,
+        "error",
+        given={"type": failure.type, "cause": failure.cause, "message": failure.message},
+        task=task,
+        redactor=env.redactor,
+    )
+    recent = [
+        entry
+        for entry in history.recent(env.store, agent, limit=100)
+        if now - time_of_entry(entry) <= RECENT_SECONDS
+    ]
+    retry = env.settings.retry
+    rate = 1.0
+    if retry.adaptive_learning:
+        summaries = runs.recent(env.store)
+        learned = [run for run in summaries if now - run["at"] <= RECENT_SECONDS]
+        rate = runs.success_rate(learned, now, failure.type)
+    before, recovered = _errors(recent, task)
+    config = desk.configuration(env, env.settings.escalation)
+    assessment = Assessment(
+        cause=failure.cause,
+        severity=error.severity or strategies.severity_of(failure.cause),
+        looping=loop["level"] == loops_patterns.CRITICAL,
+        attempts=error.recovery_attempts + sum(e.get("event") == "failed" for e in recent),
+        retry_count=error.retry_count + before,
+        recovered_count=recovered,
+        has_snapshot=newest_snapshot(env, agent, task) is not None,
+        critical=config.critical(error.type, failure.cause),
+        success_rate=rate,
+        threshold=retry.success_rate_threshold,
+        max_retries=retry.max_retries,
+    )
+    return Assessed(
+        assessment, {name: loop[name] for name in ("looping", "level", "paused", "reason")}
+    )
+
+
+def record_error(env: Environment, error: ReportedError, failure: Failure) -> None:
+    """Appends the error to the agent's history."""
+    content: dict[str, Any] = {"error": {"type": error.type}, "cause": failure.cause}
+    if env.settings.store_text:
+        content["error"].update(message=error.message, details=error.details)
+        content["state"] = error.state
+    record(env, error.agent_id, error.task_id, "error", content)
+
+
+def record(
+    env: Environment, agent_id: str, task_id: str, kind: str, content: Mapping[str, Any]
+) -> None:
+    """Appends a version to the agent's history; a datastore that is away ends no recovery.
+
+    :param kind: one of versions.KINDS.
+    """
+    try:
+        versions.record(
+            env.store,
+            versions.rules(env.settings),
+            env.now(),
+            agent_id,
+            task_id,
+            env.redactor.secrets_only(content),
+            kind=kind,
+            actor=ACTOR,
+            metadata={"run": env.run},
+        )
+    except ApiError:
+        pass
+
+
+def newest_snapshot(env: Environment, agent_id: str, task_id: str) -> Optional[dict[str, Any]]:
+    """The newest good snapshot of the agent and task; None without one or without a datastore."""
+    snapshot: Optional[dict[str, Any]]
+    try:
+        snapshot = snapshots.newest_good(
+            env.store, snapshots.rules(env.settings), env.now(), agent_id, task_id
+        )
+    except ApiError:
+        return None
+    return snapshot
+
+
+def pause_agent(env: Environment, agent_id: str, reason: str) -> bool:
+    """Whether the agent is paused now; a pause that runs already is left as it is."""
+    limits = loops.LoopDetection.from_config(env.settings.loop_detection)
+    paused = pauses.pause_of(env.store, agent_id, env.now()) or pauses.pause(
+        env.store,
+        agent_id,
+        env.now(),
+        reason,
+        limits.pause_seconds,
+        by=pauses.DETECTOR,
+        probe_seconds=limits.probe_seconds,
+        redactor=env.redactor,
+    )
+    return paused is not None
+
+
+def open_ticket(
+    env: Environment,
+    agent_id: str,
+    failure: Mapping[str, Any],
+    strategies_tried: list[str],
+    attempts: int,
+    level: Optional[str] = None,
+) -> Optional[dict[str, Any]]:
+    """The ticket of an error that no strategy cured, as desk.record_failure returns it.
+
+    :param failure: type, cause, severity and message.
+    :param level: the lowest that the ticket's level may be.
+    """
+    summary = "%s: %s (tried: %s)" % (
+        agent_id,
+        failure["message"] or failure["cause"].replace("_", " "),
+        ", ".join(strategies_tried) or "nothing",
+    )
+    more = {} if level is None else {"level": level}
+    opened: Optional[dict[str, Any]] = desk.record_failure(
+        env,
+        env.settings.escalation,
+        WORKFLOW,
+        agent_id,
+        {name: failure[name] for name in ("type", "cause", "severity")},
+        env.redactor.text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
+        attempts=attempts,
+        **more,
+    )
+    return opened
+
+
+def time_of_entry(entry: Mapping[str, Any]) -> float:
+    """Seconds since the epoch at which an entry of the history was written."""
+    return int(entry["record"].split("-", 1)[0]) / 1000.0
+
+
+def _errors(recent: list[dict[str, Any]], task_id: str) -> tuple[int, int]:
+    """(the errors of the task, how many of them came before its last recovery).
+
+    :param recent: the agent's history, newest first.
+    """
+    errors = recovered = 0
+    has_recovered = False
+    for entry in recent:
+        if entry.get("event") == RECOVERY and entry.get("task_id") == task_id:
+            has_recovered = True
+        elif entry.get("event") == "error" and entry.get("task_id") in (None, task_id):
+            errors += 1
+            recovered += has_recovered
+    return errors, recovered
