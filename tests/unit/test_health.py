@@ -143,9 +143,17 @@ def test_no_target_left_is_critical(env, clock):
     assert found["status"] == "degraded"
 
 
-def test_a_breaker_held_by_hand(env):
-    env.ledger.force("route:openai/us", "open")
-    assert health.get(env)["breakers"]["route:openai/us"] == "open"
+def test_a_breaker_that_an_operator_forced(env, clock):
+    break_down(env, "route:openai/eu")
+    env.ledger.force("route:openai/us", "open", 3600)
+    env.ledger.force("route:openai/eu", "closed", 60)
+    found = health.get(env)
+    assert found["breakers"]["route:openai/us"] == "open"
+    assert found["breakers"]["route:openai/eu"] == "closed"
+    assert found["forced"] == {
+        "route:openai/us": {"state": "open", "until": "2023-11-14T23:13:20Z"},
+        "route:openai/eu": {"state": "closed", "until": "2023-11-14T22:14:20Z"},
+    }
 
 
 def test_more_outcomes_than_are_read_at_once(env, clock):

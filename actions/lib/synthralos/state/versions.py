@@ -16,7 +16,6 @@ for each version that goes; listing 1 for each 100; get 1 more than that, compar
 each 100 entries of the agent.
 """
 
-import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -244,6 +243,8 @@ def unified(before, after, name, other):
     texts = [json.dumps(value, indent=2, sort_keys=True).split("\n") for value in (before, after)]
     if max(map(len, texts)) > DIFF_LINES:
         return None
+    import difflib
+
     return list(difflib.unified_diff(texts[0], texts[1], name, other, lineterm=""))
 
 
