@@ -1,7 +1,7 @@
 from synthralos.recovery.health import targets_by_kind
 from synthralos.refusals import Refused
 from synthralos.state.breaker import CLOSED, OPEN
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import answered
 from synthralos.times import timestamp
 from synthralos_action import SynthralosAction
 

@@ -28,6 +28,8 @@ def outputs(action):
 
 def kind_of(schema):
     """A schema's type in words, such as `array of string`."""
+    if "type" not in schema and schema.get("anyOf"):
+        return " or ".join(kind_of(alternative) for alternative in schema["anyOf"])
     kind = schema.get("type", "any")
     if isinstance(kind, list):
         kind = " or ".join(kind)

@@ -12,7 +12,7 @@ from synthralos.names import key_part
 from synthralos.recovery import intake, record
 from synthralos.refusals import Refused
 from synthralos.state import asked, starts
-from synthralos.state.datastore import PAGE, PREFIX
+from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway
 from synthralos.state.stackstorm import ENDED, ApiError
 from synthralos.times import seconds_of, timestamp
 
@@ -71,7 +71,7 @@ def reap(env, config):
 def _guarded(done, run, work, *arguments, **named):
     try:
         return work(*arguments, **named)
-    except (ApiError, Refused) as error:
+    except (ApiError, DatastoreAway, Refused) as error:
         done["errors"].append({"run": run, "error": str(error)})
 
 

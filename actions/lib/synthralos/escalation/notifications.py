@@ -21,6 +21,7 @@ from synthralos.escalation.text import harmless, harmless_value, line
 from synthralos.refusals import Refused
 from synthralos.state import tickets
 from synthralos.state.datastore import PREFIX
+from synthralos.telemetry import log
 
 TRIES = 3
 FIRST_WAIT, LONGEST_WAIT = 1.0, 8.0
@@ -160,6 +161,7 @@ def _send(env, config, action, channel, told, seconds, sleep):
         return _result(action, channel, "failed", len(tries), env.redactor.text(str(error)))
     except Exception as error:
         # One channel that cannot be used must keep neither the others nor the record.
+        log.write_traceback(env.redactor.text)
         return _result(action, channel, "failed", len(tries), type(error).__name__)
     return _result(action, channel, "sent", len(tries))
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from synthralos.refusals import Refused
-from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import PREFIX, answered
 
 KEY = PREFIX + "totals"
 FORMAT = 1
@@ -37,7 +36,10 @@ class Overtaken(Exception):
 
 
 def read(store):
-    """The Kept. ApiError when the datastore is away; Refused when it holds something else."""
+    """The Kept.
+
+    :raises DatastoreAway: the datastore is unavailable; Refused: it holds something else.
+    """
     text = _text(store)
     if text is None:
         return Kept()
@@ -52,7 +54,10 @@ def read(store):
 
 
 def write(store, kept):
-    """Writes it over what was read. Raises Overtaken, and ApiError when the datastore is away."""
+    """Writes it over what was read.
+
+    :raises Overtaken: it has changed since; DatastoreAway: the datastore is unavailable.
+    """
     # The claim keeps others out; this is for a claim that time has taken away.
     if _text(store) != kept.text:
         raise Overtaken

@@ -14,7 +14,7 @@ from synthralos.names import checked, key_part
 from synthralos.recovery import agent_recovery, intake, run, strategies
 from synthralos.refusals import Refused
 from synthralos.state import history, loops, packing, pauses, runs, snapshots, versions
-from synthralos.state.datastore import PREFIX
+from synthralos.state.datastore import PREFIX, DatastoreAway
 from synthralos.state.stackstorm import ApiError
 from synthralos.telemetry import traces
 from synthralos.times import seconds_of
@@ -211,7 +211,7 @@ def _newest(env, request):
         return snapshots.newest_good(
             env.store, kept, env.now(), request["agent_id"], request["task_id"]
         )
-    except ApiError:
+    except DatastoreAway:
         return None
 
 
@@ -224,7 +224,7 @@ def record_error(env, request, failure):
 
 
 def _record(env, request, kind, told):
-    """A version in the agent's history; a datastore that is away ends no recovery."""
+    """A version in the agent's history; a datastore that is unavailable ends no recovery."""
     try:
         versions.record(
             env.store,
@@ -237,8 +237,9 @@ def _record(env, request, kind, told):
             actor=ACTOR,
             metadata={"run": env.run},
         )
-    except ApiError:
-        pass
+    except DatastoreAway:
+        # When the listing before it fails, nothing is written, so that the store cannot know it.
+        env.store.miss("version")
 
 
 def _advance(env, case):
@@ -328,7 +329,10 @@ def roll_back(env, case, put_back=None):
     """
     found = _newest(env, case["request"])
     if found is None:
-        _step(case, "rollback", False, "there is no good snapshot of this agent and task")
+        why = "there is no good snapshot of this agent and task"
+        if env.store.away:
+            why = "the snapshots could not be read: %s" % env.store.away
+        _step(case, "rollback", False, env.redactor.text(why))
         return False
     named = case["snapshot"] = found["snapshot_id"]
     try:
