@@ -5,7 +5,7 @@ import pytest
 from synthralos.recovery import health
 from synthralos.recovery.intake import SWITCH
 from synthralos.refusals import Refused
-from synthralos.state import pauses, runs, tickets
+from synthralos.state import kinds, pauses, runs, tickets
 from synthralos.state.datastore import PREFIX
 from synthralos.state.ledger import Outcome
 
@@ -63,6 +63,19 @@ def test_all_is_well(env):
         "platform": "ok", "providers": "ok", "routes": "ok",
     }
     assert found["datastore"]["outcome"] == {"keys": 0, "capped": False}
+
+
+def test_the_keys_of_every_kind_are_counted(env, store):
+    for number, kind in enumerate(kinds.KINDS):
+        name = kinds.prefix_of(kind)
+        for n in range(1 if name[-1] != "." else 1 + number % 3):
+            store.put(name + ("%013d-%d" % (1_700_000_000_000 + n, n) if name[-1] == "." else ""),
+                      "{}")
+    counts = health.get(env)["datastore"]
+    assert list(sorted(counts)) == sorted(kinds.KINDS)
+    for number, kind in enumerate(kinds.KINDS):
+        alone = kinds.prefix_of(kind)[-1] != "."
+        assert counts[kind]["keys"] == (1 if alone else 1 + number % 3), kind
 
 
 def test_nothing_is_configured(make_env):

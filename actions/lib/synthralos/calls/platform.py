@@ -9,7 +9,6 @@ from synthralos.calls import idempotency, spans
 from synthralos.calls.http import CallFailed
 from synthralos.refusals import Refused
 
-
 # Of a JSON schema: what holds schemas under names that callers chose, and what holds data.
 _SCHEMAS_BY_NAME = ("properties", "patternProperties", "definitions", "dependencies")
 _DATA = ("enum", "default")

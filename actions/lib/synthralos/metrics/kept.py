@@ -6,11 +6,12 @@ from typing import Optional
 
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PREFIX, answered
+from synthralos.state.kinds import lifetime_of
 
 KEY = PREFIX + "totals"
 FORMAT = 1
 # Every roll-up writes it anew; only a pack that nobody uses any more forgets.
-KEPT_SECONDS = 400 * 24 * 3600
+KEPT_SECONDS = lifetime_of("totals")
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Kept:
     :ivar totals: totals.Totals as a mapping.
     :ivar pending: keys that have been counted, and perhaps not been deleted yet.
     :ivar recent: the keys counted last, the newest last: what has them again is not counted.
+    :ivar seen: {agent that has series: when it was last counted, in seconds since the epoch}.
     :ivar at: when the last roll-up went well, in seconds since the epoch, or None.
     :ivar text: what stands in the datastore, or None.
     """
@@ -28,6 +30,7 @@ class Kept:
     pending: list = field(default_factory=list)
     recent: list = field(default_factory=list)
     at: Optional[float] = None
+    seen: dict = field(default_factory=dict)
     text: Optional[str] = None
 
 
@@ -47,7 +50,9 @@ def read(store):
         told = json.loads(text)
         if told["v"] != FORMAT:
             raise ValueError
-        return Kept(told["totals"], told["pending"], told["recent"], told["at"], text)
+        # A version that let no agent give way has written no `seen`.
+        seen = told.get("seen") or {}
+        return Kept(told["totals"], told["pending"], told["recent"], told["at"], seen, text)
     except (ValueError, KeyError, TypeError) as error:
         way_out = "Delete this key to begin again from 0, or upgrade the pack that reads it"
         raise Refused(KEY, None, "cannot be read by this version", way_out) from error
@@ -61,7 +66,7 @@ def write(store, kept):
     # The claim keeps others out; this is for a claim that time has taken away.
     if _text(store) != kept.text:
         raise Overtaken
-    names = ("totals", "pending", "recent", "at")
+    names = ("totals", "pending", "recent", "at", "seen")
     told = dict({name: getattr(kept, name) for name in names}, v=FORMAT)
     text = json.dumps(told, separators=(",", ":"), sort_keys=True)
     store.put(KEY, text, KEPT_SECONDS)

@@ -64,7 +64,7 @@ def _work(env, config, done, until, monotonic):
             done["left"] = True
             break
         _count(totals, state, rows, done)
-        state.totals = totals.as_dict()
+        state.totals, state.seen = totals.as_dict(), totals.seen
         kept.write(store, state)
         _delete(store, state)
     state.at = env.now()
@@ -74,7 +74,12 @@ def _work(env, config, done, until, monotonic):
 def of(env, config, state):
     """The Totals of what is kept, with the bounds of the configuration."""
     return Totals(
-        state.totals, {"agent": config.max_agents}, {"agent": frozenset(env.settings.agents)}
+        state.totals,
+        {"agent": config.max_agents},
+        {"agent": frozenset(env.settings.agents)},
+        state.seen,
+        env.now(),
+        config.agent_idle_seconds,
     )
 
 

@@ -18,9 +18,10 @@ from synthralos import seal
 from synthralos.names import key_part
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway, answered, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
-KEPT_SECONDS = 14 * 24 * 3600
+KEPT_SECONDS = lifetime_of("wave")
 # Records of a run that has stood longer are written again when it is resumed, so that they last.
 FRESH_SECONDS = 24 * 3600
 # Of one value, sealed: MongoDB takes 16 MB, and the API may take two seconds.

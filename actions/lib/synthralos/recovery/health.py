@@ -18,7 +18,8 @@ from synthralos.recovery.intake import check_switch
 from synthralos.refusals import Refused
 from synthralos.state import pauses, runs, tickets
 from synthralos.state.breaker import CLOSED, OPEN
-from synthralos.state.datastore import PAGE, PREFIX
+from synthralos.state.datastore import PAGE
+from synthralos.state.kinds import KINDS, prefix_of
 from synthralos.times import timestamp
 
 HEALTHY, DEGRADED, CRITICAL = "healthy", "degraded", "critical"
@@ -26,10 +27,7 @@ OK, AWAY, OFF, UNKNOWN, MISSING = "ok", "away", "off", "unknown", "not_configure
 SEVERITIES = ("critical", "high", "medium", "low")
 # What health is derived from is read, a page at a time; of the other kinds keys are only counted.
 READ = ("outcome", "pause", "run", "ticket")
-COUNTED = (
-    "answer", "case", "claim", "claim_notice", "history", "loop", "notice", "snapshot",
-    "snapshot_head", "loop_step", "ticket_event", "version", "version_head",
-)
+COUNTED = tuple(kind for kind in KINDS if kind not in READ)
 PAGES = 10
 MOST = PAGES * PAGE
 RECENT_SECONDS = 3600
@@ -110,7 +108,7 @@ def _read(store):
     """(_Kept, {kind: {keys, capped}})."""
     kept, counts = _Kept(store.away), {}
     for kind in READ:
-        prefix, found = "%s%s." % (PREFIX, kind), 0
+        prefix, found = prefix_of(kind), 0
         for page in range(PAGES):
             rows = store.list(prefix, limit=PAGE, offset=page * PAGE)
             kept.add(rows)
@@ -119,7 +117,7 @@ def _read(store):
                 break
         counts[kind] = {"keys": found, "capped": found >= MOST}
     for kind in COUNTED:
-        found = _count(store, "%s%s." % (PREFIX, kind))
+        found = _count(store, prefix_of(kind))
         counts[kind] = {"keys": found, "capped": found >= MOST}
     kept.away = store.away
     return kept, counts

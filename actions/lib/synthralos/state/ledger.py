@@ -12,11 +12,12 @@ from typing import Optional, Union
 from synthralos.names import key_part
 from synthralos.state import breaker
 from synthralos.state.datastore import PREFIX, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
 # The breaker looks at the last ten and at the probes since; each outcome more costs every attempt.
 WINDOW = 20
-KEPT_SECONDS = 15 * 60
+KEPT_SECONDS = lifetime_of("outcome")
 # A newer force deletes the older; more at once come of two operators in the same moment.
 FORCED = 2
 LEAST_FORCED_SECONDS, MOST_FORCED_SECONDS = 60, 7 * 24 * 3600
