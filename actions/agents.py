@@ -2,7 +2,7 @@ from synthralos.names import checked
 from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos.state import pauses
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import answered
 from synthralos_action import SynthralosAction
 
 

@@ -1,6 +1,6 @@
 from synthralos.recovery import intake
 from synthralos.state import loops
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import answered
 from synthralos.times import timestamp
 from synthralos_action import SynthralosAction
 

@@ -1,5 +1,5 @@
 from synthralos.reports import reading, rendering
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import DatastoreAway
 from synthralos_action import SynthralosAction
 
 
@@ -21,7 +21,7 @@ class Reports(SynthralosAction):
         )
         if env.store.away:
             # What could not be read is not nothing.
-            raise ApiError(env.store.away)
+            raise DatastoreAway(env.store.away)
         body = rendering.render(report, parameters["format"])
         return {
             "summary": "%s: %s" % (report.title, report.outcome.text),

@@ -3,7 +3,8 @@ from synthralos.escalation import desk, report
 from synthralos.names import checked
 from synthralos.refusals import Refused
 from synthralos.state import tickets
-from synthralos.state.stackstorm import ApiError, answered
+from synthralos.state.datastore import DatastoreAway, answered
+from synthralos.state.stackstorm import ApiError
 from synthralos_action import SynthralosAction
 
 WORKFLOW = "ticket.create"
@@ -50,7 +51,7 @@ class Tickets(SynthralosAction):
             impact=given.get("impact"), details=self._details(env, given),
         )
         if told is None:
-            raise ApiError(env.store.away)
+            raise DatastoreAway(env.store.away)
         what = "opened" if told["new"] else "occurrence %d of" % told["occurrences"]
         said = "%s %s, %s, priority %d" % (what, told["ticket"], told["level"], told["priority"])
         return dict({"summary": said}, **told)
@@ -118,5 +119,5 @@ class Tickets(SynthralosAction):
             answered(env.store)
             raise
         if ticket is None:
-            raise ApiError(env.store.away)
+            raise DatastoreAway(env.store.away)
         return ticket

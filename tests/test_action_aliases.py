@@ -54,6 +54,13 @@ COMMANDS = {
             {"agent_id": "trainer_01", "reason": "of me", "seconds": "600"},
         ),
     ],
+    "open_breaker": [
+        ("open breaker llm:openai/gpt-4", {"target": "llm:openai/gpt-4"}),
+        ("open breaker llm:openai/gpt-4 seconds=600",
+         {"target": "llm:openai/gpt-4", "seconds": "600"}),
+    ],
+    "close_breaker": [("close breaker route:openai/us", {"target": "route:openai/us"})],
+    "release_breaker": [("release breaker route:openai/us", {"target": "route:openai/us"})],
     "resume_agent": [("resume agent trainer_01", {"agent_id": "trainer_01"})],
     "approvals": [("approvals", {})],
     "approve_run": [("approve run " + RUN, {"execution_id": RUN})],

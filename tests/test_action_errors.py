@@ -1,5 +1,7 @@
 from fixtures.action_case import RUN, ActionCase
 
+from synthralos.state.datastore import DatastoreAway
+
 FAILED = {"agent_id": "bot", "task_id": "training", "error": {"type": "timeout_error"}}
 STATE = {"learning_rate": 0.001}
 
@@ -105,6 +107,22 @@ class ErrorAssessTest(_Errors):
         ok, result = self.assessed(original_query="Train it")
         self.assertEqual((ok, result["do"]), (True, "agent"))
         self.assertNotRecorded(result, "step")
+
+    def test_a_version_that_only_the_listing_before_it_kept_from_being_written_is_named(self):
+        def away(prefix, limit=100, offset=0):
+            raise DatastoreAway("the test took it away")
+
+        self.datastore.list = away
+        ok, result = self.assessed(original_query="Train it")
+        self.assertEqual((ok, result["do"]), (True, "agent"))
+        self.assertNotRecorded(result, "version")
+
+    def test_snapshots_that_could_not_be_read_are_not_told_to_be_missing(self):
+        self.take_datastore_away()
+        _, result = self.assessed(strategy="rollback")
+        told = [step["summary"] for step in result["steps"] if step["strategy"] == "rollback"]
+        self.assertEqual(len(told), 1)
+        self.assertIn("could not be read: the test took it away", told[0])
 
 
 class ErrorProceedTest(_Errors):

@@ -1,4 +1,5 @@
 import base64
+import json
 
 from fixtures.action_case import ActionCase
 
@@ -49,6 +50,23 @@ class LoopCheckTest(_Loops):
         kept = "".join(self.datastore.rows.values()).lower() + str(result).lower()
         for word in ("alice", "config_context", "{{"):
             self.assertNotIn(word, kept)
+
+    def test_an_output_may_be_any_json_value_and_text_that_says_the_same_is_the_same(self):
+        for output in ({"rows": ["x"]}, ["x", {"y": 1}], 5, 0.5, True, "nothing"):
+            agent = "bot-%d" % self.now
+            seen = [self.step(agent_id=agent, output=output)["level"] for _ in range(4)]
+            self.assertEqual(seen, ["none", "none", "warn", "critical"], output)
+        agent, output = "several", {"rows": ["x"]}
+        encoded = "base64:" + base64.b64encode(json.dumps(output).encode()).decode()
+        seen = [self.step(agent_id=agent, output=given)["level"]
+                for given in (output, json.dumps(output), encoded, output)]
+        self.assertEqual(seen, ["none", "none", "warn", "critical"])
+
+    def test_text_in_an_output_that_is_an_object_may_be_encoded(self):
+        encoded = "base64:" + base64.b64encode(b"{{ x }}").decode()
+        for output in ({"a": encoded}, {"a": "{{ x }}"}, {"a": encoded}, {"a": "{{ x }}"}):
+            level = self.step(output=output)["level"]
+        self.assertEqual(level, "critical")
 
     def test_a_step_that_is_not_recorded_says_so(self):
         self.take_datastore_away()

@@ -8,7 +8,6 @@ relies on that, and on `next`: it is left standing only where it brings the work
 import os
 import re
 import time
-import traceback
 
 from st2common.runners.base_action import Action
 
@@ -21,7 +20,7 @@ from synthralos.redact import Redactor
 from synthralos.refusals import Refused
 from synthralos.seal import STORED, is_case, seal, unseal
 from synthralos.settings import Settings
-from synthralos.state.datastore import Tolerant
+from synthralos.state.datastore import DatastoreAway, Tolerant
 from synthralos.state.keeping import keeping
 from synthralos.state.stackstorm import SECONDS, Api, ApiError
 from synthralos.storable import storable
@@ -68,7 +67,7 @@ class SynthralosAction(Action):
                     self._trace(env, tracer, work, succeeded, result)
                 except Exception:
                     # The run has its result; whatever is wrong with its trace takes nothing away.
-                    self.logger.warning(redactor.text(traceback.format_exc()))
+                    log.write_traceback(redactor.text)
         return succeeded, result
 
     def _performed(self, work, parameters, redactor):
@@ -78,12 +77,12 @@ class SynthralosAction(Action):
             done = work(env, parameters)
         except Refused as error:
             done = False, _ended_by(error.as_error(), parameters, redactor, env)
-        except ApiError as error:
+        except (ApiError, DatastoreAway) as error:
             told = {"cause": "stackstorm_api", "message": str(error)}
             done = False, _ended_by(told, parameters, redactor, env)
         except Exception as error:
             # Whatever it is: the workflow must go on to the task that logs the failure.
-            self.logger.error(redactor.text(traceback.format_exc()))
+            log.write_traceback(redactor.text)
             message = "%s in the action; its standard error says where" % type(error).__name__
             told = {"cause": "internal", "message": message}
             done = False, _ended_by(told, parameters, redactor, env)
@@ -152,22 +151,29 @@ class SynthralosAction(Action):
         if parameters.get("case"):
             try:
                 case = unseal(parameters["case"], env.store)
-            except Exception as error:
-                self.logger.warning("the case cannot be opened: %s", type(error).__name__)
+            except (Refused, DatastoreAway) as error:
+                self._warn(env, "the case cannot be opened", error)
+            except Exception:
+                log.write_traceback(env.redactor.text)
         if not isinstance(case, dict) or case.get("workflow", workflow) != workflow:
             case = None
         given = dict(parameters)
         if parameters.get("execution_id") and (case is None or "progress" not in case):
             try:
                 given.update(self.read(env, parameters["execution_id"]).get("parameters") or {})
-            except Exception as error:
-                self.logger.warning("the run cannot be read: %s", type(error).__name__)
+            except (Refused, ApiError) as error:
+                self._warn(env, "the run cannot be read", error)
+            except Exception:
+                log.write_traceback(env.redactor.text)
         if case is not None and "progress" in case:
             _join_case(env, case)
         elif parameters.get("execution_id"):
             told = dict(given, trace=(case or {}).get("trace"))
             _join(env, told, workflow, None)
         return case, given
+
+    def _warn(self, env, problem, error):
+        self.logger.warning("%s: %s", problem, env.redactor.text(str(error)))
 
     def read(self, env, execution_id, *attributes):
         """The execution of that id, as StackStorm holds it. Refused when it is no id."""
@@ -243,7 +249,8 @@ class SynthralosAction(Action):
         store = Tolerant(keeping(datastore, settings))
         is_workflow = bool(parameters.get("execution_id"))
         env = Environment(
-            settings, store, self.now, run, redactor, api, is_workflow=is_workflow
+            settings, store, self.now, run, redactor, api, is_workflow=is_workflow,
+            own_process=True,
         )
         log.about(run=self._own())
         env.tracing = _tracing(settings)
@@ -305,8 +312,11 @@ def _ended_by(error, parameters, redactor, env):
     if parameters.get("case"):
         try:
             case = unseal(parameters["case"], store)
-        except Exception:
+        except (Refused, DatastoreAway):
             # Without it the log task knows the run by its execution.
+            case = None
+        except Exception:
+            log.write_traceback(redactor.text)
             case = None
     left = dict(case if isinstance(case, dict) else {}, refused=error)
     key = None if env is None else "%s%s.ended" % (STORED, key_part(env.run or "none"))

@@ -31,6 +31,8 @@ def outputs(action: dict[str, Any]) -> list[str]:
 
 def kind_of(schema: dict[str, Any]) -> str:
     """A schema's type in words, such as `array of string`."""
+    if "type" not in schema and schema.get("anyOf"):
+        return " or ".join(kind_of(alternative) for alternative in schema["anyOf"])
     declared = schema.get("type", "any")
     kind = " or ".join(declared) if isinstance(declared, list) else str(declared)
     inner = schema.get("items")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from synthralos.settings import Breaker
 from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN, health
-from synthralos.state.ledger import Outcome
+from synthralos.state.ledger import Forced, Outcome
 
 LIMITS = Breaker()
 NOW = 10_000.0
@@ -104,10 +104,11 @@ def test_a_good_answer_ends_the_cooldown():
     assert health(window, NOW + 5, LIMITS).until is None
 
 
-def test_it_is_held_open_or_closed_by_hand():
-    assert health(outcomes("xxxxx"), NOW, LIMITS, forced=CLOSED).state == CLOSED
-    found = health([], NOW, LIMITS, forced=OPEN)
-    assert found.state == OPEN and found.until > NOW and "hand" in found.reason
+def test_an_operator_forces_it_open_or_closed():
+    closed = Forced(CLOSED, NOW - 5, NOW + 60)
+    assert health(outcomes("xxxxx"), NOW, LIMITS, forced=closed).state == CLOSED
+    found = health([], NOW, LIMITS, forced=Forced(OPEN, NOW - 5, NOW + 60))
+    assert (found.state, found.until) == (OPEN, NOW + 60) and "forced open" in found.reason
 
 
 @given(st.lists(st.sampled_from(".x49t"), max_size=50), st.floats(0, 200), st.floats(0.1, 30))

@@ -55,6 +55,17 @@ def test_sends_spans_with_the_token_and_the_name(receiver):
     assert len(receiver.spans()) == 3
 
 
+def test_a_defect_of_ours_leaves_its_traceback_without_secrets(receiver, monkeypatch, capsys):
+    def broken(*arguments):
+        raise KeyError("hunter22")
+
+    monkeypatch.setattr("synthralos.telemetry.otlp.request", broken)
+    assert send(tracing(receiver), ["hunter22"]) is False
+    shown = capsys.readouterr()
+    assert "Traceback" in shown.err and "KeyError" in shown.err and "in broken" in shown.err
+    assert "hunter22" not in shown.err and "cause=KeyError" in shown.out
+
+
 def test_the_endpoint_may_have_the_path(receiver):
     assert send(tracing(receiver, endpoint=receiver.url + "/v1/traces"))
 

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -52,13 +53,14 @@ def test_a_channel_that_may_answer_yet_is_tried_twice(infra, monkeypatch):
     assert hand(infra, "db")[0]["status"] == "Assigned" and len(infra.slept) == 1
 
 
-def test_a_channel_that_breaks_is_no_error_of_the_run(infra, monkeypatch):
+def test_a_channel_that_breaks_is_no_error_of_the_run(infra, monkeypatch, capsys):
     def send(*_):
         raise KeyError("x")
 
     monkeypatch.setattr(crews, "send_by", lambda channel: send)
     entry, = hand(infra, "db")
     assert (entry["status"], entry["told"]) == ("Failed", "webhook: KeyError")
+    assert re.search("Traceback(.|\\n)*KeyError", capsys.readouterr().err)
 
 
 def test_without_time_nobody_is_told(infra):

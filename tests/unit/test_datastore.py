@@ -1,6 +1,14 @@
 import pytest
 
-from synthralos.state.datastore import SWEEP_FROM, MemoryDatastore, Tolerant, time_key, time_of
+from synthralos.state.datastore import (
+    SWEEP_FROM,
+    DatastoreAway,
+    MemoryDatastore,
+    Tolerant,
+    answered,
+    time_key,
+    time_of,
+)
 
 
 def test_what_is_put_is_got_and_listed_newest_first(store):
@@ -27,6 +35,39 @@ def test_a_store_that_is_away_ends_nothing_and_is_asked_once(datastore):
     assert (store.get("a"), store.list("a"), store.delete("a")) == (None, [], False)
     assert calls == ["put"]
     assert store.note() == "not recorded: run, outcome (the test took it away)"
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, ValueError, AttributeError, NameError])
+def test_a_defect_of_ours_is_raised_and_never_told_as_a_store_that_is_away(datastore, error):
+    def broken(*arguments, **named):
+        raise error("of ours")
+
+    for name in ("get", "put", "list", "facts", "delete"):
+        setattr(datastore, name, broken)
+    store = Tolerant(datastore)
+    for ask in (lambda: store.get("a"), lambda: store.put("synthralos.a.1", "x"),
+                lambda: store.list("a"), lambda: store.facts("a"), lambda: store.delete("a")):
+        with pytest.raises(error):
+            ask()
+    assert store.away is None and store.note() is None
+
+
+def test_callers_see_that_the_datastore_is_away_as_what_it_is(datastore):
+    store = Tolerant(datastore)
+    answered(store)
+    datastore.away = True
+    store.list("a")
+    with pytest.raises(DatastoreAway, match="unreadable: the test took it away"):
+        answered(store, "unreadable: %s")
+
+
+def test_what_was_missed_is_named_once(datastore):
+    datastore.away = ("list",)
+    store = Tolerant(datastore)
+    store.list("a")
+    store.miss("version")
+    store.miss("version")
+    assert store.note() == "not recorded: version (the test took it away)"
 
 
 def test_no_store_at_all_is_one_that_is_away():

@@ -5,7 +5,7 @@ import pytest
 from synthralos.recovery import health
 from synthralos.recovery.intake import SWITCH
 from synthralos.refusals import Refused
-from synthralos.state import pauses, runs, tickets
+from synthralos.state import kinds, pauses, runs, tickets
 from synthralos.state.datastore import PREFIX
 from synthralos.state.ledger import Outcome
 
@@ -63,6 +63,19 @@ def test_all_is_well(env):
         "platform": "ok", "providers": "ok", "routes": "ok",
     }
     assert found["datastore"]["outcome"] == {"keys": 0, "capped": False}
+
+
+def test_the_keys_of_every_kind_are_counted(env, store):
+    for number, kind in enumerate(kinds.KINDS):
+        name = kinds.prefix_of(kind)
+        for n in range(1 if name[-1] != "." else 1 + number % 3):
+            store.put(name + ("%013d-%d" % (1_700_000_000_000 + n, n) if name[-1] == "." else ""),
+                      "{}")
+    counts = health.get(env)["datastore"]
+    assert list(sorted(counts)) == sorted(kinds.KINDS)
+    for number, kind in enumerate(kinds.KINDS):
+        alone = kinds.prefix_of(kind)[-1] != "."
+        assert counts[kind]["keys"] == (1 if alone else 1 + number % 3), kind
 
 
 def test_nothing_is_configured(make_env):
@@ -143,9 +156,17 @@ def test_no_target_left_is_critical(env, clock):
     assert found["status"] == "degraded"
 
 
-def test_a_breaker_held_by_hand(env):
-    env.ledger.force("route:openai/us", "open")
-    assert health.get(env)["breakers"]["route:openai/us"] == "open"
+def test_a_breaker_that_an_operator_forced(env, clock):
+    break_down(env, "route:openai/eu")
+    env.ledger.force("route:openai/us", "open", 3600)
+    env.ledger.force("route:openai/eu", "closed", 60)
+    found = health.get(env)
+    assert found["breakers"]["route:openai/us"] == "open"
+    assert found["breakers"]["route:openai/eu"] == "closed"
+    assert found["forced"] == {
+        "route:openai/us": {"state": "open", "until": "2023-11-14T23:13:20Z"},
+        "route:openai/eu": {"state": "closed", "until": "2023-11-14T22:14:20Z"},
+    }
 
 
 def test_more_outcomes_than_are_read_at_once(env, clock):

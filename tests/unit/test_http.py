@@ -1,3 +1,4 @@
+import signal
 import socket
 import time
 
@@ -10,7 +11,7 @@ from .conftest import http_answer
 
 
 def client(credentials=lambda connection, fresh: (None, {})):
-    return Client(credentials, lambda: 1_700_000_000.0)
+    return Client(credentials, lambda: 1_700_000_000.0, own_process=True)
 
 
 PLAIN = client()
@@ -99,6 +100,34 @@ def test_a_dripping_server_is_a_timeout_in_all(serve, head):
     began = time.monotonic()
     found = failing(server.url, 0.5)
     assert found.cause == "timeout" and 0.4 < time.monotonic() - began < 0.9
+
+
+def test_the_timer_and_the_handler_of_a_host_program_stay(serve):
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+    began = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.4)
+    try:
+        client = Client(lambda connection, fresh: (None, {}))
+        answer = client.send(Connection(serve(http_answer()).url), "GET", "/", 30)
+        assert answer.status == 200 and signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        until = began + 60
+        while not rung and time.monotonic() < until:
+            time.sleep(0.02)
+        assert rung and rung[0] - began >= 0.4
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_host_program_has_the_limit_of_each_read(serve):
+    def hang(connection, request):
+        time.sleep(3)
+
+    with pytest.raises(CallFailed) as failed:
+        client = Client(lambda connection, fresh: (None, {}))
+        client.send(Connection(serve(hang).url), "GET", "/", 0.3)
+    assert failed.value.failure.cause == "timeout"
 
 
 def test_the_timer_is_gone_after_a_call(serve):

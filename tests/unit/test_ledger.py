@@ -84,16 +84,71 @@ def test_five_failures_open_and_a_minute_half_opens_the_target(ledger, clock):
     assert ledger.health(TARGET).state == HALF_OPEN
 
 
-def test_a_state_is_forced_and_given_back(ledger, clock):
-    ledger.force(TARGET, OPEN)
+def test_a_state_is_forced_and_released(ledger, clock):
+    ledger.force(TARGET, OPEN, 60)
     assert ledger.health(TARGET).state == OPEN
-    ledger.force(TARGET, None)
-    assert ledger.health(TARGET).state == CLOSED
+    assert ledger.health("llm:openai/gpt-4o").state == CLOSED
+    assert ledger.release(TARGET) is True and ledger.release(TARGET) is False
+    assert ledger.health(TARGET).state == CLOSED and ledger.forced(TARGET) is None
+
+
+def test_a_forced_state_ends_when_its_time_is_up(ledger, clock, datastore):
+    datastore._live = lambda: {name: value for name, (value, _) in datastore._rows.items()}
     fail(ledger, clock, 5)
-    ledger.force(TARGET, CLOSED, ttl=30)
+    ledger.force(TARGET, CLOSED, 30)
     assert ledger.health(TARGET).state == CLOSED
     clock.forward(31)
+    assert ledger.health(TARGET).state == OPEN and ledger.release(TARGET) is False
+
+
+def test_the_newest_force_holds_whichever_ends_first(ledger, clock, datastore):
+    ledger.force(TARGET, OPEN, 3600)
+    clock.forward(1)
+    ledger.force(TARGET, CLOSED, 60)
+    assert ledger.health(TARGET).state == CLOSED
+    assert len(datastore.names()) == 1
+
+
+def test_a_force_that_another_process_left_beside_a_newer_one_does_not_hold(ledger, clock, store):
+    store.put("synthralos.outcome.llm~3Aopenai~2Fgpt-4.%013d-000aaa" % (clock() * 1000 + 9e6),
+              json.dumps({"v": 1, "forced": "open", "since": clock() - 10}))
     assert ledger.health(TARGET).state == OPEN
+    ledger._drop_forced = lambda *_, **__: False
+    ledger.force(TARGET, CLOSED, 60)
+    assert ledger.health(TARGET).state == CLOSED
+
+
+@pytest.mark.parametrize("state", [OPEN, CLOSED])
+def test_no_number_of_outcomes_pushes_a_force_out(ledger, clock, state):
+    ledger.force(TARGET, state, 3600)
+    for ok in [False] * 30 + [True] * 30 + [False] * 30:
+        clock.forward(0.01)
+        ledger.append(TARGET, Outcome(ok, None if ok else "server_error", clock()))
+    assert ledger.health(TARGET).state == state
+    assert len(ledger.window(TARGET)) == WINDOW
+
+
+@pytest.mark.parametrize("forced", [None, OPEN, CLOSED])
+def test_the_health_of_a_target_costs_one_call(ledger, clock, datastore, monkeypatch, forced):
+    fail(ledger, clock, 3)
+    if forced:
+        ledger.force(TARGET, forced, 60)
+    calls, reach = [], datastore._reach
+    monkeypatch.setattr(datastore, "_reach", lambda name: calls.append(name) or reach(name))
+    ledger.health(TARGET)
+    assert calls == ["list"]
+
+
+@pytest.mark.parametrize("value", ["half_open", "x", None, 5, ["open"]])
+def test_a_force_that_is_none_counts_as_absent(ledger, clock, store, value):
+    store.put("synthralos.outcome.llm~3Aopenai~2Fgpt-4.%013d-000aaa" % (clock() * 1000 + 9e6),
+              json.dumps({"v": 1, "forced": value, "since": clock()}))
+    assert ledger.forced(TARGET) is None and ledger.health(TARGET).state == CLOSED
+
+
+def test_a_force_that_cannot_be_recorded_is_none(clock, datastore):
+    datastore.away = True
+    assert Ledger(Tolerant(datastore), clock, Breaker()).force(TARGET, OPEN, 60) is None
 
 
 def test_three_claimers_go_one_after_the_other(ledger, clock):

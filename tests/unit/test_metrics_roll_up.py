@@ -10,7 +10,6 @@ from synthralos.metrics.config import Metrics
 from synthralos.refusals import Refused
 from synthralos.state import runs
 from synthralos.state.datastore import DatastoreAway, Tolerant
-from synthralos.state.stackstorm import ApiError
 from synthralos.telemetry import families as f
 
 CONFIG = Metrics()
@@ -220,7 +219,7 @@ class _Lost:
 
 def test_a_write_whose_answer_is_lost_counts_nothing_twice(make_env, store, datastore, clock):
     end(store, clock, "run1")
-    with pytest.raises(ApiError):
+    with pytest.raises(DatastoreAway):
         roll(other(make_env, _Lost(datastore)))
     clock.forward(claims.KEPT_SECONDS + 1)
     env = make_env()
@@ -229,9 +228,9 @@ def test_a_write_whose_answer_is_lost_counts_nothing_twice(make_env, store, data
 
 def test_a_datastore_that_is_away_is_said(env, store, datastore, clock):
     datastore.away = True
-    with pytest.raises(ApiError):
+    with pytest.raises(DatastoreAway):
         roll(env)
-    with pytest.raises(ApiError):
+    with pytest.raises(DatastoreAway):
         reading.get(env, CONFIG, "json")
 
 

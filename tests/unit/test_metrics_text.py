@@ -1,5 +1,6 @@
 """What an event adds, how many series there may be, and how they look."""
 import json
+import random
 import shutil
 import subprocess
 
@@ -94,6 +95,63 @@ def test_every_label_is_bounded():
         again.add(f.AGENT_CALLS, (agent, "success"), 1)
     told = {labels[0]: value for labels, value in again.series[f.AGENT_CALLS].items()}
     assert told == {"a": 2, "b": 2, OTHER: 4, "configured": 1}
+
+
+def agent_calls(totals):
+    return {labels[0]: value for labels, value in totals.series[f.AGENT_CALLS].items()}
+
+
+def test_the_agent_that_was_not_called_for_longest_gives_way_once_it_is_idle():
+    def counted(totals, agent):
+        totals.add(f.AGENT_CALLS, (agent, "success"), 1)
+        totals.add(f.AGENT_SECONDS, (agent,), 0.5)
+        return Totals(totals.as_dict(), {"agent": 2}, {}, totals.seen, totals._now, 600)
+
+    totals = Totals(most={"agent": 2}, now=1000.0, idle=600)
+    totals = counted(totals, "a")
+    totals._now = 1100.0
+    totals = counted(totals, "b")
+    totals._now = 1599.0
+    totals = counted(totals, "c")
+    assert agent_calls(totals) == {"a": 1, "b": 1, OTHER: 1}
+    totals._now = 1600.0
+    totals = counted(totals, "c")
+    # What the one that is gone had counted is nobody's: `other` would count it twice.
+    assert agent_calls(totals) == {"b": 1, "c": 1, OTHER: 1}
+    assert {labels[0] for labels in totals.series[f.AGENT_SECONDS]} == {"b", "c", OTHER}
+    totals._now = 1700.0
+    assert agent_calls(counted(totals, "a")) == {"a": 1, "c": 1, OTHER: 1}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_agents_come_the_series_are_bounded_and_no_count_is_lost_or_doubled(seed):
+    chance = random.Random(seed)
+    most, idle, now = chance.randint(0, 5), 600, 0.0
+    names, always = ["a%d" % n for n in range(12)], frozenset(["a0", "a1"])
+    kept, seen, gone, last, counts = None, None, 0, {}, {}
+    for _ in range(60):
+        now += chance.choice([1, 60, 599, 900])
+        totals = Totals(kept, {"agent": most}, {"agent": always}, seen, now, idle)
+        for _ in range(chance.randint(1, 8)):
+            before, agent = agent_calls(totals), chance.choice(names)
+            totals.add(f.AGENT_CALLS, (agent, "success"), 1)
+            after = agent_calls(totals)
+            left = set(before) - set(after)
+            assert len(left) <= 1 and not left & always
+            # It was idle, and nobody was idle for longer.
+            for name in left:
+                assert now - last[name] >= idle
+                assert last[name] == min(last[one] for one in before if one not in always | {OTHER})
+                gone += before[name]
+            grown = {name: value - before.get(name, 0) for name, value in after.items()}
+            assert {name for name, value in grown.items() if value} <= {agent, OTHER}
+            assert sum(grown.values()) == 1
+            if agent in after:
+                last[agent] = now
+            counts[agent] = counts.get(agent, 0) + 1
+            assert len(set(after) - always - {OTHER}) <= most
+        kept, seen = json.loads(json.dumps(totals.as_dict())), totals.seen
+    assert sum(agent_calls(totals).values()) + gone == sum(counts.values())
 
 
 def test_totals_survive_json():

@@ -5,7 +5,7 @@ from synthralos.orchestration import attempts, checkpoints, prompts
 from synthralos.orchestration.checkpoints import Kept
 from synthralos.orchestration.contexts import INLINE_BYTES, Context, slot, slots_of
 from synthralos.refusals import Refused
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import DatastoreAway
 
 LONG = "x" * (INLINE_BYTES + 1)
 
@@ -112,7 +112,7 @@ def test_a_datastore_that_fails_a_call_is_asked_again(make_env, datastore, failu
     if good:
         assert kept.ended() == {"status": "x"} and len(slept) == failures
     else:
-        with pytest.raises(ApiError, match="cannot be kept or read"):
+        with pytest.raises(DatastoreAway, match="cannot be kept or read"):
             kept.ended()
 
 

@@ -78,7 +78,7 @@ def test_an_llm_that_is_broken_is_not_asked_again(ask, cause):
 def test_a_model_that_is_unknown_or_held_back_is_not_asked(ask):
     assert ask([], model="made-up")[:1] == (None,)
     plan, told, prompts = ask(
-        [], before=lambda env: env.ledger.force("llm:openai/gpt-4", OPEN))
+        [], before=lambda env: env.ledger.force("llm:openai/gpt-4", OPEN, 60))
     assert plan is None and "held back" in told["reason"] and prompts == []
 
 

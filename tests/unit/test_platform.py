@@ -142,6 +142,33 @@ def test_a_reference_that_leads_nowhere_is_refused_or_a_mismatch(ref):
     assert platform.problem_of({"a": 1}, schema).cause == "schema_mismatch"
 
 
+def test_a_jsonschema_without_its_own_reference_error_is_enough(monkeypatch):
+    import jsonschema
+
+    monkeypatch.delattr(jsonschema, "RefResolutionError", raising=False)
+    schema = {"$ref": "#"}
+    platform.check_schema(schema)
+    assert "without end" in platform.problem_of({"a": 1}, schema).message
+
+
+def test_a_reference_that_the_schema_s_id_leads_elsewhere_is_followed_nowhere(serve):
+    server = serve(http_answer(200, b"{}"))
+    schema = {"id": server.url + "/x", "definitions": {"a": {"type": "string"}},
+              "properties": {"b": {"id": "sub/", "$ref": "#/definitions/a"}}}
+    platform.check_schema(schema)
+    assert platform.problem_of({"b": "c"}, schema) is None
+    assert platform.problem_of({"b": 5}, schema).cause == "schema_mismatch"
+    assert server.requests == []
+
+
+def test_a_property_that_is_called_id_is_checked():
+    schema = {"properties": {"id": {"type": "string"}, "enum": {"id": "x", "type": "object"}},
+              "enum": [{"id": "a"}, {"id": 5}]}
+    assert platform.problem_of({"id": "a"}, schema) is None
+    assert platform.problem_of({"id": 5}, schema).cause == "schema_mismatch"
+    assert platform.problem_of({"id": "b"}, schema).cause == "schema_mismatch"
+
+
 # Replay.
 
 

@@ -4,6 +4,7 @@ import pytest
 from synthralos.automation import restraint
 from synthralos.automation.config import Automation
 from synthralos.state import starts, tickets
+from synthralos.state.datastore import DatastoreAway
 from synthralos.state.stackstorm import ApiError
 from synthralos.times import timestamp
 
@@ -151,12 +152,12 @@ def test_a_ticket_that_another_run_has_added_to_since_stays_open(env, store, clo
 
 def test_without_a_datastore_nothing_starts(env, monkeypatch):
     env.store.away = "it is away"
-    with pytest.raises(ApiError, match="storm"):
+    with pytest.raises(DatastoreAway, match="storm"):
         begin(env)
 
 
 def test_a_ticket_that_could_not_be_written_is_said(env, monkeypatch):
     monkeypatch.setattr(restraint.desk, "record_failure", lambda *_, **__: None)
-    with pytest.raises(ApiError, match="ticket"):
+    with pytest.raises(DatastoreAway, match="ticket"):
         begin(env, held=restraint.NO_QUERY)
     assert starts.events(env.store, "alert-1") == []

@@ -248,10 +248,10 @@ def test_the_only_target_gives_up_with_the_time_of_the_probe_when_it_does_not_fi
     assert played.again_at == pytest.approx(clock.at + 60, abs=1.1)
 
 
-def test_a_target_held_open_by_hand_is_not_called():
+def test_a_target_that_is_forced_open_is_not_called():
     clock = Clock()
     ledger = opened(clock)
-    ledger.force("a", OPEN)
+    ledger.force("a", OPEN, 3600)
     game = Game({"a": [True]}, ledger=ledger, clock=clock)
     assert game.whole().result is None and game.called == []
 

@@ -1,6 +1,7 @@
 """The small parts that the sensors share: blindness, memory, bounded calls, the datastore."""
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from fixtures.sensor_world import Service, surroundings
@@ -12,6 +13,7 @@ from synthralos.sensing.blindness import Blindness
 from synthralos.sensing.bounded import Bounded
 from synthralos.sensing.config import Sensors
 from synthralos.sensing.memory import RENEWED_SECONDS, Memory
+from synthralos.sensing.polling import told_of
 from synthralos.sensing.stream import DATA, OPENED, Stream
 from synthralos.sensing.surroundings import Surroundings
 from synthralos.state.datastore import DatastoreAway
@@ -33,6 +35,20 @@ def blindness(around):
         return Blindness("S", around.dispatch, around.datastore, around.now, around.log, 3)
 
     return make
+
+
+def test_a_defect_of_ours_is_not_told_as_a_datastore_that_is_away(service, monkeypatch):
+    service.datastore_service = SimpleNamespace(get_api_client=lambda: SimpleNamespace(
+        endpoints={"api": "http://127.0.0.1:9/v1"}, token="t"))
+    around = Surroundings("S", service, {})
+
+    def broken(self, name, decrypt=False):
+        raise TypeError("of ours")
+
+    monkeypatch.setattr("synthralos.state.stackstorm.Api.get", broken)
+    with pytest.raises(TypeError):
+        around.datastore.get("a")
+    assert told_of(TypeError("x"))[0] == "internal"
 
 
 def fail(blindness, times=1, reason="network", **more):

@@ -49,6 +49,33 @@ def test_a_datastore_that_does_not_answer_well_is_away(serve, status, body):
             ask()
 
 
+@pytest.mark.parametrize("body", [
+    "5", "null", '"x"', "[5]", "[null]", '[{"name": "a"}]', '[{"value": "a"}]', "{}",
+    '[{"name": "a", "value": 5, "id": null}, 7]',
+])
+def test_a_datastore_that_answers_in_another_form_is_away(serve, body):
+    api, _ = answering(serve, body=body)
+    asks = [lambda: api.get("a"), lambda: api.facts("a")]
+    if body != "{}":
+        asks.append(lambda: api.list("a"))
+        for ask in asks:
+            with pytest.raises(DatastoreAway, match="unexpected response"):
+                ask()
+
+
+def test_children_in_another_form_are_an_error_of_the_api(serve):
+    with pytest.raises(ApiError, match="unexpected response"):
+        answering(serve, body='[{"id": "b"}]')[0].children("p", "id")
+
+
+def test_a_token_that_cannot_be_sent_is_told_without_it(serve):
+    server = serve(http_answer(200, "{}"))
+    api = Api(server.url + "/v1", "tłken")
+    with pytest.raises(DatastoreAway, match="cannot be asked") as told:
+        api.get("a")
+    assert "ken" not in str(told.value)
+
+
 def test_an_api_that_is_away_says_so():
     api = Api("http://127.0.0.1:1/v1")
     with pytest.raises(DatastoreAway):

@@ -1,3 +1,6 @@
+import threading
+import time
+
 import pytest
 from fixtures.otlp_receiver import CLIENT, INTERNAL, parsed
 
@@ -160,3 +163,22 @@ def test_an_actions_spans_are_bounded(tracer):
     tracer.finish(None, {})
     assert (len(tracer.spans), tracer.lost) == (traces.MOST_SPANS + 1, 3)
     assert tracer.action.attributes["synthralos.spans_lost"] == 3
+
+
+def test_tracers_of_two_threads_at_once_do_not_mix():
+    both, tracers = threading.Barrier(2, timeout=60), [
+        traces.Tracer(name, name, time.time) for name in ("one", "two")
+    ]
+
+    def work(tracer):
+        with traces.active(tracer):
+            both.wait()
+            with traces.span("of " + tracer.own):
+                both.wait()
+
+    threads = [threading.Thread(target=work, args=(tracer,)) for tracer in tracers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [[span.name for span in tracer.spans] for tracer in tracers] == [["of one"], ["of two"]]

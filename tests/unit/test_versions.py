@@ -4,7 +4,7 @@ import pytest
 
 from synthralos.refusals import Refused
 from synthralos.state import history, versions
-from synthralos.state.datastore import Tolerant
+from synthralos.state.datastore import DatastoreAway, Tolerant
 from synthralos.state.stackstorm import ApiError
 from synthralos.state.versions import History
 
@@ -279,7 +279,7 @@ def test_a_datastore_that_is_away_is_never_taken_for_an_empty_one(clock, datasto
         "get": [lambda store: compared(store, clock, "v0001", "v0002")],
     }
     for ask in sum(asks.values(), []) if away is True else asks[away]:
-        with pytest.raises(ApiError, match="took it away"):
+        with pytest.raises(DatastoreAway, match="took it away"):
             ask(Tolerant(datastore))
 
 

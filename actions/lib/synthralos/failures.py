@@ -1,6 +1,5 @@
 """What can go wrong, what it is called, and what another try can cure."""
 
-import email.utils
 import functools
 import math
 import re
@@ -337,6 +336,9 @@ def retry_after(headers, body, now):
         seconds = _number(told)
         if seconds is not None:
             return _bounded(seconds)
+        # It brings sockets and calendars along, for one date that few servers send.
+        import email.utils
+
         try:
             return _bounded(email.utils.parsedate_to_datetime(told).timestamp() - now)
         except (TypeError, ValueError, OverflowError, IndexError):

@@ -10,6 +10,7 @@ from synthralos.names import is_name
 from synthralos.refusals import Refused
 from synthralos.sensing import alerts
 from synthralos.state import queries
+from synthralos.state.datastore import DatastoreAway
 from synthralos.state.stackstorm import ApiError
 
 AGENT, INFRASTRUCTURE = "agent_recovery", "infrastructure_repair"
@@ -54,7 +55,7 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
             else:
                 done = restraint.begin(env, config, incident_of(env, config, alert, workflow))
                 started += done["outcome"] == restraint.STARTED
-        except (ApiError, Refused) as error:
+        except (ApiError, DatastoreAway, Refused) as error:
             # One alert that cannot be seen to takes no other with it.
             done["error"] = str(error)
         told.append(dict(entry, **done))

@@ -12,7 +12,8 @@ from synthralos.names import key_part
 from synthralos.recovery import intake, record
 from synthralos.refusals import Refused
 from synthralos.state import asked, starts
-from synthralos.state.datastore import PAGE, PREFIX
+from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway
+from synthralos.state.kinds import lifetime_of
 from synthralos.state.stackstorm import ENDED, ApiError
 from synthralos.times import seconds_of, timestamp
 
@@ -31,7 +32,7 @@ LATE = 120
 QUEUED = 300
 LOOK_BACK = 24 * 3600
 PAGES = 10
-_LOGGED_SECONDS = 32 * 24 * 3600
+_LOGGED_SECONDS = lifetime_of("reaped")
 _WAITING = ("requested", "scheduled", "delayed")
 _LIVE = _WAITING + ("running", "pausing", "paused", "resuming", "canceling")
 # Not `action.parameters.timeout`: StackStorm adds action.parameters where parameters are asked for,
@@ -71,7 +72,7 @@ def reap(env, config):
 def _guarded(done, run, work, *arguments, **named):
     try:
         return work(*arguments, **named)
-    except (ApiError, Refused) as error:
+    except (ApiError, DatastoreAway, Refused) as error:
         done["errors"].append({"run": run, "error": str(error)})
 
 

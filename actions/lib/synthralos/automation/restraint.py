@@ -13,8 +13,8 @@ from synthralos.escalation import claims, desk
 from synthralos.names import key_part
 from synthralos.refusals import Refused
 from synthralos.state import starts, tickets
-from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import ENDED, ApiError, NoExecution, answered
+from synthralos.state.datastore import PREFIX, DatastoreAway, answered
+from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
 from synthralos.times import seconds_of
 
 HOUR = 3600
@@ -70,8 +70,9 @@ def begin(env, config, incident):
     """What became of `incident`: {outcome, subject, workflow, run, ticket}, null where none.
 
     :param config: an Automation.
-    :raises ApiError: the datastore is away, without which a storm would start a run each; or
-        StackStorm's API is. Nothing is lost when it is reported again.
+    :raises DatastoreAway: the datastore is unavailable, without which a storm would start a run
+        each. Nothing is lost when it is reported again.
+    :raises ApiError: StackStorm's API is unavailable; likewise.
     """
     with claims.claim(env.store, "incident-" + key_part(incident.id), env.now) as mine:
         _answered(env)
@@ -233,7 +234,7 @@ def _ticket(env, incident, outcome):
     )
     if told is None:
         _answered(env)
-        raise ApiError("the ticket could not be recorded")
+        raise DatastoreAway("the ticket could not be recorded")
     return told["ticket"]
 
 

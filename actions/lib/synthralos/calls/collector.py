@@ -62,6 +62,7 @@ def send(client, tracing, tracer, redactor):
         cause = "configuration"
     except Exception as error:
         # Whatever it is: the run has its result, and keeps it.
+        log.write_traceback(redactor.text)
         cause = type(error).__name__
     if cause is not None:
         _pause(mark)

@@ -56,17 +56,22 @@ class Client:
     :ivar llm_calls: what calls to LLMs were made with it, [{provider, model, seconds, cause or
         null, usage or null}]; whoever has counted them clears it.
     :ivar guard: guard.Guard, or None where calls to LLMs have no budget.
+    :param own_process: whether the process exists for these calls alone, as an action's does. Then
+        a timer signal limits each call as a whole; in a program of somebody else's, whose timer
+        and signal handler that would replace, there is the limit of each read.
     """
 
-    def __init__(self, credentials, now=time.time, session=None):
+    def __init__(self, credentials, now=time.time, session=None, own_process=False):
         self._credentials, self._now, self._session = credentials, now, session
+        self._limit = _limit if own_process else _no_limit
         self.llm_calls = []
         self.guard = None
 
     def send(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
         """The answer, whatever its status.
 
-        :param seconds: the limit of the whole call, connecting and reading included.
+        :param seconds: the limit of the whole call, connecting and reading included; without
+            `own_process` it is looked at whenever something has been read.
         :param body: a JSON value; bytes, which are sent as they are; or None.
         :param authorize: a callable (secret) -> headers; default: a bearer token.
         :raises CallFailed: timeout, network, truncated_stream.
@@ -116,7 +121,7 @@ class Client:
 
     def _request(self, connection, method, path, seconds, data, headers):
         began = time.monotonic()
-        with _told_as_failures(seconds), _limit(seconds):
+        with _told_as_failures(seconds), self._limit(seconds):
             response = self._response(connection, method, path, seconds, data, headers)
             with contextlib.closing(response):
                 raw = _read(response, began, seconds)
@@ -274,13 +279,17 @@ class _TimeIsUp(Exception):
     pass
 
 
+def _no_limit(seconds: float) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def _limit(seconds):
     """Ends the block after `seconds` whatever it waits for.
 
     The limits of requests are per read: a server that sends a byte now and then would hold the
     call for ever. An action's process calls from its main thread, where a timer signal can end it;
-    elsewhere the limit per read has to do.
+    in other threads the limit per read has to do.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

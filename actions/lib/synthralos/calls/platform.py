@@ -9,6 +9,10 @@ from synthralos.calls import idempotency, spans
 from synthralos.calls.http import CallFailed
 from synthralos.refusals import Refused
 
+# Of a JSON schema: what holds schemas under names that callers chose, and what holds data.
+_SCHEMAS_BY_NAME = ("properties", "patternProperties", "definitions", "dependencies")
+_DATA = ("enum", "default")
+
 
 def target(platform):
     return "platform:" + platform.name
@@ -168,19 +172,61 @@ def _resolves(ref, schema):
     return isinstance(at, dict)
 
 
+def _without_ids(schema):
+    """`schema` without the `id` of any part of it.
+
+    An `id` moves what `#/definitions/...` is relative to: jsonschema would fetch that from there.
+    """
+    if isinstance(schema, list):
+        return [_without_ids(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    cleaned = {}
+    for key, value in schema.items():
+        if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
+            cleaned[key] = {name: _without_ids(below) for name, below in value.items()}
+        elif key in _DATA:
+            cleaned[key] = value
+        elif key != "id" or not isinstance(value, str):
+            cleaned[key] = _without_ids(value)
+    return cleaned
+
+
 def _mismatch(value, schema):
     """What is wrong with `value`, or None."""
     import jsonschema
 
     try:
-        errors = list(jsonschema.Draft4Validator(schema).iter_errors(value))
-    except (RecursionError, jsonschema.RefResolutionError):
+        checker = jsonschema.Draft4Validator(_without_ids(schema))
+        errors = list(checker.iter_errors(value))
+    except (RecursionError, *_reference_errors()):
         return "the schema refers to itself without end"
     if not errors:
         return None
     first = min(errors, key=lambda error: list(map(str, error.path)))
     where = "/".join(str(part) for part in first.path) or "the output"
     return "%s: %s" % (where, first.message)
+
+
+def _reference_errors() -> list[type[Exception]]:
+    """The exceptions by which jsonschema says that it cannot follow a reference.
+
+    Up to 4.17 it is one of its own. Since 4.18 that is deprecated and to be removed, and what it
+    raises is one of the package `referencing` as well.
+    """
+    import jsonschema
+
+    errors = []
+    # Not by its name: since 4.18 that only warns, or fails.
+    if "RefResolutionError" in vars(jsonschema):
+        errors.append(vars(jsonschema)["RefResolutionError"])
+    try:
+        from referencing.exceptions import Unresolvable
+    except ImportError:
+        pass
+    else:
+        errors.append(Unresolvable)
+    return errors
 
 
 def notify(client, platform, payload, seconds):

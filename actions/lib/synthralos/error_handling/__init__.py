@@ -21,10 +21,9 @@ from synthralos.inprocess.retry_system import RetrySystem
 from synthralos.inprocess.rollback_system import RollbackSystem
 from synthralos.refusals import Refused
 from synthralos.state.datastore import Datastore, DatastoreAway, MemoryDatastore
-from synthralos.state.stackstorm import ApiError
 
 __all__ = [
-    "ApiError",
+    "DatastoreAway",
     "Datastore",
     "DatastoreAway",
     "ErrorContext",

@@ -9,8 +9,9 @@ import contextlib
 import time
 
 from synthralos.state.datastore import PREFIX, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 
-KEPT_SECONDS = 120
+KEPT_SECONDS = lifetime_of("claim_notice")
 POLL_SECONDS = 0.05
 POLLS = 40
 _DRAWING = "drawing"

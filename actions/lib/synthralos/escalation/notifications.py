@@ -21,13 +21,15 @@ from synthralos.escalation.text import harmless, harmless_value, line
 from synthralos.refusals import Refused
 from synthralos.state import tickets
 from synthralos.state.datastore import PREFIX
+from synthralos.state.kinds import lifetime_of
+from synthralos.telemetry import log
 
 TRIES = 3
 FIRST_WAIT, LONGEST_WAIT = 1.0, 8.0
 SECONDS = 20.0
 # What a channel that keeps to its time may be late; it says better than we do why it failed.
 LATE_SECONDS = 0.5
-KEPT_SECONDS = tickets.KEPT_SECONDS
+KEPT_SECONDS = lifetime_of("notice")
 LONGEST_TITLE, LONGEST_TEXT, LONGEST_FACT = 300, 10_000, 500
 TRIGGER, ACKNOWLEDGE, RESOLVE = "trigger", "acknowledge", "resolve"
 
@@ -160,6 +162,7 @@ def _send(env, config, action, channel, told, seconds, sleep):
         return _result(action, channel, "failed", len(tries), env.redactor.text(str(error)))
     except Exception as error:
         # One channel that cannot be used must keep neither the others nor the record.
+        log.write_traceback(env.redactor.text)
         return _result(action, channel, "failed", len(tries), type(error).__name__)
     return _result(action, channel, "sent", len(tries))
 

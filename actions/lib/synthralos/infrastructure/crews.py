@@ -129,6 +129,7 @@ def _send(env, escalation, channel, notice, ends, sleep):
             return str(error)
         except Exception as error:
             # One channel that cannot be used must keep neither the others nor the run.
+            log.write_traceback(env.redactor.text)
             return type(error).__name__
     return problem
 

@@ -13,7 +13,7 @@ from synthralos.recovery.environment import Environment
 from synthralos.recovery.error_case import SUMMARY_CHARACTERS, WORKFLOW
 from synthralos.refusals import Refused
 from synthralos.state import tickets
-from synthralos.state.stackstorm import ApiError, answered
+from synthralos.state.datastore import DatastoreAway, answered
 from synthralos.times import seconds_of
 
 NotificationCallback = Callable[[dict[str, Any]], Any]
@@ -22,7 +22,7 @@ BY_PROGRAM = "error_handling"
 
 
 class EscalationSystem:
-    """Every method raises Refused for a name or value it cannot work with, and ApiError when the
+    """Every method raises Refused for a name or value it cannot work with, and DatastoreAway when the
     datastore is unavailable.
     """
 
@@ -86,7 +86,7 @@ class EscalationSystem:
             details=details,
         )
         if opened is None:
-            raise ApiError("the ticket was not recorded: %s" % env.store.away)
+            raise DatastoreAway("the ticket was not recorded: %s" % env.store.away)
         await self.notify(opened)
         return str(opened["ticket"])
 

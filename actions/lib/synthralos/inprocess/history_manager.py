@@ -14,7 +14,7 @@ ACTOR = "error_handling"
 
 
 class HistoryManager:
-    """Every method raises Refused for a name or value it cannot work with, and ApiError when the
+    """Every method raises Refused for a name or value it cannot work with, and DatastoreAway when the
     datastore is unavailable.
     """
 

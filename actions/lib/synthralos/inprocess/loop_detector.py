@@ -110,7 +110,7 @@ class LoopDetector:
         Each {agent_id, pattern_id, kind, level, period, repeats, steps, actions, interrupted,
         occurrences, first_seen, last_seen}, times in seconds since the epoch.
 
-        :raises ApiError: the datastore is unavailable.
+        :raises DatastoreAway: the datastore is unavailable.
         """
         env = self._runtime.environment()
 

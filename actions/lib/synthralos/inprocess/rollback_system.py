@@ -16,7 +16,7 @@ Validation = Callable[[Any], Any]
 
 
 class RollbackSystem:
-    """Every method raises Refused for a name or value it cannot work with, and ApiError when the
+    """Every method raises Refused for a name or value it cannot work with, and DatastoreAway when the
     datastore is unavailable.
     """
 

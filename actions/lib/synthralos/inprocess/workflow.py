@@ -43,8 +43,7 @@ from synthralos.inprocess.workflow_context import (
 )
 from synthralos.refusals import Refused
 from synthralos.state import packing, snapshots
-from synthralos.state.datastore import Datastore, MemoryDatastore, Tolerant
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import Datastore, DatastoreAway, MemoryDatastore, Tolerant
 
 # HITL, the human in the loop, approves or rejects.
 PLANNER, CRITIC, HITL, EXECUTOR = ROLES = ("planner", "critic", "hitl", "executor")
@@ -159,7 +158,7 @@ class Workflow:
         """The run as its newest intact checkpoint has it, to be advanced from there.
 
         :raises Refused: the run has no intact checkpoint.
-        :raises synthralos.state.stackstorm.ApiError: the datastore is unavailable.
+        :raises synthralos.state.datastore.DatastoreAway: the datastore is unavailable.
         """
         snapshot = snapshots.newest_good(
             Tolerant(self.datastore), CHECKPOINT_CONFIG, self.now(), run_id
@@ -196,7 +195,7 @@ async def advance(
         retryable_exceptions.
     :raises Refused: the context has no workflow, the workflow no agent of the role, or the context
         holds what is not JSON.
-    :raises synthralos.state.stackstorm.ApiError: the datastore of the checkpoints is unavailable;
+    :raises synthralos.state.datastore.DatastoreAway: the datastore of the checkpoints is unavailable;
         the agent was not called.
     """
     workflow = _workflow_of(ctx)
@@ -399,7 +398,7 @@ def _restore(workflow: Workflow, ctx: WorkflowContext, checkpoint: str) -> None:
 def _restore_if_possible(workflow: Workflow, ctx: WorkflowContext, checkpoint: str) -> None:
     try:
         _restore(workflow, ctx, checkpoint)
-    except (ApiError, Refused) as error:
+    except (DatastoreAway, Refused) as error:
         log_structured_event(
             "checkpoint_not_restored", ctx.run_id, logging.ERROR,
             checkpoint=checkpoint, error=type(error).__name__,
@@ -447,7 +446,7 @@ def _persist(workflow: Workflow, ctx: WorkflowContext) -> None:
     """Store the context in its new state, under that state's name."""
     try:
         _create_checkpoint(workflow, ctx, str(ctx.state))
-    except ApiError as error:
+    except DatastoreAway as error:
         # The transition is made; the next one creates a checkpoint before its agent, or raises.
         log_structured_event(
             "checkpoint_not_created", ctx.run_id, logging.ERROR,

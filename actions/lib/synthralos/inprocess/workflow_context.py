@@ -160,7 +160,7 @@ class WorkflowContext:
 
         :param now: seconds since the epoch.
         :raises Refused: a field is not a JSON value, or the context is too large.
-        :raises synthralos.state.stackstorm.ApiError: the datastore is unavailable.
+        :raises synthralos.state.datastore.DatastoreAway: the datastore is unavailable.
         """
         working = {name: packing.canonical(name, getattr(self, name)) for name in WORKING_FIELDS}
         checksum = packing.checksum(packing.canonical("checkpoint", working))
@@ -191,7 +191,7 @@ class WorkflowContext:
         :returns: the whole context of the checkpoint, as `to_dict` gives it.
 
         :raises Refused: there is no such checkpoint, or it is corrupted or too old.
-        :raises synthralos.state.stackstorm.ApiError: the datastore is unavailable.
+        :raises synthralos.state.datastore.DatastoreAway: the datastore is unavailable.
         """
         if name not in self.checkpoints:
             raise Refused("checkpoint", name, "does not exist", "Use one of %s" % (

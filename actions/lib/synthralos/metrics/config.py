@@ -21,15 +21,23 @@ class Pushgateway:
 
 @dataclass(frozen=True)
 class Metrics:
-    """:ivar max_agents: agents with series of their own beside those configured."""
+    """The entry `metrics`.
+
+    :ivar max_agents: agents with series of their own beside those configured.
+    :ivar agent_idle_seconds: after that without a call, an agent gives way to one without series.
+    """
 
     max_agents: int = 50
+    agent_idle_seconds: int = 24 * 3600
     pushgateway: Optional[Pushgateway] = None
 
     @classmethod
     def from_config(cls, entry):
         return cls(
             settings.whole(entry, "max_agents", 50, 0, 1000, "metrics."),
+            settings.whole(
+                entry, "agent_idle_seconds", 24 * 3600, 600, 90 * 24 * 3600, "metrics."
+            ),
             _pushgateway(entry.get("pushgateway")),
         )
 

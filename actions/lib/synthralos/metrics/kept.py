@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from synthralos.refusals import Refused
-from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import PREFIX, answered
+from synthralos.state.kinds import lifetime_of
 
 KEY = PREFIX + "totals"
 FORMAT = 1
 # Every roll-up writes it anew; only a pack that nobody uses any more forgets.
-KEPT_SECONDS = 400 * 24 * 3600
+KEPT_SECONDS = lifetime_of("totals")
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Kept:
     :ivar totals: totals.Totals as a mapping.
     :ivar pending: keys that have been counted, and perhaps not been deleted yet.
     :ivar recent: the keys counted last, the newest last: what has them again is not counted.
+    :ivar seen: {agent that has series: when it was last counted, in seconds since the epoch}.
     :ivar at: when the last roll-up went well, in seconds since the epoch, or None.
     :ivar text: what stands in the datastore, or None.
     """
@@ -29,6 +30,7 @@ class Kept:
     pending: list = field(default_factory=list)
     recent: list = field(default_factory=list)
     at: Optional[float] = None
+    seen: dict = field(default_factory=dict)
     text: Optional[str] = None
 
 
@@ -37,7 +39,10 @@ class Overtaken(Exception):
 
 
 def read(store):
-    """The Kept. ApiError when the datastore is away; Refused when it holds something else."""
+    """The Kept.
+
+    :raises DatastoreAway: the datastore is unavailable; Refused: it holds something else.
+    """
     text = _text(store)
     if text is None:
         return Kept()
@@ -45,18 +50,23 @@ def read(store):
         told = json.loads(text)
         if told["v"] != FORMAT:
             raise ValueError
-        return Kept(told["totals"], told["pending"], told["recent"], told["at"], text)
+        # A version that let no agent give way has written no `seen`.
+        seen = told.get("seen") or {}
+        return Kept(told["totals"], told["pending"], told["recent"], told["at"], seen, text)
     except (ValueError, KeyError, TypeError) as error:
         way_out = "Delete this key to begin again from 0, or upgrade the pack that reads it"
         raise Refused(KEY, None, "cannot be read by this version", way_out) from error
 
 
 def write(store, kept):
-    """Writes it over what was read. Raises Overtaken, and ApiError when the datastore is away."""
+    """Writes it over what was read.
+
+    :raises Overtaken: it has changed since; DatastoreAway: the datastore is unavailable.
+    """
     # The claim keeps others out; this is for a claim that time has taken away.
     if _text(store) != kept.text:
         raise Overtaken
-    names = ("totals", "pending", "recent", "at")
+    names = ("totals", "pending", "recent", "at", "seen")
     told = dict({name: getattr(kept, name) for name in names}, v=FORMAT)
     text = json.dumps(told, separators=(",", ":"), sort_keys=True)
     store.put(KEY, text, KEPT_SECONDS)

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from synthralos.calls.http import CallFailed
 from synthralos.metrics import reading
 from synthralos.refusals import Refused
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import DatastoreAway
 from synthralos.telemetry import exposition
 
 SHOWN = 300
@@ -29,7 +29,7 @@ def push(env, config):
             body=body,
             headers={"Content-Type": exposition.CONTENT_TYPE},
         )
-    except (ApiError, CallFailed, Refused) as error:
+    except (DatastoreAway, CallFailed, Refused) as error:
         return dict(told, error=str(error))
     if answer.status not in (200, 202):
         return dict(told, error="it answered %d: %s" % (answer.status, answer.text[:SHOWN].strip()))

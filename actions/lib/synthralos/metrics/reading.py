@@ -6,7 +6,7 @@ from synthralos.refusals import Refused
 from synthralos.sensing import status
 from synthralos.state import runs
 from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import answered
 from synthralos.telemetry import exposition
 from synthralos.telemetry import families as f
 from synthralos.telemetry.totals import Totals
@@ -21,7 +21,7 @@ def get(env, config, form, prefix=None, labels=None):
     :param form: one of FORMATS.
     :param prefix: only metrics whose name begins with it.
     :param labels: {label: value}: only series that have these.
-    :raises ApiError: the datastore is away. Counters that are not there are not 0.
+    :raises DatastoreAway: the datastore is unavailable. Counters that are not there are not 0.
     """
     chosen = _filtered(found(env, config), prefix or "", labels or {})
     count = sum(len(series) for series in chosen.values())

@@ -15,7 +15,7 @@ from synthralos.escalation import claims
 from synthralos.metrics import kept
 from synthralos.metrics.push import push
 from synthralos.state import runs
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import answered
 from synthralos.telemetry import families
 from synthralos.telemetry.totals import Totals
 
@@ -30,7 +30,8 @@ def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
 
     :param config: a Metrics.
     :returns: left is whether there is more to count; push what became of it, or null.
-    :raises ApiError: the datastore is away; what was counted stays counted, and the rest waits.
+    :raises DatastoreAway: the datastore is unavailable; what was counted stays counted, and the
+        rest waits.
     """
     done = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
     with claims.claim(env.store, "roll_up", env.now, sleep) as mine:
@@ -63,7 +64,7 @@ def _work(env, config, done, until, monotonic):
             done["left"] = True
             break
         _count(totals, state, rows, done)
-        state.totals = totals.as_dict()
+        state.totals, state.seen = totals.as_dict(), totals.seen
         kept.write(store, state)
         _delete(store, state)
     state.at = env.now()
@@ -73,7 +74,12 @@ def _work(env, config, done, until, monotonic):
 def of(env, config, state):
     """The Totals of what is kept, with the bounds of the configuration."""
     return Totals(
-        state.totals, {"agent": config.max_agents}, {"agent": frozenset(env.settings.agents)}
+        state.totals,
+        {"agent": config.max_agents},
+        {"agent": frozenset(env.settings.agents)},
+        state.seen,
+        env.now(),
+        config.agent_idle_seconds,
     )
 
 

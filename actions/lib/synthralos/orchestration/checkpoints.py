@@ -17,11 +17,11 @@ import time
 from synthralos import seal
 from synthralos.names import key_part
 from synthralos.refusals import Refused
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
-from synthralos.state.stackstorm import ApiError, answered
+from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway, answered, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
-KEPT_SECONDS = 14 * 24 * 3600
+KEPT_SECONDS = lifetime_of("wave")
 # Records of a run that has stood longer are written again when it is resumed, so that they last.
 FRESH_SECONDS = 24 * 3600
 # Of one value, sealed: MongoDB takes 16 MB, and the API may take two seconds.
@@ -38,8 +38,8 @@ _DEFINITION, _END = "definition", "end"
 class Kept:
     """What is kept of the run `run`.
 
-    Nothing works without the datastore: ApiError where it is away. One that fails a call is asked
-    TRIES times, for an answer that is lost was paid for.
+    Nothing works without the datastore: DatastoreAway where it is unavailable. One that fails a
+    call is asked TRIES times, for an answer that is lost was paid for.
     """
 
     def __init__(self, env, run, sleep=time.sleep):
@@ -170,7 +170,7 @@ class Kept:
             found = getattr(store, operation)(*arguments)
             if not store.away:
                 return found
-        raise ApiError("the run cannot be kept or read: %s" % store.away)
+        raise DatastoreAway("the run cannot be kept or read: %s" % store.away)
 
 
 def attempts_of(log):

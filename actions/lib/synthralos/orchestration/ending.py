@@ -11,8 +11,8 @@ from synthralos.orchestration.contexts import STATE
 from synthralos.recovery import record, run
 from synthralos.refusals import Refused
 from synthralos.settings import connection
-from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import PREFIX, DatastoreAway
+from synthralos.telemetry import log
 
 WORKFLOW = record.ORCHESTRATION
 WEBHOOK_SECONDS = 10.0
@@ -186,8 +186,11 @@ def _tell(env, definition, told, report, run_id):
         )
     except CallFailed as error:
         return "not taken: %s" % error.failure.cause
+    except (Refused, DatastoreAway) as error:
+        return "not taken: %s" % env.redactor.text(str(error))
     except Exception as error:
         # A webhook that is wrong must not fail a run that is right.
+        log.write_traceback(env.redactor.text)
         return "not taken: %s" % env.redactor.text(str(error) or type(error).__name__)
     return "taken" if 200 <= answer.status < 300 else "not taken: it answered %d" % answer.status
 
@@ -215,7 +218,7 @@ def log_failure(env, case, parameters):
                       "pages": state["pages"], "context": {}, "at": env.now()})
         if parent:
             _tell_parent(kept, parent, given, waves.FAILED, None, error)
-    except (ApiError, Refused) as away:
+    except (DatastoreAway, Refused) as away:
         report["not_kept"] = str(away)
     if not parent:
         told = record.record(env, WORKFLOW, case, parameters)

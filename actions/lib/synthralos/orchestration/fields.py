@@ -4,7 +4,6 @@ A field is snake_case or camelCase; the same one in both is refused. Times are s
 and milliseconds in camelCase, as the guide has them. `timeout` looks alike in both: see `seconds`.
 """
 
-import difflib
 import math
 import re
 
@@ -220,6 +219,8 @@ def _mapping(where, value):
 
 
 def _unknown(where, name, spellings):
+    import difflib
+
     near = difflib.get_close_matches(str(name), spellings, 1, 0.6)
     known = sorted(known for known in spellings if known == known.lower())
     way_out = "Did you mean %s" % near[0] if near else "Known are " + ", ".join(known)

@@ -17,9 +17,10 @@ from synthralos.orchestration.attempts import Done, Time
 from synthralos.recovery.run import tell_calls
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PREFIX
+from synthralos.state.kinds import lifetime_of
 from synthralos.telemetry import log
 
-CACHE_SECONDS = 24 * 3600
+CACHE_SECONDS = lifetime_of("cached")
 LARGEST_CACHED = 1024 * 1024
 SHOWN_ANSWER = 8000
 _USAGE = ("input_tokens", "output_tokens", "total_tokens")

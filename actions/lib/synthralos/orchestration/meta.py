@@ -13,7 +13,7 @@ from synthralos.orchestration.definitions import brief
 from synthralos.orchestration.fields import Fields
 from synthralos.orchestration.stored import ORCHESTRATION, ROLE
 from synthralos.refusals import Refused
-from synthralos.state.datastore import PREFIX
+from synthralos.state.datastore import PREFIX, DatastoreAway
 from synthralos.state.stackstorm import ApiError
 from synthralos.telemetry import traces
 
@@ -82,7 +82,7 @@ def perform(env, case, calls):
     for n, (tool, given) in enumerate(calls):
         try:
             done.append({"tool": tool, "result": getattr(work, tool)(given)})
-        except (Refused, ApiError) as error:
+        except (Refused, ApiError, DatastoreAway) as error:
             before = "; calls 1 to %d were carried out" % n if n else ""
             return done, "call %d, %s: %s%s" % (n + 1, tool, error, before)
     return done, None

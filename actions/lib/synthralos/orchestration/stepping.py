@@ -8,6 +8,7 @@ from synthralos.orchestration.attempts import Done
 from synthralos.orchestration.checkpoints import Kept
 from synthralos.orchestration.contexts import Context
 from synthralos.refusals import Refused
+from synthralos.state.datastore import DatastoreAway
 from synthralos.state.stackstorm import ApiError
 
 LARGEST_INPUT = 64 * 1024
@@ -34,7 +35,7 @@ def carry_out(env, case, number, sleep=time.sleep):
         values = None
         if done.error is None and step.get("output") is not None:
             values = context.set_by(step, done.output)
-    except (Refused, ApiError) as error:
+    except (Refused, ApiError, DatastoreAway) as error:
         given, values = None, None
         done = Done(0, error={"cause": "refused", "message": str(error)})
     record = {"log": _log(env, done, began), "input": _cut(given)}

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from synthralos.escalation import claims
 from synthralos.refusals import Refused
 from synthralos.state import packing
-from synthralos.state.datastore import PAGE, PREFIX
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import PAGE, PREFIX, answered
 from synthralos.times import timestamp
 
 FORMAT = 1
@@ -72,7 +71,7 @@ def find(store, kind, name_or_id):
     """The normal form of what has that name or id, or None; besides, it has id, version,
     created_at, created_by, updated_at and updated_by.
 
-    :raises ApiError: the datastore is away.
+    :raises DatastoreAway: the datastore is unavailable.
     """
     for found in kind.ids(name_or_id):
         text = store.get(kind.key(found))

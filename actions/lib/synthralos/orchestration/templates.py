@@ -20,7 +20,6 @@ ROOTS = ("context", "input", "output")
 _WORD = r"[\w$-]+"
 _PART = r"(?:\.%s|\[\s*(?:\d{1,9}|'[^']{1,200}'|\"[^\"]{1,200}\")\s*\])" % _WORD
 _PLACEHOLDER = re.compile(r"\{\{\s*((?:%s)%s*)\s*\}\}" % (_WORD, _PART))
-_BRACES = re.compile(r"\{\{([^{}]*)\}\}")
 # A condition's field is a path and nothing else, so names with spaces need no brackets there.
 _SPACED = r"[\w$-]+(?: +[\w$-]+)*"
 _FIELD = re.compile(r"(?:%s)(?:\.%s|%s)*\Z" % (_SPACED, _SPACED, _PART))
@@ -119,20 +118,6 @@ def look_up(path, roots):
     return value
 
 
-def paths(template):
-    """The paths, each a list of parts, that the texts of `template` name."""
-    for text in _texts(template):
-        for match in _PLACEHOLDER.finditer(text):
-            yield _parts(match.group(1))
-
-
-def odd_braces(template):
-    """What stands in double braces in the texts of `template` and is no path."""
-    for text in _texts(template):
-        for match in _BRACES.finditer(_PLACEHOLDER.sub("", text)):
-            yield match.group()
-
-
 def _parts(text):
     """The keys and indices of a path, indices as text."""
     return [
@@ -148,16 +133,3 @@ def _below(value, part):
         at = int(part)
         return value[at] if at < len(value) else MISSING
     return MISSING
-
-
-def _texts(template):
-    """Every text in a JSON value but for the keys."""
-    level = [template]
-    while level:
-        item = level.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict):
-            level.extend(item.values())
-        elif isinstance(item, list):
-            level.extend(item)

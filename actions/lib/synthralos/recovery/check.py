@@ -1,5 +1,6 @@
 """`pack.check`: what of the configuration works, without cost: nothing is generated or changed."""
 import concurrent.futures
+import contextvars
 import secrets
 
 from synthralos.calls import collector, http, providers
@@ -7,6 +8,7 @@ from synthralos.calls.http import CallFailed
 from synthralos.recovery.intake import SWITCH
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PREFIX
+from synthralos.state.kinds import lifetime_of
 from synthralos.telemetry.log import Logs
 
 SECONDS = 5.0
@@ -34,7 +36,11 @@ def check(env):
         if not entries:
             checks.append(_told(what, MISSING, "nothing is configured", way_out))
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        checks += pool.map(lambda one: one[0](env, one[1]), asked)
+        # A thread has none of the action's context variables, such as its tracer, by itself.
+        running = [
+            pool.submit(contextvars.copy_context().run, check, env, entry) for check, entry in asked
+        ]
+        checks += [one.result() for one in running]
     failed = [one["what"] for one in checks if one["status"] == FAILED]
     summary = "failed: " + ", ".join(failed) if failed else "all that is configured works"
     return not failed, {"summary": summary, "checks": checks}
@@ -47,7 +53,7 @@ def _told(what, status, told, way_out=None):
 
 def _datastore(env):
     name, value = PREFIX + "check." + secrets.token_hex(4), secrets.token_hex(4)
-    env.store.put(name, value, ttl=60)
+    env.store.put(name, value, ttl=lifetime_of("check"))
     back = env.store.get(name)
     listed = [key for key, _ in env.store.list(name)]
     env.store.delete(name)

@@ -22,6 +22,7 @@ class Environment:
     :ivar is_workflow: whether that is a workflow's run.
     :ivar api: stackstorm.Api, or None where there is none.
     :ivar tracing: collector.Tracing, or None where traces go nowhere.
+    :ivar own_process: whether the process runs this action alone; see http.Client.
     """
 
     settings: Settings
@@ -33,10 +34,11 @@ class Environment:
     session: Optional[object] = None
     is_workflow: bool = False
     tracing: Optional[object] = None
+    own_process: bool = False
 
     def __post_init__(self):
         self._credentials = Credentials(self.store.secret, self.redactor)
-        self.client = http.Client(self.credentials, self.now, self.session)
+        self.client = http.Client(self.credentials, self.now, self.session, self.own_process)
         if self.settings.budget:
             from synthralos.calls.guard import Guard
 

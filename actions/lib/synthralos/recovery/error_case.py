@@ -13,7 +13,7 @@ from synthralos.recovery import strategies
 from synthralos.recovery.environment import Environment
 from synthralos.recovery.strategies import Assessment
 from synthralos.state import history, loops, loops_patterns, pauses, runs, snapshots, versions
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import DatastoreAway
 
 WORKFLOW = "handle_error"
 ACTOR = "handle_error"
@@ -136,8 +136,9 @@ def record(
             actor=ACTOR,
             metadata={"run": env.run},
         )
-    except ApiError:
-        pass
+    except DatastoreAway:
+        # When the listing before it fails, nothing is written, so the store cannot know of it.
+        env.store.miss("version")
 
 
 def newest_snapshot(env: Environment, agent_id: str, task_id: str) -> Optional[dict[str, Any]]:
@@ -147,7 +148,7 @@ def newest_snapshot(env: Environment, agent_id: str, task_id: str) -> Optional[d
         snapshot = snapshots.newest_good(
             env.store, snapshots.rules(env.settings), env.now(), agent_id, task_id
         )
-    except ApiError:
+    except DatastoreAway:
         return None
     return snapshot
 

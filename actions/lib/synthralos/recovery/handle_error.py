@@ -251,7 +251,10 @@ def _roll_back(env, case):
     request = case["request"]
     snapshot = error_case.newest_snapshot(env, request["agent_id"], request["task_id"])
     if snapshot is None:
-        _step(case, "rollback", False, "there is no good snapshot of this agent and task")
+        reason = "there is no good snapshot of this agent and task"
+        if env.store.away:
+            reason = "the snapshots could not be read: %s" % env.store.away
+        _step(case, "rollback", False, env.redactor.text(reason))
         return False
     snapshot_id = case["snapshot"] = snapshot["snapshot_id"]
     try:

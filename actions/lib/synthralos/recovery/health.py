@@ -18,19 +18,16 @@ from synthralos.recovery.intake import check_switch
 from synthralos.refusals import Refused
 from synthralos.state import pauses, runs, tickets
 from synthralos.state.breaker import CLOSED, OPEN
-from synthralos.state.datastore import PAGE, PREFIX
-from synthralos.state.ledger import Ledger
+from synthralos.state.datastore import PAGE
+from synthralos.state.kinds import KINDS, prefix_of
 from synthralos.times import timestamp
 
 HEALTHY, DEGRADED, CRITICAL = "healthy", "degraded", "critical"
 OK, AWAY, OFF, UNKNOWN, MISSING = "ok", "away", "off", "unknown", "not_configured"
 SEVERITIES = ("critical", "high", "medium", "low")
 # What health is derived from is read, a page at a time; of the other kinds keys are only counted.
-READ = ("breaker", "outcome", "pause", "run", "ticket")
-COUNTED = (
-    "answer", "case", "claim", "claim_notice", "history", "loop", "notice", "snapshot",
-    "snapshot_head", "loop_step", "ticket_event", "version", "version_head",
-)
+READ = ("outcome", "pause", "run", "ticket")
+COUNTED = tuple(kind for kind in KINDS if kind not in READ)
 PAGES = 10
 MOST = PAGES * PAGE
 RECENT_SECONDS = 3600
@@ -48,7 +45,7 @@ def get(env, agent_id=None):
     now = env.now()
     kept, counts = _read(env.store)
     rules = _rules(env.store)
-    breakers = _breakers(env, kept, counts, agent_id)
+    breakers, forced = _breakers(env, kept, counts, agent_id)
     held = {
         agent: paused
         for agent, paused in pauses.listing(kept, now).items()
@@ -72,6 +69,7 @@ def get(env, agent_id=None):
         "active_errors": None if away else sum(open_tickets.values()),
         "stats": None if away else stats,
         "breakers": breakers,
+        "forced": forced,
         "pauses": [
             {
                 "agent_id": agent,
@@ -110,7 +108,7 @@ def _read(store):
     """(_Kept, {kind: {keys, capped}})."""
     kept, counts = _Kept(store.away), {}
     for kind in READ:
-        prefix, found = "%s%s." % (PREFIX, kind), 0
+        prefix, found = prefix_of(kind), 0
         for page in range(PAGES):
             rows = store.list(prefix, limit=PAGE, offset=page * PAGE)
             kept.add(rows)
@@ -119,7 +117,7 @@ def _read(store):
                 break
         counts[kind] = {"keys": found, "capped": found >= MOST}
     for kind in COUNTED:
-        found = _count(store, "%s%s." % (PREFIX, kind))
+        found = _count(store, prefix_of(kind))
         counts[kind] = {"keys": found, "capped": found >= MOST}
     kept.away = store.away
     return kept, counts
@@ -140,15 +138,21 @@ def _count(store, prefix):
 
 
 def _breakers(env, kept, counts, agent_id):
-    """{target: state}; `unknown` while the datastore is away, for then nothing is known of any."""
+    """({target: state}, {target: {state, until}} of those that an operator holds in it).
+
+    A state is `unknown` while the datastore is unavailable.
+    """
     kinds = targets_by_kind(env.settings)
     names = kinds["platform"] if agent_id is not None else sum(kinds.values(), [])
     if env.store.away is not None:
-        return dict.fromkeys(names, UNKNOWN)
-    whole = not counts["outcome"]["capped"] and not counts["breaker"]["capped"]
-    store = kept if whole else env.store
-    ledger = Ledger(store, env.now, env.settings.breaker)
-    return {name: ledger.health(name).state for name in names}
+        return dict.fromkeys(names, UNKNOWN), {}
+    ledger = env.ledger if counts["outcome"]["capped"] else env.ledger.with_store(kept)
+    forced = {name: ledger.forced(name) for name in names}
+    return {name: ledger.health(name).state for name in names}, {
+        name: {"state": held.state, "until": timestamp(held.until)}
+        for name, held in forced.items()
+        if held is not None
+    }
 
 
 def targets_by_kind(settings):

@@ -10,10 +10,11 @@ from synthralos.recovery import intake
 from synthralos.refusals import Refused
 from synthralos.state import runs
 from synthralos.state.datastore import PREFIX
+from synthralos.state.kinds import lifetime_of
 from synthralos.telemetry import prices
 from synthralos.times import seconds_of, timestamp
 
-ANSWER_SECONDS = 24 * 3600
+ANSWER_SECONDS = lifetime_of("answer")
 # What else an agent or a model may answer as large as it likes.
 BESIDE = ("metadata", "tool_calls")
 MOST_RETRIES, LONGEST_DELAY = 10, 300

@@ -10,9 +10,10 @@ from synthralos.names import key_part
 from synthralos.refusals import Refused
 from synthralos.state import packing
 from synthralos.state.datastore import PREFIX, DatastoreAway
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
-KEPT_SECONDS = 60 * 24 * 3600
+KEPT_SECONDS = lifetime_of("sensor")
 # An object that does not change must not expire.
 RENEWED_SECONDS = 3600.0
 

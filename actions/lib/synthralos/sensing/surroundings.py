@@ -87,25 +87,18 @@ class _Datastore:
         self._known, self._api = None, None
 
     def get(self, name, decrypt=False):
-        return self._try("get", name, decrypt)
+        return self._reached().get(name, decrypt)
 
     def put(self, name, value, ttl=None):
-        self._try("put", name, value, ttl)
+        self._reached().put(name, value, ttl)
 
     def delete(self, name):
-        return self._try("delete", name)
-
-    def _try(self, operation, *arguments):
-        try:
-            return getattr(self._reached(), operation)(*arguments)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            told = "the datastore answered what it should not (%s)" % type(error).__name__
-            raise DatastoreAway(told) from error
+        return self._reached().delete(name)
 
     def _reached(self):
         try:
             client = self._service.datastore_service.get_api_client()
-            known = (client.endpoints["api"], client.token)
+            known = (str(client.endpoints["api"]), client.token)
         except Exception as error:
             # The database, from which the token comes, may be away in many ways.
             told = "there is no token for StackStorm's API: %s" % type(error).__name__

@@ -4,9 +4,10 @@ import json
 
 from synthralos.names import key_part
 from synthralos.state.datastore import PREFIX
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
-KEPT_SECONDS = 14 * 24 * 3600
+KEPT_SECONDS = lifetime_of("asked")
 
 
 def record(store, run, until, question):

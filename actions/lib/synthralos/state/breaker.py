@@ -33,13 +33,13 @@ def health(window, now, limits, forced=None):
     last LAST outcomes; after `limits.open_seconds` it lets `limits.probes` probes through; as many
     good ones close it, a bad one opens it again. Only causes that trip count as failures; a target
     that is rate limited is not broken but cools down until the time it named.
+
+    :param forced: a ledger.Forced that holds at `now` and stands above all that, or None.
     """
-    if forced == CLOSED:
+    if forced is not None and forced.state == CLOSED:
         return Health(CLOSED)
-    if forced == OPEN:
-        return Health(
-            OPEN, until=now + limits.open_seconds, reason="its breaker is held open by hand"
-        )
+    if forced is not None:
+        return Health(OPEN, until=forced.until, reason="its breaker is forced open")
     state, opened, good = CLOSED, 0.0, 0
     in_a_row = 0
     seen = []

@@ -131,6 +131,7 @@ class Tolerant:
 
     The first failure is remembered and later calls are not made, so that a datastore that is away
     costs one time-out and not twenty. `lost` then names the kinds of fact that were not recorded.
+    Only DatastoreAway is such a failure: anything else is a defect of ours, and is raised.
     """
 
     def __init__(self, datastore):
@@ -165,11 +166,14 @@ class Tolerant:
         if written == WITHHELD:
             return False
         if written is False:
-            kind = name[len(PREFIX):].split(".", 1)[0]
-            if kind not in self.lost:
-                self.lost.append(kind)
+            self.miss(name[len(PREFIX):].split(".", 1)[0])
             return False
         return True
+
+    def miss(self, kind: str) -> None:
+        """Note that a fact of this kind was not recorded, for want of what is read before it."""
+        if kind not in self.lost:
+            self.lost.append(kind)
 
     def delete(self, name):
         return self._try(False, "delete", name)
@@ -188,9 +192,17 @@ class Tolerant:
         except DatastoreAway as error:
             self.away = str(error)
             return otherwise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self.away = "the datastore answered what it should not (%s)" % type(error).__name__
-            return otherwise
+
+
+def answered(store: Tolerant, message: str = "%s") -> None:
+    """Raise DatastoreAway when a call to `store` was not answered.
+
+    A key that could not be read is not a missing key, and what was not recorded binds nobody.
+
+    :param message: the error's text; its `%s` becomes the reason.
+    """
+    if store.away is not None:
+        raise DatastoreAway(message % store.away)
 
 
 def time_key(now, unique=None):

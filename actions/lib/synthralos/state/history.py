@@ -4,9 +4,10 @@ import json
 
 from synthralos.names import key_part
 from synthralos.state.datastore import PAGE, PREFIX, time_key
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
-KEPT_SECONDS = 30 * 24 * 3600
+KEPT_SECONDS = lifetime_of("history")
 PAGES = 10
 
 

@@ -6,9 +6,9 @@ stops when its time is up, and says what is left.
 """
 
 from synthralos.retention import duration
-from synthralos.state.datastore import PAGE, PREFIX
+from synthralos.state.datastore import PAGE, PREFIX, answered
 from synthralos.state.kinds import GROUPS, KINDS, kind_of, prefix_of, run_of, written_at
-from synthralos.state.stackstorm import ApiError, answered
+from synthralos.state.stackstorm import ApiError
 from synthralos.times import timestamp
 
 # Of an execution that has not ended.

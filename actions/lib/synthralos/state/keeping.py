@@ -12,8 +12,9 @@ from synthralos.names import is_name
 from synthralos.state.datastore import PREFIX, WITHHELD
 from synthralos.state.kinds import KINDS
 
-# Of kinds that the configured lifetime does not fit: a window's steps, marks that outlive it.
-_OWN_LIFETIME = ("loop_step", "reaped", "cached")
+# Of kinds that the configured lifetime does not fit: a window's steps, marks that outlive it. The
+# ledger looks at it itself, for what an operator forced lasts as long as the operator says.
+_OWN_LIFETIME = ("outcome", "loop_step", "reaped", "cached")
 # Without these nothing is lost but the text itself.
 _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
 # What a run needs while it lives: the longest takes an hour, an orchestration a day.

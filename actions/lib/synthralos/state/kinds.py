@@ -27,7 +27,8 @@ class Kind:
     :ivar form: what the rest of a name matches.
     :ivar of_run: whether the rest begins with the run that goes on needing it.
     :ivar text: whether the pack writes down there what callers worded.
-    :ivar lifetime: seconds that it is kept from its last writing on, where its name has no time.
+    :ivar lifetime: seconds that it is kept from its last writing on: modules read it here. None
+        where each key has its own: by the configuration, a window, or a person's wish.
     """
 
     group: str
@@ -39,31 +40,31 @@ class Kind:
 
 # Heads before what they are the heads of: without its head nobody finds a state that stayed behind.
 KINDS = {
-    "outcome": Kind("ledger"),
-    "run": Kind("runs"),
+    "outcome": Kind("ledger", lifetime=15 * 60),
+    "run": Kind("runs", lifetime=7 * DAY),
     "uncounted": Kind("metrics", _NAME, lifetime=7 * DAY),
-    "totals": Kind("metrics", _ALONE),
-    "history": Kind("history", text=True),
+    "totals": Kind("metrics", _ALONE, lifetime=400 * DAY),
+    "history": Kind("history", text=True, lifetime=30 * DAY),
     "version_head": Kind("history"),
     "version": Kind("history"),
     "snapshot_head": Kind("snapshots"),
     "snapshot": Kind("snapshots"),
     "ticket": Kind("tickets", _TICKET, text=True, lifetime=90 * DAY),
-    "ticket_event": Kind("tickets", text=True),
+    "ticket_event": Kind("tickets", text=True, lifetime=90 * DAY),
     "notice": Kind("tickets", _NAME, lifetime=90 * DAY),
-    "incident": Kind("incidents"),
-    "start": Kind("incidents"),
-    "attempted": Kind("incidents"),
+    "incident": Kind("incidents", lifetime=7 * DAY),
+    "start": Kind("incidents", lifetime=7 * DAY),
+    "attempted": Kind("incidents", lifetime=7 * DAY),
     "closing": Kind("incidents", _NAME, of_run=True, lifetime=7 * DAY),
     "reaped": Kind("incidents", _NAME, lifetime=32 * DAY),
     "query": Kind("queries", _NAME, text=True, lifetime=7 * DAY),
     "answer": Kind("answers", _NAME, text=True, lifetime=DAY),
     "case": Kind("cases", _NAME, of_run=True, text=True, lifetime=DAY),
     "asked": Kind("cases", _NAME, of_run=True, text=True, lifetime=14 * DAY),
-    "loop": Kind("loops"),
+    "loop": Kind("loops", lifetime=7 * DAY),
     "loop_step": Kind("loops"),
     "pause": Kind("pauses"),
-    "orchestrated": Kind("orchestrations"),
+    "orchestrated": Kind("orchestrations", lifetime=14 * DAY),
     "wave": Kind("orchestrations", _NAME, of_run=True, text=True, lifetime=14 * DAY),
     "step": Kind("orchestrations", _NAME, of_run=True, text=True, lifetime=14 * DAY),
     "cached": Kind("orchestrations", _NAME, text=True, lifetime=DAY),
@@ -72,14 +73,24 @@ KINDS = {
     "orchestration": Kind("definitions", _DEFINITION),
     "orchestration_version": Kind("definitions", _DEFINITION),
     "assignment": Kind("assignments"),
-    "spent_run": Kind("budget", of_run=True),
-    "spent": Kind("budget"),
+    "spent_run": Kind("budget", of_run=True, lifetime=3 * DAY),
+    "spent": Kind("budget", lifetime=2 * DAY),
     "spent_total": Kind("budget", _NAME, lifetime=2 * DAY),
     "sensor": Kind("sensors", _NAME, lifetime=60 * DAY),
     "claim": Kind("claims"),
-    "claim_notice": Kind("claims"),
-    "check": Kind("claims", _NAME),
+    "claim_notice": Kind("claims", lifetime=120),
+    "check": Kind("claims", _NAME, lifetime=60),
 }
+
+
+def lifetime_of(kind: str) -> int:
+    """Seconds that keys of this kind are kept where the configuration says nothing else."""
+    seconds = KINDS[kind].lifetime
+    if seconds is None:
+        raise LookupError("keys of kind %s have no common lifetime" % kind)
+    return seconds
+
+
 GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
 # What goes by itself within minutes, or was put there to stay.
 NEVER_CLEARED = ("claims", "definitions")

@@ -1,17 +1,26 @@
-"""The last outcomes of each target, from which its health is derived."""
+"""The last outcomes of each target, from which its health is derived.
+
+An operator may force a target's breaker open or closed until a time. That fact lies among the
+outcomes, under the time at which it ends: so it is on top of the listing that a run reads anyway
+for as long as it holds, and costs a run no call of its own.
+"""
 
 import json
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
 from synthralos.names import key_part
 from synthralos.state import breaker
 from synthralos.state.datastore import PREFIX, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
 # The breaker looks at the last ten and at the probes since; each outcome more costs every attempt.
 WINDOW = 20
-KEPT_SECONDS = 15 * 60
+KEPT_SECONDS = lifetime_of("outcome")
+# A newer force deletes the older; more at once come of two operators in the same moment.
+FORCED = 2
+LEAST_FORCED_SECONDS, MOST_FORCED_SECONDS = 60, 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,19 @@ class Outcome:
     until: Optional[float] = None
     repeat: bool = False
     run: str = ""
+
+
+@dataclass(frozen=True)
+class Forced:
+    """A breaker that an operator holds in one state.
+
+    :ivar state: breaker.OPEN or breaker.CLOSED.
+    :ivar since: seconds since the epoch at which it was forced; until: at which that ends.
+    """
+
+    state: str
+    since: float
+    until: float
 
 
 class Ledger:
@@ -59,13 +81,62 @@ class Ledger:
 
     def window(self, target):
         """The newest WINDOW outcomes of the time that they are kept, newest first."""
-        oldest = self._now() - self._kept
-        found = [_outcome(name, value) for name, value in self._list("outcome", target)]
-        return [outcome for outcome in found if outcome is not None and outcome.at > oldest]
+        return self._read(target)[0]
 
     def health(self, target):
-        """The target's breaker.Health now, its forced state included."""
-        return breaker.health(self.window(target), self._now(), self._limits, self._forced(target))
+        """The target's breaker.Health now, its forced state included. One datastore call."""
+        window, forced = self._read(target)
+        return breaker.health(window, self._now(), self._limits, forced)
+
+    def forced(self, target: str) -> Optional[Forced]:
+        """The state in which an operator holds the target's breaker, or None."""
+        return self._read(target)[1]
+
+    def force(self, target: str, state: str, seconds: int) -> Optional[Forced]:
+        """Hold the target's breaker open or closed for `seconds` from now, in place of what it was
+        forced to before. Return None when that could not be recorded.
+
+        :param state: breaker.OPEN or breaker.CLOSED.
+        """
+        now = self._now()
+        forced = Forced(state, now, now + seconds)
+        name = _prefix("outcome", target) + time_key(forced.until)
+        value = {"v": FORMAT, "forced": state, "since": round(now, 3)}
+        if not self._store.put(name, json.dumps(value, separators=(",", ":")), ttl=seconds):
+            return None
+        self._drop_forced(target, but=name)
+        return forced
+
+    def release(self, target: str) -> bool:
+        """Let the outcomes decide again. Return whether the breaker was forced."""
+        return self._drop_forced(target)
+
+    def with_store(self, store):
+        """The same ledger as another datastore has it."""
+        return Ledger(store, self._now, self._limits, self._kept)
+
+    def _drop_forced(self, target: str, but: Optional[str] = None) -> bool:
+        """Delete the facts that force the breaker, except `but`. Return whether one still held."""
+        now, dropped = self._now(), False
+        for name, value in self._list("outcome", target, WINDOW + FORCED):
+            entry = _entry(name, value)
+            if isinstance(entry, Forced) and name != but:
+                self._store.delete(name)
+                dropped = dropped or entry.until > now
+        return dropped
+
+    def _read(self, target):
+        """(the outcomes of the window, newest first; Forced or None), with one listing."""
+        now = self._now()
+        rows = self._list("outcome", target, WINDOW + FORCED)
+        entries = [_entry(name, value) for name, value in rows]
+        window = [
+            entry for entry in entries if isinstance(entry, Outcome) and entry.at > now - self._kept
+        ]
+        forced = [
+            entry for entry in entries if isinstance(entry, Forced) and entry.until > now
+        ]
+        return window[:WINDOW], max(forced, key=lambda entry: entry.since, default=None)
 
     def claim_probe(self, target, health):
         """Whether this process may be one of the probes of a half-open breaker.
@@ -88,35 +159,25 @@ class Ledger:
         names = [name for name, _ in self._list("claim", target)]
         return sorted(name for name in names if (time_of(name) or 0) >= since)
 
-    def force(self, target, state, ttl=None):
-        """Holds the breaker `open` or `closed` by hand; None gives it back to its window."""
-        name = _forced_name(target)
-        if state is None:
-            self._store.delete(name)
-        else:
-            self._store.put(name, state, ttl=ttl)
-
-    def _forced(self, target):
-        return self._store.get(_forced_name(target))
-
-    def _list(self, kind, target):
-        return self._store.list(_prefix(kind, target), limit=WINDOW)
+    def _list(self, kind, target, limit=WINDOW):
+        return self._store.list(_prefix(kind, target), limit=limit)
 
 
 def _prefix(kind, target):
     return "%s%s.%s." % (PREFIX, kind, key_part(target))
 
 
-def _forced_name(target):
-    return "%sbreaker.%s" % (PREFIX, key_part(target))
-
-
-def _outcome(name, value):
+def _entry(name: str, value: str) -> Union[Outcome, Forced, None]:
+    """What stands under a key of a target's outcomes, or None when it cannot be read."""
     at = time_of(name)
     try:
         read = json.loads(value)
         if at is None or read["v"] != FORMAT:
             return None
+        if "forced" in read:
+            if read["forced"] not in (breaker.OPEN, breaker.CLOSED):
+                return None
+            return Forced(read["forced"], float(read["since"]), at)
         return Outcome(
             ok=read["ok"],
             cause=read["cause"],

@@ -19,12 +19,13 @@ from synthralos.names import checked, key_part, name_of_key_part
 from synthralos.refusals import Refused
 from synthralos.state import pauses
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 from synthralos.state.loops_patterns import CRITICAL, LEVELS, NONE, WINDOW, detect
 from synthralos.state.loops_signature import Step, step_of
 
 FORMAT = 1
 PAGES = 10
-KEPT_SECONDS = 7 * 24 * 3600
+KEPT_SECONDS = lifetime_of("loop")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from synthralos import seal
 from synthralos.names import key_part
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PREFIX
+from synthralos.state.kinds import lifetime_of
 
-KEPT_SECONDS = 7 * 24 * 3600
+KEPT_SECONDS = lifetime_of("query")
 LARGEST = 256 * 1024
 
 

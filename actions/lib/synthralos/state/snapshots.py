@@ -20,8 +20,7 @@ from synthralos.entries import given, seconds, whole
 from synthralos.names import checked, is_name, key_part, name_of_key_part
 from synthralos.refusals import Refused
 from synthralos.state import packing
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
-from synthralos.state.stackstorm import ApiError, answered
+from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway, answered, time_key, time_of
 from synthralos.times import timestamp
 
 FORMAT = 1
@@ -89,7 +88,7 @@ def create(store, kept, now, agent_id, task_id, state, metadata=None):
 
     :param store: a Tolerant datastore.
     :param kept: a Rollback.
-    :raises ApiError: the datastore is away; then there is no snapshot.
+    :raises DatastoreAway: the datastore is unavailable; then there is no snapshot.
     """
     text = packing.canonical("state", state)
     metadata = checked_metadata(metadata)
@@ -110,7 +109,7 @@ def create(store, kept, now, agent_id, task_id, state, metadata=None):
         _HEADS + where, json.dumps(head, separators=(",", ":")), lifetime
     )
     if not written:
-        raise ApiError("the snapshot was not stored: %s" % store.away)
+        raise DatastoreAway("the snapshot was not stored: %s" % store.away)
     del head["v"]
     return dict(head, deleted=_trim(store, kept, agent_id))
 
@@ -120,7 +119,7 @@ def listing(store, kept, now, agent_id, task_id=None, limit=50):
 
     A head that cannot be read is listed with its id, its agent, its time and `unreadable`.
 
-    :raises ApiError: the datastore is away.
+    :raises DatastoreAway: the datastore is unavailable.
     """
     checked("agent_id", agent_id)
     found = []
@@ -138,7 +137,7 @@ def get(store, kept, now, snapshot_id, agent_id=None, task_id=None):
     :param agent_id: when given, the agent that it must be of; likewise task_id.
     :raises Refused: there is none, it is corrupted (the newest good one is then named), or it is of
         another agent or task.
-    :raises ApiError: the datastore is away.
+    :raises DatastoreAway: the datastore is unavailable.
     """
     agent, last = _parts(snapshot_id)
     where = _place(agent) + last
@@ -189,7 +188,10 @@ def newest_good(store, kept, now, agent_id, task_id=None, but=None):
 
 
 def delete(store, snapshot_id):
-    """Deletes a snapshot. Refused when there is none; ApiError when the datastore is away."""
+    """Deletes a snapshot.
+
+    :raises Refused: there is none; DatastoreAway: the datastore is unavailable.
+    """
     agent, last = _parts(snapshot_id)
     gone = _drop(store, _place(agent) + last)
     answered(store)
@@ -203,7 +205,7 @@ def cleanup(store, kept, now, agent_id=None):
 
     :returns: {deleted: ids, kept: a number, more: whether there may be more than the
         PAGES * PAGE newest that were looked at}.
-    :raises ApiError: the datastore is away; what was deleted until then is.
+    :raises DatastoreAway: the datastore is unavailable; what was deleted until then is.
     """
     prefix = _HEADS if agent_id is None else _HEADS + _place(checked("agent_id", agent_id))
     names, more = _names(store, prefix)

@@ -16,6 +16,7 @@ import json
 
 from synthralos.names import key_part
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
 BUCKET_SECONDS = 600
@@ -23,7 +24,7 @@ BUCKET_SECONDS = 600
 GRACE_SECONDS = 120
 # After that a call that has not told what it took never will: no attempt is that long.
 LOST_SECONDS = 3600 + GRACE_SECONDS
-DAY_SECONDS, RUN_SECONDS = 2 * 24 * 3600, 3 * 24 * 3600
+DAY_SECONDS, RUN_SECONDS = lifetime_of("spent"), lifetime_of("spent_run")
 _DAYS, _RUNS, _TOTALS = PREFIX + "spent.", PREFIX + "spent_run.", PREFIX + "spent_total."
 NOTHING = (0, 0.0)
 

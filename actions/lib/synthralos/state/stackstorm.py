@@ -5,8 +5,10 @@ an API that is slow. The address and the token come from whoever has them: an ac
 environment, a sensor from its service.
 """
 
+import contextlib
 import re
 import time
+from collections.abc import Iterator
 from urllib.parse import quote
 
 from synthralos.state.datastore import PAGE, DatastoreAway, Fact
@@ -27,17 +29,6 @@ class ApiError(Exception):
     """
 
     refused = False
-
-
-def answered(store, told="%s"):
-    """Raises ApiError when a call to the Tolerant `store` was not answered.
-
-    What could not be read is not what is not there, and what nobody wrote down holds nobody.
-
-    :param told: the message, around why.
-    """
-    if store.away is not None:
-        raise ApiError(told % store.away)
 
 
 class NoExecution(ApiError):
@@ -77,7 +68,8 @@ class Api:
         """The executions that a workflow has started, in the order of their start."""
         params = {"parent": execution_id, "limit": PAGE, "include_attributes": attributes}
         rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
-        return sorted(rows, key=lambda row: row["start_timestamp"])
+        with _understood(ApiError):
+            return sorted(rows, key=lambda row: row["start_timestamp"])
 
     def executions(self, attributes, **filters):
         """At most PAGE executions; filters: action, status, timestamp_gt, sort_asc, offset ..."""
@@ -159,7 +151,11 @@ class Api:
     def get(self, name, decrypt=False):
         params = {"decrypt": "true"} if decrypt else None
         answer = self._key("GET", name, params=params)
-        return None if answer.status_code == 404 else self._json(answer, DatastoreAway)["value"]
+        if answer.status_code == 404:
+            return None
+        row = self._json(answer, DatastoreAway)
+        with _understood(DatastoreAway):
+            return row["value"]
 
     def put(self, name, value, ttl=None):
         body = {"name": name, "value": value}
@@ -174,7 +170,8 @@ class Api:
             self._call("GET", "/keys", self._key_seconds, DatastoreAway, params=params),
             DatastoreAway,
         )
-        return [(row["name"], row["value"]) for row in rows]
+        with _understood(DatastoreAway):
+            return [(row["name"], row["value"]) for row in rows]
 
     def facts(self, prefix, limit=PAGE, offset=0):
         """As `list`, without the values: [datastore.Fact]."""
@@ -183,13 +180,14 @@ class Api:
             self._call("GET", "/keys", self._key_seconds, DatastoreAway, params=params),
             DatastoreAway,
         )
-        return [
-            Fact(
-                row["name"], len(row["value"].encode("utf-8", "surrogatepass")),
-                seconds_of(row.get("expire_timestamp")), _created_at(row.get("id")),
-            )
-            for row in rows
-        ]
+        with _understood(DatastoreAway):
+            return [
+                Fact(
+                    row["name"], len(row["value"].encode("utf-8", "surrogatepass")),
+                    seconds_of(row.get("expire_timestamp")), _created_at(row.get("id")),
+                )
+                for row in rows
+            ]
 
     def delete(self, name):
         answer = self._key("DELETE", name)
@@ -213,6 +211,10 @@ class Api:
             )
         except requests.RequestException as error:
             raise error_class("StackStorm's API is away: %s" % type(error).__name__) from error
+        except UnicodeError as error:
+            # Of the token or the address: whatever else a request has is ASCII.
+            told = "StackStorm's API cannot be asked: %s" % type(error).__name__
+            raise error_class(told) from error
 
     @staticmethod
     def _json(answer, error_class=ApiError):
@@ -225,6 +227,19 @@ class Api:
             return answer.json()
         except ValueError as error:
             raise error_class("StackStorm's API answered no JSON") from error
+
+
+@contextlib.contextmanager
+def _understood(error_class: type[Exception]) -> Iterator[None]:
+    """Raise `error_class` where the response that the block reads has another form than it should.
+
+    The block holds nothing else: a defect of ours must not be told as StackStorm's.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = "unexpected response from StackStorm's API (%s)" % type(error).__name__
+        raise error_class(why) from error
 
 
 def _created_at(key_id):

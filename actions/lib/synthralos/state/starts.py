@@ -8,9 +8,10 @@ import json
 
 from synthralos.names import key_part
 from synthralos.state.datastore import PREFIX, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
-KEPT_SECONDS = 7 * 24 * 3600
+KEPT_SECONDS = lifetime_of("incident")
 _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
 _CLOSING = PREFIX + "closing."

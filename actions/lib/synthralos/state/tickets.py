@@ -13,10 +13,11 @@ import re
 from synthralos.failures import SEVERITIES
 from synthralos.refusals import Refused
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.kinds import lifetime_of
 from synthralos.times import timestamp
 
 FORMAT = 1
-KEPT_SECONDS = 90 * 24 * 3600
+KEPT_SECONDS = lifetime_of("ticket")
 PAGES = 10
 LEVELS = ("auto_recovery", "supervisor_review", "human_intervention", "critical_alert")
 OPEN, IN_PROGRESS, RESOLVED = STATUSES = ("open", "in_progress", "resolved")

@@ -16,7 +16,6 @@ for each version that goes; listing 1 for each 100; get 1 more than that, compar
 each 100 entries of the agent.
 """
 
-import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from synthralos.entries import given, whole
 from synthralos.names import checked, key_part, name_of_key_part
 from synthralos.refusals import Refused
 from synthralos.state import history, packing
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway, answered, time_key, time_of
 from synthralos.state.snapshots import checked_metadata
-from synthralos.state.stackstorm import ApiError, answered
+from synthralos.state.stackstorm import ApiError
 from synthralos.times import timestamp
 
 FORMAT = 1
@@ -88,7 +87,7 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
     :param kept: a History.
     :param state: a JSON value without secrets: the state, or what is known of the error.
     :param actor: who did it, for people; user: the StackStorm user who wrote it down, or None.
-    :raises ApiError: the datastore is away; then nothing was recorded.
+    :raises DatastoreAway: the datastore is unavailable; then nothing was recorded.
     """
     text = packing.canonical("state", state)
     place = _place(checked("agent_id", agent_id), checked("task_id", task_id))
@@ -111,7 +110,7 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
         _HEADS + place + last, json.dumps(head, separators=(",", ":")), kept.seconds
     )
     if not written:
-        raise ApiError("the version was not recorded: %s" % store.away)
+        raise DatastoreAway("the version was not recorded: %s" % store.away)
     rows = store.list(_HEADS + place)
     made = [known for known in _numbered(rows) if known["record"] == last]
     # Another process may have taken the number in the meantime.
@@ -129,7 +128,7 @@ def listing(store, kept, now, agent_id, task_id=None, kind=None, since=None, lim
     that one is gone.
 
     :param since: seconds since the epoch.
-    :raises ApiError: the datastore is away.
+    :raises DatastoreAway: the datastore is unavailable.
     """
     checked("agent_id", agent_id)
     found = _versions(store, kept, now, agent_id, task_id)
@@ -146,7 +145,7 @@ def get(store, kept, now, agent_id, task_id, version, field="version"):
     """The version called `version` (v0001, or its record): its head and its `state`.
 
     :raises Refused: there is none, or it is corrupted.
-    :raises ApiError: the datastore is away.
+    :raises DatastoreAway: the datastore is unavailable.
     """
     checked("agent_id", agent_id)
     known = _versions(store, kept, now, agent_id, checked("task_id", task_id))
@@ -198,7 +197,7 @@ def timeline(store, agent_id, task_id=None, since=None, limit=50):
 
     :param task_id: only what was recorded for that task; what the workflows write has none.
     :param since: seconds since the epoch.
-    :raises ApiError: the datastore is away.
+    :raises DatastoreAway: the datastore is unavailable.
     """
     found = []
     for entry in history.entries(store, checked("agent_id", agent_id)):
@@ -244,6 +243,8 @@ def unified(before, after, name, other):
     texts = [json.dumps(value, indent=2, sort_keys=True).split("\n") for value in (before, after)]
     if max(map(len, texts)) > DIFF_LINES:
         return None
+    import difflib
+
     return list(difflib.unified_diff(texts[0], texts[1], name, other, lineterm=""))
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Callable, Optional
 
@@ -96,6 +97,19 @@ def line(event, **facts):
     sys.stdout.flush()
     if _sink.logs.file:
         _append(_sink.logs.file, encoded)
+
+
+def write_traceback(redact: Optional[Callable[[str], str]] = None) -> None:
+    """Write the traceback of the exception that is being handled to standard error.
+
+    For what is swallowed because it must not end a run: without it a defect of ours would look
+    like an outage.
+
+    :param redact: (text) -> text without secrets; default: that of the live output.
+    """
+    text = traceback.format_exc()
+    sys.stderr.write((redact or _sink.redact)(text))
+    sys.stderr.flush()
 
 
 def _append(file, told):

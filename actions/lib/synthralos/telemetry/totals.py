@@ -1,7 +1,10 @@
 """Cumulative totals: what runs tell of themselves, added up, for ever.
 
 How many series there may be is bounded: each label has at most so many values, and what comes
-after that is `other`. Whoever has a series keeps it.
+after that is `other`. A value keeps its series; only an agent that was not counted for `idle`
+seconds gives way to a new one. Its series then disappear, and begin at 0 if it comes back: what
+they had counted is not added to `other`, where it would count twice. Until an agent gives way, new
+ones count as `other`: so no count is gone before somebody has read it.
 """
 
 import math
@@ -24,14 +27,19 @@ MOST = {
 class Totals:
     """:param kept: what `as_dict` gave, or None.
     :param most: {label: most values}, over MOST.
-    :param always: {label: values that get a series however many there are}.
+    :param always: {label: values that get a series however many there are, and keep it}.
+    :param seen: {agent: seconds since the epoch at which it was last counted}, as `seen` was.
+    :param now: seconds since the epoch, the time of what is counted.
+    :param idle: seconds without a count after which an agent gives way; None for never.
+    :ivar seen: the same, brought forward, for the next Totals of what is kept.
     :ivar series: {Family: {values of labels: number or [count, sum, counts]}}.
     """
 
-    def __init__(self, kept=None, most=None, always=None):
+    def __init__(self, kept=None, most=None, always=None, seen=None, now=0.0, idle=None):
         self.series = {family: {} for family in TOTALS}
         self._most, self._always = dict(MOST, **(most or {})), always or {}
         self._known = {label: set() for label in MOST}
+        self._now, self._idle = now, idle
         for name, rows in (kept or {}).items():
             family = BY_NAME.get(name)
             # A metric or a bucket that another version had is that version's.
@@ -39,6 +47,8 @@ class Totals:
                 if len(labels) == len(family.labels) and _fits(family, value):
                     self.series[family][tuple(labels)] = value
                     self._remember(family, labels)
+        # Of one whose time is not known nothing was counted lately.
+        self.seen = {agent: (seen or {}).get(agent, 0.0) for agent in self._known["agent"]}
 
     def as_dict(self):
         """{name: [[values of labels, value]]}, as JSON can hold it."""
@@ -75,12 +85,39 @@ class Totals:
         if not isinstance(value, str) or len(value) > LONGEST:
             return OTHER
         known = self._known[label]
-        if value in known or value == OTHER:
+        if value == OTHER:
             return value
-        if len(known) >= self._most[label] and value not in self._always.get(label, ()):
-            return OTHER
-        known.add(value)
+        if value not in known:
+            if not self._has_room(label, value):
+                return OTHER
+            known.add(value)
+        if label == "agent":
+            self.seen[value] = max(self._now, self.seen.get(value, 0.0))
         return value
+
+    def _has_room(self, label, value):
+        always = self._always.get(label, ())
+        if value in always:
+            return True
+        # Those that are always there take nobody's place.
+        bounded = self._known[label].difference(always)
+        if len(bounded) < self._most[label]:
+            return True
+        return label == "agent" and bool(bounded) and self._give_way(bounded)
+
+    def _give_way(self, agents):
+        """Forget the agent that was not counted for longest, if that is long enough."""
+        oldest = min(agents, key=lambda agent: (self.seen[agent], agent))
+        if self._idle is None or self._now - self.seen[oldest] < self._idle:
+            return False
+        for family, series in self.series.items():
+            if "agent" in family.labels:
+                place = family.labels.index("agent")
+                for labels in [labels for labels in series if labels[place] == oldest]:
+                    del series[labels]
+        self._known["agent"].discard(oldest)
+        del self.seen[oldest]
+        return True
 
     def _remember(self, family, labels):
         for label, value in zip(family.labels, labels):

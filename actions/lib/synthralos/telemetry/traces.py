@@ -19,7 +19,7 @@ INTERNAL, CLIENT = "internal", "client"
 # Of one action: a round tries at most some dozens of targets, a step asks some dozens of times.
 MOST_SPANS = 500
 
-_tracer = None
+_tracer = contextvars.ContextVar("synthralos_tracer", default=None)
 _current = contextvars.ContextVar("synthralos_span", default=None)
 _facts = contextvars.ContextVar("synthralos_span_facts", default=None)
 
@@ -159,14 +159,12 @@ class Tracer:
 @contextlib.contextmanager
 def active(tracer):
     """Makes `tracer` current in the block."""
-    global _tracer
-    before, _tracer = _tracer, tracer
-    token = _current.set(None)
+    current, token = _tracer.set(tracer), _current.set(None)
     try:
         yield tracer
     finally:
-        _tracer = before
         _current.reset(token)
+        _tracer.reset(current)
 
 
 @contextlib.contextmanager
@@ -176,10 +174,10 @@ def span(name, attributes=None, kind=INTERNAL):
     An exception that leaves the block marks it as failed: by the cause of what a call raised, else
     by the name of its class.
     """
-    if _tracer is None:
+    tracer = _tracer.get()
+    if tracer is None:
         yield Span(name, "", None)
         return
-    tracer = _tracer
     opened = tracer.begin(name, kind, dict(_facts.get() or {}, **(attributes or {})))
     token = _current.set(opened)
     try:
@@ -212,27 +210,30 @@ def note(attributes):
 
 def headers():
     """The headers that take the trace along with an HTTP call: {} outside a call's own span."""
-    opened = _current.get()
-    if _tracer is None or opened is None or opened.kind != CLIENT:
+    tracer, opened = _tracer.get(), _current.get()
+    if tracer is None or opened is None or opened.kind != CLIENT:
         return {}
-    return _tracer.headers(opened)
+    return tracer.headers(opened)
 
 
 def configure(share):
     """Has the current tracer record `share` of the traces, 0 to 1."""
-    if _tracer is not None:
-        _tracer.configure(share)
+    tracer = _tracer.get()
+    if tracer is not None:
+        tracer.configure(share)
 
 
 def join(run, told=None, workflow=None, started=None, attributes=None):
     """The current action belongs to `run`; see Tracer.join."""
-    if _tracer is not None:
-        _tracer.join(run, told, workflow, started, attributes)
+    tracer = _tracer.get()
+    if tracer is not None:
+        tracer.join(run, told, workflow, started, attributes)
 
 
 def handed():
     """What a case for another run says of the trace: {traceparent ...}, or None."""
-    return _tracer.handed() if _tracer is not None else None
+    tracer = _tracer.get()
+    return tracer.handed() if tracer is not None else None
 
 
 def _kind_of(error):

@@ -1,0 +1,56 @@
+from synthralos.recovery.health import targets_by_kind
+from synthralos.refusals import Refused
+from synthralos.state.breaker import CLOSED, OPEN
+from synthralos.state.datastore import answered
+from synthralos.times import timestamp
+from synthralos_action import SynthralosAction
+
+
+class Breakers(SynthralosAction):
+    """`breaker.open`, `breaker.close` and `breaker.release`: an operator decides about a target."""
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _open(self, env, parameters):
+        return _force(env, parameters, OPEN)
+
+    def _close(self, env, parameters):
+        return _force(env, parameters, CLOSED)
+
+    def _release(self, env, parameters):
+        target = _target(env, parameters)
+        released = env.ledger.release(target)
+        state = env.ledger.health(target).state
+        answered(env.store)
+        told = "is released" if released else "was not forced"
+        return {
+            "summary": "The breaker of %s %s; it is %s" % (target, told, state.replace("_", " ")),
+            "target": target,
+            "state": state,
+            "forced_until": None,
+            "released": released,
+        }
+
+
+def _force(env, parameters, state):
+    target = _target(env, parameters)
+    forced = env.ledger.force(target, state, parameters["seconds"])
+    answered(env.store)
+    until = timestamp(forced.until)
+    return {
+        "summary": "The breaker of %s is forced %s until %s" % (target, state, until),
+        "target": target,
+        "state": state,
+        "forced_until": until,
+    }
+
+
+def _target(env, parameters):
+    """The target, which must be a configured one: a misspelled name would force nothing."""
+    target = parameters["target"]
+    targets = sorted(sum(targets_by_kind(env.settings).values(), []))
+    if target not in targets:
+        way_out = "Use one of " + ", ".join(targets) if targets else "Configure targets first"
+        raise Refused("target", target, "is not a configured target", way_out)
+    return target
