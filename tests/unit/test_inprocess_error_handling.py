@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from synthralos.error_handling import (
-    ApiError,
     DatastoreAway,
     ErrorContext,
     ErrorHandlingSystem,
@@ -311,7 +310,7 @@ def test_a_datastore_that_is_away_ends_no_recovery_and_gets_another_chance(slept
     lost = handled(system, MemoryError("full"))
     assert lost["escalated"] and lost["ticket"] is None
     assert "no route" in lost["steps"][-1]["summary"]
-    with pytest.raises(ApiError, match="no route"):
+    with pytest.raises(DatastoreAway, match="no route"):
         snapshot_of(system, {"a": 1})
     health = asyncio.run(system.get_system_health())
     assert all("no route" in status for status in health["subsystem_status"].values())

@@ -7,7 +7,7 @@ from synthralos.inprocess.circuit_breaker import CircuitBreaker, CircuitBreakerO
 from synthralos.observability import WorkflowMetrics, trace_agent_execution
 from synthralos.refusals import Refused
 from synthralos.retry import RetryConfig
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import DatastoreAway
 from synthralos.workflow import (
     Workflow,
     WorkflowContext,
@@ -256,7 +256,7 @@ def test_no_agent_runs_without_a_checkpoint(make, datastore):
     planner = Failing(0)
     ctx = make(planner=planner).create_context()
     datastore.away = True
-    with pytest.raises(ApiError):
+    with pytest.raises(DatastoreAway):
         asyncio.run(advance(ctx))
     assert (planner.calls, str(ctx.state), ctx.locked) == (0, "CREATED", False)
     datastore.away = ()

@@ -8,7 +8,7 @@ from typing import Any, Optional
 from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime
 from synthralos.state import loops, loops_patterns, pauses
-from synthralos.state.stackstorm import answered
+from synthralos.state.datastore import answered
 
 STATE = "state"
 
