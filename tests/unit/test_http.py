@@ -96,7 +96,7 @@ def test_a_dripping_server_is_a_timeout_in_all(serve, head):
 
     def drip(connection, request):
         connection.sendall(head or b"HTTP/1.1 200 OK\r\nX: ")
-        while not given_up.wait(0.1):
+        while not given_up.wait(limit_under_test(0.1)):
             connection.sendall(b"x")
 
     server = serve(drip)

@@ -258,7 +258,7 @@ def test_a_slow_server_holds_nobody(serve, service, datastore, clock):
 
     def trickle(connection, request):
         connection.sendall(b"HTTP/1.1 200 X\r\nContent-Length: 100\r\n\r\n")
-        while not given_up.wait(0.1):
+        while not given_up.wait(limit_under_test(0.1)):
             connection.sendall(b" ")
 
     entry = {"url": serve(trickle).url, "timeout": limit_under_test(0.3)}

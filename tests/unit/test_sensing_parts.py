@@ -251,9 +251,9 @@ def test_a_configuration():
         {
             "alertmanager": {
                 "url": "http://a/", "urls": ["http://a/", "http://b"], "filter": ["x=1"],
-                "ca_bundle": "/ca.pem", "proxy": "http://proxy", "token_from": "k", "timeout": 3,
+                "ca_bundle": "/ca.pem", "proxy": "http://proxy", "token_from": "k", "timeout": 63,
             },
-            "agent_errors": {"path": "/errors", "timeout": 4},
+            "agent_errors": {"path": "/errors", "timeout": 64},
             "agent_events": {"path": "/events", "loop_events": ["x"]},
         },
         platforms,
@@ -261,11 +261,11 @@ def test_a_configuration():
     first, second = found.alertmanager.connections
     assert (first.base_url, second.base_url) == ("http://a", "http://b")
     assert (first.verify, first.proxy, first.secret_from, first.timeout) == (
-        "/ca.pem", "http://proxy", "k", 3.0
+        "/ca.pem", "http://proxy", "k", 63.0
     )
     [place] = found.agent_errors.places
     assert (place.connection.base_url, place.path) == ("http://platform", "/errors")
-    assert (place.connection.secret, place.connection.timeout) == ("hush-hush", 4.0)
+    assert (place.connection.secret, place.connection.timeout) == ("hush-hush", 64.0)
     assert found.agent_events.loop_events == ("x",)
     assert found.agent_events.failure_events == sensing_config.FAILURE_EVENTS
     assert Sensors.from_config(None) == Sensors()
