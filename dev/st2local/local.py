@@ -20,7 +20,7 @@ USER = "st2admin"
 RULES_USER = "stanley"
 POLL_SECONDS = 0.2
 # How long to wait for what comes at once unless the machine is busy.
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 Firing = collections.namedtuple("Firing", "id trigger payload timestamp")
 
