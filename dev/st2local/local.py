@@ -19,7 +19,8 @@ from st2local.validation import check, check_parameters
 USER = "st2admin"
 RULES_USER = "stanley"
 POLL_SECONDS = 0.2
-CLOSE_SECONDS = 5
+# How long to wait for what comes at once unless the machine is busy.
+PATIENCE_SECONDS = 300
 
 Firing = collections.namedtuple("Firing", "id trigger payload timestamp")
 
@@ -66,7 +67,7 @@ class St2Local:
 
     def close(self):
         """Ends what still runs, the API server and the state."""
-        deadline = time.monotonic() + CLOSE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self._live and time.monotonic() < deadline:
             for execution in list(self._live.values()):
                 self.stop(execution)
@@ -378,7 +379,7 @@ class Handle:
         if self._execution.action.runner != "orquesta":
             raise Refused("only a workflow can be paused")
         # The run begins in its own thread, a moment after the start.
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self._execution.run is None and time.monotonic() < deadline:
             if self._execution.status in COMPLETED:
                 raise Refused("the execution is over")
@@ -391,7 +392,7 @@ class Handle:
             raise TimeoutError("execution %s is still %s" % (self.id, self.status))
         return self.document()
 
-    def wait_for(self, *statuses, timeout=30):
+    def wait_for(self, *statuses, timeout=PATIENCE_SECONDS):
         """Waits until the status is one of these. Returns the execution as a dict."""
         deadline = time.monotonic() + timeout
         while self.status not in statuses:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -81,6 +82,10 @@ class Job:
         for reader in readers:
             # A grandchild may keep the pipe open after the action has ended.
             reader.join(1 if over else 5)
+        for reader, stream in zip(readers, (process.stdout, process.stderr)):
+            # What the action wrote is read, however late its reader gets to it.
+            while reader.is_alive() and _has_more(stream):
+                reader.join(0.1)
         texts = [b"".join(list(chunks[name])).decode("utf-8", "replace")
                  for name in ("stdout", "stderr")]
         return (_KILLED if over else process.returncode,) + tuple(texts)
@@ -91,6 +96,15 @@ def _read(stream, chunks, on_line):
         for line in stream:
             chunks.append(line)
             on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+def _has_more(stream):
+    """Whether the pipe has something to read, or is at its end."""
+    try:
+        return bool(select.select([stream], [], [], 0)[0])
+    except (ValueError, OSError):
+        # The reader has closed it.
+        return False
 
 
 def _write(stream, data):

@@ -12,11 +12,11 @@ import pathlib
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass
 
 import pytest
 import requests
+from fixtures.waiting import PATIENCE_SECONDS
 
 from st2local import St2Local
 
@@ -93,10 +93,15 @@ class Judge:
         self.url = url
         self._session = requests.Session()
         self._session.trust_env = False
+        self.reset()
+
+    def reset(self):
+        """Forgets scenarios and requests."""
         self._ask("POST", "reset")
 
     def _ask(self, method, path, body=None):
-        answer = self._session.request(method, self.url + "/_llmock/" + path, json=body, timeout=10)
+        url = self.url + "/_llmock/" + path
+        answer = self._session.request(method, url, json=body, timeout=PATIENCE_SECONDS)
         answer.raise_for_status()
         return answer.json()
 
@@ -137,14 +142,12 @@ class Run:
 
     :ivar tasks: the actions it requested, in order.
     :ivar delays: seconds that its tasks were delayed, where they were.
-    :ivar seconds: from the request to the end.
     """
 
     status: str
     output: dict
     tasks: list
     delays: list
-    seconds: float
 
     @property
     def causes(self):
@@ -184,9 +187,7 @@ class Pack:
         }
         given.update(parameters)
         delayed = len(self.local.delays)
-        began = time.monotonic()
         execution = self.local.run("synthralos.llm_retry", given)
-        seconds = time.monotonic() - began
         children = self.local.executions(parent=execution["id"])
         children = sorted(children, key=lambda child: child["start_timestamp"])
         run = Run(
@@ -194,12 +195,11 @@ class Pack:
             output=execution["result"]["output"],
             tasks=[child["action"]["ref"].split(".", 1)[1] for child in children],
             delays=self.local.delays[delayed:],
-            seconds=seconds,
         )
         warnings = self._judge.findings("warning")
         print(
-            "%.2f s; asked %s; %s; delays %s; warnings %s"
-            % (seconds, self._judge.asked(), run.status, run.delays, warnings)
+            "asked %s; %s; delays %s; warnings %s"
+            % (self._judge.asked(), run.status, run.delays, warnings)
         )
         assert self._judge.findings("error") == []
         return run
@@ -250,7 +250,7 @@ class Relay:
     def _hand_on(self, handler):
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
         headers = {name: value for name, value in handler.headers.items() if name != "Host"}
-        onward = http.client.HTTPConnection(self._to, timeout=10)
+        onward = http.client.HTTPConnection(self._to, timeout=PATIENCE_SECONDS)
         onward.request("POST", handler.path, body, headers)
         answer = onward.getresponse()
         content = answer.read()
@@ -279,7 +279,7 @@ def llmock_url():
     assert url.startswith("http://127.0.0.1:"), "llmock did not start"
     yield url
     server.stdin.close()
-    server.wait(timeout=10)
+    server.wait(timeout=PATIENCE_SECONDS)
     server.stdout.close()
 
 
@@ -294,10 +294,24 @@ def wire(request):
 
 
 @pytest.fixture
-def pack(judge, tmp_path):
-    made = Pack(judge, tmp_path)
-    yield made
-    made.close()
+def packs(judge, tmp_path):
+    """packs() -> a Pack with a datastore of its own."""
+    made = []
+
+    def make():
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Pack(judge, folder))
+        return made[-1]
+
+    yield make
+    for pack in made:
+        pack.close()
+
+
+@pytest.fixture
+def pack(packs):
+    return packs()
 
 
 @pytest.fixture

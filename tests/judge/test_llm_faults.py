@@ -1,4 +1,5 @@
 import pytest
+from fixtures.waiting import until, within_some_limit
 
 
 def answered(run, model, rounds):
@@ -49,8 +50,8 @@ def test_later_runs_leave_the_model_alone_until_its_hint_has_passed(judge, pack,
 
 
 def test_a_hint_beyond_the_deadline_ends_the_run_now(judge, pack, wire):
-    judge.fails(429, wire.primary, retry_after=30)
-    run = pack.retry(wire.primary, timeout=30)
+    judge.fails(429, wire.primary, retry_after=300)
+    run = pack.retry(wire.primary, timeout=300)
     assert failed_with_a_ticket(run)
     assert judge.asked() == [wire.primary] and run.delays == []
 
@@ -153,21 +154,35 @@ def test_a_server_that_stays_down_is_asked_again_no_more_than_max_retries(
     assert run.delays == delays
 
 
-def test_a_stalled_answer_is_given_up_for_the_fallback(judge, pack, wire):
-    pack.config["attempt_timeouts"] = {"llm": 1}
-    judge.stalls(2, wire.primary)
-    run = pack.retry(wire.primary, [wire.fallback])
-    assert answered_at_once(run, wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback]
-    assert run.causes == ["timeout", None]
+def has_seen(judge, *models):
+    """Waits until the judge has, which notes a request once its stall is over."""
+    return until(lambda: sorted(judge.asked()) == sorted(models), "%s were asked" % (models,))
 
 
-def test_a_stalled_answer_is_asked_for_again(judge, pack, wire):
-    pack.config["attempt_timeouts"] = {"llm": 1}
-    judge.stalls(2, wire.primary, times=1)
-    run = pack.retry(wire.primary)
-    assert answered(run, wire.primary, rounds=2)
-    assert judge.asked() == [wire.primary] * 2
+def test_a_stalled_answer_is_given_up_for_the_fallback(judge, packs, wire):
+    def passes(seconds):
+        judge.reset()
+        pack = packs()
+        pack.config["attempt_timeouts"] = {"llm": seconds}
+        judge.stalls(3 * seconds, wire.primary)
+        run = pack.retry(wire.primary, [wire.fallback])
+        return run.causes == ["timeout", None] and answered_at_once(run, wire.fallback) and (
+            has_seen(judge, wire.primary, wire.fallback))
+
+    within_some_limit(1, passes)
+
+
+def test_a_stalled_answer_is_asked_for_again(judge, packs, wire):
+    def passes(seconds):
+        judge.reset()
+        pack = packs()
+        pack.config["attempt_timeouts"] = {"llm": seconds}
+        judge.stalls(3 * seconds, wire.primary, times=1)
+        run = pack.retry(wire.primary)
+        return run.causes == ["timeout", None] and answered(run, wire.primary, rounds=2) and (
+            has_seen(judge, wire.primary, wire.primary))
+
+    within_some_limit(1, passes)
 
 
 def cut(content):

@@ -95,7 +95,8 @@ def test_a_pushgateway_that_is_away_or_refuses_ends_no_roll_up(gateway, world):
     assert "not pushed: " + done["push"]["error"] in done["summary"]
     assert "connect" in done["push"]["error"].lower()
     gateway.start_pushgateway()
+    began = time.time()
     until(lambda: roll_up(local)["push"]["pushed"], "it is pushed")
     query = "sum(synthralos_runs_completed_total)"
     until(lambda: gateway.asked(query) and gateway.asked(query)[0][1] == 1.0, "it was scraped")
-    assert time.time() - gateway.asked("synthralos_last_rollup_timestamp_seconds")[0][1] < 60
+    assert gateway.asked("synthralos_last_rollup_timestamp_seconds")[0][1] >= began - 1

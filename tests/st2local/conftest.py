@@ -1,5 +1,8 @@
 """A pack and a state folder for each test."""
+import os
+
 import pytest
+from fixtures.waiting import until
 from places import FIXTURES
 
 
@@ -24,3 +27,36 @@ def make(tmp_path):
 @pytest.fixture
 def local(make):
     return make()
+
+
+class Gates:
+    """Named pipes, each of which holds up a process that reads it until it is opened."""
+
+    def __init__(self, folder):
+        self._prefix = str(folder / "gate-")
+
+    def of(self, names):
+        """Makes the gates of these names; returns what their paths begin with."""
+        for name in names:
+            os.mkfifo(self._prefix + name)
+        return self._prefix
+
+    def path(self, name):
+        return self._prefix + name
+
+    def open(self, name):
+        """Lets the process through that stands at the gate, once it is there."""
+        until(lambda: self._opened(name), "somebody stands at the gate %s" % name)
+
+    def _opened(self, name):
+        try:
+            os.close(os.open(self._prefix + name, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            # Nobody reads it yet.
+            return False
+        return True
+
+
+@pytest.fixture
+def gates(tmp_path):
+    return Gates(tmp_path)

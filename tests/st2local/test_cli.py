@@ -1,10 +1,12 @@
 """The command line, as a process."""
 import json
 import os
+import shlex
 import signal
 import subprocess
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 from places import FIXTURES, ROOT
 
 
@@ -25,7 +27,7 @@ def st2local(tmp_path):
             # pytest-xdist's workers ignore SIGINT, and a process inherits that.
             return subprocess.Popen(
                 command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options)
-        return subprocess.run(command, timeout=60, **options)
+        return subprocess.run(command, timeout=PATIENCE_SECONDS, **options)
 
     return run
 
@@ -100,49 +102,63 @@ def test_inquiry_from_another_process(st2local):
         inquiries = json.loads(st2local("inquiry", "list", "-j").stdout)
     done = st2local("inquiry", "respond", inquiries[0]["id"], "approved=true")
     assert done.returncode == 0, done.stderr
-    output, told = run.communicate(timeout=30)
+    output, told = run.communicate(timeout=PATIENCE_SECONDS)
     assert "bin/st2local inquiry respond %s approved=..." % inquiries[0]["id"] in told
     assert json.loads(output)["result"]["output"] == {"decision": {"approved": True}}
 
 
 def test_processes_share_the_state(st2local):
     runs = [st2local("run", "fixture.service", "-j", "-q", background=True) for _ in range(5)]
-    ended = [(run.communicate(timeout=60), run.returncode) for run in runs]
+    ended = [(run.communicate(timeout=PATIENCE_SECONDS), run.returncode) for run in runs]
     assert [code for _, code in ended] == [0] * 5, ended
     assert len(json.loads(st2local("execution", "list", "-j").stdout)) == 5
 
 
 def test_ctrl_c_cancels(st2local):
-    run = st2local("run", "core.local", "cmd=echo begun; sleep 30", "-j", background=True)
+    run = st2local("run", "core.local", "cmd=echo begun; sleep 3600", "-j", background=True)
     while "| begun" not in run.stderr.readline():
         assert run.poll() is None
     run.send_signal(signal.SIGINT)
-    output, _ = run.communicate(timeout=20)
+    output, _ = run.communicate(timeout=PATIENCE_SECONDS)
     assert json.loads(output)["status"] == "canceled"
     assert run.returncode == 1
 
 
-START = json.dumps([["POST", "/executions", {
-    "action": "core.local", "parameters": {"cmd": "sleep 1; echo went on"}}]])
+def starting(command):
+    """The calls of an action that starts a shell command as a run of its own."""
+    body = {"action": "core.local", "parameters": {"cmd": command}}
+    return "calls=" + json.dumps([["POST", "/executions", body]])
 
 
-def test_what_a_run_starts_goes_on_to_its_end(st2local):
-    done = st2local("run", "fixture.calls", "calls=" + START, "-j")
-    assert done.returncode == 0, done.stderr
-    started = json.loads(done.stdout)["result"]["result"][0][1]["id"]
-    assert "waiting for what it started: core.local %s" % started in done.stderr
+def goes_on(run):
+    """The line that says what the command line waits for, once it is there."""
+    line = ""
+    while "waiting for what it started" not in line:
+        assert run.poll() is None
+        line = run.stderr.readline()
+    return line
+
+
+def test_what_a_run_starts_goes_on_to_its_end(st2local, gates):
+    gates.of(["end"])
+    command = "cat %s; echo went on" % shlex.quote(gates.path("end"))
+    run = st2local("run", "fixture.calls", starting(command), "-j", background=True)
+    line = goes_on(run)
+    gates.open("end")
+    output, errors = run.communicate(timeout=PATIENCE_SECONDS)
+    assert run.returncode == 0, errors
+    started = json.loads(output)["result"]["result"][0][1]["id"]
+    assert "waiting for what it started: core.local %s" % started in line
     document = json.loads(st2local("execution", "get", started, "-j").stdout)
     assert document["status"] == "succeeded"
     assert document["result"]["stdout"] == "went on"
 
 
 def test_ctrl_c_cancels_what_a_run_started(st2local):
-    run = st2local("run", "fixture.calls", "calls=" + START.replace("sleep 1", "sleep 30"),
-                   background=True)
-    while "waiting for what it started" not in run.stderr.readline():
-        assert run.poll() is None
+    run = st2local("run", "fixture.calls", starting("sleep 3600"), background=True)
+    goes_on(run)
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=20)
+    run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 130
     listed = json.loads(st2local("execution", "list", "--action", "core.local", "-j").stdout)
     assert [document["status"] for document in listed] == ["canceled"]

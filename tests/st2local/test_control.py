@@ -1,6 +1,8 @@
 """Pause, resume, cancel, inquiries, and runs that a rule starts."""
+import threading
+
 import pytest
-from fixtures.waiting import until
+from fixtures.waiting import ENDLESS_SECONDS, PATIENCE_SECONDS, until
 
 from st2local import Refused
 
@@ -11,23 +13,23 @@ def children(local, run):
 
 def test_cancel_while_an_attempt_waits(make):
     local = make(delay=None)
-    run = local.start("fixture.waits", {"seconds": 30})
+    run = local.start("fixture.waits", {"seconds": ENDLESS_SECONDS})
     run.wait_for("running")
     until(lambda: children(local, run) == ["delayed"])
     run.cancel()
-    execution = run.wait(10)
+    execution = run.wait(PATIENCE_SECONDS)
     assert execution["status"] == "canceled"
     assert execution["result"] == {"output": {"done": None}}
     assert children(local, run) == ["canceled"]
 
 
-def test_a_running_action_is_left_to_end_when_its_workflow_is_cancelled(make):
-    local = make()
-    run = local.start("fixture.items", {"names": ["a"], "seconds": 0.5})
+def test_a_running_action_is_left_to_end_when_its_workflow_is_cancelled(local, gates):
+    run = local.start("fixture.items", {"names": ["a"], "gate": gates.of("a")})
     until(lambda: children(local, run) == ["running"])
     run.cancel()
-    run.wait_for("canceling", "canceled")
-    assert run.wait(10)["status"] == "canceled"
+    run.wait_for("canceling")
+    gates.open("a")
+    assert run.wait(PATIENCE_SECONDS)["status"] == "canceled"
     assert children(local, run) == ["succeeded"]
 
 
@@ -35,28 +37,42 @@ def test_a_cancelled_action_by_itself_is_killed(local):
     run = local.start("fixture.ending", {"how": "slow"})
     run.wait_for("running")
     run.cancel()
-    assert run.wait(10)["status"] == "canceled"
+    assert run.wait(PATIENCE_SECONDS)["status"] == "canceled"
 
 
-def test_pause_lets_a_waiting_attempt_run_and_holds_the_next(make):
-    local = make(delay=None)
-    run = local.start("fixture.waits", {"seconds": 1})
+@pytest.fixture
+def waiting(make):
+    """An St2Local whose delays last until `waiting.over` is set."""
+    over = threading.Event()
+    local = make(delay=lambda seconds: over.wait(PATIENCE_SECONDS))
+    local.over = over
+    yield local
+    over.set()
+
+
+def paused_while_it_waits(local, **parameters):
+    run = local.start("fixture.waits", dict(parameters, seconds=1))
+    until(lambda: children(local, run) == ["delayed"])
     run.pause()
+    run.wait_for("pausing")
+    local.over.set()
     run.wait_for("paused")
+    return run
+
+
+def test_pause_lets_a_waiting_attempt_run_and_holds_the_next(waiting):
+    local, run = waiting, paused_while_it_waits(waiting)
     assert children(local, run) == ["succeeded"]
     run.resume()
-    execution = run.wait(10)
+    execution = run.wait(PATIENCE_SECONDS)
     assert execution["status"] == "succeeded"
     assert execution["result"] == {"output": {"done": "second"}}
 
 
-def test_a_pause_over_the_last_task_loses_the_output(make):
-    local = make(delay=None)
-    run = local.start("fixture.waits", {"seconds": 1, "last": True})
-    run.pause()
-    run.wait_for("paused")
+def test_a_pause_over_the_last_task_loses_the_output(waiting):
+    run = paused_while_it_waits(waiting, last=True)
     run.resume()
-    execution = run.wait(10)
+    execution = run.wait(PATIENCE_SECONDS)
     assert (execution["status"], execution["result"]) == ("succeeded", {"output": None})
 
 
@@ -81,7 +97,7 @@ def test_inquiry(local, name):
         with pytest.raises(Refused, match="did not pass schema validation"):
             local.respond(inquiry, wrong)
     local.respond(inquiry, {"approved": True})
-    execution = run.wait(10)
+    execution = run.wait(PATIENCE_SECONDS)
     assert execution["status"] == "succeeded"
     assert execution["result"]["output"]["decision"] == {"approved": True}
     with pytest.raises(Refused, match="already been responded to"):
@@ -95,7 +111,7 @@ def test_an_inquiry_ends_with_its_run(local):
     run = local.start("fixture.ask")
     run.wait_for("paused")
     run.cancel()
-    assert run.wait(10)["status"] == "canceled"
+    assert run.wait(PATIENCE_SECONDS)["status"] == "canceled"
     assert asked(local) is None
 
 

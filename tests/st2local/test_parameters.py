@@ -90,7 +90,7 @@ def test_an_execution_holds_what_was_given(local):
 
 
 def test_secrets_are_masked_in_what_is_shown(local):
-    execution = local.run(LOOK, {"hidden": "hush", "timeout": 9})
+    execution = local.run(LOOK, {"hidden": "hush", "timeout": 99})
     assert execution["parameters"]["hidden"] == "********"
     assert execution["result"]["result"]["parameters"]["hidden"] == "hush"
     clear = local.execution(execution["id"], show_secrets=True)

@@ -1,5 +1,6 @@
 """Workflows: routing, errors, items, delays, retries, and what cannot be caught."""
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 
 
 def tasks(local, execution):
@@ -67,11 +68,18 @@ def test_items(local):
     assert ("steps", "failed") in tasks(local, execution)
 
 
-def test_items_wait_for_a_place(local):
-    execution = local.run(
-        "fixture.items", {"names": ["a", "b", "c"], "concurrency": 1, "seconds": 0.05})
-    spans = [result["result"] for result in execution["result"]["output"]["results"]]
-    assert all(a["ended"] <= b["started"] for a, b in zip(spans, spans[1:]))
+def statuses(local, run):
+    return sorted(child["status"] for child in local.executions(parent=run.id))
+
+
+def test_items_wait_for_a_place(local, gates):
+    run = local.start(
+        "fixture.items", {"names": ["a", "b", "c"], "concurrency": 1, "gate": gates.of("abc")})
+    for number, name in enumerate("abc"):
+        alone = ["running"] + ["succeeded"] * number
+        until(lambda alone=alone: statuses(local, run) == alone, "%s runs alone" % name)
+        gates.open(name)
+    assert run.wait(PATIENCE_SECONDS)["status"] == "succeeded"
 
 
 def test_no_items(local):
@@ -86,12 +94,12 @@ def test_only_the_first_items_are_delayed(local):
     assert local.delays == [5, 5]
 
 
-def test_branches_run_beside_each_other_and_join(local):
-    execution = local.run("fixture.branches", {"seconds": 0.4})
-    output = execution["result"]["output"]
-    assert output["said"] == "joined"
-    assert output["left"]["started"] < output["right"]["ended"]
-    assert output["right"]["started"] < output["left"]["ended"]
+def test_branches_run_beside_each_other_and_join(local, gates):
+    run = local.start("fixture.branches", {"gate": gates.of(["left", "right"])})
+    until(lambda: statuses(local, run) == ["running", "running", "succeeded"], "both run")
+    gates.open("left")
+    gates.open("right")
+    assert run.wait(PATIENCE_SECONDS)["result"]["output"]["said"] == "joined"
 
 
 def test_retry(local):
@@ -157,7 +165,8 @@ def test_a_missing_delay_is_none(local):
 
 
 def test_a_shell_command_that_takes_too_long(local):
-    call = {"action": "core.local", "input": {"cmd": "sleep 30; true", "timeout": 1}}
+    limited = {"cmd": "sleep 3600; true", "timeout": limit_under_test(1)}
+    call = {"action": "core.local", "input": limited}
     seen = local.run("fixture.dynamic", call)["result"]["output"]["seen"]
     assert seen["return_code"] == -9
     assert seen["error"] == "Action failed to complete in 1 seconds"
@@ -185,7 +194,7 @@ def test_a_child_that_fails_inspection_is_caught(local):
 
 def test_runs_side_by_side(local):
     handles = [local.start("fixture.loop", {"script": ["again", "good"]}) for _ in range(8)]
-    assert [handle.wait(30)["status"] for handle in handles] == ["succeeded"] * 8
+    assert [handle.wait(PATIENCE_SECONDS)["status"] for handle in handles] == ["succeeded"] * 8
 
 
 def test_two_locals_in_one_process(make, tmp_path):

@@ -5,10 +5,10 @@ and put back afterwards; so never point ST2_API_URL at a StackStorm that people 
 action runners must reach the sandbox, which listens on this machine's loopback address.
 """
 import os
-import time
 
 import pytest
 import requests
+from fixtures.waiting import LIVE_PATIENCE_SECONDS, PATIENCE_SECONDS, until
 
 from sandbox import Sandbox
 
@@ -26,7 +26,7 @@ class StackStorm:
             self.session.headers["St2-Api-Key"] = api_key
 
     def call(self, method, path, **options):
-        answer = self.session.request(method, self.url + path, timeout=30, **options)
+        answer = self.session.request(method, self.url + path, timeout=PATIENCE_SECONDS, **options)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -34,14 +34,14 @@ class StackStorm:
         body = {"action": "synthralos." + action, "parameters": parameters}
         return self.call("POST", "/executions", json=body)["id"]
 
-    def wait(self, execution_id, *statuses, seconds=90):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+    def wait(self, execution_id, *statuses):
+        """The execution, once it has one of these statuses; without any, once it has ended."""
+        def there():
             execution = self.call("GET", "/executions/" + execution_id)
-            if execution["status"] in (statuses or ENDED):
-                return execution
-            time.sleep(0.2)
-        raise AssertionError("%s is still %s" % (execution_id, execution["status"]))
+            return execution if execution["status"] in (statuses or ENDED) else None
+
+        what = "%s is %s" % (execution_id, " or ".join(statuses or ENDED))
+        return until(there, what, LIVE_PATIENCE_SECONDS)
 
     def run(self, action, **parameters):
         """(execution, its output)."""

@@ -31,26 +31,26 @@ class Live(Orchestrated):
                 self.action(noun + ".delete", name=one["name"], force=True)
 
     def action(self, ref, **parameters):
-        run = self.st2.wait(self.st2.start(ref, **parameters), seconds=120)
+        run = self.st2.wait(self.st2.start(ref, **parameters))
         assert run["status"] == "succeeded", run["result"]
         return run["result"]["result"]
 
     def refused(self, ref, **parameters):
-        run = self.st2.wait(self.st2.start(ref, **parameters), seconds=120)
+        run = self.st2.wait(self.st2.start(ref, **parameters))
         assert run["status"] == "failed", run["result"]
         return run["result"]["result"]["error"]
 
-    def run(self, orchestration="flow", seconds=180, **parameters):
-        run = self.st2.wait(self.start(orchestration, **parameters), seconds=seconds)
+    def run(self, orchestration="flow", **parameters):
+        run = self.st2.wait(self.start(orchestration, **parameters))
         return run, run["result"].get("output")
 
     def start(self, orchestration="flow", **parameters):
         parameters = at_the_door(dict({"orchestration": orchestration}, **parameters))
         return self.st2.start("orchestration.run", **parameters)
 
-    def resume(self, run_id, seconds=180):
+    def resume(self, run_id):
         started = self.action("orchestration.resume", execution_id=run_id)["execution_id"]
-        run = self.st2.wait(started, seconds=seconds)
+        run = self.st2.wait(started)
         return run, run["result"].get("output")
 
     def begin(self, orchestration, **parameters):
@@ -60,9 +60,9 @@ class Live(Orchestrated):
     def finish(self, run_id, approve=False):
         """The execution at its end; what it asks is approved."""
         if approve:
-            self.st2.wait(run_id, "paused", seconds=180)
+            self.st2.wait(run_id, "paused")
             self.action("approval.answer", execution_id=run_id, approved=True)
-        return self.st2.wait(run_id, seconds=180)
+        return self.st2.wait(run_id)
 
 
 class Local(Orchestrated):
@@ -78,7 +78,7 @@ class Local(Orchestrated):
 
     def finish(self, run_id, approve=False):
         if approve:
-            self._handle.wait_for("paused", timeout=60)
+            self._handle.wait_for("paused")
             self.action("approval.answer", execution_id=run_id, approved=True)
         return self.ended(run_id)
 

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from fixtures.waiting import LIVE_PATIENCE_SECONDS, let_pass, until
 
 from sandbox import status as answers
 
@@ -25,7 +26,8 @@ def enabled(st2, *rules):
                 "ref": rule["action"]["ref"], "parameters": rule["action"]["parameters"]}
             st2.call("PUT", "/rules/" + rule["id"], json=dict(document, enabled=on))
         if on:
-            time.sleep(1.5)
+            # The rules engine hears of it a moment later, and nothing says when.
+            let_pass(1.5)
             yield
 
 
@@ -50,24 +52,23 @@ def alertmanager(*alerts):
     }
 
 
-def received(st2, action, number, seconds=120):
+def received(st2, action, number):
     """The newest `number` results of an intake, once that many have ended since the test began."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    def there():
         rows = st2.call("GET", "/executions", params={
             "action": "synthralos." + action, "limit": 100, "timestamp_gt": received.since})
-        if len(rows) >= number and all(row["status"] == "succeeded" for row in rows):
-            return [row["result"]["result"] for row in rows]
         failed = [row for row in rows if row["status"] in ("failed", "timeout")]
         assert not failed, failed[0]["result"]
-        time.sleep(0.5)
-    raise AssertionError("%d of %d: %s" % (len(rows), number, [row["status"] for row in rows]))
+        good = len(rows) >= number and all(row["status"] == "succeeded" for row in rows)
+        return [row["result"]["result"] for row in rows] if good else None
+
+    return until(there, "%d runs of %s" % (number, action), LIVE_PATIENCE_SECONDS)
 
 
 @pytest.fixture(autouse=True)
 def since():
     received.since = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 1))
-    time.sleep(1)
+    let_pass(1)
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_the_labels_of_an_alert_choose_the_rule(st2, box, agent):
     assert set(started) == {"agent_recovery", "infrastructure_repair"}
     assert started["agent_recovery"]["subject"] == agent
     for one in started.values():
-        st2.wait(one["run"], seconds=180)
+        st2.wait(one["run"])
 
 
 def test_a_storm_of_one_alert_starts_one_run(st2, box, agent):
@@ -127,7 +128,7 @@ def test_a_storm_of_one_alert_starts_one_run(st2, box, agent):
         ]
         [one.start() for one in several]
         [one.join() for one in several]
-        told = received(st2, "alert.receive", 15, seconds=240)
+        told = received(st2, "alert.receive", 15)
     assert sum(one["started"] for one in told) == 1
     runs = st2.call("GET", "/executions", params={
         "action": "synthralos.agent_recovery", "timestamp_gt": received.since})
@@ -139,10 +140,10 @@ def test_a_thousand_alerts_in_one_notification(st2, box, agent):
     with enabled(st2, "webhook_grafana"):
         body = alertmanager(*[alert("%s-%d" % (agent, n), HOSTILE) for n in range(1000)])
         post(st2, "grafana", dict(body, orgId=1, title="x", state="alerting", message=HOSTILE))
-        told = received(st2, "alert.receive", 1, seconds=240)[0]
+        told = received(st2, "alert.receive", 1)[0]
     assert told["started"] == 20 and len(told["alerts"]) == 1000 and told["ticket"]
     for one in told["alerts"][:20]:
-        assert st2.wait(one["run"], seconds=240)["status"] == "succeeded"
+        assert st2.wait(one["run"])["status"] == "succeeded"
 
 
 def test_the_platform_s_webhook_starts_one_recovery_for_an_error(st2, box, agent):
@@ -206,7 +207,7 @@ def test_an_approval_that_nobody_gave_is_ended(st2, box, agent):
     config = dict(box.pack_config(), automation={"approval_timeout": 1})
     st2.call("PUT", "/configs/synthralos", json=config)
     try:
-        time.sleep(1.5)
+        let_pass(1.5)
         told, _ = st2.run("recovery.reap")
         assert run in [one["run"] for one in told["result"]["result"]["expired"]]
     finally:
@@ -228,7 +229,7 @@ def test_one_recovery_of_an_agent_at_a_time(st2, box, agent):
     runs = [st2.start("agent_recovery", **given) for _ in range(3)]
     spans = []
     for run in runs:
-        children = st2.children(st2.wait(run, seconds=180))
+        children = st2.children(st2.wait(run))
         spans.append((children[0]["start_timestamp"], children[-1]["end_timestamp"]))
     spans.sort()
     assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:])), spans

@@ -3,7 +3,7 @@ import base64
 import time
 
 import pytest
-from fixtures.waiting import until
+from fixtures.waiting import ENDLESS_SECONDS, LIVE_PATIENCE_SECONDS, until
 from live_host import ATTEMPT, kill, processes, waits
 
 from sandbox import agent_failed, delay, ok, status
@@ -69,7 +69,7 @@ def test_no_configured_secret_shows_anywhere(st2, box):
 def test_pause_and_resume_during_a_wait(st2, box):
     box.script("platform", [agent_failed(), agent_failed(), ok(text="42")])
     run_id = st2.start("agent_recovery", retry_delay=3, **FAILED)
-    until(lambda: waits(st2, run_id), seconds=90)
+    until(lambda: waits(st2, run_id), seconds=LIVE_PATIENCE_SECONDS)
     st2.call("PUT", "/executions/" + run_id, json={"status": "pausing"})
     st2.wait(run_id, "paused")
     st2.call("PUT", "/executions/" + run_id, json={"status": "resuming"})
@@ -88,9 +88,9 @@ def test_re_run(st2, box):
 
 
 def test_a_killed_action_is_logged_and_the_run_fails_with_output(st2, box):
-    box.script("platform", [delay(20, then=ok())], forever=True)
+    box.script("platform", [delay(ENDLESS_SECONDS)], forever=True)
     run_id = st2.start("agent_recovery", **FAILED)
-    until(lambda: box.calls_to("platform") or processes(ATTEMPT), seconds=90)
+    until(lambda: box.calls_to("platform") or processes(ATTEMPT), seconds=LIVE_PATIENCE_SECONDS)
     if not kill(processes(ATTEMPT)):
         pytest.skip("the action runner is not on this machine")
     run = st2.wait(run_id)
@@ -104,7 +104,7 @@ def test_twenty_runs_at_once_for_one_agent_lose_no_record(st2, box):
     agent = "agent-%d" % time.time()
     failed = dict(FAILED, agent_id=agent)
     started = [st2.start("agent_recovery", **failed) for _ in range(20)]
-    runs = [st2.wait(run_id, seconds=240) for run_id in started]
+    runs = [st2.wait(run_id) for run_id in started]
     assert {run["status"] for run in runs} == {"failed"}
     tickets = {run["result"]["output"]["ticket"] for run in runs}
     assert len(tickets) == 1

@@ -1,12 +1,14 @@
 """Orchestrations on a live StackStorm: the same as under st2local, killed and resumed, hostile."""
+import threading
+
 import pytest
-from fixtures.waiting import until
+from fixtures.waiting import LIVE_PATIENCE_SECONDS, until
 from live_host import STEP, kill, processes
 from live_orchestration import Live, Local, comparable
 from workflows.conftest import World
 from workflows.orchestrations import CORRECTING, MODEL, PING_PONG, RESEARCH, KilledThrice
 
-from sandbox import delay, status
+from sandbox import status
 from synthralos.orchestration import examples
 
 HOSTILE = (
@@ -96,11 +98,11 @@ def test_an_example_does_the_same_here_and_there(both, name):
 
 
 def test_a_run_killed_in_three_of_its_waves_goes_on_each_time(live):
-    thirty = KilledThrice(live, lambda: kill(processes(STEP)), pause=4.0)
-    run, output = live.run("thirty", seconds=240)
+    thirty = KilledThrice(live, lambda: kill(processes(STEP)), lambda: processes(STEP))
+    run, output = live.run("thirty")
     for _ in range(3):
         assert run["status"] == "failed", output
-        run, output = live.resume(run["id"], seconds=240)
+        run, output = live.resume(run["id"])
     thirty.check(output)
 
 
@@ -122,11 +124,11 @@ def test_an_approval_given_and_one_refused(live):
     live.answers["A"] = HOSTILE
     for approved, ended in ((True, "completed"), (False, "refused")):
         run_id = live.start("asking")
-        live.st2.wait(run_id, "paused", seconds=120)
+        live.st2.wait(run_id, "paused")
         told = live.status(run_id)
         assert told["status"] == "waiting" and "Ship" in told["waiting"]["question"]
         live.action("approval.answer", execution_id=run_id, approved=approved)
-        run = live.st2.wait(run_id, seconds=120)
+        run = live.st2.wait(run_id)
         output = run["result"]["output"]
         assert run["status"] == "succeeded" and output["status"] == ended
         done = [one["step_name"] for one in output["steps"] if one["status"] == "completed"]
@@ -138,14 +140,15 @@ def test_an_action_step_and_a_cancelled_run(live):
     live.define([{"name": "say", "action": "core.local", "parameters": {"cmd": "echo hello"},
                   "output": {"said": "{{output.stdout}}"}},
                  {"name": "slow", "role": "A"}], name="acting")
-    live.answers["A"] = delay(20)
+    let_go = threading.Event()
+    live.answers["A"] = lambda prompt, number: let_go.wait(LIVE_PATIENCE_SECONDS) and "done"
     run_id = live.start("acting")
-    until(lambda: live.asked, "the model is asked", seconds=60)
+    until(lambda: live.asked, "the model is asked", LIVE_PATIENCE_SECONDS)
     told = live.refused("orchestration.delete", name="acting")
     assert "runs as " + run_id in told["message"]
     live.action("orchestration.cancel", execution_id=run_id)
-    run = live.st2.wait(run_id, seconds=120)
+    let_go.set()
+    run = live.st2.wait(run_id)
     assert run["status"] == "canceled"
-    live.answers["A"] = "done"
     run, output = live.resume(run_id)
     assert output["status"] == "completed" and output["output"]["said"] == "hello"

@@ -3,6 +3,7 @@ import pytest
 from fixtures.otlp_receiver import Receiver
 
 from sandbox import agent_failed, ok, rate_limit
+from synthralos.calls import collector
 
 AGENT = {"agent_id": "agent_123", "failure_type": "error", "original_query": "precious",
          "context": {"repairPlan": {"steps": [{"action": "retry_execution"}]}}, "retry_delay": 0}
@@ -13,7 +14,7 @@ def receiver(st2, box):
     pytest.importorskip("opentelemetry.proto")
     made = Receiver()
     # StackStorm's action runners may have found another collector away at this port.
-    entry = {"endpoint": made.url, "timeout": 5}
+    entry = {"endpoint": made.url, "timeout": collector.LONGEST_TIMEOUT}
     st2.call("PUT", "/configs/synthralos", json=dict(box.pack_config(), tracing=entry))
     try:
         yield made

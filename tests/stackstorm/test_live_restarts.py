@@ -7,17 +7,15 @@ import os
 import shlex
 import signal
 import subprocess
-import time
 
 import pytest
-from fixtures.waiting import until
+from fixtures.waiting import ENDLESS_SECONDS, LIVE_PATIENCE_SECONDS, let_pass, until
 from live_host import ATTEMPT, kill, processes, waits
 
 from sandbox import delay, ok, status
 
 FAILED = {"agent_id": "agent_123", "failure_type": "error", "original_query": "q",
           "context": {"repairPlan": {"steps": [{"action": "retry_execution"}]}}}
-SECONDS = 240
 
 
 @pytest.fixture
@@ -27,7 +25,7 @@ def restart(st2):
         pytest.skip("ST2_RESTART is not set: nothing here can restart StackStorm's services")
 
     def restarted(service):
-        subprocess.run(shlex.split(command) + [service], check=True, timeout=120)
+        subprocess.run(shlex.split(command) + [service], check=True, timeout=LIVE_PATIENCE_SECONDS)
 
     return restarted
 
@@ -36,11 +34,11 @@ def restart(st2):
 def test_a_service_that_is_restarted_while_a_run_waits(st2, box, restart, service):
     box.script("platform", [status(503), ok(text="42")])
     run_id = st2.start("agent_recovery", **dict(FAILED, retry_delay=15, timeout=300))
-    until(lambda: waits(st2, run_id), seconds=90)
+    until(lambda: waits(st2, run_id), seconds=LIVE_PATIENCE_SECONDS)
     # Not in the instant in which the scheduler delays the task: it would forget it.
-    time.sleep(2)
+    let_pass(2)
     restart(service)
-    run = st2.wait(run_id, seconds=SECONDS)
+    run = st2.wait(run_id)
     output = run["result"]["output"]
     assert run["status"] == "succeeded" and output["recovery_result"]["output"] == "42"
     assert output["attempts"] == 2 and len(box.calls_to("platform")) == 2
@@ -48,9 +46,9 @@ def test_a_service_that_is_restarted_while_a_run_waits(st2, box, restart, servic
 
 def test_an_action_runner_that_is_killed_in_an_attempt(st2, box, restart):
     """What the runner had begun is lost with it: the run must not stay on its way for ever."""
-    box.script("platform", [delay(20, then=ok())], forever=True)
+    box.script("platform", [delay(ENDLESS_SECONDS)], forever=True)
     run_id = st2.start("agent_recovery", **dict(FAILED, timeout=60))
-    until(lambda: processes(ATTEMPT), seconds=90)
+    until(lambda: processes(ATTEMPT), seconds=LIVE_PATIENCE_SECONDS)
     pids = processes(ATTEMPT)
     restart("st2actionrunner")
     kill(pids)
@@ -61,14 +59,14 @@ def test_an_action_runner_that_is_killed_in_an_attempt(st2, box, restart):
 
 def ended_or_reaped(st2, run_id):
     """The run, once it has ended; what only the reaper can end, it ends."""
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
+    def over():
         execution = st2.call("GET", "/executions/" + run_id)
         if execution["status"] in ("succeeded", "failed", "canceled", "abandoned", "timeout"):
             return execution
         st2.run("recovery.reap")
-        time.sleep(5)
-    raise AssertionError("%s has not ended" % run_id)
+        return None
+
+    return until(over, "%s has ended" % run_id, LIVE_PATIENCE_SECONDS)
 
 
 def test_an_api_that_hangs_in_an_attempt(st2, box):
@@ -77,13 +75,14 @@ def test_an_api_that_hangs_in_an_attempt(st2, box):
         pytest.skip("StackStorm's API is not on this machine")
     box.script("platform", [delay(3, then=ok(text="42"))], forever=True)
     run_id = st2.start("agent_recovery", **FAILED)
-    until(lambda: processes(ATTEMPT), seconds=90)
+    until(lambda: processes(ATTEMPT), seconds=LIVE_PATIENCE_SECONDS)
     kill(pids, signal.SIGSTOP)
     try:
-        time.sleep(8)
+        # Longer than the pack gives any call of the API.
+        let_pass(8)
     finally:
         kill(pids, signal.SIGCONT)
-    run = st2.wait(run_id, seconds=SECONDS)
+    run = st2.wait(run_id)
     output = run["result"]["output"]
     assert run["status"] == "succeeded" and output["recovery_result"]["output"] == "42"
     assert len(box.calls_to("platform")) == 1

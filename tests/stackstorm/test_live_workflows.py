@@ -1,7 +1,6 @@
-import time
 
 import pytest
-from fixtures.waiting import until
+from fixtures.waiting import LIVE_PATIENCE_SECONDS, let_pass, until
 from live_host import waits
 
 from sandbox import agent_failed, ok, rate_limit, status
@@ -64,11 +63,11 @@ def test_what_cannot_be_cured_ends_failed_with_output_and_a_ticket(st2, box):
 def test_cancelling_while_a_retry_waits_stops_it(st2, box):
     box.script("platform", [agent_failed()], forever=True)
     run_id = st2.start("agent_recovery", retry_delay=5, **FAILED)
-    until(lambda: waits(st2, run_id), seconds=90)
+    until(lambda: waits(st2, run_id), seconds=LIVE_PATIENCE_SECONDS)
     st2.call("DELETE", "/executions/" + run_id)
     run = st2.wait(run_id)
     calls = len(box.calls_to("platform"))
-    time.sleep(8)
+    let_pass(8)
     assert run["status"] == "canceled" and len(box.calls_to("platform")) == calls == 1
 
 

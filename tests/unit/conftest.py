@@ -4,6 +4,7 @@ import socket
 import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
@@ -138,7 +139,7 @@ class Server:
             except OSError:
                 return
             with connection:
-                connection.settimeout(2)
+                connection.settimeout(PATIENCE_SECONDS)
                 try:
                     request = _read_request(connection)
                     self.requests.append(request)
@@ -149,7 +150,7 @@ class Server:
     def close(self):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(3)
+        self._thread.join(PATIENCE_SECONDS)
 
 
 def _read_request(connection):

@@ -2,6 +2,7 @@
 import base64
 
 import pytest
+from fixtures.waiting import limit_under_test
 
 from synthralos.orchestration import action_step
 from synthralos.refusals import Refused
@@ -9,8 +10,8 @@ from synthralos.state.stackstorm import ApiError, NoExecution
 
 pytest.importorskip("synthralos.orchestration.config")
 CONFIG = {"orchestration": {"allowed_actions": ["acme.do", "synthralos.llm_retry"]}}
-STEP = {"name": "s", "action": "acme.do", "timeout": 30, "max_retries": 0, "retry_delay": 0,
-        "schema": None}
+STEP = {"name": "s", "action": "acme.do", "timeout": limit_under_test(30), "max_retries": 0,
+        "retry_delay": 0, "schema": None}
 OURS = {"pack": "synthralos", "runner_type": "orquesta"}
 MARKED = "{{ config_context.x }} {% if %} {# #} <% ctx() %>"
 
@@ -141,7 +142,7 @@ def test_an_output_that_does_not_match_is_a_failed_attempt(run):
 
 def test_an_action_that_is_not_over_in_time_is_cancelled(run):
     api = StackStorm({"status": "running"})
-    done = run(api, timeout=5)
+    done = run(api, timeout=limit_under_test(5))
     assert done.error["cause"] == "timeout" and len(api.cancelled) == 1 and api.polls >= 10
 
 

@@ -3,6 +3,7 @@ import time
 
 import pytest
 from fixtures.otlp_receiver import Receiver
+from fixtures.waiting import limit_under_test
 
 from synthralos.calls import collector, http
 from synthralos.calls.collector import Tracing
@@ -28,7 +29,8 @@ def marks(tmp_path, monkeypatch):
 
 
 def tracing(receiver, **entry):
-    return Tracing.from_config(dict({"endpoint": receiver.url, "timeout": 0.3}, **entry))
+    patient = {"endpoint": receiver.url, "timeout": collector.LONGEST_TIMEOUT}
+    return Tracing.from_config(dict(patient, **entry))
 
 
 def send(told, secrets=()):
@@ -102,7 +104,7 @@ def test_another_collector_is_not_affected(receiver):
 @pytest.mark.parametrize("cause, silent", (("timeout", True), ("network", False)))
 def test_a_collector_that_is_away_raises_nothing(receiver, cause, silent, capsys):
     receiver.silent = silent
-    told = tracing(receiver)
+    told = tracing(receiver, timeout=limit_under_test(0.3))
     if not silent:
         told = Tracing.from_config({"endpoint": "http://127.0.0.1:9"})
     assert not send(told)
@@ -134,7 +136,7 @@ def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
 
 @pytest.mark.parametrize("entry, field", (
     ({"endpoint": "collector:4318"}, "tracing.endpoint"),
-    ({"endpoint": "http://c", "timeout": 11}, "tracing.timeout"),
+    ({"endpoint": "http://c", "timeout": limit_under_test(11)}, "tracing.timeout"),
     ({"endpoint": "http://c", "timeout": "1"}, "tracing.timeout"),
     ({"endpoint": "http://c", "sample": 1.1}, "tracing.sample"),
     ({"endpoint": "http://c", "sample": True}, "tracing.sample"),

@@ -2,6 +2,7 @@
 import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.escalation import desk
 from synthralos.escalation.config import Escalation
@@ -115,7 +116,7 @@ def test_many_that_process_at_once_raise_by_one_level(make_env, store, clock, da
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
     assert len(done) == 20 and level_of(store, told) == "supervisor_review"
 
 

@@ -1,8 +1,9 @@
 import signal
 import socket
-import time
+import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS, at_least, limit_under_test
 
 from synthralos.calls.http import Answer, CallFailed, Client
 from synthralos.settings import Connection
@@ -17,7 +18,7 @@ def client(credentials=lambda connection, fresh: (None, {})):
 PLAIN = client()
 
 
-def send(url, seconds=2.0, method="POST", client=PLAIN, **more):
+def send(url, seconds=PATIENCE_SECONDS, method="POST", client=PLAIN, **more):
     options = {name: more.pop(name) for name in ("body", "headers", "authorize") if name in more}
     return client.send(Connection(url, **more), method, "/x?y=1", seconds, **options)
 
@@ -82,24 +83,26 @@ def test_any_charset_is_read(serve, charset, raw, text):
 
 
 def test_a_silent_server_is_a_timeout(serve):
-    server = serve(lambda connection, request: time.sleep(0.6))
-    began = time.monotonic()
-    found = failing(server.url, 0.3)
-    assert found.cause == "timeout" and time.monotonic() - began < 0.55
+    given_up = threading.Event()
+    server = serve(lambda connection, request: given_up.wait(PATIENCE_SECONDS))
+    found = failing(server.url, limit_under_test(0.3))
+    given_up.set()
+    assert found.cause == "timeout"
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"])
 def test_a_dripping_server_is_a_timeout_in_all(serve, head):
+    given_up = threading.Event()
+
     def drip(connection, request):
         connection.sendall(head or b"HTTP/1.1 200 OK\r\nX: ")
-        for _ in range(15):
+        while not given_up.wait(limit_under_test(0.1)):
             connection.sendall(b"x")
-            time.sleep(0.1)
 
     server = serve(drip)
-    began = time.monotonic()
-    found = failing(server.url, 0.5)
-    assert found.cause == "timeout" and 0.4 < time.monotonic() - began < 0.9
+    found = at_least(0.4, lambda: failing(server.url, limit_under_test(0.5)))
+    given_up.set()
+    assert found.cause == "timeout"
 
 
 def test_the_timer_and_the_handler_of_a_host_program_stay(serve):
@@ -131,8 +134,10 @@ def test_a_host_program_has_the_limit_of_each_read(serve):
 
 
 def test_the_timer_is_gone_after_a_call(serve):
-    send(serve(http_answer()).url, 0.2)
-    time.sleep(0.25)
+    handler = signal.getsignal(signal.SIGALRM)
+    send(serve(http_answer()).url)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == handler
 
 
 # Connections that break.

@@ -2,6 +2,7 @@
 import json
 
 import pytest
+from fixtures.waiting import limit_under_test
 
 from synthralos.infrastructure import ending, planning
 from synthralos.infrastructure import infrastructure_repair as machine
@@ -466,7 +467,7 @@ def test_the_time_is_up(infra, clock):
     ({}, "infrastructure.prometheus.base_url"), ({"source": "list"}, "nodes"),
     ({"source": "alert"}, "alert"), ({"nodes": ["x"], "max_steps": 0}, "max_steps"),
     ({"nodes": ["x"], "max_retries": 0}, "max_retries"),
-    ({"nodes": ["x"], "timeout": 1}, "timeout"),
+    ({"nodes": ["x"], "timeout": limit_under_test(1)}, "timeout"),
     ({"nodes": "x"}, "nodes"), ({"nodes": [""]}, "nodes[0]"), ({"nodes": [7]}, "nodes[0]"),
     ({"nodes": ["a\x00"]}, "nodes[0]"), ({"source": "oracle"}, "source"),
     ({"nodes": ["x"], "query": " "}, "query"), ({"alert": [1]}, "alert"),

@@ -2,6 +2,7 @@ import json
 import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.settings import Breaker
 from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN
@@ -172,13 +173,13 @@ def test_among_twenty_at_once_three_go(datastore, clock):
 
     def put_and_meet(*arguments):
         put(*arguments)
-        all_put.wait(10)
+        all_put.wait(PATIENCE_SECONDS)
 
     def list_and_meet(*arguments, **options):
         found = listing(*arguments, **options)
         if threading.get_ident() not in met:
             met.add(threading.get_ident())
-            all_listed.wait(10)
+            all_listed.wait(PATIENCE_SECONDS)
         return found
 
     datastore.put, datastore.list = put_and_meet, list_and_meet
@@ -190,7 +191,7 @@ def test_among_twenty_at_once_three_go(datastore, clock):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
     assert sorted(gone) == [False] * 17 + [True] * 3
 
 

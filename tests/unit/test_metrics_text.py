@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.recovery import run
 from synthralos.telemetry import counting, exposition
@@ -221,7 +222,7 @@ def test_names_are_prometheus_s():
 def test_promtool_finds_nothing_wrong():
     told = subprocess.run(
         [PROMTOOL, "check", "metrics"], input=exposition.text(every_metric()).encode(),
-        capture_output=True, timeout=30,
+        capture_output=True, timeout=PATIENCE_SECONDS,
     )
     assert (told.returncode, told.stdout + told.stderr) == (0, b"")
 

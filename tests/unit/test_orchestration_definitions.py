@@ -3,6 +3,7 @@ import json
 import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.orchestration import definitions, meta, model, models, stored
 from synthralos.orchestration.stored import ORCHESTRATION, ROLE
@@ -42,7 +43,7 @@ def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore)
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
     assert len(told) == 1 and stored.role_by(Tolerant(datastore), "A")["tone"] == told[0]
 
 
@@ -62,7 +63,7 @@ def test_changes_at_once_are_versions_one_after_the_other(make_env, datastore):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
     assert done and sorted(done) == list(range(2, 2 + len(done)))
     role = stored.role_by(env.store, "A")
     assert [one["version"] for one in stored.versions(env.store, ROLE, role)] == list(

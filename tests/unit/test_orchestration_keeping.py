@@ -1,5 +1,6 @@
 """What a run of an orchestration keeps, reads again, and shows a model."""
 import pytest
+from fixtures.waiting import limit_under_test
 
 from synthralos.orchestration import attempts, checkpoints, prompts
 from synthralos.orchestration.checkpoints import Kept
@@ -215,7 +216,7 @@ def test_a_critic_is_told_its_scale():
     assert '"maximum": 1}' in system["content"] and '"answer": "answer"' in user["content"]
 
 
-STEP = {"timeout": 10, "retry_delay": 5, "max_retries": 2}
+STEP = {"timeout": limit_under_test(10), "retry_delay": 5, "max_retries": 2}
 
 
 def test_the_time_of_a_step():
@@ -226,7 +227,7 @@ def test_the_time_of_a_step():
 
 @pytest.mark.parametrize("left, limit", [(1000, 180), (100.7, 130), (-5, 30)])
 def test_the_runner_s_own_limit_is_beyond_the_step_s(left, limit):
-    assert attempts.limit([STEP, {"timeout": 1}], left) == limit
+    assert attempts.limit([STEP, {"timeout": limit_under_test(1)}], left) == limit
 
 
 def test_an_attempt_ends_with_the_run_and_one_may_begin_after_it(clock):
@@ -245,5 +246,5 @@ def test_an_attempt_ends_with_the_run_and_one_may_begin_after_it(clock):
 def test_an_attempt_of_under_a_second_begins(clock):
     from synthralos.calls.deadline import Deadline
 
-    time = attempts.Time({"timeout": 0.5}, Deadline(clock.at + 20, clock), clock)
+    time = attempts.Time({"timeout": limit_under_test(0.5)}, Deadline(clock.at + 20, clock), clock)
     assert time.attempt().allows_attempt()

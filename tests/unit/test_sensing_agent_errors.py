@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fixtures.sensor_world import HOSTILE, Service, surroundings
+from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.sensing import agent_errors, moments
 from synthralos.sensing.agent_errors import AgentErrorsPoller
@@ -254,7 +255,7 @@ def test_a_standby_is_asked_when_the_platform_is_away(serve, service, datastore,
     config = {
         "platform": {"base_url": "http://127.0.0.1:9", "fallbacks": [
             {"name": "standby", "base_url": standby.url}]},
-        "sensors": {"agent_errors": {"path": "/errors?range=7d", "timeout": 1}},
+        "sensors": {"agent_errors": {"path": "/errors?range=7d", "timeout": PATIENCE_SECONDS}},
     }
     poller = AgentErrorsPoller(surroundings(service, config, datastore, clock))
     poller.poll()

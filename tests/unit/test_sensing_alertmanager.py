@@ -1,11 +1,13 @@
 """The poller against a loopback Alertmanager whose alerts, uptime and manners a test sets."""
 import json
 import socket
+import threading
 import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fixtures.sensor_world import HOSTILE, Service, surroundings
+from fixtures.waiting import PATIENCE_SECONDS, limit_under_test
 
 from synthralos.sensing import alertmanager, moments
 from synthralos.sensing.alertmanager import AlertmanagerPoller
@@ -84,7 +86,8 @@ def start(server, service, datastore, clock):
     """start(**entry) -> a poller as it is after a start of the sensor."""
 
     def make(**entry):
-        config = {"sensors": {"alertmanager": dict({"url": server.url, "timeout": 1}, **entry)}}
+        entry = dict({"url": server.url, "timeout": PATIENCE_SECONDS}, **entry)
+        config = {"sensors": {"alertmanager": entry}}
         around = surroundings(service, config, datastore, clock, "AlertmanagerSensor")
         return AlertmanagerPoller(around)
 
@@ -251,17 +254,19 @@ def test_who_was_blind_before_a_restart_says_when_it_sees(server, start, service
 
 
 def test_a_slow_server_holds_nobody(serve, service, datastore, clock):
+    given_up = threading.Event()
+
     def trickle(connection, request):
         connection.sendall(b"HTTP/1.1 200 X\r\nContent-Length: 100\r\n\r\n")
-        for _ in range(20):
-            time.sleep(0.1)
+        while not given_up.wait(limit_under_test(0.1)):
             connection.sendall(b" ")
 
-    config = {"sensors": {"alertmanager": {"url": serve(trickle).url, "timeout": 0.3}}}
+    entry = {"url": serve(trickle).url, "timeout": limit_under_test(0.3)}
+    config = {"sensors": {"alertmanager": entry}}
     poller = AlertmanagerPoller(surroundings(service, config, datastore, clock))
-    began = time.monotonic()
+    # It would trickle for as long as somebody listens.
     poller.poll()
-    assert time.monotonic() - began < 1.9
+    given_up.set()
     assert "no answer within" in service.log()
 
 
@@ -495,7 +500,6 @@ def test_a_thousand_alerts(server, start, service, datastore, clock):
     for n in range(1000):
         server.fire("Alert%d" % n, instance="host-%d" % n, severity="critical")
     poller = start()
-    began = time.monotonic()
     poller.poll()
     poller.poll()
     assert len(told(service)) == len(set(told(service))) == 1000
@@ -505,8 +509,6 @@ def test_a_thousand_alerts(server, start, service, datastore, clock):
     start().poll()
     start().poll()
     assert len(told(service)) == len(set(told(service))) == 2000
-    # Most of it is this test's own: to check payloads.
-    assert time.monotonic() - began < 10
     clock.forward(90_000)
     start().poll()
     [name] = [name for name in datastore.names() if "alerts" in name]

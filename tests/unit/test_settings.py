@@ -2,6 +2,7 @@ import pathlib
 
 import pytest
 import yaml
+from fixtures.waiting import limit_under_test
 
 from synthralos.calls.collector import Tracing
 from synthralos.escalation.config import Escalation
@@ -93,7 +94,7 @@ def test_attempts_have_the_time_limits_of_their_kind():
 def test_attempt_timeouts_are_taken_and_a_target_may_have_its_own():
     settings = read(
         attempt_timeouts={"request": 7, "connect": 1},
-        routes=[route(), route(region="q", timeout=3)],
+        routes=[route(), route(region="q", timeout=limit_under_test(3))],
     )
     assert [one.connection.timeout for one in settings.routes] == [7.0, 3.0]
     assert settings.routes[0].connection.connect_timeout == 1.0

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.calls import restores
 from synthralos.calls.http import CallFailed
@@ -457,7 +458,7 @@ SNAPSHOT = {
 
 def endpoint(serve, answer, name="main", path="/restore/{agent_id}"):
     server = serve(answer)
-    return Endpoint(name, Connection(server.url, timeout=3.0), path), server
+    return Endpoint(name, Connection(server.url, timeout=PATIENCE_SECONDS), path), server
 
 
 def test_the_platform_gets_the_state(serve, make_env):

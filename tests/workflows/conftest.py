@@ -1,13 +1,16 @@
 """Whole runs on st2local against the sandbox, without waiting: the back-off is switched off."""
+import os
 import pathlib
 import shutil
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 
 from sandbox import Sandbox
 from st2local import St2Local
 
-PACK = pathlib.Path(__file__).resolve().parent.parent.parent
+HERE = pathlib.Path(__file__).resolve().parent
+PACK = HERE.parent.parent
 
 
 class World:
@@ -15,14 +18,18 @@ class World:
 
     def __init__(self, box, folder):
         self.box, self.folder = box, folder
-        self.pack = PACK
-        self.config = dict(box.pack_config(), backoff={"strategy": "immediate"})
+        self.pack, self.delay = PACK, None
+        self.config = dict(
+            box.pack_config(), backoff={"strategy": "immediate"},
+            # The sandbox answers, however busy the machine is.
+            attempt_timeouts=dict.fromkeys(("connect", "request", "llm"), PATIENCE_SECONDS))
         self._local = None
 
     @property
     def local(self):
         if self._local is None:
-            self._local = St2Local(self.pack, self.config, self.folder / "state")
+            self._local = St2Local(
+                self.pack, self.config, self.folder / "state", delay=self.delay)
         return self._local
 
     def close(self):
@@ -51,7 +58,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(HERE / "patient"), prepend=os.pathsep)
     with Sandbox() as box:
         made = World(box, tmp_path)
         yield made

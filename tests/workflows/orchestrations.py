@@ -2,7 +2,8 @@
 import base64
 import json
 import threading
-import time
+
+from fixtures.waiting import ENDLESS_SECONDS, until
 
 from sandbox import delay, ok
 
@@ -136,21 +137,21 @@ class Orchestrated:
         execution = self.ended(started)
         return execution, (execution["result"] or {}).get("output")
 
-    def ended(self, run_id, seconds=60):
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            execution = self.world.local.execution(run_id)
-            if execution["status"] in ("succeeded", "failed", "canceled", "timeout"):
-                return execution
-            time.sleep(0.05)
-        raise AssertionError("%s is still %s" % (run_id, execution["status"]))
+    def ended(self, run_id):
+        ends = ("succeeded", "failed", "canceled", "timeout")
+        until(lambda: self.world.local.execution(run_id)["status"] in ends, run_id + " has ended")
+        return self.world.local.execution(run_id)
+
+    def running_steps(self):
+        """The steps that run in a process, as st2local holds them."""
+        return [
+            execution for execution in list(self.world.local._live.values())
+            if execution.action.ref.endswith((".step", ".wave")) and execution.run is not None]
 
     def kill_steps(self):
         """Kills the processes of the steps that run."""
-        for execution in list(self.world.local._live.values()):
-            of_step = execution.action.ref.endswith((".step", ".wave"))
-            if of_step and execution.run is not None:
-                execution.run.kill()
+        for execution in self.running_steps():
+            execution.run.kill()
 
 
 def at_the_door(value):
@@ -191,13 +192,14 @@ class KilledThrice:
     """An orchestration of ten waves of three steps; in three waves a step's process is killed while
     it asks its model.
 
-    :param pause: seconds that the others of the wave get to end.
+    :param kill: kills the processes of the steps that run.
+    :param running: a callable () -> those steps; the others of a wave are let end first.
     """
 
     _KILLED = ("w2s1", "w5s0", "w8s2")
 
-    def __init__(self, flow, kill, pause, name="thirty"):
-        self._flow, self._kill, self._pause, self._deadly = flow, kill, pause, set(self._KILLED)
+    def __init__(self, flow, kill, running, name="thirty"):
+        self._flow, self._kill, self._running, self._deadly = flow, kill, running, set(self._KILLED)
         flow.answers["A"] = self._answer
         flow.define([
             {"name": "w%ds%d" % (w, n), "role": "A", "order": w, "group": "g%d" % w,
@@ -210,9 +212,13 @@ class KilledThrice:
         if name not in self._deadly:
             return "answer of " + name
         self._deadly.discard(name)
-        time.sleep(self._pause)
+        until(lambda: self._is_last(name[:-1]), "the others of its wave have ended")
         self._kill()
-        return delay(2)
+        return delay(ENDLESS_SECONDS)
+
+    def _is_last(self, wave):
+        asked = [prompt.split()[0] for prompt in self._flow.prompts("A")]
+        return all(wave + n in asked for n in "012") and len(self._running()) == 1
 
     def check(self, output):
         """That each finished step ran once, and each that was killed twice."""

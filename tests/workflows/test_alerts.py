@@ -4,8 +4,9 @@ import threading
 import time
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS, until
 
-from sandbox import agent_failed, delay, ok
+from sandbox import agent_failed, ok
 from sandbox import status as answers
 
 AGENT = {"alertname": "AgentDown", "agent_id": "trainer_01", "severity": "warning"}
@@ -45,12 +46,8 @@ def webhook(world):
 
 
 def ended(world, run):
-    for _ in range(400):
-        execution = world.local.execution(run)
-        if execution["status"] in ENDED:
-            return execution
-        time.sleep(0.05)
-    raise AssertionError("%s is still %s" % (run, execution["status"]))
+    until(lambda: world.local.execution(run)["status"] in ENDED, "it has ended")
+    return world.local.execution(run)
 
 
 def tickets(world):
@@ -208,9 +205,15 @@ def test_each_alert_that_is_held_has_a_ticket_of_its_own(world, webhook):
 
 
 def test_what_is_over_while_its_run_goes_on_is_closed_when_that_has_ended(world, webhook):
-    world.box.script("platform", [delay(1.5, then=answers(422))], forever=True)
+    resolved = threading.Event()
+
+    def answer(call):
+        return resolved.wait(PATIENCE_SECONDS) and answers(422)
+
+    world.box.script("platform", [answer], forever=True)
     run = webhook(alert())["alerts"][0]["run"]
     webhook(alert(status="resolved"))
+    resolved.set()
     assert ended(world, run)["result"]["output"]["ticket"]
     assert [one["status"] for one in tickets(world)] == ["open"]
     told = world.local.run("synthralos.recovery.reap")["result"]["result"]

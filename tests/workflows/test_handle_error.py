@@ -1,6 +1,7 @@
 import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 
 from sandbox import agent_failed, ok, rate_limit, status
 
@@ -159,12 +160,12 @@ def test_hybrid_rolls_back_then_retries_then_escalates(world):
 
 def test_manual_asks_a_person(world):
     handle_ = world.local.start("synthralos.handle_error", dict(TIMEOUT, strategy="manual"))
-    handle_.wait_for("paused", timeout=20)
+    handle_.wait_for("paused")
     child = [
         one for one in world.local.executions(parent=handle_.id) if one["status"] == "pending"
     ][0]
     world.local.respond(child["id"], {"resolved": True})
-    run = handle_.wait(20)
+    run = handle_.wait(PATIENCE_SECONDS)
     assert run["status"] == "succeeded" and run["result"]["output"]["recovered"]
 
 

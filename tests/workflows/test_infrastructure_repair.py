@@ -3,6 +3,7 @@ import base64
 import json
 
 import pytest
+from fixtures.waiting import ENDLESS_SECONDS, PATIENCE_SECONDS, within_some_limit
 
 from sandbox import delay, down, ok, reset, status
 
@@ -88,7 +89,7 @@ def test_an_alert_of_a_rule_s_trigger(world):
                "labels": {"instance": "web-1:9100"}, "annotations": {}}
     run = world.local.start(
         "synthralos.infrastructure_repair", {"source": "alert"},
-        trigger_instance={"payload": payload}, rule="synthralos.node_down").wait(30)
+        trigger_instance={"payload": payload}, rule="synthralos.node_down").wait(PATIENCE_SECONDS)
     assert run["status"] == "succeeded"
     assert crews_of(run["result"]["output"]).keys() == {"web-1"}
 
@@ -181,9 +182,13 @@ class TestPlanner:
         assert run["status"] == "succeeded" and output["plan"]["source"] == "rules"
 
     def test_a_slow_llm_is_a_planning_failure(self, world):
-        world.box.script(PLANNER, [delay(30)], forever=True)
-        run, output = repair(world, nodes=["web-1"], timeout=12)
-        assert run["status"] == "succeeded" and output["plan"]["source"] == "rules"
+        world.box.script(PLANNER, [delay(ENDLESS_SECONDS)], forever=True)
+
+        def passes(seconds):
+            run, output = repair(world, nodes=["web-1"], timeout=seconds)
+            return run["status"] == "succeeded" and output["plan"]["source"] == "rules"
+
+        within_some_limit(12, passes)
 
 
 def with_action(world, node_parameter="message", **crew):
@@ -225,14 +230,14 @@ def test_an_action_that_is_not_there(world):
 def test_an_action_that_asks(world, approved):
     with_action(world)
     handle = world.local.start("synthralos.infrastructure_repair", {"nodes": ["web-1"]})
-    handle.wait_for("paused", timeout=20)
+    handle.wait_for("paused")
     children = world.local.executions(parent=handle.id)
     assert actions_run(world, "core.echo") == []
     asked = [one for one in children if one["status"] == "pending"][0]
     named = [one for one in children if one["action"]["ref"].endswith("assign_repair_crew")][0]
     assert named["result"]["result"]["asking"] == [{"node": "web-1", "crew": "robot"}]
     world.local.respond(asked["id"], {"approved": approved})
-    run = handle.wait(20)
+    run = handle.wait(PATIENCE_SECONDS)
     output = run["result"]["output"]
     assert run["status"] == "succeeded" and output["success"] is approved
     assert output["outcome"] == ("repairs_completed" if approved else "refused")
@@ -333,7 +338,7 @@ def test_the_switch_stops_what_rules_start(world):
     world.local.keys.set("synthralos.enabled", "false")
     run = world.local.start(
         "synthralos.infrastructure_repair", {"nodes": ["web-1"]},
-        trigger_instance={"payload": {}}, rule="synthralos.x").wait(30)
+        trigger_instance={"payload": {}}, rule="synthralos.x").wait(PATIENCE_SECONDS)
     assert run["status"] == "failed"
     assert "switched off" in run["result"]["output"]["error"]["message"]
 

@@ -17,6 +17,7 @@ PACK = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(PACK / "tests"))
 
 from fixtures.sensor_world import Service, surroundings  # noqa: E402
+from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.sensing.alertmanager import AlertmanagerPoller  # noqa: E402
 from synthralos.state.datastore import DatastoreAway  # noqa: E402
@@ -99,7 +100,7 @@ def a_day_of_faults(world):
     assert world.run("llm_retry", **dict(LLM, failure_reason=""))[0]["status"] == "failed"
     service = Service()
     around = surroundings(
-        service, {"sensors": {"alertmanager": {"url": "http://127.0.0.1:9", "timeout": 1}}},
+        service, {"sensors": {"alertmanager": {"url": "http://127.0.0.1:9"}}},
         Keys(world.local.keys), time.time, "AlertmanagerSensor",
     )
     poller = AlertmanagerPoller(around)
@@ -237,14 +238,19 @@ def test_documented_names_are_those_that_there_are():
     assert told == {one.name: (one.type, one.labels, one.help) for one in families.FAMILIES}
 
 
+def promtool(*words, **options):
+    """How promtool ended; both of its outputs are in `stdout`."""
+    return subprocess.run(
+        [PROMTOOL, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        timeout=PATIENCE_SECONDS, check=False, **options)
+
+
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
 def test_promtool_finds_nothing_wrong(day):
     text = measured(day, format="prometheus")["text"]
-    told = subprocess.run([PROMTOOL, "check", "metrics"], input=text.encode(), timeout=30,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    told = promtool("check", "metrics", input=text.encode())
     assert (told.returncode, told.stdout) == (0, b"")
-    told = subprocess.run([PROMTOOL, "check", "rules", str(PACK / "docs" / ALERTS)], timeout=30,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    told = promtool("check", "rules", PACK / "docs" / ALERTS)
     assert told.returncode == 0, told.stdout
 
 
@@ -252,8 +258,7 @@ def test_promtool_finds_nothing_wrong(day):
 def test_the_alerts_fire_when_they_should_and_not_else(tmp_path):
     shutil.copy(PACK / "docs" / ALERTS, tmp_path)
     shutil.copy(PACK / "tests" / "fixtures" / ALERT_CASES, tmp_path)
-    told = subprocess.run([PROMTOOL, "test", "rules", str(tmp_path / ALERT_CASES)], timeout=60,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    told = promtool("test", "rules", tmp_path / ALERT_CASES)
     assert told.returncode == 0, told.stdout.decode()
 
 

@@ -1,8 +1,9 @@
 """The pack's examples: each is loaded, and runs to the outcome that the guide promises."""
 import json
-import time
+import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS, until
 from workflows.orchestrations import MODEL, Orchestrated, logs, statuses
 
 from sandbox import status
@@ -204,7 +205,7 @@ def agentic(flow):
 
 def asking(flow):
     handle = flow.start(flow.name, input=flow.example["input"])
-    handle.wait_for("paused", timeout=60)
+    handle.wait_for("paused")
     return handle
 
 
@@ -212,7 +213,7 @@ def answered(flow, approved):
     """(execution, its status) of a run that was approved or not."""
     handle = asking(flow)
     flow.action("approval.answer", execution_id=handle.id, approved=approved)
-    run = handle.wait(120)
+    run = handle.wait(PATIENCE_SECONDS)
     return run, flow.status(handle.id)
 
 
@@ -223,7 +224,7 @@ def test_agentic_workflow(agentic):
     assert told["waiting"]["question"] == (
         "Approve: We write it. The critic gives this plan 0.7. May it be carried out?")
     agentic.action("approval.answer", execution_id=handle.id, approved=True)
-    output = handle.wait(120)["result"]["output"]
+    output = handle.wait(PATIENCE_SECONDS)["result"]["output"]
     assert output["status"] == "completed", output["error"]
     assert output["output"] == {
         "state": "COMPLETED", "plan": PLAN,
@@ -280,14 +281,14 @@ def test_a_step_that_fails_leaves_the_state_failed(agentic):
 
 
 def test_its_state_while_it_has_none(agentic):
-    agentic.answers["Planner"] = lambda prompt, number: time.sleep(2) or PLAN
+    let_go = threading.Event()
+    agentic.answers["Planner"] = lambda prompt, number: let_go.wait(PATIENCE_SECONDS) and PLAN
     handle = agentic.start(agentic.name, input=agentic.example["input"])
-    until = time.monotonic() + 20
-    while not agentic.prompts("Planner") and time.monotonic() < until:
-        time.sleep(0.05)
+    until(lambda: agentic.prompts("Planner"), "the planner is asked")
     assert agentic.status(handle.id)["state"] == "CREATED"
     agentic.action("orchestration.cancel", execution_id=handle.id)
-    handle.wait(120)
+    let_go.set()
+    handle.wait(PATIENCE_SECONDS)
     assert agentic.status(handle.id)["state"] == "CANCELLED"
 
 

@@ -3,6 +3,7 @@ import base64
 import json
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS
 from workflows.orchestrations import TARGET, Orchestrated, logs
 from workflows.test_crashes import CRASHES, SOURCE
 from workflows.test_hostile_text import SECRET, TEXTS, assert_inert
@@ -165,10 +166,10 @@ def test_hostile_text_through_a_sub_orchestration_a_loop_and_an_approval(flow, t
         {"name": "ok", "approval": {"question": "Is it {{context.s.i}}?"}},
     ])
     handle = flow.start(text=encoded(text))
-    handle.wait_for("paused", timeout=30)
+    handle.wait_for("paused")
     flow.action("approval.list")
     flow.action("approval.answer", execution_id=handle.id, approved=True)
-    output = handle.wait(30)["result"]["output"]
+    output = handle.wait(PATIENCE_SECONDS)["result"]["output"]
     assert output["status"] == "completed", output["error"]
     assert flow.prompts("A") == [text] and output["output"]["L"] == {"i": text}
     assert_inert(flow.world)

@@ -1,11 +1,12 @@
 """Runs of orchestrations that are cut off, and go on: each finished step ran once."""
-import time
+
+import threading
 
 import pytest
-from fixtures.waiting import until
+from fixtures.waiting import PATIENCE_SECONDS, let_pass, until, within_some_limit
 from workflows.orchestrations import KilledThrice, Orchestrated, logs, statuses
 
-from sandbox import delay, status
+from sandbox import status
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_what_completed_beside_a_failed_step_is_not_run_again(flow):
 
 
 def test_a_run_of_thirty_steps_killed_in_three_of_its_waves(flow):
-    thirty = KilledThrice(flow, flow.kill_steps, pause=2.0)
+    thirty = KilledThrice(flow, flow.kill_steps, flow.running_steps)
     run, output = flow.run("thirty")
     for _ in range(3):
         assert run["status"] == "failed" and "crashed, was killed" in output["error"]["message"]
@@ -48,27 +49,42 @@ def test_a_run_of_thirty_steps_killed_in_three_of_its_waves(flow):
     thirty.check(output)
 
 
-def test_a_cancelled_run_goes_on(flow):
-    flow.answers["B"] = lambda prompt, number: delay(1.5)
+@pytest.fixture
+def let_go():
+    """An event for which steps may wait; it is set at the end in any case."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def held(event):
+    """A model's answer that comes once the event is set."""
+    return lambda prompt, number: event.wait(PATIENCE_SECONDS) and "in the end"
+
+
+def test_a_cancelled_run_goes_on(flow, let_go):
+    flow.answers["B"] = held(let_go)
     flow.define([{"name": n, "role": n.upper()} for n in "abc"])
     handle = flow.start()
     until(lambda: flow.prompts("B"), "B is asked")
     error = flow.refused("orchestration.resume", execution_id=handle.id)
     assert error["field"] == "execution_id" and "still runs" in error["message"]
     flow.action("orchestration.cancel", execution_id=handle.id)
-    assert handle.wait(30)["status"] == "canceled"
+    let_go.set()
+    assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"
     _, output = flow.resume(handle.id)
     # The step that ran was left to its end, so it need not run again.
     assert output["status"] == "completed" and len(flow.prompts("B")) == 1
 
 
-def test_a_run_cancelled_in_its_last_step_goes_on(flow):
-    flow.answers["B"] = lambda prompt, number: delay(1.5)
+def test_a_run_cancelled_in_its_last_step_goes_on(flow, let_go):
+    flow.answers["B"] = held(let_go)
     flow.define([{"name": n, "role": n.upper()} for n in "ab"])
     handle = flow.start()
     until(lambda: flow.prompts("B"), "B is asked")
     flow.action("orchestration.cancel", execution_id=handle.id)
-    assert handle.wait(30)["status"] == "canceled"
+    let_go.set()
+    assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"
     assert flow.status(handle.id)["status"] == "cancelled"
     _, output = flow.resume(handle.id)
     assert output["status"] == "completed" and len(flow.prompts("B")) == 1
@@ -78,9 +94,9 @@ def test_a_refused_run_asks_again(flow):
     flow.define([{"name": "a", "role": "A"}, {"name": "ok", "approval": {"question": "?"}},
                  {"name": "b", "role": "B"}])
     handle = flow.start()
-    handle.wait_for("paused", timeout=30)
+    handle.wait_for("paused")
     flow.action("approval.answer", execution_id=handle.id, approved=False)
-    handle.wait(30)
+    handle.wait(PATIENCE_SECONDS)
     started = flow.action("orchestration.resume", execution_id=handle.id)["execution_id"]
     until(lambda: flow.world.local.execution(started)["status"] == "paused", "it asks")
     flow.action("approval.answer", execution_id=started, approved=True)
@@ -145,8 +161,14 @@ def test_a_resumed_run_has_the_definition_that_it_began_with(flow):
 
 def test_the_time_in_which_people_are_asked_does_not_count(flow):
     flow.define([{"name": "ok", "approval": {"question": "?"}}, {"name": "b", "role": "B"}])
-    handle = flow.start(timeout=12)
-    handle.wait_for("paused", timeout=30)
-    time.sleep(12)
-    flow.action("approval.answer", execution_id=handle.id, approved=True)
-    assert handle.wait(30)["result"]["output"]["status"] == "completed"
+
+    def completes(seconds):
+        handle = flow.start(timeout=seconds)
+        handle.wait_for("paused", "succeeded", "failed")
+        if handle.status == "paused":
+            let_pass(seconds)
+            flow.action("approval.answer", execution_id=handle.id, approved=True)
+        output = handle.wait(PATIENCE_SECONDS)["result"]["output"]
+        return output["status"] == "completed"
+
+    within_some_limit(12, completes)

@@ -1,9 +1,11 @@
 """recovery.* and approval.*, on st2local."""
-import time
+
+import threading
 
 import pytest
+from fixtures.waiting import PATIENCE_SECONDS, let_pass, until
 
-from sandbox import delay, status
+from sandbox import status
 
 FAILED = {"agent_id": "agent_1", "failure_type": "error", "original_query": "What is 6 x 7?"}
 ERROR = {"agent_id": "agent_1", "error": {"type": "timeout_error"}, "strategy": "manual"}
@@ -15,17 +17,13 @@ def action(world, name, **parameters):
 
 
 def ended(world, run):
-    for _ in range(400):
-        execution = world.local.execution(run)
-        if execution["status"] in ("succeeded", "failed"):
-            return execution
-        time.sleep(0.05)
-    raise AssertionError("%s is still %s" % (run, execution["status"]))
+    until(lambda: world.local.execution(run)["status"] in ("succeeded", "failed"), "it has ended")
+    return world.local.execution(run)
 
 
 def asked(world):
     handle = world.local.start("synthralos.handle_error", ERROR)
-    handle.wait_for("paused", timeout=20)
+    handle.wait_for("paused")
     return handle
 
 
@@ -38,7 +36,7 @@ def test_an_approval_is_listed_and_given_or_refused(world, approved, outcome):
     assert "resolved" in listed["approvals"][0]["question"]
     done, told = action(world, "approval.answer", execution_id=handle.id, approved=approved)
     assert done == "succeeded" and told["approved"] is approved
-    assert handle.wait(20)["status"] == outcome
+    assert handle.wait(PATIENCE_SECONDS)["status"] == outcome
 
 
 def test_what_waits_for_no_approval_is_refused(world):
@@ -51,20 +49,32 @@ def test_an_approval_that_nobody_gave_is_ended(world):
     handle = asked(world)
     assert action(world, "recovery.reap")[1]["expired"] == []
     world.config["automation"] = {"approval_timeout": 1}
-    time.sleep(1.1)
+    let_pass(1.1)
     _, told = action(world, "recovery.reap")
     assert [one["run"] for one in told["expired"]] == [handle.id]
-    run = handle.wait(20)
+    run = handle.wait(PATIENCE_SECONDS)
     assert run["status"] == "failed" and run["result"]["output"]["ticket"]
 
 
-def test_a_run_that_was_cancelled_is_logged_once(world):
-    world.box.script("platform", [delay(20)], forever=True)
+@pytest.fixture
+def let_go(world):
+    """An event without which the platform does not answer; it is set at the end in any case."""
+    event = threading.Event()
+
+    def answer(call):
+        event.wait(PATIENCE_SECONDS)
+
+    world.box.script("platform", [answer], forever=True)
+    yield event
+    event.set()
+
+
+def test_a_run_that_was_cancelled_is_logged_once(world, let_go):
     handle = world.local.start("synthralos.agent_recovery", FAILED)
-    while not world.box.calls_to("platform"):
-        time.sleep(0.05)
+    until(lambda: world.box.calls_to("platform"), "the platform is asked")
     world.local.stop(world.local.live(handle.id))
-    assert handle.wait(30)["status"] == "canceled"
+    let_go.set()
+    assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"
     _, told = action(world, "recovery.reap")
     assert [one["run"] for one in told["logged"]] == [handle.id]
     ticket = action(world, "ticket.get", ticket_id=told["logged"][0]["ticket"])[1]["ticket"]
@@ -72,12 +82,12 @@ def test_a_run_that_was_cancelled_is_logged_once(world):
     assert action(world, "recovery.reap")[1]["logged"] == []
 
 
-def test_a_run_within_its_time_is_left_alone(world):
-    world.box.script("platform", [delay(2)])
+def test_a_run_within_its_time_is_left_alone(world, let_go):
     handle = world.local.start("synthralos.agent_recovery", FAILED)
     told = action(world, "recovery.reap")[1]
     assert told["abandoned"] == told["canceled"] == told["logged"] == []
-    assert handle.wait(30)["status"] == "succeeded"
+    let_go.set()
+    assert handle.wait(PATIENCE_SECONDS)["status"] == "succeeded"
 
 
 def failed_run(world, name, **parameters):

@@ -1,6 +1,7 @@
 import pytest
+from fixtures.waiting import ENDLESS_SECONDS, limit_under_test
 
-from sandbox import cut, delay, ok, rate_limit, reset, status
+from sandbox import cut, delay, rate_limit, reset, status
 
 REQUEST = {"endpoint": "/api/v1/llm", "model": "gpt-4"}
 
@@ -67,8 +68,10 @@ def test_the_next_region_is_asked_at_once(world, fault):
 
 
 def test_a_slow_region_is_left_after_its_time(world):
-    world.config["attempt_timeouts"] = {"request": 0.5}
-    world.box.script("route:openai/us-east-1", [delay(3, then=ok())], forever=True)
+    [slow] = [route for route in world.config["routes"]
+              if (route["provider"], route["region"]) == ("openai", "us-east-1")]
+    slow["timeout"] = limit_under_test(0.5)
+    world.box.script("route:openai/us-east-1", [delay(ENDLESS_SECONDS)], forever=True)
     _, output = reroute(world)
     assert output["trail"][0]["cause"] == "timeout"
     assert output["final_region"] == "eu-west-1"

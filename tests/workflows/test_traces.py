@@ -1,11 +1,12 @@
 """The traces of whole runs, as a collector gets them."""
-import time
 
 import pytest
 from fixtures.otlp_receiver import CLIENT, Receiver
+from fixtures.waiting import limit_under_test
 from orchestrations import Orchestrated
 
 from sandbox import ok, rate_limit, status
+from synthralos.calls import collector
 
 pytest.importorskip("opentelemetry.proto")
 
@@ -33,7 +34,7 @@ def receiver(tmp_path, monkeypatch):
 
 @pytest.fixture
 def traced(world, receiver):
-    world.config["tracing"] = {"endpoint": receiver.url, "timeout": 5}
+    world.config["tracing"] = {"endpoint": receiver.url, "timeout": collector.LONGEST_TIMEOUT}
     return world
 
 
@@ -214,15 +215,13 @@ def test_an_action_alone_is_its_own_trace(traced, receiver):
 
 def test_a_black_hole_costs_a_run_one_time_out(traced, receiver, tmp_path):
     receiver.silent = True
-    traced.config["tracing"]["timeout"] = 0.5
-    began = time.monotonic()
+    traced.config["tracing"]["timeout"] = limit_under_test(0.5)
     run, output = traced.run("llm_retry", **MODEL)
     assert output["success"]
     assert len(receiver.headers) == 1
     told = [line for child in traced.local.executions(parent=run["id"])
             for line in child["result"]["stdout"].splitlines()]
     assert len([line for line in told if line.startswith("traces_not_sent cause=timeout ")]) == 1
-    assert time.monotonic() - began < 30
 
 
 def test_a_wrong_entry_ends_no_run(world):
