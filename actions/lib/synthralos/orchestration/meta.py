@@ -158,7 +158,7 @@ class _Work:
         where = "%scase.%s.started.%d.%d" % (PREFIX, run, wave, self._started)
         handed = seal.seal({"request": request, "trace": traces.handed()}, env.store, where)
         started = env.api.start(overview.REF, {"case": handed})
-        return {"execution_id": started, "orchestration": one["name"]}
+        return {"id": started, "orchestration": one["name"]}
 
     def get_execution_status(self, given):
         return overview.status(self._env, given.value("execution_id"))
