@@ -155,7 +155,7 @@ def test_000_53_deploy_on_stackstorm(live):
     install, = lines_of(53, "st2 pack install")
     assert "install" in live.run(install.replace(" synthralos", " --help"))
     installed = json.loads(live.run("st2 pack get synthralos -j"))
-    assert installed["ref"] == "synthralos"
+    assert installed["name"] == "synthralos"
     assert installed["version"] == yaml.safe_load((PACK / "pack.yaml").read_text())["version"]
 
 
@@ -230,7 +230,7 @@ def test_000_17_failure_types():
 def test_000_21_the_default_of_max_retries():
     from synthralos.settings import Settings
 
-    assert Settings.from_config({}).backoff.max_retries == 3
+    assert Settings.from_config({}).max_retries == 3
 
 
 ACTIONS_NEEDED = re.findall(r"^- `synthralos\.(\w+)`$", text_of("000"), re.M)

@@ -161,7 +161,9 @@ def test_002_20_the_tools_work_alone(world):  # noqa: F811
     assert result("detect_failure_nodes")["failures"] == ["db-1"]
     assert result("estimate_impact", nodes=["db-1"])["impact"]["total"]["nodes_affected"] >= 1
     assigned = result("assign_repair_crew", node_ids=["db-1"], crew_ids=["database-team"])
-    assert assigned["details"] == {"db-1": "Assigned"}
+    detail, = assigned["details"]
+    assert (detail["node"], detail["crew"], detail["status"]) == (
+        "db-1", "database-team", "Assigned")
 
 
 @covers("002", 20)
