@@ -20,6 +20,8 @@ from stackstorm.conftest import _configured, box, st2  # noqa: F401
 PACK = pathlib.Path(__file__).resolve().parent.parent.parent
 COMMAND_SECONDS = 180
 RUN_ID = re.compile(r"^id: ?([0-9a-f]{24})$", re.M)
+# StackStorm's command line prints in colours.
+COLOUR = re.compile(r"\x1b\[\d+m")
 STATUS = re.compile(r"^status: ?(\w+)", re.M)
 
 
@@ -45,7 +47,7 @@ class Shell:
             ["bash", "-euo", "pipefail", "-c", lines], cwd=str(self.folder), text=True,
             env=self._environment, timeout=COMMAND_SECONDS, check=False, capture_output=True)
         assert (ended.returncode == 0) is good, (lines, ended.stdout, ended.stderr)
-        return ended.stdout if good else ended.stdout + ended.stderr
+        return COLOUR.sub("", ended.stdout if good else ended.stdout + ended.stderr)
 
     def result(self, printed):
         """The result of the run whose end was printed."""

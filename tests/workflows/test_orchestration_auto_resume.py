@@ -1,4 +1,5 @@
 """Runs that resume themselves: from the checkpoint, bounded, never once they are cancelled."""
+import threading
 import time
 
 import pytest
@@ -6,10 +7,12 @@ from fixtures.waiting import until
 from workflows.orchestrations import Orchestrated, at_the_door, statuses
 
 from sandbox import status
+from st2local import St2Local
 
 STEPS = [{"name": name, "role": name.upper()} for name in "abc"]
 # Long enough for a test to act before the resume begins.
 LONG_DELAY_SECONDS = 300
+PATIENCE_SECONDS = 120
 
 
 @pytest.fixture
@@ -19,10 +22,19 @@ def flow(world):
 
 def chain(flow, run_id):
     """The executions of a run and of those that resumed it, first to last, all at their end."""
-    executions = [flow.ended(run_id)]
+    executions = [flow.ended(run_id, PATIENCE_SECONDS)]
     while executions[-1]["result"]["output"]["resumed_by"]:
-        executions.append(flow.ended(executions[-1]["result"]["output"]["resumed_by"]))
+        executions.append(flow.ended(
+            executions[-1]["result"]["output"]["resumed_by"], PATIENCE_SECONDS))
     return executions
+
+
+def wait_for_resume(flow, handle):
+    """Until the run has failed and waits for its resume."""
+    def is_due():
+        return (flow.status(handle.id)["auto_resume"] or {}).get("next_at")
+
+    until(is_due, "its resume is due", PATIENCE_SECONDS)
 
 
 def failing_times(times):
@@ -93,11 +105,11 @@ def test_a_run_that_is_cancelled_while_it_waits_is_not_resumed(flow):
     flow.answers["B"] = failing_times(1)
     flow.define(STEPS, auto_resume={"resume_delay": LONG_DELAY_SECONDS})
     handle = flow.start()
-    until(lambda: (flow.status(handle.id)["auto_resume"] or {}).get("next_at"), "it waits")
+    wait_for_resume(flow, handle)
     waiting = flow.status(handle.id)
     assert waiting["status"] == "running" and waiting["error"]["step"] == "b"
     flow.action("orchestration.cancel", execution_id=handle.id)
-    assert handle.wait(60)["status"] == "canceled"
+    assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"
     after = flow.status(handle.id)
     assert after["status"] == "cancelled" and after["resumed_by"] is None
     assert after["auto_resume"]["next_at"] is None
@@ -113,16 +125,16 @@ def test_a_run_that_is_cancelled_as_it_runs_is_not_resumed(flow):
     release = []
 
     def answer(prompt, number):
-        until(lambda: release, "the test lets it answer")
+        until(lambda: release, "the test lets it answer", PATIENCE_SECONDS)
         return status(400)
 
     flow.answers["B"] = answer
     flow.define(STEPS, auto_resume={"resume_delay": 0})
     handle = flow.start()
-    until(lambda: flow.prompts("B"), "B is asked")
+    until(lambda: flow.prompts("B"), "B is asked", PATIENCE_SECONDS)
     flow.action("orchestration.cancel", execution_id=handle.id)
     release.append(True)
-    assert handle.wait(60)["status"] == "canceled"
+    assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"
     time.sleep(0.5)
     assert len(flow.action("orchestration.list_runs")["runs"]) == 1
 
@@ -130,21 +142,27 @@ def test_a_run_that_is_cancelled_as_it_runs_is_not_resumed(flow):
 def test_a_refused_run_is_not_resumed(flow):
     flow.define([{"name": "ok", "approval": {"question": "?"}}, *STEPS], auto_resume=True)
     handle = flow.start()
-    handle.wait_for("paused", timeout=60)
+    handle.wait_for("paused", timeout=PATIENCE_SECONDS)
     flow.action("approval.answer", execution_id=handle.id, approved=False)
-    output = handle.wait(60)["result"]["output"]
+    output = handle.wait(PATIENCE_SECONDS)["result"]["output"]
     assert output["status"] == "refused" and output["resumed_by"] is None
 
 
 def test_a_person_who_resumes_it_first_is_not_raced(flow):
+    released = threading.Event()
+    world = flow.world
+    world._local = St2Local(
+        world.pack, world.config, world.folder / "state",
+        delay=lambda seconds: seconds and released.wait(PATIENCE_SECONDS))
     flow.answers["B"] = failing_times(1)
     flow.define(STEPS, auto_resume={"resume_delay": 8})
     handle = flow.start()
-    until(lambda: (flow.status(handle.id)["auto_resume"] or {}).get("next_at"), "it waits")
+    wait_for_resume(flow, handle)
     resumed, output = flow.resume(handle.id)
     assert output["status"] == "completed"
+    released.set()
     # The run's own resume finds that one.
-    assert handle.wait(60)["result"]["output"]["resumed_by"] == resumed["id"]
+    assert handle.wait(PATIENCE_SECONDS)["result"]["output"]["resumed_by"] == resumed["id"]
     assert len(flow.action("orchestration.list_runs")["runs"]) == 2
     assert len(flow.prompts("B")) == 2
 
