@@ -52,7 +52,9 @@ class Shell:
     def result(self, printed):
         """The result of the run whose end was printed."""
         run_id = RUN_ID.search(printed).group(1)
-        return json.loads(self.run("st2 execution get %s -j" % run_id))["result"]["output"]
+        # StackStorm's prints the tasks of a workflow behind it.
+        printed = self.run("st2 execution get %s -j" % run_id)
+        return json.JSONDecoder().raw_decode(printed.lstrip())[0]["result"]["output"]
 
 
 @pytest.fixture
