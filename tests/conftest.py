@@ -9,7 +9,8 @@ import pytest
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALONE = (
-    "browser/", "fuzz/", "judge/", "peers/", "sandbox/", "seeds/", "stackstorm/", "st2local/", "workflows/",
+    "browser/", "fuzz/", "judge/", "peers/", "sandbox/", "seeds/", "stackstorm/",
+    "st2local/", "workflows/",
     "unit/test_http.py", "unit/test_stackstorm.py", "unit/test_escalation", "unit/test_sensing",
 )
 
