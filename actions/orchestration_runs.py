@@ -13,7 +13,7 @@ class OrchestrationRuns(SynthralosAction):
     def _status(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")
         told = overview.status(env, parameters["execution_id"], parameters.get("step_name"))
-        done = len(told["result"]["steps"])
+        done = len(told["stepLogs"])
         return dict({"summary": "%s, %d steps" % (told["status"], done)}, **told)
 
     def _list_runs(self, env, parameters):
@@ -29,7 +29,11 @@ class OrchestrationRuns(SynthralosAction):
 
     def _resume(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")
-        started = overview.resume(env, parameters["execution_id"], parameters.get("run_timeout"))
+        if parameters.get("automatic"):
+            started = overview.resume_automatically(env, parameters["execution_id"])
+        else:
+            timeout = parameters.get("run_timeout")
+            started = overview.resume(env, parameters["execution_id"], timeout)
         return {
             "summary": "%s goes on as %s" % (parameters["execution_id"], started),
             "execution_id": started,

@@ -26,7 +26,7 @@ class Orchestrations(SynthralosAction):
         return self._of(one)
 
     def _get(self, env, parameters):
-        one = stored.needed(env.store, ORCHESTRATION, name_of(parameters))
+        one = stored.needed(env.store, ORCHESTRATION, name_of(parameters, "name_or_id"))
         if parameters.get("at_version") is not None:
             one = stored.version(env.store, ORCHESTRATION, one, parameters["at_version"])
         return dict(
@@ -49,13 +49,14 @@ class Orchestrations(SynthralosAction):
         given, _ = self.execution(env, parameters)
         updates = definition_of(given, "updates")
         one = definitions.update_orchestration(
-            env, name_of(given), updates, by, given.get("at_version")
+            env, name_of(given, "orchestration_id"), updates, by, given.get("at_version")
         )
         return self._of(one)
 
     def _delete(self, env, parameters):
         permissions.changer(env)
-        one = definitions.delete_orchestration(env, name_of(parameters), parameters["force"])
+        name = name_of(parameters, "orchestration_id")
+        one = definitions.delete_orchestration(env, name, parameters["force"])
         return dict(self._of(one), summary="deleted the orchestration %s" % one["name"])
 
     def _validate(self, env, parameters):

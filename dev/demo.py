@@ -105,8 +105,8 @@ def main():
         (fallback_answers, lambda run, out: out["final_model"] == "claude-3-haiku"),
         (request_is_rerouted, lambda run, out: out["final_provider"] == "anthropic"),
         (nodes_are_repaired, lambda run, out: len(out["assignments"]) == 2 and out["success"]),
-        (research_goes_on, lambda run, out: {step["model"] for step in out["steps"]} == {
-            "anthropic/claude-3-haiku"} and len(out["steps"]) == 4 and out["success"]),
+        (research_goes_on, lambda run, out: {step["model"] for step in out["stepLogs"]} == {
+            "anthropic/claude-3-haiku"} and len(out["stepLogs"]) == 4 and out["success"]),
         (beyond_repair, lambda run, out: run["status"] == "failed" and out["ticket"]),
     ]
     with tempfile.TemporaryDirectory() as state:
@@ -158,7 +158,7 @@ def _show_waves(output, tasks):
         told = (task["result"].get("result") or {}).get("summary", "")
         if told.startswith("wave"):
             print("  " + told)
-    for step in output["steps"]:
+    for step in output["stepLogs"]:
         print("  %(step_name)s: %(status)s by %(model)s in %(duration).2f s" % step)
 
 
@@ -169,7 +169,7 @@ def _told(output):
     if "outcome" in output:
         return output["outcome"]
     if "checkpoints" in output:
-        return "%d steps %s" % (len(output["steps"]), output["status"])
+        return "%d steps %s" % (len(output["stepLogs"]), output["status"])
     answer = output.get("recovery_result") or output.get("result") or {}
     return answer.get("output") or answer.get("response")
 

@@ -135,7 +135,7 @@ class ReportRenderTest(ActionCase):
             "trail": ["x", {"attempt": 1, "ok": False}, {"attempt": 2, "round": "9", "at": "x"}],
             "plan": {"steps": ["x"]}, "steps": ["x", {}], "step_history": ["x", {}],
             "assignments": [{}], "impact": [], "failures": 3, "error": "x", "ticket": {},
-            "result": {"steps": [{"model": 3}], "usage": {"input_tokens": "x"}},
+            "stepLogs": ["x", {"model": 3}], "result": {"usage": {"input_tokens": "x"}},
         }}):
             self.api.held[TOP] = execution(TOP, "agent_recovery", "failed", runner="orquesta",
                                            result=result)
@@ -163,7 +163,7 @@ class ReportRenderTest(ActionCase):
         self.config["providers"][0]["models"][0]["price"] = {"input": 10, "output": 30}
         self.api.held[TOP] = execution(TOP, "orchestration.run", "failed", runner="orquesta",
                                        parameters={"orchestration": "flow"},
-                                       result={"output": {"steps": steps}})
+                                       result={"output": {"stepLogs": steps}})
         text = self.body(execution_id=TOP, format="markdown")
         self.assertIn("| think | ✓ completed | 1 | 2.5 s |", text)
         self.assertIn("- Tokens: 1,500", text)

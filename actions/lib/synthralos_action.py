@@ -27,7 +27,7 @@ from synthralos.storable import storable
 from synthralos.telemetry import log, trace_context, traces
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
-_AS_THEY_ARE = ("next", "carry", "result", "recovery_result", "case")
+_AS_THEY_ARE = ("next", "carry", "result", "recovery_result", "case", "stepLogs")
 PROTECTING = (("redaction", "store_text"), ("redaction",), ("store_text",))
 _EXECUTION_ID = re.compile(r"^[0-9a-f]{24}\Z")
 

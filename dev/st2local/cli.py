@@ -79,7 +79,8 @@ def _parser():
     _command(key, "delete", _key_delete, "delete one key").add_argument("name")
 
     action = _group(commands, "action", "the pack's actions")
-    _command(action, "list", _action_list, "all of them")
+    listed = _command(action, "list", _action_list, "all of them")
+    listed.add_argument("-p", "--pack", dest="of_pack", metavar="PACK", help="of that pack only")
     _command(action, "get", _action_get, "one action's parameters").add_argument("ref")
     _command(_group(commands, "trigger", "triggers that actions fired"), "list", _trigger_list,
              "oldest first")
@@ -267,7 +268,8 @@ def _key_delete(options):
 
 
 def _action_list(options):
-    actions = _look(options).pack.actions()
+    actions = [action for action in _look(options).pack.actions()
+               if options.of_pack in (None, action.ref.partition(".")[0])]
     if options.json:
         output.as_json([action.document() for action in actions])
     else:

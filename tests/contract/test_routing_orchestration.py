@@ -58,7 +58,8 @@ def held_once(run):
 
 
 def test_the_tasks_are_those_that_these_tests_know():
-    assert list(DOCUMENT["tasks"]) == ["begin", "wave", "steps", "ask", "child", "next_wave", LOG]
+    assert list(DOCUMENT["tasks"]) == ["begin", "wave", "steps", "ask", "child", "next_wave",
+                                       "resume", LOG]
 
 
 def test_when_all_is_well():
@@ -220,6 +221,53 @@ def test_a_wave_without_steps_goes_on():
 def test_the_end_of_a_run_is_no_second_record(at, do, status):
     run = Run(lambda task, *_: over(do, ticket="T") if task == at else None)
     assert run.names[-1] == at and run.status == status and run.output["ticket"] == "T"
+
+
+def resumes(delay=7):
+    report = dict(MERGED, success=False, status="failed")
+    result = dict({"summary": "over", "do": "resume", "resume": {"delay": delay}}, **report)
+    return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": result}
+
+
+RESUMED = ("succeeded", {"exit_code": 0, "result": {"execution_id": "5f0c0000000000000000cc01"}})
+
+
+@pytest.mark.parametrize("at", ["begin", "wave", "next_wave", LOG])
+def test_a_failed_run_waits_and_starts_its_resume(at):
+    def ending_of(task, number, given):
+        if task == "resume":
+            return RESUMED
+        if task == at:
+            return resumes()
+        if task == "begin" and at == "wave":
+            return goes_on("wave", 1)
+        return "raises" if task == "begin" and at == LOG else None
+
+    run = Run(ending_of)
+    assert run.names[-2:] == [at, "resume"] and run.errors == [] and run.status == "failed"
+    assert run.tasks[-1][1:] == (
+        {"execution_id": conducting.EXECUTION_ID, "automatic": True}, 7)
+    assert run.output["resumed_by"] == "5f0c0000000000000000cc01"
+    assert run.output["status"] == "failed" and set(run.output) == OUTPUTS
+    held_once(run)
+
+
+@pytest.mark.parametrize("ending", endings.ALL)
+def test_a_resume_that_did_not_start_is_logged(ending):
+    run = Run(lambda task, *_: ending if task == "resume" else
+              resumes() if task == "next_wave" else None)
+    assert run.names[-3:] == ["next_wave", "resume", LOG] and run.errors == []
+    assert run.status == "failed" and run.output["resumed_by"] is None
+    assert run.tasks[-1][1]["case"] == "AAAA"
+    held_once(run)
+
+
+@pytest.mark.parametrize("delay", [None, "7", "<% ctx() %>", {}, 0.5])
+@pytest.mark.parametrize("at", ["begin", "next_wave"])
+def test_a_resume_without_a_delay_is_none(at, delay):
+    run = Run(lambda task, *_: resumes(delay) if task == at else None)
+    assert run.names[-2:] == [at, LOG] and run.status == "failed" and run.errors == []
+    held_once(run)
 
 
 @pytest.mark.parametrize("ending", endings.ALL)

@@ -166,6 +166,8 @@ def test_ctrl_c_cancels_what_a_run_started(st2local):
 
 def test_lists(st2local):
     assert "fixture.look.around" in st2local("action", "list").stdout
+    assert "fixture.look.around" in st2local("action", "list", "--pack=fixture").stdout
+    assert "fixture." not in st2local("action", "list", "-p", "core").stdout
     assert "sealed" in st2local("action", "get", "fixture.look.around").stdout
     assert st2local("trigger", "list").returncode == 0
 

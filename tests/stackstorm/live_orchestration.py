@@ -87,7 +87,7 @@ def comparable(run, output):
     """What two runs of one orchestration have in common wherever they ran."""
     steps = [
         {name: value for name, value in step.items() if name not in ("duration", "execution_id")}
-        for step in output["steps"]
+        for step in output["stepLogs"]
     ]
     # Steps of a group end in any order.
     steps.sort(key=lambda step: step["step_id"])

@@ -131,7 +131,7 @@ def test_an_approval_given_and_one_refused(live):
         run = live.st2.wait(run_id)
         output = run["result"]["output"]
         assert run["status"] == "succeeded" and output["status"] == ended
-        done = [one["step_name"] for one in output["steps"] if one["status"] == "completed"]
+        done = [one["step_name"] for one in output["stepLogs"] if one["status"] == "completed"]
         assert done == (["a", "ok", "b"] if approved else ["a"])
 
 

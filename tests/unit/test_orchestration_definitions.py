@@ -205,10 +205,10 @@ def test_a_run_that_a_call_starts_is_one_deeper(make_env):
         "orchestrationId": "flow", "input": {"t": "{{ x }}"}})))
     done, problem = meta.perform(env, CASE, calls)
     assert problem is None and done[0]["result"] == {
-        "execution_id": "5f0d", "orchestration": "flow"}
+        "id": "5f0d", "orchestration": "flow"}
     action, parameters = started[0]
     assert action == "synthralos.orchestration.run" and "{{" not in json.dumps(parameters)
     from synthralos.seal import unseal
     request = unseal(parameters["case"], env.store)["request"]
-    assert request["orchestration"] == "flow"
+    assert parameters["orchestration"] == "@case" and request["orchestration"] == "flow"
     assert request["rules"] == {"depth": 2, "input": {"t": "{{ x }}"}}

@@ -181,7 +181,7 @@ def _roles(steps):
 
 def logs(output):
     """{step id: its log} of a run's output."""
-    return {entry["step_id"]: entry for entry in output["steps"]}
+    return {entry["step_id"]: entry for entry in output["stepLogs"]}
 
 
 def statuses(output):
@@ -223,7 +223,7 @@ class KilledThrice:
     def check(self, output):
         """That each finished step ran once, and each that was killed twice."""
         assert output["status"] == "completed", output["error"]
-        assert len(output["steps"]) == 30 and set(statuses(output).values()) == {"completed"}
+        assert len(output["stepLogs"]) == 30 and set(statuses(output).values()) == {"completed"}
         asked = [prompt.split()[0] for prompt in self._flow.prompts("A")]
         assert {name: asked.count(name) for name in set(asked)} == {
             "w%ds%d" % (w, n): 1 + ("w%ds%d" % (w, n) in self._KILLED)

@@ -67,7 +67,7 @@ def test_planner_executor_reviewer(flow):
         {"instructions": "first this, then that"},
         {"code": "<Login/>", "requirements": "first this, then that"},
     ]
-    first = output["steps"][0]
+    first = output["stepLogs"][0]
     assert first["step_name"] == "Plan" and first["status"] == "completed"
     assert first["step_input"] == {"task": REQUEST["userRequest"]}
     assert first["step_output"] == "first this, then that" and first["attempts"] == 1
@@ -125,7 +125,7 @@ def test_self_correcting_coder(flow, passed, last):
     assert statuses(output) == {
         "Generate Code": "completed", "Run Tests": "completed", "Fix Failures": last}
     if last == "skipped":
-        assert output["steps"][-1] == {
+        assert output["stepLogs"][-1] == {
             "step_id": "Fix Failures", "step_name": "Fix Failures", "status": "skipped",
             "reason": "Condition not met"}
     else:
@@ -138,7 +138,7 @@ def test_a_step_that_fails_at_first_is_tried_again(flow):
     flow.answers["Coder"] = lambda prompt, number: steps.pop(0) if steps else "code"
     flow.define(**dict(CORRECTING, steps=[dict(CORRECTING["steps"][0], retryDelay=0)]))
     run, output = flow.run("Self-Correcting Coder")
-    assert output["success"] and output["steps"][0]["attempts"] == 3
+    assert output["success"] and output["stepLogs"][0]["attempts"] == 3
     assert output["output"] == {"Generate Code": "code"}
 
 
@@ -159,7 +159,7 @@ def test_the_guide_s_patterns(flow, steps, order):
     flow.define(steps)
     run, output = flow.run(text="the task")
     assert output["status"] == "completed", output["error"]
-    assert [entry["step_name"] for entry in output["steps"]] == order
+    assert [entry["step_name"] for entry in output["stepLogs"]] == order
 
 
 def test_ping_pong(flow):
@@ -224,7 +224,7 @@ def test_a_sub_orchestration(flow):
     assert entry["step_output"] == {"found": output["output"]["result"]}
     child = flow.status(entry["execution_id"])
     assert child["status"] == "completed" and child["orchestration"] == "sub"
-    assert [one["step_name"] for one in child["result"]["steps"]] == ["i"]
+    assert [one["step_name"] for one in child["stepLogs"]] == ["i"]
     listed = flow.action("orchestration.list_runs")["runs"]
     assert [one["orchestration"] for one in listed] == ["sub", "flow"]
     assert listed[0]["parent"] == run["id"]
@@ -420,7 +420,7 @@ def test_a_graph(flow):
         {"name": "a", "role": "A", "depends_on": []},
     ])
     _, output = flow.run()
-    assert [entry["step_name"] for entry in output["steps"]] == ["a", "c", "b", "d"]
+    assert [entry["step_name"] for entry in output["stepLogs"]] == ["a", "c", "b", "d"]
     assert len(output["checkpoints"]) == 3
 
 
@@ -428,8 +428,8 @@ def test_a_model_that_is_away_gives_way_to_its_fallback(flow):
     flow.answers["A"] = rate_limit(retry_after=30)
     flow.define([{"name": "a", "role": "A", "fallback_models": ["claude-3-haiku"]}])
     _, output = flow.run(text="Hello")
-    assert output["steps"][0]["model"] == "anthropic/claude-3-haiku"
-    assert output["steps"][0]["attempts"] == 1
+    assert output["stepLogs"][0]["model"] == "anthropic/claude-3-haiku"
+    assert output["stepLogs"][0]["attempts"] == 1
 
 
 def test_a_step_has_its_time_for_each_attempt(flow):
@@ -440,7 +440,7 @@ def test_a_step_has_its_time_for_each_attempt(flow):
         flow.define([{"name": "a", "role": "A", "timeout": seconds, "max_retries": 1,
                       "retry_delay": 0}], name=name)
         _, output = flow.run(name)
-        return output["success"] and output["steps"][0]["attempts"] == 2
+        return output["success"] and output["stepLogs"][0]["attempts"] == 2
 
     within_some_limit(1, passes)
 
@@ -469,7 +469,7 @@ def test_an_answer_that_does_not_match_its_schema_is_asked_again_with_the_reason
     flow.define([{"name": "a", "role": "A", "schema": SCORED, "max_retries": 2,
                   "retry_delay": 0}])
     _, output = flow.run()
-    assert output["output"] == {"a": {"n": 7}} and output["steps"][0]["attempts"] == 2
+    assert output["output"] == {"a": {"n": 7}} and output["stepLogs"][0]["attempts"] == 2
     system = flow.world.box.calls_to(TARGET)[0].body["messages"][0]["content"]
     assert '"required": ["n"]' in system
     assert "That does not pass" in flow.prompts("A")[1]
@@ -493,7 +493,7 @@ def test_a_critic_has_an_answer_improved(flow):
     _, output = flow.run()
     assert output["output"] == {"a": "draft 2"} and "more salt" in flow.prompts("A")[1]
     assert json.loads(flow.prompts("Critic")[0])["answer"] == "draft 1"
-    assert output["steps"][0]["attempts"] == 2
+    assert output["stepLogs"][0]["attempts"] == 2
 
 
 def test_a_critic_is_told_which_scores_there_are(world):
@@ -502,7 +502,7 @@ def test_a_critic_is_told_which_scores_there_are(world):
     flow.define([{"name": "a", "role": "A", "critic": {"role": "Critic", "threshold": 1}}])
     # The sandbox's models answer with the best that the schema allows which they are given.
     _, output = flow.run()
-    assert output["success"] and output["steps"][0]["attempts"] == 1
+    assert output["success"] and output["stepLogs"][0]["attempts"] == 1
 
 
 @pytest.mark.parametrize("answer", ["fine", {"score": "high"}, {"score": 8}, status(400)])
@@ -653,9 +653,9 @@ def test_a_dry_run_calls_nothing(flow):
     flow.define(**RESEARCH)
     run, output = flow.run("Multi-Source Research", dry_run=True)
     assert run["status"] == "succeeded" and output["status"] == "planned" and not flow.asked
-    assert [(one["step_name"], one["wave"]) for one in output["steps"]] == [
+    assert [(one["step_name"], one["wave"]) for one in output["stepLogs"]] == [
         (name, 1) for name, _ in SEARCHES] + [("Synthesize Findings", 2)]
-    assert output["steps"][0]["models"] == ["llm:openai/gpt-4o"]
+    assert output["stepLogs"][0]["models"] == ["llm:openai/gpt-4o"]
     assert flow.world.tasks(run) == ["orchestration.begin"]
 
 
@@ -729,12 +729,12 @@ def test_the_status_of_a_run_on_its_way(flow):
     until(lambda: flow.prompts("B"), "B is asked")
     told = flow.status(handle.id)
     assert told["status"] == "running" and told["completed_at"] is None
-    assert [one["step_name"] for one in told["result"]["steps"]] == ["a"]
+    assert [one["step_name"] for one in told["stepLogs"]] == ["a"]
     assert len(told["checkpoints"]) == 2
     let_go.set()
     handle.wait(PATIENCE_SECONDS)
     told = flow.status(handle.id, step_name="b")
-    assert told["status"] == "completed" and len(told["result"]["steps"]) == 1
+    assert told["status"] == "completed" and len(told["stepLogs"]) == 1
 
 
 def test_the_status_of_what_is_no_orchestration(flow):

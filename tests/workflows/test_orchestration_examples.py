@@ -124,7 +124,7 @@ def test_map_and_reduce(flow, name, maps, reduces):
     flow.load(name)
     flow.answers = {"Research Assistant": lambda prompt, number: "found: " + prompt}
     run, output = flow.play()
-    assert [entry["step_name"] for entry in output["steps"]] == maps + [reduces]
+    assert [entry["step_name"] for entry in output["stepLogs"]] == maps + [reduces]
     assert set(statuses(output).values()) == {"completed"} and len(output["checkpoints"]) == 2
     (told,) = flow.told("Synthesizer")
     found = told.get("sources", {}).values() or told["findings"]

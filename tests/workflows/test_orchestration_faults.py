@@ -70,7 +70,7 @@ def test_a_run_whose_merge_crashed_goes_on(world):
     flow = Orchestrated(world)
     flow.define([{"name": n, "role": n.upper(), "group": "g"} for n in "ab"])
     run, output = flow.run()
-    assert [one["step_name"] for one in output["steps"]] == []
+    assert [one["step_name"] for one in output["stepLogs"]] == []
     (world.folder / "pack" / "actions" / "waves.py").write_text(
         (PACK / "actions" / "waves.py").read_text())
     _, output = flow.resume(run["id"])

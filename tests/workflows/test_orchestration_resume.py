@@ -24,7 +24,7 @@ def test_a_failed_run_goes_on_where_it_failed(flow):
     assert second["status"] == "succeeded" and output["status"] == "completed"
     assert statuses(output) == dict.fromkeys("abc", "completed")
     assert len(flow.prompts("A")) == 1 and len(flow.prompts("B")) == 2
-    assert output["steps"][0]["step_output"] == output["output"]["a"]
+    assert output["stepLogs"][0]["step_output"] == output["output"]["a"]
     assert flow.status(second["id"])["resume_of"] == first["id"]
 
 

@@ -5,6 +5,7 @@ gave, and how it ended. Everything is sealed, and kept for two weeks: an approva
     synthralos.wave.<run>.<wave>           the state before that wave, and what the wave is
     synthralos.wave.<run>.end              how the run ended
     synthralos.step.<run>.<wave>.<job>     what a step gave; a step that crashed left none
+    synthralos.step.<run>.resumed          the run that resumes it
     synthralos.step.<run>.log<wave>        a page of the log, of the waves before that one
     synthralos.step.<...>.run              of a sub-orchestration: its run
     synthralos.step.<...>.set, .end<n>     what an approval, or a step around steps, set
@@ -13,6 +14,7 @@ gave, and how it ended. Everything is sealed, and kept for two weeks: an approva
 
 import json
 import time
+from typing import Optional
 
 from synthralos import seal
 from synthralos.names import key_part
@@ -32,7 +34,9 @@ LOG_PAGE = 50
 # Behind the key of a sub-orchestration's record: which run it is.
 RUN = ".run"
 _WAVES, _STEPS, _RUNS = PREFIX + "wave.", PREFIX + "step.", PREFIX + "orchestrated."
-_DEFINITION, _END = "definition", "end"
+_DEFINITION, _END, _RESUMED = "definition", "end", "resumed"
+# What the list of runs tells of one.
+_HEAD = ("name", "id", "resume_of", "parent_run", "resumes")
 
 
 class Kept:
@@ -49,7 +53,7 @@ class Kept:
 
     def begin(self, told):
         self._put(self._waves + _DEFINITION, told)
-        head = {name: told.get(name) for name in ("name", "id", "resume_of", "parent_run")}
+        head = {name: told.get(name) for name in _HEAD}
         value = json.dumps(dict(head, v=FORMAT, run=self.run), separators=(",", ":"))
         key = _RUNS + time_key(self._env.now(), key_part(self.run or "none"))
         self._ask("put", key, value, KEPT_SECONDS)
@@ -104,6 +108,14 @@ class Kept:
     def ended(self):
         """What `end` wrote, or None."""
         return self._get(self._waves + _END)
+
+    def mark_resumed(self, run_id: str) -> None:
+        """Stores that the run `run_id` resumes this one."""
+        self._put(self._steps + _RESUMED, {"run": run_id})
+
+    def resumed_by(self) -> Optional[str]:
+        """The newest run that resumes this one, or None."""
+        return (self._get(self._steps + _RESUMED) or {}).get("run")
 
     def step_key(self, wave, job):
         return "%s%05d.%04d" % (self._steps, wave, job)
@@ -179,7 +191,8 @@ def attempts_of(log):
 
 
 def runs(env, limit):
-    """The newest runs: [{run, name, id, resume_of, parent_run, at}], at in seconds since the epoch.
+    """The newest runs: [{run, name, id, resume_of, parent_run, resumes, at}], at in seconds since
+    the epoch.
     """
     found = []
     for key, value in env.store.list(_RUNS, limit=min(limit, PAGE)):

@@ -1,6 +1,8 @@
 """What comes of a run: its output, its report, its record, and who is told."""
 
 import json
+import math
+from typing import Any, Optional
 
 from synthralos import seal
 from synthralos.calls.http import CallFailed
@@ -11,6 +13,7 @@ from synthralos.orchestration.contexts import STATE
 from synthralos.recovery import record, run
 from synthralos.refusals import Refused
 from synthralos.settings import connection
+from synthralos.state import asked
 from synthralos.state.datastore import PREFIX, DatastoreAway
 from synthralos.telemetry import log
 
@@ -19,12 +22,16 @@ WEBHOOK_SECONDS = 10.0
 # Of an output that is told to a webhook.
 LARGEST_TOLD = 64 * 1024
 _KINDS = ("input", "output")
+# The task that starts the run which resumes this one; what it is given of a planned resume.
+RESUME = "resume"
+_RESUME = ("number", "max_resumes", "delay")
 
 
 def blank():
     """The report of a run that has done nothing.
 
-    result is what its steps answered, as they did; the rest is the pack's own words.
+    result is what its steps answered, as they did, and stepLogs, as the orchestration guide calls
+    it, how each of them went; the rest is the pack's own words.
     """
     return {
         "success": False,
@@ -32,12 +39,15 @@ def blank():
         "error": None,
         "ticket": None,
         "checkpoints": [],
-        "result": {"output": None, "steps": []},
+        "result": {"output": None},
+        "stepLogs": [],
     }
 
 
 def finish(env, case, kept, told, state, context):
-    """The result of the task that ends the run: `do` is done or failed."""
+    """The result of the task that ends the run: `do` is done, failed or, where a failed run is to
+    resume itself, resume.
+    """
     definition, outcome, log = told["definition"], state["outcome"], kept.log(state)
     status, output, error = outcome["status"], None, None
     if status == waves.COMPLETED:
@@ -47,30 +57,63 @@ def finish(env, case, kept, told, state, context):
             status, outcome = waves.FAILED, dict(outcome, error=str(refused))
     if status != waves.COMPLETED:
         error = _error(env, status, outcome)
+    plan = _planned_resume(env, told) if status == waves.FAILED and not case["parent"] else None
     report = dict(
         blank(),
         success=status == waves.COMPLETED,
         status=status,
         checkpoints=kept.waves(told, state),
-        result=dict(fitted(env, case["run"], output), steps=steps(env, kept, log)),
+        result=fitted(env, case["run"], output),
+        stepLogs=step_logs(env, kept, log),
     )
     told_state = {name: slot for name, slot in state["context"].items() if name == STATE}
     kept.end({"status": status, "output": output, "error": error, "log": state["log"],
-              "pages": state["pages"], "context": told_state, "at": env.now()})
+              "pages": state["pages"], "context": told_state, "at": env.now(),
+              "resume": plan})
     if case["parent"]:
         duration = round(env.now() - case["started"], 3)
         _tell_parent(
             kept, case["parent"], told["input"], status, output, error, duration, case["asked"]
         )
     case["transitions"] = _transitions(state["log"])
+    report.update(error=error)
+    if plan is not None:
+        # Nobody is called to a run that goes on by itself: its last resume does that.
+        return _resumes(env, case, report, plan)
     if status == waves.FAILED and not case["parent"]:
         case["gave_up"] = {"error": error, "reason": error["message"]}
         report["ticket"] = record.record(env, WORKFLOW, case, {})["ticket"]
     elif not case["parent"]:
         run.summarise(env, case, "recovered", None, end=status, recovery=None)
-    report.update(error=error, webhook=_tell(env, definition, told, report, kept.run))
+    report.update(webhook=_tell(env, definition, told, report, kept.run))
     summary = "%s: %s" % (status, error["message"] if error else _counts(log))
     return dict({"summary": summary, "do": _do(status)}, **report)
+
+
+def _planned_resume(env: Any, run_record: dict[str, Any]) -> Optional[dict[str, Any]]:
+    """How a run that has failed resumes itself, as resuming says; None where it does not."""
+    policy = run_record["definition"].get("auto_resume")
+    number = (run_record.get("resumes") or 0) + 1
+    if not policy or number > policy["max_resumes"]:
+        return None
+    delay = math.ceil(policy["resume_delay"])
+    return {
+        "number": number, "max_resumes": policy["max_resumes"], "delay": delay,
+        "at": env.now() + delay,
+    }
+
+
+def _resumes(
+    env: Any, case: dict[str, Any], report: dict[str, Any], plan: dict[str, Any]
+) -> dict[str, Any]:
+    """The result of a task that ends a run which is to resume itself, as `plan` says."""
+    error, resume = report["error"], {name: plan[name] for name in _RESUME}
+    # The run has not ended before its resume has begun, which may be later than its deadline.
+    asked.spend(env.store, case["run"], case["asked"] + plan["delay"])
+    run.summarise(env, case, "failed", dict(case["failure"], cause=error["cause"]))
+    summary = "failed: %s; resume %d of %d begins in %d s" % (
+        error["message"], plan["number"], plan["max_resumes"], plan["delay"])
+    return dict({"summary": summary, "do": RESUME, "resume": resume}, **report)
 
 
 def _transitions(log):
@@ -111,7 +154,7 @@ def _counts(log):
     return ", ".join("%d %s" % (n, status) for status, n in sorted(found.items())) or "no step"
 
 
-def steps(env, kept, log):
+def step_logs(env, kept, log):
     """The step logs, each with its input and output; what does not fit is named by its key."""
     told, sizes = [], []
     log = env.redactor.secrets_only(log)
@@ -205,6 +248,7 @@ def log_failure(env, case, parameters):
     error = dict(error, reason=reason)
     report = dict(blank(), error=error)
     parent = case["parent"] if whole else _parent_of(env, parameters)
+    plan = None
     kept = Kept(env, case["run"] if whole else env.run)
     try:
         given = None
@@ -213,14 +257,31 @@ def log_failure(env, case, parameters):
             state = newest or {"log": [], "pages": []}
             given = told.get("input")
             report["checkpoints"] = kept.waves(told, newest)
-            report["result"]["steps"] = steps(env, kept, kept.log(state))
-            kept.end({"status": waves.FAILED, "output": None, "error": error, "log": state["log"],
-                      "pages": state["pages"], "context": {}, "at": env.now()})
+            report["stepLogs"] = step_logs(env, kept, kept.log(state))
+            end = kept.ended() or {}
+            if end.get("resume"):
+                # The run had ended already: this is about its resume, which is not tried again.
+                report["resumed_by"] = kept.resumed_by()
+                error = dict(end["error"])
+                if report["resumed_by"] is None:
+                    reason = error["message"] + "; it could not be resumed"
+                    error["message"] = reason
+                report["error"] = error
+                case["gave_up"] = {"error": error, "reason": error["message"]}
+                kept.end(dict(end, error=error, resume=None))
+            else:
+                if newest and not parent and not case["dry_run"]:
+                    plan = _planned_resume(env, told)
+                kept.end({"status": waves.FAILED, "output": None, "error": error,
+                          "log": state["log"], "pages": state["pages"], "context": {},
+                          "at": env.now(), "resume": plan})
         if parent:
             _tell_parent(kept, parent, given, waves.FAILED, None, error)
     except (DatastoreAway, Refused) as away:
-        report["not_kept"] = str(away)
-    if not parent:
+        report["not_kept"], plan = str(away), None
+    if plan is not None:
+        return _resumes(env, case, report, plan)
+    if report.get("resumed_by") is None and not parent:
         told = record.record(env, WORKFLOW, case, parameters)
         report.update((name, told[name]) for name in ("ticket", "trigger"))
     return dict({"summary": "%s failed: %s" % (WORKFLOW, reason)}, **report)

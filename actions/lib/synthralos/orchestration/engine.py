@@ -80,7 +80,11 @@ def begin(env, parameters, started):
         asked=0.0,
     )
     told.update(
-        started=started, resume_of=resumed, parent_run=parent["run"] if parent else None
+        started=started,
+        resume_of=resumed,
+        parent_run=parent["run"] if parent else None,
+        resumes=handed.get("resumes", 0),
+        timeout=parameters.get("timeout"),
     )
     if case["dry_run"]:
         return _planned(env, told)
@@ -92,12 +96,20 @@ def begin(env, parameters, started):
     kept.begin(dict(told, first=state["cursor"] + 1))
     if parent:
         kept.put_record(parent["key"] + RUN, {"run": case["run"]})
+    elif resumed:
+        Kept(env, resumed).mark_resumed(case["run"])
     return _onward(env, case, kept, told, state)
 
 
 def _given(env, parameters, handed):
     """What a run begins with: {definition, id, name, input}."""
-    wanted = parameters.get("orchestration")
+    wanted, alias = parameters.get("orchestration"), parameters.get("orchestration_id")
+    if alias is not None:
+        if wanted is not None:
+            raise Refused(
+                "orchestration_id", alias, "is given beside orchestration", "Give one of them"
+            )
+        wanted = alias
     if not isinstance(wanted, str) or not wanted.strip():
         raise Refused(
             "orchestration", wanted, "is missing", "Name the orchestration, or give resume_of"
@@ -368,5 +380,5 @@ def _planned(env, told):
     summary = "dry run: nothing was called; %d steps" % len(plan)
     report = ending.blank()
     report.update(status="planned")
-    report["result"]["steps"] = [entry for entry, _ in plan]
+    report["stepLogs"] = [entry for entry, _ in plan]
     return dict({"summary": summary, "do": "done"}, **report)

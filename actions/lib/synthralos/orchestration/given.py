@@ -20,9 +20,16 @@ def definition_of(given, name, fields=()):
     return found
 
 
-def name_of(given):
-    """The name or id that was given. Refused when it is missing."""
+def name_of(given, alias=None):
+    """The name or id that was given. Refused when it is missing, or given twice.
+
+    :param alias: the parameter that says the same, as the orchestration guide calls it.
+    """
     name = given.get("name")
+    if alias is not None and given.get(alias) is not None:
+        if name is not None:
+            raise Refused(alias, given[alias], "is given beside name", "Give one of them")
+        name = given[alias]
     if not isinstance(name, str) or not name.strip():
         raise Refused("name", name, "is missing", "Give a name or an id")
     return name

@@ -157,8 +157,8 @@ class _Work:
         run, wave = key_part(self._case["run"] or "none"), self._case["progress"]["cursor"]
         where = "%scase.%s.started.%d.%d" % (PREFIX, run, wave, self._started)
         handed = seal.seal({"request": request, "trace": traces.handed()}, env.store, where)
-        started = env.api.start(overview.REF, {"case": handed})
-        return {"execution_id": started, "orchestration": one["name"]}
+        started = env.api.start(overview.REF, {"orchestration": "@case", "case": handed})
+        return {"id": started, "orchestration": one["name"]}
 
     def get_execution_status(self, given):
         return overview.status(self._env, given.value("execution_id"))

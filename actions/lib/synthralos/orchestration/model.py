@@ -3,8 +3,13 @@
 The normal form is plain JSON with every field there, and is its own normal form. An orchestration:
 
     {name, description: text or null, tags [texts], active, max_concurrent 1-20,
-     on_failure "fail" | "continue", webhook: null or {url or url_from, headers_from},
+     on_failure "fail" | "continue",
+     auto_resume: null or {max_resumes 1-10, resume_delay: seconds},
+     webhook: null or {url or url_from, headers_from},
      output: a mapping with templates, or null, steps [step]}
+
+With `auto_resume` a run that failed starts the run that resumes it itself, after `resume_delay`, at
+most `max_resumes` times in a row; see resuming.
 
 A step:
 
@@ -21,6 +26,7 @@ A step:
 Roles are in roles.py. How steps follow each other is in graph.py.
 """
 
+from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from synthralos.names import checked
@@ -33,6 +39,8 @@ from synthralos.state import packing
 MOST_CONCURRENT = 20
 MOST_TAGS = 50
 LONGEST_TAG = 64
+MAX_RESUMES, DEFAULT_RESUMES = 10, 2
+MAX_RESUME_DELAY_SECONDS, DEFAULT_RESUME_DELAY_SECONDS = 24 * 3600, 60
 LARGEST = 1024 * 1024
 # Which datastore keys a webhook may read: a definition must not send any other secret anywhere.
 WEBHOOK_KEYS = "synthralos_webhook"
@@ -43,6 +51,7 @@ _FIELDS = {
     "active": ("is_active",),
     "max_concurrent": ("max_concurrency",),
     "on_failure": (),
+    "auto_resume": (),
     "webhook": (),
     "output": ("output_mapping",),
     "steps": (),
@@ -69,6 +78,7 @@ def orchestration(given, where="orchestration", max_concurrent=5):
             "active": fields.boolean("active", True),
             "max_concurrent": fields.whole("max_concurrent", max_concurrent, 1, MOST_CONCURRENT),
             "on_failure": fields.choice("on_failure", "fail", of_steps.POLICIES),
+            "auto_resume": _auto_resume(fields),
             "webhook": _webhook(fields),
             "output": fields.mapping("output"),
             "steps": of_steps.steps(fields.value("steps"), fields.at("steps"), fields.style),
@@ -130,6 +140,23 @@ def tags(fields):
         return value
 
     return fields.unique("tags", tag, MOST_TAGS)
+
+
+def _auto_resume(fields: Fields) -> Optional[dict[str, Any]]:
+    """{max_resumes, resume_delay}, or None: a run that failed stays so. `true` is the defaults."""
+    policy = fields.value("auto_resume", False)
+    if isinstance(policy, bool):
+        policy = {} if policy else None
+    if policy is None:
+        return None
+    known_fields = {"max_resumes": (), "resume_delay": ()}
+    policy = Fields(policy, fields.at("auto_resume"), known_fields, around=fields.style)
+    return {
+        "max_resumes": policy.whole("max_resumes", DEFAULT_RESUMES, 1, MAX_RESUMES),
+        "resume_delay": policy.seconds(
+            "resume_delay", DEFAULT_RESUME_DELAY_SECONDS, 0, MAX_RESUME_DELAY_SECONDS
+        ),
+    }
 
 
 def _webhook(fields):

@@ -1,6 +1,6 @@
 """The runs of orchestrations, as people and agents look at them, and what may be done with one."""
 
-from synthralos.orchestration import checkpoints, ending, model, waves
+from synthralos.orchestration import checkpoints, ending, model, resuming, waves
 from synthralos.orchestration.checkpoints import Kept
 from synthralos.orchestration.contexts import STATE, Context
 from synthralos.orchestration.ending import WORKFLOW
@@ -27,7 +27,8 @@ _ATTRIBUTES = "status,start_timestamp,end_timestamp,action.ref,result"
 
 def status(env, run_id, step=None):
     """What is known of a run: {execution_id, orchestration, status, state, started_at,
-    completed_at, error, waiting, checkpoints, result {output, steps}}; see _state_of.
+    completed_at, resume_of, resumed_by, auto_resume, error, waiting, checkpoints, result {output},
+    stepLogs}; see _state_of and resuming.View.
 
     :param step: the name of a step; then only its logs are told.
     """
@@ -42,9 +43,13 @@ def status(env, run_id, step=None):
         "started_at": execution.get("start_timestamp"),
         "completed_at": execution.get("end_timestamp"),
         "resume_of": told.get("resume_of"),
+        "resumed_by": kept.resumed_by(),
+        "auto_resume": None,
         "error": ended["error"] if ended else _error_of(execution),
         "waiting": None,
     }
+    pending = execution["status"] not in ENDED and found["resumed_by"] is None
+    found["auto_resume"] = resuming.view(told, ended, pending)
     state = kept.newest()
     found["state"] = _state_of(kept, told, ended or state, found["status"])
     log = kept.log(ended) if ended else _so_far(kept, state)
@@ -56,15 +61,14 @@ def status(env, run_id, step=None):
         if not log:
             raise Refused("step_name", step, "has no log yet", "Leave it out to see every step")
     output = ended["output"] if ended else None
-    found["result"] = dict(
-        ending.fitted(env, run_id, output), steps=ending.steps(env, kept, log)
-    )
+    found["result"] = ending.fitted(env, run_id, output)
+    found["stepLogs"] = ending.step_logs(env, kept, log)
     return found
 
 
 def listing(env, orchestration=None, wanted=None, limit=20):
     """The newest runs, newest first: [{execution_id, orchestration, status, started_at,
-    resume_of, parent}].
+    resume_of, resumed_by, resumes, parent}].
 
     :param orchestration: a name or an id; wanted: a status.
     """
@@ -73,6 +77,10 @@ def listing(env, orchestration=None, wanted=None, limit=20):
         way_out = "Use one of " + ", ".join(sorted(statuses))
         raise Refused("status", wanted, "is no status", way_out)
     rows = checkpoints.runs(env, MOST_LISTED)
+    # Of several that resume the same run the newest, which comes first.
+    resumed_by = {
+        row["resume_of"]: row["run"] for row in reversed(rows) if not row["parent_run"]
+    }
     rows = [row for row in rows if orchestration in (None, row["name"], row["id"])]
     known, found = _newest_executions(env), []
     for row in rows:
@@ -99,6 +107,8 @@ def listing(env, orchestration=None, wanted=None, limit=20):
                     "status": now,
                     "started_at": timestamp(row["at"]),
                     "resume_of": row["resume_of"],
+                    "resumed_by": resumed_by.get(row["run"]),
+                    "resumes": row.get("resumes") or 0,
                     "parent": row["parent_run"],
                 }
             )
@@ -122,6 +132,11 @@ def resume(env, run_id, timeout=None):
     if timeout is not None:
         parameters["timeout"] = timeout
     return env.api.start(REF, parameters)
+
+
+def resume_automatically(env, run_id):
+    """As `resume`, within what the run's own definition allows; see resuming."""
+    return resuming.start(env, run_id, _execution(env, run_id)["status"])
 
 
 def check_resumable(env, run_id, name="resume_of"):

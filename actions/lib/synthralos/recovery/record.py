@@ -124,7 +124,8 @@ def _subject_of(workflow, parameters):
     request = parameters.get("original_request")
     request = request if isinstance(request, dict) else {}
     if workflow == ORCHESTRATION:
-        return subject_of_orchestration(parameters.get("orchestration"))
+        named = parameters.get("orchestration") or parameters.get("orchestration_id")
+        return subject_of_orchestration(named)
     candidate = {
         agent_recovery.WORKFLOW: parameters.get("agent_id"),
         handle_error.WORKFLOW: parameters.get("agent_id"),

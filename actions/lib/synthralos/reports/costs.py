@@ -47,7 +47,7 @@ def _of_output(env, run):
     result = run.top.output.get("result")
     result = result if isinstance(result, dict) else {}
     _add(env, found, result.get("provider"), result.get("model"), result.get("usage"))
-    for step in result.get("steps") or run.top.output.get("steps") or ():
+    for step in run.top.output.get("stepLogs") or ():
         if isinstance(step, dict) and isinstance(step.get("model"), str):
             provider, _, model = step["model"].partition("/")
             _add(env, found, provider, model, step.get("usage"))

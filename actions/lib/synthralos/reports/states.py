@@ -19,7 +19,7 @@ def of(run, said):
             for one in history if isinstance(one, dict)
         ]
         return _diagram(run, list(_REPAIR), moves), None
-    steps = run.top.output.get("steps")
+    steps = run.top.output.get("stepLogs") or run.top.output.get("steps")
     if not isinstance(steps, list) or not steps:
         return _of_tasks(run, said), None
     steps = [step for step in steps if isinstance(step, dict)]

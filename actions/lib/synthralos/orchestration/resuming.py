@@ -1,0 +1,75 @@
+"""Runs that resume themselves, where their definition has `auto_resume`.
+
+A run that failed plans its resume as it ends, waits in its workflow, and then starts the run that
+resumes it; so cancelling it while it waits ends the chain. The plan is a part of what is stored of
+the run's end:
+
+    {number: of the resume, from 1; max_resumes; delay: whole seconds;
+     at: when it is due, in seconds since the epoch}
+
+A resume that a person starts begins a chain of its own.
+"""
+
+from typing import Any, Optional, TypedDict
+
+from synthralos import seal
+from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.ending import WORKFLOW
+from synthralos.refusals import Refused
+from synthralos.times import timestamp
+
+REF = "synthralos." + WORKFLOW
+CANCELLED = ("canceling", "canceled")
+_WAY_OUT = "Leave automatic out to resume the run now"
+
+
+class View(TypedDict):
+    """What orchestration.status shows of it; `next_at` is ISO 8601, or None where none is due."""
+
+    max_resumes: int
+    resume_delay: float
+    resumes: int
+    next_at: Optional[str]
+
+
+def view(
+    run_record: dict[str, Any], end: Optional[dict[str, Any]], pending: bool
+) -> Optional[View]:
+    """The View of a run, or None where its definition has no `auto_resume`.
+
+    :param run_record: as Kept.begin stored it; end: as Kept.end did.
+    :param pending: whether a planned resume may still begin.
+    """
+    policy = (run_record.get("definition") or {}).get("auto_resume")
+    if not policy:
+        return None
+    plan = (end or {}).get("resume")
+    return {
+        "max_resumes": policy["max_resumes"],
+        "resume_delay": policy["resume_delay"],
+        "resumes": run_record.get("resumes") or 0,
+        "next_at": timestamp(plan["at"]) if plan and pending else None,
+    }
+
+
+def start(env: Any, run_id: str, status: str) -> str:
+    """The id of the run that resumes `run_id` as planned; of the existing one where it has been
+    resumed meanwhile. Refused when no resume is planned, or the run is cancelled.
+
+    :param status: of the execution `run_id`, as StackStorm has it.
+    """
+    store = Kept(env, run_id)
+    run_record, plan = store.definition() or {}, (store.ended() or {}).get("resume")
+    if plan is None:
+        raise Refused("automatic", True, "run %s plans no resume" % run_id, _WAY_OUT)
+    existing = store.resumed_by()
+    if existing is not None:
+        return existing
+    if status in CANCELLED:
+        raise Refused("automatic", True, "run %s is cancelled" % run_id, _WAY_OUT)
+    content = {"request": {"rules": {"resumes": plan["number"]}}}
+    parameters = {"resume_of": run_id, "case": seal.seal(content)}
+    if run_record.get("timeout"):
+        parameters["timeout"] = run_record["timeout"]
+    started: str = env.api.start(REF, parameters)
+    return started
