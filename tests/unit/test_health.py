@@ -72,7 +72,7 @@ def test_the_keys_of_every_kind_are_counted(env, store):
             store.put(name + ("%013d-%d" % (1_700_000_000_000 + n, n) if name[-1] == "." else ""),
                       "{}")
     counts = health.get(env)["datastore"]
-    assert list(sorted(counts)) == sorted(kinds.KINDS)
+    assert sorted(counts) == sorted(kinds.KINDS)
     for number, kind in enumerate(kinds.KINDS):
         alone = kinds.prefix_of(kind)[-1] != "."
         assert counts[kind]["keys"] == (1 if alone else 1 + number % 3), kind
