@@ -32,7 +32,9 @@ def test_every_line_is_of_the_vocabulary():
 
 
 def test_nothing_prints_beside_it():
-    for path in sorted((LIBRARY / "synthralos").rglob("*.py")):
+    # The examples are a program for a terminal.
+    examples = LIBRARY / "synthralos" / "error_handling" / "examples.py"
+    for path in sorted(set((LIBRARY / "synthralos").rglob("*.py")) - {examples}):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             printed = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and (
                 node.func.id == "print")

@@ -23,7 +23,9 @@ INPUTS = {
 # The one task that has items, and only numbers for items.
 ITEMS = ("orchestration.run", "steps")
 # What an output may read, and how: of what is not there `get` gives null and raises nothing.
-OUTPUT = re.compile(r"^<% ctx\(\)\.get\(report\)(\?\.get\(\w+\)){1,2}( = true)? %>\Z")
+_REPORT = r"ctx\(\)\.get\(report\)(\?\.get\(\w+\)){1,2}"
+# `vars` gives what is read by ctx(name) a value from the start.
+OUTPUT = re.compile(r"^<%% (%s( = true)?|coalesce\(ctx\(\w+\), %s\)) %%>\Z" % (_REPORT, _REPORT))
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)

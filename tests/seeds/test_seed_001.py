@@ -283,7 +283,7 @@ class World:
     """
 
     def __init__(self, make_circuit_breaker=None, **agents):
-        self.seconds, self.slept, self.calls = 1_700_000_000.0, [], []
+        self.now, self.slept, self.calls = 1_700_000_000.0, [], []
         self.metrics, self.ctx = WorkflowMetrics(), None
         self.datastore = MemoryDatastore(self.clock)
         results = {"planner": {"steps": []}, "critic": {"approved": True}, "hitl": True,
@@ -298,18 +298,18 @@ class World:
     def _agent(self, role, agent):
         async def call(ctx):
             self.calls.append(role)
-            self.seconds += 2
+            self.now += 2
             result = agent(ctx)
             return await result if inspect.isawaitable(result) else result
 
         return call
 
     def clock(self):
-        return self.seconds
+        return self.now
 
     def sleep(self, seconds):
         self.slept.append(seconds)
-        self.seconds += seconds
+        self.now += seconds
 
     def context(self):
         self.ctx = self.workflow.create_context({"prompt": "x"})
@@ -326,34 +326,34 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer as soon as nothing else is to be done."""
 
     def __init__(self):
-        self.seconds = 0.0
+        self.now = 0.0
         super().__init__()
 
     def time(self):
-        return self.seconds
+        return self.now
 
     def _run_once(self):
         if not self._ready and self._scheduled:
-            self.seconds = max(self.seconds, self._scheduled[0].when())
+            self.now = max(self.now, self._scheduled[0].when())
         super()._run_once()
 
 
-def virtual_seconds(tasks, **options):
-    """(results, seconds) of these tasks in an event loop with virtual time."""
+def virtual_run(tasks, **options):
+    """(results, virtual clock at the end) of these tasks in an event loop with virtual time."""
     loop = VirtualTimeLoop()
     try:
         executor = ParallelExecutor(metrics=WorkflowMetrics(), **options)
         results = loop.run_until_complete(executor.execute_parallel(tasks))
-        return results, loop.seconds
+        return results, loop.now
     finally:
         loop.close()
 
 
-def sleeping_task(name, seconds=10, journal=None, **options):
+def sleeping_task(name, work_units=10, journal=None, **options):
     async def work():
         if journal is not None:
             journal.append(name)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(work_units)
         return name
 
     return AgentTask(name, "worker", work, **options)
@@ -668,15 +668,15 @@ def dependencies_are_resolved():
         sleeping_task("analyse", journal=journal, dependencies=["fetch"]),
         sleeping_task("fetch", journal=journal),
     ]
-    results, seconds = virtual_seconds(tasks)
+    results, clock = virtual_run(tasks)
     assert journal[0] == "fetch" and journal[-1] == "report" and len(journal) == 4
-    assert seconds == 30 and {result["status"] for result in results.values()} == {"completed"}
+    assert clock == 30 and {result["status"] for result in results.values()} == {"completed"}
 
 
 def independent_tasks_take_the_time_of_the_longest():
-    tasks = [sleeping_task("t%d" % n, seconds=n) for n in (10, 20, 30)]
-    assert virtual_seconds(tasks, max_concurrent=3)[1] == 30
-    assert virtual_seconds(tasks, max_concurrent=1)[1] == 60
+    tasks = [sleeping_task("t%d" % n, work_units=n) for n in (10, 20, 30)]
+    assert virtual_run(tasks, max_concurrent=3)[1] == 30
+    assert virtual_run(tasks, max_concurrent=1)[1] == 60
 
 
 def places_are_never_idle():
@@ -685,13 +685,13 @@ def places_are_never_idle():
         sleeping_task("long", 10), sleeping_task("short", 1),
         sleeping_task("next", 9, dependencies=["short"]),
     ]
-    assert virtual_seconds(tasks, max_concurrent=2)[1] == 10
+    assert virtual_run(tasks, max_concurrent=2)[1] == 10
 
 
 def priorities_come_first():
     journal = []
     tasks = [sleeping_task("p%d" % n, journal=journal, priority=n) for n in (1, 5, 3)]
-    virtual_seconds(tasks, max_concurrent=1)
+    virtual_run(tasks, max_concurrent=1)
     assert journal == ["p5", "p3", "p1"]
 
 
@@ -700,7 +700,7 @@ def timeouts_are_per_task():
         sleeping_task("hung", 3600, timeout=5), sleeping_task("slow", 60, timeout=90),
         sleeping_task("after_hung", dependencies=["hung"]),
     ]
-    results, seconds = virtual_seconds(tasks)
+    results, clock = virtual_run(tasks)
     assert {name: result["status"] for name, result in results.items()} == {
         "hung": "timeout", "slow": "completed", "after_hung": "skipped",
     }

@@ -72,10 +72,27 @@ def test_the_keys_of_every_kind_are_counted(env, store):
             store.put(name + ("%013d-%d" % (1_700_000_000_000 + n, n) if name[-1] == "." else ""),
                       "{}")
     counts = health.get(env)["datastore"]
-    assert list(sorted(counts)) == sorted(kinds.KINDS)
+    assert sorted(counts) == sorted(kinds.KINDS)
     for number, kind in enumerate(kinds.KINDS):
         alone = kinds.prefix_of(kind)[-1] != "."
         assert counts[kind]["keys"] == (1 if alone else 1 + number % 3), kind
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "5", "null", '{"v": 99}', '{"v": 1}'])
+def test_rows_that_cannot_be_read_are_counted(env, clock, text):
+    assert health.get(env)["unreadable"] == {}
+    break_down(env, "llm:openai/gpt-4")
+    last = "%013d-zzz" % (clock() * 1000)
+    for name in ("outcome.llm~3Aopenai~2Fgpt-4." + last, "pause.bot." + last, "run." + last,
+                 "ticket.T0123456789ab"):
+        env.store.put(PREFIX + name, text)
+    found = health.get(env)
+    expected = {"outcome": 1, "pause": 1, "run": 1, "ticket": 1}
+    if text == '{"v": 1}':
+        # A summary has no field that it must have.
+        del expected["run"]
+    assert found["unreadable"] == expected
+    assert found["breakers"]["llm:openai/gpt-4"] == "open"
 
 
 def test_nothing_is_configured(make_env):

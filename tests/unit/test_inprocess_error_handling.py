@@ -3,10 +3,10 @@ import http.server
 import json
 import pathlib
 import threading
-import time
 
 import pytest
 import yaml
+from fixtures.waiting import let_pass
 
 from synthralos.error_handling import (
     DatastoreAway,
@@ -331,7 +331,7 @@ class SlowDatastore:
 
         def slow(*arguments, **more):
             self.threads.add(threading.current_thread())
-            time.sleep(0.002)
+            let_pass(0.002)
             return operation(*arguments, **more)
 
         return slow

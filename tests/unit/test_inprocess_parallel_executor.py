@@ -3,6 +3,7 @@ import asyncio
 import threading
 
 import pytest
+from fixtures.waiting import limit_under_test
 
 from synthralos.observability import WorkflowMetrics
 from synthralos.refusals import Refused
@@ -129,7 +130,7 @@ def test_a_timeout_ends_one_task_alone(metrics):
         await asyncio.sleep(3600)
 
     results = execute(
-        [AgentTask("hung", "w", hang, timeout=0.05), Journal().task("fine")], metrics
+        [AgentTask("hung", "w", hang, timeout=limit_under_test(0.05)), Journal().task("fine")], metrics
     )
     assert statuses(results) == {"hung": "timeout", "fine": "completed"}
     assert results["hung"]["error"] == "Task timed out after 0.05s"

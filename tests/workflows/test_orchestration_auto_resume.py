@@ -1,9 +1,8 @@
 """Runs that resume themselves: from the checkpoint, bounded, never once they are cancelled."""
 import threading
-import time
 
 import pytest
-from fixtures.waiting import until
+from fixtures.waiting import let_pass, until
 from workflows.orchestrations import Orchestrated, at_the_door, statuses
 
 from sandbox import status
@@ -135,7 +134,7 @@ def test_a_run_that_is_cancelled_as_it_runs_is_not_resumed(flow):
     flow.action("orchestration.cancel", execution_id=handle.id)
     release.append(True)
     assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"
-    time.sleep(0.5)
+    let_pass(0.5)
     assert len(flow.action("orchestration.list_runs")["runs"]) == 1
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from urllib.parse import quote, unquote
 
 from synthralos import failures, jsontext
@@ -220,12 +221,10 @@ def _reference_errors() -> list[type[Exception]]:
     # Not by its name: since 4.18 that only warns, or fails.
     if "RefResolutionError" in vars(jsonschema):
         errors.append(vars(jsonschema)["RefResolutionError"])
-    try:
-        from referencing.exceptions import Unresolvable
-    except ImportError:
-        pass
-    else:
-        errors.append(Unresolvable)
+    # Where jsonschema uses it, it has imported it.
+    referencing = sys.modules.get("referencing.exceptions")
+    if referencing is not None:
+        errors.append(referencing.Unresolvable)
     return errors
 
 

@@ -19,6 +19,7 @@ from typing import Optional
 from synthralos import seal
 from synthralos.names import key_part
 from synthralos.refusals import Refused
+from synthralos.state import unreadable
 from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway, answered, time_key, time_of
 from synthralos.state.kinds import lifetime_of
 
@@ -199,8 +200,10 @@ def runs(env, limit):
         try:
             head = json.loads(value)
         except ValueError:
-            continue
+            head = None
         if isinstance(head, dict) and head.pop("v", None) == FORMAT:
             found.append(dict(head, at=time_of(key) or 0.0))
+        else:
+            unreadable.skip(key)
     answered(env.store, "the runs cannot be read: %s")
     return found

@@ -16,9 +16,9 @@ from synthralos.calls import platform, providers, routes
 from synthralos.names import checked
 from synthralos.recovery.intake import check_switch
 from synthralos.refusals import Refused
-from synthralos.state import pauses, runs, tickets
+from synthralos.state import pauses, runs, tickets, unreadable
 from synthralos.state.breaker import CLOSED, OPEN
-from synthralos.state.datastore import PAGE
+from synthralos.state.datastore import PAGE, PREFIX
 from synthralos.state.kinds import KINDS, prefix_of
 from synthralos.times import timestamp
 
@@ -43,16 +43,17 @@ def get(env, agent_id=None):
     if agent_id is not None:
         checked("agent_id", agent_id)
     now = env.now()
-    kept, counts = _read(env.store)
-    rules = _rules(env.store)
-    breakers, forced = _breakers(env, kept, counts, agent_id)
-    held = {
-        agent: paused
-        for agent, paused in pauses.listing(kept, now).items()
-        if agent_id in (None, agent)
-    }
-    open_tickets = _by_severity(tickets.listing(kept, subject=agent_id))
-    summaries = _summaries(kept, now, agent_id)
+    with unreadable.noticed() as passed_over:
+        kept, counts = _read(env.store)
+        rules = _rules(env.store)
+        breakers, forced = _breakers(env, kept, counts, agent_id)
+        held = {
+            agent: paused
+            for agent, paused in pauses.listing(kept, now).items()
+            if agent_id in (None, agent)
+        }
+        open_tickets = _by_severity(tickets.listing(kept, subject=agent_id))
+        summaries = _summaries(kept, now, agent_id)
     stats = _stats(summaries, now)
     away = env.store.away is not None
     subsystems = _subsystems(env, breakers, rules)
@@ -83,6 +84,7 @@ def get(env, agent_id=None):
         "tickets": None if away else open_tickets,
         "subsystem_status": subsystems,
         "datastore": None if away else counts,
+        "unreadable": None if away else _by_kind(passed_over),
         "timestamp": timestamp(now),
     }
 
@@ -229,6 +231,15 @@ def _by_severity(listed):
             severity = ticket.get("severity")
             counted[severity if severity in counted else "medium"] += 1
     return counted
+
+
+def _by_kind(names):
+    """{kind: how many rows of it cannot be read}, of the kinds that health is derived from."""
+    counts = {}
+    for name in names:
+        kind = name[len(PREFIX):].split(".", 1)[0]
+        counts[kind] = counts.get(kind, 0) + 1
+    return dict(sorted(counts.items()))
 
 
 def _subsystems(env, breakers, rules):

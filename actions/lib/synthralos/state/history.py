@@ -3,6 +3,7 @@
 import json
 
 from synthralos.names import key_part
+from synthralos.state import unreadable
 from synthralos.state.datastore import PAGE, PREFIX, time_key
 from synthralos.state.kinds import lifetime_of
 
@@ -44,9 +45,11 @@ def _entries(rows):
         try:
             entry = json.loads(value)
         except ValueError:
-            continue
+            entry = None
         if isinstance(entry, dict) and entry.pop("v", None) == FORMAT:
             yield dict(entry, record=name.rsplit(".", 1)[-1])
+        else:
+            unreadable.skip(name)
 
 
 def _prefix(subject):

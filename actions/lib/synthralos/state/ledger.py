@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from synthralos.names import key_part
-from synthralos.state import breaker
+from synthralos.state import breaker, unreadable
 from synthralos.state.datastore import PREFIX, time_key, time_of
 from synthralos.state.kinds import lifetime_of
 
@@ -173,10 +173,10 @@ def _entry(name: str, value: str) -> Union[Outcome, Forced, None]:
     try:
         read = json.loads(value)
         if at is None or read["v"] != FORMAT:
-            return None
+            raise ValueError("another format")
         if "forced" in read:
             if read["forced"] not in (breaker.OPEN, breaker.CLOSED):
-                return None
+                raise ValueError("unknown state")
             return Forced(read["forced"], float(read["since"]), at)
         return Outcome(
             ok=read["ok"],
@@ -189,4 +189,5 @@ def _entry(name: str, value: str) -> Union[Outcome, Forced, None]:
         )
     except (ValueError, KeyError, TypeError):
         # Another version of the pack, or a hand, wrote it.
+        unreadable.skip(name)
         return None

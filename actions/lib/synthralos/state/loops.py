@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from synthralos import jsontext
 from synthralos.names import checked, key_part, name_of_key_part
 from synthralos.refusals import Refused
-from synthralos.state import pauses
+from synthralos.state import pauses, unreadable
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.kinds import lifetime_of
 from synthralos.state.loops_patterns import CRITICAL, LEVELS, NONE, WINDOW, detect
@@ -291,6 +291,7 @@ def _step(name, text):
         return step if good and isinstance(progress or 0.0, (int, float)) else None
     except (ValueError, KeyError, TypeError, AttributeError):
         # Another version of the pack, or a hand, wrote it.
+        unreadable.skip(name)
         return None
 
 
@@ -303,15 +304,15 @@ def _facts(store, agent_id):
             value = json.loads(text)
             known = value["v"] == FORMAT and value["event"] in ("pattern", "reset")
             if at is None or not known:
-                continue
+                raise ValueError("another format")
             if value["event"] == "pattern":
                 value = dict({shown: value[shown] for shown in _SHOWN}, event="pattern")
                 if value["level"] not in LEVELS:
-                    continue
+                    raise ValueError("unknown level")
             found.append(dict(value, at=at))
         except (ValueError, KeyError, TypeError):
             # Another version of the pack, or a hand, wrote it.
-            continue
+            unreadable.skip(name)
     return found
 
 

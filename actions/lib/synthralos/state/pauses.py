@@ -12,6 +12,7 @@ import json
 
 from synthralos.names import key_part, name_of_key_part
 from synthralos.refusals import Refused
+from synthralos.state import unreadable
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.times import timestamp
 
@@ -185,7 +186,7 @@ def _claims(store, agent_id, since):
             found.append((name, json.loads(value)["run"]))
         except (ValueError, KeyError, TypeError):
             # Another version of the pack, or a hand, wrote it.
-            continue
+            unreadable.skip(name)
     return sorted(found)
 
 
@@ -258,7 +259,7 @@ def _read(rows):
         try:
             value = json.loads(text)
             if at is None or value["v"] != FORMAT:
-                continue
+                raise ValueError("another format")
             fact = {"at": at, "event": value["event"], "by": str(value["by"])}
             if fact["event"] == "pause":
                 fact.update(reason=str(value["reason"]), until=float(value["until"]))
@@ -267,7 +268,7 @@ def _read(rows):
             found.append(fact)
         except (ValueError, KeyError, TypeError):
             # Another version of the pack, or a hand, wrote it.
-            continue
+            unreadable.skip(name)
     return found
 
 

@@ -7,6 +7,7 @@ it matters neither when it was written nor by which clock.
 import json
 
 from synthralos.names import key_part
+from synthralos.state import unreadable
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.kinds import lifetime_of
 
@@ -70,9 +71,11 @@ def _summaries(rows):
         try:
             summary = json.loads(text)
         except ValueError:
-            continue
+            summary = None
         if isinstance(summary, dict) and summary.pop("v", None) == FORMAT:
             yield dict(summary, at=time_of(name) or 0.0)
+        else:
+            unreadable.skip(name)
 
 
 def since(store, at, pages=10):

@@ -15,6 +15,7 @@ import datetime
 import json
 
 from synthralos.names import key_part
+from synthralos.state import unreadable
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.kinds import lifetime_of
 
@@ -149,7 +150,7 @@ def _read(rows):
                 found.append((name, amount, bool(value["open"])))
         except (ValueError, KeyError, TypeError):
             # Another version of the pack, or a hand, wrote it.
-            continue
+            unreadable.skip(name)
     return found
 
 

@@ -7,6 +7,7 @@ are appended under the incident's key; the starts for a subject under the subjec
 import json
 
 from synthralos.names import key_part
+from synthralos.state import unreadable
 from synthralos.state.datastore import PREFIX, time_key, time_of
 from synthralos.state.kinds import lifetime_of
 
@@ -79,7 +80,9 @@ def _read(store, prefix, limit):
         try:
             event = json.loads(value)
         except ValueError:
-            continue
+            event = None
         if isinstance(event, dict) and event.pop("v", None) == FORMAT:
             found.append(dict(event, at=time_of(name) or 0.0))
+        else:
+            unreadable.skip(name)
     return found

@@ -12,6 +12,7 @@ import re
 
 from synthralos.failures import SEVERITIES
 from synthralos.refusals import Refused
+from synthralos.state import unreadable
 from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
 from synthralos.state.kinds import lifetime_of
 from synthralos.times import timestamp
@@ -250,9 +251,11 @@ def _read(rows):
         try:
             value = json.loads(text)
         except ValueError:
-            continue
+            value = None
         if isinstance(value, dict) and value.pop("v", None) == FORMAT and "status" in value:
             yield name, value
+        else:
+            unreadable.skip(name)
 
 
 def _state(events):
