@@ -15,12 +15,11 @@ import logging
 import re
 import sys
 import threading
-import time
 import types
 
 import pytest
 import seed_documents
-from fixtures.waiting import until
+from fixtures.waiting import at_least, limit_under_test, until
 from seed_documents import block, covers
 
 from synthralos import observability, retry
@@ -697,14 +696,14 @@ def priorities_come_first():
 
 def timeouts_are_per_task():
     tasks = [
-        sleeping_task("hung", 3600, timeout=5), sleeping_task("slow", 60, timeout=90),
+        sleeping_task("hung", 3600, timeout=limit_under_test(5)), sleeping_task("slow", 60, timeout=90),
         sleeping_task("after_hung", dependencies=["hung"]),
     ]
     results, clock = virtual_run(tasks)
     assert {name: result["status"] for name, result in results.items()} == {
         "hung": "timeout", "slow": "completed", "after_hung": "skipped",
     }
-    assert seconds == 60
+    assert clock == 60
 
 
 def agents_run_parallel_tasks():
@@ -816,10 +815,11 @@ def lost_servers_are_given_up_after_ten_attempts():
 
 
 def dead_connections_are_detected():
-    started_at = time.monotonic()
-    client, lines, waits, log = listen([b"data: a\n\n", 3600], heartbeatInterval=1500)
+    # A connection is dead after twice the interval without a byte.
+    client, lines, waits, log = at_least(
+        3, lambda: listen([b"data: a\n\n", 3600], heartbeatInterval=1500)
+    )
     assert lines == ["open", "a", "error", 1, "close"] and waits == [3]
-    assert 3 <= time.monotonic() - started_at < PATIENCE_SECONDS
     assert "timeout" in [line.get("cause") for line in log]
 
 
