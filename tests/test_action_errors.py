@@ -39,13 +39,13 @@ class ErrorAssessTest(_Errors):
 
     def test_the_error_is_on_record_and_a_recovery_is_handed_on(self):
         ok, result = self.assessed(original_query="Train it")
-        self.assertEqual((ok, result["do"], result["plan"]["strategy"]), (True, "agent",
+        self.assertEqual((ok, result["next_task"], result["plan"]["strategy"]), (True, "agent",
                                                                          "auto_retry"))
         self.assertEqual((result["assessment"]["cause"], result["assessment"]["severity"]),
                          ("timeout", "medium"))
         self.assertEqual(result["next"]["agent_id"], "bot")
         self.assertEqual(result["next"]["max_retries"], 3)
-        handed = self.opened(result["next"]["handed"])["request"]
+        handed = self.opened(result["next"]["child_case"])["request"]
         self.assertEqual(handed["original_query"], "Train it")
         self.assertEqual(handed["rules"]["strategy"], "exponential")
         _, told = self.run_other("history.timeline", agent_id="bot")
@@ -54,13 +54,13 @@ class ErrorAssessTest(_Errors):
 
     def test_an_llm_call_is_handed_to_llm_retry(self):
         request = {"prompt": "Hi", "model": "gpt-4"}
-        self.assertEqual(self.assessed(original_request=request)[1]["do"], "llm")
+        self.assertEqual(self.assessed(original_request=request)[1]["next_task"], "llm")
 
     def test_what_is_serious_is_escalated_at_once(self):
         for error in ({"type": "resource_error"}, {"type": "agent_failure"},
                       {"type": "unknown", "severity": "critical"}):
             ok, result = self.assessed(error=error)
-            self.assertEqual((result["do"], result["escalated"]), ("failed", True))
+            self.assertEqual((result["next_task"], result["escalated"]), ("failed", True))
             self.assertRegex(result["ticket"], "^T[0-9a-f]{12}$")
             self.assertIsNone(result.get("next"))
 
@@ -72,9 +72,9 @@ class ErrorAssessTest(_Errors):
         self.assertEqual(self.box.calls[-1].body["state"], STATE)
 
     def test_a_strategy_may_be_asked_for(self):
-        self.assertEqual(self.assessed(strategy="manual")[1]["do"], "ask")
+        self.assertEqual(self.assessed(strategy="manual")[1]["next_task"], "ask")
         result = self.assessed(strategy="circuit_breaker")[1]
-        self.assertEqual(result["do"], "failed")
+        self.assertEqual(result["next_task"], "failed")
         told = self.run_other("health.get")[1]["pauses"]
         self.assertEqual([(one["agent_id"], one["by"]) for one in told],
                          [("bot", "loop_detector")])
@@ -105,7 +105,7 @@ class ErrorAssessTest(_Errors):
     def test_a_datastore_that_is_away_ends_no_recovery(self):
         self.take_datastore_away()
         ok, result = self.assessed(original_query="Train it")
-        self.assertEqual((ok, result["do"]), (True, "agent"))
+        self.assertEqual((ok, result["next_task"]), (True, "agent"))
         self.assertNotRecorded(result, "step")
 
     def test_a_version_that_only_the_listing_before_it_kept_from_being_written_is_named(self):
@@ -114,7 +114,7 @@ class ErrorAssessTest(_Errors):
 
         self.datastore.list = away
         ok, result = self.assessed(original_query="Train it")
-        self.assertEqual((ok, result["do"]), (True, "agent"))
+        self.assertEqual((ok, result["next_task"]), (True, "agent"))
         self.assertNotRecorded(result, "version")
 
     def test_snapshots_that_could_not_be_read_are_not_told_to_be_missing(self):
@@ -133,7 +133,7 @@ class ErrorProceedTest(_Errors):
         self.child("synthralos.agent_recovery", "succeeded",
                    {"success": True, "attempts": 2, "recovery_result": {"output": "trained"}})
         ok, result = self.went_on(begun)
-        self.assertEqual((ok, result["do"], result["recovered"]), (True, "done", True))
+        self.assertEqual((ok, result["next_task"], result["recovered"]), (True, "done", True))
         self.assertTrue(result["validation"]["is_valid"])
         self.assertEqual([check["check"] for check in result["validation"]["checks_performed"]],
                          ["recovery_success", "platform_answers", "no_new_error",
@@ -149,7 +149,7 @@ class ErrorProceedTest(_Errors):
         self.child("synthralos.agent_recovery", "failed",
                    {"success": False, "ticket": "T0123456789ab", "error": {"reason": "no time"}})
         _, result = self.went_on(begun)
-        self.assertEqual((result["do"], result["recovered"], result["escalated"]),
+        self.assertEqual((result["next_task"], result["recovered"], result["escalated"]),
                          ("failed", False, True))
         self.assertEqual(result["ticket"], "T0123456789ab")
         self.assertEqual(result["steps"][0]["summary"], "no time")

@@ -29,7 +29,7 @@ class RepairBeginTest(_Repair):
         execution = self.started("infrastructure_repair", nodes=DOWN, max_steps=7, dry_run=True)
         ok, result = self.run_action(execution_id=execution)
         self.assertTrue(ok)
-        self.assertEqual((result["do"], result["source"]), ("detect", "list"))
+        self.assertEqual((result["next_task"], result["source"]), ("detect", "list"))
         case = self.opened(result["next"]["carry"])
         self.assertEqual(case["request"]["nodes"], DOWN)
         self.assertEqual((case["max_steps"], case["dry_run"], case["run"]), (7, True, RUN))
@@ -69,7 +69,7 @@ class DetectFailureNodesTest(_Repair):
 
     def test_of_a_run(self):
         _, result = self.run_action(**self.case())
-        self.assertEqual((result["do"], result["failures"]), ("estimate", DOWN))
+        self.assertEqual((result["next_task"], result["failures"]), ("estimate", DOWN))
 
     def test_alone(self):
         self.box.script("prometheus", [down(["db-1:9100"])])
@@ -102,7 +102,7 @@ class EstimateImpactTest(_Repair):
 
     def test_of_a_run(self):
         _, result = self.run_action(**self.case())
-        self.assertEqual(result["do"], "plan")
+        self.assertEqual(result["next_task"], "plan")
         self.assertEqual(result["impact"]["total"]["population_affected"], 5250)
 
     def test_alone(self):
@@ -126,7 +126,7 @@ class PlanRepairsTest(_Repair):
 
     def test_of_a_run(self):
         _, result = self.run_action(**self.case())
-        self.assertEqual((result["do"], result["plan"]["source"]), ("execute", "rules"))
+        self.assertEqual((result["next_task"], result["plan"]["source"]), ("execute", "rules"))
         self.assertEqual(
             [(one["node"], one["crew"]) for one in result["plan"]["assignments"]],
             [("db-1", "database-team"), ("web-2", "on-call")],
@@ -159,7 +159,7 @@ class AssignRepairCrewTest(_Repair):
 
     def test_of_a_run(self):
         _, result = self.run_action(**self.case())
-        self.assertEqual(result["do"], "reschedule")
+        self.assertEqual(result["next_task"], "reschedule")
         self.assertEqual({one["status"] for one in result["assignments"]}, {"Assigned"})
         self.assertEqual(len(self.box.calls_to("hook:crews")), 2)
 
@@ -217,13 +217,13 @@ class RepairFinishTest(_Repair):
 
     def test_a_run_that_succeeded(self):
         _, result = self.run_action(**self.case())
-        self.assertEqual((result["do"], result["outcome"]), ("done", "repairs_completed"))
+        self.assertEqual((result["next_task"], result["outcome"]), ("done", "repairs_completed"))
         self.assertEqual(result["success"], True)
         self.assertIn("run", self.datastore.kinds())
 
     def test_a_run_that_failed_has_its_ticket(self):
         _, result = self.run_action(**self.case(max_steps=2))
-        self.assertEqual((result["do"], result["outcome"]), ("failed", "max_steps_reached"))
+        self.assertEqual((result["next_task"], result["outcome"]), ("failed", "max_steps_reached"))
         self.assertRegex(result["ticket"], r"^T[0-9a-f]{12}\Z")
         self.assertEqual(result["webhook"], "taken")
         self.assertIn("synthralos.recovery_failed", [trigger for trigger, _ in self.api.fired])

@@ -5,7 +5,7 @@ class PackCheckTest(ActionCase):
     action = "pack.check"
 
     def checks(self, outcome):
-        return {check["what"]: check for check in outcome[1]["checks"]}
+        return {check["name"]: check for check in outcome[1]["checks"]}
 
     def test_all_that_is_configured_works(self):
         outcome = self.run_action()
@@ -27,7 +27,7 @@ class PackCheckTest(ActionCase):
         checks = self.checks(outcome)
         for what in ("platform", "providers", "routes"):
             self.assertEqual(checks[what]["status"], "not_configured")
-            self.assertTrue(checks[what]["way_out"])
+            self.assertTrue(checks[what]["hint"])
 
     def test_what_does_not_work_is_named_with_the_way_out(self):
         self.config["platform"]["token"] = "another-token"
@@ -38,7 +38,7 @@ class PackCheckTest(ActionCase):
         checks = self.checks(outcome)
         for what in ("llm:openai", "route:anthropic/eu-west-1"):
             self.assertEqual(checks[what]["status"], "failed")
-            self.assertTrue(checks[what]["way_out"])
+            self.assertTrue(checks[what]["hint"])
             self.assertIn(what, outcome[1]["summary"])
 
     def test_a_datastore_that_is_away(self):

@@ -21,9 +21,9 @@ class _Roles(ActionCase):
         )
         self.assertTrue(ok, result)
 
-    def as_user(self, user, **role_of_user):
+    def as_user(self, user, **user_roles):
         self.api.held[RUN] = {"id": RUN, "context": {"user": user}, "parameters": {}}
-        self.config["orchestration"] = {"role_of_user": role_of_user}
+        self.config["orchestration"] = {"user_roles": user_roles}
 
 
 class RoleCreateTest(_Roles):
@@ -86,9 +86,9 @@ class RoleCreateTest(_Roles):
         for user in ("bob", "nobody"):
             self.as_user(user, ann="Designer", bob="Plain")
             outcome = self.run_action(name="B", base_prompt="x")
-            self.assertRefused("user", outcome, "role_of_user")
+            self.assertRefused("user", outcome, "user_roles")
         self.as_user("bob", bob="Gone")
-        self.assertRefused("user", self.run_action(name="B", base_prompt="x"), "role_of_user")
+        self.assertRefused("user", self.run_action(name="B", base_prompt="x"), "user_roles")
 
     def test_who_did_it_is_kept(self):
         self.role("Designer", tools=["meta"])
@@ -212,7 +212,7 @@ class RoleUpdateTest(_Roles):
 
     def test_another_that_changes_it_at_this_moment(self):
         made = self.role("A")
-        self.datastore.rows["synthralos.claim_notice.role-%s.%013d-x" % (
+        self.datastore.rows["synthralos.claim_notification.role-%s.%013d-x" % (
             made["id"], self.now * 1000)] = "1"
         with self.patient():
             self.assertRefused("name", self.run_action(name="A", updates={"tone": "x"}), "again")

@@ -24,7 +24,7 @@ class _States(ActionCase):
 
 
 class StateUsageTest(_States):
-    action = "state.usage"
+    action = "storage.usage"
 
     def test_keys_bytes_ages_and_expiry_by_kind(self):
         self.fact("history", 3)
@@ -93,7 +93,7 @@ class StateUsageTest(_States):
 
 
 class StateClearTest(_States):
-    action = "state.clear"
+    action = "storage.clear"
 
     def clear(self, *kinds, **given):
         return self.run_action(kinds=list(kinds), **given)
@@ -147,9 +147,9 @@ class StateClearTest(_States):
     def test_what_a_run_that_goes_on_needs_stays_unless_it_is_forced(self):
         self.api.executions = lambda attributes, status, offset=0, **more: (
             [{"id": RUN}] if status == "paused" else [])
-        needed = [self.put("case.%s.3" % key_part(RUN)), self.put("asked.%s" % RUN),
+        needed = [self.put("case.%s.3" % key_part(RUN)), self.put("inquiry.%s" % RUN),
                   self.put("wave.%s.00001" % RUN), self.put("step.%s.00001.0000" % RUN),
-                  self.put("spent_run.%s.1700000000000-000abc" % RUN)]
+                  self.put("llm_spending_run.%s.1700000000000-000abc" % RUN)]
         for kind in ("case.%s.3", "wave.%s.00001"):
             self.put(kind % OTHER)
         ok, result = self.clear("all", dry_run=False)

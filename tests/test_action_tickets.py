@@ -87,7 +87,7 @@ class TicketCreateTest(_Tickets):
         self.assertEqual([one["level"] for one in again],
                          ["auto_recovery", "supervisor_review", "supervisor_review",
                           "human_intervention"])
-        self.assertEqual([one["raised_from"] for one in again],
+        self.assertEqual([one["previous_level"] for one in again],
                          [None, "auto_recovery", None, "supervisor_review"])
         self.assertGreater(again[-1]["priority"], first["priority"])
 
@@ -191,7 +191,7 @@ class TicketProcessTest(_Tickets):
         self.now += 301
         ok, result = self.run_action()
         self.assertEqual((ok, result["open"], result["raised"]), (True, 2, 2))
-        self.assertEqual({one["raised_from"] for one in result["tickets"]}, {"auto_recovery"})
+        self.assertEqual({one["previous_level"] for one in result["tickets"]}, {"auto_recovery"})
         self.assertEqual({one["level"] for one in result["tickets"]}, {"supervisor_review"})
         self.assertEqual(self.run_action()[1]["raised"], 0)
 

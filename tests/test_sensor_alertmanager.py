@@ -39,7 +39,7 @@ class AlertmanagerSensorTest(SensorCase):
             self.answers = {"/alerts": told}
             sensor.poll()
         self.assertEqual(self.payloads("metrics_alert"), [])
-        self.assertEqual([one["seeing"] for one in self.payloads("sensor_blind")], [False, True])
+        self.assertEqual([one["seeing"] for one in self.payloads("sensor_disconnected")], [False, True])
 
     def test_without_a_configuration_it_is_idle(self):
         for config in (None, {}, {"sensors": {"alertmanager": {"silenced": False}}}):
@@ -53,7 +53,7 @@ class AlertmanagerSensorTest(SensorCase):
         sensor = self.started({"sensors": {"alertmanager": {"url": "nonsense"}}})
         sensor.poll()
         sensor.poll()
-        [blind] = self.payloads("sensor_blind")
+        [blind] = self.payloads("sensor_disconnected")
         self.assertEqual((blind["sensor"], blind["reason"]), (
             "AlertmanagerSensor", "configuration"
         ))

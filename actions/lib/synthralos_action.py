@@ -28,7 +28,7 @@ from synthralos.telemetry import log, trace_context, traces
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
 _AS_THEY_ARE = ("next", "carry", "result", "recovery_result", "case", "stepLogs")
-PROTECTING = (("redaction", "store_text"), ("redaction",), ("store_text",))
+PROTECTING = (("redaction", "store_user_text"), ("redaction",), ("store_user_text",))
 _EXECUTION_ID = re.compile(r"^[0-9a-f]{24}\Z")
 
 
@@ -206,7 +206,7 @@ class SynthralosAction(Action):
         logs = type(self).__name__.startswith("Log")
         inner = getattr(work, "__name__", "").strip("_") in self.inner
         ended = (succeeded or logs) and result.get("next") is None and not inner
-        failed = result.get("success") is False or result.get("do") == "failed"
+        failed = result.get("success") is False or result.get("next_task") == "failed"
         error = result.get("error")
         cause = (error.get("cause") if isinstance(error, dict) else None) or "failed"
         following = result.get("next") or {}
@@ -336,7 +336,7 @@ def _finished(result, parameters, redactor, env):
         shown["over_budget"] = env.client.guard.warnings
     note = env.store.note() if env is not None else None
     if note:
-        shown["not_recorded"] = redactor.text(note)
+        shown["unrecorded"] = redactor.text(note)
     return storable(shown)
 
 

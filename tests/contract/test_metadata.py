@@ -209,7 +209,7 @@ def test_a_parameter_means_the_same_everywhere():
 def test_the_kinds_that_can_be_cleared_are_the_library_s():
     from synthralos.state.kinds import CLEARABLE
 
-    kinds = ACTIONS["state.clear"]["parameters"]["kinds"]
+    kinds = ACTIONS["storage.clear"]["parameters"]["kinds"]
     assert kinds["items"]["enum"] == ["all", *CLEARABLE]
 
 

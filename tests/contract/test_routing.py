@@ -186,8 +186,8 @@ def _handled(ending_of):
 def _goes_on(do, cursor, **more):
     """The result of assess or proceed that asks for `do`."""
     handed = {"agent_id": "a", "failure_type": "error", "max_retries": 1, "timeout": 60}
-    following = dict(handed, cursor=cursor, delay=0, carry="AAAA", handed="AAAA")
-    result = dict({"summary": "on", "do": do, "next": following}, **more)
+    following = dict(handed, cursor=cursor, delay=0, carry="AAAA", child_case="AAAA")
+    result = dict({"summary": "on", "next_task": do, "next": following}, **more)
     return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": result}
 
 

@@ -17,15 +17,15 @@ MERGED = {"success": True, "status": "completed", "result": {"output": {"a": "{{
 def goes_on(do, cursor, **more):
     following = dict(
         {"cursor": cursor, "delay": 0, "carry": "AAAA", "steps": [0, 1, 2], "concurrency": 2,
-         "limit": 60, "ttl": 1, "handed": "AAAA"},
+         "limit": 60, "ttl": 1, "child_case": "AAAA"},
         **more,
     )
-    result = {"summary": "on", "do": do, "next": following}
+    result = {"summary": "on", "next_task": do, "next": following}
     return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": result}
 
 
 def over(do="done", **more):
-    result = dict({"summary": "over", "do": do}, **MERGED, **more)
+    result = dict({"summary": "over", "next_task": do}, **MERGED, **more)
     return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": result}
 
 
@@ -184,8 +184,8 @@ def test_an_approval_that_nobody_gave_is_merged_too(ending):
     ("steps", {"steps": None}), ("steps", {"steps": ["<% ctx() %>"]}), ("steps", {"steps": 3}),
     ("steps", {"steps": [0, "1"]}), ("steps", {"steps": [None]}), ("steps", {"steps": [0.5]}),
     ("steps", {"concurrency": 0}), ("steps", {"concurrency": "2"}), ("steps", {"limit": None}),
-    ("ask", {"ttl": "1"}), ("ask", {"ttl": None}), ("child", {"handed": None}),
-    ("child", {"handed": {"a": 1}}), ("child", {"limit": "60"}), ("wave", {"limit": None}),
+    ("ask", {"ttl": "1"}), ("ask", {"ttl": None}), ("child", {"child_case": None}),
+    ("child", {"child_case": {"a": 1}}), ("child", {"limit": "60"}), ("wave", {"limit": None}),
 ])
 def test_a_wave_that_is_none_is_logged(at, do, more):
     run = Run(lambda task, *_: goes_on(do, 9, **more) if task == at else None)
@@ -225,7 +225,7 @@ def test_the_end_of_a_run_is_no_second_record(at, do, status):
 
 def resumes(delay=7):
     report = dict(MERGED, success=False, status="failed")
-    result = dict({"summary": "over", "do": "resume", "resume": {"delay": delay}}, **report)
+    result = dict({"summary": "over", "next_task": "resume", "resume": {"delay": delay}}, **report)
     return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": result}
 
 

@@ -96,7 +96,7 @@ def test_what_the_library_fires_is_declared():
     fired = set()
     for path in (LIBRARY / "sensing").glob("*.py"):
         fired |= set(TRIGGER.findall(path.read_text()))
-    assert {"metrics_alert", "agent_failure", "agent_loop", "sensor_blind"} <= fired <= declared
+    assert {"metrics_alert", "agent_failure", "agent_loop", "sensor_disconnected"} <= fired <= declared
 
 
 @pytest.mark.parametrize("name", TRIGGERS)

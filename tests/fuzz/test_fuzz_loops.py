@@ -147,7 +147,7 @@ def test_any_configuration_is_taken_or_refused(entry):
     try:
         limits = LoopDetection.from_config(entry)
     except Refused as error:
-        assert error.field.startswith("loop_detection") and error.way_out
+        assert error.field.startswith("loop_detection") and error.hint
         return
     assert loops.detect([loops.step_of(START, "a")] * 30, limits)
 

@@ -81,7 +81,7 @@ def test_a_target_goes_down_and_comes_back(peers):
               for payload in alerts.from_webhook(body, time.time())]
     told = {alerts.identity(payload) for payload in service.payloads("metrics_alert")}
     assert {alerts.identity(payload) for payload in posted} == told
-    assert [one["seeing"] for one in service.payloads("sensor_blind")] in ([], [False, True])
+    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] in ([], [False, True])
 
 
 @pytest.fixture

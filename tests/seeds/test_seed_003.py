@@ -212,7 +212,7 @@ def test_manual_escalation(code, system):
     report = names["report"]
     assert report["ticket_info"]["ticket_id"] == names["ticket_id"]
     assert report["ticket_info"]["level"] == "human_intervention"
-    assert "the totals do not match" in report["error_analysis"]["root_cause"]["told"]
+    assert "the totals do not match" in report["error_analysis"]["root_cause"]["summary"]
     assert report["recommendations"]
 
 

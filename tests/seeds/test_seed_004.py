@@ -393,12 +393,12 @@ def test_004_371_only_roles_with_the_meta_tool_change_definitions(guide, ref, pa
     user = guide.world.local.run("synthralos.role.list")["context"]["user"]
     guide.world.close()
     guide.world._local = None
-    guide.world.config["orchestration"] = {"role_of_user": {user: "Plain"}}
+    guide.world.config["orchestration"] = {"user_roles": {user: "Plain"}}
     error = guide.refused(ref, **parameters)
     assert "meta" in error["message"] and guide.action("role.list")["roles"]
     guide.world.close()
     guide.world._local = None
-    guide.world.config["orchestration"] = {"role_of_user": {user: "Designer"}}
+    guide.world.config["orchestration"] = {"user_roles": {user: "Designer"}}
     force = {"force": True} if ref == "role.delete" else {}
     guide.action(ref, **dict(parameters, **force))
 

@@ -93,7 +93,7 @@ def test_a_webhook_of_alertmanager_starts_a_recovery_and_closes_its_case(st2, bo
         received(st2, "alert.receive", 2)
         post(st2, "alertmanager", alertmanager(alert(agent, starts="2026-11-23T10:20:00Z")))
         outcomes = [one["alerts"][0]["outcome"] for one in received(st2, "alert.receive", 3)]
-    assert sorted(outcomes) == ["resolved", "returned", "started"]
+    assert sorted(outcomes) == ["resolved", "recurred", "started"]
 
 
 def test_the_labels_of_an_alert_choose_the_rule(st2, box, agent):
@@ -164,7 +164,7 @@ def test_a_failed_execution_of_ours_or_of_a_child_of_ours_starts_nothing(st2, bo
     )
     for one in [run] + st2.children(run):
         told, _ = st2.run("execution.receive", payload={"execution_id": one["id"]})
-        assert told["result"]["result"]["outcome"] == "ours"
+        assert told["result"]["result"]["outcome"] == "own_execution"
 
 
 def test_a_failed_execution_starts_what_fits(st2, box, agent):

@@ -17,7 +17,7 @@ def configured(st2, box):
 
     yield configure
     st2.call("PUT", "/configs/synthralos", json=box.pack_config())
-    st2.run("state.clear", kinds=["budget"], dry_run=False)
+    st2.run("storage.clear", kinds=["budget"], dry_run=False)
 
 
 def result(st2, ref, **parameters):
@@ -52,7 +52,7 @@ def test_a_budget_that_is_used_up(st2, box, configured):
 def test_no_word_is_left(st2, box, configured):
     from workflows.test_store_text import opened
 
-    configured(store_text=False)
+    configured(store_user_text=False)
     before = set(values(st2))
     for fails in (False, True):
         if fails:
@@ -73,14 +73,14 @@ def test_usage_and_clear(st2, box):
     try:
         for n in range(3):
             result(st2, "agent.pause", agent_id="%s-%d" % (agent, n), reason="a test")
-        used = result(st2, "state.usage")
+        used = result(st2, "storage.usage")
         assert used["complete"] and used["kinds"]["pauses"]["keys"] >= 3 and used["foreign"] >= 1
         assert used["kinds"]["pauses"]["next_expiry"]
-        dry = result(st2, "state.clear", kinds=["pauses"])
+        dry = result(st2, "storage.clear", kinds=["pauses"])
         assert dry["dry_run"] and dry["left"] >= 3 and dry["deleted"] == 0
-        done = result(st2, "state.clear", kinds=["pauses"], dry_run=False)
+        done = result(st2, "storage.clear", kinds=["pauses"], dry_run=False)
         assert done["deleted"] == dry["left"] and done["left"] == 0
-        assert "pauses" not in result(st2, "state.usage")["kinds"]
+        assert "pauses" not in result(st2, "storage.usage")["kinds"]
         assert theirs in values(st2)
     finally:
         st2.call("DELETE", "/keys/" + quote(theirs))

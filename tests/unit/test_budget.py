@@ -56,7 +56,7 @@ class TestConfiguration:
             ({"per_day": {"cost": -1}}, "per_day.cost"),
             ({"per_day": {"cost": float("nan")}}, "per_day.cost"),
             ({"per_run": {"cost": "1"}}, "per_run.cost"), ({"on_exceeded": "x"}, "on_exceeded"),
-            ({"without_datastore": "x"}, "without_datastore"),
+            ({"on_datastore_unavailable": "x"}, "on_datastore_unavailable"),
             ({"assumed_output_tokens": -1}, "assumed_output_tokens"),
         ],
     )
@@ -103,7 +103,7 @@ class TestSpending:
             if n % 10 == 0:
                 assert often.of_day() == (expected, 0.0)
         assert seldom.of_day() == often.of_day() == (expected, 0.0)
-        facts = [json.loads(v) for k, v in rows(datastore) if kind_of(k) == "spent"]
+        facts = [json.loads(v) for k, v in rows(datastore) if kind_of(k) == "llm_spending"]
         assert sum(fact["tokens"] for fact in facts) == expected
 
     def test_reading_costs_what_is_open_and_not_the_day(self, spent, clock, datastore):
@@ -119,15 +119,15 @@ class TestSpending:
     def test_a_bucket_with_a_call_under_way_is_not_summed_up(self, spent, clock, datastore):
         keys = call(spent, tokens=10, end=False)
         clock.forward(3000)
-        assert spent.of_day()[0] == 10 and "spent_total" not in kinds(datastore)
+        assert spent.of_day()[0] == 10 and "llm_spending_total" not in kinds(datastore)
         spent.end(keys, (3, 0.0))
-        assert spent.of_day()[0] == 3 and "spent_total" in kinds(datastore)
+        assert spent.of_day()[0] == 3 and "llm_spending_total" in kinds(datastore)
         assert spent.of_day()[0] == 3
 
     def test_a_call_whose_process_died_counts_as_what_was_reserved(self, spent, clock, datastore):
         call(spent, tokens=10, end=False)
         clock.forward(spending.LOST_SECONDS + 601)
-        assert spent.of_day()[0] == 10 and "spent_total" in kinds(datastore)
+        assert spent.of_day()[0] == 10 and "llm_spending_total" in kinds(datastore)
 
     def test_of_two_that_begin_at_once_one_sees_the_other(self, store, clock, datastore):
         """Whatever the order of their writing and reading."""
@@ -145,7 +145,7 @@ class TestSpending:
     def test_what_another_wrote_is_passed_over(self, spent, datastore):
         call(spent)
         for text in ("no json", "[]", '{"v": 9}', '{"v": 1, "tokens": "x", "cost": 1, "open": 0}'):
-            datastore.put("synthralos.spent.202611231200.1795435200001-000abc", text)
+            datastore.put("synthralos.llm_spending.202611231200.1795435200001-000abc", text)
             assert spent.of_day() == (10, 0.5)
 
     def test_nobody_knows_without_a_datastore(self, spent, datastore):
@@ -158,7 +158,7 @@ class TestSpending:
         call(spent, "a run/with odd~names")
         clock.forward(3600)
         spent.of_day()
-        assert kinds(datastore) == {"spent", "spent_run", "spent_total"}
+        assert kinds(datastore) == {"llm_spending", "llm_spending_run", "llm_spending_total"}
         assert all(until is not None for _, until in datastore._rows.values())
         assert None not in {kind_of(name) for name in datastore.names()}
 
@@ -296,7 +296,7 @@ class TestGuard:
         env.client.guard.begin(find("gpt-4"), ASKED, {}, None, "r")
         env = make_env(dict(providers=[{
             "name": "openai", "base_url": "http://h", "models": MODELS}],
-            budget={"per_day": {"tokens": 1000}, "without_datastore": "stop"}),
+            budget={"per_day": {"tokens": 1000}, "on_datastore_unavailable": "stop"}),
             store=Tolerant(datastore))
         with pytest.raises(NotCalled, match="datastore is away"):
             env.client.guard.begin(find("gpt-4"), ASKED, {}, None, "r")

@@ -5,7 +5,7 @@ from .conftest import http_answer
 
 def checked(env):
     good, result = check(env)
-    return good, {one["what"]: one for one in result["checks"]}
+    return good, {one["name"]: one for one in result["checks"]}
 
 
 def test_all_that_is_configured_works(make_env, serve, api, datastore):
@@ -35,7 +35,7 @@ def test_what_fails_is_named_with_the_way_out(make_env, serve, api):
     }, api))
     assert not good
     for what in ("platform:synthralos", "llm:p", "llm:q"):
-        assert found[what]["status"] == "failed" and found[what]["way_out"]
+        assert found[what]["status"] == "failed" and found[what]["hint"]
     assert found["route:p/r"]["status"] == "ok"
 
 

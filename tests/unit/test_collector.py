@@ -138,8 +138,8 @@ def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
     ({"endpoint": "collector:4318"}, "tracing.endpoint"),
     ({"endpoint": "http://c", "timeout": limit_under_test(11)}, "tracing.timeout"),
     ({"endpoint": "http://c", "timeout": "1"}, "tracing.timeout"),
-    ({"endpoint": "http://c", "sample": 1.1}, "tracing.sample"),
-    ({"endpoint": "http://c", "sample": True}, "tracing.sample"),
+    ({"endpoint": "http://c", "sample_ratio": 1.1}, "tracing.sample_ratio"),
+    ({"endpoint": "http://c", "sample_ratio": True}, "tracing.sample_ratio"),
 ))
 def test_what_is_configured_wrongly_is_refused(entry, field):
     with pytest.raises(Refused) as refused:

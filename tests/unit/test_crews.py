@@ -38,7 +38,7 @@ def test_one_channel_is_enough(infra):
     with_crew(infra, channels=["mail", "webhook"])
     entry, = hand(infra, "db")
     assert entry["status"] == "Assigned"
-    assert entry["told"] == "mail: escalation.mail is not configured; webhook: sent"
+    assert entry["details"] == "mail: escalation.mail is not configured; webhook: sent"
 
 
 def test_a_channel_that_may_answer_yet_is_tried_twice(infra, monkeypatch):
@@ -59,7 +59,7 @@ def test_a_channel_that_breaks_is_no_error_of_the_run(infra, monkeypatch, capsys
 
     monkeypatch.setattr(crews, "send_by", lambda channel: send)
     entry, = hand(infra, "db")
-    assert (entry["status"], entry["told"]) == ("Failed", "webhook: KeyError")
+    assert (entry["status"], entry["details"]) == ("Failed", "webhook: KeyError")
     assert re.search("Traceback(.|\\n)*KeyError", capsys.readouterr().err)
 
 
@@ -81,7 +81,7 @@ def test_mail_goes_to_the_crew(infra, monkeypatch):
 def test_a_wrong_escalation_is_told(infra):
     infra.env.settings.escalation["mail"] = {"host": "h", "from": "nobody", "to": ["a@b"]}
     entry, = hand(infra, "db")
-    assert entry["status"] == "Failed" and "escalation.mail.from" in entry["told"]
+    assert entry["status"] == "Failed" and "escalation.mail.from" in entry["details"]
 
 
 def test_loads_count_what_was_assigned_lately(infra, clock):
@@ -160,16 +160,16 @@ class Api:
     (None, "Failed", "there is no StackStorm API to run a.b"),
 ])
 def test_an_action_is_run_for_each_node(infra, api, status, told):
-    with_crew(infra, api, action="a.b", mode="runs", parameters={"force": True})
+    with_crew(infra, api, action="a.b", approval="none", parameters={"force": True})
     entries = hand(infra, "db", "web")
-    assert [(one["status"], one["told"]) for one in entries] == [(status, told)] * 2
+    assert [(one["status"], one["details"]) for one in entries] == [(status, told)] * 2
     if api is not None and api.started:
         assert api.started == [{"force": True, "node": "db"}, {"force": True, "node": "web"}]
 
 
 def test_an_action_gets_names_only(infra):
     api = Api()
-    with_crew(infra, api, action="a.b", mode="runs")
+    with_crew(infra, api, action="a.b", approval="none")
     entries = hand(infra, "{{ x }}", "db")
     assert [one["status"] for one in entries] == ["Failed", "Assigned"]
     assert "{{" not in json.dumps(api.started)

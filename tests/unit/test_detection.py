@@ -68,8 +68,8 @@ def test_an_alert_without_a_node_is_refused(find, alert):
 
 
 def test_of_several_alerts_the_unnamed_are_told(find):
-    found, left_out = find(alert={"alerts": [{"labels": {"node": "db"}}, {"labels": {"job": "x"}}]})
-    assert found == ["db"] and left_out[0]["what"] == "['job']"
+    found, unresolved_alerts = find(alert={"alerts": [{"labels": {"node": "db"}}, {"labels": {"job": "x"}}]})
+    assert found == ["db"] and unresolved_alerts[0]["name"] == "['job']"
 
 
 def test_the_labels_are_configurable(infra, find):
@@ -102,16 +102,16 @@ def test_samples_without_a_name_are_left_out_and_told(find, answers):
     body = samples(["db", "", " x", "a\u202eb", "y" * 300])
     body["data"]["result"] += [{"metric": {"job": "x"}}, {"metric": 7}, 7]
     answers(body)
-    found, left_out = find()
-    assert found == ["db"] and len(left_out) == 7
-    assert all(one["why"] == "its label instance names no node" for one in left_out)
+    found, unresolved_alerts = find()
+    assert found == ["db"] and len(unresolved_alerts) == 7
+    assert all(one["reason"] == "its label instance names no node" for one in unresolved_alerts)
 
 
 def test_beyond_the_bound_the_number_is_told(find, answers):
     answers(samples(["n%d" % n for n in range(250)] + [""] * 30))
-    found, left_out = find()
+    found, unresolved_alerts = find()
     assert len(found) == detection.MOST_FAILURES
-    assert [one["what"] for one in left_out[-2:]] == ["50 nodes more", "10 samples more"]
+    assert [one["name"] for one in unresolved_alerts[-2:]] == ["50 nodes more", "10 samples more"]
 
 
 @pytest.mark.parametrize("body", [

@@ -50,7 +50,7 @@ def test_it_does_not_rise_before_its_time(make_env, store, clock, config):
     assert (done["open"], done["raised"], done["tickets"]) == (1, 0, [])
     clock.forward(1)
     done = desk.process(env, config)
-    assert done["raised"] == 1 and done["tickets"][0]["raised_from"] == "auto_recovery"
+    assert done["raised"] == 1 and done["tickets"][0]["previous_level"] == "auto_recovery"
     assert done["tickets"][0]["level"] == level_of(store, told) == "supervisor_review"
     # The time of a level begins when it is reached.
     assert desk.process(env, config)["tickets"] == []

@@ -604,4 +604,4 @@ def test_twenty_that_process_at_once_send_each_notification_once(
     told = [body_of(server, n)["dedup_key"] for n in range(len(server.requests))]
     assert sorted(told) == sorted("synthralos:" + name for name in names)
     assert len(mailbox.envelopes) == 3
-    assert [key for key in datastore.names() if ".claim_notice." in key] == []
+    assert [key for key in datastore.names() if ".claim_notification." in key] == []

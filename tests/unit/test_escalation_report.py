@@ -61,7 +61,7 @@ def test_recommendations_follow_from_the_case(reported, workflow, cause, words):
 
 
 def test_a_refusal_names_the_field_and_the_way_out(reported):
-    details = {"field": "original_request.model", "way_out": "Use one of gpt-4"}
+    details = {"field": "original_request.model", "hint": "Use one of gpt-4"}
     _, told = reported("refused", details=details)
     assert told["recommendations"][0] == "Correct original_request.model: Use one of gpt-4"
 
@@ -84,7 +84,7 @@ def test_the_timeline_holds_events_and_history_once_each(reported, store, clock,
     clock.forward(1)
     tickets.resolve(store, clock(), told["ticket"], "new key", "ann", "r")
     told = report.of(env, tickets.get(store, told["ticket"]))
-    assert [entry["what"] for entry in told["timeline"]] == [
+    assert [entry["event"] for entry in told["timeline"]] == [
         "occurred: it failed", "llm_retry failed: another cause", "taken by ann",
         "raised to human_intervention: late", "resolved by ann: new key"]
     assert (told["status"], told["level"]) == ("resolved", "human_intervention")
@@ -96,7 +96,7 @@ def test_an_earlier_problem_is_not_in_the_report(reported, store, clock):
     clock.forward(60)
     tickets.resolve(store, clock(), told["ticket"], "done", "ann", "r")
     _, told = reported(summary="the second")
-    assert [entry["what"] for entry in told["timeline"]] == ["occurred: the second"]
+    assert [entry["event"] for entry in told["timeline"]] == ["occurred: the second"]
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

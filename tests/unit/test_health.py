@@ -48,7 +48,7 @@ def failed(env, severity, subject="bot", cause="timeout"):
 
 
 def whats(found, level=None):
-    return [one["what"] for one in found["reasons"] if level in (None, one["level"])]
+    return [one["reason"] for one in found["reasons"] if level in (None, one["level"])]
 
 
 def test_all_is_well(env):

@@ -54,7 +54,7 @@ def test_the_example_is_understood():
     text = (PACK / "synthralos.yaml.example").read_text(encoding="utf-8")
     config = Infrastructure.from_config(yaml.safe_load(text)["infrastructure"])
     assert config.prometheus and config.crews
-    assert [crew.name for crew in config.crews if crew.asks] == ["restart"]
+    assert [crew.name for crew in config.crews if crew.requires_approval] == ["restart"]
     assert topology.read("t", list(config.topology))
 
 
@@ -80,7 +80,7 @@ def test_the_example_is_understood():
     (crews(dict(CREW, mail_to=["a b"])), "infrastructure.crews[0].mail_to"),
     (crews(dict(CREW, mail_to=["a@b\nc: d"])), "infrastructure.crews[0].mail_to"),
     (crews(dict(CREW, name="no name")), "infrastructure.crews[0].name"),
-    (crews(dict(CREW, mode="thinks")), "infrastructure.crews[0].mode"),
+    (crews(dict(CREW, approval="thinks")), "infrastructure.crews[0].approval"),
     (crews(dict(CREW, capacity=-1)), "infrastructure.crews[0].capacity"),
     (crews(dict(CREW, capacity=True)), "infrastructure.crews[0].capacity"),
     (crews(dict(CREW, seconds="x")), "infrastructure.crews[0].seconds"),

@@ -40,18 +40,18 @@ class Run:
         return self.results[-1]
 
     def step(self):
-        told = TASKS[self.last["do"]](self.env, self.case)
+        told = TASKS[self.last["next_task"]](self.env, self.case)
         self._note(told[1] if isinstance(told, tuple) else told)
         return self.last
 
     def to(self, do):
-        while self.last["do"] != do:
+        while self.last["next_task"] != do:
             self.step()
             assert len(self.results) < MOST_TASKS
         return self
 
     def end(self):
-        while self.last["do"] not in ("done", "failed"):
+        while self.last["next_task"] not in ("done", "failed"):
             self.step()
             assert len(self.results) < MOST_TASKS
         return self.last
@@ -114,7 +114,7 @@ class TestTable:
         run.step()
         assert last_step(run) == step("FAILURE_DETECTION", "FINAL", "no_failures_detected", {})
         told = run.end()
-        assert (told["do"], told["outcome"], told["success"]) == ("done", "healthy", True)
+        assert (told["next_task"], told["outcome"], told["success"]) == ("done", "healthy", True)
 
     def test_failures_detected(self, infra):
         infra.down = [["web", "db"]]
@@ -177,7 +177,7 @@ class TestTable:
         assert last_step(run)["data"]["retry_count"] == max_retries
         told = run.end()
         assert told["outcome"] == "max_retries_reached" and told["retry_count"] == max_retries
-        assert told["do"] == "failed" and told["ticket"] and infra.told == []
+        assert told["next_task"] == "failed" and told["ticket"] and infra.told == []
 
     def test_assignments_failed(self, infra):
         infra.failing = ["west"]
@@ -251,7 +251,7 @@ def test_what_the_llm_leaves_out_the_rules_assign(llm):
 def test_what_exceeds_every_crew_is_told_and_ticketed(infra):
     infra.configure({"crews": [dict(name="a", channels=["webhook"], capacity=3)]})
     told = Run(infra.env, nodes=["n%d" % n for n in range(5)]).end()
-    assert told["do"] == "failed" and told["outcome"] == "repairs_incomplete"
+    assert told["next_task"] == "failed" and told["outcome"] == "repairs_incomplete"
     assert len(told["assignments"]) == 3 and len(told["unassigned"]) == 2
     ticket = tickets.get(infra.env.store, told["ticket"])
     assert ticket["workflow"] == "infrastructure_repair" and ticket["subject"] in told["unassigned"]
@@ -344,7 +344,7 @@ def test_a_node_that_is_up_again_is_told(infra):
 def test_when_prometheus_is_away_later_the_assignments_stand(infra):
     infra.down = [["db"], "network", "network"]
     told = Run(infra.env).end()
-    assert (told["do"], told["outcome"]) == ("done", "repairs_assigned")
+    assert (told["next_task"], told["outcome"]) == ("done", "repairs_assigned")
 
 
 def test_when_prometheus_is_away_at_first_the_run_cannot_go_on(infra):
@@ -364,7 +364,7 @@ def test_without_prometheus_a_list_is_enough(infra):
 
 def test_a_dry_run_assigns_nothing(infra):
     told = Run(infra.env, nodes=["db", "web"], dry_run=True).end()
-    assert (told["do"], told["outcome"], told["success"]) == ("done", "planned", False)
+    assert (told["next_task"], told["outcome"], told["success"]) == ("done", "planned", False)
     assert len(told["plan"]["assignments"]) == 2 and told["assignments"] == []
     assert infra.told == [] and told["ticket"] is None
     assert infra.env.store.list("synthralos.") == []
@@ -534,24 +534,24 @@ def by_robot(infra, api, **more):
 
 def test_an_action_that_runs_by_itself(infra):
     api = Inquiries()
-    by_robot(infra, api, mode="runs")
+    by_robot(infra, api, approval="none")
     told = Run(infra.env, nodes=["db"]).end()
     assert told["success"] and api.started == [("ops.restart", {"hard": True, "host": "db"})]
     assert told["assignments"][0]["execution_id"] == "e1"
 
 
 def test_an_action_that_fails_has_failed_the_assignment(infra):
-    by_robot(infra, Inquiries(statuses=["failed", "timeout", "succeeded"]), mode="runs")
+    by_robot(infra, Inquiries(statuses=["failed", "timeout", "succeeded"]), approval="none")
     told = Run(infra.env, nodes=["db"]).end()
     assert [one["status"] for one in told["assignments"]] == ["Failed", "Failed", "Assigned"]
 
 
 def test_an_action_that_is_not_there_is_not_started(infra):
     api = Inquiries(known=())
-    by_robot(infra, api, mode="runs")
+    by_robot(infra, api, approval="none")
     told = Run(infra.env, nodes=["db"]).end()
     assert api.started == [] and told["outcome"] == "max_steps_reached"
-    assert told["assignments"][0]["told"] == "there is no action ops.restart"
+    assert told["assignments"][0]["details"] == "there is no action ops.restart"
 
 
 def test_an_action_that_asks_runs_once_a_person_said_yes(infra, clock):
@@ -559,11 +559,11 @@ def test_an_action_that_asks_runs_once_a_person_said_yes(infra, clock):
     by_robot(infra, api)
     run = Run(infra.env, nodes=["db"]).to("execute")
     asked = run.step()
-    assert asked["do"] == "ask" and asked["asking"] == [{"node": "db", "crew": "robot"}]
+    assert asked["next_task"] == "ask" and asked["asking"] == [{"node": "db", "crew": "robot"}]
     assert api.started == []
     # A person may take longer than the run has.
     clock.forward(5000)
-    run.last["do"] = "execute"
+    run.last["next_task"] = "execute"
     told = run.end()
     assert told["success"] and len(api.started) == 1
 
@@ -572,9 +572,9 @@ def test_a_refusal_ends_the_run_cleanly(infra):
     api = Inquiries({"approved": False})
     by_robot(infra, api)
     run = Run(infra.env, nodes=["db"]).to("ask")
-    run.last["do"] = "execute"
+    run.last["next_task"] = "execute"
     told = run.end()
-    assert (told["do"], told["outcome"], told["success"]) == ("done", "refused", False)
+    assert (told["next_task"], told["outcome"], told["success"]) == ("done", "refused", False)
     assert api.started == [] and told["ticket"] is None and told["unassigned"] == ["db"]
     assert run.labels[-1] == "approval_refused"
 
@@ -584,9 +584,9 @@ def test_nobody_s_answer_is_no_consent(infra, response):
     api = Inquiries(response)
     by_robot(infra, api)
     run = Run(infra.env, nodes=["db"]).to("ask")
-    run.last["do"] = "execute"
+    run.last["next_task"] = "execute"
     told = run.end()
-    assert told["do"] == "failed" and told["outcome"] == "not_answered" and told["ticket"]
+    assert told["next_task"] == "failed" and told["outcome"] == "not_answered" and told["ticket"]
     assert api.started == []
 
 
@@ -596,7 +596,7 @@ def test_who_need_not_be_asked_for_is_told_before_a_person_is_asked(infra):
     infra.configure({"crews": crews, "allowed_actions": ["ops.restart"]}, api=api)
     run = Run(infra.env, nodes=["web", "db"]).to("ask")
     assert [notice["subject"] for _, notice in infra.told] == ["west"]
-    run.last["do"] = "execute"
+    run.last["next_task"] = "execute"
     told = run.end()
     assert told["outcome"] == "refused" and told["step_history"][-1]["action"] == (
         "repairs_incomplete")
@@ -604,7 +604,7 @@ def test_who_need_not_be_asked_for_is_told_before_a_person_is_asked(infra):
 
 def test_a_hostile_name_reaches_no_action(infra):
     api = Inquiries()
-    by_robot(infra, api, mode="runs")
+    by_robot(infra, api, approval="none")
     told = Run(infra.env, nodes=["{{ st2kv.system.x }}", "db"]).end()
     assert [given["host"] for _, given in api.started] == ["db"]
     assert told["unassigned"] == ["{{ st2kv.system.x }}"] and told["ticket"]

@@ -26,7 +26,7 @@ def facts(infra):
 
 @pytest.mark.parametrize("tool, arguments, told", [
     ("get_available_crews", {}, [{"crew_id": "free", "location": "east", "skills": ["x"],
-                                  "assigned": 1, "room": 1, "asks_first": False}]),
+                                  "assigned": 1, "room": 1, "requires_approval": False}]),
     ("is_crew_available", {"crew_id": "free"}, {"crew_id": "free", "is_available": True}),
     ("is_crew_available", {"crew_id": "full"}, {"crew_id": "full", "is_available": False}),
     ("is_crew_available", {"crew_id": "away"}, {"crew_id": "away", "is_available": False}),

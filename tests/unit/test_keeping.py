@@ -62,7 +62,7 @@ def test_each_kind_is_kept_as_long_as_the_configuration_says(written, group, put
 def test_tickets_and_what_was_told_of_them(written):
     store = kept(written, retention={"tickets": "7d"})
     tickets.report(store, 1.0, "w", "a", {"cause": "timeout"}, "r", "s")
-    store.put("synthralos.notice.T000000000000.0.trigger-any-mail", "{}", 99)
+    store.put("synthralos.notification.T000000000000.0.trigger-any-mail", "{}", 99)
     assert {seconds for _, seconds in written.rows.values()} == {7 * 86400}
     assert len(written.rows) == 3
 
@@ -118,7 +118,7 @@ def test_errors_keep_their_cause_and_numbers(written):
     store = Tolerant(Keeping(written, {}, text=False))
     error = {
         "cause": "refused", "message": "word", "field": "original_request.word[0].x",
-        "value": "word", "way_out": "word", "status": 429, "retry_after": 1.5,
+        "value": "word", "hint": "word", "status": 429, "retry_after": 1.5,
         "evidence": {"a": "word"}, "type": "two words",
     }
     entry = {"event": "failed", "reason": "word", "error": error, "new": "word"}
@@ -130,8 +130,8 @@ def test_errors_keep_their_cause_and_numbers(written):
 
 
 def test_what_was_asked_goes_when_nobody_can_answer_any_more(written):
-    config = {"store_text": False, "automation": {"approval_timeout": 60}}
-    kept(written, **config).put("synthralos.asked.r", "{}", 604800)
+    config = {"store_user_text": False, "automation": {"approval_timeout": 60}}
+    kept(written, **config).put("synthralos.inquiry.r", "{}", 604800)
     assert ttl(written) == 3600 + 60 + 600
     written.rows.clear()
     kept(written, **config).put("synthralos.wave.r.00001", "x", 604800)
@@ -140,7 +140,7 @@ def test_what_was_asked_goes_when_nobody_can_answer_any_more(written):
 
 @pytest.mark.parametrize("timeout, asking", [(None, 3600), (0, 86400), ("x", 86400), (True, 86400)])
 def test_for_how_long_a_run_may_ask(written, timeout, asking):
-    config = {"store_text": False, "automation": {"approval_timeout": timeout}}
+    config = {"store_user_text": False, "automation": {"approval_timeout": timeout}}
     kept(written, **config).put("synthralos.case.r.0", "x", 604800)
     assert ttl(written) == 3600 + asking + 600
 

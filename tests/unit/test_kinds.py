@@ -10,9 +10,9 @@ from synthralos.state import kinds
 LIBRARY = PACK / "actions" / "lib" / "synthralos"
 # Which kinds share a constant of their module.
 SAME = [
-    ("run", "uncounted"), ("incident", "start", "attempted", "closing"),
-    ("ticket", "ticket_event", "notice"), ("wave", "step", "orchestrated"),
-    ("spent", "spent_total"),
+    ("run", "uncounted"), ("incident", "start", "attempt", "scheduled_close"),
+    ("ticket", "ticket_event", "notification"), ("wave", "step", "orchestration_run"),
+    ("llm_spending", "llm_spending_total"),
 ]
 
 

@@ -107,7 +107,7 @@ def test_a_refusal_tells_why_until_when_and_what_to_do(store, clock, env):
     error = refused(env)
     assert error.field == "agent_id"
     assert "paused by the person until 2023-11-14T22:18:20Z: broken tool" in str(error)
-    assert "synthralos.agent.resume" in error.way_out
+    assert "synthralos.agent.resume" in error.hint
     pauses.pause(store, AGENT, clock(), "broken tool", 300, probe_seconds=60)
     assert "from 2023-11-14T22:14:20Z on" in refused(env).way_out
 

@@ -18,7 +18,7 @@ def test_a_long_value_is_shown_shortened():
 def test_as_error_has_what_a_result_shows():
     error = Refused("f", 5, "is bad", "Mend it").as_error()
     assert error["cause"] == "refused"
-    assert (error["field"], error["value"], error["way_out"]) == ("f", "5", "Mend it")
+    assert (error["field"], error["value"], error["hint"]) == ("f", "5", "Mend it")
     assert "is bad" in error["message"]
 
 

@@ -104,7 +104,7 @@ def test_a_ticket_that_was_resolved_too_early_is_opened_again(env, clock, store)
 
 
 @pytest.mark.parametrize("after, outcome", [
-    (3500, restraint.RETURNED), (3700, restraint.STARTED),
+    (3500, restraint.RECURRED), (3700, restraint.STARTED),
 ])
 def test_coming_back_counts_from_the_end_of_the_repair(env, clock, after, outcome):
     told = begin(env)

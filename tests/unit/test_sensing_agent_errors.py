@@ -147,8 +147,8 @@ def test_a_platform_that_was_away_is_asked_for_as_long(platform, start, service,
     platform.fail("meanwhile", ago=5000)
     poller.poll()
     assert told(service) == ["meanwhile"]
-    assert [one["seeing"] for one in service.payloads("sensor_blind")] == [False, True]
-    assert service.payloads("sensor_blind")[0]["reason"] == "server_error"
+    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
+    assert service.payloads("sensor_disconnected")[0]["reason"] == "server_error"
 
 
 def test_errors_come_late_and_in_any_order(platform, start, service, clock):
@@ -237,7 +237,7 @@ def test_a_wrong_answer(platform, start, service, answer, reason):
     platform.fail("then")
     poller.poll()
     assert told(service) == ["then"]
-    blind, seeing = service.payloads("sensor_blind")
+    blind, seeing = service.payloads("sensor_disconnected")
     assert reason is None or blind["reason"] == reason
     assert seeing["seeing"] is True
 
@@ -260,7 +260,7 @@ def test_a_standby_is_asked_when_the_platform_is_away(serve, service, datastore,
     poller = AgentErrorsPoller(surroundings(service, config, datastore, clock))
     poller.poll()
     assert told(service) == ["seen by the standby"]
-    assert service.payloads("sensor_blind") == []
+    assert service.payloads("sensor_disconnected") == []
     # A query of one's own is left as it is.
     assert standby.requests[0].startswith("GET /errors?range=7d ")
 
@@ -386,7 +386,7 @@ def test_no_secret_reaches_a_trigger(platform, start, service):
 
 def test_it_is_idle_and_says_so_once(service, datastore, clock):
     config = {"platform": {"base_url": "http://127.0.0.1:9"}, "sensors": {
-        "agent_errors": {"look_back": 300, "poll_interval": 30}}}
+        "agent_errors": {"initial_lookback": 300, "poll_interval": 30}}}
     poller = AgentErrorsPoller(surroundings(service, config, datastore, clock, "S"))
     for _ in range(3):
         poller.poll()
@@ -395,7 +395,7 @@ def test_it_is_idle_and_says_so_once(service, datastore, clock):
 
 @pytest.mark.parametrize("entry", [
     {"path": "errors"}, {"path": 5}, {"path": "/errors"}, {"url": "x"},
-    {"url": "http://h", "path": "/x"}, {"url": "http://h", "look_back": "x"},
+    {"url": "http://h", "path": "/x"}, {"url": "http://h", "initial_lookback": "x"},
 ])
 def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, entry):
     poller = AgentErrorsPoller(surroundings(
@@ -403,4 +403,4 @@ def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, e
     ))
     poller.poll()
     poller.poll()
-    assert [one["reason"] for one in service.payloads("sensor_blind")] == ["configuration"]
+    assert [one["reason"] for one in service.payloads("sensor_disconnected")] == ["configuration"]

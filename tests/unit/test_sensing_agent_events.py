@@ -128,7 +128,7 @@ def told(service):
 
 
 def blinds(service):
-    return [(one["reason"], one["seeing"]) for one in service.payloads("sensor_blind")]
+    return [(one["reason"], one["seeing"]) for one in service.payloads("sensor_disconnected")]
 
 
 def test_events_become_triggers(follow, service, world):
@@ -214,7 +214,7 @@ def test_waits_double_up_to_a_minute(follow, world, service):
     follow(*[[network()]] * 14)
     assert world.waits == [3, 6, 12, 24, 48, 60, 60, 60, 60, 60, 60, 60, 60, 60]
     assert blinds(service) == [("network", False)]
-    [blind] = service.payloads("sensor_blind")
+    [blind] = service.payloads("sensor_disconnected")
     assert (blind["attempts"], blind["next_try_seconds"]) == (10, 60)
 
 

@@ -220,15 +220,15 @@ def test_a_wrong_answer_ends_nothing(server, start, service, clock, answer):
         poller.poll()
         clock.forward(30)
     assert told(service) == [("Down", "firing")]
-    [blind] = service.payloads("sensor_blind")
+    [blind] = service.payloads("sensor_disconnected")
     assert (blind["sensor"], blind["seeing"]) == ("AlertmanagerSensor", False)
     assert blind["attempts"] in (1, 3) and blind["next_try_seconds"] == 30
     server.answer = None
     poller.poll()
     poller.poll()
     assert told(service) == [("Down", "firing")]
-    assert [one["seeing"] for one in service.payloads("sensor_blind")] == [False, True]
-    assert service.payloads("sensor_blind")[1]["since"] == blind["since"]
+    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
+    assert service.payloads("sensor_disconnected")[1]["since"] == blind["since"]
 
 
 def test_a_server_that_is_down(start, service, clock, server):
@@ -237,7 +237,7 @@ def test_a_server_that_is_down(start, service, clock, server):
         poller = start(url="http://127.0.0.1:%d" % taken.getsockname()[1])
         for _ in range(3):
             poller.poll()
-    [blind] = service.payloads("sensor_blind")
+    [blind] = service.payloads("sensor_disconnected")
     assert (blind["reason"], blind["attempts"]) == ("network", 3)
 
 
@@ -245,12 +245,12 @@ def test_who_was_blind_before_a_restart_says_when_it_sees(server, start, service
     server.answer = http_answer(403, b"no")
     start().poll()
     start().poll()
-    assert [one["seeing"] for one in service.payloads("sensor_blind")] == [False]
-    assert service.payloads("sensor_blind")[0]["reason"] == "permission"
+    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False]
+    assert service.payloads("sensor_disconnected")[0]["reason"] == "permission"
     server.answer = None
     start().poll()
     start().poll()
-    assert [one["seeing"] for one in service.payloads("sensor_blind")] == [False, True]
+    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
 
 
 def test_a_slow_server_holds_nobody(serve, service, datastore, clock):
@@ -329,7 +329,7 @@ def test_a_token_is_read_from_the_datastore(server, start, service, datastore):
     assert "Bearer second-secret" in server.requests[1]
     datastore.delete("am_token")
     poller.poll()
-    [blind] = service.payloads("sensor_blind")
+    [blind] = service.payloads("sensor_disconnected")
     assert blind["reason"] == "configuration" and "am_token" in service.log()
     assert "secret" not in service.log()
 
@@ -395,7 +395,7 @@ def test_members_of_a_cluster_are_one(serve, start, server, service, clock):
     for _ in range(4):
         poller.poll()
     assert told(service) == [("A", "firing"), ("B", "firing")]
-    assert len(service.payloads("sensor_blind")) == 1
+    assert len(service.payloads("sensor_disconnected")) == 1
     other.answer = None
     poller.poll()
     assert told(service) == [("A", "firing"), ("B", "firing"), ("B", "resolved")]
@@ -449,11 +449,11 @@ def test_nothing_is_told_before_it_is_known_what_was(server, start, service, dat
     for _ in range(4):
         poller.poll()
     assert told(service) == [("A", "firing")]
-    assert service.payloads("sensor_blind")[0]["reason"] == "datastore"
+    assert service.payloads("sensor_disconnected")[0]["reason"] == "datastore"
     datastore.away = ()
     poller.poll()
     assert told(service) == [("A", "firing"), ("B", "firing")]
-    assert service.payloads("sensor_blind")[-1]["seeing"] is True
+    assert service.payloads("sensor_disconnected")[-1]["seeing"] is True
 
 
 def test_what_could_not_be_written_is_written_later(server, start, service, datastore):
@@ -582,7 +582,7 @@ def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, c
     poller = AlertmanagerPoller(surroundings(service, config, datastore, clock, "S"))
     for _ in range(3):
         poller.poll()
-    [blind] = service.payloads("sensor_blind")
+    [blind] = service.payloads("sensor_disconnected")
     assert blind["reason"] == "configuration"
     assert "idle until it is started anew" in service.log()
 

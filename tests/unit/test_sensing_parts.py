@@ -65,7 +65,7 @@ def test_blindness_is_told_once_and_its_end_once(blindness, service, clock):
     fail(blind, 5)
     blind.sees()
     blind.sees()
-    began, ended = service.payloads("sensor_blind")
+    began, ended = service.payloads("sensor_disconnected")
     assert began == {
         "sensor": "S", "since": "2023-11-14T22:13:20.000Z", "reason": "network", "attempts": 3,
         "next_try_seconds": 30, "seeing": False,
@@ -96,7 +96,7 @@ def test_blindness_is_told_again_while_it_could_not(blindness, service):
     blind.sees()
     service.away = False
     blind.sees()
-    assert [one["seeing"] for one in service.payloads("sensor_blind")] == [False, True]
+    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
 
 
 def test_a_restart_knows_what_was_told(blindness, service, clock):
@@ -105,7 +105,7 @@ def test_a_restart_knows_what_was_told(blindness, service, clock):
     fail(blindness(), 3)
     blindness().sees()
     blindness().sees()
-    began, ended = service.payloads("sensor_blind")
+    began, ended = service.payloads("sensor_disconnected")
     assert ended["seeing"] and ended["since"] == began["since"]
 
 
@@ -114,7 +114,7 @@ def test_blindness_needs_no_datastore(blindness, service, datastore):
     blind = blindness()
     fail(blind, 3)
     blind.sees()
-    assert [one["seeing"] for one in service.payloads("sensor_blind")] == [False, True]
+    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
 
 
 @pytest.mark.parametrize("value", ["", "x", "[]", "{}", '{"since": "x", "reason": 5}', "5"])
@@ -299,7 +299,7 @@ def surroundings_platforms():
     ({"alertmanager": {"urls": "x"}}, "sensors.alertmanager.urls"),
     ({"alertmanager": {"url": "ftp://x"}}, "sensors.alertmanager.url"),
     ({"alertmanager": {"url": "http://x", "headers": 5}}, "sensors.alertmanager.headers"),
-    ({"agent_errors": {"url": "http://x", "look_back": -1}}, "sensors.agent_errors.look_back"),
+    ({"agent_errors": {"url": "http://x", "initial_lookback": -1}}, "sensors.agent_errors.initial_lookback"),
     ({"agent_events": {"url": "http://x", "reconnect": 0}}, "sensors.agent_events.reconnect"),
     ({"agent_events": {"path": "x"}}, "sensors.agent_events.path"),
     ({"agent_events": []}, "sensors.agent_events"), ([], "sensors"),

@@ -508,7 +508,7 @@ def test_a_copy_is_put_where_the_config_says(serve, make_env, datastore):
 def test_a_copy_that_fails_is_told(serve, make_env, url):
     url = serve(http_answer(507)).url if url == "refusing" else url
     told = restores.back_up(make_env().client, Rollback(backup_url=url), SNAPSHOT)
-    assert told["done"] is False and told["why"]
+    assert told["done"] is False and told["reason"]
 
 
 def test_the_rules_are_those_of_the_settings(make_env):

@@ -86,12 +86,12 @@ def judged(store, clock, level, priority=10, **more):
 
 def test_a_level_rises_and_never_falls_while_the_ticket_is_open(store, clock):
     first = judged(store, clock, "supervisor_review", 40)
-    assert first["level"] == "supervisor_review" and first["raised_from"] is None
+    assert first["level"] == "supervisor_review" and first["previous_level"] is None
     second = judged(store, clock, "critical_alert", 90)
-    assert second["raised_from"] == "supervisor_review" and second["priority"] == 90
+    assert second["previous_level"] == "supervisor_review" and second["priority"] == 90
     third = judged(store, clock, "auto_recovery", 5)
     assert (third["level"], third["priority"]) == ("critical_alert", 90)
-    assert third["raised_from"] is None
+    assert third["previous_level"] is None
 
 
 def test_the_judge_sees_the_ticket_with_the_new_occurrence(store, clock):

@@ -177,7 +177,7 @@ def test_equal_requests_of_a_run_bear_equal_keys(world):
 def test_bad_input_is_refused_with_the_field_and_the_way_out(world, parameters, field):
     run, output = world.run("agent_recovery", **dict(FAILED, **parameters))
     assert run["status"] == "failed" and world.box.calls_to("platform") == []
-    assert output["error"]["field"] == field and output["error"]["way_out"]
+    assert output["error"]["field"] == field and output["error"]["hint"]
 
 
 def test_without_a_platform_the_run_says_what_to_configure(world):

@@ -117,7 +117,7 @@ def test_an_alert_that_comes_back_after_a_repair_is_a_person_s(world, webhook):
     ended(world, webhook(alert())["alerts"][0]["run"])
     assert webhook(alert(status="resolved"))["alerts"][0]["outcome"] == "resolved"
     told = webhook(alert(starts="2026-11-23T10:20:00Z"))["alerts"][0]
-    assert told["outcome"] == "returned" and len(recoveries(world)) == 1
+    assert told["outcome"] == "recurred" and len(recoveries(world)) == 1
     assert tickets(world)[0]["level"] == "supervisor_review"
 
 
@@ -132,7 +132,7 @@ def test_a_resolved_alert_resolves_its_ticket(world, webhook):
 
 
 def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
-    world.config["automation"] = {"recoveries_per_hour": 2, "returned_within": 0}
+    world.config["automation"] = {"recoveries_per_hour": 2, "recurrence_window": 0}
     outcomes = []
     for n in range(3):
         told = webhook(alert(dict(AGENT, alertname="A%d" % n)))["alerts"][0]
@@ -144,11 +144,11 @@ def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
 
 
 def test_one_notification_starts_so_many_runs_and_a_ticket_for_the_rest(world, webhook):
-    world.config["automation"] = {"runs_per_webhook": 2}
+    world.config["automation"] = {"max_runs_per_webhook": 2}
     several = [alert(dict(AGENT, agent_id="agent_%d" % n)) for n in range(5)]
     told = webhook(*several)
     assert told["started"] == 2 and told["ticket"]
-    assert {one["ticket"] for one in told["alerts"] if one["outcome"] == "beyond"} == {
+    assert {one["ticket"] for one in told["alerts"] if one["outcome"] == "over_limit"} == {
         told["ticket"]}
     assert len(tickets(world)) == 1
     for one in told["alerts"]:
@@ -224,7 +224,7 @@ def test_what_is_over_while_its_run_goes_on_is_closed_when_that_has_ended(world,
 def test_what_is_no_notification_is_refused(world):
     run = world.local.run("synthralos.alert.receive", {"payload": {"body": {"x": 1}}})
     assert run["status"] == "failed"
-    assert "Alertmanager" in run["result"]["result"]["error"]["way_out"]
+    assert "Alertmanager" in run["result"]["result"]["error"]["hint"]
 
 
 HOSTILE = ["{{ config_context.token }}", "<% ctx().st2 %>", "<%= erb %>", "{% raw %}",
@@ -272,7 +272,7 @@ def test_what_an_attempt_of_ours_met_starts_no_other_recovery(world):
 
     first = report("err-1", "2026-11-23T10:00:00Z")
     run = ended(world, first["run"])
-    assert report("err-2", run["start_timestamp"])["outcome"] == "ours"
+    assert report("err-2", run["start_timestamp"])["outcome"] == "own_execution"
     assert len(recoveries(world)) == 1
     later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
     told = report("err-3", later)
@@ -296,7 +296,7 @@ def test_a_failed_execution_of_ours_starts_nothing(world):
         world, "synthralos.agent_recovery",
         {"agent_id": "a", "failure_type": "error", "original_query": "q"},
     )
-    assert told["outcome"] == "ours" and len(recoveries(world)) == 1
+    assert told["outcome"] == "own_execution" and len(recoveries(world)) == 1
 
 
 def test_a_failed_execution_that_fits_no_workflow_is_a_ticket(world):

@@ -40,7 +40,7 @@ def test_a_run_that_would_pass_it_calls_nobody_and_is_logged(world):
     assert [entry["target"] for entry in output["trail"]] == [GPT4]
     found, report = ticket(world, output["ticket"])
     assert (found["cause"], found["severity"], found["attempts"]) == ("budget", "medium", 0)
-    assert any("state.clear kinds=budget" in told for told in report["recommendations"])
+    assert any("storage.clear kinds=budget" in told for told in report["recommendations"])
 
 
 def test_it_stops_before_the_next_attempt_and_never_repeats(world):
@@ -60,7 +60,7 @@ def test_a_day_is_shared_by_all_runs(world):
     assert 1 <= good < 8 and statuses == ["succeeded"] * good + ["failed"] * (8 - good)
     assert len(calls(world)) == good
     cleared = world.local.run(
-        "synthralos.state.clear", {"kinds": ["budget"], "dry_run": False})
+        "synthralos.storage.clear", {"kinds": ["budget"], "dry_run": False})
     assert cleared["status"] == "succeeded"
     assert llm(world, LONG)[0]["status"] == "succeeded"
 
@@ -71,7 +71,7 @@ def test_money_counts_as_it_was_spent(world):
     run, output = llm(world)
     assert run["status"] == "succeeded"
     usage = output["result"]["usage"]
-    spent = [row["value"] for row in world.local.keys.list("synthralos.spent.", limit=-1)]
+    spent = [row["value"] for row in world.local.keys.list("synthralos.llm_spending.", limit=-1)]
     assert len(spent) == 1 and '"open":false' in spent[0]
     cost = (usage["input_tokens"] + 2 * usage["output_tokens"]) / 1e6
     assert '"cost":%s' % round(cost, 9) in spent[0]

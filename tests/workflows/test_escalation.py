@@ -161,7 +161,7 @@ def test_hostile_text_is_neither_evaluated_nor_passed_on(world, hooked, text):
 ])
 def test_a_refusal_names_the_field_and_the_way_out(world, action, parameters, named):
     error = told(world, action, succeeded=False, **parameters)["error"]
-    assert error["field"] == named and error["way_out"]
+    assert error["field"] == named and error["hint"]
 
 
 def test_a_wrong_configuration_is_named(world, hooked):

@@ -47,7 +47,7 @@ def results(world, run):
 def test_without_a_datastore_runs_go_on_and_say_what_was_not_recorded(no_keys):
     run, output = no_keys.run("agent_recovery", **FAILED)
     assert output["success"]
-    notes = [result["not_recorded"] for result in results(no_keys, run) if "not_recorded" in result]
+    notes = [result["unrecorded"] for result in results(no_keys, run) if "unrecorded" in result]
     notes.sort(key=len)
     # The task that begins tells what it could not count; the one that ends, all else.
     assert len(notes) == 2 and "uncounted" in notes[0] and "outcome" not in notes[0]
@@ -209,10 +209,10 @@ def test_pack_check_says_what_works_and_what_does_not(world):
     world.box.kill("route:google")
     world.config["providers"][0]["api_key"] = "wrong"
     run = world.local.run("synthralos.pack.check", {})
-    checks = {one["what"]: one for one in run["result"]["result"]["checks"]}
+    checks = {one["name"]: one for one in run["result"]["result"]["checks"]}
     assert run["status"] == "failed"
     assert checks["llm:openai"]["status"] == "failed"
-    assert "api_key" in checks["llm:openai"]["way_out"]
+    assert "api_key" in checks["llm:openai"]["hint"]
     assert checks["route:google/eu-west-1"]["status"] == "failed"
     for what in ("datastore", "platform:synthralos", "llm:anthropic", "route:openai/us-east-1"):
         assert checks[what]["status"] == "ok", checks[what]

@@ -84,7 +84,7 @@ def test_a_platform_that_restores_nothing_is_no_recovery(world):
 def test_a_run_that_is_refused_says_why(world):
     run, output = handle(world, agent_id="two words")
     assert run["status"] == "failed" and output["ticket"] and output["escalated"]
-    assert output["error"]["field"] == "agent_id" and output["error"]["way_out"]
+    assert output["error"]["field"] == "agent_id" and output["error"]["hint"]
 
 
 def test_a_run_that_escalates_says_the_error_and_why(world):
@@ -120,7 +120,7 @@ def test_a_loop_pauses_the_agent_and_its_recovery_is_refused_until_it_is_resumed
     _, refused = world.run(
         "agent_recovery", agent_id="agent_1", failure_type="error", original_query="q"
     )
-    assert "is paused" in refused["error"]["message"] and refused["error"]["way_out"]
+    assert "is paused" in refused["error"]["message"] and refused["error"]["hint"]
     assert action(world, "loop.patterns", agent_id="agent_1")["patterns"]
     action(world, "loop.reset", agent_id="agent_1")
     world.box.script("platform", [])

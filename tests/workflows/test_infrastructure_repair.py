@@ -204,7 +204,7 @@ def actions_run(world, ref):
 
 
 def test_an_action_repairs_by_itself(world):
-    with_action(world, mode="runs")
+    with_action(world, approval="none")
     run, output = repair(world, nodes=["web-1", "web-2"])
     assert run["status"] == "succeeded" and output["outcome"] == "repairs_completed"
     ran = actions_run(world, "core.echo")
@@ -213,17 +213,17 @@ def test_an_action_repairs_by_itself(world):
 
 
 def test_an_action_that_fails(world):
-    with_action(world, action="core.local", node_parameter="cmd", mode="runs")
+    with_action(world, action="core.local", node_parameter="cmd", approval="none")
     run, output = repair(world, nodes=["false"], max_steps=7)
     assert run["status"] == "failed" and output["outcome"] == "max_steps_reached"
-    assert {one["told"] for one in output["assignments"]} == {"it ended as failed"}
+    assert {one["details"] for one in output["assignments"]} == {"it ended as failed"}
 
 
 def test_an_action_that_is_not_there(world):
-    with_action(world, action="acme.restart", mode="runs")
+    with_action(world, action="acme.restart", approval="none")
     run, output = repair(world, nodes=["web-1"], max_steps=7)
     assert run["status"] == "failed" and output["unassigned"] == ["web-1"] and output["ticket"]
-    assert output["assignments"][0]["told"] == "there is no action acme.restart"
+    assert output["assignments"][0]["details"] == "there is no action acme.restart"
 
 
 @pytest.mark.parametrize("approved", [True, False])

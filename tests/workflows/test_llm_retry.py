@@ -187,4 +187,4 @@ def test_a_key_from_the_datastore_is_read_at_each_attempt(world):
 def test_bad_input_is_refused_with_the_field_and_the_way_out(world, request_, field):
     run, output = retry(world, original_request=request_)
     assert run["status"] == "failed" and world.box.calls_to("llm:*") == []
-    assert output["error"]["field"] == field and output["error"]["way_out"]
+    assert output["error"]["field"] == field and output["error"]["hint"]

@@ -79,7 +79,7 @@ def test_refusals_name_the_field_and_the_way_out(world):
     ):
         status, told = act(world, action, **parameters)
         assert (status, told["error"]["cause"]) == ("failed", "refused"), action
-        assert told["error"]["field"] == field and told["error"]["way_out"]
+        assert told["error"]["field"] == field and told["error"]["hint"]
 
 
 def test_health_of_what_is_configured(world):

@@ -106,7 +106,7 @@ def a_day_of_faults(world):
     poller = AlertmanagerPoller(around)
     for _ in range(3):
         poller.poll()
-    assert [told["seeing"] for told in service.payloads("sensor_blind")] == [False]
+    assert [told["seeing"] for told in service.payloads("sensor_disconnected")] == [False]
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_filters(day):
     assert all(one["labels"]["workflow"] == "llm_retry" for m in only for one in m["samples"])
     refused = day.local.run("synthralos.metrics.get", {"labels": {"wrokflow": "x"}})
     assert refused["status"] == "failed"
-    assert "workflow" in refused["result"]["result"]["error"]["way_out"]
+    assert "workflow" in refused["result"]["result"]["error"]["hint"]
 
 
 def used(name):

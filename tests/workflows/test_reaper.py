@@ -42,7 +42,7 @@ def test_an_approval_is_listed_and_given_or_refused(world, approved, outcome):
 def test_what_waits_for_no_approval_is_refused(world):
     run = world.local.run("synthralos.approval.list")["id"]
     done, told = action(world, "approval.answer", execution_id=run, approved=True)
-    assert done == "failed" and "approval.list" in told["error"]["way_out"]
+    assert done == "failed" and "approval.list" in told["error"]["hint"]
 
 
 def test_an_approval_that_nobody_gave_is_ended(world):
@@ -123,12 +123,12 @@ def test_what_a_run_knows_nothing_of_is_refused(world):
     assert done == "failed" and told["error"]["field"] == "region"
     ticket = failed_run(world, "ticket.list")
     done, told = action(world, "recovery.retry", execution_id=ticket["id"])
-    assert done == "failed" and "agent_recovery" in told["error"]["way_out"]
+    assert done == "failed" and "agent_recovery" in told["error"]["hint"]
 
 
 def test_the_last_query_of_an_agent(world):
     given = dict(FAILED, original_query="@last")
     run, output = world.run("agent_recovery", **given)
-    assert run["status"] == "failed" and "no earlier one is known" in output["error"]["way_out"]
+    assert run["status"] == "failed" and "no earlier one is known" in output["error"]["hint"]
     world.run("agent_recovery", **FAILED)
     assert world.run("agent_recovery", **given)[1]["success"]

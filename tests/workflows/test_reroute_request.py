@@ -135,4 +135,4 @@ def test_bad_input_is_refused_with_the_field_and_the_way_out(world, request_, fi
         world, original_request=request_, fallback_providers=[], fallback_regions=[]
     )
     assert run["status"] == "failed" and world.box.calls_to("route:*") == []
-    assert output["error"]["field"] == field and output["error"]["way_out"]
+    assert output["error"]["field"] == field and output["error"]["hint"]

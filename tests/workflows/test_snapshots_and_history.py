@@ -93,7 +93,7 @@ def test_a_corrupted_one_is_refused_and_a_good_one_named(ask, world):
     world.local.keys.set(newest, text[:-20] + text[-19:] + "A")
     error = ask("snapshot.restore", "failed", snapshot_id=bad)["error"]
     assert error["cause"] == "refused" and bad in error["message"]
-    assert "corrupted" in error["message"] and error["way_out"].endswith(good)
+    assert "corrupted" in error["message"] and error["hint"].endswith(good)
     assert ask("snapshot.restore", snapshot_id=good)["result"]["state"] == STATE
 
 
@@ -113,7 +113,7 @@ def test_the_oldest_go_and_one_is_deleted(ask, world):
     names = [create(ask)["snapshot_id"] for _ in range(11)]
     assert len(keys(world, "snapshot")) == len(keys(world, "snapshot_head")) == 10
     error = ask("snapshot.get", "failed", snapshot_id=names[0])["error"]
-    assert error["field"] == "snapshot_id" and "snapshot.list" in error["way_out"]
+    assert error["field"] == "snapshot_id" and "snapshot.list" in error["hint"]
     assert ask("snapshot.delete", snapshot_id=names[1])["deleted"] is True
     assert ask("snapshot.delete", "failed", snapshot_id=names[1])["error"]["cause"] == "refused"
     done = ask("snapshot.cleanup")
@@ -164,7 +164,7 @@ def test_a_copy_goes_to_the_backup(ask, world):
 def test_a_snapshot_stands_when_its_copy_fails(ask, world):
     configured(world, "rollback", backup_to_remote=True, backup_url="http://127.0.0.1:1")
     made = create(ask)
-    assert made["backup"]["done"] is False and "no connection" in made["backup"]["why"]
+    assert made["backup"]["done"] is False and "no connection" in made["backup"]["reason"]
     assert ask("snapshot.get", snapshot_id=made["snapshot_id"])["result"]["state"] == STATE
 
 
@@ -173,7 +173,7 @@ def test_a_check_action_must_be_allowed(ask):
     error = ask(
         "snapshot.restore", "failed", snapshot_id=made["snapshot_id"], check_action="core.local"
     )["error"]
-    assert error["field"] == "check_action" and "rollback.check_actions" in error["way_out"]
+    assert error["field"] == "check_action" and "rollback.check_actions" in error["hint"]
 
 
 JUDGE = """---
@@ -335,7 +335,7 @@ def test_versions_are_recorded_and_compared(ask):
     listed = ask("history.list", agent_id="agent_01")["versions"]
     assert [one["version"] for one in listed] == ["v0002", "v0001"]
     error = ask("history.compare", "failed", **dict(whose, **{"from": "v0001", "to": "v0003"}))
-    assert "v0001 to v0002" in error["error"]["way_out"]
+    assert "v0001 to v0002" in error["error"]["hint"]
 
 
 def test_a_difference_too_large_for_a_result_is_counted(ask, world):

@@ -1,4 +1,4 @@
-"""`store_text: false`: after any run, no word of a caller is left in the datastore."""
+"""`store_user_text: false`: after any run, no word of a caller is left in the datastore."""
 import base64
 import gzip
 import json
@@ -53,7 +53,7 @@ RUNS = [agent, llm, route, error, nodes]
 @pytest.mark.parametrize("start", RUNS, ids=lambda start: start.__name__)
 @pytest.mark.parametrize("works", [True, False], ids=["succeeds", "fails"])
 def test_no_word_is_left(world, start, works):
-    world.config["store_text"] = False
+    world.config["store_user_text"] = False
     if works:
         world.box.script("platform", [ok(text="it is " + WORD)], forever=True)
         world.box.script("llm:*", [ok(text="it is " + WORD)], forever=True)
@@ -71,7 +71,7 @@ def test_no_word_is_left(world, start, works):
 
 
 def test_a_refusal_leaves_no_word(world):
-    world.config["store_text"] = False
+    world.config["store_user_text"] = False
     run, output = refused(world)
     assert run["status"] == "failed" and output["ticket"]
     assert left(world) == []
@@ -94,7 +94,7 @@ def test_by_default_words_are_kept(world, start, kinds):
 
 
 def test_a_large_case_goes_within_two_hours(world):
-    world.config["store_text"] = False
+    world.config["store_user_text"] = False
     run, _ = agent(world, query=LONG)
     assert run["status"] == "succeeded"
     (key,) = left(world)
@@ -104,7 +104,7 @@ def test_a_large_case_goes_within_two_hours(world):
 
 
 def test_a_large_answer_is_not_kept(world):
-    world.config.update(store_text=False, max_result_bytes=100)
+    world.config.update(store_user_text=False, max_result_bytes=100)
     world.box.script("llm:*", [ok(text=LONG)], forever=True)
     run, output = llm(world)
     result = output["result"]
@@ -114,7 +114,7 @@ def test_a_large_answer_is_not_kept(world):
 
 
 def test_tickets_still_say_what_happened_and_what_to_do(world):
-    world.config["store_text"] = False
+    world.config["store_user_text"] = False
     world.box.script("llm:*", [status(500, error=ERROR)], forever=True)
     _, output = llm(world)
     shown = world.local.run("synthralos.ticket.get", {"ticket_id": output["ticket"]})
@@ -126,7 +126,7 @@ def test_tickets_still_say_what_happened_and_what_to_do(world):
 
 
 def test_what_a_person_writes_into_a_ticket_stays(world):
-    world.config["store_text"] = False
+    world.config["store_user_text"] = False
     made = world.local.run(
         "synthralos.ticket.create", {"subject": "a1", "summary": "look at " + WORD})
     name = made["result"]["result"]["ticket"]
@@ -135,7 +135,7 @@ def test_what_a_person_writes_into_a_ticket_stays(world):
 
 
 def foreign(world):
-    """The names of the keys that state.usage would not know as the pack's."""
+    """The names of the keys that storage.usage would not know as the pack's."""
     rows = world.local.keys.list(limit=-1)
     return sorted(row["name"] for row in rows if kind_of(row["name"]) is None)
 
@@ -175,7 +175,7 @@ def seconds_until(world, stamp):
 
 @pytest.mark.parametrize("works", [True, False], ids=["succeeds", "fails"])
 def test_an_orchestration_keeps_its_steps_for_a_day_and_nothing_else(world, works):
-    world.config.update(store_text=False)
+    world.config.update(store_user_text=False)
     flow = Orchestrated(world)
     flow.answers["writer"] = "it is " + WORD if works else status(400, error=ERROR)
     flow.define([{"name": "write", "order": 0, "roleName": "writer", "cache": True}])

@@ -17,14 +17,14 @@ class Budget:
     """:ivar per_run, per_day: {"tokens": a number, "cost": in the configuration's currency}; what
         has no limit is not there. A day is one of UTC.
     :ivar on_exceeded: STOP, or WARN: the call is made, and the result says so.
-    :ivar without_datastore: GO_ON or STOP, when nobody can tell what was spent.
+    :ivar on_datastore_unavailable: GO_ON or STOP, when nobody can tell what was spent.
     :ivar assumed_output_tokens: of a request that names no max_tokens, as long as it goes on.
     """
 
     per_run: dict = field(default_factory=dict)
     per_day: dict = field(default_factory=dict)
     on_exceeded: str = STOP
-    without_datastore: str = GO_ON
+    on_datastore_unavailable: str = GO_ON
     assumed_output_tokens: int = OUTPUT_TOKENS
 
     def __bool__(self):
@@ -37,7 +37,7 @@ class Budget:
             per_run=_limits(entry, "per_run"),
             per_day=_limits(entry, "per_day"),
             on_exceeded=_one_of(entry, "on_exceeded", (STOP, WARN)),
-            without_datastore=_one_of(entry, "without_datastore", (GO_ON, STOP)),
+            on_datastore_unavailable=_one_of(entry, "on_datastore_unavailable", (GO_ON, STOP)),
             assumed_output_tokens=whole(
                 entry, "assumed_output_tokens", OUTPUT_TOKENS, 0, MOST_OUTPUT, "budget."
             ),

@@ -23,7 +23,7 @@ class Refused(ValueError):
             "message": str(self),
             "field": self.field,
             "value": None if self.value is None else shown(self.value),
-            "way_out": self.way_out,
+            "hint": self.way_out,
         }
 
 

@@ -140,7 +140,7 @@ class Settings:
     """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
         orchestration, metrics, tracing, logs: entries that their own modules read.
     :ivar retention: {group of keys: seconds}, of what is kept longer or shorter than by default.
-    :ivar store_text: whether what callers worded is kept in the datastore.
+    :ivar store_user_text: whether what callers worded is kept in the datastore.
     """
 
     platforms: list[Platform]
@@ -171,7 +171,7 @@ class Settings:
     budget: Budget
     redaction: Redaction
     retention: dict
-    store_text: bool
+    store_user_text: bool
     tracing: dict
     logs: dict
 
@@ -227,7 +227,7 @@ class Settings:
             budget=Budget.from_config(mapping(config, "budget")),
             redaction=Redaction.from_config(mapping(config, "redaction")),
             retention=retention.lifetimes(mapping(config, "retention")),
-            store_text=bool(given(config.get("store_text"), True)),
+            store_user_text=bool(given(config.get("store_user_text"), True)),
             tracing=mapping(config, "tracing"),
             logs=mapping(config, "logs"),
         )

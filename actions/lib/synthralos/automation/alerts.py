@@ -15,7 +15,7 @@ from synthralos.state.stackstorm import ApiError
 
 AGENT, INFRASTRUCTURE = "agent_recovery", "infrastructure_repair"
 AUTO = "auto"
-FAILED, BEYOND, SWITCHED_OFF = "failed", "beyond", "switched_off"
+FAILED, OVER_LIMIT, SWITCHED_OFF = "failed", "over_limit", "switched_off"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 _EXECUTION_ID = re.compile(r"[0-9a-f]{24}\Z")
 _SEVERITIES = {
@@ -30,7 +30,7 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
     started, ticket}. It fails when StackStorm's API was away for one of them; the others have
     been seen to, and received again they are duplicates.
 
-    At most `config.runs_per_webhook` runs are started; what is beyond that is one ticket.
+    At most `config.max_runs_per_webhook` runs are started; what is beyond that is one ticket.
 
     :param payload: of synthralos.metrics_alert, or of a webhook ({body}): a notification of
         Alertmanager (version 4) or Grafana.
@@ -49,9 +49,9 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
                 done = restraint.end(env, incident_id(alert), alert["starts_at"], source)
             elif only_ends:
                 done["outcome"] = SWITCHED_OFF
-            elif started >= config.runs_per_webhook:
+            elif started >= config.max_runs_per_webhook:
                 beyond.append(alert)
-                done["outcome"] = BEYOND
+                done["outcome"] = OVER_LIMIT
             else:
                 done = restraint.begin(env, config, incident_of(env, config, alert, workflow))
                 started += done["outcome"] == restraint.STARTED
@@ -61,7 +61,7 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
         told.append(dict(entry, **done))
     ticket = _ticket_of_the_rest(env, config, beyond, workflow)
     for entry in told:
-        if entry["outcome"] == BEYOND:
+        if entry["outcome"] == OVER_LIMIT:
             entry["ticket"] = ticket
     return not any("error" in entry for entry in told), {
         "summary": summary_of([entry["outcome"] for entry in told]),
@@ -203,7 +203,7 @@ def _ticket_of_the_rest(env, config, beyond, workflow):
     incident = incident_of(env, config, beyond[0], workflow)
     named = ", ".join(sorted({subject_of(env, alert) for alert in beyond})[:20])
     why = "%d alerts beyond the %d runs that one notification may start: %s" % (
-        len(beyond), config.runs_per_webhook, named
+        len(beyond), config.max_runs_per_webhook, named
     )
     rest = Incident(
         id="%s-rest" % incident.id,

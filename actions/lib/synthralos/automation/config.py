@@ -34,9 +34,9 @@ class Automation:
         alert without one is of the infrastructure.
     :ivar query_labels: labels and annotations of an alert that may hold the query to run again.
     :ivar recoveries_per_hour: runs of one agent that rules may start within an hour.
-    :ivar returned_within: seconds after a repair that succeeded within which its alert coming back
+    :ivar recurrence_window: seconds after a repair that succeeded within which its alert coming back
         is a person's; 0 is never.
-    :ivar runs_per_webhook: runs that one notification may start; the rest is one ticket.
+    :ivar max_runs_per_webhook: runs that one notification may start; the rest is one ticket.
     :ivar approval_timeout: seconds after which an approval that nobody gave is ended; 0 is never.
     :ivar failed_actions: {action reference: FailedAction}.
     """
@@ -44,8 +44,8 @@ class Automation:
     agent_labels: tuple = ("agent_id",)
     query_labels: tuple = ("query", "original_query")
     recoveries_per_hour: int = 6
-    returned_within: int = 3600
-    runs_per_webhook: int = MOST_RUNS
+    recurrence_window: int = 3600
+    max_runs_per_webhook: int = MOST_RUNS
     approval_timeout: int = 3600
     failed_actions: dict = field(default_factory=dict)
 
@@ -59,11 +59,11 @@ class Automation:
             recoveries_per_hour=whole(
                 entry, "recoveries_per_hour", cls.recoveries_per_hour, 1, 100, prefix
             ),
-            returned_within=whole(
-                entry, "returned_within", cls.returned_within, 0, 7 * DAY, prefix
+            recurrence_window=whole(
+                entry, "recurrence_window", cls.recurrence_window, 0, 7 * DAY, prefix
             ),
-            runs_per_webhook=whole(
-                entry, "runs_per_webhook", cls.runs_per_webhook, 1, MOST_RUNS, prefix
+            max_runs_per_webhook=whole(
+                entry, "max_runs_per_webhook", cls.max_runs_per_webhook, 1, MOST_RUNS, prefix
             ),
             approval_timeout=whole(
                 entry, "approval_timeout", cls.approval_timeout, 0, 30 * DAY, prefix

@@ -19,7 +19,7 @@ LONGEST_MESSAGE = 2000
 LONGEST_STDERR = 300
 # By which a platform's clock may differ.
 CLOCK_SECONDS = 5
-OURS = "ours"
+OWN_EXECUTION = "own_execution"
 _ATTRIBUTES = "id,parameters,status,result,context,action.ref,start_timestamp"
 _MASKED = "********"
 _QUERY = ("original_query", "query", "input", "prompt")
@@ -41,7 +41,7 @@ def receive(env, config, payload):
     if query is None and agent is not None:
         query = queries.last(env.store, agent)
     if agent is not None and _is_of_our_attempt(env, agent, told["occurred_at"]):
-        done = {"outcome": OURS, "subject": agent, "workflow": None, "run": None, "ticket": None}
+        done = {"outcome": OWN_EXECUTION, "subject": agent, "workflow": None, "run": None, "ticket": None}
         return dict({"summary": _summary(done)}, **done)
     details = told["failure_details"]
     message = str(details.get("message") or told["failure_type"])[:LONGEST_MESSAGE]
@@ -103,7 +103,7 @@ def receive_execution(env, config, payload):
         )
     execution = env.api.execution(execution_id, _ATTRIBUTES)
     if _is_ours(env, execution):
-        done = {"outcome": OURS, "subject": None, "workflow": None, "run": None, "ticket": None}
+        done = {"outcome": OWN_EXECUTION, "subject": None, "workflow": None, "run": None, "ticket": None}
     else:
         done = restraint.begin(env, config, incident_of(env, config, execution))
     return dict({"summary": _summary(done)}, **done)

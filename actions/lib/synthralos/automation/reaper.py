@@ -32,14 +32,14 @@ LATE = 120
 QUEUED = 300
 LOOK_BACK = 24 * 3600
 PAGES = 10
-_LOGGED_SECONDS = lifetime_of("reaped")
+_LOGGED_SECONDS = lifetime_of("reaped_run")
 _WAITING = ("requested", "scheduled", "delayed")
 _LIVE = _WAITING + ("running", "pausing", "paused", "resuming", "canceling")
 # Not `action.parameters.timeout`: StackStorm adds action.parameters where parameters are asked for,
 # and MongoDB refuses a field beside one that contains it.
 _ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters,context"
 _CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp"
-_REAPED = PREFIX + "reaped."
+_REAPED = PREFIX + "reaped_run."
 _DEAD = "its action runner died: it has run past the deadline of its run"
 _LOST = "StackStorm's scheduler lost it: it has not begun by the deadline of its run"
 

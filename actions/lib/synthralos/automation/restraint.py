@@ -26,10 +26,10 @@ REPEAT = 600
 SAME_TIME = 1.5
 # What became of an incident.
 STARTED, DUPLICATE, RUNNING = "started", "duplicate", "running"
-RETURNED, STILL, TOO_MANY, NO_QUERY = "returned", "still_failing", "too_many", "no_query"
+RECURRED, STILL, TOO_MANY, NO_QUERY = "recurred", "still_failing", "too_many", "no_query"
 RESOLVED, NOTHING_OPEN, NO_WORKFLOW = "resolved", "nothing_open", "no_workflow"
 REASONS = {
-    RETURNED: "it came back after a repair that succeeded",
+    RECURRED: "it came back after a repair that succeeded",
     STILL: "it goes on after a repair that succeeded",
     TOO_MANY: "rules have started as many runs of it as an hour may have",
     NO_QUERY: "there is no query to run again",
@@ -177,8 +177,8 @@ def _held(env, config, incident, known):
         if status is not None and status not in ENDED:
             return RUNNING
         since = event["at"] if ended is None else ended
-        if status == "succeeded" and env.now() - since <= config.returned_within:
-            return RETURNED
+        if status == "succeeded" and env.now() - since <= config.recurrence_window:
+            return RECURRED
         break
     return None
 

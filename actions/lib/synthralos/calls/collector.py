@@ -38,9 +38,9 @@ class Tracing:
         if timeout > LONGEST_TIMEOUT:
             way_out = "Use a number from 0.1 to %d" % LONGEST_TIMEOUT
             raise Refused("tracing.timeout", timeout, "is too long", way_out)
-        share = given(entry.get("sample"), 1.0)
+        share = given(entry.get("sample_ratio"), 1.0)
         if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
-            raise Refused("tracing.sample", share, "is no share", "Use a number from 0 to 1")
+            raise Refused("tracing.sample_ratio", share, "is no share", "Use a number from 0 to 1")
         known = connection(entry, "tracing", "token", timeout, timeout, "endpoint")
         return cls(known, entry.get("service_name") or "synthralos", float(share))
 

@@ -25,7 +25,7 @@ _PROMPTING = ("tools", "functions", "response_format", "tool_choice")
 _WAY_OUT = {
     "per_run": "Raise it in the configuration, or have the run ask for less",
     "per_day": "It begins anew at 00:00 UTC; raise it in the configuration, or forget what was "
-    "spent with synthralos.state.clear kinds=budget",
+    "spent with synthralos.storage.clear kinds=budget",
 }
 
 
@@ -102,10 +102,10 @@ class Guard:
         self._warn(told.replace("does not allow the call", "is exceeded"))
 
     def _unknown(self):
-        if self._budget.without_datastore == STOP:
+        if self._budget.on_datastore_unavailable == STOP:
             message = (
                 "nobody can tell what was spent: the datastore is away, and "
-                "budget.without_datastore is stop"
+                "budget.on_datastore_unavailable is stop"
             )
             raise NotCalled(failures.failure("budget", message))
 

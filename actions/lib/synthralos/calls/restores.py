@@ -50,9 +50,9 @@ def back_up(client, kept, snapshot):
         connection = Connection(kept.backup_url.rstrip("/"), secret_from=kept.backup_token_from)
         _send(client, connection, "PUT", path, BACKUP_SECONDS, snapshot)
     except CallFailed as error:
-        return {"done": False, "why": "%s: %s" % (error.failure.cause, error.failure.message)}
+        return {"done": False, "reason": "%s: %s" % (error.failure.cause, error.failure.message)}
     except Refused as error:
-        return {"done": False, "why": str(error)}
+        return {"done": False, "reason": str(error)}
     return {"done": True}
 
 

@@ -11,7 +11,7 @@ import time
 from synthralos.state.datastore import PREFIX, time_key, time_of
 from synthralos.state.kinds import lifetime_of
 
-KEPT_SECONDS = lifetime_of("claim_notice")
+KEPT_SECONDS = lifetime_of("claim_notification")
 POLL_SECONDS = 0.05
 POLLS = 40
 _DRAWING = "drawing"
@@ -26,7 +26,7 @@ def claim(store, what, now, sleep=time.sleep):
     :param what: a part of a datastore key.
     :param now: a callable that gives seconds since the epoch.
     """
-    prefix = "%sclaim_notice.%s." % (PREFIX, what)
+    prefix = "%sclaim_notification.%s." % (PREFIX, what)
     mine = prefix + time_key(now())
     try:
         yield _drawn(store, prefix, mine, now, sleep)

@@ -86,7 +86,7 @@ def process(env, config, sleep=time.sleep):
     sends what is due. Two that run at once do no harm. What is not sent within PROCESS_SECONDS, for
     channels hang, is due the next time.
 
-    :returns: {open, raised, tickets [{ticket, level, priority, raised_from, notifications}],
+    :returns: {open, raised, tickets [{ticket, level, priority, previous_level, notifications}],
         channels {name: state}}; `tickets` holds those with which something was done.
     """
     heads = tickets.listing(env.store)
@@ -101,11 +101,11 @@ def process(env, config, sleep=time.sleep):
     for head in live:
         seconds = min(notifications.SECONDS, ends - time.monotonic())
         told = _process_one(env, config, head, seconds, sleep)
-        if told["raised_from"] or told["notifications"]:
+        if told["previous_level"] or told["notifications"]:
             done.append(told)
     return {
         "open": sum(head["status"] != tickets.RESOLVED for head in live),
-        "raised": sum(told["raised_from"] is not None for told in done),
+        "raised": sum(told["previous_level"] is not None for told in done),
         "tickets": done,
         "channels": {channel: config.state(channel) for channel in CHANNELS},
     }
@@ -116,7 +116,7 @@ def _process_one(env, config, head, seconds, sleep):
         ticket = tickets.get(env.store, head["ticket"])
     except Refused:
         # Its events have expired before its head, or the datastore has gone away.
-        return {"raised_from": None, "notifications": []}
+        return {"previous_level": None, "notifications": []}
     tickets.repair_head(env.store, ticket, head)
     before = ticket["level"]
     if _is_overdue(config, ticket, env.now()):
@@ -129,7 +129,7 @@ def _process_one(env, config, head, seconds, sleep):
         "ticket": ticket["ticket"],
         "level": ticket["level"],
         "priority": ticket["priority"],
-        "raised_from": before if ticket["level"] != before else None,
+        "previous_level": before if ticket["level"] != before else None,
         "notifications": [one for one in sent if one["status"] in ("sent", "failed")],
     }
 

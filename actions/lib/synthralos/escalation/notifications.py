@@ -29,7 +29,7 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 8.0
 SECONDS = 20.0
 # What a channel that keeps to its time may be late; it says better than we do why it failed.
 LATE_SECONDS = 0.5
-KEPT_SECONDS = lifetime_of("notice")
+KEPT_SECONDS = lifetime_of("notification")
 LONGEST_TITLE, LONGEST_TEXT, LONGEST_FACT = 300, 10_000, 500
 TRIGGER, ACKNOWLEDGE, RESOLVE = "trigger", "acknowledge", "resolve"
 

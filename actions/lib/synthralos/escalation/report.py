@@ -68,7 +68,7 @@ _CAUSES = {
         [
             "Look at what took it: synthralos.metrics.get, or the runs of the day",
             "Raise `budget` in the configuration, or wait: a day's begins anew at 00:00 UTC",
-            "Forget what was spent: synthralos.state.clear kinds=budget dry_run=false",
+            "Forget what was spent: synthralos.storage.clear kinds=budget dry_run=false",
         ],
     ),
     "authentication": (
@@ -164,7 +164,7 @@ _CAUSES = {
     "repairs_incomplete": (
         "Failed nodes are left that no crew could be given, or that have no name.",
         [
-            "See to the nodes that `unassigned` and `left_out` of the run name",
+            "See to the nodes that `unassigned` and `unresolved_alerts` of the run name",
             "Give `infrastructure.crews` more capacity, or the skills that are missing",
         ],
     ),
@@ -249,7 +249,7 @@ def of(env, ticket):
             "cause": ticket["cause"],
             "severity": ticket["severity"],
             "meaning": _known(ticket)[0],
-            "told": ticket["summary"],
+            "summary": ticket["summary"],
         },
         "impact": _impact(ticket, events, list(dict.fromkeys(runs))),
         "timeline": _timeline(env.store, ticket, events),
@@ -265,7 +265,7 @@ def recommendations(ticket):
     details = ticket.get("details") or {}
     told = []
     if ticket["cause"] == "refused" and details.get("field"):
-        way_out = details.get("way_out") or "See its description"
+        way_out = details.get("hint") or "See its description"
         told.append("Correct %s: %s" % (details["field"], way_out))
     told += advice(ticket["workflow"], ticket["cause"])[1]
     if ticket["occurrences"] >= 10:
@@ -315,7 +315,7 @@ def _timeline(store, ticket, events):
             lines.append((int(at * 1000), _of_entry(entry), entry.get("run")))
     lines.sort(key=lambda one: one[0])
     return [
-        {"at": timestamp(at / 1000.0), "what": what, "run": run}
+        {"at": timestamp(at / 1000.0), "event": what, "run": run}
         for at, what, run in lines[-MOST_LINES:]
     ]
 
@@ -347,7 +347,7 @@ def _markdown(env, found):
     lines = [
         "# Ticket %s" % found["ticket"],
         "",
-        one(root["told"]),
+        one(root["summary"]),
         "",
         "- Level: %s, status: %s, priority: %d of 100"
         % (found["level"], found["status"], found["priority"]),
@@ -366,5 +366,5 @@ def _markdown(env, found):
     ]
     lines += ["%d. %s" % (n, one(told)) for n, told in enumerate(found["recommendations"], 1)]
     lines += ["", "## What happened", ""]
-    lines += ["- %s %s" % (entry["at"], one(entry["what"])) for entry in found["timeline"]]
+    lines += ["- %s %s" % (entry["at"], one(entry["event"])) for entry in found["timeline"]]
     return harmless("\n".join(lines), env.redactor, LONGEST_MARKDOWN)

@@ -12,18 +12,18 @@ DETECTION_SECONDS = 60.0
 
 
 def find(env, parameters):
-    """(ok, result) of detect_failure_nodes outside a run: {failures, left_out, source}."""
+    """(ok, result) of detect_failure_nodes outside a run: {failures, unresolved_alerts, source}."""
     config = configuration(env)
     request = detection.request_of(config, parameters)
     topology = Topology.of(env, config)
     try:
-        found, left_out = detection.find(env, config, topology, request, DETECTION_SECONDS)
+        found, unresolved_alerts = detection.find(env, config, topology, request, DETECTION_SECONDS)
     except CallFailed as error:
         told = error.failure.as_dict()
         summary = "the failed nodes are not known: %s" % error.failure.message
         return False, {"summary": summary, "error": told}
     summary = "%d nodes have failed" % len(found)
-    found = {"failures": found, "left_out": left_out, "source": request["source"]}
+    found = {"failures": found, "unresolved_alerts": unresolved_alerts, "source": request["source"]}
     return True, dict({"summary": summary}, **found)
 
 
@@ -84,7 +84,7 @@ def assign(env, parameters, started):
         if crew is None:
             known = ", ".join(one.name for one in config.crews) or "none"
             raise Refused("crew_ids", crew_id, "is no crew", "Crews: " + known)
-        if crew.asks and not parameters.get("approved"):
+        if crew.requires_approval and not parameters.get("approved"):
             way_out = "Run infrastructure_repair, which asks, or set approved=true"
             raise Refused("crew_ids", crew_id, "asks for consent first", way_out)
         wanted.append({"node": name, "crew": crew_id})

@@ -14,7 +14,7 @@ from synthralos.settings import Connection, connection
 QUERY, LABEL = "up == 0", "instance"
 ALERT_LABELS = ("node", "instance", "host", "hostname", "device", "pod", "service")
 LONGEST_QUERY = 2000
-RUNS, ASKS = MODES = ("runs", "asks")
+NONE, REQUIRED = APPROVALS = ("none", "required")
 MOST_SECONDS = 7 * 24 * 3600
 
 
@@ -37,7 +37,7 @@ class Crew:
     :ivar mail_to: its addresses; the ones of escalation.mail where there are none.
     :ivar action: `pack.action`, or None for people; node_parameter: which of its parameters gets
         the node's name; parameters: what it gets besides.
-    :ivar mode: whether the action runs by itself or only once a person has said yes.
+    :ivar approval: REQUIRED: the action runs once a person has approved it; NONE: at once.
     :ivar seconds: how long an execution of the action is waited for.
     :ivar capacity: most nodes at a time, or None.
     """
@@ -48,7 +48,7 @@ class Crew:
     action: Optional[str] = None
     node_parameter: str = "node"
     parameters: dict = field(default_factory=dict)
-    mode: str = ASKS
+    approval: str = REQUIRED
     seconds: float = 60.0
     skills: tuple = ()
     zone: Optional[str] = None
@@ -56,8 +56,8 @@ class Crew:
     available: bool = True
 
     @property
-    def asks(self):
-        return self.action is not None and self.mode == ASKS
+    def requires_approval(self):
+        return self.action is not None and self.approval == REQUIRED
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,14 @@ def _weather(entry):
 
 def _crew(where, entry, allowed):
     entry = _object(where, entry)
-    action, mode = entry.get("action") or None, entry.get("mode") or ASKS
+    action, approval = entry.get("action") or None, entry.get("approval") or REQUIRED
     if action is not None and action not in allowed:
         known = ", ".join(allowed) or "none"
         way_out = "Add it to infrastructure.allowed_actions (now: %s)" % known
         raise Refused(where + ".action", action, "is not allowed", way_out)
-    if mode not in MODES:
-        raise Refused(where + ".mode", mode, "is no mode", "Use one of " + ", ".join(MODES))
+    if approval not in APPROVALS:
+        way_out = "Use one of " + ", ".join(APPROVALS)
+        raise Refused(where + ".approval", approval, "is invalid", way_out)
     channels = tuple(_names(where + ".channels", entry.get("channels")))
     for channel in channels:
         if channel not in CHANNELS:
@@ -211,7 +212,7 @@ def _crew(where, entry, allowed):
         action=action,
         node_parameter=checked(where + ".node_parameter", entry.get("node_parameter") or "node"),
         parameters=_object(where + ".parameters", entry.get("parameters")),
-        mode=mode,
+        approval=approval,
         seconds=seconds(entry, where + ".seconds", 60.0),
         skills=tuple(_names(where + ".skills", entry.get("skills"))),
         zone=None if zone is None else checked(where + ".zone", zone),

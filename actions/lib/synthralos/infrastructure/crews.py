@@ -97,7 +97,7 @@ def _tell(env, crew, names, report, seconds, sleep):
     try:
         escalation = desk.configuration(env, env.settings.escalation)
     except Refused as error:
-        return {"status": FAILED, "told": env.redactor.text(str(error))}
+        return {"status": FAILED, "details": env.redactor.text(str(error))}
     if crew.mail_to and escalation.mail is not None:
         mail = dataclasses.replace(escalation.mail, to=list(crew.mail_to))
         escalation = dataclasses.replace(escalation, mail=mail)
@@ -107,7 +107,7 @@ def _tell(env, crew, names, report, seconds, sleep):
         problem = _send(env, escalation, channel, notice, ends, sleep)
         sent = sent or problem is None
         told.append("%s: %s" % (channel, problem or "sent"))
-    return {"status": ASSIGNED if sent else FAILED, "told": env.redactor.text("; ".join(told))}
+    return {"status": ASSIGNED if sent else FAILED, "details": env.redactor.text("; ".join(told))}
 
 
 def _send(env, escalation, channel, notice, ends, sleep):
@@ -181,18 +181,18 @@ def _run(env, crew, names, seconds, sleep):
     problem = _cannot_run(env, crew)
     entries, ends = [], env.now() + min(seconds, crew.seconds)
     for name in names:
-        entry = {"node": name, "crew": crew.name, "status": FAILED, "told": problem}
+        entry = {"node": name, "crew": crew.name, "status": FAILED, "details": problem}
         entries.append(entry)
         if problem is not None:
             continue
         if not is_name(name):
-            entry["told"] = "the node's name cannot be handed to an action"
+            entry["details"] = "the node's name cannot be handed to an action"
             continue
         parameters = dict(crew.parameters, **{crew.node_parameter: name})
         try:
             entry["execution_id"] = env.api.start(crew.action, parameters)
         except ApiError as error:
-            entry["told"] = str(error)
+            entry["details"] = str(error)
     for entry in entries:
         if "execution_id" in entry:
             entry.update(_ended(env, entry["execution_id"], max(0.0, ends - env.now()), sleep))
@@ -216,6 +216,6 @@ def _ended(env, execution_id, seconds, sleep):
         status = env.api.wait(execution_id, seconds, sleep)["status"]
     except ApiError:
         # It was begun: another crew beside it would do more harm than one that may yet fail.
-        return {"status": ASSIGNED, "told": "begun; it has not been seen to end"}
+        return {"status": ASSIGNED, "details": "begun; it has not been seen to end"}
     good = status == "succeeded"
-    return {"status": ASSIGNED if good else FAILED, "told": "it ended as %s" % status}
+    return {"status": ASSIGNED if good else FAILED, "details": "it ended as %s" % status}

@@ -69,18 +69,18 @@ def find(env, config, topology, request, seconds, sleep=time.sleep):
     :raises CallFailed: Prometheus did not answer, or not as Prometheus does.
     """
     if request["source"] == LIST:
-        found, left_out = request["nodes"], []
+        found, unresolved_alerts = request["nodes"], []
     elif request["source"] == ALERT:
-        found, left_out = _of_alert(config, request["alert"])
+        found, unresolved_alerts = _of_alert(config, request["alert"])
     else:
         return ask(env, config, topology, request["query"], seconds, sleep)
-    return _resolved(topology, found), left_out
+    return _resolved(topology, found), unresolved_alerts
 
 
 def ask(env, config, topology, query, seconds, sleep=time.sleep):
     """As `find`, of Prometheus alone; query: PromQL, or None for the configured one."""
     samples = _samples(env, config.prometheus, query or config.prometheus.query, seconds, sleep)
-    found, left_out = [], []
+    found, unresolved_alerts = [], []
     for sample in samples:
         metric = sample.get("metric") if isinstance(sample, dict) else None
         metric = metric if isinstance(metric, dict) else {}
@@ -89,19 +89,19 @@ def ask(env, config, topology, query, seconds, sleep=time.sleep):
             found.append(name)
         else:
             why = "its label %s names no node" % config.prometheus.label
-            left_out.append({"what": shown(name if name is not None else metric), "why": why})
-    return _bounded(_resolved(topology, found), left_out)
+            unresolved_alerts.append({"name": shown(name if name is not None else metric), "reason": why})
+    return _bounded(_resolved(topology, found), unresolved_alerts)
 
 
-def _bounded(found, left_out):
+def _bounded(found, unresolved_alerts):
     found, beyond = found[:MOST_FAILURES], len(found) - MOST_FAILURES
-    left_out, more = left_out[:MOST_LEFT_OUT], len(left_out) - MOST_LEFT_OUT
+    unresolved_alerts, more = unresolved_alerts[:MOST_LEFT_OUT], len(unresolved_alerts) - MOST_LEFT_OUT
     if beyond > 0:
         why = "one run repairs at most %d nodes" % MOST_FAILURES
-        left_out.append({"what": "%d nodes more" % beyond, "why": why})
+        unresolved_alerts.append({"name": "%d nodes more" % beyond, "reason": why})
     if more > 0:
-        left_out.append({"what": "%d samples more" % more, "why": "as the ones before"})
-    return found, left_out
+        unresolved_alerts.append({"name": "%d samples more" % more, "reason": "as the ones before"})
+    return found, unresolved_alerts
 
 
 def _resolved(topology, found):
@@ -111,7 +111,7 @@ def _resolved(topology, found):
 def _of_alert(config, alert):
     """(nodes, left out) of one alert, or of a group of them as Alertmanager sends it."""
     alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
-    found, left_out = [], []
+    found, unresolved_alerts = [], []
     for n, one in enumerate(alerts):
         where = "alert.alerts[%d]" % n if "alerts" in alert else "alert"
         one = intake.mapping(where, one)
@@ -122,19 +122,19 @@ def _of_alert(config, alert):
         if name is None:
             known = ", ".join(config.alert_labels)
             why = "no label names a node (%s)" % known
-            left_out.append({"what": shown(sorted(str(key) for key in labels)), "why": why})
+            unresolved_alerts.append({"name": shown(sorted(str(key) for key in labels)), "reason": why})
         elif not nodes.is_node(name):
-            left_out.append({"what": shown(name), "why": "a label does not name a node"})
+            unresolved_alerts.append({"name": shown(name), "reason": "a label does not name a node"})
         else:
             found.append(name)
-    if left_out and not found:
+    if unresolved_alerts and not found:
         raise Refused(
             "alert.labels",
             None,
-            "%s: %s" % (left_out[0]["what"], left_out[0]["why"]),
+            "%s: %s" % (unresolved_alerts[0]["name"], unresolved_alerts[0]["reason"]),
             "Add such a label to the alert, or set infrastructure.alert_labels",
         )
-    return _bounded(list(dict.fromkeys(found)), left_out)
+    return _bounded(list(dict.fromkeys(found)), unresolved_alerts)
 
 
 def _samples(env, prometheus, query, seconds, sleep):

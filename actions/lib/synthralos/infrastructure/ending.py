@@ -27,20 +27,20 @@ def finish(env, case):
     if succeeded:
         if not case["dry_run"]:
             run.summarise(env, case, "recovered", None, **record.counted(case))
-        return dict({"summary": summary, "do": "done"}, **told)
+        return dict({"summary": summary, "next_task": "done"}, **told)
     reason = case["reason"] or summary
     error = {"cause": outcome, "message": reason, "reason": reason}
     if not case["dry_run"]:
         told.update(record.record(env, case, {}, error))
     told["error"] = error
-    return dict({"summary": summary, "do": "failed"}, **told)
+    return dict({"summary": summary, "next_task": "failed"}, **told)
 
 
 def _outcome(case):
     """(outcome, whether the run succeeded)."""
-    missing = case["failures"] or case["left_out"]
+    missing = case["failures"] or case["unresolved_alerts"]
     if case["dry_run"] and case["outcome"] == PLANNED:
-        return PLANNED, not case["plan"]["unassigned"] and not case["left_out"]
+        return PLANNED, not case["plan"]["unassigned"] and not case["unresolved_alerts"]
     stopped = case["outcome"] in (MAX_STEPS, OUT_OF_TIME)
     if missing:
         kept = stopped or case["outcome"] in (MAX_RETRIES, NOT_ANSWERED)
@@ -76,7 +76,7 @@ def report(case):
         "state": case["state"],
         "failures": all_failed(case),
         "unassigned": case["failures"] + case["refused_nodes"],
-        "left_out": case["left_out"],
+        "unresolved_alerts": case["unresolved_alerts"],
         "resolved": case["resolved"],
         "impact": case["impact"],
         "assignments": case["assignments"],
@@ -92,8 +92,8 @@ def _counts(case):
     open_nodes = case["failures"] + case["refused_nodes"]
     if open_nodes:
         parts.append("without a crew: %s" % some(open_nodes))
-    if case["left_out"]:
-        parts.append("not told apart: %s" % some([one["what"] for one in case["left_out"]]))
+    if case["unresolved_alerts"]:
+        parts.append("not told apart: %s" % some([one["name"] for one in case["unresolved_alerts"]]))
     return "; ".join(parts)
 
 

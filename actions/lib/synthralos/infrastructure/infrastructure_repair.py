@@ -73,7 +73,7 @@ def new_case(env, parameters, started, payload=None):
         assignments=[],
         resolved=[],
         refused_nodes=[],
-        left_out=[],
+        unresolved_alerts=[],
         tried={},
         impact={"nodes": [], "total": {}},
         plan=None,
@@ -101,12 +101,12 @@ def detect(env, case):
     topology = Topology.of(env, config)
     first = not case["known"]
     try:
-        found, left_out = _found(env, case, config, topology, first)
+        found, unresolved_alerts = _found(env, case, config, topology, first)
     except CallFailed as error:
         if first:
             return _gave_up(env, case, "the failed nodes are not known", error.failure)
-        found, left_out = case["cascade"], []
-    _leave_out(case, left_out)
+        found, unresolved_alerts = case["cascade"], []
+    _leave_out(case, unresolved_alerts)
     up_again = [name for name in case["cascade"] if name not in found]
     case["cascade"] = []
     case["failures"] = [name for name in case["failures"] if name not in up_again]
@@ -115,7 +115,7 @@ def detect(env, case):
     if first:
         _remember_what_was_down(env, case, config, topology)
     if not case["failures"]:
-        summary = "no node has failed" + (" that has a name" if case["left_out"] else "")
+        summary = "no node has failed" + (" that has a name" if case["unresolved_alerts"] else "")
         return _go(env, case, FINAL, "no_failures_detected", {}, summary)
     told = {"failures": list(case["failures"])}
     summary = "%d nodes have failed: %s" % (len(case["failures"]), some(case["failures"]))
@@ -151,8 +151,8 @@ def _add(case, found):
     return new
 
 
-def _leave_out(case, left_out):
-    case["left_out"] += [one for one in left_out if one not in case["left_out"]]
+def _leave_out(case, unresolved_alerts):
+    case["unresolved_alerts"] += [one for one in unresolved_alerts if one not in case["unresolved_alerts"]]
 
 
 def estimate(env, case):
@@ -182,7 +182,7 @@ def plan(env, case):
     if made is None:
         reason = planner["reason"]
     elif not made["assignments"]:
-        reason = made["unassigned"][0]["why"]
+        reason = made["unassigned"][0]["reason"]
     else:
         reason = None
     case["plan"] = made if made is not None else case["plan"]
@@ -241,7 +241,7 @@ def make_plan(env, case, config):
         taken[one["crew"]] = taken.get(one["crew"], 0) + 1
     more, unassigned = planning.by_rules(facts, case["impact"], case["tried"], left, taken)
     if decided is not None and not config.fallback:
-        more, unassigned = [], [{"node": name, "why": "the planner left it out"} for name in left]
+        more, unassigned = [], [{"node": name, "reason": "the planner left it out"} for name in left]
     made = {
         "source": "llm" if decided is not None else "rules",
         "thoughts": thoughts,
@@ -291,17 +291,17 @@ def execute(env, case):
     _check_state(case, EXECUTION)
     config = configuration(env)
     waiting = [one for one in case["plan"]["assignments"] if one["node"] in case["failures"]]
-    asking = [one for one in waiting if one["asks"]]
+    asking = [one for one in waiting if one["requires_approval"]]
     if case["asked_at"] is not None:
         return _answered(env, case, config, asking)
-    done = assign(env, case, config, [one for one in waiting if not one["asks"]])
+    done = assign(env, case, config, [one for one in waiting if not one["requires_approval"]])
     if asking:
         case["asked_at"], case["done"] = env.now(), done
         case["progress"]["cursor"] += 1
         summary = "a person is asked for consent: %s" % some([one["crew"] for one in asking])
         return {
             "summary": summary,
-            "do": "ask",
+            "next_task": "ask",
             "assignments": done,
             "asking": [{"node": one["node"], "crew": one["crew"]} for one in asking],
             "next": run.following(env, case),
@@ -352,7 +352,7 @@ def assign(env, case, config, wanted):
         crew = config.crew(name)
         if crew is None:
             # The configuration has changed since the plan was made.
-            why = {"status": crews.FAILED, "told": "there is no such crew any more"}
+            why = {"status": crews.FAILED, "details": "there is no such crew any more"}
             done += [dict({"node": node, "crew": name}, **why) for node in given]
             continue
         seconds = max(0.0, env.deadline(case).left())
@@ -396,16 +396,16 @@ def _executed(env, case, done, refused=None, names=()):
 def _reschedule(env, case):
     """RESCHEDULING: whether anything new has failed since."""
     config = configuration(env)
-    found, left_out = [], []
+    found, unresolved_alerts = [], []
     if case.get("watched"):
         topology = Topology.of(env, config)
         try:
-            found, left_out = _found(env, case, config, topology, first=False)
+            found, unresolved_alerts = _found(env, case, config, topology, first=False)
         except CallFailed as error:
             reason = "what was assigned could not be looked after: %s" % error.failure.cause
             case["outcome"], case["reason"] = ending.UNCHECKED, reason
             return _go(env, case, FINAL, "not_checked", {"cause": error.failure.cause}, reason)
-        _leave_out(case, left_out)
+        _leave_out(case, unresolved_alerts)
         if case["request"]["source"] == detection.QUERY:
             case["resolved"] = [name for name in all_failed(case) if name not in found]
     new = _add(case, found)
@@ -414,7 +414,7 @@ def _reschedule(env, case):
         summary = "%d nodes more have failed: %s" % (len(new), some(new))
         data = {"new_failures": new}
         return _go(env, case, DETECTION, "cascading_failures", data, summary, **data)
-    if case["failures"] or case["refused_nodes"] or case["left_out"]:
+    if case["failures"] or case["refused_nodes"] or case["unresolved_alerts"]:
         left = case["failures"] + case["refused_nodes"]
         summary = "no new failure; without a crew: %s" % (some(left) or "some that have no name")
         return _go(env, case, FINAL, ending.INCOMPLETE, {"unassigned": left}, summary)
@@ -453,7 +453,7 @@ def _go(env, case, to, action, data, summary, delay=0, **told):
         if stopped is not None:
             (case["outcome"], case["reason"]), do, delay = stopped, _DO[FINAL], 0
             summary = "%s; stopped: %s" % (summary, stopped[1])
-    result = {"summary": summary, "do": do, "state": case["state"], "action": action}
+    result = {"summary": summary, "next_task": do, "state": case["state"], "action": action}
     return dict(result, **told, next=run.following(env, case, delay))
 
 

@@ -60,7 +60,7 @@ def by_rules(facts, report, tried, open_nodes=None, taken=None):
     for name in ordered:
         crew, why = _best(facts, name, tried.get(name) or [], given)
         if crew is None:
-            unassigned.append({"node": name, "why": why})
+            unassigned.append({"node": name, "reason": why})
             continue
         given[crew.name] = given.get(crew.name, 0) + 1
         assignments.append(_assignment(name, crew, "rules"))
@@ -68,7 +68,7 @@ def by_rules(facts, report, tried, open_nodes=None, taken=None):
 
 
 def _assignment(name, crew, source):
-    return {"node": name, "crew": crew.name, "asks": crew.asks, "source": source}
+    return {"node": name, "crew": crew.name, "requires_approval": crew.requires_approval, "source": source}
 
 
 def _best(facts, name, failed, given):

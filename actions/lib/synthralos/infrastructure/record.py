@@ -47,7 +47,7 @@ def record(env, case, parameters, error):
         attempts=attempts,
         impact=_IMPACT[criticality],
         details=env.redactor.value(
-            {name: error[name] for name in ("field", "way_out") if error.get(name)}
+            {name: error[name] for name in ("field", "hint") if error.get(name)}
         ),
     )
     if case:

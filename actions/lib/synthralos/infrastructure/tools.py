@@ -60,7 +60,7 @@ def _crew(facts, crew):
     told = {"crew_id": crew.name, "location": crew.zone, "skills": list(crew.skills)}
     told["assigned"] = facts.loads.get(crew.name, 0)
     told["room"] = crews.room(crew, told["assigned"])
-    return dict(told, asks_first=crew.asks)
+    return dict(told, requires_approval=crew.requires_approval)
 
 
 def _free(facts, crew):

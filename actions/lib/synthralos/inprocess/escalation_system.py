@@ -100,7 +100,7 @@ class EscalationSystem:
         for notification in opened.get("notifications") or ():
             LOGGER.debug("ticket %s: %s is %s", opened["ticket"], notification["channel"],
                          notification["status"])
-        if opened["new"] or opened["raised_from"]:
+        if opened["new"] or opened["previous_level"]:
             await self._call_back(opened["ticket"], opened["level"])
 
     async def get_escalation_report(self, ticket_id: str) -> Optional[dict[str, Any]]:
@@ -164,14 +164,14 @@ class EscalationSystem:
         """Goes over the tickets, the most urgent first: raises each that nobody took within
         escalation_timeout by one level, and sends what is due.
 
-        :returns: those with which something was done: [{ticket_id, level, priority, raised_from,
+        :returns: those with which something was done: [{ticket_id, level, priority, previous_level,
             notifications}].
         """
         env = self._runtime.environment()
         processed = await self._runtime.in_thread(desk.process, env, self.config)
         answered(env.store)
         for ticket in processed["tickets"]:
-            if ticket["raised_from"]:
+            if ticket["previous_level"]:
                 await self._call_back(ticket["ticket"], ticket["level"])
         return [
             dict({"ticket_id": ticket["ticket"]},

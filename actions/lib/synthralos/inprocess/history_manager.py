@@ -39,7 +39,7 @@ class HistoryManager:
             "severity": str(error_context.severity),
             "error_id": error_context.error_id,
         }
-        if self._runtime.settings.store_text:
+        if self._runtime.settings.store_user_text:
             error["message"] = error_context.error_message
         content = {"error": error, "cause": error_context.cause}
         return await self._record(

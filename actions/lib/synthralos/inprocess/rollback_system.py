@@ -51,7 +51,7 @@ class RollbackSystem:
                 restores.back_up, env.client, self.rules, dict(head, state=state)
             )
             if not backup["done"]:
-                LOGGER.warning("snapshot %s has no copy: %s", head["snapshot_id"], backup["why"])
+                LOGGER.warning("snapshot %s has no copy: %s", head["snapshot_id"], backup["reason"])
         return str(head["snapshot_id"])
 
     async def rollback_to_snapshot(

@@ -9,7 +9,7 @@ gave, and how it ended. Everything is sealed, and kept for two weeks: an approva
     synthralos.step.<run>.log<wave>        a page of the log, of the waves before that one
     synthralos.step.<...>.run              of a sub-orchestration: its run
     synthralos.step.<...>.set, .end<n>     what an approval, or a step around steps, set
-    synthralos.orchestrated.<time>-<run>   that there was such a run
+    synthralos.orchestration_run.<time>-<run>   that there was such a run
 """
 
 import json
@@ -34,7 +34,7 @@ TRIES, TRY_SECONDS = 3, 1.0
 LOG_PAGE = 50
 # Behind the key of a sub-orchestration's record: which run it is.
 RUN = ".run"
-_WAVES, _STEPS, _RUNS = PREFIX + "wave.", PREFIX + "step.", PREFIX + "orchestrated."
+_WAVES, _STEPS, _RUNS = PREFIX + "wave.", PREFIX + "step.", PREFIX + "orchestration_run."
 _DEFINITION, _END, _RESUMED = "definition", "end", "resumed"
 # What the list of runs tells of one.
 _HEAD = ("name", "id", "resume_of", "parent_run", "resumes")

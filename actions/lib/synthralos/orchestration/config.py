@@ -14,14 +14,14 @@ _WHERE = "orchestration."
 
 @dataclass(frozen=True)
 class Orchestrations:
-    """:ivar role_of_user: {StackStorm user: name of a role}; where it is empty, StackStorm's own
+    """:ivar user_roles: {StackStorm user: name of a role}; where it is empty, StackStorm's own
         permissions decide who changes definitions.
     :ivar allowed_actions: the StackStorm actions that steps may run.
     :ivar max_concurrent: most steps of a run at once.
     :ivar default_model: of roles that name none, or None for the first one that fits.
     """
 
-    role_of_user: dict = field(default_factory=dict)
+    user_roles: dict = field(default_factory=dict)
     allowed_actions: tuple = ()
     max_concurrent: int = 5
     default_model: Optional[str] = None
@@ -32,7 +32,7 @@ def configuration(env):
     entry = env.settings.orchestration
     model = entry.get("default_model") or None
     return Orchestrations(
-        role_of_user=_role_of_user(entry.get("role_of_user")),
+        user_roles=_role_of_user(entry.get("user_roles")),
         allowed_actions=tuple(_actions(entry.get("allowed_actions"))),
         max_concurrent=whole(entry, "max_concurrent", 5, 1, MOST_CONCURRENT, _WHERE),
         default_model=None if model is None else checked(_WHERE + "default_model", model),
@@ -40,7 +40,7 @@ def configuration(env):
 
 
 def _role_of_user(value):
-    where = _WHERE + "role_of_user"
+    where = _WHERE + "user_roles"
     value = {} if value is None else value
     if not isinstance(value, dict):
         raise Refused(where, value, "is not an object", "Write {user: role}")

@@ -87,7 +87,7 @@ def finish(env, case, kept, told, state, context):
         run.summarise(env, case, "recovered", None, end=status, recovery=None)
     report.update(webhook=_tell(env, definition, told, report, kept.run))
     summary = "%s: %s" % (status, error["message"] if error else _counts(log))
-    return dict({"summary": summary, "do": _do(status)}, **report)
+    return dict({"summary": summary, "next_task": _do(status)}, **report)
 
 
 def _planned_resume(env: Any, run_record: dict[str, Any]) -> Optional[dict[str, Any]]:
@@ -113,7 +113,7 @@ def _resumes(
     run.summarise(env, case, "failed", dict(case["failure"], cause=error["cause"]))
     summary = "failed: %s; resume %d of %d begins in %d s" % (
         error["message"], plan["number"], plan["max_resumes"], plan["delay"])
-    return dict({"summary": summary, "do": RESUME, "resume": resume}, **report)
+    return dict({"summary": summary, "next_task": RESUME, "resume": resume}, **report)
 
 
 def _transitions(log):

@@ -323,7 +323,7 @@ def _onward(env, case, kept, told, state, delay=0):
     following = dict(run.following(env, case, math.ceil(delay)), concurrency=most, **more)
     alone = wave["kind"] == waves.STEPS and len(steps) == 1
     return {
-        "summary": summary, "do": ALONE if alone else wave["kind"], "steps": list(wave["jobs"]),
+        "summary": summary, "next_task": ALONE if alone else wave["kind"], "steps": list(wave["jobs"]),
         "next": following,
     }
 
@@ -360,7 +360,7 @@ def _of_child(env, case, kept, context, state, steps, left):
     where = "%scase.%s.handed.%d" % (PREFIX, key_part(case["run"] or "none"), state["cursor"])
     seconds = min(step.get("timeout") or left, left - CHILD_SECONDS)
     return {
-        "handed": seal.seal(env.redactor.secrets_only(content), env.store, where),
+        "child_case": seal.seal(env.redactor.secrets_only(content), env.store, where),
         "limit": max(run.SHORTEST_RUN, int(seconds)),
     }
 
@@ -381,4 +381,4 @@ def _planned(env, told):
     report = ending.blank()
     report.update(status="planned")
     report["stepLogs"] = [entry for entry, _ in plan]
-    return dict({"summary": summary, "do": "done"}, **report)
+    return dict({"summary": summary, "next_task": "done"}, **report)

@@ -41,14 +41,14 @@ def check(env):
             pool.submit(contextvars.copy_context().run, check, env, entry) for check, entry in asked
         ]
         checks += [one.result() for one in running]
-    failed = [one["what"] for one in checks if one["status"] == FAILED]
+    failed = [one["name"] for one in checks if one["status"] == FAILED]
     summary = "failed: " + ", ".join(failed) if failed else "all that is configured works"
     return not failed, {"summary": summary, "checks": checks}
 
 
 def _told(what, status, told, way_out=None):
-    found = {"what": what, "status": status, "told": told}
-    return dict(found, way_out=way_out) if way_out else found
+    found = {"name": what, "status": status, "details": told}
+    return dict(found, hint=way_out) if way_out else found
 
 
 def _datastore(env):
@@ -85,7 +85,7 @@ def _planner(env):
     try:
         served = providers.find(env.settings.providers, model, field="config.planner.model")
     except Refused as error:
-        return _told("planner", FAILED, str(error), error.way_out)
+        return _told("planner", FAILED, str(error), error.hint)
     return _told("planner", OK, "%s plans" % served.target)
 
 
@@ -97,7 +97,7 @@ def _tracing(env):
             return _told("tracing", MISSING, "no traces are sent", way_out)
         answer = collector.check(env.client, tracing)
     except Refused as error:
-        return _told("tracing", FAILED, str(error), error.way_out)
+        return _told("tracing", FAILED, str(error), error.hint)
     except CallFailed as error:
         way_out = "Check tracing.endpoint, and whether the collector runs; no run waits for it"
         return _told("tracing", FAILED, error.failure.message, way_out)
@@ -112,7 +112,7 @@ def _logs(env):
     try:
         logs = Logs.from_config(env.settings.logs)
     except Refused as error:
-        return _told("logs", FAILED, str(error), error.way_out)
+        return _told("logs", FAILED, str(error), error.hint)
     where = "to %s too, as JSON" % logs.file if logs.file else "with each execution"
     return _told("logs", OK, "%s, %s" % (logs.format, where))
 
@@ -143,7 +143,7 @@ def _reach(env, what, connection, path, secret, headers=None, authorize=None, an
             connection, "GET", path, min(SECONDS, connection.timeout), None, headers, authorize
         )
     except Refused as error:
-        return _told(what, FAILED, str(error), error.way_out)
+        return _told(what, FAILED, str(error), error.hint)
     except CallFailed as error:
         way_out = "Check base_url, proxy and ca_bundle, and whether it runs"
         return _told(what, FAILED, error.failure.message, way_out)

@@ -111,7 +111,7 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
 def record_error(env: Environment, error: ReportedError, failure: Failure) -> None:
     """Appends the error to the agent's history."""
     content: dict[str, Any] = {"error": {"type": error.type}, "cause": failure.cause}
-    if env.settings.store_text:
+    if env.settings.store_user_text:
         content["error"].update(message=error.message, details=error.details)
         content["state"] = error.state
     record(env, error.agent_id, error.task_id, "error", content)

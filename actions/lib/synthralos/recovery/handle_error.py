@@ -237,7 +237,7 @@ def _handed(env, case):
     key = "%scase.%s.handed" % (PREFIX, key_part(env.run or "none"))
     left = int(env.deadline(case).left()) - request["stability_window"]
     following = {
-        "handed": seal.seal(content, env.store, key),
+        "child_case": seal.seal(content, env.store, key),
         "agent_id": request["agent_id"],
         "failure_type": case["failure"]["type"],
         "max_retries": request["max_retries"],
@@ -375,7 +375,7 @@ def _ended(env, case, do, summary, recovered, escalated):
     run.tell_end(env, case, outcome, case["failure"], end=end)
     return {
         "summary": summary,
-        "do": do,
+        "next_task": do,
         "recovered": recovered,
         "escalated": escalated,
         "strategy": case["choice"]["strategy"],
@@ -399,7 +399,7 @@ def _go(env, case, do, summary, delay=0, **more):
     """The result that sends the workflow to the task for `do`."""
     case["progress"]["cursor"] += 1
     following = dict(run.following(env, case, delay), **more)
-    return {"summary": summary, "do": do, "next": following, "steps": case["steps"]}
+    return {"summary": summary, "next_task": do, "next": following, "steps": case["steps"]}
 
 
 def _step(case, strategy, ok, summary, **more):

@@ -65,7 +65,7 @@ def get(env, agent_id=None):
     return {
         "summary": status + (": " + told if told else ""),
         "status": status,
-        "reasons": [{"level": level, "what": text} for level, text in reasons],
+        "reasons": [{"level": level, "reason": text} for level, text in reasons],
         "agent_id": agent_id,
         "active_errors": None if away else sum(open_tickets.values()),
         "stats": None if away else stats,

@@ -62,7 +62,7 @@ def record(env, workflow, case, parameters):
         env.redactor.text(summary),
         attempts=progress.get("attempts", 0),
         details=env.redactor.value(
-            {name: error[name] for name in ("field", "way_out") if error.get(name)}
+            {name: error[name] for name in ("field", "hint") if error.get(name)}
         ),
     )
     if whole:

@@ -123,11 +123,11 @@ def _timeline(block, most):
         left = _percent((bar.began - block.began) / span)
         width = _percent((bar.ended - bar.began) / span)
         took = duration(bar.ended - bar.began)
-        told = "%s, %s" % (took, bar.told) if bar.told else took
+        told = "%s, %s" % (took, bar.told) if bar.note else took
         rows.append(
             '<li class="depth%d"><span class="label">%s</span><span class="track">'
             '<i class="%s" style="left:%s%%;width:%s%%"></i></span>'
-            '<span class="told">%s</span></li>'
+            '<span class="note">%s</span></li>'
             % (min(bar.depth, 3), _text(bar.label), bar.kind, left, width, _text(told))
         )
     ticks = "".join(
@@ -135,7 +135,7 @@ def _timeline(block, most):
         for part in (0, 25, 50, 75)
     )
     axis = '<li class="axis"><span class="label"></span><span class="track">%s</span>' \
-        '<span class="told">%s</span></li>' % (ticks, _text(duration(span)))
+        '<span class="note">%s</span></li>' % (ticks, _text(duration(span)))
     return '<ul class="timeline">%s%s</ul>%s' % (axis, "".join(rows), _more(block.bars, most))
 
 
@@ -153,7 +153,7 @@ def _shares(block, most):
         )
         rows.append(
             '<li><span class="label">%s</span><span class="track">%s</span>'
-            '<span class="told">%s</span></li>' % (_text(label), drawn, _text(told))
+            '<span class="note">%s</span></li>' % (_text(label), drawn, _text(told))
         )
     return '<ul class="shares">%s</ul>%s' % ("".join(rows), _more(block.rows, most))
 

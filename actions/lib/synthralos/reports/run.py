@@ -247,7 +247,7 @@ def _assignments(run, said):
             said(one.get("node")), said(one.get("crew")),
             Mark(GOOD if good else BAD, said(one.get("status"), 60)),
             said(told.get("criticality") or "", 30), told.get("nodes_affected"),
-            told.get("population_affected"), said(one.get("told") or ""),
+            told.get("population_affected"), said(one.get("details") or ""),
         ])
     columns = ["Node", "Crew", "Status", "Criticality", "Nodes", "People", "Told"]
     return Table(columns, rows, ("Nodes", "People"))
@@ -266,7 +266,7 @@ def _failure(run, said):
         facts += [
             (name, said(error[key]))
             for name, key in (("In words", "message"), ("Reason", "reason"),
-                              ("Field", "field"), ("Way out", "way_out"))
+                              ("Field", "field"), ("Way out", "hint"))
             if error.get(key) and not (key == "reason" and error.get("message") == error["reason"])
         ]
         meaning, what = advice.advice(run.workflow, cause)

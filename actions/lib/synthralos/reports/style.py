@@ -45,8 +45,8 @@ ol{padding-left:1.4rem;margin:0}ol li{margin:.25rem 0}ol li::marker{color:var(--
 .timeline li,.shares li{display:grid;grid-template-columns:13rem 1fr 13rem;gap:.8rem;
 align-items:center;padding:.17rem 0}
 .shares li{grid-template-columns:11rem 1fr 13rem}
-.timeline .label,.shares .label,.told{overflow-wrap:anywhere}
-.told{color:var(--soft);font-variant-numeric:tabular-nums}
+.timeline .label,.shares .label,.note{overflow-wrap:anywhere}
+.note{color:var(--soft);font-variant-numeric:tabular-nums}
 .track{position:relative;display:block;height:.85rem;background:var(--track);border-radius:.25rem}
 .shares .track{display:flex;overflow:hidden;background:none}
 .track i{display:block;height:100%;background:var(--plain);min-width:3px}
@@ -57,7 +57,7 @@ align-items:center;padding:.17rem 0}
 .axis .track{background:none;height:1.1rem;color:var(--soft);font-size:.75rem}
 .axis .track b{position:absolute;font-weight:400;border-left:1px solid var(--line);
 padding-left:.25rem;white-space:nowrap}
-.axis .told{font-size:.75rem}
+.axis .note{font-size:.75rem}
 .depth1 .label{padding-left:1rem}.depth2 .label{padding-left:2rem}.depth3 .label{padding-left:3rem}
 .depth1 .track,.depth2 .track,.depth3 .track{height:.55rem}
 .states{display:block;width:100%;max-width:29rem;margin:0 auto}
@@ -76,7 +76,7 @@ main{padding:1rem .75rem 2rem}h1{font-size:1.35rem}section{padding:.9rem .9rem}
 .cards{grid-template-columns:repeat(2,minmax(0,1fr))}
 .timeline li,.shares li{grid-template-columns:1fr auto;gap:0 .6rem;padding:.3rem 0}
 .timeline .track,.shares .track{grid-column:1/-1;grid-row:2}
-.told{text-align:right}.axis .told{display:none}
+.note{text-align:right}.axis .note{display:none}
 .facts{grid-template-columns:1fr}.facts dd{margin-bottom:.5rem}
 thead{display:none}
 tr{display:block;padding:.5rem 0;border-bottom:1px solid var(--line)}

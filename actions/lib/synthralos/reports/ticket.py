@@ -30,7 +30,7 @@ def of(env, ticket):
     root, impact = found["root_cause"], found["impact"]
     report = Report(
         title="Ticket %s: %s" % (found["ticket"], said(impact["subject"])),
-        subtitle=said(root["told"]),
+        subtitle=said(root["summary"]),
         outcome=Mark(_STATUS.get(found["status"], PLAIN), found["status"].replace("_", " ")),
         facts=[
             ("Level", Mark(_LEVEL.get(found["level"], IDLE), found["level"].replace("_", " "))),
@@ -50,7 +50,7 @@ def of(env, ticket):
         ("Impact", said("%s (%s of 10)" % (impact["level"], impact["score"]))),
     ]))
     report.add("What to do", Steps([(said(told), None) for told in found["recommendations"]]))
-    rows = [[entry["at"], said(entry["what"]), said(entry["run"] or "")]
+    rows = [[entry["at"], said(entry["event"]), said(entry["run"] or "")]
             for entry in found["timeline"]]
     report.add("What happened", Table(["At", "What", "Run"], rows) if rows else None)
     return report

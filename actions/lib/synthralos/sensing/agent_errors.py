@@ -35,7 +35,7 @@ class AgentErrorsPoller(Poller):
         content = self._content()
         now = self.around.now()
         listed, clock = self._listed(_range(content["polled"], now))
-        oldest = None if content["polled"] is not None else clock - self.config.look_back
+        oldest = None if content["polled"] is not None else clock - self.config.initial_lookback
         new = self._new(content, listed, clock, now)
         try:
             for when, error_id, told in new:

@@ -55,8 +55,8 @@ def loop_of(told, source, now):
     severity = told.get("severity")
     details = told.get("details")
     if not isinstance(details, dict):
-        left_out = _AGENT + _TASK + _TIME + _KIND + ("severity",)
-        details = {name: value for name, value in told.items() if name not in left_out}
+        unresolved_alerts = _AGENT + _TASK + _TIME + _KIND + ("severity",)
+        details = {name: value for name, value in told.items() if name not in unresolved_alerts}
     return {
         "source": source,
         "agent_id": _name(told, _AGENT) or "unknown",

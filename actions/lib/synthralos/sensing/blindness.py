@@ -1,6 +1,6 @@
 """Whether a sensor sees.
 
-A trigger, `synthralos.sensor_blind`, tells once that it does not, and once that it does again: a
+A trigger, `synthralos.sensor_disconnected`, tells once that it does not, and once that it does again: a
 sensor that sees nothing looks like a world without failures.
 """
 
@@ -9,7 +9,7 @@ from synthralos.sensing.memory import Note
 from synthralos.sensing.status import Status
 from synthralos.state.datastore import DatastoreAway
 
-TRIGGER = "sensor_blind"
+TRIGGER = "sensor_disconnected"
 
 
 class NotDispatched(Exception):

@@ -44,11 +44,11 @@ class Place:
 @dataclass(frozen=True)
 class AgentErrors:
     """:ivar places: the same list, in order of preference.
-    :ivar look_back: at the very first poll, seconds back from which on errors count as new.
+    :ivar initial_lookback: at the very first poll, seconds back from which on errors count as new.
     """
 
     places: list[Place]
-    look_back: float
+    initial_lookback: float
     poll_interval: int
 
 
@@ -122,7 +122,7 @@ def agent_errors(entry, platforms=(), connect=5.0):
         return None
     return AgentErrors(
         places=places,
-        look_back=seconds(entry, where + ".look_back", 300.0, least=0.0),
+        initial_lookback=seconds(entry, where + ".initial_lookback", 300.0, least=0.0),
         poll_interval=_poll_interval(entry, where),
     )
 

@@ -7,7 +7,7 @@ from synthralos.state.datastore import PREFIX
 from synthralos.state.kinds import lifetime_of
 
 FORMAT = 1
-KEPT_SECONDS = lifetime_of("asked")
+KEPT_SECONDS = lifetime_of("inquiry")
 
 
 def record(store, run, until, question):
@@ -41,4 +41,4 @@ def spent(store, run):
 
 
 def _key(run):
-    return "%sasked.%s" % (PREFIX, key_part(run))
+    return "%sinquiry.%s" % (PREFIX, key_part(run))

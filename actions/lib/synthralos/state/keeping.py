@@ -2,7 +2,7 @@
 what callers worded is kept at all.
 
 Everything that the pack writes goes through here, so that no new fact is forgotten. Without text
-(`store_text: false`) facts are reduced to ids, names, enums, numbers and times, field by field as
+(`store_user_text: false`) facts are reduced to ids, names, enums, numbers and times, field by field as
 KEPT_FIELDS lists them: what is not listed is not kept.
 """
 
@@ -14,7 +14,7 @@ from synthralos.state.kinds import KINDS
 
 # Of kinds that the configured lifetime does not fit: a window's steps, marks that outlive it. The
 # ledger looks at it itself, for what an operator forced lasts as long as the operator says.
-_OWN_LIFETIME = ("outcome", "loop_step", "reaped", "cached")
+_OWN_LIFETIME = ("outcome", "loop_step", "reaped_run", "cached")
 # Without these nothing is lost but the text itself.
 _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
 # What a run needs while it lives: the longest takes an hour, an orchestration a day.
@@ -47,7 +47,7 @@ def keeping(datastore, settings):
     if not whole:
         # 0 is for ever; what is wrong is refused where it is read.
         asking = ASKING_SECONDS if asking is None else ORCHESTRATION_SECONDS
-    return Keeping(datastore, settings.retention, settings.store_text, asking)
+    return Keeping(datastore, settings.retention, settings.store_user_text, asking)
 
 
 class Keeping:

@@ -23,7 +23,7 @@ _DEFINITION = re.compile(r"[RO][0-9a-f]{12}(?:\.[0-9]{6})?\Z")
 
 @dataclass(frozen=True)
 class Kind:
-    """:ivar group: the name by which people know it, in `retention` and in state.clear.
+    """:ivar group: the name by which people know it, in `retention` and in storage.clear.
     :ivar form: what the rest of a name matches.
     :ivar of_run: whether the rest begins with the run that goes on needing it.
     :ivar text: whether the pack writes down there what callers worded.
@@ -51,20 +51,20 @@ KINDS = {
     "snapshot": Kind("snapshots"),
     "ticket": Kind("tickets", _TICKET, text=True, lifetime=90 * DAY),
     "ticket_event": Kind("tickets", text=True, lifetime=90 * DAY),
-    "notice": Kind("tickets", _NAME, lifetime=90 * DAY),
+    "notification": Kind("tickets", _NAME, lifetime=90 * DAY),
     "incident": Kind("incidents", lifetime=7 * DAY),
     "start": Kind("incidents", lifetime=7 * DAY),
-    "attempted": Kind("incidents", lifetime=7 * DAY),
-    "closing": Kind("incidents", _NAME, of_run=True, lifetime=7 * DAY),
-    "reaped": Kind("incidents", _NAME, lifetime=32 * DAY),
+    "attempt": Kind("incidents", lifetime=7 * DAY),
+    "scheduled_close": Kind("incidents", _NAME, of_run=True, lifetime=7 * DAY),
+    "reaped_run": Kind("incidents", _NAME, lifetime=32 * DAY),
     "query": Kind("queries", _NAME, text=True, lifetime=7 * DAY),
     "answer": Kind("answers", _NAME, text=True, lifetime=DAY),
     "case": Kind("cases", _NAME, of_run=True, text=True, lifetime=DAY),
-    "asked": Kind("cases", _NAME, of_run=True, text=True, lifetime=14 * DAY),
+    "inquiry": Kind("cases", _NAME, of_run=True, text=True, lifetime=14 * DAY),
     "loop": Kind("loops", lifetime=7 * DAY),
     "loop_step": Kind("loops"),
     "pause": Kind("pauses"),
-    "orchestrated": Kind("orchestrations", lifetime=14 * DAY),
+    "orchestration_run": Kind("orchestrations", lifetime=14 * DAY),
     "wave": Kind("orchestrations", _NAME, of_run=True, text=True, lifetime=14 * DAY),
     "step": Kind("orchestrations", _NAME, of_run=True, text=True, lifetime=14 * DAY),
     "cached": Kind("orchestrations", _NAME, text=True, lifetime=DAY),
@@ -73,12 +73,12 @@ KINDS = {
     "orchestration": Kind("definitions", _DEFINITION),
     "orchestration_version": Kind("definitions", _DEFINITION),
     "assignment": Kind("assignments"),
-    "spent_run": Kind("budget", of_run=True, lifetime=3 * DAY),
-    "spent": Kind("budget", lifetime=2 * DAY),
-    "spent_total": Kind("budget", _NAME, lifetime=2 * DAY),
+    "llm_spending_run": Kind("budget", of_run=True, lifetime=3 * DAY),
+    "llm_spending": Kind("budget", lifetime=2 * DAY),
+    "llm_spending_total": Kind("budget", _NAME, lifetime=2 * DAY),
     "sensor": Kind("sensors", _NAME, lifetime=60 * DAY),
     "claim": Kind("claims"),
-    "claim_notice": Kind("claims", lifetime=120),
+    "claim_notification": Kind("claims", lifetime=120),
     "check": Kind("claims", _NAME, lifetime=60),
 }
 

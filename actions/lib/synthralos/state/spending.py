@@ -25,8 +25,8 @@ BUCKET_SECONDS = 600
 GRACE_SECONDS = 120
 # After that a call that has not told what it took never will: no attempt is that long.
 LOST_SECONDS = 3600 + GRACE_SECONDS
-DAY_SECONDS, RUN_SECONDS = lifetime_of("spent"), lifetime_of("spent_run")
-_DAYS, _RUNS, _TOTALS = PREFIX + "spent.", PREFIX + "spent_run.", PREFIX + "spent_total."
+DAY_SECONDS, RUN_SECONDS = lifetime_of("llm_spending"), lifetime_of("llm_spending_run")
+_DAYS, _RUNS, _TOTALS = PREFIX + "llm_spending.", PREFIX + "llm_spending_run.", PREFIX + "llm_spending_total."
 NOTHING = (0, 0.0)
 
 

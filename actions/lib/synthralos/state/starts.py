@@ -15,8 +15,8 @@ FORMAT = 1
 KEPT_SECONDS = lifetime_of("incident")
 _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
-_CLOSING = PREFIX + "closing."
-_ATTEMPTS = PREFIX + "attempted."
+_CLOSING = PREFIX + "scheduled_close."
+_ATTEMPTS = PREFIX + "attempt."
 STARTED, HELD, RESOLVED = "started", "held", "resolved"
 
 

@@ -78,8 +78,8 @@ def report(
     :param attempts: calls that the run made.
     :param impact: 0 to 10, or None.
     :param details: a small redacted mapping, such as the refused field.
-    :returns: {ticket, status, occurrences, new, level, priority, raised_from}, or None when it
-        could not be recorded; raised_from is the level that it had before, where that was lower.
+    :returns: {ticket, status, occurrences, new, level, priority, previous_level}, or None when it
+        could not be recorded; previous_level is the level that it had before, where that was lower.
     """
     name = ticket_id(workflow, subject, failure.get("cause"))
     events = _events(store, name)
@@ -114,7 +114,7 @@ def report(
         "new": new,
         "level": after["level"],
         "priority": after["priority"],
-        "raised_from": was["level"] if raised else None,
+        "previous_level": was["level"] if raised else None,
     }
 
 
