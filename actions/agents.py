@@ -1,6 +1,6 @@
-from synthralos.names import checked
+from synthralos.names import require_identifier
 from synthralos.recovery import intake
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import pauses
 from synthralos.state.datastore import answered
 from synthralos_action import SynthralosAction
@@ -13,11 +13,11 @@ class Agents(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _pause(self, env, parameters):
-        agent_id = checked("agent_id", parameters["agent_id"])
-        reason = intake.text("reason", intake.decoded("reason", parameters["reason"]))
+        agent_id = require_identifier("agent_id", parameters["agent_id"])
+        reason = intake.require_text("reason", intake.decode_base64("reason", parameters["reason"]))
         seconds, probe = parameters["seconds"], parameters.get("probe_seconds")
         if probe is not None and probe >= seconds:
-            raise Refused(
+            raise InvalidInput(
                 "probe_seconds", probe, "is not before the end", "Give less than seconds"
             )
         paused = pauses.pause(
@@ -30,12 +30,12 @@ class Agents(SynthralosAction):
             redactor=env.redactor,
         )
         answered(env.store)
-        shown = pauses.told(paused)
+        shown = pauses.public_pause(paused)
         summary = "%s is paused until %s" % (agent_id, shown["until"])
         return {"summary": summary, "agent_id": agent_id, "paused": True, "pause": shown}
 
     def _resume(self, env, parameters):
-        agent_id = checked("agent_id", parameters["agent_id"])
+        agent_id = require_identifier("agent_id", parameters["agent_id"])
         resumed = pauses.resume(env.store, agent_id, env.now())
         answered(env.store)
         told = "goes on" if resumed else "was not paused"

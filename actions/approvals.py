@@ -1,5 +1,5 @@
 from synthralos.automation import approvals
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos_action import SynthralosAction
 
 
@@ -27,4 +27,4 @@ class Approvals(SynthralosAction):
     @staticmethod
     def _reachable(env):
         if env.api is None:
-            raise Refused("approval", None, "there is no StackStorm API", "Run it there")
+            raise InvalidInput("approval", None, "there is no StackStorm API", "Run it there")

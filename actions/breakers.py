@@ -1,8 +1,8 @@
 from synthralos.recovery.health import targets_by_kind
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state.breaker import CLOSED, OPEN
 from synthralos.state.datastore import answered
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 from synthralos_action import SynthralosAction
 
 
@@ -21,7 +21,7 @@ class Breakers(SynthralosAction):
     def _release(self, env, parameters):
         target = _target(env, parameters)
         released = env.ledger.release(target)
-        state = env.ledger.health(target).state
+        state = env.ledger.breaker_state(target).state
         answered(env.store)
         told = "is released" if released else "was not forced"
         return {
@@ -35,9 +35,9 @@ class Breakers(SynthralosAction):
 
 def _force(env, parameters, state):
     target = _target(env, parameters)
-    forced = env.ledger.force(target, state, parameters["seconds"])
+    forced = env.ledger.force_state(target, state, parameters["seconds"])
     answered(env.store)
-    until = timestamp(forced.until)
+    until = to_iso(forced.until)
     return {
         "summary": "The breaker of %s is forced %s until %s" % (target, state, until),
         "target": target,
@@ -52,5 +52,5 @@ def _target(env, parameters):
     targets = sorted(sum(targets_by_kind(env.settings).values(), []))
     if target not in targets:
         way_out = "Use one of " + ", ".join(targets) if targets else "Configure targets first"
-        raise Refused("target", target, "is not a configured target", way_out)
+        raise InvalidInput("target", target, "is not a configured target", way_out)
     return target

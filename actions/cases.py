@@ -1,4 +1,4 @@
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import unseal
 from synthralos_action import SynthralosAction
 
@@ -15,20 +15,20 @@ class Cases(SynthralosAction):
         found = parameters.get("case") or self._newest(env, parameters.get("execution_id"))
         content = unseal(found, env.store)
         if not isinstance(content, dict):
-            raise Refused("case", None, "holds no object", "Give the case of a synthralos workflow")
+            raise InvalidInput("case", None, "holds no object", "Give the case of a synthralos workflow")
         return {"summary": "case of %s" % content.get("workflow", "a run"), "content": content}
 
     def _newest(self, env, execution_id):
         """The newest case of a workflow's run, or of one of its tasks."""
         if not execution_id:
-            raise Refused("execution_id", execution_id, "is missing", "Give it, or a case")
+            raise InvalidInput("execution_id", execution_id, "is missing", "Give it, or a case")
         executions = [self.read(env, execution_id, _ATTRIBUTES)] + env.api.children(
             execution_id, _ATTRIBUTES
         )
         for execution in reversed(executions):
             for case in _cases_of(execution):
                 return case
-        raise Refused(
+        raise InvalidInput(
             "execution_id", execution_id, "has no case", "Give the run of a synthralos workflow"
         )
 

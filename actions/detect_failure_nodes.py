@@ -13,4 +13,4 @@ class DetectFailureNodes(SynthralosAction):
         if case is not None:
             return infrastructure_repair.detect(env, case)
         given, _ = self.execution(env, parameters)
-        return alone.find(env, given)
+        return alone.detect(env, given)

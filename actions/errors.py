@@ -1,12 +1,12 @@
 from synthralos.recovery import handle_error
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos_action import SynthralosAction
 
 
 class Errors(SynthralosAction):
     """`error.assess` and `error.proceed`: the tasks of handle_error."""
 
-    noun = "error"
+    resource = "error"
 
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
@@ -19,5 +19,5 @@ class Errors(SynthralosAction):
     def _proceed(self, env, parameters):
         case = self.case(env, parameters, handle_error.WORKFLOW)
         if case is None:
-            raise Refused("case", "", "is missing", "Pass on the case of a handle_error run")
+            raise InvalidInput("case", "", "is missing", "Pass on the case of a handle_error run")
         return handle_error.proceed(env, case)

@@ -12,5 +12,5 @@ class ExecuteRecovery(SynthralosAction):
         case = self.case(env, parameters, agent_recovery.WORKFLOW)
         if case is None:
             given, started = self.execution(env, parameters)
-            case = agent_recovery.alone(env, given, started)
-        return agent_recovery.attempt(env, case)
+            case = agent_recovery.standalone_case(env, given, started)
+        return agent_recovery.run_round(env, case)

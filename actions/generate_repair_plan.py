@@ -12,5 +12,5 @@ class GenerateRepairPlan(SynthralosAction):
         case = self.case(env, parameters, agent_recovery.WORKFLOW)
         if case is None:
             given, started = self.execution(env, parameters)
-            case = agent_recovery.alone(env, given, started, attempted=False)
-        return agent_recovery.plan(env, case)
+            case = agent_recovery.standalone_case(env, given, started, attempted=False)
+        return agent_recovery.plan_repair(env, case)

@@ -1,7 +1,7 @@
 from synthralos.recovery import intake
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import packing, versions
-from synthralos.times import seconds_of
+from synthralos.times import parse_iso
 from synthralos_action import SynthralosAction
 
 # What a caller worded stands within an object, never by itself.
@@ -15,10 +15,10 @@ class Histories(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _record(self, env, parameters):
-        user = versions.user(env.api, env.run)
+        user = versions.stackstorm_user(env.api, env.run)
         head = versions.record(
             env.store,
-            versions.rules(env.settings),
+            versions.history_config(env.settings),
             env.now(),
             parameters["agent_id"],
             parameters["task_id"],
@@ -33,9 +33,9 @@ class Histories(SynthralosAction):
         return dict({"summary": summary}, **head)
 
     def _list(self, env, parameters):
-        found = versions.listing(
+        found = versions.list_versions(
             env.store,
-            versions.rules(env.settings),
+            versions.history_config(env.settings),
             env.now(),
             parameters["agent_id"],
             parameters.get("task_id"),
@@ -46,18 +46,18 @@ class Histories(SynthralosAction):
         return {"summary": "%d versions" % len(found), "versions": found}
 
     def _get(self, env, parameters):
-        kept, (agent, task) = versions.rules(env.settings), _whose(parameters)
+        kept, (agent, task) = versions.history_config(env.settings), _whose(parameters)
         found = versions.get(env.store, kept, env.now(), agent, task, parameters["version"])
         summary = "%s of task %s" % (found["version"], found["task_id"])
         inside = {name: found.pop(name) for name in _WORDED if name in found}
-        size = len(packing.canonical("state", inside["state"]))
+        size = len(packing.canonical_json("state", inside["state"]))
         if size > env.settings.max_result_bytes:
             key = versions.key_of(agent, task, found["record"])
             inside.update(state=None, state_bytes=size, state_key=key)
         return dict({"summary": summary}, **dict(found, result=inside))
 
     def _compare(self, env, parameters):
-        kept, (agent, task) = versions.rules(env.settings), _whose(parameters)
+        kept, (agent, task) = versions.history_config(env.settings), _whose(parameters)
         found = versions.compare(
             env.store, kept, env.now(), agent, task, parameters["from"], parameters["to"]
         )
@@ -68,7 +68,7 @@ class Histories(SynthralosAction):
             "from": found["from"],
             "to": found["to"],
             "total_changes": diff["total_changes"],
-            "result": {"diff": versions.fitted(diff, env.settings.max_result_bytes)},
+            "result": {"diff": versions.truncate_diff(diff, env.settings.max_result_bytes)},
         }
 
     def _timeline(self, env, parameters):
@@ -83,13 +83,13 @@ def _whose(parameters):
 
 def _clear(env, field, value):
     """`value` decoded and without known secrets."""
-    packing.canonical(field, value)
-    return env.redactor.secrets_only(intake.decoded(field, value))
+    packing.canonical_json(field, value)
+    return env.redactor.remove_secrets(intake.decode_base64(field, value))
 
 
 def _since(parameters):
     since = parameters.get("since")
-    at = None if since is None else seconds_of(since)
+    at = None if since is None else parse_iso(since)
     if since is not None and at is None:
-        raise Refused("since", since, "is no time", "Write it as 2025-01-31T12:00:00Z, in UTC")
+        raise InvalidInput("since", since, "is no time", "Write it as 2025-01-31T12:00:00Z, in UTC")
     return at

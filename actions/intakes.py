@@ -1,12 +1,12 @@
 from synthralos.automation import alerts, failed
-from synthralos.automation.config import Automation
+from synthralos.automation.config import AutomationConfig
 from synthralos.recovery import intake
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos_action import SynthralosAction
 
 # Somebody switched it off on purpose: that is no failure.
 OFF = {
-    "summary": "runs that rules start are switched off: st2 key set %s true" % intake.SWITCH,
+    "summary": "runs that rules start are switched off: st2 key set %s true" % intake.ENABLED_KEY,
     "outcome": alerts.SWITCHED_OFF,
 }
 
@@ -46,17 +46,17 @@ class Intakes(SynthralosAction):
             execution = self.read(env, env.run)
         payload = parameters.get("payload")
         if payload:
-            payload = intake.decoded("payload", payload)
+            payload = intake.decode_base64("payload", payload)
         else:
             payload = (execution.get("trigger_instance") or {}).get("payload")
         if not isinstance(payload, dict) or not payload:
             way_out = "Start it by a rule, or give `payload` as the trigger would hold it"
-            raise Refused("payload", payload, "is empty", way_out)
+            raise InvalidInput("payload", payload, "is empty", way_out)
         try:
-            config, wrong = Automation.from_config(env.settings.automation), None
-        except Refused as error:
+            config, wrong = AutomationConfig.from_config(env.settings.automation), None
+        except InvalidInput as error:
             # What comes in must not be lost for it.
-            config, wrong = Automation(), str(error)
-        done = work(config, payload, intake.is_off(execution, env.store))
+            config, wrong = AutomationConfig(), str(error)
+        done = work(config, payload, intake.is_disabled_for(execution, env.store))
         succeeded, result = done if isinstance(done, tuple) else (True, done)
         return succeeded, dict(result, configuration=wrong) if wrong else result

@@ -11,5 +11,5 @@ class LogOrchestrationFailure(SynthralosAction):
         return self.perform(self._log, parameters)
 
     def _log(self, env, parameters):
-        case, given = self.left_behind(env, parameters, ending.WORKFLOW)
+        case, given = self.case_for_failure_log(env, parameters, ending.WORKFLOW)
         return ending.log_failure(env, case, given)

@@ -15,5 +15,5 @@ class LogRecoveryFailure(SynthralosAction):
     def _log(self, env, workflow, parameters):
         # A failure must be logged, whatever was asked for.
         workflow = workflow if workflow in record.LOGGED_HERE else record.LOGGED_HERE[0]
-        case, given = self.left_behind(env, parameters, workflow)
-        return record.record(env, workflow, case, given)
+        case, given = self.case_for_failure_log(env, parameters, workflow)
+        return record.record_failed_run(env, workflow, case, given)

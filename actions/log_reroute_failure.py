@@ -11,5 +11,5 @@ class LogRerouteFailure(SynthralosAction):
         return self.perform(self._log, parameters)
 
     def _log(self, env, parameters):
-        case, given = self.left_behind(env, parameters, reroute_request.WORKFLOW)
-        return record.record(env, reroute_request.WORKFLOW, case, given)
+        case, given = self.case_for_failure_log(env, parameters, reroute_request.WORKFLOW)
+        return record.record_failed_run(env, reroute_request.WORKFLOW, case, given)

@@ -11,5 +11,5 @@ class LogRetryFailure(SynthralosAction):
         return self.perform(self._log, parameters)
 
     def _log(self, env, parameters):
-        case, given = self.left_behind(env, parameters, llm_retry.WORKFLOW)
-        return record.record(env, llm_retry.WORKFLOW, case, given)
+        case, given = self.case_for_failure_log(env, parameters, llm_retry.WORKFLOW)
+        return record.record_failed_run(env, llm_retry.WORKFLOW, case, given)

@@ -1,7 +1,7 @@
 from synthralos.recovery import intake
 from synthralos.state import loops
 from synthralos.state.datastore import answered
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 from synthralos_action import SynthralosAction
 
 TRIGGER = "synthralos.agent_loop"
@@ -15,11 +15,11 @@ class Loops(SynthralosAction):
 
     def _check(self, env, parameters):
         given = {name: parameters.get(name) for name in ("input", "output")}
-        given = {name: loops.told(intake.decoded(name, value)) for name, value in given.items()}
-        found = loops.check(
+        given = {name: loops.parse_json_text(intake.decode_base64(name, value)) for name, value in given.items()}
+        found = loops.record_step(
             env.store,
             env.now(),
-            loops.LoopDetection.from_config(env.settings.loop_detection),
+            loops.LoopDetectionConfig.from_config(env.settings.loop_detection),
             parameters["agent_id"],
             parameters["action"],
             given["input"],
@@ -49,7 +49,7 @@ class Loops(SynthralosAction):
 
 def _is_news(found, now):
     """Whether this check saw the loop first, where that can be told: it began the pause."""
-    return not found["paused"] or found["pause"]["since"] == timestamp(now)
+    return not found["paused"] or found["pause"]["since"] == to_iso(now)
 
 
 def _payload(env, parameters, found):
@@ -60,5 +60,5 @@ def _payload(env, parameters, found):
         "kind": found["pattern"]["kind"],
         "severity": "critical",
         "details": {"steps": found["steps"], "paused": found["paused"]},
-        "occurred_at": timestamp(env.now()),
+        "occurred_at": to_iso(env.now()),
     }

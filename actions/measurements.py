@@ -1,5 +1,5 @@
 from synthralos.metrics import reading, roll_up
-from synthralos.metrics.config import Metrics
+from synthralos.metrics.config import MetricsConfig
 from synthralos_action import SynthralosAction
 
 
@@ -13,13 +13,13 @@ class Measurements(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _get(self, env, parameters):
-        return reading.get(
+        return reading.metrics_report(
             env,
-            Metrics.from_config(env.settings.metrics),
+            MetricsConfig.from_config(env.settings.metrics),
             parameters["format"],
             parameters.get("prefix"),
             parameters.get("labels"),
         )
 
     def _roll_up(self, env, parameters):
-        return roll_up.roll_up(env, Metrics.from_config(env.settings.metrics))
+        return roll_up.roll_up(env, MetricsConfig.from_config(env.settings.metrics))

@@ -17,7 +17,7 @@ class OrchestrationRuns(SynthralosAction):
         return dict({"summary": "%s, %d steps" % (told["status"], done)}, **told)
 
     def _list_runs(self, env, parameters):
-        found = overview.listing(
+        found = overview.list_runs(
             env, parameters.get("orchestration"), parameters.get("status"), parameters["limit"]
         )
         return {"summary": "%d runs" % len(found), "runs": found}

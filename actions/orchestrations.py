@@ -1,6 +1,6 @@
 from synthralos.orchestration import definitions, examples, model, overview, permissions, stored
-from synthralos.orchestration.definitions import brief
-from synthralos.orchestration.given import definition_of, name_of
+from synthralos.orchestration.definitions import summarize
+from synthralos.orchestration.given import read_definition, require_name
 from synthralos.orchestration.stored import ORCHESTRATION
 from synthralos_action import SynthralosAction
 
@@ -19,20 +19,20 @@ class Orchestrations(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _create(self, env, parameters):
-        by = permissions.changer(env)
+        by = permissions.require_editor(env)
         given, _ = self.execution(env, parameters)
-        told = definition_of(given, "fields", _FIELDS)
+        told = read_definition(given, "fields", _FIELDS)
         one = definitions.create_orchestration(env, told, by)
         return self._of(one)
 
     def _get(self, env, parameters):
-        one = stored.needed(env.store, ORCHESTRATION, name_of(parameters, "name_or_id"))
+        one = stored.require(env.store, ORCHESTRATION, require_name(parameters, "name_or_id"))
         if parameters.get("at_version") is not None:
             one = stored.version(env.store, ORCHESTRATION, one, parameters["at_version"])
         return dict(
             self._of(one),
             versions=stored.versions(env.store, ORCHESTRATION, one),
-            runs=overview.listing(env, one["name"], limit=definitions.SHOWN_RUNS),
+            runs=overview.list_runs(env, one["name"], limit=definitions.MAX_RUNS_SHOWN),
         )
 
     def _list(self, env, parameters):
@@ -41,30 +41,30 @@ class Orchestrations(SynthralosAction):
         )
         return {
             "summary": "%d orchestrations" % len(found),
-            "orchestrations": [brief(ORCHESTRATION, one) for one in found],
+            "orchestrations": [summarize(ORCHESTRATION, one) for one in found],
         }
 
     def _update(self, env, parameters):
-        by = permissions.changer(env)
+        by = permissions.require_editor(env)
         given, _ = self.execution(env, parameters)
-        updates = definition_of(given, "updates")
+        updates = read_definition(given, "updates")
         one = definitions.update_orchestration(
-            env, name_of(given, "orchestration_id"), updates, by, given.get("at_version")
+            env, require_name(given, "orchestration_id"), updates, by, given.get("at_version")
         )
         return self._of(one)
 
     def _delete(self, env, parameters):
-        permissions.changer(env)
-        name = name_of(parameters, "orchestration_id")
+        permissions.require_editor(env)
+        name = require_name(parameters, "orchestration_id")
         one = definitions.delete_orchestration(env, name, parameters["force"])
         return dict(self._of(one), summary="deleted the orchestration %s" % one["name"])
 
     def _validate(self, env, parameters):
         given, _ = self.execution(env, parameters)
         if not any(given.get(name) for name in ("fields", "definition", "steps")):
-            one = stored.needed(env.store, ORCHESTRATION, name_of(given))
+            one = stored.require(env.store, ORCHESTRATION, require_name(given))
         else:
-            one = model.orchestration(definition_of(given, "fields", _FIELDS))
+            one = model.orchestration(read_definition(given, "fields", _FIELDS))
         definitions.check(env, one)
         plan = definitions.plan(env, one)
         return {
@@ -75,7 +75,7 @@ class Orchestrations(SynthralosAction):
         }
 
     def _load_examples(self, env, parameters):
-        by = permissions.changer(env)
+        by = permissions.require_editor(env)
         done = examples.load(
             env, by, parameters.get("names"), parameters.get("model"), parameters["overwrite"]
         )

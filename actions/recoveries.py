@@ -1,6 +1,6 @@
 from synthralos.automation import again, reaper
-from synthralos.automation.config import Automation
-from synthralos.refusals import Refused
+from synthralos.automation.config import AutomationConfig
+from synthralos.refusals import InvalidInput
 from synthralos_action import SynthralosAction
 
 
@@ -15,7 +15,7 @@ class Recoveries(SynthralosAction):
 
     def _retry(self, env, parameters):
         self._reachable(env)
-        config = Automation.from_config(env.settings.automation)
+        config = AutomationConfig.from_config(env.settings.automation)
         execution = self.read(env, parameters["execution_id"], again.ATTRIBUTES)
         done = again.retry(
             env, config, execution, parameters.get("model"), parameters.get("region")
@@ -24,9 +24,9 @@ class Recoveries(SynthralosAction):
 
     def _reap(self, env, parameters):
         self._reachable(env)
-        return reaper.reap(env, Automation.from_config(env.settings.automation))
+        return reaper.reap(env, AutomationConfig.from_config(env.settings.automation))
 
     @staticmethod
     def _reachable(env):
         if env.api is None:
-            raise Refused("recovery", None, "there is no StackStorm API", "Run it there")
+            raise InvalidInput("recovery", None, "there is no StackStorm API", "Run it there")

@@ -1,12 +1,12 @@
 from synthralos.infrastructure import ending, infrastructure_repair
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos_action import SynthralosAction
 
 
 class Repairs(SynthralosAction):
     """`repair.begin` and `repair.finish`: the first and the last task of infrastructure_repair."""
 
-    noun = "repair"
+    resource = "repair"
 
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
@@ -19,5 +19,5 @@ class Repairs(SynthralosAction):
     def _finish(self, env, parameters):
         case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
         if case is None:
-            raise Refused("case", "", "is missing", "Pass on the case of an infrastructure_repair")
+            raise InvalidInput("case", "", "is missing", "Pass on the case of an infrastructure_repair")
         return ending.finish(env, case)

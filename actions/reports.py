@@ -1,5 +1,5 @@
 from synthralos.reports import reading, rendering
-from synthralos.state.datastore import DatastoreAway
+from synthralos.state.datastore import DatastoreUnavailable
 from synthralos_action import SynthralosAction
 
 
@@ -16,12 +16,12 @@ class Reports(SynthralosAction):
         execution = None
         if parameters.get("execution_id"):
             execution = self.read(env, parameters["execution_id"], reading.ATTRIBUTES)
-        report = rendering.about(
+        report = rendering.build_report(
             env, execution, parameters.get("ticket_id"), parameters.get("days")
         )
-        if env.store.away:
+        if env.store.unavailable_reason:
             # What could not be read is not nothing.
-            raise DatastoreAway(env.store.away)
+            raise DatastoreUnavailable(env.store.unavailable_reason)
         body = rendering.render(report, parameters["format"])
         return {
             "summary": "%s: %s" % (report.title, report.outcome.text),

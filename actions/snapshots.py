@@ -1,7 +1,7 @@
 from synthralos.calls import restores
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.recovery import intake
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import history, packing, snapshots, versions
 from synthralos.storable import storable
 from synthralos_action import SynthralosAction
@@ -14,24 +14,24 @@ class Snapshots(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _create(self, env, parameters):
-        kept = snapshots.rules(env.settings)
+        kept = snapshots.snapshot_config(env.settings)
         agent, task = parameters["agent_id"], parameters["task_id"]
-        if env.redactor.text("%s:" % agent) != "%s:" % agent:
+        if env.redactor.redact_text("%s:" % agent) != "%s:" % agent:
             why = "looks like a secret: every result would mask the ids of its snapshots"
-            raise Refused("agent_id", None, why, "Give the agent another name")
+            raise InvalidInput("agent_id", None, why, "Give the agent another name")
         state, masked = _clear(env, "state", parameters["state"])
         metadata, _ = _clear(env, "metadata", parameters.get("metadata") or {})
         head = snapshots.create(env.store, kept, env.now(), agent, task, state, metadata)
         summary = "snapshot %s of task %s" % (head["snapshot_id"], head["task_id"])
         told = dict({"summary": summary}, **dict(head, masked=masked))
         if kept.backup_to_remote:
-            told["backup"] = restores.back_up(env.client, kept, dict(head, state=state))
+            told["backup"] = restores.upload_backup(env.client, kept, dict(head, state=state))
         return told
 
     def _list(self, env, parameters):
-        found = snapshots.listing(
+        found = snapshots.list_snapshots(
             env.store,
-            snapshots.rules(env.settings),
+            snapshots.snapshot_config(env.settings),
             env.now(),
             parameters["agent_id"],
             parameters.get("task_id"),
@@ -45,7 +45,7 @@ class Snapshots(SynthralosAction):
         return dict({"summary": summary}, **_shown(env, found))
 
     def _restore(self, env, parameters):
-        kept = snapshots.rules(env.settings)
+        kept = snapshots.snapshot_config(env.settings)
         check = parameters.get("check_action")
         if check is not None:
             snapshots.check_allowed(kept, check, env.api)
@@ -53,14 +53,14 @@ class Snapshots(SynthralosAction):
         named = "snapshot %s" % found["snapshot_id"]
         shown = dict(_shown(env, found), restored=False)
         if check is not None:
-            shown["check"] = snapshots.judged(
+            shown["check"] = snapshots.run_check_action(
                 env.api, check, found["snapshot_id"], kept.check_timeout
             )
             if not shown["check"]["accepted"]:
                 return False, dict({"summary": "%s did not accept %s" % (check, named)}, **shown)
         try:
-            platform = restores.at_platform(env.client, env.settings.platforms, found, env.run)
-        except CallFailed as error:
+            platform = restores.restore_at_platform(env.client, env.settings.platforms, found, env.run)
+        except CallError as error:
             summary = "the platform did not restore " + named
             return False, dict({"summary": summary}, **dict(shown, error=error.failure.as_dict()))
         if platform is None:
@@ -68,8 +68,8 @@ class Snapshots(SynthralosAction):
             return dict({"summary": summary}, **shown)
         entry = {"event": "restored", "task_id": found["task_id"], "platform": platform}
         entry.update(snapshot_id=found["snapshot_id"], run=env.run)
-        entry["actor"] = versions.user(env.api, env.run) or versions.UNKNOWN
-        history.record(env.store, found["agent_id"], env.now(), entry)
+        entry["actor"] = versions.stackstorm_user(env.api, env.run) or versions.UNKNOWN
+        history.append_entry(env.store, found["agent_id"], env.now(), entry)
         summary = "%s restored %s" % (platform, named)
         return dict({"summary": summary}, **dict(shown, restored=True))
 
@@ -79,7 +79,7 @@ class Snapshots(SynthralosAction):
         return {"summary": summary, "snapshot_id": parameters["snapshot_id"], "deleted": True}
 
     def _cleanup(self, env, parameters):
-        kept, agent = snapshots.rules(env.settings), parameters.get("agent_id")
+        kept, agent = snapshots.snapshot_config(env.settings), parameters.get("agent_id")
         done = snapshots.cleanup(env.store, kept, env.now(), agent)
         summary = "deleted %d snapshots, kept %d" % (len(done["deleted"]), done["kept"])
         return dict({"summary": summary}, **done)
@@ -88,7 +88,7 @@ class Snapshots(SynthralosAction):
 def _read(env, parameters):
     return snapshots.get(
         env.store,
-        snapshots.rules(env.settings),
+        snapshots.snapshot_config(env.settings),
         env.now(),
         parameters["snapshot_id"],
         parameters.get("agent_id"),
@@ -98,9 +98,9 @@ def _read(env, parameters):
 
 def _clear(env, field, value):
     """(`value` decoded and without known secrets, whether it held one)."""
-    packing.canonical(field, value)
-    value = intake.decoded(field, value)
-    clear = env.redactor.secrets_only(value)
+    packing.canonical_json(field, value)
+    value = intake.decode_base64(field, value)
+    clear = env.redactor.remove_secrets(value)
     return clear, clear != value
 
 
@@ -112,10 +112,10 @@ def _shown(env, found):
     """
     shown = {name: value for name, value in found.items() if name not in ("state", "metadata")}
     inside = {"metadata": found["metadata"], "state": found["state"]}
-    size = len(packing.canonical("state", found["state"]))
+    size = len(packing.canonical_json("state", found["state"]))
     if size > env.settings.max_result_bytes:
         inside.update(state=None, state_bytes=size)
-        inside["state_key"] = snapshots.key_of(found["snapshot_id"])
+        inside["state_key"] = snapshots.state_key(found["snapshot_id"])
     elif storable({"result": inside}) != {"result": inside}:
-        inside.update(altered=True, state_key=snapshots.key_of(found["snapshot_id"]))
+        inside.update(altered=True, state_key=snapshots.state_key(found["snapshot_id"]))
     return dict(shown, result=inside)

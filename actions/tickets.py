@@ -1,15 +1,15 @@
 from synthralos import failures
 from synthralos.escalation import desk, report
-from synthralos.names import checked
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier
+from synthralos.refusals import InvalidInput
 from synthralos.state import tickets
-from synthralos.state.datastore import DatastoreAway, answered
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import DatastoreUnavailable, answered
+from synthralos.state.stackstorm import StackStormError
 from synthralos_action import SynthralosAction
 
 WORKFLOW = "ticket.create"
-_LONGEST = {"summary": 300, "resolution": 2000}
-_LARGEST_DETAILS = 20
+_MAX_CHARS = {"summary": 300, "resolution": 2000}
+_MAX_DETAILS = 20
 
 
 class Tickets(SynthralosAction):
@@ -19,7 +19,7 @@ class Tickets(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _list(self, env, parameters):
-        found = tickets.listing(
+        found = tickets.list_tickets(
             env.store,
             parameters.get("status"),
             parameters.get("subject"),
@@ -31,13 +31,13 @@ class Tickets(SynthralosAction):
 
     def _get(self, env, parameters):
         ticket = self._about(env, lambda: tickets.get(env.store, parameters["ticket_id"]))
-        found = report.of(env, ticket)
+        found = report.analyze_ticket(env, ticket)
         return {"summary": ticket["summary"], "ticket": ticket, "report": found}
 
     def _create(self, env, parameters):
-        config = desk.configuration(env, env.settings.escalation)
+        config = desk.load_config(env, env.settings.escalation)
         given, _ = self.execution(env, parameters)
-        subject = checked("subject", given.get("subject"))
+        subject = require_identifier("subject", given.get("subject"))
         summary = " ".join(self._text(env, given, "summary").split())
         failure_type, cause = failures.resolve_type(given.get("failure_type") or "unknown")
         cause = cause or failures.from_text(summary, failure_type).cause
@@ -51,19 +51,19 @@ class Tickets(SynthralosAction):
             impact=given.get("impact"), details=self._details(env, given),
         )
         if told is None:
-            raise DatastoreAway(env.store.away)
+            raise DatastoreUnavailable(env.store.unavailable_reason)
         what = "opened" if told["new"] else "occurrence %d of" % told["occurrences"]
         said = "%s %s, %s, priority %d" % (what, told["ticket"], told["level"], told["priority"])
         return dict({"summary": said}, **told)
 
     def _take(self, env, parameters):
-        config = desk.configuration(env, env.settings.escalation)
+        config = desk.load_config(env, env.settings.escalation)
         by = self._by(env, parameters)
         ticket = self._about(env, lambda: desk.take(env, config, parameters["ticket_id"], by))
         return {"summary": "%s is taken by %s" % (ticket["ticket"], by), "ticket": ticket}
 
     def _resolve(self, env, parameters):
-        config = desk.configuration(env, env.settings.escalation)
+        config = desk.load_config(env, env.settings.escalation)
         by = self._by(env, parameters)
         given, _ = self.execution(env, parameters)
         resolution = self._text(env, given, "resolution")
@@ -74,8 +74,8 @@ class Tickets(SynthralosAction):
         return {"summary": said, "ticket": ticket}
 
     def _process(self, env, parameters):
-        config = desk.configuration(env, env.settings.escalation)
-        done = desk.process(env, config)
+        config = desk.load_config(env, env.settings.escalation)
+        done = desk.process_due(env, config)
         answered(env.store)
         sent = [one["status"] for ticket in done["tickets"] for one in ticket["notifications"]]
         failed = sent.count("failed")
@@ -87,37 +87,37 @@ class Tickets(SynthralosAction):
     def _by(self, env, parameters):
         """Who does it: as given, else the user who runs the action."""
         if parameters.get("by"):
-            return checked("by", parameters["by"])
+            return require_identifier("by", parameters["by"])
         try:
             user = (self.read(env, env.run, "context").get("context") or {}).get("user")
-        except (ApiError, Refused):
+        except (StackStormError, InvalidInput):
             user = None
         if not user:
-            raise Refused("by", None, "is missing and StackStorm does not say it", "Give a name")
-        return checked("by", user)
+            raise InvalidInput("by", None, "is missing and StackStorm does not say it", "Give a name")
+        return require_identifier("by", user)
 
     @staticmethod
     def _text(env, given, name):
         text = given.get(name)
         if not isinstance(text, str) or not text.strip():
-            raise Refused(name, text, "is blank", "Say it in a few words")
-        return env.redactor.text(text)[: _LONGEST[name]]
+            raise InvalidInput(name, text, "is blank", "Say it in a few words")
+        return env.redactor.redact_text(text)[: _MAX_CHARS[name]]
 
     @staticmethod
     def _details(env, given):
-        details = env.redactor.value(given.get("details") or {})
-        if len(details) > _LARGEST_DETAILS:
-            way_out = "Give at most %d entries" % _LARGEST_DETAILS
-            raise Refused("details", None, "has %d entries" % len(details), way_out)
+        details = env.redactor.redact_value(given.get("details") or {})
+        if len(details) > _MAX_DETAILS:
+            way_out = "Give at most %d entries" % _MAX_DETAILS
+            raise InvalidInput("details", None, "has %d entries" % len(details), way_out)
         return {name[:80]: str(value)[:500] for name, value in details.items()}
 
     def _about(self, env, work):
         """The ticket that `work()` gives. A store that does not answer is no missing ticket."""
         try:
             ticket = work()
-        except Refused:
+        except InvalidInput:
             answered(env.store)
             raise
         if ticket is None:
-            raise DatastoreAway(env.store.away)
+            raise DatastoreUnavailable(env.store.unavailable_reason)
         return ticket

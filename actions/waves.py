@@ -1,5 +1,5 @@
 from synthralos.orchestration import engine, stepping
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos_action import SynthralosAction
 
 
@@ -8,8 +8,8 @@ class Waves(SynthralosAction):
 
     # Without the datastore an orchestration cannot go on, so it is waited for.
     key_seconds = 10.0
-    noun = "orchestration"
-    inner = ("step",)
+    resource = "orchestration"
+    intermediate_operations = ("step",)
 
     def run(self, operation, **parameters):
         return self.perform(getattr(self, "_" + operation), parameters)
@@ -19,10 +19,10 @@ class Waves(SynthralosAction):
         return engine.begin(env, given, started)
 
     def _step(self, env, parameters):
-        return stepping.carry_out(env, self._case(env, parameters), parameters["step"])
+        return stepping.run_step(env, self._case(env, parameters), parameters["step"])
 
     def _wave(self, env, parameters):
-        return engine.step_alone(env, self._case(env, parameters))
+        return engine.run_single_step(env, self._case(env, parameters))
 
     def _next_wave(self, env, parameters):
         return engine.next_wave(env, self._case(env, parameters), parameters["decision"])
@@ -30,5 +30,5 @@ class Waves(SynthralosAction):
     def _case(self, env, parameters):
         case = self.case(env, parameters, engine.WORKFLOW)
         if case is None:
-            raise Refused("case", "", "is missing", "Pass on the case of an orchestration.run")
+            raise InvalidInput("case", "", "is missing", "Pass on the case of an orchestration.run")
         return case

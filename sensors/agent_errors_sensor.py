@@ -6,7 +6,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from st2reactor.sensor.base import PollingSensor
 
 from synthralos.sensing.agent_errors import AgentErrorsPoller
-from synthralos.sensing.surroundings import Surroundings
+from synthralos.sensing.surroundings import SensorEnvironment
 
 
 class AgentErrorsSensor(PollingSensor):
@@ -18,7 +18,7 @@ class AgentErrorsSensor(PollingSensor):
     datastore = None
 
     def setup(self):
-        around = Surroundings(
+        around = SensorEnvironment(
             type(self).__name__, self.sensor_service, self.config, self.datastore
         )
         self._poller = AgentErrorsPoller(around)

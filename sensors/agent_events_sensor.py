@@ -5,8 +5,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 
 from st2reactor.sensor.base import Sensor
 
-from synthralos.sensing.agent_events import EventsFollower
-from synthralos.sensing.surroundings import Surroundings
+from synthralos.sensing.agent_events import AgentEventsListener
+from synthralos.sensing.surroundings import SensorEnvironment
 
 
 class AgentEventsSensor(Sensor):
@@ -18,10 +18,10 @@ class AgentEventsSensor(Sensor):
     datastore = None
 
     def setup(self):
-        around = Surroundings(
+        around = SensorEnvironment(
             type(self).__name__, self.sensor_service, self.config, self.datastore
         )
-        self._follower = EventsFollower(around)
+        self._follower = AgentEventsListener(around)
 
     def run(self):
         self._follower.run()

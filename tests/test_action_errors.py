@@ -1,6 +1,6 @@
 from fixtures.action_case import RUN, ActionCase
 
-from synthralos.state.datastore import DatastoreAway
+from synthralos.state.datastore import DatastoreUnavailable
 
 FAILED = {"agent_id": "bot", "task_id": "training", "error": {"type": "timeout_error"}}
 STATE = {"learning_rate": 0.001}
@@ -110,7 +110,7 @@ class ErrorAssessTest(_Errors):
 
     def test_a_version_that_only_the_listing_before_it_kept_from_being_written_is_named(self):
         def away(prefix, limit=100, offset=0):
-            raise DatastoreAway("the test took it away")
+            raise DatastoreUnavailable("the test took it away")
 
         self.datastore.list = away
         ok, result = self.assessed(original_query="Train it")

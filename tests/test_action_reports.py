@@ -106,7 +106,7 @@ class ReportRenderTest(ActionCase):
         self.api.below[outer] = [
             execution("5f0c0000000000000000bb02", "error.assess", task="assess"), below]
         call = ["openai", "gpt-4", 900, None, 100, 50, 0.5]
-        runs.summarise(self.datastore, inner, NOW, workflow="agent_recovery", llm=[call])
+        runs.record_summary(self.datastore, inner, NOW, workflow="agent_recovery", llm=[call])
         page = self.body(execution_id=outer)
         for told in ("handle_error of trainer_01", "The plan of recover_agent", "attempt 2",
                      "its breaker is open", "Within", "0.5 USD"):

@@ -1,8 +1,8 @@
 from fixtures.action_case import NOW, RUN, ActionCase
 
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.state.kinds import CLEARABLE
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
 DAY = 86400
 OTHER = "5f0c000000000000000000bb"
@@ -35,10 +35,10 @@ class StateUsageTest(_States):
         self.assertTrue(ok)
         self.assertEqual((result["keys"], result["complete"], result["foreign"]), (4, True, 0))
         self.assertEqual(result["kinds"]["history"], {
-            "keys": 2, "bytes": 2, "oldest": timestamp(NOW - 3 * DAY),
-            "newest": timestamp(NOW - DAY), "next_expiry": timestamp(NOW + 27 * DAY),
+            "keys": 2, "bytes": 2, "oldest": to_iso(NOW - 3 * DAY),
+            "newest": to_iso(NOW - DAY), "next_expiry": to_iso(NOW + 27 * DAY),
             "without_expiry": 0})
-        self.assertEqual(result["kinds"]["tickets"]["newest"], timestamp(NOW - DAY))
+        self.assertEqual(result["kinds"]["tickets"]["newest"], to_iso(NOW - DAY))
         self.assertEqual(result["kinds"]["metrics"], {
             "keys": 1, "bytes": 2, "oldest": None, "newest": None, "next_expiry": None,
             "without_expiry": 1})
@@ -147,7 +147,7 @@ class StateClearTest(_States):
     def test_what_a_run_that_goes_on_needs_stays_unless_it_is_forced(self):
         self.api.executions = lambda attributes, status, offset=0, **more: (
             [{"id": RUN}] if status == "paused" else [])
-        needed = [self.put("case.%s.3" % key_part(RUN)), self.put("inquiry.%s" % RUN),
+        needed = [self.put("case.%s.3" % encode_key_part(RUN)), self.put("inquiry.%s" % RUN),
                   self.put("wave.%s.00001" % RUN), self.put("step.%s.00001.0000" % RUN),
                   self.put("llm_spending_run.%s.1700000000000-000abc" % RUN)]
         for kind in ("case.%s.3", "wave.%s.00001"):
@@ -160,10 +160,10 @@ class StateClearTest(_States):
         self.assertEqual((result["deleted"], self.datastore.rows), (5, {}))
 
     def test_when_nobody_knows_which_runs_go_on_nothing_is_deleted(self):
-        from synthralos.state.stackstorm import ApiError
+        from synthralos.state.stackstorm import StackStormError
 
         def away(*arguments, **more):
-            raise ApiError("StackStorm's API is away")
+            raise StackStormError("StackStorm's API is away")
 
         self.api.executions = away
         self.fact("run", 1)

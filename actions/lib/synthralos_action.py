@@ -12,23 +12,23 @@ import time
 from st2common.runners.base_action import Action
 
 from synthralos.calls import collector
-from synthralos.names import is_name, key_part
+from synthralos.names import is_name, encode_key_part
 from synthralos.recovery import intake
 from synthralos.recovery.environment import Environment
-from synthralos.recovery.run import tell_rest
+from synthralos.recovery.run import record_remaining_calls
 from synthralos.redact import Redactor
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import STORED, is_case, seal, unseal
 from synthralos.settings import Settings
-from synthralos.state.datastore import DatastoreAway, Tolerant
-from synthralos.state.keeping import keeping
-from synthralos.state.stackstorm import SECONDS, Api, ApiError
+from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
+from synthralos.state.keeping import with_retention
+from synthralos.state.stackstorm import TIMEOUT_SECONDS, Api, StackStormError
 from synthralos.storable import storable
 from synthralos.telemetry import log, trace_context, traces
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
-_AS_THEY_ARE = ("next", "carry", "result", "recovery_result", "case", "stepLogs")
-PROTECTING = (("redaction", "store_user_text"), ("redaction",), ("store_user_text",))
+_UNREDACTED_FIELDS = ("next", "carry", "result", "recovery_result", "case", "stepLogs")
+SAFETY_SECTIONS = (("redaction", "store_user_text"), ("redaction",), ("store_user_text",))
 _EXECUTION_ID = re.compile(r"^[0-9a-f]{24}\Z")
 
 
@@ -45,51 +45,51 @@ class SynthralosAction(Action):
     """
 
     now = staticmethod(time.time)
-    key_seconds = SECONDS
+    key_seconds = TIMEOUT_SECONDS
     runs_always = False
-    noun = None
-    inner = ()
+    resource = None
+    intermediate_operations = ()
     datastore = None
 
     def perform(self, work, parameters):
         """The result of `work(env, parameters)`: a mapping, or (succeeded, mapping).
 
-        Refused becomes a failed execution whose `error` names the field and the way out; its
+        InvalidInput becomes a failed execution whose `error` names the field and the way out; its
         `carry` lets the task that logs the failure say so too. So does any other exception, whose
         traceback goes to the action's standard error.
         """
         redactor = Redactor()
-        tracer = traces.Tracer(self._name(work), self._own(), self.now)
-        with log.to(redact=redactor.text, now=self.now), traces.active(tracer):
-            env, succeeded, result = self._performed(work, parameters, redactor)
+        tracer = traces.Tracer(self._name(work), self._execution_id(), self.now)
+        with log.output_to(redact=redactor.redact_text, now=self.now), traces.use_tracer(tracer):
+            env, succeeded, result = self._run_guarded(work, parameters, redactor)
             if tracer.recording:
                 try:
                     self._trace(env, tracer, work, succeeded, result)
                 except Exception:
                     # The run has its result; whatever is wrong with its trace takes nothing away.
-                    log.write_traceback(redactor.text)
+                    log.write_traceback(redactor.redact_text)
         return succeeded, result
 
-    def _performed(self, work, parameters, redactor):
+    def _run_guarded(self, work, parameters, redactor):
         env = None
         try:
             env = self._environment(parameters, redactor)
             done = work(env, parameters)
-        except Refused as error:
-            done = False, _ended_by(error.as_error(), parameters, redactor, env)
-        except (ApiError, DatastoreAway) as error:
+        except InvalidInput as error:
+            done = False, _error_result(error.as_error(), parameters, redactor, env)
+        except (StackStormError, DatastoreUnavailable) as error:
             told = {"cause": "stackstorm_api", "message": str(error)}
-            done = False, _ended_by(told, parameters, redactor, env)
+            done = False, _error_result(told, parameters, redactor, env)
         except Exception as error:
             # Whatever it is: the workflow must go on to the task that logs the failure.
-            log.write_traceback(redactor.text)
+            log.write_traceback(redactor.redact_text)
             message = "%s in the action; its standard error says where" % type(error).__name__
             told = {"cause": "internal", "message": message}
-            done = False, _ended_by(told, parameters, redactor, env)
+            done = False, _error_result(told, parameters, redactor, env)
         if env is not None:
-            tell_rest(env)
+            record_remaining_calls(env)
         succeeded, result = done if isinstance(done, tuple) else (True, done)
-        return env, succeeded, _finished(result, parameters, redactor, env)
+        return env, succeeded, _finalize_result(result, parameters, redactor, env)
 
     def execution(self, env, parameters):
         """(parameters, started) of the run that `execution_id` names, else of this action itself.
@@ -103,17 +103,17 @@ class SynthralosAction(Action):
         execution_id = parameters.get("execution_id")
         if not execution_id:
             given = {name: value for name, value in parameters.items() if value is not None}
-            given = intake.resolved(given, None, env.store)
-            _join(env, given, None, None)
+            given = intake.resolve_placeholders(given, None, env.store)
+            _join_trace(env, given, None, None)
             return given, env.now(), {}
         execution = self.read(env, execution_id)
         ref = (execution.get("action") or {}).get("ref") or ""
-        started = intake.started_at(execution, env.now())
+        started = intake.start_time(execution, env.now())
         # A run that is refused here has its place in the trace too.
-        _join(env, execution.get("parameters") or {}, ref.partition(".")[2], started)
-        intake.check_switch(execution, env.store)
-        given = intake.parameters_of(execution, env.store)
-        _join(env, given, ref.partition(".")[2], started)
+        _join_trace(env, execution.get("parameters") or {}, ref.partition(".")[2], started)
+        intake.require_enabled(execution, env.store)
+        given = intake.read_parameters(execution, env.store)
+        _join_trace(env, given, ref.partition(".")[2], started)
         return given, started, execution
 
     def case(self, env, parameters, workflow):
@@ -124,7 +124,7 @@ class SynthralosAction(Action):
             return None
         case = unseal(parameters["case"], env.store)
         if not isinstance(case, dict) or case.get("workflow") != workflow:
-            raise Refused(
+            raise InvalidInput(
                 "case",
                 parameters["case"],
                 "is no case of %s" % workflow,
@@ -132,17 +132,17 @@ class SynthralosAction(Action):
             )
         cursor = parameters.get("cursor")
         if cursor is not None and cursor != case["progress"]["cursor"]:
-            raise Refused(
+            raise InvalidInput(
                 "cursor",
                 cursor,
                 "does not belong to this case",
                 "Pass on `next` as it was returned",
             )
         env.run = case["run"]
-        _join_case(env, case)
+        _join_case_trace(env, case)
         return case
 
-    def left_behind(self, env, parameters, workflow):
+    def case_for_failure_log(self, env, parameters, workflow):
         """(case or None, parameters of the run) for the task that logs a failure.
 
         Nothing here raises: a failure must be logged whatever the state of what it left.
@@ -151,38 +151,38 @@ class SynthralosAction(Action):
         if parameters.get("case"):
             try:
                 case = unseal(parameters["case"], env.store)
-            except (Refused, DatastoreAway) as error:
+            except (InvalidInput, DatastoreUnavailable) as error:
                 self._warn(env, "the case cannot be opened", error)
             except Exception:
-                log.write_traceback(env.redactor.text)
+                log.write_traceback(env.redactor.redact_text)
         if not isinstance(case, dict) or case.get("workflow", workflow) != workflow:
             case = None
         given = dict(parameters)
         if parameters.get("execution_id") and (case is None or "progress" not in case):
             try:
                 given.update(self.read(env, parameters["execution_id"]).get("parameters") or {})
-            except (Refused, ApiError) as error:
+            except (InvalidInput, StackStormError) as error:
                 self._warn(env, "the run cannot be read", error)
             except Exception:
-                log.write_traceback(env.redactor.text)
+                log.write_traceback(env.redactor.redact_text)
         if case is not None and "progress" in case:
-            _join_case(env, case)
+            _join_case_trace(env, case)
         elif parameters.get("execution_id"):
             told = dict(given, trace=(case or {}).get("trace"))
-            _join(env, told, workflow, None)
+            _join_trace(env, told, workflow, None)
         return case, given
 
     def _warn(self, env, problem, error):
-        self.logger.warning("%s: %s", problem, env.redactor.text(str(error)))
+        self.logger.warning("%s: %s", problem, env.redactor.redact_text(str(error)))
 
     def read(self, env, execution_id, *attributes):
-        """The execution of that id, as StackStorm holds it. Refused when it is no id."""
+        """The execution of that id, as StackStorm holds it. InvalidInput when it is no id."""
         if not _EXECUTION_ID.match(str(execution_id)):
-            raise Refused(
+            raise InvalidInput(
                 "execution_id", execution_id, "is no execution id", "Give 24 hexadecimal digits"
             )
         if env.api is None:
-            raise Refused(
+            raise InvalidInput(
                 "execution_id",
                 execution_id,
                 "there is no StackStorm API to read it from",
@@ -194,17 +194,17 @@ class SynthralosAction(Action):
         """The action, for its span: `noun.verb`, or the class."""
         operation = getattr(work, "__name__", "").strip("_")
         if "operation" in type(self).run.__code__.co_varnames:
-            return "%s.%s" % (self.noun or _snake(type(self).__name__), operation)
+            return "%s.%s" % (self.resource or _snake(type(self).__name__), operation)
         return _snake(type(self).__name__)
 
     @staticmethod
-    def _own():
+    def _execution_id():
         return os.environ.get("ST2_ACTION_EXECUTION_ID") or "local-%d" % os.getpid()
 
     def _trace(self, env, tracer, work, succeeded, result):
         """Sends the action's spans: its result is made, and no part of it waits for that."""
         logs = type(self).__name__.startswith("Log")
-        inner = getattr(work, "__name__", "").strip("_") in self.inner
+        inner = getattr(work, "__name__", "").strip("_") in self.intermediate_operations
         ended = (succeeded or logs) and result.get("next") is None and not inner
         failed = result.get("success") is False or result.get("next_task") == "failed"
         error = result.get("error")
@@ -219,20 +219,20 @@ class SynthralosAction(Action):
             cause if logs or (failed and not result.get("dry_run")) else None,
         )
         if tracer.worth_sending():
-            collector.send(env.client, env.tracing, tracer, env.redactor)
+            collector.export(env.client, env.tracing, tracer, env.redactor)
 
     def _settings(self, config):
         try:
             return Settings.from_config(config)
-        except Refused:
+        except InvalidInput:
             if not self.runs_always:
                 raise
             self.logger.warning("the configuration is wrong; its defaults are used")
-        for names in PROTECTING:
+        for names in SAFETY_SECTIONS:
             # What keeps text from being shown or stored holds, where it is right itself.
             try:
                 return Settings.from_config({name: config.get(name) for name in names})
-            except Refused:
+            except InvalidInput:
                 continue
         return Settings.from_config({})
 
@@ -246,13 +246,13 @@ class SynthralosAction(Action):
         api = _api(config.get("stackstorm") or {}, self.key_seconds)
         run = parameters.get("execution_id") or os.environ.get("ST2_ACTION_EXECUTION_ID") or ""
         datastore = self.datastore if self.datastore is not None else api
-        store = Tolerant(keeping(datastore, settings))
+        store = BestEffortDatastore(with_retention(datastore, settings))
         is_workflow = bool(parameters.get("execution_id"))
         env = Environment(
             settings, store, self.now, run, redactor, api, is_workflow=is_workflow,
             own_process=True,
         )
-        log.about(run=self._own())
+        log.bind(run=self._execution_id())
         env.tracing = _tracing(settings)
         return env
 
@@ -260,32 +260,32 @@ class SynthralosAction(Action):
 def _tracing(settings):
     """Where traces go, or None; what is wrong with these entries ends no run."""
     try:
-        log.configure(log.Logs.from_config(settings.logs))
-    except Refused as error:
-        log.line("configuration_ignored", field=error.field)
+        log.configure(log.LogConfig.from_config(settings.logs))
+    except InvalidInput as error:
+        log.emit("configuration_ignored", field=error.field)
     try:
         tracing = collector.Tracing.from_config(settings.tracing)
-    except Refused as error:
-        log.line("configuration_ignored", field=error.field)
+    except InvalidInput as error:
+        log.emit("configuration_ignored", field=error.field)
         return None
     if tracing is not None:
-        traces.configure(tracing.share)
+        traces.configure(tracing.sample_ratio)
     return tracing
 
 
-def _join_case(env, case):
+def _join_case_trace(env, case):
     request = case.get("request") if isinstance(case.get("request"), dict) else {}
     told = dict(request, trace=case.get("trace"))
-    _join(env, told, case.get("workflow"), case.get("started"))
+    _join_trace(env, told, case.get("workflow"), case.get("started"))
 
 
-def _join(env, given, workflow, started):
+def _join_trace(env, given, workflow, started):
     """The action belongs to the run `env.run`, which was given `given`."""
     agent = given.get("agent_id")
     agent = agent if is_name(agent) else None
-    log.about(run=env.run, agent=agent)
-    told = given.get("trace") or trace_context.given(given)
-    traces.join(env.run, told, workflow, started, {"gen_ai.agent.id": agent})
+    log.bind(run=env.run, agent=agent)
+    told = given.get("trace") or trace_context.extract_from_parameters(given)
+    traces.join_run(env.run, told, workflow, started, {"gen_ai.agent.id": agent})
 
 
 def _snake(name):
@@ -305,42 +305,42 @@ def _api(config, key_seconds):
     return Api(url, token, verify=verify, key_seconds=key_seconds)
 
 
-def _ended_by(error, parameters, redactor, env):
+def _error_result(error, parameters, redactor, env):
     """The result of an action that `error` ended; its `carry` takes the error to the log task."""
-    error = redactor.value(error)
+    error = redactor.redact_value(error)
     store, case = (env.store, None) if env is not None else (None, None)
     if parameters.get("case"):
         try:
             case = unseal(parameters["case"], store)
-        except (Refused, DatastoreAway):
+        except (InvalidInput, DatastoreUnavailable):
             # Without it the log task knows the run by its execution.
             case = None
         except Exception:
-            log.write_traceback(redactor.text)
+            log.write_traceback(redactor.redact_text)
             case = None
     left = dict(case if isinstance(case, dict) else {}, refused=error)
-    key = None if env is None else "%s%s.ended" % (STORED, key_part(env.run or "none"))
+    key = None if env is None else "%s%s.ended" % (STORED, encode_key_part(env.run or "none"))
     carry = seal(left, store, key)
     return {"summary": error["message"], "error": error, "next": None, "carry": carry}
 
 
-def _finished(result, parameters, redactor, env):
+def _finalize_result(result, parameters, redactor, env):
     shown = {
-        name: value if name in _AS_THEY_ARE else redactor.value(value)
+        name: value if name in _UNREDACTED_FIELDS else redactor.redact_value(value)
         for name, value in result.items()
     }
-    shown["next"] = _onward(result.get("next"), parameters.get("cursor"))
+    shown["next"] = _valid_next(result.get("next"), parameters.get("cursor"))
     if shown["next"] is None and "next" not in result:
         del shown["next"]
     if env is not None and env.client.guard is not None and env.client.guard.warnings:
         shown["over_budget"] = env.client.guard.warnings
-    note = env.store.note() if env is not None else None
+    note = env.store.unrecorded_note() if env is not None else None
     if note:
-        shown["unrecorded"] = redactor.text(note)
+        shown["unrecorded"] = redactor.redact_text(note)
     return storable(shown)
 
 
-def _onward(following, cursor):
+def _valid_next(following, cursor):
     """`following` when it brings a workflow forward, else None: no result can make one loop for
     ever.
     """

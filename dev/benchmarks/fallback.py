@@ -12,13 +12,13 @@ from benchmarks.measure import median, ratio
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 GROUP = "Fallback in process: 429, then 200 (floor: two POSTs over a requests.Session)"
 ROUNDS, LITELLM_ROUNDS = 300, 100
-MOST = 1.5
+MAX_RATIO = 1.5
 CLIENT_SECONDS = 300
 _OURS = [
     ("floor", "requests.Session", None),
     ("tenacity", "tenacity + requests", None),
-    ("empty", "synthralos, empty ledger", MOST),
-    ("full", "synthralos, full ledger windows", MOST),
+    ("empty", "synthralos, empty ledger", MAX_RATIO),
+    ("full", "synthralos, full ledger windows", MAX_RATIO),
 ]
 
 

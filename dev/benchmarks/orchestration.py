@@ -15,11 +15,11 @@ from st2local import St2Local
 
 PACK = pathlib.Path(__file__).resolve().parent.parent.parent
 TIME = "A step of orchestration.run on st2local (floor: a workflow of two no-op Python actions)"
-KEPT = "What is kept of a run, a step (floor: that of 10 steps)"
+STORED_TITLE = "What is kept of a run, a step (floor: that of 10 steps)"
 MEMORY = "Peak memory of the largest of a run's processes (floor: that of 10 steps)"
 ROUNDS = 5
 # A step of a long run may take so many times what one of a short run takes.
-MOST = 1.5
+MAX_RATIO = 1.5
 MEMORY_MIB = 10
 SHORT = "10 steps"
 # {what: (steps, of a group, rounds of a loop)}
@@ -44,9 +44,9 @@ def measured(base, folder, slow=False):
         figures.append(Figure(
             TIME, what, 1000 * seconds, "ms", seconds / floor, "x",
             # Of the same run and machine, so that what grows is seen and not what is slow.
-            MOST * short[0] / floor if what != SHORT else None,
+            MAX_RATIO * short[0] / floor if what != SHORT else None,
         ))
-    figures += [Figure(KEPT, what, one[1] / 1024, "KiB", one[1] / short[1], "x")
+    figures += [Figure(STORED_TITLE, what, one[1] / 1024, "KiB", one[1] / short[1], "x")
                 for what, one in taken.items()]
     return figures + [
         Figure(MEMORY, what, one[2], "MiB", one[2] - short[2], "MiB", MEMORY_MIB)

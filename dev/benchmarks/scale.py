@@ -24,11 +24,11 @@ SEQUENTIAL = "examples.orquesta-sequential"
 DEAD = "Calls that a dead platform gets from 50 agent_recovery, one started after the other"
 SIZES_LOCAL, SIZES_LIVE = (10, 50), (10, 50, 100)
 # What is worse than linear would grow with the number of runs; a tenth is the machine's noise.
-MOST_OVER = 1.1
+MAX_GROWTH = 1.1
 BROKEN_EVERY = 10
 RUN_SECONDS = 1800
 # Until the breaker opens; it is told to stay open for longer than the runs last.
-MOST_DEAD_CALLS, OPEN_SECONDS = 5, 3600
+MAX_DEAD_CALLS, OPEN_SECONDS = 5, 3600
 
 
 class Load:
@@ -100,7 +100,7 @@ def _figures(group, taken, growth=None):
     first = taken[0][1] / taken[0][0]
     return [
         Figure(group, "%d at once" % number, seconds / number, "s",
-               seconds / number / (first * grown), "x", MOST_OVER, "%.0f s in all" % seconds)
+               seconds / number / (first * grown), "x", MAX_GROWTH, "%.0f s in all" % seconds)
         for (number, seconds), grown in zip(taken, growth or [1.0] * len(taken))
     ]
 
@@ -152,5 +152,5 @@ def _dead(folder):
                     "retry_delay": 0, "max_retries": 0, "timeout": 30,
                 })
         calls = len(box.calls_to("platform"))
-    return Figure(DEAD, "answers 503", calls, "calls", budget=MOST_DEAD_CALLS,
+    return Figure(DEAD, "answers 503", calls, "calls", budget=MAX_DEAD_CALLS,
                   note="runs that go on at once cannot know of each other's calls")

@@ -13,7 +13,7 @@ from exchange.files import files
 from exchange.static import version
 
 HERE = pathlib.Path(__file__).resolve().parent
-SHOWN = 200
+MAX_LINES_SHOWN = 200
 # pylint looks at these folders alone.
 LINTED = ("actions", "sensors", "etc")
 # They hold the pack's files to StackStorm's rules; and to StackStorm, where it is on the path.
@@ -90,7 +90,7 @@ def _run(pack, arguments, path=()):
     )
     if done.returncode == 0:
         return []
-    return done.stdout.rstrip().splitlines()[-SHOWN:] + ["ended %d" % done.returncode]
+    return done.stdout.rstrip().splitlines()[-MAX_LINES_SHOWN:] + ["ended %d" % done.returncode]
 
 
 def _git(pack, *words):

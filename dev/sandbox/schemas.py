@@ -6,7 +6,7 @@ import json
 
 # With these words the pack asks for JSON, whatever the provider; the schema follows.
 ASKED = "one JSON value that matches this JSON Schema, and with nothing else:"
-_DEEPEST = 20
+_MAX_DEPTH = 20
 
 
 def answer(said, form=None):
@@ -54,7 +54,7 @@ def _matching(schema):
 
 def _least(schema, root, name, depth):
     """:param name: of the field, which is what a text says."""
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise LookupError("it has no end")
     if "$ref" in schema:
         return _least(_there(root, schema["$ref"]), root, name, depth + 1)

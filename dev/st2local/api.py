@@ -4,7 +4,7 @@ import json
 import threading
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from st2local.datastore import PAGE
+from st2local.datastore import PAGE_SIZE
 from st2local.refusals import NotFound, Refused, Unauthorized
 
 
@@ -80,7 +80,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             filters = {name: query[name] for name in ("parent", "action", "status")
                        if name in query}
             found = self.local.store.executions(
-                limit=_number(query, "limit", PAGE), offset=_number(query, "offset", 0), **filters)
+                limit=_number(query, "limit", PAGE_SIZE), offset=_number(query, "offset", 0), **filters)
             return 200, [self._shown(document, query, show) for document in found]
         execution_id, _, more = rest.partition("/")
         document = self.local.execution(execution_id, show_secrets=True)
@@ -124,7 +124,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return 200, self.local.keys.document(rest, decrypt)
         found = self.local.keys.list(
             query.get("prefix") or query.get("name") or "", query.get("sort"),
-            _number(query, "limit", PAGE), _number(query, "offset", 0), decrypt)
+            _number(query, "limit", PAGE_SIZE), _number(query, "offset", 0), decrypt)
         if query.get("name"):
             found = [document for document in found if document["name"] == query["name"]]
         return 200, found
@@ -156,7 +156,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return 200, action.document()
 
     def _get_inquiries(self, rest, query, body):
-        found = self.local.store.executions(status="pending", limit=_number(query, "limit", PAGE))
+        found = self.local.store.executions(status="pending", limit=_number(query, "limit", PAGE_SIZE))
         names = ("route", "ttl", "users", "roles", "schema")
         return 200, [
             dict({"id": one["id"]}, **{name: one["result"].get(name) for name in names})

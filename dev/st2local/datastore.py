@@ -5,8 +5,8 @@ from st2local.refusals import NotFound, Refused
 
 SYSTEM_SCOPE = "st2kv.system"
 _SCOPES = (None, "all", "system", SYSTEM_SCOPE)
-PAGE = 100
-LARGEST_VALUE = 16 * 1024 * 1024
+PAGE_SIZE = 100
+MAX_VALUE_BYTES = 16 * 1024 * 1024
 
 
 class Datastore:
@@ -35,7 +35,7 @@ class Datastore:
         if not self._store.delete_key(name):
             raise _missing(name)
 
-    def list(self, prefix="", sort=None, limit=PAGE, offset=0, decrypt=False):
+    def list(self, prefix="", sort=None, limit=PAGE_SIZE, offset=0, decrypt=False):
         """The API's documents. `sort`: `name` or `-name`; without it they come in no order."""
         self._check_range(prefix)
         rows = self._store.keys(prefix, self._clock())
@@ -149,7 +149,7 @@ def _check_fields(body):
         size = len(body["value"].encode("utf-8"))
     except UnicodeEncodeError:
         raise Refused("the value holds a lone surrogate") from None
-    if size > LARGEST_VALUE:
+    if size > MAX_VALUE_BYTES:
         error = Refused("the value is larger than a document may be (16 MB)")
         error.status = 500
         raise error

@@ -17,7 +17,7 @@ import traceback  # noqa: E402
 
 MARK = "%%%%%~=~=~=************=~=~=~%%%%"
 INVALID_STATUS_EXIT_CODE = 220
-DEEPEST = 254
+MAX_DEPTH = 254
 
 
 class ActionService:
@@ -120,7 +120,7 @@ def to_json(value):
 
 
 def _plain(value, depth):
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         raise TypeError("Recursion limit reached")
     if value is None or isinstance(value, bool):
         return value

@@ -16,10 +16,10 @@ from synthralos.reports.document import (
     WAIT,
     Bar,
     Diagram,
-    Facts,
-    Mark,
+    FactList,
+    Status,
     Report,
-    Shares,
+    StackedBars,
     Steps,
     Table,
     Text,
@@ -49,15 +49,15 @@ def page(text="a text of some words that takes its room", rows=6):
         Bar("%s %d" % (text, n), kind, NOW + n, NOW + n + 2, text, n % 4)
         for n, kind in zip(range(rows), (GOOD, BAD, WAIT, IDLE, PLAIN, GOOD))
     ]
-    made = Report(text, text, Mark(BAD, "failed"), [(text, text)] * 5, NOW, text)
+    made = Report(text, text, Status(BAD, "failed"), [(text, text)] * 5, NOW, text)
     made.add(
-        "Everything", Text(text), Facts([(text, text)]), Steps([(text, Mark(GOOD, text))] * 3),
+        "Everything", Text(text), FactList([(text, text)]), Steps([(text, Status(GOOD, text))] * 3),
         Table(["#", "Target", "Result", "Took", "It said"],
-              [[n, text, Mark(BAD, text), "2.5 s", text] for n in range(rows)], ("Took",)),
+              [[n, text, Status(BAD, text), "2.5 s", text] for n in range(rows)], ("Took",)),
         Timeline(NOW, NOW + rows + 2, bars),
-        Shares([(text, [(GOOD, n + 1), (BAD, n)], text) for n in range(rows)]),
+        StackedBars([(text, [(GOOD, n + 1), (BAD, n)], text) for n in range(rows)]),
         Diagram([text, "B", "C"], [(text, "B", text), ("B", text, text), (text, "C", text)],
-                Mark(BAD, "C")),
+                Status(BAD, "C")),
     )
     return html.render(made, 100)
 

@@ -7,7 +7,7 @@ class of the pack's actions first: `ended` does that.
 import functools
 import math
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import seal
 
 CRASHED = "None"
@@ -86,7 +86,7 @@ WORK = {
     "carry is missing": lambda at: _failed(next=_next(at + 1, without=["carry"])),
     "carry is a number": lambda at: _failed(next=_next(at + 1, carry=7)),
     "carry is text": lambda at: _failed(next=_next(at + 1, carry="<% ctx() %>")),
-    "refuses": lambda at: _raised(Refused("field", "value", "is wrong", "Right it")),
+    "refuses": lambda at: _raised(InvalidInput("field", "value", "is wrong", "Right it")),
     "an error in the work": lambda at: _raised(RuntimeError("as asked")),
     "an error that is no text": lambda at: _raised(KeyError(("a", b"\xff"))),
     "recursion": lambda at: _raised(RecursionError()),

@@ -118,24 +118,24 @@ def test_the_failure_types_are_the_library_s():
 
 
 def test_the_defaults_of_the_config_schema_are_the_library_s():
-    from synthralos.sensing.config import Sensors
+    from synthralos.sensing.config import SensorsConfig
     from synthralos.settings import Settings
 
     bare = {"url": "http://127.0.0.1:9"}
     schema = read("config.schema.yaml")["sensors"]["properties"]
     platforms = Settings.from_config({}).platforms
-    plain = Sensors.from_config(dict.fromkeys(schema, bare), platforms)
+    plain = SensorsConfig.from_config(dict.fromkeys(schema, bare), platforms)
     said = {
         name: dict(bare, **{
             key: below["default"] for key, below in spec["properties"].items() if "default" in below
         })
         for name, spec in schema.items()
     }
-    assert Sensors.from_config(said, platforms) == plain
+    assert SensorsConfig.from_config(said, platforms) == plain
     # StackStorm makes an object of defaults where nothing is configured.
     for entry in said.values():
         del entry["url"]
-    assert Sensors.from_config(said, platforms) == Sensors()
+    assert SensorsConfig.from_config(said, platforms) == SensorsConfig()
 
 
 @pytest.mark.parametrize("name", SENSORS)
@@ -148,9 +148,9 @@ def test_the_interval_is_the_config_schema_s(name):
 
 
 def test_the_example_config_configures_sensors():
-    from synthralos.sensing.config import Sensors
+    from synthralos.sensing.config import SensorsConfig
     from synthralos.settings import Settings
 
     settings = Settings.from_config(read("synthralos.yaml.example"))
-    found = Sensors.from_config(settings.sensors, settings.platforms)
+    found = SensorsConfig.from_config(settings.sensors, settings.platforms)
     assert found.alertmanager and found.agent_errors and not found.agent_events

@@ -13,10 +13,10 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import loops, pauses
-from synthralos.state.datastore import PREFIX, Tolerant
-from synthralos.state.loops import LoopDetection
+from synthralos.state.datastore import PREFIX, BestEffortDatastore
+from synthralos.state.loops import LoopDetectionConfig
 
 EXAMPLES = 10_000 if os.environ.get("FUZZ") else 500
 START = 1_700_000_000.0
@@ -43,7 +43,7 @@ RUN = st.lists(STEP, min_size=1, max_size=3).flatmap(
     lambda few: st.lists(st.tuples(st.sampled_from(few), st.floats(0, 100)), max_size=12)
 )
 LIMITS = st.builds(
-    LoopDetection,
+    LoopDetectionConfig,
     max_iterations=st.integers(5, 100),
     similarity_threshold=st.floats(0.6, 1.0),
     time_window_seconds=st.integers(10, 3600),
@@ -75,7 +75,7 @@ class Rows:
 
 
 def over_and_over(block, times, every):
-    made = [loops.step_of(START, *step) for step in block] * times
+    made = [loops.build_step(START, *step) for step in block] * times
     return [replace(step, at=START + n * every) for n, step in enumerate(made)]
 
 
@@ -86,14 +86,14 @@ def test_any_steps_over_and_over(block, times, limits, every):
     found = loops.detect(made, limits)
     assert found == loops.detect(over_and_over(block, times, every), limits)
     for step in made[:len(block)]:
-        kept = loops._stored(step)
+        kept = loops._encode_step(step)
         assert len(kept) < 2000
-        read = loops._step("x.%013d-1" % int(step.at * 1000), kept)
+        read = loops._decode_step("x.%013d-1" % int(step.at * 1000), kept)
         assert (read.outcome, read.words, read.progress) == (
             step.outcome, step.words, step.progress
         )
     for pattern in found:
-        shown = loops._shown("bot", pattern)
+        shown = loops._pattern_payload("bot", pattern)
         assert json.loads(json.dumps(shown)) == shown
         assert loops._reason(shown)
         assert pattern.level in ("warn", "critical") and 0 < pattern.repeats <= pattern.steps
@@ -104,12 +104,12 @@ def test_any_steps_over_and_over(block, times, limits, every):
 def test_any_run_through_the_datastore(told, limits, task):
     """The verdict is the one of the same steps in memory, as long as nothing has paused the agent.
     """
-    store, now, made = Tolerant(Rows()), START, []
+    store, now, made = BestEffortDatastore(Rows()), START, []
     for step, wait in told:
         # Facts of one microsecond have no order.
         now += wait + 0.001
-        made.append(loops.step_of(now, *step))
-        found = loops.check(store, now, limits, "bot", *step, task=task)
+        made.append(loops.build_step(now, *step))
+        found = loops.record_step(store, now, limits, "bot", *step, task=task)
         assert found["recorded"] and json.dumps(found)
         window = [
             earlier for earlier in made
@@ -134,22 +134,22 @@ def test_whatever_stands_in_the_datastore(rows):
             value = dict({"v": 1, "event": "pause", "by": "x", "until": START * 2}, **value)
         agent = {"claim": "pause~3Abot", "step": "bot.~"}.get(kind, "bot")
         kept.rows["%s%s.%s.%013d-%d" % (PREFIX, kind, agent, START * 1000, n)] = json.dumps(value)
-    store = Tolerant(kept)
-    loops.check(store, START + 1, LoopDetection(), "bot", "search", {"q": 1}, "x")
+    store = BestEffortDatastore(kept)
+    loops.record_step(store, START + 1, LoopDetectionConfig(), "bot", "search", {"q": 1}, "x")
     loops.patterns(store, "bot")
     pauses.listing(store, START + 1)
     loops.reset(store, "bot", START + 2)
 
 
 @fuzzed
-@given(JSON | st.dictionaries(st.sampled_from(list(vars(LoopDetection()))), JSON))
+@given(JSON | st.dictionaries(st.sampled_from(list(vars(LoopDetectionConfig()))), JSON))
 def test_any_configuration_is_taken_or_refused(entry):
     try:
-        limits = LoopDetection.from_config(entry)
-    except Refused as error:
+        limits = LoopDetectionConfig.from_config(entry)
+    except InvalidInput as error:
         assert error.field.startswith("loop_detection") and error.hint
         return
-    assert loops.detect([loops.step_of(START, "a")] * 30, limits)
+    assert loops.detect([loops.build_step(START, "a")] * 30, limits)
 
 
 PAUSES = st.lists(
@@ -168,7 +168,7 @@ PAUSES = st.lists(
 @given(PAUSES)
 def test_pauses_are_what_their_facts_say(told):
     """Against a model that keeps one pause per party."""
-    store, now, model = Tolerant(Rows()), START, {}
+    store, now, model = BestEffortDatastore(Rows()), START, {}
     for event, by, seconds, probe, wait in told:
         now += wait
         model = {party: until for party, until in model.items() if until > now}

@@ -14,9 +14,9 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from synthralos.orchestration import graph, model, waves
-from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.checkpoints import RunStore
 from synthralos.redact import Redactor
-from synthralos.state.datastore import MemoryDatastore, Tolerant
+from synthralos.state.datastore import MemoryDatastore, BestEffortDatastore
 
 EXAMPLES = 2_000 if os.environ.get("FUZZ") else 60
 START = 1_700_000_000.0
@@ -28,7 +28,7 @@ class Env:
     """What Kept needs of an Environment."""
 
     def __init__(self):
-        self.store, self.redactor = Tolerant(MemoryDatastore(lambda: START)), Redactor()
+        self.store, self.redactor = BestEffortDatastore(MemoryDatastore(lambda: START)), Redactor()
 
     def now(self):
         return START
@@ -90,8 +90,8 @@ def orchestrations(draw):
 
 def result(name, fails):
     if name in fails:
-        return waves.Result(waves.FAILED, {"error": "broke", "attempts": 1})
-    return waves.Result(waves.COMPLETED, {"attempts": 1}, {name: {"v": name}}, {"v": name})
+        return waves.StepResult(waves.FAILED, {"error": "broke", "attempts": 1})
+    return waves.StepResult(waves.COMPLETED, {"attempts": 1}, {name: {"v": name}}, {"v": name})
 
 
 def played(definition, fails, look, cut=lambda jobs: None):
@@ -102,8 +102,8 @@ def played(definition, fails, look, cut=lambda jobs: None):
     :param cut: wave -> the names that completed before the run was cut off in it, or None for a
         wave that goes well; it is cut off at most once a wave.
     """
-    kept, seen, completed = Kept(Env(), "5f0c", sleep=None), [], []
-    state = waves.new(definition, START)
+    kept, seen, completed = RunStore(Env(), "5f0c", sleep=None), [], []
+    state = waves.initial_state(definition, START)
     while True:
         waves.advance(definition, state, look)
         if state["outcome"] is not None:
@@ -117,10 +117,10 @@ def played(definition, fails, look, cut=lambda jobs: None):
         ended = cut(jobs)
         if ended is None:
             results = {name: result(name, fails) for name in jobs}
-            waves.merge(definition, state, results, START)
+            waves.merge_results(definition, state, results, START)
         else:
             results = {name: result(name, fails) for name in ended}
-            waves.reuse(definition, state, results, START)
+            waves.reuse_completed(definition, state, results, START)
         completed += [name for name, one in results.items() if one.status == waves.COMPLETED]
 
 
@@ -140,7 +140,7 @@ def entries(state):
 def test_order_priorities_and_bounds(drawn):
     definition, fails, most = drawn
     seen, state, _ = played(definition, fails, Look(most))
-    steps, plan = by_name(definition), graph.plan(definition)
+    steps, plan = by_name(definition), graph.dependency_map(definition)
     event("waves: %d" % (len(seen) // 5 * 5))
     ran = [name for jobs in seen for name in jobs]
     assert len(ran) == len(set(ran))
@@ -151,7 +151,7 @@ def test_order_priorities_and_bounds(drawn):
             # What it waits for has ended before: by running, or by being skipped.
             assert before in log and place.get(before, -1) < place[name]
     for number, jobs in enumerate(seen):
-        assert 0 < len(jobs) <= (1 if most == 1 else waves.MOST_AT_ONCE)
+        assert 0 < len(jobs) <= (1 if most == 1 else waves.MAX_WAVE_STEPS)
         ranks = [steps[name]["priority"] for name in jobs]
         assert ranks == sorted(ranks, reverse=True)
         # Nothing that was ready, and goes before one of the wave, had to stand back.
@@ -223,7 +223,7 @@ def test_the_plan_is_what_runs_when_every_condition_holds(drawn):
     for step in definition["steps"]:
         step["condition"] = None
     seen = played(definition, set(), Look(max(2, most)))[0]
-    planned = waves.planned(definition)
+    planned = waves.preview(definition)
     told = [[entry["step_name"] for entry, _ in planned if entry["wave"] == number + 1]
             for number in range(len(seen))]
     assert told == seen

@@ -15,7 +15,7 @@ from fixtures.sensor_world import check_payload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.sensing import agents, alerts, moments, payloads, sse
 from synthralos.storable import storable
 
@@ -86,7 +86,7 @@ def plainly(stream, last):
         elif field == "id" and "\x00" not in value:
             buffer = value
         elif field == "retry" and value and all(one in "0123456789" for one in value):
-            retry = min(int(value), sse.LONGEST_RETRY)
+            retry = min(int(value), sse.MAX_RETRY_MS)
     return events, last, retry
 
 
@@ -99,7 +99,7 @@ def test_the_parser_reads_as_the_standard_says(stream, cuts, last):
         events += parser.feed(stream[begin:end])
     found = [(event.type, event.data, event.id) for event in events]
     assert (found, parser.last_event_id, parser.retry) == plainly(stream, last)
-    assert parser.passed_over == 0
+    assert parser.oversized == 0
 
 
 @fuzzed
@@ -110,7 +110,7 @@ def test_any_entry_of_alertmanager_s(alert):
     alerts.is_inhibited(alert)
     try:
         payload = storable(alerts.from_api(alert, NOW))
-    except Refused:
+    except InvalidInput:
         assert not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict)
         return
     check_payload("synthralos.metrics_alert", payload)
@@ -125,7 +125,7 @@ def test_any_entry_of_alertmanager_s(alert):
 def test_any_webhook_s_body(body):
     try:
         found = alerts.from_webhook(body, NOW)
-    except Refused:
+    except InvalidInput:
         return
     for payload in found:
         check_payload("synthralos.metrics_alert", storable(payload))
@@ -135,18 +135,18 @@ def test_any_webhook_s_body(body):
 @fuzzed
 @given(TOLD | TEXT | TOLD.map(lambda told: json.dumps(told, default=str)))
 def test_any_failure_and_any_loop(told):
-    payload = storable(agents.failure_of(told, "platform", NOW, agents.content_id(told)))
+    payload = storable(agents.failure_payload(told, "platform", NOW, agents.content_id(told)))
     check_payload("synthralos.agent_failure", payload)
     assert payload["error_id"]
-    check_payload("synthralos.agent_loop", storable(agents.loop_of(told, "events", NOW)))
+    check_payload("synthralos.agent_loop", storable(agents.loop_payload(told, "events", NOW)))
     assert agents.content_id(told) == agents.content_id(copy.deepcopy(told))
 
 
 @fuzzed
 @given(JSON)
 def test_any_value(value):
-    moments.seconds_of(value)
-    assert len(json.dumps(payloads.an_object({"a": value}, 200))) <= 400
-    assert len(payloads.text_of(value, 50)) <= 50
-    found = payloads.some_text([value], 50)
+    moments.parse_iso(value)
+    assert len(json.dumps(payloads.limit_object({"a": value}, 200))) <= 400
+    assert len(payloads.to_text(value, 50)) <= 50
+    found = payloads.first_text([value], 50)
     assert found is None or found.strip()

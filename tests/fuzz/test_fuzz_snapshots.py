@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from unit.conftest import Clock, MemoryDatastore
 
 from synthralos import jsontext
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import packing, snapshots, versions
-from synthralos.state.datastore import Tolerant
+from synthralos.state.datastore import BestEffortDatastore
 
 FUZZ = os.environ.get("FUZZ") == "1"
 fuzzed = settings(
@@ -56,22 +56,22 @@ def exactly(value):
 def world():
     clock = Clock()
     datastore = MemoryDatastore(clock)
-    return clock, datastore, Tolerant(datastore)
+    return clock, datastore, BestEffortDatastore(datastore)
 
 
 @fuzzed
 @given(states(), NAMES, NAMES, st.booleans())
 def test_every_json_state_comes_back(state, agent, task, compress):
     clock, _, store = world()
-    kept = snapshots.Rollback(compression_enabled=compress)
-    assert not jsontext.too_deep(state)
+    kept = snapshots.SnapshotConfig(compression_enabled=compress)
+    assert not jsontext.exceeds_depth(state)
     head = snapshots.create(store, kept, clock(), agent, task, state)
     found = snapshots.get(store, kept, clock(), head["snapshot_id"], agent, task)
     assert exactly(found["state"]) == exactly(state)
-    (listed,) = snapshots.listing(store, kept, clock(), agent, task)
-    assert listed["checksum"] == packing.checksum(packing.canonical("state", state))
+    (listed,) = snapshots.list_snapshots(store, kept, clock(), agent, task)
+    assert listed["checksum"] == packing.checksum(packing.canonical_json("state", state))
     snapshots.delete(store, head["snapshot_id"])
-    assert snapshots.listing(store, kept, clock(), agent) == []
+    assert snapshots.list_snapshots(store, kept, clock(), agent) == []
 
 
 @st.composite
@@ -105,16 +105,16 @@ def damages(draw):
 @given(states(), damages(), st.booleans())
 def test_damage_is_caught_or_leaves_the_state_equal(state, damaged, compress):
     clock, datastore, store = world()
-    kept = snapshots.Rollback(compression_enabled=compress)
+    kept = snapshots.SnapshotConfig(compression_enabled=compress)
     good = snapshots.create(store, kept, clock(), "agent", "task", state)["snapshot_id"]
     clock.forward(1)
     name = snapshots.create(store, kept, clock(), "agent", "task", state, {"k": 1})["snapshot_id"]
-    key = snapshots.key_of(name)
+    key = snapshots.state_key(name)
     datastore.put(key, damaged(datastore.get(key)))
     try:
         found = snapshots.get(store, kept, clock(), name)
-    except Refused as refused:
-        assert "corrupted" in refused.why and refused.way_out.endswith(good)
+    except InvalidInput as refused:
+        assert "corrupted" in refused.reason and refused.hint.endswith(good)
     else:
         assert exactly(found["state"]) == exactly(state)
         assert (found["snapshot_id"], found["metadata"]) == (name, {"k": 1})
@@ -124,12 +124,12 @@ def test_damage_is_caught_or_leaves_the_state_equal(state, damaged, compress):
 @fuzzed
 @given(states(), st.integers(0, 7), st.floats(0, 1), st.booleans())
 def test_a_flipped_bit_is_caught_or_leaves_the_state_equal(state, bit, place, compress):
-    text = packing.packed("state", {"state": state}, compress)
+    text = packing.encode_state("state", {"state": state}, compress)
     at = min(int(place * len(text)), len(text) - 1)
     flipped = text[:at] + chr(ord(text[at]) ^ (1 << bit)) + text[at + 1:]
     try:
-        found = packing.unpacked(flipped)
-    except packing.Corrupt:
+        found = packing.decode_state(flipped)
+    except packing.CorruptState:
         return
     assert exactly(found) == exactly({"state": state})
 
@@ -137,13 +137,13 @@ def test_a_flipped_bit_is_caught_or_leaves_the_state_equal(state, bit, place, co
 def test_every_bit_of_one_snapshot():
     state = {"model_version": "2.1.0", "parameters": {"rate": 0.001}, "steps": [1, None, "\ud800"]}
     for compress in (True, False):
-        text = packing.packed("state", state, compress)
+        text = packing.encode_state("state", state, compress)
         for at in range(len(text)):
             for bit in range(8):
                 flipped = text[:at] + chr(ord(text[at]) ^ (1 << bit)) + text[at + 1:]
                 try:
-                    assert packing.unpacked(flipped) == state
-                except packing.Corrupt:
+                    assert packing.decode_state(flipped) == state
+                except packing.CorruptState:
                     pass
 
 
@@ -153,8 +153,8 @@ def test_every_bit_of_one_snapshot():
 def test_no_text_does_more_than_be_corrupted(text):
     for verify in (True, False):
         try:
-            packing.unpacked(text, verify)
-        except packing.Corrupt:
+            packing.decode_state(text, verify)
+        except packing.CorruptState:
             pass
 
 
@@ -182,11 +182,11 @@ def patched(value, diff):
 @fuzzed
 @given(states(), states())
 def test_a_difference_applied_to_the_one_gives_the_other(before, after):
-    diff = versions.difference(before, after)
+    diff = versions.json_diff(before, after)
     assert exactly(patched(before, diff)) == exactly(after)
     total = len(diff["added"]) + len(diff["removed"]) + len(diff["changed"])
     assert diff["total_changes"] == total and (total == 0) == (exactly(before) == exactly(after))
-    lines = versions.unified(before, after, "a", "b")
+    lines = versions.unified_diff(before, after, "a", "b")
     assert bool(lines) == (exactly(before) != exactly(after))
 
 
@@ -194,14 +194,14 @@ def test_a_difference_applied_to_the_one_gives_the_other(before, after):
 @given(st.lists(states(), min_size=1, max_size=6), st.integers(1, 4), NAMES, NAMES)
 def test_versions_come_back_under_their_numbers(recorded, most, agent, task):
     clock, _, store = world()
-    kept = versions.History(max_versions=most)
+    kept = versions.HistoryConfig(max_versions=most)
     numbers = []
     for state in recorded:
         clock.forward(1)
         made = versions.record(store, kept, clock(), agent, task, state)
         numbers.append(made["version"])
     assert numbers == ["v%04d" % n for n in range(1, len(recorded) + 1)]
-    listed = versions.listing(store, kept, clock(), agent)
+    listed = versions.list_versions(store, kept, clock(), agent)
     assert [head["version"] for head in listed] == numbers[-most:][::-1]
     for number, state in list(zip(numbers, recorded))[-most:]:
         found = versions.get(store, kept, clock(), agent, task, number)

@@ -31,7 +31,7 @@ from synthralos.error_handling import (
     EscalationLevel,
     MemoryDatastore,
     RecoveryStrategy,
-    Refused,
+    InvalidInput,
     Severity,
 )
 from synthralos.inprocess.error_handling import KEYS
@@ -891,7 +891,7 @@ def test_diff_generation(system):
     assert '-  "a": 1,' in diff["unified"]
     assert (compared["version1"]["version"], compared["version2"]["version"]) == (
         "v0001", "v0002")
-    with pytest.raises(Refused, match="v0009"):
+    with pytest.raises(InvalidInput, match="v0009"):
         asyncio.run(history.compare_versions(*where, "v0001", "v0009"))
 
 

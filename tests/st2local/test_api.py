@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS, until
 
-from st2local import NotFound, Refused
+from st2local import NotFound, InvalidInput
 
 
 def calls(local, *wanted):
@@ -134,7 +134,7 @@ def test_keys_expire(make):
 
 
 def test_values_are_strings(local):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         local.keys.set("a", 1)
 
 

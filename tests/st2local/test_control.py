@@ -4,7 +4,7 @@ import threading
 import pytest
 from fixtures.waiting import ENDLESS_SECONDS, PATIENCE_SECONDS, until
 
-from st2local import Refused
+from st2local import InvalidInput
 
 
 def children(local, run):
@@ -78,7 +78,7 @@ def test_a_pause_over_the_last_task_loses_the_output(waiting):
 
 def test_only_workflows_pause(local):
     run = local.start("fixture.ending", {"how": "text"})
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         run.pause()
     run.wait()
 
@@ -94,13 +94,13 @@ def test_inquiry(local, name):
     run.wait_for("paused")
     inquiry = asked(local)
     for wrong in ({"approved": "yes"}, {"approved": True, "more": 1}, {}):
-        with pytest.raises(Refused, match="did not pass schema validation"):
+        with pytest.raises(InvalidInput, match="did not pass schema validation"):
             local.respond(inquiry, wrong)
     local.respond(inquiry, {"approved": True})
     execution = run.wait(PATIENCE_SECONDS)
     assert execution["status"] == "succeeded"
     assert execution["result"]["output"]["decision"] == {"approved": True}
-    with pytest.raises(Refused, match="already been responded to"):
+    with pytest.raises(InvalidInput, match="already been responded to"):
         local.respond(inquiry, {"approved": False})
     result = local.execution(inquiry)["result"]
     assert set(result) == {"schema", "roles", "users", "route", "ttl", "response"}

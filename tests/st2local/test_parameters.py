@@ -1,7 +1,7 @@
 """What a request may hold, what it is made of, and what the action gets."""
 import pytest
 
-from st2local import Refused
+from st2local import InvalidInput
 from st2local.refusals import ParamException, ValidationError
 
 LOOK = "fixture.look.around"
@@ -31,7 +31,7 @@ def seen(local, parameters, **options):
     ({"text": "{{ st2kv.system.absent | decrypt_kv }}"}, "doesn't exist"),
 ])
 def test_refused(local, parameters, message):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidInput) as caught:
         local.run(LOOK, parameters)
     assert message in str(caught.value)
 
@@ -42,9 +42,9 @@ def test_required(local):
 
 
 def test_unknown_action(local):
-    with pytest.raises(Refused, match='Action "fixture.absent" cannot be found.'):
+    with pytest.raises(InvalidInput, match='Action "fixture.absent" cannot be found.'):
         local.run("fixture.absent")
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         local.run("other.action")
 
 

@@ -14,7 +14,7 @@ def receiver(st2, box):
     pytest.importorskip("opentelemetry.proto")
     made = Receiver()
     # StackStorm's action runners may have found another collector away at this port.
-    entry = {"endpoint": made.url, "timeout": collector.LONGEST_TIMEOUT}
+    entry = {"endpoint": made.url, "timeout": collector.MAX_TIMEOUT_SECONDS}
     st2.call("PUT", "/configs/synthralos", json=dict(box.pack_config(), tracing=entry))
     try:
         yield made

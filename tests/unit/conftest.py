@@ -9,7 +9,7 @@ from fixtures.waiting import PATIENCE_SECONDS
 from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
 from synthralos.settings import Settings
-from synthralos.state.datastore import DatastoreAway, Tolerant
+from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
 
 try:
     from hypothesis import settings as hypothesis_settings
@@ -66,7 +66,7 @@ class Clock:
 class MemoryDatastore:
     """The datastore as StackStorm has it: text only, names in descending order, a time to live.
 
-    :ivar away: the operations that raise DatastoreAway; True for all.
+    :ivar away: the operations that raise DatastoreUnavailable; True for all.
     """
 
     def __init__(self, now):
@@ -108,7 +108,7 @@ class MemoryDatastore:
 
     def _reach(self, operation):
         if self.away is True or operation in self.away:
-            raise DatastoreAway("the test took it away")
+            raise DatastoreUnavailable("the test took it away")
 
 
 class Api:
@@ -196,7 +196,7 @@ def datastore(clock):
 
 @pytest.fixture
 def store(datastore):
-    return Tolerant(datastore)
+    return BestEffortDatastore(datastore)
 
 
 @pytest.fixture

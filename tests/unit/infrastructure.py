@@ -1,9 +1,9 @@
 """A small world for the tests of infrastructure_repair: nodes, crews, a Prometheus, channels."""
 import json
 
-from synthralos.calls.http import Answer, CallFailed
-from synthralos.escalation.channels import NotTaken
-from synthralos.failures import failure
+from synthralos.calls.http import Response, CallError
+from synthralos.escalation.channels import DeliveryError
+from synthralos.failures import make_failure
 from synthralos.infrastructure import crews
 
 from .conftest import CONFIG
@@ -39,8 +39,8 @@ class World:
         self.down, self.failing, self.told, self.queries = [[]], [], [], []
         self._make_env, self.llm_calls = make_env, []
         self.configure()
-        monkeypatch.setattr(crews, "send_by", self._send_by)
-        monkeypatch.setattr(crews, "WAIT_SECONDS", 0)
+        monkeypatch.setattr(crews, "sender_for", self._send_by)
+        monkeypatch.setattr(crews, "RETRY_DELAY_SECONDS", 0)
 
     def configure(self, infrastructure=None, api=None, **config):
         given = dict(INFRASTRUCTURE, **(infrastructure or {}))
@@ -53,18 +53,18 @@ class World:
         self.env.client = self
         return self.env
 
-    def send(self, connection, method, path, seconds, *_):
+    def request(self, connection, method, path, seconds, *_):
         """In place of the HTTP client's."""
         self.queries.append(path)
         found = self.down.pop(0) if len(self.down) > 1 else self.down[0]
         if isinstance(found, str):
-            raise CallFailed(failure(found, "as asked"))
-        return Answer(200, {}, json.dumps(samples(found)), 0.01)
+            raise CallError(make_failure(found, "as asked"))
+        return Response(200, {}, json.dumps(samples(found)), 0.01)
 
     def _send_by(self, channel):
         def send(env, config, notice, seconds):
             if notice["subject"] in self.failing:
-                raise NotTaken("as asked")
+                raise DeliveryError("as asked")
             self.told.append((channel, notice))
 
         return send

@@ -5,8 +5,8 @@ import pytest
 from fixtures.waiting import limit_under_test
 
 from synthralos.orchestration import action_step
-from synthralos.refusals import Refused
-from synthralos.state.stackstorm import ApiError, NoExecution
+from synthralos.refusals import InvalidInput
+from synthralos.state.stackstorm import StackStormError, ExecutionNotFound
 
 pytest.importorskip("synthralos.orchestration.config")
 CONFIG = {"orchestration": {"allowed_actions": ["acme.do", "synthralos.llm_retry"]}}
@@ -66,7 +66,7 @@ def run(make_env, clock):
 def test_the_output_of_each_kind_of_runner(run, result, output):
     done = run(StackStorm(ended(**result)))
     assert done.error is None and done.output == output and done.attempts == 1
-    assert done.told["execution_id"]
+    assert done.log_fields["execution_id"]
 
 
 @pytest.mark.parametrize("ref, why", [
@@ -74,7 +74,7 @@ def test_the_output_of_each_kind_of_runner(run, result, output):
 ])
 def test_what_is_not_allowed_is_not_started(run, ref, why):
     api = StackStorm(ended())
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(InvalidInput, match=why):
         run(api, action=ref)
     assert api.started == []
 
@@ -82,7 +82,7 @@ def test_what_is_not_allowed_is_not_started(run, ref, why):
 def test_an_action_that_is_not_there(run):
     api = StackStorm(ended())
     api.action = lambda ref: None
-    with pytest.raises(Refused, match="is no action of this StackStorm"):
+    with pytest.raises(InvalidInput, match="is no action of this StackStorm"):
         run(api)
 
 
@@ -94,7 +94,7 @@ def test_nothing_that_stackstorm_is_given_is_a_template(run):
     broken = "{ { config_context.x } } { % if % } { # # } < % ctx() % >"
     assert sent == {"cmd": broken, "deep": [{"k": broken}, "plain }} text"], "n": 1,
                     "{ { key } }": "v"}
-    assert done.told["note"] == "template marks were broken by spaces in: cmd, deep"
+    assert done.log_fields["note"] == "template marks were broken by spaces in: cmd, deep"
 
 
 def test_a_workflow_of_ours_is_given_text_that_it_decodes(run):
@@ -104,7 +104,7 @@ def test_a_workflow_of_ours_is_given_text_that_it_decodes(run):
     sent = api.started[0][1]["original_request"]
     assert sent["model"] == "m"
     assert base64.b64decode(sent["prompt"][len("base64:"):]).decode() == MARKED
-    assert "went encoded in: original_request" in done.told["note"]
+    assert "went encoded in: original_request" in done.log_fields["note"]
 
 
 def test_a_python_action_of_ours_is_like_any_other(run):
@@ -147,23 +147,23 @@ def test_an_action_that_is_not_over_in_time_is_cancelled(run):
 
 
 def test_a_moment_without_the_api_ends_nothing(run):
-    api = StackStorm({"status": "running"}, ApiError("away"), ended(result=1))
+    api = StackStorm({"status": "running"}, StackStormError("away"), ended(result=1))
     assert run(api).output == 1 and api.cancelled == []
 
 
 def test_what_may_have_been_started_is_not_started_again(run):
-    api = StackStorm(ApiError("away"), ended())
+    api = StackStorm(StackStormError("away"), ended())
     done = run(api, max_retries=3)
     assert done.error["cause"] == "unknown" and len(api.started) == 1
 
 
 def test_what_stackstorm_refused_is_tried_again(run):
-    refused = ApiError("StackStorm's API answered (503)")
+    refused = StackStormError("StackStorm's API answered (503)")
     refused.refused = True
     api = StackStorm(refused, ended(result=1))
     assert run(api, max_retries=1).output == 1 and len(api.started) == 2
 
 
 def test_an_execution_that_is_gone(run):
-    with pytest.raises(NoExecution):
-        run(StackStorm({"status": "running"}, NoExecution("gone")))
+    with pytest.raises(ExecutionNotFound):
+        run(StackStorm({"status": "running"}, ExecutionNotFound("gone")))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from synthralos.failures import CAUSES, TYPES
 from synthralos.recovery import agent_recovery
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import unseal
 
 PARAMETERS = {"agent_id": "bot", "failure_type": "timeout", "original_query": "do it"}
@@ -107,13 +107,13 @@ def test_the_analysis_carries_the_case(make_env, clock):
     ],
 )
 def test_a_refusal_names_its_field(make_env, more, field):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         analysed(make_env(), **more)
     assert refused.value.field == field
 
 
 def test_without_a_platform_the_configuration_is_named(make_env):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         analysed(make_env({}))
     assert refused.value.field == "config.platform.base_url"
 
@@ -132,7 +132,7 @@ def test_similar_failures_are_shown(make_env, store, clock):
 
     for cause in ("timeout", "network"):
         clock.forward(1)
-        history.record(store, "bot", clock(), {"event": "failed", "cause": cause, "run": "r"})
+        history.append_entry(store, "bot", clock(), {"event": "failed", "cause": cause, "run": "r"})
     result, _ = analysed(make_env())
     assert [one["cause"] for one in result["similar_recent_failures"]] == ["timeout"]
 
@@ -143,7 +143,7 @@ def test_similar_failures_are_shown(make_env, store, clock):
 def test_a_plan_in_the_context_is_used(make_env):
     env = make_env()
     _, case = analysed(env, context={"repairPlan": {"steps": [{"action": "switch_model"}]}})
-    told = agent_recovery.plan(env, case)
+    told = agent_recovery.plan_repair(env, case)
     assert told["plan"]["source"] == "context"
     assert [step["action"] for step in case["plan"]["steps"]] == ["switch_model"]
 
@@ -153,22 +153,22 @@ def test_attempt_n_applies_step_n_to_the_original_request(make_env, monkeypatch)
     _, case = analysed(env, max_retries=3, retry_delay=0, context={"repairPlan": {"steps": [
         {"action": "rephrase", "parameters": {"text": "one"}},
         {"action": "rephrase", "parameters": {"text": "two"}, "priority": 5}]}})
-    agent_recovery.plan(env, case)
+    agent_recovery.plan_repair(env, case)
     queries, done = [], {"output": "x", "execution_id": "e", "metadata": {}, "latency_ms": 1}
 
     def call(client, platform, request, seconds, run, schema):
         queries.append(request["query"])
         if len(queries) < 3:
-            from synthralos.calls.http import CallFailed
-            from synthralos.failures import failure
-            raise CallFailed(failure("agent_failed", "no"))
+            from synthralos.calls.http import CallError
+            from synthralos.failures import make_failure
+            raise CallError(make_failure("agent_failed", "no"))
         return dict(done)
 
-    monkeypatch.setattr(agent_recovery.platform, "call", call)
-    ok, result = agent_recovery.attempt(env, case)
+    monkeypatch.setattr(agent_recovery.platform, "run_agent", call)
+    ok, result = agent_recovery.run_round(env, case)
     assert not ok and result["next"]["cursor"] == 1
     case = unseal(result["next"]["carry"], env.store)
-    ok, result = agent_recovery.attempt(env, case)
+    ok, result = agent_recovery.run_round(env, case)
     assert ok and result["success"] is True
     assert queries == ["do it\n\none", "do it\n\ntwo", "do it\n\none"]
     assert (result["attempts"], result["retry_count"]) == (3, 2)
@@ -179,12 +179,12 @@ def test_attempt_n_applies_step_n_to_the_original_request(make_env, monkeypatch)
 def test_a_dry_run_calls_nothing_and_says_what_it_would_do(make_env):
     env = make_env()
     _, case = analysed(env, dry_run=True)
-    ok, result = agent_recovery.attempt(env, case)
+    ok, result = agent_recovery.run_round(env, case)
     assert ok and result["dry_run"] is True and result["attempts"] == 0
     assert result["targets"] == {"platform:synthralos": "closed", "platform:standby": "closed"}
     assert result["waits"] == [5.0, 10.0, 20.0]
 
 
 def test_alone_there_is_no_retry(make_env):
-    case = agent_recovery.alone(make_env(), {"agent_id": "bot", "original_query": "x"}, 1.7e9)
+    case = agent_recovery.standalone_case(make_env(), {"agent_id": "bot", "original_query": "x"}, 1.7e9)
     assert case["rules"]["max_retries"] == 0 and case["failure"]["type"] == "unknown"

@@ -6,7 +6,7 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.calls.backoff import wait, whole, whole_seconds
+from synthralos.calls.backoff import jittered_delay, full_delay, round_up
 from synthralos.settings import STRATEGIES
 
 
@@ -21,27 +21,27 @@ from synthralos.settings import STRATEGIES
     ],
 )
 def test_each_strategy_has_its_delays(strategy, delays):
-    assert [whole(strategy, n, 5, 60) for n in range(1, 7)] == delays
+    assert [full_delay(strategy, n, 5, 60) for n in range(1, 7)] == delays
 
 
 @pytest.mark.parametrize("rate, stretched", [(1.0, 1), (0.5, 1.5), (0.0, 2)])
 def test_adaptive_waits_longer_the_less_succeeds(rate, stretched):
-    assert whole("adaptive", 1, 4, 60, rate) == 4 * stretched
+    assert full_delay("adaptive", 1, 4, 60, rate) == 4 * stretched
 
 
 def test_exponential_takes_another_multiplier():
-    assert [whole("exponential", n, 2, 60, multiplier=1.5) for n in (1, 2, 3)] == [2, 3, 4.5]
+    assert [full_delay("exponential", n, 2, 60, multiplier=1.5) for n in (1, 2, 3)] == [2, 3, 4.5]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_nothing_waits_longer_than_the_cap(strategy):
-    assert whole(strategy, 1000, 300, 60, 0.0) <= 60
+    assert full_delay(strategy, 1000, 300, 60, 0.0) <= 60
 
 
 @given(st.sampled_from(STRATEGIES), st.integers(1, 30), st.floats(0, 300), st.booleans())
 def test_the_jittered_wait_is_within_its_bounds(strategy, repeat, base, given_by_caller):
-    longest = whole(strategy, repeat, base, 60)
-    seconds = wait(strategy, repeat, base, 60, given_by_caller)
+    longest = full_delay(strategy, repeat, base, 60)
+    seconds = jittered_delay(strategy, repeat, base, 60, given_by_caller)
     assert 0 <= seconds <= 60
     if given_by_caller:
         assert longest * 0.75 - 1e-6 <= seconds <= longest * 1.25 + 1e-6
@@ -50,8 +50,8 @@ def test_the_jittered_wait_is_within_its_bounds(strategy, repeat, base, given_by
 
 
 def test_the_jitter_is_drawn_and_not_fixed():
-    assert len({wait("fixed", 1, 10, 60) for _ in range(20)}) > 10
-    drawn = [wait("fixed", 1, 10, 60) for _ in range(500)]
+    assert len({jittered_delay("fixed", 1, 10, 60) for _ in range(20)}) > 10
+    drawn = [jittered_delay("fixed", 1, 10, 60) for _ in range(500)]
     assert min(drawn) < 1 and max(drawn) > 9
 
 
@@ -60,4 +60,4 @@ def test_the_jitter_is_drawn_and_not_fixed():
     [(0, 0), (0.001, 1), (1, 1), (1.0000000001, 1), (1.2, 2), (59.5, 60), (-3, 0)],
 )
 def test_seconds_are_rounded_up(seconds, rounded):
-    assert whole_seconds(seconds) == rounded and isinstance(whole_seconds(seconds), int)
+    assert round_up(seconds) == rounded and isinstance(round_up(seconds), int)

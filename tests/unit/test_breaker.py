@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthralos.settings import Breaker
-from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN, health
+from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN, evaluate_breaker
 from synthralos.state.ledger import Forced, Outcome
 
 LIMITS = Breaker()
@@ -26,31 +26,31 @@ def outcomes(told, last=NOW, apart=1.0):
 
 @pytest.mark.parametrize("told", ["", ".", "xxxx", "xxxx.", ".....xxxx", "xxxx.xxxx", "x.x.x.x.x."])
 def test_it_stays_closed_below_five_failures_in_a_row(told):
-    assert health(outcomes(told), NOW, LIMITS).state == CLOSED
+    assert evaluate_breaker(outcomes(told), NOW, LIMITS).state == CLOSED
 
 
 @pytest.mark.parametrize("told", ["xxxxx", "tncox", ".....xxxxx", "..........xxxxx"])
 def test_it_opens_at_five_failures_in_a_row_that_are_half_of_the_last_ten(told):
-    found = health(outcomes(told), NOW, LIMITS)
+    found = evaluate_breaker(outcomes(told), NOW, LIMITS)
     assert (found.state, found.until) == (OPEN, NOW + 60)
 
 
 def test_a_shorter_row_must_still_be_half_of_the_last_ten():
     limits = Breaker(failures=3)
-    assert health(outcomes(".......xxx"), NOW, limits).state == CLOSED
-    assert health(outcomes("...xxx"), NOW, limits).state == OPEN
+    assert evaluate_breaker(outcomes(".......xxx"), NOW, limits).state == CLOSED
+    assert evaluate_breaker(outcomes("...xxx"), NOW, limits).state == OPEN
 
 
 @pytest.mark.parametrize("sign", ["4", "9"])
 def test_what_the_target_refuses_never_opens_it(sign):
-    found = health(outcomes(sign * 50), NOW, LIMITS)
+    found = evaluate_breaker(outcomes(sign * 50), NOW, LIMITS)
     assert (found.state, found.until) == (CLOSED, None)
 
 
 def test_it_is_open_for_sixty_seconds_then_half_open():
     window = outcomes("xxxxx")
-    assert health(window, NOW + 59.9, LIMITS).state == OPEN
-    found = health(window, NOW + 60, LIMITS)
+    assert evaluate_breaker(window, NOW + 59.9, LIMITS).state == OPEN
+    found = evaluate_breaker(window, NOW + 60, LIMITS)
     assert (found.state, found.since, found.until) == (HALF_OPEN, NOW + 60, None)
 
 
@@ -62,25 +62,25 @@ def after(probes, at=NOW + 61):
     "probes, state", [(".", HALF_OPEN), ("..", HALF_OPEN), ("...", CLOSED), ("4..", HALF_OPEN)]
 )
 def test_three_good_probes_close_it(probes, state):
-    assert health(after(probes), NOW + 62, LIMITS).state == state
+    assert evaluate_breaker(after(probes), NOW + 62, LIMITS).state == state
 
 
 @pytest.mark.parametrize("probes", ["x", ".x", "..x"])
 def test_a_bad_probe_opens_it_again_for_sixty_seconds(probes):
-    found = health(after(probes), NOW + 62, LIMITS)
+    found = evaluate_breaker(after(probes), NOW + 62, LIMITS)
     assert (found.state, found.until) == (OPEN, NOW + 121)
 
 
 def test_after_closing_it_needs_five_failures_again():
-    assert health(outcomes("...xxxx", NOW + 61, 0.1) + outcomes("xxxxx"), NOW + 62, LIMITS).state \
+    assert evaluate_breaker(outcomes("...xxxx", NOW + 61, 0.1) + outcomes("xxxxx"), NOW + 62, LIMITS).state \
         == CLOSED
-    assert health(outcomes("...xxxxx", NOW + 61, 0.1) + outcomes("xxxxx"), NOW + 62, LIMITS).state \
+    assert evaluate_breaker(outcomes("...xxxxx", NOW + 61, 0.1) + outcomes("xxxxx"), NOW + 62, LIMITS).state \
         == OPEN
 
 
 def test_late_outcomes_of_earlier_calls_do_not_prolong_it():
     window = outcomes("xxx", NOW + 30) + outcomes("xxxxx")
-    assert health(window, NOW + 31, LIMITS).until == NOW + 60
+    assert evaluate_breaker(window, NOW + 31, LIMITS).until == NOW + 60
 
 
 def limited(until, at=NOW, cause="rate_limit"):
@@ -89,31 +89,31 @@ def limited(until, at=NOW, cause="rate_limit"):
 
 def test_a_rate_limited_target_cools_down_until_the_hint():
     window = [limited(NOW + 30)]
-    found = health(window, NOW + 5, LIMITS)
+    found = evaluate_breaker(window, NOW + 5, LIMITS)
     assert (found.state, found.until) == (CLOSED, NOW + 30)
-    assert health(window, NOW + 30, LIMITS).until is None
+    assert evaluate_breaker(window, NOW + 30, LIMITS).until is None
 
 
 def test_the_longest_hint_holds():
     window = [limited(NOW + 10), limited(NOW + 40, NOW - 1)]
-    assert health(window, NOW + 5, LIMITS).until == NOW + 40
+    assert evaluate_breaker(window, NOW + 5, LIMITS).until == NOW + 40
 
 
 def test_a_good_answer_ends_the_cooldown():
     window = [Outcome(True, None, NOW + 1), limited(NOW + 40)]
-    assert health(window, NOW + 5, LIMITS).until is None
+    assert evaluate_breaker(window, NOW + 5, LIMITS).until is None
 
 
 def test_an_operator_forces_it_open_or_closed():
     closed = Forced(CLOSED, NOW - 5, NOW + 60)
-    assert health(outcomes("xxxxx"), NOW, LIMITS, forced=closed).state == CLOSED
-    found = health([], NOW, LIMITS, forced=Forced(OPEN, NOW - 5, NOW + 60))
+    assert evaluate_breaker(outcomes("xxxxx"), NOW, LIMITS, forced=closed).state == CLOSED
+    found = evaluate_breaker([], NOW, LIMITS, forced=Forced(OPEN, NOW - 5, NOW + 60))
     assert (found.state, found.until) == (OPEN, NOW + 60) and "forced open" in found.reason
 
 
 @given(st.lists(st.sampled_from(".x49t"), max_size=50), st.floats(0, 200), st.floats(0.1, 30))
 def test_any_window_has_a_health_that_is_in_the_future_or_none(told, later, apart):
-    found = health(outcomes(told, NOW, apart), NOW + later, LIMITS)
+    found = evaluate_breaker(outcomes(told, NOW, apart), NOW + later, LIMITS)
     assert found.state in (OPEN, CLOSED, HALF_OPEN)
     assert found.until is None or found.until > NOW + later
     if found.state == OPEN:

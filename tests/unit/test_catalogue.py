@@ -7,7 +7,7 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.recovery.catalogue import CATALOGUE, apply
+from synthralos.recovery.catalogue import REPAIR_ACTIONS, apply
 
 SEED = [
     "retry_execution", "retry_tool", "use_alternative_tool", "retry_with_backoff",
@@ -32,8 +32,8 @@ def query_after(name, parameters=None, facts=None, query="q"):
 
 
 def test_the_catalogue_is_complete():
-    assert sorted(CATALOGUE) == sorted(SEED)
-    assert all(action.description and action.expected_outcome for action in CATALOGUE.values())
+    assert sorted(REPAIR_ACTIONS) == sorted(SEED)
+    assert all(action.description and action.expected_outcome for action in REPAIR_ACTIONS.values())
 
 
 @pytest.mark.parametrize("name", ["retry_execution", "retry_tool", "retry_with_backoff",
@@ -166,7 +166,7 @@ FACTS = st.fixed_dictionaries({}, optional={
 })
 
 
-@pytest.mark.parametrize("name", sorted(CATALOGUE))
+@pytest.mark.parametrize("name", sorted(REPAIR_ACTIONS))
 @given(query=st.text(max_size=3000), config=CONFIGS, facts=FACTS)
 def test_every_action_leaves_its_input_as_it_was(name, query, config, facts):
     before = request(query, **config)

@@ -8,7 +8,7 @@ from fixtures.waiting import limit_under_test
 from synthralos.calls import collector, http
 from synthralos.calls.collector import Tracing
 from synthralos.redact import Redactor
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.telemetry import traces
 
 OWN = "5f0c000000000000000000a1"
@@ -29,20 +29,20 @@ def marks(tmp_path, monkeypatch):
 
 
 def tracing(receiver, **entry):
-    patient = {"endpoint": receiver.url, "timeout": collector.LONGEST_TIMEOUT}
+    patient = {"endpoint": receiver.url, "timeout": collector.MAX_TIMEOUT_SECONDS}
     return Tracing.from_config(dict(patient, **entry))
 
 
 def send(told, secrets=()):
     client = http.Client(lambda connection, fresh: (connection.secret, {}))
     tracer = traces.Tracer("call_llm", OWN, time.time)
-    with traces.active(tracer):
+    with traces.use_tracer(tracer):
         traces.configure(1.0)
-        traces.join("5f0c000000000000000000aa")
+        traces.join_run("5f0c000000000000000000aa")
         with traces.span("chat hunter22", {"gen_ai.request.model": "hunter22"}):
             pass
         tracer.finish(None, {}, ended=True)
-        return collector.send(client, told, tracer, Redactor(secrets))
+        return collector.export(client, told, tracer, Redactor(secrets))
 
 
 def test_sends_spans_with_the_token_and_the_name(receiver):
@@ -113,11 +113,11 @@ def test_a_collector_that_is_away_raises_nothing(receiver, cause, silent, capsys
 
 def test_a_missing_credential_raises_nothing(receiver):
     def missing(connection, fresh):
-        raise Refused("config headers_from", "k", "is not in the datastore", "Set it")
+        raise InvalidInput("config headers_from", "k", "is not in the datastore", "Set it")
 
     tracer = traces.Tracer("x", OWN, time.time)
     tracer.finish(None, {})
-    assert not collector.send(http.Client(missing), tracing(receiver), tracer, Redactor())
+    assert not collector.export(http.Client(missing), tracing(receiver), tracer, Redactor())
 
 
 def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
@@ -125,13 +125,13 @@ def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
     receiver.status = 500
     told = tracing(receiver)
     (marks / "target").write_text("precious")
-    os.symlink(marks / "target", collector._mark(told))
+    os.symlink(marks / "target", collector._cooldown_file(told))
     assert not send(told)
     assert (marks / "target").read_text() == "precious"
-    os.unlink(collector._mark(told))
+    os.unlink(collector._cooldown_file(told))
     assert not send(told)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
-    assert not collector._is_paused(collector._mark(told))
+    assert not collector._in_cooldown(collector._cooldown_file(told))
 
 
 @pytest.mark.parametrize("entry, field", (
@@ -142,7 +142,7 @@ def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
     ({"endpoint": "http://c", "sample_ratio": True}, "tracing.sample_ratio"),
 ))
 def test_what_is_configured_wrongly_is_refused(entry, field):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         Tracing.from_config(entry)
     assert refused.value.field == field
 
@@ -154,4 +154,4 @@ def test_without_an_endpoint_there_is_no_tracing():
 
 def test_defaults():
     told = Tracing.from_config({"endpoint": "http://c:4318"})
-    assert (told.share, told.service_name, told.connection.timeout) == (1.0, "synthralos", 1.0)
+    assert (told.sample_ratio, told.service_name, told.connection.timeout) == (1.0, "synthralos", 1.0)

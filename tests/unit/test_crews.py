@@ -3,11 +3,11 @@ import re
 
 import pytest
 
-from synthralos.escalation.channels import Again
+from synthralos.escalation.channels import RetryableDeliveryError
 from synthralos.infrastructure import crews
 from synthralos.infrastructure.config import configuration
 from synthralos.infrastructure.topology import Node
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import StackStormError
 
 REPORT = {"nodes": [{"node": "db", "criticality": "high", "population_affected": 5,
                      "nodes_affected": 2}], "total": {}}
@@ -47,9 +47,9 @@ def test_a_channel_that_may_answer_yet_is_tried_twice(infra, monkeypatch):
     def send(env, config, notice, seconds):
         tries.append(1)
         if len(tries) < 2:
-            raise Again("busy")
+            raise RetryableDeliveryError("busy")
 
-    monkeypatch.setattr(crews, "send_by", lambda channel: send)
+    monkeypatch.setattr(crews, "sender_for", lambda channel: send)
     assert hand(infra, "db")[0]["status"] == "Assigned" and len(infra.slept) == 1
 
 
@@ -57,7 +57,7 @@ def test_a_channel_that_breaks_is_no_error_of_the_run(infra, monkeypatch, capsys
     def send(*_):
         raise KeyError("x")
 
-    monkeypatch.setattr(crews, "send_by", lambda channel: send)
+    monkeypatch.setattr(crews, "sender_for", lambda channel: send)
     entry, = hand(infra, "db")
     assert (entry["status"], entry["details"]) == ("Failed", "webhook: KeyError")
     assert re.search("Traceback(.|\\n)*KeyError", capsys.readouterr().err)
@@ -70,7 +70,7 @@ def test_without_time_nobody_is_told(infra):
 def test_mail_goes_to_the_crew(infra, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        crews, "send_by", lambda channel: lambda env, config, *_: seen.append(config.mail.to))
+        crews, "sender_for", lambda channel: lambda env, config, *_: seen.append(config.mail.to))
     with_crew(infra, channels=["mail"], mail_to=["team@example.com"])
     env, mail = infra.env, {"host": "h", "from": "a@b", "to": ["other@example.com"]}
     env.settings.escalation["mail"] = mail
@@ -114,17 +114,17 @@ def test_more_than_a_page_is_counted(infra):
 ])
 def test_room(infra, crew, load, room):
     with_crew(infra, channels=["mail"], **crew)
-    assert crews.room(configuration(infra.env).crews[0], load) == room
+    assert crews.free_capacity(configuration(infra.env).crews[0], load) == room
 
 
 def test_suits(infra):
     with_crew(infra, channels=["mail"], skills=["db"])
     crew = configuration(infra.env).crews[0]
-    assert crews.suits(crew, Node("x", skills=("db",))) is None
-    assert "lacks network" in crews.suits(crew, Node("x", skills=("db", "network")))
-    assert crews.suits(crew, Node("{{ x }}")) is None
+    assert crews.unsuitable_reason(crew, Node("x", skills=("db",))) is None
+    assert "lacks network" in crews.unsuitable_reason(crew, Node("x", skills=("db", "network")))
+    assert crews.unsuitable_reason(crew, Node("{{ x }}")) is None
     with_crew(infra, action="a.b")
-    assert "is an action" in crews.suits(configuration(infra.env).crews[0], Node("{{ x }}"))
+    assert "is an action" in crews.unsuitable_reason(configuration(infra.env).crews[0], Node("{{ x }}"))
 
 
 class Api:
@@ -135,7 +135,7 @@ class Api:
 
     def _may_fail(self, what):
         if what in self.broken:
-            raise ApiError("%s failed" % what)
+            raise StackStormError("%s failed" % what)
 
     def action(self, ref):
         self._may_fail("action")

@@ -5,14 +5,14 @@ from synthralos.calls.deadline import Deadline
 
 @pytest.mark.parametrize("timeout, kept", [(300, 10), (180, 10), (60, 10), (30, 5), (6, 1)])
 def test_a_run_keeps_time_for_its_record(clock, timeout, kept):
-    assert Deadline.of_run(clock.at, timeout, clock).left() == timeout - kept
+    assert Deadline.of_run(clock.at, timeout, clock).seconds_left() == timeout - kept
 
 
 def test_the_time_runs_from_the_start_of_the_run(clock):
     deadline = Deadline.of_run(clock.at - 40, 120, clock)
-    assert deadline.left() == 70
+    assert deadline.seconds_left() == 70
     clock.forward(80)
-    assert deadline.left() == -10
+    assert deadline.seconds_left() == -10
 
 
 def test_an_attempt_needs_a_second(clock):

@@ -3,11 +3,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from synthralos.calls.http import Answer, CallFailed
+from synthralos.calls.http import Response, CallError
 from synthralos.infrastructure import detection
 from synthralos.infrastructure.config import configuration
 from synthralos.infrastructure.topology import Topology
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 from .infrastructure import samples
 
@@ -20,7 +20,7 @@ def find(infra):
         config = configuration(infra.env)
         request = detection.request_of(config, parameters, payload)
         slept = infra.slept = []
-        return detection.find(
+        return detection.detect_failures(
             infra.env, config, Topology.of(infra.env, config), request, 60, slept.append)
 
     return find
@@ -63,7 +63,7 @@ def test_an_alert_names_nodes(find, alert, found):
     {"labels": {"node": "\x00"}}, {"labels": {"node": "x" * 201}}, {"alerts": ["x"]},
 ])
 def test_an_alert_without_a_node_is_refused(find, alert):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         find(alert=alert)
 
 
@@ -91,8 +91,8 @@ def answers(infra):
 
     def make(body, status=200):
         text = body if isinstance(body, str) else json.dumps(body)
-        infra.send = lambda *_: Answer(status, {}, text, 0.0)
-        infra.failure_of = lambda answer, of: detection.failure("server_error", "HTTP")
+        infra.request = lambda *_: Response(status, {}, text, 0.0)
+        infra.failure_of = lambda answer, of: detection.make_failure("server_error", "HTTP")
         infra.env.client = infra
 
     return make
@@ -110,7 +110,7 @@ def test_samples_without_a_name_are_left_out_and_told(find, answers):
 def test_beyond_the_bound_the_number_is_told(find, answers):
     answers(samples(["n%d" % n for n in range(250)] + [""] * 30))
     found, unresolved_alerts = find()
-    assert len(found) == detection.MOST_FAILURES
+    assert len(found) == detection.MAX_FAILURES
     assert [one["name"] for one in unresolved_alerts[-2:]] == ["50 nodes more", "10 samples more"]
 
 
@@ -120,25 +120,25 @@ def test_beyond_the_bound_the_number_is_told(find, answers):
 ])
 def test_what_is_no_answer_of_prometheus_is_no_health(find, answers, body):
     answers(body)
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         find()
     assert failed.value.failure.cause == "malformed_answer"
 
 
 def test_an_error_is_no_health(find, answers):
     answers({}, status=500)
-    with pytest.raises(CallFailed):
+    with pytest.raises(CallError):
         find()
 
 
 def test_it_is_asked_twice(infra, find):
     infra.down = ["network", ["db"]]
-    assert find()[0] == ["db"] and infra.slept == [detection.WAIT_SECONDS]
+    assert find()[0] == ["db"] and infra.slept == [detection.RETRY_DELAY_SECONDS]
     infra.down = ["network"]
-    with pytest.raises(CallFailed):
+    with pytest.raises(CallError):
         find()
     assert len(infra.queries) == 4
     infra.down = ["authentication"]
-    with pytest.raises(CallFailed):
+    with pytest.raises(CallError):
         find()
     assert len(infra.queries) == 5

@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Connection
 
 
@@ -25,14 +25,14 @@ def test_what_was_read_is_redacted(make_env, store):
     store.put("h", '{"X-Key": "header-secret", "X-N": 5}')
     told = env.credentials(Connection("http://h", secret_from="k", headers_from="h"))
     assert told == ("first-secret", {"X-Key": "header-secret", "X-N": "5"})
-    shown = env.redactor.text("first-secret header-secret")
+    shown = env.redactor.redact_text("first-secret header-secret")
     assert "first" not in shown and "header" not in shown
 
 
 @pytest.mark.parametrize("value", ["x", "[]", "5", ""])
 def test_headers_that_are_no_object_are_refused_and_not_shown(make_env, store, value):
     store.put("h", value)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         make_env().credentials(Connection("http://h", headers_from="h"))
     assert refused.value.value == "h"
 

@@ -2,10 +2,10 @@
 import pytest
 
 from synthralos.escalation import priority, text
-from synthralos.escalation.config import Escalation
+from synthralos.escalation.config import EscalationConfig
 from synthralos.failures import ALIASES, CAUSES, SEVERITIES
 from synthralos.redact import Redactor
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state.tickets import LEVELS
 
 MAIL = {"host": "mail.example.com", "from": "bot@example.com", "to": ["ops@example.com"]}
@@ -18,7 +18,7 @@ def facts(**more):
 
 
 def of(**more):
-    return priority.priority_of(Escalation(), facts(**more))
+    return priority.priority_of(EscalationConfig(), facts(**more))
 
 
 WORST = dict(severity="critical", cause="infinite_loop", occurrences=32, attempts=20, impact=10)
@@ -48,7 +48,7 @@ def test_priorities_spread():
 
 
 def test_the_default_impact_is_the_config_s_else_the_middle():
-    config = Escalation.from_config({"importance": {"bot": 10}})
+    config = EscalationConfig.from_config({"importance": {"bot": 10}})
     known = priority.priority_of(config, facts(impact=None))
     other = priority.priority_of(config, facts(impact=None, subject="other"))
     assert (known, other) == (15, 7)
@@ -59,7 +59,7 @@ def test_the_default_impact_is_the_config_s_else_the_middle():
     ("critical", "critical_alert"),
 ])
 def test_severity_gives_the_first_level(severity, level):
-    assert priority.level_of(Escalation(), facts(severity=severity)) == level
+    assert priority.level_of(EscalationConfig(), facts(severity=severity)) == level
 
 
 @pytest.mark.parametrize("occurrences, level", [
@@ -67,20 +67,20 @@ def test_severity_gives_the_first_level(severity, level):
     (5, "human_intervention"), (500, "human_intervention"),
 ])
 def test_runs_that_fail_again_raise_it(occurrences, level):
-    assert priority.level_of(Escalation(), facts(occurrences=occurrences)) == level
+    assert priority.level_of(EscalationConfig(), facts(occurrences=occurrences)) == level
 
 
 @pytest.mark.parametrize("cause, critical", [
     ("infinite_loop", True), ("resource", True), ("timeout", False), (None, False),
 ])
 def test_a_critical_error_type_is_critical_at_once(cause, critical):
-    found = priority.level_of(Escalation(), facts(cause=cause, severity="low"))
+    found = priority.level_of(EscalationConfig(), facts(cause=cause, severity="low"))
     assert (found == "critical_alert") is critical
 
 
 @pytest.mark.parametrize("name", list(ALIASES) + ["quota", "tool_failure"])
 def test_a_critical_error_type_may_be_an_alias_a_cause_or_a_type(name):
-    config = Escalation.from_config({"critical_error_types": [name]})
+    config = EscalationConfig.from_config({"critical_error_types": [name]})
     failure_type, cause = ALIASES.get(name, (name, name))
     if name == "unknown_error":
         # It has no cause of its own.
@@ -91,9 +91,9 @@ def test_a_critical_error_type_may_be_an_alias_a_cause_or_a_type(name):
 
 
 def test_the_judge_keeps_to_the_least_level():
-    assert priority.judge(Escalation(), "human_intervention")(facts())[0] == "human_intervention"
+    assert priority.make_prioritizer(EscalationConfig(), "human_intervention")(facts())[0] == "human_intervention"
     critical = facts(severity="critical")
-    assert priority.judge(Escalation(), "auto_recovery")(critical)[0] == "critical_alert"
+    assert priority.make_prioritizer(EscalationConfig(), "auto_recovery")(critical)[0] == "critical_alert"
 
 
 def test_priority_grows_with_every_part():
@@ -118,16 +118,16 @@ def test_priority_grows_with_every_part():
         assert of(**dict(told, attempts=told["attempts"] + calls)) >= least
         assert of(**dict(told, impact=max(told["impact"], harm))) >= least
         assert of(**dict(told, cause="infinite_loop")) >= least
-        level = LEVELS.index(priority.level_of(Escalation(), facts(**told)))
+        level = LEVELS.index(priority.level_of(EscalationConfig(), facts(**told)))
         again = dict(told, occurrences=told["occurrences"] + more, severity=SEVERITIES[rank])
-        assert LEVELS.index(priority.level_of(Escalation(), facts(**again))) >= level
+        assert LEVELS.index(priority.level_of(EscalationConfig(), facts(**again))) >= level
 
     grows()
 
 
 def test_the_defaults_of_the_configuration():
-    config = Escalation.from_config(None)
-    assert config == Escalation()
+    config = EscalationConfig.from_config(None)
+    assert config == EscalationConfig()
     assert (config.max_auto_recovery_attempts, config.escalation_timeout) == (5, 300)
     assert config.critical_error_types == ("infinite_loop", "resource_error")
     states = {name: config.state(name) for name in ("mail", "slack", "webhook", "announcement")}
@@ -136,7 +136,7 @@ def test_the_defaults_of_the_configuration():
 
 
 def test_the_configuration_as_the_documents_have_it():
-    config = Escalation.from_config({
+    config = EscalationConfig.from_config({
         "max_auto_recovery_attempts": 2,
         "escalation_timeout": 600,
         "critical_error_types": ["resource_error"],
@@ -153,7 +153,7 @@ def test_the_configuration_as_the_documents_have_it():
                                                                      "starttls"),
 ])
 def test_ports_follow_the_encryption(more, port, encryption):
-    config = Escalation.from_config({"mail": dict(MAIL, **more)})
+    config = EscalationConfig.from_config({"mail": dict(MAIL, **more)})
     assert (config.mail.port, config.mail.encryption) == (port, encryption)
 
 
@@ -177,16 +177,16 @@ def test_ports_follow_the_encryption(more, port, encryption):
     ({"webhook": {"url": "ftp://h"}}, "webhook.url"), ({"webhook": "http://h"}, "webhook"),
 ])
 def test_what_is_wrong_is_named(entry, named):
-    with pytest.raises(Refused) as refused:
-        Escalation.from_config(entry)
-    assert refused.value.field.endswith(named) and refused.value.way_out
+    with pytest.raises(InvalidInput) as refused:
+        EscalationConfig.from_config(entry)
+    assert refused.value.field.endswith(named) and refused.value.hint
 
 
 def test_an_address_of_a_hook_is_a_secret():
-    with pytest.raises(Refused) as refused:
-        Escalation.from_config({"slack": {"url": "very-secret"}})
+    with pytest.raises(InvalidInput) as refused:
+        EscalationConfig.from_config({"slack": {"url": "very-secret"}})
     assert "very-secret" not in str(refused.value)
-    config = Escalation.from_config({
+    config = EscalationConfig.from_config({
         "mail": dict(MAIL, username="u", password="mail-password"),
         "slack": {"url": "https://h/very-secret"},
         "webhook": {"url": "https://h/x", "token": "a-token", "routing_key": "a-key"},
@@ -205,41 +205,41 @@ MARKS = ("{{", "}}", "{%", "%}", "{#", "#}", "<%", "%>")
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_template_marks_are_broken_and_it_says_so(hostile):
-    told = text.harmless(hostile, REDACTOR, 500)
+    told = text.sanitize_text(hostile, REDACTOR, 500)
     assert not any(mark in told for mark in MARKS)
     if any(mark in hostile for mark in MARKS):
         assert told.endswith(text.NOTE)
     told.encode("utf-8")
     # What was made harmless stays as it is.
-    assert text.harmless(told, REDACTOR, 500) == told
+    assert text.sanitize_text(told, REDACTOR, 500) == told
 
 
 def test_plain_text_stays_as_it_is():
     plain = "100 % of {a: 1} <b> \u00fc \U0001f600\nsecond line\tx"
-    assert text.harmless(plain, REDACTOR, 500) == plain
+    assert text.sanitize_text(plain, REDACTOR, 500) == plain
 
 
 def test_secrets_are_masked_and_the_length_is_bound():
-    told = text.harmless("very-secret " + "x" * 1_000_000 + "{{", REDACTOR, 100)
+    told = text.sanitize_text("very-secret " + "x" * 1_000_000 + "{{", REDACTOR, 100)
     assert "very-secret" not in told and len(told) == 100
     assert told.endswith(text.CUT + text.NOTE)
 
 
 def test_a_line_is_one_line():
-    told = text.line("a\r\nBcc: x@y\x0b\x85\u2028b", REDACTOR, 100)
+    told = text.sanitize_line("a\r\nBcc: x@y\x0b\x85\u2028b", REDACTOR, 100)
     assert told.isprintable() and told == "a Bcc: x@y b"
 
 
 def test_values_are_harmless_at_every_depth():
     deep = {"a": [{"b": ["{{ x }}"]}], "{{ k }}": 1, "n": None, "token": "abc"}
-    told = text.harmless_value(deep, REDACTOR, 100)
+    told = text.sanitize_value(deep, REDACTOR, 100)
     assert not any(mark in str(told["a"]) for mark in ("{{ ", "<%"))
     assert all("{{" not in key for key in told) and told["n"] is None
     assert told["token"] == "********"
     nested = "x"
     for _ in range(50):
         nested = {"{{": nested}
-    text.harmless_value(nested, REDACTOR, 100)
+    text.sanitize_value(nested, REDACTOR, 100)
 
 
 def test_any_text_comes_out_without_a_mark():
@@ -249,8 +249,8 @@ def test_any_text_comes_out_without_a_mark():
 
     @hypothesis.given(hostile, strategies.integers(60, 120))
     def inert(given, longest):
-        told = text.harmless(given, REDACTOR, longest)
+        told = text.sanitize_text(given, REDACTOR, longest)
         assert not any(mark in told for mark in MARKS) and len(told) <= longest
-        assert "\n" not in text.line(given, REDACTOR, longest)
+        assert "\n" not in text.sanitize_line(given, REDACTOR, longest)
 
     inert()

@@ -5,9 +5,9 @@ import pytest
 from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.escalation import desk
-from synthralos.escalation.config import Escalation
+from synthralos.escalation.config import EscalationConfig
 from synthralos.state import tickets
-from synthralos.state.datastore import Tolerant
+from synthralos.state.datastore import BestEffortDatastore
 from synthralos.state.tickets import LEVELS
 
 FAILURE = {"type": "llm_error", "cause": "rate_limit", "severity": "medium"}
@@ -16,7 +16,7 @@ QUIET = {"notification_channels": {"mail": False}}
 
 @pytest.fixture
 def config():
-    return Escalation.from_config(QUIET)
+    return EscalationConfig.from_config(QUIET)
 
 
 def opened(env, config, clock, subject="bot", failure=FAILURE, **more):
@@ -34,26 +34,26 @@ def test_a_ticket_that_nobody_takes_rises_step_by_step_to_the_top(make_env, stor
     seen = [level_of(store, told)]
     for _ in range(5):
         clock.forward(300)
-        desk.process(env, config)
+        desk.process_due(env, config)
         seen.append(level_of(store, told))
     assert seen == list(LEVELS) + [LEVELS[-1]] * 2
     raised = [e for e in tickets.get(store, told["ticket"])["events"] if e["kind"] == "raised"]
     assert len(raised) == 3 and raised[0]["why"] == "nobody took it within 300 s"
-    assert tickets.listing(store)[0]["level"] == LEVELS[-1]
+    assert tickets.list_tickets(store)[0]["level"] == LEVELS[-1]
 
 
 def test_it_does_not_rise_before_its_time(make_env, store, clock, config):
     env = make_env()
     told = opened(env, config, clock)
     clock.forward(299)
-    done = desk.process(env, config)
+    done = desk.process_due(env, config)
     assert (done["open"], done["raised"], done["tickets"]) == (1, 0, [])
     clock.forward(1)
-    done = desk.process(env, config)
+    done = desk.process_due(env, config)
     assert done["raised"] == 1 and done["tickets"][0]["previous_level"] == "auto_recovery"
     assert done["tickets"][0]["level"] == level_of(store, told) == "supervisor_review"
     # The time of a level begins when it is reached.
-    assert desk.process(env, config)["tickets"] == []
+    assert desk.process_due(env, config)["tickets"] == []
 
 
 def test_what_was_taken_or_resolved_does_not_rise(make_env, store, clock, config):
@@ -63,15 +63,15 @@ def test_what_was_taken_or_resolved_does_not_rise(make_env, store, clock, config
     desk.take(env, config, told[0]["ticket"], "ann")
     desk.resolve(env, config, told[1]["ticket"], "done", "ann")
     clock.forward(10_000)
-    assert desk.process(env, config)["raised"] == 0
+    assert desk.process_due(env, config)["raised"] == 0
 
 
 def test_a_timeout_of_0_raises_nothing(make_env, clock):
     env = make_env()
-    config = Escalation.from_config(dict(QUIET, escalation_timeout=0))
+    config = EscalationConfig.from_config(dict(QUIET, escalation_timeout=0))
     opened(env, config, clock)
     clock.forward(1_000_000)
-    assert desk.process(env, config)["raised"] == 0
+    assert desk.process_due(env, config)["raised"] == 0
 
 
 def test_the_most_urgent_come_first(make_env, clock, config):
@@ -79,7 +79,7 @@ def test_the_most_urgent_come_first(make_env, clock, config):
     for subject, severity in (("a", "low"), ("b", "high"), ("c", "medium")):
         opened(env, config, clock, subject, dict(FAILURE, severity=severity))
     clock.forward(300)
-    done = desk.process(env, config)
+    done = desk.process_due(env, config)
     names = [tickets.ticket_id("llm_retry", subject, "rate_limit") for subject in "bca"]
     assert [one["ticket"] for one in done["tickets"]] == names
 
@@ -108,9 +108,9 @@ def test_many_that_process_at_once_raise_by_one_level(make_env, store, clock, da
     ready, done = threading.Barrier(20), []
 
     def one():
-        env = make_env(store=Tolerant(datastore))
+        env = make_env(store=BestEffortDatastore(datastore))
         ready.wait()
-        done.append(desk.process(env, config))
+        done.append(desk.process_due(env, config))
 
     threads = [threading.Thread(target=one) for _ in range(20)]
     for thread in threads:
@@ -127,19 +127,19 @@ def test_a_head_without_events_is_passed_over(make_env, store, clock, datastore,
         if ".ticket_event." in name:
             datastore.delete(name)
     clock.forward(1000)
-    assert desk.process(env, config)["tickets"] == []
+    assert desk.process_due(env, config)["tickets"] == []
 
 
 def test_a_store_that_is_away_ends_nothing(make_env, clock, datastore, config):
     datastore.away = True
-    env = make_env(store=Tolerant(datastore))
+    env = make_env(store=BestEffortDatastore(datastore))
     assert opened(env, config, clock) is None
-    assert desk.process(env, config)["tickets"] == []
+    assert desk.process_due(env, config)["tickets"] == []
 
 
 def test_a_store_that_goes_away_after_the_ticket_sends_nothing(make_env, clock, datastore):
     env = make_env()
-    config = Escalation.from_config({"notification_channels": {"mail": False, "webhook": True},
+    config = EscalationConfig.from_config({"notification_channels": {"mail": False, "webhook": True},
                                      "webhook": {"url": "http://127.0.0.1:1"}})
     put = datastore.put
 
@@ -155,7 +155,7 @@ def test_a_store_that_goes_away_after_the_ticket_sends_nothing(make_env, clock, 
 
 @pytest.mark.parametrize("entry", [{"mail": {"host": "h"}}, [], {"escalation_timeout": "x"}])
 def test_a_wrong_configuration_does_not_keep_a_failure_from_its_ticket(make_env, clock, entry):
-    told = desk.record_failure(
+    told = desk.open_failure_ticket(
         make_env(), entry, "llm_retry", "gpt-4", dict(FAILURE, severity="high"), "it failed")
     assert told["new"] and told["level"] == "supervisor_review"
     assert all(one["status"] == "failed" for one in told["notifications"])
@@ -164,5 +164,5 @@ def test_a_wrong_configuration_does_not_keep_a_failure_from_its_ticket(make_env,
 
 def test_the_secrets_of_the_configuration_are_masked(make_env):
     env = make_env()
-    desk.configuration(env, {"slack": {"url": "https://hooks.example.com/very-secret"}})
-    assert env.redactor.text("https://hooks.example.com/very-secret") == "********"
+    desk.load_config(env, {"slack": {"url": "https://hooks.example.com/very-secret"}})
+    assert env.redactor.redact_text("https://hooks.example.com/very-secret") == "********"

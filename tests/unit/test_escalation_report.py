@@ -16,11 +16,11 @@ def reported(make_env, store, clock):
         failure = {"type": "llm_error", "cause": cause, "severity": "high"}
         for n in range(times):
             clock.forward(60)
-            told = tickets.report(
+            told = tickets.record_occurrence(
                 store, clock(), workflow, "gpt-4", failure, "run%d" % n, summary,
                 attempts=3, **more
             )
-        return env, report.of(env, tickets.get(store, told["ticket"]))
+        return env, report.analyze_ticket(env, tickets.get(store, told["ticket"]))
 
     return make
 
@@ -75,15 +75,15 @@ def test_the_timeline_holds_events_and_history_once_each(reported, store, clock,
     env, told = reported()
     for run, reason in (("run0", "the same run"), ("run9", "another cause")):
         clock.forward(1)
-        history.record(store, "gpt-4", clock(), {
+        history.append_entry(store, "gpt-4", clock(), {
             "event": "failed", "workflow": "llm_retry", "run": run, "reason": reason})
     clock.forward(1)
     tickets.take(store, clock(), told["ticket"], "ann", "r")
     clock.forward(1)
-    tickets.raise_level(store, clock(), told["ticket"], "human_intervention", "late", "r")
+    tickets.escalate(store, clock(), told["ticket"], "human_intervention", "late", "r")
     clock.forward(1)
     tickets.resolve(store, clock(), told["ticket"], "new key", "ann", "r")
-    told = report.of(env, tickets.get(store, told["ticket"]))
+    told = report.analyze_ticket(env, tickets.get(store, told["ticket"]))
     assert [entry["event"] for entry in told["timeline"]] == [
         "occurred: it failed", "llm_retry failed: another cause", "taken by ann",
         "raised to human_intervention: late", "resolved by ann: new key"]
@@ -108,6 +108,6 @@ def test_the_markdown_is_harmless_and_the_report_has_no_secret(reported, hostile
 
 def test_a_report_is_bounded(reported, store, clock):
     env, told = reported(summary="x" * 300, times=100)
-    assert len(told["timeline"]) == report.MOST_LINES
-    assert len(told["markdown"]) <= report.LONGEST_MARKDOWN
-    assert len(told["impact"]["runs"]) == report.MOST_RUNS
+    assert len(told["timeline"]) == report.MAX_LINES
+    assert len(told["markdown"]) <= report.MAX_MARKDOWN_CHARS
+    assert len(told["impact"]["runs"]) == report.MAX_RUNS

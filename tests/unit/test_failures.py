@@ -12,11 +12,11 @@ from synthralos.failures import (
     ALIASES,
     CAUSE_OF_TYPE,
     CAUSES,
-    LONGEST_HINT,
+    MAX_HINT_SECONDS,
     SEVERITIES,
     TYPES,
     cause_of_text,
-    failure,
+    make_failure,
     from_http,
     from_text,
     resolve_type,
@@ -57,28 +57,28 @@ def classified(status, body="", headers=None, of="model"):
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 504, 520, 529])
 def test_timeouts_conflicts_and_server_errors_are_cured_by_the_same_target_or_another(status):
-    curable = classified(status).curable
-    assert curable.again and curable.elsewhere
+    curable = classified(status).policy
+    assert curable.retry_same_target and curable.retry_other_target
 
 
 @pytest.mark.parametrize("cause", ["timeout", "network", "truncated_stream", "rate_limit"])
 def test_transient_causes_are_cured_by_the_same_target_or_another(cause):
-    assert CAUSES[cause].again and CAUSES[cause].elsewhere
+    assert CAUSES[cause].retry_same_target and CAUSES[cause].retry_other_target
 
 
 @pytest.mark.parametrize("cause", ["quota", "authentication", "permission", "model_not_found",
                                    "context_length"])
 def test_what_the_target_will_refuse_again_is_cured_elsewhere_only(cause):
-    assert not CAUSES[cause].again and CAUSES[cause].elsewhere
+    assert not CAUSES[cause].retry_same_target and CAUSES[cause].retry_other_target
 
 
 @pytest.mark.parametrize("cause", ["content_policy", "bad_request", "not_found", "cancelled"])
 def test_what_would_fail_everywhere_is_not_repeated(cause):
-    assert not CAUSES[cause].again and not CAUSES[cause].elsewhere
+    assert not CAUSES[cause].retry_same_target and not CAUSES[cause].retry_other_target
 
 
 def test_only_an_unanswered_or_broken_call_trips_the_breaker():
-    tripping = {cause for cause, known in CAUSES.items() if known.trips}
+    tripping = {cause for cause, known in CAUSES.items() if known.counts_for_breaker}
     assert {"timeout", "network", "server_error", "overloaded", "truncated_stream"} <= tripping
     assert not tripping & {"rate_limit", "quota", "authentication", "permission", "bad_request",
                            "not_found", "conflict", "blank_output", "schema_mismatch"}
@@ -224,7 +224,7 @@ def test_a_body_that_says_nothing_leaves_the_status(body):
         ({"retry-after": "1.5"}, 1.5),
         ({"retry-after": "0"}, 0.0),
         ({"retry-after": "-5"}, 0.0),
-        ({"retry-after": "999999999"}, LONGEST_HINT),
+        ({"retry-after": "999999999"}, MAX_HINT_SECONDS),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "soon"}, None),
@@ -387,13 +387,13 @@ def test_what_is_no_type_is_none(given):
 
 
 def test_a_failure_shows_itself():
-    shown = failure("rate_limit", "slow\n down", 429, 3.0).as_dict()
+    shown = make_failure("rate_limit", "slow\n down", 429, 3.0).as_dict()
     assert shown == {"type": "llm_error", "cause": "rate_limit", "severity": "medium",
                      "message": "slow down", "status": 429, "retry_after": 3.0}
 
 
 def test_evidence_is_added_to_a_copy():
-    plain = failure("network", "x")
+    plain = make_failure("network", "x")
     more = failures.with_evidence(plain, sent=False)
     assert more.as_dict()["evidence"] == {"sent": False} and "evidence" not in plain.as_dict()
 
@@ -408,7 +408,7 @@ def test_any_answer_is_classified(status, body, of, headers):
     found = from_http(status, headers, json.dumps(body), NOW, of)
     assert found.cause in CAUSES and found.type in TYPES and found.severity in SEVERITIES
     assert len(found.message) <= 300
-    assert found.retry_after is None or 0 <= found.retry_after <= LONGEST_HINT
+    assert found.retry_after is None or 0 <= found.retry_after <= MAX_HINT_SECONDS
 
 
 @given(st.text(st.characters()) | st.none() | st.integers() | st.binary())
@@ -420,4 +420,4 @@ def test_any_text_is_classified(text):
 @given(st.text(alphabet="0123456789 :,+-GMTueNovFri", max_size=40))
 def test_any_retry_after_is_read(told):
     found = retry_after({"retry-after": told}, None, NOW)
-    assert found is None or 0 <= found <= LONGEST_HINT
+    assert found is None or 0 <= found <= MAX_HINT_SECONDS

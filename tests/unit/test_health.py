@@ -3,8 +3,8 @@ import json
 import pytest
 
 from synthralos.recovery import health
-from synthralos.recovery.intake import SWITCH
-from synthralos.refusals import Refused
+from synthralos.recovery.intake import ENABLED_KEY
+from synthralos.refusals import InvalidInput
 from synthralos.state import kinds, pauses, runs, tickets
 from synthralos.state.datastore import PREFIX
 from synthralos.state.ledger import Outcome
@@ -33,7 +33,7 @@ def ran(env, clock, outcome="recovered", agent="bot", **facts):
         },
         **facts
     )
-    runs.summarise(env.store, "run-%d" % clock(), clock(), **told)
+    runs.record_summary(env.store, "run-%d" % clock(), clock(), **told)
 
 
 def break_down(env, *targets):
@@ -44,7 +44,7 @@ def break_down(env, *targets):
 
 def failed(env, severity, subject="bot", cause="timeout"):
     failure = {"type": "timeout", "cause": cause, "severity": severity}
-    tickets.report(env.store, env.now(), "agent_recovery", subject, failure, "r", "it failed")
+    tickets.record_occurrence(env.store, env.now(), "agent_recovery", subject, failure, "r", "it failed")
 
 
 def whats(found, level=None):
@@ -67,14 +67,14 @@ def test_all_is_well(env):
 
 def test_the_keys_of_every_kind_are_counted(env, store):
     for number, kind in enumerate(kinds.KINDS):
-        name = kinds.prefix_of(kind)
+        name = kinds.key_prefix(kind)
         for n in range(1 if name[-1] != "." else 1 + number % 3):
             store.put(name + ("%013d-%d" % (1_700_000_000_000 + n, n) if name[-1] == "." else ""),
                       "{}")
     counts = health.get(env)["datastore"]
     assert sorted(counts) == sorted(kinds.KINDS)
     for number, kind in enumerate(kinds.KINDS):
-        alone = kinds.prefix_of(kind)[-1] != "."
+        alone = kinds.key_prefix(kind)[-1] != "."
         assert counts[kind]["keys"] == (1 if alone else 1 + number % 3), kind
 
 
@@ -123,7 +123,7 @@ def test_what_the_runs_tell(env, clock):
 
 
 def test_summaries_without_an_agent_count_for_no_agent(env, clock):
-    runs.summarise(env.store, "r", clock(), workflow="agent_recovery", outcome="failed",
+    runs.record_summary(env.store, "r", clock(), workflow="agent_recovery", outcome="failed",
                    targets=[], answered=None)
     stats = health.get(env)["stats"]
     assert stats["total_errors"] == 1 and stats["by_agent"] == {}
@@ -175,8 +175,8 @@ def test_no_target_left_is_critical(env, clock):
 
 def test_a_breaker_that_an_operator_forced(env, clock):
     break_down(env, "route:openai/eu")
-    env.ledger.force("route:openai/us", "open", 3600)
-    env.ledger.force("route:openai/eu", "closed", 60)
+    env.ledger.force_state("route:openai/us", "open", 3600)
+    env.ledger.force_state("route:openai/eu", "closed", 60)
     found = health.get(env)
     assert found["breakers"]["route:openai/us"] == "open"
     assert found["breakers"]["route:openai/eu"] == "closed"
@@ -187,11 +187,11 @@ def test_a_breaker_that_an_operator_forced(env, clock):
 
 
 def test_more_outcomes_than_are_read_at_once(env, clock):
-    for n in range(health.MOST + 5):
+    for n in range(health.MAX_ROWS + 5):
         env.ledger.append("platform:zzz", Outcome(True, None, clock() - n / 1000))
     break_down(env, "llm:openai/gpt-4")
     found = health.get(env)
-    assert found["datastore"]["outcome"] == {"keys": health.MOST, "capped": True}
+    assert found["datastore"]["outcome"] == {"keys": health.MAX_ROWS, "capped": True}
     assert found["breakers"]["llm:openai/gpt-4"] == "open"
 
 
@@ -207,7 +207,7 @@ def test_a_paused_agent_degrades(env, clock):
 
 
 def test_the_switch_of_the_rules(env):
-    env.store.put(SWITCH, "off")
+    env.store.put(ENABLED_KEY, "off")
     assert health.get(env)["subsystem_status"]["rules"] == "off"
 
 
@@ -263,7 +263,7 @@ def test_what_others_wrote_is_passed_over(env, datastore, clock):
 
 
 def test_a_wrong_name_is_refused(env):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidInput) as caught:
         health.get(env, "{{ foo }}")
     assert caught.value.field == "agent_id"
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS, at_least, limit_under_test
 
-from synthralos.calls.http import Answer, CallFailed, Client
+from synthralos.calls.http import Response, CallError, Client
 from synthralos.settings import Connection
 
 from .conftest import http_answer
@@ -20,11 +20,11 @@ PLAIN = client()
 
 def send(url, seconds=PATIENCE_SECONDS, method="POST", client=PLAIN, **more):
     options = {name: more.pop(name) for name in ("body", "headers", "authorize") if name in more}
-    return client.send(Connection(url, **more), method, "/x?y=1", seconds, **options)
+    return client.request(Connection(url, **more), method, "/x?y=1", seconds, **options)
 
 
 def failing(url, *arguments, **more):
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         send(url, *arguments, **more)
     return failed.value.failure
 
@@ -63,8 +63,8 @@ def test_an_error_status_is_an_answer(serve):
 
 @pytest.mark.parametrize("body", ["", "<html>", '{"a": ', "[" * 50_000])
 def test_an_answer_that_is_no_json_says_so(body):
-    with pytest.raises(CallFailed) as failed:
-        Answer(200, {}, body, 0.1).json()
+    with pytest.raises(CallError) as failed:
+        Response(200, {}, body, 0.1).json()
     assert failed.value.failure.cause == "malformed_answer"
 
 
@@ -111,7 +111,7 @@ def test_the_timer_and_the_handler_of_a_host_program_stay(serve):
     signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
     try:
         client = Client(lambda connection, fresh: (None, {}))
-        answer = client.send(Connection(serve(http_answer()).url), "GET", "/", 30)
+        answer = client.request(Connection(serve(http_answer()).url), "GET", "/", 30)
         assert answer.status == 200 and signal.getitimer(signal.ITIMER_REAL)[0] > 0
         signal.raise_signal(signal.SIGALRM)
         assert rung
@@ -126,9 +126,9 @@ def test_a_host_program_has_the_limit_of_each_read(serve):
     def hang(connection, request):
         given_up.wait(PATIENCE_SECONDS)
 
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         client = Client(lambda connection, fresh: (None, {}))
-        client.send(Connection(serve(hang).url), "GET", "/", limit_under_test(0.3))
+        client.request(Connection(serve(hang).url), "GET", "/", limit_under_test(0.3))
     given_up.set()
     assert failed.value.failure.cause == "timeout"
 
@@ -178,7 +178,7 @@ def test_a_cut_answer_is_a_cut_stream(serve, answer):
 
 @pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n"])
 def test_what_is_no_http_is_a_failure(serve, answer):
-    assert failing(serve(answer).url).curable.elsewhere
+    assert failing(serve(answer).url).policy.retry_other_target
 
 
 def test_a_head_answer_without_its_body_is_whole(serve):

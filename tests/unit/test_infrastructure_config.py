@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from synthralos.infrastructure import topology
-from synthralos.infrastructure.config import Infrastructure, configuration
-from synthralos.refusals import Refused
+from synthralos.infrastructure.config import InfrastructureConfig, configuration
+from synthralos.refusals import InvalidInput
 
 from .infrastructure import INFRASTRUCTURE
 
@@ -27,11 +27,11 @@ def defaults(spec):
 
 
 def test_nothing_is_configured():
-    assert Infrastructure.from_config(None) == Infrastructure()
+    assert InfrastructureConfig.from_config(None) == InfrastructureConfig()
 
 
 def test_the_defaults_of_the_schema_are_the_library_s():
-    assert Infrastructure.from_config(defaults(SCHEMA["infrastructure"])) == Infrastructure()
+    assert InfrastructureConfig.from_config(defaults(SCHEMA["infrastructure"])) == InfrastructureConfig()
     bare = {"base_url": "http://h"}
     given = {"prometheus": bare, "weather": bare, "crews": [CREW]}
     of_crews = SCHEMA["infrastructure"]["properties"]["crews"]["items"]
@@ -41,7 +41,7 @@ def test_the_defaults_of_the_schema_are_the_library_s():
         "weather": dict(said["weather"], **bare),
         "crews": [dict(defaults(of_crews), **CREW)],
     }
-    assert Infrastructure.from_config(said) == Infrastructure.from_config(given)
+    assert InfrastructureConfig.from_config(said) == InfrastructureConfig.from_config(given)
 
 
 def test_the_defaults_of_a_node_are_the_schema_s():
@@ -52,7 +52,7 @@ def test_the_defaults_of_a_node_are_the_schema_s():
 
 def test_the_example_is_understood():
     text = (PACK / "synthralos.yaml.example").read_text(encoding="utf-8")
-    config = Infrastructure.from_config(yaml.safe_load(text)["infrastructure"])
+    config = InfrastructureConfig.from_config(yaml.safe_load(text)["infrastructure"])
     assert config.prometheus and config.crews
     assert [crew.name for crew in config.crews if crew.requires_approval] == ["restart"]
     assert topology.read("t", list(config.topology))
@@ -87,18 +87,18 @@ def test_the_example_is_understood():
     (crews(dict(CREW, zone="{{ x }}")), "infrastructure.crews[0].zone"),
 ])
 def test_a_wrong_entry_is_named(entry, field):
-    with pytest.raises(Refused) as refused:
-        Infrastructure.from_config(entry)
-    assert refused.value.field == field and refused.value.way_out
+    with pytest.raises(InvalidInput) as refused:
+        InfrastructureConfig.from_config(entry)
+    assert refused.value.field == field and refused.value.hint
 
 
 def test_a_date_may_be_as_yaml_reads_it():
     entry = {"holidays": [datetime.date(2025, 12, 25), "2026-01-01"]}
-    assert Infrastructure.from_config(entry).holidays == ("2025-12-25", "2026-01-01")
+    assert InfrastructureConfig.from_config(entry).holidays == ("2025-12-25", "2026-01-01")
 
 
 def test_its_secrets_are_masked(make_env):
     prometheus = {"base_url": "http://h", "token": "very-secret", "headers": {"X-Key": "as-secret"}}
     env = make_env({"infrastructure": dict(INFRASTRUCTURE, prometheus=prometheus)})
     configuration(env)
-    assert env.redactor.text("very-secret as-secret") == "******** ********"
+    assert env.redactor.redact_text("very-secret as-secret") == "******** ********"

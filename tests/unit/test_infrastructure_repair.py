@@ -7,7 +7,7 @@ from fixtures.waiting import limit_under_test
 from synthralos.infrastructure import ending, planning
 from synthralos.infrastructure import infrastructure_repair as machine
 from synthralos.recovery import planner
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import unseal
 from synthralos.state import tickets
 
@@ -86,7 +86,7 @@ def llm(infra, monkeypatch):
             answer = answer if isinstance(answer, str) else json.dumps(answer)
             return {"response": answer}
 
-        monkeypatch.setattr(planner.providers, "call", call)
+        monkeypatch.setattr(planner.providers, "complete", call)
         return infra
 
     return start
@@ -371,10 +371,10 @@ def test_a_dry_run_assigns_nothing(infra):
 
 
 def test_the_planner_that_times_out_has_failed_to_plan(llm, clock):
-    from synthralos.calls.http import CallFailed
-    from synthralos.failures import failure
+    from synthralos.calls.http import CallError
+    from synthralos.failures import make_failure
 
-    infra = llm([CallFailed(failure("timeout", "x"))], planner={"fallback": False})
+    infra = llm([CallError(make_failure("timeout", "x"))], planner={"fallback": False})
     told = Run(infra.env, nodes=["db"], max_retries=2).end()
     assert told["retry_count"] == 2 and told["outcome"] == "max_retries_reached"
     assert len(infra.prompts) == 2
@@ -382,10 +382,10 @@ def test_the_planner_that_times_out_has_failed_to_plan(llm, clock):
 
 @pytest.mark.parametrize("cause, asked", [("timeout", 3), ("network", 3), ("authentication", 1)])
 def test_when_the_llm_is_what_broke_the_rules_plan(llm, cause, asked):
-    from synthralos.calls.http import CallFailed
-    from synthralos.failures import failure
+    from synthralos.calls.http import CallError
+    from synthralos.failures import make_failure
 
-    infra = llm([CallFailed(failure(cause, "x"))])
+    infra = llm([CallError(make_failure(cause, "x"))])
     told = Run(infra.env, nodes=["db"]).end()
     assert told["success"] and told["plan"]["source"] == "rules"
     assert len(infra.prompts) == asked
@@ -453,7 +453,7 @@ def test_the_prompt_holds_the_newest_entries_of_the_conversation(llm):
 @pytest.mark.parametrize("entries, kept", [(0, 0), (3, 3), (5, 5), (8, 5)])
 def test_window(entries, kept):
     history = list(range(entries))
-    assert planning.window(history) == history[entries - kept:]
+    assert planning.recent_entries(history) == history[entries - kept:]
 
 
 def test_the_time_is_up(infra, clock):
@@ -475,14 +475,14 @@ def test_the_time_is_up(infra, clock):
 ])
 def test_a_run_that_cannot_begin_is_refused(infra, parameters, field):
     infra.configure({"prometheus": None})
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         Run(infra.env, **parameters)
     assert refused.value.field == field
 
 
 def test_a_task_refuses_a_case_of_another_state(infra):
     run = Run(infra.env, nodes=["db"])
-    with pytest.raises(Refused, match="is in state FAILURE_DETECTION"):
+    with pytest.raises(InvalidInput, match="is in state FAILURE_DETECTION"):
         machine.execute(infra.env, run.case)
 
 

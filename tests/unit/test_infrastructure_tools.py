@@ -1,11 +1,11 @@
 import pytest
 
-from synthralos.calls.http import Answer, CallFailed
-from synthralos.failures import failure
+from synthralos.calls.http import Response, CallError
+from synthralos.failures import make_failure
 from synthralos.infrastructure import tools
 from synthralos.infrastructure.config import configuration
 from synthralos.infrastructure.topology import Topology
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 CREWS = [
     {"name": "free", "zone": "east", "channels": ["mail"], "capacity": 2, "skills": ["x"]},
@@ -19,7 +19,7 @@ def facts(infra):
     def make(**more):
         config = configuration(infra.configure(dict({"crews": CREWS}, **more)))
         topology = Topology.of(infra.env, config)
-        return tools.Facts(infra.env, config, topology, ("db", "moon"), {"free": 1, "full": 1})
+        return tools.PlannerFacts(infra.env, config, topology, ("db", "moon"), {"free": 1, "full": 1})
 
     return make
 
@@ -48,7 +48,7 @@ def facts(infra):
     ("is_holiday", {"date": "2025-12-26"}, {"date": "2025-12-26", "is_holiday": False}),
 ])
 def test_what_a_tool_says(facts, tool, arguments, told):
-    assert tools.call(facts(), tool, arguments) == told
+    assert tools.run_tool(facts(), tool, arguments) == told
 
 
 @pytest.mark.parametrize("tool, arguments, field", [
@@ -64,9 +64,9 @@ def test_what_a_tool_says(facts, tool, arguments, told):
     ("is_weekend", {"date": None}, "arguments.date"),
 ])
 def test_what_is_no_tool_or_no_argument_is_refused(facts, tool, arguments, field):
-    with pytest.raises(Refused) as refused:
-        tools.call(facts(), tool, arguments)
-    assert refused.value.field == field and refused.value.way_out
+    with pytest.raises(InvalidInput) as refused:
+        tools.run_tool(facts(), tool, arguments)
+    assert refused.value.field == field and refused.value.hint
 
 
 WEATHER = {"base_url": "http://weather.example.com", "path": "/now?at={location}"}
@@ -74,11 +74,11 @@ WEATHER = {"base_url": "http://weather.example.com", "path": "/now?at={location}
 
 def test_the_weather_is_a_tool_where_it_is_configured(facts, infra):
     given = facts(weather=WEATHER)
-    infra.send = lambda connection, method, path, *_: Answer(
+    infra.request = lambda connection, method, path, *_: Response(
         200, {}, '{"temperature": 14, "path": "%s"}' % path, 0.0)
-    told = tools.call(given, "get_weather_at_location", {"location": "east"})
+    told = tools.run_tool(given, "get_weather_at_location", {"location": "east"})
     assert told["weather"] == {"temperature": 14, "path": "/now?at=east"}
-    assert any("get_weather_at_location" in line for line in tools.descriptions(given.config))
+    assert any("get_weather_at_location" in line for line in tools.tool_descriptions(given.config))
 
 
 @pytest.mark.parametrize("text, status", [
@@ -86,16 +86,16 @@ def test_the_weather_is_a_tool_where_it_is_configured(facts, infra):
 ])
 def test_weather_that_cannot_be_told_is_an_error_in_the_answer(facts, infra, text, status):
     given = facts(weather=WEATHER)
-    infra.send = lambda *_: Answer(status, {}, text, 0.0)
-    assert "error" in tools.call(given, "get_weather_at_location", {"location": "east"})["weather"]
+    infra.request = lambda *_: Response(status, {}, text, 0.0)
+    assert "error" in tools.run_tool(given, "get_weather_at_location", {"location": "east"})["weather"]
 
 
 def test_weather_that_is_away(facts, infra):
     given = facts(weather=WEATHER)
 
     def away(*_):
-        raise CallFailed(failure("network", "x"))
+        raise CallError(make_failure("network", "x"))
 
-    infra.send = away
-    told = tools.call(given, "get_weather_at_location", {"location": "east"})
+    infra.request = away
+    told = tools.run_tool(given, "get_weather_at_location", {"location": "east"})
     assert told["weather"] == {"error": "network"}

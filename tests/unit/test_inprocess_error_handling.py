@@ -9,12 +9,12 @@ import yaml
 from fixtures.waiting import let_pass
 
 from synthralos.error_handling import (
-    DatastoreAway,
+    DatastoreUnavailable,
     ErrorContext,
     ErrorHandlingSystem,
     ErrorType,
     MemoryDatastore,
-    Refused,
+    InvalidInput,
     Severity,
 )
 from synthralos.inprocess.error_handling import KEYS
@@ -107,7 +107,7 @@ def test_the_config_of_the_guide_is_taken():
 
 
 def test_a_wrong_config_names_its_entry():
-    with pytest.raises(Refused, match="retry.max_retries"):
+    with pytest.raises(InvalidInput, match="retry.max_retries"):
         ErrorHandlingSystem({"retry": {"max_retries": 99}})
 
 
@@ -225,9 +225,9 @@ def test_what_is_cancelled_or_refused_is_not_active(system):
 
     asyncio.run(cancelled())
     assert active(system) == 0
-    with pytest.raises(Refused, match="strategy"):
+    with pytest.raises(InvalidInput, match="strategy"):
         handled(system, TimeoutError("x"), strategy="guess")
-    with pytest.raises(Refused, match="severity"):
+    with pytest.raises(InvalidInput, match="severity"):
         handled(system, TimeoutError("x"), severity="grave")
     assert active(system) == 0
 
@@ -274,7 +274,7 @@ def test_max_retries_of_0_calls_nothing(slept):
 
 
 def test_a_key_that_no_system_reads_is_refused():
-    with pytest.raises(Refused, match="retry.max_retry: is no setting"):
+    with pytest.raises(InvalidInput, match="retry.max_retry: is no setting"):
         ErrorHandlingSystem({"retry": {"max_retry": 3}})
 
 
@@ -291,12 +291,12 @@ class UnavailableDatastore(MemoryDatastore):
 
     def put(self, name, value, ttl=None):
         if self.away:
-            raise DatastoreAway("no route to the datastore")
+            raise DatastoreUnavailable("no route to the datastore")
         super().put(name, value, ttl)
 
     def list(self, prefix, limit=100, offset=0):
         if self.away:
-            raise DatastoreAway("no route to the datastore")
+            raise DatastoreUnavailable("no route to the datastore")
         return super().list(prefix, limit, offset)
 
 
@@ -310,7 +310,7 @@ def test_a_datastore_that_is_away_ends_no_recovery_and_gets_another_chance(slept
     lost = handled(system, MemoryError("full"))
     assert lost["escalated"] and lost["ticket"] is None
     assert "no route" in lost["steps"][-1]["summary"]
-    with pytest.raises(DatastoreAway, match="no route"):
+    with pytest.raises(DatastoreUnavailable, match="no route"):
         snapshot_of(system, {"a": 1})
     health = asyncio.run(system.get_system_health())
     assert all("no route" in status for status in health["subsystem_status"].values())
@@ -446,16 +446,16 @@ def test_an_error_context_is_checked():
         ({"error_type": "mishap"}, "error_type"), ({"severity": "grave"}, "severity"),
         ({"agent_id": "two words"}, "agent_id"), ({"task_id": ""}, "task_id"),
     ):
-        with pytest.raises(Refused, match=field):
+        with pytest.raises(InvalidInput, match=field):
             ErrorContext(**wrong)
     escalation = ErrorHandlingSystem().escalation_system
     mapping = {"error_type": "tool_failure", "agent_id": "agent_01"}
     assert asyncio.run(escalation.create_escalation(mapping)).startswith("T")
-    with pytest.raises(Refused, match="error_context.agent: is not a field"):
+    with pytest.raises(InvalidInput, match="error_context.agent: is not a field"):
         asyncio.run(escalation.create_escalation({"agent": "agent_01"}))
-    with pytest.raises(Refused, match="error_context"):
+    with pytest.raises(InvalidInput, match="error_context"):
         asyncio.run(escalation.create_escalation("timeout"))
-    with pytest.raises(Refused, match="level"):
+    with pytest.raises(InvalidInput, match="level"):
         asyncio.run(escalation.create_escalation(mapping, level="urgent"))
 
 

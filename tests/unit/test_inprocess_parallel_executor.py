@@ -6,7 +6,7 @@ import pytest
 from fixtures.waiting import limit_under_test
 
 from synthralos.observability import WorkflowMetrics
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.retry import RetryConfig
 from synthralos.workflow import AgentTask, ParallelExecutor
 
@@ -177,7 +177,7 @@ def test_retries_where_the_task_allows_them(metrics):
 ])
 def test_a_graph_that_cannot_be_run_starts_nothing(metrics, tasks, message):
     journal = Journal()
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(InvalidInput, match=message):
         execute([journal.task(name, dependencies=needs) for name, needs in tasks], metrics)
     assert journal.lines == []
 
@@ -207,5 +207,5 @@ def test_cancelled_from_outside_it_leaves_nothing_running(metrics):
 
 def test_nothing_to_do_is_done():
     assert asyncio.run(ParallelExecutor().execute_parallel([])) == {}
-    with pytest.raises(Refused, match="max_concurrent 0"):
+    with pytest.raises(InvalidInput, match="max_concurrent 0"):
         ParallelExecutor(0)

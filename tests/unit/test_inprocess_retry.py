@@ -5,7 +5,7 @@ import pytest
 from fixtures.waiting import until
 
 from synthralos.observability import WorkflowMetrics
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.retry import (
     CLOSED,
     HALF_OPEN,
@@ -54,7 +54,7 @@ def test_jitter_stays_within_a_quarter_and_within_the_longest():
 
 
 def test_no_attempt_is_no_configuration():
-    with pytest.raises(Refused, match="max_attempts"):
+    with pytest.raises(InvalidInput, match="max_attempts"):
         RetryConfig(max_attempts=0)
 
 
@@ -246,7 +246,7 @@ def test_every_attempt_goes_through_the_breaker(later):
 
 @pytest.mark.parametrize("name", ["initial_delay", "max_delay", "exponential_base"])
 def test_what_is_out_of_range_is_named(name):
-    with pytest.raises(Refused, match=name):
+    with pytest.raises(InvalidInput, match=name):
         RetryConfig(**{name: -1})
 
 

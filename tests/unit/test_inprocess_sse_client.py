@@ -6,9 +6,9 @@ import pytest
 from fixtures.waiting import until
 
 from synthralos import failures
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.observability import WorkflowMetrics
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.streaming import ConnectionState, EnhancedSSEClient, SSEOptions
 
 PATIENCE_SECONDS = 60
@@ -50,7 +50,7 @@ class Server:
         self.connections.append(connection)
         self.paths.append(connection.base_url + path)
         if not self.responses:
-            raise CallFailed(failures.failure("network", "no connection"))
+            raise CallError(failures.make_failure("network", "no connection"))
         response = self.responses.pop(0)
         if isinstance(response, Exception):
             raise response
@@ -114,8 +114,8 @@ def test_waits_double_and_end_after_the_last_attempt(listen, journal):
     client, _, waits = listen()
     assert waits == [3, 6, 12, 24, 48, 60, 60, 60, 60, 60]
     assert client.state is ConnectionState.FAILED and client.getReadyState() == 2
-    assert journal.lines[:3] == ["CallFailed", 1, "CallFailed"] and journal.lines[-1] == "close"
-    assert journal.lines.count("CallFailed") == 11
+    assert journal.lines[:3] == ["CallError", 1, "CallError"] and journal.lines[-1] == "close"
+    assert journal.lines.count("CallError") == 11
 
 
 def test_it_goes_on_after_the_last_event(listen, journal, metrics):
@@ -174,7 +174,7 @@ def test_a_silent_connection_is_dead(journal, metrics, clock):
         assert client.join(PATIENCE_SECONDS)
     finally:
         gate.set()
-    assert journal.lines == ["open", "x", "CallFailed", 1, "close"]
+    assert journal.lines == ["open", "x", "CallError", 1, "close"]
 
 
 def test_close_ends_it_without_a_reconnection(journal, metrics):
@@ -249,7 +249,7 @@ def test_the_log_has_states_and_no_token(listen, caplog):
     ({"url": URL, "reconnectInterval": 5, "reconnect_interval_ms": 5}, "is set twice"),
 ])
 def test_options_that_are_wrong_are_named(options, message):
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(InvalidInput, match=message):
         EnhancedSSEClient(options)
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from synthralos.inprocess.circuit_breaker import CircuitBreaker, CircuitBreakerOpen
 from synthralos.observability import WorkflowMetrics, trace_agent_execution
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.retry import RetryConfig
-from synthralos.state.datastore import DatastoreAway
+from synthralos.state.datastore import DatastoreUnavailable
 from synthralos.workflow import (
     Workflow,
     WorkflowContext,
@@ -119,7 +119,7 @@ def test_exhausted_retries_fail_and_recover_leads_back(make, metrics):
     assert (str(ctx.state), ctx.error, ctx.retry_count) == ("PLANNED", None, 0)
     assert str(run(ctx, retry_config=PLAIN).state) == "COMPLETED"
     assert metrics.get_metrics()["state_transitions"]["FAILED->PLANNED"] == 1
-    with pytest.raises(Refused, match="must be FAILED"):
+    with pytest.raises(InvalidInput, match="must be FAILED"):
         recover(ctx)
 
 
@@ -140,7 +140,7 @@ def test_a_version_can_be_rolled_back_to(make):
     assert (str(ctx.state), ctx.plan, ctx.version) == ("COMPLETED", {"n": 2}, 12)
     rollback(ctx, 2)
     assert (str(ctx.state), ctx.plan) == ("PLANNED", {"n": 1})
-    with pytest.raises(Refused, match="version 99: is not stored"):
+    with pytest.raises(InvalidInput, match="version 99: is not stored"):
         rollback(ctx, 99)
 
 
@@ -192,7 +192,7 @@ def test_a_locked_context_is_left_alone(make):
         await asyncio.sleep(0)
         assert ctx.locked
         assert (await advance(ctx)).state is WorkflowState.CREATED
-        with pytest.raises(Refused, match="is being advanced"):
+        with pytest.raises(InvalidInput, match="is being advanced"):
             rollback(ctx, 1)
         gate.set()
         await first
@@ -229,7 +229,7 @@ def test_another_process_goes_on_from_the_datastore(make):
     assert states(loaded) == ["CREATED", "PLANNED"]
     assert str(run(loaded).state) == "COMPLETED" and str(ctx.state) == "PLANNED"
     rollback(loaded, 1)
-    with pytest.raises(Refused, match="no intact checkpoint"):
+    with pytest.raises(InvalidInput, match="no intact checkpoint"):
         workflow.load_context("nobody")
 
 
@@ -248,7 +248,7 @@ def test_a_context_survives_its_dict(make):
     ctx = run(make().create_context({"prompt": "x"}))
     again = WorkflowContext.from_dict(ctx.to_dict())
     assert again == ctx and again.to_dict() == ctx.to_dict()
-    with pytest.raises(Refused, match="is missing in the context"):
+    with pytest.raises(InvalidInput, match="is missing in the context"):
         asyncio.run(advance(WorkflowContext()))
 
 
@@ -256,7 +256,7 @@ def test_no_agent_runs_without_a_checkpoint(make, datastore):
     planner = Failing(0)
     ctx = make(planner=planner).create_context()
     datastore.away = True
-    with pytest.raises(DatastoreAway):
+    with pytest.raises(DatastoreUnavailable):
         asyncio.run(advance(ctx))
     assert (planner.calls, str(ctx.state), ctx.locked) == (0, "CREATED", False)
     datastore.away = ()
@@ -302,16 +302,16 @@ def test_a_cancellation_without_the_datastore_is_still_one(make, datastore):
 def test_what_is_not_json_names_its_field(make):
     ctx = run(make(planner=lambda ctx: {"when": object()}).create_context())
     assert str(ctx.state) == "FAILED" and "plan" in ctx.error
-    with pytest.raises(Refused, match="input_data"):
+    with pytest.raises(InvalidInput, match="input_data"):
         run(make().create_context({"x": {1, 2}}))
 
 
 def test_a_missing_agent_is_named(make):
-    with pytest.raises(Refused, match="critic: is not registered"):
+    with pytest.raises(InvalidInput, match="critic: is not registered"):
         run(make(critic=None).create_context())
-    with pytest.raises(Refused, match="is not a role"):
+    with pytest.raises(InvalidInput, match="is not a role"):
         make().register("painter", print)
-    with pytest.raises(Refused, match="must be callable"):
+    with pytest.raises(InvalidInput, match="must be callable"):
         make().register("critic", "x")
 
 

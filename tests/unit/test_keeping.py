@@ -4,12 +4,12 @@ import json
 import pytest
 
 from synthralos import retention
-from synthralos.refusals import Refused
-from synthralos.retention import BOUNDS, duration, lifetimes
+from synthralos.refusals import InvalidInput
+from synthralos.retention import BOUNDS, format_duration, read_retention
 from synthralos.settings import Settings
 from synthralos.state import history, kinds, ledger, queries, snapshots, tickets, versions
-from synthralos.state.datastore import WITHHELD, Tolerant
-from synthralos.state.keeping import KEPT_FIELDS, Keeping, keeping
+from synthralos.state.datastore import WITHHELD, BestEffortDatastore
+from synthralos.state.keeping import FIELDS_WITHOUT_TEXT, RetentionDatastore, with_retention
 
 
 class Written:
@@ -31,7 +31,7 @@ def written():
 
 
 def kept(written, **config):
-    return Tolerant(keeping(written, Settings.from_config(config)))
+    return BestEffortDatastore(with_retention(written, Settings.from_config(config)))
 
 
 def ttl(written):
@@ -43,8 +43,8 @@ def ttl(written):
     "group, put, default",
     [
         ("runs", lambda store: store.put("synthralos.run.0000000000001-r", "", 604800), "7d"),
-        ("history", lambda store: history.record(store, "a", 1.0, {}), "30d"),
-        ("queries", lambda store: queries.remember(store, "a", "q"), "7d"),
+        ("history", lambda store: history.append_entry(store, "a", 1.0, {}), "30d"),
+        ("queries", lambda store: queries.save_query(store, "a", "q"), "7d"),
         ("incidents", lambda store: store.put("synthralos.start.a.0000000000001-1", "", 604800),
          "7d"),
         ("answers", lambda store: store.put("synthralos.answer.r", "", 86400), "24h"),
@@ -53,7 +53,7 @@ def ttl(written):
 )
 def test_each_kind_is_kept_as_long_as_the_configuration_says(written, group, put, default):
     put(kept(written))
-    assert duration(ttl(written)) in (default, "1d")
+    assert format_duration(ttl(written)) in (default, "1d")
     written.rows.clear()
     put(kept(written, retention={group: "5h" if group != "incidents" else "2d"}))
     assert ttl(written) == (5 * 3600 if group != "incidents" else 2 * 86400)
@@ -61,7 +61,7 @@ def test_each_kind_is_kept_as_long_as_the_configuration_says(written, group, put
 
 def test_tickets_and_what_was_told_of_them(written):
     store = kept(written, retention={"tickets": "7d"})
-    tickets.report(store, 1.0, "w", "a", {"cause": "timeout"}, "r", "s")
+    tickets.record_occurrence(store, 1.0, "w", "a", {"cause": "timeout"}, "r", "s")
     store.put("synthralos.notification.T000000000000.0.trigger-any-mail", "{}", 99)
     assert {seconds for _, seconds in written.rows.values()} == {7 * 86400}
     assert len(written.rows) == 3
@@ -70,9 +70,9 @@ def test_tickets_and_what_was_told_of_them(written):
 def test_states_have_the_older_entries_until_retention_says_otherwise():
     both = {"rollback": {"cleanup_after_hours": 2}, "history": {"retention_days": 3}}
     settings = Settings.from_config(both)
-    assert snapshots.rules(settings).seconds == 7200 and versions.rules(settings).seconds == 259200
+    assert snapshots.snapshot_config(settings).seconds == 7200 and versions.history_config(settings).seconds == 259200
     settings = Settings.from_config(dict(both, retention={"snapshots": "90m", "history": "5d"}))
-    assert snapshots.rules(settings).seconds == 5400 and versions.rules(settings).seconds == 432000
+    assert snapshots.snapshot_config(settings).seconds == 5400 and versions.history_config(settings).seconds == 432000
 
 
 def test_an_outcome_counts_as_long_as_it_is_kept(make_env, clock):
@@ -85,18 +85,18 @@ def test_an_outcome_counts_as_long_as_it_is_kept(make_env, clock):
 
 def test_what_is_no_duration_within_bounds_is_refused():
     for value in ("7", 7, "d", "0d", "-1d", "1.5d", "7 d", "7D", True, "9999999999s", [], "\n7d"):
-        with pytest.raises(Refused) as caught:
-            lifetimes({"runs": value})
-        assert caught.value.field == "retention.runs" and "1h to 365d" in caught.value.way_out
+        with pytest.raises(InvalidInput) as caught:
+            read_retention({"runs": value})
+        assert caught.value.field == "retention.runs" and "1h to 365d" in caught.value.hint
     for group, (least, most) in BOUNDS.items():
-        assert lifetimes({group: duration(least)}) == {group: least}
-        assert lifetimes({group: duration(most)}) == {group: most}
+        assert read_retention({group: format_duration(least)}) == {group: least}
+        assert read_retention({group: format_duration(most)}) == {group: most}
         for beyond in (least - 1, most + 1):
-            with pytest.raises(Refused):
-                lifetimes({group: duration(beyond)})
-    with pytest.raises(Refused, match="retention.run 'x'"):
-        lifetimes({"run": "x"})
-    assert lifetimes({"runs": None}) == {}
+            with pytest.raises(InvalidInput):
+                read_retention({group: format_duration(beyond)})
+    with pytest.raises(InvalidInput, match="retention.run 'x'"):
+        read_retention({"run": "x"})
+    assert read_retention({"runs": None}) == {}
 
 
 def test_the_groups_are_those_that_keys_have():
@@ -107,22 +107,22 @@ def test_the_groups_are_those_that_keys_have():
     "kind, rest", [("query", "a"), ("answer", "r"), ("cached", "ab")]
 )
 def test_what_is_nothing_but_text_is_withheld(written, kind, rest):
-    store = Keeping(written, {}, text=False)
+    store = RetentionDatastore(written, {}, text=False)
     assert store.put("synthralos.%s.%s" % (kind, rest), "words", 60) == WITHHELD
-    tolerant = Tolerant(store)
+    tolerant = BestEffortDatastore(store)
     assert tolerant.put("synthralos.%s.%s" % (kind, rest), "words", 60) is False
-    assert written.rows == {} and tolerant.note() is None
+    assert written.rows == {} and tolerant.unrecorded_note() is None
 
 
 def test_errors_keep_their_cause_and_numbers(written):
-    store = Tolerant(Keeping(written, {}, text=False))
+    store = BestEffortDatastore(RetentionDatastore(written, {}, text=False))
     error = {
         "cause": "refused", "message": "word", "field": "original_request.word[0].x",
         "value": "word", "hint": "word", "status": 429, "retry_after": 1.5,
         "evidence": {"a": "word"}, "type": "two words",
     }
     entry = {"event": "failed", "reason": "word", "error": error, "new": "word"}
-    history.record(store, "a", 1.0, entry)
+    history.append_entry(store, "a", 1.0, entry)
     ((text, _),) = written.rows.values()
     told = json.loads(text)
     assert told == {"v": 1, "event": "failed", "error": {
@@ -151,20 +151,20 @@ def test_every_kind_with_text_is_seen_to():
         if not known.text:
             continue
         store = Written()
-        Keeping(store, {}, text=False).put(
+        RetentionDatastore(store, {}, text=False).put(
             "synthralos.%s.x" % kind, json.dumps({"words": "word"}), 10**7)
         rows = list(store.rows.values())
         assert not rows or rows[0][1] < 10**7 or "word" not in rows[0][0], kind
-    assert set(KEPT_FIELDS) < set(kinds.KINDS)
+    assert set(FIELDS_WITHOUT_TEXT) < set(kinds.KINDS)
 
 
 def test_other_calls_go_to_the_datastore(written):
-    assert Keeping(written, {}).list("x") == []
+    assert RetentionDatastore(written, {}).list("x") == []
     with pytest.raises(AttributeError):
-        Keeping(written, {}).unknown()
-    assert keeping(None, Settings.from_config({})) is None
+        RetentionDatastore(written, {}).unknown()
+    assert with_retention(None, Settings.from_config({})) is None
 
 
 def test_keys_that_are_not_ours_are_written_as_they_are(written):
-    Keeping(written, {"runs": 1}, text=False).put("acme.run.x", "words", 7)
+    RetentionDatastore(written, {"runs": 1}, text=False).put("acme.run.x", "words", 7)
     assert written.rows == {"acme.run.x": ("words", 7)}

@@ -6,8 +6,8 @@ from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.settings import Breaker
 from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN
-from synthralos.state.datastore import Tolerant
-from synthralos.state.ledger import KEPT_SECONDS, WINDOW, Ledger, Outcome
+from synthralos.state.datastore import BestEffortDatastore
+from synthralos.state.ledger import TTL_SECONDS, WINDOW_SIZE, Ledger, Outcome
 
 TARGET = "llm:openai/gpt-4"
 
@@ -26,7 +26,7 @@ def fail(ledger, clock, times=1, target=TARGET):
 def half_open(ledger, clock):
     fail(ledger, clock, 5)
     clock.forward(60.5)
-    health = ledger.health(TARGET)
+    health = ledger.breaker_state(TARGET)
     assert health.state == HALF_OPEN
     return health
 
@@ -46,19 +46,19 @@ def test_the_window_is_the_newest_first_and_of_one_target(ledger, clock):
 
 
 def test_the_window_has_an_end(ledger, clock):
-    for _ in range(WINDOW + 5):
+    for _ in range(WINDOW_SIZE + 5):
         clock.forward(1)
         ledger.append(TARGET, Outcome(True, None, clock()))
-    assert len(ledger.window(TARGET)) == WINDOW
-    clock.forward(KEPT_SECONDS)
+    assert len(ledger.window(TARGET)) == WINDOW_SIZE
+    clock.forward(TTL_SECONDS)
     assert ledger.window(TARGET) == []
 
 
 def test_expiry_is_checked_by_the_reader(clock, datastore):
-    ledger = Ledger(Tolerant(datastore), clock, Breaker())
+    ledger = Ledger(BestEffortDatastore(datastore), clock, Breaker())
     ledger.append(TARGET, Outcome(True, None, clock()))
     datastore._live = lambda: {name: value for name, (value, _) in datastore._rows.items()}
-    clock.forward(KEPT_SECONDS + 1)
+    clock.forward(TTL_SECONDS + 1)
     assert ledger.window(TARGET) == []
 
 
@@ -78,65 +78,65 @@ def test_what_is_written_holds_no_text(ledger, store, clock):
 
 def test_five_failures_open_and_a_minute_half_opens_the_target(ledger, clock):
     fail(ledger, clock, 4)
-    assert ledger.health(TARGET).state == CLOSED
+    assert ledger.breaker_state(TARGET).state == CLOSED
     fail(ledger, clock)
-    assert ledger.health(TARGET).state == OPEN
+    assert ledger.breaker_state(TARGET).state == OPEN
     clock.forward(60)
-    assert ledger.health(TARGET).state == HALF_OPEN
+    assert ledger.breaker_state(TARGET).state == HALF_OPEN
 
 
 def test_a_state_is_forced_and_released(ledger, clock):
-    ledger.force(TARGET, OPEN, 60)
-    assert ledger.health(TARGET).state == OPEN
-    assert ledger.health("llm:openai/gpt-4o").state == CLOSED
+    ledger.force_state(TARGET, OPEN, 60)
+    assert ledger.breaker_state(TARGET).state == OPEN
+    assert ledger.breaker_state("llm:openai/gpt-4o").state == CLOSED
     assert ledger.release(TARGET) is True and ledger.release(TARGET) is False
-    assert ledger.health(TARGET).state == CLOSED and ledger.forced(TARGET) is None
+    assert ledger.breaker_state(TARGET).state == CLOSED and ledger.forced(TARGET) is None
 
 
 def test_a_forced_state_ends_when_its_time_is_up(ledger, clock, datastore):
     datastore._live = lambda: {name: value for name, (value, _) in datastore._rows.items()}
     fail(ledger, clock, 5)
-    ledger.force(TARGET, CLOSED, 30)
-    assert ledger.health(TARGET).state == CLOSED
+    ledger.force_state(TARGET, CLOSED, 30)
+    assert ledger.breaker_state(TARGET).state == CLOSED
     clock.forward(31)
-    assert ledger.health(TARGET).state == OPEN and ledger.release(TARGET) is False
+    assert ledger.breaker_state(TARGET).state == OPEN and ledger.release(TARGET) is False
 
 
 def test_the_newest_force_holds_whichever_ends_first(ledger, clock, datastore):
-    ledger.force(TARGET, OPEN, 3600)
+    ledger.force_state(TARGET, OPEN, 3600)
     clock.forward(1)
-    ledger.force(TARGET, CLOSED, 60)
-    assert ledger.health(TARGET).state == CLOSED
+    ledger.force_state(TARGET, CLOSED, 60)
+    assert ledger.breaker_state(TARGET).state == CLOSED
     assert len(datastore.names()) == 1
 
 
 def test_a_force_that_another_process_left_beside_a_newer_one_does_not_hold(ledger, clock, store):
     store.put("synthralos.outcome.llm~3Aopenai~2Fgpt-4.%013d-000aaa" % (clock() * 1000 + 9e6),
               json.dumps({"v": 1, "forced": "open", "since": clock() - 10}))
-    assert ledger.health(TARGET).state == OPEN
+    assert ledger.breaker_state(TARGET).state == OPEN
     ledger._drop_forced = lambda *_, **__: False
-    ledger.force(TARGET, CLOSED, 60)
-    assert ledger.health(TARGET).state == CLOSED
+    ledger.force_state(TARGET, CLOSED, 60)
+    assert ledger.breaker_state(TARGET).state == CLOSED
 
 
 @pytest.mark.parametrize("state", [OPEN, CLOSED])
 def test_no_number_of_outcomes_pushes_a_force_out(ledger, clock, state):
-    ledger.force(TARGET, state, 3600)
+    ledger.force_state(TARGET, state, 3600)
     for ok in [False] * 30 + [True] * 30 + [False] * 30:
         clock.forward(0.01)
         ledger.append(TARGET, Outcome(ok, None if ok else "server_error", clock()))
-    assert ledger.health(TARGET).state == state
-    assert len(ledger.window(TARGET)) == WINDOW
+    assert ledger.breaker_state(TARGET).state == state
+    assert len(ledger.window(TARGET)) == WINDOW_SIZE
 
 
 @pytest.mark.parametrize("forced", [None, OPEN, CLOSED])
 def test_the_health_of_a_target_costs_one_call(ledger, clock, datastore, monkeypatch, forced):
     fail(ledger, clock, 3)
     if forced:
-        ledger.force(TARGET, forced, 60)
+        ledger.force_state(TARGET, forced, 60)
     calls, reach = [], datastore._reach
     monkeypatch.setattr(datastore, "_reach", lambda name: calls.append(name) or reach(name))
-    ledger.health(TARGET)
+    ledger.breaker_state(TARGET)
     assert calls == ["list"]
 
 
@@ -144,12 +144,12 @@ def test_the_health_of_a_target_costs_one_call(ledger, clock, datastore, monkeyp
 def test_a_force_that_is_none_counts_as_absent(ledger, clock, store, value):
     store.put("synthralos.outcome.llm~3Aopenai~2Fgpt-4.%013d-000aaa" % (clock() * 1000 + 9e6),
               json.dumps({"v": 1, "forced": value, "since": clock()}))
-    assert ledger.forced(TARGET) is None and ledger.health(TARGET).state == CLOSED
+    assert ledger.forced(TARGET) is None and ledger.breaker_state(TARGET).state == CLOSED
 
 
 def test_a_force_that_cannot_be_recorded_is_none(clock, datastore):
     datastore.away = True
-    assert Ledger(Tolerant(datastore), clock, Breaker()).force(TARGET, OPEN, 60) is None
+    assert Ledger(BestEffortDatastore(datastore), clock, Breaker()).force_state(TARGET, OPEN, 60) is None
 
 
 def test_three_claimers_go_one_after_the_other(ledger, clock):
@@ -167,7 +167,7 @@ def test_three_claimers_go_in_the_same_millisecond(ledger, clock):
 
 
 def test_among_twenty_at_once_three_go(datastore, clock):
-    health = half_open(Ledger(Tolerant(datastore), clock, Breaker()), clock)
+    health = half_open(Ledger(BestEffortDatastore(datastore), clock, Breaker()), clock)
     all_listed, all_put = threading.Barrier(20), threading.Barrier(20)
     put, listing, gone, met = datastore.put, datastore.list, [], set()
 
@@ -185,7 +185,7 @@ def test_among_twenty_at_once_three_go(datastore, clock):
     datastore.put, datastore.list = put_and_meet, list_and_meet
 
     def claim():
-        gone.append(Ledger(Tolerant(datastore), clock, Breaker()).claim_probe(TARGET, health))
+        gone.append(Ledger(BestEffortDatastore(datastore), clock, Breaker()).claim_probe(TARGET, health))
 
     threads = [threading.Thread(target=claim) for _ in range(20)]
     for thread in threads:
@@ -203,7 +203,7 @@ def test_probes_that_died_make_room_after_a_minute(ledger, clock):
     clock.forward(1)
     assert not ledger.claim_probe(TARGET, health)
     clock.forward(61)
-    assert ledger.claim_probe(TARGET, ledger.health(TARGET))
+    assert ledger.claim_probe(TARGET, ledger.breaker_state(TARGET))
 
 
 def test_claims_of_another_target_do_not_count(ledger, clock):
@@ -215,17 +215,17 @@ def test_claims_of_another_target_do_not_count(ledger, clock):
 
 def test_with_the_store_away_the_run_goes_on(clock, datastore):
     datastore.away = True
-    store = Tolerant(datastore)
+    store = BestEffortDatastore(datastore)
     ledger = Ledger(store, clock, Breaker())
     ledger.append(TARGET, Outcome(True, None, clock()))
-    health = ledger.health(TARGET)
+    health = ledger.breaker_state(TARGET)
     assert (health.state, health.until) == (CLOSED, None)
     assert ledger.claim_probe(TARGET, health)
-    assert "outcome" in store.note()
+    assert "outcome" in store.unrecorded_note()
 
 
 def test_a_store_that_takes_no_claim_does_not_hold_the_run_back(clock, datastore):
-    ledger = Ledger(Tolerant(datastore), clock, Breaker())
+    ledger = Ledger(BestEffortDatastore(datastore), clock, Breaker())
     health = half_open(ledger, clock)
     datastore.away = ("put",)
     assert ledger.claim_probe(TARGET, health)

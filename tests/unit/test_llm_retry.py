@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from synthralos.calls.providers import Served
-from synthralos.failures import failure
+from synthralos.calls.providers import ServedModel
+from synthralos.failures import make_failure
 from synthralos.recovery import llm_retry
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import unseal
 from synthralos.settings import Connection, Model, Provider
 
@@ -13,14 +13,14 @@ REQUEST = {"prompt": "hi", "model": "gpt-4"}
 
 
 def served(name, window=None, provider="p"):
-    return Served(Provider(provider, "openai", Connection("http://h"), []), Model(name, window))
+    return ServedModel(Provider(provider, "openai", Connection("http://h"), []), Model(name, window))
 
 
 A, B, C = served("a", 8000), served("b", 8000), served("c", 16000)
 
 
 def order(cause, *fallbacks, original=A):
-    left, skipped = llm_retry.in_order(original, list(fallbacks), failure(cause))
+    left, skipped = llm_retry.order_models(original, list(fallbacks), make_failure(cause))
     return [one.model.name for one in left], [one["target"] for one in skipped]
 
 
@@ -72,7 +72,7 @@ def test_the_strategy_names_targets_waits_and_deadline(make_env, clock):
     ],
 )
 def test_a_refusal_names_its_field(make_env, more, field):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         determined(make_env(), **more)
     if more.get("original_request", 1) is None:
         assert refused.value.field.startswith("original_request")
@@ -84,7 +84,7 @@ def test_a_good_answer_is_returned_with_its_model(make_env, monkeypatch):
     env = make_env()
     _, case = determined(env)
     answer = {"response": "hello", "model": "gpt-4", "provider": "openai"}
-    monkeypatch.setattr(llm_retry.providers, "call", lambda *arguments: dict(answer))
+    monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(answer))
     ok, result = llm_retry.attempt(env, case)
     assert ok and result["result"] == answer and result["final_model"] == "gpt-4"
     assert result["attempts"] == 1
@@ -94,7 +94,7 @@ def test_a_large_answer_is_stored_and_its_key_returned(make_env, monkeypatch, st
     env = make_env(dict(max_result_bytes=100, providers=[
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
-    monkeypatch.setattr(llm_retry.providers, "call", lambda *arguments: {"response": "x" * 500})
+    monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: {"response": "x" * 500})
     result = llm_retry.attempt(env, case)[1]["result"]
     assert result["response"] is None and result["response_bytes"] == 502
     assert unseal(store.get(result["response_key"])) == "x" * 500
@@ -107,7 +107,7 @@ def test_what_is_large_beside_the_answer_is_stored_too(make_env, monkeypatch, st
     _, case = determined(env)
     large = [{"function": {"name": "f", "arguments": "x" * 500}}]
     given = {"response": "y" * 60, beside: large}
-    monkeypatch.setattr(llm_retry.providers, "call", lambda *arguments: dict(given))
+    monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(given))
     result = llm_retry.attempt(env, case)[1]["result"]
     assert result["response"] == "y" * 60 and result[beside] is None
     assert result[beside + "_bytes"] == len(json.dumps(large))
@@ -125,7 +125,7 @@ def test_both_may_be_too_large(make_env, monkeypatch, store):
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
     given = {"response": "y" * 600, "tool_calls": ["x" * 500]}
-    monkeypatch.setattr(llm_retry.providers, "call", lambda *arguments: dict(given))
+    monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(given))
     result = llm_retry.attempt(env, case)[1]["result"]
     assert (result["response"], result["tool_calls"]) == (None, None)
     assert unseal(store.get(result["response_key"])) == "y" * 600
@@ -137,5 +137,5 @@ def test_a_configured_secret_is_in_no_case_and_no_answer(make_env, monkeypatch):
                                    "api_key": "very-secret", "models": ["gpt-4"]}]})
     _, case = determined(env, original_request=dict(REQUEST, prompt="my key is very-secret"))
     assert "very-secret" not in str(case)
-    monkeypatch.setattr(llm_retry.providers, "call", lambda *_: {"response": "very-secret"})
+    monkeypatch.setattr(llm_retry.providers, "complete", lambda *_: {"response": "very-secret"})
     assert "very-secret" not in str(llm_retry.attempt(env, case)[1])

@@ -10,12 +10,12 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import loops, loops_patterns, pauses
-from synthralos.state.datastore import PREFIX, Tolerant
-from synthralos.state.loops import LoopDetection
+from synthralos.state.datastore import PREFIX, BestEffortDatastore
+from synthralos.state.loops import LoopDetectionConfig
 
-LIMITS = LoopDetection()
+LIMITS = LoopDetectionConfig()
 AGENT = "invoice-bot"
 START = 1_700_000_000.0
 
@@ -23,7 +23,7 @@ START = 1_700_000_000.0
 def steps(told, every=2.0):
     """Steps of (action, input, output[, progress]), one every so many seconds."""
     return [
-        loops.step_of(START + n * every, *step) for n, step in enumerate(told)
+        loops.build_step(START + n * every, *step) for n, step in enumerate(told)
     ]
 
 
@@ -200,10 +200,10 @@ def test_a_run_that_gets_on_is_let_alone(run, every):
 def test_retries_with_back_off_that_succeed():
     at, made, said = START, [], []
     for n in range(7):
-        said.append(loops.step_of(at, "call", {"url": "https://a.example/x"}, {"status": 503}))
+        said.append(loops.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 503}))
         at += 2.0 ** n * random.Random(n).uniform(0.75, 1.25)
-    said.append(loops.step_of(at, "call", {"url": "https://a.example/x"}, {"status": 200}))
-    limits = LoopDetection(time_window_seconds=3600)
+    said.append(loops.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 200}))
+    limits = LoopDetectionConfig(time_window_seconds=3600)
     for step in said:
         made.append(step)
         assert loops.detect(made, limits) == []
@@ -248,7 +248,7 @@ def test_cycles(period):
 
 def test_a_cycle_longer_than_the_longest_looked_for():
     told = [read("%d.py" % n) for n in range(6)] * 6
-    short = LoopDetection(max_pattern_length=5)
+    short = LoopDetectionConfig(max_pattern_length=5)
     assert loops_patterns.cycle(steps(told), short) is None
     assert loops.detect(steps(told), short)[0].kind == "no_progress"
 
@@ -346,9 +346,9 @@ def test_endless_polling():
 def test_endless_back_off():
     at, made = START, []
     for n in range(20):
-        made.append(loops.step_of(at, "call", {}, "503"))
+        made.append(loops.build_step(at, "call", {}, "503"))
         at += 2.0 + n
-    limits = LoopDetection(time_window_seconds=3600)
+    limits = LoopDetectionConfig(time_window_seconds=3600)
     assert loops.detect(made[:9], limits) == []
     assert loops.detect(made, limits)[0].level == "critical"
 
@@ -401,7 +401,7 @@ def test_no_steps_no_patterns():
 # Signatures.
 
 def same(one, other, form="signature"):
-    made = [getattr(loops.step_of(START, "a", value), form) for value in (one, other)]
+    made = [getattr(loops.build_step(START, "a", value), form) for value in (one, other)]
     return made[0] == made[1]
 
 
@@ -440,15 +440,15 @@ def test_free_text_and_its_numbers():
 
 
 def test_similarity_is_the_originals_formula():
-    one = loops.step_of(START, "a", {"q": "red green blue"})
-    other = loops.step_of(START, "a", {"q": "red green brown"})
+    one = loops.build_step(START, "a", {"q": "red green blue"})
+    other = loops.build_step(START, "a", {"q": "red green brown"})
     assert loops_patterns.similarity(one, one) == 1.0
     assert loops_patterns.similarity(one, other) == pytest.approx(0.6 + 0.4 * 2 / 4)
-    assert loops_patterns.similarity(one, loops.step_of(START, "b", {"q": "red green blue"})) == 0.0
+    assert loops_patterns.similarity(one, loops.build_step(START, "b", {"q": "red green blue"})) == 0.0
 
 
 def test_no_text_is_kept(store, datastore, clock):
-    loops.check(store, clock(), LIMITS, AGENT, "search", {"query": "Alice owes 500 to Bob"},
+    loops.record_step(store, clock(), LIMITS, AGENT, "search", {"query": "Alice owes 500 to Bob"},
                 "Bob says thanks to Alice", task="t1")
     kept = "".join(datastore.get(name) for name in datastore.names())
     for word in ("alice", "owes", "500", "bob", "thanks", "query"):
@@ -458,7 +458,7 @@ def test_no_text_is_kept(store, datastore, clock):
 
 def test_a_huge_input_is_a_small_step(store, datastore, clock):
     text = " ".join("word%d" % n for n in range(150_000))
-    loops.check(store, clock(), LIMITS, AGENT, "write", {"text": text}, text)
+    loops.record_step(store, clock(), LIMITS, AGENT, "write", {"text": text}, text)
     assert len(datastore.get(datastore.names()[0])) < 2000
 
 
@@ -467,20 +467,20 @@ def test_a_huge_input_is_a_small_step(store, datastore, clock):
     "{{ foo }} <% ctx() %>",
 ])
 def test_hostile_values_have_a_signature(value):
-    step = loops.step_of(START, "a", {"x": value}, value)
-    assert step == loops.step_of(START, "a", {"x": value}, value)
-    json.dumps(loops._stored(step))
+    step = loops.build_step(START, "a", {"x": value}, value)
+    assert step == loops.build_step(START, "a", {"x": value}, value)
+    json.dumps(loops._encode_step(step))
 
 
 def test_what_is_nested_too_deeply():
     deep = []
     for _ in range(500):
         deep = [deep]
-    assert loops.step_of(START, "a", {"x": deep}, deep).signature
+    assert loops.build_step(START, "a", {"x": deep}, deep).signature
     deep = {"a": 1}
     for _ in range(500):
         deep = {"a": deep}
-    assert loops.step_of(START, "a", deep, deep).signature
+    assert loops.build_step(START, "a", deep, deep).signature
 
 
 # What an agent sees.
@@ -488,7 +488,7 @@ def test_what_is_nested_too_deeply():
 def check(store, clock, action="search", given=None, output="nothing", limits=LIMITS, **more):
     given = {"query": "x"} if given is None else given
     clock.forward(1)
-    return loops.check(store, clock(), limits, AGENT, action, given, output, **more)
+    return loops.record_step(store, clock(), limits, AGENT, action, given, output, **more)
 
 
 def test_first_a_warning_then_a_pause(store, clock):
@@ -505,7 +505,7 @@ def test_first_a_warning_then_a_pause(store, clock):
 
 
 def test_no_pause_where_it_is_switched_off(store, clock):
-    limits = LoopDetection(enable_auto_pause=False)
+    limits = LoopDetectionConfig(enable_auto_pause=False)
     seen = [check(store, clock, limits=limits) for _ in range(6)]
     assert seen[-1]["level"] == "critical" and not seen[-1]["paused"]
     assert pauses.pause_of(store, AGENT, clock()) is None
@@ -523,7 +523,7 @@ def test_a_step_while_paused_says_so_and_pauses_no_further(store, datastore, clo
 
 
 def test_after_a_pause_the_window_begins_anew(store, clock):
-    limits = LoopDetection(pause_seconds=60, time_window_seconds=3600, probe_seconds=30)
+    limits = LoopDetectionConfig(pause_seconds=60, time_window_seconds=3600, probe_seconds=30)
     for _ in range(4):
         check(store, clock, limits=limits)
     clock.forward(60)
@@ -541,7 +541,7 @@ def test_after_a_resume_by_hand_the_window_begins_anew(store, clock):
 def test_the_agent_may_step_while_it_is_probed_and_is_paused_again_when_it_loops(
     store, clock, make_env
 ):
-    limits = LoopDetection(pause_seconds=3600, time_window_seconds=3600)
+    limits = LoopDetectionConfig(pause_seconds=3600, time_window_seconds=3600)
     for _ in range(4):
         check(store, clock, limits=limits)
     clock.forward(60)
@@ -578,7 +578,7 @@ def test_how_many_datastore_calls_a_check_makes(datastore, clock):
 
     made = []
     for _ in range(5):
-        check(Tolerant(Counted()), clock)
+        check(BestEffortDatastore(Counted()), clock)
         made.append(len(calls) - sum(made))
     # The third notes a pattern; the fourth does so too, and pauses the agent.
     assert made == [4, 4, 5, 8, 4]
@@ -592,12 +592,12 @@ def test_only_the_time_window_counts(store, clock):
 
 def test_another_agent_s_steps_do_not_count(store, clock):
     for n in range(10):
-        loops.check(store, clock(), LIMITS, "bot-%d" % n, "search", {"q": 1}, "x")
+        loops.record_step(store, clock(), LIMITS, "bot-%d" % n, "search", {"q": 1}, "x")
     assert check(store, clock)["steps"] == 1
 
 
 def test_patterns_are_listed_once_each(store, clock):
-    limits = LoopDetection(enable_auto_pause=False)
+    limits = LoopDetectionConfig(enable_auto_pause=False)
     for _ in range(6):
         check(store, clock, limits=limits)
     loops.reset(store, AGENT, clock())
@@ -611,7 +611,7 @@ def test_patterns_are_listed_once_each(store, clock):
 
 
 def test_a_cycle_is_the_same_wherever_it_is_seen_to_begin(store, clock):
-    limits = LoopDetection(enable_auto_pause=False)
+    limits = LoopDetectionConfig(enable_auto_pause=False)
     for n in range(20):
         check(store, clock, "read", {"path": "abc"[n % 3]}, "x", limits)
     kinds = [pattern["kind"] for pattern in loops.patterns(store, AGENT)]
@@ -619,7 +619,7 @@ def test_a_cycle_is_the_same_wherever_it_is_seen_to_begin(store, clock):
 
 
 def test_a_loop_of_hours_is_written_down_once_per_window(store, datastore, clock):
-    limits = LoopDetection(enable_auto_pause=False)
+    limits = LoopDetectionConfig(enable_auto_pause=False)
     for _ in range(400):
         check(store, clock, limits=limits)
     facts = [name for name in datastore.names() if ".loop." in name]
@@ -647,7 +647,7 @@ def test_without_a_datastore_a_step_shows_nothing(store, datastore, clock):
     for _ in range(10):
         found = check(store, clock)
     assert (found["level"], found["recorded"], found["steps"]) == ("none", False, 1)
-    assert "step" in store.note()
+    assert "step" in store.unrecorded_note()
 
 
 def test_a_datastore_that_only_reads(store, datastore, clock):
@@ -672,9 +672,9 @@ def test_steps_expire(store, datastore, clock):
 ])
 def test_refusals(store, clock, field, more):
     given = dict({"agent_id": AGENT, "action": "search"}, **more)
-    with pytest.raises(Refused) as caught:
-        loops.check(store, clock(), LIMITS, **given)
-    assert caught.value.field == field and caught.value.way_out
+    with pytest.raises(InvalidInput) as caught:
+        loops.record_step(store, clock(), LIMITS, **given)
+    assert caught.value.field == field and caught.value.hint
 
 
 def test_what_others_wrote_is_passed_over(store, datastore, clock):
@@ -698,7 +698,7 @@ def test_what_others_wrote_is_passed_over(store, datastore, clock):
 # Configuration.
 
 def test_the_defaults():
-    assert LoopDetection.from_config(None) == LoopDetection.from_config({}) == LoopDetection()
+    assert LoopDetectionConfig.from_config(None) == LoopDetectionConfig.from_config({}) == LoopDetectionConfig()
 
 
 def test_the_readme_s_configuration():
@@ -706,7 +706,7 @@ def test_the_readme_s_configuration():
         "max_iterations": 100, "similarity_threshold": 0.9, "time_window_seconds": 600,
         "enable_auto_pause": True,
     }
-    limits = LoopDetection.from_config(entry)
+    limits = LoopDetectionConfig.from_config(entry)
     assert (limits.max_iterations, limits.similarity_threshold) == (100, 0.9)
     assert limits.time_window_seconds == 600 and limits.enable_auto_pause
 
@@ -722,8 +722,8 @@ def test_the_readme_s_configuration():
     ({"pause_seconds": 5}, "loop_detection.pause_seconds"),
 ])
 def test_wrong_configuration_is_refused(entry, field):
-    with pytest.raises(Refused) as caught:
-        LoopDetection.from_config(entry)
+    with pytest.raises(InvalidInput) as caught:
+        LoopDetectionConfig.from_config(entry)
     assert caught.value.field == field
 
 
@@ -755,13 +755,13 @@ def test_any_sequence_has_one_verdict(told, every):
     found = loops.detect(made, LIMITS)
     assert found == loops.detect(steps(told, every), LIMITS)
     back = [
-        loops._step("x.%013d-1" % (step.at * 1000), loops._stored(step)) for step in made
+        loops._decode_step("x.%013d-1" % (step.at * 1000), loops._encode_step(step)) for step in made
     ]
     assert None not in back
     for pattern in found:
         assert pattern.level in ("warn", "critical") and pattern.steps <= len(made)
-        json.dumps(loops._shown(AGENT, pattern))
-        assert loops._reason(loops._shown(AGENT, pattern))
+        json.dumps(loops._pattern_payload(AGENT, pattern))
+        assert loops._reason(loops._pattern_payload(AGENT, pattern))
 
 
 @settings(max_examples=200)

@@ -6,25 +6,25 @@ import pytest
 
 from synthralos.escalation import claims
 from synthralos.metrics import kept, reading, roll_up
-from synthralos.metrics.config import Metrics
-from synthralos.refusals import Refused
+from synthralos.metrics.config import MetricsConfig
+from synthralos.refusals import InvalidInput
 from synthralos.state import runs
-from synthralos.state.datastore import DatastoreAway, Tolerant
+from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
 from synthralos.telemetry import families as f
 
-CONFIG = Metrics()
+CONFIG = MetricsConfig()
 RUN = {"workflow": "llm_retry", "outcome": "recovered", "failure_type": "llm_error",
        "duration": 2.0, "recovery": 2.0, "targets": ["llm:a/b"], "causes": [None],
        "latency_ms": [700], "attempts": 1, "repeats": 0}
 
 
 def end(store, clock, run, **facts):
-    runs.summarise(store, run, clock(), **dict(RUN, **facts))
+    runs.record_summary(store, run, clock(), **dict(RUN, **facts))
 
 
 def counted(env, family=f.COMPLETED):
-    env.store.away = None
-    return sum(reading.found(env, CONFIG)[family].values())
+    env.store.unavailable_reason = None
+    return sum(reading.current_series(env, CONFIG)[family].values())
 
 
 def roll(env):
@@ -72,7 +72,7 @@ def env(make_env):
 
 def other(make_env, datastore):
     made = make_env()
-    made.store = Tolerant(datastore)
+    made.store = BestEffortDatastore(datastore)
     return made
 
 
@@ -83,7 +83,7 @@ def test_runs_are_counted_once(env, store, clock):
     assert (done["counted"], done["left"], done["push"]) == (3, False, None)
     assert done["summary"] == "3 events counted"
     assert counted(env) == 3 and roll(env)["counted"] == 0 and counted(env) == 3
-    assert sum(value[0] for value in reading.found(env, CONFIG)[f.RUN_SECONDS].values()) == 3
+    assert sum(value[0] for value in reading.current_series(env, CONFIG)[f.RUN_SECONDS].values()) == 3
 
 
 def test_a_run_that_is_summarised_again_is_counted_once(env, store, clock):
@@ -134,7 +134,7 @@ def test_whoever_dies_at_whatever_moment_counts_nothing_twice(
         roll(other(make_env, Steps(datastore, at, **{when: dies})))
     except Died:
         pass
-    clock.forward(claims.KEPT_SECONDS + 1)
+    clock.forward(claims.LOCK_TTL_SECONDS + 1)
     end(store, clock, "run3")
     env = make_env()
     roll(env)
@@ -150,7 +150,7 @@ def test_two_at_once_count_nothing_twice(
     between the last look and the write is lost, for want of a compare-and-set, but not doubled.
     """
     if not claimed:
-        monkeypatch.setattr(claims, "_drawn", lambda *_: True)
+        monkeypatch.setattr(claims, "_acquire", lambda *_: True)
     for n in range(3):
         end(store, clock, "run%d" % n)
 
@@ -163,7 +163,7 @@ def test_two_at_once_count_nothing_twice(
 
     roll(other(make_env, Steps(datastore, at, before=meanwhile)))
     env = make_env()
-    clock.forward(claims.KEPT_SECONDS + 1)
+    clock.forward(claims.LOCK_TTL_SECONDS + 1)
     roll(env)
     assert counted(env) in ((3 + len(went),) if claimed else (3, 3 + len(went)))
 
@@ -189,9 +189,9 @@ def test_no_counter_goes_down(make_env, store, datastore, clock):
         try:
             roll(other(make_env, Steps(datastore, 3 + n, after=dies)))
         except Died:
-            clock.forward(claims.KEPT_SECONDS + 1)
-        env.store.away = None
-        found = reading.found(env, CONFIG)
+            clock.forward(claims.LOCK_TTL_SECONDS + 1)
+        env.store.unavailable_reason = None
+        found = reading.current_series(env, CONFIG)
         now = {
             (family.name, labels): value
             for family in f.TOTALS if family.type == f.COUNTER
@@ -214,30 +214,30 @@ class _Lost:
     def put(self, name, value, ttl=None):
         self._datastore.put(name, value, ttl)
         if name == kept.KEY:
-            raise DatastoreAway("no answer")
+            raise DatastoreUnavailable("no answer")
 
 
 def test_a_write_whose_answer_is_lost_counts_nothing_twice(make_env, store, datastore, clock):
     end(store, clock, "run1")
-    with pytest.raises(DatastoreAway):
+    with pytest.raises(DatastoreUnavailable):
         roll(other(make_env, _Lost(datastore)))
-    clock.forward(claims.KEPT_SECONDS + 1)
+    clock.forward(claims.LOCK_TTL_SECONDS + 1)
     env = make_env()
     assert roll(env)["counted"] == 0 and counted(env) == 1
 
 
 def test_a_datastore_that_is_away_is_said(env, store, datastore, clock):
     datastore.away = True
-    with pytest.raises(DatastoreAway):
+    with pytest.raises(DatastoreUnavailable):
         roll(env)
-    with pytest.raises(DatastoreAway):
-        reading.get(env, CONFIG, "json")
+    with pytest.raises(DatastoreUnavailable):
+        reading.metrics_report(env, CONFIG, "json")
 
 
 @pytest.mark.parametrize("text", ["", "7", "{}", '{"v": 2}', "[]", '{"v": 1}'])
 def test_totals_of_another_version_are_not_overwritten(env, store, text):
     store.put(kept.KEY, text)
-    with pytest.raises(Refused, match="synthralos.totals"):
+    with pytest.raises(InvalidInput, match="synthralos.totals"):
         roll(env)
     assert store.get(kept.KEY) == text
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_read_is_dropped(env, store, text):
 
 
 def test_a_busy_one_says_so(env, store, clock):
-    with claims.claim(store, "roll_up", clock):
+    with claims.try_lock(store, "roll_up", clock):
         done = roll(env)
     assert (done["busy"], done["counted"]) == (True, 0) and "another" in done["summary"]
 
@@ -261,13 +261,13 @@ def test_what_is_kept_is_bounded(env, store, clock, monkeypatch):
     roll(env)
     told = json.loads(store.get(kept.KEY))
     assert (len(told["recent"]), told["pending"]) == (10, [])
-    agents = reading.found(env, CONFIG)[f.AGENT_CALLS]
+    agents = reading.current_series(env, CONFIG)[f.AGENT_CALLS]
     assert len(agents) == 51 and agents[("other", "success")] == 70
 
 
 def test_starts_and_ends(env, store, clock):
-    runs.tell(store, runs.START, "run1", clock(), workflow="llm_retry")
-    runs.tell(store, runs.START, "run2", clock(), workflow="llm_retry")
+    runs.record_metrics_event(store, runs.START, "run1", clock(), workflow="llm_retry")
+    runs.record_metrics_event(store, runs.START, "run2", clock(), workflow="llm_retry")
     end(store, clock, "run1")
     roll(env)
     assert (counted(env, f.STARTED), counted(env)) == (2, 1)

@@ -10,7 +10,7 @@ from fixtures.waiting import PATIENCE_SECONDS
 from synthralos.recovery import run
 from synthralos.telemetry import counting, exposition
 from synthralos.telemetry import families as f
-from synthralos.telemetry.totals import MOST, OTHER, Totals
+from synthralos.telemetry.totals import MAX_LABEL_VALUES, OTHER, Totals
 
 PROMTOOL = shutil.which("promtool")
 A, B = "llm:openai/gpt-4", "llm:anthropic/claude"
@@ -27,7 +27,7 @@ FELL_OVER = {
 
 def added(event):
     totals = Totals()
-    totals.count(event)
+    totals.count_event(event)
     return totals.series
 
 
@@ -77,23 +77,23 @@ def test_an_action_alone_is_no_run_but_its_calls_count():
 ])
 def test_what_a_hand_wrote_ends_nothing(event):
     totals = Totals()
-    totals.count(event)
-    exposition.text(totals.series)
+    totals.count_event(event)
+    exposition.to_prometheus_text(totals.series)
     assert all(labels.count(None) == 0 for rows in totals.series.values() for labels in rows)
 
 
 def test_every_label_is_bounded():
     labels = {label for family in f.TOTALS for label in family.labels}
-    assert labels == set(MOST)
+    assert labels == set(MAX_LABEL_VALUES)
     totals = Totals(most={"agent": 2}, always={"agent": {"configured"}})
     for agent in ("a", "b", "c", "d", "configured", "a", "x" * 200):
-        totals.add(f.AGENT_CALLS, (agent, "success"), 1)
+        totals.observe(f.AGENT_CALLS, (agent, "success"), 1)
     told = {labels[0]: value for labels, value in totals.series[f.AGENT_CALLS].items()}
     assert told == {"a": 2, "b": 1, OTHER: 3, "configured": 1}
     # Who has a series keeps it, and nobody new gets one.
     again = Totals(json.loads(json.dumps(totals.as_dict())), most={"agent": 2})
     for agent in ("b", "e"):
-        again.add(f.AGENT_CALLS, (agent, "success"), 1)
+        again.observe(f.AGENT_CALLS, (agent, "success"), 1)
     told = {labels[0]: value for labels, value in again.series[f.AGENT_CALLS].items()}
     assert told == {"a": 2, "b": 2, OTHER: 4, "configured": 1}
 
@@ -104,8 +104,8 @@ def agent_calls(totals):
 
 def test_the_agent_that_was_not_called_for_longest_gives_way_once_it_is_idle():
     def counted(totals, agent):
-        totals.add(f.AGENT_CALLS, (agent, "success"), 1)
-        totals.add(f.AGENT_SECONDS, (agent,), 0.5)
+        totals.observe(f.AGENT_CALLS, (agent, "success"), 1)
+        totals.observe(f.AGENT_SECONDS, (agent,), 0.5)
         return Totals(totals.as_dict(), {"agent": 2}, {}, totals.seen, totals._now, 600)
 
     totals = Totals(most={"agent": 2}, now=1000.0, idle=600)
@@ -135,7 +135,7 @@ def test_whatever_agents_come_the_series_are_bounded_and_no_count_is_lost_or_dou
         totals = Totals(kept, {"agent": most}, {"agent": always}, seen, now, idle)
         for _ in range(chance.randint(1, 8)):
             before, agent = agent_calls(totals), chance.choice(names)
-            totals.add(f.AGENT_CALLS, (agent, "success"), 1)
+            totals.observe(f.AGENT_CALLS, (agent, "success"), 1)
             after = agent_calls(totals)
             left = set(before) - set(after)
             assert len(left) <= 1 and not left & always
@@ -157,9 +157,9 @@ def test_whatever_agents_come_the_series_are_bounded_and_no_count_is_lost_or_dou
 
 def test_totals_survive_json():
     totals = Totals()
-    totals.count(FELL_OVER)
+    totals.count_event(FELL_OVER)
     kept = json.loads(json.dumps(totals.as_dict()))
-    assert exposition.text(Totals(kept).series) == exposition.text(totals.series)
+    assert exposition.to_prometheus_text(Totals(kept).series) == exposition.to_prometheus_text(totals.series)
 
 
 def test_what_another_version_kept_does_no_harm():
@@ -171,7 +171,7 @@ def test_what_another_version_kept_does_no_harm():
 
 def test_the_text_format():
     family = f.Family("x_seconds", f.HISTOGRAM, "a \\ b\nc", ("l",), (0.5, 2.5))
-    told = exposition.text({
+    told = exposition.to_prometheus_text({
         family: {('q"\\\n',): [3, 7.25, [1, 1, 1]]},
         f.Family("y_total", f.COUNTER, "Y."): {(): 3},
         f.Family("z_total", f.COUNTER, "Z."): {},
@@ -191,7 +191,7 @@ def test_the_text_format():
 
 
 def test_json():
-    told = exposition.as_json({f.STARTED: {("w",): 2}, f.RUN_SECONDS: {
+    told = exposition.to_json({f.STARTED: {("w",): 2}, f.RUN_SECONDS: {
         ("w", "failed"): [1, 0.7, [0, 1] + [0] * 11]
     }})
     assert told[0]["samples"] == [{"labels": {"workflow": "w"}, "value": 2}]
@@ -221,14 +221,14 @@ def test_names_are_prometheus_s():
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
 def test_promtool_finds_nothing_wrong():
     told = subprocess.run(
-        [PROMTOOL, "check", "metrics"], input=exposition.text(every_metric()).encode(),
+        [PROMTOOL, "check", "metrics"], input=exposition.to_prometheus_text(every_metric()).encode(),
         capture_output=True, timeout=PATIENCE_SECONDS,
     )
     assert (told.returncode, told.stdout + told.stderr) == (0, b"")
 
 
 def test_counting_is_of_events_only():
-    assert list(counting.of({"kind": "start", "workflow": "w"})) == [(f.STARTED, ("w",), 1)]
+    assert list(counting.updates_for({"kind": "start", "workflow": "w"})) == [(f.STARTED, ("w",), 1)]
 
 
 @pytest.mark.parametrize("told, seconds_before", [

@@ -6,8 +6,8 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.names import checked, is_name, key_part, name_of_key_part
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier, is_name, encode_key_part, decode_key_part
+from synthralos.refusals import InvalidInput
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 
@@ -16,7 +16,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
     "name", ["a", "0", "gpt-4o", "openai/gpt-4", "us-east-1", "a.b:c@d+e_f", "x" * 128]
 )
 def test_a_name_is_taken(name):
-    assert is_name(name) and checked("f", name) == name
+    assert is_name(name) and require_identifier("f", name) == name
 
 
 @pytest.mark.parametrize(
@@ -25,19 +25,19 @@ def test_a_name_is_taken(name):
 )
 def test_anything_else_is_no_name(value):
     assert not is_name(value)
-    with pytest.raises(Refused) as refused:
-        checked("agent_id", value)
+    with pytest.raises(InvalidInput) as refused:
+        require_identifier("agent_id", value)
     assert refused.value.field == "agent_id"
-    assert refused.value.why == ("is missing" if value is None else "is not a name")
+    assert refused.value.reason == ("is missing" if value is None else "is not a name")
 
 
 @given(TEXT)
 def test_a_key_part_leads_back_to_its_name(name):
-    assert name_of_key_part(key_part(name)) == name
+    assert decode_key_part(encode_key_part(name)) == name
 
 
 @given(TEXT)
 def test_a_key_part_is_ascii_without_separators(name):
-    assert set(key_part(name)) <= set(
+    assert set(encode_key_part(name)) <= set(
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-~"
     )

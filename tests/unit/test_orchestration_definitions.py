@@ -7,9 +7,9 @@ from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.orchestration import definitions, meta, model, models, stored
 from synthralos.orchestration.stored import ORCHESTRATION, ROLE
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Settings
-from synthralos.state.datastore import Tolerant
+from synthralos.state.datastore import BestEffortDatastore
 
 A = {"name": "A", "base_prompt": "x"}
 FLOW = {"name": "flow", "steps": [{"name": "a", "role": "A"}]}
@@ -31,12 +31,12 @@ def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore)
     barrier, told = threading.Barrier(8), []
 
     def create(n):
-        env = make_env(config=served({"name": "m"}), store=Tolerant(datastore), run="5f%02d" % n)
+        env = make_env(config=served({"name": "m"}), store=BestEffortDatastore(datastore), run="5f%02d" % n)
         normal = model.role(dict(A, tone="of %d" % n))
         barrier.wait()
         try:
             told.append(stored.create(env, ROLE, normal, "user %d" % n)["tone"])
-        except Refused as error:
+        except InvalidInput as error:
             assert "another role" in str(error) or "at this moment" in str(error)
 
     threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
@@ -44,7 +44,7 @@ def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore)
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
-    assert len(told) == 1 and stored.role_by(Tolerant(datastore), "A")["tone"] == told[0]
+    assert len(told) == 1 and stored.role_by(BestEffortDatastore(datastore), "A")["tone"] == told[0]
 
 
 def test_changes_at_once_are_versions_one_after_the_other(make_env, datastore):
@@ -53,10 +53,10 @@ def test_changes_at_once_are_versions_one_after_the_other(make_env, datastore):
     done = []
 
     def change(n):
-        env = make_env(config=served({"name": "m"}), store=Tolerant(datastore), run="5f%02d" % n)
+        env = make_env(config=served({"name": "m"}), store=BestEffortDatastore(datastore), run="5f%02d" % n)
         try:
             done.append(definitions.update_role(env, "A", {"tone": "t%d" % n}, None)["version"])
-        except Refused as error:
+        except InvalidInput as error:
             assert "at this moment" in str(error)
 
     threads = [threading.Thread(target=change, args=(n,)) for n in range(4)]
@@ -112,7 +112,7 @@ def test_the_default_model_where_it_fits(make_env):
 def test_an_input_beyond_what_the_role_may_be_given():
     role = model.role(dict(A, max_context=10))
     models.check_length(role, "x" * 43)
-    with pytest.raises(Refused, match="takes 10"):
+    with pytest.raises(InvalidInput, match="takes 10"):
         models.check_length(role, "x" * 44)
 
 
@@ -121,7 +121,7 @@ def test_an_input_beyond_what_the_role_may_be_given():
     ({"name": "m", "capabilities": ["flying"]}, "is no capability"),
 ])
 def test_capabilities_that_are_wrong(model_, why):
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(InvalidInput, match=why):
         Settings.from_config(served(model_))
 
 
@@ -146,7 +146,7 @@ def test_calls_are_carried_out_in_order(env):
     assert done[3]["result"][0]["name"] == "f" and done[5]["result"]["tags"] == ["t"]
     assert done[6]["result"]["version"] == 2
     assert done[6]["result"]["updated_by"] == "run:5f0c"
-    assert stored.every(env.store, ROLE) == stored.every(env.store, ORCHESTRATION) == []
+    assert stored.list_all(env.store, ROLE) == stored.list_all(env.store, ORCHESTRATION) == []
 
 
 def test_a_call_that_fails_says_which_were_carried_out(env):
@@ -176,7 +176,7 @@ def test_a_call_that_fails_says_which_were_carried_out(env):
     ({"calls": [{"tool": ["list_roles"], "arguments": {}}]}, "is not known"),
 ])
 def test_calls_that_are_not_well_formed(output, why):
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(InvalidInput, match=why):
         meta.calls_of(output)
 
 
@@ -187,7 +187,7 @@ def test_an_answer_without_calls(output):
 
 def test_every_tool_of_the_prompt_is_one():
     for tool in meta._TOOLS:
-        assert tool in meta.PROMPT and hasattr(meta._Work, tool)
+        assert tool in meta.PROMPT and hasattr(meta._ToolExecutor, tool)
 
 
 def test_a_run_that_a_call_starts_is_one_deeper(make_env):

@@ -3,17 +3,17 @@ import pytest
 from fixtures.waiting import limit_under_test
 
 from synthralos.orchestration import attempts, checkpoints, prompts
-from synthralos.orchestration.checkpoints import Kept
-from synthralos.orchestration.contexts import INLINE_BYTES, Context, slot, slots_of
-from synthralos.refusals import Refused
-from synthralos.state.datastore import DatastoreAway
+from synthralos.orchestration.checkpoints import RunStore
+from synthralos.orchestration.contexts import INLINE_BYTES, Context, make_slot, make_slots
+from synthralos.refusals import InvalidInput
+from synthralos.state.datastore import DatastoreUnavailable
 
 LONG = "x" * (INLINE_BYTES + 1)
 
 
 @pytest.fixture
 def kept(make_env):
-    return Kept(make_env(), "5f0c", sleep=lambda _: None)
+    return RunStore(make_env(), "5f0c", sleep=lambda _: None)
 
 
 def begun(kept, **more):
@@ -43,7 +43,7 @@ def test_nothing_is_there_of_a_run_that_was_none(kept):
 def test_the_records_of_a_wave_are_of_that_wave_and_run(kept, make_env):
     for wave, job in ((1, 0), (1, 1), (11, 0)):
         kept.put_record(kept.step_key(wave, job), {"output": [wave, job]})
-    other = Kept(make_env(), "5f0d")
+    other = RunStore(make_env(), "5f0d")
     other.put_record(other.step_key(1, 0), {"output": "other"})
     assert [one["output"] for one in kept.records(1).values()] == [[1, 1], [1, 0]]
 
@@ -65,7 +65,7 @@ def test_a_long_log_is_put_away_page_by_page(kept, monkeypatch):
         state = kept.newest()
         sizes.append(len(state["log"]))
     assert max(sizes) < 10 and len(state["pages"]) == 4
-    log = Kept(kept._env, kept.run).log(state)
+    log = RunStore(kept._env, kept.run).log(state)
     assert [entry["step_id"] for entry in log] == ["s%d" % n for n in range(47)]
     told = checkpoints.attempts_of(state["log"]) + sum(one["attempts"] for one in state["pages"])
     assert told == checkpoints.attempts_of(log) == sum(range(47))
@@ -73,26 +73,26 @@ def test_a_long_log_is_put_away_page_by_page(kept, monkeypatch):
 
 def test_a_page_of_the_log_that_is_gone_is_told(kept):
     state = {"log": [], "pages": [{"at": kept.step_key(1, 0), "attempts": 1}]}
-    with pytest.raises(Refused, match="not in the datastore any more"):
+    with pytest.raises(InvalidInput, match="not in the datastore any more"):
         kept.log(state)
 
 
 def test_a_record_has_its_place(kept):
-    with pytest.raises(Refused, match="no place for a step"):
+    with pytest.raises(InvalidInput, match="no place for a step"):
         kept.put_record("synthralos.ticket.T1", {})
     assert kept.record("synthralos.wave.5f0c.definition") is None
 
 
 def test_a_value_that_is_too_large_is_refused(kept, monkeypatch):
-    monkeypatch.setattr(checkpoints, "LARGEST", 1000)
-    with pytest.raises(Refused, match="more than the 1000"):
+    monkeypatch.setattr(checkpoints, "MAX_RECORD_BYTES", 1000)
+    with pytest.raises(InvalidInput, match="more than the 1000"):
         kept.put_record(kept.step_key(1, 0), {"output": [str(n) for n in range(2000)]})
 
 
 def test_configured_secrets_are_not_kept(make_env):
     env = make_env()
     env.redactor.add("a-secret-of-ours")
-    kept = Kept(env, "5f0c")
+    kept = RunStore(env, "5f0c")
     kept.put_record(kept.step_key(1, 0), {"output": "it is a-secret-of-ours"})
     assert kept.records(1)[kept.step_key(1, 0)]["output"] == "it is ********"
 
@@ -107,20 +107,20 @@ def test_a_datastore_that_fails_a_call_is_asked_again(make_env, datastore, failu
             left.pop()
         return read(name)
 
-    kept = Kept(make_env(), "5f0c", sleep=slept.append)
+    kept = RunStore(make_env(), "5f0c", sleep=slept.append)
     kept.end({"status": "x"})
     datastore.get = get
     if good:
         assert kept.ended() == {"status": "x"} and len(slept) == failures
     else:
-        with pytest.raises(DatastoreAway, match="cannot be kept or read"):
+        with pytest.raises(DatastoreUnavailable, match="cannot be kept or read"):
             kept.ended()
 
 
 def test_runs_are_listed_newest_first(make_env, clock):
     env = make_env()
     for n in range(3):
-        begun(Kept(env, "5f0%d" % n), name="flow %d" % n)
+        begun(RunStore(env, "5f0%d" % n), name="flow %d" % n)
         clock.forward(5)
     found = checkpoints.runs(env, 2)
     assert [(one["run"], one["name"]) for one in found] == [("5f02", "flow 2"), ("5f01", "flow 1")]
@@ -130,7 +130,7 @@ def test_runs_are_listed_newest_first(make_env, clock):
 def test_records_are_renewed(kept, clock, datastore):
     key = kept.step_key(1, 0)
     kept.put_record(key, {"output": 1})
-    clock.forward(checkpoints.KEPT_SECONDS - 10)
+    clock.forward(checkpoints.TTL_SECONDS - 10)
     assert kept.renew([key, kept.step_key(1, 1)]) == [kept.step_key(1, 1)]
     clock.forward(20)
     assert datastore.get(key) is not None
@@ -140,46 +140,46 @@ def context(kept, values, given=None):
     """A Context of values, of which the long ones stand in a record."""
     key = kept.step_key(1, 0)
     kept.put_record(key, {"context": values, "output": "own"})
-    return Context(kept, slots_of(key, values), given)
+    return Context(kept, make_slots(key, values), given)
 
 
 def test_short_values_stand_in_the_state_and_long_ones_elsewhere():
-    slots = slots_of("k", {"a": 1, "b": LONG})
+    slots = make_slots("k", {"a": 1, "b": LONG})
     assert slots == {"a": {"v": 1}, "b": {"at": "k", "name": "b"}}
-    assert slot(LONG, {"at": "k", "name": None}) == {"at": "k", "name": None}
+    assert make_slot(LONG, {"at": "k", "name": None}) == {"at": "k", "name": None}
 
 
 def test_only_what_may_be_named_is_read(kept):
     known = context(kept, {"plan": LONG, "code": LONG, "n": 1}, {"q": 2})
-    assert set(known.roots("{{context.n}}")["context"]) == {"n", "input"}
-    assert known.roots("{{context['plan']}}")["context"]["plan"] == LONG
-    assert set(known.roots("{{context}}")["context"]) == {"plan", "code", "n", "input"}
-    assert set(known.roots()["context"]) == {"plan", "code", "n", "input"}
-    assert known.roots({"field": "n"})["input"] == {"q": 2}
+    assert set(known.template_roots("{{context.n}}")["context"]) == {"n", "input"}
+    assert known.template_roots("{{context['plan']}}")["context"]["plan"] == LONG
+    assert set(known.template_roots("{{context}}")["context"]) == {"plan", "code", "n", "input"}
+    assert set(known.template_roots()["context"]) == {"plan", "code", "n", "input"}
+    assert known.template_roots({"field": "n"})["input"] == {"q": 2}
 
 
 def test_the_input_of_a_step(kept):
     known = context(kept, {"a": 1, "b": LONG}, {"q": 2})
     step = {"name": "s", "input": None, "output": None, "context_keys": []}
-    assert known.seen(step) == {"a": 1, "b": LONG, "input": {"q": 2}}
-    assert known.seen(dict(step, context_keys=["b", "nothing"])) == {"b": LONG}
+    assert known.step_input(step) == {"a": 1, "b": LONG, "input": {"q": 2}}
+    assert known.step_input(dict(step, context_keys=["b", "nothing"])) == {"b": LONG}
     mapped = dict(step, input={"x": "{{context.a}}", "y": ["{{input.q}}"]})
-    assert known.seen(mapped) == {"x": 1, "y": [2]}
-    assert known.seen(dict(step, input="{{context.a}} of {{context.b}}")) == "1 of " + LONG
+    assert known.step_input(mapped) == {"x": 1, "y": [2]}
+    assert known.step_input(dict(step, input="{{context.a}} of {{context.b}}")) == "1 of " + LONG
 
 
 def test_what_an_output_sets(kept):
     known = context(kept, {"a": 1})
     step = {"name": "s", "output": None}
-    assert known.set_by(step, "{{context.a}}") == {"s": "{{context.a}}"}
+    assert known.output_values(step, "{{context.a}}") == {"s": "{{context.a}}"}
     mapped = dict(step, output={"k": "{{output.x}}", "a": "{{context.a}}"})
-    assert known.set_by(mapped, {"x": "{{output}}"}) == {"k": "{{output}}", "a": 1}
+    assert known.output_values(mapped, {"x": "{{output}}"}) == {"k": "{{output}}", "a": 1}
 
 
 def test_a_value_whose_record_is_gone_is_refused(kept):
     known = Context(kept, {"a": {"at": kept.step_key(9, 9), "name": None}}, None)
-    with pytest.raises(Refused, match="not in the datastore any more"):
-        known.roots()
+    with pytest.raises(InvalidInput, match="not in the datastore any more"):
+        known.template_roots()
 
 
 ROLE = {
@@ -207,12 +207,12 @@ def test_only_what_the_author_gave_is_sent():
                 given=["max_tokens", "stop", "response_format"])
     sent = prompts.sampling(role)
     assert sent == {"max_tokens": 9, "response_format": {"type": "json_object"}}
-    assert prompts.fit(sent, "anthropic") == {"max_tokens": 9}
-    assert prompts.fit(sent, "openai") == sent
+    assert prompts.supported_parameters(sent, "anthropic") == {"max_tokens": 9}
+    assert prompts.supported_parameters(sent, "openai") == sent
 
 
 def test_a_critic_is_told_its_scale():
-    system, user = prompts.judging(ROLE, {"q": 1}, "answer")
+    system, user = prompts.critic_messages(ROLE, {"q": 1}, "answer")
     assert '"maximum": 1}' in system["content"] and '"answer": "answer"' in user["content"]
 
 
@@ -221,7 +221,7 @@ STEP = {"timeout": limit_under_test(10), "retry_delay": 5, "max_retries": 2}
 
 def test_the_time_of_a_step():
     assert attempts.budget(STEP) == 3 * 10 + 2 * attempts.HINT_SECONDS
-    assert attempts.budget({}) == attempts.SECONDS
+    assert attempts.budget({}) == attempts.DEFAULT_STEP_SECONDS
     assert attempts.budget(dict(STEP, retry_delay=90.5)) == 30 + 181
 
 
@@ -233,12 +233,12 @@ def test_the_runner_s_own_limit_is_beyond_the_step_s(left, limit):
 def test_an_attempt_ends_with_the_run_and_one_may_begin_after_it(clock):
     from synthralos.calls.deadline import Deadline
 
-    time = attempts.Time(STEP, Deadline(clock.at + 20, clock), clock)
+    time = attempts.StepTimeLimit(STEP, Deadline(clock.at + 20, clock), clock)
     attempt = time.attempt()
-    assert attempt.left() == 10 and attempt.allows_attempt_at(clock.at + 15)
+    assert attempt.seconds_left() == 10 and attempt.allows_attempt_at(clock.at + 15)
     assert not attempt.allows_attempt_at(clock.at + 18)
     clock.forward(15)
-    assert time.attempt().left() == 3 and time.allows() and not time.allows(3)
+    assert time.attempt().seconds_left() == 3 and time.allows() and not time.allows(3)
     clock.forward(3)
     assert not time.attempt().allows_attempt()
 
@@ -246,5 +246,5 @@ def test_an_attempt_ends_with_the_run_and_one_may_begin_after_it(clock):
 def test_an_attempt_of_under_a_second_begins(clock):
     from synthralos.calls.deadline import Deadline
 
-    time = attempts.Time({"timeout": limit_under_test(0.5)}, Deadline(clock.at + 20, clock), clock)
+    time = attempts.StepTimeLimit({"timeout": limit_under_test(0.5)}, Deadline(clock.at + 20, clock), clock)
     assert time.attempt().allows_attempt()

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import pauses
 from synthralos.state.datastore import PREFIX
 
@@ -15,7 +15,7 @@ def env(make_env):
 
 
 def refused(env, **options):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidInput) as caught:
         pauses.refuse_if_paused(env, AGENT, **options)
     return caught.value
 
@@ -25,7 +25,7 @@ def test_nobody_paused(store, clock, env):
     assert pauses.listing(store, clock()) == {}
     assert pauses.refuse_if_paused(env, AGENT) is None
     assert pauses.resume(store, AGENT, clock()) is False
-    assert pauses.told(None) is None
+    assert pauses.public_pause(None) is None
 
 
 def test_a_pause_holds_until_it_ends(store, clock):
@@ -99,7 +99,7 @@ def test_the_reason_is_redacted_cut_and_inside_json(store, datastore, clock, mak
     (name,) = datastore.names()
     kept = datastore.get(name)
     assert name.startswith(PREFIX + "pause.") and "s3cret-value" not in kept
-    assert len(json.loads(kept)["reason"]) == pauses.LONGEST_REASON
+    assert len(json.loads(kept)["reason"]) == pauses.MAX_REASON_CHARS
 
 
 def test_a_refusal_tells_why_until_when_and_what_to_do(store, clock, env):
@@ -109,7 +109,7 @@ def test_a_refusal_tells_why_until_when_and_what_to_do(store, clock, env):
     assert "paused by the person until 2023-11-14T22:18:20Z: broken tool" in str(error)
     assert "synthralos.agent.resume" in error.hint
     pauses.pause(store, AGENT, clock(), "broken tool", 300, probe_seconds=60)
-    assert "from 2023-11-14T22:14:20Z on" in refused(env).way_out
+    assert "from 2023-11-14T22:14:20Z on" in refused(env).hint
 
 
 def test_one_probe_goes_through_per_interval(store, clock, env, make_env):
@@ -121,7 +121,7 @@ def test_one_probe_goes_through_per_interval(store, clock, env, make_env):
     pauses.refuse_if_paused(env, AGENT)
     assert pauses.probing_since(store, AGENT, pauses.pause_of(store, AGENT, clock()), clock())
     other = make_env(run="other")
-    again = refused(other).way_out
+    again = refused(other).hint
     assert "2023-11-14T22:15:20Z" in again
     clock.forward(61)
     pauses.refuse_if_paused(other, AGENT)
@@ -163,7 +163,7 @@ def test_of_two_at_once_one_is_the_probe(store, clock, make_env):
         try:
             pauses.refuse_if_paused(make_env(run=run), AGENT)
             went.append(run)
-        except Refused:
+        except InvalidInput:
             pass
     assert went == ["a"]
 
@@ -190,7 +190,7 @@ def test_what_others_wrote_is_passed_over(store, datastore, clock):
 
 def test_facts_expire_only_after_they_matter(store, datastore, clock):
     pauses.pause(store, AGENT, clock(), "x", 300)
-    clock.forward(300 + pauses.KEPT_AFTER_SECONDS - 1)
+    clock.forward(300 + pauses.TTL_AFTER_END_SECONDS - 1)
     assert len(datastore.names()) == 1
     clock.forward(2)
     assert datastore.names() == []

@@ -6,16 +6,16 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.recovery.catalogue import CATALOGUE
-from synthralos.recovery.plans import MOST_STEPS, validated
-from synthralos.refusals import Refused
+from synthralos.recovery.catalogue import REPAIR_ACTIONS
+from synthralos.recovery.plans import MAX_STEPS, validate_plan
+from synthralos.refusals import InvalidInput
 
 FAILURE = {"type": "timeout", "cause": "timeout", "message": "too slow"}
 STEP = {"action": "rephrase"}
 
 
 def read(given_):
-    return validated(given_, FAILURE, "p1", "context")
+    return validate_plan(given_, FAILURE, "p1", "context")
 
 
 def steps(*told):
@@ -26,8 +26,8 @@ def test_a_plan_of_one_action_is_filled_up():
     assert read({"steps": [STEP]}) == {
         "plan_id": "p1", "failure_type": "timeout", "root_cause": "too slow",
         "steps": [{
-            "action": "rephrase", "description": CATALOGUE["rephrase"].description,
-            "expected_outcome": CATALOGUE["rephrase"].expected_outcome, "priority": 1,
+            "action": "rephrase", "description": REPAIR_ACTIONS["rephrase"].description,
+            "expected_outcome": REPAIR_ACTIONS["rephrase"].expected_outcome, "priority": 1,
             "parameters": {},
         }],
         "estimated_time": 5.0, "confidence": 0.7, "source": "context",
@@ -52,12 +52,12 @@ def test_snake_case_carries_seconds():
     ("planId", "plan_id"), ("estimatedTime", "estimated_time"), ("rootCause", "root_cause"),
     ("failureType", "failure_type")])
 def test_both_spellings_at_once_are_refused(one, other):
-    with pytest.raises(Refused, match="given twice"):
+    with pytest.raises(InvalidInput, match="given twice"):
         read({one: 1, other: 1, "steps": [STEP]})
 
 
 def test_both_spellings_of_a_step_are_refused():
-    with pytest.raises(Refused, match="given twice"):
+    with pytest.raises(InvalidInput, match="given twice"):
         steps(dict(STEP, expectedOutcome="a", expected_outcome="b"))
 
 
@@ -67,10 +67,10 @@ def test_steps_stand_in_the_order_of_their_priority():
 
 
 def test_an_unknown_action_is_refused_with_the_known_named():
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         steps(STEP, {"action": "rm -rf"})
     assert refused.value.field == "context.repairPlan.steps[1].action"
-    assert all(name in refused.value.way_out for name in CATALOGUE)
+    assert all(name in refused.value.hint for name in REPAIR_ACTIONS)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_an_unknown_action_is_refused_with_the_known_named():
     ],
 )
 def test_a_parameter_that_is_unknown_or_out_of_range_is_refused(action, parameters):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         steps({"action": action, "parameters": parameters})
     assert refused.value.field.startswith("context.repairPlan.steps[0].parameters.")
 
@@ -107,7 +107,7 @@ def test_good_parameters_are_kept():
     [
         None, "x", 5, [], {}, {"steps": []}, {"steps": None}, {"steps": "abc"}, {"steps": {"a": 1}},
         {"steps": 5}, {"steps": True}, {"steps": 1.5},
-        {"steps": [5]}, {"steps": [{}]}, {"steps": [STEP] * (MOST_STEPS + 1)},
+        {"steps": [5]}, {"steps": [{}]}, {"steps": [STEP] * (MAX_STEPS + 1)},
         {"steps": [STEP], "confidence": 2}, {"steps": [STEP], "confidence": float("nan")},
         {"steps": [STEP], "estimated_time": -1}, {"steps": [STEP], "estimatedTime": "soon"},
         {"steps": [STEP], "estimatedTime": 10**400},
@@ -116,7 +116,7 @@ def test_good_parameters_are_kept():
     ],
 )
 def test_what_is_no_plan_is_refused(plan):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         read(plan)
 
 
@@ -131,7 +131,7 @@ JSON = st.recursive(
     max_leaves=8)
 STEPS = st.dictionaries(
     st.sampled_from(["action", "description", "expectedOutcome", "priority", "parameters"]),
-    st.sampled_from(sorted(CATALOGUE)) | JSON, max_size=5)
+    st.sampled_from(sorted(REPAIR_ACTIONS)) | JSON, max_size=5)
 PLANS = st.dictionaries(
     st.sampled_from(["planId", "plan_id", "steps", "estimatedTime", "estimated_time", "confidence",
                      "rootCause", "generatedAt", "source"]),
@@ -143,6 +143,6 @@ PLANS = st.dictionaries(
 def test_anything_is_a_plan_or_refused(given_):
     try:
         told = read(given_)
-    except Refused:
+    except InvalidInput:
         return
-    assert told["steps"] and all(step["action"] in CATALOGUE for step in told["steps"])
+    assert told["steps"] and all(step["action"] in REPAIR_ACTIONS for step in told["steps"])

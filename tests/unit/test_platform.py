@@ -3,8 +3,8 @@ import json
 import pytest
 
 from synthralos.calls import platform
-from synthralos.calls.http import Answer, CallFailed
-from synthralos.refusals import Refused
+from synthralos.calls.http import Response, CallError
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Agent, Settings
 
 from .conftest import CONFIG, http_answer
@@ -17,11 +17,11 @@ REQUEST = {"path": "/api/v1/agents/execute", "query": "q", "agent_type": "simple
 
 def run(body, status=200, schema=None, headers=None, **more):
     client = Fake(body, status, headers)
-    return platform.call(client, PLATFORM, dict(REQUEST, **more), 9.0, "r", schema), client
+    return platform.run_agent(client, PLATFORM, dict(REQUEST, **more), 9.0, "r", schema), client
 
 
 def failing(*arguments, **more):
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         run(*arguments, **more)
     return failed.value.failure
 
@@ -44,7 +44,7 @@ def test_an_agent_is_run():
 def test_an_agent_that_failed_is_no_failure_of_the_platform(status):
     found = failing({"status": "failed", "error": "tool timed out"}, status)
     assert (found.cause, found.message) == ("agent_failed", "tool timed out")
-    assert not found.curable.trips and found.evidence["spoken_cause"] == "timeout"
+    assert not found.policy.counts_for_breaker and found.evidence["spoken_cause"] == "timeout"
 
 
 @pytest.mark.parametrize("error", [None, {"a": 1}, 5, ["x"], ""])
@@ -116,8 +116,8 @@ def test_an_output_nested_too_deeply_is_a_mismatch():
 @pytest.mark.parametrize("schema", ["x", [], 5, {"type": "nonsense"}, {"type": 5},
                                     {"required": "x"}, {"pattern": "("}])
 def test_what_is_no_schema_is_refused(schema):
-    with pytest.raises(Refused) as refused:
-        platform.check_schema(schema)
+    with pytest.raises(InvalidInput) as refused:
+        platform.require_valid_schema(schema)
     assert refused.value.field == "context.expected_schema"
 
 
@@ -125,9 +125,9 @@ def test_a_schema_is_checked_without_fetching_anything(serve):
     server = serve(http_answer(200, b"{}"))
     schema = {"$ref": server.url + "/schema"}
     try:
-        platform.check_schema(schema)
-        platform.problem_of({"a": 1}, schema)
-    except Refused:
+        platform.require_valid_schema(schema)
+        platform.validate_output({"a": 1}, schema)
+    except InvalidInput:
         pass
     assert server.requests == []
 
@@ -136,10 +136,10 @@ def test_a_schema_is_checked_without_fetching_anything(serve):
 def test_a_reference_that_leads_nowhere_is_refused_or_a_mismatch(ref):
     schema = {"$ref": ref}
     try:
-        platform.check_schema(schema)
-    except Refused:
+        platform.require_valid_schema(schema)
+    except InvalidInput:
         return
-    assert platform.problem_of({"a": 1}, schema).cause == "schema_mismatch"
+    assert platform.validate_output({"a": 1}, schema).cause == "schema_mismatch"
 
 
 def test_a_jsonschema_without_its_own_reference_error_is_enough(monkeypatch):
@@ -147,26 +147,26 @@ def test_a_jsonschema_without_its_own_reference_error_is_enough(monkeypatch):
 
     monkeypatch.delattr(jsonschema, "RefResolutionError", raising=False)
     schema = {"$ref": "#"}
-    platform.check_schema(schema)
-    assert "without end" in platform.problem_of({"a": 1}, schema).message
+    platform.require_valid_schema(schema)
+    assert "without end" in platform.validate_output({"a": 1}, schema).message
 
 
 def test_a_reference_that_the_schema_s_id_leads_elsewhere_is_followed_nowhere(serve):
     server = serve(http_answer(200, b"{}"))
     schema = {"id": server.url + "/x", "definitions": {"a": {"type": "string"}},
               "properties": {"b": {"id": "sub/", "$ref": "#/definitions/a"}}}
-    platform.check_schema(schema)
-    assert platform.problem_of({"b": "c"}, schema) is None
-    assert platform.problem_of({"b": 5}, schema).cause == "schema_mismatch"
+    platform.require_valid_schema(schema)
+    assert platform.validate_output({"b": "c"}, schema) is None
+    assert platform.validate_output({"b": 5}, schema).cause == "schema_mismatch"
     assert server.requests == []
 
 
 def test_a_property_that_is_called_id_is_checked():
     schema = {"properties": {"id": {"type": "string"}, "enum": {"id": "x", "type": "object"}},
               "enum": [{"id": "a"}, {"id": 5}]}
-    assert platform.problem_of({"id": "a"}, schema) is None
-    assert platform.problem_of({"id": 5}, schema).cause == "schema_mismatch"
-    assert platform.problem_of({"id": "b"}, schema).cause == "schema_mismatch"
+    assert platform.validate_output({"id": "a"}, schema) is None
+    assert platform.validate_output({"id": 5}, schema).cause == "schema_mismatch"
+    assert platform.validate_output({"id": "b"}, schema).cause == "schema_mismatch"
 
 
 # Replay.
@@ -179,14 +179,14 @@ class Replaying(Fake):
         super().__init__(None)
         self._bodies = {"POST": replayed, "GET": found}
 
-    def send(self, connection, method, path, seconds, **more):
-        super().send(connection, method, path, seconds, **more)
-        return Answer(200, {}, json.dumps(self._bodies[method]), 0.25)
+    def request(self, connection, method, path, seconds, **more):
+        super().request(connection, method, path, seconds, **more)
+        return Response(200, {}, json.dumps(self._bodies[method]), 0.25)
 
 
 def replay(replayed, found, of="old-1"):
     client = Replaying(replayed, found)
-    return platform.call(client, PLATFORM, dict(REQUEST, replay_of=of), 9.0, "r"), client
+    return platform.run_agent(client, PLATFORM, dict(REQUEST, replay_of=of), 9.0, "r"), client
 
 
 def test_a_replay_is_read_from_its_execution():
@@ -206,7 +206,7 @@ def test_a_replay_is_read_from_its_execution():
      ({"executionId": "n"}, {"status": "completed"}, "blank_output")],
 )
 def test_a_replay_that_did_not_complete_has_not_recovered(replayed, found, cause):
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         replay(replayed, found)
     assert failed.value.failure.cause == cause
 
@@ -233,5 +233,5 @@ def test_a_webhook_that_does_not_take_the_record_is_a_failure():
     client = Fake({}, 200)
     platform.notify(client, known, {"a": 1}, 5.0)
     assert client.sent[0]["url"].endswith("/webhooks/x") and client.sent[0]["body"] == {"a": 1}
-    with pytest.raises(CallFailed):
+    with pytest.raises(CallError):
         platform.notify(Fake({}, 404), known, {}, 5.0)

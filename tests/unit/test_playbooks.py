@@ -1,7 +1,7 @@
 import pytest
 
 from synthralos.failures import CAUSES, TYPES
-from synthralos.recovery.catalogue import CATALOGUE
+from synthralos.recovery.catalogue import REPAIR_ACTIONS
 from synthralos.recovery.playbooks import plan
 
 
@@ -10,7 +10,7 @@ from synthralos.recovery.playbooks import plan
 def test_every_type_and_cause_has_a_plan_of_known_actions(type_, cause):
     made = plan({"type": type_, "cause": cause, "message": "m"}, "p1")
     assert made["plan_id"] == "p1" and made["failure_type"] == type_
-    assert made["steps"] and all(step["action"] in CATALOGUE for step in made["steps"])
+    assert made["steps"] and all(step["action"] in REPAIR_ACTIONS for step in made["steps"])
     assert [step["priority"] for step in made["steps"]] == list(range(1, len(made["steps"]) + 1))
     assert len({step["action"] for step in made["steps"]}) == len(made["steps"])
     assert all(step["description"] and step["expected_outcome"] for step in made["steps"])

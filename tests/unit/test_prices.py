@@ -26,10 +26,10 @@ SETTINGS = Settings.from_config(
     ],
 )
 def test_cost(model, usage, expected):
-    assert prices.cost("p", model, usage, SETTINGS) == (
+    assert prices.call_cost("p", model, usage, SETTINGS) == (
         None if expected is None else pytest.approx(expected)
     )
 
 
 def test_a_price_is_its_providers():
-    assert prices.cost("q", "m", {"input_tokens": 1}, SETTINGS) is None
+    assert prices.call_cost("q", "m", {"input_tokens": 1}, SETTINGS) is None

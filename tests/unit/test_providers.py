@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthralos.calls import providers
-from synthralos.calls.http import Answer, CallFailed, Client
-from synthralos.refusals import Refused
+from synthralos.calls.http import Response, CallError, Client
+from synthralos.refusals import InvalidInput
 from synthralos.settings import APIS, Settings
 
 from .conftest import CONFIG
@@ -25,16 +25,16 @@ class Fake(Client):
         super().__init__(None, lambda: 0.0)
         self.body, self.status, self.headers, self.sent = body, status, headers or {}, []
 
-    def send(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
+    def request(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
         self.sent.append({"url": connection.base_url + path, "method": method, "body": body,
                           "headers": headers, "authorize": authorize, "seconds": seconds})
         text = self.body if isinstance(self.body, str) else json.dumps(self.body)
-        return Answer(self.status, self.headers, text, 0.25)
+        return Response(self.status, self.headers, text, 0.25)
 
 
 def ask(client, model="gpt-4", messages=MESSAGES, run="r", **parameters):
-    return providers.call(
-        client, providers.find(KNOWN, model), messages, parameters, 9.0, run
+    return providers.complete(
+        client, providers.resolve_model(KNOWN, model), messages, parameters, 9.0, run
     )
 
 
@@ -64,16 +64,16 @@ TEXT = {"type": "text", "text": "hello"}
     ],
 )
 def test_a_model_is_found(model, provider, target):
-    assert providers.find(KNOWN, model, provider).target == target
+    assert providers.resolve_model(KNOWN, model, provider).target == target
 
 
 def test_a_bare_name_means_the_first_provider_that_lists_it():
     config = dict(CONFIG, providers=CONFIG["providers"] + [
         {"name": "third", "base_url": "http://x", "models": ["gpt-4"]}])
     known = Settings.from_config(config).providers
-    assert providers.find(known, "gpt-4").target == "llm:openai/gpt-4"
-    assert providers.find(known, "third/gpt-4").target == "llm:third/gpt-4"
-    assert providers.find(known, "gpt-4", "third").target == "llm:third/gpt-4"
+    assert providers.resolve_model(known, "gpt-4").target == "llm:openai/gpt-4"
+    assert providers.resolve_model(known, "third/gpt-4").target == "llm:third/gpt-4"
+    assert providers.resolve_model(known, "gpt-4", "third").target == "llm:third/gpt-4"
 
 
 @pytest.mark.parametrize(
@@ -86,21 +86,21 @@ def test_a_bare_name_means_the_first_provider_that_lists_it():
     ],
 )
 def test_an_unknown_one_is_refused_with_the_known_named(model, provider, named):
-    with pytest.raises(Refused) as refused:
-        providers.find(KNOWN, model, provider)
-    assert named in refused.value.way_out
+    with pytest.raises(InvalidInput) as refused:
+        providers.resolve_model(KNOWN, model, provider)
+    assert named in refused.value.hint
 
 
 @pytest.mark.parametrize("model", ["", "a b", "{{x}}", None, 5, ["gpt-4"]])
 def test_what_is_no_name_is_refused(model):
-    with pytest.raises(Refused) as refused:
-        providers.find(KNOWN, model)
+    with pytest.raises(InvalidInput) as refused:
+        providers.resolve_model(KNOWN, model)
     assert refused.value.field == "original_request.model"
 
 
 def test_without_providers_the_configuration_is_named():
-    with pytest.raises(Refused) as refused:
-        providers.find([], "gpt-4")
+    with pytest.raises(InvalidInput) as refused:
+        providers.resolve_model([], "gpt-4")
     assert refused.value.field == "config.providers"
 
 
@@ -108,15 +108,15 @@ def test_without_providers_the_configuration_is_named():
 
 
 def test_a_prompt_becomes_messages():
-    assert providers.messages_of({"prompt": "hi"}) == [{"role": "user", "content": "hi"}]
-    assert providers.messages_of({"prompt": "hi", "system": "be short"}) == MESSAGES
-    assert providers.messages_of({"messages": MESSAGES}) == MESSAGES
+    assert providers.parse_messages({"prompt": "hi"}) == [{"role": "user", "content": "hi"}]
+    assert providers.parse_messages({"prompt": "hi", "system": "be short"}) == MESSAGES
+    assert providers.parse_messages({"messages": MESSAGES}) == MESSAGES
 
 
 def test_a_system_text_beside_messages_is_not_lost():
     try:
-        told = providers.messages_of({"messages": MESSAGES[1:], "system": "be short"})
-    except Refused:
+        told = providers.parse_messages({"messages": MESSAGES[1:], "system": "be short"})
+    except InvalidInput:
         return
     assert told == MESSAGES
 
@@ -133,20 +133,20 @@ def test_a_system_text_beside_messages_is_not_lost():
     ],
 )
 def test_bad_messages_are_refused(request_):
-    with pytest.raises(Refused):
-        providers.messages_of(request_)
+    with pytest.raises(InvalidInput):
+        providers.parse_messages(request_)
 
 
 def test_a_message_may_call_tools_instead_of_speaking():
     messages = [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
-    assert providers.messages_of({"messages": messages}) == messages
+    assert providers.parse_messages({"messages": messages}) == messages
 
 
 def test_parameters_are_taken_in_both_spellings():
     given_ = {"maxTokens": 5, "topP": 0.1, "temperature": 0, "stop": None, "stream": False, "n": 1}
-    told = providers.parameters_of({"parameters": given_})
+    told = providers.parse_sampling({"parameters": given_})
     assert told == {"max_tokens": 5, "top_p": 0.1, "temperature": 0}
-    assert providers.parameters_of({}) == providers.parameters_of({"parameters": None}) == {}
+    assert providers.parse_sampling({}) == providers.parse_sampling({"parameters": None}) == {}
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_parameters_are_taken_in_both_spellings():
     ],
 )
 def test_bad_parameters_are_refused(parameters):
-    with pytest.raises(Refused):
-        providers.parameters_of({"parameters": parameters})
+    with pytest.raises(InvalidInput):
+        providers.parse_sampling({"parameters": parameters})
 
 
 def test_every_wire_format_that_may_be_configured_is_spoken():
-    assert tuple(providers.WIRES) == APIS
-    for wire in providers.WIRES.values():
+    assert tuple(providers.WIRE_FORMATS) == APIS
+    for wire in providers.WIRE_FORMATS.values():
         assert wire.path.startswith("/") and wire.listing.startswith("/")
         assert isinstance(wire.headers, dict)
 
@@ -256,14 +256,14 @@ def test_anthropic_tools_are_an_answer():
     ],
 )
 def test_what_is_no_good_answer_is_a_failure(model, body, cause):
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         ask(Fake(body), model)
     assert failed.value.failure.cause == cause
 
 
 def test_an_error_status_is_a_failure_with_its_hint():
     client = Fake({"error": {"message": "Rate limit"}}, 429, {"retry-after": "7"})
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         ask(client)
     assert failed.value.failure.cause == "rate_limit" and failed.value.failure.retry_after == 7.0
 
@@ -297,7 +297,7 @@ JSON = st.recursive(
 def test_any_answer_is_read_or_a_failure(body, model):
     try:
         told = ask(Fake(body), model)
-    except CallFailed:
+    except CallError:
         return
     assert isinstance(told["response"], str) and told["finish_reason"]
 
@@ -305,8 +305,8 @@ def test_any_answer_is_read_or_a_failure(body, model):
 @given(st.dictionaries(
     st.sampled_from(["prompt", "messages", "system", "parameters"]), JSON))
 def test_any_request_is_taken_or_refused(request_):
-    for read in (providers.messages_of, providers.parameters_of):
+    for read in (providers.parse_messages, providers.parse_sampling):
         try:
             read(request_)
-        except Refused:
+        except InvalidInput:
             pass

@@ -2,9 +2,9 @@
 import pytest
 
 from synthralos.automation import reaper
-from synthralos.automation.config import Automation
-from synthralos.state.stackstorm import ApiError
-from synthralos.times import timestamp
+from synthralos.automation.config import AutomationConfig
+from synthralos.state.stackstorm import StackStormError
+from synthralos.times import to_iso
 
 NOW = 1_800_000_000.0
 RUN, CHILD = "a" * 24, "b" * 24
@@ -53,7 +53,7 @@ def run(ref="synthralos.agent_recovery", status="running", age=400, **more):
             "action": {"ref": ref, "parameters": {"timeout": {"default": 300}},
                        "runner_type": "orquesta"},
             "status": status,
-            "start_timestamp": timestamp(NOW - age),
+            "start_timestamp": to_iso(NOW - age),
             "parameters": {"agent_id": "agent_1"},
             "context": {"user": "st2admin", "pack": "synthralos"},
         },
@@ -74,7 +74,7 @@ def reap(make_env, clock):
     def reaped(*rows):
         clock.at = NOW
         env = make_env(api=Api(*rows))
-        return env.api.rows, reaper.reap(env, Automation()), env
+        return env.api.rows, reaper.reap(env, AutomationConfig()), env
 
     return reaped
 
@@ -99,14 +99,14 @@ def test_a_run_has_its_time_and_a_minute_more(reap, age, more):
 @pytest.mark.parametrize("age, ended", [(599, False), (600, True)])
 def test_an_action_that_never_began_is_lost_five_minutes_after_the_deadline(
         reap, status, age, ended):
-    rows, told, _ = reap(run(age=age), dict(child(status=status), start_timestamp=timestamp(
+    rows, told, _ = reap(run(age=age), dict(child(status=status), start_timestamp=to_iso(
         NOW - 310)))
     assert (rows[CHILD]["status"] == "abandoned") == ended == bool(told["abandoned"])
     assert rows[RUN]["status"] == "running"
 
 
 def test_an_action_that_has_just_been_requested_is_not_lost(reap):
-    rows, told, _ = reap(run(age=900), dict(child(status="requested"), start_timestamp=timestamp(
+    rows, told, _ = reap(run(age=900), dict(child(status="requested"), start_timestamp=to_iso(
         NOW - 299)))
     assert rows[CHILD]["status"] == "requested" and not told["abandoned"]
 
@@ -140,13 +140,13 @@ def test_a_run_that_waits_for_the_end_of_a_dead_action_to_be_cancelled(reap):
 
 def asked(status, began, ended):
     row = child("core.ask", status, runner="inquirer")
-    row.update(id="c" * 24, start_timestamp=timestamp(NOW - began))
-    return dict(row, end_timestamp=timestamp(NOW - ended))
+    row.update(id="c" * 24, start_timestamp=to_iso(NOW - began))
+    return dict(row, end_timestamp=to_iso(NOW - ended))
 
 
 def test_the_time_that_people_took_to_answer_is_not_the_run_s(reap):
     late = run("synthralos.infrastructure_repair", age=4000)
-    working = dict(child("synthralos.assign_repair_crew"), start_timestamp=timestamp(NOW - 130))
+    working = dict(child("synthralos.assign_repair_crew"), start_timestamp=to_iso(NOW - 130))
     rows, told, _ = reap(late, asked("succeeded", 3980, 140), working)
     assert rows[CHILD]["status"] == "running" and told["abandoned"] == []
     rows, told, _ = reap(late, asked("succeeded", 3980, 3900), working)
@@ -154,7 +154,7 @@ def test_the_time_that_people_took_to_answer_is_not_the_run_s(reap):
 
 
 def test_an_action_that_began_a_moment_ago_is_not_dead(reap):
-    fresh = dict(child(), start_timestamp=timestamp(NOW - 5))
+    fresh = dict(child(), start_timestamp=to_iso(NOW - 5))
     rows, _, _ = reap(run(), fresh)
     assert rows[CHILD]["status"] == "running"
 
@@ -172,7 +172,7 @@ def test_a_run_that_a_person_has_paused_is_left_alone(reap):
 def test_what_goes_wrong_with_one_run_keeps_nobody_from_the_next(reap, monkeypatch):
     def broken(self, execution_id, attributes):
         if execution_id == RUN:
-            raise ApiError("StackStorm's API answered (500)")
+            raise StackStormError("StackStorm's API answered (500)")
         return []
 
     monkeypatch.setattr(Api, "children", broken)
@@ -185,7 +185,7 @@ def test_what_goes_wrong_with_one_run_keeps_nobody_from_the_next(reap, monkeypat
 def test_a_run_is_logged_under_its_own_id_and_once(reap):
     rows, told, env = reap(run(status="canceled"))
     assert told["logged"] and env.run != RUN
-    assert reaper.reap(env, Automation())["logged"] == []
+    assert reaper.reap(env, AutomationConfig())["logged"] == []
 
 
 def test_a_run_of_another_run_is_logged_by_that_one(reap):

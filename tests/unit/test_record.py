@@ -3,8 +3,8 @@ import pytest
 from synthralos.recovery import agent_recovery, record, reroute_request
 from synthralos.seal import unseal
 from synthralos.state import history, tickets
-from synthralos.state.datastore import Tolerant
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import BestEffortDatastore
+from synthralos.state.stackstorm import StackStormError
 
 from .conftest import http_answer
 
@@ -18,7 +18,7 @@ def a_case(env, **more):
 
 
 def written(env, case, parameters=PARAMETERS, workflow="agent_recovery"):
-    return record.record(env, workflow, case, parameters)
+    return record.record_failed_run(env, workflow, case, parameters)
 
 
 def test_a_run_that_gave_up_tells_its_error_and_reason(make_env, store, api):
@@ -31,7 +31,7 @@ def test_a_run_that_gave_up_tells_its_error_and_reason(make_env, store, api):
     assert told["error"]["reason"] == "max_retries, 3, is used up"
     assert (told["attempts"], told["retry_count"], len(told["trail"])) == (4, 3, 1)
     assert tickets.get(store, told["ticket"])["subject"] == "bot"
-    assert history.recent(store, "bot")[0]["record"] == told["record"]
+    assert history.recent_entries(store, "bot")[0]["record"] == told["record"]
     assert told["trigger"] == "synthralos.recovery_failed"
     trigger, payload = api.fired[-1]
     assert payload["subject"] == "bot" and payload["ticket"] == told["ticket"]
@@ -112,7 +112,7 @@ def test_the_webhook_is_told(make_env, serve, status, said):
 
 class AwayApi:
     def fire(self, trigger, payload):
-        raise ApiError("StackStorm's API is away")
+        raise StackStormError("StackStorm's API is away")
 
 
 @pytest.mark.parametrize("credential", [{}, {"token": "literal-token"}, {"token_from": "a_key"},
@@ -120,7 +120,7 @@ class AwayApi:
 def test_nothing_that_is_away_keeps_the_record_from_being_told(make_env, datastore, credential):
     datastore.away = True
     config = {"platform": dict(WEBHOOK, base_url="http://127.0.0.1:1", **credential)}
-    told = written(make_env(config, AwayApi(), store=Tolerant(datastore)), None)
+    told = written(make_env(config, AwayApi(), store=BestEffortDatastore(datastore)), None)
     assert (told["ticket"], told["record"]) == (None, None)
     assert told["trigger"].startswith("not fired") and told["webhook"].startswith("not taken")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthralos.redact import MASK, Redaction, Redactor
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
@@ -19,20 +19,20 @@ JSON = st.recursive(
 def test_a_known_secret_is_masked_wherever_it_stands():
     redactor = Redactor(["s3cret-value"])
     told = {"a": ["x s3cret-value y"], "s3cret-value": {"b": "s3cret-value"}}
-    assert redactor.value(told) == {"a": ["x %s y" % MASK], MASK: {"b": MASK}}
-    assert redactor.secrets_only(told) == redactor.value(told)
+    assert redactor.redact_value(told) == {"a": ["x %s y" % MASK], MASK: {"b": MASK}}
+    assert redactor.remove_secrets(told) == redactor.redact_value(told)
 
 
 def test_a_very_short_secret_is_left_alone():
-    assert Redactor(["a", "12345"]).text("a banana 12345") == "a banana 12345"
+    assert Redactor(["a", "12345"]).redact_text("a banana 12345") == "a banana 12345"
 
 
 def test_what_is_no_text_is_no_secret():
     redactor = Redactor([None, 5, ""])
-    assert redactor.text("None 5") == "None 5"
+    assert redactor.redact_text("None 5") == "None 5"
 
 
-@pytest.mark.parametrize("method", ["value", "secrets_only"])
+@pytest.mark.parametrize("method", ["redact_value", "remove_secrets"])
 def test_a_secret_that_contains_another_is_masked_whole(method):
     secrets = ["token-%s" % ("x" * n) for n in range(1, 12)]
     redactor = Redactor(secrets)
@@ -55,7 +55,7 @@ def test_a_secret_that_contains_another_is_masked_whole(method):
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text, leak):
-    shown = Redactor().text(text)
+    shown = Redactor().redact_text(text)
     assert leak not in shown and MASK in shown
 
 
@@ -71,29 +71,29 @@ def test_what_looks_like_a_secret_is_masked(text, leak):
     ],
 )
 def test_prose_stays(text):
-    assert Redactor().text(text) == text
+    assert Redactor().redact_text(text) == text
 
 
 def test_the_value_of_a_secret_key_is_masked_whatever_it_looks_like():
     told = {"Authorization": "x", "api_key": "y", "token": "z", "Set-Cookie": "q", "tokens": "5"}
-    assert Redactor().value(told) == {
+    assert Redactor().redact_value(told) == {
         "Authorization": MASK, "api_key": MASK, "token": MASK, "Set-Cookie": MASK, "tokens": "5"
     }
 
 
 def test_secrets_only_leaves_what_merely_looks_like_a_secret():
-    assert Redactor(["known-secret"]).secrets_only("sk-abcdefghijklmnop") == "sk-abcdefghijklmnop"
+    assert Redactor(["known-secret"]).remove_secrets("sk-abcdefghijklmnop") == "sk-abcdefghijklmnop"
 
 
 @given(JSON)
 def test_anything_in_no_exception_and_the_input_is_not_changed(value):
     before = repr(value)
-    Redactor(["abcdef"]).value(value)
-    Redactor(["abcdef"]).secrets_only(value)
+    Redactor(["abcdef"]).redact_value(value)
+    Redactor(["abcdef"]).remove_secrets(value)
     assert repr(value) == before
 
 
-@pytest.mark.parametrize("method", ["value", "secrets_only"])
+@pytest.mark.parametrize("method", ["redact_value", "remove_secrets"])
 def test_a_deeply_nested_answer_does_not_end_the_action(method):
     deep = "x"
     for _ in range(700):
@@ -108,17 +108,17 @@ def redaction(**entry):
 def test_patterns_of_the_configuration_are_masked_in_every_text():
     redactor = redaction(patterns=[r"ACME-\d{4}", r"(?i)customer \w{1,20}\b"])
     told = {"a": ["of ACME-1234, Customer Smith"], "ACME-9999": 1, "b": {"c": "known-secret"}}
-    assert redactor.value(told) == {
+    assert redactor.redact_value(told) == {
         "a": ["of %s, %s" % (MASK, MASK)], MASK: 1, "b": {"c": MASK}}
-    assert redactor.secrets_only("ACME-1234 known-secret") == "ACME-1234 " + MASK
+    assert redactor.remove_secrets("ACME-1234 known-secret") == "ACME-1234 " + MASK
 
 
 def test_keys_of_the_configuration_are_masked_with_all_that_is_below_a_list():
     redactor = redaction(keys=["SSN", "customer"])
     told = {"ssn": 78051120, "Customer": ["Jane", 7, {"id": 5}], "x": {"SSN": "", "ssn": True}}
-    assert redactor.value(told) == {
+    assert redactor.redact_value(told) == {
         "ssn": MASK, "Customer": [MASK, MASK, {"id": 5}], "x": {"SSN": "", "ssn": True}}
-    assert redactor.secrets_only(told) == told
+    assert redactor.remove_secrets(told) == told
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,6 @@ def test_keys_of_the_configuration_are_masked_with_all_that_is_below_a_list():
     ],
 )
 def test_a_wrong_entry_is_named(entry, field):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidInput) as caught:
         Redaction.from_config(entry)
-    assert caught.value.field == field and caught.value.way_out
+    assert caught.value.field == field and caught.value.hint

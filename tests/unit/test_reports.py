@@ -13,10 +13,10 @@ from synthralos.reports.document import (
     WAIT,
     Bar,
     Diagram,
-    Facts,
-    Mark,
+    FactList,
+    Status,
     Report,
-    Shares,
+    StackedBars,
     Steps,
     Table,
     Text,
@@ -65,15 +65,15 @@ class Reader(HTMLParser):
 
 
 def report(text="a text", rows=3):
-    made = Report(text, text, Mark(GOOD, text), [(text, text), (text, Mark(BAD, text))], NOW, text)
+    made = Report(text, text, Status(GOOD, text), [(text, text), (text, Status(BAD, text))], NOW, text)
     made.add(
-        text, Text(text), Facts([(text, text)]), Steps([(text, Mark(WAIT, text)), (text, None)]),
-        Table([text, "Took"], [[text, 3], [Mark(BAD, text), None]] * rows, ("Took",)),
+        text, Text(text), FactList([(text, text)]), Steps([(text, Status(WAIT, text)), (text, None)]),
+        Table([text, "Took"], [[text, 3], [Status(BAD, text), None]] * rows, ("Took",)),
         Timeline(NOW, NOW + 10, [Bar(text, GOOD, NOW + 1, NOW + 2, text, n % 5)
                                  for n in range(rows)]),
-        Shares([(text, [(GOOD, 3), (BAD, 0)], text)]),
+        StackedBars([(text, [(GOOD, 3), (BAD, 0)], text)]),
         Diagram([text, "B", "C"], [(text, "B", text), ("B", text, text), (text, "C", text),
-                                   ("C", "C", text)], Mark(BAD, "C")),
+                                   ("C", "C", text)], Status(BAD, "C")),
     )
     return made
 
@@ -118,7 +118,7 @@ def test_line_breaks_make_no_blocks():
 def test_what_is_too_much_is_left_out_and_told():
     for form in rendering.FORMATS:
         body = rendering.render(report("x" * 400, rows=2000), form)
-        assert len(body.encode()) <= rendering.LARGEST
+        assert len(body.encode()) <= rendering.MAX_REPORT_BYTES
         assert re.search(r"\d+ more are not shown", body)
         assert "not shown" not in rendering.render(report(), form)
 

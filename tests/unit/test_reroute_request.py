@@ -1,7 +1,7 @@
 import pytest
 
 from synthralos.recovery import reroute_request
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import unseal
 
 REQUEST = {"endpoint": "/api/v1/llm", "body": {"q": "{{ x }}"}}
@@ -35,7 +35,7 @@ def test_the_analysis_names_the_routes(make_env, clock):
     ],
 )
 def test_a_refusal_names_its_field(make_env, more, field):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         analysed(make_env(), **more)
     assert refused.value.field == field
 
@@ -54,7 +54,7 @@ def test_a_route_that_is_gone_is_refused(make_env):
     env = make_env()
     _, case = analysed(env)
     case["legs"] = [["openai", "gone", None]]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         reroute_request.attempt(env, case)
     assert refused.value.field == "config.routes"
 

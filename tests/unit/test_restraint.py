@@ -2,11 +2,11 @@
 import pytest
 
 from synthralos.automation import restraint
-from synthralos.automation.config import Automation
+from synthralos.automation.config import AutomationConfig
 from synthralos.state import starts, tickets
-from synthralos.state.datastore import DatastoreAway
-from synthralos.state.stackstorm import ApiError
-from synthralos.times import timestamp
+from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.state.stackstorm import StackStormError
+from synthralos.times import to_iso
 
 SINCE = "2023-11-14T22:00:00.000Z"
 FAILURE = {"type": "error", "cause": "agent_failed", "severity": "high"}
@@ -43,7 +43,7 @@ def env(make_env, api, clock):
 
     def end(run, status, **output):
         api.runs[run] = {
-            "status": status, "result": {"output": output}, "end_timestamp": timestamp(clock())}
+            "status": status, "result": {"output": output}, "end_timestamp": to_iso(clock())}
 
     made.end = end
     return made
@@ -57,7 +57,7 @@ def incident(id="alert-1", since=SINCE, subject="bot", **more):
 
 
 def begin(env, *arguments, config=None, **more):
-    return restraint.begin(env, config or Automation(), incident(*arguments, **more))
+    return restraint.admit(env, config or AutomationConfig(), incident(*arguments, **more))
 
 
 def test_a_report_of_what_is_known_starts_nothing(env, api):
@@ -69,24 +69,24 @@ def test_a_report_of_what_is_known_starts_nothing(env, api):
 
 
 @pytest.mark.parametrize("status, outcome", [
-    ("succeeded", restraint.STILL), ("failed", restraint.STARTED),
+    ("succeeded", restraint.STILL_FAILING), ("failed", restraint.STARTED),
 ])
 def test_what_goes_on_long_after_its_run_has_ended_is_looked_at_again(env, clock, status, outcome):
     env.end(begin(env)["run"], status)
-    clock.at += restraint.REPEAT
+    clock.at += restraint.RECHECK_SECONDS
     assert begin(env)["outcome"] == outcome
 
 
 def test_a_crew_takes_its_time(env, clock):
     told = begin(env, workflow="infrastructure_repair")
     env.end(told["run"], "succeeded")
-    clock.at += restraint.REPEAT
+    clock.at += restraint.RECHECK_SECONDS
     again = begin(env, workflow="infrastructure_repair")
     assert again["outcome"] == restraint.DUPLICATE
 
 
 def test_what_was_held_back_has_its_turn_when_it_is_reported_again(env, clock):
-    config = Automation(recoveries_per_hour=1)
+    config = AutomationConfig(recoveries_per_hour=1)
     env.end(begin(env, "alert-0", config=config)["run"], "failed")
     held = begin(env, config=config)
     assert held["outcome"] == restraint.TOO_MANY and held["ticket"]
@@ -96,10 +96,10 @@ def test_what_was_held_back_has_its_turn_when_it_is_reported_again(env, clock):
 
 
 def test_a_ticket_that_was_resolved_too_early_is_opened_again(env, clock, store):
-    held = begin(env, held=restraint.NO_QUERY)
+    held = begin(env, blocked=restraint.NO_QUERY)
     tickets.resolve(store, clock(), held["ticket"], "never mind", "jane", "")
-    clock.at += restraint.REPEAT
-    assert begin(env, held=restraint.NO_QUERY)["ticket"] == held["ticket"]
+    clock.at += restraint.RECHECK_SECONDS
+    assert begin(env, blocked=restraint.NO_QUERY)["ticket"] == held["ticket"]
     assert tickets.get(store, held["ticket"])["status"] == tickets.OPEN
 
 
@@ -111,7 +111,7 @@ def test_coming_back_counts_from_the_end_of_the_repair(env, clock, after, outcom
     clock.at += 7200
     env.end(told["run"], "succeeded")
     clock.at += after
-    restraint.end(env, "alert-1", SINCE, "alertmanager")
+    restraint.resolve_incident(env, "alert-1", SINCE, "alertmanager")
     assert begin(env, since="2023-11-15T03:00:00.000Z")["outcome"] == outcome
 
 
@@ -119,9 +119,9 @@ def test_coming_back_counts_from_the_end_of_the_repair(env, clock, after, outcom
     (False, restraint.DUPLICATE), (True, restraint.STARTED),
 ])
 def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, answered, outcome):
-    api.broken = ApiError("away")
+    api.broken = StackStormError("away")
     api.broken.refused = answered
-    with pytest.raises(ApiError):
+    with pytest.raises(StackStormError):
         begin(env)
     api.broken = None
     assert begin(env)["outcome"] == outcome
@@ -142,22 +142,22 @@ def test_a_state_of_an_agent_that_is_being_recovered_starts_no_second_run(env):
 
 def test_a_ticket_that_another_run_has_added_to_since_stays_open(env, store, clock):
     first = begin(env)["run"]
-    ticket = tickets.report(store, clock(), "agent_recovery", "bot", FAILURE, first, "x")["ticket"]
+    ticket = tickets.record_occurrence(store, clock(), "agent_recovery", "bot", FAILURE, first, "x")["ticket"]
     env.end(first, "failed", ticket=ticket)
     clock.at += 1
-    tickets.report(store, clock(), "agent_recovery", "bot", FAILURE, "f" * 24, "again")
-    assert restraint.end(env, "alert-1", SINCE, "alertmanager")["ticket"] is None
+    tickets.record_occurrence(store, clock(), "agent_recovery", "bot", FAILURE, "f" * 24, "again")
+    assert restraint.resolve_incident(env, "alert-1", SINCE, "alertmanager")["ticket"] is None
     assert tickets.get(store, ticket)["status"] == tickets.OPEN
 
 
 def test_without_a_datastore_nothing_starts(env, monkeypatch):
-    env.store.away = "it is away"
-    with pytest.raises(DatastoreAway, match="storm"):
+    env.store.unavailable_reason = "it is away"
+    with pytest.raises(DatastoreUnavailable, match="storm"):
         begin(env)
 
 
 def test_a_ticket_that_could_not_be_written_is_said(env, monkeypatch):
-    monkeypatch.setattr(restraint.desk, "record_failure", lambda *_, **__: None)
-    with pytest.raises(DatastoreAway, match="ticket"):
-        begin(env, held=restraint.NO_QUERY)
-    assert starts.events(env.store, "alert-1") == []
+    monkeypatch.setattr(restraint.desk, "open_failure_ticket", lambda *_, **__: None)
+    with pytest.raises(DatastoreUnavailable, match="ticket"):
+        begin(env, blocked=restraint.NO_QUERY)
+    assert starts.recent_events(env.store, "alert-1") == []

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthralos.calls.deadline import Deadline
-from synthralos.calls.http import CallFailed
-from synthralos.calls.rounds import Progress, Rules, Target, play
-from synthralos.failures import CAUSES, failure, with_evidence
+from synthralos.calls.http import CallError
+from synthralos.calls.rounds import RunProgress, RetryRules, Target, play_round
+from synthralos.failures import CAUSES, make_failure, with_evidence
 from synthralos.recovery import llm_retry
 from synthralos.seal import unseal
 from synthralos.settings import Breaker
 from synthralos.state.breaker import OPEN
-from synthralos.state.datastore import Tolerant
+from synthralos.state.datastore import BestEffortDatastore
 from synthralos.state.ledger import Ledger, Outcome
 
 from .conftest import Clock, MemoryDatastore
@@ -33,13 +33,13 @@ class Game:
     def __init__(self, answers, seconds=300, costs=0.1, ledger=None, clock=None, **rules):
         self.clock = clock or Clock()
         self.ledger = ledger or Ledger(
-            Tolerant(MemoryDatastore(self.clock)), self.clock, Breaker()
+            BestEffortDatastore(MemoryDatastore(self.clock)), self.clock, Breaker()
         )
         self.deadline = Deadline(self.clock.at + seconds, self.clock)
         self.answers = {name: list(told) for name, told in answers.items()}
         self.targets = [Target(name, 60.0) for name in answers]
-        self.rules, self.costs = Rules(**rules), costs
-        self.called, self.limits, self.delays, self.progress = [], [], [], Progress()
+        self.rules, self.costs = RetryRules(**rules), costs
+        self.called, self.limits, self.delays, self.progress = [], [], [], RunProgress()
 
     def attempt(self, target, seconds, number):
         self.called.append(target.name)
@@ -51,13 +51,13 @@ class Game:
         if answer is True:
             return {"answered": target.name}
         cause, hint = answer if isinstance(answer, tuple) else (answer, None)
-        raise CallFailed(failure(cause, "scripted", retry_after=hint))
+        raise CallError(make_failure(cause, "scripted", retry_after=hint))
 
     def round(self):
         before = self.progress.cursor
         # The case crosses the workflow as JSON.
-        self.progress = Progress.from_dict(json.loads(json.dumps(self.progress.as_dict())))
-        played = play(
+        self.progress = RunProgress.from_dict(json.loads(json.dumps(self.progress.as_dict())))
+        played = play_round(
             self.targets, self.progress, self.rules, self.attempt, self.ledger, self.deadline,
             self.clock, RUN,
         )
@@ -208,7 +208,7 @@ def test_an_unsafe_request_that_was_never_sent_goes_on():
     def attempt(target, seconds, number):
         if target.name == "a":
             game.called.append("a")
-            raise CallFailed(with_evidence(failure("network", "no connection"), sent=False))
+            raise CallError(with_evidence(make_failure("network", "no connection"), sent=False))
         return answer(target, seconds, number)
 
     game.attempt = attempt
@@ -216,7 +216,7 @@ def test_an_unsafe_request_that_was_never_sent_goes_on():
 
 
 def opened(clock, *names):
-    ledger = Ledger(Tolerant(MemoryDatastore(clock)), clock, Breaker())
+    ledger = Ledger(BestEffortDatastore(MemoryDatastore(clock)), clock, Breaker())
     for name in names:
         for _ in range(5):
             clock.forward(0.01)
@@ -251,7 +251,7 @@ def test_the_only_target_gives_up_with_the_time_of_the_probe_when_it_does_not_fi
 def test_a_target_that_is_forced_open_is_not_called():
     clock = Clock()
     ledger = opened(clock)
-    ledger.force("a", OPEN, 3600)
+    ledger.force_state("a", OPEN, 3600)
     game = Game({"a": [True]}, ledger=ledger, clock=clock)
     assert game.whole().result is None and game.called == []
 
@@ -273,7 +273,7 @@ def test_a_half_open_target_whose_probes_are_out_is_asked_again_soon():
     clock.forward(61)
     for _ in range(3):
         clock.forward(0.01)
-        assert ledger.claim_probe("a", ledger.health("a"))
+        assert ledger.claim_probe("a", ledger.breaker_state("a"))
     clock.forward(0.01)
     game = Game({"a": [True]}, ledger=ledger, clock=clock)
     played = game.round()
@@ -291,7 +291,7 @@ def test_a_cooling_target_is_passed_over():
 def test_a_rate_limited_target_cools_down_for_other_runs_too():
     game = Game({"a": [("rate_limit", 40.0)], "b": [True]})
     game.round()
-    assert game.ledger.health("a").until == pytest.approx(game.clock.at + 40, abs=1)
+    assert game.ledger.breaker_state("a").until == pytest.approx(game.clock.at + 40, abs=1)
 
 
 def test_every_attempt_is_recorded_once():

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthralos.calls import routes
-from synthralos.calls.http import Answer, CallFailed
-from synthralos.refusals import Refused
+from synthralos.calls.http import Response, CallError
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Settings
 
 from .conftest import CONFIG
@@ -19,11 +19,11 @@ SETTINGS = Settings.from_config(CONFIG)
 
 
 def read(endpoint="/api/v1/llm", settings=SETTINGS, **more):
-    return routes.request_of(dict(more, endpoint=endpoint), settings)
+    return routes.parse_request(dict(more, endpoint=endpoint), settings)
 
 
 def targets(request, regions=(), providers=(), settings=SETTINGS):
-    legs, skipped = routes.order(request, regions, providers, settings)
+    legs, skipped = routes.candidate_routes(request, regions, providers, settings)
     return [leg.target for leg in legs], {one["target"]: one["reason"] for one in skipped}
 
 
@@ -58,13 +58,13 @@ def test_the_model_may_stand_in_the_body():
     ],
 )
 def test_a_refusal_names_its_field(more, field):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         read(**more)
     assert refused.value.field == "original_request." + field
 
 
 def test_without_routes_the_configuration_is_named():
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         read(settings=Settings.from_config({}))
     assert refused.value.field == "config.routes"
 
@@ -91,7 +91,7 @@ def test_a_url_is_cut_by_the_route_that_fits_it_best():
      "https://us.openai/x", "ftp://x", "x", "api/v1", "http://us.openai:80/x"],
 )
 def test_a_url_outside_the_routes_is_refused(endpoint):
-    with pytest.raises(Refused, match="outside"):
+    with pytest.raises(InvalidInput, match="outside"):
         read(endpoint)
 
 
@@ -102,7 +102,7 @@ def test_a_url_outside_the_routes_is_refused(endpoint):
      "/a\x00", "/a\r\nX: y"],
 )
 def test_a_path_that_climbs_or_breaks_is_refused(endpoint):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         read(endpoint)
 
 
@@ -129,7 +129,7 @@ def test_headers_are_taken():
     ],
 )
 def test_a_header_that_is_ours_or_broken_is_refused(name, value):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         read(headers={name: value})
 
 
@@ -165,7 +165,7 @@ def test_no_more_than_max_routes():
 
 
 def test_the_model_is_named_as_the_other_provider_names_it():
-    legs, _ = routes.order(read(model="gpt-4"), [], ["anthropic"], SETTINGS)
+    legs, _ = routes.candidate_routes(read(model="gpt-4"), [], ["anthropic"], SETTINGS)
     assert [leg.model for leg in legs] == ["gpt-4", "claude"]
 
 
@@ -194,7 +194,7 @@ def test_every_pair_is_a_leg_or_skipped_once(regions, providers, model):
 
 def send(client, run="r", providers=(), leg=0, **more):
     request = read(**more)
-    legs, _ = routes.order(request, [], list(providers), SETTINGS)
+    legs, _ = routes.candidate_routes(request, [], list(providers), SETTINGS)
     return routes.call(client, legs[leg], request, 5.0, run)
 
 
@@ -242,15 +242,15 @@ def test_only_what_may_have_effects_bears_a_key_and_the_route_does_not_change_it
     ],
 )
 def test_an_error_status_is_a_failure(status, body, more, cause):
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         send(Fake(body, status), **more)
     assert failed.value.failure.cause == cause
 
 
 def test_a_redirect_of_one_route_leaves_the_others():
-    with pytest.raises(CallFailed) as failed:
+    with pytest.raises(CallError) as failed:
         send(Fake("", 302))
-    assert failed.value.failure.curable.elsewhere
+    assert failed.value.failure.policy.retry_other_target
 
 
 @pytest.mark.parametrize(
@@ -282,10 +282,10 @@ def test_any_answer_is_read(body):
 def test_any_endpoint_is_a_path_below_the_route_or_refused(endpoint):
     try:
         told = read(endpoint)["endpoint"]
-    except Refused:
+    except InvalidInput:
         return
     assert told.startswith("/") and "/../" not in told + "/"
 
 
 def test_the_fake_answers_like_the_client():
-    assert isinstance(Fake({}).send(SETTINGS.routes[0].connection, "GET", "/", 1), Answer)
+    assert isinstance(Fake({}).request(SETTINGS.routes[0].connection, "GET", "/", 1), Response)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthralos import seal as module
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import INLINE_BYTES, PATTERN, seal, unseal
 
 JSON = st.recursive(
@@ -49,7 +49,7 @@ def test_a_large_case_goes_to_the_store_for_a_day(store, datastore, clock):
     assert len(case) < 200 and datastore.names() == ["synthralos.case.r.0"]
     assert unseal(case, store) == {"text": incompressible()}
     clock.forward(24 * 3600 + 1)
-    with pytest.raises(Refused, match="not in the datastore"):
+    with pytest.raises(InvalidInput, match="not in the datastore"):
         unseal(case, store)
 
 
@@ -66,7 +66,7 @@ def test_a_large_case_stays_whole_when_the_store_is_away(store, datastore):
 
 def test_a_stored_case_without_a_store_is_refused(store):
     case = seal({"text": incompressible()}, store, "synthralos.case.r.0")
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         unseal(case)
 
 
@@ -77,13 +77,13 @@ def test_a_stored_case_without_a_store_is_refused(store):
      base64.urlsafe_b64encode(b"plain").decode()],
 )
 def test_foreign_text_is_refused(text):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         unseal(text)
     assert refused.value.field == "case"
 
 
 def test_a_trailing_newline_makes_it_no_case():
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         unseal(seal({"a": 1}) + "\n")
 
 
@@ -93,7 +93,7 @@ def test_a_tampered_case_is_refused_or_says_the_same(at, other):
     at %= len(case)
     try:
         assert unseal(case[:at] + other + case[at + 1:]) == unseal(case)
-    except Refused:
+    except InvalidInput:
         pass
 
 
@@ -101,30 +101,30 @@ def test_a_tampered_case_is_refused_or_says_the_same(at, other):
 def test_any_text_is_opened_or_refused(text):
     try:
         unseal(text)
-    except Refused:
+    except InvalidInput:
         pass
 
 
 def test_a_zip_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(module, "OPENED_BYTES", 1000)
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         unseal(seal("x" * 2000))
     assert unseal(seal("x" * 900)) == "x" * 900
 
 
 def test_text_nested_too_deeply_is_refused():
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         unseal(packed(b"[" * 100_000 + b"]" * 100_000))
 
 
 @pytest.mark.parametrize("key", [5, None, ["a"], {"a": 1}])
 def test_a_forged_reference_is_refused(key, store):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         unseal(packed(json.dumps({"stored": key}).encode()), store)
 
 
 def test_what_a_reference_leads_to_must_be_a_case(store):
     store.put("secret", "not for you")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         unseal(seal({"stored": "secret"}), store)
     assert "not for you" not in str(refused.value.as_error()["message"]).replace("'", "")

@@ -13,7 +13,7 @@ import yaml
 from synthralos import failures
 from synthralos.calls import backoff
 from synthralos.escalation import priority
-from synthralos.escalation.config import Escalation
+from synthralos.escalation.config import EscalationConfig
 from synthralos.inprocess import errors
 from synthralos.inprocess.error_handling import ErrorHandlingSystem
 from synthralos.recovery import strategies
@@ -30,9 +30,9 @@ from synthralos.state import (
     tickets,
     versions,
 )
-from synthralos.state.loops import LoopDetection
-from synthralos.state.snapshots import Rollback
-from synthralos.state.versions import History
+from synthralos.state.loops import LoopDetectionConfig
+from synthralos.state.snapshots import SnapshotConfig
+from synthralos.state.versions import HistoryConfig
 
 ACTIONS = pathlib.Path(__file__).resolve().parents[2] / "actions"
 START = 1_700_000_000.0
@@ -44,12 +44,12 @@ def read(section, entry=None):
     if section == "retry":
         return settings.retry
     if section == "rollback":
-        return snapshots.rules(settings)
+        return snapshots.snapshot_config(settings)
     if section == "history":
-        return versions.rules(settings)
+        return versions.history_config(settings)
     if section == "loop_detection":
-        return LoopDetection.from_config(settings.loop_detection)
-    return Escalation.from_config(settings.escalation)
+        return LoopDetectionConfig.from_config(settings.loop_detection)
+    return EscalationConfig.from_config(settings.escalation)
 
 
 # Configuration.
@@ -106,7 +106,7 @@ def test_an_entry_that_says_one_thing_keeps_the_other_defaults(section, name, va
 
 def test_channels_are_merged_below_their_entry_too():
     """email on, slack and webhook off; who switches one on has not switched the others off."""
-    assert Escalation().on == ("mail",)
+    assert EscalationConfig().on == ("mail",)
     said = read("escalation", {"notification_channels": {"slack": True, "email": None}})
     assert said.on == ("mail", "slack")
     assert read("escalation", {"notification_channels": {"email": False}}).on == ()
@@ -116,7 +116,7 @@ def test_supervisor_review_after_is_its_auto_escalate_after_failures():
     """3 in the original's program; its documentation does not name it. It never exceeds
     max_auto_recovery_attempts, or a level would be passed over.
     """
-    assert Escalation().supervisor_review_after == 3
+    assert EscalationConfig().supervisor_review_after == 3
     assert read("escalation", {"max_auto_recovery_attempts": 2}).supervisor_review_after == 2
 
 
@@ -125,14 +125,14 @@ def test_the_similarity_threshold_is_a_little_higher():
     words are compared as a set here: with 0.8 half of them in common would do, with 0.85 it takes
     five of eight.
     """
-    assert LoopDetection().similarity_threshold == 0.85
+    assert LoopDetectionConfig().similarity_threshold == 0.85
 
 
 def test_the_breaker_s_timeout_is_when_a_probe_may_go():
     """Its circuit_breaker_timeout, 60 s, un-paused an agent that nobody had tried. Here a recovery
     may try it after 60 s, and when none does or it fails, the pause ends after 300 s.
     """
-    limits = LoopDetection()
+    limits = LoopDetectionConfig()
     assert (limits.probe_seconds, limits.pause_seconds) == (60, 300)
     assert pauses.DEFAULT_SECONDS == 300
 
@@ -233,7 +233,7 @@ def test_the_delays_before_jitter(strategy, rate, delays):
     """
     retry = Retry()
     rule = (retry.base_delay, retry.max_delay, rate, retry.backoff_multiplier)
-    assert [backoff.whole(strategy, n, *rule) for n in range(1, 7)] == delays
+    assert [backoff.full_delay(strategy, n, *rule) for n in range(1, 7)] == delays
     assert backoff.JITTER == 0.25
 
 
@@ -290,7 +290,7 @@ def test_which_strategy_with_which_priority_and_probability(
     """A loop is escalated too: the original un-paused the agent and called that recovered. Loops
     are found by their pattern or reported as such, and either way stopped.
     """
-    found = strategies.choose(Assessment(**dict({"cause": "timeout", "severity": "low"}, **facts)))
+    found = strategies.choose_strategy(Assessment(**dict({"cause": "timeout", "severity": "low"}, **facts)))
     assert (found.strategy, found.todo) == (strategy, todo)
     assert (found.priority, found.probability) == (urgency, probability)
 
@@ -301,7 +301,7 @@ def test_a_plan_takes_as_long_as_its_strategies():
         "auto_retry": 30, "rollback": 60, "escalation": 300, "circuit_breaker": 10, "hybrid": 120,
         "manual": 1800}
     snapshot = Assessment("timeout", "low", has_snapshot=True, retry_count=2)
-    assert strategies.choose(snapshot).duration == 90
+    assert strategies.choose_strategy(snapshot).duration == 90
 
 
 # Escalation.
@@ -329,7 +329,7 @@ def test_the_level_of_a_ticket(told, level):
     in its documentation: nearly every ticket would be.
     """
     facts = {"type": "error", "cause": "timeout", "severity": "low", "occurrences": 1}
-    assert priority.level_of(Escalation(), dict(facts, **told)) == level
+    assert priority.level_of(EscalationConfig(), dict(facts, **told)) == level
 
 
 def test_priority_is_a_formula_of_its_own():
@@ -338,7 +338,7 @@ def test_priority_is_a_formula_of_its_own():
     came near its 100. What it weighs is kept, severity first; the parts add up to 100.
     """
     def of(severity, occurrences, attempts, impact=5):
-        return priority.priority_of(Escalation(), {
+        return priority.priority_of(EscalationConfig(), {
             "type": "error", "cause": "timeout", "severity": severity, "occurrences": occurrences,
             "attempts": attempts, "impact": impact, "subject": "bot"})
 
@@ -355,7 +355,7 @@ def test_a_snapshot_as_it_had_it_and_what_is_better(store, clock):
     JSON came back as other text; it is refused here, and the checksum is of canonical JSON.
     """
     state = {"b": 1, "a": [1.5, None]}
-    head = snapshots.create(store, Rollback(), clock(), "trainer_01", "model_training", state)
+    head = snapshots.create(store, SnapshotConfig(), clock(), "trainer_01", "model_training", state)
     assert set(head) >= {"snapshot_id", "agent_id", "task_id", "metadata", "checksum", "size_bytes"}
     assert head["checksum"] == packing.checksum('{"a":[1.5,null],"b":1}')
     assert len(head["checksum"]) == 64
@@ -366,12 +366,12 @@ def test_a_version_as_it_had_it(store, clock):
     documentation compared v0001 with v0002: it is the version here.
     """
     made = [
-        versions.record(store, History(), clock.at + n, "agent_01", "task_01", {}, kind)["version"]
+        versions.record(store, HistoryConfig(), clock.at + n, "agent_01", "task_01", {}, kind)["version"]
         for n, kind in enumerate(("state", "error", "intervention", "recovery"))
     ]
     assert made == ["v0001", "v0002", "v0003", "v0004"]
     assert set(versions.KINDS) == {"state", "error", "intervention", "recovery"}
-    assert history.KEPT_SECONDS == History().seconds == 30 * 24 * 3600
+    assert history.TTL_SECONDS == HistoryConfig().seconds == 30 * 24 * 3600
 
 
 @pytest.mark.parametrize("action", ["snapshot.list", "history.list", "history.timeline"])
@@ -384,8 +384,8 @@ def test_a_list_shows_fifty(action):
 # Loops.
 
 def steps_until_a_loop(block):
-    limits = LoopDetection()
-    made = [loops.step_of(START, *step) for step in block * 60]
+    limits = LoopDetectionConfig()
+    made = [loops.build_step(START, *step) for step in block * 60]
     for n in range(1, len(made) + 1):
         if any(found.level == loops.CRITICAL for found in loops.detect(made[:n], limits)):
             return n
@@ -408,13 +408,13 @@ def test_the_same_kind_of_error_with_other_words_is_no_loop():
     block = [("error", {"type": "timeout", "message": text}) for text in (
         "no answer from the mail server", "the disk of host seven is slow",
         "login page took too long", "a lock on table invoices was not given", "upstream is late")]
-    made = [loops.step_of(START, *step) for step in block]
-    assert loops.detect(made, LoopDetection()) == []
+    made = [loops.build_step(START, *step) for step in block]
+    assert loops.detect(made, LoopDetectionConfig()) == []
 
 
 def test_the_weights_of_similarity():
     one, other = (
-        loops.step_of(START, "error", {"message": text}) for text in ("red green", "tall short"))
+        loops.build_step(START, "error", {"message": text}) for text in ("red green", "tall short"))
     assert loops_patterns.similarity(one, other) == pytest.approx(0.6)
     assert loops_patterns.similarity(one, one) == pytest.approx(1.0)
 

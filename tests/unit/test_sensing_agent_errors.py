@@ -48,7 +48,7 @@ class Platform:
         told = [
             error for error in self.errors
             if not isinstance(error, dict) or
-            (moments.seconds_of(error.get("timestamp")) or 9e9) > self.clock() - seconds
+            (moments.parse_iso(error.get("timestamp")) or 9e9) > self.clock() - seconds
         ]
         random.Random(len(self.requests)).shuffle(told)
         date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.clock()))
@@ -185,7 +185,7 @@ def test_an_error_of_the_future_is_told_once(platform, start, service, clock):
 def test_an_error_of_the_future_makes_no_other_too_old(
     platform, start, service, clock, monkeypatch
 ):
-    monkeypatch.setattr(agent_errors, "MOST_SEEN", 2)
+    monkeypatch.setattr(agent_errors, "MAX_SEEN", 2)
     poller = start()
     poller.poll()
     platform.fail("tomorrow", ago=-86_400)
@@ -330,7 +330,7 @@ def test_a_full_list_is_warned_of_once(platform, start, service):
 
 
 def test_what_is_remembered_is_bounded(platform, start, service, monkeypatch, clock):
-    monkeypatch.setattr(agent_errors, "MOST_SEEN", 20)
+    monkeypatch.setattr(agent_errors, "MAX_SEEN", 20)
     poller = start()
     poller.poll()
     for n in range(60):

@@ -10,8 +10,8 @@ from fixtures.sensor_world import HOSTILE, Service, surroundings
 from fixtures.waiting import ENDLESS_SECONDS, PATIENCE_SECONDS, until
 
 from synthralos import failures
-from synthralos.calls.http import CallFailed
-from synthralos.sensing.agent_events import EventsFollower
+from synthralos.calls.http import CallError
+from synthralos.sensing.agent_events import AgentEventsListener
 from synthralos.sensing.stream import DATA, ENDED, FAILED, OPENED
 
 from .conftest import http_answer
@@ -30,7 +30,7 @@ def data(*pieces):
 
 
 def network():
-    return (FAILED, CallFailed(failures.failure("network", "no connection")))
+    return (FAILED, CallError(failures.make_failure("network", "no connection")))
 
 
 def status(code, **headers):
@@ -116,7 +116,7 @@ def follow(world, service, datastore, clock):
         around = surroundings(
             service, {"sensors": {"agent_events": entry}}, datastore, clock, "AgentEventsSensor"
         )
-        follower = EventsFollower(around, world, world.connect, clock, draw=lambda: 0.5)
+        follower = AgentEventsListener(around, world, world.connect, clock, draw=lambda: 0.5)
         follower.run()
         return follower
 
@@ -219,16 +219,16 @@ def test_waits_double_up_to_a_minute(follow, world, service):
 
 
 def test_waits_vary():
-    from synthralos.sensing.reconnect import Reconnect
+    from synthralos.sensing.reconnect import ReconnectDelay
 
-    assert Reconnect(3, 10, lambda: 0).delay(1) == 2.25
-    assert Reconnect(3, 10, lambda: 1).delay(1) == 3.75
-    assert Reconnect(3, 10).delay(100) <= 75
-    assert Reconnect(3, 10, lambda: 0.5).delay(1, 30) == 30
-    assert Reconnect(3, 10, lambda: 0.5).delay(1, 3e9) == 600
-    assert Reconnect(90, 10, lambda: 0.5).delay(1) == 90
-    assert Reconnect(90, 10, lambda: 0.5).delay(10) == 90
-    assert [Reconnect(0.1, 3, lambda: 0.5).delay(n) for n in (1, 2, 3)] == [0.1, 0.2, 60]
+    assert ReconnectDelay(3, 10, lambda: 0).delay(1) == 2.25
+    assert ReconnectDelay(3, 10, lambda: 1).delay(1) == 3.75
+    assert ReconnectDelay(3, 10).delay(100) <= 75
+    assert ReconnectDelay(3, 10, lambda: 0.5).delay(1, 30) == 30
+    assert ReconnectDelay(3, 10, lambda: 0.5).delay(1, 3e9) == 600
+    assert ReconnectDelay(90, 10, lambda: 0.5).delay(1) == 90
+    assert ReconnectDelay(90, 10, lambda: 0.5).delay(10) == 90
+    assert [ReconnectDelay(0.1, 3, lambda: 0.5).delay(n) for n in (1, 2, 3)] == [0.1, 0.2, 60]
 
 
 def test_it_sees_again(follow, service, world):
@@ -322,7 +322,7 @@ def test_places_take_turns(world, service, datastore, clock):
 
     world.scripts = [[network()], [network()]]
     around = surroundings(service, config, datastore, clock)
-    EventsFollower(around, world, connect, clock).run()
+    AgentEventsListener(around, world, connect, clock).run()
     assert seen == ["http://a/stream", "http://b/stream", "http://a/stream"]
 
 
@@ -423,7 +423,7 @@ def test_a_memory_of_another_shape(follow, service, datastore, content):
     from synthralos.state import packing
 
     name = "synthralos.sensor.AgentEventsSensor~2Eplace"
-    datastore.put(name, packing.packed("x", dict(content, v=1)))
+    datastore.put(name, packing.encode_state("x", dict(content, v=1)))
     follow([GOOD, data(event("a", "1")), END])
     assert told(service) == ["a"]
 
@@ -456,7 +456,7 @@ def test_hostile_events(follow, service, text):
 def test_a_configuration_that_is_wrong_is_told_once(world, service, datastore, clock, entry):
     world.wait = lambda seconds: world.set()
     around = surroundings(service, {"sensors": {"agent_events": entry}}, datastore, clock)
-    EventsFollower(around, world, world.connect, clock).run()
+    AgentEventsListener(around, world, world.connect, clock).run()
     assert blinds(service) == [("configuration", False)]
 
 
@@ -470,7 +470,7 @@ def test_it_is_idle_and_says_so_once(world, service, datastore, clock):
 
     world.wait = wait
     around = surroundings(service, {}, datastore, clock, "AgentEventsSensor")
-    EventsFollower(around, world, world.connect, clock).run()
+    AgentEventsListener(around, world, world.connect, clock).run()
     assert service.log() == (
         "INFO AgentEventsSensor is idle: sensors.agent_events is not configured"
     )
@@ -540,7 +540,7 @@ def run_in_thread(service, datastore, url, **entry):
     # be waited for that long.
     entry = dict({"url": url, "heartbeat": ENDLESS_SECONDS}, **entry)
     config = {"sensors": {"agent_events": entry}}
-    follower = EventsFollower(surroundings(service, config, datastore, time.time), draw=lambda: 0)
+    follower = AgentEventsListener(surroundings(service, config, datastore, time.time), draw=lambda: 0)
     thread = threading.Thread(target=follower.run, daemon=True)
     thread.start()
     return follower, thread

@@ -19,13 +19,13 @@ LISTED = {
 
 
 def failure(told, **more):
-    payload = storable(agents.failure_of(told, "platform", NOW, **more))
+    payload = storable(agents.failure_payload(told, "platform", NOW, **more))
     check_payload("synthralos.agent_failure", payload)
     return payload
 
 
 def loop(told):
-    payload = storable(agents.loop_of(told, "events", NOW))
+    payload = storable(agents.loop_payload(told, "events", NOW))
     check_payload("synthralos.agent_loop", payload)
     return payload
 
@@ -160,11 +160,11 @@ def test_depth_is_bounded():
 def test_size_is_bounded():
     wide = {"k%d" % n: "x" * 10_000 for n in range(500)}
     payload = failure({"failureDetails": wide, "context": wide, "message": "x" * 10_000})
-    assert len(json.dumps(payload["failure_details"])) <= payloads.LARGEST_OBJECT + 200
+    assert len(json.dumps(payload["failure_details"])) <= payloads.MAX_OBJECT_BYTES + 200
     assert len(json.dumps(payload)) < 60_000
 
 
 def test_what_is_small_is_kept_as_it_is():
     told = {"a": [1, None, {"b": "{{ c }}"}], "d": 1.5}
-    assert payloads.an_object(told) == told
-    assert payloads.an_object([1]) == {}
+    assert payloads.limit_object(told) == told
+    assert payloads.limit_object([1]) == {}

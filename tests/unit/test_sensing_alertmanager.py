@@ -120,7 +120,7 @@ def test_an_alert_is_told_when_it_begins_and_when_it_ends(server, start, service
     assert ended["fingerprint"] == began["fingerprint"]
     assert ended["starts_at"] == began["starts_at"]
     assert began["ends_at"] is None
-    assert moments.seconds_of(ended["ends_at"]) == pytest.approx(clock() - 90)
+    assert moments.parse_iso(ended["ends_at"]) == pytest.approx(clock() - 90)
     assert ended["generator_url"] == "http://prometheus/Down"
 
 
@@ -273,7 +273,7 @@ def test_a_slow_server_holds_nobody(serve, service, datastore, clock):
 def test_an_answer_that_is_huge(server, start, service, monkeypatch):
     from synthralos.calls import http
 
-    monkeypatch.setattr(http, "LARGEST_ANSWER", 100_000)
+    monkeypatch.setattr(http, "MAX_RESPONSE_BYTES", 100_000)
     server.answer = http_answer(200, b"[" + b" " * 200_000 + b"]")
     poller = start()
     poller.poll()
@@ -489,7 +489,7 @@ def test_a_memory_of_another_shape(server, start, service, datastore, content):
     from synthralos.state import packing
 
     name = "synthralos.sensor.AlertmanagerSensor~2Ealerts"
-    datastore.put(name, packing.packed("x", dict(content, v=1)))
+    datastore.put(name, packing.encode_state("x", dict(content, v=1)))
     server.fire("A")
     start().poll()
     start().poll()
@@ -516,7 +516,7 @@ def test_a_thousand_alerts(server, start, service, datastore, clock):
 
 
 def test_more_alerts_than_can_be_remembered_wait(server, start, service, monkeypatch):
-    monkeypatch.setattr(alertmanager, "MOST_FIRING", 3)
+    monkeypatch.setattr(alertmanager, "MAX_FIRING", 3)
     for n in range(5):
         server.fire("A%d" % n)
     poller = start()

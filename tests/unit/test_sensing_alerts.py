@@ -4,7 +4,7 @@ import json
 import pytest
 from fixtures.sensor_world import HOSTILE, check_payload
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.sensing import alerts, moments
 
 NOW = 1_700_000_000.0
@@ -168,7 +168,7 @@ def test_an_alert_that_is_posted_twice_is_one():
     {"alerts": [{"labels": []}]},
 ])
 def test_a_body_that_tells_of_no_alert_is_refused(body):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         alerts.from_webhook(body, NOW)
 
 
@@ -236,14 +236,14 @@ def test_more_than_anybody_needs_is_cut():
     (10**400, None),
 ])
 def test_moments(text, seconds):
-    found = moments.seconds_of(text)
+    found = moments.parse_iso(text)
     assert found == pytest.approx(seconds) if seconds is not None else found is None
 
 
 def test_a_moment_is_written_in_milliseconds():
     assert moments.iso(NOW + 0.12349) == "2023-11-14T22:13:20.123Z"
     assert moments.iso(NOW + 0.9999) == "2023-11-14T22:13:21.000Z"
-    assert moments.seconds_of(moments.iso(NOW + 0.123)) == pytest.approx(NOW + 0.123)
+    assert moments.parse_iso(moments.iso(NOW + 0.123)) == pytest.approx(NOW + 0.123)
     assert moments.iso(-1) == "1970-01-01T00:00:00.000Z"
     assert moments.iso(1e18).startswith("9999-12-31")
 
@@ -253,4 +253,4 @@ def test_a_moment_is_written_in_milliseconds():
     ("Tue, 99 Nov 2023 22:13:20 GMT", 5),
 ])
 def test_the_server_s_clock(date, seconds):
-    assert moments.of_answer({} if date is None else {"date": date}, 5) == seconds
+    assert moments.server_time({} if date is None else {"date": date}, 5) == seconds

@@ -6,17 +6,17 @@ import pytest
 from fixtures.sensor_world import Service, surroundings
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 
-from synthralos.calls.http import CallFailed
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError
+from synthralos.refusals import InvalidInput
 from synthralos.sensing import config as sensing_config
-from synthralos.sensing.blindness import Blindness
-from synthralos.sensing.bounded import Bounded
-from synthralos.sensing.config import Sensors
-from synthralos.sensing.memory import RENEWED_SECONDS, Memory
-from synthralos.sensing.polling import told_of
+from synthralos.sensing.blindness import ConnectivityMonitor
+from synthralos.sensing.bounded import TimedCall
+from synthralos.sensing.config import SensorsConfig
+from synthralos.sensing.memory import RENEWED_SECONDS, SensorState
+from synthralos.sensing.polling import describe_error
 from synthralos.sensing.stream import DATA, OPENED, Stream
-from synthralos.sensing.surroundings import Surroundings
-from synthralos.state.datastore import DatastoreAway
+from synthralos.sensing.surroundings import SensorEnvironment
+from synthralos.state.datastore import DatastoreUnavailable
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def around(service, datastore, clock):
 @pytest.fixture
 def blindness(around):
     def make():
-        return Blindness("S", around.dispatch, around.datastore, around.now, around.log, 3)
+        return ConnectivityMonitor("S", around.dispatch, around.datastore, around.now, around.log, 3)
 
     return make
 
@@ -40,7 +40,7 @@ def blindness(around):
 def test_a_defect_of_ours_is_not_told_as_a_datastore_that_is_away(service, monkeypatch):
     service.datastore_service = SimpleNamespace(get_api_client=lambda: SimpleNamespace(
         endpoints={"api": "http://127.0.0.1:9/v1"}, token="t"))
-    around = Surroundings("S", service, {})
+    around = SensorEnvironment("S", service, {})
 
     def broken(self, name, decrypt=False):
         raise TypeError("of ours")
@@ -48,7 +48,7 @@ def test_a_defect_of_ours_is_not_told_as_a_datastore_that_is_away(service, monke
     monkeypatch.setattr("synthralos.state.stackstorm.Api.get", broken)
     with pytest.raises(TypeError):
         around.datastore.get("a")
-    assert told_of(TypeError("x"))[0] == "internal"
+    assert describe_error(TypeError("x"))[0] == "internal"
 
 
 def fail(blindness, times=1, reason="network", **more):
@@ -58,13 +58,13 @@ def fail(blindness, times=1, reason="network", **more):
 
 def test_blindness_is_told_once_and_its_end_once(blindness, service, clock):
     blind = blindness()
-    blind.sees()
+    blind.succeeded()
     fail(blind, 2)
     assert service.dispatched == []
     clock.forward(30)
     fail(blind, 5)
-    blind.sees()
-    blind.sees()
+    blind.succeeded()
+    blind.succeeded()
     began, ended = service.payloads("sensor_disconnected")
     assert began == {
         "sensor": "S", "since": "2023-11-14T22:13:20.000Z", "reason": "network", "attempts": 3,
@@ -82,7 +82,7 @@ def test_what_was_too_short_to_tell_is_not_told(blindness, service):
     blind = blindness()
     for _ in range(5):
         fail(blind, 2)
-        blind.sees()
+        blind.succeeded()
     assert service.dispatched == []
 
 
@@ -93,9 +93,9 @@ def test_blindness_is_told_again_while_it_could_not(blindness, service):
     service.away = False
     fail(blind)
     service.away = True
-    blind.sees()
+    blind.succeeded()
     service.away = False
-    blind.sees()
+    blind.succeeded()
     assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
 
 
@@ -103,8 +103,8 @@ def test_a_restart_knows_what_was_told(blindness, service, clock):
     fail(blindness(), 3)
     clock.forward(60)
     fail(blindness(), 3)
-    blindness().sees()
-    blindness().sees()
+    blindness().succeeded()
+    blindness().succeeded()
     began, ended = service.payloads("sensor_disconnected")
     assert ended["seeing"] and ended["since"] == began["since"]
 
@@ -113,7 +113,7 @@ def test_blindness_needs_no_datastore(blindness, service, datastore):
     datastore.away = True
     blind = blindness()
     fail(blind, 3)
-    blind.sees()
+    blind.succeeded()
     assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
 
 
@@ -121,11 +121,11 @@ def test_blindness_needs_no_datastore(blindness, service, datastore):
 def test_a_note_that_cannot_be_read(blindness, datastore, value):
     datastore.put("synthralos.sensor.S~2Eblind", value)
     fail(blindness(), 3)
-    blindness().sees()
+    blindness().succeeded()
 
 
 def test_a_memory_is_kept_alive(around, datastore, clock):
-    memory = Memory(datastore, "S.x", clock, around.log)
+    memory = SensorState(datastore, "S.x", clock, around.log)
     memory.load()
     memory.content["a"] = 1
     memory.changed()
@@ -133,11 +133,11 @@ def test_a_memory_is_kept_alive(around, datastore, clock):
     datastore.away = ("put",)
     memory.save()
     clock.forward(RENEWED_SECONDS)
-    with pytest.raises(DatastoreAway):
+    with pytest.raises(DatastoreUnavailable):
         memory.save()
     datastore.away = ()
     memory.save()
-    again = Memory(datastore, "S.x", clock, around.log)
+    again = SensorState(datastore, "S.x", clock, around.log)
     again.load()
     assert again.content == {"a": 1}
 
@@ -145,31 +145,31 @@ def test_a_memory_is_kept_alive(around, datastore, clock):
 def test_a_memory_that_is_too_large_is_told(around, datastore, clock, monkeypatch):
     from synthralos.state import packing
 
-    monkeypatch.setattr(packing, "LARGEST_PACKED", 100)
-    memory = Memory(datastore, "S.x", clock, around.log)
+    monkeypatch.setattr(packing, "MAX_ENCODED_BYTES", 100)
+    memory = SensorState(datastore, "S.x", clock, around.log)
     memory.load()
     memory.content["a"] = list(range(1000))
     memory.changed()
-    with pytest.raises(DatastoreAway, match="too large"):
+    with pytest.raises(DatastoreUnavailable, match="too large"):
         memory.save()
 
 
 def test_a_call_ends_in_time():
-    bounded, goes_on = Bounded(), threading.Event()
+    bounded, goes_on = TimedCall(), threading.Event()
     assert bounded.call(PATIENCE_SECONDS, lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
         bounded.call(PATIENCE_SECONDS, lambda: 1 / 0)
-    with pytest.raises(CallFailed, match="no answer"):
+    with pytest.raises(CallError, match="no answer"):
         bounded.call(limit_under_test(0.1), goes_on.wait)
     # Calls that never end do not pile up.
-    with pytest.raises(CallFailed, match="still coming in"):
+    with pytest.raises(CallError, match="still coming in"):
         bounded.call(PATIENCE_SECONDS, lambda: 5)
     goes_on.set()
 
     def again():
         try:
             return bounded.call(PATIENCE_SECONDS, lambda: 6)
-        except CallFailed:
+        except CallError:
             return None
 
     assert until(again, "the call that went on has ended") == 6
@@ -190,7 +190,7 @@ def test_no_signal_is_used(monkeypatch, serve, around):
     monkeypatch.setattr(signal, "setitimer", lambda *_: pytest.fail("a timer was set"))
     asking = Asking(around)
     connection = Connection(serve(http_answer(200, b"[]")).url, timeout=PATIENCE_SECONDS)
-    assert asking.ask(connection, "/").json() == []
+    assert asking.get(connection, "/").json() == []
 
 
 def test_a_stream_whose_reader_left_ends():
@@ -229,7 +229,7 @@ def test_the_datastore_is_stackstorm_s_own_with_the_token_of_the_service(serve, 
     client = Client()
     client.endpoints = {"api": server.url + "/v1"}
     service.datastore_service = type("S", (), {"get_api_client": staticmethod(lambda: client)})
-    around = Surroundings("S", service, {"stackstorm": {"verify": False}})
+    around = SensorEnvironment("S", service, {"stackstorm": {"verify": False}})
     assert around.datastore.get("k") == "v"
     # The service renews it.
     client.token = "t2"
@@ -248,8 +248,8 @@ def test_a_datastore_that_answers_nonsense_is_away(serve, service, answer):
     client = Client()
     client.endpoints = {"api": serve(http_answer(200, answer)).url}
     service.datastore_service = type("S", (), {"get_api_client": staticmethod(lambda: client)})
-    with pytest.raises(DatastoreAway):
-        Surroundings("S", service, None).datastore.get("k")
+    with pytest.raises(DatastoreUnavailable):
+        SensorEnvironment("S", service, None).datastore.get("k")
 
 
 def test_without_a_token_the_datastore_is_away(service):
@@ -257,13 +257,13 @@ def test_without_a_token_the_datastore_is_away(service):
         raise OSError("the database is away")
 
     service.datastore_service = type("S", (), {"get_api_client": staticmethod(fails)})
-    with pytest.raises(DatastoreAway, match="no token"):
-        Surroundings("S", service, None).datastore.get("k")
+    with pytest.raises(DatastoreUnavailable, match="no token"):
+        SensorEnvironment("S", service, None).datastore.get("k")
 
 
 def test_a_configuration():
     platforms = surroundings_platforms()
-    found = Sensors.from_config(
+    found = SensorsConfig.from_config(
         {
             "alertmanager": {
                 "url": "http://a/", "urls": ["http://a/", "http://b"], "filter": ["x=1"],
@@ -284,7 +284,7 @@ def test_a_configuration():
     assert (place.connection.secret, place.connection.timeout) == ("hush-hush", 64.0)
     assert found.agent_events.loop_events == ("x",)
     assert found.agent_events.failure_events == sensing_config.FAILURE_EVENTS
-    assert Sensors.from_config(None) == Sensors()
+    assert SensorsConfig.from_config(None) == SensorsConfig()
 
 
 def surroundings_platforms():
@@ -305,8 +305,8 @@ def surroundings_platforms():
     ({"agent_events": []}, "sensors.agent_events"), ([], "sensors"),
 ])
 def test_what_is_wrong_is_named(entry, field):
-    with pytest.raises(Refused) as refused:
-        Sensors.from_config(entry)
+    with pytest.raises(InvalidInput) as refused:
+        SensorsConfig.from_config(entry)
     assert refused.value.field == field
 
 
@@ -317,5 +317,5 @@ def test_literal_secrets_are_known(service, datastore, clock):
     }}
     around = surroundings(service, config, datastore, clock)
     around.configuration("alertmanager")
-    shown = around.redactor.text("hush-header hush-token hush-proxy p4ssw0rd1")
+    shown = around.redactor.redact_text("hush-header hush-token hush-proxy p4ssw0rd1")
     assert "hush" not in shown and "p4ss" not in shown

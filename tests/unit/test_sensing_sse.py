@@ -89,7 +89,7 @@ def test_an_event_is_there_with_its_last_byte():
 @pytest.mark.parametrize("value, retry", [
     (b"3000", 3000), (b"0", 0), (b"007", 7), (b"", None), (b" 3", None), (b"3 ", None),
     (b"-1", None), (b"+1", None), (b"1.5", None), (b"1e3", None), (b"abc", None),
-    ("\u0663".encode(), None), (b"9" * 5000, sse.LONGEST_RETRY), (b"0" * 5000 + b"5", 5),
+    ("\u0663".encode(), None), (b"9" * 5000, sse.MAX_RETRY_MS), (b"0" * 5000 + b"5", 5),
 ])
 def test_retry_is_digits_only(value, retry):
     assert told(b"retry: " + value + b"\n\n")[1].retry == retry
@@ -111,35 +111,35 @@ def test_an_id_without_data_counts():
 
 
 def test_an_id_that_no_header_would_hold_is_none():
-    long = b"i" * (sse.LONGEST_ID + 1)
+    long = b"i" * (sse.MAX_ID_BYTES + 1)
     assert short(b"id: 1\nid: " + long + b"\ndata: a\n\n") == [("message", "a", "1")]
 
 
 @pytest.mark.parametrize("size", [997, 64 * 1024])
 def test_a_line_that_is_too_long_takes_its_event_with_it(size):
     stream = (
-        b"id: 1\ndata: a\ndata: " + b"x" * (sse.LONGEST_LINE + 10) + b"\ndata: b\n\n" +
+        b"id: 1\ndata: a\ndata: " + b"x" * (sse.MAX_LINE_BYTES + 10) + b"\ndata: b\n\n" +
         b"data: c\n\n"
     )
     events, parser = told(stream, size=size)
     assert [event.data for event in events] == ["c"]
     # Else the server would send it again with every connection.
-    assert (parser.last_event_id, parser.passed_over) == ("1", 1)
+    assert (parser.last_event_id, parser.oversized) == ("1", 1)
 
 
 def test_an_event_that_is_too_large_is_passed_over():
     line = b"data: " + b"x" * 100_000 + b"\n"
-    stream = b"id: 1\n" + line * (sse.LARGEST_EVENT // 100_000 + 2) + b"\nid: 2\ndata: b\n\n"
+    stream = b"id: 1\n" + line * (sse.MAX_EVENT_BYTES // 100_000 + 2) + b"\nid: 2\ndata: b\n\n"
     events, parser = told(stream, size=64 * 1024)
     assert [(event.data, event.id) for event in events] == [("b", "2")]
-    assert parser.passed_over == 1
+    assert parser.oversized == 1
 
 
 def test_what_never_ends_is_not_kept():
     parser = Parser()
     for _ in range(100):
         parser.feed(b"x" * 100_000)
-    assert len(parser._line) <= sse.LONGEST_LINE + 3
+    assert len(parser._line) <= sse.MAX_LINE_BYTES + 3
 
 
 def test_every_way_to_end_lines():

@@ -5,13 +5,13 @@ import yaml
 from fixtures.waiting import limit_under_test
 
 from synthralos.calls.collector import Tracing
-from synthralos.escalation.config import Escalation
-from synthralos.metrics.config import Metrics
-from synthralos.refusals import Refused
+from synthralos.escalation.config import EscalationConfig
+from synthralos.metrics.config import MetricsConfig
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Price, Settings
 from synthralos.state import snapshots, versions
-from synthralos.state.loops import LoopDetection
-from synthralos.telemetry.log import Logs
+from synthralos.state.loops import LoopDetectionConfig
+from synthralos.telemetry.log import LogConfig
 
 PACK = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLE = PACK / "synthralos.yaml.example"
@@ -66,14 +66,14 @@ def test_models_may_have_prices():
     ],
 )
 def test_a_wrong_price_is_refused(price, field):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         read(providers=[provider(models=[{"name": "m", "price": price}])])
     assert refused.value.field == "providers[0].models[0]." + field
 
 
 @pytest.mark.parametrize("currency", ["", "usd", "EURO", "$", 7])
 def test_a_wrong_currency_is_refused(currency):
-    with pytest.raises(Refused, match="currency"):
+    with pytest.raises(InvalidInput, match="currency"):
         read(currency=currency)
 
 
@@ -174,7 +174,7 @@ def test_a_ca_bundle_is_how_to_verify():
     ],
 )
 def test_a_refusal_names_its_entry(config, field):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         Settings.from_config(config)
     assert refused.value.field == field
 
@@ -190,7 +190,7 @@ def test_a_refusal_names_its_entry(config, field):
     ],
 )
 def test_an_entry_of_the_wrong_kind_is_refused(config):
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         Settings.from_config(config)
 
 
@@ -225,13 +225,13 @@ def test_the_example_configuration_is_valid():
 
 def _read_everything(config):
     settings = Settings.from_config(config)
-    snapshots.rules(settings)
-    versions.rules(settings)
-    LoopDetection.from_config(settings.loop_detection)
-    Escalation.from_config(settings.escalation)
-    Metrics.from_config(settings.metrics)
+    snapshots.snapshot_config(settings)
+    versions.history_config(settings)
+    LoopDetectionConfig.from_config(settings.loop_detection)
+    EscalationConfig.from_config(settings.escalation)
+    MetricsConfig.from_config(settings.metrics)
     Tracing.from_config(settings.tracing)
-    Logs.from_config(settings.logs)
+    LogConfig.from_config(settings.logs)
 
 
 BARE = {
@@ -285,6 +285,6 @@ def test_the_schema_s_bounds_are_those_of_the_library(path, spec):
     for value in (least, most, spec.get("default", least)):
         _read_everything(_config(path, value))
     for value in (least - (0.01 if spec["type"] == "number" else 1), most + 1):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(InvalidInput) as refused:
             _read_everything(_config(path, value))
-        assert path[-1] in refused.value.field and refused.value.way_out
+        assert path[-1] in refused.value.field and refused.value.hint

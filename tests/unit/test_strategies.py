@@ -1,11 +1,11 @@
 import pytest
 
-from synthralos.recovery.strategies import ADJUSTMENTS, DURATIONS, Assessment, choose, severity_of
-from synthralos.refusals import Refused
+from synthralos.recovery.strategies import ADJUSTMENTS, DURATIONS, Assessment, choose_strategy, severity_of
+from synthralos.refusals import InvalidInput
 
 
 def chosen(cause="timeout", severity="medium", **facts):
-    return choose(Assessment(cause, severity, **facts)).strategy
+    return choose_strategy(Assessment(cause, severity, **facts)).strategy
 
 
 def test_what_the_table_of_the_original_says():
@@ -30,7 +30,7 @@ def test_what_seldom_succeeds_is_not_retried(rate, strategy):
 
 
 def test_durations_and_probabilities_are_reported():
-    told = choose(Assessment("timeout", "low", has_snapshot=True, retry_count=2)).as_dict()
+    told = choose_strategy(Assessment("timeout", "low", has_snapshot=True, retry_count=2)).as_dict()
     assert told == {
         "strategy": "rollback", "strategies": ["rollback", "auto_retry"], "priority": 6,
         "estimated_duration": 90, "success_probability": 0.8,
@@ -42,14 +42,14 @@ def test_durations_and_probabilities_are_reported():
 
 @pytest.mark.parametrize("name", sorted(DURATIONS))
 def test_any_strategy_can_be_asked_for(name):
-    found = choose(Assessment("timeout", "critical", looping=True), name)
+    found = choose_strategy(Assessment("timeout", "critical", looping=True), name)
     assert found.strategy == name
     assert found.todo == (["rollback", "auto_retry", "escalation"] if name == "hybrid" else [name])
 
 
 def test_another_name_is_refused():
-    with pytest.raises(Refused, match="auto_retry"):
-        choose(Assessment("timeout", "low"), "pray")
+    with pytest.raises(InvalidInput, match="auto_retry"):
+        choose_strategy(Assessment("timeout", "low"), "pray")
 
 
 @pytest.mark.parametrize("cause, severity", [

@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import tickets
 
 FAILURE = {"type": "timeout", "cause": "network", "severity": "high"}
@@ -8,7 +8,7 @@ FAILURE = {"type": "timeout", "cause": "network", "severity": "high"}
 
 def report(store, clock, subject="bot", failure=FAILURE, run="r1"):
     clock.forward(1)
-    return tickets.report(store, clock(), "agent_recovery", subject, failure, run, "it failed")
+    return tickets.record_occurrence(store, clock(), "agent_recovery", subject, failure, run, "it failed")
 
 
 def test_the_first_failure_opens_a_ticket(store, clock):
@@ -38,23 +38,23 @@ def test_another_problem_has_another_ticket(store, clock):
 def test_tickets_are_listed_the_newest_first_and_filtered(store, clock):
     one, two = report(store, clock)["ticket"], report(store, clock, subject="two")["ticket"]
     report(store, clock)
-    assert [ticket["ticket"] for ticket in tickets.listing(store)] == [one, two]
-    assert [t["ticket"] for t in tickets.listing(store, subject="two")] == [two]
-    assert len(tickets.listing(store, status="open")) == 2
-    assert tickets.listing(store, status="resolved") == []
+    assert [ticket["ticket"] for ticket in tickets.list_tickets(store)] == [one, two]
+    assert [t["ticket"] for t in tickets.list_tickets(store, subject="two")] == [two]
+    assert len(tickets.list_tickets(store, status="open")) == 2
+    assert tickets.list_tickets(store, status="resolved") == []
 
 
 @pytest.mark.parametrize("name", ["T0", "", "T", "../x", "{{x}}", "\ud800"])
 def test_what_is_no_ticket_is_refused(store, clock, name):
     report(store, clock)
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidInput):
         tickets.get(store, name)
 
 
 def test_a_store_that_is_away_gives_no_ticket(store, clock, datastore):
     datastore.away = True
     assert report(store, clock) is None
-    assert tickets.listing(store) == []
+    assert tickets.list_tickets(store) == []
 
 
 @pytest.mark.parametrize("value", ["", "x", "[]", '{"v": 9}'])
@@ -62,7 +62,7 @@ def test_what_is_no_event_is_passed_over(store, clock, value):
     name = report(store, clock)["ticket"]
     store.put("synthralos.ticket.%s.9999999999999-x" % name, value)
     assert tickets.get(store, name)["occurrences"] == 1
-    assert len(tickets.listing(store)) == 1
+    assert len(tickets.list_tickets(store)) == 1
 
 
 def test_a_problem_that_recurs_for_long_does_not_hide_the_others(store, clock):
@@ -71,7 +71,7 @@ def test_a_problem_that_recurs_for_long_does_not_hide_the_others(store, clock):
     wanted = report(store, clock, subject=quiet)["ticket"]
     for _ in range(1000):
         report(store, clock, subject=busy)
-    assert wanted in [ticket["ticket"] for ticket in tickets.listing(store)]
+    assert wanted in [ticket["ticket"] for ticket in tickets.list_tickets(store)]
 
 
 def to(level, priority=10):
@@ -80,7 +80,7 @@ def to(level, priority=10):
 
 def judged(store, clock, level, priority=10, **more):
     clock.forward(1)
-    return tickets.report(store, clock(), "agent_recovery", "bot", FAILURE, "r", "it failed",
+    return tickets.record_occurrence(store, clock(), "agent_recovery", "bot", FAILURE, "r", "it failed",
                           judge=to(level, priority), **more)
 
 
@@ -103,7 +103,7 @@ def test_the_judge_sees_the_ticket_with_the_new_occurrence(store, clock):
 
     for attempts in (2, 3):
         clock.forward(1)
-        tickets.report(store, clock(), "w", "bot", FAILURE, "r", "s", judge, attempts, impact=7)
+        tickets.record_occurrence(store, clock(), "w", "bot", FAILURE, "r", "s", judge, attempts, impact=7)
     assert seen == [(1, 2, 7), (2, 5, 7)]
 
 
@@ -140,9 +140,9 @@ def test_what_is_resolved_cannot_be_taken_or_raised(store, clock):
     clock.forward(1)
     tickets.resolve(store, clock(), name, "done", "ann", "r")
     clock.forward(1)
-    with pytest.raises(Refused, match="is resolved"):
+    with pytest.raises(InvalidInput, match="is resolved"):
         tickets.take(store, clock(), name, "bob", "r")
-    raised = tickets.raise_level(store, clock(), name, "critical_alert", "late", "r")
+    raised = tickets.escalate(store, clock(), name, "critical_alert", "late", "r")
     assert raised["status"] == "resolved"
 
 
@@ -157,10 +157,10 @@ def test_another_who_takes_it_has_it(store, clock):
 @pytest.mark.parametrize("work", [
     lambda store, name: tickets.take(store, 1.0, name, "ann", "r"),
     lambda store, name: tickets.resolve(store, 1.0, name, "x", "ann", "r"),
-    lambda store, name: tickets.raise_level(store, 1.0, name, "critical_alert", "x", "r"),
+    lambda store, name: tickets.escalate(store, 1.0, name, "critical_alert", "x", "r"),
 ])
 def test_there_is_nothing_to_do_with_no_ticket(store, work):
-    with pytest.raises(Refused, match="is no ticket"):
+    with pytest.raises(InvalidInput, match="is no ticket"):
         work(store, "T000000000000")
 
 
@@ -173,7 +173,7 @@ def test_a_raise_or_a_take_that_came_too_late_does_not_open_it_again(store, cloc
     # Another process had read the ticket before it was resolved, and writes after.
     datastore._rows = stale
     clock.forward(1)
-    tickets.raise_level(store, clock(), name, "critical_alert", "late", "r")
+    tickets.escalate(store, clock(), name, "critical_alert", "late", "r")
     datastore._rows = dict(datastore._rows, **resolved)
     assert tickets.get(store, name)["status"] == "resolved"
     assert report(store, clock)["level"] == "auto_recovery"
@@ -203,10 +203,10 @@ def test_more_events_than_a_page_lose_neither_level_nor_count_nor_who_took_it(st
 def test_tickets_are_filtered_by_level_and_priority(store, clock):
     name = judged(store, clock, "human_intervention", 60)["ticket"]
     report(store, clock, subject="other")
-    assert [t["ticket"] for t in tickets.listing(store, level="human_intervention")] == [name]
-    assert [t["ticket"] for t in tickets.listing(store, min_priority=60)] == [name]
-    assert tickets.listing(store, min_priority=61) == []
-    assert len(tickets.listing(store, min_priority=0)) == 2
+    assert [t["ticket"] for t in tickets.list_tickets(store, level="human_intervention")] == [name]
+    assert [t["ticket"] for t in tickets.list_tickets(store, min_priority=60)] == [name]
+    assert tickets.list_tickets(store, min_priority=61) == []
+    assert len(tickets.list_tickets(store, min_priority=0)) == 2
 
 
 def test_an_event_and_a_head_without_a_level_are_read(store, clock):
@@ -218,16 +218,16 @@ def test_an_event_and_a_head_without_a_level_are_read(store, clock):
     store.put("synthralos.ticket.T000000000000", event[:-1] + ',"at":"2023-11-14T22:13:20Z"}')
     found = tickets.get(store, "T000000000000")
     assert (found["occurrences"], found["level"], found["status"]) == (1, "auto_recovery", "open")
-    assert tickets.listing(store, level="auto_recovery")[0]["ticket"] == "T000000000000"
+    assert tickets.list_tickets(store, level="auto_recovery")[0]["ticket"] == "T000000000000"
     clock.forward(1)
     assert tickets.take(store, clock(), "T000000000000", "ann", "r")["status"] == "in_progress"
 
 
 def test_a_head_that_is_older_than_its_events_is_repaired(store, clock):
     name = report(store, clock)["ticket"]
-    head = tickets.listing(store)[0]
+    head = tickets.list_tickets(store)[0]
     clock.forward(1)
     tickets.take(store, clock(), name, "ann", "r")
     tickets._write_head(store, name, head)
-    tickets.repair_head(store, tickets.get(store, name), tickets.listing(store)[0])
-    assert tickets.listing(store)[0]["status"] == "in_progress"
+    tickets.repair_head(store, tickets.get(store, name), tickets.list_tickets(store)[0])
+    assert tickets.list_tickets(store)[0]["status"] == "in_progress"

@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.times import seconds_of, timestamp
+from synthralos.times import parse_iso, to_iso
 
 
 @pytest.mark.parametrize(
@@ -15,8 +15,8 @@ from synthralos.times import seconds_of, timestamp
     ],
 )
 def test_a_time_is_read_as_utc(text, seconds):
-    assert seconds_of(text) == seconds
+    assert parse_iso(text) == seconds
 
 
 def test_a_time_is_written_in_whole_seconds():
-    assert timestamp(1_700_000_000.9) == "2023-11-14T22:13:20Z"
+    assert to_iso(1_700_000_000.9) == "2023-11-14T22:13:20Z"

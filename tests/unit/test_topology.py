@@ -3,9 +3,9 @@ import json
 import pytest
 
 from synthralos.infrastructure import impact, topology
-from synthralos.infrastructure.config import Infrastructure
+from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.infrastructure.topology import Topology
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 from .infrastructure import NODES
 
@@ -52,18 +52,18 @@ def test_a_port_is_left_out_where_only_the_host_is_known(known, given, resolved)
     ({"name": "x", "repair_seconds": "long"}, "t[0].repair_seconds"),
 ])
 def test_a_wrong_node_is_named(entry, field):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         of(entry)
     assert refused.value.field == field
 
 
 def test_the_datastore_s_nodes_go_over_the_config_s(make_env, datastore):
     env = make_env()
-    config = Infrastructure(topology=tuple(NODES), topology_from="nodes")
+    config = InfrastructureConfig(topology=tuple(NODES), topology_from="nodes")
     for text in (None, "no json", "7", '{"nodes": 7}', '[{"name": 7}]'):
         if text is not None:
             datastore.put("nodes", text)
-        with pytest.raises(Refused):
+        with pytest.raises(InvalidInput):
             Topology.of(env, config)
     datastore.put("nodes", json.dumps({"nodes": [{"name": "web", "people": 7}, {"name": "new"}]}))
     read = Topology.of(env, config)
@@ -101,5 +101,5 @@ def test_a_large_topology_is_told_in_small():
         {"name": "n%d" % n, "depends_on": ["root"], "people": 1} for n in range(3000)]
     report = impact.estimate(of(*nodes), ["root"])
     assert report["total"]["population_affected"] == 3000
-    assert len(report["nodes"][0]["downstream"]) == impact.SHOWN_NODES
+    assert len(report["nodes"][0]["downstream"]) == impact.MAX_NODES_SHOWN
     assert impact.estimate(of(), [])["total"]["nodes_affected"] == 0

@@ -78,9 +78,9 @@ def test_it_samples_as_opentelemetry_does(trace_id, share):
     {"context": {"traceparent": "none"}, "original_request": {"headers": {"traceparent": PARENT}}},
 ))
 def test_where_a_caller_may_give_it(parameters):
-    assert trace_context.given(parameters) == {"traceparent": PARENT}
+    assert trace_context.extract_from_parameters(parameters) == {"traceparent": PARENT}
 
 
 @pytest.mark.parametrize("parameters", ({}, {"context": "x", "original_request": ["traceparent"]}))
 def test_nobody_gave_any(parameters):
-    assert trace_context.given(parameters) is None
+    assert trace_context.extract_from_parameters(parameters) is None

@@ -5,7 +5,7 @@ import pytest
 from fixtures.otlp_receiver import CLIENT, INTERNAL, parsed
 
 from synthralos import failures
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.telemetry import otlp, traces
 
 OWN, RUN = "5f0c000000000000000000a1", "5f0c000000000000000000aa"
@@ -27,7 +27,7 @@ def clock():
 
 @pytest.fixture
 def tracer(clock):
-    with traces.active(traces.Tracer("call_llm", OWN, clock, clock)) as made:
+    with traces.use_tracer(traces.Tracer("call_llm", OWN, clock, clock)) as made:
         traces.configure(1.0)
         yield made
 
@@ -39,14 +39,14 @@ def sent(tracer):
 def test_without_a_tracer_a_span_only_yields():
     with traces.span("planner", {"x": 1}) as span:
         span.set({"y": 2})
-    assert traces.headers() == {} and traces.handed() is None
-    traces.note({"z": 3})
+    assert traces.headers() == {} and traces.propagation_headers() is None
+    traces.set_attributes({"z": 3})
 
 
 def test_spans_stand_below_each_other_and_the_run_above_them(tracer, clock):
-    traces.join(RUN, None, "llm_retry", clock.at - 20, {"gen_ai.agent.id": "a"})
+    traces.join_run(RUN, None, "llm_retry", clock.at - 20, {"gen_ai.agent.id": "a"})
     clock.at += 1
-    with traces.facts(attempt=2, hint=None), traces.span("outer"):
+    with traces.span_attributes(attempt=2, hint=None), traces.span("outer"):
         clock.at += 1
         with traces.span("chat gpt-4", {"gen_ai.request.model": "gpt-4"}, traces.CLIENT):
             clock.at += 2
@@ -72,9 +72,9 @@ def test_spans_stand_below_each_other_and_the_run_above_them(tracer, clock):
 def test_the_actions_of_a_run_agree_without_knowing_each_other(clock):
     found = []
     for own in (OWN, OWN[:-1] + "2"):
-        with traces.active(traces.Tracer("x", own, clock, clock)) as tracer:
+        with traces.use_tracer(traces.Tracer("x", own, clock, clock)) as tracer:
             traces.configure(1.0)
-            traces.join(RUN)
+            traces.join_run(RUN)
             with traces.span("call"):
                 pass
             tracer.finish(None, {})
@@ -94,7 +94,7 @@ def test_an_action_alone_is_the_root(tracer):
 
 
 @pytest.mark.parametrize("error, kind", (
-    (CallFailed(failures.failure("rate_limit", "slow down, please")), "rate_limit"),
+    (CallError(failures.make_failure("rate_limit", "slow down, please")), "rate_limit"),
     (ValueError("text of a caller"), "ValueError"),
 ))
 def test_what_leaves_the_block_ends_the_span(tracer, error, kind):
@@ -119,7 +119,7 @@ def test_no_text_of_a_caller_is_told(tracer):
 @pytest.mark.parametrize("flags, share, records", (("01", 0.0, True), ("00", 1.0, False)))
 def test_the_callers_decision_stands_over_ours(tracer, flags, share, records):
     traces.configure(share)
-    traces.join(RUN, {"traceparent": PARENT % flags, "tracestate": "a=b"})
+    traces.join_run(RUN, {"traceparent": PARENT % flags, "tracestate": "a=b"})
     with traces.span("call", kind=traces.CLIENT):
         assert traces.headers()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
         assert traces.headers()["traceparent"].endswith(flags)
@@ -133,7 +133,7 @@ def test_the_callers_decision_stands_over_ours(tracer, flags, share, records):
 
 def test_what_is_not_sampled_says_so_and_is_not_sent(tracer):
     traces.configure(0.0)
-    traces.join(RUN)
+    traces.join_run(RUN)
     with traces.span("call", kind=traces.CLIENT):
         assert traces.headers()["traceparent"].endswith("-00")
     tracer.finish(None, {}, ended=True)
@@ -141,13 +141,13 @@ def test_what_is_not_sampled_says_so_and_is_not_sent(tracer):
 
 
 def test_who_makes_no_spans_hands_on_what_it_was_given(clock):
-    with traces.active(traces.Tracer("x", OWN, clock)):
+    with traces.use_tracer(traces.Tracer("x", OWN, clock)):
         with traces.span("call", kind=traces.CLIENT):
             assert traces.headers() == {}
-        traces.join(RUN, {"traceparent": PARENT % "01"})
+        traces.join_run(RUN, {"traceparent": PARENT % "01"})
         with traces.span("call", kind=traces.CLIENT):
             assert traces.headers() == {"traceparent": PARENT % "01"}
-        assert traces.handed() == {"traceparent": PARENT % "01"}
+        assert traces.propagation_headers() == {"traceparent": PARENT % "01"}
 
 
 def test_only_a_call_takes_the_trace_along(tracer):
@@ -157,11 +157,11 @@ def test_only_a_call_takes_the_trace_along(tracer):
 
 
 def test_an_actions_spans_are_bounded(tracer):
-    for _ in range(traces.MOST_SPANS + 3):
+    for _ in range(traces.MAX_SPANS + 3):
         with traces.span("x"):
             pass
     tracer.finish(None, {})
-    assert (len(tracer.spans), tracer.lost) == (traces.MOST_SPANS + 1, 3)
+    assert (len(tracer.spans), tracer.dropped_spans) == (traces.MAX_SPANS + 1, 3)
     assert tracer.action.attributes["synthralos.spans_lost"] == 3
 
 
@@ -171,9 +171,9 @@ def test_tracers_of_two_threads_at_once_do_not_mix():
     ]
 
     def work(tracer):
-        with traces.active(tracer):
+        with traces.use_tracer(tracer):
             both.wait()
-            with traces.span("of " + tracer.own):
+            with traces.span("of " + tracer.execution_id):
                 both.wait()
 
     threads = [threading.Thread(target=work, args=(tracer,)) for tracer in tracers]

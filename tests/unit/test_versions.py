@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import history, versions
-from synthralos.state.datastore import DatastoreAway, Tolerant
-from synthralos.state.stackstorm import ApiError
-from synthralos.state.versions import History
+from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
+from synthralos.state.stackstorm import StackStormError
+from synthralos.state.versions import HistoryConfig
 
-KEPT = History()
+KEPT = HistoryConfig()
 
 
 def noted(store, clock, state, agent="agent_01", task="task_01", kept=KEPT, **more):
@@ -17,7 +17,7 @@ def noted(store, clock, state, agent="agent_01", task="task_01", kept=KEPT, **mo
 
 
 def listed(store, clock, agent="agent_01", kept=KEPT, **more):
-    return versions.listing(store, kept, clock(), agent, **more)
+    return versions.list_versions(store, kept, clock(), agent, **more)
 
 
 def compared(store, clock, before, after, task="task_01"):
@@ -75,14 +75,14 @@ def test_a_version_is_got_by_its_number_or_its_record(store, clock):
 def test_what_is_no_version_is_refused_with_those_there_are(store, clock, name):
     noted(store, clock, {})
     noted(store, clock, {})
-    with pytest.raises(Refused, match="v0001 to v0002"):
+    with pytest.raises(InvalidInput, match="v0001 to v0002"):
         versions.get(store, KEPT, clock(), "agent_01", "task_01", name)
-    with pytest.raises(Refused, match="there are none"):
+    with pytest.raises(InvalidInput, match="there are none"):
         versions.get(store, KEPT, clock(), "agent_01", "other", name)
 
 
 def test_the_oldest_go_and_the_numbers_stay(store, clock, datastore):
-    kept = History(max_versions=3)
+    kept = HistoryConfig(max_versions=3)
     gone = [noted(store, clock, {"n": n}, kept=kept)["deleted"] for n in range(5)]
     assert gone == [0, 0, 0, 1, 1]
     assert [head["version"] for head in listed(store, clock)] == ["v0005", "v0004", "v0003"]
@@ -92,7 +92,7 @@ def test_the_oldest_go_and_the_numbers_stay(store, clock, datastore):
 
 
 def test_more_than_a_page_of_versions(store, clock):
-    kept = History(max_versions=150)
+    kept = HistoryConfig(max_versions=150)
     for n in range(160):
         noted(store, clock, {"n": n}, kept=kept)
     found = listed(store, clock, kept=kept, limit=1000)
@@ -101,17 +101,17 @@ def test_more_than_a_page_of_versions(store, clock):
 
 
 def test_versions_are_kept_for_their_days(store, clock, datastore):
-    noted(store, clock, {}, kept=History(retention_days=2), kind="error")
+    noted(store, clock, {}, kept=HistoryConfig(retention_days=2), kind="error")
     clock.forward(2 * 24 * 3600 - 1)
     assert listed(store, clock)
-    assert listed(store, clock, kept=History(retention_days=1)) == []
+    assert listed(store, clock, kept=HistoryConfig(retention_days=1)) == []
     clock.forward(2)
     assert datastore.names() == []
 
 
 def test_two_that_write_at_once_get_two_numbers(clock, datastore):
     """Both read the same newest version before either has written."""
-    noted(Tolerant(datastore), clock, {"n": 1})
+    noted(BestEffortDatastore(datastore), clock, {"n": 1})
     ahead = []
 
     class Late:
@@ -122,19 +122,19 @@ def test_two_that_write_at_once_get_two_numbers(clock, datastore):
             rows = datastore.list(*arguments, **options)
             if not ahead:
                 ahead.append(True)
-                noted(Tolerant(datastore), clock, {"n": "other"})
+                noted(BestEffortDatastore(datastore), clock, {"n": "other"})
             return rows
 
     mine = versions.record(
-        Tolerant(Late()), KEPT, clock() + 2, "agent_01", "task_01", {"n": "mine"})
+        BestEffortDatastore(Late()), KEPT, clock() + 2, "agent_01", "task_01", {"n": "mine"})
     clock.forward(2)
     assert mine["version"] == "v0003"
     found = [
-        versions.get(Tolerant(datastore), KEPT, clock(), "agent_01", "task_01", name)["state"]["n"]
+        versions.get(BestEffortDatastore(datastore), KEPT, clock(), "agent_01", "task_01", name)["state"]["n"]
         for name in ("v0001", "v0002", "v0003")
     ]
     assert found == [1, "other", "mine"]
-    assert noted(Tolerant(datastore), clock, {})["version"] == "v0004"
+    assert noted(BestEffortDatastore(datastore), clock, {})["version"] == "v0004"
 
 
 def test_what_changed_between_two_versions(store, clock):
@@ -165,7 +165,7 @@ def test_equal_states_do_not_differ(store, clock):
 @pytest.mark.parametrize(
     "before, after", [(1, 1.0), (1, True), (0, False), (None, 0), ("1", 1), ([], {}), (0.0, -0.0)])
 def test_values_of_another_kind_differ(before, after):
-    assert versions.difference({"a": before}, {"a": after}) == {
+    assert versions.json_diff({"a": before}, {"a": after}) == {
         "added": [], "removed": [], "total_changes": 1,
         "changed": [{"path": "/a", "from": before, "to": after}]}
 
@@ -173,14 +173,14 @@ def test_values_of_another_kind_differ(before, after):
 def test_paths_are_json_pointers():
     before = {"a/b": {"~": [{"": 1}]}}
     after = {"a/b": {"~": [{"": 2}]}}
-    assert versions.difference(before, after)["changed"][0]["path"] == "/a~1b/~0/0/"
-    assert versions.difference(1, 2)["changed"][0]["path"] == ""
+    assert versions.json_diff(before, after)["changed"][0]["path"] == "/a~1b/~0/0/"
+    assert versions.json_diff(1, 2)["changed"][0]["path"] == ""
 
 
 def test_no_text_is_made_of_what_nobody_reads():
     long = list(range(versions.DIFF_LINES))
-    assert versions.unified(long, long[:-1], "a", "b") is None
-    assert versions.unified([1], [2], "a", "b")
+    assert versions.unified_diff(long, long[:-1], "a", "b") is None
+    assert versions.unified_diff([1], [2], "a", "b")
 
 
 def test_a_corrupted_version_is_refused(store, clock, datastore):
@@ -191,11 +191,11 @@ def test_a_corrupted_version_is_refused(store, clock, datastore):
     )
     for text in (good[:-4], "", other, good.replace("gzip", "plain")):
         datastore.put(key, text)
-        with pytest.raises(Refused, match="corrupted") as refused:
+        with pytest.raises(InvalidInput, match="corrupted") as refused:
             compared(store, clock, "v0001", "v0002")
         assert refused.value.field == "from"
     datastore.delete(key)
-    with pytest.raises(Refused, match="its state is missing"):
+    with pytest.raises(InvalidInput, match="its state is missing"):
         compared(store, clock, "v0001", "v0002")
 
 
@@ -210,15 +210,15 @@ def test_a_head_that_cannot_be_read_keeps_its_place(store, clock, datastore):
 
 
 def test_the_timeline_shows_who_did_what_in_order(store, clock):
-    history.record(store, "agent_01", clock(), {
+    history.append_entry(store, "agent_01", clock(), {
         "event": "failed", "workflow": "agent_recovery", "run": "5f0c", "cause": "timeout"})
     noted(store, clock, {"n": 1})
     noted(store, clock, {"n": 2}, kind="intervention", actor="jane", metadata={"why": "stuck"})
     noted(store, clock, {"message": "x"}, kind="error", task="other")
     clock.forward(1)
-    history.record(store, "agent_01", clock(), {"event": "recovered", "workflow": "agent_recovery"})
+    history.append_entry(store, "agent_01", clock(), {"event": "recovered", "workflow": "agent_recovery"})
     clock.forward(1)
-    history.record(store, "agent_01", clock(), {"event": "restored", "actor": "joe"})
+    history.append_entry(store, "agent_01", clock(), {"event": "restored", "actor": "joe"})
     found = versions.timeline(store, "agent_01")
     assert [(entry["kind"], entry["actor"]) for entry in found] == [
         ("error", "synthralos.agent_recovery"), ("intervention", "jane"), ("error", "unknown"),
@@ -255,21 +255,21 @@ def test_a_version_and_its_timeline_entry_have_one_record(store, clock):
     ("metadata", {"metadata": {"a": "x" * 5000}}), ("agent_id", {"agent": "two words"}),
     ("task_id", {"task": "../x"})])
 def test_what_cannot_be_recorded_is_refused(store, clock, datastore, field, given):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidInput) as refused:
         noted(store, clock, {}, **given)
     assert refused.value.field == field and datastore.names() == []
 
 
 def test_a_state_that_is_no_json_is_refused(store, clock, datastore):
-    with pytest.raises(Refused, match="state"):
+    with pytest.raises(InvalidInput, match="state"):
         noted(store, clock, {"n": float("nan")})
     assert datastore.names() == []
 
 
 @pytest.mark.parametrize("away", [True, "put", "list", "get"])
 def test_a_datastore_that_is_away_is_never_taken_for_an_empty_one(clock, datastore, away):
-    noted(Tolerant(datastore), clock, {"n": 1})
-    noted(Tolerant(datastore), clock, {"n": 2})
+    noted(BestEffortDatastore(datastore), clock, {"n": 1})
+    noted(BestEffortDatastore(datastore), clock, {"n": 2})
     datastore.away = away if away is True else (away,)
     asks = {
         "put": [lambda store: noted(store, clock, {})],
@@ -279,8 +279,8 @@ def test_a_datastore_that_is_away_is_never_taken_for_an_empty_one(clock, datasto
         "get": [lambda store: compared(store, clock, "v0001", "v0002")],
     }
     for ask in sum(asks.values(), []) if away is True else asks[away]:
-        with pytest.raises(DatastoreAway, match="took it away"):
-            ask(Tolerant(datastore))
+        with pytest.raises(DatastoreUnavailable, match="took it away"):
+            ask(BestEffortDatastore(datastore))
 
 
 class Counting:
@@ -295,7 +295,7 @@ class Counting:
 def test_how_many_datastore_calls_each_operation_makes(clock, datastore):
     def calls(work):
         counting = Counting(datastore)
-        work(Tolerant(counting))
+        work(BestEffortDatastore(counting))
         return counting.calls
 
     assert calls(lambda store: noted(store, clock, {})) == 4
@@ -320,23 +320,23 @@ class Executions:
 @pytest.mark.parametrize(
     "told, user",
     [({"context": {"user": "jane"}}, "jane"), ({"context": {}}, None), ({}, None),
-     (ApiError("away"), None)])
+     (StackStormError("away"), None)])
 def test_the_user_is_the_one_of_the_execution(told, user):
-    assert versions.user(Executions(told), "5f0c") == user
-    assert versions.user(None, "5f0c") is None and versions.user(Executions(told), "") is None
+    assert versions.stackstorm_user(Executions(told), "5f0c") == user
+    assert versions.stackstorm_user(None, "5f0c") is None and versions.stackstorm_user(Executions(told), "") is None
 
 
 def test_the_rules_are_those_of_the_settings(make_env):
     class Settings:
-        history = History(max_versions=2)
+        history = HistoryConfig(max_versions=2)
 
-    assert versions.rules(Settings).max_versions == 2
-    assert versions.rules(make_env().settings) == History(100, 30, True)
+    assert versions.history_config(Settings).max_versions == 2
+    assert versions.history_config(make_env().settings) == HistoryConfig(100, 30, True)
 
 
 @pytest.mark.parametrize("compress", [True, False])
 def test_compression(store, clock, datastore, compress):
-    made = noted(store, clock, {"a": "b" * 9000}, kept=History(compression_enabled=compress))
+    made = noted(store, clock, {"a": "b" * 9000}, kept=HistoryConfig(compression_enabled=compress))
     text = datastore.get(versions.key_of("agent_01", "task_01", made["record"]))
     assert (len(text) < 2000) is compress
     assert json.dumps(versions.get(

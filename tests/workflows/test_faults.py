@@ -25,9 +25,9 @@ class Away:
 
 
 def forbidden():
-    from st2local.refusals import Refused
+    from st2local.refusals import InvalidInput
 
-    class Forbidden(Refused):
+    class Forbidden(InvalidInput):
         status = 403
 
     return Forbidden("User doesn't have required permission")

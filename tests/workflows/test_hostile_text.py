@@ -187,7 +187,7 @@ def test_a_secret_that_an_answer_repeats_is_masked(world):
 
 
 def test_a_case_that_is_none_is_refused_at_the_door(world):
-    from st2local import Refused
+    from st2local import InvalidInput
 
-    with pytest.raises(Refused, match="does not match"):
+    with pytest.raises(InvalidInput, match="does not match"):
         world.run("agent_recovery", original_query="q", case="<% 1 + 1 %>", **AGENT)

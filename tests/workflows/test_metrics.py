@@ -20,7 +20,7 @@ from fixtures.sensor_world import Service, surroundings  # noqa: E402
 from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.sensing.alertmanager import AlertmanagerPoller  # noqa: E402
-from synthralos.state.datastore import DatastoreAway  # noqa: E402
+from synthralos.state.datastore import DatastoreUnavailable  # noqa: E402
 from synthralos.telemetry import families  # noqa: E402
 
 GPT4, HAIKU = "llm:openai/gpt-4", "llm:anthropic/claude-3-haiku"
@@ -48,7 +48,7 @@ class Keys:
         self._keys.set(name, value, ttl)
 
     def delete(self, name):
-        raise DatastoreAway("it is not asked for here")
+        raise DatastoreUnavailable("it is not asked for here")
 
 
 def measured(world, **parameters):

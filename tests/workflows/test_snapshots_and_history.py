@@ -75,7 +75,7 @@ def test_what_stackstorm_cannot_hold_is_whole_in_the_datastore(ask, world):
     found = ask("snapshot.get", snapshot_id=create(ask, state=state)["snapshot_id"])["result"]
     assert found["altered"] is True and found["state"]["large"] == str(2**70)
     text = world.local.keys.get(found["state_key"])
-    assert packing.unpacked(text)["state"] == state
+    assert packing.decode_state(text)["state"] == state
 
 
 def test_a_state_too_large_for_a_result_is_named(ask, world):
@@ -104,7 +104,7 @@ def test_known_secrets_are_not_stored(ask, world):
     made = create(ask, state={"token": secret, "said": "Bearer " + secret, "key": "a" * 9})
     assert made["masked"] is True
     text = world.local.keys.get(keys(world, "snapshot")[0])
-    assert secret not in json.dumps(packing.unpacked(text))
+    assert secret not in json.dumps(packing.decode_state(text))
     found = ask("snapshot.get", snapshot_id=made["snapshot_id"])["result"]["state"]
     assert found == {"token": "********", "said": "Bearer ********", "key": "a" * 9}
 

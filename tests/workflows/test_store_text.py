@@ -8,7 +8,7 @@ import pytest
 from workflows.orchestrations import Orchestrated
 
 from sandbox import agent_failed, ok, status
-from synthralos.state.kinds import kind_of
+from synthralos.state.kinds import kind_of_key
 
 WORD = "zanzibarine"
 ERROR = "the %s gave up" % WORD
@@ -137,7 +137,7 @@ def test_what_a_person_writes_into_a_ticket_stays(world):
 def foreign(world):
     """The names of the keys that storage.usage would not know as the pack's."""
     rows = world.local.keys.list(limit=-1)
-    return sorted(row["name"] for row in rows if kind_of(row["name"]) is None)
+    return sorted(row["name"] for row in rows if kind_of_key(row["name"]) is None)
 
 
 def left(world):
@@ -168,9 +168,9 @@ def _unpacked(text):
 
 
 def seconds_until(world, stamp):
-    from synthralos.times import seconds_of
+    from synthralos.times import parse_iso
 
-    return seconds_of(stamp.replace("+00:00", "Z")) - world.local.clock()
+    return parse_iso(stamp.replace("+00:00", "Z")) - world.local.clock()
 
 
 @pytest.mark.parametrize("works", [True, False], ids=["succeeds", "fails"])

@@ -34,7 +34,7 @@ def receiver(tmp_path, monkeypatch):
 
 @pytest.fixture
 def traced(world, receiver):
-    world.config["tracing"] = {"endpoint": receiver.url, "timeout": collector.LONGEST_TIMEOUT}
+    world.config["tracing"] = {"endpoint": receiver.url, "timeout": collector.MAX_TIMEOUT_SECONDS}
     return world
 
 

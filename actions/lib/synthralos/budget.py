@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from synthralos.entries import number, whole
-from synthralos.refusals import Refused
+from synthralos.entries import read_number, read_int
+from synthralos.refusals import InvalidInput
 
 STOP, WARN, GO_ON = "stop", "warn", "go_on"
 PERIODS = ("per_run", "per_day")
-OUTPUT_TOKENS, MOST_OUTPUT = 1000, 1_000_000
+OUTPUT_TOKENS, MAX_OUTPUT_TOKENS = 1000, 1_000_000
 # What is limited: (how it is read, the most that a limit may be).
-LIMITED = {"tokens": (whole, 10**12), "cost": (number, 10**9)}
+LIMITED = {"tokens": (read_int, 10**12), "cost": (read_number, 10**9)}
 
 
 @dataclass(frozen=True)
-class Budget:
+class BudgetConfig:
     """:ivar per_run, per_day: {"tokens": a number, "cost": in the configuration's currency}; what
         has no limit is not there. A day is one of UTC.
     :ivar on_exceeded: STOP, or WARN: the call is made, and the result says so.
@@ -32,14 +32,14 @@ class Budget:
 
     @classmethod
     def from_config(cls, entry):
-        """From the mapping under `budget`. Refused names the entry that is wrong."""
+        """From the mapping under `budget`. InvalidInput names the entry that is wrong."""
         return cls(
             per_run=_limits(entry, "per_run"),
             per_day=_limits(entry, "per_day"),
             on_exceeded=_one_of(entry, "on_exceeded", (STOP, WARN)),
             on_datastore_unavailable=_one_of(entry, "on_datastore_unavailable", (GO_ON, STOP)),
-            assumed_output_tokens=whole(
-                entry, "assumed_output_tokens", OUTPUT_TOKENS, 0, MOST_OUTPUT, "budget."
+            assumed_output_tokens=read_int(
+                entry, "assumed_output_tokens", OUTPUT_TOKENS, 0, MAX_OUTPUT_TOKENS, "budget."
             ),
         )
 
@@ -49,7 +49,7 @@ def _limits(entry, period):
     given = {} if given is None else given
     where = "budget." + period
     if not isinstance(given, dict) or set(given) - set(LIMITED):
-        raise Refused(where, given, "is no limit", "Write {tokens: 50000, cost: 0.5}, or one of it")
+        raise InvalidInput(where, given, "is no limit", "Write {tokens: 50000, cost: 0.5}, or one of it")
     return {
         name: read(given, name, None, 0, most, where + ".")
         for name, (read, most) in LIMITED.items()
@@ -60,5 +60,5 @@ def _limits(entry, period):
 def _one_of(entry, name, known):
     value = entry.get(name) or known[0]
     if value not in known:
-        raise Refused("budget." + name, value, "is no way on", "Use " + " or ".join(known))
+        raise InvalidInput("budget." + name, value, "is no way on", "Use " + " or ".join(known))
     return value

@@ -21,8 +21,8 @@ ALIASES = {
     "configuration_error": ("error", "configuration"),
     "unknown_error": ("unknown", None),
 }
-LONGEST_HINT = 24 * 3600.0
-SHOWN_MESSAGE = 300
+MAX_HINT_SECONDS = 24 * 3600.0
+MAX_MESSAGE_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Cause:
 
     type: str
     severity: str
-    again: bool
-    elsewhere: bool
-    trips: bool = False
+    retry_same_target: bool
+    retry_other_target: bool
+    counts_for_breaker: bool = False
 
 
 CAUSES = {
-    "timeout": Cause("timeout", "high", True, True, trips=True),
-    "network": Cause("llm_error", "high", True, True, trips=True),
-    "server_error": Cause("error", "high", True, True, trips=True),
-    "overloaded": Cause("llm_error", "high", True, True, trips=True),
-    "truncated_stream": Cause("llm_error", "medium", True, True, trips=True),
+    "timeout": Cause("timeout", "high", True, True, counts_for_breaker=True),
+    "network": Cause("llm_error", "high", True, True, counts_for_breaker=True),
+    "server_error": Cause("error", "high", True, True, counts_for_breaker=True),
+    "overloaded": Cause("llm_error", "high", True, True, counts_for_breaker=True),
+    "truncated_stream": Cause("llm_error", "medium", True, True, counts_for_breaker=True),
     "request_timeout": Cause("timeout", "medium", True, True),
     "malformed_answer": Cause("invalid_output", "medium", True, True),
     "conflict": Cause("error", "medium", True, True),
@@ -105,7 +105,7 @@ class Failure:
     evidence: dict = field(default_factory=dict)
 
     @property
-    def curable(self):
+    def policy(self):
         return CAUSES[self.cause]
 
     def as_dict(self):
@@ -122,12 +122,12 @@ class Failure:
         return shown
 
 
-def failure(cause, message="", status=None, retry_after=None, type=None):
+def make_failure(cause, message="", status=None, retry_after=None, type=None):
     """A Failure of `cause`; its type and severity are the cause's own unless `type` is given."""
     known = CAUSES[cause]
     message = " ".join(str(message).split())
-    if len(message) > SHOWN_MESSAGE:
-        message = message[: SHOWN_MESSAGE - 3] + "..."
+    if len(message) > MAX_MESSAGE_SHOWN:
+        message = message[: MAX_MESSAGE_SHOWN - 3] + "..."
     return Failure(type or known.type, cause, known.severity, message, status, retry_after)
 
 
@@ -227,7 +227,7 @@ def from_text(text, type=None):
         cause = CAUSE_OF_TYPE.get(type, "unknown")
         if type is None and _LLM_WORDS.search(str(text)[:_READ_TEXT]):
             type = "llm_error"
-    return failure(cause, text, type=type)
+    return make_failure(cause, text, type=type)
 
 
 def resolve_type(given):
@@ -253,7 +253,7 @@ def from_http(status, headers, text, now, of):
     message = message or ("HTTP %d" % status)
     hint = retry_after(headers, body, now)
     cause = _cause_of_status(status, code, message, of, hint)
-    return failure(cause, message, status=status, retry_after=hint)
+    return make_failure(cause, message, status=status, retry_after=hint)
 
 
 def _cause_of_status(status, code, message, of, hint):
@@ -283,7 +283,7 @@ def _cause_of_status(status, code, message, of, hint):
     if status == 403:
         return "content_policy" if cause_of_text(told) == "content_policy" else "permission"
     if status == 404:
-        missing = of == "model" or (names_model and _speaks_of_model(told))
+        missing = of == "model" or (names_model and _mentions_model(told))
         return "model_not_found" if missing else "not_found"
     if status == 413:
         return "context_length" if names_model else "bad_request"
@@ -295,7 +295,7 @@ def _cause_of_status(status, code, message, of, hint):
     return "bad_request"
 
 
-def _speaks_of_model(told):
+def _mentions_model(told):
     return (
         cause_of_text(told) == "model_not_found" or re.search(r"(?i)\bmodels?\b", told) is not None
     )
@@ -372,7 +372,7 @@ def _number(text):
 
 
 def _bounded(seconds):
-    return min(max(seconds, 0.0), LONGEST_HINT)
+    return min(max(seconds, 0.0), MAX_HINT_SECONDS)
 
 
 def with_evidence(found, **evidence):

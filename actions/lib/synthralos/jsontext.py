@@ -1,7 +1,7 @@
 """JSON from outside, with a bound on its depth: what is nested deeper than DEEPEST is refused."""
 import json
 
-DEEPEST = 100
+MAX_DEPTH = 100
 
 
 def loads(text):
@@ -10,12 +10,12 @@ def loads(text):
         value = json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if too_deep(value):
+    if exceeds_depth(value):
         raise ValueError("nested too deeply")
     return value
 
 
-def too_deep(value, deepest=DEEPEST):
+def exceeds_depth(value, deepest=MAX_DEPTH):
     """Whether `value` is nested deeper than `deepest` levels; found without recursion."""
     level = [value]
     for _ in range(deepest + 1):

@@ -2,30 +2,30 @@
 
 import re
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
-LONGEST = 128
+MAX_NAME_CHARS = 128
 # Of a record's id in which a name stands: <name>:<13 digits>-<9 digits>.
-LONGEST_ID = LONGEST + 24
+MAX_ID_CHARS = MAX_NAME_CHARS + 24
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
 _WORD = re.compile(r"[A-Za-z0-9._:/@+\[\]-]{1,200}\Z")
 _UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_-]")
 
 
-def is_name(value, longest=LONGEST):
+def is_name(value, longest=MAX_NAME_CHARS):
     return isinstance(value, str) and len(value) <= longest and _NAME.match(value) is not None
 
 
-def is_word(value):
+def is_safe_word(value):
     """Whether `value` is a name, an enum, an address or the path of a field: no caller's text."""
     return isinstance(value, str) and _WORD.match(value) is not None
 
 
-def checked(field, value):
-    """`value` when it is a name, else Refused."""
+def require_identifier(field, value):
+    """`value` when it is a name, else InvalidInput."""
     if is_name(value):
         return value
-    raise Refused(
+    raise InvalidInput(
         field,
         value,
         "is missing" if value is None else "is not a name",
@@ -33,7 +33,7 @@ def checked(field, value):
     )
 
 
-def key_part(name):
+def encode_key_part(name):
     """`name` as one part of a datastore key: no `/`, no `.`, ASCII only; one to one."""
     return _UNSAFE_IN_KEY.sub(
         lambda match: "".join(
@@ -43,7 +43,7 @@ def key_part(name):
     )
 
 
-def name_of_key_part(part):
-    """The inverse of `key_part`."""
+def decode_key_part(part):
+    """The inverse of `encode_key_part`."""
     raw = re.sub(rb"~([0-9A-F]{2})", lambda match: bytes([int(match.group(1), 16)]), part.encode())
     return raw.decode("utf-8", "surrogatepass")

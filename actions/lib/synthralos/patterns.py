@@ -10,7 +10,7 @@ place of a text have no bound, or a high one. What decides is the pattern, never
 
 import re
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 try:
     from re import _constants as ops
@@ -19,8 +19,8 @@ except ImportError:  # Python 3.10 and older
     import sre_constants as ops
     import sre_parse as parser
 
-LONGEST = 500
-MOST_STEPS = 2000
+MAX_PATTERN_CHARS = 500
+MAX_STEPS = 2000
 _BOUND = "Give each repeat but the last a bound, such as {1,64}, and nest none of another"
 # Characters beyond ASCII, by what a pattern can tell of them.
 _ELSEWHERE = frozenset(["digit", "letter", "space", "sign"])
@@ -33,30 +33,30 @@ _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT)
 _UNBOUNDED = int(ops.MAXREPEAT)
 
 
-class _Costly(Exception):
+class _UnboundedPattern(Exception):
     """The pattern has no bound, or a part that need not be bounded. The message says which."""
 
 
-def compiled(where, pattern):
-    """The compiled `pattern`. Refused, naming `where`, when it is none or may cost too much."""
-    if not isinstance(pattern, str) or not pattern or len(pattern) > LONGEST:
-        way_out = "Give 1 to %d characters" % LONGEST
-        raise Refused(where, pattern, "is no regular expression", way_out)
+def compile_bounded(where, pattern):
+    """The compiled `pattern`. InvalidInput, naming `where`, when it is none or may cost too much."""
+    if not isinstance(pattern, str) or not pattern or len(pattern) > MAX_PATTERN_CHARS:
+        way_out = "Give 1 to %d characters" % MAX_PATTERN_CHARS
+        raise InvalidInput(where, pattern, "is no regular expression", way_out)
     try:
         found = re.compile(pattern)
         tree = parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         way_out = "Write it as Python's re has it: %s" % error
-        raise Refused(where, pattern, "is no regular expression", way_out) from error
+        raise InvalidInput(where, pattern, "is no regular expression", way_out) from error
     if found.search("") is not None or tree.getwidth()[0] == 0:
-        raise Refused(where, pattern, "matches where there is nothing", "Have it match something")
+        raise InvalidInput(where, pattern, "matches where there is nothing", "Have it match something")
     try:
         steps, _ = _cost(list(tree), 1, None, bool(found.flags & re.IGNORECASE))
-    except _Costly as error:
-        raise Refused(where, pattern, "may take for ever: %s" % error, _BOUND) from error
-    if steps > MOST_STEPS:
-        why = "may take %d steps at each place of a text, more than %d" % (steps, MOST_STEPS)
-        raise Refused(where, pattern, why, "Bound its repeats more closely, or name what follows")
+    except _UnboundedPattern as error:
+        raise InvalidInput(where, pattern, "may take for ever: %s" % error, _BOUND) from error
+    if steps > MAX_STEPS:
+        why = "may take %d steps at each place of a text, more than %d" % (steps, MAX_STEPS)
+        raise InvalidInput(where, pattern, why, "Bound its repeats more closely, or name what follows")
     return found
 
 
@@ -99,7 +99,7 @@ def _of_repeat(given, after, follows, fold, last):
         # Whatever it takes, it has matched: no place of the text is looked at twice.
         return after + 1, single if least else None
     if most == _UNBOUNDED:
-        raise _Costly("a repeat without bound has something after it, or within it")
+        raise _UnboundedPattern("a repeat without bound has something after it, or within it")
     if single is not None:
         if least == most:
             steps = most + after
@@ -121,7 +121,7 @@ def _in_rounds(body, least, most, after, follows, fold):
         optional = left < most - least
         steps = inside + after if optional else inside
         begins = _union([first, follows]) if optional else first
-        if steps > MOST_STEPS:
+        if steps > MAX_STEPS:
             break
     return steps, begins
 
@@ -154,7 +154,7 @@ def _characters(op, given, fold):
     elif op is ops.IN:
         found = _of_set(given)
     else:
-        raise _Costly("%s is not understood" % str(op).lower())
+        raise _UnboundedPattern("%s is not understood" % str(op).lower())
     if fold:
         found |= {c.swapcase() for c in found if len(c) == 1}
     return frozenset(found)

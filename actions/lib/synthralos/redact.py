@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 
 from synthralos import jsontext, patterns
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 MASK = "********"
-SHORTEST = 6
+MIN_SECRET_CHARS = 6
 _PATTERNS = [
     # Prose has "basic requirements": a credential is long, or has what words have not.
     re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*[0-9_~+/=]|\S{24})[A-Za-z0-9._~+/=-]{8,}"),
@@ -25,7 +25,7 @@ _SECRET_KEYS = re.compile(
     r"(?i)^(authorization|proxy-authorization|x-api-key|api[_-]?key|token|access[_-]?token|"
     r"secret|client[_-]?secret|password|passwd|st2-api-key|x-auth-token|cookie|set-cookie)$"
 )
-MOST = 50
+MAX_PATTERNS = 50
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Redaction:
 
     @classmethod
     def from_config(cls, entry):
-        """From the mapping under `redaction`. Refused names the entry that is wrong."""
+        """From the mapping under `redaction`. InvalidInput names the entry that is wrong."""
         given = _texts(entry, "patterns")
-        found = [patterns.compiled(where, pattern) for where, pattern in given]
+        found = [patterns.compile_bounded(where, pattern) for where, pattern in given]
         return cls(tuple(found), frozenset(key.lower() for _, key in _texts(entry, "keys")))
 
 
@@ -52,11 +52,11 @@ def _texts(entry, name):
     where, given = "redaction." + name, entry.get(name)
     if given is None:
         return []
-    if not isinstance(given, list) or len(given) > MOST:
-        raise Refused(where, given, "is no list, or a long one", "List at most %d texts" % MOST)
+    if not isinstance(given, list) or len(given) > MAX_PATTERNS:
+        raise InvalidInput(where, given, "is no list, or a long one", "List at most %d texts" % MAX_PATTERNS)
     for n, text in enumerate(given):
         if not isinstance(text, str) or not text.strip():
-            raise Refused("%s[%d]" % (where, n), text, "is no text or blank", "Give it as text")
+            raise InvalidInput("%s[%d]" % (where, n), text, "is no text or blank", "Give it as text")
     return [("%s[%d]" % (where, n), text) for n, text in enumerate(given)]
 
 
@@ -74,30 +74,30 @@ class Redactor:
             self.add(secret)
 
     def add(self, secret):
-        if isinstance(secret, str) and len(secret) >= SHORTEST:
+        if isinstance(secret, str) and len(secret) >= MIN_SECRET_CHARS:
             self._secrets.add(secret)
 
-    def text(self, text):
-        text = self._without_secrets(text)
+    def redact_text(self, text):
+        text = self._mask_secrets(text)
         for pattern, replacement in zip(_PATTERNS, _REPLACEMENTS):
             text = pattern.sub(replacement, text)
         for pattern in self.redaction.patterns:
             text = pattern.sub(MASK, text)
         return text
 
-    def value(self, value, key=None):
+    def redact_value(self, value, key=None):
         """A copy of a JSON value, masked at every depth, keys too."""
-        return self._copy(value, self.text, key)
+        return self._copy(value, self.redact_text, key)
 
-    def secrets_only(self, value):
+    def remove_secrets(self, value):
         """A copy of a JSON value without the known secrets; what merely looks like one stays, and
         so does what the configuration names.
 
         For what a caller asked for and must get as it is: answers of agents and models.
         """
-        return self._copy(value, self._without_secrets)
+        return self._copy(value, self._mask_secrets)
 
-    def _without_secrets(self, text):
+    def _mask_secrets(self, text):
         # Longest first: a secret may be part of another.
         for secret in sorted(self._secrets, key=len, reverse=True):
             if secret in text:
@@ -105,13 +105,13 @@ class Redactor:
         return text
 
     def _copy(self, value, masked, key=None, depth=0):
-        if key is not None and masked == self.text and self._is_masked_by(key, value):
+        if key is not None and masked == self.redact_text and self._is_secret_key(key, value):
             return MASK
         if isinstance(value, str):
             return masked(value)
         if not isinstance(value, (dict, list, tuple)):
             return value
-        if depth > jsontext.DEEPEST:
+        if depth > jsontext.MAX_DEPTH:
             return "(nested too deeply)"
         if isinstance(value, dict):
             return {
@@ -121,7 +121,7 @@ class Redactor:
         below = key if self._is_named(key) else None
         return [self._copy(item, masked, below, depth + 1) for item in value]
 
-    def _is_masked_by(self, key, value):
+    def _is_secret_key(self, key, value):
         if isinstance(value, str) and value and _SECRET_KEYS.match(key):
             return True
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

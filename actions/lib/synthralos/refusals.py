@@ -1,9 +1,9 @@
 """The one exception for bad input: it names the field, the value and the way out."""
 
-SHOWN = 120
+MAX_CHARS_SHOWN = 120
 
 
-class Refused(ValueError):
+class InvalidInput(ValueError):
     """Input that cannot be worked with.
 
     :param field: the parameter or config entry, dotted (`original_request.model`).
@@ -13,8 +13,8 @@ class Refused(ValueError):
     """
 
     def __init__(self, field, value, why, way_out):
-        self.field, self.value, self.why, self.way_out = field, value, why, way_out
-        named = field if value is None else "%s %s" % (field, shown(value))
+        self.field, self.value, self.reason, self.hint = field, value, why, way_out
+        named = field if value is None else "%s %s" % (field, shorten_repr(value))
         super().__init__("%s: %s. %s." % (named, why, way_out))
 
     def as_error(self):
@@ -22,12 +22,12 @@ class Refused(ValueError):
             "cause": "refused",
             "message": str(self),
             "field": self.field,
-            "value": None if self.value is None else shown(self.value),
-            "hint": self.way_out,
+            "value": None if self.value is None else shorten_repr(self.value),
+            "hint": self.hint,
         }
 
 
-def shown(value):
+def shorten_repr(value):
     """`value` as a person may read it: `repr`, at most SHOWN characters."""
     text = repr(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+    return text if len(text) <= MAX_CHARS_SHOWN else text[: MAX_CHARS_SHOWN - 3] + "..."

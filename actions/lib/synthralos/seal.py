@@ -11,7 +11,7 @@ import re
 import zlib
 
 from synthralos import jsontext
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 PATTERN = "^[A-Za-z0-9_=-]*$"
 STORED = "synthralos.case."
@@ -42,7 +42,7 @@ def seal(content, store=None, key=None):
 
 
 def unseal(case, store=None, field="case"):
-    """The content of `case`. Refused when it is no case, or its stored body is gone."""
+    """The content of `case`. InvalidInput when it is no case, or its stored body is gone."""
     content = _decode(field, case)
     if isinstance(content, dict) and set(content) == {"stored"}:
         key = content["stored"]
@@ -50,7 +50,7 @@ def unseal(case, store=None, field="case"):
         ours = isinstance(key, str) and key.startswith(STORED)
         body = store.get(key) if ours and store is not None else None
         if body is None:
-            raise Refused(
+            raise InvalidInput(
                 field,
                 key,
                 "its body is not in the datastore",
@@ -68,7 +68,7 @@ def _encode(content):
 
 def _decode(field, case):
     # The value is not shown: it may come from the datastore.
-    refused = Refused(field, None, "is not a case", "Pass on a case that another action returned")
+    refused = InvalidInput(field, None, "is not a case", "Pass on a case that another action returned")
     if not is_case(case):
         raise refused
     try:

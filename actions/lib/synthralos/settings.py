@@ -6,13 +6,13 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from synthralos import retention
-from synthralos.budget import Budget
-from synthralos.entries import each, given, mapping, no_object, number, seconds, whole
-from synthralos.names import checked
+from synthralos.budget import BudgetConfig
+from synthralos.entries import read_list, default_if_none, read_object, not_an_object, read_number, read_seconds, read_int
+from synthralos.names import require_identifier
 from synthralos.redact import Redaction
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
-DEAREST = 1_000_000
+MAX_TOKEN_PRICE = 1_000_000
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 CAPABILITIES = (
     "vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation",
@@ -168,7 +168,7 @@ class Settings:
     infrastructure: dict
     orchestration: dict
     metrics: dict
-    budget: Budget
+    budget: BudgetConfig
     redaction: Redaction
     retention: dict
     store_user_text: bool
@@ -177,24 +177,24 @@ class Settings:
 
     @classmethod
     def from_config(cls, config):
-        """Settings from the pack's configuration. Refused names the entry that is wrong."""
+        """Settings from the pack's configuration. InvalidInput names the entry that is wrong."""
         config = dict(config or {})
-        agents = mapping(config, "agents")
-        model_map = mapping(config, "model_map")
-        limits = mapping(config, "attempt_timeouts")
-        connect = seconds(limits, "attempt_timeouts.connect", 5.0)
+        agents = read_object(config, "agents")
+        model_map = read_object(config, "model_map")
+        limits = read_object(config, "attempt_timeouts")
+        connect = read_seconds(limits, "attempt_timeouts.connect", 5.0)
         platforms = _platforms(
-            mapping(config, "platform"), seconds(limits, "attempt_timeouts.agent", 60.0), connect
+            read_object(config, "platform"), read_seconds(limits, "attempt_timeouts.agent", 60.0), connect
         )
-        llm_timeout = seconds(limits, "attempt_timeouts.llm", 60.0)
-        request_timeout = seconds(limits, "attempt_timeouts.request", 20.0)
+        llm_timeout = read_seconds(limits, "attempt_timeouts.llm", 60.0)
+        request_timeout = read_seconds(limits, "attempt_timeouts.request", 20.0)
         providers = [
             _provider(entry, where, llm_timeout, connect)
-            for where, entry in each(config, "providers")
+            for where, entry in read_list(config, "providers")
         ]
         routes = [
             _route(entry, where, request_timeout, connect)
-            for where, entry in each(config, "routes")
+            for where, entry in read_list(config, "routes")
         ]
         _unique("providers", [provider.name for provider in providers])
         _unique("routes", ["%s/%s" % (route.provider, route.region) for route in routes])
@@ -202,34 +202,34 @@ class Settings:
             platforms=platforms,
             providers=providers,
             routes=routes,
-            agents={name: _agent(mapping(agents, name, "agents.")) for name in agents},
-            model_map={name: mapping(model_map, name, "model_map.") for name in model_map},
+            agents={name: _agent(read_object(agents, name, "agents.")) for name in agents},
+            model_map={name: read_object(model_map, name, "model_map.") for name in model_map},
             currency=_currency(config.get("currency")),
             default_provider=config.get("default_provider") or "openai",
             default_region=config.get("default_region") or "us-east-1",
-            max_routes=whole(config, "max_routes", 12, 1, 50),
-            max_retries=whole(config, "max_retries", 3, 0, 10),
-            max_result_bytes=whole(config, "max_result_bytes", 256 * 1024, 1, 2**31),
+            max_routes=read_int(config, "max_routes", 12, 1, 50),
+            max_retries=read_int(config, "max_retries", 3, 0, 10),
+            max_result_bytes=read_int(config, "max_result_bytes", 256 * 1024, 1, 2**31),
             content_policy_fallbacks=bool(config.get("content_policy_fallbacks")),
-            planner_model=mapping(config, "planner").get("model") or None,
-            backoff=_backoff(mapping(config, "backoff")),
-            breaker=_breaker(mapping(config, "breaker")),
-            retry=_retry(mapping(config, "retry")),
-            rollback=mapping(config, "rollback"),
-            history=mapping(config, "history"),
-            loop_detection=mapping(config, "loop_detection"),
-            escalation=mapping(config, "escalation"),
-            automation=mapping(config, "automation"),
-            sensors=mapping(config, "sensors"),
-            infrastructure=mapping(config, "infrastructure"),
-            orchestration=mapping(config, "orchestration"),
-            metrics=mapping(config, "metrics"),
-            budget=Budget.from_config(mapping(config, "budget")),
-            redaction=Redaction.from_config(mapping(config, "redaction")),
-            retention=retention.lifetimes(mapping(config, "retention")),
-            store_user_text=bool(given(config.get("store_user_text"), True)),
-            tracing=mapping(config, "tracing"),
-            logs=mapping(config, "logs"),
+            planner_model=read_object(config, "planner").get("model") or None,
+            backoff=_backoff(read_object(config, "backoff")),
+            breaker=_breaker(read_object(config, "breaker")),
+            retry=_retry(read_object(config, "retry")),
+            rollback=read_object(config, "rollback"),
+            history=read_object(config, "history"),
+            loop_detection=read_object(config, "loop_detection"),
+            escalation=read_object(config, "escalation"),
+            automation=read_object(config, "automation"),
+            sensors=read_object(config, "sensors"),
+            infrastructure=read_object(config, "infrastructure"),
+            orchestration=read_object(config, "orchestration"),
+            metrics=read_object(config, "metrics"),
+            budget=BudgetConfig.from_config(read_object(config, "budget")),
+            redaction=Redaction.from_config(read_object(config, "redaction")),
+            retention=retention.read_retention(read_object(config, "retention")),
+            store_user_text=bool(default_if_none(config.get("store_user_text"), True)),
+            tracing=read_object(config, "tracing"),
+            logs=read_object(config, "logs"),
         )
 
     def secrets(self):
@@ -271,7 +271,7 @@ def _platforms(entry, timeout, connect):
     first = _platform(entry, "platform", timeout, connect)
     more = [
         _platform(_as_the_main_one(fallback, entry), where, timeout, connect)
-        for where, fallback in each(entry, "fallbacks", "platform.")
+        for where, fallback in read_list(entry, "fallbacks", "platform.")
     ]
     _unique("platform.fallbacks", [platform.name for platform in [first] + more])
     return [first] + more
@@ -290,7 +290,7 @@ def _as_the_main_one(fallback, main):
 
 def _platform(entry, where, timeout, connect):
     return Platform(
-        name=checked(where + ".name", entry.get("name") or "synthralos"),
+        name=require_identifier(where + ".name", entry.get("name") or "synthralos"),
         connection=connection(entry, where, "token", timeout, connect),
         execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
         replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
@@ -304,18 +304,18 @@ def _platform(entry, where, timeout, connect):
 def _provider(entry, where, timeout, connect):
     api = entry.get("api") or "openai"
     if api not in APIS:
-        raise Refused(where + ".api", api, "is no wire format", "Use " + " or ".join(APIS))
+        raise InvalidInput(where + ".api", api, "is no wire format", "Use " + " or ".join(APIS))
     models = []
     for n, model in enumerate(entry.get("models") or []):
         model = {"name": model} if isinstance(model, str) else model
         if not isinstance(model, dict):
-            raise no_object("%s.models[%d]" % (where, n), model)
-        name = checked("%s.models[%d].name" % (where, n), model.get("name"))
+            raise not_an_object("%s.models[%d]" % (where, n), model)
+        name = require_identifier("%s.models[%d].name" % (where, n), model.get("name"))
         price = _price(model, "%s.models[%d]." % (where, n))
         able = _capabilities("%s.models[%d].capabilities" % (where, n), model.get("capabilities"))
         models.append(Model(name, model.get("context_window"), price, able))
     return Provider(
-        name=checked(where + ".name", entry.get("name")),
+        name=require_identifier(where + ".name", entry.get("name")),
         api=api,
         connection=connection(entry, where, "api_key", timeout, connect),
         models=models,
@@ -323,25 +323,25 @@ def _provider(entry, where, timeout, connect):
 
 
 def _price(model, where):
-    entry = mapping(model, "price", where)
+    entry = read_object(model, "price", where)
     if not entry:
         return None
     for name in ("input", "output"):
         if entry.get(name) is None:
             way_out = "Give what a million tokens cost, read and written; 0 is free"
-            raise Refused("%sprice.%s" % (where, name), None, "is missing", way_out)
-    least_most = 0.0, DEAREST
+            raise InvalidInput("%sprice.%s" % (where, name), None, "is missing", way_out)
+    least_most = 0.0, MAX_TOKEN_PRICE
     return Price(
-        number(entry, "input", None, *least_most, below=where + "price."),
-        number(entry, "output", None, *least_most, below=where + "price."),
+        read_number(entry, "input", None, *least_most, below=where + "price."),
+        read_number(entry, "output", None, *least_most, below=where + "price."),
     )
 
 
 def _currency(value):
-    value = given(value, "USD")
+    value = default_if_none(value, "USD")
     if not isinstance(value, str) or not _CURRENCY.match(value):
         way_out = "Use a code of ISO 4217, such as USD"
-        raise Refused("currency", value, "is no currency", way_out)
+        raise InvalidInput("currency", value, "is no currency", way_out)
     return value
 
 
@@ -350,18 +350,18 @@ def _capabilities(where, value):
     if value is None or value == []:
         return None
     if not isinstance(value, list):
-        raise Refused(where, value, "is no list", "See config.schema.yaml")
+        raise InvalidInput(where, value, "is no list", "See config.schema.yaml")
     for one in value:
         if one not in CAPABILITIES:
             way_out = "Use some of " + ", ".join(CAPABILITIES)
-            raise Refused(where, one, "is no capability", way_out)
+            raise InvalidInput(where, one, "is no capability", way_out)
     return tuple(value)
 
 
 def _route(entry, where, timeout, connect):
     return Route(
-        provider=checked(where + ".provider", entry.get("provider")),
-        region=checked(where + ".region", entry.get("region")),
+        provider=require_identifier(where + ".provider", entry.get("provider")),
+        region=require_identifier(where + ".region", entry.get("region")),
         connection=connection(entry, where, "token", timeout, connect),
         unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
     )
@@ -370,7 +370,7 @@ def _route(entry, where, timeout, connect):
 def _agent(entry):
     return Agent(
         agent_type=entry.get("agent_type") or None,
-        config=mapping(entry, "config"),
+        config=read_object(entry, "config"),
         execute_path=entry.get("execute_path") or None,
         unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
     )
@@ -379,32 +379,32 @@ def _agent(entry):
 def _backoff(entry):
     strategy = entry.get("strategy") or "exponential"
     if strategy not in STRATEGIES:
-        raise Refused(
+        raise InvalidInput(
             "backoff.strategy", strategy, "is no strategy", "Use one of " + ", ".join(STRATEGIES)
         )
     return Backoff(
         strategy,
-        seconds(entry, "backoff.base_delay", 2.0, least=0.0),
-        seconds(entry, "backoff.max_delay", 60.0),
+        read_seconds(entry, "backoff.base_delay", 2.0, least=0.0),
+        read_seconds(entry, "backoff.max_delay", 60.0),
     )
 
 
 def _retry(entry):
     return Retry(
-        max_retries=whole(entry, "max_retries", 3, 0, 10, "retry."),
-        base_delay=seconds(entry, "retry.base_delay", 1.0, least=0.0),
-        backoff_multiplier=number(entry, "backoff_multiplier", 2.0, 1.0, 10.0, "retry."),
-        max_delay=seconds(entry, "retry.max_delay", 30.0, least=0.0),
-        adaptive_learning=bool(given(entry.get("adaptive_learning"), True)),
-        success_rate_threshold=number(entry, "success_rate_threshold", 0.3, 0.0, 1.0, "retry."),
+        max_retries=read_int(entry, "max_retries", 3, 0, 10, "retry."),
+        base_delay=read_seconds(entry, "retry.base_delay", 1.0, least=0.0),
+        backoff_multiplier=read_number(entry, "backoff_multiplier", 2.0, 1.0, 10.0, "retry."),
+        max_delay=read_seconds(entry, "retry.max_delay", 30.0, least=0.0),
+        adaptive_learning=bool(default_if_none(entry.get("adaptive_learning"), True)),
+        success_rate_threshold=read_number(entry, "success_rate_threshold", 0.3, 0.0, 1.0, "retry."),
     )
 
 
 def _breaker(entry):
     return Breaker(
-        failures=whole(entry, "failures", 5, 1, 10, "breaker."),
-        open_seconds=seconds(entry, "breaker.open_seconds", 60.0),
-        probes=whole(entry, "probes", 3, 1, 10, "breaker."),
+        failures=read_int(entry, "failures", 5, 1, 10, "breaker."),
+        open_seconds=read_seconds(entry, "breaker.open_seconds", 60.0),
+        probes=read_int(entry, "probes", 3, 1, 10, "breaker."),
     )
 
 
@@ -421,11 +421,11 @@ def connection(entry, where, secret, timeout, connect, address="base_url"):
         base_url=base_url.rstrip("/"),
         secret=entry.get(secret) or None,
         secret_from=entry.get(secret + "_from") or None,
-        headers={str(k): str(v) for k, v in mapping(entry, "headers", where + ".").items()},
+        headers={str(k): str(v) for k, v in read_object(entry, "headers", where + ".").items()},
         headers_from=entry.get("headers_from") or None,
-        verify=entry.get("ca_bundle") or given(entry.get("verify"), True),
+        verify=entry.get("ca_bundle") or default_if_none(entry.get("verify"), True),
         proxy=entry.get("proxy") or None,
-        timeout=seconds(entry, where + ".timeout", timeout),
+        timeout=read_seconds(entry, where + ".timeout", timeout),
         connect_timeout=connect,
     )
 
@@ -439,13 +439,13 @@ def _is_url(text):
 
 
 def _no_url(where, value):
-    return Refused(where, value, "is no URL", "Write it as https://host[:port][/path]")
+    return InvalidInput(where, value, "is no URL", "Write it as https://host[:port][/path]")
 
 
 def _unique(where, names):
     for name in names:
         if names.count(name) > 1:
-            raise Refused(where, name, "stands there twice", "Give each entry a name of its own")
+            raise InvalidInput(where, name, "stands there twice", "Give each entry a name of its own")
 
 
 def _password_of(url):

@@ -3,8 +3,8 @@
 import json
 import math
 
-DEEPEST = 40
-_LARGEST_INTEGER = 2**63 - 1
+MAX_DEPTH = 40
+_MAX_INTEGER = 2**63 - 1
 
 
 def storable(value, depth=0):
@@ -18,10 +18,10 @@ def storable(value, depth=0):
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if abs(value) <= _LARGEST_INTEGER else str(value)
+        return value if abs(value) <= _MAX_INTEGER else str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if depth >= DEEPEST and isinstance(value, (dict, list, tuple)):
+    if depth >= MAX_DEPTH and isinstance(value, (dict, list, tuple)):
         return _without_surrogates(json.dumps(value))
     if isinstance(value, dict):
         return {_key(key): storable(item, depth + 1) for key, item in value.items()}

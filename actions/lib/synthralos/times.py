@@ -5,14 +5,14 @@ import re
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?")
 
 
-def timestamp(seconds, milliseconds=False):
+def to_iso(seconds, milliseconds=False):
     """ISO 8601 in UTC, of seconds since the epoch; in whole seconds, or with milliseconds."""
     moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
     told = moment.strftime("%Y-%m-%dT%H:%M:%S")
     return told + (".%03dZ" % (moment.microsecond // 1000) if milliseconds else "Z")
 
 
-def seconds_of(text):
+def parse_iso(text):
     """Seconds since the epoch of an ISO 8601 time in UTC, or None when it is none."""
     # Python 3.9 reads neither the Z nor seven digits of a second.
     found = _ISO.match(text) if isinstance(text, str) else None

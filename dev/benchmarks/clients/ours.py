@@ -20,15 +20,15 @@ from benchmarks.server import CHAT, HEALTHY, LIMITED
 from synthralos.calls import providers, rounds
 from synthralos.calls.deadline import Deadline
 from synthralos.metrics import roll_up
-from synthralos.metrics.config import Metrics
+from synthralos.metrics.config import MetricsConfig
 from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
 from synthralos.settings import Settings
 from synthralos.state import loops, runs, snapshots
-from synthralos.state.datastore import Tolerant
-from synthralos.state.ledger import WINDOW, Ledger, Outcome
+from synthralos.state.datastore import BestEffortDatastore
+from synthralos.state.ledger import WINDOW_SIZE, Ledger, Outcome
 
-WARM_UP = WINDOW + 5
+WARM_UP = WINDOW_SIZE + 5
 SIZES = (10, 100, 1000)
 # In a row, for one takes microseconds.
 CALLS = 5
@@ -76,20 +76,20 @@ def library(base, fresh):
         for name, path in (("limited", LIMITED), ("healthy", HEALTHY))
     ]
     settings = Settings.from_config({"providers": entries})
-    env = Environment(settings, Tolerant(Memory()), time.time, "benchmark", Redactor())
+    env = Environment(settings, BestEffortDatastore(Memory()), time.time, "benchmark", Redactor())
 
     def attempt(target, seconds, number):
-        return providers.call(env.client, target.what, MESSAGES, {}, seconds, env.run)
+        return providers.complete(env.client, target.endpoint, MESSAGES, {}, seconds, env.run)
 
     def once():
         # In an action every round has an Environment of its own; its session lives as long.
         if fresh:
-            env.ledger._store = Tolerant(Memory())
-        served = [providers.find(settings.providers, "bench", name)
+            env.ledger._store = BestEffortDatastore(Memory())
+        served = [providers.resolve_model(settings.providers, "bench", name)
                   for name in ("limited", "healthy")]
         targets = [rounds.Target(one.target, 60.0, one) for one in served]
-        played = rounds.play(
-            targets, rounds.Progress(), rounds.Rules(), attempt, env.ledger,
+        played = rounds.play_round(
+            targets, rounds.RunProgress(), rounds.RetryRules(), attempt, env.ledger,
             Deadline(time.time() + 180, time.time), time.time, env.run,
         )
         assert played.result["response"] == "hello"
@@ -126,8 +126,8 @@ def records(size):
     """
     state = {"parameters": {"layer_%d" % n: [n / 7.0] * 20 for n in range(20)}}
     # None goes for one that is taken: that would be two calls more where the store is full.
-    kept = snapshots.Rollback(max_snapshots=max(SIZES) + CALLS)
-    limits = loops.LoopDetection(time_window_seconds=3600)
+    kept = snapshots.SnapshotConfig(max_snapshots=max(SIZES) + CALLS)
+    limits = loops.LoopDetectionConfig(time_window_seconds=3600)
     clock = [1_700_000_000.0]
 
     def now():
@@ -135,7 +135,7 @@ def records(size):
         return clock[0]
 
     memory = Memory()
-    store = Tolerant(memory)
+    store = BestEffortDatastore(memory)
     ledger = Ledger(store, now, Settings.from_config({}).breaker)
     outcome = dict(ok=True, cause=None, latency=0.5, run="benchmark")
     for n in range(size):
@@ -150,7 +150,7 @@ def records(size):
         "loop check": lambda: _step(store, now(), limits, int(100 * clock[0])),
         "snapshot create": lambda: snapshots.create(store, kept, now(), "agent", "task", state),
         "snapshot get": lambda: snapshots.get(store, kept, now(), newest),
-        "snapshot list, a page": lambda: snapshots.listing(store, kept, now(), "agent", limit=100),
+        "snapshot list, a page": lambda: snapshots.list_snapshots(store, kept, now(), "agent", limit=100),
     }
 
     def timed(call):
@@ -175,7 +175,7 @@ def rolled_up(size):
     """A callable that gives the seconds that metrics.roll_up takes for each of `size` runs."""
     memory = Memory()
     env = Environment(
-        Settings.from_config({}), Tolerant(memory), time.time, "benchmark", Redactor()
+        Settings.from_config({}), BestEffortDatastore(memory), time.time, "benchmark", Redactor()
     )
     target = "llm:openai/gpt-4"
     told = dict(
@@ -187,9 +187,9 @@ def rolled_up(size):
 
     def once():
         for n in range(size):
-            runs.tell(env.store, runs.END, "%024x" % n, env.now(), **told)
+            runs.record_metrics_event(env.store, runs.END, "%024x" % n, env.now(), **told)
         began = time.perf_counter()
-        done = roll_up.roll_up(env, Metrics())
+        done = roll_up.roll_up(env, MetricsConfig())
         seconds = (time.perf_counter() - began) / size
         assert done["counted"] == size
         for name in memory.names():
@@ -200,7 +200,7 @@ def rolled_up(size):
 
 
 def _step(store, now, limits, n):
-    found = loops.check(
+    found = loops.record_step(
         store, now, limits, "agent", "search", {"query": "word%d and more" % n, "page": n},
         {"items": [n, "item %d" % n]})
     assert found["level"] == loops.NONE

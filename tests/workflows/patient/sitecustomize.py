@@ -5,4 +5,4 @@ in the tests' process, which may get no turn for longer than that; a run then re
 """
 from synthralos.state import stackstorm
 
-stackstorm.SECONDS = stackstorm.READ_EXECUTION_SECONDS = 120.0
+stackstorm.TIMEOUT_SECONDS = stackstorm.READ_EXECUTION_SECONDS = 120.0

@@ -1,9 +1,9 @@
 """A failed run once more, because a person wants it."""
 
 from synthralos.automation import failed, restraint
-from synthralos.names import checked
+from synthralos.names import require_identifier
 from synthralos.recovery import intake
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state.stackstorm import ENDED
 
 ATTRIBUTES = "id,status,parameters,result,context,action,start_timestamp,trigger_instance"
@@ -26,53 +26,53 @@ def retry(env, config, execution, model=None, region=None):
     :param execution: as StackStorm has it, with ATTRIBUTES.
     :param model: the first model to fall back to, for llm_retry; region: likewise for
         reroute_request.
-    :raises Refused: the execution goes on, or nothing fits it.
+    :raises InvalidInput: the execution goes on, or nothing fits it.
     """
     execution_id = execution["id"]
     if execution.get("status") not in ENDED:
-        raise Refused("execution_id", execution_id, "has not ended", "Wait for it, or cancel it")
+        raise InvalidInput("execution_id", execution_id, "has not ended", "Wait for it, or cancel it")
     ref = (execution.get("action") or {}).get("ref") or ""
     pack, _, name = ref.partition(".")
     if pack == failed.PACK:
-        workflow, parameters, request = _own(env, execution, name)
+        workflow, parameters, request = _pack_run(env, execution, name)
     else:
         incident = failed.incident_of(env, config, execution)
-        if incident.workflow is None or incident.held is not None:
-            raise Refused(
-                "execution_id", execution_id, restraint.REASONS[incident.held],
+        if incident.workflow is None or incident.blocked is not None:
+            raise InvalidInput(
+                "execution_id", execution_id, restraint.REASONS[incident.blocked],
                 "Name a workflow for %s in automation.failed_actions" % ref,
             )
         workflow, parameters = incident.workflow, incident.parameters
         request = incident.request
-    parameters = dict(parameters, **_instead(workflow, model, region))
+    parameters = dict(parameters, **_override_target(workflow, model, region))
     run = restraint.start(env, workflow, parameters, request, "retry-" + execution_id)
     return {"run": run, "workflow": workflow}
 
 
-def _own(env, execution, name):
+def _pack_run(env, execution, name):
     if name not in _TEXT:
         way_out = "Retry a run of " + ", ".join(_TEXT)
-        raise Refused("execution_id", execution["id"], "is a run of %s" % name, way_out)
-    given = intake.parameters_of(execution, env.store)
+        raise InvalidInput("execution_id", execution["id"], "is a run of %s" % name, way_out)
+    given = intake.read_parameters(execution, env.store)
     parameters = {key: given[key] for key in _PLAIN if given.get(key) is not None}
     parameters.update(
         {key: _CONSTANTS[key] for key in _TEXT[name] if key in _CONSTANTS}
     )
     for key in ("fallback_models", "fallback_regions", "fallback_providers"):
         if given.get(key):
-            parameters[key] = [checked(key, one) for one in given[key]]
+            parameters[key] = [require_identifier(key, one) for one in given[key]]
     return name, parameters, {key: given[key] for key in _TEXT[name] if given.get(key)}
 
 
-def _instead(workflow, model, region):
+def _override_target(workflow, model, region):
     wanted = {}
     if model is not None:
-        wanted["llm_retry"] = {"fallback_models": [checked("model", model)]}
+        wanted["llm_retry"] = {"fallback_models": [require_identifier("model", model)]}
     if region is not None:
-        wanted["reroute_request"] = {"fallback_regions": [checked("region", region)]}
+        wanted["reroute_request"] = {"fallback_regions": [require_identifier("region", region)]}
     for name, asked in wanted.items():
         if name != workflow:
             field = "model" if name == "llm_retry" else "region"
             value = next(iter(asked.values()))[0]
-            raise Refused(field, value, "means nothing to %s" % workflow, "Leave it out")
+            raise InvalidInput(field, value, "means nothing to %s" % workflow, "Leave it out")
     return wanted.get(workflow, {})

@@ -5,13 +5,13 @@ import re
 from synthralos import failures
 from synthralos.automation import restraint
 from synthralos.automation.restraint import Incident
-from synthralos.infrastructure.config import Infrastructure
+from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.names import is_name
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.sensing import alerts
 from synthralos.state import queries
-from synthralos.state.datastore import DatastoreAway
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.state.stackstorm import StackStormError
 
 AGENT, INFRASTRUCTURE = "agent_recovery", "infrastructure_repair"
 AUTO = "auto"
@@ -22,7 +22,7 @@ _SEVERITIES = {
     "page": "critical", "emergency": "critical", "error": "high", "major": "high",
     "warning": "medium", "minor": "low", "info": "low", "none": "low",
 }
-_LONGEST_NAME = 128
+_MAX_NAME_CHARS = 128
 
 
 def receive(env, config, payload, workflow=AUTO, only_ends=False):
@@ -36,30 +36,30 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
         Alertmanager (version 4) or Grafana.
     :param workflow: of the runs; AUTO: by the labels of each alert.
     :param only_ends: whether alerts that fire are left alone.
-    :raises Refused: the payload holds no alert.
+    :raises InvalidInput: the payload holds no alert.
     """
     told, beyond = [], []
     started = 0
-    for alert in alerts_of(payload, env.now()):
+    for alert in parse_alerts(payload, env.now()):
         entry = {name: alert[name] for name in ("fingerprint", "status")}
         done = {"outcome": FAILED, "run": None, "ticket": None}
         try:
             if alert["status"] == alerts.RESOLVED:
                 source = alert["source"]
-                done = restraint.end(env, incident_id(alert), alert["starts_at"], source)
+                done = restraint.resolve_incident(env, incident_id(alert), alert["starts_at"], source)
             elif only_ends:
                 done["outcome"] = SWITCHED_OFF
             elif started >= config.max_runs_per_webhook:
                 beyond.append(alert)
                 done["outcome"] = OVER_LIMIT
             else:
-                done = restraint.begin(env, config, incident_of(env, config, alert, workflow))
+                done = restraint.admit(env, config, incident_of(env, config, alert, workflow))
                 started += done["outcome"] == restraint.STARTED
-        except (ApiError, DatastoreAway, Refused) as error:
+        except (StackStormError, DatastoreUnavailable, InvalidInput) as error:
             # One alert that cannot be seen to takes no other with it.
             done["error"] = str(error)
         told.append(dict(entry, **done))
-    ticket = _ticket_of_the_rest(env, config, beyond, workflow)
+    ticket = _overflow_ticket(env, config, beyond, workflow)
     for entry in told:
         if entry["outcome"] == OVER_LIMIT:
             entry["ticket"] = ticket
@@ -77,7 +77,7 @@ def summary_of(outcomes):
     return ", ".join(counts) or "no alert"
 
 
-def alerts_of(payload, now):
+def parse_alerts(payload, now):
     """The alerts of a payload, in the form of synthralos.metrics_alert."""
     body = payload.get("body")
     if isinstance(body, dict):
@@ -100,7 +100,7 @@ def incident_of(env, config, alert, workflow=AUTO):
     if workflow == AUTO:
         workflow = AGENT if agent else INFRASTRUCTURE
     if workflow == AGENT:
-        return _of_agent(env, config, alert, agent)
+        return _agent_incident(env, config, alert, agent)
     failure = failures.from_text(_message(alert))
     return Incident(
         id=incident_id(alert),
@@ -110,12 +110,12 @@ def incident_of(env, config, alert, workflow=AUTO):
         parameters={"source": "alert"},
         request={"alert": alert},
         failure=_failure(failure, alert),
-        summary=_line(alert),
+        summary=_summary_line(alert),
         details=_details(alert),
     )
 
 
-def _of_agent(env, config, alert, agent):
+def _agent_incident(env, config, alert, agent):
     given = alert["labels"].get("failure_type") or "unknown"
     known = failures.resolve_type(given)
     failure_type = str(given).strip().lower() if known is not None else "unknown"
@@ -144,8 +144,8 @@ def _of_agent(env, config, alert, agent):
             "context": {"alert": {"labels": labels, "annotations": alert["annotations"]}},
         },
         failure=_failure(failure, alert),
-        summary=_line(alert),
-        held=held,
+        summary=_summary_line(alert),
+        blocked=held,
         details=_details(alert),
     )
 
@@ -160,7 +160,7 @@ def agent_of(config, alert):
 
 def subject_of(env, alert):
     """What an alert is about: its node, as infrastructure_repair reads it, else its fingerprint."""
-    for label in Infrastructure.from_config(env.settings.infrastructure).alert_labels:
+    for label in InfrastructureConfig.from_config(env.settings.infrastructure).alert_labels:
         name = _name(alert["labels"].get(label))
         if name is not None:
             return name
@@ -179,7 +179,7 @@ def _query(env, config, alert, agent):
         found = query_of_execution(env, texts.get("execution_id"))
         if found is not None:
             return found
-    return queries.last(env.store, agent) if agent else None
+    return queries.last_query(env.store, agent) if agent else None
 
 
 def query_of_execution(env, execution_id):
@@ -188,7 +188,7 @@ def query_of_execution(env, execution_id):
         return None
     try:
         given = env.api.execution(execution_id, "parameters").get("parameters") or {}
-    except ApiError:
+    except StackStormError:
         return None
     for name in ("original_query", "query"):
         value = given.get(name)
@@ -197,7 +197,7 @@ def query_of_execution(env, execution_id):
     return None
 
 
-def _ticket_of_the_rest(env, config, beyond, workflow):
+def _overflow_ticket(env, config, beyond, workflow):
     if not beyond:
         return None
     incident = incident_of(env, config, beyond[0], workflow)
@@ -215,7 +215,7 @@ def _ticket_of_the_rest(env, config, beyond, workflow):
         failure={"type": "unknown", "cause": "unknown", "severity": "high"},
         summary=why,
     )
-    return restraint.hold(env, rest, restraint.TOO_MANY)["ticket"]
+    return restraint.hold_for_person(env, rest, restraint.TOO_MANY)["ticket"]
 
 
 def _message(alert):
@@ -226,7 +226,7 @@ def _message(alert):
     return alert["alertname"] or "an alert"
 
 
-def _line(alert):
+def _summary_line(alert):
     return "%s: %s" % (alert["alertname"] or "alert", _message(alert))
 
 
@@ -242,5 +242,5 @@ def _details(alert):
 
 def _name(value):
     """`value` cut to the alphabet of names, or None where nothing is left."""
-    cut = _UNSAFE.sub("_", str(value or "")).lstrip("._:/@+-")[:_LONGEST_NAME]
+    cut = _UNSAFE.sub("_", str(value or "")).lstrip("._:/@+-")[:_MAX_NAME_CHARS]
     return cut if is_name(cut) else None

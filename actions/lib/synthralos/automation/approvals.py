@@ -1,14 +1,14 @@
 """The approvals that runs of this pack ask for: StackStorm's inquiries."""
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import asked
-from synthralos.state.datastore import PAGE
-from synthralos.state.stackstorm import NoExecution
-from synthralos.times import seconds_of, timestamp
+from synthralos.state.datastore import PAGE_SIZE
+from synthralos.state.stackstorm import ExecutionNotFound
+from synthralos.times import parse_iso, to_iso
 
 PACK = "synthralos"
-PAGES = 5
-DEEPEST = 10
+MAX_PAGES = 5
+MAX_DEPTH = 10
 _ATTRIBUTES = "context,start_timestamp,result,status"
 
 
@@ -26,18 +26,18 @@ def pending(env):
             if parent.get("pack") != PACK or execution.get("status") != "pending":
                 continue
             run = env.api.execution(parent["execution_id"], "action.ref")
-        except NoExecution:
+        except ExecutionNotFound:
             # Answered meanwhile, or its run was deleted.
             continue
         name, told = _asked(inquiry)
-        noted = asked.of(env.store, parent["execution_id"])
+        noted = asked.get_inquiry(env.store, parent["execution_id"])
         found.append(
             {
                 "inquiry": inquiry["id"],
                 "run": parent["execution_id"],
                 "workflow": (run.get("action") or {}).get("ref", "").split(".", 1)[-1],
-                "since": timestamp(seconds_of(execution.get("start_timestamp")) or 0),
-                "until": timestamp(noted["until"]) if noted.get("until") else None,
+                "since": to_iso(parse_iso(execution.get("start_timestamp")) or 0),
+                "until": to_iso(noted["until"]) if noted.get("until") else None,
                 "question": noted.get("question") or told,
                 "answer": name,
             }
@@ -49,19 +49,19 @@ def answer(env, execution_id, approved):
     """The approval that was answered, as in `pending`.
 
     :param execution_id: of the run that waits, or of the inquiry itself.
-    :raises Refused: nothing there waits for an answer, or it is no yes or no.
+    :raises InvalidInput: nothing there waits for an answer, or it is no yes or no.
     """
     for one in pending(env):
         if execution_id in (one["run"], one["inquiry"]):
             break
     else:
-        raise Refused(
+        raise InvalidInput(
             "execution_id", execution_id, "does not wait for an approval",
             "See what does: `st2 run synthralos.approval.list`",
         )
     if one["answer"] is None:
         way_out = "Answer it with `st2 inquiry respond %s`" % one["inquiry"]
-        raise Refused("execution_id", execution_id, "asks more than yes or no", way_out)
+        raise InvalidInput("execution_id", execution_id, "asks more than yes or no", way_out)
     env.api.respond(one["inquiry"], {one["answer"]: approved})
     return one
 
@@ -74,9 +74,9 @@ def expire(env, seconds):
     """
     ended = []
     for one in pending(env):
-        until = seconds_of(one["until"])
+        until = parse_iso(one["until"])
         if until is None and seconds:
-            until = (seconds_of(one["since"]) or env.now()) + seconds
+            until = (parse_iso(one["since"]) or env.now()) + seconds
         if until is None or env.now() < until:
             continue
         told = env.api.execution(one["inquiry"], "result").get("result") or {}
@@ -90,7 +90,7 @@ def resume(env, run):
     """Whether the outermost workflow, which is the one that StackStorm has paused, was resumed.
     When it was not, the reaper comes back to it.
     """
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         parent = (env.api.execution(run, "context").get("context") or {}).get("parent") or {}
         if not parent.get("execution_id"):
             break
@@ -99,10 +99,10 @@ def resume(env, run):
 
 
 def _inquiries(env):
-    for page in range(PAGES):
-        rows = env.api.inquiries(page * PAGE)
+    for page in range(MAX_PAGES):
+        rows = env.api.inquiries(page * PAGE_SIZE)
         yield from rows
-        if len(rows) < PAGE:
+        if len(rows) < PAGE_SIZE:
             return
 
 

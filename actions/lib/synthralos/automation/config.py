@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.entries import whole
-from synthralos.names import checked
-from synthralos.refusals import Refused
+from synthralos.entries import read_int
+from synthralos.names import require_identifier
+from synthralos.refusals import InvalidInput
 
 WORKFLOWS = ("agent_recovery", "llm_retry", "reroute_request")
-MOST_RUNS = 20
+MAX_RUNS = 20
 DAY = 24 * 3600
 
 
@@ -27,7 +27,7 @@ class FailedAction:
 
 
 @dataclass(frozen=True)
-class Automation:
+class AutomationConfig:
     """What rules may start.
 
     :ivar agent_labels: labels of an alert of which the first that it bears names an agent; an
@@ -45,27 +45,27 @@ class Automation:
     query_labels: tuple = ("query", "original_query")
     recoveries_per_hour: int = 6
     recurrence_window: int = 3600
-    max_runs_per_webhook: int = MOST_RUNS
+    max_runs_per_webhook: int = MAX_RUNS
     approval_timeout: int = 3600
     failed_actions: dict = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, entry):
-        """The Automation of the mapping `entry`. Refused names what is wrong in it."""
+        """The Automation of the mapping `entry`. InvalidInput names what is wrong in it."""
         prefix = "automation."
         return cls(
             agent_labels=_labels(entry, "agent_labels", cls.agent_labels),
             query_labels=_labels(entry, "query_labels", cls.query_labels),
-            recoveries_per_hour=whole(
+            recoveries_per_hour=read_int(
                 entry, "recoveries_per_hour", cls.recoveries_per_hour, 1, 100, prefix
             ),
-            recurrence_window=whole(
+            recurrence_window=read_int(
                 entry, "recurrence_window", cls.recurrence_window, 0, 7 * DAY, prefix
             ),
-            max_runs_per_webhook=whole(
-                entry, "max_runs_per_webhook", cls.max_runs_per_webhook, 1, MOST_RUNS, prefix
+            max_runs_per_webhook=read_int(
+                entry, "max_runs_per_webhook", cls.max_runs_per_webhook, 1, MAX_RUNS, prefix
             ),
-            approval_timeout=whole(
+            approval_timeout=read_int(
                 entry, "approval_timeout", cls.approval_timeout, 0, 30 * DAY, prefix
             ),
             failed_actions=_failed_actions(entry.get("failed_actions") or {}),
@@ -79,7 +79,7 @@ def _labels(entry, name, default):
     texts = isinstance(value, list) and all(isinstance(one, str) and one for one in value)
     if not texts:
         way_out = 'Give a list of names of labels, such as ["agent_id"]'
-        raise Refused("automation." + name, value, "is no list of names", way_out)
+        raise InvalidInput("automation." + name, value, "is no list of names", way_out)
     return tuple(value)
 
 
@@ -91,11 +91,11 @@ def _failed_actions(entry):
         workflow = told.get("workflow") or "agent_recovery"
         if workflow not in WORKFLOWS:
             way_out = "Use one of " + ", ".join(WORKFLOWS)
-            raise Refused(where + ".workflow", workflow, "is no workflow for it", way_out)
+            raise InvalidInput(where + ".workflow", workflow, "is no workflow for it", way_out)
         agent = told.get("agent_id")
         found[ref] = FailedAction(
             workflow,
-            None if agent is None else checked(where + ".agent_id", agent),
+            None if agent is None else require_identifier(where + ".agent_id", agent),
             told.get("query_from"),
         )
     return found

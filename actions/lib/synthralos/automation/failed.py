@@ -6,17 +6,17 @@ from synthralos import failures
 from synthralos.automation import alerts, restraint
 from synthralos.automation.restraint import Incident
 from synthralos.names import is_name
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.sensing import agents
 from synthralos.state import queries, starts
-from synthralos.state.stackstorm import ApiError
-from synthralos.times import seconds_of
+from synthralos.state.stackstorm import StackStormError
+from synthralos.times import parse_iso
 
 PACK = "synthralos"
-DEEPEST = 10
-LONGEST_MESSAGE = 2000
+MAX_DEPTH = 10
+MAX_MESSAGE_CHARS = 2000
 # Of other packs, whose secrets nobody here knows.
-LONGEST_STDERR = 300
+MAX_STDERR_CHARS = 300
 # By which a platform's clock may differ.
 CLOCK_SECONDS = 5
 OWN_EXECUTION = "own_execution"
@@ -33,18 +33,18 @@ def receive(env, config, payload):
         whatever the platform posts, an object that names an agent.
     """
     body = payload.get("body") if isinstance(payload.get("body"), dict) else payload
-    told = agents.failure_of(body, str(payload.get("source") or "webhook"), env.now())
+    told = agents.failure_payload(body, str(payload.get("source") or "webhook"), env.now())
     agent = told["agent_id"] if is_name(told["agent_id"]) else None
     query = told["original_query"]
     if query is None:
         query = alerts.query_of_execution(env, told["context"].get("execution_id"))
     if query is None and agent is not None:
-        query = queries.last(env.store, agent)
-    if agent is not None and _is_of_our_attempt(env, agent, told["occurred_at"]):
+        query = queries.last_query(env.store, agent)
+    if agent is not None and _is_caused_by_recovery(env, agent, told["occurred_at"]):
         done = {"outcome": OWN_EXECUTION, "subject": agent, "workflow": None, "run": None, "ticket": None}
         return dict({"summary": _summary(done)}, **done)
     details = told["failure_details"]
-    message = str(details.get("message") or told["failure_type"])[:LONGEST_MESSAGE]
+    message = str(details.get("message") or told["failure_type"])[:MAX_MESSAGE_CHARS]
     failure = failures.from_text(message, told["failure_type"])
     held = restraint.NO_QUERY if query is None else None
     incident = Incident(
@@ -64,28 +64,28 @@ def receive(env, config, payload):
         },
         failure=_failure(failure),
         summary="%s failed: %s" % (agent or "an agent without a usable name", message),
-        held=held if agent else restraint.NO_WORKFLOW,
+        blocked=held if agent else restraint.NO_WORKFLOW,
         is_state=False,
     )
-    done = restraint.begin(env, config, incident)
+    done = restraint.admit(env, config, incident)
     return dict({"summary": _summary(done)}, **done)
 
 
-def _is_of_our_attempt(env, agent, occurred_at):
+def _is_caused_by_recovery(env, agent, occurred_at):
     """Whether the failure is one that an attempt of a recovery met, whoever started that: a
     platform lists these too, and each would start the next recovery.
     """
-    at = seconds_of(occurred_at)
+    at = parse_iso(occurred_at)
     if at is None or env.api is None:
         return False
-    for attempt in starts.attempts(env.store, agent):
+    for attempt in starts.recent_attempts(env.store, agent):
         if attempt["at"] - CLOCK_SECONDS > at:
             continue
         try:
             run = env.api.execution(attempt["run"], "end_timestamp")
-        except ApiError:
+        except StackStormError:
             continue
-        if at <= (seconds_of(run.get("end_timestamp")) or env.now()) + CLOCK_SECONDS:
+        if at <= (parse_iso(run.get("end_timestamp")) or env.now()) + CLOCK_SECONDS:
             return True
     return False
 
@@ -93,19 +93,19 @@ def _is_of_our_attempt(env, agent, occurred_at):
 def receive_execution(env, config, payload):
     """What became of a failed execution, as core.st2.generic.actiontrigger tells of it.
 
-    :raises Refused: the payload names no execution.
+    :raises InvalidInput: the payload names no execution.
     """
     execution_id = payload.get("execution_id")
     if env.api is None or not isinstance(execution_id, str):
-        raise Refused(
+        raise InvalidInput(
             "execution_id", execution_id, "names no execution that can be read",
             "Start it by a rule on core.st2.generic.actiontrigger",
         )
     execution = env.api.execution(execution_id, _ATTRIBUTES)
-    if _is_ours(env, execution):
+    if _is_pack_execution(env, execution):
         done = {"outcome": OWN_EXECUTION, "subject": None, "workflow": None, "run": None, "ticket": None}
     else:
-        done = restraint.begin(env, config, incident_of(env, config, execution))
+        done = restraint.admit(env, config, incident_of(env, config, execution))
     return dict({"summary": _summary(done)}, **done)
 
 
@@ -123,14 +123,14 @@ def incident_of(env, config, execution):
     status = execution.get("status")
     failure = failures.from_text(message, "timeout" if status == "timeout" else None)
     known = config.failed_actions.get(ref)
-    workflow = known.workflow if known else fitting(given)
+    workflow = known.workflow if known else workflow_for(given)
     subject, parameters, request, held = _UNSAFE.sub("_", ref), {}, {}, None
     if workflow == "agent_recovery":
         agent = (known.agent_id if known else None) or given.get("agent_id")
         query = _text(given, [known.query_from] if known and known.query_from else _QUERY)
         if is_name(agent):
             subject = agent
-            query = query or queries.last(env.store, agent)
+            query = query or queries.last_query(env.store, agent)
             parameters = {
                 "agent_id": agent, "failure_type": failure.type, "original_query": "@case",
             }
@@ -156,13 +156,13 @@ def incident_of(env, config, execution):
         request=request,
         failure=_failure(failure),
         summary="%s failed: %s" % (ref, message),
-        held=held if workflow else restraint.NO_WORKFLOW,
+        blocked=held if workflow else restraint.NO_WORKFLOW,
         is_state=False,
         details={"execution_id": execution["id"]},
     )
 
 
-def fitting(given):
+def workflow_for(given):
     """The workflow that the parameters of a failed action fit, or None."""
     if given.get("model") and (given.get("prompt") or given.get("messages")):
         return "llm_retry"
@@ -179,7 +179,7 @@ def message_of(execution):
     texts = []
     if isinstance(result, dict):
         inner = result.get("result")
-        texts = [result.get("error"), str(result.get("stderr") or "")[-LONGEST_STDERR:]]
+        texts = [result.get("error"), str(result.get("stderr") or "")[-MAX_STDERR_CHARS:]]
         if isinstance(inner, dict):
             texts = [inner.get("error"), inner.get("message")] + texts
         elif isinstance(inner, str) and inner != "None":
@@ -191,13 +191,13 @@ def message_of(execution):
         if isinstance(text, dict):
             text = text.get("message")
         if isinstance(text, str) and text.strip():
-            return text.strip()[-LONGEST_MESSAGE:]
+            return text.strip()[-MAX_MESSAGE_CHARS:]
     return "it ended as %s" % execution.get("status")
 
 
-def _is_ours(env, execution):
+def _is_pack_execution(env, execution):
     """Whether the execution is of this pack, or a descendant of one: the payload does not tell."""
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         ref = (execution.get("action") or {}).get("ref") or ""
         parent = (execution.get("context") or {}).get("parent") or {}
         if ref.startswith(PACK + ".") or parent.get("pack") == PACK:

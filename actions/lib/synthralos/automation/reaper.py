@@ -8,14 +8,14 @@ run keeps nobody from the next.
 
 from synthralos.automation import approvals, restraint
 from synthralos.infrastructure import record as infrastructure_record
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.recovery import intake, record
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import asked, starts
-from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
 from synthralos.state.kinds import lifetime_of
-from synthralos.state.stackstorm import ENDED, ApiError
-from synthralos.times import seconds_of, timestamp
+from synthralos.state.stackstorm import ENDED, StackStormError
+from synthralos.times import parse_iso, to_iso
 
 WORKFLOWS = (
     "agent_recovery", "llm_retry", "reroute_request", "handle_error", "infrastructure_repair",
@@ -24,14 +24,14 @@ WORKFLOWS = (
 # Its policy has all others cancelled while one counts as running.
 ROLL_UP, ROLL_UP_SECONDS = "metrics.roll_up", 300
 # Seconds past its deadline that a run has to end by itself.
-GRACE = 60
+GRACE_SECONDS = 60
 # Seconds that an action of ours which started late, or waits for a slow StackStorm, may still need.
-LATE = 120
+LATE_START_SECONDS = 120
 # Seconds past the deadline, and since it was requested, after which an action of ours that has not
 # begun is taken for lost: in a burst actions queue for minutes.
-QUEUED = 300
+MAX_QUEUE_SECONDS = 300
 LOOK_BACK = 24 * 3600
-PAGES = 10
+MAX_PAGES = 10
 _LOGGED_SECONDS = lifetime_of("reaped_run")
 _WAITING = ("requested", "scheduled", "delayed")
 _LIVE = _WAITING + ("running", "pausing", "paused", "resuming", "canceling")
@@ -50,40 +50,40 @@ def reap(env, config):
     """
     names = ("abandoned", "canceled", "resumed", "logged", "expired", "closed", "errors")
     done = {name: [] for name in names}
-    _guarded(done, None, _expire, env, config, done)
+    _collect_errors(done, None, _expire, env, config, done)
     known = _reaped(env)
-    since = timestamp(env.now() - LOOK_BACK - config.approval_timeout)
+    since = to_iso(env.now() - LOOK_BACK - config.approval_timeout)
     for workflow in WORKFLOWS:
         for status in _LIVE:
-            for run in _all(env, done, workflow, status=status, sort_asc="true"):
-                _guarded(done, run["id"], _see_to, env, workflow, run, done)
+            for run in _list_runs(env, done, workflow, status=status, sort_asc="true"):
+                _collect_errors(done, run["id"], _close_run, env, workflow, run, done)
         for status in ("canceled", "abandoned", "timeout"):
-            for run in _all(env, done, workflow, status=status, timestamp_gt=since):
+            for run in _list_runs(env, done, workflow, status=status, timestamp_gt=since):
                 if run["id"] not in known:
-                    _guarded(done, run["id"], _log, env, workflow, run, done)
-    for run in _all(env, done, ROLL_UP, status="running"):
-        _guarded(done, run["id"], _end_roll_up, env, run, done)
-    for run, by in starts.closing(env.store):
-        _guarded(done, run, _close_ticket, env, run, by, done)
+                    _collect_errors(done, run["id"], _log_missing_record, env, workflow, run, done)
+    for run in _list_runs(env, done, ROLL_UP, status="running"):
+        _collect_errors(done, run["id"], _end_roll_up, env, run, done)
+    for run, by in starts.scheduled_closes(env.store):
+        _collect_errors(done, run, _close_ticket, env, run, by, done)
     counts = ", ".join("%d %s" % (len(found), name) for name, found in done.items())
     return dict({"summary": counts}, **done)
 
 
-def _guarded(done, run, work, *arguments, **named):
+def _collect_errors(done, run, work, *arguments, **named):
     try:
         return work(*arguments, **named)
-    except (ApiError, DatastoreAway, Refused) as error:
+    except (StackStormError, DatastoreUnavailable, InvalidInput) as error:
         done["errors"].append({"run": run, "error": str(error)})
 
 
-def _all(env, done, workflow, **filters):
+def _list_runs(env, done, workflow, **filters):
     """The executions of a workflow, oldest first, page by page, of at most PAGES pages."""
     found, ref = [], "synthralos." + workflow
-    for page in range(PAGES):
-        told = dict(filters, action=ref, offset=page * PAGE)
-        rows = _guarded(done, None, env.api.executions, _ATTRIBUTES, **told)
+    for page in range(MAX_PAGES):
+        told = dict(filters, action=ref, offset=page * PAGE_SIZE)
+        rows = _collect_errors(done, None, env.api.executions, _ATTRIBUTES, **told)
         found += rows or []
-        if len(rows or ()) < PAGE:
+        if len(rows or ()) < PAGE_SIZE:
             break
     return found
 
@@ -92,9 +92,9 @@ def _expire(env, config, done):
     done["expired"] += approvals.expire(env, config.approval_timeout)
 
 
-def _see_to(env, workflow, run, done):
+def _close_run(env, workflow, run, done):
     """Ends what keeps `run` from ending; when nothing does, the run."""
-    if env.now() <= _deadline(run) + GRACE and run["status"] != "paused":
+    if env.now() <= _deadline(run) + GRACE_SECONDS and run["status"] != "paused":
         return
     children = env.api.children(run["id"], _CHILDREN)
     live = [child for child in children if child.get("status") not in ENDED]
@@ -106,12 +106,12 @@ def _see_to(env, workflow, run, done):
             done["resumed"].append({"run": run["id"], "workflow": workflow})
         return
     # The deadline of a run stands still while people are asked.
-    waited = max(_asked_seconds(children, env.now()), asked.spent(env.store, run["id"]))
+    waited = max(_asked_seconds(children, env.now()), asked.total_wait(env.store, run["id"]))
     over = env.now() - _deadline(run) - waited
-    if over <= GRACE:
+    if over <= GRACE_SECONDS:
         return
     for child in live:
-        why = _end_of(child, over, env.now())
+        why = _abandon_reason(child, over, env.now())
         # With that the workflow goes on to its log task by itself.
         if why is not None and env.api.set_status(child["id"], "abandoned", {"error": why}):
             told = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
@@ -126,26 +126,26 @@ def _see_to(env, workflow, run, done):
         done["canceled"].append({"run": run["id"], "workflow": workflow})
 
 
-def _end_of(child, over, now):
+def _abandon_reason(child, over, now):
     """Why nothing else will end this action of ours, or None: something may.
 
     :param over: seconds since its run's deadline.
     """
-    age = now - (seconds_of(child.get("start_timestamp")) or now)
+    age = now - (parse_iso(child.get("start_timestamp")) or now)
     if _is_workflow(child) or not _ref(child).startswith("synthralos."):
         return None
-    if child["status"] == "running" and age >= LATE:
+    if child["status"] == "running" and age >= LATE_START_SECONDS:
         return _DEAD
     # Once begun it would find that the time is up.
-    return _LOST if child["status"] in _WAITING and min(age, over) >= QUEUED else None
+    return _LOST if child["status"] in _WAITING and min(age, over) >= MAX_QUEUE_SECONDS else None
 
 
 def _asked_seconds(children, now):
     total = 0.0
     for child in children:
         if _ref(child) == "core.ask":
-            began = seconds_of(child.get("start_timestamp"))
-            total += (seconds_of(child.get("end_timestamp")) or now) - (began or now)
+            began = parse_iso(child.get("start_timestamp"))
+            total += (parse_iso(child.get("end_timestamp")) or now) - (began or now)
     return total
 
 
@@ -160,21 +160,21 @@ def _is_workflow(child):
 def _reaped(env):
     """The runs that were logged already."""
     found = set()
-    for page in range(PAGES):
-        rows = env.store.list(_REAPED, limit=PAGE, offset=page * PAGE)
+    for page in range(MAX_PAGES):
+        rows = env.store.list(_REAPED, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         found.update(name[len(_REAPED):] for name, _ in rows)
-        if len(rows) < PAGE:
+        if len(rows) < PAGE_SIZE:
             break
     return found
 
 
-def _log(env, workflow, run, done):
+def _log_missing_record(env, workflow, run, done):
     """Writes the record that the run's own log task did not, once."""
     parent = (run.get("context") or {}).get("parent") or {}
     if parent.get("pack") == approvals.PACK:
         return
-    key = _REAPED + key_part(run["id"])
-    if env.store.away or env.store.get(key) is not None:
+    key = _REAPED + encode_key_part(run["id"])
+    if env.store.unavailable_reason or env.store.get(key) is not None:
         return
     why = "the run was ended as %s" % run["status"]
     error = {"cause": "cancelled", "message": why}
@@ -185,7 +185,7 @@ def _log(env, workflow, run, done):
         if workflow == infrastructure_record.WORKFLOW:
             told = infrastructure_record.record(env, None, given, dict(error, reason=why))
         else:
-            told = record.record(env, workflow, {"refused": error}, given)
+            told = record.record_failed_run(env, workflow, {"refused": error}, given)
     finally:
         env.run = own
     env.store.put(key, "1", _LOGGED_SECONDS)
@@ -195,8 +195,8 @@ def _log(env, workflow, run, done):
 def _parameters(env, run):
     """What the run was to work on; a rule's runs have it in their case."""
     try:
-        given = intake.parameters_of(run, env.store)
-    except Refused:
+        given = intake.read_parameters(run, env.store)
+    except InvalidInput:
         return run.get("parameters") or {}
     alert = given.get("alert")
     labels = alert.get("labels") if isinstance(alert, dict) else None
@@ -208,7 +208,7 @@ def _parameters(env, run):
 
 def _end_roll_up(env, run, done):
     """Ends a roll-up that runs longer than it can: its action runner died."""
-    age = env.now() - (seconds_of(run.get("start_timestamp")) or env.now())
+    age = env.now() - (parse_iso(run.get("start_timestamp")) or env.now())
     if age > ROLL_UP_SECONDS and env.api.set_status(run["id"], "abandoned", {"error": _DEAD}):
         done["abandoned"].append({"run": run["id"], "workflow": ROLL_UP, "execution": run["id"]})
 
@@ -218,8 +218,8 @@ def _close_ticket(env, run, by, done):
     status = env.api.execution(run, "status").get("status")
     if status not in ENDED:
         return
-    ticket = restraint.close(env, run, by)
-    starts.closed(env.store, run)
+    ticket = restraint.close_run_ticket(env, run, by)
+    starts.remove_scheduled_close(env.store, run)
     done["closed"].append({"run": run, "ticket": ticket})
 
 
@@ -227,4 +227,4 @@ def _deadline(run):
     """When the run should have ended at the latest, in seconds since the epoch."""
     declared = ((run.get("action") or {}).get("parameters") or {}).get("timeout") or {}
     seconds = (run.get("parameters") or {}).get("timeout") or declared.get("default") or 3600
-    return (seconds_of(run.get("start_timestamp")) or 0) + seconds
+    return (parse_iso(run.get("start_timestamp")) or 0) + seconds

@@ -10,27 +10,27 @@ from typing import Optional
 
 from synthralos import seal
 from synthralos.escalation import claims, desk
-from synthralos.names import key_part
-from synthralos.refusals import Refused
+from synthralos.names import encode_key_part
+from synthralos.refusals import InvalidInput
 from synthralos.state import starts, tickets
-from synthralos.state.datastore import PREFIX, DatastoreAway, answered
-from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
-from synthralos.times import seconds_of
+from synthralos.state.datastore import PREFIX, DatastoreUnavailable, answered
+from synthralos.state.stackstorm import ENDED, StackStormError, ExecutionNotFound
+from synthralos.times import parse_iso
 
 HOUR = 3600
-LONGEST_SUMMARY = 300
+MAX_SUMMARY_CHARS = 300
 # Seconds after which a report of the same incident is looked at anew: what was held back may have
 # its turn, and what a person has closed though it goes on is opened again.
-REPEAT = 600
+RECHECK_SECONDS = 600
 # By which two ways of telling the same time may differ.
-SAME_TIME = 1.5
+CLOCK_SKEW_SECONDS = 1.5
 # What became of an incident.
 STARTED, DUPLICATE, RUNNING = "started", "duplicate", "running"
-RECURRED, STILL, TOO_MANY, NO_QUERY = "recurred", "still_failing", "too_many", "no_query"
+RECURRED, STILL_FAILING, TOO_MANY, NO_QUERY = "recurred", "still_failing", "too_many", "no_query"
 RESOLVED, NOTHING_OPEN, NO_WORKFLOW = "resolved", "nothing_open", "no_workflow"
 REASONS = {
     RECURRED: "it came back after a repair that succeeded",
-    STILL: "it goes on after a repair that succeeded",
+    STILL_FAILING: "it goes on after a repair that succeeded",
     TOO_MANY: "rules have started as many runs of it as an hour may have",
     NO_QUERY: "there is no query to run again",
     NO_WORKFLOW: "no workflow fits it",
@@ -61,95 +61,95 @@ class Incident:
     request: dict
     failure: dict
     summary: str
-    held: Optional[str] = None
+    blocked: Optional[str] = None
     is_state: bool = True
     details: dict = field(default_factory=dict)
 
 
-def begin(env, config, incident):
+def admit(env, config, incident):
     """What became of `incident`: {outcome, subject, workflow, run, ticket}, null where none.
 
     :param config: an Automation.
-    :raises DatastoreAway: the datastore is unavailable, without which a storm would start a run
+    :raises DatastoreUnavailable: the datastore is unavailable, without which a storm would start a run
         each. Nothing is lost when it is reported again.
-    :raises ApiError: StackStorm's API is unavailable; likewise.
+    :raises StackStormError: StackStorm's API is unavailable; likewise.
     """
-    with claims.claim(env.store, "incident-" + key_part(incident.id), env.now) as mine:
-        _answered(env)
+    with claims.try_lock(env.store, "incident-" + encode_key_part(incident.id), env.now) as mine:
+        _require_store(env)
         if not mine:
-            return _told(incident, DUPLICATE)
-        known = starts.events(env.store, incident.id)
-        _answered(env)
-        outcome, run = _repeated(env, incident, known)
+            return _result(incident, DUPLICATE)
+        known = starts.recent_events(env.store, incident.id)
+        _require_store(env)
+        outcome, run = _repeat_outcome(env, incident, known)
         if outcome is None:
-            outcome, run = _held(env, config, incident, known), None
+            outcome, run = _hold_reason(env, config, incident, known), None
         if outcome in (DUPLICATE, RUNNING):
-            return _told(incident, outcome, run=run)
+            return _result(incident, outcome, run=run)
         if outcome is not None:
-            return hold(env, incident, outcome)
+            return hold_for_person(env, incident, outcome)
         # Other incidents of the same subject may have come at the same moment.
-        with claims.claim(env.store, "subject-" + key_part(incident.subject), env.now) as first:
-            _answered(env)
+        with claims.try_lock(env.store, "subject-" + encode_key_part(incident.subject), env.now) as first:
+            _require_store(env)
             if not first and incident.is_state:
-                return _told(incident, RUNNING)
-            outcome, run = _busy(env, config, incident)
+                return _result(incident, RUNNING)
+            outcome, run = _subject_limit(env, config, incident)
             if outcome == RUNNING:
-                return _told(incident, outcome, run=run)
-            return hold(env, incident, outcome) if outcome else _start(env, incident)
+                return _result(incident, outcome, run=run)
+            return hold_for_person(env, incident, outcome) if outcome else _start(env, incident)
 
 
-def hold(env, incident, outcome):
+def hold_for_person(env, incident, outcome):
     """Opens the ticket of an incident that starts no run, or adds to it, and records it.
 
-    :raises ApiError: the ticket could not be recorded.
+    :raises StackStormError: the ticket could not be recorded.
     """
     ticket = _ticket(env, incident, outcome)
     told = _event(incident, starts.HELD, ticket=ticket)
-    starts.record(env.store, env.now(), incident.id, told)
-    _answered(env)
-    return _told(incident, outcome, ticket=ticket)
+    starts.record_event(env.store, env.now(), incident.id, told)
+    _require_store(env)
+    return _result(incident, outcome, ticket=ticket)
 
 
-def end(env, incident_id, since, by):
+def resolve_incident(env, incident_id, since, by):
     """What became of an incident that is over: its ticket is resolved.
 
     :param since: when what is over began; a later beginning is not over.
     :param by: who says that it is over, a name.
     :returns: {outcome, run, ticket}.
     """
-    with claims.claim(env.store, "incident-" + key_part(incident_id), env.now):
-        known = starts.events(env.store, incident_id)
-        _answered(env)
+    with claims.try_lock(env.store, "incident-" + encode_key_part(incident_id), env.now):
+        known = starts.recent_events(env.store, incident_id)
+        _require_store(env)
         last = known[0] if known else {"kind": starts.RESOLVED}
         if last["kind"] == starts.RESOLVED or _is_later(last["since"], since):
             return {"outcome": NOTHING_OPEN, "run": None, "ticket": None}
         ticket, run = last.get("ticket"), last.get("run")
         closed = ticket if _resolve(env, ticket, by, None) else None
         if run is not None:
-            closed = close(env, run, by) or closed
+            closed = close_run_ticket(env, run, by) or closed
         told = {"kind": starts.RESOLVED, "since": last["since"], "run": run}
-        starts.record(env.store, env.now(), incident_id, told)
+        starts.record_event(env.store, env.now(), incident_id, told)
     return {"outcome": RESOLVED, "run": run, "ticket": closed}
 
 
-def close(env, run, by):
+def close_run_ticket(env, run, by):
     """The ticket of a run that nobody needs any more, resolved; None when it has none that is
     only its own. A run that goes on is remembered for the reaper.
     """
     try:
         execution = env.api.execution(run, "status,result")
-    except ApiError:
-        starts.close_later(env.store, run, by)
+    except StackStormError:
+        starts.schedule_close(env.store, run, by)
         return None
     if execution.get("status") not in ENDED:
-        starts.close_later(env.store, run, by)
+        starts.schedule_close(env.store, run, by)
         return None
     output = (execution.get("result") or {}).get("output") or {}
     ticket = output.get("ticket") if isinstance(output, dict) else None
     return ticket if _resolve(env, ticket, by, run) else None
 
 
-def _repeated(env, incident, known):
+def _repeat_outcome(env, incident, known):
     """(what a report of an incident that is known comes to, or None; the run that is meant)."""
     last = known[0] if known else None
     if last is None or last["kind"] == starts.RESOLVED or _is_later(incident.since, last["since"]):
@@ -158,18 +158,18 @@ def _repeated(env, incident, known):
     status = _status(env, run)
     if status is not None and status not in ENDED:
         return RUNNING, run
-    if not incident.is_state or env.now() - last["at"] < REPEAT:
+    if not incident.is_state or env.now() - last["at"] < RECHECK_SECONDS:
         return DUPLICATE, run
     if status == "succeeded":
         # A crew takes its time; an agent that answered should not fail any more.
-        return (STILL if incident.workflow == "agent_recovery" else DUPLICATE), run
+        return (STILL_FAILING if incident.workflow == "agent_recovery" else DUPLICATE), run
     return None, None
 
 
-def _held(env, config, incident, known):
+def _hold_reason(env, config, incident, known):
     """Why no run is started whatever its subject does, or None."""
-    if incident.held is not None:
-        return incident.held
+    if incident.blocked is not None:
+        return incident.blocked
     for event in known:
         if event["kind"] != starts.STARTED:
             continue
@@ -183,10 +183,10 @@ def _held(env, config, incident, known):
     return None
 
 
-def _busy(env, config, incident):
+def _subject_limit(env, config, incident):
     """(RUNNING, TOO_MANY or None; the run that is meant): by what was started for the subject."""
-    before = starts.since(env.store, incident.subject, env.now() - HOUR)
-    _answered(env)
+    before = starts.starts_since(env.store, incident.subject, env.now() - HOUR)
+    _require_store(env)
     if before and incident.is_state:
         status = _status(env, before[0]["run"])
         if status is not None and status not in ENDED:
@@ -199,42 +199,42 @@ def start(env, workflow, parameters, request, name):
 
     :param request: its text, which is sealed; name: what tells this case from others of the run.
     """
-    key = "%scase.%s.%s" % (PREFIX, key_part(env.run or "none"), key_part(name)[:64])
-    case = seal.seal(env.redactor.secrets_only({"request": request}), env.store, key)
+    key = "%scase.%s.%s" % (PREFIX, encode_key_part(env.run or "none"), encode_key_part(name)[:64])
+    case = seal.seal(env.redactor.remove_secrets({"request": request}), env.store, key)
     return env.api.start("synthralos." + workflow, dict(parameters, case=case))
 
 
 def _start(env, incident):
     try:
         run = start(env, incident.workflow, incident.parameters, incident.request, incident.id)
-    except ApiError as error:
+    except StackStormError as error:
         if not error.refused:
             # It may have been started all the same: a report within REPEAT starts no other.
             told = _event(incident, starts.STARTED)
-            starts.record(env.store, env.now(), incident.id, told)
+            starts.record_event(env.store, env.now(), incident.id, told)
         raise
-    starts.started(env.store, env.now(), incident.subject, run)
+    starts.record_start(env.store, env.now(), incident.subject, run)
     told = _event(incident, starts.STARTED, run=run)
-    starts.record(env.store, env.now(), incident.id, told)
-    return _told(incident, STARTED, run=run)
+    starts.record_event(env.store, env.now(), incident.id, told)
+    return _result(incident, STARTED, run=run)
 
 
 def _ticket(env, incident, outcome):
     reason = REASONS.get(outcome, outcome)
-    summary = env.redactor.text(" ".join(("%s (%s)" % (incident.summary, reason)).split()))
-    told = desk.record_failure(
+    summary = env.redactor.redact_text(" ".join(("%s (%s)" % (incident.summary, reason)).split()))
+    told = desk.open_failure_ticket(
         env,
         env.settings.escalation,
         incident.id if incident.is_state else incident.workflow or "automation",
         incident.subject,
         incident.failure,
-        summary[:LONGEST_SUMMARY],
+        summary[:MAX_SUMMARY_CHARS],
         level="supervisor_review",
-        details=env.redactor.value(incident.details),
+        details=env.redactor.redact_value(incident.details),
     )
     if told is None:
-        _answered(env)
-        raise DatastoreAway("the ticket could not be recorded")
+        _require_store(env)
+        raise DatastoreUnavailable("the ticket could not be recorded")
     return told["ticket"]
 
 
@@ -249,9 +249,9 @@ def _resolve(env, ticket, by, run):
         if run is not None and tickets.get(env.store, ticket)["run"] != run:
             # Another run has met the same problem since, and nobody says that this is over.
             return False
-        config = desk.configuration(env, env.settings.escalation)
+        config = desk.load_config(env, env.settings.escalation)
         return desk.resolve(env, config, ticket, "what it was opened for is over", by) is not None
-    except Refused:
+    except InvalidInput:
         # A person has resolved it already, or it has expired.
         return False
 
@@ -263,23 +263,23 @@ def _status(env, run):
 def _outcome(env, run):
     """(status or None, when it ended or None) of a run; None for a run that is gone.
 
-    :raises ApiError: StackStorm does not answer: an unknown run is not one that has ended.
+    :raises StackStormError: StackStorm does not answer: an unknown run is not one that has ended.
     """
     if not run:
         return None, None
     try:
         execution = env.api.execution(run, "status,end_timestamp")
-    except NoExecution:
+    except ExecutionNotFound:
         return None, None
-    return execution.get("status"), seconds_of(execution.get("end_timestamp"))
+    return execution.get("status"), parse_iso(execution.get("end_timestamp"))
 
 
 def _is_later(since, than):
     """Whether one beginning is later than another, both in ISO 8601."""
-    one, other = seconds_of(since), seconds_of(than)
+    one, other = parse_iso(since), parse_iso(than)
     if one is None or other is None:
         return since != than
-    return one - other > SAME_TIME
+    return one - other > CLOCK_SKEW_SECONDS
 
 
 def _event(incident, kind, run=None, ticket=None):
@@ -293,7 +293,7 @@ def _event(incident, kind, run=None, ticket=None):
     }
 
 
-def _told(incident, outcome, run=None, ticket=None):
+def _result(incident, outcome, run=None, ticket=None):
     return {
         "outcome": outcome,
         "subject": incident.subject,
@@ -303,5 +303,5 @@ def _told(incident, outcome, run=None, ticket=None):
     }
 
 
-def _answered(env):
+def _require_store(env):
     answered(env.store, "%s: without it a storm would start a run each")

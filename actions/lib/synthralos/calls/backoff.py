@@ -5,7 +5,7 @@ import math
 JITTER = 0.25
 
 
-def wait(strategy, repeat, base_delay, max_delay, given=False, success_rate=1.0, multiplier=2.0):
+def jittered_delay(strategy, repeat, base_delay, max_delay, given=False, success_rate=1.0, multiplier=2.0):
     """Seconds to wait before repeat number `repeat` (1, 2, ...), jittered, before rounding.
 
     :param given: whether the caller named `base_delay`. It is then kept within +-25 %; otherwise
@@ -14,12 +14,12 @@ def wait(strategy, repeat, base_delay, max_delay, given=False, success_rate=1.0,
     """
     import tenacity
 
-    longest = whole(strategy, repeat, base_delay, max_delay, success_rate, multiplier)
+    longest = full_delay(strategy, repeat, base_delay, max_delay, success_rate, multiplier)
     least, most = (longest * (1 - JITTER), longest * (1 + JITTER)) if given else (0.0, longest)
     return min(float(tenacity.wait_random(least, most)(None)), max_delay)
 
 
-def whole(strategy, repeat, base_delay, max_delay, success_rate=1.0, multiplier=2.0):
+def full_delay(strategy, repeat, base_delay, max_delay, success_rate=1.0, multiplier=2.0):
     """The delay before jitter, in seconds.
 
     :param strategy: exponential (`base * multiplier^(repeat-1)`), linear (`base * repeat`), fixed
@@ -46,6 +46,6 @@ def whole(strategy, repeat, base_delay, max_delay, success_rate=1.0, multiplier=
     return float(strategies[strategy](state))
 
 
-def whole_seconds(seconds):
+def round_up(seconds):
     """`seconds` rounded up: a task's delay in Orquesta is a whole number."""
     return max(0, int(math.ceil(seconds - 1e-9)))

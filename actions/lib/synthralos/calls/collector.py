@@ -8,15 +8,15 @@ import os
 import time
 from dataclasses import dataclass
 
-from synthralos.calls.http import CallFailed
-from synthralos.entries import given, seconds
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError
+from synthralos.entries import default_if_none, read_seconds
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Connection, connection
 from synthralos.telemetry import log, otlp
 
 PATH = "/v1/traces"
 PAUSE_SECONDS = 60.0
-LONGEST_TIMEOUT = 10.0
+MAX_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -25,55 +25,55 @@ class Tracing:
 
     connection: Connection
     service_name: str = "synthralos"
-    share: float = 1.0
+    sample_ratio: float = 1.0
 
     @classmethod
     def from_config(cls, entry):
-        """From the entry `tracing` of the configuration; None where it names no endpoint. Refused
+        """From the entry `tracing` of the configuration; None where it names no endpoint. InvalidInput
         names what is wrong.
         """
         if not entry.get("endpoint"):
             return None
-        timeout = seconds(entry, "tracing.timeout", 1.0)
-        if timeout > LONGEST_TIMEOUT:
-            way_out = "Use a number from 0.1 to %d" % LONGEST_TIMEOUT
-            raise Refused("tracing.timeout", timeout, "is too long", way_out)
-        share = given(entry.get("sample_ratio"), 1.0)
+        timeout = read_seconds(entry, "tracing.timeout", 1.0)
+        if timeout > MAX_TIMEOUT_SECONDS:
+            way_out = "Use a number from 0.1 to %d" % MAX_TIMEOUT_SECONDS
+            raise InvalidInput("tracing.timeout", timeout, "is too long", way_out)
+        share = default_if_none(entry.get("sample_ratio"), 1.0)
         if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
-            raise Refused("tracing.sample_ratio", share, "is no share", "Use a number from 0 to 1")
+            raise InvalidInput("tracing.sample_ratio", share, "is no share", "Use a number from 0 to 1")
         known = connection(entry, "tracing", "token", timeout, timeout, "endpoint")
         return cls(known, entry.get("service_name") or "synthralos", float(share))
 
 
-def send(client, tracing, tracer, redactor):
+def export(client, tracing, tracer, redactor):
     """Sends what the tracer has recorded; whether the collector took it. Nothing is raised."""
-    mark = _mark(tracing)
-    if _is_paused(mark):
+    mark = _cooldown_file(tracing)
+    if _in_cooldown(mark):
         return False
     try:
-        answer = client.send(
+        answer = client.request(
             tracing.connection, "POST", _path(tracing), tracing.connection.timeout,
-            body=redactor.secrets_only(otlp.request(tracer, tracing.service_name)),
+            body=redactor.remove_secrets(otlp.request(tracer, tracing.service_name)),
         )
         cause = None if 200 <= answer.status < 300 else "status_%d" % answer.status
-    except CallFailed as error:
+    except CallError as error:
         cause = error.failure.cause
-    except Refused:
+    except InvalidInput:
         cause = "configuration"
     except Exception as error:
         # Whatever it is: the run has its result, and keeps it.
-        log.write_traceback(redactor.text)
+        log.write_traceback(redactor.redact_text)
         cause = type(error).__name__
     if cause is not None:
-        _pause(mark)
-        log.line("traces_not_sent", cause=cause, pause_seconds=int(PAUSE_SECONDS))
+        _start_cooldown(mark)
+        log.emit("traces_not_sent", cause=cause, pause_seconds=int(PAUSE_SECONDS))
     return cause is None
 
 
 def check(client, tracing):
-    """The answer to a request without spans. Raises CallFailed, Refused."""
+    """The answer to a request without spans. Raises CallError, InvalidInput."""
     seconds, nothing = tracing.connection.timeout, {"resourceSpans": []}
-    return client.send(tracing.connection, "POST", _path(tracing), seconds, body=nothing)
+    return client.request(tracing.connection, "POST", _path(tracing), seconds, body=nothing)
 
 
 def _path(tracing):
@@ -81,7 +81,7 @@ def _path(tracing):
     return "" if tracing.connection.base_url.endswith(PATH) else PATH
 
 
-def _mark(tracing):
+def _cooldown_file(tracing):
     """The file whose age says when this host has last failed to reach the collector.
 
     Each action is a process, and the datastore would cost every one of them a request.
@@ -94,7 +94,7 @@ def _mark(tracing):
     return os.path.join(tempfile.gettempdir(), name)
 
 
-def _is_paused(mark):
+def _in_cooldown(mark):
     try:
         found = os.lstat(mark)
     except OSError:
@@ -103,7 +103,7 @@ def _is_paused(mark):
     return found.st_uid == os.getuid() and 0 <= time.time() - found.st_mtime < PAUSE_SECONDS
 
 
-def _pause(mark):
+def _start_cooldown(mark):
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
         descriptor = os.open(mark, flags, 0o600)

@@ -3,8 +3,8 @@
 
 import json
 
-from synthralos.refusals import Refused
-from synthralos.state.datastore import DatastoreAway
+from synthralos.refusals import InvalidInput
+from synthralos.state.datastore import DatastoreUnavailable
 
 
 class Credentials:
@@ -12,14 +12,14 @@ class Credentials:
 
     What it has read from the datastore is remembered, and masked by the redactor from then on.
 
-    :param read: a callable (key) -> the decrypted value, or None. It may raise DatastoreAway.
+    :param read: a callable (key) -> the decrypted value, or None. It may raise DatastoreUnavailable.
     """
 
     def __init__(self, read, redactor):
         self._read_key, self._redactor, self._known = read, redactor, {}
 
     def __call__(self, connection, fresh=False):
-        """Refused when a key that the configuration names is missing, or cannot be read."""
+        """InvalidInput when a key that the configuration names is missing, or cannot be read."""
         known = (connection.secret, connection.secret_from, connection.headers_from)
         if fresh or known not in self._known:
             secret = connection.secret
@@ -36,10 +36,10 @@ class Credentials:
     def _read(self, key):
         try:
             value, why = self._read_key(key), "is not in the datastore"
-        except DatastoreAway as error:
+        except DatastoreUnavailable as error:
             value, why = None, str(error)
         if value is None:
-            raise Refused(
+            raise InvalidInput(
                 "config ..._from",
                 key,
                 why,
@@ -54,7 +54,7 @@ class Credentials:
         except ValueError:
             headers = None
         if not isinstance(headers, dict):
-            raise Refused(
+            raise InvalidInput(
                 "config headers_from", key, "holds no JSON object", 'Store {"Name": "value"}'
             )
         return {str(name): str(told) for name, told in headers.items()}

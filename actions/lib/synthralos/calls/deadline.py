@@ -2,7 +2,7 @@
 
 RECORD_SECONDS = 10.0
 HOP_SECONDS = 0.5
-LEAST_ATTEMPT_SECONDS = 1.0
+MIN_ATTEMPT_SECONDS = 1.0
 
 
 class Deadline:
@@ -19,13 +19,13 @@ class Deadline:
         """
         return cls(started + timeout - min(RECORD_SECONDS, timeout / 6.0), now)
 
-    def left(self):
+    def seconds_left(self):
         """Seconds left; negative once it has passed."""
         return self.at - self._now()
 
     def allows_attempt(self):
-        return self.left() >= LEAST_ATTEMPT_SECONDS
+        return self.seconds_left() >= MIN_ATTEMPT_SECONDS
 
     def allows_attempt_at(self, when):
         """Whether an attempt that begins at `when`, plus the hop there, has time to answer."""
-        return when + HOP_SECONDS + LEAST_ATTEMPT_SECONDS <= self.at
+        return when + HOP_SECONDS + MIN_ATTEMPT_SECONDS <= self.at

@@ -10,8 +10,8 @@ import json
 
 from synthralos import failures
 from synthralos.budget import STOP
-from synthralos.calls.http import NotCalled
-from synthralos.state.spending import NOTHING, Spending
+from synthralos.calls.http import CallNotMade
+from synthralos.state.spending import ZERO, LlmSpending
 from synthralos.telemetry import log, prices
 
 # Of languages and code, few take more tokens than that; per message, its role and marks.
@@ -22,30 +22,30 @@ _OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _OF_MESSAGES = ("role", "content")
 # Parameters that the model reads.
 _PROMPTING = ("tools", "functions", "response_format", "tool_choice")
-_WAY_OUT = {
+_HINTS = {
     "per_run": "Raise it in the configuration, or have the run ask for less",
     "per_day": "It begins anew at 00:00 UTC; raise it in the configuration, or forget what was "
     "spent with synthralos.storage.clear kinds=budget",
 }
 
 
-class Guard:
-    """:param settings: Settings with a `budget`; store: a Tolerant datastore.
+class BudgetGuard:
+    """:param settings: Settings with a `budget`; store: a BestEffortDatastore datastore.
     :param now: a callable that gives seconds since the epoch.
     :ivar warnings: what was exceeded where `on_exceeded` is warn, for the result.
     """
 
     def __init__(self, settings, store, now):
         self._budget, self._settings = settings.budget, settings
-        self._spending = Spending(store, now)
+        self._spending = LlmSpending(store, now)
         self.warnings = []
 
-    def begin(self, served, messages, parameters, default_output, run):
+    def reserve(self, served, messages, parameters, default_output, run):
         """What `end` needs of a call that may be made.
 
         :param default_output: tokens that the provider is told where the request names none, or
             None.
-        :raises NotCalled: it does not fit, by cause `budget`; or the model has no price and there
+        :raises CallNotMade: it does not fit, by cause `budget`; or the model has no price and there
             is a limit on cost, by cause `configuration`.
         """
         tokens = (
@@ -54,19 +54,19 @@ class Guard:
         )
         amount = (sum(tokens), self._cost(served, *tokens))
         periods = self._budget.per_run, self._budget.per_day
-        keys = self._spending.begin(run, amount, *map(bool, periods))
+        keys = self._spending.reserve(run, amount, *map(bool, periods))
         if keys is None:
-            self._unknown()
+            self._on_unknown_spending()
             return []
         try:
-            self._check("per_run", self._budget.per_run, amount, lambda: self._spending.of_run(run))
-            self._check("per_day", self._budget.per_day, amount, self._spending.of_day)
-        except NotCalled:
-            self._spending.end(keys, NOTHING)
+            self._check("per_run", self._budget.per_run, amount, lambda: self._spending.run_total(run))
+            self._check("per_day", self._budget.per_day, amount, self._spending.day_total)
+        except CallNotMade:
+            self._spending.settle(keys, ZERO)
             raise
         return keys
 
-    def end(self, keys, served, usage, failure):
+    def settle(self, keys, served, usage, failure):
         """Counts what a call took.
 
         :param usage: as providers.call returns it, or None; failure: the Failure, or None.
@@ -74,9 +74,9 @@ class Guard:
         # Some servers answer without telling what it took.
         if usage is not None and usage["total_tokens"]:
             tokens = usage["input_tokens"], usage["output_tokens"]
-            self._spending.end(keys, (sum(tokens), self._cost(served, *tokens)))
-        elif usage is None and failure is not None and _took_nothing(failure):
-            self._spending.end(keys, NOTHING)
+            self._spending.settle(keys, (sum(tokens), self._cost(served, *tokens)))
+        elif usage is None and failure is not None and _was_free(failure):
+            self._spending.settle(keys, ZERO)
         # Else nobody knows: what was reserved counts.
 
     def _check(self, period, limits, amount, used):
@@ -84,7 +84,7 @@ class Guard:
             return
         total = used()
         if total is None:
-            self._unknown()
+            self._on_unknown_spending()
             return
         for place, name in enumerate(("tokens", "cost")):
             limit = limits.get(name)
@@ -94,25 +94,25 @@ class Guard:
     def _exceeded(self, period, name, limit, used, wanted):
         unit = "tokens" if name == "tokens" else self._settings.currency
         told = "budget.%s.%s, %s %s, does not allow the call: %s are used, and it may take %s" % (
-            period, name, _shown(limit), unit, _shown(used), _shown(wanted)
+            period, name, _format(limit), unit, _format(used), _format(wanted)
         )
         if self._budget.on_exceeded == STOP:
-            raise NotCalled(failures.failure("budget", "%s. %s." % (told, _WAY_OUT[period])))
-        log.line("over_budget", period=period, limited=name, limit=limit, used=used)
+            raise CallNotMade(failures.make_failure("budget", "%s. %s." % (told, _HINTS[period])))
+        log.emit("over_budget", period=period, limited=name, limit=limit, used=used)
         self._warn(told.replace("does not allow the call", "is exceeded"))
 
-    def _unknown(self):
+    def _on_unknown_spending(self):
         if self._budget.on_datastore_unavailable == STOP:
             message = (
                 "nobody can tell what was spent: the datastore is away, and "
                 "budget.on_datastore_unavailable is stop"
             )
-            raise NotCalled(failures.failure("budget", message))
+            raise CallNotMade(failures.make_failure("budget", message))
 
     def _cost(self, served, read, written):
         provider, model = served.provider.name, served.model.name
         usage = {"input_tokens": read, "output_tokens": written}
-        cost = prices.cost(provider, model, usage, self._settings)
+        cost = prices.call_cost(provider, model, usage, self._settings)
         if cost is not None:
             return cost
         if "cost" in self._budget.per_run or "cost" in self._budget.per_day:
@@ -120,7 +120,7 @@ class Guard:
                 "{input, output} of the model in the configuration, 0 where it is free"
             message %= (provider, model)
             if self._budget.on_exceeded == STOP:
-                raise NotCalled(failures.failure("configuration", message))
+                raise CallNotMade(failures.make_failure("configuration", message))
             self._warn(message)
         return 0.0
 
@@ -161,12 +161,12 @@ def _output_tokens(parameters, default, assumed):
     return assumed if default is None else default
 
 
-def _took_nothing(failure):
+def _was_free(failure):
     """Whether the provider refused the call, or never got it."""
     refused = failure.status is not None and failure.status >= 300
     refused = refused or failure.cause == "configuration"
     return refused or failure.evidence.get("sent") is False
 
 
-def _shown(number):
+def _format(number):
     return "%d" % number if isinstance(number, int) else "%.6g" % number

@@ -12,11 +12,11 @@ from typing import Optional
 from synthralos import failures, jsontext
 from synthralos.telemetry import traces
 
-LARGEST_ANSWER = 20 * 1024 * 1024
+MAX_RESPONSE_BYTES = 20 * 1024 * 1024
 USER_AGENT = "synthralos"
 
 
-class CallFailed(Exception):
+class CallError(Exception):
     """A call that did not give what was asked for; `.failure` says what went wrong."""
 
     def __init__(self, failure):
@@ -24,12 +24,12 @@ class CallFailed(Exception):
         super().__init__(failure.message)
 
 
-class NotCalled(CallFailed):
+class CallNotMade(CallError):
     """A call that was not made, for a reason of ours."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """:ivar headers: with names in lower case; text: the body; latency: seconds."""
 
     status: int
@@ -38,12 +38,12 @@ class Answer:
     latency: float
 
     def json(self):
-        """The body as JSON. CallFailed (malformed_answer) when it is none."""
+        """The body as JSON. CallError (malformed_answer) when it is none."""
         try:
             return jsontext.loads(self.text)
         except ValueError as error:
-            raise CallFailed(
-                failures.failure("malformed_answer", "the answer is no JSON", status=self.status)
+            raise CallError(
+                failures.make_failure("malformed_answer", "the answer is no JSON", status=self.status)
             ) from error
 
 
@@ -63,29 +63,29 @@ class Client:
 
     def __init__(self, credentials, now=time.time, session=None, own_process=False):
         self._credentials, self._now, self._session = credentials, now, session
-        self._limit = _limit if own_process else _no_limit
+        self._limit = _hard_timeout if own_process else _no_limit
         self.llm_calls = []
         self.guard = None
 
-    def send(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
+    def request(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
         """The answer, whatever its status.
 
         :param seconds: the limit of the whole call, connecting and reading included; without
             `own_process` it is looked at whenever something has been read.
         :param body: a JSON value; bytes, which are sent as they are; or None.
         :param authorize: a callable (secret) -> headers; default: a bearer token.
-        :raises CallFailed: timeout, network, truncated_stream.
+        :raises CallError: timeout, network, truncated_stream.
         """
         credentials = self._credentials(connection, False)
-        answer = self._once(
+        answer = self._send_once(
             connection, method, path, seconds, body, headers, authorize, credentials
         )
-        if answer.status == 401 and _may_be_renewed(connection):
+        if answer.status == 401 and _is_renewable(connection):
             # A token that has expired is replaced in the datastore by whoever renews it.
             fresh = self._credentials(connection, True)
             left = seconds - answer.latency
             if fresh != credentials and left > 0:
-                answer = self._once(connection, method, path, left, body, headers, authorize, fresh)
+                answer = self._send_once(connection, method, path, left, body, headers, authorize, fresh)
         return answer
 
     @contextlib.contextmanager
@@ -93,12 +93,12 @@ class Client:
         """Gives a GET's response, of requests, whose body has not been read yet.
 
         :param seconds: the limit of each read, also of those within the block.
-        :raises CallFailed: timeout, network, truncated_stream; within the block too.
+        :raises CallError: timeout, network, truncated_stream; within the block too.
         """
-        with _told_as_failures(seconds):
+        with _translate_errors(seconds):
             credentials = self._credentials(connection, False)
             response = self._open(connection, path, seconds, headers, credentials)
-            if response.status_code == 401 and _may_be_renewed(connection):
+            if response.status_code == 401 and _is_renewable(connection):
                 response.close()
                 fresh = self._credentials(connection, True)
                 response = self._open(connection, path, seconds, headers, fresh)
@@ -109,8 +109,8 @@ class Client:
         sent = _headers(connection, credentials, headers, None)
         return self._response(connection, "GET", path, seconds, None, sent)
 
-    def _once(self, connection, method, path, seconds, body, headers, authorize, credentials):
-        sent = _traced(_headers(connection, credentials, headers, authorize))
+    def _send_once(self, connection, method, path, seconds, body, headers, authorize, credentials):
+        sent = _with_trace_headers(_headers(connection, credentials, headers, authorize))
         data = body if isinstance(body, bytes) else None
         if body is not None and data is None:
             # ensure_ascii keeps lone surrogates as escapes, which UTF-8 could not carry.
@@ -121,14 +121,14 @@ class Client:
 
     def _request(self, connection, method, path, seconds, data, headers):
         began = time.monotonic()
-        with _told_as_failures(seconds), self._limit(seconds):
+        with _translate_errors(seconds), self._limit(seconds):
             response = self._response(connection, method, path, seconds, data, headers)
             with contextlib.closing(response):
-                raw = _read(response, began, seconds)
+                raw = _read_body(response, began, seconds)
         latency = time.monotonic() - began
-        traces.note({"http.response.status_code": response.status_code})
+        traces.set_attributes({"http.response.status_code": response.status_code})
         received = lower_case(response.headers)
-        return Answer(response.status_code, received, _text(raw, received), latency)
+        return Response(response.status_code, received, _text(raw, received), latency)
 
     def _response(self, connection, method, path, seconds, data, headers):
         return self._requests_session().request(
@@ -140,7 +140,7 @@ class Client:
             verify=connection.verify,
             proxies=_proxies(connection.proxy),
             # Without it requests would put what the host's .netrc has in its place.
-            auth=_as_it_is,
+            auth=_no_auth,
             # A redirect would carry the credentials to an address nobody configured.
             allow_redirects=False,
             stream=True,
@@ -174,47 +174,47 @@ def _headers(connection, credentials, headers, authorize):
     return sent
 
 
-def _traced(headers):
+def _with_trace_headers(headers):
     """`headers` with those of the trace; the caller's own would name a span above the run's."""
     ours = traces.headers()
     kept = {name: value for name, value in headers.items() if name.lower() not in ours}
     return dict(kept, **ours)
 
 
-def _may_be_renewed(connection):
+def _is_renewable(connection):
     return bool(connection.secret_from or connection.headers_from)
 
 
 @contextlib.contextmanager
-def _told_as_failures(seconds):
-    """Turns what requests raises in the block into CallFailed."""
+def _translate_errors(seconds):
+    """Turns what requests raises in the block into CallError."""
     import requests
 
     try:
         yield
     except requests.ConnectTimeout as error:
-        raise CallFailed(
+        raise CallError(
             failures.with_evidence(
-                failures.failure("timeout", "no connection in time"), sent=False
+                failures.make_failure("timeout", "no connection in time"), sent=False
             )
         ) from error
-    except (requests.Timeout, _TimeIsUp) as error:
-        raise CallFailed(
-            failures.failure("timeout", "no answer within %.1f s" % seconds)
+    except (requests.Timeout, _HardTimeout) as error:
+        raise CallError(
+            failures.make_failure("timeout", "no answer within %.1f s" % seconds)
         ) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
-        raise CallFailed(
-            failures.failure("configuration", "the address or a header cannot be sent")
+        raise CallError(
+            failures.make_failure("configuration", "the address or a header cannot be sent")
         ) from error
     except requests.RequestException as error:
-        raise CallFailed(_of_network(error)) from error
+        raise CallError(_classify_network_error(error)) from error
     except UnicodeError as error:
-        raise CallFailed(
-            failures.failure("configuration", "a header holds what HTTP cannot carry")
+        raise CallError(
+            failures.make_failure("configuration", "a header holds what HTTP cannot carry")
         ) from error
 
 
-def _as_it_is(request):
+def _no_auth(request):
     return request
 
 
@@ -234,19 +234,19 @@ def _proxies(proxy: Optional[str]):
     return {"http": proxy, "https": proxy} if proxy else None
 
 
-def _read(response, began, seconds):
+def _read_body(response, began, seconds):
     chunks, size = [], 0
     for chunk in response.iter_content(64 * 1024):
         chunks.append(chunk)
         size += len(chunk)
-        if size > LARGEST_ANSWER:
-            raise CallFailed(
-                failures.failure(
-                    "malformed_answer", "the answer is larger than %d bytes" % LARGEST_ANSWER
+        if size > MAX_RESPONSE_BYTES:
+            raise CallError(
+                failures.make_failure(
+                    "malformed_answer", "the answer is larger than %d bytes" % MAX_RESPONSE_BYTES
                 )
             )
         if time.monotonic() - began > seconds:
-            raise _TimeIsUp()
+            raise _HardTimeout()
     promised = response.headers.get("Content-Length", "")
     # urllib3 before 2.0 does not notice a body that ends early.
     if (
@@ -254,28 +254,28 @@ def _read(response, began, seconds):
         response.request.method != "HEAD" and
         response.raw.tell() < int(promised)
     ):
-        raise CallFailed(
-            failures.failure("truncated_stream", "the answer was cut", status=response.status_code)
+        raise CallError(
+            failures.make_failure("truncated_stream", "the answer was cut", status=response.status_code)
         )
     return b"".join(chunks)
 
 
-def _of_network(error):
+def _classify_network_error(error):
     import requests
 
     told = str(error)
     if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in told:
-        return failures.failure("truncated_stream", "the answer was cut")
+        return failures.make_failure("truncated_stream", "the answer was cut")
     if isinstance(error, requests.exceptions.SSLError):
-        return failures.failure("network", "TLS failed; a private CA needs `ca_bundle`")
+        return failures.make_failure("network", "TLS failed; a private CA needs `ca_bundle`")
     if isinstance(error, requests.exceptions.ProxyError):
-        return failures.failure("network", "the proxy refused or is away")
+        return failures.make_failure("network", "the proxy refused or is away")
     if "NewConnectionError" in told or "NameResolutionError" in told:
-        return failures.with_evidence(failures.failure("network", "no connection"), sent=False)
-    return failures.failure("network", "the connection was closed without an answer")
+        return failures.with_evidence(failures.make_failure("network", "no connection"), sent=False)
+    return failures.make_failure("network", "the connection was closed without an answer")
 
 
-class _TimeIsUp(Exception):
+class _HardTimeout(Exception):
     pass
 
 
@@ -284,7 +284,7 @@ def _no_limit(seconds: float) -> contextlib.AbstractContextManager:
 
 
 @contextlib.contextmanager
-def _limit(seconds):
+def _hard_timeout(seconds):
     """Ends the block after `seconds` whatever it waits for.
 
     The limits of requests are per read: a server that sends a byte now and then would hold the
@@ -296,7 +296,7 @@ def _limit(seconds):
         return
 
     def ring(signum, frame):
-        raise _TimeIsUp()
+        raise _HardTimeout()
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))

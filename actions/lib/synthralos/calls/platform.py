@@ -7,8 +7,8 @@ from urllib.parse import quote, unquote
 
 from synthralos import failures, jsontext
 from synthralos.calls import idempotency, spans
-from synthralos.calls.http import CallFailed
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError
+from synthralos.refusals import InvalidInput
 
 # Of a JSON schema: what holds schemas under names that callers chose, and what holds data.
 _SCHEMAS_BY_NAME = ("properties", "patternProperties", "definitions", "dependencies")
@@ -25,30 +25,30 @@ def execute_path(platform, agent, agent_id):
     return path.replace("{agent_id}", quote(agent_id, safe=""))
 
 
-def call(client, platform, request, seconds, run, schema=None):
+def run_agent(client, platform, request, seconds, run, schema=None):
     """Runs an agent once.
 
     :param request: {path, query, agent_type, config, replay_of, agent_id}; `replay_of` is the
         platform's execution id to replay instead, or None.
     :param schema: a JSON schema that the output must match, or None.
     :returns: {output, execution_id, metadata, latency_ms}.
-    :raises CallFailed: the platform or the agent failed, or its output is blank or does not match.
+    :raises CallError: the platform or the agent failed, or its output is blank or does not match.
     """
     with spans.invoke_agent(platform, request.get("agent_id")):
-        return _called(client, platform, request, seconds, run, schema)
+        return _run_agent(client, platform, request, seconds, run, schema)
 
 
-def _called(client, platform, request, seconds, run, schema):
+def _run_agent(client, platform, request, seconds, run, schema):
     answer, told = (_replay if request.get("replay_of") else _execute)(
         client, platform, request, seconds, run
     )
     if told.get("status") not in (None, "completed"):
         ended = "the agent ended as %s" % told.get("status")
-        raise CallFailed(failures.failure("agent_failed", ended, answer.status))
+        raise CallError(failures.make_failure("agent_failed", ended, answer.status))
     output = told.get("output", told.get("results"))
-    problem = problem_of(output, schema)
+    problem = validate_output(output, schema)
     if problem is not None:
-        raise CallFailed(problem)
+        raise CallError(problem)
     return {
         "output": output,
         "execution_id": told.get("executionId"),
@@ -72,23 +72,23 @@ def _replay(client, platform, request, seconds, run):
     answer, told = _post(client, platform, path, seconds, run, {})
     replayed = told.get("executionId")
     if not isinstance(replayed, str):
-        raise CallFailed(_malformed(answer))
+        raise CallError(_malformed(answer))
     path = platform.execution_path.replace("{execution_id}", quote(replayed, safe=""))
-    answer = client.send(platform.connection, "GET", path, max(0.1, seconds - answer.latency))
-    return answer, dict(_told(client, answer), executionId=replayed)
+    answer = client.request(platform.connection, "GET", path, max(0.1, seconds - answer.latency))
+    return answer, dict(_parse_response(client, answer), executionId=replayed)
 
 
 def _post(client, platform, path, seconds, run, body):
     model = body.get("config", {}).get("model")
     headers = {idempotency.HEADER: idempotency.key(run, "POST", path, body, model)}
-    answer = client.send(
+    answer = client.request(
         platform.connection, "POST", path, seconds, body=body, headers=headers
     )
-    return answer, _told(client, answer)
+    return answer, _parse_response(client, answer)
 
 
-def _told(client, answer):
-    """The JSON object that the platform answered. CallFailed when it or the agent failed."""
+def _parse_response(client, answer):
+    """The JSON object that the platform answered. CallError when it or the agent failed."""
     try:
         told = jsontext.loads(answer.text)
     except ValueError:
@@ -96,23 +96,23 @@ def _told(client, answer):
     told = told if isinstance(told, dict) else None
     if told is not None and told.get("status") == "failed":
         # The platform answered; what failed is the agent. Its breaker has nothing to do with that.
-        raise CallFailed(_of_agent(answer.status, told))
+        raise CallError(_agent_failure(answer.status, told))
     if not 200 <= answer.status < 300:
-        raise CallFailed(client.failure_of(answer, "agent"))
+        raise CallError(client.failure_of(answer, "agent"))
     if told is None:
-        raise CallFailed(_malformed(answer))
+        raise CallError(_malformed(answer))
     return told
 
 
 def _malformed(answer):
     told = "the platform answered no JSON object"
-    return failures.failure("malformed_answer", told, answer.status)
+    return failures.make_failure("malformed_answer", told, answer.status)
 
 
-def problem_of(output, schema=None):
+def validate_output(output, schema=None):
     """Why `output` is not what was asked for, as a Failure, or None. Prose is never searched."""
     if output is None or (isinstance(output, str) and not output.strip()):
-        return failures.failure("blank_output", "the agent's output is blank", 200)
+        return failures.make_failure("blank_output", "the agent's output is blank", 200)
     if schema is None:
         return None
     candidates = [output]
@@ -121,20 +121,20 @@ def problem_of(output, schema=None):
             candidates.append(jsontext.loads(output))
         except ValueError:
             pass
-    found = [_mismatch(value, schema) for value in candidates]
-    return None if None in found else failures.failure("schema_mismatch", found[-1], 200)
+    found = [_schema_error(value, schema) for value in candidates]
+    return None if None in found else failures.make_failure("schema_mismatch", found[-1], 200)
 
 
-def check_schema(schema, field="context.expected_schema"):
-    """Refused when `schema` is no JSON schema, or refers to anything outside itself."""
+def require_valid_schema(schema, field="context.expected_schema"):
+    """InvalidInput when `schema` is no JSON schema, or refers to anything outside itself."""
     import jsonschema
 
     if not isinstance(schema, dict):
-        raise Refused(field, schema, "is not an object", "Give a JSON schema of draft 4")
+        raise InvalidInput(field, schema, "is not an object", "Give a JSON schema of draft 4")
     for ref in _values_of("$ref", schema):
         # jsonschema would fetch it, from wherever the caller says.
         if not _resolves(ref, schema):
-            raise Refused(field, ref, "refers to nothing in the schema", "Use #/definitions/...")
+            raise InvalidInput(field, ref, "refers to nothing in the schema", "Use #/definitions/...")
     try:
         jsonschema.Draft4Validator.check_schema(schema)
         for pattern in _values_of("pattern", schema):
@@ -142,7 +142,7 @@ def check_schema(schema, field="context.expected_schema"):
     except (jsonschema.SchemaError, re.error, TypeError) as error:
         told = getattr(error, "message", str(error))
         why = "is no JSON schema (%s)" % told
-        raise Refused(field, schema, why, "Give one of draft 4") from error
+        raise InvalidInput(field, schema, why, "Give one of draft 4") from error
 
 
 def _values_of(name, schema):
@@ -193,7 +193,7 @@ def _without_ids(schema):
     return cleaned
 
 
-def _mismatch(value, schema):
+def _schema_error(value, schema):
     """What is wrong with `value`, or None."""
     import jsonschema
 
@@ -229,17 +229,17 @@ def _reference_errors() -> list[type[Exception]]:
 
 
 def notify(client, platform, payload, seconds):
-    """Posts a failure's record to the platform's webhook. CallFailed when it was not taken."""
-    answer = client.send(
+    """Posts a failure's record to the platform's webhook. CallError when it was not taken."""
+    answer = client.request(
         platform.connection, "POST", platform.failure_webhook, seconds, body=payload
     )
     if not 200 <= answer.status < 300:
-        raise CallFailed(client.failure_of(answer, "agent"))
+        raise CallError(client.failure_of(answer, "agent"))
 
 
-def _of_agent(status, told):
+def _agent_failure(status, told):
     error = told.get("error")
     message = error if isinstance(error, str) else json.dumps(error)
-    found = failures.failure("agent_failed", message or "the agent failed", status)
+    found = failures.make_failure("agent_failed", message or "the agent failed", status)
     spoken = failures.cause_of_text(message)
     return failures.with_evidence(found, spoken_cause=spoken) if spoken else found

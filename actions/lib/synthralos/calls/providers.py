@@ -7,9 +7,9 @@ from typing import Optional
 
 from synthralos import failures
 from synthralos.calls import idempotency, spans
-from synthralos.calls.http import CallFailed
-from synthralos.names import checked
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError
+from synthralos.names import require_identifier
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Model, Provider
 
 ANTHROPIC_VERSION = "2023-06-01"
@@ -23,7 +23,7 @@ _REFUSED_PARAMETERS = {
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model and the provider that serves it."""
 
     provider: Provider
@@ -34,24 +34,24 @@ class Served:
         return "llm:%s/%s" % (self.provider.name, self.model.name)
 
 
-def find(providers, model, provider=None, field="original_request.model"):
+def resolve_model(providers, model, provider=None, field="original_request.model"):
     """The provider that serves `model`: the one named, a `provider/model` prefix, else the first
     listing it.
 
-    Refused names the providers or models that are known.
+    InvalidInput names the providers or models that are known.
     """
     if not providers:
-        raise Refused(
+        raise InvalidInput(
             "config.providers",
             [],
             "lists no LLM provider",
             "Configure at least one provider with its models",
         )
-    checked(field, model)
+    require_identifier(field, model)
     if provider is not None:
         named = [candidate for candidate in providers if candidate.name == provider]
         if not named:
-            raise Refused(
+            raise InvalidInput(
                 field.rpartition(".")[0] + ".provider" if "." in field else "provider",
                 provider,
                 "is not configured",
@@ -73,11 +73,11 @@ def _serving(providers, model, field):
     for provider in providers:
         for known in provider.models:
             if known.name == model:
-                return Served(provider, known)
+                return ServedModel(provider, known)
     names = [
         "%s/%s" % (provider.name, known.name) for provider in providers for known in provider.models
     ]
-    raise Refused(
+    raise InvalidInput(
         field,
         model,
         "is served by no configured provider",
@@ -85,33 +85,33 @@ def _serving(providers, model, field):
     )
 
 
-def messages_of(request, field="original_request"):
+def parse_messages(request, field="original_request"):
     """The chat messages of a request that has `messages`, or a `prompt` and perhaps a `system`."""
     messages, prompt = request.get("messages"), request.get("prompt")
     if messages is None and prompt is None:
-        raise Refused(field, sorted(request), "has neither prompt nor messages", "Give one of them")
+        raise InvalidInput(field, sorted(request), "has neither prompt nor messages", "Give one of them")
     if messages is not None and prompt is not None:
-        raise Refused(field, sorted(request), "has both prompt and messages", "Give one of them")
+        raise InvalidInput(field, sorted(request), "has both prompt and messages", "Give one of them")
     if messages is None:
         if not isinstance(prompt, str) or not prompt.strip():
-            raise Refused(
+            raise InvalidInput(
                 field + ".prompt", prompt, "is no text or blank", "Give the prompt as text"
             )
         return _system(request) + [{"role": "user", "content": prompt}]
     if not isinstance(messages, list) or not messages:
-        raise Refused(
+        raise InvalidInput(
             field + ".messages", messages, "is no list of messages", "Give at least one message"
         )
     for n, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise Refused(
+            raise InvalidInput(
                 "%s.messages[%d]" % (field, n),
                 message,
                 "has no known role",
                 "Use one of " + ", ".join(ROLES),
             )
         if not isinstance(message.get("content"), (str, list)) and not message.get("tool_calls"):
-            raise Refused(
+            raise InvalidInput(
                 "%s.messages[%d].content" % (field, n),
                 message.get("content"),
                 "is no text",
@@ -125,25 +125,25 @@ def _system(request):
     return [{"role": "system", "content": told}] if isinstance(told, str) and told else []
 
 
-def parameters_of(request, field="original_request.parameters"):
+def parse_sampling(request, field="original_request.parameters"):
     """The sampling parameters in snake_case; camelCase is taken too, both at once are refused."""
     given = request.get("parameters")
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise Refused(field, given, "is not an object", 'Write it as {"temperature": 0.2}')
+        raise InvalidInput(field, given, "is not an object", 'Write it as {"temperature": 0.2}')
     parameters = {}
     for name, value in given.items():
         snake = _CAMEL.sub(lambda match: "_" + match.group(1).lower(), str(name))
         if snake in parameters:
-            raise Refused("%s.%s" % (field, name), value, "is given twice", "Give %s once" % snake)
+            raise InvalidInput("%s.%s" % (field, name), value, "is given twice", "Give %s once" % snake)
         asks = value is not None and value is not False and not (snake == "n" and value == 1)
         if snake in _REFUSED_PARAMETERS and asks:
-            raise Refused(
+            raise InvalidInput(
                 "%s.%s" % (field, name), value, "is not supported", _REFUSED_PARAMETERS[snake]
             )
         if snake in ("model", "messages", "prompt"):
-            raise Refused(
+            raise InvalidInput(
                 "%s.%s" % (field, name), value, "does not belong here", "Give it beside parameters"
             )
         if snake not in _REFUSED_PARAMETERS and value is not None:
@@ -151,39 +151,39 @@ def parameters_of(request, field="original_request.parameters"):
     return parameters
 
 
-def call(client, served, messages, parameters, seconds, run):
+def complete(client, served, messages, parameters, seconds, run):
     """Asks the model once.
 
     :returns: {response, model, provider, usage {input_tokens, output_tokens, total_tokens},
         finish_reason, latency_ms}, and tool_calls where the model asked for tools.
-    :raises CallFailed: an error status, no answer in `seconds`, or an answer that is cut, blank,
-        malformed or without finish reason; NotCalled: it does not fit the budget.
+    :raises CallError: an error status, no answer in `seconds`, or an answer that is cut, blank,
+        malformed or without finish reason; CallNotMade: it does not fit the budget.
     """
     if client.guard is None:
-        return _told(client, served, messages, parameters, seconds, run, {})
+        return _complete_logged(client, served, messages, parameters, seconds, run, {})
     most = ANTHROPIC_MAX_TOKENS if served.provider.api == "anthropic" else None
-    reserved, told = client.guard.begin(served, messages, parameters, most, run), {}
-    failure = failures.failure("configuration")
+    reserved, told = client.guard.reserve(served, messages, parameters, most, run), {}
+    failure = failures.make_failure("configuration")
     try:
-        found = _told(client, served, messages, parameters, seconds, run, told)
+        found = _complete_logged(client, served, messages, parameters, seconds, run, told)
         failure = None
         return found
-    except CallFailed as error:
+    except CallError as error:
         failure = error.failure
         raise
     finally:
-        client.guard.end(reserved, served, told.get("usage"), failure)
+        client.guard.settle(reserved, served, told.get("usage"), failure)
 
 
-def _told(client, served, messages, parameters, seconds, run, told):
-    """As `call`; what is known of the call is written into `told`, and into client.llm_calls."""
+def _complete_logged(client, served, messages, parameters, seconds, run, told):
+    """As `complete`; what is known of the call is written into `told`, and into client.llm_calls."""
     told.update(provider=served.provider.name, model=served.model.name)
     told.update(cause=None, usage=None)
     began = time.monotonic()
     try:
         with spans.chat(served, parameters):
-            found = _call(client, served, messages, parameters, seconds, run, told)
-    except CallFailed as error:
+            found = _complete(client, served, messages, parameters, seconds, run, told)
+    except CallError as error:
         told["cause"] = error.failure.cause
         raise
     finally:
@@ -191,14 +191,14 @@ def _told(client, served, messages, parameters, seconds, run, told):
     return found
 
 
-def _call(client, served, messages, parameters, seconds, run, told):
-    """As `call`; what tokens it took is written into `told` as soon as it is known."""
+def _complete(client, served, messages, parameters, seconds, run, told):
+    """As `complete`; what tokens it took is written into `told` as soon as it is known."""
     model = served.model.name
-    wire = WIRES[served.provider.api]
+    wire = WIRE_FORMATS[served.provider.api]
     logical = {"messages": messages, "parameters": parameters}
     headers = {idempotency.HEADER: idempotency.key(run, "POST", wire.path, logical, model)}
     headers.update(wire.headers)
-    answer = client.send(
+    answer = client.request(
         served.provider.connection,
         "POST",
         wire.path,
@@ -208,21 +208,21 @@ def _call(client, served, messages, parameters, seconds, run, told):
         authorize=wire.authorize,
     )
     if answer.status != 200:
-        raise CallFailed(client.failure_of(answer, "model"))
+        raise CallError(client.failure_of(answer, "model"))
     found = wire.read(answer.json())
     # An answer that is of no use has been paid for, too.
     told["usage"] = found["usage"]
-    spans.answered(found)
+    spans.record_completion(found)
     if not found["finish_reason"]:
-        raise CallFailed(
-            failures.failure("truncated_stream", "the answer has no finish reason", status=200)
+        raise CallError(
+            failures.make_failure("truncated_stream", "the answer has no finish reason", status=200)
         )
     if found["finish_reason"] in ("content_filter", "refusal"):
-        raise CallFailed(
-            failures.failure("content_policy", "the provider filtered the answer", status=200)
+        raise CallError(
+            failures.make_failure("content_policy", "the provider filtered the answer", status=200)
         )
     if not found["response"].strip() and not found.get("tool_calls"):
-        raise CallFailed(failures.failure("blank_output", "the model answered nothing", status=200))
+        raise CallError(failures.make_failure("blank_output", "the model answered nothing", status=200))
     found.update(
         model=model,
         provider=served.provider.name,
@@ -246,7 +246,7 @@ class _OpenAI:
 
     @staticmethod
     def read(answer):
-        choice = _first(answer, "choices")
+        choice = _first_choice(answer, "choices")
         message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
         found = {
             "response": _text_of(message.get("content")),
@@ -292,7 +292,7 @@ class _Anthropic:
     def read(answer):
         blocks = answer.get("content") if isinstance(answer, dict) else None
         if not isinstance(blocks, list):
-            raise _malformed()
+            raise _malformed_response()
         blocks = [block for block in blocks if isinstance(block, dict)]
         found = {
             "response": "".join(
@@ -308,19 +308,19 @@ class _Anthropic:
 
 
 # By the name that the configuration has for it, in `api`.
-WIRES = {"openai": _OpenAI, "anthropic": _Anthropic}
+WIRE_FORMATS = {"openai": _OpenAI, "anthropic": _Anthropic}
 
 
-def _first(answer, name):
+def _first_choice(answer, name):
     found = answer.get(name) if isinstance(answer, dict) else None
     if not isinstance(found, list) or not found or not isinstance(found[0], dict):
-        raise _malformed()
+        raise _malformed_response()
     return found[0]
 
 
-def _malformed():
-    return CallFailed(
-        failures.failure("malformed_answer", "the answer has not the shape of the API", status=200)
+def _malformed_response():
+    return CallError(
+        failures.make_failure("malformed_answer", "the answer has not the shape of the API", status=200)
     )
 
 

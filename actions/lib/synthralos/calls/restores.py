@@ -3,20 +3,20 @@
 from urllib.parse import quote
 
 from synthralos.calls import idempotency
-from synthralos.calls.http import CallFailed
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Connection
 
 BACKUP_SECONDS = 20.0
 
 
-def at_platform(client, platforms, snapshot, run):
+def restore_at_platform(client, platforms, snapshot, run):
     """Has the first endpoint that can put the state back: POST {agent_id, snapshot_id, state}.
 
     The same run sends the same Idempotency-Key to each, so that none restores twice.
 
     :returns: the name of the platform, or None when none of them has a restore_path.
-    :raises CallFailed: of the last endpoint, when all failed.
+    :raises CallError: of the last endpoint, when all failed.
     """
     failed = None
     for known in platforms:
@@ -29,14 +29,14 @@ def at_platform(client, platforms, snapshot, run):
         try:
             _send(client, known.connection, "POST", path, known.connection.timeout, body, headers)
             return known.name
-        except CallFailed as error:
+        except CallError as error:
             failed = error
     if failed is not None:
         raise failed
     return None
 
 
-def back_up(client, kept, snapshot):
+def upload_backup(client, kept, snapshot):
     """Puts a copy of the snapshot at <backup_url>/<agent>/<snapshot id>.
 
     :param kept: a Rollback.
@@ -46,17 +46,17 @@ def back_up(client, kept, snapshot):
     try:
         if not kept.backup_url:
             way_out = "Set it to an http(s) URL, or backup_to_remote to false"
-            raise Refused("config.rollback.backup_url", None, "is missing", way_out)
+            raise InvalidInput("config.rollback.backup_url", None, "is missing", way_out)
         connection = Connection(kept.backup_url.rstrip("/"), secret_from=kept.backup_token_from)
         _send(client, connection, "PUT", path, BACKUP_SECONDS, snapshot)
-    except CallFailed as error:
+    except CallError as error:
         return {"done": False, "reason": "%s: %s" % (error.failure.cause, error.failure.message)}
-    except Refused as error:
+    except InvalidInput as error:
         return {"done": False, "reason": str(error)}
     return {"done": True}
 
 
 def _send(client, connection, method, path, seconds, body, headers=None):
-    answer = client.send(connection, method, path, seconds, body=body, headers=headers)
+    answer = client.request(connection, method, path, seconds, body=body, headers=headers)
     if not 200 <= answer.status < 300:
-        raise CallFailed(client.failure_of(answer, "request"))
+        raise CallError(client.failure_of(answer, "request"))

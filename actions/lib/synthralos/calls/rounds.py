@@ -12,16 +12,16 @@ from typing import Optional
 
 from synthralos import failures
 from synthralos.calls import backoff
-from synthralos.calls.http import CallFailed, NotCalled
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError, CallNotMade
+from synthralos.refusals import InvalidInput
 from synthralos.state.breaker import HALF_OPEN
 from synthralos.state.ledger import Outcome
 from synthralos.telemetry import log, traces
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
 PROBE_POLL_SECONDS = 5.0
 # After these nobody knows whether the request had its effect.
-AMBIGUOUS = (
+UNKNOWN_EFFECT_CAUSES = (
     "timeout",
     "request_timeout",
     "network",
@@ -35,7 +35,7 @@ AMBIGUOUS = (
 # Of a failure that somebody reports, the ones after which the call may still have had its effect.
 UNFINISHED = ("timeout", "request_timeout", "truncated_stream")
 # These tell of the account, so that they hold for every target that is reached with it.
-OF_THE_ACCOUNT = ("quota", "authentication")
+ACCOUNT_WIDE_CAUSES = ("quota", "authentication")
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Target:
 
     name: str
     seconds: float
-    what: object = None
+    endpoint: object = None
     window: Optional[int] = None
     account: object = None
     unsafe_to_repeat: bool = False
 
 
 @dataclass
-class Rules:
+class RetryRules:
     """:ivar base_delay_given: whether the caller named the base delay (see backoff.wait)."""
 
     max_retries: int = 3
@@ -73,7 +73,7 @@ class Rules:
 
 
 @dataclass
-class Played:
+class RoundResult:
     """How a round ended: with a `result`, with `delay` seconds to the next, or with neither.
 
     :ivar failure: the last Failure, when there is no result.
@@ -91,7 +91,7 @@ class Played:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """What the rounds of one run have done so far; it travels in the case, as JSON."""
 
     cursor: int = 0
@@ -112,11 +112,11 @@ class Progress:
         return self.marks.setdefault(target.name, {"tries": 0, "ready_at": 0.0, "out": None})
 
 
-def play(targets, progress, rules, attempt, ledger, deadline, now, run):
+def play_round(targets, progress, rules, attempt, ledger, deadline, now, run):
     """Plays one round and returns a Played; `progress` is brought forward.
 
     :param targets: Target objects, in the order of preference.
-    :param attempt: a callable (target, seconds, number) -> result, which raises CallFailed; number
+    :param attempt: a callable (target, seconds, number) -> result, which raises CallError; number
         counts the run's attempts from 1.
     :param run: the execution id, for the ledger.
     """
@@ -125,28 +125,28 @@ def play(targets, progress, rules, attempt, ledger, deadline, now, run):
     for target in targets:
         if not deadline.allows_attempt():
             break
-        if not _may_be_tried(target, progress, rules, now()) or _held_back(
+        if not _is_eligible(target, progress, rules, now()) or _is_blocked(
             target, progress, ledger, now()
         ):
             continue
-        result, failed = _try(target, progress, rules, attempt, ledger, deadline, now, run)
+        result, failed = _attempt(target, progress, rules, attempt, ledger, deadline, now, run)
         if failed is None:
-            return Played(result=result, target=target)
+            return RoundResult(result=result, target=target)
         last = failed
-        _draw_conclusions(target, targets, failed, progress, rules)
-    return _what_next(targets, progress, rules, deadline, now, last)
+        _exclude_targets(target, targets, failed, progress, rules)
+    return _plan_next_round(targets, progress, rules, deadline, now, last)
 
 
-def _may_be_tried(target, progress, rules, at):
+def _is_eligible(target, progress, rules, at):
     mark = progress.mark(target)
     if mark["out"] is not None or mark["ready_at"] > at:
         return False
     return mark["tries"] == 0 or progress.repeats < rules.max_retries
 
 
-def _held_back(target, progress, ledger, at):
+def _is_blocked(target, progress, ledger, at):
     """Whether the target's breaker or cooldown forbids the attempt; the trail says so, once."""
-    health = ledger.health(target.name)
+    health = ledger.breaker_state(target.name)
     until, reason = health.until, health.reason
     if until is None and health.state == HALF_OPEN and not ledger.claim_probe(target.name, health):
         until, reason = at + PROBE_POLL_SECONDS, "its breaker is half open and its probes are out"
@@ -159,11 +159,11 @@ def _held_back(target, progress, ledger, at):
         progress.trail.append(
             {"target": target.name, "skipped": reason, "seconds": round(until - at, 1)}
         )
-        log.line("skipped", target=target.name, seconds=until - at)
+        log.emit("skipped", target=target.name, seconds=until - at)
     return True
 
 
-def _try(target, progress, rules, attempt, ledger, deadline, now, run):
+def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
     """(result, None) or (None, Failure), after one attempt, recorded."""
     mark = progress.mark(target)
     repeat = mark["tries"] > 0
@@ -171,20 +171,20 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
     progress.repeats += 1 if repeat else 0
     mark["tries"] += 1
     mark.pop("held", None)
-    seconds = min(target.seconds, deadline.left())
+    seconds = min(target.seconds, deadline.seconds_left())
     at, began, result, failed = now(), time.monotonic(), None, None
     try:
-        with traces.facts(
+        with traces.span_attributes(
             target=target.name, attempt=progress.attempts, round=progress.cursor, repeat=repeat
         ):
             result = attempt(target, seconds, progress.attempts)
-    except NotCalled as error:
-        return None, _not_called(target, progress, error.failure, repeat)
-    except CallFailed as error:
+    except CallNotMade as error:
+        return None, _record_not_made(target, progress, error.failure, repeat)
+    except CallError as error:
         failed = error.failure
-    except Refused as error:
+    except InvalidInput as error:
         # Something is missing for this target only, such as the secret that its entry names.
-        failed = failures.failure("configuration", str(error))
+        failed = failures.make_failure("configuration", str(error))
     latency = time.monotonic() - began
     cause = failed.cause if failed else None
     hint = failed.retry_after if failed else None
@@ -198,7 +198,7 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
         "repeat": repeat,
         "ok": failed is None,
         "latency_ms": int(latency * 1000),
-        "at": timestamp(at, milliseconds=True),
+        "at": to_iso(at, milliseconds=True),
     }
     if failed is not None:
         entry.update(cause=cause, message=failed.message)
@@ -220,7 +220,7 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
             run=run,
         ),
     )
-    log.line(
+    log.emit(
         "attempt",
         number=progress.attempts,
         target=target.name,
@@ -232,23 +232,23 @@ def _try(target, progress, rules, attempt, ledger, deadline, now, run):
     return result, failed
 
 
-def _not_called(target, progress, failed, repeat):
+def _record_not_made(target, progress, failed, repeat):
     """The Failure of an attempt that was not made: no attempt of the run's, nor of the target's."""
     progress.attempts -= 1
     progress.repeats -= 1 if repeat else 0
     progress.mark(target)["tries"] -= 1
     progress.failure = failed.as_dict()
     progress.trail.append({"target": target.name, "skipped": failed.message, "cause": failed.cause})
-    log.line("skipped", target=target.name, cause=failed.cause)
+    log.emit("skipped", target=target.name, cause=failed.cause)
     return failed
 
 
-def refuse_unfinished(field, failure, way_out):
-    """Refused when the failure that was reported may have had the effect of what is unsafe to
+def reject_unknown_effect(field, failure, way_out):
+    """InvalidInput when the failure that was reported may have had the effect of what is unsafe to
     repeat.
     """
     if failure.cause in UNFINISHED:
-        raise Refused(
+        raise InvalidInput(
             field,
             failure.cause,
             "may have had its effect, and is marked unsafe_to_repeat",
@@ -257,7 +257,7 @@ def refuse_unfinished(field, failure, way_out):
 
 
 def _back_off(repeat, rules):
-    return backoff.wait(
+    return backoff.jittered_delay(
         rules.strategy,
         repeat,
         rules.base_delay,
@@ -268,21 +268,21 @@ def _back_off(repeat, rules):
     )
 
 
-def _draw_conclusions(target, targets, failed, progress, rules):
+def _exclude_targets(target, targets, failed, progress, rules):
     """Marks as out what this failure says need not be tried."""
     mark = progress.mark(target)
-    if not failed.curable.again:
+    if not failed.policy.retry_same_target:
         mark["out"] = failed.cause
-    elsewhere = failed.curable.elsewhere
+    elsewhere = failed.policy.retry_other_target
     if failed.cause == "content_policy":
         elsewhere = rules.content_policy_fallbacks
-    if target.unsafe_to_repeat and failed.cause in AMBIGUOUS and failed.evidence.get("sent", True):
+    if target.unsafe_to_repeat and failed.cause in UNKNOWN_EFFECT_CAUSES and failed.evidence.get("sent", True):
         mark["out"] = "unsafe_to_repeat"
         elsewhere = False
     for other in targets:
         too_small = failed.cause == "context_length" and not _larger(other, target)
         same_account = other.account is not None and other.account == target.account
-        refused = same_account and failed.cause in OF_THE_ACCOUNT
+        refused = same_account and failed.cause in ACCOUNT_WIDE_CAUSES
         if not elsewhere or too_small or refused:
             progress.mark(other)["out"] = progress.mark(other)["out"] or failed.cause
 
@@ -291,7 +291,7 @@ def _larger(other, target):
     return other.window is None or target.window is None or other.window > target.window
 
 
-def _what_next(targets, progress, rules, deadline, now, last):
+def _plan_next_round(targets, progress, rules, deadline, now, last):
     left = [
         target
         for target in targets
@@ -299,19 +299,19 @@ def _what_next(targets, progress, rules, deadline, now, last):
         (progress.mark(target)["tries"] == 0 or progress.repeats < rules.max_retries)
     ]
     if not left:
-        return Played(failure=last, reason=_why_none_is_left(targets, progress, rules))
+        return RoundResult(failure=last, reason=_exhausted_reason(targets, progress, rules))
     ready = min(progress.mark(target)["ready_at"] for target in left)
-    delay = backoff.whole_seconds(ready - now())
+    delay = backoff.round_up(ready - now())
     if not deadline.allows_attempt_at(now() + delay):
         reason = "the next try would come in %d s, and %d s are left" % (
             delay,
-            max(0, deadline.left()),
+            max(0, deadline.seconds_left()),
         )
-        return Played(failure=last, reason=reason, again_at=now() + delay)
-    return Played(failure=last, delay=delay)
+        return RoundResult(failure=last, reason=reason, again_at=now() + delay)
+    return RoundResult(failure=last, delay=delay)
 
 
-def _why_none_is_left(targets, progress, rules):
+def _exhausted_reason(targets, progress, rules):
     outs = sorted({progress.mark(target)["out"] for target in targets} - {None})
     if not targets:
         return "there is no target to try"

@@ -7,14 +7,14 @@ from urllib.parse import unquote, urlsplit
 
 from synthralos import jsontext
 from synthralos.calls import idempotency, spans
-from synthralos.calls.http import CallFailed
-from synthralos.names import checked
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError
+from synthralos.names import require_identifier
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Route
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _HEADER = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
-_OURS = (
+_RESERVED_HEADERS = (
     "host",
     "content-length",
     "transfer-encoding",
@@ -25,7 +25,7 @@ _OURS = (
 
 
 @dataclass(frozen=True)
-class Leg:
+class RouteCandidate:
     """One route of a request: where it goes, and the model under which it goes there."""
 
     route: Route
@@ -36,36 +36,36 @@ class Leg:
         return "route:%s/%s" % (self.route.provider, self.route.region)
 
 
-def request_of(given, settings, field="original_request"):
+def parse_request(given, settings, field="original_request"):
     """The request, checked: {endpoint, method, body, headers, model, provider, region}.
 
     An absolute URL is taken when it lies below a configured route, and is cut to what lies below.
     """
     endpoint = given.get("endpoint")
     if not isinstance(endpoint, str) or not endpoint.strip():
-        raise Refused(
+        raise InvalidInput(
             field + ".endpoint",
             endpoint,
             "is missing",
             "Give the path to call, such as /api/v1/llm",
         )
     if not settings.routes:
-        raise Refused(
+        raise InvalidInput(
             "config.routes", [], "lists no route", "Configure at least one provider and region"
         )
-    provider = checked(field + ".provider", given.get("provider") or settings.default_provider)
-    region = checked(field + ".region", given.get("region") or settings.default_region)
+    provider = require_identifier(field + ".provider", given.get("provider") or settings.default_provider)
+    region = require_identifier(field + ".region", given.get("region") or settings.default_region)
     model = given.get("model")
     if model is not None:
-        checked(field + ".model", model)
+        require_identifier(field + ".model", model)
     body = given.get("body")
     if model is None and isinstance(body, dict) and isinstance(body.get("model"), str):
-        model = checked(field + ".body.model", body["model"])
+        model = require_identifier(field + ".body.model", body["model"])
     method = str(
         given.get("method") or ("GET" if body is None and model is None else "POST")
     ).upper()
     if method not in METHODS:
-        raise Refused(
+        raise InvalidInput(
             field + ".method",
             given.get("method"),
             "is no method",
@@ -90,7 +90,7 @@ def _path(endpoint, routes, field):
             if endpoint.startswith(route.connection.base_url + "/")
         ]
         if not below:
-            raise Refused(
+            raise InvalidInput(
                 field,
                 endpoint,
                 "lies outside the configured routes",
@@ -100,7 +100,7 @@ def _path(endpoint, routes, field):
         endpoint = min(below, key=len)
     path = unquote(unquote(urlsplit("http://host" + endpoint).path))
     if ".." in path.replace("\\", "/").split("/") or re.search(r"[\x00-\x20\x7f]", endpoint):
-        raise Refused(
+        raise InvalidInput(
             field, endpoint, "climbs out of its route or holds white space", "Give a plain path"
         )
     return endpoint
@@ -110,31 +110,31 @@ def _headers(given, field):
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise Refused(field, given, "is not an object", 'Write it as {"X-Tenant": "a"}')
+        raise InvalidInput(field, given, "is not an object", 'Write it as {"X-Tenant": "a"}')
     for name, value in given.items():
-        if not _HEADER.match(str(name)) or name.lower() in _OURS:
-            raise Refused(
+        if not _HEADER.match(str(name)) or name.lower() in _RESERVED_HEADERS:
+            raise InvalidInput(
                 "%s.%s" % (field, name), value, "is not a header to set here", "Leave it out"
             )
         if not isinstance(value, str) or re.search(r"[^\x20-\x7e]", value):
-            raise Refused(
+            raise InvalidInput(
                 "%s.%s" % (field, name), value, "is no header value", "Give printable ASCII"
             )
     return dict(given)
 
 
-def order(request, regions, providers, settings):
+def candidate_routes(request, regions, providers, settings):
     """(legs, skipped): all regions of a provider, then the next provider, no pair left out.
 
     A pair that is not configured, or whose provider has no name for the model, is skipped: skipped
     is a list of {target, reason}. At most `settings.max_routes` legs.
     """
     configured = {(route.provider, route.region): route for route in settings.routes}
-    regions = _once([request["region"]] + list(regions))
-    providers = _once([request["provider"]] + list(providers))
+    regions = _unique([request["region"]] + list(regions))
+    providers = _unique([request["provider"]] + list(providers))
     legs, skipped = [], []
     for provider in providers:
-        model, known = _mapped(request["model"], request["provider"], provider, settings.model_map)
+        model, known = _map_model(request["model"], request["provider"], provider, settings.model_map)
         for region in regions:
             route = configured.get((provider, region))
             if route is None:
@@ -144,17 +144,17 @@ def order(request, regions, providers, settings):
             elif len(legs) >= settings.max_routes:
                 reason = "beyond max_routes"
             else:
-                legs.append(Leg(route, model))
+                legs.append(RouteCandidate(route, model))
                 continue
             skipped.append({"target": "route:%s/%s" % (provider, region), "reason": reason})
     return legs, skipped
 
 
-def _once(names):
+def _unique(names):
     return list(dict.fromkeys(names))
 
 
-def _mapped(model, home, provider, model_map):
+def _map_model(model, home, provider, model_map):
     """(the model's name at `provider`, whether there is one)."""
     if model is None or provider == home:
         return model, True
@@ -167,7 +167,7 @@ def call(client, leg, request, seconds, run):
 
     :returns: {status_code, body, response, latency_ms}; body is parsed where it is JSON, response
         is the text of an answer that has one.
-    :raises CallFailed: an error status, no answer, or a cut one.
+    :raises CallError: an error status, no answer, or a cut one.
     """
     body = _with_model(request["body"], leg.model)
     method, path = request["method"], request["endpoint"]
@@ -175,17 +175,17 @@ def call(client, leg, request, seconds, run):
     if method not in ("GET", "HEAD"):
         headers[idempotency.HEADER] = idempotency.key(run, method, path, body, leg.model)
     with spans.request(leg.route.connection, method):
-        answer = client.send(
+        answer = client.request(
             leg.route.connection, method, path, seconds, body=body, headers=headers
         )
         if not 200 <= answer.status < 300:
             of = "request" if leg.model is None else "model request"
-            raise CallFailed(client.failure_of(answer, of))
+            raise CallError(client.failure_of(answer, of))
     parsed = _parsed(answer.text)
     return {
         "status_code": answer.status,
         "body": parsed,
-        "response": _response_of(parsed),
+        "response": _extract_text(parsed),
         "latency_ms": int(answer.latency * 1000),
     }
 
@@ -203,7 +203,7 @@ def _parsed(text):
         return text
 
 
-def _response_of(parsed):
+def _extract_text(parsed):
     """The answer's text, from where the platform, OpenAI and Anthropic put it."""
     if isinstance(parsed, str):
         return parsed

@@ -25,9 +25,9 @@ def chat(served, parameters):
     return _call("chat " + served.model.name, served.provider.connection, told)
 
 
-def answered(found):
+def record_completion(found):
     """What the model's answer, as providers.call returns it, adds to the open span."""
-    traces.note(
+    traces.set_attributes(
         {
             "gen_ai.usage.input_tokens": found["usage"]["input_tokens"],
             "gen_ai.usage.output_tokens": found["usage"]["output_tokens"],

@@ -19,13 +19,13 @@ from synthralos.inprocess.loop_detector import LoopDetector
 from synthralos.inprocess.recovery_orchestrator import RecoveryOrchestrator
 from synthralos.inprocess.retry_system import RetrySystem
 from synthralos.inprocess.rollback_system import RollbackSystem
-from synthralos.refusals import Refused
-from synthralos.state.datastore import Datastore, DatastoreAway, MemoryDatastore
+from synthralos.refusals import InvalidInput
+from synthralos.state.datastore import Datastore, DatastoreUnavailable, MemoryDatastore
 
 __all__ = [
-    "DatastoreAway",
+    "DatastoreUnavailable",
     "Datastore",
-    "DatastoreAway",
+    "DatastoreUnavailable",
     "ErrorContext",
     "ErrorHandlingSystem",
     "ErrorType",
@@ -37,7 +37,7 @@ __all__ = [
     "MemoryDatastore",
     "RecoveryOrchestrator",
     "RecoveryStrategy",
-    "Refused",
+    "InvalidInput",
     "RetrySystem",
     "RollbackSystem",
     "Severity",

@@ -1,7 +1,7 @@
 """The ways on which people are told: mail, Slack, a webhook, StackStorm's announcements.
 
 Each is a function (env, config, notice, seconds) that returns when the notice was taken. It raises
-Again when another try may help, and NotTaken or Refused when none will. A notice is a mapping of
+Again when another try may help, and DeliveryError or InvalidInput when none will. A notice is a mapping of
 ids, enums, numbers and harmless text; see notifications.notice.
 """
 
@@ -11,26 +11,26 @@ import smtplib
 import ssl
 import time
 
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.escalation.config import check_url
 from synthralos.settings import Connection
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import StackStormError
 
 ANNOUNCEMENT = "core.announcement"
-LONGEST_SUBJECT = 200
-LONGEST_DEDUP_KEY = 255
-LONGEST_SUMMARY = 1024
-LONGEST_SLACK = 12_000
+MAX_SUBJECT_CHARS = 200
+MAX_DEDUP_KEY_CHARS = 255
+MAX_SUMMARY_CHARS = 1024
+MAX_SLACK_CHARS = 12_000
 # PagerDuty's severities.
 _SEVERITY = {"low": "info", "medium": "warning", "high": "error", "critical": "critical"}
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
-class NotTaken(Exception):
+class DeliveryError(Exception):
     """A notice was not taken; the message says why and holds no secret."""
 
 
-class Again(NotTaken):
+class RetryableDeliveryError(DeliveryError):
     """The same, but another try may help."""
 
 
@@ -38,7 +38,7 @@ def mail(env, config, notice, seconds):
     settings = config.mail
     password = _secret(env, settings.password, settings.password_from)
     message = email.message.EmailMessage()
-    message["Subject"] = notice["title"][:LONGEST_SUBJECT]
+    message["Subject"] = notice["title"][:MAX_SUBJECT_CHARS]
     message["From"] = settings.sender
     message["To"] = ", ".join(settings.to)
     message["Date"] = email.utils.formatdate()
@@ -47,36 +47,36 @@ def mail(env, config, notice, seconds):
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(notice["text"])
     try:
-        _deliver(settings, password, message, seconds)
+        _send_smtp(settings, password, message, seconds)
     except smtplib.SMTPResponseException as error:
         # 4xx is for now, 5xx for good (RFC 5321, 4.2.1).
-        kind = Again if 400 <= error.smtp_code < 500 else NotTaken
+        kind = RetryableDeliveryError if 400 <= error.smtp_code < 500 else DeliveryError
         what = type(error).__name__
         raise kind("the mail server answered %d (%s)" % (error.smtp_code, what)) from error
     except smtplib.SMTPRecipientsRefused as error:
         codes = sorted({answer[0] for answer in error.recipients.values()})
-        kind = Again if all(400 <= code < 500 for code in codes) else NotTaken
+        kind = RetryableDeliveryError if all(400 <= code < 500 for code in codes) else DeliveryError
         told = ", ".join(str(code) for code in codes)
         raise kind("the mail server refused every recipient (%s)" % told) from error
     except smtplib.SMTPNotSupportedError as error:
-        raise NotTaken("the mail server does not support what is configured: %s" % error) from error
+        raise DeliveryError("the mail server does not support what is configured: %s" % error) from error
     except ssl.SSLCertVerificationError as error:
         told = "the mail server's certificate was not accepted; a private CA needs `ca_bundle`"
-        raise NotTaken(told) from error
+        raise DeliveryError(told) from error
     except (OSError, smtplib.SMTPException) as error:
         told = "the mail server is away: %s" % type(error).__name__
-        raise Again(told) from error
+        raise RetryableDeliveryError(told) from error
 
 
-def _deliver(settings, password, message, seconds):
+def _send_smtp(settings, password, message, seconds):
     ends = time.monotonic() + seconds
     tls = None
     if settings.encryption != "none":
         tls = ssl.create_default_context(cafile=settings.ca_bundle)
     if settings.encryption == "ssl":
-        kind, more = _TimedSsl, {"context": tls}
+        kind, more = _DeadlineSMTP_SSL, {"context": tls}
     else:
-        kind, more = _Timed, {}
+        kind, more = _DeadlineSMTP, {}
     with kind(ends, settings.host, settings.port, timeout=seconds, **more) as server:
         if settings.encryption == "starttls":
             server.starttls(context=tls)
@@ -85,7 +85,7 @@ def _deliver(settings, password, message, seconds):
         server.send_message(message)
 
 
-class _Timed(smtplib.SMTP):
+class _DeadlineSMTP(smtplib.SMTP):
     """Ends at `ends` (time.monotonic) as a whole: smtplib's own limit is per read."""
 
     def __init__(self, ends, *arguments, **options):
@@ -101,7 +101,7 @@ class _Timed(smtplib.SMTP):
         return super().getreply()
 
 
-class _TimedSsl(_Timed, smtplib.SMTP_SSL):
+class _DeadlineSMTP_SSL(_DeadlineSMTP, smtplib.SMTP_SSL):
     pass
 
 
@@ -109,7 +109,7 @@ def slack(env, config, notice, seconds):
     hook = config.slack
     # `<!channel>` and the like would call everybody (Slack, "Formatting text for app surfaces").
     text = "*%s*\n%s" % (notice["title"].translate(_SLACK), notice["text"].translate(_SLACK))
-    _post(env, "slack", hook, {"text": text[:LONGEST_SLACK]}, seconds)
+    _post(env, "slack", hook, {"text": text[:MAX_SLACK_CHARS]}, seconds)
 
 
 def webhook(env, config, notice, seconds):
@@ -117,10 +117,10 @@ def webhook(env, config, notice, seconds):
     hook = config.webhook
     body = {
         "event_action": notice["action"],
-        "dedup_key": ("synthralos:%s" % notice["ticket"])[:LONGEST_DEDUP_KEY],
+        "dedup_key": ("synthralos:%s" % notice["ticket"])[:MAX_DEDUP_KEY_CHARS],
         "client": "synthralos",
         "payload": {
-            "summary": notice["title"][:LONGEST_SUMMARY],
+            "summary": notice["title"][:MAX_SUMMARY_CHARS],
             "severity": _SEVERITY.get(notice["severity"], "warning"),
             "source": notice["subject"],
             "component": notice["workflow"],
@@ -138,12 +138,12 @@ def webhook(env, config, notice, seconds):
 def announcement(env, config, notice, seconds):
     """Starts core.announcement, whose message StackStorm sends to all that listen to its stream."""
     if env.api is None:
-        raise NotTaken("there is no StackStorm API")
+        raise DeliveryError("there is no StackStorm API")
     message = dict(notice["facts"], action=notice["action"], title=notice["title"])
     try:
         env.api.start(ANNOUNCEMENT, {"message": message})
-    except ApiError as error:
-        raise Again(str(error)) from error
+    except StackStormError as error:
+        raise RetryableDeliveryError(str(error)) from error
 
 
 def _post(env, channel, hook, body, seconds):
@@ -154,22 +154,22 @@ def _post(env, channel, hook, body, seconds):
         proxy=hook.proxy,
     )
     try:
-        answer = env.client.send(connection, "POST", "", seconds, body=body)
-    except CallFailed as error:
-        raise _of_call(error.failure) from error
+        answer = env.client.request(connection, "POST", "", seconds, body=body)
+    except CallError as error:
+        raise _delivery_error(error.failure) from error
     if not 200 <= answer.status < 300:
-        raise _of_call(env.client.failure_of(answer, "request"))
+        raise _delivery_error(env.client.failure_of(answer, "request"))
 
 
-def _of_call(failure):
+def _delivery_error(failure):
     status = " (%d)" % failure.status if failure.status else ""
-    kind = Again if failure.curable.again else NotTaken
+    kind = RetryableDeliveryError if failure.policy.retry_same_target else DeliveryError
     # The message of an error is the other side's: not needed, and nobody knows what is in it.
     return kind("%s%s" % (failure.cause, status))
 
 
 def _secret(env, literal, key):
-    """The secret: literal, or what the datastore holds now under `key`. Refused when it is not
+    """The secret: literal, or what the datastore holds now under `key`. InvalidInput when it is not
     there.
     """
     if not literal and not key:
@@ -178,6 +178,6 @@ def _secret(env, literal, key):
     return env.credentials(connection, fresh=True)[0]
 
 
-def send_by(channel):
+def sender_for(channel):
     """The function that sends on `channel`."""
     return {"mail": mail, "slack": slack, "webhook": webhook, "announcement": announcement}[channel]

@@ -8,17 +8,17 @@ for. Times decide nothing, so clocks that differ do no harm.
 import contextlib
 import time
 
-from synthralos.state.datastore import PREFIX, time_key, time_of
+from synthralos.state.datastore import PREFIX, timestamp_key, timestamp_of_key
 from synthralos.state.kinds import lifetime_of
 
-KEPT_SECONDS = lifetime_of("claim_notification")
+LOCK_TTL_SECONDS = lifetime_of("claim_notification")
 POLL_SECONDS = 0.05
 POLLS = 40
 _DRAWING = "drawing"
 
 
 @contextlib.contextmanager
-def claim(store, what, now, sleep=time.sleep):
+def try_lock(store, what, now, sleep=time.sleep):
     """Gives whether this process is the one that does `what`, until the block ends.
 
     A process that dies keeps the others away for KEPT_SECONDS.
@@ -27,26 +27,26 @@ def claim(store, what, now, sleep=time.sleep):
     :param now: a callable that gives seconds since the epoch.
     """
     prefix = "%sclaim_notification.%s." % (PREFIX, what)
-    mine = prefix + time_key(now())
+    mine = prefix + timestamp_key(now())
     try:
-        yield _drawn(store, prefix, mine, now, sleep)
+        yield _acquire(store, prefix, mine, now, sleep)
     finally:
         store.delete(mine)
 
 
-def _drawn(store, prefix, mine, now, sleep):
-    store.put(mine, _DRAWING, KEPT_SECONDS)
-    others = _others(store, prefix, mine, now)
+def _acquire(store, prefix, mine, now, sleep):
+    store.put(mine, _DRAWING, LOCK_TTL_SECONDS)
+    others = _other_claims(store, prefix, mine, now)
     number = 1 + max([drawn for drawn in others.values() if drawn is not None], default=0)
     # Without a datastore nobody can know whether somebody else does it.
-    if not store.put(mine, str(number), KEPT_SECONDS):
+    if not store.put(mine, str(number), LOCK_TTL_SECONDS):
         return False
     for _ in range(POLLS):
-        others = _others(store, prefix, mine, now)
+        others = _other_claims(store, prefix, mine, now)
         if None not in others.values():
             break
         sleep(POLL_SECONDS)
-    if store.away is not None:
+    if store.unavailable_reason is not None:
         return False
     # Who has been drawing all that time has died of it.
     return all(
@@ -54,11 +54,11 @@ def _drawn(store, prefix, mine, now, sleep):
     )
 
 
-def _others(store, prefix, mine, now):
+def _other_claims(store, prefix, mine, now):
     """{name: the number drawn, or None while it is being drawn} of the others' live claims."""
-    oldest = now() - KEPT_SECONDS
+    oldest = now() - LOCK_TTL_SECONDS
     return {
         name: int(value) if value.isdigit() else None
         for name, value in store.list(prefix)
-        if name != mine and (time_of(name) or 0) > oldest
+        if name != mine and (timestamp_of_key(name) or 0) > oldest
     }

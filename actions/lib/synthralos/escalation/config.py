@@ -4,22 +4,22 @@ from dataclasses import dataclass, field
 from typing import Optional
 from urllib.parse import urlsplit
 
-from synthralos.entries import number, whole
+from synthralos.entries import read_number, read_int
 from synthralos.failures import ALIASES
-from synthralos.names import checked
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier
+from synthralos.refusals import InvalidInput
 from synthralos.state.tickets import LEVELS
 
 CHANNELS = ("mail", "slack", "webhook", "announcement")
 # The original's name of the channel.
-_ALSO = {"email": "mail"}
-_ON = {"mail": True, "slack": False, "webhook": False, "announcement": False}
-LONGEST_TIMEOUT = 7 * 24 * 3600
-MOST_IMPACT = 10
+_CHANNEL_ALIASES = {"email": "mail"}
+_ENABLED_BY_DEFAULT = {"mail": True, "slack": False, "webhook": False, "announcement": False}
+MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
+MAX_IMPACT = 10
 
 
 @dataclass(frozen=True)
-class Mail:
+class MailConfig:
     """How to send mail.
 
     :ivar encryption: starttls, ssl or none.
@@ -40,7 +40,7 @@ class Mail:
 
 
 @dataclass(frozen=True)
-class Hook:
+class WebhookConfig:
     """An address to post to; `url_from` and the like are datastore keys that hold the value.
 
     :ivar routing_key: goes into the body, as PagerDuty wants it; token: a bearer token.
@@ -57,7 +57,7 @@ class Hook:
 
 
 @dataclass(frozen=True)
-class Escalation:
+class EscalationConfig:
     """When a ticket rises and who is told.
 
     :ivar max_auto_recovery_attempts: runs of one problem that failed to recover, from which on a
@@ -77,27 +77,27 @@ class Escalation:
     importance: dict = field(default_factory=dict)
     notify_from: str = "supervisor_review"
     on: tuple = ("mail",)
-    mail: Optional[Mail] = None
-    slack: Optional[Hook] = None
-    webhook: Optional[Hook] = None
+    mail: Optional[MailConfig] = None
+    slack: Optional[WebhookConfig] = None
+    webhook: Optional[WebhookConfig] = None
 
     @classmethod
     def from_config(cls, entry):
-        """From the mapping under `escalation`. Refused names the entry that is wrong."""
+        """From the mapping under `escalation`. InvalidInput names the entry that is wrong."""
         entry = _object("escalation", entry)
-        most = whole(entry, "max_auto_recovery_attempts", 5, 1, 100, "escalation.")
+        most = read_int(entry, "max_auto_recovery_attempts", 5, 1, 100, "escalation.")
         level = entry.get("notify_from") or "supervisor_review"
         if level not in LEVELS:
-            raise Refused(
+            raise InvalidInput(
                 "escalation.notify_from", level, "is no level", "Use one of " + ", ".join(LEVELS)
             )
         return cls(
             max_auto_recovery_attempts=most,
-            supervisor_review_after=whole(
+            supervisor_review_after=read_int(
                 entry, "supervisor_review_after", min(3, most), 1, 100, "escalation."
             ),
-            escalation_timeout=number(
-                entry, "escalation_timeout", 300, 0, LONGEST_TIMEOUT, "escalation."
+            escalation_timeout=read_number(
+                entry, "escalation_timeout", 300, 0, MAX_TIMEOUT_SECONDS, "escalation."
             ),
             critical_error_types=tuple(_names(entry, "critical_error_types", cls)),
             importance=_importance(entry),
@@ -132,14 +132,14 @@ class Escalation:
 
 def _channels(entry):
     given = _object("escalation.notification_channels", entry.get("notification_channels"))
-    on = dict(_ON)
+    on = dict(_ENABLED_BY_DEFAULT)
     for name, value in given.items():
-        channel = _ALSO.get(name, name)
+        channel = _CHANNEL_ALIASES.get(name, name)
         where = "escalation.notification_channels.%s" % name
         if channel not in CHANNELS:
-            raise Refused(where, value, "is no channel", "Use one of " + ", ".join(CHANNELS))
+            raise InvalidInput(where, value, "is no channel", "Use one of " + ", ".join(CHANNELS))
         if value is not None and not isinstance(value, bool):
-            raise Refused(where, value, "is neither true nor false", "Use true or false")
+            raise InvalidInput(where, value, "is neither true nor false", "Use true or false")
         on[channel] = on[channel] if value is None else value
     return tuple(channel for channel in CHANNELS if on[channel])
 
@@ -151,9 +151,9 @@ def _mail(entry):
     ssl, starttls = bool(entry.get("ssl")), entry.get("starttls")
     encryption = "ssl" if ssl else "none" if starttls is False else "starttls"
     if ssl and starttls:
-        raise Refused("escalation.mail.starttls", True, "excludes ssl", "Set one of the two")
+        raise InvalidInput("escalation.mail.starttls", True, "excludes ssl", "Set one of the two")
     if encryption == "none" and entry.get("username"):
-        raise Refused(
+        raise InvalidInput(
             "escalation.mail.username",
             None,
             "the password would be sent in the clear",
@@ -162,12 +162,12 @@ def _mail(entry):
     to = entry.get("to")
     to = [to] if isinstance(to, str) else to
     if not isinstance(to, list) or not to:
-        raise Refused("escalation.mail.to", to, "names nobody", "List e-mail addresses")
-    port = whole(
+        raise InvalidInput("escalation.mail.to", to, "names nobody", "List e-mail addresses")
+    port = read_int(
         entry, "port", {"ssl": 465, "starttls": 587, "none": 25}[encryption], 1, 65535,
         "escalation.mail.",
     )
-    return Mail(
+    return MailConfig(
         host=_line("escalation.mail.host", entry["host"]),
         port=port,
         encryption=encryption,
@@ -188,7 +188,7 @@ def _hook(name, entry):
     if entry.get("url"):
         check_url(where + ".url", entry["url"])
     verify = entry.get("verify")
-    return Hook(
+    return WebhookConfig(
         url=entry.get("url") or None,
         url_from=entry.get("url_from") or None,
         token=entry.get("token") or None,
@@ -201,22 +201,22 @@ def _hook(name, entry):
 
 
 def check_url(where, value):
-    """Refused, without showing the value, when it is no URL: an address of a hook is a secret."""
+    """InvalidInput, without showing the value, when it is no URL: an address of a hook is a secret."""
     try:
         parts = urlsplit(value) if isinstance(value, str) else None
     except ValueError:
         parts = None
     if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
-        raise Refused(where, None, "is no URL", "Write it as https://host[:port][/path]")
+        raise InvalidInput(where, None, "is no URL", "Write it as https://host[:port][/path]")
 
 
 def _importance(entry):
     given = _object("escalation.importance", entry.get("importance"))
     for name, value in given.items():
-        where = "escalation.importance.%s" % checked("escalation.importance", name)
+        where = "escalation.importance.%s" % require_identifier("escalation.importance", name)
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not 0 <= value <= MOST_IMPACT:
-            raise Refused(where, value, "is out of bounds", "Use 0 to %d" % MOST_IMPACT)
+        if not good or not 0 <= value <= MAX_IMPACT:
+            raise InvalidInput(where, value, "is out of bounds", "Use 0 to %d" % MAX_IMPACT)
     return given
 
 
@@ -225,7 +225,7 @@ def _names(entry, name, defaults):
     if value is None:
         return getattr(defaults, name)
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise Refused("escalation." + name, value, "is no list of names", "List failure types")
+        raise InvalidInput("escalation." + name, value, "is no list of names", "List failure types")
     return value
 
 
@@ -233,14 +233,14 @@ def _address(where, value):
     value = _line(where, value)
     name, at, host = value.rpartition("@")
     if not name or not at or not host or " " in value:
-        raise Refused(where, value, "is no e-mail address", "Write it as name@example.com")
+        raise InvalidInput(where, value, "is no e-mail address", "Write it as name@example.com")
     return value
 
 
 def _line(where, value):
     # A line break in an address would begin a header of its own.
     if not isinstance(value, str) or not value.isprintable() or not value.strip():
-        raise Refused(where, value, "is not one line of text", "See config.schema.yaml")
+        raise InvalidInput(where, value, "is not one line of text", "See config.schema.yaml")
     return value.strip()
 
 
@@ -248,5 +248,5 @@ def _object(where, value):
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Refused(where, value, "is not an object", "See config.schema.yaml")
+        raise InvalidInput(where, value, "is not an object", "See config.schema.yaml")
     return value

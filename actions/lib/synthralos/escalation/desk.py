@@ -3,22 +3,22 @@
 import time
 
 from synthralos.escalation import notifications, priority, report
-from synthralos.escalation.config import CHANNELS, Escalation
+from synthralos.escalation.config import CHANNELS, EscalationConfig
 from synthralos.names import is_name
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import tickets
-from synthralos.times import seconds_of
+from synthralos.times import parse_iso
 
 TRIGGER = "synthralos.ticket_opened"
-RECENT_SECONDS = 3600.0
+RECENT_WINDOW_SECONDS = 3600.0
 NOTIFY_SECONDS = 5.0
 # StackStorm ends an action after 600 s, and what it had done would not be told.
 PROCESS_SECONDS = 240.0
 
 
-def configuration(env, entry):
+def load_config(env, entry):
     """config.Escalation of the mapping `entry`; its secrets are masked from now on."""
-    config = Escalation.from_config(entry)
+    config = EscalationConfig.from_config(entry)
     for secret in config.secrets():
         env.redactor.add(secret)
     return config
@@ -35,28 +35,28 @@ def open_ticket(env, config, workflow, subject, failure, summary, level=None, sl
     :returns: what tickets.report returns, and `notifications`; None when the ticket could not be
         recorded.
     """
-    told = tickets.report(
+    told = tickets.record_occurrence(
         env.store, env.now(), workflow, subject, failure, env.run, summary,
-        judge=priority.judge(config, level), **more
+        judge=priority.make_prioritizer(config, level), **more
     )
     if told is None:
         return None
-    sent = _tell(env, config, told["ticket"], NOTIFY_SECONDS, sleep)
+    sent = _send_due(env, config, told["ticket"], NOTIFY_SECONDS, sleep)
     if told["new"]:
-        _fire(env, told, subject, failure)
+        _fire_opened(env, told, subject, failure)
     return dict(told, notifications=sent)
 
 
-def record_failure(env, entry, workflow, subject, failure, summary, sleep=time.sleep, **more):
+def open_failure_ticket(env, entry, workflow, subject, failure, summary, sleep=time.sleep, **more):
     """As `open_ticket`, for the record of a run that failed: nothing here raises.
 
     A configuration that is wrong does not keep the ticket from being opened: the defaults hold,
     nobody is told, and `notifications` says why.
     """
     try:
-        config, wrong = configuration(env, entry), None
-    except Refused as error:
-        config, wrong = Escalation(on=()), error
+        config, wrong = load_config(env, entry), None
+    except InvalidInput as error:
+        config, wrong = EscalationConfig(on=()), error
     told = open_ticket(env, config, workflow, subject, failure, summary, sleep=sleep, **more)
     if told is not None and wrong is not None:
         told["notifications"] = [
@@ -72,16 +72,16 @@ def record_failure(env, entry, workflow, subject, failure, summary, sleep=time.s
 def take(env, config, ticket_id, by, sleep=time.sleep):
     """The ticket, in progress, with `notifications`. None when it could not be recorded."""
     taken = tickets.take(env.store, env.now(), ticket_id, by, env.run)
-    return _told(env, config, taken, sleep)
+    return _with_notifications(env, config, taken, sleep)
 
 
 def resolve(env, config, ticket_id, resolution, by, sleep=time.sleep):
     """The ticket, resolved, with `notifications`. None when it could not be recorded."""
     resolved = tickets.resolve(env.store, env.now(), ticket_id, resolution, by, env.run)
-    return _told(env, config, resolved, sleep)
+    return _with_notifications(env, config, resolved, sleep)
 
 
-def process(env, config, sleep=time.sleep):
+def process_due(env, config, sleep=time.sleep):
     """Goes over the tickets, the most urgent first: raises those that nobody took in time, and
     sends what is due. Two that run at once do no harm. What is not sent within PROCESS_SECONDS, for
     channels hang, is due the next time.
@@ -89,17 +89,17 @@ def process(env, config, sleep=time.sleep):
     :returns: {open, raised, tickets [{ticket, level, priority, previous_level, notifications}],
         channels {name: state}}; `tickets` holds those with which something was done.
     """
-    heads = tickets.listing(env.store)
-    recent = env.now() - RECENT_SECONDS
+    heads = tickets.list_tickets(env.store)
+    recent = env.now() - RECENT_WINDOW_SECONDS
     live = [
         head
         for head in heads
-        if head["status"] != tickets.RESOLVED or (seconds_of(head["at"]) or 0) > recent
+        if head["status"] != tickets.RESOLVED or (parse_iso(head["at"]) or 0) > recent
     ]
     live.sort(key=lambda head: (tickets.rank(head["level"]), head["priority"]), reverse=True)
     done, ends = [], time.monotonic() + PROCESS_SECONDS
     for head in live:
-        seconds = min(notifications.SECONDS, ends - time.monotonic())
+        seconds = min(notifications.TIMEOUT_SECONDS, ends - time.monotonic())
         told = _process_one(env, config, head, seconds, sleep)
         if told["previous_level"] or told["notifications"]:
             done.append(told)
@@ -114,7 +114,7 @@ def process(env, config, sleep=time.sleep):
 def _process_one(env, config, head, seconds, sleep):
     try:
         ticket = tickets.get(env.store, head["ticket"])
-    except Refused:
+    except InvalidInput:
         # Its events have expired before its head, or the datastore has gone away.
         return {"previous_level": None, "notifications": []}
     tickets.repair_head(env.store, ticket, head)
@@ -122,9 +122,9 @@ def _process_one(env, config, head, seconds, sleep):
     if _is_overdue(config, ticket, env.now()):
         level = tickets.LEVELS[tickets.rank(before) + 1]
         why = "nobody took it within %d s" % config.escalation_timeout
-        raised = tickets.raise_level(env.store, env.now(), ticket["ticket"], level, why, env.run)
+        raised = tickets.escalate(env.store, env.now(), ticket["ticket"], level, why, env.run)
         ticket["level"] = before if raised is None else raised["level"]
-    sent = _tell(env, config, ticket["ticket"], seconds, sleep) if seconds >= 1 else []
+    sent = _send_due(env, config, ticket["ticket"], seconds, sleep) if seconds >= 1 else []
     return {
         "ticket": ticket["ticket"],
         "level": ticket["level"],
@@ -135,7 +135,7 @@ def _process_one(env, config, head, seconds, sleep):
 
 
 def _is_overdue(config, ticket, now):
-    since = seconds_of(ticket["level_since"])
+    since = parse_iso(ticket["level_since"])
     return (
         config.escalation_timeout > 0 and
         ticket["status"] == tickets.OPEN and
@@ -145,7 +145,7 @@ def _is_overdue(config, ticket, now):
     )
 
 
-def _fire(env, told, subject, failure):
+def _fire_opened(env, told, subject, failure):
     payload = {name: told[name] for name in ("ticket", "level", "status", "priority")}
     payload["priority"] = round(payload["priority"])
     payload.update(
@@ -155,18 +155,18 @@ def _fire(env, told, subject, failure):
     env.fire(TRIGGER, payload)
 
 
-def _told(env, config, ticket, sleep):
+def _with_notifications(env, config, ticket, sleep):
     if ticket is None:
         return None
-    sent = _tell(env, config, ticket["ticket"], NOTIFY_SECONDS, sleep)
+    sent = _send_due(env, config, ticket["ticket"], NOTIFY_SECONDS, sleep)
     return dict(ticket, notifications=[one for one in sent if one["status"] in ("sent", "failed")])
 
 
-def _tell(env, config, ticket_id, seconds, sleep):
+def _send_due(env, config, ticket_id, seconds, sleep):
     try:
         ticket = tickets.get(env.store, ticket_id)
-    except Refused:
+    except InvalidInput:
         return []
     return notifications.send_due(
-        env, config, ticket, lambda: report.of(env, ticket), seconds, sleep
+        env, config, ticket, lambda: report.analyze_ticket(env, ticket), seconds, sleep
     )

@@ -15,40 +15,40 @@ import threading
 import time
 
 from synthralos.escalation import channels
-from synthralos.escalation.claims import claim
+from synthralos.escalation.claims import try_lock
 from synthralos.escalation.config import CHANNELS
-from synthralos.escalation.text import harmless, harmless_value, line
-from synthralos.refusals import Refused
+from synthralos.escalation.text import sanitize_text, sanitize_value, sanitize_line
+from synthralos.refusals import InvalidInput
 from synthralos.state import tickets
 from synthralos.state.datastore import PREFIX
 from synthralos.state.kinds import lifetime_of
 from synthralos.telemetry import log
 
-TRIES = 3
-FIRST_WAIT, LONGEST_WAIT = 1.0, 8.0
-SECONDS = 20.0
+MAX_ATTEMPTS = 3
+FIRST_WAIT, MAX_WAIT_SECONDS = 1.0, 8.0
+TIMEOUT_SECONDS = 20.0
 # What a channel that keeps to its time may be late; it says better than we do why it failed.
 LATE_SECONDS = 0.5
-KEPT_SECONDS = lifetime_of("notification")
-LONGEST_TITLE, LONGEST_TEXT, LONGEST_FACT = 300, 10_000, 500
+TTL_SECONDS = lifetime_of("notification")
+MAX_TITLE_CHARS, MAX_TEXT_CHARS, MAX_FACT_CHARS = 300, 10_000, 500
 TRIGGER, ACKNOWLEDGE, RESOLVE = "trigger", "acknowledge", "resolve"
 
 
-def due(config, store, ticket):
+def due_notifications(config, store, ticket):
     """[(action, channel)] of what is due on the channels that are switched on and configured."""
     ready = [channel for channel in CHANNELS if config.state(channel) == "ready"]
-    sent = _sent(store, ticket)
+    sent = _already_sent(store, ticket)
     found = []
-    if ticket["status"] != tickets.RESOLVED and _to_be_told(config, ticket):
+    if ticket["status"] != tickets.RESOLVED and _should_notify(config, ticket):
         found = [(TRIGGER, channel) for channel in ready]
     after = {tickets.IN_PROGRESS: ACKNOWLEDGE, tickets.RESOLVED: RESOLVE}.get(ticket["status"])
     told = any(name.startswith(TRIGGER) and name.endswith("-webhook") for name in sent)
     if after and told and "webhook" in ready:
         found.append((after, "webhook"))
-    return [one for one in found if _name(ticket, *one) not in sent]
+    return [one for one in found if _record_name(ticket, *one) not in sent]
 
 
-def send_due(env, config, ticket, report, seconds=SECONDS, sleep=time.sleep):
+def send_due(env, config, ticket, report, seconds=TIMEOUT_SECONDS, sleep=time.sleep):
     """Sends what is due; returns [{action, channel, status, tries, error}].
 
     status is sent, failed, not_configured or off; the last two are told with what is sent, and
@@ -62,27 +62,27 @@ def send_due(env, config, ticket, report, seconds=SECONDS, sleep=time.sleep):
     others = [
         _result(TRIGGER, channel, state, 0) for channel, state in states.items() if state != "ready"
     ]
-    wanted = due(config, env.store, ticket)
+    wanted = due_notifications(config, env.store, ticket)
     if not wanted:
         nobody = "ready" not in states.values() and ticket["status"] != tickets.RESOLVED
-        return others if nobody and _to_be_told(config, ticket) else []
+        return others if nobody and _should_notify(config, ticket) else []
     what = "%s-%s-%s-%s" % (
         ticket["ticket"], ticket["period"], ticket["level"], ticket["status"]
     )
     results = []
-    with claim(env.store, what, env.now, sleep) as mine:
+    with try_lock(env.store, what, env.now, sleep) as mine:
         # Before the claim was ours somebody may have sent it, and gone.
-        wanted = due(config, env.store, ticket) if mine else []
+        wanted = due_notifications(config, env.store, ticket) if mine else []
         made = report() if wanted else None
-        told = [(one, notice(env, ticket, one[0], made)) for one in wanted]
-        results = _sent_at_once(env, config, told, seconds, sleep)
+        told = [(one, build_notification(env, ticket, one[0], made)) for one in wanted]
+        results = _send_in_parallel(env, config, told, seconds, sleep)
         for result in results:
             if result["status"] == "sent":
-                _write_down(env.store, env.now(), ticket, result)
+                _record_sent(env.store, env.now(), ticket, result)
     return results + others if any(one["action"] == TRIGGER for one in results) else results
 
 
-def notice(env, ticket, action, report):
+def build_notification(env, ticket, action, report):
     """What the channels are given: ids, enums, numbers and harmless text."""
     redactor = env.redactor
     facts = {
@@ -93,11 +93,11 @@ def notice(env, ticket, action, report):
         )
     }
     facts["since"], facts["run"] = ticket["opened_at"], ticket["run"]
-    facts["summary"] = line(ticket["summary"], redactor, LONGEST_FACT)
+    facts["summary"] = sanitize_line(ticket["summary"], redactor, MAX_FACT_CHARS)
     if action == RESOLVE:
         facts["resolved_by"] = ticket["resolved_by"]
-        facts["resolution"] = line(ticket["resolution"], redactor, LONGEST_FACT)
-    facts = harmless_value(facts, redactor, LONGEST_FACT)
+        facts["resolution"] = sanitize_line(ticket["resolution"], redactor, MAX_FACT_CHARS)
+    facts = sanitize_value(facts, redactor, MAX_FACT_CHARS)
     what = {TRIGGER: ticket["level"], ACKNOWLEDGE: "taken", RESOLVE: "resolved"}[action]
     title = "[synthralos] %s %s: %s" % (what, ticket["ticket"], ticket["summary"])
     return {
@@ -108,14 +108,14 @@ def notice(env, ticket, action, report):
         "workflow": facts["workflow"],
         "cause": facts["cause"],
         "at": ticket["at"],
-        "title": line(title, redactor, LONGEST_TITLE),
-        "text": harmless(report["markdown"], redactor, LONGEST_TEXT),
-        "recommendations": harmless_value(report["recommendations"], redactor, LONGEST_FACT),
+        "title": sanitize_line(title, redactor, MAX_TITLE_CHARS),
+        "text": sanitize_text(report["markdown"], redactor, MAX_TEXT_CHARS),
+        "recommendations": sanitize_value(report["recommendations"], redactor, MAX_FACT_CHARS),
         "facts": facts,
     }
 
 
-def _sent_at_once(env, config, told, seconds, sleep):
+def _send_in_parallel(env, config, told, seconds, sleep):
     """The results of [((action, channel), notice)], in that order."""
     ends = time.monotonic() + seconds + LATE_SECONDS
     made = [
@@ -147,22 +147,22 @@ def _send(env, config, action, channel, told, seconds, sleep):
     def once():
         tries.append(1)
         left = max(0.1, seconds - (time.monotonic() - began))
-        channels.send_by(channel)(env, config, told, left)
+        channels.sender_for(channel)(env, config, told, left)
 
     retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_after_delay(seconds - FIRST_WAIT),
-        wait=tenacity.wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=1),
-        retry=tenacity.retry_if_exception_type(channels.Again),
+        stop=tenacity.stop_after_attempt(MAX_ATTEMPTS) | tenacity.stop_after_delay(seconds - FIRST_WAIT),
+        wait=tenacity.wait_exponential_jitter(initial=FIRST_WAIT, max=MAX_WAIT_SECONDS, jitter=1),
+        retry=tenacity.retry_if_exception_type(channels.RetryableDeliveryError),
         sleep=sleep,
         reraise=True,
     )
     try:
         retrying(once)
-    except (channels.NotTaken, Refused) as error:
-        return _result(action, channel, "failed", len(tries), env.redactor.text(str(error)))
+    except (channels.DeliveryError, InvalidInput) as error:
+        return _result(action, channel, "failed", len(tries), env.redactor.redact_text(str(error)))
     except Exception as error:
         # One channel that cannot be used must keep neither the others nor the record.
-        log.write_traceback(env.redactor.text)
+        log.write_traceback(env.redactor.redact_text)
         return _result(action, channel, "failed", len(tries), type(error).__name__)
     return _result(action, channel, "sent", len(tries))
 
@@ -172,11 +172,11 @@ def _result(action, channel, status, tries, error=None):
     return dict(told, tries=tries, error=error)
 
 
-def _to_be_told(config, ticket):
+def _should_notify(config, ticket):
     return tickets.rank(ticket["level"]) >= tickets.rank(config.notify_from)
 
 
-def _name(ticket, action, channel):
+def _record_name(ticket, action, channel):
     level = ticket["level"] if action == TRIGGER else "any"
     return "%s-%s-%s" % (action, level, channel)
 
@@ -185,13 +185,13 @@ def _prefix(ticket):
     return "%snotice.%s.%s." % (PREFIX, ticket["ticket"], ticket["period"])
 
 
-def _sent(store, ticket):
+def _already_sent(store, ticket):
     """The names of what was sent since the ticket was opened."""
     prefix = _prefix(ticket)
     return {name[len(prefix):] for name, _ in store.list(prefix)}
 
 
-def _write_down(store, now, ticket, result):
-    name = _prefix(ticket) + _name(ticket, result["action"], result["channel"])
+def _record_sent(store, now, ticket, result):
+    name = _prefix(ticket) + _record_name(ticket, result["action"], result["channel"])
     value = json.dumps({"at": int(now), "tries": result["tries"]}, separators=(",", ":"))
-    store.put(name, value, KEPT_SECONDS)
+    store.put(name, value, TTL_SECONDS)

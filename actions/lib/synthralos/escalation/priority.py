@@ -20,10 +20,10 @@ from synthralos.state.tickets import LEVELS
 AUTO, SUPERVISOR, PERSON, CRITICAL = LEVELS
 DEFAULT_IMPACT = 5
 _OF_SEVERITY = {"low": 0.0, "medium": 40 / 3, "high": 80 / 3, "critical": 40.0}
-MOST_OCCURRENCES, MOST_ATTEMPTS = 32, 20
+MAX_OCCURRENCES, MAX_ATTEMPTS = 32, 20
 
 
-def judge(config, level=None):
+def make_prioritizer(config, level=None):
     """A callable (ticket) -> (level, priority), as tickets.report wants it.
 
     :param config: config.Escalation.
@@ -64,12 +64,12 @@ def priority_of(config, ticket):
     impact = ticket.get("impact")
     if impact is None:
         impact = config.importance.get(ticket.get("subject"), DEFAULT_IMPACT)
-    occurrences = min(max(ticket["occurrences"], 1), MOST_OCCURRENCES)
+    occurrences = min(max(ticket["occurrences"], 1), MAX_OCCURRENCES)
     parts = (
         40.0 if critical else _OF_SEVERITY.get(ticket["severity"], _OF_SEVERITY["medium"]),
         15.0 if critical else _of_cause(ticket["cause"]),
-        20.0 * math.log2(occurrences) / math.log2(MOST_OCCURRENCES),
-        10.0 * min(max(ticket["attempts"], 0), MOST_ATTEMPTS) / MOST_ATTEMPTS,
+        20.0 * math.log2(occurrences) / math.log2(MAX_OCCURRENCES),
+        10.0 * min(max(ticket["attempts"], 0), MAX_ATTEMPTS) / MAX_ATTEMPTS,
         1.5 * min(max(impact, 0), 10),
     )
     return min(100, int(sum(parts) + 1e-9))
@@ -77,7 +77,7 @@ def priority_of(config, ticket):
 
 def _of_cause(cause):
     known = CAUSES.get(cause)
-    if known is None or known.again:
+    if known is None or known.retry_same_target:
         # held_back: the breaker lets probes through by itself. A refusal is not cured by waiting.
         return 15.0 if cause == "refused" else 0.0
-    return 8.0 if known.elsewhere else 15.0
+    return 8.0 if known.retry_other_target else 15.0

@@ -1,13 +1,13 @@
 """The report of a ticket: what failed and why, what it touches, what happened, what to do."""
 
-from synthralos.escalation.text import harmless, line
+from synthralos.escalation.text import sanitize_text, sanitize_line
 from synthralos.state import history
-from synthralos.state.datastore import time_of
-from synthralos.times import timestamp
+from synthralos.state.datastore import timestamp_of_key
+from synthralos.times import to_iso
 
-MOST_LINES = 40
-MOST_RUNS = 20
-LONGEST_MARKDOWN = 12_000
+MAX_LINES = 40
+MAX_RUNS = 20
+MAX_MARKDOWN_CHARS = 12_000
 _LINE = 300
 
 # cause: (what it means, what cures it). {credential}, {target} and {timeout} stand for the entries
@@ -204,7 +204,7 @@ _CAUSES = {
     ),
 }
 # workflow: what {credential}, {target} and {timeout} stand for.
-_PLACES = {
+_CONFIG_PLACES = {
     "agent_recovery": {
         "credential": "`platform.token_from`",
         "target": "`platform` and its `fallbacks`",
@@ -221,7 +221,7 @@ _PLACES = {
         "timeout": "`attempt_timeouts.request`",
     },
 }
-_ANYWHERE = {
+_DEFAULT_PLACES = {
     "credential": "the `..._from` entry of the target",
     "target": "the configuration",
     "timeout": "`attempt_timeouts`",
@@ -229,7 +229,7 @@ _ANYWHERE = {
 _IMPACT = ("none", "low", "medium", "high", "severe")
 
 
-def of(env, ticket):
+def analyze_ticket(env, ticket):
     """The report of `ticket`, which tickets.get gave.
 
     {ticket, level, status, priority, root_cause {type, cause, severity, meaning, told},
@@ -248,15 +248,15 @@ def of(env, ticket):
             "type": ticket["type"],
             "cause": ticket["cause"],
             "severity": ticket["severity"],
-            "meaning": _known(ticket)[0],
+            "meaning": _cause_text(ticket)[0],
             "summary": ticket["summary"],
         },
         "impact": _impact(ticket, events, list(dict.fromkeys(runs))),
         "timeline": _timeline(env.store, ticket, events),
         "recommendations": recommendations(ticket),
-        "generated_at": timestamp(env.now()),
+        "generated_at": to_iso(env.now()),
     }
-    found = env.redactor.value(found)
+    found = env.redactor.redact_value(found)
     return dict(found, markdown=_markdown(env, found))
 
 
@@ -280,11 +280,11 @@ def recommendations(ticket):
 def advice(workflow, cause):
     """(what the cause means, what a person can do about it) for a run that failed by it."""
     meaning, what = _CAUSES.get(cause, _CAUSES["unknown"])
-    places = _PLACES.get(workflow, _ANYWHERE)
+    places = _CONFIG_PLACES.get(workflow, _DEFAULT_PLACES)
     return meaning, [told.format(**places) for told in what]
 
 
-def _known(ticket):
+def _cause_text(ticket):
     return _CAUSES.get(ticket["cause"], _CAUSES["unknown"])
 
 
@@ -299,28 +299,28 @@ def _impact(ticket, events, runs):
         "attempts": ticket["attempts"],
         "since": ticket["opened_at"],
         "last": max((e["at"] for e in events if e["kind"] == "occurred"), default=ticket["at"]),
-        "runs": runs[:MOST_RUNS],
+        "runs": runs[:MAX_RUNS],
     }
 
 
 def _timeline(store, ticket, events):
     """The last MOST_LINES things that happened, oldest first."""
-    lines = [(event["time"], _of_event(event), event.get("run")) for event in events]
+    lines = [(event["time"], _event_text(event), event.get("run")) for event in events]
     runs = {event.get("run") for event in events}
     first = min((event["time"] for event in events), default=0)
-    for entry in history.recent(store, ticket["subject"], limit=MOST_LINES):
-        at = time_of(entry["record"])
+    for entry in history.recent_entries(store, ticket["subject"], limit=MAX_LINES):
+        at = timestamp_of_key(entry["record"])
         # A run that is in the ticket is in the history too.
         if at is not None and at * 1000 >= first and entry.get("run") not in runs:
-            lines.append((int(at * 1000), _of_entry(entry), entry.get("run")))
+            lines.append((int(at * 1000), _entry_text(entry), entry.get("run")))
     lines.sort(key=lambda one: one[0])
     return [
-        {"at": timestamp(at / 1000.0), "event": what, "run": run}
-        for at, what, run in lines[-MOST_LINES:]
+        {"at": to_iso(at / 1000.0), "event": what, "run": run}
+        for at, what, run in lines[-MAX_LINES:]
     ]
 
 
-def _of_event(event):
+def _event_text(event):
     kind = event["kind"]
     if kind == "taken":
         return "taken by %s" % event.get("by")
@@ -331,7 +331,7 @@ def _of_event(event):
     return "occurred: %s" % event.get("summary")
 
 
-def _of_entry(entry):
+def _entry_text(entry):
     told = entry.get("reason") or entry.get("cause") or ""
     parts = (entry.get("workflow"), entry.get("event") or entry.get("kind") or "recorded")
     what = " ".join(str(part) for part in parts if part)
@@ -342,7 +342,7 @@ def _markdown(env, found):
     root, impact = found["root_cause"], found["impact"]
 
     def one(text):
-        return line(text, env.redactor, _LINE)
+        return sanitize_line(text, env.redactor, _LINE)
 
     lines = [
         "# Ticket %s" % found["ticket"],
@@ -367,4 +367,4 @@ def _markdown(env, found):
     lines += ["%d. %s" % (n, one(told)) for n, told in enumerate(found["recommendations"], 1)]
     lines += ["", "## What happened", ""]
     lines += ["- %s %s" % (entry["at"], one(entry["event"])) for entry in found["timeline"]]
-    return harmless("\n".join(lines), env.redactor, LONGEST_MARKDOWN)
+    return sanitize_text("\n".join(lines), env.redactor, MAX_MARKDOWN_CHARS)

@@ -12,7 +12,7 @@ _UNSEEN = re.compile(
 )
 
 
-def harmless(text, redactor, longest):
+def sanitize_text(text, redactor, longest):
     """`text` without secrets and without anything that Jinja, YAQL or a terminal would act on.
 
     A mark such as two opening braces gets a space between its characters, and NOTE says so at the
@@ -20,10 +20,10 @@ def harmless(text, redactor, longest):
 
     :param longest: characters, notes included.
     """
-    text = redactor.text(str(text)).replace("\r\n", "\n")
+    text = redactor.redact_text(str(text)).replace("\r\n", "\n")
     # First what is not seen: between two braces it would keep them from being found.
     text = _UNSEEN.sub("\ufffd", text)
-    broken = without_marks(text)
+    broken = break_template_marks(text)
     note = NOTE if broken != text else ""
     if len(broken) + len(note) > longest:
         note = CUT + note
@@ -31,32 +31,32 @@ def harmless(text, redactor, longest):
     return broken + note
 
 
-def has_marks(text):
+def has_template_marks(text):
     """Whether a template begins somewhere in `text`; what only closes one is no template."""
     return _OPENING.search(text) is not None
 
 
-def without_marks(text):
+def break_template_marks(text):
     """`text` with a space in every mark that Jinja or YAQL would act on."""
     return _CLOSING.sub(r"\g<0> ", _OPENING.sub(r"\g<0> ", text))
 
 
-def line(text, redactor, longest):
-    """As `harmless`, on one line: fit for a subject or a header."""
-    return harmless(" ".join(str(text).split()), redactor, longest)
+def sanitize_line(text, redactor, longest):
+    """As `sanitize_text`, on one line: fit for a subject or a header."""
+    return sanitize_text(" ".join(str(text).split()), redactor, longest)
 
 
-def harmless_value(value, redactor, longest, depth=0):
+def sanitize_value(value, redactor, longest, depth=0):
     """A copy of a JSON value whose texts, keys too, are harmless; nested at most 5 deep."""
     if isinstance(value, str):
-        return harmless(value, redactor, longest)
+        return sanitize_text(value, redactor, longest)
     if isinstance(value, (dict, list, tuple)):
         if depth >= 5:
             return "(nested too deeply)"
         if isinstance(value, dict):
             return {
-                line(key, redactor, 80): harmless_value(item, redactor, longest, depth + 1)
-                for key, item in redactor.value(value).items()
+                sanitize_line(key, redactor, 80): sanitize_value(item, redactor, longest, depth + 1)
+                for key, item in redactor.redact_value(value).items()
             }
-        return [harmless_value(item, redactor, longest, depth + 1) for item in value]
+        return [sanitize_value(item, redactor, longest, depth + 1) for item in value]
     return value

@@ -5,17 +5,17 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.entries import given, seconds, whole
+from synthralos.entries import default_if_none, read_seconds, read_int
 from synthralos.escalation.config import CHANNELS
-from synthralos.names import checked, is_name
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier, is_name
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Connection, connection
 
 QUERY, LABEL = "up == 0", "instance"
 ALERT_LABELS = ("node", "instance", "host", "hostname", "device", "pod", "service")
-LONGEST_QUERY = 2000
+MAX_QUERY_CHARS = 2000
 NONE, REQUIRED = APPROVALS = ("none", "required")
-MOST_SECONDS = 7 * 24 * 3600
+MAX_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Weather:
 
 
 @dataclass(frozen=True)
-class Infrastructure:
+class InfrastructureConfig:
     """What infrastructure_repair knows of the world.
 
     :ivar topology: the nodes as they are configured; topology.Topology reads them.
@@ -98,7 +98,7 @@ class Infrastructure:
 
     @classmethod
     def from_config(cls, entry):
-        """From the mapping under `infrastructure`. Refused names the entry that is wrong."""
+        """From the mapping under `infrastructure`. InvalidInput names the entry that is wrong."""
         entry = _object("infrastructure", entry)
         planner = _object("infrastructure.planner", entry.get("planner"))
         allowed = tuple(_names("infrastructure.allowed_actions", entry.get("allowed_actions")))
@@ -109,7 +109,7 @@ class Infrastructure:
         for crew in crews:
             if sum(crew.name == other.name for other in crews) > 1:
                 way_out = "Give each crew a name of its own"
-                raise Refused("infrastructure.crews", crew.name, "stands there twice", way_out)
+                raise InvalidInput("infrastructure.crews", crew.name, "stands there twice", way_out)
         labels = _names("infrastructure.alert_labels", entry.get("alert_labels"))
         return cls(
             prometheus=_prometheus(entry.get("prometheus")),
@@ -118,13 +118,13 @@ class Infrastructure:
             topology_from=entry.get("topology_from") or None,
             allowed_actions=allowed,
             crews=crews,
-            busy_seconds=whole(entry, "busy_seconds", 3600, 0, MOST_SECONDS, "infrastructure."),
-            settle_seconds=whole(entry, "settle_seconds", 15, 0, 3600, "infrastructure."),
+            busy_seconds=read_int(entry, "busy_seconds", 3600, 0, MAX_SECONDS, "infrastructure."),
+            settle_seconds=read_int(entry, "settle_seconds", 15, 0, 3600, "infrastructure."),
             travel_seconds=_travel(entry.get("travel_seconds")),
             holidays=tuple(_dates("infrastructure.holidays", entry.get("holidays"))),
             weather=_weather(entry.get("weather")),
-            fallback=bool(given(planner.get("fallback"), True)),
-            max_tool_calls=whole(
+            fallback=bool(default_if_none(planner.get("fallback"), True)),
+            max_tool_calls=read_int(
                 planner, "max_tool_calls", 10, 0, 50, "infrastructure.planner."
             ),
         )
@@ -136,7 +136,7 @@ class Infrastructure:
 
 def configuration(env):
     """Infrastructure of the environment's settings; its secrets are masked from now on."""
-    config = Infrastructure.from_config(env.settings.infrastructure)
+    config = InfrastructureConfig.from_config(env.settings.infrastructure)
     for source in (config.prometheus, config.weather):
         if source is not None:
             env.redactor.add(source.connection.secret)
@@ -158,16 +158,16 @@ def _prometheus(entry):
 
 
 def query(where, value):
-    """`value` when it may be a PromQL query, else Refused."""
-    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_QUERY:
-        way_out = "Write PromQL, such as up == 0, of at most %d characters" % LONGEST_QUERY
-        raise Refused(where, value, "is no query", way_out)
+    """`value` when it may be a PromQL query, else InvalidInput."""
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_QUERY_CHARS:
+        way_out = "Write PromQL, such as up == 0, of at most %d characters" % MAX_QUERY_CHARS
+        raise InvalidInput(where, value, "is no query", way_out)
     return value
 
 
 def _label(where, value):
     if not isinstance(value, str) or not value.strip():
-        raise Refused(where, value, "is no label", "Name a label of the samples")
+        raise InvalidInput(where, value, "is no label", "Name a label of the samples")
     return value
 
 
@@ -179,7 +179,7 @@ def _weather(entry):
     path = entry.get("path") or "/{location}"
     if not isinstance(path, str) or "{location}" not in path:
         why = "has no place for {location}"
-        raise Refused(where + ".path", path, why, "Write it as /{location}")
+        raise InvalidInput(where + ".path", path, why, "Write it as /{location}")
     return Weather(connection(entry, where, "token", 5.0, 5.0), path)
 
 
@@ -189,35 +189,35 @@ def _crew(where, entry, allowed):
     if action is not None and action not in allowed:
         known = ", ".join(allowed) or "none"
         way_out = "Add it to infrastructure.allowed_actions (now: %s)" % known
-        raise Refused(where + ".action", action, "is not allowed", way_out)
+        raise InvalidInput(where + ".action", action, "is not allowed", way_out)
     if approval not in APPROVALS:
         way_out = "Use one of " + ", ".join(APPROVALS)
-        raise Refused(where + ".approval", approval, "is invalid", way_out)
+        raise InvalidInput(where + ".approval", approval, "is invalid", way_out)
     channels = tuple(_names(where + ".channels", entry.get("channels")))
     for channel in channels:
         if channel not in CHANNELS:
             way_out = "Use one of " + ", ".join(CHANNELS)
-            raise Refused(where + ".channels", channel, "is no channel", way_out)
+            raise InvalidInput(where + ".channels", channel, "is no channel", way_out)
     if bool(channels) == (action is not None):
         why = "has %s channels %s an action" % (("both", "and") if channels else ("neither", "nor"))
-        raise Refused(where, entry.get("name"), why, "Give it one of the two")
+        raise InvalidInput(where, entry.get("name"), why, "Give it one of the two")
     mail_to = [_address(where, one) for one in _list(where + ".mail_to", entry.get("mail_to"))]
     zone, capacity = entry.get("zone"), entry.get("capacity")
     if capacity is not None:
-        capacity = whole(entry, "capacity", None, 0, 10_000, where + ".")
+        capacity = read_int(entry, "capacity", None, 0, 10_000, where + ".")
     return Crew(
-        name=checked(where + ".name", entry.get("name")),
+        name=require_identifier(where + ".name", entry.get("name")),
         channels=channels,
         mail_to=tuple(mail_to),
         action=action,
-        node_parameter=checked(where + ".node_parameter", entry.get("node_parameter") or "node"),
+        node_parameter=require_identifier(where + ".node_parameter", entry.get("node_parameter") or "node"),
         parameters=_object(where + ".parameters", entry.get("parameters")),
         approval=approval,
-        seconds=seconds(entry, where + ".seconds", 60.0),
+        seconds=read_seconds(entry, where + ".seconds", 60.0),
         skills=tuple(_names(where + ".skills", entry.get("skills"))),
-        zone=None if zone is None else checked(where + ".zone", zone),
+        zone=None if zone is None else require_identifier(where + ".zone", zone),
         capacity=capacity,
-        available=bool(given(entry.get("available"), True)),
+        available=bool(default_if_none(entry.get("available"), True)),
     )
 
 
@@ -225,7 +225,7 @@ def _address(where, value):
     name, at, host = value.rpartition("@") if isinstance(value, str) else ("", "", "")
     if not name or not host or not value.isprintable() or " " in value:
         way_out = "Write it as name@example.com"
-        raise Refused(where + ".mail_to", value, "is no e-mail address", way_out)
+        raise InvalidInput(where + ".mail_to", value, "is no e-mail address", way_out)
     return value
 
 
@@ -237,7 +237,7 @@ def _travel(entry):
             good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
             if not good or not is_name(origin) or not is_name(destination):
                 place = "%s.%s.%s" % (where, origin, destination)
-                raise Refused(place, value, "is no number of seconds", "Write {zone: {zone: 1800}}")
+                raise InvalidInput(place, value, "is no number of seconds", "Write {zone: {zone: 1800}}")
             found.setdefault(origin, {})[destination] = value
     return found
 
@@ -250,18 +250,18 @@ def _dates(where, value):
             yield datetime.date.fromisoformat(text).isoformat()
         except (TypeError, ValueError) as error:
             way_out = "Write it as 2025-12-25"
-            raise Refused("%s[%d]" % (where, n), one, "is no date", way_out) from error
+            raise InvalidInput("%s[%d]" % (where, n), one, "is no date", way_out) from error
 
 
 def _names(where, value):
-    return [checked("%s[%d]" % (where, n), one) for n, one in enumerate(_list(where, value))]
+    return [require_identifier("%s[%d]" % (where, n), one) for n, one in enumerate(_list(where, value))]
 
 
 def _list(where, value):
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Refused(where, value, "is no list", "See config.schema.yaml")
+        raise InvalidInput(where, value, "is no list", "See config.schema.yaml")
     return value
 
 
@@ -269,5 +269,5 @@ def _object(where, value):
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Refused(where, value, "is not an object", "See config.schema.yaml")
+        raise InvalidInput(where, value, "is not an object", "See config.schema.yaml")
     return value

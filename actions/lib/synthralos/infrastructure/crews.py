@@ -10,48 +10,48 @@ import json
 import time
 
 from synthralos.escalation import desk
-from synthralos.escalation.channels import Again, NotTaken, send_by
-from synthralos.escalation.text import harmless, harmless_value, line
-from synthralos.names import is_name, key_part
-from synthralos.refusals import Refused
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
-from synthralos.state.stackstorm import ApiError
+from synthralos.escalation.channels import RetryableDeliveryError, DeliveryError, sender_for
+from synthralos.escalation.text import sanitize_text, sanitize_value, sanitize_line
+from synthralos.names import is_name, encode_key_part
+from synthralos.refusals import InvalidInput
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
+from synthralos.state.stackstorm import StackStormError
 from synthralos.telemetry import log
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
-FORMAT = 1
+FORMAT_VERSION = 1
 ASSIGNED, FAILED = "Assigned", "Failed"
-PAGES = 10
+MAX_PAGES = 10
 CHANNEL_SECONDS = 10.0
-TRIES = 2
-WAIT_SECONDS = 1.0
-LEAST_SECONDS = 1.0
-SHOWN_NODES = 100
-LONGEST_TITLE, LONGEST_TEXT, LONGEST_FACT = 300, 10_000, 500
+MAX_ATTEMPTS = 2
+RETRY_DELAY_SECONDS = 1.0
+MIN_SECONDS = 1.0
+MAX_NODES_SHOWN = 100
+MAX_TITLE_CHARS, MAX_TEXT_CHARS, MAX_FACT_CHARS = 300, 10_000, 500
 
 
 def loads(env, config):
     """{crew: how many nodes it has} from the assignments of the last `busy_seconds`."""
-    return {crew.name: _load(env, crew, config.busy_seconds) for crew in config.crews}
+    return {crew.name: _count_assignments(env, crew, config.busy_seconds) for crew in config.crews}
 
 
-def _load(env, crew, busy_seconds):
+def _count_assignments(env, crew, busy_seconds):
     if not busy_seconds:
         return 0
     count, since = 0, env.now() - busy_seconds
-    for page in range(PAGES):
-        rows = env.store.list(_prefix(crew), limit=PAGE, offset=page * PAGE)
-        count += sum((time_of(name) or 0.0) > since for name, _ in rows)
-        if len(rows) < PAGE:
+    for page in range(MAX_PAGES):
+        rows = env.store.list(_prefix(crew), limit=PAGE_SIZE, offset=page * PAGE_SIZE)
+        count += sum((timestamp_of_key(name) or 0.0) > since for name, _ in rows)
+        if len(rows) < PAGE_SIZE:
             break
     return count
 
 
 def _prefix(crew):
-    return "%sassignment.%s." % (PREFIX, key_part(crew.name))
+    return "%sassignment.%s." % (PREFIX, encode_key_part(crew.name))
 
 
-def room(crew, load):
+def free_capacity(crew, load):
     """How many nodes more the crew can take; None for any number."""
     if not crew.available:
         return 0
@@ -59,10 +59,10 @@ def room(crew, load):
 
 
 def is_free(crew, load):
-    return room(crew, load) != 0
+    return free_capacity(crew, load) != 0
 
 
-def suits(crew, node):
+def unsuitable_reason(crew, node):
     """Why `crew` cannot take `node`, a topology.Node; None when it can."""
     missing = [skill for skill in node.skills if skill not in crew.skills]
     if missing:
@@ -79,25 +79,25 @@ def assign(env, config, crew, names, report, seconds, sleep=time.sleep):
     :param seconds: what all of it may take.
     """
     if crew.action is not None:
-        entries = _run(env, crew, names, seconds, sleep)
+        entries = _run_actions(env, crew, names, seconds, sleep)
     else:
-        told = _tell(env, crew, names, report, seconds, sleep)
+        told = _notify(env, crew, names, report, seconds, sleep)
         entries = [dict({"node": name, "crew": crew.name}, **told) for name in names]
     for entry in entries:
         if entry["status"] == ASSIGNED and config.busy_seconds:
-            value = json.dumps({"v": FORMAT, "node": entry["node"], "run": env.run})
-            env.store.put(_prefix(crew) + time_key(env.now()), value, config.busy_seconds)
+            value = json.dumps({"v": FORMAT_VERSION, "node": entry["node"], "run": env.run})
+            env.store.put(_prefix(crew) + timestamp_key(env.now()), value, config.busy_seconds)
     good = sum(entry["status"] == ASSIGNED for entry in entries)
-    log.line("assign", crew=crew.name, nodes=len(entries), assigned=good)
+    log.emit("assign", crew=crew.name, nodes=len(entries), assigned=good)
     return entries
 
 
-def _tell(env, crew, names, report, seconds, sleep):
+def _notify(env, crew, names, report, seconds, sleep):
     """{status, told}: assigned when one channel at least has taken the notice."""
     try:
-        escalation = desk.configuration(env, env.settings.escalation)
-    except Refused as error:
-        return {"status": FAILED, "details": env.redactor.text(str(error))}
+        escalation = desk.load_config(env, env.settings.escalation)
+    except InvalidInput as error:
+        return {"status": FAILED, "details": env.redactor.redact_text(str(error))}
     if crew.mail_to and escalation.mail is not None:
         mail = dataclasses.replace(escalation.mail, to=list(crew.mail_to))
         escalation = dataclasses.replace(escalation, mail=mail)
@@ -107,29 +107,29 @@ def _tell(env, crew, names, report, seconds, sleep):
         problem = _send(env, escalation, channel, notice, ends, sleep)
         sent = sent or problem is None
         told.append("%s: %s" % (channel, problem or "sent"))
-    return {"status": ASSIGNED if sent else FAILED, "details": env.redactor.text("; ".join(told))}
+    return {"status": ASSIGNED if sent else FAILED, "details": env.redactor.redact_text("; ".join(told))}
 
 
 def _send(env, escalation, channel, notice, ends, sleep):
     """Why the notice could not be sent on `channel`; None when it was."""
     if channel != "announcement" and getattr(escalation, channel) is None:
         return "escalation.%s is not configured" % channel
-    for number in range(1, TRIES + 1):
+    for number in range(1, MAX_ATTEMPTS + 1):
         left = min(CHANNEL_SECONDS, ends - env.now())
-        if left < LEAST_SECONDS:
+        if left < MIN_SECONDS:
             return "there was no time left"
         try:
-            send_by(channel)(env, escalation, notice, left)
+            sender_for(channel)(env, escalation, notice, left)
             return None
-        except Again as error:
+        except RetryableDeliveryError as error:
             problem = str(error)
-            if number < TRIES:
-                sleep(WAIT_SECONDS)
-        except (NotTaken, Refused) as error:
+            if number < MAX_ATTEMPTS:
+                sleep(RETRY_DELAY_SECONDS)
+        except (DeliveryError, InvalidInput) as error:
             return str(error)
         except Exception as error:
             # One channel that cannot be used must keep neither the others nor the run.
-            log.write_traceback(env.redactor.text)
+            log.write_traceback(env.redactor.redact_text)
             return type(error).__name__
     return problem
 
@@ -140,16 +140,16 @@ def _notice(env, crew, names, report):
     known = {told["node"]: told for told in report["nodes"]}
     # The report has the most severe first.
     worst = next((known[name] for name in known if name in names), {"criticality": "low"})
-    rows = [_row(name, known.get(name)) for name in names[:SHOWN_NODES]]
-    if len(names) > SHOWN_NODES:
-        rows.append("- and %d more: see the run" % (len(names) - SHOWN_NODES))
+    rows = [_node_line(name, known.get(name)) for name in names[:MAX_NODES_SHOWN]]
+    if len(names) > MAX_NODES_SHOWN:
+        rows.append("- and %d more: see the run" % (len(names) - MAX_NODES_SHOWN))
     title = "[synthralos] repair %s" % ", ".join(names)
     text = ["Assigned to %s, run %s:" % (crew.name, env.run or "none"), ""] + rows
     facts = {
         "crew": crew.name,
-        "nodes": harmless_value(names[:SHOWN_NODES], env.redactor, LONGEST_FACT),
+        "nodes": sanitize_value(names[:MAX_NODES_SHOWN], env.redactor, MAX_FACT_CHARS),
         "run": env.run,
-        "summary": line(title, env.redactor, LONGEST_FACT),
+        "summary": sanitize_line(title, env.redactor, MAX_FACT_CHARS),
     }
     # The same nodes for the same crew in the same run are one assignment to whoever counts them.
     what = json.dumps([env.run, crew.name, sorted(names)]).encode()
@@ -160,15 +160,15 @@ def _notice(env, crew, names, report):
         "subject": crew.name,
         "workflow": "infrastructure_repair",
         "cause": "assignment",
-        "at": timestamp(env.now()),
-        "title": line(title, env.redactor, LONGEST_TITLE),
-        "text": harmless("\n".join(text), env.redactor, LONGEST_TEXT),
+        "at": to_iso(env.now()),
+        "title": sanitize_line(title, env.redactor, MAX_TITLE_CHARS),
+        "text": sanitize_text("\n".join(text), env.redactor, MAX_TEXT_CHARS),
         "recommendations": [],
         "facts": facts,
     }
 
 
-def _row(name, told):
+def _node_line(name, told):
     if told is None:
         return "- %s" % name
     return "- %s: %s, %d people, %d nodes affected" % (
@@ -176,9 +176,9 @@ def _row(name, told):
     )
 
 
-def _run(env, crew, names, seconds, sleep):
+def _run_actions(env, crew, names, seconds, sleep):
     """An entry for each of `names`: all executions are begun before the first is waited for."""
-    problem = _cannot_run(env, crew)
+    problem = _action_problem(env, crew)
     entries, ends = [], env.now() + min(seconds, crew.seconds)
     for name in names:
         entry = {"node": name, "crew": crew.name, "status": FAILED, "details": problem}
@@ -191,30 +191,30 @@ def _run(env, crew, names, seconds, sleep):
         parameters = dict(crew.parameters, **{crew.node_parameter: name})
         try:
             entry["execution_id"] = env.api.start(crew.action, parameters)
-        except ApiError as error:
+        except StackStormError as error:
             entry["details"] = str(error)
     for entry in entries:
         if "execution_id" in entry:
-            entry.update(_ended(env, entry["execution_id"], max(0.0, ends - env.now()), sleep))
+            entry.update(_wait_for_end(env, entry["execution_id"], max(0.0, ends - env.now()), sleep))
     return entries
 
 
-def _cannot_run(env, crew):
+def _action_problem(env, crew):
     if env.api is None:
         return "there is no StackStorm API to run %s" % crew.action
     try:
         found = env.api.action(crew.action)
-    except ApiError as error:
+    except StackStormError as error:
         return str(error)
     if found is None:
         return "there is no action %s" % crew.action
     return "the action %s is disabled" % crew.action if found.get("enabled") is False else None
 
 
-def _ended(env, execution_id, seconds, sleep):
+def _wait_for_end(env, execution_id, seconds, sleep):
     try:
         status = env.api.wait(execution_id, seconds, sleep)["status"]
-    except ApiError:
+    except StackStormError:
         # It was begun: another crew beside it would do more harm than one that may yet fail.
         return {"status": ASSIGNED, "details": "begun; it has not been seen to end"}
     good = status == "succeeded"

@@ -3,18 +3,18 @@
 import time
 from urllib.parse import urlencode
 
-from synthralos.calls.http import CallFailed
-from synthralos.failures import failure
+from synthralos.calls.http import CallError
+from synthralos.failures import make_failure
 from synthralos.infrastructure import config as configs
 from synthralos.infrastructure import nodes
 from synthralos.recovery import intake
-from synthralos.refusals import Refused, shown
+from synthralos.refusals import InvalidInput, shorten_repr
 
 AUTO, LIST, ALERT, QUERY = SOURCES = ("auto", "list", "alert", "query")
-MOST_FAILURES = 200
-MOST_LEFT_OUT = 20
-TRIES = 2
-WAIT_SECONDS = 1.0
+MAX_FAILURES = 200
+MAX_UNRESOLVED = 20
+MAX_ATTEMPTS = 2
+RETRY_DELAY_SECONDS = 1.0
 QUERY_PATH = "/api/v1/query"
 
 
@@ -24,26 +24,26 @@ def request_of(config, parameters, payload=None):
     :param payload: of the trigger that started the run: it is the alert where none is given.
     """
     listed = nodes.listed("nodes", parameters.get("nodes") or [])
-    alert = intake.mapping("alert", parameters.get("alert"))
+    alert = intake.require_object("alert", parameters.get("alert"))
     source = parameters.get("source") or AUTO
     if source not in SOURCES:
-        raise Refused("source", source, "is no source", "Use one of " + ", ".join(SOURCES))
+        raise InvalidInput("source", source, "is no source", "Use one of " + ", ".join(SOURCES))
     if source in (AUTO, ALERT) and not alert and not listed:
         alert = _alert_in(payload)
     if source == AUTO:
         source = LIST if listed else ALERT if alert else QUERY
     if source == LIST and not listed:
-        raise Refused("nodes", [], "names no node", "List the failed nodes, or use source=query")
+        raise InvalidInput("nodes", [], "names no node", "List the failed nodes, or use source=query")
     if source == ALERT and not alert:
-        raise Refused("alert", {}, "is empty", "Give {labels: {...}}, or start the run from a rule")
-    if len(listed) > MOST_FAILURES:
-        way_out = "Give at most %d nodes to a run" % MOST_FAILURES
-        raise Refused("nodes", len(listed), "is too long", way_out)
+        raise InvalidInput("alert", {}, "is empty", "Give {labels: {...}}, or start the run from a rule")
+    if len(listed) > MAX_FAILURES:
+        way_out = "Give at most %d nodes to a run" % MAX_FAILURES
+        raise InvalidInput("nodes", len(listed), "is too long", way_out)
     query = parameters.get("query") or None
     if query is not None:
         query = configs.query("query", query)
     if source == QUERY and config.prometheus is None:
-        raise Refused(
+        raise InvalidInput(
             "infrastructure.prometheus.base_url",
             None,
             "no Prometheus is configured",
@@ -61,25 +61,25 @@ def _alert_in(payload):
     return body if is_alert else {}
 
 
-def find(env, config, topology, request, seconds, sleep=time.sleep):
+def detect_failures(env, config, topology, request, seconds, sleep=time.sleep):
     """(failed nodes, left out): what `request` says, by the topology's names, each node once.
 
     :param seconds: what asking may take.
     :returns: left out is a list of {what, why}: failures that no node could be told of.
-    :raises CallFailed: Prometheus did not answer, or not as Prometheus does.
+    :raises CallError: Prometheus did not answer, or not as Prometheus does.
     """
     if request["source"] == LIST:
         found, unresolved_alerts = request["nodes"], []
     elif request["source"] == ALERT:
-        found, unresolved_alerts = _of_alert(config, request["alert"])
+        found, unresolved_alerts = _nodes_of_alert(config, request["alert"])
     else:
-        return ask(env, config, topology, request["query"], seconds, sleep)
+        return query_prometheus(env, config, topology, request["query"], seconds, sleep)
     return _resolved(topology, found), unresolved_alerts
 
 
-def ask(env, config, topology, query, seconds, sleep=time.sleep):
-    """As `find`, of Prometheus alone; query: PromQL, or None for the configured one."""
-    samples = _samples(env, config.prometheus, query or config.prometheus.query, seconds, sleep)
+def query_prometheus(env, config, topology, query, seconds, sleep=time.sleep):
+    """As `detect_failures`, of Prometheus alone; query: PromQL, or None for the configured one."""
+    samples = _query_with_retry(env, config.prometheus, query or config.prometheus.query, seconds, sleep)
     found, unresolved_alerts = [], []
     for sample in samples:
         metric = sample.get("metric") if isinstance(sample, dict) else None
@@ -89,15 +89,15 @@ def ask(env, config, topology, query, seconds, sleep=time.sleep):
             found.append(name)
         else:
             why = "its label %s names no node" % config.prometheus.label
-            unresolved_alerts.append({"name": shown(name if name is not None else metric), "reason": why})
-    return _bounded(_resolved(topology, found), unresolved_alerts)
+            unresolved_alerts.append({"name": shorten_repr(name if name is not None else metric), "reason": why})
+    return _limit(_resolved(topology, found), unresolved_alerts)
 
 
-def _bounded(found, unresolved_alerts):
-    found, beyond = found[:MOST_FAILURES], len(found) - MOST_FAILURES
-    unresolved_alerts, more = unresolved_alerts[:MOST_LEFT_OUT], len(unresolved_alerts) - MOST_LEFT_OUT
+def _limit(found, unresolved_alerts):
+    found, beyond = found[:MAX_FAILURES], len(found) - MAX_FAILURES
+    unresolved_alerts, more = unresolved_alerts[:MAX_UNRESOLVED], len(unresolved_alerts) - MAX_UNRESOLVED
     if beyond > 0:
-        why = "one run repairs at most %d nodes" % MOST_FAILURES
+        why = "one run repairs at most %d nodes" % MAX_FAILURES
         unresolved_alerts.append({"name": "%d nodes more" % beyond, "reason": why})
     if more > 0:
         unresolved_alerts.append({"name": "%d samples more" % more, "reason": "as the ones before"})
@@ -108,57 +108,57 @@ def _resolved(topology, found):
     return list(dict.fromkeys(topology.resolved(name) for name in found))
 
 
-def _of_alert(config, alert):
+def _nodes_of_alert(config, alert):
     """(nodes, left out) of one alert, or of a group of them as Alertmanager sends it."""
     alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
     found, unresolved_alerts = [], []
     for n, one in enumerate(alerts):
         where = "alert.alerts[%d]" % n if "alerts" in alert else "alert"
-        one = intake.mapping(where, one)
+        one = intake.require_object(where, one)
         if one.get("status") == "resolved":
             continue
-        labels = intake.mapping(where + ".labels", one.get("labels"))
+        labels = intake.require_object(where + ".labels", one.get("labels"))
         name = next((labels[key] for key in config.alert_labels if labels.get(key)), None)
         if name is None:
             known = ", ".join(config.alert_labels)
             why = "no label names a node (%s)" % known
-            unresolved_alerts.append({"name": shown(sorted(str(key) for key in labels)), "reason": why})
+            unresolved_alerts.append({"name": shorten_repr(sorted(str(key) for key in labels)), "reason": why})
         elif not nodes.is_node(name):
-            unresolved_alerts.append({"name": shown(name), "reason": "a label does not name a node"})
+            unresolved_alerts.append({"name": shorten_repr(name), "reason": "a label does not name a node"})
         else:
             found.append(name)
     if unresolved_alerts and not found:
-        raise Refused(
+        raise InvalidInput(
             "alert.labels",
             None,
             "%s: %s" % (unresolved_alerts[0]["name"], unresolved_alerts[0]["reason"]),
             "Add such a label to the alert, or set infrastructure.alert_labels",
         )
-    return _bounded(list(dict.fromkeys(found)), unresolved_alerts)
+    return _limit(list(dict.fromkeys(found)), unresolved_alerts)
 
 
-def _samples(env, prometheus, query, seconds, sleep):
-    ends = env.now() + min(seconds, TRIES * prometheus.connection.timeout)
-    for number in range(1, TRIES + 1):
+def _query_with_retry(env, prometheus, query, seconds, sleep):
+    ends = env.now() + min(seconds, MAX_ATTEMPTS * prometheus.connection.timeout)
+    for number in range(1, MAX_ATTEMPTS + 1):
         try:
-            return _asked(env, prometheus, query, ends - env.now())
-        except CallFailed as error:
-            left = ends - env.now() - WAIT_SECONDS
-            if number == TRIES or not error.failure.curable.again or left < WAIT_SECONDS:
+            return _query_once(env, prometheus, query, ends - env.now())
+        except CallError as error:
+            left = ends - env.now() - RETRY_DELAY_SECONDS
+            if number == MAX_ATTEMPTS or not error.failure.policy.retry_same_target or left < RETRY_DELAY_SECONDS:
                 raise
-            sleep(WAIT_SECONDS)
+            sleep(RETRY_DELAY_SECONDS)
 
 
-def _asked(env, prometheus, query, seconds):
+def _query_once(env, prometheus, query, seconds):
     connection = prometheus.connection
     path = "%s?%s" % (QUERY_PATH, urlencode({"query": query.encode("utf-8", "replace")}))
-    answer = env.client.send(connection, "GET", path, min(seconds, connection.timeout))
+    answer = env.client.request(connection, "GET", path, min(seconds, connection.timeout))
     if not 200 <= answer.status < 300:
-        raise CallFailed(env.client.failure_of(answer, "request"))
+        raise CallError(env.client.failure_of(answer, "request"))
     told = answer.json()
     data = told.get("data") if isinstance(told, dict) else None
     result = data.get("result") if isinstance(data, dict) else None
     if not isinstance(result, list) or data.get("resultType") not in ("vector", "matrix"):
         message = "Prometheus did not answer with samples; the query must give a vector"
-        raise CallFailed(failure("malformed_answer", message))
+        raise CallError(make_failure("malformed_answer", message))
     return result

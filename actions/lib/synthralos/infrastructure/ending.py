@@ -14,19 +14,19 @@ COMPLETED, UNCHECKED = "repairs_completed", "repairs_assigned"
 PLANNED, NOT_ANSWERED = "planned", "not_answered"
 INCOMPLETE, MAX_RETRIES, FAILED = "repairs_incomplete", "max_retries_reached", "failed"
 MAX_STEPS, OUT_OF_TIME = "max_steps_reached", "out_of_time"
-_GOOD = (HEALTHY, COMPLETED, UNCHECKED)
+_SUCCESS_OUTCOMES = (HEALTHY, COMPLETED, UNCHECKED)
 
 
 def finish(env, case):
     """The result of repair.finish: what came of the run; a run that failed is recorded."""
     outcome, succeeded = _outcome(case)
     case["outcome"] = outcome
-    told = report(case)
-    told.update(success=outcome in _GOOD, ticket=None, error=None)
-    summary = "%s: %s" % (outcome, _counts(case))
+    told = run_report(case)
+    told.update(success=outcome in _SUCCESS_OUTCOMES, ticket=None, error=None)
+    summary = "%s: %s" % (outcome, _counts_text(case))
     if succeeded:
         if not case["dry_run"]:
-            run.summarise(env, case, "recovered", None, **record.counted(case))
+            run.record_summary(env, case, "recovered", None, **record.counted(case))
         return dict({"summary": summary, "next_task": "done"}, **told)
     reason = case["reason"] or summary
     error = {"cause": outcome, "message": reason, "reason": reason}
@@ -61,15 +61,15 @@ def log_failure(env, case, parameters):
     :param case: what the last task left, as recovery.record.record takes it.
     """
     whole = case is not None and "progress" in case
-    error, reason = recovery_record.why(case, case["progress"] if whole else {})
+    error, reason = recovery_record.failure_reason(case, case["progress"] if whole else {})
     error = dict(error, reason=reason)
-    told = dict(report(case), outcome=FAILED) if whole else {"outcome": FAILED}
+    told = dict(run_report(case), outcome=FAILED) if whole else {"outcome": FAILED}
     told.update(record.record(env, case, parameters, error))
     summary = "%s failed: %s" % (WORKFLOW, reason)
     return dict({"summary": summary, "success": False}, **told, error=error)
 
 
-def report(case):
+def run_report(case):
     """What every end of a run tells: a mapping of lists, mappings, numbers and enums."""
     return {
         "outcome": case["outcome"],
@@ -86,14 +86,14 @@ def report(case):
     }
 
 
-def _counts(case):
+def _counts_text(case):
     assigned = {one["node"] for one in case["assignments"] if one["status"] == crews.ASSIGNED}
     parts = ["%d failed" % len(all_failed(case)), "%d assigned" % len(assigned)]
     open_nodes = case["failures"] + case["refused_nodes"]
     if open_nodes:
-        parts.append("without a crew: %s" % some(open_nodes))
+        parts.append("without a crew: %s" % summarize_names(open_nodes))
     if case["unresolved_alerts"]:
-        parts.append("not told apart: %s" % some([one["name"] for one in case["unresolved_alerts"]]))
+        parts.append("not told apart: %s" % summarize_names([one["name"] for one in case["unresolved_alerts"]]))
     return "; ".join(parts)
 
 
@@ -104,6 +104,6 @@ def all_failed(case):
     return [name for name in case["known"] if name in ours]
 
 
-def some(names, most=5):
+def summarize_names(names, most=5):
     told = ", ".join(names[:most])
     return told if len(names) <= most else "%s and %d more" % (told, len(names) - most)

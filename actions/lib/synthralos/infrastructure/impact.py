@@ -3,7 +3,7 @@
 from synthralos.infrastructure.topology import CRITICALITIES
 
 # A report is shown whole in a run's result: of more dependents only the number is told.
-SHOWN_NODES = 20
+MAX_NODES_SHOWN = 20
 
 
 def rank(criticality):
@@ -27,8 +27,8 @@ def estimate(topology, failed):
             dict(
                 {"node": name, "known": name in topology},
                 **_sum(topology, touched),
-                direct=topology.dependents(name)[:SHOWN_NODES],
-                downstream=downstream[:SHOWN_NODES],
+                direct=topology.dependents(name)[:MAX_NODES_SHOWN],
+                downstream=downstream[:MAX_NODES_SHOWN],
             )
         )
     told.sort(key=_severity)

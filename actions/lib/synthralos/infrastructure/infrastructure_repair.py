@@ -9,20 +9,20 @@ assigned: `failures` holds the nodes that nobody has yet.
 """
 
 from synthralos.calls import backoff
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.infrastructure import crews, detection, ending, impact, planning, tools
 from synthralos.infrastructure.config import configuration
-from synthralos.infrastructure.ending import all_failed, some
+from synthralos.infrastructure.ending import all_failed, summarize_names
 from synthralos.infrastructure.record import WORKFLOW
 from synthralos.infrastructure.topology import Topology
 from synthralos.recovery import run
-from synthralos.refusals import Refused
-from synthralos.state.stackstorm import ApiError
+from synthralos.refusals import InvalidInput
+from synthralos.state.stackstorm import StackStormError
 from synthralos.telemetry import log
-from synthralos.times import seconds_of, timestamp
+from synthralos.times import parse_iso, to_iso
 
-RUN_SECONDS = 600
-MOST_STEPS, MOST_RETRIES = 100, 10
+DEFAULT_RUN_SECONDS = 600
+MAX_STEPS, MAX_RETRIES = 100, 10
 DEFAULTS = {"max_steps": 10, "max_retries": 3}
 ASK = "core.ask"
 INIT, DETECTION, IMPACT, PLANNING, EXECUTION, RESCHEDULING, FINAL = STATES = (
@@ -30,7 +30,7 @@ INIT, DETECTION, IMPACT, PLANNING, EXECUTION, RESCHEDULING, FINAL = STATES = (
     "RESCHEDULING", "FINAL",
 )
 # The task of a state, as `do` names it.
-_DO = {
+_TASK_OF_STATE = {
     DETECTION: "detect", IMPACT: "estimate", PLANNING: "plan", EXECUTION: "execute",
     RESCHEDULING: "reschedule", FINAL: "final",
 }
@@ -44,8 +44,8 @@ def begin(env, parameters, started, payload=None):
     case = new_case(env, parameters, started, payload)
     request = case["request"]
     said = "run %s: failures by %s" % (case["run"] or "local", request["source"])
-    told = {"source": request["source"], "deadline": timestamp(case["deadline"])}
-    return _go(env, case, DETECTION, "initialize", {}, said, **told)
+    told = {"source": request["source"], "deadline": to_iso(case["deadline"])}
+    return _goto(env, case, DETECTION, "initialize", {}, said, **told)
 
 
 def new_case(env, parameters, started, payload=None):
@@ -55,14 +55,14 @@ def new_case(env, parameters, started, payload=None):
     return run.new_case(
         env,
         WORKFLOW,
-        RUN_SECONDS,
+        DEFAULT_RUN_SECONDS,
         given,
         started,
         request,
         {},
         failed_at=run.failed_at(started, *_began(request["alert"])),
-        max_steps=run.whole_number(given, "max_steps", 1, MOST_STEPS),
-        max_retries=run.whole_number(given, "max_retries", 1, MOST_RETRIES),
+        max_steps=run.whole_number(given, "max_steps", 1, MAX_STEPS),
+        max_retries=run.whole_number(given, "max_retries", 1, MAX_RETRIES),
         state=INIT,
         steps=0,
         step_history=[],
@@ -95,55 +95,55 @@ def _began(alert):
 def detect(env, case):
     """The result of detect_failure_nodes in a run: as FAILURE_DETECTION, or as RESCHEDULING."""
     if case["state"] == RESCHEDULING:
-        return _reschedule(env, case)
+        return _recheck(env, case)
     _check_state(case, DETECTION)
     config = configuration(env)
     topology = Topology.of(env, config)
     first = not case["known"]
     try:
         found, unresolved_alerts = _found(env, case, config, topology, first)
-    except CallFailed as error:
+    except CallError as error:
         if first:
-            return _gave_up(env, case, "the failed nodes are not known", error.failure)
+            return _fail_task(env, case, "the failed nodes are not known", error.failure)
         found, unresolved_alerts = case["cascade"], []
-    _leave_out(case, unresolved_alerts)
+    _register_unresolved(case, unresolved_alerts)
     up_again = [name for name in case["cascade"] if name not in found]
     case["cascade"] = []
     case["failures"] = [name for name in case["failures"] if name not in up_again]
     case["resolved"] += [name for name in up_again if name not in case["resolved"]]
-    _add(case, found)
+    _register_failures(case, found)
     if first:
-        _remember_what_was_down(env, case, config, topology)
+        _record_baseline(env, case, config, topology)
     if not case["failures"]:
         summary = "no node has failed" + (" that has a name" if case["unresolved_alerts"] else "")
-        return _go(env, case, FINAL, "no_failures_detected", {}, summary)
+        return _goto(env, case, FINAL, "no_failures_detected", {}, summary)
     told = {"failures": list(case["failures"])}
-    summary = "%d nodes have failed: %s" % (len(case["failures"]), some(case["failures"]))
-    return _go(env, case, IMPACT, "failures_detected", told, summary, **told)
+    summary = "%d nodes have failed: %s" % (len(case["failures"]), summarize_names(case["failures"]))
+    return _goto(env, case, IMPACT, "failures_detected", told, summary, **told)
 
 
 def _found(env, case, config, topology, first):
     """(nodes, left out): at first as the run was asked, later as Prometheus says."""
-    seconds = max(1.0, env.deadline(case).left())
+    seconds = max(1.0, env.deadline(case).seconds_left())
     if first:
-        return detection.find(env, config, topology, case["request"], seconds)
-    return detection.ask(env, config, topology, case["request"]["query"], seconds)
+        return detection.detect_failures(env, config, topology, case["request"], seconds)
+    return detection.query_prometheus(env, config, topology, case["request"]["query"], seconds)
 
 
-def _remember_what_was_down(env, case, config, topology):
+def _record_baseline(env, case, config, topology):
     """What was down before a run that was told its nodes is not that run's cascade."""
     case["watched"] = config.prometheus is not None
     if case["watched"] and case["request"]["source"] != detection.QUERY:
-        seconds = max(1.0, env.deadline(case).left())
+        seconds = max(1.0, env.deadline(case).seconds_left())
         try:
-            found, _ = detection.ask(env, config, topology, case["request"]["query"], seconds)
+            found, _ = detection.query_prometheus(env, config, topology, case["request"]["query"], seconds)
             case["known"] += [name for name in found if name not in case["known"]]
-        except CallFailed as error:
-            log.line("not_watched", cause=error.failure.cause)
+        except CallError as error:
+            log.emit("not_watched", cause=error.failure.cause)
             case["watched"] = False
 
 
-def _add(case, found):
+def _register_failures(case, found):
     """The nodes among `found` that the run did not know; they are open failures from now on."""
     new = [name for name in found if name not in case["known"]]
     case["known"] += new
@@ -151,7 +151,7 @@ def _add(case, found):
     return new
 
 
-def _leave_out(case, unresolved_alerts):
+def _register_unresolved(case, unresolved_alerts):
     case["unresolved_alerts"] += [one for one in unresolved_alerts if one not in case["unresolved_alerts"]]
 
 
@@ -169,7 +169,7 @@ def estimate(env, case):
     summary = "%s: %d people, %d nodes affected" % (
         total["criticality"], total["population_affected"], total["nodes_affected"],
     )
-    return _go(
+    return _goto(
         env, case, PLANNING, "impact_analyzed", {"impact_report": shown}, summary, impact=report
     )
 
@@ -190,7 +190,7 @@ def plan(env, case):
         case["outcome"], case["reason"] = ending.MAX_RETRIES, reason
         data = {"retry_count": case["retry_count"], "reason": reason}
         summary = "no plan: " + reason
-        return _go(env, case, FINAL, ending.MAX_RETRIES, data, summary, plan=made, **told)
+        return _goto(env, case, FINAL, ending.MAX_RETRIES, data, summary, plan=made, **told)
     label = "%s_decision_assign_crew" % made["source"]
     decision = {
         "thoughts": made["thoughts"],
@@ -202,12 +202,12 @@ def plan(env, case):
     }
     summary = "plan from the %s: %d nodes to %s" % (
         made["source"], len(made["assignments"]),
-        some(sorted({one["crew"] for one in made["assignments"]})),
+        summarize_names(sorted({one["crew"] for one in made["assignments"]})),
     )
-    to, delay = EXECUTION, _pause_before(env, case, made)
+    to, delay = EXECUTION, _retry_delay(env, case, made)
     if case["dry_run"]:
         to, delay, case["outcome"] = FINAL, 0, ending.PLANNED
-    return _go(
+    return _goto(
         env, case, to, label, {"decision": decision}, summary, delay=delay, plan=made, **told
     )
 
@@ -218,7 +218,7 @@ def make_plan(env, case, config):
     A plan is {source, thoughts, assignments [{node, crew, asks, source}],
     unassigned [{node, why}]}. None when the LLM decided nothing and the rules may not.
     """
-    facts = tools.Facts(
+    facts = tools.PlannerFacts(
         env,
         config,
         Topology.of(env, config),
@@ -227,7 +227,7 @@ def make_plan(env, case, config):
     )
     decided, told, thoughts = None, None, None
     if env.settings.planner_model is not None and config.crews:
-        decided, told = planning.by_llm(
+        decided, told = planning.plan_by_llm(
             env, facts, case, lambda *used: _tool_used(case, *used)
         )
         case["retry_count"] = told["retry_count"]
@@ -239,7 +239,7 @@ def make_plan(env, case, config):
     taken = {}
     for one in by_llm:
         taken[one["crew"]] = taken.get(one["crew"], 0) + 1
-    more, unassigned = planning.by_rules(facts, case["impact"], case["tried"], left, taken)
+    more, unassigned = planning.plan_by_rules(facts, case["impact"], case["tried"], left, taken)
     if decided is not None and not config.fallback:
         more, unassigned = [], [{"node": name, "reason": "the planner left it out"} for name in left]
     made = {
@@ -268,7 +268,7 @@ def _tool_used(case, thoughts, tool, arguments, result):
     _step(case, PLANNING, PLANNING, "llm_decision_use_tool", data)
 
 
-def _pause_before(env, case, made):
+def _retry_delay(env, case, made):
     """Seconds to wait before a crew is asked again for a node that it has failed at."""
     again = [
         case["tried"].get(one["node"], []).count(one["crew"]) for one in made["assignments"]
@@ -277,9 +277,9 @@ def _pause_before(env, case, made):
     if not repeat:
         return 0
     rules = env.settings.backoff
-    seconds = backoff.whole(rules.strategy, repeat, rules.base_delay, rules.max_delay)
-    left = env.deadline(case).left()
-    return backoff.whole_seconds(min(seconds, max(0.0, left / 2)))
+    seconds = backoff.full_delay(rules.strategy, repeat, rules.base_delay, rules.max_delay)
+    left = env.deadline(case).seconds_left()
+    return backoff.round_up(min(seconds, max(0.0, left / 2)))
 
 
 def execute(env, case):
@@ -293,50 +293,50 @@ def execute(env, case):
     waiting = [one for one in case["plan"]["assignments"] if one["node"] in case["failures"]]
     asking = [one for one in waiting if one["requires_approval"]]
     if case["asked_at"] is not None:
-        return _answered(env, case, config, asking)
+        return _apply_approval(env, case, config, asking)
     done = assign(env, case, config, [one for one in waiting if not one["requires_approval"]])
     if asking:
         case["asked_at"], case["done"] = env.now(), done
         case["progress"]["cursor"] += 1
-        summary = "a person is asked for consent: %s" % some([one["crew"] for one in asking])
+        summary = "a person is asked for consent: %s" % summarize_names([one["crew"] for one in asking])
         return {
             "summary": summary,
             "next_task": "ask",
             "assignments": done,
             "asking": [{"node": one["node"], "crew": one["crew"]} for one in asking],
-            "next": run.following(env, case),
+            "next": run.next_step(env, case),
         }
-    return _executed(env, case, done)
+    return _after_execution(env, case, done)
 
 
-def _answered(env, case, config, asking):
+def _apply_approval(env, case, config, asking):
     """What a person's answer comes to. The time that it took is not the run's."""
     case["deadline"] += max(0.0, env.now() - case["asked_at"])
     asked_at, case["asked_at"] = case["asked_at"], None
     done = case.pop("done", [])
     answer = _answer(env, case, asked_at)
     if answer is True:
-        return _executed(env, case, done + assign(env, case, config, asking))
+        return _after_execution(env, case, done + assign(env, case, config, asking))
     names = [one["node"] for one in asking]
     if answer is False:
         case["failures"] = [name for name in case["failures"] if name not in names]
         case["refused_nodes"] += names
-        return _executed(env, case, done, "approval_refused", names)
+        return _after_execution(env, case, done, "approval_refused", names)
     why = "nobody answered whether the actions may run"
     case["outcome"], case["reason"] = ending.NOT_ANSWERED, why
     data = {"nodes": names}
-    return _go(env, case, FINAL, "approval_not_given", data, why, assignments=done)
+    return _goto(env, case, FINAL, "approval_not_given", data, why, assignments=done)
 
 
 def _answer(env, case, asked_at):
     """True, False, or None when the inquiry ended without an answer."""
     if env.api is None:
-        raise ApiError("there is no StackStorm API to read the answer from")
+        raise StackStormError("there is no StackStorm API to read the answer from")
     rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
     found = [row for row in rows if (row.get("action") or {}).get("ref") == ASK]
     if not found:
         return None
-    newest = max(found, key=lambda row: seconds_of(row["start_timestamp"]) or 0.0)
+    newest = max(found, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0)
     response = (newest.get("result") or {}).get("response")
     approved = response.get("approved") if isinstance(response, dict) else None
     return approved if isinstance(approved, bool) else None
@@ -355,7 +355,7 @@ def assign(env, case, config, wanted):
             why = {"status": crews.FAILED, "details": "there is no such crew any more"}
             done += [dict({"node": node, "crew": name}, **why) for node in given]
             continue
-        seconds = max(0.0, env.deadline(case).left())
+        seconds = max(0.0, env.deadline(case).seconds_left())
         done += crews.assign(env, config, crew, given, case["impact"], seconds)
     assigned = {one["node"] for one in done if one["status"] == crews.ASSIGNED}
     case["failures"] = [name for name in case["failures"] if name not in assigned]
@@ -366,7 +366,7 @@ def assign(env, case, config, wanted):
     return done
 
 
-def _executed(env, case, done, refused=None, names=()):
+def _after_execution(env, case, done, refused=None, names=()):
     """The transition out of EXECUTION.
 
     :param done: the entries of this execution; refused: the action's label, when a person said no.
@@ -375,25 +375,25 @@ def _executed(env, case, done, refused=None, names=()):
     details = [{"node": one["node"], "status": one["status"]} for one in done]
     told = {"assignments": done}
     if failed:
-        message = "Assignment failed for nodes: %s" % some(failed)
+        message = "Assignment failed for nodes: %s" % summarize_names(failed)
         entry = {"role": "execution_result", "message": message, "details": details}
         planning.remember(case, entry)
         data = {"failed_nodes": failed, "details": details}
-        return _go(env, case, PLANNING, "assignments_failed", data, message, **told)
+        return _goto(env, case, PLANNING, "assignments_failed", data, message, **told)
     if refused is not None and not done:
-        summary = "a person refused the actions for %s" % some(names)
-        return _go(env, case, FINAL, refused, {"nodes": list(names)}, summary)
+        summary = "a person refused the actions for %s" % summarize_names(names)
+        return _goto(env, case, FINAL, refused, {"nodes": list(names)}, summary)
     config = configuration(env)
     delay = config.settle_seconds if case.get("watched") else 0
-    delay = backoff.whole_seconds(min(delay, max(0.0, env.deadline(case).left() / 2)))
+    delay = backoff.round_up(min(delay, max(0.0, env.deadline(case).seconds_left() / 2)))
     summary = "%d nodes assigned" % len(done)
     data = {"details": details}
-    return _go(
+    return _goto(
         env, case, RESCHEDULING, "assignments_succeeded", data, summary, delay=delay, **told
     )
 
 
-def _reschedule(env, case):
+def _recheck(env, case):
     """RESCHEDULING: whether anything new has failed since."""
     config = configuration(env)
     found, unresolved_alerts = [], []
@@ -401,29 +401,29 @@ def _reschedule(env, case):
         topology = Topology.of(env, config)
         try:
             found, unresolved_alerts = _found(env, case, config, topology, first=False)
-        except CallFailed as error:
+        except CallError as error:
             reason = "what was assigned could not be looked after: %s" % error.failure.cause
             case["outcome"], case["reason"] = ending.UNCHECKED, reason
-            return _go(env, case, FINAL, "not_checked", {"cause": error.failure.cause}, reason)
-        _leave_out(case, unresolved_alerts)
+            return _goto(env, case, FINAL, "not_checked", {"cause": error.failure.cause}, reason)
+        _register_unresolved(case, unresolved_alerts)
         if case["request"]["source"] == detection.QUERY:
             case["resolved"] = [name for name in all_failed(case) if name not in found]
-    new = _add(case, found)
+    new = _register_failures(case, found)
     if new:
         case["cascade"] = new
-        summary = "%d nodes more have failed: %s" % (len(new), some(new))
+        summary = "%d nodes more have failed: %s" % (len(new), summarize_names(new))
         data = {"new_failures": new}
-        return _go(env, case, DETECTION, "cascading_failures", data, summary, **data)
+        return _goto(env, case, DETECTION, "cascading_failures", data, summary, **data)
     if case["failures"] or case["refused_nodes"] or case["unresolved_alerts"]:
         left = case["failures"] + case["refused_nodes"]
-        summary = "no new failure; without a crew: %s" % (some(left) or "some that have no name")
-        return _go(env, case, FINAL, ending.INCOMPLETE, {"unassigned": left}, summary)
-    return _go(env, case, FINAL, ending.COMPLETED, {}, "no new failure")
+        summary = "no new failure; without a crew: %s" % (summarize_names(left) or "some that have no name")
+        return _goto(env, case, FINAL, ending.INCOMPLETE, {"unassigned": left}, summary)
+    return _goto(env, case, FINAL, ending.COMPLETED, {}, "no new failure")
 
 
 def _check_state(case, *states):
     if case["state"] not in states:
-        raise Refused(
+        raise InvalidInput(
             "case", None, "is in state %s" % case["state"], "Pass on `next` as it was returned"
         )
 
@@ -434,7 +434,7 @@ def _step(case, before, after, action, data):
     )
 
 
-def _go(env, case, to, action, data, summary, delay=0, **told):
+def _goto(env, case, to, action, data, summary, delay=0, **told):
     """The result that sends the workflow to the state `to`, or to FINAL when it must stop.
 
     A run stops before a state, not before FINAL: then the case keeps that state, as it was reached.
@@ -443,7 +443,7 @@ def _go(env, case, to, action, data, summary, delay=0, **told):
     case["state"] = to
     case["steps"] += 1
     case["progress"]["cursor"] += 1
-    do = _DO[to]
+    do = _TASK_OF_STATE[to]
     if to != FINAL:
         stopped = None
         if case["steps"] >= case["max_steps"]:
@@ -451,13 +451,13 @@ def _go(env, case, to, action, data, summary, delay=0, **told):
         elif not env.deadline(case).allows_attempt():
             stopped = ending.OUT_OF_TIME, "the time was up"
         if stopped is not None:
-            (case["outcome"], case["reason"]), do, delay = stopped, _DO[FINAL], 0
+            (case["outcome"], case["reason"]), do, delay = stopped, _TASK_OF_STATE[FINAL], 0
             summary = "%s; stopped: %s" % (summary, stopped[1])
     result = {"summary": summary, "next_task": do, "state": case["state"], "action": action}
-    return dict(result, **told, next=run.following(env, case, delay))
+    return dict(result, **told, next=run.next_step(env, case, delay))
 
 
-def _gave_up(env, case, what, failure):
+def _fail_task(env, case, what, failure):
     """(False, result) of a task after which the run cannot go on."""
     error = dict(failure.as_dict(), message="%s: %s" % (what, failure.message))
     case["gave_up"] = {"reason": error["message"], "error": error}
@@ -465,5 +465,5 @@ def _gave_up(env, case, what, failure):
         "summary": error["message"],
         "error": error,
         "next": None,
-        "carry": run.sealed(env, case),
+        "carry": run.seal_case(env, case),
     }

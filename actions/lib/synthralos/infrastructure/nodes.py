@@ -1,8 +1,8 @@
 """The names of nodes: what an operator or a monitoring system calls what may fail."""
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
-LONGEST = 200
+MAX_NAME_CHARS = 200
 
 
 def is_node(value):
@@ -11,25 +11,25 @@ def is_node(value):
     Wider than a name of the pack's: hosts and services are called by others. A node's name never
     crosses a workflow but sealed or within a list.
     """
-    return isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable() and (
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARS and value.isprintable() and (
         value.strip() == value
     )
 
 
 def checked(field, value):
-    """`value` when it may name a node, else Refused."""
+    """`value` when it may name a node, else InvalidInput."""
     if is_node(value):
         return value
-    raise Refused(
+    raise InvalidInput(
         field,
         value,
         "does not name a node",
-        "A node's name is 1 to %d printable characters, not blank at either end" % LONGEST,
+        "A node's name is 1 to %d printable characters, not blank at either end" % MAX_NAME_CHARS,
     )
 
 
 def listed(field, values):
-    """The nodes in a list, each once, in their order. Refused when it is no list of nodes."""
+    """The nodes in a list, each once, in their order. InvalidInput when it is no list of nodes."""
     if not isinstance(values, list):
-        raise Refused(field, values, "is no list", 'Write it as ["node", "other node"]')
+        raise InvalidInput(field, values, "is no list", 'Write it as ["node", "other node"]')
     return list(dict.fromkeys(checked("%s[%d]" % (field, n), v) for n, v in enumerate(values)))

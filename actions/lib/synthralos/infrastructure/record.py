@@ -32,29 +32,29 @@ def record(env, case, parameters, error):
         "run": env.run,
         "type": failure["type"],
         "cause": failure["cause"],
-        "reason": env.redactor.text(error["reason"]),
-        "error": env.redactor.value(error),
+        "reason": env.redactor.redact_text(error["reason"]),
+        "error": env.redactor.redact_value(error),
         "attempts": attempts,
     }
-    record_id = history.record(env.store, subject, env.now(), entry)
-    ticket = desk.record_failure(
+    record_id = history.append_entry(env.store, subject, env.now(), entry)
+    ticket = desk.open_failure_ticket(
         env,
         env.settings.escalation,
         WORKFLOW,
         subject,
         failure,
-        env.redactor.text(" ".join(summary.split())[:500]),
+        env.redactor.redact_text(" ".join(summary.split())[:500]),
         attempts=attempts,
         impact=_IMPACT[criticality],
-        details=env.redactor.value(
+        details=env.redactor.redact_value(
             {name: error[name] for name in ("field", "hint") if error.get(name)}
         ),
     )
     if case:
         # Without a type: what recoveries of agents have come to is not learned from it.
-        run.summarise(env, case, "failed", {"cause": failure["cause"]}, **counted(case))
+        run.record_summary(env, case, "failed", {"cause": failure["cause"]}, **counted(case))
     else:
-        run.ended_early(env, WORKFLOW, failure["cause"])
+        run.record_early_end(env, WORKFLOW, failure["cause"])
     known = ticket or {}
     told = {
         "workflow": WORKFLOW,
@@ -71,7 +71,7 @@ def record(env, case, parameters, error):
         "notifications": known.get("notifications", []),
         "record": record_id,
         "trigger": env.fire(recovery_record.TRIGGER, told),
-        "webhook": recovery_record.notify(env, told),
+        "webhook": recovery_record.notify_platform(env, told),
     }
 
 

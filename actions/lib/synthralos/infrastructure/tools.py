@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 from urllib.parse import quote
 
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.infrastructure import crews
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 ASSIGN = "assign_repair_crew"
 DAY_BEGINS, EVENING_BEGINS, NIGHT_BEGINS = 6, 18, 22
-LARGEST_WEATHER = 2000
+MAX_WEATHER_BYTES = 2000
 
 
 @dataclass(frozen=True)
-class Facts:
+class PlannerFacts:
     """What the tools look at.
 
     :ivar failures: the failed nodes; loads: {crew: nodes it has}.
@@ -59,7 +59,7 @@ def _available_crews(facts):
 def _crew(facts, crew):
     told = {"crew_id": crew.name, "location": crew.zone, "skills": list(crew.skills)}
     told["assigned"] = facts.loads.get(crew.name, 0)
-    told["room"] = crews.room(crew, told["assigned"])
+    told["room"] = crews.free_capacity(crew, told["assigned"])
     return dict(told, requires_approval=crew.requires_approval)
 
 
@@ -105,13 +105,13 @@ def _weather(facts, location):
     weather = facts.config.weather
     path = weather.path.replace("{location}", quote(location, safe=""))
     try:
-        answer = facts.env.client.send(
+        answer = facts.env.client.request(
             weather.connection, "GET", path, weather.connection.timeout
         )
         told = answer.json() if 200 <= answer.status < 300 else {"error": answer.status}
-    except CallFailed as error:
+    except CallError as error:
         told = {"error": error.failure.cause}
-    if len(json.dumps(told)) > LARGEST_WEATHER:
+    if len(json.dumps(told)) > MAX_WEATHER_BYTES:
         told = {"error": "the answer is too large"}
     return {"location": location, "weather": told}
 
@@ -137,29 +137,29 @@ TOOLS = {
 }
 
 
-def offered(config):
+def available_tools(config):
     """The names of the tools that this configuration can answer."""
     return [
         name for name in TOOLS if name != "get_weather_at_location" or config.weather is not None
     ]
 
 
-def call(facts, name, arguments):
-    """What the tool says. Refused names a tool or an argument that is none."""
-    known = offered(facts.config)
+def run_tool(facts, name, arguments):
+    """What the tool says. InvalidInput names a tool or an argument that is none."""
+    known = available_tools(facts.config)
     if name not in known:
-        raise Refused("action", name, "is no tool", "Use one of " + ", ".join(known + [ASSIGN]))
+        raise InvalidInput("action", name, "is no tool", "Use one of " + ", ".join(known + [ASSIGN]))
     tool = TOOLS[name]
     for argument in list(arguments) + list(tool.arguments):
         where = "arguments.%s" % argument
         if argument not in tool.arguments:
             way_out = "It takes " + (", ".join(tool.arguments) or "none")
-            raise Refused(where, arguments[argument], "%s does not take it" % name, way_out)
+            raise InvalidInput(where, arguments[argument], "%s does not take it" % name, way_out)
         if argument not in arguments:
-            raise Refused(where, None, "is missing", "Give %s" % KINDS[tool.arguments[argument]][0])
-        told, good = KINDS[tool.arguments[argument]]
+            raise InvalidInput(where, None, "is missing", "Give %s" % ARGUMENT_KINDS[tool.arguments[argument]][0])
+        told, good = ARGUMENT_KINDS[tool.arguments[argument]]
         if not good(facts, arguments[argument]):
-            raise Refused(where, arguments[argument], "is not known", "Give " + told)
+            raise InvalidInput(where, arguments[argument], "is not known", "Give " + told)
     return tool.run(facts, **arguments)
 
 
@@ -171,7 +171,7 @@ def _is_date(facts, value):
 
 
 # kind: (what to give, a callable (facts, value) -> whether it is one).
-KINDS = {
+ARGUMENT_KINDS = {
     "crew": (
         "the crew_id of a crew that is configured",
         lambda facts, value: isinstance(value, str) and facts.config.crew(value) is not None,
@@ -196,7 +196,7 @@ KINDS = {
 }
 
 
-def descriptions(config):
+def tool_descriptions(config):
     """A line for each tool that is offered: name(argument: kind) - what it tells."""
     return [
         "%s(%s) - %s" % (
@@ -204,5 +204,5 @@ def descriptions(config):
             ", ".join("%s: %s" % pair for pair in TOOLS[name].arguments.items()),
             TOOLS[name].description,
         )
-        for name in offered(config)
+        for name in available_tools(config)
     ]

@@ -6,13 +6,13 @@ from typing import Optional
 from synthralos import jsontext
 from synthralos.failures import SEVERITIES
 from synthralos.infrastructure import nodes
-from synthralos.names import checked
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier
+from synthralos.refusals import InvalidInput
 
 CRITICALITIES = SEVERITIES
-MOST_NODES = 10_000
-MOST_PEOPLE = 10**9
-LONGEST_REPAIR = 30 * 24 * 3600
+MAX_NODES = 10_000
+MAX_PEOPLE = 10**9
+MAX_REPAIR_SECONDS = 30 * 24 * 3600
 _KEYS = ("name", "depends_on", "criticality", "people", "zone", "skills", "repair_seconds")
 _WAY_OUT = "Nodes are {name, depends_on, criticality, people, zone, skills, repair_seconds}"
 
@@ -91,37 +91,37 @@ class Topology:
 
 
 def read(where, entries):
-    """The Nodes of a list of mappings. Refused names the first that is wrong."""
+    """The Nodes of a list of mappings. InvalidInput names the first that is wrong."""
     if not isinstance(entries, list):
-        raise Refused(where, entries, "is no list", _WAY_OUT)
-    if len(entries) > MOST_NODES:
-        raise Refused(where, len(entries), "is too long", "List at most %d nodes" % MOST_NODES)
+        raise InvalidInput(where, entries, "is no list", _WAY_OUT)
+    if len(entries) > MAX_NODES:
+        raise InvalidInput(where, len(entries), "is too long", "List at most %d nodes" % MAX_NODES)
     return [_node("%s[%d]" % (where, n), entry) for n, entry in enumerate(entries)]
 
 
 def _node(where, entry):
     if not isinstance(entry, dict):
-        raise Refused(where, entry, "is not an object", _WAY_OUT)
+        raise InvalidInput(where, entry, "is not an object", _WAY_OUT)
     unknown = sorted(str(name) for name in set(entry) - set(_KEYS))
     if unknown:
-        raise Refused("%s.%s" % (where, unknown[0]), None, "is unknown", _WAY_OUT)
+        raise InvalidInput("%s.%s" % (where, unknown[0]), None, "is unknown", _WAY_OUT)
     criticality = entry.get("criticality") or CRITICALITIES[0]
     if criticality not in CRITICALITIES:
         way_out = "Use one of " + ", ".join(CRITICALITIES)
-        raise Refused(where + ".criticality", criticality, "is no criticality", way_out)
+        raise InvalidInput(where + ".criticality", criticality, "is no criticality", way_out)
     zone, skills = entry.get("zone"), entry.get("skills") or []
     if not isinstance(skills, list):
-        raise Refused(where + ".skills", skills, "is no list", "List names of skills")
+        raise InvalidInput(where + ".skills", skills, "is no list", "List names of skills")
     repair = entry.get("repair_seconds")
     return Node(
         name=nodes.checked(where + ".name", entry.get("name")),
         depends_on=tuple(nodes.listed(where + ".depends_on", entry.get("depends_on") or [])),
         criticality=criticality,
-        people=_count(where + ".people", entry.get("people") or 0, MOST_PEOPLE),
-        zone=None if zone is None else checked(where + ".zone", zone),
-        skills=tuple(checked("%s.skills[%d]" % (where, n), s) for n, s in enumerate(skills)),
+        people=_count(where + ".people", entry.get("people") or 0, MAX_PEOPLE),
+        zone=None if zone is None else require_identifier(where + ".zone", zone),
+        skills=tuple(require_identifier("%s.skills[%d]" % (where, n), s) for n, s in enumerate(skills)),
         repair_seconds=(
-            None if repair is None else _count(where + ".repair_seconds", repair, LONGEST_REPAIR)
+            None if repair is None else _count(where + ".repair_seconds", repair, MAX_REPAIR_SECONDS)
         ),
     )
 
@@ -129,7 +129,7 @@ def _node(where, entry):
 def _count(where, value, most):
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
         way_out = "Use a whole number from 0 to %d" % most
-        raise Refused(where, value, "is out of bounds", way_out)
+        raise InvalidInput(where, value, "is out of bounds", way_out)
     return value
 
 
@@ -138,13 +138,13 @@ def _stored(store, key):
     where = "infrastructure.topology_from"
     text = store.get(key)
     if text is None:
-        why = store.away or "is not in the datastore"
-        raise Refused(where, key, why, "Set it with `st2 key set %s JSON`" % key)
+        why = store.unavailable_reason or "is not in the datastore"
+        raise InvalidInput(where, key, why, "Set it with `st2 key set %s JSON`" % key)
     try:
         told = jsontext.loads(text)
     except ValueError as error:
-        raise Refused(where, key, "holds no JSON", 'Store {"nodes": [{...}]}') from error
+        raise InvalidInput(where, key, "holds no JSON", 'Store {"nodes": [{...}]}') from error
     told = told.get("nodes") if isinstance(told, dict) else told
     if not isinstance(told, list):
-        raise Refused(where, key, "holds no list of nodes", 'Store {"nodes": [{...}]}')
+        raise InvalidInput(where, key, "holds no list of nodes", 'Store {"nodes": [{...}]}')
     return told

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Iterator
 from typing import Any, Callable, Optional, TypedDict, Union
 
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
 LOGGER_NAME = "synthralos.agents"
 _LOG = logging.getLogger(LOGGER_NAME)
@@ -260,7 +260,7 @@ class JsonFormatter(logging.Formatter):
         """The line; a value that JSON lacks is written as its repr."""
         line = dict(
             getattr(record, "event_fields", {}),
-            time=timestamp(record.created, milliseconds=True),
+            time=to_iso(record.created, milliseconds=True),
             level=record.levelname.lower(),
             event=record.getMessage(),
         )

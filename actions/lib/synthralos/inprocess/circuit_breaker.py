@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
 
@@ -61,7 +61,7 @@ class CircuitBreaker:
             ("failure_threshold", failure_threshold), ("half_open_max_calls", half_open_max_calls),
         ):
             if not isinstance(value, int) or value < 1:
-                raise Refused(name, value, "must be an integer of 1 or more", "Use e.g. 3")
+                raise InvalidInput(name, value, "must be an integer of 1 or more", "Use e.g. 3")
         self.failure_threshold = failure_threshold
         self.recovery_timeout = recovery_timeout
         self.half_open_max_calls = half_open_max_calls

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Callable, Optional, TypedDict
 
-from synthralos.escalation.config import Escalation
+from synthralos.escalation.config import EscalationConfig
 from synthralos.inprocess.errors import ErrorType, context_of
 from synthralos.inprocess.escalation_system import EscalationSystem
 from synthralos.inprocess.history_manager import HistoryManager
@@ -29,14 +29,14 @@ from synthralos.inprocess.recovery_orchestrator import Callbacks, ErrorCase, Rec
 from synthralos.inprocess.retry_system import RecoveryCallback, RetrySystem
 from synthralos.inprocess.rollback_system import RollbackSystem, Validation
 from synthralos.inprocess.runtime import LOGGER, Runtime
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Retry, Settings
 from synthralos.state import tickets
 from synthralos.state.datastore import PREFIX, Datastore, MemoryDatastore
-from synthralos.state.loops import LoopDetection
-from synthralos.state.snapshots import Rollback
-from synthralos.state.versions import History
-from synthralos.times import timestamp
+from synthralos.state.loops import LoopDetectionConfig
+from synthralos.state.snapshots import SnapshotConfig
+from synthralos.state.versions import HistoryConfig
+from synthralos.times import to_iso
 
 SUBSYSTEMS = (
     "auto_retry",
@@ -50,11 +50,11 @@ STATISTICS = ("total_errors", "successful_recoveries", "failed_recoveries", "esc
 # What each system reads of its section of the configuration.
 KEYS = {
     "retry": {entry.name for entry in fields(Retry)},
-    "rollback": {entry.name for entry in fields(Rollback)} - {"lifetime"},
-    "escalation": ({entry.name for entry in fields(Escalation)} - {"on"}) |
+    "rollback": {entry.name for entry in fields(SnapshotConfig)} - {"ttl_seconds"},
+    "escalation": ({entry.name for entry in fields(EscalationConfig)} - {"on"}) |
     {"notification_channels"},
-    "loop_detection": {entry.name for entry in fields(LoopDetection)},
-    "history": {entry.name for entry in fields(History)} - {"lifetime"},
+    "loop_detection": {entry.name for entry in fields(LoopDetectionConfig)},
+    "history": {entry.name for entry in fields(HistoryConfig)} - {"ttl_seconds"},
 }
 # Escalated errors that nobody resolves are forgotten here from there on, the oldest first.
 MOST_OPEN = 10_000
@@ -101,7 +101,7 @@ class _Active:
 
 class ErrorHandlingSystem:
     """:param config: the entries retry, rollback, escalation, loop_detection and history of the
-        pack's configuration, or all of it, each merged into its defaults. Refused names what is
+        pack's configuration, or all of it, each merged into its defaults. InvalidInput names what is
         wrong in it.
     :param datastore: anything with the methods of state.datastore.Datastore; default: memory.
     :param sleep: an async callable (seconds); default: asyncio.sleep.
@@ -148,7 +148,7 @@ class ErrorHandlingSystem:
         :param restore_callback: called with the state of a snapshot, to put it back. Without it a
             platform with a restore_path does, else nothing is restored.
         :param validation_callback: called with that state before: whether it may be put back.
-        :raises Refused: a name or a value in `context` that it cannot work with.
+        :raises InvalidInput: a name or a value in `context` that it cannot work with.
         """
         error_context = context_of(error, context or {}, self._runtime.now())
         error_id, active = error_context.error_id, _Active(
@@ -158,12 +158,12 @@ class ErrorHandlingSystem:
         self._statistics["total_errors"] += 1
         LOGGER.debug("%s: %s (%s, %s) of %s, task %s: %s", error_id, error_context.error_type,
                      error_context.cause, error_context.severity, active.agent_id, active.task_id,
-                     self._runtime.redactor.text(error_context.error_message))
+                     self._runtime.redactor.redact_text(error_context.error_message))
         callbacks = Callbacks(recovery_callback, restore_callback, validation_callback)
         try:
             case = await self.recovery_orchestrator.orchestrate_recovery(error_context, callbacks)
         except BaseException:
-            # Refused, or cancelled: nobody handles it any more.
+            # InvalidInput, or cancelled: nobody handles it any more.
             self._active.pop(error_id, None)
             raise
         self._count(error_id, active, case)
@@ -179,7 +179,7 @@ class ErrorHandlingSystem:
         """
         env = self._runtime.environment()
         await self._runtime.read_write(env.store.list, PREFIX + "pause.", 1)
-        status = "active" if env.store.away is None else "datastore unavailable: " + env.store.away
+        status = "active" if env.store.unavailable_reason is None else "datastore unavailable: " + env.store.unavailable_reason
         await self._forget_resolved()
         stored = self._runtime.datastore
         values, size = stored.usage() if isinstance(stored, MemoryDatastore) else (None, None)
@@ -196,7 +196,7 @@ class ErrorHandlingSystem:
                 "stored_values": values,
                 "stored_bytes": size,
             },
-            "timestamp": timestamp(self._runtime.now()),
+            "timestamp": to_iso(self._runtime.now()),
         }
 
     async def shutdown(self) -> None:
@@ -226,7 +226,7 @@ class ErrorHandlingSystem:
 
     def _handled(self, case: ErrorCase) -> HandledError:
         error = case.error
-        message = self._runtime.redactor.text(error.error_message) or str(error.cause)
+        message = self._runtime.redactor.redact_text(error.error_message) or str(error.cause)
         return {
             "success": case.recovered,
             "result": case.result,
@@ -253,14 +253,14 @@ class ErrorHandlingSystem:
         if not any(entry.ticket for entry in self._active.values()):
             return
         env = self._runtime.environment()
-        rows = await self._runtime.read_write(tickets.listing, env.store, tickets.RESOLVED)
+        rows = await self._runtime.read_write(tickets.list_tickets, env.store, tickets.RESOLVED)
         resolved = {row["ticket"] for row in rows}
         for error_id in [key for key, entry in self._active.items() if entry.ticket in resolved]:
             del self._active[error_id]
 
 
 def _normalised(config: Optional[Mapping[str, Any]]) -> dict[str, Any]:
-    """The config with the names of error types as the pack's configuration has them. Refused for a
+    """The config with the names of error types as the pack's configuration has them. InvalidInput for a
     key that none of the systems reads: StackStorm's schema is not there to say so.
     """
     merged = dict(config or {})
@@ -269,7 +269,7 @@ def _normalised(config: Optional[Mapping[str, Any]]) -> dict[str, Any]:
         for key in entry if isinstance(entry, Mapping) else ():
             if key not in keys:
                 way_out = "Use some of " + ", ".join(sorted(keys))
-                raise Refused("%s.%s" % (section, key), None, "is no setting", way_out)
+                raise InvalidInput("%s.%s" % (section, key), None, "is no setting", way_out)
     entry = merged.get("escalation")
     types = entry.get("critical_error_types") if isinstance(entry, Mapping) else None
     if isinstance(types, (list, tuple)):

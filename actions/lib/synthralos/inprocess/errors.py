@@ -14,10 +14,10 @@ from typing import Any, Optional, TypeVar, Union
 
 from synthralos import failures
 from synthralos.failures import Failure
-from synthralos.names import checked
+from synthralos.names import require_identifier
 from synthralos.recovery import strategies
 from synthralos.recovery.error_case import ReportedError
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 UNKNOWN = "unknown"
 MESSAGE_CHARACTERS = 2000
@@ -111,7 +111,7 @@ _TYPES = {
 
 
 def member(kind: type[_Member], name: str, value: object) -> _Member:
-    """The member of an enumeration that `value` names in any case. Refused when it names none.
+    """The member of an enumeration that `value` names in any case. InvalidInput when it names none.
 
     :param name: of the field, for the refusal.
     """
@@ -119,7 +119,7 @@ def member(kind: type[_Member], name: str, value: object) -> _Member:
         return kind(value)
     except ValueError as error:
         way_out = "Use one of " + ", ".join(one.value for one in kind)
-        raise Refused(name, value, "is unknown", way_out) from error
+        raise InvalidInput(name, value, "is unknown", way_out) from error
 
 
 def type_of_cause(cause: str) -> ErrorType:
@@ -139,7 +139,7 @@ class ErrorContext:
     :ivar recovery_attempts: what was tried already, each a mapping or a text.
     :ivar cause: one of failures.CAUSES; by default derived from the type and the message.
 
-    Refused for a name that is none of the above, or an agent_id or task_id that is no name.
+    InvalidInput for a name that is none of the above, or an agent_id or task_id that is no name.
     """
 
     error_type: Union[ErrorType, str] = ErrorType.UNKNOWN_ERROR
@@ -157,8 +157,8 @@ class ErrorContext:
 
     def __post_init__(self) -> None:
         self.error_type = member(ErrorType, "error_type", self.error_type)
-        checked("agent_id", self.agent_id)
-        checked("task_id", self.task_id)
+        require_identifier("agent_id", self.agent_id)
+        require_identifier("task_id", self.task_id)
         self.error_message = str(self.error_message)[:MESSAGE_CHARACTERS]
         if self.cause is None:
             self.cause = self._derived_cause()
@@ -173,7 +173,7 @@ class ErrorContext:
         of_cause = failures.CAUSES[str(self.cause)].type
         is_stated = self.error_type != type_of_cause(str(self.cause))
         kind = resolved[0] if is_stated else of_cause
-        failure: Failure = failures.failure(self.cause, self.error_message, type=kind)
+        failure: Failure = failures.make_failure(self.cause, self.error_message, type=kind)
         return failure
 
     def reported(self) -> ReportedError:
@@ -230,18 +230,18 @@ def context_of(
 
 
 def context_from(value: Union[ErrorContext, Mapping[str, Any]]) -> ErrorContext:
-    """An ErrorContext, or one made of a mapping with its fields. Refused for anything else."""
+    """An ErrorContext, or one made of a mapping with its fields. InvalidInput for anything else."""
     if isinstance(value, ErrorContext):
         return value
     if isinstance(value, Mapping):
         unknown = sorted(set(value) - set(ErrorContext.__dataclass_fields__))
         if not unknown:
             return ErrorContext(**value)
-        raise Refused(
+        raise InvalidInput(
             "error_context." + str(unknown[0]), None, "is not a field of ErrorContext",
             "Put what else is known into context_data",
         )
-    raise Refused("error_context", value, "is not an ErrorContext", "Pass one, or its fields")
+    raise InvalidInput("error_context", value, "is not an ErrorContext", "Pass one, or its fields")
 
 
 def _stated_type(value: object) -> Optional[ErrorType]:
@@ -266,5 +266,5 @@ def _failure_of(error: BaseException, stated: object) -> Failure:
         kind = member(ErrorType, "error_type", stated)
         return ErrorContext(error_type=kind, error_message=str(error)).failure
     cause = next((cause for classes, cause in CAUSES if isinstance(error, classes)), None)
-    failure = failures.from_text(words) if cause is None else failures.failure(cause, error)
+    failure = failures.from_text(words) if cause is None else failures.make_failure(cause, error)
     return failure

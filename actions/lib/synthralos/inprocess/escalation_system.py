@@ -11,10 +11,10 @@ from synthralos.inprocess.errors import ErrorContext, EscalationLevel, context_f
 from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
 from synthralos.recovery.environment import Environment
 from synthralos.recovery.error_case import SUMMARY_CHARACTERS, WORKFLOW
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import tickets
-from synthralos.state.datastore import DatastoreAway, answered
-from synthralos.times import seconds_of
+from synthralos.state.datastore import DatastoreUnavailable, answered
+from synthralos.times import parse_iso
 
 NotificationCallback = Callable[[dict[str, Any]], Any]
 DETAIL_CHARACTERS = 500
@@ -22,13 +22,13 @@ BY_PROGRAM = "error_handling"
 
 
 class EscalationSystem:
-    """Every method raises Refused for a name or value it cannot work with, and DatastoreAway when the
+    """Every method raises InvalidInput for a name or value it cannot work with, and DatastoreUnavailable when the
     datastore is unavailable.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.config = desk.configuration(runtime.environment(), runtime.settings.escalation)
+        self.config = desk.load_config(runtime.environment(), runtime.settings.escalation)
         self._callbacks: dict[EscalationLevel, list[NotificationCallback]] = {}
 
     async def evaluate_escalation(
@@ -68,7 +68,7 @@ class EscalationSystem:
         details = {"task_id": error.task_id}
         if recovery_attempts:
             attempts = "; ".join(_shown(attempt) for attempt in recovery_attempts)
-            details["recovery_attempts"] = redactor.text(attempts)[:DETAIL_CHARACTERS]
+            details["recovery_attempts"] = redactor.redact_text(attempts)[:DETAIL_CHARACTERS]
         opened = await self._runtime.in_thread(
             desk.open_ticket,
             env,
@@ -80,13 +80,13 @@ class EscalationSystem:
                 "cause": error.cause,
                 "severity": str(error.severity),
             },
-            redactor.text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
+            redactor.redact_text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
             str(least),
             attempts=len(recovery_attempts),
             details=details,
         )
         if opened is None:
-            raise DatastoreAway("the ticket was not recorded: %s" % env.store.away)
+            raise DatastoreUnavailable("the ticket was not recorded: %s" % env.store.unavailable_reason)
         await self.notify(opened)
         return str(opened["ticket"])
 
@@ -114,11 +114,11 @@ class EscalationSystem:
         ticket = await self._runtime.read_write(_ticket, env, ticket_id)
         if ticket is None:
             return None
-        shown = await self._runtime.read_write(report.of, env, ticket)
+        shown = await self._runtime.read_write(report.analyze_ticket, env, ticket)
         info = {name: value for name, value in ticket.items() if name != "events"}
         info["ticket_id"] = info.pop("ticket")
         return {
-            "ticket_info": env.redactor.value(info),
+            "ticket_info": env.redactor.redact_value(info),
             "error_analysis": {
                 "root_cause": shown["root_cause"],
                 "impact_assessment": shown["impact"],
@@ -140,7 +140,7 @@ class EscalationSystem:
         env = self._runtime.environment()
         try:
             taken = await self._runtime.in_thread(desk.take, env, self.config, ticket_id, taken_by)
-        except Refused:
+        except InvalidInput:
             answered(env.store)
             return False
         answered(env.store)
@@ -154,7 +154,7 @@ class EscalationSystem:
         ticket = await self._runtime.read_write(_ticket, env, ticket_id)
         if ticket is None or ticket["status"] == tickets.RESOLVED:
             return False
-        by, text = resolved_by or BY_PROGRAM, env.redactor.text(resolution)
+        by, text = resolved_by or BY_PROGRAM, env.redactor.redact_text(resolution)
         await self._runtime.in_thread(desk.resolve, env, self.config, ticket_id, text, by)
         answered(env.store)
         LOGGER.debug("ticket %s is resolved by %s", ticket_id, by)
@@ -168,7 +168,7 @@ class EscalationSystem:
             notifications}].
         """
         env = self._runtime.environment()
-        processed = await self._runtime.in_thread(desk.process, env, self.config)
+        processed = await self._runtime.in_thread(desk.process_due, env, self.config)
         answered(env.store)
         for ticket in processed["tickets"]:
             if ticket["previous_level"]:
@@ -188,7 +188,7 @@ class EscalationSystem:
         """
         env = self._runtime.environment()
         rows: list[dict[str, Any]] = await self._runtime.read_write(
-            tickets.listing, env.store, status, agent_id
+            tickets.list_tickets, env.store, status, agent_id
         )
         answered(env.store)
         return rows
@@ -199,7 +199,7 @@ class EscalationSystem:
         """
         rows = await self.get_escalations()
         seconds = [
-            (seconds_of(row["resolved_at"]) or 0.0) - (seconds_of(row["opened_at"]) or 0.0)
+            (parse_iso(row["resolved_at"]) or 0.0) - (parse_iso(row["opened_at"]) or 0.0)
             for row in rows
             if row["status"] == tickets.RESOLVED and row.get("opened_at") and row.get("resolved_at")
         ]
@@ -231,13 +231,13 @@ class EscalationSystem:
                 await result_of(callback(dict(shown or {})))
             except Exception as error:
                 LOGGER.warning("a callback for %s failed: %s: %s", level, type(error).__name__,
-                               self._runtime.redactor.text(str(error)))
+                               self._runtime.redactor.redact_text(str(error)))
 
 
 def _ticket(env: Environment, ticket_id: str) -> Optional[dict[str, Any]]:
     try:
         ticket: dict[str, Any] = tickets.get(env.store, str(ticket_id))
-    except Refused:
+    except InvalidInput:
         answered(env.store)
         return None
     return ticket

@@ -8,19 +8,19 @@ from typing import Any, Optional
 from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime
 from synthralos.state import versions
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
 ACTOR = "error_handling"
 
 
 class HistoryManager:
-    """Every method raises Refused for a name or value it cannot work with, and DatastoreAway when the
+    """Every method raises InvalidInput for a name or value it cannot work with, and DatastoreUnavailable when the
     datastore is unavailable.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.rules = versions.rules(runtime.settings)
+        self.rules = versions.history_config(runtime.settings)
 
     async def record_state(
         self,
@@ -62,7 +62,7 @@ class HistoryManager:
             "intervention_type": intervention_type,
             "before_state": before_state,
             "after_state": after_state,
-            "diff": versions.difference(before_state, after_state),
+            "diff": versions.json_diff(before_state, after_state),
         }
         metadata = dict(metadata or {}, intervention_type=intervention_type)
         return await self._record(agent_id, task_id, "intervention", content, metadata)
@@ -102,7 +102,7 @@ class HistoryManager:
             "version1": _head(compared["from"]),
             "version2": _head(compared["to"]),
             "diff": compared["diff"],
-            "comparison_timestamp": timestamp(now),
+            "comparison_timestamp": to_iso(now),
         }
 
     async def get_version_history(self, agent_id: str, task_id: str) -> list[dict[str, Any]]:
@@ -168,10 +168,10 @@ class HistoryManager:
             self._runtime.now(),
             agent_id,
             task_id,
-            self._runtime.redactor.secrets_only(state),
+            self._runtime.redactor.remove_secrets(state),
             kind=kind,
             actor=ACTOR,
-            metadata=self._runtime.redactor.secrets_only(dict(metadata or {})),
+            metadata=self._runtime.redactor.remove_secrets(dict(metadata or {})),
         )
         LOGGER.debug("%s of %s, task %s, is recorded as %s", kind, agent_id, task_id,
                      head["version"])
@@ -187,7 +187,7 @@ class HistoryManager:
     ) -> list[dict[str, Any]]:
         env, now = self._runtime.environment(), self._runtime.now()
         heads = await self._runtime.read_write(
-            versions.listing, env.store, self.rules, now, agent_id, task_id, entry_type, since,
+            versions.list_versions, env.store, self.rules, now, agent_id, task_id, entry_type, since,
             limit,
         )
         return [

@@ -14,11 +14,11 @@ STATE = "state"
 
 
 class LoopDetector:
-    """Every method raises Refused for a name it cannot work with."""
+    """Every method raises InvalidInput for a name it cannot work with."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.limits = loops.LoopDetection.from_config(runtime.settings.loop_detection)
+        self.limits = loops.LoopDetectionConfig.from_config(runtime.settings.loop_detection)
 
     async def record_step(
         self,
@@ -39,8 +39,8 @@ class LoopDetector:
         """
         env = self._runtime.environment()
         seen: dict[str, Any] = await self._runtime.read_write(
-            loops.check, env.store, self._runtime.now(), self.limits, agent_id, action,
-            loops.told(input), loops.told(output), progress, task_id, self._runtime.redactor,
+            loops.record_step, env.store, self._runtime.now(), self.limits, agent_id, action,
+            loops.parse_json_text(input), loops.parse_json_text(output), progress, task_id, self._runtime.redactor,
         )
         if seen["looping"]:
             LOGGER.debug("%s: %s loop, %s", agent_id, seen["level"], seen["reason"])
@@ -87,7 +87,7 @@ class LoopDetector:
         paused = await self._runtime.read_write(
             pauses.pause_of, env.store, agent_id, self._runtime.now()
         )
-        shown: Optional[dict[str, Any]] = pauses.told(paused)
+        shown: Optional[dict[str, Any]] = pauses.public_pause(paused)
         return shown
 
     async def pause_agent(
@@ -110,7 +110,7 @@ class LoopDetector:
         Each {agent_id, pattern_id, kind, level, period, repeats, steps, actions, interrupted,
         occurrences, first_seen, last_seen}, times in seconds since the epoch.
 
-        :raises DatastoreAway: the datastore is unavailable.
+        :raises DatastoreUnavailable: the datastore is unavailable.
         """
         env = self._runtime.environment()
 

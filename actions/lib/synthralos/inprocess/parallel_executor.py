@@ -28,7 +28,7 @@ from synthralos.inprocess.agent_metrics import (
     trace_agent_execution,
 )
 from synthralos.inprocess.retry import RetryConfig, Sleep, retry_with_backoff
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 COMPLETED, FAILED, TIMEOUT, SKIPPED = "completed", "failed", "timeout", "skipped"
 
@@ -116,7 +116,7 @@ class ParallelExecutor:
         draw: Callable[[], float] = random.random,
     ) -> None:
         if not isinstance(max_concurrent, int) or max_concurrent < 1:
-            raise Refused("max_concurrent", max_concurrent, "must be an integer of 1 or more",
+            raise InvalidInput("max_concurrent", max_concurrent, "must be an integer of 1 or more",
                           "Use the number of tasks that may run at a time")
         self.max_concurrent, self.retry_config = max_concurrent, retry_config
         self.metrics, self._monotonic = metrics or get_metrics(), monotonic
@@ -127,7 +127,7 @@ class ParallelExecutor:
 
         A task that fails raises nothing here; its dependents are skipped.
 
-        :raises Refused: an id is not unique, a dependency does not exist, or dependencies are
+        :raises InvalidInput: an id is not unique, a dependency does not exist, or dependencies are
             circular. Then no task was started.
         """
         run = _planned(tasks)
@@ -204,12 +204,12 @@ def _planned(tasks: Sequence[AgentTask]) -> _Run:
     by_id: dict[str, AgentTask] = {}
     for task in tasks:
         if task.id in by_id:
-            raise Refused("id", task.id, "is a duplicate", "Give each task an id of its own")
+            raise InvalidInput("id", task.id, "is a duplicate", "Give each task an id of its own")
         by_id[task.id] = replace(task, dependencies=tuple(task.dependencies))
     for task in tasks:
         for name in task.dependencies:
             if name not in by_id:
-                raise Refused("%s.dependencies" % task.id, name, "does not exist",
+                raise InvalidInput("%s.dependencies" % task.id, name, "does not exist",
                               "Use ids of the tasks of the same call")
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter(
         {task.id: task.dependencies for task in tasks}
@@ -217,7 +217,7 @@ def _planned(tasks: Sequence[AgentTask]) -> _Run:
     try:
         sorter.prepare()
     except graphlib.CycleError as error:
-        raise Refused("dependencies", " -> ".join(error.args[1]), "are circular",
+        raise InvalidInput("dependencies", " -> ".join(error.args[1]), "are circular",
                       "Remove one of them") from error
     return _Run(sorter, by_id, {task.id: place for place, task in enumerate(tasks)})
 

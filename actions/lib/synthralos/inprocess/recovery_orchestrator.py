@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from synthralos.calls import restores
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.inprocess.errors import (
     ErrorContext,
     EscalationLevel,
@@ -23,7 +23,7 @@ from synthralos.recovery import error_case, strategies
 from synthralos.recovery.environment import Environment
 from synthralos.recovery.error_case import Assessed
 from synthralos.recovery.strategies import Choice
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import history, pauses
 
 SUMMARY_CHARACTERS = 300
@@ -104,7 +104,7 @@ class ErrorCase:
 
     def add(self, strategy: str, ok: bool, summary: str, **details: Any) -> bool:
         """Appends a step; returns `ok`."""
-        summary = self.env.redactor.text(summary)[:SUMMARY_CHARACTERS]
+        summary = self.env.redactor.redact_text(summary)[:SUMMARY_CHARACTERS]
         self.steps.append(Step(strategy, ok, summary, details))
         LOGGER.debug("%s: %s %s: %s", self.error.error_id, strategy,
                      "worked" if ok else "did not cure it", summary)
@@ -127,7 +127,7 @@ class RecoveryOrchestrator:
     async def orchestrate_recovery(self, error: ErrorContext, callbacks: Callbacks) -> ErrorCase:
         """The ErrorCase at its end: recovered, or with a ticket.
 
-        Refused, before anything is recorded, when the error's context names no strategy that
+        InvalidInput, before anything is recorded, when the error's context names no strategy that
         exists.
         """
         case = await self._assessed(error, callbacks)
@@ -169,7 +169,7 @@ class RecoveryOrchestrator:
             return assessed
 
         assessed = await self._runtime.read_write(assess)
-        choice = strategies.choose(assessed.assessment, requested)
+        choice = strategies.choose_strategy(assessed.assessment, requested)
         LOGGER.debug("%s: %s", error.error_id, assessed.as_dict())
         LOGGER.debug("%s: %s, priority %d, expected to take %d s and to succeed with probability "
                      "%.2f", error.error_id, choice.strategy, choice.priority, choice.duration,
@@ -196,7 +196,7 @@ class RecoveryOrchestrator:
             await self._runtime.read_write(
                 pauses.refuse_if_paused, case.env, case.error.agent_id
             )
-        except Refused as refusal:
+        except InvalidInput as refusal:
             return case.add(name, False, str(refusal))
         rate = case.assessed.assessment.success_rate
         outcome = await self._retry_system.retry(case.error, callback, rate)
@@ -238,9 +238,9 @@ class RecoveryOrchestrator:
             return False, NOT_PUT_BACK
         try:
             platform = await self._runtime.in_thread(
-                restores.at_platform, case.env.client, platforms, snapshot, case.env.run
+                restores.restore_at_platform, case.env.client, platforms, snapshot, case.env.run
             )
-        except CallFailed as error:
+        except CallError as error:
             return False, str(error.failure.message)
         return True, "restored by %s" % platform
 
@@ -289,7 +289,7 @@ class RecoveryOrchestrator:
             least,
         )
         if opened is None:
-            case.add(name.value, False, "the ticket was not recorded: %s" % case.env.store.away)
+            case.add(name.value, False, "the ticket was not recorded: %s" % case.env.store.unavailable_reason)
             return
         case.ticket = opened["ticket"]
         case.add(name.value, True, "ticket %s, %s" % (opened["ticket"], opened["level"]),
@@ -298,18 +298,18 @@ class RecoveryOrchestrator:
 
 
 def _stability_seconds(error: ErrorContext) -> float:
-    """`stability_window` of the context. Refused when it is no number of seconds."""
+    """`stability_window` of the context. InvalidInput when it is no number of seconds."""
     value = error.context_data.get("stability_window") or 0
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= MOST_STABILITY_SECONDS:
         way_out = "Use 0 to %d seconds" % MOST_STABILITY_SECONDS
-        raise Refused("context.stability_window", value, "is out of bounds", way_out)
+        raise InvalidInput("context.stability_window", value, "is out of bounds", way_out)
     return float(value)
 
 
 def _checks(case: ErrorCase) -> list[dict[str, Any]]:
     env, error = case.env, case.error
-    entries = history.recent(env.store, error.agent_id, limit=20)
+    entries = history.recent_entries(env.store, error.agent_id, limit=20)
     later = [
         entry
         for entry in entries

@@ -23,7 +23,7 @@ from tenacity.wait import wait_base
 
 from synthralos.inprocess.agent_metrics import WorkflowMetrics, get_metrics
 from synthralos.inprocess.circuit_breaker import CircuitBreaker
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 JITTER = 0.25
 MIN_JITTERED_DELAY_SECONDS = 0.1
@@ -46,7 +46,7 @@ class RetryConfig:
         `min(initial_delay * exponential_base ** (n - 1), max_delay)`.
     :ivar jitter: whether a delay varies by 25 %, within max_delay and not below 0.1 s.
     :ivar retryable_exceptions: any other exception is raised at once.
-    :raises Refused: a value is out of its range.
+    :raises InvalidInput: a value is out of its range.
     """
 
     max_attempts: int = 3
@@ -58,14 +58,14 @@ class RetryConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
-            raise Refused(
+            raise InvalidInput(
                 "max_attempts", self.max_attempts, "must be an integer of 1 or more",
                 "Use the number of calls in all; 1 calls once, without a retry",
             )
         for name in ("initial_delay", "max_delay", "exponential_base"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not value >= 0:
-                raise Refused(name, value, "must be a number of 0 or more", "Use e.g. 1.0")
+                raise InvalidInput(name, value, "must be a number of 0 or more", "Use e.g. 1.0")
 
     def delay(self, attempt: int, draw: Callable[[], float] = random.random) -> float:
         """Seconds to wait after failed call number `attempt` (1, 2, ...).

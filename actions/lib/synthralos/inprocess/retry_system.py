@@ -12,7 +12,7 @@ from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
 from synthralos.recovery import catalogue, error_case, strategies
 from synthralos.recovery.environment import Environment
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.settings import STRATEGIES
 from synthralos.state import runs
 
@@ -66,7 +66,7 @@ class RetrySystem:
         if not self.rules.adaptive_learning:
             return 1.0
         env = self._runtime.environment()
-        summaries = await self._runtime.read_write(runs.recent, env.store)
+        summaries = await self._runtime.read_write(runs.recent_summaries, env.store)
         since = self._runtime.now() - error_case.RECENT_SECONDS
         learned = [run for run in summaries if run["at"] >= since]
         return float(
@@ -147,7 +147,7 @@ class RetrySystem:
         rules = self.rules
         outcome.attempts += 1
         delay = float(
-            backoff.wait(
+            backoff.jittered_delay(
                 strategy, outcome.attempts, rules.base_delay, rules.max_delay, True, rate,
                 rules.backoff_multiplier,
             )
@@ -162,7 +162,7 @@ class RetrySystem:
             outcome.result = await result_of(call_back(callback, prompt))
         except Exception as error:
             text = "%s: %s" % (type(error).__name__, error)
-            outcome.error = self._runtime.redactor.text(text)
+            outcome.error = self._runtime.redactor.redact_text(text)
             self._counts["failed_retries"] += 1
             LOGGER.debug("attempt %d failed: %s", outcome.attempts, outcome.error)
             return
@@ -221,7 +221,7 @@ def _strategy(stated: Any, cause: str) -> str:
     name = ALIASES.get(str(stated).lower(), str(stated).lower())
     if name not in STRATEGIES:
         way_out = "Use one of " + ", ".join(STRATEGIES + tuple(ALIASES))
-        raise Refused("context.backoff_strategy", stated, "is unknown", way_out)
+        raise InvalidInput("context.backoff_strategy", stated, "is unknown", way_out)
     return name
 
 

@@ -8,21 +8,21 @@ from typing import Any, Callable, Optional
 
 from synthralos.calls import restores
 from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import packing, snapshots
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
 Validation = Callable[[Any], Any]
 
 
 class RollbackSystem:
-    """Every method raises Refused for a name or value it cannot work with, and DatastoreAway when the
+    """Every method raises InvalidInput for a name or value it cannot work with, and DatastoreUnavailable when the
     datastore is unavailable.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.rules = snapshots.rules(runtime.settings)
+        self.rules = snapshots.snapshot_config(runtime.settings)
 
     async def create_snapshot(
         self,
@@ -37,18 +37,18 @@ class RollbackSystem:
         that does not get there is logged, and the snapshot stands.
         """
         redactor = self._runtime.redactor
-        packing.canonical("state_data", state_data)
-        state = redactor.secrets_only(state_data)
+        packing.canonical_json("state_data", state_data)
+        state = redactor.remove_secrets(state_data)
         env = self._runtime.environment()
         head = await self._runtime.read_write(
             snapshots.create, env.store, self.rules, self._runtime.now(), agent_id, task_id, state,
-            redactor.secrets_only(dict(metadata or {})),
+            redactor.remove_secrets(dict(metadata or {})),
         )
         LOGGER.debug("snapshot %s of %s, task %s: %d bytes, stored as %d", head["snapshot_id"],
                      agent_id, task_id, head["size_bytes"], head["stored_bytes"])
         if self.rules.backup_to_remote:
             backup = await self._runtime.in_thread(
-                restores.back_up, env.client, self.rules, dict(head, state=state)
+                restores.upload_backup, env.client, self.rules, dict(head, state=state)
             )
             if not backup["done"]:
                 LOGGER.warning("snapshot %s has no copy: %s", head["snapshot_id"], backup["reason"])
@@ -70,7 +70,7 @@ class RollbackSystem:
             stored = await self._runtime.read_write(
                 snapshots.get, env.store, self.rules, self._runtime.now(), snapshot_id
             )
-        except Refused as error:
+        except InvalidInput as error:
             return _refused(snapshot_id, str(error))
         reason = await rejection(stored["state"], validation_callback)
         if reason is not None:
@@ -84,7 +84,7 @@ class RollbackSystem:
             "task_id": stored["task_id"],
             "state_data": stored["state"],
             "metadata": stored["metadata"],
-            "timestamp": timestamp(self._runtime.now()),
+            "timestamp": to_iso(self._runtime.now()),
         }
 
     async def get_snapshots(
@@ -95,7 +95,7 @@ class RollbackSystem:
         """
         env = self._runtime.environment()
         heads = await self._runtime.read_write(
-            snapshots.listing, env.store, self.rules, self._runtime.now(), agent_id, task_id, limit
+            snapshots.list_snapshots, env.store, self.rules, self._runtime.now(), agent_id, task_id, limit
         )
         return [
             dict({"timestamp": head["created_at"]},
@@ -108,7 +108,7 @@ class RollbackSystem:
         env = self._runtime.environment()
         try:
             await self._runtime.read_write(snapshots.delete, env.store, snapshot_id)
-        except Refused:
+        except InvalidInput:
             return False
         return True
 

@@ -9,8 +9,8 @@ from typing import Any, Callable, TypeVar
 from synthralos.recovery.environment import Environment
 from synthralos.redact import Redactor
 from synthralos.settings import Settings
-from synthralos.state.datastore import Datastore, MemoryDatastore, Tolerant
-from synthralos.state.keeping import keeping
+from synthralos.state.datastore import Datastore, MemoryDatastore, BestEffortDatastore
+from synthralos.state.keeping import with_retention
 
 LOGGER = logging.getLogger("synthralos.error_handling")
 # What is logged is for the program to show or not.
@@ -55,14 +55,14 @@ class Runtime:
         self.settings, self.datastore, self.sleep = settings, datastore, sleep
         self.now = RisingClock(now)
         self.redactor = Redactor(settings.secrets(), settings.redaction)
-        self._store = Tolerant(keeping(datastore, settings))
+        self._store = BestEffortDatastore(with_retention(datastore, settings))
 
     def environment(self, run: str = "") -> Environment:
         """A new Environment: a datastore that was away at the last operation gets a new chance.
 
         :param run: the id under which this operation's outcome is recorded.
         """
-        return Environment(self.settings, self._store.anew(), self.now, run, self.redactor)
+        return Environment(self.settings, self._store.fresh(), self.now, run, self.redactor)
 
     async def read_write(self, work: Callable[..., _Result], *arguments: Any, **more: Any
                          ) -> _Result:

@@ -22,10 +22,10 @@ from enum import Enum
 from typing import Any, Callable, Optional
 
 from synthralos import failures
-from synthralos.calls.http import CallFailed, Client
+from synthralos.calls.http import CallError, Client
 from synthralos.inprocess.agent_metrics import WorkflowMetrics, get_metrics, log_structured_event
-from synthralos.refusals import Refused
-from synthralos.sensing.reconnect import Reconnect
+from synthralos.refusals import InvalidInput
+from synthralos.sensing.reconnect import ReconnectDelay
 from synthralos.sensing.sse import Event, Parser
 from synthralos.sensing.stream import DATA, ENDED, OPENED, Stream
 from synthralos.settings import Connection
@@ -102,17 +102,17 @@ class SSEOptions:
     def __post_init__(self) -> None:
         address = urllib.parse.urlsplit(urllib.parse.urljoin(self.base_url, self.url or ""))
         if address.scheme not in ("http", "https") or not address.netloc:
-            raise Refused(
+            raise InvalidInput(
                 "url", self.url, "must be an absolute http or https URL",
                 "Use e.g. https://agents.example/stream, or set base_url too",
             )
         for name in ("reconnect_interval_ms", "heartbeat_interval_ms"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-                raise Refused(name, value, "must be a number above 0", "Use milliseconds")
+                raise InvalidInput(name, value, "must be a number above 0", "Use milliseconds")
         attempts = self.max_reconnect_attempts
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 0:
-            raise Refused(
+            raise InvalidInput(
                 "max_reconnect_attempts", attempts, "must be an integer of 0 or more", "Use e.g. 10"
             )
 
@@ -120,21 +120,21 @@ class SSEOptions:
     def from_mapping(cls, options: Mapping[str, Any]) -> "SSEOptions":
         """From names in either style (`reconnectInterval`, `reconnect_interval_ms`).
 
-        :raises Refused: an option is unknown, out of range, or present in both styles.
+        :raises InvalidInput: an option is unknown, out of range, or present in both styles.
         """
         allowed = [option.name for option in fields(cls)]
         values: dict[str, Any] = {}
         for name, value in options.items():
             field_name = _ALIASES.get(name, name)
             if field_name not in allowed:
-                raise Refused(name, value, "is not an option", "Use one of " + ", ".join(
+                raise InvalidInput(name, value, "is not an option", "Use one of " + ", ".join(
                     allowed + sorted(_ALIASES)
                 ))
             if field_name in values:
-                raise Refused(name, value, "is set twice", "Use one of the two names")
+                raise InvalidInput(name, value, "is set twice", "Use one of the two names")
             values[field_name] = value
         if "url" not in values:
-            raise Refused("url", None, "is missing", "Use the address of the stream")
+            raise InvalidInput("url", None, "is missing", "Use the address of the stream")
         return cls(**values)
 
 
@@ -239,7 +239,7 @@ class _Run:
         self._client, self._options = client, client.options
         interval = self._options.reconnect_interval_ms / 1000.0
         # It gives up by itself, so that the delays never jump to their maximum before.
-        self._reconnect = Reconnect(
+        self._reconnect = ReconnectDelay(
             interval, self._options.max_reconnect_attempts + 1, client._draw
         )
         self._connection, self._path = _endpoint(self._options)
@@ -264,7 +264,7 @@ class _Run:
                 if self._read():
                     return ConnectionState.CLOSED
                 error: Exception = ConnectionError("the server closed the stream")
-            except CallFailed as failed:
+            except CallError as failed:
                 error, hint = failed, failed.failure.retry_after
             if self.closing.is_set():
                 return ConnectionState.CLOSED
@@ -286,7 +286,7 @@ class _Run:
     def _read(self) -> bool:
         """Read one connection to its end; return whether it is the last.
 
-        :raises CallFailed: it could not be opened, or was lost.
+        :raises CallError: it could not be opened, or was lost.
         """
         parser = Parser(self._client.last_event_id)
         headers: dict[str, Any] = dict(_HEADERS)
@@ -310,7 +310,7 @@ class _Run:
             item = stream.get(_SLICE_SECONDS)
             if item is None:
                 if monotonic() - received_at > silence_seconds:
-                    raise CallFailed(failures.failure(
+                    raise CallError(failures.make_failure(
                         "timeout", "no heartbeat for %g s" % silence_seconds
                     ))
                 continue
@@ -328,8 +328,8 @@ class _Run:
             elif kind == ENDED:
                 return False
             else:
-                raise content if isinstance(content, CallFailed) else CallFailed(
-                    failures.failure("network", type(content).__name__)
+                raise content if isinstance(content, CallError) else CallError(
+                    failures.make_failure("network", type(content).__name__)
                 )
             # Callbacks may have taken long.
             received_at = monotonic()
@@ -388,13 +388,13 @@ def _endpoint(options: SSEOptions) -> tuple[Connection, str]:
 
 def _require_events(status: int, headers: Mapping[str, str]) -> None:
     if status != 200:
-        raise CallFailed(failures.from_http(status, headers, "", time.time(), "request"))
+        raise CallError(failures.from_http(status, headers, "", time.time(), "request"))
     content_type = headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type != CONTENT_TYPE:
-        raise CallFailed(failures.failure(
+        raise CallError(failures.make_failure(
             "malformed_answer", "the server sends %s, not events" % (content_type or "no type")
         ))
 
 
 def _cause(error: Exception) -> str:
-    return str(error.failure.cause) if isinstance(error, CallFailed) else "closed"
+    return str(error.failure.cause) if isinstance(error, CallError) else "closed"

@@ -41,9 +41,9 @@ from synthralos.inprocess.workflow_context import (
     WorkflowContext,
     WorkflowState,
 )
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import packing, snapshots
-from synthralos.state.datastore import Datastore, DatastoreAway, MemoryDatastore, Tolerant
+from synthralos.state.datastore import Datastore, DatastoreUnavailable, MemoryDatastore, BestEffortDatastore
 
 # HITL, the human in the loop, approves or rejects.
 PLANNER, CRITIC, HITL, EXECUTOR = ROLES = ("planner", "critic", "hitl", "executor")
@@ -128,12 +128,12 @@ class Workflow:
     def register(self, role: str, agent: Agent) -> None:
         """Make `agent` the one of `role`: planner, critic, hitl or executor.
 
-        :raises Refused: there is no such role, or the agent cannot be called.
+        :raises InvalidInput: there is no such role, or the agent cannot be called.
         """
         if role not in ROLES:
-            raise Refused("role", role, "is not a role", "Use one of " + ", ".join(ROLES))
+            raise InvalidInput("role", role, "is not a role", "Use one of " + ", ".join(ROLES))
         if not callable(agent):
-            raise Refused(role, agent, "must be callable", "Give a function of the context")
+            raise InvalidInput(role, agent, "must be callable", "Give a function of the context")
         if traced_role(agent) is None:
             agent = trace_agent_execution(role, self.metrics, self.monotonic, self._span)(agent)
         self._agents[role] = agent
@@ -157,14 +157,14 @@ class Workflow:
     def load_context(self, run_id: str) -> WorkflowContext:
         """The run as its newest intact checkpoint has it, to be advanced from there.
 
-        :raises Refused: the run has no intact checkpoint.
-        :raises synthralos.state.datastore.DatastoreAway: the datastore is unavailable.
+        :raises InvalidInput: the run has no intact checkpoint.
+        :raises synthralos.state.datastore.DatastoreUnavailable: the datastore is unavailable.
         """
-        snapshot = snapshots.newest_good(
-            Tolerant(self.datastore), CHECKPOINT_CONFIG, self.now(), run_id
+        snapshot = snapshots.latest_valid(
+            BestEffortDatastore(self.datastore), CHECKPOINT_CONFIG, self.now(), run_id
         )
         if snapshot is None:
-            raise Refused(
+            raise InvalidInput(
                 "run_id", run_id, "has no intact checkpoint",
                 "Use the run_id of a workflow that was advanced, with the same datastore",
             )
@@ -193,9 +193,9 @@ async def advance(
         it is logged, and changes nothing.
     :param retry_config: default: RetryConfig(). Every Exception is retried, unless it names its own
         retryable_exceptions.
-    :raises Refused: the context has no workflow, the workflow no agent of the role, or the context
+    :raises InvalidInput: the context has no workflow, the workflow no agent of the role, or the context
         holds what is not JSON.
-    :raises synthralos.state.datastore.DatastoreAway: the datastore of the checkpoints is unavailable;
+    :raises synthralos.state.datastore.DatastoreUnavailable: the datastore of the checkpoints is unavailable;
         the agent was not called.
     """
     workflow = _workflow_of(ctx)
@@ -253,11 +253,11 @@ def recover(ctx: WorkflowContext) -> WorkflowContext:
 
     `advance` then makes that transition again, with all its attempts.
 
-    :raises Refused: the workflow has not failed, or its checkpoint is gone.
+    :raises InvalidInput: the workflow has not failed, or its checkpoint is gone.
     """
     workflow = _workflow_of(ctx)
     if ctx.state is not WorkflowState.FAILED:
-        raise Refused("state", str(ctx.state), "must be FAILED", "Recover failed workflows only")
+        raise InvalidInput("state", str(ctx.state), "must be FAILED", "Recover failed workflows only")
     _lock(ctx)
     try:
         checkpoint = str(ctx.failed_checkpoint)
@@ -275,7 +275,7 @@ def recover(ctx: WorkflowContext) -> WorkflowContext:
 def rollback(ctx: WorkflowContext, version: int) -> WorkflowContext:
     """Lead a workflow back to the state it had at `version`. That is a new version in its turn.
 
-    :raises Refused: the version is not stored, or an `advance` is under way.
+    :raises InvalidInput: the version is not stored, or an `advance` is under way.
     """
     workflow = _workflow_of(ctx)
     _lock(ctx)
@@ -293,7 +293,7 @@ def rollback(ctx: WorkflowContext, version: int) -> WorkflowContext:
 
 def _workflow_of(ctx: WorkflowContext) -> Workflow:
     if ctx.workflow is None:
-        raise Refused(
+        raise InvalidInput(
             "workflow", None, "is missing in the context",
             "Create the context with Workflow.create_context, or set its workflow",
         )
@@ -302,7 +302,7 @@ def _workflow_of(ctx: WorkflowContext) -> Workflow:
 
 def _lock(ctx: WorkflowContext) -> None:
     if not ctx.acquire():
-        raise Refused("run_id", ctx.run_id, "is being advanced", "Wait until that has ended")
+        raise InvalidInput("run_id", ctx.run_id, "is being advanced", "Wait until that has ended")
 
 
 def _agent_of(workflow: Workflow, route: Route) -> Optional[Agent]:
@@ -310,7 +310,7 @@ def _agent_of(workflow: Workflow, route: Route) -> Optional[Agent]:
         return None
     agent = workflow.agent(route.role)
     if agent is None and route.role != HITL:
-        raise Refused(
+        raise InvalidInput(
             route.role, None, "is not registered",
             "Register it with Workflow.register(%r, agent)" % route.role,
         )
@@ -331,11 +331,11 @@ def _create_checkpoint(workflow: Workflow, ctx: WorkflowContext, name: str) -> N
 
 
 def _require_decision(decision: Any) -> None:
-    """Raise Rejected for False, Refused for what is no decision: {"approved": False} is truthy."""
+    """Raise Rejected for False, InvalidInput for what is no decision: {"approved": False} is truthy."""
     if decision is False:
         raise Rejected("the approval was denied")
     if decision is not True and decision is not None:
-        raise Refused(
+        raise InvalidInput(
             HITL, decision, "must be True, False or None",
             "Return True to approve, False to reject, None to wait for a person",
         )
@@ -384,8 +384,8 @@ async def _run_agent(
 def _store_output(ctx: WorkflowContext, output_field: str, result: Any) -> None:
     if result is not None and result is not ctx:
         setattr(ctx, output_field, result)
-    # Refused names the field: the next checkpoint could not hold it.
-    packing.canonical(output_field, getattr(ctx, output_field))
+    # InvalidInput names the field: the next checkpoint could not hold it.
+    packing.canonical_json(output_field, getattr(ctx, output_field))
 
 
 def _restore(workflow: Workflow, ctx: WorkflowContext, checkpoint: str) -> None:
@@ -398,7 +398,7 @@ def _restore(workflow: Workflow, ctx: WorkflowContext, checkpoint: str) -> None:
 def _restore_if_possible(workflow: Workflow, ctx: WorkflowContext, checkpoint: str) -> None:
     try:
         _restore(workflow, ctx, checkpoint)
-    except (DatastoreAway, Refused) as error:
+    except (DatastoreUnavailable, InvalidInput) as error:
         log_structured_event(
             "checkpoint_not_restored", ctx.run_id, logging.ERROR,
             checkpoint=checkpoint, error=type(error).__name__,
@@ -446,7 +446,7 @@ def _persist(workflow: Workflow, ctx: WorkflowContext) -> None:
     """Store the context in its new state, under that state's name."""
     try:
         _create_checkpoint(workflow, ctx, str(ctx.state))
-    except DatastoreAway as error:
+    except DatastoreUnavailable as error:
         # The transition is made; the next one creates a checkpoint before its agent, or raises.
         log_structured_event(
             "checkpoint_not_created", ctx.run_id, logging.ERROR,

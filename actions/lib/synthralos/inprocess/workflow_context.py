@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
-from synthralos.names import checked
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier
+from synthralos.refusals import InvalidInput
 from synthralos.state import packing, snapshots
-from synthralos.state.datastore import Datastore, Tolerant
-from synthralos.times import timestamp
+from synthralos.state.datastore import Datastore, BestEffortDatastore
+from synthralos.times import to_iso
 
 if TYPE_CHECKING:
     from synthralos.inprocess.workflow import Workflow
 
 MAX_CHECKPOINTS = 200
-CHECKPOINT_CONFIG = snapshots.Rollback(max_snapshots=MAX_CHECKPOINTS, cleanup_after_hours=168)
+CHECKPOINT_CONFIG = snapshots.SnapshotConfig(max_snapshots=MAX_CHECKPOINTS, cleanup_after_hours=168)
 # An unchanged context is not stored again within this time: who asks every second whether a person
 # has approved would push the older versions out.
 REUSE_SECONDS = 3600.0
@@ -48,7 +48,7 @@ class WorkflowState(str, Enum):
 TERMINAL_STATES = frozenset({WorkflowState.COMPLETED, WorkflowState.FAILED})
 
 
-# Functional, for `from` is a keyword. `timestamp` is ISO 8601 in UTC; `retry_count` is the number
+# Functional, for `from` is a keyword. `to_iso` is ISO 8601 in UTC; `retry_count` is the number
 # of retries that the transition took; `version` is that of the context after it.
 StateTransition = TypedDict(
     "StateTransition",
@@ -102,7 +102,7 @@ class WorkflowContext:
     )
 
     def __post_init__(self) -> None:
-        checked("run_id", self.run_id)
+        require_identifier("run_id", self.run_id)
         self.state = WorkflowState(self.state)
 
     @property
@@ -159,11 +159,11 @@ class WorkflowContext:
         """Store the context under `name`; return the id of the snapshot.
 
         :param now: seconds since the epoch.
-        :raises Refused: a field is not a JSON value, or the context is too large.
-        :raises synthralos.state.datastore.DatastoreAway: the datastore is unavailable.
+        :raises InvalidInput: a field is not a JSON value, or the context is too large.
+        :raises synthralos.state.datastore.DatastoreUnavailable: the datastore is unavailable.
         """
-        working = {name: packing.canonical(name, getattr(self, name)) for name in WORKING_FIELDS}
-        checksum = packing.checksum(packing.canonical("checkpoint", working))
+        working = {name: packing.canonical_json(name, getattr(self, name)) for name in WORKING_FIELDS}
+        checksum = packing.checksum(packing.canonical_json("checkpoint", working))
         version, stored_checksum, created_at = self._stored.get(name, (0, "", 0.0))
         is_recent = abs(now - created_at) < REUSE_SECONDS
         if (version, stored_checksum) == (self.version, checksum) and is_recent:
@@ -172,7 +172,7 @@ class WorkflowContext:
             # Snapshots are ordered by their time: a clock that stands still must not mix them.
             now = max(now, self.updated_at + _TICK_SECONDS)
         head = snapshots.create(
-            Tolerant(datastore), CHECKPOINT_CONFIG, now, self.run_id, name,
+            BestEffortDatastore(datastore), CHECKPOINT_CONFIG, now, self.run_id, name,
             dict(self.to_dict(), updated_at=now),
             {"version": self.version, "state": self.state.value},
         )
@@ -190,11 +190,11 @@ class WorkflowContext:
 
         :returns: the whole context of the checkpoint, as `to_dict` gives it.
 
-        :raises Refused: there is no such checkpoint, or it is corrupted or too old.
-        :raises synthralos.state.datastore.DatastoreAway: the datastore is unavailable.
+        :raises InvalidInput: there is no such checkpoint, or it is corrupted or too old.
+        :raises synthralos.state.datastore.DatastoreUnavailable: the datastore is unavailable.
         """
         if name not in self.checkpoints:
-            raise Refused("checkpoint", name, "does not exist", "Use one of %s" % (
+            raise InvalidInput("checkpoint", name, "does not exist", "Use one of %s" % (
                 ", ".join(self.checkpoints) or "none: the workflow has not been advanced yet"
             ))
         return self._restore(self.checkpoints[name], datastore, now)
@@ -204,7 +204,7 @@ class WorkflowContext:
     ) -> dict[str, Any]:
         """As `restore_checkpoint`, of the context as it was at `version`."""
         if version not in self.versions:
-            raise Refused("version", version, "is not stored", "Use one of %s" % (
+            raise InvalidInput("version", version, "is not stored", "Use one of %s" % (
                 ", ".join(map(str, sorted(self.versions))) or
                 "none: the workflow has not been advanced yet"
             ))
@@ -216,7 +216,7 @@ class WorkflowContext:
         transition: StateTransition = {
             "from": self.state.value,
             "to": to_state.value,
-            "timestamp": timestamp(now, milliseconds=True),
+            "timestamp": to_iso(now, milliseconds=True),
             "retry_count": self.retry_count,
             "version": self.version,
         }
@@ -226,7 +226,7 @@ class WorkflowContext:
 
     def _restore(self, snapshot_id: str, datastore: Datastore, now: float) -> dict[str, Any]:
         snapshot = snapshots.get(
-            Tolerant(datastore), CHECKPOINT_CONFIG, now, snapshot_id, self.run_id
+            BestEffortDatastore(datastore), CHECKPOINT_CONFIG, now, snapshot_id, self.run_id
         )
         stored: dict[str, Any] = snapshot["state"]
         self.state = WorkflowState(stored["state"])

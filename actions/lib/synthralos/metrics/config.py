@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Optional
 
 from synthralos import settings
-from synthralos.names import checked
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier
+from synthralos.refusals import InvalidInput
 
-LONGEST_PUSH = 60.0
+MAX_PUSH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Pushgateway:
 
 
 @dataclass(frozen=True)
-class Metrics:
+class MetricsConfig:
     """The entry `metrics`.
 
     :ivar max_agents: agents with series of their own beside those configured.
@@ -34,8 +34,8 @@ class Metrics:
     @classmethod
     def from_config(cls, entry):
         return cls(
-            settings.whole(entry, "max_agents", 50, 0, 1000, "metrics."),
-            settings.whole(
+            settings.read_int(entry, "max_agents", 50, 0, 1000, "metrics."),
+            settings.read_int(
                 entry, "agent_idle_seconds", 24 * 3600, 600, 90 * 24 * 3600, "metrics."
             ),
             _pushgateway(entry.get("pushgateway")),
@@ -47,17 +47,17 @@ def _pushgateway(entry):
     if entry is None:
         return None
     if not isinstance(entry, dict):
-        raise Refused(where, entry, "is not an object", "See config.schema.yaml")
-    seconds = settings.seconds(entry, where + ".timeout", 10.0)
-    if seconds > LONGEST_PUSH:
-        way_out = "Use at most %d" % LONGEST_PUSH
-        raise Refused(where + ".timeout", seconds, "is out of bounds", way_out)
+        raise InvalidInput(where, entry, "is not an object", "See config.schema.yaml")
+    seconds = settings.read_seconds(entry, where + ".timeout", 10.0)
+    if seconds > MAX_PUSH_SECONDS:
+        way_out = "Use at most %d" % MAX_PUSH_SECONDS
+        raise InvalidInput(where + ".timeout", seconds, "is out of bounds", way_out)
     if not entry.get("url"):
         return None
     connection = settings.connection(entry, where, "token", seconds, seconds, "url")
     instance = entry.get("instance") or None
     return Pushgateway(
         connection,
-        checked(where + ".job", entry.get("job") or "synthralos"),
-        instance if instance is None else checked(where + ".instance", instance),
+        require_identifier(where + ".job", entry.get("job") or "synthralos"),
+        instance if instance is None else require_identifier(where + ".instance", instance),
     )

@@ -4,18 +4,18 @@ import json
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state.datastore import PREFIX, answered
 from synthralos.state.kinds import lifetime_of
 
 KEY = PREFIX + "totals"
-FORMAT = 1
+FORMAT_VERSION = 1
 # Every roll-up writes it anew; only a pack that nobody uses any more forgets.
-KEPT_SECONDS = lifetime_of("totals")
+TTL_SECONDS = lifetime_of("totals")
 
 
 @dataclass
-class Kept:
+class StoredTotals:
     """What is kept.
 
     :ivar totals: totals.Totals as a mapping.
@@ -34,42 +34,42 @@ class Kept:
     text: Optional[str] = None
 
 
-class Overtaken(Exception):
+class ConcurrentWrite(Exception):
     """Somebody else has written the totals since they were read."""
 
 
-def read(store):
+def load(store):
     """The Kept.
 
-    :raises DatastoreAway: the datastore is unavailable; Refused: it holds something else.
+    :raises DatastoreUnavailable: the datastore is unavailable; InvalidInput: it holds something else.
     """
     text = _text(store)
     if text is None:
-        return Kept()
+        return StoredTotals()
     try:
         told = json.loads(text)
-        if told["v"] != FORMAT:
+        if told["v"] != FORMAT_VERSION:
             raise ValueError
         # A version that let no agent give way has written no `seen`.
         seen = told.get("seen") or {}
-        return Kept(told["totals"], told["pending"], told["recent"], told["at"], seen, text)
+        return StoredTotals(told["totals"], told["pending"], told["recent"], told["at"], seen, text)
     except (ValueError, KeyError, TypeError) as error:
         way_out = "Delete this key to begin again from 0, or upgrade the pack that reads it"
-        raise Refused(KEY, None, "cannot be read by this version", way_out) from error
+        raise InvalidInput(KEY, None, "cannot be read by this version", way_out) from error
 
 
-def write(store, kept):
+def save(store, kept):
     """Writes it over what was read.
 
-    :raises Overtaken: it has changed since; DatastoreAway: the datastore is unavailable.
+    :raises Overtaken: it has changed since; DatastoreUnavailable: the datastore is unavailable.
     """
     # The claim keeps others out; this is for a claim that time has taken away.
     if _text(store) != kept.text:
-        raise Overtaken
+        raise ConcurrentWrite
     names = ("totals", "pending", "recent", "at", "seen")
-    told = dict({name: getattr(kept, name) for name in names}, v=FORMAT)
+    told = dict({name: getattr(kept, name) for name in names}, v=FORMAT_VERSION)
     text = json.dumps(told, separators=(",", ":"), sort_keys=True)
-    store.put(KEY, text, KEPT_SECONDS)
+    store.put(KEY, text, TTL_SECONDS)
     answered(store)
     kept.text = text
 

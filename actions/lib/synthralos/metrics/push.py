@@ -3,13 +3,13 @@
 import base64
 from urllib.parse import quote
 
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.metrics import reading
-from synthralos.refusals import Refused
-from synthralos.state.datastore import DatastoreAway
+from synthralos.refusals import InvalidInput
+from synthralos.state.datastore import DatastoreUnavailable
 from synthralos.telemetry import exposition
 
-SHOWN = 300
+MAX_MESSAGE_SHOWN = 300
 
 
 def push(env, config):
@@ -19,8 +19,8 @@ def push(env, config):
         return None
     told = {"pushed": False, "url": gateway.connection.base_url, "error": None}
     try:
-        body = exposition.text(reading.found(env, config)).encode("utf-8")
-        answer = env.client.send(
+        body = exposition.to_prometheus_text(reading.current_series(env, config)).encode("utf-8")
+        answer = env.client.request(
             gateway.connection,
             # Not POST: what is no longer told must not stay there for ever.
             "PUT",
@@ -29,10 +29,10 @@ def push(env, config):
             body=body,
             headers={"Content-Type": exposition.CONTENT_TYPE},
         )
-    except (DatastoreAway, CallFailed, Refused) as error:
+    except (DatastoreUnavailable, CallError, InvalidInput) as error:
         return dict(told, error=str(error))
     if answer.status not in (200, 202):
-        return dict(told, error="it answered %d: %s" % (answer.status, answer.text[:SHOWN].strip()))
+        return dict(told, error="it answered %d: %s" % (answer.status, answer.text[:MAX_MESSAGE_SHOWN].strip()))
     return dict(told, pushed=True)
 
 

@@ -2,7 +2,7 @@
 
 from synthralos.metrics import kept
 from synthralos.recovery.health import targets_by_kind
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.sensing import status
 from synthralos.state import runs
 from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN
@@ -12,37 +12,37 @@ from synthralos.telemetry import families as f
 from synthralos.telemetry.totals import Totals
 
 PROMETHEUS, JSON = FORMATS = ("prometheus", "json")
-WINDOW_SECONDS, WINDOW = 3600, "1h"
+WINDOW_SECONDS, WINDOW_NAME = 3600, "1h"
 
 
-def get(env, config, form, prefix=None, labels=None):
+def metrics_report(env, config, form, prefix=None, labels=None):
     """The result of metrics.get.
 
     :param form: one of FORMATS.
     :param prefix: only metrics whose name begins with it.
     :param labels: {label: value}: only series that have these.
-    :raises DatastoreAway: the datastore is unavailable. Counters that are not there are not 0.
+    :raises DatastoreUnavailable: the datastore is unavailable. Counters that are not there are not 0.
     """
-    chosen = _filtered(found(env, config), prefix or "", labels or {})
+    chosen = _filtered(current_series(env, config), prefix or "", labels or {})
     count = sum(len(series) for series in chosen.values())
     names = sum(bool(series) for series in chosen.values())
     told = {"summary": "%d series of %d metrics" % (count, names), "format": form}
     if form == JSON:
-        return dict(told, metrics=exposition.as_json(chosen))
-    return dict(told, text=exposition.text(chosen))
+        return dict(told, metrics=exposition.to_json(chosen))
+    return dict(told, text=exposition.to_prometheus_text(chosen))
 
 
-def found(env, config):
+def current_series(env, config):
     """{Family: {values of labels: value}} of all metrics.
 
     :param config: a Metrics.
     """
-    state = kept.read(env.store)
+    state = kept.load(env.store)
     series = dict(Totals(state.totals).series)
     series[f.BREAKER] = _breakers(env)
     for family, told in status.metrics(env.store, env.now()).items():
         series[family] = told
-    series[f.RECENT_RUNS], series[f.RECENT_RATIO] = _recent(env)
+    series[f.RECENT_RUNS], series[f.RECENT_RATIO] = _recent_runs(env)
     series[f.WAITING] = {(): len(env.store.list(runs.UNCOUNTED))}
     if state.at is not None:
         series[f.ROLLED_UP_AT] = {(): round(state.at, 3)}
@@ -54,18 +54,18 @@ def _breakers(env):
     told = {}
     for names in targets_by_kind(env.settings).values():
         for name in names:
-            now = env.ledger.health(name).state
+            now = env.ledger.breaker_state(name).state
             told.update(((name, state), int(state == now)) for state in (CLOSED, HALF_OPEN, OPEN))
     return told
 
 
-def _recent(env):
+def _recent_runs(env):
     """Runs of the last WINDOW, and the share of them that succeeded, by workflow."""
     ended, good = {}, {}
-    for run in runs.since(env.store, env.now() - WINDOW_SECONDS):
+    for run in runs.summaries_since(env.store, env.now() - WINDOW_SECONDS):
         workflow = run.get("workflow")
         if isinstance(workflow, str) and not run.get("alone"):
-            key = (workflow, WINDOW)
+            key = (workflow, WINDOW_NAME)
             ended[key] = ended.get(key, 0) + 1
             good[key] = good.get(key, 0) + (run.get("outcome") == "recovered")
     return ended, {key: round(good[key] / count, 4) for key, count in ended.items()}
@@ -76,14 +76,14 @@ def _filtered(series, prefix, labels):
     for label in labels:
         if label not in known:
             way_out = "Labels are " + ", ".join(sorted(known))
-            raise Refused("labels", label, "is no label of any metric", way_out)
+            raise InvalidInput("labels", label, "is no label of any metric", way_out)
     return {
-        family: {values: told for values, told in rows.items() if _has(family, values, labels)}
+        family: {values: told for values, told in rows.items() if _has_labels(family, values, labels)}
         for family, rows in series.items()
         if family.name.startswith(prefix)
     }
 
 
-def _has(family, values, labels):
+def _has_labels(family, values, labels):
     own = dict(zip(family.labels, values))
     return all(own.get(label) == value for label, value in labels.items())

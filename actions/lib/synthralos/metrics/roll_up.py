@@ -30,17 +30,17 @@ def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
 
     :param config: a Metrics.
     :returns: left is whether there is more to count; push what became of it, or null.
-    :raises DatastoreAway: the datastore is unavailable; what was counted stays counted, and the
+    :raises DatastoreUnavailable: the datastore is unavailable; what was counted stays counted, and the
         rest waits.
     """
     done = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
-    with claims.claim(env.store, "roll_up", env.now, sleep) as mine:
+    with claims.try_lock(env.store, "roll_up", env.now, sleep) as mine:
         answered(env.store)
         if not mine:
             return dict(done, summary=BUSY, busy=True, push=None)
         try:
-            _work(env, config, done, monotonic() + WORK_SECONDS, monotonic)
-        except kept.Overtaken:
+            _process_pages(env, config, done, monotonic() + WORK_SECONDS, monotonic)
+        except kept.ConcurrentWrite:
             return dict(done, summary=BUSY, busy=True, push=None)
     told = push(env, config)
     summary = "%(counted)d events counted" % done
@@ -51,10 +51,10 @@ def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
     return dict({"summary": summary}, **done, push=told)
 
 
-def _work(env, config, done, until, monotonic):
-    store, state = env.store, kept.read(env.store)
-    totals = of(env, config, state)
-    _delete(store, state)
+def _process_pages(env, config, done, until, monotonic):
+    store, state = env.store, kept.load(env.store)
+    totals = load_totals(env, config, state)
+    _delete_pending(store, state)
     while True:
         rows = store.list(runs.UNCOUNTED)
         answered(store)
@@ -63,15 +63,15 @@ def _work(env, config, done, until, monotonic):
         if monotonic() >= until:
             done["left"] = True
             break
-        _count(totals, state, rows, done)
+        _count_page(totals, state, rows, done)
         state.totals, state.seen = totals.as_dict(), totals.seen
-        kept.write(store, state)
-        _delete(store, state)
+        kept.save(store, state)
+        _delete_pending(store, state)
     state.at = env.now()
-    kept.write(store, state)
+    kept.save(store, state)
 
 
-def of(env, config, state):
+def load_totals(env, config, state):
     """The Totals of what is kept, with the bounds of the configuration."""
     return Totals(
         state.totals,
@@ -83,26 +83,26 @@ def of(env, config, state):
     )
 
 
-def _count(totals, state, rows, done):
+def _count_page(totals, state, rows, done):
     known, counted = set(state.recent), 0
     for name, text in rows:
         state.pending.append(name)
-        told = runs.event(text)
+        told = runs.parse_event(text)
         if name in known:
             done["duplicates"] += 1
         elif told is None:
             done["unreadable"] += 1
         else:
-            totals.count(told)
+            totals.count_event(told)
             state.recent.append(name)
             counted += 1
     del state.recent[:-REMEMBERED]
     if counted and not done["counted"]:
-        totals.add(families.ROLLUPS, (), 1)
+        totals.observe(families.ROLLUPS, (), 1)
     done["counted"] += counted
 
 
-def _delete(store, state):
+def _delete_pending(store, state):
     for name in state.pending:
         store.delete(name)
         answered(store)

@@ -13,34 +13,34 @@ import time
 
 from synthralos import seal
 from synthralos.calls import platform
-from synthralos.calls.deadline import LEAST_ATTEMPT_SECONDS
+from synthralos.calls.deadline import MIN_ATTEMPT_SECONDS
 from synthralos.escalation import text
 from synthralos.orchestration import templates
-from synthralos.orchestration.attempts import Done, Time
+from synthralos.orchestration.attempts import StepOutcome, StepTimeLimit
 from synthralos.orchestration.config import configuration
 from synthralos.recovery.intake import ENCODED
-from synthralos.refusals import Refused
-from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
+from synthralos.refusals import InvalidInput
+from synthralos.state.stackstorm import ENDED, StackStormError, ExecutionNotFound
 from synthralos.storable import storable
 from synthralos.telemetry import log, traces
 
 PACK = "synthralos"
-SHOWN_ERROR = 500
+MAX_ERROR_SHOWN = 500
 POLL_SECONDS = 0.5
 
 
 def run(env, case, step, given, sleep=time.sleep):
-    """The Done of the step; `given` is its parameters, resolved. Refused when it may not run."""
+    """The Done of the step; `given` is its parameters, resolved. InvalidInput when it may not run."""
     action = allowed(env, step["action"])
     parameters, note = _safe(action, given)
-    limits = Time(step, env.deadline(case), env.now)
+    limits = StepTimeLimit(step, env.deadline(case), env.now)
     retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
     told = {"note": note} if note else {}
     attempts = 0
     while True:
         attempts += 1
-        seconds = limits.attempt().left()
-        if seconds < LEAST_ATTEMPT_SECONDS:
+        seconds = limits.attempt().seconds_left()
+        if seconds < MIN_ATTEMPT_SECONDS:
             error = {"cause": "timeout", "message": "the time was up before the action could begin"}
         else:
             with traces.span("execute " + action["ref"], {"synthralos.attempt": attempts}) as span:
@@ -51,30 +51,30 @@ def run(env, case, step, given, sleep=time.sleep):
                 if error is not None:
                     span.fail(error["cause"])
             if error is None and step.get("schema"):
-                problem = platform.problem_of(output, step["schema"])
+                problem = platform.validate_output(output, step["schema"])
                 if problem is not None:
                     error = {"cause": problem.cause, "message": problem.message}
             if error is None:
-                return Done(attempts, output, **told)
-        log.line("step_attempt", number=attempts, outcome=error["cause"])
+                return StepOutcome(attempts, output, **told)
+        log.emit("step_attempt", number=attempts, outcome=error["cause"])
         unknown = error["cause"] == "unknown"
         if attempts > retries or unknown or not limits.allows(delay):
-            return Done(attempts, error=error, **told)
+            return StepOutcome(attempts, error=error, **told)
         sleep(delay)
 
 
 def allowed(env, ref):
-    """StackStorm's metadata of the action `ref`. Refused when no step may run it."""
+    """StackStorm's metadata of the action `ref`. InvalidInput when no step may run it."""
     config = configuration(env)
     if ref not in config.allowed_actions:
         known = ", ".join(config.allowed_actions) or "none"
         way_out = "Add it to orchestration.allowed_actions of the configuration (now: %s)" % known
-        raise Refused("action", ref, "is not allowed", way_out)
+        raise InvalidInput("action", ref, "is not allowed", way_out)
     if env.api is None:
-        raise Refused("action", ref, "there is no StackStorm API to run it", "Run on StackStorm")
+        raise InvalidInput("action", ref, "there is no StackStorm API to run it", "Run on StackStorm")
     action = env.api.action(ref)
     if action is None:
-        raise Refused("action", ref, "is no action of this StackStorm", "Install its pack")
+        raise InvalidInput("action", ref, "is no action of this StackStorm", "Install its pack")
     return dict(action, ref=ref)
 
 
@@ -82,7 +82,7 @@ def parameters_of(step, context):
     """The parameters of the step, resolved from the context; its input mapping is over them."""
     given = dict(step.get("parameters") or {})
     given.update(step.get("input") or {})
-    return templates.resolve(given, context.roots(given))
+    return templates.render(given, context.template_roots(given))
 
 
 def _once(env, ref, parameters, seconds, sleep):
@@ -90,7 +90,7 @@ def _once(env, ref, parameters, seconds, sleep):
     until = env.now() + seconds
     try:
         started = env.api.start(ref, parameters)
-    except ApiError as error:
+    except StackStormError as error:
         # It may run all the same: then another one would be one too many.
         cause = "not_started" if error.refused else "unknown"
         return None, {"cause": cause, "message": str(error)}, None
@@ -111,9 +111,9 @@ def _ended(env, started, until, sleep):
     while True:
         try:
             execution = env.api.execution(started, "status,result")
-        except NoExecution:
+        except ExecutionNotFound:
             raise
-        except ApiError:
+        except StackStormError:
             # StackStorm is away for a moment; what it runs goes on.
             execution = {}
         if execution.get("status") in ENDED:
@@ -142,7 +142,7 @@ def _said(env, result):
         if found:
             found = found.get("message", found) if isinstance(found, dict) else found
             found = found if isinstance(found, str) else json.dumps(found)
-            return ": " + env.redactor.text(" ".join(found.split()))[-SHOWN_ERROR:]
+            return ": " + env.redactor.redact_text(" ".join(found.split()))[-MAX_ERROR_SHOWN:]
     return ""
 
 
@@ -152,7 +152,7 @@ def _is_ours(action):
 
 def _traced(action, parameters):
     """The parameters; a workflow of this pack gets the trace too, in a case that holds no more."""
-    trace = traces.handed()
+    trace = traces.propagation_headers()
     if trace is None or "case" in parameters or not _is_ours(action):
         return parameters
     return dict(parameters, case=seal.seal({"request": {}, "trace": trace}))
@@ -166,21 +166,21 @@ def _safe(action, given):
     if not changed:
         return safe, None
     how = "went encoded" if ours else "were broken by spaces"
-    names = ", ".join(sorted(map(text.without_marks, set(changed))))
+    names = ", ".join(sorted(map(text.break_template_marks, set(changed))))
     return safe, "template marks %s in: %s" % (how, names)
 
 
 def _harmless(value, ours, name, changed):
     if isinstance(value, str):
-        if not text.has_marks(value):
+        if not text.has_template_marks(value):
             return value
         changed.append(name)
         if not ours:
-            return text.without_marks(value)
+            return text.break_template_marks(value)
         return ENCODED + base64.b64encode(value.encode("utf-8")).decode("ascii")
     if isinstance(value, dict):
         return {
-            text.without_marks(key): _harmless(item, ours, name or key, changed)
+            text.break_template_marks(key): _harmless(item, ours, name or key, changed)
             for key, item in value.items()
         }
     if isinstance(value, list):

@@ -1,8 +1,8 @@
 """The time that a step has: for each attempt, between attempts, and in all."""
 
-from synthralos.calls.deadline import LEAST_ATTEMPT_SECONDS, Deadline
+from synthralos.calls.deadline import MIN_ATTEMPT_SECONDS, Deadline
 
-SECONDS = 300
+DEFAULT_STEP_SECONDS = 300
 # Beyond the retry delay, for a model that asks to be called later.
 HINT_SECONDS = 60
 # Of a run's time, for the wave's results to be merged.
@@ -28,10 +28,10 @@ def limit(steps, left):
 
 
 def _timeout(step):
-    return step.get("timeout") or SECONDS
+    return step.get("timeout") or DEFAULT_STEP_SECONDS
 
 
-class Time:
+class StepTimeLimit:
     """:ivar ends: when the step has to be over, in seconds since the epoch."""
 
     def __init__(self, step, deadline, now):
@@ -41,28 +41,28 @@ class Time:
     def attempt(self):
         """The Deadline of an attempt that begins now."""
         seconds = _timeout(self._step)
-        return _OfAttempt(min(self.now() + seconds, self.ends), self.ends, self.now, seconds)
+        return _AttemptDeadline(min(self.now() + seconds, self.ends), self.ends, self.now, seconds)
 
     def allows(self, delay=0):
         """Whether there is time for another attempt after `delay` seconds."""
-        return self.now() + delay + LEAST_ATTEMPT_SECONDS <= self.ends
+        return self.now() + delay + MIN_ATTEMPT_SECONDS <= self.ends
 
 
-class _OfAttempt(Deadline):
+class _AttemptDeadline(Deadline):
     """Ends an attempt; what would begin after it may still begin within the step's time."""
 
     def __init__(self, at, ends, now, seconds):
         super().__init__(at, now)
-        self._ends, self._least = ends, min(LEAST_ATTEMPT_SECONDS, seconds / 2)
+        self._ends, self._least = ends, min(MIN_ATTEMPT_SECONDS, seconds / 2)
 
     def allows_attempt(self):
-        return self.left() >= self._least
+        return self.seconds_left() >= self._least
 
     def allows_attempt_at(self, when):
-        return when + LEAST_ATTEMPT_SECONDS <= self._ends
+        return when + MIN_ATTEMPT_SECONDS <= self._ends
 
 
-class Done:
+class StepOutcome:
     """What became of a step.
 
     :ivar error: None, or {cause, message}.
@@ -70,4 +70,4 @@ class Done:
     """
 
     def __init__(self, attempts, output=None, error=None, **told):
-        self.attempts, self.output, self.error, self.told = attempts, output, error, told
+        self.attempts, self.output, self.error, self.log_fields = attempts, output, error, told

@@ -17,19 +17,19 @@ import time
 from typing import Optional
 
 from synthralos import seal
-from synthralos.names import key_part
-from synthralos.refusals import Refused
+from synthralos.names import encode_key_part
+from synthralos.refusals import InvalidInput
 from synthralos.state import unreadable
-from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway, answered, time_key, time_of
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable, answered, timestamp_key, timestamp_of_key
 from synthralos.state.kinds import lifetime_of
 
-FORMAT = 1
-KEPT_SECONDS = lifetime_of("wave")
+FORMAT_VERSION = 1
+TTL_SECONDS = lifetime_of("wave")
 # Records of a run that has stood longer are written again when it is resumed, so that they last.
 FRESH_SECONDS = 24 * 3600
 # Of one value, sealed: MongoDB takes 16 MB, and the API may take two seconds.
-LARGEST = 8 * 1024 * 1024
-TRIES, TRY_SECONDS = 3, 1.0
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+MAX_ATTEMPTS, RETRY_DELAY_SECONDS = 3, 1.0
 # Entries of the log: what is older is put away, lest each checkpoint has all of a long run's.
 LOG_PAGE = 50
 # Behind the key of a sub-orchestration's record: which run it is.
@@ -40,24 +40,24 @@ _DEFINITION, _END, _RESUMED = "definition", "end", "resumed"
 _HEAD = ("name", "id", "resume_of", "parent_run", "resumes")
 
 
-class Kept:
+class RunStore:
     """What is kept of the run `run`.
 
-    Nothing works without the datastore: DatastoreAway where it is unavailable. One that fails a
+    Nothing works without the datastore: DatastoreUnavailable where it is unavailable. One that fails a
     call is asked TRIES times, for an answer that is lost was paid for.
     """
 
     def __init__(self, env, run, sleep=time.sleep):
         self._env, self.run, self._sleep, self._seen = env, run, sleep, {}
-        self._waves = "%s%s." % (_WAVES, key_part(run or "none"))
-        self._steps = "%s%s." % (_STEPS, key_part(run or "none"))
+        self._waves = "%s%s." % (_WAVES, encode_key_part(run or "none"))
+        self._steps = "%s%s." % (_STEPS, encode_key_part(run or "none"))
 
     def begin(self, told):
         self._put(self._waves + _DEFINITION, told)
         head = {name: told.get(name) for name in _HEAD}
-        value = json.dumps(dict(head, v=FORMAT, run=self.run), separators=(",", ":"))
-        key = _RUNS + time_key(self._env.now(), key_part(self.run or "none"))
-        self._ask("put", key, value, KEPT_SECONDS)
+        value = json.dumps(dict(head, v=FORMAT_VERSION, run=self.run), separators=(",", ":"))
+        key = _RUNS + timestamp_key(self._env.now(), encode_key_part(self.run or "none"))
+        self._ask("put", key, value, TTL_SECONDS)
 
     def definition(self):
         """What `begin` wrote, or None."""
@@ -99,7 +99,7 @@ class Kept:
             record = self.record(page["at"])
             if record is None:
                 way_out = "Records are kept for two weeks; start the orchestration anew"
-                raise Refused("run", page["at"], "is not in the datastore any more", way_out)
+                raise InvalidInput("run", page["at"], "is not in the datastore any more", way_out)
             found += record["log"]
         return found + state["log"]
 
@@ -122,9 +122,9 @@ class Kept:
         return "%s%05d.%04d" % (self._steps, wave, job)
 
     def put_record(self, key, record):
-        """Keeps what a step gave. Refused when it is too large."""
+        """Keeps what a step gave. InvalidInput when it is too large."""
         if not key.startswith(_STEPS):
-            raise Refused("case", key, "is no place for a step", "Pass on the case as it was")
+            raise InvalidInput("case", key, "is no place for a step", "Pass on the case as it was")
         self._put(key, record)
 
     def record(self, key):
@@ -147,15 +147,15 @@ class Kept:
             if value is None:
                 missing.append(key)
             else:
-                self._ask("put", key, value, KEPT_SECONDS)
+                self._ask("put", key, value, TTL_SECONDS)
         return missing
 
     def _put(self, key, content):
-        value = seal.seal(self._env.redactor.secrets_only(dict(content, v=FORMAT)))
-        if len(value) > LARGEST:
-            why = "takes %d bytes, more than the %d that are kept" % (len(value), LARGEST)
-            raise Refused("output", None, why, "Have the step answer less, or keep it elsewhere")
-        self._ask("put", key, value, KEPT_SECONDS)
+        value = seal.seal(self._env.redactor.remove_secrets(dict(content, v=FORMAT_VERSION)))
+        if len(value) > MAX_RECORD_BYTES:
+            why = "takes %d bytes, more than the %d that are kept" % (len(value), MAX_RECORD_BYTES)
+            raise InvalidInput("output", None, why, "Have the step answer less, or keep it elsewhere")
+        self._ask("put", key, value, TTL_SECONDS)
 
     def _get(self, key):
         value = self._ask("get", key)
@@ -163,27 +163,27 @@ class Kept:
 
     def _opened(self, value):
         content = seal.unseal(value)
-        if not isinstance(content, dict) or content.pop("v", None) != FORMAT:
-            raise Refused("run", None, "is kept in another format", "Start the orchestration anew")
+        if not isinstance(content, dict) or content.pop("v", None) != FORMAT_VERSION:
+            raise InvalidInput("run", None, "is kept in another format", "Start the orchestration anew")
         return content
 
     def _listed(self, prefix):
         found = []
         while True:
-            rows = self._ask("list", prefix, PAGE, len(found))
+            rows = self._ask("list", prefix, PAGE_SIZE, len(found))
             found += rows
-            if len(rows) < PAGE:
+            if len(rows) < PAGE_SIZE:
                 return found
 
     def _ask(self, operation, *arguments):
-        for tried in range(TRIES):
+        for tried in range(MAX_ATTEMPTS):
             if tried:
-                self._sleep(TRY_SECONDS)
-            store = self._env.store.anew()
+                self._sleep(RETRY_DELAY_SECONDS)
+            store = self._env.store.fresh()
             found = getattr(store, operation)(*arguments)
-            if not store.away:
+            if not store.unavailable_reason:
                 return found
-        raise DatastoreAway("the run cannot be kept or read: %s" % store.away)
+        raise DatastoreUnavailable("the run cannot be kept or read: %s" % store.unavailable_reason)
 
 
 def attempts_of(log):
@@ -196,13 +196,13 @@ def runs(env, limit):
     the epoch.
     """
     found = []
-    for key, value in env.store.list(_RUNS, limit=min(limit, PAGE)):
+    for key, value in env.store.list(_RUNS, limit=min(limit, PAGE_SIZE)):
         try:
             head = json.loads(value)
         except ValueError:
             head = None
-        if isinstance(head, dict) and head.pop("v", None) == FORMAT:
-            found.append(dict(head, at=time_of(key) or 0.0))
+        if isinstance(head, dict) and head.pop("v", None) == FORMAT_VERSION:
+            found.append(dict(head, at=timestamp_of_key(key) or 0.0))
         else:
             unreadable.skip(key)
     answered(env.store, "the runs cannot be read: %s")

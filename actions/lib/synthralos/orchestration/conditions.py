@@ -7,11 +7,11 @@ anything; `!=` holds for it, as it does for whatever else differs.
 """
 
 from synthralos.orchestration import templates
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 OPERATORS = (">", "<", ">=", "<=", "==", "===", "!=", "!==", "contains", "exists")
-DEEPEST = 10
-MOST_PARTS = 50
+MAX_DEPTH = 10
+MAX_PARTS = 50
 _ORDER = {
     ">": lambda a, b: a > b,
     "<": lambda a, b: a < b,
@@ -23,39 +23,39 @@ _FORM = "Write {field, operator, value}, {and: [...]}, {or: [...]} or {not: ...}
 
 
 def check(condition, where="condition", depth=0):
-    """The condition in its normal form. Refused names what is wrong in it."""
-    if depth > DEEPEST:
-        raise Refused(where, None, "is nested too deeply", "Keep it within %d levels" % DEEPEST)
+    """The condition in its normal form. InvalidInput names what is wrong in it."""
+    if depth > MAX_DEPTH:
+        raise InvalidInput(where, None, "is nested too deeply", "Keep it within %d levels" % MAX_DEPTH)
     if not isinstance(condition, dict):
-        raise Refused(where, condition, "is no condition", _FORM)
+        raise InvalidInput(where, condition, "is no condition", _FORM)
     for tree in _TREES:
         if tree in condition:
             if len(condition) > 1:
-                raise Refused(where, sorted(map(str, condition)), "mixes two forms", _FORM)
+                raise InvalidInput(where, sorted(map(str, condition)), "mixes two forms", _FORM)
             return {tree: _branches(tree, condition[tree], "%s.%s" % (where, tree), depth)}
     unknown = sorted(str(name) for name in set(condition) - {"field", "operator", "value"})
     if unknown:
-        raise Refused("%s.%s" % (where, unknown[0]), None, "is not known here", _FORM)
+        raise InvalidInput("%s.%s" % (where, unknown[0]), None, "is not known here", _FORM)
     field, operator = condition.get("field"), condition.get("operator")
     if not isinstance(field, str) or templates.path_of(field) is None:
         way_out = "Write a path, such as testResults.passed or context['Run Tests'].passed"
-        raise Refused(where + ".field", field, "is no path", way_out)
+        raise InvalidInput(where + ".field", field, "is no path", way_out)
     if not isinstance(operator, str) or operator not in OPERATORS:
         way_out = "Use one of " + " ".join(OPERATORS)
-        raise Refused(where + ".operator", operator, "is no operator", way_out)
+        raise InvalidInput(where + ".operator", operator, "is no operator", way_out)
     value = condition.get("value")
     if operator in _ORDER and not _is_number(value) and not isinstance(value, str):
         way_out = "Order compares numbers with numbers, and text with text"
-        raise Refused(where + ".value", value, "has no order", way_out)
+        raise InvalidInput(where + ".value", value, "has no order", way_out)
     return {"field": field, "operator": operator, "value": value}
 
 
 def _branches(tree, given, where, depth):
     if tree == "not":
         return check(given, where, depth + 1)
-    if not isinstance(given, list) or not 1 <= len(given) <= MOST_PARTS:
-        way_out = "Give 1 to %d conditions" % MOST_PARTS
-        raise Refused(where, given, "is no list of conditions", way_out)
+    if not isinstance(given, list) or not 1 <= len(given) <= MAX_PARTS:
+        way_out = "Give 1 to %d conditions" % MAX_PARTS
+        raise InvalidInput(where, given, "is no list of conditions", way_out)
     return [check(part, "%s[%d]" % (where, n), depth + 1) for n, part in enumerate(given)]
 
 
@@ -67,7 +67,7 @@ def holds(condition, roots):
         return any(holds(part, roots) for part in condition["or"])
     if "not" in condition:
         return not holds(condition["not"], roots)
-    found = templates.look_up(condition["field"], roots)
+    found = templates.lookup(condition["field"], roots)
     operator, value = condition["operator"], condition["value"]
     if operator == "exists":
         return found is not templates.MISSING and found is not None

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.entries import whole
-from synthralos.names import checked
+from synthralos.entries import read_int
+from synthralos.names import require_identifier
 from synthralos.orchestration.fields import titled
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
-MOST_CONCURRENT = 20
+MAX_CONCURRENT = 20
 _WHERE = "orchestration."
 
 
 @dataclass(frozen=True)
-class Orchestrations:
+class OrchestrationConfig:
     """:ivar user_roles: {StackStorm user: name of a role}; where it is empty, StackStorm's own
         permissions decide who changes definitions.
     :ivar allowed_actions: the StackStorm actions that steps may run.
@@ -28,14 +28,14 @@ class Orchestrations:
 
 
 def configuration(env):
-    """Orchestrations of the environment's settings. Refused names the entry that is wrong."""
+    """Orchestrations of the environment's settings. InvalidInput names the entry that is wrong."""
     entry = env.settings.orchestration
     model = entry.get("default_model") or None
-    return Orchestrations(
+    return OrchestrationConfig(
         user_roles=_role_of_user(entry.get("user_roles")),
         allowed_actions=tuple(_actions(entry.get("allowed_actions"))),
-        max_concurrent=whole(entry, "max_concurrent", 5, 1, MOST_CONCURRENT, _WHERE),
-        default_model=None if model is None else checked(_WHERE + "default_model", model),
+        max_concurrent=read_int(entry, "max_concurrent", 5, 1, MAX_CONCURRENT, _WHERE),
+        default_model=None if model is None else require_identifier(_WHERE + "default_model", model),
     )
 
 
@@ -43,7 +43,7 @@ def _role_of_user(value):
     where = _WHERE + "user_roles"
     value = {} if value is None else value
     if not isinstance(value, dict):
-        raise Refused(where, value, "is not an object", "Write {user: role}")
+        raise InvalidInput(where, value, "is not an object", "Write {user: role}")
     return {
         str(user): titled("%s.%s" % (where, user), role) for user, role in value.items()
     }
@@ -53,10 +53,10 @@ def _actions(value):
     where = _WHERE + "allowed_actions"
     value = [] if value is None else value
     if not isinstance(value, list):
-        raise Refused(where, value, "is no list", "Write it as [pack.action]")
+        raise InvalidInput(where, value, "is no list", "Write it as [pack.action]")
     for n, action in enumerate(value):
         place = "%s[%d]" % (where, n)
-        if "." not in checked(place, action):
+        if "." not in require_identifier(place, action):
             way_out = "Name it with its pack, such as core.http"
-            raise Refused(place, action, "is no action reference", way_out)
+            raise InvalidInput(place, action, "is no action reference", way_out)
         yield action

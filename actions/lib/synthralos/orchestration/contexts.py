@@ -8,7 +8,7 @@ import json
 import re
 
 from synthralos.orchestration import templates
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 # Every checkpoint has what is inline; a longer value costs whoever names it a call.
 INLINE_BYTES = 128
@@ -25,16 +25,16 @@ class Context:
         self._kept, self.slots, self.input = kept, slots, given
 
     def value(self, slot):
-        """The value that a slot stands for. Refused when its record is gone."""
+        """The value that a slot stands for. InvalidInput when its record is gone."""
         if "at" not in slot:
             return slot["v"]
         record = self._kept.record(slot["at"])
         if record is None:
             way_out = "Records are kept for two weeks; start the orchestration anew"
-            raise Refused("context", slot["at"], "is not in the datastore any more", way_out)
+            raise InvalidInput("context", slot["at"], "is not in the datastore any more", way_out)
         return record["output"] if slot["name"] is None else record["context"][slot["name"]]
 
-    def roots(self, needing=None, **more):
+    def template_roots(self, needing=None, **more):
         """{context, input} for templates and conditions.
 
         :param needing: a JSON value; only what it may name of the context is read. None: all.
@@ -43,37 +43,37 @@ class Context:
         found = {
             name: self.value(slot)
             for name, slot in self.slots.items()
-            if needing is None or _may_name(needing, name)
+            if needing is None or _may_reference(needing, name)
         }
         found["input"] = self.input
         return dict({"context": found, "input": self.input}, **more)
 
-    def seen(self, step):
+    def step_input(self, step):
         """The input of a step: its mapping resolved, or what it may see of the context."""
         if step.get("input") is not None:
-            return templates.resolve(step["input"], self.roots(step["input"]))
+            return templates.render(step["input"], self.template_roots(step["input"]))
         names = step.get("context_keys") or []
-        found = self.roots(names or None)["context"]
+        found = self.template_roots(names or None)["context"]
         return {name: found[name] for name in names if name in found} if names else found
 
-    def set_by(self, step, output):
+    def output_values(self, step, output):
         """{context key: value} that the output of a step sets."""
         if step.get("output") is None:
             return {step["name"]: output}
-        return templates.resolve(step["output"], self.roots(step["output"], output=output))
+        return templates.render(step["output"], self.template_roots(step["output"], output=output))
 
 
-def slots_of(key, values):
+def make_slots(key, values):
     """{context key: slot} of the values that the record at `key` has."""
-    return {name: slot(value, {"at": key, "name": name}) for name, value in values.items()}
+    return {name: make_slot(value, {"at": key, "name": name}) for name, value in values.items()}
 
 
-def slot(value, elsewhere):
+def make_slot(value, elsewhere):
     """The slot of a value that the slot `elsewhere` has too: itself, where it is short."""
     return {"v": value} if len(json.dumps(value)) <= INLINE_BYTES else elsewhere
 
 
-def _may_name(needing, name):
+def _may_reference(needing, name):
     """Whether the text of a template or condition may speak of the context's key `name`."""
     if _PLAIN.match(name) is None:
         return True

@@ -5,13 +5,13 @@ the configuration, the roles and orchestrations that there are.
 """
 
 from synthralos.orchestration import action_step, model, models, overview, stored, waves
-from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.checkpoints import RunStore
 from synthralos.orchestration.stored import ORCHESTRATION, ROLE
-from synthralos.refusals import Refused
-from synthralos.state.datastore import PAGE
+from synthralos.refusals import InvalidInput
+from synthralos.state.datastore import PAGE_SIZE
 
-MOST_NAMED = 40
-SHOWN_RUNS = 10
+MAX_NAMES_SHOWN = 40
+MAX_RUNS_SHOWN = 10
 # Of StackStorm's statuses, those of a run that is on its way.
 _LIVE = ("requested", "scheduled", "delayed", "running", "pausing", "paused", "resuming")
 
@@ -31,19 +31,19 @@ def update_role(env, name_or_id, updates, by, version=None):
 
 
 def delete_role(env, name_or_id, force=False):
-    """The role that was deleted. Refused while orchestrations use it, unless forced."""
-    there = stored.needed(env.store, ROLE, name_or_id)
-    users = [] if force else used_by(env, there)
+    """The role that was deleted. InvalidInput while orchestrations use it, unless forced."""
+    there = stored.require(env.store, ROLE, name_or_id)
+    users = [] if force else orchestrations_using(env, there)
     if users:
-        why = "is used by %s" % ", ".join(users[:MOST_NAMED])
-        raise Refused("name", there["name"], why, "Change these first, or give force")
+        why = "is used by %s" % ", ".join(users[:MAX_NAMES_SHOWN])
+        raise InvalidInput("name", there["name"], why, "Change these first, or give force")
     return _delete(env, ROLE, there)
 
 
-def used_by(env, role):
+def orchestrations_using(env, role):
     """The sorted names of the orchestrations with steps that have the role."""
     return sorted(
-        one["name"] for one in stored.every(env.store, ORCHESTRATION)
+        one["name"] for one in stored.list_all(env.store, ORCHESTRATION)
         if {role["name"], role["id"]} & set(model.roles_used(one))
     )
 
@@ -70,21 +70,21 @@ def update_orchestration(env, name_or_id, updates, by, version=None):
 
 
 def delete_orchestration(env, name_or_id, force=False):
-    """The orchestration that was deleted. Refused, unless forced, while it runs or others run it.
+    """The orchestration that was deleted. InvalidInput, unless forced, while it runs or others run it.
     """
-    there = stored.needed(env.store, ORCHESTRATION, name_or_id)
+    there = stored.require(env.store, ORCHESTRATION, name_or_id)
     if not force:
         running = runs_of(env, there)
         if running:
-            why = "runs as %s" % ", ".join(running[:MOST_NAMED])
-            raise Refused("name", there["name"], why, "Wait or cancel, or give force")
+            why = "runs as %s" % ", ".join(running[:MAX_NAMES_SHOWN])
+            raise InvalidInput("name", there["name"], why, "Wait or cancel, or give force")
         users = [
-            one["name"] for one in stored.every(env.store, ORCHESTRATION)
-            if {there["name"], there["id"]} & set(_others(one)) and one["id"] != there["id"]
+            one["name"] for one in stored.list_all(env.store, ORCHESTRATION)
+            if {there["name"], there["id"]} & set(_sub_orchestrations(one)) and one["id"] != there["id"]
         ]
         if users:
-            why = "is run by %s" % ", ".join(sorted(users)[:MOST_NAMED])
-            raise Refused("name", there["name"], why, "Change these first, or give force")
+            why = "is run by %s" % ", ".join(sorted(users)[:MAX_NAMES_SHOWN])
+            raise InvalidInput("name", there["name"], why, "Change these first, or give force")
     return _delete(env, ORCHESTRATION, there)
 
 
@@ -93,9 +93,9 @@ def runs_of(env, orchestration):
     found = []
     for status in _LIVE if env.api is not None else ():
         rows = env.api.executions("id,parameters", action=overview.REF, status=status)
-        for row in rows[:PAGE]:
+        for row in rows[:PAGE_SIZE]:
             named = (row.get("parameters") or {}).get("orchestration")
-            begun = None if named else Kept(env, row["id"]).definition()
+            begun = None if named else RunStore(env, row["id"]).definition()
             if begun is not None:
                 # A sub-orchestration, or a run that goes on: its parameters do not name it.
                 named = begun.get("id")
@@ -107,26 +107,26 @@ def runs_of(env, orchestration):
 def orchestrations(env, tags=(), active_only=False):
     """The orchestrations with any of the tags, the one changed last first."""
     return [
-        one for one in stored.every(env.store, ORCHESTRATION)
+        one for one in stored.list_all(env.store, ORCHESTRATION)
         if (not tags or set(tags) & set(one["tags"])) and (one["active"] or not active_only)
     ]
 
 
 def check(env, normal, where="orchestration"):
-    """Refused when a step names a role, model, action or orchestration that there is not."""
-    roles = _named(env, ROLE, model.roles_used(normal))
+    """InvalidInput when a step names a role, model, action or orchestration that there is not."""
+    roles = _find_all(env, ROLE, model.roles_used(normal))
     for step in model.every_step(normal["steps"]):
         at = "%s.steps: %s" % (where, step["name"])
         for name in (step["role"], (step["critic"] or {}).get("role")):
             if name is not None and roles[name] is None:
-                raise _missing(env, ROLE, at, name)
+                raise _not_found(env, ROLE, at, name)
         models.check_fallbacks(env, step["fallback_models"], at)
         if step["action"] is not None:
             action_step.allowed(env, step["action"])
         role = roles.get(step["role"])
         # Here, and not when what comes before the step has been paid for.
         if role is not None and not (models.fitting(env, role) or step["fallback_models"]):
-            raise Refused(
+            raise InvalidInput(
                 at, step["role"], "is a role that no configured model fits",
                 "Give the role a model, or configure one that has what it needs",
             )
@@ -137,11 +137,11 @@ def plan(env, normal):
     """What would run in which order: [{step_id, step_name, kind, wave, role, action}]."""
     return [
         dict(entry, role=step["role"], action=step["action"])
-        for entry, step in waves.planned(normal)
+        for entry, step in waves.preview(normal)
     ]
 
 
-def brief(kind, one):
+def summarize(kind, one):
     """One of `kind` as a list shows it."""
     if kind is ROLE:
         told = {
@@ -162,57 +162,57 @@ def brief(kind, one):
 
 def _update(env, kind, name_or_id, updates, by, version, updated, checked):
     """:param updated: (normal form, updates) -> normal form; checked: refuses one that is wrong."""
-    known = stored.needed(env.store, kind, name_or_id)
-    with stored.changing(env, kind, known["name"]) as there:
+    known = stored.require(env.store, kind, name_or_id)
+    with stored.locked(env, kind, known["name"]) as there:
         if there is None:
-            raise Refused("name", name_or_id, "has just been deleted", "Create it again")
+            raise InvalidInput("name", name_or_id, "has just been deleted", "Create it again")
         if version is not None and updates:
-            raise Refused("at_version", version, "is given beside updates", "Give one of them")
+            raise InvalidInput("at_version", version, "is given beside updates", "Give one of them")
         if version is not None:
-            normal = stored.content(stored.version(env.store, kind, there, version))
+            normal = stored.definition_fields(stored.version(env.store, kind, there, version))
         else:
-            normal = updated(stored.content(there), updates)
+            normal = updated(stored.definition_fields(there), updates)
         checked(normal)
-        return stored.replace(env, kind, there, normal, by)
+        return stored.save_version(env, kind, there, normal, by)
 
 
 def _delete(env, kind, there):
-    with stored.changing(env, kind, there["name"]) as there_now:
+    with stored.locked(env, kind, there["name"]) as there_now:
         if there_now is not None:
             stored.delete(env, kind, there_now)
         return there_now or there
 
 
-def _named(env, kind, names):
+def _find_all(env, kind, names):
     return {name: stored.find(env.store, kind, name) for name in names}
 
 
-def _missing(env, kind, where, name):
-    known = [one["name"] for one in stored.every(env.store, kind)]
-    told = ", ".join(sorted(known)[:MOST_NAMED]) or "none; create it first"
+def _not_found(env, kind, where, name):
+    known = [one["name"] for one in stored.list_all(env.store, kind)]
+    told = ", ".join(sorted(known)[:MAX_NAMES_SHOWN]) or "none; create it first"
     noun = kind.noun
     why = "Role not found" if kind is ROLE else "is no orchestration"
-    return Refused(where, name, why, "Known %ss are %s" % (noun, told))
+    return InvalidInput(where, name, why, "Known %ss are %s" % (noun, told))
 
 
-def _others(one):
+def _sub_orchestrations(one):
     """The names of the orchestrations that its steps run."""
     found = {step["orchestration"] for step in model.every_step(one["steps"])}
     return sorted(found - {None})
 
 
 def _check_others(env, normal, where):
-    """Refused when a sub-orchestration is missing, or leads back to the orchestration itself."""
-    way, seen = [(name, [normal["name"]]) for name in _others(normal)], set()
+    """InvalidInput when a sub-orchestration is missing, or leads back to the orchestration itself."""
+    way, seen = [(name, [normal["name"]]) for name in _sub_orchestrations(normal)], set()
     while way:
         name, path = way.pop()
         found = stored.find(env.store, ORCHESTRATION, name)
         ours = name in (normal["name"], ORCHESTRATION.id_of(normal["name"]))
         if ours:
             circle = " -> ".join(path + [normal["name"]])
-            raise Refused(where, None, "runs itself: %s" % circle, "Have one of them run less")
+            raise InvalidInput(where, None, "runs itself: %s" % circle, "Have one of them run less")
         if found is None:
-            raise _missing(env, ORCHESTRATION, where, name)
+            raise _not_found(env, ORCHESTRATION, where, name)
         if found["id"] not in seen:
             seen.add(found["id"])
-            way += [(other, path + [found["name"]]) for other in _others(found)]
+            way += [(other, path + [found["name"]]) for other in _sub_orchestrations(found)]

@@ -5,29 +5,29 @@ import math
 from typing import Any, Optional
 
 from synthralos import seal
-from synthralos.calls.http import CallFailed
-from synthralos.names import key_part
+from synthralos.calls.http import CallError
+from synthralos.names import encode_key_part
 from synthralos.orchestration import templates, waves
-from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.checkpoints import RunStore
 from synthralos.orchestration.contexts import STATE
 from synthralos.recovery import record, run
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.settings import connection
 from synthralos.state import asked
-from synthralos.state.datastore import PREFIX, DatastoreAway
+from synthralos.state.datastore import PREFIX, DatastoreUnavailable
 from synthralos.telemetry import log
 
 WORKFLOW = record.ORCHESTRATION
 WEBHOOK_SECONDS = 10.0
 # Of an output that is told to a webhook.
-LARGEST_TOLD = 64 * 1024
+MAX_WEBHOOK_OUTPUT_BYTES = 64 * 1024
 _KINDS = ("input", "output")
 # The task that starts the run which resumes this one; what it is given of a planned resume.
 RESUME = "resume"
 _RESUME = ("number", "max_resumes", "delay")
 
 
-def blank():
+def empty_report():
     """The report of a run that has done nothing.
 
     result is what its steps answered, as they did, and stepLogs, as the orchestration guide calls
@@ -44,7 +44,7 @@ def blank():
     }
 
 
-def finish(env, case, kept, told, state, context):
+def finish_run(env, case, kept, told, state, context):
     """The result of the task that ends the run: `do` is done, failed or, where a failed run is to
     resume itself, resume.
     """
@@ -53,17 +53,17 @@ def finish(env, case, kept, told, state, context):
     if status == waves.COMPLETED:
         try:
             output = _output(definition, context)
-        except Refused as refused:
+        except InvalidInput as refused:
             status, outcome = waves.FAILED, dict(outcome, error=str(refused))
     if status != waves.COMPLETED:
         error = _error(env, status, outcome)
     plan = _planned_resume(env, told) if status == waves.FAILED and not case["parent"] else None
     report = dict(
-        blank(),
+        empty_report(),
         success=status == waves.COMPLETED,
         status=status,
         checkpoints=kept.waves(told, state),
-        result=fitted(env, case["run"], output),
+        result=fit_output(env, case["run"], output),
         stepLogs=step_logs(env, kept, log),
     )
     told_state = {name: slot for name, slot in state["context"].items() if name == STATE}
@@ -72,7 +72,7 @@ def finish(env, case, kept, told, state, context):
               "resume": plan})
     if case["parent"]:
         duration = round(env.now() - case["started"], 3)
-        _tell_parent(
+        _report_to_parent(
             kept, case["parent"], told["input"], status, output, error, duration, case["asked"]
         )
     case["transitions"] = _transitions(state["log"])
@@ -82,12 +82,12 @@ def finish(env, case, kept, told, state, context):
         return _resumes(env, case, report, plan)
     if status == waves.FAILED and not case["parent"]:
         case["gave_up"] = {"error": error, "reason": error["message"]}
-        report["ticket"] = record.record(env, WORKFLOW, case, {})["ticket"]
+        report["ticket"] = record.record_failed_run(env, WORKFLOW, case, {})["ticket"]
     elif not case["parent"]:
-        run.summarise(env, case, "recovered", None, end=status, recovery=None)
-    report.update(webhook=_tell(env, definition, told, report, kept.run))
+        run.record_summary(env, case, "recovered", None, end=status, recovery=None)
+    report.update(webhook=_post_webhook(env, definition, told, report, kept.run))
     summary = "%s: %s" % (status, error["message"] if error else _counts(log))
-    return dict({"summary": summary, "next_task": _do(status)}, **report)
+    return dict({"summary": summary, "next_task": _next_task(status)}, **report)
 
 
 def _planned_resume(env: Any, run_record: dict[str, Any]) -> Optional[dict[str, Any]]:
@@ -109,8 +109,8 @@ def _resumes(
     """The result of a task that ends a run which is to resume itself, as `plan` says."""
     error, resume = report["error"], {name: plan[name] for name in _RESUME}
     # The run has not ended before its resume has begun, which may be later than its deadline.
-    asked.spend(env.store, case["run"], case["asked"] + plan["delay"])
-    run.summarise(env, case, "failed", dict(case["failure"], cause=error["cause"]))
+    asked.record_wait(env.store, case["run"], case["asked"] + plan["delay"])
+    run.record_summary(env, case, "failed", dict(case["failure"], cause=error["cause"]))
     summary = "failed: %s; resume %d of %d begins in %d s" % (
         error["message"], plan["number"], plan["max_resumes"], plan["delay"])
     return dict({"summary": summary, "next_task": RESUME, "resume": resume}, **report)
@@ -126,15 +126,15 @@ def _transitions(log):
     return found
 
 
-def _do(status):
+def _next_task(status):
     # A refusal is an answer: the run did what it was to do.
     return "failed" if status == waves.FAILED else "done"
 
 
 def _output(definition, context):
     if definition.get("output") is not None:
-        return templates.resolve(definition["output"], context.roots(definition["output"]))
-    found = context.roots()["context"]
+        return templates.render(definition["output"], context.template_roots(definition["output"]))
+    found = context.template_roots()["context"]
     del found["input"]
     return found
 
@@ -144,7 +144,7 @@ def _error(env, status, outcome):
     if outcome["step"]:
         message = "Step %s failed: %s" % (outcome["step"], message)
     cause = "refused" if status == waves.REFUSED else "step_failed" if outcome["step"] else "failed"
-    return {"cause": cause, "message": env.redactor.text(message), "step": outcome["step"]}
+    return {"cause": cause, "message": env.redactor.redact_text(message), "step": outcome["step"]}
 
 
 def _counts(log):
@@ -157,7 +157,7 @@ def _counts(log):
 def step_logs(env, kept, log):
     """The step logs, each with its input and output; what does not fit is named by its key."""
     told, sizes = [], []
-    log = env.redactor.secrets_only(log)
+    log = env.redactor.remove_secrets(log)
     for n, entry in enumerate(log):
         entry = dict(entry)
         at = entry.pop("at", None)
@@ -179,19 +179,19 @@ def step_logs(env, kept, log):
     return told
 
 
-def fitted(env, run_id, output):
+def fit_output(env, run_id, output):
     """{output}, or the key under which an output is kept that is too large for a result."""
-    output = env.redactor.secrets_only(output)
+    output = env.redactor.remove_secrets(output)
     size = len(json.dumps(output))
     if size <= env.settings.max_result_bytes // 2:
         return {"output": output}
-    key = "%sanswer.%s" % (PREFIX, key_part(run_id or "none"))
+    key = "%sanswer.%s" % (PREFIX, encode_key_part(run_id or "none"))
     content = seal.seal(output)
     kept = env.store.put(key, content, run.ANSWER_SECONDS)
     return {"output": None, "output_key": key if kept else None, "output_bytes": size}
 
 
-def _tell_parent(kept, parent, given, status, output, error, duration=None, asked=0):
+def _report_to_parent(kept, parent, given, status, output, error, duration=None, asked=0):
     """Leaves the record that the run which started this one looks for.
 
     :param parent: {run, key}; given: what this run was to work on.
@@ -208,7 +208,7 @@ def _tell_parent(kept, parent, given, status, output, error, duration=None, aske
     kept.put_record(parent["key"], {"log": entry, "input": given, "output": output})
 
 
-def _tell(env, definition, told, report, run_id):
+def _post_webhook(env, definition, told, report, run_id):
     """Whether the orchestration's webhook took the end of the run; None where it has none."""
     hook = definition.get("webhook")
     if not hook:
@@ -216,7 +216,7 @@ def _tell(env, definition, told, report, run_id):
     body = {name: report[name] for name in ("status", "success", "error", "ticket")}
     body.update(orchestration=told["name"], execution_id=run_id)
     output = report["result"]["output"]
-    if len(json.dumps(output)) <= LARGEST_TOLD:
+    if len(json.dumps(output)) <= MAX_WEBHOOK_OUTPUT_BYTES:
         body["output"] = output
     try:
         url = hook.get("url") or env.store.secret(hook["url_from"])
@@ -224,17 +224,17 @@ def _tell(env, definition, told, report, run_id):
             {"url": url, "headers_from": hook.get("headers_from")}, "webhook", "token",
             WEBHOOK_SECONDS, WEBHOOK_SECONDS / 2, "url",
         )
-        answer = env.client.send(
-            where, "POST", "", WEBHOOK_SECONDS, body=env.redactor.secrets_only(body)
+        answer = env.client.request(
+            where, "POST", "", WEBHOOK_SECONDS, body=env.redactor.remove_secrets(body)
         )
-    except CallFailed as error:
+    except CallError as error:
         return "not taken: %s" % error.failure.cause
-    except (Refused, DatastoreAway) as error:
-        return "not taken: %s" % env.redactor.text(str(error))
+    except (InvalidInput, DatastoreUnavailable) as error:
+        return "not taken: %s" % env.redactor.redact_text(str(error))
     except Exception as error:
         # A webhook that is wrong must not fail a run that is right.
-        log.write_traceback(env.redactor.text)
-        return "not taken: %s" % env.redactor.text(str(error) or type(error).__name__)
+        log.write_traceback(env.redactor.redact_text)
+        return "not taken: %s" % env.redactor.redact_text(str(error) or type(error).__name__)
     return "taken" if 200 <= answer.status < 300 else "not taken: it answered %d" % answer.status
 
 
@@ -244,12 +244,12 @@ def log_failure(env, case, parameters):
     :param case: what the last task left, as recovery.record.record takes it.
     """
     whole = case is not None and "progress" in case
-    error, reason = record.why(case, case["progress"] if whole else {})
+    error, reason = record.failure_reason(case, case["progress"] if whole else {})
     error = dict(error, reason=reason)
-    report = dict(blank(), error=error)
+    report = dict(empty_report(), error=error)
     parent = case["parent"] if whole else _parent_of(env, parameters)
     plan = None
-    kept = Kept(env, case["run"] if whole else env.run)
+    kept = RunStore(env, case["run"] if whole else env.run)
     try:
         given = None
         if whole:
@@ -276,13 +276,13 @@ def log_failure(env, case, parameters):
                           "log": state["log"], "pages": state["pages"], "context": {},
                           "at": env.now(), "resume": plan})
         if parent:
-            _tell_parent(kept, parent, given, waves.FAILED, None, error)
-    except (DatastoreAway, Refused) as away:
+            _report_to_parent(kept, parent, given, waves.FAILED, None, error)
+    except (DatastoreUnavailable, InvalidInput) as away:
         report["not_kept"], plan = str(away), None
     if plan is not None:
         return _resumes(env, case, report, plan)
     if report.get("resumed_by") is None and not parent:
-        told = record.record(env, WORKFLOW, case, parameters)
+        told = record.record_failed_run(env, WORKFLOW, case, parameters)
         report.update((name, told[name]) for name in ("ticket", "trigger"))
     return dict({"summary": "%s failed: %s" % (WORKFLOW, reason)}, **report)
 
@@ -292,6 +292,6 @@ def _parent_of(env, parameters):
     try:
         handed = seal.unseal(parameters.get("case") or "", env.store)
         parent = handed["request"]["rules"]["parent"]
-    except (Refused, KeyError, TypeError):
+    except (InvalidInput, KeyError, TypeError):
         return None
     return parent if isinstance(parent, dict) and isinstance(parent.get("key"), str) else None

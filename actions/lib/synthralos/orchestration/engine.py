@@ -12,7 +12,7 @@ import math
 
 from synthralos import seal
 from synthralos.escalation import text
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.orchestration import (
     action_step,
     attempts,
@@ -26,26 +26,26 @@ from synthralos.orchestration import (
     templates,
     waves,
 )
-from synthralos.orchestration.checkpoints import FRESH_SECONDS, RUN, Kept, attempts_of
+from synthralos.orchestration.checkpoints import FRESH_SECONDS, RUN, RunStore, attempts_of
 from synthralos.orchestration.config import configuration
-from synthralos.orchestration.contexts import Context, slot, slots_of
+from synthralos.orchestration.contexts import Context, make_slot, make_slots
 from synthralos.orchestration.ending import WORKFLOW
 from synthralos.recovery import record, run
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import asked
 from synthralos.state.datastore import PREFIX
 from synthralos.telemetry import log, traces
 
-RUN_SECONDS = 1800
+DEFAULT_RUN_SECONDS = 1800
 # What is kept of a run outlives it.
-LONGEST_RUN = 24 * 3600
-DEEPEST = 5
+MAX_RUN_SECONDS = 24 * 3600
+MAX_DEPTH = 5
 QUESTION_CHARACTERS = 500
 # Of a run's time, for a sub-orchestration's end to be merged.
 CHILD_SECONDS = 5
 APPROVED, REFUSED, UNANSWERED = "approved", "refused", "none"
 # The task of a wave that is one step: it merges the wave itself.
-ALONE = "wave"
+SINGLE_STEP_TASK = "wave"
 CANCELLED = ("canceling", "canceled")
 
 
@@ -56,24 +56,24 @@ def begin(env, parameters, started):
     """
     handed = parameters.get("rules") or {}
     depth = handed.get("depth", 1)
-    if depth > DEEPEST:
-        raise Refused(
+    if depth > MAX_DEPTH:
+        raise InvalidInput(
             "orchestration", None, "is within %d others" % (depth - 1),
-            "Orchestrations nest at most %d deep; one may not run itself" % DEEPEST,
+            "Orchestrations nest at most %d deep; one may not run itself" % MAX_DEPTH,
         )
     resumed = parameters.get("resume_of") or handed.get("resume_of")
-    told = overview.check_resumable(env, resumed) if resumed else _given(env, parameters, handed)
+    told = overview.check_resumable(env, resumed) if resumed else _start_record(env, parameters, handed)
     parent = handed.get("parent")
     case = run.new_case(
         env,
         WORKFLOW,
-        RUN_SECONDS,
+        DEFAULT_RUN_SECONDS,
         parameters,
         started,
         {},
         {},
-        longest=LONGEST_RUN,
-        subject=record.subject_of_orchestration(told["name"]),
+        longest=MAX_RUN_SECONDS,
+        subject=record.orchestration_subject(told["name"]),
         failure={"type": "error", "cause": "unknown", "severity": "medium"},
         depth=depth,
         parent=parent,
@@ -88,42 +88,42 @@ def begin(env, parameters, started):
     )
     if case["dry_run"]:
         return _planned(env, told)
-    kept = Kept(env, case["run"])
+    kept = RunStore(env, case["run"])
     if resumed:
-        state = _state_of(env, told, Kept(env, resumed))
+        state = _state_of(env, told, RunStore(env, resumed))
     else:
-        state = waves.new(told["definition"], env.now())
+        state = waves.initial_state(told["definition"], env.now())
     kept.begin(dict(told, first=state["cursor"] + 1))
     if parent:
         kept.put_record(parent["key"] + RUN, {"run": case["run"]})
     elif resumed:
-        Kept(env, resumed).mark_resumed(case["run"])
-    return _onward(env, case, kept, told, state)
+        RunStore(env, resumed).mark_resumed(case["run"])
+    return _next_wave_result(env, case, kept, told, state)
 
 
-def _given(env, parameters, handed):
+def _start_record(env, parameters, handed):
     """What a run begins with: {definition, id, name, input}."""
     wanted, alias = parameters.get("orchestration"), parameters.get("orchestration_id")
     if alias is not None:
         if wanted is not None:
-            raise Refused(
+            raise InvalidInput(
                 "orchestration_id", alias, "is given beside orchestration", "Give one of them"
             )
         wanted = alias
     if not isinstance(wanted, str) or not wanted.strip():
-        raise Refused(
+        raise InvalidInput(
             "orchestration", wanted, "is missing", "Name the orchestration, or give resume_of"
         )
     definition = stored.orchestration_by(env.store, wanted)
     if definition is None:
-        raise Refused(
+        raise InvalidInput(
             "orchestration", wanted, "is no orchestration",
             "List them with `st2 run synthralos.orchestration.list`",
         )
     _check_roles(env, definition)
     name = definition["name"]
     if not definition.get("active", True):
-        raise Refused(
+        raise InvalidInput(
             "orchestration", name, "is not active",
             "Set active to true with synthralos.orchestration.update",
         )
@@ -136,7 +136,7 @@ def _given(env, parameters, handed):
 
 
 def _check_roles(env, definition):
-    """Refused when a step names a role that there is not: before a token is spent."""
+    """InvalidInput when a step names a role that there is not: before a token is spent."""
     known = set()
     for step in model.every_step(definition["steps"]):
         names = [step.get("role"), (step.get("critic") or {}).get("role")]
@@ -148,7 +148,7 @@ def _check_roles(env, definition):
 def _input(parameters):
     given, worded = parameters.get("input"), parameters.get("text")
     if worded is not None and given:
-        raise Refused("text", worded, "is given beside input", "Give one of them")
+        raise InvalidInput("text", worded, "is given beside input", "Give one of them")
     return given if worded is None else worded
 
 
@@ -158,20 +158,20 @@ def _state_of(env, told, old):
     """
     definition, state = told["definition"], old.newest()
     if state is None:
-        return waves.new(definition, env.now())
+        return waves.initial_state(definition, env.now())
     if env.now() - state.pop("at") > FRESH_SECONDS:
         pages = {page["at"] for page in state["pages"]}
         whole = dict(state, log=old.log(state))
         missing = old.renew(sorted(pages | waves.records_of(whole)))
         if missing:
             way_out = "Records are kept for two weeks; start the orchestration anew"
-            raise Refused("resume_of", old.run, "lacks what its steps gave", way_out)
-    if state["wave"]["kind"] == waves.ASK:
+            raise InvalidInput("resume_of", old.run, "lacks what its steps gave", way_out)
+    if state["wave"]["kind"] == waves.APPROVAL:
         # It is asked again: an answer to a run that is over was none.
         results = {}
     else:
         results = _results(definition, state, Context(old, state["context"], told["input"]), old)
-    waves.reuse(definition, state, results, env.now())
+    waves.reuse_completed(definition, state, results, env.now())
     return state
 
 
@@ -180,17 +180,17 @@ def next_wave(env, case, decision):
 
     :param decision: APPROVED, REFUSED or UNANSWERED, where the wave was an approval.
     """
-    kept = Kept(env, case["run"])
+    kept = RunStore(env, case["run"])
     told, state = kept.definition(), kept.state(case["progress"]["cursor"])
     if told is None or state is None:
         why = "has nothing in the datastore"
-        raise Refused("case", case["run"], why, "Start the orchestration anew")
+        raise InvalidInput("case", case["run"], why, "Start the orchestration anew")
     definition, at = told["definition"], state.pop("at")
     context = Context(kept, state["context"], told["input"])
-    if state["wave"]["kind"] == waves.ASK:
+    if state["wave"]["kind"] == waves.APPROVAL:
         step = waves.step_of(definition, state, state["wave"]["jobs"][0])
         seconds = round(env.now() - at, 3)
-        decided = _decided(context, kept, state["cursor"], step, decision, seconds)
+        decided = _approval_result(context, kept, state["cursor"], step, decision, seconds)
         results = {step["name"]: decided}
     else:
         results = _results(definition, state, context, kept)
@@ -199,14 +199,14 @@ def next_wave(env, case, decision):
     if seconds:
         case["asked"] += seconds
         case["deadline"] += seconds
-        asked.spend(env.store, case["run"], case["asked"])
-    delay = waves.merge(definition, state, results, env.now())
-    return _onward(env, case, kept, told, state, delay)
+        asked.record_wait(env.store, case["run"], case["asked"])
+    delay = waves.merge_results(definition, state, results, env.now())
+    return _next_wave_result(env, case, kept, told, state, delay)
 
 
-def step_alone(env, case):
+def run_single_step(env, case):
     """(ok, result) of orchestration.wave: its step is carried out, merged, the next wave named."""
-    succeeded, step = stepping.carry_out(env, case, 0)
+    succeeded, step = stepping.run_step(env, case, 0)
     # A step is left to its end when its run is cancelled; the run is over all the same, unmerged.
     if env.api.execution(case["run"], "status").get("status") in CANCELLED:
         return succeeded, step
@@ -227,7 +227,7 @@ def _results(definition, state, context, kept):
         if key in records:
             found[name] = _result(context, kept, step, key, records[key], child)
         else:
-            found[name] = waves.crashed(child)
+            found[name] = waves.crashed_result(child)
     return found
 
 
@@ -236,41 +236,41 @@ def _result(context, kept, step, key, left, child):
     entry = dict(left["log"], at=key)
     status, asked_seconds = entry.pop("status"), entry.pop("asked", 0)
     if status != waves.COMPLETED:
-        return waves.Result(status, entry, child=child, asked=asked_seconds)
-    output = slot(left["output"], {"at": key, "name": None})
+        return waves.StepResult(status, entry, child=child, asked=asked_seconds)
+    output = make_slot(left["output"], {"at": key, "name": None})
     if left.get("context") is not None:
-        slots = slots_of(key, left["context"])
+        slots = make_slots(key, left["context"])
     elif step.get("output") is None:
         slots = {step["name"]: output}
     else:
         # A sub-orchestration does not know what becomes of its output.
-        slots = _set(kept, key + ".set", context.set_by(step, left["output"]))
-    return waves.Result(status, entry, slots, output, asked=asked_seconds)
+        slots = _store_values(kept, key + ".set", context.output_values(step, left["output"]))
+    return waves.StepResult(status, entry, slots, output, asked=asked_seconds)
 
 
-def _set(kept, key, values):
+def _store_values(kept, key, values):
     """The slots of values that no step has recorded; where one is long, all are, at `key`."""
-    slots = slots_of(key, values)
+    slots = make_slots(key, values)
     if any("at" in one for one in slots.values()):
         kept.put_record(key, {"context": values})
     return slots
 
 
-def _decided(context, kept, cursor, step, decision, seconds):
+def _approval_result(context, kept, cursor, step, decision, seconds):
     """The waves.Result of an approval."""
     output = {"approved": decision == APPROVED, "answered": decision != UNANSWERED}
-    slots = _set(kept, kept.step_key(cursor, 0) + ".set", context.set_by(step, output))
+    slots = _store_values(kept, kept.step_key(cursor, 0) + ".set", context.output_values(step, output))
     entry = {"duration": seconds, "attempts": 1}
     if decision == APPROVED:
-        return waves.Result(waves.COMPLETED, entry, slots, {"v": output}, asked=seconds)
+        return waves.StepResult(waves.COMPLETED, entry, slots, {"v": output}, asked=seconds)
     if decision == REFUSED:
         entry["error"] = "a person refused it"
-        return waves.Result(waves.REFUSED, entry, slots, asked=seconds)
+        return waves.StepResult(waves.REFUSED, entry, slots, asked=seconds)
     entry["error"] = "nobody answered within %d s" % round(seconds)
-    return waves.Result(waves.FAILED, entry, slots, asked=seconds)
+    return waves.StepResult(waves.FAILED, entry, slots, asked=seconds)
 
 
-class _Look:
+class _SchedulerHooks:
     """What the scheduler needs of the values that the run has made; see waves.advance."""
 
     def __init__(self, env, kept, context, state, most):
@@ -282,25 +282,25 @@ class _Look:
         return self._env.now()
 
     def holds(self, condition):
-        return conditions.holds(condition, self._context.roots(condition))
+        return conditions.holds(condition, self._context.template_roots(condition))
 
     def keep(self, step, slot):
         if step.get("output") is None:
             self._state["context"][step["name"]] = slot
             return
-        values = self._context.set_by(step, self._context.value(slot))
+        values = self._context.output_values(step, self._context.value(slot))
         self._number += 1
         key = "%s.end%d" % (self._kept.step_key(self._state["cursor"], 0), self._number)
-        self._state["context"].update(_set(self._kept, key, values))
+        self._state["context"].update(_store_values(self._kept, key, values))
 
 
-def _onward(env, case, kept, told, state, delay=0):
+def _next_wave_result(env, case, kept, told, state, delay=0):
     """The result that names the next wave, or that ends the run."""
     definition = told["definition"]
     context = Context(kept, state["context"], told["input"])
     most = configuration(env).max_concurrent
     most = min(most, definition.get("max_concurrent") or most)
-    look = _Look(env, kept, context, state, most)
+    look = _SchedulerHooks(env, kept, context, state, most)
     waves.advance(definition, state, look)
     if state["outcome"] is None and not env.deadline(case).allows_attempt_at(env.now() + delay):
         state["outcome"] = {
@@ -313,72 +313,72 @@ def _onward(env, case, kept, told, state, delay=0):
         page["attempts"] for page in state["pages"]
     )
     if state["outcome"] is not None:
-        return ending.finish(env, case, kept, told, state, context)
-    wave, left = state["wave"], env.deadline(case).left()
+        return ending.finish_run(env, case, kept, told, state, context)
+    wave, left = state["wave"], env.deadline(case).seconds_left()
     steps = [waves.step_of(definition, state, name) for name in wave["jobs"]]
-    more = _MORE[wave["kind"]](env, case, kept, context, state, steps, left)
+    more = _WAVE_INPUT[wave["kind"]](env, case, kept, context, state, steps, left)
     kept.checkpoint(dict(state, deadline=case["deadline"]))
     summary = "wave %d: %s" % (state["cursor"], ", ".join(wave["jobs"]))
-    log.line("wave", number=state["cursor"], what=wave["kind"], steps=len(wave["jobs"]))
-    following = dict(run.following(env, case, math.ceil(delay)), concurrency=most, **more)
+    log.emit("wave", number=state["cursor"], what=wave["kind"], steps=len(wave["jobs"]))
+    following = dict(run.next_step(env, case, math.ceil(delay)), concurrency=most, **more)
     alone = wave["kind"] == waves.STEPS and len(steps) == 1
     return {
-        "summary": summary, "next_task": ALONE if alone else wave["kind"], "steps": list(wave["jobs"]),
+        "summary": summary, "next_task": SINGLE_STEP_TASK if alone else wave["kind"], "steps": list(wave["jobs"]),
         "next": following,
     }
 
 
-def _of_steps(env, case, kept, context, state, steps, left):
+def _steps_input(env, case, kept, context, state, steps, left):
     return {"steps": list(range(len(steps))), "limit": attempts.limit(steps, left)}
 
 
-def _of_ask(env, case, kept, context, state, steps, left):
+def _approval_input(env, case, kept, context, state, steps, left):
     told = steps[0]["approval"]
     until = env.now() + told["timeout"]
-    question = templates.resolve(told["question"], context.roots(told["question"]))
+    question = templates.render(told["question"], context.template_roots(told["question"]))
     question = templates.as_text(question)
-    question = text.line(question, env.redactor, QUESTION_CHARACTERS)
-    asked.record(env.store, case["run"], until, "%s: %s" % (steps[0]["name"], question))
+    question = text.sanitize_line(question, env.redactor, QUESTION_CHARACTERS)
+    asked.record_inquiry(env.store, case["run"], until, "%s: %s" % (steps[0]["name"], question))
     # StackStorm counts whole minutes, and only where its collector of inquiries is on.
     return {"ttl": int((until - env.now()) // 60) + 1}
 
 
-def _of_child(env, case, kept, context, state, steps, left):
+def _sub_run_input(env, case, kept, context, state, steps, left):
     step = steps[0]
     key = kept.step_key(state["cursor"], 0)
     frame = state["stack"][-1]
     rules = {
         "depth": case["depth"] + 1,
-        "input": context.seen(step),
+        "input": context.step_input(step),
         "parent": {"run": case["run"], "key": key},
     }
     resumed = frame["children"].get(step["name"])
-    if resumed and Kept(env, resumed).definition() is not None:
+    if resumed and RunStore(env, resumed).definition() is not None:
         rules["resume_of"] = resumed
     content = {"request": {"orchestration": step["orchestration"], "rules": rules}}
-    content["trace"] = traces.handed()
-    where = "%scase.%s.handed.%d" % (PREFIX, key_part(case["run"] or "none"), state["cursor"])
+    content["trace"] = traces.propagation_headers()
+    where = "%scase.%s.handed.%d" % (PREFIX, encode_key_part(case["run"] or "none"), state["cursor"])
     seconds = min(step.get("timeout") or left, left - CHILD_SECONDS)
     return {
-        "child_case": seal.seal(env.redactor.secrets_only(content), env.store, where),
-        "limit": max(run.SHORTEST_RUN, int(seconds)),
+        "child_case": seal.seal(env.redactor.remove_secrets(content), env.store, where),
+        "limit": max(run.MIN_RUN_SECONDS, int(seconds)),
     }
 
 
-_MORE = {waves.STEPS: _of_steps, waves.ASK: _of_ask, waves.CHILD: _of_child}
+_WAVE_INPUT = {waves.STEPS: _steps_input, waves.APPROVAL: _approval_input, waves.SUB_RUN: _sub_run_input}
 
 
 def _planned(env, told):
     """The result of a dry run: what would run in which order. Nothing is called or kept."""
     definition = told["definition"]
-    plan = waves.planned(definition)
+    plan = waves.preview(definition)
     for entry, step in plan:
         if step["kind"] == "llm":
             entry["models"] = llm_step.planned(env, step)
         elif step["kind"] == "action":
             action_step.allowed(env, step["action"])
     summary = "dry run: nothing was called; %d steps" % len(plan)
-    report = ending.blank()
+    report = ending.empty_report()
     report.update(status="planned")
     report["stepLogs"] = [entry for entry, _ in plan]
     return dict({"summary": summary, "next_task": "done"}, **report)

@@ -5,7 +5,7 @@ import os
 
 from synthralos.orchestration import definitions, model, stored
 from synthralos.orchestration.stored import ORCHESTRATION, ROLE
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 SUFFIX = ".json"
 # At the top of the pack, where people look for them.
@@ -23,7 +23,7 @@ def read(name, folder=FOLDER):
     """{roles [role], orchestrations [orchestration], input} of an example, as people write it."""
     known = names(folder)
     if name not in known:
-        raise Refused("names", name, "is no example", "Use some of " + ", ".join(known))
+        raise InvalidInput("names", name, "is no example", "Use some of " + ", ".join(known))
     with open(os.path.join(folder, name + SUFFIX), encoding="utf-8") as file:
         return json.load(file)
 
@@ -55,8 +55,8 @@ def _put(env, kind, normal, by, example, overwrite):
     elif there is None:
         definitions.create_orchestration(env, normal, by)
     elif overwrite:
-        with stored.changing(env, kind, normal["name"]) as before:
-            changed = stored.replace(env, kind, before, normal, by) is not before
+        with stored.locked(env, kind, normal["name"]) as before:
+            changed = stored.save_version(env, kind, before, normal, by) is not before
     return {
         "kind": kind.noun, "name": normal["name"], "example": example,
         "created": there is None, "changed": changed,

@@ -8,12 +8,12 @@ import math
 import re
 
 from synthralos import jsontext
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 CAMEL, SNAKE = "camelCase", "snake_case"
-LONGEST_NAME = 128
-LONGEST_TEXT = 100_000
-MOST_ITEMS = 100
+MAX_NAME_CHARS = 128
+MAX_TEXT_CHARS = 100_000
+MAX_ITEMS = 100
 # What would be a template, a tag or a quoted path somewhere is left out of names.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/@+&,()#-]*[A-Za-z0-9._:/@+&)#-])?\Z")
 _MISSING = object()
@@ -21,14 +21,14 @@ _MISSING = object()
 
 def is_title(value):
     """Whether `value` may name a role, an orchestration, a step or a group."""
-    return isinstance(value, str) and len(value) <= LONGEST_NAME and _NAME.match(value) is not None
+    return isinstance(value, str) and len(value) <= MAX_NAME_CHARS and _NAME.match(value) is not None
 
 
 def titled(where, value):
-    """`value` when it may be such a name, else Refused."""
+    """`value` when it may be such a name, else InvalidInput."""
     if is_title(value):
         return value
-    raise Refused(
+    raise InvalidInput(
         where,
         value,
         "is missing" if value is None else "is not a name",
@@ -82,7 +82,7 @@ class Fields:
                 continue
             if ours in self._values:
                 way_out = "Give %s or %s, not both" % (self._spelled[ours], name)
-                raise Refused(self.at(name), value, "is given twice", way_out)
+                raise InvalidInput(self.at(name), value, "is given twice", way_out)
             self._values[ours], self._spelled[ours] = value, name
 
     def at(self, name):
@@ -104,23 +104,23 @@ class Fields:
             return None
         return titled(self.at(name), value)
 
-    def text(self, name, default=None, longest=LONGEST_TEXT):
+    def text(self, name, default=None, longest=MAX_TEXT_CHARS):
         """Text of at most `longest` characters; what is blank was not given."""
         value = self.value(name)
         if value is None or value == "" or (isinstance(value, str) and not value.strip()):
             return default
         if not isinstance(value, str) or len(value) > longest:
             way_out = "Give text of at most %d characters" % longest
-            raise Refused(self.at(name), value, "is no text or too long", way_out)
+            raise InvalidInput(self.at(name), value, "is no text or too long", way_out)
         return value
 
     def boolean(self, name, default):
         value = self.value(name, default)
         if not isinstance(value, bool):
-            raise Refused(self.at(name), value, "is neither true nor false", "Give true or false")
+            raise InvalidInput(self.at(name), value, "is neither true nor false", "Give true or false")
         return value
 
-    def whole(self, name, default, least, most):
+    def integer(self, name, default, least, most):
         value = self.value(name, default)
         if value is None:
             return None
@@ -129,37 +129,37 @@ class Fields:
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             way_out = "Give a whole number from %d to %d" % (least, most)
-            raise Refused(self.at(name), value, "is no such number", way_out)
+            raise InvalidInput(self.at(name), value, "is no such number", way_out)
         return value
 
     def number(self, name, default, least, most):
         value = self.value(name, default)
         if not _is_number(value) or not least <= value <= most:
             way_out = "Give a number from %s to %s" % (_plain(least), _plain(most))
-            raise Refused(self.at(name), value, "is no such number", way_out)
+            raise InvalidInput(self.at(name), value, "is no such number", way_out)
         return value
 
     def choice(self, name, default, choices):
         value = self.value(name, default)
         if value is not None and value not in choices:
-            raise Refused(
+            raise InvalidInput(
                 self.at(name), value, "is not known", "Use one of " + ", ".join(choices)
             )
         return value
 
-    def listed(self, name, check, most=MOST_ITEMS):
+    def list_of(self, name, check, most=MAX_ITEMS):
         """The list under `name`, each item through `check(where, item)`; [] when not given."""
         value = self.value(name, [])
         if not isinstance(value, list):
-            raise Refused(self.at(name), value, "is no list", "Write it as [...]")
+            raise InvalidInput(self.at(name), value, "is no list", "Write it as [...]")
         if len(value) > most:
             way_out = "At most %d may stand there" % most
-            raise Refused(self.at(name), None, "has %d items" % len(value), way_out)
+            raise InvalidInput(self.at(name), None, "has %d items" % len(value), way_out)
         return [check("%s[%d]" % (self.at(name), n), item) for n, item in enumerate(value)]
 
-    def unique(self, name, check, most=MOST_ITEMS):
+    def unique_list(self, name, check, most=MAX_ITEMS):
         """`listed`, each item once, in the order of its first place."""
-        return list(dict.fromkeys(self.listed(name, check, most)))
+        return list(dict.fromkeys(self.list_of(name, check, most)))
 
     def mapping(self, name, default=None):
         """The object under `name`, a JSON value of bounded depth."""
@@ -188,33 +188,33 @@ class Fields:
         if good and milliseconds:
             value = value / 1000
         if not good or not least <= value <= most:
-            raise Refused(self.at(name), self.value(name), "is out of bounds", way_out)
+            raise InvalidInput(self.at(name), self.value(name), "is out of bounds", way_out)
         return int(value) if value == int(value) else value
 
-    def foreign(self, names, why, way_out):
-        """Refused when one of `names` was given."""
+    def reject(self, names, why, way_out):
+        """InvalidInput when one of `names` was given."""
         for name in names:
             if name in self._values:
-                raise Refused(self.at(name), self._values[name], why, way_out)
+                raise InvalidInput(self.at(name), self._values[name], why, way_out)
 
 
-def text_item(where, value, longest=LONGEST_TEXT):
-    """`value` when it is text that is not blank, else Refused."""
+def text_item(where, value, longest=MAX_TEXT_CHARS):
+    """`value` when it is text that is not blank, else InvalidInput."""
     if not isinstance(value, str) or not value.strip() or len(value) > longest:
-        raise Refused(where, value, "is no text, blank or too long", "Give it as text")
+        raise InvalidInput(where, value, "is no text, blank or too long", "Give it as text")
     return value
 
 
 def shallow(where, value, deepest=20):
-    """`value` when it is nested no deeper than a datastore and a result can hold, else Refused."""
-    if jsontext.too_deep(value, deepest):
-        raise Refused(where, None, "is nested too deeply", "Keep it within %d levels" % deepest)
+    """`value` when it is nested no deeper than a datastore and a result can hold, else InvalidInput."""
+    if jsontext.exceeds_depth(value, deepest):
+        raise InvalidInput(where, None, "is nested too deeply", "Keep it within %d levels" % deepest)
     return value
 
 
 def _mapping(where, value):
     if not isinstance(value, dict):
-        raise Refused(where, value, "is not an object", "Write it as {...}")
+        raise InvalidInput(where, value, "is not an object", "Write it as {...}")
     return value
 
 
@@ -224,7 +224,7 @@ def _unknown(where, name, spellings):
     near = difflib.get_close_matches(str(name), spellings, 1, 0.6)
     known = sorted(known for known in spellings if known == known.lower())
     way_out = "Did you mean %s" % near[0] if near else "Known are " + ", ".join(known)
-    return Refused("%s.%s" % (where, name), None, "is not known here", way_out)
+    return InvalidInput("%s.%s" % (where, name), None, "is not known here", way_out)
 
 
 def _camel(name):

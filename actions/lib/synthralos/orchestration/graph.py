@@ -6,7 +6,7 @@ run at once. Equal orders are in the order of the list.
 """
 
 
-def plan(orchestration):
+def dependency_map(orchestration):
     """{step name: the sorted names that it waits for} of the steps of `orchestration`.
 
     Only direct neighbours are named where order alone rules: the steps of the place before. The
@@ -16,7 +16,7 @@ def plan(orchestration):
     """
     ordered = in_order(orchestration["steps"])
     waits, before, graph = {}, [], False
-    for unit in _units(ordered):
+    for unit in _groups(ordered):
         names = [step["name"] for step in unit]
         for step in unit:
             if step["depends_on"] is not None:
@@ -32,7 +32,7 @@ def plan(orchestration):
 
 
 def ready(plan, done):
-    """The names of the steps that are not done and wait for nothing else, in the order of `plan`.
+    """The names of the steps that are not done and wait for nothing else, in the order of `dependency_map`.
     """
     done = set(done)
     return [name for name, waits in plan.items() if name not in done and done.issuperset(waits)]
@@ -43,7 +43,7 @@ def in_order(steps):
     return sorted(steps, key=lambda step: step["order"])
 
 
-def circle(plan):
+def find_cycle(plan):
     """Names of steps of which each waits for the next and the last is the first; [] for none."""
     left = {name: set(waits) & set(plan) for name, waits in plan.items()}
     while True:
@@ -59,7 +59,7 @@ def circle(plan):
     return path[path.index(path[-1]):]
 
 
-def _units(ordered):
+def _groups(ordered):
     """Lists of the steps that have one place."""
     units = []
     for step in ordered:

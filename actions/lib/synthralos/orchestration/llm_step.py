@@ -11,28 +11,28 @@ import time
 
 from synthralos import jsontext
 from synthralos.calls import platform, providers, rounds
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.orchestration import meta, models, outputs, prompts, roles, stored
-from synthralos.orchestration.attempts import Done, Time
-from synthralos.recovery.run import tell_calls
-from synthralos.refusals import Refused
+from synthralos.orchestration.attempts import StepOutcome, StepTimeLimit
+from synthralos.recovery.run import record_calls
+from synthralos.refusals import InvalidInput
 from synthralos.state.datastore import PREFIX
 from synthralos.state.kinds import lifetime_of
 from synthralos.telemetry import log
 
 CACHE_SECONDS = lifetime_of("cached")
-LARGEST_CACHED = 1024 * 1024
-SHOWN_ANSWER = 8000
+MAX_CACHED_BYTES = 1024 * 1024
+MAX_ANSWER_SHOWN = 8000
 _USAGE = ("input_tokens", "output_tokens", "total_tokens")
 
 
 def run(env, case, step, given, sleep=time.sleep):
-    """The Done of the step; `given` is its input. Refused when it cannot be tried at all."""
+    """The Done of the step; `given` is its input. InvalidInput when it cannot be tried at all."""
     role = _role(env, step)
     targets = _targets(env, role, step)
     schema = step.get("schema")
     if schema is not None:
-        platform.check_schema(schema, "schema")
+        platform.require_valid_schema(schema, "schema")
     asked = prompts.messages(role, given, schema)
     models.check_length(role, asked[-1]["content"])
     # An answer that has something done is not the same thing twice.
@@ -40,17 +40,17 @@ def run(env, case, step, given, sleep=time.sleep):
     key = _cache_key(role, targets, asked, step) if repeatable else None
     cached = _cached(env, key)
     if cached is not None:
-        return Done(0, cached["output"], usage=dict.fromkeys(_USAGE, 0), cached=True,
+        return StepOutcome(0, cached["output"], usage=dict.fromkeys(_USAGE, 0), cached=True,
                     model=cached["model"])
-    progress = rounds.Progress()
+    progress = rounds.RunProgress()
     try:
-        done = _asked(env, case, step, role, targets, asked, given, progress, sleep)
+        done = _attempt_until_valid(env, case, step, role, targets, asked, given, progress, sleep)
     finally:
-        tell_calls(env, case["workflow"], progress.trail)
+        record_calls(env, case["workflow"], progress.trail)
     if done.error is None and key is not None:
-        kept = {"output": done.output, "model": done.told["model"]}
-        value = json.dumps(env.redactor.secrets_only(kept))
-        if len(value) <= LARGEST_CACHED:
+        kept = {"output": done.output, "model": done.log_fields["model"]}
+        value = json.dumps(env.redactor.remove_secrets(kept))
+        if len(value) <= MAX_CACHED_BYTES:
             env.store.put(key, value, CACHE_SECONDS)
     calls = _calls_wanted(role, done.output) if done.error is None else []
     if calls:
@@ -66,10 +66,10 @@ def _calls_wanted(role, output):
     return meta.calls_of(output) if roles.may_change_definitions(role) else []
 
 
-def _asked(env, case, step, role, targets, asked, given, progress, sleep):
-    limits = Time(step, env.deadline(case), env.now)
+def _attempt_until_valid(env, case, step, role, targets, asked, given, progress, sleep):
+    limits = StepTimeLimit(step, env.deadline(case), env.now)
     retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
-    rules = rounds.Rules(
+    rules = rounds.RetryRules(
         max_retries=retries * len(targets),
         strategy="fixed",
         base_delay=float(delay),
@@ -82,8 +82,8 @@ def _asked(env, case, step, role, targets, asked, given, progress, sleep):
     sampling = prompts.sampling(role)
 
     def one(target, seconds, number):
-        parameters = prompts.fit(sampling, target.what.provider.api)
-        return providers.call(env.client, target.what, messages, parameters, seconds, case["run"])
+        parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
+        return providers.complete(env.client, target.endpoint, messages, parameters, seconds, case["run"])
 
     while True:
         before, deadline = progress.attempts, limits.attempt()
@@ -91,30 +91,30 @@ def _asked(env, case, step, role, targets, asked, given, progress, sleep):
         attempts += progress.attempts > before
         wait = delay
         if played.result is None:
-            error = _why(played, deadline)
+            error = _failure_error(played, deadline)
             wait = played.delay
         else:
             answer = played.result["response"]
-            _add(usage, played.result["usage"])
-            output, error = _judged(env, case, step, role, given, answer, deadline, usage)
+            _add_usage(usage, played.result["usage"])
+            output, error = _check_answer(env, case, step, role, given, answer, deadline, usage)
             model = played.target.name.partition(":")[2]
             if error is None:
-                return Done(attempts, output, usage=usage, model=model)
+                return StepOutcome(attempts, output, usage=usage, model=model)
             progress.trail[-1].update(ok=False, cause=error["cause"])
-            messages = prompts.again(asked, answer[:SHOWN_ANSWER], error["message"])
-        log.line("step_attempt", number=attempts, outcome=error["cause"])
+            messages = prompts.retry_messages(asked, answer[:MAX_ANSWER_SHOWN], error["message"])
+        log.emit("step_attempt", number=attempts, outcome=error["cause"])
         if attempts > retries or wait is None or not limits.allows(wait):
-            return Done(max(1, attempts), error=error, usage=usage)
+            return StepOutcome(max(1, attempts), error=error, usage=usage)
         sleep(wait)
 
 
 def _play(env, case, targets, progress, rules, attempt, deadline):
-    return rounds.play(
+    return rounds.play_round(
         targets, progress, rules, attempt, env.ledger, deadline, env.now, case["run"]
     )
 
 
-def _why(played, deadline):
+def _failure_error(played, deadline):
     if played.failure is None and not deadline.allows_attempt():
         return {"cause": "timeout", "message": "the time was up before a model could be asked"}
     if played.failure is None:
@@ -124,20 +124,20 @@ def _why(played, deadline):
     return {"cause": told.cause, "message": message}
 
 
-def _judged(env, case, step, role, given, answer, deadline, usage):
+def _check_answer(env, case, step, role, given, answer, deadline, usage):
     """(output, None), or (None, error) of an answer that does not pass."""
     output = outputs.parsed(answer)
-    problem = platform.problem_of(output, step["schema"]) if step.get("schema") else None
+    problem = platform.validate_output(output, step["schema"]) if step.get("schema") else None
     if problem is not None:
         return None, {"cause": problem.cause, "message": problem.message}
     try:
         _calls_wanted(role, output)
-    except Refused as error:
+    except InvalidInput as error:
         return None, {"cause": "invalid_calls", "message": str(error)}
     critic = step.get("critic")
     if not critic:
         return output, None
-    score, told = _scored(env, case, step, critic, given, output, deadline, usage)
+    score, told = _ask_critic(env, case, step, critic, given, output, deadline, usage)
     if score is None:
         return None, {"cause": "critic_failed", "message": told}
     if score >= critic["threshold"]:
@@ -148,24 +148,24 @@ def _judged(env, case, step, role, given, answer, deadline, usage):
     return None, {"cause": "below_threshold", "message": message}
 
 
-def _scored(env, case, step, critic, given, output, deadline, usage):
+def _ask_critic(env, case, step, critic, given, output, deadline, usage):
     """(score, feedback), or (None, why there is none)."""
     role = role_of(env, critic["role"], step["name"])
     targets = _targets(env, role, {})
-    messages = prompts.judging(role, given, output)
+    messages = prompts.critic_messages(role, given, output)
     sampling = prompts.sampling(role)
 
     def one(target, seconds, number):
-        parameters = prompts.fit(sampling, target.what.provider.api)
-        return providers.call(env.client, target.what, messages, parameters, seconds, case["run"])
+        parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
+        return providers.complete(env.client, target.endpoint, messages, parameters, seconds, case["run"])
 
-    rules, progress = rounds.Rules(max_retries=0), rounds.Progress()
+    rules, progress = rounds.RetryRules(max_retries=0), rounds.RunProgress()
     played = _play(env, case, targets, progress, rules, one, deadline)
-    tell_calls(env, case["workflow"], progress.trail)
+    record_calls(env, case["workflow"], progress.trail)
     if played.result is None:
-        why = _why(played, deadline)["message"]
+        why = _failure_error(played, deadline)["message"]
         return None, "the critic %s gave no answer: %s." % (critic["role"], why)
-    _add(usage, played.result["usage"])
+    _add_usage(usage, played.result["usage"])
     score, feedback = score_of(outputs.parsed(played.result["response"]))
     if score is None:
         return None, "the critic %s gave no score from 0 to 1." % critic["role"]
@@ -194,14 +194,14 @@ def _role(env, step):
 
 
 def role_of(env, name, step):
-    """The role of that name, or of that id. Refused when there is none.
+    """The role of that name, or of that id. InvalidInput when there is none.
 
     :param step: the name of the step that needs it.
     """
     role = stored.role_by(env.store, name)
     if role is None:
         why = "Role not found for step %s" % step
-        raise Refused("role", name, why, "List them with `st2 run synthralos.role.list`")
+        raise InvalidInput("role", name, why, "List them with `st2 run synthralos.role.list`")
     return role
 
 
@@ -209,11 +209,11 @@ def _targets(env, role, step):
     """The models to ask, as rounds takes them: those that fit the role, then the step's own."""
     names = models.fitting(env, role) + list(step.get("fallback_models") or [])
     if not names:
-        raise Refused(
+        raise InvalidInput(
             "role", role["name"], "no configured model fits it",
             "Give the role a model, or configure one that has what it needs",
         )
-    served = [providers.find(env.settings.providers, name, field="model") for name in names]
+    served = [providers.resolve_model(env.settings.providers, name, field="model") for name in names]
     return [
         rounds.Target(
             one.target,
@@ -231,7 +231,7 @@ def planned(env, step):
     return [one.name for one in _targets(env, _role(env, step), step)]
 
 
-def _add(usage, told):
+def _add_usage(usage, told):
     for name in _USAGE:
         usage[name] += told.get(name, 0)
 
@@ -242,7 +242,7 @@ def _cache_key(role, targets, asked, step):
         step.get("critic"),
     ]
     text = json.dumps(told, sort_keys=True, separators=(",", ":"))
-    return "%scached.%s" % (PREFIX, key_part(hashlib.sha256(text.encode("ascii")).hexdigest()))
+    return "%scached.%s" % (PREFIX, encode_key_part(hashlib.sha256(text.encode("ascii")).hexdigest()))
 
 
 def _cached(env, key):

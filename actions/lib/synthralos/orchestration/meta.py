@@ -7,19 +7,19 @@ told to the model, as an answer that misses its schema is.
 """
 
 from synthralos import seal
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.orchestration import definitions, model, overview, stored
-from synthralos.orchestration.definitions import brief
+from synthralos.orchestration.definitions import summarize
 from synthralos.orchestration.fields import Fields
 from synthralos.orchestration.stored import ORCHESTRATION, ROLE
-from synthralos.refusals import Refused
-from synthralos.state.datastore import PREFIX, DatastoreAway
-from synthralos.state.stackstorm import ApiError
+from synthralos.refusals import InvalidInput
+from synthralos.state.datastore import PREFIX, DatastoreUnavailable
+from synthralos.state.stackstorm import StackStormError
 from synthralos.telemetry import traces
 
-MOST_CALLS = 20
+MAX_CALLS = 20
 # Each is a run, which may hold such steps again.
-MOST_STARTED = 3
+MAX_STARTED_RUNS = 3
 _NAME = {"name": ("name_or_id", "role_id", "orchestration_id")}
 # Of each tool: its arguments, with their other names; the definition itself where it is a function
 # that gives its normal form.
@@ -57,32 +57,32 @@ PROMPT = (
     "update_role, update_orchestration {name, updates}\n"
     "delete_role, delete_orchestration, get_orchestration {name}\n"
     "list_roles {}; list_orchestrations {tags, activeOnly}\n"
-    "execute_orchestration {name, input}; get_execution_status {executionId}" % MOST_CALLS
+    "execute_orchestration {name, input}; get_execution_status {executionId}" % MAX_CALLS
 )
 
 
 def calls_of(output):
-    """[(tool, arguments)] that a step's parsed output asks for; [] when it asks for none. Refused
+    """[(tool, arguments)] that a step's parsed output asks for; [] when it asks for none. InvalidInput
     says what is wrong with them.
     """
     if not isinstance(output, dict) or "calls" not in output:
         return []
     calls = output["calls"]
-    if not isinstance(calls, list) or len(calls) > MOST_CALLS:
-        raise Refused("calls", None, "is no list of at most %d" % MOST_CALLS, "Ask for less")
+    if not isinstance(calls, list) or len(calls) > MAX_CALLS:
+        raise InvalidInput("calls", None, "is no list of at most %d" % MAX_CALLS, "Ask for less")
     found = [_call("calls[%d]" % n, call) for n, call in enumerate(calls)]
-    if [tool for tool, _ in found].count("execute_orchestration") > MOST_STARTED:
-        raise Refused("calls", None, "starts more than %d runs" % MOST_STARTED, "Start fewer")
+    if [tool for tool, _ in found].count("execute_orchestration") > MAX_STARTED_RUNS:
+        raise InvalidInput("calls", None, "starts more than %d runs" % MAX_STARTED_RUNS, "Start fewer")
     return found
 
 
 def perform(env, case, calls):
     """([{tool, result}], None), or (those that were carried out, the error of the next one)."""
-    work, done = _Work(env, case), []
+    work, done = _ToolExecutor(env, case), []
     for n, (tool, given) in enumerate(calls):
         try:
             done.append({"tool": tool, "result": getattr(work, tool)(given)})
-        except (Refused, ApiError, DatastoreAway) as error:
+        except (InvalidInput, StackStormError, DatastoreUnavailable) as error:
             before = "; calls 1 to %d were carried out" % n if n else ""
             return done, "call %d, %s: %s%s" % (n + 1, tool, error, before)
     return done, None
@@ -93,18 +93,18 @@ def _call(where, call):
     tool = call.value("tool")
     tool = _ALIASES.get(tool, tool) if isinstance(tool, str) else tool
     if not isinstance(tool, str) or tool not in _TOOLS:
-        raise Refused(call.at("tool"), tool, "is not known", "Use one of " + ", ".join(_TOOLS))
+        raise InvalidInput(call.at("tool"), tool, "is not known", "Use one of " + ", ".join(_TOOLS))
     given, known = call.mapping("arguments", {}), _TOOLS[tool]
     if callable(known):
         return tool, known(given, call.at("arguments"))
     fields = Fields(given, call.at("arguments"), known)
     for name in ("name", "execution_id"):
         if name in known and not isinstance(fields.value(name), str):
-            raise Refused(fields.at(name), fields.value(name), "is no text", "Give it as text")
+            raise InvalidInput(fields.at(name), fields.value(name), "is no text", "Give it as text")
     return tool, fields
 
 
-class _Work:
+class _ToolExecutor:
     """The tools, each by its name: (arguments) -> result."""
 
     def __init__(self, env, case):
@@ -113,50 +113,50 @@ class _Work:
         self._by = "run:%s" % case["run"]
 
     def create_role(self, given):
-        return brief(ROLE, definitions.create_role(self._env, given, self._by))
+        return summarize(ROLE, definitions.create_role(self._env, given, self._by))
 
     def list_roles(self, given):
-        return [brief(ROLE, one) for one in stored.every(self._env.store, ROLE)]
+        return [summarize(ROLE, one) for one in stored.list_all(self._env.store, ROLE)]
 
     def update_role(self, given):
         name, updates = given.value("name"), given.mapping("updates", {})
-        return brief(ROLE, definitions.update_role(self._env, name, updates, self._by))
+        return summarize(ROLE, definitions.update_role(self._env, name, updates, self._by))
 
     def delete_role(self, given):
-        return brief(ROLE, definitions.delete_role(self._env, given.value("name")))
+        return summarize(ROLE, definitions.delete_role(self._env, given.value("name")))
 
     def create_orchestration(self, given):
         made = definitions.create_orchestration(self._env, given, self._by)
-        return brief(ORCHESTRATION, made)
+        return summarize(ORCHESTRATION, made)
 
     def list_orchestrations(self, given):
-        tags, active = given.listed("tags", _as_it_is), given.boolean("active_only", False)
+        tags, active = given.list_of("tags", _as_it_is), given.boolean("active_only", False)
         found = definitions.orchestrations(self._env, tags, active)
-        return [brief(ORCHESTRATION, one) for one in found]
+        return [summarize(ORCHESTRATION, one) for one in found]
 
     def get_orchestration(self, given):
-        return stored.needed(self._env.store, ORCHESTRATION, given.value("name"))
+        return stored.require(self._env.store, ORCHESTRATION, given.value("name"))
 
     def update_orchestration(self, given):
         name, updates = given.value("name"), given.mapping("updates", {})
         made = definitions.update_orchestration(self._env, name, updates, self._by)
-        return brief(ORCHESTRATION, made)
+        return summarize(ORCHESTRATION, made)
 
     def delete_orchestration(self, given):
-        return brief(ORCHESTRATION, definitions.delete_orchestration(
+        return summarize(ORCHESTRATION, definitions.delete_orchestration(
             self._env, given.value("name")))
 
     def execute_orchestration(self, given):
         name, env = given.value("name"), self._env
-        one = stored.needed(env.store, ORCHESTRATION, name)
+        one = stored.require(env.store, ORCHESTRATION, name)
         if env.api is None:
-            raise Refused("tool", None, "there is no StackStorm API", "Run it there")
+            raise InvalidInput("tool", None, "there is no StackStorm API", "Run it there")
         self._started += 1
         rules = {"depth": self._case["depth"] + 1, "input": given.value("input", {})}
-        request = env.redactor.secrets_only({"orchestration": one["name"], "rules": rules})
-        run, wave = key_part(self._case["run"] or "none"), self._case["progress"]["cursor"]
+        request = env.redactor.remove_secrets({"orchestration": one["name"], "rules": rules})
+        run, wave = encode_key_part(self._case["run"] or "none"), self._case["progress"]["cursor"]
         where = "%scase.%s.started.%d.%d" % (PREFIX, run, wave, self._started)
-        handed = seal.seal({"request": request, "trace": traces.handed()}, env.store, where)
+        handed = seal.seal({"request": request, "trace": traces.propagation_headers()}, env.store, where)
         started = env.api.start(overview.REF, {"orchestration": "@case", "case": handed})
         return {"id": started, "orchestration": one["name"]}
 

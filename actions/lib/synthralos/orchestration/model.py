@@ -29,19 +29,19 @@ Roles are in roles.py. How steps follow each other is in graph.py.
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
-from synthralos.names import checked
+from synthralos.names import require_identifier
 from synthralos.orchestration import roles
 from synthralos.orchestration import steps as of_steps
 from synthralos.orchestration.fields import Fields
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import packing
 
-MOST_CONCURRENT = 20
-MOST_TAGS = 50
-LONGEST_TAG = 64
+MAX_CONCURRENT = 20
+MAX_TAGS = 50
+MAX_TAG_CHARS = 64
 MAX_RESUMES, DEFAULT_RESUMES = 10, 2
 MAX_RESUME_DELAY_SECONDS, DEFAULT_RESUME_DELAY_SECONDS = 24 * 3600, 60
-LARGEST = 1024 * 1024
+MAX_DEFINITION_BYTES = 1024 * 1024
 # Which datastore keys a webhook may read: a definition must not send any other secret anywhere.
 WEBHOOK_KEYS = "synthralos_webhook"
 _FIELDS = {
@@ -59,12 +59,12 @@ _FIELDS = {
 
 
 def role(given, where="role"):
-    """The normal form of a role. Refused names what is wrong in `given`."""
+    """The normal form of a role. InvalidInput names what is wrong in `given`."""
     return _small(where, roles.role(given, where))
 
 
 def orchestration(given, where="orchestration", max_concurrent=5):
-    """The normal form of an orchestration. Refused names what is wrong in `given`.
+    """The normal form of an orchestration. InvalidInput names what is wrong in `given`.
 
     :param max_concurrent: how many steps run at once where the orchestration does not say.
     """
@@ -76,7 +76,7 @@ def orchestration(given, where="orchestration", max_concurrent=5):
             "description": fields.text("description"),
             "tags": tags(fields),
             "active": fields.boolean("active", True),
-            "max_concurrent": fields.whole("max_concurrent", max_concurrent, 1, MOST_CONCURRENT),
+            "max_concurrent": fields.integer("max_concurrent", max_concurrent, 1, MAX_CONCURRENT),
             "on_failure": fields.choice("on_failure", "fail", of_steps.POLICIES),
             "auto_resume": _auto_resume(fields),
             "webhook": _webhook(fields),
@@ -93,7 +93,7 @@ def role_updated(before, updates, where="updates"):
 
 def orchestration_updated(before, updates, where="updates"):
     """The normal form of an orchestration after `updates`: fields as people give them; null is the
-    default; steps are all of them. Refused names what is wrong in `updates`.
+    default; steps are all of them. InvalidInput names what is wrong in `updates`.
     """
     fields = Fields(updates, where, _FIELDS, roles.IGNORED)
     roles.keep_name(fields, before)
@@ -134,12 +134,12 @@ def roles_used(orchestration):
 
 def tags(fields):
     def tag(where, value):
-        if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_TAG:
-            way_out = "Tags are text of at most %d characters" % LONGEST_TAG
-            raise Refused(where, value, "is no tag", way_out)
+        if not isinstance(value, str) or not value.strip() or len(value) > MAX_TAG_CHARS:
+            way_out = "Tags are text of at most %d characters" % MAX_TAG_CHARS
+            raise InvalidInput(where, value, "is no tag", way_out)
         return value
 
-    return fields.unique("tags", tag, MOST_TAGS)
+    return fields.unique_list("tags", tag, MAX_TAGS)
 
 
 def _auto_resume(fields: Fields) -> Optional[dict[str, Any]]:
@@ -168,7 +168,7 @@ def _webhook(fields):
     webhook = Fields(given, fields.at("webhook"), known, around=fields.style)
     if webhook.has("url") == webhook.has("url_from"):
         why = "has both url and url_from" if webhook.has("url") else "has no url"
-        raise Refused(webhook.where, None, why, "Give url, or url_from: a datastore key")
+        raise InvalidInput(webhook.where, None, why, "Give url, or url_from: a datastore key")
     found = {name: _webhook_key(webhook, name) for name in ("url_from", "headers_from")}
     found["url"] = _url(webhook)
     return {name: found[name] for name in known}
@@ -178,11 +178,11 @@ def _webhook_key(webhook, name):
     value = webhook.value(name)
     if value is None:
         return None
-    checked(webhook.at(name), value)
+    require_identifier(webhook.at(name), value)
     if not value.startswith(WEBHOOK_KEYS):
         why = "is no datastore key of a webhook"
         way_out = "Call the key %s_<name>; no other secret leaves by a webhook" % WEBHOOK_KEYS
-        raise Refused(webhook.at(name), value, why, way_out)
+        raise InvalidInput(webhook.at(name), value, why, way_out)
     return value
 
 
@@ -197,14 +197,14 @@ def _url(webhook):
         good = False
     if not good or not value.isprintable() or " " in value:
         way_out = "Write it as https://host[:port][/path]"
-        raise Refused(webhook.at("url"), value, "is no URL", way_out)
+        raise InvalidInput(webhook.at("url"), value, "is no URL", way_out)
     return value
 
 
 def _small(where, normal):
-    """`normal` when it is JSON of at most LARGEST bytes, else Refused."""
-    size = len(packing.canonical(where, normal))
-    if size > LARGEST:
-        why = "takes %d bytes, more than %d" % (size, LARGEST)
-        raise Refused(where, None, why, "Shorten its prompts, or keep long text elsewhere")
+    """`normal` when it is JSON of at most LARGEST bytes, else InvalidInput."""
+    size = len(packing.canonical_json(where, normal))
+    if size > MAX_DEFINITION_BYTES:
+        why = "takes %d bytes, more than %d" % (size, MAX_DEFINITION_BYTES)
+        raise InvalidInput(where, None, why, "Shorten its prompts, or keep long text elsewhere")
     return normal

@@ -2,7 +2,7 @@
 
 from synthralos.calls import providers
 from synthralos.orchestration.config import configuration
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 # What a text takes at least is about this many characters a token, in any language.
 _CHARACTERS = 4
@@ -31,34 +31,34 @@ def fits(model, role):
 
 
 def check(env, role, where="role"):
-    """Refused when the role names a model that is not configured."""
+    """InvalidInput when the role names a model that is not configured."""
     if role["model"] is not None:
-        providers.find(env.settings.providers, role["model"], field=where + ".model")
+        providers.resolve_model(env.settings.providers, role["model"], field=where + ".model")
     check_fallbacks(env, role["fallback_models"], where)
 
 
 def check_fallbacks(env, names, where):
-    """Refused when one of `names` is no model that is configured."""
+    """InvalidInput when one of `names` is no model that is configured."""
     for n, name in enumerate(names):
         field = "%s.fallback_models[%d]" % (where, n)
-        providers.find(env.settings.providers, name, field=field)
+        providers.resolve_model(env.settings.providers, name, field=field)
 
 
 def check_length(role, text):
-    """Refused when `text` is more than the role may be given, at about 4 characters a token."""
+    """InvalidInput when `text` is more than the role may be given, at about 4 characters a token."""
     tokens = len(text) // _CHARACTERS
     if role["max_context"] is not None and tokens > role["max_context"]:
         why = "is about %d tokens, and the role %s takes %d" % (
             tokens, role["name"], role["max_context"]
         )
-        raise Refused("input", None, why, "Pass on less, or raise the role's max_context")
+        raise InvalidInput("input", None, why, "Pass on less, or raise the role's max_context")
 
 
 def _default(env, role):
     name = configuration(env).default_model
     if name is None:
         return None
-    served = providers.find(env.settings.providers, name, field="orchestration.default_model")
+    served = providers.resolve_model(env.settings.providers, name, field="orchestration.default_model")
     return name if fits(served.model, role) else None
 
 

@@ -6,7 +6,7 @@ import re
 
 from synthralos import jsontext
 
-LARGEST = 1024 * 1024
+MAX_OUTPUT_BYTES = 1024 * 1024
 _FENCE = re.compile(r"\A\s*```[ \t]*(?:json|JSON)?[ \t]*\r?\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
 
 
@@ -16,7 +16,7 @@ def parsed(text):
     So `testResults.passed` of a model's JSON can be compared. Text with words around the JSON, of
     more than LARGEST characters, or of what JSON has not (NaN), stays text.
     """
-    if not isinstance(text, str) or len(text) > LARGEST:
+    if not isinstance(text, str) or len(text) > MAX_OUTPUT_BYTES:
         return text
     match = _FENCE.match(text)
     inside = text if match is None else match.group(1)
@@ -24,7 +24,7 @@ def parsed(text):
         value = json.loads(inside, parse_constant=_none_of_json, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
-    return text if jsontext.too_deep(value) else value
+    return text if jsontext.exceeds_depth(value) else value
 
 
 def _none_of_json(word):

@@ -1,18 +1,18 @@
 """The runs of orchestrations, as people and agents look at them, and what may be done with one."""
 
 from synthralos.orchestration import checkpoints, ending, model, resuming, waves
-from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.checkpoints import RunStore
 from synthralos.orchestration.contexts import STATE, Context
 from synthralos.orchestration.ending import WORKFLOW
 from synthralos.orchestration.fields import is_title
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import asked
-from synthralos.state.datastore import PAGE
-from synthralos.state.stackstorm import ENDED, ApiError, NoExecution
-from synthralos.times import timestamp
+from synthralos.state.datastore import PAGE_SIZE
+from synthralos.state.stackstorm import ENDED, StackStormError, ExecutionNotFound
+from synthralos.times import to_iso
 
 REF = "synthralos." + WORKFLOW
-MOST_LISTED = 100
+MAX_RUNS_LISTED = 100
 PENDING, RUNNING, WAITING, CANCELLED = "pending", "running", "waiting", "cancelled"
 # What the key `state` of the context counts for before a step has set it.
 CREATED = "CREATED"
@@ -33,12 +33,12 @@ def status(env, run_id, step=None):
     :param step: the name of a step; then only its logs are told.
     """
     execution = _execution(env, run_id)
-    kept = Kept(env, run_id)
+    kept = RunStore(env, run_id)
     told, ended = kept.definition() or {}, kept.ended()
     found = {
         "execution_id": run_id,
         "orchestration": told.get("name"),
-        "status": _status_of(execution, ended),
+        "status": _public_status(execution, ended),
         "state": None,
         "started_at": execution.get("start_timestamp"),
         "completed_at": execution.get("end_timestamp"),
@@ -52,21 +52,21 @@ def status(env, run_id, step=None):
     found["auto_resume"] = resuming.view(told, ended, pending)
     state = kept.newest()
     found["state"] = _state_of(kept, told, ended or state, found["status"])
-    log = kept.log(ended) if ended else _so_far(kept, state)
+    log = kept.log(ended) if ended else _partial_log(kept, state)
     if found["status"] == WAITING:
-        found["waiting"] = _waiting(env, run_id)
+        found["waiting"] = _open_inquiry(env, run_id)
     found["checkpoints"] = kept.waves(told, state)
     if step is not None:
         log = [entry for entry in log if entry["step_name"] == step]
         if not log:
-            raise Refused("step_name", step, "has no log yet", "Leave it out to see every step")
+            raise InvalidInput("step_name", step, "has no log yet", "Leave it out to see every step")
     output = ended["output"] if ended else None
-    found["result"] = ending.fitted(env, run_id, output)
+    found["result"] = ending.fit_output(env, run_id, output)
     found["stepLogs"] = ending.step_logs(env, kept, log)
     return found
 
 
-def listing(env, orchestration=None, wanted=None, limit=20):
+def list_runs(env, orchestration=None, wanted=None, limit=20):
     """The newest runs, newest first: [{execution_id, orchestration, status, started_at,
     resume_of, resumed_by, resumes, parent}].
 
@@ -75,8 +75,8 @@ def listing(env, orchestration=None, wanted=None, limit=20):
     statuses = set(_STATUS.values()) | {RUNNING, waves.REFUSED}
     if wanted is not None and wanted not in statuses:
         way_out = "Use one of " + ", ".join(sorted(statuses))
-        raise Refused("status", wanted, "is no status", way_out)
-    rows = checkpoints.runs(env, MOST_LISTED)
+        raise InvalidInput("status", wanted, "is no status", way_out)
+    rows = checkpoints.runs(env, MAX_RUNS_LISTED)
     # Of several that resume the same run the newest, which comes first.
     resumed_by = {
         row["resume_of"]: row["run"] for row in reversed(rows) if not row["parent_run"]
@@ -91,21 +91,21 @@ def listing(env, orchestration=None, wanted=None, limit=20):
         else:
             try:
                 execution = env.api.execution(row["run"], "status")
-            except ApiError:
+            except StackStormError:
                 # StackStorm has forgotten it sooner than the datastore.
                 continue
         ended = None
         if execution["status"] == "succeeded":
             # Completed, or refused by a person.
-            ended = Kept(env, row["run"]).ended()
-        now = _status_of(execution, ended)
+            ended = RunStore(env, row["run"]).ended()
+        now = _public_status(execution, ended)
         if wanted in (None, now):
             found.append(
                 {
                     "execution_id": row["run"],
                     "orchestration": row["name"],
                     "status": now,
-                    "started_at": timestamp(row["at"]),
+                    "started_at": to_iso(row["at"]),
                     "resume_of": row["resume_of"],
                     "resumed_by": resumed_by.get(row["run"]),
                     "resumes": row.get("resumes") or 0,
@@ -116,14 +116,14 @@ def listing(env, orchestration=None, wanted=None, limit=20):
 
 
 def cancel(env, run_id):
-    """Asks for the end of a run; what runs of it is left to end. Refused when it is over."""
+    """Asks for the end of a run; what runs of it is left to end. InvalidInput when it is over."""
     execution = _execution(env, run_id)
     if execution["status"] in ENDED or not env.api.cancel(run_id):
-        raise Refused("execution_id", run_id, "is over", "See it with orchestration.status")
+        raise InvalidInput("execution_id", run_id, "is over", "See it with orchestration.status")
 
 
 def resume(env, run_id, timeout=None):
-    """The execution id of a new run that goes on where the run ended. Refused when it still runs,
+    """The execution id of a new run that goes on where the run ended. InvalidInput when it still runs,
     or has completed.
     """
     _execution(env, run_id)
@@ -140,35 +140,35 @@ def resume_automatically(env, run_id):
 
 
 def check_resumable(env, run_id, name="resume_of"):
-    """What the run of that id began with. Refused, by the parameter's name, when it cannot be
+    """What the run of that id began with. InvalidInput, by the parameter's name, when it cannot be
     resumed.
     """
-    kept = Kept(env, run_id)
+    kept = RunStore(env, run_id)
     told = kept.definition()
     if told is None:
-        raise Refused(
+        raise InvalidInput(
             name, run_id, "is no run of an orchestration, or was more than two weeks ago",
             "List them with `st2 run synthralos.orchestration.list_runs`",
         )
     ended = kept.ended()
-    if ended is None and _runs(env, kept):
-        raise Refused(
+    if ended is None and _is_running(env, kept):
+        raise InvalidInput(
             name, run_id, "still runs",
             "Wait for it, or end it with `st2 run synthralos.orchestration.cancel`",
         )
     if ended is not None and ended["status"] == waves.COMPLETED and not told.get("parent_run"):
-        raise Refused(name, run_id, "has completed", "Start the orchestration anew")
+        raise InvalidInput(name, run_id, "has completed", "Start the orchestration anew")
     return told
 
 
-def _runs(env, kept):
+def _is_running(env, kept):
     """Whether the run is still on its way. One past its deadline is not, whatever its status: what
     ran it has died.
     """
     state = kept.newest() or {}
     try:
         status = env.api.execution(kept.run, "status").get("status") if env.api else None
-    except NoExecution:
+    except ExecutionNotFound:
         return False
     if status in ENDED or status is None:
         return False
@@ -176,12 +176,12 @@ def _runs(env, kept):
 
 
 def _execution(env, run_id):
-    """The execution of a run. Refused when it is none of an orchestration."""
+    """The execution of a run. InvalidInput when it is none of an orchestration."""
     if env.api is None:
-        raise Refused("execution_id", run_id, "there is no StackStorm API", "Run it there")
+        raise InvalidInput("execution_id", run_id, "there is no StackStorm API", "Run it there")
     execution = env.api.execution(run_id, _ATTRIBUTES)
     if (execution.get("action") or {}).get("ref") != REF:
-        raise Refused(
+        raise InvalidInput(
             "execution_id", run_id, "is no run of an orchestration",
             "List them with `st2 run synthralos.orchestration.list_runs`",
         )
@@ -190,10 +190,10 @@ def _execution(env, run_id):
 
 def _newest_executions(env):
     rows = env.api.executions("id,status", action=REF) if env.api else []
-    return {row["id"]: row for row in rows[:PAGE]}
+    return {row["id"]: row for row in rows[:PAGE_SIZE]}
 
 
-def _status_of(execution, ended):
+def _public_status(execution, ended):
     found = _STATUS.get(execution["status"], RUNNING)
     if found == waves.COMPLETED and ended:
         # A refused run has succeeded for StackStorm: nothing of it went wrong.
@@ -227,12 +227,12 @@ def _error_of(execution):
     return output.get("error") if isinstance(output, dict) else None
 
 
-def _so_far(kept, state):
+def _partial_log(kept, state):
     """The log of a run that has not ended, with what its last wave has left."""
     if state is None:
         return []
     log, wave = kept.log(state), state["wave"]
-    if wave["kind"] == waves.ASK:
+    if wave["kind"] == waves.APPROVAL:
         return log
     records = kept.records(state["cursor"])
     for n, name in enumerate(wave["jobs"]):
@@ -248,12 +248,12 @@ def _so_far(kept, state):
     return log
 
 
-def _waiting(env, run_id):
-    noted = asked.of(env.store, run_id)
+def _open_inquiry(env, run_id):
+    noted = asked.get_inquiry(env.store, run_id)
     if not noted:
         return None
     return {
         "question": noted["question"],
-        "until": timestamp(noted["until"]),
+        "until": to_iso(noted["until"]),
         "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % run_id,
     }

@@ -50,14 +50,14 @@ def messages(role, given, schema=None):
     ]
 
 
-def judging(role, given, output):
+def critic_messages(role, given, output):
     """The chat messages of a critic."""
     system = "\n\n".join([role["base_prompt"], JUDGE, JSON_ONLY % json.dumps(SCORED)])
     told = json.dumps({"input": given, "answer": output}, ensure_ascii=False, indent=1)
     return [{"role": "system", "content": system}, {"role": "user", "content": told}]
 
 
-def again(asked, answer, problem):
+def retry_messages(asked, answer, problem):
     """`asked` with an answer that did not pass, and why."""
     return asked + [
         {"role": "assistant", "content": answer or "(nothing)"},
@@ -75,7 +75,7 @@ def sampling(role):
     return {name: value for name, value in found.items() if value is not None}
 
 
-def fit(parameters, api):
+def supported_parameters(parameters, api):
     """Those of the parameters that a provider's wire format takes."""
     if api != "anthropic":
         return parameters

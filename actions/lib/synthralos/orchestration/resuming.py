@@ -13,10 +13,10 @@ A resume that a person starts begins a chain of its own.
 from typing import Any, Optional, TypedDict
 
 from synthralos import seal
-from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.checkpoints import RunStore
 from synthralos.orchestration.ending import WORKFLOW
-from synthralos.refusals import Refused
-from synthralos.times import timestamp
+from synthralos.refusals import InvalidInput
+from synthralos.times import to_iso
 
 REF = "synthralos." + WORKFLOW
 CANCELLED = ("canceling", "canceled")
@@ -48,25 +48,25 @@ def view(
         "max_resumes": policy["max_resumes"],
         "resume_delay": policy["resume_delay"],
         "resumes": run_record.get("resumes") or 0,
-        "next_at": timestamp(plan["at"]) if plan and pending else None,
+        "next_at": to_iso(plan["at"]) if plan and pending else None,
     }
 
 
 def start(env: Any, run_id: str, status: str) -> str:
     """The id of the run that resumes `run_id` as planned; of the existing one where it has been
-    resumed meanwhile. Refused when no resume is planned, or the run is cancelled.
+    resumed meanwhile. InvalidInput when no resume is planned, or the run is cancelled.
 
     :param status: of the execution `run_id`, as StackStorm has it.
     """
-    store = Kept(env, run_id)
+    store = RunStore(env, run_id)
     run_record, plan = store.definition() or {}, (store.ended() or {}).get("resume")
     if plan is None:
-        raise Refused("automatic", True, "run %s plans no resume" % run_id, _WAY_OUT)
+        raise InvalidInput("automatic", True, "run %s plans no resume" % run_id, _WAY_OUT)
     existing = store.resumed_by()
     if existing is not None:
         return existing
     if status in CANCELLED:
-        raise Refused("automatic", True, "run %s is cancelled" % run_id, _WAY_OUT)
+        raise InvalidInput("automatic", True, "run %s is cancelled" % run_id, _WAY_OUT)
     content = {"request": {"rules": {"resumes": plan["number"]}}}
     parameters = {"resume_of": run_id, "case": seal.seal(content)}
     if run_record.get("timeout"):

@@ -12,9 +12,9 @@ A role in its normal form:
      domain_knowledge [texts]}
 """
 
-from synthralos.names import checked
+from synthralos.names import require_identifier
 from synthralos.orchestration.fields import Fields, shallow, text_item
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.settings import CAPABILITIES
 
 META = "meta"
@@ -29,9 +29,9 @@ DEFAULTS = {
     "seed": None,
     "response_format": None,
 }
-MOST_TOKENS = 100_000_000
-MOST_FALLBACKS = 20
-MOST_STOPS = 16
+MAX_TOKENS = 100_000_000
+MAX_FALLBACKS = 20
+MAX_STOPS = 16
 # What a role that was read has besides, so that it can be given back.
 RECORD = ("id", "version", "versions", "created_at", "updated_at", "created_by", "updated_by")
 _RECORD_CAMEL = ("createdAt", "updatedAt", "createdBy", "updatedBy")
@@ -59,7 +59,7 @@ _FIELDS.update(("default_" + name, ()) for name in DEFAULTS)
 
 
 def role(given, where="role"):
-    """The normal form of a role; of a normal form, itself. Refused names what is wrong in `given`.
+    """The normal form of a role; of a normal form, itself. InvalidInput names what is wrong in `given`.
     """
     fields = Fields(given, where, _FIELDS, IGNORED)
     limits = _limits(fields)
@@ -73,21 +73,21 @@ def role(given, where="role"):
         "defaults": defaults,
         "given": gave,
         "model": _model(fields),
-        "fallback_models": fields.unique("fallback_models", checked, MOST_FALLBACKS),
-        "tools": fields.unique("tools", checked),
+        "fallback_models": fields.unique_list("fallback_models", require_identifier, MAX_FALLBACKS),
+        "tools": fields.unique_list("tools", require_identifier),
         "terminal_restrictions": shallow(
             fields.at("terminal_restrictions"), fields.value("terminal_restrictions")
         ),
         "criteria": shallow(fields.at("criteria"), fields.value("criteria")),
         "tone": fields.text("tone"),
-        "domain_knowledge": fields.listed("domain_knowledge", text_item),
+        "domain_knowledge": fields.list_of("domain_knowledge", text_item),
     }
 
 
 def updated(before, updates, where="updates"):
     """The normal form of a role after `updates`: fields as people give them; null is the default.
 
-    Needs and defaults that are not named stay. Refused names what is wrong in `updates`.
+    Needs and defaults that are not named stay. InvalidInput names what is wrong in `updates`.
     """
     fields = Fields(updates, where, _FIELDS, IGNORED)
     keep_name(fields, before)
@@ -107,11 +107,11 @@ def updated(before, updates, where="updates"):
 
 
 def keep_name(fields, before):
-    """Refused when the fields of an update name it otherwise: others know it by its name."""
+    """InvalidInput when the fields of an update name it otherwise: others know it by its name."""
     name = fields.value("name", before["name"])
     if name != before["name"]:
         way_out = "A name stays; create another with that name"
-        raise Refused(fields.at("name"), name, "is not its name", way_out)
+        raise InvalidInput(fields.at("name"), name, "is not its name", way_out)
 
 
 def _flat(normal):
@@ -132,13 +132,13 @@ def _prompt(fields):
     prompt = fields.text("base_prompt")
     if prompt is None:
         way_out = "Say in base_prompt what the role is to do"
-        raise Refused(fields.at("base_prompt"), None, "is missing", way_out)
+        raise InvalidInput(fields.at("base_prompt"), None, "is missing", way_out)
     return prompt
 
 
 def _model(fields):
     value = fields.value("model")
-    return None if value is None else checked(fields.at("model"), value)
+    return None if value is None else require_identifier(fields.at("model"), value)
 
 
 def _needs(fields):
@@ -155,11 +155,11 @@ def _limits(fields):
     found = []
     for name in ("min_context", "max_context"):
         source, field = _place(fields, name, below, name)
-        found.append(source.whole(field, None, 1, MOST_TOKENS))
+        found.append(source.integer(field, None, 1, MAX_TOKENS))
     least, most = found
     if least is not None and most is not None and least > most:
         way_out = "Give a smaller min_context than max_context"
-        raise Refused(fields.at("min_context"), least, "is above max_context %d" % most, way_out)
+        raise InvalidInput(fields.at("min_context"), least, "is above max_context %d" % most, way_out)
     return least, most
 
 
@@ -174,16 +174,16 @@ def _defaults(fields):
             gave.append(name)
     if fields.has("given"):
         # A normal form says itself which were given.
-        gave = fields.unique("given", _known_default)
+        gave = fields.unique_list("given", _known_default)
     return found, [name for name in DEFAULTS if name in gave]
 
 
 def _hyperparameter(source, field, name):
     default = DEFAULTS[name]
     if name == "max_tokens":
-        return source.whole(field, default, 1, MOST_TOKENS)
+        return source.integer(field, default, 1, MAX_TOKENS)
     if name == "seed":
-        return source.whole(field, default, -(2**63), 2**63 - 1)
+        return source.integer(field, default, -(2**63), 2**63 - 1)
     if name == "stop":
         return _stop(source, field)
     if name == "response_format":
@@ -196,12 +196,12 @@ def _stop(source, field):
     value = source.value(field)
     if value is None or (isinstance(value, str) and value):
         return value
-    return source.listed(field, _stop_item, MOST_STOPS)
+    return source.list_of(field, _stop_item, MAX_STOPS)
 
 
 def _stop_item(where, value):
     if not isinstance(value, str) or not value:
-        raise Refused(where, value, "is no text", "Give text at which the model is to stop")
+        raise InvalidInput(where, value, "is no text", "Give text at which the model is to stop")
     return value
 
 
@@ -213,13 +213,13 @@ def _response_format(source, field):
     good = value is None or (isinstance(value, dict) and isinstance(value.get("type"), str))
     if not good:
         way_out = "Give json_object, or an object such as {type: json_object}"
-        raise Refused(source.at(field), value, "is no response format", way_out)
+        raise InvalidInput(source.at(field), value, "is no response format", way_out)
     return shallow(source.at(field), value)
 
 
 def _known_default(where, value):
     if value not in DEFAULTS:
-        raise Refused(where, value, "is not known", "Use some of " + ", ".join(DEFAULTS))
+        raise InvalidInput(where, value, "is not known", "Use some of " + ", ".join(DEFAULTS))
     return value
 
 
@@ -234,5 +234,5 @@ def _place(fields, outer, below, inner):
         return below, inner
     if below.has(inner):
         way_out = "Give %s or %s, not both" % (fields.at(outer), below.at(inner))
-        raise Refused(fields.at(outer), fields.value(outer), "is given twice", way_out)
+        raise InvalidInput(fields.at(outer), fields.value(outer), "is given twice", way_out)
     return fields, outer

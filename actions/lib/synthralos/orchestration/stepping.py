@@ -4,24 +4,24 @@ import json
 import time
 
 from synthralos.orchestration import action_step, llm_step, waves
-from synthralos.orchestration.attempts import Done
-from synthralos.orchestration.checkpoints import Kept
+from synthralos.orchestration.attempts import StepOutcome
+from synthralos.orchestration.checkpoints import RunStore
 from synthralos.orchestration.contexts import Context
-from synthralos.refusals import Refused
-from synthralos.state.datastore import DatastoreAway
-from synthralos.state.stackstorm import ApiError
+from synthralos.refusals import InvalidInput
+from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.state.stackstorm import StackStormError
 
-LARGEST_INPUT = 64 * 1024
-LARGEST_SHOWN = 16 * 1024
+MAX_INPUT_BYTES = 64 * 1024
+MAX_LOGGED_BYTES = 16 * 1024
 
 
-def carry_out(env, case, number, sleep=time.sleep):
+def run_step(env, case, number, sleep=time.sleep):
     """(ok, result) of orchestration.step: step `number` of the case's wave, from 0."""
-    kept, cursor = Kept(env, case["run"]), case["progress"]["cursor"]
+    kept, cursor = RunStore(env, case["run"]), case["progress"]["cursor"]
     told, state = kept.definition(), kept.state(cursor)
     jobs = state["wave"]["jobs"] if told is not None and state is not None else []
     if not 0 <= number < len(jobs):
-        raise Refused("step", number, "is no step of this wave", "Pass on `next` as it was")
+        raise InvalidInput("step", number, "is no step of this wave", "Pass on `next` as it was")
     step = waves.step_of(told["definition"], state, jobs[number])
     key = kept.step_key(cursor, number)
     left = kept.record(key)
@@ -31,31 +31,31 @@ def carry_out(env, case, number, sleep=time.sleep):
     context = Context(kept, state["context"], told["input"])
     began = env.now()
     try:
-        given, done = _done(env, case, step, context, sleep)
+        given, done = _execute(env, case, step, context, sleep)
         values = None
         if done.error is None and step.get("output") is not None:
-            values = context.set_by(step, done.output)
-    except (Refused, ApiError, DatastoreAway) as error:
+            values = context.output_values(step, done.output)
+    except (InvalidInput, StackStormError, DatastoreUnavailable) as error:
         given, values = None, None
-        done = Done(0, error={"cause": "refused", "message": str(error)})
-    record = {"log": _log(env, done, began), "input": _cut(given)}
+        done = StepOutcome(0, error={"cause": "refused", "message": str(error)})
+    record = {"log": _log(env, done, began), "input": _limit_input(given)}
     if done.error is None:
         record.update(output=done.output, context=values)
     try:
         kept.put_record(key, record)
-    except Refused as error:
+    except InvalidInput as error:
         done.error = {"cause": "too_large", "message": str(error)}
-        record = {"log": _log(env, done, began), "input": _cut(given)}
+        record = {"log": _log(env, done, began), "input": _limit_input(given)}
         kept.put_record(key, record)
     return _shown(step, record)
 
 
-def _done(env, case, step, context, sleep):
+def _execute(env, case, step, context, sleep):
     """(input, Done) of the step."""
     if step["kind"] == "action":
         given = action_step.parameters_of(step, context)
         return given, action_step.run(env, case, step, given, sleep)
-    given = context.seen(step)
+    given = context.step_input(step)
     return given, llm_step.run(env, case, step, given, sleep)
 
 
@@ -65,16 +65,16 @@ def _log(env, done, began):
         "duration": round(env.now() - began, 3),
         "attempts": done.attempts,
     }
-    entry.update((name, value) for name, value in done.told.items() if value is not None)
+    entry.update((name, value) for name, value in done.log_fields.items() if value is not None)
     if done.error:
-        entry["error"] = env.redactor.text(done.error["message"])
+        entry["error"] = env.redactor.redact_text(done.error["message"])
         entry["cause"] = done.error["cause"]
     return entry
 
 
-def _cut(given):
+def _limit_input(given):
     size = len(json.dumps(given))
-    return given if size <= LARGEST_INPUT else {"bytes": size}
+    return given if size <= MAX_INPUT_BYTES else {"bytes": size}
 
 
 def _shown(step, record):
@@ -86,5 +86,5 @@ def _shown(step, record):
     output = record.get("output")
     if output is not None:
         size = len(json.dumps(output))
-        result["output"] = output if size <= LARGEST_SHOWN else {"bytes": size}
+        result["output"] = output if size <= MAX_LOGGED_BYTES else {"bytes": size}
     return entry["status"] == waves.COMPLETED, result

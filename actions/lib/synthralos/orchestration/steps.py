@@ -1,12 +1,12 @@
 """The steps of an orchestration, as people define them and as the pack keeps them; see model."""
 
-from synthralos.calls.platform import check_schema
-from synthralos.names import checked
+from synthralos.calls.platform import require_valid_schema
+from synthralos.names import require_identifier
 from synthralos.orchestration import conditions, graph
 from synthralos.orchestration.fields import Fields, style_of_all, text_item, titled
-from synthralos.orchestration.roles import IGNORED, MOST_FALLBACKS
+from synthralos.orchestration.roles import IGNORED, MAX_FALLBACKS
 from synthralos.orchestration.templates import ROOTS
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 KINDS = ("llm", "action", "approval", "loop", "branch", "orchestration")
 POLICIES = ("fail", "continue")
@@ -20,15 +20,15 @@ STEP_TYPES = {
     "sub_orchestration": "orchestration",
     "approval": "approval",
 }
-MOST_STEPS = 100
-MOST_NESTED = 3
-MOST_RETRIES = 10
-LONGEST_DELAY = 300
-LONGEST_STEP = 3600
-LONGEST_APPROVAL = 7 * 24 * 3600
-MOST_ROUNDS = 50
-MOST_CASES = 20
-MOST_ORDER = 100_000
+MAX_STEPS = 100
+MAX_NESTED = 3
+MAX_RETRIES = 10
+MAX_DELAY_SECONDS = 300
+MAX_STEP_SECONDS = 3600
+MAX_APPROVAL_SECONDS = 7 * 24 * 3600
+MAX_ROUNDS = 50
+MAX_CASES = 20
+MAX_ORDER = 100_000
 PARALLEL = "parallel"
 _FIELDS = {
     "name": (),
@@ -60,7 +60,7 @@ _FIELDS = {
     "approval": (),
 }
 # Fields that only steps of one kind have; role and schema are of two.
-_OF = {
+_FIELDS_BY_KIND = {
     "action": ("action", "parameters"),
     "loop": ("loop",),
     "branch": ("branch",),
@@ -78,10 +78,10 @@ def steps(given, where, around=None, nested=0, names=None):
     """
     names = [] if names is None else names
     if not isinstance(given, list) or not given:
-        raise Refused(where, given, "is no list of steps", "Give at least one step: [{name, ...}]")
-    if nested > MOST_NESTED:
-        way_out = "Keep loops and branches within %d levels" % MOST_NESTED
-        raise Refused(where, None, "is nested too deeply", way_out)
+        raise InvalidInput(where, given, "is no list of steps", "Give at least one step: [{name, ...}]")
+    if nested > MAX_NESTED:
+        way_out = "Keep loops and branches within %d levels" % MAX_NESTED
+        raise InvalidInput(where, None, "is nested too deeply", way_out)
     around = style_of_all(given) or around
     found, placed = [], []
     for n, one in enumerate(given):
@@ -100,33 +100,33 @@ def steps(given, where, around=None, nested=0, names=None):
 def _step(fields, position, nested, names):
     name = fields.title("name")
     if name in ROOTS:
-        raise Refused(fields.at("name"), name, "is a word of templates", "Name the step otherwise")
+        raise InvalidInput(fields.at("name"), name, "is a word of templates", "Name the step otherwise")
     if name in names:
-        raise Refused(fields.at("name"), name, "stands there twice", "Give each step its own name")
+        raise InvalidInput(fields.at("name"), name, "stands there twice", "Give each step its own name")
     names.append(name)
-    if len(names) > MOST_STEPS:
-        way_out = "At most %d steps, nested ones included; split it up" % MOST_STEPS
-        raise Refused(fields.where, None, "is one step too many", way_out)
+    if len(names) > MAX_STEPS:
+        way_out = "At most %d steps, nested ones included; split it up" % MAX_STEPS
+        raise InvalidInput(fields.where, None, "is one step too many", way_out)
     kind, group = _kind(fields), _group(fields)
     step = {
         "name": name,
         "description": fields.text("description"),
-        "order": fields.whole("order", position, 0, MOST_ORDER),
+        "order": fields.integer("order", position, 0, MAX_ORDER),
         "kind": kind,
         "role": fields.title("role", None),
         "action": None,
         "parameters": None,
         "group": group,
-        "depends_on": fields.unique("depends_on", titled) if fields.has("depends_on") else None,
+        "depends_on": fields.unique_list("depends_on", titled) if fields.has("depends_on") else None,
         "condition": _condition(fields),
         "input": _input(fields, kind),
         "output": _output(fields),
-        "max_retries": fields.whole("max_retries", 0, 0, MOST_RETRIES),
-        "retry_delay": fields.seconds("retry_delay", 1, 0, LONGEST_DELAY),
-        "timeout": fields.seconds("timeout", 300, 0.1, LONGEST_STEP),
-        "priority": fields.whole("priority", 0, -1000, 1000),
-        "fallback_models": fields.unique("fallback_models", checked, MOST_FALLBACKS),
-        "context_keys": fields.unique("context_keys", text_item),
+        "max_retries": fields.integer("max_retries", 0, 0, MAX_RETRIES),
+        "retry_delay": fields.seconds("retry_delay", 1, 0, MAX_DELAY_SECONDS),
+        "timeout": fields.seconds("timeout", 300, 0.1, MAX_STEP_SECONDS),
+        "priority": fields.integer("priority", 0, -1000, 1000),
+        "fallback_models": fields.unique_list("fallback_models", require_identifier, MAX_FALLBACKS),
+        "context_keys": fields.unique_list("context_keys", text_item),
         "schema": _schema(fields, kind),
         "critic": _critic(fields),
         "cache": fields.boolean("cache", False),
@@ -157,21 +157,21 @@ def _kind(fields):
         guide = guide.replace("-", "_") if isinstance(guide, str) else guide
         if guide not in STEP_TYPES:
             way_out = "Use one of " + ", ".join(STEP_TYPES)
-            raise Refused(fields.at("step_type"), guide, "is not known", way_out)
+            raise InvalidInput(fields.at("step_type"), guide, "is not known", way_out)
         if guide == "conditional" and not fields.has("condition"):
             way_out = "Give condition: {field, operator, value}"
-            raise Refused(fields.at("condition"), None, "is missing", way_out)
+            raise InvalidInput(fields.at("condition"), None, "is missing", way_out)
         if told is not None and STEP_TYPES[guide] not in (None, told):
             way_out = "Give kind or stepType, not both"
-            raise Refused(fields.at("kind"), told, "is not what stepType says", way_out)
+            raise InvalidInput(fields.at("kind"), told, "is not what stepType says", way_out)
         told = told or STEP_TYPES[guide]
     if told is None:
         only = ("action", "loop", "branch", "orchestration", "approval")
         told = next((kind for kind in only if fields.has(kind)), "llm")
-    for kind, names in _OF.items():
+    for kind, names in _FIELDS_BY_KIND.items():
         if kind != told:
             names = [name for name in names if name != "fallback_models" or fields.value(name)]
-            fields.foreign(
+            fields.reject(
                 names, "is not for a step of kind %s" % told, "Leave it out, or give another kind"
             )
     return told
@@ -200,7 +200,7 @@ def _output(fields):
     for name in output or {}:
         if name == "input" or not isinstance(name, str) or not name.strip():
             why = "would stand in the place of the run's input" if name == "input" else "is no key"
-            raise Refused("%s.%s" % (fields.at("output"), name), None, why, "Use another key")
+            raise InvalidInput("%s.%s" % (fields.at("output"), name), None, why, "Use another key")
     return output
 
 
@@ -209,8 +209,8 @@ def _schema(fields, kind):
     if schema is not None:
         if kind not in ("llm", "action"):
             why = "is not for a step of kind %s" % kind
-            raise Refused(fields.at("schema"), None, why, "Leave it out")
-        check_schema(schema, fields.at("schema"))
+            raise InvalidInput(fields.at("schema"), None, why, "Leave it out")
+        require_valid_schema(schema, fields.at("schema"))
     return schema
 
 
@@ -225,11 +225,11 @@ def _critic(fields):
 
 
 def _action(fields):
-    action = checked(fields.at("action"), _needed(fields, "action").value("action"))
+    action = require_identifier(fields.at("action"), _needed(fields, "action").value("action"))
     pack, _, name = action.partition(".")
     if not pack or not name:
         way_out = "Name it with its pack, such as core.http"
-        raise Refused(fields.at("action"), action, "is no action reference", way_out)
+        raise InvalidInput(fields.at("action"), action, "is no action reference", way_out)
     return action
 
 
@@ -242,11 +242,11 @@ def _loop(fields, nested, names):
     if until is not None:
         until = conditions.check(until, loop.at("until"))
     # The guide bounds what is done again by the step's maxRetries.
-    rounds = max(1, fields.whole("max_retries", 5, 0, MOST_RETRIES))
+    rounds = max(1, fields.integer("max_retries", 5, 0, MAX_RETRIES))
     return {
         "steps": inner,
         "until": until,
-        "max_rounds": loop.whole("max_rounds", rounds, 1, MOST_ROUNDS),
+        "max_rounds": loop.integer("max_rounds", rounds, 1, MAX_ROUNDS),
     }
 
 
@@ -256,7 +256,7 @@ def _branch(fields, nested, names):
     branch = Fields(given, fields.at("branch"), known, around=fields.style)
     way_out = "Give [{when: condition, steps: [...]}]"
     if not branch.has("cases"):
-        raise Refused(branch.at("cases"), None, "is missing", way_out)
+        raise InvalidInput(branch.at("cases"), None, "is missing", way_out)
 
     def case(where, given):
         fields = Fields(given, where, {"when": ("condition",), "steps": ()}, around=branch.style)
@@ -267,9 +267,9 @@ def _branch(fields, nested, names):
             ),
         }
 
-    cases = branch.listed("cases", case, MOST_CASES)
+    cases = branch.list_of("cases", case, MAX_CASES)
     if not cases:
-        raise Refused(branch.at("cases"), [], "is empty", way_out)
+        raise InvalidInput(branch.at("cases"), [], "is empty", way_out)
     otherwise = branch.value("otherwise") or []
     if otherwise:
         otherwise = steps(otherwise, branch.at("otherwise"), branch.style, nested + 1, names)
@@ -284,15 +284,15 @@ def _approval(fields):
     question = approval.text("question", longest=4000)
     if question is None:
         way_out = "Say in question what a person is to decide"
-        raise Refused(approval.at("question"), None, "is missing", way_out)
+        raise InvalidInput(approval.at("question"), None, "is missing", way_out)
     return {
         "question": question,
-        "timeout": approval.seconds("timeout", 3600, 1, LONGEST_APPROVAL),
+        "timeout": approval.seconds("timeout", 3600, 1, MAX_APPROVAL_SECONDS),
     }
 
 
 def _needed(fields, kind):
-    """`fields`, which has the field that its kind is named after, else Refused."""
+    """`fields`, which has the field that its kind is named after, else InvalidInput."""
     if not fields.has(kind):
         forms = {
             "action": "action: pack.action",
@@ -302,7 +302,7 @@ def _needed(fields, kind):
             "approval": "approval: {question}",
         }
         way_out = "A step of kind %s has %s" % (kind, forms[kind])
-        raise Refused(fields.at(kind), None, "is missing", way_out)
+        raise InvalidInput(fields.at(kind), None, "is missing", way_out)
     return fields
 
 
@@ -313,8 +313,8 @@ def _check_dependencies(found, where):
         for name in step["depends_on"] or []:
             if name not in known:
                 way_out = "Steps beside it are " + ", ".join(sorted(known))
-                raise Refused(at, name, "is no step beside it", way_out)
-    circle = graph.circle(graph.plan({"steps": found}))
+                raise InvalidInput(at, name, "is no step beside it", way_out)
+    circle = graph.find_cycle(graph.dependency_map({"steps": found}))
     if circle:
         why = "steps wait for each other: " + " -> ".join(circle)
-        raise Refused(where, None, why, "Have one of them depend on less")
+        raise InvalidInput(where, None, why, "Have one of them depend on less")

@@ -16,21 +16,21 @@ import time
 from dataclasses import dataclass
 
 from synthralos.escalation import claims
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import packing
-from synthralos.state.datastore import PAGE, PREFIX, answered
-from synthralos.times import timestamp
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, answered
+from synthralos.times import to_iso
 
-FORMAT = 1
+FORMAT_VERSION = 1
 # As many versions of each are kept: going back further than that nobody has asked for.
 VERSIONS = 50
-PAGES = 20
-TRIES, TRY_SECONDS = 5, 0.5
+MAX_PAGES = 20
+MAX_ATTEMPTS, RETRY_DELAY_SECONDS = 5, 0.5
 AWAY = "the datastore is away: %s"
 
 
 @dataclass(frozen=True)
-class Kind:
+class DefinitionKind:
     """:ivar noun: what it is called in refusals, in keys, and in the names of its actions."""
 
     noun: str
@@ -53,7 +53,7 @@ class Kind:
         return found + [name_or_id] if _ID.match(name_or_id) else found
 
 
-ROLE, ORCHESTRATION = Kind("role", "R"), Kind("orchestration", "O")
+ROLE, ORCHESTRATION = DefinitionKind("role", "R"), DefinitionKind("orchestration", "O")
 _ID = re.compile(r"[RO][0-9a-f]{12}\Z")
 
 
@@ -71,7 +71,7 @@ def find(store, kind, name_or_id):
     """The normal form of what has that name or id, or None; besides, it has id, version,
     created_at, created_by, updated_at and updated_by.
 
-    :raises DatastoreAway: the datastore is unavailable.
+    :raises DatastoreUnavailable: the datastore is unavailable.
     """
     for found in kind.ids(name_or_id):
         text = store.get(kind.key(found))
@@ -81,25 +81,25 @@ def find(store, kind, name_or_id):
     return None
 
 
-def needed(store, kind, name_or_id, field="name"):
-    """`find`, or Refused when there is none."""
+def require(store, kind, name_or_id, field="name"):
+    """`find`, or InvalidInput when there is none."""
     found = find(store, kind, name_or_id)
     if found is None:
-        raise Refused(
+        raise InvalidInput(
             field, name_or_id, "is no %s" % kind.noun,
             "List them with `st2 run synthralos.%s.list`" % kind.noun,
         )
     return found
 
 
-def every(store, kind):
+def list_all(store, kind):
     """All of a kind, the one changed last first."""
     found = []
-    for page in range(PAGES):
-        rows = store.list(kind.key(""), limit=PAGE, offset=page * PAGE)
+    for page in range(MAX_PAGES):
+        rows = store.list(kind.key(""), limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         answered(store, AWAY)
         found += [_opened(kind, name.rpartition(".")[2], text) for name, text in rows]
-        if len(rows) < PAGE:
+        if len(rows) < PAGE_SIZE:
             break
     return sorted(found, key=lambda one: (one["updated_at"], one["name"]), reverse=True)
 
@@ -118,43 +118,43 @@ def versions(store, kind, one):
 
 
 def version(store, kind, one, number):
-    """`one` as it was with version `number`. Refused when that is not kept."""
+    """`one` as it was with version `number`. InvalidInput when that is not kept."""
     text = store.get(kind.version_key(one["id"], number)) if number <= one["version"] else None
     answered(store, AWAY)
     if text is None:
         known = ", ".join(str(kept["version"]) for kept in versions(store, kind, one))
-        raise Refused("at_version", number, "is not kept", "Versions of it are %s" % known)
+        raise InvalidInput("at_version", number, "is not kept", "Versions of it are %s" % known)
     return _opened(kind, one["id"], text)
 
 
 def create(env, kind, normal, by, sleep=time.sleep):
-    """Keeps what is new, and returns it as `find` does. Refused when its name is taken.
+    """Keeps what is new, and returns it as `find` does. InvalidInput when its name is taken.
 
     :param normal: the normal form; by: the user who did it, or None.
     """
     name = normal["name"]
     if _ID.match(name):
-        raise Refused("name", name, "looks like an id", "Give it another name")
-    with changing(env, kind, name, sleep) as there:
+        raise InvalidInput("name", name, "looks like an id", "Give it another name")
+    with locked(env, kind, name, sleep) as there:
         if there is not None:
-            raise Refused(
+            raise InvalidInput(
                 "name", name, "is the name of another %s" % kind.noun,
                 "Choose another, or change that one with synthralos.%s.update" % kind.noun,
             )
         return _write(env, kind, None, normal, by)
 
 
-def replace(env, kind, there, normal, by):
-    """Keeps a further version of `there`, which `changing` gave; the same content is none, and
+def save_version(env, kind, there, normal, by):
+    """Keeps a further version of `there`, which `locked` gave; the same content is none, and
     `there` is then returned.
     """
-    if there is not None and content(there) == normal:
+    if there is not None and definition_fields(there) == normal:
         return there
     return _write(env, kind, there, normal, by)
 
 
 def delete(env, kind, there):
-    """Deletes what `changing` gave, and its versions."""
+    """Deletes what `locked` gave, and its versions."""
     env.store.delete(kind.key(there["id"]))
     for number in range(there["version"], max(0, there["version"] - VERSIONS), -1):
         env.store.delete(kind.version_key(there["id"], number))
@@ -162,24 +162,24 @@ def delete(env, kind, there):
 
 
 @contextlib.contextmanager
-def changing(env, kind, name, sleep=time.sleep):
+def locked(env, kind, name, sleep=time.sleep):
     """Gives what has that name now, or None, to the one that may change it until the block ends.
 
-    Refused when others keep changing it.
+    InvalidInput when others keep changing it.
     """
-    for attempt in range(TRIES):
+    for attempt in range(MAX_ATTEMPTS):
         what = "%s-%s" % (kind.noun, kind.id_of(name))
-        with claims.claim(env.store, what, env.now, sleep) as mine:
+        with claims.try_lock(env.store, what, env.now, sleep) as mine:
             answered(env.store, AWAY)
             if mine:
                 yield find(env.store, kind, name)
                 return
-        if attempt < TRIES - 1:
-            sleep(TRY_SECONDS)
-    raise Refused("name", name, "is being changed by others at this moment", "Try again")
+        if attempt < MAX_ATTEMPTS - 1:
+            sleep(RETRY_DELAY_SECONDS)
+    raise InvalidInput("name", name, "is being changed by others at this moment", "Try again")
 
 
-def content(one):
+def definition_fields(one):
     """The normal form alone of what `find` gave."""
     return {name: value for name, value in one.items() if name not in _RECORD}
 
@@ -188,7 +188,7 @@ _RECORD = ("id", "version", "created_at", "created_by", "updated_at", "updated_b
 
 
 def _write(env, kind, before, normal, by):
-    found, at = kind.id_of(normal["name"]), timestamp(env.now())
+    found, at = kind.id_of(normal["name"]), to_iso(env.now())
     record = {
         "id": found,
         "version": before["version"] + 1 if before else 1,
@@ -197,8 +197,8 @@ def _write(env, kind, before, normal, by):
         "updated_at": at,
         "updated_by": by,
     }
-    one = env.redactor.secrets_only(dict(normal, **record))
-    text = packing.packed(kind.noun, dict(one, v=FORMAT))
+    one = env.redactor.remove_secrets(dict(normal, **record))
+    text = packing.encode_state(kind.noun, dict(one, v=FORMAT_VERSION))
     # Cut off between the two, the next change writes that version again.
     env.store.put(kind.version_key(found, record["version"]), text)
     env.store.put(kind.key(found), text)
@@ -210,10 +210,10 @@ def _write(env, kind, before, normal, by):
 
 def _opened(kind, found, text):
     try:
-        one = packing.unpacked(text)
-        if one.pop("v") != FORMAT or one["id"] != found:
-            raise packing.Corrupt("it is of another version of the pack")
-    except (packing.Corrupt, AttributeError, KeyError, TypeError) as error:
+        one = packing.decode_state(text)
+        if one.pop("v") != FORMAT_VERSION or one["id"] != found:
+            raise packing.CorruptState("it is of another version of the pack")
+    except (packing.CorruptState, AttributeError, KeyError, TypeError) as error:
         way_out = "Delete the key and create it again"
-        raise Refused(kind.key(found), None, "is corrupted: %s" % error, way_out) from error
+        raise InvalidInput(kind.key(found), None, "is corrupted: %s" % error, way_out) from error
     return one

@@ -9,11 +9,11 @@ through again: an answer that contains `{{ input.secret }}` is text.
 import json
 import re
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
-LARGEST = 1024 * 1024
-DEEPEST = 40
-LONGEST_PATH = 500
+MAX_RENDERED_BYTES = 1024 * 1024
+MAX_DEPTH = 40
+MAX_PATH_CHARS = 500
 # What a path may begin with. `context.input` is the input too.
 ROOTS = ("context", "input", "output")
 
@@ -27,15 +27,15 @@ _STEP = re.compile(r"\.?(?P<word>%s)|\[\s*(?:(?P<index>\d+)|'(?P<one>[^']*)'|\"(
                    r"\s*\]" % _SPACED)
 
 
-class _Missing:
+class _MissingType:
     def __repr__(self):
         return "MISSING"
 
 
-MISSING = _Missing()
+MISSING = _MissingType()
 
 
-def resolve(template, roots, where="template"):
+def render(template, roots, where="template"):
     """`template`, a JSON value, with the placeholders in its texts filled.
 
     A text that is one placeholder becomes the value itself, None when that is missing. In other
@@ -43,19 +43,19 @@ def resolve(template, roots, where="template"):
     for what is missing.
 
     :param roots: {name of a root: JSON value}; `context` is a mapping.
-    :raises Refused: the result takes more than LARGEST bytes, or the template is too deep.
+    :raises InvalidInput: the result takes more than LARGEST bytes, or the template is too deep.
     """
-    return _Filling(roots, where).filled(template, 0)
+    return _Renderer(roots, where).filled(template, 0)
 
 
-class _Filling:
+class _Renderer:
     def __init__(self, roots, where):
-        self._roots, self._where, self._left = roots, where, LARGEST
+        self._roots, self._where, self._left = roots, where, MAX_RENDERED_BYTES
 
     def filled(self, template, depth):
-        if depth > DEEPEST:
-            way_out = "Keep it within %d levels" % DEEPEST
-            raise Refused(self._where, None, "is nested too deeply", way_out)
+        if depth > MAX_DEPTH:
+            way_out = "Keep it within %d levels" % MAX_DEPTH
+            raise InvalidInput(self._where, None, "is nested too deeply", way_out)
         if isinstance(template, str):
             return self._text(template)
         if isinstance(template, dict):
@@ -67,7 +67,7 @@ class _Filling:
     def _text(self, template):
         alone = _PLACEHOLDER.fullmatch(template)
         if alone:
-            found = look_up(alone.group(1), self._roots)
+            found = lookup(alone.group(1), self._roots)
             found = None if found is MISSING else found
             self._take(as_text(found))
             return found
@@ -75,7 +75,7 @@ class _Filling:
         return _PLACEHOLDER.sub(self._value, template)
 
     def _value(self, match):
-        text = as_text(look_up(match.group(1), self._roots))
+        text = as_text(lookup(match.group(1), self._roots))
         self._take(text)
         return text
 
@@ -83,8 +83,8 @@ class _Filling:
         self._left -= len(text.encode("utf-8", "surrogatepass"))
         if self._left < 0:
             way_out = "Pass on less: a part of it, such as context.plan.tasks[0], or a summary"
-            why = "takes more than %d bytes once it is filled" % LARGEST
-            raise Refused(self._where, None, why, way_out)
+            why = "takes more than %d bytes once it is filled" % MAX_RENDERED_BYTES
+            raise InvalidInput(self._where, None, why, way_out)
 
 
 def as_text(value):
@@ -97,12 +97,12 @@ def as_text(value):
 def path_of(field):
     """The parts of a condition's field, or None when it is no path."""
     text = field.strip()
-    if len(text) > LONGEST_PATH or _FIELD.match(text) is None:
+    if len(text) > MAX_PATH_CHARS or _FIELD.match(text) is None:
         return None
     return _parts(text)
 
 
-def look_up(path, roots):
+def lookup(path, roots):
     """What stands at `path`, or MISSING. Only keys of mappings and places of lists are looked at.
     """
     parts = _parts(path.strip())

@@ -28,19 +28,19 @@ from synthralos.orchestration import graph
 from synthralos.orchestration.model import inside
 
 ORCHESTRATION = "orchestration"
-STEPS, ASK, CHILD = "steps", "ask", "child"
+STEPS, APPROVAL, SUB_RUN = "steps", "ask", "child"
 AT_ONCE = ("llm", "action")
 COMPLETED, FAILED, SKIPPED, BLOCKED = "completed", "failed", "skipped", "blocked"
 REFUSED = "refused"
 NOT_MET = "Condition not met"
 # Of one wave: what is beyond it is the next wave's.
-MOST_AT_ONCE = 20
+MAX_WAVE_STEPS = 20
 # Of a whole run, so that loops within loops end too.
-MOST_WAVES = 2000
-_WAVE_OF = {"approval": ASK, ORCHESTRATION: CHILD}
+MAX_WAVES = 2000
+_WAVE_OF = {"approval": APPROVAL, ORCHESTRATION: SUB_RUN}
 
 
-def new(definition, now):
+def initial_state(definition, now):
     """The state of a run that has not begun."""
     return {
         "cursor": 0,
@@ -123,29 +123,29 @@ def advance(definition, state, look):
         steps = steps_of(definition, state)
         left = [step for step in steps if step["name"] not in frame["done"]]
         if frame["failed"] or not left:
-            _close(definition, state, left, look)
+            _finish_frame(definition, state, left, look)
             continue
-        if state["cursor"] >= MOST_WAVES:
-            _give_up(state, "the run has had %d waves, and no run may have more" % MOST_WAVES)
+        if state["cursor"] >= MAX_WAVES:
+            _fail_run(state, "the run has had %d waves, and no run may have more" % MAX_WAVES)
             return
         ready = _ready(definition, steps, frame)
         if not ready:
             # A definition is checked for cycles; one that was written past the checks ends here.
-            _give_up(state, "no step can run: each waits for another")
+            _fail_run(state, "no step can run: each waits for another")
             return
-        if _skip(state, frame, ready, look):
+        if _skip_steps(state, frame, ready, look):
             continue
-        _open(state, frame, ready, look)
+        _start_next(state, frame, ready, look)
 
 
 def _ready(definition, steps, frame):
     known = {step["name"]: step for step in steps}
-    plan = graph.plan(dict(definition, steps=steps))
+    plan = graph.dependency_map(dict(definition, steps=steps))
     done = set(frame["done"])
     return [known[name] for name in graph.ready(plan, done) if name not in done]
 
 
-def _skip(state, frame, ready, look):
+def _skip_steps(state, frame, ready, look):
     """Whether some of `ready` are not to run at all; they are logged and done."""
     before = len(frame["done"])
     for step in ready:
@@ -174,17 +174,17 @@ def _log_skipped(state, step, reason):
     )
 
 
-def _open(state, frame, ready, look):
+def _start_next(state, frame, ready, look):
     """The wave, or the frame, that begins with the first of `ready`."""
     first = ready[0]
     if first["kind"] in AT_ONCE:
         # Orquesta drops the items after one that failed where one runs at a time: then they are
         # waves of their own.
-        most = 1 if look.most == 1 else MOST_AT_ONCE
+        most = 1 if look.most == 1 else MAX_WAVE_STEPS
         jobs = [step["name"] for step in ready if step["kind"] in AT_ONCE][:most]
-        _begin(state, STEPS, jobs)
+        _start_wave(state, STEPS, jobs)
     elif first["kind"] in _WAVE_OF:
-        _begin(state, _WAVE_OF[first["kind"]], [first["name"]])
+        _start_wave(state, _WAVE_OF[first["kind"]], [first["name"]])
     elif first["kind"] == "loop":
         state["stack"].append(_frame(first["name"], "loop", look.now()))
     else:
@@ -199,12 +199,12 @@ def _open(state, frame, ready, look):
         state["stack"].append(_frame(first["name"], "branch", look.now(), case=case))
 
 
-def _begin(state, kind, jobs):
+def _start_wave(state, kind, jobs):
     state["cursor"] += 1
     state["wave"] = {"kind": kind, "jobs": jobs}
 
 
-def merge(definition, state, results, now):
+def merge_results(definition, state, results, now):
     """Takes what became of the wave's steps into `state`.
 
     :param results: {step name: Result} of each of its steps.
@@ -215,12 +215,12 @@ def merge(definition, state, results, now):
     jobs = state["wave"]["jobs"]
     for name in jobs:
         step = step_of(definition, state, name)
-        delay = max(delay, _take(definition, state, step, results[name], now))
+        delay = max(delay, _apply_result(definition, state, step, results[name], now))
     state["wave"] = None
     return delay
 
 
-class Result:
+class StepResult:
     """What became of one step.
 
     :ivar status: COMPLETED, FAILED or REFUSED.
@@ -236,26 +236,26 @@ class Result:
         self.output, self.child, self.asked = output, child, asked
 
 
-def crashed(child=None):
+def crashed_result(child=None):
     """The Result of a step that left nothing."""
     error = "its action ended without a result: it crashed, was killed, or ran out of time"
-    return Result(FAILED, {"error": error, "attempts": 1, "duration": None}, child=child)
+    return StepResult(FAILED, {"error": error, "attempts": 1, "duration": None}, child=child)
 
 
-def reuse(definition, state, results, now):
+def reuse_completed(definition, state, results, now):
     """Takes only what completed of the state's wave; the rest of it is still to run."""
     frame = state["stack"][-1]
     for name in state["wave"]["jobs"]:
         result = results.get(name)
         if result is not None and result.status == COMPLETED:
-            _take(definition, state, step_of(definition, state, name), result, now)
+            _apply_result(definition, state, step_of(definition, state, name), result, now)
         elif result is not None and result.child:
             frame["children"][name] = result.child
     frame["tries"] = {}
     state["wave"] = None
 
 
-def _take(definition, state, step, result, now):
+def _apply_result(definition, state, step, result, now):
     frame, name = state["stack"][-1], step["name"]
     tries = frame["tries"][name] = frame["tries"].get(name, 0) + 1
     log = dict(
@@ -286,7 +286,7 @@ def _failed(definition, state, step, error, refused=False):
         frame["failed"] = {"step": step["name"], "error": error, "refused": refused}
 
 
-def _close(definition, state, left, look):
+def _finish_frame(definition, state, left, look):
     """Ends the innermost frame, or begins the next round of its loop."""
     frame = state["stack"][-1]
     failed = frame["failed"]
@@ -294,7 +294,7 @@ def _close(definition, state, left, look):
         _log_skipped(state, step, "not reached: step %s failed" % failed["step"])
     if frame["kind"] == "root":
         status = COMPLETED if not failed else REFUSED if failed["refused"] else FAILED
-        state["outcome"] = dict({"status": status, "step": None, "error": None}, **_told(failed))
+        state["outcome"] = dict({"status": status, "step": None, "error": None}, **_error_fields(failed))
         return
     step = _named(_outer(definition, state), frame["step"])
     error = "Step %(step)s failed: %(error)s" % failed if failed else None
@@ -334,11 +334,11 @@ def _outer(definition, state):
     return steps_of(definition, dict(state, stack=state["stack"][:-1]))
 
 
-def _told(failed):
+def _error_fields(failed):
     return {"step": failed["step"], "error": failed["error"]} if failed else {}
 
 
-def _give_up(state, why):
+def _fail_run(state, why):
     state["outcome"] = {"status": FAILED, "step": None, "error": why}
 
 
@@ -349,7 +349,7 @@ def records_of(state):
     return found | {slot["at"] for slot in slots if slot and "at" in slot}
 
 
-def planned(definition, steps=None, outer="", first=1):
+def preview(definition, steps=None, outer="", first=1):
     """[({step_id, step_name, kind, wave}, step)] in the order in which the steps would run, were
     every condition to hold; within a loop or a branch waves are counted anew.
     """
@@ -359,13 +359,13 @@ def planned(definition, steps=None, outer="", first=1):
         ready = _ready(definition, steps, frame)
         if not ready:
             break
-        at_once = [step for step in ready if step["kind"] in AT_ONCE][:MOST_AT_ONCE]
+        at_once = [step for step in ready if step["kind"] in AT_ONCE][:MAX_WAVE_STEPS]
         for step in at_once if ready[0]["kind"] in AT_ONCE else ready[:1]:
             name = step["name"]
             entry = {"step_id": outer + name, "step_name": name, "kind": step["kind"], "wave": wave}
             found.append((entry, step))
             frame["done"][name] = COMPLETED
             for inner in inside(step):
-                found += planned(definition, inner, "%s%s/" % (outer, name))
+                found += preview(definition, inner, "%s%s/" % (outer, name))
         wave += 1
     return found

@@ -3,20 +3,20 @@
 from synthralos import failures
 from synthralos.calls import platform, rounds
 from synthralos.calls.rounds import Target
-from synthralos.names import checked
+from synthralos.names import require_identifier
 from synthralos.recovery import catalogue, intake, plans, playbooks, run
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import unseal
 from synthralos.state import history, pauses, queries, starts
 from synthralos.telemetry import log
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
 WORKFLOW = "agent_recovery"
-RUN_SECONDS = 300
+DEFAULT_RUN_SECONDS = 300
 RETRY_DELAY = 5
 SIMILAR = 5
-_WHEN = ("timestamp", "failed_at", "occurred_at", "failedAt", "occurredAt")
-_TELLING = ("message", "error", "reason", "code", "error_type", "errorType")
+_TIME_KEYS = ("timestamp", "failed_at", "occurred_at", "failedAt", "occurredAt")
+_MESSAGE_KEYS = ("message", "error", "reason", "code", "error_type", "errorType")
 
 
 def analyse(env, parameters, started, attempted=True):
@@ -28,23 +28,23 @@ def analyse(env, parameters, started, attempted=True):
     request = _request(parameters)
     failure = failure_of(request)
     if not env.settings.platforms:
-        raise Refused(
+        raise InvalidInput(
             "config.platform.base_url",
             None,
             "no agent platform is configured",
             "Set it in the pack's config",
         )
-    if _unsafe(env, request["agent_id"]):
-        rounds.refuse_unfinished("failure_type", failure, "run it again with failure_type=error")
+    if _is_unsafe_to_repeat(env, request["agent_id"]):
+        rounds.reject_unknown_effect("failure_type", failure, "run it again with failure_type=error")
     pauses.refuse_if_paused(
         env, request["agent_id"], claim=attempted and not parameters.get("dry_run")
     )
-    similar = _similar(env, request["agent_id"], failure)
-    rules = run.rules_of(
+    similar = _similar_failures(env, request["agent_id"], failure)
+    rules = run.build_rules(
         env,
-        run.retries_of(parameters, env.settings.max_retries),
+        run.max_retries_param(parameters, env.settings.max_retries),
         run.whole_number(
-            dict({"retry_delay": RETRY_DELAY}, **parameters), "retry_delay", 0, run.LONGEST_DELAY
+            dict({"retry_delay": RETRY_DELAY}, **parameters), "retry_delay", 0, run.MAX_DELAY_SECONDS
         ),
         parameters.get("rules"),
     )
@@ -52,7 +52,7 @@ def analyse(env, parameters, started, attempted=True):
     case = run.new_case(
         env,
         WORKFLOW,
-        RUN_SECONDS,
+        DEFAULT_RUN_SECONDS,
         parameters,
         started,
         request,
@@ -60,7 +60,7 @@ def analyse(env, parameters, started, attempted=True):
         failure=found,
         agent=_agent_request(env, request),
         failed_at=run.failed_at(
-            started, *(request["failure_details"].get(name) for name in _WHEN)
+            started, *(request["failure_details"].get(name) for name in _TIME_KEYS)
         ),
     )
     return {
@@ -69,19 +69,19 @@ def analyse(env, parameters, started, attempted=True):
         "agent_id": request["agent_id"],
         "failure": found,
         "similar_recent_failures": similar,
-        "deadline": timestamp(case["deadline"]),
-        "next": run.following(env, case),
+        "deadline": to_iso(case["deadline"]),
+        "next": run.next_step(env, case),
     }
 
 
-def alone(env, parameters, started, attempted=True):
+def standalone_case(env, parameters, started, attempted=True):
     """The case of an action that no workflow started: from plain parameters, without retries."""
     given = dict({"failure_type": "unknown"}, **parameters)
     given["max_retries"] = 0
     return unseal(analyse(env, given, started, attempted)["next"]["carry"], env.store)
 
 
-def plan(env, case):
+def plan_repair(env, case):
     """The result of generate_repair_plan: the plan in the clear, and the case with it inside."""
     plan_id = "repair-%s" % (case["run"] or "local")
     given = case["request"]["context"].get(
@@ -89,7 +89,7 @@ def plan(env, case):
     )
     told = None
     if given is not None:
-        made = plans.validated(given, case["failure"], plan_id, "context")
+        made = plans.validate_plan(given, case["failure"], plan_id, "context")
         _check_replays(made, case["request"]["context"])
     else:
         made, told = _by_llm(env, case, plan_id)
@@ -99,14 +99,14 @@ def plan(env, case):
     result = {"summary": "plan from the %s: %s" % (made["source"], steps), "plan": made}
     if told is not None:
         result["planner"] = told
-    return dict(result, next=run.following(env, case))
+    return dict(result, next=run.next_step(env, case))
 
 
 def _check_replays(made, context):
     for n, step in enumerate(made["steps"]):
         replays = step["action"] == "replay_execution"
-        if replays and catalogue.replayed(step["parameters"], context) is None:
-            raise Refused(
+        if replays and catalogue.replay_target(step["parameters"], context) is None:
+            raise InvalidInput(
                 "context.repairPlan.steps[%d].parameters.execution_id" % n,
                 context.get("execution_id"),
                 "names no execution to replay",
@@ -120,48 +120,48 @@ def _by_llm(env, case, plan_id):
         return None, None
     from synthralos.recovery import planner
 
-    return planner.plan(env, case, plan_id)
+    return planner.plan_with_llm(env, case, plan_id)
 
 
-def attempt(env, case):
+def run_round(env, case):
     """(ok, result) of execute_recovery: one round over the platform's endpoints.
 
     Attempt n applies step n of the plan to the original request, starting over after the last.
     """
     if "plan" not in case:
-        plan(env, case)
+        plan_repair(env, case)
     targets = _targets(env, case)
     if case["dry_run"]:
-        return True, _planned(env, case, targets)
+        return True, _dry_run_result(env, case, targets)
     schema = case["request"]["context"].get("expected_schema")
     steps = case["plan"]["steps"]
 
     def one(target, seconds, number):
         step = steps[(number - 1) % len(steps)]
-        log.line("step", action=step["action"])
+        log.emit("step", action=step["action"])
         request = catalogue.apply(
             step["action"], case["agent"], step["parameters"], _facts(env, case)
         )
         agent_id = case["request"]["agent_id"]
         agent = env.settings.agents.get(agent_id)
-        request["path"] = platform.execute_path(target.what, agent, agent_id)
+        request["path"] = platform.execute_path(target.endpoint, agent, agent_id)
         request["agent_id"] = agent_id
         return dict(
-            platform.call(env.client, target.what, request, seconds, case["run"], schema),
+            platform.run_agent(env.client, target.endpoint, request, seconds, case["run"], schema),
             step=step["action"],
         )
 
     if case["progress"]["cursor"] == 0:
-        query = env.redactor.secrets_only(case["request"]["original_query"])
-        queries.remember(env.store, case["request"]["agent_id"], query)
-        starts.attempted(env.store, env.now(), case["request"]["agent_id"], case["run"])
+        query = env.redactor.remove_secrets(case["request"]["original_query"])
+        queries.save_query(env.store, case["request"]["agent_id"], query)
+        starts.record_attempt(env.store, env.now(), case["request"]["agent_id"], case["run"])
     played, progress = run.play(env, case, targets, one)
-    _name_steps(progress, steps)
+    _label_attempts(progress, steps)
     case["progress"] = progress.as_dict()
     if played.result is None:
-        return run.unanswered(env, case, played, progress)
-    answer = run.fitted(env, case, env.redactor.secrets_only(played.result), "output")
-    run.summarise(env, case, "recovered", case["failure"])
+        return run.failed_round_result(env, case, played, progress)
+    answer = run.fit_to_result_size(env, case, env.redactor.remove_secrets(played.result), "output")
+    run.record_summary(env, case, "recovered", case["failure"])
     _record_recovery(env, case, answer["step"])
     pauses.resume_after_probe(env, case["request"]["agent_id"])
     return True, {
@@ -182,25 +182,25 @@ def subject(case):
 
 def _request(parameters):
     """What the caller worded, checked."""
-    context = intake.mapping("context", parameters.get("context"))
+    context = intake.require_object("context", parameters.get("context"))
     details = parameters.get("failure_details")
     request = {
-        "agent_id": checked("agent_id", parameters.get("agent_id")),
+        "agent_id": require_identifier("agent_id", parameters.get("agent_id")),
         "failure_type": parameters.get("failure_type"),
-        "original_query": intake.text("original_query", parameters.get("original_query")),
-        "failure_details": intake.mapping("failure_details", details),
+        "original_query": intake.require_text("original_query", parameters.get("original_query")),
+        "failure_details": intake.require_object("failure_details", details),
         "context": context,
     }
     if failures.resolve_type(request["failure_type"]) is None:
         known = list(failures.TYPES) + list(failures.ALIASES)
-        raise Refused(
+        raise InvalidInput(
             "failure_type",
             request["failure_type"],
             "is no failure type",
             "Use one of " + ", ".join(known),
         )
     if context.get("expected_schema") is not None:
-        platform.check_schema(context["expected_schema"])
+        platform.require_valid_schema(context["expected_schema"])
     return request
 
 
@@ -209,14 +209,14 @@ def failure_of(request):
     type_, cause = failures.resolve_type(request["failure_type"])
     details = request["failure_details"]
     inner = details.get("error") if isinstance(details.get("error"), dict) else {}
-    told = [place.get(name) for place in (details, inner) for name in _TELLING]
+    told = [place.get(name) for place in (details, inner) for name in _MESSAGE_KEYS]
     message = " ".join(str(part) for part in told if isinstance(part, (str, int)) and part != "")
     if cause is None:
         cause = failures.cause_of_text(message) or _cause_of_status((details, inner), message)
     if cause is None and type_ == "unknown":
         return failures.from_text(message)
     type_ = None if type_ == "unknown" else type_
-    return failures.failure(cause or failures.CAUSE_OF_TYPE[type_], message, type=type_)
+    return failures.make_failure(cause or failures.CAUSE_OF_TYPE[type_], message, type=type_)
 
 
 def _cause_of_status(places, message):
@@ -231,7 +231,7 @@ def _cause_of_status(places, message):
 def _agent_request(env, request):
     """The request as it goes to the platform when no repair action changes it."""
     agent = env.settings.agents.get(request["agent_id"])
-    given = intake.mapping("context.agentConfig", request["context"].get("agentConfig"))
+    given = intake.require_object("context.agentConfig", request["context"].get("agentConfig"))
     # The operator's word stands over the caller's.
     config = dict(given, **(agent.config if agent else {}))
     agent_type = (
@@ -247,13 +247,13 @@ def _agent_request(env, request):
     }
 
 
-def _unsafe(env, agent_id):
+def _is_unsafe_to_repeat(env, agent_id):
     agent = env.settings.agents.get(agent_id)
     return bool(agent and agent.unsafe_to_repeat)
 
 
 def _targets(env, case):
-    unsafe = _unsafe(env, case["request"]["agent_id"])
+    unsafe = _is_unsafe_to_repeat(env, case["request"]["agent_id"])
     return [
         Target(
             platform.target(known),
@@ -282,14 +282,14 @@ def _facts(env, case):
     }
 
 
-def _name_steps(progress, steps):
+def _label_attempts(progress, steps):
     for entry in progress.trail:
         if "attempt" in entry:
             entry["step"] = steps[(entry["attempt"] - 1) % len(steps)]["action"]
 
 
-def _similar(env, agent_id, failure):
-    entries = history.recent(env.store, agent_id, limit=SIMILAR * 4)
+def _similar_failures(env, agent_id, failure):
+    entries = history.recent_entries(env.store, agent_id, limit=SIMILAR * 4)
     alike = [entry for entry in entries if entry.get("cause") == failure.cause]
     return [
         {name: entry.get(name) for name in ("record", "event", "cause", "run")}
@@ -307,10 +307,10 @@ def _record_recovery(env, case, step):
         "attempts": case["progress"]["attempts"],
         "step": step,
     }
-    history.record(env.store, case["request"]["agent_id"], env.now(), entry)
+    history.append_entry(env.store, case["request"]["agent_id"], env.now(), entry)
 
 
-def _planned(env, case, targets):
+def _dry_run_result(env, case, targets):
     return {
         "summary": "dry run: nothing was called; %d steps planned" % len(case["plan"]["steps"]),
         "success": False,
@@ -318,7 +318,7 @@ def _planned(env, case, targets):
         "attempts": 0,
         "retry_count": 0,
         "plan": case["plan"],
-        "targets": run.health_of(env, targets),
-        "waits": run.planned_waits(case["rules"]),
+        "targets": run.breaker_states(env, targets),
+        "waits": run.preview_waits(case["rules"]),
         "trail": [],
     }

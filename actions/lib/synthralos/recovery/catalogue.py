@@ -9,12 +9,12 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Callable
 
-from synthralos.names import LONGEST_ID, is_name
+from synthralos.names import MAX_ID_CHARS, is_name
 
 ITERATIONS_LESS = 5
 DEFAULT_ITERATIONS = 10
 DEFAULT_EXECUTION_MS = 60_000
-LONGEST_EXECUTION_MS = 600_000
+MAX_EXECUTION_MS = 600_000
 SIMPLE_QUERY = 2000
 
 
@@ -32,14 +32,14 @@ class RepairAction:
 
 def apply(name, request, parameters, facts):
     """The request that the repair action `name` makes of `request`."""
-    return CATALOGUE[name].apply(deepcopy(request), parameters or {}, facts)
+    return REPAIR_ACTIONS[name].apply(deepcopy(request), parameters or {}, facts)
 
 
-def _same(request, parameters, facts):
+def _unchanged(request, parameters, facts):
     return request
 
 
-def _asking(sentence):
+def _append_instruction(sentence):
     """An action that leaves the query whole and adds a sentence to it."""
 
     def add(request, parameters, facts):
@@ -66,7 +66,7 @@ def _increase_timeout(request, parameters, facts):
     seconds = parameters.get("seconds")
     longer = seconds * 1000 if seconds else now * 2
     # Never less than it had: the operator may allow more than a repair does.
-    request["config"]["maxExecutionTime"] = int(max(now, min(longer, LONGEST_EXECUTION_MS)))
+    request["config"]["maxExecutionTime"] = int(max(now, min(longer, MAX_EXECUTION_MS)))
     return request
 
 
@@ -155,25 +155,25 @@ def _restore_snapshot(request, parameters, facts):
 
 
 def _replay_execution(request, parameters, facts):
-    request["replay_of"] = replayed(parameters, facts.get("context") or {})
+    request["replay_of"] = replay_target(parameters, facts.get("context") or {})
     return request
 
 
-def replayed(parameters, context):
+def replay_target(parameters, context):
     """The platform's execution id that a replay is about, or None."""
     told = (parameters.get("execution_id"), context.get("execution_id"), context.get("executionId"))
     return next((name for name in told if is_name(name)), None)
 
 
 _TEXT = {"text": ("text", 2000)}
-CATALOGUE = {
+REPAIR_ACTIONS = {
     "retry_execution": RepairAction(
         "Run the agent again with the same request",
         "The failure was transient and does not come back",
-        _same,
+        _unchanged,
     ),
     "retry_tool": RepairAction(
-        "Run the agent again so that it calls the tool again", "The tool answers this time", _same
+        "Run the agent again so that it calls the tool again", "The tool answers this time", _unchanged
     ),
     "use_alternative_tool": RepairAction(
         "Take the failing tool away and ask for another way",
@@ -184,7 +184,7 @@ CATALOGUE = {
     "retry_with_backoff": RepairAction(
         "Run the agent again after the back-off",
         "The service behind the agent has recovered",
-        _same,
+        _unchanged,
     ),
     "switch_provider": RepairAction(
         "Run the agent on another LLM provider",
@@ -214,10 +214,10 @@ CATALOGUE = {
         "Give the agent more time",
         "The agent ends within the longer time",
         _increase_timeout,
-        {"seconds": ("integer", 1, LONGEST_EXECUTION_MS // 1000)},
+        {"seconds": ("integer", 1, MAX_EXECUTION_MS // 1000)},
     ),
     "regenerate_output": RepairAction(
-        "Have the output made anew", "The new output is complete and valid", _same
+        "Have the output made anew", "The new output is complete and valid", _unchanged
     ),
     "add_validation": RepairAction(
         "Ask the agent to check its answer, against the schema where there is one",
@@ -234,19 +234,19 @@ CATALOGUE = {
     "rephrase": RepairAction(
         "Ask the agent to restate the task before it works on it",
         "The agent understands the task",
-        _asking("First restate this task in your own words, then carry it out."),
+        _append_instruction("First restate this task in your own words, then carry it out."),
         _TEXT,
     ),
     "add_examples": RepairAction(
         "Ask the agent to think of an example of a good answer first",
         "The output has the form of the example",
-        _asking("Think of one short example of a correct answer first, then answer in that form."),
+        _append_instruction("Think of one short example of a correct answer first, then answer in that form."),
         _TEXT,
     ),
     "increase_specificity": RepairAction(
         "Ask for a concrete and complete answer",
         "The output is concrete and complete",
-        _asking(
+        _append_instruction(
             "Be specific: answer every part of the task, with concrete values and no placeholders."
         ),
         _TEXT,
@@ -254,13 +254,13 @@ CATALOGUE = {
     "change_approach": RepairAction(
         "Ask the agent to take another way than before",
         "The agent leaves the way that failed",
-        _asking("An earlier attempt failed. Take a different approach from the obvious one."),
+        _append_instruction("An earlier attempt failed. Take a different approach from the obvious one."),
         _TEXT,
     ),
     "simplify_approach": RepairAction(
         "Ask the agent to take the simplest way",
         "The agent reaches the goal with fewer steps",
-        _asking(
+        _append_instruction(
             "Take the simplest approach that works, step by step, with as few tools as possible."
         ),
         _TEXT,
@@ -269,7 +269,7 @@ CATALOGUE = {
         "Start the agent from a snapshot of its state",
         "The agent goes on from a good state",
         _restore_snapshot,
-        {"snapshot_id": ("name", LONGEST_ID)},
+        {"snapshot_id": ("name", MAX_ID_CHARS)},
     ),
     "replay_execution": RepairAction(
         "Replay an earlier execution at the platform, unchanged",

@@ -4,14 +4,14 @@ import contextvars
 import secrets
 
 from synthralos.calls import collector, http, providers
-from synthralos.calls.http import CallFailed
-from synthralos.recovery.intake import SWITCH
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError
+from synthralos.recovery.intake import ENABLED_KEY
+from synthralos.refusals import InvalidInput
 from synthralos.state.datastore import PREFIX
 from synthralos.state.kinds import lifetime_of
-from synthralos.telemetry.log import Logs
+from synthralos.telemetry.log import LogConfig
 
-SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 AT_ONCE = 8
 OK, FAILED, MISSING = "ok", "failed", "not_configured"
 
@@ -57,9 +57,9 @@ def _datastore(env):
     back = env.store.get(name)
     listed = [key for key, _ in env.store.list(name)]
     env.store.delete(name)
-    if env.store.away:
+    if env.store.unavailable_reason:
         way_out = "Let the user of the run read, list and write keys; else nothing is remembered"
-        return _told("datastore", FAILED, env.store.away, way_out)
+        return _told("datastore", FAILED, env.store.unavailable_reason, way_out)
     if back != value or listed != [name]:
         told = "a key that was written did not come back"
         return _told("datastore", FAILED, told, "See StackStorm's logs")
@@ -73,9 +73,9 @@ def _stackstorm(env):
 
 
 def _switch(env):
-    value = env.store.get(SWITCH)
+    value = env.store.get(ENABLED_KEY)
     value = "not set: rules may start runs" if value is None else value
-    return _told("switch", OK, "%s is %s" % (SWITCH, value))
+    return _told("switch", OK, "%s is %s" % (ENABLED_KEY, value))
 
 
 def _planner(env):
@@ -83,8 +83,8 @@ def _planner(env):
     if model is None:
         return _told("planner", MISSING, "playbooks plan", "Set planner.model to have an LLM plan")
     try:
-        served = providers.find(env.settings.providers, model, field="config.planner.model")
-    except Refused as error:
+        served = providers.resolve_model(env.settings.providers, model, field="config.planner.model")
+    except InvalidInput as error:
         return _told("planner", FAILED, str(error), error.hint)
     return _told("planner", OK, "%s plans" % served.target)
 
@@ -96,9 +96,9 @@ def _tracing(env):
             way_out = "Set tracing.endpoint to send traces to a collector"
             return _told("tracing", MISSING, "no traces are sent", way_out)
         answer = collector.check(env.client, tracing)
-    except Refused as error:
+    except InvalidInput as error:
         return _told("tracing", FAILED, str(error), error.hint)
-    except CallFailed as error:
+    except CallError as error:
         way_out = "Check tracing.endpoint, and whether the collector runs; no run waits for it"
         return _told("tracing", FAILED, error.failure.message, way_out)
     if not 200 <= answer.status < 300:
@@ -110,8 +110,8 @@ def _tracing(env):
 
 def _logs(env):
     try:
-        logs = Logs.from_config(env.settings.logs)
-    except Refused as error:
+        logs = LogConfig.from_config(env.settings.logs)
+    except InvalidInput as error:
         return _told("logs", FAILED, str(error), error.hint)
     where = "to %s too, as JSON" % logs.file if logs.file else "with each execution"
     return _told("logs", OK, "%s, %s" % (logs.format, where))
@@ -122,7 +122,7 @@ def _platform(env, known):
 
 
 def _provider(env, known):
-    wire, what = providers.WIRES[known.api], "llm:" + known.name
+    wire, what = providers.WIRE_FORMATS[known.api], "llm:" + known.name
     return _reach(
         env, what, known.connection, wire.listing, "api_key", wire.headers, wire.authorize
     )
@@ -139,12 +139,12 @@ def _reach(env, what, connection, path, secret, headers=None, authorize=None, an
     """
     client = http.Client(env.credentials, env.now)
     try:
-        answer = client.send(
-            connection, "GET", path, min(SECONDS, connection.timeout), None, headers, authorize
+        answer = client.request(
+            connection, "GET", path, min(TIMEOUT_SECONDS, connection.timeout), None, headers, authorize
         )
-    except Refused as error:
+    except InvalidInput as error:
         return _told(what, FAILED, str(error), error.hint)
-    except CallFailed as error:
+    except CallError as error:
         way_out = "Check base_url, proxy and ca_bundle, and whether it runs"
         return _told(what, FAILED, error.failure.message, way_out)
     told = "answered %d in %d ms" % (answer.status, int(answer.latency * 1000))

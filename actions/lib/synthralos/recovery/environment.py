@@ -9,13 +9,13 @@ from synthralos.calls.deadline import Deadline
 from synthralos.redact import Redactor
 from synthralos.settings import Settings
 from synthralos.state import ledger
-from synthralos.state.datastore import Tolerant
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.datastore import BestEffortDatastore
+from synthralos.state.stackstorm import StackStormError
 
 
 @dataclass
 class Environment:
-    """:ivar store: a Tolerant datastore.
+    """:ivar store: a BestEffortDatastore datastore.
     :ivar now: a callable that gives seconds since the epoch.
     :ivar run: the execution id under which outcomes are recorded: the workflow's, or the action's
     own.
@@ -26,7 +26,7 @@ class Environment:
     """
 
     settings: Settings
-    store: Tolerant
+    store: BestEffortDatastore
     now: Callable[[], float]
     run: str
     redactor: Redactor
@@ -40,10 +40,10 @@ class Environment:
         self._credentials = Credentials(self.store.secret, self.redactor)
         self.client = http.Client(self.credentials, self.now, self.session, self.own_process)
         if self.settings.budget:
-            from synthralos.calls.guard import Guard
+            from synthralos.calls.guard import BudgetGuard
 
-            self.client.guard = Guard(self.settings, self.store, self.now)
-        kept = self.settings.retention.get("ledger", ledger.KEPT_SECONDS)
+            self.client.guard = BudgetGuard(self.settings, self.store, self.now)
+        kept = self.settings.retention.get("ledger", ledger.TTL_SECONDS)
         self.ledger = ledger.Ledger(self.store, self.now, self.settings.breaker, kept)
 
     def deadline(self, case):
@@ -58,7 +58,7 @@ class Environment:
         told = {name: value for name, value in payload.items() if value is not None}
         try:
             self.api.fire(trigger, told)
-        except ApiError as error:
+        except StackStormError as error:
             return "not fired: %s" % error
         return trigger
 

@@ -13,7 +13,7 @@ from synthralos.recovery import strategies
 from synthralos.recovery.environment import Environment
 from synthralos.recovery.strategies import Assessment
 from synthralos.state import history, loops, loops_patterns, pauses, runs, snapshots, versions
-from synthralos.state.datastore import DatastoreAway
+from synthralos.state.datastore import DatastoreUnavailable
 
 WORKFLOW = "handle_error"
 ACTOR = "handle_error"
@@ -67,10 +67,10 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
     Only what happened within RECENT_SECONDS counts.
     """
     agent, task, now = error.agent_id, error.task_id, env.now()
-    loop = loops.check(
+    loop = loops.record_step(
         env.store,
         now,
-        loops.LoopDetection.from_config(env.settings.loop_detection),
+        loops.LoopDetectionConfig.from_config(env.settings.loop_detection),
         agent,
         "error",
         given={"type": failure.type, "cause": failure.cause, "message": failure.message},
@@ -79,17 +79,17 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
     )
     recent = [
         entry
-        for entry in history.recent(env.store, agent, limit=100)
+        for entry in history.recent_entries(env.store, agent, limit=100)
         if now - time_of_entry(entry) <= RECENT_SECONDS
     ]
     retry = env.settings.retry
     rate = 1.0
     if retry.adaptive_learning:
-        summaries = runs.recent(env.store)
+        summaries = runs.recent_summaries(env.store)
         learned = [run for run in summaries if now - run["at"] <= RECENT_SECONDS]
         rate = runs.success_rate(learned, now, failure.type)
     before, recovered = _errors(recent, task)
-    config = desk.configuration(env, env.settings.escalation)
+    config = desk.load_config(env, env.settings.escalation)
     assessment = Assessment(
         cause=failure.cause,
         severity=error.severity or strategies.severity_of(failure.cause),
@@ -127,16 +127,16 @@ def record(
     try:
         versions.record(
             env.store,
-            versions.rules(env.settings),
+            versions.history_config(env.settings),
             env.now(),
             agent_id,
             task_id,
-            env.redactor.secrets_only(content),
+            env.redactor.remove_secrets(content),
             kind=kind,
             actor=ACTOR,
             metadata={"run": env.run},
         )
-    except DatastoreAway:
+    except DatastoreUnavailable:
         # When the listing before it fails, nothing is written, so the store cannot know of it.
         env.store.miss("version")
 
@@ -145,17 +145,17 @@ def newest_snapshot(env: Environment, agent_id: str, task_id: str) -> Optional[d
     """The newest good snapshot of the agent and task; None without one or without a datastore."""
     snapshot: Optional[dict[str, Any]]
     try:
-        snapshot = snapshots.newest_good(
-            env.store, snapshots.rules(env.settings), env.now(), agent_id, task_id
+        snapshot = snapshots.latest_valid(
+            env.store, snapshots.snapshot_config(env.settings), env.now(), agent_id, task_id
         )
-    except DatastoreAway:
+    except DatastoreUnavailable:
         return None
     return snapshot
 
 
 def pause_agent(env: Environment, agent_id: str, reason: str) -> bool:
     """Whether the agent is paused now; a pause that runs already is left as it is."""
-    limits = loops.LoopDetection.from_config(env.settings.loop_detection)
+    limits = loops.LoopDetectionConfig.from_config(env.settings.loop_detection)
     paused = pauses.pause_of(env.store, agent_id, env.now()) or pauses.pause(
         env.store,
         agent_id,
@@ -188,13 +188,13 @@ def open_ticket(
         ", ".join(strategies_tried) or "nothing",
     )
     more = {} if level is None else {"level": level}
-    opened: Optional[dict[str, Any]] = desk.record_failure(
+    opened: Optional[dict[str, Any]] = desk.open_failure_ticket(
         env,
         env.settings.escalation,
         WORKFLOW,
         agent_id,
         {name: failure[name] for name in ("type", "cause", "severity")},
-        env.redactor.text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
+        env.redactor.redact_text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
         attempts=attempts,
         **more,
     )

@@ -8,20 +8,20 @@ import json
 
 from synthralos import failures, seal
 from synthralos.calls import restores
-from synthralos.calls.http import CallFailed
-from synthralos.names import checked, key_part
+from synthralos.calls.http import CallError
+from synthralos.names import require_identifier, encode_key_part
 from synthralos.recovery import agent_recovery, error_case, intake, run, strategies
 from synthralos.recovery.error_case import WORKFLOW, ReportedError
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import history, packing, pauses
 from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import ApiError
+from synthralos.state.stackstorm import StackStormError
 from synthralos.telemetry import traces
-from synthralos.times import seconds_of
+from synthralos.times import parse_iso
 
-RUN_SECONDS = 600
+DEFAULT_RUN_SECONDS = 600
 HEALTH_SECONDS = 5.0
-LONGEST_STABILITY = 300
+MAX_STABILITY_SECONDS = 300
 CHILD_LEAST_SECONDS = 15
 # What runs a child of the workflow, by what `do` says.
 CHILDREN = {
@@ -38,7 +38,7 @@ def assess(env, parameters, started, parent_pack=None):
     :param parent_pack: of the workflow that started this run, or None.
     """
     if parent_pack == "synthralos":
-        raise Refused(
+        raise InvalidInput(
             "agent_id",
             parameters.get("agent_id"),
             "is being recovered by the run that started this one",
@@ -55,11 +55,11 @@ def assess(env, parameters, started, parent_pack=None):
     assessed = error_case.assess(env, reported, failure)
     error_case.record_error(env, reported, failure)
     assessment = assessed.assessment
-    choice = strategies.choose(assessment, request["strategy"])
+    choice = strategies.choose_strategy(assessment, request["strategy"])
     case = run.new_case(
         env,
         WORKFLOW,
-        RUN_SECONDS,
+        DEFAULT_RUN_SECONDS,
         parameters,
         started,
         request,
@@ -76,30 +76,30 @@ def assess(env, parameters, started, parent_pack=None):
         recovered_at=None,
     )
     shown = {"assessment": assessed.as_dict(), "plan": choice.as_dict(), "loop": assessed.loop}
-    return dict(_advance(env, case), **shown)
+    return dict(_run_next_strategy(env, case), **shown)
 
 
 def proceed(env, case):
     """The result of error.proceed: what came of the last task, and what is next."""
     if case["recovered_at"] is not None:
-        return _validated(env, case)
+        return _validate(env, case)
     name = case["todo"].pop(0)
-    child = _child(env, case)
+    child = _latest_child(env, case)
     if name == "manual":
         answer = (child.get("result") or {}).get("response") or {}
         approved = answer.get("resolved") is True
         summary = "a person said it is resolved" if approved else "a person did not resolve it"
         _step(case, name, approved, summary, inquiry=child.get("id"))
-        return _recovered(env, case) if approved else _advance(env, case)
+        return _after_success(env, case) if approved else _run_next_strategy(env, case)
     output = (child.get("result") or {}).get("output") or {}
     good = child.get("status") == "succeeded" and output.get("success") is True
     case["ticket"] = output.get("ticket") or case["ticket"]
-    _keep(case, **{name: output.get(name) for name in ("recovery_result", "result")})
+    _save_outcome(case, **{name: output.get(name) for name in ("recovery_result", "result")})
     told = "recovered" if good else (output.get("error") or {}).get("reason", "it did not recover")
     _step(
         case, name, good, told, execution_id=child.get("id"), attempts=output.get("attempts"),
     )
-    return _recovered(env, case) if good else _advance(env, case)
+    return _after_success(env, case) if good else _run_next_strategy(env, case)
 
 
 def subject(case):
@@ -107,42 +107,42 @@ def subject(case):
 
 
 def _request(parameters, max_retries):
-    error = intake.mapping("error", parameters.get("error"))
+    error = intake.require_object("error", parameters.get("error"))
     kind = error.get("type", "unknown")
     if failures.resolve_type(kind) is None:
         known = list(failures.TYPES) + list(failures.ALIASES)
-        raise Refused("error.type", kind, "is no error type", "Use one of " + ", ".join(known))
+        raise InvalidInput("error.type", kind, "is no error type", "Use one of " + ", ".join(known))
     severity = error.get("severity")
     if severity is not None and severity not in failures.SEVERITIES:
         way_out = "Use one of " + ", ".join(failures.SEVERITIES)
-        raise Refused("error.severity", severity, "is no severity", way_out)
+        raise InvalidInput("error.severity", severity, "is no severity", way_out)
     request = {
-        "agent_id": checked("agent_id", parameters.get("agent_id")),
-        "task_id": checked("task_id", parameters.get("task_id") or "default"),
+        "agent_id": require_identifier("agent_id", parameters.get("agent_id")),
+        "task_id": require_identifier("task_id", parameters.get("task_id") or "default"),
         "error": {
             "type": kind,
             "message": str(error.get("message") or ""),
-            "details": intake.mapping("error.details", error.get("details")),
+            "details": intake.require_object("error.details", error.get("details")),
             "severity": severity,
         },
-        "context": intake.mapping("context", parameters.get("context")),
-        "state": intake.mapping("state", parameters.get("state")),
+        "context": intake.require_object("context", parameters.get("context")),
+        "state": intake.require_object("state", parameters.get("state")),
         "original_query": parameters.get("original_query"),
-        "original_request": intake.mapping("original_request", parameters.get("original_request")),
+        "original_request": intake.require_object("original_request", parameters.get("original_request")),
         "strategy": parameters.get("strategy") or "auto",
-        "max_retries": run.retries_of(parameters, max_retries),
+        "max_retries": run.max_retries_param(parameters, max_retries),
         "stability_window": run.whole_number(
-            dict({"stability_window": 0}, **parameters), "stability_window", 0, LONGEST_STABILITY
+            dict({"stability_window": 0}, **parameters), "stability_window", 0, MAX_STABILITY_SECONDS
         ),
     }
     if request["original_query"] is not None and request["original_request"]:
-        raise Refused(
+        raise InvalidInput(
             "original_request",
             request["original_request"],
             "is given beside original_query",
             "Give the one that failed",
         )
-    packing.canonical("state", request["state"])
+    packing.canonical_json("state", request["state"])
     return request
 
 
@@ -166,22 +166,22 @@ def _reported(request):
     )
 
 
-def _advance(env, case):
+def _run_next_strategy(env, case):
     """Carries out what is to do, up to the first strategy that succeeds or needs a task."""
     while case["todo"]:
         name = case["todo"][0]
         if name == "auto_retry":
-            handed = _handed(env, case)
+            handed = _hand_off(env, case)
             if handed is not None:
                 return handed
             _step(case, name, False, "there is no original_query and no original_request")
         elif name == "manual":
-            return _go(env, case, "ask", "a person is asked")
+            return _goto(env, case, "ask", "a person is asked")
         elif name == "rollback":
             if _roll_back(env, case):
                 case["todo"].pop(0)
-                if not _work(case):
-                    return _recovered(env, case)
+                if not _pending_work(case):
+                    return _after_success(env, case)
                 # What failed has still to run: a state put back is no answer to a query.
                 case["todo"] = ["auto_retry"] + [one for one in case["todo"] if one != "auto_retry"]
                 continue
@@ -194,12 +194,12 @@ def _advance(env, case):
     return _escalated_end(env, case)
 
 
-def _work(case):
+def _pending_work(case):
     """What is to be run again, or nothing."""
     return case["request"]["original_query"] or case["request"]["original_request"]
 
 
-def _handed(env, case):
+def _hand_off(env, case):
     """The result that hands the recovery to agent_recovery or llm_retry; None without a request."""
     request, retry = case["request"], env.settings.retry
     cause = case["failure"]["cause"]
@@ -231,11 +231,11 @@ def _handed(env, case):
         do = "agent"
     else:
         return None
-    content = env.redactor.secrets_only({"request": dict(told, rules=rules)})
+    content = env.redactor.remove_secrets({"request": dict(told, rules=rules)})
     # The run that recovers is part of this one's trace.
-    content["trace"] = traces.handed()
-    key = "%scase.%s.handed" % (PREFIX, key_part(env.run or "none"))
-    left = int(env.deadline(case).left()) - request["stability_window"]
+    content["trace"] = traces.propagation_headers()
+    key = "%scase.%s.handed" % (PREFIX, encode_key_part(env.run or "none"))
+    left = int(env.deadline(case).seconds_left()) - request["stability_window"]
     following = {
         "child_case": seal.seal(content, env.store, key),
         "agent_id": request["agent_id"],
@@ -243,7 +243,7 @@ def _handed(env, case):
         "max_retries": request["max_retries"],
         "timeout": max(CHILD_LEAST_SECONDS, left),
     }
-    return _go(env, case, do, "%s recovers" % CHILDREN[do], **following)
+    return _goto(env, case, do, "%s recovers" % CHILDREN[do], **following)
 
 
 def _roll_back(env, case):
@@ -252,23 +252,23 @@ def _roll_back(env, case):
     snapshot = error_case.newest_snapshot(env, request["agent_id"], request["task_id"])
     if snapshot is None:
         reason = "there is no good snapshot of this agent and task"
-        if env.store.away:
-            reason = "the snapshots could not be read: %s" % env.store.away
-        _step(case, "rollback", False, env.redactor.text(reason))
+        if env.store.unavailable_reason:
+            reason = "the snapshots could not be read: %s" % env.store.unavailable_reason
+        _step(case, "rollback", False, env.redactor.redact_text(reason))
         return False
     snapshot_id = case["snapshot"] = snapshot["snapshot_id"]
     try:
-        platform = restores.at_platform(env.client, env.settings.platforms, snapshot, env.run)
+        platform = restores.restore_at_platform(env.client, env.settings.platforms, snapshot, env.run)
         summary = "restored by %s" % platform if platform else NOT_PUT_BACK
-    except CallFailed as error:
+    except CallError as error:
         platform, summary = None, error.failure.message
     restored = platform is not None
     _step(case, "rollback", restored, summary, snapshot=snapshot_id, restored=restored)
-    _keep(case, restored=restored, state=snapshot["state"])
+    _save_outcome(case, restored=restored, state=snapshot["state"])
     return restored
 
 
-def _keep(case, **told):
+def _save_outcome(case, **told):
     """Adds to what the strategies gave: the result of the run, however it ends."""
     case["child"] = dict(case["child"] or {}, **told)
 
@@ -281,16 +281,16 @@ def _pause_agent(env, case):
     _step(case, "circuit_breaker", False, summary, paused=paused)
 
 
-def _recovered(env, case):
+def _after_success(env, case):
     """What follows a strategy that succeeded: the validation, after the stability window."""
     case["recovered_at"] = env.now()
     window = case["request"]["stability_window"]
     if window and env.deadline(case).allows_attempt_at(env.now() + window):
-        return _go(env, case, "settle", "validated in %d s" % window, delay=window)
-    return _validated(env, case)
+        return _goto(env, case, "settle", "validated in %d s" % window, delay=window)
+    return _validate(env, case)
 
 
-def _validated(env, case):
+def _validate(env, case):
     last = case["steps"][-1]
     checks = [{"check": "recovery_success", "passed": True, "details": last["summary"]}]
     if last["strategy"] == "auto_retry" and case["request"]["original_query"]:
@@ -307,20 +307,20 @@ def _validated(env, case):
     }
     if not case["validation"]["is_valid"]:
         case["recovered_at"] = None
-        return _advance(env, case)
+        return _run_next_strategy(env, case)
     told = {"strategy": last["strategy"], "cause": case["failure"]["cause"]}
     request = case["request"]
     error_case.record(env, request["agent_id"], request["task_id"], error_case.RECOVERY, told)
     summary = "%s recovered by %s" % (case["request"]["agent_id"], told["strategy"])
-    return _ended(env, case, "done", summary, recovered=True, escalated=False)
+    return _final_result(env, case, "done", summary, recovered=True, escalated=False)
 
 
 def _platform_answers(env):
     known = env.settings.platforms[0]
     try:
-        answer = env.client.send(known.connection, "GET", known.health_path, HEALTH_SECONDS)
+        answer = env.client.request(known.connection, "GET", known.health_path, HEALTH_SECONDS)
         passed, told = answer.status < 500, "it answered %d" % answer.status
-    except CallFailed as error:
+    except CallError as error:
         passed, told = False, error.failure.message
     return {"check": "platform_answers", "passed": passed, "details": told}
 
@@ -329,7 +329,7 @@ def _no_new_error(env, case):
     since = case["recovered_at"]
     found = [
         entry
-        for entry in history.recent(env.store, case["request"]["agent_id"], limit=20)
+        for entry in history.recent_entries(env.store, case["request"]["agent_id"], limit=20)
         if entry.get("event") == "error" and error_case.time_of_entry(entry) > since
     ]
     told = "%d new errors in %d s" % (len(found), case["request"]["stability_window"])
@@ -352,13 +352,13 @@ def _escalated_end(env, case):
               notifications=opened["notifications"] if opened else [])
     summary = "%s is not recovered; ticket %s" % (request["agent_id"], case["ticket"])
     error = {name: failure.get(name) for name in ("type", "cause", "severity", "message")}
-    error = dict(env.redactor.value(error), reason=_why(case))
+    error = dict(env.redactor.redact_value(error), reason=_failure_reason(case))
     return dict(
-        _ended(env, case, "failed", summary, recovered=False, escalated=True), error=error
+        _final_result(env, case, "failed", summary, recovered=False, escalated=True), error=error
     )
 
 
-def _why(case):
+def _failure_reason(case):
     """Why the run ends without a recovery, in words: what its strategies came to."""
     told = [
         "%s: %s" % (step["strategy"], step["summary"])
@@ -368,11 +368,11 @@ def _why(case):
     return "; ".join(told) or "%s is for a person to cure" % case["failure"]["cause"]
 
 
-def _ended(env, case, do, summary, recovered, escalated):
+def _final_result(env, case, do, summary, recovered, escalated):
     steps = case["steps"]
     end = "escalated" if escalated else "recovered" if recovered else "failed"
     outcome = "recovered" if recovered else "failed"
-    run.tell_end(env, case, outcome, case["failure"], end=end)
+    run.record_end(env, case, outcome, case["failure"], end=end)
     return {
         "summary": summary,
         "next_task": do,
@@ -384,21 +384,21 @@ def _ended(env, case, do, summary, recovered, escalated):
         "validation": case.get("validation"),
         "ticket": None if recovered else case["ticket"],
         "snapshot": case["snapshot"],
-        "result": _fitted(env, case["child"]),
+        "result": _fit_to_result_size(env, case["child"]),
         "duration": round(env.now() - case["started"], 3),
     }
 
 
-def _fitted(env, value):
+def _fit_to_result_size(env, value):
     """What the last strategy gave, where it is small enough for a result."""
     size = len(json.dumps(value))
     return value if size <= env.settings.max_result_bytes else {"bytes": size}
 
 
-def _go(env, case, do, summary, delay=0, **more):
+def _goto(env, case, do, summary, delay=0, **more):
     """The result that sends the workflow to the task for `do`."""
     case["progress"]["cursor"] += 1
-    following = dict(run.following(env, case, delay), **more)
+    following = dict(run.next_step(env, case, delay), **more)
     return {"summary": summary, "next_task": do, "next": following, "steps": case["steps"]}
 
 
@@ -406,11 +406,11 @@ def _step(case, strategy, ok, summary, **more):
     case["steps"].append(dict({"strategy": strategy, "ok": ok, "summary": summary}, **more))
 
 
-def _child(env, case):
+def _latest_child(env, case):
     """The newest execution that a task of the run has started for a strategy."""
     if env.api is None:
-        raise ApiError("there is no StackStorm API to read the recovery from")
+        raise StackStormError("there is no StackStorm API to read the recovery from")
     rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
     refs = tuple(CHILDREN.values())
     found = [row for row in rows if (row.get("action") or {}).get("ref") in refs]
-    return max(found, key=lambda row: seconds_of(row["start_timestamp"]) or 0.0) if found else {}
+    return max(found, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0) if found else {}

@@ -13,14 +13,14 @@ of this pack. The seeds' health was a count of errors without a judgement.
 """
 
 from synthralos.calls import platform, providers, routes
-from synthralos.names import checked
-from synthralos.recovery.intake import check_switch
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier
+from synthralos.recovery.intake import require_enabled
+from synthralos.refusals import InvalidInput
 from synthralos.state import pauses, runs, tickets, unreadable
 from synthralos.state.breaker import CLOSED, OPEN
-from synthralos.state.datastore import PAGE, PREFIX
-from synthralos.state.kinds import KINDS, prefix_of
-from synthralos.times import timestamp
+from synthralos.state.datastore import PAGE_SIZE, PREFIX
+from synthralos.state.kinds import KINDS, key_prefix
+from synthralos.times import to_iso
 
 HEALTHY, DEGRADED, CRITICAL = "healthy", "degraded", "critical"
 OK, AWAY, OFF, UNKNOWN, MISSING = "ok", "away", "off", "unknown", "not_configured"
@@ -28,9 +28,9 @@ SEVERITIES = ("critical", "high", "medium", "low")
 # What health is derived from is read, a page at a time; of the other kinds keys are only counted.
 READ = ("outcome", "pause", "run", "ticket")
 COUNTED = tuple(kind for kind in KINDS if kind not in READ)
-PAGES = 10
-MOST = PAGES * PAGE
-RECENT_SECONDS = 3600
+MAX_PAGES = 10
+MAX_ROWS = MAX_PAGES * PAGE_SIZE
+RECENT_WINDOW_SECONDS = 3600
 RECENT_RUNS = 10
 POOR, FAIR = 0.5, 0.9
 
@@ -41,7 +41,7 @@ def get(env, agent_id=None):
     :param agent_id: only the runs, tickets and pauses of this agent, and the targets it needs.
     """
     if agent_id is not None:
-        checked("agent_id", agent_id)
+        require_identifier("agent_id", agent_id)
     now = env.now()
     with unreadable.noticed() as passed_over:
         kept, counts = _read(env.store)
@@ -52,10 +52,10 @@ def get(env, agent_id=None):
             for agent, paused in pauses.listing(kept, now).items()
             if agent_id in (None, agent)
         }
-        open_tickets = _by_severity(tickets.listing(kept, subject=agent_id))
+        open_tickets = _by_severity(tickets.list_tickets(kept, subject=agent_id))
         summaries = _summaries(kept, now, agent_id)
     stats = _stats(summaries, now)
-    away = env.store.away is not None
+    away = env.store.unavailable_reason is not None
     subsystems = _subsystems(env, breakers, rules)
     reasons = _reasons(breakers, held, open_tickets, stats, subsystems)
     status = HEALTHY
@@ -75,9 +75,9 @@ def get(env, agent_id=None):
             {
                 "agent_id": agent,
                 "by": paused["by"],
-                "since": timestamp(paused["since"]),
-                "until": timestamp(paused["until"]),
-                "probe_at": None if paused["probe_at"] is None else timestamp(paused["probe_at"]),
+                "since": to_iso(paused["since"]),
+                "until": to_iso(paused["until"]),
+                "probe_at": None if paused["probe_at"] is None else to_iso(paused["probe_at"]),
             }
             for agent, paused in held.items()
         ],
@@ -85,11 +85,11 @@ def get(env, agent_id=None):
         "subsystem_status": subsystems,
         "datastore": None if away else counts,
         "unreadable": None if away else _by_kind(passed_over),
-        "timestamp": timestamp(now),
+        "timestamp": to_iso(now),
     }
 
 
-class _Kept:
+class _CachedRows:
     """What has been read of the datastore, in place of it: nothing is asked for twice."""
 
     def __init__(self, away):
@@ -98,7 +98,7 @@ class _Kept:
     def add(self, rows):
         self._rows += rows
 
-    def list(self, prefix, limit=PAGE, offset=0):
+    def list(self, prefix, limit=PAGE_SIZE, offset=0):
         found = [row for row in self._rows if row[0].startswith(prefix)]
         return found[offset:offset + limit]
 
@@ -108,26 +108,26 @@ class _Kept:
 
 def _read(store):
     """(_Kept, {kind: {keys, capped}})."""
-    kept, counts = _Kept(store.away), {}
+    kept, counts = _CachedRows(store.unavailable_reason), {}
     for kind in READ:
-        prefix, found = prefix_of(kind), 0
-        for page in range(PAGES):
-            rows = store.list(prefix, limit=PAGE, offset=page * PAGE)
+        prefix, found = key_prefix(kind), 0
+        for page in range(MAX_PAGES):
+            rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
             kept.add(rows)
             found += len(rows)
-            if len(rows) < PAGE:
+            if len(rows) < PAGE_SIZE:
                 break
-        counts[kind] = {"keys": found, "capped": found >= MOST}
+        counts[kind] = {"keys": found, "capped": found >= MAX_ROWS}
     for kind in COUNTED:
-        found = _count(store, prefix_of(kind))
-        counts[kind] = {"keys": found, "capped": found >= MOST}
-    kept.away = store.away
+        found = _count(store, key_prefix(kind))
+        counts[kind] = {"keys": found, "capped": found >= MAX_ROWS}
+    kept.unavailable_reason = store.unavailable_reason
     return kept, counts
 
 
 def _count(store, prefix):
     """How many names begin with `prefix`, at most MOST; found by asking for single ones."""
-    least, most = 0, MOST
+    least, most = 0, MAX_ROWS
     reach = 1
     while least < most:
         middle = min(reach, most) if reach else (least + most + 1) // 2
@@ -146,12 +146,12 @@ def _breakers(env, kept, counts, agent_id):
     """
     kinds = targets_by_kind(env.settings)
     names = kinds["platform"] if agent_id is not None else sum(kinds.values(), [])
-    if env.store.away is not None:
+    if env.store.unavailable_reason is not None:
         return dict.fromkeys(names, UNKNOWN), {}
     ledger = env.ledger if counts["outcome"]["capped"] else env.ledger.with_store(kept)
     forced = {name: ledger.forced(name) for name in names}
-    return {name: ledger.health(name).state for name in names}, {
-        name: {"state": held.state, "until": timestamp(held.until)}
+    return {name: ledger.breaker_state(name).state for name in names}, {
+        name: {"state": held.state, "until": to_iso(held.until)}
         for name, held in forced.items()
         if held is not None
     }
@@ -162,21 +162,21 @@ def targets_by_kind(settings):
     return {
         "platform": [platform.target(known) for known in settings.platforms],
         "providers": [
-            providers.Served(provider, model).target
+            providers.ServedModel(provider, model).target
             for provider in settings.providers
             for model in provider.models
         ],
-        "routes": [routes.Leg(route, None).target for route in settings.routes],
+        "routes": [routes.RouteCandidate(route, None).target for route in settings.routes],
     }
 
 
 def _summaries(kept, now, agent_id):
     """The summaries of the newest runs, of those whose form is known."""
     found = []
-    for run in runs.recent(kept, limit=MOST):
+    for run in runs.recent_summaries(kept, limit=MAX_ROWS):
         targets = run.get("targets")
         known = isinstance(targets, list) and all(isinstance(name, str) for name in targets)
-        if not known or run["at"] <= now - runs.KEPT_SECONDS:
+        if not known or run["at"] <= now - runs.TTL_SECONDS:
             continue
         if agent_id is None or _agent(run) == agent_id:
             found.append(run)
@@ -190,7 +190,7 @@ def _agent(run):
 
 
 def _stats(summaries, now):
-    recent = [run for run in summaries if run["at"] > now - RECENT_SECONDS]
+    recent = [run for run in summaries if run["at"] > now - RECENT_WINDOW_SECONDS]
     agents, targets = {}, {}
     for run in summaries:
         if _agent(run) is not None:
@@ -205,8 +205,8 @@ def _stats(summaries, now):
         told["success_rate"] = round(told["answered"] / told["attempts"], 3)
     return dict(
         _rate(summaries),
-        since=timestamp(min(run["at"] for run in summaries)) if summaries else None,
-        capped=len(summaries) >= MOST,
+        since=to_iso(min(run["at"] for run in summaries)) if summaries else None,
+        capped=len(summaries) >= MAX_ROWS,
         last_hour=_rate(recent),
         by_agent={agent: _rate(own) for agent, own in sorted(agents.items())},
         by_target=dict(sorted(targets.items())),
@@ -243,7 +243,7 @@ def _by_kind(names):
 
 
 def _subsystems(env, breakers, rules):
-    away = env.store.away is not None
+    away = env.store.unavailable_reason is not None
     webhook = any(known.failure_webhook for known in env.settings.platforms[:1])
     found = {
         "datastore": AWAY if away else OK,
@@ -272,8 +272,8 @@ def _subsystems(env, breakers, rules):
 def _rules(store):
     """Whether rules may start runs: OK or OFF."""
     try:
-        check_switch({"rule": True}, store)
-    except Refused:
+        require_enabled({"rule": True}, store)
+    except InvalidInput:
         return OFF
     return OK
 
@@ -283,8 +283,8 @@ def _planner(env, breakers):
     if env.settings.planner_model is None:
         return MISSING
     try:
-        served = providers.find(env.settings.providers, env.settings.planner_model)
-    except Refused:
+        served = providers.resolve_model(env.settings.providers, env.settings.planner_model)
+    except InvalidInput:
         return DEGRADED
     state = breakers.get(served.target, CLOSED)
     return UNKNOWN if state == UNKNOWN else OK if state == CLOSED else DEGRADED

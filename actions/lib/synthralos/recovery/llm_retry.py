@@ -3,36 +3,36 @@
 from synthralos import failures
 from synthralos.calls import providers
 from synthralos.calls.rounds import Target
-from synthralos.names import checked
+from synthralos.names import require_identifier
 from synthralos.recovery import intake, run
-from synthralos.refusals import Refused
-from synthralos.times import timestamp
+from synthralos.refusals import InvalidInput
+from synthralos.times import to_iso
 
 WORKFLOW = "llm_retry"
-RUN_SECONDS = 180
+DEFAULT_RUN_SECONDS = 180
 # When the caller says that this is why the original model failed, it fails again.
-HOPELESS = ("quota", "authentication", "permission", "model_not_found", "context_length")
+PERMANENT_CAUSES = ("quota", "authentication", "permission", "model_not_found", "context_length")
 
 
 def determine(env, parameters, started):
     """The result of determine_retry_strategy, with the new case in `next`."""
-    request = intake.mapping("original_request", parameters.get("original_request"))
-    reason = intake.text("failure_reason", parameters.get("failure_reason"))
-    messages = providers.messages_of(request)
-    sampling = providers.parameters_of(request)
+    request = intake.require_object("original_request", parameters.get("original_request"))
+    reason = intake.require_text("failure_reason", parameters.get("failure_reason"))
+    messages = providers.parse_messages(request)
+    sampling = providers.parse_sampling(request)
     original = _original(env, request)
     fallbacks = _fallbacks(env, parameters.get("fallback_models"))
     failure = failures.from_text(reason)
-    served, skipped = in_order(original, fallbacks, failure)
-    rules = run.rules_of(
+    served, skipped = order_models(original, fallbacks, failure)
+    rules = run.build_rules(
         env,
-        run.retries_of(parameters, env.settings.max_retries),
+        run.max_retries_param(parameters, env.settings.max_retries),
         handed=parameters.get("rules"),
     )
     case = run.new_case(
         env,
         WORKFLOW,
-        RUN_SECONDS,
+        DEFAULT_RUN_SECONDS,
         parameters,
         started,
         {"original_request": request, "failure_reason": reason},
@@ -50,9 +50,9 @@ def determine(env, parameters, started):
         "failure": failure.as_dict(),
         "targets": [one.target for one in served],
         "skipped": skipped,
-        "backoff": {"strategy": rules["strategy"], "waits": run.planned_waits(rules)},
-        "deadline": timestamp(case["deadline"]),
-        "next": run.following(env, case),
+        "backoff": {"strategy": rules["strategy"], "waits": run.preview_waits(rules)},
+        "deadline": to_iso(case["deadline"]),
+        "next": run.next_step(env, case),
     }
 
 
@@ -63,41 +63,41 @@ def alone(env, parameters, started):
         for name in ("prompt", "messages", "parameters")
         if parameters.get(name)
     }
-    served = providers.find(
+    served = providers.resolve_model(
         env.settings.providers, parameters.get("model"), parameters.get("provider"), "model"
     )
     return run.new_case(
         env,
         WORKFLOW,
-        RUN_SECONDS,
+        DEFAULT_RUN_SECONDS,
         parameters,
         started,
         {"original_request": request, "failure_reason": ""},
-        run.rules_of(env, 0),
+        run.build_rules(env, 0),
         failure=None,
-        messages=providers.messages_of(request, "call_llm"),
-        sampling=providers.parameters_of(request, "parameters"),
+        messages=providers.parse_messages(request, "call_llm"),
+        sampling=providers.parse_sampling(request, "parameters"),
         models=[[served.provider.name, served.model.name]],
         original=served.target,
     )
 
 
-def in_order(original, fallbacks, failure):
+def order_models(original, fallbacks, failure):
     """(served, skipped): the models to try, and those that this failure rules out."""
     served = list({one.target: one for one in [original] + fallbacks}.values())
-    if failure.cause not in HOPELESS or len(served) == 1:
+    if failure.cause not in PERMANENT_CAUSES or len(served) == 1:
         return served, []
     out = [original.target]
     if failure.cause == "context_length":
         window = original.model.context_window
-        out += [one.target for one in served[1:] if not _larger(one.model.context_window, window)]
+        out += [one.target for one in served[1:] if not has_larger_window(one.model.context_window, window)]
     left = [one for one in served if one.target not in out]
     if not left:
         return served, []
     return left, [{"target": name, "skipped": "failed with %s" % failure.cause} for name in out]
 
 
-def _larger(window, than):
+def has_larger_window(window, than):
     return window is None or than is None or window > than
 
 
@@ -108,22 +108,22 @@ def attempt(env, case):
         return True, _planned(env, case, targets)
 
     def one(target, seconds, number):
-        return providers.call(
-            env.client, target.what, case["messages"], case["sampling"], seconds, case["run"]
+        return providers.complete(
+            env.client, target.endpoint, case["messages"], case["sampling"], seconds, case["run"]
         )
 
     played, progress = run.play(env, case, targets, one)
     if played.result is None:
-        return run.unanswered(env, case, played, progress)
-    answer = run.fitted(env, case, env.redactor.secrets_only(played.result), "response")
-    run.summarise(env, case, "recovered", case["failure"])
-    model = played.target.what.model.name
+        return run.failed_round_result(env, case, played, progress)
+    answer = run.fit_to_result_size(env, case, env.redactor.remove_secrets(played.result), "response")
+    run.record_summary(env, case, "recovered", case["failure"])
+    model = played.target.endpoint.model.name
     return True, {
         "summary": "%s answered at attempt %d" % (played.target.name, progress.attempts),
         "success": True,
         "result": answer,
         "attempts": progress.attempts,
-        "final_model": checked("final_model", model),
+        "final_model": require_identifier("final_model", model),
         "trail": progress.trail,
     }
 
@@ -135,28 +135,28 @@ def subject(case):
 def _original(env, request):
     model = request.get("model")
     if model is None:
-        raise Refused(
+        raise InvalidInput(
             "original_request.model", model, "is missing", "Name the model that was asked"
         )
-    return providers.find(env.settings.providers, model, request.get("provider"))
+    return providers.resolve_model(env.settings.providers, model, request.get("provider"))
 
 
 def _fallbacks(env, given):
     if given is None:
         return []
     if not isinstance(given, list):
-        raise Refused(
+        raise InvalidInput(
             "fallback_models", given, "is no list", 'Give a list of names, such as ["gpt-4o"]'
         )
     return [
-        providers.find(env.settings.providers, model, field="fallback_models[%d]" % n)
+        providers.resolve_model(env.settings.providers, model, field="fallback_models[%d]" % n)
         for n, model in enumerate(given)
     ]
 
 
 def _targets(env, case):
     found = [
-        providers.find(env.settings.providers, model, provider)
+        providers.resolve_model(env.settings.providers, model, provider)
         for provider, model in case["models"]
     ]
     return [
@@ -179,7 +179,7 @@ def _planned(env, case, targets):
         "result": None,
         "attempts": 0,
         "final_model": None,
-        "targets": run.health_of(env, targets),
-        "waits": run.planned_waits(case["rules"]),
+        "targets": run.breaker_states(env, targets),
+        "waits": run.preview_waits(case["rules"]),
         "trail": case["progress"]["trail"],
     }

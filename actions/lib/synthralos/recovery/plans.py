@@ -2,10 +2,10 @@
 
 
 from synthralos.names import is_name
-from synthralos.recovery.catalogue import CATALOGUE
-from synthralos.refusals import Refused
+from synthralos.recovery.catalogue import REPAIR_ACTIONS
+from synthralos.refusals import InvalidInput
 
-MOST_STEPS = 10
+MAX_STEPS = 10
 # camelCase, as the platform writes it -> ours. Its times are milliseconds.
 _RENAMED = {
     "planId": "plan_id",
@@ -17,32 +17,32 @@ _RENAMED = {
 _DROPPED = ("generatedAt",)
 
 
-def validated(given, failure, plan_id, source, field="context.repairPlan"):
+def validate_plan(given, failure, plan_id, source, field="context.repairPlan"):
     """A RepairPlan, a mapping, of what an outsider gave; its steps in order of priority.
 
     A RepairPlan is {plan_id, failure_type, root_cause, steps [{action, description,
     expected_outcome, priority, parameters}], estimated_time in seconds, confidence 0-1, source}.
-    Refused names the first thing that is wrong: an action outside the catalogue, a parameter that
+    InvalidInput names the first thing that is wrong: an action outside the catalogue, a parameter that
     the action does not have or that is out of range, no step or more than MOST_STEPS.
     """
     import pydantic
 
     if not isinstance(given, dict):
-        raise Refused(field, given, "is not an object", "Give {steps: [{action, ...}]}")
-    plan = _snake(given, field)
+        raise InvalidInput(field, given, "is not an object", "Give {steps: [{action, ...}]}")
+    plan = _normalize_keys(given, field)
     steps = plan.get("steps")
     if not isinstance(steps, list):
-        raise Refused(field + ".steps", steps, "is no list", "Plans are {steps: [{action, ...}]}")
+        raise InvalidInput(field + ".steps", steps, "is no list", "Plans are {steps: [{action, ...}]}")
     plan["steps"] = [
-        _snake(step, "%s.steps[%d]" % (field, n)) if isinstance(step, dict) else step
+        _normalize_keys(step, "%s.steps[%d]" % (field, n)) if isinstance(step, dict) else step
         for n, step in enumerate(steps)
     ]
     try:
-        read = _model()(**plan)
+        read = _plan_model()(**plan)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join([field] + [str(part) for part in first["loc"]])
-        raise Refused(
+        raise InvalidInput(
             where, first.get("input"), first["msg"], "Plans are {steps: [{action, ...}]}"
         ) from error
     steps = [_step(step, "%s.steps[%d]" % (field, n), n) for n, step in enumerate(read.steps)]
@@ -57,7 +57,7 @@ def validated(given, failure, plan_id, source, field="context.repairPlan"):
     }
 
 
-def _model():
+def _plan_model():
     """The pydantic models, made when they are first needed: importing pydantic takes 0.1 s."""
     import pydantic
 
@@ -74,7 +74,7 @@ def _model():
         plan_id: str = ""
         failure_type: str = ""
         root_cause: str = pydantic.Field("", max_length=4000)
-        steps: list[Step] = pydantic.Field(min_length=1, max_length=MOST_STEPS)
+        steps: list[Step] = pydantic.Field(min_length=1, max_length=MAX_STEPS)
         estimated_time: float = pydantic.Field(5.0, ge=0, le=86400)
         confidence: float = pydantic.Field(0.7, ge=0, le=1)
         source: str = ""
@@ -82,7 +82,7 @@ def _model():
     return Plan
 
 
-def _snake(given, field):
+def _normalize_keys(given, field):
     """`given` in snake_case and seconds; both spellings at once are refused."""
     plan = {}
     for name, value in given.items():
@@ -90,7 +90,7 @@ def _snake(given, field):
             continue
         ours = _RENAMED.get(name, name)
         if ours in plan:
-            raise Refused("%s.%s" % (field, name), value, "is given twice", "Give %s once" % ours)
+            raise InvalidInput("%s.%s" % (field, name), value, "is given twice", "Give %s once" % ours)
         if name == "estimatedTime" and isinstance(value, (int, float)):
             # Beyond that it is out of bounds anyway, and an integer too large for a float.
             value = min(value, 10**12) / 1000.0
@@ -99,27 +99,27 @@ def _snake(given, field):
 
 
 def _step(step, field, position):
-    action = CATALOGUE.get(step.action)
+    action = REPAIR_ACTIONS.get(step.action)
     if action is None:
-        raise Refused(
+        raise InvalidInput(
             field + ".action",
             step.action,
             "is no repair action",
-            "Known actions: " + ", ".join(CATALOGUE),
+            "Known actions: " + ", ".join(REPAIR_ACTIONS),
         )
     for name, value in step.parameters.items():
         spec = action.parameters.get(name)
         if spec is None:
             known = ", ".join(action.parameters) or "none"
-            raise Refused(
+            raise InvalidInput(
                 "%s.parameters.%s" % (field, name),
                 value,
                 "%s has no such parameter" % step.action,
                 "Its parameters: " + known,
             )
-        problem = _problem(value, spec)
+        problem = _parameter_error(value, spec)
         if problem:
-            raise Refused(
+            raise InvalidInput(
                 "%s.parameters.%s" % (field, name),
                 value,
                 problem,
@@ -134,7 +134,7 @@ def _step(step, field, position):
     }
 
 
-def _problem(value, spec):
+def _parameter_error(value, spec):
     kind = spec[0]
     if kind == "integer":
         good = (

@@ -1,6 +1,6 @@
 """Plans for every failure, made without an LLM: what broke may be the LLM."""
 
-from synthralos.recovery.catalogue import CATALOGUE
+from synthralos.recovery.catalogue import REPAIR_ACTIONS
 
 SECONDS_PER_STEP = 5
 CONFIDENCE_BY_CAUSE = 0.7
@@ -52,8 +52,8 @@ def plan(failure, plan_id):
     steps = [
         {
             "action": name,
-            "description": CATALOGUE[name].description,
-            "expected_outcome": CATALOGUE[name].expected_outcome,
+            "description": REPAIR_ACTIONS[name].description,
+            "expected_outcome": REPAIR_ACTIONS[name].expected_outcome,
             "priority": priority,
             "parameters": {},
         }

@@ -3,11 +3,11 @@
 import re
 
 from synthralos.calls import platform
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.escalation import desk
 from synthralos.names import is_name
 from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request, run
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import history
 
 TRIGGER = "synthralos.recovery_failed"
@@ -23,7 +23,7 @@ _SUBJECT = {
 _SUBJECT[ORCHESTRATION] = lambda case: case["subject"]
 
 
-def record(env, workflow, case, parameters):
+def record_failed_run(env, workflow, case, parameters):
     """Writes the record and returns the result of a log_* action.
 
     :param case: what the run's last action left: a case, which holds the error as `refused` when
@@ -38,8 +38,8 @@ def record(env, workflow, case, parameters):
         "cause": "unknown",
         "severity": "medium",
     }
-    error, reason = why(case, progress)
-    subject = _SUBJECT[workflow](case) if whole else _subject_of(workflow, parameters)
+    error, reason = failure_reason(case, progress)
+    subject = _SUBJECT[workflow](case) if whole else _subject_from_parameters(workflow, parameters)
     cause = error["cause"]
     summary = "%s of %s failed: %s" % (workflow, subject, reason)
     entry = {
@@ -48,27 +48,27 @@ def record(env, workflow, case, parameters):
         "run": env.run,
         "type": failure["type"],
         "cause": cause,
-        "reason": env.redactor.text(reason),
-        "error": env.redactor.value(error),
+        "reason": env.redactor.redact_text(reason),
+        "error": env.redactor.redact_value(error),
         "attempts": progress.get("attempts", 0),
     }
-    record_id = history.record(env.store, subject, env.now(), entry)
-    ticket = desk.record_failure(
+    record_id = history.append_entry(env.store, subject, env.now(), entry)
+    ticket = desk.open_failure_ticket(
         env,
         env.settings.escalation,
         workflow,
         subject,
         {"type": failure["type"], "cause": cause, "severity": failure["severity"]},
-        env.redactor.text(summary),
+        env.redactor.redact_text(summary),
         attempts=progress.get("attempts", 0),
-        details=env.redactor.value(
+        details=env.redactor.redact_value(
             {name: error[name] for name in ("field", "hint") if error.get(name)}
         ),
     )
     if whole:
-        run.summarise(env, case, "failed", dict(failure, cause=cause))
+        run.record_summary(env, case, "failed", dict(failure, cause=cause))
     else:
-        run.ended_early(env, workflow, cause)
+        run.record_early_end(env, workflow, cause)
     told = {
         "workflow": workflow,
         "execution_id": env.run,
@@ -96,11 +96,11 @@ def record(env, workflow, case, parameters):
         "notifications": ticket["notifications"] if ticket else [],
         "record": record_id,
         "trigger": env.fire(TRIGGER, told),
-        "webhook": notify(env, told),
+        "webhook": notify_platform(env, told),
     }
 
 
-def why(case, progress):
+def failure_reason(case, progress):
     """(error, reason) of the failure, for people."""
     if case is None:
         return (
@@ -119,13 +119,13 @@ def why(case, progress):
     return dict(progress.get("failure") or {}, cause="unknown", message=message), message
 
 
-def _subject_of(workflow, parameters):
+def _subject_from_parameters(workflow, parameters):
     """Who a run without a case was about: its parameters were refused, so only names are taken."""
     request = parameters.get("original_request")
     request = request if isinstance(request, dict) else {}
     if workflow == ORCHESTRATION:
         named = parameters.get("orchestration") or parameters.get("orchestration_id")
-        return subject_of_orchestration(named)
+        return orchestration_subject(named)
     candidate = {
         agent_recovery.WORKFLOW: parameters.get("agent_id"),
         handle_error.WORKFLOW: parameters.get("agent_id"),
@@ -135,21 +135,21 @@ def _subject_of(workflow, parameters):
     return candidate if is_name(candidate) else "unknown"
 
 
-def subject_of_orchestration(name):
+def orchestration_subject(name):
     """The name of an orchestration, which may have spaces, as the subject of a ticket."""
     subject = re.sub(r"[^A-Za-z0-9._:/+-]+", "-", str(name or ""))[:100].strip("-._:/+")
     return subject or "orchestration"
 
 
-def notify(env, told):
+def notify_platform(env, told):
     """Whether the platform's webhook took the record; None where none is configured."""
     for known in env.settings.platforms[:1]:
         if known.failure_webhook:
             try:
                 platform.notify(env.client, known, told, NOTIFY_SECONDS)
-            except CallFailed as error:
+            except CallError as error:
                 return "not taken: %s" % error.failure.cause
-            except Refused as error:
+            except InvalidInput as error:
                 return "not taken: %s" % error
             return "taken"
     return None

@@ -3,22 +3,22 @@
 from synthralos import failures
 from synthralos.calls import rounds, routes
 from synthralos.calls.rounds import Target
-from synthralos.names import checked
+from synthralos.names import require_identifier
 from synthralos.recovery import intake, run
-from synthralos.refusals import Refused
-from synthralos.times import timestamp
+from synthralos.refusals import InvalidInput
+from synthralos.times import to_iso
 
 WORKFLOW = "reroute_request"
-RUN_SECONDS = 120
+DEFAULT_RUN_SECONDS = 120
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def analyse(env, parameters, started):
     """The result of analyze_routing_failure, with the new case in `next`."""
-    given = intake.mapping("original_request", parameters.get("original_request"))
-    reason = intake.text("failure_reason", parameters.get("failure_reason"))
-    request = routes.request_of(given, env.settings)
-    legs, skipped = routes.order(
+    given = intake.require_object("original_request", parameters.get("original_request"))
+    reason = intake.require_text("failure_reason", parameters.get("failure_reason"))
+    request = routes.parse_request(given, env.settings)
+    legs, skipped = routes.candidate_routes(
         request,
         _names(parameters, "fallback_regions"),
         _names(parameters, "fallback_providers"),
@@ -26,7 +26,7 @@ def analyse(env, parameters, started):
     )
     if not legs:
         known = sorted({"%s/%s" % (route.provider, route.region) for route in env.settings.routes})
-        raise Refused(
+        raise InvalidInput(
             "original_request",
             "%s/%s" % (request["provider"], request["region"]),
             "no route to it or to a fallback is configured",
@@ -34,8 +34,8 @@ def analyse(env, parameters, started):
         )
     failure = failures.from_text(reason)
     if any(_unsafe(leg.route, request) for leg in legs):
-        rounds.refuse_unfinished("failure_reason", failure, "say so in failure_reason")
-    rules = run.rules_of(env, env.settings.max_retries)
+        rounds.reject_unknown_effect("failure_reason", failure, "say so in failure_reason")
+    rules = run.build_rules(env, env.settings.max_retries)
     case = _case(env, parameters, started, request, legs, rules, reason, failure)
     case["progress"]["trail"].extend(
         {"target": one["target"], "skipped": one["reason"]} for one in skipped
@@ -45,22 +45,22 @@ def analyse(env, parameters, started):
         "failure": failure.as_dict(),
         "routes": [leg.target for leg in legs],
         "skipped": skipped,
-        "deadline": timestamp(case["deadline"]),
-        "next": run.following(env, case),
+        "deadline": to_iso(case["deadline"]),
+        "next": run.next_step(env, case),
     }
 
 
 def alone(env, parameters, started):
     """The case of an execute_request that no workflow started: one route, no retry."""
-    given = dict(intake.mapping("request", parameters.get("request")))
+    given = dict(intake.require_object("request", parameters.get("request")))
     for name in ("region", "provider"):
         if parameters.get(name) is not None:
             given[name] = parameters[name]
-    request = routes.request_of(given, env.settings, "request")
-    legs, skipped = routes.order(request, [], [], env.settings)
+    request = routes.parse_request(given, env.settings, "request")
+    legs, skipped = routes.candidate_routes(request, [], [], env.settings)
     if not legs:
-        raise Refused("request", skipped[0]["target"], skipped[0]["reason"], "Configure this route")
-    return _case(env, parameters, started, request, legs, run.rules_of(env, 0), "", None)
+        raise InvalidInput("request", skipped[0]["target"], skipped[0]["reason"], "Configure this route")
+    return _case(env, parameters, started, request, legs, run.build_rules(env, 0), "", None)
 
 
 def attempt(env, case):
@@ -70,23 +70,23 @@ def attempt(env, case):
         return True, _planned(env, case, targets)
 
     def one(target, seconds, number):
-        return routes.call(env.client, target.what, case["http"], seconds, case["run"])
+        return routes.call(env.client, target.endpoint, case["http"], seconds, case["run"])
 
     played, progress = run.play(env, case, targets, one)
     if played.result is None:
-        return run.unanswered(env, case, played, progress)
-    answer = run.fitted(env, case, env.redactor.secrets_only(played.result), "body")
+        return run.failed_round_result(env, case, played, progress)
+    answer = run.fit_to_result_size(env, case, env.redactor.remove_secrets(played.result), "body")
     if answer["body"] is None and "body_key" in answer:
         answer["response"] = None
-    run.summarise(env, case, "recovered", case["failure"])
-    route = played.target.what.route
+    run.record_summary(env, case, "recovered", case["failure"])
+    route = played.target.endpoint.route
     return True, {
         "summary": "%s answered %d at attempt %d"
         % (played.target.name, answer["status_code"], progress.attempts),
         "success": True,
         "result": answer,
-        "final_region": checked("final_region", route.region),
-        "final_provider": checked("final_provider", route.provider),
+        "final_region": require_identifier("final_region", route.region),
+        "final_provider": require_identifier("final_provider", route.provider),
         "attempts": progress.attempts,
         "trail": progress.trail,
     }
@@ -100,7 +100,7 @@ def _case(env, parameters, started, request, legs, rules, reason, failure):
     return run.new_case(
         env,
         WORKFLOW,
-        RUN_SECONDS,
+        DEFAULT_RUN_SECONDS,
         parameters,
         started,
         {"original_request": parameters.get("original_request"), "failure_reason": reason},
@@ -116,8 +116,8 @@ def _names(parameters, name):
     if given is None:
         return []
     if not isinstance(given, list):
-        raise Refused(name, given, "is no list", 'Give a list of names, such as ["eu-west-1"]')
-    return [checked("%s[%d]" % (name, n), value) for n, value in enumerate(given)]
+        raise InvalidInput(name, given, "is no list", 'Give a list of names, such as ["eu-west-1"]')
+    return [require_identifier("%s[%d]" % (name, n), value) for n, value in enumerate(given)]
 
 
 def _unsafe(route, request):
@@ -130,13 +130,13 @@ def _targets(env, case):
     for provider, region, model in case["legs"]:
         route = configured.get((provider, region))
         if route is None:
-            raise Refused(
+            raise InvalidInput(
                 "config.routes",
                 "%s/%s" % (provider, region),
                 "is gone",
                 "Put it back, or start a new run",
             )
-        leg = routes.Leg(route, model)
+        leg = routes.RouteCandidate(route, model)
         found.append(
             Target(
                 leg.target,
@@ -158,7 +158,7 @@ def _planned(env, case, targets):
         "final_region": None,
         "final_provider": None,
         "attempts": 0,
-        "targets": run.health_of(env, targets),
-        "waits": run.planned_waits(case["rules"]),
+        "targets": run.breaker_states(env, targets),
+        "waits": run.preview_waits(case["rules"]),
         "trail": case["progress"]["trail"],
     }

@@ -5,25 +5,25 @@ import json
 from synthralos import seal
 from synthralos.calls import backoff, rounds
 from synthralos.calls.deadline import Deadline
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.recovery import intake
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import runs
 from synthralos.state.datastore import PREFIX
 from synthralos.state.kinds import lifetime_of
 from synthralos.telemetry import prices
-from synthralos.times import seconds_of, timestamp
+from synthralos.times import parse_iso, to_iso
 
 ANSWER_SECONDS = lifetime_of("answer")
 # What else an agent or a model may answer as large as it likes.
-BESIDE = ("metadata", "tool_calls")
-MOST_RETRIES, LONGEST_DELAY = 10, 300
-SHORTEST_RUN, LONGEST_RUN = 5, 3600
+OTHER_LARGE_FIELDS = ("metadata", "tool_calls")
+MAX_RETRIES, MAX_DELAY_SECONDS = 10, 300
+MIN_RUN_SECONDS, MAX_RUN_SECONDS = 5, 3600
 WEEK = 7 * 24 * 3600
 
 
 def new_case(
-    env, workflow, seconds, parameters, started, request, rules, longest=LONGEST_RUN, **more
+    env, workflow, seconds, parameters, started, request, rules, longest=MAX_RUN_SECONDS, **more
 ):
     """The content of a case.
 
@@ -35,10 +35,10 @@ def new_case(
         have.
     """
     timeout = whole_number(
-        dict({"timeout": seconds}, **parameters), "timeout", SHORTEST_RUN, longest
+        dict({"timeout": seconds}, **parameters), "timeout", MIN_RUN_SECONDS, longest
     )
     case = {
-        "v": intake.FORMAT,
+        "v": intake.FORMAT_VERSION,
         "workflow": workflow,
         "run": env.run,
         "started": started,
@@ -46,7 +46,7 @@ def new_case(
         "dry_run": bool(parameters.get("dry_run")),
         "request": request,
         "rules": rules,
-        "progress": rounds.Progress().as_dict(),
+        "progress": rounds.RunProgress().as_dict(),
     }
     if parameters.get("trace"):
         case["trace"] = parameters["trace"]
@@ -55,7 +55,7 @@ def new_case(
         case["alone"] = True
     elif not case["dry_run"] and not case.get("parent"):
         # What has a parent is a step of its run.
-        runs.tell(env.store, runs.START, env.run, env.now(), workflow=workflow)
+        runs.record_metrics_event(env.store, runs.START, env.run, env.now(), workflow=workflow)
     return case
 
 
@@ -65,29 +65,29 @@ def failed_at(started, *told):
     :param told: times, in ISO 8601, in UTC with a Z; what is none, later than `started` or more
         than a week before it does not count.
     """
-    times = [seconds_of(one) for one in told if isinstance(one, str) and one.endswith("Z")]
+    times = [parse_iso(one) for one in told if isinstance(one, str) and one.endswith("Z")]
     return min([at for at in times if at and started - WEEK <= at <= started], default=started)
 
 
 def whole_number(parameters, name, least, most):
-    """The whole number `name` of the parameters. Refused when it is none or out of bounds."""
+    """The whole number `name` of the parameters. InvalidInput when it is none or out of bounds."""
     value = parameters.get(name)
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
     if not whole or not least <= value <= most:
-        raise Refused(
+        raise InvalidInput(
             name, value, "is out of bounds", "Give a whole number from %d to %d" % (least, most)
         )
     return int(value)
 
 
-def retries_of(parameters, otherwise):
+def max_retries_param(parameters, otherwise):
     """The parameter max_retries; `otherwise`, of the configuration, where it is not given."""
     given = parameters.get("max_retries")
     given = otherwise if given is None else given
-    return whole_number({"max_retries": given}, "max_retries", 0, MOST_RETRIES)
+    return whole_number({"max_retries": given}, "max_retries", 0, MAX_RETRIES)
 
 
-def rules_of(env, max_retries, retry_delay=None, handed=None):
+def build_rules(env, max_retries, retry_delay=None, handed=None):
     """The rules of the rounds, as JSON: the settings, and what the caller gave over them.
 
     :param handed: rules that another workflow of the pack decided on, from its case.
@@ -104,25 +104,25 @@ def rules_of(env, max_retries, retry_delay=None, handed=None):
     return dict(rules, **(handed or {}))
 
 
-def sealed(env, case):
+def seal_case(env, case):
     """`case` sealed; no configured secret goes into it, and a large body goes to the datastore."""
-    key = "%scase.%s.%s" % (PREFIX, key_part(env.run or "none"), case["progress"]["cursor"])
-    spend(env, case)
-    return seal.seal(env.redactor.secrets_only(case), env.store, key)
+    key = "%scase.%s.%s" % (PREFIX, encode_key_part(env.run or "none"), case["progress"]["cursor"])
+    collect_llm_costs(env, case)
+    return seal.seal(env.redactor.remove_secrets(case), env.store, key)
 
 
-def following(env, case, delay=0):
+def next_step(env, case, delay=0):
     """The `next` of a result: where the workflow goes on, and after how many whole seconds."""
-    return {"cursor": case["progress"]["cursor"], "delay": delay, "carry": sealed(env, case)}
+    return {"cursor": case["progress"]["cursor"], "delay": delay, "carry": seal_case(env, case)}
 
 
 def play(env, case, targets, attempt):
     """Plays the case's next round; returns (Played, Progress) with the case brought forward."""
-    progress = rounds.Progress.from_dict(case["progress"])
-    played = rounds.play(
+    progress = rounds.RunProgress.from_dict(case["progress"])
+    played = rounds.play_round(
         targets,
         progress,
-        rounds.Rules(**case["rules"]),
+        rounds.RetryRules(**case["rules"]),
         attempt,
         env.ledger,
         env.deadline(case),
@@ -133,7 +133,7 @@ def play(env, case, targets, attempt):
     return played, progress
 
 
-def unanswered(env, case, played, progress):
+def failed_round_result(env, case, played, progress):
     """(False, result) of a round that nobody answered: with `next`, or with why there is none."""
     failed = played.failure.as_dict() if played.failure else None
     error = failed or {"cause": "held_back", "message": "no target may be called now"}
@@ -146,56 +146,56 @@ def unanswered(env, case, played, progress):
     ]
     told = "%s: %s" % (error["cause"], error["message"])
     if played.delay is not None:
-        result["next"] = following(env, case, played.delay)
-        summary = _so_far(result["round"], error)
+        result["next"] = next_step(env, case, played.delay)
+        summary = _progress_text(result["round"], error)
         return False, dict(
             summary="%s; the next round begins in %d s" % (summary, played.delay), **result
         )
     if case.get("alone"):
         # No task follows that would tell of it.
-        spend(env, case)
-        runs.tell(
+        collect_llm_costs(env, case)
+        runs.record_metrics_event(
             env.store, runs.END, case["run"], env.now(), workflow=case["workflow"],
-            currency=env.settings.currency, **_facts(case)
+            currency=env.settings.currency, **_attempt_facts(case)
         )
     case["gave_up"] = {"reason": played.reason, "error": error, "again_at": played.again_at}
-    result.update(next=None, carry=sealed(env, case), reason=played.reason)
+    result.update(next=None, carry=seal_case(env, case), reason=played.reason)
     if played.again_at is not None:
-        result["again_at"] = timestamp(played.again_at)
+        result["again_at"] = to_iso(played.again_at)
     return False, dict(
         summary="gave up after %d attempts: %s (%s)" % (progress.attempts, played.reason, told),
         **result,
     )
 
 
-def _so_far(entries, error):
+def _progress_text(entries, error):
     made = [entry["attempt"] for entry in entries if "attempt" in entry]
     if not made:
         return "no target may be called yet"
     return "attempt %d failed (%s)" % (made[-1], error["cause"])
 
 
-def summarise(env, case, outcome, failure, **more):
+def record_summary(env, case, outcome, failure, **more):
     """Writes the run's summary for learning and metrics.
 
     :param more: end, what the workflow calls its outcome; recovery, null where nothing has
         recovered.
     """
-    told = _told(env, case, outcome, failure, more)
-    runs.summarise(env.store, case["run"], env.now(), **told)
+    told = _run_summary(env, case, outcome, failure, more)
+    runs.record_summary(env.store, case["run"], env.now(), **told)
 
 
-def tell_end(env, case, outcome, failure, **more):
-    """As `summarise`, of a run from which nothing is learned: its children tell that."""
+def record_end(env, case, outcome, failure, **more):
+    """As `record_summary`, of a run from which nothing is learned: its children tell that."""
     if not case["dry_run"]:
-        told = _told(env, case, outcome, failure, more)
-        runs.tell(env.store, runs.END, case["run"], env.now(), **told)
+        told = _run_summary(env, case, outcome, failure, more)
+        runs.record_metrics_event(env.store, runs.END, case["run"], env.now(), **told)
 
 
-def _told(env, case, outcome, failure, more):
-    spend(env, case)
+def _run_summary(env, case, outcome, failure, more):
+    collect_llm_costs(env, case)
     told = dict(
-        _facts(case),
+        _attempt_facts(case),
         workflow=case["workflow"],
         outcome=outcome,
         failure_type=(failure or {}).get("type"),
@@ -208,7 +208,7 @@ def _told(env, case, outcome, failure, more):
     return dict(told, **more)
 
 
-def _facts(case):
+def _attempt_facts(case):
     """What a case tells of its attempts."""
     progress = case["progress"]
     told = {
@@ -216,7 +216,7 @@ def _facts(case):
         "repeats": progress["repeats"],
         "answered": next((entry["target"] for entry in progress["trail"] if entry.get("ok")), None),
     }
-    told.update(_tried(progress["trail"]))
+    told.update(_attempt_columns(progress["trail"]))
     optional = {
         "agent": case["request"].get("agent_id") if case.get("agent") else None,
         "llm": case.get("llm"),
@@ -226,7 +226,7 @@ def _facts(case):
     return dict(told, **{name: value for name, value in optional.items() if value})
 
 
-def _tried(trail):
+def _attempt_columns(trail):
     made = [entry for entry in trail if "attempt" in entry]
     told = {
         "targets": [entry["target"] for entry in made],
@@ -237,51 +237,51 @@ def _tried(trail):
     return dict(told, skipped=skipped) if skipped else told
 
 
-def spend(env, case):
+def collect_llm_costs(env, case):
     """Writes into the case what the calls to LLMs since then have cost."""
-    calls = prices.priced(env.client.llm_calls, env.settings)
+    calls = prices.price_calls(env.client.llm_calls, env.settings)
     if calls:
         case["llm"] = (case.get("llm") or []) + calls
         env.client.llm_calls.clear()
 
 
-def tell_calls(env, workflow, trail):
+def record_calls(env, workflow, trail):
     """Tells metrics of a step's attempts, as `trail` of a Progress has them: its case has none."""
     if trail:
-        _tell_calls(env, workflow=workflow, **_tried(trail))
+        _tell_calls(env, workflow=workflow, **_attempt_columns(trail))
 
 
-def tell_rest(env):
+def record_remaining_calls(env):
     """Tells metrics of the calls to LLMs that no case tells of, of an action that ends now."""
     if env.client.llm_calls:
         _tell_calls(env)
 
 
 def _tell_calls(env, **facts):
-    calls = prices.priced(env.client.llm_calls, env.settings)
+    calls = prices.price_calls(env.client.llm_calls, env.settings)
     env.client.llm_calls.clear()
-    runs.tell(
+    runs.record_metrics_event(
         env.store, runs.CALLS, env.run, env.now(), llm=calls, currency=env.settings.currency,
         **facts
     )
 
 
-def ended_early(env, workflow, cause):
+def record_early_end(env, workflow, cause):
     """Tells metrics of a run that has no case: it was refused, or crashed, at its beginning."""
     if cause != "cancelled":
-        runs.tell(env.store, runs.START, env.run, env.now(), workflow=workflow)
-    runs.tell(
+        runs.record_metrics_event(env.store, runs.START, env.run, env.now(), workflow=workflow)
+    runs.record_metrics_event(
         env.store, runs.END, env.run, env.now(), workflow=workflow, outcome="failed", cause=cause
     )
 
 
-def fitted(env, case, answer, field):
+def fit_to_result_size(env, case, answer, field):
     """`answer` as it is when `field` and what else may be large in it fit `max_result_bytes`.
 
     Else the largest of them is stored, then the next: the key is then in `<name>_key`, the size in
     `<name>_bytes`, and null in its place.
     """
-    names = [field] + [name for name in BESIDE if name in answer]
+    names = [field] + [name for name in OTHER_LARGE_FIELDS if name in answer]
     sizes = {name: len(json.dumps(answer[name])) for name in names}
     cut = dict(answer)
     for name in sorted(names, key=sizes.get, reverse=True):
@@ -294,16 +294,16 @@ def fitted(env, case, answer, field):
 
 def _stored(env, case, name, value):
     """The key under which a part of an answer is kept, or None when it could not be."""
-    key = "%sanswer.%s" % (PREFIX, key_part(case["run"] or "none")) + (".%s" % name if name else "")
+    key = "%sanswer.%s" % (PREFIX, encode_key_part(case["run"] or "none")) + (".%s" % name if name else "")
     text = value if isinstance(value, str) else json.dumps(value)
-    kept = env.store.put(key, seal.seal(env.redactor.secrets_only(text)), ttl=ANSWER_SECONDS)
+    kept = env.store.put(key, seal.seal(env.redactor.remove_secrets(text)), ttl=ANSWER_SECONDS)
     return key if kept else None
 
 
-def planned_waits(rules):
+def preview_waits(rules):
     """The wait before each repeat, in seconds, before jitter: what a dry run shows."""
     return [
-        backoff.whole(
+        backoff.full_delay(
             rules["strategy"],
             n,
             rules["base_delay"],
@@ -315,6 +315,6 @@ def planned_waits(rules):
     ]
 
 
-def health_of(env, targets):
+def breaker_states(env, targets):
     """{target: breaker state} for a plan that calls nothing."""
-    return {target.name: env.ledger.health(target.name).state for target in targets}
+    return {target.name: env.ledger.breaker_state(target.name).state for target in targets}

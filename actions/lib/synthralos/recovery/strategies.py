@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from synthralos import failures
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 
 # Seconds that a strategy is expected to take.
 DURATIONS = {
@@ -31,7 +31,7 @@ NOT_RETRIED = ("infinite_loop", "configuration", "permission")
 ROLLBACK_AFTER = 2
 ESCALATE_AFTER = 3
 # By cause, else the last one.
-BACKOFF = {
+BACKOFF_BY_CAUSE = {
     "timeout": "exponential",
     "network": "exponential",
     "rate_limit": "exponential",
@@ -42,7 +42,7 @@ BACKOFF = {
     "tool_failure": "adaptive",
     "agent_failed": "adaptive",
 }
-OTHERWISE = "linear"
+DEFAULT_BACKOFF = "linear"
 # Attempt n adjusts the prompt by step n.
 ADJUSTMENTS = (
     "add_context",
@@ -117,12 +117,12 @@ class Choice:
         }
 
 
-def choose(found, requested: Optional[str] = None):
+def choose_strategy(found, requested: Optional[str] = None):
     """The Choice for an Assessment: the strategy requested, else the first rule that fits."""
     if requested not in (None, "auto"):
         if requested not in DURATIONS:
             way_out = "Use auto or one of " + ", ".join(DURATIONS)
-            raise Refused("strategy", requested, "is no strategy", way_out)
+            raise InvalidInput("strategy", requested, "is no strategy", way_out)
         todo = list(HYBRID) if requested == "hybrid" else [requested]
         return Choice(requested, todo, 5, 0.65 if requested == "hybrid" else 0.6)
     if found.looping or found.cause == "infinite_loop":
@@ -144,4 +144,4 @@ def severity_of(cause):
 
 
 def backoff_of(cause):
-    return BACKOFF.get(cause, OTHERWISE)
+    return BACKOFF_BY_CAUSE.get(cause, DEFAULT_BACKOFF)

@@ -6,7 +6,7 @@ from synthralos.telemetry import prices
 
 def of(env, run):
     """(facts for the head, blocks): of what was recorded, else of what the run's output tells."""
-    calls = [call for tried in run.tried for call in tried.calls] or _of_output(env, run)
+    calls = [call for tried in run.attempt_groups for call in tried.calls] or _of_output(env, run)
     by_model = {}
     for provider, model, _, cause, read, written, cost in calls:
         entry = by_model.setdefault((provider, model), [0, 0, 0, 0, 0.0, True])
@@ -58,5 +58,5 @@ def _add(env, found, provider, model, usage):
     if isinstance(usage, dict) and isinstance(provider, str) and isinstance(model, str):
         tokens = [usage.get(name) for name in ("input_tokens", "output_tokens")]
         if all(isinstance(n, int) for n in tokens):
-            cost = prices.cost(provider, model, usage, env.settings)
+            cost = prices.call_cost(provider, model, usage, env.settings)
             found.append([provider, model, 0, None] + tokens + [cost])

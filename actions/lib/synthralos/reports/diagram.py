@@ -5,7 +5,7 @@ the left. Narrow enough for a phone.
 """
 
 _WIDTH, _LEFT, _BOX, _HEIGHT, _GAP = 460, 90, 210, 34, 34
-_LONGEST = 28
+_MAX_LABEL_CHARS = 28
 
 
 def svg(diagram, most, text):
@@ -71,4 +71,4 @@ def _move(a, b, moves, lanes, text):
 
 
 def _short(name):
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+    return name if len(name) <= _MAX_LABEL_CHARS else name[: _MAX_LABEL_CHARS - 1] + "…"

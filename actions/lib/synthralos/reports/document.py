@@ -6,14 +6,14 @@ Every text is data: the forms escape it. Times are seconds since the epoch.
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
 GOOD, BAD, WAIT, IDLE, PLAIN = KINDS = ("good", "bad", "wait", "idle", "plain")
 SIGNS = {GOOD: "✓", BAD: "✗", WAIT: "…", IDLE: "–"}
 
 
 @dataclass
-class Mark:
+class Status:
     """A text that says how something went; kind is one of KINDS."""
 
     kind: str
@@ -31,7 +31,7 @@ class Text:
 
 
 @dataclass
-class Facts:
+class FactList:
     """:ivar rows: (name, a text or a Mark)."""
 
     rows: list
@@ -63,7 +63,7 @@ class Bar:
     kind: str
     began: float
     ended: float
-    told: str = ""
+    note: str = ""
     depth: int = 0
 
 
@@ -75,7 +75,7 @@ class Timeline:
 
 
 @dataclass
-class Shares:
+class StackedBars:
     """Horizontal bars of parts. :ivar rows: (label, [(kind, number)], told)."""
 
     rows: list
@@ -91,7 +91,7 @@ class Diagram:
 
     states: list
     moves: list
-    last: Optional[Mark] = None
+    last: Optional[Status] = None
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Report:
 
     title: str
     subtitle: str
-    outcome: Mark
+    outcome: Status
     facts: list
     made_at: float
     where: str = ""
@@ -135,7 +135,7 @@ def duration(seconds):
 
 def moment(seconds):
     """A time for people, in UTC."""
-    return timestamp(seconds).replace("T", " ").replace("Z", " UTC")
+    return to_iso(seconds).replace("T", " ").replace("Z", " UTC")
 
 
 def share(part, whole):

@@ -10,10 +10,10 @@ from synthralos.reports import diagram
 from synthralos.reports.document import (
     SIGNS,
     Diagram,
-    Facts,
+    FactList,
     Heading,
-    Mark,
-    Shares,
+    Status,
+    StackedBars,
     Steps,
     Table,
     Text,
@@ -123,7 +123,7 @@ def _timeline(block, most):
         left = _percent((bar.began - block.began) / span)
         width = _percent((bar.ended - bar.began) / span)
         took = duration(bar.ended - bar.began)
-        told = "%s, %s" % (took, bar.told) if bar.note else took
+        told = "%s, %s" % (took, bar.note) if bar.note else took
         rows.append(
             '<li class="depth%d"><span class="label">%s</span><span class="track">'
             '<i class="%s" style="left:%s%%;width:%s%%"></i></span>'
@@ -160,11 +160,11 @@ def _shares(block, most):
 
 _BLOCKS = {
     Text: lambda block, most: "<p>%s</p>" % _text(block.text),
-    Facts: _facts,
+    FactList: _facts,
     Steps: _steps,
     Table: _table,
     Timeline: _timeline,
-    Shares: _shares,
+    StackedBars: _shares,
     Diagram: lambda block, most: diagram.svg(block, most, _text),
 }
 
@@ -176,7 +176,7 @@ def _more(rows, most):
 
 
 def _cell(value):
-    if isinstance(value, Mark):
+    if isinstance(value, Status):
         sign = SIGNS.get(value.kind)
         sign = '<b aria-hidden="true">%s</b> ' % sign if sign else ""
         return '<span class="mark %s">%s%s</span>' % (value.kind, sign, _text(value.text))

@@ -7,10 +7,10 @@ from synthralos.reports.document import (
     SIGNS,
     WAIT,
     Diagram,
-    Facts,
+    FactList,
     Heading,
-    Mark,
-    Shares,
+    Status,
+    StackedBars,
     Steps,
     Table,
     Text,
@@ -66,7 +66,7 @@ def _timeline(timeline, most):
         sign = {BAD: "x", WAIT: "."}.get(bar.kind, "#")
         drawn = (" " * start + sign * length)[:_WIDTH].ljust(_WIDTH)
         label = _plain("  " * bar.depth + bar.label)[:34].ljust(34)
-        told = "%s %s" % (duration(bar.ended - bar.began), bar.told)
+        told = "%s %s" % (duration(bar.ended - bar.began), bar.note)
         lines.append("%s |%s| %s" % (label, drawn, _plain(told).strip()))
     return ["```text"] + lines + ["```"] + _more(timeline.bars, most)
 
@@ -93,11 +93,11 @@ def _diagram(diagram, most):
 _BLOCKS = {
     Heading: lambda block, most: ["## " + _text(block.text)],
     Text: lambda block, most: [_text(block.text)],
-    Facts: lambda block, most: _facts(block.rows),
+    FactList: lambda block, most: _facts(block.rows),
     Steps: _steps,
     Table: _table,
     Timeline: _timeline,
-    Shares: _shares,
+    StackedBars: _shares,
     Diagram: _diagram,
 }
 
@@ -111,7 +111,7 @@ def _row(cells):
 
 
 def _cell(value):
-    if isinstance(value, Mark):
+    if isinstance(value, Status):
         return _sign(value.kind) + _text(value.text)
     return "" if value is None else _text(str(value))
 

@@ -2,7 +2,7 @@
 
 import statistics
 
-from synthralos.escalation.text import line
+from synthralos.escalation.text import sanitize_line
 from synthralos.reports import costs
 from synthralos.reports.document import (
     BAD,
@@ -10,9 +10,9 @@ from synthralos.reports.document import (
     IDLE,
     PLAIN,
     WAIT,
-    Mark,
+    Status,
     Report,
-    Shares,
+    StackedBars,
     Table,
     Text,
     duration,
@@ -20,23 +20,23 @@ from synthralos.reports.document import (
     share,
 )
 from synthralos.state import runs, tickets
-from synthralos.times import seconds_of, timestamp
+from synthralos.times import parse_iso, to_iso
 
 DAY = 24 * 3600
-SLOWEST = REPEATED = 10
+SLOWEST = MAX_REPEATED_SHOWN = 10
 # A page of the datastore has 100; more runs than these are not read.
-PAGES = 50
+MAX_PAGES = 50
 
 
 def of(env, days):
     """The Report of the last `days`."""
 
     def said(text):
-        return line(text, env.redactor, 200)
+        return sanitize_line(text, env.redactor, 200)
 
     now = env.now()
     since = now - days * DAY
-    found = list(runs.since(env.store, since, PAGES))
+    found = list(runs.summaries_since(env.store, since, MAX_PAGES))
     good = [run for run in found if _is_good(run)]
     opened, closed, waiting = _tickets(env, since)
     facts = [
@@ -53,11 +53,11 @@ def of(env, days):
     report = Report(
         title="The last day" if days == 1 else "The last %d days" % days,
         subtitle="%s to %s" % (moment(since), moment(now)),
-        outcome=Mark(kind, "%d of %d runs recovered" % (len(good), len(found))),
+        outcome=Status(kind, "%d of %d runs recovered" % (len(good), len(found))),
         facts=facts,
         made_at=now,
     )
-    if len(found) >= PAGES * 100:
+    if len(found) >= MAX_PAGES * 100:
         report.add("Cut", Text("There are more runs than these: only the newest are read."))
     report.add("Day by day", _by_day(found, since, now))
     report.add("By workflow", _shared(found, lambda run: run.get("workflow"), said))
@@ -69,7 +69,7 @@ def of(env, days):
         sorted(found, key=_seconds, reverse=True)[:SLOWEST], said))
     report.add("The most repeats", _runs(
         sorted((run for run in found if run.get("repeats")),
-               key=lambda run: run["repeats"], reverse=True)[:REPEATED], said))
+               key=lambda run: run["repeats"], reverse=True)[:MAX_REPEATED_SHOWN], said))
     report.add("Tickets that wait for a person", _waiting(waiting, said))
     return report
 
@@ -99,9 +99,9 @@ def _cost(found):
 
 def _tickets(env, since):
     """(opened, closed, those that wait) since then."""
-    known = tickets.listing(env.store)
-    opened = [one for one in known if (seconds_of(one.get("opened_at")) or 0) >= since]
-    closed = [one for one in known if (seconds_of(one.get("resolved_at")) or 0) >= since]
+    known = tickets.list_tickets(env.store)
+    opened = [one for one in known if (parse_iso(one.get("opened_at")) or 0) >= since]
+    closed = [one for one in known if (parse_iso(one.get("resolved_at")) or 0) >= since]
     waiting = [one for one in known if one["status"] != tickets.RESOLVED]
     waiting.sort(key=lambda one: one.get("priority") or 0, reverse=True)
     return opened, closed, waiting
@@ -116,10 +116,10 @@ def _by_day(found, since, now):
     if not found:
         return None
     begins = list(range(int(since), int(now), DAY)) + [now]
-    days = {timestamp(at)[:10]: [] for at in begins}
+    days = {to_iso(at)[:10]: [] for at in begins}
     for run in found:
-        days.setdefault(timestamp(run["at"])[:10], []).append(run)
-    return Shares([(day, _good_bad(days[day]), _told(days[day])) for day in sorted(days)])
+        days.setdefault(to_iso(run["at"])[:10], []).append(run)
+    return StackedBars([(day, _good_bad(days[day]), _told(days[day])) for day in sorted(days)])
 
 
 def _told(found):
@@ -134,7 +134,7 @@ def _shared(found, of, said):
     if not groups:
         return None
     ordered = sorted(groups.items(), key=lambda item: len(item[1]), reverse=True)
-    return Shares([(said(name), _good_bad(group), _told(group)) for name, group in ordered])
+    return StackedBars([(said(name), _good_bad(group), _told(group)) for name, group in ordered])
 
 
 def _targets(found, said):
@@ -151,7 +151,7 @@ def _targets(found, said):
     if not told:
         return None
     rows = [
-        [said(name), calls, Mark(BAD, str(failed)) if failed else 0, share(calls - failed, calls),
+        [said(name), calls, Status(BAD, str(failed)) if failed else 0, share(calls - failed, calls),
          duration(_median(took)) if took else None]
         for name, (calls, failed, took) in sorted(told.items(), key=lambda item: -item[1][0])
     ]
@@ -166,7 +166,7 @@ def _causes(found, said):
             key = run.get("cause") or "unknown"
             told[key] = told.get(key, 0) + 1
     rows = sorted(told.items(), key=lambda item: -item[1])
-    return Shares([(said(name), [(BAD, n)], "%d" % n) for name, n in rows]) if rows else None
+    return StackedBars([(said(name), [(BAD, n)], "%d" % n) for name, n in rows]) if rows else None
 
 
 def _runs(found, said):
@@ -183,8 +183,8 @@ def _runs(found, said):
 
 def _outcome(run):
     if _is_good(run):
-        return Mark(GOOD, "recovered")
-    return Mark(BAD, str(run.get("cause") or "failed"))
+        return Status(GOOD, "recovered")
+    return Status(BAD, str(run.get("cause") or "failed"))
 
 
 def _waiting(found, said):
@@ -192,7 +192,7 @@ def _waiting(found, said):
         return None
     rows = [
         [one["ticket"], said(one["subject"]), said(one["cause"]),
-         Mark(WAIT if one["status"] == tickets.IN_PROGRESS else BAD,
+         Status(WAIT if one["status"] == tickets.IN_PROGRESS else BAD,
               one["status"].replace("_", " ")),
          one.get("priority"), one.get("occurrences"), said(one.get("opened_at") or "")]
         for one in found

@@ -3,18 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.seal import unseal
 from synthralos.state import runs
 from synthralos.state.stackstorm import ENDED
-from synthralos.times import seconds_of
+from synthralos.times import parse_iso
 
 ATTRIBUTES = "action.ref,action.runner_type,status,start_timestamp,end_timestamp,parameters," \
     "context,result"
 PACK = "synthralos."
-DEEPEST, MOST_EXECUTIONS = 4, 300
+MAX_DEPTH, MAX_EXECUTIONS = 4, 300
 # Clocks of StackStorm's hosts and of the one that wrote the summary.
-SLACK = 300
+CLOCK_SKEW_SECONDS = 300
 
 
 @dataclass
@@ -33,13 +33,13 @@ class Node:
     is_over: bool
     parameters: dict
     output: dict
-    told: dict
+    result: dict
     children: list = field(default_factory=list)
     is_workflow: bool = False
 
 
 @dataclass
-class Tried:
+class AttemptGroup:
     """:ivar node: the run that made these attempts; trail, plan: of what its output, or its newest
     case, tells; calls: to LLMs, as state.runs has them.
     """
@@ -50,19 +50,19 @@ class Tried:
     calls: list
 
     @property
-    def made(self):
+    def attempts(self):
         return [entry for entry in self.trail if "attempt" in entry]
 
 
 @dataclass
-class Run:
+class RunData:
     """:ivar tried: a Tried for the run itself, then for each run within that has tried something.
     :ivar case: the newest case's content, or {}; summary: of state.runs, or {}.
     :ivar cut: whether executions are missing, for there are too many.
     """
 
     top: Node
-    tried: list
+    attempt_groups: list
     case: dict
     summary: dict
     cut: bool
@@ -72,30 +72,30 @@ class Run:
         return self.top.action[len(PACK):]
 
 
-def read(env, execution):
-    """The Run of `execution`, as StackStorm holds it with ATTRIBUTES. Refused when it is not of
-    this pack. Raises ApiError.
+def load_run(env, execution):
+    """The Run of `execution`, as StackStorm holds it with ATTRIBUTES. InvalidInput when it is not of
+    this pack. Raises StackStormError.
     """
     ref = (execution.get("action") or {}).get("ref") or ""
     if not ref.startswith(PACK):
         way_out = "Give the run of an action or a workflow of synthralos"
-        raise Refused("execution_id", execution["id"], "is a run of %s" % (ref or "?"), way_out)
-    room = [MOST_EXECUTIONS]
-    top = _tree(env, execution, room, 0)
+        raise InvalidInput("execution_id", execution["id"], "is a run of %s" % (ref or "?"), way_out)
+    room = [MAX_EXECUTIONS]
+    top = _load_tree(env, execution, room, 0)
     case = _newest_case(env, top)
-    inner = [node for node, _ in walk(top) if node.is_workflow]
+    inner = [node for node, _ in iter_executions(top) if node.is_workflow]
     summaries = _summaries(env, top, {node.id for node in [top] + inner})
     tried = [_tried(top, case, summaries)]
     for node in inner:
         one = _tried(node, _newest_case(env, node), summaries)
         tried += [one] if one.trail or one.calls else []
-    return Run(top, tried, case, summaries.get(top.id, {}), room[0] <= 0)
+    return RunData(top, tried, case, summaries.get(top.id, {}), room[0] <= 0)
 
 
 def _tried(node, case, summaries):
     trail = node.output.get("trail") or (case.get("progress") or {}).get("trail") or []
     plan = node.output.get("plan") or case.get("plan")
-    return Tried(
+    return AttemptGroup(
         node,
         [entry for entry in trail if isinstance(entry, dict)],
         plan if isinstance(plan, dict) else None,
@@ -103,30 +103,30 @@ def _tried(node, case, summaries):
     )
 
 
-def walk(node, depth=0):
+def iter_executions(node, depth=0):
     """(execution, depth) of those below `node`, in the order of their start."""
     for child in node.children:
         yield child, depth
-        yield from walk(child, depth + 1)
+        yield from iter_executions(child, depth + 1)
 
 
-def _tree(env, execution, room, depth):
+def _load_tree(env, execution, room, depth):
     room[0] -= 1
-    node = _node(env, execution)
-    if node.is_workflow and depth < DEEPEST:
+    node = _parse_execution(env, execution)
+    if node.is_workflow and depth < MAX_DEPTH:
         for child in env.api.children(node.id, ATTRIBUTES):
             if room[0] <= 0:
                 break
-            node.children.append(_tree(env, child, room, depth + 1))
+            node.children.append(_load_tree(env, child, room, depth + 1))
     return node
 
 
-def _node(env, execution):
+def _parse_execution(env, execution):
     action, result = execution.get("action") or {}, execution.get("result")
     result = result if isinstance(result, dict) else {}
     told = result.get("result") if isinstance(result.get("result"), dict) else {}
     output = result.get("output") if isinstance(result.get("output"), dict) else told
-    began = seconds_of(execution.get("start_timestamp")) or env.now()
+    began = parse_iso(execution.get("start_timestamp")) or env.now()
     status = execution.get("status") or "unknown"
     where = (execution.get("context") or {}).get("orquesta") or {}
     task = where.get("task_name") or (action.get("ref") or "").partition(".")[2]
@@ -138,11 +138,11 @@ def _node(env, execution):
         task=task,
         status=status,
         began=began,
-        ended=max(began, seconds_of(execution.get("end_timestamp")) or env.now()),
+        ended=max(began, parse_iso(execution.get("end_timestamp")) or env.now()),
         is_over=status in ENDED,
         parameters=execution.get("parameters") or {},
         output=output,
-        told=told,
+        result=told,
         is_workflow=action.get("runner_type") == "orquesta",
     )
 
@@ -150,12 +150,12 @@ def _node(env, execution):
 def _newest_case(env, top):
     """The content of the newest case that the run's own tasks have left, or {}."""
     for child in reversed(top.children or [top]):
-        following = child.told.get("next")
+        following = child.result.get("next")
         following = following if isinstance(following, dict) else {}
-        for case in (child.told.get("carry"), following.get("carry"), child.parameters.get("case")):
+        for case in (child.result.get("carry"), following.get("carry"), child.parameters.get("case")):
             try:
                 content = unseal(case, env.store) if case else None
-            except Refused:
+            except InvalidInput:
                 continue
             if isinstance(content, dict) and "progress" in content:
                 return content
@@ -165,7 +165,7 @@ def _newest_case(env, top):
 def _summaries(env, top, wanted):
     """{execution id: the summary of that run}, of those that have one."""
     found = {}
-    for summary in runs.since(env.store, top.began - SLACK):
+    for summary in runs.summaries_since(env.store, top.began - CLOCK_SKEW_SECONDS):
         if summary.get("run") in wanted:
             found[summary["run"]] = summary
         if len(found) == len(wanted):

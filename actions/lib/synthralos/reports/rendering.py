@@ -1,29 +1,29 @@
 """What report.render gives: the report of a run, a ticket or a period, in one of its forms."""
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.reports import html, markdown, period, reading, run, ticket
 from synthralos.state import tickets
 
 HTML, MARKDOWN = FORMATS = ("html", "markdown")
-LARGEST = 512 * 1024
+MAX_REPORT_BYTES = 512 * 1024
 # Rows of each table that are shown, until the whole fits.
-_MOST = (200, 50, 10)
+_ROW_LIMITS = (200, 50, 10)
 _FORMS = {HTML: html.render, MARKDOWN: markdown.render}
 
 
-def about(env, execution=None, ticket_id=None, days=None):
-    """The document.Report of exactly one of these. Raises Refused, ApiError.
+def build_report(env, execution=None, ticket_id=None, days=None):
+    """The document.Report of exactly one of these. Raises InvalidInput, StackStormError.
 
     :param execution: as reading.read takes it.
     """
     given = [one for one in (execution, ticket_id, days) if one is not None]
     if len(given) != 1:
-        raise Refused(
+        raise InvalidInput(
             "execution_id, ticket_id, days", None, "%d of them are given" % len(given),
             "Give exactly one: a run, a ticket, or how many days back",
         )
     if execution is not None:
-        return run.of(env, reading.read(env, execution))
+        return run.of(env, reading.load_run(env, execution))
     if ticket_id is not None:
         return ticket.of(env, tickets.get(env.store, ticket_id))
     return period.of(env, days)
@@ -31,8 +31,8 @@ def about(env, execution=None, ticket_id=None, days=None):
 
 def render(report, form):
     """The text of the report, of at most LARGEST bytes: rows are left out until it fits."""
-    for most in _MOST:
+    for most in _ROW_LIMITS:
         body = _FORMS[form](report, most)
-        if len(body.encode("utf-8", "replace")) <= LARGEST:
+        if len(body.encode("utf-8", "replace")) <= MAX_REPORT_BYTES:
             break
     return body

@@ -1,7 +1,7 @@
 """The report of a run: what failed, what was tried, what came of it, and what it cost."""
 
 from synthralos.escalation import report as advice
-from synthralos.escalation.text import line
+from synthralos.escalation.text import sanitize_line
 from synthralos.reports import costs, states
 from synthralos.reports.document import (
     BAD,
@@ -10,8 +10,8 @@ from synthralos.reports.document import (
     PLAIN,
     WAIT,
     Bar,
-    Facts,
-    Mark,
+    FactList,
+    Status,
     Report,
     Steps,
     Table,
@@ -20,10 +20,10 @@ from synthralos.reports.document import (
     duration,
     moment,
 )
-from synthralos.reports.reading import walk
-from synthralos.times import seconds_of
+from synthralos.reports.reading import iter_executions
+from synthralos.times import parse_iso
 
-LONGEST = 400
+MAX_CELL_CHARS = 400
 _KIND = {"succeeded": GOOD, "failed": BAD, "timeout": BAD, "abandoned": BAD, "canceled": IDLE}
 _CALLING = ("execute_recovery", "call_llm", "execute_request")
 
@@ -32,10 +32,10 @@ def of(env, run):
     """The Report of a reading.Run."""
     top = run.top
 
-    def said(text, longest=LONGEST):
-        return line(text, env.redactor, longest)
+    def said(text, longest=MAX_CELL_CHARS):
+        return sanitize_line(text, env.redactor, longest)
 
-    made = [entry for tried in run.tried for entry in tried.made]
+    made = [entry for tried in run.attempt_groups for entry in tried.attempts]
     facts = [("Took" if top.is_over else "Has taken", duration(top.ended - top.began))]
     if made:
         told = (run.summary.get("attempts"), top.output.get("attempts"), len(made))
@@ -47,7 +47,7 @@ def of(env, run):
     if isinstance(nodes, list):
         open_ = top.output.get("unassigned") or []
         facts.append(("Nodes failed", str(len(nodes))))
-        facts.append(("Without a crew", Mark(BAD, str(len(open_))) if open_ else "0"))
+        facts.append(("Without a crew", Status(BAD, str(len(open_))) if open_ else "0"))
     ticket = top.output.get("ticket")
     if isinstance(ticket, str):
         facts.append(("Ticket", said(ticket)))
@@ -62,7 +62,7 @@ def of(env, run):
     )
     report.add("Timeline", _timeline(run, said))
     report.add("What was tried", _attempts(run, said))
-    for tried in run.tried:
+    for tried in run.attempt_groups:
         within = " of %s" % said(tried.node.task, 80) if tried.node is not top else ""
         report.add("The plan" + within, *_plan(tried, said))
     diagram, steps = states.of(run, said)
@@ -80,14 +80,14 @@ def outcome(run):
     """A Mark: what came of the run, in a word or two."""
     top, output = run.top, run.top.output
     if not top.is_over:
-        return Mark(WAIT, "going on" if top.status == "running" else top.status)
+        return Status(WAIT, "going on" if top.status == "running" else top.status)
     if top.status != "succeeded":
-        return Mark(_KIND.get(top.status, BAD), top.status)
+        return Status(_KIND.get(top.status, BAD), top.status)
     told = output.get("outcome") or output.get("status")
     if isinstance(told, str) and told:
-        return Mark(IDLE if told == "refused" else GOOD, told.replace("_", " "))
+        return Status(IDLE if told == "refused" else GOOD, told.replace("_", " "))
     recovered = output.get("recovered") or output.get("recovery_success")
-    return Mark(GOOD, "recovered" if recovered else "succeeded")
+    return Status(GOOD, "recovered" if recovered else "succeeded")
 
 
 def subject_of(run):
@@ -111,8 +111,8 @@ def _sentence(run):
     if isinstance(error, dict) and (error.get("reason") or error.get("message")):
         return str(error.get("reason") or error.get("message"))
     for child in reversed(run.top.children or [run.top]):
-        if child.told.get("summary"):
-            return str(child.told["summary"])
+        if child.result.get("summary"):
+            return str(child.result["summary"])
     return "status %s" % run.top.status
 
 
@@ -120,7 +120,7 @@ def _timeline(run, said):
     """Tasks and the runs within, the waits between them, and the attempts."""
     bars, before = [], {}
     rounds = _rounds(run)
-    for node, depth in walk(run.top):
+    for node, depth in iter_executions(run.top):
         # StackStorm counts the delay before a task as part of its execution.
         delay = _delay(before[depth]) if depth in before else 0
         began = min(node.began + delay, node.ended)
@@ -138,13 +138,13 @@ def _timeline(run, said):
     if not bars:
         top = run.top
         bars = [Bar(said(top.task, 80), _KIND.get(top.status, PLAIN), top.began, top.ended)]
-        bars += [_bar(entry, top, 1, said) for entry in run.tried[0].made]
+        bars += [_bar(entry, top, 1, said) for entry in run.attempt_groups[0].attempts]
     began = min([run.top.began] + [bar.began for bar in bars])
     return Timeline(began, max([run.top.ended] + [bar.ended for bar in bars]), bars)
 
 
 def _delay(node):
-    following = node.told.get("next")
+    following = node.result.get("next")
     delay = following.get("delay") if isinstance(following, dict) else 0
     return delay if isinstance(delay, int) else 0
 
@@ -152,11 +152,11 @@ def _delay(node):
 def _rounds(run):
     """{execution id: its attempts} of the tasks: round n is a run's n-th task that calls."""
     found = {}
-    for tried in run.tried:
+    for tried in run.attempt_groups:
         calling = [
             node for node in tried.node.children if node.action.partition(".")[2] in _CALLING
         ]
-        for entry in tried.made:
+        for entry in tried.attempts:
             n = entry.get("round")
             if isinstance(n, int) and 0 < n <= len(calling):
                 found.setdefault(calling[n - 1].id, []).append(entry)
@@ -166,7 +166,7 @@ def _rounds(run):
 def _bar(entry, node, depth, said):
     took = (entry.get("latency_ms") or 0) / 1000.0
     # An attempt that does not say when it began is shown where its task ended.
-    began = seconds_of(entry.get("at")) or node.ended - took
+    began = parse_iso(entry.get("at")) or node.ended - took
     # It is shown within its task, whatever the clocks of the hosts say.
     began = min(max(began, node.began), max(node.began, node.ended - took))
     told = "" if entry.get("ok") else str(entry.get("cause") or "failed")
@@ -178,15 +178,15 @@ def _bar(entry, node, depth, said):
 
 def _attempts(run, said):
     rows = []
-    for by, entry in ((one.node, entry) for one in run.tried for entry in one.trail):
+    for by, entry in ((one.node, entry) for one in run.attempt_groups for entry in one.trail):
         within = said(by.task, 80) if by is not run.top else None
         target = said(entry.get("target") or "?", 120)
         if "attempt" not in entry:
-            rows.append([within, None, target, None, Mark(IDLE, "passed over"), None, None,
+            rows.append([within, None, target, None, Status(IDLE, "passed over"), None, None,
                          said(entry.get("skipped") or "")])
             continue
         good = bool(entry.get("ok"))
-        result = Mark(GOOD, "answered") if good else Mark(BAD, said(entry.get("cause") or "?", 60))
+        result = Status(GOOD, "answered") if good else Status(BAD, said(entry.get("cause") or "?", 60))
         message = entry.get("message") or ""
         if entry.get("hint_seconds") is not None:
             message = "%s (asked to be left alone for %s)" % (
@@ -212,7 +212,7 @@ def _plan(tried, said):
     if not isinstance(steps, list) or not steps:
         return ()
     came = {}
-    for entry in tried.made:
+    for entry in tried.attempts:
         n = (entry["attempt"] - 1) % len(steps)
         came.setdefault(n, []).append(entry)
     rows = []
@@ -223,12 +223,12 @@ def _plan(tried, said):
         if n in came:
             good = any(entry.get("ok") for entry in came[n])
             numbers = ", ".join(str(entry["attempt"]) for entry in came[n])
-            mark = Mark(GOOD if good else BAD, "attempt %s" % numbers)
+            mark = Status(GOOD if good else BAD, "attempt %s" % numbers)
         rows.append((said(text), mark))
     facts = [("Made by", said(plan.get("source") or "?", 80))]
     if plan.get("confidence") is not None:
         facts.append(("Confidence", said(plan["confidence"], 20)))
-    return Facts(facts), Steps(rows)
+    return FactList(facts), Steps(rows)
 
 
 def _assignments(run, said):
@@ -245,7 +245,7 @@ def _assignments(run, said):
         good = one.get("status") == "Assigned"
         rows.append([
             said(one.get("node")), said(one.get("crew")),
-            Mark(GOOD if good else BAD, said(one.get("status"), 60)),
+            Status(GOOD if good else BAD, said(one.get("status"), 60)),
             said(told.get("criticality") or "", 30), told.get("nodes_affected"),
             told.get("population_affected"), said(one.get("details") or ""),
         ])
@@ -262,7 +262,7 @@ def _failure(run, said):
             reported.get("cause"), reported.get("type"), reported.get("severity")))))
     if isinstance(error, dict):
         cause = error.get("cause") or "unknown"
-        facts.append(("Ended by", Mark(BAD, said(cause, 60))))
+        facts.append(("Ended by", Status(BAD, said(cause, 60))))
         facts += [
             (name, said(error[key]))
             for name, key in (("In words", "message"), ("Reason", "reason"),
@@ -273,16 +273,16 @@ def _failure(run, said):
         facts.append(("That means", said(meaning)))
         heading = Text("What a person can do:")
         steps = Steps([(said(text), None) for text in what])
-    return (Facts(facts) if facts else None), heading, steps
+    return (FactList(facts) if facts else None), heading, steps
 
 
 def _executions(run, said):
     rows = [
         # Neither form of a report keeps spaces.
         ["› " * depth + said(node.task, 80), said(node.action, 120),
-         Mark(_KIND.get(node.status, PLAIN), said(node.status, 30)),
+         Status(_KIND.get(node.status, PLAIN), said(node.status, 30)),
          duration(node.ended - node.began), node.id]
-        for node, depth in walk(run.top)
+        for node, depth in iter_executions(run.top)
     ]
     if run.cut:
         rows.append(["...", "there are more than a report reads", None, None, None])

@@ -1,6 +1,6 @@
 """The states that a run went through, and the steps that it took."""
 
-from synthralos.reports.document import BAD, GOOD, IDLE, PLAIN, WAIT, Diagram, Mark, Table, duration
+from synthralos.reports.document import BAD, GOOD, IDLE, PLAIN, WAIT, Diagram, Status, Table, duration
 
 # infrastructure_repair's, in the order in which a run without trouble goes through them.
 _REPAIR = ("INIT", "FAILURE_DETECTION", "IMPACT_ANALYSIS", "REPAIR_PLANNING", "EXECUTION",
@@ -44,7 +44,7 @@ def _diagram(run, states, moves):
             states.append(name)
     last = moves[-1][1]
     kind = WAIT if not run.top.is_over else GOOD if run.top.status == "succeeded" else BAD
-    return Diagram(states, moves, Mark(kind, last))
+    return Diagram(states, moves, Status(kind, last))
 
 
 def _steps(steps, said):
@@ -53,7 +53,7 @@ def _steps(steps, said):
         if "step_name" in step:
             status = str(step.get("status"))
             rows.append([
-                said(step["step_name"], 120), Mark(_STATUS.get(status, PLAIN), said(status, 30)),
+                said(step["step_name"], 120), Status(_STATUS.get(status, PLAIN), said(status, 30)),
                 step.get("attempts"), _took(step.get("duration")),
                 said(step.get("model") or step.get("execution_id") or "", 120),
                 said(step.get("error") or ""),
@@ -61,7 +61,7 @@ def _steps(steps, said):
         else:
             good = bool(step.get("ok"))
             rows.append([
-                said(step.get("strategy"), 120), Mark(GOOD, "ok") if good else Mark(BAD, "failed"),
+                said(step.get("strategy"), 120), Status(GOOD, "ok") if good else Status(BAD, "failed"),
                 step.get("attempts"), None, said(step.get("execution_id") or "", 120),
                 said(step.get("summary") or ""),
             ])

@@ -1,21 +1,21 @@
 """The report of a ticket: ticket.get's, in a form to print or to send on."""
 
 from synthralos.escalation import report as escalation
-from synthralos.escalation.text import line
+from synthralos.escalation.text import sanitize_line
 from synthralos.reports.document import (
     BAD,
     GOOD,
     IDLE,
     PLAIN,
     WAIT,
-    Facts,
-    Mark,
+    FactList,
+    Status,
     Report,
     Steps,
     Table,
 )
 
-LONGEST = 400
+MAX_CELL_CHARS = 400
 _STATUS = {"open": BAD, "in_progress": WAIT, "resolved": GOOD}
 _LEVEL = {"critical_alert": BAD, "human_intervention": WAIT, "supervisor_review": PLAIN}
 
@@ -24,16 +24,16 @@ def of(env, ticket):
     """The Report of `ticket`, which tickets.get gave."""
 
     def said(text):
-        return line(text, env.redactor, LONGEST)
+        return sanitize_line(text, env.redactor, MAX_CELL_CHARS)
 
-    found = escalation.of(env, ticket)
+    found = escalation.analyze_ticket(env, ticket)
     root, impact = found["root_cause"], found["impact"]
     report = Report(
         title="Ticket %s: %s" % (found["ticket"], said(impact["subject"])),
         subtitle=said(root["summary"]),
-        outcome=Mark(_STATUS.get(found["status"], PLAIN), found["status"].replace("_", " ")),
+        outcome=Status(_STATUS.get(found["status"], PLAIN), found["status"].replace("_", " ")),
         facts=[
-            ("Level", Mark(_LEVEL.get(found["level"], IDLE), found["level"].replace("_", " "))),
+            ("Level", Status(_LEVEL.get(found["level"], IDLE), found["level"].replace("_", " "))),
             ("Priority", "%s of 100" % found["priority"]),
             ("Occurrences", str(impact["occurrences"])),
             ("Attempts", str(impact["attempts"])),
@@ -42,8 +42,8 @@ def of(env, ticket):
         ],
         made_at=env.now(),
     )
-    report.add("Cause", Facts([
-        ("Cause", Mark(BAD, said(root["cause"]))),
+    report.add("Cause", FactList([
+        ("Cause", Status(BAD, said(root["cause"]))),
         ("Type", said("%s, severity %s" % (root["type"], root["severity"]))),
         ("That means", said(root["meaning"])),
         ("Workflow", said(impact["workflow"])),

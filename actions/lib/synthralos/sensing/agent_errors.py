@@ -6,19 +6,19 @@ asked to look back.
 """
 
 from synthralos import failures
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.sensing import agents, moments
-from synthralos.sensing.memory import Memory
+from synthralos.sensing.memory import SensorState
 from synthralos.sensing.polling import Poller
 
 TRIGGER = "agent_failure"
 SOURCE = "platform"
 # What the platform may be asked to look back: (its name for it, seconds).
 RANGES = (("1h", 3600.0), ("24h", 86400.0), ("7d", 7 * 86400.0), ("30d", 30 * 86400.0))
-KEPT_SECONDS = 31 * 86400.0
-MOST_SEEN = 20_000
+TTL_SECONDS = 31 * 86400.0
+MAX_SEEN = 20_000
 # A list of this length may have been cut by the platform.
-FULL = 100
+MAX_LIST_LENGTH = 100
 SAVED_EVERY = 100
 _MARGIN = 120.0
 
@@ -28,10 +28,10 @@ class AgentErrorsPoller(Poller):
 
     def __init__(self, around):
         super().__init__(around)
-        self._memory = Memory(around.datastore, around.sensor + ".seen", around.now, around.log)
+        self._memory = SensorState(around.datastore, around.sensor + ".seen", around.now, around.log)
         self._is_full = False
 
-    def look(self):
+    def poll_once(self):
         content = self._content()
         now = self.around.now()
         listed, clock = self._listed(_range(content["polled"], now))
@@ -40,7 +40,7 @@ class AgentErrorsPoller(Poller):
         try:
             for when, error_id, told in new:
                 if oldest is None or when >= oldest:
-                    payload = agents.failure_of(told, SOURCE, when, error_id)
+                    payload = agents.failure_payload(told, SOURCE, when, error_id)
                     self.around.dispatch(TRIGGER, payload)
                 content["seen"][error_id] = [when, now]
                 self._memory.changed()
@@ -72,16 +72,16 @@ class AgentErrorsPoller(Poller):
             if "?" not in place.connection.base_url + path:
                 path += "?range=" + asked
             try:
-                answer = self.ask(place.connection, path)
+                answer = self.get(place.connection, path)
                 found = answer.json()
                 found = found.get("errors") if isinstance(found, dict) else found
                 if not isinstance(found, list):
                     raise _no_list(answer)
-            except CallFailed as error:
+            except CallError as error:
                 failed = failed or error
                 continue
             self._warn_of_full(len(found))
-            return found, moments.of_answer(answer.headers, self.around.now())
+            return found, moments.server_time(answer.headers, self.around.now())
         raise failed
 
     def _new(self, content, listed, clock, now):
@@ -90,7 +90,7 @@ class AgentErrorsPoller(Poller):
         for told in listed:
             if not isinstance(told, dict):
                 continue
-            error_id = agents.own_id(told) or agents.content_id(told)
+            error_id = agents.native_id(told) or agents.content_id(told)
             # Once forgotten, a time to come would make all others too old.
             when = min(agents.time_of(told, clock), clock)
             known = content["seen"].get(error_id)
@@ -105,23 +105,23 @@ class AgentErrorsPoller(Poller):
         comes up once more, is taken for known.
         """
         seen = content["seen"]
-        if len(seen) > MOST_SEEN:
+        if len(seen) > MAX_SEEN:
             ordered = sorted(seen, key=lambda error_id: seen[error_id][::-1])
-            for error_id in ordered[: len(seen) - MOST_SEEN]:
+            for error_id in ordered[: len(seen) - MAX_SEEN]:
                 when = seen.pop(error_id)[0]
                 content["floor"] = max(when, content["floor"] or when)
                 self._memory.changed()
-        for error_id in [one for one, (_, at) in seen.items() if now - at > KEPT_SECONDS]:
+        for error_id in [one for one, (_, at) in seen.items() if now - at > TTL_SECONDS]:
             del seen[error_id]
             self._memory.changed()
 
     def _warn_of_full(self, count):
-        if count >= FULL and not self._is_full:
+        if count >= MAX_LIST_LENGTH and not self._is_full:
             self.around.log.warning(
                 "%s: the platform lists %d errors; it may leave out further ones",
                 self.around.sensor, count,
             )
-        self._is_full = count >= FULL
+        self._is_full = count >= MAX_LIST_LENGTH
 
 
 def _is_entry(entry):
@@ -140,4 +140,4 @@ def _range(polled, now):
 
 def _no_list(answer):
     told = "the platform answered no list of errors"
-    return CallFailed(failures.failure("malformed_answer", told, answer.status))
+    return CallError(failures.make_failure("malformed_answer", told, answer.status))

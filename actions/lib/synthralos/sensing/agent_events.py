@@ -11,15 +11,15 @@ import time
 import traceback
 
 from synthralos import failures, jsontext
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 from synthralos.sensing import agents, sse
-from synthralos.sensing.blindness import Blindness, NotDispatched
-from synthralos.sensing.memory import Memory
-from synthralos.sensing.polling import told_of
-from synthralos.sensing.reconnect import LONGEST, Reconnect
+from synthralos.sensing.blindness import ConnectivityMonitor, DispatchError
+from synthralos.sensing.memory import SensorState
+from synthralos.sensing.polling import describe_error
+from synthralos.sensing.reconnect import MAX_DELAY_SECONDS, ReconnectDelay
 from synthralos.sensing.stream import DATA, ENDED, OPENED, Stream
-from synthralos.sensing.surroundings import configured
-from synthralos.state.datastore import DatastoreAway
+from synthralos.sensing.surroundings import load_config_or_log
+from synthralos.state.datastore import DatastoreUnavailable
 
 FAILURE_TRIGGER = "agent_failure"
 LOOP_TRIGGER = "agent_loop"
@@ -27,7 +27,7 @@ SOURCE = "events"
 CONTENT_TYPE = "text/event-stream"
 # How often it is looked whether the sensor is to stop, in seconds.
 SLICE = 0.25
-MOST_RECENT = 500
+MAX_RECENT = 500
 _SWALLOWED = ("ping", "heartbeat", "[DONE]")
 _HEADERS = {
     "Accept": CONTENT_TYPE,
@@ -38,7 +38,7 @@ _HEADERS = {
 _HEADER = re.compile(r"[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z")
 
 
-class EventsFollower:
+class AgentEventsListener:
     """:param around: Surroundings.
     :param stop: an Event that ends `run`.
     :param connect: a callable (connection, path, headers, seconds) -> Stream.
@@ -50,16 +50,16 @@ class EventsFollower:
     def __init__(self, around, stop=None, connect=None, monotonic=time.monotonic, draw=None):
         self._around, self._stop = around, stop or threading.Event()
         self._connect, self._monotonic = connect or self._stream, monotonic
-        self.config, self._is_wrong = configured(around, self.entry)
+        self.config, self._is_wrong = load_config_or_log(around, self.entry)
         tries = self.config.max_tries if self.config else 10
-        self._blindness = Blindness(
+        self._blindness = ConnectivityMonitor(
             around.sensor, around.dispatch, around.datastore, around.now, around.log, tries
         )
-        self._memory = Memory(around.datastore, around.sensor + ".place", around.now, around.log)
+        self._memory = SensorState(around.datastore, around.sensor + ".place", around.now, around.log)
         self._tries, self._has_ended, self._is_proven = 0, False, False
         if self.config is not None:
             drawn = {} if draw is None else {"draw": draw}
-            self._reconnect = Reconnect(self.config.reconnect, tries, **drawn)
+            self._reconnect = ReconnectDelay(self.config.reconnect, tries, **drawn)
 
     def stop(self):
         """Ends `run`, within a moment, from another thread."""
@@ -73,27 +73,27 @@ class EventsFollower:
             self._blindness.failed("configuration", "the configuration is wrong", 0, at_once=True)
         while not self._stop.is_set():
             if self.config is None or self._has_ended:
-                self._stop.wait(LONGEST)
+                self._stop.wait(MAX_DELAY_SECONDS)
                 continue
             hint = None
             try:
                 self._listen()
-                error = _Closed()
+                error = _StreamClosed()
             except Exception as raised:
                 error = raised
                 hint = getattr(getattr(raised, "failure", None), "retry_after", None)
             if not self._stop.is_set() and not self._has_ended:
-                self._stop.wait(self._wait_after(error, hint))
+                self._stop.wait(self._delay_after(error, hint))
 
-    def _wait_after(self, error, hint):
+    def _delay_after(self, error, hint):
         """Seconds until the next try, after one that came to `error`."""
         self._tries += 1
-        if isinstance(error, _Closed):
+        if isinstance(error, _StreamClosed):
             reason, message, final = "closed", "the server closed the stream", False
-        elif isinstance(error, _WrongAnswer):
+        elif isinstance(error, _UnexpectedResponse):
             reason, message, final = error.reason, str(error), True
         else:
-            reason, message, final = told_of(error)
+            reason, message, final = describe_error(error)
         if reason == "internal":
             self._around.log.error("%s", "".join(traceback.format_exception(
                 type(error), error, error.__traceback__
@@ -127,12 +127,12 @@ class EventsFollower:
             item = stream.get(SLICE)
             now = self._monotonic()
             if is_open and now - began >= self._reconnect.base:
-                self._prove()
+                self._mark_healthy()
             if self._is_proven:
-                self._blindness.status.beats()
+                self._blindness.status.heartbeat()
             if item is None:
                 if now - heard > self.config.heartbeat:
-                    raise CallFailed(failures.failure(
+                    raise CallError(failures.make_failure(
                         "timeout", "nothing came in for %d s" % self.config.heartbeat
                     ))
                 continue
@@ -143,7 +143,7 @@ class EventsFollower:
                     return
                 is_open, began = True, now
             elif kind == DATA:
-                self._take(parser, told)
+                self._handle_bytes(parser, told)
             elif kind == ENDED:
                 return
             else:
@@ -158,36 +158,36 @@ class EventsFollower:
                 self._around.sensor,
             )
             self._has_ended = True
-            self._blindness.sees()
+            self._blindness.succeeded()
             return
         if status != 200:
-            raise CallFailed(failures.from_http(
+            raise CallError(failures.from_http(
                 status, headers, "", self._around.now(), "request"
             ))
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != CONTENT_TYPE:
-            raise _WrongAnswer("content_type", "the server sends %s and no events" % (kind or "?"))
+            raise _UnexpectedResponse("content_type", "the server sends %s and no events" % (kind or "?"))
 
-    def _take(self, parser, data):
+    def _handle_bytes(self, parser, data):
         events = parser.feed(data)
-        if parser.passed_over:
+        if parser.oversized:
             self._around.log.warning(
-                "%s: %d events were too long", self._around.sensor, parser.passed_over
+                "%s: %d events were too long", self._around.sensor, parser.oversized
             )
-            parser.passed_over = 0
+            parser.oversized = 0
         if parser.retry is not None:
             self._reconnect.base, parser.retry = max(parser.retry / 1000.0, 0.1), None
         if events:
-            self._prove()
+            self._mark_healthy()
         for event in events:
-            if not self._deal_with(event):
+            if not self._handle_event(event):
                 return
             self._remember(event.id)
         self._remember(parser.last_event_id)
         if events:
             self._save()
 
-    def _deal_with(self, event):
+    def _handle_event(self, event):
         """Tells an event, until StackStorm has taken it; whether it was dealt with."""
         trigger, payload = self._payload(event)
         if trigger is None:
@@ -200,7 +200,7 @@ class EventsFollower:
         while not self._stop.is_set():
             try:
                 self._around.dispatch(trigger, payload)
-            except NotDispatched as error:
+            except DispatchError as error:
                 # The stream waits meanwhile; an event without an id could not be asked for again.
                 failed += 1
                 wait = self._reconnect.delay(failed)
@@ -208,10 +208,10 @@ class EventsFollower:
                 self._stop.wait(wait)
                 continue
             if failed:
-                self._blindness.sees()
+                self._blindness.succeeded()
             if seen is not None:
                 recent.append(seen)
-                del recent[:-MOST_RECENT]
+                del recent[:-MAX_RECENT]
                 self._memory.changed()
             return True
         return False
@@ -227,24 +227,24 @@ class EventsFollower:
         names = [name for name in names if isinstance(name, str)]
         now = self._around.now()
         if any(name in self.config.loop_events for name in names):
-            return LOOP_TRIGGER, agents.loop_of(told, SOURCE, now)
+            return LOOP_TRIGGER, agents.loop_payload(told, SOURCE, now)
         if any(name in self.config.failure_events for name in names):
             # Without an id of its own, the same words at another time are another failure.
             made = agents.content_id([event.data, event.id if event.has_id else now])
-            return FAILURE_TRIGGER, agents.failure_of(told, SOURCE, now, made)
+            return FAILURE_TRIGGER, agents.failure_payload(told, SOURCE, now, made)
         return None, None
 
-    def _prove(self):
+    def _mark_healthy(self):
         """The connection is worth something: it lasts, or has brought an event."""
         if not self._is_proven:
             self._is_proven, self._tries = True, 0
-            self._blindness.sees()
+            self._blindness.succeeded()
 
     def _last_event_id(self, place):
         content = self._memory.content
         # Another stream's ids mean nothing to this one.
-        if content.get("where") not in [_where(one) for one in self.config.places]:
-            content.update(where=_where(place), last_event_id="")
+        if content.get("where") not in [_endpoint_id(one) for one in self.config.places]:
+            content.update(where=_endpoint_id(place), last_event_id="")
         if not isinstance(content.get("last_event_id"), str):
             content["last_event_id"] = ""
         if not isinstance(content.get("recent"), list):
@@ -259,7 +259,7 @@ class EventsFollower:
     def _save(self):
         try:
             self._memory.save()
-        except DatastoreAway as error:
+        except DatastoreUnavailable as error:
             # It is due with the next event; until then this process knows.
             self._around.log.warning("%s: %s", self._around.sensor, error)
 
@@ -268,11 +268,11 @@ class EventsFollower:
         return Stream(lambda: client.stream(connection, path, seconds, headers))
 
 
-class _Closed(Exception):
+class _StreamClosed(Exception):
     pass
 
 
-class _WrongAnswer(Exception):
+class _UnexpectedResponse(Exception):
     def __init__(self, reason, message):
         self.reason = reason
         super().__init__(message)
@@ -285,7 +285,7 @@ def _parsed(text):
         return text
 
 
-def _where(place):
+def _endpoint_id(place):
     address = place.connection.base_url + place.path
     return hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:16]
 

@@ -28,30 +28,30 @@ _LINKS = ("traceId", "trace_id", "executionId", "execution_id", "workflowId", "w
 _VAGUE = ("error", "unknown")
 
 
-def failure_of(told, source, now, error_id=None):
+def failure_payload(told, source, now, error_id=None):
     """The payload of `synthralos.agent_failure` that an object, or a text, tells of.
 
     :param error_id: the id that it came with, if any; else its own, else one made of its content.
     :param now: seconds since the epoch, for what names no time.
     """
-    told = _unwrapped(told)
-    message = payloads.text_of(_first(told, _MESSAGE))
+    told = _unwrap(told)
+    message = payloads.to_text(_first_value(told, _MESSAGE))
     return {
         "source": source,
-        "error_id": payloads.some_text([_first(told, _ID), error_id]) or content_id(told),
+        "error_id": payloads.first_text([_first_value(told, _ID), error_id]) or content_id(told),
         "agent_id": _name(told, _AGENT),
         "task_id": _name(told, _TASK),
         "failure_type": _failure_type(told, message),
         "failure_details": _details(told, message),
-        "original_query": payloads.some_text(_all(told, _QUERY), payloads.LONGEST_QUERY),
+        "original_query": payloads.first_text(_all_values(told, _QUERY), payloads.MAX_QUERY_CHARS),
         "context": _context(told),
         "occurred_at": moments.iso(time_of(told, now)),
     }
 
 
-def loop_of(told, source, now):
+def loop_payload(told, source, now):
     """The payload of `synthralos.agent_loop` that an object, or a text, tells of."""
-    told = _unwrapped(told)
+    told = _unwrap(told)
     severity = told.get("severity")
     details = told.get("details")
     if not isinstance(details, dict):
@@ -61,16 +61,16 @@ def loop_of(told, source, now):
         "source": source,
         "agent_id": _name(told, _AGENT) or "unknown",
         "task_id": _name(told, _TASK),
-        "kind": payloads.some_text(_all(told, _KIND), 128) or "unknown",
+        "kind": payloads.first_text(_all_values(told, _KIND), 128) or "unknown",
         "severity": severity if severity in failures.SEVERITIES else "high",
-        "details": payloads.an_object(details),
+        "details": payloads.limit_object(details),
         "occurred_at": moments.iso(time_of(told, now)),
     }
 
 
-def own_id(told):
+def native_id(told):
     """The id that an object bears, or None."""
-    return payloads.some_text([_first(_unwrapped(told), _ID)])
+    return payloads.first_text([_first_value(_unwrap(told), _ID)])
 
 
 def content_id(told):
@@ -91,14 +91,14 @@ def content_id(told):
 def time_of(told, otherwise):
     """When it happened, in seconds since the epoch."""
     if isinstance(told, dict):
-        for value in _all(told, _TIME):
-            seconds = moments.seconds_of(value)
+        for value in _all_values(told, _TIME):
+            seconds = moments.parse_iso(value)
             if seconds is not None:
                 return seconds
     return otherwise
 
 
-def _unwrapped(told):
+def _unwrap(told):
     """An object; what an envelope such as {type, data: {...}} holds stands beside the envelope's.
     """
     if isinstance(told, str):
@@ -107,7 +107,7 @@ def _unwrapped(told):
         except ValueError:
             return {"message": told}
     if not isinstance(told, dict):
-        return {"message": payloads.text_of(told)}
+        return {"message": payloads.to_text(told)}
     for name in ("data", "payload"):
         if isinstance(told.get(name), dict):
             outer = {key: value for key, value in told.items() if key != name}
@@ -116,13 +116,13 @@ def _unwrapped(told):
 
 
 def _failure_type(told, message):
-    for value in _all(told, _TYPE + ("errorType", "error_type")):
+    for value in _all_values(told, _TYPE + ("errorType", "error_type")):
         known = failures.resolve_type(value) if isinstance(value, str) else None
         if known is not None and known[0] not in _VAGUE:
             return known[0]
     spoken = failures.from_text(message).type if message else "unknown"
     # Something did fail: that is all that is known.
-    return "error" if spoken == "unknown" and _first(told, _EVIDENCE) is not None else spoken
+    return "error" if spoken == "unknown" and _first_value(told, _EVIDENCE) is not None else spoken
 
 
 def _details(told, message):
@@ -133,7 +133,7 @@ def _details(told, message):
     for name in _EVIDENCE:
         if name in told:
             details.setdefault(name, told[name])
-    return payloads.an_object(details)
+    return payloads.limit_object(details)
 
 
 def _context(told):
@@ -142,22 +142,22 @@ def _context(told):
     for name in _LINKS:
         if name in told:
             context.setdefault(name, told[name])
-    return payloads.an_object(context)
+    return payloads.limit_object(context)
 
 
 def _name(told, names):
-    for value in _all(told, names):
+    for value in _all_values(told, names):
         if isinstance(value, dict):
-            value = payloads.some_text([value.get("id"), value.get("name")])
-        found = payloads.some_text([value])
+            value = payloads.first_text([value.get("id"), value.get("name")])
+        found = payloads.first_text([value])
         if found is not None:
             return found
     return None
 
 
-def _all(told, names):
+def _all_values(told, names):
     return [told[name] for name in names if name in told]
 
 
-def _first(told, names):
-    return next((value for value in _all(told, names) if value is not None), None)
+def _first_value(told, names):
+    return next((value for value in _all_values(told, names) if value is not None), None)

@@ -12,20 +12,20 @@ import json
 from urllib.parse import urlencode
 
 from synthralos import failures
-from synthralos.calls.http import CallFailed
-from synthralos.refusals import Refused
+from synthralos.calls.http import CallError
+from synthralos.refusals import InvalidInput
 from synthralos.sensing import alerts, moments, payloads
-from synthralos.sensing.memory import Memory
+from synthralos.sensing.memory import SensorState
 from synthralos.sensing.polling import Poller
 
 TRIGGER = "metrics_alert"
 # Alerts that fire at the same time; further ones wait until others have ended.
-MOST_FIRING = 5000
+MAX_FIRING = 5000
 # That an alert has ended is remembered for as long, so that it is not told again.
 ENDED_SECONDS = 24 * 3600.0
-MOST_ENDED = 5000
+MAX_ENDED = 5000
 # Of an alert, for the trigger that tells of its end.
-LARGEST_REMEMBERED = 2048
+MAX_STORED_ALERT_BYTES = 2048
 SAVED_EVERY = 100
 
 
@@ -34,13 +34,13 @@ class AlertmanagerPoller(Poller):
 
     def __init__(self, around):
         super().__init__(around)
-        self._memory = Memory(around.datastore, around.sensor + ".alerts", around.now, around.log)
+        self._memory = SensorState(around.datastore, around.sensor + ".alerts", around.now, around.log)
         self._is_full, self._firing, self._told = False, 0, 0
         if self.config is not None:
             self._asked = _digest([self.config.filter, self.config.receiver])
             self._path = _path(self.config)
 
-    def look(self):
+    def poll_once(self):
         known = self._known()
         self._firing = sum(entry["status"] == alerts.FIRING for entry in known.values())
         # What was told under other filters may go on unlisted: nobody knows that it has ended.
@@ -48,9 +48,9 @@ class AlertmanagerPoller(Poller):
         failed, seen, complete, clocks = self._listed()
         try:
             for payload, is_suppressed in seen.values():
-                self._see(known, payload, is_suppressed)
+                self._handle_listed(known, payload, is_suppressed)
             if complete:
-                self._miss(known, seen, clocks, same)
+                self._handle_unlisted(known, seen, clocks, same)
                 if self._memory.content.get("asked") != self._asked:
                     self._memory.content["asked"] = self._asked
                     self._memory.changed()
@@ -75,22 +75,22 @@ class AlertmanagerPoller(Poller):
         failed, seen, complete, clocks = None, {}, True, []
         for connection in self.config.connections:
             try:
-                answer = self.ask(connection, self._path)
+                answer = self.get(connection, self._path)
                 listed = answer.json()
                 if not isinstance(listed, list):
                     raise _no_list(answer)
-            except (CallFailed, Refused) as error:
+            except (CallError, InvalidInput) as error:
                 failed, complete = error, False
                 continue
-            clock = moments.of_answer(answer.headers, self.around.now())
+            clock = moments.server_time(answer.headers, self.around.now())
             clocks.append((connection, clock))
             for alert in listed:
                 try:
                     payload = alerts.from_api(alert, clock)
-                except Refused:
+                except InvalidInput:
                     complete = False
                     continue
-                _gather(seen, payload, self._is_suppressed(alert))
+                _merge_listed(seen, payload, self._is_suppressed(alert))
         if failed is not None and not clocks:
             raise failed
         return failed, seen, complete, clocks
@@ -101,7 +101,7 @@ class AlertmanagerPoller(Poller):
             (alerts.is_inhibited(alert) and not self.config.inhibited)
         )
 
-    def _see(self, known, payload, is_suppressed):
+    def _handle_listed(self, known, payload, is_suppressed):
         """An alert is listed."""
         fingerprint, starts = payload["fingerprint"], payload["starts_at"]
         entry = known.get(fingerprint)
@@ -110,7 +110,7 @@ class AlertmanagerPoller(Poller):
         if payload["status"] == alerts.RESOLVED:
             # Also of one that is suppressed by now, when its beginning was told.
             if fires or not (is_told or is_suppressed):
-                self._tell(known, payload)
+                self._dispatch(known, payload)
             return
         if fires:
             if entry.pop("gone", None) is not None:
@@ -119,13 +119,13 @@ class AlertmanagerPoller(Poller):
             # the same alert's.
             if starts <= entry["starts"]:
                 return
-            self._tell(known, self._ended(fingerprint, entry))
+            self._dispatch(known, self._ended(fingerprint, entry))
         elif is_told or is_suppressed:
             return
         if self._has_room():
-            self._tell(known, payload)
+            self._dispatch(known, payload)
 
-    def _miss(self, known, seen, clocks, same):
+    def _handle_unlisted(self, known, seen, clocks, same):
         """What was told as firing and is no longer listed."""
         gone = [
             (fingerprint, entry)
@@ -140,27 +140,27 @@ class AlertmanagerPoller(Poller):
             self._memory.changed()
             return
         now = self.around.now()
-        settled = all(self._has_settled(connection, clock) for connection, clock in clocks)
+        settled = all(self._is_warmed_up(connection, clock) for connection, clock in clocks)
         for fingerprint, entry in gone:
             if "gone" not in entry:
                 entry["gone"] = now
                 self._memory.changed()
             if settled or now - entry["gone"] >= self.config.settle_seconds:
-                self._tell(known, self._ended(fingerprint, entry))
+                self._dispatch(known, self._ended(fingerprint, entry))
 
-    def _has_settled(self, connection, clock):
+    def _is_warmed_up(self, connection, clock):
         """Whether an Alertmanager runs for long enough to know all alerts. One that does not say
         for how long it runs has not.
         """
         if self.config.settle_seconds <= 0:
             return True
         try:
-            told = self.ask(connection, "/api/v2/status").json()
-        except (CallFailed, Refused):
+            told = self.get(connection, "/api/v2/status").json()
+        except (CallError, InvalidInput):
             return False
         uptime = told.get("uptime") if isinstance(told, dict) else None
         # Alertmanager's name for when it was started.
-        started = moments.seconds_of(uptime) if isinstance(uptime, str) else None
+        started = moments.parse_iso(uptime) if isinstance(uptime, str) else None
         return started is not None and clock - started >= self.config.settle_seconds
 
     def _ended(self, fingerprint, entry):
@@ -175,7 +175,7 @@ class AlertmanagerPoller(Poller):
         )
         return alerts.resolved(remembered, self.around.now())
 
-    def _tell(self, known, payload):
+    def _dispatch(self, known, payload):
         self.around.dispatch(TRIGGER, payload)
         entry = {
             "starts": payload["starts_at"], "status": payload["status"], "at": self.around.now()
@@ -191,12 +191,12 @@ class AlertmanagerPoller(Poller):
             self._memory.save()
 
     def _has_room(self):
-        if self._firing >= MOST_FIRING and not self._is_full:
+        if self._firing >= MAX_FIRING and not self._is_full:
             self.around.log.warning(
                 "%s: %d alerts fire; further ones are told when some of them have ended",
                 self.around.sensor, self._firing,
             )
-        self._is_full = self._firing >= MOST_FIRING
+        self._is_full = self._firing >= MAX_FIRING
         return not self._is_full
 
     def _forget(self, known):
@@ -208,12 +208,12 @@ class AlertmanagerPoller(Poller):
         )
         oldest = self.around.now() - ENDED_SECONDS
         for place, (at, fingerprint) in enumerate(ended):
-            if at < oldest or place < len(ended) - MOST_ENDED:
+            if at < oldest or place < len(ended) - MAX_ENDED:
                 del known[fingerprint]
                 self._memory.changed()
 
 
-def _gather(seen, payload, is_suppressed):
+def _merge_listed(seen, payload, is_suppressed):
     """Adds a listed alert; of one that several members list, what speaks for its firing wins."""
     fingerprint = payload["fingerprint"]
     if fingerprint in seen:
@@ -243,16 +243,16 @@ def _remembered(payload):
         "annotations": payload["annotations"],
     }
     for name in ("annotations", "generator_url"):
-        if len(json.dumps(kept)) > LARGEST_REMEMBERED:
+        if len(json.dumps(kept)) > MAX_STORED_ALERT_BYTES:
             del kept[name]
-    if len(json.dumps(kept)) > LARGEST_REMEMBERED:
-        kept["labels"] = payloads.texts(kept["labels"], 64, 128, most=8)
+    if len(json.dumps(kept)) > MAX_STORED_ALERT_BYTES:
+        kept["labels"] = payloads.text_map(kept["labels"], 64, 128, most=8)
     return kept
 
 
 def _no_list(answer):
     told = "Alertmanager answered no list of alerts"
-    return CallFailed(failures.failure("malformed_answer", told, answer.status))
+    return CallError(failures.make_failure("malformed_answer", told, answer.status))
 
 
 def _path(config):

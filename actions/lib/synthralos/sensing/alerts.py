@@ -11,11 +11,11 @@ them, `ends_at` null while it fires, labels, annotations and `extra` {text: text
 `generator_url` null when there is none.
 """
 
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.sensing import moments, payloads
 
 FIRING, RESOLVED = "firing", "resolved"
-MOST_ALERTS = 10_000
+MAX_ALERTS = 10_000
 _FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
 _HEX = frozenset("0123456789abcdefABCDEF")
 _OF_GRAFANA = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values")
@@ -26,7 +26,7 @@ def from_api(alert, now):
 
     :param now: seconds since the epoch by the clock of the server: whose end has passed is
         resolved.
-    :raises Refused: the entry is no alert.
+    :raises InvalidInput: the entry is no alert.
     """
     return _payload(alert, now, "alertmanager", None)
 
@@ -51,18 +51,18 @@ def from_webhook(body, now):
     twice is given once.
 
     :param now: seconds since the epoch.
-    :raises Refused: the body is of neither, or none of what it lists is an alert.
+    :raises InvalidInput: the body is of neither, or none of what it lists is an alert.
     """
     given = body.get("alerts") if isinstance(body, dict) else None
     if not isinstance(given, list):
         way_out = "Point a webhook of Alertmanager, or of a contact point of Grafana, here"
-        raise Refused("body", None, "is no notification of alerts", way_out)
+        raise InvalidInput("body", None, "is no notification of alerts", way_out)
     source = "grafana" if _is_grafana(body, given) else "alertmanager"
     found, refusal = {}, None
-    for alert in given[:MOST_ALERTS]:
+    for alert in given[:MAX_ALERTS]:
         try:
             payload = _payload(alert, now, source, body)
-        except Refused as error:
+        except InvalidInput as error:
             refusal = error
             continue
         found[identity(payload)] = payload
@@ -98,10 +98,10 @@ def fingerprint(labels):
 def _payload(alert, now, source, body):
     if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
         way_out = "See Alertmanager's API v2"
-        raise Refused("alert", None, "is not an object with labels", way_out)
-    labels = payloads.texts(alert["labels"], longest=1024)
-    starts = moments.seconds_of(alert.get("startsAt"))
-    ends = moments.seconds_of(alert.get("endsAt"))
+        raise InvalidInput("alert", None, "is not an object with labels", way_out)
+    labels = payloads.text_map(alert["labels"], longest=1024)
+    starts = moments.parse_iso(alert.get("startsAt"))
+    ends = moments.parse_iso(alert.get("endsAt"))
     status = alert.get("status")
     if status not in (FIRING, RESOLVED):
         status = RESOLVED if ends is not None and ends <= now else FIRING
@@ -114,9 +114,9 @@ def _payload(alert, now, source, body):
         "starts_at": moments.iso(now if starts is None else starts),
         "ends_at": moments.iso(ends) if status == RESOLVED else None,
         "labels": labels,
-        "annotations": payloads.texts(alert.get("annotations"), most=32),
-        "generator_url": payloads.some_text([alert.get("generatorURL")], 2048),
-        "alertname": payloads.cut(labels.get("alertname", ""), payloads.LONGEST_ID),
+        "annotations": payloads.text_map(alert.get("annotations"), most=32),
+        "generator_url": payloads.first_text([alert.get("generatorURL")], 2048),
+        "alertname": payloads.cut(labels.get("alertname", ""), payloads.MAX_ID_CHARS),
         "extra": _extra(alert, body),
     }
 
@@ -137,8 +137,8 @@ def _extra(alert, body):
     receivers = alert.get("receivers")
     if isinstance(receivers, list) and receivers:
         names = [one.get("name") for one in receivers[:16] if isinstance(one, dict)]
-        told["receivers"] = ",".join(payloads.text_of(name, 128) for name in names)
-    return payloads.texts(told, longest=1024)
+        told["receivers"] = ",".join(payloads.to_text(name, 128) for name in names)
+    return payloads.text_map(told, longest=1024)
 
 
 def _is_grafana(body, given):

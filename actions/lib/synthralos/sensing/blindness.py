@@ -5,20 +5,20 @@ sensor that sees nothing looks like a world without failures.
 """
 
 from synthralos.sensing import moments
-from synthralos.sensing.memory import Note
-from synthralos.sensing.status import Status
-from synthralos.state.datastore import DatastoreAway
+from synthralos.sensing.memory import SensorNote
+from synthralos.sensing.status import SensorStatus
+from synthralos.state.datastore import DatastoreUnavailable
 
 TRIGGER = "sensor_disconnected"
 
 
-class NotDispatched(Exception):
+class DispatchError(Exception):
     """StackStorm did not take a trigger."""
 
 
-class Blindness:
+class ConnectivityMonitor:
     """:param sensor: its class name.
-    :param dispatch: a callable (trigger, payload). It may raise NotDispatched.
+    :param dispatch: a callable (trigger, payload). It may raise DispatchError.
     :param after: failed tries in a row from which on it is told.
     :ivar tries: failed tries in a row.
     :ivar status: what metrics know of it.
@@ -26,8 +26,8 @@ class Blindness:
 
     def __init__(self, sensor, dispatch, datastore, now, log, after):
         self._sensor, self._dispatch, self._now, self._log = sensor, dispatch, now, log
-        self._after, self._note = after, Note(datastore, sensor + ".blind")
-        self.status = Status(datastore, sensor, now)
+        self._after, self._note = after, SensorNote(datastore, sensor + ".blind")
+        self.status = SensorStatus(datastore, sensor, now)
         self._is_told, self._knows_whether_told = False, False
         self._since, self._reason = None, None
         self.tries = 0
@@ -39,7 +39,7 @@ class Blindness:
         :param next_try: seconds until the next one.
         :param at_once: whether it is told without waiting for more tries: they would fail too.
         """
-        self._recall()
+        self._restore()
         self.tries += 1
         if self._since is None:
             self._since = self._now()
@@ -48,30 +48,30 @@ class Blindness:
             self._log.warning("%s: %s", self._sensor, message)
         self._reason = reason
         if not self._is_told and (at_once or self.tries >= self._after):
-            self._say_so(message, next_try)
-        self.status.told(not self._is_told, failed=True)
+            self._announce(message, next_try)
+        self.status.report(not self._is_told, failed=True)
 
-    def _say_so(self, message, next_try):
+    def _announce(self, message, next_try):
         self._log.error(
             "%s sees nothing since %s, after %d tries: %s",
             self._sensor, moments.iso(self._since), self.tries, message,
         )
-        if self._tell(False, next_try):
+        if self._dispatch_state(False, next_try):
             self._is_told = True
-            self._keep({"since": self._since, "reason": self._reason})
+            self._persist({"since": self._since, "reason": self._reason})
 
-    def sees(self):
+    def succeeded(self):
         """A try succeeded."""
-        self._recall()
+        self._restore()
         if self._is_told:
             self._log.info("%s sees again", self._sensor)
-            if not self._tell(True, 0):
+            if not self._dispatch_state(True, 0):
                 return
-            self._keep(None)
+            self._persist(None)
         self._is_told, self._since, self._reason, self.tries = False, None, None, 0
-        self.status.told(True)
+        self.status.report(True)
 
-    def _tell(self, seeing, next_try):
+    def _dispatch_state(self, seeing, next_try):
         payload = {
             "sensor": self._sensor,
             "since": moments.iso(self._now() if self._since is None else self._since),
@@ -82,18 +82,18 @@ class Blindness:
         }
         try:
             self._dispatch(TRIGGER, payload)
-        except NotDispatched:
+        except DispatchError:
             # It is tried again with the next try.
             return False
         return True
 
-    def _recall(self):
+    def _restore(self):
         """Whether the process before this one has told that it is blind."""
         if self._knows_whether_told:
             return
         try:
             found = self._note.read()
-        except DatastoreAway:
+        except DatastoreUnavailable:
             return
         self._knows_whether_told = True
         if found is not None and not self._is_told:
@@ -102,11 +102,11 @@ class Blindness:
             self._since = since if isinstance(since, (int, float)) else self._now()
             self._reason = reason if isinstance(reason, str) else None
 
-    def _keep(self, facts):
+    def _persist(self, facts):
         try:
             if facts is None:
                 self._note.delete()
             else:
                 self._note.write(facts)
-        except DatastoreAway as error:
+        except DatastoreUnavailable as error:
             self._log.warning("%s: not recorded that it is blind: %s", self._sensor, error)

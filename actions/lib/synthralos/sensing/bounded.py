@@ -7,10 +7,10 @@ other work in the same thread, which the signal would hit instead.
 import threading
 
 from synthralos import failures
-from synthralos.calls.http import CallFailed
+from synthralos.calls.http import CallError
 
 
-class Bounded:
+class TimedCall:
     """Runs one call at a time in a thread of its own, and waits for it no longer than it may take.
     """
 
@@ -18,9 +18,9 @@ class Bounded:
         self._running = None
 
     def call(self, seconds, work):
-        """What `work()` returns or raises. CallFailed (timeout) when it has not ended in time."""
+        """What `work()` returns or raises. CallError (timeout) when it has not ended in time."""
         if self._running is not None and self._running.is_alive():
-            raise CallFailed(failures.failure("timeout", "the last answer is still coming in"))
+            raise CallError(failures.make_failure("timeout", "the last answer is still coming in"))
         result = {}
 
         def run():
@@ -34,7 +34,7 @@ class Bounded:
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
-            raise CallFailed(failures.failure("timeout", "no answer within %.1f s" % seconds))
+            raise CallError(failures.make_failure("timeout", "no answer within %.1f s" % seconds))
         self._running = None
         if "error" in result:
             raise result["error"]

@@ -4,11 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos.entries import given, seconds, whole
-from synthralos.refusals import Refused
+from synthralos.entries import default_if_none, read_seconds, read_int
+from synthralos.refusals import InvalidInput
 from synthralos.settings import Connection, connection
 
-SHORTEST_POLL = 4
+MIN_POLL_SECONDS = 4
 POLL_SECONDS = 30
 TIMEOUT = 10.0
 FAILURE_EVENTS = ("agent_failure", "agent_failed", "agent_error", "execution_failed")
@@ -34,7 +34,7 @@ class Alertmanager:
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """Where something is asked for: a path, which may be empty, below a connection's address."""
 
     connection: Connection
@@ -47,7 +47,7 @@ class AgentErrors:
     :ivar initial_lookback: at the very first poll, seconds back from which on errors count as new.
     """
 
-    places: list[Place]
+    places: list[Endpoint]
     initial_lookback: float
     poll_interval: int
 
@@ -61,7 +61,7 @@ class AgentEvents:
     :ivar failure_events, loop_events: the names of events that tell of either.
     """
 
-    places: list[Place]
+    places: list[Endpoint]
     reconnect: float
     heartbeat: float
     max_tries: int
@@ -70,7 +70,7 @@ class AgentEvents:
 
 
 @dataclass(frozen=True)
-class Sensors:
+class SensorsConfig:
     """What each sensor is to look at; None where nothing is configured."""
 
     alertmanager: Optional[Alertmanager] = None
@@ -79,7 +79,7 @@ class Sensors:
 
     @classmethod
     def from_config(cls, entry, platforms=(), connect=5.0):
-        """From the mapping under `sensors`. Refused names the entry that is wrong.
+        """From the mapping under `sensors`. InvalidInput names the entry that is wrong.
 
         :param platforms: the platforms of the settings, below whose addresses a `path` is.
         :param connect: seconds for connecting.
@@ -102,14 +102,14 @@ def alertmanager(entry, connect=5.0):
         return None
     receiver = entry.get("receiver") or None
     if receiver is not None and not isinstance(receiver, str):
-        raise Refused(where + ".receiver", receiver, "is no text", "Write a regular expression")
+        raise InvalidInput(where + ".receiver", receiver, "is no text", "Write a regular expression")
     return Alertmanager(
         connections=[_connection(entry, where, url, connect) for url in urls],
         filter=_list(where + ".filter", entry.get("filter")),
         receiver=receiver,
         silenced=_boolean(entry, where, "silenced"),
         inhibited=_boolean(entry, where, "inhibited"),
-        settle_seconds=seconds(entry, where + ".settle_seconds", 180.0, least=0.0),
+        settle_seconds=read_seconds(entry, where + ".settle_seconds", 180.0, least=0.0),
         poll_interval=_poll_interval(entry, where),
     )
 
@@ -122,7 +122,7 @@ def agent_errors(entry, platforms=(), connect=5.0):
         return None
     return AgentErrors(
         places=places,
-        initial_lookback=seconds(entry, where + ".initial_lookback", 300.0, least=0.0),
+        initial_lookback=read_seconds(entry, where + ".initial_lookback", 300.0, least=0.0),
         poll_interval=_poll_interval(entry, where),
     )
 
@@ -135,9 +135,9 @@ def agent_events(entry, platforms=(), connect=5.0):
         return None
     return AgentEvents(
         places=places,
-        reconnect=seconds(entry, where + ".reconnect", 3.0),
-        heartbeat=seconds(entry, where + ".heartbeat", 30.0, least=1.0),
-        max_tries=whole(entry, "max_tries", 10, 1, 1000, where + "."),
+        reconnect=read_seconds(entry, where + ".reconnect", 3.0),
+        heartbeat=read_seconds(entry, where + ".heartbeat", 30.0, least=1.0),
+        max_tries=read_int(entry, "max_tries", 10, 1, 1000, where + "."),
         failure_events=_names(entry, where, "failure_events", FAILURE_EVENTS),
         loop_events=_names(entry, where, "loop_events", LOOP_EVENTS),
     )
@@ -147,19 +147,19 @@ def _places(entry, where, platforms, connect):
     """An address of its own, with credentials of its own; or a path of the platform, with its."""
     url, path = entry.get("url"), entry.get("path")
     if url and path:
-        raise Refused(where + ".path", path, "excludes url", "Set one of the two")
+        raise InvalidInput(where + ".path", path, "excludes url", "Set one of the two")
     if url:
-        return [Place(_connection(entry, where, url, connect), "")]
+        return [Endpoint(_connection(entry, where, url, connect), "")]
     if not path:
         return []
     if not isinstance(path, str) or not path.startswith("/"):
-        raise Refused(where + ".path", path, "is no path", "Begin it with /")
+        raise InvalidInput(where + ".path", path, "is no path", "Begin it with /")
     if not platforms:
         way_out = "Set platform.base_url, or %s.url" % where
-        raise Refused(where + ".path", path, "is of a platform that is not configured", way_out)
-    timeout = seconds(entry, where + ".timeout", TIMEOUT)
+        raise InvalidInput(where + ".path", path, "is of a platform that is not configured", way_out)
+    timeout = read_seconds(entry, where + ".timeout", TIMEOUT)
     return [
-        Place(dataclasses.replace(platform.connection, timeout=timeout), path)
+        Endpoint(dataclasses.replace(platform.connection, timeout=timeout), path)
         for platform in platforms
     ]
 
@@ -170,13 +170,13 @@ def _connection(entry, where, url, connect):
 
 def _poll_interval(entry, where):
     # StackStorm takes no shorter one.
-    return whole(entry, "poll_interval", POLL_SECONDS, SHORTEST_POLL, 3600, where + ".")
+    return read_int(entry, "poll_interval", POLL_SECONDS, MIN_POLL_SECONDS, 3600, where + ".")
 
 
 def _boolean(entry, where, name):
-    value = given(entry.get(name), False)
+    value = default_if_none(entry.get(name), False)
     if not isinstance(value, bool):
-        raise Refused("%s.%s" % (where, name), value, "is no boolean", "Use true or false")
+        raise InvalidInput("%s.%s" % (where, name), value, "is no boolean", "Use true or false")
     return value
 
 
@@ -185,14 +185,14 @@ def _names(entry, where, name, default):
 
 
 def _list(where, value):
-    value = given(value, [])
+    value = default_if_none(value, [])
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-        raise Refused(where, value, "is no list of texts", "See config.schema.yaml")
+        raise InvalidInput(where, value, "is no list of texts", "See config.schema.yaml")
     return value
 
 
 def _object(where, value):
-    value = given(value, {})
+    value = default_if_none(value, {})
     if not isinstance(value, dict):
-        raise Refused(where, value, "is not an object", "See config.schema.yaml")
+        raise InvalidInput(where, value, "is not an object", "See config.schema.yaml")
     return value

@@ -6,32 +6,32 @@ way round a trigger would be lost.
 
 import json
 
-from synthralos.names import key_part
-from synthralos.refusals import Refused
+from synthralos.names import encode_key_part
+from synthralos.refusals import InvalidInput
 from synthralos.state import packing
-from synthralos.state.datastore import PREFIX, DatastoreAway
+from synthralos.state.datastore import PREFIX, DatastoreUnavailable
 from synthralos.state.kinds import lifetime_of
 
-FORMAT = 1
-KEPT_SECONDS = lifetime_of("sensor")
+FORMAT_VERSION = 1
+TTL_SECONDS = lifetime_of("sensor")
 # An object that does not change must not expire.
 RENEWED_SECONDS = 3600.0
 
 
-class Memory:
-    """:param datastore: whose calls raise DatastoreAway; nothing is known until it has answered.
+class SensorState:
+    """:param datastore: whose calls raise DatastoreUnavailable; nothing is known until it has answered.
     :param name: of the sensor, and of what of it this is.
     :ivar content: what is remembered, a JSON object; the owner changes it and calls `changed`.
     """
 
     def __init__(self, datastore, name, now, log):
         self._datastore, self._now, self._log = datastore, now, log
-        self._key = PREFIX + "sensor." + key_part(name)
+        self._key = PREFIX + "sensor." + encode_key_part(name)
         self._is_loaded, self._is_changed, self._saved_at = False, False, 0.0
         self.content = {}
 
     def load(self):
-        """Reads what is remembered, once. DatastoreAway when nobody knows."""
+        """Reads what is remembered, once. DatastoreUnavailable when nobody knows."""
         if self._is_loaded:
             return
         text = self._datastore.get(self._key)
@@ -44,34 +44,34 @@ class Memory:
         self._is_changed = True
 
     def save(self):
-        """Writes what has changed. DatastoreAway when it could not; then it is still due."""
+        """Writes what has changed. DatastoreUnavailable when it could not; then it is still due."""
         due = self._now() - self._saved_at >= RENEWED_SECONDS
         if not self._is_changed and not due:
             return
         try:
-            text = packing.packed(self._key, dict(self.content, v=FORMAT))
-        except Refused as error:
-            raise DatastoreAway(str(error)) from error
-        self._datastore.put(self._key, text, KEPT_SECONDS)
+            text = packing.encode_state(self._key, dict(self.content, v=FORMAT_VERSION))
+        except InvalidInput as error:
+            raise DatastoreUnavailable(str(error)) from error
+        self._datastore.put(self._key, text, TTL_SECONDS)
         self._is_changed, self._saved_at = False, self._now()
 
     def _opened(self, text):
         try:
-            content = packing.unpacked(text)
-        except (packing.Corrupt, UnicodeError):
+            content = packing.decode_state(text)
+        except (packing.CorruptState, UnicodeError):
             content = None
-        if not isinstance(content, dict) or content.pop("v", None) != FORMAT:
+        if not isinstance(content, dict) or content.pop("v", None) != FORMAT_VERSION:
             # Told again is better than never told.
             self._log.warning("what was remembered under %s cannot be read", self._key)
             return {}
         return content
 
 
-class Note:
+class SensorNote:
     """A few facts that are read and written at once, as JSON."""
 
     def __init__(self, datastore, name):
-        self._datastore, self._key = datastore, PREFIX + "sensor." + key_part(name)
+        self._datastore, self._key = datastore, PREFIX + "sensor." + encode_key_part(name)
 
     def read(self):
         """The object, or None when there is none."""
@@ -79,7 +79,7 @@ class Note:
         return None if text is None else note_of(text)
 
     def write(self, facts):
-        self._datastore.put(self._key, json.dumps(facts), KEPT_SECONDS)
+        self._datastore.put(self._key, json.dumps(facts), TTL_SECONDS)
 
     def delete(self):
         self._datastore.delete(self._key)

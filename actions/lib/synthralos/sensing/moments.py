@@ -9,10 +9,10 @@ _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9})\d*)?\s*(Z|[+-]\d\d:?\d\d)?\Z", re.I
 )
 # Go writes a time that is not set as the year 1.
-_FIRST, _LAST = 0.0, 253402300799.0
+_FIRST, _MAX_TIMESTAMP = 0.0, 253402300799.0
 
 
-def seconds_of(value):
+def parse_iso(value):
     """Seconds since the epoch of an ISO 8601 time with any offset, or None when it is none.
 
     Without an offset it is taken as UTC; a number as seconds, or as milliseconds when it is large.
@@ -40,12 +40,12 @@ def seconds_of(value):
 
 def iso(seconds):
     """`2023-11-14T22:13:20.123Z` of seconds since the epoch."""
-    millis = int(round(min(max(seconds, _FIRST), _LAST) * 1000))
+    millis = int(round(min(max(seconds, _FIRST), _MAX_TIMESTAMP) * 1000))
     moment = datetime.datetime.fromtimestamp(millis // 1000, datetime.timezone.utc)
     return "%s.%03dZ" % (moment.strftime("%Y-%m-%dT%H:%M:%S"), millis % 1000)
 
 
-def of_answer(headers, otherwise):
+def server_time(headers, otherwise):
     """The server's own clock, from the header `date`, in seconds since the epoch."""
     try:
         moment = email.utils.parsedate_to_datetime(headers.get("date") or "")
@@ -55,4 +55,4 @@ def of_answer(headers, otherwise):
 
 
 def _bounded(seconds):
-    return seconds if math.isfinite(seconds) and _FIRST < seconds <= _LAST else None
+    return seconds if math.isfinite(seconds) and _FIRST < seconds <= _MAX_TIMESTAMP else None

@@ -8,12 +8,12 @@ import json
 from synthralos import jsontext
 from synthralos.storable import storable
 
-LONGEST_ID = 256
-LONGEST_TEXT = 4096
-LONGEST_QUERY = 100_000
-LARGEST_OBJECT = 16 * 1024
-MOST_ENTRIES = 64
-_DEEPEST = 6
+MAX_ID_CHARS = 256
+MAX_TEXT_CHARS = 4096
+MAX_QUERY_CHARS = 100_000
+MAX_OBJECT_BYTES = 16 * 1024
+MAX_ENTRIES = 64
+_MAX_DEPTH = 6
 _CUT = "..."
 
 
@@ -22,7 +22,7 @@ def cut(text, longest):
     return text if len(text) <= longest else text[: longest - len(_CUT)] + _CUT
 
 
-def text_of(value, longest=LONGEST_TEXT):
+def to_text(value, longest=MAX_TEXT_CHARS):
     """`value` as text: text as it is, anything else as JSON; null is empty."""
     if value is None:
         return ""
@@ -31,7 +31,7 @@ def text_of(value, longest=LONGEST_TEXT):
     return cut(value, longest)
 
 
-def some_text(values, longest=LONGEST_ID):
+def first_text(values, longest=MAX_ID_CHARS):
     """The first of `values` that is a text or a number and not blank, as text; None without one."""
     for value in values:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -41,20 +41,20 @@ def some_text(values, longest=LONGEST_ID):
     return None
 
 
-def texts(value, longest_name=128, longest=LONGEST_TEXT, most=MOST_ENTRIES):
+def text_map(value, longest_name=128, longest=MAX_TEXT_CHARS, most=MAX_ENTRIES):
     """{text: text} of an object; of anything else an empty one."""
     if not isinstance(value, dict):
         return {}
     kept = list(value.items())[:most]
-    return {cut(str(name), longest_name): text_of(told, longest) for name, told in kept}
+    return {cut(str(name), longest_name): to_text(told, longest) for name, told in kept}
 
 
-def an_object(value, largest=LARGEST_OBJECT):
+def limit_object(value, largest=MAX_OBJECT_BYTES):
     """`value` when it is an object that is small enough, else what fits of it; {} when it is none.
     """
     if not isinstance(value, dict):
         return {}
-    if not jsontext.too_deep(value, 2 * _DEEPEST) and len(_json(value)) <= largest:
+    if not jsontext.exceeds_depth(value, 2 * _MAX_DEPTH) and len(_json(value)) <= largest:
         return storable(value)
     shown = storable(_trimmed(value, 0))
     told = _json(shown)
@@ -64,13 +64,13 @@ def an_object(value, largest=LARGEST_OBJECT):
 def _trimmed(value, depth):
     if isinstance(value, str):
         return cut(value, 1000)
-    if isinstance(value, (dict, list, tuple)) and depth >= _DEEPEST:
+    if isinstance(value, (dict, list, tuple)) and depth >= _MAX_DEPTH:
         return _CUT
     if isinstance(value, dict):
-        kept = list(value.items())[:MOST_ENTRIES]
+        kept = list(value.items())[:MAX_ENTRIES]
         return {cut(str(name), 128): _trimmed(told, depth + 1) for name, told in kept}
     if isinstance(value, (list, tuple)):
-        return [_trimmed(item, depth + 1) for item in value[:MOST_ENTRIES]]
+        return [_trimmed(item, depth + 1) for item in value[:MAX_ENTRIES]]
     return value
 
 

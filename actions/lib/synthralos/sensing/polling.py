@@ -3,15 +3,15 @@
 
 import traceback
 
-from synthralos.calls.http import CallFailed
-from synthralos.refusals import Refused
-from synthralos.sensing.blindness import Blindness, NotDispatched
-from synthralos.sensing.bounded import Bounded
-from synthralos.sensing.surroundings import configured
-from synthralos.state.datastore import DatastoreAway
+from synthralos.calls.http import CallError
+from synthralos.refusals import InvalidInput
+from synthralos.sensing.blindness import ConnectivityMonitor, DispatchError
+from synthralos.sensing.bounded import TimedCall
+from synthralos.sensing.surroundings import load_config_or_log
+from synthralos.state.datastore import DatastoreUnavailable
 
 # Failed polls in a row from which on a sensor counts as blind.
-TRIES = 3
+MAX_ATTEMPTS = 3
 _MAY_PASS = (408, 425, 429)
 
 
@@ -26,18 +26,18 @@ class Poller:
     entry = None
 
     def __init__(self, around):
-        self.around, self._bounded = around, Bounded()
-        self.blindness = Blindness(
-            around.sensor, around.dispatch, around.datastore, around.now, around.log, TRIES
+        self.around, self._bounded = around, TimedCall()
+        self.blindness = ConnectivityMonitor(
+            around.sensor, around.dispatch, around.datastore, around.now, around.log, MAX_ATTEMPTS
         )
-        self.config, is_wrong = configured(around, self.entry)
+        self.config, is_wrong = load_config_or_log(around, self.entry)
         self.poll_interval = None if self.config is None else self.config.poll_interval
         if self.poll_interval:
             status = self.blindness.status
             status.every = max(status.every, float(self.poll_interval))
         self._is_wrong = is_wrong
 
-    def look(self):
+    def poll_once(self):
         """Asks, and dispatches what is new. It may raise what `poll` tells of."""
         raise NotImplementedError
 
@@ -49,20 +49,20 @@ class Poller:
         if self.config is None:
             return
         try:
-            self.look()
-            self.blindness.sees()
+            self.poll_once()
+            self.blindness.succeeded()
         except Exception as error:
             self._failed(error)
 
-    def ask(self, connection, path):
-        """The Answer, of status 200, to a GET. CallFailed when there is none."""
+    def get(self, connection, path):
+        """The Answer, of status 200, to a GET. CallError when there is none."""
         client, seconds = self.around.client(), connection.timeout
         # Twice: a token that has expired is read anew.
         answer = self._bounded.call(
-            2 * seconds + 1, lambda: client.send(connection, "GET", path, seconds)
+            2 * seconds + 1, lambda: client.request(connection, "GET", path, seconds)
         )
         if answer.status != 200:
-            raise CallFailed(client.failure_of(answer, "request"))
+            raise CallError(client.failure_of(answer, "request"))
         return answer
 
     def _tell_wrong(self):
@@ -74,7 +74,7 @@ class Poller:
 
     def _failed(self, error):
         try:
-            reason, message, at_once = told_of(error)
+            reason, message, at_once = describe_error(error)
             if reason == "internal":
                 self.around.log.error("%s", "".join(traceback.format_exception(
                     type(error), error, error.__traceback__
@@ -84,17 +84,17 @@ class Poller:
             self.around.log.error("%s: %s", self.around.sensor, type(again).__name__)
 
 
-def told_of(error):
+def describe_error(error):
     """(reason, message, whether another try would fail too) of what a look has raised."""
-    if isinstance(error, CallFailed):
+    if isinstance(error, CallError):
         failure = error.failure
         status = failure.status or 0
         final = 300 <= status < 500 and status not in _MAY_PASS
         return failure.cause, failure.message, final
-    if isinstance(error, Refused):
+    if isinstance(error, InvalidInput):
         return "configuration", str(error), True
-    if isinstance(error, DatastoreAway):
+    if isinstance(error, DatastoreUnavailable):
         return "datastore", str(error), False
-    if isinstance(error, NotDispatched):
+    if isinstance(error, DispatchError):
         return "message_bus", str(error), False
     return "internal", "%s: %s" % (type(error).__name__, error), False

@@ -2,11 +2,11 @@
 
 import random
 
-LONGEST = 60.0
+MAX_DELAY_SECONDS = 60.0
 _SPREAD = 0.25
 
 
-class Reconnect:
+class ReconnectDelay:
     """Doubles from `base` to LONGEST seconds, and varies by a quarter: a server that comes back
     must not meet all its clients at once.
 
@@ -23,8 +23,8 @@ class Reconnect:
         :param hint: seconds that the server asked for, or None; kept up to ten minutes.
         """
         if failed >= self._tries:
-            wait = max(LONGEST, self.base)
+            wait = max(MAX_DELAY_SECONDS, self.base)
         else:
-            wait = max(self.base, min(self.base * 2 ** (failed - 1), LONGEST))
+            wait = max(self.base, min(self.base * 2 ** (failed - 1), MAX_DELAY_SECONDS))
         wait *= 1 - _SPREAD + 2 * _SPREAD * self._draw()
-        return max(wait, min(hint, 10 * LONGEST)) if hint else wait
+        return max(wait, min(hint, 10 * MAX_DELAY_SECONDS)) if hint else wait

@@ -7,10 +7,10 @@ are passed over, and an id of more than LONGEST_ID bytes is, like one with a NUL
 import re
 from dataclasses import dataclass
 
-LONGEST_LINE = 1024 * 1024
-LARGEST_EVENT = 2 * 1024 * 1024
-LONGEST_ID = 1024
-LONGEST_RETRY = 3_600_000
+MAX_LINE_BYTES = 1024 * 1024
+MAX_EVENT_BYTES = 2 * 1024 * 1024
+MAX_ID_BYTES = 1024
+MAX_RETRY_MS = 3_600_000
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(b"[\r\n]")
 
@@ -38,7 +38,7 @@ class Parser:
     """
 
     def __init__(self, last_event_id=""):
-        self.last_event_id, self.retry, self.passed_over = last_event_id, None, 0
+        self.last_event_id, self.retry, self.oversized = last_event_id, None, 0
         self._id = last_event_id
         self._line, self._line_is_too_long, self._ended_by_cr = bytearray(), False, False
         self._begun = False
@@ -70,7 +70,7 @@ class Parser:
             return
         self._line += part
         # A BOM is no part of the first line.
-        if len(self._line) > LONGEST_LINE + (0 if self._begun else len(_BOM)):
+        if len(self._line) > MAX_LINE_BYTES + (0 if self._begun else len(_BOM)):
             self._line, self._line_is_too_long = bytearray(), True
 
     def _line_is_complete(self):
@@ -92,21 +92,21 @@ class Parser:
     def _take(self, field, value):
         if field == b"data":
             self._size += len(value) + 1
-            if self._size > LARGEST_EVENT:
+            if self._size > MAX_EVENT_BYTES:
                 self._pass_over()
             else:
                 self._data.append(value)
         elif field == b"event":
             self._type = value
         elif field == b"id":
-            if b"\x00" not in value and len(value) <= LONGEST_ID:
+            if b"\x00" not in value and len(value) <= MAX_ID_BYTES:
                 self._id, self._has_id = value.decode("utf-8", "replace"), True
         elif field == b"retry" and value and not value.strip(b"0123456789"):
-            self.retry = min(int(value.lstrip(b"0")[:10] or b"0"), LONGEST_RETRY)
+            self.retry = min(int(value.lstrip(b"0")[:10] or b"0"), MAX_RETRY_MS)
 
     def _pass_over(self):
         if not self._is_passed_over:
-            self.passed_over += 1
+            self.oversized += 1
         self._is_passed_over, self._data = True, []
 
     def _dispatched(self):

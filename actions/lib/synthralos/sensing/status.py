@@ -4,9 +4,9 @@ Each sensor writes a note of its own, when it changes and now and then: one that
 so.
 """
 
-from synthralos.names import name_of_key_part
-from synthralos.sensing.memory import Note, note_of
-from synthralos.state.datastore import PREFIX, DatastoreAway
+from synthralos.names import decode_key_part
+from synthralos.sensing.memory import SensorNote, note_of
+from synthralos.state.datastore import PREFIX, DatastoreUnavailable
 from synthralos.telemetry import families
 
 RENEWED_SECONDS = 300.0
@@ -15,18 +15,18 @@ MISSED, FORGOTTEN_SECONDS = 3, 24 * 3600
 _SUFFIX = ".status"
 
 
-class Status:
+class SensorStatus:
     """:param sensor: its class name.
     :ivar every: seconds between two notes of a sensor that does not change; at least that between
         two of its tries.
     """
 
     def __init__(self, datastore, sensor, now):
-        self._note, self._now, self.every = Note(datastore, sensor + _SUFFIX), now, RENEWED_SECONDS
+        self._note, self._now, self.every = SensorNote(datastore, sensor + _SUFFIX), now, RENEWED_SECONDS
         self._sees, self._retries, self._before = None, 0, None
         self._written, self._written_at = None, 0.0
 
-    def told(self, sees, failed=False):
+    def report(self, sees, failed=False):
         """A try has ended. Nothing is raised.
 
         :param sees: whether the sensor counts as seeing; failed: whether this try has failed.
@@ -43,22 +43,22 @@ class Status:
                 self._before = _whole((self._note.read() or {}).get("retries"))
             retries = self._before + self._retries
             self._note.write({"sees": sees, "retries": retries, "at": now, "every": self.every})
-        except DatastoreAway:
+        except DatastoreUnavailable:
             # It is written with the next try.
             return
         self._written, self._written_at = sees, now
 
-    def beats(self):
+    def heartbeat(self):
         """Nothing has changed."""
         if self._sees is not None:
-            self.told(self._sees)
+            self.report(self._sees)
 
 
 def metrics(store, now):
     """{Family: {(sensor,): value}} of the sensors that have told anything within a day."""
     connected, seen, retries = {}, {}, {}
     for name, text in store.list(PREFIX + "sensor."):
-        sensor = name_of_key_part(name[len(PREFIX + "sensor."):])
+        sensor = decode_key_part(name[len(PREFIX + "sensor."):])
         told = note_of(text) if sensor.endswith(_SUFFIX) else None
         if told is None or now - _number(told.get("at")) > FORGOTTEN_SECONDS:
             continue

@@ -8,7 +8,7 @@ import queue
 import threading
 
 from synthralos import failures
-from synthralos.calls.http import CallFailed, lower_case
+from synthralos.calls.http import CallError, lower_case
 
 PIECE = 64 * 1024
 _WAITING = 16
@@ -77,6 +77,6 @@ def _pieces(response):
                 return
             yield piece
     except errors.ReadTimeoutError as error:
-        raise CallFailed(failures.failure("timeout", "nothing came in any more")) from error
+        raise CallError(failures.make_failure("timeout", "nothing came in any more")) from error
     except (errors.HTTPError, OSError) as error:
-        raise CallFailed(failures.failure("truncated_stream", "the stream was cut")) from error
+        raise CallError(failures.make_failure("truncated_stream", "the stream was cut")) from error

@@ -4,24 +4,24 @@ import time
 
 from synthralos.calls.credentials import Credentials
 from synthralos.calls.http import Client
-from synthralos.entries import seconds
+from synthralos.entries import read_seconds
 from synthralos.redact import Redactor
-from synthralos.refusals import Refused
-from synthralos.sensing.blindness import NotDispatched
-from synthralos.sensing.config import Sensors
+from synthralos.refusals import InvalidInput
+from synthralos.sensing.blindness import DispatchError
+from synthralos.sensing.config import SensorsConfig
 from synthralos.settings import Settings
-from synthralos.state.datastore import DatastoreAway
+from synthralos.state.datastore import DatastoreUnavailable
 from synthralos.state.stackstorm import Api
 from synthralos.storable import storable
 
 PACK = "synthralos."
 
 
-class Surroundings:
+class SensorEnvironment:
     """:param sensor: its class name.
     :param service: what StackStorm gives a sensor: dispatch, datastore_service, get_logger.
     :param config: the pack's configuration, or None.
-    :param datastore: in place of StackStorm's, whose calls raise DatastoreAway; a test gives one.
+    :param datastore: in place of StackStorm's, whose calls raise DatastoreUnavailable; a test gives one.
     :param now: a callable that gives seconds since the epoch.
     """
 
@@ -35,16 +35,16 @@ class Surroundings:
             self.datastore = _Datastore(service, self._config.get("stackstorm"))
 
     def configuration(self, name):
-        """The entry of config.Sensors called `name`. Refused names what is wrong."""
+        """The entry of config.Sensors called `name`. InvalidInput names what is wrong."""
         settings = Settings.from_config(self._config)
         self.redactor.redaction = settings.redaction
         for secret in settings.secrets():
             self.redactor.add(secret)
         limits = self._config.get("attempt_timeouts") or {}
-        connect = seconds(limits, "attempt_timeouts.connect", 5.0)
+        connect = read_seconds(limits, "attempt_timeouts.connect", 5.0)
         # Only its own: a mistake in what concerns another sensor blinds that one alone.
         own = {name: settings.sensors.get(name)}
-        return getattr(Sensors.from_config(own, settings.platforms, connect), name)
+        return getattr(SensorsConfig.from_config(own, settings.platforms, connect), name)
 
     def client(self):
         """A client that reads credentials anew."""
@@ -52,13 +52,13 @@ class Surroundings:
         return Client(read, self.now)
 
     def dispatch(self, trigger, payload):
-        """Hands StackStorm a trigger of the pack. NotDispatched when it did not take it."""
-        payload = storable(self.redactor.secrets_only(payload))
+        """Hands StackStorm a trigger of the pack. DispatchError when it did not take it."""
+        payload = storable(self.redactor.remove_secrets(payload))
         try:
             self._service.dispatch(trigger=PACK + trigger, payload=payload)
         except Exception as error:
             # Whatever the message bus raises while it is away.
-            raise NotDispatched("%s: %s" % (type(error).__name__, error)) from error
+            raise DispatchError("%s: %s" % (type(error).__name__, error)) from error
 
 
 class _Log:
@@ -68,13 +68,13 @@ class _Log:
         self._logger, self._redactor = logger, redactor
 
     def info(self, text, *values):
-        self._logger.info(self._redactor.text(text % values))
+        self._logger.info(self._redactor.redact_text(text % values))
 
     def warning(self, text, *values):
-        self._logger.warning(self._redactor.text(text % values))
+        self._logger.warning(self._redactor.redact_text(text % values))
 
     def error(self, text, *values):
-        self._logger.error(self._redactor.text(text % values))
+        self._logger.error(self._redactor.redact_text(text % values))
 
 
 class _Datastore:
@@ -102,20 +102,20 @@ class _Datastore:
         except Exception as error:
             # The database, from which the token comes, may be away in many ways.
             told = "there is no token for StackStorm's API: %s" % type(error).__name__
-            raise DatastoreAway(told) from error
+            raise DatastoreUnavailable(told) from error
         if known != self._known:
             self._known, self._api = known, Api(*known, verify=self._verify)
         return self._api
 
 
-def configured(around, name):
+def load_config_or_log(around, name):
     """(the entry of the configuration or None, whether it is wrong); says in the log which.
 
     Nothing here raises: a sensor that does is dead after its third start.
     """
     try:
         found = around.configuration(name)
-    except Refused as error:
+    except InvalidInput as error:
         around.log.error("%s is idle until it is started anew: %s", around.sensor, error)
         return None, True
     if found is None:

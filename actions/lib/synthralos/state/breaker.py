@@ -6,11 +6,11 @@ from typing import Optional
 from synthralos.failures import CAUSES
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
-LAST = 10
+RATE_WINDOW = 10
 
 
 @dataclass(frozen=True)
-class Health:
+class BreakerState:
     """A target's state.
 
     :ivar state: CLOSED, OPEN or HALF_OPEN.
@@ -26,7 +26,7 @@ class Health:
     reason: str = ""
 
 
-def health(window, now, limits, forced=None):
+def evaluate_breaker(window, now, limits, forced=None):
     """The health that `window`, newest outcome first, gives at `now`.
 
     The breaker opens after `limits.failures` failures in a row that are also at least half of the
@@ -37,15 +37,15 @@ def health(window, now, limits, forced=None):
     :param forced: a ledger.Forced that holds at `now` and stands above all that, or None.
     """
     if forced is not None and forced.state == CLOSED:
-        return Health(CLOSED)
+        return BreakerState(CLOSED)
     if forced is not None:
-        return Health(OPEN, until=forced.until, reason="its breaker is forced open")
+        return BreakerState(OPEN, until=forced.until, reason="its breaker is forced open")
     state, opened, good = CLOSED, 0.0, 0
     in_a_row = 0
     seen = []
     for outcome in reversed(window):
         bad = _trips(outcome)
-        seen = (seen + [bad])[-LAST:]
+        seen = (seen + [bad])[-RATE_WINDOW:]
         in_a_row = in_a_row + 1 if bad else 0
         if state == OPEN and outcome.at >= opened + limits.open_seconds:
             state, good = HALF_OPEN, 0
@@ -62,19 +62,19 @@ def health(window, now, limits, forced=None):
         state = HALF_OPEN
     if state == OPEN:
         until = opened + limits.open_seconds
-        return Health(OPEN, until=until, reason="its breaker is open")
+        return BreakerState(OPEN, until=until, reason="its breaker is open")
     cooling = [
         outcome.until for outcome in window if outcome.until is not None and outcome.until > now
     ]
     if cooling and not _answered_since_limit(window):
-        return Health(state, until=max(cooling), reason="it asked not to be called until then")
+        return BreakerState(state, until=max(cooling), reason="it asked not to be called until then")
     if state == HALF_OPEN:
-        return Health(HALF_OPEN, since=opened + limits.open_seconds)
-    return Health(CLOSED)
+        return BreakerState(HALF_OPEN, since=opened + limits.open_seconds)
+    return BreakerState(CLOSED)
 
 
 def _trips(outcome):
-    return not outcome.ok and outcome.cause in CAUSES and CAUSES[outcome.cause].trips
+    return not outcome.ok and outcome.cause in CAUSES and CAUSES[outcome.cause].counts_for_breaker
 
 
 def _answered_since_limit(window):

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import Optional, Protocol
 
 PREFIX = "synthralos."
-PAGE = 100
+PAGE_SIZE = 100
 # Values in memory from which on those that have expired are looked for.
 SWEEP_FROM = 1000
 # What `put` answers for text that is not to be kept.
 WITHHELD = "withheld"
 
 
-class DatastoreAway(Exception):
+class DatastoreUnavailable(Exception):
     """The datastore did not answer, or refused. The message says which."""
 
 
 @dataclass(frozen=True)
-class Fact:
+class KeyInfo:
     """A key without its value.
 
     :ivar size: bytes of the value.
@@ -35,7 +35,7 @@ class Fact:
 
     name: str
     size: int
-    until: Optional[float] = None
+    expires_at: Optional[float] = None
     created: Optional[float] = None
 
 
@@ -48,10 +48,10 @@ class Datastore(Protocol):
     def put(self, name: str, value: str, ttl: Optional[int] = None) -> None:
         """Writes the value, over an older one."""
 
-    def facts(self, prefix: str, limit: int = PAGE, offset: int = 0) -> list[Fact]:
+    def list_keys(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> list[KeyInfo]:
         """As `list`, without the values."""
 
-    def list(self, prefix: str, limit: int = PAGE, offset: int = 0) -> list[tuple[str, str]]:
+    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> list[tuple[str, str]]:
         """(name, value) of the names that start with `prefix`, by name, the greatest first."""
 
     def delete(self, name: str) -> bool:
@@ -86,7 +86,7 @@ class MemoryDatastore:
             if len(self._rows) > self._sweep_above:
                 self._sweep()
 
-    def list(self, prefix, limit=PAGE, offset=0):
+    def list(self, prefix, limit=PAGE_SIZE, offset=0):
         with self._lock:
             start = bisect.bisect_left(self._names, prefix)
             end = bisect.bisect_left(self._names, prefix + "\U0010ffff")
@@ -94,10 +94,10 @@ class MemoryDatastore:
             live = (row for row in rows if row[1] is not None)
             return list(itertools.islice(live, offset, offset + limit))
 
-    def facts(self, prefix, limit=PAGE, offset=0):
+    def list_keys(self, prefix, limit=PAGE_SIZE, offset=0):
         with self._lock:
             return [
-                Fact(name, _size(value), self._rows[name][1])
+                KeyInfo(name, _size(value), self._rows[name][1])
                 for name, value in self.list(prefix, limit, offset)
             ]
 
@@ -126,39 +126,39 @@ def _size(value):
     return len(value.encode("utf-8", "surrogatepass"))
 
 
-class Tolerant:
+class BestEffortDatastore:
     """A datastore whose absence never ends a run.
 
     The first failure is remembered and later calls are not made, so that a datastore that is away
     costs one time-out and not twenty. `lost` then names the kinds of fact that were not recorded.
-    Only DatastoreAway is such a failure: anything else is a defect of ours, and is raised.
+    Only DatastoreUnavailable is such a failure: anything else is a defect of ours, and is raised.
     """
 
     def __init__(self, datastore):
         self._datastore = datastore
-        self.away = None if datastore is not None else "no datastore is configured"
-        self.lost = []
+        self.unavailable_reason = None if datastore is not None else "no datastore is configured"
+        self.unrecorded = []
 
-    def anew(self):
+    def fresh(self):
         """The same datastore, given another chance."""
-        return Tolerant(self._datastore)
+        return BestEffortDatastore(self._datastore)
 
     def get(self, name, decrypt=False):
         return self._try(None, "get", name, decrypt)
 
     def secret(self, name):
         """The decrypted value, or None. Asked for even when other calls have failed: who may not
-        list keys may still read this one. Raises DatastoreAway.
+        list keys may still read this one. Raises DatastoreUnavailable.
         """
         if self._datastore is None:
-            raise DatastoreAway(self.away)
+            raise DatastoreUnavailable(self.unavailable_reason)
         return self._datastore.get(name, True)
 
-    def list(self, prefix, limit=PAGE, offset=0):
+    def list(self, prefix, limit=PAGE_SIZE, offset=0):
         return self._try([], "list", prefix, limit, offset)
 
-    def facts(self, prefix, limit=PAGE, offset=0):
-        return self._try([], "facts", prefix, limit, offset)
+    def list_keys(self, prefix, limit=PAGE_SIZE, offset=0):
+        return self._try([], "list_keys", prefix, limit, offset)
 
     def put(self, name, value, ttl=None):
         """Whether it was written. What is withheld is neither written nor lost."""
@@ -172,40 +172,40 @@ class Tolerant:
 
     def miss(self, kind: str) -> None:
         """Note that a fact of this kind was not recorded, for want of what is read before it."""
-        if kind not in self.lost:
-            self.lost.append(kind)
+        if kind not in self.unrecorded:
+            self.unrecorded.append(kind)
 
     def delete(self, name):
         return self._try(False, "delete", name)
 
-    def note(self):
+    def unrecorded_note(self):
         """What was not recorded and why, or None."""
-        if not self.lost:
+        if not self.unrecorded:
             return None
-        return "not recorded: %s (%s)" % (", ".join(self.lost), self.away)
+        return "not recorded: %s (%s)" % (", ".join(self.unrecorded), self.unavailable_reason)
 
     def _try(self, otherwise, operation, *arguments):
-        if self.away is not None:
+        if self.unavailable_reason is not None:
             return otherwise
         try:
             return getattr(self._datastore, operation)(*arguments)
-        except DatastoreAway as error:
-            self.away = str(error)
+        except DatastoreUnavailable as error:
+            self.unavailable_reason = str(error)
             return otherwise
 
 
-def answered(store: Tolerant, message: str = "%s") -> None:
-    """Raise DatastoreAway when a call to `store` was not answered.
+def answered(store: BestEffortDatastore, message: str = "%s") -> None:
+    """Raise DatastoreUnavailable when a call to `store` was not answered.
 
     A key that could not be read is not a missing key, and what was not recorded binds nobody.
 
     :param message: the error's text; its `%s` becomes the reason.
     """
-    if store.away is not None:
-        raise DatastoreAway(message % store.away)
+    if store.unavailable_reason is not None:
+        raise DatastoreUnavailable(message % store.unavailable_reason)
 
 
-def time_key(now, unique=None):
+def timestamp_key(now, unique=None):
     """The last part of a fact's name: 13 digits of milliseconds, then what makes it unique.
 
     That begins with three more digits, so that facts of one millisecond keep their order.
@@ -214,7 +214,7 @@ def time_key(now, unique=None):
     return "%013d-%s" % (micros // 1000, unique or "%03d%s" % (micros % 1000, secrets.token_hex(3)))
 
 
-def time_of(name):
+def timestamp_of_key(name):
     """Seconds since the epoch at which the fact called `name` was written, or None."""
     digits = name.rsplit(".", 1)[-1].split("-", 1)[0]
     return int(digits) / 1000.0 if digits.isdigit() else None

@@ -2,17 +2,17 @@
 
 import json
 
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.state import unreadable
-from synthralos.state.datastore import PAGE, PREFIX, time_key
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, timestamp_key
 from synthralos.state.kinds import lifetime_of
 
-FORMAT = 1
-KEPT_SECONDS = lifetime_of("history")
-PAGES = 10
+FORMAT_VERSION = 1
+TTL_SECONDS = lifetime_of("history")
+MAX_PAGES = 10
 
 
-def record(store, subject, now, entry, seconds=KEPT_SECONDS, last=None):
+def append_entry(store, subject, now, entry, seconds=TTL_SECONDS, last=None):
     """Appends `entry`, a small redacted JSON object, to the history of `subject`.
 
     Returns the record's id, or None when it was not recorded.
@@ -20,23 +20,23 @@ def record(store, subject, now, entry, seconds=KEPT_SECONDS, last=None):
     :param seconds: how long it is kept.
     :param last: the record's id, where another fact has the same one; by default a new one.
     """
-    last = last or time_key(now)
-    value = json.dumps(dict(entry, v=FORMAT), separators=(",", ":"), sort_keys=True)
+    last = last or timestamp_key(now)
+    value = json.dumps(dict(entry, v=FORMAT_VERSION), separators=(",", ":"), sort_keys=True)
     written = store.put(_prefix(subject) + last, value, seconds)
     return last if written else None
 
 
-def recent(store, subject, limit=20):
-    """The newest entries of `subject`, newest first, each with its `record`."""
+def recent_entries(store, subject, limit=20):
+    """The newest entries of `subject`, newest first, each with its `append_entry`."""
     return list(_entries(store.list(_prefix(subject), limit=limit)))
 
 
-def entries(store, subject):
+def iter_entries(store, subject):
     """Yields all entries of `subject`, newest first, page by page, of at most PAGES pages."""
-    for page in range(PAGES):
-        rows = store.list(_prefix(subject), limit=PAGE, offset=page * PAGE)
+    for page in range(MAX_PAGES):
+        rows = store.list(_prefix(subject), limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         yield from _entries(rows)
-        if len(rows) < PAGE:
+        if len(rows) < PAGE_SIZE:
             return
 
 
@@ -46,11 +46,11 @@ def _entries(rows):
             entry = json.loads(value)
         except ValueError:
             entry = None
-        if isinstance(entry, dict) and entry.pop("v", None) == FORMAT:
+        if isinstance(entry, dict) and entry.pop("v", None) == FORMAT_VERSION:
             yield dict(entry, record=name.rsplit(".", 1)[-1])
         else:
             unreadable.skip(name)
 
 
 def _prefix(subject):
-    return "%shistory.%s." % (PREFIX, key_part(subject))
+    return "%shistory.%s." % (PREFIX, encode_key_part(subject))

@@ -5,60 +5,60 @@ told as foreign. Datastore calls: one for each 100 keys, and one for each that i
 stops when its time is up, and says what is left.
 """
 
-from synthralos.retention import duration
-from synthralos.state.datastore import PAGE, PREFIX, answered
-from synthralos.state.kinds import GROUPS, KINDS, kind_of, prefix_of, run_of, written_at
-from synthralos.state.stackstorm import ApiError
-from synthralos.times import timestamp
+from synthralos.retention import format_duration
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, answered
+from synthralos.state.kinds import GROUPS, KINDS, kind_of_key, key_prefix, run_id_of_key, written_at
+from synthralos.state.stackstorm import StackStormError
+from synthralos.times import to_iso
 
 # Of an execution that has not ended.
 LIVE = (
     "requested", "scheduled", "delayed", "running", "pausing", "paused", "pending", "resuming",
     "canceling",
 )
-MOST_LIVE_PAGES = 10
+MAX_ACTIVE_RUN_PAGES = 10
 
 
-def usage(store, now, until, lifetimes):
-    """{kinds {group: ...}, foreign, complete}; see `_told`.
+def storage_usage(store, now, until, lifetimes):
+    """{kinds {group: ...}, foreign, complete}; see `_group_stats`.
 
     :param now: a callable that gives seconds since the epoch; until: when to stop.
     """
     groups, foreign, complete = {}, 0, True
-    for fact in _all(store, PREFIX):
+    for fact in _iter_keys(store, PREFIX):
         if fact is None:
             complete = now() < until
             if not complete:
                 break
             continue
-        kind = kind_of(fact.name)
+        kind = kind_of_key(fact.name)
         if kind is None:
             foreign += 1
         else:
             groups.setdefault(KINDS[kind].group, []).append(fact)
     answered(store)
     told = {
-        group: _told(groups[group], now(), lifetimes) for group in GROUPS if group in groups
+        group: _group_stats(groups[group], now(), lifetimes) for group in GROUPS if group in groups
     }
     return {"kinds": told, "foreign": foreign, "complete": complete}
 
 
-def _told(facts, at, lifetimes):
+def _group_stats(facts, at, lifetimes):
     """{keys, bytes, oldest, newest (null where unknown), next_expiry, without_expiry}."""
     written = [when for when in (written_at(fact, lifetimes) for fact in facts) if when is not None]
     # The datastore is up to a minute late with what is over.
-    ends = [fact.until for fact in facts if fact.until is not None and fact.until > at]
+    ends = [fact.expires_at for fact in facts if fact.expires_at is not None and fact.expires_at > at]
     return {
         "keys": len(facts),
         "bytes": sum(fact.size for fact in facts),
-        "oldest": timestamp(min(written)) if written else None,
-        "newest": timestamp(max(written)) if written else None,
-        "next_expiry": timestamp(min(ends)) if ends else None,
-        "without_expiry": sum(fact.until is None for fact in facts),
+        "oldest": to_iso(min(written)) if written else None,
+        "newest": to_iso(max(written)) if written else None,
+        "next_expiry": to_iso(min(ends)) if ends else None,
+        "without_expiry": sum(fact.expires_at is None for fact in facts),
     }
 
 
-def clear(store, now, until, groups, lifetimes, older_than=None, live=None, dry_run=True):
+def clear_storage(store, now, until, groups, lifetimes, older_than=None, live=None, dry_run=True):
     """Deletes the keys of `groups`; with `dry_run` it says which it would.
 
     :param until: when to stop, in seconds since the epoch; half of the time is for looking.
@@ -76,13 +76,13 @@ def clear(store, now, until, groups, lifetimes, older_than=None, live=None, dry_
     for kind, known in KINDS.items():
         if known.group not in counts:
             continue
-        for fact in _all(store, prefix_of(kind)):
+        for fact in _iter_keys(store, key_prefix(kind)):
             if fact is None:
                 complete = now() < half
                 if not complete:
                     break
-            elif kind_of(fact.name) == kind:
-                names += _matched(fact, counts[known.group], now, older_than, live, lifetimes)
+            elif kind_of_key(fact.name) == kind:
+                names += _select_key(fact, counts[known.group], now, older_than, live, lifetimes)
         if not complete:
             break
     answered(store)
@@ -92,7 +92,7 @@ def clear(store, now, until, groups, lifetimes, older_than=None, live=None, dry_
     return {"kinds": counts, "deleted": len(names) - left, "left": left, "complete": complete}
 
 
-def _matched(fact, count, now, older_than, live, lifetimes):
+def _select_key(fact, count, now, older_than, live, lifetimes):
     """[the name of the key] where it is to go, else []."""
     if older_than is not None:
         written = written_at(fact, lifetimes)
@@ -101,7 +101,7 @@ def _matched(fact, count, now, older_than, live, lifetimes):
             return []
         if written > now() - older_than:
             return []
-    if live is not None and run_of(fact.name) in live:
+    if live is not None and run_id_of_key(fact.name) in live:
         count["kept_for_runs"] += 1
         return []
     count["matched"] += 1
@@ -115,34 +115,34 @@ def _deleted(store, now, until, names, counts):
         if now() >= until:
             return done
         store.delete(name)
-        if store.away:
+        if store.unavailable_reason:
             return done
-        counts[KINDS[kind_of(name)].group]["deleted"] += 1
+        counts[KINDS[kind_of_key(name)].group]["deleted"] += 1
     return len(names)
 
 
-def live_runs(api):
+def active_run_ids(api):
     """The ids, as keys have them, of all executions that go on, of whatever pack.
 
-    :raises ApiError: StackStorm does not tell them, or there are too many to read.
+    :raises StackStormError: StackStorm does not tell them, or there are too many to read.
     """
     if api is None:
-        raise ApiError("there is no StackStorm API that could tell which runs go on")
+        raise StackStormError("there is no StackStorm API that could tell which runs go on")
     found = set()
     for status in LIVE:
-        for page in range(MOST_LIVE_PAGES + 1):
-            if page == MOST_LIVE_PAGES:
-                raise ApiError("more than %d executions are %s" % (page * PAGE, status))
-            rows = api.executions("id", status=status, offset=page * PAGE)
+        for page in range(MAX_ACTIVE_RUN_PAGES + 1):
+            if page == MAX_ACTIVE_RUN_PAGES:
+                raise StackStormError("more than %d executions are %s" % (page * PAGE_SIZE, status))
+            rows = api.executions("id", status=status, offset=page * PAGE_SIZE)
             found |= {row["id"] for row in rows}
-            if len(rows) < PAGE:
+            if len(rows) < PAGE_SIZE:
                 break
     return found
 
 
-def summary_of(done, dry_run, older_than):
-    """One line of what `clear` has done."""
-    age = "" if older_than is None else " older than %s" % duration(older_than)
+def clear_summary(done, dry_run, older_than):
+    """One line of what `clear_storage` has done."""
+    age = "" if older_than is None else " older than %s" % format_duration(older_than)
     matched = done["deleted"] + done["left"]
     if dry_run:
         told = "%d keys%s would be deleted; dry_run=false deletes them" % (matched, age)
@@ -153,13 +153,13 @@ def summary_of(done, dry_run, older_than):
     return told if done["complete"] else told + "; the time was up before all were looked at"
 
 
-def _all(store, prefix):
+def _iter_keys(store, prefix):
     """Yields the facts below `prefix`, and None after each page."""
     offset = 0
     while True:
-        facts = store.facts(prefix, PAGE, offset)
+        facts = store.list_keys(prefix, PAGE_SIZE, offset)
         yield from facts
         yield None
-        if len(facts) < PAGE:
+        if len(facts) < PAGE_SIZE:
             return
         offset += len(facts)

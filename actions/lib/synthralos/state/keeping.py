@@ -18,9 +18,9 @@ _OWN_LIFETIME = ("outcome", "loop_step", "reaped_run", "cached")
 # Without these nothing is lost but the text itself.
 _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
 # What a run needs while it lives: the longest takes an hour, an orchestration a day.
-RUN_SECONDS, ORCHESTRATION_SECONDS = 3600, 24 * 3600
+MAX_RUN_SECONDS, ORCHESTRATION_SECONDS = 3600, 24 * 3600
 RECORD_SECONDS, ASKING_SECONDS = 600, 3600
-KEPT_FIELDS = {
+FIELDS_WITHOUT_TEXT = {
     "history": (
         "v", "event", "workflow", "run", "type", "cause", "attempts", "step", "task_id", "version",
         "user", "actor", "metadata", "snapshot_id", "platform", "error",
@@ -32,13 +32,13 @@ KEPT_FIELDS = {
         "kind", "by", "why", "summary", "details",
     ),
 }
-KEPT_FIELDS["ticket_event"] = KEPT_FIELDS["ticket"]
+FIELDS_WITHOUT_TEXT["ticket_event"] = FIELDS_WITHOUT_TEXT["ticket"]
 _OF_ERRORS = ("cause", "type", "severity", "status", "retry_after", "field", "step")
 # Its summary and details are what somebody wants a ticket to say.
 _BY_HAND = "ticket.create"
 
 
-def keeping(datastore, settings):
+def with_retention(datastore, settings):
     """The Keeping of `datastore` that the settings want; None for None."""
     if datastore is None:
         return None
@@ -47,11 +47,11 @@ def keeping(datastore, settings):
     if not whole:
         # 0 is for ever; what is wrong is refused where it is read.
         asking = ASKING_SECONDS if asking is None else ORCHESTRATION_SECONDS
-    return Keeping(datastore, settings.retention, settings.store_user_text, asking)
+    return RetentionDatastore(datastore, settings.retention, settings.store_user_text, asking)
 
 
-class Keeping:
-    """:param datastore: whose calls raise DatastoreAway.
+class RetentionDatastore:
+    """:param datastore: whose calls raise DatastoreUnavailable.
     :param lifetimes: {group: seconds} of what is not kept as long as its module says.
     :param text: whether what callers worded is kept.
     :param asking_seconds: how long a run may wait for a person.
@@ -73,27 +73,27 @@ class Keeping:
             return self._datastore.put(name, value, ttl)
         if kind in _NOT_WITHOUT_TEXT:
             return WITHHELD
-        longest = self._needed(kind)
+        longest = self._max_text_ttl(kind)
         if longest is not None:
             ttl = longest if ttl is None else min(ttl, longest)
-        if kind in KEPT_FIELDS:
-            value = _reduced(kind, value)
+        if kind in FIELDS_WITHOUT_TEXT:
+            value = _strip_text(kind, value)
         return self._datastore.put(name, value, ttl)
 
-    def _needed(self, kind):
+    def _max_text_ttl(self, kind):
         """Seconds for which a run that lives may need a fact with text in it; None without one."""
-        if not KINDS[kind].of_run or not KINDS[kind].text:
+        if not KINDS[kind].belongs_to_run or not KINDS[kind].text:
             return None
         orchestrated = KINDS[kind].group == "orchestrations"
-        longest = ORCHESTRATION_SECONDS if orchestrated else RUN_SECONDS
+        longest = ORCHESTRATION_SECONDS if orchestrated else MAX_RUN_SECONDS
         return longest + self._asking + RECORD_SECONDS
 
 
-def _reduced(kind, text):
+def _strip_text(kind, text):
     fact = json.loads(text)
     if fact.get("workflow") == _BY_HAND:
         return text
-    told = {name: fact[name] for name in KEPT_FIELDS[kind] if name in fact}
+    told = {name: fact[name] for name in FIELDS_WITHOUT_TEXT[kind] if name in fact}
     if "summary" in told:
         told["summary"] = "%s of %s failed: %s" % (
             told.get("workflow"), told.get("subject"), told.get("cause")
@@ -106,12 +106,12 @@ def _reduced(kind, text):
 
 def error_without_text(error):
     """Of an error what no caller worded: cause, numbers, and which parameter is wrong."""
-    told = {name: error[name] for name in _OF_ERRORS if _is_bare(error.get(name))}
+    told = {name: error[name] for name in _OF_ERRORS if _is_text_free(error.get(name))}
     if isinstance(error.get("field"), str):
         # What stands below a parameter may be a caller's own key.
         told["field"] = error["field"].split(".")[0].split("[")[0]
-    return {name: value for name, value in told.items() if _is_bare(value)}
+    return {name: value for name, value in told.items() if _is_text_free(value)}
 
 
-def _is_bare(value):
+def _is_text_free(value):
     return is_name(value) or (isinstance(value, (int, float)) and not isinstance(value, bool))

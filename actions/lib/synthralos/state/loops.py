@@ -15,21 +15,21 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from synthralos import jsontext
-from synthralos.names import checked, key_part, name_of_key_part
-from synthralos.refusals import Refused
+from synthralos.names import require_identifier, encode_key_part, decode_key_part
+from synthralos.refusals import InvalidInput
 from synthralos.state import pauses, unreadable
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
 from synthralos.state.kinds import lifetime_of
-from synthralos.state.loops_patterns import CRITICAL, LEVELS, NONE, WINDOW, detect
-from synthralos.state.loops_signature import Step, step_of
+from synthralos.state.loops_patterns import CRITICAL, LEVELS, NONE, WINDOW_SIZE, detect
+from synthralos.state.loops_signature import Step, build_step
 
-FORMAT = 1
+FORMAT_VERSION = 1
 PAGES = 10
-KEPT_SECONDS = lifetime_of("loop")
+TTL_SECONDS = lifetime_of("loop")
 
 
 @dataclass(frozen=True)
-class LoopDetection:
+class LoopDetectionConfig:
     """The entry `loop_detection` of the configuration.
 
     :ivar max_iterations: steps within the window that are too many when hardly one is new.
@@ -50,10 +50,10 @@ class LoopDetection:
 
     @classmethod
     def from_config(cls, entry):
-        """LoopDetection from the configuration's entry. Refused names what is wrong in it."""
+        """LoopDetection from the configuration's entry. InvalidInput names what is wrong in it."""
         entry = {} if entry is None else entry
         if not isinstance(entry, dict):
-            raise Refused(
+            raise InvalidInput(
                 "loop_detection", entry, "is not an object", "See config.schema.yaml"
             )
         known = {}
@@ -64,7 +64,7 @@ class LoopDetection:
             kind = (int, float) if isinstance(least, float) else int
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
                 way_out = "Use a number from %s to %s" % (least, most)
-                raise Refused("loop_detection." + name, value, "is out of bounds", way_out)
+                raise InvalidInput("loop_detection." + name, value, "is out of bounds", way_out)
             known[name] = value
         if entry.get("enable_auto_pause") is not None:
             known["enable_auto_pause"] = bool(entry["enable_auto_pause"])
@@ -73,42 +73,42 @@ class LoopDetection:
 
 # A window is one page of the datastore, and a pause must be seen to have ended within it.
 _BOUNDS = {
-    "max_iterations": (5, WINDOW),
+    "max_iterations": (5, WINDOW_SIZE),
     "similarity_threshold": (0.6, 1.0),
-    "time_window_seconds": (10, pauses.KEPT_AFTER_SECONDS),
+    "time_window_seconds": (10, pauses.TTL_AFTER_END_SECONDS),
     "max_pattern_length": (1, 33),
-    "pause_seconds": (pauses.LEAST_SECONDS, pauses.MOST_SECONDS),
-    "probe_seconds": (pauses.LEAST_PROBE_SECONDS, 3600),
+    "pause_seconds": (pauses.MIN_SECONDS, pauses.MAX_SECONDS),
+    "probe_seconds": (pauses.MIN_PROBE_SECONDS, 3600),
 }
 
 
-def check(store, now, limits, agent_id, action, given=None, output=None, progress=None, task=None,
+def record_step(store, now, limits, agent_id, action, given=None, output=None, progress=None, task=None,
           redactor=None):
     """Records a step of the agent and says what its window shows.
 
-    :param store: a Tolerant datastore; without one the step stands alone and shows nothing.
+    :param store: a BestEffortDatastore datastore; without one the step stands alone and shows nothing.
     :returns: {looping, level, pattern, patterns, paused, pause, reason, steps, recorded}. `pattern`
         is the worst of `patterns`; a critical one pauses the agent.
     """
-    checked("agent_id", agent_id)
-    checked("action", action)
+    require_identifier("agent_id", agent_id)
+    require_identifier("action", action)
     if task is not None:
-        checked("task_id", task)
-    step = step_of(now, action, given, output, _progress(progress))
+        require_identifier("task_id", task)
+    step = build_step(now, action, given, output, _progress(progress))
     # Each task has a page of its own: what an agent does at the same time pushes nothing out of it.
-    below = _prefix("loop_step", agent_id) + ("~" if task is None else key_part(task)) + "."
-    name = below + time_key(now)
-    recorded = store.put(name, _stored(step), ttl=limits.time_window_seconds + 60)
-    facts = _facts(store, agent_id)
-    paused, ended = pauses.state_of(store, agent_id, now)
+    below = _prefix("loop_step", agent_id) + ("~" if task is None else encode_key_part(task)) + "."
+    name = below + timestamp_key(now)
+    recorded = store.put(name, _encode_step(step), ttl=limits.time_window_seconds + 60)
+    facts = _read_facts(store, agent_id)
+    paused, ended = pauses.pause_state(store, agent_id, now)
     probing = None if paused is None else pauses.probing_since(store, agent_id, paused, now)
     start = max(now - limits.time_window_seconds, _reset_at(facts), ended, probing or 0.0)
     window = _window(store, below, start, name, step)
-    found = [_shown(agent_id, pattern) for pattern in detect(window, limits)]
+    found = [_pattern_payload(agent_id, pattern) for pattern in detect(window, limits)]
     worst = found[0] if found else None
     reason = None if worst is None else _reason(worst)
     for pattern in found:
-        _note(store, agent_id, now, pattern, [fact for fact in facts if fact["at"] > start])
+        _record_pattern(store, agent_id, now, pattern, [fact for fact in facts if fact["at"] > start])
     trips = worst is not None and worst["level"] == CRITICAL and limits.enable_auto_pause
     if trips and (paused is None or probing is not None):
         paused, probing = _pause(store, agent_id, now, limits, reason, redactor), None
@@ -119,14 +119,14 @@ def check(store, now, limits, agent_id, action, given=None, output=None, progres
         "pattern": worst,
         "patterns": found,
         "paused": held,
-        "pause": pauses.told(paused) if held else None,
+        "pause": pauses.public_pause(paused) if held else None,
         "reason": reason or (paused["reason"] if held else None),
         "steps": len(window),
         "recorded": bool(recorded),
     }
 
 
-def told(value):
+def parse_json_text(value):
     """The JSON object or list that a text holds, else `value` as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
@@ -138,9 +138,9 @@ def told(value):
 
 def patterns(store, agent_id):
     """The patterns found for the agent, the newest first: each with when and how often."""
-    checked("agent_id", agent_id)
+    require_identifier("agent_id", agent_id)
     found = {}
-    for fact in _facts(store, agent_id):
+    for fact in _read_facts(store, agent_id):
         if fact["event"] != "pattern":
             continue
         known = found.setdefault(fact["pattern_id"], {"shown": fact, "seen": []})
@@ -148,7 +148,7 @@ def patterns(store, agent_id):
     listed = []
     for known in found.values():
         newest, seen = known["shown"], known["seen"]
-        shown = {name: newest[name] for name in _SHOWN}
+        shown = {name: newest[name] for name in _PATTERN_FIELDS}
         levels = Counter(fact["level"] for fact in seen)
         # One episode leaves a fact for its warning and one for the loop.
         shown["occurrences"] = max(levels.values())
@@ -162,9 +162,9 @@ def agents(store):
     """The agents that have patterns or resets on record, by name. Reads at most PAGES pages."""
     prefix, names = PREFIX + "loop.", set()
     for page in range(PAGES):
-        rows = store.list(prefix, limit=PAGE, offset=page * PAGE)
-        names.update(name_of_key_part(name[len(prefix):].split(".")[0]) for name, _ in rows)
-        if len(rows) < PAGE:
+        rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
+        names.update(decode_key_part(name[len(prefix):].split(".")[0]) for name, _ in rows)
+        if len(rows) < PAGE_SIZE:
             break
     return sorted(names)
 
@@ -174,18 +174,18 @@ def reset(store, agent_id, now):
 
     Returns (whether that could be recorded, whether there was such a pause). The patterns stay.
     """
-    checked("agent_id", agent_id)
-    value = {"v": FORMAT, "event": "reset"}
-    name = _prefix("loop", agent_id) + time_key(now)
-    recorded = store.put(name, json.dumps(value), KEPT_SECONDS)
+    require_identifier("agent_id", agent_id)
+    value = {"v": FORMAT_VERSION, "event": "reset"}
+    name = _prefix("loop", agent_id) + timestamp_key(now)
+    recorded = store.put(name, json.dumps(value), TTL_SECONDS)
     return bool(recorded), bool(pauses.resume(store, agent_id, now, by=pauses.DETECTOR))
 
 
-_SHOWN = ("pattern_id", "kind", "level", "period", "repeats", "steps", "actions", "interrupted")
-_MOST_ACTIONS = 20
+_PATTERN_FIELDS = ("pattern_id", "kind", "level", "period", "repeats", "steps", "actions", "interrupted")
+_MAX_ACTIONS = 20
 
 
-def _shown(agent_id, pattern):
+def _pattern_payload(agent_id, pattern):
     """A pattern as results and facts have it: names and numbers."""
     rotations = [
         pattern.signatures[n:] + pattern.signatures[:n] for n in range(len(pattern.signatures))
@@ -199,7 +199,7 @@ def _shown(agent_id, pattern):
         "period": pattern.period,
         "repeats": pattern.repeats,
         "steps": pattern.steps,
-        "actions": list(pattern.actions[:_MOST_ACTIONS]),
+        "actions": list(pattern.actions[:_MAX_ACTIONS]),
         "interrupted": pattern.interrupted,
     }
 
@@ -231,14 +231,14 @@ def _pause(store, agent_id, now, limits, reason, redactor):
     )
 
 
-def _note(store, agent_id, now, pattern, since):
+def _record_pattern(store, agent_id, now, pattern, since):
     """Writes the pattern down, once for each level that it reaches within a window."""
     for fact in since:
         same = fact["event"] == "pattern" and fact["pattern_id"] == pattern["pattern_id"]
         if same and LEVELS.index(fact["level"]) >= LEVELS.index(pattern["level"]):
             return
-    value = json.dumps(dict(pattern, v=FORMAT, event="pattern"), separators=(",", ":"))
-    store.put(_prefix("loop", agent_id) + time_key(now), value, KEPT_SECONDS)
+    value = json.dumps(dict(pattern, v=FORMAT_VERSION, event="pattern"), separators=(",", ":"))
+    store.put(_prefix("loop", agent_id) + timestamp_key(now), value, TTL_SECONDS)
 
 
 def _progress(value):
@@ -250,20 +250,20 @@ def _progress(value):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
         way_out = "Give how far it got, as a number that grows"
-        raise Refused("progress", value, "is no number", way_out)
+        raise InvalidInput("progress", value, "is no number", way_out)
     return number
 
 
 def _window(store, below, start, name, step):
     """The steps below a prefix since `start`, the oldest first, with this one."""
-    rows = store.list(below, limit=WINDOW)
-    found = [_step(key, value) for key, value in reversed(rows) if key != name]
+    rows = store.list(below, limit=WINDOW_SIZE)
+    found = [_decode_step(key, value) for key, value in reversed(rows) if key != name]
     return [
         earlier for earlier in found if earlier is not None and earlier.at > start
-    ][1 - WINDOW:] + [step]
+    ][1 - WINDOW_SIZE:] + [step]
 
 
-def _stored(step):
+def _encode_step(step):
     # What is not known is left out; a progress of 0 is known.
     value = {
         key: kept
@@ -271,14 +271,14 @@ def _stored(step):
         if kept is not None and kept is not False and kept != ()
     }
     del value["at"]
-    return json.dumps(dict(value, v=FORMAT), separators=(",", ":"))
+    return json.dumps(dict(value, v=FORMAT_VERSION), separators=(",", ":"))
 
 
-def _step(name, text):
-    at = time_of(name)
+def _decode_step(name, text):
+    at = timestamp_of_key(name)
     try:
         value = json.loads(text)
-        if at is None or value.pop("v") != FORMAT:
+        if at is None or value.pop("v") != FORMAT_VERSION:
             return None
         for words in ("words", "output_words"):
             value[words] = tuple(value.get(words, ()))
@@ -295,18 +295,18 @@ def _step(name, text):
         return None
 
 
-def _facts(store, agent_id):
+def _read_facts(store, agent_id):
     """The agent's resets and patterns, newest first."""
     found = []
     for name, text in store.list(_prefix("loop", agent_id)):
-        at = time_of(name)
+        at = timestamp_of_key(name)
         try:
             value = json.loads(text)
-            known = value["v"] == FORMAT and value["event"] in ("pattern", "reset")
+            known = value["v"] == FORMAT_VERSION and value["event"] in ("pattern", "reset")
             if at is None or not known:
                 raise ValueError("another format")
             if value["event"] == "pattern":
-                value = dict({shown: value[shown] for shown in _SHOWN}, event="pattern")
+                value = dict({shown: value[shown] for shown in _PATTERN_FIELDS}, event="pattern")
                 if value["level"] not in LEVELS:
                     raise ValueError("unknown level")
             found.append(dict(value, at=at))
@@ -321,4 +321,4 @@ def _reset_at(facts):
 
 
 def _prefix(kind, agent_id):
-    return "%s%s.%s." % (PREFIX, kind, key_part(agent_id))
+    return "%s%s.%s." % (PREFIX, kind, encode_key_part(agent_id))

@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from synthralos.state.loops_signature import alike, hashed, words_of
+from synthralos.state.loops_signature import jaccard, short_hash, word_set
 
-WINDOW = 100
+WINDOW_SIZE = 100
 LEVELS = NONE, WARN, CRITICAL = ("none", "warn", "critical")
 
 
@@ -53,8 +53,8 @@ _NOISE = 0.2
 # Of the steps within the window, the part that has to be new for a busy agent to be let go on.
 _NEW = 0.1
 _NEARLY = 0.8
-_WAITING = words_of("await delay pause sleep wait waiting")
-_POLLING = _WAITING | words_of("check heartbeat monitor ping poll polling status watch")
+_WAITING = word_set("await delay pause sleep wait waiting")
+_POLLING = _WAITING | word_set("check heartbeat monitor ping poll polling status watch")
 
 
 def detect(window, limits):
@@ -63,7 +63,7 @@ def detect(window, limits):
     :param window: Steps of one agent and task, the oldest first.
     :param limits: loops.LoopDetection.
     """
-    window = _since_progress(list(window)[-WINDOW:])
+    window = _after_last_progress(list(window)[-WINDOW_SIZE:])
     found = [detector(window, limits) for detector in DETECTORS]
     found = [pattern for pattern in found if pattern is not None]
     return sorted(found, key=lambda pattern: -LEVELS.index(pattern.level))
@@ -94,7 +94,7 @@ def interrupted_cycle(window, limits):
     if span - found.steps > _NOISE * span or span == found.steps:
         return None
     others = [step for step in window[-span:] if often[step.outcome] == 1]
-    if 2 * sum(_is_unlike(step, others, limits) for step in others) >= found.repeats:
+    if 2 * sum(_is_novel(step, others, limits) for step in others) >= found.repeats:
         return None
     return replace(found, interrupted=True)
 
@@ -115,12 +115,12 @@ def similar(window, limits):
             members.append(window[n])
         else:
             others += 1
-            if others > len(members) or _is_news(window, n, limits):
+            if others > len(members) or _is_new_output(window, n, limits):
                 break
     if len({step.signature for step in members}) < 2:
         return None
     members.reverse()
-    patient = newest.output is None or _patient(members, 1)
+    patient = newest.output is None or _is_expected_repeat(members, 1)
     level = _level(len(members), *(_STALE if patient else _SIMILAR))
     return _pattern("similar", level, 1, len(members), members[-1:], len(members))
 
@@ -170,7 +170,7 @@ def similarity(one, other):
     """
     if one.action != other.action or one.shape != other.shape:
         return 0.0
-    return _REST + (1 - _REST) * alike(one.words, other.words)
+    return _REST + (1 - _REST) * jaccard(one.words, other.words)
 
 
 def _same_answer(one, other, limits):
@@ -178,11 +178,11 @@ def _same_answer(one, other, limits):
         return True
     if one.output is None or other.output is None or one.output_shape != other.output_shape:
         return False
-    words = alike(one.output_words, other.output_words)
+    words = jaccard(one.output_words, other.output_words)
     return _REST + (1 - _REST) * words >= limits.similarity_threshold
 
 
-def _is_news(window, n, limits):
+def _is_new_output(window, n, limits):
     """Whether the output of step n is one that its action had not given before in the window."""
     step = window[n]
     before = (earlier for earlier in window[:n] if earlier.action == step.action)
@@ -191,7 +191,7 @@ def _is_news(window, n, limits):
     )
 
 
-def _is_unlike(step, others, limits):
+def _is_novel(step, others, limits):
     """Whether none of the others did the same action on the same things for the same answer."""
     return not any(
         (step.action, step.shape) == (other.action, other.shape) and
@@ -214,7 +214,7 @@ def _cycle(window, limits, warn, critical):
             continue
         steps = same + period
         least, most = warn, critical
-        if _patient(window[-steps:], period):
+        if _is_expected_repeat(window[-steps:], period):
             least, most = _PATIENT_WARN, _PATIENT_CRITICAL
         level = _level(steps, _needed(least, period), _needed(most, period))
         if best is None or LEVELS.index(level) > LEVELS.index(best.level):
@@ -245,7 +245,7 @@ def _level(count, warn, critical):
 def _pattern(kind, level, period, repeats, steps, length):
     if level == NONE:
         return None
-    signatures = tuple(hashed("|".join(str(part) for part in step.outcome)) for step in steps)
+    signatures = tuple(short_hash("|".join(str(part) for part in step.outcome)) for step in steps)
     if kind in ("no_progress", "rate", "similar"):
         signatures = tuple(sorted({step.action for step in steps}))
     names = [step.action for step in steps]
@@ -254,7 +254,7 @@ def _pattern(kind, level, period, repeats, steps, length):
     return Pattern(kind, level, period, repeats, length, tuple(names), signatures)
 
 
-def _patient(steps, period):
+def _is_expected_repeat(steps, period):
     """Whether these repeats may well be meant.
 
     That is so of polling (by the words in the actions' names: all poll, or one waits), of steps of
@@ -292,7 +292,7 @@ def _backs_off(times):
     return all(later >= 0.75 * earlier for earlier, later in zip(waits, waits[1:]))
 
 
-def _since_progress(window):
+def _after_last_progress(window):
     """The steps from the last one on whose progress value was the greatest so far."""
     start, greatest = 0, None
     for n, step in enumerate(window):

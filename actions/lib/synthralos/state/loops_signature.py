@@ -17,23 +17,23 @@ from typing import Optional
 from synthralos import jsontext
 
 
-def words_of(text):
+def word_set(text):
     return frozenset(text.split())
 
 
 # What belongs to one call and says nothing about what was asked.
-_OF_THE_CALL = words_of(
+_OF_THE_CALL = word_set(
     "attempt attempts call_id conversation_id correlation_id created_at execution_id"
     " idempotency_key iteration message_id nonce now request_id retries retry retry_count run_id"
     " seq session_id span_id timestamp tool_call_id trace_id ts updated_at"
 )
 # So do these, but where nothing else stands beside them they are what was asked: a tool for notes.
-_THOUGHTS = words_of("explanation rationale reasoning thought thoughts")
-_OF_THE_ANSWER = _OF_THE_CALL | _THOUGHTS | words_of(
+_THOUGHTS = word_set("explanation rationale reasoning thought thoughts")
+_OF_THE_ANSWER = _OF_THE_CALL | _THOUGHTS | word_set(
     "duration duration_ms duration_seconds elapsed elapsed_ms latency latency_ms time took"
 )
 # An empty list under one of these is good news.
-_TROUBLES = words_of(
+_TROUBLES = word_set(
     "conflicts errors exceptions failed failures invalid issues messages missing problems rejected"
     " skipped violations warnings"
 )
@@ -50,10 +50,10 @@ _ID = re.compile(
 )
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _WORD = re.compile(r"[^\W_]+")
-_LARGEST = 10**9
+_MAX_INTEGER = 10**9
 # Of scripts that set no spaces between words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u9fff\uac00-\ud7af]+")
-_STOP_WORDS = words_of(
+_STOP_WORDS = word_set(
     "a about am an and any are as at be been but by can could did do does find for from get give"
     " had has have how i in is it its just let me my now of on or our out please s shall should"
     " show so some t tell that the their them then there these they this those to up us want was"
@@ -93,28 +93,28 @@ class Step:
         return self.action, self.signature, self.output
 
 
-def step_of(at, action, given=None, output=None, progress=None):
+def build_step(at, action, given=None, output=None, progress=None):
     """The Step in which the agent did `action` with `given` and got `output`.
 
     :param given: a JSON value; output: a JSON value, or None when it is not known.
     """
-    asked = _folded(given, _dropped(given))
-    signature = _form(asked, _as_signature)
+    asked = _normalize(given, _ignored_keys(given))
+    signature = _fingerprint(asked, _as_signature)
     form, output_shape, output_words = None, None, ()
     if output is not None:
-        got = _folded(output, _OF_THE_ANSWER)
-        form, output_shape = _form(got, _as_signature), _form(got, _as_shape)
+        got = _normalize(output, _OF_THE_ANSWER)
+        form, output_shape = _fingerprint(got, _as_signature), _fingerprint(got, _as_shape)
         output_words = _sketch(got)
-        if _found_nothing(output):
+        if _is_empty_result(output):
             # Page after page of nothing: then other numbers in the input are no news.
-            form = output_shape = hashed("nothing")
-            signature = _form(asked, _without_numbers)
+            form = output_shape = short_hash("nothing")
+            signature = _fingerprint(asked, _without_numbers)
     return Step(
         at=at,
         action=action,
         signature=signature,
-        exact=_form(asked, _as_it_is),
-        shape=_form(asked, _as_shape),
+        exact=_fingerprint(asked, _verbatim),
+        shape=_fingerprint(asked, _as_shape),
         words=_sketch(asked),
         output=form,
         output_shape=output_shape,
@@ -124,7 +124,7 @@ def step_of(at, action, given=None, output=None, progress=None):
     )
 
 
-def alike(one, other):
+def jaccard(one, other):
     """0 to 1: the part of common words of two sketches (Jaccard's index); 1 where none has any."""
     union = sorted(set(one) | set(other))[:_SKETCH]
     if not union:
@@ -132,61 +132,61 @@ def alike(one, other):
     return len(set(union) & set(one) & set(other)) / len(union)
 
 
-def hashed(text):
+def short_hash(text):
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _dropped(given):
+def _ignored_keys(given):
     """The keys of an input that say nothing about what was asked."""
     both = _OF_THE_CALL | _THOUGHTS
     alone = isinstance(given, dict) and all(_key(key) in both for key in given)
     return _OF_THE_CALL if alone else both
 
 
-def _folded(value, dropped, depth=0):
+def _normalize(value, dropped, depth=0):
     """`value` with its texts folded and without the dropped keys; an object is a tuple of (key,
     value) in an order of its own.
     """
     if isinstance(value, dict):
-        if depth >= jsontext.DEEPEST:
+        if depth >= jsontext.MAX_DEPTH:
             return "(deep)"
         items = [
-            (_folded_text(str(key)), _folded(item, dropped, depth + 1))
+            (_folded_text(str(key)), _normalize(item, dropped, depth + 1))
             for key, item in value.items()
             if _key(key) not in dropped
         ]
         if len({key for key, _ in items}) == len(items):
             return tuple(sorted(items, key=lambda item: item[0]))
-        return tuple(sorted(items, key=lambda item: (item[0], _form(item[1], _as_it_is))))
+        return tuple(sorted(items, key=lambda item: (item[0], _fingerprint(item[1], _verbatim))))
     if isinstance(value, (list, tuple)):
-        if depth >= jsontext.DEEPEST:
+        if depth >= jsontext.MAX_DEPTH:
             return "(deep)"
-        return [_folded(item, dropped, depth + 1) for item in value]
+        return [_normalize(item, dropped, depth + 1) for item in value]
     return _folded_text(value) if isinstance(value, str) else value
 
 
-def _form(folded, leaf):
+def _fingerprint(folded, leaf):
     """The hash of a folded value, with every text and number as `leaf` has it."""
-    return hashed(json.dumps(_told(folded, leaf), separators=(",", ":")))
+    return short_hash(json.dumps(_canonical(folded, leaf), separators=(",", ":")))
 
 
-def _told(folded, leaf):
+def _canonical(folded, leaf):
     if isinstance(folded, tuple):
-        return ["object", [[key, _told(item, leaf)] for key, item in folded]]
+        return ["object", [[key, _canonical(item, leaf)] for key, item in folded]]
     if isinstance(folded, list):
-        return [_told(item, leaf) for item in folded]
+        return [_canonical(item, leaf) for item in folded]
     if folded is None or isinstance(folded, bool):
         return folded
     return ("t:" if isinstance(folded, str) else "n:") + leaf(folded)
 
 
-def _as_it_is(leaf):
+def _verbatim(leaf):
     return leaf if isinstance(leaf, str) else _number(leaf)
 
 
 def _as_signature(leaf):
     if not isinstance(leaf, str):
-        return "#" if abs(leaf) >= _LARGEST else _number(leaf)
+        return "#" if abs(leaf) >= _MAX_INTEGER else _number(leaf)
     return _without_ids(leaf, "<time>", "<id>")
 
 
@@ -228,7 +228,7 @@ def _folded_text(text):
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     text = " ".join(text.casefold().split())
-    return "%s %s" % (text, hashed(rest)) if rest else text
+    return "%s %s" % (text, short_hash(rest)) if rest else text
 
 
 def _is_text(folded):
@@ -239,7 +239,7 @@ def _sketch(folded):
     """The _SKETCH least hashes of the words in the free texts of a folded value, in order."""
     words = set()
     _collect(folded, words)
-    return tuple(sorted(hashed(word)[:8] for word in words)[:_SKETCH])
+    return tuple(sorted(short_hash(word)[:8] for word in words)[:_SKETCH])
 
 
 def _collect(folded, words):
@@ -265,12 +265,12 @@ def _stem(word):
     return word[:-1] if len(word) > 4 and word.endswith("e") else word
 
 
-def _found_nothing(output):
+def _is_empty_result(output):
     """Whether the answer is about an empty list: it holds one, and none that is not empty. That
     there are no _TROUBLES is no such answer.
     """
     level, empty = [output], False
-    for _ in range(jsontext.DEEPEST):
+    for _ in range(jsontext.MAX_DEPTH):
         following = []
         for value in level:
             if isinstance(value, (list, tuple)):

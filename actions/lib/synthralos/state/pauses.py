@@ -10,21 +10,21 @@ here a good probe closes it).
 
 import json
 
-from synthralos.names import key_part, name_of_key_part
-from synthralos.refusals import Refused
+from synthralos.names import encode_key_part, decode_key_part
+from synthralos.refusals import InvalidInput
 from synthralos.state import unreadable
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
-from synthralos.times import timestamp
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
+from synthralos.times import to_iso
 
-FORMAT = 1
+FORMAT_VERSION = 1
 PERSON, DETECTOR, ANYBODY = "person", "loop_detector", "*"
 DEFAULT_SECONDS = 300
-LEAST_SECONDS, MOST_SECONDS = 60, 24 * 3600
-LEAST_PROBE_SECONDS = 10
+MIN_SECONDS, MAX_SECONDS = 60, 24 * 3600
+MIN_PROBE_SECONDS = 10
 # The loop detector must still see that a pause has ended when its window begins before that.
-KEPT_AFTER_SECONDS = 3600
-PAGES = 10
-LONGEST_REASON = 500
+TTL_AFTER_END_SECONDS = 3600
+MAX_PAGES = 10
+MAX_REASON_CHARS = 500
 _KIND = PREFIX + "pause."
 
 
@@ -35,17 +35,17 @@ def pause(store, agent_id, now, reason, seconds, by=PERSON, probe_seconds=None, 
         between two probes; None for no probe before the end.
     :returns: the agent's pause as `pause_of` has it, or None when it could not be recorded.
     """
-    text = reason if redactor is None else redactor.text(reason)
-    at = _after(_facts(store, agent_id), now)
+    text = reason if redactor is None else redactor.redact_text(reason)
+    at = _next_timestamp(_facts(store, agent_id), now)
     value = {
-        "v": FORMAT,
+        "v": FORMAT_VERSION,
         "event": "pause",
         "by": by,
-        "reason": text[:LONGEST_REASON],
+        "reason": text[:MAX_REASON_CHARS],
         "until": at + seconds,
         "probe_seconds": probe_seconds,
     }
-    if not _append(store, agent_id, at, value, int(seconds) + KEPT_AFTER_SECONDS):
+    if not _append(store, agent_id, at, value, int(seconds) + TTL_AFTER_END_SECONDS):
         return None
     return pause_of(store, agent_id, at)
 
@@ -54,13 +54,13 @@ def resume(store, agent_id, now, by=ANYBODY):
     """Ends the agent's pauses by `by`, ANYBODY for all. Returns whether there was one to end."""
     facts = _facts(store, agent_id)
     running = [
-        fact for fact in _running(facts) if fact["until"] > now and by in (ANYBODY, fact["by"])
+        fact for fact in _open_pauses(facts) if fact["until"] > now and by in (ANYBODY, fact["by"])
     ]
     if not running:
         return False
-    value = {"v": FORMAT, "event": "resume", "by": by}
+    value = {"v": FORMAT_VERSION, "event": "resume", "by": by}
     return _append(
-        store, agent_id, _after(facts, now), value, MOST_SECONDS + KEPT_AFTER_SECONDS
+        store, agent_id, _next_timestamp(facts, now), value, MAX_SECONDS + TTL_AFTER_END_SECONDS
     )
 
 
@@ -70,50 +70,50 @@ def pause_of(store, agent_id, now):
     Times are seconds since the epoch. Of several pauses the longest tells the reason; a probe has
     to wait for the last `probe_at`, and there is none (None) while one pause allows none.
     """
-    return _pause(_facts(store, agent_id), now)
+    return _active_pause(_facts(store, agent_id), now)
 
 
 def ended_at(store, agent_id, now):
     """When the agent's last pause ended, in seconds since the epoch; 0.0 without one."""
-    return _end(_facts(store, agent_id), now)
+    return _last_end(_facts(store, agent_id), now)
 
 
-def state_of(store, agent_id, now):
+def pause_state(store, agent_id, now):
     """(pause_of, ended_at) of the agent, with one reading."""
     facts = _facts(store, agent_id)
-    return _pause(facts, now), _end(facts, now)
+    return _active_pause(facts, now), _last_end(facts, now)
 
 
 def listing(store, now):
     """{agent_id: pause_of} of all paused agents. Reads at most PAGES pages."""
     by_agent = {}
-    for page in range(PAGES):
-        rows = store.list(_KIND, limit=PAGE, offset=page * PAGE)
+    for page in range(MAX_PAGES):
+        rows = store.list(_KIND, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         for name, value in rows:
             part = name[len(_KIND):].rpartition(".")[0]
             by_agent.setdefault(part, []).append((name, value))
-        if len(rows) < PAGE:
+        if len(rows) < PAGE_SIZE:
             break
     found = {}
     for part, rows in sorted(by_agent.items()):
-        paused = _pause(_read(rows), now)
+        paused = _active_pause(_read(rows), now)
         if paused is not None:
-            found[name_of_key_part(part)] = paused
+            found[decode_key_part(part)] = paused
     return found
 
 
-def told(paused):
+def public_pause(paused):
     """A pause for people: its times in ISO 8601; None for None."""
     if paused is None:
         return None
     shown = {name: paused[name] for name in ("reason", "by")}
     for name in ("since", "until", "probe_at"):
-        shown[name] = None if paused[name] is None else timestamp(paused[name])
+        shown[name] = None if paused[name] is None else to_iso(paused[name])
     return shown
 
 
 def refuse_if_paused(env, agent_id, claim=True):
-    """Refused when the agent is paused, unless this run may be the probe.
+    """InvalidInput when the agent is paused, unless this run may be the probe.
 
     :param claim: whether to take the probe when one is due; False for a dry run, which must not
         use it up.
@@ -131,13 +131,13 @@ def refuse_if_paused(env, agent_id, claim=True):
     else:
         way_out = (
             "A recovery may probe it from %s on; or resume it with synthralos.agent.resume"
-            % timestamp(following)
+            % to_iso(following)
         )
-    raise Refused(
+    raise InvalidInput(
         "agent_id",
         agent_id,
         "is paused by the %s until %s: %s"
-        % (paused["by"].replace("_", " "), timestamp(paused["until"]), paused["reason"]),
+        % (paused["by"].replace("_", " "), to_iso(paused["until"]), paused["reason"]),
         way_out,
     )
 
@@ -160,7 +160,7 @@ def probing_since(store, agent_id, paused, now):
     if paused["probe_at"] is None or now < paused["probe_at"]:
         return None
     claims = _claims(store, agent_id, now - paused["probe_seconds"])
-    return time_of(claims[-1][0]) if claims else None
+    return timestamp_of_key(claims[-1][0]) if claims else None
 
 
 def _claim(store, agent_id, paused, now, run):
@@ -168,19 +168,19 @@ def _claim(store, agent_id, paused, now, run):
     since = max(paused["probe_at"], now - paused["probe_seconds"])
     if _claims(store, agent_id, since):
         return False
-    mine = _claim_prefix(agent_id) + time_key(now)
+    mine = _claim_prefix(agent_id) + timestamp_key(now)
     # It outlives the longest run, which asks at its end whether it was the probe.
-    store.put(mine, json.dumps({"v": FORMAT, "run": run}), ttl=KEPT_AFTER_SECONDS)
+    store.put(mine, json.dumps({"v": FORMAT_VERSION, "run": run}), ttl=TTL_AFTER_END_SECONDS)
     claims = _claims(store, agent_id, since)
     # Without a datastore nobody can keep count, and a pause nobody can read must not hold.
-    return store.away is not None or (bool(claims) and claims[0][0] == mine)
+    return store.unavailable_reason is not None or (bool(claims) and claims[0][0] == mine)
 
 
 def _claims(store, agent_id, since):
     """(name, run) of the claims since then, the first first."""
     found = []
     for name, value in store.list(_claim_prefix(agent_id)):
-        if (time_of(name) or 0) < since - 0.001:
+        if (timestamp_of_key(name) or 0) < since - 0.001:
             continue
         try:
             found.append((name, json.loads(value)["run"]))
@@ -196,11 +196,11 @@ def _next_probe(store, agent_id, paused, now):
     claims = _claims(store, agent_id, paused["probe_at"])
     if not claims:
         return now
-    return (time_of(claims[-1][0]) or now) + paused["probe_seconds"]
+    return (timestamp_of_key(claims[-1][0]) or now) + paused["probe_seconds"]
 
 
-def _pause(facts, now):
-    running = [fact for fact in _running(facts) if fact["until"] > now]
+def _active_pause(facts, now):
+    running = [fact for fact in _open_pauses(facts) if fact["until"] > now]
     if not running:
         return None
     longest = max(running, key=lambda fact: fact["until"])
@@ -219,13 +219,13 @@ def _pause(facts, now):
     }
 
 
-def _end(facts, now):
+def _last_end(facts, now):
     ends = [fact["at"] for fact in facts if fact["event"] == "resume"]
-    ends += [fact["until"] for fact in _running(facts) if fact["until"] <= now]
+    ends += [fact["until"] for fact in _open_pauses(facts) if fact["until"] <= now]
     return max(ends, default=0.0)
 
 
-def _running(facts):
+def _open_pauses(facts):
     """The pauses that no newer fact of the same party has ended or replaced; expired ones too."""
     settled, found = set(), []
     for fact in facts:
@@ -237,14 +237,14 @@ def _running(facts):
     return found
 
 
-def _after(facts, now):
+def _next_timestamp(facts, now):
     """The time of a new fact: it must not lose against one whose writer's clock was ahead."""
     return max(now, facts[0]["at"] + 0.001) if facts else now
 
 
 def _append(store, agent_id, at, value, ttl):
     told = json.dumps(value, separators=(",", ":"), sort_keys=True)
-    return store.put(_prefix(agent_id) + time_key(at), told, ttl)
+    return store.put(_prefix(agent_id) + timestamp_key(at), told, ttl)
 
 
 def _facts(store, agent_id):
@@ -255,10 +255,10 @@ def _facts(store, agent_id):
 def _read(rows):
     found = []
     for name, text in rows:
-        at = time_of(name)
+        at = timestamp_of_key(name)
         try:
             value = json.loads(text)
-            if at is None or value["v"] != FORMAT:
+            if at is None or value["v"] != FORMAT_VERSION:
                 raise ValueError("another format")
             fact = {"at": at, "event": value["event"], "by": str(value["by"])}
             if fact["event"] == "pause":
@@ -273,8 +273,8 @@ def _read(rows):
 
 
 def _prefix(agent_id):
-    return "%s%s." % (_KIND, key_part(agent_id))
+    return "%s%s." % (_KIND, encode_key_part(agent_id))
 
 
 def _claim_prefix(agent_id):
-    return "%sclaim.%s." % (PREFIX, key_part("pause:" + agent_id))
+    return "%sclaim.%s." % (PREFIX, encode_key_part("pause:" + agent_id))

@@ -6,20 +6,20 @@ it matters neither when it was written nor by which clock.
 
 import json
 
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.state import unreadable
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
 from synthralos.state.kinds import lifetime_of
 
-FORMAT = 1
-KEPT_SECONDS = lifetime_of("run")
+FORMAT_VERSION = 1
+TTL_SECONDS = lifetime_of("run")
 HALF_LIFE_SECONDS = 24 * 3600
-LEAST_SAMPLES = 10
+MIN_SAMPLES = 10
 UNCOUNTED = PREFIX + "uncounted."
 START, END, CALLS = "start", "end", "calls"
 
 
-def summarise(store, run, now, **facts):
+def record_summary(store, run, now, **facts):
     """Writes the summary of the run `run`.
 
     :param facts: workflow, outcome ("recovered" or "failed"), failure_type, cause, attempts,
@@ -27,41 +27,41 @@ def summarise(store, run, now, **facts):
         targets, causes (null where it was good) and latency_ms; of each call to an LLM, llm:
         [provider, model, milliseconds, cause, tokens read, tokens written, cost].
     """
-    tell(store, END, run, now, **facts)
+    record_metrics_event(store, END, run, now, **facts)
     return learn(store, run, now, **facts)
 
 
 def learn(store, run, now, **facts):
-    """As `summarise`, for learning alone: no metric counts it."""
-    name = PREFIX + "run." + time_key(now, key_part(run or "unknown"))
-    return store.put(name, _json(dict(facts, v=FORMAT, run=run)), KEPT_SECONDS)
+    """As `record_summary`, for learning alone: no metric counts it."""
+    name = PREFIX + "run." + timestamp_key(now, encode_key_part(run or "unknown"))
+    return store.put(name, _json(dict(facts, v=FORMAT_VERSION, run=run)), TTL_SECONDS)
 
 
-def tell(store, kind, run, now, **facts):
+def record_metrics_event(store, kind, run, now, **facts):
     """Writes what metrics alone are computed from.
 
     :param kind: START or END, of which a run has one each; or CALLS, of its steps or to LLMs, of
         which it may have any number.
     """
     once = run and kind != CALLS
-    name = UNCOUNTED + ("%s.%s" % (key_part(run), kind) if once else time_key(now))
-    return store.put(name, _json(dict(facts, v=FORMAT, kind=kind, run=run)), KEPT_SECONDS)
+    name = UNCOUNTED + ("%s.%s" % (encode_key_part(run), kind) if once else timestamp_key(now))
+    return store.put(name, _json(dict(facts, v=FORMAT_VERSION, kind=kind, run=run)), TTL_SECONDS)
 
 
-def event(text):
-    """What `tell` has written, or None when it is of another version."""
+def parse_event(text):
+    """What `record_metrics_event` has written, or None when it is of another version."""
     try:
         told = json.loads(text)
     except ValueError:
         return None
-    return told if isinstance(told, dict) and told.get("v") == FORMAT else None
+    return told if isinstance(told, dict) and told.get("v") == FORMAT_VERSION else None
 
 
 def _json(value):
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
-def recent(store, limit=PAGE):
+def recent_summaries(store, limit=PAGE_SIZE):
     """The newest summaries, newest first, each with `at`, seconds since the epoch."""
     return list(_summaries(store.list(PREFIX + "run.", limit=limit)))
 
@@ -72,21 +72,21 @@ def _summaries(rows):
             summary = json.loads(text)
         except ValueError:
             summary = None
-        if isinstance(summary, dict) and summary.pop("v", None) == FORMAT:
-            yield dict(summary, at=time_of(name) or 0.0)
+        if isinstance(summary, dict) and summary.pop("v", None) == FORMAT_VERSION:
+            yield dict(summary, at=timestamp_of_key(name) or 0.0)
         else:
             unreadable.skip(name)
 
 
-def since(store, at, pages=10):
+def summaries_since(store, at, pages=10):
     """The summaries from `at` on, newest first, of at most `pages` pages."""
     for page in range(pages):
-        rows = store.list(PREFIX + "run.", limit=PAGE, offset=page * PAGE)
+        rows = store.list(PREFIX + "run.", limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         for summary in _summaries(rows):
             if summary["at"] < at:
                 return
             yield summary
-        if len(rows) < PAGE:
+        if len(rows) < PAGE_SIZE:
             return
 
 
@@ -104,7 +104,7 @@ def success_rate(summaries, now, failure_type=None, target=None):
         if failure_type in (None, run.get("failure_type")) and
         (target is None or target in (run.get("targets") or []))
     ]
-    if len(counted) < LEAST_SAMPLES:
+    if len(counted) < MIN_SAMPLES:
         return 1.0
     weights = [0.5 ** (max(0.0, now - run["at"]) / HALF_LIFE_SECONDS) for run in counted]
     good = [

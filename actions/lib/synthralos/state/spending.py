@@ -14,93 +14,93 @@ since the newest sum, one more for each 100 more; writing takes 2, or 4 where ru
 import datetime
 import json
 
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.state import unreadable
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
 from synthralos.state.kinds import lifetime_of
 
-FORMAT = 1
+FORMAT_VERSION = 1
 BUCKET_SECONDS = 600
 # Clocks and the datastore may be late by that.
 GRACE_SECONDS = 120
 # After that a call that has not told what it took never will: no attempt is that long.
 LOST_SECONDS = 3600 + GRACE_SECONDS
-DAY_SECONDS, RUN_SECONDS = lifetime_of("llm_spending"), lifetime_of("llm_spending_run")
+DAY_SECONDS, RUN_TTL_SECONDS = lifetime_of("llm_spending"), lifetime_of("llm_spending_run")
 _DAYS, _RUNS, _TOTALS = PREFIX + "llm_spending.", PREFIX + "llm_spending_run.", PREFIX + "llm_spending_total."
-NOTHING = (0, 0.0)
+ZERO = (0, 0.0)
 
 
-class Spending:
-    """:param store: a Tolerant datastore.
+class LlmSpending:
+    """:param store: a BestEffortDatastore datastore.
     :param now: a callable that gives seconds since the epoch.
     """
 
     def __init__(self, store, now):
         self._store, self._now = store, now
 
-    def begin(self, run, amount, per_run, per_day):
+    def reserve(self, run, amount, per_run, per_day):
         """Writes a call down that may take `amount`, (tokens, cost).
 
         :param run: the run's id; per_run, per_day: whether to write it down for these.
         :returns: the keys, for `end`; None when it could not be written.
         """
         at = self._now()
-        last = time_key(at)
-        keys = [(_run_prefix(run) + last, RUN_SECONDS)] if per_run else []
+        last = timestamp_key(at)
+        keys = [(_run_prefix(run) + last, RUN_TTL_SECONDS)] if per_run else []
         if per_day:
             keys.append(("%s%s.%s" % (_DAYS, _bucket(at), last), DAY_SECONDS))
-        written = [self._store.put(key, _value(amount, True), ttl) for key, ttl in keys]
+        written = [self._store.put(key, _encode(amount, True), ttl) for key, ttl in keys]
         return keys if all(written) else None
 
-    def end(self, keys, amount):
+    def settle(self, keys, amount):
         """Writes what the call took."""
         for key, ttl in keys:
-            self._store.put(key, _value(amount, False), ttl)
+            self._store.put(key, _encode(amount, False), ttl)
 
-    def of_run(self, run):
+    def run_total(self, run):
         """(tokens, cost) of a run's calls, those under way included. None when nobody knows."""
         rows, prefix = [], _run_prefix(run)
         while True:
-            some = self._store.list(prefix, PAGE, len(rows))
+            some = self._store.list(prefix, PAGE_SIZE, len(rows))
             rows += some
-            if len(some) < PAGE:
+            if len(some) < PAGE_SIZE:
                 break
-        return None if self._store.away else _sum(_read(rows))
+        return None if self._store.unavailable_reason else _sum(_read(rows))
 
-    def of_day(self):
+    def day_total(self):
         """(tokens, cost) of the day's calls, those under way included. None when nobody knows."""
         at = self._now()
         day = _bucket(at)[:8]
         summed, until = self._newest_total(day)
         facts = self._since(day, until)
-        if self._store.away:
+        if self._store.unavailable_reason:
             return None
-        self._sum_up(summed, until, facts, at)
-        return _plus(summed, _sum(facts))
+        self._write_rollup(summed, until, facts, at)
+        return _add(summed, _sum(facts))
 
     def _newest_total(self, day):
         """((tokens, cost), the bucket up to which that is the sum, or "")."""
         for name, text in self._store.list(_TOTALS + day, 1):
             for _, amount, _ in _read([(name, text)]):
                 return amount, name[len(_TOTALS):]
-        return NOTHING, ""
+        return ZERO, ""
 
     def _since(self, day, until):
         """The day's calls after the bucket `until`, newest first: [(key, (tokens, cost), open)]."""
         found, offset = [], 0
         while True:
-            rows = self._store.list(_DAYS + day, PAGE, offset)
+            rows = self._store.list(_DAYS + day, PAGE_SIZE, offset)
             newer = [row for row in rows if _bucket_of(row[0]) > until]
             found += _read(newer)
-            if len(newer) < PAGE:
+            if len(newer) < PAGE_SIZE:
                 return found
             offset += len(rows)
 
-    def _sum_up(self, summed, until, facts, at):
+    def _write_rollup(self, summed, until, facts, at):
         """Writes the sum up to the newest bucket in which nothing changes any more."""
         buckets = {}
         for key, amount, is_open in facts:
-            lost = (time_of(key) or 0.0) + LOST_SECONDS < at
+            lost = (timestamp_of_key(key) or 0.0) + LOST_SECONDS < at
             buckets.setdefault(_bucket_of(key), []).append((amount, is_open and not lost))
         last = None
         for bucket, calls in sorted(buckets.items()):
@@ -109,13 +109,13 @@ class Spending:
                 break
             last = bucket
             for amount, _ in calls:
-                summed = _plus(summed, amount)
+                summed = _add(summed, amount)
         if last is not None and last > until:
-            self._store.put(_TOTALS + last, _value(summed, False), DAY_SECONDS)
+            self._store.put(_TOTALS + last, _encode(summed, False), DAY_SECONDS)
 
 
 def _run_prefix(run):
-    return "%s%s." % (_RUNS, key_part(run or "none"))
+    return "%s%s." % (_RUNS, encode_key_part(run or "none"))
 
 
 def _bucket(at):
@@ -133,9 +133,9 @@ def _end_of(bucket):
     return moment.replace(tzinfo=datetime.timezone.utc).timestamp() + BUCKET_SECONDS
 
 
-def _value(amount, is_open):
+def _encode(amount, is_open):
     tokens, cost = amount
-    value = {"v": FORMAT, "tokens": tokens, "cost": round(cost, 9), "open": is_open}
+    value = {"v": FORMAT_VERSION, "tokens": tokens, "cost": round(cost, 9), "open": is_open}
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -145,7 +145,7 @@ def _read(rows):
     for name, text in rows:
         try:
             value = json.loads(text)
-            if value["v"] == FORMAT:
+            if value["v"] == FORMAT_VERSION:
                 amount = (int(value["tokens"]), float(value["cost"]))
                 found.append((name, amount, bool(value["open"])))
         except (ValueError, KeyError, TypeError):
@@ -155,11 +155,11 @@ def _read(rows):
 
 
 def _sum(facts):
-    total = NOTHING
+    total = ZERO
     for _, amount, _ in facts:
-        total = _plus(total, amount)
+        total = _add(total, amount)
     return total
 
 
-def _plus(one, other):
+def _add(one, other):
     return one[0] + other[0], one[1] + other[1]

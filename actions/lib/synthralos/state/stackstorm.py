@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from synthralos.state.datastore import PAGE, DatastoreAway, Fact
-from synthralos.times import seconds_of
+from synthralos.state.datastore import PAGE_SIZE, DatastoreUnavailable, KeyInfo
+from synthralos.times import parse_iso
 
-SECONDS = 2.0
+TIMEOUT_SECONDS = 2.0
 READ_EXECUTION_SECONDS = 10.0
 POLL_SECONDS = 1.0
 ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
@@ -22,7 +22,7 @@ _EXECUTION = "parameters,trigger_instance,start_timestamp,action.parameters,acti
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}\Z")
 
 
-class ApiError(Exception):
+class StackStormError(Exception):
     """StackStorm's API did not answer, or refused.
 
     :ivar refused: whether it answered; else what was asked for may have happened.
@@ -31,7 +31,7 @@ class ApiError(Exception):
     refused = False
 
 
-class NoExecution(ApiError):
+class ExecutionNotFound(StackStormError):
     """There is no such execution, or none any more."""
 
     refused = True
@@ -42,7 +42,7 @@ class Api:
     :param key_seconds: the time limit of a call to the datastore.
     """
 
-    def __init__(self, url, token=None, session=None, verify=True, key_seconds=SECONDS):
+    def __init__(self, url, token=None, session=None, verify=True, key_seconds=TIMEOUT_SECONDS):
         if session is None:
             import requests
 
@@ -61,19 +61,19 @@ class Api:
             "GET", path, READ_EXECUTION_SECONDS, params={"include_attributes": attributes}
         )
         if answer.status_code == 404:
-            raise NoExecution("there is no execution %s" % execution_id)
+            raise ExecutionNotFound("there is no execution %s" % execution_id)
         return self._json(answer)
 
     def children(self, execution_id, attributes):
         """The executions that a workflow has started, in the order of their start."""
-        params = {"parent": execution_id, "limit": PAGE, "include_attributes": attributes}
+        params = {"parent": execution_id, "limit": PAGE_SIZE, "include_attributes": attributes}
         rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
-        with _understood(ApiError):
+        with _understood(StackStormError):
             return sorted(rows, key=lambda row: row["start_timestamp"])
 
     def executions(self, attributes, **filters):
         """At most PAGE executions; filters: action, status, timestamp_gt, sort_asc, offset ..."""
-        params = dict(filters, limit=PAGE, include_attributes=attributes)
+        params = dict(filters, limit=PAGE_SIZE, include_attributes=attributes)
         return self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
 
     def set_status(self, execution_id, status, result=None):
@@ -103,20 +103,20 @@ class Api:
 
     def inquiries(self, offset=0):
         """The approvals that are asked for: [{id, schema, ttl, users, roles}], at most PAGE."""
-        params = {"limit": PAGE, "offset": offset}
+        params = {"limit": PAGE_SIZE, "offset": offset}
         return self._json(
             self._call("GET", "/inquiries", READ_EXECUTION_SECONDS, params=params)
         )
 
     def respond(self, inquiry_id, response):
-        """Answers an inquiry. Raises ApiError: StackStorm did not take the answer."""
+        """Answers an inquiry. Raises StackStormError: StackStorm did not take the answer."""
         path = "/inquiries/" + quote(inquiry_id, safe="")
         body = {"id": inquiry_id, "response": response}
         self._json(self._call("PUT", path, READ_EXECUTION_SECONDS, json=body))
 
     def action(self, ref):
         """The metadata of the action `pack.action`, or None when there is none."""
-        answer = self._call("GET", "/actions/" + quote(ref, safe=""), SECONDS)
+        answer = self._call("GET", "/actions/" + quote(ref, safe=""), TIMEOUT_SECONDS)
         return None if answer.status_code == 404 else self._json(answer)
 
     def start(self, action, parameters):
@@ -124,13 +124,13 @@ class Api:
         body = {"action": action, "parameters": parameters}
         told = self._json(self._call("POST", "/executions", READ_EXECUTION_SECONDS, json=body))
         if not isinstance(told, dict) or not isinstance(told.get("id"), str):
-            raise ApiError("StackStorm's API named no execution of %s" % action)
+            raise StackStormError("StackStorm's API named no execution of %s" % action)
         return told["id"]
 
     def wait(self, execution_id, seconds, sleep=time.sleep, now=time.monotonic):
         """The execution once it has ended: id, status, one of ENDED, and result.
 
-        :raises ApiError: it has not ended within `seconds`; it goes on.
+        :raises StackStormError: it has not ended within `seconds`; it goes on.
         """
         until = now() + seconds
         while True:
@@ -138,13 +138,13 @@ class Api:
             if execution.get("status") in ENDED:
                 return execution
             if now() >= until:
-                raise ApiError("execution %s has not ended within %d s" % (execution_id, seconds))
+                raise StackStormError("execution %s has not ended within %d s" % (execution_id, seconds))
             sleep(POLL_SECONDS)
 
     def fire(self, trigger, payload):
         """Dispatches a trigger instance; `payload` is a JSON object of ids, enums and numbers."""
         answer = self._call(
-            "POST", "/webhooks/st2", SECONDS, json={"trigger": trigger, "payload": payload}
+            "POST", "/webhooks/st2", TIMEOUT_SECONDS, json={"trigger": trigger, "payload": payload}
         )
         self._json(answer)
 
@@ -153,38 +153,38 @@ class Api:
         answer = self._key("GET", name, params=params)
         if answer.status_code == 404:
             return None
-        row = self._json(answer, DatastoreAway)
-        with _understood(DatastoreAway):
+        row = self._json(answer, DatastoreUnavailable)
+        with _understood(DatastoreUnavailable):
             return row["value"]
 
     def put(self, name, value, ttl=None):
         body = {"name": name, "value": value}
         if ttl is not None:
             body["ttl"] = int(ttl)
-        self._json(self._key("PUT", name, json=body), DatastoreAway)
+        self._json(self._key("PUT", name, json=body), DatastoreUnavailable)
 
-    def list(self, prefix, limit=PAGE, offset=0):
+    def list(self, prefix, limit=PAGE_SIZE, offset=0):
         # Without `sort` StackStorm promises no order, and the newest might be missing from a page.
         params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
         rows = self._json(
-            self._call("GET", "/keys", self._key_seconds, DatastoreAway, params=params),
-            DatastoreAway,
+            self._call("GET", "/keys", self._key_seconds, DatastoreUnavailable, params=params),
+            DatastoreUnavailable,
         )
-        with _understood(DatastoreAway):
+        with _understood(DatastoreUnavailable):
             return [(row["name"], row["value"]) for row in rows]
 
-    def facts(self, prefix, limit=PAGE, offset=0):
+    def list_keys(self, prefix, limit=PAGE_SIZE, offset=0):
         """As `list`, without the values: [datastore.Fact]."""
         params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
         rows = self._json(
-            self._call("GET", "/keys", self._key_seconds, DatastoreAway, params=params),
-            DatastoreAway,
+            self._call("GET", "/keys", self._key_seconds, DatastoreUnavailable, params=params),
+            DatastoreUnavailable,
         )
-        with _understood(DatastoreAway):
+        with _understood(DatastoreUnavailable):
             return [
-                Fact(
+                KeyInfo(
                     row["name"], len(row["value"].encode("utf-8", "surrogatepass")),
-                    seconds_of(row.get("expire_timestamp")), _created_at(row.get("id")),
+                    parse_iso(row.get("expire_timestamp")), _created_at(row.get("id")),
                 )
                 for row in rows
             ]
@@ -194,15 +194,15 @@ class Api:
         if answer.status_code == 404:
             return False
         if answer.status_code >= 400:
-            raise DatastoreAway("StackStorm's datastore answered %d" % answer.status_code)
+            raise DatastoreUnavailable("StackStorm's datastore answered %d" % answer.status_code)
         return True
 
     def _key(self, method, name, **options):
         return self._call(
-            method, "/keys/" + quote(name, safe=""), self._key_seconds, DatastoreAway, **options
+            method, "/keys/" + quote(name, safe=""), self._key_seconds, DatastoreUnavailable, **options
         )
 
-    def _call(self, method, path, seconds, error_class=ApiError, **options):
+    def _call(self, method, path, seconds, error_class=StackStormError, **options):
         import requests
 
         try:
@@ -217,7 +217,7 @@ class Api:
             raise error_class(told) from error
 
     @staticmethod
-    def _json(answer, error_class=ApiError):
+    def _json(answer, error_class=StackStormError):
         if answer.status_code >= 400:
             what = "forbade it" if answer.status_code in (401, 403) else "answered"
             error = error_class("StackStorm's API %s (%d)" % (what, answer.status_code))

@@ -6,13 +6,13 @@ are appended under the incident's key; the starts for a subject under the subjec
 
 import json
 
-from synthralos.names import key_part
+from synthralos.names import encode_key_part
 from synthralos.state import unreadable
-from synthralos.state.datastore import PREFIX, time_key, time_of
+from synthralos.state.datastore import PREFIX, timestamp_key, timestamp_of_key
 from synthralos.state.kinds import lifetime_of
 
-FORMAT = 1
-KEPT_SECONDS = lifetime_of("incident")
+FORMAT_VERSION = 1
+TTL_SECONDS = lifetime_of("incident")
 _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
 _CLOSING = PREFIX + "scheduled_close."
@@ -20,58 +20,58 @@ _ATTEMPTS = PREFIX + "attempt."
 STARTED, HELD, RESOLVED = "started", "held", "resolved"
 
 
-def record(store, now, incident, event):
+def record_event(store, now, incident, event):
     """Appends `event`, a small JSON object of ids, enums and numbers; whether it was written.
 
     {kind: STARTED, HELD or RESOLVED, since, workflow, subject, run, ticket}
     """
-    return _append(store, now, "%s%s." % (_INCIDENTS, key_part(incident)), event)
+    return _append(store, now, "%s%s." % (_INCIDENTS, encode_key_part(incident)), event)
 
 
-def events(store, incident, limit=20):
+def recent_events(store, incident, limit=20):
     """The newest events of the incident, newest first, each with `at`, seconds since the epoch."""
-    return _read(store, "%s%s." % (_INCIDENTS, key_part(incident)), limit)
+    return _read(store, "%s%s." % (_INCIDENTS, encode_key_part(incident)), limit)
 
 
-def started(store, now, subject, run):
+def record_start(store, now, subject, run):
     """Appends that `run`, an execution id, was started for `subject`."""
-    return _append(store, now, "%s%s." % (_STARTS, key_part(subject)), {"run": run})
+    return _append(store, now, "%s%s." % (_STARTS, encode_key_part(subject)), {"run": run})
 
 
-def since(store, subject, at):
+def starts_since(store, subject, at):
     """The starts for `subject` from `at` on, newest first: [{run, at}]."""
-    found = _read(store, "%s%s." % (_STARTS, key_part(subject)), 100)
+    found = _read(store, "%s%s." % (_STARTS, encode_key_part(subject)), 100)
     return [one for one in found if one["at"] >= at]
 
 
-def attempted(store, now, agent_id, run):
+def record_attempt(store, now, agent_id, run):
     """Appends that `run` tries the agent, whoever started it."""
-    return _append(store, now, "%s%s." % (_ATTEMPTS, key_part(agent_id)), {"run": run})
+    return _append(store, now, "%s%s." % (_ATTEMPTS, encode_key_part(agent_id)), {"run": run})
 
 
-def attempts(store, agent_id, limit=5):
+def recent_attempts(store, agent_id, limit=5):
     """The newest runs that tried the agent, newest first: [{run, at}]."""
-    return _read(store, "%s%s." % (_ATTEMPTS, key_part(agent_id)), limit)
+    return _read(store, "%s%s." % (_ATTEMPTS, encode_key_part(agent_id)), limit)
 
 
-def close_later(store, run, by):
+def schedule_close(store, run, by):
     """Remembers that the ticket of `run`, which goes on, is to be resolved when it has ended."""
-    return store.put(_CLOSING + key_part(run), by, KEPT_SECONDS)
+    return store.put(_CLOSING + encode_key_part(run), by, TTL_SECONDS)
 
 
-def closing(store):
+def scheduled_closes(store):
     """[(run, by)] of what close_later has remembered, at most a page."""
     return [(name[len(_CLOSING):], by) for name, by in store.list(_CLOSING)]
 
 
-def closed(store, run):
+def remove_scheduled_close(store, run):
     """Forgets what close_later has remembered."""
-    store.delete(_CLOSING + key_part(run))
+    store.delete(_CLOSING + encode_key_part(run))
 
 
 def _append(store, now, prefix, event):
-    value = json.dumps(dict(event, v=FORMAT), separators=(",", ":"), sort_keys=True)
-    return store.put(prefix + time_key(now), value, KEPT_SECONDS)
+    value = json.dumps(dict(event, v=FORMAT_VERSION), separators=(",", ":"), sort_keys=True)
+    return store.put(prefix + timestamp_key(now), value, TTL_SECONDS)
 
 
 def _read(store, prefix, limit):
@@ -81,8 +81,8 @@ def _read(store, prefix, limit):
             event = json.loads(value)
         except ValueError:
             event = None
-        if isinstance(event, dict) and event.pop("v", None) == FORMAT:
-            found.append(dict(event, at=time_of(name) or 0.0))
+        if isinstance(event, dict) and event.pop("v", None) == FORMAT_VERSION:
+            found.append(dict(event, at=timestamp_of_key(name) or 0.0))
         else:
             unreadable.skip(name)
     return found

@@ -11,15 +11,15 @@ import json
 import re
 
 from synthralos.failures import SEVERITIES
-from synthralos.refusals import Refused
+from synthralos.refusals import InvalidInput
 from synthralos.state import unreadable
-from synthralos.state.datastore import PAGE, PREFIX, time_key, time_of
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
 from synthralos.state.kinds import lifetime_of
-from synthralos.times import timestamp
+from synthralos.times import to_iso
 
-FORMAT = 1
-KEPT_SECONDS = lifetime_of("ticket")
-PAGES = 10
+FORMAT_VERSION = 1
+TTL_SECONDS = lifetime_of("ticket")
+MAX_PAGES = 10
 LEVELS = ("auto_recovery", "supervisor_review", "human_intervention", "critical_alert")
 OPEN, IN_PROGRESS, RESOLVED = STATUSES = ("open", "in_progress", "resolved")
 OCCURRED, TAKEN, RAISED = "occurred", "taken", "raised"
@@ -27,7 +27,7 @@ _TICKET = re.compile(r"T[0-9a-f]{12}\Z")
 _HEADS = PREFIX + "ticket."
 _EVENTS = PREFIX + "ticket_event."
 # What a ticket that has just been opened starts from.
-_NOTHING = {
+_INITIAL_STATE = {
     "period": 0,
     "occurrences": 0,
     "attempts": 0,
@@ -54,7 +54,7 @@ def rank(level):
     return LEVELS.index(level) if level in LEVELS else 0
 
 
-def report(
+def record_occurrence(
     store,
     now,
     workflow,
@@ -83,7 +83,7 @@ def report(
     """
     name = ticket_id(workflow, subject, failure.get("cause"))
     events = _events(store, name)
-    before = _state(events) if events else None
+    before = _replay(events) if events else None
     was = before or {"status": RESOLVED, "level": None}
     new = was["status"] == RESOLVED
     event = {
@@ -102,8 +102,8 @@ def report(
     if details:
         event["details"] = details
     if judge is not None:
-        event["level"], event["priority"] = judge(_with(name, events, before, event, now))
-    after = _append(store, now, name, events, before, event)
+        event["level"], event["priority"] = judge(_preview(name, events, before, event, now))
+    after = _append_event(store, now, name, events, before, event)
     if after is None:
         return None
     raised = not new and rank(after["level"]) > rank(was["level"])
@@ -119,55 +119,55 @@ def report(
 
 
 def take(store, now, name, by, run):
-    """The ticket, in progress with `by`. Refused when it is resolved, or is none.
+    """The ticket, in progress with `by`. InvalidInput when it is resolved, or is none.
 
     Who takes it from somebody else has it from then on. None when it could not be recorded.
     """
-    events = _known(store, name)
-    before = _state(events)
+    events = _require_events(store, name)
+    before = _replay(events)
     if before["status"] == RESOLVED:
-        raise Refused(
+        raise InvalidInput(
             "ticket_id", name, "is resolved", "A new occurrence opens it again: ticket.create"
         )
     if before["taken_by"] == by:
         return dict(before, ticket=name)
-    return _append(store, now, name, events, before, _about(before, kind=TAKEN, by=by, run=run))
+    return _append_event(store, now, name, events, before, _event_for(before, kind=TAKEN, by=by, run=run))
 
 
 def resolve(store, now, name, resolution, by, run):
     """The ticket, resolved; one that is so already stays as it is.
 
-    Refused when there is none; None when it could not be recorded.
+    InvalidInput when there is none; None when it could not be recorded.
     """
-    events = _known(store, name)
-    before = _state(events)
+    events = _require_events(store, name)
+    before = _replay(events)
     if before["status"] == RESOLVED:
         return dict(before, ticket=name)
-    event = _about(before, kind=RESOLVED, by=by, run=run, resolution=resolution)
-    return _append(store, now, name, events, before, event)
+    event = _event_for(before, kind=RESOLVED, by=by, run=run, resolution=resolution)
+    return _append_event(store, now, name, events, before, event)
 
 
-def raise_level(store, now, name, level, why, run):
+def escalate(store, now, name, level, why, run):
     """The ticket, at `level` or the higher one that it has. None when it could not be recorded."""
-    events = _known(store, name)
-    before = _state(events)
+    events = _require_events(store, name)
+    before = _replay(events)
     if before["status"] == RESOLVED or rank(level) <= rank(before["level"]):
         return dict(before, ticket=name)
-    event = _about(before, kind=RAISED, level=level, why=why, run=run)
-    return _append(store, now, name, events, before, event)
+    event = _event_for(before, kind=RAISED, level=level, why=why, run=run)
+    return _append_event(store, now, name, events, before, event)
 
 
-def listing(store, status=None, subject=None, level=None, min_priority=None):
+def list_tickets(store, status=None, subject=None, level=None, min_priority=None):
     """The tickets as their newest event left them, the newest first. Reads at most PAGES pages."""
     found = []
-    for page in range(PAGES):
-        rows = store.list(_HEADS, limit=PAGE, offset=page * PAGE)
+    for page in range(MAX_PAGES):
+        rows = store.list(_HEADS, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         for name, head in _read(rows):
-            ticket, shown = name[len(_HEADS):], dict(_NOTHING, **head)
+            ticket, shown = name[len(_HEADS):], dict(_INITIAL_STATE, **head)
             # Whatever else a hand has put below the prefix is no ticket.
             if _TICKET.match(ticket) and isinstance(shown.get("at"), str):
                 found.append(dict(shown, ticket=ticket, level=_level(shown["level"])))
-        if len(rows) < PAGE:
+        if len(rows) < PAGE_SIZE:
             break
     found.sort(key=lambda ticket: ticket["at"], reverse=True)
     return [
@@ -181,9 +181,9 @@ def listing(store, status=None, subject=None, level=None, min_priority=None):
 
 
 def get(store, name):
-    """The ticket called `name`, with its events, newest first. Refused when there is none."""
-    events = _known(store, name)
-    return dict(_state(events), ticket=name, events=events)
+    """The ticket called `name`, with its events, newest first. InvalidInput when there is none."""
+    events = _require_events(store, name)
+    return dict(_replay(events), ticket=name, events=events)
 
 
 def repair_head(store, ticket, head):
@@ -194,39 +194,39 @@ def repair_head(store, ticket, head):
         _write_head(store, ticket["ticket"], ticket)
 
 
-def _known(store, name):
+def _require_events(store, name):
     events = _events(store, name) if _TICKET.match(name) else []
     if not events:
-        raise Refused("ticket_id", name, "is no ticket", "List them with synthralos.ticket.list")
+        raise InvalidInput("ticket_id", name, "is no ticket", "List them with synthralos.ticket.list")
     return events
 
 
-def _append(store, now, name, events, before, event):
+def _append_event(store, now, name, events, before, event):
     """Writes an event and the head; returns the ticket, or None when it was not written.
 
     :param events: those that were there, newest first; before: what they make, or None.
     """
-    after = _with(name, events, before, event, now)
-    value = dict(event, v=FORMAT, status=after["status"], before=_found(events, before))
-    key = "%s%s.%s" % (_EVENTS, name, time_key(now))
-    if not store.put(key, _json(value), KEPT_SECONDS):
+    after = _preview(name, events, before, event, now)
+    value = dict(event, v=FORMAT_VERSION, status=after["status"], before=_carry_over(events, before))
+    key = "%s%s.%s" % (_EVENTS, name, timestamp_key(now))
+    if not store.put(key, _json(value), TTL_SECONDS):
         return None
     _write_head(store, name, after)
     return after
 
 
-def _with(name, events, before, event, now):
+def _preview(name, events, before, event, now):
     """The ticket as it is with one event more."""
-    shown = dict(event, at=timestamp(now), time=int(now * 1000), before=_found(events, before))
-    return dict(_state(([shown] + events)[:PAGE]), ticket=name)
+    shown = dict(event, at=to_iso(now), time=int(now * 1000), before=_carry_over(events, before))
+    return dict(_replay(([shown] + events)[:PAGE_SIZE]), ticket=name)
 
 
 def _write_head(store, name, ticket):
     head = {key: ticket[key] for key in ticket if key not in ("events", "ticket")}
-    store.put(_HEADS + name, _json(dict(head, v=FORMAT)), KEPT_SECONDS)
+    store.put(_HEADS + name, _json(dict(head, v=FORMAT_VERSION)), TTL_SECONDS)
 
 
-def _about(ticket, **more):
+def _event_for(ticket, **more):
     """An event that repeats what the ticket is about, so that no page of events lacks it."""
     return dict({name: ticket[name] for name in _FACTS + ("severity",) if name in ticket}, **more)
 
@@ -236,10 +236,10 @@ def _events(store, name):
     rows = store.list("%s%s." % (_EVENTS, name))
     found = []
     for key, event in _read(rows):
-        at = time_of(key)
+        at = timestamp_of_key(key)
         if at is None:
             continue
-        shown = dict(event, event=key.rsplit(".", 1)[-1], ticket=name, at=timestamp(at))
+        shown = dict(event, event=key.rsplit(".", 1)[-1], ticket=name, at=to_iso(at))
         shown.setdefault("kind", OCCURRED)
         found.append(dict(shown, time=int(round(at * 1000))))
     return found
@@ -252,13 +252,13 @@ def _read(rows):
             value = json.loads(text)
         except ValueError:
             value = None
-        if isinstance(value, dict) and value.pop("v", None) == FORMAT and "status" in value:
+        if isinstance(value, dict) and value.pop("v", None) == FORMAT_VERSION and "status" in value:
             yield name, value
         else:
             unreadable.skip(name)
 
 
-def _state(events):
+def _replay(events):
     """What the events of a ticket, newest first, make of it.
 
     What came after its last resolution counts, and only an occurrence opens it again: whoever
@@ -268,7 +268,7 @@ def _state(events):
     resolution = events[len(period)] if len(period) < len(events) else None
     occurred = [event for event in period if event["kind"] == OCCURRED]
     if resolution is not None and not occurred:
-        so_far = dict(_NOTHING, **(resolution.get("before") or {}))
+        so_far = dict(_INITIAL_STATE, **(resolution.get("before") or {}))
         return dict(
             _facts(resolution),
             **so_far,
@@ -278,20 +278,20 @@ def _state(events):
             resolved_at=resolution["at"],
             resolution=resolution.get("resolution"),
         )
-    so_far = dict(_NOTHING, period=resolution["time"] if resolution else 0)
-    if resolution is None and len(events) >= PAGE:
+    so_far = dict(_INITIAL_STATE, period=resolution["time"] if resolution else 0)
+    if resolution is None and len(events) >= PAGE_SIZE:
         # What happened before this page is known from what the page's oldest event found.
-        so_far = dict(_NOTHING, **(period[-1].get("before") or {}))
+        so_far = dict(_INITIAL_STATE, **(period[-1].get("before") or {}))
     else:
         # It was opened by an occurrence: what stands before the first one came too late.
         period = period[: period.index(occurred[-1]) + 1]
     for event in reversed(period):
-        so_far = _after(so_far, event)
+        so_far = _apply(so_far, event)
     status = IN_PROGRESS if so_far["taken_by"] else OPEN
     return dict(_facts((occurred or events)[0]), **so_far, at=events[0]["at"], status=status)
 
 
-def _after(so_far, event):
+def _apply(so_far, event):
     after = dict(so_far)
     if event["kind"] == OCCURRED:
         after["occurrences"] += 1
@@ -312,14 +312,14 @@ def _facts(event):
     return {name: event.get(name) for name in _FACTS}
 
 
-def _found(events, ticket):
+def _carry_over(events, ticket):
     """What an event tells of the ticket as it found it, as far as a later reader needs it."""
     if ticket is None:
         return None
     if ticket["status"] == RESOLVED:
         last = next(event for event in events if event["kind"] == RESOLVED)
         return {"period": last["time"]}
-    return {name: ticket[name] for name in _NOTHING}
+    return {name: ticket[name] for name in _INITIAL_STATE}
 
 
 def _level(level):

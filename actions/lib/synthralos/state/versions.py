@@ -21,19 +21,19 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos.entries import given, whole
-from synthralos.names import checked, key_part, name_of_key_part
-from synthralos.refusals import Refused
+from synthralos.entries import default_if_none, read_int
+from synthralos.names import require_identifier, encode_key_part, decode_key_part
+from synthralos.refusals import InvalidInput
 from synthralos.state import history, packing
-from synthralos.state.datastore import PAGE, PREFIX, DatastoreAway, answered, time_key, time_of
+from synthralos.state.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable, answered, timestamp_key, timestamp_of_key
 from synthralos.state.snapshots import checked_metadata
-from synthralos.state.stackstorm import ApiError
-from synthralos.times import timestamp
+from synthralos.state.stackstorm import StackStormError
+from synthralos.times import to_iso
 
-FORMAT = 1
-PAGES = 10
+FORMAT_VERSION = 1
+MAX_PAGES = 10
 KINDS = ("state", "error", "intervention", "recovery")
-LONGEST_ACTOR = 128
+MAX_ACTOR_CHARS = 128
 UNKNOWN = "unknown"
 # A text of more differences nobody reads, and difflib would take seconds for it.
 DIFF_LINES = 10000
@@ -47,7 +47,7 @@ _EVENTS = {"failed": "error", "recovered": "recovery", "restored": "recovery"}
 
 
 @dataclass(frozen=True)
-class History:
+class HistoryConfig:
     """:ivar max_versions: for each agent and task; the oldest go.
     :ivar lifetime: seconds, in place of retention_days; None where only these are given.
     """
@@ -55,23 +55,23 @@ class History:
     max_versions: int = 100
     retention_days: int = 30
     compression_enabled: bool = True
-    lifetime: Optional[int] = None
+    ttl_seconds: Optional[int] = None
 
     @property
     def seconds(self):
-        return self.lifetime or int(self.retention_days * 24 * 3600)
+        return self.ttl_seconds or int(self.retention_days * 24 * 3600)
 
 
-def rules(settings):
-    """The History of the settings. Refused names the entry that is wrong."""
+def history_config(settings):
+    """The History of the settings. InvalidInput names the entry that is wrong."""
     entry = getattr(settings, "history", None) or {}
-    if isinstance(entry, History):
+    if isinstance(entry, HistoryConfig):
         return entry
-    return History(
-        max_versions=whole(entry, "max_versions", 100, 1, 1000, "history."),
-        retention_days=whole(entry, "retention_days", 30, 1, 3650, "history."),
-        compression_enabled=bool(given(entry.get("compression_enabled"), True)),
-        lifetime=(getattr(settings, "retention", None) or {}).get("history"),
+    return HistoryConfig(
+        max_versions=read_int(entry, "max_versions", 100, 1, 1000, "history."),
+        retention_days=read_int(entry, "retention_days", 30, 1, 3650, "history."),
+        compression_enabled=bool(default_if_none(entry.get("compression_enabled"), True)),
+        ttl_seconds=(getattr(settings, "retention", None) or {}).get("history"),
     )
 
 
@@ -83,19 +83,19 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
     (SHA-256 of the state's canonical JSON), size_bytes; and `deleted`, how many old versions went
     for it, or None when those could not be looked for.
 
-    :param store: a Tolerant datastore.
+    :param store: a BestEffortDatastore datastore.
     :param kept: a History.
     :param state: a JSON value without secrets: the state, or what is known of the error.
     :param actor: who did it, for people; user: the StackStorm user who wrote it down, or None.
-    :raises DatastoreAway: the datastore is unavailable; then nothing was recorded.
+    :raises DatastoreUnavailable: the datastore is unavailable; then nothing was recorded.
     """
-    text = packing.canonical("state", state)
-    place = _place(checked("agent_id", agent_id), checked("task_id", task_id))
-    before = _numbered(store.list(_HEADS + place, limit=_NUMBERED))
+    text = packing.canonical_json("state", state)
+    place = _place(require_identifier("agent_id", agent_id), require_identifier("task_id", task_id))
+    before = _assign_numbers(store.list(_HEADS + place, limit=_NUMBERED))
     answered(store)
-    last = time_key(now)
+    last = timestamp_key(now)
     head = {
-        "v": FORMAT,
+        "v": FORMAT_VERSION,
         "number": before[0]["number"] + 1 if before else 1,
         "kind": _kind(kind),
         "actor": _actor(actor),
@@ -104,33 +104,33 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
         "checksum": packing.checksum(text),
         "size_bytes": len(text),
     }
-    content = {"v": FORMAT, "agent_id": agent_id, "task_id": task_id, "record": last}
-    body = packing.packed("state", dict(content, state=state), kept.compression_enabled)
+    content = {"v": FORMAT_VERSION, "agent_id": agent_id, "task_id": task_id, "record": last}
+    body = packing.encode_state("state", dict(content, state=state), kept.compression_enabled)
     written = store.put(_STATES + place + last, body, kept.seconds) and store.put(
         _HEADS + place + last, json.dumps(head, separators=(",", ":")), kept.seconds
     )
     if not written:
-        raise DatastoreAway("the version was not recorded: %s" % store.away)
+        raise DatastoreUnavailable("the version was not recorded: %s" % store.unavailable_reason)
     rows = store.list(_HEADS + place)
-    made = [known for known in _numbered(rows) if known["record"] == last]
+    made = [known for known in _assign_numbers(rows) if known["record"] == last]
     # Another process may have taken the number in the meantime.
-    shown = dict(_shown(made[0] if made else dict(head, record=last)), task_id=task_id)
+    shown = dict(_public_head(made[0] if made else dict(head, record=last)), task_id=task_id)
     shown = dict({"agent_id": agent_id}, **shown)
     if kind != "state":
         _append_to_history(store, kept, now, agent_id, shown)
     return dict(shown, deleted=_trim(store, kept, place, rows))
 
 
-def listing(store, kept, now, agent_id, task_id=None, kind=None, since=None, limit=50):
+def list_versions(store, kept, now, agent_id, task_id=None, kind=None, since=None, limit=50):
     """The heads of the versions of an agent's task, or of all its tasks, newest first.
 
     Each with `changed`: whether its state differs from that of the version before it, None when
     that one is gone.
 
     :param since: seconds since the epoch.
-    :raises DatastoreAway: the datastore is unavailable.
+    :raises DatastoreUnavailable: the datastore is unavailable.
     """
-    checked("agent_id", agent_id)
+    require_identifier("agent_id", agent_id)
     found = _versions(store, kept, now, agent_id, task_id)
     found.sort(key=lambda head: head["record"], reverse=True)
     chosen = [
@@ -144,11 +144,11 @@ def listing(store, kept, now, agent_id, task_id=None, kind=None, since=None, lim
 def get(store, kept, now, agent_id, task_id, version, field="version"):
     """The version called `version` (v0001, or its record): its head and its `state`.
 
-    :raises Refused: there is none, or it is corrupted.
-    :raises DatastoreAway: the datastore is unavailable.
+    :raises InvalidInput: there is none, or it is corrupted.
+    :raises DatastoreUnavailable: the datastore is unavailable.
     """
-    checked("agent_id", agent_id)
-    known = _versions(store, kept, now, agent_id, checked("task_id", task_id))
+    require_identifier("agent_id", agent_id)
+    known = _versions(store, kept, now, agent_id, require_identifier("task_id", task_id))
     return _read(store, known, agent_id, task_id, version, field)
 
 
@@ -160,17 +160,17 @@ def key_of(agent_id, task_id, record_id):
 def compare(store, kept, now, agent_id, task_id, before, after):
     """What changed between two versions, each v0001 or a record.
 
-    :returns: {from, to: the heads; diff: `difference` of the states, with `unified`, a unified diff
+    :returns: {from, to: the heads; diff: `json_diff` of the states, with `unified_diff`, a unified diff
         of their pretty canonical JSON, and its additions and deletions in lines; these are None
         when either state has more than DIFF_LINES lines}.
     """
-    checked("agent_id", agent_id)
-    known = _versions(store, kept, now, agent_id, checked("task_id", task_id))
+    require_identifier("agent_id", agent_id)
+    known = _versions(store, kept, now, agent_id, require_identifier("task_id", task_id))
     old = _read(store, known, agent_id, task_id, before, "from")
     new = _read(store, known, agent_id, task_id, after, "to")
     was, is_now = old.pop("state"), new.pop("state")
-    diff = dict(difference(was, is_now), unified=None, additions=None, deletions=None)
-    lines = unified(was, is_now, old["version"], new["version"])
+    diff = dict(json_diff(was, is_now), unified=None, additions=None, deletions=None)
+    lines = unified_diff(was, is_now, old["version"], new["version"])
     if lines is not None:
         diff["unified"] = "\n".join(lines)
         diff["additions"] = sum(line.startswith("+") for line in lines[2:])
@@ -178,7 +178,7 @@ def compare(store, kept, now, agent_id, task_id, before, after):
     return {"from": old, "to": new, "diff": diff}
 
 
-def fitted(diff, most):
+def truncate_diff(diff, most):
     """The `diff` of `compare`, or only how much there is of what when it takes more than `most`
     bytes as JSON. The versions themselves stay whole.
     """
@@ -197,22 +197,22 @@ def timeline(store, agent_id, task_id=None, since=None, limit=50):
 
     :param task_id: only what was recorded for that task; what the workflows write has none.
     :param since: seconds since the epoch.
-    :raises DatastoreAway: the datastore is unavailable.
+    :raises DatastoreUnavailable: the datastore is unavailable.
     """
     found = []
-    for entry in history.entries(store, checked("agent_id", agent_id)):
-        if time_of(entry["record"]) is None:
+    for entry in history.iter_entries(store, require_identifier("agent_id", agent_id)):
+        if timestamp_of_key(entry["record"]) is None:
             # A hand wrote it.
             continue
         if len(found) >= limit or not _is_since(entry["record"], since):
             break
         if task_id in (None, entry.get("task_id")):
-            found.append(_of_timeline(entry))
+            found.append(_timeline_entry(entry))
     answered(store)
     return found[::-1]
 
 
-def user(api, execution_id):
+def stackstorm_user(api, execution_id):
     """The StackStorm user whose execution this is, or None where nobody can tell.
 
     One call of StackStorm's API.
@@ -221,12 +221,12 @@ def user(api, execution_id):
         return None
     try:
         context = api.execution(execution_id, "context").get("context")
-    except ApiError:
+    except StackStormError:
         return None
     return context.get("user") if isinstance(context, dict) else None
 
 
-def difference(before, after):
+def json_diff(before, after):
     """{added, removed: [{path, value}], changed: [{path, from, to}], total_changes} of two JSON
     values.
 
@@ -238,7 +238,7 @@ def difference(before, after):
     return dict(found, total_changes=sum(len(entries) for entries in found.values()))
 
 
-def unified(before, after, name, other):
+def unified_diff(before, after, name, other):
     """The lines of a unified diff of two JSON values; None when either has too many."""
     texts = [json.dumps(value, indent=2, sort_keys=True).split("\n") for value in (before, after)]
     if max(map(len, texts)) > DIFF_LINES:
@@ -279,16 +279,16 @@ def _read(store, known, agent_id, task_id, version, field):
     answered(store)
     try:
         if text is None:
-            raise packing.Corrupt("its state is missing")
-        content = packing.unpacked(text)
+            raise packing.CorruptState("its state is missing")
+        content = packing.decode_state(text)
         told = [content.get(name) for name in ("v", "agent_id", "task_id", "record")]
-        if told != [FORMAT, agent_id, task_id, head["record"]]:
-            raise packing.Corrupt("it is of another agent, task or time")
+        if told != [FORMAT_VERSION, agent_id, task_id, head["record"]]:
+            raise packing.CorruptState("it is of another agent, task or time")
         state = content["state"]
-    except (packing.Corrupt, AttributeError, KeyError) as error:
-        why = "is corrupted: %s" % (error if isinstance(error, packing.Corrupt) else "no version")
+    except (packing.CorruptState, AttributeError, KeyError) as error:
+        why = "is corrupted: %s" % (error if isinstance(error, packing.CorruptState) else "no version")
         way_out = "Name another version; synthralos.history.list shows them"
-        raise Refused(field, version, why, way_out) from error
+        raise InvalidInput(field, version, why, way_out) from error
     return dict({"agent_id": agent_id}, **dict(head, state=state))
 
 
@@ -301,36 +301,36 @@ def _no_version(field, version, known):
     if known:
         there = "there are %s to %s" % (known[-1]["version"], known[0]["version"])
     way_out = "Name one that synthralos.history.list shows; %s" % there
-    return Refused(field, version, why, way_out)
+    return InvalidInput(field, version, why, way_out)
 
 
 def _versions(store, kept, now, agent_id, task_id):
     """The heads of a task, or of all tasks, that are not too old; of each task newest first."""
     place = _place(agent_id, task_id)
     rows = []
-    for page in range(PAGES):
-        some = store.list(_HEADS + place, limit=PAGE, offset=page * PAGE)
+    for page in range(MAX_PAGES):
+        some = store.list(_HEADS + place, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         answered(store)
         rows += some
-        if len(some) < PAGE:
+        if len(some) < PAGE_SIZE:
             break
     tasks = {}
     for name, text in rows:
         tasks.setdefault(name.rsplit(".", 2)[-2], []).append((name, text))
     found = []
     for part, of_task in tasks.items():
-        heads = _numbered(of_task)
+        heads = _assign_numbers(of_task)
         for head, earlier in zip(heads, heads[1:] + [None]):
             changed = head["number"] == 1 or None
             if earlier is not None:
                 changed = head.get("checksum") != earlier.get("checksum")
-            if time_of(head["record"]) + kept.seconds > now:
-                shown = dict(_shown(head), changed=changed, task_id=name_of_key_part(part))
+            if timestamp_of_key(head["record"]) + kept.seconds > now:
+                shown = dict(_public_head(head), changed=changed, task_id=decode_key_part(part))
                 found.append(shown)
     return found
 
 
-def _numbered(rows):
+def _assign_numbers(rows):
     """The heads in rows of one task, newest first, with their numbers."""
     heads, number = [], 0
     for name, text in reversed(rows):
@@ -348,7 +348,7 @@ def _head(text):
         head = json.loads(text)
     except (ValueError, RecursionError):
         head = None
-    if not isinstance(head, dict) or head.pop("v", None) != FORMAT:
+    if not isinstance(head, dict) or head.pop("v", None) != FORMAT_VERSION:
         return {"unreadable": True}
     number = head.get("number")
     if not isinstance(number, int) or isinstance(number, bool):
@@ -356,25 +356,25 @@ def _head(text):
     return head
 
 
-def _shown(head):
+def _public_head(head):
     shown = {"version": "v%04d" % head["number"], "record": head["record"]}
-    shown["at"] = timestamp(time_of(head["record"]))
+    shown["at"] = to_iso(timestamp_of_key(head["record"]))
     return dict(shown, **{k: v for k, v in head.items() if k not in ("v", "number", "record")})
 
 
 def _append_to_history(store, kept, now, agent_id, shown):
     entry = {name: shown.get(name) for name in ("task_id", "version", "actor", "user", "metadata")}
     entry["event"] = shown["kind"]
-    history.record(store, agent_id, now, entry, kept.seconds, shown["record"])
+    history.append_entry(store, agent_id, now, entry, kept.seconds, shown["record"])
 
 
-def _of_timeline(entry):
+def _timeline_entry(entry):
     told = {name: value for name, value in entry.items() if value is not None}
     event = told.pop("event", UNKNOWN)
     workflow = told.get("workflow")
     return dict(
         told,
-        at=timestamp(time_of(entry["record"])),
+        at=to_iso(timestamp_of_key(entry["record"])),
         kind=_EVENTS.get(event, event),
         actor=told.get("actor") or ("synthralos.%s" % workflow if workflow else UNKNOWN),
     )
@@ -384,35 +384,35 @@ def _trim(store, kept, place, rows):
     """How many versions beyond the newest max_versions were deleted; None when the datastore went
     away.
     """
-    if len(rows) == PAGE:
+    if len(rows) == PAGE_SIZE:
         # The page may not show them all.
-        surplus = store.list(_HEADS + place, limit=PAGE, offset=kept.max_versions)
+        surplus = store.list(_HEADS + place, limit=PAGE_SIZE, offset=kept.max_versions)
     else:
         surplus = rows[kept.max_versions:]
     for name, _ in surplus:
         # The head first: without it nobody finds the state, should the second call fail.
         store.delete(name)
         store.delete(_STATES + name[len(_HEADS):])
-    return None if store.away else len(surplus)
+    return None if store.unavailable_reason else len(surplus)
 
 
 def _place(agent_id, task_id=None):
-    task = "" if task_id is None else key_part(checked("task_id", task_id)) + "."
-    return "%s.%s" % (key_part(agent_id), task)
+    task = "" if task_id is None else encode_key_part(require_identifier("task_id", task_id)) + "."
+    return "%s.%s" % (encode_key_part(agent_id), task)
 
 
 def _kind(kind):
     if kind not in KINDS:
-        raise Refused("kind", kind, "is no kind of version", "Use one of " + ", ".join(KINDS))
+        raise InvalidInput("kind", kind, "is no kind of version", "Use one of " + ", ".join(KINDS))
     return kind
 
 
 def _actor(actor):
-    if not isinstance(actor, str) or not actor.strip() or len(actor) > LONGEST_ACTOR:
-        way_out = "Name a person or a program in at most %d characters" % LONGEST_ACTOR
-        raise Refused("actor", actor, "is blank or too long", way_out)
+    if not isinstance(actor, str) or not actor.strip() or len(actor) > MAX_ACTOR_CHARS:
+        way_out = "Name a person or a program in at most %d characters" % MAX_ACTOR_CHARS
+        raise InvalidInput("actor", actor, "is blank or too long", way_out)
     return actor
 
 
 def _is_since(record_id, since):
-    return since is None or time_of(record_id) >= since
+    return since is None or timestamp_of_key(record_id) >= since

@@ -7,7 +7,7 @@ SUCCESS, FAILURE = "success", "failure"
 _CHAT = "chat"
 
 
-def of(event):
+def updates_for(event):
     """(Family, values of labels, number) of what `event` adds; a histogram observes the number.
 
     :param event: of runs.py: a start, an end, or calls alone.

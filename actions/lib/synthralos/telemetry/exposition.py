@@ -5,7 +5,7 @@ from synthralos.telemetry.families import HISTOGRAM
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def text(found):
+def to_prometheus_text(found):
     """The exposition of `found`: {Family: {values of labels: number or [count, sum, counts]}}.
 
     The counts of a histogram are those of its buckets, each by itself, the last that of +Inf.
@@ -21,7 +21,7 @@ def text(found):
     return "".join(line + "\n" for line in lines)
 
 
-def as_json(found):
+def to_json(found):
     """[{name, type, help, samples: [{labels, value}]}]; a histogram's sample has count, sum and
     buckets [[upper bound, cumulative count]], the last bound being null for +Inf.
     """

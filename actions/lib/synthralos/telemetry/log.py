@@ -12,15 +12,15 @@ import traceback
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from synthralos.names import is_word
-from synthralos.refusals import Refused
-from synthralos.times import timestamp
+from synthralos.names import is_safe_word
+from synthralos.refusals import InvalidInput
+from synthralos.times import to_iso
 
 TEXT, JSON = FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True)
-class Logs:
+class LogConfig:
     """:ivar format: of the live output, one of FORMATS.
     :ivar file: where every line is written as JSON too, or None.
     """
@@ -30,39 +30,39 @@ class Logs:
 
     @classmethod
     def from_config(cls, entry):
-        """From the entry `logs` of the configuration. Refused names what is wrong."""
+        """From the entry `logs` of the configuration. InvalidInput names what is wrong."""
         form, file = entry.get("format") or TEXT, entry.get("file") or None
         if form not in FORMATS:
-            raise Refused("logs.format", form, "is no format", "Use one of " + ", ".join(FORMATS))
+            raise InvalidInput("logs.format", form, "is no format", "Use one of " + ", ".join(FORMATS))
         if file is not None and not (isinstance(file, str) and os.path.isabs(file)):
-            raise Refused("logs.file", file, "is no absolute path", "Write it as /var/log/...")
+            raise InvalidInput("logs.file", file, "is no absolute path", "Write it as /var/log/...")
         return cls(form, file)
 
 
 @dataclass
-class _Sink:
-    logs: Logs
+class _LogOutput:
+    logs: LogConfig
     redact: Callable[[str], str]
     now: Callable[[], float]
     about: dict
 
 
-def _plain():
-    return _Sink(Logs(), lambda text: text, time.time, {})
+def _default_output():
+    return _LogOutput(LogConfig(), lambda text: text, time.time, {})
 
 
-_sink = _plain()
+_sink = _default_output()
 
 
 @contextlib.contextmanager
-def to(logs=None, redact=None, now=time.time):
+def output_to(logs=None, redact=None, now=time.time):
     """Writes the lines of the block as `logs` says.
 
     :param redact: a callable (text) -> text without secrets; now: the clock of the JSON lines.
     """
     global _sink
     before = _sink
-    _sink = _Sink(logs or Logs(), redact or before.redact, now, {})
+    _sink = _LogOutput(logs or LogConfig(), redact or before.redact, now, {})
     try:
         yield
     finally:
@@ -70,24 +70,24 @@ def to(logs=None, redact=None, now=time.time):
 
 
 def configure(logs):
-    """As `logs` says from now on, to the end of the block of `to`."""
+    """As `logs` says from now on, to the end of the block of `output_to`."""
     _sink.logs = logs
 
 
-def about(**facts):
-    """What the lines from now on bear too, to the end of the block of `to`: run, agent."""
+def bind(**facts):
+    """What the lines from now on bear too, to the end of the block of `output_to`: run, agent."""
     _sink.about.update(facts)
 
 
-def line(event, **facts):
+def emit(event, **facts):
     """Writes the event at once; facts that are None are left out.
 
     Facts are numbers, enums and names; any other text is not shown.
     """
-    facts = {key: _fit(value) for key, value in dict(facts, **_sink.about).items()
+    facts = {key: _format_value(value) for key, value in dict(facts, **_sink.about).items()
              if value is not None}
     if _sink.logs.format == JSON or _sink.logs.file:
-        at = timestamp(_sink.now(), milliseconds=True)
+        at = to_iso(_sink.now(), milliseconds=True)
         encoded = _sink.redact(json.dumps(dict(time=at, event=event, **facts)))
     if _sink.logs.format == JSON:
         told = encoded
@@ -121,13 +121,13 @@ def _append(file, told):
         finally:
             os.close(descriptor)
     except OSError as error:
-        _sink.logs = Logs(_sink.logs.format)
+        _sink.logs = LogConfig(_sink.logs.format)
         sys.stderr.write("logs.file cannot be written: %s\n" % type(error).__name__)
 
 
-def _fit(value):
+def _format_value(value):
     if isinstance(value, float):
         return round(value, 2)
-    if isinstance(value, str) and not is_word(value):
+    if isinstance(value, str) and not is_safe_word(value):
         return "(text)"
     return value

@@ -7,11 +7,11 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 
 import re
 
-from synthralos.names import is_word
+from synthralos.names import is_safe_word
 
 _KINDS = {"internal": 1, "client": 3}
 _ERROR = 2
-LONGEST_NAME = 200
+MAX_NAME_CHARS = 200
 _UNFIT_IN_NAME = re.compile(r"[^A-Za-z0-9._:/@+ -]+")
 
 
@@ -36,7 +36,7 @@ def _span(trace_id, span, state):
     told = {
         "traceId": trace_id,
         "spanId": span.span_id,
-        "name": _UNFIT_IN_NAME.sub("_", span.name)[:LONGEST_NAME],
+        "name": _UNFIT_IN_NAME.sub("_", span.name)[:MAX_NAME_CHARS],
         "kind": _KINDS[span.kind],
         # 64-bit numbers are text in JSON.
         "startTimeUnixNano": _nanoseconds(span.began),
@@ -73,7 +73,7 @@ def _value(value):
     if isinstance(value, float):
         return {"doubleValue": value} if value - value == 0 else None
     if isinstance(value, str):
-        return {"stringValue": value} if is_word(value) else None
+        return {"stringValue": value} if is_safe_word(value) else None
     if isinstance(value, (list, tuple)):
         members = [_value(one) for one in value[:20]]
         return {"arrayValue": {"values": [one for one in members if one is not None]}}

@@ -3,20 +3,20 @@
 PER = 1_000_000
 
 
-def cost(provider, model, usage, settings):
+def call_cost(provider, model, usage, settings):
     """What a call cost, in `settings.currency`, or None where the model has no price.
 
     :param provider, model: as the configuration names them.
     :param usage: {input_tokens, output_tokens}, as providers.call returns it.
     """
-    price = price_of(provider, model, settings)
+    price = model_price(provider, model, settings)
     if price is None:
         return None
     read, written = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
     return (read * price.input + written * price.output) / PER
 
 
-def priced(calls, settings):
+def price_calls(calls, settings):
     """[[provider, model, milliseconds, cause, tokens read, tokens written, cost]] of calls to LLMs.
 
     Tokens and cost are null where nobody knows them; a call that failed tells of no tokens.
@@ -27,7 +27,7 @@ def priced(calls, settings):
     for call in calls:
         usage, price = call["usage"], None
         if usage is not None:
-            price = cost(call["provider"], call["model"], usage, settings)
+            price = call_cost(call["provider"], call["model"], usage, settings)
         found.append([
             call["provider"], call["model"], int(call["seconds"] * 1000), call["cause"],
             usage and usage["input_tokens"], usage and usage["output_tokens"],
@@ -36,7 +36,7 @@ def priced(calls, settings):
     return found
 
 
-def price_of(provider, model, settings):
+def model_price(provider, model, settings):
     """The settings.Price of a model, or None."""
     for known in settings.providers:
         if known.name == provider:

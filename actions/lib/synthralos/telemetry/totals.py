@@ -13,10 +13,10 @@ from synthralos.telemetry import counting
 from synthralos.telemetry.families import BY_NAME, HISTOGRAM, TOTALS
 
 OTHER = "other"
-LONGEST = 128
+MAX_LABEL_CHARS = 128
 # Most values of a label; targets, models and states come from the configuration, agents from
 # callers.
-MOST = {
+MAX_LABEL_VALUES = {
     "workflow": 20, "outcome": 30, "result": 4, "failure_type": 20, "cause": 60, "target": 200,
     "agent": 50, "from_state": 60, "to_state": 60, "gen_ai_operation_name": 5,
     "gen_ai_provider_name": 50, "gen_ai_request_model": 100, "gen_ai_token_type": 2,
@@ -37,8 +37,8 @@ class Totals:
 
     def __init__(self, kept=None, most=None, always=None, seen=None, now=0.0, idle=None):
         self.series = {family: {} for family in TOTALS}
-        self._most, self._always = dict(MOST, **(most or {})), always or {}
-        self._known = {label: set() for label in MOST}
+        self._most, self._always = dict(MAX_LABEL_VALUES, **(most or {})), always or {}
+        self._known = {label: set() for label in MAX_LABEL_VALUES}
         self._now, self._idle = now, idle
         for name, rows in (kept or {}).items():
             family = BY_NAME.get(name)
@@ -58,18 +58,18 @@ class Totals:
             if series
         }
 
-    def count(self, event):
+    def count_event(self, event):
         """Adds an event of runs.py."""
-        for family, labels, value in counting.of(event):
-            self.add(family, labels, value)
+        for family, labels, value in counting.updates_for(event):
+            self.observe(family, labels, value)
 
-    def add(self, family, labels, value):
+    def observe(self, family, labels, value):
         """Adds `value` to a counter, or observes it. What is no number above 0 adds nothing."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value < 0:
             return
         labels = tuple(
-            self._bounded(label, given) for label, given in zip(family.labels, labels)
+            self._bounded_label(label, given) for label, given in zip(family.labels, labels)
         )
         series = self.series[family]
         if family.type != HISTOGRAM:
@@ -81,8 +81,8 @@ class Totals:
         kept[1] += value
         kept[2][place] += 1
 
-    def _bounded(self, label, value):
-        if not isinstance(value, str) or len(value) > LONGEST:
+    def _bounded_label(self, label, value):
+        if not isinstance(value, str) or len(value) > MAX_LABEL_CHARS:
             return OTHER
         known = self._known[label]
         if value == OTHER:

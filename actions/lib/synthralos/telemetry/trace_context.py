@@ -32,7 +32,7 @@ class TraceContext:
     @classmethod
     def of_run(cls, run):
         """The context of a run that nobody gave one."""
-        return cls(_digits("trace", run)[:32])
+        return cls(_derive_id("trace", run)[:32])
 
     @classmethod
     def parsed(cls, traceparent, state=None):
@@ -57,7 +57,7 @@ class TraceContext:
 
 def span_id(*parts):
     """16 hexadecimal digits, the same for the same parts."""
-    return _digits("span", *parts)[:16]
+    return _derive_id("span", *parts)[:16]
 
 
 def sampled(trace_id, share):
@@ -69,7 +69,7 @@ def sampled(trace_id, share):
     return int(trace_id[-16:], 16) < round(share * 2 ** 64)
 
 
-def given(parameters):
+def extract_from_parameters(parameters):
     """The trace context that the parameters of a run bring, as {traceparent, tracestate}, or None.
 
     In `context`, in `original_request`, or among the headers of that.
@@ -86,6 +86,6 @@ def given(parameters):
     return None
 
 
-def _digits(*parts):
+def _derive_id(*parts):
     told = "\0".join(("synthralos",) + tuple(str(part) for part in parts))
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()

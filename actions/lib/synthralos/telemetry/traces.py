@@ -1,6 +1,6 @@
 """Spans: what an action did and how long it took, below the span of its run.
 
-An action's process has one tracer, which `active` makes current. Where there is none, as in a
+An action's process has one tracer, which `use_tracer` makes current. Where there is none, as in a
 Python program that uses the library, `span` does nothing but yield. A span holds names, enums and
 numbers: never a caller's text.
 """
@@ -17,7 +17,7 @@ from synthralos.telemetry.trace_context import TraceContext
 
 INTERNAL, CLIENT = "internal", "client"
 # Of one action: a round tries at most some dozens of targets, a step asks some dozens of times.
-MOST_SPANS = 500
+MAX_SPANS = 500
 
 _tracer = contextvars.ContextVar("synthralos_tracer", default=None)
 _current = contextvars.ContextVar("synthralos_span", default=None)
@@ -55,8 +55,8 @@ class Tracer:
     """
 
     def __init__(self, name, own, now, monotonic=time.monotonic):
-        self.own, self.run, self.recording = own, own, False
-        self.spans, self.lost = [], 0
+        self.execution_id, self.run, self.recording = own, own, False
+        self.spans, self.dropped_spans = [], 0
         self._now, self._monotonic = now, monotonic
         self._at, self._from = now(), monotonic()
         self._context, self._joined, self._share = None, False, 1.0
@@ -93,22 +93,22 @@ class Tracer:
         given = TraceContext.parsed(told.get("traceparent"), told.get("tracestate"))
         self._context = given or TraceContext.of_run(run)
 
-    def moment(self):
+    def now(self):
         """Seconds since the epoch, by a clock that never goes back within the action."""
         return self._at + self._monotonic() - self._from
 
     def begin(self, name, kind, attributes):
         above = _current.get()
-        span_id = trace_context.span_id(self.own, next(self._numbers))
+        span_id = trace_context.span_id(self.execution_id, next(self._numbers))
         parent = above.span_id if above is not None else self.action.span_id
-        return Span(name, span_id, parent, kind, self.moment(), attributes=attributes)
+        return Span(name, span_id, parent, kind, self.now(), attributes=attributes)
 
     def end(self, span):
-        span.ended = self.moment()
-        if len(self.spans) < MOST_SPANS:
+        span.ended = self.now()
+        if len(self.spans) < MAX_SPANS:
             self.spans.append(span)
         else:
-            self.lost += 1
+            self.dropped_spans += 1
 
     def headers(self, span):
         """The headers that take the trace along with a call under `span`."""
@@ -117,7 +117,7 @@ class Tracer:
         # Whoever makes no spans hands on what it was given.
         return self.context.headers() if self.context.parent_id else {}
 
-    def handed(self):
+    def propagation_headers(self):
         """{traceparent, tracestate} for a run that this action starts; None when not recording
         and nobody has given one.
         """
@@ -129,7 +129,7 @@ class Tracer:
         :param error: what kind of failure ended the action, or None; run_error: the run.
         :param attributes: of both spans; ended: whether the run ends here.
         """
-        at, alone = self.moment(), self.run == self.own
+        at, alone = self.now(), self.run == self.execution_id
         facts = {"synthralos.run": self.run, "synthralos.workflow": self._workflow}
         facts.update(self._told, **attributes)
         root = Span(
@@ -144,9 +144,9 @@ class Tracer:
         # An action that no workflow has started is all of its run.
         self.action.parent_id = root.parent_id if alone else root.span_id
         self.action.ended, self.action.error = at, error
-        self.action.set(dict(facts, **{"synthralos.execution": self.own}))
-        if self.lost:
-            self.action.set({"synthralos.spans_lost": self.lost})
+        self.action.set(dict(facts, **{"synthralos.execution": self.execution_id}))
+        if self.dropped_spans:
+            self.action.set({"synthralos.spans_lost": self.dropped_spans})
         self.spans.append(self.action)
         if ended and not alone:
             self.spans.append(root)
@@ -157,7 +157,7 @@ class Tracer:
 
 
 @contextlib.contextmanager
-def active(tracer):
+def use_tracer(tracer):
     """Makes `tracer` current in the block."""
     current, token = _tracer.set(tracer), _current.set(None)
     try:
@@ -191,7 +191,7 @@ def span(name, attributes=None, kind=INTERNAL):
 
 
 @contextlib.contextmanager
-def facts(**told):
+def span_attributes(**told):
     """What the spans that begin in the block bear, as `synthralos.<name>`; None is left out."""
     named = {"synthralos." + name: value for name, value in told.items() if value is not None}
     token = _facts.set(dict(_facts.get() or {}, **named))
@@ -201,7 +201,7 @@ def facts(**told):
         _facts.reset(token)
 
 
-def note(attributes):
+def set_attributes(attributes):
     """Adds to the open span, if there is one."""
     opened = _current.get()
     if opened is not None:
@@ -223,17 +223,17 @@ def configure(share):
         tracer.configure(share)
 
 
-def join(run, told=None, workflow=None, started=None, attributes=None):
+def join_run(run, told=None, workflow=None, started=None, attributes=None):
     """The current action belongs to `run`; see Tracer.join."""
     tracer = _tracer.get()
     if tracer is not None:
         tracer.join(run, told, workflow, started, attributes)
 
 
-def handed():
+def propagation_headers():
     """What a case for another run says of the trace: {traceparent ...}, or None."""
     tracer = _tracer.get()
-    return tracer.handed() if tracer is not None else None
+    return tracer.propagation_headers() if tracer is not None else None
 
 
 def _kind_of(error):
