@@ -1,8 +1,8 @@
-from synthralos.names import require_identifier
-from synthralos.recovery import intake
-from synthralos.refusals import InvalidInput
-from synthralos.state import pauses
-from synthralos.state.datastore import answered
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
+from synthralos.runtime import run_parameters
+from synthralos.storage import pauses
+from synthralos.storage.datastore import answered
 from synthralos_action import SynthralosAction
 
 
@@ -14,7 +14,9 @@ class Agents(SynthralosAction):
 
     def _pause(self, env, parameters):
         agent_id = require_identifier("agent_id", parameters["agent_id"])
-        reason = intake.require_text("reason", intake.decode_base64("reason", parameters["reason"]))
+        reason = run_parameters.require_text(
+            "reason", run_parameters.decode_base64("reason", parameters["reason"])
+        )
         seconds, probe = parameters["seconds"], parameters.get("probe_seconds")
         if probe is not None and probe >= seconds:
             raise InvalidInput(

@@ -1,5 +1,5 @@
 from synthralos.automation import approvals
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
 from synthralos_action import SynthralosAction
 
 

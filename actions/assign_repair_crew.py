@@ -1,4 +1,4 @@
-from synthralos.infrastructure import alone, infrastructure_repair
+from synthralos.infrastructure import infrastructure_repair, standalone
 from synthralos_action import SynthralosAction
 
 
@@ -13,4 +13,4 @@ class AssignRepairCrew(SynthralosAction):
         if case is not None:
             return infrastructure_repair.execute(env, case)
         given, started = self.execution(env, parameters)
-        return alone.assign(env, given, started)
+        return standalone.assign(env, given, started)

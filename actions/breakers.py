@@ -1,8 +1,8 @@
-from synthralos.recovery.health import targets_by_kind
-from synthralos.refusals import InvalidInput
-from synthralos.state.breaker import CLOSED, OPEN
-from synthralos.state.datastore import answered
-from synthralos.times import to_iso
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import to_iso
+from synthralos.operations.health import targets_by_kind
+from synthralos.storage.circuit_breaker import CLOSED, OPEN
+from synthralos.storage.datastore import answered
 from synthralos_action import SynthralosAction
 
 

@@ -1,5 +1,5 @@
-from synthralos.refusals import InvalidInput
-from synthralos.seal import unseal
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sealing import unseal
 from synthralos_action import SynthralosAction
 
 _ATTRIBUTES = "parameters,result,start_timestamp"
@@ -15,7 +15,9 @@ class Cases(SynthralosAction):
         found = parameters.get("case") or self._newest(env, parameters.get("execution_id"))
         content = unseal(found, env.store)
         if not isinstance(content, dict):
-            raise InvalidInput("case", None, "holds no object", "Give the case of a synthralos workflow")
+            raise InvalidInput(
+                "case", None, "holds no object", "Give the case of a synthralos workflow"
+            )
         return {"summary": "case of %s" % content.get("workflow", "a run"), "content": content}
 
     def _newest(self, env, execution_id):

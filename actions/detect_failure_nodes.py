@@ -1,4 +1,4 @@
-from synthralos.infrastructure import alone, infrastructure_repair
+from synthralos.infrastructure import infrastructure_repair, standalone
 from synthralos_action import SynthralosAction
 
 
@@ -13,4 +13,4 @@ class DetectFailureNodes(SynthralosAction):
         if case is not None:
             return infrastructure_repair.detect(env, case)
         given, _ = self.execution(env, parameters)
-        return alone.detect(env, given)
+        return standalone.detect(env, given)

@@ -1,5 +1,5 @@
+from synthralos.core.errors import InvalidInput
 from synthralos.recovery import handle_error
-from synthralos.refusals import InvalidInput
 from synthralos_action import SynthralosAction
 
 

@@ -1,4 +1,4 @@
-from synthralos.infrastructure import alone, infrastructure_repair
+from synthralos.infrastructure import infrastructure_repair, standalone
 from synthralos_action import SynthralosAction
 
 
@@ -13,4 +13,4 @@ class EstimateImpact(SynthralosAction):
         if case is not None:
             return infrastructure_repair.estimate(env, case)
         given, started = self.execution(env, parameters)
-        return alone.estimate(env, given, started)
+        return standalone.estimate(env, given, started)

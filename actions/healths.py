@@ -1,4 +1,4 @@
-from synthralos.recovery import health
+from synthralos.operations import health
 from synthralos_action import SynthralosAction
 
 

@@ -1,7 +1,7 @@
-from synthralos.recovery import intake
-from synthralos.refusals import InvalidInput
-from synthralos.state import packing, versions
-from synthralos.times import parse_iso
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import parse_iso
+from synthralos.runtime import run_parameters
+from synthralos.storage import state_codec, versions
 from synthralos_action import SynthralosAction
 
 # What a caller worded stands within an object, never by itself.
@@ -50,7 +50,7 @@ class Histories(SynthralosAction):
         found = versions.get(env.store, kept, env.now(), agent, task, parameters["version"])
         summary = "%s of task %s" % (found["version"], found["task_id"])
         inside = {name: found.pop(name) for name in _WORDED if name in found}
-        size = len(packing.canonical_json("state", inside["state"]))
+        size = len(state_codec.canonical_json("state", inside["state"]))
         if size > env.settings.max_result_bytes:
             key = versions.key_of(agent, task, found["record"])
             inside.update(state=None, state_bytes=size, state_key=key)
@@ -83,8 +83,8 @@ def _whose(parameters):
 
 def _clear(env, field, value):
     """`value` decoded and without known secrets."""
-    packing.canonical_json(field, value)
-    return env.redactor.remove_secrets(intake.decode_base64(field, value))
+    state_codec.canonical_json(field, value)
+    return env.redactor.remove_secrets(run_parameters.decode_base64(field, value))
 
 
 def _since(parameters):

@@ -1,13 +1,14 @@
-from synthralos.automation import alerts, failed
+from synthralos.automation import alert_intake, failure_intake
 from synthralos.automation.config import AutomationConfig
-from synthralos.recovery import intake
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
+from synthralos.runtime import run_parameters
 from synthralos_action import SynthralosAction
 
 # Somebody switched it off on purpose: that is no failure.
 OFF = {
-    "summary": "runs that rules start are switched off: st2 key set %s true" % intake.ENABLED_KEY,
-    "outcome": alerts.SWITCHED_OFF,
+    "summary": "runs that rules start are switched off: st2 key set %s true" %
+    run_parameters.ENABLED_KEY,
+    "outcome": alert_intake.SWITCHED_OFF,
 }
 
 
@@ -21,22 +22,22 @@ class Intakes(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _alert(self, env, parameters):
-        workflow = parameters.get("workflow") or alerts.AUTO
+        workflow = parameters.get("workflow") or alert_intake.AUTO
 
         def work(config, payload, is_off):
-            return alerts.receive(env, config, payload, workflow, only_ends=is_off)
+            return alert_intake.receive(env, config, payload, workflow, only_ends=is_off)
 
         return self._received(env, parameters, work)
 
     def _failure(self, env, parameters):
         def work(config, payload, is_off):
-            return OFF if is_off else failed.receive(env, config, payload)
+            return OFF if is_off else failure_intake.receive(env, config, payload)
 
         return self._received(env, parameters, work)
 
     def _execution(self, env, parameters):
         def work(config, payload, is_off):
-            return OFF if is_off else failed.receive_execution(env, config, payload)
+            return OFF if is_off else failure_intake.receive_execution(env, config, payload)
 
         return self._received(env, parameters, work)
 
@@ -46,7 +47,7 @@ class Intakes(SynthralosAction):
             execution = self.read(env, env.run)
         payload = parameters.get("payload")
         if payload:
-            payload = intake.decode_base64("payload", payload)
+            payload = run_parameters.decode_base64("payload", payload)
         else:
             payload = (execution.get("trigger_instance") or {}).get("payload")
         if not isinstance(payload, dict) or not payload:
@@ -57,6 +58,6 @@ class Intakes(SynthralosAction):
         except InvalidInput as error:
             # What comes in must not be lost for it.
             config, wrong = AutomationConfig(), str(error)
-        done = work(config, payload, intake.is_disabled_for(execution, env.store))
+        done = work(config, payload, run_parameters.is_disabled_for(execution, env.store))
         succeeded, result = done if isinstance(done, tuple) else (True, done)
         return succeeded, dict(result, configuration=wrong) if wrong else result

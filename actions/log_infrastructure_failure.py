@@ -1,4 +1,4 @@
-from synthralos.infrastructure import ending
+from synthralos.infrastructure import outcome
 from synthralos_action import SynthralosAction
 
 
@@ -11,5 +11,5 @@ class LogInfrastructureFailure(SynthralosAction):
         return self.perform(self._log, parameters)
 
     def _log(self, env, parameters):
-        case, given = self.case_for_failure_log(env, parameters, ending.WORKFLOW)
-        return ending.log_failure(env, case, given)
+        case, given = self.case_for_failure_log(env, parameters, outcome.WORKFLOW)
+        return outcome.log_failure(env, case, given)

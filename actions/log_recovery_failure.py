@@ -1,4 +1,4 @@
-from synthralos.recovery import record
+from synthralos.runtime import failure_record
 from synthralos_action import SynthralosAction
 
 
@@ -14,6 +14,8 @@ class LogRecoveryFailure(SynthralosAction):
 
     def _log(self, env, workflow, parameters):
         # A failure must be logged, whatever was asked for.
-        workflow = workflow if workflow in record.LOGGED_HERE else record.LOGGED_HERE[0]
+        workflow = (
+            workflow if workflow in failure_record.LOGGED_HERE else failure_record.LOGGED_HERE[0]
+        )
         case, given = self.case_for_failure_log(env, parameters, workflow)
-        return record.record_failed_run(env, workflow, case, given)
+        return failure_record.record_failed_run(env, workflow, case, given)

@@ -1,4 +1,5 @@
-from synthralos.recovery import record, reroute_request
+from synthralos.recovery import reroute_request
+from synthralos.runtime import failure_record
 from synthralos_action import SynthralosAction
 
 
@@ -12,4 +13,4 @@ class LogRerouteFailure(SynthralosAction):
 
     def _log(self, env, parameters):
         case, given = self.case_for_failure_log(env, parameters, reroute_request.WORKFLOW)
-        return record.record_failed_run(env, reroute_request.WORKFLOW, case, given)
+        return failure_record.record_failed_run(env, reroute_request.WORKFLOW, case, given)

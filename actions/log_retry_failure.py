@@ -1,4 +1,5 @@
-from synthralos.recovery import llm_retry, record
+from synthralos.recovery import llm_retry
+from synthralos.runtime import failure_record
 from synthralos_action import SynthralosAction
 
 
@@ -12,4 +13,4 @@ class LogRetryFailure(SynthralosAction):
 
     def _log(self, env, parameters):
         case, given = self.case_for_failure_log(env, parameters, llm_retry.WORKFLOW)
-        return record.record_failed_run(env, llm_retry.WORKFLOW, case, given)
+        return failure_record.record_failed_run(env, llm_retry.WORKFLOW, case, given)

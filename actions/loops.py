@@ -1,7 +1,7 @@
-from synthralos.recovery import intake
-from synthralos.state import loops
-from synthralos.state.datastore import answered
-from synthralos.times import to_iso
+from synthralos.core.timestamps import to_iso
+from synthralos.loop_detection import detector
+from synthralos.runtime import run_parameters
+from synthralos.storage.datastore import answered
 from synthralos_action import SynthralosAction
 
 TRIGGER = "synthralos.agent_loop"
@@ -15,11 +15,14 @@ class Loops(SynthralosAction):
 
     def _check(self, env, parameters):
         given = {name: parameters.get(name) for name in ("input", "output")}
-        given = {name: loops.parse_json_text(intake.decode_base64(name, value)) for name, value in given.items()}
-        found = loops.record_step(
+        given = {
+            name: detector.parse_json_text(run_parameters.decode_base64(name, value))
+            for name, value in given.items()
+        }
+        found = detector.record_step(
             env.store,
             env.now(),
-            loops.LoopDetectionConfig.from_config(env.settings.loop_detection),
+            detector.LoopDetectionConfig.from_config(env.settings.loop_detection),
             parameters["agent_id"],
             parameters["action"],
             given["input"],
@@ -28,20 +31,20 @@ class Loops(SynthralosAction):
             parameters.get("task_id"),
             env.redactor,
         )
-        if found["level"] == loops.CRITICAL and _is_news(found, env.now()):
+        if found["level"] == detector.CRITICAL and _is_news(found, env.now()):
             env.fire(TRIGGER, _payload(env, parameters, found))
         told = found["reason"] or "no loop in %d steps" % found["steps"]
         state = "paused" if found["paused"] else found["level"]
         return dict({"summary": "%s: %s (%s)" % (parameters["agent_id"], told, state)}, **found)
 
     def _patterns(self, env, parameters):
-        found = loops.patterns(env.store, parameters["agent_id"])
+        found = detector.patterns(env.store, parameters["agent_id"])
         answered(env.store)
         return {"summary": "%d patterns" % len(found), "patterns": found}
 
     def _reset(self, env, parameters):
         agent_id = parameters["agent_id"]
-        _, resumed = loops.reset(env.store, agent_id, env.now())
+        _, resumed = detector.reset(env.store, agent_id, env.now())
         answered(env.store)
         told = "its window is forgotten" + (", its pause has ended" if resumed else "")
         return {"summary": "%s: %s" % (agent_id, told), "agent_id": agent_id, "resumed": resumed}

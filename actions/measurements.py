@@ -1,4 +1,4 @@
-from synthralos.metrics import reading, roll_up
+from synthralos.metrics import query, rollup
 from synthralos.metrics.config import MetricsConfig
 from synthralos_action import SynthralosAction
 
@@ -13,7 +13,7 @@ class Measurements(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _get(self, env, parameters):
-        return reading.metrics_report(
+        return query.metrics_report(
             env,
             MetricsConfig.from_config(env.settings.metrics),
             parameters["format"],
@@ -22,4 +22,4 @@ class Measurements(SynthralosAction):
         )
 
     def _roll_up(self, env, parameters):
-        return roll_up.roll_up(env, MetricsConfig.from_config(env.settings.metrics))
+        return rollup.roll_up(env, MetricsConfig.from_config(env.settings.metrics))

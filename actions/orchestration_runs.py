@@ -1,4 +1,4 @@
-from synthralos.orchestration import overview
+from synthralos.orchestration import run_queries
 from synthralos_action import SynthralosAction
 
 
@@ -12,28 +12,28 @@ class OrchestrationRuns(SynthralosAction):
 
     def _status(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")
-        told = overview.status(env, parameters["execution_id"], parameters.get("step_name"))
+        told = run_queries.status(env, parameters["execution_id"], parameters.get("step_name"))
         done = len(told["stepLogs"])
         return dict({"summary": "%s, %d steps" % (told["status"], done)}, **told)
 
     def _list_runs(self, env, parameters):
-        found = overview.list_runs(
+        found = run_queries.list_runs(
             env, parameters.get("orchestration"), parameters.get("status"), parameters["limit"]
         )
         return {"summary": "%d runs" % len(found), "runs": found}
 
     def _cancel(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")
-        overview.cancel(env, parameters["execution_id"])
+        run_queries.cancel(env, parameters["execution_id"])
         return {"summary": "%(execution_id)s is to be cancelled" % parameters}
 
     def _resume(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")
         if parameters.get("automatic"):
-            started = overview.resume_automatically(env, parameters["execution_id"])
+            started = run_queries.resume_automatically(env, parameters["execution_id"])
         else:
             timeout = parameters.get("run_timeout")
-            started = overview.resume(env, parameters["execution_id"], timeout)
+            started = run_queries.resume(env, parameters["execution_id"], timeout)
         return {
             "summary": "%s goes on as %s" % (parameters["execution_id"], started),
             "execution_id": started,

@@ -1,7 +1,14 @@
-from synthralos.orchestration import definitions, examples, model, overview, permissions, stored
-from synthralos.orchestration.definitions import summarize
-from synthralos.orchestration.given import read_definition, require_name
-from synthralos.orchestration.stored import ORCHESTRATION
+from synthralos.orchestration import (
+    definition_service,
+    definition_store,
+    examples,
+    orchestration_schema,
+    permissions,
+    run_queries,
+)
+from synthralos.orchestration.definition_input import read_definition, require_name
+from synthralos.orchestration.definition_service import summarize
+from synthralos.orchestration.definition_store import ORCHESTRATION
 from synthralos_action import SynthralosAction
 
 _FIELDS = ("name", "description", "tags", "steps")
@@ -22,21 +29,23 @@ class Orchestrations(SynthralosAction):
         by = permissions.require_editor(env)
         given, _ = self.execution(env, parameters)
         told = read_definition(given, "fields", _FIELDS)
-        one = definitions.create_orchestration(env, told, by)
+        one = definition_service.create_orchestration(env, told, by)
         return self._of(one)
 
     def _get(self, env, parameters):
-        one = stored.require(env.store, ORCHESTRATION, require_name(parameters, "name_or_id"))
+        one = definition_store.require(
+            env.store, ORCHESTRATION, require_name(parameters, "name_or_id")
+        )
         if parameters.get("at_version") is not None:
-            one = stored.version(env.store, ORCHESTRATION, one, parameters["at_version"])
+            one = definition_store.version(env.store, ORCHESTRATION, one, parameters["at_version"])
         return dict(
             self._of(one),
-            versions=stored.versions(env.store, ORCHESTRATION, one),
-            runs=overview.list_runs(env, one["name"], limit=definitions.MAX_RUNS_SHOWN),
+            versions=definition_store.versions(env.store, ORCHESTRATION, one),
+            runs=run_queries.list_runs(env, one["name"], limit=definition_service.MAX_RUNS_SHOWN),
         )
 
     def _list(self, env, parameters):
-        found = definitions.orchestrations(
+        found = definition_service.orchestrations(
             env, parameters.get("tags") or (), parameters["active_only"]
         )
         return {
@@ -48,7 +57,7 @@ class Orchestrations(SynthralosAction):
         by = permissions.require_editor(env)
         given, _ = self.execution(env, parameters)
         updates = read_definition(given, "updates")
-        one = definitions.update_orchestration(
+        one = definition_service.update_orchestration(
             env, require_name(given, "orchestration_id"), updates, by, given.get("at_version")
         )
         return self._of(one)
@@ -56,22 +65,22 @@ class Orchestrations(SynthralosAction):
     def _delete(self, env, parameters):
         permissions.require_editor(env)
         name = require_name(parameters, "orchestration_id")
-        one = definitions.delete_orchestration(env, name, parameters["force"])
+        one = definition_service.delete_orchestration(env, name, parameters["force"])
         return dict(self._of(one), summary="deleted the orchestration %s" % one["name"])
 
     def _validate(self, env, parameters):
         given, _ = self.execution(env, parameters)
         if not any(given.get(name) for name in ("fields", "definition", "steps")):
-            one = stored.require(env.store, ORCHESTRATION, require_name(given))
+            one = definition_store.require(env.store, ORCHESTRATION, require_name(given))
         else:
-            one = model.orchestration(read_definition(given, "fields", _FIELDS))
-        definitions.check(env, one)
-        plan = definitions.plan(env, one)
+            one = orchestration_schema.orchestration(read_definition(given, "fields", _FIELDS))
+        definition_service.check(env, one)
+        plan = definition_service.plan(env, one)
         return {
             "summary": "%s is valid: %d steps" % (one["name"], len(plan)),
             "valid": True,
             "plan": plan,
-            "roles": model.roles_used(one),
+            "roles": orchestration_schema.roles_used(one),
         }
 
     def _load_examples(self, env, parameters):

@@ -1,4 +1,4 @@
-from synthralos.recovery import check
+from synthralos.operations import self_check
 from synthralos_action import SynthralosAction
 
 
@@ -9,4 +9,4 @@ class PackChecks(SynthralosAction):
         return self.perform(getattr(self, "_" + operation), parameters)
 
     def _check(self, env, parameters):
-        return check.check(env)
+        return self_check.check(env)

@@ -1,4 +1,4 @@
-from synthralos.infrastructure import alone, infrastructure_repair
+from synthralos.infrastructure import infrastructure_repair, standalone
 from synthralos_action import SynthralosAction
 
 
@@ -13,4 +13,4 @@ class PlanRepairs(SynthralosAction):
         if case is not None:
             return infrastructure_repair.plan(env, case)
         given, started = self.execution(env, parameters)
-        return alone.plan(env, given, started)
+        return standalone.plan(env, given, started)

@@ -1,6 +1,6 @@
-from synthralos.automation import again, reaper
+from synthralos.automation import reaper, retry_run
 from synthralos.automation.config import AutomationConfig
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
 from synthralos_action import SynthralosAction
 
 
@@ -16,8 +16,8 @@ class Recoveries(SynthralosAction):
     def _retry(self, env, parameters):
         self._reachable(env)
         config = AutomationConfig.from_config(env.settings.automation)
-        execution = self.read(env, parameters["execution_id"], again.ATTRIBUTES)
-        done = again.retry(
+        execution = self.read(env, parameters["execution_id"], retry_run.ATTRIBUTES)
+        done = retry_run.retry(
             env, config, execution, parameters.get("model"), parameters.get("region")
         )
         return dict({"summary": "%(workflow)s runs as %(run)s" % done}, **done)

@@ -1,5 +1,5 @@
-from synthralos.infrastructure import ending, infrastructure_repair
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
+from synthralos.infrastructure import infrastructure_repair, outcome
 from synthralos_action import SynthralosAction
 
 
@@ -19,5 +19,7 @@ class Repairs(SynthralosAction):
     def _finish(self, env, parameters):
         case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
         if case is None:
-            raise InvalidInput("case", "", "is missing", "Pass on the case of an infrastructure_repair")
-        return ending.finish(env, case)
+            raise InvalidInput(
+                "case", "", "is missing", "Pass on the case of an infrastructure_repair"
+            )
+        return outcome.finish(env, case)

@@ -1,5 +1,5 @@
-from synthralos.reports import reading, rendering
-from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.reports import render, run_data
+from synthralos.storage.datastore import DatastoreUnavailable
 from synthralos_action import SynthralosAction
 
 
@@ -15,14 +15,14 @@ class Reports(SynthralosAction):
     def _render(self, env, parameters):
         execution = None
         if parameters.get("execution_id"):
-            execution = self.read(env, parameters["execution_id"], reading.ATTRIBUTES)
-        report = rendering.build_report(
+            execution = self.read(env, parameters["execution_id"], run_data.ATTRIBUTES)
+        report = render.build_report(
             env, execution, parameters.get("ticket_id"), parameters.get("days")
         )
         if env.store.unavailable_reason:
             # What could not be read is not nothing.
             raise DatastoreUnavailable(env.store.unavailable_reason)
-        body = rendering.render(report, parameters["format"])
+        body = render.render(report, parameters["format"])
         return {
             "summary": "%s: %s" % (report.title, report.outcome.text),
             "format": parameters["format"],

@@ -1,7 +1,7 @@
-from synthralos.orchestration import definitions, permissions, stored
-from synthralos.orchestration.definitions import summarize
-from synthralos.orchestration.given import read_definition, require_name
-from synthralos.orchestration.stored import ROLE
+from synthralos.orchestration import definition_service, definition_store, permissions
+from synthralos.orchestration.definition_input import read_definition, require_name
+from synthralos.orchestration.definition_service import summarize
+from synthralos.orchestration.definition_store import ROLE
 from synthralos_action import SynthralosAction
 
 _FIELDS = ("name", "base_prompt", "model", "tools")
@@ -20,34 +20,39 @@ class Roles(SynthralosAction):
         by = permissions.require_editor(env)
         given, _ = self.execution(env, parameters)
         told = read_definition(given, "fields", _FIELDS)
-        role = definitions.create_role(env, told, by)
+        role = definition_service.create_role(env, told, by)
         return {"summary": "role %s" % role["name"], "role": role}
 
     def _get(self, env, parameters):
-        role = stored.require(env.store, ROLE, require_name(parameters))
+        role = definition_store.require(env.store, ROLE, require_name(parameters))
         if parameters.get("at_version") is not None:
-            role = stored.version(env.store, ROLE, role, parameters["at_version"])
+            role = definition_store.version(env.store, ROLE, role, parameters["at_version"])
         return {
             "summary": "role %(name)s, version %(version)d" % role,
             "role": role,
-            "versions": stored.versions(env.store, ROLE, role),
-            "used_by": definitions.orchestrations_using(env, role),
+            "versions": definition_store.versions(env.store, ROLE, role),
+            "used_by": definition_service.orchestrations_using(env, role),
         }
 
     def _list(self, env, parameters):
-        found = stored.list_all(env.store, ROLE)
+        found = definition_store.list_all(env.store, ROLE)
         if parameters.get("tools"):
             found = [role for role in found if set(parameters["tools"]) & set(role["tools"])]
-        return {"summary": "%d roles" % len(found), "roles": [summarize(ROLE, one) for one in found]}
+        return {
+            "summary": "%d roles" % len(found),
+            "roles": [summarize(ROLE, one) for one in found],
+        }
 
     def _update(self, env, parameters):
         by = permissions.require_editor(env)
         given, _ = self.execution(env, parameters)
         updates = read_definition(given, "updates")
-        role = definitions.update_role(env, require_name(given), updates, by, given.get("at_version"))
+        role = definition_service.update_role(
+            env, require_name(given), updates, by, given.get("at_version")
+        )
         return {"summary": "role %(name)s, version %(version)d" % role, "role": role}
 
     def _delete(self, env, parameters):
         permissions.require_editor(env)
-        role = definitions.delete_role(env, require_name(parameters), parameters["force"])
+        role = definition_service.delete_role(env, require_name(parameters), parameters["force"])
         return {"summary": "deleted the role %s" % role["name"], "role": role}

@@ -1,9 +1,9 @@
-from synthralos.calls import restores
+from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
-from synthralos.recovery import intake
-from synthralos.refusals import InvalidInput
-from synthralos.state import history, packing, snapshots, versions
-from synthralos.storable import storable
+from synthralos.core.errors import InvalidInput
+from synthralos.core.json_safe import storable
+from synthralos.runtime import run_parameters
+from synthralos.storage import history, snapshots, state_codec, versions
 from synthralos_action import SynthralosAction
 
 
@@ -25,7 +25,9 @@ class Snapshots(SynthralosAction):
         summary = "snapshot %s of task %s" % (head["snapshot_id"], head["task_id"])
         told = dict({"summary": summary}, **dict(head, masked=masked))
         if kept.backup_to_remote:
-            told["backup"] = restores.upload_backup(env.client, kept, dict(head, state=state))
+            told["backup"] = snapshot_restore.upload_backup(
+                env.client, kept, dict(head, state=state)
+            )
         return told
 
     def _list(self, env, parameters):
@@ -59,7 +61,9 @@ class Snapshots(SynthralosAction):
             if not shown["check"]["accepted"]:
                 return False, dict({"summary": "%s did not accept %s" % (check, named)}, **shown)
         try:
-            platform = restores.restore_at_platform(env.client, env.settings.platforms, found, env.run)
+            platform = snapshot_restore.restore_at_platform(
+                env.client, env.settings.platforms, found, env.run
+            )
         except CallError as error:
             summary = "the platform did not restore " + named
             return False, dict({"summary": summary}, **dict(shown, error=error.failure.as_dict()))
@@ -98,8 +102,8 @@ def _read(env, parameters):
 
 def _clear(env, field, value):
     """(`value` decoded and without known secrets, whether it held one)."""
-    packing.canonical_json(field, value)
-    value = intake.decode_base64(field, value)
+    state_codec.canonical_json(field, value)
+    value = run_parameters.decode_base64(field, value)
     clear = env.redactor.remove_secrets(value)
     return clear, clear != value
 
@@ -112,7 +116,7 @@ def _shown(env, found):
     """
     shown = {name: value for name, value in found.items() if name not in ("state", "metadata")}
     inside = {"metadata": found["metadata"], "state": found["state"]}
-    size = len(packing.canonical_json("state", found["state"]))
+    size = len(state_codec.canonical_json("state", found["state"]))
     if size > env.settings.max_result_bytes:
         inside.update(state=None, state_bytes=size)
         inside["state_key"] = snapshots.state_key(found["snapshot_id"])

@@ -1,7 +1,7 @@
-from synthralos.refusals import InvalidInput
-from synthralos.retention import seconds_of_duration
-from synthralos.state import housekeeping
-from synthralos.state.kinds import CLEARABLE
+from synthralos.config.retention import seconds_of_duration
+from synthralos.core.errors import InvalidInput
+from synthralos.storage import usage
+from synthralos.storage.keyspace import CLEARABLE
 from synthralos_action import SynthralosAction
 
 _EVERY = "all"
@@ -18,7 +18,7 @@ class States(SynthralosAction):
 
     def _usage(self, env, parameters):
         until = env.now() + parameters["seconds"]
-        found = housekeeping.storage_usage(env.store, env.now, until, env.settings.retention)
+        found = usage.storage_usage(env.store, env.now, until, env.settings.retention)
         keys = sum(one["keys"] for one in found["kinds"].values())
         size = sum(one["bytes"] for one in found["kinds"].values())
         summary = "%d keys of %d kinds, %d bytes" % (keys, len(found["kinds"]), size)
@@ -32,13 +32,13 @@ class States(SynthralosAction):
         older_than = parameters.get("older_than")
         if older_than is not None:
             older_than = seconds_of_duration("older_than", older_than)
-        live = None if parameters["force"] else housekeeping.active_run_ids(env.api)
+        live = None if parameters["force"] else usage.active_run_ids(env.api)
         dry_run = parameters["dry_run"]
-        done = housekeeping.clear_storage(
+        done = usage.clear_storage(
             env.store, env.now, until, groups, env.settings.retention, older_than, live, dry_run
         )
         complete = dry_run or (done["complete"] and not done["left"])
-        summary = housekeeping.clear_summary(done, dry_run, older_than)
+        summary = usage.clear_summary(done, dry_run, older_than)
         return complete, dict({"summary": summary, "dry_run": dry_run}, **done)
 
     @staticmethod

@@ -1,10 +1,10 @@
-from synthralos import failures
-from synthralos.escalation import desk, report
-from synthralos.names import require_identifier
-from synthralos.refusals import InvalidInput
-from synthralos.state import tickets
-from synthralos.state.datastore import DatastoreUnavailable, answered
-from synthralos.state.stackstorm import StackStormError
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
+from synthralos.escalation import ticket_analysis, ticketing
+from synthralos.storage import tickets
+from synthralos.storage.datastore import DatastoreUnavailable, answered
+from synthralos.storage.stackstorm_api import StackStormError
 from synthralos_action import SynthralosAction
 
 WORKFLOW = "ticket.create"
@@ -31,11 +31,11 @@ class Tickets(SynthralosAction):
 
     def _get(self, env, parameters):
         ticket = self._about(env, lambda: tickets.get(env.store, parameters["ticket_id"]))
-        found = report.analyze_ticket(env, ticket)
+        found = ticket_analysis.analyze_ticket(env, ticket)
         return {"summary": ticket["summary"], "ticket": ticket, "report": found}
 
     def _create(self, env, parameters):
-        config = desk.load_config(env, env.settings.escalation)
+        config = ticketing.load_config(env, env.settings.escalation)
         given, _ = self.execution(env, parameters)
         subject = require_identifier("subject", given.get("subject"))
         summary = " ".join(self._text(env, given, "summary").split())
@@ -46,7 +46,7 @@ class Tickets(SynthralosAction):
             "cause": cause,
             "severity": given.get("severity") or failures.CAUSES[cause].severity,
         }
-        told = desk.open_ticket(
+        told = ticketing.open_ticket(
             env, config, WORKFLOW, subject, failure, summary, given.get("level"),
             impact=given.get("impact"), details=self._details(env, given),
         )
@@ -57,25 +57,25 @@ class Tickets(SynthralosAction):
         return dict({"summary": said}, **told)
 
     def _take(self, env, parameters):
-        config = desk.load_config(env, env.settings.escalation)
+        config = ticketing.load_config(env, env.settings.escalation)
         by = self._by(env, parameters)
-        ticket = self._about(env, lambda: desk.take(env, config, parameters["ticket_id"], by))
+        ticket = self._about(env, lambda: ticketing.take(env, config, parameters["ticket_id"], by))
         return {"summary": "%s is taken by %s" % (ticket["ticket"], by), "ticket": ticket}
 
     def _resolve(self, env, parameters):
-        config = desk.load_config(env, env.settings.escalation)
+        config = ticketing.load_config(env, env.settings.escalation)
         by = self._by(env, parameters)
         given, _ = self.execution(env, parameters)
         resolution = self._text(env, given, "resolution")
         ticket = self._about(
-            env, lambda: desk.resolve(env, config, parameters["ticket_id"], resolution, by)
+            env, lambda: ticketing.resolve(env, config, parameters["ticket_id"], resolution, by)
         )
         said = "%s is resolved, by %s" % (ticket["ticket"], ticket["resolved_by"])
         return {"summary": said, "ticket": ticket}
 
     def _process(self, env, parameters):
-        config = desk.load_config(env, env.settings.escalation)
-        done = desk.process_due(env, config)
+        config = ticketing.load_config(env, env.settings.escalation)
+        done = ticketing.process_due(env, config)
         answered(env.store)
         sent = [one["status"] for ticket in done["tickets"] for one in ticket["notifications"]]
         failed = sent.count("failed")
@@ -93,7 +93,9 @@ class Tickets(SynthralosAction):
         except (StackStormError, InvalidInput):
             user = None
         if not user:
-            raise InvalidInput("by", None, "is missing and StackStorm does not say it", "Give a name")
+            raise InvalidInput(
+                "by", None, "is missing and StackStorm does not say it", "Give a name"
+            )
         return require_identifier("by", user)
 
     @staticmethod

@@ -1,5 +1,5 @@
-from synthralos.orchestration import engine, stepping
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
+from synthralos.orchestration import engine, step_runner
 from synthralos_action import SynthralosAction
 
 
@@ -19,7 +19,7 @@ class Waves(SynthralosAction):
         return engine.begin(env, given, started)
 
     def _step(self, env, parameters):
-        return stepping.run_step(env, self._case(env, parameters), parameters["step"])
+        return step_runner.run_step(env, self._case(env, parameters), parameters["step"])
 
     def _wave(self, env, parameters):
         return engine.run_single_step(env, self._case(env, parameters))

@@ -29,18 +29,26 @@ class Room(NamedTuple):
 
 
 ROOMS = (
-    Room("*.py", TOP_LEVEL, "configuration, errors, names, times, sealing, redaction, failures"),
-    Room("telemetry", 1, "the live log, traces, and how runs are counted"),
-    Room("state", 2, "the datastore, and everything that is stored in it"),
-    Room("calls", 3, "HTTP, providers, platform, routes, back-off, deadline, rounds"),
+    Room(
+        "core", 0, "identifiers, errors, timestamps, JSON, sealing, redaction, sanitizing, failures"
+    ),
+    Room("config", 0, "settings and their reader, budget, retention"),
+    Room("telemetry", 1, "the live log, traces, OTLP, prices of LLM calls"),
+    Room(
+        "storage", 2, "the datastore, its keys, locks and retention; ledger, breaker, tickets ..."
+    ),
+    Room("calls", 3, "HTTP, credentials, deadline, rounds, routes, LLM wires, agent platforms"),
+    Room("loop_detection", 3, "which steps of an agent are alike, and when that is a loop"),
     Room("escalation", 4, "tickets: levels, priorities, notifications"),
+    Room("runtime", 4, "what every action runs through: parameters, cases, records of failures"),
     Room("sensing", 4, "what sensors see, and when they are disconnected"),
-    Room("recovery", 4, "the four recovery workflows: plans, playbooks, strategies, record"),
-    Room("orchestration", 4, "roles, orchestrations, their steps and waves"),
-    Room("infrastructure", 5, "topology, impact, crews, planning of repairs"),
-    Room("automation", 5, "what rules hand over, when nothing is started, the reaper, approvals"),
-    Room("metrics", 5, "totals of runs, in Prometheus's format"),
-    Room("reports", 5, "a run, a ticket or some days, as HTML or Markdown"),
+    Room("recovery", 5, "the four recovery workflows: plans, playbooks, strategies"),
+    Room("infrastructure", 5, "topology, impact, crews, runbooks, planning of repairs"),
+    Room("orchestration", 5, "roles, orchestrations, their steps and waves"),
+    Room("automation", 6, "what rules hand over, admission, the reaper, approvals"),
+    Room("metrics", 6, "totals of runs, in Prometheus's format"),
+    Room("operations", 6, "health, self check, redrive"),
+    Room("reports", 6, "a run, a ticket or some days, as HTML or Markdown"),
     Room("inprocess", 6, "what Python programs use in their own process"),
     Room("error_handling", PUBLIC, "public: the error handling system, with examples"),
     Room("retry.py", PUBLIC, "public: retries and circuit breakers for Python programs"),

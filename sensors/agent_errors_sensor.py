@@ -5,8 +5,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 
 from st2reactor.sensor.base import PollingSensor
 
-from synthralos.sensing.agent_errors import AgentErrorsPoller
-from synthralos.sensing.surroundings import SensorEnvironment
+from synthralos.sensing.agent_errors_poller import AgentErrorsPoller
+from synthralos.sensing.sensor_environment import SensorEnvironment
 
 
 class AgentErrorsSensor(PollingSensor):

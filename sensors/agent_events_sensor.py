@@ -5,8 +5,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 
 from st2reactor.sensor.base import Sensor
 
-from synthralos.sensing.agent_events import AgentEventsListener
-from synthralos.sensing.surroundings import SensorEnvironment
+from synthralos.sensing.agent_events_listener import AgentEventsListener
+from synthralos.sensing.sensor_environment import SensorEnvironment
 
 
 class AgentEventsSensor(Sensor):

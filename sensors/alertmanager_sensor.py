@@ -5,8 +5,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 
 from st2reactor.sensor.base import PollingSensor
 
-from synthralos.sensing.alertmanager import AlertmanagerPoller
-from synthralos.sensing.surroundings import SensorEnvironment
+from synthralos.sensing.alertmanager_poller import AlertmanagerPoller
+from synthralos.sensing.sensor_environment import SensorEnvironment
 
 
 class AlertmanagerSensor(PollingSensor):

@@ -2,7 +2,7 @@ import base64
 
 from fixtures.action_case import NOW, RUN, ActionCase, long_text
 
-from synthralos.seal import seal
+from synthralos.core.sealing import seal
 
 FAILED = {
     "agent_id": "invoice-bot",

@@ -1,6 +1,6 @@
 from fixtures.action_case import RUN, ActionCase
 
-from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.storage.datastore import DatastoreUnavailable
 
 FAILED = {"agent_id": "bot", "task_id": "training", "error": {"type": "timeout_error"}}
 STATE = {"learning_rate": 0.001}

@@ -1,6 +1,6 @@
 from fixtures.action_case import RUN, ActionCase, long_text
 
-from synthralos.seal import seal
+from synthralos.core.sealing import seal
 
 FAILED = {"agent_id": "invoice-bot", "failure_type": "timeout", "original_query": "Book it"}
 

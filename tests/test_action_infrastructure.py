@@ -1,7 +1,7 @@
 from fixtures.action_case import RUN, ActionCase, long_text
 
 from sandbox import down, ok, status
-from synthralos.seal import seal
+from synthralos.core.sealing import seal
 
 DOWN = ["db-1", "web-2"]
 

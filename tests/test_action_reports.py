@@ -3,7 +3,7 @@ import re
 
 from fixtures.action_case import NOW, RUN, ActionCase
 
-from synthralos.state import runs
+from synthralos.storage import run_summaries
 
 HOSTILE = "<script>alert(1)</script> {{ config_context.x }} <% ctx() %>"
 TOP = "5f0c0000000000000000aa01"
@@ -106,7 +106,9 @@ class ReportRenderTest(ActionCase):
         self.api.below[outer] = [
             execution("5f0c0000000000000000bb02", "error.assess", task="assess"), below]
         call = ["openai", "gpt-4", 900, None, 100, 50, 0.5]
-        runs.record_summary(self.datastore, inner, NOW, workflow="agent_recovery", llm=[call])
+        run_summaries.record_summary(
+            self.datastore, inner, NOW, workflow="agent_recovery", llm=[call]
+        )
         page = self.body(execution_id=outer)
         for told in ("handle_error of trainer_01", "The plan of recover_agent", "attempt 2",
                      "its breaker is open", "Within", "0.5 USD"):

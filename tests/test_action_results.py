@@ -5,7 +5,7 @@ from unittest import mock
 
 from fixtures.action_case import ActionCase, metadata, python_actions
 
-from synthralos.seal import seal
+from synthralos.core.sealing import seal
 
 ODD = {
     "string": ["", " ", "\x00", "\ud800", "<% ctx() %>", "{{ x }}", "x" * 70000],
@@ -38,7 +38,7 @@ class _EveryAction:
         return parameter in metadata(self.action)["parameters"]
 
     def test_an_unexpected_error_is_a_result(self):
-        from synthralos.settings import Settings
+        from synthralos.config.settings import Settings
 
         with mock.patch.object(Settings, "from_config", side_effect=KeyError("as asked")):
             ok, result = self.run_action(**self.given())

@@ -1,8 +1,8 @@
 from fixtures.action_case import NOW, RUN, ActionCase
 
-from synthralos.names import encode_key_part
-from synthralos.state.kinds import CLEARABLE
-from synthralos.times import to_iso
+from synthralos.core.identifiers import encode_key_part
+from synthralos.core.timestamps import to_iso
+from synthralos.storage.keyspace import CLEARABLE
 
 DAY = 86400
 OTHER = "5f0c000000000000000000bb"
@@ -160,7 +160,7 @@ class StateClearTest(_States):
         self.assertEqual((result["deleted"], self.datastore.rows), (5, {}))
 
     def test_when_nobody_knows_which_runs_go_on_nothing_is_deleted(self):
-        from synthralos.state.stackstorm import StackStormError
+        from synthralos.storage.stackstorm_api import StackStormError
 
         def away(*arguments, **more):
             raise StackStormError("StackStorm's API is away")

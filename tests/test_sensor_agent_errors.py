@@ -36,7 +36,9 @@ class AgentErrorsSensorTest(SensorCase):
             self.answers = {"/errors": told}
             sensor.poll()
         self.assertEqual(self.payloads("agent_failure"), [])
-        self.assertEqual([one["seeing"] for one in self.payloads("sensor_disconnected")], [False, True])
+        self.assertEqual(
+            [one["seeing"] for one in self.payloads("sensor_disconnected")], [False, True]
+        )
 
     def test_without_a_configuration_it_is_idle(self):
         for config in (None, {"platform": CONFIG["platform"]}):

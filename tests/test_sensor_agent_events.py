@@ -5,7 +5,7 @@ from agent_events_sensor import AgentEventsSensor
 from fixtures.sensor_case import SensorCase
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 
-from synthralos.sensing.stream import DATA, ENDED, OPENED
+from synthralos.sensing.response_stream import DATA, ENDED, OPENED
 
 CONFIG = {"sensors": {"agent_events": {"url": "http://events/stream"}}}
 STREAM = (
@@ -32,7 +32,7 @@ class AgentEventsSensorTest(SensorCase):
 
     def setUp(self):
         super().setUp()
-        patched = mock.patch("synthralos.sensing.agent_events.Stream", Stream)
+        patched = mock.patch("synthralos.sensing.agent_events_listener.Stream", Stream)
         patched.start()
         self.addCleanup(patched.stop)
 

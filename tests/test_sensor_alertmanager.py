@@ -39,7 +39,9 @@ class AlertmanagerSensorTest(SensorCase):
             self.answers = {"/alerts": told}
             sensor.poll()
         self.assertEqual(self.payloads("metrics_alert"), [])
-        self.assertEqual([one["seeing"] for one in self.payloads("sensor_disconnected")], [False, True])
+        self.assertEqual(
+            [one["seeing"] for one in self.payloads("sensor_disconnected")], [False, True]
+        )
 
     def test_without_a_configuration_it_is_idle(self):
         for config in (None, {}, {"sensors": {"alertmanager": {"silenced": False}}}):

@@ -11,20 +11,21 @@ import time
 
 from st2common.runners.base_action import Action
 
-from synthralos.calls import collector
-from synthralos.names import is_name, encode_key_part
-from synthralos.recovery import intake
-from synthralos.recovery.environment import Environment
-from synthralos.recovery.run import record_remaining_calls
-from synthralos.redact import Redactor
-from synthralos.refusals import InvalidInput
-from synthralos.seal import STORED, is_case, seal, unseal
-from synthralos.settings import Settings
-from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
-from synthralos.state.keeping import with_retention
-from synthralos.state.stackstorm import TIMEOUT_SECONDS, Api, StackStormError
-from synthralos.storable import storable
-from synthralos.telemetry import log, trace_context, traces
+from synthralos.calls import trace_exporter
+from synthralos.config.settings import Settings
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part, is_name
+from synthralos.core.json_safe import storable
+from synthralos.core.redaction import Redactor
+from synthralos.core.sealing import STORED, is_case, seal, unseal
+from synthralos.runtime import run_parameters
+from synthralos.runtime.environment import Environment
+from synthralos.runtime.workflow_run import record_remaining_calls
+from synthralos.storage.datastore import BestEffortDatastore, DatastoreUnavailable
+from synthralos.storage.retention_store import with_retention
+from synthralos.storage.stackstorm_api import TIMEOUT_SECONDS, Api, StackStormError
+from synthralos.telemetry import run_log, trace_context
+from synthralos.telemetry import tracing as traces
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
 _UNREDACTED_FIELDS = ("next", "carry", "result", "recovery_result", "case", "stepLogs")
@@ -60,14 +61,17 @@ class SynthralosAction(Action):
         """
         redactor = Redactor()
         tracer = traces.Tracer(self._name(work), self._execution_id(), self.now)
-        with log.output_to(redact=redactor.redact_text, now=self.now), traces.use_tracer(tracer):
+        with (
+            run_log.output_to(redact=redactor.redact_text, now=self.now),
+            traces.use_tracer(tracer),
+        ):
             env, succeeded, result = self._run_guarded(work, parameters, redactor)
             if tracer.recording:
                 try:
                     self._trace(env, tracer, work, succeeded, result)
                 except Exception:
                     # The run has its result; whatever is wrong with its trace takes nothing away.
-                    log.write_traceback(redactor.redact_text)
+                    run_log.write_traceback(redactor.redact_text)
         return succeeded, result
 
     def _run_guarded(self, work, parameters, redactor):
@@ -82,7 +86,7 @@ class SynthralosAction(Action):
             done = False, _error_result(told, parameters, redactor, env)
         except Exception as error:
             # Whatever it is: the workflow must go on to the task that logs the failure.
-            log.write_traceback(redactor.redact_text)
+            run_log.write_traceback(redactor.redact_text)
             message = "%s in the action; its standard error says where" % type(error).__name__
             told = {"cause": "internal", "message": message}
             done = False, _error_result(told, parameters, redactor, env)
@@ -103,16 +107,16 @@ class SynthralosAction(Action):
         execution_id = parameters.get("execution_id")
         if not execution_id:
             given = {name: value for name, value in parameters.items() if value is not None}
-            given = intake.resolve_placeholders(given, None, env.store)
+            given = run_parameters.resolve_placeholders(given, None, env.store)
             _join_trace(env, given, None, None)
             return given, env.now(), {}
         execution = self.read(env, execution_id)
         ref = (execution.get("action") or {}).get("ref") or ""
-        started = intake.start_time(execution, env.now())
+        started = run_parameters.start_time(execution, env.now())
         # A run that is refused here has its place in the trace too.
         _join_trace(env, execution.get("parameters") or {}, ref.partition(".")[2], started)
-        intake.require_enabled(execution, env.store)
-        given = intake.read_parameters(execution, env.store)
+        run_parameters.require_enabled(execution, env.store)
+        given = run_parameters.read_parameters(execution, env.store)
         _join_trace(env, given, ref.partition(".")[2], started)
         return given, started, execution
 
@@ -154,7 +158,7 @@ class SynthralosAction(Action):
             except (InvalidInput, DatastoreUnavailable) as error:
                 self._warn(env, "the case cannot be opened", error)
             except Exception:
-                log.write_traceback(env.redactor.redact_text)
+                run_log.write_traceback(env.redactor.redact_text)
         if not isinstance(case, dict) or case.get("workflow", workflow) != workflow:
             case = None
         given = dict(parameters)
@@ -164,7 +168,7 @@ class SynthralosAction(Action):
             except (InvalidInput, StackStormError) as error:
                 self._warn(env, "the run cannot be read", error)
             except Exception:
-                log.write_traceback(env.redactor.redact_text)
+                run_log.write_traceback(env.redactor.redact_text)
         if case is not None and "progress" in case:
             _join_case_trace(env, case)
         elif parameters.get("execution_id"):
@@ -219,7 +223,7 @@ class SynthralosAction(Action):
             cause if logs or (failed and not result.get("dry_run")) else None,
         )
         if tracer.worth_sending():
-            collector.export(env.client, env.tracing, tracer, env.redactor)
+            trace_exporter.export(env.client, env.tracing, tracer, env.redactor)
 
     def _settings(self, config):
         try:
@@ -252,7 +256,7 @@ class SynthralosAction(Action):
             settings, store, self.now, run, redactor, api, is_workflow=is_workflow,
             own_process=True,
         )
-        log.bind(run=self._execution_id())
+        run_log.bind(run=self._execution_id())
         env.tracing = _tracing(settings)
         return env
 
@@ -260,13 +264,13 @@ class SynthralosAction(Action):
 def _tracing(settings):
     """Where traces go, or None; what is wrong with these entries ends no run."""
     try:
-        log.configure(log.LogConfig.from_config(settings.logs))
+        run_log.configure(run_log.LogConfig.from_config(settings.logs))
     except InvalidInput as error:
-        log.emit("configuration_ignored", field=error.field)
+        run_log.emit("configuration_ignored", field=error.field)
     try:
-        tracing = collector.Tracing.from_config(settings.tracing)
+        tracing = trace_exporter.Tracing.from_config(settings.tracing)
     except InvalidInput as error:
-        log.emit("configuration_ignored", field=error.field)
+        run_log.emit("configuration_ignored", field=error.field)
         return None
     if tracing is not None:
         traces.configure(tracing.sample_ratio)
@@ -283,7 +287,7 @@ def _join_trace(env, given, workflow, started):
     """The action belongs to the run `env.run`, which was given `given`."""
     agent = given.get("agent_id")
     agent = agent if is_name(agent) else None
-    log.bind(run=env.run, agent=agent)
+    run_log.bind(run=env.run, agent=agent)
     told = given.get("trace") or trace_context.extract_from_parameters(given)
     traces.join_run(env.run, told, workflow, started, {"gen_ai.agent.id": agent})
 
@@ -316,7 +320,7 @@ def _error_result(error, parameters, redactor, env):
             # Without it the log task knows the run by its execution.
             case = None
         except Exception:
-            log.write_traceback(redactor.redact_text)
+            run_log.write_traceback(redactor.redact_text)
             case = None
     left = dict(case if isinstance(case, dict) else {}, refused=error)
     key = None if env is None else "%s%s.ended" % (STORED, encode_key_part(env.run or "none"))

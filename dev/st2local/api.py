@@ -80,7 +80,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             filters = {name: query[name] for name in ("parent", "action", "status")
                        if name in query}
             found = self.local.store.executions(
-                limit=_number(query, "limit", PAGE_SIZE), offset=_number(query, "offset", 0), **filters)
+                limit=_number(query, "limit", PAGE_SIZE),
+                offset=_number(query, "offset", 0),
+                **filters,
+            )
             return 200, [self._shown(document, query, show) for document in found]
         execution_id, _, more = rest.partition("/")
         document = self.local.execution(execution_id, show_secrets=True)
@@ -156,7 +159,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return 200, action.document()
 
     def _get_inquiries(self, rest, query, body):
-        found = self.local.store.executions(status="pending", limit=_number(query, "limit", PAGE_SIZE))
+        found = self.local.store.executions(
+            status="pending", limit=_number(query, "limit", PAGE_SIZE)
+        )
         names = ("route", "ttl", "users", "roles", "schema")
         return 200, [
             dict({"id": one["id"]}, **{name: one["result"].get(name) for name in names})

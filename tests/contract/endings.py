@@ -7,8 +7,8 @@ class of the pack's actions first: `ended` does that.
 import functools
 import math
 
-from synthralos.refusals import InvalidInput
-from synthralos.seal import seal
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sealing import seal
 
 CRASHED = "None"
 

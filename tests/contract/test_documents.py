@@ -88,7 +88,7 @@ def test_the_example_config_is_valid():
 
 
 def test_the_example_config_is_understood():
-    from synthralos.settings import Settings
+    from synthralos.config.settings import Settings
 
     settings = Settings.from_config(read("synthralos.yaml.example"))
     assert settings.platforms and settings.providers and settings.routes
@@ -96,7 +96,7 @@ def test_the_example_config_is_understood():
 
 
 def test_the_defaults_of_the_config_schema_are_the_library_s():
-    from synthralos.settings import Settings
+    from synthralos.config.settings import Settings
 
     defaults = _defaults({"type": "object", "properties": read("config.schema.yaml")})
     bare = {"base_url": "https://agents.example.com"}
@@ -118,7 +118,7 @@ def _defaults(spec):
 
 
 def test_the_wire_formats_of_the_config_schema_are_the_library_s():
-    from synthralos.settings import APIS
+    from synthralos.config.settings import APIS
 
     provider = read("config.schema.yaml")["providers"]["items"]["properties"]
     assert provider["api"]["enum"] == list(APIS)

@@ -3,7 +3,7 @@ import ast
 
 from fixtures import PACK
 
-from synthralos.telemetry.events import EVENTS, EVERYWHERE
+from synthralos.telemetry.log_events import EVENTS, EVERYWHERE
 
 LIBRARY = PACK / "actions" / "lib"
 

@@ -193,7 +193,7 @@ def test_closed_sets_and_bounds(action, name, spec):
 
 
 def test_the_failure_types_are_the_library_s():
-    from synthralos import failures
+    from synthralos.core import failures
 
     assert list(failures.TYPES) + list(failures.ALIASES) == FAILURE_TYPES
 
@@ -207,7 +207,7 @@ def test_a_parameter_means_the_same_everywhere():
 
 
 def test_the_kinds_that_can_be_cleared_are_the_library_s():
-    from synthralos.state.kinds import CLEARABLE
+    from synthralos.storage.keyspace import CLEARABLE
 
     kinds = ACTIONS["storage.clear"]["parameters"]["kinds"]
     assert kinds["items"]["enum"] == ["all", *CLEARABLE]

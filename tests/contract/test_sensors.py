@@ -96,7 +96,9 @@ def test_what_the_library_fires_is_declared():
     fired = set()
     for path in (LIBRARY / "sensing").glob("*.py"):
         fired |= set(TRIGGER.findall(path.read_text()))
-    assert {"metrics_alert", "agent_failure", "agent_loop", "sensor_disconnected"} <= fired <= declared
+    assert (
+        {"metrics_alert", "agent_failure", "agent_loop", "sensor_disconnected"} <= fired <= declared
+    )
 
 
 @pytest.mark.parametrize("name", TRIGGERS)
@@ -109,7 +111,7 @@ def test_a_payload_s_schema(name):
 
 
 def test_the_failure_types_are_the_library_s():
-    from synthralos import failures
+    from synthralos.core import failures
 
     properties = TRIGGERS["agent_failure.yaml"]["payload_schema"]["properties"]
     assert properties["failure_type"]["enum"] == list(failures.TYPES)
@@ -118,8 +120,8 @@ def test_the_failure_types_are_the_library_s():
 
 
 def test_the_defaults_of_the_config_schema_are_the_library_s():
+    from synthralos.config.settings import Settings
     from synthralos.sensing.config import SensorsConfig
-    from synthralos.settings import Settings
 
     bare = {"url": "http://127.0.0.1:9"}
     schema = read("config.schema.yaml")["sensors"]["properties"]
@@ -148,8 +150,8 @@ def test_the_interval_is_the_config_schema_s(name):
 
 
 def test_the_example_config_configures_sensors():
+    from synthralos.config.settings import Settings
     from synthralos.sensing.config import SensorsConfig
-    from synthralos.settings import Settings
 
     settings = Settings.from_config(read("synthralos.yaml.example"))
     found = SensorsConfig.from_config(settings.sensors, settings.platforms)

@@ -13,10 +13,11 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthralos.refusals import InvalidInput
-from synthralos.state import loops, pauses
-from synthralos.state.datastore import PREFIX, BestEffortDatastore
-from synthralos.state.loops import LoopDetectionConfig
+from synthralos.core.errors import InvalidInput
+from synthralos.loop_detection import detector
+from synthralos.loop_detection.detector import LoopDetectionConfig
+from synthralos.storage import pauses
+from synthralos.storage.datastore import PREFIX, BestEffortDatastore
 
 EXAMPLES = 10_000 if os.environ.get("FUZZ") else 500
 START = 1_700_000_000.0
@@ -75,7 +76,7 @@ class Rows:
 
 
 def over_and_over(block, times, every):
-    made = [loops.build_step(START, *step) for step in block] * times
+    made = [detector.build_step(START, *step) for step in block] * times
     return [replace(step, at=START + n * every) for n, step in enumerate(made)]
 
 
@@ -83,19 +84,19 @@ def over_and_over(block, times, every):
 @given(st.lists(STEP, max_size=4), st.integers(1, 25), LIMITS, st.floats(0, 30))
 def test_any_steps_over_and_over(block, times, limits, every):
     made = over_and_over(block, times, every)
-    found = loops.detect(made, limits)
-    assert found == loops.detect(over_and_over(block, times, every), limits)
+    found = detector.detect(made, limits)
+    assert found == detector.detect(over_and_over(block, times, every), limits)
     for step in made[:len(block)]:
-        kept = loops._encode_step(step)
+        kept = detector._encode_step(step)
         assert len(kept) < 2000
-        read = loops._decode_step("x.%013d-1" % int(step.at * 1000), kept)
+        read = detector._decode_step("x.%013d-1" % int(step.at * 1000), kept)
         assert (read.outcome, read.words, read.progress) == (
             step.outcome, step.words, step.progress
         )
     for pattern in found:
-        shown = loops._pattern_payload("bot", pattern)
+        shown = detector._pattern_payload("bot", pattern)
         assert json.loads(json.dumps(shown)) == shown
-        assert loops._reason(shown)
+        assert detector._reason(shown)
         assert pattern.level in ("warn", "critical") and 0 < pattern.repeats <= pattern.steps
 
 
@@ -108,20 +109,20 @@ def test_any_run_through_the_datastore(told, limits, task):
     for step, wait in told:
         # Facts of one microsecond have no order.
         now += wait + 0.001
-        made.append(loops.build_step(now, *step))
-        found = loops.record_step(store, now, limits, "bot", *step, task=task)
+        made.append(detector.build_step(now, *step))
+        found = detector.record_step(store, now, limits, "bot", *step, task=task)
         assert found["recorded"] and json.dumps(found)
         window = [
             earlier for earlier in made
             if int(earlier.at * 1000) / 1000.0 > now - limits.time_window_seconds
         ]
         assert found["steps"] == len(window)
-        worst = loops.detect(window, limits)[:1]
+        worst = detector.detect(window, limits)[:1]
         assert found["level"] == (worst[0].level if worst else "none")
         assert found["paused"] == (found["level"] == "critical" and limits.enable_auto_pause)
         if found["paused"]:
             break
-    shown = loops.patterns(store, "bot")
+    shown = detector.patterns(store, "bot")
     assert len({row["pattern_id"] for row in shown}) == len(shown)
 
 
@@ -135,10 +136,10 @@ def test_whatever_stands_in_the_datastore(rows):
         agent = {"claim": "pause~3Abot", "step": "bot.~"}.get(kind, "bot")
         kept.rows["%s%s.%s.%013d-%d" % (PREFIX, kind, agent, START * 1000, n)] = json.dumps(value)
     store = BestEffortDatastore(kept)
-    loops.record_step(store, START + 1, LoopDetectionConfig(), "bot", "search", {"q": 1}, "x")
-    loops.patterns(store, "bot")
+    detector.record_step(store, START + 1, LoopDetectionConfig(), "bot", "search", {"q": 1}, "x")
+    detector.patterns(store, "bot")
     pauses.listing(store, START + 1)
-    loops.reset(store, "bot", START + 2)
+    detector.reset(store, "bot", START + 2)
 
 
 @fuzzed
@@ -149,7 +150,7 @@ def test_any_configuration_is_taken_or_refused(entry):
     except InvalidInput as error:
         assert error.field.startswith("loop_detection") and error.hint
         return
-    assert loops.detect([loops.build_step(START, "a")] * 30, limits)
+    assert detector.detect([detector.build_step(START, "a")] * 30, limits)
 
 
 PAUSES = st.lists(

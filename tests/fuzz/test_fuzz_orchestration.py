@@ -13,10 +13,10 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from synthralos.orchestration import graph, model, waves
-from synthralos.orchestration.checkpoints import RunStore
-from synthralos.redact import Redactor
-from synthralos.state.datastore import MemoryDatastore, BestEffortDatastore
+from synthralos.core.redaction import Redactor
+from synthralos.orchestration import dependencies, orchestration_schema, scheduler
+from synthralos.orchestration.run_store import RunStore
+from synthralos.storage.datastore import BestEffortDatastore, MemoryDatastore
 
 EXAMPLES = 2_000 if os.environ.get("FUZZ") else 60
 START = 1_700_000_000.0
@@ -80,7 +80,7 @@ def orchestrations(draw):
             step["on_failure"] = draw(st.sampled_from(["fail", "continue"]))
         steps.append(step)
     most = draw(st.integers(1, 8))
-    definition = model.orchestration({
+    definition = orchestration_schema.orchestration({
         "name": "o", "steps": steps, "max_concurrent": most,
         "on_failure": draw(st.sampled_from(["fail", "continue"])),
     })
@@ -90,8 +90,10 @@ def orchestrations(draw):
 
 def result(name, fails):
     if name in fails:
-        return waves.StepResult(waves.FAILED, {"error": "broke", "attempts": 1})
-    return waves.StepResult(waves.COMPLETED, {"attempts": 1}, {name: {"v": name}}, {"v": name})
+        return scheduler.StepResult(scheduler.FAILED, {"error": "broke", "attempts": 1})
+    return scheduler.StepResult(
+        scheduler.COMPLETED, {"attempts": 1}, {name: {"v": name}}, {"v": name}
+    )
 
 
 def played(definition, fails, look, cut=lambda jobs: None):
@@ -103,9 +105,9 @@ def played(definition, fails, look, cut=lambda jobs: None):
         wave that goes well; it is cut off at most once a wave.
     """
     kept, seen, completed = RunStore(Env(), "5f0c", sleep=None), [], []
-    state = waves.initial_state(definition, START)
+    state = scheduler.initial_state(definition, START)
     while True:
-        waves.advance(definition, state, look)
+        scheduler.advance(definition, state, look)
         if state["outcome"] is not None:
             return seen, dict(state, log=kept.log(state)), completed
         kept.checkpoint(state)
@@ -117,11 +119,11 @@ def played(definition, fails, look, cut=lambda jobs: None):
         ended = cut(jobs)
         if ended is None:
             results = {name: result(name, fails) for name in jobs}
-            waves.merge_results(definition, state, results, START)
+            scheduler.merge_results(definition, state, results, START)
         else:
             results = {name: result(name, fails) for name in ended}
-            waves.reuse_completed(definition, state, results, START)
-        completed += [name for name, one in results.items() if one.status == waves.COMPLETED]
+            scheduler.reuse_completed(definition, state, results, START)
+        completed += [name for name, one in results.items() if one.status == scheduler.COMPLETED]
 
 
 def by_name(definition):
@@ -140,7 +142,7 @@ def entries(state):
 def test_order_priorities_and_bounds(drawn):
     definition, fails, most = drawn
     seen, state, _ = played(definition, fails, Look(most))
-    steps, plan = by_name(definition), graph.dependency_map(definition)
+    steps, plan = by_name(definition), dependencies.dependency_map(definition)
     event("waves: %d" % (len(seen) // 5 * 5))
     ran = [name for jobs in seen for name in jobs]
     assert len(ran) == len(set(ran))
@@ -151,7 +153,7 @@ def test_order_priorities_and_bounds(drawn):
             # What it waits for has ended before: by running, or by being skipped.
             assert before in log and place.get(before, -1) < place[name]
     for number, jobs in enumerate(seen):
-        assert 0 < len(jobs) <= (1 if most == 1 else waves.MAX_WAVE_STEPS)
+        assert 0 < len(jobs) <= (1 if most == 1 else scheduler.MAX_WAVE_STEPS)
         ranks = [steps[name]["priority"] for name in jobs]
         assert ranks == sorted(ranks, reverse=True)
         # Nothing that was ready, and goes before one of the wave, had to stand back.
@@ -170,22 +172,22 @@ def test_each_step_ends_once_and_one_that_did_not_run_says_why(drawn):
     assert set(log) == set(steps)
     ran = {name for jobs in seen for name in jobs}
     missed = {name for name in ran if name in fails}
-    fatal = [name for name in ran & fails if waves.policy(definition, steps[name]) == "fail"]
-    assert state["outcome"]["status"] == (waves.FAILED if fatal else waves.COMPLETED)
+    fatal = [name for name in ran & fails if scheduler.policy(definition, steps[name]) == "fail"]
+    assert state["outcome"]["status"] == (scheduler.FAILED if fatal else scheduler.COMPLETED)
     assert not fatal or state["outcome"]["step"] in fatal
     for entry in state["log"]:
         name = entry["step_name"]
         if name in ran:
-            assert entry["status"] == (waves.FAILED if name in fails else waves.COMPLETED)
+            assert entry["status"] == (scheduler.FAILED if name in fails else scheduler.COMPLETED)
             assert not missed & set(steps[name]["depends_on"] or [])
             continue
-        assert entry["status"] == waves.SKIPPED
+        assert entry["status"] == scheduler.SKIPPED
         broken = [one for one in steps[name]["depends_on"] or [] if one in missed]
         if entry["reason"].startswith("it depends on "):
             named = entry["reason"][len("it depends on "):].split(", which")[0].split(", ")
             assert named == broken and broken
             missed.add(name)
-        elif entry["reason"] == waves.NOT_MET:
+        elif entry["reason"] == scheduler.NOT_MET:
             assert steps[name]["condition"]["field"] == "no" and not broken
         else:
             assert entry["reason"] == "not reached: step %s failed" % state["outcome"]["step"]
@@ -212,7 +214,7 @@ def test_a_run_cut_off_anywhere_goes_on_and_completes_each_step_once(drawn, data
     assert len(completed) == len(set(completed))
     ended = {name: entry["status"] for name, entry in entries(state).items()}
     assert ended == {name: entry["status"] for name, entry in entries(whole).items()}
-    assert set(completed) == {name for name, one in ended.items() if one == waves.COMPLETED}
+    assert set(completed) == {name for name, one in ended.items() if one == scheduler.COMPLETED}
     assert state["context"] == whole["context"] and state["outcome"] == whole["outcome"]
 
 
@@ -223,7 +225,7 @@ def test_the_plan_is_what_runs_when_every_condition_holds(drawn):
     for step in definition["steps"]:
         step["condition"] = None
     seen = played(definition, set(), Look(max(2, most)))[0]
-    planned = waves.preview(definition)
+    planned = scheduler.preview(definition)
     told = [[entry["step_name"] for entry, _ in planned if entry["wave"] == number + 1]
             for number in range(len(seen))]
     assert told == seen
@@ -233,4 +235,4 @@ def test_the_plan_is_what_runs_when_every_condition_holds(drawn):
 @given(orchestrations())
 def test_a_normal_form_is_its_own(drawn):
     definition, _, _ = drawn
-    assert model.orchestration(definition) == definition
+    assert orchestration_schema.orchestration(definition) == definition

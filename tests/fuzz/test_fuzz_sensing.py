@@ -15,9 +15,10 @@ from fixtures.sensor_world import check_payload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthralos.refusals import InvalidInput
-from synthralos.sensing import agents, alerts, moments, payloads, sse
-from synthralos.storable import storable
+from synthralos.core import iso_dates
+from synthralos.core.errors import InvalidInput
+from synthralos.core.json_safe import storable
+from synthralos.sensing import agent_payloads, alert_payloads, payload_limits, sse
 
 EXAMPLES = 10_000 if os.environ.get("FUZZ") else 300
 NOW = 1_700_000_000.0
@@ -106,17 +107,19 @@ def test_the_parser_reads_as_the_standard_says(stream, cuts, last):
 @given(ALERT)
 def test_any_entry_of_alertmanager_s(alert):
     before = copy.deepcopy(alert)
-    alerts.is_silenced(alert)
-    alerts.is_inhibited(alert)
+    alert_payloads.is_silenced(alert)
+    alert_payloads.is_inhibited(alert)
     try:
-        payload = storable(alerts.from_api(alert, NOW))
+        payload = storable(alert_payloads.from_api(alert, NOW))
     except InvalidInput:
         assert not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict)
         return
     check_payload("synthralos.metrics_alert", payload)
     assert (payload["status"] == "firing") == (payload["ends_at"] is None)
-    check_payload("synthralos.metrics_alert", storable(alerts.resolved(payload, NOW)))
-    assert alerts.identity(payload).isascii() and "." not in alerts.identity(payload)
+    check_payload("synthralos.metrics_alert", storable(alert_payloads.resolved(payload, NOW)))
+    assert alert_payloads.identity(payload).isascii() and "." not in alert_payloads.identity(
+        payload
+    )
     assert repr(alert) == repr(before)
 
 
@@ -124,29 +127,33 @@ def test_any_entry_of_alertmanager_s(alert):
 @given(BODY)
 def test_any_webhook_s_body(body):
     try:
-        found = alerts.from_webhook(body, NOW)
+        found = alert_payloads.from_webhook(body, NOW)
     except InvalidInput:
         return
     for payload in found:
         check_payload("synthralos.metrics_alert", storable(payload))
-    assert len({alerts.identity(payload) for payload in found}) == len(found)
+    assert len({alert_payloads.identity(payload) for payload in found}) == len(found)
 
 
 @fuzzed
 @given(TOLD | TEXT | TOLD.map(lambda told: json.dumps(told, default=str)))
 def test_any_failure_and_any_loop(told):
-    payload = storable(agents.failure_payload(told, "platform", NOW, agents.content_id(told)))
+    payload = storable(
+        agent_payloads.failure_payload(told, "platform", NOW, agent_payloads.content_id(told))
+    )
     check_payload("synthralos.agent_failure", payload)
     assert payload["error_id"]
-    check_payload("synthralos.agent_loop", storable(agents.loop_payload(told, "events", NOW)))
-    assert agents.content_id(told) == agents.content_id(copy.deepcopy(told))
+    check_payload(
+        "synthralos.agent_loop", storable(agent_payloads.loop_payload(told, "events", NOW))
+    )
+    assert agent_payloads.content_id(told) == agent_payloads.content_id(copy.deepcopy(told))
 
 
 @fuzzed
 @given(JSON)
 def test_any_value(value):
-    moments.parse_iso(value)
-    assert len(json.dumps(payloads.limit_object({"a": value}, 200))) <= 400
-    assert len(payloads.to_text(value, 50)) <= 50
-    found = payloads.first_text([value], 50)
+    iso_dates.parse_iso(value)
+    assert len(json.dumps(payload_limits.limit_object({"a": value}, 200))) <= 400
+    assert len(payload_limits.to_text(value, 50)) <= 50
+    found = payload_limits.first_text([value], 50)
     assert found is None or found.strip()

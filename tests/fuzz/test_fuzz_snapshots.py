@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.conftest import Clock, MemoryDatastore
 
-from synthralos import jsontext
-from synthralos.refusals import InvalidInput
-from synthralos.state import packing, snapshots, versions
-from synthralos.state.datastore import BestEffortDatastore
+from synthralos.core import bounded_json
+from synthralos.core.errors import InvalidInput
+from synthralos.storage import snapshots, state_codec, versions
+from synthralos.storage.datastore import BestEffortDatastore
 
 FUZZ = os.environ.get("FUZZ") == "1"
 fuzzed = settings(
@@ -64,12 +64,12 @@ def world():
 def test_every_json_state_comes_back(state, agent, task, compress):
     clock, _, store = world()
     kept = snapshots.SnapshotConfig(compression_enabled=compress)
-    assert not jsontext.exceeds_depth(state)
+    assert not bounded_json.exceeds_depth(state)
     head = snapshots.create(store, kept, clock(), agent, task, state)
     found = snapshots.get(store, kept, clock(), head["snapshot_id"], agent, task)
     assert exactly(found["state"]) == exactly(state)
     (listed,) = snapshots.list_snapshots(store, kept, clock(), agent, task)
-    assert listed["checksum"] == packing.checksum(packing.canonical_json("state", state))
+    assert listed["checksum"] == state_codec.checksum(state_codec.canonical_json("state", state))
     snapshots.delete(store, head["snapshot_id"])
     assert snapshots.list_snapshots(store, kept, clock(), agent) == []
 
@@ -124,12 +124,12 @@ def test_damage_is_caught_or_leaves_the_state_equal(state, damaged, compress):
 @fuzzed
 @given(states(), st.integers(0, 7), st.floats(0, 1), st.booleans())
 def test_a_flipped_bit_is_caught_or_leaves_the_state_equal(state, bit, place, compress):
-    text = packing.encode_state("state", {"state": state}, compress)
+    text = state_codec.encode_state("state", {"state": state}, compress)
     at = min(int(place * len(text)), len(text) - 1)
     flipped = text[:at] + chr(ord(text[at]) ^ (1 << bit)) + text[at + 1:]
     try:
-        found = packing.decode_state(flipped)
-    except packing.CorruptState:
+        found = state_codec.decode_state(flipped)
+    except state_codec.CorruptState:
         return
     assert exactly(found) == exactly({"state": state})
 
@@ -137,13 +137,13 @@ def test_a_flipped_bit_is_caught_or_leaves_the_state_equal(state, bit, place, co
 def test_every_bit_of_one_snapshot():
     state = {"model_version": "2.1.0", "parameters": {"rate": 0.001}, "steps": [1, None, "\ud800"]}
     for compress in (True, False):
-        text = packing.encode_state("state", state, compress)
+        text = state_codec.encode_state("state", state, compress)
         for at in range(len(text)):
             for bit in range(8):
                 flipped = text[:at] + chr(ord(text[at]) ^ (1 << bit)) + text[at + 1:]
                 try:
-                    assert packing.decode_state(flipped) == state
-                except packing.CorruptState:
+                    assert state_codec.decode_state(flipped) == state
+                except state_codec.CorruptState:
                     pass
 
 
@@ -153,8 +153,8 @@ def test_every_bit_of_one_snapshot():
 def test_no_text_does_more_than_be_corrupted(text):
     for verify in (True, False):
         try:
-            packing.decode_state(text, verify)
-        except packing.CorruptState:
+            state_codec.decode_state(text, verify)
+        except state_codec.CorruptState:
             pass
 
 

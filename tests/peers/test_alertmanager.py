@@ -11,9 +11,9 @@ from fixtures.prometheus import ALERTMANAGER, PROMETHEUS, Peers, Target, answers
 from fixtures.sensor_world import Service, surroundings
 from fixtures.waiting import until
 
-from synthralos.sensing import alerts
-from synthralos.sensing.alertmanager import AlertmanagerPoller
-from synthralos.state.datastore import MemoryDatastore
+from synthralos.sensing import alert_payloads
+from synthralos.sensing.alertmanager_poller import AlertmanagerPoller
+from synthralos.storage.datastore import MemoryDatastore
 
 pytestmark = pytest.mark.skipif(
     not (PROMETHEUS and ALERTMANAGER),
@@ -58,7 +58,7 @@ def test_a_target_goes_down_and_comes_back(peers):
     assert firing["annotations"]["summary"] == "agent down {{ config_context.x }}"
     assert firing["extra"] == {"receivers": "hook"} and firing["ends_at"] is None
     # Prometheus and Alertmanager make it of the labels, and so do we.
-    assert firing["fingerprint"] == alerts.fingerprint(firing["labels"])
+    assert firing["fingerprint"] == alert_payloads.fingerprint(firing["labels"])
     # Alertmanager forgets what fires, until it is told again; nothing has ended by that.
     peers.stop("alertmanager")
     assert seen("firing")
@@ -78,9 +78,9 @@ def test_a_target_goes_down_and_comes_back(peers):
     # What Alertmanager posts to a webhook tells of the same.
     until(lambda: any(body["status"] == "resolved" for body in peers.hook.bodies), "it was posted")
     posted = [payload for body in peers.hook.bodies
-              for payload in alerts.from_webhook(body, time.time())]
-    told = {alerts.identity(payload) for payload in service.payloads("metrics_alert")}
-    assert {alerts.identity(payload) for payload in posted} == told
+              for payload in alert_payloads.from_webhook(body, time.time())]
+    told = {alert_payloads.identity(payload) for payload in service.payloads("metrics_alert")}
+    assert {alert_payloads.identity(payload) for payload in posted} == told
     assert [one["seeing"] for one in service.payloads("sensor_disconnected")] in ([], [False, True])
 
 

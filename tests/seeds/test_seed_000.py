@@ -232,7 +232,7 @@ def test_000_17_failure_types():
 
 
 def test_000_21_the_default_of_max_retries():
-    from synthralos.settings import Settings
+    from synthralos.config.settings import Settings
 
     assert Settings.from_config({}).max_retries == 3
 

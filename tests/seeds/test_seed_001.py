@@ -30,7 +30,7 @@ from synthralos.observability import (
     trace_agent_execution,
 )
 from synthralos.retry import CircuitBreaker, CircuitBreakerOpen, RetryConfig, retryable
-from synthralos.state.datastore import MemoryDatastore
+from synthralos.storage.datastore import MemoryDatastore
 from synthralos.streaming import ConnectionState, EnhancedSSEClient
 from synthralos.workflow import (
     AgentTask,
@@ -696,7 +696,8 @@ def priorities_come_first():
 
 def timeouts_are_per_task():
     tasks = [
-        sleeping_task("hung", 3600, timeout=limit_under_test(5)), sleeping_task("slow", 60, timeout=90),
+        sleeping_task("hung", 3600, timeout=limit_under_test(5)),
+        sleeping_task("slow", 60, timeout=90),
         sleeping_task("after_hung", dependencies=["hung"]),
     ]
     results, clock = virtual_run(tasks)

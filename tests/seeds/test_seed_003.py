@@ -29,9 +29,9 @@ from synthralos.error_handling import (
     ErrorHandlingSystem,
     ErrorType,
     EscalationLevel,
+    InvalidInput,
     MemoryDatastore,
     RecoveryStrategy,
-    InvalidInput,
     Severity,
 )
 from synthralos.inprocess.error_handling import KEYS

@@ -15,7 +15,7 @@ from workflows.conftest import world  # noqa: F401
 from workflows.orchestrations import TARGET, Orchestrated, at_the_door, logs, statuses
 
 from sandbox import delay, ok, status
-from synthralos.orchestration import meta
+from synthralos.orchestration import definition_tools
 
 CALLS = {
     "create_role": "role.create",
@@ -446,7 +446,7 @@ def test_004_every_call_of_the_guide_is_mapped_and_may_be_made_by_agents():
     names = set(re.findall(r"await ([\w.]+)\(", text_of("004")))
     assert names and {name.replace("system.", "") for name in names} <= set(CALLS)
     plain = {name for name in CALLS if "." not in name}
-    assert plain <= set(meta._TOOLS)
+    assert plain <= set(definition_tools._TOOLS)
 
 
 def test_004_416_future_enhancements(guide):

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS, until
 
-from st2local import NotFound, InvalidInput
+from st2local import InvalidInput, NotFound
 
 
 def calls(local, *wanted):

@@ -79,7 +79,7 @@ def test_the_rule_s_roll_ups_are_pushed_and_can_be_queried(st2, box, tmp_path):
 
         def by_rule():
             rows = st2.call("GET", "/executions", params={
-                "action": "synthralos.metrics.roll_up", "timestamp_gt": since, "limit": 100})
+                "action": "synthralos.metrics.rollup", "timestamp_gt": since, "limit": 100})
             return [row for row in rows
                     if row.get("rule") and row["status"] == "succeeded"]
 

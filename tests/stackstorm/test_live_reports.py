@@ -3,7 +3,7 @@ import pytest
 from fixtures.otlp_receiver import Receiver
 
 from sandbox import agent_failed, ok, rate_limit
-from synthralos.calls import collector
+from synthralos.calls import trace_exporter
 
 AGENT = {"agent_id": "agent_123", "failure_type": "error", "original_query": "precious",
          "context": {"repairPlan": {"steps": [{"action": "retry_execution"}]}}, "retry_delay": 0}
@@ -14,7 +14,7 @@ def receiver(st2, box):
     pytest.importorskip("opentelemetry.proto")
     made = Receiver()
     # StackStorm's action runners may have found another collector away at this port.
-    entry = {"endpoint": made.url, "timeout": collector.MAX_TIMEOUT_SECONDS}
+    entry = {"endpoint": made.url, "timeout": trace_exporter.MAX_TIMEOUT_SECONDS}
     st2.call("PUT", "/configs/synthralos", json=dict(box.pack_config(), tracing=entry))
     try:
         yield made

@@ -6,10 +6,10 @@ import threading
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.recovery.environment import Environment
-from synthralos.redact import Redactor
-from synthralos.settings import Settings
-from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
+from synthralos.config.settings import Settings
+from synthralos.core.redaction import Redactor
+from synthralos.runtime.environment import Environment
+from synthralos.storage.datastore import BestEffortDatastore, DatastoreUnavailable
 
 try:
     from hypothesis import settings as hypothesis_settings

@@ -1,9 +1,9 @@
 """A small world for the tests of infrastructure_repair: nodes, crews, a Prometheus, channels."""
 import json
 
-from synthralos.calls.http import Response, CallError
+from synthralos.calls.http import CallError, Response
+from synthralos.core.failures import make_failure
 from synthralos.escalation.channels import DeliveryError
-from synthralos.failures import make_failure
 from synthralos.infrastructure import crews
 
 from .conftest import CONFIG

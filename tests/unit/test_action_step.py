@@ -4,9 +4,9 @@ import base64
 import pytest
 from fixtures.waiting import limit_under_test
 
+from synthralos.core.errors import InvalidInput
 from synthralos.orchestration import action_step
-from synthralos.refusals import InvalidInput
-from synthralos.state.stackstorm import StackStormError, ExecutionNotFound
+from synthralos.storage.stackstorm_api import ExecutionNotFound, StackStormError
 
 pytest.importorskip("synthralos.orchestration.config")
 CONFIG = {"orchestration": {"allowed_actions": ["acme.do", "synthralos.llm_retry"]}}

@@ -7,10 +7,10 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.failures import CAUSES, TYPES
+from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import CAUSES, TYPES
+from synthralos.core.sealing import unseal
 from synthralos.recovery import agent_recovery
-from synthralos.refusals import InvalidInput
-from synthralos.seal import unseal
 
 PARAMETERS = {"agent_id": "bot", "failure_type": "timeout", "original_query": "do it"}
 
@@ -128,7 +128,7 @@ def test_the_configuration_of_an_agent_comes_before_what_the_caller_says(make_en
 
 
 def test_similar_failures_are_shown(make_env, store, clock):
-    from synthralos.state import history
+    from synthralos.storage import history
 
     for cause in ("timeout", "network"):
         clock.forward(1)
@@ -160,7 +160,7 @@ def test_attempt_n_applies_step_n_to_the_original_request(make_env, monkeypatch)
         queries.append(request["query"])
         if len(queries) < 3:
             from synthralos.calls.http import CallError
-            from synthralos.failures import make_failure
+            from synthralos.core.failures import make_failure
             raise CallError(make_failure("agent_failed", "no"))
         return dict(done)
 
@@ -186,5 +186,7 @@ def test_a_dry_run_calls_nothing_and_says_what_it_would_do(make_env):
 
 
 def test_alone_there_is_no_retry(make_env):
-    case = agent_recovery.standalone_case(make_env(), {"agent_id": "bot", "original_query": "x"}, 1.7e9)
+    case = agent_recovery.standalone_case(
+        make_env(), {"agent_id": "bot", "original_query": "x"}, 1.7e9
+    )
     assert case["rules"]["max_retries"] == 0 and case["failure"]["type"] == "unknown"

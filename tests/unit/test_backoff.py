@@ -6,8 +6,8 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.calls.backoff import jittered_delay, full_delay, round_up
-from synthralos.settings import STRATEGIES
+from synthralos.calls.backoff import full_delay, jittered_delay, round_up
+from synthralos.config.settings import STRATEGIES
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.settings import Breaker
-from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN, evaluate_breaker
-from synthralos.state.ledger import Forced, Outcome
+from synthralos.config.settings import Breaker
+from synthralos.storage.circuit_breaker import CLOSED, HALF_OPEN, OPEN, evaluate_breaker
+from synthralos.storage.outcome_ledger import Forced, Outcome
 
 LIMITS = Breaker()
 NOW = 10_000.0
@@ -72,10 +72,18 @@ def test_a_bad_probe_opens_it_again_for_sixty_seconds(probes):
 
 
 def test_after_closing_it_needs_five_failures_again():
-    assert evaluate_breaker(outcomes("...xxxx", NOW + 61, 0.1) + outcomes("xxxxx"), NOW + 62, LIMITS).state \
-        == CLOSED
-    assert evaluate_breaker(outcomes("...xxxxx", NOW + 61, 0.1) + outcomes("xxxxx"), NOW + 62, LIMITS).state \
-        == OPEN
+    assert (
+        evaluate_breaker(
+            outcomes("...xxxx", NOW + 61, 0.1) + outcomes("xxxxx"), NOW + 62, LIMITS
+        ).state ==
+        CLOSED
+    )
+    assert (
+        evaluate_breaker(
+            outcomes("...xxxxx", NOW + 61, 0.1) + outcomes("xxxxx"), NOW + 62, LIMITS
+        ).state ==
+        OPEN
+    )
 
 
 def test_late_outcomes_of_earlier_calls_do_not_prolong_it():

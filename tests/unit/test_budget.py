@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from synthralos import failures
-from synthralos.budget import BudgetConfig
-from synthralos.calls import guard as guards
-from synthralos.calls import providers
+from synthralos.calls import budget_guard as guards
+from synthralos.calls import llm_providers
 from synthralos.calls.http import CallError, CallNotMade
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Settings
-from synthralos.state import spending
-from synthralos.state.datastore import BestEffortDatastore
-from synthralos.state.kinds import kind_of_key
-from synthralos.state.spending import LlmSpending
+from synthralos.config.budget import BudgetConfig
+from synthralos.config.settings import Settings
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
+from synthralos.storage import llm_spending
+from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.keyspace import kind_of_key
+from synthralos.storage.llm_spending import LlmSpending
 
 # 2026-11-23T12:00:00Z, the beginning of a bucket.
 NOON = 1_795_435_200.0
@@ -87,7 +87,12 @@ class TestSpending:
 
     def test_the_sum_is_the_same_whoever_reads_whenever(self, spent, clock, datastore):
         """Ten hours of calls that overlap, some of which never end; read by one and by many."""
-        often, seldom, expected, under_way = spent, LlmSpending(BestEffortDatastore(datastore), clock), 0, []
+        often, seldom, expected, under_way = (
+            spent,
+            LlmSpending(BestEffortDatastore(datastore), clock),
+            0,
+            [],
+        )
         for n in range(1200):
             clock.forward(30)
             keys = call(often, "r%d" % (n % 7), tokens=n, cost=0.0, end=False)
@@ -126,7 +131,7 @@ class TestSpending:
 
     def test_a_call_whose_process_died_counts_as_what_was_reserved(self, spent, clock, datastore):
         call(spent, tokens=10, end=False)
-        clock.forward(spending.LOST_SECONDS + 601)
+        clock.forward(llm_spending.LOST_SECONDS + 601)
         assert spent.day_total()[0] == 10 and "llm_spending_total" in kinds(datastore)
 
     def test_of_two_that_begin_at_once_one_sees_the_other(self, store, clock, datastore):
@@ -152,7 +157,12 @@ class TestSpending:
         datastore.away = ("list",)
         assert spent.day_total() is None
         datastore.away = True
-        assert LlmSpending(BestEffortDatastore(datastore), spent._now).reserve("r", (1, 0.0), True, True) is None
+        assert (
+            LlmSpending(BestEffortDatastore(datastore), spent._now).reserve(
+                "r", (1, 0.0), True, True
+            ) is
+            None
+        )
 
     def test_all_keys_are_ours_and_expire(self, spent, clock, datastore):
         call(spent, "a run/with odd~names")
@@ -196,7 +206,7 @@ class TestGuard:
             "budget": budget,
         }
         env = make_env(config)
-        return env, lambda name: providers.resolve_model(env.settings.providers, name)
+        return env, lambda name: llm_providers.resolve_model(env.settings.providers, name)
 
     def test_without_a_budget_there_is_no_guard(self, make_env):
         assert make_env({}).client.guard is None
@@ -305,12 +315,12 @@ class TestGuard:
         env, find = self.make(make_env, per_run={"tokens": 5000})
         with pytest.raises(CallError):
             # Nobody listens there.
-            providers.complete(env.client, find("gpt-4"), ASKED, {}, 2.0, "r")
+            llm_providers.complete(env.client, find("gpt-4"), ASKED, {}, 2.0, "r")
         assert LlmSpending(env.store, env.now).run_total("r") == (0, 0.0)
         assert len(env.client.llm_calls) == 1
 
     def test_a_call_that_is_not_made_is_none(self, make_env):
         env, find = self.make(make_env, per_run={"tokens": 1})
         with pytest.raises(CallNotMade):
-            providers.complete(env.client, find("gpt-4"), ASKED, {}, 2.0, "r")
+            llm_providers.complete(env.client, find("gpt-4"), ASKED, {}, 2.0, "r")
         assert env.client.llm_calls == []

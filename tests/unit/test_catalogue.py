@@ -7,7 +7,7 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.recovery.catalogue import REPAIR_ACTIONS, apply
+from synthralos.recovery.repair_actions import REPAIR_ACTIONS, apply
 
 SEED = [
     "retry_execution", "retry_tool", "use_alternative_tool", "retry_with_backoff",

@@ -1,4 +1,4 @@
-from synthralos.recovery.check import check
+from synthralos.operations.self_check import check
 
 from .conftest import http_answer
 

@@ -5,11 +5,11 @@ import pytest
 from fixtures.otlp_receiver import Receiver
 from fixtures.waiting import limit_under_test
 
-from synthralos.calls import collector, http
-from synthralos.calls.collector import Tracing
-from synthralos.redact import Redactor
-from synthralos.refusals import InvalidInput
-from synthralos.telemetry import traces
+from synthralos.calls import http, trace_exporter
+from synthralos.calls.trace_exporter import Tracing
+from synthralos.core.errors import InvalidInput
+from synthralos.core.redaction import Redactor
+from synthralos.telemetry import tracing as traces
 
 OWN = "5f0c000000000000000000a1"
 
@@ -29,7 +29,7 @@ def marks(tmp_path, monkeypatch):
 
 
 def tracing(receiver, **entry):
-    patient = {"endpoint": receiver.url, "timeout": collector.MAX_TIMEOUT_SECONDS}
+    patient = {"endpoint": receiver.url, "timeout": trace_exporter.MAX_TIMEOUT_SECONDS}
     return Tracing.from_config(dict(patient, **entry))
 
 
@@ -42,7 +42,7 @@ def send(told, secrets=()):
         with traces.span("chat hunter22", {"gen_ai.request.model": "hunter22"}):
             pass
         tracer.finish(None, {}, ended=True)
-        return collector.export(client, told, tracer, Redactor(secrets))
+        return trace_exporter.export(client, told, tracer, Redactor(secrets))
 
 
 def test_sends_spans_with_the_token_and_the_name(receiver):
@@ -61,7 +61,7 @@ def test_a_defect_of_ours_leaves_its_traceback_without_secrets(receiver, monkeyp
     def broken(*arguments):
         raise KeyError("hunter22")
 
-    monkeypatch.setattr("synthralos.telemetry.otlp.request", broken)
+    monkeypatch.setattr("synthralos.telemetry.otlp_json.request", broken)
     assert send(tracing(receiver), ["hunter22"]) is False
     shown = capsys.readouterr()
     assert "Traceback" in shown.err and "KeyError" in shown.err and "in broken" in shown.err
@@ -117,7 +117,7 @@ def test_a_missing_credential_raises_nothing(receiver):
 
     tracer = traces.Tracer("x", OWN, time.time)
     tracer.finish(None, {})
-    assert not collector.export(http.Client(missing), tracing(receiver), tracer, Redactor())
+    assert not trace_exporter.export(http.Client(missing), tracing(receiver), tracer, Redactor())
 
 
 def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
@@ -125,13 +125,13 @@ def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
     receiver.status = 500
     told = tracing(receiver)
     (marks / "target").write_text("precious")
-    os.symlink(marks / "target", collector._cooldown_file(told))
+    os.symlink(marks / "target", trace_exporter._cooldown_file(told))
     assert not send(told)
     assert (marks / "target").read_text() == "precious"
-    os.unlink(collector._cooldown_file(told))
+    os.unlink(trace_exporter._cooldown_file(told))
     assert not send(told)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
-    assert not collector._in_cooldown(collector._cooldown_file(told))
+    assert not trace_exporter._in_cooldown(trace_exporter._cooldown_file(told))
 
 
 @pytest.mark.parametrize("entry, field", (
@@ -154,4 +154,8 @@ def test_without_an_endpoint_there_is_no_tracing():
 
 def test_defaults():
     told = Tracing.from_config({"endpoint": "http://c:4318"})
-    assert (told.sample_ratio, told.service_name, told.connection.timeout) == (1.0, "synthralos", 1.0)
+    assert (told.sample_ratio, told.service_name, told.connection.timeout) == (
+        1.0,
+        "synthralos",
+        1.0,
+    )

@@ -7,7 +7,7 @@ from synthralos.escalation.channels import RetryableDeliveryError
 from synthralos.infrastructure import crews
 from synthralos.infrastructure.config import configuration
 from synthralos.infrastructure.topology import Node
-from synthralos.state.stackstorm import StackStormError
+from synthralos.storage.stackstorm_api import StackStormError
 
 REPORT = {"nodes": [{"node": "db", "criticality": "high", "population_affected": 5,
                      "nodes_affected": 2}], "total": {}}
@@ -124,7 +124,9 @@ def test_suits(infra):
     assert "lacks network" in crews.unsuitable_reason(crew, Node("x", skills=("db", "network")))
     assert crews.unsuitable_reason(crew, Node("{{ x }}")) is None
     with_crew(infra, action="a.b")
-    assert "is an action" in crews.unsuitable_reason(configuration(infra.env).crews[0], Node("{{ x }}"))
+    assert "is an action" in crews.unsuitable_reason(
+        configuration(infra.env).crews[0], Node("{{ x }}")
+    )
 
 
 class Api:

@@ -1,10 +1,10 @@
 import pytest
 
-from synthralos.state.datastore import (
+from synthralos.storage.datastore import (
     SWEEP_FROM,
+    BestEffortDatastore,
     DatastoreUnavailable,
     MemoryDatastore,
-    BestEffortDatastore,
     answered,
     timestamp_key,
     timestamp_of_key,

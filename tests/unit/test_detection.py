@@ -3,11 +3,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from synthralos.calls.http import Response, CallError
+from synthralos.calls.http import CallError, Response
+from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure import detection
 from synthralos.infrastructure.config import configuration
 from synthralos.infrastructure.topology import Topology
-from synthralos.refusals import InvalidInput
 
 from .infrastructure import samples
 
@@ -68,7 +68,9 @@ def test_an_alert_without_a_node_is_refused(find, alert):
 
 
 def test_of_several_alerts_the_unnamed_are_told(find):
-    found, unresolved_alerts = find(alert={"alerts": [{"labels": {"node": "db"}}, {"labels": {"job": "x"}}]})
+    found, unresolved_alerts = find(
+        alert={"alerts": [{"labels": {"node": "db"}}, {"labels": {"job": "x"}}]}
+    )
     assert found == ["db"] and unresolved_alerts[0]["name"] == "['job']"
 
 

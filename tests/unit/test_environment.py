@@ -1,7 +1,7 @@
 import pytest
 
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Connection
+from synthralos.config.settings import Connection
+from synthralos.core.errors import InvalidInput
 
 
 def test_a_literal_secret_is_given(make_env):

@@ -1,12 +1,13 @@
 """Levels, priorities, the configuration, and text on its way out."""
 import pytest
 
-from synthralos.escalation import priority, text
+from synthralos.core import sanitize
+from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import ALIASES, CAUSES, SEVERITIES
+from synthralos.core.redaction import Redactor
+from synthralos.escalation import priority
 from synthralos.escalation.config import EscalationConfig
-from synthralos.failures import ALIASES, CAUSES, SEVERITIES
-from synthralos.redact import Redactor
-from synthralos.refusals import InvalidInput
-from synthralos.state.tickets import LEVELS
+from synthralos.storage.tickets import LEVELS
 
 MAIL = {"host": "mail.example.com", "from": "bot@example.com", "to": ["ops@example.com"]}
 
@@ -91,9 +92,15 @@ def test_a_critical_error_type_may_be_an_alias_a_cause_or_a_type(name):
 
 
 def test_the_judge_keeps_to_the_least_level():
-    assert priority.make_prioritizer(EscalationConfig(), "human_intervention")(facts())[0] == "human_intervention"
+    assert (
+        priority.make_prioritizer(EscalationConfig(), "human_intervention")(facts())[0] ==
+        "human_intervention"
+    )
     critical = facts(severity="critical")
-    assert priority.make_prioritizer(EscalationConfig(), "auto_recovery")(critical)[0] == "critical_alert"
+    assert (
+        priority.make_prioritizer(EscalationConfig(), "auto_recovery")(critical)[0] ==
+        "critical_alert"
+    )
 
 
 def test_priority_grows_with_every_part():
@@ -205,41 +212,41 @@ MARKS = ("{{", "}}", "{%", "%}", "{#", "#}", "<%", "%>")
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_template_marks_are_broken_and_it_says_so(hostile):
-    told = text.sanitize_text(hostile, REDACTOR, 500)
+    told = sanitize.sanitize_text(hostile, REDACTOR, 500)
     assert not any(mark in told for mark in MARKS)
     if any(mark in hostile for mark in MARKS):
-        assert told.endswith(text.NOTE)
+        assert told.endswith(sanitize.NOTE)
     told.encode("utf-8")
     # What was made harmless stays as it is.
-    assert text.sanitize_text(told, REDACTOR, 500) == told
+    assert sanitize.sanitize_text(told, REDACTOR, 500) == told
 
 
 def test_plain_text_stays_as_it_is():
     plain = "100 % of {a: 1} <b> \u00fc \U0001f600\nsecond line\tx"
-    assert text.sanitize_text(plain, REDACTOR, 500) == plain
+    assert sanitize.sanitize_text(plain, REDACTOR, 500) == plain
 
 
 def test_secrets_are_masked_and_the_length_is_bound():
-    told = text.sanitize_text("very-secret " + "x" * 1_000_000 + "{{", REDACTOR, 100)
+    told = sanitize.sanitize_text("very-secret " + "x" * 1_000_000 + "{{", REDACTOR, 100)
     assert "very-secret" not in told and len(told) == 100
-    assert told.endswith(text.CUT + text.NOTE)
+    assert told.endswith(sanitize.CUT + sanitize.NOTE)
 
 
 def test_a_line_is_one_line():
-    told = text.sanitize_line("a\r\nBcc: x@y\x0b\x85\u2028b", REDACTOR, 100)
+    told = sanitize.sanitize_line("a\r\nBcc: x@y\x0b\x85\u2028b", REDACTOR, 100)
     assert told.isprintable() and told == "a Bcc: x@y b"
 
 
 def test_values_are_harmless_at_every_depth():
     deep = {"a": [{"b": ["{{ x }}"]}], "{{ k }}": 1, "n": None, "token": "abc"}
-    told = text.sanitize_value(deep, REDACTOR, 100)
+    told = sanitize.sanitize_value(deep, REDACTOR, 100)
     assert not any(mark in str(told["a"]) for mark in ("{{ ", "<%"))
     assert all("{{" not in key for key in told) and told["n"] is None
     assert told["token"] == "********"
     nested = "x"
     for _ in range(50):
         nested = {"{{": nested}
-    text.sanitize_value(nested, REDACTOR, 100)
+    sanitize.sanitize_value(nested, REDACTOR, 100)
 
 
 def test_any_text_comes_out_without_a_mark():
@@ -249,8 +256,8 @@ def test_any_text_comes_out_without_a_mark():
 
     @hypothesis.given(hostile, strategies.integers(60, 120))
     def inert(given, longest):
-        told = text.sanitize_text(given, REDACTOR, longest)
+        told = sanitize.sanitize_text(given, REDACTOR, longest)
         assert not any(mark in told for mark in MARKS) and len(told) <= longest
-        assert "\n" not in text.sanitize_line(given, REDACTOR, longest)
+        assert "\n" not in sanitize.sanitize_line(given, REDACTOR, longest)
 
     inert()

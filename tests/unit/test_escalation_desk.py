@@ -4,11 +4,11 @@ import threading
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.escalation import desk
+from synthralos.escalation import ticketing
 from synthralos.escalation.config import EscalationConfig
-from synthralos.state import tickets
-from synthralos.state.datastore import BestEffortDatastore
-from synthralos.state.tickets import LEVELS
+from synthralos.storage import tickets
+from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.tickets import LEVELS
 
 FAILURE = {"type": "llm_error", "cause": "rate_limit", "severity": "medium"}
 QUIET = {"notification_channels": {"mail": False}}
@@ -21,7 +21,7 @@ def config():
 
 def opened(env, config, clock, subject="bot", failure=FAILURE, **more):
     clock.forward(1)
-    return desk.open_ticket(env, config, "llm_retry", subject, failure, "it failed", **more)
+    return ticketing.open_ticket(env, config, "llm_retry", subject, failure, "it failed", **more)
 
 
 def level_of(store, told):
@@ -34,7 +34,7 @@ def test_a_ticket_that_nobody_takes_rises_step_by_step_to_the_top(make_env, stor
     seen = [level_of(store, told)]
     for _ in range(5):
         clock.forward(300)
-        desk.process_due(env, config)
+        ticketing.process_due(env, config)
         seen.append(level_of(store, told))
     assert seen == list(LEVELS) + [LEVELS[-1]] * 2
     raised = [e for e in tickets.get(store, told["ticket"])["events"] if e["kind"] == "raised"]
@@ -46,24 +46,24 @@ def test_it_does_not_rise_before_its_time(make_env, store, clock, config):
     env = make_env()
     told = opened(env, config, clock)
     clock.forward(299)
-    done = desk.process_due(env, config)
+    done = ticketing.process_due(env, config)
     assert (done["open"], done["raised"], done["tickets"]) == (1, 0, [])
     clock.forward(1)
-    done = desk.process_due(env, config)
+    done = ticketing.process_due(env, config)
     assert done["raised"] == 1 and done["tickets"][0]["previous_level"] == "auto_recovery"
     assert done["tickets"][0]["level"] == level_of(store, told) == "supervisor_review"
     # The time of a level begins when it is reached.
-    assert desk.process_due(env, config)["tickets"] == []
+    assert ticketing.process_due(env, config)["tickets"] == []
 
 
 def test_what_was_taken_or_resolved_does_not_rise(make_env, store, clock, config):
     env = make_env()
     told = [opened(env, config, clock, subject) for subject in ("a", "b")]
     clock.forward(1)
-    desk.take(env, config, told[0]["ticket"], "ann")
-    desk.resolve(env, config, told[1]["ticket"], "done", "ann")
+    ticketing.take(env, config, told[0]["ticket"], "ann")
+    ticketing.resolve(env, config, told[1]["ticket"], "done", "ann")
     clock.forward(10_000)
-    assert desk.process_due(env, config)["raised"] == 0
+    assert ticketing.process_due(env, config)["raised"] == 0
 
 
 def test_a_timeout_of_0_raises_nothing(make_env, clock):
@@ -71,7 +71,7 @@ def test_a_timeout_of_0_raises_nothing(make_env, clock):
     config = EscalationConfig.from_config(dict(QUIET, escalation_timeout=0))
     opened(env, config, clock)
     clock.forward(1_000_000)
-    assert desk.process_due(env, config)["raised"] == 0
+    assert ticketing.process_due(env, config)["raised"] == 0
 
 
 def test_the_most_urgent_come_first(make_env, clock, config):
@@ -79,7 +79,7 @@ def test_the_most_urgent_come_first(make_env, clock, config):
     for subject, severity in (("a", "low"), ("b", "high"), ("c", "medium")):
         opened(env, config, clock, subject, dict(FAILURE, severity=severity))
     clock.forward(300)
-    done = desk.process_due(env, config)
+    done = ticketing.process_due(env, config)
     names = [tickets.ticket_id("llm_retry", subject, "rate_limit") for subject in "bca"]
     assert [one["ticket"] for one in done["tickets"]] == names
 
@@ -110,7 +110,7 @@ def test_many_that_process_at_once_raise_by_one_level(make_env, store, clock, da
     def one():
         env = make_env(store=BestEffortDatastore(datastore))
         ready.wait()
-        done.append(desk.process_due(env, config))
+        done.append(ticketing.process_due(env, config))
 
     threads = [threading.Thread(target=one) for _ in range(20)]
     for thread in threads:
@@ -127,20 +127,24 @@ def test_a_head_without_events_is_passed_over(make_env, store, clock, datastore,
         if ".ticket_event." in name:
             datastore.delete(name)
     clock.forward(1000)
-    assert desk.process_due(env, config)["tickets"] == []
+    assert ticketing.process_due(env, config)["tickets"] == []
 
 
 def test_a_store_that_is_away_ends_nothing(make_env, clock, datastore, config):
     datastore.away = True
     env = make_env(store=BestEffortDatastore(datastore))
     assert opened(env, config, clock) is None
-    assert desk.process_due(env, config)["tickets"] == []
+    assert ticketing.process_due(env, config)["tickets"] == []
 
 
 def test_a_store_that_goes_away_after_the_ticket_sends_nothing(make_env, clock, datastore):
     env = make_env()
-    config = EscalationConfig.from_config({"notification_channels": {"mail": False, "webhook": True},
-                                     "webhook": {"url": "http://127.0.0.1:1"}})
+    config = EscalationConfig.from_config(
+        {
+            "notification_channels": {"mail": False, "webhook": True},
+            "webhook": {"url": "http://127.0.0.1:1"},
+        }
+    )
     put = datastore.put
 
     def put_then_away(name, value, ttl=None):
@@ -155,7 +159,7 @@ def test_a_store_that_goes_away_after_the_ticket_sends_nothing(make_env, clock, 
 
 @pytest.mark.parametrize("entry", [{"mail": {"host": "h"}}, [], {"escalation_timeout": "x"}])
 def test_a_wrong_configuration_does_not_keep_a_failure_from_its_ticket(make_env, clock, entry):
-    told = desk.open_failure_ticket(
+    told = ticketing.open_failure_ticket(
         make_env(), entry, "llm_retry", "gpt-4", dict(FAILURE, severity="high"), "it failed")
     assert told["new"] and told["level"] == "supervisor_review"
     assert all(one["status"] == "failed" for one in told["notifications"])
@@ -164,5 +168,5 @@ def test_a_wrong_configuration_does_not_keep_a_failure_from_its_ticket(make_env,
 
 def test_the_secrets_of_the_configuration_are_masked(make_env):
     env = make_env()
-    desk.load_config(env, {"slack": {"url": "https://hooks.example.com/very-secret"}})
+    ticketing.load_config(env, {"slack": {"url": "https://hooks.example.com/very-secret"}})
     assert env.redactor.redact_text("https://hooks.example.com/very-secret") == "********"

@@ -13,10 +13,10 @@ import types
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 
-from synthralos.escalation import channels, claims, desk, notifications
+from synthralos.escalation import channels, notifications, ticketing
 from synthralos.escalation.config import EscalationConfig
-from synthralos.state import tickets
-from synthralos.state.stackstorm import Api, StackStormError
+from synthralos.storage import locks, tickets
+from synthralos.storage.stackstorm_api import Api, StackStormError
 
 from .conftest import http_answer
 from .test_escalation import HOSTILE, MARKS
@@ -51,7 +51,7 @@ class Mailbox:
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
     # The servers of these tests answer, however busy the machine is.
-    monkeypatch.setattr(desk, "NOTIFY_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(ticketing, "NOTIFY_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(notifications, "TIMEOUT_SECONDS", PATIENCE_SECONDS)
 
 
@@ -103,9 +103,9 @@ def opened(make_env, clock, sleeps):
 
     def make(entry, summary="llm_retry of gpt-4 failed: 401", failure=FAILURE, env=None, **more):
         env = env or make_env(**more)
-        config = desk.load_config(env, entry)
+        config = ticketing.load_config(env, entry)
         clock.forward(1)
-        told = desk.open_ticket(
+        told = ticketing.open_ticket(
             env, config, "llm_retry", "gpt-4", failure, summary, sleep=sleeps, attempts=4)
         return env, config, told
 
@@ -178,7 +178,7 @@ def test_a_mail_server_that_is_away_is_reported(opened):
 def test_a_mail_server_that_never_answers_costs_no_more_than_its_time(make_env, clock, sleeps):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         env = make_env()
-        config = desk.load_config(env, by_mail(silent.getsockname()[1]))
+        config = ticketing.load_config(env, by_mail(silent.getsockname()[1]))
         told = tickets.record_occurrence(env.store, clock(), "w", "bot", FAILURE, "r", "s",
                               judge=lambda ticket: ("critical_alert", 90))
         ticket = tickets.get(env.store, told["ticket"])
@@ -302,12 +302,12 @@ def test_taken_and_resolved_is_told_to_the_webhook_that_had_the_trigger(opened, 
     server = serve(http_answer(202))
     env, config, told = opened(by_hook("webhook", server.url))
     clock.forward(1)
-    taken = desk.take(env, config, told["ticket"], "ann")
+    taken = ticketing.take(env, config, told["ticket"], "ann")
     assert [one["action"] for one in taken["notifications"]] == ["acknowledge"]
     clock.forward(1)
-    resolved = desk.resolve(env, config, told["ticket"], "{{ fixed }}", "ann")
+    resolved = ticketing.resolve(env, config, told["ticket"], "{{ fixed }}", "ann")
     assert [one["action"] for one in resolved["notifications"]] == ["resolve"]
-    assert desk.resolve(env, config, told["ticket"], "again", "bob")["notifications"] == []
+    assert ticketing.resolve(env, config, told["ticket"], "again", "bob")["notifications"] == []
     bodies = [body_of(server, n) for n in range(3)]
     assert [body["event_action"] for body in bodies] == ["trigger", "acknowledge", "resolve"]
     assert len({body["dedup_key"] for body in bodies}) == 1
@@ -318,9 +318,9 @@ def test_taken_and_resolved_is_told_to_the_webhook_that_had_the_trigger(opened, 
 def test_a_webhook_that_never_heard_of_it_hears_nothing_of_its_end(opened, serve, clock):
     env, _, told = opened({"notification_channels": OFF})
     server = serve(http_answer(202))
-    config = desk.load_config(env, by_hook("webhook", server.url))
+    config = ticketing.load_config(env, by_hook("webhook", server.url))
     clock.forward(1)
-    assert desk.resolve(env, config, told["ticket"], "done", "ann")["notifications"] == []
+    assert ticketing.resolve(env, config, told["ticket"], "done", "ann")["notifications"] == []
     assert server.requests == []
 
 
@@ -408,21 +408,21 @@ def test_channels_take_the_time_of_one_together(make_env, serve, post_office):
 
     env = make_env(api=SlowApi(all_asked.wait))
     entry = everywhere(post_office(SlowMailbox()), serve(slow).url, serve(slow).url)
-    told = desk.open_ticket(
-        env, desk.load_config(env, entry), "llm_retry", "gpt-4", FAILURE, "failed")
+    told = ticketing.open_ticket(
+        env, ticketing.load_config(env, entry), "llm_retry", "gpt-4", FAILURE, "failed")
     assert {one["channel"]: one["status"] for one in told["notifications"]} == dict.fromkeys(
         ("mail", "slack", "webhook", "announcement"), "sent")
 
 
 def test_channels_that_hang_are_given_up(make_env, monkeypatch):
-    monkeypatch.setattr(desk, "NOTIFY_SECONDS", limit_under_test(1.5))
+    monkeypatch.setattr(ticketing, "NOTIFY_SECONDS", limit_under_test(1.5))
     given_up = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         url = "http://127.0.0.1:%d" % port
         env = make_env(api=SlowApi(given_up.wait))
-        config = desk.load_config(env, everywhere(port, url, url))
-        told = desk.open_ticket(env, config, "llm_retry", "gpt-4", FAILURE, "failed")
+        config = ticketing.load_config(env, everywhere(port, url, url))
+        told = ticketing.open_ticket(env, config, "llm_retry", "gpt-4", FAILURE, "failed")
     given_up.set()
     assert {one["channel"]: one["status"] for one in told["notifications"]} == dict.fromkeys(
         ("mail", "slack", "webhook", "announcement"), "failed")
@@ -441,7 +441,7 @@ def test_one_channel_that_hangs_keeps_none_of_the_others(make_env, clock, serve,
     entry["notification_channels"] = {"slack": True, "webhook": True}
     entry["slack"] = {"url": serve(hang).url}
     entry["webhook"] = {"url": server.url}
-    config = desk.load_config(env, entry)
+    config = ticketing.load_config(env, entry)
     told = tickets.record_occurrence(env.store, clock(), "w", "bot", FAILURE, "r", "s",
                           judge=lambda ticket: ("critical_alert", 90))
     ticket = tickets.get(env.store, told["ticket"])
@@ -450,7 +450,9 @@ def test_one_channel_that_hangs_keeps_none_of_the_others(make_env, clock, serve,
         sleep=lambda seconds: None)
     assert [(one["channel"], one["status"]) for one in found[:3]] == [
         ("mail", "sent"), ("slack", "failed"), ("webhook", "sent")]
-    again = notifications.due_notifications(config, env.store, tickets.get(env.store, told["ticket"]))
+    again = notifications.due_notifications(
+        config, env.store, tickets.get(env.store, told["ticket"])
+    )
     assert again == [("trigger", "slack")]
 
 
@@ -463,20 +465,20 @@ def test_channels_that_hang_do_not_keep_ticket_process_from_its_end(
         stopwatch[0] += 20
         connection.sendall(http_answer(400))
 
-    monkeypatch.setattr(desk, "time", types.SimpleNamespace(monotonic=lambda: stopwatch[0]))
-    monkeypatch.setattr(desk, "PROCESS_SECONDS", 40.5)
+    monkeypatch.setattr(ticketing, "time", types.SimpleNamespace(monotonic=lambda: stopwatch[0]))
+    monkeypatch.setattr(ticketing, "PROCESS_SECONDS", 40.5)
     monkeypatch.setattr(notifications, "TIMEOUT_SECONDS", 20.0)
     env = make_env()
-    config = desk.load_config(env, by_hook("webhook", serve(hang).url))
+    config = ticketing.load_config(env, by_hook("webhook", serve(hang).url))
     for n in range(5):
         clock.forward(1)
         tickets.record_occurrence(env.store, clock(), "w", "bot-%d" % n, FAILURE, "r", "s",
                        judge=lambda ticket: ("supervisor_review", 50))
-    done = desk.process_due(env, config)
+    done = ticketing.process_due(env, config)
     clock.forward(301)
     assert len(done["tickets"]) == 2 and done["open"] == 5
-    monkeypatch.setattr(desk, "PROCESS_SECONDS", 0.0)
-    assert desk.process_due(env, config)["raised"] == 5
+    monkeypatch.setattr(ticketing, "PROCESS_SECONDS", 0.0)
+    assert ticketing.process_due(env, config)["raised"] == 5
 
 
 def test_a_level_is_told_of_once(opened, serve):
@@ -505,7 +507,7 @@ def test_a_problem_that_comes_back_is_told_of_anew(opened, serve, clock):
     entry = by_hook("webhook", server.url)
     env, config, told = opened(entry)
     clock.forward(1)
-    desk.resolve(env, config, told["ticket"], "done", "ann")
+    ticketing.resolve(env, config, told["ticket"], "done", "ann")
     opened(entry)
     actions = [body_of(server, n)["event_action"] for n in range(3)]
     assert actions == ["trigger", "resolve", "trigger"]
@@ -516,9 +518,9 @@ def test_what_was_not_sent_is_due_the_next_time(opened, serve, clock, sleeps):
     env, config, told = opened(by_hook("webhook", server.url))
     assert result_of(told, "webhook")["status"] == "failed"
     clock.forward(1)
-    done = desk.process_due(env, config, sleeps)
+    done = ticketing.process_due(env, config, sleeps)
     assert done["tickets"][0]["notifications"][0]["status"] == "sent"
-    assert desk.process_due(env, config, sleeps)["tickets"] == []
+    assert ticketing.process_due(env, config, sleeps)["tickets"] == []
     assert len(server.requests) == 2
 
 
@@ -532,14 +534,14 @@ def test_a_secret_is_in_no_notification(opened, serve, make_env):
 def test_a_process_that_died_while_sending_blocks_it_for_a_while_only(opened, serve, clock, store):
     server = serve(http_answer(200))
     env, config, told = opened({"notification_channels": OFF})
-    config = desk.load_config(env, by_hook("webhook", server.url))
+    config = ticketing.load_config(env, by_hook("webhook", server.url))
     ticket = tickets.get(store, told["ticket"])
     what = "%s-0-%s-open" % (told["ticket"], ticket["level"])
     with contextlib.ExitStack() as dead:
-        assert dead.enter_context(claims.try_lock(store, what, clock))
-        assert desk.process_due(env, config)["tickets"] == []
-        clock.forward(claims.LOCK_TTL_SECONDS + 1)
-        assert desk.process_due(env, config)["tickets"]
+        assert dead.enter_context(locks.try_lock(store, what, clock))
+        assert ticketing.process_due(env, config)["tickets"] == []
+        clock.forward(locks.LOCK_TTL_SECONDS + 1)
+        assert ticketing.process_due(env, config)["tickets"]
     assert len(server.requests) == 1
 
 
@@ -549,19 +551,19 @@ def test_one_of_many_has_the_claim(store, clock):
 
         def ask(won=won, ready=ready):
             ready.wait()
-            with claims.try_lock(store, "x", clock, lambda seconds: None) as mine:
+            with locks.try_lock(store, "x", clock, lambda seconds: None) as mine:
                 won.append(mine)
                 ready.wait()
 
         run_at_once(ask, 8)
         assert won.count(True) <= 1 and len(won) == 8
-    with claims.try_lock(store, "x", clock) as mine:
+    with locks.try_lock(store, "x", clock) as mine:
         assert mine
 
 
 def test_there_is_no_claim_without_a_datastore(store, clock, datastore):
     datastore.away = True
-    with claims.try_lock(store, "x", clock) as mine:
+    with locks.try_lock(store, "x", clock) as mine:
         assert not mine
 
 
@@ -576,7 +578,7 @@ def run_at_once(work, times):
 def test_twenty_that_process_at_once_send_each_notification_once(
     make_env, clock, datastore, serve, post_office
 ):
-    from synthralos.state.datastore import BestEffortDatastore
+    from synthralos.storage.datastore import BestEffortDatastore
 
     mailbox, server = Mailbox(), serve(http_answer(200))
     entry = by_mail(post_office(mailbox))
@@ -595,7 +597,7 @@ def test_twenty_that_process_at_once_send_each_notification_once(
         env = make_env(store=BestEffortDatastore(datastore))
         try:
             ready.wait()
-            done.append(desk.process_due(env, EscalationConfig.from_config(entry)))
+            done.append(ticketing.process_due(env, EscalationConfig.from_config(entry)))
         except Exception as error:
             wrong.append(error)
 

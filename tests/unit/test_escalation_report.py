@@ -1,8 +1,8 @@
 import pytest
 
-from synthralos.escalation import report
-from synthralos.failures import CAUSES
-from synthralos.state import history, tickets
+from synthralos.core.failures import CAUSES
+from synthralos.escalation import ticket_analysis
+from synthralos.storage import history, tickets
 
 from .test_escalation import HOSTILE, MARKS
 
@@ -20,7 +20,7 @@ def reported(make_env, store, clock):
                 store, clock(), workflow, "gpt-4", failure, "run%d" % n, summary,
                 attempts=3, **more
             )
-        return env, report.analyze_ticket(env, tickets.get(store, told["ticket"]))
+        return env, ticket_analysis.analyze_ticket(env, tickets.get(store, told["ticket"]))
 
     return make
 
@@ -42,7 +42,7 @@ def test_every_cause_has_a_meaning_and_recommendations_of_its_own(reported, caus
     _, told = reported(cause)
     assert told["recommendations"] and all("{" not in one for one in told["recommendations"])
     if cause != "unknown":
-        assert told["root_cause"]["meaning"] != report._CAUSES["unknown"][0]
+        assert told["root_cause"]["meaning"] != ticket_analysis._CAUSES["unknown"][0]
 
 
 @pytest.mark.parametrize("workflow, cause, words", [
@@ -83,7 +83,7 @@ def test_the_timeline_holds_events_and_history_once_each(reported, store, clock,
     tickets.escalate(store, clock(), told["ticket"], "human_intervention", "late", "r")
     clock.forward(1)
     tickets.resolve(store, clock(), told["ticket"], "new key", "ann", "r")
-    told = report.analyze_ticket(env, tickets.get(store, told["ticket"]))
+    told = ticket_analysis.analyze_ticket(env, tickets.get(store, told["ticket"]))
     assert [entry["event"] for entry in told["timeline"]] == [
         "occurred: it failed", "llm_retry failed: another cause", "taken by ann",
         "raised to human_intervention: late", "resolved by ann: new key"]
@@ -108,6 +108,6 @@ def test_the_markdown_is_harmless_and_the_report_has_no_secret(reported, hostile
 
 def test_a_report_is_bounded(reported, store, clock):
     env, told = reported(summary="x" * 300, times=100)
-    assert len(told["timeline"]) == report.MAX_LINES
-    assert len(told["markdown"]) <= report.MAX_MARKDOWN_CHARS
-    assert len(told["impact"]["runs"]) == report.MAX_RUNS
+    assert len(told["timeline"]) == ticket_analysis.MAX_LINES
+    assert len(told["markdown"]) <= ticket_analysis.MAX_MARKDOWN_CHARS
+    assert len(told["impact"]["runs"]) == ticket_analysis.MAX_RUNS

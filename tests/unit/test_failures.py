@@ -7,8 +7,8 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos import failures
-from synthralos.failures import (
+from synthralos.core import failures
+from synthralos.core.failures import (
     ALIASES,
     CAUSE_OF_TYPE,
     CAUSES,
@@ -16,9 +16,9 @@ from synthralos.failures import (
     SEVERITIES,
     TYPES,
     cause_of_text,
-    make_failure,
     from_http,
     from_text,
+    make_failure,
     resolve_type,
     retry_after,
 )

@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from synthralos.recovery import health
-from synthralos.recovery.intake import ENABLED_KEY
-from synthralos.refusals import InvalidInput
-from synthralos.state import kinds, pauses, runs, tickets
-from synthralos.state.datastore import PREFIX
-from synthralos.state.ledger import Outcome
+from synthralos.core.errors import InvalidInput
+from synthralos.operations import health
+from synthralos.runtime.run_parameters import ENABLED_KEY
+from synthralos.storage import keyspace, pauses, run_summaries, tickets
+from synthralos.storage.datastore import PREFIX
+from synthralos.storage.outcome_ledger import Outcome
 
 TARGETS = {
     "platform:synthralos", "platform:standby", "llm:openai/gpt-4", "llm:openai/gpt-4o",
@@ -33,7 +33,7 @@ def ran(env, clock, outcome="recovered", agent="bot", **facts):
         },
         **facts
     )
-    runs.record_summary(env.store, "run-%d" % clock(), clock(), **told)
+    run_summaries.record_summary(env.store, "run-%d" % clock(), clock(), **told)
 
 
 def break_down(env, *targets):
@@ -44,7 +44,9 @@ def break_down(env, *targets):
 
 def failed(env, severity, subject="bot", cause="timeout"):
     failure = {"type": "timeout", "cause": cause, "severity": severity}
-    tickets.record_occurrence(env.store, env.now(), "agent_recovery", subject, failure, "r", "it failed")
+    tickets.record_occurrence(
+        env.store, env.now(), "agent_recovery", subject, failure, "r", "it failed"
+    )
 
 
 def whats(found, level=None):
@@ -66,15 +68,15 @@ def test_all_is_well(env):
 
 
 def test_the_keys_of_every_kind_are_counted(env, store):
-    for number, kind in enumerate(kinds.KINDS):
-        name = kinds.key_prefix(kind)
+    for number, kind in enumerate(keyspace.KINDS):
+        name = keyspace.key_prefix(kind)
         for n in range(1 if name[-1] != "." else 1 + number % 3):
             store.put(name + ("%013d-%d" % (1_700_000_000_000 + n, n) if name[-1] == "." else ""),
                       "{}")
     counts = health.get(env)["datastore"]
-    assert sorted(counts) == sorted(kinds.KINDS)
-    for number, kind in enumerate(kinds.KINDS):
-        alone = kinds.key_prefix(kind)[-1] != "."
+    assert sorted(counts) == sorted(keyspace.KINDS)
+    for number, kind in enumerate(keyspace.KINDS):
+        alone = keyspace.key_prefix(kind)[-1] != "."
         assert counts[kind]["keys"] == (1 if alone else 1 + number % 3), kind
 
 
@@ -123,8 +125,15 @@ def test_what_the_runs_tell(env, clock):
 
 
 def test_summaries_without_an_agent_count_for_no_agent(env, clock):
-    runs.record_summary(env.store, "r", clock(), workflow="agent_recovery", outcome="failed",
-                   targets=[], answered=None)
+    run_summaries.record_summary(
+        env.store,
+        "r",
+        clock(),
+        workflow="agent_recovery",
+        outcome="failed",
+        targets=[],
+        answered=None,
+    )
     stats = health.get(env)["stats"]
     assert stats["total_errors"] == 1 and stats["by_agent"] == {}
 

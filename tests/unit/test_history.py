@@ -1,4 +1,4 @@
-from synthralos.state import history
+from synthralos.storage import history
 
 
 def test_entries_come_back_newest_first(store, clock):

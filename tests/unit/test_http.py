@@ -5,8 +5,8 @@ import threading
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS, at_least, limit_under_test
 
-from synthralos.calls.http import Response, CallError, Client
-from synthralos.settings import Connection
+from synthralos.calls.http import CallError, Client, Response
+from synthralos.config.settings import Connection
 
 from .conftest import http_answer
 

@@ -4,9 +4,9 @@ import pathlib
 import pytest
 import yaml
 
+from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure import topology
 from synthralos.infrastructure.config import InfrastructureConfig, configuration
-from synthralos.refusals import InvalidInput
 
 from .infrastructure import INFRASTRUCTURE
 
@@ -31,7 +31,10 @@ def test_nothing_is_configured():
 
 
 def test_the_defaults_of_the_schema_are_the_library_s():
-    assert InfrastructureConfig.from_config(defaults(SCHEMA["infrastructure"])) == InfrastructureConfig()
+    assert (
+        InfrastructureConfig.from_config(defaults(SCHEMA["infrastructure"])) ==
+        InfrastructureConfig()
+    )
     bare = {"base_url": "http://h"}
     given = {"prometheus": bare, "weather": bare, "crews": [CREW]}
     of_crews = SCHEMA["infrastructure"]["properties"]["crews"]["items"]

@@ -4,16 +4,16 @@ import json
 import pytest
 from fixtures.waiting import limit_under_test
 
-from synthralos.infrastructure import ending, planning
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sealing import unseal
+from synthralos.infrastructure import crew_planner, outcome
 from synthralos.infrastructure import infrastructure_repair as machine
-from synthralos.recovery import planner
-from synthralos.refusals import InvalidInput
-from synthralos.seal import unseal
-from synthralos.state import tickets
+from synthralos.recovery import llm_planner
+from synthralos.storage import tickets
 
 TASKS = {
     "detect": machine.detect, "estimate": machine.estimate, "plan": machine.plan,
-    "execute": machine.execute, "reschedule": machine.detect, "final": ending.finish,
+    "execute": machine.execute, "reschedule": machine.detect, "final": outcome.finish,
 }
 MOST_TASKS = 120
 
@@ -86,7 +86,7 @@ def llm(infra, monkeypatch):
             answer = answer if isinstance(answer, str) else json.dumps(answer)
             return {"response": answer}
 
-        monkeypatch.setattr(planner.providers, "complete", call)
+        monkeypatch.setattr(llm_planner.providers, "complete", call)
         return infra
 
     return start
@@ -352,7 +352,7 @@ def test_when_prometheus_is_away_at_first_the_run_cannot_go_on(infra):
     run = Run(infra.env)
     succeeded, told = machine.detect(infra.env, run.case)
     assert not succeeded and told["next"] is None and told["error"]["cause"] == "bad_request"
-    logged = ending.log_failure(infra.env, unseal(told["carry"], infra.env.store), {})
+    logged = outcome.log_failure(infra.env, unseal(told["carry"], infra.env.store), {})
     assert logged["ticket"] and "are not known" in logged["error"]["reason"]
 
 
@@ -372,7 +372,7 @@ def test_a_dry_run_assigns_nothing(infra):
 
 def test_the_planner_that_times_out_has_failed_to_plan(llm, clock):
     from synthralos.calls.http import CallError
-    from synthralos.failures import make_failure
+    from synthralos.core.failures import make_failure
 
     infra = llm([CallError(make_failure("timeout", "x"))], planner={"fallback": False})
     told = Run(infra.env, nodes=["db"], max_retries=2).end()
@@ -383,7 +383,7 @@ def test_the_planner_that_times_out_has_failed_to_plan(llm, clock):
 @pytest.mark.parametrize("cause, asked", [("timeout", 3), ("network", 3), ("authentication", 1)])
 def test_when_the_llm_is_what_broke_the_rules_plan(llm, cause, asked):
     from synthralos.calls.http import CallError
-    from synthralos.failures import make_failure
+    from synthralos.core.failures import make_failure
 
     infra = llm([CallError(make_failure(cause, "x"))])
     told = Run(infra.env, nodes=["db"]).end()
@@ -453,7 +453,7 @@ def test_the_prompt_holds_the_newest_entries_of_the_conversation(llm):
 @pytest.mark.parametrize("entries, kept", [(0, 0), (3, 3), (5, 5), (8, 5)])
 def test_window(entries, kept):
     history = list(range(entries))
-    assert planning.recent_entries(history) == history[entries - kept:]
+    assert crew_planner.recent_entries(history) == history[entries - kept:]
 
 
 def test_the_time_is_up(infra, clock):
@@ -619,9 +619,9 @@ def test_a_notice_holds_no_template(infra):
 
 
 def test_the_record_of_a_run_that_left_nothing(infra):
-    told = ending.log_failure(infra.env, None, {"nodes": ["db"]})
+    told = outcome.log_failure(infra.env, None, {"nodes": ["db"]})
     assert told["ticket"] and told["outcome"] == "failed"
     assert tickets.get(infra.env.store, told["ticket"])["subject"] == "db"
     refused = {"refused": {"cause": "refused", "message": "no", "field": "nodes"}}
-    told = ending.log_failure(infra.env, refused, {"nodes": ["{{ x }}"]})
+    told = outcome.log_failure(infra.env, refused, {"nodes": ["{{ x }}"]})
     assert tickets.get(infra.env.store, told["ticket"])["subject"] == "infrastructure"

@@ -1,11 +1,11 @@
 import pytest
 
-from synthralos.calls.http import Response, CallError
-from synthralos.failures import make_failure
-from synthralos.infrastructure import tools
+from synthralos.calls.http import CallError, Response
+from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import make_failure
+from synthralos.infrastructure import planner_tools
 from synthralos.infrastructure.config import configuration
 from synthralos.infrastructure.topology import Topology
-from synthralos.refusals import InvalidInput
 
 CREWS = [
     {"name": "free", "zone": "east", "channels": ["mail"], "capacity": 2, "skills": ["x"]},
@@ -19,7 +19,9 @@ def facts(infra):
     def make(**more):
         config = configuration(infra.configure(dict({"crews": CREWS}, **more)))
         topology = Topology.of(infra.env, config)
-        return tools.PlannerFacts(infra.env, config, topology, ("db", "moon"), {"free": 1, "full": 1})
+        return planner_tools.PlannerFacts(
+            infra.env, config, topology, ("db", "moon"), {"free": 1, "full": 1}
+        )
 
     return make
 
@@ -48,11 +50,11 @@ def facts(infra):
     ("is_holiday", {"date": "2025-12-26"}, {"date": "2025-12-26", "is_holiday": False}),
 ])
 def test_what_a_tool_says(facts, tool, arguments, told):
-    assert tools.run_tool(facts(), tool, arguments) == told
+    assert planner_tools.run_tool(facts(), tool, arguments) == told
 
 
 @pytest.mark.parametrize("tool, arguments, field", [
-    ("env", {}, "action"), ("__init__", {}, "action"), (tools.ASSIGN, {}, "action"),
+    ("env", {}, "action"), ("__init__", {}, "action"), (planner_tools.ASSIGN, {}, "action"),
     ("get_weather_at_location", {"location": "east"}, "action"),
     ("get_crew_location", {}, "arguments.crew_id"),
     ("get_crew_location", {"crew_id": []}, "arguments.crew_id"),
@@ -65,7 +67,7 @@ def test_what_a_tool_says(facts, tool, arguments, told):
 ])
 def test_what_is_no_tool_or_no_argument_is_refused(facts, tool, arguments, field):
     with pytest.raises(InvalidInput) as refused:
-        tools.run_tool(facts(), tool, arguments)
+        planner_tools.run_tool(facts(), tool, arguments)
     assert refused.value.field == field and refused.value.hint
 
 
@@ -76,9 +78,11 @@ def test_the_weather_is_a_tool_where_it_is_configured(facts, infra):
     given = facts(weather=WEATHER)
     infra.request = lambda connection, method, path, *_: Response(
         200, {}, '{"temperature": 14, "path": "%s"}' % path, 0.0)
-    told = tools.run_tool(given, "get_weather_at_location", {"location": "east"})
+    told = planner_tools.run_tool(given, "get_weather_at_location", {"location": "east"})
     assert told["weather"] == {"temperature": 14, "path": "/now?at=east"}
-    assert any("get_weather_at_location" in line for line in tools.tool_descriptions(given.config))
+    assert any(
+        "get_weather_at_location" in line for line in planner_tools.tool_descriptions(given.config)
+    )
 
 
 @pytest.mark.parametrize("text, status", [
@@ -87,7 +91,10 @@ def test_the_weather_is_a_tool_where_it_is_configured(facts, infra):
 def test_weather_that_cannot_be_told_is_an_error_in_the_answer(facts, infra, text, status):
     given = facts(weather=WEATHER)
     infra.request = lambda *_: Response(status, {}, text, 0.0)
-    assert "error" in tools.run_tool(given, "get_weather_at_location", {"location": "east"})["weather"]
+    assert (
+        "error" in
+        planner_tools.run_tool(given, "get_weather_at_location", {"location": "east"})["weather"]
+    )
 
 
 def test_weather_that_is_away(facts, infra):
@@ -97,5 +104,5 @@ def test_weather_that_is_away(facts, infra):
         raise CallError(make_failure("network", "x"))
 
     infra.request = away
-    told = tools.run_tool(given, "get_weather_at_location", {"location": "east"})
+    told = planner_tools.run_tool(given, "get_weather_at_location", {"location": "east"})
     assert told["weather"] == {"error": "network"}

@@ -13,8 +13,8 @@ from synthralos.error_handling import (
     ErrorContext,
     ErrorHandlingSystem,
     ErrorType,
-    MemoryDatastore,
     InvalidInput,
+    MemoryDatastore,
     Severity,
 )
 from synthralos.inprocess.error_handling import KEYS

@@ -5,8 +5,8 @@ import threading
 import pytest
 from fixtures.waiting import limit_under_test
 
+from synthralos.core.errors import InvalidInput
 from synthralos.observability import WorkflowMetrics
-from synthralos.refusals import InvalidInput
 from synthralos.retry import RetryConfig
 from synthralos.workflow import AgentTask, ParallelExecutor
 
@@ -130,7 +130,8 @@ def test_a_timeout_ends_one_task_alone(metrics):
         await asyncio.sleep(3600)
 
     results = execute(
-        [AgentTask("hung", "w", hang, timeout=limit_under_test(0.05)), Journal().task("fine")], metrics
+        [AgentTask("hung", "w", hang, timeout=limit_under_test(0.05)), Journal().task("fine")],
+        metrics,
     )
     assert statuses(results) == {"hung": "timeout", "fine": "completed"}
     assert results["hung"]["error"] == "Task timed out after 0.05s"

@@ -4,8 +4,8 @@ import threading
 import pytest
 from fixtures.waiting import until
 
+from synthralos.core.errors import InvalidInput
 from synthralos.observability import WorkflowMetrics
-from synthralos.refusals import InvalidInput
 from synthralos.retry import (
     CLOSED,
     HALF_OPEN,

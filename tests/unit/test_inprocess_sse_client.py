@@ -5,10 +5,10 @@ import threading
 import pytest
 from fixtures.waiting import until
 
-from synthralos import failures
 from synthralos.calls.http import CallError
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
 from synthralos.observability import WorkflowMetrics
-from synthralos.refusals import InvalidInput
 from synthralos.streaming import ConnectionState, EnhancedSSEClient, SSEOptions
 
 PATIENCE_SECONDS = 60

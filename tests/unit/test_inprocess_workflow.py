@@ -3,11 +3,11 @@ import asyncio
 
 import pytest
 
+from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.circuit_breaker import CircuitBreaker, CircuitBreakerOpen
 from synthralos.observability import WorkflowMetrics, trace_agent_execution
-from synthralos.refusals import InvalidInput
 from synthralos.retry import RetryConfig
-from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.storage.datastore import DatastoreUnavailable
 from synthralos.workflow import (
     Workflow,
     WorkflowContext,

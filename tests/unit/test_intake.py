@@ -7,9 +7,9 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.recovery import intake
-from synthralos.refusals import InvalidInput
-from synthralos.seal import seal
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sealing import seal
+from synthralos.runtime import run_parameters
 
 
 def execution(parameters=None, payload=None, **defaults):
@@ -28,28 +28,30 @@ def encoded(text):
 
 
 def test_what_was_given_stands_over_the_defaults():
-    told = intake.read_parameters(execution({"a": 1}, a=0, b=2))
+    told = run_parameters.read_parameters(execution({"a": 1}, a=0, b=2))
     assert told == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("told", [{}, {"action": None}, {"action": {}, "parameters": None}])
 def test_an_execution_without_parameters_has_none(told):
-    assert intake.read_parameters(told) == {}
+    assert run_parameters.read_parameters(told) == {}
 
 
 def test_case_is_replaced_by_what_the_case_holds():
     case = seal({"workflow": "x", "request": {"original_query": "{{ q }}"}})
-    told = intake.resolve_placeholders({"case": case, "original_query": "@case"})
+    told = run_parameters.resolve_placeholders({"case": case, "original_query": "@case"})
     assert told == {"original_query": "{{ q }}"}
 
 
 def test_a_plain_object_may_be_a_case_too():
-    assert intake.resolve_placeholders({"case": seal({"q": "x"}), "q": "@case"}) == {"q": "x"}
+    assert run_parameters.resolve_placeholders({"case": seal({"q": "x"}), "q": "@case"}) == {
+        "q": "x"
+    }
 
 
 @pytest.mark.parametrize("payload", [{"q": "x"}, {"body": {"q": "x"}, "headers": {}}])
 def test_trigger_is_replaced_by_what_the_trigger_carries(payload):
-    assert intake.read_parameters(execution({"q": "@trigger"}, payload)) == {"q": "x"}
+    assert run_parameters.read_parameters(execution({"q": "@trigger"}, payload)) == {"q": "x"}
 
 
 @pytest.mark.parametrize(
@@ -63,49 +65,53 @@ def test_trigger_is_replaced_by_what_the_trigger_carries(payload):
 )
 def test_a_placeholder_without_anything_to_put_there_is_refused(parameters, payload):
     with pytest.raises(InvalidInput) as refused:
-        intake.read_parameters(execution(parameters, payload))
+        run_parameters.read_parameters(execution(parameters, payload))
     assert refused.value.field == "q"
 
 
 @pytest.mark.parametrize("case", ["nonsense", seal([1]), seal("x"), seal(None)])
 def test_what_is_no_case_is_refused(case):
     with pytest.raises(InvalidInput) as refused:
-        intake.resolve_placeholders({"case": case, "q": "@case"})
+        run_parameters.resolve_placeholders({"case": case, "q": "@case"})
     assert refused.value.field == "case"
 
 
 def test_an_empty_object_and_unknown_stand_for_what_is_handed_over():
     case = seal({"request": {"context": {"a": 1}, "failure_type": "timeout"}})
-    told = intake.resolve_placeholders({"case": case, "context": {}, "failure_type": "unknown"})
+    told = run_parameters.resolve_placeholders(
+        {"case": case, "context": {}, "failure_type": "unknown"}
+    )
     assert told == {"context": {"a": 1}, "failure_type": "timeout"}
-    told = intake.resolve_placeholders({"context": {}, "failure_type": "unknown"}, {"context": {"b": 2}})
+    told = run_parameters.resolve_placeholders(
+        {"context": {}, "failure_type": "unknown"}, {"context": {"b": 2}}
+    )
     assert told == {"context": {"b": 2}, "failure_type": "unknown"}
 
 
 def test_an_empty_object_and_unknown_stay_where_nothing_is_handed_over():
     given_ = {"context": {}, "failure_type": "unknown", "agent_id": "unknown"}
-    assert intake.resolve_placeholders(dict(given_)) == given_
+    assert run_parameters.resolve_placeholders(dict(given_)) == given_
     case = seal({"request": {"agent_id": "other", "context": None}})
-    assert intake.resolve_placeholders(dict(given_, case=case))["agent_id"] == "unknown"
+    assert run_parameters.resolve_placeholders(dict(given_, case=case))["agent_id"] == "unknown"
 
 
 def test_what_was_given_plainly_is_not_replaced():
     case = seal({"request": {"q": "other", "context": {"b": 2}}})
-    assert intake.resolve_placeholders({"case": case, "q": "mine", "context": {"a": 1}}) == {
-        "q": "mine", "context": {"a": 1}
-    }
+    assert run_parameters.resolve_placeholders(
+        {"case": case, "q": "mine", "context": {"a": 1}}
+    ) == {"q": "mine", "context": {"a": 1}}
 
 
 def test_base64_is_decoded_at_every_depth():
     inner = [encoded("{{ y }}"), {"d": encoded("é")}]
-    told = intake.resolve_placeholders({"a": encoded("x"), "b": {"c": inner}})
+    told = run_parameters.resolve_placeholders({"a": encoded("x"), "b": {"c": inner}})
     assert told == {"a": "x", "b": {"c": ["{{ y }}", {"d": "é"}]}}
 
 
 def test_url_safe_base64_and_line_breaks_are_taken():
     raw = base64.urlsafe_b64encode("\u07ff?>~~~".encode()).decode()
-    assert intake.decode_base64("q", "base64:" + raw[:4] + "\n " + raw[4:]) == "\u07ff?>~~~"
-    assert intake.decode_base64("q", "base64:") == ""
+    assert run_parameters.decode_base64("q", "base64:" + raw[:4] + "\n " + raw[4:]) == "\u07ff?>~~~"
+    assert run_parameters.decode_base64("q", "base64:") == ""
 
 
 @pytest.mark.parametrize(
@@ -113,25 +119,25 @@ def test_url_safe_base64_and_line_breaks_are_taken():
 )
 def test_what_is_no_base64_of_utf8_is_refused_with_its_place(text):
     with pytest.raises(InvalidInput) as refused:
-        intake.resolve_placeholders({"a": {"b": [text]}})
+        run_parameters.resolve_placeholders({"a": {"b": [text]}})
     assert refused.value.field == "a.b[0]"
 
 
 def test_text_from_a_case_is_not_decoded_twice():
-    case = seal({"request": {"q": intake.decode_base64("q", encoded("base64:eA=="))}})
-    assert intake.resolve_placeholders({"case": case, "q": "@case"})["q"] == "base64:eA=="
+    case = seal({"request": {"q": run_parameters.decode_base64("q", encoded("base64:eA=="))}})
+    assert run_parameters.resolve_placeholders({"case": case, "q": "@case"})["q"] == "base64:eA=="
 
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_text_comes_through_base64(text):
-    assert intake.decode_base64("q", encoded(text)) == text
+    assert run_parameters.decode_base64("q", encoded(text)) == text
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(st.characters()),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
                     max_leaves=8).filter(lambda value: "base64:" not in str(value)))
 def test_anything_else_comes_through_as_it_is(value):
-    assert intake.decode_base64("q", value) == value
+    assert run_parameters.decode_base64("q", value) == value
 
 
 @pytest.mark.parametrize(
@@ -140,33 +146,33 @@ def test_anything_else_comes_through_as_it_is(value):
      (None, 7.0), (5, 7.0), ("soon", 7.0)],
 )
 def test_a_run_starts_when_its_execution_does(told, at):
-    assert intake.start_time({"start_timestamp": told}, 7.0) == at
-    assert intake.start_time({}, 7.0) == 7.0
+    assert run_parameters.start_time({"start_timestamp": told}, 7.0) == at
+    assert run_parameters.start_time({}, 7.0) == 7.0
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", 5, ["a"], {}])
 def test_a_text_must_be_one(value):
     with pytest.raises(InvalidInput):
-        intake.require_text("q", value)
+        run_parameters.require_text("q", value)
 
 
 @pytest.mark.parametrize("value", ["x", [], 5, True])
 def test_an_object_must_be_one(value):
     with pytest.raises(InvalidInput):
-        intake.require_object("context", value)
-    assert intake.require_object("context", None) == {}
+        run_parameters.require_object("context", value)
+    assert run_parameters.require_object("context", None) == {}
 
 
 @pytest.mark.parametrize("value", ["false", "off", "No ", "0"])
 def test_the_switch_keeps_rules_from_starting_runs(store, value):
-    store.put(intake.ENABLED_KEY, value)
+    store.put(run_parameters.ENABLED_KEY, value)
     with pytest.raises(InvalidInput):
-        intake.require_enabled({"rule": {"id": "x"}}, store)
-    intake.require_enabled({}, store)
+        run_parameters.require_enabled({"rule": {"id": "x"}}, store)
+    run_parameters.require_enabled({}, store)
 
 
 @pytest.mark.parametrize("value", [None, "true", "on", ""])
 def test_with_the_switch_on_rules_start_runs(store, value):
     if value is not None:
-        store.put(intake.ENABLED_KEY, value)
-    intake.require_enabled({"trigger_instance": {"id": "x"}}, store)
+        store.put(run_parameters.ENABLED_KEY, value)
+    run_parameters.require_enabled({"trigger_instance": {"id": "x"}}, store)

@@ -3,13 +3,25 @@ import json
 
 import pytest
 
-from synthralos import retention
-from synthralos.refusals import InvalidInput
-from synthralos.retention import BOUNDS, format_duration, read_retention
-from synthralos.settings import Settings
-from synthralos.state import history, kinds, ledger, queries, snapshots, tickets, versions
-from synthralos.state.datastore import WITHHELD, BestEffortDatastore
-from synthralos.state.keeping import FIELDS_WITHOUT_TEXT, RetentionDatastore, with_retention
+from synthralos.config import retention
+from synthralos.config.retention import BOUNDS, format_duration, read_retention
+from synthralos.config.settings import Settings
+from synthralos.core.errors import InvalidInput
+from synthralos.storage import (
+    history,
+    keyspace,
+    last_queries,
+    outcome_ledger,
+    snapshots,
+    tickets,
+    versions,
+)
+from synthralos.storage.datastore import WITHHELD, BestEffortDatastore
+from synthralos.storage.retention_store import (
+    FIELDS_WITHOUT_TEXT,
+    RetentionDatastore,
+    with_retention,
+)
 
 
 class Written:
@@ -44,7 +56,7 @@ def ttl(written):
     [
         ("runs", lambda store: store.put("synthralos.run.0000000000001-r", "", 604800), "7d"),
         ("history", lambda store: history.append_entry(store, "a", 1.0, {}), "30d"),
-        ("queries", lambda store: queries.save_query(store, "a", "q"), "7d"),
+        ("queries", lambda store: last_queries.save_query(store, "a", "q"), "7d"),
         ("incidents", lambda store: store.put("synthralos.start.a.0000000000001-1", "", 604800),
          "7d"),
         ("answers", lambda store: store.put("synthralos.answer.r", "", 86400), "24h"),
@@ -70,14 +82,20 @@ def test_tickets_and_what_was_told_of_them(written):
 def test_states_have_the_older_entries_until_retention_says_otherwise():
     both = {"rollback": {"cleanup_after_hours": 2}, "history": {"retention_days": 3}}
     settings = Settings.from_config(both)
-    assert snapshots.snapshot_config(settings).seconds == 7200 and versions.history_config(settings).seconds == 259200
+    assert (
+        snapshots.snapshot_config(settings).seconds == 7200 and
+        versions.history_config(settings).seconds == 259200
+    )
     settings = Settings.from_config(dict(both, retention={"snapshots": "90m", "history": "5d"}))
-    assert snapshots.snapshot_config(settings).seconds == 5400 and versions.history_config(settings).seconds == 432000
+    assert (
+        snapshots.snapshot_config(settings).seconds == 5400 and
+        versions.history_config(settings).seconds == 432000
+    )
 
 
 def test_an_outcome_counts_as_long_as_it_is_kept(make_env, clock):
     env = make_env({"retention": {"ledger": "1h"}})
-    env.ledger.append("t", ledger.Outcome(True, None, clock()))
+    env.ledger.append("t", outcome_ledger.Outcome(True, None, clock()))
     clock.forward(3000)
     assert len(env.ledger.window("t")) == 1
     assert len(make_env({}).ledger.window("t")) == 0
@@ -100,7 +118,7 @@ def test_what_is_no_duration_within_bounds_is_refused():
 
 
 def test_the_groups_are_those_that_keys_have():
-    assert set(retention.BOUNDS) <= set(kinds.GROUPS)
+    assert set(retention.BOUNDS) <= set(keyspace.GROUPS)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +165,7 @@ def test_for_how_long_a_run_may_ask(written, timeout, asking):
 
 def test_every_kind_with_text_is_seen_to():
     """A kind that holds text is reduced, withheld, or short-lived; none is left out."""
-    for kind, known in kinds.KINDS.items():
+    for kind, known in keyspace.KINDS.items():
         if not known.text:
             continue
         store = Written()
@@ -155,7 +173,7 @@ def test_every_kind_with_text_is_seen_to():
             "synthralos.%s.x" % kind, json.dumps({"words": "word"}), 10**7)
         rows = list(store.rows.values())
         assert not rows or rows[0][1] < 10**7 or "word" not in rows[0][0], kind
-    assert set(FIELDS_WITHOUT_TEXT) < set(kinds.KINDS)
+    assert set(FIELDS_WITHOUT_TEXT) < set(keyspace.KINDS)
 
 
 def test_other_calls_go_to_the_datastore(written):

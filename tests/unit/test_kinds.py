@@ -4,8 +4,8 @@ import re
 import pytest
 from fixtures import PACK
 
-from synthralos import seal
-from synthralos.state import kinds
+from synthralos.core import sealing
+from synthralos.storage import keyspace
 
 LIBRARY = PACK / "actions" / "lib" / "synthralos"
 # Which kinds share a constant of their module.
@@ -18,17 +18,17 @@ SAME = [
 
 @pytest.mark.parametrize("names", SAME)
 def test_kinds_that_a_module_writes_with_one_lifetime_have_one(names):
-    assert len({kinds.lifetime_of(name) for name in names}) == 1
+    assert len({keyspace.lifetime_of(name) for name in names}) == 1
 
 
 def test_a_sealed_case_is_kept_as_long_as_the_table_says():
     """seal.py is below the table, and cannot read it."""
-    assert kinds.lifetime_of("case") == seal.BODY_SECONDS
+    assert keyspace.lifetime_of("case") == sealing.BODY_SECONDS
 
 
 def test_a_kind_without_a_lifetime_of_its_own_is_an_error():
     with pytest.raises(LookupError, match="snapshot"):
-        kinds.lifetime_of("snapshot")
+        keyspace.lifetime_of("snapshot")
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.name)

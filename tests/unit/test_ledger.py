@@ -4,10 +4,10 @@ import threading
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.settings import Breaker
-from synthralos.state.breaker import CLOSED, HALF_OPEN, OPEN
-from synthralos.state.datastore import BestEffortDatastore
-from synthralos.state.ledger import TTL_SECONDS, WINDOW_SIZE, Ledger, Outcome
+from synthralos.config.settings import Breaker
+from synthralos.storage.circuit_breaker import CLOSED, HALF_OPEN, OPEN
+from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.outcome_ledger import TTL_SECONDS, WINDOW_SIZE, Ledger, Outcome
 
 TARGET = "llm:openai/gpt-4"
 
@@ -149,7 +149,10 @@ def test_a_force_that_is_none_counts_as_absent(ledger, clock, store, value):
 
 def test_a_force_that_cannot_be_recorded_is_none(clock, datastore):
     datastore.away = True
-    assert Ledger(BestEffortDatastore(datastore), clock, Breaker()).force_state(TARGET, OPEN, 60) is None
+    assert (
+        Ledger(BestEffortDatastore(datastore), clock, Breaker()).force_state(TARGET, OPEN, 60) is
+        None
+    )
 
 
 def test_three_claimers_go_one_after_the_other(ledger, clock):
@@ -185,7 +188,9 @@ def test_among_twenty_at_once_three_go(datastore, clock):
     datastore.put, datastore.list = put_and_meet, list_and_meet
 
     def claim():
-        gone.append(Ledger(BestEffortDatastore(datastore), clock, Breaker()).claim_probe(TARGET, health))
+        gone.append(
+            Ledger(BestEffortDatastore(datastore), clock, Breaker()).claim_probe(TARGET, health)
+        )
 
     threads = [threading.Thread(target=claim) for _ in range(20)]
     for thread in threads:

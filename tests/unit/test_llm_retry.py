@@ -2,18 +2,20 @@ import json
 
 import pytest
 
-from synthralos.calls.providers import ServedModel
-from synthralos.failures import make_failure
+from synthralos.calls.llm_providers import ServedModel
+from synthralos.config.settings import Connection, Model, Provider
+from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import make_failure
+from synthralos.core.sealing import unseal
 from synthralos.recovery import llm_retry
-from synthralos.refusals import InvalidInput
-from synthralos.seal import unseal
-from synthralos.settings import Connection, Model, Provider
 
 REQUEST = {"prompt": "hi", "model": "gpt-4"}
 
 
 def served(name, window=None, provider="p"):
-    return ServedModel(Provider(provider, "openai", Connection("http://h"), []), Model(name, window))
+    return ServedModel(
+        Provider(provider, "openai", Connection("http://h"), []), Model(name, window)
+    )
 
 
 A, B, C = served("a", 8000), served("b", 8000), served("c", 16000)

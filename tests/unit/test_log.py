@@ -4,25 +4,25 @@ import stat
 
 import pytest
 
-from synthralos.refusals import InvalidInput
-from synthralos.telemetry import log
-from synthralos.telemetry.log import LogConfig
+from synthralos.core.errors import InvalidInput
+from synthralos.telemetry import run_log
+from synthralos.telemetry.run_log import LogConfig
 
 NOW = 1_700_000_000.25
 
 
 def test_a_line_has_an_event_and_its_facts(capsys):
-    log.emit("attempt", number=1, target="llm:a/b", status=None, seconds=0.12345)
+    run_log.emit("attempt", number=1, target="llm:a/b", status=None, seconds=0.12345)
     assert capsys.readouterr().out == "attempt number=1 target=llm:a/b seconds=0.12\n"
 
 
 def test_each_line_says_whose_it_is(capsys):
-    with log.output_to():
-        log.bind(run="5f0c", agent=None)
-        log.emit("skipped", target="llm:a/b", seconds=3.0)
-        log.bind(run="5f0d", agent="trainer_01")
-        log.emit("step", action="retry_execution")
-    log.emit("step", action="retry_execution")
+    with run_log.output_to():
+        run_log.bind(run="5f0c", agent=None)
+        run_log.emit("skipped", target="llm:a/b", seconds=3.0)
+        run_log.bind(run="5f0d", agent="trainer_01")
+        run_log.emit("step", action="retry_execution")
+    run_log.emit("step", action="retry_execution")
     assert capsys.readouterr().out.splitlines() == [
         "skipped target=llm:a/b seconds=3.0 run=5f0c",
         "step action=retry_execution run=5f0d agent=trainer_01",
@@ -31,9 +31,9 @@ def test_each_line_says_whose_it_is(capsys):
 
 
 def test_text_and_secrets_are_not_shown(capsys):
-    with log.output_to(redact=lambda text: text.replace("hunter22", "********")):
-        log.emit("plan_refused", number=1, field="what the model\nsaid")
-        log.emit("plan_refused", number=2, field="plan.steps[0].hunter22")
+    with run_log.output_to(redact=lambda text: text.replace("hunter22", "********")):
+        run_log.emit("plan_refused", number=1, field="what the model\nsaid")
+        run_log.emit("plan_refused", number=2, field="plan.steps[0].hunter22")
     assert capsys.readouterr().out.splitlines() == [
         "plan_refused number=1 field=(text)",
         "plan_refused number=2 field=plan.steps[0].********",
@@ -41,9 +41,9 @@ def test_text_and_secrets_are_not_shown(capsys):
 
 
 def test_json_lines(capsys):
-    with log.output_to(LogConfig("json"), now=lambda: NOW):
-        log.bind(run="5f0c")
-        log.emit("attempt", number=1, outcome="ok", seconds=0.5)
+    with run_log.output_to(LogConfig("json"), now=lambda: NOW):
+        run_log.bind(run="5f0c")
+        run_log.emit("attempt", number=1, outcome="ok", seconds=0.5)
     assert json.loads(capsys.readouterr().out) == {
         "time": "2023-11-14T22:13:20.250Z", "event": "attempt", "number": 1, "outcome": "ok",
         "seconds": 0.5, "run": "5f0c",
@@ -53,17 +53,19 @@ def test_json_lines(capsys):
 def test_a_file_gets_json_beside_the_lines_for_people(tmp_path, capsys):
     file = tmp_path / "synthralos.log"
     for _ in range(2):
-        with log.output_to(LogConfig("text", str(file)), redact=lambda text: text.replace("hunter22", "*")):
-            log.emit("step", action="hunter22")
+        with run_log.output_to(
+            LogConfig("text", str(file)), redact=lambda text: text.replace("hunter22", "*")
+        ):
+            run_log.emit("step", action="hunter22")
     assert [json.loads(told)["action"] for told in file.read_text().splitlines()] == ["*", "*"]
     assert capsys.readouterr().out == "step action=*\n" * 2
     assert stat.S_IMODE(os.stat(file).st_mode) & 0o007 == 0
 
 
 def test_a_file_that_cannot_be_written_ends_nothing_and_is_said_once(tmp_path, capsys):
-    with log.output_to(LogConfig("text", str(tmp_path / "none" / "x.log"))):
-        log.emit("step", action="a")
-        log.emit("step", action="b")
+    with run_log.output_to(LogConfig("text", str(tmp_path / "none" / "x.log"))):
+        run_log.emit("step", action="a")
+        run_log.emit("step", action="b")
     told = capsys.readouterr()
     assert told.out == "step action=a\nstep action=b\n"
     assert told.err == "logs.file cannot be written: FileNotFoundError\n"

@@ -10,10 +10,11 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthralos.refusals import InvalidInput
-from synthralos.state import loops, loops_patterns, pauses
-from synthralos.state.datastore import PREFIX, BestEffortDatastore
-from synthralos.state.loops import LoopDetectionConfig
+from synthralos.core.errors import InvalidInput
+from synthralos.loop_detection import detector, patterns
+from synthralos.loop_detection.detector import LoopDetectionConfig
+from synthralos.storage import pauses
+from synthralos.storage.datastore import PREFIX, BestEffortDatastore
 
 LIMITS = LoopDetectionConfig()
 AGENT = "invoice-bot"
@@ -23,7 +24,7 @@ START = 1_700_000_000.0
 def steps(told, every=2.0):
     """Steps of (action, input, output[, progress]), one every so many seconds."""
     return [
-        loops.build_step(START + n * every, *step) for n, step in enumerate(told)
+        detector.build_step(START + n * every, *step) for n, step in enumerate(told)
     ]
 
 
@@ -34,7 +35,7 @@ def worst(told, every=2.0, limits=LIMITS):
     for n in range(1, len(made) + 1):
         oldest = made[n - 1].at - limits.time_window_seconds
         window = [step for step in made[max(0, n - 100):n] if step.at > oldest]
-        for pattern in loops.detect(window, limits)[:1]:
+        for pattern in detector.detect(window, limits)[:1]:
             if levels.index(pattern.level) > levels.index(seen[0]):
                 seen = (pattern.level, pattern.kind)
     return seen
@@ -44,7 +45,7 @@ def when(told, level, every=2.0):
     """After how many steps this level was reached."""
     made = steps(told, every)
     for n in range(1, len(made) + 1):
-        if any(pattern.level == level for pattern in loops.detect(made[:n], LIMITS)):
+        if any(pattern.level == level for pattern in detector.detect(made[:n], LIMITS)):
             return n
     return None
 
@@ -200,13 +201,15 @@ def test_a_run_that_gets_on_is_let_alone(run, every):
 def test_retries_with_back_off_that_succeed():
     at, made, said = START, [], []
     for n in range(7):
-        said.append(loops.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 503}))
+        said.append(
+            detector.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 503})
+        )
         at += 2.0 ** n * random.Random(n).uniform(0.75, 1.25)
-    said.append(loops.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 200}))
+    said.append(detector.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 200}))
     limits = LoopDetectionConfig(time_window_seconds=3600)
     for step in said:
         made.append(step)
-        assert loops.detect(made, limits) == []
+        assert detector.detect(made, limits) == []
 
 
 def test_a_long_mixed_run():
@@ -243,21 +246,21 @@ def test_alternating_steps():
 def test_cycles(period):
     told = [read("%d.py" % n) for n in range(period)] * 3
     assert when(told, "critical") == 3 * period
-    assert loops.detect(steps(told), LIMITS)[0].period == period
+    assert detector.detect(steps(told), LIMITS)[0].period == period
 
 
 def test_a_cycle_longer_than_the_longest_looked_for():
     told = [read("%d.py" % n) for n in range(6)] * 6
     short = LoopDetectionConfig(max_pattern_length=5)
-    assert loops_patterns.cycle(steps(told), short) is None
-    assert loops.detect(steps(told), short)[0].kind == "no_progress"
+    assert patterns.cycle(steps(told), short) is None
+    assert detector.detect(steps(told), short)[0].kind == "no_progress"
 
 
 def test_a_cycle_with_other_steps_in_between():
     told = []
     for n in range(4):
         told += [read("a"), read("b"), read("c")] + ([("look", {"at": n}, "at")] if n % 2 else [])
-    pattern = loops_patterns.interrupted_cycle(steps(told[:-1]), LIMITS)
+    pattern = patterns.interrupted_cycle(steps(told[:-1]), LIMITS)
     assert (pattern.level, pattern.period, pattern.interrupted) == ("critical", 3, True)
 
 
@@ -265,7 +268,7 @@ def test_notes_in_between_hide_no_cycle():
     told = []
     for word in ("hope", "fear", "doubt", "faith", "luck"):
         told += [read(letter) for letter in "abcd"] + [("note", {"text": "my " + word}, "Noted.")]
-    pattern = loops_patterns.interrupted_cycle(steps(told[:-1]), LIMITS)
+    pattern = patterns.interrupted_cycle(steps(told[:-1]), LIMITS)
     assert (pattern.level, pattern.period, pattern.interrupted) == ("critical", 4, True)
 
 
@@ -273,7 +276,7 @@ def test_too_many_other_steps_in_between_are_no_cycle():
     told = []
     for n in range(8):
         told += [read("a"), ("edit", {"line": n}, "edited")]
-    assert loops_patterns.interrupted_cycle(steps(told), LIMITS) is None
+    assert patterns.interrupted_cycle(steps(told), LIMITS) is None
 
 
 def test_the_same_steps_in_any_order():
@@ -346,11 +349,11 @@ def test_endless_polling():
 def test_endless_back_off():
     at, made = START, []
     for n in range(20):
-        made.append(loops.build_step(at, "call", {}, "503"))
+        made.append(detector.build_step(at, "call", {}, "503"))
         at += 2.0 + n
     limits = LoopDetectionConfig(time_window_seconds=3600)
-    assert loops.detect(made[:9], limits) == []
-    assert loops.detect(made, limits)[0].level == "critical"
+    assert detector.detect(made[:9], limits) == []
+    assert detector.detect(made, limits)[0].level == "critical"
 
 
 def test_endless_waiting_for_a_job():
@@ -370,11 +373,11 @@ def test_steps_of_which_nothing_is_known():
 def test_too_many_steps_of_which_hardly_one_is_new():
     order = random.Random(1)
     told = [(order.choice(["search", "read", "write"]), {}, None) for _ in range(60)]
-    pattern = loops_patterns.rate(steps(told, every=1.0), LIMITS)
+    pattern = patterns.rate(steps(told, every=1.0), LIMITS)
     assert (pattern.kind, pattern.level, pattern.steps) == ("rate", "critical", 60)
-    assert loops_patterns.rate(steps(told[:45], every=1.0), LIMITS).level == "warn"
-    assert loops_patterns.rate(steps(told[:39], every=1.0), LIMITS) is None
-    assert loops_patterns.rate([], LIMITS) is None
+    assert patterns.rate(steps(told[:45], every=1.0), LIMITS).level == "warn"
+    assert patterns.rate(steps(told[:39], every=1.0), LIMITS) is None
+    assert patterns.rate([], LIMITS) is None
 
 
 def test_progress_that_does_not_grow_is_none():
@@ -386,7 +389,7 @@ def test_a_progress_of_0_is_known(store, clock):
     check(store, clock, progress=0)
     for n in range(1, 6):
         assert check(store, clock, progress=n)["steps"] == n + 1
-        assert loops.patterns(store, AGENT) == []
+        assert detector.patterns(store, AGENT) == []
 
 
 def test_progress_in_between_breaks_a_loop():
@@ -395,13 +398,13 @@ def test_progress_in_between_breaks_a_loop():
 
 
 def test_no_steps_no_patterns():
-    assert loops.detect([], LIMITS) == []
+    assert detector.detect([], LIMITS) == []
 
 
 # Signatures.
 
 def same(one, other, form="signature"):
-    made = [getattr(loops.build_step(START, "a", value), form) for value in (one, other)]
+    made = [getattr(detector.build_step(START, "a", value), form) for value in (one, other)]
     return made[0] == made[1]
 
 
@@ -440,16 +443,24 @@ def test_free_text_and_its_numbers():
 
 
 def test_similarity_is_the_originals_formula():
-    one = loops.build_step(START, "a", {"q": "red green blue"})
-    other = loops.build_step(START, "a", {"q": "red green brown"})
-    assert loops_patterns.similarity(one, one) == 1.0
-    assert loops_patterns.similarity(one, other) == pytest.approx(0.6 + 0.4 * 2 / 4)
-    assert loops_patterns.similarity(one, loops.build_step(START, "b", {"q": "red green blue"})) == 0.0
+    one = detector.build_step(START, "a", {"q": "red green blue"})
+    other = detector.build_step(START, "a", {"q": "red green brown"})
+    assert patterns.similarity(one, one) == 1.0
+    assert patterns.similarity(one, other) == pytest.approx(0.6 + 0.4 * 2 / 4)
+    assert patterns.similarity(one, detector.build_step(START, "b", {"q": "red green blue"})) == 0.0
 
 
 def test_no_text_is_kept(store, datastore, clock):
-    loops.record_step(store, clock(), LIMITS, AGENT, "search", {"query": "Alice owes 500 to Bob"},
-                "Bob says thanks to Alice", task="t1")
+    detector.record_step(
+        store,
+        clock(),
+        LIMITS,
+        AGENT,
+        "search",
+        {"query": "Alice owes 500 to Bob"},
+        "Bob says thanks to Alice",
+        task="t1",
+    )
     kept = "".join(datastore.get(name) for name in datastore.names())
     for word in ("alice", "owes", "500", "bob", "thanks", "query"):
         assert word not in kept.lower().replace("output", "")
@@ -458,7 +469,7 @@ def test_no_text_is_kept(store, datastore, clock):
 
 def test_a_huge_input_is_a_small_step(store, datastore, clock):
     text = " ".join("word%d" % n for n in range(150_000))
-    loops.record_step(store, clock(), LIMITS, AGENT, "write", {"text": text}, text)
+    detector.record_step(store, clock(), LIMITS, AGENT, "write", {"text": text}, text)
     assert len(datastore.get(datastore.names()[0])) < 2000
 
 
@@ -467,20 +478,20 @@ def test_a_huge_input_is_a_small_step(store, datastore, clock):
     "{{ foo }} <% ctx() %>",
 ])
 def test_hostile_values_have_a_signature(value):
-    step = loops.build_step(START, "a", {"x": value}, value)
-    assert step == loops.build_step(START, "a", {"x": value}, value)
-    json.dumps(loops._encode_step(step))
+    step = detector.build_step(START, "a", {"x": value}, value)
+    assert step == detector.build_step(START, "a", {"x": value}, value)
+    json.dumps(detector._encode_step(step))
 
 
 def test_what_is_nested_too_deeply():
     deep = []
     for _ in range(500):
         deep = [deep]
-    assert loops.build_step(START, "a", {"x": deep}, deep).signature
+    assert detector.build_step(START, "a", {"x": deep}, deep).signature
     deep = {"a": 1}
     for _ in range(500):
         deep = {"a": deep}
-    assert loops.build_step(START, "a", deep, deep).signature
+    assert detector.build_step(START, "a", deep, deep).signature
 
 
 # What an agent sees.
@@ -488,7 +499,7 @@ def test_what_is_nested_too_deeply():
 def check(store, clock, action="search", given=None, output="nothing", limits=LIMITS, **more):
     given = {"query": "x"} if given is None else given
     clock.forward(1)
-    return loops.record_step(store, clock(), limits, AGENT, action, given, output, **more)
+    return detector.record_step(store, clock(), limits, AGENT, action, given, output, **more)
 
 
 def test_first_a_warning_then_a_pause(store, clock):
@@ -592,7 +603,7 @@ def test_only_the_time_window_counts(store, clock):
 
 def test_another_agent_s_steps_do_not_count(store, clock):
     for n in range(10):
-        loops.record_step(store, clock(), LIMITS, "bot-%d" % n, "search", {"q": 1}, "x")
+        detector.record_step(store, clock(), LIMITS, "bot-%d" % n, "search", {"q": 1}, "x")
     assert check(store, clock)["steps"] == 1
 
 
@@ -600,21 +611,21 @@ def test_patterns_are_listed_once_each(store, clock):
     limits = LoopDetectionConfig(enable_auto_pause=False)
     for _ in range(6):
         check(store, clock, limits=limits)
-    loops.reset(store, AGENT, clock())
+    detector.reset(store, AGENT, clock())
     for _ in range(4):
         check(store, clock, limits=limits)
-    (pattern,) = loops.patterns(store, AGENT)
+    (pattern,) = detector.patterns(store, AGENT)
     assert pattern["kind"] == "identical" and pattern["level"] == "critical"
     assert pattern["occurrences"] == 2 and pattern["actions"] == ["search"]
     assert pattern["first_seen"] < pattern["last_seen"]
-    assert loops.patterns(store, "somebody") == []
+    assert detector.patterns(store, "somebody") == []
 
 
 def test_a_cycle_is_the_same_wherever_it_is_seen_to_begin(store, clock):
     limits = LoopDetectionConfig(enable_auto_pause=False)
     for n in range(20):
         check(store, clock, "read", {"path": "abc"[n % 3]}, "x", limits)
-    kinds = [pattern["kind"] for pattern in loops.patterns(store, AGENT)]
+    kinds = [pattern["kind"] for pattern in detector.patterns(store, AGENT)]
     assert kinds.count("cycle") == 1
 
 
@@ -629,7 +640,7 @@ def test_a_loop_of_hours_is_written_down_once_per_window(store, datastore, clock
 def test_reset_forgets_the_window_and_ends_the_detector_s_pause(store, clock):
     for _ in range(4):
         check(store, clock)
-    assert loops.reset(store, AGENT, clock()) == (True, True)
+    assert detector.reset(store, AGENT, clock()) == (True, True)
     assert pauses.pause_of(store, AGENT, clock()) is None
     found = check(store, clock)
     assert (found["level"], found["steps"], found["paused"]) == ("none", 1, False)
@@ -637,7 +648,7 @@ def test_reset_forgets_the_window_and_ends_the_detector_s_pause(store, clock):
 
 def test_reset_leaves_a_person_s_pause(store, clock):
     pauses.pause(store, AGENT, clock(), "maintenance", 3600)
-    assert loops.reset(store, AGENT, clock()) == (True, False)
+    assert detector.reset(store, AGENT, clock()) == (True, False)
     found = check(store, clock)
     assert found["paused"] and found["pause"]["by"] == "person"
 
@@ -673,7 +684,7 @@ def test_steps_expire(store, datastore, clock):
 def test_refusals(store, clock, field, more):
     given = dict({"agent_id": AGENT, "action": "search"}, **more)
     with pytest.raises(InvalidInput) as caught:
-        loops.record_step(store, clock(), LIMITS, **given)
+        detector.record_step(store, clock(), LIMITS, **given)
     assert caught.value.field == field and caught.value.hint
 
 
@@ -692,13 +703,17 @@ def test_what_others_wrote_is_passed_over(store, datastore, clock):
         datastore.put("%s%s.zzz" % (PREFIX, kind), json.dumps(good))
     clock.forward(1)
     assert check(store, clock)["steps"] == 2
-    assert loops.patterns(store, AGENT) == []
+    assert detector.patterns(store, AGENT) == []
 
 
 # Configuration.
 
 def test_the_defaults():
-    assert LoopDetectionConfig.from_config(None) == LoopDetectionConfig.from_config({}) == LoopDetectionConfig()
+    assert (
+        LoopDetectionConfig.from_config(None) ==
+        LoopDetectionConfig.from_config({}) ==
+        LoopDetectionConfig()
+    )
 
 
 def test_the_readme_s_configuration():
@@ -752,26 +767,27 @@ TOLD = st.lists(
 @given(TOLD, st.floats(0.0, 100.0))
 def test_any_sequence_has_one_verdict(told, every):
     made = steps(told, every)
-    found = loops.detect(made, LIMITS)
-    assert found == loops.detect(steps(told, every), LIMITS)
+    found = detector.detect(made, LIMITS)
+    assert found == detector.detect(steps(told, every), LIMITS)
     back = [
-        loops._decode_step("x.%013d-1" % (step.at * 1000), loops._encode_step(step)) for step in made
+        detector._decode_step("x.%013d-1" % (step.at * 1000), detector._encode_step(step))
+        for step in made
     ]
     assert None not in back
     for pattern in found:
         assert pattern.level in ("warn", "critical") and pattern.steps <= len(made)
-        json.dumps(loops._pattern_payload(AGENT, pattern))
-        assert loops._reason(loops._pattern_payload(AGENT, pattern))
+        json.dumps(detector._pattern_payload(AGENT, pattern))
+        assert detector._reason(detector._pattern_payload(AGENT, pattern))
 
 
 @settings(max_examples=200)
 @given(st.lists(st.integers(0, 1000), unique=True, min_size=1, max_size=100))
 def test_a_run_whose_every_output_is_new_is_let_alone(numbers):
-    assert loops.detect(steps([("work", {}, {"found": n}) for n in numbers]), LIMITS) == []
+    assert detector.detect(steps([("work", {}, {"found": n}) for n in numbers]), LIMITS) == []
 
 
 @settings(max_examples=200)
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8), st.integers(3, 6))
 def test_every_cycle_of_three_rounds_is_found(block, rounds):
     told = [read(letter) for letter in block] * max(rounds, -(-4 // len(block)))
-    assert loops.detect(steps(told), LIMITS)[0].level == "critical"
+    assert detector.detect(steps(told), LIMITS)[0].level == "critical"

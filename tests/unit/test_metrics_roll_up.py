@@ -4,13 +4,12 @@ import threading
 
 import pytest
 
-from synthralos.escalation import claims
-from synthralos.metrics import kept, reading, roll_up
+from synthralos.core.errors import InvalidInput
+from synthralos.metrics import definitions as f
+from synthralos.metrics import query, rollup, totals_store
 from synthralos.metrics.config import MetricsConfig
-from synthralos.refusals import InvalidInput
-from synthralos.state import runs
-from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
-from synthralos.telemetry import families as f
+from synthralos.storage import locks, run_summaries
+from synthralos.storage.datastore import BestEffortDatastore, DatastoreUnavailable
 
 CONFIG = MetricsConfig()
 RUN = {"workflow": "llm_retry", "outcome": "recovered", "failure_type": "llm_error",
@@ -19,16 +18,16 @@ RUN = {"workflow": "llm_retry", "outcome": "recovered", "failure_type": "llm_err
 
 
 def end(store, clock, run, **facts):
-    runs.record_summary(store, run, clock(), **dict(RUN, **facts))
+    run_summaries.record_summary(store, run, clock(), **dict(RUN, **facts))
 
 
 def counted(env, family=f.COMPLETED):
     env.store.unavailable_reason = None
-    return sum(reading.current_series(env, CONFIG)[family].values())
+    return sum(query.current_series(env, CONFIG)[family].values())
 
 
 def roll(env):
-    return roll_up.roll_up(env, CONFIG, sleep=lambda seconds: None)
+    return rollup.roll_up(env, CONFIG, sleep=lambda seconds: None)
 
 
 class Died(BaseException):
@@ -83,7 +82,7 @@ def test_runs_are_counted_once(env, store, clock):
     assert (done["counted"], done["left"], done["push"]) == (3, False, None)
     assert done["summary"] == "3 events counted"
     assert counted(env) == 3 and roll(env)["counted"] == 0 and counted(env) == 3
-    assert sum(value[0] for value in reading.current_series(env, CONFIG)[f.RUN_SECONDS].values()) == 3
+    assert sum(value[0] for value in query.current_series(env, CONFIG)[f.RUN_SECONDS].values()) == 3
 
 
 def test_a_run_that_is_summarised_again_is_counted_once(env, store, clock):
@@ -110,14 +109,14 @@ def test_more_than_a_page_is_counted(env, store, clock):
     for n in range(250):
         end(store, clock, "run%03d" % n)
     assert roll(env)["counted"] == 250 and counted(env) == 250
-    assert store.list(runs.UNCOUNTED) == []
+    assert store.list(run_summaries.UNCOUNTED) == []
 
 
 def test_what_there_is_no_time_for_is_left(env, store, clock):
     for n in range(250):
         end(store, clock, "run%03d" % n)
     times = iter([0.0, 1.0, 2.0, 61.0])
-    done = roll_up.roll_up(env, CONFIG, monotonic=lambda: next(times))
+    done = rollup.roll_up(env, CONFIG, monotonic=lambda: next(times))
     assert done["left"] and 0 < done["counted"] < 250
     done = roll(env)
     assert not done["left"] and counted(env) == 250
@@ -134,11 +133,11 @@ def test_whoever_dies_at_whatever_moment_counts_nothing_twice(
         roll(other(make_env, Steps(datastore, at, **{when: dies})))
     except Died:
         pass
-    clock.forward(claims.LOCK_TTL_SECONDS + 1)
+    clock.forward(locks.LOCK_TTL_SECONDS + 1)
     end(store, clock, "run3")
     env = make_env()
     roll(env)
-    assert counted(env) == 4 and store.list(runs.UNCOUNTED) == []
+    assert counted(env) == 4 and store.list(run_summaries.UNCOUNTED) == []
 
 
 @pytest.mark.parametrize("claimed", [True, False])
@@ -150,7 +149,7 @@ def test_two_at_once_count_nothing_twice(
     between the last look and the write is lost, for want of a compare-and-set, but not doubled.
     """
     if not claimed:
-        monkeypatch.setattr(claims, "_acquire", lambda *_: True)
+        monkeypatch.setattr(locks, "_acquire", lambda *_: True)
     for n in range(3):
         end(store, clock, "run%d" % n)
 
@@ -163,7 +162,7 @@ def test_two_at_once_count_nothing_twice(
 
     roll(other(make_env, Steps(datastore, at, before=meanwhile)))
     env = make_env()
-    clock.forward(claims.LOCK_TTL_SECONDS + 1)
+    clock.forward(locks.LOCK_TTL_SECONDS + 1)
     roll(env)
     assert counted(env) in ((3 + len(went),) if claimed else (3, 3 + len(went)))
 
@@ -172,7 +171,7 @@ def test_four_threads_count_nothing_twice(make_env, store, datastore, clock):
     for n in range(60):
         end(store, clock, "run%d" % n)
     envs = [other(make_env, datastore) for _ in range(4)]
-    threads = [threading.Thread(target=roll_up.roll_up, args=(env, CONFIG)) for env in envs]
+    threads = [threading.Thread(target=rollup.roll_up, args=(env, CONFIG)) for env in envs]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -189,9 +188,9 @@ def test_no_counter_goes_down(make_env, store, datastore, clock):
         try:
             roll(other(make_env, Steps(datastore, 3 + n, after=dies)))
         except Died:
-            clock.forward(claims.LOCK_TTL_SECONDS + 1)
+            clock.forward(locks.LOCK_TTL_SECONDS + 1)
         env.store.unavailable_reason = None
-        found = reading.current_series(env, CONFIG)
+        found = query.current_series(env, CONFIG)
         now = {
             (family.name, labels): value
             for family in f.TOTALS if family.type == f.COUNTER
@@ -213,7 +212,7 @@ class _Lost:
 
     def put(self, name, value, ttl=None):
         self._datastore.put(name, value, ttl)
-        if name == kept.KEY:
+        if name == totals_store.KEY:
             raise DatastoreUnavailable("no answer")
 
 
@@ -221,7 +220,7 @@ def test_a_write_whose_answer_is_lost_counts_nothing_twice(make_env, store, data
     end(store, clock, "run1")
     with pytest.raises(DatastoreUnavailable):
         roll(other(make_env, _Lost(datastore)))
-    clock.forward(claims.LOCK_TTL_SECONDS + 1)
+    clock.forward(locks.LOCK_TTL_SECONDS + 1)
     env = make_env()
     assert roll(env)["counted"] == 0 and counted(env) == 1
 
@@ -231,43 +230,47 @@ def test_a_datastore_that_is_away_is_said(env, store, datastore, clock):
     with pytest.raises(DatastoreUnavailable):
         roll(env)
     with pytest.raises(DatastoreUnavailable):
-        reading.metrics_report(env, CONFIG, "json")
+        query.metrics_report(env, CONFIG, "json")
 
 
 @pytest.mark.parametrize("text", ["", "7", "{}", '{"v": 2}', "[]", '{"v": 1}'])
 def test_totals_of_another_version_are_not_overwritten(env, store, text):
-    store.put(kept.KEY, text)
+    store.put(totals_store.KEY, text)
     with pytest.raises(InvalidInput, match="synthralos.totals"):
         roll(env)
-    assert store.get(kept.KEY) == text
+    assert store.get(totals_store.KEY) == text
 
 
 @pytest.mark.parametrize("text", ["", "7", "{", '{"v": 9, "kind": "end"}', "null"])
 def test_what_cannot_be_read_is_dropped(env, store, text):
-    store.put(runs.UNCOUNTED + "x", text)
-    assert roll(env)["unreadable"] == 1 and store.list(runs.UNCOUNTED) == []
+    store.put(run_summaries.UNCOUNTED + "x", text)
+    assert roll(env)["unreadable"] == 1 and store.list(run_summaries.UNCOUNTED) == []
 
 
 def test_a_busy_one_says_so(env, store, clock):
-    with claims.try_lock(store, "roll_up", clock):
+    with locks.try_lock(store, "roll_up", clock):
         done = roll(env)
     assert (done["busy"], done["counted"]) == (True, 0) and "another" in done["summary"]
 
 
 def test_what_is_kept_is_bounded(env, store, clock, monkeypatch):
-    monkeypatch.setattr(roll_up, "REMEMBERED", 10)
+    monkeypatch.setattr(rollup, "REMEMBERED", 10)
     for n in range(120):
         end(store, clock, "run%03d" % n, agent="agent%03d" % n)
     roll(env)
-    told = json.loads(store.get(kept.KEY))
+    told = json.loads(store.get(totals_store.KEY))
     assert (len(told["recent"]), told["pending"]) == (10, [])
-    agents = reading.current_series(env, CONFIG)[f.AGENT_CALLS]
+    agents = query.current_series(env, CONFIG)[f.AGENT_CALLS]
     assert len(agents) == 51 and agents[("other", "success")] == 70
 
 
 def test_starts_and_ends(env, store, clock):
-    runs.record_metrics_event(store, runs.START, "run1", clock(), workflow="llm_retry")
-    runs.record_metrics_event(store, runs.START, "run2", clock(), workflow="llm_retry")
+    run_summaries.record_metrics_event(
+        store, run_summaries.START, "run1", clock(), workflow="llm_retry"
+    )
+    run_summaries.record_metrics_event(
+        store, run_summaries.START, "run2", clock(), workflow="llm_retry"
+    )
     end(store, clock, "run1")
     roll(env)
     assert (counted(env, f.STARTED), counted(env)) == (2, 1)

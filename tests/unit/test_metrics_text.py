@@ -7,10 +7,10 @@ import subprocess
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.recovery import run
-from synthralos.telemetry import counting, exposition
-from synthralos.telemetry import families as f
-from synthralos.telemetry.totals import MAX_LABEL_VALUES, OTHER, Totals
+from synthralos.metrics import definitions as f
+from synthralos.metrics import event_mapping, prometheus_text
+from synthralos.metrics.totals import MAX_LABEL_VALUES, OTHER, Totals
+from synthralos.runtime import workflow_run
 
 PROMTOOL = shutil.which("promtool")
 A, B = "llm:openai/gpt-4", "llm:anthropic/claude"
@@ -78,7 +78,7 @@ def test_an_action_alone_is_no_run_but_its_calls_count():
 def test_what_a_hand_wrote_ends_nothing(event):
     totals = Totals()
     totals.count_event(event)
-    exposition.to_prometheus_text(totals.series)
+    prometheus_text.to_prometheus_text(totals.series)
     assert all(labels.count(None) == 0 for rows in totals.series.values() for labels in rows)
 
 
@@ -159,7 +159,9 @@ def test_totals_survive_json():
     totals = Totals()
     totals.count_event(FELL_OVER)
     kept = json.loads(json.dumps(totals.as_dict()))
-    assert exposition.to_prometheus_text(Totals(kept).series) == exposition.to_prometheus_text(totals.series)
+    assert prometheus_text.to_prometheus_text(
+        Totals(kept).series
+    ) == prometheus_text.to_prometheus_text(totals.series)
 
 
 def test_what_another_version_kept_does_no_harm():
@@ -171,7 +173,7 @@ def test_what_another_version_kept_does_no_harm():
 
 def test_the_text_format():
     family = f.Family("x_seconds", f.HISTOGRAM, "a \\ b\nc", ("l",), (0.5, 2.5))
-    told = exposition.to_prometheus_text({
+    told = prometheus_text.to_prometheus_text({
         family: {('q"\\\n',): [3, 7.25, [1, 1, 1]]},
         f.Family("y_total", f.COUNTER, "Y."): {(): 3},
         f.Family("z_total", f.COUNTER, "Z."): {},
@@ -191,7 +193,7 @@ def test_the_text_format():
 
 
 def test_json():
-    told = exposition.to_json({f.STARTED: {("w",): 2}, f.RUN_SECONDS: {
+    told = prometheus_text.to_json({f.STARTED: {("w",): 2}, f.RUN_SECONDS: {
         ("w", "failed"): [1, 0.7, [0, 1] + [0] * 11]
     }})
     assert told[0]["samples"] == [{"labels": {"workflow": "w"}, "value": 2}]
@@ -221,14 +223,18 @@ def test_names_are_prometheus_s():
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
 def test_promtool_finds_nothing_wrong():
     told = subprocess.run(
-        [PROMTOOL, "check", "metrics"], input=exposition.to_prometheus_text(every_metric()).encode(),
-        capture_output=True, timeout=PATIENCE_SECONDS,
+        [PROMTOOL, "check", "metrics"],
+        input=prometheus_text.to_prometheus_text(every_metric()).encode(),
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert (told.returncode, told.stdout + told.stderr) == (0, b"")
 
 
 def test_counting_is_of_events_only():
-    assert list(counting.updates_for({"kind": "start", "workflow": "w"})) == [(f.STARTED, ("w",), 1)]
+    assert list(event_mapping.updates_for({"kind": "start", "workflow": "w"})) == [
+        (f.STARTED, ("w",), 1)
+    ]
 
 
 @pytest.mark.parametrize("told, seconds_before", [
@@ -237,4 +243,4 @@ def test_counting_is_of_events_only():
     (("2023-11-14T22:13:21Z",), 0), (("2023-11-01T00:00:00Z", "2023-11-14T22:12:20Z"), 60),
 ])
 def test_when_it_failed(told, seconds_before):
-    assert 1_700_000_000.0 - run.failed_at(1_700_000_000.0, *told) == seconds_before
+    assert 1_700_000_000.0 - workflow_run.failed_at(1_700_000_000.0, *told) == seconds_before

@@ -6,8 +6,13 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.names import require_identifier, is_name, encode_key_part, decode_key_part
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import (
+    decode_key_part,
+    encode_key_part,
+    is_name,
+    require_identifier,
+)
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 

@@ -5,11 +5,17 @@ import threading
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.orchestration import definitions, meta, model, models, stored
-from synthralos.orchestration.stored import ORCHESTRATION, ROLE
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Settings
-from synthralos.state.datastore import BestEffortDatastore
+from synthralos.config.settings import Settings
+from synthralos.core.errors import InvalidInput
+from synthralos.orchestration import (
+    definition_service,
+    definition_store,
+    definition_tools,
+    model_selection,
+    orchestration_schema,
+)
+from synthralos.orchestration.definition_store import ORCHESTRATION, ROLE
+from synthralos.storage.datastore import BestEffortDatastore
 
 A = {"name": "A", "base_prompt": "x"}
 FLOW = {"name": "flow", "steps": [{"name": "a", "role": "A"}]}
@@ -31,11 +37,13 @@ def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore)
     barrier, told = threading.Barrier(8), []
 
     def create(n):
-        env = make_env(config=served({"name": "m"}), store=BestEffortDatastore(datastore), run="5f%02d" % n)
-        normal = model.role(dict(A, tone="of %d" % n))
+        env = make_env(
+            config=served({"name": "m"}), store=BestEffortDatastore(datastore), run="5f%02d" % n
+        )
+        normal = orchestration_schema.role(dict(A, tone="of %d" % n))
         barrier.wait()
         try:
-            told.append(stored.create(env, ROLE, normal, "user %d" % n)["tone"])
+            told.append(definition_store.create(env, ROLE, normal, "user %d" % n)["tone"])
         except InvalidInput as error:
             assert "another role" in str(error) or "at this moment" in str(error)
 
@@ -44,18 +52,25 @@ def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore)
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
-    assert len(told) == 1 and stored.role_by(BestEffortDatastore(datastore), "A")["tone"] == told[0]
+    assert (
+        len(told) == 1 and
+        definition_store.role_by(BestEffortDatastore(datastore), "A")["tone"] == told[0]
+    )
 
 
 def test_changes_at_once_are_versions_one_after_the_other(make_env, datastore):
     env = make_env(config=served({"name": "m"}))
-    definitions.create_role(env, A, None)
+    definition_service.create_role(env, A, None)
     done = []
 
     def change(n):
-        env = make_env(config=served({"name": "m"}), store=BestEffortDatastore(datastore), run="5f%02d" % n)
+        env = make_env(
+            config=served({"name": "m"}), store=BestEffortDatastore(datastore), run="5f%02d" % n
+        )
         try:
-            done.append(definitions.update_role(env, "A", {"tone": "t%d" % n}, None)["version"])
+            done.append(
+                definition_service.update_role(env, "A", {"tone": "t%d" % n}, None)["version"]
+            )
         except InvalidInput as error:
             assert "at this moment" in str(error)
 
@@ -65,16 +80,18 @@ def test_changes_at_once_are_versions_one_after_the_other(make_env, datastore):
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
     assert done and sorted(done) == list(range(2, 2 + len(done)))
-    role = stored.role_by(env.store, "A")
-    assert [one["version"] for one in stored.versions(env.store, ROLE, role)] == list(
+    role = definition_store.role_by(env.store, "A")
+    assert [one["version"] for one in definition_store.versions(env.store, ROLE, role)] == list(
         range(1 + len(done), 0, -1))
 
 
 def test_a_role_and_an_orchestration_may_have_one_name(env):
-    definitions.create_role(env, A, None)
-    definitions.create_orchestration(env, dict(FLOW, name="A"), None)
-    assert stored.role_by(env.store, "A") and stored.orchestration_by(env.store, "A")
-    assert stored.role_by(env.store, ORCHESTRATION.id_of("A")) is None
+    definition_service.create_role(env, A, None)
+    definition_service.create_orchestration(env, dict(FLOW, name="A"), None)
+    assert definition_store.role_by(env.store, "A") and definition_store.orchestration_by(
+        env.store, "A"
+    )
+    assert definition_store.role_by(env.store, ORCHESTRATION.id_of("A")) is None
 
 
 @pytest.mark.parametrize("role, names", [
@@ -95,7 +112,7 @@ def test_the_first_model_that_has_what_the_role_needs(make_env, role, names):
         # Nothing is known of it, so nothing speaks against it; and what is empty is not known.
         {"name": "plain", "capabilities": []},
     ))
-    assert models.fitting(env, model.role(dict(A, **role))) == names
+    assert model_selection.fitting(env, orchestration_schema.role(dict(A, **role))) == names
 
 
 def test_the_default_model_where_it_fits(make_env):
@@ -104,16 +121,21 @@ def test_the_default_model_where_it_fits(make_env):
         orchestration={"default_model": "b"},
     )
     env = make_env(config=config)
-    assert models.fitting(env, model.role(A)) == ["b"]
-    assert models.fitting(env, model.role(dict(A, needs={"json": True}))) == ["p/a"]
-    assert models.fitting(env, model.role(dict(A, needs={"vision": True}))) == []
+    assert model_selection.fitting(env, orchestration_schema.role(A)) == ["b"]
+    assert model_selection.fitting(
+        env, orchestration_schema.role(dict(A, needs={"json": True}))
+    ) == ["p/a"]
+    assert (
+        model_selection.fitting(env, orchestration_schema.role(dict(A, needs={"vision": True}))) ==
+        []
+    )
 
 
 def test_an_input_beyond_what_the_role_may_be_given():
-    role = model.role(dict(A, max_context=10))
-    models.check_length(role, "x" * 43)
+    role = orchestration_schema.role(dict(A, max_context=10))
+    model_selection.check_length(role, "x" * 43)
     with pytest.raises(InvalidInput, match="takes 10"):
-        models.check_length(role, "x" * 44)
+        model_selection.check_length(role, "x" * 44)
 
 
 @pytest.mark.parametrize("model_, why", [
@@ -130,7 +152,7 @@ def answer(*calls):
 
 
 def test_calls_are_carried_out_in_order(env):
-    calls = meta.calls_of(answer(
+    calls = definition_tools.calls_of(answer(
         ("create_role", {"name": "Coder", "basePrompt": "Code."}),
         ("create_orchestration", {"name": "f", "steps": [{"name": "s", "roleName": "Coder"}]}),
         ("update_orchestration", {"orchestrationId": "f", "updates": {"tags": ["t"]}}),
@@ -141,25 +163,29 @@ def test_calls_are_carried_out_in_order(env):
         ("delete_orchestration", {"orchestration_id": "f"}),
         ("role.delete", {"name": "Coder"}),
     ))
-    done, problem = meta.perform(env, CASE, calls)
+    done, problem = definition_tools.perform(env, CASE, calls)
     assert problem is None and len(done) == 9
     assert done[3]["result"][0]["name"] == "f" and done[5]["result"]["tags"] == ["t"]
     assert done[6]["result"]["version"] == 2
     assert done[6]["result"]["updated_by"] == "run:5f0c"
-    assert stored.list_all(env.store, ROLE) == stored.list_all(env.store, ORCHESTRATION) == []
+    assert (
+        definition_store.list_all(env.store, ROLE) ==
+        definition_store.list_all(env.store, ORCHESTRATION) ==
+        []
+    )
 
 
 def test_a_call_that_fails_says_which_were_carried_out(env):
-    calls = meta.calls_of(answer(
+    calls = definition_tools.calls_of(answer(
         ("create_role", {"name": "A", "basePrompt": "x"}),
         ("delete_role", {"name": "gone"}),
         ("create_role", {"name": "B", "basePrompt": "x"}),
     ))
-    done, problem = meta.perform(env, CASE, calls)
+    done, problem = definition_tools.perform(env, CASE, calls)
     assert [one["tool"] for one in done] == ["create_role"]
     assert problem.startswith("call 2, delete_role: ")
     assert problem.endswith("calls 1 to 1 were carried out")
-    assert stored.role_by(env.store, "B") is None
+    assert definition_store.role_by(env.store, "B") is None
 
 
 @pytest.mark.parametrize("output, why", [
@@ -177,17 +203,17 @@ def test_a_call_that_fails_says_which_were_carried_out(env):
 ])
 def test_calls_that_are_not_well_formed(output, why):
     with pytest.raises(InvalidInput, match=why):
-        meta.calls_of(output)
+        definition_tools.calls_of(output)
 
 
 @pytest.mark.parametrize("output", ["text", {"answer": 1}, [1], None, 3])
 def test_an_answer_without_calls(output):
-    assert meta.calls_of(output) == []
+    assert definition_tools.calls_of(output) == []
 
 
 def test_every_tool_of_the_prompt_is_one():
-    for tool in meta._TOOLS:
-        assert tool in meta.PROMPT and hasattr(meta._ToolExecutor, tool)
+    for tool in definition_tools._TOOLS:
+        assert tool in definition_tools.PROMPT and hasattr(definition_tools._ToolExecutor, tool)
 
 
 def test_a_run_that_a_call_starts_is_one_deeper(make_env):
@@ -199,16 +225,16 @@ def test_a_run_that_a_call_starts_is_one_deeper(make_env):
             return "5f0d"
 
     env = make_env(config=served({"name": "m"}), api=Starting())
-    definitions.create_role(env, A, None)
-    definitions.create_orchestration(env, FLOW, None)
-    calls = meta.calls_of(answer(("execute_orchestration", {
+    definition_service.create_role(env, A, None)
+    definition_service.create_orchestration(env, FLOW, None)
+    calls = definition_tools.calls_of(answer(("execute_orchestration", {
         "orchestrationId": "flow", "input": {"t": "{{ x }}"}})))
-    done, problem = meta.perform(env, CASE, calls)
+    done, problem = definition_tools.perform(env, CASE, calls)
     assert problem is None and done[0]["result"] == {
         "id": "5f0d", "orchestration": "flow"}
     action, parameters = started[0]
     assert action == "synthralos.orchestration.run" and "{{" not in json.dumps(parameters)
-    from synthralos.seal import unseal
+    from synthralos.core.sealing import unseal
     request = unseal(parameters["case"], env.store)["request"]
     assert parameters["orchestration"] == "@case" and request["orchestration"] == "flow"
     assert request["rules"] == {"depth": 2, "input": {"t": "{{ x }}"}}

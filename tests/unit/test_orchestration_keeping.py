@@ -2,11 +2,11 @@
 import pytest
 from fixtures.waiting import limit_under_test
 
-from synthralos.orchestration import attempts, checkpoints, prompts
-from synthralos.orchestration.checkpoints import RunStore
-from synthralos.orchestration.contexts import INLINE_BYTES, Context, make_slot, make_slots
-from synthralos.refusals import InvalidInput
-from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.core.errors import InvalidInput
+from synthralos.orchestration import prompts, run_store, step_limits
+from synthralos.orchestration.run_context import INLINE_BYTES, Context, make_slot, make_slots
+from synthralos.orchestration.run_store import RunStore
+from synthralos.storage.datastore import DatastoreUnavailable
 
 LONG = "x" * (INLINE_BYTES + 1)
 
@@ -56,7 +56,7 @@ def test_more_records_than_a_page(kept):
 
 def test_a_long_log_is_put_away_page_by_page(kept, monkeypatch):
     """What a checkpoint takes does not grow with the steps that a run has had."""
-    monkeypatch.setattr(checkpoints, "LOG_PAGE", 10)
+    monkeypatch.setattr(run_store, "LOG_PAGE", 10)
     state, sizes = {"cursor": 0, "context": {}, "log": [], "pages": []}, []
     for n in range(47):
         state["cursor"] += 1
@@ -67,8 +67,8 @@ def test_a_long_log_is_put_away_page_by_page(kept, monkeypatch):
     assert max(sizes) < 10 and len(state["pages"]) == 4
     log = RunStore(kept._env, kept.run).log(state)
     assert [entry["step_id"] for entry in log] == ["s%d" % n for n in range(47)]
-    told = checkpoints.attempts_of(state["log"]) + sum(one["attempts"] for one in state["pages"])
-    assert told == checkpoints.attempts_of(log) == sum(range(47))
+    told = run_store.attempts_of(state["log"]) + sum(one["attempts"] for one in state["pages"])
+    assert told == run_store.attempts_of(log) == sum(range(47))
 
 
 def test_a_page_of_the_log_that_is_gone_is_told(kept):
@@ -84,7 +84,7 @@ def test_a_record_has_its_place(kept):
 
 
 def test_a_value_that_is_too_large_is_refused(kept, monkeypatch):
-    monkeypatch.setattr(checkpoints, "MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr(run_store, "MAX_RECORD_BYTES", 1000)
     with pytest.raises(InvalidInput, match="more than the 1000"):
         kept.put_record(kept.step_key(1, 0), {"output": [str(n) for n in range(2000)]})
 
@@ -122,7 +122,7 @@ def test_runs_are_listed_newest_first(make_env, clock):
     for n in range(3):
         begun(RunStore(env, "5f0%d" % n), name="flow %d" % n)
         clock.forward(5)
-    found = checkpoints.runs(env, 2)
+    found = run_store.runs(env, 2)
     assert [(one["run"], one["name"]) for one in found] == [("5f02", "flow 2"), ("5f01", "flow 1")]
     assert found[0]["at"] == clock.at - 5
 
@@ -130,7 +130,7 @@ def test_runs_are_listed_newest_first(make_env, clock):
 def test_records_are_renewed(kept, clock, datastore):
     key = kept.step_key(1, 0)
     kept.put_record(key, {"output": 1})
-    clock.forward(checkpoints.TTL_SECONDS - 10)
+    clock.forward(run_store.TTL_SECONDS - 10)
     assert kept.renew([key, kept.step_key(1, 1)]) == [kept.step_key(1, 1)]
     clock.forward(20)
     assert datastore.get(key) is not None
@@ -220,20 +220,20 @@ STEP = {"timeout": limit_under_test(10), "retry_delay": 5, "max_retries": 2}
 
 
 def test_the_time_of_a_step():
-    assert attempts.budget(STEP) == 3 * 10 + 2 * attempts.HINT_SECONDS
-    assert attempts.budget({}) == attempts.DEFAULT_STEP_SECONDS
-    assert attempts.budget(dict(STEP, retry_delay=90.5)) == 30 + 181
+    assert step_limits.budget(STEP) == 3 * 10 + 2 * step_limits.HINT_SECONDS
+    assert step_limits.budget({}) == step_limits.DEFAULT_STEP_SECONDS
+    assert step_limits.budget(dict(STEP, retry_delay=90.5)) == 30 + 181
 
 
 @pytest.mark.parametrize("left, limit", [(1000, 180), (100.7, 130), (-5, 30)])
 def test_the_runner_s_own_limit_is_beyond_the_step_s(left, limit):
-    assert attempts.limit([STEP, {"timeout": limit_under_test(1)}], left) == limit
+    assert step_limits.limit([STEP, {"timeout": limit_under_test(1)}], left) == limit
 
 
 def test_an_attempt_ends_with_the_run_and_one_may_begin_after_it(clock):
     from synthralos.calls.deadline import Deadline
 
-    time = attempts.StepTimeLimit(STEP, Deadline(clock.at + 20, clock), clock)
+    time = step_limits.StepTimeLimit(STEP, Deadline(clock.at + 20, clock), clock)
     attempt = time.attempt()
     assert attempt.seconds_left() == 10 and attempt.allows_attempt_at(clock.at + 15)
     assert not attempt.allows_attempt_at(clock.at + 18)
@@ -246,5 +246,7 @@ def test_an_attempt_ends_with_the_run_and_one_may_begin_after_it(clock):
 def test_an_attempt_of_under_a_second_begins(clock):
     from synthralos.calls.deadline import Deadline
 
-    time = attempts.StepTimeLimit({"timeout": limit_under_test(0.5)}, Deadline(clock.at + 20, clock), clock)
+    time = step_limits.StepTimeLimit(
+        {"timeout": limit_under_test(0.5)}, Deadline(clock.at + 20, clock), clock
+    )
     assert time.attempt().allows_attempt()

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from synthralos import patterns
-from synthralos.refusals import InvalidInput
+from synthralos.core import safe_regex
+from synthralos.core.errors import InvalidInput
 
 GOOD = [
     (r"\bACME-\d{6}\b", "case ACME-123456."),
@@ -37,13 +37,13 @@ COSTLY = [
 
 @pytest.mark.parametrize("pattern, text", GOOD, ids=[pattern for pattern, _ in GOOD])
 def test_what_people_write_is_taken(pattern, text):
-    assert patterns.compile_bounded("p", pattern).search(text)
+    assert safe_regex.compile_bounded("p", pattern).search(text)
 
 
 @pytest.mark.parametrize("pattern, why", COSTLY, ids=[pattern for pattern, _ in COSTLY])
 def test_what_may_take_for_ever_is_refused(pattern, why):
     with pytest.raises(InvalidInput) as caught:
-        patterns.compile_bounded("redaction.patterns[3]", pattern)
+        safe_regex.compile_bounded("redaction.patterns[3]", pattern)
     assert caught.value.field == "redaction.patterns[3]" and why in str(caught.value)
     assert "bound" in caught.value.hint.lower()
 
@@ -59,7 +59,7 @@ def test_what_may_take_for_ever_is_refused(pattern, why):
 )
 def test_what_is_none_is_refused(pattern, why):
     with pytest.raises(InvalidInput, match=why):
-        patterns.compile_bounded("p", pattern)
+        safe_regex.compile_bounded("p", pattern)
 
 
 def test_what_is_taken_comes_to_an_end_on_hostile_text():
@@ -82,9 +82,9 @@ def test_the_bound_holds_for_what_can_be_counted():
     """Of single characters in a row, the steps are those that a matcher without tricks takes."""
     for pattern, text in (("a{1,9}b", "a" * 9), ("a{2,5}a{1,7}b", "a" * 12), ("aaab", "aaa"),
                           ("a{0,3}a{0,3}a{3}b", "a" * 9), ("a{4}a{1,9}ab", "a" * 20)):
-        tree = list(patterns.parser.parse(pattern))
-        bound, _ = patterns._cost(tree, 1, None, False)
-        assert _steps(tree, text) <= bound <= patterns.MAX_STEPS
+        tree = list(safe_regex.parser.parse(pattern))
+        bound, _ = safe_regex._cost(tree, 1, None, False)
+        assert _steps(tree, text) <= bound <= safe_regex.MAX_STEPS
 
 
 def _steps(items, text):
@@ -93,7 +93,7 @@ def _steps(items, text):
     if not items:
         return 0
     op, given = items[0]
-    if op in patterns._REPEATS:
+    if op in safe_regex._REPEATS:
         least, most, body = given
         letter = chr(list(body)[0][1])
         run = len(re.match("%s{0,%d}" % (letter, most), text).group())

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from synthralos.refusals import InvalidInput
-from synthralos.state import pauses
-from synthralos.state.datastore import PREFIX
+from synthralos.core.errors import InvalidInput
+from synthralos.storage import pauses
+from synthralos.storage.datastore import PREFIX
 
 AGENT = "team/invoice-bot.v2"
 

@@ -6,9 +6,9 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.recovery.catalogue import REPAIR_ACTIONS
-from synthralos.recovery.plans import MAX_STEPS, validate_plan
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
+from synthralos.recovery.repair_actions import REPAIR_ACTIONS
+from synthralos.recovery.repair_plan import MAX_STEPS, validate_plan
 
 FAILURE = {"type": "timeout", "cause": "timeout", "message": "too slow"}
 STEP = {"action": "rephrase"}

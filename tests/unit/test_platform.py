@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from synthralos.calls import platform
-from synthralos.calls.http import Response, CallError
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Agent, Settings
+from synthralos.calls import agent_platform
+from synthralos.calls.http import CallError, Response
+from synthralos.config.settings import Agent, Settings
+from synthralos.core.errors import InvalidInput
 
 from .conftest import CONFIG, http_answer
 from .test_providers import Fake
@@ -17,7 +17,9 @@ REQUEST = {"path": "/api/v1/agents/execute", "query": "q", "agent_type": "simple
 
 def run(body, status=200, schema=None, headers=None, **more):
     client = Fake(body, status, headers)
-    return platform.run_agent(client, PLATFORM, dict(REQUEST, **more), 9.0, "r", schema), client
+    return agent_platform.run_agent(
+        client, PLATFORM, dict(REQUEST, **more), 9.0, "r", schema
+    ), client
 
 
 def failing(*arguments, **more):
@@ -117,7 +119,7 @@ def test_an_output_nested_too_deeply_is_a_mismatch():
                                     {"required": "x"}, {"pattern": "("}])
 def test_what_is_no_schema_is_refused(schema):
     with pytest.raises(InvalidInput) as refused:
-        platform.require_valid_schema(schema)
+        agent_platform.require_valid_schema(schema)
     assert refused.value.field == "context.expected_schema"
 
 
@@ -125,8 +127,8 @@ def test_a_schema_is_checked_without_fetching_anything(serve):
     server = serve(http_answer(200, b"{}"))
     schema = {"$ref": server.url + "/schema"}
     try:
-        platform.require_valid_schema(schema)
-        platform.validate_output({"a": 1}, schema)
+        agent_platform.require_valid_schema(schema)
+        agent_platform.validate_output({"a": 1}, schema)
     except InvalidInput:
         pass
     assert server.requests == []
@@ -136,10 +138,10 @@ def test_a_schema_is_checked_without_fetching_anything(serve):
 def test_a_reference_that_leads_nowhere_is_refused_or_a_mismatch(ref):
     schema = {"$ref": ref}
     try:
-        platform.require_valid_schema(schema)
+        agent_platform.require_valid_schema(schema)
     except InvalidInput:
         return
-    assert platform.validate_output({"a": 1}, schema).cause == "schema_mismatch"
+    assert agent_platform.validate_output({"a": 1}, schema).cause == "schema_mismatch"
 
 
 def test_a_jsonschema_without_its_own_reference_error_is_enough(monkeypatch):
@@ -147,26 +149,26 @@ def test_a_jsonschema_without_its_own_reference_error_is_enough(monkeypatch):
 
     monkeypatch.delattr(jsonschema, "RefResolutionError", raising=False)
     schema = {"$ref": "#"}
-    platform.require_valid_schema(schema)
-    assert "without end" in platform.validate_output({"a": 1}, schema).message
+    agent_platform.require_valid_schema(schema)
+    assert "without end" in agent_platform.validate_output({"a": 1}, schema).message
 
 
 def test_a_reference_that_the_schema_s_id_leads_elsewhere_is_followed_nowhere(serve):
     server = serve(http_answer(200, b"{}"))
     schema = {"id": server.url + "/x", "definitions": {"a": {"type": "string"}},
               "properties": {"b": {"id": "sub/", "$ref": "#/definitions/a"}}}
-    platform.require_valid_schema(schema)
-    assert platform.validate_output({"b": "c"}, schema) is None
-    assert platform.validate_output({"b": 5}, schema).cause == "schema_mismatch"
+    agent_platform.require_valid_schema(schema)
+    assert agent_platform.validate_output({"b": "c"}, schema) is None
+    assert agent_platform.validate_output({"b": 5}, schema).cause == "schema_mismatch"
     assert server.requests == []
 
 
 def test_a_property_that_is_called_id_is_checked():
     schema = {"properties": {"id": {"type": "string"}, "enum": {"id": "x", "type": "object"}},
               "enum": [{"id": "a"}, {"id": 5}]}
-    assert platform.validate_output({"id": "a"}, schema) is None
-    assert platform.validate_output({"id": 5}, schema).cause == "schema_mismatch"
-    assert platform.validate_output({"id": "b"}, schema).cause == "schema_mismatch"
+    assert agent_platform.validate_output({"id": "a"}, schema) is None
+    assert agent_platform.validate_output({"id": 5}, schema).cause == "schema_mismatch"
+    assert agent_platform.validate_output({"id": "b"}, schema).cause == "schema_mismatch"
 
 
 # Replay.
@@ -186,7 +188,7 @@ class Replaying(Fake):
 
 def replay(replayed, found, of="old-1"):
     client = Replaying(replayed, found)
-    return platform.run_agent(client, PLATFORM, dict(REQUEST, replay_of=of), 9.0, "r"), client
+    return agent_platform.run_agent(client, PLATFORM, dict(REQUEST, replay_of=of), 9.0, "r"), client
 
 
 def test_a_replay_is_read_from_its_execution():
@@ -222,16 +224,16 @@ def test_the_id_of_a_replay_stays_one_part_of_the_path():
 
 
 def test_an_agent_may_have_a_path_of_its_own():
-    assert platform.execute_path(PLATFORM, None, "bot") == "/api/v1/agents/execute"
+    assert agent_platform.execute_path(PLATFORM, None, "bot") == "/api/v1/agents/execute"
     agent = Agent(execute_path="/agents/{agent_id}/run")
-    assert platform.execute_path(PLATFORM, agent, "a/b") == "/agents/a%2Fb/run"
+    assert agent_platform.execute_path(PLATFORM, agent, "a/b") == "/agents/a%2Fb/run"
 
 
 def test_a_webhook_that_does_not_take_the_record_is_a_failure():
     known = Settings.from_config(
         {"platform": dict(CONFIG["platform"], failure_webhook="/webhooks/x")}).platforms[0]
     client = Fake({}, 200)
-    platform.notify(client, known, {"a": 1}, 5.0)
+    agent_platform.notify(client, known, {"a": 1}, 5.0)
     assert client.sent[0]["url"].endswith("/webhooks/x") and client.sent[0]["body"] == {"a": 1}
     with pytest.raises(CallError):
-        platform.notify(Fake({}, 404), known, {}, 5.0)
+        agent_platform.notify(Fake({}, 404), known, {}, 5.0)

@@ -1,8 +1,8 @@
 import pytest
 
-from synthralos.failures import CAUSES, TYPES
-from synthralos.recovery.catalogue import REPAIR_ACTIONS
+from synthralos.core.failures import CAUSES, TYPES
 from synthralos.recovery.playbooks import plan
+from synthralos.recovery.repair_actions import REPAIR_ACTIONS
 
 
 @pytest.mark.parametrize("cause", sorted(CAUSES))

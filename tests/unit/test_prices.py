@@ -1,7 +1,7 @@
 import pytest
 
-from synthralos.settings import Settings
-from synthralos.telemetry import prices
+from synthralos.config.settings import Settings
+from synthralos.telemetry import llm_pricing
 
 MODELS = [
     {"name": "m", "price": {"input": 2.5, "output": 10}},
@@ -26,10 +26,10 @@ SETTINGS = Settings.from_config(
     ],
 )
 def test_cost(model, usage, expected):
-    assert prices.call_cost("p", model, usage, SETTINGS) == (
+    assert llm_pricing.call_cost("p", model, usage, SETTINGS) == (
         None if expected is None else pytest.approx(expected)
     )
 
 
 def test_a_price_is_its_providers():
-    assert prices.call_cost("q", "m", {"input_tokens": 1}, SETTINGS) is None
+    assert llm_pricing.call_cost("q", "m", {"input_tokens": 1}, SETTINGS) is None

@@ -7,10 +7,10 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.calls import providers
-from synthralos.calls.http import Response, CallError, Client
-from synthralos.refusals import InvalidInput
-from synthralos.settings import APIS, Settings
+from synthralos.calls import llm_providers
+from synthralos.calls.http import CallError, Client, Response
+from synthralos.config.settings import APIS, Settings
+from synthralos.core.errors import InvalidInput
 
 from .conftest import CONFIG
 
@@ -33,8 +33,8 @@ class Fake(Client):
 
 
 def ask(client, model="gpt-4", messages=MESSAGES, run="r", **parameters):
-    return providers.complete(
-        client, providers.resolve_model(KNOWN, model), messages, parameters, 9.0, run
+    return llm_providers.complete(
+        client, llm_providers.resolve_model(KNOWN, model), messages, parameters, 9.0, run
     )
 
 
@@ -64,16 +64,16 @@ TEXT = {"type": "text", "text": "hello"}
     ],
 )
 def test_a_model_is_found(model, provider, target):
-    assert providers.resolve_model(KNOWN, model, provider).target == target
+    assert llm_providers.resolve_model(KNOWN, model, provider).target == target
 
 
 def test_a_bare_name_means_the_first_provider_that_lists_it():
     config = dict(CONFIG, providers=CONFIG["providers"] + [
         {"name": "third", "base_url": "http://x", "models": ["gpt-4"]}])
     known = Settings.from_config(config).providers
-    assert providers.resolve_model(known, "gpt-4").target == "llm:openai/gpt-4"
-    assert providers.resolve_model(known, "third/gpt-4").target == "llm:third/gpt-4"
-    assert providers.resolve_model(known, "gpt-4", "third").target == "llm:third/gpt-4"
+    assert llm_providers.resolve_model(known, "gpt-4").target == "llm:openai/gpt-4"
+    assert llm_providers.resolve_model(known, "third/gpt-4").target == "llm:third/gpt-4"
+    assert llm_providers.resolve_model(known, "gpt-4", "third").target == "llm:third/gpt-4"
 
 
 @pytest.mark.parametrize(
@@ -87,20 +87,20 @@ def test_a_bare_name_means_the_first_provider_that_lists_it():
 )
 def test_an_unknown_one_is_refused_with_the_known_named(model, provider, named):
     with pytest.raises(InvalidInput) as refused:
-        providers.resolve_model(KNOWN, model, provider)
+        llm_providers.resolve_model(KNOWN, model, provider)
     assert named in refused.value.hint
 
 
 @pytest.mark.parametrize("model", ["", "a b", "{{x}}", None, 5, ["gpt-4"]])
 def test_what_is_no_name_is_refused(model):
     with pytest.raises(InvalidInput) as refused:
-        providers.resolve_model(KNOWN, model)
+        llm_providers.resolve_model(KNOWN, model)
     assert refused.value.field == "original_request.model"
 
 
 def test_without_providers_the_configuration_is_named():
     with pytest.raises(InvalidInput) as refused:
-        providers.resolve_model([], "gpt-4")
+        llm_providers.resolve_model([], "gpt-4")
     assert refused.value.field == "config.providers"
 
 
@@ -108,14 +108,14 @@ def test_without_providers_the_configuration_is_named():
 
 
 def test_a_prompt_becomes_messages():
-    assert providers.parse_messages({"prompt": "hi"}) == [{"role": "user", "content": "hi"}]
-    assert providers.parse_messages({"prompt": "hi", "system": "be short"}) == MESSAGES
-    assert providers.parse_messages({"messages": MESSAGES}) == MESSAGES
+    assert llm_providers.parse_messages({"prompt": "hi"}) == [{"role": "user", "content": "hi"}]
+    assert llm_providers.parse_messages({"prompt": "hi", "system": "be short"}) == MESSAGES
+    assert llm_providers.parse_messages({"messages": MESSAGES}) == MESSAGES
 
 
 def test_a_system_text_beside_messages_is_not_lost():
     try:
-        told = providers.parse_messages({"messages": MESSAGES[1:], "system": "be short"})
+        told = llm_providers.parse_messages({"messages": MESSAGES[1:], "system": "be short"})
     except InvalidInput:
         return
     assert told == MESSAGES
@@ -134,19 +134,21 @@ def test_a_system_text_beside_messages_is_not_lost():
 )
 def test_bad_messages_are_refused(request_):
     with pytest.raises(InvalidInput):
-        providers.parse_messages(request_)
+        llm_providers.parse_messages(request_)
 
 
 def test_a_message_may_call_tools_instead_of_speaking():
     messages = [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
-    assert providers.parse_messages({"messages": messages}) == messages
+    assert llm_providers.parse_messages({"messages": messages}) == messages
 
 
 def test_parameters_are_taken_in_both_spellings():
     given_ = {"maxTokens": 5, "topP": 0.1, "temperature": 0, "stop": None, "stream": False, "n": 1}
-    told = providers.parse_sampling({"parameters": given_})
+    told = llm_providers.parse_sampling({"parameters": given_})
     assert told == {"max_tokens": 5, "top_p": 0.1, "temperature": 0}
-    assert providers.parse_sampling({}) == providers.parse_sampling({"parameters": None}) == {}
+    assert (
+        llm_providers.parse_sampling({}) == llm_providers.parse_sampling({"parameters": None}) == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,12 +160,12 @@ def test_parameters_are_taken_in_both_spellings():
 )
 def test_bad_parameters_are_refused(parameters):
     with pytest.raises(InvalidInput):
-        providers.parse_sampling({"parameters": parameters})
+        llm_providers.parse_sampling({"parameters": parameters})
 
 
 def test_every_wire_format_that_may_be_configured_is_spoken():
-    assert tuple(providers.WIRE_FORMATS) == APIS
-    for wire in providers.WIRE_FORMATS.values():
+    assert tuple(llm_providers.WIRE_FORMATS) == APIS
+    for wire in llm_providers.WIRE_FORMATS.values():
         assert wire.path.startswith("/") and wire.listing.startswith("/")
         assert isinstance(wire.headers, dict)
 
@@ -305,7 +307,7 @@ def test_any_answer_is_read_or_a_failure(body, model):
 @given(st.dictionaries(
     st.sampled_from(["prompt", "messages", "system", "parameters"]), JSON))
 def test_any_request_is_taken_or_refused(request_):
-    for read in (providers.parse_messages, providers.parse_sampling):
+    for read in (llm_providers.parse_messages, llm_providers.parse_sampling):
         try:
             read(request_)
         except InvalidInput:

@@ -1,10 +1,11 @@
 import pytest
 
-from synthralos.recovery import agent_recovery, record, reroute_request
-from synthralos.seal import unseal
-from synthralos.state import history, tickets
-from synthralos.state.datastore import BestEffortDatastore
-from synthralos.state.stackstorm import StackStormError
+from synthralos.core.sealing import unseal
+from synthralos.recovery import agent_recovery, reroute_request
+from synthralos.runtime import failure_record
+from synthralos.storage import history, tickets
+from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.stackstorm_api import StackStormError
 
 from .conftest import http_answer
 
@@ -18,7 +19,7 @@ def a_case(env, **more):
 
 
 def written(env, case, parameters=PARAMETERS, workflow="agent_recovery"):
-    return record.record_failed_run(env, workflow, case, parameters)
+    return failure_record.record_failed_run(env, workflow, case, parameters)
 
 
 def test_a_run_that_gave_up_tells_its_error_and_reason(make_env, store, api):

@@ -1,4 +1,4 @@
-from synthralos.refusals import InvalidInput, shorten_repr
+from synthralos.core.errors import InvalidInput, shorten_repr
 
 
 def test_a_refusal_names_field_value_and_way_out():
@@ -7,7 +7,9 @@ def test_a_refusal_names_field_value_and_way_out():
 
 
 def test_a_missing_value_is_not_shown():
-    assert str(InvalidInput("model", None, "is missing", "Name it")) == "model: is missing. Name it."
+    assert (
+        str(InvalidInput("model", None, "is missing", "Name it")) == "model: is missing. Name it."
+    )
 
 
 def test_a_long_value_is_shown_shortened():

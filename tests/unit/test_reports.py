@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, strategies
 
-from synthralos.reports import html, markdown, rendering
+from synthralos.reports import html, markdown, render
 from synthralos.reports.document import (
     BAD,
     GOOD,
@@ -14,9 +14,9 @@ from synthralos.reports.document import (
     Bar,
     Diagram,
     FactList,
-    Status,
     Report,
     StackedBars,
+    Status,
     Steps,
     Table,
     Text,
@@ -65,15 +65,24 @@ class Reader(HTMLParser):
 
 
 def report(text="a text", rows=3):
-    made = Report(text, text, Status(GOOD, text), [(text, text), (text, Status(BAD, text))], NOW, text)
+    made = Report(
+        text, text, Status(GOOD, text), [(text, text), (text, Status(BAD, text))], NOW, text
+    )
     made.add(
-        text, Text(text), FactList([(text, text)]), Steps([(text, Status(WAIT, text)), (text, None)]),
+        text,
+        Text(text),
+        FactList([(text, text)]),
+        Steps([(text, Status(WAIT, text)), (text, None)]),
         Table([text, "Took"], [[text, 3], [Status(BAD, text), None]] * rows, ("Took",)),
-        Timeline(NOW, NOW + 10, [Bar(text, GOOD, NOW + 1, NOW + 2, text, n % 5)
-                                 for n in range(rows)]),
+        Timeline(
+            NOW, NOW + 10, [Bar(text, GOOD, NOW + 1, NOW + 2, text, n % 5) for n in range(rows)]
+        ),
         StackedBars([(text, [(GOOD, 3), (BAD, 0)], text)]),
-        Diagram([text, "B", "C"], [(text, "B", text), ("B", text, text), (text, "C", text),
-                                   ("C", "C", text)], Status(BAD, "C")),
+        Diagram(
+            [text, "B", "C"],
+            [(text, "B", text), ("B", text, text), (text, "C", text), ("C", "C", text)],
+            Status(BAD, "C"),
+        ),
     )
     return made
 
@@ -116,11 +125,11 @@ def test_line_breaks_make_no_blocks():
 
 
 def test_what_is_too_much_is_left_out_and_told():
-    for form in rendering.FORMATS:
-        body = rendering.render(report("x" * 400, rows=2000), form)
-        assert len(body.encode()) <= rendering.MAX_REPORT_BYTES
+    for form in render.FORMATS:
+        body = render.render(report("x" * 400, rows=2000), form)
+        assert len(body.encode()) <= render.MAX_REPORT_BYTES
         assert re.search(r"\d+ more are not shown", body)
-        assert "not shown" not in rendering.render(report(), form)
+        assert "not shown" not in render.render(report(), form)
 
 
 @pytest.mark.parametrize("seconds, told", (

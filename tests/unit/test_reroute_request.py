@@ -1,8 +1,8 @@
 import pytest
 
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sealing import unseal
 from synthralos.recovery import reroute_request
-from synthralos.refusals import InvalidInput
-from synthralos.seal import unseal
 
 REQUEST = {"endpoint": "/api/v1/llm", "body": {"q": "{{ x }}"}}
 

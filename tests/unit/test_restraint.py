@@ -1,12 +1,12 @@
 """When an incident starts a run, as time goes by."""
 import pytest
 
-from synthralos.automation import restraint
+from synthralos.automation import admission
 from synthralos.automation.config import AutomationConfig
-from synthralos.state import starts, tickets
-from synthralos.state.datastore import DatastoreUnavailable
-from synthralos.state.stackstorm import StackStormError
-from synthralos.times import to_iso
+from synthralos.core.timestamps import to_iso
+from synthralos.storage import incidents, tickets
+from synthralos.storage.datastore import DatastoreUnavailable
+from synthralos.storage.stackstorm_api import StackStormError
 
 SINCE = "2023-11-14T22:00:00.000Z"
 FAILURE = {"type": "error", "cause": "agent_failed", "severity": "high"}
@@ -53,70 +53,70 @@ def incident(id="alert-1", since=SINCE, subject="bot", **more):
     told = dict(
         workflow="agent_recovery", parameters={}, request={}, failure=FAILURE, summary="it failed"
     )
-    return restraint.Incident(id=id, since=since, subject=subject, **dict(told, **more))
+    return admission.Incident(id=id, since=since, subject=subject, **dict(told, **more))
 
 
 def begin(env, *arguments, config=None, **more):
-    return restraint.admit(env, config or AutomationConfig(), incident(*arguments, **more))
+    return admission.admit(env, config or AutomationConfig(), incident(*arguments, **more))
 
 
 def test_a_report_of_what_is_known_starts_nothing(env, api):
     told = begin(env)
-    assert told["outcome"] == restraint.STARTED
-    assert begin(env)["outcome"] == restraint.RUNNING
+    assert told["outcome"] == admission.STARTED
+    assert begin(env)["outcome"] == admission.RUNNING
     env.end(told["run"], "failed")
-    assert begin(env) == dict(told, outcome=restraint.DUPLICATE)
+    assert begin(env) == dict(told, outcome=admission.DUPLICATE)
 
 
 @pytest.mark.parametrize("status, outcome", [
-    ("succeeded", restraint.STILL_FAILING), ("failed", restraint.STARTED),
+    ("succeeded", admission.STILL_FAILING), ("failed", admission.STARTED),
 ])
 def test_what_goes_on_long_after_its_run_has_ended_is_looked_at_again(env, clock, status, outcome):
     env.end(begin(env)["run"], status)
-    clock.at += restraint.RECHECK_SECONDS
+    clock.at += admission.RECHECK_SECONDS
     assert begin(env)["outcome"] == outcome
 
 
 def test_a_crew_takes_its_time(env, clock):
     told = begin(env, workflow="infrastructure_repair")
     env.end(told["run"], "succeeded")
-    clock.at += restraint.RECHECK_SECONDS
+    clock.at += admission.RECHECK_SECONDS
     again = begin(env, workflow="infrastructure_repair")
-    assert again["outcome"] == restraint.DUPLICATE
+    assert again["outcome"] == admission.DUPLICATE
 
 
 def test_what_was_held_back_has_its_turn_when_it_is_reported_again(env, clock):
     config = AutomationConfig(recoveries_per_hour=1)
     env.end(begin(env, "alert-0", config=config)["run"], "failed")
     held = begin(env, config=config)
-    assert held["outcome"] == restraint.TOO_MANY and held["ticket"]
-    assert begin(env, config=config)["outcome"] == restraint.DUPLICATE
+    assert held["outcome"] == admission.TOO_MANY and held["ticket"]
+    assert begin(env, config=config)["outcome"] == admission.DUPLICATE
     clock.at += 3601
-    assert begin(env, config=config)["outcome"] == restraint.STARTED
+    assert begin(env, config=config)["outcome"] == admission.STARTED
 
 
 def test_a_ticket_that_was_resolved_too_early_is_opened_again(env, clock, store):
-    held = begin(env, blocked=restraint.NO_QUERY)
+    held = begin(env, blocked=admission.NO_QUERY)
     tickets.resolve(store, clock(), held["ticket"], "never mind", "jane", "")
-    clock.at += restraint.RECHECK_SECONDS
-    assert begin(env, blocked=restraint.NO_QUERY)["ticket"] == held["ticket"]
+    clock.at += admission.RECHECK_SECONDS
+    assert begin(env, blocked=admission.NO_QUERY)["ticket"] == held["ticket"]
     assert tickets.get(store, held["ticket"])["status"] == tickets.OPEN
 
 
 @pytest.mark.parametrize("after, outcome", [
-    (3500, restraint.RECURRED), (3700, restraint.STARTED),
+    (3500, admission.RECURRED), (3700, admission.STARTED),
 ])
 def test_coming_back_counts_from_the_end_of_the_repair(env, clock, after, outcome):
     told = begin(env)
     clock.at += 7200
     env.end(told["run"], "succeeded")
     clock.at += after
-    restraint.resolve_incident(env, "alert-1", SINCE, "alertmanager")
+    admission.resolve_incident(env, "alert-1", SINCE, "alertmanager")
     assert begin(env, since="2023-11-15T03:00:00.000Z")["outcome"] == outcome
 
 
 @pytest.mark.parametrize("answered, outcome", [
-    (False, restraint.DUPLICATE), (True, restraint.STARTED),
+    (False, admission.DUPLICATE), (True, admission.STARTED),
 ])
 def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, answered, outcome):
     api.broken = StackStormError("away")
@@ -130,23 +130,25 @@ def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, answered, o
 def test_requests_that_failed_are_each_run_again(env):
     for n in range(3):
         told = begin(env, "execution-%d" % n, is_state=False)
-        assert told["outcome"] == restraint.STARTED
-    assert begin(env, "execution-0", is_state=False)["outcome"] == restraint.RUNNING
+        assert told["outcome"] == admission.STARTED
+    assert begin(env, "execution-0", is_state=False)["outcome"] == admission.RUNNING
 
 
 def test_a_state_of_an_agent_that_is_being_recovered_starts_no_second_run(env):
     first = begin(env)
     told = begin(env, "alert-2")
-    assert (told["outcome"], told["run"]) == (restraint.RUNNING, first["run"])
+    assert (told["outcome"], told["run"]) == (admission.RUNNING, first["run"])
 
 
 def test_a_ticket_that_another_run_has_added_to_since_stays_open(env, store, clock):
     first = begin(env)["run"]
-    ticket = tickets.record_occurrence(store, clock(), "agent_recovery", "bot", FAILURE, first, "x")["ticket"]
+    ticket = tickets.record_occurrence(
+        store, clock(), "agent_recovery", "bot", FAILURE, first, "x"
+    )["ticket"]
     env.end(first, "failed", ticket=ticket)
     clock.at += 1
     tickets.record_occurrence(store, clock(), "agent_recovery", "bot", FAILURE, "f" * 24, "again")
-    assert restraint.resolve_incident(env, "alert-1", SINCE, "alertmanager")["ticket"] is None
+    assert admission.resolve_incident(env, "alert-1", SINCE, "alertmanager")["ticket"] is None
     assert tickets.get(store, ticket)["status"] == tickets.OPEN
 
 
@@ -157,7 +159,7 @@ def test_without_a_datastore_nothing_starts(env, monkeypatch):
 
 
 def test_a_ticket_that_could_not_be_written_is_said(env, monkeypatch):
-    monkeypatch.setattr(restraint.desk, "open_failure_ticket", lambda *_, **__: None)
+    monkeypatch.setattr(admission.desk, "open_failure_ticket", lambda *_, **__: None)
     with pytest.raises(DatastoreUnavailable, match="ticket"):
-        begin(env, blocked=restraint.NO_QUERY)
-    assert starts.recent_events(env.store, "alert-1") == []
+        begin(env, blocked=admission.NO_QUERY)
+    assert incidents.recent_events(env.store, "alert-1") == []

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from synthralos.calls.deadline import Deadline
 from synthralos.calls.http import CallError
-from synthralos.calls.rounds import RunProgress, RetryRules, Target, play_round
-from synthralos.failures import CAUSES, make_failure, with_evidence
+from synthralos.calls.rounds import RetryRules, RunProgress, Target, play_round
+from synthralos.config.settings import Breaker
+from synthralos.core.failures import CAUSES, make_failure, with_evidence
+from synthralos.core.sealing import unseal
 from synthralos.recovery import llm_retry
-from synthralos.seal import unseal
-from synthralos.settings import Breaker
-from synthralos.state.breaker import OPEN
-from synthralos.state.datastore import BestEffortDatastore
-from synthralos.state.ledger import Ledger, Outcome
+from synthralos.storage.circuit_breaker import OPEN
+from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.outcome_ledger import Ledger, Outcome
 
 from .conftest import Clock, MemoryDatastore
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthralos.calls import routes
-from synthralos.calls.http import Response, CallError
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Settings
+from synthralos.calls.http import CallError, Response
+from synthralos.config.settings import Settings
+from synthralos.core.errors import InvalidInput
 
 from .conftest import CONFIG
 from .test_providers import Fake

@@ -1,10 +1,10 @@
 import json
 
-from synthralos.state import runs
+from synthralos.storage import run_summaries
 
 
 def test_a_run_leaves_one_summary_for_a_week(store, datastore, clock):
-    assert runs.record_summary(store, "5f0c", clock(), outcome="recovered", attempts=2)
+    assert run_summaries.record_summary(store, "5f0c", clock(), outcome="recovered", attempts=2)
     rows = datastore.list("synthralos.run.")
     assert [json.loads(value) for _, value in rows] == [
         {"v": 1, "run": "5f0c", "outcome": "recovered", "attempts": 2}
@@ -14,29 +14,29 @@ def test_a_run_leaves_one_summary_for_a_week(store, datastore, clock):
 
 
 def test_a_run_without_an_id_is_summarised_too(store, datastore, clock):
-    assert runs.record_summary(store, "", clock(), outcome="failed")
+    assert run_summaries.record_summary(store, "", clock(), outcome="failed")
     assert len(datastore.list("synthralos.run.")) == 1
 
 
 def test_a_store_that_is_away_is_said(store, datastore, clock):
     datastore.away = True
-    assert runs.record_summary(store, "5f0c", clock(), outcome="failed") is False
+    assert run_summaries.record_summary(store, "5f0c", clock(), outcome="failed") is False
     assert "run" in store.unrecorded_note()
 
 
 def test_summaries_since(store, clock):
     for n in range(120):
-        runs.record_summary(store, "run%d" % n, clock(), outcome="recovered")
+        run_summaries.record_summary(store, "run%d" % n, clock(), outcome="recovered")
         clock.forward(1)
-    assert len(list(runs.summaries_since(store, clock() - 110.5))) == 110
-    assert len(list(runs.summaries_since(store, 0))) == 120
-    assert len(list(runs.summaries_since(store, 0, pages=1))) == 100
+    assert len(list(run_summaries.summaries_since(store, clock() - 110.5))) == 110
+    assert len(list(run_summaries.summaries_since(store, 0))) == 120
+    assert len(list(run_summaries.summaries_since(store, 0, pages=1))) == 100
 
 
 def test_what_is_to_be_counted_stands_by_itself_until_it_is(store, clock):
-    runs.record_metrics_event(store, runs.START, "5f0c", clock(), workflow="w")
-    runs.record_summary(store, "5f0c", clock(), outcome="failed")
-    runs.record_metrics_event(store, runs.CALLS, "5f0c", clock(), llm=[])
-    runs.record_metrics_event(store, runs.CALLS, "5f0c", clock() + 1, llm=[])
-    told = [runs.parse_event(text) for _, text in store.list(runs.UNCOUNTED)]
+    run_summaries.record_metrics_event(store, run_summaries.START, "5f0c", clock(), workflow="w")
+    run_summaries.record_summary(store, "5f0c", clock(), outcome="failed")
+    run_summaries.record_metrics_event(store, run_summaries.CALLS, "5f0c", clock(), llm=[])
+    run_summaries.record_metrics_event(store, run_summaries.CALLS, "5f0c", clock() + 1, llm=[])
+    told = [run_summaries.parse_event(text) for _, text in store.list(run_summaries.UNCOUNTED)]
     assert sorted(one["kind"] for one in told) == ["calls", "calls", "end", "start"]

@@ -10,9 +10,9 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos import seal as module
-from synthralos.refusals import InvalidInput
-from synthralos.seal import INLINE_BYTES, PATTERN, seal, unseal
+from synthralos.core import sealing as module
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sealing import INLINE_BYTES, PATTERN, seal, unseal
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) |

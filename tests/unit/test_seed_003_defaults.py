@@ -10,29 +10,28 @@ import pathlib
 import pytest
 import yaml
 
-from synthralos import failures
 from synthralos.calls import backoff
+from synthralos.config.settings import STRATEGIES, Retry, Settings
+from synthralos.core import failures
 from synthralos.escalation import priority
 from synthralos.escalation.config import EscalationConfig
 from synthralos.inprocess import errors
 from synthralos.inprocess.error_handling import ErrorHandlingSystem
+from synthralos.loop_detection import detector, patterns
+from synthralos.loop_detection.detector import LoopDetectionConfig
 from synthralos.recovery import strategies
 from synthralos.recovery.strategies import Assessment
-from synthralos.settings import STRATEGIES, Retry, Settings
-from synthralos.state import (
+from synthralos.storage import (
     history,
-    loops,
-    loops_patterns,
-    packing,
     pauses,
-    runs,
+    run_summaries,
     snapshots,
+    state_codec,
     tickets,
     versions,
 )
-from synthralos.state.loops import LoopDetectionConfig
-from synthralos.state.snapshots import SnapshotConfig
-from synthralos.state.versions import HistoryConfig
+from synthralos.storage.snapshots import SnapshotConfig
+from synthralos.storage.versions import HistoryConfig
 
 ACTIONS = pathlib.Path(__file__).resolve().parents[2] / "actions"
 START = 1_700_000_000.0
@@ -250,9 +249,9 @@ def test_what_is_retried(facts, can):
 def test_a_success_rate_takes_ten_runs():
     """The original's rate was a constant, 0.7, so that its threshold never did anything."""
     failed = [{"at": START, "outcome": "failed", "failure_type": "timeout"}] * 10
-    assert runs.success_rate(failed[:9], START, "timeout") == 1.0
-    assert runs.success_rate(failed, START, "timeout") == 0.0
-    assert runs.success_rate(failed, START, "error") == 1.0
+    assert run_summaries.success_rate(failed[:9], START, "timeout") == 1.0
+    assert run_summaries.success_rate(failed, START, "timeout") == 0.0
+    assert run_summaries.success_rate(failed, START, "error") == 1.0
 
 
 def test_each_attempt_adjusts_the_prompt_by_one_thing_more():
@@ -290,7 +289,9 @@ def test_which_strategy_with_which_priority_and_probability(
     """A loop is escalated too: the original un-paused the agent and called that recovered. Loops
     are found by their pattern or reported as such, and either way stopped.
     """
-    found = strategies.choose_strategy(Assessment(**dict({"cause": "timeout", "severity": "low"}, **facts)))
+    found = strategies.choose_strategy(
+        Assessment(**dict({"cause": "timeout", "severity": "low"}, **facts))
+    )
     assert (found.strategy, found.todo) == (strategy, todo)
     assert (found.priority, found.probability) == (urgency, probability)
 
@@ -357,7 +358,7 @@ def test_a_snapshot_as_it_had_it_and_what_is_better(store, clock):
     state = {"b": 1, "a": [1.5, None]}
     head = snapshots.create(store, SnapshotConfig(), clock(), "trainer_01", "model_training", state)
     assert set(head) >= {"snapshot_id", "agent_id", "task_id", "metadata", "checksum", "size_bytes"}
-    assert head["checksum"] == packing.checksum('{"a":[1.5,null],"b":1}')
+    assert head["checksum"] == state_codec.checksum('{"a":[1.5,null],"b":1}')
     assert len(head["checksum"]) == 64
 
 
@@ -366,7 +367,9 @@ def test_a_version_as_it_had_it(store, clock):
     documentation compared v0001 with v0002: it is the version here.
     """
     made = [
-        versions.record(store, HistoryConfig(), clock.at + n, "agent_01", "task_01", {}, kind)["version"]
+        versions.record(store, HistoryConfig(), clock.at + n, "agent_01", "task_01", {}, kind)[
+            "version"
+        ]
         for n, kind in enumerate(("state", "error", "intervention", "recovery"))
     ]
     assert made == ["v0001", "v0002", "v0003", "v0004"]
@@ -385,9 +388,9 @@ def test_a_list_shows_fifty(action):
 
 def steps_until_a_loop(block):
     limits = LoopDetectionConfig()
-    made = [loops.build_step(START, *step) for step in block * 60]
+    made = [detector.build_step(START, *step) for step in block * 60]
     for n in range(1, len(made) + 1):
-        if any(found.level == loops.CRITICAL for found in loops.detect(made[:n], limits)):
+        if any(found.level == detector.CRITICAL for found in detector.detect(made[:n], limits)):
             return n
     return None
 
@@ -408,15 +411,17 @@ def test_the_same_kind_of_error_with_other_words_is_no_loop():
     block = [("error", {"type": "timeout", "message": text}) for text in (
         "no answer from the mail server", "the disk of host seven is slow",
         "login page took too long", "a lock on table invoices was not given", "upstream is late")]
-    made = [loops.build_step(START, *step) for step in block]
-    assert loops.detect(made, LoopDetectionConfig()) == []
+    made = [detector.build_step(START, *step) for step in block]
+    assert detector.detect(made, LoopDetectionConfig()) == []
 
 
 def test_the_weights_of_similarity():
     one, other = (
-        loops.build_step(START, "error", {"message": text}) for text in ("red green", "tall short"))
-    assert loops_patterns.similarity(one, other) == pytest.approx(0.6)
-    assert loops_patterns.similarity(one, one) == pytest.approx(1.0)
+        detector.build_step(START, "error", {"message": text})
+        for text in ("red green", "tall short")
+    )
+    assert patterns.similarity(one, other) == pytest.approx(0.6)
+    assert patterns.similarity(one, one) == pytest.approx(1.0)
 
 
 # Programs.

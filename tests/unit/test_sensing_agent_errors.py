@@ -8,8 +8,9 @@ import pytest
 from fixtures.sensor_world import HOSTILE, Service, surroundings
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.sensing import agent_errors, moments
-from synthralos.sensing.agent_errors import AgentErrorsPoller
+from synthralos.core import iso_dates
+from synthralos.sensing import agent_errors_poller
+from synthralos.sensing.agent_errors_poller import AgentErrorsPoller
 
 from .conftest import http_answer
 
@@ -24,7 +25,7 @@ class Platform:
 
     def fail(self, message, ago=0.0, **more):
         error = {
-            "timestamp": moments.iso(self.clock() - ago), "level": "error", "message": message,
+            "timestamp": iso_dates.iso(self.clock() - ago), "level": "error", "message": message,
             "framework": "react", "errorType": "execution_error", "eventType": "agent_execution",
             "traceId": "trace-" + message[:20],
         }
@@ -44,11 +45,11 @@ class Platform:
         if self.answer is not None:
             connection.sendall(self.answer)
             return
-        seconds = dict(agent_errors.RANGES)[self.asked()[-1] or "1h"]
+        seconds = dict(agent_errors_poller.RANGES)[self.asked()[-1] or "1h"]
         told = [
             error for error in self.errors
             if not isinstance(error, dict) or
-            (moments.parse_iso(error.get("timestamp")) or 9e9) > self.clock() - seconds
+            (iso_dates.parse_iso(error.get("timestamp")) or 9e9) > self.clock() - seconds
         ]
         random.Random(len(self.requests)).shuffle(told)
         date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.clock()))
@@ -185,7 +186,7 @@ def test_an_error_of_the_future_is_told_once(platform, start, service, clock):
 def test_an_error_of_the_future_makes_no_other_too_old(
     platform, start, service, clock, monkeypatch
 ):
-    monkeypatch.setattr(agent_errors, "MAX_SEEN", 2)
+    monkeypatch.setattr(agent_errors_poller, "MAX_SEEN", 2)
     poller = start()
     poller.poll()
     platform.fail("tomorrow", ago=-86_400)
@@ -330,7 +331,7 @@ def test_a_full_list_is_warned_of_once(platform, start, service):
 
 
 def test_what_is_remembered_is_bounded(platform, start, service, monkeypatch, clock):
-    monkeypatch.setattr(agent_errors, "MAX_SEEN", 20)
+    monkeypatch.setattr(agent_errors_poller, "MAX_SEEN", 20)
     poller = start()
     poller.poll()
     for n in range(60):

@@ -9,10 +9,10 @@ import pytest
 from fixtures.sensor_world import HOSTILE, Service, surroundings
 from fixtures.waiting import ENDLESS_SECONDS, PATIENCE_SECONDS, until
 
-from synthralos import failures
 from synthralos.calls.http import CallError
-from synthralos.sensing.agent_events import AgentEventsListener
-from synthralos.sensing.stream import DATA, ENDED, FAILED, OPENED
+from synthralos.core import failures
+from synthralos.sensing.agent_events_listener import AgentEventsListener
+from synthralos.sensing.response_stream import DATA, ENDED, FAILED, OPENED
 
 from .conftest import http_answer
 
@@ -219,7 +219,7 @@ def test_waits_double_up_to_a_minute(follow, world, service):
 
 
 def test_waits_vary():
-    from synthralos.sensing.reconnect import ReconnectDelay
+    from synthralos.sensing.reconnect_delay import ReconnectDelay
 
     assert ReconnectDelay(3, 10, lambda: 0).delay(1) == 2.25
     assert ReconnectDelay(3, 10, lambda: 1).delay(1) == 3.75
@@ -420,10 +420,10 @@ def test_what_cannot_be_written_is_written_later(follow, service, datastore, wor
     {"where": 5, "last_event_id": 5, "recent": 5}, {}, {"recent": {}},
 ])
 def test_a_memory_of_another_shape(follow, service, datastore, content):
-    from synthralos.state import packing
+    from synthralos.storage import state_codec
 
     name = "synthralos.sensor.AgentEventsSensor~2Eplace"
-    datastore.put(name, packing.encode_state("x", dict(content, v=1)))
+    datastore.put(name, state_codec.encode_state("x", dict(content, v=1)))
     follow([GOOD, data(event("a", "1")), END])
     assert told(service) == ["a"]
 
@@ -540,7 +540,9 @@ def run_in_thread(service, datastore, url, **entry):
     # be waited for that long.
     entry = dict({"url": url, "heartbeat": ENDLESS_SECONDS}, **entry)
     config = {"sensors": {"agent_events": entry}}
-    follower = AgentEventsListener(surroundings(service, config, datastore, time.time), draw=lambda: 0)
+    follower = AgentEventsListener(
+        surroundings(service, config, datastore, time.time), draw=lambda: 0
+    )
     thread = threading.Thread(target=follower.run, daemon=True)
     thread.start()
     return follower, thread

@@ -3,8 +3,8 @@ import json
 import pytest
 from fixtures.sensor_world import HOSTILE, check_payload
 
-from synthralos.sensing import agents, payloads
-from synthralos.storable import storable
+from synthralos.core.json_safe import storable
+from synthralos.sensing import agent_payloads, payload_limits
 
 NOW = 1_700_000_000.0
 LISTED = {
@@ -19,13 +19,13 @@ LISTED = {
 
 
 def failure(told, **more):
-    payload = storable(agents.failure_payload(told, "platform", NOW, **more))
+    payload = storable(agent_payloads.failure_payload(told, "platform", NOW, **more))
     check_payload("synthralos.agent_failure", payload)
     return payload
 
 
 def loop(told):
-    payload = storable(agents.loop_payload(told, "events", NOW))
+    payload = storable(agent_payloads.loop_payload(told, "events", NOW))
     check_payload("synthralos.agent_loop", payload)
     return payload
 
@@ -34,7 +34,7 @@ def test_an_error_as_the_platform_lists_it():
     payload = failure(LISTED)
     assert payload == {
         "source": "platform",
-        "error_id": agents.content_id(LISTED),
+        "error_id": agent_payloads.content_id(LISTED),
         "agent_id": None,
         "task_id": None,
         "failure_type": "llm_error",
@@ -95,10 +95,12 @@ def test_text_that_is_json_is_read():
 
 def test_an_id_is_made_of_when_where_and_what():
     again = dict(LISTED, framework="autogpt")
-    assert agents.content_id(again) == agents.content_id(LISTED)
+    assert agent_payloads.content_id(again) == agent_payloads.content_id(LISTED)
     for name in ("timestamp", "traceId", "message"):
-        assert agents.content_id(dict(LISTED, **{name: "y"})) != agents.content_id(LISTED)
-    assert agents.content_id({"a": 1}) != agents.content_id({"a": 2})
+        assert agent_payloads.content_id(dict(LISTED, **{name: "y"})) != agent_payloads.content_id(
+            LISTED
+        )
+    assert agent_payloads.content_id({"a": 1}) != agent_payloads.content_id({"a": 2})
 
 
 def test_a_loop():
@@ -160,11 +162,11 @@ def test_depth_is_bounded():
 def test_size_is_bounded():
     wide = {"k%d" % n: "x" * 10_000 for n in range(500)}
     payload = failure({"failureDetails": wide, "context": wide, "message": "x" * 10_000})
-    assert len(json.dumps(payload["failure_details"])) <= payloads.MAX_OBJECT_BYTES + 200
+    assert len(json.dumps(payload["failure_details"])) <= payload_limits.MAX_OBJECT_BYTES + 200
     assert len(json.dumps(payload)) < 60_000
 
 
 def test_what_is_small_is_kept_as_it_is():
     told = {"a": [1, None, {"b": "{{ c }}"}], "d": 1.5}
-    assert payloads.limit_object(told) == told
-    assert payloads.limit_object([1]) == {}
+    assert payload_limits.limit_object(told) == told
+    assert payload_limits.limit_object([1]) == {}

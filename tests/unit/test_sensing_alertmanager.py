@@ -9,8 +9,9 @@ import pytest
 from fixtures.sensor_world import HOSTILE, Service, surroundings
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test
 
-from synthralos.sensing import alertmanager, moments
-from synthralos.sensing.alertmanager import AlertmanagerPoller
+from synthralos.core import iso_dates
+from synthralos.sensing import alertmanager_poller
+from synthralos.sensing.alertmanager_poller import AlertmanagerPoller
 
 from .conftest import Clock, http_answer
 
@@ -26,7 +27,7 @@ class Server:
         self.url = self._server.url
 
     def fire(self, name, starts=None, state="active", **labels):
-        starts = moments.iso(self.clock()) if starts is None else starts
+        starts = iso_dates.iso(self.clock()) if starts is None else starts
         self.alerts[name] = {
             "labels": dict({"alertname": name}, **labels),
             "annotations": {"summary": "%s fires" % name},
@@ -58,7 +59,7 @@ class Server:
         headers = [("Date", time.strftime(
             "%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.clock())
         ))]
-        ends = moments.iso(self.clock() + 240)
+        ends = iso_dates.iso(self.clock() + 240)
         told = [
             dict({"endsAt": ends}, **alert) if isinstance(alert, dict) else alert
             for alert in self.alerts.values()
@@ -120,7 +121,7 @@ def test_an_alert_is_told_when_it_begins_and_when_it_ends(server, start, service
     assert ended["fingerprint"] == began["fingerprint"]
     assert ended["starts_at"] == began["starts_at"]
     assert began["ends_at"] is None
-    assert moments.parse_iso(ended["ends_at"]) == pytest.approx(clock() - 90)
+    assert iso_dates.parse_iso(ended["ends_at"]) == pytest.approx(clock() - 90)
     assert ended["generator_url"] == "http://prometheus/Down"
 
 
@@ -128,7 +129,7 @@ def test_an_alert_that_is_listed_as_ended_has_ended(server, start, service, cloc
     poller = start()
     server.fire("Down")
     poller.poll()
-    server.alerts["Down"]["endsAt"] = moments.iso(clock() - 5)
+    server.alerts["Down"]["endsAt"] = iso_dates.iso(clock() - 5)
     poller.poll()
     poller.poll()
     assert told(service) == [("Down", "firing"), ("Down", "resolved")]
@@ -162,7 +163,7 @@ def test_a_restart_of_alertmanager_ends_nothing(server, start, service, clock):
     # It has just started, and lists nothing until Prometheus has told it.
     clock.forward(30)
     server.alerts.clear()
-    server.uptime = moments.iso(clock() - 5)
+    server.uptime = iso_dates.iso(clock() - 5)
     for _ in range(4):
         poller.poll()
         clock.forward(20)
@@ -180,7 +181,7 @@ def test_both_restart_at_the_same_time(server, start, service, clock):
     start().poll()
     clock.forward(7200)
     server.alerts.clear()
-    server.uptime = moments.iso(clock() - 5)
+    server.uptime = iso_dates.iso(clock() - 5)
     start().poll()
     clock.forward(60)
     server.fire("Down", starts=before["Down"]["startsAt"])
@@ -374,15 +375,15 @@ def test_an_earlier_beginning_is_the_same_alert(server, start, service, clock):
     poller = start()
     server.fire("A")
     poller.poll()
-    server.fire("A", starts=moments.iso(clock() - 10))
+    server.fire("A", starts=iso_dates.iso(clock() - 10))
     poller.poll()
     assert told(service) == [("A", "firing")]
 
 
 def test_members_of_a_cluster_are_one(serve, start, server, service, clock):
     other = Server(serve, clock)
-    server.fire("A", starts=moments.iso(clock() - 1))
-    other.fire("A", starts=moments.iso(clock() - 2))
+    server.fire("A", starts=iso_dates.iso(clock() - 1))
+    other.fire("A", starts=iso_dates.iso(clock() - 2))
     other.fire("B")
     poller = start(urls=[server.url, other.url])
     poller.poll()
@@ -486,10 +487,10 @@ def test_a_memory_that_cannot_be_read(server, start, service, datastore, value):
     {"alerts": {"a": {"starts": "x", "at": 1, "status": "firing"}}},
 ])
 def test_a_memory_of_another_shape(server, start, service, datastore, content):
-    from synthralos.state import packing
+    from synthralos.storage import state_codec
 
     name = "synthralos.sensor.AlertmanagerSensor~2Ealerts"
-    datastore.put(name, packing.encode_state("x", dict(content, v=1)))
+    datastore.put(name, state_codec.encode_state("x", dict(content, v=1)))
     server.fire("A")
     start().poll()
     start().poll()
@@ -516,7 +517,7 @@ def test_a_thousand_alerts(server, start, service, datastore, clock):
 
 
 def test_more_alerts_than_can_be_remembered_wait(server, start, service, monkeypatch):
-    monkeypatch.setattr(alertmanager, "MAX_FIRING", 3)
+    monkeypatch.setattr(alertmanager_poller, "MAX_FIRING", 3)
     for n in range(5):
         server.fire("A%d" % n)
     poller = start()

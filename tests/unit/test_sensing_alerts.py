@@ -4,8 +4,9 @@ import json
 import pytest
 from fixtures.sensor_world import HOSTILE, check_payload
 
-from synthralos.refusals import InvalidInput
-from synthralos.sensing import alerts, moments
+from synthralos.core import iso_dates
+from synthralos.core.errors import InvalidInput
+from synthralos.sensing import alert_payloads
 
 NOW = 1_700_000_000.0
 # As Alertmanager 0.25 lists it.
@@ -86,7 +87,7 @@ GRAFANA = {
 
 
 def test_what_alertmanager_lists():
-    payload = alerts.from_api(LISTED, NOW)
+    payload = alert_payloads.from_api(LISTED, NOW)
     check_payload("synthralos.metrics_alert", payload)
     assert payload == {
         "source": "alertmanager",
@@ -104,9 +105,9 @@ def test_what_alertmanager_lists():
 
 def test_whose_end_has_passed_is_resolved():
     ended = dict(LISTED, endsAt="2023-11-14T22:13:20.000Z")
-    assert alerts.from_api(ended, NOW)["status"] == "resolved"
-    assert alerts.from_api(ended, NOW)["ends_at"] == "2023-11-14T22:13:20.000Z"
-    assert alerts.from_api(ended, NOW - 1)["status"] == "firing"
+    assert alert_payloads.from_api(ended, NOW)["status"] == "resolved"
+    assert alert_payloads.from_api(ended, NOW)["ends_at"] == "2023-11-14T22:13:20.000Z"
+    assert alert_payloads.from_api(ended, NOW - 1)["status"] == "firing"
 
 
 @pytest.mark.parametrize("status, silenced, inhibited", [
@@ -123,11 +124,14 @@ def test_whose_end_has_passed_is_resolved():
 ])
 def test_suppressed(status, silenced, inhibited):
     alert = dict(LISTED, status=status)
-    assert (alerts.is_silenced(alert), alerts.is_inhibited(alert)) == (silenced, inhibited)
+    assert (alert_payloads.is_silenced(alert), alert_payloads.is_inhibited(alert)) == (
+        silenced,
+        inhibited,
+    )
 
 
 def test_what_alertmanager_posts():
-    firing, resolved = alerts.from_webhook(POSTED, NOW)
+    firing, resolved = alert_payloads.from_webhook(POSTED, NOW)
     for payload in (firing, resolved):
         check_payload("synthralos.metrics_alert", payload)
         assert payload["source"] == "alertmanager"
@@ -143,12 +147,14 @@ def test_what_alertmanager_posts():
 def test_the_webhook_and_the_api_make_the_same_of_an_alert():
     posted = dict(LISTED, status="firing", endsAt="0001-01-01T00:00:00Z",
                   startsAt="2023-11-14T22:13:10.123456Z")
-    [from_webhook] = alerts.from_webhook({"alerts": [posted]}, NOW)
-    assert alerts.identity(from_webhook) == alerts.identity(alerts.from_api(LISTED, NOW))
+    [from_webhook] = alert_payloads.from_webhook({"alerts": [posted]}, NOW)
+    assert alert_payloads.identity(from_webhook) == alert_payloads.identity(
+        alert_payloads.from_api(LISTED, NOW)
+    )
 
 
 def test_what_grafana_posts():
-    [payload] = alerts.from_webhook(GRAFANA, NOW)
+    [payload] = alert_payloads.from_webhook(GRAFANA, NOW)
     check_payload("synthralos.metrics_alert", payload)
     assert (payload["source"], payload["status"]) == ("grafana", "firing")
     assert payload["alertname"] == "High latency"
@@ -160,7 +166,7 @@ def test_what_grafana_posts():
 
 def test_an_alert_that_is_posted_twice_is_one():
     doubled = dict(POSTED, alerts=POSTED["alerts"] * 3)
-    assert len(alerts.from_webhook(doubled, NOW)) == 2
+    assert len(alert_payloads.from_webhook(doubled, NOW)) == 2
 
 
 @pytest.mark.parametrize("body", [
@@ -169,16 +175,16 @@ def test_an_alert_that_is_posted_twice_is_one():
 ])
 def test_a_body_that_tells_of_no_alert_is_refused(body):
     with pytest.raises(InvalidInput):
-        alerts.from_webhook(body, NOW)
+        alert_payloads.from_webhook(body, NOW)
 
 
 def test_a_notification_of_nothing_is_nothing():
-    assert alerts.from_webhook({"alerts": []}, NOW) == []
+    assert alert_payloads.from_webhook({"alerts": []}, NOW) == []
 
 
 def test_one_that_is_broken_does_not_lose_the_others():
     broken = dict(POSTED, alerts=[None, {"labels": 5}] + POSTED["alerts"])
-    assert len(alerts.from_webhook(broken, NOW)) == 2
+    assert len(alert_payloads.from_webhook(broken, NOW)) == 2
 
 
 @pytest.mark.parametrize("labels, expected", [
@@ -187,19 +193,21 @@ def test_one_that_is_broken_does_not_lose_the_others():
     ({"name": "garland, briggs", "fear": "love is not enough"}, "%016x" % 5799056148416392346),
 ])
 def test_the_fingerprint_is_prometheus_own(labels, expected):
-    assert alerts.fingerprint(labels) == expected
+    assert alert_payloads.fingerprint(labels) == expected
 
 
 @pytest.mark.parametrize("given", [None, "", "zz", "../x", 5, "a" * 65])
 def test_a_fingerprint_that_is_none_is_made(given):
     alert = dict(LISTED, fingerprint=given)
-    assert alerts.from_api(alert, NOW)["fingerprint"] == alerts.fingerprint(LISTED["labels"])
+    assert alert_payloads.from_api(alert, NOW)["fingerprint"] == alert_payloads.fingerprint(
+        LISTED["labels"]
+    )
 
 
 @pytest.mark.parametrize("field", ["startsAt", "endsAt"])
 @pytest.mark.parametrize("value", [None, "", "yesterday", 5, {}, "9999-99-99T00:00:00Z", "\x00"])
 def test_times_that_are_none(field, value):
-    payload = alerts.from_api(dict(LISTED, **{field: value}), NOW)
+    payload = alert_payloads.from_api(dict(LISTED, **{field: value}), NOW)
     check_payload("synthralos.metrics_alert", payload)
     assert payload["status"] == ("resolved" if (field, value) == ("endsAt", 5) else "firing")
 
@@ -211,9 +219,9 @@ def test_hostile_text_is_passed_on_as_text(text):
     alert["annotations"] = {text: text}
     alert["generatorURL"] = text
     # What is dispatched has gone through `storable`.
-    from synthralos.storable import storable
+    from synthralos.core.json_safe import storable
 
-    payload = storable(alerts.from_api(alert, NOW))
+    payload = storable(alert_payloads.from_api(alert, NOW))
     check_payload("synthralos.metrics_alert", payload)
     if text.isascii() and len(text) < 256:
         assert payload["alertname"] == text
@@ -222,7 +230,7 @@ def test_hostile_text_is_passed_on_as_text(text):
 
 def test_more_than_anybody_needs_is_cut():
     alert = dict(LISTED, labels={"l%d" % n: "x" * 5000 for n in range(500)}, unknown={"a": [1]})
-    payload = alerts.from_api(alert, NOW)
+    payload = alert_payloads.from_api(alert, NOW)
     assert len(payload["labels"]) == 64 and len(json.dumps(payload)) < 100_000
     assert all(len(value) <= 1024 for value in payload["labels"].values())
 
@@ -236,16 +244,16 @@ def test_more_than_anybody_needs_is_cut():
     (10**400, None),
 ])
 def test_moments(text, seconds):
-    found = moments.parse_iso(text)
+    found = iso_dates.parse_iso(text)
     assert found == pytest.approx(seconds) if seconds is not None else found is None
 
 
 def test_a_moment_is_written_in_milliseconds():
-    assert moments.iso(NOW + 0.12349) == "2023-11-14T22:13:20.123Z"
-    assert moments.iso(NOW + 0.9999) == "2023-11-14T22:13:21.000Z"
-    assert moments.parse_iso(moments.iso(NOW + 0.123)) == pytest.approx(NOW + 0.123)
-    assert moments.iso(-1) == "1970-01-01T00:00:00.000Z"
-    assert moments.iso(1e18).startswith("9999-12-31")
+    assert iso_dates.iso(NOW + 0.12349) == "2023-11-14T22:13:20.123Z"
+    assert iso_dates.iso(NOW + 0.9999) == "2023-11-14T22:13:21.000Z"
+    assert iso_dates.parse_iso(iso_dates.iso(NOW + 0.123)) == pytest.approx(NOW + 0.123)
+    assert iso_dates.iso(-1) == "1970-01-01T00:00:00.000Z"
+    assert iso_dates.iso(1e18).startswith("9999-12-31")
 
 
 @pytest.mark.parametrize("date, seconds", [
@@ -253,4 +261,4 @@ def test_a_moment_is_written_in_milliseconds():
     ("Tue, 99 Nov 2023 22:13:20 GMT", 5),
 ])
 def test_the_server_s_clock(date, seconds):
-    assert moments.server_time({} if date is None else {"date": date}, 5) == seconds
+    assert iso_dates.server_time({} if date is None else {"date": date}, 5) == seconds

@@ -7,16 +7,16 @@ from fixtures.sensor_world import Service, surroundings
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 
 from synthralos.calls.http import CallError
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
 from synthralos.sensing import config as sensing_config
-from synthralos.sensing.blindness import ConnectivityMonitor
-from synthralos.sensing.bounded import TimedCall
+from synthralos.sensing.call_timeout import TimedCall
 from synthralos.sensing.config import SensorsConfig
-from synthralos.sensing.memory import RENEWED_SECONDS, SensorState
-from synthralos.sensing.polling import describe_error
-from synthralos.sensing.stream import DATA, OPENED, Stream
-from synthralos.sensing.surroundings import SensorEnvironment
-from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.sensing.connectivity import ConnectivityMonitor
+from synthralos.sensing.poller import describe_error
+from synthralos.sensing.response_stream import DATA, OPENED, Stream
+from synthralos.sensing.sensor_environment import SensorEnvironment
+from synthralos.sensing.sensor_state import RENEWED_SECONDS, SensorState
+from synthralos.storage.datastore import DatastoreUnavailable
 
 
 @pytest.fixture
@@ -32,7 +32,9 @@ def around(service, datastore, clock):
 @pytest.fixture
 def blindness(around):
     def make():
-        return ConnectivityMonitor("S", around.dispatch, around.datastore, around.now, around.log, 3)
+        return ConnectivityMonitor(
+            "S", around.dispatch, around.datastore, around.now, around.log, 3
+        )
 
     return make
 
@@ -45,7 +47,7 @@ def test_a_defect_of_ours_is_not_told_as_a_datastore_that_is_away(service, monke
     def broken(self, name, decrypt=False):
         raise TypeError("of ours")
 
-    monkeypatch.setattr("synthralos.state.stackstorm.Api.get", broken)
+    monkeypatch.setattr("synthralos.storage.stackstorm_api.Api.get", broken)
     with pytest.raises(TypeError):
         around.datastore.get("a")
     assert describe_error(TypeError("x"))[0] == "internal"
@@ -143,9 +145,9 @@ def test_a_memory_is_kept_alive(around, datastore, clock):
 
 
 def test_a_memory_that_is_too_large_is_told(around, datastore, clock, monkeypatch):
-    from synthralos.state import packing
+    from synthralos.storage import state_codec
 
-    monkeypatch.setattr(packing, "MAX_ENCODED_BYTES", 100)
+    monkeypatch.setattr(state_codec, "MAX_ENCODED_BYTES", 100)
     memory = SensorState(datastore, "S.x", clock, around.log)
     memory.load()
     memory.content["a"] = list(range(1000))
@@ -179,8 +181,8 @@ def test_no_signal_is_used(monkeypatch, serve, around):
     """It would hit whatever runs in the sensor's thread by then."""
     import signal
 
-    from synthralos.sensing.polling import Poller
-    from synthralos.settings import Connection
+    from synthralos.config.settings import Connection
+    from synthralos.sensing.poller import Poller
 
     from .conftest import http_answer
 
@@ -288,7 +290,7 @@ def test_a_configuration():
 
 
 def surroundings_platforms():
-    from synthralos.settings import Settings
+    from synthralos.config.settings import Settings
 
     return Settings.from_config(
         {"platform": {"base_url": "http://platform", "token": "hush-hush"}}

@@ -4,14 +4,14 @@ import pytest
 import yaml
 from fixtures.waiting import limit_under_test
 
-from synthralos.calls.collector import Tracing
+from synthralos.calls.trace_exporter import Tracing
+from synthralos.config.settings import Price, Settings
+from synthralos.core.errors import InvalidInput
 from synthralos.escalation.config import EscalationConfig
+from synthralos.loop_detection.detector import LoopDetectionConfig
 from synthralos.metrics.config import MetricsConfig
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Price, Settings
-from synthralos.state import snapshots, versions
-from synthralos.state.loops import LoopDetectionConfig
-from synthralos.telemetry.log import LogConfig
+from synthralos.storage import snapshots, versions
+from synthralos.telemetry.run_log import LogConfig
 
 PACK = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLE = PACK / "synthralos.yaml.example"

@@ -6,16 +6,16 @@ import os
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.calls import restores
+from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
-from synthralos.names import MAX_ID_CHARS, is_name
-from synthralos.recovery import plans
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Connection
-from synthralos.state import packing, snapshots
-from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
-from synthralos.state.snapshots import SnapshotConfig
-from synthralos.state.stackstorm import Api, StackStormError
+from synthralos.config.settings import Connection
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import MAX_ID_CHARS, is_name
+from synthralos.recovery import repair_plan
+from synthralos.storage import snapshots, state_codec
+from synthralos.storage.datastore import BestEffortDatastore, DatastoreUnavailable
+from synthralos.storage.snapshots import SnapshotConfig
+from synthralos.storage.stackstorm_api import Api, StackStormError
 
 from .conftest import http_answer
 
@@ -50,7 +50,7 @@ def test_a_state_comes_back_as_it_was(store, clock):
 def test_the_head_says_what_the_state_is(store, clock):
     head = taken(store, clock, state={"b": 1, "a": "\u00e9"})
     text = '{"a":"\\u00e9","b":1}'
-    assert head["checksum"] == packing.checksum(text)
+    assert head["checksum"] == state_codec.checksum(text)
     assert head["size_bytes"] == len(text)
     assert head["deleted"] == []
 
@@ -62,7 +62,9 @@ def test_equal_states_have_equal_checksums(store, clock):
 
 
 def test_packed_text_is_the_same_at_any_time():
-    assert packing.encode_state("state", STATE) == packing.encode_state("state", json.loads(json.dumps(STATE)))
+    assert state_codec.encode_state("state", STATE) == state_codec.encode_state(
+        "state", json.loads(json.dumps(STATE))
+    )
 
 
 @pytest.mark.parametrize("compress, how", [(True, "gzip"), (False, "plain")])
@@ -82,7 +84,7 @@ def test_the_id_has_a_name_s_alphabet_and_names_the_agent_however_long_its_name(
     assert is_name(name, MAX_ID_CHARS) and name.startswith(agent + ":")
     assert read(store, clock, name)["agent_id"] == agent
     plan = {"steps": [{"action": "restore_snapshot", "parameters": {"snapshot_id": name}}]}
-    assert plans.validate_plan(plan, {"type": "error", "message": "x"}, "p", "given")["steps"]
+    assert repair_plan.validate_plan(plan, {"type": "error", "message": "x"}, "p", "given")["steps"]
     snapshots.delete(store, name)
     with pytest.raises(InvalidInput, match="agent_id"):
         taken(store, clock, agent=agent + "x")
@@ -186,8 +188,8 @@ def test_a_state_that_was_exchanged_under_a_new_checksum_of_the_text_is_refused(
     store, clock, datastore
 ):
     name = taken(store, clock)["snapshot_id"]
-    content = packing.decode_state(datastore.get(snapshots.state_key(name)))
-    damage(datastore, name, packing.encode_state("state", dict(content, state={"evil": True})))
+    content = state_codec.decode_state(datastore.get(snapshots.state_key(name)))
+    damage(datastore, name, state_codec.encode_state("state", dict(content, state={"evil": True})))
     with pytest.raises(InvalidInput, match="checksum of its state"):
         read(store, clock, name)
 
@@ -198,15 +200,15 @@ def test_another_format_is_refused(store, clock, datastore):
     damage(datastore, name, "2" + text[1:])
     with pytest.raises(InvalidInput, match="its format is 2"):
         read(store, clock, name)
-    content = packing.decode_state(text)
-    damage(datastore, name, packing.encode_state("state", dict(content, v=2)))
+    content = state_codec.decode_state(text)
+    damage(datastore, name, state_codec.encode_state("state", dict(content, v=2)))
     with pytest.raises(InvalidInput, match="no snapshot of this format"):
         read(store, clock, name)
 
 
 def test_a_bomb_is_refused(store, clock, datastore, monkeypatch):
     name = taken(store, clock, state={"t": "a" * 100000})["snapshot_id"]
-    monkeypatch.setattr(packing, "MAX_DECODED_BYTES", 1000)
+    monkeypatch.setattr(state_codec, "MAX_DECODED_BYTES", 1000)
     with pytest.raises(InvalidInput, match="cut, or more was added"):
         read(store, clock, name)
 
@@ -290,7 +292,7 @@ def test_what_is_no_json_is_refused(store, clock, datastore, state):
 
 
 def test_what_is_too_large_is_refused(store, clock, datastore):
-    noise = base64.b64encode(os.urandom(packing.MAX_ENCODED_BYTES)).decode()
+    noise = base64.b64encode(os.urandom(state_codec.MAX_ENCODED_BYTES)).decode()
     with pytest.raises(InvalidInput, match="state: is too large"):
         taken(store, clock, state=noise)
     with pytest.raises(InvalidInput, match="metadata: is too large"):
@@ -348,7 +350,9 @@ def test_a_half_written_one_is_not_listed(clock, datastore):
 
     with pytest.raises(DatastoreUnavailable, match="was not stored"):
         taken(BestEffortDatastore(Half()), clock)
-    assert snapshots.list_snapshots(BestEffortDatastore(datastore), KEPT, clock(), "trainer_01") == []
+    assert (
+        snapshots.list_snapshots(BestEffortDatastore(datastore), KEPT, clock(), "trainer_01") == []
+    )
 
 
 class Counting:
@@ -374,7 +378,9 @@ def test_how_many_datastore_calls_each_operation_makes(clock, datastore):
     assert calls(lambda store: snapshots.cleanup(store, KEPT, clock())) == 1
     for _ in range(12):
         last = taken(BestEffortDatastore(datastore), clock, kept=SnapshotConfig(max_snapshots=20))
-    for head in snapshots.list_snapshots(BestEffortDatastore(datastore), KEPT, clock(), "trainer_01"):
+    for head in snapshots.list_snapshots(
+        BestEffortDatastore(datastore), KEPT, clock(), "trainer_01"
+    ):
         damage(datastore, head["snapshot_id"])
 
     def refused(store):
@@ -464,7 +470,7 @@ def endpoint(serve, answer, name="main", path="/restore/{agent_id}"):
 def test_the_platform_gets_the_state(serve, make_env):
     known, server = endpoint(serve, http_answer(204, b""))
     env = make_env()
-    assert restores.restore_at_platform(env.client, [known], SNAPSHOT, "5f0c") == "main"
+    assert snapshot_restore.restore_at_platform(env.client, [known], SNAPSHOT, "5f0c") == "main"
     head, _, body = server.requests[0].partition("\r\n\r\n")
     assert head.startswith("POST /restore/a%2Fb ") and "Idempotency-Key: synthralos-" in head
     assert json.loads(body) == {
@@ -476,19 +482,22 @@ def test_the_next_endpoint_is_asked_with_the_same_key(serve, make_env):
         endpoint(serve, http_answer(status), name) for status, name in ((503, "m"), (200, "s"))
     )
     env = make_env()
-    assert restores.restore_at_platform(env.client, [one, two], SNAPSHOT, "5f0c") == "s"
+    assert snapshot_restore.restore_at_platform(env.client, [one, two], SNAPSHOT, "5f0c") == "s"
     keys = [
         [line for line in server.requests[0].split("\r\n") if line.startswith("Idempotency-Key")]
         for server in (first, second)
     ]
     assert keys[0] and keys[0] == keys[1]
     with pytest.raises(CallError):
-        restores.restore_at_platform(env.client, [one], SNAPSHOT, "5f0c")
+        snapshot_restore.restore_at_platform(env.client, [one], SNAPSHOT, "5f0c")
 
 
 def test_without_a_restore_path_nothing_is_called(make_env):
     env = make_env()
-    assert restores.restore_at_platform(env.client, env.settings.platforms, SNAPSHOT, "5f0c") is None
+    assert (
+        snapshot_restore.restore_at_platform(env.client, env.settings.platforms, SNAPSHOT, "5f0c") is
+        None
+    )
 
 
 def test_a_copy_is_put_where_the_config_says(serve, make_env, datastore):
@@ -497,7 +506,7 @@ def test_a_copy_is_put_where_the_config_says(serve, make_env, datastore):
     kept = SnapshotConfig(
         backup_to_remote=True, backup_url=server.url + "/copies/", backup_token_from="backup_token"
     )
-    assert restores.upload_backup(make_env().client, kept, SNAPSHOT) == {"done": True}
+    assert snapshot_restore.upload_backup(make_env().client, kept, SNAPSHOT) == {"done": True}
     head, _, body = server.requests[0].partition("\r\n\r\n")
     assert head.startswith("PUT /copies/a%2Fb/a%2Fb%3A1700000000000-000000000 ")
     assert "Authorization: Bearer t0ken-of-backup" in head
@@ -507,7 +516,9 @@ def test_a_copy_is_put_where_the_config_says(serve, make_env, datastore):
 @pytest.mark.parametrize("url", [None, "http://127.0.0.1:1", "refusing"])
 def test_a_copy_that_fails_is_told(serve, make_env, url):
     url = serve(http_answer(507)).url if url == "refusing" else url
-    told = restores.upload_backup(make_env().client, SnapshotConfig(backup_url=url), SNAPSHOT)
+    told = snapshot_restore.upload_backup(
+        make_env().client, SnapshotConfig(backup_url=url), SNAPSHOT
+    )
     assert told["done"] is False and told["reason"]
 
 

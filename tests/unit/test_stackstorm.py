@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from synthralos.state.datastore import DatastoreUnavailable
-from synthralos.state.stackstorm import Api, StackStormError
+from synthralos.storage.datastore import DatastoreUnavailable
+from synthralos.storage.stackstorm_api import Api, StackStormError
 
 from .conftest import http_answer
 

@@ -8,7 +8,7 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthralos.storable import storable
+from synthralos.core.json_safe import storable
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**62), 2**62) |

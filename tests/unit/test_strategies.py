@@ -1,7 +1,13 @@
 import pytest
 
-from synthralos.recovery.strategies import ADJUSTMENTS, DURATIONS, Assessment, choose_strategy, severity_of
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
+from synthralos.recovery.strategies import (
+    ADJUSTMENTS,
+    DURATIONS,
+    Assessment,
+    choose_strategy,
+    severity_of,
+)
 
 
 def chosen(cause="timeout", severity="medium", **facts):

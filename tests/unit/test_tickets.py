@@ -1,14 +1,16 @@
 import pytest
 
-from synthralos.refusals import InvalidInput
-from synthralos.state import tickets
+from synthralos.core.errors import InvalidInput
+from synthralos.storage import tickets
 
 FAILURE = {"type": "timeout", "cause": "network", "severity": "high"}
 
 
 def report(store, clock, subject="bot", failure=FAILURE, run="r1"):
     clock.forward(1)
-    return tickets.record_occurrence(store, clock(), "agent_recovery", subject, failure, run, "it failed")
+    return tickets.record_occurrence(
+        store, clock(), "agent_recovery", subject, failure, run, "it failed"
+    )
 
 
 def test_the_first_failure_opens_a_ticket(store, clock):
@@ -80,8 +82,17 @@ def to(level, priority=10):
 
 def judged(store, clock, level, priority=10, **more):
     clock.forward(1)
-    return tickets.record_occurrence(store, clock(), "agent_recovery", "bot", FAILURE, "r", "it failed",
-                          judge=to(level, priority), **more)
+    return tickets.record_occurrence(
+        store,
+        clock(),
+        "agent_recovery",
+        "bot",
+        FAILURE,
+        "r",
+        "it failed",
+        judge=to(level, priority),
+        **more,
+    )
 
 
 def test_a_level_rises_and_never_falls_while_the_ticket_is_open(store, clock):
@@ -103,7 +114,9 @@ def test_the_judge_sees_the_ticket_with_the_new_occurrence(store, clock):
 
     for attempts in (2, 3):
         clock.forward(1)
-        tickets.record_occurrence(store, clock(), "w", "bot", FAILURE, "r", "s", judge, attempts, impact=7)
+        tickets.record_occurrence(
+            store, clock(), "w", "bot", FAILURE, "r", "s", judge, attempts, impact=7
+        )
     assert seen == [(1, 2, 7), (2, 5, 7)]
 
 

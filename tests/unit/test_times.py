@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.times import parse_iso, to_iso
+from synthralos.core.timestamps import parse_iso, to_iso
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
+from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure import impact, topology
 from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.infrastructure.topology import Topology
-from synthralos.refusals import InvalidInput
 
 from .infrastructure import NODES
 

@@ -4,9 +4,9 @@ import time
 import pytest
 from fixtures.otlp_receiver import CLIENT, INTERNAL, parsed
 
-from synthralos import failures
 from synthralos.calls.http import CallError
-from synthralos.telemetry import otlp, traces
+from synthralos.core import failures
+from synthralos.telemetry import otlp_json, tracing
 
 OWN, RUN = "5f0c000000000000000000a1", "5f0c000000000000000000aa"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-%s"
@@ -27,28 +27,28 @@ def clock():
 
 @pytest.fixture
 def tracer(clock):
-    with traces.use_tracer(traces.Tracer("call_llm", OWN, clock, clock)) as made:
-        traces.configure(1.0)
+    with tracing.use_tracer(tracing.Tracer("call_llm", OWN, clock, clock)) as made:
+        tracing.configure(1.0)
         yield made
 
 
 def sent(tracer):
-    return {span.name: span for span in parsed(otlp.request(tracer, "synthralos"))}
+    return {span.name: span for span in parsed(otlp_json.request(tracer, "synthralos"))}
 
 
 def test_without_a_tracer_a_span_only_yields():
-    with traces.span("planner", {"x": 1}) as span:
+    with tracing.span("planner", {"x": 1}) as span:
         span.set({"y": 2})
-    assert traces.headers() == {} and traces.propagation_headers() is None
-    traces.set_attributes({"z": 3})
+    assert tracing.headers() == {} and tracing.propagation_headers() is None
+    tracing.set_attributes({"z": 3})
 
 
 def test_spans_stand_below_each_other_and_the_run_above_them(tracer, clock):
-    traces.join_run(RUN, None, "llm_retry", clock.at - 20, {"gen_ai.agent.id": "a"})
+    tracing.join_run(RUN, None, "llm_retry", clock.at - 20, {"gen_ai.agent.id": "a"})
     clock.at += 1
-    with traces.span_attributes(attempt=2, hint=None), traces.span("outer"):
+    with tracing.span_attributes(attempt=2, hint=None), tracing.span("outer"):
         clock.at += 1
-        with traces.span("chat gpt-4", {"gen_ai.request.model": "gpt-4"}, traces.CLIENT):
+        with tracing.span("chat gpt-4", {"gen_ai.request.model": "gpt-4"}, tracing.CLIENT):
             clock.at += 2
     tracer.finish(None, {"synthralos.attempts": 2}, ended=True)
     found = sent(tracer)
@@ -72,13 +72,13 @@ def test_spans_stand_below_each_other_and_the_run_above_them(tracer, clock):
 def test_the_actions_of_a_run_agree_without_knowing_each_other(clock):
     found = []
     for own in (OWN, OWN[:-1] + "2"):
-        with traces.use_tracer(traces.Tracer("x", own, clock, clock)) as tracer:
-            traces.configure(1.0)
-            traces.join_run(RUN)
-            with traces.span("call"):
+        with tracing.use_tracer(tracing.Tracer("x", own, clock, clock)) as tracer:
+            tracing.configure(1.0)
+            tracing.join_run(RUN)
+            with tracing.span("call"):
                 pass
             tracer.finish(None, {})
-            found += parsed(otlp.request(tracer, "s"))
+            found += parsed(otlp_json.request(tracer, "s"))
     assert len({span.trace_id for span in found}) == 1
     assert len({span.span_id for span in found}) == 4
     actions = [span for span in found if span.name == "x"]
@@ -98,16 +98,16 @@ def test_an_action_alone_is_the_root(tracer):
     (ValueError("text of a caller"), "ValueError"),
 ))
 def test_what_leaves_the_block_ends_the_span(tracer, error, kind):
-    with pytest.raises(type(error)), traces.span("call"):
+    with pytest.raises(type(error)), tracing.span("call"):
         raise error
     tracer.finish(None, {})
     span = sent(tracer)["call"]
     assert span.error and span.attributes == {"error.type": kind}
-    assert "please" not in str(otlp.request(tracer, "s"))
+    assert "please" not in str(otlp_json.request(tracer, "s"))
 
 
 def test_no_text_of_a_caller_is_told(tracer):
-    with traces.span("say hello; drop\n", {"a": "two words", "b": "gpt-4", "c": ["x y", "stop"],
+    with tracing.span("say hello; drop\n", {"a": "two words", "b": "gpt-4", "c": ["x y", "stop"],
                                            "d": float("nan"), "e": 2 ** 70, "f": None,
                                            "g": True, "h": 0.5, "i": {}}):
         pass
@@ -118,12 +118,12 @@ def test_no_text_of_a_caller_is_told(tracer):
 
 @pytest.mark.parametrize("flags, share, records", (("01", 0.0, True), ("00", 1.0, False)))
 def test_the_callers_decision_stands_over_ours(tracer, flags, share, records):
-    traces.configure(share)
-    traces.join_run(RUN, {"traceparent": PARENT % flags, "tracestate": "a=b"})
-    with traces.span("call", kind=traces.CLIENT):
-        assert traces.headers()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
-        assert traces.headers()["traceparent"].endswith(flags)
-        assert traces.headers()["tracestate"] == "a=b"
+    tracing.configure(share)
+    tracing.join_run(RUN, {"traceparent": PARENT % flags, "tracestate": "a=b"})
+    with tracing.span("call", kind=tracing.CLIENT):
+        assert tracing.headers()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
+        assert tracing.headers()["traceparent"].endswith(flags)
+        assert tracing.headers()["tracestate"] == "a=b"
     tracer.finish(None, {}, ended=True)
     assert tracer.worth_sending() is records
     span = sent(tracer)["call"]
@@ -132,48 +132,48 @@ def test_the_callers_decision_stands_over_ours(tracer, flags, share, records):
 
 
 def test_what_is_not_sampled_says_so_and_is_not_sent(tracer):
-    traces.configure(0.0)
-    traces.join_run(RUN)
-    with traces.span("call", kind=traces.CLIENT):
-        assert traces.headers()["traceparent"].endswith("-00")
+    tracing.configure(0.0)
+    tracing.join_run(RUN)
+    with tracing.span("call", kind=tracing.CLIENT):
+        assert tracing.headers()["traceparent"].endswith("-00")
     tracer.finish(None, {}, ended=True)
     assert not tracer.worth_sending()
 
 
 def test_who_makes_no_spans_hands_on_what_it_was_given(clock):
-    with traces.use_tracer(traces.Tracer("x", OWN, clock)):
-        with traces.span("call", kind=traces.CLIENT):
-            assert traces.headers() == {}
-        traces.join_run(RUN, {"traceparent": PARENT % "01"})
-        with traces.span("call", kind=traces.CLIENT):
-            assert traces.headers() == {"traceparent": PARENT % "01"}
-        assert traces.propagation_headers() == {"traceparent": PARENT % "01"}
+    with tracing.use_tracer(tracing.Tracer("x", OWN, clock)):
+        with tracing.span("call", kind=tracing.CLIENT):
+            assert tracing.headers() == {}
+        tracing.join_run(RUN, {"traceparent": PARENT % "01"})
+        with tracing.span("call", kind=tracing.CLIENT):
+            assert tracing.headers() == {"traceparent": PARENT % "01"}
+        assert tracing.propagation_headers() == {"traceparent": PARENT % "01"}
 
 
 def test_only_a_call_takes_the_trace_along(tracer):
-    assert traces.headers() == {}
-    with traces.span("inside"):
-        assert traces.headers() == {}
+    assert tracing.headers() == {}
+    with tracing.span("inside"):
+        assert tracing.headers() == {}
 
 
 def test_an_actions_spans_are_bounded(tracer):
-    for _ in range(traces.MAX_SPANS + 3):
-        with traces.span("x"):
+    for _ in range(tracing.MAX_SPANS + 3):
+        with tracing.span("x"):
             pass
     tracer.finish(None, {})
-    assert (len(tracer.spans), tracer.dropped_spans) == (traces.MAX_SPANS + 1, 3)
+    assert (len(tracer.spans), tracer.dropped_spans) == (tracing.MAX_SPANS + 1, 3)
     assert tracer.action.attributes["synthralos.spans_lost"] == 3
 
 
 def test_tracers_of_two_threads_at_once_do_not_mix():
     both, tracers = threading.Barrier(2, timeout=60), [
-        traces.Tracer(name, name, time.time) for name in ("one", "two")
+        tracing.Tracer(name, name, time.time) for name in ("one", "two")
     ]
 
     def work(tracer):
-        with traces.use_tracer(tracer):
+        with tracing.use_tracer(tracer):
             both.wait()
-            with traces.span("of " + tracer.execution_id):
+            with tracing.span("of " + tracer.execution_id):
                 both.wait()
 
     threads = [threading.Thread(target=work, args=(tracer,)) for tracer in tracers]

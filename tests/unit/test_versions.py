@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from synthralos.refusals import InvalidInput
-from synthralos.state import history, versions
-from synthralos.state.datastore import DatastoreUnavailable, BestEffortDatastore
-from synthralos.state.stackstorm import StackStormError
-from synthralos.state.versions import HistoryConfig
+from synthralos.core.errors import InvalidInput
+from synthralos.storage import history, versions
+from synthralos.storage.datastore import BestEffortDatastore, DatastoreUnavailable
+from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.storage.versions import HistoryConfig
 
 KEPT = HistoryConfig()
 
@@ -130,7 +130,9 @@ def test_two_that_write_at_once_get_two_numbers(clock, datastore):
     clock.forward(2)
     assert mine["version"] == "v0003"
     found = [
-        versions.get(BestEffortDatastore(datastore), KEPT, clock(), "agent_01", "task_01", name)["state"]["n"]
+        versions.get(BestEffortDatastore(datastore), KEPT, clock(), "agent_01", "task_01", name)[
+            "state"
+        ]["n"]
         for name in ("v0001", "v0002", "v0003")
     ]
     assert found == [1, "other", "mine"]
@@ -216,7 +218,9 @@ def test_the_timeline_shows_who_did_what_in_order(store, clock):
     noted(store, clock, {"n": 2}, kind="intervention", actor="jane", metadata={"why": "stuck"})
     noted(store, clock, {"message": "x"}, kind="error", task="other")
     clock.forward(1)
-    history.append_entry(store, "agent_01", clock(), {"event": "recovered", "workflow": "agent_recovery"})
+    history.append_entry(
+        store, "agent_01", clock(), {"event": "recovered", "workflow": "agent_recovery"}
+    )
     clock.forward(1)
     history.append_entry(store, "agent_01", clock(), {"event": "restored", "actor": "joe"})
     found = versions.timeline(store, "agent_01")
@@ -323,7 +327,10 @@ class Executions:
      (StackStormError("away"), None)])
 def test_the_user_is_the_one_of_the_execution(told, user):
     assert versions.stackstorm_user(Executions(told), "5f0c") == user
-    assert versions.stackstorm_user(None, "5f0c") is None and versions.stackstorm_user(Executions(told), "") is None
+    assert (
+        versions.stackstorm_user(None, "5f0c") is None and
+        versions.stackstorm_user(Executions(told), "") is None
+    )
 
 
 def test_the_rules_are_those_of_the_settings(make_env):

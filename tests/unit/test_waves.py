@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthralos.orchestration import model, waves
+from synthralos.orchestration import orchestration_schema, scheduler
 
-DONE = waves.COMPLETED
+DONE = scheduler.COMPLETED
 
 
 class Look:
@@ -30,25 +30,25 @@ def condition(field):
 
 
 def defined(*steps, **more):
-    return model.orchestration(dict({"name": "o", "steps": list(steps)}, **more))
+    return orchestration_schema.orchestration(dict({"name": "o", "steps": list(steps)}, **more))
 
 
 def played(definition, look=None, fails=(), refuses=(), most=200):
     """(waves as lists of names, the state at the end)."""
-    look, state, seen = look or Look(), waves.initial_state(definition, 0.0), []
+    look, state, seen = look or Look(), scheduler.initial_state(definition, 0.0), []
     for _ in range(most):
-        waves.advance(definition, state, look)
+        scheduler.advance(definition, state, look)
         if state["outcome"] is not None:
             return seen, state
         jobs = state["wave"]["jobs"]
         seen.append(jobs)
         results = {}
         for name in jobs:
-            status = waves.FAILED if name in fails else DONE
-            status = waves.REFUSED if name in refuses else status
+            status = scheduler.FAILED if name in fails else DONE
+            status = scheduler.REFUSED if name in refuses else status
             log = {"error": "broke"} if status != DONE else {}
-            results[name] = waves.StepResult(status, log, {name: {"v": 1}}, {"v": name})
-        waves.merge_results(definition, state, results, 1.0)
+            results[name] = scheduler.StepResult(status, log, {name: {"v": 1}}, {"v": name})
+        scheduler.merge_results(definition, state, results, 1.0)
     raise AssertionError("no end after %d waves" % most)
 
 
@@ -234,14 +234,16 @@ def test_an_approval_and_a_sub_orchestration_are_waves_of_their_own():
         {"name": "ok", "group": "x", "approval": {"question": "?"}},
         {"name": "sub", "group": "x", "orchestration": "other"}, {"name": "b", "group": "x"},
     )
-    state, kinds = waves.initial_state(definition, 0.0), []
+    state, kinds = scheduler.initial_state(definition, 0.0), []
     while True:
-        waves.advance(definition, state, Look())
+        scheduler.advance(definition, state, Look())
         if state["outcome"]:
             break
         kinds.append((state["wave"]["kind"], state["wave"]["jobs"]))
         jobs = state["wave"]["jobs"]
-        waves.merge_results(definition, state, {name: waves.StepResult(DONE, {}) for name in jobs}, 1.0)
+        scheduler.merge_results(
+            definition, state, {name: scheduler.StepResult(DONE, {}) for name in jobs}, 1.0
+        )
     assert kinds == [("steps", ["a", "b"]), ("ask", ["ok"]), ("child", ["sub"])]
 
 
@@ -263,15 +265,15 @@ def test_a_refusal_with_a_policy_of_continue():
 
 def test_a_sub_orchestration_is_tried_again_where_it_ended():
     definition = defined({"name": "s", "orchestration": "o2", "max_retries": 1, "retry_delay": 7})
-    state = waves.initial_state(definition, 0.0)
-    waves.advance(definition, state, Look())
-    failed = waves.StepResult(waves.FAILED, {"error": "x"}, child="run1")
-    assert waves.merge_results(definition, state, {"s": failed}, 1.0) == 7
+    state = scheduler.initial_state(definition, 0.0)
+    scheduler.advance(definition, state, Look())
+    failed = scheduler.StepResult(scheduler.FAILED, {"error": "x"}, child="run1")
+    assert scheduler.merge_results(definition, state, {"s": failed}, 1.0) == 7
     assert state["stack"][-1]["children"] == {"s": "run1"} and state["log"] == []
-    waves.advance(definition, state, Look())
+    scheduler.advance(definition, state, Look())
     assert state["wave"] == {"kind": "child", "jobs": ["s"]}
-    assert waves.merge_results(definition, state, {"s": failed}, 1.0) == 0
-    waves.advance(definition, state, Look())
+    assert scheduler.merge_results(definition, state, {"s": failed}, 1.0) == 0
+    scheduler.advance(definition, state, Look())
     assert state["outcome"]["status"] == "failed" and state["log"][0]["attempts"] == 2
     assert state["stack"][-1]["children"] == {}
 
@@ -279,12 +281,19 @@ def test_a_sub_orchestration_is_tried_again_where_it_ended():
 def test_what_completed_of_a_wave_is_reused_and_the_rest_runs_again():
     steps = [{"name": name, "group": "x"} for name in "abc"]
     definition = defined(*steps)
-    state = waves.initial_state(definition, 0.0)
-    waves.advance(definition, state, Look())
-    waves.reuse_completed(definition, state, {
-        "a": waves.StepResult(DONE, {}, {"a": {"v": 1}}), "b": waves.StepResult(waves.FAILED, {}),
-        "c": waves.crashed_result()}, 1.0)
-    waves.advance(definition, state, Look())
+    state = scheduler.initial_state(definition, 0.0)
+    scheduler.advance(definition, state, Look())
+    scheduler.reuse_completed(
+        definition,
+        state,
+        {
+            "a": scheduler.StepResult(DONE, {}, {"a": {"v": 1}}),
+            "b": scheduler.StepResult(scheduler.FAILED, {}),
+            "c": scheduler.crashed_result(),
+        },
+        1.0,
+    )
+    scheduler.advance(definition, state, Look())
     assert state["wave"]["jobs"] == ["b", "c"] and state["cursor"] == 2
     assert [entry["step_name"] for entry in state["log"]] == ["a"]
 
@@ -293,7 +302,7 @@ def test_no_run_has_more_waves_than_it_may():
     step = {"name": "L", "loop": {"max_rounds": 50, "steps": [
         {"name": "M", "loop": {"max_rounds": 50, "steps": [{"name": "a"}]}}]}}
     seen, state = played(defined(step), most=3000)
-    assert len(seen) == waves.MAX_WAVES and state["outcome"]["status"] == "failed"
+    assert len(seen) == scheduler.MAX_WAVES and state["outcome"]["status"] == "failed"
     assert "no run may have more" in state["outcome"]["error"]
 
 
@@ -306,7 +315,7 @@ def test_a_definition_whose_steps_wait_for_each_other_ends():
 
 def test_what_would_run_in_which_order():
     definition = defined({"name": "p", "group": "g"}, {"name": "q", "group": "g"}, looped())
-    told = [(entry["step_id"], entry["wave"]) for entry, _ in waves.preview(definition)]
+    told = [(entry["step_id"], entry["wave"]) for entry, _ in scheduler.preview(definition)]
     assert told == [("p", 1), ("q", 1), ("L", 2), ("L/a", 1), ("L/b", 2)]
 
 
@@ -340,13 +349,13 @@ def graphs(draw):
 @given(graphs())
 def test_any_graph_is_run_in_order_once_and_to_an_end(drawn):
     definition, fails, most = drawn
-    from synthralos.orchestration import graph
+    from synthralos.orchestration import dependencies
 
     seen, state = played(definition, Look(["yes"], most), fails)
     ran = [name for jobs in seen for name in jobs]
     assert len(ran) == len(set(ran))
     assert all(len(jobs) == 1 for jobs in seen) or most > 1
-    plan = graph.dependency_map(definition)
+    plan = dependencies.dependency_map(definition)
     log = [entry["step_name"] for entry in state["log"]]
     assert sorted(log) == sorted(plan)
     explicit = {step["name"]: step["depends_on"] or [] for step in definition["steps"]}
@@ -356,7 +365,7 @@ def test_any_graph_is_run_in_order_once_and_to_an_end(drawn):
         for before in plan[name]:
             assert before not in place or place[before] < place[name]
         assert not failed & set(explicit[name])
-    policies = {step["name"]: waves.policy(definition, step) for step in definition["steps"]}
+    policies = {step["name"]: scheduler.policy(definition, step) for step in definition["steps"]}
     fatal = [name for name in ran if name in failed and policies[name] == "fail"]
     assert state["outcome"]["status"] == ("failed" if fatal else DONE)
     assert all(place[name] == len(seen) - 1 for name in fatal)
@@ -366,23 +375,23 @@ def test_any_graph_is_run_in_order_once_and_to_an_end(drawn):
 @given(graphs(), st.data())
 def test_a_run_cut_off_at_any_wave_and_resumed_runs_nothing_completed_twice(drawn, data):
     definition, _, most = drawn
-    look, state, completed = Look(["yes"], most), waves.initial_state(definition, 0.0), []
+    look, state, completed = Look(["yes"], most), scheduler.initial_state(definition, 0.0), []
     for _ in range(100):
-        waves.advance(definition, state, look)
+        scheduler.advance(definition, state, look)
         if state["outcome"] is not None:
             break
         jobs = state["wave"]["jobs"]
         assert not set(jobs) & set(completed)
         good = data.draw(st.sets(st.sampled_from(jobs)))
         completed += good
-        results = {name: waves.StepResult(DONE, {}, {}) for name in good}
+        results = {name: scheduler.StepResult(DONE, {}, {}) for name in good}
         if good == set(jobs):
-            waves.merge_results(definition, state, results, 1.0)
+            scheduler.merge_results(definition, state, results, 1.0)
         else:
-            waves.reuse_completed(definition, state, results, 1.0)
+            scheduler.reuse_completed(definition, state, results, 1.0)
             if not good:
                 completed += jobs
                 state["wave"] = {"kind": "steps", "jobs": jobs}
-                results = {name: waves.StepResult(DONE, {}, {}) for name in jobs}
-                waves.merge_results(definition, state, results, 1.0)
+                results = {name: scheduler.StepResult(DONE, {}, {}) for name in jobs}
+                scheduler.merge_results(definition, state, results, 1.0)
     assert state["outcome"]["status"] == DONE

@@ -19,9 +19,9 @@ sys.path.insert(0, str(PACK / "tests"))
 from fixtures.sensor_world import Service, surroundings  # noqa: E402
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.sensing.alertmanager import AlertmanagerPoller  # noqa: E402
-from synthralos.state.datastore import DatastoreUnavailable  # noqa: E402
-from synthralos.telemetry import families  # noqa: E402
+from synthralos.metrics import definitions  # noqa: E402
+from synthralos.sensing.alertmanager_poller import AlertmanagerPoller  # noqa: E402
+from synthralos.storage.datastore import DatastoreUnavailable  # noqa: E402
 
 GPT4, HAIKU = "llm:openai/gpt-4", "llm:anthropic/claude-3-haiku"
 PROMTOOL = shutil.which("promtool")
@@ -67,7 +67,7 @@ def samples(world, name):
 
 
 def roll_up(world):
-    run = world.local.run("synthralos.metrics.roll_up", {})
+    run = world.local.run("synthralos.metrics.rollup", {})
     assert run["status"] == "succeeded", run["result"]
     return run["result"]["result"]
 
@@ -225,7 +225,7 @@ def test_what_dashboard_and_alerts_use_is_there(day):
     # To pass over a target takes an open breaker: another test has one.
     assert shown - there == {"synthralos_targets_skipped_total"}
     assert used(DASHBOARD) and used(ALERTS)
-    for family in families.FAMILIES:
+    for family in definitions.FAMILIES:
         told = family.name in shown or any(name.startswith(family.name) for name in shown)
         assert told, "%s is on no panel" % family.name
 
@@ -235,7 +235,7 @@ def test_documented_names_are_those_that_there_are():
     rows = re.findall(r"^\| `([a-z_]+)` \| (\w+) \| (.*?) \| (.*) \|$", text, re.MULTILINE)
     told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels)), what)
             for name, kind, labels, what in rows}
-    assert told == {one.name: (one.type, one.labels, one.help) for one in families.FAMILIES}
+    assert told == {one.name: (one.type, one.labels, one.help) for one in definitions.FAMILIES}
 
 
 def promtool(*words, **options):

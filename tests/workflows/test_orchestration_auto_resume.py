@@ -198,7 +198,7 @@ def test_a_run_whose_task_crashed_resumes_itself(flow, tmp_path):
 def test_a_resume_that_cannot_start_calls_for_somebody(flow):
     refuses = (
         "from synthralos_action import SynthralosAction\n"
-        "from synthralos.state.stackstorm import StackStormError\n\n\n"
+        "from synthralos.storage.stackstorm_api import StackStormError\n\n\n"
         "class Away(SynthralosAction):\n"
         "    def run(self, **parameters):\n"
         "        return self.perform(self._fail, parameters)\n\n"

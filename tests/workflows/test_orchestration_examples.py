@@ -7,7 +7,7 @@ from fixtures.waiting import PATIENCE_SECONDS, until
 from workflows.orchestrations import MODEL, Orchestrated, logs, statuses
 
 from sandbox import status
-from synthralos.orchestration import examples, model, prompts
+from synthralos.orchestration import examples, orchestration_schema, prompts
 
 NAMES = [
     "agentic-workflow", "map-reduce", "multi-source-research", "ping-pong",
@@ -58,10 +58,14 @@ def test_an_example_names_no_model_and_defines_every_role_that_it_uses(name):
     example = examples.read(name)
     assert example["description"] and example["input"]
     for one in example["orchestrations"]:
-        normal = model.orchestration(one)
-        assert set(model.roles_used(normal)) == {role["name"] for role in example["roles"]}
-        assert not any(step["fallback_models"] for step in model.every_step(normal["steps"]))
-    for role in map(model.role, example["roles"]):
+        normal = orchestration_schema.orchestration(one)
+        assert set(orchestration_schema.roles_used(normal)) == {
+            role["name"] for role in example["roles"]
+        }
+        assert not any(
+            step["fallback_models"] for step in orchestration_schema.every_step(normal["steps"])
+        )
+    for role in map(orchestration_schema.role, example["roles"]):
         assert role["model"] is None and not role["fallback_models"]
 
 
@@ -240,12 +244,12 @@ def test_agentic_workflow(agentic):
 
 def test_each_step_of_it_says_in_which_state_the_run_is(agentic):
     """The states that a run goes through, as its checkpoints have them."""
-    from synthralos import seal
+    from synthralos.core import sealing
 
     run, told = answered(agentic, True)
     states = []
     for key in told["checkpoints"]:
-        kept = seal.unseal(agentic.world.local.keys.get(key))
+        kept = sealing.unseal(agentic.world.local.keys.get(key))
         states.append(kept["context"].get("state", {"v": None})["v"])
     assert states == [None, "PLANNED", "CRITIQUED", "APPROVED", "EXECUTING"]
 
@@ -296,6 +300,6 @@ def test_the_sandbox_knows_the_words_with_which_the_pack_asks_for_json():
     from sandbox import schemas
 
     schema = {"type": "object", "required": ["n"], "properties": {"n": {"enum": [7]}}}
-    role = model.role({"name": "r", "base_prompt": "p"})
+    role = orchestration_schema.role({"name": "r", "base_prompt": "p"})
     said = [message["content"] for message in prompts.messages(role, "x", schema)]
     assert json.loads(schemas.answer(said)) == {"n": 7}

@@ -69,13 +69,13 @@ def test_hostile_text_comes_back_as_it_was(ask):
 
 
 def test_what_stackstorm_cannot_hold_is_whole_in_the_datastore(ask, world):
-    from synthralos.state import packing
+    from synthralos.storage import state_codec
 
     state = {"large": 2**70, "surrogate": "\ud800"}
     found = ask("snapshot.get", snapshot_id=create(ask, state=state)["snapshot_id"])["result"]
     assert found["altered"] is True and found["state"]["large"] == str(2**70)
     text = world.local.keys.get(found["state_key"])
-    assert packing.decode_state(text)["state"] == state
+    assert state_codec.decode_state(text)["state"] == state
 
 
 def test_a_state_too_large_for_a_result_is_named(ask, world):
@@ -98,13 +98,13 @@ def test_a_corrupted_one_is_refused_and_a_good_one_named(ask, world):
 
 
 def test_known_secrets_are_not_stored(ask, world):
-    from synthralos.state import packing
+    from synthralos.storage import state_codec
 
     secret = world.config["platform"]["token"]
     made = create(ask, state={"token": secret, "said": "Bearer " + secret, "key": "a" * 9})
     assert made["masked"] is True
     text = world.local.keys.get(keys(world, "snapshot")[0])
-    assert secret not in json.dumps(packing.decode_state(text))
+    assert secret not in json.dumps(state_codec.decode_state(text))
     found = ask("snapshot.get", snapshot_id=made["snapshot_id"])["result"]["state"]
     assert found == {"token": "********", "said": "Bearer ********", "key": "a" * 9}
 

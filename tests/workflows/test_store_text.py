@@ -8,7 +8,7 @@ import pytest
 from workflows.orchestrations import Orchestrated
 
 from sandbox import agent_failed, ok, status
-from synthralos.state.kinds import kind_of_key
+from synthralos.storage.keyspace import kind_of_key
 
 WORD = "zanzibarine"
 ERROR = "the %s gave up" % WORD
@@ -168,7 +168,7 @@ def _unpacked(text):
 
 
 def seconds_until(world, stamp):
-    from synthralos.times import parse_iso
+    from synthralos.core.timestamps import parse_iso
 
     return parse_iso(stamp.replace("+00:00", "Z")) - world.local.clock()
 

@@ -6,7 +6,7 @@ from fixtures.waiting import limit_under_test
 from orchestrations import Orchestrated
 
 from sandbox import ok, rate_limit, status
-from synthralos.calls import collector
+from synthralos.calls import trace_exporter
 
 pytest.importorskip("opentelemetry.proto")
 
@@ -34,7 +34,10 @@ def receiver(tmp_path, monkeypatch):
 
 @pytest.fixture
 def traced(world, receiver):
-    world.config["tracing"] = {"endpoint": receiver.url, "timeout": collector.MAX_TIMEOUT_SECONDS}
+    world.config["tracing"] = {
+        "endpoint": receiver.url,
+        "timeout": trace_exporter.MAX_TIMEOUT_SECONDS,
+    }
     return world
 
 

@@ -17,16 +17,17 @@ import tenacity
 from benchmarks.clients.bare import HEADERS, KEY, MESSAGES, floor
 from benchmarks.measure import interleaved
 from benchmarks.server import CHAT, HEALTHY, LIMITED
-from synthralos.calls import providers, rounds
+from synthralos.calls import llm_providers, rounds
 from synthralos.calls.deadline import Deadline
-from synthralos.metrics import roll_up
+from synthralos.config.settings import Settings
+from synthralos.core.redaction import Redactor
+from synthralos.loop_detection import detector
+from synthralos.metrics import rollup
 from synthralos.metrics.config import MetricsConfig
-from synthralos.recovery.environment import Environment
-from synthralos.redact import Redactor
-from synthralos.settings import Settings
-from synthralos.state import loops, runs, snapshots
-from synthralos.state.datastore import BestEffortDatastore
-from synthralos.state.ledger import WINDOW_SIZE, Ledger, Outcome
+from synthralos.runtime.environment import Environment
+from synthralos.storage import run_summaries, snapshots
+from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.outcome_ledger import WINDOW_SIZE, Ledger, Outcome
 
 WARM_UP = WINDOW_SIZE + 5
 SIZES = (10, 100, 1000)
@@ -79,13 +80,13 @@ def library(base, fresh):
     env = Environment(settings, BestEffortDatastore(Memory()), time.time, "benchmark", Redactor())
 
     def attempt(target, seconds, number):
-        return providers.complete(env.client, target.endpoint, MESSAGES, {}, seconds, env.run)
+        return llm_providers.complete(env.client, target.endpoint, MESSAGES, {}, seconds, env.run)
 
     def once():
         # In an action every round has an Environment of its own; its session lives as long.
         if fresh:
             env.ledger._store = BestEffortDatastore(Memory())
-        served = [providers.resolve_model(settings.providers, "bench", name)
+        served = [llm_providers.resolve_model(settings.providers, "bench", name)
                   for name in ("limited", "healthy")]
         targets = [rounds.Target(one.target, 60.0, one) for one in served]
         played = rounds.play_round(
@@ -127,7 +128,7 @@ def records(size):
     state = {"parameters": {"layer_%d" % n: [n / 7.0] * 20 for n in range(20)}}
     # None goes for one that is taken: that would be two calls more where the store is full.
     kept = snapshots.SnapshotConfig(max_snapshots=max(SIZES) + CALLS)
-    limits = loops.LoopDetectionConfig(time_window_seconds=3600)
+    limits = detector.LoopDetectionConfig(time_window_seconds=3600)
     clock = [1_700_000_000.0]
 
     def now():
@@ -144,13 +145,14 @@ def records(size):
         _step(store, now(), limits, n)
         newest = snapshots.create(store, kept, now(), "agent", "task", state)["snapshot_id"]
     calls = {
-        "ledger append": lambda: ledger.append(
-            "llm:openai/gpt-4", Outcome(at=now(), **outcome)),
+        "ledger append": lambda: ledger.append("llm:openai/gpt-4", Outcome(at=now(), **outcome)),
         "ledger window": lambda: ledger.window("llm:openai/gpt-4"),
         "loop check": lambda: _step(store, now(), limits, int(100 * clock[0])),
         "snapshot create": lambda: snapshots.create(store, kept, now(), "agent", "task", state),
         "snapshot get": lambda: snapshots.get(store, kept, now(), newest),
-        "snapshot list, a page": lambda: snapshots.list_snapshots(store, kept, now(), "agent", limit=100),
+        "snapshot list, a page": lambda: snapshots.list_snapshots(
+            store, kept, now(), "agent", limit=100
+        ),
     }
 
     def timed(call):
@@ -187,9 +189,11 @@ def rolled_up(size):
 
     def once():
         for n in range(size):
-            runs.record_metrics_event(env.store, runs.END, "%024x" % n, env.now(), **told)
+            run_summaries.record_metrics_event(
+                env.store, run_summaries.END, "%024x" % n, env.now(), **told
+            )
         began = time.perf_counter()
-        done = roll_up.roll_up(env, MetricsConfig())
+        done = rollup.roll_up(env, MetricsConfig())
         seconds = (time.perf_counter() - began) / size
         assert done["counted"] == size
         for name in memory.names():
@@ -200,10 +204,10 @@ def rolled_up(size):
 
 
 def _step(store, now, limits, n):
-    found = loops.record_step(
+    found = detector.record_step(
         store, now, limits, "agent", "search", {"query": "word%d and more" % n, "page": n},
         {"items": [n, "item %d" % n]})
-    assert found["level"] == loops.NONE
+    assert found["level"] == detector.NONE
 
 
 def against_the_floor(base):

@@ -3,6 +3,6 @@
 The limits of the pack are for runs at a deadline. Where the machine is busy, the API is st2local's,
 in the tests' process, which may get no turn for longer than that; a run then records less.
 """
-from synthralos.state import stackstorm
+from synthralos.storage import stackstorm_api
 
-stackstorm.TIMEOUT_SECONDS = stackstorm.READ_EXECUTION_SECONDS = 120.0
+stackstorm_api.TIMEOUT_SECONDS = stackstorm_api.READ_EXECUTION_SECONDS = 120.0

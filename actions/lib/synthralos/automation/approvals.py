@@ -1,10 +1,10 @@
 """The approvals that runs of this pack ask for: StackStorm's inquiries."""
 
-from synthralos.refusals import InvalidInput
-from synthralos.state import asked
-from synthralos.state.datastore import PAGE_SIZE
-from synthralos.state.stackstorm import ExecutionNotFound
-from synthralos.times import parse_iso, to_iso
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.storage import inquiries
+from synthralos.storage.datastore import PAGE_SIZE
+from synthralos.storage.stackstorm_api import ExecutionNotFound
 
 PACK = "synthralos"
 MAX_PAGES = 5
@@ -30,7 +30,7 @@ def pending(env):
             # Answered meanwhile, or its run was deleted.
             continue
         name, told = _asked(inquiry)
-        noted = asked.get_inquiry(env.store, parent["execution_id"])
+        noted = inquiries.get_inquiry(env.store, parent["execution_id"])
         found.append(
             {
                 "inquiry": inquiry["id"],

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.entries import read_int
-from synthralos.names import require_identifier
-from synthralos.refusals import InvalidInput
+from synthralos.config.reader import read_int
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
 
 WORKFLOWS = ("agent_recovery", "llm_retry", "reroute_request")
 MAX_RUNS = 20

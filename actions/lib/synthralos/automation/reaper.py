@@ -6,20 +6,21 @@ ends no approval by itself unless told to. Two reapers at once do no harm; what 
 run keeps nobody from the next.
 """
 
-from synthralos.automation import approvals, restraint
-from synthralos.infrastructure import record as infrastructure_record
-from synthralos.names import encode_key_part
-from synthralos.recovery import intake, record
-from synthralos.refusals import InvalidInput
-from synthralos.state import asked, starts
-from synthralos.state.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
-from synthralos.state.kinds import lifetime_of
-from synthralos.state.stackstorm import ENDED, StackStormError
-from synthralos.times import parse_iso, to_iso
+from synthralos.automation import admission, approvals
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part
+from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.infrastructure import repair_record as infrastructure_record
+from synthralos.runtime import failure_record, run_parameters
+from synthralos.storage import incidents
+from synthralos.storage import inquiries as asked
+from synthralos.storage.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
+from synthralos.storage.keyspace import lifetime_of
+from synthralos.storage.stackstorm_api import ENDED, StackStormError
 
 WORKFLOWS = (
     "agent_recovery", "llm_retry", "reroute_request", "handle_error", "infrastructure_repair",
-    record.ORCHESTRATION,
+    failure_record.ORCHESTRATION,
 )
 # Its policy has all others cancelled while one counts as running.
 ROLL_UP, ROLL_UP_SECONDS = "metrics.roll_up", 300
@@ -63,7 +64,7 @@ def reap(env, config):
                     _collect_errors(done, run["id"], _log_missing_record, env, workflow, run, done)
     for run in _list_runs(env, done, ROLL_UP, status="running"):
         _collect_errors(done, run["id"], _end_roll_up, env, run, done)
-    for run, by in starts.scheduled_closes(env.store):
+    for run, by in incidents.scheduled_closes(env.store):
         _collect_errors(done, run, _close_ticket, env, run, by, done)
     counts = ", ".join("%d %s" % (len(found), name) for name, found in done.items())
     return dict({"summary": counts}, **done)
@@ -185,7 +186,7 @@ def _log_missing_record(env, workflow, run, done):
         if workflow == infrastructure_record.WORKFLOW:
             told = infrastructure_record.record(env, None, given, dict(error, reason=why))
         else:
-            told = record.record_failed_run(env, workflow, {"refused": error}, given)
+            told = failure_record.record_failed_run(env, workflow, {"refused": error}, given)
     finally:
         env.run = own
     env.store.put(key, "1", _LOGGED_SECONDS)
@@ -195,7 +196,7 @@ def _log_missing_record(env, workflow, run, done):
 def _parameters(env, run):
     """What the run was to work on; a rule's runs have it in their case."""
     try:
-        given = intake.read_parameters(run, env.store)
+        given = run_parameters.read_parameters(run, env.store)
     except InvalidInput:
         return run.get("parameters") or {}
     alert = given.get("alert")
@@ -218,8 +219,8 @@ def _close_ticket(env, run, by, done):
     status = env.api.execution(run, "status").get("status")
     if status not in ENDED:
         return
-    ticket = restraint.close_run_ticket(env, run, by)
-    starts.remove_scheduled_close(env.store, run)
+    ticket = admission.close_run_ticket(env, run, by)
+    incidents.remove_scheduled_close(env.store, run)
     done["closed"].append({"run": run, "ticket": ticket})
 
 

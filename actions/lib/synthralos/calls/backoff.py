@@ -5,7 +5,9 @@ import math
 JITTER = 0.25
 
 
-def jittered_delay(strategy, repeat, base_delay, max_delay, given=False, success_rate=1.0, multiplier=2.0):
+def jittered_delay(
+    strategy, repeat, base_delay, max_delay, given=False, success_rate=1.0, multiplier=2.0
+):
     """Seconds to wait before repeat number `repeat` (1, 2, ...), jittered, before rounding.
 
     :param given: whether the caller named `base_delay`. It is then kept within +-25 %; otherwise

@@ -3,8 +3,8 @@
 
 import json
 
-from synthralos.refusals import InvalidInput
-from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.core.errors import InvalidInput
+from synthralos.storage.datastore import DatastoreUnavailable
 
 
 class Credentials:

@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos import failures, jsontext
-from synthralos.telemetry import traces
+from synthralos.core import bounded_json, failures
+from synthralos.telemetry import tracing
 
 MAX_RESPONSE_BYTES = 20 * 1024 * 1024
 USER_AGENT = "synthralos"
@@ -40,10 +40,12 @@ class Response:
     def json(self):
         """The body as JSON. CallError (malformed_answer) when it is none."""
         try:
-            return jsontext.loads(self.text)
+            return bounded_json.loads(self.text)
         except ValueError as error:
             raise CallError(
-                failures.make_failure("malformed_answer", "the answer is no JSON", status=self.status)
+                failures.make_failure(
+                    "malformed_answer", "the answer is no JSON", status=self.status
+                )
             ) from error
 
 
@@ -85,7 +87,9 @@ class Client:
             fresh = self._credentials(connection, True)
             left = seconds - answer.latency
             if fresh != credentials and left > 0:
-                answer = self._send_once(connection, method, path, left, body, headers, authorize, fresh)
+                answer = self._send_once(
+                    connection, method, path, left, body, headers, authorize, fresh
+                )
         return answer
 
     @contextlib.contextmanager
@@ -126,7 +130,7 @@ class Client:
             with contextlib.closing(response):
                 raw = _read_body(response, began, seconds)
         latency = time.monotonic() - began
-        traces.set_attributes({"http.response.status_code": response.status_code})
+        tracing.set_attributes({"http.response.status_code": response.status_code})
         received = lower_case(response.headers)
         return Response(response.status_code, received, _text(raw, received), latency)
 
@@ -176,7 +180,7 @@ def _headers(connection, credentials, headers, authorize):
 
 def _with_trace_headers(headers):
     """`headers` with those of the trace; the caller's own would name a span above the run's."""
-    ours = traces.headers()
+    ours = tracing.headers()
     kept = {name: value for name, value in headers.items() if name.lower() not in ours}
     return dict(kept, **ours)
 
@@ -255,7 +259,9 @@ def _read_body(response, began, seconds):
         response.raw.tell() < int(promised)
     ):
         raise CallError(
-            failures.make_failure("truncated_stream", "the answer was cut", status=response.status_code)
+            failures.make_failure(
+                "truncated_stream", "the answer was cut", status=response.status_code
+            )
         )
     return b"".join(chunks)
 

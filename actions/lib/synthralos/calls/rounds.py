@@ -10,14 +10,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos import failures
 from synthralos.calls import backoff
 from synthralos.calls.http import CallError, CallNotMade
-from synthralos.refusals import InvalidInput
-from synthralos.state.breaker import HALF_OPEN
-from synthralos.state.ledger import Outcome
-from synthralos.telemetry import log, traces
-from synthralos.times import to_iso
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import to_iso
+from synthralos.storage.circuit_breaker import HALF_OPEN
+from synthralos.storage.outcome_ledger import Outcome
+from synthralos.telemetry import run_log, tracing
 
 PROBE_POLL_SECONDS = 5.0
 # After these nobody knows whether the request had its effect.
@@ -159,7 +159,7 @@ def _is_blocked(target, progress, ledger, at):
         progress.trail.append(
             {"target": target.name, "skipped": reason, "seconds": round(until - at, 1)}
         )
-        log.emit("skipped", target=target.name, seconds=until - at)
+        run_log.emit("skipped", target=target.name, seconds=until - at)
     return True
 
 
@@ -174,7 +174,7 @@ def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
     seconds = min(target.seconds, deadline.seconds_left())
     at, began, result, failed = now(), time.monotonic(), None, None
     try:
-        with traces.span_attributes(
+        with tracing.span_attributes(
             target=target.name, attempt=progress.attempts, round=progress.cursor, repeat=repeat
         ):
             result = attempt(target, seconds, progress.attempts)
@@ -220,7 +220,7 @@ def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
             run=run,
         ),
     )
-    log.emit(
+    run_log.emit(
         "attempt",
         number=progress.attempts,
         target=target.name,
@@ -239,7 +239,7 @@ def _record_not_made(target, progress, failed, repeat):
     progress.mark(target)["tries"] -= 1
     progress.failure = failed.as_dict()
     progress.trail.append({"target": target.name, "skipped": failed.message, "cause": failed.cause})
-    log.emit("skipped", target=target.name, cause=failed.cause)
+    run_log.emit("skipped", target=target.name, cause=failed.cause)
     return failed
 
 
@@ -276,7 +276,11 @@ def _exclude_targets(target, targets, failed, progress, rules):
     elsewhere = failed.policy.retry_other_target
     if failed.cause == "content_policy":
         elsewhere = rules.content_policy_fallbacks
-    if target.unsafe_to_repeat and failed.cause in UNKNOWN_EFFECT_CAUSES and failed.evidence.get("sent", True):
+    if (
+        target.unsafe_to_repeat and
+        failed.cause in UNKNOWN_EFFECT_CAUSES and
+        failed.evidence.get("sent", True)
+    ):
         mark["out"] = "unsafe_to_repeat"
         elsewhere = False
     for other in targets:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import unquote, urlsplit
 
-from synthralos import jsontext
-from synthralos.calls import idempotency, spans
+from synthralos.calls import idempotency, span_attributes
 from synthralos.calls.http import CallError
-from synthralos.names import require_identifier
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Route
+from synthralos.config.settings import Route
+from synthralos.core import bounded_json
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _HEADER = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
@@ -53,7 +53,9 @@ def parse_request(given, settings, field="original_request"):
         raise InvalidInput(
             "config.routes", [], "lists no route", "Configure at least one provider and region"
         )
-    provider = require_identifier(field + ".provider", given.get("provider") or settings.default_provider)
+    provider = require_identifier(
+        field + ".provider", given.get("provider") or settings.default_provider
+    )
     region = require_identifier(field + ".region", given.get("region") or settings.default_region)
     model = given.get("model")
     if model is not None:
@@ -134,7 +136,9 @@ def candidate_routes(request, regions, providers, settings):
     providers = _unique([request["provider"]] + list(providers))
     legs, skipped = [], []
     for provider in providers:
-        model, known = _map_model(request["model"], request["provider"], provider, settings.model_map)
+        model, known = _map_model(
+            request["model"], request["provider"], provider, settings.model_map
+        )
         for region in regions:
             route = configured.get((provider, region))
             if route is None:
@@ -174,7 +178,7 @@ def call(client, leg, request, seconds, run):
     headers = dict(request["headers"])
     if method not in ("GET", "HEAD"):
         headers[idempotency.HEADER] = idempotency.key(run, method, path, body, leg.model)
-    with spans.request(leg.route.connection, method):
+    with span_attributes.request(leg.route.connection, method):
         answer = client.request(
             leg.route.connection, method, path, seconds, body=body, headers=headers
         )
@@ -198,7 +202,7 @@ def _with_model(body, model):
 
 def _parsed(text):
     try:
-        return jsontext.loads(text)
+        return bounded_json.loads(text)
     except ValueError:
         return text
 

@@ -5,6 +5,7 @@
     error_system = ErrorHandlingSystem()
     recovery_result = await error_system.handle_error(error, context, recovery_callback)
 """
+from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.error_handling import ErrorHandlingSystem, HandledError
 from synthralos.inprocess.errors import (
     ErrorContext,
@@ -19,11 +20,9 @@ from synthralos.inprocess.loop_detector import LoopDetector
 from synthralos.inprocess.recovery_orchestrator import RecoveryOrchestrator
 from synthralos.inprocess.retry_system import RetrySystem
 from synthralos.inprocess.rollback_system import RollbackSystem
-from synthralos.refusals import InvalidInput
-from synthralos.state.datastore import Datastore, DatastoreUnavailable, MemoryDatastore
+from synthralos.storage.datastore import Datastore, DatastoreUnavailable, MemoryDatastore
 
 __all__ = [
-    "DatastoreUnavailable",
     "Datastore",
     "DatastoreUnavailable",
     "ErrorContext",
@@ -33,11 +32,11 @@ __all__ = [
     "EscalationSystem",
     "HandledError",
     "HistoryManager",
+    "InvalidInput",
     "LoopDetector",
     "MemoryDatastore",
     "RecoveryOrchestrator",
     "RecoveryStrategy",
-    "InvalidInput",
     "RetrySystem",
     "RollbackSystem",
     "Severity",

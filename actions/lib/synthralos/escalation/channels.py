@@ -12,9 +12,9 @@ import ssl
 import time
 
 from synthralos.calls.http import CallError
+from synthralos.config.settings import Connection
 from synthralos.escalation.config import check_url
-from synthralos.settings import Connection
-from synthralos.state.stackstorm import StackStormError
+from synthralos.storage.stackstorm_api import StackStormError
 
 ANNOUNCEMENT = "core.announcement"
 MAX_SUBJECT_CHARS = 200
@@ -59,7 +59,9 @@ def mail(env, config, notice, seconds):
         told = ", ".join(str(code) for code in codes)
         raise kind("the mail server refused every recipient (%s)" % told) from error
     except smtplib.SMTPNotSupportedError as error:
-        raise DeliveryError("the mail server does not support what is configured: %s" % error) from error
+        raise DeliveryError(
+            "the mail server does not support what is configured: %s" % error
+        ) from error
     except ssl.SSLCertVerificationError as error:
         told = "the mail server's certificate was not accepted; a private CA needs `ca_bundle`"
         raise DeliveryError(told) from error

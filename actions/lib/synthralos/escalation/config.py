@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Optional
 from urllib.parse import urlsplit
 
-from synthralos.entries import read_number, read_int
-from synthralos.failures import ALIASES
-from synthralos.names import require_identifier
-from synthralos.refusals import InvalidInput
-from synthralos.state.tickets import LEVELS
+from synthralos.config.reader import read_int, read_number
+from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import ALIASES
+from synthralos.core.identifiers import require_identifier
+from synthralos.storage.tickets import LEVELS
 
 CHANNELS = ("mail", "slack", "webhook", "announcement")
 # The original's name of the channel.

@@ -14,15 +14,15 @@ import json
 import threading
 import time
 
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sanitize import sanitize_line, sanitize_text, sanitize_value
 from synthralos.escalation import channels
-from synthralos.escalation.claims import try_lock
 from synthralos.escalation.config import CHANNELS
-from synthralos.escalation.text import sanitize_text, sanitize_value, sanitize_line
-from synthralos.refusals import InvalidInput
-from synthralos.state import tickets
-from synthralos.state.datastore import PREFIX
-from synthralos.state.kinds import lifetime_of
-from synthralos.telemetry import log
+from synthralos.storage import tickets
+from synthralos.storage.datastore import PREFIX
+from synthralos.storage.keyspace import lifetime_of
+from synthralos.storage.locks import try_lock
+from synthralos.telemetry import run_log
 
 MAX_ATTEMPTS = 3
 FIRST_WAIT, MAX_WAIT_SECONDS = 1.0, 8.0
@@ -150,7 +150,8 @@ def _send(env, config, action, channel, told, seconds, sleep):
         channels.sender_for(channel)(env, config, told, left)
 
     retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(MAX_ATTEMPTS) | tenacity.stop_after_delay(seconds - FIRST_WAIT),
+        stop=tenacity.stop_after_attempt(MAX_ATTEMPTS) |
+        tenacity.stop_after_delay(seconds - FIRST_WAIT),
         wait=tenacity.wait_exponential_jitter(initial=FIRST_WAIT, max=MAX_WAIT_SECONDS, jitter=1),
         retry=tenacity.retry_if_exception_type(channels.RetryableDeliveryError),
         sleep=sleep,
@@ -162,7 +163,7 @@ def _send(env, config, action, channel, told, seconds, sleep):
         return _result(action, channel, "failed", len(tries), env.redactor.redact_text(str(error)))
     except Exception as error:
         # One channel that cannot be used must keep neither the others nor the record.
-        log.write_traceback(env.redactor.redact_text)
+        run_log.write_traceback(env.redactor.redact_text)
         return _result(action, channel, "failed", len(tries), type(error).__name__)
     return _result(action, channel, "sent", len(tries))
 

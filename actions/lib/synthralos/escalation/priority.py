@@ -14,8 +14,8 @@ The sum is rounded down, so that nothing short of the worst case reaches 100.
 
 import math
 
-from synthralos.failures import CAUSES
-from synthralos.state.tickets import LEVELS
+from synthralos.core.failures import CAUSES
+from synthralos.storage.tickets import LEVELS
 
 AUTO, SUPERVISOR, PERSON, CRITICAL = LEVELS
 DEFAULT_IMPACT = 5

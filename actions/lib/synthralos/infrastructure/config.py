@@ -5,11 +5,11 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.entries import default_if_none, read_seconds, read_int
+from synthralos.config.reader import default_if_none, read_int, read_seconds
+from synthralos.config.settings import Connection, connection
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import is_name, require_identifier
 from synthralos.escalation.config import CHANNELS
-from synthralos.names import require_identifier, is_name
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Connection, connection
 
 QUERY, LABEL = "up == 0", "instance"
 ALERT_LABELS = ("node", "instance", "host", "hostname", "device", "pod", "service")
@@ -210,7 +210,9 @@ def _crew(where, entry, allowed):
         channels=channels,
         mail_to=tuple(mail_to),
         action=action,
-        node_parameter=require_identifier(where + ".node_parameter", entry.get("node_parameter") or "node"),
+        node_parameter=require_identifier(
+            where + ".node_parameter", entry.get("node_parameter") or "node"
+        ),
         parameters=_object(where + ".parameters", entry.get("parameters")),
         approval=approval,
         seconds=read_seconds(entry, where + ".seconds", 60.0),
@@ -237,7 +239,9 @@ def _travel(entry):
             good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
             if not good or not is_name(origin) or not is_name(destination):
                 place = "%s.%s.%s" % (where, origin, destination)
-                raise InvalidInput(place, value, "is no number of seconds", "Write {zone: {zone: 1800}}")
+                raise InvalidInput(
+                    place, value, "is no number of seconds", "Write {zone: {zone: 1800}}"
+                )
             found.setdefault(origin, {})[destination] = value
     return found
 
@@ -254,7 +258,9 @@ def _dates(where, value):
 
 
 def _names(where, value):
-    return [require_identifier("%s[%d]" % (where, n), one) for n, one in enumerate(_list(where, value))]
+    return [
+        require_identifier("%s[%d]" % (where, n), one) for n, one in enumerate(_list(where, value))
+    ]
 
 
 def _list(where, value):

@@ -9,15 +9,15 @@ import hashlib
 import json
 import time
 
-from synthralos.escalation import desk
-from synthralos.escalation.channels import RetryableDeliveryError, DeliveryError, sender_for
-from synthralos.escalation.text import sanitize_text, sanitize_value, sanitize_line
-from synthralos.names import is_name, encode_key_part
-from synthralos.refusals import InvalidInput
-from synthralos.state.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
-from synthralos.state.stackstorm import StackStormError
-from synthralos.telemetry import log
-from synthralos.times import to_iso
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part, is_name
+from synthralos.core.sanitize import sanitize_line, sanitize_text, sanitize_value
+from synthralos.core.timestamps import to_iso
+from synthralos.escalation import ticketing
+from synthralos.escalation.channels import DeliveryError, RetryableDeliveryError, sender_for
+from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.telemetry import run_log
 
 FORMAT_VERSION = 1
 ASSIGNED, FAILED = "Assigned", "Failed"
@@ -88,14 +88,14 @@ def assign(env, config, crew, names, report, seconds, sleep=time.sleep):
             value = json.dumps({"v": FORMAT_VERSION, "node": entry["node"], "run": env.run})
             env.store.put(_prefix(crew) + timestamp_key(env.now()), value, config.busy_seconds)
     good = sum(entry["status"] == ASSIGNED for entry in entries)
-    log.emit("assign", crew=crew.name, nodes=len(entries), assigned=good)
+    run_log.emit("assign", crew=crew.name, nodes=len(entries), assigned=good)
     return entries
 
 
 def _notify(env, crew, names, report, seconds, sleep):
     """{status, told}: assigned when one channel at least has taken the notice."""
     try:
-        escalation = desk.load_config(env, env.settings.escalation)
+        escalation = ticketing.load_config(env, env.settings.escalation)
     except InvalidInput as error:
         return {"status": FAILED, "details": env.redactor.redact_text(str(error))}
     if crew.mail_to and escalation.mail is not None:
@@ -107,7 +107,10 @@ def _notify(env, crew, names, report, seconds, sleep):
         problem = _send(env, escalation, channel, notice, ends, sleep)
         sent = sent or problem is None
         told.append("%s: %s" % (channel, problem or "sent"))
-    return {"status": ASSIGNED if sent else FAILED, "details": env.redactor.redact_text("; ".join(told))}
+    return {
+        "status": ASSIGNED if sent else FAILED,
+        "details": env.redactor.redact_text("; ".join(told)),
+    }
 
 
 def _send(env, escalation, channel, notice, ends, sleep):
@@ -129,7 +132,7 @@ def _send(env, escalation, channel, notice, ends, sleep):
             return str(error)
         except Exception as error:
             # One channel that cannot be used must keep neither the others nor the run.
-            log.write_traceback(env.redactor.redact_text)
+            run_log.write_traceback(env.redactor.redact_text)
             return type(error).__name__
     return problem
 
@@ -195,7 +198,9 @@ def _run_actions(env, crew, names, seconds, sleep):
             entry["details"] = str(error)
     for entry in entries:
         if "execution_id" in entry:
-            entry.update(_wait_for_end(env, entry["execution_id"], max(0.0, ends - env.now()), sleep))
+            entry.update(
+                _wait_for_end(env, entry["execution_id"], max(0.0, ends - env.now()), sleep)
+            )
     return entries
 
 

@@ -4,11 +4,11 @@ import time
 from urllib.parse import urlencode
 
 from synthralos.calls.http import CallError
-from synthralos.failures import make_failure
+from synthralos.core.errors import InvalidInput, shorten_repr
+from synthralos.core.failures import make_failure
 from synthralos.infrastructure import config as configs
-from synthralos.infrastructure import nodes
-from synthralos.recovery import intake
-from synthralos.refusals import InvalidInput, shorten_repr
+from synthralos.infrastructure import node_names
+from synthralos.runtime import run_parameters
 
 AUTO, LIST, ALERT, QUERY = SOURCES = ("auto", "list", "alert", "query")
 MAX_FAILURES = 200
@@ -23,8 +23,8 @@ def request_of(config, parameters, payload=None):
 
     :param payload: of the trigger that started the run: it is the alert where none is given.
     """
-    listed = nodes.listed("nodes", parameters.get("nodes") or [])
-    alert = intake.require_object("alert", parameters.get("alert"))
+    listed = node_names.listed("nodes", parameters.get("nodes") or [])
+    alert = run_parameters.require_object("alert", parameters.get("alert"))
     source = parameters.get("source") or AUTO
     if source not in SOURCES:
         raise InvalidInput("source", source, "is no source", "Use one of " + ", ".join(SOURCES))
@@ -33,9 +33,13 @@ def request_of(config, parameters, payload=None):
     if source == AUTO:
         source = LIST if listed else ALERT if alert else QUERY
     if source == LIST and not listed:
-        raise InvalidInput("nodes", [], "names no node", "List the failed nodes, or use source=query")
+        raise InvalidInput(
+            "nodes", [], "names no node", "List the failed nodes, or use source=query"
+        )
     if source == ALERT and not alert:
-        raise InvalidInput("alert", {}, "is empty", "Give {labels: {...}}, or start the run from a rule")
+        raise InvalidInput(
+            "alert", {}, "is empty", "Give {labels: {...}}, or start the run from a rule"
+        )
     if len(listed) > MAX_FAILURES:
         way_out = "Give at most %d nodes to a run" % MAX_FAILURES
         raise InvalidInput("nodes", len(listed), "is too long", way_out)
@@ -79,23 +83,30 @@ def detect_failures(env, config, topology, request, seconds, sleep=time.sleep):
 
 def query_prometheus(env, config, topology, query, seconds, sleep=time.sleep):
     """As `detect_failures`, of Prometheus alone; query: PromQL, or None for the configured one."""
-    samples = _query_with_retry(env, config.prometheus, query or config.prometheus.query, seconds, sleep)
+    samples = _query_with_retry(
+        env, config.prometheus, query or config.prometheus.query, seconds, sleep
+    )
     found, unresolved_alerts = [], []
     for sample in samples:
         metric = sample.get("metric") if isinstance(sample, dict) else None
         metric = metric if isinstance(metric, dict) else {}
         name = metric.get(config.prometheus.label)
-        if nodes.is_node(name):
+        if node_names.is_node(name):
             found.append(name)
         else:
             why = "its label %s names no node" % config.prometheus.label
-            unresolved_alerts.append({"name": shorten_repr(name if name is not None else metric), "reason": why})
+            unresolved_alerts.append(
+                {"name": shorten_repr(name if name is not None else metric), "reason": why}
+            )
     return _limit(_resolved(topology, found), unresolved_alerts)
 
 
 def _limit(found, unresolved_alerts):
     found, beyond = found[:MAX_FAILURES], len(found) - MAX_FAILURES
-    unresolved_alerts, more = unresolved_alerts[:MAX_UNRESOLVED], len(unresolved_alerts) - MAX_UNRESOLVED
+    unresolved_alerts, more = (
+        unresolved_alerts[:MAX_UNRESOLVED],
+        len(unresolved_alerts) - MAX_UNRESOLVED,
+    )
     if beyond > 0:
         why = "one run repairs at most %d nodes" % MAX_FAILURES
         unresolved_alerts.append({"name": "%d nodes more" % beyond, "reason": why})
@@ -114,17 +125,21 @@ def _nodes_of_alert(config, alert):
     found, unresolved_alerts = [], []
     for n, one in enumerate(alerts):
         where = "alert.alerts[%d]" % n if "alerts" in alert else "alert"
-        one = intake.require_object(where, one)
+        one = run_parameters.require_object(where, one)
         if one.get("status") == "resolved":
             continue
-        labels = intake.require_object(where + ".labels", one.get("labels"))
+        labels = run_parameters.require_object(where + ".labels", one.get("labels"))
         name = next((labels[key] for key in config.alert_labels if labels.get(key)), None)
         if name is None:
             known = ", ".join(config.alert_labels)
             why = "no label names a node (%s)" % known
-            unresolved_alerts.append({"name": shorten_repr(sorted(str(key) for key in labels)), "reason": why})
-        elif not nodes.is_node(name):
-            unresolved_alerts.append({"name": shorten_repr(name), "reason": "a label does not name a node"})
+            unresolved_alerts.append(
+                {"name": shorten_repr(sorted(str(key) for key in labels)), "reason": why}
+            )
+        elif not node_names.is_node(name):
+            unresolved_alerts.append(
+                {"name": shorten_repr(name), "reason": "a label does not name a node"}
+            )
         else:
             found.append(name)
     if unresolved_alerts and not found:
@@ -144,7 +159,11 @@ def _query_with_retry(env, prometheus, query, seconds, sleep):
             return _query_once(env, prometheus, query, ends - env.now())
         except CallError as error:
             left = ends - env.now() - RETRY_DELAY_SECONDS
-            if number == MAX_ATTEMPTS or not error.failure.policy.retry_same_target or left < RETRY_DELAY_SECONDS:
+            if (
+                number == MAX_ATTEMPTS or
+                not error.failure.policy.retry_same_target or
+                left < RETRY_DELAY_SECONDS
+            ):
                 raise
             sleep(RETRY_DELAY_SECONDS)
 

@@ -10,16 +10,16 @@ assigned: `failures` holds the nodes that nobody has yet.
 
 from synthralos.calls import backoff
 from synthralos.calls.http import CallError
-from synthralos.infrastructure import crews, detection, ending, impact, planning, tools
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.infrastructure import crew_planner, crews, detection, impact, outcome, planner_tools
 from synthralos.infrastructure.config import configuration
-from synthralos.infrastructure.ending import all_failed, summarize_names
-from synthralos.infrastructure.record import WORKFLOW
+from synthralos.infrastructure.outcome import all_failed, summarize_names
+from synthralos.infrastructure.repair_record import WORKFLOW
 from synthralos.infrastructure.topology import Topology
-from synthralos.recovery import run
-from synthralos.refusals import InvalidInput
-from synthralos.state.stackstorm import StackStormError
-from synthralos.telemetry import log
-from synthralos.times import parse_iso, to_iso
+from synthralos.runtime import workflow_run
+from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.telemetry import run_log
 
 DEFAULT_RUN_SECONDS = 600
 MAX_STEPS, MAX_RETRIES = 100, 10
@@ -52,7 +52,7 @@ def new_case(env, parameters, started, payload=None):
     config = configuration(env)
     given = dict(DEFAULTS, **{k: v for k, v in parameters.items() if v is not None})
     request = detection.request_of(config, given, payload)
-    return run.new_case(
+    return workflow_run.new_case(
         env,
         WORKFLOW,
         DEFAULT_RUN_SECONDS,
@@ -60,9 +60,9 @@ def new_case(env, parameters, started, payload=None):
         started,
         request,
         {},
-        failed_at=run.failed_at(started, *_began(request["alert"])),
-        max_steps=run.whole_number(given, "max_steps", 1, MAX_STEPS),
-        max_retries=run.whole_number(given, "max_retries", 1, MAX_RETRIES),
+        failed_at=workflow_run.failed_at(started, *_began(request["alert"])),
+        max_steps=workflow_run.whole_number(given, "max_steps", 1, MAX_STEPS),
+        max_retries=workflow_run.whole_number(given, "max_retries", 1, MAX_RETRIES),
         state=INIT,
         steps=0,
         step_history=[],
@@ -118,7 +118,10 @@ def detect(env, case):
         summary = "no node has failed" + (" that has a name" if case["unresolved_alerts"] else "")
         return _goto(env, case, FINAL, "no_failures_detected", {}, summary)
     told = {"failures": list(case["failures"])}
-    summary = "%d nodes have failed: %s" % (len(case["failures"]), summarize_names(case["failures"]))
+    summary = "%d nodes have failed: %s" % (
+        len(case["failures"]),
+        summarize_names(case["failures"]),
+    )
     return _goto(env, case, IMPACT, "failures_detected", told, summary, **told)
 
 
@@ -136,10 +139,12 @@ def _record_baseline(env, case, config, topology):
     if case["watched"] and case["request"]["source"] != detection.QUERY:
         seconds = max(1.0, env.deadline(case).seconds_left())
         try:
-            found, _ = detection.query_prometheus(env, config, topology, case["request"]["query"], seconds)
+            found, _ = detection.query_prometheus(
+                env, config, topology, case["request"]["query"], seconds
+            )
             case["known"] += [name for name in found if name not in case["known"]]
         except CallError as error:
-            log.emit("not_watched", cause=error.failure.cause)
+            run_log.emit("not_watched", cause=error.failure.cause)
             case["watched"] = False
 
 
@@ -152,7 +157,9 @@ def _register_failures(case, found):
 
 
 def _register_unresolved(case, unresolved_alerts):
-    case["unresolved_alerts"] += [one for one in unresolved_alerts if one not in case["unresolved_alerts"]]
+    case["unresolved_alerts"] += [
+        one for one in unresolved_alerts if one not in case["unresolved_alerts"]
+    ]
 
 
 def estimate(env, case):
@@ -187,14 +194,14 @@ def plan(env, case):
         reason = None
     case["plan"] = made if made is not None else case["plan"]
     if reason is not None:
-        case["outcome"], case["reason"] = ending.MAX_RETRIES, reason
+        case["outcome"], case["reason"] = outcome.MAX_RETRIES, reason
         data = {"retry_count": case["retry_count"], "reason": reason}
         summary = "no plan: " + reason
-        return _goto(env, case, FINAL, ending.MAX_RETRIES, data, summary, plan=made, **told)
+        return _goto(env, case, FINAL, outcome.MAX_RETRIES, data, summary, plan=made, **told)
     label = "%s_decision_assign_crew" % made["source"]
     decision = {
         "thoughts": made["thoughts"],
-        "action": tools.ASSIGN,
+        "action": planner_tools.ASSIGN,
         "arguments": {
             "node_ids": [one["node"] for one in made["assignments"]],
             "crew_ids": [one["crew"] for one in made["assignments"]],
@@ -206,7 +213,7 @@ def plan(env, case):
     )
     to, delay = EXECUTION, _retry_delay(env, case, made)
     if case["dry_run"]:
-        to, delay, case["outcome"] = FINAL, 0, ending.PLANNED
+        to, delay, case["outcome"] = FINAL, 0, outcome.PLANNED
     return _goto(
         env, case, to, label, {"decision": decision}, summary, delay=delay, plan=made, **told
     )
@@ -218,7 +225,7 @@ def make_plan(env, case, config):
     A plan is {source, thoughts, assignments [{node, crew, asks, source}],
     unassigned [{node, why}]}. None when the LLM decided nothing and the rules may not.
     """
-    facts = tools.PlannerFacts(
+    facts = planner_tools.PlannerFacts(
         env,
         config,
         Topology.of(env, config),
@@ -227,7 +234,7 @@ def make_plan(env, case, config):
     )
     decided, told, thoughts = None, None, None
     if env.settings.planner_model is not None and config.crews:
-        decided, told = planning.plan_by_llm(
+        decided, told = crew_planner.plan_by_llm(
             env, facts, case, lambda *used: _tool_used(case, *used)
         )
         case["retry_count"] = told["retry_count"]
@@ -239,9 +246,12 @@ def make_plan(env, case, config):
     taken = {}
     for one in by_llm:
         taken[one["crew"]] = taken.get(one["crew"], 0) + 1
-    more, unassigned = planning.plan_by_rules(facts, case["impact"], case["tried"], left, taken)
+    more, unassigned = crew_planner.plan_by_rules(facts, case["impact"], case["tried"], left, taken)
     if decided is not None and not config.fallback:
-        more, unassigned = [], [{"node": name, "reason": "the planner left it out"} for name in left]
+        more, unassigned = (
+            [],
+            [{"node": name, "reason": "the planner left it out"} for name in left],
+        )
     made = {
         "source": "llm" if decided is not None else "rules",
         "thoughts": thoughts,
@@ -298,13 +308,15 @@ def execute(env, case):
     if asking:
         case["asked_at"], case["done"] = env.now(), done
         case["progress"]["cursor"] += 1
-        summary = "a person is asked for consent: %s" % summarize_names([one["crew"] for one in asking])
+        summary = "a person is asked for consent: %s" % summarize_names(
+            [one["crew"] for one in asking]
+        )
         return {
             "summary": summary,
             "next_task": "ask",
             "assignments": done,
             "asking": [{"node": one["node"], "crew": one["crew"]} for one in asking],
-            "next": run.next_step(env, case),
+            "next": workflow_run.next_step(env, case),
         }
     return _after_execution(env, case, done)
 
@@ -323,7 +335,7 @@ def _apply_approval(env, case, config, asking):
         case["refused_nodes"] += names
         return _after_execution(env, case, done, "approval_refused", names)
     why = "nobody answered whether the actions may run"
-    case["outcome"], case["reason"] = ending.NOT_ANSWERED, why
+    case["outcome"], case["reason"] = outcome.NOT_ANSWERED, why
     data = {"nodes": names}
     return _goto(env, case, FINAL, "approval_not_given", data, why, assignments=done)
 
@@ -377,7 +389,7 @@ def _after_execution(env, case, done, refused=None, names=()):
     if failed:
         message = "Assignment failed for nodes: %s" % summarize_names(failed)
         entry = {"role": "execution_result", "message": message, "details": details}
-        planning.remember(case, entry)
+        crew_planner.remember(case, entry)
         data = {"failed_nodes": failed, "details": details}
         return _goto(env, case, PLANNING, "assignments_failed", data, message, **told)
     if refused is not None and not done:
@@ -403,7 +415,7 @@ def _recheck(env, case):
             found, unresolved_alerts = _found(env, case, config, topology, first=False)
         except CallError as error:
             reason = "what was assigned could not be looked after: %s" % error.failure.cause
-            case["outcome"], case["reason"] = ending.UNCHECKED, reason
+            case["outcome"], case["reason"] = outcome.UNCHECKED, reason
             return _goto(env, case, FINAL, "not_checked", {"cause": error.failure.cause}, reason)
         _register_unresolved(case, unresolved_alerts)
         if case["request"]["source"] == detection.QUERY:
@@ -416,9 +428,11 @@ def _recheck(env, case):
         return _goto(env, case, DETECTION, "cascading_failures", data, summary, **data)
     if case["failures"] or case["refused_nodes"] or case["unresolved_alerts"]:
         left = case["failures"] + case["refused_nodes"]
-        summary = "no new failure; without a crew: %s" % (summarize_names(left) or "some that have no name")
-        return _goto(env, case, FINAL, ending.INCOMPLETE, {"unassigned": left}, summary)
-    return _goto(env, case, FINAL, ending.COMPLETED, {}, "no new failure")
+        summary = "no new failure; without a crew: %s" % (
+            summarize_names(left) or "some that have no name"
+        )
+        return _goto(env, case, FINAL, outcome.INCOMPLETE, {"unassigned": left}, summary)
+    return _goto(env, case, FINAL, outcome.COMPLETED, {}, "no new failure")
 
 
 def _check_state(case, *states):
@@ -447,14 +461,14 @@ def _goto(env, case, to, action, data, summary, delay=0, **told):
     if to != FINAL:
         stopped = None
         if case["steps"] >= case["max_steps"]:
-            stopped = ending.MAX_STEPS, "max_steps, %d, is used up" % case["max_steps"]
+            stopped = outcome.MAX_STEPS, "max_steps, %d, is used up" % case["max_steps"]
         elif not env.deadline(case).allows_attempt():
-            stopped = ending.OUT_OF_TIME, "the time was up"
+            stopped = outcome.OUT_OF_TIME, "the time was up"
         if stopped is not None:
             (case["outcome"], case["reason"]), do, delay = stopped, _TASK_OF_STATE[FINAL], 0
             summary = "%s; stopped: %s" % (summary, stopped[1])
     result = {"summary": summary, "next_task": do, "state": case["state"], "action": action}
-    return dict(result, **told, next=run.next_step(env, case, delay))
+    return dict(result, **told, next=workflow_run.next_step(env, case, delay))
 
 
 def _fail_task(env, case, what, failure):
@@ -465,5 +479,5 @@ def _fail_task(env, case, what, failure):
         "summary": error["message"],
         "error": error,
         "next": None,
-        "carry": run.seal_case(env, case),
+        "carry": workflow_run.seal_case(env, case),
     }

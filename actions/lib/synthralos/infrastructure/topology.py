@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos import jsontext
-from synthralos.failures import SEVERITIES
-from synthralos.infrastructure import nodes
-from synthralos.names import require_identifier
-from synthralos.refusals import InvalidInput
+from synthralos.core import bounded_json
+from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import SEVERITIES
+from synthralos.core.identifiers import require_identifier
+from synthralos.infrastructure import node_names
 
 CRITICALITIES = SEVERITIES
 MAX_NODES = 10_000
@@ -114,14 +114,18 @@ def _node(where, entry):
         raise InvalidInput(where + ".skills", skills, "is no list", "List names of skills")
     repair = entry.get("repair_seconds")
     return Node(
-        name=nodes.checked(where + ".name", entry.get("name")),
-        depends_on=tuple(nodes.listed(where + ".depends_on", entry.get("depends_on") or [])),
+        name=node_names.checked(where + ".name", entry.get("name")),
+        depends_on=tuple(node_names.listed(where + ".depends_on", entry.get("depends_on") or [])),
         criticality=criticality,
         people=_count(where + ".people", entry.get("people") or 0, MAX_PEOPLE),
         zone=None if zone is None else require_identifier(where + ".zone", zone),
-        skills=tuple(require_identifier("%s.skills[%d]" % (where, n), s) for n, s in enumerate(skills)),
+        skills=tuple(
+            require_identifier("%s.skills[%d]" % (where, n), s) for n, s in enumerate(skills)
+        ),
         repair_seconds=(
-            None if repair is None else _count(where + ".repair_seconds", repair, MAX_REPAIR_SECONDS)
+            None
+            if repair is None
+            else _count(where + ".repair_seconds", repair, MAX_REPAIR_SECONDS)
         ),
     )
 
@@ -141,7 +145,7 @@ def _stored(store, key):
         why = store.unavailable_reason or "is not in the datastore"
         raise InvalidInput(where, key, why, "Set it with `st2 key set %s JSON`" % key)
     try:
-        told = jsontext.loads(text)
+        told = bounded_json.loads(text)
     except ValueError as error:
         raise InvalidInput(where, key, "holds no JSON", 'Store {"nodes": [{...}]}') from error
     told = told.get("nodes") if isinstance(told, dict) else told

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Iterator
 from typing import Any, Callable, Optional, TypedDict, Union
 
-from synthralos.times import to_iso
+from synthralos.core.timestamps import to_iso
 
 LOGGER_NAME = "synthralos.agents"
 _LOG = logging.getLogger(LOGGER_NAME)
@@ -182,7 +182,7 @@ def trace_agent_execution(
     :param metrics: default: the process's.
     :param now: seconds, of a clock that only goes forward.
     :param span: a callable (name, attributes) that gives a context manager, in which the function
-        is called, such as synthralos.telemetry.traces.span.
+        is called, such as synthralos.telemetry.tracing.span.
     """
     recorder = metrics or _METRICS
 

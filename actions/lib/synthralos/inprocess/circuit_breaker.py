@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
 

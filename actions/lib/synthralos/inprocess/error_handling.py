@@ -20,6 +20,9 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Callable, Optional, TypedDict
 
+from synthralos.config.settings import Retry, Settings
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import to_iso
 from synthralos.escalation.config import EscalationConfig
 from synthralos.inprocess.errors import ErrorType, context_of
 from synthralos.inprocess.escalation_system import EscalationSystem
@@ -29,14 +32,11 @@ from synthralos.inprocess.recovery_orchestrator import Callbacks, ErrorCase, Rec
 from synthralos.inprocess.retry_system import RecoveryCallback, RetrySystem
 from synthralos.inprocess.rollback_system import RollbackSystem, Validation
 from synthralos.inprocess.runtime import LOGGER, Runtime
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Retry, Settings
-from synthralos.state import tickets
-from synthralos.state.datastore import PREFIX, Datastore, MemoryDatastore
-from synthralos.state.loops import LoopDetectionConfig
-from synthralos.state.snapshots import SnapshotConfig
-from synthralos.state.versions import HistoryConfig
-from synthralos.times import to_iso
+from synthralos.loop_detection.detector import LoopDetectionConfig
+from synthralos.storage import tickets
+from synthralos.storage.datastore import PREFIX, Datastore, MemoryDatastore
+from synthralos.storage.snapshots import SnapshotConfig
+from synthralos.storage.versions import HistoryConfig
 
 SUBSYSTEMS = (
     "auto_retry",
@@ -179,7 +179,11 @@ class ErrorHandlingSystem:
         """
         env = self._runtime.environment()
         await self._runtime.read_write(env.store.list, PREFIX + "pause.", 1)
-        status = "active" if env.store.unavailable_reason is None else "datastore unavailable: " + env.store.unavailable_reason
+        status = (
+            "active"
+            if env.store.unavailable_reason is None
+            else "datastore unavailable: " + env.store.unavailable_reason
+        )
         await self._forget_resolved()
         stored = self._runtime.datastore
         values, size = stored.usage() if isinstance(stored, MemoryDatastore) else (None, None)

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar, Union
 
-from synthralos import failures
-from synthralos.failures import Failure
-from synthralos.names import require_identifier
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import Failure
+from synthralos.core.identifiers import require_identifier
 from synthralos.recovery import strategies
 from synthralos.recovery.error_case import ReportedError
-from synthralos.refusals import InvalidInput
 
 UNKNOWN = "unknown"
 MESSAGE_CHARACTERS = 2000

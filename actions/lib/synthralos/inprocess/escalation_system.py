@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional, Union
 
-from synthralos.escalation import desk, priority, report
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import parse_iso
+from synthralos.escalation import priority, ticket_analysis, ticketing
 from synthralos.inprocess.errors import ErrorContext, EscalationLevel, context_from, member
 from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
-from synthralos.recovery.environment import Environment
 from synthralos.recovery.error_case import SUMMARY_CHARACTERS, WORKFLOW
-from synthralos.refusals import InvalidInput
-from synthralos.state import tickets
-from synthralos.state.datastore import DatastoreUnavailable, answered
-from synthralos.times import parse_iso
+from synthralos.runtime.environment import Environment
+from synthralos.storage import tickets
+from synthralos.storage.datastore import DatastoreUnavailable, answered
 
 NotificationCallback = Callable[[dict[str, Any]], Any]
 DETAIL_CHARACTERS = 500
@@ -28,7 +28,7 @@ class EscalationSystem:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.config = desk.load_config(runtime.environment(), runtime.settings.escalation)
+        self.config = ticketing.load_config(runtime.environment(), runtime.settings.escalation)
         self._callbacks: dict[EscalationLevel, list[NotificationCallback]] = {}
 
     async def evaluate_escalation(
@@ -70,7 +70,7 @@ class EscalationSystem:
             attempts = "; ".join(_shown(attempt) for attempt in recovery_attempts)
             details["recovery_attempts"] = redactor.redact_text(attempts)[:DETAIL_CHARACTERS]
         opened = await self._runtime.in_thread(
-            desk.open_ticket,
+            ticketing.open_ticket,
             env,
             self.config,
             WORKFLOW,
@@ -86,7 +86,9 @@ class EscalationSystem:
             details=details,
         )
         if opened is None:
-            raise DatastoreUnavailable("the ticket was not recorded: %s" % env.store.unavailable_reason)
+            raise DatastoreUnavailable(
+                "the ticket was not recorded: %s" % env.store.unavailable_reason
+            )
         await self.notify(opened)
         return str(opened["ticket"])
 
@@ -114,7 +116,7 @@ class EscalationSystem:
         ticket = await self._runtime.read_write(_ticket, env, ticket_id)
         if ticket is None:
             return None
-        shown = await self._runtime.read_write(report.analyze_ticket, env, ticket)
+        shown = await self._runtime.read_write(ticket_analysis.analyze_ticket, env, ticket)
         info = {name: value for name, value in ticket.items() if name != "events"}
         info["ticket_id"] = info.pop("ticket")
         return {
@@ -139,7 +141,9 @@ class EscalationSystem:
         """
         env = self._runtime.environment()
         try:
-            taken = await self._runtime.in_thread(desk.take, env, self.config, ticket_id, taken_by)
+            taken = await self._runtime.in_thread(
+                ticketing.take, env, self.config, ticket_id, taken_by
+            )
         except InvalidInput:
             answered(env.store)
             return False
@@ -155,7 +159,7 @@ class EscalationSystem:
         if ticket is None or ticket["status"] == tickets.RESOLVED:
             return False
         by, text = resolved_by or BY_PROGRAM, env.redactor.redact_text(resolution)
-        await self._runtime.in_thread(desk.resolve, env, self.config, ticket_id, text, by)
+        await self._runtime.in_thread(ticketing.resolve, env, self.config, ticket_id, text, by)
         answered(env.store)
         LOGGER.debug("ticket %s is resolved by %s", ticket_id, by)
         return True
@@ -168,7 +172,7 @@ class EscalationSystem:
             notifications}].
         """
         env = self._runtime.environment()
-        processed = await self._runtime.in_thread(desk.process_due, env, self.config)
+        processed = await self._runtime.in_thread(ticketing.process_due, env, self.config)
         answered(env.store)
         for ticket in processed["tickets"]:
             if ticket["previous_level"]:

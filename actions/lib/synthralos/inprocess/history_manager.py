@@ -5,10 +5,10 @@ The same versions as `history.*` of the pack has, in the program's datastore.
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from synthralos.core.timestamps import to_iso
 from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime
-from synthralos.state import versions
-from synthralos.times import to_iso
+from synthralos.storage import versions
 
 ACTOR = "error_handling"
 
@@ -187,7 +187,14 @@ class HistoryManager:
     ) -> list[dict[str, Any]]:
         env, now = self._runtime.environment(), self._runtime.now()
         heads = await self._runtime.read_write(
-            versions.list_versions, env.store, self.rules, now, agent_id, task_id, entry_type, since,
+            versions.list_versions,
+            env.store,
+            self.rules,
+            now,
+            agent_id,
+            task_id,
+            entry_type,
+            since,
             limit,
         )
         return [

@@ -7,8 +7,9 @@ from typing import Any, Optional
 
 from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime
-from synthralos.state import loops, loops_patterns, pauses
-from synthralos.state.datastore import answered
+from synthralos.loop_detection import detector, patterns
+from synthralos.storage import pauses
+from synthralos.storage.datastore import answered
 
 STATE = "state"
 
@@ -18,7 +19,7 @@ class LoopDetector:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.limits = loops.LoopDetectionConfig.from_config(runtime.settings.loop_detection)
+        self.limits = detector.LoopDetectionConfig.from_config(runtime.settings.loop_detection)
 
     async def record_step(
         self,
@@ -39,8 +40,17 @@ class LoopDetector:
         """
         env = self._runtime.environment()
         seen: dict[str, Any] = await self._runtime.read_write(
-            loops.record_step, env.store, self._runtime.now(), self.limits, agent_id, action,
-            loops.parse_json_text(input), loops.parse_json_text(output), progress, task_id, self._runtime.redactor,
+            detector.record_step,
+            env.store,
+            self._runtime.now(),
+            self.limits,
+            agent_id,
+            action,
+            detector.parse_json_text(input),
+            detector.parse_json_text(output),
+            progress,
+            task_id,
+            self._runtime.redactor,
         )
         if seen["looping"]:
             LOGGER.debug("%s: %s loop, %s", agent_id, seen["level"], seen["reason"])
@@ -73,7 +83,7 @@ class LoopDetector:
             step.get("progress"),
             error_context.task_id,
         )
-        return bool(seen["level"] == loops_patterns.CRITICAL)
+        return bool(seen["level"] == patterns.CRITICAL)
 
     async def is_agent_paused(self, agent_id: str) -> bool:
         """Whether the agent is to be left alone now."""
@@ -115,11 +125,11 @@ class LoopDetector:
         env = self._runtime.environment()
 
         def read() -> list[dict[str, Any]]:
-            agents = loops.agents(env.store) if agent_id is None else [agent_id]
+            agents = detector.agents(env.store) if agent_id is None else [agent_id]
             patterns = [
                 dict({"agent_id": agent}, **pattern)
                 for agent in agents
-                for pattern in loops.patterns(env.store, agent)
+                for pattern in detector.patterns(env.store, agent)
             ]
             answered(env.store)
             return patterns
@@ -134,7 +144,7 @@ class LoopDetector:
         env, now = self._runtime.environment(), self._runtime.now()
 
         def reset() -> bool:
-            _, resumed = loops.reset(env.store, agent_id, now)
+            _, resumed = detector.reset(env.store, agent_id, now)
             return bool(pauses.resume(env.store, agent_id, now)) or resumed
 
         resumed = await self._runtime.read_write(reset)

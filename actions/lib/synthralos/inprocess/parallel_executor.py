@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Optional, TypedDict
 
+from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.agent_metrics import (
     WorkflowMetrics,
     get_metrics,
@@ -28,7 +29,6 @@ from synthralos.inprocess.agent_metrics import (
     trace_agent_execution,
 )
 from synthralos.inprocess.retry import RetryConfig, Sleep, retry_with_backoff
-from synthralos.refusals import InvalidInput
 
 COMPLETED, FAILED, TIMEOUT, SKIPPED = "completed", "failed", "timeout", "skipped"
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
-from synthralos.calls import restores
+from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
+from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.errors import (
     ErrorContext,
     EscalationLevel,
@@ -20,11 +21,10 @@ from synthralos.inprocess.retry_system import RecoveryCallback, RetrySystem
 from synthralos.inprocess.rollback_system import Validation, rejection
 from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
 from synthralos.recovery import error_case, strategies
-from synthralos.recovery.environment import Environment
 from synthralos.recovery.error_case import Assessed
 from synthralos.recovery.strategies import Choice
-from synthralos.refusals import InvalidInput
-from synthralos.state import history, pauses
+from synthralos.runtime.environment import Environment
+from synthralos.storage import history, pauses
 
 SUMMARY_CHARACTERS = 300
 MOST_STABILITY_SECONDS = 300
@@ -238,7 +238,11 @@ class RecoveryOrchestrator:
             return False, NOT_PUT_BACK
         try:
             platform = await self._runtime.in_thread(
-                restores.restore_at_platform, case.env.client, platforms, snapshot, case.env.run
+                snapshot_restore.restore_at_platform,
+                case.env.client,
+                platforms,
+                snapshot,
+                case.env.run,
             )
         except CallError as error:
             return False, str(error.failure.message)
@@ -289,7 +293,11 @@ class RecoveryOrchestrator:
             least,
         )
         if opened is None:
-            case.add(name.value, False, "the ticket was not recorded: %s" % case.env.store.unavailable_reason)
+            case.add(
+                name.value,
+                False,
+                "the ticket was not recorded: %s" % case.env.store.unavailable_reason,
+            )
             return
         case.ticket = opened["ticket"]
         case.add(name.value, True, "ticket %s, %s" % (opened["ticket"], opened["level"]),

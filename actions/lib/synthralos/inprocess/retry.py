@@ -21,9 +21,9 @@ from typing import Any, Callable, Optional
 import tenacity
 from tenacity.wait import wait_base
 
+from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.agent_metrics import WorkflowMetrics, get_metrics
 from synthralos.inprocess.circuit_breaker import CircuitBreaker
-from synthralos.refusals import InvalidInput
 
 JITTER = 0.25
 MIN_JITTERED_DELAY_SECONDS = 0.1

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from synthralos.calls import backoff
+from synthralos.config.settings import STRATEGIES
+from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
-from synthralos.recovery import catalogue, error_case, strategies
-from synthralos.recovery.environment import Environment
-from synthralos.refusals import InvalidInput
-from synthralos.settings import STRATEGIES
-from synthralos.state import runs
+from synthralos.recovery import error_case, repair_actions, strategies
+from synthralos.runtime.environment import Environment
+from synthralos.storage import run_summaries
 
 RecoveryCallback = Callable[..., Any]
 PROMPT = "adjusted_prompt"
@@ -66,11 +66,11 @@ class RetrySystem:
         if not self.rules.adaptive_learning:
             return 1.0
         env = self._runtime.environment()
-        summaries = await self._runtime.read_write(runs.recent_summaries, env.store)
+        summaries = await self._runtime.read_write(run_summaries.recent_summaries, env.store)
         since = self._runtime.now() - error_case.RECENT_SECONDS
         learned = [run for run in summaries if run["at"] >= since]
         return float(
-            runs.success_rate(learned, self._runtime.now(), error_context.failure.type)
+            run_summaries.success_rate(learned, self._runtime.now(), error_context.failure.type)
         )
 
     async def execute_retry(
@@ -177,7 +177,7 @@ def adjusted_prompt(prompt: Optional[str], attempt: int, cause: str) -> Optional
         return None
     request: dict[str, Any] = {"query": prompt, "config": {}}
     for name in strategies.ADJUSTMENTS[:attempt]:
-        request = catalogue.apply(name, request, {}, {"failure": {"cause": cause}})
+        request = repair_actions.apply(name, request, {}, {"failure": {"cause": cause}})
     return str(request["query"])
 
 
@@ -228,7 +228,7 @@ def _strategy(stated: Any, cause: str) -> str:
 def _learn(
     env: Environment, error: ErrorContext, outcome: RetryOutcome, began: float
 ) -> None:
-    runs.learn(
+    run_summaries.learn(
         env.store,
         env.run,
         env.now(),

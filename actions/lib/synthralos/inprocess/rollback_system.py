@@ -6,11 +6,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
-from synthralos.calls import restores
+from synthralos.calls import snapshot_restore
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import to_iso
 from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
-from synthralos.refusals import InvalidInput
-from synthralos.state import packing, snapshots
-from synthralos.times import to_iso
+from synthralos.storage import snapshots, state_codec
 
 Validation = Callable[[Any], Any]
 
@@ -37,7 +37,7 @@ class RollbackSystem:
         that does not get there is logged, and the snapshot stands.
         """
         redactor = self._runtime.redactor
-        packing.canonical_json("state_data", state_data)
+        state_codec.canonical_json("state_data", state_data)
         state = redactor.remove_secrets(state_data)
         env = self._runtime.environment()
         head = await self._runtime.read_write(
@@ -48,7 +48,7 @@ class RollbackSystem:
                      agent_id, task_id, head["size_bytes"], head["stored_bytes"])
         if self.rules.backup_to_remote:
             backup = await self._runtime.in_thread(
-                restores.upload_backup, env.client, self.rules, dict(head, state=state)
+                snapshot_restore.upload_backup, env.client, self.rules, dict(head, state=state)
             )
             if not backup["done"]:
                 LOGGER.warning("snapshot %s has no copy: %s", head["snapshot_id"], backup["reason"])
@@ -95,7 +95,13 @@ class RollbackSystem:
         """
         env = self._runtime.environment()
         heads = await self._runtime.read_write(
-            snapshots.list_snapshots, env.store, self.rules, self._runtime.now(), agent_id, task_id, limit
+            snapshots.list_snapshots,
+            env.store,
+            self.rules,
+            self._runtime.now(),
+            agent_id,
+            task_id,
+            limit,
         )
         return [
             dict({"timestamp": head["created_at"]},

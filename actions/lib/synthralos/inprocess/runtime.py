@@ -6,11 +6,11 @@ import threading
 from collections.abc import Awaitable
 from typing import Any, Callable, TypeVar
 
-from synthralos.recovery.environment import Environment
-from synthralos.redact import Redactor
-from synthralos.settings import Settings
-from synthralos.state.datastore import Datastore, MemoryDatastore, BestEffortDatastore
-from synthralos.state.keeping import with_retention
+from synthralos.config.settings import Settings
+from synthralos.core.redaction import Redactor
+from synthralos.runtime.environment import Environment
+from synthralos.storage.datastore import BestEffortDatastore, Datastore, MemoryDatastore
+from synthralos.storage.retention_store import with_retention
 
 LOGGER = logging.getLogger("synthralos.error_handling")
 # What is logged is for the program to show or not.

@@ -21,14 +21,14 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Callable, Optional
 
-from synthralos import failures
 from synthralos.calls.http import CallError, Client
+from synthralos.config.settings import Connection
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.agent_metrics import WorkflowMetrics, get_metrics, log_structured_event
-from synthralos.refusals import InvalidInput
-from synthralos.sensing.reconnect import ReconnectDelay
+from synthralos.sensing.reconnect_delay import ReconnectDelay
+from synthralos.sensing.response_stream import DATA, ENDED, OPENED, Stream
 from synthralos.sensing.sse import Event, Parser
-from synthralos.sensing.stream import DATA, ENDED, OPENED, Stream
-from synthralos.settings import Connection
 
 CONTENT_TYPE = "text/event-stream"
 NO_CONTENT = 204

@@ -20,6 +20,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional, Union
 
+from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.agent_metrics import (
     Span,
     WorkflowMetrics,
@@ -41,9 +42,13 @@ from synthralos.inprocess.workflow_context import (
     WorkflowContext,
     WorkflowState,
 )
-from synthralos.refusals import InvalidInput
-from synthralos.state import packing, snapshots
-from synthralos.state.datastore import Datastore, DatastoreUnavailable, MemoryDatastore, BestEffortDatastore
+from synthralos.storage import snapshots, state_codec
+from synthralos.storage.datastore import (
+    BestEffortDatastore,
+    Datastore,
+    DatastoreUnavailable,
+    MemoryDatastore,
+)
 
 # HITL, the human in the loop, approves or rejects.
 PLANNER, CRITIC, HITL, EXECUTOR = ROLES = ("planner", "critic", "hitl", "executor")
@@ -158,7 +163,7 @@ class Workflow:
         """The run as its newest intact checkpoint has it, to be advanced from there.
 
         :raises InvalidInput: the run has no intact checkpoint.
-        :raises synthralos.state.datastore.DatastoreUnavailable: the datastore is unavailable.
+        :raises synthralos.storage.datastore.DatastoreUnavailable: the datastore is unavailable.
         """
         snapshot = snapshots.latest_valid(
             BestEffortDatastore(self.datastore), CHECKPOINT_CONFIG, self.now(), run_id
@@ -195,7 +200,7 @@ async def advance(
         retryable_exceptions.
     :raises InvalidInput: the context has no workflow, the workflow no agent of the role, or the context
         holds what is not JSON.
-    :raises synthralos.state.datastore.DatastoreUnavailable: the datastore of the checkpoints is unavailable;
+    :raises synthralos.storage.datastore.DatastoreUnavailable: the datastore of the checkpoints is unavailable;
         the agent was not called.
     """
     workflow = _workflow_of(ctx)
@@ -257,7 +262,9 @@ def recover(ctx: WorkflowContext) -> WorkflowContext:
     """
     workflow = _workflow_of(ctx)
     if ctx.state is not WorkflowState.FAILED:
-        raise InvalidInput("state", str(ctx.state), "must be FAILED", "Recover failed workflows only")
+        raise InvalidInput(
+            "state", str(ctx.state), "must be FAILED", "Recover failed workflows only"
+        )
     _lock(ctx)
     try:
         checkpoint = str(ctx.failed_checkpoint)
@@ -385,7 +392,7 @@ def _store_output(ctx: WorkflowContext, output_field: str, result: Any) -> None:
     if result is not None and result is not ctx:
         setattr(ctx, output_field, result)
     # InvalidInput names the field: the next checkpoint could not hold it.
-    packing.canonical_json(output_field, getattr(ctx, output_field))
+    state_codec.canonical_json(output_field, getattr(ctx, output_field))
 
 
 def _restore(workflow: Workflow, ctx: WorkflowContext, checkpoint: str) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
-from synthralos.names import require_identifier
-from synthralos.refusals import InvalidInput
-from synthralos.state import packing, snapshots
-from synthralos.state.datastore import Datastore, BestEffortDatastore
-from synthralos.times import to_iso
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
+from synthralos.core.timestamps import to_iso
+from synthralos.storage import snapshots, state_codec
+from synthralos.storage.datastore import BestEffortDatastore, Datastore
 
 if TYPE_CHECKING:
     from synthralos.inprocess.workflow import Workflow
@@ -63,7 +63,7 @@ class WorkflowContext:
     :ivar input_data: what the workflow is about; like plan, critique, result and metadata it holds
         JSON values only.
     :ivar workflow: whose agents, clock and datastore `advance` uses.
-    :ivar run_id: a name (synthralos.names), by default a new UUID.
+    :ivar run_id: an identifier (synthralos.core.identifiers), by default a new UUID.
     :ivar plan, critique, result: what planner, critic and executor returned.
     :ivar error: class and message of the last exception of an agent, or None.
     :ivar retry_count: failed attempts of the transition under way, or that failed.
@@ -160,10 +160,12 @@ class WorkflowContext:
 
         :param now: seconds since the epoch.
         :raises InvalidInput: a field is not a JSON value, or the context is too large.
-        :raises synthralos.state.datastore.DatastoreUnavailable: the datastore is unavailable.
+        :raises synthralos.storage.datastore.DatastoreUnavailable: the datastore is unavailable.
         """
-        working = {name: packing.canonical_json(name, getattr(self, name)) for name in WORKING_FIELDS}
-        checksum = packing.checksum(packing.canonical_json("checkpoint", working))
+        working = {
+            name: state_codec.canonical_json(name, getattr(self, name)) for name in WORKING_FIELDS
+        }
+        checksum = state_codec.checksum(state_codec.canonical_json("checkpoint", working))
         version, stored_checksum, created_at = self._stored.get(name, (0, "", 0.0))
         is_recent = abs(now - created_at) < REUSE_SECONDS
         if (version, stored_checksum) == (self.version, checksum) and is_recent:
@@ -191,7 +193,7 @@ class WorkflowContext:
         :returns: the whole context of the checkpoint, as `to_dict` gives it.
 
         :raises InvalidInput: there is no such checkpoint, or it is corrupted or too old.
-        :raises synthralos.state.datastore.DatastoreUnavailable: the datastore is unavailable.
+        :raises synthralos.storage.datastore.DatastoreUnavailable: the datastore is unavailable.
         """
         if name not in self.checkpoints:
             raise InvalidInput("checkpoint", name, "does not exist", "Use one of %s" % (

@@ -1,1 +1,1 @@
-"""Totals of all runs, added up by one writer, and how they are read and pushed."""
+"""Totals of all runs in Prometheus's format: added up by one writer, queried and pushed."""

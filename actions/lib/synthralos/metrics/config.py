@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos import settings
-from synthralos.names import require_identifier
-from synthralos.refusals import InvalidInput
+from synthralos.config import settings
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
 
 MAX_PUSH_SECONDS = 60.0
 

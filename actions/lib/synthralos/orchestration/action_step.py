@@ -11,18 +11,17 @@ import base64
 import json
 import time
 
-from synthralos import seal
-from synthralos.calls import platform
+from synthralos.calls import agent_platform
 from synthralos.calls.deadline import MIN_ATTEMPT_SECONDS
-from synthralos.escalation import text
+from synthralos.core import sanitize, sealing
+from synthralos.core.errors import InvalidInput
+from synthralos.core.json_safe import storable
 from synthralos.orchestration import templates
-from synthralos.orchestration.attempts import StepOutcome, StepTimeLimit
 from synthralos.orchestration.config import configuration
-from synthralos.recovery.intake import ENCODED
-from synthralos.refusals import InvalidInput
-from synthralos.state.stackstorm import ENDED, StackStormError, ExecutionNotFound
-from synthralos.storable import storable
-from synthralos.telemetry import log, traces
+from synthralos.orchestration.step_limits import StepOutcome, StepTimeLimit
+from synthralos.runtime.run_parameters import ENCODED
+from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
+from synthralos.telemetry import run_log, tracing
 
 PACK = "synthralos"
 MAX_ERROR_SHOWN = 500
@@ -43,7 +42,7 @@ def run(env, case, step, given, sleep=time.sleep):
         if seconds < MIN_ATTEMPT_SECONDS:
             error = {"cause": "timeout", "message": "the time was up before the action could begin"}
         else:
-            with traces.span("execute " + action["ref"], {"synthralos.attempt": attempts}) as span:
+            with tracing.span("execute " + action["ref"], {"synthralos.attempt": attempts}) as span:
                 output, error, told["execution_id"] = _once(
                     env, action["ref"], _traced(action, parameters), seconds, sleep
                 )
@@ -51,12 +50,12 @@ def run(env, case, step, given, sleep=time.sleep):
                 if error is not None:
                     span.fail(error["cause"])
             if error is None and step.get("schema"):
-                problem = platform.validate_output(output, step["schema"])
+                problem = agent_platform.validate_output(output, step["schema"])
                 if problem is not None:
                     error = {"cause": problem.cause, "message": problem.message}
             if error is None:
                 return StepOutcome(attempts, output, **told)
-        log.emit("step_attempt", number=attempts, outcome=error["cause"])
+        run_log.emit("step_attempt", number=attempts, outcome=error["cause"])
         unknown = error["cause"] == "unknown"
         if attempts > retries or unknown or not limits.allows(delay):
             return StepOutcome(attempts, error=error, **told)
@@ -71,7 +70,9 @@ def allowed(env, ref):
         way_out = "Add it to orchestration.allowed_actions of the configuration (now: %s)" % known
         raise InvalidInput("action", ref, "is not allowed", way_out)
     if env.api is None:
-        raise InvalidInput("action", ref, "there is no StackStorm API to run it", "Run on StackStorm")
+        raise InvalidInput(
+            "action", ref, "there is no StackStorm API to run it", "Run on StackStorm"
+        )
     action = env.api.action(ref)
     if action is None:
         raise InvalidInput("action", ref, "is no action of this StackStorm", "Install its pack")
@@ -152,10 +153,10 @@ def _is_ours(action):
 
 def _traced(action, parameters):
     """The parameters; a workflow of this pack gets the trace too, in a case that holds no more."""
-    trace = traces.propagation_headers()
+    trace = tracing.propagation_headers()
     if trace is None or "case" in parameters or not _is_ours(action):
         return parameters
-    return dict(parameters, case=seal.seal({"request": {}, "trace": trace}))
+    return dict(parameters, case=sealing.seal({"request": {}, "trace": trace}))
 
 
 def _safe(action, given):
@@ -166,21 +167,21 @@ def _safe(action, given):
     if not changed:
         return safe, None
     how = "went encoded" if ours else "were broken by spaces"
-    names = ", ".join(sorted(map(text.break_template_marks, set(changed))))
+    names = ", ".join(sorted(map(sanitize.break_template_marks, set(changed))))
     return safe, "template marks %s in: %s" % (how, names)
 
 
 def _harmless(value, ours, name, changed):
     if isinstance(value, str):
-        if not text.has_template_marks(value):
+        if not sanitize.has_template_marks(value):
             return value
         changed.append(name)
         if not ours:
-            return text.break_template_marks(value)
+            return sanitize.break_template_marks(value)
         return ENCODED + base64.b64encode(value.encode("utf-8")).decode("ascii")
     if isinstance(value, dict):
         return {
-            text.break_template_marks(key): _harmless(item, ours, name or key, changed)
+            sanitize.break_template_marks(key): _harmless(item, ours, name or key, changed)
             for key, item in value.items()
         }
     if isinstance(value, list):

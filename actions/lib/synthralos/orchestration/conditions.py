@@ -6,8 +6,8 @@ strict: 1 is not "1", and true is not 1. A field that is missing is neither less
 anything; `!=` holds for it, as it does for whatever else differs.
 """
 
+from synthralos.core.errors import InvalidInput
 from synthralos.orchestration import templates
-from synthralos.refusals import InvalidInput
 
 OPERATORS = (">", "<", ">=", "<=", "==", "===", "!=", "!==", "contains", "exists")
 MAX_DEPTH = 10
@@ -25,7 +25,9 @@ _FORM = "Write {field, operator, value}, {and: [...]}, {or: [...]} or {not: ...}
 def check(condition, where="condition", depth=0):
     """The condition in its normal form. InvalidInput names what is wrong in it."""
     if depth > MAX_DEPTH:
-        raise InvalidInput(where, None, "is nested too deeply", "Keep it within %d levels" % MAX_DEPTH)
+        raise InvalidInput(
+            where, None, "is nested too deeply", "Keep it within %d levels" % MAX_DEPTH
+        )
     if not isinstance(condition, dict):
         raise InvalidInput(where, condition, "is no condition", _FORM)
     for tree in _TREES:

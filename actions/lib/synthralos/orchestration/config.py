@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.entries import read_int
-from synthralos.names import require_identifier
-from synthralos.orchestration.fields import titled
-from synthralos.refusals import InvalidInput
+from synthralos.config.reader import read_int
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
+from synthralos.orchestration.field_reader import titled
 
 MAX_CONCURRENT = 20
 _WHERE = "orchestration."
@@ -35,7 +35,9 @@ def configuration(env):
         user_roles=_role_of_user(entry.get("user_roles")),
         allowed_actions=tuple(_actions(entry.get("allowed_actions"))),
         max_concurrent=read_int(entry, "max_concurrent", 5, 1, MAX_CONCURRENT, _WHERE),
-        default_model=None if model is None else require_identifier(_WHERE + "default_model", model),
+        default_model=None
+        if model is None
+        else require_identifier(_WHERE + "default_model", model),
     )
 
 

@@ -10,31 +10,30 @@ see checkpoints for the rest.
 
 import math
 
-from synthralos import seal
-from synthralos.escalation import text
-from synthralos.names import encode_key_part
+from synthralos.core import sanitize, sealing
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part
 from synthralos.orchestration import (
     action_step,
-    attempts,
     conditions,
-    ending,
+    definition_store,
     llm_step,
-    model,
-    overview,
-    stepping,
-    stored,
+    orchestration_schema,
+    run_completion,
+    run_queries,
+    scheduler,
+    step_limits,
+    step_runner,
     templates,
-    waves,
 )
-from synthralos.orchestration.checkpoints import FRESH_SECONDS, RUN, RunStore, attempts_of
 from synthralos.orchestration.config import configuration
-from synthralos.orchestration.contexts import Context, make_slot, make_slots
-from synthralos.orchestration.ending import WORKFLOW
-from synthralos.recovery import record, run
-from synthralos.refusals import InvalidInput
-from synthralos.state import asked
-from synthralos.state.datastore import PREFIX
-from synthralos.telemetry import log, traces
+from synthralos.orchestration.run_completion import WORKFLOW
+from synthralos.orchestration.run_context import Context, make_slot, make_slots
+from synthralos.orchestration.run_store import FRESH_SECONDS, RUN, RunStore, attempts_of
+from synthralos.runtime import failure_record, workflow_run
+from synthralos.storage import inquiries
+from synthralos.storage.datastore import PREFIX
+from synthralos.telemetry import run_log, tracing
 
 DEFAULT_RUN_SECONDS = 1800
 # What is kept of a run outlives it.
@@ -62,9 +61,13 @@ def begin(env, parameters, started):
             "Orchestrations nest at most %d deep; one may not run itself" % MAX_DEPTH,
         )
     resumed = parameters.get("resume_of") or handed.get("resume_of")
-    told = overview.check_resumable(env, resumed) if resumed else _start_record(env, parameters, handed)
+    told = (
+        run_queries.check_resumable(env, resumed)
+        if resumed
+        else _start_record(env, parameters, handed)
+    )
     parent = handed.get("parent")
-    case = run.new_case(
+    case = workflow_run.new_case(
         env,
         WORKFLOW,
         DEFAULT_RUN_SECONDS,
@@ -73,7 +76,7 @@ def begin(env, parameters, started):
         {},
         {},
         longest=MAX_RUN_SECONDS,
-        subject=record.orchestration_subject(told["name"]),
+        subject=failure_record.orchestration_subject(told["name"]),
         failure={"type": "error", "cause": "unknown", "severity": "medium"},
         depth=depth,
         parent=parent,
@@ -92,7 +95,7 @@ def begin(env, parameters, started):
     if resumed:
         state = _state_of(env, told, RunStore(env, resumed))
     else:
-        state = waves.initial_state(told["definition"], env.now())
+        state = scheduler.initial_state(told["definition"], env.now())
     kept.begin(dict(told, first=state["cursor"] + 1))
     if parent:
         kept.put_record(parent["key"] + RUN, {"run": case["run"]})
@@ -114,7 +117,7 @@ def _start_record(env, parameters, handed):
         raise InvalidInput(
             "orchestration", wanted, "is missing", "Name the orchestration, or give resume_of"
         )
-    definition = stored.orchestration_by(env.store, wanted)
+    definition = definition_store.orchestration_by(env.store, wanted)
     if definition is None:
         raise InvalidInput(
             "orchestration", wanted, "is no orchestration",
@@ -138,7 +141,7 @@ def _start_record(env, parameters, handed):
 def _check_roles(env, definition):
     """InvalidInput when a step names a role that there is not: before a token is spent."""
     known = set()
-    for step in model.every_step(definition["steps"]):
+    for step in orchestration_schema.every_step(definition["steps"]):
         names = [step.get("role"), (step.get("critic") or {}).get("role")]
         for name in [name for name in names if name and name not in known]:
             llm_step.role_of(env, name, step["name"])
@@ -158,20 +161,20 @@ def _state_of(env, told, old):
     """
     definition, state = told["definition"], old.newest()
     if state is None:
-        return waves.initial_state(definition, env.now())
+        return scheduler.initial_state(definition, env.now())
     if env.now() - state.pop("at") > FRESH_SECONDS:
         pages = {page["at"] for page in state["pages"]}
         whole = dict(state, log=old.log(state))
-        missing = old.renew(sorted(pages | waves.records_of(whole)))
+        missing = old.renew(sorted(pages | scheduler.records_of(whole)))
         if missing:
             way_out = "Records are kept for two weeks; start the orchestration anew"
             raise InvalidInput("resume_of", old.run, "lacks what its steps gave", way_out)
-    if state["wave"]["kind"] == waves.APPROVAL:
+    if state["wave"]["kind"] == scheduler.APPROVAL:
         # It is asked again: an answer to a run that is over was none.
         results = {}
     else:
         results = _results(definition, state, Context(old, state["context"], told["input"]), old)
-    waves.reuse_completed(definition, state, results, env.now())
+    scheduler.reuse_completed(definition, state, results, env.now())
     return state
 
 
@@ -187,8 +190,8 @@ def next_wave(env, case, decision):
         raise InvalidInput("case", case["run"], why, "Start the orchestration anew")
     definition, at = told["definition"], state.pop("at")
     context = Context(kept, state["context"], told["input"])
-    if state["wave"]["kind"] == waves.APPROVAL:
-        step = waves.step_of(definition, state, state["wave"]["jobs"][0])
+    if state["wave"]["kind"] == scheduler.APPROVAL:
+        step = scheduler.step_of(definition, state, state["wave"]["jobs"][0])
         seconds = round(env.now() - at, 3)
         decided = _approval_result(context, kept, state["cursor"], step, decision, seconds)
         results = {step["name"]: decided}
@@ -199,14 +202,14 @@ def next_wave(env, case, decision):
     if seconds:
         case["asked"] += seconds
         case["deadline"] += seconds
-        asked.record_wait(env.store, case["run"], case["asked"])
-    delay = waves.merge_results(definition, state, results, env.now())
+        inquiries.record_wait(env.store, case["run"], case["asked"])
+    delay = scheduler.merge_results(definition, state, results, env.now())
     return _next_wave_result(env, case, kept, told, state, delay)
 
 
 def run_single_step(env, case):
     """(ok, result) of orchestration.wave: its step is carried out, merged, the next wave named."""
-    succeeded, step = stepping.run_step(env, case, 0)
+    succeeded, step = step_runner.run_step(env, case, 0)
     # A step is left to its end when its run is cancelled; the run is over all the same, unmerged.
     if env.api.execution(case["run"], "status").get("status") in CANCELLED:
         return succeeded, step
@@ -222,12 +225,12 @@ def _results(definition, state, context, kept):
     records = kept.records(cursor)
     for n, name in enumerate(state["wave"]["jobs"]):
         key = kept.step_key(cursor, n)
-        step = waves.step_of(definition, state, name)
+        step = scheduler.step_of(definition, state, name)
         child = records.get(key + RUN, {}).get("run")
         if key in records:
             found[name] = _result(context, kept, step, key, records[key], child)
         else:
-            found[name] = waves.crashed_result(child)
+            found[name] = scheduler.crashed_result(child)
     return found
 
 
@@ -235,8 +238,8 @@ def _result(context, kept, step, key, left, child):
     """The waves.Result of a step that has left the record `left` at `key`."""
     entry = dict(left["log"], at=key)
     status, asked_seconds = entry.pop("status"), entry.pop("asked", 0)
-    if status != waves.COMPLETED:
-        return waves.StepResult(status, entry, child=child, asked=asked_seconds)
+    if status != scheduler.COMPLETED:
+        return scheduler.StepResult(status, entry, child=child, asked=asked_seconds)
     output = make_slot(left["output"], {"at": key, "name": None})
     if left.get("context") is not None:
         slots = make_slots(key, left["context"])
@@ -245,7 +248,7 @@ def _result(context, kept, step, key, left, child):
     else:
         # A sub-orchestration does not know what becomes of its output.
         slots = _store_values(kept, key + ".set", context.output_values(step, left["output"]))
-    return waves.StepResult(status, entry, slots, output, asked=asked_seconds)
+    return scheduler.StepResult(status, entry, slots, output, asked=asked_seconds)
 
 
 def _store_values(kept, key, values):
@@ -259,15 +262,17 @@ def _store_values(kept, key, values):
 def _approval_result(context, kept, cursor, step, decision, seconds):
     """The waves.Result of an approval."""
     output = {"approved": decision == APPROVED, "answered": decision != UNANSWERED}
-    slots = _store_values(kept, kept.step_key(cursor, 0) + ".set", context.output_values(step, output))
+    slots = _store_values(
+        kept, kept.step_key(cursor, 0) + ".set", context.output_values(step, output)
+    )
     entry = {"duration": seconds, "attempts": 1}
     if decision == APPROVED:
-        return waves.StepResult(waves.COMPLETED, entry, slots, {"v": output}, asked=seconds)
+        return scheduler.StepResult(scheduler.COMPLETED, entry, slots, {"v": output}, asked=seconds)
     if decision == REFUSED:
         entry["error"] = "a person refused it"
-        return waves.StepResult(waves.REFUSED, entry, slots, asked=seconds)
+        return scheduler.StepResult(scheduler.REFUSED, entry, slots, asked=seconds)
     entry["error"] = "nobody answered within %d s" % round(seconds)
-    return waves.StepResult(waves.FAILED, entry, slots, asked=seconds)
+    return scheduler.StepResult(scheduler.FAILED, entry, slots, asked=seconds)
 
 
 class _SchedulerHooks:
@@ -301,10 +306,10 @@ def _next_wave_result(env, case, kept, told, state, delay=0):
     most = configuration(env).max_concurrent
     most = min(most, definition.get("max_concurrent") or most)
     look = _SchedulerHooks(env, kept, context, state, most)
-    waves.advance(definition, state, look)
+    scheduler.advance(definition, state, look)
     if state["outcome"] is None and not env.deadline(case).allows_attempt_at(env.now() + delay):
         state["outcome"] = {
-            "status": waves.FAILED, "step": None, "error": "the time of the run was up",
+            "status": scheduler.FAILED, "step": None, "error": "the time of the run was up",
         }
         # No checkpoint is of a wave that has not begun.
         state.update(wave=None, cursor=state["cursor"] - 1)
@@ -313,23 +318,25 @@ def _next_wave_result(env, case, kept, told, state, delay=0):
         page["attempts"] for page in state["pages"]
     )
     if state["outcome"] is not None:
-        return ending.finish_run(env, case, kept, told, state, context)
+        return run_completion.finish_run(env, case, kept, told, state, context)
     wave, left = state["wave"], env.deadline(case).seconds_left()
-    steps = [waves.step_of(definition, state, name) for name in wave["jobs"]]
+    steps = [scheduler.step_of(definition, state, name) for name in wave["jobs"]]
     more = _WAVE_INPUT[wave["kind"]](env, case, kept, context, state, steps, left)
     kept.checkpoint(dict(state, deadline=case["deadline"]))
     summary = "wave %d: %s" % (state["cursor"], ", ".join(wave["jobs"]))
-    log.emit("wave", number=state["cursor"], what=wave["kind"], steps=len(wave["jobs"]))
-    following = dict(run.next_step(env, case, math.ceil(delay)), concurrency=most, **more)
-    alone = wave["kind"] == waves.STEPS and len(steps) == 1
+    run_log.emit("wave", number=state["cursor"], what=wave["kind"], steps=len(wave["jobs"]))
+    following = dict(workflow_run.next_step(env, case, math.ceil(delay)), concurrency=most, **more)
+    alone = wave["kind"] == scheduler.STEPS and len(steps) == 1
     return {
-        "summary": summary, "next_task": SINGLE_STEP_TASK if alone else wave["kind"], "steps": list(wave["jobs"]),
+        "summary": summary,
+        "next_task": SINGLE_STEP_TASK if alone else wave["kind"],
+        "steps": list(wave["jobs"]),
         "next": following,
     }
 
 
 def _steps_input(env, case, kept, context, state, steps, left):
-    return {"steps": list(range(len(steps))), "limit": attempts.limit(steps, left)}
+    return {"steps": list(range(len(steps))), "limit": step_limits.limit(steps, left)}
 
 
 def _approval_input(env, case, kept, context, state, steps, left):
@@ -337,8 +344,8 @@ def _approval_input(env, case, kept, context, state, steps, left):
     until = env.now() + told["timeout"]
     question = templates.render(told["question"], context.template_roots(told["question"]))
     question = templates.as_text(question)
-    question = text.sanitize_line(question, env.redactor, QUESTION_CHARACTERS)
-    asked.record_inquiry(env.store, case["run"], until, "%s: %s" % (steps[0]["name"], question))
+    question = sanitize.sanitize_line(question, env.redactor, QUESTION_CHARACTERS)
+    inquiries.record_inquiry(env.store, case["run"], until, "%s: %s" % (steps[0]["name"], question))
     # StackStorm counts whole minutes, and only where its collector of inquiries is on.
     return {"ttl": int((until - env.now()) // 60) + 1}
 
@@ -356,29 +363,37 @@ def _sub_run_input(env, case, kept, context, state, steps, left):
     if resumed and RunStore(env, resumed).definition() is not None:
         rules["resume_of"] = resumed
     content = {"request": {"orchestration": step["orchestration"], "rules": rules}}
-    content["trace"] = traces.propagation_headers()
-    where = "%scase.%s.handed.%d" % (PREFIX, encode_key_part(case["run"] or "none"), state["cursor"])
+    content["trace"] = tracing.propagation_headers()
+    where = "%scase.%s.handed.%d" % (
+        PREFIX,
+        encode_key_part(case["run"] or "none"),
+        state["cursor"],
+    )
     seconds = min(step.get("timeout") or left, left - CHILD_SECONDS)
     return {
-        "child_case": seal.seal(env.redactor.remove_secrets(content), env.store, where),
-        "limit": max(run.MIN_RUN_SECONDS, int(seconds)),
+        "child_case": sealing.seal(env.redactor.remove_secrets(content), env.store, where),
+        "limit": max(workflow_run.MIN_RUN_SECONDS, int(seconds)),
     }
 
 
-_WAVE_INPUT = {waves.STEPS: _steps_input, waves.APPROVAL: _approval_input, waves.SUB_RUN: _sub_run_input}
+_WAVE_INPUT = {
+    scheduler.STEPS: _steps_input,
+    scheduler.APPROVAL: _approval_input,
+    scheduler.SUB_RUN: _sub_run_input,
+}
 
 
 def _planned(env, told):
     """The result of a dry run: what would run in which order. Nothing is called or kept."""
     definition = told["definition"]
-    plan = waves.preview(definition)
+    plan = scheduler.preview(definition)
     for entry, step in plan:
         if step["kind"] == "llm":
             entry["models"] = llm_step.planned(env, step)
         elif step["kind"] == "action":
             action_step.allowed(env, step["action"])
     summary = "dry run: nothing was called; %d steps" % len(plan)
-    report = ending.empty_report()
+    report = run_completion.empty_report()
     report.update(status="planned")
     report["stepLogs"] = [entry for entry, _ in plan]
     return dict({"summary": summary, "next_task": "done"}, **report)

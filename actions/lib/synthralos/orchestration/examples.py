@@ -3,9 +3,9 @@
 import json
 import os
 
-from synthralos.orchestration import definitions, model, stored
-from synthralos.orchestration.stored import ORCHESTRATION, ROLE
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
+from synthralos.orchestration import definition_service, definition_store, orchestration_schema
+from synthralos.orchestration.definition_store import ORCHESTRATION, ROLE
 
 SUFFIX = ".json"
 # At the top of the pack, where people look for them.
@@ -39,8 +39,11 @@ def load(env, by, wanted=None, llm=None, overwrite=False, folder=FOLDER):
     for name in wanted or names(folder):
         example = read(name, folder)
         given = [dict(role, model=llm) if llm else role for role in example["roles"]]
-        found = [(ROLE, model.role(role)) for role in given]
-        found += [(ORCHESTRATION, model.orchestration(one)) for one in example["orchestrations"]]
+        found = [(ROLE, orchestration_schema.role(role)) for role in given]
+        found += [
+            (ORCHESTRATION, orchestration_schema.orchestration(one))
+            for one in example["orchestrations"]
+        ]
         for kind, normal in found:
             # Several examples have roles in common.
             if (kind, normal["name"]) not in done:
@@ -49,14 +52,14 @@ def load(env, by, wanted=None, llm=None, overwrite=False, folder=FOLDER):
 
 
 def _put(env, kind, normal, by, example, overwrite):
-    there, changed = stored.find(env.store, kind, normal["name"]), False
+    there, changed = definition_store.find(env.store, kind, normal["name"]), False
     if there is None and kind is ROLE:
-        definitions.create_role(env, normal, by)
+        definition_service.create_role(env, normal, by)
     elif there is None:
-        definitions.create_orchestration(env, normal, by)
+        definition_service.create_orchestration(env, normal, by)
     elif overwrite:
-        with stored.locked(env, kind, normal["name"]) as before:
-            changed = stored.save_version(env, kind, before, normal, by) is not before
+        with definition_store.locked(env, kind, normal["name"]) as before:
+            changed = definition_store.save_version(env, kind, before, normal, by) is not before
     return {
         "kind": kind.noun, "name": normal["name"], "example": example,
         "created": there is None, "changed": changed,

@@ -9,16 +9,23 @@ import hashlib
 import json
 import time
 
-from synthralos import jsontext
-from synthralos.calls import platform, providers, rounds
-from synthralos.names import encode_key_part
-from synthralos.orchestration import meta, models, outputs, prompts, roles, stored
-from synthralos.orchestration.attempts import StepOutcome, StepTimeLimit
-from synthralos.recovery.run import record_calls
-from synthralos.refusals import InvalidInput
-from synthralos.state.datastore import PREFIX
-from synthralos.state.kinds import lifetime_of
-from synthralos.telemetry import log
+from synthralos.calls import agent_platform, llm_providers, rounds
+from synthralos.core import bounded_json
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part
+from synthralos.orchestration import (
+    definition_store,
+    definition_tools,
+    model_selection,
+    output_parsing,
+    prompts,
+    role_schema,
+)
+from synthralos.orchestration.step_limits import StepOutcome, StepTimeLimit
+from synthralos.runtime.workflow_run import record_calls
+from synthralos.storage.datastore import PREFIX
+from synthralos.storage.keyspace import lifetime_of
+from synthralos.telemetry import run_log
 
 CACHE_SECONDS = lifetime_of("cached")
 MAX_CACHED_BYTES = 1024 * 1024
@@ -32,11 +39,11 @@ def run(env, case, step, given, sleep=time.sleep):
     targets = _targets(env, role, step)
     schema = step.get("schema")
     if schema is not None:
-        platform.require_valid_schema(schema, "schema")
+        agent_platform.require_valid_schema(schema, "schema")
     asked = prompts.messages(role, given, schema)
-    models.check_length(role, asked[-1]["content"])
+    model_selection.check_length(role, asked[-1]["content"])
     # An answer that has something done is not the same thing twice.
-    repeatable = step.get("cache") and not roles.may_change_definitions(role)
+    repeatable = step.get("cache") and not role_schema.may_change_definitions(role)
     key = _cache_key(role, targets, asked, step) if repeatable else None
     cached = _cached(env, key)
     if cached is not None:
@@ -54,7 +61,7 @@ def run(env, case, step, given, sleep=time.sleep):
             env.store.put(key, value, CACHE_SECONDS)
     calls = _calls_wanted(role, done.output) if done.error is None else []
     if calls:
-        carried_out, problem = meta.perform(env, case, calls)
+        carried_out, problem = definition_tools.perform(env, case, calls)
         done.output = dict(done.output, calls=carried_out)
         if problem is not None:
             done.error = {"cause": "call_failed", "message": problem}
@@ -63,7 +70,7 @@ def run(env, case, step, given, sleep=time.sleep):
 
 def _calls_wanted(role, output):
     """The calls of an answer whose role may make them; see meta."""
-    return meta.calls_of(output) if roles.may_change_definitions(role) else []
+    return definition_tools.calls_of(output) if role_schema.may_change_definitions(role) else []
 
 
 def _attempt_until_valid(env, case, step, role, targets, asked, given, progress, sleep):
@@ -83,7 +90,9 @@ def _attempt_until_valid(env, case, step, role, targets, asked, given, progress,
 
     def one(target, seconds, number):
         parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
-        return providers.complete(env.client, target.endpoint, messages, parameters, seconds, case["run"])
+        return llm_providers.complete(
+            env.client, target.endpoint, messages, parameters, seconds, case["run"]
+        )
 
     while True:
         before, deadline = progress.attempts, limits.attempt()
@@ -102,7 +111,7 @@ def _attempt_until_valid(env, case, step, role, targets, asked, given, progress,
                 return StepOutcome(attempts, output, usage=usage, model=model)
             progress.trail[-1].update(ok=False, cause=error["cause"])
             messages = prompts.retry_messages(asked, answer[:MAX_ANSWER_SHOWN], error["message"])
-        log.emit("step_attempt", number=attempts, outcome=error["cause"])
+        run_log.emit("step_attempt", number=attempts, outcome=error["cause"])
         if attempts > retries or wait is None or not limits.allows(wait):
             return StepOutcome(max(1, attempts), error=error, usage=usage)
         sleep(wait)
@@ -126,8 +135,8 @@ def _failure_error(played, deadline):
 
 def _check_answer(env, case, step, role, given, answer, deadline, usage):
     """(output, None), or (None, error) of an answer that does not pass."""
-    output = outputs.parsed(answer)
-    problem = platform.validate_output(output, step["schema"]) if step.get("schema") else None
+    output = output_parsing.parsed(answer)
+    problem = agent_platform.validate_output(output, step["schema"]) if step.get("schema") else None
     if problem is not None:
         return None, {"cause": problem.cause, "message": problem.message}
     try:
@@ -157,7 +166,9 @@ def _ask_critic(env, case, step, critic, given, output, deadline, usage):
 
     def one(target, seconds, number):
         parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
-        return providers.complete(env.client, target.endpoint, messages, parameters, seconds, case["run"])
+        return llm_providers.complete(
+            env.client, target.endpoint, messages, parameters, seconds, case["run"]
+        )
 
     rules, progress = rounds.RetryRules(max_retries=0), rounds.RunProgress()
     played = _play(env, case, targets, progress, rules, one, deadline)
@@ -166,7 +177,7 @@ def _ask_critic(env, case, step, critic, given, output, deadline, usage):
         why = _failure_error(played, deadline)["message"]
         return None, "the critic %s gave no answer: %s." % (critic["role"], why)
     _add_usage(usage, played.result["usage"])
-    score, feedback = score_of(outputs.parsed(played.result["response"]))
+    score, feedback = score_of(output_parsing.parsed(played.result["response"]))
     if score is None:
         return None, "the critic %s gave no score from 0 to 1." % critic["role"]
     return score, feedback
@@ -190,7 +201,7 @@ def _role(env, step):
     if step["role"] is not None:
         return role_of(env, step["role"], step["name"])
     task = step["description"] or "Your part of a larger piece of work is: %s" % step["name"]
-    return roles.role({"name": step["name"], "base_prompt": task}, "step")
+    return role_schema.role({"name": step["name"], "base_prompt": task}, "step")
 
 
 def role_of(env, name, step):
@@ -198,7 +209,7 @@ def role_of(env, name, step):
 
     :param step: the name of the step that needs it.
     """
-    role = stored.role_by(env.store, name)
+    role = definition_store.role_by(env.store, name)
     if role is None:
         why = "Role not found for step %s" % step
         raise InvalidInput("role", name, why, "List them with `st2 run synthralos.role.list`")
@@ -207,13 +218,15 @@ def role_of(env, name, step):
 
 def _targets(env, role, step):
     """The models to ask, as rounds takes them: those that fit the role, then the step's own."""
-    names = models.fitting(env, role) + list(step.get("fallback_models") or [])
+    names = model_selection.fitting(env, role) + list(step.get("fallback_models") or [])
     if not names:
         raise InvalidInput(
             "role", role["name"], "no configured model fits it",
             "Give the role a model, or configure one that has what it needs",
         )
-    served = [providers.resolve_model(env.settings.providers, name, field="model") for name in names]
+    served = [
+        llm_providers.resolve_model(env.settings.providers, name, field="model") for name in names
+    ]
     return [
         rounds.Target(
             one.target,
@@ -242,13 +255,16 @@ def _cache_key(role, targets, asked, step):
         step.get("critic"),
     ]
     text = json.dumps(told, sort_keys=True, separators=(",", ":"))
-    return "%scached.%s" % (PREFIX, encode_key_part(hashlib.sha256(text.encode("ascii")).hexdigest()))
+    return "%scached.%s" % (
+        PREFIX,
+        encode_key_part(hashlib.sha256(text.encode("ascii")).hexdigest()),
+    )
 
 
 def _cached(env, key):
     value = env.store.get(key) if key else None
     try:
-        found = jsontext.loads(value) if value else None
+        found = bounded_json.loads(value) if value else None
     except ValueError:
         return None
     return found if isinstance(found, dict) and {"output", "model"} <= set(found) else None

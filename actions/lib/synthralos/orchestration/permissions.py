@@ -1,9 +1,9 @@
 """Who may change roles and orchestrations."""
 
-from synthralos.orchestration import roles, stored
+from synthralos.core.errors import InvalidInput
+from synthralos.orchestration import definition_store, role_schema
 from synthralos.orchestration.config import configuration
-from synthralos.refusals import InvalidInput
-from synthralos.state.versions import stackstorm_user
+from synthralos.storage.versions import stackstorm_user
 
 
 def require_editor(env):
@@ -15,11 +15,11 @@ def require_editor(env):
     name, mapped = stackstorm_user(env.api, env.run), configuration(env).user_roles
     if not mapped:
         return name
-    role = stored.role_by(env.store, mapped[name]) if name in mapped else None
-    if role is None or not roles.may_change_definitions(role):
+    role = definition_store.role_by(env.store, mapped[name]) if name in mapped else None
+    if role is None or not role_schema.may_change_definitions(role):
         why = "may not change roles and orchestrations"
         way_out = "Map the user in orchestration.user_roles of the configuration to %s" % (
-            "a role that has the tool %s" % roles.META
+            "a role that has the tool %s" % role_schema.META
         )
         raise InvalidInput("user", name, why, way_out)
     return name

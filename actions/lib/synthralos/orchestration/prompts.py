@@ -2,8 +2,8 @@
 
 import json
 
-from synthralos.orchestration import meta
-from synthralos.orchestration.roles import may_change_definitions
+from synthralos.orchestration import definition_tools
+from synthralos.orchestration.role_schema import may_change_definitions
 
 JSON_ONLY = (
     "Answer with one JSON value that matches this JSON Schema, and with nothing else:\n%s"
@@ -40,7 +40,7 @@ def messages(role, given, schema=None):
     if role.get("terminal_restrictions"):
         parts.append("What you must not do: %s" % _text(role["terminal_restrictions"]))
     if may_change_definitions(role):
-        parts.append(meta.PROMPT)
+        parts.append(definition_tools.PROMPT)
     if schema is not None:
         parts.append(JSON_ONLY % json.dumps(schema))
     return [

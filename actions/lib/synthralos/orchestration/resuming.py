@@ -12,11 +12,11 @@ A resume that a person starts begins a chain of its own.
 
 from typing import Any, Optional, TypedDict
 
-from synthralos import seal
-from synthralos.orchestration.checkpoints import RunStore
-from synthralos.orchestration.ending import WORKFLOW
-from synthralos.refusals import InvalidInput
-from synthralos.times import to_iso
+from synthralos.core import sealing
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import to_iso
+from synthralos.orchestration.run_completion import WORKFLOW
+from synthralos.orchestration.run_store import RunStore
 
 REF = "synthralos." + WORKFLOW
 CANCELLED = ("canceling", "canceled")
@@ -68,7 +68,7 @@ def start(env: Any, run_id: str, status: str) -> str:
     if status in CANCELLED:
         raise InvalidInput("automatic", True, "run %s is cancelled" % run_id, _WAY_OUT)
     content = {"request": {"rules": {"resumes": plan["number"]}}}
-    parameters = {"resume_of": run_id, "case": seal.seal(content)}
+    parameters = {"resume_of": run_id, "case": sealing.seal(content)}
     if run_record.get("timeout"):
         parameters["timeout"] = run_record["timeout"]
     started: str = env.api.start(REF, parameters)

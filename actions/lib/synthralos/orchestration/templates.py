@@ -9,7 +9,7 @@ through again: an answer that contains `{{ input.secret }}` is text.
 import json
 import re
 
-from synthralos.refusals import InvalidInput
+from synthralos.core.errors import InvalidInput
 
 MAX_RENDERED_BYTES = 1024 * 1024
 MAX_DEPTH = 40

@@ -1,15 +1,16 @@
 """The workflow agent_recovery: analyse, plan the repair, run the agent until it answers."""
 
-from synthralos import failures
-from synthralos.calls import platform, rounds
+from synthralos.calls import agent_platform, rounds
 from synthralos.calls.rounds import Target
-from synthralos.names import require_identifier
-from synthralos.recovery import catalogue, intake, plans, playbooks, run
-from synthralos.refusals import InvalidInput
-from synthralos.seal import unseal
-from synthralos.state import history, pauses, queries, starts
-from synthralos.telemetry import log
-from synthralos.times import to_iso
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
+from synthralos.core.sealing import unseal
+from synthralos.core.timestamps import to_iso
+from synthralos.recovery import playbooks, repair_actions, repair_plan
+from synthralos.runtime import run_parameters, workflow_run
+from synthralos.storage import history, incidents, last_queries, pauses
+from synthralos.telemetry import run_log
 
 WORKFLOW = "agent_recovery"
 DEFAULT_RUN_SECONDS = 300
@@ -35,21 +36,26 @@ def analyse(env, parameters, started, attempted=True):
             "Set it in the pack's config",
         )
     if _is_unsafe_to_repeat(env, request["agent_id"]):
-        rounds.reject_unknown_effect("failure_type", failure, "run it again with failure_type=error")
+        rounds.reject_unknown_effect(
+            "failure_type", failure, "run it again with failure_type=error"
+        )
     pauses.refuse_if_paused(
         env, request["agent_id"], claim=attempted and not parameters.get("dry_run")
     )
     similar = _similar_failures(env, request["agent_id"], failure)
-    rules = run.build_rules(
+    rules = workflow_run.build_rules(
         env,
-        run.max_retries_param(parameters, env.settings.max_retries),
-        run.whole_number(
-            dict({"retry_delay": RETRY_DELAY}, **parameters), "retry_delay", 0, run.MAX_DELAY_SECONDS
+        workflow_run.max_retries_param(parameters, env.settings.max_retries),
+        workflow_run.whole_number(
+            dict({"retry_delay": RETRY_DELAY}, **parameters),
+            "retry_delay",
+            0,
+            workflow_run.MAX_DELAY_SECONDS,
         ),
         parameters.get("rules"),
     )
     found = failure.as_dict()
-    case = run.new_case(
+    case = workflow_run.new_case(
         env,
         WORKFLOW,
         DEFAULT_RUN_SECONDS,
@@ -59,7 +65,7 @@ def analyse(env, parameters, started, attempted=True):
         rules,
         failure=found,
         agent=_agent_request(env, request),
-        failed_at=run.failed_at(
+        failed_at=workflow_run.failed_at(
             started, *(request["failure_details"].get(name) for name in _TIME_KEYS)
         ),
     )
@@ -70,7 +76,7 @@ def analyse(env, parameters, started, attempted=True):
         "failure": found,
         "similar_recent_failures": similar,
         "deadline": to_iso(case["deadline"]),
-        "next": run.next_step(env, case),
+        "next": workflow_run.next_step(env, case),
     }
 
 
@@ -89,7 +95,7 @@ def plan_repair(env, case):
     )
     told = None
     if given is not None:
-        made = plans.validate_plan(given, case["failure"], plan_id, "context")
+        made = repair_plan.validate_plan(given, case["failure"], plan_id, "context")
         _check_replays(made, case["request"]["context"])
     else:
         made, told = _by_llm(env, case, plan_id)
@@ -99,13 +105,13 @@ def plan_repair(env, case):
     result = {"summary": "plan from the %s: %s" % (made["source"], steps), "plan": made}
     if told is not None:
         result["planner"] = told
-    return dict(result, next=run.next_step(env, case))
+    return dict(result, next=workflow_run.next_step(env, case))
 
 
 def _check_replays(made, context):
     for n, step in enumerate(made["steps"]):
         replays = step["action"] == "replay_execution"
-        if replays and catalogue.replay_target(step["parameters"], context) is None:
+        if replays and repair_actions.replay_target(step["parameters"], context) is None:
             raise InvalidInput(
                 "context.repairPlan.steps[%d].parameters.execution_id" % n,
                 context.get("execution_id"),
@@ -118,9 +124,9 @@ def _by_llm(env, case, plan_id):
     """(plan or None, what became of asking): the LLM plans only where the config names a model."""
     if env.settings.planner_model is None or case["dry_run"]:
         return None, None
-    from synthralos.recovery import planner
+    from synthralos.recovery import llm_planner
 
-    return planner.plan_with_llm(env, case, plan_id)
+    return llm_planner.plan_with_llm(env, case, plan_id)
 
 
 def run_round(env, case):
@@ -138,30 +144,34 @@ def run_round(env, case):
 
     def one(target, seconds, number):
         step = steps[(number - 1) % len(steps)]
-        log.emit("step", action=step["action"])
-        request = catalogue.apply(
+        run_log.emit("step", action=step["action"])
+        request = repair_actions.apply(
             step["action"], case["agent"], step["parameters"], _facts(env, case)
         )
         agent_id = case["request"]["agent_id"]
         agent = env.settings.agents.get(agent_id)
-        request["path"] = platform.execute_path(target.endpoint, agent, agent_id)
+        request["path"] = agent_platform.execute_path(target.endpoint, agent, agent_id)
         request["agent_id"] = agent_id
         return dict(
-            platform.run_agent(env.client, target.endpoint, request, seconds, case["run"], schema),
+            agent_platform.run_agent(
+                env.client, target.endpoint, request, seconds, case["run"], schema
+            ),
             step=step["action"],
         )
 
     if case["progress"]["cursor"] == 0:
         query = env.redactor.remove_secrets(case["request"]["original_query"])
-        queries.save_query(env.store, case["request"]["agent_id"], query)
-        starts.record_attempt(env.store, env.now(), case["request"]["agent_id"], case["run"])
-    played, progress = run.play(env, case, targets, one)
+        last_queries.save_query(env.store, case["request"]["agent_id"], query)
+        incidents.record_attempt(env.store, env.now(), case["request"]["agent_id"], case["run"])
+    played, progress = workflow_run.play(env, case, targets, one)
     _label_attempts(progress, steps)
     case["progress"] = progress.as_dict()
     if played.result is None:
-        return run.failed_round_result(env, case, played, progress)
-    answer = run.fit_to_result_size(env, case, env.redactor.remove_secrets(played.result), "output")
-    run.record_summary(env, case, "recovered", case["failure"])
+        return workflow_run.failed_round_result(env, case, played, progress)
+    answer = workflow_run.fit_to_result_size(
+        env, case, env.redactor.remove_secrets(played.result), "output"
+    )
+    workflow_run.record_summary(env, case, "recovered", case["failure"])
     _record_recovery(env, case, answer["step"])
     pauses.resume_after_probe(env, case["request"]["agent_id"])
     return True, {
@@ -182,13 +192,15 @@ def subject(case):
 
 def _request(parameters):
     """What the caller worded, checked."""
-    context = intake.require_object("context", parameters.get("context"))
+    context = run_parameters.require_object("context", parameters.get("context"))
     details = parameters.get("failure_details")
     request = {
         "agent_id": require_identifier("agent_id", parameters.get("agent_id")),
         "failure_type": parameters.get("failure_type"),
-        "original_query": intake.require_text("original_query", parameters.get("original_query")),
-        "failure_details": intake.require_object("failure_details", details),
+        "original_query": run_parameters.require_text(
+            "original_query", parameters.get("original_query")
+        ),
+        "failure_details": run_parameters.require_object("failure_details", details),
         "context": context,
     }
     if failures.resolve_type(request["failure_type"]) is None:
@@ -200,7 +212,7 @@ def _request(parameters):
             "Use one of " + ", ".join(known),
         )
     if context.get("expected_schema") is not None:
-        platform.require_valid_schema(context["expected_schema"])
+        agent_platform.require_valid_schema(context["expected_schema"])
     return request
 
 
@@ -231,7 +243,9 @@ def _cause_of_status(places, message):
 def _agent_request(env, request):
     """The request as it goes to the platform when no repair action changes it."""
     agent = env.settings.agents.get(request["agent_id"])
-    given = intake.require_object("context.agentConfig", request["context"].get("agentConfig"))
+    given = run_parameters.require_object(
+        "context.agentConfig", request["context"].get("agentConfig")
+    )
     # The operator's word stands over the caller's.
     config = dict(given, **(agent.config if agent else {}))
     agent_type = (
@@ -256,7 +270,7 @@ def _targets(env, case):
     unsafe = _is_unsafe_to_repeat(env, case["request"]["agent_id"])
     return [
         Target(
-            platform.target(known),
+            agent_platform.target(known),
             known.connection.timeout,
             known,
             account=known.connection.account("platform"),
@@ -318,7 +332,7 @@ def _dry_run_result(env, case, targets):
         "attempts": 0,
         "retry_count": 0,
         "plan": case["plan"],
-        "targets": run.breaker_states(env, targets),
-        "waits": run.preview_waits(case["rules"]),
+        "targets": workflow_run.breaker_states(env, targets),
+        "waits": workflow_run.preview_waits(case["rules"]),
         "trail": [],
     }

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
-from synthralos.escalation import desk
-from synthralos.failures import Failure
+from synthralos.core.failures import Failure
+from synthralos.escalation import ticketing
+from synthralos.loop_detection import detector, patterns
 from synthralos.recovery import strategies
-from synthralos.recovery.environment import Environment
 from synthralos.recovery.strategies import Assessment
-from synthralos.state import history, loops, loops_patterns, pauses, runs, snapshots, versions
-from synthralos.state.datastore import DatastoreUnavailable
+from synthralos.runtime.environment import Environment
+from synthralos.storage import history, pauses, run_summaries, snapshots, versions
+from synthralos.storage.datastore import DatastoreUnavailable
 
 WORKFLOW = "handle_error"
 ACTOR = "handle_error"
@@ -67,10 +68,10 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
     Only what happened within RECENT_SECONDS counts.
     """
     agent, task, now = error.agent_id, error.task_id, env.now()
-    loop = loops.record_step(
+    loop = detector.record_step(
         env.store,
         now,
-        loops.LoopDetectionConfig.from_config(env.settings.loop_detection),
+        detector.LoopDetectionConfig.from_config(env.settings.loop_detection),
         agent,
         "error",
         given={"type": failure.type, "cause": failure.cause, "message": failure.message},
@@ -85,15 +86,15 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
     retry = env.settings.retry
     rate = 1.0
     if retry.adaptive_learning:
-        summaries = runs.recent_summaries(env.store)
+        summaries = run_summaries.recent_summaries(env.store)
         learned = [run for run in summaries if now - run["at"] <= RECENT_SECONDS]
-        rate = runs.success_rate(learned, now, failure.type)
+        rate = run_summaries.success_rate(learned, now, failure.type)
     before, recovered = _errors(recent, task)
-    config = desk.load_config(env, env.settings.escalation)
+    config = ticketing.load_config(env, env.settings.escalation)
     assessment = Assessment(
         cause=failure.cause,
         severity=error.severity or strategies.severity_of(failure.cause),
-        looping=loop["level"] == loops_patterns.CRITICAL,
+        looping=loop["level"] == patterns.CRITICAL,
         attempts=error.recovery_attempts + sum(e.get("event") == "failed" for e in recent),
         retry_count=error.retry_count + before,
         recovered_count=recovered,
@@ -155,7 +156,7 @@ def newest_snapshot(env: Environment, agent_id: str, task_id: str) -> Optional[d
 
 def pause_agent(env: Environment, agent_id: str, reason: str) -> bool:
     """Whether the agent is paused now; a pause that runs already is left as it is."""
-    limits = loops.LoopDetectionConfig.from_config(env.settings.loop_detection)
+    limits = detector.LoopDetectionConfig.from_config(env.settings.loop_detection)
     paused = pauses.pause_of(env.store, agent_id, env.now()) or pauses.pause(
         env.store,
         agent_id,
@@ -188,7 +189,7 @@ def open_ticket(
         ", ".join(strategies_tried) or "nothing",
     )
     more = {} if level is None else {"level": level}
-    opened: Optional[dict[str, Any]] = desk.open_failure_ticket(
+    opened: Optional[dict[str, Any]] = ticketing.open_failure_ticket(
         env,
         env.settings.escalation,
         WORKFLOW,

@@ -6,18 +6,19 @@ an inquiry and the wait of a validation are tasks of the workflow: the action sa
 """
 import json
 
-from synthralos import failures, seal
-from synthralos.calls import restores
+from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
-from synthralos.names import require_identifier, encode_key_part
-from synthralos.recovery import agent_recovery, error_case, intake, run, strategies
+from synthralos.core import failures, sealing
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part, require_identifier
+from synthralos.core.timestamps import parse_iso
+from synthralos.recovery import agent_recovery, error_case, strategies
 from synthralos.recovery.error_case import WORKFLOW, ReportedError
-from synthralos.refusals import InvalidInput
-from synthralos.state import history, packing, pauses
-from synthralos.state.datastore import PREFIX
-from synthralos.state.stackstorm import StackStormError
-from synthralos.telemetry import traces
-from synthralos.times import parse_iso
+from synthralos.runtime import run_parameters, workflow_run
+from synthralos.storage import history, pauses, state_codec
+from synthralos.storage.datastore import PREFIX
+from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.telemetry import tracing
 
 DEFAULT_RUN_SECONDS = 600
 HEALTH_SECONDS = 5.0
@@ -56,7 +57,7 @@ def assess(env, parameters, started, parent_pack=None):
     error_case.record_error(env, reported, failure)
     assessment = assessed.assessment
     choice = strategies.choose_strategy(assessment, request["strategy"])
-    case = run.new_case(
+    case = workflow_run.new_case(
         env,
         WORKFLOW,
         DEFAULT_RUN_SECONDS,
@@ -107,7 +108,7 @@ def subject(case):
 
 
 def _request(parameters, max_retries):
-    error = intake.require_object("error", parameters.get("error"))
+    error = run_parameters.require_object("error", parameters.get("error"))
     kind = error.get("type", "unknown")
     if failures.resolve_type(kind) is None:
         known = list(failures.TYPES) + list(failures.ALIASES)
@@ -122,17 +123,22 @@ def _request(parameters, max_retries):
         "error": {
             "type": kind,
             "message": str(error.get("message") or ""),
-            "details": intake.require_object("error.details", error.get("details")),
+            "details": run_parameters.require_object("error.details", error.get("details")),
             "severity": severity,
         },
-        "context": intake.require_object("context", parameters.get("context")),
-        "state": intake.require_object("state", parameters.get("state")),
+        "context": run_parameters.require_object("context", parameters.get("context")),
+        "state": run_parameters.require_object("state", parameters.get("state")),
         "original_query": parameters.get("original_query"),
-        "original_request": intake.require_object("original_request", parameters.get("original_request")),
+        "original_request": run_parameters.require_object(
+            "original_request", parameters.get("original_request")
+        ),
         "strategy": parameters.get("strategy") or "auto",
-        "max_retries": run.max_retries_param(parameters, max_retries),
-        "stability_window": run.whole_number(
-            dict({"stability_window": 0}, **parameters), "stability_window", 0, MAX_STABILITY_SECONDS
+        "max_retries": workflow_run.max_retries_param(parameters, max_retries),
+        "stability_window": workflow_run.whole_number(
+            dict({"stability_window": 0}, **parameters),
+            "stability_window",
+            0,
+            MAX_STABILITY_SECONDS,
         ),
     }
     if request["original_query"] is not None and request["original_request"]:
@@ -142,7 +148,7 @@ def _request(parameters, max_retries):
             "is given beside original_query",
             "Give the one that failed",
         )
-    packing.canonical_json("state", request["state"])
+    state_codec.canonical_json("state", request["state"])
     return request
 
 
@@ -233,11 +239,11 @@ def _hand_off(env, case):
         return None
     content = env.redactor.remove_secrets({"request": dict(told, rules=rules)})
     # The run that recovers is part of this one's trace.
-    content["trace"] = traces.propagation_headers()
+    content["trace"] = tracing.propagation_headers()
     key = "%scase.%s.handed" % (PREFIX, encode_key_part(env.run or "none"))
     left = int(env.deadline(case).seconds_left()) - request["stability_window"]
     following = {
-        "child_case": seal.seal(content, env.store, key),
+        "child_case": sealing.seal(content, env.store, key),
         "agent_id": request["agent_id"],
         "failure_type": case["failure"]["type"],
         "max_retries": request["max_retries"],
@@ -258,7 +264,9 @@ def _roll_back(env, case):
         return False
     snapshot_id = case["snapshot"] = snapshot["snapshot_id"]
     try:
-        platform = restores.restore_at_platform(env.client, env.settings.platforms, snapshot, env.run)
+        platform = snapshot_restore.restore_at_platform(
+            env.client, env.settings.platforms, snapshot, env.run
+        )
         summary = "restored by %s" % platform if platform else NOT_PUT_BACK
     except CallError as error:
         platform, summary = None, error.failure.message
@@ -372,7 +380,7 @@ def _final_result(env, case, do, summary, recovered, escalated):
     steps = case["steps"]
     end = "escalated" if escalated else "recovered" if recovered else "failed"
     outcome = "recovered" if recovered else "failed"
-    run.record_end(env, case, outcome, case["failure"], end=end)
+    workflow_run.record_end(env, case, outcome, case["failure"], end=end)
     return {
         "summary": summary,
         "next_task": do,
@@ -398,7 +406,7 @@ def _fit_to_result_size(env, value):
 def _goto(env, case, do, summary, delay=0, **more):
     """The result that sends the workflow to the task for `do`."""
     case["progress"]["cursor"] += 1
-    following = dict(run.next_step(env, case, delay), **more)
+    following = dict(workflow_run.next_step(env, case, delay), **more)
     return {"summary": summary, "next_task": do, "next": following, "steps": case["steps"]}
 
 

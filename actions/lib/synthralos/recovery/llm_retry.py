@@ -1,12 +1,12 @@
 """The workflow llm_retry: the original model and its fallbacks, until one answers well."""
 
-from synthralos import failures
-from synthralos.calls import providers
+from synthralos.calls import llm_providers
 from synthralos.calls.rounds import Target
-from synthralos.names import require_identifier
-from synthralos.recovery import intake, run
-from synthralos.refusals import InvalidInput
-from synthralos.times import to_iso
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
+from synthralos.core.timestamps import to_iso
+from synthralos.runtime import run_parameters, workflow_run
 
 WORKFLOW = "llm_retry"
 DEFAULT_RUN_SECONDS = 180
@@ -16,20 +16,20 @@ PERMANENT_CAUSES = ("quota", "authentication", "permission", "model_not_found", 
 
 def determine(env, parameters, started):
     """The result of determine_retry_strategy, with the new case in `next`."""
-    request = intake.require_object("original_request", parameters.get("original_request"))
-    reason = intake.require_text("failure_reason", parameters.get("failure_reason"))
-    messages = providers.parse_messages(request)
-    sampling = providers.parse_sampling(request)
+    request = run_parameters.require_object("original_request", parameters.get("original_request"))
+    reason = run_parameters.require_text("failure_reason", parameters.get("failure_reason"))
+    messages = llm_providers.parse_messages(request)
+    sampling = llm_providers.parse_sampling(request)
     original = _original(env, request)
     fallbacks = _fallbacks(env, parameters.get("fallback_models"))
     failure = failures.from_text(reason)
     served, skipped = order_models(original, fallbacks, failure)
-    rules = run.build_rules(
+    rules = workflow_run.build_rules(
         env,
-        run.max_retries_param(parameters, env.settings.max_retries),
+        workflow_run.max_retries_param(parameters, env.settings.max_retries),
         handed=parameters.get("rules"),
     )
-    case = run.new_case(
+    case = workflow_run.new_case(
         env,
         WORKFLOW,
         DEFAULT_RUN_SECONDS,
@@ -50,9 +50,9 @@ def determine(env, parameters, started):
         "failure": failure.as_dict(),
         "targets": [one.target for one in served],
         "skipped": skipped,
-        "backoff": {"strategy": rules["strategy"], "waits": run.preview_waits(rules)},
+        "backoff": {"strategy": rules["strategy"], "waits": workflow_run.preview_waits(rules)},
         "deadline": to_iso(case["deadline"]),
-        "next": run.next_step(env, case),
+        "next": workflow_run.next_step(env, case),
     }
 
 
@@ -63,20 +63,20 @@ def alone(env, parameters, started):
         for name in ("prompt", "messages", "parameters")
         if parameters.get(name)
     }
-    served = providers.resolve_model(
+    served = llm_providers.resolve_model(
         env.settings.providers, parameters.get("model"), parameters.get("provider"), "model"
     )
-    return run.new_case(
+    return workflow_run.new_case(
         env,
         WORKFLOW,
         DEFAULT_RUN_SECONDS,
         parameters,
         started,
         {"original_request": request, "failure_reason": ""},
-        run.build_rules(env, 0),
+        workflow_run.build_rules(env, 0),
         failure=None,
-        messages=providers.parse_messages(request, "call_llm"),
-        sampling=providers.parse_sampling(request, "parameters"),
+        messages=llm_providers.parse_messages(request, "call_llm"),
+        sampling=llm_providers.parse_sampling(request, "parameters"),
         models=[[served.provider.name, served.model.name]],
         original=served.target,
     )
@@ -90,7 +90,11 @@ def order_models(original, fallbacks, failure):
     out = [original.target]
     if failure.cause == "context_length":
         window = original.model.context_window
-        out += [one.target for one in served[1:] if not has_larger_window(one.model.context_window, window)]
+        out += [
+            one.target
+            for one in served[1:]
+            if not has_larger_window(one.model.context_window, window)
+        ]
     left = [one for one in served if one.target not in out]
     if not left:
         return served, []
@@ -108,15 +112,17 @@ def attempt(env, case):
         return True, _planned(env, case, targets)
 
     def one(target, seconds, number):
-        return providers.complete(
+        return llm_providers.complete(
             env.client, target.endpoint, case["messages"], case["sampling"], seconds, case["run"]
         )
 
-    played, progress = run.play(env, case, targets, one)
+    played, progress = workflow_run.play(env, case, targets, one)
     if played.result is None:
-        return run.failed_round_result(env, case, played, progress)
-    answer = run.fit_to_result_size(env, case, env.redactor.remove_secrets(played.result), "response")
-    run.record_summary(env, case, "recovered", case["failure"])
+        return workflow_run.failed_round_result(env, case, played, progress)
+    answer = workflow_run.fit_to_result_size(
+        env, case, env.redactor.remove_secrets(played.result), "response"
+    )
+    workflow_run.record_summary(env, case, "recovered", case["failure"])
     model = played.target.endpoint.model.name
     return True, {
         "summary": "%s answered at attempt %d" % (played.target.name, progress.attempts),
@@ -138,7 +144,7 @@ def _original(env, request):
         raise InvalidInput(
             "original_request.model", model, "is missing", "Name the model that was asked"
         )
-    return providers.resolve_model(env.settings.providers, model, request.get("provider"))
+    return llm_providers.resolve_model(env.settings.providers, model, request.get("provider"))
 
 
 def _fallbacks(env, given):
@@ -149,14 +155,14 @@ def _fallbacks(env, given):
             "fallback_models", given, "is no list", 'Give a list of names, such as ["gpt-4o"]'
         )
     return [
-        providers.resolve_model(env.settings.providers, model, field="fallback_models[%d]" % n)
+        llm_providers.resolve_model(env.settings.providers, model, field="fallback_models[%d]" % n)
         for n, model in enumerate(given)
     ]
 
 
 def _targets(env, case):
     found = [
-        providers.resolve_model(env.settings.providers, model, provider)
+        llm_providers.resolve_model(env.settings.providers, model, provider)
         for provider, model in case["models"]
     ]
     return [
@@ -179,7 +185,7 @@ def _planned(env, case, targets):
         "result": None,
         "attempts": 0,
         "final_model": None,
-        "targets": run.breaker_states(env, targets),
-        "waits": run.preview_waits(case["rules"]),
+        "targets": workflow_run.breaker_states(env, targets),
+        "waits": workflow_run.preview_waits(case["rules"]),
         "trail": case["progress"]["trail"],
     }

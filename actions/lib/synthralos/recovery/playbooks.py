@@ -1,6 +1,6 @@
 """Plans for every failure, made without an LLM: what broke may be the LLM."""
 
-from synthralos.recovery.catalogue import REPAIR_ACTIONS
+from synthralos.recovery.repair_actions import REPAIR_ACTIONS
 
 SECONDS_PER_STEP = 5
 CONFIDENCE_BY_CAUSE = 0.7

@@ -1,12 +1,12 @@
 """The workflow reroute_request: the same request at other regions and providers."""
 
-from synthralos import failures
 from synthralos.calls import rounds, routes
 from synthralos.calls.rounds import Target
-from synthralos.names import require_identifier
-from synthralos.recovery import intake, run
-from synthralos.refusals import InvalidInput
-from synthralos.times import to_iso
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
+from synthralos.core.timestamps import to_iso
+from synthralos.runtime import run_parameters, workflow_run
 
 WORKFLOW = "reroute_request"
 DEFAULT_RUN_SECONDS = 120
@@ -15,8 +15,8 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 def analyse(env, parameters, started):
     """The result of analyze_routing_failure, with the new case in `next`."""
-    given = intake.require_object("original_request", parameters.get("original_request"))
-    reason = intake.require_text("failure_reason", parameters.get("failure_reason"))
+    given = run_parameters.require_object("original_request", parameters.get("original_request"))
+    reason = run_parameters.require_text("failure_reason", parameters.get("failure_reason"))
     request = routes.parse_request(given, env.settings)
     legs, skipped = routes.candidate_routes(
         request,
@@ -35,7 +35,7 @@ def analyse(env, parameters, started):
     failure = failures.from_text(reason)
     if any(_unsafe(leg.route, request) for leg in legs):
         rounds.reject_unknown_effect("failure_reason", failure, "say so in failure_reason")
-    rules = run.build_rules(env, env.settings.max_retries)
+    rules = workflow_run.build_rules(env, env.settings.max_retries)
     case = _case(env, parameters, started, request, legs, rules, reason, failure)
     case["progress"]["trail"].extend(
         {"target": one["target"], "skipped": one["reason"]} for one in skipped
@@ -46,21 +46,25 @@ def analyse(env, parameters, started):
         "routes": [leg.target for leg in legs],
         "skipped": skipped,
         "deadline": to_iso(case["deadline"]),
-        "next": run.next_step(env, case),
+        "next": workflow_run.next_step(env, case),
     }
 
 
 def alone(env, parameters, started):
     """The case of an execute_request that no workflow started: one route, no retry."""
-    given = dict(intake.require_object("request", parameters.get("request")))
+    given = dict(run_parameters.require_object("request", parameters.get("request")))
     for name in ("region", "provider"):
         if parameters.get(name) is not None:
             given[name] = parameters[name]
     request = routes.parse_request(given, env.settings, "request")
     legs, skipped = routes.candidate_routes(request, [], [], env.settings)
     if not legs:
-        raise InvalidInput("request", skipped[0]["target"], skipped[0]["reason"], "Configure this route")
-    return _case(env, parameters, started, request, legs, run.build_rules(env, 0), "", None)
+        raise InvalidInput(
+            "request", skipped[0]["target"], skipped[0]["reason"], "Configure this route"
+        )
+    return _case(
+        env, parameters, started, request, legs, workflow_run.build_rules(env, 0), "", None
+    )
 
 
 def attempt(env, case):
@@ -72,13 +76,15 @@ def attempt(env, case):
     def one(target, seconds, number):
         return routes.call(env.client, target.endpoint, case["http"], seconds, case["run"])
 
-    played, progress = run.play(env, case, targets, one)
+    played, progress = workflow_run.play(env, case, targets, one)
     if played.result is None:
-        return run.failed_round_result(env, case, played, progress)
-    answer = run.fit_to_result_size(env, case, env.redactor.remove_secrets(played.result), "body")
+        return workflow_run.failed_round_result(env, case, played, progress)
+    answer = workflow_run.fit_to_result_size(
+        env, case, env.redactor.remove_secrets(played.result), "body"
+    )
     if answer["body"] is None and "body_key" in answer:
         answer["response"] = None
-    run.record_summary(env, case, "recovered", case["failure"])
+    workflow_run.record_summary(env, case, "recovered", case["failure"])
     route = played.target.endpoint.route
     return True, {
         "summary": "%s answered %d at attempt %d"
@@ -97,7 +103,7 @@ def subject(case):
 
 
 def _case(env, parameters, started, request, legs, rules, reason, failure):
-    return run.new_case(
+    return workflow_run.new_case(
         env,
         WORKFLOW,
         DEFAULT_RUN_SECONDS,
@@ -158,7 +164,7 @@ def _planned(env, case, targets):
         "final_region": None,
         "final_provider": None,
         "attempts": 0,
-        "targets": run.breaker_states(env, targets),
-        "waits": run.preview_waits(case["rules"]),
+        "targets": workflow_run.breaker_states(env, targets),
+        "waits": workflow_run.preview_waits(case["rules"]),
         "trail": case["progress"]["trail"],
     }

@@ -2,8 +2,8 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos import failures
-from synthralos.refusals import InvalidInput
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
 
 # Seconds that a strategy is expected to take.
 DURATIONS = {

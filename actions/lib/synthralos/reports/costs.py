@@ -1,7 +1,7 @@
 """What the calls to LLMs of a run took and cost."""
 
 from synthralos.reports.document import Table, Text
-from synthralos.telemetry import prices
+from synthralos.telemetry import llm_pricing
 
 
 def of(env, run):
@@ -58,5 +58,5 @@ def _add(env, found, provider, model, usage):
     if isinstance(usage, dict) and isinstance(provider, str) and isinstance(model, str):
         tokens = [usage.get(name) for name in ("input_tokens", "output_tokens")]
         if all(isinstance(n, int) for n in tokens):
-            cost = prices.call_cost(provider, model, usage, env.settings)
+            cost = llm_pricing.call_cost(provider, model, usage, env.settings)
             found.append([provider, model, 0, None] + tokens + [cost])

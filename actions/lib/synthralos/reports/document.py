@@ -6,7 +6,7 @@ Every text is data: the forms escape it. Times are seconds since the epoch.
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.times import to_iso
+from synthralos.core.timestamps import to_iso
 
 GOOD, BAD, WAIT, IDLE, PLAIN = KINDS = ("good", "bad", "wait", "idle", "plain")
 SIGNS = {GOOD: "✓", BAD: "✗", WAIT: "…", IDLE: "–"}

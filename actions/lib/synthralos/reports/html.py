@@ -6,14 +6,14 @@ dark, is read on a phone, and prints.
 
 from html import escape
 
-from synthralos.reports import diagram
+from synthralos.reports import svg_diagram
 from synthralos.reports.document import (
     SIGNS,
     Diagram,
     FactList,
     Heading,
-    Status,
     StackedBars,
+    Status,
     Steps,
     Table,
     Text,
@@ -165,7 +165,7 @@ _BLOCKS = {
     Table: _table,
     Timeline: _timeline,
     StackedBars: _shares,
-    Diagram: lambda block, most: diagram.svg(block, most, _text),
+    Diagram: lambda block, most: svg_diagram.svg(block, most, _text),
 }
 
 

@@ -4,9 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos.entries import default_if_none, read_seconds, read_int
-from synthralos.refusals import InvalidInput
-from synthralos.settings import Connection, connection
+from synthralos.config.reader import default_if_none, read_int, read_seconds
+from synthralos.config.settings import Connection, connection
+from synthralos.core.errors import InvalidInput
 
 MIN_POLL_SECONDS = 4
 POLL_SECONDS = 30
@@ -102,7 +102,9 @@ def alertmanager(entry, connect=5.0):
         return None
     receiver = entry.get("receiver") or None
     if receiver is not None and not isinstance(receiver, str):
-        raise InvalidInput(where + ".receiver", receiver, "is no text", "Write a regular expression")
+        raise InvalidInput(
+            where + ".receiver", receiver, "is no text", "Write a regular expression"
+        )
     return Alertmanager(
         connections=[_connection(entry, where, url, connect) for url in urls],
         filter=_list(where + ".filter", entry.get("filter")),
@@ -156,7 +158,9 @@ def _places(entry, where, platforms, connect):
         raise InvalidInput(where + ".path", path, "is no path", "Begin it with /")
     if not platforms:
         way_out = "Set platform.base_url, or %s.url" % where
-        raise InvalidInput(where + ".path", path, "is of a platform that is not configured", way_out)
+        raise InvalidInput(
+            where + ".path", path, "is of a platform that is not configured", way_out
+        )
     timeout = read_seconds(entry, where + ".timeout", TIMEOUT)
     return [
         Endpoint(dataclasses.replace(platform.connection, timeout=timeout), path)

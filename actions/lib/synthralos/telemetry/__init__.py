@@ -1,1 +1,1 @@
-"""What people see while a run is going on."""
+"""What a run shows while it is going on: its log, its trace, the cost of its calls."""

@@ -1,0 +1,247 @@
+"""The agent platform's API: run an agent, replay an execution, take note of a failure."""
+
+import json
+import re
+import sys
+from urllib.parse import quote, unquote
+
+from synthralos.calls import idempotency, span_attributes
+from synthralos.calls.http import CallError
+from synthralos.core import bounded_json, failures
+from synthralos.core.errors import InvalidInput
+
+# Of a JSON schema: what holds schemas under names that callers chose, and what holds data.
+_SCHEMAS_BY_NAME = ("properties", "patternProperties", "definitions", "dependencies")
+_DATA = ("enum", "default")
+
+
+def target(platform):
+    return "platform:" + platform.name
+
+
+def execute_path(platform, agent, agent_id):
+    """The path that runs the agent: its own, else the platform's; `{agent_id}` is filled in."""
+    path = (agent.execute_path if agent else None) or platform.execute_path
+    return path.replace("{agent_id}", quote(agent_id, safe=""))
+
+
+def run_agent(client, platform, request, seconds, run, schema=None):
+    """Runs an agent once.
+
+    :param request: {path, query, agent_type, config, replay_of, agent_id}; `replay_of` is the
+        platform's execution id to replay instead, or None.
+    :param schema: a JSON schema that the output must match, or None.
+    :returns: {output, execution_id, metadata, latency_ms}.
+    :raises CallError: the platform or the agent failed, or its output is blank or does not match.
+    """
+    with span_attributes.invoke_agent(platform, request.get("agent_id")):
+        return _run_agent(client, platform, request, seconds, run, schema)
+
+
+def _run_agent(client, platform, request, seconds, run, schema):
+    answer, told = (_replay if request.get("replay_of") else _execute)(
+        client, platform, request, seconds, run
+    )
+    if told.get("status") not in (None, "completed"):
+        ended = "the agent ended as %s" % told.get("status")
+        raise CallError(failures.make_failure("agent_failed", ended, answer.status))
+    output = told.get("output", told.get("results"))
+    problem = validate_output(output, schema)
+    if problem is not None:
+        raise CallError(problem)
+    return {
+        "output": output,
+        "execution_id": told.get("executionId"),
+        "metadata": told.get("metadata") if isinstance(told.get("metadata"), dict) else {},
+        "latency_ms": int(answer.latency * 1000),
+    }
+
+
+def _execute(client, platform, request, seconds, run):
+    body = {
+        "query": request["query"],
+        "agentType": request["agent_type"],
+        "config": request["config"],
+    }
+    return _post(client, platform, request["path"], seconds, run, body)
+
+
+def _replay(client, platform, request, seconds, run):
+    """Replays an execution and reads what came of it: the reply to a replay does not say."""
+    path = platform.replay_path.replace("{execution_id}", quote(request["replay_of"], safe=""))
+    answer, told = _post(client, platform, path, seconds, run, {})
+    replayed = told.get("executionId")
+    if not isinstance(replayed, str):
+        raise CallError(_malformed(answer))
+    path = platform.execution_path.replace("{execution_id}", quote(replayed, safe=""))
+    answer = client.request(platform.connection, "GET", path, max(0.1, seconds - answer.latency))
+    return answer, dict(_parse_response(client, answer), executionId=replayed)
+
+
+def _post(client, platform, path, seconds, run, body):
+    model = body.get("config", {}).get("model")
+    headers = {idempotency.HEADER: idempotency.key(run, "POST", path, body, model)}
+    answer = client.request(
+        platform.connection, "POST", path, seconds, body=body, headers=headers
+    )
+    return answer, _parse_response(client, answer)
+
+
+def _parse_response(client, answer):
+    """The JSON object that the platform answered. CallError when it or the agent failed."""
+    try:
+        told = bounded_json.loads(answer.text)
+    except ValueError:
+        told = None
+    told = told if isinstance(told, dict) else None
+    if told is not None and told.get("status") == "failed":
+        # The platform answered; what failed is the agent. Its breaker has nothing to do with that.
+        raise CallError(_agent_failure(answer.status, told))
+    if not 200 <= answer.status < 300:
+        raise CallError(client.failure_of(answer, "agent"))
+    if told is None:
+        raise CallError(_malformed(answer))
+    return told
+
+
+def _malformed(answer):
+    told = "the platform answered no JSON object"
+    return failures.make_failure("malformed_answer", told, answer.status)
+
+
+def validate_output(output, schema=None):
+    """Why `output` is not what was asked for, as a Failure, or None. Prose is never searched."""
+    if output is None or (isinstance(output, str) and not output.strip()):
+        return failures.make_failure("blank_output", "the agent's output is blank", 200)
+    if schema is None:
+        return None
+    candidates = [output]
+    if isinstance(output, str):
+        try:
+            candidates.append(bounded_json.loads(output))
+        except ValueError:
+            pass
+    found = [_schema_error(value, schema) for value in candidates]
+    return None if None in found else failures.make_failure("schema_mismatch", found[-1], 200)
+
+
+def require_valid_schema(schema, field="context.expected_schema"):
+    """InvalidInput when `schema` is no JSON schema, or refers to anything outside itself."""
+    import jsonschema
+
+    if not isinstance(schema, dict):
+        raise InvalidInput(field, schema, "is not an object", "Give a JSON schema of draft 4")
+    for ref in _values_of("$ref", schema):
+        # jsonschema would fetch it, from wherever the caller says.
+        if not _resolves(ref, schema):
+            raise InvalidInput(
+                field, ref, "refers to nothing in the schema", "Use #/definitions/..."
+            )
+    try:
+        jsonschema.Draft4Validator.check_schema(schema)
+        for pattern in _values_of("pattern", schema):
+            re.compile(pattern)
+    except (jsonschema.SchemaError, re.error, TypeError) as error:
+        told = getattr(error, "message", str(error))
+        why = "is no JSON schema (%s)" % told
+        raise InvalidInput(field, schema, why, "Give one of draft 4") from error
+
+
+def _values_of(name, schema):
+    """Every text under the key `name` in a schema, at any depth."""
+    found, level = [], [schema]
+    while level:
+        item = level.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get(name), str):
+                found.append(item[name])
+            level.extend(item.values())
+        elif isinstance(item, list):
+            level.extend(item)
+    return found
+
+
+def _resolves(ref, schema):
+    if ref == "#":
+        return True
+    if not ref.startswith("#/"):
+        return False
+    at = schema
+    for part in ref[2:].split("/"):
+        part = unquote(part).replace("~1", "/").replace("~0", "~")
+        if not isinstance(at, dict) or part not in at:
+            return False
+        at = at[part]
+    return isinstance(at, dict)
+
+
+def _without_ids(schema):
+    """`schema` without the `id` of any part of it.
+
+    An `id` moves what `#/definitions/...` is relative to: jsonschema would fetch that from there.
+    """
+    if isinstance(schema, list):
+        return [_without_ids(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    cleaned = {}
+    for key, value in schema.items():
+        if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
+            cleaned[key] = {name: _without_ids(below) for name, below in value.items()}
+        elif key in _DATA:
+            cleaned[key] = value
+        elif key != "id" or not isinstance(value, str):
+            cleaned[key] = _without_ids(value)
+    return cleaned
+
+
+def _schema_error(value, schema):
+    """What is wrong with `value`, or None."""
+    import jsonschema
+
+    try:
+        checker = jsonschema.Draft4Validator(_without_ids(schema))
+        errors = list(checker.iter_errors(value))
+    except (RecursionError, *_reference_errors()):
+        return "the schema refers to itself without end"
+    if not errors:
+        return None
+    first = min(errors, key=lambda error: list(map(str, error.path)))
+    where = "/".join(str(part) for part in first.path) or "the output"
+    return "%s: %s" % (where, first.message)
+
+
+def _reference_errors() -> list[type[Exception]]:
+    """The exceptions by which jsonschema says that it cannot follow a reference.
+
+    Up to 4.17 it is one of its own. Since 4.18 that is deprecated and to be removed, and what it
+    raises is one of the package `referencing` as well.
+    """
+    import jsonschema
+
+    errors = []
+    # Not by its name: since 4.18 that only warns, or fails.
+    if "RefResolutionError" in vars(jsonschema):
+        errors.append(vars(jsonschema)["RefResolutionError"])
+    # Where jsonschema uses it, it has imported it.
+    referencing = sys.modules.get("referencing.exceptions")
+    if referencing is not None:
+        errors.append(referencing.Unresolvable)
+    return errors
+
+
+def notify(client, platform, payload, seconds):
+    """Posts a failure's record to the platform's webhook. CallError when it was not taken."""
+    answer = client.request(
+        platform.connection, "POST", platform.failure_webhook, seconds, body=payload
+    )
+    if not 200 <= answer.status < 300:
+        raise CallError(client.failure_of(answer, "agent"))
+
+
+def _agent_failure(status, told):
+    error = told.get("error")
+    message = error if isinstance(error, str) else json.dumps(error)
+    found = failures.make_failure("agent_failed", message or "the agent failed", status)
+    spoken = failures.cause_of_text(message)
+    return failures.with_evidence(found, spoken_cause=spoken) if spoken else found

@@ -1,0 +1,174 @@
+"""The guard before each call to an LLM: what it may take must fit the budget of its run and day.
+
+A call is reserved with its prompt, estimated, and the output that it names at most; afterwards what
+it took is counted exactly. So a limit is passed by no more than what estimates are wrong by: of
+each call under way, a prompt of more tokens than a third of its bytes, and, where a request names
+no max_tokens, an answer longer than `budget.assumed_output_tokens`.
+"""
+
+import json
+
+from synthralos.calls.http import CallNotMade
+from synthralos.config.budget import STOP
+from synthralos.core import failures
+from synthralos.storage.llm_spending import ZERO, LlmSpending
+from synthralos.telemetry import llm_pricing, run_log
+
+# Of languages and code, few take more tokens than that; per message, its role and marks.
+BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 8
+# An image and the like, whatever its size.
+TOKENS_PER_PART = 1500
+_OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_OF_MESSAGES = ("role", "content")
+# Parameters that the model reads.
+_PROMPTING = ("tools", "functions", "response_format", "tool_choice")
+_HINTS = {
+    "per_run": "Raise it in the configuration, or have the run ask for less",
+    "per_day": "It begins anew at 00:00 UTC; raise it in the configuration, or forget what was "
+    "spent with synthralos.storage.clear kinds=budget",
+}
+
+
+class BudgetGuard:
+    """:param settings: Settings with a `budget`; store: a BestEffortDatastore datastore.
+    :param now: a callable that gives seconds since the epoch.
+    :ivar warnings: what was exceeded where `on_exceeded` is warn, for the result.
+    """
+
+    def __init__(self, settings, store, now):
+        self._budget, self._settings = settings.budget, settings
+        self._spending = LlmSpending(store, now)
+        self.warnings = []
+
+    def reserve(self, served, messages, parameters, default_output, run):
+        """What `end` needs of a call that may be made.
+
+        :param default_output: tokens that the provider is told where the request names none, or
+            None.
+        :raises CallNotMade: it does not fit, by cause `budget`; or the model has no price and there
+            is a limit on cost, by cause `configuration`.
+        """
+        tokens = (
+            prompt_tokens(messages, parameters),
+            _output_tokens(parameters, default_output, self._budget.assumed_output_tokens),
+        )
+        amount = (sum(tokens), self._cost(served, *tokens))
+        periods = self._budget.per_run, self._budget.per_day
+        keys = self._spending.reserve(run, amount, *map(bool, periods))
+        if keys is None:
+            self._on_unknown_spending()
+            return []
+        try:
+            self._check(
+                "per_run", self._budget.per_run, amount, lambda: self._spending.run_total(run)
+            )
+            self._check("per_day", self._budget.per_day, amount, self._spending.day_total)
+        except CallNotMade:
+            self._spending.settle(keys, ZERO)
+            raise
+        return keys
+
+    def settle(self, keys, served, usage, failure):
+        """Counts what a call took.
+
+        :param usage: as providers.call returns it, or None; failure: the Failure, or None.
+        """
+        # Some servers answer without telling what it took.
+        if usage is not None and usage["total_tokens"]:
+            tokens = usage["input_tokens"], usage["output_tokens"]
+            self._spending.settle(keys, (sum(tokens), self._cost(served, *tokens)))
+        elif usage is None and failure is not None and _was_free(failure):
+            self._spending.settle(keys, ZERO)
+        # Else nobody knows: what was reserved counts.
+
+    def _check(self, period, limits, amount, used):
+        if not limits:
+            return
+        total = used()
+        if total is None:
+            self._on_unknown_spending()
+            return
+        for place, name in enumerate(("tokens", "cost")):
+            limit = limits.get(name)
+            if limit is not None and total[place] > limit:
+                self._exceeded(period, name, limit, total[place] - amount[place], amount[place])
+
+    def _exceeded(self, period, name, limit, used, wanted):
+        unit = "tokens" if name == "tokens" else self._settings.currency
+        told = "budget.%s.%s, %s %s, does not allow the call: %s are used, and it may take %s" % (
+            period, name, _format(limit), unit, _format(used), _format(wanted)
+        )
+        if self._budget.on_exceeded == STOP:
+            raise CallNotMade(failures.make_failure("budget", "%s. %s." % (told, _HINTS[period])))
+        run_log.emit("over_budget", period=period, limited=name, limit=limit, used=used)
+        self._warn(told.replace("does not allow the call", "is exceeded"))
+
+    def _on_unknown_spending(self):
+        if self._budget.on_datastore_unavailable == STOP:
+            message = (
+                "nobody can tell what was spent: the datastore is away, and "
+                "budget.on_datastore_unavailable is stop"
+            )
+            raise CallNotMade(failures.make_failure("budget", message))
+
+    def _cost(self, served, read, written):
+        provider, model = served.provider.name, served.model.name
+        usage = {"input_tokens": read, "output_tokens": written}
+        cost = llm_pricing.call_cost(provider, model, usage, self._settings)
+        if cost is not None:
+            return cost
+        if "cost" in self._budget.per_run or "cost" in self._budget.per_day:
+            message = "%s/%s has no price, and budget has a limit on cost. Give it one: price " \
+                "{input, output} of the model in the configuration, 0 where it is free"
+            message %= (provider, model)
+            if self._budget.on_exceeded == STOP:
+                raise CallNotMade(failures.make_failure("configuration", message))
+            self._warn(message)
+        return 0.0
+
+    def _warn(self, told):
+        if told not in self.warnings:
+            self.warnings.append(told)
+
+
+def prompt_tokens(messages, parameters):
+    """How many tokens chat messages, and what goes with them, may be; estimated from above."""
+    total = 0
+    for message in messages:
+        beside = {name: value for name, value in message.items() if name not in _OF_MESSAGES}
+        total += TOKENS_PER_MESSAGE + _tokens(message.get("content"))
+        total += _tokens(json.dumps(beside)) if beside else 0
+    told = {name: parameters[name] for name in _PROMPTING if name in parameters}
+    return total + (_tokens(json.dumps(told)) if told else 0)
+
+
+def _tokens(content):
+    if isinstance(content, str):
+        return -(-len(content.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+    if not isinstance(content, list):
+        return 0
+    return sum(
+        _tokens(part["text"])
+        if isinstance(part, dict) and isinstance(part.get("text"), str)
+        else TOKENS_PER_PART
+        for part in content
+    )
+
+
+def _output_tokens(parameters, default, assumed):
+    for name in _OUTPUT:
+        value = parameters.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return assumed if default is None else default
+
+
+def _was_free(failure):
+    """Whether the provider refused the call, or never got it."""
+    refused = failure.status is not None and failure.status >= 300
+    refused = refused or failure.cause == "configuration"
+    return refused or failure.evidence.get("sent") is False
+
+
+def _format(number):
+    return "%d" % number if isinstance(number, int) else "%.6g" % number

@@ -1,0 +1,1 @@
+"""The pack's configuration, read and checked: settings, budget and retention."""

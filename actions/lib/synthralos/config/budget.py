@@ -1,0 +1,66 @@
+"""The entry `budget` of the configuration: what the LLM calls of a run and of a day may take."""
+
+from dataclasses import dataclass, field
+
+from synthralos.config.reader import read_int, read_number
+from synthralos.core.errors import InvalidInput
+
+STOP, WARN, GO_ON = "stop", "warn", "go_on"
+PERIODS = ("per_run", "per_day")
+OUTPUT_TOKENS, MAX_OUTPUT_TOKENS = 1000, 1_000_000
+# What is limited: (how it is read, the most that a limit may be).
+LIMITED = {"tokens": (read_int, 10**12), "cost": (read_number, 10**9)}
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """:ivar per_run, per_day: {"tokens": a number, "cost": in the configuration's currency}; what
+        has no limit is not there. A day is one of UTC.
+    :ivar on_exceeded: STOP, or WARN: the call is made, and the result says so.
+    :ivar on_datastore_unavailable: GO_ON or STOP, when nobody can tell what was spent.
+    :ivar assumed_output_tokens: of a request that names no max_tokens, as long as it goes on.
+    """
+
+    per_run: dict = field(default_factory=dict)
+    per_day: dict = field(default_factory=dict)
+    on_exceeded: str = STOP
+    on_datastore_unavailable: str = GO_ON
+    assumed_output_tokens: int = OUTPUT_TOKENS
+
+    def __bool__(self):
+        return bool(self.per_run or self.per_day)
+
+    @classmethod
+    def from_config(cls, entry):
+        """From the mapping under `budget`. InvalidInput names the entry that is wrong."""
+        return cls(
+            per_run=_limits(entry, "per_run"),
+            per_day=_limits(entry, "per_day"),
+            on_exceeded=_one_of(entry, "on_exceeded", (STOP, WARN)),
+            on_datastore_unavailable=_one_of(entry, "on_datastore_unavailable", (GO_ON, STOP)),
+            assumed_output_tokens=read_int(
+                entry, "assumed_output_tokens", OUTPUT_TOKENS, 0, MAX_OUTPUT_TOKENS, "budget."
+            ),
+        )
+
+
+def _limits(entry, period):
+    given = entry.get(period)
+    given = {} if given is None else given
+    where = "budget." + period
+    if not isinstance(given, dict) or set(given) - set(LIMITED):
+        raise InvalidInput(
+            where, given, "is no limit", "Write {tokens: 50000, cost: 0.5}, or one of it"
+        )
+    return {
+        name: read(given, name, None, 0, most, where + ".")
+        for name, (read, most) in LIMITED.items()
+        if given.get(name) is not None
+    }
+
+
+def _one_of(entry, name, known):
+    value = entry.get(name) or known[0]
+    if value not in known:
+        raise InvalidInput("budget." + name, value, "is no way on", "Use " + " or ".join(known))
+    return value

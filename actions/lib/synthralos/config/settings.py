@@ -1,0 +1,469 @@
+"""The pack's configuration, read once, with defaults and refusals that name the entry."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Optional
+from urllib.parse import urlsplit
+
+from synthralos.config import retention
+from synthralos.config.budget import BudgetConfig
+from synthralos.config.reader import (
+    default_if_none,
+    not_an_object,
+    read_int,
+    read_list,
+    read_number,
+    read_object,
+    read_seconds,
+)
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import require_identifier
+from synthralos.core.redaction import Redaction
+
+MAX_TOKEN_PRICE = 1_000_000
+_CURRENCY = re.compile(r"[A-Z]{3}\Z")
+CAPABILITIES = (
+    "vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation",
+)
+# The wire formats of LLM providers; calls.providers.WIRES speaks them.
+APIS = ("openai", "anthropic")
+STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach one base URL.
+
+    :ivar secret: the credential, literal; or
+    :ivar secret_from: the datastore key that holds it, encrypted, read anew at each attempt.
+    :ivar headers_from: the datastore key of a JSON object of further headers.
+    :ivar verify: True, False, or the path of a CA bundle.
+    :ivar timeout: seconds for one attempt; connect_timeout: seconds of these for connecting.
+    """
+
+    base_url: str
+    secret: Optional[str] = None
+    secret_from: Optional[str] = None
+    headers: dict[str, str] = field(default_factory=dict)
+    headers_from: Optional[str] = None
+    verify: object = True
+    proxy: Optional[str] = None
+    timeout: float = 60.0
+    connect_timeout: float = 5.0
+
+    def account(self, owner):
+        """What two connections share when the same credential of the same `owner` opens both."""
+        headers = tuple(sorted(self.headers.items()))
+        return (owner, self.secret, self.secret_from, self.headers_from, headers)
+
+
+@dataclass(frozen=True)
+class Platform:
+    name: str
+    connection: Connection
+    execute_path: str
+    replay_path: str
+    execution_path: str
+    health_path: str
+    restore_path: Optional[str]
+    failure_webhook: Optional[str]
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a million tokens cost, in the configuration's `currency`."""
+
+    input: float
+    output: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """:ivar capabilities: some of CAPABILITIES, or None where the configuration does not say."""
+
+    name: str
+    context_window: Optional[int] = None
+    price: Optional[Price] = None
+    capabilities: Optional[tuple] = None
+
+
+@dataclass(frozen=True)
+class Provider:
+    name: str
+    api: str
+    connection: Connection
+    models: list[Model]
+
+
+@dataclass(frozen=True)
+class Route:
+    provider: str
+    region: str
+    connection: Connection
+    unsafe_to_repeat: bool = False
+
+
+@dataclass(frozen=True)
+class Agent:
+    agent_type: Optional[str] = None
+    config: dict = field(default_factory=dict)
+    execute_path: Optional[str] = None
+    unsafe_to_repeat: bool = False
+
+
+@dataclass(frozen=True)
+class Backoff:
+    strategy: str = "exponential"
+    base_delay: float = 2.0
+    max_delay: float = 60.0
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """Opens at `failures` in a row that are at least half of the last ten; all times in seconds."""
+
+    failures: int = 5
+    open_seconds: float = 60.0
+    probes: int = 3
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How handle_error has a recovery retry; times in seconds.
+
+    :ivar adaptive_learning: whether what recoveries of this type of failure have come to counts.
+    :ivar success_rate_threshold: below it, nothing is retried.
+    """
+
+    max_retries: int = 3
+    base_delay: float = 1.0
+    backoff_multiplier: float = 2.0
+    max_delay: float = 30.0
+    adaptive_learning: bool = True
+    success_rate_threshold: float = 0.3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
+        orchestration, metrics, tracing, logs: entries that their own modules read.
+    :ivar retention: {group of keys: seconds}, of what is kept longer or shorter than by default.
+    :ivar store_user_text: whether what callers worded is kept in the datastore.
+    """
+
+    platforms: list[Platform]
+    providers: list[Provider]
+    routes: list[Route]
+    agents: dict[str, Agent]
+    model_map: dict[str, dict[str, str]]
+    currency: str
+    default_provider: str
+    default_region: str
+    max_routes: int
+    max_retries: int
+    max_result_bytes: int
+    content_policy_fallbacks: bool
+    planner_model: Optional[str]
+    backoff: Backoff
+    breaker: Breaker
+    retry: Retry
+    rollback: dict
+    history: dict
+    loop_detection: dict
+    escalation: dict
+    automation: dict
+    sensors: dict
+    infrastructure: dict
+    orchestration: dict
+    metrics: dict
+    budget: BudgetConfig
+    redaction: Redaction
+    retention: dict
+    store_user_text: bool
+    tracing: dict
+    logs: dict
+
+    @classmethod
+    def from_config(cls, config):
+        """Settings from the pack's configuration. InvalidInput names the entry that is wrong."""
+        config = dict(config or {})
+        agents = read_object(config, "agents")
+        model_map = read_object(config, "model_map")
+        limits = read_object(config, "attempt_timeouts")
+        connect = read_seconds(limits, "attempt_timeouts.connect", 5.0)
+        platforms = _platforms(
+            read_object(config, "platform"),
+            read_seconds(limits, "attempt_timeouts.agent", 60.0),
+            connect,
+        )
+        llm_timeout = read_seconds(limits, "attempt_timeouts.llm", 60.0)
+        request_timeout = read_seconds(limits, "attempt_timeouts.request", 20.0)
+        providers = [
+            _provider(entry, where, llm_timeout, connect)
+            for where, entry in read_list(config, "providers")
+        ]
+        routes = [
+            _route(entry, where, request_timeout, connect)
+            for where, entry in read_list(config, "routes")
+        ]
+        _unique("providers", [provider.name for provider in providers])
+        _unique("routes", ["%s/%s" % (route.provider, route.region) for route in routes])
+        return cls(
+            platforms=platforms,
+            providers=providers,
+            routes=routes,
+            agents={name: _agent(read_object(agents, name, "agents.")) for name in agents},
+            model_map={name: read_object(model_map, name, "model_map.") for name in model_map},
+            currency=_currency(config.get("currency")),
+            default_provider=config.get("default_provider") or "openai",
+            default_region=config.get("default_region") or "us-east-1",
+            max_routes=read_int(config, "max_routes", 12, 1, 50),
+            max_retries=read_int(config, "max_retries", 3, 0, 10),
+            max_result_bytes=read_int(config, "max_result_bytes", 256 * 1024, 1, 2**31),
+            content_policy_fallbacks=bool(config.get("content_policy_fallbacks")),
+            planner_model=read_object(config, "planner").get("model") or None,
+            backoff=_backoff(read_object(config, "backoff")),
+            breaker=_breaker(read_object(config, "breaker")),
+            retry=_retry(read_object(config, "retry")),
+            rollback=read_object(config, "rollback"),
+            history=read_object(config, "history"),
+            loop_detection=read_object(config, "loop_detection"),
+            escalation=read_object(config, "escalation"),
+            automation=read_object(config, "automation"),
+            sensors=read_object(config, "sensors"),
+            infrastructure=read_object(config, "infrastructure"),
+            orchestration=read_object(config, "orchestration"),
+            metrics=read_object(config, "metrics"),
+            budget=BudgetConfig.from_config(read_object(config, "budget")),
+            redaction=Redaction.from_config(read_object(config, "redaction")),
+            retention=retention.read_retention(read_object(config, "retention")),
+            store_user_text=bool(default_if_none(config.get("store_user_text"), True)),
+            tracing=read_object(config, "tracing"),
+            logs=read_object(config, "logs"),
+        )
+
+    def secrets(self):
+        """Every literal secret of the configuration, for redaction."""
+        connections = [platform.connection for platform in self.platforms]
+        connections += [provider.connection for provider in self.providers]
+        connections += [route.connection for route in self.routes]
+        found = []
+        for connection in connections:
+            found.append(connection.secret)
+            found.extend(connection.headers.values())
+            found.append(_password_of(connection.proxy))
+        for channel in ("mail", "slack", "webhook"):
+            entry = self.escalation.get(channel)
+            entry = entry if isinstance(entry, dict) else {}
+            found.extend(entry.get(name) for name in ("password", "url", "token", "routing_key"))
+            found.append(_password_of(entry.get("proxy")))
+        watched = [
+            self.sensors.get(name) for name in ("alertmanager", "agent_errors", "agent_events")
+        ]
+        for entry in watched + [self.metrics.get("pushgateway")]:
+            entry = entry if isinstance(entry, dict) else {}
+            headers = entry.get("headers")
+            found.extend(headers.values() if isinstance(headers, dict) else ())
+            found.append(entry.get("token"))
+            found += [_password_of(entry.get(name)) for name in ("proxy", "url")]
+        headers = self.tracing.get("headers")
+        found.extend(headers.values() if isinstance(headers, dict) else ())
+        found.append(self.tracing.get("token"))
+        found += [_password_of(self.tracing.get(name)) for name in ("proxy", "endpoint")]
+        return [secret for secret in found if isinstance(secret, str) and secret]
+
+
+def _platforms(entry, timeout, connect):
+    if not entry.get("base_url"):
+        if entry.get("base_url") is not None:
+            raise _no_url("platform.base_url", entry["base_url"])
+        return []
+    first = _platform(entry, "platform", timeout, connect)
+    more = [
+        _platform(_as_the_main_one(fallback, entry), where, timeout, connect)
+        for where, fallback in read_list(entry, "fallbacks", "platform.")
+    ]
+    _unique("platform.fallbacks", [platform.name for platform in [first] + more])
+    return [first] + more
+
+
+def _as_the_main_one(fallback, main):
+    """A fallback endpoint serves the same platform: what it does not say is as the main one has it.
+
+    But a credential is for one address: one of its own keeps out all of the main one's.
+    """
+    dropped = {"fallbacks"}
+    if any(fallback.get(name) for name in ("token", "token_from", "headers", "headers_from")):
+        dropped |= {"token", "token_from", "headers", "headers_from"}
+    return dict({name: value for name, value in main.items() if name not in dropped}, **fallback)
+
+
+def _platform(entry, where, timeout, connect):
+    return Platform(
+        name=require_identifier(where + ".name", entry.get("name") or "synthralos"),
+        connection=connection(entry, where, "token", timeout, connect),
+        execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
+        replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
+        health_path=entry.get("health_path") or "/health",
+        restore_path=entry.get("restore_path") or None,
+        execution_path=entry.get("execution_path") or "/api/v1/executions/{execution_id}",
+        failure_webhook=entry.get("failure_webhook") or None,
+    )
+
+
+def _provider(entry, where, timeout, connect):
+    api = entry.get("api") or "openai"
+    if api not in APIS:
+        raise InvalidInput(where + ".api", api, "is no wire format", "Use " + " or ".join(APIS))
+    models = []
+    for n, model in enumerate(entry.get("models") or []):
+        model = {"name": model} if isinstance(model, str) else model
+        if not isinstance(model, dict):
+            raise not_an_object("%s.models[%d]" % (where, n), model)
+        name = require_identifier("%s.models[%d].name" % (where, n), model.get("name"))
+        price = _price(model, "%s.models[%d]." % (where, n))
+        able = _capabilities("%s.models[%d].capabilities" % (where, n), model.get("capabilities"))
+        models.append(Model(name, model.get("context_window"), price, able))
+    return Provider(
+        name=require_identifier(where + ".name", entry.get("name")),
+        api=api,
+        connection=connection(entry, where, "api_key", timeout, connect),
+        models=models,
+    )
+
+
+def _price(model, where):
+    entry = read_object(model, "price", where)
+    if not entry:
+        return None
+    for name in ("input", "output"):
+        if entry.get(name) is None:
+            way_out = "Give what a million tokens cost, read and written; 0 is free"
+            raise InvalidInput("%sprice.%s" % (where, name), None, "is missing", way_out)
+    least_most = 0.0, MAX_TOKEN_PRICE
+    return Price(
+        read_number(entry, "input", None, *least_most, below=where + "price."),
+        read_number(entry, "output", None, *least_most, below=where + "price."),
+    )
+
+
+def _currency(value):
+    value = default_if_none(value, "USD")
+    if not isinstance(value, str) or not _CURRENCY.match(value):
+        way_out = "Use a code of ISO 4217, such as USD"
+        raise InvalidInput("currency", value, "is no currency", way_out)
+    return value
+
+
+def _capabilities(where, value):
+    # StackStorm gives a list that was left out as an empty one.
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list):
+        raise InvalidInput(where, value, "is no list", "See config.schema.yaml")
+    for one in value:
+        if one not in CAPABILITIES:
+            way_out = "Use some of " + ", ".join(CAPABILITIES)
+            raise InvalidInput(where, one, "is no capability", way_out)
+    return tuple(value)
+
+
+def _route(entry, where, timeout, connect):
+    return Route(
+        provider=require_identifier(where + ".provider", entry.get("provider")),
+        region=require_identifier(where + ".region", entry.get("region")),
+        connection=connection(entry, where, "token", timeout, connect),
+        unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
+    )
+
+
+def _agent(entry):
+    return Agent(
+        agent_type=entry.get("agent_type") or None,
+        config=read_object(entry, "config"),
+        execute_path=entry.get("execute_path") or None,
+        unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
+    )
+
+
+def _backoff(entry):
+    strategy = entry.get("strategy") or "exponential"
+    if strategy not in STRATEGIES:
+        raise InvalidInput(
+            "backoff.strategy", strategy, "is no strategy", "Use one of " + ", ".join(STRATEGIES)
+        )
+    return Backoff(
+        strategy,
+        read_seconds(entry, "backoff.base_delay", 2.0, least=0.0),
+        read_seconds(entry, "backoff.max_delay", 60.0),
+    )
+
+
+def _retry(entry):
+    return Retry(
+        max_retries=read_int(entry, "max_retries", 3, 0, 10, "retry."),
+        base_delay=read_seconds(entry, "retry.base_delay", 1.0, least=0.0),
+        backoff_multiplier=read_number(entry, "backoff_multiplier", 2.0, 1.0, 10.0, "retry."),
+        max_delay=read_seconds(entry, "retry.max_delay", 30.0, least=0.0),
+        adaptive_learning=bool(default_if_none(entry.get("adaptive_learning"), True)),
+        success_rate_threshold=read_number(
+            entry, "success_rate_threshold", 0.3, 0.0, 1.0, "retry."
+        ),
+    )
+
+
+def _breaker(entry):
+    return Breaker(
+        failures=read_int(entry, "failures", 5, 1, 10, "breaker."),
+        open_seconds=read_seconds(entry, "breaker.open_seconds", 60.0),
+        probes=read_int(entry, "probes", 3, 1, 10, "breaker."),
+    )
+
+
+def connection(entry, where, secret, timeout, connect, address="base_url"):
+    """The Connection that `entry`, which stands at `where`, describes.
+
+    :param secret, address: the names of the entries that hold the credential and the URL.
+    :param timeout, connect: seconds, where the entry does not say.
+    """
+    base_url = entry.get(address)
+    if not _is_url(base_url):
+        raise _no_url("%s.%s" % (where, address), base_url)
+    return Connection(
+        base_url=base_url.rstrip("/"),
+        secret=entry.get(secret) or None,
+        secret_from=entry.get(secret + "_from") or None,
+        headers={str(k): str(v) for k, v in read_object(entry, "headers", where + ".").items()},
+        headers_from=entry.get("headers_from") or None,
+        verify=entry.get("ca_bundle") or default_if_none(entry.get("verify"), True),
+        proxy=entry.get("proxy") or None,
+        timeout=read_seconds(entry, where + ".timeout", timeout),
+        connect_timeout=connect,
+    )
+
+
+def _is_url(text):
+    try:
+        parts = urlsplit(text) if isinstance(text, str) else None
+    except ValueError:
+        return False
+    return parts is not None and parts.scheme in ("http", "https") and bool(parts.netloc)
+
+
+def _no_url(where, value):
+    return InvalidInput(where, value, "is no URL", "Write it as https://host[:port][/path]")
+
+
+def _unique(where, names):
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInput(
+                where, name, "stands there twice", "Give each entry a name of its own"
+            )
+
+
+def _password_of(url):
+    try:
+        return urlsplit(url).password if isinstance(url, str) else None
+    except ValueError:
+        return None

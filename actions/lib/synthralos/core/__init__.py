@@ -1,0 +1,1 @@
+"""What every room uses: identifiers, errors, timestamps, JSON, sealing, redaction, sanitizing, failures."""

@@ -1,0 +1,49 @@
+"""Names that are safe to render anywhere, and their form inside a datastore key."""
+
+import re
+
+from synthralos.core.errors import InvalidInput
+
+MAX_NAME_CHARS = 128
+# Of a record's id in which a name stands: <name>:<13 digits>-<9 digits>.
+MAX_ID_CHARS = MAX_NAME_CHARS + 24
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
+_WORD = re.compile(r"[A-Za-z0-9._:/@+\[\]-]{1,200}\Z")
+_UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def is_name(value, longest=MAX_NAME_CHARS):
+    return isinstance(value, str) and len(value) <= longest and _NAME.match(value) is not None
+
+
+def is_safe_word(value):
+    """Whether `value` is a name, an enum, an address or the path of a field: no caller's text."""
+    return isinstance(value, str) and _WORD.match(value) is not None
+
+
+def require_identifier(field, value):
+    """`value` when it is a name, else InvalidInput."""
+    if is_name(value):
+        return value
+    raise InvalidInput(
+        field,
+        value,
+        "is missing" if value is None else "is not a name",
+        "Names are 1 to 128 of A-Z a-z 0-9 . _ : / @ + - and start with a letter or a digit",
+    )
+
+
+def encode_key_part(name):
+    """`name` as one part of a datastore key: no `/`, no `.`, ASCII only; one to one."""
+    return _UNSAFE_IN_KEY.sub(
+        lambda match: "".join(
+            "~%02X" % byte for byte in match.group().encode("utf-8", "surrogatepass")
+        ),
+        name,
+    )
+
+
+def decode_key_part(part):
+    """The inverse of `encode_key_part`."""
+    raw = re.sub(rb"~([0-9A-F]{2})", lambda match: bytes([int(match.group(1), 16)]), part.encode())
+    return raw.decode("utf-8", "surrogatepass")

@@ -1,0 +1,88 @@
+"""What one event of runs.py adds to which metric: a pure function."""
+
+from synthralos.metrics import definitions as f
+
+NONE = "none"
+SUCCESS, FAILURE = "success", "failure"
+_CHAT = "chat"
+
+
+def updates_for(event):
+    """(Family, values of labels, number) of what `event` adds; a histogram observes the number.
+
+    :param event: of runs.py: a start, an end, or calls alone.
+    """
+    kind, workflow = event.get("kind"), event.get("workflow")
+    if kind == "start":
+        yield f.STARTED, (workflow,), 1
+        return
+    if kind == "end" and not event.get("alone"):
+        yield from _end(event, workflow)
+    yield from _attempts(event, workflow)
+    yield from _llm(event)
+
+
+def _end(event, workflow):
+    failure_type = event.get("failure_type") or NONE
+    outcome = event.get("end") or event.get("outcome")
+    if event.get("outcome") == "recovered":
+        yield f.COMPLETED, (workflow, outcome, failure_type), 1
+        yield f.RUN_SECONDS, (workflow, "completed"), event.get("duration")
+        yield f.RECOVERY_SECONDS, (workflow,), event.get("recovery")
+    else:
+        yield f.FAILED, (workflow, outcome, failure_type, event.get("cause") or NONE), 1
+        yield f.RUN_SECONDS, (workflow, "failed"), event.get("duration")
+    for told, times in _mapping(event.get("transitions")).items():
+        before, _, after = str(told).partition("->")
+        yield f.TRANSITIONS, (workflow, before, after), times
+
+
+def _attempts(event, workflow):
+    for target in _list(event.get("skipped")):
+        yield f.SKIPPED, (workflow, target), 1
+    targets = _list(event.get("targets"))
+    causes, millis = _list(event.get("causes")), _list(event.get("latency_ms"))
+    if not len(targets) == len(causes) == len(millis):
+        return
+    agent, before = event.get("agent"), {}
+    for n, (target, cause, spent) in enumerate(zip(targets, causes, millis)):
+        seconds = spent / 1000.0 if isinstance(spent, (int, float)) else None
+        yield f.ATTEMPTS, (workflow, target), 1
+        yield f.ATTEMPT_SECONDS, (target,), seconds
+        if cause:
+            yield f.ATTEMPT_FAILURES, (workflow, target, cause), 1
+        if target in before:
+            yield f.REPEATS, (workflow, target, before[target]), 1
+        elif n:
+            yield f.FALLBACKS, (workflow, targets[n - 1], causes[n - 1] or NONE), 1
+        if agent:
+            yield f.AGENT_CALLS, (agent, FAILURE if cause else SUCCESS), 1
+            yield f.AGENT_SECONDS, (agent,), seconds
+        before[target] = cause or NONE
+
+
+def _llm(event):
+    for call in _list(event.get("llm")):
+        if not isinstance(call, list) or len(call) != 7:
+            continue
+        provider, model, spent, cause, read, written, cost = call
+        named = (_CHAT, provider, model)
+        seconds = spent / 1000.0 if isinstance(spent, (int, float)) else None
+        # An empty label is none to Prometheus, as the convention wants it of a success.
+        yield f.LLM_SECONDS, named + (cause or "",), seconds
+        if read is None and written is None:
+            continue
+        yield f.LLM_TOKENS, named + ("input",), read
+        yield f.LLM_TOKENS, named + ("output",), written
+        if cost is None:
+            yield f.LLM_UNPRICED, (provider, model), 1
+        else:
+            yield f.LLM_COST, (provider, model, event.get("currency") or "USD"), cost
+
+
+def _list(value):
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value):
+    return value if isinstance(value, dict) else {}

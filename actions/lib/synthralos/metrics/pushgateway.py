@@ -1,0 +1,51 @@
+"""A push to Prometheus's Pushgateway. What goes wrong is told and ends nothing."""
+
+import base64
+from urllib.parse import quote
+
+from synthralos.calls.http import CallError
+from synthralos.core.errors import InvalidInput
+from synthralos.metrics import prometheus_text, query
+from synthralos.storage.datastore import DatastoreUnavailable
+
+MAX_MESSAGE_SHOWN = 300
+
+
+def push(env, config):
+    """{pushed, url, error} of a push of all metrics, or None where no Pushgateway is configured."""
+    gateway = config.pushgateway
+    if gateway is None:
+        return None
+    told = {"pushed": False, "url": gateway.connection.base_url, "error": None}
+    try:
+        body = prometheus_text.to_prometheus_text(query.current_series(env, config)).encode("utf-8")
+        answer = env.client.request(
+            gateway.connection,
+            # Not POST: what is no longer told must not stay there for ever.
+            "PUT",
+            path(gateway),
+            gateway.connection.timeout,
+            body=body,
+            headers={"Content-Type": prometheus_text.CONTENT_TYPE},
+        )
+    except (DatastoreUnavailable, CallError, InvalidInput) as error:
+        return dict(told, error=str(error))
+    if answer.status not in (200, 202):
+        return dict(
+            told,
+            error="it answered %d: %s" % (answer.status, answer.text[:MAX_MESSAGE_SHOWN].strip()),
+        )
+    return dict(told, pushed=True)
+
+
+def path(gateway):
+    """The path of the group of metrics: its labels, job first."""
+    labels = [("job", gateway.job)] + [("instance", gateway.instance)] * bool(gateway.instance)
+    return "/metrics" + "".join("/%s" % _label(name, value) for name, value in labels)
+
+
+def _label(name, value):
+    if "/" not in value:
+        return "%s/%s" % (name, quote(value, safe=""))
+    # As the Pushgateway's README has it: a slash cannot be told otherwise.
+    return "%s@base64/%s" % (name, base64.urlsafe_b64encode(value.encode()).decode())

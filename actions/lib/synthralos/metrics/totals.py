@@ -1,0 +1,131 @@
+"""Cumulative totals: what runs tell of themselves, added up, for ever.
+
+How many series there may be is bounded: each label has at most so many values, and what comes
+after that is `other`. A value keeps its series; only an agent that was not counted for `idle`
+seconds gives way to a new one. Its series then disappear, and begin at 0 if it comes back: what
+they had counted is not added to `other`, where it would count twice. Until an agent gives way, new
+ones count as `other`: so no count is gone before somebody has read it.
+"""
+
+import math
+
+from synthralos.metrics import event_mapping
+from synthralos.metrics.definitions import BY_NAME, HISTOGRAM, TOTALS
+
+OTHER = "other"
+MAX_LABEL_CHARS = 128
+# Most values of a label; targets, models and states come from the configuration, agents from
+# callers.
+MAX_LABEL_VALUES = {
+    "workflow": 20, "outcome": 30, "result": 4, "failure_type": 20, "cause": 60, "target": 200,
+    "agent": 50, "from_state": 60, "to_state": 60, "gen_ai_operation_name": 5,
+    "gen_ai_provider_name": 50, "gen_ai_request_model": 100, "gen_ai_token_type": 2,
+    "error_type": 60, "currency": 5,
+}
+
+
+class Totals:
+    """:param kept: what `as_dict` gave, or None.
+    :param most: {label: most values}, over MOST.
+    :param always: {label: values that get a series however many there are, and keep it}.
+    :param seen: {agent: seconds since the epoch at which it was last counted}, as `seen` was.
+    :param now: seconds since the epoch, the time of what is counted.
+    :param idle: seconds without a count after which an agent gives way; None for never.
+    :ivar seen: the same, brought forward, for the next Totals of what is kept.
+    :ivar series: {Family: {values of labels: number or [count, sum, counts]}}.
+    """
+
+    def __init__(self, kept=None, most=None, always=None, seen=None, now=0.0, idle=None):
+        self.series = {family: {} for family in TOTALS}
+        self._most, self._always = dict(MAX_LABEL_VALUES, **(most or {})), always or {}
+        self._known = {label: set() for label in MAX_LABEL_VALUES}
+        self._now, self._idle = now, idle
+        for name, rows in (kept or {}).items():
+            family = BY_NAME.get(name)
+            # A metric or a bucket that another version had is that version's.
+            for labels, value in rows if family in self.series else ():
+                if len(labels) == len(family.labels) and _fits(family, value):
+                    self.series[family][tuple(labels)] = value
+                    self._remember(family, labels)
+        # Of one whose time is not known nothing was counted lately.
+        self.seen = {agent: (seen or {}).get(agent, 0.0) for agent in self._known["agent"]}
+
+    def as_dict(self):
+        """{name: [[values of labels, value]]}, as JSON can hold it."""
+        return {
+            family.name: [[list(labels), value] for labels, value in sorted(series.items())]
+            for family, series in self.series.items()
+            if series
+        }
+
+    def count_event(self, event):
+        """Adds an event of runs.py."""
+        for family, labels, value in event_mapping.updates_for(event):
+            self.observe(family, labels, value)
+
+    def observe(self, family, labels, value):
+        """Adds `value` to a counter, or observes it. What is no number above 0 adds nothing."""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0:
+            return
+        labels = tuple(
+            self._bounded_label(label, given) for label, given in zip(family.labels, labels)
+        )
+        series = self.series[family]
+        if family.type != HISTOGRAM:
+            series[labels] = series.get(labels, 0) + value
+            return
+        kept = series.setdefault(labels, [0, 0, [0] * (len(family.buckets) + 1)])
+        place = sum(value > bound for bound in family.buckets)
+        kept[0] += 1
+        kept[1] += value
+        kept[2][place] += 1
+
+    def _bounded_label(self, label, value):
+        if not isinstance(value, str) or len(value) > MAX_LABEL_CHARS:
+            return OTHER
+        known = self._known[label]
+        if value == OTHER:
+            return value
+        if value not in known:
+            if not self._has_room(label, value):
+                return OTHER
+            known.add(value)
+        if label == "agent":
+            self.seen[value] = max(self._now, self.seen.get(value, 0.0))
+        return value
+
+    def _has_room(self, label, value):
+        always = self._always.get(label, ())
+        if value in always:
+            return True
+        # Those that are always there take nobody's place.
+        bounded = self._known[label].difference(always)
+        if len(bounded) < self._most[label]:
+            return True
+        return label == "agent" and bool(bounded) and self._give_way(bounded)
+
+    def _give_way(self, agents):
+        """Forget the agent that was not counted for longest, if that is long enough."""
+        oldest = min(agents, key=lambda agent: (self.seen[agent], agent))
+        if self._idle is None or self._now - self.seen[oldest] < self._idle:
+            return False
+        for family, series in self.series.items():
+            if "agent" in family.labels:
+                place = family.labels.index("agent")
+                for labels in [labels for labels in series if labels[place] == oldest]:
+                    del series[labels]
+        self._known["agent"].discard(oldest)
+        del self.seen[oldest]
+        return True
+
+    def _remember(self, family, labels):
+        for label, value in zip(family.labels, labels):
+            if value != OTHER:
+                self._known[label].add(value)
+
+
+def _fits(family, value):
+    if family.type != HISTOGRAM:
+        return isinstance(value, (int, float))
+    return isinstance(value, list) and len(value) == 3 and len(value[2]) == len(family.buckets) + 1

@@ -1,0 +1,286 @@
+"""The repair actions: each a pure function from an agent request to an agent request.
+
+A request is {path, query, agent_type, config, replay_of}. A function gets the request, the step's
+parameters and the facts of the case (`failure`, `context`, `model_map`, `models`), changes a copy
+and returns it. Nothing else ever repairs: a plan that names another action is refused.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Callable
+
+from synthralos.core.identifiers import MAX_ID_CHARS, is_name
+
+ITERATIONS_LESS = 5
+DEFAULT_ITERATIONS = 10
+DEFAULT_EXECUTION_MS = 60_000
+MAX_EXECUTION_MS = 600_000
+SIMPLE_QUERY = 2000
+
+
+@dataclass(frozen=True)
+class RepairAction:
+    """:ivar parameters: name -> ("integer", least, most), ("name",), ("name", longest)
+        or ("text", most).
+    """
+
+    description: str
+    expected_outcome: str
+    apply: Callable
+    parameters: dict[str, tuple] = field(default_factory=dict)
+
+
+def apply(name, request, parameters, facts):
+    """The request that the repair action `name` makes of `request`."""
+    return REPAIR_ACTIONS[name].apply(deepcopy(request), parameters or {}, facts)
+
+
+def _unchanged(request, parameters, facts):
+    return request
+
+
+def _append_instruction(sentence):
+    """An action that leaves the query whole and adds a sentence to it."""
+
+    def add(request, parameters, facts):
+        request["query"] = "%s\n\n%s" % (request["query"], parameters.get("text") or sentence)
+        return request
+
+    return add
+
+
+def _reduce_max_iterations(request, parameters, facts):
+    now = request["config"].get("maxIterations")
+    now = now if isinstance(now, int) and not isinstance(now, bool) else DEFAULT_ITERATIONS
+    request["config"]["maxIterations"] = parameters.get("max_iterations") or max(
+        1, now - ITERATIONS_LESS
+    )
+    return request
+
+
+def _increase_timeout(request, parameters, facts):
+    now = request["config"].get("maxExecutionTime")
+    now = (
+        now if isinstance(now, (int, float)) and not isinstance(now, bool) else DEFAULT_EXECUTION_MS
+    )
+    seconds = parameters.get("seconds")
+    longer = seconds * 1000 if seconds else now * 2
+    # Never less than it had: the operator may allow more than a repair does.
+    request["config"]["maxExecutionTime"] = int(max(now, min(longer, MAX_EXECUTION_MS)))
+    return request
+
+
+def _simplify_query(request, parameters, facts):
+    query, most = request["query"], parameters.get("max_length") or SIMPLE_QUERY
+    if len(query) > most:
+        # The task stands at the beginning of a prompt and the question at its end.
+        query = "%s\n[...]\n%s" % (query[: most * 2 // 3], query[-(most // 3):])
+    request["query"] = query + "\n\nAnswer the essential part first, in the simplest way."
+    return request
+
+
+def _use_alternative_tool(request, parameters, facts):
+    details = facts.get("failure_details") or {}
+    failed = parameters.get("tool") or details.get("tool") or details.get("tool_name")
+    tools = request["config"].get("tools")
+    if isinstance(tools, list) and failed in tools and len(tools) > 1:
+        request["config"]["tools"] = [tool for tool in tools if tool != failed]
+    told = (
+        "the tool %s" % failed
+        if isinstance(failed, str) and is_name(failed)
+        else "the tool that failed"
+    )
+    request["query"] += "\n\nDo not use %s; reach the goal another way." % told
+    return request
+
+
+def _switch_provider(request, parameters, facts):
+    config = request["config"]
+    home = config.get("provider") or "openai"
+    other = parameters.get("provider") or ("anthropic" if home == "openai" else "openai")
+    config["provider"] = other
+    model = config.pop("model", None)
+    names = (facts.get("model_map") or {}).get(other) or {}
+    mapped = names.get(model) if isinstance(model, str) else None
+    known = [name for provider, name in facts.get("models") or [] if provider == other]
+    # A model's name means nothing to another provider: without a mapping the platform chooses.
+    chosen = parameters.get("model") or mapped or (known[0] if known else None)
+    if chosen:
+        config["model"] = chosen
+    return request
+
+
+def _switch_model(request, parameters, facts):
+    config = request["config"]
+    if parameters.get("model"):
+        config["model"] = parameters["model"]
+        return request
+    home = config.get("provider") or "openai"
+    for provider, name in facts.get("models") or []:
+        if provider == home and name != config.get("model"):
+            config["model"] = name
+            return request
+    # No other model is known here: without one the platform takes its default.
+    config.pop("model", None)
+    return request
+
+
+def _add_context(request, parameters, facts):
+    failure = facts.get("failure") or {}
+    told = parameters.get("text") or "An earlier attempt failed (%s)." % failure.get(
+        "cause", "unknown"
+    )
+    request["query"] += "\n\nContext: %s Take that into account." % told
+    return request
+
+
+def _add_validation(request, parameters, facts):
+    sentence = (
+        "Check your answer before you give it: it must be complete and must answer the question."
+    )
+    if facts.get("expected_schema"):
+        import json
+
+        schema = json.dumps(facts["expected_schema"], sort_keys=True)
+        sentence = "Answer with JSON only, valid against this JSON schema: " + schema
+    request["query"] += "\n\n" + (parameters.get("text") or sentence)
+    return request
+
+
+def _restore_snapshot(request, parameters, facts):
+    snapshot = parameters.get("snapshot_id") or (facts.get("context") or {}).get("snapshot_id")
+    if snapshot:
+        request["config"]["snapshotId"] = snapshot
+    return request
+
+
+def _replay_execution(request, parameters, facts):
+    request["replay_of"] = replay_target(parameters, facts.get("context") or {})
+    return request
+
+
+def replay_target(parameters, context):
+    """The platform's execution id that a replay is about, or None."""
+    told = (parameters.get("execution_id"), context.get("execution_id"), context.get("executionId"))
+    return next((name for name in told if is_name(name)), None)
+
+
+_TEXT = {"text": ("text", 2000)}
+REPAIR_ACTIONS = {
+    "retry_execution": RepairAction(
+        "Run the agent again with the same request",
+        "The failure was transient and does not come back",
+        _unchanged,
+    ),
+    "retry_tool": RepairAction(
+        "Run the agent again so that it calls the tool again",
+        "The tool answers this time",
+        _unchanged,
+    ),
+    "use_alternative_tool": RepairAction(
+        "Take the failing tool away and ask for another way",
+        "The agent reaches its goal without the failing tool",
+        _use_alternative_tool,
+        {"tool": ("name",)},
+    ),
+    "retry_with_backoff": RepairAction(
+        "Run the agent again after the back-off",
+        "The service behind the agent has recovered",
+        _unchanged,
+    ),
+    "switch_provider": RepairAction(
+        "Run the agent on another LLM provider",
+        "The other provider answers",
+        _switch_provider,
+        {"provider": ("name",), "model": ("name",)},
+    ),
+    "switch_model": RepairAction(
+        "Run the agent on another model of its provider",
+        "The other model answers",
+        _switch_model,
+        {"model": ("name",)},
+    ),
+    "reduce_max_iterations": RepairAction(
+        "Allow the agent fewer iterations",
+        "The agent ends within its time",
+        _reduce_max_iterations,
+        {"max_iterations": ("integer", 1, 1000)},
+    ),
+    "simplify_query": RepairAction(
+        "Ask for the essential part first, and shorten a very long query in its middle",
+        "The agent answers within its time and context window",
+        _simplify_query,
+        {"max_length": ("integer", 100, 1_000_000)},
+    ),
+    "increase_timeout": RepairAction(
+        "Give the agent more time",
+        "The agent ends within the longer time",
+        _increase_timeout,
+        {"seconds": ("integer", 1, MAX_EXECUTION_MS // 1000)},
+    ),
+    "regenerate_output": RepairAction(
+        "Have the output made anew", "The new output is complete and valid", _unchanged
+    ),
+    "add_validation": RepairAction(
+        "Ask the agent to check its answer, against the schema where there is one",
+        "The output is valid",
+        _add_validation,
+        _TEXT,
+    ),
+    "add_context": RepairAction(
+        "Tell the agent what went wrong before",
+        "The agent avoids the earlier failure",
+        _add_context,
+        _TEXT,
+    ),
+    "rephrase": RepairAction(
+        "Ask the agent to restate the task before it works on it",
+        "The agent understands the task",
+        _append_instruction("First restate this task in your own words, then carry it out."),
+        _TEXT,
+    ),
+    "add_examples": RepairAction(
+        "Ask the agent to think of an example of a good answer first",
+        "The output has the form of the example",
+        _append_instruction(
+            "Think of one short example of a correct answer first, then answer in that form."
+        ),
+        _TEXT,
+    ),
+    "increase_specificity": RepairAction(
+        "Ask for a concrete and complete answer",
+        "The output is concrete and complete",
+        _append_instruction(
+            "Be specific: answer every part of the task, with concrete values and no placeholders."
+        ),
+        _TEXT,
+    ),
+    "change_approach": RepairAction(
+        "Ask the agent to take another way than before",
+        "The agent leaves the way that failed",
+        _append_instruction(
+            "An earlier attempt failed. Take a different approach from the obvious one."
+        ),
+        _TEXT,
+    ),
+    "simplify_approach": RepairAction(
+        "Ask the agent to take the simplest way",
+        "The agent reaches the goal with fewer steps",
+        _append_instruction(
+            "Take the simplest approach that works, step by step, with as few tools as possible."
+        ),
+        _TEXT,
+    ),
+    "restore_snapshot": RepairAction(
+        "Start the agent from a snapshot of its state",
+        "The agent goes on from a good state",
+        _restore_snapshot,
+        {"snapshot_id": ("name", MAX_ID_CHARS)},
+    ),
+    "replay_execution": RepairAction(
+        "Replay an earlier execution at the platform, unchanged",
+        "The replay completes",
+        _replay_execution,
+        {"execution_id": ("name",)},
+    ),
+}

@@ -1,0 +1,154 @@
+"""Repair plans: their shape, and the check that every plan from outside goes through."""
+
+
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import is_name
+from synthralos.recovery.repair_actions import REPAIR_ACTIONS
+
+MAX_STEPS = 10
+# camelCase, as the platform writes it -> ours. Its times are milliseconds.
+_RENAMED = {
+    "planId": "plan_id",
+    "failureType": "failure_type",
+    "rootCause": "root_cause",
+    "estimatedTime": "estimated_time",
+    "expectedOutcome": "expected_outcome",
+}
+_DROPPED = ("generatedAt",)
+
+
+def validate_plan(given, failure, plan_id, source, field="context.repairPlan"):
+    """A RepairPlan, a mapping, of what an outsider gave; its steps in order of priority.
+
+    A RepairPlan is {plan_id, failure_type, root_cause, steps [{action, description,
+    expected_outcome, priority, parameters}], estimated_time in seconds, confidence 0-1, source}.
+    InvalidInput names the first thing that is wrong: an action outside the catalogue, a parameter that
+    the action does not have or that is out of range, no step or more than MOST_STEPS.
+    """
+    import pydantic
+
+    if not isinstance(given, dict):
+        raise InvalidInput(field, given, "is not an object", "Give {steps: [{action, ...}]}")
+    plan = _normalize_keys(given, field)
+    steps = plan.get("steps")
+    if not isinstance(steps, list):
+        raise InvalidInput(
+            field + ".steps", steps, "is no list", "Plans are {steps: [{action, ...}]}"
+        )
+    plan["steps"] = [
+        _normalize_keys(step, "%s.steps[%d]" % (field, n)) if isinstance(step, dict) else step
+        for n, step in enumerate(steps)
+    ]
+    try:
+        read = _plan_model()(**plan)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([field] + [str(part) for part in first["loc"]])
+        raise InvalidInput(
+            where, first.get("input"), first["msg"], "Plans are {steps: [{action, ...}]}"
+        ) from error
+    steps = [_step(step, "%s.steps[%d]" % (field, n), n) for n, step in enumerate(read.steps)]
+    return {
+        "plan_id": read.plan_id if is_name(read.plan_id) else plan_id,
+        "failure_type": failure["type"],
+        "root_cause": read.root_cause or failure["message"],
+        "steps": sorted(steps, key=lambda step: step["priority"]),
+        "estimated_time": read.estimated_time,
+        "confidence": read.confidence,
+        "source": source,
+    }
+
+
+def _plan_model():
+    """The pydantic models, made when they are first needed: importing pydantic takes 0.1 s."""
+    import pydantic
+
+    class Step(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid")
+        action: str
+        description: str = pydantic.Field("", max_length=2000)
+        expected_outcome: str = pydantic.Field("", max_length=2000)
+        priority: int = pydantic.Field(0, ge=0, le=1000)
+        parameters: dict = {}
+
+    class Plan(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="forbid")
+        plan_id: str = ""
+        failure_type: str = ""
+        root_cause: str = pydantic.Field("", max_length=4000)
+        steps: list[Step] = pydantic.Field(min_length=1, max_length=MAX_STEPS)
+        estimated_time: float = pydantic.Field(5.0, ge=0, le=86400)
+        confidence: float = pydantic.Field(0.7, ge=0, le=1)
+        source: str = ""
+
+    return Plan
+
+
+def _normalize_keys(given, field):
+    """`given` in snake_case and seconds; both spellings at once are refused."""
+    plan = {}
+    for name, value in given.items():
+        if name in _DROPPED:
+            continue
+        ours = _RENAMED.get(name, name)
+        if ours in plan:
+            raise InvalidInput(
+                "%s.%s" % (field, name), value, "is given twice", "Give %s once" % ours
+            )
+        if name == "estimatedTime" and isinstance(value, (int, float)):
+            # Beyond that it is out of bounds anyway, and an integer too large for a float.
+            value = min(value, 10**12) / 1000.0
+        plan[ours] = value
+    return plan
+
+
+def _step(step, field, position):
+    action = REPAIR_ACTIONS.get(step.action)
+    if action is None:
+        raise InvalidInput(
+            field + ".action",
+            step.action,
+            "is no repair action",
+            "Known actions: " + ", ".join(REPAIR_ACTIONS),
+        )
+    for name, value in step.parameters.items():
+        spec = action.parameters.get(name)
+        if spec is None:
+            known = ", ".join(action.parameters) or "none"
+            raise InvalidInput(
+                "%s.parameters.%s" % (field, name),
+                value,
+                "%s has no such parameter" % step.action,
+                "Its parameters: " + known,
+            )
+        problem = _parameter_error(value, spec)
+        if problem:
+            raise InvalidInput(
+                "%s.parameters.%s" % (field, name),
+                value,
+                problem,
+                "Give one that is, or leave it out",
+            )
+    return {
+        "action": step.action,
+        "description": step.description or action.description,
+        "expected_outcome": step.expected_outcome or action.expected_outcome,
+        "priority": step.priority or position + 1,
+        "parameters": step.parameters,
+    }
+
+
+def _parameter_error(value, spec):
+    kind = spec[0]
+    if kind == "integer":
+        good = (
+            isinstance(value, int) and not isinstance(value, bool) and spec[1] <= value <= spec[2]
+        )
+        return None if good else "is no whole number from %d to %d" % spec[1:]
+    if kind == "name":
+        return None if is_name(value, *spec[1:]) else "is not a name"
+    return (
+        None
+        if isinstance(value, str) and 0 < len(value) <= spec[1]
+        else "is no text of 1 to %d characters" % spec[1]
+    )

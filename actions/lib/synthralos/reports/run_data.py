@@ -1,0 +1,179 @@
+"""A run as a report needs it: its execution, the executions below, its attempts, plan and costs."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sealing import unseal
+from synthralos.core.timestamps import parse_iso
+from synthralos.storage import run_summaries
+from synthralos.storage.stackstorm_api import ENDED
+
+ATTRIBUTES = "action.ref,action.runner_type,status,start_timestamp,end_timestamp,parameters," \
+    "context,result"
+PACK = "synthralos."
+MAX_DEPTH, MAX_EXECUTIONS = 4, 300
+# Clocks of StackStorm's hosts and of the one that wrote the summary.
+CLOCK_SKEW_SECONDS = 300
+
+
+@dataclass
+class Node:
+    """An execution. :ivar began, ended: seconds since the epoch; ended is now while it runs.
+
+    :ivar output: what came of it, or {}; told: its own result, of an action, or {}.
+    """
+
+    id: str
+    action: str
+    task: str
+    status: str
+    began: float
+    ended: float
+    is_over: bool
+    parameters: dict
+    output: dict
+    result: dict
+    children: list = field(default_factory=list)
+    is_workflow: bool = False
+
+
+@dataclass
+class AttemptGroup:
+    """:ivar node: the run that made these attempts; trail, plan: of what its output, or its newest
+    case, tells; calls: to LLMs, as state.runs has them.
+    """
+
+    node: Node
+    trail: list
+    plan: Optional[dict]
+    calls: list
+
+    @property
+    def attempts(self):
+        return [entry for entry in self.trail if "attempt" in entry]
+
+
+@dataclass
+class RunData:
+    """:ivar tried: a Tried for the run itself, then for each run within that has tried something.
+    :ivar case: the newest case's content, or {}; summary: of state.runs, or {}.
+    :ivar cut: whether executions are missing, for there are too many.
+    """
+
+    top: Node
+    attempt_groups: list
+    case: dict
+    summary: dict
+    cut: bool
+
+    @property
+    def workflow(self):
+        return self.top.action[len(PACK):]
+
+
+def load_run(env, execution):
+    """The Run of `execution`, as StackStorm holds it with ATTRIBUTES. InvalidInput when it is not of
+    this pack. Raises StackStormError.
+    """
+    ref = (execution.get("action") or {}).get("ref") or ""
+    if not ref.startswith(PACK):
+        way_out = "Give the run of an action or a workflow of synthralos"
+        raise InvalidInput(
+            "execution_id", execution["id"], "is a run of %s" % (ref or "?"), way_out
+        )
+    room = [MAX_EXECUTIONS]
+    top = _load_tree(env, execution, room, 0)
+    case = _newest_case(env, top)
+    inner = [node for node, _ in iter_executions(top) if node.is_workflow]
+    summaries = _summaries(env, top, {node.id for node in [top] + inner})
+    tried = [_tried(top, case, summaries)]
+    for node in inner:
+        one = _tried(node, _newest_case(env, node), summaries)
+        tried += [one] if one.trail or one.calls else []
+    return RunData(top, tried, case, summaries.get(top.id, {}), room[0] <= 0)
+
+
+def _tried(node, case, summaries):
+    trail = node.output.get("trail") or (case.get("progress") or {}).get("trail") or []
+    plan = node.output.get("plan") or case.get("plan")
+    return AttemptGroup(
+        node,
+        [entry for entry in trail if isinstance(entry, dict)],
+        plan if isinstance(plan, dict) else None,
+        summaries.get(node.id, {}).get("llm") or case.get("llm") or [],
+    )
+
+
+def iter_executions(node, depth=0):
+    """(execution, depth) of those below `node`, in the order of their start."""
+    for child in node.children:
+        yield child, depth
+        yield from iter_executions(child, depth + 1)
+
+
+def _load_tree(env, execution, room, depth):
+    room[0] -= 1
+    node = _parse_execution(env, execution)
+    if node.is_workflow and depth < MAX_DEPTH:
+        for child in env.api.children(node.id, ATTRIBUTES):
+            if room[0] <= 0:
+                break
+            node.children.append(_load_tree(env, child, room, depth + 1))
+    return node
+
+
+def _parse_execution(env, execution):
+    action, result = execution.get("action") or {}, execution.get("result")
+    result = result if isinstance(result, dict) else {}
+    told = result.get("result") if isinstance(result.get("result"), dict) else {}
+    output = result.get("output") if isinstance(result.get("output"), dict) else told
+    began = parse_iso(execution.get("start_timestamp")) or env.now()
+    status = execution.get("status") or "unknown"
+    where = (execution.get("context") or {}).get("orquesta") or {}
+    task = where.get("task_name") or (action.get("ref") or "").partition(".")[2]
+    if where.get("item_id") is not None:
+        task += "[%s]" % where["item_id"]
+    return Node(
+        id=execution["id"],
+        action=action.get("ref") or "?",
+        task=task,
+        status=status,
+        began=began,
+        ended=max(began, parse_iso(execution.get("end_timestamp")) or env.now()),
+        is_over=status in ENDED,
+        parameters=execution.get("parameters") or {},
+        output=output,
+        result=told,
+        is_workflow=action.get("runner_type") == "orquesta",
+    )
+
+
+def _newest_case(env, top):
+    """The content of the newest case that the run's own tasks have left, or {}."""
+    for child in reversed(top.children or [top]):
+        following = child.result.get("next")
+        following = following if isinstance(following, dict) else {}
+        for case in (
+            child.result.get("carry"),
+            following.get("carry"),
+            child.parameters.get("case"),
+        ):
+            try:
+                content = unseal(case, env.store) if case else None
+            except InvalidInput:
+                continue
+            if isinstance(content, dict) and "progress" in content:
+                return content
+    return {}
+
+
+def _summaries(env, top, wanted):
+    """{execution id: the summary of that run}, of those that have one."""
+    found = {}
+    for summary in run_summaries.summaries_since(env.store, top.began - CLOCK_SKEW_SECONDS):
+        if summary.get("run") in wanted:
+            found[summary["run"]] = summary
+        if len(found) == len(wanted):
+            break
+    return found

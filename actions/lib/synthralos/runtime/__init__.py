@@ -1,0 +1,1 @@
+"""What every action runs through: its environment, parameters, case and records of failures."""

@@ -1,0 +1,67 @@
+"""What a piece of work has around it: settings, datastore, clock, HTTP and StackStorm."""
+
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from synthralos.calls import http
+from synthralos.calls.credentials import Credentials
+from synthralos.calls.deadline import Deadline
+from synthralos.config.settings import Settings
+from synthralos.core.redaction import Redactor
+from synthralos.storage import outcome_ledger
+from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.stackstorm_api import StackStormError
+
+
+@dataclass
+class Environment:
+    """:ivar store: a BestEffortDatastore datastore.
+    :ivar now: a callable that gives seconds since the epoch.
+    :ivar run: the execution id under which outcomes are recorded: the workflow's, or the action's
+    own.
+    :ivar is_workflow: whether that is a workflow's run.
+    :ivar api: stackstorm.Api, or None where there is none.
+    :ivar tracing: collector.Tracing, or None where traces go nowhere.
+    :ivar own_process: whether the process runs this action alone; see http.Client.
+    """
+
+    settings: Settings
+    store: BestEffortDatastore
+    now: Callable[[], float]
+    run: str
+    redactor: Redactor
+    api: Optional[object] = None
+    session: Optional[object] = None
+    is_workflow: bool = False
+    tracing: Optional[object] = None
+    own_process: bool = False
+
+    def __post_init__(self):
+        self._credentials = Credentials(self.store.secret, self.redactor)
+        self.client = http.Client(self.credentials, self.now, self.session, self.own_process)
+        if self.settings.budget:
+            from synthralos.calls.budget_guard import BudgetGuard
+
+            self.client.guard = BudgetGuard(self.settings, self.store, self.now)
+        kept = self.settings.retention.get("ledger", outcome_ledger.TTL_SECONDS)
+        self.ledger = outcome_ledger.Ledger(self.store, self.now, self.settings.breaker, kept)
+
+    def deadline(self, case):
+        return Deadline(case["deadline"], self.now)
+
+    def fire(self, trigger, payload):
+        """Dispatches a trigger; what is null in `payload` is left out. Returns the trigger's
+        reference, or why it was not fired: that ends no run.
+        """
+        if self.api is None:
+            return "not fired: no StackStorm API"
+        told = {name: value for name, value in payload.items() if value is not None}
+        try:
+            self.api.fire(trigger, told)
+        except StackStormError as error:
+            return "not fired: %s" % error
+        return trigger
+
+    def credentials(self, connection, fresh=False):
+        """(secret or None, headers) of a connection; what the datastore holds is decrypted."""
+        return self._credentials(connection, fresh)

@@ -1,0 +1,162 @@
+"""From a StackStorm execution to the parameters of a run.
+
+Text never comes through a workflow: the first action of a workflow reads its parent's execution
+here.
+"""
+
+import base64
+import binascii
+import re
+
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import is_name
+from synthralos.core.sealing import unseal
+from synthralos.core.timestamps import parse_iso
+from synthralos.storage import last_queries
+from synthralos.storage.datastore import PREFIX
+from synthralos.telemetry import trace_context
+
+FROM_CASE, FROM_TRIGGER, FROM_LAST = "@case", "@trigger", "@last"
+ENCODED = "base64:"
+FORMAT_VERSION = 1
+ENABLED_KEY = PREFIX + "enabled"
+_OFF = ("false", "off", "no", "0")
+
+
+def read_parameters(execution, store=None):
+    """The parameters of `execution`: what the caller gave, over the defaults, text resolved.
+
+    `@case` is replaced by what the parameter `case` holds, `@trigger` by what the trigger instance
+    that started the run carries, `@last` by the agent's last query; an empty object or the failure
+    type `unknown` likewise, when case or trigger has something to put there. `base64:...` is
+    decoded, at every depth. A trace that the run is to join stands under `trace`.
+    """
+    declared = ((execution.get("action") or {}).get("parameters")) or {}
+    parameters = {name: spec["default"] for name, spec in declared.items() if "default" in spec}
+    # An execution holds only what was given: the key is missing when that was nothing.
+    parameters.update(execution.get("parameters") or {})
+    payload = (execution.get("trigger_instance") or {}).get("payload")
+    return resolve_placeholders(parameters, payload, store)
+
+
+def is_disabled_for(execution, store):
+    """Whether a rule started `execution` and the switch is off; people always may."""
+    by_rule = execution.get("rule") or execution.get("trigger_instance")
+    return bool(by_rule) and str(store.get(ENABLED_KEY)).strip().lower() in _OFF
+
+
+def require_enabled(execution, store):
+    """InvalidInput when the switch is off for `execution`."""
+    if is_disabled_for(execution, store):
+        raise InvalidInput(
+            ENABLED_KEY,
+            "false",
+            "runs that rules start are switched off",
+            "Switch them on with `st2 key set %s true`" % ENABLED_KEY,
+        )
+
+
+def resolve_placeholders(parameters, payload=None, store=None):
+    """`parameters` with the constants and the encoded texts replaced. InvalidInput where that fails."""
+    content = _open_case(parameters.get("case"), store)
+    handed = _case_request(content)
+    told = _payload_body(payload)
+    done = {}
+    if isinstance(handed.get("rules"), dict):
+        done["rules"] = handed["rules"]
+    for name, value in parameters.items():
+        if name == "case":
+            continue
+        blank = value == {} or (name == "failure_type" and value == "unknown")
+        if value == FROM_CASE:
+            done[name] = _require_source(name, value, handed, "Give `case`, or the text itself")
+        elif value == FROM_TRIGGER:
+            done[name] = _require_source(
+                name, value, told, "Start the run from a rule whose trigger has it"
+            )
+        elif value == FROM_LAST:
+            agent = parameters.get("agent_id")
+            known = (
+                {name: last_queries.last_query(store, agent)} if store and is_name(agent) else {}
+            )
+            done[name] = _require_source(
+                name, value, known, "Give the query: no earlier one is known"
+            )
+        elif blank and (name in handed or name in told):
+            done[name] = handed[name] if name in handed else told[name]
+        else:
+            # What a case or a trigger carries was never rendered, so nobody had to encode it.
+            done[name] = decode_base64(name, value)
+    trace = content.get("trace") or trace_context.extract_from_parameters(done)
+    return dict(done, trace=trace) if trace else done
+
+
+def _require_source(name, value, source, way_out):
+    if source.get(name) is None:
+        raise InvalidInput(name, value, "there is nothing to put there", way_out)
+    return source[name]
+
+
+def _open_case(case, store):
+    """What the case of another workflow holds: {} without one."""
+    if not case:
+        return {}
+    content = unseal(case, store)
+    if not isinstance(content, dict):
+        raise InvalidInput(
+            "case", case, "does not hold an object", "Pass on a case that another action returned"
+        )
+    return content
+
+
+def _case_request(content):
+    request = content.get("request", content)
+    return request if isinstance(request, dict) else {}
+
+
+def _payload_body(payload):
+    if not isinstance(payload, dict):
+        return {}
+    body = payload.get("body")
+    return body if isinstance(body, dict) else payload
+
+
+def decode_base64(field, value):
+    """`value` with every text `base64:<...>` in it replaced by what it encodes, as UTF-8."""
+    if isinstance(value, str) and value.startswith(ENCODED):
+        encoded = re.sub(r"\s", "", value[len(ENCODED):])
+        try:
+            return base64.b64decode(
+                encoded.replace("-", "+").replace("_", "/"), validate=True
+            ).decode("utf-8")
+        except (binascii.Error, ValueError) as error:
+            raise InvalidInput(
+                field, value, "is no base64 of UTF-8", "Encode the text, or give it plainly"
+            ) from error
+    if isinstance(value, dict):
+        return {key: decode_base64("%s.%s" % (field, key), item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [decode_base64("%s[%d]" % (field, n), item) for n, item in enumerate(value)]
+    return value
+
+
+def start_time(execution, otherwise):
+    """When the execution started, in seconds since the epoch."""
+    started = parse_iso(execution.get("start_timestamp"))
+    return otherwise if started is None else started
+
+
+def require_text(name, value, least=1):
+    """`value` when it is text of at least `least` characters that are not blank, else InvalidInput."""
+    if not isinstance(value, str) or len(value.strip()) < least:
+        raise InvalidInput(name, value, "is no text or blank", "Give it as text")
+    return value
+
+
+def require_object(name, value):
+    """`value` when it is an object, {} for None, else InvalidInput."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(name, value, "is not an object", "Give a JSON object")
+    return value

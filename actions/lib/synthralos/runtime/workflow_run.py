@@ -1,0 +1,339 @@
+"""What the three workflows have in common: the case, the result of a round, the answer's size."""
+
+import json
+
+from synthralos.calls import backoff, rounds
+from synthralos.calls.deadline import Deadline
+from synthralos.core import sealing
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part
+from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.runtime import run_parameters
+from synthralos.storage import run_summaries
+from synthralos.storage.datastore import PREFIX
+from synthralos.storage.keyspace import lifetime_of
+from synthralos.telemetry import llm_pricing
+
+ANSWER_SECONDS = lifetime_of("answer")
+# What else an agent or a model may answer as large as it likes.
+OTHER_LARGE_FIELDS = ("metadata", "tool_calls")
+MAX_RETRIES, MAX_DELAY_SECONDS = 10, 300
+MIN_RUN_SECONDS, MAX_RUN_SECONDS = 5, 3600
+WEEK = 7 * 24 * 3600
+
+
+def new_case(
+    env, workflow, seconds, parameters, started, request, rules, longest=MAX_RUN_SECONDS, **more
+):
+    """The content of a case.
+
+    {v, workflow, run, started, deadline, dry_run, request (what the caller worded), rules,
+    progress, trace (where the caller gave one)} and what the workflow adds. Times are seconds
+    since the epoch.
+
+    :param seconds: what the run has when its parameters name no `timeout`; longest: what it may
+        have.
+    """
+    timeout = whole_number(
+        dict({"timeout": seconds}, **parameters), "timeout", MIN_RUN_SECONDS, longest
+    )
+    case = {
+        "v": run_parameters.FORMAT_VERSION,
+        "workflow": workflow,
+        "run": env.run,
+        "started": started,
+        "deadline": Deadline.of_run(started, timeout, env.now).at,
+        "dry_run": bool(parameters.get("dry_run")),
+        "request": request,
+        "rules": rules,
+        "progress": rounds.RunProgress().as_dict(),
+    }
+    if parameters.get("trace"):
+        case["trace"] = parameters["trace"]
+    case.update(more)
+    if not env.is_workflow:
+        case["alone"] = True
+    elif not case["dry_run"] and not case.get("parent"):
+        # What has a parent is a step of its run.
+        run_summaries.record_metrics_event(
+            env.store, run_summaries.START, env.run, env.now(), workflow=workflow
+        )
+    return case
+
+
+def failed_at(started, *told):
+    """When it failed, in seconds since the epoch: the earliest that is told, else `started`.
+
+    :param told: times, in ISO 8601, in UTC with a Z; what is none, later than `started` or more
+        than a week before it does not count.
+    """
+    times = [parse_iso(one) for one in told if isinstance(one, str) and one.endswith("Z")]
+    return min([at for at in times if at and started - WEEK <= at <= started], default=started)
+
+
+def whole_number(parameters, name, least, most):
+    """The whole number `name` of the parameters. InvalidInput when it is none or out of bounds."""
+    value = parameters.get(name)
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
+    if not whole or not least <= value <= most:
+        raise InvalidInput(
+            name, value, "is out of bounds", "Give a whole number from %d to %d" % (least, most)
+        )
+    return int(value)
+
+
+def max_retries_param(parameters, otherwise):
+    """The parameter max_retries; `otherwise`, of the configuration, where it is not given."""
+    given = parameters.get("max_retries")
+    given = otherwise if given is None else given
+    return whole_number({"max_retries": given}, "max_retries", 0, MAX_RETRIES)
+
+
+def build_rules(env, max_retries, retry_delay=None, handed=None):
+    """The rules of the rounds, as JSON: the settings, and what the caller gave over them.
+
+    :param handed: rules that another workflow of the pack decided on, from its case.
+    """
+    known = env.settings.backoff
+    rules = {
+        "max_retries": max_retries,
+        "strategy": known.strategy,
+        "base_delay": float(known.base_delay if retry_delay is None else retry_delay),
+        "max_delay": max(known.max_delay, float(retry_delay or 0)),
+        "base_delay_given": retry_delay is not None,
+        "content_policy_fallbacks": env.settings.content_policy_fallbacks,
+    }
+    return dict(rules, **(handed or {}))
+
+
+def seal_case(env, case):
+    """`case` sealed; no configured secret goes into it, and a large body goes to the datastore."""
+    key = "%scase.%s.%s" % (PREFIX, encode_key_part(env.run or "none"), case["progress"]["cursor"])
+    collect_llm_costs(env, case)
+    return sealing.seal(env.redactor.remove_secrets(case), env.store, key)
+
+
+def next_step(env, case, delay=0):
+    """The `next` of a result: where the workflow goes on, and after how many whole seconds."""
+    return {"cursor": case["progress"]["cursor"], "delay": delay, "carry": seal_case(env, case)}
+
+
+def play(env, case, targets, attempt):
+    """Plays the case's next round; returns (Played, Progress) with the case brought forward."""
+    progress = rounds.RunProgress.from_dict(case["progress"])
+    played = rounds.play_round(
+        targets,
+        progress,
+        rounds.RetryRules(**case["rules"]),
+        attempt,
+        env.ledger,
+        env.deadline(case),
+        env.now,
+        case["run"],
+    )
+    case["progress"] = progress.as_dict()
+    return played, progress
+
+
+def failed_round_result(env, case, played, progress):
+    """(False, result) of a round that nobody answered: with `next`, or with why there is none."""
+    failed = played.failure.as_dict() if played.failure else None
+    error = failed or {"cause": "held_back", "message": "no target may be called now"}
+    if failed is None and not env.deadline(case).allows_attempt():
+        error = {"cause": "timeout", "message": "the time was up before an attempt could begin"}
+    error = dict(error)
+    result = {"success": False, "error": error, "attempts": progress.attempts}
+    result["round"] = [
+        entry for entry in progress.trail if entry.get("round", progress.cursor) == progress.cursor
+    ]
+    told = "%s: %s" % (error["cause"], error["message"])
+    if played.delay is not None:
+        result["next"] = next_step(env, case, played.delay)
+        summary = _progress_text(result["round"], error)
+        return False, dict(
+            summary="%s; the next round begins in %d s" % (summary, played.delay), **result
+        )
+    if case.get("alone"):
+        # No task follows that would tell of it.
+        collect_llm_costs(env, case)
+        run_summaries.record_metrics_event(
+            env.store, run_summaries.END, case["run"], env.now(), workflow=case["workflow"],
+            currency=env.settings.currency, **_attempt_facts(case)
+        )
+    case["gave_up"] = {"reason": played.reason, "error": error, "again_at": played.again_at}
+    result.update(next=None, carry=seal_case(env, case), reason=played.reason)
+    if played.again_at is not None:
+        result["again_at"] = to_iso(played.again_at)
+    return False, dict(
+        summary="gave up after %d attempts: %s (%s)" % (progress.attempts, played.reason, told),
+        **result,
+    )
+
+
+def _progress_text(entries, error):
+    made = [entry["attempt"] for entry in entries if "attempt" in entry]
+    if not made:
+        return "no target may be called yet"
+    return "attempt %d failed (%s)" % (made[-1], error["cause"])
+
+
+def record_summary(env, case, outcome, failure, **more):
+    """Writes the run's summary for learning and metrics.
+
+    :param more: end, what the workflow calls its outcome; recovery, null where nothing has
+        recovered.
+    """
+    told = _run_summary(env, case, outcome, failure, more)
+    run_summaries.record_summary(env.store, case["run"], env.now(), **told)
+
+
+def record_end(env, case, outcome, failure, **more):
+    """As `record_summary`, of a run from which nothing is learned: its children tell that."""
+    if not case["dry_run"]:
+        told = _run_summary(env, case, outcome, failure, more)
+        run_summaries.record_metrics_event(
+            env.store, run_summaries.END, case["run"], env.now(), **told
+        )
+
+
+def _run_summary(env, case, outcome, failure, more):
+    collect_llm_costs(env, case)
+    told = dict(
+        _attempt_facts(case),
+        workflow=case["workflow"],
+        outcome=outcome,
+        failure_type=(failure or {}).get("type"),
+        cause=(failure or {}).get("cause"),
+        duration=round(env.now() - case["started"], 3),
+        currency=env.settings.currency,
+    )
+    if outcome == "recovered":
+        told["recovery"] = round(env.now() - case.get("failed_at", case["started"]), 3)
+    return dict(told, **more)
+
+
+def _attempt_facts(case):
+    """What a case tells of its attempts."""
+    progress = case["progress"]
+    told = {
+        "attempts": progress["attempts"],
+        "repeats": progress["repeats"],
+        "answered": next((entry["target"] for entry in progress["trail"] if entry.get("ok")), None),
+    }
+    told.update(_attempt_columns(progress["trail"]))
+    optional = {
+        "agent": case["request"].get("agent_id") if case.get("agent") else None,
+        "llm": case.get("llm"),
+        "transitions": case.get("transitions"),
+        "alone": case.get("alone"),
+    }
+    return dict(told, **{name: value for name, value in optional.items() if value})
+
+
+def _attempt_columns(trail):
+    made = [entry for entry in trail if "attempt" in entry]
+    told = {
+        "targets": [entry["target"] for entry in made],
+        "causes": [entry.get("cause") for entry in made],
+        "latency_ms": [entry.get("latency_ms") for entry in made],
+    }
+    skipped = [entry["target"] for entry in trail if "skipped" in entry]
+    return dict(told, skipped=skipped) if skipped else told
+
+
+def collect_llm_costs(env, case):
+    """Writes into the case what the calls to LLMs since then have cost."""
+    calls = llm_pricing.price_calls(env.client.llm_calls, env.settings)
+    if calls:
+        case["llm"] = (case.get("llm") or []) + calls
+        env.client.llm_calls.clear()
+
+
+def record_calls(env, workflow, trail):
+    """Tells metrics of a step's attempts, as `trail` of a Progress has them: its case has none."""
+    if trail:
+        _tell_calls(env, workflow=workflow, **_attempt_columns(trail))
+
+
+def record_remaining_calls(env):
+    """Tells metrics of the calls to LLMs that no case tells of, of an action that ends now."""
+    if env.client.llm_calls:
+        _tell_calls(env)
+
+
+def _tell_calls(env, **facts):
+    calls = llm_pricing.price_calls(env.client.llm_calls, env.settings)
+    env.client.llm_calls.clear()
+    run_summaries.record_metrics_event(
+        env.store,
+        run_summaries.CALLS,
+        env.run,
+        env.now(),
+        llm=calls,
+        currency=env.settings.currency,
+        **facts,
+    )
+
+
+def record_early_end(env, workflow, cause):
+    """Tells metrics of a run that has no case: it was refused, or crashed, at its beginning."""
+    if cause != "cancelled":
+        run_summaries.record_metrics_event(
+            env.store, run_summaries.START, env.run, env.now(), workflow=workflow
+        )
+    run_summaries.record_metrics_event(
+        env.store,
+        run_summaries.END,
+        env.run,
+        env.now(),
+        workflow=workflow,
+        outcome="failed",
+        cause=cause,
+    )
+
+
+def fit_to_result_size(env, case, answer, field):
+    """`answer` as it is when `field` and what else may be large in it fit `max_result_bytes`.
+
+    Else the largest of them is stored, then the next: the key is then in `<name>_key`, the size in
+    `<name>_bytes`, and null in its place.
+    """
+    names = [field] + [name for name in OTHER_LARGE_FIELDS if name in answer]
+    sizes = {name: len(json.dumps(answer[name])) for name in names}
+    cut = dict(answer)
+    for name in sorted(names, key=sizes.get, reverse=True):
+        if sum(sizes.values()) <= env.settings.max_result_bytes:
+            break
+        cut[name], cut[name + "_bytes"] = None, sizes.pop(name)
+        cut[name + "_key"] = _stored(env, case, name if name != field else None, answer[name])
+    return cut
+
+
+def _stored(env, case, name, value):
+    """The key under which a part of an answer is kept, or None when it could not be."""
+    key = "%sanswer.%s" % (PREFIX, encode_key_part(case["run"] or "none")) + (
+        ".%s" % name if name else ""
+    )
+    text = value if isinstance(value, str) else json.dumps(value)
+    kept = env.store.put(key, sealing.seal(env.redactor.remove_secrets(text)), ttl=ANSWER_SECONDS)
+    return key if kept else None
+
+
+def preview_waits(rules):
+    """The wait before each repeat, in seconds, before jitter: what a dry run shows."""
+    return [
+        backoff.full_delay(
+            rules["strategy"],
+            n,
+            rules["base_delay"],
+            rules["max_delay"],
+            rules.get("success_rate", 1.0),
+            rules.get("multiplier", 2.0),
+        )
+        for n in range(1, rules["max_retries"] + 1)
+    ]
+
+
+def breaker_states(env, targets):
+    """{target: breaker state} for a plan that calls nothing."""
+    return {target.name: env.ledger.breaker_state(target.name).state for target in targets}

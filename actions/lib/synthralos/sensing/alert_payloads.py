@@ -1,0 +1,154 @@
+"""Alerts of Prometheus' Alertmanager and of Grafana, as payloads of `synthralos.metrics_alert`.
+
+Three forms come in: what Alertmanager's API v2 lists, the body that Alertmanager posts to a webhook
+(version 4), and the body that Grafana's alerting posts, which is the same and more. A payload is
+
+    {source, fingerprint, status, starts_at, ends_at, labels, annotations, generator_url, alertname,
+    extra}
+
+with `source` alertmanager or grafana, `status` firing or resolved, times as moments.iso writes
+them, `ends_at` null while it fires, labels, annotations and `extra` {text: text}, and
+`generator_url` null when there is none.
+"""
+
+from synthralos.core import iso_dates
+from synthralos.core.errors import InvalidInput
+from synthralos.sensing import payload_limits
+
+FIRING, RESOLVED = "firing", "resolved"
+MAX_ALERTS = 10_000
+_FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
+_HEX = frozenset("0123456789abcdefABCDEF")
+_OF_GRAFANA = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values")
+
+
+def from_api(alert, now):
+    """The payload of one entry of `GET /api/v2/alerts`.
+
+    :param now: seconds since the epoch by the clock of the server: whose end has passed is
+        resolved.
+    :raises InvalidInput: the entry is no alert.
+    """
+    return _payload(alert, now, "alertmanager", None)
+
+
+def is_silenced(alert):
+    """Whether a silence or a mute time keeps an entry of the API from being notified of."""
+    status = _status_of(alert)
+    return bool(status.get("silencedBy") or status.get("mutedBy"))
+
+
+def is_inhibited(alert):
+    """Whether another alert keeps an entry of the API from being notified of."""
+    status = _status_of(alert)
+    known = any(status.get(name) for name in ("inhibitedBy", "silencedBy", "mutedBy"))
+    return bool(status.get("inhibitedBy")) or (status.get("state") == "suppressed" and not known)
+
+
+def from_webhook(body, now):
+    """The payloads of a webhook's body, of Alertmanager or Grafana, one for each of its alerts.
+
+    What cannot be an alert is left out as long as there is another; an alert that stands there
+    twice is given once.
+
+    :param now: seconds since the epoch.
+    :raises InvalidInput: the body is of neither, or none of what it lists is an alert.
+    """
+    given = body.get("alerts") if isinstance(body, dict) else None
+    if not isinstance(given, list):
+        way_out = "Point a webhook of Alertmanager, or of a contact point of Grafana, here"
+        raise InvalidInput("body", None, "is no notification of alerts", way_out)
+    source = "grafana" if _is_grafana(body, given) else "alertmanager"
+    found, refusal = {}, None
+    for alert in given[:MAX_ALERTS]:
+        try:
+            payload = _payload(alert, now, source, body)
+        except InvalidInput as error:
+            refusal = error
+            continue
+        found[identity(payload)] = payload
+    if refusal is not None and not found:
+        raise refusal
+    return list(found.values())
+
+
+def identity(payload):
+    """What makes a notification one: text that is the same for a repeat of it, and no other.
+
+    It may be a part of a datastore key.
+    """
+    starts = payload["starts_at"].replace(":", "").replace(".", "")
+    return "%s-%s-%s" % (payload["fingerprint"], starts, payload["status"])
+
+
+def resolved(payload, at):
+    """The payload of the same alert when it has ended `at`, seconds since the epoch."""
+    return dict(payload, status=RESOLVED, ends_at=iso_dates.iso(at))
+
+
+def fingerprint(labels):
+    """Prometheus' own fingerprint of a set of labels: 16 hexadecimal digits."""
+    total = _FNV_OFFSET
+    for name in sorted(labels):
+        for part in (name, labels[name]):
+            for byte in part.encode("utf-8", "surrogatepass") + b"\xff":
+                total = ((total ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
+    return "%016x" % total
+
+
+def _payload(alert, now, source, body):
+    if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
+        way_out = "See Alertmanager's API v2"
+        raise InvalidInput("alert", None, "is not an object with labels", way_out)
+    labels = payload_limits.text_map(alert["labels"], longest=1024)
+    starts = iso_dates.parse_iso(alert.get("startsAt"))
+    ends = iso_dates.parse_iso(alert.get("endsAt"))
+    status = alert.get("status")
+    if status not in (FIRING, RESOLVED):
+        status = RESOLVED if ends is not None and ends <= now else FIRING
+    if status == RESOLVED and ends is None:
+        ends = now
+    return {
+        "source": source,
+        "fingerprint": _fingerprint_of(alert, labels),
+        "status": status,
+        "starts_at": iso_dates.iso(now if starts is None else starts),
+        "ends_at": iso_dates.iso(ends) if status == RESOLVED else None,
+        "labels": labels,
+        "annotations": payload_limits.text_map(alert.get("annotations"), most=32),
+        "generator_url": payload_limits.first_text([alert.get("generatorURL")], 2048),
+        "alertname": payload_limits.cut(labels.get("alertname", ""), payload_limits.MAX_ID_CHARS),
+        "extra": _extra(alert, body),
+    }
+
+
+def _fingerprint_of(alert, labels):
+    given = alert.get("fingerprint")
+    # It becomes a part of keys.
+    if isinstance(given, str) and 1 <= len(given) <= 64 and _HEX.issuperset(given):
+        return given.lower()
+    return fingerprint(labels)
+
+
+def _extra(alert, body):
+    told = {name: alert[name] for name in _OF_GRAFANA if alert.get(name)}
+    if isinstance(body, dict):
+        names = ("receiver", "groupKey", "externalURL", "truncatedAlerts")
+        told.update({name: body[name] for name in names if body.get(name)})
+    receivers = alert.get("receivers")
+    if isinstance(receivers, list) and receivers:
+        names = [one.get("name") for one in receivers[:16] if isinstance(one, dict)]
+        told["receivers"] = ",".join(payload_limits.to_text(name, 128) for name in names)
+    return payload_limits.text_map(told, longest=1024)
+
+
+def _is_grafana(body, given):
+    return "orgId" in body or any(
+        isinstance(alert, dict) and ("silenceURL" in alert or "valueString" in alert)
+        for alert in given
+    )
+
+
+def _status_of(alert):
+    status = alert.get("status") if isinstance(alert, dict) else None
+    return status if isinstance(status, dict) else {}

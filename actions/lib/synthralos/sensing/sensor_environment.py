@@ -1,0 +1,123 @@
+"""What a sensor has around it: configuration, datastore, clock, log, and where triggers go."""
+
+import time
+
+from synthralos.calls.credentials import Credentials
+from synthralos.calls.http import Client
+from synthralos.config.reader import read_seconds
+from synthralos.config.settings import Settings
+from synthralos.core.errors import InvalidInput
+from synthralos.core.json_safe import storable
+from synthralos.core.redaction import Redactor
+from synthralos.sensing.config import SensorsConfig
+from synthralos.sensing.connectivity import DispatchError
+from synthralos.storage.datastore import DatastoreUnavailable
+from synthralos.storage.stackstorm_api import Api
+
+PACK = "synthralos."
+
+
+class SensorEnvironment:
+    """:param sensor: its class name.
+    :param service: what StackStorm gives a sensor: dispatch, datastore_service, get_logger.
+    :param config: the pack's configuration, or None.
+    :param datastore: in place of StackStorm's, whose calls raise DatastoreUnavailable; a test gives one.
+    :param now: a callable that gives seconds since the epoch.
+    """
+
+    def __init__(self, sensor, service, config, datastore=None, now=time.time):
+        self.sensor, self.now, self._service = sensor, now, service
+        self._config = dict(config or {})
+        self.redactor = Redactor()
+        self.log = _Log(service.get_logger(sensor), self.redactor)
+        self.datastore = datastore
+        if datastore is None:
+            self.datastore = _Datastore(service, self._config.get("stackstorm"))
+
+    def configuration(self, name):
+        """The entry of config.Sensors called `name`. InvalidInput names what is wrong."""
+        settings = Settings.from_config(self._config)
+        self.redactor.redaction = settings.redaction
+        for secret in settings.secrets():
+            self.redactor.add(secret)
+        limits = self._config.get("attempt_timeouts") or {}
+        connect = read_seconds(limits, "attempt_timeouts.connect", 5.0)
+        # Only its own: a mistake in what concerns another sensor blinds that one alone.
+        own = {name: settings.sensors.get(name)}
+        return getattr(SensorsConfig.from_config(own, settings.platforms, connect), name)
+
+    def client(self):
+        """A client that reads credentials anew."""
+        read = Credentials(lambda key: self.datastore.get(key, True), self.redactor)
+        return Client(read, self.now)
+
+    def dispatch(self, trigger, payload):
+        """Hands StackStorm a trigger of the pack. DispatchError when it did not take it."""
+        payload = storable(self.redactor.remove_secrets(payload))
+        try:
+            self._service.dispatch(trigger=PACK + trigger, payload=payload)
+        except Exception as error:
+            # Whatever the message bus raises while it is away.
+            raise DispatchError("%s: %s" % (type(error).__name__, error)) from error
+
+
+class _Log:
+    """StackStorm's logger, without secrets."""
+
+    def __init__(self, logger, redactor):
+        self._logger, self._redactor = logger, redactor
+
+    def info(self, text, *values):
+        self._logger.info(self._redactor.redact_text(text % values))
+
+    def warning(self, text, *values):
+        self._logger.warning(self._redactor.redact_text(text % values))
+
+    def error(self, text, *values):
+        self._logger.error(self._redactor.redact_text(text % values))
+
+
+class _Datastore:
+    """StackStorm's datastore. The token for it comes from the service, which renews it in time."""
+
+    def __init__(self, service, entry):
+        entry = entry if isinstance(entry, dict) else {}
+        self._service = service
+        self._verify = entry.get("ca_bundle") or entry.get("verify", True)
+        self._known, self._api = None, None
+
+    def get(self, name, decrypt=False):
+        return self._reached().get(name, decrypt)
+
+    def put(self, name, value, ttl=None):
+        self._reached().put(name, value, ttl)
+
+    def delete(self, name):
+        return self._reached().delete(name)
+
+    def _reached(self):
+        try:
+            client = self._service.datastore_service.get_api_client()
+            known = (str(client.endpoints["api"]), client.token)
+        except Exception as error:
+            # The database, from which the token comes, may be away in many ways.
+            told = "there is no token for StackStorm's API: %s" % type(error).__name__
+            raise DatastoreUnavailable(told) from error
+        if known != self._known:
+            self._known, self._api = known, Api(*known, verify=self._verify)
+        return self._api
+
+
+def load_config_or_log(around, name):
+    """(the entry of the configuration or None, whether it is wrong); says in the log which.
+
+    Nothing here raises: a sensor that does is dead after its third start.
+    """
+    try:
+        found = around.configuration(name)
+    except InvalidInput as error:
+        around.log.error("%s is idle until it is started anew: %s", around.sensor, error)
+        return None, True
+    if found is None:
+        around.log.info("%s is idle: sensors.%s is not configured", around.sensor, name)
+    return found, False

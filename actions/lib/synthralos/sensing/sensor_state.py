@@ -1,0 +1,94 @@
+"""What a sensor remembers across restarts: one object in the datastore, written by it alone.
+
+It is written after a trigger was dispatched. Whoever dies between the two tells it again; the other
+way round a trigger would be lost.
+"""
+
+import json
+
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part
+from synthralos.storage import state_codec
+from synthralos.storage.datastore import PREFIX, DatastoreUnavailable
+from synthralos.storage.keyspace import lifetime_of
+
+FORMAT_VERSION = 1
+TTL_SECONDS = lifetime_of("sensor")
+# An object that does not change must not expire.
+RENEWED_SECONDS = 3600.0
+
+
+class SensorState:
+    """:param datastore: whose calls raise DatastoreUnavailable; nothing is known until it has answered.
+    :param name: of the sensor, and of what of it this is.
+    :ivar content: what is remembered, a JSON object; the owner changes it and calls `changed`.
+    """
+
+    def __init__(self, datastore, name, now, log):
+        self._datastore, self._now, self._log = datastore, now, log
+        self._key = PREFIX + "sensor." + encode_key_part(name)
+        self._is_loaded, self._is_changed, self._saved_at = False, False, 0.0
+        self.content = {}
+
+    def load(self):
+        """Reads what is remembered, once. DatastoreUnavailable when nobody knows."""
+        if self._is_loaded:
+            return
+        text = self._datastore.get(self._key)
+        if text is not None:
+            self.content = self._opened(text)
+        self._saved_at = self._now() if text is not None else 0.0
+        self._is_loaded = True
+
+    def changed(self):
+        self._is_changed = True
+
+    def save(self):
+        """Writes what has changed. DatastoreUnavailable when it could not; then it is still due."""
+        due = self._now() - self._saved_at >= RENEWED_SECONDS
+        if not self._is_changed and not due:
+            return
+        try:
+            text = state_codec.encode_state(self._key, dict(self.content, v=FORMAT_VERSION))
+        except InvalidInput as error:
+            raise DatastoreUnavailable(str(error)) from error
+        self._datastore.put(self._key, text, TTL_SECONDS)
+        self._is_changed, self._saved_at = False, self._now()
+
+    def _opened(self, text):
+        try:
+            content = state_codec.decode_state(text)
+        except (state_codec.CorruptState, UnicodeError):
+            content = None
+        if not isinstance(content, dict) or content.pop("v", None) != FORMAT_VERSION:
+            # Told again is better than never told.
+            self._log.warning("what was remembered under %s cannot be read", self._key)
+            return {}
+        return content
+
+
+class SensorNote:
+    """A few facts that are read and written at once, as JSON."""
+
+    def __init__(self, datastore, name):
+        self._datastore, self._key = datastore, PREFIX + "sensor." + encode_key_part(name)
+
+    def read(self):
+        """The object, or None when there is none."""
+        text = self._datastore.get(self._key)
+        return None if text is None else note_of(text)
+
+    def write(self, facts):
+        self._datastore.put(self._key, json.dumps(facts), TTL_SECONDS)
+
+    def delete(self):
+        self._datastore.delete(self._key)
+
+
+def note_of(text):
+    """The object of a note, or None when it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,1 +1,0 @@
-"""What outlives an action's process: outcomes, breakers, runs, history and tickets."""

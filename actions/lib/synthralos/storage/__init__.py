@@ -1,0 +1,1 @@
+"""What outlives an action's process: the datastore, and everything that is stored in it."""

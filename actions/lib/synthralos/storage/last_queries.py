@@ -1,0 +1,33 @@
+"""The last query of each agent, so that "recover this agent" needs no query."""
+
+from synthralos.core import sealing
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import encode_key_part
+from synthralos.storage.datastore import PREFIX
+from synthralos.storage.keyspace import lifetime_of
+
+TTL_SECONDS = lifetime_of("query")
+MAX_QUERY_BYTES = 256 * 1024
+
+
+def save_query(store, agent_id, query):
+    """Keeps `query`, cleared of secrets. One that is too large is not kept."""
+    sealed = sealing.seal(query)
+    if len(sealed) <= MAX_QUERY_BYTES:
+        store.put(_key(agent_id), sealed, TTL_SECONDS)
+
+
+def last_query(store, agent_id):
+    """The query, or None when none is known."""
+    sealed = store.get(_key(agent_id))
+    if sealed is None:
+        return None
+    try:
+        query = sealing.unseal(sealed)
+    except InvalidInput:
+        return None
+    return query if isinstance(query, str) and query.strip() else None
+
+
+def _key(agent_id):
+    return "%squery.%s" % (PREFIX, encode_key_part(agent_id))

@@ -1,0 +1,135 @@
+"""The live output of an action: a line per event, of those in telemetry/events.py.
+
+It carries no caller's text. `event key=value ...` for people; JSON where the configuration says so.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import is_safe_word
+from synthralos.core.timestamps import to_iso
+
+TEXT, JSON = FORMATS = ("text", "json")
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """:ivar format: of the live output, one of FORMATS.
+    :ivar file: where every line is written as JSON too, or None.
+    """
+
+    format: str = TEXT
+    file: Optional[str] = None
+
+    @classmethod
+    def from_config(cls, entry):
+        """From the entry `logs` of the configuration. InvalidInput names what is wrong."""
+        form, file = entry.get("format") or TEXT, entry.get("file") or None
+        if form not in FORMATS:
+            raise InvalidInput(
+                "logs.format", form, "is no format", "Use one of " + ", ".join(FORMATS)
+            )
+        if file is not None and not (isinstance(file, str) and os.path.isabs(file)):
+            raise InvalidInput("logs.file", file, "is no absolute path", "Write it as /var/log/...")
+        return cls(form, file)
+
+
+@dataclass
+class _LogOutput:
+    logs: LogConfig
+    redact: Callable[[str], str]
+    now: Callable[[], float]
+    about: dict
+
+
+def _default_output():
+    return _LogOutput(LogConfig(), lambda text: text, time.time, {})
+
+
+_sink = _default_output()
+
+
+@contextlib.contextmanager
+def output_to(logs=None, redact=None, now=time.time):
+    """Writes the lines of the block as `logs` says.
+
+    :param redact: a callable (text) -> text without secrets; now: the clock of the JSON lines.
+    """
+    global _sink
+    before = _sink
+    _sink = _LogOutput(logs or LogConfig(), redact or before.redact, now, {})
+    try:
+        yield
+    finally:
+        _sink = before
+
+
+def configure(logs):
+    """As `logs` says from now on, to the end of the block of `output_to`."""
+    _sink.logs = logs
+
+
+def bind(**facts):
+    """What the lines from now on bear too, to the end of the block of `output_to`: run, agent."""
+    _sink.about.update(facts)
+
+
+def emit(event, **facts):
+    """Writes the event at once; facts that are None are left out.
+
+    Facts are numbers, enums and names; any other text is not shown.
+    """
+    facts = {key: _format_value(value) for key, value in dict(facts, **_sink.about).items()
+             if value is not None}
+    if _sink.logs.format == JSON or _sink.logs.file:
+        at = to_iso(_sink.now(), milliseconds=True)
+        encoded = _sink.redact(json.dumps(dict(time=at, event=event, **facts)))
+    if _sink.logs.format == JSON:
+        told = encoded
+    else:
+        told = _sink.redact(" ".join([event] + ["%s=%s" % pair for pair in facts.items()]))
+    sys.stdout.write(told + "\n")
+    sys.stdout.flush()
+    if _sink.logs.file:
+        _append(_sink.logs.file, encoded)
+
+
+def write_traceback(redact: Optional[Callable[[str], str]] = None) -> None:
+    """Write the traceback of the exception that is being handled to standard error.
+
+    For what is swallowed because it must not end a run: without it a defect of ours would look
+    like an outage.
+
+    :param redact: (text) -> text without secrets; default: that of the live output.
+    """
+    text = traceback.format_exc()
+    sys.stderr.write((redact or _sink.redact)(text))
+    sys.stderr.flush()
+
+
+def _append(file, told):
+    try:
+        # One write each: lines of processes that append at once do not mix.
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        try:
+            os.write(descriptor, told.encode("utf-8", "replace") + b"\n")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _sink.logs = LogConfig(_sink.logs.format)
+        sys.stderr.write("logs.file cannot be written: %s\n" % type(error).__name__)
+
+
+def _format_value(value):
+    if isinstance(value, float):
+        return round(value, 2)
+    if isinstance(value, str) and not is_safe_word(value):
+        return "(text)"
+    return value
