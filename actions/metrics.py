@@ -3,7 +3,7 @@ from synthralos.metrics.config import MetricsConfig
 from synthralos_action import SynthralosAction
 
 
-class Measurements(SynthralosAction):
+class Metrics(SynthralosAction):
     """`metrics.*`: what runs have come to, counted once, for Prometheus."""
 
     # Nothing waits for it, and without the datastore it can do nothing.

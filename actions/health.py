@@ -2,7 +2,7 @@ from synthralos.operations import health
 from synthralos_action import SynthralosAction
 
 
-class Healths(SynthralosAction):
+class Health(SynthralosAction):
     """`health.get`: how the pack and what it looks after are doing."""
 
     def run(self, operation, **parameters):

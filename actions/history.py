@@ -8,7 +8,7 @@ from synthralos_action import SynthralosAction
 _WORDED = ("state", "metadata", "actor", "user")
 
 
-class Histories(SynthralosAction):
+class History(SynthralosAction):
     """`history.*`: what became of an agent's states, and who did what to it."""
 
     def run(self, operation, **parameters):

@@ -3,7 +3,7 @@ from synthralos.recovery import handle_error
 from synthralos_action import SynthralosAction
 
 
-class Errors(SynthralosAction):
+class HandleErrorTasks(SynthralosAction):
     """`error.assess` and `error.proceed`: the tasks of handle_error."""
 
     resource = "error"

@@ -7,7 +7,7 @@ from synthralos_action import SynthralosAction
 _EVERY = "all"
 
 
-class States(SynthralosAction):
+class Storage(SynthralosAction):
     """`state.*`: what the pack keeps in the datastore."""
 
     # Nobody waits for it, and a page of large states takes its time.

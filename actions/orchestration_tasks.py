@@ -3,7 +3,7 @@ from synthralos.orchestration import engine, step_runner
 from synthralos_action import SynthralosAction
 
 
-class Waves(SynthralosAction):
+class OrchestrationTasks(SynthralosAction):
     """`orchestration.begin`, `.wave`, `.step` and `.next_wave`: the tasks of orchestration.run."""
 
     # Without the datastore an orchestration cannot go on, so it is waited for.

@@ -2,7 +2,7 @@ from synthralos.operations import self_check
 from synthralos_action import SynthralosAction
 
 
-class PackChecks(SynthralosAction):
+class SelfCheck(SynthralosAction):
     """`pack.check`: what of the configuration works, what is missing, and how to set it."""
 
     def run(self, operation, **parameters):

@@ -12,7 +12,7 @@ OFF = {
 }
 
 
-class Intakes(SynthralosAction):
+class EventIntake(SynthralosAction):
     """`alert.receive`, `failure.receive`, `execution.receive`: what rules hand over to the pack."""
 
     # Nothing waits for it, and without the datastore it can do nothing.

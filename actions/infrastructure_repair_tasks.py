@@ -3,7 +3,7 @@ from synthralos.infrastructure import infrastructure_repair, outcome
 from synthralos_action import SynthralosAction
 
 
-class Repairs(SynthralosAction):
+class InfrastructureRepairTasks(SynthralosAction):
     """`repair.begin` and `repair.finish`: the first and the last task of infrastructure_repair."""
 
     resource = "repair"
