@@ -6,7 +6,7 @@ PAGE = PACK / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Made from the pack's metadata by `make docs`: change that, not this page. What things are for is in
+Generated from the pack's metadata by `make docs`: edit the metadata, not this page. For explanations see
 [workflows.md](workflows.md). [Actions](#actions), [triggers](#triggers), [sensors](#sensors),
 [rules](#rules), [policies](#policies), [ChatOps aliases](#chatops-aliases) and
 [configuration](#configuration).

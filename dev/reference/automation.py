@@ -29,11 +29,11 @@ def _field(name, spec):
 
 
 def _sensors():
-    return ["## Sensors", ""] + table(("sensor", "does", "polls", "on at first"), [
+    return ["## Sensors", ""] + table(("sensor", "does", "polls", "enabled by default"), [
         (
             "[%s](../%s)" % (code(sensor["class_name"]), path),
             text(sensor["description"]),
-            "each %d s" % sensor["poll_interval"] if "poll_interval" in sensor else "it listens",
+            "every %d s" % sensor["poll_interval"] if "poll_interval" in sensor else "listens",
             _on(sensor.get("enabled", True)),
         )
         for path, sensor in documents("sensors")
@@ -41,7 +41,7 @@ def _sensors():
 
 
 def _rules():
-    return ["## Rules", ""] + table(("rule", "does", "when", "runs", "on at first"), [
+    return ["## Rules", ""] + table(("rule", "does", "when", "runs", "enabled by default"), [
         (
             "[%s](../%s)" % (code(rule["name"]), path),
             text(rule["description"]),
@@ -67,7 +67,7 @@ def _when(rule):
 
 
 def _policies():
-    return ["## Policies", ""] + table(("policy", "does", "type", "on at first"), [
+    return ["## Policies", ""] + table(("policy", "does", "type", "enabled by default"), [
         (
             "[%s](../%s)" % (code(policy["name"]), path),
             "%s On %s." % (text(policy["description"]), code(policy["resource_ref"])),
