@@ -17,7 +17,7 @@ class Figure:
     """
 
     group: str
-    what: str
+    label: str
     value: float
     unit: str
     compared: Optional[float] = None
@@ -41,10 +41,10 @@ def table(figures):
     rows = [("", "median", "against floor", "budget", "holds", "")]
     for figure in figures:
         rows.append((
-            figure.what,
-            _told(figure.value, figure.unit),
+            figure.label,
+            _format_value(figure.value, figure.unit),
             "" if figure.compared is None else _against(figure),
-            "" if figure.budget is None else "<= " + _told(figure.budget, _unit(figure)),
+            "" if figure.budget is None else "<= " + _format_value(figure.budget, _unit(figure)),
             {None: "", True: "yes", False: "NO"}[figure.holds],
             figure.note,
         ))
@@ -70,9 +70,9 @@ def _unit(figure):
 
 def _against(figure):
     if figure.compared_unit == "x":
-        return _told(figure.compared, "x")
+        return _format_value(figure.compared, "x")
     return "%+.*f %s" % (_DIGITS[figure.compared_unit], figure.compared, figure.compared_unit)
 
 
-def _told(value, unit):
+def _format_value(value, unit):
     return "%.*f %s" % (_DIGITS[unit], value, unit)

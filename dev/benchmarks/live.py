@@ -72,12 +72,12 @@ class StackStorm:
 
 
 def _seconds(execution):
-    return _at(execution["end_timestamp"]) - _at(execution["start_timestamp"])
+    return _epoch_seconds(execution["end_timestamp"]) - _epoch_seconds(execution["start_timestamp"])
 
 
-def _at(timestamp):
-    told = datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%S.%fZ")
-    return told.replace(tzinfo=datetime.timezone.utc).timestamp()
+def _epoch_seconds(timestamp):
+    moment = datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 def stackstorm():
@@ -86,7 +86,7 @@ def stackstorm():
     return StackStorm(env["ST2_API_URL"], env.get("ST2_AUTH_TOKEN"), env.get("ST2_API_KEY"))
 
 
-def measured(base):
+def measure(base):
     """Figures; none where ST2_API_URL is not set. :param base: of the server."""
     if not os.environ.get("ST2_API_URL"):
         return []
@@ -105,24 +105,24 @@ def measured(base):
         return sum(_seconds(st2.run(NOOP, {})) for _ in range(2))
 
     with configured(st2, _config(base, models)):
-        taken = interleaved({"floor": noops, "limited": recovery}, ROUNDS)
+        timings = interleaved({"floor": noops, "limited": recovery}, ROUNDS)
         waves = _waves(st2)
-    floor, in_tasks = taken["floor"], in_tasks[-ROUNDS:]
+    floor, in_tasks = timings["floor"], in_tasks[-ROUNDS:]
     return [
         Figure(GROUP, "two runs of " + NOOP, median(floor), "s"),
         Figure(GROUP, "the primary answers 429, Retry-After: 30, for ever",
-               median(taken["limited"]), "s", over(taken["limited"], floor), "s"),
+               median(timings["limited"]), "s", over(timings["limited"], floor), "s"),
         Figure(GROUP, "of that in its two tasks, the rest is StackStorm's", median(in_tasks), "s",
                over(in_tasks, floor), "s", MAX_OVERHEAD_SECONDS),
     ] + [
-        Figure(WAVES, what, seconds, "s", seconds / median(floor), "x") for what, seconds in waves
+        Figure(WAVES, label, seconds, "s", seconds / median(floor), "x") for label, seconds in waves
     ]
 
 
 def _waves(st2):
     """[(what, seconds of a wave)], of one run for each of SHAPES."""
-    name, found = "bench-" + secrets.token_hex(4), []
-    for what, group in SHAPES.items():
+    name, timings = "bench-" + secrets.token_hex(4), []
+    for shape, group in SHAPES.items():
         steps = [
             {"name": "s%d-%d" % (wave, n), "order": wave, "group": "g%d" % wave}
             for wave in range(WAVES_OF_A_RUN) for n in range(group)
@@ -134,9 +134,9 @@ def _waves(st2):
             st2.run("synthralos.orchestration.delete", {"name": name, "force": True})
         tasks = st2.call("GET", "/executions", params={"parent": run["id"], "limit": 100})
         begun = next(task for task in tasks if task["action"]["ref"].endswith("begin"))
-        seconds = _at(run["end_timestamp"]) - _at(begun["end_timestamp"])
-        found.append((what, seconds / WAVES_OF_A_RUN))
-    return found
+        seconds = _epoch_seconds(run["end_timestamp"]) - _epoch_seconds(begun["end_timestamp"])
+        timings.append((shape, seconds / WAVES_OF_A_RUN))
+    return timings
 
 
 def _config(base, models):

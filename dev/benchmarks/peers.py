@@ -41,13 +41,14 @@ def _environment(folder, name, requirements):
 
 def _run(command):
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=INSTALL_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled("%s" % error) from None
-    if done.returncode:
-        told = (done.stderr or done.stdout).strip().splitlines() or ["exit code %d" % (
-            done.returncode)]
-        raise NotInstalled(told[-1])
+    if completed.returncode:
+        output_lines = (completed.stderr or completed.stdout).strip().splitlines() or [
+            "exit code %d" % (completed.returncode)
+        ]
+        raise NotInstalled(output_lines[-1])

@@ -69,7 +69,7 @@ class Load:
             assert output["attempts"] == self._calls[n], (n, output, self._calls[n])
 
 
-def measured(folder):
+def measure(folder):
     """Figures. :param folder: an empty one, for state."""
     figures = _figures(GROUP % ("st2local", OF_TEN), [(n, _local(folder, n)) for n in SIZES_LOCAL])
     figures.append(_dead(folder))
@@ -82,26 +82,34 @@ def measured(folder):
 
 def _on_stackstorm(st2, box):
     if not st2.knows(SEQUENTIAL):
-        taken = [(n, _live(st2, box, n)) for n in SIZES_LIVE]
-        return _figures(GROUP % ("StackStorm", OF_TEN), taken)
+        timings = [(n, _live(st2, box, n)) for n in SIZES_LIVE]
+        return _figures(GROUP % ("StackStorm", OF_TEN), timings)
     # Each size next to its floor, for what StackStorm has stored by then makes both slower.
-    taken = [(n, _floor(st2, n), _live(st2, box, n)) for n in SIZES_LIVE]
-    first = taken[0][1]
+    timings = [(n, _floor(st2, n), _live(st2, box, n)) for n in SIZES_LIVE]
+    first = timings[0][1]
     group = GROUP % ("StackStorm", "%s, times as many of %s" % (OF_TEN, SEQUENTIAL))
     return [
         Figure(group, "%d of %s" % (n, SEQUENTIAL), floor / n, "s", note="%.0f s in all" % floor)
-        for n, floor, _ in taken
-    ] + _figures(group, [(n, seconds) for n, _, seconds in taken],
-                 [floor / n / (first / SIZES_LIVE[0]) for n, floor, _ in taken])
+        for n, floor, _ in timings
+    ] + _figures(group, [(n, seconds) for n, _, seconds in timings],
+                 [floor / n / (first / SIZES_LIVE[0]) for n, floor, _ in timings])
 
 
-def _figures(group, taken, growth=None):
+def _figures(group, timings, growth=None):
     """:param growth: by what the floor of each size is more than that of the first; not at all."""
-    first = taken[0][1] / taken[0][0]
+    first = timings[0][1] / timings[0][0]
     return [
-        Figure(group, "%d at once" % number, seconds / number, "s",
-               seconds / number / (first * grown), "x", MAX_GROWTH, "%.0f s in all" % seconds)
-        for (number, seconds), grown in zip(taken, growth or [1.0] * len(taken))
+        Figure(
+            group,
+            "%d at once" % number,
+            seconds / number,
+            "s",
+            seconds / number / (first * growth_factor),
+            "x",
+            MAX_GROWTH,
+            "%.0f s in all" % seconds,
+        )
+        for (number, seconds), growth_factor in zip(timings, growth or [1.0] * len(timings))
     ]
 
 
@@ -110,12 +118,12 @@ def _local(folder, number):
     with Sandbox() as box, St2Local(
             PACK, box.pack_config(), folder / ("scale-%d" % number)) as local:
         load = Load(box, number)
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         handles = [
             local.start("synthralos.agent_recovery", load.parameters(n)) for n in range(number)
         ]
         ended = [handle.wait(timeout=RUN_SECONDS) for handle in handles]
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started_at
         load.check(ended)
     return seconds
 
@@ -124,21 +132,21 @@ def _live(st2, box, number):
     """The same on StackStorm, from the first request to the last end."""
     box.reset()
     load = Load(box, number)
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     started = [
         st2.start("synthralos.agent_recovery", load.parameters(n)) for n in range(number)
     ]
     ended = [st2.ended(run_id, RUN_SECONDS) for run_id in started]
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started_at
     load.check(ended)
     return seconds
 
 
 def _floor(st2, number):
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     for run_id in [st2.start(SEQUENTIAL, {"name": "x"}) for _ in range(number)]:
         assert st2.ended(run_id, RUN_SECONDS)["status"] == "succeeded"
-    return time.perf_counter() - began
+    return time.perf_counter() - started_at
 
 
 def _dead(folder):

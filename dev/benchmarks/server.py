@@ -54,9 +54,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data):
         self._received += data
         while True:
-            head, found, rest = self._received.partition(b"\r\n\r\n")
+            head, separator, rest = self._received.partition(b"\r\n\r\n")
             length = _length(head)
-            if not found or len(rest) < length:
+            if not separator or len(rest) < length:
                 return
             self._received = rest[length:]
             kind = head.split(b" ", 2)[1].split(b"/", 2)[1]

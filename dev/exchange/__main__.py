@@ -45,13 +45,15 @@ def main(words=None):
 
 
 def _passes(name, check, about):
-    began = time.monotonic()
-    wrong = check(PACK)
-    took = time.monotonic() - began
-    print("%-4s %-9s %-37s %6.1f s" % ("FAIL" if wrong else "ok", name, about, took), flush=True)
-    for line in wrong:
+    started_at = time.monotonic()
+    errors = check(PACK)
+    seconds = time.monotonic() - started_at
+    print(
+        "%-4s %-9s %-37s %6.1f s" % ("FAIL" if errors else "ok", name, about, seconds), flush=True
+    )
+    for line in errors:
         print("       " + line)
-    return not wrong
+    return not errors
 
 
 def _parser():

@@ -7,15 +7,15 @@ CACHES = ("__pycache__",)
 
 def files(pack, *endings):
     """The pack's files with these endings, sorted, relative to it."""
-    found = []
-    for folder, below, names in os.walk(pack):
+    paths = []
+    for folder, subfolders, names in os.walk(pack):
         here = pathlib.Path(folder).relative_to(pack)
         top = here == pathlib.Path(".")
-        below[:] = sorted(
-            name for name in below if name not in CACHES and not (top and name.startswith("."))
+        subfolders[:] = sorted(
+            name for name in subfolders if name not in CACHES and not (top and name.startswith("."))
         )
-        found += [
+        paths += [
             here / name for name in names
             if name.endswith(endings) and not (top and name.startswith("."))
         ]
-    return sorted(found)
+    return sorted(paths)

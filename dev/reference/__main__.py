@@ -15,8 +15,8 @@ Made from the pack's metadata by `make docs`: change that, not this page. What t
 
 def page():
     """The page's whole text."""
-    found = actions.lines() + automation.lines() + configuration.lines()
-    return HEAD + "\n" + "\n".join(found).rstrip("\n") + "\n"
+    lines = actions.lines() + automation.lines() + configuration.lines()
+    return HEAD + "\n" + "\n".join(lines).rstrip("\n") + "\n"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def text(words: object) -> str:
     parts = " ".join(str(words or "").split()).split("`")
     if len(parts) % 2 == 0:
         return _escaped("`".join(parts))
-    return "".join(code(one) if at % 2 else _escaped(one) for at, one in enumerate(parts))
+    return "".join(code(part) if index % 2 else _escaped(part) for index, part in enumerate(parts))
 
 
 def code(words: object) -> str:

@@ -17,12 +17,12 @@ MARK = "# Written by the sandbox, which overwrites this file when it starts.\n"
 
 def main(arguments=None):
     """Runs until interrupted. Returns the exit status: 0, or 1 when it cannot start."""
-    given = _parser().parse_args(arguments)
-    box = Sandbox(port=given.port, scenario=given.scenario, watch=_announce)
+    options = _parser().parse_args(arguments)
+    box = Sandbox(port=options.port, scenario=options.scenario, watch=_announce)
     try:
         box.start()
-        if given.write_config:
-            _write_config(given.write_config, box.pack_config())
+        if options.write_config:
+            _write_config(options.write_config, box.pack_config())
     except (OSError, OverflowError, TypeError, ValueError) as error:
         box.close()
         print(f"sandbox: {error}", file=sys.stderr)
@@ -50,14 +50,14 @@ def _parser():
 
 
 def _announce(call):
-    answered = "no answer" if call.status is None else call.status
-    shown = call.path.encode("unicode_escape").decode("ascii")
+    status = "no answer" if call.status is None else call.status
+    printable = call.path.encode("unicode_escape").decode("ascii")
     clock = time.strftime("%H:%M:%S", time.localtime(call.time))
-    line = f"{clock} {call.target} {call.method} {shown}: {answered} ({call.step})"
+    line = f"{clock} {call.target} {call.method} {printable}: {status} ({call.step})"
     try:
         # Calls end in threads of their own: in one piece, for print writes a line's end separately.
-        shown = line.encode("ascii", "backslashreplace").decode("ascii")
-        print(shown + "\n", end="", flush=True)
+        printable = line.encode("ascii", "backslashreplace").decode("ascii")
+        print(printable + "\n", end="", flush=True)
     except BrokenPipeError:
         # Nobody reads any more; the calls are worth answering all the same.
         pass

@@ -43,12 +43,12 @@ def answer(status, body, headers=None):
         kind, data = "text/plain; charset=utf-8", body.encode("utf-8", "surrogatepass")
     else:
         kind, data = "application/json", json.dumps(body).encode("ascii")
-    given = {"Content-Type": kind}
+    all_headers = {"Content-Type": kind}
     for name, value in (headers or {}).items():
         if name.lower() == "content-type":
-            del given["Content-Type"]
-        given[name] = value
-    return Answer(status, data, given)
+            del all_headers["Content-Type"]
+        all_headers[name] = value
+    return Answer(status, data, all_headers)
 
 
 def rendered(step, good, bad, refuse):

@@ -25,12 +25,12 @@ def exchange(rest, call):
 
 def _vector(step):
     """The samples of a `down` step, or none."""
-    found = [
+    samples = [
         {"metric": {"__name__": "up", step.get("label", "instance"): name},
          "value": [time.time(), "0"]}
         for name in step.get("down", ())
     ]
-    return {"status": "success", "data": {"resultType": "vector", "result": found}}
+    return {"status": "success", "data": {"resultType": "vector", "result": samples}}
 
 
 def _of_status(code, message):

@@ -31,14 +31,14 @@ class Scripts:
         The pattern that says most about the target goes first; once it is used up, wider ones.
         """
         with self._lock:
-            found = [
+            patterns = [
                 pattern
                 for pattern, (items, _) in self._scripts.items()
                 if items and targets.covers(pattern, target)
             ]
-            if not found:
+            if not patterns:
                 return None
-            items, forever = self._scripts[max(found, key=targets.closeness)]
+            items, forever = self._scripts[max(patterns, key=targets.closeness)]
             return items[0] if forever and len(items) == 1 else items.popleft()
 
     def kill(self, pattern):
@@ -50,8 +50,8 @@ class Scripts:
         """ValueError when `pattern` was not killed in these words."""
         with self._lock:
             if pattern not in self._dead:
-                told = ", ".join(sorted(self._dead)) or "nothing"
-                raise ValueError("%r was not killed; dead: %s" % (pattern, told))
+                dead = ", ".join(sorted(self._dead)) or "nothing"
+                raise ValueError("%r was not killed; dead: %s" % (pattern, dead))
             self._dead.remove(pattern)
 
     def dead(self, target):

@@ -56,8 +56,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         with self._lock:
-            left = list(self._open)
-        for connection in left:
+            remaining = list(self._open)
+        for connection in remaining:
             _hang_up(connection)
 
     def handle_error(self, request, client_address):
@@ -89,7 +89,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             return
         call = self._call(self.rfile.read(int(length)))
         if control.concerns(call.path):
-            self._send(control.answered(self.server.box, call))
+            self._send(control.handle(self.server.box, call))
             return
         box = self.server.box
         exchange = world.exchange(call, box.record.number(), box.errors)
@@ -153,27 +153,29 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             then = steps.resolved(step.get("then"), call)
             self._cut(call, exchange.render(then))
         elif step.name == "malformed":
-            whole = exchange.render(steps.ok())
-            half = whole.body[: len(whole.body) // 2] or b"{"
-            self._answer(call, Answer(whole.status, half, whole.headers))
+            full = exchange.render(steps.ok())
+            half = full.body[: len(full.body) // 2] or b"{"
+            self._answer(call, Answer(full.status, half, full.headers))
         else:
             self._answer(call, exchange.render(step))
 
-    def _answer(self, call, told):
+    def _answer(self, call, response):
         # Before it is sent: who has the answer may look at the record at once.
-        call.status = told.status
-        self._send(told)
+        call.status = response.status
+        self._send(response)
 
-    def _send(self, told):
-        bare = self.command == "HEAD" or told.status in BODILESS
+    def _send(self, response):
+        bare = self.command == "HEAD" or response.status in BODILESS
         # One write: a head sent alone would cost the client a second read.
-        self.wfile.write(self._head(told, len(told.body)) + (b"" if bare else told.body))
+        self.wfile.write(
+            self._head(response, len(response.body)) + (b"" if bare else response.body)
+        )
 
-    def _cut(self, call, told):
-        call.status = told.status
-        half = told.body[: len(told.body) // 2]
+    def _cut(self, call, response):
+        call.status = response.status
+        half = response.body[: len(response.body) // 2]
         self.close_connection = True
-        self.wfile.write(self._head(told, max(1, len(told.body))) + half)
+        self.wfile.write(self._head(response, max(1, len(response.body))) + half)
 
     def _reset(self):
         self.close_connection = True
@@ -183,11 +185,11 @@ class _Connection(http.server.BaseHTTPRequestHandler):
         self.rfile.close()
         self.connection.close()
 
-    def _head(self, told, length):
-        reason = http.client.responses.get(told.status, "Overloaded")
-        lines = [f"HTTP/1.1 {told.status} {reason}"]
-        lines += [f"{name}: {value}" for name, value in told.headers.items()]
-        if told.status not in BODILESS:
+    def _head(self, response, length):
+        reason = http.client.responses.get(response.status, "Overloaded")
+        lines = [f"HTTP/1.1 {response.status} {reason}"]
+        lines += [f"{name}: {value}" for name, value in response.headers.items()]
+        if response.status not in BODILESS:
             lines.append(f"Content-Length: {length}")
         if self.close_connection:
             lines.append("Connection: close")

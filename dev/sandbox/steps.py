@@ -170,8 +170,8 @@ def _hinted(name, retry_after, hint):
 
 
 CONSTRUCTORS = {
-    made.__name__: made
-    for made in (
+    constructor.__name__: constructor
+    for constructor in (
         ok, down, blank, invalid, no_finish_reason, status, rate_limit, overloaded, quota,
         unauthorized, model_not_found, context_length, content_policy, agent_failed, delay, cut,
         reset, malformed,

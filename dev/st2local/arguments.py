@@ -3,11 +3,11 @@ import ast
 import json
 import os
 
-from st2local.refusals import Refused
+from st2local.errors import InvalidInput
 
 
 def parse(words, action):
-    """Words -> parameters. Raises Refused for a value that cannot be cast."""
+    """Words -> parameters. Raises InvalidInput for a value that cannot be cast."""
     specs, parameters = action.specs, {}
     for index, word in enumerate(words):
         if "=" not in word:
@@ -23,7 +23,7 @@ def parse(words, action):
         try:
             cast = _CASTS.get(kind, str)(value)
         except (ValueError, SyntaxError) as error:
-            raise Refused("%s: %r is no %s: %s" % (name, value, kind, error)) from None
+            raise InvalidInput("%s: %r is no %s: %s" % (name, value, kind, error)) from None
         if kind == "array" and name in parameters:
             cast = parameters[name] + cast
         parameters[name] = cast
@@ -32,7 +32,7 @@ def parse(words, action):
 
 def _content(path):
     if not os.path.isfile(path):
-        raise Refused('File "%s" doesn\'t exist' % path)
+        raise InvalidInput('File "%s" doesn\'t exist' % path)
     with open(path, encoding="utf-8") as file:
         return file.read()
 

@@ -2,19 +2,19 @@
 import contextlib
 import os
 
+from st2local.errors import ConfigError
 from st2local.pack import load_yaml
-from st2local.refusals import ConfigError
 
 
 @contextlib.contextmanager
-def found(pack, state, given, say):
+def open_config(pack, state, explicit_path, say):
     """Gives (config, where it is from).
 
-    :param given: a file's path, or None: then $ST2LOCAL_CONFIG, then the state folder's
+    :param explicit_path: a file's path, or None: then $ST2LOCAL_CONFIG, then the state folder's
         configs/<pack>.yaml, then the sandbox where there is one, else an empty config.
     :param say: called with a line about a sandbox.
     """
-    path = given or os.environ.get("ST2LOCAL_CONFIG")
+    path = explicit_path or os.environ.get("ST2LOCAL_CONFIG")
     usual = os.path.join(state, "configs", pack.ref + ".yaml")
     if not path and os.path.exists(usual):
         path = usual

@@ -1,7 +1,7 @@
 """The key-value store, with the refusals of StackStorm's REST API."""
 from st2local import sealing
+from st2local.errors import InvalidInput, NotFound
 from st2local.ids import new_id, timestamp
-from st2local.refusals import NotFound, Refused
 
 SYSTEM_SCOPE = "st2kv.system"
 _SCOPES = (None, "all", "system", SYSTEM_SCOPE)
@@ -42,7 +42,7 @@ class Datastore:
         if sort in ("name", "-name"):
             rows.sort(key=lambda row: row[0], reverse=sort == "-name")
         elif sort:
-            raise Refused("Invalid sort: %s" % sort)
+            raise InvalidInput("Invalid sort: %s" % sort)
         rows = rows[offset:] if limit == -1 else rows[offset:offset + limit]
         return [self._document(row, decrypt) for row in rows]
 
@@ -58,14 +58,14 @@ class Datastore:
         """What PUT /v1/keys/<name> does with its JSON body."""
         self._check_name(name)
         if not isinstance(body, dict):
-            raise Refused("%r is not of type 'object'" % (body,))
+            raise InvalidInput("%r is not of type 'object'" % (body,))
         _check_fields(body)
         value, secret = body["value"], bool(body.get("secret") or body.get("encrypted"))
         if body.get("encrypted"):
             try:
                 sealing.unseal(self._store.folder, value)
             except ValueError:
-                raise Refused(
+                raise InvalidInput(
                     'Failed to verify the integrity of the provided value for key "%s". Ensure'
                     " that the value is encrypted with the correct key and not corrupted." % name
                 ) from None
@@ -112,11 +112,13 @@ class Datastore:
 
     def _check_range(self, text):
         if ".." in text:
-            raise Refused("Datetime value does not match expected format: two dots are a range")
+            raise InvalidInput(
+                "Datetime value does not match expected format: two dots are a range"
+            )
         try:
             text.encode("latin-1")
         except UnicodeEncodeError:
-            raise Refused("the name holds characters outside Latin-1") from None
+            raise InvalidInput("the name holds characters outside Latin-1") from None
 
 
 def _missing(name):
@@ -133,23 +135,25 @@ _TYPES = {str: "string", bool: "boolean", int: "integer"}
 def _check_fields(body):
     for field, value in body.items():
         if field not in _FIELDS:
-            raise Refused(
+            raise InvalidInput(
                 "Additional properties are not allowed (%r was unexpected)" % field
             )
-        wanted = _FIELDS[field]
+        expected_type = _FIELDS[field]
         if value is None and field not in ("value", "ttl"):
             continue
-        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            raise Refused("%r is not of type %r" % (value, _TYPES[wanted]))
+        if not isinstance(value, expected_type) or (
+            expected_type is int and isinstance(value, bool)
+        ):
+            raise InvalidInput("%r is not of type %r" % (value, _TYPES[expected_type]))
     if "value" not in body:
-        raise Refused("'value' is a required property")
+        raise InvalidInput("'value' is a required property")
     if body.get("scope") not in _SCOPES:
-        raise Refused("Invalid scope %r: st2local has the system scope only" % body["scope"])
+        raise InvalidInput("Invalid scope %r: st2local has the system scope only" % body["scope"])
     try:
         size = len(body["value"].encode("utf-8"))
     except UnicodeEncodeError:
-        raise Refused("the value holds a lone surrogate") from None
+        raise InvalidInput("the value holds a lone surrogate") from None
     if size > MAX_VALUE_BYTES:
-        error = Refused("the value is larger than a document may be (16 MB)")
+        error = InvalidInput("the value is larger than a document may be (16 MB)")
         error.status = 500
         raise error

@@ -42,16 +42,16 @@ def _task_errors(spec, find_action):
             yield _error('The action "%s" is not registered in the database.' % ref,
                          path + "action", _ACTION)
             continue
-        given = getattr(task, "input", None) or {}
-        if not isinstance(given, dict):
+        inputs = getattr(task, "input", None) or {}
+        if not isinstance(inputs, dict):
             continue
         specs = action.specs
         for parameter in sorted(specs):
             needed = specs[parameter].get("required") and "default" not in specs[parameter]
-            if needed and parameter not in given:
+            if needed and parameter not in inputs:
                 yield _error('Action "%s" is missing required input "%s".' % (ref, parameter),
                              path + "input", _INPUT)
-        for parameter in sorted(set(given) - set(specs)):
+        for parameter in sorted(set(inputs) - set(specs)):
             yield _error('Action "%s" has unexpected input "%s".' % (ref, parameter),
                          path + "input." + parameter, _INPUT + ".patternProperties.^\\w+$")
 

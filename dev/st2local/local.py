@@ -8,11 +8,11 @@ import traceback
 from st2local import masking, python_runner, rendering, shell_runner
 from st2local.config import check_config, resolve
 from st2local.datastore import Datastore
+from st2local.errors import ConfigError, InvalidInput, NotFound
 from st2local.executions import COMPLETED, Execution
 from st2local.ids import new_id, timestamp
 from st2local.pack import Pack
 from st2local.progress import Silent
-from st2local.refusals import ConfigError, NotFound, Refused
 from st2local.store import Store
 from st2local.validation import check, check_parameters
 
@@ -106,11 +106,11 @@ class St2Local:
         :param trigger_instance: what a rule hands on, `{"payload": {...}, "trigger": ref}`: the run
             is then one that a rule started, and has the rules engine's user.
         :param rule: that rule's ref.
-        :raises Refused: where StackStorm would answer 400.
+        :raises InvalidInput: where StackStorm would answer 400.
         """
         action = self.find_action(ref)
         if action is None:
-            raise Refused('Action "%s" cannot be found.' % ref)
+            raise InvalidInput('Action "%s" cannot be found.' % ref)
         origin, context = None, {"user": user or self.user, "pack": action.pack}
         if trigger_instance is not None or rule is not None:
             origin, context = self._from_rule(action, user, trigger_instance or {}, rule)
@@ -146,9 +146,9 @@ class St2Local:
         return origin, context
 
     def request(self, action, parameters, context, parent=None, origin=None):
-        """Renders, casts and validates, and records the execution. Raises Refused."""
+        """Renders, casts and validates, and records the execution. Raises InvalidInput."""
         if not action.enabled:
-            raise Refused('Unable to execute. Action "%s" is disabled.' % action.ref)
+            raise InvalidInput('Unable to execute. Action "%s" is disabled.' % action.ref)
         try:
             config = self.config_of(action.pack)
         except ConfigError:
@@ -206,25 +206,25 @@ class St2Local:
         action = execution.action
         try:
             config = self.config_of(action.pack)
-            runner_given, given = rendering.final(
+            runner_parameters, parameters = rendering.final(
                 action, execution.parameters, execution.context, config, self.keys)
-        except Refused as error:
+        except InvalidInput as error:
             return "failed", {"error": str(error), "traceback": ""}
         if action.runner == "noop":
             return "succeeded", None
         if action.runner == "inquirer":
-            return self._ask(execution, runner_given, on_change, resume_parent)
+            return self._ask(execution, runner_parameters, on_change, resume_parent)
         if action.runner == "orquesta":
             from st2local.workflow import WorkflowRun
 
-            run = WorkflowRun(self, execution, given, on_change)
+            run = WorkflowRun(self, execution, parameters, on_change)
             execution.run = run
             if execution.canceled.is_set():
                 run.cancel()
             return run.run()
-        return self._process(execution, config, runner_given, given)
+        return self._process(execution, config, runner_parameters, parameters)
 
-    def _process(self, execution, config, runner_given, given):
+    def _process(self, execution, config, runner_parameters, parameters):
         action = execution.action
         job = python_runner.Job(with_children=action.runner == "local-shell-cmd")
         execution.run = job
@@ -240,20 +240,30 @@ class St2Local:
             self.progress.line(execution, stream, line)
 
         if action.runner == "local-shell-cmd":
-            status, result = shell_runner.run(job, runner_given, environment, on_line)
+            status, result = shell_runner.run(job, runner_parameters, environment, on_line)
         else:
             status, result = python_runner.run(
-                job, action.entry_point, self.pack, execution.context.get("user"), config, given,
-                runner_given, environment, on_line)
+                job,
+                action.entry_point,
+                self.pack,
+                execution.context.get("user"),
+                config,
+                parameters,
+                runner_parameters,
+                environment,
+                on_line,
+            )
         # A run by itself that was cancelled was killed; one in a workflow was left alone.
         return ("canceled" if execution.canceled.is_set() else status), result
 
-    def _ask(self, execution, given, on_change, resume_parent):
-        result = {name: given.get(name) for name in ("schema", "roles", "users", "route", "ttl")}
+    def _ask(self, execution, parameters, on_change, resume_parent):
+        result = {
+            name: parameters.get(name) for name in ("schema", "roles", "users", "route", "ttl")
+        }
         execution.set_status("pending", result)
         self.store.add_trigger(
             new_id(), "core.st2.generic.inquiry",
-            {"id": execution.id, "route": given.get("route")}, self.clock())
+            {"id": execution.id, "route": parameters.get("route")}, self.clock())
         self.progress.asking(execution)
         on_change("pending")
         while True:
@@ -267,30 +277,30 @@ class St2Local:
                 return "succeeded", dict(result, response=response)
 
     def respond(self, execution_id, response):
-        """Answers an inquiry. Raises NotFound, or Refused for a wrong or a second answer."""
+        """Answers an inquiry. Raises NotFound, or InvalidInput for a wrong or a second answer."""
         document = self.store.execution(execution_id)
         if document is None or document["runner"]["name"] != "inquirer":
             raise NotFound('Inquiry with id "%s" not found.' % execution_id)
         if document["status"] != "pending":
-            raise Refused('Inquiry "%s" has already been responded to.' % execution_id)
+            raise InvalidInput('Inquiry "%s" has already been responded to.' % execution_id)
         schema = document["result"]["schema"]
         try:
             check(response, schema)
-        except Refused as error:
-            raise Refused('Response for inquiry "%s" did not pass schema validation: %s'
+        except InvalidInput as error:
+            raise InvalidInput('Response for inquiry "%s" did not pass schema validation: %s'
                           % (execution_id, error)) from None
         if not self.store.respond(execution_id, response):
-            raise Refused('Inquiry "%s" has already been responded to.' % execution_id)
+            raise InvalidInput('Inquiry "%s" has already been responded to.' % execution_id)
 
     def set_status(self, execution_id, status):
         """Ends a live execution as `status`, abandoned or timeout, whatever it is doing; `resuming`
-        is what an inquiry that has ended does by itself here. Raises NotFound or Refused.
+        is what an inquiry that has ended does by itself here. Raises NotFound or InvalidInput.
         """
         execution = self.live(execution_id)
         if status == "resuming":
             return
         if status not in ("abandoned", "timeout"):
-            raise Refused("st2local sets no execution %r" % status)
+            raise InvalidInput("st2local sets no execution %r" % status)
         execution.ended_as = status
         self.stop(execution)
         if isinstance(execution.run, python_runner.Job):
@@ -327,7 +337,7 @@ class St2Local:
     def masked(self, document):
         try:
             action = self.find_action(document["action"]["ref"])
-        except Refused:
+        except InvalidInput:
             action = None
         return masking.masked(document, action)
 
@@ -337,8 +347,8 @@ class St2Local:
 
     def triggers(self, trigger=None):
         """What was fired, oldest first: Firing(id, trigger, payload, timestamp)."""
-        return [Firing(found[0], found[1], found[2], timestamp(found[3]))
-                for found in self.store.triggers() if trigger in (None, found[1])]
+        return [Firing(row[0], row[1], row[2], timestamp(row[3]))
+                for row in self.store.triggers() if trigger in (None, row[1])]
 
 
 class Handle:
@@ -348,14 +358,14 @@ class Handle:
         self._local, self._execution = local, execution
         self.id = execution.id
         # Not the thread's own join: before Python 3.13 a Ctrl-C in it takes the thread for dead.
-        self._done = threading.Event()
+        self._ended = threading.Event()
         threading.Thread(target=self._perform, name=execution.id, daemon=True).start()
 
     def _perform(self):
         try:
             self._local.perform(self._execution)
         finally:
-            self._done.set()
+            self._ended.set()
 
     @property
     def status(self):
@@ -368,27 +378,27 @@ class Handle:
             self._execution.run.kill()
 
     def pause(self):
-        """Raises Refused for what is not a workflow."""
+        """Raises InvalidInput for what is not a workflow."""
         self._workflow().pause()
 
     def resume(self):
-        """Raises Refused for what is not a workflow."""
+        """Raises InvalidInput for what is not a workflow."""
         self._workflow().resume()
 
     def _workflow(self):
         if self._execution.action.runner != "orquesta":
-            raise Refused("only a workflow can be paused")
+            raise InvalidInput("only a workflow can be paused")
         # The run begins in its own thread, a moment after the start.
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._execution.run is None and time.monotonic() < deadline:
             if self._execution.status in COMPLETED:
-                raise Refused("the execution is over")
+                raise InvalidInput("the execution is over")
             time.sleep(0.005)
         return self._execution.run
 
     def wait(self, timeout=None):
         """The execution as a dict. Raises TimeoutError after `timeout` seconds."""
-        if not self._done.wait(timeout):
+        if not self._ended.wait(timeout):
             raise TimeoutError("execution %s is still %s" % (self.id, self.status))
         return self.document()
 

@@ -3,7 +3,7 @@ import os
 
 import yaml
 
-from st2local.refusals import Refused
+from st2local.errors import InvalidInput
 from st2local.runners import CORE_ACTIONS, RUNNERS
 
 # The C parser reads what StackStorm's reads, and is ten times as fast.
@@ -11,12 +11,12 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_yaml(path):
-    """The document in a file. Raises Refused, which names the file, when it is not YAML."""
+    """The document in a file. Raises InvalidInput, which names the file, when it is not YAML."""
     with open(path, encoding="utf-8") as file:
         try:
             return yaml.load(file, Loader=_LOADER)
         except yaml.YAMLError as error:
-            raise Refused("%s is not valid YAML: %s" % (path, error)) from None
+            raise InvalidInput("%s is not valid YAML: %s" % (path, error)) from None
 
 
 class Action:
@@ -35,7 +35,7 @@ class Action:
         self.metadata = metadata
         self.path = path
         if self.runner not in RUNNERS:
-            raise Refused("%s: st2local has no runner %r; it has %s" % (
+            raise InvalidInput("%s: st2local has no runner %r; it has %s" % (
                 path or self.ref, self.runner, ", ".join(sorted(RUNNERS))))
 
     @property

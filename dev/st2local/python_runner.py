@@ -53,10 +53,10 @@ class Job:
             if self._process is not None and self._process.poll() is None:
                 self._kill()
 
-    def finish(self, given, seconds, on_line):
+    def finish(self, stdin_data, seconds, on_line):
         """(exit code, stdout, stderr); the exit code is -9 when `seconds` were not enough.
 
-        :param given: bytes for stdin, or None.
+        :param stdin_data: bytes for stdin, or None.
         :param on_line: called with ("stdout" or "stderr", line) as the lines come.
         """
         process = self._process
@@ -69,26 +69,26 @@ class Job:
         ]
         for reader in readers:
             reader.start()
-        if given is not None:
-            threading.Thread(target=_write, args=(process.stdin, given), daemon=True).start()
+        if stdin_data is not None:
+            threading.Thread(target=_write, args=(process.stdin, stdin_data), daemon=True).start()
         # A wait with a time-out polls, up to 50 ms apart; a thread that waits does not.
         waiter = threading.Thread(target=process.wait, daemon=True)
         waiter.start()
         waiter.join(seconds)
-        over = waiter.is_alive()
-        if over:
+        timed_out = waiter.is_alive()
+        if timed_out:
             self._kill()
             process.wait()
         for reader in readers:
             # A grandchild may keep the pipe open after the action has ended.
-            reader.join(1 if over else 5)
+            reader.join(1 if timed_out else 5)
         for reader, stream in zip(readers, (process.stdout, process.stderr)):
             # What the action wrote is read, however late its reader gets to it.
             while reader.is_alive() and _has_more(stream):
                 reader.join(0.1)
         texts = [b"".join(list(chunks[name])).decode("utf-8", "replace")
                  for name in ("stdout", "stderr")]
-        return (_KILLED if over else process.returncode,) + tuple(texts)
+        return (_KILLED if timed_out else process.returncode,) + tuple(texts)
 
 
 def _read(stream, chunks, on_line):
@@ -139,9 +139,9 @@ def run(job, entry_point, pack, user, config, parameters, runner_parameters, env
             stdin=subprocess.PIPE, cwd="/",
             env=dict(os.environ, PYTHONPATH=_python_path(pack), **dict(own, **environment)),
         )
-        left = None if seconds is None else max(0, seconds - (time.monotonic() - started))
+        seconds_left = None if seconds is None else max(0, seconds - (time.monotonic() - started))
         code, stdout, stderr = job.finish(
-            json.dumps(request).encode("utf-8"), left, _without_result(on_line))
+            json.dumps(request).encode("utf-8"), seconds_left, _without_result(on_line))
         return _ending(code, stdout, stderr, seconds)
     except Exception as error:
         # What goes wrong around the action: StackStorm's runner container answers like this.
@@ -158,20 +158,20 @@ def _ending(code, stdout, stderr, seconds):
         if len(parts) != 3:
             raise ValueError("The result length should be 3, was %d." % len(parts))
         text, stdout = parts[1].strip(), parts[0] + parts[2]
-    result, good = "None", None
+    result, succeeded = "None", None
     if text:
         try:
             output = json.loads(text)
         except ValueError:
-            found = re.search("'result': (.*?)$", text)
-            result = found.group(1) if found else text
+            match = re.search("'result': (.*?)$", text)
+            result = match.group(1) if match else text
         else:
-            result, good = output.get("result"), output.get("status")
+            result, succeeded = output.get("result"), output.get("status")
     ending = {"stdout": stdout, "stderr": stderr, "exit_code": code, "result": result}
     if code == _KILLED:
         ending["error"] = "Action failed to complete in %s seconds" % seconds
         return "timeout", ending
-    return ("succeeded" if code == 0 and good is not False else "failed"), ending
+    return ("succeeded" if code == 0 and succeeded is not False else "failed"), ending
 
 
 def _without_result(on_line):
@@ -206,5 +206,5 @@ def _python_path(pack):
 
 @functools.cache
 def _has_stackstorm():
-    found = importlib.util.find_spec("st2common")
-    return found is not None and _HERE not in str(found.origin)
+    spec = importlib.util.find_spec("st2common")
+    return spec is not None and _HERE not in str(spec.origin)

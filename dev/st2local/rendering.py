@@ -7,8 +7,8 @@ import json
 import re
 
 from st2local.casts import cast
+from st2local.errors import ParamException
 from st2local.functions import JINJA_FILTERS
-from st2local.refusals import ParamException
 
 _MARKS = ("{{", "{%")
 _environment = None
@@ -18,29 +18,29 @@ def has_template(value):
     return isinstance(value, str) and any(mark in value for mark in _MARKS)
 
 
-def live(action, given, context, config, datastore):
+def live(action, raw_parameters, context, config, datastore):
     """The parameters that the execution is to hold.
 
-    :param given: what the caller gave.
+    :param raw_parameters: what the caller gave.
     :param context: the execution's context, `action_context` in templates.
     :param config: the pack's config, `config_context` in templates.
     :raises ParamException: when a name is unknown or a template fails.
     """
     schemas = [action.parameters, action.runner_parameters]
     scope = _Scope(context, config, datastore)
-    for name, value in given.items():
+    for name, value in raw_parameters.items():
         scope.add(name, value)
     scope.add_defaults(schemas)
     values = scope.render()
     rendered = {
-        name: _cast(name, values[name], _schema_of(name, schemas)) for name in given
+        name: _cast(name, values[name], _schema_of(name, schemas)) for name in raw_parameters
     }
     # A default that is a template is rendered now and kept: validation comes after this.
     for schema in schemas:
         for name, spec in schema.items():
             spec = spec or {}
             default = spec.get("default")
-            if spec.get("immutable") or name in given or not has_template(default):
+            if spec.get("immutable") or name in raw_parameters or not has_template(default):
                 continue
             if default != values[name]:
                 rendered[name] = _cast(name, values[name], spec)
@@ -70,11 +70,11 @@ def render_text(text, datastore):
 
 
 def _schema_of(name, schemas):
-    found = {}
+    spec = {}
     for schema in schemas:
         if name in schema:
-            found = schema[name] or {}
-    return found
+            spec = schema[name] or {}
+    return spec
 
 
 def _cast(name, value, spec):
@@ -127,8 +127,8 @@ class _Scope:
         for schema in schemas:
             for name, spec in schema.items():
                 spec = spec or {}
-                given = name in self._templates or self._plain.get(name) is not None
-                if not given or spec.get("immutable"):
+                has_value = name in self._templates or self._plain.get(name) is not None
+                if not has_value or spec.get("immutable"):
                     self.add(name, spec.get("default"))
 
     def render(self):

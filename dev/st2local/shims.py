@@ -85,10 +85,10 @@ def _name_the_plugins(functions):
     by_entry_point = plugin.get_module
 
     def get_module(namespace, name):
-        known = _MODULES.get((namespace, name))
-        if known is None:
+        location = _MODULES.get((namespace, name))
+        if location is None:
             return by_entry_point(namespace, name)
-        return getattr(importlib.import_module(known[0]), known[1])
+        return getattr(importlib.import_module(location[0]), location[1])
 
     plugin.get_module = get_module
 

@@ -41,8 +41,8 @@ class Store:
         _patiently(self._connection, "pragma journal_mode = wal")
         # A power cut may lose the last entries; the file stays whole.
         self._connection.execute("pragma synchronous = off")
-        found = self._connection.execute("select 1 from sqlite_master where name = 'responses'")
-        if not found.fetchone():
+        tables = self._connection.execute("select 1 from sqlite_master where name = 'responses'")
+        if not tables.fetchone():
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 _patiently(self._connection, statement)
 
@@ -73,13 +73,15 @@ class Store:
 
     def executions(self, parent=None, action=None, status=None, top=False, limit=-1, offset=0):
         """Newest first. :param top: only those that no workflow started."""
-        wanted = [("parent = ?", parent), ("action = ?", action), ("status = ?", status)]
-        wanted = [(clause, value) for clause, value in wanted if value is not None]
-        clauses = [clause for clause, _ in wanted] + (["parent is null"] if top else [])
-        where = " where " + " and ".join(clauses) if clauses else ""
-        statement = "select document from executions%s order by started desc, id desc" % where
+        filters = [("parent = ?", parent), ("action = ?", action), ("status = ?", status)]
+        filters = [(clause, value) for clause, value in filters if value is not None]
+        clauses = [clause for clause, _ in filters] + (["parent is null"] if top else [])
+        where_clause = " where " + " and ".join(clauses) if clauses else ""
+        statement = (
+            "select document from executions%s order by started desc, id desc" % where_clause
+        )
         rows = self._run(
-            statement + " limit ? offset ?", *([value for _, value in wanted] + [limit, offset]))
+            statement + " limit ? offset ?", *([value for _, value in filters] + [limit, offset]))
         return [self._with_children(json.loads(row[0])) for row in rows]
 
     def _with_children(self, document):

@@ -1,7 +1,7 @@
 """Validation by schema as StackStorm does it: draft 4, with draft 3's boolean `required`."""
 import copy
 
-from st2local.refusals import Refused, ValidationError
+from st2local.errors import InvalidInput, ValidationError
 from st2local.shims import import_jsonschema
 
 _ANY = {"anyOf": [{"type": kind} for kind in (
@@ -13,7 +13,7 @@ jsonschema = import_jsonschema()
 
 
 def check_parameters(action, parameters):
-    """Raises ValidationError or Refused for what a request of the action may not hold."""
+    """Raises ValidationError or InvalidInput for what a request of the action may not hold."""
     specs = action.specs
     if specs:
         schema = {
@@ -28,7 +28,7 @@ def check_parameters(action, parameters):
     ]
     overridden = [name for name in parameters if name in fixed]
     if overridden:
-        raise Refused("Override of immutable parameter(s) %s is unsupported." % overridden)
+        raise InvalidInput("Override of immutable parameter(s) %s is unsupported." % overridden)
 
 
 def check(value, schema):

@@ -7,11 +7,11 @@ import queue
 import threading
 
 from st2local import functions
+from st2local.errors import InvalidActionReferencedException, ValidationError
 from st2local.executions import COMPLETED
 from st2local.ids import new_id, timestamp
 from st2local.inspection import errors_of
 from st2local.pack import load_yaml
-from st2local.refusals import InvalidActionReferencedException, ValidationError
 from st2local.shims import apply
 
 # orquesta parses expressions with one parser for the whole process, which only one thread at a time
@@ -131,10 +131,10 @@ class WorkflowRun:
                 self._conductor.render_workflow_output()
             self._execution.set_status(*self._outcome())
             return
-        shown = {"resuming": "running", "requested": "running"}.get(status, status)
+        visible_status = {"resuming": "running", "requested": "running"}.get(status, status)
         before = self._execution.status
-        if self._execution.set_status(shown) and "paused" in (before, shown):
-            self._on_change(shown)
+        if self._execution.set_status(visible_status) and "paused" in (before, visible_status):
+            self._on_change(visible_status)
 
     def _outcome(self):
         status = self._status
@@ -250,8 +250,8 @@ class WorkflowRun:
             record["items"][item] = {"status": status, "result": result}
             record["result"] = {"items": record["items"]}
             if all(entry and entry["status"] in COMPLETED for entry in record["items"]):
-                good = all(entry["status"] == "succeeded" for entry in record["items"])
-                self._end(record, "succeeded" if good else "failed", record["result"])
+                succeeded = all(entry["status"] == "succeeded" for entry in record["items"])
+                self._end(record, "succeeded" if succeeded else "failed", record["result"])
         self._update(task_id, route, self._event(task_id, route, item, status, result))
         # StackStorm writes the outcome here already, before it asks for more.
         self._settle()
@@ -277,8 +277,8 @@ class WorkflowRun:
             if self._status in COMPLETED:
                 return
             self._conductor.request_workflow_status(self._statuses.FAILED)
-        where = {"task_id": task["id"], "route": task["route"]} if task else {}
-        self._conductor.log_error(error, **where)
+        task_context = {"task_id": task["id"], "route": task["route"]} if task else {}
+        self._conductor.log_error(error, **task_context)
 
     def _cancel(self):
         if self._status in COMPLETED:
@@ -313,10 +313,12 @@ class WorkflowRun:
 
     def _task(self, name):
         """What `task('name')` gives in an expression: the last record of that name."""
-        found = [record for (task_id, _), record in self._tasks.items() if task_id == name]
-        if not found:
+        records = [record for (task_id, _), record in self._tasks.items() if task_id == name]
+        if not records:
             return None
-        return {key: value for key, value in found[-1].items() if key not in ("itemized", "items")}
+        return {
+            key: value for key, value in records[-1].items() if key not in ("itemized", "items")
+        }
 
 
 def _delay(task, item):

@@ -29,9 +29,9 @@ def metadata(kind):
 
 def files(*endings):
     """Every file of the pack that ends so, but for what tools keep beside it."""
-    for folder, below, names in os.walk(PACK):
-        below[:] = [
-            name for name in below
+    for folder, subfolders, names in os.walk(PACK):
+        subfolders[:] = [
+            name for name in subfolders
             if name not in NOT_OURS and (not name.startswith(".") or name == ".github")
         ]
         for name in sorted(names):
@@ -60,15 +60,15 @@ def all_parameters():
             yield name, parameter, spec
 
 
-def unacceptable(action, given):
-    """Why StackStorm would refuse to request `action` with the values `given`; None if it would
+def unacceptable(action, values):
+    """Why StackStorm would refuse to request `action` with the values `values`; None if it would
     not.
     """
     specs = action.get("parameters") or {}
     for name, spec in specs.items():
-        if spec.get("required") and "default" not in spec and name not in given:
+        if spec.get("required") and "default" not in spec and name not in values:
             return "%s is missing" % name
-    for name, value in given.items():
+    for name, value in values.items():
         if name not in specs:
             return "%s is not declared" % name
         if specs[name].get("immutable"):

@@ -28,10 +28,10 @@ def router(base, primary, **options):
         }
         for name, path in (("primary", primary), ("backup", HEALTHY))
     ]
-    made = Router(model_list=models, fallbacks=[{"primary": ["backup"]}], **options)
+    litellm_router = Router(model_list=models, fallbacks=[{"primary": ["backup"]}], **options)
 
     def once():
-        answer = made.completion(model="primary", messages=MESSAGES)
+        answer = litellm_router.completion(model="primary", messages=MESSAGES)
         assert answer.choices[0].message.content == "hello"
 
     return once
@@ -45,13 +45,13 @@ def main(base, count):
     os.dup2(1, 2)
     if count:
         tasks = {"floor": floor(base), "router": router(base, LIMITED, num_retries=0)}
-        taken = interleaved(tasks, count, WARM_UP)
+        timings = interleaved(tasks, count, WARM_UP)
     else:
         ask = router(base, LIMITED_30)
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         ask()
-        taken = {"defaults": [time.perf_counter() - began]}
-    print(json.dumps(taken), file=out, flush=True)
+        timings = {"defaults": [time.perf_counter() - started_at]}
+    print(json.dumps(timings), file=out, flush=True)
     # Its logging threads and open sessions would complain on the way out.
     os._exit(0)
 

@@ -51,9 +51,9 @@ class Memory:
         self._values[name] = value
 
     def list(self, prefix, limit=100, offset=0):
-        least = bisect.bisect_left(self._names, prefix)
-        end = max(least, bisect.bisect_left(self._names, prefix + _AFTER_ALL_NAMES) - offset)
-        first = max(least, end - limit)
+        start = bisect.bisect_left(self._names, prefix)
+        end = max(start, bisect.bisect_left(self._names, prefix + _AFTER_ALL_NAMES) - offset)
+        first = max(start, end - limit)
         return [(name, self._values[name]) for name in reversed(self._names[first:end])]
 
     def delete(self, name):
@@ -86,14 +86,14 @@ def library(base, fresh):
         # In an action every round has an Environment of its own; its session lives as long.
         if fresh:
             env.ledger._store = BestEffortDatastore(Memory())
-        served = [llm_providers.resolve_model(settings.providers, "bench", name)
+        served_models = [llm_providers.resolve_model(settings.providers, "bench", name)
                   for name in ("limited", "healthy")]
-        targets = [rounds.Target(one.target, 60.0, one) for one in served]
-        played = rounds.play_round(
+        targets = [rounds.Target(model.target, 60.0, model) for model in served_models]
+        round_result = rounds.play_round(
             targets, rounds.RunProgress(), rounds.RetryRules(), attempt, env.ledger,
             Deadline(time.time() + 180, time.time), time.time, env.run,
         )
-        assert played.result["response"] == "hello"
+        assert round_result.result["response"] == "hello"
 
     return once
 
@@ -127,7 +127,7 @@ def records(size):
     """
     state = {"parameters": {"layer_%d" % n: [n / 7.0] * 20 for n in range(20)}}
     # None goes for one that is taken: that would be two calls more where the store is full.
-    kept = snapshots.SnapshotConfig(max_snapshots=max(SIZES) + CALLS)
+    config = snapshots.SnapshotConfig(max_snapshots=max(SIZES) + CALLS)
     limits = detector.LoopDetectionConfig(time_window_seconds=3600)
     clock = [1_700_000_000.0]
 
@@ -143,15 +143,15 @@ def records(size):
         ledger.append("llm:openai/gpt-4", Outcome(at=now(), **outcome))
         # What an agent that gets on does: no two steps are alike.
         _step(store, now(), limits, n)
-        newest = snapshots.create(store, kept, now(), "agent", "task", state)["snapshot_id"]
+        newest = snapshots.create(store, config, now(), "agent", "task", state)["snapshot_id"]
     calls = {
         "ledger append": lambda: ledger.append("llm:openai/gpt-4", Outcome(at=now(), **outcome)),
         "ledger window": lambda: ledger.window("llm:openai/gpt-4"),
         "loop check": lambda: _step(store, now(), limits, int(100 * clock[0])),
-        "snapshot create": lambda: snapshots.create(store, kept, now(), "agent", "task", state),
-        "snapshot get": lambda: snapshots.get(store, kept, now(), newest),
+        "snapshot create": lambda: snapshots.create(store, config, now(), "agent", "task", state),
+        "snapshot get": lambda: snapshots.get(store, config, now(), newest),
         "snapshot list, a page": lambda: snapshots.list_snapshots(
-            store, kept, now(), "agent", limit=100
+            store, config, now(), "agent", limit=100
         ),
     }
 
@@ -159,17 +159,17 @@ def records(size):
         before = memory.names()
 
         def once():
-            began = time.perf_counter()
+            started_at = time.perf_counter()
             for _ in range(CALLS):
                 call()
-            seconds = (time.perf_counter() - began) / CALLS
+            seconds = (time.perf_counter() - started_at) / CALLS
             for name in memory.names() - before:
                 memory.delete(name)
             return seconds
 
         return once
 
-    return dict({what: timed(call) for what, call in calls.items()},
+    return dict({operation: timed(call) for operation, call in calls.items()},
                 **{"roll-up, for a run": rolled_up(size)})
 
 
@@ -180,7 +180,7 @@ def rolled_up(size):
         Settings.from_config({}), BestEffortDatastore(memory), time.time, "benchmark", Redactor()
     )
     target = "llm:openai/gpt-4"
-    told = dict(
+    run_end = dict(
         workflow="llm_retry", outcome="recovered", failure_type="llm_error", cause="rate_limit",
         attempts=2, repeats=1, duration=2.5, recovery=2.5, targets=[target, target],
         causes=["rate_limit", None], latency_ms=[120, 900], currency="USD",
@@ -190,12 +190,12 @@ def rolled_up(size):
     def once():
         for n in range(size):
             run_summaries.record_metrics_event(
-                env.store, run_summaries.END, "%024x" % n, env.now(), **told
+                env.store, run_summaries.END, "%024x" % n, env.now(), **run_end
             )
-        began = time.perf_counter()
-        done = rollup.roll_up(env, MetricsConfig())
-        seconds = (time.perf_counter() - began) / size
-        assert done["counted"] == size
+        started_at = time.perf_counter()
+        result = rollup.roll_up(env, MetricsConfig())
+        seconds = (time.perf_counter() - started_at) / size
+        assert result["counted"] == size
         for name in memory.names():
             memory.delete(name)
         return seconds
@@ -204,10 +204,10 @@ def rolled_up(size):
 
 
 def _step(store, now, limits, n):
-    found = detector.record_step(
+    result = detector.record_step(
         store, now, limits, "agent", "search", {"query": "word%d and more" % n, "page": n},
         {"items": [n, "item %d" % n]})
-    assert found["level"] == detector.NONE
+    assert result["level"] == detector.NONE
 
 
 def against_the_floor(base):
@@ -222,15 +222,17 @@ def against_the_floor(base):
 def from_stores():
     """Tasks named "<what>, <size>"."""
     return {
-        "%s, %d" % (what, size): once for size in SIZES for what, once in records(size).items()
+        "%s, %d" % (operation, size): once
+        for size in SIZES
+        for operation, once in records(size).items()
     }
 
 
 def main(base, count):
     tasks = from_stores() if base == "records" else against_the_floor(base)
     out, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115
-    taken = interleaved(tasks, count, WARM_UP)
-    print(json.dumps(taken), file=out)
+    timings = interleaved(tasks, count, WARM_UP)
+    print(json.dumps(timings), file=out)
 
 
 if __name__ == "__main__":

@@ -43,9 +43,9 @@ class _Service:
         return self.dispatch_with_context(trigger, payload, trace_tag)
 
     def dispatch_with_context(self, trigger, payload=None, trace_context=None):
-        told = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
-        self.dispatched_triggers.append(told)
-        return told
+        dispatched = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
+        self.dispatched_triggers.append(dispatched)
+        return dispatched
 
 
 class _PackTestCase(unittest.TestCase):
@@ -79,10 +79,10 @@ class BaseSensorTestCase(_PackTestCase):
         self.sensor_service = _Service()
 
     def get_sensor_instance(self, config=None, poll_interval=None):
-        given = {"config": config} if config else {}
+        options = {"config": config} if config else {}
         if poll_interval is not None:
-            given["poll_interval"] = poll_interval
-        return self.sensor_cls(sensor_service=self.sensor_service, **given)
+            options["poll_interval"] = poll_interval
+        return self.sensor_cls(sensor_service=self.sensor_service, **options)
 
     def get_dispatched_triggers(self):
         return self.sensor_service.dispatched_triggers
@@ -92,9 +92,9 @@ class BaseSensorTestCase(_PackTestCase):
 
     def assertTriggerDispatched(self, trigger, payload=None, trace_context=None):
         """Without a payload or a context, only the trigger's name has to match."""
-        asked = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
-        asked = {name: value for name, value in asked.items() if value}
-        for told in self.get_dispatched_triggers():
-            if all(told[name] == value for name, value in asked.items()):
+        expected = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
+        expected = {name: value for name, value in expected.items() if value}
+        for dispatched in self.get_dispatched_triggers():
+            if all(dispatched[name] == value for name, value in expected.items()):
                 return True
         raise AssertionError("%s was not dispatched" % trigger)

@@ -65,8 +65,8 @@ class _Manager:
         return self.get_by_id(ref_or_id, **options)
 
     def get_by_name(self, name, **filters):
-        found = self.get_all(params=dict(filters, name=name))
-        return found[0] if found else None
+        matches = self.get_all(params=dict(filters, name=name))
+        return matches[0] if matches else None
 
     def update(self, instance, **_):
         answer = self._client.call("PUT", self._at(instance.id), json=instance.serialize())
