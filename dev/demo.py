@@ -1,8 +1,8 @@
 """`make demo`: six runs against the sandbox, shown attempt by attempt, and checked.
 
-Ends 0 only when each run ended as it should: an agent recovers by its plan, an LLM call and a
-request are answered elsewhere at once, failed nodes get their crews, an orchestration runs wave by
-wave though a model is away, and what cannot be cured ends failed, with a ticket and a reason.
+Exits 0 only if each run ended as expected: an agent recovers by its plan, an LLM call and a request
+are answered elsewhere at once, failed nodes get their crews, an orchestration runs wave by wave
+although a model is unavailable, and an incurable failure ends failed, with a ticket and a reason.
 """
 import base64
 import json
@@ -40,7 +40,7 @@ def agent_recovers(box):
 
 
 def fallback_answers(box):
-    """The first model answers 429 and asks for 30 s, for ever; the fallback answers at once."""
+    """The first model always answers 429 and asks for 30 s; the fallback answers at once."""
     box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)], forever=True)
     parameters = {
         "original_request": {"prompt": "Say hello", "model": "gpt-4"},
@@ -51,7 +51,7 @@ def fallback_answers(box):
 
 
 def request_is_rerouted(box):
-    """One region of the provider is dead, then the whole provider; the next provider answers."""
+    """One region of the provider is dead, then all of it; the next provider answers."""
     box.kill("route:openai/us-east-1")
     box.script("route:openai/eu-west-1", [status(503)], forever=True)
     parameters = {
@@ -71,7 +71,7 @@ def nodes_are_repaired(box):
 
 
 def research_goes_on(box):
-    """Three searches run at once though their model is away: its fallback answers, and reports.
+    """Three searches run at once although their model is rate limited: its fallback answers.
 
     The orchestration is the pack's example, with a fallback for each step.
     """
@@ -92,7 +92,7 @@ def research_goes_on(box):
 
 
 def beyond_repair(box):
-    """The platform refuses the request itself: no try can cure that, so a person must look."""
+    """The platform rejects the request itself: no retry can help, so a person must look."""
     box.script("platform", [status(400, error="Unknown agent type")], forever=True)
     parameters = {
         "agent_id": "broken-bot",
@@ -120,7 +120,7 @@ def main():
     if failed:
         print("\nNot as expected: " + ", ".join(failed))
         return 1
-    print("\nAll six runs ended as they should.")
+    print("\nAll six runs ended as expected.")
     return 0
 
 
@@ -145,19 +145,19 @@ def _play(scene, is_expected, state):
 
 
 def _show_repairs(output):
-    """The impact and the assignments of an infrastructure_repair, a line each."""
+    """Print the impact and the assignments of an infrastructure_repair, a line each."""
     for node in (output.get("impact") or {}).get("nodes", []):
         print("  impact of %(node)s: %(criticality)s, %(population_affected)d people, "
               "%(nodes_affected)d nodes affected" % node)
     for assignment in output.get("assignments") or []:
-        print("  %(status)s: %(node)s to %(crew)s (%(told)s)" % assignment)
+        print("  %(status)s: %(node)s to %(crew)s (%(details)s)" % assignment)
     steps = output.get("step_history") or []
     if steps:
         print("  steps: " + " > ".join(step["action"] for step in steps))
 
 
 def _show_waves(output, tasks):
-    """The waves of an orchestration.run and what became of its steps, a line each."""
+    """Print the waves of an orchestration.run and the outcome of each step, a line each."""
     if "checkpoints" not in output:
         return
     for task in sorted(tasks, key=lambda execution: execution["start_timestamp"]):

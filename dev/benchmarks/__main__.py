@@ -1,4 +1,4 @@
-"""Measures, prints the table, and ends 1 when a budget does not hold."""
+"""Measure, print the table, and exit 1 if a budget is exceeded."""
 import argparse
 import json
 import os
@@ -29,7 +29,7 @@ PARTS = (
 
 
 def main(words=None):
-    """The exit code."""
+    """Run the benchmarks and return the exit code."""
     options = _parser().parse_args(words)
     figures = []
     with server.running() as base, tempfile.TemporaryDirectory() as folder:
@@ -51,13 +51,13 @@ def main(words=None):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="benchmarks", description="What recovery costs. Takes some minutes.")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE, as JSON")
     parser.add_argument("--only", action="append", choices=PARTS, help="may be given repeatedly")
     parser.add_argument("--peers", metavar="FOLDER", default=".bench",
-                        help="where the environments of LiteLLM and others are kept")
+                        help="folder for the environments of LiteLLM and others")
     parser.add_argument("--slow", action="store_true",
-                        help="also let LiteLLM wait as its defaults say, 90 s more, and run 300 "
-                             "steps one after the other")
+                        help="also let LiteLLM wait by its defaults (90 s more), and run 300 "
+                             "steps one after another")
     return parser
 
 
@@ -91,7 +91,7 @@ def _slow(base, options):
     try:
         return [fallback.litellm_with_defaults(base, options.peers, workflows.TIME)]
     except peers.NotInstalled as error:
-        _say("LiteLLM is left out: %s" % error)
+        _say("LiteLLM is skipped: %s" % error)
         return []
 
 

@@ -40,7 +40,7 @@ def measure(base, environments):
     try:
         python = peers.litellm(environments)
     except peers.NotInstalled as error:
-        print("LiteLLM is left out: %s" % error, file=sys.stderr)
+        print("LiteLLM is skipped: %s" % error, file=sys.stderr)
         return figures
     timings = client(python, "litellm_router", base, LITELLM_ROUNDS)
     figures.append(Figure(
@@ -51,7 +51,7 @@ def measure(base, environments):
 
 
 def litellm_with_defaults(base, environments, group):
-    """The Figure of one call while the primary asks for 30 s, again and again; takes 90 s."""
+    """The Figure of one call while the primary keeps asking for 30 s; takes 90 s."""
     python = peers.litellm(environments)
     timings = client(python, "litellm_router", base, 0)
     return Figure(group, "LiteLLM %s Router, its defaults, one call" % peers.LITELLM,
@@ -59,7 +59,7 @@ def litellm_with_defaults(base, environments, group):
 
 
 def client(python, name, base, count, paths=()):
-    """What the client `name` printed; it runs in a process of its own."""
+    """Run the client `name` in its own process and return the JSON that it printed."""
     environment = dict(
         os.environ,
         PYTHONPATH=os.pathsep.join(str(path) for path in [ROOT / "dev"] + list(paths)),

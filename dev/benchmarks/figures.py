@@ -9,10 +9,10 @@ _DIGITS = {"us": 0, "ms": 1, "s": 2, "KiB": 1, "MiB": 1, "x": 2, "executions": 0
 class Figure:
     """One line.
 
-    :ivar group: the heading it stands under.
+    :ivar group: the heading above it.
     :ivar value: a median in `unit`: us, ms, s, KiB, MiB, executions or calls.
     :ivar compared: the same against the floor of its group, in `compared_unit`: x, ms, s or MiB.
-    :ivar budget: the most that `compared` may be, or `value` where nothing is compared.
+    :ivar budget: the maximum of `compared`, or of `value` if nothing is compared.
     :ivar note: for people.
     """
 
@@ -27,7 +27,7 @@ class Figure:
 
     @property
     def holds(self):
-        """Whether the budget holds; None without one."""
+        """Whether the budget holds, or None without a budget."""
         if self.budget is None:
             return None
         return (self.value if self.compared is None else self.compared) <= self.budget

@@ -2,8 +2,8 @@
 
 The pack must be installed there. Its configuration is replaced by one for the benchmarks' server,
 and put back afterwards; so never point ST2_API_URL at a StackStorm that people use. Its action
-runners must reach this machine's loopback address. What is timed is what StackStorm says, from an
-execution's start to its end.
+runners must reach this machine's loopback address. Times are StackStorm's own, from the start of an
+execution to its end.
 """
 import contextlib
 import datetime
@@ -45,17 +45,17 @@ class StackStorm:
         return answer.json()
 
     def knows(self, action):
-        """Whether there is such an action."""
+        """Whether the action exists."""
         pack, name = action.split(".", 1)
         return bool(self.call("GET", "/actions", params={"pack": pack, "name": name}))
 
     def start(self, action, parameters):
-        """The id of an execution."""
+        """Start an execution and return its id."""
         body = {"action": action, "parameters": parameters}
         return self.call("POST", "/executions", json=body)["id"]
 
     def ended(self, execution_id, seconds=RUN_SECONDS):
-        """The execution, once it has ended."""
+        """Wait for the execution to end and return it."""
         path, end = "/executions/" + execution_id, time.monotonic() + seconds
         while time.monotonic() < end:
             execution = self.call("GET", path)
@@ -65,7 +65,7 @@ class StackStorm:
         raise TimeoutError("%s has not ended within %d s" % (path, seconds))
 
     def run(self, action, parameters):
-        """The execution, once it has succeeded."""
+        """Run an action to its end and return the execution; it must succeed."""
         execution = self.ended(self.start(action, parameters))
         assert execution["status"] == "succeeded", (action, execution["result"])
         return execution
@@ -91,7 +91,7 @@ def measure(base):
     if not os.environ.get("ST2_API_URL"):
         return []
     st2 = stackstorm()
-    # Names that nobody has used: what the ledger holds of other runs says nothing of them.
+    # Unused names, so that the ledger holds no outcomes of other runs for them.
     models = ["bench-%s-%d" % (secrets.token_hex(4), number) for number in range(ROUNDS + 2)]
     unused, in_tasks = iter(models), []
 
@@ -155,7 +155,7 @@ def _config(base, models):
 
 @contextlib.contextmanager
 def configured(st2, values):
-    """The pack has that configuration until the block ends."""
+    """Give the pack this configuration until the block ends."""
     path = "/configs/synthralos"
     before = st2.call("GET", path, params={"show_secrets": "true"}).get("values") or {}
     st2.call("PUT", path, json=values)
@@ -166,4 +166,7 @@ def configured(st2, values):
         if now == values:
             st2.call("PUT", path, json=before)
         else:
-            print("The configuration was changed meanwhile and is left so.", file=sys.stderr)
+            print(
+                "The configuration was changed in the meantime and is not restored.",
+                file=sys.stderr,
+            )

@@ -14,7 +14,7 @@ class Noop(Action):
 
 
 def write_pack(folder, pack):
-    """Writes it to `folder`, a path, and returns that.
+    """Write the pack to `folder`, a path, and return the path.
 
     The workflow has the tasks, transitions and expressions of `pack`'s llm_retry, so that what a
     run of llm_retry takes beyond it is what the actions take.

@@ -15,10 +15,10 @@ from st2local import St2Local
 
 PACK = pathlib.Path(__file__).resolve().parent.parent.parent
 TIME = "A step of orchestration.run on st2local (floor: a workflow of two no-op Python actions)"
-STORED_TITLE = "What is kept of a run, a step (floor: that of 10 steps)"
-MEMORY = "Peak memory of the largest of a run's processes (floor: that of 10 steps)"
+STORED_TITLE = "Stored bytes of a run, per step (floor: a run of 10 steps)"
+MEMORY = "Peak memory of a run's largest process (floor: a run of 10 steps)"
 ROUNDS = 5
-# A step of a long run may take so many times what one of a short run takes.
+# The maximum of a step of a long run, as a multiple of one of a short run.
 MAX_RATIO = 1.5
 MEMORY_MIB = 10
 SHORT = "10 steps"
@@ -43,7 +43,7 @@ def measure(base, folder, slow=False):
     for label, (seconds, _, _) in results.items():
         figures.append(Figure(
             TIME, label, 1000 * seconds, "ms", seconds / floor, "x",
-            # Of the same run and machine, so that what grows is seen and not what is slow.
+            # Measured on the same machine, so that it shows growth and not slowness.
             MAX_RATIO * short[0] / floor if label != SHORT else None,
         ))
     figures += [Figure(STORED_TITLE, label, result[1] / 1024, "KiB", result[1] / short[1], "x")
@@ -67,7 +67,7 @@ def _floor(folder):
 
 
 def _run(base, folder, steps, group, rounds):
-    """(seconds, bytes kept) of a step, and MiB of the largest process."""
+    """Return (seconds of a step, stored bytes of a step, MiB of the largest process)."""
     folder.mkdir()
     config = {"providers": [{"name": "bench", "base_url": base + HEALTHY, "api_key": "sk-bench",
                              "models": [{"name": "bench"}]}],

@@ -1,4 +1,4 @@
-"""What the process of each action takes over that of a Python action that does nothing.
+"""The cost of each action's process over that of a Python action that does nothing.
 
 Each is run as st2local runs it, with the parameters that the workflow gave it: a process, its
 imports, the reads and writes of the ledger, the call to the sandbox.
@@ -35,8 +35,8 @@ ROUTED = dict(
     failure_reason="Region unavailable",
     fallback_regions=["eu-west-1"],
 )
-# ru_maxrss of a child is no less than what its parent had when it forked, so the child looks itself
-# at the peak that Linux keeps for the program that it runs.
+# ru_maxrss of a child includes the memory of its parent at the fork, so the child itself reads the
+# peak that Linux records for its program.
 _LOOK = '''import atexit
 import os
 
@@ -89,7 +89,7 @@ def _figures(group, timings, unit, factor, budget_of):
     floor = timings.pop("no-op")
     figures = [Figure(group, "no-op", factor * median(floor), unit)]
     for label, values in timings.items():
-        # Other load only adds: the quickest rounds say what the process itself takes.
+        # Other load only adds time: the quickest rounds show what the process itself takes.
         figures.append(Figure(
             group, label, factor * median(values), unit, factor * (min(values) - min(floor)), unit,
             budget_of(label),
@@ -113,7 +113,7 @@ def _task(local, ref, parameters):
 
 
 def _actions(local, box):
-    """{name: (ref, parameters)} of the ten actions, as the workflows have requested them."""
+    """Return {name: (ref, parameters)} of the ten actions, as the workflows requested them."""
     requests = {}
 
     def note(workflow, parameters, only=None, suffix=""):
@@ -142,7 +142,7 @@ def _actions(local, box):
 
 
 def _peaks(tasks, folder):
-    """{name: [MiB]}; empty lists become nothing to compare where there is no /proc."""
+    """Return {name: [peak MiB]}."""
     peaks = {name: [] for name in tasks}
     with looking(folder) as seen:
         for _ in range(MEMORY_ROUNDS):
@@ -154,7 +154,7 @@ def _peaks(tasks, folder):
 
 @contextlib.contextmanager
 def looking(folder):
-    """Gives a function: the peaks, in MiB, of the actions' processes that have ended so far."""
+    """Yield a function that returns the peaks, in MiB, of the processes that have ended."""
     (folder / "look").mkdir()
     (folder / "look" / "sitecustomize.py").write_text(_LOOK)
     file = folder / "peak"

@@ -1,7 +1,7 @@
-"""What is kept, with more and more of it: facts of one agent or target, from stores of three sizes.
+"""Stored facts of one agent or target, in stores of three sizes.
 
-The store is one in memory, so what grows is the library's own work. What is listed is one page of
-at most 100, so nothing may take longer with ten pages than with one.
+The store is in memory, so only the library's own work is measured. Listings are one page of at most
+100, so no operation may take longer with ten pages than with one.
 """
 import sys
 

@@ -1,8 +1,7 @@
 """Many agent_recovery at once, a third of the platform's answers failing.
 
-On st2local always; on a live StackStorm where ST2_API_URL names one (see live.py). Whether each run
-ended as it should, was run once, and left what expires, is checked here as well: a figure of runs
-that went wrong would say nothing.
+Always on st2local; also on a live StackStorm if ST2_API_URL names one (see live.py). Each run is
+checked as well: it must end as expected and call its agent as often as it says.
 """
 import collections
 import os
@@ -23,11 +22,11 @@ OF_TEN = "of ten at once"
 SEQUENTIAL = "examples.orquesta-sequential"
 DEAD = "Calls that a dead platform gets from 50 agent_recovery, one started after the other"
 SIZES_LOCAL, SIZES_LIVE = (10, 50), (10, 50, 100)
-# What is worse than linear would grow with the number of runs; a tenth is the machine's noise.
+# Anything worse than linear grows with the number of runs; a tenth is noise.
 MAX_GROWTH = 1.1
 BROKEN_EVERY = 10
 RUN_SECONDS = 1800
-# Until the breaker opens; it is told to stay open for longer than the runs last.
+# Calls until the breaker opens; it stays open for longer than the runs last.
 MAX_DEAD_CALLS, OPEN_SECONDS = 5, 3600
 
 
@@ -60,7 +59,10 @@ class Load:
         return status(503) if (n + times) % 3 == 0 else ok()
 
     def check(self, executions):
-        """AssertionError when a run did not end as it should, or an agent was called amiss."""
+        """Check how each run ended and how often its agent was called.
+
+        :raises AssertionError: if either is not as expected.
+        """
         for n, execution in enumerate(executions):
             output = (execution["result"] or {}).get("output") or {}
             broken = n % BROKEN_EVERY == BROKEN_EVERY - 1
@@ -96,7 +98,7 @@ def _on_stackstorm(st2, box):
 
 
 def _figures(group, timings, growth=None):
-    """:param growth: by what the floor of each size is more than that of the first; not at all."""
+    """:param growth: the floor of each size relative to the first; default: 1 for each."""
     first = timings[0][1] / timings[0][0]
     return [
         Figure(
@@ -114,7 +116,7 @@ def _figures(group, timings, growth=None):
 
 
 def _local(folder, number):
-    """Seconds until the last of `number` recoveries has ended."""
+    """Return the seconds until the last of `number` recoveries has ended."""
     with Sandbox() as box, St2Local(
             PACK, box.pack_config(), folder / ("scale-%d" % number)) as local:
         load = Load(box, number)
@@ -161,4 +163,4 @@ def _dead(folder):
                 })
         calls = len(box.calls_to("platform"))
     return Figure(DEAD, "answers 503", calls, "calls", budget=MAX_DEAD_CALLS,
-                  note="runs that go on at once cannot know of each other's calls")
+                  note="concurrent runs cannot see each other's calls")

@@ -1,4 +1,4 @@
-"""What traces cost an action: off, sent to a collector, and to one that never answers."""
+"""The cost of traces for an action: off, sent to a collector, and to one that never answers."""
 import contextlib
 import http.server
 import os
@@ -23,7 +23,7 @@ ACTION, PARAMETERS = "synthralos.call_llm", {"model": "gpt-4", "prompt": "Hello"
 def measure(folder):
     """Figures. :param folder: an empty one, for state."""
     with contextlib.ExitStack() as stack:
-        # Where a host marks that its collector is away.
+        # Where a host marks its collector as unavailable.
         stack.enter_context(_temporary(folder))
         box = stack.enter_context(Sandbox())
         tasks = {"off": _task(stack, box, folder / "off", None)}
@@ -33,7 +33,7 @@ def measure(folder):
         hole = stack.enter_context(_black_hole_url())
         tasks["to a black hole, the first in a minute"] = _task(
             stack, box, folder / "hole", hole, lambda: _forget_unavailable(folder))
-        tasks["to a black hole, the others"] = _task(stack, box, folder / "after", hole)
+        tasks["to a black hole, after that"] = _task(stack, box, folder / "after", hole)
         timings = interleaved(tasks, ROUNDS)
     floor = timings["off"]
     return [Figure(GROUP, "off", 1000 * median(floor), "ms")] + [
@@ -84,7 +84,7 @@ def _forget_unavailable(folder):
 
 @contextlib.contextmanager
 def _collector_url():
-    """The URL of a collector that takes everything."""
+    """Yield the URL of a collector that accepts everything."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -104,11 +104,11 @@ class _Collector(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def log_message(self, *_):
-        """Nobody reads it."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def _black_hole_url():
-    """The URL of one that takes connections and never answers."""
+    """Yield the URL of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as hole:
         yield "http://127.0.0.1:%d" % hole.getsockname()[1]

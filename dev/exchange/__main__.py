@@ -1,6 +1,6 @@
 """`make exchange`: every check that StackStorm Exchange runs on a pack, as far as one machine can.
 
-Ends 1 when one fails.
+Exits 1 if a check fails.
 """
 import argparse
 import pathlib
@@ -30,7 +30,7 @@ NOT_HERE = (
 
 
 def main(words=None):
-    """The exit code."""
+    """Run the checks and return the exit code."""
     options = _parser().parse_args(words)
     chosen = [name for name in options.checks or CHECKS if name not in options.skip]
     failed = [name for name in chosen if not _passes(name, *CHECKS[name])]

@@ -1,4 +1,4 @@
-"""What StackStorm Exchange's checks find in a pack: everything but what is hidden at its top."""
+"""The files of a pack that StackStorm Exchange checks: all except hidden ones at its top."""
 import os
 import pathlib
 
@@ -6,7 +6,7 @@ CACHES = ("__pycache__",)
 
 
 def files(pack, *endings):
-    """The pack's files with these endings, sorted, relative to it."""
+    """Return the pack's files with these endings, sorted, relative to the pack."""
     paths = []
     for folder, subfolders, names in os.walk(pack):
         here = pathlib.Path(folder).relative_to(pack)

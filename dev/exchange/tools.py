@@ -1,6 +1,6 @@
 """Checks that run other programs, each with what StackStorm Exchange runs them with.
 
-Each takes the pack's folder and returns what is wrong, a line each.
+Each takes the pack's folder and returns its errors, a line each.
 """
 import os
 import pathlib
@@ -14,7 +14,7 @@ from exchange.static import version
 
 HERE = pathlib.Path(__file__).resolve().parent
 MAX_LINES_SHOWN = 200
-# pylint looks at these folders alone.
+# The only folders that pylint checks.
 LINTED = ("actions", "sensors", "etc")
 # They hold the pack's files to StackStorm's rules; and to StackStorm, where it is on the path.
 RULES = ("test_metadata.py", "test_documents.py", "test_registration.py", "test_workflow_files.py")
@@ -55,7 +55,7 @@ def tests(pack):
 
 
 def release(pack, base):
-    """What a pull request to `base`, a git revision, has to change."""
+    """Return what a pull request to `base`, a git revision, must still change."""
     changed = set(_git(pack, "diff", "--name-only", base + "...HEAD").split())
     if not changed:
         return []
@@ -65,7 +65,9 @@ def release(pack, base):
     before = yaml.safe_load(_git(pack, "show", base + ":pack.yaml"))["version"]
     now = yaml.safe_load((pack / "pack.yaml").read_text(encoding="utf-8"))["version"]
     if not version(now) > version(before):
-        errors.append("pack.yaml: version %s is not above %s, that of %s" % (now, before, base))
+        errors.append(
+            "pack.yaml: version %s must be above %s, the version of %s" % (now, before, base)
+        )
     return errors
 
 

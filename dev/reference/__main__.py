@@ -1,4 +1,4 @@
-"""Writes docs/reference.md, and the layers in docs/architecture.md."""
+"""Write docs/reference.md, and the layers in docs/architecture.md."""
 from reference import actions, automation, configuration, layers
 from reference.metadata import PACK
 
@@ -14,7 +14,7 @@ Made from the pack's metadata by `make docs`: change that, not this page. What t
 
 
 def page():
-    """The page's whole text."""
+    """Return the full text of the page."""
     lines = actions.lines() + automation.lines() + configuration.lines()
     return HEAD + "\n" + "\n".join(lines).rstrip("\n") + "\n"
 

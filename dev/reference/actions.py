@@ -2,7 +2,7 @@
 from reference.markdown import anchor, code, table, text
 from reference.metadata import documents, kind_of, outputs
 
-# What an action sets of its runner is no parameter of its own.
+# Parameters of the runner that an action sets are not the action's own.
 OF_RUNNERS = ("timeout", "debug", "content_version", "env", "log_level", "notify")
 
 

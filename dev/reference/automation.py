@@ -1,4 +1,4 @@
-"""What starts runs and bounds them: triggers, sensors, rules, policies, ChatOps aliases."""
+"""Everything that starts or limits runs: triggers, sensors, rules, policies, ChatOps aliases."""
 import json
 
 from reference.markdown import code, table, text
@@ -23,7 +23,7 @@ def _field(name, spec):
     meaning = [text(spec["description"])] if spec.get("description") else []
     if spec.get("enum"):
         meaning.append("One of %s." % ", ".join(code(value) for value in spec["enum"]))
-    # Where a field is not required StackStorm lets it be null too.
+    # StackStorm also allows null for a field that is not required.
     label = code(name) + ("" if spec.get("required") else ", may be null")
     return label, kind_of(spec), " ".join(meaning)
 

@@ -1,4 +1,4 @@
-"""The entries of the configuration, each under its whole name."""
+"""The entries of the configuration, each with its full name."""
 import json
 
 from reference.markdown import code, table, text
@@ -16,7 +16,7 @@ def lines():
 
 
 def _entries(name, spec):
-    """(name, spec, required) of what stands below an entry, or of the entry itself if nothing does.
+    """Return [(name, spec)] of the entries below an entry, or of the entry itself if it has none.
 
     `[]` stands for each item of a list, `<name>` for a key that is not fixed.
     """

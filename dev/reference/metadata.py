@@ -1,4 +1,4 @@
-"""Reads the pack's metadata, as StackStorm does: the YAML files at the top of each folder."""
+"""Read the pack's metadata as StackStorm does: the YAML files at the top of each folder."""
 from __future__ import annotations
 
 import pathlib

@@ -1,7 +1,7 @@
 """An Anthropic-compatible provider: messages.
 
 Any model is served; the key must be `sandbox-PROVIDER-key`, in `x-api-key` or, as newer clients
-send it, as a bearer token. Any `anthropic-version` will do.
+send it, as a bearer token. Any `anthropic-version` is accepted.
 """
 from sandbox import hints, schemas
 from sandbox.answers import (
@@ -16,7 +16,7 @@ from sandbox.answers import (
 from sandbox.openai import key
 
 INVALID = "invalid_request_error"
-# The context window that a `context_length` step speaks of, in tokens.
+# The context window in the message of a `context_length` step, in tokens.
 WINDOW = 200000
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
 ERROR_TYPES = {
@@ -71,7 +71,7 @@ def _message(request, model, number, step):
         "type": "message",
         "role": "assistant",
         "model": model,
-        # A model that says nothing sends no block, rather than an empty one.
+        # Without text a model sends no block, not an empty one.
         "content": [{"type": "text", "text": text}] if text else [],
         "stop_reason": finish,
         "stop_sequence": None,
@@ -80,7 +80,7 @@ def _message(request, model, number, step):
 
 
 def _default_text(request, model):
-    """What a model says of which no script says it: an echo, or JSON where it is to be that."""
+    """Return the unscripted answer of a model: an echo, or JSON if the request asks for JSON."""
     json_text = schemas.answer(_texts(request))
     return (
         f"Answer from {model}: {prompt_of(request['messages'])}" if json_text is None else json_text

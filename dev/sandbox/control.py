@@ -3,13 +3,13 @@
     GET  /_sandbox            its address, and the pack's configuration for it
     GET  /_sandbox/calls      {"calls": [...]}; ?target=PATTERN for some of them
     POST /_sandbox/script     {"target", "steps", "forever"}; steps as in `scenario`
-    POST /_sandbox/scenario   a whole scenario, added to what is there
+    POST /_sandbox/scenario   a scenario, added to the current scripts
     POST /_sandbox/kill       {"target"}
     POST /_sandbox/revive     {"target"}
     POST /_sandbox/errors     {"errors", "target"}: what the platform's observability route lists
-    POST /_sandbox/reset      forgets scripts, the dead, errors and calls
+    POST /_sandbox/reset      clears scripts, killed targets, errors and calls
 
-A request that makes no sense is answered with 400 and {"error"}.
+An invalid request is answered with 400 and {"error"}.
 """
 from sandbox import scenario, targets
 from sandbox.answers import answer
@@ -22,7 +22,7 @@ def concerns(path):
 
 
 def handle(box, call):
-    """The Answer to `call`, which is about the sandbox itself and is not recorded."""
+    """Return the Answer to `call`, a call of the control surface; it is not recorded."""
     command = call.path[len(PREFIX) + 1:]
     if call.method == "GET" and not command:
         return answer(200, {"base_url": box.base_url, "pack_config": box.pack_config()})
@@ -38,7 +38,7 @@ def handle(box, call):
             return answer(200, {"ok": True})
     except (TypeError, ValueError) as error:
         return answer(400, {"error": str(error)})
-    return answer(404, {"error": "Nothing is played at " + call.path})
+    return answer(404, {"error": "The sandbox has nothing at " + call.path})
 
 
 def _script(box, request):
@@ -48,7 +48,7 @@ def _script(box, request):
 
 def _required(request, name):
     if name not in request:
-        raise ValueError(f"{name} is missing")
+        raise ValueError(f"{name} is required")
     return request[name]
 
 

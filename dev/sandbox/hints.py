@@ -1,10 +1,10 @@
-"""When to call again: the hint of a `rate_limit` or `overloaded` step, where services put it."""
+"""The retry hint of a `rate_limit` or `overloaded` step, in the places where services put it."""
 import email.utils
 import time
 
 
 def headers(step):
-    """The headers that carry the step's hint; a date is counted from now."""
+    """Return the headers with the step's hint; a date is relative to now."""
     retry_after, hint = step.get("retry_after"), step.get("hint")
     if retry_after is None or hint == "body":
         return {}
@@ -18,7 +18,7 @@ def headers(step):
 
 
 def details(step):
-    """What the error object carries besides: Google's RetryInfo, or nothing."""
+    """Return further fields of the error object: Google's RetryInfo, or {}."""
     if step.get("hint") != "body":
         return {}
     retry_after = step.get("retry_after")

@@ -16,7 +16,7 @@ from sandbox.answers import (
 )
 
 INVALID = "invalid_request_error"
-# The context window that a `context_length` step speaks of, in tokens.
+# The context window in the message of a `context_length` step, in tokens.
 WINDOW = 8192
 
 
@@ -86,7 +86,7 @@ def _completion(request, model, number, step):
 
 
 def _default_text(request, model):
-    """What a model says of which no script says it: an echo, or JSON where it is to be that."""
+    """Return the unscripted answer of a model: an echo, or JSON if the request asks for JSON."""
     json_text = schemas.answer(_texts(request), request.get("response_format"))
     return (
         f"Answer from {model}: {prompt_of(request['messages'])}" if json_text is None else json_text

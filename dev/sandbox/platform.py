@@ -1,6 +1,6 @@
 """The SynthralOS backend: agents, replays, restores, webhooks, errors and health.
 
-The token must be `sandbox-token`, at every platform; webhooks and health ask for none.
+The token must be `sandbox-token`, at every platform; webhooks and health need none.
 """
 import re
 import time
@@ -9,7 +9,7 @@ from sandbox import hints
 from sandbox.answers import Exchange, answer, as_text, rendered, tokens
 
 TOKEN = "sandbox-token"
-# What the agent's own model says, where the platform passes on that one of its calls was refused.
+# Errors of the agent's own model that the platform passes on.
 PASSED_ON = {
     "quota": "You exceeded your current quota, please check your plan and billing details.",
     "model_not_found": "The model does not exist or you do not have access to it.",

@@ -1,20 +1,21 @@
-"""The least JSON value that matches a schema: what a model says that was asked for JSON.
+"""The smallest JSON value that matches a schema: the answer of a model that was asked for JSON.
 
-Numbers are as great as they may be, so that what is scored passes; booleans are true.
+Numbers are as large as allowed, so that scores pass; booleans are true.
 """
 import json
 
-# With these words the pack asks for JSON, whatever the provider; the schema follows.
+# The pack asks any provider for JSON with these words; the schema follows.
 SCHEMA_MARK = "one JSON value that matches this JSON Schema, and with nothing else:"
 _MAX_DEPTH = 20
 
 
 def answer(texts, form=None):
-    """The JSON text of a value that matches the schema that is asked for, or None: none is, or it
-    asks for what `_smallest` does not know.
+    """Return the JSON text of a value that matches the requested schema.
 
-    :param texts: the texts of the request, in which the schema may stand.
-    :param form: its `response_format`, which may hold it.
+    None if no schema is requested, or it has a keyword that `_smallest` does not support.
+
+    :param texts: the texts of the request, which may contain the schema.
+    :param form: its `response_format`, which may contain it.
     """
     schema = _of_format(form)
     if schema is None:
@@ -24,7 +25,7 @@ def answer(texts, form=None):
 
 
 def _of_format(form):
-    """The schema of OpenAI's structured outputs."""
+    """Return the schema of OpenAI's structured outputs, or None."""
     json_schema = form.get("json_schema") if isinstance(form, dict) else None
     schema = json_schema.get("schema") if isinstance(json_schema, dict) else None
     return schema if isinstance(schema, dict) else None
@@ -40,7 +41,7 @@ def _of_text(text):
 
 
 def _matching(schema):
-    # Few calls need it.
+    # Heavy, and needed by few calls.
     import jsonschema
 
     try:
@@ -53,9 +54,12 @@ def _matching(schema):
 
 
 def _smallest(schema, root, name, depth):
-    """:param name: of the field, which is what a text says."""
+    """Return the smallest value.
+
+    :param name: of the field; it is the value of a string.
+    """
     if depth > _MAX_DEPTH:
-        raise LookupError("it has no end")
+        raise LookupError("the schema is nested too deeply")
     if "$ref" in schema:
         return _smallest(_resolve_reference(root, schema["$ref"]), root, name, depth + 1)
     if "enum" in schema:

@@ -1,4 +1,4 @@
-"""The HTTP side: connections, reading a request, and the faults that are below HTTP."""
+"""The HTTP server: connections, requests, and the faults below HTTP."""
 import http.client
 import http.server
 import json
@@ -19,9 +19,9 @@ BODILESS = (204, 304)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers for a Sandbox, a thread a connection.
+    """Answers for a Sandbox, with one thread for each connection.
 
-    :ivar closing: set once it is to end; whoever waits must wait for this.
+    :ivar closing: set when the server ends; every wait must end with it.
     """
 
     daemon_threads = True
@@ -36,7 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Connection)
 
     def server_bind(self):
-        # HTTPServer asks the resolver for the host's name here, which can take seconds.
+        # HTTPServer would resolve the host's name here, which can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
@@ -51,7 +51,7 @@ class Server(http.server.ThreadingHTTPServer):
             self._open.discard(connection)
 
     def close(self):
-        """Ends all: the listener, and the connections that clients keep alive."""
+        """End the listener and the connections that clients keep alive."""
         self.closing.set()
         self.shutdown()
         self.server_close()
@@ -61,7 +61,7 @@ class Server(http.server.ThreadingHTTPServer):
             _hang_up(connection)
 
     def handle_error(self, request, client_address):
-        # A client that left is nothing to report: time-outs are what many tests are about.
+        # A client that disconnected is not an error: many tests are about time-outs.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -100,7 +100,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
         except OSError:
             raise
         except Exception as error:
-            # A fault of the script, such as a function that raises: whoever wrote it must see it.
+            # An error of the script, such as a function that raises: show it to its author.
             traceback.print_exc()
             call.step = "broken"
             message = f"The sandbox's script failed: {type(error).__name__}: {error}"
@@ -112,7 +112,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     def _call(self, data):
         path = self.path
         if path.startswith(("http://", "https://")):
-            # As a proxy is asked.
+            # The form of a request to a proxy.
             path = "/" + path.split("/", 3)[3] if path.count("/") > 2 else "/"
         path, _, query = path.partition("?")
         headers = {}
@@ -160,7 +160,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             self._answer(call, exchange.render(step))
 
     def _answer(self, call, response):
-        # Before it is sent: who has the answer may look at the record at once.
+        # Set before sending: a client with the answer may read the record at once.
         call.status = response.status
         self._send(response)
 

@@ -1,4 +1,4 @@
-"""The few calls of StackStorm's REST API that actions make, on loopback."""
+"""The part of StackStorm's REST API that actions call, on loopback."""
 import http.server
 import json
 import threading
@@ -29,7 +29,7 @@ class _HttpServer(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
-        """An action that ends with a connection open is no error worth a traceback."""
+        """Ignore it: an action may end with an open connection."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_PUT = do_POST = do_DELETE = do_GET
 
     def log_message(self, *_):
-        """The progress lines say enough."""
+        """Log nothing: the progress lines are enough."""
 
     def _answer(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -61,7 +61,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _route(self, body):
         address = urlsplit(self.path)
-        # What is quoted as %2F is a slash to StackStorm's router too.
+        # StackStorm's router treats %2F as a slash too.
         parts = unquote(address.path, "latin-1" if _bad_utf8(address.path) else "utf-8").split(
             "/", 3)[1:]
         query = {name: values[-1] for name, values in
@@ -97,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _public_view(self, document, query, show_secrets):
         if not show_secrets:
             document = self.local.masked(document)
-        # What is empty is not part of StackStorm's answer.
+        # StackStorm omits empty attributes.
         document = {name: value for name, value in document.items() if value}
         if query.get("include_attributes"):
             document = _chosen(document, query["include_attributes"].split(","))
@@ -222,7 +222,7 @@ def _number(query, name, default):
 
 
 def _chosen(document, names):
-    """The named attributes, `action.parameters` and the like included, and the id."""
+    """Return the named attributes, dotted ones such as `action.parameters` included, and the id."""
     chosen = {"id": document["id"]}
     for name in names:
         source, target, parts = document, chosen, name.strip().split(".")

@@ -15,10 +15,10 @@ INTERRUPTIBLE_SECONDS = 0.2
 
 
 def main(words=None):
-    """The exit code: 0 when what was asked for happened, 1 when not, 2 for a wrong command."""
+    """Run a command. Return the exit code: 0 for success, 1 for failure, 2 for a wrong command."""
     parser = _parser()
     options, rest = parser.parse_known_args(words)
-    # Parameters may stand behind an option: `run pack.action a=1 -j b=2`.
+    # Parameters may follow an option: `run pack.action a=1 -j b=2`.
     if rest and (options.command != "run" or any(word.startswith("-") for word in rest)):
         parser.error("unrecognized arguments: %s" % " ".join(rest))
     options.rest = rest
@@ -47,20 +47,21 @@ def _parser():
     run.add_argument("--user", default=None, help="who runs it")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
-    execution = _group(commands, "execution", "what has been run")
+    execution = _group(commands, "execution", "past executions")
     list_command = _command(execution, "list", _execution_list, "newest first")
     list_command.add_argument("-n", "--last", type=int, default=50, metavar="N")
     list_command.add_argument("--tree", action="store_true", help="with the tasks of workflows")
     list_command.add_argument("--action", default=None)
     list_command.add_argument("--status", default=None)
-    get_command = _command(execution, "get", _execution_get, "one execution")
+    get_command = _command(execution, "get", _execution_get, "show an execution")
     get_command.add_argument("id")
     get_command.add_argument("-k", "--key", metavar="A.B", help="only this part of the result")
-    get_command.add_argument("--raw", action="store_true", help="as it is; with -k it always is")
+    get_command.add_argument(
+        "--raw", action="store_true", help="print the value unformatted; implied by -k")
 
-    inquiry = _group(commands, "inquiry", "questions that runs wait for")
-    _command(inquiry, "list", _inquiry_list, "unanswered ones")
-    respond = _command(inquiry, "respond", _inquiry_respond, "answer one")
+    inquiry = _group(commands, "inquiry", "open inquiries")
+    _command(inquiry, "list", _inquiry_list, "unanswered inquiries")
+    respond = _command(inquiry, "respond", _inquiry_respond, "answer an inquiry")
     respond.add_argument("id")
     respond.add_argument("response", nargs="+", metavar="NAME=VALUE")
 
@@ -68,22 +69,22 @@ def _parser():
     list_command = _command(key, "list", _key_list, "by name")
     list_command.add_argument("--prefix", default="")
     list_command.add_argument("-n", "--last", type=int, default=-1, metavar="N")
-    get_command = _command(key, "get", _key_get, "one key")
+    get_command = _command(key, "get", _key_get, "show a key")
     get_command.add_argument("name")
     get_command.add_argument("--decrypt", action="store_true")
-    put = _command(key, "set", _key_set, "write one key")
+    put = _command(key, "set", _key_set, "write a key")
     put.add_argument("name")
     put.add_argument("value")
     put.add_argument("--ttl", type=int, metavar="SECONDS")
     put.add_argument("--encrypt", action="store_true")
-    _command(key, "delete", _key_delete, "delete one key").add_argument("name")
+    _command(key, "delete", _key_delete, "delete a key").add_argument("name")
 
     action = _group(commands, "action", "the pack's actions")
     list_command = _command(action, "list", _action_list, "all of them")
     list_command.add_argument(
         "-p", "--pack", dest="of_pack", metavar="PACK", help="of that pack only"
     )
-    _command(action, "get", _action_get, "one action's parameters").add_argument("ref")
+    _command(action, "get", _action_get, "show an action's parameters").add_argument("ref")
     _command(_group(commands, "trigger", "triggers that actions fired"), "list", _trigger_list,
              "oldest first")
     return parser
@@ -105,7 +106,7 @@ def _state():
 
 
 def _open_state(options):
-    """For commands that run nothing: no config is needed, so none is checked."""
+    """Open the state for a command that runs nothing: its config is neither needed nor checked."""
     return St2Local(options.pack, config=None, state=_state())
 
 
@@ -135,14 +136,15 @@ def _run(options):
 
 
 def _settle(local, quiet):
-    """On StackStorm the runs that a run has started go on without it; here they end with this
-    process.
+    """Wait for the runs that the run has started: they end with this process.
+
+    On StackStorm they would continue by themselves.
     """
     running, announced = local.running(), False
     while running:
         if not (quiet or announced):
             print(
-                "waiting for what it started: %s; Ctrl-C cancels that" %
+                "waiting for the runs it started: %s; Ctrl-C cancels them" %
                 ", ".join(
                     "%s %s" % (execution["action"]["ref"], execution["id"]) for execution in running
                 ),
@@ -157,8 +159,8 @@ def _wait(handle):
     try:
         return _ended(handle)
     except KeyboardInterrupt:
-        # The first Ctrl-C cancels as StackStorm does, running actions end; a second one leaves.
-        print("cancelling; press Ctrl-C again to leave at once", file=sys.stderr)
+        # The first Ctrl-C cancels as StackStorm does, and running actions end; the second exits.
+        print("cancelling; press Ctrl-C again to exit at once", file=sys.stderr)
         handle.cancel()
         return _ended(handle)
 
@@ -166,7 +168,7 @@ def _wait(handle):
 def _ended(handle):
     while True:
         try:
-            # Python handles a signal when the main thread wakes, and another may have caught it.
+            # Python handles a signal only when the main thread wakes up.
             return handle.wait(INTERRUPTIBLE_SECONDS)
         except TimeoutError:
             pass
@@ -209,7 +211,7 @@ def _execution_get(options):
 
 
 def _print_part(value, key):
-    """Prints a part of a result as `st2 execution get --raw -k` does: a text as it is."""
+    """Print a part of a result as `st2 execution get --raw -k` does: text unformatted."""
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if isinstance(value, str):
@@ -239,7 +241,7 @@ def _inquiry_respond(options):
 
 
 class _Form:
-    """An inquiry's schema in an action's place, so that answers are cast like parameters."""
+    """An inquiry's schema with an action's interface, so that answers are cast like parameters."""
 
     def __init__(self, specs):
         self.specs = specs

@@ -8,9 +8,10 @@ from st2local.validation import check
 
 
 def check_config(pack, values, source):
-    """Raises ConfigError when the config is not what config.schema.yaml says.
+    """Check the config against config.schema.yaml.
 
     :param source: where the values are from, for the message.
+    :raises ConfigError: if it does not match.
     """
     schema = pack.config_schema
     if not isinstance(values, dict):
@@ -26,13 +27,16 @@ def check_config(pack, values, source):
     for name, value in values.items():
         if (schema.get(name) or {}).get("secret") and "decrypt_kv" in str(value):
             raise ConfigError(
-                '%s: %s: values marked "secret: true" in the schema are decrypted by themselves;'
-                " leave decrypt_kv out" % (source, name)
+                '%s: %s: values marked "secret: true" in the schema are decrypted automatically;'
+                " remove decrypt_kv" % (source, name)
             )
 
 
 def resolve(pack, values, datastore):
-    """The config as actions see it. Raises ConfigError when the datastore lacks a secret."""
+    """Return the config as actions see it.
+
+    :raises ConfigError: if the datastore lacks a secret.
+    """
     config = copy.deepcopy(values)
     schema = pack.config_schema
     _from_datastore(schema, config, datastore, [])
@@ -96,7 +100,7 @@ def _member(schema, key):
 
 
 def _properties(spec, value):
-    """A schema for each key: from properties, else the patterns, else additionalProperties."""
+    """Return {key: schema}: from properties, else the patterns, else additionalProperties."""
     properties = spec.get("properties") or {}
     schema = {key: {} for key in value}
     schema.update(properties)

@@ -1,4 +1,4 @@
-"""Where the command line finds the pack's config."""
+"""Lookup of the pack's config for the command line."""
 import contextlib
 import os
 
@@ -8,7 +8,7 @@ from st2local.pack import load_yaml
 
 @contextlib.contextmanager
 def open_config(pack, state, explicit_path, say):
-    """Gives (config, where it is from).
+    """Yield (config, its source).
 
     :param explicit_path: a file's path, or None: then $ST2LOCAL_CONFIG, then the state folder's
         configs/<pack>.yaml, then the sandbox where there is one, else an empty config.
@@ -20,7 +20,7 @@ def open_config(pack, state, explicit_path, say):
         path = usual
     if path:
         if not os.path.isfile(path):
-            raise ConfigError("%s: there is no such file" % path)
+            raise ConfigError("%s: file not found" % path)
         yield load_yaml(path) or {}, path
         return
     try:

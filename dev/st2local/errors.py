@@ -1,17 +1,21 @@
-"""The ways in which a request is refused, each with the HTTP status StackStorm gives it."""
+"""Errors of requests, each with the HTTP status that StackStorm answers."""
 
 
 class InvalidInput(Exception):
-    """The caller asked for something that StackStorm would not do. Nothing has run."""
+    """A request that StackStorm would reject. Nothing has run."""
 
     status = 400
 
 
 class NotFound(InvalidInput):
+    """A resource that does not exist."""
+
     status = 404
 
 
 class Unauthorized(InvalidInput):
+    """A request without a valid token."""
+
     status = 401
 
 
@@ -24,8 +28,8 @@ class ParamException(InvalidInput):
 
 
 class ValidationError(InvalidInput):
-    """A parameter is not what its schema says. Named as in a StackStorm workflow's errors."""
+    """A parameter does not match its schema. Named as in a StackStorm workflow's errors."""
 
 
 class ConfigError(InvalidInput):
-    """The pack's config is not what config.schema.yaml says."""
+    """The pack's config does not match config.schema.yaml."""

@@ -1,4 +1,4 @@
-"""What StackStorm adds to Jinja as filters and to orquesta's expressions as functions."""
+"""StackStorm's additions: filters of Jinja and functions of orquesta's expressions."""
 import json
 import os
 import re
@@ -143,7 +143,7 @@ _ABSENT = object()
 
 
 def st2kv(context, key, decrypt=False, default=_ABSENT):
-    """A value of the datastore; `system.` before the name may be there or not."""
+    """Return a value of the datastore; the prefix `system.` of the name is optional."""
     from st2local.errors import NotFound
 
     if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""What the command line prints on stdout."""
+"""Output of the command line on stdout."""
 import json
 
 
@@ -11,7 +11,7 @@ def text(value):
 
 
 def execution(document, children):
-    """Roughly what `st2 execution get` prints, and the tasks of a workflow below."""
+    """Print an execution roughly as `st2 execution get` does, with the tasks of a workflow."""
     elapsed = document.get("elapsed_seconds")
     status = document["status"]
     if elapsed is not None:

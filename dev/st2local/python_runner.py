@@ -1,4 +1,4 @@
-"""Runs a python-script action in a process of its own, and tells how it ended."""
+"""Runs a python-script action in its own process and returns how it ended."""
 import functools
 import importlib.util
 import json
@@ -21,7 +21,7 @@ _KILLED = -9
 class Job:
     """One running process, which can be killed from another thread.
 
-    :param with_children: whether killing it kills what it has started: so for commands of a shell.
+    :param with_children: whether killing it kills what it has started: true for shell commands.
     """
 
     def __init__(self, with_children=False):
@@ -54,7 +54,7 @@ class Job:
                 self._kill()
 
     def finish(self, stdin_data, seconds, on_line):
-        """(exit code, stdout, stderr); the exit code is -9 when `seconds` were not enough.
+        """Wait for the end. Return (exit code, stdout, stderr); the code is -9 after a time-out.
 
         :param stdin_data: bytes for stdin, or None.
         :param on_line: called with ("stdout" or "stderr", line) as the lines come.
@@ -71,7 +71,7 @@ class Job:
             reader.start()
         if stdin_data is not None:
             threading.Thread(target=_write, args=(process.stdin, stdin_data), daemon=True).start()
-        # A wait with a time-out polls, up to 50 ms apart; a thread that waits does not.
+        # A wait with a time-out polls, up to every 50 ms; a waiting thread does not.
         waiter = threading.Thread(target=process.wait, daemon=True)
         waiter.start()
         waiter.join(seconds)
@@ -99,7 +99,7 @@ def _read(stream, chunks, on_line):
 
 
 def _has_more(stream):
-    """Whether the pipe has something to read, or is at its end."""
+    """Whether the pipe has data or is at its end."""
     try:
         return bool(select.select([stream], [], [], 0)[0])
     except (ValueError, OSError):
@@ -117,7 +117,7 @@ def _write(stream, data):
 
 
 def run(job, entry_point, pack, user, config, parameters, runner_parameters, environment, on_line):
-    """(status, result) of the action.
+    """Run the action and return (status, result).
 
     :param environment: the ST2_ACTION_* variables.
     """
@@ -144,7 +144,7 @@ def run(job, entry_point, pack, user, config, parameters, runner_parameters, env
             json.dumps(request).encode("utf-8"), seconds_left, _without_result(on_line))
         return _ending(code, stdout, stderr, seconds)
     except Exception as error:
-        # What goes wrong around the action: StackStorm's runner container answers like this.
+        # An error outside the action: StackStorm's runner container returns this result.
         return "failed", {
             "error": str(error), "traceback": "".join(traceback.format_tb(error.__traceback__))}
 
@@ -175,7 +175,7 @@ def _ending(code, stdout, stderr, seconds):
 
 
 def _without_result(on_line):
-    """Passes on the lines that the action printed, and none of the wrapper's."""
+    """Return a callback that passes on the action's lines and drops the wrapper's."""
     inside = []
 
     def filtered(stream, line):
@@ -189,7 +189,7 @@ def _without_result(on_line):
 
 
 def _python_path(pack):
-    """The pack's actions/lib, what the user's PYTHONPATH has, and the stand-ins for StackStorm.
+    """Return the pack's actions/lib, the user's PYTHONPATH, and the stand-ins for StackStorm.
 
     Never the folder that st2local itself is imported from: no action finds it in StackStorm.
     """

@@ -1,4 +1,4 @@
-"""One workflow on Orquesta's own conductor, its tasks' results given by the test."""
+"""One workflow on Orquesta's own conductor, with task results from the test."""
 import functools
 
 import orquesta
@@ -31,7 +31,7 @@ class Conducted:
         that this task was requested, from 1.
     :ivar tasks: the tasks as they were requested: (name, input, delay).
     :ivar held: for each task as it ended, how many of its transitions held.
-    :ivar errors: what the conductor logged of expressions and rendering; empty when all is well.
+    :ivar errors: errors of expressions and rendering that the conductor logged.
     """
 
     MAX_TASKS = 8

@@ -110,7 +110,7 @@ def test_there_are_runs_to_check():
 @pytest.mark.parametrize("line, problem", [
     ("st2 run synthralos.llm_retry", "original_request is missing"),
     ("st2 run synthralos.ticket.list nonsense=1", "nonsense is not declared"),
-    ("st2 run synthralos.handle_error agent_id=a error='[]'", "error: [] is no object"),
+    ("st2 run synthralos.handle_error agent_id=a error='[]'", "error: [] must be of type object"),
 ])
 def test_a_wrong_run_is_noticed(line, problem):
     (action, values, _), = _runs("```bash\n%s   # a comment\n```" % line)

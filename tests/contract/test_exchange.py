@@ -103,7 +103,7 @@ def test_icon(other, size):
     [error] = static.icon(other)
     assert "%d x %d" % size in error
     (other / "icon.png").write_bytes(b"GIF89a")
-    assert "no PNG" in static.icon(other)[0]
+    assert "not a PNG" in static.icon(other)[0]
 
 
 def test_versions_compare_as_semver_says():
@@ -127,7 +127,7 @@ def test_a_pull_request_changes_version_and_change_log(other):
     (other / "actions" / "a.py").write_text("x = 2\n")
     git("commit", "-qam", "second")
     text = " ".join(tools.release(other, "HEAD~1"))
-    for word in ("pack.yaml was not", "CHANGES.md was not", "not above"):
+    for word in ("pack.yaml was not", "CHANGES.md was not", "must be above"):
         assert word in text
     _about(other, version="1.0.1")
     (other / "CHANGES.md").write_text("# Changes\n")

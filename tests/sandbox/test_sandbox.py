@@ -719,19 +719,19 @@ class TestScripts:
         assert ask_agent(box, at="/platform-b").status_code == 200
         box.revive("route:openai")
         assert ask_region(box).status_code == 200
-        with pytest.raises(ValueError, match="dead: platform"):
+        with pytest.raises(ValueError, match="killed: platform"):
             box.revive("route:openai")
 
     @pytest.mark.parametrize("target", ["", "openai", "llm:", "route", "llm openai", None])
     def test_no_target(self, box, target):
         for refused in (box.kill, box.calls_to, lambda at: box.script(at, [])):
-            with pytest.raises(ValueError, match="is no target"):
+            with pytest.raises(ValueError, match="is not a valid target"):
                 refused(target)
 
     def test_no_step(self, box):
-        with pytest.raises(TypeError, match="is no step"):
+        with pytest.raises(TypeError, match="is not a step"):
             box.script("platform", [500])
-        with pytest.raises(TypeError, match=r"write blank\(\)"):
+        with pytest.raises(TypeError, match=r"use blank\(\)"):
             box.script("platform", [steps.blank])
         with pytest.raises(ValueError):
             box.script("platform", [], forever=True)
@@ -920,15 +920,15 @@ class TestScenario:
     @pytest.mark.parametrize(
         "data, message",
         [
-            ({"scripts": {"platform": ["nothing"]}}, "'nothing' is no step"),
+            ({"scripts": {"platform": ["nothing"]}}, "'nothing' is not a valid step"),
             ({"scripts": {"platform": [{"quota": 1}]}}, "takes no argument"),
             ({"scripts": {"platform": [{"status": {"cod": 1}}]}}, "it takes code"),
-            ({"scripts": {"platform": [{"status": 1}]}}, "no final HTTP status"),
-            ({"scripts": {"nowhere": ["ok"]}}, "is no target"),
-            ({"scripts": {"platform": {"steps": ["ok"], "for": 1}}}, "has no for"),
-            ({"scripts": ["ok"]}, "scripts is an object"),
-            ({"script": {}}, "has no script"),
-            (["ok"], "a scenario is an object"),
+            ({"scripts": {"platform": [{"status": 1}]}}, "must be between 200 and 599"),
+            ({"scripts": {"nowhere": ["ok"]}}, "is not a valid target"),
+            ({"scripts": {"platform": {"steps": ["ok"], "for": 1}}}, "unknown for"),
+            ({"scripts": ["ok"]}, "scripts must be an object"),
+            ({"script": {}}, "unknown script"),
+            (["ok"], "a scenario must be an object"),
         ],
     )
     def test_says_what_is_wrong(self, data, message, tmp_path):

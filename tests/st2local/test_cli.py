@@ -71,10 +71,10 @@ def test_casts_and_json(st2local):
 
 @pytest.mark.parametrize("words, message", [
     (["run", "fixture.absent"], "cannot be found"),
-    (["run", "fixture.look.around", "n=x"], "n: 'x' is no integer"),
-    (["run", "fixture.look.around", "obj={broken"], "obj: '{broken' is no object"),
+    (["run", "fixture.look.around", "n=x"], "n: must be of type integer (got 'x')"),
+    (["run", "fixture.look.around", "obj={broken"], "obj: must be of type object (got '{broken')"),
     (["run", "fixture.look.around", "stray=1"], "'stray' was unexpected"),
-    (["run", "fixture.two", "--config", "absent.yaml"], "there is no such file"),
+    (["run", "fixture.two", "--config", "absent.yaml"], "file not found"),
     (["execution", "get", "0" * 24], "not found"),
     (["key", "get", "absent"], "not found"),
 ])
@@ -133,7 +133,7 @@ def starting(command):
 def goes_on(run):
     """The line that says what the command line waits for, once it is there."""
     line = ""
-    while "waiting for what it started" not in line:
+    while "waiting for the runs it started" not in line:
         assert run.poll() is None
         line = run.stderr.readline()
     return line
@@ -148,7 +148,7 @@ def test_what_a_run_starts_goes_on_to_its_end(st2local, gates):
     output, errors = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 0, errors
     started = json.loads(output)["result"]["result"][0][1]["id"]
-    assert "waiting for what it started: core.local %s" % started in line
+    assert "waiting for the runs it started: core.local %s" % started in line
     document = json.loads(st2local("execution", "get", started, "-j").stdout)
     assert document["status"] == "succeeded"
     assert document["result"]["stdout"] == "went on"

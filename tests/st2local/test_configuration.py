@@ -44,7 +44,7 @@ def test_the_order(find, file, monkeypatch):
 
 
 def test_a_file_that_is_not_there(find):
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="file not found"):
         find("/nowhere/config.yaml")
 
 

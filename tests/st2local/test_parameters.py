@@ -133,7 +133,7 @@ def test_a_secret_that_is_not_encrypted_fails_the_action(make):
 @pytest.mark.parametrize("config, message", [
     ({"limit": "x"}, "limit: 'x' is not of type"),
     ({"providers": [{"seconds": 1}]}, "'name' is a required property"),
-    ({"token": "{{ st2kv.system.x | decrypt_kv }}"}, "leave decrypt_kv out"),
+    ({"token": "{{ st2kv.system.x | decrypt_kv }}"}, "remove decrypt_kv"),
     ([1], "must be a mapping"),
 ])
 def test_wrong_config(make, config, message):

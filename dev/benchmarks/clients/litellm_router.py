@@ -2,7 +2,7 @@
 
 Runs in the environment of peers.litellm(). Prints {name: [seconds, one for each of N rounds]}. With
 N = 0 it is one call instead, with the Router's own defaults and a primary that answers 429 with
-`Retry-After: 30` for ever: {"defaults": [seconds]}.
+`Retry-After: 30` each time: {"defaults": [seconds]}.
 """
 import json
 import os
@@ -20,7 +20,7 @@ WARM_UP = 20
 
 
 def router(base, primary, **options):
-    """A callable that asks the Router once; the group `backup` is the fallback of `primary`."""
+    """Return a callable that calls the Router once, with `backup` as the fallback of `primary`."""
     models = [
         {
             "model_name": name,
@@ -39,7 +39,7 @@ def router(base, primary, **options):
 
 def main(base, count):
     litellm.suppress_debug_info = True
-    # It writes to both; what it logs is not what is asked for here.
+    # LiteLLM logs to both streams; keep its output out of the result.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
@@ -52,7 +52,7 @@ def main(base, count):
         ask()
         timings = {"defaults": [time.perf_counter() - started_at]}
     print(json.dumps(timings), file=out, flush=True)
-    # Its logging threads and open sessions would complain on the way out.
+    # Its logging threads and open sessions would print errors at exit.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
 """The library's own work. PYTHONPATH has dev/ and actions/lib.
 
-    python -m benchmarks.clients.ours URL N        its round and tenacity, against the floor
-    python -m benchmarks.clients.ours records N    what it keeps, from stores of several sizes
+    python -m benchmarks.clients.ours URL N        a round and tenacity, against the floor
+    python -m benchmarks.clients.ours records N    stored records, in stores of several sizes
 
 Prints {name: [seconds, one for each of N rounds]}.
 """
@@ -31,13 +31,13 @@ from synthralos.storage.outcome_ledger import WINDOW_SIZE, Ledger, Outcome
 
 WARM_UP = WINDOW_SIZE + 5
 SIZES = (10, 100, 1000)
-# In a row, for one takes microseconds.
+# Consecutive calls for each measurement: a single call takes microseconds.
 CALLS = 5
 _AFTER_ALL_NAMES = "\x7f"
 
 
 class Memory:
-    """A datastore of this process, as quick as one can be. Times to live are not looked at."""
+    """The fastest possible in-memory datastore. Times to live are ignored."""
 
     def __init__(self):
         self._names, self._values = [], {}
@@ -67,7 +67,7 @@ class Memory:
 
 
 def library(base, fresh):
-    """A callable that plays one round over both providers.
+    """Return a callable that plays one round over both providers.
 
     :param fresh: whether each round finds an empty store; else it finds as many outcomes of
         earlier rounds as the ledger reads.
@@ -99,7 +99,7 @@ def library(base, fresh):
 
 
 def with_tenacity(base):
-    """A callable that lets tenacity repeat the POST, without a wait, at the next provider."""
+    """Return a callable that lets tenacity repeat the POST at the next provider, without a wait."""
     session = requests.Session()
     body = {"model": "bench", "messages": MESSAGES}
 
@@ -121,12 +121,14 @@ def with_tenacity(base):
 
 
 def records(size):
-    """{what: a callable that gives the seconds of one call}, with so many records of one agent.
+    """Return {operation: a callable that returns the seconds of one call}.
 
-    Whatever the calls of a round add goes again before the next one.
+    Keys that the calls of a round add are deleted before the next round.
+
+    :param size: how many records of one agent are in the store.
     """
     state = {"parameters": {"layer_%d" % n: [n / 7.0] * 20 for n in range(20)}}
-    # None goes for one that is taken: that would be two calls more where the store is full.
+    # Nothing is evicted: with a full store that would be two more calls for each snapshot.
     config = snapshots.SnapshotConfig(max_snapshots=max(SIZES) + CALLS)
     limits = detector.LoopDetectionConfig(time_window_seconds=3600)
     clock = [1_700_000_000.0]
@@ -141,7 +143,7 @@ def records(size):
     outcome = dict(ok=True, cause=None, latency=0.5, run="benchmark")
     for n in range(size):
         ledger.append("llm:openai/gpt-4", Outcome(at=now(), **outcome))
-        # What an agent that gets on does: no two steps are alike.
+        # As of an agent that makes progress: no two steps are alike.
         _step(store, now(), limits, n)
         newest = snapshots.create(store, config, now(), "agent", "task", state)["snapshot_id"]
     calls = {
@@ -174,7 +176,7 @@ def records(size):
 
 
 def rolled_up(size):
-    """A callable that gives the seconds that metrics.roll_up takes for each of `size` runs."""
+    """Return a callable that returns the seconds of metrics.roll_up for each of `size` runs."""
     memory = Memory()
     env = Environment(
         Settings.from_config({}), BestEffortDatastore(memory), time.time, "benchmark", Redactor()
@@ -220,7 +222,7 @@ def against_the_floor(base):
 
 
 def from_stores():
-    """Tasks named "<what>, <size>"."""
+    """Return tasks named "<operation>, <size>"."""
     return {
         "%s, %d" % (operation, size): once
         for size in SIZES

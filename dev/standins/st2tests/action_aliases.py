@@ -2,7 +2,7 @@
 
 What a person types is matched as StackStorm documents it: `{{ name }}` takes the text up to what
 follows it in the format, `{{ name=default }}` may be missing, values may be quoted, and `key=value`
-at the end of a command gives further parameters.
+at the end of a command adds further parameters.
 """
 import inspect
 import os
@@ -20,7 +20,7 @@ _PAIR = re.compile(r"""(\w+)=(?:"([^"]*)"|'([^']*)'|({.+?}|\S+))""", re.DOTALL)
 
 
 class _NoMatch(Exception):
-    """The command is none of that format."""
+    """The command does not match the format."""
 
 
 def _extracted(format_string, command):
@@ -42,7 +42,7 @@ def _pattern(format_string):
     for parameter in _PARAMETER.finditer(format_string):
         value = r"""\s*["']?(?P<%s>{.+?}|.+?)["']?""" % parameter.group(1)
         pattern += re.escape(format_string[position:parameter.start()])
-        # What may be missing has a space before it where it is not.
+        # An optional parameter is preceded by a space if it is present.
         pattern += value if parameter.group(2) is None else r"(?:\s+%s)?" % value[3:]
         position = parameter.end()
     return r"^\s*%s\s*$" % (pattern + re.escape(format_string[position:]))

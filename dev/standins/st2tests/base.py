@@ -10,7 +10,7 @@ __all__ = ["BaseActionAliasTestCase", "BaseActionTestCase", "BaseSensorTestCase"
 
 
 class _Datastore:
-    """Values in memory, as they were given: like StackStorm's own for tests, it makes no text."""
+    """Values in memory, not converted to text, like StackStorm's own datastore for tests."""
 
     def __init__(self):
         self._values = {}
@@ -27,7 +27,7 @@ class _Datastore:
 
 
 class _Service:
-    """What actions and sensors reach StackStorm through."""
+    """The service through which actions and sensors use StackStorm."""
 
     def __init__(self):
         self.datastore_service = _Datastore()
@@ -91,7 +91,7 @@ class BaseSensorTestCase(_PackTestCase):
         return self.sensor_service.dispatched_triggers[-1]
 
     def assertTriggerDispatched(self, trigger, payload=None, trace_context=None):
-        """Without a payload or a context, only the trigger's name has to match."""
+        """Assert that a trigger was dispatched; a missing payload or context matches any."""
         expected = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
         expected = {name: value for name, value in expected.items() if value}
         for dispatched in self.get_dispatched_triggers():
