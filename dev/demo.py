@@ -1,8 +1,8 @@
 """`make demo`: six runs against the sandbox, shown attempt by attempt, and checked.
 
-Ends 0 only when each run ended as it should: an agent recovers by its plan, an LLM call and a
-request are answered elsewhere at once, failed nodes get their crews, an orchestration runs wave by
-wave though a model is away, and what cannot be cured ends failed, with a ticket and a reason.
+Exits 0 only if each run ended as expected: an agent recovers by its plan, an LLM call and a request
+are answered elsewhere at once, failed nodes get their crews, an orchestration runs wave by wave
+although a model is unavailable, and an incurable failure ends failed, with a ticket and a reason.
 """
 import base64
 import json
@@ -40,7 +40,7 @@ def agent_recovers(box):
 
 
 def fallback_answers(box):
-    """The first model answers 429 and asks for 30 s, for ever; the fallback answers at once."""
+    """The first model always answers 429 and asks for 30 s; the fallback answers at once."""
     box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)], forever=True)
     parameters = {
         "original_request": {"prompt": "Say hello", "model": "gpt-4"},
@@ -51,7 +51,7 @@ def fallback_answers(box):
 
 
 def request_is_rerouted(box):
-    """One region of the provider is dead, then the whole provider; the next provider answers."""
+    """One region of the provider is dead, then all of it; the next provider answers."""
     box.kill("route:openai/us-east-1")
     box.script("route:openai/eu-west-1", [status(503)], forever=True)
     parameters = {
@@ -71,24 +71,28 @@ def nodes_are_repaired(box):
 
 
 def research_goes_on(box):
-    """Three searches run at once though their model is away: its fallback answers, and reports.
+    """Three searches run at once although their model is rate limited: its fallback answers.
 
     The orchestration is the pack's example, with a fallback for each step.
     """
     box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)], forever=True)
     example = json.loads((PACK / "examples" / "multi-source-research.json").read_text())
-    made = [("role.create", {"fields": dict(role, model="gpt-4")}) for role in example["roles"]]
-    (one,) = example["orchestrations"]
-    one["steps"] = [dict(step, fallbackModels=["claude-3-haiku"]) for step in one["steps"]]
+    setup_runs = [
+        ("role.create", {"fields": dict(role, model="gpt-4")}) for role in example["roles"]
+    ]
+    (orchestration,) = example["orchestrations"]
+    orchestration["steps"] = [
+        dict(step, fallbackModels=["claude-3-haiku"]) for step in orchestration["steps"]
+    ]
     # StackStorm would render its templates.
-    text = base64.b64encode(json.dumps(one).encode()).decode()
-    made.append(("orchestration.create", {"definition": "base64:" + text}))
-    parameters = {"orchestration": one["name"], "input": example["input"]}
-    return "orchestration.run", parameters, made
+    text = base64.b64encode(json.dumps(orchestration).encode()).decode()
+    setup_runs.append(("orchestration.create", {"definition": "base64:" + text}))
+    parameters = {"orchestration": orchestration["name"], "input": example["input"]}
+    return "orchestration.run", parameters, setup_runs
 
 
 def beyond_repair(box):
-    """The platform refuses the request itself: no try can cure that, so a person must look."""
+    """The platform rejects the request itself: no retry can help, so a person must look."""
     box.script("platform", [status(400, error="Unknown agent type")], forever=True)
     parameters = {
         "agent_id": "broken-bot",
@@ -110,59 +114,61 @@ def main():
         (beyond_repair, lambda run, out: run["status"] == "failed" and out["ticket"]),
     ]
     with tempfile.TemporaryDirectory() as state:
-        failed = [scene.__name__ for scene, good in scenes if not _play(scene, good, state)]
+        failed = [
+            scene.__name__ for scene, is_expected in scenes if not _play(scene, is_expected, state)
+        ]
     if failed:
         print("\nNot as expected: " + ", ".join(failed))
         return 1
-    print("\nAll six runs ended as they should.")
+    print("\nAll six runs ended as expected.")
     return 0
 
 
-def _play(scene, good, state):
+def _play(scene, is_expected, state):
     print("\n%s" % scene.__doc__.strip().splitlines()[0], flush=True)
     with Sandbox() as box:
-        name, parameters, *made = scene(box)
+        name, parameters, *setup = scene(box)
         folder, config = Path(state) / scene.__name__, box.pack_config()
         with St2Local(PACK, config, folder) as local:
-            for action, given in made[0] if made else ():
-                local.run("synthralos." + action, given)
+            for action, setup_parameters in setup[0] if setup else ():
+                local.run("synthralos." + action, setup_parameters)
         with St2Local(PACK, config, folder, progress=Live(sys.stdout)) as local:
-            began = time.monotonic()
+            started_at = time.monotonic()
             run = local.run("synthralos." + name, parameters)
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - started_at
             tasks = local.executions(parent=run["id"])
     output = (run["result"] or {}).get("output") or {}
     _show_repairs(output)
     _show_waves(output, tasks)
-    print("  = %s in %.2f s: %s" % (run["status"], seconds, _told(output)), flush=True)
-    return bool(good(run, output))
+    print("  = %s in %.2f s: %s" % (run["status"], seconds, _describe_outcome(output)), flush=True)
+    return bool(is_expected(run, output))
 
 
 def _show_repairs(output):
-    """The impact and the assignments of an infrastructure_repair, a line each."""
+    """Print the impact and the assignments of an infrastructure_repair, a line each."""
     for node in (output.get("impact") or {}).get("nodes", []):
         print("  impact of %(node)s: %(criticality)s, %(population_affected)d people, "
               "%(nodes_affected)d nodes affected" % node)
-    for given in output.get("assignments") or []:
-        print("  %(status)s: %(node)s to %(crew)s (%(told)s)" % given)
+    for assignment in output.get("assignments") or []:
+        print("  %(status)s: %(node)s to %(crew)s (%(details)s)" % assignment)
     steps = output.get("step_history") or []
     if steps:
         print("  steps: " + " > ".join(step["action"] for step in steps))
 
 
 def _show_waves(output, tasks):
-    """The waves of an orchestration.run and what became of its steps, a line each."""
+    """Print the waves of an orchestration.run and the outcome of each step, a line each."""
     if "checkpoints" not in output:
         return
-    for task in sorted(tasks, key=lambda one: one["start_timestamp"]):
-        told = (task["result"].get("result") or {}).get("summary", "")
-        if told.startswith("wave"):
-            print("  " + told)
+    for task in sorted(tasks, key=lambda execution: execution["start_timestamp"]):
+        summary = (task["result"].get("result") or {}).get("summary", "")
+        if summary.startswith("wave"):
+            print("  " + summary)
     for step in output["stepLogs"]:
         print("  %(step_name)s: %(status)s by %(model)s in %(duration).2f s" % step)
 
 
-def _told(output):
+def _describe_outcome(output):
     error = output.get("error")
     if error:
         return "ticket %s, %s" % (output.get("ticket"), error.get("reason") or error.get("message"))

@@ -1,6 +1,6 @@
 """The rooms of the library and the order of their imports.
 
-The only place that says so: `tests/contract/test_python_files.py` holds the imports to it, and
+The single source of that order: `tests/contract/test_python_files.py` holds the imports to it, and
 `make docs` draws it in docs/architecture.md (`dev/reference/layers.py`).
 """
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Puts the library and the programs of dev/ on the path, as StackStorm and the Makefile do.
 
-Where st2tests is StackStorm's own, what runs servers and processes of its own is skipped.
+With StackStorm's own st2tests, tests that start servers and processes are skipped.
 """
 import pathlib
 

@@ -1,4 +1,4 @@
-"""What recovery costs: `make bench`, or `python -m benchmarks` with dev/ on PYTHONPATH.
+"""The cost of recovery: `make bench`, or `python -m benchmarks` with dev/ on PYTHONPATH.
 
 Every figure is a median of interleaved rounds, and what counts is its ratio to, or its difference
 from, a floor of the same rounds: other load on the machine hits both alike. Where a budget is a
@@ -13,6 +13,6 @@ number of milliseconds, the quickest rounds of both are compared instead, for th
     live         whole runs on the StackStorm that ST2_API_URL names
     server       the LLM provider that all of them call
     noops        a pack whose action does nothing
-    peers        environments for what is compared with
-    clients/     what runs in processes of its own
+    peers        environments for the libraries compared with
+    clients/     programs that run in their own processes
 """

@@ -1,4 +1,4 @@
-"""Measures, prints the table, and ends 1 when a budget does not hold."""
+"""Measure, print the table, and exit 1 if a budget is exceeded."""
 import argparse
 import json
 import os
@@ -29,21 +29,21 @@ PARTS = (
 
 
 def main(words=None):
-    """The exit code."""
+    """Run the benchmarks and return the exit code."""
     options = _parser().parse_args(words)
     figures = []
     with server.running() as base, tempfile.TemporaryDirectory() as folder:
         for part in options.only or PARTS:
-            began = time.monotonic()
-            figures += _measured(part, base, pathlib.Path(folder), options)
-            _say("%s took %.0f s" % (part, time.monotonic() - began))
-    told = _machine()
-    print(", ".join("%s: %s" % pair for pair in told.items()) + "\n")
+            started_at = time.monotonic()
+            figures += _measure_part(part, base, pathlib.Path(folder), options)
+            _say("%s took %.0f s" % (part, time.monotonic() - started_at))
+    machine = _machine()
+    print(", ".join("%s: %s" % pair for pair in machine.items()) + "\n")
     print(table(figures))
-    failed = [figure.what for figure in figures if figure.holds is False]
+    failed = [figure.label for figure in figures if figure.holds is False]
     print("\n" + ("Over budget: " + "; ".join(failed) if failed else "Every budget holds."))
     if options.json:
-        written = {"machine": told, "figures": [figure.as_dict() for figure in figures]}
+        written = {"machine": machine, "figures": [figure.as_dict() for figure in figures]}
         pathlib.Path(options.json).write_text(json.dumps(written, indent=1) + "\n")
     return 1 if failed else 0
 
@@ -51,38 +51,38 @@ def main(words=None):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="benchmarks", description="What recovery costs. Takes some minutes.")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE, as JSON")
     parser.add_argument("--only", action="append", choices=PARTS, help="may be given repeatedly")
     parser.add_argument("--peers", metavar="FOLDER", default=".bench",
-                        help="where the environments of LiteLLM and others are kept")
+                        help="folder for the environments of LiteLLM and others")
     parser.add_argument("--slow", action="store_true",
-                        help="also let LiteLLM wait as its defaults say, 90 s more, and run 300 "
-                             "steps one after the other")
+                        help="also let LiteLLM wait by its defaults (90 s more), and run 300 "
+                             "steps one after another")
     return parser
 
 
-def _measured(part, base, folder, options):
+def _measure_part(part, base, folder, options):
     folder = folder / part
     folder.mkdir()
     if part == "fallback":
-        return fallback.measured(base, options.peers)
+        return fallback.measure(base, options.peers)
     if part == "records":
-        return records.measured()
+        return records.measure()
     if part == "workflows":
         return workflows.times(base, folder) + _slow(base, options)
     if part == "executions":
         return workflows.counts(folder)
     if part == "processes":
-        return processes.measured(folder)
+        return processes.measure(folder)
     if part == "tracing":
-        return tracing.measured(folder)
+        return tracing.measure(folder)
     if part == "scale":
-        return scale.measured(folder)
+        return scale.measure(folder)
     if part == "orchestration":
-        return orchestration.measured(base, folder, options.slow)
+        return orchestration.measure(base, folder, options.slow)
     if not os.environ.get("ST2_API_URL"):
         _say("ST2_API_URL is not set: no live StackStorm is measured")
-    return live.measured(base)
+    return live.measure(base)
 
 
 def _slow(base, options):
@@ -91,7 +91,7 @@ def _slow(base, options):
     try:
         return [fallback.litellm_with_defaults(base, options.peers, workflows.TIME)]
     except peers.NotInstalled as error:
-        _say("LiteLLM is left out: %s" % error)
+        _say("LiteLLM is skipped: %s" % error)
         return []
 
 

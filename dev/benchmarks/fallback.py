@@ -22,44 +22,51 @@ _OURS = [
 ]
 
 
-def measured(base, environments):
+def measure(base, environments):
     """Figures. :param base: of the server; environments: the folder of the peers'."""
-    taken = client(sys.executable, "ours", base, ROUNDS, [ROOT / "actions" / "lib"])
+    timings = client(sys.executable, "ours", base, ROUNDS, [ROOT / "actions" / "lib"])
     figures = [
-        Figure(GROUP, what, 1000 * median(taken[name]), "ms", ratio(taken[name], taken["floor"]),
-               "x", budget)
-        for name, what, budget in _OURS
+        Figure(
+            GROUP,
+            label,
+            1000 * median(timings[name]),
+            "ms",
+            ratio(timings[name], timings["floor"]),
+            "x",
+            budget,
+        )
+        for name, label, budget in _OURS
     ]
     try:
         python = peers.litellm(environments)
     except peers.NotInstalled as error:
-        print("LiteLLM is left out: %s" % error, file=sys.stderr)
+        print("LiteLLM is skipped: %s" % error, file=sys.stderr)
         return figures
-    taken = client(python, "litellm_router", base, LITELLM_ROUNDS)
+    timings = client(python, "litellm_router", base, LITELLM_ROUNDS)
     figures.append(Figure(
-        GROUP, "LiteLLM %s Router, num_retries=0" % peers.LITELLM, 1000 * median(taken["router"]),
-        "ms", ratio(taken["router"], taken["floor"]), "x",
+        GROUP, "LiteLLM %s Router, num_retries=0" % peers.LITELLM, 1000 * median(timings["router"]),
+        "ms", ratio(timings["router"], timings["floor"]), "x",
     ))
     return figures
 
 
 def litellm_with_defaults(base, environments, group):
-    """The Figure of one call while the primary asks for 30 s, again and again; takes 90 s."""
+    """The Figure of one call while the primary keeps asking for 30 s; takes 90 s."""
     python = peers.litellm(environments)
-    taken = client(python, "litellm_router", base, 0)
+    timings = client(python, "litellm_router", base, 0)
     return Figure(group, "LiteLLM %s Router, its defaults, one call" % peers.LITELLM,
-                  taken["defaults"][0], "s")
+                  timings["defaults"][0], "s")
 
 
 def client(python, name, base, count, paths=()):
-    """What the client `name` printed; it runs in a process of its own."""
+    """Run the client `name` in its own process and return the JSON that it printed."""
     environment = dict(
         os.environ,
         PYTHONPATH=os.pathsep.join(str(path) for path in [ROOT / "dev"] + list(paths)),
         LITELLM_LOCAL_MODEL_COST_MAP="True",
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [python, "-m", "benchmarks.clients." + name, base, str(count)],
         env=environment, stdout=subprocess.PIPE, text=True, timeout=CLIENT_SECONDS, check=True,
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(completed.stdout.splitlines()[-1])

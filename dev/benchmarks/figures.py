@@ -9,15 +9,15 @@ _DIGITS = {"us": 0, "ms": 1, "s": 2, "KiB": 1, "MiB": 1, "x": 2, "executions": 0
 class Figure:
     """One line.
 
-    :ivar group: the heading it stands under.
+    :ivar group: the heading above it.
     :ivar value: a median in `unit`: us, ms, s, KiB, MiB, executions or calls.
     :ivar compared: the same against the floor of its group, in `compared_unit`: x, ms, s or MiB.
-    :ivar budget: the most that `compared` may be, or `value` where nothing is compared.
+    :ivar budget: the maximum of `compared`, or of `value` if nothing is compared.
     :ivar note: for people.
     """
 
     group: str
-    what: str
+    label: str
     value: float
     unit: str
     compared: Optional[float] = None
@@ -27,7 +27,7 @@ class Figure:
 
     @property
     def holds(self):
-        """Whether the budget holds; None without one."""
+        """Whether the budget holds, or None without a budget."""
         if self.budget is None:
             return None
         return (self.value if self.compared is None else self.compared) <= self.budget
@@ -41,10 +41,10 @@ def table(figures):
     rows = [("", "median", "against floor", "budget", "holds", "")]
     for figure in figures:
         rows.append((
-            figure.what,
-            _told(figure.value, figure.unit),
+            figure.label,
+            _format_value(figure.value, figure.unit),
             "" if figure.compared is None else _against(figure),
-            "" if figure.budget is None else "<= " + _told(figure.budget, _unit(figure)),
+            "" if figure.budget is None else "<= " + _format_value(figure.budget, _unit(figure)),
             {None: "", True: "yes", False: "NO"}[figure.holds],
             figure.note,
         ))
@@ -70,9 +70,9 @@ def _unit(figure):
 
 def _against(figure):
     if figure.compared_unit == "x":
-        return _told(figure.compared, "x")
+        return _format_value(figure.compared, "x")
     return "%+.*f %s" % (_DIGITS[figure.compared_unit], figure.compared, figure.compared_unit)
 
 
-def _told(value, unit):
+def _format_value(value, unit):
     return "%.*f %s" % (_DIGITS[unit], value, unit)

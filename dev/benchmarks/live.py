@@ -2,8 +2,8 @@
 
 The pack must be installed there. Its configuration is replaced by one for the benchmarks' server,
 and put back afterwards; so never point ST2_API_URL at a StackStorm that people use. Its action
-runners must reach this machine's loopback address. What is timed is what StackStorm says, from an
-execution's start to its end.
+runners must reach this machine's loopback address. Times are StackStorm's own, from the start of an
+execution to its end.
 """
 import contextlib
 import datetime
@@ -45,17 +45,17 @@ class StackStorm:
         return answer.json()
 
     def knows(self, action):
-        """Whether there is such an action."""
+        """Whether the action exists."""
         pack, name = action.split(".", 1)
         return bool(self.call("GET", "/actions", params={"pack": pack, "name": name}))
 
     def start(self, action, parameters):
-        """The id of an execution."""
+        """Start an execution and return its id."""
         body = {"action": action, "parameters": parameters}
         return self.call("POST", "/executions", json=body)["id"]
 
     def ended(self, execution_id, seconds=RUN_SECONDS):
-        """The execution, once it has ended."""
+        """Wait for the execution to end and return it."""
         path, end = "/executions/" + execution_id, time.monotonic() + seconds
         while time.monotonic() < end:
             execution = self.call("GET", path)
@@ -65,19 +65,19 @@ class StackStorm:
         raise TimeoutError("%s has not ended within %d s" % (path, seconds))
 
     def run(self, action, parameters):
-        """The execution, once it has succeeded."""
+        """Run an action to its end and return the execution; it must succeed."""
         execution = self.ended(self.start(action, parameters))
         assert execution["status"] == "succeeded", (action, execution["result"])
         return execution
 
 
 def _seconds(execution):
-    return _at(execution["end_timestamp"]) - _at(execution["start_timestamp"])
+    return _epoch_seconds(execution["end_timestamp"]) - _epoch_seconds(execution["start_timestamp"])
 
 
-def _at(timestamp):
-    told = datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%S.%fZ")
-    return told.replace(tzinfo=datetime.timezone.utc).timestamp()
+def _epoch_seconds(timestamp):
+    moment = datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 def stackstorm():
@@ -86,12 +86,12 @@ def stackstorm():
     return StackStorm(env["ST2_API_URL"], env.get("ST2_AUTH_TOKEN"), env.get("ST2_API_KEY"))
 
 
-def measured(base):
+def measure(base):
     """Figures; none where ST2_API_URL is not set. :param base: of the server."""
     if not os.environ.get("ST2_API_URL"):
         return []
     st2 = stackstorm()
-    # Names that nobody has used: what the ledger holds of other runs says nothing of them.
+    # Unused names, so that the ledger holds no outcomes of other runs for them.
     models = ["bench-%s-%d" % (secrets.token_hex(4), number) for number in range(ROUNDS + 2)]
     unused, in_tasks = iter(models), []
 
@@ -105,24 +105,24 @@ def measured(base):
         return sum(_seconds(st2.run(NOOP, {})) for _ in range(2))
 
     with configured(st2, _config(base, models)):
-        taken = interleaved({"floor": noops, "limited": recovery}, ROUNDS)
+        timings = interleaved({"floor": noops, "limited": recovery}, ROUNDS)
         waves = _waves(st2)
-    floor, in_tasks = taken["floor"], in_tasks[-ROUNDS:]
+    floor, in_tasks = timings["floor"], in_tasks[-ROUNDS:]
     return [
         Figure(GROUP, "two runs of " + NOOP, median(floor), "s"),
         Figure(GROUP, "the primary answers 429, Retry-After: 30, for ever",
-               median(taken["limited"]), "s", over(taken["limited"], floor), "s"),
+               median(timings["limited"]), "s", over(timings["limited"], floor), "s"),
         Figure(GROUP, "of that in its two tasks, the rest is StackStorm's", median(in_tasks), "s",
                over(in_tasks, floor), "s", MAX_OVERHEAD_SECONDS),
     ] + [
-        Figure(WAVES, what, seconds, "s", seconds / median(floor), "x") for what, seconds in waves
+        Figure(WAVES, label, seconds, "s", seconds / median(floor), "x") for label, seconds in waves
     ]
 
 
 def _waves(st2):
     """[(what, seconds of a wave)], of one run for each of SHAPES."""
-    name, found = "bench-" + secrets.token_hex(4), []
-    for what, group in SHAPES.items():
+    name, timings = "bench-" + secrets.token_hex(4), []
+    for shape, group in SHAPES.items():
         steps = [
             {"name": "s%d-%d" % (wave, n), "order": wave, "group": "g%d" % wave}
             for wave in range(WAVES_OF_A_RUN) for n in range(group)
@@ -134,9 +134,9 @@ def _waves(st2):
             st2.run("synthralos.orchestration.delete", {"name": name, "force": True})
         tasks = st2.call("GET", "/executions", params={"parent": run["id"], "limit": 100})
         begun = next(task for task in tasks if task["action"]["ref"].endswith("begin"))
-        seconds = _at(run["end_timestamp"]) - _at(begun["end_timestamp"])
-        found.append((what, seconds / WAVES_OF_A_RUN))
-    return found
+        seconds = _epoch_seconds(run["end_timestamp"]) - _epoch_seconds(begun["end_timestamp"])
+        timings.append((shape, seconds / WAVES_OF_A_RUN))
+    return timings
 
 
 def _config(base, models):
@@ -155,7 +155,7 @@ def _config(base, models):
 
 @contextlib.contextmanager
 def configured(st2, values):
-    """The pack has that configuration until the block ends."""
+    """Give the pack this configuration until the block ends."""
     path = "/configs/synthralos"
     before = st2.call("GET", path, params={"show_secrets": "true"}).get("values") or {}
     st2.call("PUT", path, json=values)
@@ -166,4 +166,7 @@ def configured(st2, values):
         if now == values:
             st2.call("PUT", path, json=before)
         else:
-            print("The configuration was changed meanwhile and is left so.", file=sys.stderr)
+            print(
+                "The configuration was changed in the meantime and is not restored.",
+                file=sys.stderr,
+            )

@@ -12,17 +12,17 @@ def interleaved(tasks, rounds, warm_up=1):
     :param tasks: {name: a callable}; one that returns a number has measured its seconds itself.
     :param warm_up: rounds that are run first and not counted.
     """
-    taken = {name: [] for name in tasks}
+    timings = {name: [] for name in tasks}
     for number in range(warm_up + rounds):
         names = list(tasks)
         for name in names if number % 2 == 0 else reversed(names):
-            began = time.perf_counter()
+            started_at = time.perf_counter()
             seconds = tasks[name]()
             if not isinstance(seconds, float):
-                seconds = time.perf_counter() - began
+                seconds = time.perf_counter() - started_at
             if number >= warm_up:
-                taken[name].append(seconds)
-    return taken
+                timings[name].append(seconds)
+    return timings
 
 
 def median(values):

@@ -13,13 +13,13 @@ class Noop(Action):
 '''
 
 
-def made(folder, pack):
-    """Writes it to `folder`, a path, and returns that.
+def write_pack(folder, pack):
+    """Write the pack to `folder`, a path, and return the path.
 
     The workflow has the tasks, transitions and expressions of `pack`'s llm_retry, so that what a
     run of llm_retry takes beyond it is what the actions take.
     """
-    actions, theirs = folder / "actions", pack / "actions"
+    actions, pack_actions = folder / "actions", pack / "actions"
     (actions / "workflows").mkdir(parents=True)
     (folder / "pack.yaml").write_text(
         "ref: noops\nname: noops\ndescription: Does nothing.\nversion: 0.1.0\n"
@@ -31,12 +31,12 @@ def made(folder, pack):
         "description": "Does nothing.", "entry_point": "noop.py",
         "parameters": dict(strings, cursor={"type": "integer"}),
     }
-    pair = yaml.safe_load((theirs / "llm_retry.yaml").read_text())
+    pair = yaml.safe_load((pack_actions / "llm_retry.yaml").read_text())
     pair.update(name="pair", pack="noops", entry_point="workflows/pair.yaml")
     for metadata in (noop, pair):
         (actions / (metadata["name"] + ".yaml")).write_text(yaml.safe_dump(metadata))
     (actions / "noop.py").write_text(_SOURCE)
-    workflow = (theirs / "workflows" / "llm_retry.yaml").read_text()
+    workflow = (pack_actions / "workflows" / "llm_retry.yaml").read_text()
     (actions / "workflows" / "pair.yaml").write_text(
         re.sub(r"action: synthralos\.\w+", "action: " + ACTION, workflow)
     )

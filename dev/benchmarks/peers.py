@@ -1,4 +1,4 @@
-"""Environments of their own for what is compared with, made when they are first needed."""
+"""Separate environments for the libraries compared with, created on first use."""
 import pathlib
 import subprocess
 import sys
@@ -10,14 +10,14 @@ INSTALL_SECONDS = 400
 
 
 class NotInstalled(Exception):
-    """The message says why, in one line."""
+    """A peer could not be installed. The message is one line with the reason."""
 
 
 def litellm(folder):
     """The Python of an environment with LiteLLM.
 
-    :param folder: where environments are kept; made when it is not there.
-    :raises NotInstalled: when pip could not get it.
+    :param folder: where environments are stored; created if missing.
+    :raises NotInstalled: if pip could not install it.
     """
     return _environment(
         pathlib.Path(folder), "litellm",
@@ -41,13 +41,14 @@ def _environment(folder, name, requirements):
 
 def _run(command):
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=INSTALL_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled("%s" % error) from None
-    if done.returncode:
-        told = (done.stderr or done.stdout).strip().splitlines() or ["exit code %d" % (
-            done.returncode)]
-        raise NotInstalled(told[-1])
+    if completed.returncode:
+        output_lines = (completed.stderr or completed.stdout).strip().splitlines() or [
+            "exit code %d" % (completed.returncode)
+        ]
+        raise NotInstalled(output_lines[-1])

@@ -1,4 +1,4 @@
-"""What the process of each action takes over that of a Python action that does nothing.
+"""The cost of each action's process over that of a Python action that does nothing.
 
 Each is run as st2local runs it, with the parameters that the workflow gave it: a process, its
 imports, the reads and writes of the ledger, the call to the sandbox.
@@ -35,18 +35,18 @@ ROUTED = dict(
     failure_reason="Region unavailable",
     fallback_regions=["eu-west-1"],
 )
-# ru_maxrss of a child is no less than what its parent had when it forked, so the child looks itself
-# at the peak that Linux keeps for the program that it runs.
+# ru_maxrss of a child includes the memory of its parent at the fork, so the child itself reads the
+# peak that Linux records for its program.
 _LOOK = '''import atexit
 import os
 
 
-def told():
+def write_peak():
     with open("/proc/self/status") as status, open(os.environ["BENCHMARK_PEAK"], "a") as file:
         file.write(next(line for line in status if line.startswith("VmHWM")).split()[1] + "\\n")
 
 
-atexit.register(told)
+atexit.register(write_peak)
 '''
 
 
@@ -56,24 +56,24 @@ class _Prompt(python_runner.Job):
     A wait with a time limit is a poll in CPython, every 50 ms after the first 60: too coarse here.
     """
 
-    def finish(self, given, seconds, on_line):
-        return super().finish(given, None, on_line)
+    def finish(self, stdin_data, seconds, on_line):
+        return super().finish(stdin_data, None, on_line)
 
 
-def measured(folder):
+def measure(folder):
     """Figures. :param folder: an empty one, for state."""
-    nothing = noops.made(folder / "pack", PACK)
+    nothing = noops.write_pack(folder / "pack", PACK)
     with _prompt(), Sandbox() as box, \
             St2Local(PACK, box.pack_config(), folder / "state") as local, \
             St2Local(nothing, {}, folder / "nothing") as idle:
         tasks = {"no-op": _task(idle, noops.ACTION, {})}
         actions = _actions(local, box)
-        for what, (ref, parameters) in actions.items():
-            tasks[what] = _task(local, ref, parameters)
-        taken = interleaved(tasks, ROUNDS)
+        for name, (ref, parameters) in actions.items():
+            tasks[name] = _task(local, ref, parameters)
+        timings = interleaved(tasks, ROUNDS)
         peaks = _peaks(tasks, folder)
-    return _figures(TIME, taken, "ms", 1000, _time_budget) + _figures(
-        MEMORY, peaks, "MiB", 1, lambda what: MEMORY_MIB)
+    return _figures(TIME, timings, "ms", 1000, _time_budget) + _figures(
+        MEMORY, peaks, "MiB", 1, lambda name: MEMORY_MIB)
 
 
 @contextlib.contextmanager
@@ -85,27 +85,27 @@ def _prompt():
         python_runner.Job = before
 
 
-def _figures(group, taken, unit, factor, budget_of):
-    floor = taken.pop("no-op")
+def _figures(group, timings, unit, factor, budget_of):
+    floor = timings.pop("no-op")
     figures = [Figure(group, "no-op", factor * median(floor), unit)]
-    for what, values in taken.items():
-        # Other load only adds: the quickest rounds say what the process itself takes.
+    for label, values in timings.items():
+        # Other load only adds time: the quickest rounds show what the process itself takes.
         figures.append(Figure(
-            group, what, factor * median(values), unit, factor * (min(values) - min(floor)), unit,
-            budget_of(what),
+            group, label, factor * median(values), unit, factor * (min(values) - min(floor)), unit,
+            budget_of(label),
         ))
     return figures
 
 
-def _time_budget(what):
-    return PLANNING_MS if what.startswith("generate_repair_plan") else CALL_MS
+def _time_budget(label):
+    return PLANNING_MS if label.startswith("generate_repair_plan") else CALL_MS
 
 
 def _task(local, ref, parameters):
     def once():
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         execution = local.run(ref, parameters)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started_at
         assert execution["status"] == "succeeded", (ref, execution["result"])
         return seconds
 
@@ -113,15 +113,15 @@ def _task(local, ref, parameters):
 
 
 def _actions(local, box):
-    """{name: (ref, parameters)} of the ten actions, as the workflows have requested them."""
-    found = {}
+    """Return {name: (ref, parameters)} of the ten actions, as the workflows requested them."""
+    requests = {}
 
     def note(workflow, parameters, only=None, suffix=""):
         run = local.run("synthralos." + workflow, parameters)
         for child in reversed(local.executions(parent=run["id"])):
             name = child["action"]["name"]
             if only in (None, name):
-                found[name + suffix] = child["action"]["ref"], child["parameters"]
+                requests[name + suffix] = child["action"]["ref"], child["parameters"]
 
     note("agent_recovery", AGENT)
     note("agent_recovery", dict(AGENT, context={"repairPlan": PLAN}), "generate_repair_plan",
@@ -138,11 +138,11 @@ def _actions(local, box):
         box.script(target, [status(400)], forever=True)
         note(workflow, parameters, only)
     box.reset()
-    return found
+    return requests
 
 
 def _peaks(tasks, folder):
-    """{name: [MiB]}; empty lists become nothing to compare where there is no /proc."""
+    """Return {name: [peak MiB]}."""
     peaks = {name: [] for name in tasks}
     with looking(folder) as seen:
         for _ in range(MEMORY_ROUNDS):
@@ -154,7 +154,7 @@ def _peaks(tasks, folder):
 
 @contextlib.contextmanager
 def looking(folder):
-    """Gives a function: the peaks, in MiB, of the actions' processes that have ended so far."""
+    """Yield a function that returns the peaks, in MiB, of the processes that have ended."""
     (folder / "look").mkdir()
     (folder / "look" / "sitecustomize.py").write_text(_LOOK)
     file = folder / "peak"

@@ -1,7 +1,7 @@
-"""What is kept, with more and more of it: facts of one agent or target, from stores of three sizes.
+"""Stored facts of one agent or target, in stores of three sizes.
 
-The store is one in memory, so what grows is the library's own work. What is listed is one page of
-at most 100, so nothing may take longer with ten pages than with one.
+The store is in memory, so only the library's own work is measured. Listings are one page of at most
+100, so no operation may take longer with ten pages than with one.
 """
 import sys
 
@@ -16,16 +16,16 @@ PAGE_SIZE = 100
 MAX_RATIO = 1.5
 
 
-def measured():
+def measure():
     """Figures."""
-    taken = client(sys.executable, "ours", "records", ROUNDS, [ROOT / "actions" / "lib"])
+    timings = client(sys.executable, "ours", "records", ROUNDS, [ROOT / "actions" / "lib"])
     figures = []
-    for what in dict.fromkeys(name.rpartition(", ")[0] for name in taken):
-        floor = taken["%s, %d" % (what, PAGE_SIZE)]
+    for operation in dict.fromkeys(name.rpartition(", ")[0] for name in timings):
+        floor = timings["%s, %d" % (operation, PAGE_SIZE)]
         for size in SIZES:
-            seconds = taken["%s, %d" % (what, size)]
+            seconds = timings["%s, %d" % (operation, size)]
             figures.append(Figure(
-                GROUP, "%s, %d" % (what, size), 1e6 * median(seconds), "us",
+                GROUP, "%s, %d" % (operation, size), 1e6 * median(seconds), "us",
                 ratio(seconds, floor), "x", MAX_RATIO if size > PAGE_SIZE else None,
             ))
     return figures

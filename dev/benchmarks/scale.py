@@ -1,8 +1,7 @@
 """Many agent_recovery at once, a third of the platform's answers failing.
 
-On st2local always; on a live StackStorm where ST2_API_URL names one (see live.py). Whether each run
-ended as it should, was run once, and left what expires, is checked here as well: a figure of runs
-that went wrong would say nothing.
+Always on st2local; also on a live StackStorm if ST2_API_URL names one (see live.py). Each run is
+checked as well: it must end as expected and call its agent as often as it says.
 """
 import collections
 import os
@@ -23,11 +22,11 @@ OF_TEN = "of ten at once"
 SEQUENTIAL = "examples.orquesta-sequential"
 DEAD = "Calls that a dead platform gets from 50 agent_recovery, one started after the other"
 SIZES_LOCAL, SIZES_LIVE = (10, 50), (10, 50, 100)
-# What is worse than linear would grow with the number of runs; a tenth is the machine's noise.
+# Anything worse than linear grows with the number of runs; a tenth is noise.
 MAX_GROWTH = 1.1
 BROKEN_EVERY = 10
 RUN_SECONDS = 1800
-# Until the breaker opens; it is told to stay open for longer than the runs last.
+# Calls until the breaker opens; it stays open for longer than the runs last.
 MAX_DEAD_CALLS, OPEN_SECONDS = 5, 3600
 
 
@@ -60,7 +59,10 @@ class Load:
         return status(503) if (n + times) % 3 == 0 else ok()
 
     def check(self, executions):
-        """AssertionError when a run did not end as it should, or an agent was called amiss."""
+        """Check how each run ended and how often its agent was called.
+
+        :raises AssertionError: if either is not as expected.
+        """
         for n, execution in enumerate(executions):
             output = (execution["result"] or {}).get("output") or {}
             broken = n % BROKEN_EVERY == BROKEN_EVERY - 1
@@ -69,7 +71,7 @@ class Load:
             assert output["attempts"] == self._calls[n], (n, output, self._calls[n])
 
 
-def measured(folder):
+def measure(folder):
     """Figures. :param folder: an empty one, for state."""
     figures = _figures(GROUP % ("st2local", OF_TEN), [(n, _local(folder, n)) for n in SIZES_LOCAL])
     figures.append(_dead(folder))
@@ -82,40 +84,48 @@ def measured(folder):
 
 def _on_stackstorm(st2, box):
     if not st2.knows(SEQUENTIAL):
-        taken = [(n, _live(st2, box, n)) for n in SIZES_LIVE]
-        return _figures(GROUP % ("StackStorm", OF_TEN), taken)
+        timings = [(n, _live(st2, box, n)) for n in SIZES_LIVE]
+        return _figures(GROUP % ("StackStorm", OF_TEN), timings)
     # Each size next to its floor, for what StackStorm has stored by then makes both slower.
-    taken = [(n, _floor(st2, n), _live(st2, box, n)) for n in SIZES_LIVE]
-    first = taken[0][1]
+    timings = [(n, _floor(st2, n), _live(st2, box, n)) for n in SIZES_LIVE]
+    first = timings[0][1]
     group = GROUP % ("StackStorm", "%s, times as many of %s" % (OF_TEN, SEQUENTIAL))
     return [
         Figure(group, "%d of %s" % (n, SEQUENTIAL), floor / n, "s", note="%.0f s in all" % floor)
-        for n, floor, _ in taken
-    ] + _figures(group, [(n, seconds) for n, _, seconds in taken],
-                 [floor / n / (first / SIZES_LIVE[0]) for n, floor, _ in taken])
+        for n, floor, _ in timings
+    ] + _figures(group, [(n, seconds) for n, _, seconds in timings],
+                 [floor / n / (first / SIZES_LIVE[0]) for n, floor, _ in timings])
 
 
-def _figures(group, taken, growth=None):
-    """:param growth: by what the floor of each size is more than that of the first; not at all."""
-    first = taken[0][1] / taken[0][0]
+def _figures(group, timings, growth=None):
+    """:param growth: the floor of each size relative to the first; default: 1 for each."""
+    first = timings[0][1] / timings[0][0]
     return [
-        Figure(group, "%d at once" % number, seconds / number, "s",
-               seconds / number / (first * grown), "x", MAX_GROWTH, "%.0f s in all" % seconds)
-        for (number, seconds), grown in zip(taken, growth or [1.0] * len(taken))
+        Figure(
+            group,
+            "%d at once" % number,
+            seconds / number,
+            "s",
+            seconds / number / (first * growth_factor),
+            "x",
+            MAX_GROWTH,
+            "%.0f s in all" % seconds,
+        )
+        for (number, seconds), growth_factor in zip(timings, growth or [1.0] * len(timings))
     ]
 
 
 def _local(folder, number):
-    """Seconds until the last of `number` recoveries has ended."""
+    """Return the seconds until the last of `number` recoveries has ended."""
     with Sandbox() as box, St2Local(
             PACK, box.pack_config(), folder / ("scale-%d" % number)) as local:
         load = Load(box, number)
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         handles = [
             local.start("synthralos.agent_recovery", load.parameters(n)) for n in range(number)
         ]
         ended = [handle.wait(timeout=RUN_SECONDS) for handle in handles]
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started_at
         load.check(ended)
     return seconds
 
@@ -124,21 +134,21 @@ def _live(st2, box, number):
     """The same on StackStorm, from the first request to the last end."""
     box.reset()
     load = Load(box, number)
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     started = [
         st2.start("synthralos.agent_recovery", load.parameters(n)) for n in range(number)
     ]
     ended = [st2.ended(run_id, RUN_SECONDS) for run_id in started]
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started_at
     load.check(ended)
     return seconds
 
 
 def _floor(st2, number):
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     for run_id in [st2.start(SEQUENTIAL, {"name": "x"}) for _ in range(number)]:
         assert st2.ended(run_id, RUN_SECONDS)["status"] == "succeeded"
-    return time.perf_counter() - began
+    return time.perf_counter() - started_at
 
 
 def _dead(folder):
@@ -153,4 +163,4 @@ def _dead(folder):
                 })
         calls = len(box.calls_to("platform"))
     return Figure(DEAD, "answers 503", calls, "calls", budget=MAX_DEAD_CALLS,
-                  note="runs that go on at once cannot know of each other's calls")
+                  note="concurrent runs cannot see each other's calls")

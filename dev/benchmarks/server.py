@@ -1,4 +1,4 @@
-"""An LLM provider on loopback, quick enough to be no part of what is measured (0.2 ms a call).
+"""An LLM provider on loopback, fast enough not to affect the figures (0.2 ms a call).
 
 A process of its own: `python -m benchmarks.server` prints its base URL and serves until its
 standard input ends. It speaks OpenAI's wire format. The first part of the path says how it answers:
@@ -54,9 +54,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data):
         self._received += data
         while True:
-            head, found, rest = self._received.partition(b"\r\n\r\n")
+            head, separator, rest = self._received.partition(b"\r\n\r\n")
             length = _length(head)
-            if not found or len(rest) < length:
+            if not separator or len(rest) < length:
                 return
             self._received = rest[length:]
             kind = head.split(b" ", 2)[1].split(b"/", 2)[1]
@@ -80,7 +80,7 @@ async def _serve():
 
 @contextlib.contextmanager
 def running():
-    """The base URL of a server that runs as long as the block does."""
+    """Yield the base URL of a server that runs until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.server"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -1,4 +1,4 @@
-"""What traces cost an action: off, sent to a collector, and to one that never answers."""
+"""The cost of traces for an action: off, sent to a collector, and to one that never answers."""
 import contextlib
 import http.server
 import os
@@ -20,26 +20,28 @@ ROUNDS = 9
 ACTION, PARAMETERS = "synthralos.call_llm", {"model": "gpt-4", "prompt": "Hello", "timeout": 3600}
 
 
-def measured(folder):
+def measure(folder):
     """Figures. :param folder: an empty one, for state."""
     with contextlib.ExitStack() as stack:
-        # Where a host marks that its collector is away.
+        # Where a host marks its collector as unavailable.
         stack.enter_context(_temporary(folder))
         box = stack.enter_context(Sandbox())
         tasks = {"off": _task(stack, box, folder / "off", None)}
-        tasks["to a collector"] = _task(stack, box, folder / "on", stack.enter_context(_takes()))
-        hole = stack.enter_context(_hole())
+        tasks["to a collector"] = _task(
+            stack, box, folder / "on", stack.enter_context(_collector_url())
+        )
+        hole = stack.enter_context(_black_hole_url())
         tasks["to a black hole, the first in a minute"] = _task(
-            stack, box, folder / "hole", hole, lambda: _forget(folder))
-        tasks["to a black hole, the others"] = _task(stack, box, folder / "after", hole)
-        taken = interleaved(tasks, ROUNDS)
-    floor = taken["off"]
+            stack, box, folder / "hole", hole, lambda: _forget_unavailable(folder))
+        tasks["to a black hole, after that"] = _task(stack, box, folder / "after", hole)
+        timings = interleaved(tasks, ROUNDS)
+    floor = timings["off"]
     return [Figure(GROUP, "off", 1000 * median(floor), "ms")] + [
         Figure(
-            GROUP, what, 1000 * median(values), "ms", 1000 * (min(values) - min(floor)), "ms",
-            BUDGET_MS + (1000 * TIMEOUT if "first" in what else 0),
+            GROUP, label, 1000 * median(values), "ms", 1000 * (min(values) - min(floor)), "ms",
+            BUDGET_MS + (1000 * TIMEOUT if "first" in label else 0),
         )
-        for what, values in taken.items() if what != "off"
+        for label, values in timings.items() if label != "off"
     ]
 
 
@@ -52,9 +54,9 @@ def _task(stack, box, folder, endpoint, before=None):
     def once():
         if before is not None:
             before()
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         execution = local.run(ACTION, PARAMETERS)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started_at
         assert execution["status"] == "succeeded", execution["result"]
         return seconds
 
@@ -75,14 +77,14 @@ def _temporary(folder):
         tempfile.tempdir = None
 
 
-def _forget(folder):
+def _forget_unavailable(folder):
     for mark in folder.glob("synthralos-*-traces-away"):
         mark.unlink()
 
 
 @contextlib.contextmanager
-def _takes():
-    """The URL of a collector that takes everything."""
+def _collector_url():
+    """Yield the URL of a collector that accepts everything."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -102,11 +104,11 @@ class _Collector(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def log_message(self, *_):
-        """Nobody reads it."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
-def _hole():
-    """The URL of one that takes connections and never answers."""
+def _black_hole_url():
+    """Yield the URL of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as hole:
         yield "http://127.0.0.1:%d" % hole.getsockname()[1]

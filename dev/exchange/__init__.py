@@ -1,1 +1,1 @@
-"""What StackStorm Exchange checks of a pack, on this machine: `make exchange`."""
+"""StackStorm Exchange's checks of a pack, on this machine: `make exchange`."""

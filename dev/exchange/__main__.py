@@ -1,6 +1,6 @@
 """`make exchange`: every check that StackStorm Exchange runs on a pack, as far as one machine can.
 
-Ends 1 when one fails.
+Exits 1 if a check fails.
 """
 import argparse
 import pathlib
@@ -30,7 +30,7 @@ NOT_HERE = (
 
 
 def main(words=None):
-    """The exit code."""
+    """Run the checks and return the exit code."""
     options = _parser().parse_args(words)
     chosen = [name for name in options.checks or CHECKS if name not in options.skip]
     failed = [name for name in chosen if not _passes(name, *CHECKS[name])]
@@ -45,13 +45,15 @@ def main(words=None):
 
 
 def _passes(name, check, about):
-    began = time.monotonic()
-    wrong = check(PACK)
-    took = time.monotonic() - began
-    print("%-4s %-9s %-37s %6.1f s" % ("FAIL" if wrong else "ok", name, about, took), flush=True)
-    for line in wrong:
+    started_at = time.monotonic()
+    errors = check(PACK)
+    seconds = time.monotonic() - started_at
+    print(
+        "%-4s %-9s %-37s %6.1f s" % ("FAIL" if errors else "ok", name, about, seconds), flush=True
+    )
+    for line in errors:
         print("       " + line)
-    return not wrong
+    return not errors
 
 
 def _parser():

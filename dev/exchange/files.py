@@ -1,4 +1,4 @@
-"""What StackStorm Exchange's checks find in a pack: everything but what is hidden at its top."""
+"""The files of a pack that StackStorm Exchange checks: all except hidden ones at its top."""
 import os
 import pathlib
 
@@ -6,16 +6,16 @@ CACHES = ("__pycache__",)
 
 
 def files(pack, *endings):
-    """The pack's files with these endings, sorted, relative to it."""
-    found = []
-    for folder, below, names in os.walk(pack):
+    """Return the pack's files with these endings, sorted, relative to the pack."""
+    paths = []
+    for folder, subfolders, names in os.walk(pack):
         here = pathlib.Path(folder).relative_to(pack)
         top = here == pathlib.Path(".")
-        below[:] = sorted(
-            name for name in below if name not in CACHES and not (top and name.startswith("."))
+        subfolders[:] = sorted(
+            name for name in subfolders if name not in CACHES and not (top and name.startswith("."))
         )
-        found += [
+        paths += [
             here / name for name in names
             if name.endswith(endings) and not (top and name.startswith("."))
         ]
-    return sorted(found)
+    return sorted(paths)

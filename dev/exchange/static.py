@@ -1,6 +1,6 @@
-"""Checks that read files only. Each takes the pack's folder and returns what is wrong, a line each.
+"""Checks that only read files. Each takes the pack's folder and returns its errors, a line each.
 
-What is checked is what StackStorm-Exchange/ci and StackStorm/st2sdk check.
+They are the checks of StackStorm-Exchange/ci and StackStorm/st2sdk.
 """
 import json
 import re
@@ -20,18 +20,18 @@ def metadata(pack):
     if not path.is_file():
         return ["pack.yaml is missing"]
     about = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    wrong = [
+    errors = [
         "pack.yaml: %s is missing" % name
         for name in ("name", "description", "version", "author") if not about.get(name)
     ]
     if not re.match(r"[a-z0-9_]+\Z", str(about.get("ref") or about.get("name"))):
-        wrong.append("pack.yaml: ref, or name where there is none, is not [a-z0-9_]+")
+        errors.append("pack.yaml: ref, or name if ref is missing, must match [a-z0-9_]+")
     if about.get("version") and version(about["version"]) is None:
-        wrong.append("pack.yaml: version %r is not semantic, such as 1.2.3" % about["version"])
-    # Without "3" the Exchange runs the checks and ignores what fails.
+        errors.append("pack.yaml: version %r must be semantic, such as 1.2.3" % about["version"])
+    # Without "3" the Exchange runs the checks and ignores failures.
     if "3" not in (about.get("python_versions") or []):
-        wrong.append('pack.yaml: python_versions does not list "3"')
-    return wrong
+        errors.append('pack.yaml: python_versions must contain "3"')
+    return errors
 
 
 def compiles(pack):
@@ -52,11 +52,11 @@ def licence(pack):
 
 def syntax(pack):
     """Every YAML and JSON file holds one document."""
-    wrong = _each(
+    errors = _each(
         files(pack, ".yaml", ".yml"), lambda path: yaml.safe_load((pack / path).read_bytes()),
         yaml.YAMLError, UnicodeDecodeError,
     )
-    return wrong + _each(
+    return errors + _each(
         files(pack, ".json"), lambda path: json.loads((pack / path).read_bytes()), ValueError
     )
 
@@ -67,11 +67,11 @@ def example_config(pack):
     With none the Exchange checks nothing, with two its script fails. Whether it fits the schema is
     checked by tests/contract.
     """
-    found = sorted(path.name for path in pack.glob("*.yaml.example"))
-    wrong = [] if len(found) == 1 else ["one *.yaml.example is expected; there are %s" % found]
+    names = sorted(path.name for path in pack.glob("*.yaml.example"))
+    errors = [] if len(names) == 1 else ["expected one *.yaml.example (got %s)" % names]
     if not (pack / "config.schema.yaml").is_file():
-        wrong.append("config.schema.yaml is missing")
-    return wrong
+        errors.append("config.schema.yaml is missing")
+    return errors
 
 
 def icon(pack):
@@ -79,26 +79,26 @@ def icon(pack):
     path = pack / "icon.png"
     head = path.read_bytes()[:24] if path.is_file() else b""
     if head[:8] != b"\x89PNG\r\n\x1a\n":
-        return ["icon.png is missing, or is no PNG"]
+        return ["icon.png is missing or not a PNG"]
     width, height = struct.unpack(">II", head[16:24])
     if width != height or width < ICON:
-        return ["icon.png is %d x %d; a square of at least %d is expected" % (width, height, ICON)]
+        return ["icon.png is %d x %d; it must be a square of at least %d" % (width, height, ICON)]
     return []
 
 
 def version(text):
-    """A semantic version as something that compares; None when it is none.
+    """Return a semantic version as a sortable tuple, or None if `text` is not one.
 
     A release counts for more than its pre-releases (semver.org, 11).
     """
-    matched = re.match(r"(\d+)\.(\d+)\.(\d+)(?:-([\da-z.-]+))?\Z", str(text), re.I)
-    if matched is None:
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)(?:-([\da-z.-]+))?\Z", str(text), re.I)
+    if match is None:
         return None
     parts = [
         (0, int(part), "") if part.isdigit() else (1, 0, part)
-        for part in (matched.group(4) or "").split(".") if part
+        for part in (match.group(4) or "").split(".") if part
     ]
-    return tuple(int(n) for n in matched.groups()[:3]) + (not parts, parts)
+    return tuple(int(n) for n in match.groups()[:3]) + (not parts, parts)
 
 
 def _each(paths, read, *errors):

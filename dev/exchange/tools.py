@@ -1,6 +1,6 @@
 """Checks that run other programs, each with what StackStorm Exchange runs them with.
 
-Each takes the pack's folder and returns what is wrong, a line each.
+Each takes the pack's folder and returns its errors, a line each.
 """
 import os
 import pathlib
@@ -14,7 +14,7 @@ from exchange.static import version
 
 HERE = pathlib.Path(__file__).resolve().parent
 MAX_LINES_SHOWN = 200
-# pylint looks at these folders alone.
+# The only folders that pylint checks.
 LINTED = ("actions", "sensors", "etc")
 # They hold the pack's files to StackStorm's rules; and to StackStorm, where it is on the path.
 RULES = ("test_metadata.py", "test_documents.py", "test_registration.py", "test_workflow_files.py")
@@ -22,22 +22,22 @@ RULES = ("test_metadata.py", "test_documents.py", "test_registration.py", "test_
 
 def flake8(pack):
     """Every Python file follows the rules in .flake8, by flake8 3.7.7."""
-    found = [str(path) for path in files(pack, ".py")]
-    return _run(pack, ["-m", "flake8", "--config", ".flake8"] + found)
+    paths = [str(path) for path in files(pack, ".py")]
+    return _run(pack, ["-m", "flake8", "--config", ".flake8"] + paths)
 
 
 def pylint(pack):
     """No errors, by pylint 3.1.1 with -E, which sees StackStorm (or its stand-ins) and actions/lib.
     """
-    wrong = []
+    errors = []
     for folder in LINTED:
-        found = [str(path) for path in files(pack, ".py") if path.parts[0] == folder]
-        if found:
-            wrong += _run(
-                pack, ["-m", "pylint", "-E", "--rcfile", str(HERE / "pylintrc")] + found,
+        paths = [str(path) for path in files(pack, ".py") if path.parts[0] == folder]
+        if paths:
+            errors += _run(
+                pack, ["-m", "pylint", "-E", "--rcfile", str(HERE / "pylintrc")] + paths,
                 stackstorm(pack) + ["actions/lib"],
             )
-    return wrong
+    return errors
 
 
 def rules(pack):
@@ -55,18 +55,20 @@ def tests(pack):
 
 
 def release(pack, base):
-    """What a pull request to `base`, a git revision, has to change."""
+    """Return what a pull request to `base`, a git revision, must still change."""
     changed = set(_git(pack, "diff", "--name-only", base + "...HEAD").split())
     if not changed:
         return []
-    wrong = ["pack.yaml was not changed since %s" % base] if "pack.yaml" not in changed else []
+    errors = ["pack.yaml was not changed since %s" % base] if "pack.yaml" not in changed else []
     if not changed & {"CHANGES.md", "CHANGELOG.md"}:
-        wrong.append("CHANGES.md was not changed since %s" % base)
+        errors.append("CHANGES.md was not changed since %s" % base)
     before = yaml.safe_load(_git(pack, "show", base + ":pack.yaml"))["version"]
     now = yaml.safe_load((pack / "pack.yaml").read_text(encoding="utf-8"))["version"]
     if not version(now) > version(before):
-        wrong.append("pack.yaml: version %s is not above %s, that of %s" % (now, before, base))
-    return wrong
+        errors.append(
+            "pack.yaml: version %s must be above %s, the version of %s" % (now, before, base)
+        )
+    return errors
 
 
 def stackstorm(pack):
@@ -77,26 +79,28 @@ def stackstorm(pack):
     if not checkout:
         return ["dev/standins", "dev/st2local/standins"]
     root = pathlib.Path(checkout)
-    found = sorted(root.glob("st2*")) + sorted(root.glob("contrib/runners/*"))
-    return [str(path) for path in found]
+    folders = sorted(root.glob("st2*")) + sorted(root.glob("contrib/runners/*"))
+    return [str(path) for path in folders]
 
 
 def _run(pack, arguments, path=()):
-    given = [str(pack / folder) for folder in path]
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(given), PYTHONDONTWRITEBYTECODE="1")
-    done = subprocess.run(
+    python_path = [str(pack / folder) for folder in path]
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(python_path), PYTHONDONTWRITEBYTECODE="1")
+    completed = subprocess.run(
         [sys.executable] + arguments, cwd=str(pack), env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )
-    if done.returncode == 0:
+    if completed.returncode == 0:
         return []
-    return done.stdout.rstrip().splitlines()[-MAX_LINES_SHOWN:] + ["ended %d" % done.returncode]
+    return completed.stdout.rstrip().splitlines()[-MAX_LINES_SHOWN:] + [
+        "ended %d" % completed.returncode
+    ]
 
 
 def _git(pack, *words):
-    done = subprocess.run(
+    completed = subprocess.run(
         ["git", "-C", str(pack)] + list(words), capture_output=True, text=True,
     )
-    if done.returncode:
-        raise SystemExit("exchange: git: " + done.stderr.strip())
-    return done.stdout
+    if completed.returncode:
+        raise SystemExit("exchange: git: " + completed.stderr.strip())
+    return completed.stdout

@@ -1,4 +1,4 @@
-"""Writes docs/reference.md, and the layers in docs/architecture.md."""
+"""Write docs/reference.md, and the layers in docs/architecture.md."""
 from reference import actions, automation, configuration, layers
 from reference.metadata import PACK
 
@@ -14,9 +14,9 @@ Generated from the pack's metadata by `make docs`: edit the metadata, not this p
 
 
 def page():
-    """The page's whole text."""
-    found = actions.lines() + automation.lines() + configuration.lines()
-    return HEAD + "\n" + "\n".join(found).rstrip("\n") + "\n"
+    """Return the full text of the page."""
+    lines = actions.lines() + automation.lines() + configuration.lines()
+    return HEAD + "\n" + "\n".join(lines).rstrip("\n") + "\n"
 
 
 if __name__ == "__main__":

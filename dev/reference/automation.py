@@ -1,4 +1,4 @@
-"""What starts runs and bounds them: triggers, sensors, rules, policies, ChatOps aliases."""
+"""Everything that starts or limits runs: triggers, sensors, rules, policies, ChatOps aliases."""
 import json
 
 from reference.markdown import code, table, text
@@ -11,21 +11,21 @@ def lines():
 
 
 def _triggers():
-    shown = ["## Triggers", ""]
+    section = ["## Triggers", ""]
     for _, trigger in documents("triggers"):
-        shown += ["### synthralos.%s" % trigger["name"], "", text(trigger["description"]), ""]
+        section += ["### synthralos.%s" % trigger["name"], "", text(trigger["description"]), ""]
         fields = (trigger.get("payload_schema") or {}).get("properties") or {}
-        shown += table(("field", "type", "meaning"), [_field(*pair) for pair in fields.items()])
-    return shown
+        section += table(("field", "type", "meaning"), [_field(*pair) for pair in fields.items()])
+    return section
 
 
 def _field(name, spec):
     meaning = [text(spec["description"])] if spec.get("description") else []
     if spec.get("enum"):
         meaning.append("One of %s." % ", ".join(code(value) for value in spec["enum"]))
-    # Where a field is not required StackStorm lets it be null too.
-    shown = code(name) + ("" if spec.get("required") else ", may be null")
-    return shown, kind_of(spec), " ".join(meaning)
+    # StackStorm also allows null for a field that is not required.
+    label = code(name) + ("" if spec.get("required") else ", may be null")
+    return label, kind_of(spec), " ".join(meaning)
 
 
 def _sensors():
@@ -56,14 +56,15 @@ def _rules():
 
 def _when(rule):
     trigger = rule["trigger"]
-    shown = code(trigger["type"])
+    condition = code(trigger["type"])
     if trigger.get("parameters"):
-        shown += " (%s)" % _pairs(trigger["parameters"])
-    told = [
-        "%s %s %s" % (code(name.split("#")[0]), one["type"], code(_value(one["pattern"])))
-        for name, one in (rule.get("criteria") or {}).items()
+        condition += " (%s)" % _pairs(trigger["parameters"])
+    criteria = [
+        "%s %s %s" %
+        (code(name.split("#")[0]), criterion["type"], code(_value(criterion["pattern"])))
+        for name, criterion in (rule.get("criteria") or {}).items()
     ]
-    return shown + (", where " + " and ".join(told) if told else "")
+    return condition + (", where " + " and ".join(criteria) if criteria else "")
 
 
 def _policies():
@@ -81,12 +82,12 @@ def _policies():
 def _aliases():
     rows = []
     for path, alias in documents("aliases"):
-        said = []
+        commands = []
         for entry in alias["formats"]:
-            said += [entry] if isinstance(entry, str) else entry["representation"]
+            commands += [entry] if isinstance(entry, str) else entry["representation"]
         rows.append((
             "[%s](../%s)" % (code(alias["name"]), path),
-            "<br>".join(code(words) for words in said),
+            "<br>".join(code(words) for words in commands),
             code(alias["action_ref"]),
             text(alias["description"]),
         ))

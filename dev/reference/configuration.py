@@ -1,4 +1,4 @@
-"""The entries of the configuration, each under its whole name."""
+"""The entries of the configuration, each with its full name."""
 import json
 
 from reference.markdown import code, table, text
@@ -7,30 +7,30 @@ from reference.metadata import kind_of, read
 
 def lines():
     """The section's lines."""
-    shown = ["## Configuration", ""]
+    section = ["## Configuration", ""]
     for name, spec in read("config.schema.yaml").items():
-        shown += ["### Configuration: %s" % name, "", text(spec["description"]), ""]
+        section += ["### Configuration: %s" % name, "", text(spec["description"]), ""]
         rows = [_row(*entry) for entry in _entries(name, spec)]
-        shown += table(("entry", "type", "meaning"), rows)
-    return shown
+        section += table(("entry", "type", "meaning"), rows)
+    return section
 
 
 def _entries(name, spec):
-    """(name, spec, required) of what stands below an entry, or of the entry itself if nothing does.
+    """Return [(name, spec)] of the entries below an entry, or of the entry itself if it has none.
 
     `[]` stands for each item of a list, `<name>` for a key that is not fixed.
     """
-    below = []
+    children = []
     for part, inner in (spec.get("properties") or {}).items():
-        below.append(("%s.%s" % (name, part), inner))
+        children.append(("%s.%s" % (name, part), inner))
     if isinstance(spec.get("items"), dict) and spec["items"].get("properties"):
-        below.append((name + "[]", spec["items"]))
+        children.append((name + "[]", spec["items"]))
     if isinstance(spec.get("additionalProperties"), dict):
-        below.append((name + ".<name>", spec["additionalProperties"]))
-    if not below:
+        children.append((name + ".<name>", spec["additionalProperties"]))
+    if not children:
         return [(name, spec)]
     own = [] if "." not in name or not spec.get("description") else [(name, spec)]
-    return own + [entry for pair in below for entry in _entries(*pair)]
+    return own + [entry for pair in children for entry in _entries(*pair)]
 
 
 def _row(name, spec):
@@ -43,9 +43,9 @@ def _row(name, spec):
         meaning.append("%s or more." % spec["minimum"])
     if "default" in spec:
         default = spec["default"]
-        shown = default if isinstance(default, str) and default else json.dumps(default)
-        meaning.append("Default: %s." % code(shown))
+        default_text = default if isinstance(default, str) and default else json.dumps(default)
+        meaning.append("Default: %s." % code(default_text))
     if spec.get("secret"):
         meaning.append("Secret.")
-    told = code(name) + (", required" if spec.get("required") is True else "")
-    return told, kind_of(spec), " ".join(word for word in meaning if word)
+    label = code(name) + (", required" if spec.get("required") is True else "")
+    return label, kind_of(spec), " ".join(word for word in meaning if word)

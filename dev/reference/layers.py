@@ -29,7 +29,7 @@ def section(rooms: Iterable[layers.Room] = layers.ROOMS) -> str:
 def page(text: str, rooms: Iterable[layers.Room] = layers.ROOMS) -> str:
     """`text`, the page as it is, with the section between its markers replaced.
 
-    :raises ValueError: when the markers are not there exactly once each, in this order.
+    :raises ValueError: if the markers are not present exactly once each, in this order.
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What of Markdown the reference needs."""
+"""The parts of Markdown that the reference needs."""
 from __future__ import annotations
 
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table; none when there are no rows. Cells are Markdown already."""
+    """Return the lines of a table, or [] without rows. Cells are Markdown already."""
     if not rows:
         return []
     lines = ["| %s |" % " | ".join(head), "|%s" % ("---|" * len(head))]
@@ -14,24 +14,23 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def text(words: object) -> str:
-    """Text from the metadata as a cell or a line shows it: only its pairs of backquotes are markup.
-    """
+    """Escape text from the metadata for a cell or a line; only pairs of backquotes stay markup."""
     parts = " ".join(str(words or "").split()).split("`")
     if len(parts) % 2 == 0:
         return _escaped("`".join(parts))
-    return "".join(code(one) if at % 2 else _escaped(one) for at, one in enumerate(parts))
+    return "".join(code(part) if index % 2 else _escaped(part) for index, part in enumerate(parts))
 
 
 def code(words: object) -> str:
-    """Words in code; a table's own bar is escaped, which GitHub takes in code too."""
+    """Format words as code; bars are escaped, as GitHub requires in tables."""
     return "`%s`" % str(words).replace("|", "\\|")
 
 
 def _escaped(words: str) -> str:
-    # Within a word an underscore is none of Markdown's marks.
+    # An underscore within a word is not markup.
     return re.sub(r"([\\`*|<>\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", words)
 
 
 def anchor(heading: str) -> str:
-    """What GitHub makes of a heading to link to it."""
+    """Return GitHub's anchor of a heading."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

@@ -1,4 +1,4 @@
-"""Reads the pack's metadata, as StackStorm does: the YAML files at the top of each folder."""
+"""Read the pack's metadata as StackStorm does: the YAML files at the top of each folder."""
 from __future__ import annotations
 
 import pathlib
@@ -26,7 +26,7 @@ def outputs(action: dict[str, Any]) -> list[str]:
     if action["runner_type"] != "orquesta":
         return []
     workflow = read("actions/" + action["entry_point"])
-    return [name for one in workflow.get("output") or [] for name in one]
+    return [name for entry in workflow.get("output") or [] for name in entry]
 
 
 def kind_of(schema: dict[str, Any]) -> str:

@@ -9,14 +9,14 @@ Faults are scripted, and every call is recorded.
         ...call box.pack_config()["providers"][0]["base_url"] + "/chat/completions"...
         assert [call.status for call in box.calls_to("llm:openai")] == [429, 200]
 
-What it plays, and the target by which scripts and the record know it:
+What it simulates, and the target by which scripts and the record refer to it:
 
     /platform, /platform-NAME          the SynthralOS backend: `platform`, `platform:NAME`
     /openai/PROVIDER/...               an OpenAI-compatible provider: `llm:PROVIDER/MODEL`
     /anthropic/PROVIDER/...            an Anthropic-compatible provider: `llm:PROVIDER/MODEL`
     /region/PROVIDER/REGION/...        a generic upstream: `route:PROVIDER/REGION`
     /prometheus/api/v1/query           a Prometheus: `prometheus`
-    /hook/NAME                         a webhook of people who are told: `hook:NAME`
+    /hook/NAME                         a webhook for notifications of people: `hook:NAME`
     /_sandbox/...                      its own control surface, for other processes (`control`)
 
 Steps are made by the constructors in `steps`, targets are explained in `targets`, the wires are one

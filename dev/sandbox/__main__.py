@@ -16,18 +16,18 @@ MARK = "# Written by the sandbox, which overwrites this file when it starts.\n"
 
 
 def main(arguments=None):
-    """Runs until interrupted. Returns the exit status: 0, or 1 when it cannot start."""
-    given = _parser().parse_args(arguments)
-    box = Sandbox(port=given.port, scenario=given.scenario, watch=_announce)
+    """Run until interrupted. Return the exit code: 0, or 1 if it cannot start."""
+    options = _parser().parse_args(arguments)
+    box = Sandbox(port=options.port, scenario=options.scenario, watch=_announce)
     try:
         box.start()
-        if given.write_config:
-            _write_config(given.write_config, box.pack_config())
+        if options.write_config:
+            _write_config(options.write_config, box.pack_config())
     except (OSError, OverflowError, TypeError, ValueError) as error:
         box.close()
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
-    # A service manager's stop is as good a reason to end as Ctrl-C.
+    # End on a service manager's stop as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         print(f"sandbox on {box.base_url} (Ctrl-C ends it)", flush=True)
@@ -50,26 +50,29 @@ def _parser():
 
 
 def _announce(call):
-    answered = "no answer" if call.status is None else call.status
-    shown = call.path.encode("unicode_escape").decode("ascii")
+    status = "no answer" if call.status is None else call.status
+    printable = call.path.encode("unicode_escape").decode("ascii")
     clock = time.strftime("%H:%M:%S", time.localtime(call.time))
-    line = f"{clock} {call.target} {call.method} {shown}: {answered} ({call.step})"
+    line = f"{clock} {call.target} {call.method} {printable}: {status} ({call.step})"
     try:
-        # Calls end in threads of their own: in one piece, for print writes a line's end separately.
-        shown = line.encode("ascii", "backslashreplace").decode("ascii")
-        print(shown + "\n", end="", flush=True)
+        # Calls end in their own threads, and print writes a line break separately: use one string.
+        printable = line.encode("ascii", "backslashreplace").decode("ascii")
+        print(printable + "\n", end="", flush=True)
     except BrokenPipeError:
-        # Nobody reads any more; the calls are worth answering all the same.
+        # The reader is gone; calls are still answered.
         pass
 
 
 def _write_config(path, config):
-    """Writes `config` as JSON, which is YAML too. ValueError when somebody else wrote the file."""
+    """Write `config` as JSON, which is also YAML.
+
+    :raises ValueError: if the file exists and the sandbox did not write it.
+    """
     if os.path.exists(path):
         with open(path, encoding="utf-8", errors="replace") as file:
             start = file.read(len(MARK))
         if start and start != MARK:
-            raise ValueError(f"{path} exists and is not the sandbox's: move it away first")
+            raise ValueError(f"{path} exists and is not the sandbox's: move or delete it first")
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(MARK + json.dumps(config, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Answers: status, headers and the bytes of the body; and an exchange, which is to have one."""
+"""Answers (status, headers, body), and exchanges, which say how a call is answered."""
 import http.client
 import json
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ class Exchange:
 
     :ivar target: what scripts and the record call it.
     :ivar render: step -> Answer, for every step that is an answer.
-    :ivar refusal: the answer to a request that is itself wrong; it uses up no step.
-    :ivar scripted: whether scripts are about it.
+    :ivar refusal: the answer to an invalid request; it consumes no step.
+    :ivar scripted: whether scripts apply to it.
     """
 
     target: str
@@ -33,9 +33,9 @@ class Exchange:
 
 
 def answer(status, body, headers=None):
-    """An Answer; str and bytes are sent as they are, anything else as JSON.
+    """Build an Answer; str and bytes are sent as they are, anything else as JSON.
 
-    JSON is written in ASCII, so that lone surrogates and the like arrive as they were given.
+    JSON is written in ASCII, so that lone surrogates and the like arrive unchanged.
     """
     if isinstance(body, bytes):
         kind, data = "application/octet-stream", body
@@ -43,16 +43,16 @@ def answer(status, body, headers=None):
         kind, data = "text/plain; charset=utf-8", body.encode("utf-8", "surrogatepass")
     else:
         kind, data = "application/json", json.dumps(body).encode("ascii")
-    given = {"Content-Type": kind}
+    all_headers = {"Content-Type": kind}
     for name, value in (headers or {}).items():
         if name.lower() == "content-type":
-            del given["Content-Type"]
-        given[name] = value
-    return Answer(status, data, given)
+            del all_headers["Content-Type"]
+        all_headers[name] = value
+    return Answer(status, data, all_headers)
 
 
 def rendered(step, good, bad, refuse):
-    """The Answer to `step`, as a wire gives it.
+    """Return the Answer to `step` in the format of a wire.
 
     :param good: step -> body of a good answer.
     :param bad: (status, message) -> body of an error of which only the status is known.
@@ -70,17 +70,17 @@ def rendered(step, good, bad, refuse):
 
 
 def tokens(text):
-    """How many tokens `text` counts for: one for four characters, rounded up."""
+    """Return the number of tokens of `text`: one for four characters, rounded up."""
     return -(-len(text) // 4)
 
 
 def as_text(value):
-    """What was said, as text: text as it is, anything else as JSON."""
+    """Return text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def prompt_of(messages):
-    """The text of the last message that a user wrote; its text parts joined."""
+    """Return the text of the last user message, its text parts joined."""
     for message in reversed(messages):
         if isinstance(message, dict) and message.get("role") == "user":
             return content_text(message.get("content"))
@@ -88,7 +88,7 @@ def prompt_of(messages):
 
 
 def content_text(content):
-    """The text of a message's content, a string or a list of parts."""
+    """Return the text of a message's content, a string or a list of parts."""
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""

@@ -7,17 +7,17 @@ from sandbox.scripts import Scripts
 from sandbox.server import Server
 from sandbox.steps import Step
 
-# How long `close` may wait for the listener to notice, in seconds.
-POLL = 0.01
+# Seconds between the listener's checks for `close`.
+POLL_SECONDS = 0.01
 
 
 class Sandbox:
     """A fake outside world on 127.0.0.1, from `start` to `close`, or as a context manager.
 
-    :param port: 0 for any that is free. OSError when it is taken.
+    :param port: 0 for any free port. `start` raises OSError if it is in use.
     :param scenario: scripts as plain data (see `scenario`), or the path of a file with them.
-        ValueError when it is none.
-    :param watch: called with each Call once it was answered, on the thread that did.
+        `start` raises ValueError if it is invalid.
+    :param watch: called with each Call after it was answered, on the thread that answered it.
     """
 
     def __init__(self, port=0, scenario=None, watch=None):
@@ -31,19 +31,19 @@ class Sandbox:
 
     def start(self):
         if self._server is not None:
-            raise RuntimeError("the sandbox has been started already")
+            raise RuntimeError("the sandbox is already running")
         if self._scenario is not None:
             plain = isinstance(self._scenario, dict)
             scenario.play(self, self._scenario if plain else scenario.load(self._scenario))
         self._server = Server(self._port, self)
         serve = threading.Thread(
-            target=self._server.serve_forever, args=(POLL,), name="sandbox", daemon=True
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="sandbox", daemon=True
         )
         serve.start()
         return self
 
     def close(self):
-        """Ends the server and every open connection; the record stays. Twice does no harm."""
+        """End the server and every open connection; the record stays. May be called twice."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -73,10 +73,10 @@ class Sandbox:
         return config.pack_config(self.base_url)
 
     def script(self, target, steps, forever=False):
-        """From now on, calls to `target` get these steps, one a call, and then good answers.
+        """Script the next calls to `target`: one step for each call, then good answers.
 
-        :param target: see `targets`; the script replaces the one that it had.
-        :param steps: a list of steps, or of functions from a Call to a step; or one alone.
+        :param target: see `targets`; the script replaces its current one.
+        :param steps: a list of steps, or of functions from a Call to a step; or a single one.
         :param forever: repeat the last one.
         """
         alone = isinstance(steps, Step) or callable(steps)
@@ -87,14 +87,17 @@ class Sandbox:
         self.scripts.kill(target)
 
     def revive(self, target):
-        """Undoes `kill`. ValueError when it was not killed in these words."""
+        """Undo `kill`.
+
+        :raises ValueError: if exactly this target was not killed.
+        """
         self.scripts.revive(target)
 
     def set_errors(self, errors, target="platform"):
-        """What GET .../observability/errors lists at the platform `target`."""
+        """Set what GET .../observability/errors lists at the platform `target`."""
         targets.checked(target)
         if not isinstance(errors, list):
-            raise ValueError(f"errors is a list, not {errors!r}")
+            raise ValueError(f"errors must be a list (got {errors!r})")
         self.errors[target] = list(errors)
 
     @property
@@ -103,15 +106,15 @@ class Sandbox:
         return self.record.all()
 
     def calls_to(self, target):
-        """The calls to `target`; what it covers is said in `targets`."""
+        """The calls to `target`; see `targets` for what it covers."""
         return self.record.to(targets.checked(target))
 
     def reset_calls(self):
-        """Forgets the calls."""
+        """Clear the record of calls."""
         self.record.clear()
 
     def reset(self):
-        """Forgets scripts, the dead, errors and calls."""
+        """Clear scripts, killed targets, errors and calls."""
         self.scripts.clear()
         self.errors.clear()
         self.record.clear()

@@ -11,12 +11,12 @@ class Call:
     """One call.
 
     :ivar time: of its arrival, in seconds since the epoch.
-    :ivar target: what it went to; see `targets`.
+    :ivar target: the target that was called; see `targets`.
     :ivar path: without the query, which is in `query`, name -> last value.
     :ivar headers: names in lower case; repeated ones joined by ", ".
     :ivar body: the parsed JSON, else the text, else None.
-    :ivar status: the HTTP status answered; None while there is none, and where there never was.
-    :ivar step: the name of the step that answered; `refused` when the request itself was wrong.
+    :ivar status: the HTTP status of the answer; None before the answer and without one.
+    :ivar step: the name of the step that answered; `refused` if the request was invalid.
     """
 
     time: float
@@ -46,7 +46,7 @@ class Record:
             self._calls.append(call)
 
     def number(self):
-        """The number of the next call: 1, 2, ...; clearing the record does not start it again."""
+        """The number of the next call: 1, 2, ...; clearing the record does not restart it."""
         with self._lock:
             self._arrived += 1
             return self._arrived

@@ -12,7 +12,7 @@ ROUTE_PROVIDERS = ("openai", "anthropic", "google")
 REGIONS = ("us-east-1", "eu-west-1", "us-west-2")
 
 
-# A small data centre: everything hangs on the core switch.
+# A small data centre: everything depends on the core switch.
 TOPOLOGY = [
     {"name": "core-switch", "criticality": "critical", "zone": "east", "skills": ["network"]},
     {"name": "db-1", "depends_on": ["core-switch"], "criticality": "critical", "people": 200,
@@ -31,7 +31,7 @@ CREWS = [
 
 
 def pack_config(base_url):
-    """What the pack's config file holds when it points at the sandbox at `base_url`; a new dict."""
+    """Return the pack's configuration for the sandbox at `base_url`; a new dict."""
     return {
         "platform": {
             "base_url": base_url + "/platform",
@@ -65,7 +65,7 @@ def pack_config(base_url):
             "anthropic": {"gpt-4": "claude-3-5-sonnet", "gpt-3.5-turbo": "claude-3-haiku"},
             "google": {"gpt-4": "gemini-1.5-pro"},
         },
-        # Its webhook is where crews are told; tickets go there only when the channel is on.
+        # Crews are notified by this webhook; tickets only if the channel is enabled.
         "escalation": {"webhook": {"url": base_url + "/hook/crews"}},
         "infrastructure": {
             "prometheus": {"base_url": base_url + "/prometheus"},
@@ -78,5 +78,5 @@ def pack_config(base_url):
 
 
 def models(provider):
-    """The names of the provider's models; none for a provider that the config does not list."""
+    """The names of the provider's models; [] for a provider that is not in the config."""
     return [name for name, _ in MODELS.get(provider, [])]

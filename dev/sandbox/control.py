@@ -3,13 +3,13 @@
     GET  /_sandbox            its address, and the pack's configuration for it
     GET  /_sandbox/calls      {"calls": [...]}; ?target=PATTERN for some of them
     POST /_sandbox/script     {"target", "steps", "forever"}; steps as in `scenario`
-    POST /_sandbox/scenario   a whole scenario, added to what is there
+    POST /_sandbox/scenario   a scenario, added to the current scripts
     POST /_sandbox/kill       {"target"}
     POST /_sandbox/revive     {"target"}
     POST /_sandbox/errors     {"errors", "target"}: what the platform's observability route lists
-    POST /_sandbox/reset      forgets scripts, the dead, errors and calls
+    POST /_sandbox/reset      clears scripts, killed targets, errors and calls
 
-A request that makes no sense is answered with 400 and {"error"}.
+An invalid request is answered with 400 and {"error"}.
 """
 from sandbox import scenario, targets
 from sandbox.answers import answer
@@ -21,42 +21,44 @@ def concerns(path):
     return path == PREFIX or path.startswith(PREFIX + "/")
 
 
-def answered(box, call):
-    """The Answer to `call`, which is about the sandbox itself and is not recorded."""
-    what = call.path[len(PREFIX) + 1:]
-    if call.method == "GET" and not what:
+def handle(box, call):
+    """Return the Answer to `call`, a call of the control surface; it is not recorded."""
+    command = call.path[len(PREFIX) + 1:]
+    if call.method == "GET" and not command:
         return answer(200, {"base_url": box.base_url, "pack_config": box.pack_config()})
-    asked = call.body if isinstance(call.body, dict) else {}
+    request = call.body if isinstance(call.body, dict) else {}
     try:
-        if call.method == "GET" and what == "calls":
+        if call.method == "GET" and command == "calls":
             pattern = targets.checked(call.query.get("target", "*"))
-            return answer(200, {"calls": [made.as_dict() for made in box.calls_to(pattern)]})
-        if call.method == "POST" and what in COMMANDS:
-            COMMANDS[what](box, asked)
+            return answer(
+                200, {"calls": [recorded.as_dict() for recorded in box.calls_to(pattern)]}
+            )
+        if call.method == "POST" and command in COMMANDS:
+            COMMANDS[command](box, request)
             return answer(200, {"ok": True})
     except (TypeError, ValueError) as error:
         return answer(400, {"error": str(error)})
-    return answer(404, {"error": "Nothing is played at " + call.path})
+    return answer(404, {"error": "The sandbox has nothing at " + call.path})
 
 
-def _script(box, asked):
-    script = scenario.script_of(_given(asked, "steps"))
-    box.script(_given(asked, "target"), script, forever=bool(asked.get("forever")))
+def _script(box, request):
+    script = scenario.script_of(_required(request, "steps"))
+    box.script(_required(request, "target"), script, forever=bool(request.get("forever")))
 
 
-def _given(asked, name):
-    if name not in asked:
-        raise ValueError(f"{name} is missing")
-    return asked[name]
+def _required(request, name):
+    if name not in request:
+        raise ValueError(f"{name} is required")
+    return request[name]
 
 
 COMMANDS = {
     "script": _script,
-    "scenario": lambda box, asked: scenario.play(box, asked),
-    "kill": lambda box, asked: box.kill(_given(asked, "target")),
-    "revive": lambda box, asked: box.revive(_given(asked, "target")),
-    "errors": lambda box, asked: box.set_errors(
-        _given(asked, "errors"), asked.get("target", "platform")
+    "scenario": lambda box, request: scenario.play(box, request),
+    "kill": lambda box, request: box.kill(_required(request, "target")),
+    "revive": lambda box, request: box.revive(_required(request, "target")),
+    "errors": lambda box, request: box.set_errors(
+        _required(request, "errors"), request.get("target", "platform")
     ),
-    "reset": lambda box, asked: box.reset(),
+    "reset": lambda box, request: box.reset(),
 }

@@ -1,4 +1,4 @@
-"""Webhooks of people who are told: any name, any body, no key."""
+"""Webhooks for notifications of people: any name, any body, no key."""
 from sandbox.answers import Exchange, rendered
 from sandbox.region import CODES
 

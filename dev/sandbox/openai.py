@@ -16,7 +16,7 @@ from sandbox.answers import (
 )
 
 INVALID = "invalid_request_error"
-# The context window that a `context_length` step speaks of, in tokens.
+# The context window in the message of a `context_length` step, in tokens.
 WINDOW = 8192
 
 
@@ -36,32 +36,34 @@ def exchange(provider, rest, call, number, models):
         refusal = answer(*_unauthorized())
     if rest == "/models" and call.method == "GET":
         data = [_model(provider, name) for name in models]
-        listed = answer(200, {"object": "list", "data": data})
-        return Exchange("llm:" + provider, lambda step: listed, refusal or listed, scripted=False)
+        model_list = answer(200, {"object": "list", "data": data})
+        return Exchange(
+            "llm:" + provider, lambda step: model_list, refusal or model_list, scripted=False
+        )
     if rest != "/chat/completions" or call.method != "POST":
         message = f"Unknown request URL: {call.method} {call.path}"
         unknown = answer(404, _error(message, INVALID, "unknown_url"))
         return Exchange("llm:" + provider, lambda step: unknown, unknown, scripted=False)
-    asked = call.body if isinstance(call.body, dict) else {}
-    model = asked.get("model") if isinstance(asked.get("model"), str) else ""
-    refusal = refusal or _fault_of(asked, model)
+    request = call.body if isinstance(call.body, dict) else {}
+    model = request.get("model") if isinstance(request.get("model"), str) else ""
+    refusal = refusal or _fault_of(request, model)
     target = "llm:%s/%s" % (provider, model) if model else "llm:" + provider
 
     def render(step):
         return rendered(
             step,
-            lambda step: _completion(asked, model, number, step),
+            lambda step: _completion(request, model, number, step),
             _of_status,
-            lambda step: _refusal(asked, model, step),
+            lambda step: _refusal(request, model, step),
         )
 
     return Exchange(target, render, refusal)
 
 
-def _completion(asked, model, number, step):
-    text = as_text(step.get("text", _said(asked, model)))
+def _completion(request, model, number, step):
+    text = as_text(step.get("text", _default_text(request, model)))
     finish = None if step.name == "no_finish_reason" else step.get("finish_reason", "stop")
-    read, written = _read(asked), tokens(text)
+    read, written = _read(request), tokens(text)
     return {
         "id": f"chatcmpl-sandbox-{number}",
         "object": "chat.completion",
@@ -83,27 +85,29 @@ def _completion(asked, model, number, step):
     }
 
 
-def _said(asked, model):
-    """What a model says of which no script says it: an echo, or JSON where it is to be that."""
-    told = schemas.answer(_texts(asked), asked.get("response_format"))
-    return f"Answer from {model}: {prompt_of(asked['messages'])}" if told is None else told
+def _default_text(request, model):
+    """Return the unscripted answer of a model: an echo, or JSON if the request asks for JSON."""
+    json_text = schemas.answer(_texts(request), request.get("response_format"))
+    return (
+        f"Answer from {model}: {prompt_of(request['messages'])}" if json_text is None else json_text
+    )
 
 
-def _texts(asked):
-    return [content_text(m.get("content")) for m in asked["messages"] if isinstance(m, dict)]
+def _texts(request):
+    return [content_text(m.get("content")) for m in request["messages"] if isinstance(m, dict)]
 
 
-def _read(asked):
-    return tokens("".join(_texts(asked)))
+def _read(request):
+    return tokens("".join(_texts(request)))
 
 
-def _fault_of(asked, model):
+def _fault_of(request, model):
     if not model:
         return answer(400, _error("you must provide a model parameter", INVALID))
-    if not isinstance(asked.get("messages"), list) or not asked["messages"]:
+    if not isinstance(request.get("messages"), list) or not request["messages"]:
         message = "Missing required parameter: 'messages'."
         return answer(400, _error(message, INVALID, "missing_required_parameter", "messages"))
-    if asked.get("stream"):
+    if request.get("stream"):
         return answer(400, _error("The sandbox does not stream.", INVALID, None, "stream"))
     return None
 
@@ -116,7 +120,7 @@ def _of_status(code, message):
     return _error(message, "server_error" if code >= 500 else INVALID)
 
 
-def _refusal(asked, model, step):
+def _refusal(request, model, step):
     if step.name == "rate_limit":
         message = f"Rate limit reached for {model} on requests per min (RPM): Limit 3, Used 3."
         return 429, _error(message, "requests", "rate_limit_exceeded", **hints.details(step))
@@ -131,7 +135,8 @@ def _refusal(asked, model, step):
     if step.name == "context_length":
         message = (
             f"This model's maximum context length is {WINDOW} tokens. However, your messages "
-            f"resulted in {WINDOW + _read(asked)} tokens. Please reduce the length of the messages."
+            f"resulted in {WINDOW + _read(request)} tokens. Please reduce the length of the "
+            "messages."
         )
         return 400, _error(message, INVALID, "context_length_exceeded", "messages")
     if step.name == "content_policy":

@@ -1,6 +1,6 @@
 """The SynthralOS backend: agents, replays, restores, webhooks, errors and health.
 
-The token must be `sandbox-token`, at every platform; webhooks and health ask for none.
+The token must be `sandbox-token`, at every platform; webhooks and health need none.
 """
 import re
 import time
@@ -9,7 +9,7 @@ from sandbox import hints
 from sandbox.answers import Exchange, answer, as_text, rendered, tokens
 
 TOKEN = "sandbox-token"
-# What the agent's own model says, where the platform passes on that one of its calls was refused.
+# Errors of the agent's own model that the platform passes on.
 PASSED_ON = {
     "quota": "You exceeded your current quota, please check your plan and billing details.",
     "model_not_found": "The model does not exist or you do not have access to it.",
@@ -44,8 +44,8 @@ def exchange(name, rest, call, number, errors):
     if call.method == "POST" and _RESTORE.match(rest):
         return _fixed(name + "/restore", {"success": True, "message": "State restored"}, refusal)
     if call.method == "POST" and _EXECUTE.match(rest):
-        asked = call.body if isinstance(call.body, dict) else {}
-        query = asked.get("query", asked.get("input"))
+        request = call.body if isinstance(call.body, dict) else {}
+        query = request.get("query", request.get("input"))
         if not query:
             refusal = refusal or answer(400, {"error": "Query is required"})
         return _agent(name, number, lambda step: _run(query, number, step), refusal)
@@ -94,16 +94,16 @@ def _unfinished(step):
     return {"status": "running", "message": "Agent execution started"}
 
 
-def _execution(wanted):
+def _execution(execution_id):
     now = _iso(time.time())
     return {
-        "id": wanted,
+        "id": execution_id,
         "workflowId": "workflow-sandbox",
         "status": "completed",
         "startedAt": now,
         "finishedAt": now,
         "input": {},
-        "output": "Answer of execution " + wanted,
+        "output": "Answer of execution " + execution_id,
         "error": None,
         "metadata": {},
         "logs": [],
@@ -111,11 +111,11 @@ def _execution(wanted):
 
 
 def _fault_of_token(headers):
-    given = headers.get("authorization", "")
-    if not given.startswith("Bearer "):
+    authorization = headers.get("authorization", "")
+    if not authorization.startswith("Bearer "):
         message = "Missing or invalid authorization header"
         return answer(401, {"error": "Unauthorized", "message": message})
-    if given != "Bearer " + TOKEN:
+    if authorization != "Bearer " + TOKEN:
         return answer(*_unauthorized())
     return None
 

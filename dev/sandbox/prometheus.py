@@ -1,4 +1,4 @@
-"""A Prometheus: instant queries. Any query is answered; what is down, a script says (`down`)."""
+"""A Prometheus: instant queries. Any query is answered; a script says what is down (`down`)."""
 import time
 
 from sandbox import hints
@@ -24,13 +24,13 @@ def exchange(rest, call):
 
 
 def _vector(step):
-    """The samples of a `down` step, or none."""
-    found = [
+    """Return the samples of a `down` step, or none."""
+    samples = [
         {"metric": {"__name__": "up", step.get("label", "instance"): name},
          "value": [time.time(), "0"]}
         for name in step.get("down", ())
     ]
-    return {"status": "success", "data": {"resultType": "vector", "result": found}}
+    return {"status": "success", "data": {"resultType": "vector", "result": samples}}
 
 
 def _of_status(code, message):

@@ -15,18 +15,18 @@ CODES = {
 
 def exchange(provider, region, rest, call):
     """The Exchange of a call to `rest`, the path below /region/PROVIDER/REGION."""
-    asked = call.body if isinstance(call.body, dict) else {}
-    model = asked.get("model")
+    request = call.body if isinstance(call.body, dict) else {}
+    model = request.get("model")
 
     def good(step):
-        said = f"Answer from {provider} in {region}: {_prompt(call.body)}"
+        echo_text = f"Answer from {provider} in {region}: {_prompt(call.body)}"
         echo = {
             "provider": provider,
             "region": region,
             "path": rest,
             "method": call.method,
             "model": model,
-            "response": step.get("text", said),
+            "response": step.get("text", echo_text),
         }
         if step.name == "no_finish_reason":
             echo["status"] = "running"

@@ -22,7 +22,11 @@ PARTS = ("scripts", "kill", "errors")
 
 
 def load(path):
-    """The scenario in the file at `path`. ValueError when it is none, OSError when not there."""
+    """Return the scenario in the file at `path`.
+
+    :raises ValueError: if it is neither JSON nor YAML.
+    :raises OSError: if it cannot be read.
+    """
     with open(path, encoding="utf-8") as file:
         text = file.read()
     try:
@@ -32,8 +36,8 @@ def load(path):
     try:
         import yaml
     except ImportError:
-        told = f"{path} is no JSON ({not_json}), and PyYAML, for YAML, is not installed"
-        raise ValueError(told) from not_json
+        message = f"{path} is not JSON ({not_json}), and PyYAML, for YAML, is not installed"
+        raise ValueError(message) from not_json
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -41,7 +45,10 @@ def load(path):
 
 
 def play(box, scenario):
-    """Puts the scenario's scripts, deaths and errors into `box`. ValueError says what is wrong."""
+    """Apply the scenario's scripts, killed targets and errors to `box`.
+
+    :raises ValueError: with what is wrong in the scenario.
+    """
     _object(scenario, "a scenario", PARTS)
     scripts = []
     for target, script in _object(scenario.get("scripts") or {}, "scripts").items():
@@ -60,42 +67,47 @@ def play(box, scenario):
 
 
 def script_of(data):
-    """The steps that a list of plain data describes; a single one may stand alone."""
+    """Return the steps that a list of plain data describes; a single step needs no list."""
     return [step_of(item) for item in (data if isinstance(data, list) else [data])]
 
 
 def step_of(data):
-    """The step that `data` describes. ValueError names the steps or arguments that there are."""
-    name, given = data, {}
+    """Return the step that `data` describes.
+
+    :raises ValueError: with the valid steps or arguments.
+    """
+    name, arguments = data, {}
     if isinstance(data, dict) and len(data) == 1:
-        name, given = next(iter(data.items()))
+        name, arguments = next(iter(data.items()))
     constructor = steps.CONSTRUCTORS.get(name) if isinstance(name, str) else None
     if constructor is None:
-        known = ", ".join(sorted(steps.CONSTRUCTORS))
-        raise ValueError("%r is no step; write one of %s, or {NAME: {...}}" % (data, known))
-    known = list(inspect.signature(constructor).parameters)
-    if given is None:
-        given = {}
-    if not isinstance(given, dict):
-        if not known:
+        allowed = ", ".join(sorted(steps.CONSTRUCTORS))
+        raise ValueError(
+            "%r is not a valid step; use one of %s, or {NAME: {...}}" % (data, allowed)
+        )
+    allowed = list(inspect.signature(constructor).parameters)
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, dict):
+        if not allowed:
             raise ValueError(f"{name} takes no argument")
-        given = {known[0]: given}
-    given = dict(given)
-    if "then" in given and "then" in known:
-        given["then"] = step_of(given["then"])
+        arguments = {allowed[0]: arguments}
+    arguments = dict(arguments)
+    if "then" in arguments and "then" in allowed:
+        arguments["then"] = step_of(arguments["then"])
     try:
-        inspect.signature(constructor).bind(**given)
+        inspect.signature(constructor).bind(**arguments)
     except TypeError as error:
-        takes = ", ".join(known) or "nothing"
+        takes = ", ".join(allowed) or "nothing"
         raise ValueError("%s: %s; it takes %s" % (name, error, takes)) from error
-    return constructor(**given)
+    return constructor(**arguments)
 
 
-def _object(data, what, known=None):
+def _object(data, subject, allowed=None):
     if not isinstance(data, dict):
-        raise ValueError(f"{what} is an object, not {data!r}")
-    unknown = [str(name) for name in data if known and name not in known]
+        raise ValueError(f"{subject} must be an object (got {data!r})")
+    unknown = [str(name) for name in data if allowed and name not in allowed]
     if unknown:
-        told = (what, ", ".join(unknown), ", ".join(known))
-        raise ValueError("%s has no %s; it may have %s" % told)
+        details = (subject, ", ".join(unknown), ", ".join(allowed))
+        raise ValueError("%s: unknown %s; allowed: %s" % details)
     return data

@@ -1,50 +1,51 @@
-"""The least JSON value that matches a schema: what a model says that was asked for JSON.
+"""The smallest JSON value that matches a schema: the answer of a model that was asked for JSON.
 
-Numbers are as great as they may be, so that what is scored passes; booleans are true.
+Numbers are as large as allowed, so that scores pass; booleans are true.
 """
 import json
 
-# With these words the pack asks for JSON, whatever the provider; the schema follows.
-ASKED = "one JSON value that matches this JSON Schema, and with nothing else:"
+# The pack asks any provider for JSON with these words; the schema follows.
+SCHEMA_MARK = "one JSON value that matches this JSON Schema, and with nothing else:"
 _MAX_DEPTH = 20
 
 
-def answer(said, form=None):
-    """The JSON text of a value that matches the schema that is asked for, or None: none is, or it
-    asks for what `_least` does not know.
+def answer(texts, form=None):
+    """Return the JSON text of a value that matches the requested schema.
 
-    :param said: the texts of the request, in which the schema may stand.
-    :param form: its `response_format`, which may hold it.
+    None if no schema is requested, or it has a keyword that `_smallest` does not support.
+
+    :param texts: the texts of the request, which may contain the schema.
+    :param form: its `response_format`, which may contain it.
     """
     schema = _of_format(form)
     if schema is None:
-        found = [_of_text(text) for text in said]
-        schema = next((one for one in found if one is not None), None)
+        candidates = [_of_text(text) for text in texts]
+        schema = next((candidate for candidate in candidates if candidate is not None), None)
     return None if schema is None else _matching(schema)
 
 
 def _of_format(form):
-    """The schema of OpenAI's structured outputs."""
-    told = form.get("json_schema") if isinstance(form, dict) else None
-    schema = told.get("schema") if isinstance(told, dict) else None
+    """Return the schema of OpenAI's structured outputs, or None."""
+    json_schema = form.get("json_schema") if isinstance(form, dict) else None
+    schema = json_schema.get("schema") if isinstance(json_schema, dict) else None
     return schema if isinstance(schema, dict) else None
 
 
 def _of_text(text):
-    _, found, after = text.rpartition(ASKED)
+    _, mark, after = text.rpartition(SCHEMA_MARK)
     try:
-        schema, _ = json.JSONDecoder().raw_decode(after.lstrip()) if found else (None, 0)
+        schema, _ = json.JSONDecoder().raw_decode(after.lstrip()) if mark else (None, 0)
     except (ValueError, RecursionError):
         return None
     return schema if isinstance(schema, dict) else None
 
 
 def _matching(schema):
-    # Few calls need it.
+    # Heavy, and needed by few calls.
     import jsonschema
 
     try:
-        value = _least(schema, schema, "answer", 0)
+        value = _smallest(schema, schema, "answer", 0)
         jsonschema.Draft4Validator(schema).validate(value)
     except (jsonschema.ValidationError, jsonschema.SchemaError, jsonschema.RefResolutionError,
             AttributeError, LookupError, TypeError, RecursionError):
@@ -52,28 +53,31 @@ def _matching(schema):
     return json.dumps(value)
 
 
-def _least(schema, root, name, depth):
-    """:param name: of the field, which is what a text says."""
+def _smallest(schema, root, name, depth):
+    """Return the smallest value.
+
+    :param name: of the field; it is the value of a string.
+    """
     if depth > _MAX_DEPTH:
-        raise LookupError("it has no end")
+        raise LookupError("the schema is nested too deeply")
     if "$ref" in schema:
-        return _least(_there(root, schema["$ref"]), root, name, depth + 1)
+        return _smallest(_resolve_reference(root, schema["$ref"]), root, name, depth + 1)
     if "enum" in schema:
         return schema["enum"][0]
     for choice in ("anyOf", "oneOf"):
         if choice in schema:
-            return _least(schema[choice][0], root, name, depth + 1)
+            return _smallest(schema[choice][0], root, name, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
         fields = schema.get("properties", {})
         return {
-            field: _least(fields.get(field, {}), root, field, depth + 1)
+            field: _smallest(fields.get(field, {}), root, field, depth + 1)
             for field in schema.get("required", [])
         }
     if kind == "array":
         item = schema.get("items", {})
-        return [_least(item, root, name, depth + 1)] * schema.get("minItems", 0)
+        return [_smallest(item, root, name, depth + 1)] * schema.get("minItems", 0)
     if kind == "string":
         text = name[:schema.get("maxLength", len(name))]
         return text.ljust(schema.get("minLength", 0), ".")
@@ -82,8 +86,8 @@ def _least(schema, root, name, depth):
     return {"boolean": True, "null": None}[kind]
 
 
-def _there(root, reference):
-    found = root
+def _resolve_reference(root, reference):
+    node = root
     for part in reference.lstrip("#/").split("/"):
-        found = found[part]
-    return found
+        node = node[part]
+    return node

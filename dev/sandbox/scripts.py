@@ -1,4 +1,4 @@
-"""Which step a call gets: scripts by target, used up step by step, and targets that are dead."""
+"""Scripts by target, consumed step by step, and killed targets."""
 import threading
 from collections import deque
 
@@ -14,31 +14,32 @@ class Scripts:
         self._dead = set()
 
     def set(self, pattern, script, forever=False):
-        """Puts `script` in place of what `pattern` had; `forever` repeats its last step.
+        """Replace the script of `pattern`; `forever` repeats its last step.
 
-        ValueError and TypeError for what is no target, no step, or nothing to repeat.
+        :raises ValueError: for an invalid target, or if there is no step to repeat.
+        :raises TypeError: for an invalid step.
         """
         targets.checked(pattern)
         items = deque(steps.checked(item) for item in script)
         if forever and not items:
-            raise ValueError("there is no step in it to repeat for ever")
+            raise ValueError("forever needs at least one step to repeat")
         with self._lock:
             self._scripts[pattern] = (items, forever)
 
     def next(self, target):
-        """The next step for a call to `target`, or None when no script has one left.
+        """Return the next step for a call to `target`, or None if no script has one left.
 
-        The pattern that says most about the target goes first; once it is used up, wider ones.
+        The most specific pattern goes first; once it is used up, wider ones.
         """
         with self._lock:
-            found = [
+            patterns = [
                 pattern
                 for pattern, (items, _) in self._scripts.items()
                 if items and targets.covers(pattern, target)
             ]
-            if not found:
+            if not patterns:
                 return None
-            items, forever = self._scripts[max(found, key=targets.closeness)]
+            items, forever = self._scripts[max(patterns, key=targets.closeness)]
             return items[0] if forever and len(items) == 1 else items.popleft()
 
     def kill(self, pattern):
@@ -47,11 +48,14 @@ class Scripts:
             self._dead.add(pattern)
 
     def revive(self, pattern):
-        """ValueError when `pattern` was not killed in these words."""
+        """Undo `kill`.
+
+        :raises ValueError: if exactly this pattern was not killed.
+        """
         with self._lock:
             if pattern not in self._dead:
-                told = ", ".join(sorted(self._dead)) or "nothing"
-                raise ValueError("%r was not killed; dead: %s" % (pattern, told))
+                dead = ", ".join(sorted(self._dead)) or "nothing"
+                raise ValueError("%r is not killed; killed: %s" % (pattern, dead))
             self._dead.remove(pattern)
 
     def dead(self, target):

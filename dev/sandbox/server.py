@@ -1,4 +1,4 @@
-"""The HTTP side: connections, reading a request, and the faults that are below HTTP."""
+"""The HTTP server: connections, requests, and the faults below HTTP."""
 import http.client
 import http.server
 import json
@@ -19,9 +19,9 @@ BODILESS = (204, 304)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers for a Sandbox, a thread a connection.
+    """Answers for a Sandbox, with one thread for each connection.
 
-    :ivar closing: set once it is to end; whoever waits must wait for this.
+    :ivar closing: set when the server ends; every wait must end with it.
     """
 
     daemon_threads = True
@@ -36,7 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Connection)
 
     def server_bind(self):
-        # HTTPServer asks the resolver for the host's name here, which can take seconds.
+        # HTTPServer would resolve the host's name here, which can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
@@ -51,17 +51,17 @@ class Server(http.server.ThreadingHTTPServer):
             self._open.discard(connection)
 
     def close(self):
-        """Ends all: the listener, and the connections that clients keep alive."""
+        """End the listener and the connections that clients keep alive."""
         self.closing.set()
         self.shutdown()
         self.server_close()
         with self._lock:
-            left = list(self._open)
-        for connection in left:
+            remaining = list(self._open)
+        for connection in remaining:
             _hang_up(connection)
 
     def handle_error(self, request, client_address):
-        # A client that left is nothing to report: time-outs are what many tests are about.
+        # A client that disconnected is not an error: many tests are about time-outs.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -89,7 +89,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             return
         call = self._call(self.rfile.read(int(length)))
         if control.concerns(call.path):
-            self._send(control.answered(self.server.box, call))
+            self._send(control.handle(self.server.box, call))
             return
         box = self.server.box
         exchange = world.exchange(call, box.record.number(), box.errors)
@@ -100,7 +100,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
         except OSError:
             raise
         except Exception as error:
-            # A fault of the script, such as a function that raises: whoever wrote it must see it.
+            # An error of the script, such as a function that raises: show it to its author.
             traceback.print_exc()
             call.step = "broken"
             message = f"The sandbox's script failed: {type(error).__name__}: {error}"
@@ -112,7 +112,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     def _call(self, data):
         path = self.path
         if path.startswith(("http://", "https://")):
-            # As a proxy is asked.
+            # The form of a request to a proxy.
             path = "/" + path.split("/", 3)[3] if path.count("/") > 2 else "/"
         path, _, query = path.partition("?")
         headers = {}
@@ -153,27 +153,29 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             then = steps.resolved(step.get("then"), call)
             self._cut(call, exchange.render(then))
         elif step.name == "malformed":
-            whole = exchange.render(steps.ok())
-            half = whole.body[: len(whole.body) // 2] or b"{"
-            self._answer(call, Answer(whole.status, half, whole.headers))
+            full = exchange.render(steps.ok())
+            half = full.body[: len(full.body) // 2] or b"{"
+            self._answer(call, Answer(full.status, half, full.headers))
         else:
             self._answer(call, exchange.render(step))
 
-    def _answer(self, call, told):
-        # Before it is sent: who has the answer may look at the record at once.
-        call.status = told.status
-        self._send(told)
+    def _answer(self, call, response):
+        # Set before sending: a client with the answer may read the record at once.
+        call.status = response.status
+        self._send(response)
 
-    def _send(self, told):
-        bare = self.command == "HEAD" or told.status in BODILESS
+    def _send(self, response):
+        bare = self.command == "HEAD" or response.status in BODILESS
         # One write: a head sent alone would cost the client a second read.
-        self.wfile.write(self._head(told, len(told.body)) + (b"" if bare else told.body))
+        self.wfile.write(
+            self._head(response, len(response.body)) + (b"" if bare else response.body)
+        )
 
-    def _cut(self, call, told):
-        call.status = told.status
-        half = told.body[: len(told.body) // 2]
+    def _cut(self, call, response):
+        call.status = response.status
+        half = response.body[: len(response.body) // 2]
         self.close_connection = True
-        self.wfile.write(self._head(told, max(1, len(told.body))) + half)
+        self.wfile.write(self._head(response, max(1, len(response.body))) + half)
 
     def _reset(self):
         self.close_connection = True
@@ -183,11 +185,11 @@ class _Connection(http.server.BaseHTTPRequestHandler):
         self.rfile.close()
         self.connection.close()
 
-    def _head(self, told, length):
-        reason = http.client.responses.get(told.status, "Overloaded")
-        lines = [f"HTTP/1.1 {told.status} {reason}"]
-        lines += [f"{name}: {value}" for name, value in told.headers.items()]
-        if told.status not in BODILESS:
+    def _head(self, response, length):
+        reason = http.client.responses.get(response.status, "Overloaded")
+        lines = [f"HTTP/1.1 {response.status} {reason}"]
+        lines += [f"{name}: {value}" for name, value in response.headers.items()]
+        if response.status not in BODILESS:
             lines.append(f"Content-Length: {length}")
         if self.close_connection:
             lines.append("Connection: close")

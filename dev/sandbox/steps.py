@@ -1,13 +1,12 @@
-"""The steps a script is made of: what the sandbox does with one call.
+"""The steps of a script: what the sandbox does with one call.
 
-A step says what happens in words that hold for every wire (`rate_limit`, `context_length`); the
-wire that was called gives it the status and body that such a service really sends. In place of a
-step a script may hold a function that takes the recorded call and returns a step, or None for
-`ok()`.
+A step has a name that means the same for every wire (`rate_limit`, `context_length`); the called
+wire adds the status and body that such a service really sends. Instead of a step, a script may
+contain a function that takes the recorded call and returns a step, or None for `ok()`.
 """
 from dataclasses import dataclass, field
 
-# Steps that answer as if all were well, whatever is in the answer.
+# Steps that answer without an error, whatever the answer contains.
 GOOD = ("ok", "blank", "invalid", "no_finish_reason")
 HINTS = ("seconds", "ms", "date", "body")
 
@@ -41,12 +40,12 @@ def down(nodes=(), label="instance"):
     :param nodes: a list of names; label: of the sample, that holds a name.
     """
     if isinstance(nodes, str):
-        raise ValueError(f"{nodes!r} is no list of nodes")
+        raise ValueError(f"nodes must be a list (got {nodes!r})")
     return Step("ok", {"down": list(nodes), "label": label})
 
 
 def blank():
-    """A good answer in which nothing is said."""
+    """A good answer with empty text."""
     return Step("blank", {"text": ""})
 
 
@@ -67,7 +66,7 @@ def status(code, headers=None, body=None, error=None):
     :param error: the message in it; default: the status' usual phrase.
     """
     if not isinstance(code, int) or not 200 <= code <= 599:
-        raise ValueError(f"{code!r} is no final HTTP status: give a number from 200 to 599")
+        raise ValueError(f"code must be between 200 and 599 (got {code!r})")
     return _step("status", code=code, headers=headers, body=body, error=error)
 
 
@@ -75,8 +74,8 @@ def rate_limit(retry_after=30, hint="seconds"):
     """429, too many requests.
 
     :param retry_after: seconds until the next call is welcome, any text to be sent as it is in
-        `Retry-After`, or None to give no hint.
-    :param hint: where it is said: `seconds` or `date` in `Retry-After`, `ms` in `retry-after-ms`,
+        `Retry-After`, or None for no hint.
+    :param hint: where it is sent: `seconds` or `date` in `Retry-After`, `ms` in `retry-after-ms`,
         `body` as `retryDelay` in the error.
     """
     return _hinted("rate_limit", retry_after, hint)
@@ -88,7 +87,7 @@ def overloaded(retry_after=None, hint="seconds"):
 
 
 def quota():
-    """The account has nothing left to spend; waiting does not help."""
+    """The account's quota is used up; waiting does not help."""
     return Step("quota")
 
 
@@ -115,19 +114,19 @@ def content_policy():
 def agent_failed(error="The agent gave up after 3 attempts", status=200):
     """The agent failed, though the platform works: `status` "failed" in a 200, or in a 500."""
     if status not in (200, 500):
-        raise ValueError(f"an agent fails in a 200 or in a 500, not in a {status!r}")
+        raise ValueError(f"status must be 200 or 500 (got {status!r})")
     return Step("agent_failed", {"error": error, "status": status})
 
 
 def delay(seconds, then=None):
     """Silence for `seconds`, then the step `then`; default: `ok()`."""
     if not isinstance(seconds, (int, float)) or seconds < 0:
-        raise ValueError(f"{seconds!r} is no delay: give seconds")
+        raise ValueError(f"seconds must be 0 or more (got {seconds!r})")
     return Step("delay", {"seconds": seconds, "then": checked(then or ok())})
 
 
 def cut(then=None):
-    """Half the body of the step `then`, all of which was promised; default: `ok()`."""
+    """Half the body of the step `then` under the full Content-Length; default: `ok()`."""
     return Step("cut", {"then": checked(then or ok())})
 
 
@@ -137,21 +136,24 @@ def reset():
 
 
 def malformed():
-    """200, and JSON that breaks off in the middle, though all promised bytes came."""
+    """200, with JSON that ends in the middle and a matching Content-Length."""
     return Step("malformed")
 
 
 def checked(item):
-    """A step, or a function that makes one; TypeError for anything else."""
+    """Return `item` if it is a step or a function that returns one.
+
+    :raises TypeError: for anything else.
+    """
     if any(item is constructor for constructor in CONSTRUCTORS.values()):
-        raise TypeError(f"write {item.__name__}(), not {item.__name__}")
+        raise TypeError(f"use {item.__name__}(), not {item.__name__}")
     if isinstance(item, Step) or callable(item):
         return item
-    raise TypeError(f"{item!r} is no step: use the constructors of sandbox.steps")
+    raise TypeError(f"{item!r} is not a step: use the constructors of sandbox.steps")
 
 
 def resolved(item, call):
-    """The step that `item` stands for in `call`."""
+    """Return the step that `item` yields for `call`."""
     while not isinstance(item, Step):
         item = ok() if item is None else checked(item)(call)
     return item
@@ -163,15 +165,15 @@ def _step(name, **fields):
 
 def _hinted(name, retry_after, hint):
     if hint not in HINTS:
-        raise ValueError(f"{hint!r} is no place for a hint: use one of {', '.join(HINTS)}")
+        raise ValueError(f"hint must be one of {', '.join(HINTS)} (got {hint!r})")
     if retry_after is None:
         return Step(name)
     return Step(name, {"retry_after": retry_after, "hint": hint})
 
 
 CONSTRUCTORS = {
-    made.__name__: made
-    for made in (
+    constructor.__name__: constructor
+    for constructor in (
         ok, down, blank, invalid, no_finish_reason, status, rate_limit, overloaded, quota,
         unauthorized, model_not_found, context_length, content_policy, agent_failed, delay, cut,
         reset, malformed,

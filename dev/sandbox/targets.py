@@ -1,4 +1,4 @@
-"""Targets: what a call went to, and which scripts and questions cover it.
+"""Targets of calls, and the patterns that cover them.
 
 Every call has one target:
 
@@ -7,13 +7,13 @@ Every call has one target:
     llm:PROVIDER/MODEL              a completion; `llm:PROVIDER` for the list of models
     route:PROVIDER/REGION           anything below a region
     prometheus                      an instant query
-    hook:NAME                       a webhook of people who are told
-    unknown                         a path that the sandbox does not play
+    hook:NAME                       a webhook for notifications of people
+    unknown                         any other path
 
 A pattern covers the target that it names. `llm:PROVIDER` also covers the provider's models,
-`route:PROVIDER` its regions, and a trailing `*` everything that starts alike (`route:*`,
+`route:PROVIDER` its regions, and a trailing `*` everything with that prefix (`route:*`,
 `platform*`). `platform` does not cover the other routes: a failure reported to a webhook must not
-use up a step that was meant for the agent. Whoever is dead is dead as a whole, though.
+use up a step that was meant for the agent. A killed platform is killed with all its routes, though.
 """
 import re
 
@@ -21,12 +21,15 @@ _PATTERN = re.compile(r"(platform[^\s]*|prometheus\*?|(llm|route|hook):[^\s]+|\*
 
 
 def checked(pattern):
-    """The pattern itself; ValueError when it can cover nothing."""
+    """Return the pattern.
+
+    :raises ValueError: if it cannot cover any target.
+    """
     if not isinstance(pattern, str) or not _PATTERN.match(pattern):
         raise ValueError(
-            "%r is no target: write platform, platform:NAME, llm:PROVIDER/MODEL, llm:PROVIDER, "
-            "route:PROVIDER/REGION, route:PROVIDER, prometheus, hook:NAME, or one of them cut "
-            "short by a *" % (pattern,)
+            "%r is not a valid target: use platform, platform:NAME, llm:PROVIDER/MODEL, "
+            "llm:PROVIDER, route:PROVIDER/REGION, route:PROVIDER, prometheus, hook:NAME, or a "
+            "prefix of one with a trailing *" % (pattern,)
         )
     return pattern
 
@@ -46,5 +49,5 @@ def silences(pattern, target):
 
 
 def closeness(pattern):
-    """Sort key, greater for the pattern that says more: the full name before any prefix of it."""
+    """Sort key, greater for the more specific pattern: a full name before any prefix of it."""
     return len(pattern.rstrip("*")), not pattern.endswith("*")

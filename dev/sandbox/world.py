@@ -1,4 +1,4 @@
-"""Who plays what: from a path to the wire that answers below it."""
+"""Routing: from a path to the wire that answers it."""
 from urllib.parse import unquote
 
 from sandbox import anthropic, config, hooks, openai, platform, prometheus, region
@@ -26,7 +26,7 @@ def exchange(call, number, errors):
         return prometheus.exchange(_below(parts, 2), call)
     if first == "hook" and len(parts) > 2 and parts[2]:
         return hooks.exchange(unquote(parts[2]), call)
-    unknown = answer(404, {"error": "Nothing is played at " + call.path})
+    unknown = answer(404, {"error": "The sandbox has nothing at " + call.path})
     return Exchange("unknown", lambda step: unknown, unknown, scripted=False)
 
 

@@ -5,7 +5,7 @@
     local = St2Local("path/to/pack", config={...}, state="path/to/state")
     execution = local.run("pack.action", {"name": "value"})
 """
+from st2local.errors import ConfigError, InvalidInput, NotFound
 from st2local.local import St2Local
-from st2local.refusals import ConfigError, NotFound, Refused
 
-__all__ = ["ConfigError", "NotFound", "Refused", "St2Local"]
+__all__ = ["ConfigError", "NotFound", "InvalidInput", "St2Local"]

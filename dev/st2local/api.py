@@ -1,11 +1,11 @@
-"""The few calls of StackStorm's REST API that actions make, on loopback."""
+"""The part of StackStorm's REST API that actions call, on loopback."""
 import http.server
 import json
 import threading
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from st2local.datastore import PAGE_SIZE
-from st2local.refusals import NotFound, Refused, Unauthorized
+from st2local.errors import InvalidInput, NotFound, Unauthorized
 
 
 class Server:
@@ -29,7 +29,7 @@ class _HttpServer(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
-        """An action that ends with a connection open is no error worth a traceback."""
+        """Ignore it: an action may end with an open connection."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_PUT = do_POST = do_DELETE = do_GET
 
     def log_message(self, *_):
-        """The progress lines say enough."""
+        """Log nothing: the progress lines are enough."""
 
     def _answer(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -53,7 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if self.headers.get("X-Auth-Token") != self.local.token:
                 raise Unauthorized("Unauthorized - One of Token or API key required.")
             status, document = self._route(body)
-        except Refused as error:
+        except InvalidInput as error:
             status, document = error.status, {"faultstring": str(error)}
         except Exception as error:
             status, document = 500, {"faultstring": "Internal Server Error: %s" % error}
@@ -61,7 +61,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _route(self, body):
         address = urlsplit(self.path)
-        # What is quoted as %2F is a slash to StackStorm's router too.
+        # StackStorm's router treats %2F as a slash too.
         parts = unquote(address.path, "latin-1" if _bad_utf8(address.path) else "utf-8").split(
             "/", 3)[1:]
         query = {name: values[-1] for name, values in
@@ -79,25 +79,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not rest:
             filters = {name: query[name] for name in ("parent", "action", "status")
                        if name in query}
-            found = self.local.store.executions(
+            documents = self.local.store.executions(
                 limit=_number(query, "limit", PAGE_SIZE),
                 offset=_number(query, "offset", 0),
                 **filters,
             )
-            return 200, [self._shown(document, query, show) for document in found]
+            return 200, [self._public_view(document, query, show) for document in documents]
         execution_id, _, more = rest.partition("/")
         document = self.local.execution(execution_id, show_secrets=True)
         if more == "children":
-            found = self.local.store.executions(parent=execution_id)
-            return 200, [self._shown(child, query, show) for child in reversed(found)]
+            documents = self.local.store.executions(parent=execution_id)
+            return 200, [self._public_view(child, query, show) for child in reversed(documents)]
         if more:
             raise NotFound("The resource could not be found.")
-        return 200, self._shown(document, query, show)
+        return 200, self._public_view(document, query, show)
 
-    def _shown(self, document, query, show_secrets):
+    def _public_view(self, document, query, show_secrets):
         if not show_secrets:
             document = self.local.masked(document)
-        # What is empty is not part of StackStorm's answer.
+        # StackStorm omits empty attributes.
         document = {name: value for name, value in document.items() if value}
         if query.get("include_attributes"):
             document = _chosen(document, query["include_attributes"].split(","))
@@ -108,10 +108,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _post_executions(self, rest, query, body):
         document = _json(body)
         if not isinstance(document, dict) or not isinstance(document.get("action"), str):
-            raise Refused("'action' is a required property")
+            raise InvalidInput("'action' is a required property")
         handle = self.local.start(
             document["action"], document.get("parameters") or {}, user=document.get("user"))
-        return 201, self._shown(self.local.execution(handle.id, show_secrets=True), query, False)
+        return 201, self._public_view(
+            self.local.execution(handle.id, show_secrets=True), query, False
+        )
 
     def _put_executions(self, rest, query, body):
         self.local.set_status(rest, (_json(body) or {}).get("status"))
@@ -125,12 +127,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         decrypt = _flag(query, "decrypt")
         if rest:
             return 200, self.local.keys.document(rest, decrypt)
-        found = self.local.keys.list(
+        documents = self.local.keys.list(
             query.get("prefix") or query.get("name") or "", query.get("sort"),
             _number(query, "limit", PAGE_SIZE), _number(query, "offset", 0), decrypt)
         if query.get("name"):
-            found = [document for document in found if document["name"] == query["name"]]
-        return 200, found
+            documents = [document for document in documents if document["name"] == query["name"]]
+        return 200, documents
 
     def _put_keys(self, rest, query, body):
         return 200, self.local.keys.put(rest, _json(body))
@@ -144,9 +146,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             raise NotFound("Webhook not found")
         document = _json(body)
         if not isinstance(document, dict):
-            raise Refused("Type for body is invalid: the st2 webhook takes an object")
+            raise InvalidInput("Type for body is invalid: the st2 webhook takes an object")
         if not document.get("trigger"):
-            raise Refused("Trigger not specified.")
+            raise InvalidInput("Trigger not specified.")
         self.local.fire(document["trigger"], document.get("payload"))
         return 202, document
 
@@ -159,13 +161,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return 200, action.document()
 
     def _get_inquiries(self, rest, query, body):
-        found = self.local.store.executions(
+        documents = self.local.store.executions(
             status="pending", limit=_number(query, "limit", PAGE_SIZE)
         )
         names = ("route", "ttl", "users", "roles", "schema")
         return 200, [
-            dict({"id": one["id"]}, **{name: one["result"].get(name) for name in names})
-            for one in found if one["runner"]["name"] == "inquirer"
+            dict({"id": document["id"]}, **{name: document["result"].get(name) for name in names})
+            for document in documents if document["runner"]["name"] == "inquirer"
         ]
 
     def _put_inquiries(self, rest, query, body):
@@ -201,7 +203,7 @@ def _json(body):
     try:
         return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except ValueError as error:
-        raise Refused("Failed to parse request body: %s" % error) from None
+        raise InvalidInput("Failed to parse request body: %s" % error) from None
 
 
 def _no_constant(name):
@@ -216,11 +218,11 @@ def _number(query, name, default):
     try:
         return int(query.get(name, default))
     except ValueError:
-        raise Refused("%r is not of type 'integer'" % query[name]) from None
+        raise InvalidInput("%r is not of type 'integer'" % query[name]) from None
 
 
 def _chosen(document, names):
-    """The named attributes, `action.parameters` and the like included, and the id."""
+    """Return the named attributes, dotted ones such as `action.parameters` included, and the id."""
     chosen = {"id": document["id"]}
     for name in names:
         source, target, parts = document, chosen, name.strip().split(".")

@@ -3,11 +3,14 @@ import ast
 import json
 import os
 
-from st2local.refusals import Refused
+from st2local.errors import InvalidInput
 
 
 def parse(words, action):
-    """Words -> parameters. Raises Refused for a value that cannot be cast."""
+    """Return the parameters of a command line.
+
+    :raises InvalidInput: for a value that cannot be cast.
+    """
     specs, parameters = action.specs, {}
     for index, word in enumerate(words):
         if "=" not in word:
@@ -23,7 +26,9 @@ def parse(words, action):
         try:
             cast = _CASTS.get(kind, str)(value)
         except (ValueError, SyntaxError) as error:
-            raise Refused("%s: %r is no %s: %s" % (name, value, kind, error)) from None
+            raise InvalidInput(
+                "%s: must be of type %s (got %r): %s" % (name, kind, value, error)
+            ) from None
         if kind == "array" and name in parameters:
             cast = parameters[name] + cast
         parameters[name] = cast
@@ -32,7 +37,7 @@ def parse(words, action):
 
 def _content(path):
     if not os.path.isfile(path):
-        raise Refused('File "%s" doesn\'t exist' % path)
+        raise InvalidInput('File "%s" doesn\'t exist' % path)
     with open(path, encoding="utf-8") as file:
         return file.read()
 
@@ -40,7 +45,7 @@ def _content(path):
 def _object(value):
     if value.startswith("{"):
         return json.loads(value)
-    # What is neither JSON nor pairs becomes an empty object without a word, as in st2.
+    # As in st2, a value that is neither JSON nor pairs silently becomes an empty object.
     pairs = [part.split("=", 1) for part in value.split(",")]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 

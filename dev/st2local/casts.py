@@ -4,7 +4,10 @@ import json
 
 
 def cast(value, kind):
-    """Raises ValueError, TypeError or SyntaxError for what cannot be cast; None stays None."""
+    """Return `value` cast to the type `kind`; None stays None.
+
+    :raises ValueError, TypeError, SyntaxError: if it cannot be cast.
+    """
     if value is None or kind not in _CASTS:
         return value
     return _CASTS[kind](value)

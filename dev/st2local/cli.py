@@ -5,26 +5,26 @@ import sys
 import time
 
 from st2local import arguments, configuration, output
+from st2local.errors import InvalidInput
 from st2local.local import St2Local
 from st2local.pack import Pack
 from st2local.progress import Live, Silent
-from st2local.refusals import Refused
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 INTERRUPTIBLE_SECONDS = 0.2
 
 
 def main(words=None):
-    """The exit code: 0 when what was asked for happened, 1 when not, 2 for a wrong command."""
+    """Run a command. Return the exit code: 0 for success, 1 for failure, 2 for a wrong command."""
     parser = _parser()
     options, rest = parser.parse_known_args(words)
-    # Parameters may stand behind an option: `run pack.action a=1 -j b=2`.
+    # Parameters may follow an option: `run pack.action a=1 -j b=2`.
     if rest and (options.command != "run" or any(word.startswith("-") for word in rest)):
         parser.error("unrecognized arguments: %s" % " ".join(rest))
     options.rest = rest
     try:
         return options.function(options) or 0
-    except Refused as error:
+    except InvalidInput as error:
         print("ERROR: %s" % error, file=sys.stderr)
         return 1
     except BrokenPipeError:
@@ -47,48 +47,51 @@ def _parser():
     run.add_argument("--user", default=None, help="who runs it")
     run.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
-    execution = _group(commands, "execution", "what has been run")
-    listed = _command(execution, "list", _execution_list, "newest first")
-    listed.add_argument("-n", "--last", type=int, default=50, metavar="N")
-    listed.add_argument("--tree", action="store_true", help="with the tasks of workflows")
-    listed.add_argument("--action", default=None)
-    listed.add_argument("--status", default=None)
-    got = _command(execution, "get", _execution_get, "one execution")
-    got.add_argument("id")
-    got.add_argument("-k", "--key", metavar="A.B", help="only this part of the result")
-    got.add_argument("--raw", action="store_true", help="as it is; with -k it always is")
+    execution = _group(commands, "execution", "past executions")
+    list_command = _command(execution, "list", _execution_list, "newest first")
+    list_command.add_argument("-n", "--last", type=int, default=50, metavar="N")
+    list_command.add_argument("--tree", action="store_true", help="with the tasks of workflows")
+    list_command.add_argument("--action", default=None)
+    list_command.add_argument("--status", default=None)
+    get_command = _command(execution, "get", _execution_get, "show an execution")
+    get_command.add_argument("id")
+    get_command.add_argument("-k", "--key", metavar="A.B", help="only this part of the result")
+    get_command.add_argument(
+        "--raw", action="store_true", help="print the value unformatted; implied by -k")
 
-    inquiry = _group(commands, "inquiry", "questions that runs wait for")
-    _command(inquiry, "list", _inquiry_list, "unanswered ones")
-    respond = _command(inquiry, "respond", _inquiry_respond, "answer one")
+    inquiry = _group(commands, "inquiry", "open inquiries")
+    _command(inquiry, "list", _inquiry_list, "unanswered inquiries")
+    respond = _command(inquiry, "respond", _inquiry_respond, "answer an inquiry")
     respond.add_argument("id")
     respond.add_argument("response", nargs="+", metavar="NAME=VALUE")
 
     key = _group(commands, "key", "the datastore")
-    listed = _command(key, "list", _key_list, "by name")
-    listed.add_argument("--prefix", default="")
-    listed.add_argument("-n", "--last", type=int, default=-1, metavar="N")
-    got = _command(key, "get", _key_get, "one key")
-    got.add_argument("name")
-    got.add_argument("--decrypt", action="store_true")
-    put = _command(key, "set", _key_set, "write one key")
+    list_command = _command(key, "list", _key_list, "by name")
+    list_command.add_argument("--prefix", default="")
+    list_command.add_argument("-n", "--last", type=int, default=-1, metavar="N")
+    get_command = _command(key, "get", _key_get, "show a key")
+    get_command.add_argument("name")
+    get_command.add_argument("--decrypt", action="store_true")
+    put = _command(key, "set", _key_set, "write a key")
     put.add_argument("name")
     put.add_argument("value")
     put.add_argument("--ttl", type=int, metavar="SECONDS")
     put.add_argument("--encrypt", action="store_true")
-    _command(key, "delete", _key_delete, "delete one key").add_argument("name")
+    _command(key, "delete", _key_delete, "delete a key").add_argument("name")
 
     action = _group(commands, "action", "the pack's actions")
-    listed = _command(action, "list", _action_list, "all of them")
-    listed.add_argument("-p", "--pack", dest="of_pack", metavar="PACK", help="of that pack only")
-    _command(action, "get", _action_get, "one action's parameters").add_argument("ref")
+    list_command = _command(action, "list", _action_list, "all of them")
+    list_command.add_argument(
+        "-p", "--pack", dest="of_pack", metavar="PACK", help="of that pack only"
+    )
+    _command(action, "get", _action_get, "show an action's parameters").add_argument("ref")
     _command(_group(commands, "trigger", "triggers that actions fired"), "list", _trigger_list,
              "oldest first")
     return parser
 
 
 def _group(commands, name, text):
-    return commands.add_parser(name, help=text).add_subparsers(dest="what", required=True)
+    return commands.add_parser(name, help=text).add_subparsers(dest="subcommand", required=True)
 
 
 def _command(commands, name, function, text):
@@ -102,14 +105,14 @@ def _state():
     return os.environ.get("ST2LOCAL_STATE") or os.path.join(ROOT, ".st2local")
 
 
-def _look(options):
-    """For commands that run nothing: no config is needed, so none is checked."""
+def _open_state(options):
+    """Open the state for a command that runs nothing: its config is neither needed nor checked."""
     return St2Local(options.pack, config=None, state=_state())
 
 
 def _run(options):
     progress = Silent() if options.quiet else Live()
-    with configuration.found(
+    with configuration.open_config(
             Pack(options.pack), _state(), options.config,
             lambda text: None if options.quiet else print(text, file=sys.stderr),
     ) as (config, source):
@@ -118,7 +121,7 @@ def _run(options):
                       source=source, **user) as local:
             action = local.find_action(options.action)
             if action is None:
-                raise Refused('Action "%s" cannot be found.' % options.action)
+                raise InvalidInput('Action "%s" cannot be found.' % options.action)
             words = options.parameters + options.rest
             handle = local.start(options.action, arguments.parse(words, action))
             document = _wait(handle)
@@ -133,25 +136,31 @@ def _run(options):
 
 
 def _settle(local, quiet):
-    """On StackStorm the runs that a run has started go on without it; here they end with this
-    process.
+    """Wait for the runs that the run has started: they end with this process.
+
+    On StackStorm they would continue by themselves.
     """
-    left, said = local.running(), False
-    while left:
-        if not (quiet or said):
-            print("waiting for what it started: %s; Ctrl-C cancels that" % ", ".join(
-                "%s %s" % (one["action"]["ref"], one["id"]) for one in left), file=sys.stderr)
-            said = True
+    running, announced = local.running(), False
+    while running:
+        if not (quiet or announced):
+            print(
+                "waiting for the runs it started: %s; Ctrl-C cancels them" %
+                ", ".join(
+                    "%s %s" % (execution["action"]["ref"], execution["id"]) for execution in running
+                ),
+                file=sys.stderr,
+            )
+            announced = True
         time.sleep(INTERRUPTIBLE_SECONDS)
-        left = local.running()
+        running = local.running()
 
 
 def _wait(handle):
     try:
         return _ended(handle)
     except KeyboardInterrupt:
-        # The first Ctrl-C cancels as StackStorm does, running actions end; a second one leaves.
-        print("cancelling; press Ctrl-C again to leave at once", file=sys.stderr)
+        # The first Ctrl-C cancels as StackStorm does, and running actions end; the second exits.
+        print("cancelling; press Ctrl-C again to exit at once", file=sys.stderr)
         handle.cancel()
         return _ended(handle)
 
@@ -159,7 +168,7 @@ def _wait(handle):
 def _ended(handle):
     while True:
         try:
-            # Python handles a signal when the main thread wakes, and another may have caught it.
+            # Python handles a signal only when the main thread wakes up.
             return handle.wait(INTERRUPTIBLE_SECONDS)
         except TimeoutError:
             pass
@@ -170,8 +179,8 @@ def _children(local, document):
 
 
 def _execution_list(options):
-    local = _look(options)
-    found = local.executions(
+    local = _open_state(options)
+    documents = local.executions(
         top=True, limit=options.last, action=options.action, status=options.status)
     rows, indents = [], []
 
@@ -182,7 +191,7 @@ def _execution_list(options):
             for child in _children(local, document):
                 add(child, indent + 1)
 
-    for document in found:
+    for document in documents:
         add(document, 0)
     if options.json:
         output.as_json(rows)
@@ -191,7 +200,7 @@ def _execution_list(options):
 
 
 def _execution_get(options):
-    local = _look(options)
+    local = _open_state(options)
     document = local.execution(options.id)
     if options.key:
         _print_part(document.get("result"), options.key)
@@ -202,7 +211,7 @@ def _execution_get(options):
 
 
 def _print_part(value, key):
-    """Prints a part of a result as `st2 execution get --raw -k` does: a text as it is."""
+    """Print a part of a result as `st2 execution get --raw -k` does: text unformatted."""
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if isinstance(value, str):
@@ -212,18 +221,18 @@ def _print_part(value, key):
 
 
 def _inquiry_list(options):
-    found = _look(options).executions(action="core.ask", status="pending")
+    inquiries = _open_state(options).executions(action="core.ask", status="pending")
     if options.json:
-        output.as_json(found)
+        output.as_json(inquiries)
     else:
         output.table(["id", "route", "schema"], [
             (document["id"], document["result"]["route"], document["result"]["schema"])
-            for document in found
+            for document in inquiries
         ])
 
 
 def _inquiry_respond(options):
-    local = _look(options)
+    local = _open_state(options)
     schema = (local.execution(options.id).get("result") or {}).get("schema") or {}
     form = _Form(schema.get("properties") or {})
     response = arguments.parse(options.response, form)
@@ -232,25 +241,25 @@ def _inquiry_respond(options):
 
 
 class _Form:
-    """An inquiry's schema in an action's place, so that answers are cast like parameters."""
+    """An inquiry's schema with an action's interface, so that answers are cast like parameters."""
 
     def __init__(self, specs):
         self.specs = specs
 
 
 def _key_list(options):
-    found = _look(options).keys.list(options.prefix, "name", options.last)
+    keys = _open_state(options).keys.list(options.prefix, "name", options.last)
     if options.json:
-        output.as_json(found)
+        output.as_json(keys)
     else:
         output.table(["name", "value", "secret", "expire_timestamp"], [
             (key["name"], key["value"], key["secret"], key.get("expire_timestamp"))
-            for key in found
+            for key in keys
         ])
 
 
 def _key_get(options):
-    key = _look(options).keys.document(options.name, options.decrypt)
+    key = _open_state(options).keys.document(options.name, options.decrypt)
     if options.json:
         output.as_json(key)
     else:
@@ -258,17 +267,17 @@ def _key_get(options):
 
 
 def _key_set(options):
-    key = _look(options).keys.set(options.name, options.value, options.ttl, options.encrypt)
+    key = _open_state(options).keys.set(options.name, options.value, options.ttl, options.encrypt)
     if options.json:
         output.as_json(key)
 
 
 def _key_delete(options):
-    _look(options).keys.delete(options.name)
+    _open_state(options).keys.delete(options.name)
 
 
 def _action_list(options):
-    actions = [action for action in _look(options).pack.actions()
+    actions = [action for action in _open_state(options).pack.actions()
                if options.of_pack in (None, action.ref.partition(".")[0])]
     if options.json:
         output.as_json([action.document() for action in actions])
@@ -278,9 +287,9 @@ def _action_list(options):
 
 
 def _action_get(options):
-    action = _look(options).find_action(options.ref)
+    action = _open_state(options).find_action(options.ref)
     if action is None:
-        raise Refused('Action "%s" cannot be found.' % options.ref)
+        raise InvalidInput('Action "%s" cannot be found.' % options.ref)
     if options.json:
         output.as_json(action.document())
         return
@@ -293,7 +302,7 @@ def _action_get(options):
 
 
 def _trigger_list(options):
-    fired = _look(options).triggers()
+    fired = _open_state(options).triggers()
     if options.json:
         output.as_json([firing._asdict() for firing in fired])
     else:

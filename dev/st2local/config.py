@@ -2,15 +2,16 @@
 import copy
 import re
 
-from st2local.refusals import ConfigError, ValidationError
+from st2local.errors import ConfigError, ValidationError
 from st2local.rendering import has_template, render_text
 from st2local.validation import check
 
 
 def check_config(pack, values, source):
-    """Raises ConfigError when the config is not what config.schema.yaml says.
+    """Check the config against config.schema.yaml.
 
     :param source: where the values are from, for the message.
+    :raises ConfigError: if it does not match.
     """
     schema = pack.config_schema
     if not isinstance(values, dict):
@@ -20,19 +21,22 @@ def check_config(pack, values, source):
     try:
         check(values, {"type": "object", "properties": schema})
     except ValidationError as error:
-        where = ".".join(map(str, error.path))
+        key_path = ".".join(map(str, error.path))
         raise ConfigError("%s: %s%s (pack %s)" % (
-            source, where + ": " if where else "", error, pack.ref)) from None
+            source, key_path + ": " if key_path else "", error, pack.ref)) from None
     for name, value in values.items():
         if (schema.get(name) or {}).get("secret") and "decrypt_kv" in str(value):
             raise ConfigError(
-                '%s: %s: values marked "secret: true" in the schema are decrypted by themselves;'
-                " leave decrypt_kv out" % (source, name)
+                '%s: %s: values marked "secret: true" in the schema are decrypted automatically;'
+                " remove decrypt_kv" % (source, name)
             )
 
 
 def resolve(pack, values, datastore):
-    """The config as actions see it. Raises ConfigError when the datastore lacks a secret."""
+    """Return the config as actions see it.
+
+    :raises ConfigError: if the datastore lacks a secret.
+    """
     config = copy.deepcopy(values)
     schema = pack.config_schema
     _from_datastore(schema, config, datastore, [])
@@ -53,7 +57,7 @@ def _from_datastore(schema, config, datastore, path):
             config[key] = _value(value, spec, datastore, ".".join(here))
 
 
-def _value(template, spec, datastore, where):
+def _value(template, spec, datastore, key_path):
     try:
         value = render_text(template, datastore)
         if not value:
@@ -63,7 +67,7 @@ def _value(template, spec, datastore, where):
         # Jinja's errors and the datastore's alike: the reader needs the config's key.
         raise ConfigError(
             'Failed to render dynamic configuration value for key "%s" with value "%s": %s'
-            % (where, template, error)
+            % (key_path, template, error)
         ) from None
 
 
@@ -71,10 +75,10 @@ def _defaults(schema, config):
     pairs = schema.items() if isinstance(schema, dict) else enumerate(schema)
     for key, spec in pairs:
         spec = spec or {}
-        there = key in config if isinstance(config, dict) else key < len(config)
-        if not there and isinstance(config, list):
+        exists = key in config if isinstance(config, dict) else key < len(config)
+        if not exists and isinstance(config, list):
             continue
-        if not there and "default" in spec:
+        if not exists and "default" in spec:
             config[key] = copy.deepcopy(spec["default"])
         value = config.get(key) if isinstance(config, dict) else config[key]
         if spec.get("type") == "object" and any(
@@ -96,12 +100,12 @@ def _member(schema, key):
 
 
 def _properties(spec, value):
-    """A schema for each key: from properties, else the patterns, else additionalProperties."""
-    known = spec.get("properties") or {}
+    """Return {key: schema}: from properties, else the patterns, else additionalProperties."""
+    properties = spec.get("properties") or {}
     schema = {key: {} for key in value}
-    schema.update(known)
+    schema.update(properties)
     for key in value:
-        if key in known:
+        if key in properties:
             continue
         matching = [
             member for pattern, member in (spec.get("patternProperties") or {}).items()

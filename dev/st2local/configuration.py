@@ -1,26 +1,26 @@
-"""Where the command line finds the pack's config."""
+"""Lookup of the pack's config for the command line."""
 import contextlib
 import os
 
+from st2local.errors import ConfigError
 from st2local.pack import load_yaml
-from st2local.refusals import ConfigError
 
 
 @contextlib.contextmanager
-def found(pack, state, given, say):
-    """Gives (config, where it is from).
+def open_config(pack, state, explicit_path, say):
+    """Yield (config, its source).
 
-    :param given: a file's path, or None: then $ST2LOCAL_CONFIG, then the state folder's
+    :param explicit_path: a file's path, or None: then $ST2LOCAL_CONFIG, then the state folder's
         configs/<pack>.yaml, then the sandbox where there is one, else an empty config.
     :param say: called with a line about a sandbox.
     """
-    path = given or os.environ.get("ST2LOCAL_CONFIG")
+    path = explicit_path or os.environ.get("ST2LOCAL_CONFIG")
     usual = os.path.join(state, "configs", pack.ref + ".yaml")
     if not path and os.path.exists(usual):
         path = usual
     if path:
         if not os.path.isfile(path):
-            raise ConfigError("%s: there is no such file" % path)
+            raise ConfigError("%s: file not found" % path)
         yield load_yaml(path) or {}, path
         return
     try:

@@ -1,7 +1,7 @@
-"""The key-value store, with the refusals of StackStorm's REST API."""
+"""The key-value store, with the errors of StackStorm's REST API."""
 from st2local import sealing
+from st2local.errors import InvalidInput, NotFound
 from st2local.ids import new_id, timestamp
-from st2local.refusals import NotFound, Refused
 
 SYSTEM_SCOPE = "st2kv.system"
 _SCOPES = (None, "all", "system", SYSTEM_SCOPE)
@@ -12,42 +12,57 @@ MAX_VALUE_BYTES = 16 * 1024 * 1024
 class Datastore:
     """Strings under names, system scope only.
 
-    :param clock: a function that gives the seconds since 1970.
+    :param clock: a function that returns the seconds since 1970.
     """
 
     def __init__(self, store, clock):
         self._store, self._clock = store, clock
 
     def get(self, name, decrypt=False):
-        """The value. Raises NotFound."""
+        """Return the value.
+
+        :raises NotFound: if the key does not exist.
+        """
         return self.document(name, decrypt)["value"]
 
     def set(self, name, value, ttl=None, encrypt=False):
-        """Writes a string. `ttl` in whole seconds. Returns the API's document."""
+        """Write a string and return the API's document.
+
+        :param ttl: in whole seconds.
+        """
         body = {"name": name, "value": value, "secret": encrypt}
         if ttl is not None:
             body["ttl"] = ttl
         return self.put(name, body)
 
     def delete(self, name):
-        """Raises NotFound."""
+        """Delete a key.
+
+        :raises NotFound: if it does not exist.
+        """
         self._check_name(name)
         if not self._store.delete_key(name):
             raise _missing(name)
 
     def list(self, prefix="", sort=None, limit=PAGE_SIZE, offset=0, decrypt=False):
-        """The API's documents. `sort`: `name` or `-name`; without it they come in no order."""
+        """Return the API's documents.
+
+        :param sort: `name` or `-name`; without it they are unordered.
+        """
         self._check_range(prefix)
         rows = self._store.keys(prefix, self._clock())
         if sort in ("name", "-name"):
             rows.sort(key=lambda row: row[0], reverse=sort == "-name")
         elif sort:
-            raise Refused("Invalid sort: %s" % sort)
+            raise InvalidInput("Invalid sort: %s" % sort)
         rows = rows[offset:] if limit == -1 else rows[offset:offset + limit]
         return [self._document(row, decrypt) for row in rows]
 
     def document(self, name, decrypt=False):
-        """What GET /v1/keys/<name> answers. Raises NotFound."""
+        """Return the answer of GET /v1/keys/<name>.
+
+        :raises NotFound: if the key does not exist.
+        """
         self._check_name(name)
         row = self._store.key(name, self._clock())
         if row is None:
@@ -55,37 +70,40 @@ class Datastore:
         return self._document(row, decrypt)
 
     def put(self, name, body):
-        """What PUT /v1/keys/<name> does with its JSON body."""
+        """Write a key as PUT /v1/keys/<name> does with its JSON body."""
         self._check_name(name)
         if not isinstance(body, dict):
-            raise Refused("%r is not of type 'object'" % (body,))
+            raise InvalidInput("%r is not of type 'object'" % (body,))
         _check_fields(body)
         value, secret = body["value"], bool(body.get("secret") or body.get("encrypted"))
         if body.get("encrypted"):
             try:
                 sealing.unseal(self._store.folder, value)
             except ValueError:
-                raise Refused(
+                raise InvalidInput(
                     'Failed to verify the integrity of the provided value for key "%s". Ensure'
                     " that the value is encrypted with the correct key and not corrupted." % name
                 ) from None
         elif secret:
             value = sealing.seal(self._store.folder, value)
         now = self._clock()
-        # A ttl of 0 is not refused, and means none; a negative one is over at once.
+        # A ttl of 0 is accepted and means none; with a negative one the key has expired at once.
         expires = now + body["ttl"] if body.get("ttl") else None
         self._store.put_key(name, new_id(), value, secret, expires, now)
         self._store.forget_expired_keys(now)
-        # StackStorm answers what it was given, also when it has expired by the time of the answer.
+        # StackStorm returns the written key even if it has already expired.
         row = (name, new_id(), value, secret, expires)
         return self._document(self._store.key(name, now) or row, False)
 
     def encrypted_text(self, value):
-        """The clear text of an encrypted value. Raises ValueError when it is not one."""
+        """Return the clear text of an encrypted value.
+
+        :raises ValueError: if it is not encrypted.
+        """
         return sealing.unseal(self._store.folder, value)
 
     def raw(self, name):
-        """The value as stored, or "" when there is none: what `{{ st2kv.system.x }}` shows."""
+        """Return the value as stored, or "" without one, as `{{ st2kv.system.x }}` renders it."""
         row = self._store.key(name, self._clock())
         return row[2] if row else ""
 
@@ -106,17 +124,19 @@ class Datastore:
 
     def _check_name(self, name):
         if "/" in name:
-            # The router takes the rest for a further part of the path, quoted or not.
+            # The router treats the rest as a further part of the path, quoted or not.
             raise NotFound("The resource could not be found.")
         self._check_range(name)
 
     def _check_range(self, text):
         if ".." in text:
-            raise Refused("Datetime value does not match expected format: two dots are a range")
+            raise InvalidInput(
+                "Datetime value does not match expected format: two dots are a range"
+            )
         try:
             text.encode("latin-1")
         except UnicodeEncodeError:
-            raise Refused("the name holds characters outside Latin-1") from None
+            raise InvalidInput("the name must have Latin-1 characters only") from None
 
 
 def _missing(name):
@@ -133,23 +153,25 @@ _TYPES = {str: "string", bool: "boolean", int: "integer"}
 def _check_fields(body):
     for field, value in body.items():
         if field not in _FIELDS:
-            raise Refused(
+            raise InvalidInput(
                 "Additional properties are not allowed (%r was unexpected)" % field
             )
-        wanted = _FIELDS[field]
+        expected_type = _FIELDS[field]
         if value is None and field not in ("value", "ttl"):
             continue
-        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            raise Refused("%r is not of type %r" % (value, _TYPES[wanted]))
+        if not isinstance(value, expected_type) or (
+            expected_type is int and isinstance(value, bool)
+        ):
+            raise InvalidInput("%r is not of type %r" % (value, _TYPES[expected_type]))
     if "value" not in body:
-        raise Refused("'value' is a required property")
+        raise InvalidInput("'value' is a required property")
     if body.get("scope") not in _SCOPES:
-        raise Refused("Invalid scope %r: st2local has the system scope only" % body["scope"])
+        raise InvalidInput("Invalid scope %r: st2local has the system scope only" % body["scope"])
     try:
         size = len(body["value"].encode("utf-8"))
     except UnicodeEncodeError:
-        raise Refused("the value holds a lone surrogate") from None
+        raise InvalidInput("the value must not contain a lone surrogate") from None
     if size > MAX_VALUE_BYTES:
-        error = Refused("the value is larger than a document may be (16 MB)")
+        error = InvalidInput("the value must be at most 16 MB, the limit of a document")
         error.status = 500
         raise error

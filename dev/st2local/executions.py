@@ -1,4 +1,4 @@
-"""One execution: its document, as StackStorm's API shows it, and who may stop it."""
+"""One execution: its document, as StackStorm's API shows it, and its cancellation."""
 import threading
 
 from st2local.ids import new_id, timestamp
@@ -7,9 +7,9 @@ COMPLETED = ("succeeded", "failed", "timeout", "abandoned", "canceled")
 
 
 class Execution:
-    """Saved at each change of status. Methods may be called from any thread.
+    """An execution, saved at each change of status. Methods may be called from any thread.
 
-    :param clock: seconds since 1970.
+    :param clock: a function that returns the seconds since 1970.
     """
 
     def __init__(self, store, clock, action, parameters, context, parent=None, origin=None):
@@ -18,7 +18,7 @@ class Execution:
         self.output = []
         self.canceled = threading.Event()
         self.run = None
-        # The status that somebody gave it from outside, as PUT /executions/<id> does.
+        # The final status that was set from outside, as by PUT /executions/<id>.
         self.ended_as = None
         self.parameters = parameters
         self._store, self._clock = store, clock
@@ -38,7 +38,7 @@ class Execution:
             "log": [],
         }
         if parameters:
-            # An execution that was given none has no such member.
+            # An execution without parameters has no such member.
             document["parameters"] = parameters
         if parent is not None:
             document["parent"] = parent
@@ -64,7 +64,7 @@ class Execution:
         return document
 
     def set_status(self, status, result=None):
-        """Returns whether the status changed. `result` is kept when it is not None."""
+        """Set the status, and the result unless it is None. Return whether the status changed."""
         with self._lock:
             document = self._document
             changed = document.get("status") != status

@@ -1,4 +1,4 @@
-"""What StackStorm adds to Jinja as filters and to orquesta's expressions as functions."""
+"""StackStorm's additions: filters of Jinja and functions of orquesta's expressions."""
 import json
 import os
 import re
@@ -67,11 +67,11 @@ def dirname(path):
 
 def to_human_time_from_seconds(seconds):
     """3725 -> `1h2m5s`."""
-    whole, parts = int(seconds), []
+    remaining, parts = int(seconds), []
     if seconds < 1:
         return "0s" if seconds == 0 else "%ss" % seconds
     for letter, size in (("y", 31536000), ("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, whole = divmod(whole, size)
+        count, remaining = divmod(remaining, size)
         if count or (parts and letter != "y"):
             parts.append("%d%s" % (count, letter))
     return "".join(parts)
@@ -143,8 +143,8 @@ _ABSENT = object()
 
 
 def st2kv(context, key, decrypt=False, default=_ABSENT):
-    """A value of the datastore; `system.` before the name may be there or not."""
-    from st2local.refusals import NotFound
+    """Return a value of the datastore; the prefix `system.` of the name is optional."""
+    from st2local.errors import NotFound
 
     if not isinstance(key, str):
         raise TypeError("Given key is not typeof string.")
@@ -162,7 +162,7 @@ def task(context, task_name=None):
     """The record of a task: id, name, status, result, times."""
     if task_name is None:
         task_name = context["__current_task"]["id"]
-    found = _tasks[_run_of(context)](task_name)
-    if found is None:
+    record = _tasks[_run_of(context)](task_name)
+    if record is None:
         raise ValueError('Unable to find task execution for "%s".' % task_name)
-    return found
+    return record

@@ -1,4 +1,4 @@
-"""What is looked at in a workflow before it runs: orquesta's inspection and StackStorm's own."""
+"""Inspection of a workflow before it runs: orquesta's and StackStorm's own."""
 
 _ACTION = "properties.tasks.patternProperties.^\\w+$.properties.action"
 _INPUT = "properties.tasks.patternProperties.^\\w+$.properties.input"
@@ -7,7 +7,7 @@ _KINDS = {"contents": "content", "context": "context", "expressions": "expressio
 
 
 def errors_of(spec, context, find_action):
-    """A list of errors as a failed workflow's result has them; empty when all is well.
+    """Return the errors in the form of a failed workflow's result, or [].
 
     :param spec: orquesta's WorkflowSpec.
     :param context: the variables that exist before the workflow's own, `{"st2": {...}}`.
@@ -19,7 +19,7 @@ def errors_of(spec, context, find_action):
             if category in ("context", "expressions") and "language" not in entry:
                 entry["language"] = entry.pop("type")
             errors.append(dict(entry, type=_KINDS[category]))
-    # A workflow that is not even of the right form has no tasks to look at.
+    # After a syntax error there are no tasks to inspect.
     if not any(error["type"] == "syntax" for error in errors):
         errors += list(_task_errors(spec, find_action))
     return sorted(errors, key=lambda error: (error["type"], error["schema_path"]))
@@ -42,16 +42,16 @@ def _task_errors(spec, find_action):
             yield _error('The action "%s" is not registered in the database.' % ref,
                          path + "action", _ACTION)
             continue
-        given = getattr(task, "input", None) or {}
-        if not isinstance(given, dict):
+        inputs = getattr(task, "input", None) or {}
+        if not isinstance(inputs, dict):
             continue
         specs = action.specs
         for parameter in sorted(specs):
             needed = specs[parameter].get("required") and "default" not in specs[parameter]
-            if needed and parameter not in given:
+            if needed and parameter not in inputs:
                 yield _error('Action "%s" is missing required input "%s".' % (ref, parameter),
                              path + "input", _INPUT)
-        for parameter in sorted(set(given) - set(specs)):
+        for parameter in sorted(set(inputs) - set(specs)):
             yield _error('Action "%s" has unexpected input "%s".' % (ref, parameter),
                          path + "input." + parameter, _INPUT + ".patternProperties.^\\w+$")
 

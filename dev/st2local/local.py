@@ -1,4 +1,4 @@
-"""A pack on one machine: requests its actions, runs them, and keeps what came of it."""
+"""A pack on one machine: requests its actions, runs them, and stores their results."""
 import collections
 import os
 import threading
@@ -8,18 +8,18 @@ import traceback
 from st2local import masking, python_runner, rendering, shell_runner
 from st2local.config import check_config, resolve
 from st2local.datastore import Datastore
+from st2local.errors import ConfigError, InvalidInput, NotFound
 from st2local.executions import COMPLETED, Execution
 from st2local.ids import new_id, timestamp
 from st2local.pack import Pack
 from st2local.progress import Silent
-from st2local.refusals import ConfigError, NotFound, Refused
 from st2local.store import Store
 from st2local.validation import check, check_parameters
 
 USER = "st2admin"
 RULES_USER = "stanley"
 POLL_SECONDS = 0.2
-# How long to wait for what comes at once unless the machine is busy.
+# The wait for events that happen at once unless the machine is busy.
 PATIENCE_SECONDS = 300
 
 Firing = collections.namedtuple("Firing", "id trigger payload timestamp")
@@ -33,11 +33,11 @@ class St2Local:
         is not checked, like that of a pack whose config was never registered.
     :param state: the folder to keep state in.
     :param delay: called with the seconds of a task's delay instead of sleeping them.
-    :param clock: a function that gives the seconds since 1970, for every time that is recorded.
-    :param user: who runs, where a run does not say.
+    :param clock: a function that returns the seconds since 1970, for every recorded time.
+    :param user: the user of runs that do not name one.
     :param progress: receives live lines; see progress.py.
     :param source: where the config is from, for messages.
-    :raises ConfigError: when the config is not what config.schema.yaml says.
+    :raises ConfigError: if the config does not match config.schema.yaml.
 
     `delays` lists the delays of tasks, in seconds, in the order they began.
     """
@@ -66,7 +66,7 @@ class St2Local:
         self.close()
 
     def close(self):
-        """Ends what still runs, the API server and the state."""
+        """End running executions, the API server and the state."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._live and time.monotonic() < deadline:
             for execution in list(self._live.values()):
@@ -79,7 +79,7 @@ class St2Local:
         self.store.close()
 
     def running(self):
-        """The runs that go on, without the tasks within them: dicts, the oldest first."""
+        """Return the running executions without the tasks within them: dicts, oldest first."""
         return [self.masked(execution.document()) for execution in list(self._live.values())
                 if not execution.context.get("parent")]
 
@@ -97,20 +97,20 @@ class St2Local:
         return self.pack.action(ref)
 
     def run(self, ref, parameters=None, **options):
-        """Runs an action to its end; options as for `start`. Returns the execution, a dict."""
+        """Run an action to its end and return the execution, a dict; options as for `start`."""
         return self.start(ref, parameters, **options).wait()
 
     def start(self, ref, parameters=None, user=None, trigger_instance=None, rule=None):
-        """Starts an action. Returns a Handle.
+        """Start an action and return a Handle.
 
-        :param trigger_instance: what a rule hands on, `{"payload": {...}, "trigger": ref}`: the run
-            is then one that a rule started, and has the rules engine's user.
+        :param trigger_instance: `{"payload": {...}, "trigger": ref}` as from a rule: the run counts
+            as started by a rule, and has the rules engine's user.
         :param rule: that rule's ref.
-        :raises Refused: where StackStorm would answer 400.
+        :raises InvalidInput: if StackStorm would answer 400.
         """
         action = self.find_action(ref)
         if action is None:
-            raise Refused('Action "%s" cannot be found.' % ref)
+            raise InvalidInput('Action "%s" cannot be found.' % ref)
         origin, context = None, {"user": user or self.user, "pack": action.pack}
         if trigger_instance is not None or rule is not None:
             origin, context = self._from_rule(action, user, trigger_instance or {}, rule)
@@ -121,7 +121,8 @@ class St2Local:
     def _from_rule(self, action, user, instance, rule):
         unknown = set(instance) - {"payload", "trigger", "id"}
         if unknown:
-            raise ValueError("trigger_instance has payload, trigger and id, not %s" % unknown)
+            raise ValueError(
+                "trigger_instance: unknown %s; allowed: payload, trigger, id" % sorted(unknown))
         trigger = instance.get("trigger") or "core.st2.webhook"
         rule = rule or "%s.rule" % self.pack.ref
         context = {
@@ -146,13 +147,16 @@ class St2Local:
         return origin, context
 
     def request(self, action, parameters, context, parent=None, origin=None):
-        """Renders, casts and validates, and records the execution. Raises Refused."""
+        """Render, cast and validate the parameters, and record the execution.
+
+        :raises InvalidInput: if StackStorm would reject the request.
+        """
         if not action.enabled:
-            raise Refused('Unable to execute. Action "%s" is disabled.' % action.ref)
+            raise InvalidInput('Unable to execute. Action "%s" is disabled.' % action.ref)
         try:
             config = self.config_of(action.pack)
         except ConfigError:
-            # StackStorm requests the action all the same, and fails it when it is to run.
+            # StackStorm still requests the action, and fails it when it starts.
             config = {}
         parameters = rendering.live(action, parameters, context, config, self.keys)
         check_parameters(action, parameters)
@@ -162,14 +166,17 @@ class St2Local:
         return execution
 
     def config_of(self, pack):
-        """The pack's config with values of the datastore and defaults. Raises ConfigError."""
+        """Return the pack's config with values of the datastore and defaults.
+
+        :raises ConfigError: if the datastore lacks a secret.
+        """
         return resolve(self.pack, self.config, self.keys) if pack == self.pack.ref else {}
 
     def perform(self, execution, seconds=0, on_change=None, resume_parent=None):
-        """Runs a requested execution in this thread. Returns (status, result).
+        """Run a requested execution in this thread and return (status, result).
 
-        :param seconds: to wait first.
-        :param on_change: called with a status that a parent workflow has to know of.
+        :param seconds: the delay before it starts.
+        :param on_change: called with each status that a parent workflow must handle.
         :param resume_parent: called when an inquiry was answered.
         """
         if seconds:
@@ -206,25 +213,25 @@ class St2Local:
         action = execution.action
         try:
             config = self.config_of(action.pack)
-            runner_given, given = rendering.final(
+            runner_parameters, parameters = rendering.final(
                 action, execution.parameters, execution.context, config, self.keys)
-        except Refused as error:
+        except InvalidInput as error:
             return "failed", {"error": str(error), "traceback": ""}
         if action.runner == "noop":
             return "succeeded", None
         if action.runner == "inquirer":
-            return self._ask(execution, runner_given, on_change, resume_parent)
+            return self._ask(execution, runner_parameters, on_change, resume_parent)
         if action.runner == "orquesta":
             from st2local.workflow import WorkflowRun
 
-            run = WorkflowRun(self, execution, given, on_change)
+            run = WorkflowRun(self, execution, parameters, on_change)
             execution.run = run
             if execution.canceled.is_set():
                 run.cancel()
             return run.run()
-        return self._process(execution, config, runner_given, given)
+        return self._process(execution, config, runner_parameters, parameters)
 
-    def _process(self, execution, config, runner_given, given):
+    def _process(self, execution, config, runner_parameters, parameters):
         action = execution.action
         job = python_runner.Job(with_children=action.runner == "local-shell-cmd")
         execution.run = job
@@ -240,20 +247,30 @@ class St2Local:
             self.progress.line(execution, stream, line)
 
         if action.runner == "local-shell-cmd":
-            status, result = shell_runner.run(job, runner_given, environment, on_line)
+            status, result = shell_runner.run(job, runner_parameters, environment, on_line)
         else:
             status, result = python_runner.run(
-                job, action.entry_point, self.pack, execution.context.get("user"), config, given,
-                runner_given, environment, on_line)
-        # A run by itself that was cancelled was killed; one in a workflow was left alone.
+                job,
+                action.entry_point,
+                self.pack,
+                execution.context.get("user"),
+                config,
+                parameters,
+                runner_parameters,
+                environment,
+                on_line,
+            )
+        # A cancelled action is killed if it runs by itself, and ends by itself in a workflow.
         return ("canceled" if execution.canceled.is_set() else status), result
 
-    def _ask(self, execution, given, on_change, resume_parent):
-        result = {name: given.get(name) for name in ("schema", "roles", "users", "route", "ttl")}
+    def _ask(self, execution, parameters, on_change, resume_parent):
+        result = {
+            name: parameters.get(name) for name in ("schema", "roles", "users", "route", "ttl")
+        }
         execution.set_status("pending", result)
         self.store.add_trigger(
             new_id(), "core.st2.generic.inquiry",
-            {"id": execution.id, "route": given.get("route")}, self.clock())
+            {"id": execution.id, "route": parameters.get("route")}, self.clock())
         self.progress.asking(execution)
         on_change("pending")
         while True:
@@ -267,57 +284,74 @@ class St2Local:
                 return "succeeded", dict(result, response=response)
 
     def respond(self, execution_id, response):
-        """Answers an inquiry. Raises NotFound, or Refused for a wrong or a second answer."""
+        """Answer an inquiry.
+
+        :raises NotFound: if there is no such inquiry.
+        :raises InvalidInput: for an invalid or a second answer.
+        """
         document = self.store.execution(execution_id)
         if document is None or document["runner"]["name"] != "inquirer":
             raise NotFound('Inquiry with id "%s" not found.' % execution_id)
         if document["status"] != "pending":
-            raise Refused('Inquiry "%s" has already been responded to.' % execution_id)
+            raise InvalidInput('Inquiry "%s" has already been responded to.' % execution_id)
         schema = document["result"]["schema"]
         try:
             check(response, schema)
-        except Refused as error:
-            raise Refused('Response for inquiry "%s" did not pass schema validation: %s'
+        except InvalidInput as error:
+            raise InvalidInput('Response for inquiry "%s" did not pass schema validation: %s'
                           % (execution_id, error)) from None
         if not self.store.respond(execution_id, response):
-            raise Refused('Inquiry "%s" has already been responded to.' % execution_id)
+            raise InvalidInput('Inquiry "%s" has already been responded to.' % execution_id)
 
     def set_status(self, execution_id, status):
-        """Ends a live execution as `status`, abandoned or timeout, whatever it is doing; `resuming`
-        is what an inquiry that has ended does by itself here. Raises NotFound or Refused.
+        """End a live execution with `status`, abandoned or timeout, whatever it is doing.
+
+        `resuming` has no effect: an inquiry that has ended resumes its parent by itself here.
+
+        :raises NotFound: if it is not running here.
+        :raises InvalidInput: for any other status.
         """
         execution = self.live(execution_id)
         if status == "resuming":
             return
         if status not in ("abandoned", "timeout"):
-            raise Refused("st2local sets no execution %r" % status)
+            raise InvalidInput(
+                "st2local cannot set the status %r; use abandoned or timeout" % status)
         execution.ended_as = status
         self.stop(execution)
         if isinstance(execution.run, python_runner.Job):
             execution.run.kill()
 
     def stop(self, execution):
-        """Cancels a live execution."""
+        """Cancel a live execution."""
         execution.canceled.set()
         if execution.run is not None and hasattr(execution.run, "cancel"):
             execution.run.cancel()
 
     def live(self, execution_id):
-        """The live execution of that id. Raises NotFound."""
+        """Return the live execution of that id.
+
+        :raises NotFound: if it is not running here.
+        """
         try:
             return self._live[execution_id]
         except KeyError:
             raise NotFound('Execution "%s" is not running here.' % execution_id) from None
 
     def execution(self, execution_id, show_secrets=False):
-        """The execution as a dict. Raises NotFound."""
+        """Return the execution as a dict.
+
+        :raises NotFound: if it does not exist.
+        """
         document = self.store.execution(execution_id)
         if document is None:
             raise NotFound('ActionExecution with id "%s" not found.' % execution_id)
         return document if show_secrets else self.masked(document)
 
     def executions(self, parent=None, **filters):
-        """Dicts, newest first. :param parent: only the children of that execution.
+        """Return executions as dicts, newest first.
+
+        :param parent: only the children of that execution.
 
         filters: action, status, top (True: no children), limit, offset.
         """
@@ -327,73 +361,85 @@ class St2Local:
     def masked(self, document):
         try:
             action = self.find_action(document["action"]["ref"])
-        except Refused:
+        except InvalidInput:
             action = None
         return masking.masked(document, action)
 
     def fire(self, trigger, payload):
-        """Records a trigger; nothing reacts to it, for rules do not run here."""
+        """Record a trigger; nothing reacts to it, because rules do not run here."""
         self.store.add_trigger(new_id(), trigger, payload, self.clock())
 
     def triggers(self, trigger=None):
-        """What was fired, oldest first: Firing(id, trigger, payload, timestamp)."""
-        return [Firing(found[0], found[1], found[2], timestamp(found[3]))
-                for found in self.store.triggers() if trigger in (None, found[1])]
+        """Return the fired triggers, oldest first: Firing(id, trigger, payload, timestamp)."""
+        return [Firing(row[0], row[1], row[2], timestamp(row[3]))
+                for row in self.store.triggers() if trigger in (None, row[1])]
 
 
 class Handle:
-    """A run under way, in a thread of its own."""
+    """A run in progress, in its own thread."""
 
     def __init__(self, local, execution):
         self._local, self._execution = local, execution
         self.id = execution.id
-        # Not the thread's own join: before Python 3.13 a Ctrl-C in it takes the thread for dead.
-        self._done = threading.Event()
+        # Not the thread's own join: before Python 3.13 a Ctrl-C in it marks the thread as ended.
+        self._ended = threading.Event()
         threading.Thread(target=self._perform, name=execution.id, daemon=True).start()
 
     def _perform(self):
         try:
             self._local.perform(self._execution)
         finally:
-            self._done.set()
+            self._ended.set()
 
     @property
     def status(self):
         return self._execution.status
 
     def cancel(self):
-        """A workflow's running actions are left to end; an action by itself is killed."""
+        """Cancel the run. A workflow's running actions end by themselves; an action is killed."""
         self._local.stop(self._execution)
         if isinstance(self._execution.run, python_runner.Job):
             self._execution.run.kill()
 
     def pause(self):
-        """Raises Refused for what is not a workflow."""
+        """Pause the workflow.
+
+        :raises InvalidInput: if the run is not a workflow.
+        """
         self._workflow().pause()
 
     def resume(self):
-        """Raises Refused for what is not a workflow."""
+        """Resume the workflow.
+
+        :raises InvalidInput: if the run is not a workflow.
+        """
         self._workflow().resume()
 
     def _workflow(self):
         if self._execution.action.runner != "orquesta":
-            raise Refused("only a workflow can be paused")
+            raise InvalidInput("only a workflow can be paused")
         # The run begins in its own thread, a moment after the start.
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._execution.run is None and time.monotonic() < deadline:
             if self._execution.status in COMPLETED:
-                raise Refused("the execution is over")
+                raise InvalidInput("the execution has already ended")
             time.sleep(0.005)
         return self._execution.run
 
     def wait(self, timeout=None):
-        """The execution as a dict. Raises TimeoutError after `timeout` seconds."""
-        if not self._done.wait(timeout):
+        """Wait for the end and return the execution as a dict.
+
+        :raises TimeoutError: after `timeout` seconds.
+        """
+        if not self._ended.wait(timeout):
             raise TimeoutError("execution %s is still %s" % (self.id, self.status))
         return self.document()
 
     def wait_for(self, *statuses, timeout=PATIENCE_SECONDS):
-        """Waits until the status is one of these. Returns the execution as a dict."""
+        """Wait until the status is one of these and return the execution as a dict.
+
+        :raises TimeoutError: after `timeout` seconds.
+        """
         deadline = time.monotonic() + timeout
         while self.status not in statuses:
             if time.monotonic() > deadline:

@@ -1,13 +1,13 @@
-"""Hides what metadata calls secret, as StackStorm's API and command line do."""
+"""Masks parameters that metadata marks as secret, as StackStorm's API and command line do."""
 import copy
 
 MASK = "********"
 
 
 def masked(document, action):
-    """A copy of an execution with its secret parameters hidden.
+    """Return a copy of an execution with its secret parameters masked.
 
-    :param action: the action's metadata, or None when it is gone.
+    :param action: the action's metadata, or None if it no longer exists.
     """
     document = copy.deepcopy(document)
     if action is None:

@@ -1,4 +1,4 @@
-"""What the command line prints on stdout."""
+"""Output of the command line on stdout."""
 import json
 
 
@@ -11,12 +11,12 @@ def text(value):
 
 
 def execution(document, children):
-    """Roughly what `st2 execution get` prints, and the tasks of a workflow below."""
+    """Print an execution roughly as `st2 execution get` does, with the tasks of a workflow."""
     elapsed = document.get("elapsed_seconds")
     status = document["status"]
     if elapsed is not None:
         status += " (%.1fs elapsed)" % elapsed
-    shown = {
+    fields = {
         "id": document["id"],
         "action.ref": document["action"]["ref"],
         "context.user": document["context"].get("user"),
@@ -26,7 +26,7 @@ def execution(document, children):
         "end_timestamp": document.get("end_timestamp"),
         "result": document.get("result"),
     }
-    for name, value in shown.items():
+    for name, value in fields.items():
         _field(name, value)
     if children:
         print()
@@ -59,9 +59,9 @@ def _with_elapsed(document):
 
 
 def _task(document):
-    where = document["context"].get("orquesta") or {}
-    item = where.get("item_id")
-    return where.get("task_name", "") + ("[%d]" % item if item is not None else "")
+    orquesta_context = document["context"].get("orquesta") or {}
+    item = orquesta_context.get("item_id")
+    return orquesta_context.get("task_name", "") + ("[%d]" % item if item is not None else "")
 
 
 def _field(name, value):

@@ -3,20 +3,23 @@ import os
 
 import yaml
 
-from st2local.refusals import Refused
+from st2local.errors import InvalidInput
 from st2local.runners import CORE_ACTIONS, RUNNERS
 
-# The C parser reads what StackStorm's reads, and is ten times as fast.
+# The C parser is ten times as fast, and reads the same documents.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_yaml(path):
-    """The document in a file. Raises Refused, which names the file, when it is not YAML."""
+    """Return the document in a file.
+
+    :raises InvalidInput: if it is not YAML; the message names the file.
+    """
     with open(path, encoding="utf-8") as file:
         try:
             return yaml.load(file, Loader=_LOADER)
         except yaml.YAMLError as error:
-            raise Refused("%s is not valid YAML: %s" % (path, error)) from None
+            raise InvalidInput("%s is not valid YAML: %s" % (path, error)) from None
 
 
 class Action:
@@ -35,7 +38,7 @@ class Action:
         self.metadata = metadata
         self.path = path
         if self.runner not in RUNNERS:
-            raise Refused("%s: st2local has no runner %r; it has %s" % (
+            raise InvalidInput("%s: unsupported runner %r; st2local supports %s" % (
                 path or self.ref, self.runner, ", ".join(sorted(RUNNERS))))
 
     @property
@@ -44,7 +47,7 @@ class Action:
 
     @property
     def specs(self):
-        """Every parameter by name: the runner's, with what the action says on top."""
+        """Every parameter by name: the runner's, overridden by the action's."""
         merged = {name: dict(spec) for name, spec in self.runner_parameters.items()}
         for name, spec in self.parameters.items():
             merged[name] = dict(merged.get(name, {}), **(spec or {}))
@@ -69,7 +72,10 @@ class Action:
 
 
 class Pack:
-    """:param folder: the pack's directory, which holds pack.yaml and actions/."""
+    """A pack's metadata.
+
+    :param folder: the pack's directory, which contains pack.yaml and actions/.
+    """
 
     def __init__(self, folder):
         self.folder = os.path.abspath(folder)
@@ -88,7 +94,7 @@ class Pack:
         return self._schema
 
     def action(self, ref):
-        """The action, or None when there is none of that name."""
+        """Return the action, or None if it does not exist."""
         if not isinstance(ref, str):
             return None
         if ref not in self._actions:
@@ -107,7 +113,7 @@ class Pack:
             return Action("core", dict(CORE_ACTIONS[name], name=name))
         if pack != self.ref:
             return None
-        # Most actions are in the file of their name; only others cost a look at every file.
+        # Most actions are in the file of their name; only for others is every file read.
         folder = os.path.join(self.folder, "actions")
         for path in [os.path.join(folder, name + ".yaml"), self._files().get(name)]:
             if path and os.path.exists(path):

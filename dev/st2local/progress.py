@@ -1,4 +1,4 @@
-"""Live lines on a stream about what is going on."""
+"""Live progress lines on a stream."""
 import sys
 import threading
 
@@ -7,7 +7,7 @@ _COLOURS = {"succeeded": "32", "failed": "31", "timeout": "31", "canceled": "33"
 
 
 class Silent:
-    """Says nothing."""
+    """Prints nothing."""
 
     def requested(self, execution, task, item):
         """A task's action was requested; `task` is None for the run itself."""
@@ -25,14 +25,17 @@ class Silent:
         """An inquiry waits for its answer."""
 
     def ended(self, execution):
-        """An action or a run is over."""
+        """An action or a run has ended."""
 
     def note(self, text):
         """Anything else."""
 
 
 class Live(Silent):
-    """:param stream: where to; colour only when it is a terminal."""
+    """Prints a line for each event.
+
+    :param stream: default: stderr; coloured only on a terminal.
+    """
 
     def __init__(self, stream=None):
         self._stream = stream or sys.stderr
@@ -89,5 +92,5 @@ class Live(Silent):
                 self._stream.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                # The reader has gone; the run goes on.
+                # The reader is gone; the run continues.
                 pass

@@ -1,4 +1,4 @@
-"""Runs a python-script action in a process of its own, and tells how it ended."""
+"""Runs a python-script action in its own process and returns how it ended."""
 import functools
 import importlib.util
 import json
@@ -21,7 +21,7 @@ _KILLED = -9
 class Job:
     """One running process, which can be killed from another thread.
 
-    :param with_children: whether killing it kills what it has started: so for commands of a shell.
+    :param with_children: whether killing it kills what it has started: true for shell commands.
     """
 
     def __init__(self, with_children=False):
@@ -53,10 +53,10 @@ class Job:
             if self._process is not None and self._process.poll() is None:
                 self._kill()
 
-    def finish(self, given, seconds, on_line):
-        """(exit code, stdout, stderr); the exit code is -9 when `seconds` were not enough.
+    def finish(self, stdin_data, seconds, on_line):
+        """Wait for the end. Return (exit code, stdout, stderr); the code is -9 after a time-out.
 
-        :param given: bytes for stdin, or None.
+        :param stdin_data: bytes for stdin, or None.
         :param on_line: called with ("stdout" or "stderr", line) as the lines come.
         """
         process = self._process
@@ -69,26 +69,26 @@ class Job:
         ]
         for reader in readers:
             reader.start()
-        if given is not None:
-            threading.Thread(target=_write, args=(process.stdin, given), daemon=True).start()
-        # A wait with a time-out polls, up to 50 ms apart; a thread that waits does not.
+        if stdin_data is not None:
+            threading.Thread(target=_write, args=(process.stdin, stdin_data), daemon=True).start()
+        # A wait with a time-out polls, up to every 50 ms; a waiting thread does not.
         waiter = threading.Thread(target=process.wait, daemon=True)
         waiter.start()
         waiter.join(seconds)
-        over = waiter.is_alive()
-        if over:
+        timed_out = waiter.is_alive()
+        if timed_out:
             self._kill()
             process.wait()
         for reader in readers:
             # A grandchild may keep the pipe open after the action has ended.
-            reader.join(1 if over else 5)
+            reader.join(1 if timed_out else 5)
         for reader, stream in zip(readers, (process.stdout, process.stderr)):
             # What the action wrote is read, however late its reader gets to it.
             while reader.is_alive() and _has_more(stream):
                 reader.join(0.1)
         texts = [b"".join(list(chunks[name])).decode("utf-8", "replace")
                  for name in ("stdout", "stderr")]
-        return (_KILLED if over else process.returncode,) + tuple(texts)
+        return (_KILLED if timed_out else process.returncode,) + tuple(texts)
 
 
 def _read(stream, chunks, on_line):
@@ -99,7 +99,7 @@ def _read(stream, chunks, on_line):
 
 
 def _has_more(stream):
-    """Whether the pipe has something to read, or is at its end."""
+    """Whether the pipe has data or is at its end."""
     try:
         return bool(select.select([stream], [], [], 0)[0])
     except (ValueError, OSError):
@@ -117,7 +117,7 @@ def _write(stream, data):
 
 
 def run(job, entry_point, pack, user, config, parameters, runner_parameters, environment, on_line):
-    """(status, result) of the action.
+    """Run the action and return (status, result).
 
     :param environment: the ST2_ACTION_* variables.
     """
@@ -139,12 +139,12 @@ def run(job, entry_point, pack, user, config, parameters, runner_parameters, env
             stdin=subprocess.PIPE, cwd="/",
             env=dict(os.environ, PYTHONPATH=_python_path(pack), **dict(own, **environment)),
         )
-        left = None if seconds is None else max(0, seconds - (time.monotonic() - started))
+        seconds_left = None if seconds is None else max(0, seconds - (time.monotonic() - started))
         code, stdout, stderr = job.finish(
-            json.dumps(request).encode("utf-8"), left, _without_result(on_line))
+            json.dumps(request).encode("utf-8"), seconds_left, _without_result(on_line))
         return _ending(code, stdout, stderr, seconds)
     except Exception as error:
-        # What goes wrong around the action: StackStorm's runner container answers like this.
+        # An error outside the action: StackStorm's runner container returns this result.
         return "failed", {
             "error": str(error), "traceback": "".join(traceback.format_tb(error.__traceback__))}
 
@@ -158,24 +158,24 @@ def _ending(code, stdout, stderr, seconds):
         if len(parts) != 3:
             raise ValueError("The result length should be 3, was %d." % len(parts))
         text, stdout = parts[1].strip(), parts[0] + parts[2]
-    result, good = "None", None
+    result, succeeded = "None", None
     if text:
         try:
             output = json.loads(text)
         except ValueError:
-            found = re.search("'result': (.*?)$", text)
-            result = found.group(1) if found else text
+            match = re.search("'result': (.*?)$", text)
+            result = match.group(1) if match else text
         else:
-            result, good = output.get("result"), output.get("status")
+            result, succeeded = output.get("result"), output.get("status")
     ending = {"stdout": stdout, "stderr": stderr, "exit_code": code, "result": result}
     if code == _KILLED:
         ending["error"] = "Action failed to complete in %s seconds" % seconds
         return "timeout", ending
-    return ("succeeded" if code == 0 and good is not False else "failed"), ending
+    return ("succeeded" if code == 0 and succeeded is not False else "failed"), ending
 
 
 def _without_result(on_line):
-    """Passes on the lines that the action printed, and none of the wrapper's."""
+    """Return a callback that passes on the action's lines and drops the wrapper's."""
     inside = []
 
     def filtered(stream, line):
@@ -189,7 +189,7 @@ def _without_result(on_line):
 
 
 def _python_path(pack):
-    """The pack's actions/lib, what the user's PYTHONPATH has, and the stand-ins for StackStorm.
+    """Return the pack's actions/lib, the user's PYTHONPATH, and the stand-ins for StackStorm.
 
     Never the folder that st2local itself is imported from: no action finds it in StackStorm.
     """
@@ -206,5 +206,5 @@ def _python_path(pack):
 
 @functools.cache
 def _has_stackstorm():
-    found = importlib.util.find_spec("st2common")
-    return found is not None and _HERE not in str(found.origin)
+    spec = importlib.util.find_spec("st2common")
+    return spec is not None and _HERE not in str(spec.origin)

@@ -1,14 +1,14 @@
 """Rendering of parameters as Jinja, as StackStorm renders those of every requested action.
 
-Twice: "live" when the execution is requested (what the caller gave, templates evaluated), and
-"final" when it runs (defaults added, nothing that a caller gave evaluated again).
+Twice: "live" when the execution is requested (the caller's values, with templates evaluated), and
+"final" when it runs (defaults added; the caller's values are not evaluated again).
 """
 import json
 import re
 
 from st2local.casts import cast
+from st2local.errors import ParamException
 from st2local.functions import JINJA_FILTERS
-from st2local.refusals import ParamException
 
 _MARKS = ("{{", "{%")
 _environment = None
@@ -18,29 +18,29 @@ def has_template(value):
     return isinstance(value, str) and any(mark in value for mark in _MARKS)
 
 
-def live(action, given, context, config, datastore):
-    """The parameters that the execution is to hold.
+def live(action, raw_parameters, context, config, datastore):
+    """Return the parameters of the execution.
 
-    :param given: what the caller gave.
+    :param raw_parameters: the caller's.
     :param context: the execution's context, `action_context` in templates.
     :param config: the pack's config, `config_context` in templates.
-    :raises ParamException: when a name is unknown or a template fails.
+    :raises ParamException: if a name is unknown or a template fails.
     """
     schemas = [action.parameters, action.runner_parameters]
     scope = _Scope(context, config, datastore)
-    for name, value in given.items():
+    for name, value in raw_parameters.items():
         scope.add(name, value)
     scope.add_defaults(schemas)
     values = scope.render()
     rendered = {
-        name: _cast(name, values[name], _schema_of(name, schemas)) for name in given
+        name: _cast(name, values[name], _schema_of(name, schemas)) for name in raw_parameters
     }
-    # A default that is a template is rendered now and kept: validation comes after this.
+    # A default that is a template is rendered now and stored: validation comes after this.
     for schema in schemas:
         for name, spec in schema.items():
             spec = spec or {}
             default = spec.get("default")
-            if spec.get("immutable") or name in given or not has_template(default):
+            if spec.get("immutable") or name in raw_parameters or not has_template(default):
                 continue
             if default != values[name]:
                 rendered[name] = _cast(name, values[name], spec)
@@ -48,7 +48,7 @@ def live(action, given, context, config, datastore):
 
 
 def final(action, parameters, context, config, datastore):
-    """(runner parameters, action parameters) with which the action runs, every declared one."""
+    """Return (runner parameters, action parameters) of the run, with every declared one."""
     schemas = [action.parameters, action.runner_parameters]
     scope = _Scope(context, config, datastore)
     for name, value in parameters.items():
@@ -65,16 +65,19 @@ def final(action, parameters, context, config, datastore):
 
 
 def render_text(text, datastore):
-    """A config value's template, which knows the datastore only. Raises jinja2 errors."""
+    """Render a config value's template, in which only the datastore is available.
+
+    :raises jinja2.TemplateError: if it cannot be rendered.
+    """
     return _jinja(datastore).from_string(text).render(st2kv={"system": _Lookup(datastore)})
 
 
 def _schema_of(name, schemas):
-    found = {}
+    spec = {}
     for schema in schemas:
         if name in schema:
-            found = schema[name] or {}
-    return found
+            spec = schema[name] or {}
+    return spec
 
 
 def _cast(name, value, spec):
@@ -106,7 +109,7 @@ class _Scope:
         self._plain[name] = value
 
     def add(self, name, value):
-        """A value of the caller's, or a default: evaluated when it holds a template."""
+        """Add a value of the caller or a default; it is evaluated if it contains a template."""
         text = str(value) if isinstance(value, (dict, list)) else value
         if not has_template(text):
             self.add_plain(name, value)
@@ -116,7 +119,7 @@ class _Scope:
         try:
             tree = _jinja(self._datastore).parse(text)
         except exceptions.TemplateSyntaxError:
-            # Not a template after all, says StackStorm, and leaves the whole value alone.
+            # As in StackStorm, a value with a syntax error is not a template and stays as it is.
             self.add_plain(name, value)
             return
         self._plain.pop(name, None)
@@ -127,12 +130,12 @@ class _Scope:
         for schema in schemas:
             for name, spec in schema.items():
                 spec = spec or {}
-                given = name in self._templates or self._plain.get(name) is not None
-                if not given or spec.get("immutable"):
+                has_value = name in self._templates or self._plain.get(name) is not None
+                if not has_value or spec.get("immutable"):
                     self.add(name, spec.get("default"))
 
     def render(self):
-        """name -> value of everything, templates evaluated."""
+        """Return {name: value} of all variables, with templates evaluated."""
         for name in list(self._templates):
             for needed in self._needs[name]:
                 if needed not in self._plain and needed not in self._templates:
@@ -156,7 +159,7 @@ class _Scope:
         try:
             values[name] = self._rendered(self._templates[name], values)
         except Exception as error:
-            # Whatever a template raises, StackStorm refuses the request with its words.
+            # StackStorm rejects the request with the message of any error of a template.
             raise ParamException(
                 'Failed to render parameter "%s": %s' % (name, error)
             ) from None
@@ -167,13 +170,13 @@ class _Scope:
         if not isinstance(template, (dict, list)):
             return jinja.from_string(template).render(values)
         text = json.dumps(template, ensure_ascii=False)
-        # A member that is one name alone keeps that name's type.
+        # A member that consists of a single name keeps the type of its value.
         text = re.sub(r'"{{([A-z0-9_-]+)}}"', r"{{\1 | to_complex}}", text)
         return json.loads(jinja.from_string(text).render(values))
 
 
 class _Lookup:
-    """`st2kv.system.a.b` -> the value of the key `a.b`, or "" when there is none."""
+    """`st2kv.system.a.b` -> the value of the key `a.b`, or "" if it does not exist."""
 
     def __init__(self, datastore, name=""):
         self._datastore, self._name = datastore, name

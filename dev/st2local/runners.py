@@ -1,4 +1,4 @@
-"""The runners that st2local has, and the parameters that each gives its actions."""
+"""The runners that st2local supports, and the parameters of each."""
 
 _TIMEOUT = {"type": "integer", "description": "Seconds after which the action is killed."}
 

@@ -1,7 +1,7 @@
 """Encryption of secret keys at rest, with a key file beside the state.
 
-It keeps a value from being read by accident in a listing or a backup. Whoever can read the folder
-can read the values, as on a StackStorm host.
+It protects values against accidental disclosure in a listing or a backup. Anyone who can read the
+folder can read the values, as on a StackStorm host.
 """
 import hashlib
 import hmac
@@ -17,7 +17,10 @@ def seal(folder, text):
 
 
 def unseal(folder, sealed):
-    """The reverse. Raises ValueError for what `seal` did not make."""
+    """Return the text of a sealed value.
+
+    :raises ValueError: if `seal` did not produce it.
+    """
     try:
         data = bytes.fromhex(sealed)
     except ValueError:

@@ -5,10 +5,10 @@ import subprocess
 
 
 def run(job, parameters, environment, on_line):
-    """(status, result) of `parameters["cmd"]`."""
+    """Run `parameters["cmd"]` and return (status, result)."""
     seconds = parameters.get("timeout")
     if parameters.get("sudo"):
-        return "failed", {"error": "st2local runs no command with sudo", "traceback": ""}
+        return "failed", {"error": "st2local does not support sudo", "traceback": ""}
     own = {name: str(value) for name, value in (parameters.get("env") or {}).items()}
     job.start(
         parameters["cmd"], shell=True, stdin=subprocess.DEVNULL, cwd=parameters.get("cwd") or None,
@@ -29,7 +29,7 @@ def run(job, parameters, environment, on_line):
 
 
 def _parsed(text):
-    """Without the last newline, and as an object when it is JSON."""
+    """Strip the last newline, and parse the text if it is JSON."""
     text = text[:-1] if text.endswith("\n") else text
     text = text[:-1] if text.endswith("\r") else text
     try:

@@ -1,4 +1,4 @@
-"""What orquesta 1.2.0 needs to run on Python 3.10 and later, and to be imported quickly.
+"""Patches with which orquesta 1.2.0 runs on Python 3.10 and later, and imports quickly.
 
 1.2.0 is the newest orquesta on PyPI. It and the networkx it pins were written for Python <= 3.9:
 
@@ -8,8 +8,8 @@
   refuses.
 
 The rest is speed. orquesta finds its parts through the entry points of every installed
-distribution, which costs more than everything else in it; the few names are known, so they are
-imported directly. jsonschema 2.6 imports requests when it can, only to follow remote references.
+distribution, which takes longer than everything else in it; its few parts are imported
+directly instead. jsonschema 2.6 imports requests when it can, only to follow remote references.
 """
 import collections
 import collections.abc
@@ -43,7 +43,7 @@ _lock = threading.Lock()
 
 
 def import_jsonschema():
-    """jsonschema, without the 60 ms of requests that it would import and never use here."""
+    """Import jsonschema without requests, which takes 60 ms and is never used here."""
     if "jsonschema" in sys.modules or "requests" in sys.modules:
         return importlib.import_module("jsonschema")
     sys.modules["requests"] = None
@@ -54,9 +54,9 @@ def import_jsonschema():
 
 
 def apply(functions):
-    """Makes orquesta importable, once a process.
+    """Make orquesta importable, once for each process.
 
-    :param functions: name -> function, what StackStorm adds to orquesta's expressions.
+    :param functions: {name: function} that StackStorm adds to orquesta's expressions.
     """
     global _applied
     with _lock:
@@ -85,10 +85,10 @@ def _name_the_plugins(functions):
     by_entry_point = plugin.get_module
 
     def get_module(namespace, name):
-        known = _MODULES.get((namespace, name))
-        if known is None:
+        location = _MODULES.get((namespace, name))
+        if location is None:
             return by_entry_point(namespace, name)
-        return getattr(importlib.import_module(known[0]), known[1])
+        return getattr(importlib.import_module(location[0]), location[1])
 
     plugin.get_module = get_module
 

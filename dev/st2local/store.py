@@ -1,4 +1,4 @@
-"""What st2local keeps: executions, keys, fired triggers and answers to inquiries, in SQLite.
+"""Storage of st2local: executions, keys, fired triggers and answers to inquiries, in SQLite.
 
 Many processes may have the same file open; every statement is its own transaction, and none reads,
 changes and writes back.
@@ -27,22 +27,25 @@ BUSY_SECONDS = 20
 
 
 class Store:
-    """:param folder: where the file is kept; made when it is not there."""
+    """The store.
+
+    :param folder: where the file is stored; created if missing.
+    """
 
     def __init__(self, folder):
         os.makedirs(folder, mode=0o700, exist_ok=True)
         self.folder = folder
         self._lock = threading.Lock()
-        # One connection a process, and a lock round it: the workers are threads.
+        # One connection for each process, with a lock: the workers are threads.
         self._connection = sqlite3.connect(
             os.path.join(folder, "state.sqlite"), timeout=BUSY_SECONDS, isolation_level=None,
             check_same_thread=False,
         )
         _patiently(self._connection, "pragma journal_mode = wal")
-        # A power cut may lose the last entries; the file stays whole.
+        # A power failure may lose the last entries; the file stays consistent.
         self._connection.execute("pragma synchronous = off")
-        found = self._connection.execute("select 1 from sqlite_master where name = 'responses'")
-        if not found.fetchone():
+        tables = self._connection.execute("select 1 from sqlite_master where name = 'responses'")
+        if not tables.fetchone():
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 _patiently(self._connection, statement)
 
@@ -55,7 +58,7 @@ class Store:
             return self._connection.execute(statement, values).fetchall()
 
     def _change(self, statement, *values):
-        """How many rows were changed."""
+        """Execute a statement and return the number of changed rows."""
         with self._lock:
             return self._connection.execute(statement, values).rowcount
 
@@ -72,14 +75,19 @@ class Store:
         return self._with_children(json.loads(rows[0][0])) if rows else None
 
     def executions(self, parent=None, action=None, status=None, top=False, limit=-1, offset=0):
-        """Newest first. :param top: only those that no workflow started."""
-        wanted = [("parent = ?", parent), ("action = ?", action), ("status = ?", status)]
-        wanted = [(clause, value) for clause, value in wanted if value is not None]
-        clauses = [clause for clause, _ in wanted] + (["parent is null"] if top else [])
-        where = " where " + " and ".join(clauses) if clauses else ""
-        statement = "select document from executions%s order by started desc, id desc" % where
+        """Return executions as dicts, newest first.
+
+        :param top: only those that no workflow started.
+        """
+        filters = [("parent = ?", parent), ("action = ?", action), ("status = ?", status)]
+        filters = [(clause, value) for clause, value in filters if value is not None]
+        clauses = [clause for clause, _ in filters] + (["parent is null"] if top else [])
+        where_clause = " where " + " and ".join(clauses) if clauses else ""
+        statement = (
+            "select document from executions%s order by started desc, id desc" % where_clause
+        )
         rows = self._run(
-            statement + " limit ? offset ?", *([value for _, value in wanted] + [limit, offset]))
+            statement + " limit ? offset ?", *([value for _, value in filters] + [limit, offset]))
         return [self._with_children(json.loads(row[0])) for row in rows]
 
     def _with_children(self, document):
@@ -90,7 +98,7 @@ class Store:
         return document
 
     def put_key(self, name, key_id, value, secret, expires, written):
-        """Keeps the id of an older value of the same name."""
+        """Write a key; an existing key of that name keeps its id."""
         self._run(
             "insert into keys values (?, ?, ?, ?, ?, ?) on conflict (name) do update set"
             " value = excluded.value, secret = excluded.secret, expires = excluded.expires,"
@@ -107,16 +115,16 @@ class Store:
         return rows[0] if rows else None
 
     def keys(self, prefix, now):
-        """Rows as `key` gives them, in no order that means anything."""
+        """Return rows as `key` does, in arbitrary order."""
         return self._run(
             "select name, id, value, secret, expires from keys"
             " where substr(name, 1, length(?)) = ? and (expires is null or expires > ?)"
-            # StackStorm promises no order either. Whoever relies on one should find out here.
+            # StackStorm guarantees no order either: code that relies on one should fail here.
             " order by substr(id, -1), id desc", prefix, prefix, now,
         )
 
     def delete_key(self, name):
-        """Whether there was one."""
+        """Delete a key; return whether it existed."""
         return self._change("delete from keys where name = ?", name) > 0
 
     def forget_expired_keys(self, now):
@@ -132,7 +140,7 @@ class Store:
         return [(row[0], row[1], json.loads(row[2]), row[3]) for row in rows]
 
     def respond(self, execution_id, response):
-        """Whether it is the first response."""
+        """Store a response; return whether it is the first one."""
         return self._change(
             "insert or ignore into responses values (?, ?)", execution_id, json.dumps(response)
         ) > 0
@@ -143,7 +151,10 @@ class Store:
 
 
 def _patiently(connection, statement):
-    """SQLite does not wait by itself for another process that opens the file for the first time."""
+    """Execute a statement, and retry while another process opens the file for the first time.
+
+    SQLite itself does not wait for that.
+    """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:

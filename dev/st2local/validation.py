@@ -1,19 +1,23 @@
 """Validation by schema as StackStorm does it: draft 4, with draft 3's boolean `required`."""
 import copy
 
-from st2local.refusals import Refused, ValidationError
+from st2local.errors import InvalidInput, ValidationError
 from st2local.shims import import_jsonschema
 
 _ANY = {"anyOf": [{"type": kind} for kind in (
     "array", "boolean", "integer", "number", "object", "string")]}
 _validator = None
 
-# Here and not at first use: the import hides a module for a moment, so no thread may be running.
+# At import time: the import hides a module for a moment, so no other thread may run.
 jsonschema = import_jsonschema()
 
 
 def check_parameters(action, parameters):
-    """Raises ValidationError or Refused for what a request of the action may not hold."""
+    """Check the parameters of a request.
+
+    :raises ValidationError: if they do not match the action's schema.
+    :raises InvalidInput: if they override an immutable parameter.
+    """
     specs = action.specs
     if specs:
         schema = {
@@ -28,11 +32,14 @@ def check_parameters(action, parameters):
     ]
     overridden = [name for name in parameters if name in fixed]
     if overridden:
-        raise Refused("Override of immutable parameter(s) %s is unsupported." % overridden)
+        raise InvalidInput("Override of immutable parameter(s) %s is unsupported." % overridden)
 
 
 def check(value, schema):
-    """Returns the value with defaults. Raises ValidationError, which has `.path`."""
+    """Return the value with defaults.
+
+    :raises ValidationError: if it does not match; `.path` leads to the wrong part.
+    """
     value, schema = copy.deepcopy(value), _nullable(schema)
     _add_defaults(value, schema)
     errors = sorted(
@@ -59,7 +66,7 @@ def _class():
 
 
 def _nullable(schema):
-    """What is optional and has no default, or null for one, may also be null."""
+    """Return the schema with null allowed for optional values without a default."""
     schema = copy.deepcopy(schema)
     for spec in (schema.get("properties") or {}).values():
         free = "default" in spec or not spec.get("required", False)

@@ -1,31 +1,33 @@
 """Drives orquesta's WorkflowConductor through one workflow execution.
 
-The conductor decides what runs next; StackStorm's workflow engine around it is what this file is.
-One thread, the one in `run`, touches the conductor; everything else reaches it as a message.
+The conductor decides what runs next; this module is StackStorm's workflow engine around it.
+Only the thread in `run` uses the conductor; everything else reaches it as a message.
 """
 import queue
 import threading
 
 from st2local import functions
+from st2local.errors import InvalidActionReferencedException, ValidationError
 from st2local.executions import COMPLETED
 from st2local.ids import new_id, timestamp
 from st2local.inspection import errors_of
 from st2local.pack import load_yaml
-from st2local.refusals import InvalidActionReferencedException, ValidationError
 from st2local.shims import apply
 
 # orquesta parses expressions with one parser for the whole process, which only one thread at a time
-# may use. Nobody waits for anything but orquesta while holding it.
+# may use. No code that holds this lock waits for anything but orquesta.
 _orquesta = threading.RLock()
 
-_STUCK = "nothing is left to do, yet the workflow is %s: StackStorm would leave it so for ever"
+_STUCK = "no task is left, but the workflow is %s: on StackStorm it would stay so forever"
 
 
 class WorkflowRun:
-    """:param local: the St2Local that requests and performs the tasks' actions.
+    """A run of a workflow.
+
+    :param local: the St2Local that requests and performs the tasks' actions.
     :param execution: the workflow's own execution.
     :param inputs: its final parameters.
-    :param on_change: called with "paused" or "running" when it pauses or goes on.
+    :param on_change: called with "paused" or "running" when it pauses or resumes.
     """
 
     def __init__(self, local, execution, inputs, on_change):
@@ -47,7 +49,7 @@ class WorkflowRun:
         self._messages.put((self._resume,))
 
     def run(self):
-        """(status, result), once no action of the workflow runs any more."""
+        """Run to the end of the last action and return (status, result)."""
         context = self._context()
         functions.register_run(self._execution.id, self._local.keys, self._task)
         try:
@@ -62,7 +64,7 @@ class WorkflowRun:
             functions.forget_run(self._execution.id)
 
     def _prepare(self, context):
-        """Makes the conductor. Returns the errors that inspection found."""
+        """Create the conductor; return the errors of the inspection."""
         apply(functions.orquesta_functions())
         from orquesta import conducting, events, statuses
         from orquesta.specs import native
@@ -76,7 +78,7 @@ class WorkflowRun:
                     spec, context=context, inputs=self._inputs)
             return errors
         except Exception as error:
-            # Whatever the file holds, StackStorm answers with a failed execution.
+            # For any error in the file, StackStorm returns a failed execution.
             return [{"message": str(error)}]
 
     def _context(self):
@@ -99,7 +101,7 @@ class WorkflowRun:
         return self._conductor.get_workflow_status()
 
     def _start(self):
-        # The first look renders input and vars, and may already have failed the workflow.
+        # Reading the status renders input and vars, which may fail the workflow.
         if self._status not in COMPLETED:
             self._conductor.request_workflow_status(self._statuses.REQUESTED)
             self._conductor.request_workflow_status(self._statuses.RUNNING)
@@ -124,17 +126,17 @@ class WorkflowRun:
                 self._settle()
 
     def _settle(self):
-        """Renders the output of a completed workflow, and keeps the execution's status in step."""
+        """Render the output of a completed workflow, and update the execution's status."""
         status = self._status
         if status in COMPLETED:
             if not self._output_lost:
                 self._conductor.render_workflow_output()
             self._execution.set_status(*self._outcome())
             return
-        shown = {"resuming": "running", "requested": "running"}.get(status, status)
+        visible_status = {"resuming": "running", "requested": "running"}.get(status, status)
         before = self._execution.status
-        if self._execution.set_status(shown) and "paused" in (before, shown):
-            self._on_change(shown)
+        if self._execution.set_status(visible_status) and "paused" in (before, visible_status):
+            self._on_change(visible_status)
 
     def _outcome(self):
         status = self._status
@@ -216,7 +218,7 @@ class WorkflowRun:
             context["orquesta"]["item_id"] = item
         seconds = _delay(task, item)
         if seconds < 0:
-            raise ValidationError("the delay of %d s is below 0" % seconds)
+            raise ValidationError("delay: must be 0 or more (got %d s)" % seconds)
         child = self._local.request(action, request["input"] or {}, context, parent=own.id)
         self._local.progress.requested(child, task["id"], item)
         self._children[child.id] = child
@@ -226,7 +228,7 @@ class WorkflowRun:
         ).start()
 
     def _perform(self, child, seconds, task_id, route, item):
-        """In a thread of its own: the action, from its delay to its result."""
+        """Perform an action in its own thread, from its delay to its result."""
         def changed(status):
             self._messages.put((self._child_changed, task_id, route, item, status))
 
@@ -234,7 +236,7 @@ class WorkflowRun:
         self._messages.put((self._child_ended, child, task_id, route, item, status, result))
 
     def _child_changed(self, task_id, route, item, status):
-        """A child asks, has paused, or goes on."""
+        """Handle a child that waits for an answer, has paused, or continues."""
         if item is None:
             self._tasks[task_id, route]["status"] = status
         if status == "running" and self._status == self._statuses.PAUSED:
@@ -250,10 +252,10 @@ class WorkflowRun:
             record["items"][item] = {"status": status, "result": result}
             record["result"] = {"items": record["items"]}
             if all(entry and entry["status"] in COMPLETED for entry in record["items"]):
-                good = all(entry["status"] == "succeeded" for entry in record["items"])
-                self._end(record, "succeeded" if good else "failed", record["result"])
+                succeeded = all(entry["status"] == "succeeded" for entry in record["items"])
+                self._end(record, "succeeded" if succeeded else "failed", record["result"])
         self._update(task_id, route, self._event(task_id, route, item, status, result))
-        # StackStorm writes the outcome here already, before it asks for more.
+        # StackStorm writes the outcome at this point, before it requests more.
         self._settle()
         self._request_next()
 
@@ -277,15 +279,15 @@ class WorkflowRun:
             if self._status in COMPLETED:
                 return
             self._conductor.request_workflow_status(self._statuses.FAILED)
-        where = {"task_id": task["id"], "route": task["route"]} if task else {}
-        self._conductor.log_error(error, **where)
+        task_context = {"task_id": task["id"], "route": task["route"]} if task else {}
+        self._conductor.log_error(error, **task_context)
 
     def _cancel(self):
         if self._status in COMPLETED:
             return
         self._conductor.request_workflow_status(self._statuses.CANCELED)
         for child in list(self._children.values()):
-            # An action that already runs is left to its end.
+            # An action that already runs ends by itself.
             if child.action.runner == "orquesta" or child.status in (
                     "requested", "delayed", "pending"):
                 self._local.stop(child)
@@ -312,11 +314,13 @@ class WorkflowRun:
         self._request_next()
 
     def _task(self, name):
-        """What `task('name')` gives in an expression: the last record of that name."""
-        found = [record for (task_id, _), record in self._tasks.items() if task_id == name]
-        if not found:
+        """Return the last record of a task, as `task('name')` does in an expression."""
+        records = [record for (task_id, _), record in self._tasks.items() if task_id == name]
+        if not records:
             return None
-        return {key: value for key, value in found[-1].items() if key not in ("itemized", "items")}
+        return {
+            key: value for key, value in records[-1].items() if key not in ("itemized", "items")
+        }
 
 
 def _delay(task, item):

@@ -2,7 +2,7 @@
 
 Started by python_runner.py, which reads the result from stdout between two marks. Reads one JSON
 object from stdin: file, pack, user, config, parameters, log_level. It imports the standard library
-only, and as little of it as it can: an action is a process, and this is its price.
+only, and as little of it as possible: every action starts a process and pays for its imports.
 """
 import sys
 
@@ -21,7 +21,7 @@ MAX_DEPTH = 254
 
 
 class ActionService:
-    """What `self.action_service` is in an action: StackStorm's names and arguments."""
+    """`self.action_service` of an action, with StackStorm's names and arguments."""
 
     def __init__(self, action_wrapper):
         self._action_wrapper = action_wrapper
@@ -63,7 +63,7 @@ class ActionService:
 
 
 class Wrapper:
-    """One action's run. The attributes are those that StackStorm's base class looks at."""
+    """One action's run. The attributes are those that StackStorm's base class reads."""
 
     def __init__(self, request):
         self._pack = request["pack"]
@@ -115,7 +115,10 @@ class Wrapper:
 
 
 def to_json(value):
-    """JSON text as StackStorm's orjson writes it. Raises TypeError for what it cannot."""
+    """Return JSON as StackStorm's orjson writes it.
+
+    :raises TypeError: if the value cannot be serialized.
+    """
     return json.dumps(_plain(value, 0), ensure_ascii=False, separators=(",", ":"))
 
 
@@ -150,7 +153,7 @@ def _plain(value, depth):
 
 
 def _native(value):
-    """The few further types that orjson knows."""
+    """Convert a value of the few further types that orjson supports."""
     kind = type(value)
     if hasattr(kind, "__dataclass_fields__"):
         return {name: getattr(value, name) for name in kind.__dataclass_fields__
@@ -188,7 +191,7 @@ def main():
     try:
         text = to_json(output)
     except Exception:
-        # Not JSON: what arrives is Python's own text of it.
+        # Not JSON: its Python text is passed on.
         text = str(output)
     # Another thread's or a child's buffered text must not come between the marks.
     sys.stdout.flush()

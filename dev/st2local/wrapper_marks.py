@@ -1,3 +1,3 @@
-"""What wrapper.py and python_runner.py agree on; the wrapper imports nothing of st2local."""
+"""Constants of wrapper.py and python_runner.py; the wrapper itself cannot import st2local."""
 MARK = "%%%%%~=~=~=************=~=~=~%%%%"
 INVALID_STATUS_EXIT_CODE = 220

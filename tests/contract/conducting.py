@@ -1,4 +1,4 @@
-"""One workflow on Orquesta's own conductor, its tasks' results given by the test."""
+"""One workflow on Orquesta's own conductor, with task results from the test."""
 import functools
 
 import orquesta
@@ -31,10 +31,10 @@ class Conducted:
         that this task was requested, from 1.
     :ivar tasks: the tasks as they were requested: (name, input, delay).
     :ivar held: for each task as it ended, how many of its transitions held.
-    :ivar errors: what the conductor logged of expressions and rendering; empty when all is well.
+    :ivar errors: errors of expressions and rendering that the conductor logged.
     """
 
-    MOST_TASKS = 8
+    MAX_TASKS = 8
 
     def __init__(self, workflow, results):
         from orquesta import conducting, events, statuses
@@ -42,20 +42,20 @@ class Conducted:
         self._conductor = conducting.WorkflowConductor(specification(workflow), context=CONTEXT)
         self._event, self._running = events.ActionExecutionEvent, statuses.RUNNING
         self._conductor.request_workflow_status(statuses.RUNNING)
-        self.tasks, self.held = [], []
+        self.tasks, self.transition_counts = [], []
         times = {}
         following = self._conductor.get_next_tasks()
-        while following and len(self.tasks) < self.MOST_TASKS:
+        while following and len(self.tasks) < self.MAX_TASKS:
             assert len(following) == 1, "a workflow of one branch requests one task at a time"
             task = following[0]
             times[task["id"]] = times.get(task["id"], 0) + 1
             if task["spec"].has_items():
                 self._end_items(task, results, times[task["id"]])
             else:
-                given = task["actions"][0]["input"] or {}
-                self.tasks.append((task["id"], given, task.get("delay") or 0))
+                task_input = task["actions"][0]["input"] or {}
+                self.tasks.append((task["id"], task_input, task.get("delay") or 0))
                 self._check(task, task["actions"][0])
-                self._end(task, *results(task["id"], times[task["id"]], given))
+                self._end(task, *results(task["id"], times[task["id"]], task_input))
             following = self._conductor.get_next_tasks()
         if self.status in statuses.COMPLETED_STATUSES:
             self._conductor.render_workflow_output()
@@ -79,37 +79,37 @@ class Conducted:
 
     def _check(self, task, action):
         pack, _, name = action["action"].partition(".")
-        given = action["input"] or {}
+        task_input = action["input"] or {}
         if pack == "core":
             return
         assert pack == REF
-        problem = unacceptable(ACTIONS[name], given)
+        problem = unacceptable(ACTIONS[name], task_input)
         assert problem is None, "StackStorm would not request %s: %s" % (name, problem)
         delay = task.get("delay") or 0
         assert isinstance(delay, int) and not isinstance(delay, bool) and delay >= 0
 
     def _end(self, task, status, result):
-        where = task["id"], task["route"]
-        self._conductor.update_task_state(*where, self._event(self._running))
-        self._conductor.update_task_state(*where, self._event(status, result=result))
-        self._note_held(task)
+        task_key = task["id"], task["route"]
+        self._conductor.update_task_state(*task_key, self._event(self._running))
+        self._conductor.update_task_state(*task_key, self._event(status, result=result))
+        self._note_transitions(task)
 
     def _end_items(self, task, results, number):
         """Every item of a task ends, one after the other; `tasks` has them one by one."""
         from orquesta import events
 
-        where, ended, count = (task["id"], task["route"]), {}, task.get("items_count") or 0
+        task_key, ended, count = (task["id"], task["route"]), {}, task.get("items_count") or 0
         if not count:
             self.tasks.append((task["id"], None, 0))
-            self._conductor.update_task_state(*where, self._event(self._running))
-            self._conductor.update_task_state(*where, self._event("succeeded"))
+            self._conductor.update_task_state(*task_key, self._event(self._running))
+            self._conductor.update_task_state(*task_key, self._event("succeeded"))
         running = self._requested_items(task) if count else []
         while running:
             action = running.pop(0)
             status, result = results(task["id"], number, action["input"])
             ended[action["item_id"]] = result
             self._conductor.update_task_state(
-                *where,
+                *task_key,
                 events.TaskItemActionExecutionEvent(
                     action["item_id"], status, result=result,
                     accumulated_result=[ended.get(n) for n in range(count)],
@@ -119,7 +119,7 @@ class Conducted:
                 for following in self._conductor.get_next_tasks():
                     assert following["id"] == task["id"], "the task ended before its last item"
                     running += self._requested_items(following)
-        self._note_held(task)
+        self._note_transitions(task)
 
     def _requested_items(self, task):
         """The items that the conductor asks for, running."""
@@ -132,6 +132,6 @@ class Conducted:
             self._conductor.update_task_state(task["id"], task["route"], event)
         return list(task["actions"])
 
-    def _note_held(self, task):
+    def _note_transitions(self, task):
         entry = self._conductor.get_task_state_entry(task["id"], task["route"])
-        self.held.append((task["id"], sum(entry["next"].values())))
+        self.transition_counts.append((task["id"], sum(entry["next"].values())))

@@ -56,43 +56,43 @@ def _next(cursor=1, delay=0, carry=None, without=()):
     return {name: value for name, value in following.items() if name not in without}
 
 
-def _failed(**told):
-    return False, dict({"summary": "it failed"}, **told)
+def _failed(**fields):
+    return False, dict({"summary": "it failed"}, **fields)
 
 
-# `at` is the round in which the action was: a `next` must be beyond it.
+# `cursor` is the action's own round: a `next` must name a later one.
 WORK = {
-    "a mapping": lambda at: {"summary": "done", "success": True, "attempts": 1},
-    "a mapping with next": lambda at: {"summary": "done", "next": _next(at + 1)},
-    "False, next": lambda at: _failed(next=_next(at + 1)),
-    "False, next after 3 s": lambda at: _failed(next=_next(at + 1, 3)),
-    "False, next is null": lambda at: _failed(next=None, carry=seal({})),
-    "False, no next": lambda at: _failed(carry=seal({})),
-    "False, next is text": lambda at: _failed(next="text"),
-    "False, next is a list": lambda at: _failed(next=[1]),
-    "False, next is empty": lambda at: _failed(next={}),
-    "delay is a fraction": lambda at: _failed(next=_next(at + 1, 0.5)),
-    "delay is negative": lambda at: _failed(next=_next(at + 1, -1)),
-    "delay is text": lambda at: _failed(next=_next(at + 1, "1")),
-    "delay is null": lambda at: _failed(next=_next(at + 1, None)),
-    "delay is true": lambda at: _failed(next=_next(at + 1, True)),
-    "delay is no number": lambda at: _failed(next=_next(at + 1, math.nan)),
-    "delay is missing": lambda at: _failed(next=_next(at + 1, without=["delay"])),
-    "cursor is missing": lambda at: _failed(next=_next(without=["cursor"])),
-    "cursor is text": lambda at: _failed(next=_next("1")),
-    "cursor is null": lambda at: _failed(next=_next(None)),
-    "cursor has not grown": lambda at: _failed(next=_next(at)),
-    "cursor has shrunk": lambda at: _failed(next=_next(at - 1)),
-    "carry is missing": lambda at: _failed(next=_next(at + 1, without=["carry"])),
-    "carry is a number": lambda at: _failed(next=_next(at + 1, carry=7)),
-    "carry is text": lambda at: _failed(next=_next(at + 1, carry="<% ctx() %>")),
-    "refuses": lambda at: _raised(InvalidInput("field", "value", "is wrong", "Right it")),
-    "an error in the work": lambda at: _raised(RuntimeError("as asked")),
-    "an error that is no text": lambda at: _raised(KeyError(("a", b"\xff"))),
-    "recursion": lambda at: _raised(RecursionError()),
-    "work gives nothing": lambda at: None,
-    "work gives text": lambda at: "text",
-    "work gives False and nothing": lambda at: (False, None),
+    "a mapping": lambda cursor: {"summary": "done", "success": True, "attempts": 1},
+    "a mapping with next": lambda cursor: {"summary": "done", "next": _next(cursor + 1)},
+    "False, next": lambda cursor: _failed(next=_next(cursor + 1)),
+    "False, next after 3 s": lambda cursor: _failed(next=_next(cursor + 1, 3)),
+    "False, next is null": lambda cursor: _failed(next=None, carry=seal({})),
+    "False, no next": lambda cursor: _failed(carry=seal({})),
+    "False, next is text": lambda cursor: _failed(next="text"),
+    "False, next is a list": lambda cursor: _failed(next=[1]),
+    "False, next is empty": lambda cursor: _failed(next={}),
+    "delay is a fraction": lambda cursor: _failed(next=_next(cursor + 1, 0.5)),
+    "delay is negative": lambda cursor: _failed(next=_next(cursor + 1, -1)),
+    "delay is text": lambda cursor: _failed(next=_next(cursor + 1, "1")),
+    "delay is null": lambda cursor: _failed(next=_next(cursor + 1, None)),
+    "delay is true": lambda cursor: _failed(next=_next(cursor + 1, True)),
+    "delay is no number": lambda cursor: _failed(next=_next(cursor + 1, math.nan)),
+    "delay is missing": lambda cursor: _failed(next=_next(cursor + 1, without=["delay"])),
+    "cursor is missing": lambda cursor: _failed(next=_next(without=["cursor"])),
+    "cursor is text": lambda cursor: _failed(next=_next("1")),
+    "cursor is null": lambda cursor: _failed(next=_next(None)),
+    "cursor has not grown": lambda cursor: _failed(next=_next(cursor)),
+    "cursor has shrunk": lambda cursor: _failed(next=_next(cursor - 1)),
+    "carry is missing": lambda cursor: _failed(next=_next(cursor + 1, without=["carry"])),
+    "carry is a number": lambda cursor: _failed(next=_next(cursor + 1, carry=7)),
+    "carry is text": lambda cursor: _failed(next=_next(cursor + 1, carry="<% ctx() %>")),
+    "refuses": lambda cursor: _raised(InvalidInput("field", "value", "is wrong", "Right it")),
+    "an error in the work": lambda cursor: _raised(RuntimeError("as asked")),
+    "an error that is no text": lambda cursor: _raised(KeyError(("a", b"\xff"))),
+    "recursion": lambda cursor: _raised(RecursionError()),
+    "work gives nothing": lambda cursor: None,
+    "work gives text": lambda cursor: "text",
+    "work gives False and nothing": lambda cursor: (False, None),
 }
 ALL = list(PLAIN) + list(WORK)
 
@@ -108,13 +108,18 @@ def _stub():
     return Stub(config={})
 
 
-def ended(name, given):
-    """(status, result) of the ending called `name`, of a task that was requested with `given`."""
+def ended(name, task_input):
+    """Return (status, result) of the ending called `name`.
+
+    :param task_input: the input with which the task was requested.
+    """
     if name in PLAIN:
         return PLAIN[name]
-    at = given.get("cursor") or 0
+    cursor = task_input.get("cursor") or 0
     try:
-        succeeded, result = _stub().perform(lambda env, parameters: WORK[name](at), dict(given))
+        succeeded, result = _stub().perform(
+            lambda env, parameters: WORK[name](cursor), dict(task_input)
+        )
     except Exception:
         return PLAIN["raises"]
     return ("succeeded", _process(result, 0)) if succeeded else ("failed", _process(result))

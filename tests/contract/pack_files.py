@@ -28,10 +28,10 @@ def metadata(kind):
 
 
 def files(*endings):
-    """Every file of the pack that ends so, but for what tools keep beside it."""
-    for folder, below, names in os.walk(PACK):
-        below[:] = [
-            name for name in below
+    """Yield every file of the pack with these endings, except caches and environments."""
+    for folder, subfolders, names in os.walk(PACK):
+        subfolders[:] = [
+            name for name in subfolders
             if name not in NOT_OURS and (not name.startswith(".") or name == ".github")
         ]
         for name in sorted(names):
@@ -60,15 +60,13 @@ def all_parameters():
             yield name, parameter, spec
 
 
-def unacceptable(action, given):
-    """Why StackStorm would refuse to request `action` with the values `given`; None if it would
-    not.
-    """
+def unacceptable(action, values):
+    """Return why StackStorm would reject a request of `action` with these values, or None."""
     specs = action.get("parameters") or {}
     for name, spec in specs.items():
-        if spec.get("required") and "default" not in spec and name not in given:
+        if spec.get("required") and "default" not in spec and name not in values:
             return "%s is missing" % name
-    for name, value in given.items():
+    for name, value in values.items():
         if name not in specs:
             return "%s is not declared" % name
         if specs[name].get("immutable"):
@@ -87,11 +85,11 @@ def _mismatch(spec, value):
         spec["type"], object
     )
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        return "is no %s" % spec["type"]
+        return "must be of type %s" % spec["type"]
     if "pattern" in spec and not re.search(spec["pattern"], value):
         return "does not match %s" % spec["pattern"]
     if "enum" in spec and value not in spec["enum"]:
-        return "is not one of %s" % spec["enum"]
+        return "must be one of %s" % spec["enum"]
     if "minimum" in spec and value < spec["minimum"]:
-        return "is below %s" % spec["minimum"]
+        return "must be %s or more" % spec["minimum"]
     return None

@@ -16,7 +16,7 @@ JINJA = jinja2.Environment(
 )
 
 
-def told(name, result, status="failed"):
+def render_answer(name, result, status="failed"):
     template = read("aliases/" + name)["result"]["format"]
     result = dict({"result": None, "output": None}, **result)
     execution = {"id": "5f0c000000000000000000aa", "status": status, "result": result}
@@ -26,7 +26,7 @@ def told(name, result, status="failed"):
 @pytest.mark.parametrize("name", metadata("aliases"))
 @pytest.mark.parametrize("result", RESULTS)
 def test_there_is_a_short_answer_for_every_ending(name, result):
-    answer = told(name, result)
+    answer = render_answer(name, result)
     assert answer.strip() and len(answer) < 200
 
 
@@ -36,7 +36,7 @@ def test_tickets_are_lines_the_most_urgent_first():
          "status": "resolved" if n == 3 else "open"}
         for n in range(15)
     ]
-    lines = told("tickets.yaml", {"result": {"summary": "15 tickets", "tickets": several}})
+    lines = render_answer("tickets.yaml", {"result": {"summary": "15 tickets", "tickets": several}})
     lines = lines.strip().split("\n")
     assert lines[0] == "15 tickets" and len(lines) == 11
     assert [line.split()[0] for line in lines[1:4]] == ["T14", "T13", "T12"]

@@ -58,7 +58,7 @@ def _lines(block):
 
 def _runs(text):
     """(action, {parameter: text}, whether the command is whole) of each run of an action."""
-    for line, whole in _commands(text):
+    for line, is_complete in _commands(text):
         for match in re.finditer(r"\b(?:st2|st2local) run (?=synthralos\.)", line):
             words = shlex.split(line[match.end():], comments=True)
             action = words[0].rstrip(";").split(".", 1)[1]
@@ -70,7 +70,7 @@ def _runs(text):
                     name, equals, value = word.rstrip(";").partition("=")
                     assert equals, "%s: %r is no parameter" % (action, word)
                     values[name] = value
-            yield action, values, whole
+            yield action, values, is_complete
 
 
 def _problem(action, values):
@@ -94,11 +94,11 @@ def _typed(spec, text):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_each_run_is_one_that_stackstorm_accepts(page):
-    for action, values, whole in _runs(_text(page)):
+    for action, values, is_complete in _runs(_text(page)):
         assert action in ACTIONS, "%s runs synthralos.%s" % (page, action)
         problem = _problem(action, values)
         # In a sentence the rest may be left out.
-        if whole or problem is None or not problem.endswith(" is missing"):
+        if is_complete or problem is None or not problem.endswith(" is missing"):
             assert problem is None, "%s: synthralos.%s: %s" % (page, action, problem)
 
 
@@ -110,7 +110,7 @@ def test_there_are_runs_to_check():
 @pytest.mark.parametrize("line, problem", [
     ("st2 run synthralos.llm_retry", "original_request is missing"),
     ("st2 run synthralos.ticket.list nonsense=1", "nonsense is not declared"),
-    ("st2 run synthralos.handle_error agent_id=a error='[]'", "error: [] is no object"),
+    ("st2 run synthralos.handle_error agent_id=a error='[]'", "error: [] must be of type object"),
 ])
 def test_a_wrong_run_is_noticed(line, problem):
     (action, values, _), = _runs("```bash\n%s   # a comment\n```" % line)

@@ -15,9 +15,9 @@ REQUIREMENTS = sorted(
 )
 PAGES = sorted("docs/" + path.name for path in (PACK / "docs").glob("*.md"))
 DOCUMENTS = ["README.md", "CHANGES.md", "CONTRIBUTING.md"] + PAGES
-MADE = ("docs/reference.md",)
+GENERATED = ("docs/reference.md",)
 # What people wrote for users: README.md and the pages of docs/ that no program makes.
-WRITTEN = ["README.md"] + [name for name in PAGES if name not in MADE]
+HANDWRITTEN = ["README.md"] + [name for name in PAGES if name not in GENERATED]
 README_BYTES = 10_240
 # The runs of the first document of the pack, to the letter.
 FIRST_RUNS = (
@@ -100,12 +100,12 @@ def test_the_defaults_of_the_config_schema_are_the_library_s():
 
     defaults = _defaults({"type": "object", "properties": read("config.schema.yaml")})
     bare = {"base_url": "https://agents.example.com"}
-    said = dict(defaults, platform=dict(defaults["platform"], **bare))
-    said, plain = Settings.from_config(said), Settings.from_config({"platform": bare})
+    configured = dict(defaults, platform=dict(defaults["platform"], **bare))
+    configured, plain = Settings.from_config(configured), Settings.from_config({"platform": bare})
     for name, value in vars(plain).items():
         # What is kept as it was given, for others to read, has its defaults there.
         if value != {}:
-            assert getattr(said, name) == value
+            assert getattr(configured, name) == value
 
 
 def _defaults(spec):
@@ -113,8 +113,8 @@ def _defaults(spec):
         return spec["default"]
     if spec.get("type") != "object":
         return None
-    found = {name: _defaults(below) for name, below in (spec.get("properties") or {}).items()}
-    return {name: value for name, value in found.items() if value is not None}
+    defaults = {name: _defaults(inner) for name, inner in (spec.get("properties") or {}).items()}
+    return {name: value for name, value in defaults.items() if value is not None}
 
 
 def test_the_wire_formats_of_the_config_schema_are_the_library_s():
@@ -131,7 +131,7 @@ def test_the_change_log_begins_with_the_version():
 
 
 def test_readme_and_written_pages_name_every_action_and_trigger():
-    names = set(re.findall(r"`([\w.]+)`", "\n".join(_text(name) for name in WRITTEN)))
+    names = set(re.findall(r"`([\w.]+)`", "\n".join(_text(name) for name in HANDWRITTEN)))
     assert set(ACTIONS) - names == set()
     triggers = {"synthralos." + trigger["name"] for trigger in metadata("triggers").values()}
     assert triggers - names == set()

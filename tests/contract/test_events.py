@@ -20,15 +20,15 @@ def _lines():
 
 
 def test_every_line_is_of_the_vocabulary():
-    told = list(_lines())
-    assert len(told) >= 8
-    for where, call in told:
-        assert len(call.args) == 1 and isinstance(call.args[0], ast.Constant), where
+    lines = list(_lines())
+    assert len(lines) >= 8
+    for location, call in lines:
+        assert len(call.args) == 1 and isinstance(call.args[0], ast.Constant), location
         event = call.args[0].value
-        assert event in EVENTS, "%s: %s is not in telemetry/events.py" % (where, event)
+        assert event in EVENTS, "%s: %s is not in telemetry/events.py" % (location, event)
         for keyword in call.keywords:
             assert keyword.arg in EVENTS[event], "%s: %s has no field %s" % (
-                where, event, keyword.arg)
+                location, event, keyword.arg)
 
 
 def test_nothing_prints_beside_it():

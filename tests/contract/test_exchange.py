@@ -54,17 +54,17 @@ def _about(other, **changed):
 
 def test_metadata(other):
     _about(other, version="1.0", author="", name="Acme", python_versions=["2"])
-    told = " ".join(static.metadata(other))
+    text = " ".join(static.metadata(other))
     for field in ("author is missing", "ref,", "version '1.0'", "python_versions"):
-        assert field in told
+        assert field in text
     (other / "pack.yaml").unlink()
     assert static.metadata(other) == ["pack.yaml is missing"]
 
 
 def test_compiles(other):
     (other / "actions" / "b.py").write_text("def\n")
-    [told] = static.compiles(other)
-    assert told.startswith("actions/b.py: ")
+    [error] = static.compiles(other)
+    assert error.startswith("actions/b.py: ")
 
 
 def test_licence(other):
@@ -79,8 +79,8 @@ def test_licence(other):
 ])
 def test_syntax(other, name, text):
     (other / name).write_text(text)
-    [told] = static.syntax(other)
-    assert told.startswith(name + ": ")
+    [error] = static.syntax(other)
+    assert error.startswith(name + ": ")
 
 
 def test_what_is_hidden_at_the_top_is_not_read(other):
@@ -98,19 +98,19 @@ def test_example_config(other):
 
 @pytest.mark.parametrize("size", [(32, 32), (128, 64)])
 def test_icon(other, size):
-    whole = (other / "icon.png").read_bytes()
-    (other / "icon.png").write_bytes(whole[:16] + struct.pack(">II", *size) + whole[24:])
-    [told] = static.icon(other)
-    assert "%d x %d" % size in told
+    content = (other / "icon.png").read_bytes()
+    (other / "icon.png").write_bytes(content[:16] + struct.pack(">II", *size) + content[24:])
+    [error] = static.icon(other)
+    assert "%d x %d" % size in error
     (other / "icon.png").write_bytes(b"GIF89a")
-    assert "no PNG" in static.icon(other)[0]
+    assert "not a PNG" in static.icon(other)[0]
 
 
 def test_versions_compare_as_semver_says():
     rising = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2", "1.0.0-beta.11",
               "1.0.0-rc.1", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0"]
-    told = [static.version(text) for text in rising]
-    assert told == sorted(told) and len(set(map(str, told))) == len(told)
+    versions = [static.version(text) for text in rising]
+    assert versions == sorted(versions) and len(set(map(str, versions))) == len(versions)
     assert static.version("1.0") is None
 
 
@@ -126,9 +126,9 @@ def test_a_pull_request_changes_version_and_change_log(other):
     assert tools.release(other, "HEAD") == []
     (other / "actions" / "a.py").write_text("x = 2\n")
     git("commit", "-qam", "second")
-    told = " ".join(tools.release(other, "HEAD~1"))
-    for word in ("pack.yaml was not", "CHANGES.md was not", "not above"):
-        assert word in told
+    text = " ".join(tools.release(other, "HEAD~1"))
+    for word in ("pack.yaml was not", "CHANGES.md was not", "must be above"):
+        assert word in text
     _about(other, version="1.0.1")
     (other / "CHANGES.md").write_text("# Changes\n")
     git("add", ".")
@@ -139,12 +139,12 @@ def test_a_pull_request_changes_version_and_change_log(other):
 def test_the_linters_see_every_file_and_follow_the_exchange():
     rules = configparser.ConfigParser()
     rules.read(str(PACK / ".flake8"))
-    told = {key: rules["flake8"][key] for key in ("max-line-length", "select", "ignore")}
-    assert told == {
+    settings = {key: rules["flake8"][key] for key in ("max-line-length", "select", "ignore")}
+    assert settings == {
         "max-line-length": "100", "select": "E,F,W,C,L", "ignore": "E128,E402,E722,W504",
     }
-    found = {str(path) for path in files(PACK, ".py")}
-    assert {"dev/exchange/tools.py", "actions/call_llm.py", "tests/conftest.py"} <= found
+    paths = {str(path) for path in files(PACK, ".py")}
+    assert {"dev/exchange/tools.py", "actions/call_llm.py", "tests/conftest.py"} <= paths
 
 
 def test_stackstorm_s_own_modules_count_where_a_checkout_is_named(monkeypatch, tmp_path):

@@ -142,8 +142,8 @@ def _check_schema(spec, inside=False):
     if "anyOf" in spec and not inside:
         # StackStorm casts by the type and takes one only: a value of several kinds has none.
         assert "type" not in spec and len(spec["anyOf"]) > 1
-        for below in spec["anyOf"]:
-            _check_schema(below, inside=True)
+        for inner in spec["anyOf"]:
+            _check_schema(inner, inside=True)
     elif not inside or "type" in spec:
         assert spec["type"] in TYPES
     assert isinstance(spec.get("required", False), bool)
@@ -153,8 +153,8 @@ def _check_schema(spec, inside=False):
     if "pattern" in spec:
         re.compile(spec["pattern"])
     for key in ("properties", "patternProperties"):
-        for below in (spec.get(key) or {}).values():
-            _check_schema(below, inside=True)
+        for inner in (spec.get(key) or {}).values():
+            _check_schema(inner, inside=True)
     for key in ("items", "additionalProperties"):
         if isinstance(spec.get(key), dict):
             _check_schema(spec[key], inside=True)
@@ -168,8 +168,10 @@ def test_parameter_description(action, name, spec):
         assert "Default:" not in description
     elif "default" in spec:
         default = spec["default"]
-        shown = {True: "true", False: "false"}[default] if isinstance(default, bool) else default
-        assert description.endswith("Default: %s." % shown)
+        default_text = (
+            {True: "true", False: "false"}[default] if isinstance(default, bool) else default
+        )
+        assert description.endswith("Default: %s." % default_text)
     if re.search(r"timeout|delay|ttl|interval|seconds", name):
         assert "econds" in description
     if "minimum" in spec and "maximum" in spec:
@@ -202,8 +204,8 @@ def test_a_parameter_means_the_same_everywhere():
     """Where two actions share a parameter, people need to learn it once."""
     seen = {}
     for action, name, spec in PARAMETERS:
-        told = {key: value for key, value in spec.items() if key in ("type", "pattern", "items")}
-        assert seen.setdefault(name, told) == told, "%s.%s" % (action, name)
+        meaning = {key: value for key, value in spec.items() if key in ("type", "pattern", "items")}
+        assert seen.setdefault(name, meaning) == meaning, "%s.%s" % (action, name)
 
 
 def test_the_kinds_that_can_be_cleared_are_the_library_s():
@@ -247,11 +249,11 @@ def test_rule(name):
     assert isinstance(document["enabled"], bool)
     pack, _, action = document["action"]["ref"].partition(".")
     if pack == REF:
-        given = document["action"].get("parameters") or {}
+        parameters = document["action"].get("parameters") or {}
         declared = ACTIONS[action]["parameters"]
-        assert set(given) <= set(declared)
+        assert set(parameters) <= set(declared)
         needed = {p for p, s in declared.items() if s.get("required") and "default" not in s}
-        assert needed <= set(given)
+        assert needed <= set(parameters)
     pack, _, trigger = document["trigger"]["type"].partition(".")
     dispatched = {t["name"] for t in metadata("triggers").values()}
     for sensor in metadata("sensors").values():
@@ -270,7 +272,11 @@ def test_alias(name):
     for entry in document["formats"]:
         formats += [entry] if isinstance(entry, str) else entry["representation"]
     declared = set(ACTIONS[action]["parameters"])
-    named = {n for told in formats for n in re.findall(r"{{\s*(\w+)\s*(?:=[^}]*)?}}", told)}
+    named = {
+        n
+        for format_string in formats
+        for n in re.findall(r"{{\s*(\w+)\s*(?:=[^}]*)?}}", format_string)
+    }
     assert named <= declared
     assert set(document.get("immutable_parameters") or {}) <= declared
 
@@ -300,10 +306,10 @@ def test_config_schema(name):
 
 
 def _check_secrets(name, spec):
-    below = dict(spec.get("properties") or {})
-    below["[]"] = spec.get("items")
-    below["{}"] = spec.get("additionalProperties")
-    for part, inner in below.items():
+    children = dict(spec.get("properties") or {})
+    children["[]"] = spec.get("items")
+    children["{}"] = spec.get("additionalProperties")
+    for part, inner in children.items():
         if isinstance(inner, dict):
             _check_secrets("%s.%s" % (name, part), inner)
     if re.search(r"(^|[._])(token|api_key|password|secret|headers|proxy)\Z", name):

@@ -94,8 +94,8 @@ def test_an_entry_point_imports_the_library_and_its_base_class_only(entry):
 
 
 def test_every_entry_point_belongs_to_an_action():
-    there = {path.name for path in (PACK / "actions").glob("*.py")}
-    assert there == set(ENTRY_POINTS)
+    existing = {path.name for path in (PACK / "actions").glob("*.py")}
+    assert existing == set(ENTRY_POINTS)
     workflows = {"workflows/" + path.name for path in (PACK / "actions" / "workflows").glob("*")}
     named = {action["entry_point"] for action in ACTIONS.values()}
     assert workflows == {name for name in named if name.startswith("workflows/")}

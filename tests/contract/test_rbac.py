@@ -22,9 +22,9 @@ def grants(name):
 
 @pytest.mark.parametrize("name", ROLES)
 def test_a_role(name):
-    told = role(name)
-    assert set(told) == {"name", "description", "enabled", "permission_grants"}
-    assert told["name"] + ".yaml" == name and told["enabled"] is True
+    document = role(name)
+    assert set(document) == {"name", "description", "enabled", "permission_grants"}
+    assert document["name"] + ".yaml" == name and document["enabled"] is True
     for grant in grants(name):
         types = grant["permission_types"]
         assert set(grant) <= {"resource_uid", "permission_types"}
@@ -53,16 +53,26 @@ def named_keys():
 
 def test_nobody_but_the_service_user_may_write_keys_or_change_rules():
     for name in ROLES:
-        given = {one for grant in grants(name) for one in grant["permission_types"]}
-        assert not {one for one in given if re.search("_(set|delete|all|create|modify)$", one)}
+        permission_types = {
+            permission_type
+            for grant in grants(name)
+            for permission_type in grant["permission_types"]
+        }
+        assert not {
+            permission_type
+            for permission_type in permission_types
+            if re.search("_(set|delete|all|create|modify)$", permission_type)
+        }
 
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
 def test_an_assignment(name):
-    told = read("docs/rbac/assignments/" + name)
-    assert set(told) == {"username", "description", "enabled", "roles"}
-    assert told["username"] + ".yaml" == name
-    assert set(told["roles"]) <= SYSTEM_ROLES | {one[:-len(".yaml")] for one in ROLES}
+    document = read("docs/rbac/assignments/" + name)
+    assert set(document) == {"username", "description", "enabled", "roles"}
+    assert document["username"] + ".yaml" == name
+    assert set(document["roles"]) <= SYSTEM_ROLES | {
+        role_file[: -len(".yaml")] for role_file in ROLES
+    }
 
 
 @pytest.mark.parametrize("name", ROLES)
@@ -76,5 +86,5 @@ def test_stackstorm_takes_the_assignment(name):
     base = pytest.importorskip("st2common.models.api.base", reason="StackStorm is not here")
     rbac = pytest.importorskip("st2common.models.api.rbac", reason="StackStorm is not here")
     # Its own `validate` looks the roles up in the database.
-    told = read("docs/rbac/assignments/" + name)
-    base.BaseAPI.validate(rbac.UserRoleAssignmentFileFormatAPI(**told))
+    document = read("docs/rbac/assignments/" + name)
+    base.BaseAPI.validate(rbac.UserRoleAssignmentFileFormatAPI(**document))

@@ -14,16 +14,18 @@ def test_the_page_is_current():
 
 
 def test_it_names_everything():
-    told = page()
-    headings = set(re.findall(r"^### (\S+)$", told, re.M))
+    text = page()
+    headings = set(re.findall(r"^### (\S+)$", text, re.M))
     assert set(ACTIONS) <= headings
-    assert {"synthralos." + one["name"] for one in metadata("triggers").values()} <= headings
+    assert {
+        "synthralos." + trigger["name"] for trigger in metadata("triggers").values()
+    } <= headings
     for kind in ("sensors", "rules", "policies", "aliases"):
         for name, document in metadata(kind).items():
-            shown = document.get("class_name") or document["name"]
-            assert "[`%s`](../%s/%s)" % (shown, kind, name) in told
+            label = document.get("class_name") or document["name"]
+            assert "[`%s`](../%s/%s)" % (label, kind, name) in text
     for name in read("config.schema.yaml"):
-        assert "### Configuration: %s\n" % name in told
+        assert "### Configuration: %s\n" % name in text
 
 
 def test_each_action_shows_its_parameters():
@@ -33,16 +35,16 @@ def test_each_action_shows_its_parameters():
 
 
 def test_its_links_lead_somewhere():
-    told = page()
-    anchors = {markdown.anchor(words) for words in re.findall(r"^#+ (.+)$", told, re.M)}
-    for link in re.findall(r"\]\(([^)]+)\)", told):
+    text = page()
+    anchors = {markdown.anchor(words) for words in re.findall(r"^#+ (.+)$", text, re.M)}
+    for link in re.findall(r"\]\(([^)]+)\)", text):
         if link.startswith("#"):
             assert link[1:] in anchors
         else:
             assert (PACK / "docs" / link).is_file()
 
 
-@pytest.mark.parametrize("words, shown", [
+@pytest.mark.parametrize("words, expected", [
     ("a | b", r"a \| b"),
     ("base64:<text> *", r"base64:\<text\> \*"),
     ("max_retries of _it_", r"max_retries of \_it\_"),
@@ -51,8 +53,8 @@ def test_its_links_lead_somewhere():
     ("two\n lines ", "two lines"),
     (None, ""),
 ])
-def test_text_is_shown_as_it_is(words, shown):
-    assert markdown.text(words) == shown
+def test_text_is_shown_as_it_is(words, expected):
+    assert markdown.text(words) == expected
 
 
 def test_a_table():

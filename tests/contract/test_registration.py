@@ -27,11 +27,11 @@ def _runner_parameters(runner):
     import importlib.util
 
     package = {"python-script": "python_runner", "orquesta": "orquesta_runner"}[runner]
-    found = importlib.util.find_spec(package)
-    if found is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None:
         pytest.skip("StackStorm's %s is not on the path" % package)
-    described = read(pathlib.Path(found.origin).parent / "runner.yaml")
-    return {one["name"]: one for one in described}[runner]["runner_parameters"]
+    described = read(pathlib.Path(spec.origin).parent / "runner.yaml")
+    return {entry["name"]: entry for entry in described}[runner]["runner_parameters"]
 
 
 def test_pack():

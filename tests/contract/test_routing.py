@@ -33,11 +33,11 @@ ASKS_FOR = ["detect", "estimate", "plan", "execute", "reschedule", "final", "don
 STEPS = [(workflow, task) for workflow, tasks in FIRST.items() for task in tasks]
 
 
-def _good(workflow, task, number, given):
+def _good(workflow, task, number, task_input):
     """How a task ends when all is well."""
     if task == LOG:
-        told = {"summary": "logged", "success": False, "ticket": "T0123456789ab", "attempts": 1}
-        return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": told}
+        logged = {"summary": "logged", "success": False, "ticket": "T0123456789ab", "attempts": 1}
+        return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": logged}
     name = "a mapping" if task == ATTEMPT[workflow] else "a mapping with next"
     return endings.ended(name, {"cursor": 0})
 
@@ -46,11 +46,11 @@ def _conduct(workflow, at, ending, times=None):
     """The run in which the task `at` ends by `ending`, the first `times` or for ever."""
     seen = []
 
-    def results(task, number, given):
+    def results(task, number, task_input):
         if task == at and (times is None or number <= times):
-            seen.append(endings.ended(ending, given))
+            seen.append(endings.ended(ending, task_input))
             return seen[-1]
-        return _good(workflow, task, number, given)
+        return _good(workflow, task, number, task_input)
 
     return conducting.Conducted(workflow, results), seen
 
@@ -68,9 +68,9 @@ def _check_ended(run, workflow, logged=True):
     if logged:
         assert run.status == "failed" and run.names[-1] == LOG and run.names.count(LOG) == 1
         assert run.output["success"] is False
-    for task, held in run.held:
+    for task, fired in run.transition_counts:
         if task != LOG:
-            assert held == 1, "%d transitions of %s hold" % (held, task)
+            assert fired == 1, "%d transitions of %s hold" % (fired, task)
 
 
 def test_the_tables_here_name_every_task():
@@ -120,8 +120,8 @@ def test_ending_of_an_attempt(workflow, ending):
     following = result.get("next") if result is not None else None
     if isinstance(following, dict):
         assert run.names == before + [attempt] and run.status == "succeeded"
-        _, given, delay = run.tasks[-1]
-        assert given == {"cursor": following["cursor"], "case": following["carry"]}
+        _, task_input, delay = run.tasks[-1]
+        assert task_input == {"cursor": following["cursor"], "case": following["carry"]}
         assert delay == following["delay"]
         return _check_ended(run, workflow, logged=False)
     assert run.names == before + [LOG]
@@ -134,12 +134,12 @@ def test_ending_of_the_log_task(workflow, ending):
     """A failure that could not be logged is a failure all the same."""
     attempt = ATTEMPT[workflow]
 
-    def results(task, number, given):
+    def results(task, number, task_input):
         if task == attempt:
-            return endings.ended("raises", given)
+            return endings.ended("raises", task_input)
         if task == LOG:
-            return endings.ended(ending, given)
-        return _good(workflow, task, number, given)
+            return endings.ended(ending, task_input)
+        return _good(workflow, task, number, task_input)
 
     run = conducting.Conducted(workflow, results)
     assert run.errors == []
@@ -152,10 +152,12 @@ def test_ending_of_the_log_task(workflow, ending):
 def test_no_ending_loops_for_ever(workflow, ending):
     """An attempt whose every round ends so; rounds that go on are bounded by the action alone."""
     run, seen = _conduct(workflow, ATTEMPT[workflow], ending)
-    cursors = [given["cursor"] for task, given, _ in run.tasks if task == ATTEMPT[workflow]]
+    cursors = [
+        task_input["cursor"] for task, task_input, _ in run.tasks if task == ATTEMPT[workflow]
+    ]
     assert cursors == sorted(set(cursors))
     goes_on = isinstance((_result(seen[-1])[1] or {}).get("next"), dict)
-    assert len(run.tasks) < run.MOST_TASKS or (goes_on and _result(seen[-1])[0] == "failed")
+    assert len(run.tasks) < run.MAX_TASKS or (goes_on and _result(seen[-1])[0] == "failed")
 
 
 @pytest.mark.parametrize("workflow", ATTEMPT)
@@ -172,21 +174,21 @@ def test_the_log_task_gets_what_the_last_one_left(workflow):
 def _handled(ending_of):
     """A run of handle_error; `ending_of` is a callable (task, number, input) -> ending or None."""
 
-    def results(task, number, given):
-        ending = ending_of(task, number, given)
+    def results(task, number, task_input):
+        ending = ending_of(task, number, task_input)
         if isinstance(ending, tuple):
             return ending
         if ending is None:
-            return _good("handle_error", LOG, number, given)
-        return endings.ended(ending, given)
+            return _good("handle_error", LOG, number, task_input)
+        return endings.ended(ending, task_input)
 
     return conducting.Conducted("handle_error", results)
 
 
 def _goes_on(do, cursor, **more):
     """The result of assess or proceed that asks for `do`."""
-    handed = {"agent_id": "a", "failure_type": "error", "max_retries": 1, "timeout": 60}
-    following = dict(handed, cursor=cursor, delay=0, carry="AAAA", child_case="AAAA")
+    inherited = {"agent_id": "a", "failure_type": "error", "max_retries": 1, "timeout": 60}
+    following = dict(inherited, cursor=cursor, delay=0, carry="AAAA", child_case="AAAA")
     result = dict({"summary": "on", "next_task": do, "next": following}, **more)
     return "succeeded", {"stdout": "", "stderr": "", "exit_code": 0, "result": result}
 
@@ -194,7 +196,7 @@ def _goes_on(do, cursor, **more):
 @pytest.mark.parametrize("ending", endings.ALL)
 @pytest.mark.parametrize("at", ["assess", "proceed"])
 def test_ending_of_a_task_of_handle_error(at, ending):
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == at:
             return ending
         return _goes_on("settle", 0) if task == "assess" else None
@@ -202,7 +204,9 @@ def test_ending_of_a_task_of_handle_error(at, ending):
     run = _handled(ending_of)
     assert run.names == (["assess"] if at == "assess" else ["assess", "proceed"]) + [LOG]
     assert run.status == "failed" and run.errors == []
-    assert [held for task, held in run.held if task != LOG] == [1] * (len(run.names) - 1)
+    assert [fired for task, fired in run.transition_counts if task != LOG] == [1] * (
+        len(run.names) - 1
+    )
     assert set(run.output) == OUTPUTS["handle_error"] and run.output["recovered"] is False
 
 
@@ -214,7 +218,7 @@ def test_whatever_becomes_of_what_handle_error_asks_for_it_proceeds(do, ending):
         "child without output": ("failed", {"output": None, "errors": []}),
     }
 
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "assess":
             return _goes_on(do, 0)
         if task == "proceed":
@@ -224,11 +228,13 @@ def test_whatever_becomes_of_what_handle_error_asks_for_it_proceeds(do, ending):
     run = _handled(ending_of)
     assert run.names == ["assess", BELOW[do], "proceed"]
     assert run.status == "succeeded" and run.errors == []
-    assert [held for _, held in run.held] == [1, 1, 1] and run.output["recovered"] is True
+    assert [fired for _, fired in run.transition_counts] == [1, 1, 1] and run.output[
+        "recovered"
+    ] is True
 
 
 def test_handle_error_that_escalates_ends_failed_without_a_second_record():
-    run = _handled(lambda task, number, given: _goes_on("failed", 0, escalated=True))
+    run = _handled(lambda task, number, task_input: _goes_on("failed", 0, escalated=True))
     assert (run.names, run.status) == (["assess"], "failed")
     assert run.errors == [] and run.output["escalated"] is True
 
@@ -236,21 +242,21 @@ def test_handle_error_that_escalates_ends_failed_without_a_second_record():
 class Repaired(conducting.Conducted):
     """A run of infrastructure_repair; `ending_of` is as in `_handled`, None for all is well."""
 
-    MOST_TASKS = 30
+    MAX_TASKS = 30
 
     def __init__(self, ending_of):
-        self._asked = -1
+        self._request_count = -1
 
-        def results(task, number, given):
-            self._asked += 1
-            ending = ending_of(task, number, given)
+        def results(task, number, task_input):
+            self._request_count += 1
+            ending = ending_of(task, number, task_input)
             if isinstance(ending, tuple):
                 return ending
             if ending is not None:
-                return endings.ended(ending, given)
+                return endings.ended(ending, task_input)
             if task == LOG:
-                return _good("infrastructure_repair", LOG, number, given)
-            return _goes_on(ASKS_FOR[STATES.index(task)], self._asked, success=True)
+                return _good("infrastructure_repair", LOG, number, task_input)
+            return _goes_on(ASKS_FOR[STATES.index(task)], self._request_count, success=True)
 
         super().__init__("infrastructure_repair", results)
 
@@ -259,16 +265,18 @@ def test_infrastructure_repair_when_all_is_well():
     run = Repaired(lambda *_: None)
     assert run.names == STATES and run.status == "succeeded" and run.errors == []
     assert run.output["success"] is True and set(run.output) == OUTPUTS["infrastructure_repair"]
-    assert [held for _, held in run.held] == [1] * len(STATES)
+    assert [fired for _, fired in run.transition_counts] == [1] * len(STATES)
 
 
 @pytest.mark.parametrize("ending", endings.ALL)
 @pytest.mark.parametrize("state", STATES)
 def test_ending_of_a_state_of_infrastructure_repair(state, ending):
-    run = Repaired(lambda task, number, given: ending if task == state else None)
+    run = Repaired(lambda task, number, task_input: ending if task == state else None)
     assert run.names == STATES[:STATES.index(state) + 1] + [LOG]
     assert run.status == "failed" and run.errors == []
-    assert [held for task, held in run.held if task != LOG] == [1] * (len(run.names) - 1)
+    assert [fired for task, fired in run.transition_counts if task != LOG] == [1] * (
+        len(run.names) - 1
+    )
     assert set(run.output) == OUTPUTS["infrastructure_repair"] and run.output["success"] is False
 
 
@@ -281,7 +289,7 @@ def test_ending_of_a_state_of_infrastructure_repair(state, ending):
 def test_infrastructure_repair_goes_where_a_state_sends_it(state, do, then):
     seen = []
 
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "approval":
             return "succeeded", {"response": {"approved": True}}
         if task == state and number == 1:
@@ -299,7 +307,7 @@ def test_infrastructure_repair_goes_where_a_state_sends_it(state, do, then):
 
 @pytest.mark.parametrize("ending", endings.PLAIN)
 def test_whatever_becomes_of_an_approval_execution_goes_on(ending):
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "approval":
             return ending
         return _goes_on("ask", 20) if task == "execution" and number == 1 else None

@@ -34,15 +34,15 @@ class Run(conducting.Conducted):
     wave of steps, then the end.
     """
 
-    MOST_TASKS = 40
+    MAX_TASKS = 40
 
     def __init__(self, ending_of):
-        def results(task, number, given):
-            ending = ending_of(task, number, given)
+        def results(task, number, task_input):
+            ending = ending_of(task, number, task_input)
             if isinstance(ending, tuple):
                 return ending
             if ending is not None:
-                return endings.ended(ending, given)
+                return endings.ended(ending, task_input)
             if task == "begin":
                 return goes_on("steps", 1)
             if task == "next_wave":
@@ -53,8 +53,8 @@ class Run(conducting.Conducted):
 
 
 def held_once(run):
-    assert [held for task, held in run.held if task != LOG] == [1] * len(
-        [task for task, _ in run.held if task != LOG])
+    assert [fired for task, fired in run.transition_counts if task != LOG] == [1] * len(
+        [task for task, _ in run.transition_counts if task != LOG])
 
 
 def test_the_tasks_are_those_that_these_tests_know():
@@ -67,7 +67,7 @@ def test_when_all_is_well():
     assert run.names == ["begin", "steps", "steps", "steps", "next_wave"]
     assert run.status == "succeeded" and run.errors == [] and set(run.output) == OUTPUTS
     assert run.output["success"] is True and run.output["output"] == {"a": "{{ x }}"}
-    assert [given for name, given, _ in run.tasks if name == "steps"] == [
+    assert [task_input for name, task_input, _ in run.tasks if name == "steps"] == [
         {"cursor": 1, "case": "AAAA", "step": n, "timeout": 60} for n in range(3)]
     held_once(run)
 
@@ -87,10 +87,10 @@ def test_ending_of_a_task_that_names_waves(at, ending):
 @pytest.mark.parametrize("ended", ["done", "failed"])
 def test_steps_alone_follow_each_other(ended, status):
     """Whatever became of the step: its result says where the run goes."""
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "begin":
             return goes_on("wave", 1)
-        at = given["cursor"]
+        at = task_input["cursor"]
         return (status, goes_on("wave", at + 1)[1]) if at < 3 else over(ended)
 
     run = Run(ending_of)
@@ -103,7 +103,7 @@ def test_steps_alone_follow_each_other(ended, status):
 
 @pytest.mark.parametrize("ending", endings.ALL)
 def test_a_step_alone_that_did_not_merge_is_merged(ending):
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "begin":
             return goes_on("wave", 1)
         return ending if task == "wave" else None
@@ -117,10 +117,10 @@ def test_a_step_alone_that_did_not_merge_is_merged(ending):
 @pytest.mark.parametrize("concurrency", [2, 3])
 @pytest.mark.parametrize("ending", endings.ALL)
 def test_whatever_becomes_of_steps_the_others_run_and_the_wave_is_merged(ending, concurrency):
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "begin":
             return goes_on("steps", 1, concurrency=concurrency)
-        return ending if task == "steps" and given["step"] < 2 else None
+        return ending if task == "steps" and task_input["step"] < 2 else None
 
     run = Run(ending_of)
     assert run.names == ["begin", "steps", "steps", "steps", "next_wave"]
@@ -134,7 +134,7 @@ def test_whatever_becomes_of_a_sub_orchestration_it_is_merged(ending):
         "child without output": ("failed", {"output": None, "errors": []}),
     }
 
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "begin":
             return goes_on("child", 1, delay=3)
         return children.get(ending, ending) if task == "child" else None
@@ -156,7 +156,7 @@ def test_whatever_becomes_of_a_sub_orchestration_it_is_merged(ending):
     (None, "none"),
 ])
 def test_what_a_person_decides_reaches_the_next_wave(answer, decision):
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "begin":
             return goes_on("ask", 1)
         return ("succeeded", answer) if task == "ask" else None
@@ -168,7 +168,7 @@ def test_what_a_person_decides_reaches_the_next_wave(answer, decision):
 
 @pytest.mark.parametrize("ending", endings.PLAIN)
 def test_an_approval_that_nobody_gave_is_merged_too(ending):
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "begin":
             return goes_on("ask", 1)
         return ending if task == "ask" else None
@@ -196,11 +196,11 @@ def test_a_wave_that_is_none_is_logged(at, do, more):
 def test_waves_of_every_kind_follow_each_other():
     order = ["steps", "ask", "child", "steps", "child", "ask", "wave", "steps"]
 
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "begin":
             return goes_on(order[0], 1)
         if task in ("wave", "next_wave"):
-            merged = given["cursor"]
+            merged = task_input["cursor"]
             return goes_on(order[merged], merged + 1) if merged < len(order) else over()
         return None
 
@@ -234,7 +234,7 @@ RESUMED = ("succeeded", {"exit_code": 0, "result": {"execution_id": "5f0c0000000
 
 @pytest.mark.parametrize("at", ["begin", "wave", "next_wave", LOG])
 def test_a_failed_run_waits_and_starts_its_resume(at):
-    def ending_of(task, number, given):
+    def ending_of(task, number, task_input):
         if task == "resume":
             return RESUMED
         if task == at:
@@ -288,6 +288,8 @@ def test_the_log_task_gets_what_the_last_one_left():
 
 def test_no_ending_loops_for_ever():
     """A next_wave that names a wave it has named before is no way on."""
-    run = Run(lambda task, number, given: "a mapping with next" if task == "next_wave" else None)
+    run = Run(
+        lambda task, number, task_input: "a mapping with next" if task == "next_wave" else None
+    )
     assert run.names[-1] == LOG
     assert ACTIONS["orchestration.next_wave"]["entry_point"] == "waves.py"

@@ -24,8 +24,8 @@ TRIGGER = re.compile(r'^(?:[A-Z]+_)?TRIGGER = "(\w+)"', re.M)
 def _class(name):
     """(tree, class) of a sensor's entry point."""
     tree = ast.parse((PACK / "sensors" / SENSORS[name]["entry_point"]).read_text())
-    [found] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    return tree, found
+    [class_node] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return tree, class_node
 
 
 @pytest.mark.parametrize("name", SENSORS)
@@ -40,14 +40,14 @@ def test_a_sensor_s_file(name):
 
 @pytest.mark.parametrize("name", SENSORS)
 def test_a_sensor_s_class(name):
-    tree, found = _class(name)
-    assert found.name == SENSORS[name]["class_name"]
-    assert ast.get_docstring(found)
-    [base] = [one.id for one in found.bases]
+    tree, class_node = _class(name)
+    assert class_node.name == SENSORS[name]["class_name"]
+    assert ast.get_docstring(class_node)
+    [base] = [base_node.id for base_node in class_node.bases]
     assert base in BASES
     # StackStorm passes an interval to polling sensors only.
     assert (base == "PollingSensor") == ("poll_interval" in SENSORS[name])
-    methods = {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
+    methods = {node.name for node in class_node.body if isinstance(node, ast.FunctionDef)}
     needed = {"setup", "cleanup", "add_trigger", "update_trigger", "remove_trigger"}
     assert needed | {"poll" if base == "PollingSensor" else "run"} <= methods
 
@@ -71,23 +71,23 @@ def test_a_sensor_s_process_needs_stackstorm_requests_and_python_only(name):
         "spec.loader.exec_module(importlib.util.module_from_spec(spec))\n"
         "print([name for name in %r if name in sys.modules])\n"
     ) % (str(STANDINS["st2reactor"]), str(entry), ABSENT)
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=60,
         env={"PATH": "/usr/bin:/bin"},
     )
-    assert (told.stdout.strip(), told.returncode) == ("[]", 0), told.stderr
+    assert (completed.stdout.strip(), completed.returncode) == ("[]", 0), completed.stderr
 
 
 def test_every_entry_point_belongs_to_a_sensor():
-    there = {path.name for path in (PACK / "sensors").glob("*.py")}
-    assert there == {document["entry_point"] for document in SENSORS.values()}
+    existing = {path.name for path in (PACK / "sensors").glob("*.py")}
+    assert existing == {document["entry_point"] for document in SENSORS.values()}
 
 
 def test_each_trigger_type_is_declared_once():
     """Declared twice, the one that is registered last would win."""
     declared = [document["name"] for document in TRIGGERS.values()]
     for document in SENSORS.values():
-        declared += [one["name"] for one in document.get("trigger_types") or []]
+        declared += [trigger_type["name"] for trigger_type in document.get("trigger_types") or []]
     assert len(declared) == len(set(declared))
 
 
@@ -127,17 +127,17 @@ def test_the_defaults_of_the_config_schema_are_the_library_s():
     schema = read("config.schema.yaml")["sensors"]["properties"]
     platforms = Settings.from_config({}).platforms
     plain = SensorsConfig.from_config(dict.fromkeys(schema, bare), platforms)
-    said = {
+    configured = {
         name: dict(bare, **{
-            key: below["default"] for key, below in spec["properties"].items() if "default" in below
+            key: inner["default"] for key, inner in spec["properties"].items() if "default" in inner
         })
         for name, spec in schema.items()
     }
-    assert SensorsConfig.from_config(said, platforms) == plain
+    assert SensorsConfig.from_config(configured, platforms) == plain
     # StackStorm makes an object of defaults where nothing is configured.
-    for entry in said.values():
+    for entry in configured.values():
         del entry["url"]
-    assert SensorsConfig.from_config(said, platforms) == SensorsConfig()
+    assert SensorsConfig.from_config(configured, platforms) == SensorsConfig()
 
 
 @pytest.mark.parametrize("name", SENSORS)
@@ -154,5 +154,5 @@ def test_the_example_config_configures_sensors():
     from synthralos.sensing.config import SensorsConfig
 
     settings = Settings.from_config(read("synthralos.yaml.example"))
-    found = SensorsConfig.from_config(settings.sensors, settings.platforms)
-    assert found.alertmanager and found.agent_errors and not found.agent_events
+    config = SensorsConfig.from_config(settings.sensors, settings.platforms)
+    assert config.alertmanager and config.agent_errors and not config.agent_events

@@ -36,7 +36,7 @@ def _standin(package, module):
 
 def _arguments(function):
     parameters = list(inspect.signature(function).parameters.values())
-    return [(one.name, one.kind, one.default) for one in parameters[1:]]
+    return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters[1:]]
 
 
 @pytest.mark.parametrize("package, module, name, methods", SIGNATURES)

@@ -41,18 +41,18 @@ def test_stackstorm_would_request_the_task(workflow, name, task):
         return
     assert pack == REF and action in ACTIONS
     declared = ACTIONS[action].get("parameters") or {}
-    given = task.get("input") or {}
-    assert set(given) <= set(declared)
+    inputs = task.get("input") or {}
+    assert set(inputs) <= set(declared)
     needed = {p for p, s in declared.items() if s.get("required") and "default" not in s}
-    assert needed <= set(given)
-    assert not {p for p in given if declared[p].get("immutable")}
+    assert needed <= set(inputs)
+    assert not {p for p in inputs if declared[p].get("immutable")}
 
 
 @pytest.mark.parametrize("workflow, name, task", TASKS, ids=NAMES)
 def test_no_text_goes_into_a_task(workflow, name, task):
     for parameter, value in (task.get("input") or {}).items():
-        told = json.dumps(value)
-        if "<%" not in told and "{{" not in told:
+        text = json.dumps(value)
+        if "<%" not in text and "{{" not in text:
             continue
         assert isinstance(value, str) and parameter in INPUTS
         if task["action"] in CORE or parameter == "timeout":
@@ -83,20 +83,20 @@ def test_the_first_task_reads_the_run_s_own_execution(workflow):
 def test_every_output_can_be_rendered_whatever_became_of_the_tasks(workflow):
     entries = DOCUMENTS[workflow]["output"]
     assert all(len(entry) == 1 for entry in entries)
-    outputs = {name: told for entry in entries for name, told in entry.items()}
-    assert {name for name, told in outputs.items() if not OUTPUT.match(told)} == set()
+    outputs = {name: expression for entry in entries for name, expression in entry.items()}
+    assert {name for name, expression in outputs.items() if not OUTPUT.match(expression)} == set()
     assert {"ticket", "error"} <= set(outputs)
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
 def test_what_is_published_has_a_value_from_the_start(workflow):
     document = DOCUMENTS[workflow]
-    known = {name for entry in document["vars"] for name in entry}
+    variables = {name for entry in document["vars"] for name in entry}
     for task in document["tasks"].values():
         for transition in task.get("next") or []:
             published = transition.get("publish")
             names = [published.partition("=")[0]] if isinstance(published, str) else []
-            assert set(names) <= known
+            assert set(names) <= variables
 
 
 @pytest.mark.parametrize("workflow, name, task", TASKS, ids=NAMES)

@@ -74,7 +74,7 @@ ASKS = {
 }
 
 
-def said(answer):
+def answer_text(answer):
     """What an answer says, wherever its wire puts that."""
     body = answer.json()
     if "choices" in body:
@@ -171,9 +171,9 @@ class TestPlatform:
         replay = requests.post(url + "/replay", json={}, headers=headers, timeout=PATIENCE)
         assert sorted(replay.json()) == ["executionId", "message"]
         assert box.calls[0].target == "platform"
-        shown = requests.get(url, headers=headers, timeout=PATIENCE).json()
-        assert (shown["id"], shown["status"]) == ("e1", "completed")
-        assert shown["output"]
+        execution = requests.get(url, headers=headers, timeout=PATIENCE).json()
+        assert (execution["id"], execution["status"]) == ("e1", "completed")
+        assert execution["output"]
 
     def test_several_platforms(self, box):
         box.script("platform", [sandbox.status(500)])
@@ -202,13 +202,13 @@ class TestOpenAI:
 
     def test_reads_parts_of_content(self, box):
         parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-        assert said(ask_openai(box, prompt=parts)).endswith(": ab")
+        assert answer_text(ask_openai(box, prompt=parts)).endswith(": ab")
 
     def test_lists_models(self, box):
         headers = {"Authorization": "Bearer sandbox-openai-key"}
         url = box.url("/openai/openai/models")
-        listed = requests.get(url, headers=headers, timeout=PATIENCE).json()
-        names = [model["id"] for model in listed["data"]]
+        model_list = requests.get(url, headers=headers, timeout=PATIENCE).json()
+        names = [model["id"] for model in model_list["data"]]
         assert names == ["gpt-4", "gpt-4o", "gpt-3.5-turbo"]
 
     def test_refuses(self, box):
@@ -268,28 +268,28 @@ class TestJsonThatIsAskedFor:
     }
 
     def test_both_wires_take_it_from_the_prompt(self, box):
-        told = {"score": 1, "passed": True, "problems": [], "note": "note"}
+        expected = {"score": 1, "passed": True, "problems": [], "note": "note"}
         system = "Be strict.\n\n" + self.WORDS + json.dumps(self.SCORED)
         messages = [{"role": "system", "content": system}, {"role": "user", "content": "why?"}]
         url = box.pack_config()["providers"][0]["base_url"] + "/chat/completions"
         answer = requests.post(
             url, json={"model": "gpt-4", "messages": messages}, timeout=PATIENCE,
             headers={"Authorization": "Bearer sandbox-openai-key"})
-        assert json.loads(said(answer)) == told
-        assert json.loads(said(ask_anthropic(box, system=system))) == told
+        assert json.loads(answer_text(answer)) == expected
+        assert json.loads(answer_text(ask_anthropic(box, system=system))) == expected
 
     def test_openai_takes_it_from_the_response_format(self, box):
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": self.SCORED}}
-        assert json.loads(said(ask_openai(box, response_format=form)))["score"] == 1
-        echoed = said(ask_openai(box, response_format={"type": "json_object"}))
+        assert json.loads(answer_text(ask_openai(box, response_format=form)))["score"] == 1
+        echoed = answer_text(ask_openai(box, response_format={"type": "json_object"}))
         assert echoed == "Answer from gpt-4: why?"
 
     def test_a_script_goes_first(self, box):
         box.script("llm:openai", [steps.ok(text="no JSON")])
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": self.SCORED}}
-        assert said(ask_openai(box, response_format=form)) == "no JSON"
+        assert answer_text(ask_openai(box, response_format=form)) == "no JSON"
 
-    @pytest.mark.parametrize("schema, told", [
+    @pytest.mark.parametrize("schema, expected", [
         ({"type": "integer", "minimum": 3}, 3),
         ({"type": "number"}, 0),
         ({"type": ["null", "string"]}, None),
@@ -302,8 +302,8 @@ class TestJsonThatIsAskedFor:
           "definitions": {"n": {"type": "object"}}}, {"a": {}}),
         ({}, "answer"),
     ])
-    def test_the_least_that_matches(self, schema, told):
-        assert json.loads(schemas.answer([self.WORDS + json.dumps(schema)])) == told
+    def test_the_least_that_matches(self, schema, expected):
+        assert json.loads(schemas.answer([self.WORDS + json.dumps(schema)])) == expected
 
     @pytest.mark.parametrize("schema", [
         {"type": "string", "pattern": "^[0-9]+$"}, {"$ref": "#"}, {"$ref": "#/nowhere"},
@@ -312,7 +312,7 @@ class TestJsonThatIsAskedFor:
     def test_what_is_beyond_it_is_echoed_as_ever(self, box, schema):
         assert schemas.answer([self.WORDS + json.dumps(schema)]) is None
         prompt = self.WORDS + json.dumps(schema)
-        assert said(ask_openai(box, prompt=prompt)) == "Answer from gpt-4: " + prompt
+        assert answer_text(ask_openai(box, prompt=prompt)) == "Answer from gpt-4: " + prompt
 
     def test_words_without_a_schema(self):
         for text in (self.WORDS, self.WORDS + "{not json", "none of it", "[" * 10_000):
@@ -357,8 +357,8 @@ class TestAnthropic:
         at = "/anthropic/anthropic/v1/"
         answer = requests.get(box.url(at + "x"), headers=headers, timeout=PATIENCE)
         assert failure(answer)[:2] == (404, "not_found_error")
-        listed = requests.get(box.url(at + "models"), headers=headers, timeout=PATIENCE).json()
-        assert listed["data"][0]["id"] == "claude-3-haiku"
+        model_list = requests.get(box.url(at + "models"), headers=headers, timeout=PATIENCE).json()
+        assert model_list["data"][0]["id"] == "claude-3-haiku"
 
     @pytest.mark.parametrize(
         "step, expected",
@@ -417,7 +417,7 @@ class TestRegion:
         ],
     )
     def test_echoes_any_body(self, box, sent, echoed):
-        assert said(ask_region(box, **sent)) == "Answer from openai in us-east-1: " + echoed
+        assert answer_text(ask_region(box, **sent)) == "Answer from openai in us-east-1: " + echoed
 
     @pytest.mark.parametrize(
         "step, expected",
@@ -455,8 +455,8 @@ class TestPrometheusAndHooks:
 
     def test_fails_as_it_is_told(self, box):
         box.script("prometheus", [sandbox.status(503), sandbox.unauthorized()])
-        told = self.ask(box, query="up")
-        assert (told.status_code, told.json()["status"]) == (503, "error")
+        response = self.ask(box, query="up")
+        assert (response.status_code, response.json()["status"]) == (503, "error")
         assert self.ask(box, query="up").status_code == 401
 
     def test_a_hook_takes_anything(self, box):
@@ -476,12 +476,12 @@ class TestSteps:
     @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
     def test_text_is_sent_verbatim_and_echoed_verbatim(self, box, target, text):
         box.script(target, [steps.ok(text=text)])
-        assert said(ASKS[target](box)) == text
+        assert answer_text(ASKS[target](box)) == text
         if target == "route:openai/us-east-1":
             echo = ask_region(box, json={"prompt": text})
         else:
             echo = ASKS[target](box, text)
-        assert said(echo).endswith(": " + text)
+        assert answer_text(echo).endswith(": " + text)
 
     @pytest.mark.parametrize("target", sorted(ASKS))
     def test_ok_with_a_body_and_headers(self, box, target):
@@ -502,7 +502,7 @@ class TestSteps:
         assert (answer.text, answer.headers["content-type"]) == ("<html>", "text/html")
         assert ask(box).content == b"\xff\x00"
         answer = ask(box)
-        assert (answer.status_code, "why?" in said(answer)) == (201, True)
+        assert (answer.status_code, "why?" in answer_text(answer)) == (201, True)
         answer = ask(box)
         assert (answer.status_code, answer.content) == (204, b"")
 
@@ -510,16 +510,16 @@ class TestSteps:
     def test_status_with_a_body_and_headers(self, box, target):
         box.script(target, [steps.status(418, headers={"X-Two": "2"}, body="teapot")])
         answer = ASKS[target](box)
-        found = (answer.status_code, answer.text, answer.headers["x-two"])
-        assert found == (418, "teapot", "2")
+        received = (answer.status_code, answer.text, answer.headers["x-two"])
+        assert received == (418, "teapot", "2")
 
     @pytest.mark.parametrize("target", sorted(ASKS))
     def test_blank_and_invalid(self, box, target):
         box.script(target, [steps.blank(), steps.invalid(), steps.invalid({"wrong": 1})])
         ask = ASKS[target]
-        assert said(ask(box)) == ""
-        assert said(ask(box)) == "This is not what was asked for."
-        assert said(ask(box)) in ({"wrong": 1}, '{"wrong": 1}')
+        assert answer_text(ask(box)) == ""
+        assert answer_text(ask(box)) == "This is not what was asked for."
+        assert answer_text(ask(box)) in ({"wrong": 1}, '{"wrong": 1}')
 
     def test_no_finish_reason(self, box):
         box.script("*", steps.no_finish_reason(), forever=True)
@@ -561,32 +561,32 @@ class TestSteps:
         assert message in answer.json()["error"]
 
     @pytest.mark.parametrize("target", sorted(ASKS))
-    @pytest.mark.parametrize("made", [steps.rate_limit, steps.overloaded])
-    def test_hints(self, box, target, made):
+    @pytest.mark.parametrize("constructor", [steps.rate_limit, steps.overloaded])
+    def test_hints(self, box, target, constructor):
         box.script(
             target,
             [
-                made(2),
-                made(1.5),
-                made(0.25, hint="ms"),
-                made(60, hint="date"),
-                made("soon"),
-                made(30, hint="body"),
-                made(None),
+                constructor(2),
+                constructor(1.5),
+                constructor(0.25, hint="ms"),
+                constructor(60, hint="date"),
+                constructor("soon"),
+                constructor(30, hint="body"),
+                constructor(None),
             ],
         )
         answers = [ASKS[target](box) for _ in range(7)]
-        told = [answer.headers.get("retry-after") for answer in answers]
-        assert told[:3] == ["2", "1.5", None]
+        retry_headers = [answer.headers.get("retry-after") for answer in answers]
+        assert retry_headers[:3] == ["2", "1.5", None]
         assert answers[2].headers["retry-after-ms"] == "250"
-        date = email.utils.parsedate_to_datetime(told[3]).timestamp()
+        date = email.utils.parsedate_to_datetime(retry_headers[3]).timestamp()
         # A date has whole seconds, and the answer was made at some time after the call came in.
         assert box.calls[3].time + 59 <= date <= time.time() + 60
-        assert told[4:] == ["soon", None, None]
+        assert retry_headers[4:] == ["soon", None, None]
         assert '"retryDelay": "30s"' in answers[5].text
         assert "retryDelay" not in answers[6].text
         with pytest.raises(ValueError):
-            made(1, hint="nowhere")
+            constructor(1, hint="nowhere")
 
     @pytest.mark.parametrize("target", sorted(ASKS))
     def test_reset(self, box, target):
@@ -638,8 +638,8 @@ class TestSteps:
             return steps.unauthorized() if call.body["query"] == "bad" else None
 
         box.script("platform", by_token, forever=True)
-        found = [ask_agent(box, query).status_code for query in ("bad", "good", "bad")]
-        assert found == [401, 200, 401]
+        statuses = [ask_agent(box, query).status_code for query in ("bad", "good", "bad")]
+        assert statuses == [401, 200, 401]
         box.script("platform", [steps.delay(0, then=by_token)])
         assert ask_agent(box, "bad").status_code == 401
 
@@ -688,13 +688,13 @@ class TestScripts:
     def test_routes(self, box):
         box.script("route:openai", [steps.status(500), steps.status(501)])
         box.script("route:*", [steps.status(503)])
-        found = [
+        statuses = [
             ask_region(box, provider, region).status_code
             for provider, region in [
                 ("openai", "a"), ("google", "a"), ("openai", "b"), ("google", "b"),
             ]
         ]
-        assert found == [500, 503, 501, 200]
+        assert statuses == [500, 503, 501, 200]
 
     def test_a_name_is_no_prefix(self, box):
         box.script("route:open", [steps.status(500)])
@@ -719,36 +719,36 @@ class TestScripts:
         assert ask_agent(box, at="/platform-b").status_code == 200
         box.revive("route:openai")
         assert ask_region(box).status_code == 200
-        with pytest.raises(ValueError, match="dead: platform"):
+        with pytest.raises(ValueError, match="killed: platform"):
             box.revive("route:openai")
 
     @pytest.mark.parametrize("target", ["", "openai", "llm:", "route", "llm openai", None])
     def test_no_target(self, box, target):
         for refused in (box.kill, box.calls_to, lambda at: box.script(at, [])):
-            with pytest.raises(ValueError, match="is no target"):
+            with pytest.raises(ValueError, match="is not a valid target"):
                 refused(target)
 
     def test_no_step(self, box):
-        with pytest.raises(TypeError, match="is no step"):
+        with pytest.raises(TypeError, match="is not a step"):
             box.script("platform", [500])
-        with pytest.raises(TypeError, match=r"write blank\(\)"):
+        with pytest.raises(TypeError, match=r"use blank\(\)"):
             box.script("platform", [steps.blank])
         with pytest.raises(ValueError):
             box.script("platform", [], forever=True)
 
     def test_every_call_gets_one_step_under_load(self, box):
         box.script("llm:openai", [steps.status(500)] * 40)
-        found = []
+        statuses = []
 
         def work():
-            found.extend(ask_openai(box).status_code for _ in range(10))
+            statuses.extend(ask_openai(box).status_code for _ in range(10))
 
         threads = [threading.Thread(target=work) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert (found.count(500), found.count(200)) == (40, 40)
+        assert (statuses.count(500), statuses.count(200)) == (40, 40)
         assert len(box.calls_to("llm:openai/gpt-4")) == 80
 
 
@@ -906,7 +906,7 @@ class TestScenario:
             assert answers[1].headers["retry-after"] == "2"
             assert [failure(ask_openai(box))[2] for _ in range(3)][1:] == ["Sorry", "Sorry"]
             answer = ask_anthropic(box)
-            assert (said(answer), answer.json()["stop_reason"]) == ("Hello", "max_tokens")
+            assert (answer_text(answer), answer.json()["stop_reason"]) == ("Hello", "max_tokens")
             assert box.errors == {"platform": [{"message": "Agent failed"}]}
             with pytest.raises(requests.ConnectionError):
                 ask_region(box)
@@ -920,15 +920,15 @@ class TestScenario:
     @pytest.mark.parametrize(
         "data, message",
         [
-            ({"scripts": {"platform": ["nothing"]}}, "'nothing' is no step"),
+            ({"scripts": {"platform": ["nothing"]}}, "'nothing' is not a valid step"),
             ({"scripts": {"platform": [{"quota": 1}]}}, "takes no argument"),
             ({"scripts": {"platform": [{"status": {"cod": 1}}]}}, "it takes code"),
-            ({"scripts": {"platform": [{"status": 1}]}}, "no final HTTP status"),
-            ({"scripts": {"nowhere": ["ok"]}}, "is no target"),
-            ({"scripts": {"platform": {"steps": ["ok"], "for": 1}}}, "has no for"),
-            ({"scripts": ["ok"]}, "scripts is an object"),
-            ({"script": {}}, "has no script"),
-            (["ok"], "a scenario is an object"),
+            ({"scripts": {"platform": [{"status": 1}]}}, "must be between 200 and 599"),
+            ({"scripts": {"nowhere": ["ok"]}}, "is not a valid target"),
+            ({"scripts": {"platform": {"steps": ["ok"], "for": 1}}}, "unknown for"),
+            ({"scripts": ["ok"]}, "scripts must be an object"),
+            ({"script": {}}, "unknown script"),
+            (["ok"], "a scenario must be an object"),
         ],
     )
     def test_says_what_is_wrong(self, data, message, tmp_path):
@@ -954,8 +954,8 @@ class TestScenario:
 
 
 class TestControl:
-    def post(self, box, what, data=None):
-        return requests.post(box.url("/_sandbox/" + what), json=data, timeout=PATIENCE)
+    def post(self, box, command, data=None):
+        return requests.post(box.url("/_sandbox/" + command), json=data, timeout=PATIENCE)
 
     def test_scripts_and_calls(self, box):
         script = {"target": "platform", "steps": [{"status": 500}, "agent_failed"], "forever": True}
@@ -985,7 +985,7 @@ class TestControl:
         assert about == {"base_url": box.base_url, "pack_config": box.pack_config()}
 
     @pytest.mark.parametrize(
-        "what, data",
+        "command, data",
         [
             ("script", None),
             ("script", {"target": "platform"}),
@@ -997,8 +997,8 @@ class TestControl:
             ("scenario", {"scrpts": {}}),
         ],
     )
-    def test_refuses(self, box, what, data):
-        answer = self.post(box, what, data)
+    def test_refuses(self, box, command, data):
+        answer = self.post(box, command, data)
         assert answer.status_code == 400
         assert answer.json()["error"]
 
@@ -1033,10 +1033,10 @@ class TestCommand:
         with pytest.raises(requests.ConnectionError):
             requests.post(url, json={"query": "q"}, headers=headers, timeout=PATIENCE)
         # Each call is told when its own thread has ended it.
-        shown = sorted(run.stdout.readline().split(" ", 1)[1] for _ in range(2))
+        lines = sorted(run.stdout.readline().split(" ", 1)[1] for _ in range(2))
         run.send_signal(ending)
         out, err = run.communicate(timeout=PATIENCE)
-        assert shown == [
+        assert lines == [
             "platform POST /platform/api/v1/agents/execute: 503 (status)\n",
             "platform POST /platform/api/v1/agents/execute: no answer (reset)\n",
         ]

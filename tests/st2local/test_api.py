@@ -13,8 +13,8 @@ from fixtures.waiting import PATIENCE_SECONDS, until
 from st2local import InvalidInput, NotFound
 
 
-def calls(local, *wanted):
-    execution = local.run("fixture.calls", {"calls": [list(call) for call in wanted]})
+def calls(local, *requests):
+    execution = local.run("fixture.calls", {"calls": [list(call) for call in requests]})
     assert execution["status"] == "succeeded", execution["result"]
     return execution["result"]["result"]
 
@@ -35,8 +35,8 @@ def test_executions(local):
         ("GET", "/executions?parent=SELF&limit=5"),
         ("GET", "/executions/SELF", None, "wrong token"))
     assert [status for status, _ in answers] == [200, 200, 404, 200, 401]
-    whole, part = answers[0][1], answers[1][1]
-    assert whole["status"] == "running" and "result" not in whole and "children" not in whole
+    full, part = answers[0][1], answers[1][1]
+    assert full["status"] == "running" and "result" not in full and "children" not in full
     assert set(part) == {"id", "parameters", "action", "context"}
     assert set(part["action"]) == {"parameters"}
     assert answers[3][1] == []
@@ -116,8 +116,8 @@ def test_key_listing(local):
         ("GET", "/keys?prefix=k.&sort=name&limit=2&offset=128"),
         ("GET", "/keys?prefix=k.&limit=-1"))
     assert len(plain) == 100 and len(rest) == 130
-    listed = [key["name"] for key in plain]
-    assert listed not in (sorted(listed), sorted(listed, reverse=True))
+    key_names = [key["name"] for key in plain]
+    assert key_names not in (sorted(key_names), sorted(key_names, reverse=True))
     assert [key["name"] for key in down] == ["k.129", "k.128", "k.127"]
     assert [key["name"] for key in up] == ["k.128", "k.129"]
 

@@ -33,29 +33,29 @@ def st2local(tmp_path):
 
 
 def test_run_a_workflow(st2local):
-    done = st2local("run", "fixture.loop", 'script=["again","good"]')
-    assert done.returncode == 0, done.stderr
+    completed = st2local("run", "fixture.loop", 'script=["again","good"]')
+    assert completed.returncode == 0, completed.stderr
     for line in ("> attempt  fixture.attempt", "< attempt  failed", "< fixture.loop  succeeded"):
-        assert line in done.stderr
+        assert line in completed.stderr
     for line in ("action.ref: fixture.loop", "status: succeeded", "outcome:"):
-        assert line in done.stdout
-    assert "\033" not in done.stderr
-    listed = st2local("execution", "list", "--tree").stdout.splitlines()
-    assert len(listed) == 5 and listed[2].startswith("  ")
+        assert line in completed.stdout
+    assert "\033" not in completed.stderr
+    lines = st2local("execution", "list", "--tree").stdout.splitlines()
+    assert len(lines) == 5 and lines[2].startswith("  ")
 
 
 def test_exit_code_and_crash(st2local):
-    done = st2local("run", "fixture.loop", "script=crash,good")
-    assert done.returncode == 1
-    assert "RuntimeError: crashed" in done.stderr
+    completed = st2local("run", "fixture.loop", "script=crash,good")
+    assert completed.returncode == 1
+    assert "RuntimeError: crashed" in completed.stderr
 
 
 def test_casts_and_json(st2local):
-    done = st2local(
+    completed = st2local(
         "run", "fixture.look.around", "obj=a=1,b=2", "arr=1,2,3", "-q", "-j", "n=3", "flag=true",
         "text={\"not\": \"parsed\"}", "hidden=hush", "ratio=2")
-    assert done.returncode == 0 and done.stderr == ""
-    document = json.loads(done.stdout)
+    assert completed.returncode == 0 and completed.stderr == ""
+    document = json.loads(completed.stdout)
     assert document["parameters"] == {
         "obj": {"a": "1", "b": "2"}, "arr": ["1", "2", "3"], "n": 3,
         "flag": True, "text": '{"not": "parsed"}', "hidden": "********", "ratio": 2.0,
@@ -71,17 +71,17 @@ def test_casts_and_json(st2local):
 
 @pytest.mark.parametrize("words, message", [
     (["run", "fixture.absent"], "cannot be found"),
-    (["run", "fixture.look.around", "n=x"], "n: 'x' is no integer"),
-    (["run", "fixture.look.around", "obj={broken"], "obj: '{broken' is no object"),
+    (["run", "fixture.look.around", "n=x"], "n: must be of type integer (got 'x')"),
+    (["run", "fixture.look.around", "obj={broken"], "obj: must be of type object (got '{broken')"),
     (["run", "fixture.look.around", "stray=1"], "'stray' was unexpected"),
-    (["run", "fixture.two", "--config", "absent.yaml"], "there is no such file"),
+    (["run", "fixture.two", "--config", "absent.yaml"], "file not found"),
     (["execution", "get", "0" * 24], "not found"),
     (["key", "get", "absent"], "not found"),
 ])
 def test_refusals(st2local, words, message):
-    done = st2local(*words)
-    assert done.returncode == 1
-    assert message in done.stderr and "Traceback" not in done.stderr
+    completed = st2local(*words)
+    assert completed.returncode == 1
+    assert message in completed.stderr and "Traceback" not in completed.stderr
 
 
 def test_keys(st2local):
@@ -100,10 +100,10 @@ def test_inquiry_from_another_process(st2local):
     inquiries = []
     while not inquiries and run.poll() is None:
         inquiries = json.loads(st2local("inquiry", "list", "-j").stdout)
-    done = st2local("inquiry", "respond", inquiries[0]["id"], "approved=true")
-    assert done.returncode == 0, done.stderr
-    output, told = run.communicate(timeout=PATIENCE_SECONDS)
-    assert "bin/st2local inquiry respond %s approved=..." % inquiries[0]["id"] in told
+    completed = st2local("inquiry", "respond", inquiries[0]["id"], "approved=true")
+    assert completed.returncode == 0, completed.stderr
+    output, errors = run.communicate(timeout=PATIENCE_SECONDS)
+    assert "bin/st2local inquiry respond %s approved=..." % inquiries[0]["id"] in errors
     assert json.loads(output)["result"]["output"] == {"decision": {"approved": True}}
 
 
@@ -133,7 +133,7 @@ def starting(command):
 def goes_on(run):
     """The line that says what the command line waits for, once it is there."""
     line = ""
-    while "waiting for what it started" not in line:
+    while "waiting for the runs it started" not in line:
         assert run.poll() is None
         line = run.stderr.readline()
     return line
@@ -148,7 +148,7 @@ def test_what_a_run_starts_goes_on_to_its_end(st2local, gates):
     output, errors = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 0, errors
     started = json.loads(output)["result"]["result"][0][1]["id"]
-    assert "waiting for what it started: core.local %s" % started in line
+    assert "waiting for the runs it started: core.local %s" % started in line
     document = json.loads(st2local("execution", "get", started, "-j").stdout)
     assert document["status"] == "succeeded"
     assert document["result"]["stdout"] == "went on"
@@ -160,8 +160,8 @@ def test_ctrl_c_cancels_what_a_run_started(st2local):
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 130
-    listed = json.loads(st2local("execution", "list", "--action", "core.local", "-j").stdout)
-    assert [document["status"] for document in listed] == ["canceled"]
+    documents = json.loads(st2local("execution", "list", "--action", "core.local", "-j").stdout)
+    assert [document["status"] for document in documents] == ["canceled"]
 
 
 def test_lists(st2local):
@@ -173,5 +173,5 @@ def test_lists(st2local):
 
 
 def test_without_a_virtual_environment(st2local):
-    done = st2local("action", "list", ST2LOCAL_PYTHON="/nowhere/python")
-    assert done.returncode == 2 and "make setup" in done.stderr
+    completed = st2local("action", "list", ST2LOCAL_PYTHON="/nowhere/python")
+    assert completed.returncode == 2 and "make setup" in completed.stderr

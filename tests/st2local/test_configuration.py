@@ -13,8 +13,11 @@ from st2local.pack import Pack
 def find(tmp_path, monkeypatch):
     monkeypatch.delenv("ST2LOCAL_CONFIG", raising=False)
 
-    def find_one(given=None, say=lambda text: None):
-        with configuration.found(Pack(FIXTURES), str(tmp_path), given, say) as (config, _):
+    def find_one(explicit_path=None, say=lambda text: None):
+        with configuration.open_config(Pack(FIXTURES), str(tmp_path), explicit_path, say) as (
+            config,
+            _,
+        ):
             return config
 
     return find_one
@@ -41,7 +44,7 @@ def test_the_order(find, file, monkeypatch):
 
 
 def test_a_file_that_is_not_there(find):
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="file not found"):
         find("/nowhere/config.yaml")
 
 
@@ -62,9 +65,9 @@ def test_the_sandbox(find, monkeypatch):
             return {"plain": "sandbox"}
 
     monkeypatch.setitem(sys.modules, "sandbox", types.SimpleNamespace(Sandbox=Sandbox))
-    said = []
-    assert find(say=said.append) == {"plain": "sandbox"}
-    assert said == ["no configuration found: using the sandbox at http://127.0.0.1:1"]
+    messages = []
+    assert find(say=messages.append) == {"plain": "sandbox"}
+    assert messages == ["no configuration found: using the sandbox at http://127.0.0.1:1"]
     assert not Sandbox.open
 
 

@@ -83,16 +83,16 @@ def test_only_workflows_pause(local):
     run.wait()
 
 
-def asked(local):
-    found = local.executions(action="core.ask", status="pending")
-    return found[0]["id"] if found else None
+def pending_inquiry(local):
+    inquiries = local.executions(action="core.ask", status="pending")
+    return inquiries[0]["id"] if inquiries else None
 
 
 @pytest.mark.parametrize("name", ["ask", "ask_parent"])
 def test_inquiry(local, name):
     run = local.start("fixture." + name)
     run.wait_for("paused")
-    inquiry = asked(local)
+    inquiry = pending_inquiry(local)
     for wrong in ({"approved": "yes"}, {"approved": True, "more": 1}, {}):
         with pytest.raises(InvalidInput, match="did not pass schema validation"):
             local.respond(inquiry, wrong)
@@ -112,7 +112,7 @@ def test_an_inquiry_ends_with_its_run(local):
     run.wait_for("paused")
     run.cancel()
     assert run.wait(PATIENCE_SECONDS)["status"] == "canceled"
-    assert asked(local) is None
+    assert pending_inquiry(local) is None
 
 
 def test_a_run_that_a_rule_starts(local):
@@ -139,7 +139,7 @@ def test_times_come_from_the_clock(make):
 
 def test_executions_newest_first(local):
     first, second = local.run("fixture.two"), local.run("fixture.two")
-    found = [execution["id"] for execution in local.executions(top=True)]
-    assert found == [second["id"], first["id"]]
-    assert all(len(execution_id) == 24 for execution_id in found)
+    ids = [execution["id"] for execution in local.executions(top=True)]
+    assert ids == [second["id"], first["id"]]
+    assert all(len(execution_id) == 24 for execution_id in ids)
     assert [entry["status"] for entry in first["log"]] == ["requested", "running", "succeeded"]

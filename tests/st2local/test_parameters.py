@@ -2,7 +2,7 @@
 import pytest
 
 from st2local import InvalidInput
-from st2local.refusals import ParamException, ValidationError
+from st2local.errors import ParamException, ValidationError
 
 LOOK = "fixture.look.around"
 CONFIG = {"plain": "from config", "nested": {"key": "{{st2kv.system.deep}}"}}
@@ -48,7 +48,7 @@ def test_unknown_action(local):
         local.run("other.action")
 
 
-@pytest.mark.parametrize("given, got", [
+@pytest.mark.parametrize("raw_parameters, expected", [
     ({"n": 2.5}, {"n": 2}),
     ({"n": True}, {"n": 1}),
     ({"n": "3"}, {"n": 3}),
@@ -68,12 +68,12 @@ def test_unknown_action(local):
     ({"text": "{{ st2kv.system.sealed | decrypt_kv }}"}, {"text": "hush"}),
     ({"text": "{{ 'a1' | regex_replace('[0-9]', '') }}"}, {"text": "a"}),
 ])
-def test_rendered_and_cast(make, given, got):
+def test_rendered_and_cast(make, raw_parameters, expected):
     local = make(config=CONFIG)
     local.keys.set("greeting", "hello {{ foo }}")
     local.keys.set("sealed", "hush", encrypt=True)
-    parameters = seen(local, given)["parameters"]
-    assert {name: parameters[name] for name in got} == got
+    parameters = seen(local, raw_parameters)["parameters"]
+    assert {name: parameters[name] for name in expected} == expected
 
 
 def test_every_declared_parameter_reaches_the_action(local):
@@ -100,13 +100,13 @@ def test_secrets_are_masked_in_what_is_shown(local):
 def test_surroundings(make):
     local = make(config=CONFIG)
     local.keys.set("deep", "secret of the deep", encrypt=True)
-    found = seen(local, {"text": "a private word"})
-    assert found["library"] == "found in actions/lib"
-    assert found["importable"] == []
-    assert found["registered"] is False
-    assert found["last_path"].endswith("/actions")
-    assert "a private word" not in str(found["arguments"])
-    environment = found["environment"]
+    surroundings = seen(local, {"text": "a private word"})
+    assert surroundings["library"] == "found in actions/lib"
+    assert surroundings["importable"] == []
+    assert surroundings["registered"] is False
+    assert surroundings["last_path"].endswith("/actions")
+    assert "a private word" not in str(surroundings["arguments"])
+    environment = surroundings["environment"]
     assert environment["ST2_ACTION_PACK_NAME"] == "fixture"
     assert environment["ST2_ACTION_API_URL"].endswith("/v1")
     assert len(environment["ST2_ACTION_EXECUTION_ID"]) == 24
@@ -133,7 +133,7 @@ def test_a_secret_that_is_not_encrypted_fails_the_action(make):
 @pytest.mark.parametrize("config, message", [
     ({"limit": "x"}, "limit: 'x' is not of type"),
     ({"providers": [{"seconds": 1}]}, "'name' is a required property"),
-    ({"token": "{{ st2kv.system.x | decrypt_kv }}"}, "leave decrypt_kv out"),
+    ({"token": "{{ st2kv.system.x | decrypt_kv }}"}, "remove decrypt_kv"),
     ([1], "must be a mapping"),
 ])
 def test_wrong_config(make, config, message):

@@ -202,10 +202,10 @@ def test_two_locals_in_one_process(make, tmp_path):
 
     from st2local import St2Local
 
-    one = make()
-    with St2Local(FIXTURES, state=str(tmp_path / "other")) as two:
-        one.keys.set("greeting", "one")
-        two.keys.set("greeting", "two")
+    first = make()
+    with St2Local(FIXTURES, state=str(tmp_path / "other")) as second:
+        first.keys.set("greeting", "one")
+        second.keys.set("greeting", "two")
         call = {"action": "core.noop"}
-        assert one.run("fixture.dynamic", call)["result"]["output"]["kv"] == "one"
-        assert two.run("fixture.dynamic", call)["result"]["output"]["kv"] == "two"
+        assert first.run("fixture.dynamic", call)["result"]["output"]["kv"] == "one"
+        assert second.run("fixture.dynamic", call)["result"]["output"]["kv"] == "two"

@@ -36,12 +36,12 @@ class StackStorm:
 
     def wait(self, execution_id, *statuses):
         """The execution, once it has one of these statuses; without any, once it has ended."""
-        def there():
+        def reached():
             execution = self.call("GET", "/executions/" + execution_id)
             return execution if execution["status"] in (statuses or ENDED) else None
 
-        what = "%s is %s" % (execution_id, " or ".join(statuses or ENDED))
-        return until(there, what, LIVE_PATIENCE_SECONDS)
+        condition = "%s is %s" % (execution_id, " or ".join(statuses or ENDED))
+        return until(reached, condition, LIVE_PATIENCE_SECONDS)
 
     def run(self, action, **parameters):
         """(execution, its output)."""

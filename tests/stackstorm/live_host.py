@@ -10,8 +10,10 @@ STEP = "python_action_wrapper.*waves.py"
 
 def processes(pattern):
     """The ids of the processes whose command line matches; none where StackStorm is elsewhere."""
-    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+    completed = subprocess.run(
+        ["pgrep", "-f", pattern], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in completed.stdout.split()]
 
 
 def kill(pids, with_signal=signal.SIGKILL):

@@ -27,8 +27,8 @@ class Live(Orchestrated):
 
     def _delete(self):
         for noun in ("orchestration", "role"):
-            for one in self.action(noun + ".list")[noun + "s"]:
-                self.action(noun + ".delete", name=one["name"], force=True)
+            for resource in self.action(noun + ".list")[noun + "s"]:
+                self.action(noun + ".delete", name=resource["name"], force=True)
 
     def action(self, ref, **parameters):
         run = self.st2.wait(self.st2.start(ref, **parameters))

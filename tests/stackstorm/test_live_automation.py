@@ -18,8 +18,16 @@ def enabled(st2, *rules):
     for on in (True, False):
         for name in rules:
             rule = st2.call("GET", "/rules/synthralos." + name)
-            known = ("name", "pack", "description", "type", "trigger", "criteria", "action")
-            document = {key: rule[key] for key in known if key in rule}
+            writable_fields = (
+                "name",
+                "pack",
+                "description",
+                "type",
+                "trigger",
+                "criteria",
+                "action",
+            )
+            document = {key: rule[key] for key in writable_fields if key in rule}
             document["trigger"] = {
                 "type": rule["trigger"]["type"], "parameters": rule["trigger"]["parameters"]}
             document["action"] = {
@@ -54,15 +62,15 @@ def alertmanager(*alerts):
 
 def received(st2, action, number):
     """The newest `number` results of an intake, once that many have ended since the test began."""
-    def there():
+    def collected():
         rows = st2.call("GET", "/executions", params={
             "action": "synthralos." + action, "limit": 100, "timestamp_gt": received.since})
         failed = [row for row in rows if row["status"] in ("failed", "timeout")]
         assert not failed, failed[0]["result"]
-        good = len(rows) >= number and all(row["status"] == "succeeded" for row in rows)
-        return [row["result"]["result"] for row in rows] if good else None
+        is_complete = len(rows) >= number and all(row["status"] == "succeeded" for row in rows)
+        return [row["result"]["result"] for row in rows] if is_complete else None
 
-    return until(there, "%d runs of %s" % (number, action), LIVE_PATIENCE_SECONDS)
+    return until(collected, "%d runs of %s" % (number, action), LIVE_PATIENCE_SECONDS)
 
 
 @pytest.fixture(autouse=True)
@@ -84,15 +92,15 @@ HOSTILE = (
 def test_a_webhook_of_alertmanager_starts_a_recovery_and_closes_its_case(st2, box, agent):
     with enabled(st2, "webhook_alertmanager"):
         post(st2, "alertmanager", alertmanager(alert(agent, HOSTILE)))
-        told = received(st2, "alert.receive", 1)[0]
-        assert told["summary"] == "1 started"
-        run = st2.wait(told["alerts"][0]["run"])
+        result = received(st2, "alert.receive", 1)[0]
+        assert result["summary"] == "1 started"
+        run = st2.wait(result["alerts"][0]["run"])
         assert run["status"] == "succeeded", run["result"]
         assert HOSTILE in box.calls_to("platform")[0].body["query"]
         post(st2, "alertmanager", alertmanager(alert(agent, status="resolved")))
         received(st2, "alert.receive", 2)
         post(st2, "alertmanager", alertmanager(alert(agent, starts="2026-11-23T10:20:00Z")))
-        outcomes = [one["alerts"][0]["outcome"] for one in received(st2, "alert.receive", 3)]
+        outcomes = [intake["alerts"][0]["outcome"] for intake in received(st2, "alert.receive", 3)]
     assert sorted(outcomes) == ["resolved", "recurred", "started"]
 
 
@@ -112,24 +120,24 @@ def test_the_labels_of_an_alert_choose_the_rule(st2, box, agent):
     with enabled(st2, *both):
         fire(secrets.token_hex(8), agent_id=agent)
         fire(secrets.token_hex(8), node="unknown-" + agent)
-        told = received(st2, "alert.receive", 2)
-    started = {one["alerts"][0]["workflow"]: one["alerts"][0] for one in told}
+        results = received(st2, "alert.receive", 2)
+    started = {entry["alerts"][0]["workflow"]: entry["alerts"][0] for entry in results}
     assert set(started) == {"agent_recovery", "infrastructure_repair"}
     assert started["agent_recovery"]["subject"] == agent
-    for one in started.values():
-        st2.wait(one["run"])
+    for entry in started.values():
+        st2.wait(entry["run"])
 
 
 def test_a_storm_of_one_alert_starts_one_run(st2, box, agent):
     with enabled(st2, "webhook_alertmanager"):
-        several = [
+        threads = [
             threading.Thread(target=post, args=(st2, "alertmanager", alertmanager(alert(agent))))
             for _ in range(15)
         ]
-        [one.start() for one in several]
-        [one.join() for one in several]
-        told = received(st2, "alert.receive", 15)
-    assert sum(one["started"] for one in told) == 1
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        results = received(st2, "alert.receive", 15)
+    assert sum(thread["started"] for thread in results) == 1
     runs = st2.call("GET", "/executions", params={
         "action": "synthralos.agent_recovery", "timestamp_gt": received.since})
     assert len(runs) == 1
@@ -140,10 +148,10 @@ def test_a_thousand_alerts_in_one_notification(st2, box, agent):
     with enabled(st2, "webhook_grafana"):
         body = alertmanager(*[alert("%s-%d" % (agent, n), HOSTILE) for n in range(1000)])
         post(st2, "grafana", dict(body, orgId=1, title="x", state="alerting", message=HOSTILE))
-        told = received(st2, "alert.receive", 1)[0]
-    assert told["started"] == 20 and len(told["alerts"]) == 1000 and told["ticket"]
-    for one in told["alerts"][:20]:
-        assert st2.wait(one["run"])["status"] == "succeeded"
+        result = received(st2, "alert.receive", 1)[0]
+    assert result["started"] == 20 and len(result["alerts"]) == 1000 and result["ticket"]
+    for entry in result["alerts"][:20]:
+        assert st2.wait(entry["run"])["status"] == "succeeded"
 
 
 def test_the_platform_s_webhook_starts_one_recovery_for_an_error(st2, box, agent):
@@ -151,9 +159,9 @@ def test_the_platform_s_webhook_starts_one_recovery_for_an_error(st2, box, agent
     with enabled(st2, "webhook_platform"):
         for _ in range(2):
             post(st2, "agent-failures", failure)
-        told = received(st2, "failure.receive", 2)
-    assert sorted(one["outcome"] for one in told) == ["duplicate", "started"]
-    run = next(one["run"] for one in told if one["outcome"] == "started")
+        results = received(st2, "failure.receive", 2)
+    assert sorted(result["outcome"] for result in results) == ["duplicate", "started"]
+    run = next(result["run"] for result in results if result["outcome"] == "started")
     assert st2.wait(run)["status"] == "succeeded"
 
 
@@ -162,9 +170,9 @@ def test_a_failed_execution_of_ours_or_of_a_child_of_ours_starts_nothing(st2, bo
     run, _ = st2.run(
         "agent_recovery", agent_id=agent, failure_type="error", original_query="q"
     )
-    for one in [run] + st2.children(run):
-        told, _ = st2.run("execution.receive", payload={"execution_id": one["id"]})
-        assert told["result"]["result"]["outcome"] == "own_execution"
+    for execution in [run] + st2.children(run):
+        intake, _ = st2.run("execution.receive", payload={"execution_id": execution["id"]})
+        assert intake["result"]["result"]["outcome"] == "own_execution"
 
 
 def test_a_failed_execution_starts_what_fits(st2, box, agent):
@@ -175,16 +183,16 @@ def test_a_failed_execution_starts_what_fits(st2, box, agent):
     try:
         body = {"action": "core.local", "parameters": {"cmd": "echo no answer in time >&2; false"}}
         failed = st2.wait(st2.call("POST", "/executions", json=body)["id"])
-        told, _ = st2.run("execution.receive", payload={"execution_id": failed["id"]})
-        told = told["result"]["result"]
-        assert told["outcome"] == "started", told
-        assert st2.wait(told["run"])["status"] == "succeeded"
+        intake, _ = st2.run("execution.receive", payload={"execution_id": failed["id"]})
+        intake = intake["result"]["result"]
+        assert intake["outcome"] == "started", intake
+        assert st2.wait(intake["run"])["status"] == "succeeded"
     finally:
         st2.call("PUT", "/configs/synthralos", json=box.pack_config())
     assert box.calls_to("platform")[0].body["query"].startswith("echo no answer")
 
 
-def asked(st2, agent):
+def start_manual_recovery(st2, agent):
     run = st2.start(
         "handle_error", agent_id=agent, error={"type": "timeout_error"}, strategy="manual"
     )
@@ -194,22 +202,22 @@ def asked(st2, agent):
 
 @pytest.mark.parametrize("approved, status", [(True, "succeeded"), (False, "failed")])
 def test_an_approval_is_given_or_refused(st2, box, agent, approved, status):
-    run = asked(st2, agent)
-    listed = st2.run("approval.list")[0]["result"]["result"]["approvals"]
-    assert run in [one["run"] for one in listed]
-    answered, _ = st2.run("approval.answer", execution_id=run, approved=approved)
-    assert answered["status"] == "succeeded", answered["result"]
+    run = start_manual_recovery(st2, agent)
+    approvals = st2.run("approval.list")[0]["result"]["result"]["approvals"]
+    assert run in [approval["run"] for approval in approvals]
+    answer, _ = st2.run("approval.answer", execution_id=run, approved=approved)
+    assert answer["status"] == "succeeded", answer["result"]
     assert st2.wait(run)["status"] == status
 
 
 def test_an_approval_that_nobody_gave_is_ended(st2, box, agent):
-    run = asked(st2, agent)
+    run = start_manual_recovery(st2, agent)
     config = dict(box.pack_config(), automation={"approval_timeout": 1})
     st2.call("PUT", "/configs/synthralos", json=config)
     try:
         let_pass(1.5)
-        told, _ = st2.run("recovery.reap")
-        assert run in [one["run"] for one in told["result"]["result"]["expired"]]
+        reaped, _ = st2.run("recovery.reap")
+        assert run in [entry["run"] for entry in reaped["result"]["result"]["expired"]]
     finally:
         st2.call("PUT", "/configs/synthralos", json=box.pack_config())
     ended = st2.wait(run)
@@ -217,16 +225,16 @@ def test_an_approval_that_nobody_gave_is_ended(st2, box, agent):
 
 
 def test_a_run_that_was_cancelled_is_logged(st2, box, agent):
-    run = asked(st2, agent)
+    run = start_manual_recovery(st2, agent)
     st2.call("DELETE", "/executions/" + run)
     st2.wait(run, "canceled")
-    told, _ = st2.run("recovery.reap")
-    assert run in [one["run"] for one in told["result"]["result"]["logged"]]
+    reaped, _ = st2.run("recovery.reap")
+    assert run in [entry["run"] for entry in reaped["result"]["result"]["logged"]]
 
 
 def test_one_recovery_of_an_agent_at_a_time(st2, box, agent):
-    given = {"agent_id": agent, "failure_type": "error", "original_query": "q"}
-    runs = [st2.start("agent_recovery", **given) for _ in range(3)]
+    parameters = {"agent_id": agent, "failure_type": "error", "original_query": "q"}
+    runs = [st2.start("agent_recovery", **parameters) for _ in range(3)]
     spans = []
     for run in runs:
         children = st2.children(st2.wait(run))

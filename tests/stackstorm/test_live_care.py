@@ -28,13 +28,13 @@ def result(st2, ref, **parameters):
 
 def values(st2):
     """{name: value} of all keys of the pack."""
-    found = []
+    keys = []
     while True:
-        params = {"prefix": "synthralos.", "limit": 100, "offset": len(found), "sort": "-name"}
+        params = {"prefix": "synthralos.", "limit": 100, "offset": len(keys), "sort": "-name"}
         rows = st2.call("GET", "/keys", params=params)
-        found += rows
+        keys += rows
         if len(rows) < 100:
-            return {row["name"]: row["value"] for row in found}
+            return {row["name"]: row["value"] for row in keys}
 
 
 def test_a_budget_that_is_used_up(st2, box, configured):
@@ -68,8 +68,8 @@ def test_no_word_is_left(st2, box, configured):
 
 def test_usage_and_clear(st2, box):
     agent = "agent-" + secrets.token_hex(4)
-    theirs = "synthralos.theirs." + agent
-    st2.call("PUT", "/keys/" + quote(theirs), json={"name": theirs, "value": "x"})
+    foreign_key = "synthralos.theirs." + agent
+    st2.call("PUT", "/keys/" + quote(foreign_key), json={"name": foreign_key, "value": "x"})
     try:
         for n in range(3):
             result(st2, "agent.pause", agent_id="%s-%d" % (agent, n), reason="a test")
@@ -78,9 +78,9 @@ def test_usage_and_clear(st2, box):
         assert used["kinds"]["pauses"]["next_expiry"]
         dry = result(st2, "storage.clear", kinds=["pauses"])
         assert dry["dry_run"] and dry["left"] >= 3 and dry["deleted"] == 0
-        done = result(st2, "storage.clear", kinds=["pauses"], dry_run=False)
-        assert done["deleted"] == dry["left"] and done["left"] == 0
+        cleared = result(st2, "storage.clear", kinds=["pauses"], dry_run=False)
+        assert cleared["deleted"] == dry["left"] and cleared["left"] == 0
         assert "pauses" not in result(st2, "storage.usage")["kinds"]
-        assert theirs in values(st2)
+        assert foreign_key in values(st2)
     finally:
-        st2.call("DELETE", "/keys/" + quote(theirs))
+        st2.call("DELETE", "/keys/" + quote(foreign_key))

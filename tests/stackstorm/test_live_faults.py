@@ -60,10 +60,10 @@ def test_no_configured_secret_shows_anywhere(st2, box):
     leaking = status(500, error="token sandbox-token is bad")
     box.script("platform", [leaking, ok(text="sandbox-token")])
     run, output = st2.run("agent_recovery", retry_delay=0, **FAILED)
-    shown = [st2.call("GET", "/executions/" + child["id"]) for child in st2.children(run)]
-    kept = st2.call("GET", "/keys", params={"prefix": "synthralos.", "limit": 100})
+    executions = [st2.call("GET", "/executions/" + child["id"]) for child in st2.children(run)]
+    keys = st2.call("GET", "/keys", params={"prefix": "synthralos.", "limit": 100})
     assert output["recovery_result"]["output"] == "********"
-    assert "sandbox-token" not in str([run, shown, kept])
+    assert "sandbox-token" not in str([run, executions, keys])
 
 
 def test_pause_and_resume_during_a_wait(st2, box):

@@ -33,12 +33,12 @@ def test_simple_retry(st2, box, agent):
 
 def test_rollback(st2, box, agent):
     state = {"progress": 0.85, "text": "<% 1+1 %> {{.Values.x}}"}
-    made = action(st2, "snapshot.create", agent_id=agent, task_id="t", state=state)
+    snapshot = action(st2, "snapshot.create", agent_id=agent, task_id="t", state=state)
     run, output = st2.run(
         "handle_error", agent_id=agent, task_id="t", error=error("validation_error"),
         strategy="rollback",
     )
-    assert output["recovered"] and output["snapshot"] == made["snapshot_id"]
+    assert output["recovered"] and output["snapshot"] == snapshot["snapshot_id"]
     assert output["result"] == {"restored": True, "state": state}
 
 
@@ -75,25 +75,25 @@ def test_history_with_a_diff(st2, box, agent):
     for status in ("running", "completed"):
         action(st2, "history.record", agent_id=agent, task_id="t", state={"status": status})
     between = {"from": "v0001", "to": "v0002"}
-    told = action(st2, "history.compare", agent_id=agent, task_id="t", **between)
-    assert "completed" in str(told) and "running" in str(told)
+    comparison = action(st2, "history.compare", agent_id=agent, task_id="t", **between)
+    assert "completed" in str(comparison) and "running" in str(comparison)
 
 
 def test_health(st2, box, agent):
-    told = action(st2, "health.get")
-    assert told["status"] in ("healthy", "degraded", "critical")
-    assert told["subsystem_status"]["datastore"]
+    health = action(st2, "health.get")
+    assert health["status"] in ("healthy", "degraded", "critical")
+    assert health["subsystem_status"]["datastore"]
 
 
 def test_twenty_at_once_each_end_in_the_right_state(st2, box, agent):
-    asked = [
+    run_ids = [
         st2.start(
             "handle_error", agent_id="%s-%d" % (agent, n), error=error("timeout_error"),
             original_query="6 x 7?",
         )
         for n in range(20)
     ]
-    runs = [st2.wait(run_id, seconds=400) for run_id in asked]
+    runs = [st2.wait(run_id, seconds=400) for run_id in run_ids]
     assert {run["status"] for run in runs} == {"succeeded"}
     assert all(run["result"]["output"]["recovered"] for run in runs)
     assert len(box.calls_to("platform")) == 20
@@ -103,31 +103,33 @@ def test_a_check_action_decides_whether_a_snapshot_is_restored(st2, box, agent):
     config = box.pack_config()
     config["rollback"] = {"check_actions": ["core.local", "synthralos.snapshot.get"]}
     st2.call("PUT", "/configs/synthralos", json=config)
-    made = action(st2, "snapshot.create", agent_id=agent, task_id="t", state={"a": 1})
-    told = {"snapshot_id": made["snapshot_id"]}
+    snapshot = action(st2, "snapshot.create", agent_id=agent, task_id="t", state={"a": 1})
+    parameters = {"snapshot_id": snapshot["snapshot_id"]}
     try:
-        refused, _ = st2.run("snapshot.restore", check_action="core.remote", **told)
+        refused, _ = st2.run("snapshot.restore", check_action="core.remote", **parameters)
         assert refused["status"] == "failed"
         assert refused["result"]["result"]["error"]["field"] == "check_action"
         # core.local knows no snapshot_id: StackStorm refuses to start it, so nothing is restored.
-        failed, _ = st2.run("snapshot.restore", check_action="core.local", **told)
+        failed, _ = st2.run("snapshot.restore", check_action="core.local", **parameters)
         assert failed["status"] == "failed" and box.calls_to("platform/restore") == []
-        done, _ = st2.run("snapshot.restore", check_action="synthralos.snapshot.get", **told)
-        assert done["status"] == "succeeded" and len(box.calls_to("platform/restore")) == 1
+        restored, _ = st2.run(
+            "snapshot.restore", check_action="synthralos.snapshot.get", **parameters
+        )
+        assert restored["status"] == "succeeded" and len(box.calls_to("platform/restore")) == 1
     finally:
         st2.call("PUT", "/configs/synthralos", json=box.pack_config())
 
 
 def test_twenty_at_once_for_one_agent_lose_no_record(st2, box, agent):
-    asked = [
+    run_ids = [
         st2.start("handle_error", agent_id=agent, error=error("resource_error", "disk %d" % n))
         for n in range(20)
     ]
-    runs = [st2.wait(run_id, seconds=400) for run_id in asked]
+    runs = [st2.wait(run_id, seconds=400) for run_id in run_ids]
     assert {run["status"] for run in runs} == {"failed"}
     tickets = {run["result"]["output"]["ticket"] for run in runs}
     assert len(tickets) == 1
     ticket = action(st2, "ticket.get", ticket_id=tickets.pop())["ticket"]
-    assert {event["run"] for event in ticket["events"]} == set(asked)
+    assert {event["run"] for event in ticket["events"]} == set(run_ids)
     timeline = action(st2, "history.timeline", agent_id=agent)["timeline"]
     assert sum(entry["kind"] == "error" for entry in timeline) == 20

@@ -21,7 +21,7 @@ def total(st2, name, **labels):
     execution = st2.wait(st2.start("metrics.get", format="json", prefix=name, labels=labels))
     assert execution["status"] == "succeeded", execution["result"]
     metrics = execution["result"]["result"]["metrics"]
-    return sum(one["value"] for metric in metrics for one in metric["samples"])
+    return sum(sample["value"] for metric in metrics for sample in metric["samples"])
 
 
 def counted(st2, execution_id):
@@ -42,14 +42,14 @@ def test_overlapping_roll_ups_count_each_run_once(st2, box):
     box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)])
     runs = [st2.start("llm_retry", **LLM) for _ in range(4)]
     assert {st2.wait(run)["status"] for run in runs} == {"succeeded"}
-    done = [counted(st2, run) for run in [st2.start("metrics.roll_up") for _ in range(6)]]
-    statuses = [status for status, _ in done]
+    outcomes = [counted(st2, run) for run in [st2.start("metrics.roll_up") for _ in range(6)]]
+    statuses = [status for status, _ in outcomes]
     # The policy cancels a second one; whoever came through all the same was alone, or busy.
-    assert set(statuses) <= {"succeeded", "canceled"} and "succeeded" in statuses, done
-    told = [result for status, result in done if status == "succeeded"]
-    if all(one["busy"] for one in told):
-        told.append(counted(st2, st2.start("metrics.roll_up"))[1])
-    assert sum(one["counted"] for one in told) == 8, done
+    assert set(statuses) <= {"succeeded", "canceled"} and "succeeded" in statuses, outcomes
+    results = [result for status, result in outcomes if status == "succeeded"]
+    if all(rollup["busy"] for rollup in results):
+        results.append(counted(st2, st2.start("metrics.roll_up"))[1])
+    assert sum(rollup["counted"] for rollup in results) == 8, outcomes
     assert total(st2, COMPLETED) - before[COMPLETED] == 4
     assert total(st2, "synthralos_fallbacks_total") - before["synthralos_fallbacks_total"] >= 1
 
@@ -79,7 +79,7 @@ def test_the_rule_s_roll_ups_are_pushed_and_can_be_queried(st2, box, tmp_path):
 
         def by_rule():
             rows = st2.call("GET", "/executions", params={
-                "action": "synthralos.metrics.rollup", "timestamp_gt": since, "limit": 100})
+                "action": "synthralos.metrics.roll_up", "timestamp_gt": since, "limit": 100})
             return [row for row in rows
                     if row.get("rule") and row["status"] == "succeeded"]
 

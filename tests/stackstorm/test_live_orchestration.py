@@ -17,9 +17,9 @@ HOSTILE = (
 
 @pytest.fixture
 def live(st2, box):
-    made = Live(st2, box)
-    yield made
-    made.clear()
+    flow = Live(st2, box)
+    yield flow
+    flow.clear()
 
 
 @pytest.fixture
@@ -70,21 +70,21 @@ def answers():
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_both_agree_on_outputs_and_step_logs(both, name):
-    definitions, given = SCENARIOS[name]
-    told = []
+    definitions, run_input = SCENARIOS[name]
+    outcomes = []
     for flow in both:
         flow.answers.clear()
         flow.answers.update(answers())
         for definition in definitions:
             flow.define(**definition)
-        told.append(comparable(*flow.run(definitions[-1]["name"], input=given)))
-    assert told[0] == told[1]
-    assert told[0]["status"] == ("failed" if name == "failing" else "completed")
+        outcomes.append(comparable(*flow.run(definitions[-1]["name"], input=run_input)))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0]["status"] == ("failed" if name == "failing" else "completed")
 
 
 @pytest.mark.parametrize("name", examples.names())
 def test_an_example_does_the_same_here_and_there(both, name):
-    told = []
+    outcomes = []
     example = examples.read(name)
     for flow in both:
         # The sandbox's own answers: JSON where a schema asks for it.
@@ -92,9 +92,9 @@ def test_an_example_does_the_same_here_and_there(both, name):
         flow.action("orchestration.load_examples", names=[name], model=MODEL)
         run_id = flow.begin(example["orchestrations"][0]["name"], input=example["input"])
         run = flow.finish(run_id, approve=name == "agentic-workflow")
-        told.append(comparable(run, run["result"]["output"]))
-    assert told[0] == told[1]
-    assert told[0]["status"] == "completed", told[0]["error"]
+        outcomes.append(comparable(run, run["result"]["output"]))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0]["status"] == "completed", outcomes[0]["error"]
 
 
 def test_a_run_killed_in_three_of_its_waves_goes_on_each_time(live):
@@ -125,14 +125,16 @@ def test_an_approval_given_and_one_refused(live):
     for approved, ended in ((True, "completed"), (False, "refused")):
         run_id = live.start("asking")
         live.st2.wait(run_id, "paused")
-        told = live.status(run_id)
-        assert told["status"] == "waiting" and "Ship" in told["waiting"]["question"]
+        report = live.status(run_id)
+        assert report["status"] == "waiting" and "Ship" in report["waiting"]["question"]
         live.action("approval.answer", execution_id=run_id, approved=approved)
         run = live.st2.wait(run_id)
         output = run["result"]["output"]
         assert run["status"] == "succeeded" and output["status"] == ended
-        done = [one["step_name"] for one in output["stepLogs"] if one["status"] == "completed"]
-        assert done == (["a", "ok", "b"] if approved else ["a"])
+        completed_steps = [
+            step["step_name"] for step in output["stepLogs"] if step["status"] == "completed"
+        ]
+        assert completed_steps == (["a", "ok", "b"] if approved else ["a"])
 
 
 def test_an_action_step_and_a_cancelled_run(live):
@@ -144,8 +146,8 @@ def test_an_action_step_and_a_cancelled_run(live):
     live.answers["A"] = lambda prompt, number: let_go.wait(LIVE_PATIENCE_SECONDS) and "done"
     run_id = live.start("acting")
     until(lambda: live.asked, "the model is asked", LIVE_PATIENCE_SECONDS)
-    told = live.refused("orchestration.delete", name="acting")
-    assert "runs as " + run_id in told["message"]
+    error = live.refused("orchestration.delete", name="acting")
+    assert "runs as " + run_id in error["message"]
     live.action("orchestration.cancel", execution_id=run_id)
     let_go.set()
     run = live.st2.wait(run_id)

@@ -12,15 +12,15 @@ AGENT = {"agent_id": "agent_123", "failure_type": "error", "original_query": "pr
 @pytest.fixture
 def receiver(st2, box):
     pytest.importorskip("opentelemetry.proto")
-    made = Receiver()
+    collector = Receiver()
     # StackStorm's action runners may have found another collector away at this port.
-    entry = {"endpoint": made.url, "timeout": trace_exporter.MAX_TIMEOUT_SECONDS}
+    entry = {"endpoint": collector.url, "timeout": trace_exporter.MAX_TIMEOUT_SECONDS}
     st2.call("PUT", "/configs/synthralos", json=dict(box.pack_config(), tracing=entry))
     try:
-        yield made
+        yield collector
     finally:
         st2.call("PUT", "/configs/synthralos", json=box.pack_config())
-        made.close()
+        collector.close()
 
 
 def test_one_trace_of_a_run_with_a_span_for_each_attempt(st2, box, receiver):

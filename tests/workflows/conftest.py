@@ -61,6 +61,6 @@ class World:
 def world(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(HERE / "patient"), prepend=os.pathsep)
     with Sandbox() as box:
-        made = World(box, tmp_path)
-        yield made
-        made.close()
+        new_world = World(box, tmp_path)
+        yield new_world
+        new_world.close()

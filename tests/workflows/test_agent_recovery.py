@@ -40,20 +40,20 @@ def test_retries_used_up_end_failed_with_a_ticket_a_trail_and_a_reason(world):
     assert output["error"]["message"] == "No tool"
     assert [entry["cause"] for entry in output["trail"]] == ["agent_failed"] * 3
     assert world.tasks(run)[-1] == "log_recovery_failure"
-    listed = world.local.run("synthralos.ticket.list", {})["result"]["result"]["tickets"]
-    assert [ticket["ticket"] for ticket in listed] == [output["ticket"]]
+    tickets = world.local.run("synthralos.ticket.list", {})["result"]["result"]["tickets"]
+    assert [ticket["ticket"] for ticket in tickets] == [output["ticket"]]
     fired = [firing.trigger for firing in world.local.triggers()]
     assert fired == ["synthralos.ticket_opened", "synthralos.recovery_failed"]
-    told = world.box.calls_to("platform/webhooks")[0].body
-    assert told["ticket"] == output["ticket"] and told["execution_id"] == run["id"]
+    notification = world.box.calls_to("platform/webhooks")[0].body
+    assert notification["ticket"] == output["ticket"] and notification["execution_id"] == run["id"]
 
 
 def test_the_same_failure_adds_to_its_ticket(world):
     world.box.script("platform", [status(400)], forever=True)
     tickets = {world.run("agent_recovery", **FAILED)[1]["ticket"] for _ in range(2)}
     assert len(tickets) == 1
-    shown = world.local.run("synthralos.ticket.get", {"ticket_id": tickets.pop()})
-    assert shown["result"]["result"]["ticket"]["occurrences"] == 2
+    execution = world.local.run("synthralos.ticket.get", {"ticket_id": tickets.pop()})
+    assert execution["result"]["result"]["ticket"]["occurrences"] == 2
 
 
 def test_what_no_try_can_cure_is_called_once(world):

@@ -19,8 +19,8 @@ def calls(world):
 
 
 def ticket(world, name):
-    found = world.local.run("synthralos.ticket.get", {"ticket_id": name})["result"]["result"]
-    return found["ticket"], found["report"]
+    result = world.local.run("synthralos.ticket.get", {"ticket_id": name})["result"]["result"]
+    return result["ticket"], result["report"]
 
 
 def prices(world):
@@ -38,9 +38,16 @@ def test_a_run_that_would_pass_it_calls_nobody_and_is_logged(world):
     assert "budget.per_run.tokens, 40 tokens" in output["error"]["message"]
     assert "0 are used" in output["error"]["message"]
     assert [entry["target"] for entry in output["trail"]] == [GPT4]
-    found, report = ticket(world, output["ticket"])
-    assert (found["cause"], found["severity"], found["attempts"]) == ("budget", "medium", 0)
-    assert any("storage.clear kinds=budget" in told for told in report["recommendations"])
+    ticket_record, report = ticket(world, output["ticket"])
+    assert (ticket_record["cause"], ticket_record["severity"], ticket_record["attempts"]) == (
+        "budget",
+        "medium",
+        0,
+    )
+    assert any(
+        "storage.clear kinds=budget" in recommendation
+        for recommendation in report["recommendations"]
+    )
 
 
 def test_it_stops_before_the_next_attempt_and_never_repeats(world):
@@ -56,9 +63,11 @@ def test_it_stops_before_the_next_attempt_and_never_repeats(world):
 def test_a_day_is_shared_by_all_runs(world):
     world.config["budget"] = {"per_day": {"tokens": 900}}
     statuses = [llm(world, LONG)[0]["status"] for _ in range(8)]
-    good = statuses.count("succeeded")
-    assert 1 <= good < 8 and statuses == ["succeeded"] * good + ["failed"] * (8 - good)
-    assert len(calls(world)) == good
+    succeeded = statuses.count("succeeded")
+    assert 1 <= succeeded < 8 and statuses == ["succeeded"] * succeeded + ["failed"] * (
+        8 - succeeded
+    )
+    assert len(calls(world)) == succeeded
     cleared = world.local.run(
         "synthralos.storage.clear", {"kinds": ["budget"], "dry_run": False})
     assert cleared["status"] == "succeeded"
@@ -91,8 +100,8 @@ def test_a_warning_is_in_the_result(world):
     run, output = llm(world)
     assert run["status"] == "succeeded" and output["final_model"] == "gpt-4"
     task = world.local.executions(parent=run["id"])
-    told = [one["result"]["result"].get("over_budget") for one in task]
-    assert any(one and "budget.per_run.tokens" in one[0] for one in told)
+    warnings = [warning["result"]["result"].get("over_budget") for warning in task]
+    assert any(warning and "budget.per_run.tokens" in warning[0] for warning in warnings)
 
 
 def test_an_agent_is_recovered_by_the_playbook_when_the_planner_has_no_budget(world):

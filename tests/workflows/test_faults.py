@@ -25,7 +25,7 @@ class Away:
 
 
 def forbidden():
-    from st2local.refusals import InvalidInput
+    from st2local.errors import InvalidInput
 
     class Forbidden(InvalidInput):
         status = 403
@@ -155,10 +155,10 @@ def test_twenty_runs_at_once_for_one_agent_lose_no_record(world):
     world.box.script("platform", [status(422)], forever=True)
     ended = []
 
-    def one():
+    def run_once():
         ended.append(world.run("agent_recovery", **FAILED))
 
-    threads = [threading.Thread(target=one) for _ in range(20)]
+    threads = [threading.Thread(target=run_once) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -209,11 +209,11 @@ def test_pack_check_says_what_works_and_what_does_not(world):
     world.box.kill("route:google")
     world.config["providers"][0]["api_key"] = "wrong"
     run = world.local.run("synthralos.pack.check", {})
-    checks = {one["name"]: one for one in run["result"]["result"]["checks"]}
+    checks = {check["name"]: check for check in run["result"]["result"]["checks"]}
     assert run["status"] == "failed"
     assert checks["llm:openai"]["status"] == "failed"
     assert "api_key" in checks["llm:openai"]["hint"]
     assert checks["route:google/eu-west-1"]["status"] == "failed"
-    for what in ("datastore", "platform:synthralos", "llm:anthropic", "route:openai/us-east-1"):
-        assert checks[what]["status"] == "ok", checks[what]
+    for name in ("datastore", "platform:synthralos", "llm:anthropic", "route:openai/us-east-1"):
+        assert checks[name]["status"] == "ok", checks[name]
     assert checks["planner"]["status"] == "not_configured"

@@ -45,10 +45,10 @@ def test_an_llm_call_is_retried_with_the_error_s_back_off(world):
 
 def test_rollback_to_the_newest_good_snapshot(world):
     state = {"model_version": "2.1.0", "progress": 0.85}
-    made = action(world, "snapshot.create", agent_id="agent_1", task_id="task_1", state=state)
+    snapshot = action(world, "snapshot.create", agent_id="agent_1", task_id="task_1", state=state)
     run, output = handle(world, strategy="rollback", original_query=None)
     assert run["status"] == "succeeded" and output["recovered"]
-    assert output["snapshot"] == made["snapshot_id"]
+    assert output["snapshot"] == snapshot["snapshot_id"]
     assert output["result"] == {"restored": True, "state": state}
     assert world.box.calls_to("platform/restore")[0].body["state"] == state
 
@@ -162,7 +162,9 @@ def test_manual_asks_a_person(world):
     handle_ = world.local.start("synthralos.handle_error", dict(TIMEOUT, strategy="manual"))
     handle_.wait_for("paused")
     child = [
-        one for one in world.local.executions(parent=handle_.id) if one["status"] == "pending"
+        execution
+        for execution in world.local.executions(parent=handle_.id)
+        if execution["status"] == "pending"
     ][0]
     world.local.respond(child["id"], {"resolved": True})
     run = handle_.wait(PATIENCE_SECONDS)
@@ -190,8 +192,8 @@ tasks:
         "llm_retry", original_request={"prompt": "x", "model": "gpt-4"}, failure_reason="x"
     )
     inner = [
-        one for one in world.local.executions(top=False)
-        if one["action"]["ref"] == "synthralos.handle_error"
+        execution for execution in world.local.executions(top=False)
+        if execution["action"]["ref"] == "synthralos.handle_error"
     ][0]
     assert inner["status"] == "failed"
     assert "is being recovered" in str(world.local.executions(parent=inner["id"]))
@@ -213,15 +215,15 @@ def test_bad_input_is_refused_and_logged(world, parameters, field):
 def test_twenty_at_once_lose_no_record(world):
     ended = []
 
-    def one():
+    def handle_once():
         ended.append(handle(world, error={"type": "agent_failure", "message": "x"})[1])
 
-    threads = [threading.Thread(target=one) for _ in range(20)]
+    threads = [threading.Thread(target=handle_once) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    listed = action(world, "history.list", agent_id="agent_1", limit=100)["versions"]
-    assert len([version for version in listed if version["kind"] == "error"]) == 20
+    versions = action(world, "history.list", agent_id="agent_1", limit=100)["versions"]
+    assert len([version for version in versions if version["kind"] == "error"]) == 20
     for ticket in {output["ticket"] for output in ended}:
         assert action(world, "ticket.get", ticket_id=ticket)["ticket"]

@@ -31,17 +31,17 @@ def text(request, world):
 def everything(world):
     """All that a run leaves where people and other programs read it."""
     executions = world.local.executions(top=False, limit=100)
-    kept = world.local.keys.list(prefix="synthralos.")
+    stored = world.local.keys.list(prefix="synthralos.")
     fired = [firing.payload for firing in world.local.triggers()]
     called = [[call.path, call.body] for call in world.box.calls]
-    return json.dumps([executions, kept, fired, called], default=str)
+    return json.dumps([executions, stored, fired, called], default=str)
 
 
 def assert_inert(world):
-    told = everything(world)
-    assert SECRET not in told
+    text = everything(world)
+    assert SECRET not in text
     for secret in ("sandbox-token", "sandbox-openai-key", "sandbox-anthropic-key"):
-        assert secret not in told
+        assert secret not in text
 
 
 AGENT = {"agent_id": "a", "failure_type": "error", "retry_delay": 0}

@@ -20,13 +20,13 @@ GPT4, GPT35, HAIKU = "llm:openai/gpt-4", "llm:openai/gpt-3.5-turbo", "llm:anthro
 
 
 def retry(world, reason="Server error", **parameters):
-    given = {
+    inputs = {
         "original_request": {"prompt": "Hello", "model": "gpt-4"},
         "failure_reason": reason,
         "fallback_models": ["claude-3-haiku"],
     }
-    given.update(parameters)
-    return world.run("llm_retry", **given)
+    inputs.update(parameters)
+    return world.run("llm_retry", **inputs)
 
 
 def targets(output):

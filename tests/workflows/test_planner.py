@@ -39,9 +39,9 @@ def test_the_llm_is_asked_again_with_the_error(world, planned):
     bad = json.dumps({"steps": [{"action": "rm_rf"}]})
     _, output = planned("no idea", bad, GOOD)
     assert output["plan"]["source"] == "llm"
-    asked = [call.body["messages"] for call in world.box.calls_to(PLANNER)]
-    assert [len(messages) for messages in asked] == [2, 4, 6]
-    assert "rm_rf" in asked[2][-1]["content"]
+    conversations = [call.body["messages"] for call in world.box.calls_to(PLANNER)]
+    assert [len(messages) for messages in conversations] == [2, 4, 6]
+    assert "rm_rf" in conversations[2][-1]["content"]
 
 
 @pytest.mark.parametrize("bad", [

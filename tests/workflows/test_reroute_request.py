@@ -7,14 +7,14 @@ REQUEST = {"endpoint": "/api/v1/llm", "model": "gpt-4"}
 
 
 def reroute(world, **parameters):
-    given = {
+    inputs = {
         "original_request": REQUEST,
         "failure_reason": "Region unavailable",
         "fallback_regions": ["eu-west-1", "us-west-2"],
         "fallback_providers": ["anthropic", "google"],
     }
-    given.update(parameters)
-    return world.run("reroute_request", **given)
+    inputs.update(parameters)
+    return world.run("reroute_request", **inputs)
 
 
 @pytest.mark.parametrize("method, called", [("POST", 0), ("GET", 1)])

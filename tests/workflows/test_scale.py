@@ -10,7 +10,7 @@ def test_fifty_recoveries_at_once_each_end_as_they_should(world):
         world.local.start("synthralos.agent_recovery", load.parameters(n)) for n in range(NUMBER)
     ]
     load.check([handle.wait(timeout=600) for handle in handles])
-    kept = world.local.keys.list("synthralos.", limit=-1)
-    assert kept and all(row.get("expire_timestamp") for row in kept), kept
+    keys = world.local.keys.list("synthralos.", limit=-1)
+    assert keys and all(row.get("expire_timestamp") for row in keys), keys
     # A run leaves a bounded number of facts: outcomes, history, its summary, what it asked.
-    assert len(kept) < 20 * NUMBER
+    assert len(keys) < 20 * NUMBER

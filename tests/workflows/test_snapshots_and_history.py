@@ -36,54 +36,54 @@ def keys(world, kind):
 
 
 def test_a_snapshot_is_taken_listed_shown_and_restored(ask):
-    made = create(ask, metadata={"checkpoint": "before_fine_tuning"})
+    snapshot = create(ask, metadata={"checkpoint": "before_fine_tuning"})
     other = create(ask, task="other")
-    listed = ask("snapshot.list", agent_id="trainer_01")
-    names = [one["snapshot_id"] for one in listed["snapshots"]]
-    assert names == [other["snapshot_id"], made["snapshot_id"]]
+    listing = ask("snapshot.list", agent_id="trainer_01")
+    names = [entry["snapshot_id"] for entry in listing["snapshots"]]
+    assert names == [other["snapshot_id"], snapshot["snapshot_id"]]
     of_task = ask("snapshot.list", agent_id="trainer_01", task_id="training")["snapshots"]
-    assert [one["metadata"] for one in of_task] == [{"checkpoint": "before_fine_tuning"}]
+    assert [entry["metadata"] for entry in of_task] == [{"checkpoint": "before_fine_tuning"}]
     for action in ("snapshot.get", "snapshot.restore"):
-        found = ask(action, snapshot_id=made["snapshot_id"])
-        assert found["result"] == {
+        result = ask(action, snapshot_id=snapshot["snapshot_id"])
+        assert result["result"] == {
             "state": STATE, "metadata": {"checkpoint": "before_fine_tuning"}}
-        assert found["checksum"] == made["checksum"]
-    assert found["restored"] is True
+        assert result["checksum"] == snapshot["checksum"]
+    assert result["restored"] is True
 
 
 def test_without_a_restore_path_the_state_is_given_and_nothing_restored(ask, world):
     del world.config["platform"]["restore_path"]
-    found = ask("snapshot.restore", snapshot_id=create(ask)["snapshot_id"])
-    assert found["restored"] is False and "no platform.restore_path" in found["summary"]
-    assert found["result"]["state"] == STATE
+    result = ask("snapshot.restore", snapshot_id=create(ask)["snapshot_id"])
+    assert result["restored"] is False and "no platform.restore_path" in result["summary"]
+    assert result["result"]["state"] == STATE
 
 
 def test_hostile_text_comes_back_as_it_was(ask):
     texts = HOSTILE + ["base64:" + base64.b64encode(t.encode()).decode() for t in RENDERED]
-    made = create(ask, state={"texts": texts})
-    found = ask("snapshot.restore", snapshot_id=made["snapshot_id"])
-    assert found["result"]["state"] == {"texts": HOSTILE + RENDERED}
+    snapshot = create(ask, state={"texts": texts})
+    result = ask("snapshot.restore", snapshot_id=snapshot["snapshot_id"])
+    assert result["result"]["state"] == {"texts": HOSTILE + RENDERED}
     # Nothing that a caller worded stands at the top.
-    told = {name: value for name, value in found.items() if isinstance(value, str)}
-    assert not any(mark in json.dumps(told) for mark in ("{{", "<%", "{%"))
+    top_level = {name: value for name, value in result.items() if isinstance(value, str)}
+    assert not any(mark in json.dumps(top_level) for mark in ("{{", "<%", "{%"))
 
 
 def test_what_stackstorm_cannot_hold_is_whole_in_the_datastore(ask, world):
     from synthralos.storage import state_codec
 
     state = {"large": 2**70, "surrogate": "\ud800"}
-    found = ask("snapshot.get", snapshot_id=create(ask, state=state)["snapshot_id"])["result"]
-    assert found["altered"] is True and found["state"]["large"] == str(2**70)
-    text = world.local.keys.get(found["state_key"])
+    result = ask("snapshot.get", snapshot_id=create(ask, state=state)["snapshot_id"])["result"]
+    assert result["altered"] is True and result["state"]["large"] == str(2**70)
+    text = world.local.keys.get(result["state_key"])
     assert state_codec.decode_state(text)["state"] == state
 
 
 def test_a_state_too_large_for_a_result_is_named(ask, world):
     world.config["max_result_bytes"] = 100
-    made = create(ask, state={"text": "x" * 200})
-    found = ask("snapshot.restore", snapshot_id=made["snapshot_id"])["result"]
-    assert found["state"] is None and found["state_bytes"] == made["size_bytes"]
-    assert found["state_key"] in keys(world, "snapshot")
+    snapshot = create(ask, state={"text": "x" * 200})
+    result = ask("snapshot.restore", snapshot_id=snapshot["snapshot_id"])["result"]
+    assert result["state"] is None and result["state_bytes"] == snapshot["size_bytes"]
+    assert result["state_key"] in keys(world, "snapshot")
 
 
 def test_a_corrupted_one_is_refused_and_a_good_one_named(ask, world):
@@ -101,12 +101,12 @@ def test_known_secrets_are_not_stored(ask, world):
     from synthralos.storage import state_codec
 
     secret = world.config["platform"]["token"]
-    made = create(ask, state={"token": secret, "said": "Bearer " + secret, "key": "a" * 9})
-    assert made["masked"] is True
+    snapshot = create(ask, state={"token": secret, "said": "Bearer " + secret, "key": "a" * 9})
+    assert snapshot["masked"] is True
     text = world.local.keys.get(keys(world, "snapshot")[0])
     assert secret not in json.dumps(state_codec.decode_state(text))
-    found = ask("snapshot.get", snapshot_id=made["snapshot_id"])["result"]["state"]
-    assert found == {"token": "********", "said": "Bearer ********", "key": "a" * 9}
+    result = ask("snapshot.get", snapshot_id=snapshot["snapshot_id"])["result"]["state"]
+    assert result == {"token": "********", "said": "Bearer ********", "key": "a" * 9}
 
 
 def test_the_oldest_go_and_one_is_deleted(ask, world):
@@ -116,8 +116,8 @@ def test_the_oldest_go_and_one_is_deleted(ask, world):
     assert error["field"] == "snapshot_id" and "snapshot.list" in error["hint"]
     assert ask("snapshot.delete", snapshot_id=names[1])["deleted"] is True
     assert ask("snapshot.delete", "failed", snapshot_id=names[1])["error"]["cause"] == "refused"
-    done = ask("snapshot.cleanup")
-    assert (done["deleted"], done["kept"]) == ([], 9)
+    cleanup = ask("snapshot.cleanup")
+    assert (cleanup["deleted"], cleanup["kept"]) == ([], 9)
 
 
 def test_the_config_decides_how_many_are_kept(ask, world):
@@ -125,53 +125,53 @@ def test_the_config_decides_how_many_are_kept(ask, world):
     names = [create(ask)["snapshot_id"] for _ in range(3)]
     assert len(keys(world, "snapshot")) == 2
     assert ".plain." in world.local.keys.get(keys(world, "snapshot")[0])
-    listed = ask("snapshot.list", agent_id="trainer_01")["snapshots"]
-    assert [one["snapshot_id"] for one in listed] == names[:0:-1]
+    entries = ask("snapshot.list", agent_id="trainer_01")["snapshots"]
+    assert [entry["snapshot_id"] for entry in entries] == names[:0:-1]
 
 
 def test_the_platform_restores_where_it_can(ask, world):
     configured(world, "rollback")
     world.config["platform"]["restore_path"] = "/webhooks/restore/{agent_id}"
-    made = create(ask, agent="a/b")
-    found = ask("snapshot.restore", snapshot_id=made["snapshot_id"])
-    assert found["restored"] is True and "restored" in found["summary"]
+    snapshot = create(ask, agent="a/b")
+    result = ask("snapshot.restore", snapshot_id=snapshot["snapshot_id"])
+    assert result["restored"] is True and "restored" in result["summary"]
     call = world.box.calls_to("platform/webhooks")[0]
-    assert call.body == {"agent_id": "a/b", "snapshot_id": made["snapshot_id"], "state": STATE}
+    assert call.body == {"agent_id": "a/b", "snapshot_id": snapshot["snapshot_id"], "state": STATE}
     entry = ask("history.timeline", agent_id="a/b")["timeline"][-1]
     assert (entry["kind"], entry["actor"]) == ("recovery", "st2admin")
-    assert entry["snapshot_id"] == made["snapshot_id"]
+    assert entry["snapshot_id"] == snapshot["snapshot_id"]
 
 
 def test_a_platform_that_refuses_fails_the_restore(ask, world):
     configured(world, "rollback")
     world.config["platform"]["restore_path"] = "/nothing/here"
-    made = create(ask)
-    found = ask("snapshot.restore", "failed", snapshot_id=made["snapshot_id"])
-    assert found["restored"] is False and found["error"]["status"] == 404
-    assert found["result"]["state"] == STATE
+    snapshot = create(ask)
+    result = ask("snapshot.restore", "failed", snapshot_id=snapshot["snapshot_id"])
+    assert result["restored"] is False and result["error"]["status"] == 404
+    assert result["result"]["state"] == STATE
 
 
 def test_a_copy_goes_to_the_backup(ask, world):
     url = world.box.url("/platform/webhooks")
     configured(world, "rollback", backup_to_remote=True, backup_url=url)
-    made = create(ask)
-    assert made["backup"] == {"done": True}
+    snapshot = create(ask)
+    assert snapshot["backup"] == {"done": True}
     call = world.box.calls_to("platform/webhooks")[0]
     assert call.method == "PUT" and call.body["state"] == STATE
-    assert call.body["snapshot_id"] == made["snapshot_id"]
+    assert call.body["snapshot_id"] == snapshot["snapshot_id"]
 
 
 def test_a_snapshot_stands_when_its_copy_fails(ask, world):
     configured(world, "rollback", backup_to_remote=True, backup_url="http://127.0.0.1:1")
-    made = create(ask)
-    assert made["backup"]["done"] is False and "no connection" in made["backup"]["reason"]
-    assert ask("snapshot.get", snapshot_id=made["snapshot_id"])["result"]["state"] == STATE
+    snapshot = create(ask)
+    assert snapshot["backup"]["done"] is False and "no connection" in snapshot["backup"]["reason"]
+    assert ask("snapshot.get", snapshot_id=snapshot["snapshot_id"])["result"]["state"] == STATE
 
 
 def test_a_check_action_must_be_allowed(ask):
-    made = create(ask)
+    snapshot = create(ask)
     error = ask(
-        "snapshot.restore", "failed", snapshot_id=made["snapshot_id"], check_action="core.local"
+        "snapshot.restore", "failed", snapshot_id=snapshot["snapshot_id"], check_action="core.local"
     )["error"]
     assert error["field"] == "check_action" and "rollback.check_actions" in error["hint"]
 
@@ -226,9 +226,9 @@ def judgements(world):
 def test_a_check_action_that_succeeds_lets_the_state_be_restored(ask, world, judge, statement):
     judge(statement)
     name = create(ask)["snapshot_id"]
-    found = restored(ask, "succeeded", name)
-    assert found["restored"] is True and found["check"]["accepted"] is True
-    assert found["check"]["status"] == "succeeded"
+    result = restored(ask, "succeeded", name)
+    assert result["restored"] is True and result["check"]["accepted"] is True
+    assert result["check"]["status"] == "succeeded"
     assert judgements(world) == [{"snapshot_id": name}]
     assert len(world.box.calls_to("platform/restore")) == 1
 
@@ -241,10 +241,10 @@ def test_a_check_action_that_succeeds_lets_the_state_be_restored(ask, world, jud
 def test_a_check_action_that_does_not_keeps_it_as_it_is(ask, world, judge, statement, status):
     judge(statement)
     name = create(ask)["snapshot_id"]
-    found = restored(ask, "failed", name)
-    assert found["restored"] is False and found["check"]["accepted"] is False
-    assert found["check"]["status"] == status and "did not accept" in found["summary"]
-    assert found["check"].get("reason") == ("stale" if status == "succeeded" else None)
+    result = restored(ask, "failed", name)
+    assert result["restored"] is False and result["check"]["accepted"] is False
+    assert result["check"]["status"] == status and "did not accept" in result["summary"]
+    assert result["check"].get("reason") == ("stale" if status == "succeeded" else None)
     assert judgements(world) == [{"snapshot_id": name}]
     assert world.box.calls_to("platform/restore") == []
 
@@ -252,8 +252,8 @@ def test_a_check_action_that_does_not_keeps_it_as_it_is(ask, world, judge, state
 def test_a_check_action_that_does_not_end_is_not_waited_for_for_ever(ask, world, judge):
     judge("import time; time.sleep(3600)")
     world.config["rollback"]["check_timeout"] = 1
-    found = restored(ask, "failed", create(ask)["snapshot_id"])
-    assert "has not ended within 1 s" in found["error"]["message"]
+    result = restored(ask, "failed", create(ask)["snapshot_id"])
+    assert "has not ended within 1 s" in result["error"]["message"]
     assert world.box.calls_to("platform/restore") == []
 
 
@@ -277,8 +277,8 @@ def test_a_check_action_of_a_corrupted_snapshot_is_not_run(ask, world, judge):
     ],
 )
 def test_what_cannot_be_kept_is_refused(ask, world, field, parameters):
-    given = dict({"agent_id": "a", "task_id": "t", "state": {}}, **parameters)
-    assert ask("snapshot.create", "failed", **given)["error"]["field"] == field
+    inputs = dict({"agent_id": "a", "task_id": "t", "state": {}}, **parameters)
+    assert ask("snapshot.create", "failed", **inputs)["error"]["field"] == field
     assert keys(world, "snapshot") == []
 
 
@@ -293,7 +293,7 @@ class Away:
 def test_a_datastore_that_is_away_is_an_error(ask, world):
     name = create(ask)["snapshot_id"]
     world.local.keys = Away()
-    asked = [
+    requests = [
         ("snapshot.create", {"agent_id": "a", "task_id": "t", "state": {}}),
         ("snapshot.list", {"agent_id": "a"}),
         ("snapshot.get", {"snapshot_id": name}),
@@ -306,15 +306,15 @@ def test_a_datastore_that_is_away_is_an_error(ask, world):
         ("history.compare", {"agent_id": "a", "task_id": "t", "from": "v0001", "to": "v0002"}),
         ("history.timeline", {"agent_id": "a"}),
     ]
-    for action, parameters in asked:
-        found = ask(action, "failed", **parameters)
-        assert found["error"]["cause"] == "stackstorm_api", action
-        assert "answered" in found["summary"] and "500" in found["summary"], action
+    for action, parameters in requests:
+        result = ask(action, "failed", **parameters)
+        assert result["error"]["cause"] == "stackstorm_api", action
+        assert "answered" in result["summary"] and "500" in result["summary"], action
 
 
 def record(ask, state, kind="state", **more):
-    given = dict({"agent_id": "agent_01", "task_id": "task_01"}, **more)
-    return ask("history.record", state=state, kind=kind, **given)
+    inputs = dict({"agent_id": "agent_01", "task_id": "task_01"}, **more)
+    return ask("history.record", state=state, kind=kind, **inputs)
 
 
 def test_versions_are_recorded_and_compared(ask):
@@ -324,16 +324,16 @@ def test_versions_are_recorded_and_compared(ask):
     assert first["by"] == {"actor": "st2admin", "user": "st2admin"}
     assert second["by"] == {"actor": "Jane Doe", "user": "st2admin"}
     whose = {"agent_id": "agent_01", "task_id": "task_01"}
-    found = ask("history.compare", **dict(whose, **{"from": "v0001", "to": second["record"]}))
-    assert found["total_changes"] == 2 == found["result"]["diff"]["total_changes"]
-    assert found["result"]["diff"]["changed"] == [
+    result = ask("history.compare", **dict(whose, **{"from": "v0001", "to": second["record"]}))
+    assert result["total_changes"] == 2 == result["result"]["diff"]["total_changes"]
+    assert result["result"]["diff"]["changed"] == [
         {"path": "/status", "from": "running", "to": "completed"}]
-    assert found["result"]["diff"]["unified"].startswith("--- v0001\n+++ v0002\n")
-    assert (found["from"]["version"], found["to"]["version"]) == ("v0001", "v0002")
-    shown = ask("history.get", version="v0002", **whose)
-    assert shown["result"]["state"]["{{ x }}"] == HOSTILE
-    listed = ask("history.list", agent_id="agent_01")["versions"]
-    assert [one["version"] for one in listed] == ["v0002", "v0001"]
+    assert result["result"]["diff"]["unified"].startswith("--- v0001\n+++ v0002\n")
+    assert (result["from"]["version"], result["to"]["version"]) == ("v0001", "v0002")
+    version = ask("history.get", version="v0002", **whose)
+    assert version["result"]["state"]["{{ x }}"] == HOSTILE
+    entries = ask("history.list", agent_id="agent_01")["versions"]
+    assert [entry["version"] for entry in entries] == ["v0002", "v0001"]
     error = ask("history.compare", "failed", **dict(whose, **{"from": "v0001", "to": "v0003"}))
     assert "v0001 to v0002" in error["error"]["hint"]
 
@@ -342,11 +342,11 @@ def test_a_difference_too_large_for_a_result_is_counted(ask, world):
     world.config["max_result_bytes"] = 200
     record(ask, {"n": ["x"] * 50})
     record(ask, {"n": ["y"] * 60})
-    found = ask("history.compare", agent_id="agent_01", task_id="task_01", **{
+    result = ask("history.compare", agent_id="agent_01", task_id="task_01", **{
         "from": "v0001", "to": "v0002"})
-    assert found["result"]["diff"]["too_large"] is True
-    assert (found["result"]["diff"]["changed"], found["result"]["diff"]["added"]) == (50, 10)
-    assert found["total_changes"] == 60
+    assert result["result"]["diff"]["too_large"] is True
+    assert (result["result"]["diff"]["changed"], result["result"]["diff"]["added"]) == (50, 10)
+    assert result["total_changes"] == 60
 
 
 def test_the_timeline_shows_runs_and_people(ask, world):
@@ -356,10 +356,10 @@ def test_the_timeline_shows_runs_and_people(ask, world):
     record(ask, {"step": 1})
     record(ask, {"step": 2}, "intervention", actor="jane", metadata={"why": "stuck"})
     record(ask, {"message": "again"}, "error")
-    found = ask("history.timeline", agent_id="agent_01")["timeline"]
-    assert [(entry["kind"], entry["actor"]) for entry in found] == [
+    timeline = ask("history.timeline", agent_id="agent_01")["timeline"]
+    assert [(entry["kind"], entry["actor"]) for entry in timeline] == [
         ("recovery", "synthralos.agent_recovery"), ("intervention", "jane"), ("error", "st2admin")]
-    assert found[1]["metadata"] == {"why": "stuck"}
+    assert timeline[1]["metadata"] == {"why": "stuck"}
     assert len(ask("history.timeline", agent_id="agent_01", limit=1)["timeline"]) == 1
     later = ask("history.timeline", agent_id="agent_01", since="2999-01-01T00:00:00Z")
     assert later["timeline"] == []
@@ -370,5 +370,5 @@ def test_the_timeline_shows_runs_and_people(ask, world):
 def test_the_config_decides_how_many_versions_are_kept(ask, world):
     configured(world, "history", max_versions=2)
     assert [record(ask, {"n": n})["version"] for n in range(3)] == ["v0001", "v0002", "v0003"]
-    listed = ask("history.list", agent_id="agent_01", task_id="task_01")["versions"]
-    assert [one["version"] for one in listed] == ["v0003", "v0002"]
+    entries = ask("history.list", agent_id="agent_01", task_id="task_01")["versions"]
+    assert [entry["version"] for entry in entries] == ["v0003", "v0002"]

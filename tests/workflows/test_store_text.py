@@ -17,8 +17,8 @@ LONG = " ".join("%s-%d" % (WORD, n * 7919 % 100003) for n in range(14000))
 
 
 def agent(world, query=WORD, **more):
-    given = {"agent_id": "a1", "failure_type": "timeout", "original_query": "Find the " + query}
-    return world.run("agent_recovery", **dict(given, failure_details={"message": ERROR}, **more))
+    inputs = {"agent_id": "a1", "failure_type": "timeout", "original_query": "Find the " + query}
+    return world.run("agent_recovery", **dict(inputs, failure_details={"message": ERROR}, **more))
 
 
 def llm(world, prompt=WORD):
@@ -43,8 +43,8 @@ def nodes(world):
 
 
 def refused(world):
-    given = {"prompt": "x", "model": "gpt-4", "parameters": {WORD: 1, "n": WORD}}
-    return world.run("llm_retry", original_request=given, failure_reason=ERROR)
+    request = {"prompt": "x", "model": "gpt-4", "parameters": {WORD: 1, "n": WORD}}
+    return world.run("llm_retry", original_request=request, failure_reason=ERROR)
 
 
 RUNS = [agent, llm, route, error, nodes]
@@ -117,21 +117,21 @@ def test_tickets_still_say_what_happened_and_what_to_do(world):
     world.config["store_user_text"] = False
     world.box.script("llm:*", [status(500, error=ERROR)], forever=True)
     _, output = llm(world)
-    shown = world.local.run("synthralos.ticket.get", {"ticket_id": output["ticket"]})
-    ticket = shown["result"]["result"]["ticket"]
+    execution = world.local.run("synthralos.ticket.get", {"ticket_id": output["ticket"]})
+    ticket = execution["result"]["result"]["ticket"]
     assert ticket["summary"] == "llm_retry of llm:openai/gpt-4 failed: server_error"
-    assert shown["result"]["result"]["report"]["recommendations"]
+    assert execution["result"]["result"]["report"]["recommendations"]
     world.box.script("llm:*", [status(500, error=ERROR)], forever=True)
     assert llm(world)[1]["ticket"] == output["ticket"]
 
 
 def test_what_a_person_writes_into_a_ticket_stays(world):
     world.config["store_user_text"] = False
-    made = world.local.run(
+    created = world.local.run(
         "synthralos.ticket.create", {"subject": "a1", "summary": "look at " + WORD})
-    name = made["result"]["result"]["ticket"]
-    shown = world.local.run("synthralos.ticket.get", {"ticket_id": name})
-    assert shown["result"]["result"]["ticket"]["summary"] == "look at " + WORD
+    name = created["result"]["result"]["ticket"]
+    execution = world.local.run("synthralos.ticket.get", {"ticket_id": name})
+    assert execution["result"]["result"]["ticket"]["summary"] == "look at " + WORD
 
 
 def foreign(world):
@@ -148,14 +148,14 @@ def left(world):
 
 def opened(value):
     """All that a value says: in the clear, sealed, packed, or escaped."""
-    found = [value]
+    texts = [value]
     for text in (value, value.rpartition(".")[2]):
-        found += _unpacked(text)
+        texts += _unpacked(text)
     try:
-        found.append(json.dumps(json.loads(value), ensure_ascii=False))
+        texts.append(json.dumps(json.loads(value), ensure_ascii=False))
     except ValueError:
         pass
-    return "\n".join(found)
+    return "\n".join(texts)
 
 
 def _unpacked(text):

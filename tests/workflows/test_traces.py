@@ -27,9 +27,9 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 def receiver(tmp_path, monkeypatch):
     # Where the mark of a collector that is away would stand.
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    made = Receiver()
-    yield made
-    made.close()
+    collector = Receiver()
+    yield collector
+    collector.close()
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def tree(spans):
     """{name: [names of the spans below it]}, each span's in the order in which they began; every
     span but the roots has its parent there.
     """
-    known = {span.span_id: span for span in spans}
-    assert len(known) == len(spans), "an id was given twice"
-    found = {}
+    spans_by_id = {span.span_id: span for span in spans}
+    assert len(spans_by_id) == len(spans), "an id was given twice"
+    children = {}
     for span in sorted(spans, key=lambda span: span.began):
         assert span.began <= span.ended
-        above = known[span.parent_id].name if span.parent_id in known else None
-        found.setdefault(above, []).append(span.name)
-    return found
+        above = spans_by_id[span.parent_id].name if span.parent_id in spans_by_id else None
+        children.setdefault(above, []).append(span.name)
+    return children
 
 
 def test_llm_retry(traced, receiver):
@@ -68,18 +68,26 @@ def test_llm_retry(traced, receiver):
     assert len({span.trace_id for span in spans}) == 1
     failed, good = receiver.named("chat gpt-4") + receiver.named("chat claude-3-haiku")
     assert (failed.kind, failed.error, good.kind, good.error) == (CLIENT, True, CLIENT, False)
-    told = failed.attributes
-    assert told["error.type"] == "rate_limit" and told["http.response.status_code"] == 429
-    assert told["gen_ai.operation.name"] == "chat" and told["gen_ai.provider.name"] == "openai"
-    assert told["gen_ai.request.temperature"] == 0.2 and told["gen_ai.request.max_tokens"] == 99
-    assert (told["synthralos.attempt"], told["synthralos.repeat"]) == (1, False)
-    told = good.attributes
+    attributes = failed.attributes
+    assert (
+        attributes["error.type"] == "rate_limit" and attributes["http.response.status_code"] == 429
+    )
+    assert (
+        attributes["gen_ai.operation.name"] == "chat" and
+        attributes["gen_ai.provider.name"] == "openai"
+    )
+    assert (
+        attributes["gen_ai.request.temperature"] == 0.2 and
+        attributes["gen_ai.request.max_tokens"] == 99
+    )
+    assert (attributes["synthralos.attempt"], attributes["synthralos.repeat"]) == (1, False)
+    attributes = good.attributes
     usage = output["result"]["usage"]
-    assert told["gen_ai.usage.input_tokens"] == usage["input_tokens"] > 0
-    assert told["gen_ai.usage.output_tokens"] == usage["output_tokens"] > 0
-    assert told["gen_ai.response.finish_reasons"] == [output["result"]["finish_reason"]]
-    assert told["synthralos.target"] == "llm:anthropic/claude-3-haiku"
-    assert told["server.address"] == "127.0.0.1"
+    assert attributes["gen_ai.usage.input_tokens"] == usage["input_tokens"] > 0
+    assert attributes["gen_ai.usage.output_tokens"] == usage["output_tokens"] > 0
+    assert attributes["gen_ai.response.finish_reasons"] == [output["result"]["finish_reason"]]
+    assert attributes["synthralos.target"] == "llm:anthropic/claude-3-haiku"
+    assert attributes["server.address"] == "127.0.0.1"
     root, = receiver.named("llm_retry")
     assert root.attributes["synthralos.run"] == run["id"] and not root.error
     assert root.attributes["synthralos.attempts"] == 2
@@ -99,19 +107,19 @@ def test_the_names_are_opentelemetrys(traced, receiver):
     traced.run("llm_retry", **MODEL)
     traced.run("agent_recovery", **AGENT)
     traced.run("reroute_request", **ROUTED)
-    known = {
+    standard_names = {
         value for module in
         (semconv, error_attributes, http_attributes, server_attributes, service_attributes)
         for name, value in vars(module).items() if name.isupper()
     }
     used = {name for span in receiver.spans() for name in span.attributes}
-    assert {name for name in used if not name.startswith("synthralos.")} <= known
+    assert {name for name in used if not name.startswith("synthralos.")} <= standard_names
     operations = {
         span.attributes["gen_ai.operation.name"] for span in receiver.spans()
         if "gen_ai.operation.name" in span.attributes
     }
     assert operations == {"chat", "invoke_agent"}
-    assert operations <= {one.value for one in semconv.GenAiOperationNameValues}
+    assert operations <= {operation.value for operation in semconv.GenAiOperationNameValues}
 
 
 def test_a_call_carries_its_span(traced, receiver):
@@ -129,9 +137,9 @@ def test_a_run_that_cannot_recover(traced, receiver):
     traced.box.script("llm:*", [status(400)], forever=True)
     run, _ = traced.run("llm_retry", **MODEL)
     assert run["status"] == "failed"
-    found = tree(receiver.spans())
-    assert found[None] == ["llm_retry"]
-    assert found["llm_retry"] == ["determine_retry_strategy", "call_llm", "log_retry_failure"]
+    span_tree = tree(receiver.spans())
+    assert span_tree[None] == ["llm_retry"]
+    assert span_tree["llm_retry"] == ["determine_retry_strategy", "call_llm", "log_retry_failure"]
     root, = receiver.named("llm_retry")
     assert root.error and root.attributes["error.type"] == "bad_request"
 
@@ -139,8 +147,8 @@ def test_a_run_that_cannot_recover(traced, receiver):
 def test_a_refused_run_has_a_trace(traced, receiver):
     run, _ = traced.run("llm_retry", **dict(MODEL, original_request={"model": "gpt-4"}))
     assert run["status"] == "failed"
-    found = tree(receiver.spans())
-    assert found == {None: ["llm_retry"],
+    span_tree = tree(receiver.spans())
+    assert span_tree == {None: ["llm_retry"],
                      "llm_retry": ["determine_retry_strategy", "log_retry_failure"]}
     assert receiver.named("llm_retry")[0].attributes["error.type"] == "refused"
 
@@ -149,8 +157,8 @@ def test_waits_and_rounds(traced, receiver):
     traced.config["backoff"] = {"strategy": "fixed"}
     traced.box.script("platform", [status(503), ok()])
     traced.run("agent_recovery", **dict(AGENT, retry_delay=1))
-    found = tree(receiver.spans())
-    assert found["agent_recovery"] == [
+    span_tree = tree(receiver.spans())
+    assert span_tree["agent_recovery"] == [
         "analyze_agent_failure", "generate_repair_plan", "execute_recovery", "execute_recovery"]
     first, second = sorted(receiver.named("invoke_agent trainer_01"), key=lambda span: span.began)
     assert (first.error, second.error) == (True, False)
@@ -158,7 +166,7 @@ def test_waits_and_rounds(traced, receiver):
     assert second.attributes["synthralos.repeat"] is True
     waits = [span.attributes.get("synthralos.wait_seconds")
              for span in receiver.named("execute_recovery")]
-    wait, = (one for one in waits if one is not None)
+    wait, = (seconds for seconds in waits if seconds is not None)
     assert wait >= 1 and second.began - first.ended > wait * 0.9e9
 
 
@@ -184,8 +192,8 @@ def test_a_run_joins_the_callers_trace(traced, receiver, run, parameters):
 def test_without_a_collector_only_a_callers_trace_goes_along(world):
     world.run("agent_recovery", **AGENT)
     world.run("agent_recovery", **dict(AGENT, context={"traceparent": PARENT}))
-    told = [call.headers.get("traceparent") for call in world.box.calls]
-    assert told == [None, PARENT]
+    traceparents = [call.headers.get("traceparent") for call in world.box.calls]
+    assert traceparents == [None, PARENT]
 
 
 def test_the_run_inside_a_run_is_part_of_its_trace(traced, receiver):
@@ -194,19 +202,19 @@ def test_the_run_inside_a_run_is_part_of_its_trace(traced, receiver):
         error={"type": "timeout_error", "message": "no answer in 60 s"},
     )
     assert run["status"] == "succeeded"
-    found = tree(receiver.spans())
-    assert found[None] == ["handle_error"]
-    assert found["handle_error"] == ["error.assess", "error.proceed"]
-    assert found["error.assess"][-1] == "agent_recovery"
-    assert "execute_recovery" in found["agent_recovery"]
+    span_tree = tree(receiver.spans())
+    assert span_tree[None] == ["handle_error"]
+    assert span_tree["handle_error"] == ["error.assess", "error.proceed"]
+    assert span_tree["error.assess"][-1] == "agent_recovery"
+    assert "execute_recovery" in span_tree["agent_recovery"]
 
 
 def test_infrastructure_repair(traced, receiver):
     run, _ = traced.run("infrastructure_repair", nodes=["db-1"])
-    found = tree(receiver.spans())
-    assert found[None] == ["infrastructure_repair"]
-    assert found["infrastructure_repair"][0] == "repair.begin"
-    assert found["infrastructure_repair"][-1] in ("repair.finish", "log_infrastructure_failure")
+    span_tree = tree(receiver.spans())
+    assert span_tree[None] == ["infrastructure_repair"]
+    assert span_tree["infrastructure_repair"][0] == "repair.begin"
+    assert span_tree["infrastructure_repair"][-1] in ("repair.finish", "log_infrastructure_failure")
 
 
 def test_an_action_alone_is_its_own_trace(traced, receiver):
@@ -222,9 +230,9 @@ def test_a_black_hole_costs_a_run_one_time_out(traced, receiver, tmp_path):
     run, output = traced.run("llm_retry", **MODEL)
     assert output["success"]
     assert len(receiver.headers) == 1
-    told = [line for child in traced.local.executions(parent=run["id"])
+    lines = [line for child in traced.local.executions(parent=run["id"])
             for line in child["result"]["stdout"].splitlines()]
-    assert len([line for line in told if line.startswith("traces_not_sent cause=timeout ")]) == 1
+    assert len([line for line in lines if line.startswith("traces_not_sent cause=timeout ")]) == 1
 
 
 def test_a_wrong_entry_ends_no_run(world):
@@ -258,13 +266,15 @@ def test_an_orchestration_and_what_it_starts(traced, receiver):
     runs = {"orchestration.run", "agent_recovery"}
     of_runs = [span for span in receiver.spans() if span.name in runs]
     spans = [span for span in receiver.spans() if span.trace_id == of_runs[0].trace_id]
-    found = tree(spans)
-    assert found[None] == ["orchestration.run"]
+    span_tree = tree(spans)
+    assert span_tree[None] == ["orchestration.run"]
     assert sorted(span.name for span in of_runs) == [
         "agent_recovery", "orchestration.run", "orchestration.run"]
     for name in ("execute synthralos.agent_recovery", "agent_recovery"):
-        assert name in found["orchestration.step"] + found["orchestration.wave"]
-    assert "orchestration.run" in found["orchestration.next_wave"]
-    assert (found["orchestration.step"] + found["orchestration.wave"]).count("chat gpt-4o") == 2
+        assert name in span_tree["orchestration.step"] + span_tree["orchestration.wave"]
+    assert "orchestration.run" in span_tree["orchestration.next_wave"]
+    assert (span_tree["orchestration.step"] + span_tree["orchestration.wave"]).count(
+        "chat gpt-4o"
+    ) == 2
     tops = [span for span in of_runs if not span.parent_id]
     assert [span.attributes["synthralos.run"] for span in tops] == [run["id"]]

@@ -9,7 +9,7 @@ HEADERS = {"Authorization": "Bearer " + KEY}
 
 
 def floor(base):
-    """A callable that does it once."""
+    """Return a callable that makes both calls once."""
     session = requests.Session()
     body = {"model": "bench", "messages": MESSAGES}
 

@@ -2,7 +2,7 @@
 
 Runs in the environment of peers.litellm(). Prints {name: [seconds, one for each of N rounds]}. With
 N = 0 it is one call instead, with the Router's own defaults and a primary that answers 429 with
-`Retry-After: 30` for ever: {"defaults": [seconds]}.
+`Retry-After: 30` each time: {"defaults": [seconds]}.
 """
 import json
 import os
@@ -20,7 +20,7 @@ WARM_UP = 20
 
 
 def router(base, primary, **options):
-    """A callable that asks the Router once; the group `backup` is the fallback of `primary`."""
+    """Return a callable that calls the Router once, with `backup` as the fallback of `primary`."""
     models = [
         {
             "model_name": name,
@@ -28,10 +28,10 @@ def router(base, primary, **options):
         }
         for name, path in (("primary", primary), ("backup", HEALTHY))
     ]
-    made = Router(model_list=models, fallbacks=[{"primary": ["backup"]}], **options)
+    litellm_router = Router(model_list=models, fallbacks=[{"primary": ["backup"]}], **options)
 
     def once():
-        answer = made.completion(model="primary", messages=MESSAGES)
+        answer = litellm_router.completion(model="primary", messages=MESSAGES)
         assert answer.choices[0].message.content == "hello"
 
     return once
@@ -39,20 +39,20 @@ def router(base, primary, **options):
 
 def main(base, count):
     litellm.suppress_debug_info = True
-    # It writes to both; what it logs is not what is asked for here.
+    # LiteLLM logs to both streams; keep its output out of the result.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     if count:
         tasks = {"floor": floor(base), "router": router(base, LIMITED, num_retries=0)}
-        taken = interleaved(tasks, count, WARM_UP)
+        timings = interleaved(tasks, count, WARM_UP)
     else:
         ask = router(base, LIMITED_30)
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         ask()
-        taken = {"defaults": [time.perf_counter() - began]}
-    print(json.dumps(taken), file=out, flush=True)
-    # Its logging threads and open sessions would complain on the way out.
+        timings = {"defaults": [time.perf_counter() - started_at]}
+    print(json.dumps(timings), file=out, flush=True)
+    # Its logging threads and open sessions would print errors at exit.
     os._exit(0)
 
 

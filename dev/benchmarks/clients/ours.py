@@ -1,7 +1,7 @@
 """The library's own work. PYTHONPATH has dev/ and actions/lib.
 
-    python -m benchmarks.clients.ours URL N        its round and tenacity, against the floor
-    python -m benchmarks.clients.ours records N    what it keeps, from stores of several sizes
+    python -m benchmarks.clients.ours URL N        a round and tenacity, against the floor
+    python -m benchmarks.clients.ours records N    stored records, in stores of several sizes
 
 Prints {name: [seconds, one for each of N rounds]}.
 """
@@ -31,13 +31,13 @@ from synthralos.storage.outcome_ledger import WINDOW_SIZE, Ledger, Outcome
 
 WARM_UP = WINDOW_SIZE + 5
 SIZES = (10, 100, 1000)
-# In a row, for one takes microseconds.
+# Consecutive calls for each measurement: a single call takes microseconds.
 CALLS = 5
 _AFTER_ALL_NAMES = "\x7f"
 
 
 class Memory:
-    """A datastore of this process, as quick as one can be. Times to live are not looked at."""
+    """The fastest possible in-memory datastore. Times to live are ignored."""
 
     def __init__(self):
         self._names, self._values = [], {}
@@ -51,9 +51,9 @@ class Memory:
         self._values[name] = value
 
     def list(self, prefix, limit=100, offset=0):
-        least = bisect.bisect_left(self._names, prefix)
-        end = max(least, bisect.bisect_left(self._names, prefix + _AFTER_ALL_NAMES) - offset)
-        first = max(least, end - limit)
+        start = bisect.bisect_left(self._names, prefix)
+        end = max(start, bisect.bisect_left(self._names, prefix + _AFTER_ALL_NAMES) - offset)
+        first = max(start, end - limit)
         return [(name, self._values[name]) for name in reversed(self._names[first:end])]
 
     def delete(self, name):
@@ -67,7 +67,7 @@ class Memory:
 
 
 def library(base, fresh):
-    """A callable that plays one round over both providers.
+    """Return a callable that plays one round over both providers.
 
     :param fresh: whether each round finds an empty store; else it finds as many outcomes of
         earlier rounds as the ledger reads.
@@ -86,20 +86,20 @@ def library(base, fresh):
         # In an action every round has an Environment of its own; its session lives as long.
         if fresh:
             env.ledger._store = BestEffortDatastore(Memory())
-        served = [llm_providers.resolve_model(settings.providers, "bench", name)
+        served_models = [llm_providers.resolve_model(settings.providers, "bench", name)
                   for name in ("limited", "healthy")]
-        targets = [rounds.Target(one.target, 60.0, one) for one in served]
-        played = rounds.play_round(
+        targets = [rounds.Target(model.target, 60.0, model) for model in served_models]
+        round_result = rounds.play_round(
             targets, rounds.RunProgress(), rounds.RetryRules(), attempt, env.ledger,
             Deadline(time.time() + 180, time.time), time.time, env.run,
         )
-        assert played.result["response"] == "hello"
+        assert round_result.result["response"] == "hello"
 
     return once
 
 
 def with_tenacity(base):
-    """A callable that lets tenacity repeat the POST, without a wait, at the next provider."""
+    """Return a callable that lets tenacity repeat the POST at the next provider, without a wait."""
     session = requests.Session()
     body = {"model": "bench", "messages": MESSAGES}
 
@@ -121,13 +121,15 @@ def with_tenacity(base):
 
 
 def records(size):
-    """{what: a callable that gives the seconds of one call}, with so many records of one agent.
+    """Return {operation: a callable that returns the seconds of one call}.
 
-    Whatever the calls of a round add goes again before the next one.
+    Keys that the calls of a round add are deleted before the next round.
+
+    :param size: how many records of one agent are in the store.
     """
     state = {"parameters": {"layer_%d" % n: [n / 7.0] * 20 for n in range(20)}}
-    # None goes for one that is taken: that would be two calls more where the store is full.
-    kept = snapshots.SnapshotConfig(max_snapshots=max(SIZES) + CALLS)
+    # Nothing is evicted: with a full store that would be two more calls for each snapshot.
+    config = snapshots.SnapshotConfig(max_snapshots=max(SIZES) + CALLS)
     limits = detector.LoopDetectionConfig(time_window_seconds=3600)
     clock = [1_700_000_000.0]
 
@@ -141,17 +143,17 @@ def records(size):
     outcome = dict(ok=True, cause=None, latency=0.5, run="benchmark")
     for n in range(size):
         ledger.append("llm:openai/gpt-4", Outcome(at=now(), **outcome))
-        # What an agent that gets on does: no two steps are alike.
+        # As of an agent that makes progress: no two steps are alike.
         _step(store, now(), limits, n)
-        newest = snapshots.create(store, kept, now(), "agent", "task", state)["snapshot_id"]
+        newest = snapshots.create(store, config, now(), "agent", "task", state)["snapshot_id"]
     calls = {
         "ledger append": lambda: ledger.append("llm:openai/gpt-4", Outcome(at=now(), **outcome)),
         "ledger window": lambda: ledger.window("llm:openai/gpt-4"),
         "loop check": lambda: _step(store, now(), limits, int(100 * clock[0])),
-        "snapshot create": lambda: snapshots.create(store, kept, now(), "agent", "task", state),
-        "snapshot get": lambda: snapshots.get(store, kept, now(), newest),
+        "snapshot create": lambda: snapshots.create(store, config, now(), "agent", "task", state),
+        "snapshot get": lambda: snapshots.get(store, config, now(), newest),
         "snapshot list, a page": lambda: snapshots.list_snapshots(
-            store, kept, now(), "agent", limit=100
+            store, config, now(), "agent", limit=100
         ),
     }
 
@@ -159,28 +161,28 @@ def records(size):
         before = memory.names()
 
         def once():
-            began = time.perf_counter()
+            started_at = time.perf_counter()
             for _ in range(CALLS):
                 call()
-            seconds = (time.perf_counter() - began) / CALLS
+            seconds = (time.perf_counter() - started_at) / CALLS
             for name in memory.names() - before:
                 memory.delete(name)
             return seconds
 
         return once
 
-    return dict({what: timed(call) for what, call in calls.items()},
+    return dict({operation: timed(call) for operation, call in calls.items()},
                 **{"roll-up, for a run": rolled_up(size)})
 
 
 def rolled_up(size):
-    """A callable that gives the seconds that metrics.roll_up takes for each of `size` runs."""
+    """Return a callable that returns the seconds of metrics.roll_up for each of `size` runs."""
     memory = Memory()
     env = Environment(
         Settings.from_config({}), BestEffortDatastore(memory), time.time, "benchmark", Redactor()
     )
     target = "llm:openai/gpt-4"
-    told = dict(
+    run_end = dict(
         workflow="llm_retry", outcome="recovered", failure_type="llm_error", cause="rate_limit",
         attempts=2, repeats=1, duration=2.5, recovery=2.5, targets=[target, target],
         causes=["rate_limit", None], latency_ms=[120, 900], currency="USD",
@@ -190,12 +192,12 @@ def rolled_up(size):
     def once():
         for n in range(size):
             run_summaries.record_metrics_event(
-                env.store, run_summaries.END, "%024x" % n, env.now(), **told
+                env.store, run_summaries.END, "%024x" % n, env.now(), **run_end
             )
-        began = time.perf_counter()
-        done = rollup.roll_up(env, MetricsConfig())
-        seconds = (time.perf_counter() - began) / size
-        assert done["counted"] == size
+        started_at = time.perf_counter()
+        result = rollup.roll_up(env, MetricsConfig())
+        seconds = (time.perf_counter() - started_at) / size
+        assert result["counted"] == size
         for name in memory.names():
             memory.delete(name)
         return seconds
@@ -204,10 +206,10 @@ def rolled_up(size):
 
 
 def _step(store, now, limits, n):
-    found = detector.record_step(
+    result = detector.record_step(
         store, now, limits, "agent", "search", {"query": "word%d and more" % n, "page": n},
         {"items": [n, "item %d" % n]})
-    assert found["level"] == detector.NONE
+    assert result["level"] == detector.NONE
 
 
 def against_the_floor(base):
@@ -220,17 +222,19 @@ def against_the_floor(base):
 
 
 def from_stores():
-    """Tasks named "<what>, <size>"."""
+    """Return tasks named "<operation>, <size>"."""
     return {
-        "%s, %d" % (what, size): once for size in SIZES for what, once in records(size).items()
+        "%s, %d" % (operation, size): once
+        for size in SIZES
+        for operation, once in records(size).items()
     }
 
 
 def main(base, count):
     tasks = from_stores() if base == "records" else against_the_floor(base)
     out, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115
-    taken = interleaved(tasks, count, WARM_UP)
-    print(json.dumps(taken), file=out)
+    timings = interleaved(tasks, count, WARM_UP)
+    print(json.dumps(timings), file=out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 What a person types is matched as StackStorm documents it: `{{ name }}` takes the text up to what
 follows it in the format, `{{ name=default }}` may be missing, values may be quoted, and `key=value`
-at the end of a command gives further parameters.
+at the end of a command adds further parameters.
 """
 import inspect
 import os
@@ -20,32 +20,32 @@ _PAIR = re.compile(r"""(\w+)=(?:"([^"]*)"|'([^']*)'|({.+?}|\S+))""", re.DOTALL)
 
 
 class _NoMatch(Exception):
-    """The command is none of that format."""
+    """The command does not match the format."""
 
 
 def _extracted(format_string, command):
     pairs = _PAIRS.search(command)
-    given = {found[0]: "".join(found[1:]) for found in _PAIR.findall(pairs.group(1))}
-    found = re.search(_pattern(format_string), command[:pairs.start()].strip(), re.DOTALL)
-    if found is None:
+    extra_parameters = {match[0]: "".join(match[1:]) for match in _PAIR.findall(pairs.group(1))}
+    match = re.search(_pattern(format_string), command[:pairs.start()].strip(), re.DOTALL)
+    if match is None:
         raise _NoMatch(command)
     defaults = dict(_PARAMETER.findall(format_string))
     values = {
         name: defaults[name] if value is None else value
-        for name, value in found.groupdict().items()
+        for name, value in match.groupdict().items()
     }
-    return dict(values, **given)
+    return dict(values, **extra_parameters)
 
 
 def _pattern(format_string):
-    pattern, at = "", 0
-    for found in _PARAMETER.finditer(format_string):
-        value = r"""\s*["']?(?P<%s>{.+?}|.+?)["']?""" % found.group(1)
-        pattern += re.escape(format_string[at:found.start()])
-        # What may be missing has a space before it where it is not.
-        pattern += value if found.group(2) is None else r"(?:\s+%s)?" % value[3:]
-        at = found.end()
-    return r"^\s*%s\s*$" % (pattern + re.escape(format_string[at:]))
+    pattern, position = "", 0
+    for parameter in _PARAMETER.finditer(format_string):
+        value = r"""\s*["']?(?P<%s>{.+?}|.+?)["']?""" % parameter.group(1)
+        pattern += re.escape(format_string[position:parameter.start()])
+        # An optional parameter is preceded by a space if it is present.
+        pattern += value if parameter.group(2) is None else r"(?:\s+%s)?" % value[3:]
+        position = parameter.end()
+    return r"^\s*%s\s*$" % (pattern + re.escape(format_string[position:]))
 
 
 class BaseActionAliasTestCase(unittest.TestCase):
@@ -80,8 +80,8 @@ class BaseActionAliasTestCase(unittest.TestCase):
             with open(os.path.join(folder, entry), encoding="utf-8") as file:
                 document = yaml.safe_load(file)
             if document["name"] == name:
-                found = _formats(document["formats"])
-                return types.SimpleNamespace(get_format_strings=lambda found=found: found)
+                formats = _formats(document["formats"])
+                return types.SimpleNamespace(get_format_strings=lambda formats=formats: formats)
         raise ValueError('Alias with name "%s" not found' % name)
 
     def _get_base_pack_path(self):
@@ -89,7 +89,7 @@ class BaseActionAliasTestCase(unittest.TestCase):
 
 
 def _formats(entries):
-    found = []
+    format_strings = []
     for entry in entries:
-        found += [entry] if isinstance(entry, str) else entry["representation"]
-    return found
+        format_strings += [entry] if isinstance(entry, str) else entry["representation"]
+    return format_strings

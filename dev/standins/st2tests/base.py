@@ -10,7 +10,7 @@ __all__ = ["BaseActionAliasTestCase", "BaseActionTestCase", "BaseSensorTestCase"
 
 
 class _Datastore:
-    """Values in memory, as they were given: like StackStorm's own for tests, it makes no text."""
+    """Values in memory, not converted to text, like StackStorm's own datastore for tests."""
 
     def __init__(self):
         self._values = {}
@@ -27,7 +27,7 @@ class _Datastore:
 
 
 class _Service:
-    """What actions and sensors reach StackStorm through."""
+    """The service through which actions and sensors use StackStorm."""
 
     def __init__(self):
         self.datastore_service = _Datastore()
@@ -43,9 +43,9 @@ class _Service:
         return self.dispatch_with_context(trigger, payload, trace_tag)
 
     def dispatch_with_context(self, trigger, payload=None, trace_context=None):
-        told = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
-        self.dispatched_triggers.append(told)
-        return told
+        dispatched = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
+        self.dispatched_triggers.append(dispatched)
+        return dispatched
 
 
 class _PackTestCase(unittest.TestCase):
@@ -79,10 +79,10 @@ class BaseSensorTestCase(_PackTestCase):
         self.sensor_service = _Service()
 
     def get_sensor_instance(self, config=None, poll_interval=None):
-        given = {"config": config} if config else {}
+        options = {"config": config} if config else {}
         if poll_interval is not None:
-            given["poll_interval"] = poll_interval
-        return self.sensor_cls(sensor_service=self.sensor_service, **given)
+            options["poll_interval"] = poll_interval
+        return self.sensor_cls(sensor_service=self.sensor_service, **options)
 
     def get_dispatched_triggers(self):
         return self.sensor_service.dispatched_triggers
@@ -91,10 +91,10 @@ class BaseSensorTestCase(_PackTestCase):
         return self.sensor_service.dispatched_triggers[-1]
 
     def assertTriggerDispatched(self, trigger, payload=None, trace_context=None):
-        """Without a payload or a context, only the trigger's name has to match."""
-        asked = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
-        asked = {name: value for name, value in asked.items() if value}
-        for told in self.get_dispatched_triggers():
-            if all(told[name] == value for name, value in asked.items()):
+        """Assert that a trigger was dispatched; a missing payload or context matches any."""
+        expected = {"trigger": trigger, "payload": payload, "trace_context": trace_context}
+        expected = {name: value for name, value in expected.items() if value}
+        for dispatched in self.get_dispatched_triggers():
+            if all(dispatched[name] == value for name, value in expected.items()):
                 return True
         raise AssertionError("%s was not dispatched" % trigger)

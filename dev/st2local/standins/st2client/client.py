@@ -8,7 +8,7 @@ from st2client import models
 class Client:
     """:param api_url: up to and with `/v1`.
 
-    Like the real one it quotes no id and knows no time-out.
+    Like the real one it does not quote ids and has no time-out.
     """
 
     def __init__(self, api_url=None, token=None, **_):
@@ -16,7 +16,7 @@ class Client:
 
         self._url = (api_url or os.environ["ST2_ACTION_API_URL"]).rstrip("/")
         self._session = requests.Session()
-        # Loopback: a proxy or a .netrc of the host has no say here.
+        # Loopback: ignore the host's proxies and .netrc.
         self._session.trust_env = False
         self._session.headers["X-Auth-Token"] = token or ""
         self.keys = _Manager(self, "keys", models.KeyValuePair)
@@ -29,7 +29,10 @@ class Client:
         return self.call("GET", "/user").json()
 
     def call(self, method, path, missing=False, **options):
-        """The answer. :param missing: whether 404 is an answer too, and not an error."""
+        """Return the response, or None for an accepted 404.
+
+        :param missing: whether 404 is accepted.
+        """
         answer = self._session.request(method, self._url + path, **options)
         if answer.status_code == 404 and missing:
             return None
@@ -65,8 +68,8 @@ class _Manager:
         return self.get_by_id(ref_or_id, **options)
 
     def get_by_name(self, name, **filters):
-        found = self.get_all(params=dict(filters, name=name))
-        return found[0] if found else None
+        matches = self.get_all(params=dict(filters, name=name))
+        return matches[0] if matches else None
 
     def update(self, instance, **_):
         answer = self._client.call("PUT", self._at(instance.id), json=instance.serialize())

@@ -24,23 +24,23 @@ class BaseSensor(abc.ABC):
 
     @abc.abstractmethod
     def add_trigger(self, trigger):
-        """A rule uses the trigger from now on."""
+        """Called when a rule starts to use the trigger."""
 
     @abc.abstractmethod
     def update_trigger(self, trigger):
-        """The trigger has changed."""
+        """Called when the trigger has changed."""
 
     @abc.abstractmethod
     def remove_trigger(self, trigger):
-        """No rule uses the trigger any more."""
+        """Called when no rule uses the trigger any more."""
 
 
 class Sensor(BaseSensor):
-    """A sensor that waits for what it is told."""
+    """A sensor that waits for events in `run`."""
 
 
 class PollingSensor(BaseSensor):
-    """A sensor that asks every `poll_interval` seconds. What `poll` raises ends the process."""
+    """A sensor that polls every `poll_interval` seconds. An exception of `poll` ends it."""
 
     def __init__(self, sensor_service, config=None, poll_interval=5):
         super().__init__(sensor_service=sensor_service, config=config)
@@ -48,7 +48,7 @@ class PollingSensor(BaseSensor):
 
     @abc.abstractmethod
     def poll(self):
-        """Asks once."""
+        """Poll once."""
 
     def run(self):
         while True:

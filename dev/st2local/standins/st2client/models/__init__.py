@@ -1,4 +1,4 @@
-"""The objects that the client gives: attributes are the JSON document's members."""
+"""The objects that the client returns: attributes are the JSON document's members."""
 
 
 class Resource:
@@ -25,7 +25,7 @@ class KeyValuePair(Resource):
 
     @id.setter
     def id(self, value):
-        """The API's own id is of no use: keys are addressed by name."""
+        """Ignore the API's own id: keys are addressed by name."""
 
 
 class Action(Resource):

@@ -5,7 +5,7 @@ _loggers = {}
 
 
 class PackConfigDict(dict):
-    """The pack's config; `[]` of a missing key says what to do, and is a ValueError."""
+    """The pack's config; a missing key raises a ValueError that says what to do."""
 
     def __init__(self, pack_name, *args):
         super().__init__(*args)
