@@ -39,21 +39,21 @@ def run_agent(client, platform, request, seconds, run, schema=None):
 
 
 def _run_agent(client, platform, request, seconds, run, schema):
-    answer, told = (_replay if request.get("replay_of") else _execute)(
+    response, body = (_replay if request.get("replay_of") else _execute)(
         client, platform, request, seconds, run
     )
-    if told.get("status") not in (None, "completed"):
-        ended = "the agent ended as %s" % told.get("status")
-        raise CallError(failures.make_failure("agent_failed", ended, answer.status))
-    output = told.get("output", told.get("results"))
+    if body.get("status") not in (None, "completed"):
+        message = "the agent ended as %s" % body.get("status")
+        raise CallError(failures.make_failure("agent_failed", message, response.status))
+    output = body.get("output", body.get("results"))
     problem = validate_output(output, schema)
     if problem is not None:
         raise CallError(problem)
     return {
         "output": output,
-        "execution_id": told.get("executionId"),
-        "metadata": told.get("metadata") if isinstance(told.get("metadata"), dict) else {},
-        "latency_ms": int(answer.latency * 1000),
+        "execution_id": body.get("executionId"),
+        "metadata": body.get("metadata") if isinstance(body.get("metadata"), dict) else {},
+        "latency_ms": int(response.latency * 1000),
     }
 
 
@@ -69,44 +69,46 @@ def _execute(client, platform, request, seconds, run):
 def _replay(client, platform, request, seconds, run):
     """Replays an execution and reads what came of it: the reply to a replay does not say."""
     path = platform.replay_path.replace("{execution_id}", quote(request["replay_of"], safe=""))
-    answer, told = _post(client, platform, path, seconds, run, {})
-    replayed = told.get("executionId")
-    if not isinstance(replayed, str):
-        raise CallError(_malformed(answer))
-    path = platform.execution_path.replace("{execution_id}", quote(replayed, safe=""))
-    answer = client.request(platform.connection, "GET", path, max(0.1, seconds - answer.latency))
-    return answer, dict(_parse_response(client, answer), executionId=replayed)
+    response, body = _post(client, platform, path, seconds, run, {})
+    execution_id = body.get("executionId")
+    if not isinstance(execution_id, str):
+        raise CallError(_malformed(response))
+    path = platform.execution_path.replace("{execution_id}", quote(execution_id, safe=""))
+    response = client.request(
+        platform.connection, "GET", path, max(0.1, seconds - response.latency)
+    )
+    return response, dict(_parse_response(client, response), executionId=execution_id)
 
 
 def _post(client, platform, path, seconds, run, body):
     model = body.get("config", {}).get("model")
     headers = {idempotency.HEADER: idempotency.key(run, "POST", path, body, model)}
-    answer = client.request(
+    response = client.request(
         platform.connection, "POST", path, seconds, body=body, headers=headers
     )
-    return answer, _parse_response(client, answer)
+    return response, _parse_response(client, response)
 
 
-def _parse_response(client, answer):
+def _parse_response(client, response):
     """The JSON object that the platform answered. CallError when it or the agent failed."""
     try:
-        told = bounded_json.loads(answer.text)
+        body = bounded_json.loads(response.text)
     except ValueError:
-        told = None
-    told = told if isinstance(told, dict) else None
-    if told is not None and told.get("status") == "failed":
+        body = None
+    body = body if isinstance(body, dict) else None
+    if body is not None and body.get("status") == "failed":
         # The platform answered; what failed is the agent. Its breaker has nothing to do with that.
-        raise CallError(_agent_failure(answer.status, told))
-    if not 200 <= answer.status < 300:
-        raise CallError(client.failure_of(answer, "agent"))
-    if told is None:
-        raise CallError(_malformed(answer))
-    return told
+        raise CallError(_agent_failure(response.status, body))
+    if not 200 <= response.status < 300:
+        raise CallError(client.failure_of(response, "agent"))
+    if body is None:
+        raise CallError(_malformed(response))
+    return body
 
 
-def _malformed(answer):
-    told = "the platform answered no JSON object"
-    return failures.make_failure("malformed_answer", told, answer.status)
+def _malformed(response):
+    message = "the platform answered no JSON object"
+    return failures.make_failure("malformed_answer", message, response.status)
 
 
 def validate_output(output, schema=None):
@@ -121,8 +123,12 @@ def validate_output(output, schema=None):
             candidates.append(bounded_json.loads(output))
         except ValueError:
             pass
-    found = [_schema_error(value, schema) for value in candidates]
-    return None if None in found else failures.make_failure("schema_mismatch", found[-1], 200)
+    schema_errors = [_schema_error(value, schema) for value in candidates]
+    return (
+        None
+        if None in schema_errors
+        else failures.make_failure("schema_mismatch", schema_errors[-1], 200)
+    )
 
 
 def require_valid_schema(schema, field="context.expected_schema"):
@@ -142,23 +148,23 @@ def require_valid_schema(schema, field="context.expected_schema"):
         for pattern in _values_of("pattern", schema):
             re.compile(pattern)
     except (jsonschema.SchemaError, re.error, TypeError) as error:
-        told = getattr(error, "message", str(error))
-        why = "is no JSON schema (%s)" % told
-        raise InvalidInput(field, schema, why, "Give one of draft 4") from error
+        error_message = getattr(error, "message", str(error))
+        reason = "is no JSON schema (%s)" % error_message
+        raise InvalidInput(field, schema, reason, "Give one of draft 4") from error
 
 
 def _values_of(name, schema):
     """Every text under the key `name` in a schema, at any depth."""
-    found, level = [], [schema]
+    values, level = [], [schema]
     while level:
         item = level.pop()
         if isinstance(item, dict):
             if isinstance(item.get(name), str):
-                found.append(item[name])
+                values.append(item[name])
             level.extend(item.values())
         elif isinstance(item, list):
             level.extend(item)
-    return found
+    return values
 
 
 def _resolves(ref, schema):
@@ -166,13 +172,13 @@ def _resolves(ref, schema):
         return True
     if not ref.startswith("#/"):
         return False
-    at = schema
+    node = schema
     for part in ref[2:].split("/"):
         part = unquote(part).replace("~1", "/").replace("~0", "~")
-        if not isinstance(at, dict) or part not in at:
+        if not isinstance(node, dict) or part not in node:
             return False
-        at = at[part]
-    return isinstance(at, dict)
+        node = node[part]
+    return isinstance(node, dict)
 
 
 def _without_ids(schema):
@@ -187,7 +193,7 @@ def _without_ids(schema):
     cleaned = {}
     for key, value in schema.items():
         if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
-            cleaned[key] = {name: _without_ids(below) for name, below in value.items()}
+            cleaned[key] = {name: _without_ids(subschema) for name, subschema in value.items()}
         elif key in _DATA:
             cleaned[key] = value
         elif key != "id" or not isinstance(value, str):
@@ -207,8 +213,8 @@ def _schema_error(value, schema):
     if not errors:
         return None
     first = min(errors, key=lambda error: list(map(str, error.path)))
-    where = "/".join(str(part) for part in first.path) or "the output"
-    return "%s: %s" % (where, first.message)
+    path = "/".join(str(part) for part in first.path) or "the output"
+    return "%s: %s" % (path, first.message)
 
 
 def _reference_errors() -> list[type[Exception]]:
@@ -232,16 +238,16 @@ def _reference_errors() -> list[type[Exception]]:
 
 def notify(client, platform, payload, seconds):
     """Posts a failure's record to the platform's webhook. CallError when it was not taken."""
-    answer = client.request(
+    response = client.request(
         platform.connection, "POST", platform.failure_webhook, seconds, body=payload
     )
-    if not 200 <= answer.status < 300:
-        raise CallError(client.failure_of(answer, "agent"))
+    if not 200 <= response.status < 300:
+        raise CallError(client.failure_of(response, "agent"))
 
 
-def _agent_failure(status, told):
-    error = told.get("error")
+def _agent_failure(status, body):
+    error = body.get("error")
     message = error if isinstance(error, str) else json.dumps(error)
-    found = failures.make_failure("agent_failed", message or "the agent failed", status)
-    spoken = failures.cause_of_text(message)
-    return failures.with_evidence(found, spoken_cause=spoken) if spoken else found
+    failure = failures.make_failure("agent_failed", message or "the agent failed", status)
+    text_cause = failures.cause_of_text(message)
+    return failures.with_evidence(failure, spoken_cause=text_cause) if text_cause else failure

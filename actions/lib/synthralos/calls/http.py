@@ -79,18 +79,18 @@ class Client:
         :raises CallError: timeout, network, truncated_stream.
         """
         credentials = self._credentials(connection, False)
-        answer = self._send_once(
+        response = self._send_once(
             connection, method, path, seconds, body, headers, authorize, credentials
         )
-        if answer.status == 401 and _is_renewable(connection):
+        if response.status == 401 and _is_renewable(connection):
             # A token that has expired is replaced in the datastore by whoever renews it.
             fresh = self._credentials(connection, True)
-            left = seconds - answer.latency
-            if fresh != credentials and left > 0:
-                answer = self._send_once(
-                    connection, method, path, left, body, headers, authorize, fresh
+            seconds_left = seconds - response.latency
+            if fresh != credentials and seconds_left > 0:
+                response = self._send_once(
+                    connection, method, path, seconds_left, body, headers, authorize, fresh
                 )
-        return answer
+        return response
 
     @contextlib.contextmanager
     def stream(self, connection, path, seconds, headers):
@@ -124,12 +124,12 @@ class Client:
         return self._request(connection, method, path, seconds, data, sent)
 
     def _request(self, connection, method, path, seconds, data, headers):
-        began = time.monotonic()
+        started_at = time.monotonic()
         with _translate_errors(seconds), self._limit(seconds):
             response = self._response(connection, method, path, seconds, data, headers)
             with contextlib.closing(response):
-                raw = _read_body(response, began, seconds)
-        latency = time.monotonic() - began
+                raw = _read_body(response, started_at, seconds)
+        latency = time.monotonic() - started_at
         tracing.set_attributes({"http.response.status_code": response.status_code})
         received = lower_case(response.headers)
         return Response(response.status_code, received, _text(raw, received), latency)
@@ -157,9 +157,11 @@ class Client:
             self._session = requests.Session()
         return self._session
 
-    def failure_of(self, answer, of):
-        """The failure that an answer with an error status tells of; `of` as in from_http."""
-        return failures.from_http(answer.status, answer.headers, answer.text, self._now(), of)
+    def failure_of(self, response, call_kind):
+        """The failure that an answer with an error status tells of; `call_kind` as in from_http."""
+        return failures.from_http(
+            response.status, response.headers, response.text, self._now(), call_kind
+        )
 
 
 def lower_case(headers):
@@ -168,10 +170,10 @@ def lower_case(headers):
 
 
 def _headers(connection, credentials, headers, authorize):
-    secret, more = credentials
+    secret, extra_headers = credentials
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json"}
     sent.update(connection.headers)
-    sent.update(more)
+    sent.update(extra_headers)
     if secret:
         sent.update((authorize or _bearer)(secret))
     sent.update(headers or {})
@@ -180,9 +182,11 @@ def _headers(connection, credentials, headers, authorize):
 
 def _with_trace_headers(headers):
     """`headers` with those of the trace; the caller's own would name a span above the run's."""
-    ours = tracing.headers()
-    kept = {name: value for name, value in headers.items() if name.lower() not in ours}
-    return dict(kept, **ours)
+    trace_headers = tracing.headers()
+    caller_headers = {
+        name: value for name, value in headers.items() if name.lower() not in trace_headers
+    }
+    return dict(caller_headers, **trace_headers)
 
 
 def _is_renewable(connection):
@@ -227,9 +231,9 @@ def _bearer(secret):
 
 
 def _text(raw, headers):
-    found = re.search(r"(?i)charset=[\"']?([\w.-]+)", headers.get("content-type", ""))
+    match = re.search(r"(?i)charset=[\"']?([\w.-]+)", headers.get("content-type", ""))
     try:
-        return raw.decode(found.group(1) if found else "utf-8", "replace")
+        return raw.decode(match.group(1) if match else "utf-8", "replace")
     except (LookupError, UnicodeError):
         return raw.decode("utf-8", "replace")
 
@@ -238,7 +242,7 @@ def _proxies(proxy: Optional[str]):
     return {"http": proxy, "https": proxy} if proxy else None
 
 
-def _read_body(response, began, seconds):
+def _read_body(response, started_at, seconds):
     chunks, size = [], 0
     for chunk in response.iter_content(64 * 1024):
         chunks.append(chunk)
@@ -249,14 +253,14 @@ def _read_body(response, began, seconds):
                     "malformed_answer", "the answer is larger than %d bytes" % MAX_RESPONSE_BYTES
                 )
             )
-        if time.monotonic() - began > seconds:
+        if time.monotonic() - started_at > seconds:
             raise _HardTimeout()
-    promised = response.headers.get("Content-Length", "")
+    content_length = response.headers.get("Content-Length", "")
     # urllib3 before 2.0 does not notice a body that ends early.
     if (
-        promised.isdigit() and
+        content_length.isdigit() and
         response.request.method != "HEAD" and
-        response.raw.tell() < int(promised)
+        response.raw.tell() < int(content_length)
     ):
         raise CallError(
             failures.make_failure(
@@ -269,14 +273,17 @@ def _read_body(response, began, seconds):
 def _classify_network_error(error):
     import requests
 
-    told = str(error)
-    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in told:
+    error_text = str(error)
+    if (
+        isinstance(error, requests.exceptions.ChunkedEncodingError) or
+        "IncompleteRead" in error_text
+    ):
         return failures.make_failure("truncated_stream", "the answer was cut")
     if isinstance(error, requests.exceptions.SSLError):
         return failures.make_failure("network", "TLS failed; a private CA needs `ca_bundle`")
     if isinstance(error, requests.exceptions.ProxyError):
         return failures.make_failure("network", "the proxy refused or is away")
-    if "NewConnectionError" in told or "NameResolutionError" in told:
+    if "NewConnectionError" in error_text or "NameResolutionError" in error_text:
         return failures.with_evidence(failures.make_failure("network", "no connection"), sent=False)
     return failures.make_failure("network", "the connection was closed without an answer")
 
@@ -304,10 +311,10 @@ def _hard_timeout(seconds):
     def ring(signum, frame):
         raise _HardTimeout()
 
-    before = signal.signal(signal.SIGALRM, ring)
+    previous_handler = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)

@@ -11,5 +11,5 @@ def key(run, method, path, body, model=None):
 
     :param run: the execution id; body: a JSON value.
     """
-    told = json.dumps([run, method, path, body, model], sort_keys=True, separators=(",", ":"))
-    return "synthralos-" + hashlib.sha256(told.encode("ascii")).hexdigest()[:40]
+    canonical = json.dumps([run, method, path, body, model], sort_keys=True, separators=(",", ":"))
+    return "synthralos-" + hashlib.sha256(canonical.encode("ascii")).hexdigest()[:40]

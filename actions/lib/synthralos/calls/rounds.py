@@ -102,8 +102,8 @@ class RunProgress:
     failure: Optional[dict] = None
 
     @classmethod
-    def from_dict(cls, told):
-        return cls(**told) if told else cls()
+    def from_dict(cls, data):
+        return cls(**data) if data else cls()
 
     def as_dict(self):
         return dict(vars(self))
@@ -137,42 +137,53 @@ def play_round(targets, progress, rules, attempt, ledger, deadline, now, run):
     return _plan_next_round(targets, progress, rules, deadline, now, last)
 
 
-def _is_eligible(target, progress, rules, at):
-    mark = progress.mark(target)
-    if mark["out"] is not None or mark["ready_at"] > at:
+def _is_eligible(target, progress, rules, timestamp):
+    target_state = progress.mark(target)
+    if target_state["out"] is not None or target_state["ready_at"] > timestamp:
         return False
-    return mark["tries"] == 0 or progress.repeats < rules.max_retries
+    return target_state["tries"] == 0 or progress.repeats < rules.max_retries
 
 
-def _is_blocked(target, progress, ledger, at):
+def _is_blocked(target, progress, ledger, timestamp):
     """Whether the target's breaker or cooldown forbids the attempt; the trail says so, once."""
     health = ledger.breaker_state(target.name)
-    until, reason = health.until, health.reason
-    if until is None and health.state == HALF_OPEN and not ledger.claim_probe(target.name, health):
-        until, reason = at + PROBE_POLL_SECONDS, "its breaker is half open and its probes are out"
-    if until is None:
-        return False
-    mark = progress.mark(target)
-    mark["ready_at"] = until
-    if mark.get("held") != reason:
-        mark["held"] = reason
-        progress.trail.append(
-            {"target": target.name, "skipped": reason, "seconds": round(until - at, 1)}
+    blocked_until, reason = health.until, health.reason
+    if (
+        blocked_until is None and
+        health.state == HALF_OPEN and
+        not ledger.claim_probe(target.name, health)
+    ):
+        blocked_until, reason = (
+            timestamp + PROBE_POLL_SECONDS,
+            "its breaker is half open and its probes are out",
         )
-        run_log.emit("skipped", target=target.name, seconds=until - at)
+    if blocked_until is None:
+        return False
+    target_state = progress.mark(target)
+    target_state["ready_at"] = blocked_until
+    if target_state.get("held") != reason:
+        target_state["held"] = reason
+        progress.trail.append(
+            {
+                "target": target.name,
+                "skipped": reason,
+                "seconds": round(blocked_until - timestamp, 1),
+            }
+        )
+        run_log.emit("skipped", target=target.name, seconds=blocked_until - timestamp)
     return True
 
 
 def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
     """(result, None) or (None, Failure), after one attempt, recorded."""
-    mark = progress.mark(target)
-    repeat = mark["tries"] > 0
+    target_state = progress.mark(target)
+    repeat = target_state["tries"] > 0
     progress.attempts += 1
     progress.repeats += 1 if repeat else 0
-    mark["tries"] += 1
-    mark.pop("held", None)
+    target_state["tries"] += 1
+    target_state.pop("held", None)
     seconds = min(target.seconds, deadline.seconds_left())
-    at, began, result, failed = now(), time.monotonic(), None, None
+    started_at, monotonic_start, result, failed = now(), time.monotonic(), None, None
     try:
         with tracing.span_attributes(
             target=target.name, attempt=progress.attempts, round=progress.cursor, repeat=repeat
@@ -185,11 +196,11 @@ def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
     except InvalidInput as error:
         # Something is missing for this target only, such as the secret that its entry names.
         failed = failures.make_failure("configuration", str(error))
-    latency = time.monotonic() - began
+    latency = time.monotonic() - monotonic_start
     cause = failed.cause if failed else None
     hint = failed.retry_after if failed else None
     if failed is not None:
-        mark["ready_at"] = now() + max(_back_off(mark["tries"], rules), hint or 0.0)
+        target_state["ready_at"] = now() + max(_back_off(target_state["tries"], rules), hint or 0.0)
         progress.failure = failed.as_dict()
     entry = {
         "attempt": progress.attempts,
@@ -198,7 +209,7 @@ def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
         "repeat": repeat,
         "ok": failed is None,
         "latency_ms": int(latency * 1000),
-        "at": to_iso(at, milliseconds=True),
+        "at": to_iso(started_at, milliseconds=True),
     }
     if failed is not None:
         entry.update(cause=cause, message=failed.message)
@@ -243,7 +254,7 @@ def _record_not_made(target, progress, failed, repeat):
     return failed
 
 
-def reject_unknown_effect(field, failure, way_out):
+def reject_unknown_effect(field, failure, hint):
     """InvalidInput when the failure that was reported may have had the effect of what is unsafe to
     repeat.
     """
@@ -252,7 +263,7 @@ def reject_unknown_effect(field, failure, way_out):
             field,
             failure.cause,
             "may have had its effect, and is marked unsafe_to_repeat",
-            "Look whether it had; if not, " + way_out,
+            "Look whether it had; if not, " + hint,
         )
 
 
@@ -270,9 +281,9 @@ def _back_off(repeat, rules):
 
 def _exclude_targets(target, targets, failed, progress, rules):
     """Marks as out what this failure says need not be tried."""
-    mark = progress.mark(target)
+    target_state = progress.mark(target)
     if not failed.policy.retry_same_target:
-        mark["out"] = failed.cause
+        target_state["out"] = failed.cause
     elsewhere = failed.policy.retry_other_target
     if failed.cause == "content_policy":
         elsewhere = rules.content_policy_fallbacks
@@ -281,7 +292,7 @@ def _exclude_targets(target, targets, failed, progress, rules):
         failed.cause in UNKNOWN_EFFECT_CAUSES and
         failed.evidence.get("sent", True)
     ):
-        mark["out"] = "unsafe_to_repeat"
+        target_state["out"] = "unsafe_to_repeat"
         elsewhere = False
     for other in targets:
         too_small = failed.cause == "context_length" and not _larger(other, target)
@@ -296,15 +307,15 @@ def _larger(other, target):
 
 
 def _plan_next_round(targets, progress, rules, deadline, now, last):
-    left = [
+    remaining = [
         target
         for target in targets
         if progress.mark(target)["out"] is None and
         (progress.mark(target)["tries"] == 0 or progress.repeats < rules.max_retries)
     ]
-    if not left:
+    if not remaining:
         return RoundResult(failure=last, reason=_exhausted_reason(targets, progress, rules))
-    ready = min(progress.mark(target)["ready_at"] for target in left)
+    ready = min(progress.mark(target)["ready_at"] for target in remaining)
     delay = backoff.round_up(ready - now())
     if not deadline.allows_attempt_at(now() + delay):
         reason = "the next try would come in %d s, and %d s are left" % (

@@ -19,16 +19,24 @@ def restore_at_platform(client, platforms, snapshot, run):
     :raises CallError: of the last endpoint, when all failed.
     """
     failed = None
-    for known in platforms:
-        path = getattr(known, "restore_path", None)
+    for platform in platforms:
+        path = getattr(platform, "restore_path", None)
         if not path:
             continue
         path = path.replace("{agent_id}", quote(snapshot["agent_id"], safe=""))
         body = {name: snapshot[name] for name in ("agent_id", "snapshot_id", "state")}
         headers = {idempotency.HEADER: idempotency.key(run, "POST", path, body)}
         try:
-            _send(client, known.connection, "POST", path, known.connection.timeout, body, headers)
-            return known.name
+            _send(
+                client,
+                platform.connection,
+                "POST",
+                path,
+                platform.connection.timeout,
+                body,
+                headers,
+            )
+            return platform.name
         except CallError as error:
             failed = error
     if failed is not None:
@@ -36,18 +44,18 @@ def restore_at_platform(client, platforms, snapshot, run):
     return None
 
 
-def upload_backup(client, kept, snapshot):
+def upload_backup(client, config, snapshot):
     """Puts a copy of the snapshot at <backup_url>/<agent>/<snapshot id>.
 
-    :param kept: a Rollback.
+    :param config: a Rollback.
     :returns: {done: True}, or {done: False, why}: a snapshot without a copy is better than none.
     """
     path = "".join("/" + quote(snapshot[name], safe="") for name in ("agent_id", "snapshot_id"))
     try:
-        if not kept.backup_url:
-            way_out = "Set it to an http(s) URL, or backup_to_remote to false"
-            raise InvalidInput("config.rollback.backup_url", None, "is missing", way_out)
-        connection = Connection(kept.backup_url.rstrip("/"), secret_from=kept.backup_token_from)
+        if not config.backup_url:
+            hint = "Set it to an http(s) URL, or backup_to_remote to false"
+            raise InvalidInput("config.rollback.backup_url", None, "is missing", hint)
+        connection = Connection(config.backup_url.rstrip("/"), secret_from=config.backup_token_from)
         _send(client, connection, "PUT", path, BACKUP_SECONDS, snapshot)
     except CallError as error:
         return {"done": False, "reason": "%s: %s" % (error.failure.cause, error.failure.message)}
@@ -57,6 +65,6 @@ def upload_backup(client, kept, snapshot):
 
 
 def _send(client, connection, method, path, seconds, body, headers=None):
-    answer = client.request(connection, method, path, seconds, body=body, headers=headers)
-    if not 200 <= answer.status < 300:
-        raise CallError(client.failure_of(answer, "request"))
+    response = client.request(connection, method, path, seconds, body=body, headers=headers)
+    if not 200 <= response.status < 300:
+        raise CallError(client.failure_of(response, "request"))

@@ -36,28 +36,34 @@ class Tracing:
             return None
         timeout = read_seconds(entry, "tracing.timeout", 1.0)
         if timeout > MAX_TIMEOUT_SECONDS:
-            way_out = "Use a number from 0.1 to %d" % MAX_TIMEOUT_SECONDS
-            raise InvalidInput("tracing.timeout", timeout, "is too long", way_out)
-        share = default_if_none(entry.get("sample_ratio"), 1.0)
-        if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
+            hint = "Use a number from 0.1 to %d" % MAX_TIMEOUT_SECONDS
+            raise InvalidInput("tracing.timeout", timeout, "is too long", hint)
+        sample_ratio = default_if_none(entry.get("sample_ratio"), 1.0)
+        if (
+            not isinstance(sample_ratio, (int, float)) or
+            isinstance(sample_ratio, bool) or
+            not 0 <= sample_ratio <= 1
+        ):
             raise InvalidInput(
-                "tracing.sample_ratio", share, "is no share", "Use a number from 0 to 1"
+                "tracing.sample_ratio", sample_ratio, "is no share", "Use a number from 0 to 1"
             )
-        known = connection(entry, "tracing", "token", timeout, timeout, "endpoint")
-        return cls(known, entry.get("service_name") or "synthralos", float(share))
+        tracing_connection = connection(entry, "tracing", "token", timeout, timeout, "endpoint")
+        return cls(
+            tracing_connection, entry.get("service_name") or "synthralos", float(sample_ratio)
+        )
 
 
 def export(client, tracing, tracer, redactor):
     """Sends what the tracer has recorded; whether the collector took it. Nothing is raised."""
-    mark = _cooldown_file(tracing)
-    if _in_cooldown(mark):
+    cooldown_file = _cooldown_file(tracing)
+    if _in_cooldown(cooldown_file):
         return False
     try:
-        answer = client.request(
+        response = client.request(
             tracing.connection, "POST", _path(tracing), tracing.connection.timeout,
             body=redactor.remove_secrets(otlp_json.request(tracer, tracing.service_name)),
         )
-        cause = None if 200 <= answer.status < 300 else "status_%d" % answer.status
+        cause = None if 200 <= response.status < 300 else "status_%d" % response.status
     except CallError as error:
         cause = error.failure.cause
     except InvalidInput:
@@ -67,7 +73,7 @@ def export(client, tracing, tracer, redactor):
         run_log.write_traceback(redactor.redact_text)
         cause = type(error).__name__
     if cause is not None:
-        _start_cooldown(mark)
+        _start_cooldown(cooldown_file)
         run_log.emit("traces_not_sent", cause=cause, pause_seconds=int(PAUSE_SECONDS))
     return cause is None
 
@@ -96,19 +102,22 @@ def _cooldown_file(tracing):
     return os.path.join(tempfile.gettempdir(), name)
 
 
-def _in_cooldown(mark):
+def _in_cooldown(cooldown_file):
     try:
-        found = os.lstat(mark)
+        file_status = os.lstat(cooldown_file)
     except OSError:
         return False
     # The folder is everybody's: only a mark of one's own counts.
-    return found.st_uid == os.getuid() and 0 <= time.time() - found.st_mtime < PAUSE_SECONDS
+    return (
+        file_status.st_uid == os.getuid() and
+        0 <= time.time() - file_status.st_mtime < PAUSE_SECONDS
+    )
 
 
-def _start_cooldown(mark):
+def _start_cooldown(cooldown_file):
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-        descriptor = os.open(mark, flags, 0o600)
+        descriptor = os.open(cooldown_file, flags, 0o600)
         try:
             os.utime(descriptor)
         finally:

@@ -36,8 +36,8 @@ class BudgetConfig:
         return cls(
             per_run=_limits(entry, "per_run"),
             per_day=_limits(entry, "per_day"),
-            on_exceeded=_one_of(entry, "on_exceeded", (STOP, WARN)),
-            on_datastore_unavailable=_one_of(entry, "on_datastore_unavailable", (GO_ON, STOP)),
+            on_exceeded=_read_choice(entry, "on_exceeded", (STOP, WARN)),
+            on_datastore_unavailable=_read_choice(entry, "on_datastore_unavailable", (GO_ON, STOP)),
             assumed_output_tokens=read_int(
                 entry, "assumed_output_tokens", OUTPUT_TOKENS, 0, MAX_OUTPUT_TOKENS, "budget."
             ),
@@ -45,22 +45,22 @@ class BudgetConfig:
 
 
 def _limits(entry, period):
-    given = entry.get(period)
-    given = {} if given is None else given
-    where = "budget." + period
-    if not isinstance(given, dict) or set(given) - set(LIMITED):
+    limits = entry.get(period)
+    limits = {} if limits is None else limits
+    path = "budget." + period
+    if not isinstance(limits, dict) or set(limits) - set(LIMITED):
         raise InvalidInput(
-            where, given, "is no limit", "Write {tokens: 50000, cost: 0.5}, or one of it"
+            path, limits, "is no limit", "Write {tokens: 50000, cost: 0.5}, or one of it"
         )
     return {
-        name: read(given, name, None, 0, most, where + ".")
-        for name, (read, most) in LIMITED.items()
-        if given.get(name) is not None
+        name: read(limits, name, None, 0, maximum, path + ".")
+        for name, (read, maximum) in LIMITED.items()
+        if limits.get(name) is not None
     }
 
 
-def _one_of(entry, name, known):
-    value = entry.get(name) or known[0]
-    if value not in known:
-        raise InvalidInput("budget." + name, value, "is no way on", "Use " + " or ".join(known))
+def _read_choice(entry, name, allowed):
+    value = entry.get(name) or allowed[0]
+    if value not in allowed:
+        raise InvalidInput("budget." + name, value, "is no way on", "Use " + " or ".join(allowed))
     return value

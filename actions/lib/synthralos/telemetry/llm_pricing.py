@@ -1,6 +1,6 @@
 """What tokens cost, by the prices of the configuration."""
 
-PER = 1_000_000
+TOKENS_PER_PRICE = 1_000_000
 
 
 def call_cost(provider, model, usage, settings):
@@ -13,7 +13,7 @@ def call_cost(provider, model, usage, settings):
     if price is None:
         return None
     read, written = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
-    return (read * price.input + written * price.output) / PER
+    return (read * price.input + written * price.output) / TOKENS_PER_PRICE
 
 
 def price_calls(calls, settings):
@@ -23,24 +23,24 @@ def price_calls(calls, settings):
 
     :param calls: as calls.http.Client.llm_calls has them.
     """
-    found = []
+    rows = []
     for call in calls:
         usage, price = call["usage"], None
         if usage is not None:
             price = call_cost(call["provider"], call["model"], usage, settings)
-        found.append([
+        rows.append([
             call["provider"], call["model"], int(call["seconds"] * 1000), call["cause"],
             usage and usage["input_tokens"], usage and usage["output_tokens"],
             None if price is None else round(price, 9),
         ])
-    return found
+    return rows
 
 
 def model_price(provider, model, settings):
     """The settings.Price of a model, or None."""
-    for known in settings.providers:
-        if known.name == provider:
-            for served in known.models:
-                if served.name == model:
-                    return served.price
+    for candidate in settings.providers:
+        if candidate.name == provider:
+            for served_model in candidate.models:
+                if served_model.name == model:
+                    return served_model.price
     return None

@@ -63,12 +63,12 @@ def output_to(logs=None, redact=None, now=time.time):
     :param redact: a callable (text) -> text without secrets; now: the clock of the JSON lines.
     """
     global _sink
-    before = _sink
-    _sink = _LogOutput(logs or LogConfig(), redact or before.redact, now, {})
+    previous = _sink
+    _sink = _LogOutput(logs or LogConfig(), redact or previous.redact, now, {})
     try:
         yield
     finally:
-        _sink = before
+        _sink = previous
 
 
 def configure(logs):
@@ -89,13 +89,13 @@ def emit(event, **facts):
     facts = {key: _format_value(value) for key, value in dict(facts, **_sink.about).items()
              if value is not None}
     if _sink.logs.format == JSON or _sink.logs.file:
-        at = to_iso(_sink.now(), milliseconds=True)
-        encoded = _sink.redact(json.dumps(dict(time=at, event=event, **facts)))
+        timestamp = to_iso(_sink.now(), milliseconds=True)
+        encoded = _sink.redact(json.dumps(dict(time=timestamp, event=event, **facts)))
     if _sink.logs.format == JSON:
-        told = encoded
+        text = encoded
     else:
-        told = _sink.redact(" ".join([event] + ["%s=%s" % pair for pair in facts.items()]))
-    sys.stdout.write(told + "\n")
+        text = _sink.redact(" ".join([event] + ["%s=%s" % pair for pair in facts.items()]))
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
     if _sink.logs.file:
         _append(_sink.logs.file, encoded)
@@ -114,12 +114,12 @@ def write_traceback(redact: Optional[Callable[[str], str]] = None) -> None:
     sys.stderr.flush()
 
 
-def _append(file, told):
+def _append(file, text):
     try:
         # One write each: lines of processes that append at once do not mix.
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
-            os.write(descriptor, told.encode("utf-8", "replace") + b"\n")
+            os.write(descriptor, text.encode("utf-8", "replace") + b"\n")
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -37,10 +37,10 @@ class TraceContext:
     @classmethod
     def parsed(cls, traceparent, state=None):
         """The context that a caller's `traceparent` names; None when it is none."""
-        found = _TRACEPARENT.match(traceparent) if isinstance(traceparent, str) else None
-        if found is None:
+        match = _TRACEPARENT.match(traceparent) if isinstance(traceparent, str) else None
+        if match is None:
             return None
-        version, trace_id, parent_id, flags, more = found.groups()
+        version, trace_id, parent_id, flags, more = match.groups()
         if version == "ff" or (version == "00" and more) or not (
             int(trace_id, 16) and int(parent_id, 16)
         ):
@@ -51,8 +51,10 @@ class TraceContext:
     def headers(self, span_id=None, sampled=None):
         """The HTTP headers for a call below `span_id`; without one, as the caller gave them."""
         flags = _SAMPLED if (self.sampled if sampled is None else sampled) else 0
-        told = "00-%s-%s-%02x" % (self.trace_id, span_id or self.parent_id, flags)
-        return dict({"traceparent": told}, **({"tracestate": self.state} if self.state else {}))
+        traceparent = "00-%s-%s-%02x" % (self.trace_id, span_id or self.parent_id, flags)
+        return dict(
+            {"traceparent": traceparent}, **({"tracestate": self.state} if self.state else {})
+        )
 
 
 def span_id(*parts):
@@ -60,13 +62,13 @@ def span_id(*parts):
     return _derive_id("span", *parts)[:16]
 
 
-def sampled(trace_id, share):
-    """Whether a trace is among the `share`, 0 to 1, that is recorded.
+def sampled(trace_id, sample_ratio):
+    """Whether a trace is among the `sample_ratio`, 0 to 1, that is recorded.
 
     By the last 8 bytes of its id, as the TraceIdRatioBased sampler of OpenTelemetry's Python SDK:
     whoever decides so, decides alike.
     """
-    return int(trace_id[-16:], 16) < round(share * 2 ** 64)
+    return int(trace_id[-16:], 16) < round(sample_ratio * 2 ** 64)
 
 
 def extract_from_parameters(parameters):
@@ -75,17 +77,19 @@ def extract_from_parameters(parameters):
     In `context`, in `original_request`, or among the headers of that.
     """
     request = parameters.get("original_request")
-    places = [parameters.get("context"), request]
-    places.append(request.get("headers") if isinstance(request, dict) else None)
-    for place in places:
-        if isinstance(place, dict):
-            told = {str(name).lower(): value for name, value in place.items()}
-            found = TraceContext.parsed(told.get("traceparent"), told.get("tracestate"))
-            if found is not None:
-                return found.headers()
+    candidates = [parameters.get("context"), request]
+    candidates.append(request.get("headers") if isinstance(request, dict) else None)
+    for candidate in candidates:
+        if isinstance(candidate, dict):
+            lower_case = {str(name).lower(): value for name, value in candidate.items()}
+            context = TraceContext.parsed(
+                lower_case.get("traceparent"), lower_case.get("tracestate")
+            )
+            if context is not None:
+                return context.headers()
     return None
 
 
 def _derive_id(*parts):
-    told = "\0".join(("synthralos",) + tuple(str(part) for part in parts))
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+    text = "\0".join(("synthralos",) + tuple(str(part) for part in parts))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

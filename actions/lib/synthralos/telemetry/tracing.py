@@ -54,19 +54,21 @@ class Tracer:
     :param now: a callable that gives seconds since the epoch.
     """
 
-    def __init__(self, name, own, now, monotonic=time.monotonic):
-        self.execution_id, self.run, self.recording = own, own, False
+    def __init__(self, name, execution_id, now, monotonic=time.monotonic):
+        self.execution_id, self.run, self.recording = execution_id, execution_id, False
         self.spans, self.dropped_spans = [], 0
         self._now, self._monotonic = now, monotonic
-        self._at, self._from = now(), monotonic()
-        self._context, self._joined, self._share = None, False, 1.0
-        self._workflow, self._started, self._told = None, None, {}
+        self._started_at, self._monotonic_start = now(), monotonic()
+        self._context, self._joined, self._sample_ratio = None, False, 1.0
+        self._workflow, self._started, self._run_attributes = None, None, {}
         self._numbers = itertools.count()
-        self.action = Span(name, trace_context.span_id(own, "action"), None, began=self._at)
+        self.action = Span(
+            name, trace_context.span_id(execution_id, "action"), None, began=self._started_at
+        )
 
-    def configure(self, share):
-        """Records from now on, if the trace is among the `share` that is."""
-        self.recording, self._share = True, share
+    def configure(self, sample_ratio):
+        """Records from now on, if the trace is among the `sample_ratio` that is."""
+        self.recording, self._sample_ratio = True, sample_ratio
 
     @property
     def context(self):
@@ -76,32 +78,36 @@ class Tracer:
 
     @property
     def sampled(self):
-        told = self.context.sampled
-        return trace_context.sampled(self.context.trace_id, self._share) if told is None else told
+        caller_decision = self.context.sampled
+        return (
+            trace_context.sampled(self.context.trace_id, self._sample_ratio)
+            if caller_decision is None
+            else caller_decision
+        )
 
-    def join(self, run, told=None, workflow=None, started=None, attributes=None):
+    def join(self, run, carrier=None, workflow=None, started=None, attributes=None):
         """The action belongs to `run`.
 
-        :param told: {traceparent, tracestate} that the run was given, or None.
+        :param carrier: {traceparent, tracestate} that the run was given, or None.
         :param started: when the run was, in seconds since the epoch.
         :param attributes: of the run's span and the action's.
         """
         self.run, self._joined = run, True
         self._workflow, self._started = workflow, started
-        self._told = dict(attributes or {})
-        told = told if isinstance(told, dict) else {}
-        given = TraceContext.parsed(told.get("traceparent"), told.get("tracestate"))
-        self._context = given or TraceContext.of_run(run)
+        self._run_attributes = dict(attributes or {})
+        carrier = carrier if isinstance(carrier, dict) else {}
+        caller_context = TraceContext.parsed(carrier.get("traceparent"), carrier.get("tracestate"))
+        self._context = caller_context or TraceContext.of_run(run)
 
     def now(self):
         """Seconds since the epoch, by a clock that never goes back within the action."""
-        return self._at + self._monotonic() - self._from
+        return self._started_at + self._monotonic() - self._monotonic_start
 
     def begin(self, name, kind, attributes):
-        above = _current.get()
+        parent_span = _current.get()
         span_id = trace_context.span_id(self.execution_id, next(self._numbers))
-        parent = above.span_id if above is not None else self.action.span_id
-        return Span(name, span_id, parent, kind, self.now(), attributes=attributes)
+        parent_id = parent_span.span_id if parent_span is not None else self.action.span_id
+        return Span(name, span_id, parent_id, kind, self.now(), attributes=attributes)
 
     def end(self, span):
         span.ended = self.now()
@@ -129,26 +135,26 @@ class Tracer:
         :param error: what kind of failure ended the action, or None; run_error: the run.
         :param attributes: of both spans; ended: whether the run ends here.
         """
-        at, alone = self.now(), self.run == self.execution_id
+        ended_at, is_own_run = self.now(), self.run == self.execution_id
         facts = {"synthralos.run": self.run, "synthralos.workflow": self._workflow}
-        facts.update(self._told, **attributes)
+        facts.update(self._run_attributes, **attributes)
         root = Span(
             self._workflow or self.action.name,
             trace_context.span_id(self.run, "run"),
             self.context.parent_id,
-            began=min(self._started or self._at, self._at),
-            ended=at,
+            began=min(self._started or self._started_at, self._started_at),
+            ended=ended_at,
             attributes=dict(facts),
             error=run_error,
         )
         # An action that no workflow has started is all of its run.
-        self.action.parent_id = root.parent_id if alone else root.span_id
-        self.action.ended, self.action.error = at, error
+        self.action.parent_id = root.parent_id if is_own_run else root.span_id
+        self.action.ended, self.action.error = ended_at, error
         self.action.set(dict(facts, **{"synthralos.execution": self.execution_id}))
         if self.dropped_spans:
             self.action.set({"synthralos.spans_lost": self.dropped_spans})
         self.spans.append(self.action)
-        if ended and not alone:
+        if ended and not is_own_run:
             self.spans.append(root)
 
     def worth_sending(self):
@@ -191,9 +197,9 @@ def span(name, attributes=None, kind=INTERNAL):
 
 
 @contextlib.contextmanager
-def span_attributes(**told):
+def span_attributes(**attributes):
     """What the spans that begin in the block bear, as `synthralos.<name>`; None is left out."""
-    named = {"synthralos." + name: value for name, value in told.items() if value is not None}
+    named = {"synthralos." + name: value for name, value in attributes.items() if value is not None}
     token = _facts.set(dict(_facts.get() or {}, **named))
     try:
         yield
@@ -216,18 +222,18 @@ def headers():
     return tracer.headers(opened)
 
 
-def configure(share):
-    """Has the current tracer record `share` of the traces, 0 to 1."""
+def configure(sample_ratio):
+    """Has the current tracer record `sample_ratio` of the traces, 0 to 1."""
     tracer = _tracer.get()
     if tracer is not None:
-        tracer.configure(share)
+        tracer.configure(sample_ratio)
 
 
-def join_run(run, told=None, workflow=None, started=None, attributes=None):
+def join_run(run, carrier=None, workflow=None, started=None, attributes=None):
     """The current action belongs to `run`; see Tracer.join."""
     tracer = _tracer.get()
     if tracer is not None:
-        tracer.join(run, told, workflow, started, attributes)
+        tracer.join(run, carrier, workflow, started, attributes)
 
 
 def propagation_headers():
