@@ -312,7 +312,7 @@ class TestGuard:
             "name": "openai", "base_url": "http://h", "models": MODELS}],
             budget={"per_day": {"tokens": 1000}, "on_datastore_unavailable": "stop"}),
             store=BestEffortDatastore(datastore))
-        with pytest.raises(CallNotMade, match="datastore is away"):
+        with pytest.raises(CallNotMade, match="datastore is unavailable"):
             env.client.guard.reserve(find("gpt-4"), MESSAGES, {}, None, "r")
 
     def test_a_call_that_fails_gives_back_what_it_reserved(self, make_env):

@@ -1,4 +1,4 @@
-"""The agent platform's API: run an agent, replay an execution, take note of a failure."""
+"""The agent platform's API: run an agent, replay an execution, report a failure."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from synthralos.calls.http import CallError
 from synthralos.core import bounded_json, failures
 from synthralos.core.errors import InvalidInput
 
-# Of a JSON schema: what holds schemas under names that callers chose, and what holds data.
+# Keywords of a JSON schema: those with schemas under names chosen by callers, and those with data.
 _SCHEMAS_BY_NAME = ("properties", "patternProperties", "definitions", "dependencies")
 _DATA = ("enum", "default")
 
@@ -20,13 +20,13 @@ def target(platform):
 
 
 def execute_path(platform, agent, agent_id):
-    """The path that runs the agent: its own, else the platform's; `{agent_id}` is filled in."""
+    """Return the path that runs the agent: its own, else the platform's, with its `{agent_id}`."""
     path = (agent.execute_path if agent else None) or platform.execute_path
     return path.replace("{agent_id}", quote(agent_id, safe=""))
 
 
 def run_agent(client, platform, request, seconds, run, schema=None):
-    """Runs an agent once.
+    """Run an agent once.
 
     :param request: {path, query, agent_type, config, replay_of, agent_id}; `replay_of` is the
         platform's execution id to replay instead, or None.
@@ -67,7 +67,7 @@ def _execute(client, platform, request, seconds, run):
 
 
 def _replay(client, platform, request, seconds, run):
-    """Replays an execution and reads what came of it: the reply to a replay does not say."""
+    """Replay an execution and read its result, which the reply to the replay does not contain."""
     path = platform.replay_path.replace("{execution_id}", quote(request["replay_of"], safe=""))
     response, body = _post(client, platform, path, seconds, run, {})
     execution_id = body.get("executionId")
@@ -90,14 +90,17 @@ def _post(client, platform, path, seconds, run, body):
 
 
 def _parse_response(client, response):
-    """The JSON object that the platform answered. CallError when it or the agent failed."""
+    """Return the JSON object of the platform's response.
+
+    :raises CallError: the platform or the agent failed.
+    """
     try:
         body = bounded_json.loads(response.text)
     except ValueError:
         body = None
     body = body if isinstance(body, dict) else None
     if body is not None and body.get("status") == "failed":
-        # The platform answered; what failed is the agent. Its breaker has nothing to do with that.
+        # The platform responded; the agent failed, which does not count for the platform's breaker.
         raise CallError(_agent_failure(response.status, body))
     if not 200 <= response.status < 300:
         raise CallError(client.failure_of(response, "agent"))
@@ -107,12 +110,15 @@ def _parse_response(client, response):
 
 
 def _malformed(response):
-    message = "the platform answered no JSON object"
+    message = "the platform's response is not a JSON object"
     return failures.make_failure("malformed_answer", message, response.status)
 
 
 def validate_output(output, schema=None):
-    """Why `output` is not what was asked for, as a Failure, or None. Prose is never searched."""
+    """Return the Failure of an output that is blank or does not match, or None.
+
+    Prose is never searched for JSON.
+    """
     if output is None or (isinstance(output, str) and not output.strip()):
         return failures.make_failure("blank_output", "the agent's output is blank", 200)
     if schema is None:
@@ -132,16 +138,16 @@ def validate_output(output, schema=None):
 
 
 def require_valid_schema(schema, field="context.expected_schema"):
-    """InvalidInput when `schema` is no JSON schema, or refers to anything outside itself."""
+    """Raise InvalidInput if `schema` is not a JSON schema, or refers to anything outside itself."""
     import jsonschema
 
     if not isinstance(schema, dict):
         raise InvalidInput(field, schema, "is not an object", "Give a JSON schema of draft 4")
     for ref in _values_of("$ref", schema):
-        # jsonschema would fetch it, from wherever the caller says.
+        # jsonschema would fetch it from any address that the caller chose.
         if not _resolves(ref, schema):
             raise InvalidInput(
-                field, ref, "refers to nothing in the schema", "Use #/definitions/..."
+                field, ref, "does not refer to a part of the schema", "Use #/definitions/..."
             )
     try:
         jsonschema.Draft4Validator.check_schema(schema)
@@ -149,12 +155,12 @@ def require_valid_schema(schema, field="context.expected_schema"):
             re.compile(pattern)
     except (jsonschema.SchemaError, re.error, TypeError) as error:
         error_message = getattr(error, "message", str(error))
-        reason = "is no JSON schema (%s)" % error_message
+        reason = "is not a JSON schema (%s)" % error_message
         raise InvalidInput(field, schema, reason, "Give one of draft 4") from error
 
 
 def _values_of(name, schema):
-    """Every text under the key `name` in a schema, at any depth."""
+    """Return every text under the key `name` in a schema, at any depth."""
     values, level = [], [schema]
     while level:
         item = level.pop()
@@ -182,9 +188,9 @@ def _resolves(ref, schema):
 
 
 def _without_ids(schema):
-    """`schema` without the `id` of any part of it.
+    """Return `schema` without the `id` of any part of it.
 
-    An `id` moves what `#/definitions/...` is relative to: jsonschema would fetch that from there.
+    An `id` changes the base of `#/definitions/...`: jsonschema would fetch them from there.
     """
     if isinstance(schema, list):
         return [_without_ids(item) for item in schema]
@@ -202,14 +208,14 @@ def _without_ids(schema):
 
 
 def _schema_error(value, schema):
-    """What is wrong with `value`, or None."""
+    """Return how `value` violates the schema, or None."""
     import jsonschema
 
     try:
         checker = jsonschema.Draft4Validator(_without_ids(schema))
         errors = list(checker.iter_errors(value))
     except (RecursionError, *_reference_errors()):
-        return "the schema refers to itself without end"
+        return "the schema refers to itself endlessly"
     if not errors:
         return None
     first = min(errors, key=lambda error: list(map(str, error.path)))
@@ -237,7 +243,10 @@ def _reference_errors() -> list[type[Exception]]:
 
 
 def notify(client, platform, payload, seconds):
-    """Posts a failure's record to the platform's webhook. CallError when it was not taken."""
+    """Post a failure record to the platform's webhook.
+
+    :raises CallError: it was not accepted.
+    """
     response = client.request(
         platform.connection, "POST", platform.failure_webhook, seconds, body=payload
     )

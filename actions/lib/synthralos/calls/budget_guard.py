@@ -1,9 +1,9 @@
-"""The guard before each call to an LLM: what it may take must fit the budget of its run and day.
+"""The budget guard of LLM calls: each call must fit the budget of its run and of the day.
 
-A call is reserved with its prompt, estimated, and the output that it names at most; afterwards what
-it took is counted exactly. So a limit is passed by no more than what estimates are wrong by: of
-each call under way, a prompt of more tokens than a third of its bytes, and, where a request names
-no max_tokens, an answer longer than `budget.assumed_output_tokens`.
+A call reserves its estimated prompt and its maximum output; afterwards its real usage is counted.
+So a limit is exceeded by estimation errors at most: of each call in progress, a prompt of more
+tokens than a third of its bytes, and, for a request without max_tokens, an answer longer than
+`budget.assumed_output_tokens`.
 """
 
 import json
@@ -14,7 +14,7 @@ from synthralos.core import failures
 from synthralos.storage.llm_spending import ZERO, LlmSpending
 from synthralos.telemetry import llm_pricing, run_log
 
-# Of languages and code, few take more tokens than that; per message, its role and marks.
+# Few languages and little code take more tokens; per message, for its role and separators.
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 8
 # An image and the like, whatever its size.
 TOKENS_PER_PART = 1500
@@ -23,16 +23,19 @@ _TEXT_FIELDS = ("role", "content")
 # Parameters that the model reads.
 _PROMPT_PARAMETERS = ("tools", "functions", "response_format", "tool_choice")
 _HINTS = {
-    "per_run": "Raise it in the configuration, or have the run ask for less",
-    "per_day": "It begins anew at 00:00 UTC; raise it in the configuration, or forget what was "
+    "per_run": "Raise it in the configuration, or let the run request less",
+    "per_day": "It starts again at 00:00 UTC; raise it in the configuration, or clear what was "
     "spent with synthralos.storage.clear kinds=budget",
 }
 
 
 class BudgetGuard:
-    """:param settings: Settings with a `budget`; store: a BestEffortDatastore datastore.
-    :param now: a callable that gives seconds since the epoch.
-    :ivar warnings: what was exceeded where `on_exceeded` is warn, for the result.
+    """Reserves LLM calls against the budget, and settles them.
+
+    :param settings: Settings with a `budget`.
+    :param store: a BestEffortDatastore.
+    :param now: a callable that returns seconds since the epoch.
+    :ivar warnings: the exceeded limits if `on_exceeded` is warn, for the result.
     """
 
     def __init__(self, settings, store, now):
@@ -41,10 +44,9 @@ class BudgetGuard:
         self.warnings = []
 
     def reserve(self, served_model, messages, parameters, default_output, run):
-        """What `end` needs of a call that may be made.
+        """Reserve a call and return the keys that `settle` needs.
 
-        :param default_output: tokens that the provider is told where the request names none, or
-            None.
+        :param default_output: max_tokens that is sent if the request has none, or None.
         :raises CallNotMade: it does not fit, by cause `budget`; or the model has no price and there
             is a limit on cost, by cause `configuration`.
         """
@@ -73,13 +75,13 @@ class BudgetGuard:
 
         :param usage: as providers.call returns it, or None; failure: the Failure, or None.
         """
-        # Some servers answer without telling what it took.
+        # Some servers respond without usage.
         if usage is not None and usage["total_tokens"]:
             tokens = usage["input_tokens"], usage["output_tokens"]
             self._spending.settle(keys, (sum(tokens), self._cost(served_model, *tokens)))
         elif usage is None and failure is not None and _was_free(failure):
             self._spending.settle(keys, ZERO)
-        # Else nobody knows: what was reserved counts.
+        # Otherwise the usage is unknown: the reservation counts.
 
     def _check(self, period, limits, amount, used):
         if not limits:
@@ -109,7 +111,7 @@ class BudgetGuard:
     def _on_unknown_spending(self):
         if self._budget.on_datastore_unavailable == STOP:
             message = (
-                "nobody can tell what was spent: the datastore is away, and "
+                "spending is unknown because the datastore is unavailable, and "
                 "budget.on_datastore_unavailable is stop"
             )
             raise CallNotMade(failures.make_failure("budget", message))
@@ -135,7 +137,7 @@ class BudgetGuard:
 
 
 def prompt_tokens(messages, parameters):
-    """How many tokens chat messages, and what goes with them, may be; estimated from above."""
+    """Return an upper estimate of the tokens of chat messages and of what is sent with them."""
     total = 0
     for message in messages:
         other_fields = {name: value for name, value in message.items() if name not in _TEXT_FIELDS}
@@ -169,7 +171,7 @@ def _output_tokens(parameters, default, assumed):
 
 
 def _was_free(failure):
-    """Whether the provider refused the call, or never got it."""
+    """Return whether the provider rejected the call, or never received it."""
     was_rejected = failure.status is not None and failure.status >= 300
     was_rejected = was_rejected or failure.cause == "configuration"
     return was_rejected or failure.evidence.get("sent") is False

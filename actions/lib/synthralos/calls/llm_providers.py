@@ -17,8 +17,8 @@ ANTHROPIC_MAX_TOKENS = 4096
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _REFUSED_PARAMETERS = {
-    "stream": "answers are read whole; leave it out",
-    "n": "one answer is asked for; leave it out",
+    "stream": "streaming is not used; leave it out",
+    "n": "only a single answer is requested; leave it out",
 }
 
 
@@ -35,16 +35,16 @@ class ServedModel:
 
 
 def resolve_model(providers, model, provider=None, field="original_request.model"):
-    """The provider that serves `model`: the one named, a `provider/model` prefix, else the first
-    listing it.
+    """Return the ServedModel of `model`: at `provider`, at the provider of a `provider/model` name,
+    else at the first provider that lists it.
 
-    InvalidInput names the providers or models that are known.
+    :raises InvalidInput: there is none; names the known providers or models.
     """
     if not providers:
         raise InvalidInput(
             "config.providers",
             [],
-            "lists no LLM provider",
+            "has no LLM provider",
             "Configure at least one provider with its models",
         )
     require_identifier(field, model)
@@ -82,13 +82,16 @@ def _serving(providers, model, field):
     raise InvalidInput(
         field,
         model,
-        "is served by no configured provider",
+        "is not served by any configured provider",
         "Known models: " + ", ".join(names[:40]),
     )
 
 
 def parse_messages(request, field="original_request"):
-    """The chat messages of a request that has `messages`, or a `prompt` and perhaps a `system`."""
+    """Return the chat messages of a request with `messages`, or with `prompt` and maybe `system`.
+
+    :raises InvalidInput: they are missing or not valid; names the field.
+    """
     messages, prompt = request.get("messages"), request.get("prompt")
     if messages is None and prompt is None:
         raise InvalidInput(
@@ -101,26 +104,26 @@ def parse_messages(request, field="original_request"):
     if messages is None:
         if not isinstance(prompt, str) or not prompt.strip():
             raise InvalidInput(
-                field + ".prompt", prompt, "is no text or blank", "Give the prompt as text"
+                field + ".prompt", prompt, "must be text and not blank", "Give the prompt as text"
             )
         return _system(request) + [{"role": "user", "content": prompt}]
     if not isinstance(messages, list) or not messages:
         raise InvalidInput(
-            field + ".messages", messages, "is no list of messages", "Give at least one message"
+            field + ".messages", messages, "is not a list of messages", "Give at least one message"
         )
     for n, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise InvalidInput(
                 "%s.messages[%d]" % (field, n),
                 message,
-                "has no known role",
+                "has an unknown role",
                 "Use one of " + ", ".join(ROLES),
             )
         if not isinstance(message.get("content"), (str, list)) and not message.get("tool_calls"):
             raise InvalidInput(
                 "%s.messages[%d].content" % (field, n),
                 message.get("content"),
-                "is no text",
+                "is not text",
                 "Give it as text",
             )
     return _system(request) + messages
@@ -136,7 +139,10 @@ def _system(request):
 
 
 def parse_sampling(request, field="original_request.parameters"):
-    """The sampling parameters in snake_case; camelCase is taken too, both at once are refused."""
+    """Return the sampling parameters in snake_case; camelCase is accepted, both at once are not.
+
+    :raises InvalidInput: a parameter is a duplicate or not supported; names it.
+    """
     raw_parameters = request.get("parameters")
     if raw_parameters is None:
         return {}
@@ -149,7 +155,7 @@ def parse_sampling(request, field="original_request.parameters"):
         snake = _CAMEL.sub(lambda match: "_" + match.group(1).lower(), str(name))
         if snake in parameters:
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is given twice", "Give %s once" % snake
+                "%s.%s" % (field, name), value, "is a duplicate", "Give %s once" % snake
             )
         asks = value is not None and value is not False and not (snake == "n" and value == 1)
         if snake in _REFUSED_PARAMETERS and asks:
@@ -166,12 +172,13 @@ def parse_sampling(request, field="original_request.parameters"):
 
 
 def complete(client, served_model, messages, parameters, seconds, run):
-    """Asks the model once.
+    """Ask the model once.
 
     :returns: {response, model, provider, usage {input_tokens, output_tokens, total_tokens},
-        finish_reason, latency_ms}, and tool_calls where the model asked for tools.
-    :raises CallError: an error status, no answer in `seconds`, or an answer that is cut, blank,
-        malformed or without finish reason; CallNotMade: it does not fit the budget.
+        finish_reason, latency_ms}, and tool_calls if the model requested tools.
+    :raises CallError: an error status, no answer in `seconds`, or an answer that is truncated,
+        blank, malformed or without finish reason.
+    :raises CallNotMade: it does not fit the budget.
     """
     if client.guard is None:
         return _complete_logged(client, served_model, messages, parameters, seconds, run, {})
@@ -195,7 +202,7 @@ def complete(client, served_model, messages, parameters, seconds, run):
 
 
 def _complete_logged(client, served_model, messages, parameters, seconds, run, usage_record):
-    """As `complete`; what is known of the call is written into `usage_record`, and into client.llm_calls."""
+    """Return the completion; record the call in `usage_record` and in client.llm_calls."""
     usage_record.update(provider=served_model.provider.name, model=served_model.model.name)
     usage_record.update(cause=None, usage=None)
     started_at = time.monotonic()
@@ -213,7 +220,7 @@ def _complete_logged(client, served_model, messages, parameters, seconds, run, u
 
 
 def _complete(client, served_model, messages, parameters, seconds, run, usage_record):
-    """As `complete`; what tokens it took is written into `usage_record` as soon as it is known."""
+    """Return the completion; record its tokens in `usage_record` as soon as they are known."""
     model = served_model.model.name
     wire = WIRE_FORMATS[served_model.provider.api]
     logical = {"messages": messages, "parameters": parameters}
@@ -231,7 +238,7 @@ def _complete(client, served_model, messages, parameters, seconds, run, usage_re
     if response.status != 200:
         raise CallError(client.failure_of(response, "model"))
     completion = wire.read(response.json())
-    # An answer that is of no use has been paid for, too.
+    # An unusable answer has been paid for, too.
     usage_record["usage"] = completion["usage"]
     span_attributes.record_completion(completion)
     if not completion["finish_reason"]:
@@ -255,7 +262,10 @@ def _complete(client, served_model, messages, parameters, seconds, run, usage_re
 
 
 class _OpenAI:
-    """:cvar path: where chats go; listing: where GET lists the models.
+    """The wire format of OpenAI.
+
+    :cvar path: of chats.
+    :cvar listing: where GET lists the models.
     :cvar authorize: secret -> headers; None for a bearer token.
     """
 
@@ -284,6 +294,8 @@ class _OpenAI:
 
 
 class _Anthropic:
+    """The wire format of Anthropic; as _OpenAI."""
+
     path, listing = "/v1/messages", "/v1/models"
     headers = {"anthropic-version": ANTHROPIC_VERSION}
 
@@ -330,7 +342,7 @@ class _Anthropic:
         return completion
 
 
-# By the name that the configuration has for it, in `api`.
+# By the value of `api` in the configuration.
 WIRE_FORMATS = {"openai": _OpenAI, "anthropic": _Anthropic}
 
 
@@ -344,7 +356,7 @@ def _first_choice(body, name):
 def _malformed_response():
     return CallError(
         failures.make_failure(
-            "malformed_answer", "the answer has not the shape of the API", status=200
+            "malformed_answer", "the answer does not have the shape of the API", status=200
         )
     )
 
@@ -358,7 +370,7 @@ def _text_of(content):
 
 
 def _name_or_none(value) -> Optional[str]:
-    # It becomes an output beside names: anything but a plain word is no finish reason.
+    # It becomes an output: anything but a plain word is not a finish reason.
     return value if isinstance(value, str) and re.match(r"^[A-Za-z_]{1,40}\Z", value) else None
 
 

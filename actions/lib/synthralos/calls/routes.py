@@ -37,9 +37,11 @@ class RouteCandidate:
 
 
 def parse_request(raw_request, settings, field="original_request"):
-    """The request, checked: {endpoint, method, body, headers, model, provider, region}.
+    """Return the validated request: {endpoint, method, body, headers, model, provider, region}.
 
-    An absolute URL is taken when it lies below a configured route, and is cut to what lies below.
+    An absolute URL is accepted under a configured route, and is reduced to the path under it.
+
+    :raises InvalidInput: a value is not valid; names its field.
     """
     endpoint = raw_request.get("endpoint")
     if not isinstance(endpoint, str) or not endpoint.strip():
@@ -51,7 +53,7 @@ def parse_request(raw_request, settings, field="original_request"):
         )
     if not settings.routes:
         raise InvalidInput(
-            "config.routes", [], "lists no route", "Configure at least one provider and region"
+            "config.routes", [], "has no route", "Configure at least one provider and region"
         )
     provider = require_identifier(
         field + ".provider", raw_request.get("provider") or settings.default_provider
@@ -97,15 +99,15 @@ def _path(endpoint, routes, field):
             raise InvalidInput(
                 field,
                 endpoint,
-                "lies outside the configured routes",
+                "is outside the configured routes",
                 "Give a path that starts with /, or a URL below the base_url of a configured route",
             )
-        # The route that says most of the address is the one that is meant.
+        # The route with the longest matching base_url.
         endpoint = min(paths, key=len)
     path = unquote(unquote(urlsplit("http://host" + endpoint).path))
     if ".." in path.replace("\\", "/").split("/") or re.search(r"[\x00-\x20\x7f]", endpoint):
         raise InvalidInput(
-            field, endpoint, "climbs out of its route or holds white space", "Give a plain path"
+            field, endpoint, "leaves its route or contains white space", "Give a plain path"
         )
     return endpoint
 
@@ -118,20 +120,21 @@ def _headers(headers, field):
     for name, value in headers.items():
         if not _HEADER.match(str(name)) or name.lower() in _RESERVED_HEADERS:
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is not a header to set here", "Leave it out"
+                "%s.%s" % (field, name), value, "cannot be set here", "Leave it out"
             )
         if not isinstance(value, str) or re.search(r"[^\x20-\x7e]", value):
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is no header value", "Give printable ASCII"
+                "%s.%s" % (field, name), value, "is not a valid header value", "Use printable ASCII"
             )
     return dict(headers)
 
 
 def candidate_routes(request, regions, providers, settings):
-    """(legs, skipped): all regions of a provider, then the next provider, no pair left out.
+    """Return (candidates, skipped): all regions of a provider, then those of the next provider.
 
-    A pair that is not configured, or whose provider has no name for the model, is skipped: skipped
-    is a list of {target, reason}. At most `settings.max_routes` legs.
+    A pair that is not configured, or whose provider has no name for the model, is skipped.
+
+    :returns: at most `settings.max_routes` RouteCandidates, and [{target, reason}] of the others.
     """
     configured = {(route.provider, route.region): route for route in settings.routes}
     regions = _unique([request["region"]] + list(regions))
@@ -161,7 +164,7 @@ def _unique(names):
 
 
 def _map_model(model, home, provider, model_map):
-    """(the model's name at `provider`, whether there is one)."""
+    """Return (the model's name at `provider`, whether it has one)."""
     if model is None or provider == home:
         return model, True
     named = (model_map.get(provider) or {}).get(model)
@@ -169,11 +172,11 @@ def _map_model(model, home, provider, model_map):
 
 
 def call(client, candidate, request, seconds, run):
-    """Sends the request over one route.
+    """Send the request over one route.
 
-    :returns: {status_code, body, response, latency_ms}; body is parsed where it is JSON, response
-        is the text of an answer that has one.
-    :raises CallError: an error status, no answer, or a cut one.
+    :returns: {status_code, body, response, latency_ms}; body is parsed if it is JSON, response
+        is the text of the answer, or None.
+    :raises CallError: an error status, no answer, or a truncated one.
     """
     body = _with_model(request["body"], candidate.model)
     method, path = request["method"], request["endpoint"]
@@ -210,7 +213,7 @@ def _parsed(text):
 
 
 def _extract_text(parsed):
-    """The answer's text, from where the platform, OpenAI and Anthropic put it."""
+    """Return the text of a response in the form of the platform, OpenAI or Anthropic, or None."""
     if isinstance(parsed, str):
         return parsed
     if not isinstance(parsed, dict):

@@ -1,4 +1,4 @@
-"""What a snapshot means to others: the platform that restores it, the place that keeps a copy."""
+"""Restores a snapshot at the platform, and uploads a backup copy of it."""
 
 from urllib.parse import quote
 
@@ -11,12 +11,12 @@ BACKUP_SECONDS = 20.0
 
 
 def restore_at_platform(client, platforms, snapshot, run):
-    """Has the first endpoint that can put the state back: POST {agent_id, snapshot_id, state}.
+    """Restore the state at the first endpoint that can: POST {agent_id, snapshot_id, state}.
 
     The same run sends the same Idempotency-Key to each, so that none restores twice.
 
-    :returns: the name of the platform, or None when none of them has a restore_path.
-    :raises CallError: of the last endpoint, when all failed.
+    :returns: the name of the platform, or None if none has a restore_path.
+    :raises CallError: of the last endpoint, if all failed.
     """
     failed = None
     for platform in platforms:
@@ -45,10 +45,10 @@ def restore_at_platform(client, platforms, snapshot, run):
 
 
 def upload_backup(client, config, snapshot):
-    """Puts a copy of the snapshot at <backup_url>/<agent>/<snapshot id>.
+    """Upload a copy of the snapshot to <backup_url>/<agent>/<snapshot id>.
 
-    :param config: a Rollback.
-    :returns: {done: True}, or {done: False, why}: a snapshot without a copy is better than none.
+    :param config: a SnapshotConfig.
+    :returns: {done: True}, or {done: False, reason}: a snapshot without a copy is better than none.
     """
     path = "".join("/" + quote(snapshot[name], safe="") for name in ("agent_id", "snapshot_id"))
     try:

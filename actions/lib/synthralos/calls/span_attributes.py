@@ -1,4 +1,4 @@
-"""The spans of calls, named as OpenTelemetry's conventions for generative AI and HTTP have it.
+"""The spans of calls, by OpenTelemetry's conventions for generative AI and HTTP.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
@@ -11,7 +11,10 @@ _SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty",
 
 
 def chat(served_model, parameters):
-    """The span of a call to a model; parameters: those of sampling."""
+    """Return the span of a call to a model.
+
+    :param parameters: of sampling.
+    """
     attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": served_model.provider.name,
@@ -26,7 +29,7 @@ def chat(served_model, parameters):
 
 
 def record_completion(completion):
-    """What the model's answer, as providers.call returns it, adds to the open span."""
+    """Add the usage of a completion, as llm_providers.complete returns it, to the open span."""
     tracing.set_attributes(
         {
             "gen_ai.usage.input_tokens": completion["usage"]["input_tokens"],
@@ -37,7 +40,7 @@ def record_completion(completion):
 
 
 def invoke_agent(platform, agent_id):
-    """The span of a call that runs an agent."""
+    """Return the span of a call that runs an agent."""
     attributes = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.provider.name": platform.name,
@@ -48,7 +51,7 @@ def invoke_agent(platform, agent_id):
 
 
 def request(connection, method):
-    """The span of a request; its path is the caller's and is not told."""
+    """Return the span of a request; its path is the caller's text and is left out."""
     return _call(method, connection, {"http.request.method": method})
 
 

@@ -1,4 +1,4 @@
-"""Readers for single configuration entries; an invalid entry raises InvalidInput with its full path.
+"""Readers for single configuration entries; an invalid one raises InvalidInput with its path.
 
 `prefix` is the path in front of the name, with its dot, such as `budget.`.
 """
@@ -38,34 +38,43 @@ def read_list(config, name, prefix=""):
 
 
 def read_seconds(entry, path, default, minimum=0.1):
-    """The seconds under the last name of `path`, as a float. InvalidInput when they are none."""
+    """Return the seconds under the last name of `path`, as a float.
+
+    :raises InvalidInput: not a number, or not between `minimum` and MAX_SECONDS.
+    """
     value = default_if_none(entry.get(path.rpartition(".")[2]), default)
     is_valid = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_valid or not minimum <= value <= MAX_SECONDS:
-        hint = "Use a number from %s to %d" % (minimum, MAX_SECONDS)
-        raise InvalidInput(path, value, "is not a number of seconds within bounds", hint)
+        reason = "must be between %s and %d seconds" % (minimum, MAX_SECONDS)
+        raise InvalidInput(path, value, reason, "Use a number in that range")
     return float(value)
 
 
 def read_number(entry, name, default, minimum, maximum, prefix=""):
-    """The number under `name`, as a float. InvalidInput when it is none, or out of bounds."""
+    """Return the number under `name`, as a float.
+
+    :raises InvalidInput: not a number, or not between `minimum` and `maximum`.
+    """
     value = default_if_none(entry.get(name), default)
     is_valid = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_valid or not minimum <= value <= maximum:
-        hint = "Use a number from %s to %s" % (minimum, maximum)
-        raise InvalidInput(prefix + name, value, "is out of bounds", hint)
+        reason = "must be between %s and %s" % (minimum, maximum)
+        raise InvalidInput(prefix + name, value, reason, "Use a number in that range")
     return float(value)
 
 
 def read_int(entry, name, default, minimum, maximum, prefix=""):
-    """The whole number under `name`. InvalidInput when it is none, or out of bounds."""
+    """Return the whole number under `name`.
+
+    :raises InvalidInput: not a whole number, or not between `minimum` and `maximum`.
+    """
     value = default_if_none(entry.get(name), default)
     if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-        hint = "Use a whole number from %d to %d" % (minimum, maximum)
-        raise InvalidInput(prefix + name, value, "is out of bounds", hint)
+        reason = "must be a whole number between %d and %d" % (minimum, maximum)
+        raise InvalidInput(prefix + name, value, reason, "Use a number in that range")
     return value
 
 
 def default_if_none(value, default):
-    """`value`, or `default` when it is not given. 0 and False are."""
+    """Return `value`, or `default` if it is None; 0 and False are values."""
     return default if value is None else value

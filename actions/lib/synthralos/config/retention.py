@@ -32,7 +32,9 @@ def read_retention(entry):
     for group, value in entry.items():
         path = "retention.%s" % group
         if group not in BOUNDS:
-            raise InvalidInput(path, value, "is not a known group", "Use one of " + ", ".join(BOUNDS))
+            raise InvalidInput(
+                path, value, "is not a known group", "Use one of " + ", ".join(BOUNDS)
+            )
         if value is not None:
             seconds_by_group[group] = _seconds(path, value, *BOUNDS[group])
     return seconds_by_group
@@ -56,8 +58,9 @@ def _seconds(path, value, minimum, maximum):
     except InvalidInput:
         seconds = 0
     if not minimum <= seconds <= maximum:
-        hint = "Use %s to %s" % (format_duration(minimum), format_duration(maximum))
-        raise InvalidInput(path, value, "is not a duration within bounds", hint)
+        bounds = format_duration(minimum), format_duration(maximum)
+        hint = "Write it as a number and s, m, h or d, such as 12h"
+        raise InvalidInput(path, value, "must be between %s and %s" % bounds, hint)
     return seconds
 
 

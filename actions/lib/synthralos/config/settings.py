@@ -1,4 +1,4 @@
-"""The pack's configuration, read once, with defaults and refusals that name the entry."""
+"""The pack's configuration: read once, with defaults; errors name the entry that is not valid."""
 
 import re
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 CAPABILITIES = (
     "vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation",
 )
-# The wire formats of LLM providers; calls.providers.WIRES speaks them.
+# The wire formats of LLM providers; calls.llm_providers.WIRE_FORMATS implements them.
 APIS = ("openai", "anthropic")
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
 
@@ -35,7 +35,7 @@ class Connection:
     """How to reach one base URL.
 
     :ivar secret: the credential, literal; or
-    :ivar secret_from: the datastore key that holds it, encrypted, read anew at each attempt.
+    :ivar secret_from: the datastore key that holds it, encrypted, read again at each attempt.
     :ivar headers_from: the datastore key of a JSON object of further headers.
     :ivar verify: True, False, or the path of a CA bundle.
     :ivar timeout: seconds for one attempt; connect_timeout: seconds of these for connecting.
@@ -52,7 +52,7 @@ class Connection:
     connect_timeout: float = 5.0
 
     def account(self, owner):
-        """What two connections share when the same credential of the same `owner` opens both."""
+        """Return a key that is equal for connections with the same credential and `owner`."""
         headers = tuple(sorted(self.headers.items()))
         return (owner, self.secret, self.secret_from, self.headers_from, headers)
 
@@ -71,7 +71,7 @@ class Platform:
 
 @dataclass(frozen=True)
 class Price:
-    """What a million tokens cost, in the configuration's `currency`."""
+    """The cost of a million tokens, in the configuration's `currency`."""
 
     input: float
     output: float
@@ -79,7 +79,11 @@ class Price:
 
 @dataclass(frozen=True)
 class Model:
-    """:ivar capabilities: some of CAPABILITIES, or None where the configuration does not say."""
+    """A model of a provider.
+
+    :ivar context_window: tokens, or None if it is not configured.
+    :ivar capabilities: some of CAPABILITIES, or None if they are not configured.
+    """
 
     name: str
     context_window: Optional[int] = None
@@ -129,10 +133,10 @@ class Breaker:
 
 @dataclass(frozen=True)
 class Retry:
-    """How handle_error has a recovery retry; times in seconds.
+    """How handle_error lets a recovery retry; times in seconds.
 
-    :ivar adaptive_learning: whether what recoveries of this type of failure have come to counts.
-    :ivar success_rate_threshold: below it, nothing is retried.
+    :ivar adaptive_learning: whether past recoveries of the same failure type count.
+    :ivar success_rate_threshold: below this rate nothing is retried.
     """
 
     max_retries: int = 3
@@ -145,10 +149,12 @@ class Retry:
 
 @dataclass(frozen=True)
 class Settings:
-    """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
+    """The pack's configuration.
+
+    :ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
         orchestration, metrics, tracing, logs: entries that their own modules read.
-    :ivar retention: {group of keys: seconds}, of what is kept longer or shorter than by default.
-    :ivar store_user_text: whether what callers worded is kept in the datastore.
+    :ivar retention: {group of keys: seconds}, for groups with a lifetime other than the default.
+    :ivar store_user_text: whether callers' text is stored in the datastore.
     """
 
     platforms: list[Platform]
@@ -185,7 +191,10 @@ class Settings:
 
     @classmethod
     def from_config(cls, config):
-        """Settings from the pack's configuration. InvalidInput names the entry that is wrong."""
+        """Read the pack's configuration.
+
+        :raises InvalidInput: an entry is not valid; names it.
+        """
         config = dict(config or {})
         agents = read_object(config, "agents")
         model_map = read_object(config, "model_map")
@@ -243,7 +252,7 @@ class Settings:
         )
 
     def secrets(self):
-        """Every literal secret of the configuration, for redaction."""
+        """Return every literal secret of the configuration, for redaction."""
         connections = [platform.connection for platform in self.platforms]
         connections += [provider.connection for provider in self.providers]
         connections += [route.connection for route in self.routes]
@@ -288,9 +297,9 @@ def _platforms(entry, timeout, connect):
 
 
 def _with_main_defaults(fallback, main):
-    """A fallback endpoint serves the same platform: what it does not say is as the main one has it.
+    """Return a fallback endpoint with missing entries from the main one: it is the same platform.
 
-    But a credential is for one address: one of its own keeps out all of the main one's.
+    Credentials belong to one address: if the fallback has its own, none of the main one's is used.
     """
     dropped = {"fallbacks"}
     if any(fallback.get(name) for name in ("token", "token_from", "headers", "headers_from")):
@@ -314,7 +323,9 @@ def _platform(entry, path, timeout, connect):
 def _provider(entry, path, timeout, connect):
     api = entry.get("api") or "openai"
     if api not in APIS:
-        raise InvalidInput(path + ".api", api, "is no wire format", "Use " + " or ".join(APIS))
+        raise InvalidInput(
+            path + ".api", api, "is not a known wire format", "Use " + " or ".join(APIS)
+        )
     models = []
     for n, model in enumerate(entry.get("models") or []):
         model = {"name": model} if isinstance(model, str) else model
@@ -340,7 +351,7 @@ def _price(model, path):
         return None
     for name in ("input", "output"):
         if entry.get(name) is None:
-            hint = "Give what a million tokens cost, read and written; 0 is free"
+            hint = "Set the cost of a million tokens, input and output; 0 is free"
             raise InvalidInput("%sprice.%s" % (path, name), None, "is missing", hint)
     bounds = 0.0, MAX_TOKEN_PRICE
     return Price(
@@ -353,20 +364,20 @@ def _currency(value):
     value = default_if_none(value, "USD")
     if not isinstance(value, str) or not _CURRENCY.match(value):
         hint = "Use a code of ISO 4217, such as USD"
-        raise InvalidInput("currency", value, "is no currency", hint)
+        raise InvalidInput("currency", value, "is not a currency code", hint)
     return value
 
 
 def _capabilities(path, value):
-    # StackStorm gives a list that was left out as an empty one.
+    # StackStorm passes a missing list as an empty one.
     if value is None or value == []:
         return None
     if not isinstance(value, list):
-        raise InvalidInput(path, value, "is no list", "See config.schema.yaml")
+        raise InvalidInput(path, value, "is not a list", "See config.schema.yaml")
     for capability in value:
         if capability not in CAPABILITIES:
             hint = "Use some of " + ", ".join(CAPABILITIES)
-            raise InvalidInput(path, capability, "is no capability", hint)
+            raise InvalidInput(path, capability, "is not a known capability", hint)
     return tuple(value)
 
 
@@ -392,7 +403,10 @@ def _backoff(entry):
     strategy = entry.get("strategy") or "exponential"
     if strategy not in STRATEGIES:
         raise InvalidInput(
-            "backoff.strategy", strategy, "is no strategy", "Use one of " + ", ".join(STRATEGIES)
+            "backoff.strategy",
+            strategy,
+            "is not a known strategy",
+            "Use one of " + ", ".join(STRATEGIES),
         )
     return Backoff(
         strategy,
@@ -423,10 +437,11 @@ def _breaker(entry):
 
 
 def connection(entry, path, secret, timeout, connect, address="base_url"):
-    """The Connection that `entry`, which stands at `path`, describes.
+    """Return the Connection that `entry`, found at `path`, describes.
 
     :param secret, address: the names of the entries that hold the credential and the URL.
-    :param timeout, connect: seconds, where the entry does not say.
+    :param timeout, connect: seconds, used if the entry has none.
+    :raises InvalidInput: the URL or the timeout is not valid.
     """
     base_url = entry.get(address)
     if not _is_url(base_url):
@@ -453,14 +468,14 @@ def _is_url(text):
 
 
 def _invalid_url(path, value):
-    return InvalidInput(path, value, "is no URL", "Write it as https://host[:port][/path]")
+    return InvalidInput(path, value, "is not a valid URL", "Write it as https://host[:port][/path]")
 
 
 def _unique(path, names):
     for name in names:
         if names.count(name) > 1:
             raise InvalidInput(
-                path, name, "stands there twice", "Give each entry a name of its own"
+                path, name, "is a duplicate", "Names must be unique"
             )
 
 

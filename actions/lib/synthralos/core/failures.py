@@ -336,7 +336,7 @@ def _json(text: str) -> Any:
 
 
 def _error_of(body: Any) -> tuple[str, str]:
-    """Return (code, message) of an error body: OpenAI's, Anthropic's, Google's or the platform's."""
+    """Return (code, message) of an error body: of OpenAI, Anthropic, Google or the platform."""
     if not isinstance(body, dict):
         return "", ""
     error = body.get("error", body.get("detail", body.get("message")))

@@ -1,13 +1,13 @@
-"""What tokens cost, by the prices of the configuration."""
+"""The cost of LLM calls, by the prices of the configuration."""
 
 TOKENS_PER_PRICE = 1_000_000
 
 
 def call_cost(provider, model, usage, settings):
-    """What a call cost, in `settings.currency`, or None where the model has no price.
+    """Return the cost of a call in `settings.currency`, or None if the model has no price.
 
     :param provider, model: as the configuration names them.
-    :param usage: {input_tokens, output_tokens}, as providers.call returns it.
+    :param usage: {input_tokens, output_tokens}, as llm_providers.complete returns it.
     """
     price = model_price(provider, model, settings)
     if price is None:
@@ -17,11 +17,11 @@ def call_cost(provider, model, usage, settings):
 
 
 def price_calls(calls, settings):
-    """[[provider, model, milliseconds, cause, tokens read, tokens written, cost]] of calls to LLMs.
+    """Return a row for each LLM call.
 
-    Tokens and cost are null where nobody knows them; a call that failed tells of no tokens.
-
-    :param calls: as calls.http.Client.llm_calls has them.
+    :param calls: as calls.http.Client.llm_calls holds them.
+    :returns: [[provider, model, milliseconds, cause, input tokens, output tokens, cost]]; tokens
+        and cost are null if they are unknown, as for a call that failed without an answer.
     """
     rows = []
     for call in calls:
@@ -37,7 +37,7 @@ def price_calls(calls, settings):
 
 
 def model_price(provider, model, settings):
-    """The settings.Price of a model, or None."""
+    """Return the settings.Price of a model, or None."""
     for candidate in settings.providers:
         if candidate.name == provider:
             for served_model in candidate.models:

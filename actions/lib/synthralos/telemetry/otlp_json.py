@@ -16,7 +16,7 @@ _UNFIT_IN_NAME = re.compile(r"[^A-Za-z0-9._:/@+ -]+")
 
 
 def request(tracer, service_name):
-    """An ExportTraceServiceRequest with the tracer's spans, as a JSON value."""
+    """Return an ExportTraceServiceRequest with the tracer's spans, as a JSON value."""
     trace_id = tracer.context.trace_id
     spans = [_span(trace_id, span, tracer.context.state) for span in tracer.spans]
     return {
@@ -56,7 +56,7 @@ def _nanoseconds(seconds):
 
 
 def _attributes(attributes):
-    """What can be told; a text that is no name could be a caller's, and is left out."""
+    """Encode attributes; text that is not a name could be a caller's, and is left out."""
     encoded_attributes = []
     for name, value in attributes.items():
         encoded = _value(value)

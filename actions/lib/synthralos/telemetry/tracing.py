@@ -1,8 +1,8 @@
-"""Spans: what an action did and how long it took, below the span of its run.
+"""Spans: the steps of an action and their durations, under the span of its run.
 
-An action's process has one tracer, which `use_tracer` makes current. Where there is none, as in a
-Python program that uses the library, `span` does nothing but yield. A span holds names, enums and
-numbers: never a caller's text.
+An action's process has one tracer, which `use_tracer` makes current. Without one, as in a Python
+program that uses the library, `span` only yields. A span holds names, enums and numbers: never a
+caller's text.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from synthralos.telemetry import trace_context
 from synthralos.telemetry.trace_context import TraceContext
 
 INTERNAL, CLIENT = "internal", "client"
-# Of one action: a round tries at most some dozens of targets, a step asks some dozens of times.
+# Of one action: a round calls at most some dozens of targets, a step some dozens of models.
 MAX_SPANS = 500
 
 _tracer = contextvars.ContextVar("synthralos_tracer", default=None)
@@ -26,7 +26,10 @@ _facts = contextvars.ContextVar("synthralos_span_facts", default=None)
 
 @dataclass
 class Span:
-    """:ivar began, ended: seconds since the epoch; error: what kind of failure ended it, or None.
+    """One timed step of an action.
+
+    :ivar began, ended: seconds since the epoch.
+    :ivar error: the kind of failure that ended it, or None.
     :ivar attributes: name to text, number, boolean, or a list of texts; None is left out.
     """
 
@@ -43,15 +46,16 @@ class Span:
         self.attributes.update(attributes)
 
     def fail(self, kind):
-        """Marks the span as failed; `kind` becomes its `error.type`."""
+        """Mark the span as failed; `kind` becomes its `error.type`."""
         self.error = kind or "error"
 
 
 class Tracer:
     """The spans of one action.
 
-    :param name: of the action; own: its execution id.
-    :param now: a callable that gives seconds since the epoch.
+    :param name: of the action.
+    :param execution_id: of the action.
+    :param now: a callable that returns seconds since the epoch.
     """
 
     def __init__(self, name, execution_id, now, monotonic=time.monotonic):
@@ -86,10 +90,10 @@ class Tracer:
         )
 
     def join(self, run, carrier=None, workflow=None, started=None, attributes=None):
-        """The action belongs to `run`.
+        """Make the action part of `run`.
 
-        :param carrier: {traceparent, tracestate} that the run was given, or None.
-        :param started: when the run was, in seconds since the epoch.
+        :param carrier: {traceparent, tracestate} that the caller of the run passed, or None.
+        :param started: when the run started, in seconds since the epoch.
         :param attributes: of the run's span and the action's.
         """
         self.run, self._joined = run, True
@@ -100,7 +104,7 @@ class Tracer:
         self._context = caller_context or TraceContext.of_run(run)
 
     def now(self):
-        """Seconds since the epoch, by a clock that never goes back within the action."""
+        """Return seconds since the epoch, by a clock that never goes back within the action."""
         return self._started_at + self._monotonic() - self._monotonic_start
 
     def begin(self, name, kind, attributes):
@@ -117,23 +121,25 @@ class Tracer:
             self.dropped_spans += 1
 
     def headers(self, span):
-        """The headers that take the trace along with a call under `span`."""
+        """Return the headers that propagate the trace with a call under `span`."""
         if self.recording:
             return self.context.headers(span.span_id, self.sampled)
-        # Whoever makes no spans hands on what it was given.
+        # Without spans of its own, it passes on the caller's context.
         return self.context.headers() if self.context.parent_id else {}
 
     def propagation_headers(self):
-        """{traceparent, tracestate} for a run that this action starts; None when not recording
-        and nobody has given one.
+        """Return {traceparent, tracestate} for a run that this action starts, or None if it is
+        not recording and its caller passed none.
         """
         return self.headers(self.action) or None
 
     def finish(self, error, attributes, ended=False, run_error=None):
-        """Ends the action's span, and the run's where the run ends with it.
+        """End the action's span, and the run's if the run ends with it.
 
-        :param error: what kind of failure ended the action, or None; run_error: the run.
-        :param attributes: of both spans; ended: whether the run ends here.
+        :param error: the kind of failure that ended the action, or None.
+        :param attributes: of both spans.
+        :param ended: whether the run ends here.
+        :param run_error: the kind of failure that ended the run, or None.
         """
         ended_at, is_own_run = self.now(), self.run == self.execution_id
         facts = {"synthralos.run": self.run, "synthralos.workflow": self._workflow}
@@ -147,7 +153,7 @@ class Tracer:
             attributes=dict(facts),
             error=run_error,
         )
-        # An action that no workflow has started is all of its run.
+        # An action that no workflow started is a run of its own.
         self.action.parent_id = root.parent_id if is_own_run else root.span_id
         self.action.ended, self.action.error = ended_at, error
         self.action.set(dict(facts, **{"synthralos.execution": self.execution_id}))
@@ -158,13 +164,13 @@ class Tracer:
             self.spans.append(root)
 
     def worth_sending(self):
-        """Whether there is anything to see: a run's task, or a call that was made."""
+        """Return whether there is anything to see: a task of a run, or a call that was made."""
         return self.recording and self.sampled and (self._joined or len(self.spans) > 1)
 
 
 @contextlib.contextmanager
 def use_tracer(tracer):
-    """Makes `tracer` current in the block."""
+    """Make `tracer` current in the block."""
     current, token = _tracer.set(tracer), _current.set(None)
     try:
         yield tracer
@@ -175,10 +181,10 @@ def use_tracer(tracer):
 
 @contextlib.contextmanager
 def span(name, attributes=None, kind=INTERNAL):
-    """A span around the block, below the one that is open; yields it, to be added to.
+    """Open a span around the block, under the one that is open, and yield it.
 
-    An exception that leaves the block marks it as failed: by the cause of what a call raised, else
-    by the name of its class.
+    An exception that leaves the block marks it as failed: by the cause of a CallError, else by the
+    name of the exception's class.
     """
     tracer = _tracer.get()
     if tracer is None:
@@ -198,7 +204,7 @@ def span(name, attributes=None, kind=INTERNAL):
 
 @contextlib.contextmanager
 def span_attributes(**attributes):
-    """What the spans that begin in the block bear, as `synthralos.<name>`; None is left out."""
+    """Add `synthralos.<name>` to every span that begins in the block; None is left out."""
     named = {"synthralos." + name: value for name, value in attributes.items() if value is not None}
     token = _facts.set(dict(_facts.get() or {}, **named))
     try:
@@ -208,14 +214,14 @@ def span_attributes(**attributes):
 
 
 def set_attributes(attributes):
-    """Adds to the open span, if there is one."""
+    """Add to the open span, if there is one."""
     opened = _current.get()
     if opened is not None:
         opened.set(attributes)
 
 
 def headers():
-    """The headers that take the trace along with an HTTP call: {} outside a call's own span."""
+    """Return the headers that propagate the trace with an HTTP call; {} outside a call's span."""
     tracer, opened = _tracer.get(), _current.get()
     if tracer is None or opened is None or opened.kind != CLIENT:
         return {}
@@ -223,21 +229,21 @@ def headers():
 
 
 def configure(sample_ratio):
-    """Has the current tracer record `sample_ratio` of the traces, 0 to 1."""
+    """Make the current tracer record `sample_ratio` of the traces, 0 to 1."""
     tracer = _tracer.get()
     if tracer is not None:
         tracer.configure(sample_ratio)
 
 
 def join_run(run, carrier=None, workflow=None, started=None, attributes=None):
-    """The current action belongs to `run`; see Tracer.join."""
+    """Make the current action part of `run`; see Tracer.join."""
     tracer = _tracer.get()
     if tracer is not None:
         tracer.join(run, carrier, workflow, started, attributes)
 
 
 def propagation_headers():
-    """What a case for another run says of the trace: {traceparent ...}, or None."""
+    """Return the trace context for the case of another run: {traceparent ...}, or None."""
     tracer = _tracer.get()
     return tracer.propagation_headers() if tracer is not None else None
 
