@@ -51,9 +51,10 @@ def test_what_may_take_for_ever_is_refused(pattern, why):
 @pytest.mark.parametrize(
     "pattern, why",
     [
-        ("[", "not a valid regular expression"), ("(?P<1>a)", "not a valid regular expression"), (7, "not a valid regular"),
-        ("", "not a valid regular"), ("a" * 501, "not a valid regular"), ("x*", "empty text"), (r"\b", "empty text"),
-        ("a?|b", "empty text"), ("(?=a)", "empty text"), (None, "not a valid regular"),
+        ("[", "not a valid"), ("(?P<1>a)", "not a valid"), (7, "not a valid"),
+        ("", "not a valid"), ("a" * 501, "not a valid"), ("x*", "empty text"),
+        (r"\b", "empty text"),
+        ("a?|b", "empty text"), ("(?=a)", "empty text"), (None, "not a valid"),
     ],
     ids=str,
 )

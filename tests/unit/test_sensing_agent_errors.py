@@ -53,7 +53,7 @@ class Platform:
         told = [
             error for error in self.errors
             if not isinstance(error, dict) or
-            (timestamps.parse_iso(error.get("timestamp")) or 9e9) > self.clock() - seconds
+            (timestamps.parse_timestamp(error.get("timestamp")) or 9e9) > self.clock() - seconds
         ]
         random.Random(len(self.requests)).shuffle(told)
         date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.clock()))

@@ -121,7 +121,7 @@ def test_an_alert_is_told_when_it_begins_and_when_it_ends(server, start, service
     assert ended["fingerprint"] == began["fingerprint"]
     assert ended["starts_at"] == began["starts_at"]
     assert began["ends_at"] is None
-    assert timestamps.parse_iso(ended["ends_at"]) == pytest.approx(clock() - 90)
+    assert timestamps.parse_timestamp(ended["ends_at"]) == pytest.approx(clock() - 90)
     assert ended["generator_url"] == "http://prometheus/Down"
 
 

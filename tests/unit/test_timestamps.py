@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.core.timestamps import parse_iso, server_time, to_iso
+from synthralos.core.timestamps import parse_iso, parse_timestamp, server_time, to_iso
 
 NOW = 1_700_000_000.0
 
@@ -19,12 +19,16 @@ NOW = 1_700_000_000.0
         ("2023-11-14T17:43:20-0430", NOW),
         ("2023-11-14 22:13:20", NOW),
         (" 2023-11-14t22:13:20z ", NOW),
-        (NOW, NOW),
-        (NOW * 1000, NOW),
     ],
 )
 def test_a_time_is_read_with_its_offset(value, seconds):
-    assert parse_iso(value) == pytest.approx(seconds, abs=1e-6)
+    assert parse_iso(value) == parse_timestamp(value) == pytest.approx(seconds, abs=1e-6)
+
+
+@pytest.mark.parametrize("value, seconds", [(NOW, NOW), (NOW * 1000, NOW), (5, 5.0)])
+def test_a_number_is_a_timestamp_but_not_iso(value, seconds):
+    assert parse_timestamp(value) == seconds
+    assert parse_iso(value) is None
 
 
 @pytest.mark.parametrize(
@@ -36,7 +40,7 @@ def test_a_time_is_read_with_its_offset(value, seconds):
     ],
 )
 def test_what_is_not_a_time_is_none(value):
-    assert parse_iso(value) is None
+    assert parse_iso(value) is None and parse_timestamp(value) is None
 
 
 def test_a_time_is_written_in_whole_seconds():

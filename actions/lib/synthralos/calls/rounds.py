@@ -148,7 +148,7 @@ def _is_eligible(target, progress, rules, timestamp):
 
 
 def _is_blocked(target, progress, ledger, timestamp):
-    """Return whether the target's breaker or cooldown blocks it; the trail records each reason once."""
+    """Return whether breaker or cooldown block the target; the trail records a reason once."""
     health = ledger.breaker_state(target.name)
     blocked_until, reason = health.until, health.reason
     if (

@@ -29,17 +29,24 @@ def to_iso(seconds: float, milliseconds: bool = False) -> str:
     return text + (".%03dZ" % (millis % 1000) if milliseconds else "Z")
 
 
-def parse_iso(value: Any) -> Optional[float]:
-    """Return the seconds since the epoch of an ISO 8601 time, or None if it is not valid.
+def parse_timestamp(value: Any) -> Optional[float]:
+    """Return the seconds since the epoch of an ISO 8601 time or a number, or None if not valid.
 
-    Any UTC offset is honoured; without one the time is in UTC. A number is taken as seconds, or as
-    milliseconds if it is large. Times before 1970 are not valid.
+    A number is taken as seconds, or as milliseconds if it is large.
     """
-    # datetime.fromisoformat of Python 3.9 reads neither the Z nor seven digits of a second.
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not 0 < value < _MAX_NUMBER:
             return None
         return _in_range(value / 1000.0 if value > _MAX_SECONDS_NUMBER else float(value))
+    return parse_iso(value)
+
+
+def parse_iso(value: Any) -> Optional[float]:
+    """Return the seconds since the epoch of an ISO 8601 time, or None if it is not valid.
+
+    Any UTC offset is honoured; without one the time is in UTC. Times before 1970 are not valid.
+    """
+    # datetime.fromisoformat of Python 3.9 reads neither the Z nor seven digits of a second.
     if not isinstance(value, str) or len(value) >= _MAX_ISO_CHARS:
         return None
     match = _ISO.match(value.strip())

@@ -95,7 +95,7 @@ def time_of(told, otherwise):
     """When it happened, in seconds since the epoch."""
     if isinstance(told, dict):
         for value in _all_values(told, _TIME):
-            seconds = timestamps.parse_iso(value)
+            seconds = timestamps.parse_timestamp(value)
             if seconds is not None:
                 return seconds
     return otherwise

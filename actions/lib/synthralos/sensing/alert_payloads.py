@@ -101,8 +101,8 @@ def _payload(alert, now, source, body):
         way_out = "See Alertmanager's API v2"
         raise InvalidInput("alert", None, "is not an object with labels", way_out)
     labels = payload_limits.text_map(alert["labels"], longest=1024)
-    starts = timestamps.parse_iso(alert.get("startsAt"))
-    ends = timestamps.parse_iso(alert.get("endsAt"))
+    starts = timestamps.parse_timestamp(alert.get("startsAt"))
+    ends = timestamps.parse_timestamp(alert.get("endsAt"))
     status = alert.get("status")
     if status not in (FIRING, RESOLVED):
         status = RESOLVED if ends is not None and ends <= now else FIRING

@@ -162,7 +162,7 @@ class AlertmanagerPoller(Poller):
             return False
         uptime = told.get("uptime") if isinstance(told, dict) else None
         # Alertmanager's name for when it was started.
-        started = timestamps.parse_iso(uptime) if isinstance(uptime, str) else None
+        started = timestamps.parse_timestamp(uptime) if isinstance(uptime, str) else None
         return started is not None and clock - started >= self.config.settle_seconds
 
     def _ended(self, fingerprint, entry):
