@@ -9,7 +9,7 @@ help:
 	@echo "make demo      watch an agent, an LLM call and a request recover, without StackStorm"
 	@echo "make test      run every test"
 	@echo "make fuzz      run the property tests with many more examples"
-	@echo "make lint      check style, as StackStorm Exchange does and more"
+	@echo "make lint      check style, as StackStorm Exchange does and more, and types"
 	@echo "make exchange  every check of StackStorm Exchange (ARGS='--skip tests': in half a minute)"
 	@echo "make docs      write docs/reference.md and the layers in docs/architecture.md"
 	@echo "make bench     measure what recovery costs, against its budgets"
@@ -35,6 +35,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/flake8
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 docs: setup
 	$(BIN)/python -m reference
@@ -51,4 +52,4 @@ bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf .venv .exchange .bench .st2local .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .exchange .bench .st2local .mypy_cache .pytest_cache .ruff_cache .hypothesis

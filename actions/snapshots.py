@@ -1,7 +1,7 @@
 from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
-from synthralos.core.json_safe import storable
+from synthralos.core.json_safe import to_json_safe
 from synthralos.runtime import run_parameters
 from synthralos.storage import history, snapshots, state_codec, versions
 from synthralos_action import SynthralosAction
@@ -120,6 +120,6 @@ def _shown(env, found):
     if size > env.settings.max_result_bytes:
         inside.update(state=None, state_bytes=size)
         inside["state_key"] = snapshots.state_key(found["snapshot_id"])
-    elif storable({"result": inside}) != {"result": inside}:
+    elif to_json_safe({"result": inside}) != {"result": inside}:
         inside.update(altered=True, state_key=snapshots.state_key(found["snapshot_id"]))
     return dict(shown, result=inside)

@@ -15,9 +15,9 @@ from synthralos.calls import trace_exporter
 from synthralos.config.settings import Settings
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part, is_name
-from synthralos.core.json_safe import storable
+from synthralos.core.json_safe import to_json_safe
 from synthralos.core.redaction import Redactor
-from synthralos.core.sealing import STORED, is_case, seal, unseal
+from synthralos.core.sealing import STORED_PREFIX, is_case, seal, unseal
 from synthralos.runtime import run_parameters
 from synthralos.runtime.environment import Environment
 from synthralos.runtime.workflow_run import record_remaining_calls
@@ -323,7 +323,9 @@ def _error_result(error, parameters, redactor, env):
             run_log.write_traceback(redactor.redact_text)
             case = None
     left = dict(case if isinstance(case, dict) else {}, refused=error)
-    key = None if env is None else "%s%s.ended" % (STORED, encode_key_part(env.run or "none"))
+    key = (
+        None if env is None else "%s%s.ended" % (STORED_PREFIX, encode_key_part(env.run or "none"))
+    )
     carry = seal(left, store, key)
     return {"summary": error["message"], "error": error, "next": None, "carry": carry}
 
@@ -341,7 +343,7 @@ def _finalize_result(result, parameters, redactor, env):
     note = env.store.unrecorded_note() if env is not None else None
     if note:
         shown["unrecorded"] = redactor.redact_text(note)
-    return storable(shown)
+    return to_json_safe(shown)
 
 
 def _valid_next(following, cursor):

@@ -15,9 +15,9 @@ from fixtures.sensor_world import check_payload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthralos.core import iso_dates
+from synthralos.core import timestamps
 from synthralos.core.errors import InvalidInput
-from synthralos.core.json_safe import storable
+from synthralos.core.json_safe import to_json_safe
 from synthralos.sensing import agent_payloads, alert_payloads, payload_limits, sse
 
 EXAMPLES = 10_000 if os.environ.get("FUZZ") else 300
@@ -110,13 +110,13 @@ def test_any_entry_of_alertmanager_s(alert):
     alert_payloads.is_silenced(alert)
     alert_payloads.is_inhibited(alert)
     try:
-        payload = storable(alert_payloads.from_api(alert, NOW))
+        payload = to_json_safe(alert_payloads.from_api(alert, NOW))
     except InvalidInput:
         assert not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict)
         return
     check_payload("synthralos.metrics_alert", payload)
     assert (payload["status"] == "firing") == (payload["ends_at"] is None)
-    check_payload("synthralos.metrics_alert", storable(alert_payloads.resolved(payload, NOW)))
+    check_payload("synthralos.metrics_alert", to_json_safe(alert_payloads.resolved(payload, NOW)))
     assert alert_payloads.identity(payload).isascii() and "." not in alert_payloads.identity(
         payload
     )
@@ -131,20 +131,20 @@ def test_any_webhook_s_body(body):
     except InvalidInput:
         return
     for payload in found:
-        check_payload("synthralos.metrics_alert", storable(payload))
+        check_payload("synthralos.metrics_alert", to_json_safe(payload))
     assert len({alert_payloads.identity(payload) for payload in found}) == len(found)
 
 
 @fuzzed
 @given(TOLD | TEXT | TOLD.map(lambda told: json.dumps(told, default=str)))
 def test_any_failure_and_any_loop(told):
-    payload = storable(
+    payload = to_json_safe(
         agent_payloads.failure_payload(told, "platform", NOW, agent_payloads.content_id(told))
     )
     check_payload("synthralos.agent_failure", payload)
     assert payload["error_id"]
     check_payload(
-        "synthralos.agent_loop", storable(agent_payloads.loop_payload(told, "events", NOW))
+        "synthralos.agent_loop", to_json_safe(agent_payloads.loop_payload(told, "events", NOW))
     )
     assert agent_payloads.content_id(told) == agent_payloads.content_id(copy.deepcopy(told))
 
@@ -152,7 +152,7 @@ def test_any_failure_and_any_loop(told):
 @fuzzed
 @given(JSON)
 def test_any_value(value):
-    iso_dates.parse_iso(value)
+    timestamps.parse_timestamp(value)
     assert len(json.dumps(payload_limits.limit_object({"a": value}, 200))) <= 400
     assert len(payload_limits.to_text(value, 50)) <= 50
     found = payload_limits.first_text([value], 50)

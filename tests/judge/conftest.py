@@ -120,7 +120,7 @@ class Judge:
     def requests(self):
         return self._ask("GET", "requests")["requests"]
 
-    def asked(self):
+    def requested_models(self):
         """The models that were asked, in order."""
         return [request["model"] for request in self.requests()]
 
@@ -132,8 +132,12 @@ class Judge:
         ]
 
     def findings(self, severity):
-        found = self._ask("GET", "verdict")["findings"]
-        return ["%(code)s: %(title)s" % one for one in found if one["severity"] == severity]
+        findings = self._ask("GET", "verdict")["findings"]
+        return [
+            "%(code)s: %(title)s" % finding
+            for finding in findings
+            if finding["severity"] == severity
+        ]
 
 
 @dataclass(frozen=True)
@@ -180,14 +184,14 @@ class Pack:
 
     def retry(self, model, fallbacks=(), **parameters):
         """A run of llm_retry. Whatever the scenario, the judge must find no error in it."""
-        given = {
+        parameters_of_run = {
             "original_request": {"prompt": "Hello", "model": model},
             "failure_reason": "The call failed",
             "fallback_models": list(fallbacks),
         }
-        given.update(parameters)
+        parameters_of_run.update(parameters)
         delayed = len(self.local.delays)
-        execution = self.local.run("synthralos.llm_retry", given)
+        execution = self.local.run("synthralos.llm_retry", parameters_of_run)
         children = self.local.executions(parent=execution["id"])
         children = sorted(children, key=lambda child: child["start_timestamp"])
         run = Run(
@@ -199,7 +203,7 @@ class Pack:
         warnings = self._judge.findings("warning")
         print(
             "asked %s; %s; delays %s; warnings %s"
-            % (self._judge.asked(), run.status, run.delays, warnings)
+            % (self._judge.requested_models(), run.status, run.delays, warnings)
         )
         assert self._judge.findings("error") == []
         return run
@@ -296,16 +300,16 @@ def wire(request):
 @pytest.fixture
 def packs(judge, tmp_path):
     """packs() -> a Pack with a datastore of its own."""
-    made = []
+    packs_to_close = []
 
     def make():
-        folder = tmp_path / str(len(made))
+        folder = tmp_path / str(len(packs_to_close))
         folder.mkdir()
-        made.append(Pack(judge, folder))
-        return made[-1]
+        packs_to_close.append(Pack(judge, folder))
+        return packs_to_close[-1]
 
     yield make
-    for pack in made:
+    for pack in packs_to_close:
         pack.close()
 
 
@@ -317,9 +321,9 @@ def pack(packs):
 @pytest.fixture
 def relay(judge, pack, wire):
     """Between the pack and the provider that fails."""
-    made = Relay(judge)
+    relay_server = Relay(judge)
     for provider in pack.config["providers"]:
         if provider["name"] == wire.provider:
-            provider["base_url"] = provider["base_url"].replace(judge.url, made.url)
-    yield made
-    made.close()
+            provider["base_url"] = provider["base_url"].replace(judge.url, relay_server.url)
+    yield relay_server
+    relay_server.close()

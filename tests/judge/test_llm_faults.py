@@ -2,7 +2,7 @@ import pytest
 from fixtures.waiting import until, within_some_limit
 
 
-def answered(run, model, rounds):
+def succeeded_with(run, model, rounds):
     assert (run.status, run.output["final_model"]) == ("succeeded", model)
     assert run.output["result"]["response"]
     assert run.tasks == ["determine_retry_strategy"] + ["call_llm"] * rounds
@@ -10,7 +10,7 @@ def answered(run, model, rounds):
 
 
 def answered_at_once(run, model):
-    return answered(run, model, rounds=1) and run.delays == []
+    return succeeded_with(run, model, rounds=1) and run.delays == []
 
 
 def failed_with_a_ticket(run):
@@ -24,14 +24,14 @@ def test_a_rate_limit_is_answered_by_the_fallback_at_once(judge, pack, wire):
     judge.fails(429, wire.primary, times=2, retry_after=2)
     run = pack.retry(wire.primary, [wire.fallback])
     assert answered_at_once(run, wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback]
+    assert judge.requested_models() == [wire.primary, wire.fallback]
 
 
 def test_without_a_fallback_the_same_model_is_asked_no_sooner_than_it_said(judge, pack, wire):
     judge.fails(429, wire.primary, times=2, retry_after=2)
     run = pack.retry(wire.primary)
-    assert answered(run, wire.primary, rounds=3)
-    assert judge.asked() == [wire.primary] * 3
+    assert succeeded_with(run, wire.primary, rounds=3)
+    assert judge.requested_models() == [wire.primary] * 3
     assert run.delays == [2, 2] and min(judge.pauses()) >= 2
 
 
@@ -39,21 +39,21 @@ def test_nobody_waits_for_a_long_hint_while_there_is_a_fallback(judge, pack, wir
     judge.fails(429, wire.primary, retry_after=30)
     run = pack.retry(wire.primary, [wire.fallback])
     assert answered_at_once(run, wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback]
+    assert judge.requested_models() == [wire.primary, wire.fallback]
 
 
 def test_later_runs_leave_the_model_alone_until_its_hint_has_passed(judge, pack, wire):
     judge.fails(429, wire.primary, retry_after=30)
     for _ in range(2):
         assert answered_at_once(pack.retry(wire.primary, [wire.fallback]), wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback, wire.fallback]
+    assert judge.requested_models() == [wire.primary, wire.fallback, wire.fallback]
 
 
 def test_a_hint_beyond_the_deadline_ends_the_run_now(judge, pack, wire):
     judge.fails(429, wire.primary, retry_after=300)
     run = pack.retry(wire.primary, timeout=300)
     assert failed_with_a_ticket(run)
-    assert judge.asked() == [wire.primary] and run.delays == []
+    assert judge.requested_models() == [wire.primary] and run.delays == []
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -63,7 +63,7 @@ def test_what_is_wrong_with_one_model_is_tried_with_the_next_and_never_twice(
     judge.fails(status, wire.primary)
     run = pack.retry(wire.primary, [wire.fallback])
     assert answered_at_once(run, wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback]
+    assert judge.requested_models() == [wire.primary, wire.fallback]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -71,7 +71,7 @@ def test_each_model_is_asked_once_when_it_is_wrong_with_all(judge, pack, wire, s
     judge.fails(status)
     run = pack.retry(wire.primary, [wire.fallback])
     assert failed_with_a_ticket(run)
-    assert judge.asked() == [wire.primary, wire.fallback] and run.delays == []
+    assert judge.requested_models() == [wire.primary, wire.fallback] and run.delays == []
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -79,7 +79,7 @@ def test_a_bad_request_is_sent_once_and_to_nobody_else(judge, pack, wire, status
     judge.fails(status, wire.primary)
     run = pack.retry(wire.primary, [wire.fallback])
     assert failed_with_a_ticket(run)
-    assert judge.asked() == [wire.primary] and run.delays == []
+    assert judge.requested_models() == [wire.primary] and run.delays == []
     assert run.causes == ["bad_request"]
 
 
@@ -90,14 +90,14 @@ def test_a_key_that_nobody_renewed_is_not_sent_again(judge, pack, wire):
         pack.local.keys.set(provider["api_key_from"], "old", encrypt=True)
     judge.fails(401, wire.primary)
     assert answered_at_once(pack.retry(wire.primary, [wire.fallback]), wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback]
+    assert judge.requested_models() == [wire.primary, wire.fallback]
 
 
 def test_a_used_up_quota_is_not_asked_for_again(judge, pack, wire):
     judge.fails(model=wire.primary, **wire.no_quota)
     run = pack.retry(wire.primary)
     assert failed_with_a_ticket(run)
-    assert judge.asked() == [wire.primary] and run.delays == []
+    assert judge.requested_models() == [wire.primary] and run.delays == []
     assert run.causes == ["quota"]
 
 
@@ -105,14 +105,14 @@ def test_a_used_up_quota_goes_to_the_fallback(judge, pack, wire):
     judge.fails(model=wire.primary, **wire.no_quota)
     run = pack.retry(wire.primary, [wire.fallback])
     assert answered_at_once(run, wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback]
+    assert judge.requested_models() == [wire.primary, wire.fallback]
 
 
 def test_a_prompt_that_is_too_long_goes_to_a_larger_window_only(judge, pack, wire):
     judge.fails(model=wire.primary, **wire.too_long)
     run = pack.retry(wire.primary, [wire.smaller, wire.fallback, wire.larger])
     assert answered_at_once(run, wire.larger)
-    assert judge.asked() == [wire.primary, wire.larger]
+    assert judge.requested_models() == [wire.primary, wire.larger]
     assert run.causes == ["context_length", None]
 
 
@@ -120,7 +120,7 @@ def test_a_prompt_that_is_too_long_for_all_is_sent_once(judge, pack, wire):
     judge.fails(model=wire.primary, **wire.too_long)
     run = pack.retry(wire.primary, [wire.smaller, wire.fallback])
     assert failed_with_a_ticket(run)
-    assert judge.asked() == [wire.primary] and run.delays == []
+    assert judge.requested_models() == [wire.primary] and run.delays == []
 
 
 # With 503 and 529 llmock sends a hint of one second.
@@ -128,8 +128,8 @@ def test_a_prompt_that_is_too_long_for_all_is_sent_once(judge, pack, wire):
 def test_a_server_that_comes_back_answers(judge, pack, wire, status, delays):
     judge.fails(status, wire.primary, times=1)
     run = pack.retry(wire.primary)
-    assert answered(run, wire.primary, rounds=2)
-    assert judge.asked() == [wire.primary] * 2
+    assert succeeded_with(run, wire.primary, rounds=2)
+    assert judge.requested_models() == [wire.primary] * 2
     assert run.delays == delays
 
 
@@ -138,7 +138,7 @@ def test_a_server_that_is_down_is_replaced_at_once(judge, pack, wire, status):
     judge.fails(status, wire.primary)
     run = pack.retry(wire.primary, [wire.fallback])
     assert answered_at_once(run, wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback]
+    assert judge.requested_models() == [wire.primary, wire.fallback]
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,15 @@ def test_a_server_that_stays_down_is_asked_again_no_more_than_max_retries(
     judge.fails(status, wire.primary)
     run = pack.retry(wire.primary, max_retries=max_retries)
     assert failed_with_a_ticket(run)
-    assert judge.asked() == [wire.primary] * (1 + max_retries)
+    assert judge.requested_models() == [wire.primary] * (1 + max_retries)
     assert run.delays == delays
 
 
 def has_seen(judge, *models):
     """Waits until the judge has, which notes a request once its stall is over."""
-    return until(lambda: sorted(judge.asked()) == sorted(models), "%s were asked" % (models,))
+    return until(
+        lambda: sorted(judge.requested_models()) == sorted(models), "%s were asked" % (models,)
+    )
 
 
 def test_a_stalled_answer_is_given_up_for_the_fallback(judge, packs, wire):
@@ -179,7 +181,7 @@ def test_a_stalled_answer_is_asked_for_again(judge, packs, wire):
         pack.config["attempt_timeouts"] = {"llm": seconds}
         judge.stalls(3 * seconds, wire.primary, times=1)
         run = pack.retry(wire.primary)
-        return run.causes == ["timeout", None] and answered(run, wire.primary, rounds=2) and (
+        return run.causes == ["timeout", None] and succeeded_with(run, wire.primary, rounds=2) and (
             has_seen(judge, wire.primary, wire.primary))
 
     within_some_limit(1, passes)
@@ -203,7 +205,7 @@ def test_a_damaged_answer_is_never_taken_for_one(judge, pack, wire, relay, damag
     relay.damages(damage, times=1)
     run = pack.retry(wire.primary, [wire.fallback])
     assert answered_at_once(run, wire.fallback)
-    assert judge.asked() == [wire.primary, wire.fallback]
+    assert judge.requested_models() == [wire.primary, wire.fallback]
     assert run.causes == [cause, None]
 
 
@@ -211,6 +213,6 @@ def test_a_damaged_answer_is_never_taken_for_one(judge, pack, wire, relay, damag
 def test_a_damaged_answer_is_asked_for_again(judge, pack, wire, relay, damage, cause):
     relay.damages(damage, times=1)
     run = pack.retry(wire.primary)
-    assert answered(run, wire.primary, rounds=2)
-    assert judge.asked() == [wire.primary] * 2
+    assert succeeded_with(run, wire.primary, rounds=2)
+    assert judge.requested_models() == [wire.primary] * 2
     assert run.causes == [cause, None]

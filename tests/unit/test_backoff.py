@@ -3,7 +3,8 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
+import tenacity
 from hypothesis import strategies as st
 
 from synthralos.calls.backoff import full_delay, jittered_delay, round_up
@@ -38,7 +39,7 @@ def test_nothing_waits_longer_than_the_cap(strategy):
     assert full_delay(strategy, 1000, 300, 60, 0.0) <= 60
 
 
-@given(st.sampled_from(STRATEGIES), st.integers(1, 30), st.floats(0, 300), st.booleans())
+@hypothesis.given(st.sampled_from(STRATEGIES), st.integers(1, 30), st.floats(0, 300), st.booleans())
 def test_the_jittered_wait_is_within_its_bounds(strategy, repeat, base, given_by_caller):
     longest = full_delay(strategy, repeat, base, 60)
     seconds = jittered_delay(strategy, repeat, base, 60, given_by_caller)
@@ -47,6 +48,32 @@ def test_the_jittered_wait_is_within_its_bounds(strategy, repeat, base, given_by
         assert longest * 0.75 - 1e-6 <= seconds <= longest * 1.25 + 1e-6
     else:
         assert seconds <= longest + 1e-6
+
+
+def tenacity_delay(strategy, repeat, base, cap, rate, multiplier):
+    """The same delay, by the library whose waits the formulas are to equal."""
+    waits = {
+        "exponential": tenacity.wait_exponential(multiplier=base, exp_base=multiplier, max=cap),
+        "linear": tenacity.wait_incrementing(start=base, increment=base, max=cap),
+        "fixed": tenacity.wait_fixed(min(base, cap)),
+        "immediate": tenacity.wait_none(),
+        "adaptive": tenacity.wait_incrementing(
+            start=base * (2.0 - rate), increment=base * (2.0 - rate), max=cap
+        ),
+    }
+    state = tenacity.RetryCallState(retry_object=None, fn=None, args=(), kwargs={})
+    state.attempt_number = repeat
+    return float(waits[strategy](state))
+
+
+@hypothesis.given(
+    st.sampled_from(STRATEGIES), st.integers(1, 5000), st.floats(0, 3600), st.floats(0, 3600),
+    st.floats(0, 1), st.floats(1, 10),
+)
+def test_the_delays_equal_those_of_tenacity(strategy, repeat, base, cap, rate, multiplier):
+    expected = tenacity_delay(strategy, repeat, base, cap, rate, multiplier)
+    delay = full_delay(strategy, repeat, base, cap, rate, multiplier)
+    assert delay == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def test_the_jitter_is_drawn_and_not_fixed():

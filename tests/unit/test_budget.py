@@ -22,7 +22,7 @@ MODELS = [
     {"name": "gpt-4", "price": {"input": 10, "output": 30}}, {"name": "free", "price": {
         "input": 0, "output": 0}}, "unpriced",
 ]
-ASKED = [{"role": "user", "content": "x" * 300}]
+MESSAGES = [{"role": "user", "content": "x" * 300}]
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ class TestSpending:
             elif n % 50:
                 under_way.append((keys, n))
             if len(under_way) > 5:
-                keys, told = under_way.pop(0)
-                often.settle(keys, (2 * told, 0.0))
-                expected += told
+                keys, tokens = under_way.pop(0)
+                often.settle(keys, (2 * tokens, 0.0))
+                expected += tokens
             if n % 10 == 0:
                 assert often.day_total() == (expected, 0.0)
         assert seldom.day_total() == often.day_total() == (expected, 0.0)
@@ -215,10 +215,10 @@ class TestGuard:
     def test_a_call_that_would_pass_the_limit_is_not_made(self, make_env, datastore, period):
         env, find = self.make(make_env, **{period: {"tokens": 299}})
         # 108 of the prompt and 50 of the answer, twice.
-        told = {"max_tokens": 50}
-        env.client.guard.reserve(find("gpt-4"), ASKED, told, None, "r")
+        parameters = {"max_tokens": 50}
+        env.client.guard.reserve(find("gpt-4"), MESSAGES, parameters, None, "r")
         with pytest.raises(CallNotMade) as caught:
-            env.client.guard.reserve(find("gpt-4"), ASKED, told, None, "r")
+            env.client.guard.reserve(find("gpt-4"), MESSAGES, parameters, None, "r")
         failure = caught.value.failure
         assert failure.cause == "budget" and not failure.policy.retry_same_target
         assert not failure.policy.retry_other_target
@@ -232,28 +232,28 @@ class TestGuard:
         begin = env.client.guard.reserve
         for _ in range(3):
             with pytest.raises(CallNotMade, match="0 are used"):
-                begin(find("gpt-4"), ASKED, {"max_tokens": 500}, None, "r")
-        assert begin(find("gpt-4"), ASKED, {"max_tokens": 10}, None, "r")
+                begin(find("gpt-4"), MESSAGES, {"max_tokens": 500}, None, "r")
+        assert begin(find("gpt-4"), MESSAGES, {"max_tokens": 10}, None, "r")
 
     def test_money(self, make_env):
         env, find = self.make(make_env, per_run={"cost": 0.005})
         begin = env.client.guard.reserve
         # 108 * 10 + 100 * 30 = 4,080 millionths
-        begin(find("gpt-4"), ASKED, {"max_tokens": 100}, None, "r")
+        begin(find("gpt-4"), MESSAGES, {"max_tokens": 100}, None, "r")
         with pytest.raises(CallNotMade, match="budget.per_run.cost, 0.005 USD.*0.00408 are used"):
-            begin(find("gpt-4"), ASKED, {"max_tokens": 100}, None, "r")
-        assert begin(find("free"), ASKED, {}, None, "r")
-        assert begin(find("gpt-4"), ASKED, {"max_tokens": 100}, None, "another")
+            begin(find("gpt-4"), MESSAGES, {"max_tokens": 100}, None, "r")
+        assert begin(find("free"), MESSAGES, {}, None, "r")
+        assert begin(find("gpt-4"), MESSAGES, {"max_tokens": 100}, None, "another")
 
     def test_a_model_without_a_price_is_passed_over_where_money_is_limited(self, make_env):
         env, find = self.make(make_env, per_run={"cost": 5})
         with pytest.raises(CallNotMade) as caught:
-            env.client.guard.reserve(find("unpriced"), ASKED, {}, None, "r")
+            env.client.guard.reserve(find("unpriced"), MESSAGES, {}, None, "r")
         failure = caught.value.failure
         assert failure.cause == "configuration" and failure.policy.retry_other_target
         assert "openai/unpriced has no price" in failure.message
         env, find = self.make(make_env, per_run={"tokens": 5000})
-        assert env.client.guard.reserve(find("unpriced"), ASKED, {}, None, "r")
+        assert env.client.guard.reserve(find("unpriced"), MESSAGES, {}, None, "r")
 
     @pytest.mark.parametrize(
         "usage, failure, counted",
@@ -273,7 +273,7 @@ class TestGuard:
     )
     def test_what_counts_afterwards(self, make_env, usage, failure, counted):
         env, find = self.make(make_env, per_day={"tokens": 1000})
-        keys = env.client.guard.reserve(find("gpt-4"), ASKED, {"max_tokens": 50}, None, "r")
+        keys = env.client.guard.reserve(find("gpt-4"), MESSAGES, {"max_tokens": 50}, None, "r")
         env.client.guard.settle(keys, find("gpt-4"), usage, failure)
         assert LlmSpending(env.store, env.now).day_total()[0] == counted
 
@@ -292,10 +292,14 @@ class TestGuard:
         env, find = self.make(
             make_env, per_day={"tokens": 1, "cost": 0}, on_exceeded="warn")
         for _ in range(2):
-            assert env.client.guard.reserve(find("unpriced"), ASKED, {"max_tokens": 1}, None, "r")
+            assert env.client.guard.reserve(
+                find("unpriced"), MESSAGES, {"max_tokens": 1}, None, "r"
+            )
         warnings = env.client.guard.warnings
-        assert any("has no price" in told for told in warnings)
-        assert any("budget.per_day.tokens, 1 tokens, is exceeded" in told for told in warnings)
+        assert any("has no price" in warning for warning in warnings)
+        assert any(
+            "budget.per_day.tokens, 1 tokens, is exceeded" in warning for warning in warnings
+        )
         assert len(warnings) == len(set(warnings))
         assert "over_budget" in capsys.readouterr().out
 
@@ -303,24 +307,24 @@ class TestGuard:
     def test_without_a_datastore(self, make_env, datastore, clock, away):
         datastore.away = away
         env, find = self.make(make_env, per_day={"tokens": 1000})
-        env.client.guard.reserve(find("gpt-4"), ASKED, {}, None, "r")
+        env.client.guard.reserve(find("gpt-4"), MESSAGES, {}, None, "r")
         env = make_env(dict(providers=[{
             "name": "openai", "base_url": "http://h", "models": MODELS}],
             budget={"per_day": {"tokens": 1000}, "on_datastore_unavailable": "stop"}),
             store=BestEffortDatastore(datastore))
-        with pytest.raises(CallNotMade, match="datastore is away"):
-            env.client.guard.reserve(find("gpt-4"), ASKED, {}, None, "r")
+        with pytest.raises(CallNotMade, match="datastore is unavailable"):
+            env.client.guard.reserve(find("gpt-4"), MESSAGES, {}, None, "r")
 
     def test_a_call_that_fails_gives_back_what_it_reserved(self, make_env):
         env, find = self.make(make_env, per_run={"tokens": 5000})
         with pytest.raises(CallError):
             # Nobody listens there.
-            llm_providers.complete(env.client, find("gpt-4"), ASKED, {}, 2.0, "r")
+            llm_providers.complete(env.client, find("gpt-4"), MESSAGES, {}, 2.0, "r")
         assert LlmSpending(env.store, env.now).run_total("r") == (0, 0.0)
         assert len(env.client.llm_calls) == 1
 
     def test_a_call_that_is_not_made_is_none(self, make_env):
         env, find = self.make(make_env, per_run={"tokens": 1})
         with pytest.raises(CallNotMade):
-            llm_providers.complete(env.client, find("gpt-4"), ASKED, {}, 2.0, "r")
+            llm_providers.complete(env.client, find("gpt-4"), MESSAGES, {}, 2.0, "r")
         assert env.client.llm_calls == []

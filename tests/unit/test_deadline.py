@@ -3,9 +3,9 @@ import pytest
 from synthralos.calls.deadline import Deadline
 
 
-@pytest.mark.parametrize("timeout, kept", [(300, 10), (180, 10), (60, 10), (30, 5), (6, 1)])
-def test_a_run_keeps_time_for_its_record(clock, timeout, kept):
-    assert Deadline.of_run(clock.at, timeout, clock).seconds_left() == timeout - kept
+@pytest.mark.parametrize("timeout, reserve", [(300, 10), (180, 10), (60, 10), (30, 5), (6, 1)])
+def test_a_run_keeps_time_for_its_record(clock, timeout, reserve):
+    assert Deadline.of_run(clock.at, timeout, clock).seconds_left() == timeout - reserve
 
 
 def test_the_time_runs_from_the_start_of_the_run(clock):

@@ -229,7 +229,7 @@ def test_plain_text_stays_as_it_is():
 def test_secrets_are_masked_and_the_length_is_bound():
     told = sanitize.sanitize_text("very-secret " + "x" * 1_000_000 + "{{", REDACTOR, 100)
     assert "very-secret" not in told and len(told) == 100
-    assert told.endswith(sanitize.CUT + sanitize.NOTE)
+    assert told.endswith(sanitize.TRUNCATION_MARK + sanitize.NOTE)
 
 
 def test_a_line_is_one_line():

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.core import failures
@@ -78,7 +78,7 @@ def test_what_would_fail_everywhere_is_not_repeated(cause):
 
 
 def test_only_an_unanswered_or_broken_call_trips_the_breaker():
-    tripping = {cause for cause, known in CAUSES.items() if known.counts_for_breaker}
+    tripping = {cause for cause, policy in CAUSES.items() if policy.counts_for_breaker}
     assert {"timeout", "network", "server_error", "overloaded", "truncated_stream"} <= tripping
     assert not tripping & {"rate_limit", "quota", "authentication", "permission", "bad_request",
                            "not_found", "conflict", "blank_output", "schema_mismatch"}
@@ -151,9 +151,9 @@ RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay":
 def test_a_google_limit_that_says_when_to_come_back_is_a_rate_limit():
     body = google(429, "RESOURCE_EXHAUSTED",
                   "Quota exceeded for metric generate_requests_per_minute", [RETRY_INFO])
-    found = classified(429, body)
-    assert found.retry_after == 36.0
-    assert found.cause == "rate_limit"
+    failure = classified(429, body)
+    assert failure.retry_after == 36.0
+    assert failure.cause == "rate_limit"
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_google_errors(status, name, message, cause):
     ],
 )
 def test_platform_errors(status, body, cause, message):
-    found = classified(status, json.dumps(body), of="agent")
-    assert (found.cause, found.message, found.status) == (cause, message, status)
+    failure = classified(status, json.dumps(body), of="agent")
+    assert (failure.cause, failure.message, failure.status) == (cause, message, status)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,8 @@ def test_a_404_means_the_model_only_where_one_was_asked_for(of, message, cause):
 
 @pytest.mark.parametrize("body", ["", "<html>busy</html>", "null", "[]", '"x"', "[[" * 50_000])
 def test_a_body_that_says_nothing_leaves_the_status(body):
-    found = classified(503, body)
-    assert (found.cause, found.message) == ("server_error", "HTTP 503")
+    failure = classified(503, body)
+    assert (failure.cause, failure.message) == ("server_error", "HTTP 503")
 
 
 # Hints.
@@ -245,12 +245,12 @@ def test_hints_in_headers(headers, seconds):
 
 
 @pytest.mark.parametrize(
-    "told, seconds",
+    "delay_text, seconds",
     [("30s", 30.0), ("0.5s", 0.5), ("-3s", 0.0), ("xs", None), ("nans", None), (30, None),
      ("1m", None), (None, None), ("s", None)],
 )
-def test_a_retry_delay_in_the_body(told, seconds):
-    body = {"error": {"details": [{"@type": "RetryInfo", "retryDelay": told}]}}
+def test_a_retry_delay_in_the_body(delay_text, seconds):
+    body = {"error": {"details": [{"@type": "RetryInfo", "retryDelay": delay_text}]}}
     assert retry_after({}, body, NOW) == seconds
 
 
@@ -343,8 +343,8 @@ def test_words_of_llms_make_an_llm_error(text):
 
 
 def test_the_type_given_holds_and_the_words_give_the_cause():
-    found = from_text("connection lost", type="tool_failure")
-    assert (found.type, found.cause) == ("tool_failure", "network")
+    failure = from_text("connection lost", type="tool_failure")
+    assert (failure.type, failure.cause) == ("tool_failure", "network")
 
 
 def test_a_type_without_words_gives_its_own_cause():
@@ -352,8 +352,8 @@ def test_a_type_without_words_gives_its_own_cause():
 
 
 def test_a_long_text_is_read_and_shown_in_part():
-    found = from_text("x " * 500_000 + "timeout")
-    assert found.cause == "unknown" and len(found.message) == 300
+    failure = from_text("x " * 500_000 + "timeout")
+    assert failure.cause == "unknown" and len(failure.message) == 300
 
 
 # Aliases.
@@ -381,14 +381,14 @@ def test_other_names_of_types_are_taken(alias, type_, cause):
     assert resolve_type(alias) == (type_, cause)
 
 
-@pytest.mark.parametrize("given", ["", "nonsense", None, 5, [], {}])
-def test_what_is_no_type_is_none(given):
-    assert resolve_type(given) is None
+@pytest.mark.parametrize("raw_type", ["", "nonsense", None, 5, [], {}])
+def test_what_is_no_type_is_none(raw_type):
+    assert resolve_type(raw_type) is None
 
 
 def test_a_failure_shows_itself():
-    shown = make_failure("rate_limit", "slow\n down", 429, 3.0).as_dict()
-    assert shown == {"type": "llm_error", "cause": "rate_limit", "severity": "medium",
+    fields = make_failure("rate_limit", "slow\n down", 429, 3.0).as_dict()
+    assert fields == {"type": "llm_error", "cause": "rate_limit", "severity": "medium",
                      "message": "slow down", "status": 429, "retry_after": 3.0}
 
 
@@ -401,23 +401,23 @@ def test_evidence_is_added_to_a_copy():
 # Whatever comes in.
 
 
-@given(st.integers(100, 999), JSON,
+@hypothesis.given(st.integers(100, 999), JSON,
        st.sampled_from(["model", "model request", "request", "agent"]),
        st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms"]), st.text()))
 def test_any_answer_is_classified(status, body, of, headers):
-    found = from_http(status, headers, json.dumps(body), NOW, of)
-    assert found.cause in CAUSES and found.type in TYPES and found.severity in SEVERITIES
-    assert len(found.message) <= 300
-    assert found.retry_after is None or 0 <= found.retry_after <= MAX_HINT_SECONDS
+    failure = from_http(status, headers, json.dumps(body), NOW, of)
+    assert failure.cause in CAUSES and failure.type in TYPES and failure.severity in SEVERITIES
+    assert len(failure.message) <= 300
+    assert failure.retry_after is None or 0 <= failure.retry_after <= MAX_HINT_SECONDS
 
 
-@given(st.text(st.characters()) | st.none() | st.integers() | st.binary())
+@hypothesis.given(st.text(st.characters()) | st.none() | st.integers() | st.binary())
 def test_any_text_is_classified(text):
     assert from_text(text).cause in CAUSES
     assert classified(500, text).cause == "server_error"
 
 
-@given(st.text(alphabet="0123456789 :,+-GMTueNovFri", max_size=40))
-def test_any_retry_after_is_read(told):
-    found = retry_after({"retry-after": told}, None, NOW)
-    assert found is None or 0 <= found <= MAX_HINT_SECONDS
+@hypothesis.given(st.text(alphabet="0123456789 :,+-GMTueNovFri", max_size=40))
+def test_any_retry_after_is_read(header_value):
+    seconds = retry_after({"retry-after": header_value}, None, NOW)
+    assert seconds is None or 0 <= seconds <= MAX_HINT_SECONDS

@@ -31,9 +31,9 @@ def failing(url, *arguments, **more):
 
 def test_a_request_is_sent_and_its_answer_read(serve):
     server = serve(http_answer(201, '{"é": 1}', [("X-Name", "v")]))
-    told = send(server.url + "/base", body={"a": "é\ud800"}, headers={"X-Mine": "1"})
-    assert (told.status, told.headers["x-name"], told.json()) == (201, "v", {"é": 1})
-    assert told.latency > 0
+    response = send(server.url + "/base", body={"a": "é\ud800"}, headers={"X-Mine": "1"})
+    assert (response.status, response.headers["x-name"], response.json()) == (201, "v", {"é": 1})
+    assert response.latency > 0
     head, _, body = server.requests[0].partition("\r\n\r\n")
     assert head.startswith("POST /base/x?y=1 HTTP/1.1\r\n")
     assert "X-Mine: 1" in head and "Content-Type: application/json" in head
@@ -85,9 +85,9 @@ def test_any_charset_is_read(serve, charset, raw, text):
 def test_a_silent_server_is_a_timeout(serve):
     given_up = threading.Event()
     server = serve(lambda connection, request: given_up.wait(PATIENCE_SECONDS))
-    found = failing(server.url, limit_under_test(0.3))
+    failure = failing(server.url, limit_under_test(0.3))
     given_up.set()
-    assert found.cause == "timeout"
+    assert failure.cause == "timeout"
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"])
@@ -100,9 +100,9 @@ def test_a_dripping_server_is_a_timeout_in_all(serve, head):
             connection.sendall(b"x")
 
     server = serve(drip)
-    found = at_least(0.4, lambda: failing(server.url, limit_under_test(0.5)))
+    failure = at_least(0.4, lambda: failing(server.url, limit_under_test(0.5)))
     given_up.set()
-    assert found.cause == "timeout"
+    assert failure.cause == "timeout"
 
 
 def test_the_timer_and_the_handler_of_a_host_program_stay(serve):
@@ -149,8 +149,8 @@ def closed_port():
 
 
 def test_a_refused_connection_was_never_sent():
-    found = failing(closed_port())
-    assert found.cause == "network" and found.evidence == {"sent": False}
+    failure = failing(closed_port())
+    assert failure.cause == "network" and failure.evidence == {"sent": False}
 
 
 def test_a_proxy_that_is_away_is_the_network(serve):
@@ -160,8 +160,8 @@ def test_a_proxy_that_is_away_is_the_network(serve):
 
 
 def test_a_connection_closed_without_an_answer_may_have_been_sent(serve):
-    found = failing(serve(b"").url)
-    assert found.cause == "network" and found.evidence.get("sent", True)
+    failure = failing(serve(b"").url)
+    assert failure.cause == "network" and failure.evidence.get("sent", True)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_a_redirect_is_not_followed(serve):
 
 @pytest.mark.parametrize("headers", [{"X": "é\u20ac"}, {"X": "a\r\nY: z"}, {" X": "a"}])
 def test_a_header_that_cannot_be_sent_is_the_configurations_fault(serve, headers):
-    found = failing(serve(http_answer()).url, headers=headers)
-    assert found.cause == "configuration"
+    failure = failing(serve(http_answer()).url, headers=headers)
+    assert failure.cause == "configuration"
 
 
 # Tokens that expire.
@@ -205,10 +205,10 @@ class Tokens:
     """Gives `first`, and `later` once it is asked for a fresh one."""
 
     def __init__(self, first, later):
-        self.first, self.later, self.asked = first, later, []
+        self.first, self.later, self.requests = first, later, []
 
     def __call__(self, connection, fresh):
-        self.asked.append(fresh)
+        self.requests.append(fresh)
         return (self.later if fresh else self.first), {}
 
 
@@ -218,7 +218,7 @@ def test_after_a_401_a_stored_token_is_read_anew_once(serve):
 
     server, tokens = serve(answer), Tokens("old", "new")
     assert send(server.url, client=client(tokens), secret_from="k").status == 200
-    assert tokens.asked == [False, True] and len(server.requests) == 2
+    assert tokens.requests == [False, True] and len(server.requests) == 2
 
 
 def test_a_token_that_stays_refused_is_tried_twice_at_most(serve):

@@ -139,8 +139,8 @@ def test_an_input_beyond_what_the_role_may_be_given():
 
 
 @pytest.mark.parametrize("model_, why", [
-    ({"name": "m", "capabilities": "json"}, "is no list"),
-    ({"name": "m", "capabilities": ["flying"]}, "is no capability"),
+    ({"name": "m", "capabilities": "json"}, "is not a list"),
+    ({"name": "m", "capabilities": ["flying"]}, "is not a known capability"),
 ])
 def test_capabilities_that_are_wrong(model_, why):
     with pytest.raises(InvalidInput, match=why):

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.calls.deadline import Deadline
@@ -36,7 +36,7 @@ class Game:
             BestEffortDatastore(MemoryDatastore(self.clock)), self.clock, Breaker()
         )
         self.deadline = Deadline(self.clock.at + seconds, self.clock)
-        self.answers = {name: list(told) for name, told in answers.items()}
+        self.answers = {name: list(payload) for name, payload in answers.items()}
         self.targets = [Target(name, 60.0) for name in answers]
         self.rules, self.costs = RetryRules(**rules), costs
         self.called, self.limits, self.delays, self.progress = [], [], [], RunProgress()
@@ -46,8 +46,8 @@ class Game:
         self.limits.append(seconds)
         assert number == len(self.called)
         self.clock.forward(min(self.costs, seconds))
-        told = self.answers[target.name]
-        answer = told.pop(0) if len(told) > 1 else told[0]
+        payload = self.answers[target.name]
+        answer = payload.pop(0) if len(payload) > 1 else payload[0]
         if answer is True:
             return {"answered": target.name}
         cause, hint = answer if isinstance(answer, tuple) else (answer, None)
@@ -328,9 +328,9 @@ def test_a_target_whose_credential_is_missing_is_fallen_over(make_env):
         {"name": "two", "base_url": "http://127.0.0.1:9", "models": ["n"]},
     ]}
     env = make_env(config)
-    told = {"original_request": {"prompt": "x", "model": "m"}, "failure_reason": "?",
+    payload = {"original_request": {"prompt": "x", "model": "m"}, "failure_reason": "?",
             "fallback_models": ["n"], "max_retries": 0}
-    case = unseal(llm_retry.determine(env, told, env.now())["next"]["carry"], env.store)
+    case = unseal(llm_retry.determine(env, payload, env.now())["next"]["carry"], env.store)
     ok, result = llm_retry.attempt(env, case)
     assert not ok and result["attempts"] == 2
 
@@ -351,7 +351,7 @@ ANSWER = st.sampled_from([True] + sorted(CAUSES)) | st.tuples(
 )
 
 
-@given(
+@hypothesis.given(
     st.lists(st.lists(ANSWER, min_size=1, max_size=6), min_size=1, max_size=5),
     st.integers(0, 10), st.floats(5, 400), st.floats(0.001, 90), st.floats(0, 60),
     st.sampled_from(["exponential", "linear", "fixed", "immediate", "adaptive"]), st.booleans(),
@@ -360,7 +360,7 @@ def test_whatever_is_answered_the_run_ends_within_its_bounds(
     answers, retries, seconds, costs, base, strategy, given_by_caller
 ):
     game = Game(
-        {"t%d" % n: told for n, told in enumerate(answers)}, seconds=seconds, costs=costs,
+        {"t%d" % n: payload for n, payload in enumerate(answers)}, seconds=seconds, costs=costs,
         max_retries=retries, base_delay=base, strategy=strategy, base_delay_given=given_by_caller,
     )
     played = game.whole()

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.calls import routes
@@ -13,7 +13,7 @@ from synthralos.config.settings import Settings
 from synthralos.core.errors import InvalidInput
 
 from .conftest import CONFIG
-from .test_providers import Fake
+from .test_llm_providers import Fake
 
 SETTINGS = Settings.from_config(CONFIG)
 
@@ -23,8 +23,10 @@ def read(endpoint="/api/v1/llm", settings=SETTINGS, **more):
 
 
 def targets(request, regions=(), providers=(), settings=SETTINGS):
-    legs, skipped = routes.candidate_routes(request, regions, providers, settings)
-    return [leg.target for leg in legs], {one["target"]: one["reason"] for one in skipped}
+    candidates, skipped = routes.candidate_routes(request, regions, providers, settings)
+    return [candidate.target for candidate in candidates], {
+        entry["target"]: entry["reason"] for entry in skipped
+    }
 
 
 def test_a_request_has_defaults():
@@ -81,8 +83,8 @@ def test_a_url_is_cut_by_the_route_that_fits_it_best():
         {"provider": "p", "region": "a", "base_url": "http://gw"},
         {"provider": "p", "region": "b", "base_url": "http://gw/openai"},
     ]})
-    told = read("http://gw/openai/v1/x", settings, provider="p", region="b")
-    assert told["endpoint"] == "/v1/x"
+    names = read("http://gw/openai/v1/x", settings, provider="p", region="b")
+    assert names["endpoint"] == "/v1/x"
 
 
 @pytest.mark.parametrize(
@@ -115,8 +117,8 @@ def test_a_plain_path_is_taken(endpoint):
 
 
 def test_headers_are_taken():
-    told = {"X-Tenant": "a", "Accept": "text/plain"}
-    assert read(headers=told)["headers"] == told
+    headers = {"X-Tenant": "a", "Accept": "text/plain"}
+    assert read(headers=headers)["headers"] == headers
 
 
 @pytest.mark.parametrize(
@@ -137,31 +139,31 @@ def test_a_header_that_is_ours_or_broken_is_refused(name, value):
 
 
 def test_all_regions_of_a_provider_then_the_next_and_no_pair_left_out():
-    told, skipped = targets(read(), ["eu"], ["anthropic"])
-    assert told == [
+    names, skipped = targets(read(), ["eu"], ["anthropic"])
+    assert names == [
         "route:openai/us", "route:openai/eu", "route:anthropic/us", "route:anthropic/eu"
     ]
     assert skipped == {}
 
 
 def test_the_original_pair_comes_first_and_none_comes_twice():
-    told, _ = targets(read(region="eu", provider="anthropic"), ["us", "eu", "us"],
+    names, _ = targets(read(region="eu", provider="anthropic"), ["us", "eu", "us"],
                       ["openai", "anthropic"])
-    assert told == [
+    assert names == [
         "route:anthropic/eu", "route:anthropic/us", "route:openai/eu", "route:openai/us"
     ]
 
 
 def test_a_pair_that_is_not_configured_is_skipped_and_said():
-    told, skipped = targets(read(), ["mars"], ["google"])
-    assert told == ["route:openai/us"]
+    names, skipped = targets(read(), ["mars"], ["google"])
+    assert names == ["route:openai/us"]
     assert set(skipped) == {"route:openai/mars", "route:google/us", "route:google/mars"}
 
 
 def test_no_more_than_max_routes():
     settings = Settings.from_config(dict(CONFIG, max_routes=3))
-    told, skipped = targets(read(), ["eu"], ["anthropic"], settings)
-    assert len(told) == 3 and skipped == {"route:anthropic/eu": "beyond max_routes"}
+    names, skipped = targets(read(), ["eu"], ["anthropic"], settings)
+    assert len(names) == 3 and skipped == {"route:anthropic/eu": "beyond max_routes"}
 
 
 def test_the_model_is_named_as_the_other_provider_names_it():
@@ -170,8 +172,8 @@ def test_the_model_is_named_as_the_other_provider_names_it():
 
 
 def test_a_provider_without_a_name_for_the_model_is_skipped():
-    told, skipped = targets(read(model="gpt-4o"), [], ["anthropic"])
-    assert told == ["route:openai/us"] and "model_map" in skipped["route:anthropic/us"]
+    names, skipped = targets(read(model="gpt-4o"), [], ["anthropic"])
+    assert names == ["route:openai/us"] and "model_map" in skipped["route:anthropic/us"]
 
 
 def test_without_a_model_no_mapping_is_needed():
@@ -181,12 +183,12 @@ def test_without_a_model_no_mapping_is_needed():
 NAMES = st.lists(st.sampled_from(["us", "eu", "mars", "openai", "anthropic"]), max_size=6)
 
 
-@given(NAMES, NAMES, st.sampled_from([None, "gpt-4", "gpt-4o"]))
+@hypothesis.given(NAMES, NAMES, st.sampled_from([None, "gpt-4", "gpt-4o"]))
 def test_every_pair_is_a_leg_or_skipped_once(regions, providers, model):
-    told, skipped = targets(read(model=model), regions, providers)
+    names, skipped = targets(read(model=model), regions, providers)
     pairs = {"route:%s/%s" % (p, r) for p in {"openai", *providers} for r in {"us", *regions}}
-    assert sorted(told + list(skipped)) == sorted(pairs)
-    assert told[0] == "route:openai/us"
+    assert sorted(names + list(skipped)) == sorted(pairs)
+    assert names[0] == "route:openai/us"
 
 
 # The call.
@@ -200,11 +202,11 @@ def send(client, run="r", providers=(), leg=0, **more):
 
 def test_a_request_is_sent_over_its_route():
     client = Fake({"response": "ok"})
-    told = send(client, body={"q": 1}, headers={"X-Tenant": "a"})
+    result = send(client, body={"q": 1}, headers={"X-Tenant": "a"})
     assert client.sent[0]["url"] == "http://us.openai/api/v1/llm"
     assert client.sent[0]["body"] == {"q": 1}
     assert client.sent[0]["headers"]["X-Tenant"] == "a"
-    assert told == {
+    assert result == {
         "status_code": 200, "body": {"response": "ok"}, "response": "ok", "latency_ms": 250
     }
 
@@ -268,23 +270,25 @@ def test_the_text_of_an_answer_is_found(body, response):
     assert send(Fake(body))["response"] == response
 
 
-@given(st.recursive(
+@hypothesis.given(st.recursive(
     st.none() | st.text() | st.integers(),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(
         st.sampled_from(["choices", "content", "message", "text", "response"]), inner, max_size=3),
     max_leaves=8))
 def test_any_answer_is_read(body):
-    told = send(Fake(json.dumps(body)))
-    assert told["body"] == body and (told["response"] is None or isinstance(told["response"], str))
+    result = send(Fake(json.dumps(body)))
+    assert result["body"] == body and (
+        result["response"] is None or isinstance(result["response"], str)
+    )
 
 
-@given(st.text(st.characters(), max_size=40) | st.text("/.%2eE5c\\?#@:a", max_size=20))
+@hypothesis.given(st.text(st.characters(), max_size=40) | st.text("/.%2eE5c\\?#@:a", max_size=20))
 def test_any_endpoint_is_a_path_below_the_route_or_refused(endpoint):
     try:
-        told = read(endpoint)["endpoint"]
+        endpoint_path = read(endpoint)["endpoint"]
     except InvalidInput:
         return
-    assert told.startswith("/") and "/../" not in told + "/"
+    assert endpoint_path.startswith("/") and "/../" not in endpoint_path + "/"
 
 
 def test_the_fake_answers_like_the_client():

@@ -8,7 +8,7 @@ import pytest
 from fixtures.sensor_world import HOSTILE, Service, surroundings
 from fixtures.waiting import PATIENCE_SECONDS
 
-from synthralos.core import iso_dates
+from synthralos.core import timestamps
 from synthralos.sensing import agent_errors_poller
 from synthralos.sensing.agent_errors_poller import AgentErrorsPoller
 
@@ -25,8 +25,12 @@ class Platform:
 
     def fail(self, message, ago=0.0, **more):
         error = {
-            "timestamp": iso_dates.iso(self.clock() - ago), "level": "error", "message": message,
-            "framework": "react", "errorType": "execution_error", "eventType": "agent_execution",
+            "timestamp": timestamps.to_iso(self.clock() - ago, milliseconds=True),
+            "level": "error",
+            "message": message,
+            "framework": "react",
+            "errorType": "execution_error",
+            "eventType": "agent_execution",
             "traceId": "trace-" + message[:20],
         }
         self.errors.append(dict(error, **more))
@@ -49,7 +53,7 @@ class Platform:
         told = [
             error for error in self.errors
             if not isinstance(error, dict) or
-            (iso_dates.parse_iso(error.get("timestamp")) or 9e9) > self.clock() - seconds
+            (timestamps.parse_timestamp(error.get("timestamp")) or 9e9) > self.clock() - seconds
         ]
         random.Random(len(self.requests)).shuffle(told)
         date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.clock()))

@@ -3,7 +3,7 @@ import json
 import pytest
 from fixtures.sensor_world import HOSTILE, check_payload
 
-from synthralos.core.json_safe import storable
+from synthralos.core.json_safe import to_json_safe
 from synthralos.sensing import agent_payloads, payload_limits
 
 NOW = 1_700_000_000.0
@@ -19,13 +19,13 @@ LISTED = {
 
 
 def failure(told, **more):
-    payload = storable(agent_payloads.failure_payload(told, "platform", NOW, **more))
+    payload = to_json_safe(agent_payloads.failure_payload(told, "platform", NOW, **more))
     check_payload("synthralos.agent_failure", payload)
     return payload
 
 
 def loop(told):
-    payload = storable(agent_payloads.loop_payload(told, "events", NOW))
+    payload = to_json_safe(agent_payloads.loop_payload(told, "events", NOW))
     check_payload("synthralos.agent_loop", payload)
     return payload
 

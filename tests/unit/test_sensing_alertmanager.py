@@ -9,7 +9,7 @@ import pytest
 from fixtures.sensor_world import HOSTILE, Service, surroundings
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test
 
-from synthralos.core import iso_dates
+from synthralos.core import timestamps
 from synthralos.sensing import alertmanager_poller
 from synthralos.sensing.alertmanager_poller import AlertmanagerPoller
 
@@ -27,7 +27,7 @@ class Server:
         self.url = self._server.url
 
     def fire(self, name, starts=None, state="active", **labels):
-        starts = iso_dates.iso(self.clock()) if starts is None else starts
+        starts = timestamps.to_iso(self.clock(), milliseconds=True) if starts is None else starts
         self.alerts[name] = {
             "labels": dict({"alertname": name}, **labels),
             "annotations": {"summary": "%s fires" % name},
@@ -59,7 +59,7 @@ class Server:
         headers = [("Date", time.strftime(
             "%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.clock())
         ))]
-        ends = iso_dates.iso(self.clock() + 240)
+        ends = timestamps.to_iso(self.clock() + 240, milliseconds=True)
         told = [
             dict({"endsAt": ends}, **alert) if isinstance(alert, dict) else alert
             for alert in self.alerts.values()
@@ -121,7 +121,7 @@ def test_an_alert_is_told_when_it_begins_and_when_it_ends(server, start, service
     assert ended["fingerprint"] == began["fingerprint"]
     assert ended["starts_at"] == began["starts_at"]
     assert began["ends_at"] is None
-    assert iso_dates.parse_iso(ended["ends_at"]) == pytest.approx(clock() - 90)
+    assert timestamps.parse_timestamp(ended["ends_at"]) == pytest.approx(clock() - 90)
     assert ended["generator_url"] == "http://prometheus/Down"
 
 
@@ -129,7 +129,7 @@ def test_an_alert_that_is_listed_as_ended_has_ended(server, start, service, cloc
     poller = start()
     server.fire("Down")
     poller.poll()
-    server.alerts["Down"]["endsAt"] = iso_dates.iso(clock() - 5)
+    server.alerts["Down"]["endsAt"] = timestamps.to_iso(clock() - 5, milliseconds=True)
     poller.poll()
     poller.poll()
     assert told(service) == [("Down", "firing"), ("Down", "resolved")]
@@ -163,7 +163,7 @@ def test_a_restart_of_alertmanager_ends_nothing(server, start, service, clock):
     # It has just started, and lists nothing until Prometheus has told it.
     clock.forward(30)
     server.alerts.clear()
-    server.uptime = iso_dates.iso(clock() - 5)
+    server.uptime = timestamps.to_iso(clock() - 5, milliseconds=True)
     for _ in range(4):
         poller.poll()
         clock.forward(20)
@@ -181,7 +181,7 @@ def test_both_restart_at_the_same_time(server, start, service, clock):
     start().poll()
     clock.forward(7200)
     server.alerts.clear()
-    server.uptime = iso_dates.iso(clock() - 5)
+    server.uptime = timestamps.to_iso(clock() - 5, milliseconds=True)
     start().poll()
     clock.forward(60)
     server.fire("Down", starts=before["Down"]["startsAt"])
@@ -375,15 +375,15 @@ def test_an_earlier_beginning_is_the_same_alert(server, start, service, clock):
     poller = start()
     server.fire("A")
     poller.poll()
-    server.fire("A", starts=iso_dates.iso(clock() - 10))
+    server.fire("A", starts=timestamps.to_iso(clock() - 10, milliseconds=True))
     poller.poll()
     assert told(service) == [("A", "firing")]
 
 
 def test_members_of_a_cluster_are_one(serve, start, server, service, clock):
     other = Server(serve, clock)
-    server.fire("A", starts=iso_dates.iso(clock() - 1))
-    other.fire("A", starts=iso_dates.iso(clock() - 2))
+    server.fire("A", starts=timestamps.to_iso(clock() - 1, milliseconds=True))
+    other.fire("A", starts=timestamps.to_iso(clock() - 2, milliseconds=True))
     other.fire("B")
     poller = start(urls=[server.url, other.url])
     poller.poll()

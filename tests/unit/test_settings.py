@@ -84,8 +84,8 @@ def test_max_retries_may_be_none_at_all():
 def test_attempts_have_the_time_limits_of_their_kind():
     settings = read(platform={"base_url": URL}, providers=[provider()], routes=[route()])
     limits = [
-        one[0].connection.timeout
-        for one in (settings.platforms, settings.providers, settings.routes)
+        section[0].connection.timeout
+        for section in (settings.platforms, settings.providers, settings.routes)
     ]
     assert limits == [60.0, 60.0, 20.0]
     assert settings.routes[0].connection.connect_timeout == 5.0
@@ -96,7 +96,7 @@ def test_attempt_timeouts_are_taken_and_a_target_may_have_its_own():
         attempt_timeouts={"request": 7, "connect": 1},
         routes=[route(), route(region="q", timeout=limit_under_test(3))],
     )
-    assert [one.connection.timeout for one in settings.routes] == [7.0, 3.0]
+    assert [section.connection.timeout for section in settings.routes] == [7.0, 3.0]
     assert settings.routes[0].connection.connect_timeout == 1.0
 
 
@@ -216,7 +216,7 @@ def test_every_literal_secret_is_known():
 def test_the_example_configuration_is_valid():
     settings = Settings.from_config(yaml.safe_load(EXAMPLE.read_text()))
     assert [platform.name for platform in settings.platforms] == ["synthralos", "standby"]
-    assert [one.name for one in settings.providers] == ["openai", "anthropic"]
+    assert [section.name for section in settings.providers] == ["openai", "anthropic"]
     assert len(settings.routes) == 4
     assert settings.agents["invoice-bot"].unsafe_to_repeat is True
     assert settings.model_map["anthropic"]["gpt-4"] == "claude-3-5-sonnet"

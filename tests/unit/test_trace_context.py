@@ -1,5 +1,6 @@
+import hypothesis
 import pytest
-from hypothesis import given, strategies
+from hypothesis import strategies
 
 from synthralos.telemetry import trace_context
 from synthralos.telemetry.trace_context import TraceContext
@@ -14,8 +15,8 @@ def theirs(headers):
     from opentelemetry import trace
 
     extracted = propagation.TraceContextTextMapPropagator().extract(headers)
-    found = trace.get_current_span(extracted).get_span_context()
-    return found if found.is_valid else None
+    span_context = trace.get_current_span(extracted).get_span_context()
+    return span_context if span_context.is_valid else None
 
 
 def test_every_process_of_a_run_finds_the_same_trace():
@@ -28,29 +29,29 @@ def test_every_process_of_a_run_finds_the_same_trace():
 def test_opentelemetry_reads_the_headers(sampled):
     context = TraceContext.of_run(RUN)
     span = trace_context.span_id(RUN, "run")
-    found = theirs(context.headers(span, sampled))
-    assert "%032x" % found.trace_id == context.trace_id
-    assert "%016x" % found.span_id == span
-    assert found.trace_flags.sampled is sampled
+    span_context = theirs(context.headers(span, sampled))
+    assert "%032x" % span_context.trace_id == context.trace_id
+    assert "%016x" % span_context.span_id == span
+    assert span_context.trace_flags.sampled is sampled
 
 
 def test_a_given_context_is_handed_on_with_its_state():
     context = TraceContext.parsed(PARENT, "congo=t61rcWkgMzE")
     assert context.headers() == {"traceparent": PARENT, "tracestate": "congo=t61rcWkgMzE"}
-    found = theirs(context.headers("00f067aa0ba902b7"))
-    assert "%032x" % found.trace_id == context.trace_id
-    assert found.trace_state.get("congo") == "t61rcWkgMzE"
+    span_context = theirs(context.headers("00f067aa0ba902b7"))
+    assert "%032x" % span_context.trace_id == context.trace_id
+    assert span_context.trace_state.get("congo") == "t61rcWkgMzE"
 
 
-@pytest.mark.parametrize("told", (
+@pytest.mark.parametrize("header", (
     None, 7, "", "x" + PARENT, PARENT + "\n", PARENT.upper(), PARENT + "-more",
     "ff" + PARENT[2:], "00-" + "0" * 32 + PARENT[35:], PARENT[:36] + "0" * 16 + "-01",
     PARENT[:-1], "{{ x }}",
 ))
-def test_what_is_no_traceparent_is_passed_over(told):
-    assert TraceContext.parsed(told) is None
-    if isinstance(told, str) and told and told == told.strip().lower():
-        assert theirs({"traceparent": told}) is None
+def test_what_is_no_traceparent_is_passed_over(header):
+    assert TraceContext.parsed(header) is None
+    if isinstance(header, str) and header and header == header.strip().lower():
+        assert theirs({"traceparent": header}) is None
 
 
 def test_a_later_version_may_say_more():
@@ -63,12 +64,12 @@ def test_a_state_that_no_header_carries_is_left_out(state):
     assert TraceContext.parsed(PARENT, state).state is None
 
 
-@given(strategies.text("0123456789abcdef", min_size=32, max_size=32),
+@hypothesis.given(strategies.text("0123456789abcdef", min_size=32, max_size=32),
        strategies.floats(0, 1, allow_nan=False))
 def test_it_samples_as_opentelemetry_does(trace_id, share):
     sampling = pytest.importorskip("opentelemetry.sdk.trace.sampling")
-    told = sampling.TraceIdRatioBased(share).should_sample(None, int(trace_id, 16), "x")
-    assert trace_context.sampled(trace_id, share) is told.decision.is_sampled()
+    header = sampling.TraceIdRatioBased(share).should_sample(None, int(trace_id, 16), "x")
+    assert trace_context.sampled(trace_id, share) is header.decision.is_sampled()
 
 
 @pytest.mark.parametrize("parameters", (

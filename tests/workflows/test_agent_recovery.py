@@ -135,7 +135,7 @@ def test_a_time_out_that_is_unsafe_to_repeat_is_left_to_a_person(world):
     reported = dict(FAILED, failure_type="timeout", failure_details={})
     run, output = world.run("agent_recovery", **reported)
     assert run["status"] == "failed" and world.box.calls_to("platform") == []
-    assert "may have had its effect" in output["error"]["message"] and output["ticket"]
+    assert "may have taken effect" in output["error"]["message"] and output["ticket"]
     assert world.run("agent_recovery", **dict(reported, failure_type="error"))[1]["success"]
 
 

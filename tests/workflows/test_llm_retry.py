@@ -81,7 +81,7 @@ def test_a_hint_that_does_not_fit_the_deadline_fails_now_and_says_when(world):
     world.box.script(GPT4, [rate_limit(retry_after=600)], forever=True)
     run, output = retry(world, fallback_models=[])
     assert run["status"] == "failed" and output["attempts"] == 1
-    assert "the next try would come in" in output["error"]["reason"]
+    assert "the next retry is due in" in output["error"]["reason"]
 
 
 def test_a_cooling_target_is_passed_over_by_the_next_run(world):

@@ -25,7 +25,7 @@ def test_a_time_out_that_is_unsafe_to_repeat_is_left_to_a_person(world, method, 
     run, output = reroute(world, original_request=request, failure_reason="it timed out")
     assert len(world.box.calls) - len(world.box.calls_to("platform/webhooks")) == called
     if not called:
-        assert run["status"] == "failed" and "may have had its effect" in output["error"]["message"]
+        assert run["status"] == "failed" and "may have taken effect" in output["error"]["message"]
 
 
 def targets(output):

@@ -1,1 +1,1 @@
-"""Calls to what may be broken: the agent platform, LLM providers and routes, under a deadline."""
+"""Calls that may fail, under a deadline: to the agent platform, LLM providers and routes."""

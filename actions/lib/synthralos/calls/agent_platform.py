@@ -1,4 +1,4 @@
-"""The agent platform's API: run an agent, replay an execution, take note of a failure."""
+"""The agent platform's API: run an agent, replay an execution, report a failure."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from synthralos.calls.http import CallError
 from synthralos.core import bounded_json, failures
 from synthralos.core.errors import InvalidInput
 
-# Of a JSON schema: what holds schemas under names that callers chose, and what holds data.
+# Keywords of a JSON schema: those with schemas under names chosen by callers, and those with data.
 _SCHEMAS_BY_NAME = ("properties", "patternProperties", "definitions", "dependencies")
 _DATA = ("enum", "default")
 
@@ -20,13 +20,13 @@ def target(platform):
 
 
 def execute_path(platform, agent, agent_id):
-    """The path that runs the agent: its own, else the platform's; `{agent_id}` is filled in."""
+    """Return the path that runs the agent: its own, else the platform's, with its `{agent_id}`."""
     path = (agent.execute_path if agent else None) or platform.execute_path
     return path.replace("{agent_id}", quote(agent_id, safe=""))
 
 
 def run_agent(client, platform, request, seconds, run, schema=None):
-    """Runs an agent once.
+    """Run an agent once.
 
     :param request: {path, query, agent_type, config, replay_of, agent_id}; `replay_of` is the
         platform's execution id to replay instead, or None.
@@ -39,21 +39,21 @@ def run_agent(client, platform, request, seconds, run, schema=None):
 
 
 def _run_agent(client, platform, request, seconds, run, schema):
-    answer, told = (_replay if request.get("replay_of") else _execute)(
+    response, body = (_replay if request.get("replay_of") else _execute)(
         client, platform, request, seconds, run
     )
-    if told.get("status") not in (None, "completed"):
-        ended = "the agent ended as %s" % told.get("status")
-        raise CallError(failures.make_failure("agent_failed", ended, answer.status))
-    output = told.get("output", told.get("results"))
+    if body.get("status") not in (None, "completed"):
+        message = "the agent ended as %s" % body.get("status")
+        raise CallError(failures.make_failure("agent_failed", message, response.status))
+    output = body.get("output", body.get("results"))
     problem = validate_output(output, schema)
     if problem is not None:
         raise CallError(problem)
     return {
         "output": output,
-        "execution_id": told.get("executionId"),
-        "metadata": told.get("metadata") if isinstance(told.get("metadata"), dict) else {},
-        "latency_ms": int(answer.latency * 1000),
+        "execution_id": body.get("executionId"),
+        "metadata": body.get("metadata") if isinstance(body.get("metadata"), dict) else {},
+        "latency_ms": int(response.latency * 1000),
     }
 
 
@@ -67,50 +67,58 @@ def _execute(client, platform, request, seconds, run):
 
 
 def _replay(client, platform, request, seconds, run):
-    """Replays an execution and reads what came of it: the reply to a replay does not say."""
+    """Replay an execution and read its result, which the reply to the replay does not contain."""
     path = platform.replay_path.replace("{execution_id}", quote(request["replay_of"], safe=""))
-    answer, told = _post(client, platform, path, seconds, run, {})
-    replayed = told.get("executionId")
-    if not isinstance(replayed, str):
-        raise CallError(_malformed(answer))
-    path = platform.execution_path.replace("{execution_id}", quote(replayed, safe=""))
-    answer = client.request(platform.connection, "GET", path, max(0.1, seconds - answer.latency))
-    return answer, dict(_parse_response(client, answer), executionId=replayed)
+    response, body = _post(client, platform, path, seconds, run, {})
+    execution_id = body.get("executionId")
+    if not isinstance(execution_id, str):
+        raise CallError(_malformed(response))
+    path = platform.execution_path.replace("{execution_id}", quote(execution_id, safe=""))
+    response = client.request(
+        platform.connection, "GET", path, max(0.1, seconds - response.latency)
+    )
+    return response, dict(_parse_response(client, response), executionId=execution_id)
 
 
 def _post(client, platform, path, seconds, run, body):
     model = body.get("config", {}).get("model")
     headers = {idempotency.HEADER: idempotency.key(run, "POST", path, body, model)}
-    answer = client.request(
+    response = client.request(
         platform.connection, "POST", path, seconds, body=body, headers=headers
     )
-    return answer, _parse_response(client, answer)
+    return response, _parse_response(client, response)
 
 
-def _parse_response(client, answer):
-    """The JSON object that the platform answered. CallError when it or the agent failed."""
+def _parse_response(client, response):
+    """Return the JSON object of the platform's response.
+
+    :raises CallError: the platform or the agent failed.
+    """
     try:
-        told = bounded_json.loads(answer.text)
+        body = bounded_json.loads(response.text)
     except ValueError:
-        told = None
-    told = told if isinstance(told, dict) else None
-    if told is not None and told.get("status") == "failed":
-        # The platform answered; what failed is the agent. Its breaker has nothing to do with that.
-        raise CallError(_agent_failure(answer.status, told))
-    if not 200 <= answer.status < 300:
-        raise CallError(client.failure_of(answer, "agent"))
-    if told is None:
-        raise CallError(_malformed(answer))
-    return told
+        body = None
+    body = body if isinstance(body, dict) else None
+    if body is not None and body.get("status") == "failed":
+        # The platform responded; the agent failed, which does not count for the platform's breaker.
+        raise CallError(_agent_failure(response.status, body))
+    if not 200 <= response.status < 300:
+        raise CallError(client.failure_of(response, "agent"))
+    if body is None:
+        raise CallError(_malformed(response))
+    return body
 
 
-def _malformed(answer):
-    told = "the platform answered no JSON object"
-    return failures.make_failure("malformed_answer", told, answer.status)
+def _malformed(response):
+    message = "the platform's response is not a JSON object"
+    return failures.make_failure("malformed_answer", message, response.status)
 
 
 def validate_output(output, schema=None):
-    """Why `output` is not what was asked for, as a Failure, or None. Prose is never searched."""
+    """Return the Failure of an output that is blank or does not match, or None.
+
+    Prose is never searched for JSON.
+    """
     if output is None or (isinstance(output, str) and not output.strip()):
         return failures.make_failure("blank_output", "the agent's output is blank", 200)
     if schema is None:
@@ -121,44 +129,48 @@ def validate_output(output, schema=None):
             candidates.append(bounded_json.loads(output))
         except ValueError:
             pass
-    found = [_schema_error(value, schema) for value in candidates]
-    return None if None in found else failures.make_failure("schema_mismatch", found[-1], 200)
+    schema_errors = [_schema_error(value, schema) for value in candidates]
+    return (
+        None
+        if None in schema_errors
+        else failures.make_failure("schema_mismatch", schema_errors[-1], 200)
+    )
 
 
 def require_valid_schema(schema, field="context.expected_schema"):
-    """InvalidInput when `schema` is no JSON schema, or refers to anything outside itself."""
+    """Raise InvalidInput if `schema` is not a JSON schema, or refers to anything outside itself."""
     import jsonschema
 
     if not isinstance(schema, dict):
         raise InvalidInput(field, schema, "is not an object", "Give a JSON schema of draft 4")
     for ref in _values_of("$ref", schema):
-        # jsonschema would fetch it, from wherever the caller says.
+        # jsonschema would fetch it from any address that the caller chose.
         if not _resolves(ref, schema):
             raise InvalidInput(
-                field, ref, "refers to nothing in the schema", "Use #/definitions/..."
+                field, ref, "does not refer to a part of the schema", "Use #/definitions/..."
             )
     try:
         jsonschema.Draft4Validator.check_schema(schema)
         for pattern in _values_of("pattern", schema):
             re.compile(pattern)
     except (jsonschema.SchemaError, re.error, TypeError) as error:
-        told = getattr(error, "message", str(error))
-        why = "is no JSON schema (%s)" % told
-        raise InvalidInput(field, schema, why, "Give one of draft 4") from error
+        error_message = getattr(error, "message", str(error))
+        reason = "is not a JSON schema (%s)" % error_message
+        raise InvalidInput(field, schema, reason, "Give one of draft 4") from error
 
 
 def _values_of(name, schema):
-    """Every text under the key `name` in a schema, at any depth."""
-    found, level = [], [schema]
+    """Return every text under the key `name` in a schema, at any depth."""
+    values, level = [], [schema]
     while level:
         item = level.pop()
         if isinstance(item, dict):
             if isinstance(item.get(name), str):
-                found.append(item[name])
+                values.append(item[name])
             level.extend(item.values())
         elif isinstance(item, list):
             level.extend(item)
-    return found
+    return values
 
 
 def _resolves(ref, schema):
@@ -166,19 +178,19 @@ def _resolves(ref, schema):
         return True
     if not ref.startswith("#/"):
         return False
-    at = schema
+    node = schema
     for part in ref[2:].split("/"):
         part = unquote(part).replace("~1", "/").replace("~0", "~")
-        if not isinstance(at, dict) or part not in at:
+        if not isinstance(node, dict) or part not in node:
             return False
-        at = at[part]
-    return isinstance(at, dict)
+        node = node[part]
+    return isinstance(node, dict)
 
 
 def _without_ids(schema):
-    """`schema` without the `id` of any part of it.
+    """Return `schema` without the `id` of any part of it.
 
-    An `id` moves what `#/definitions/...` is relative to: jsonschema would fetch that from there.
+    An `id` changes the base of `#/definitions/...`: jsonschema would fetch them from there.
     """
     if isinstance(schema, list):
         return [_without_ids(item) for item in schema]
@@ -187,7 +199,7 @@ def _without_ids(schema):
     cleaned = {}
     for key, value in schema.items():
         if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
-            cleaned[key] = {name: _without_ids(below) for name, below in value.items()}
+            cleaned[key] = {name: _without_ids(subschema) for name, subschema in value.items()}
         elif key in _DATA:
             cleaned[key] = value
         elif key != "id" or not isinstance(value, str):
@@ -196,19 +208,19 @@ def _without_ids(schema):
 
 
 def _schema_error(value, schema):
-    """What is wrong with `value`, or None."""
+    """Return how `value` violates the schema, or None."""
     import jsonschema
 
     try:
         checker = jsonschema.Draft4Validator(_without_ids(schema))
         errors = list(checker.iter_errors(value))
     except (RecursionError, *_reference_errors()):
-        return "the schema refers to itself without end"
+        return "the schema refers to itself endlessly"
     if not errors:
         return None
     first = min(errors, key=lambda error: list(map(str, error.path)))
-    where = "/".join(str(part) for part in first.path) or "the output"
-    return "%s: %s" % (where, first.message)
+    path = "/".join(str(part) for part in first.path) or "the output"
+    return "%s: %s" % (path, first.message)
 
 
 def _reference_errors() -> list[type[Exception]]:
@@ -231,17 +243,20 @@ def _reference_errors() -> list[type[Exception]]:
 
 
 def notify(client, platform, payload, seconds):
-    """Posts a failure's record to the platform's webhook. CallError when it was not taken."""
-    answer = client.request(
+    """Post a failure record to the platform's webhook.
+
+    :raises CallError: it was not accepted.
+    """
+    response = client.request(
         platform.connection, "POST", platform.failure_webhook, seconds, body=payload
     )
-    if not 200 <= answer.status < 300:
-        raise CallError(client.failure_of(answer, "agent"))
+    if not 200 <= response.status < 300:
+        raise CallError(client.failure_of(response, "agent"))
 
 
-def _agent_failure(status, told):
-    error = told.get("error")
+def _agent_failure(status, body):
+    error = body.get("error")
     message = error if isinstance(error, str) else json.dumps(error)
-    found = failures.make_failure("agent_failed", message or "the agent failed", status)
-    spoken = failures.cause_of_text(message)
-    return failures.with_evidence(found, spoken_cause=spoken) if spoken else found
+    failure = failures.make_failure("agent_failed", message or "the agent failed", status)
+    text_cause = failures.cause_of_text(message)
+    return failures.with_evidence(failure, spoken_cause=text_cause) if text_cause else failure

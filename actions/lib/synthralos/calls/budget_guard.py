@@ -1,9 +1,9 @@
-"""The guard before each call to an LLM: what it may take must fit the budget of its run and day.
+"""The budget guard of LLM calls: each call must fit the budget of its run and of the day.
 
-A call is reserved with its prompt, estimated, and the output that it names at most; afterwards what
-it took is counted exactly. So a limit is passed by no more than what estimates are wrong by: of
-each call under way, a prompt of more tokens than a third of its bytes, and, where a request names
-no max_tokens, an answer longer than `budget.assumed_output_tokens`.
+A call reserves its estimated prompt and its maximum output; afterwards its real usage is counted.
+So a limit is exceeded by estimation errors at most: of each call in progress, a prompt of more
+tokens than a third of its bytes, and, for a request without max_tokens, an answer longer than
+`budget.assumed_output_tokens`.
 """
 
 import json
@@ -14,25 +14,28 @@ from synthralos.core import failures
 from synthralos.storage.llm_spending import ZERO, LlmSpending
 from synthralos.telemetry import llm_pricing, run_log
 
-# Of languages and code, few take more tokens than that; per message, its role and marks.
+# Few languages and little code take more tokens; per message, for its role and separators.
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 8
 # An image and the like, whatever its size.
 TOKENS_PER_PART = 1500
-_OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_OF_MESSAGES = ("role", "content")
+_OUTPUT_PARAMETERS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_TEXT_FIELDS = ("role", "content")
 # Parameters that the model reads.
-_PROMPTING = ("tools", "functions", "response_format", "tool_choice")
+_PROMPT_PARAMETERS = ("tools", "functions", "response_format", "tool_choice")
 _HINTS = {
-    "per_run": "Raise it in the configuration, or have the run ask for less",
-    "per_day": "It begins anew at 00:00 UTC; raise it in the configuration, or forget what was "
+    "per_run": "Raise it in the configuration, or let the run request less",
+    "per_day": "It starts again at 00:00 UTC; raise it in the configuration, or clear what was "
     "spent with synthralos.storage.clear kinds=budget",
 }
 
 
 class BudgetGuard:
-    """:param settings: Settings with a `budget`; store: a BestEffortDatastore datastore.
-    :param now: a callable that gives seconds since the epoch.
-    :ivar warnings: what was exceeded where `on_exceeded` is warn, for the result.
+    """Reserves LLM calls against the budget, and settles them.
+
+    :param settings: Settings with a `budget`.
+    :param store: a BestEffortDatastore.
+    :param now: a callable that returns seconds since the epoch.
+    :ivar warnings: the exceeded limits if `on_exceeded` is warn, for the result.
     """
 
     def __init__(self, settings, store, now):
@@ -40,11 +43,10 @@ class BudgetGuard:
         self._spending = LlmSpending(store, now)
         self.warnings = []
 
-    def reserve(self, served, messages, parameters, default_output, run):
-        """What `end` needs of a call that may be made.
+    def reserve(self, served_model, messages, parameters, default_output, run):
+        """Reserve a call and return the keys that `settle` needs.
 
-        :param default_output: tokens that the provider is told where the request names none, or
-            None.
+        :param default_output: max_tokens that is sent if the request has none, or None.
         :raises CallNotMade: it does not fit, by cause `budget`; or the model has no price and there
             is a limit on cost, by cause `configuration`.
         """
@@ -52,7 +54,7 @@ class BudgetGuard:
             prompt_tokens(messages, parameters),
             _output_tokens(parameters, default_output, self._budget.assumed_output_tokens),
         )
-        amount = (sum(tokens), self._cost(served, *tokens))
+        amount = (sum(tokens), self._cost(served_model, *tokens))
         periods = self._budget.per_run, self._budget.per_day
         keys = self._spending.reserve(run, amount, *map(bool, periods))
         if keys is None:
@@ -68,18 +70,18 @@ class BudgetGuard:
             raise
         return keys
 
-    def settle(self, keys, served, usage, failure):
+    def settle(self, keys, served_model, usage, failure):
         """Counts what a call took.
 
         :param usage: as providers.call returns it, or None; failure: the Failure, or None.
         """
-        # Some servers answer without telling what it took.
+        # Some servers respond without usage.
         if usage is not None and usage["total_tokens"]:
             tokens = usage["input_tokens"], usage["output_tokens"]
-            self._spending.settle(keys, (sum(tokens), self._cost(served, *tokens)))
+            self._spending.settle(keys, (sum(tokens), self._cost(served_model, *tokens)))
         elif usage is None and failure is not None and _was_free(failure):
             self._spending.settle(keys, ZERO)
-        # Else nobody knows: what was reserved counts.
+        # Otherwise the usage is unknown: the reservation counts.
 
     def _check(self, period, limits, amount, used):
         if not limits:
@@ -88,31 +90,34 @@ class BudgetGuard:
         if total is None:
             self._on_unknown_spending()
             return
-        for place, name in enumerate(("tokens", "cost")):
+        for index, name in enumerate(("tokens", "cost")):
             limit = limits.get(name)
-            if limit is not None and total[place] > limit:
-                self._exceeded(period, name, limit, total[place] - amount[place], amount[place])
+            if limit is not None and total[index] > limit:
+                self._exceeded(period, name, limit, total[index] - amount[index], amount[index])
 
-    def _exceeded(self, period, name, limit, used, wanted):
+    def _exceeded(self, period, name, limit, used, call_amount):
         unit = "tokens" if name == "tokens" else self._settings.currency
-        told = "budget.%s.%s, %s %s, does not allow the call: %s are used, and it may take %s" % (
-            period, name, _format(limit), unit, _format(used), _format(wanted)
+        message = (
+            "budget.%s.%s, %s %s, does not allow the call: %s are used, and it may take %s" %
+            (period, name, _format(limit), unit, _format(used), _format(call_amount))
         )
         if self._budget.on_exceeded == STOP:
-            raise CallNotMade(failures.make_failure("budget", "%s. %s." % (told, _HINTS[period])))
+            raise CallNotMade(
+                failures.make_failure("budget", "%s. %s." % (message, _HINTS[period]))
+            )
         run_log.emit("over_budget", period=period, limited=name, limit=limit, used=used)
-        self._warn(told.replace("does not allow the call", "is exceeded"))
+        self._warn(message.replace("does not allow the call", "is exceeded"))
 
     def _on_unknown_spending(self):
         if self._budget.on_datastore_unavailable == STOP:
             message = (
-                "nobody can tell what was spent: the datastore is away, and "
+                "spending is unknown because the datastore is unavailable, and "
                 "budget.on_datastore_unavailable is stop"
             )
             raise CallNotMade(failures.make_failure("budget", message))
 
-    def _cost(self, served, read, written):
-        provider, model = served.provider.name, served.model.name
+    def _cost(self, served_model, read, written):
+        provider, model = served_model.provider.name, served_model.model.name
         usage = {"input_tokens": read, "output_tokens": written}
         cost = llm_pricing.call_cost(provider, model, usage, self._settings)
         if cost is not None:
@@ -126,20 +131,22 @@ class BudgetGuard:
             self._warn(message)
         return 0.0
 
-    def _warn(self, told):
-        if told not in self.warnings:
-            self.warnings.append(told)
+    def _warn(self, message):
+        if message not in self.warnings:
+            self.warnings.append(message)
 
 
 def prompt_tokens(messages, parameters):
-    """How many tokens chat messages, and what goes with them, may be; estimated from above."""
+    """Return an upper estimate of the tokens of chat messages and of what is sent with them."""
     total = 0
     for message in messages:
-        beside = {name: value for name, value in message.items() if name not in _OF_MESSAGES}
+        other_fields = {name: value for name, value in message.items() if name not in _TEXT_FIELDS}
         total += TOKENS_PER_MESSAGE + _tokens(message.get("content"))
-        total += _tokens(json.dumps(beside)) if beside else 0
-    told = {name: parameters[name] for name in _PROMPTING if name in parameters}
-    return total + (_tokens(json.dumps(told)) if told else 0)
+        total += _tokens(json.dumps(other_fields)) if other_fields else 0
+    prompt_parameters = {
+        name: parameters[name] for name in _PROMPT_PARAMETERS if name in parameters
+    }
+    return total + (_tokens(json.dumps(prompt_parameters)) if prompt_parameters else 0)
 
 
 def _tokens(content):
@@ -156,7 +163,7 @@ def _tokens(content):
 
 
 def _output_tokens(parameters, default, assumed):
-    for name in _OUTPUT:
+    for name in _OUTPUT_PARAMETERS:
         value = parameters.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
@@ -164,10 +171,10 @@ def _output_tokens(parameters, default, assumed):
 
 
 def _was_free(failure):
-    """Whether the provider refused the call, or never got it."""
-    refused = failure.status is not None and failure.status >= 300
-    refused = refused or failure.cause == "configuration"
-    return refused or failure.evidence.get("sent") is False
+    """Return whether the provider rejected the call, or never received it."""
+    was_rejected = failure.status is not None and failure.status >= 300
+    was_rejected = was_rejected or failure.cause == "configuration"
+    return was_rejected or failure.evidence.get("sent") is False
 
 
 def _format(number):

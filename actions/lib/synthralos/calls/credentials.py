@@ -1,5 +1,4 @@
-"""The credentials of a connection: those in the configuration, and those that the datastore holds.
-"""
+"""The credentials of a connection, from the configuration and from the datastore."""
 
 import json
 
@@ -8,20 +7,24 @@ from synthralos.storage.datastore import DatastoreUnavailable
 
 
 class Credentials:
-    """A callable (connection, fresh) -> (secret or None, headers), as http.Client wants it.
+    """A callable (connection, fresh) -> (secret or None, headers) for http.Client.
 
-    What it has read from the datastore is remembered, and masked by the redactor from then on.
+    Values read from the datastore are cached, and masked by the redactor from then on.
 
-    :param read: a callable (key) -> the decrypted value, or None. It may raise DatastoreUnavailable.
+    :param read: a callable (key) -> the decrypted value, or None; may raise DatastoreUnavailable.
+    :param redactor: a Redactor.
     """
 
     def __init__(self, read, redactor):
-        self._read_key, self._redactor, self._known = read, redactor, {}
+        self._read_key, self._redactor, self._cache = read, redactor, {}
 
     def __call__(self, connection, fresh=False):
-        """InvalidInput when a key that the configuration names is missing, or cannot be read."""
-        known = (connection.secret, connection.secret_from, connection.headers_from)
-        if fresh or known not in self._known:
+        """Return the credentials of the connection, read again if `fresh`.
+
+        :raises InvalidInput: a key that the configuration names is missing or unreadable.
+        """
+        cache_key = (connection.secret, connection.secret_from, connection.headers_from)
+        if fresh or cache_key not in self._cache:
             secret = connection.secret
             if connection.secret_from:
                 secret = self._read(connection.secret_from)
@@ -30,19 +33,19 @@ class Credentials:
                 headers = self._headers(connection.headers_from)
             for value in [secret] + list(headers.values()):
                 self._redactor.add(value)
-            self._known[known] = (secret, headers)
-        return self._known[known]
+            self._cache[cache_key] = (secret, headers)
+        return self._cache[cache_key]
 
     def _read(self, key):
         try:
-            value, why = self._read_key(key), "is not in the datastore"
+            value, reason = self._read_key(key), "is not in the datastore"
         except DatastoreUnavailable as error:
-            value, why = None, str(error)
+            value, reason = None, str(error)
         if value is None:
             raise InvalidInput(
                 "config ..._from",
                 key,
-                why,
+                reason,
                 "Set it with `st2 key set --encrypt %s VALUE`" % key,
             )
         return value
@@ -55,6 +58,6 @@ class Credentials:
             headers = None
         if not isinstance(headers, dict):
             raise InvalidInput(
-                "config headers_from", key, "holds no JSON object", 'Store {"Name": "value"}'
+                "config headers_from", key, "is not a JSON object", 'Store {"Name": "value"}'
             )
-        return {str(name): str(told) for name, told in headers.items()}
+        return {str(name): str(header_value) for name, header_value in headers.items()}

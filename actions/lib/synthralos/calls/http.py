@@ -1,4 +1,4 @@
-"""One HTTP call under a time limit, and what its failing means."""
+"""HTTP calls under a time limit, and the classification of their failures."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ USER_AGENT = "synthralos"
 
 
 class CallError(Exception):
-    """A call that did not give what was asked for; `.failure` says what went wrong."""
+    """A call that did not return the requested result; `.failure` is the reason."""
 
     def __init__(self, failure):
         self.failure = failure
@@ -25,12 +25,17 @@ class CallError(Exception):
 
 
 class CallNotMade(CallError):
-    """A call that was not made, for a reason of ours."""
+    """A call that the pack itself did not make."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """:ivar headers: with names in lower case; text: the body; latency: seconds."""
+    """A response, whatever its status.
+
+    :ivar headers: with names in lower case.
+    :ivar text: the body.
+    :ivar latency: seconds.
+    """
 
     status: int
     headers: dict[str, str]
@@ -38,13 +43,16 @@ class Response:
     latency: float
 
     def json(self):
-        """The body as JSON. CallError (malformed_answer) when it is none."""
+        """Return the body as JSON.
+
+        :raises CallError: it is not JSON (`malformed_answer`).
+        """
         try:
             return bounded_json.loads(self.text)
         except ValueError as error:
             raise CallError(
                 failures.make_failure(
-                    "malformed_answer", "the answer is no JSON", status=self.status
+                    "malformed_answer", "the answer is not JSON", status=self.status
                 )
             ) from error
 
@@ -52,15 +60,15 @@ class Response:
 class Client:
     """Sends requests over connections from the settings.
 
-    :param credentials: a callable (connection, fresh) -> (secret or None, headers) that knows the
-        `*_from` entries, and reads them anew when `fresh`.
-    :param now: a callable that gives seconds since the epoch.
-    :ivar llm_calls: what calls to LLMs were made with it, [{provider, model, seconds, cause or
-        null, usage or null}]; whoever has counted them clears it.
-    :ivar guard: guard.Guard, or None where calls to LLMs have no budget.
-    :param own_process: whether the process exists for these calls alone, as an action's does. Then
-        a timer signal limits each call as a whole; in a program of somebody else's, whose timer
-        and signal handler that would replace, there is the limit of each read.
+    :param credentials: a callable (connection, fresh) -> (secret or None, headers) that resolves
+        the `*_from` entries, and reads them again if `fresh`.
+    :param now: a callable that returns seconds since the epoch.
+    :ivar llm_calls: the LLM calls made with it, [{provider, model, seconds, cause or null, usage or
+        null}]; the code that counts them clears it.
+    :ivar guard: a BudgetGuard, or None if LLM calls have no budget.
+    :param own_process: whether the process exists for these calls only, as an action's does. Then a
+        timer signal limits each call as a whole. In another program, whose timer and signal
+        handler that would replace, only each read is limited.
     """
 
     def __init__(self, credentials, now=time.time, session=None, own_process=False):
@@ -70,34 +78,34 @@ class Client:
         self.guard = None
 
     def request(self, connection, method, path, seconds, body=None, headers=None, authorize=None):
-        """The answer, whatever its status.
+        """Send a request and return its Response, whatever its status.
 
         :param seconds: the limit of the whole call, connecting and reading included; without
-            `own_process` it is looked at whenever something has been read.
+            `own_process` it is checked after each read.
         :param body: a JSON value; bytes, which are sent as they are; or None.
         :param authorize: a callable (secret) -> headers; default: a bearer token.
         :raises CallError: timeout, network, truncated_stream.
         """
         credentials = self._credentials(connection, False)
-        answer = self._send_once(
+        response = self._send_once(
             connection, method, path, seconds, body, headers, authorize, credentials
         )
-        if answer.status == 401 and _is_renewable(connection):
-            # A token that has expired is replaced in the datastore by whoever renews it.
+        if response.status == 401 and _is_renewable(connection):
+            # An expired token may have been replaced in the datastore by the job that renews it.
             fresh = self._credentials(connection, True)
-            left = seconds - answer.latency
-            if fresh != credentials and left > 0:
-                answer = self._send_once(
-                    connection, method, path, left, body, headers, authorize, fresh
+            seconds_left = seconds - response.latency
+            if fresh != credentials and seconds_left > 0:
+                response = self._send_once(
+                    connection, method, path, seconds_left, body, headers, authorize, fresh
                 )
-        return answer
+        return response
 
     @contextlib.contextmanager
     def stream(self, connection, path, seconds, headers):
-        """Gives a GET's response, of requests, whose body has not been read yet.
+        """Send a GET and yield its `requests.Response`, whose body has not been read yet.
 
-        :param seconds: the limit of each read, also of those within the block.
-        :raises CallError: timeout, network, truncated_stream; within the block too.
+        :param seconds: the limit of each read, including those in the block.
+        :raises CallError: timeout, network, truncated_stream; also in the block.
         """
         with _translate_errors(seconds):
             credentials = self._credentials(connection, False)
@@ -124,12 +132,12 @@ class Client:
         return self._request(connection, method, path, seconds, data, sent)
 
     def _request(self, connection, method, path, seconds, data, headers):
-        began = time.monotonic()
+        started_at = time.monotonic()
         with _translate_errors(seconds), self._limit(seconds):
             response = self._response(connection, method, path, seconds, data, headers)
             with contextlib.closing(response):
-                raw = _read_body(response, began, seconds)
-        latency = time.monotonic() - began
+                raw = _read_body(response, started_at, seconds)
+        latency = time.monotonic() - started_at
         tracing.set_attributes({"http.response.status_code": response.status_code})
         received = lower_case(response.headers)
         return Response(response.status_code, received, _text(raw, received), latency)
@@ -143,9 +151,9 @@ class Client:
             timeout=(min(connection.connect_timeout, seconds), seconds),
             verify=connection.verify,
             proxies=_proxies(connection.proxy),
-            # Without it requests would put what the host's .netrc has in its place.
+            # Without it requests would use the credentials of the host's .netrc.
             auth=_no_auth,
-            # A redirect would carry the credentials to an address nobody configured.
+            # A redirect would carry the credentials to an address that is not configured.
             allow_redirects=False,
             stream=True,
         )
@@ -157,21 +165,23 @@ class Client:
             self._session = requests.Session()
         return self._session
 
-    def failure_of(self, answer, of):
-        """The failure that an answer with an error status tells of; `of` as in from_http."""
-        return failures.from_http(answer.status, answer.headers, answer.text, self._now(), of)
+    def failure_of(self, response, call_kind):
+        """Return the failure of a response with an error status; `call_kind` as in from_http."""
+        return failures.from_http(
+            response.status, response.headers, response.text, self._now(), call_kind
+        )
 
 
 def lower_case(headers):
-    """The headers as a mapping with names in lower case."""
+    """Return the headers with names in lower case."""
     return {name.lower(): value for name, value in headers.items()}
 
 
 def _headers(connection, credentials, headers, authorize):
-    secret, more = credentials
+    secret, extra_headers = credentials
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json"}
     sent.update(connection.headers)
-    sent.update(more)
+    sent.update(extra_headers)
     if secret:
         sent.update((authorize or _bearer)(secret))
     sent.update(headers or {})
@@ -179,10 +189,12 @@ def _headers(connection, credentials, headers, authorize):
 
 
 def _with_trace_headers(headers):
-    """`headers` with those of the trace; the caller's own would name a span above the run's."""
-    ours = tracing.headers()
-    kept = {name: value for name, value in headers.items() if name.lower() not in ours}
-    return dict(kept, **ours)
+    """Return `headers` with those of the trace, which replace the caller's: these name its span."""
+    trace_headers = tracing.headers()
+    caller_headers = {
+        name: value for name, value in headers.items() if name.lower() not in trace_headers
+    }
+    return dict(caller_headers, **trace_headers)
 
 
 def _is_renewable(connection):
@@ -191,7 +203,7 @@ def _is_renewable(connection):
 
 @contextlib.contextmanager
 def _translate_errors(seconds):
-    """Turns what requests raises in the block into CallError."""
+    """Turn the exceptions of requests in the block into CallError."""
     import requests
 
     try:
@@ -208,13 +220,15 @@ def _translate_errors(seconds):
         ) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
         raise CallError(
-            failures.make_failure("configuration", "the address or a header cannot be sent")
+            failures.make_failure("configuration", "the address or a header is not valid")
         ) from error
     except requests.RequestException as error:
         raise CallError(_classify_network_error(error)) from error
     except UnicodeError as error:
         raise CallError(
-            failures.make_failure("configuration", "a header holds what HTTP cannot carry")
+            failures.make_failure(
+                "configuration", "a header contains characters that HTTP cannot carry"
+            )
         ) from error
 
 
@@ -227,9 +241,9 @@ def _bearer(secret):
 
 
 def _text(raw, headers):
-    found = re.search(r"(?i)charset=[\"']?([\w.-]+)", headers.get("content-type", ""))
+    match = re.search(r"(?i)charset=[\"']?([\w.-]+)", headers.get("content-type", ""))
     try:
-        return raw.decode(found.group(1) if found else "utf-8", "replace")
+        return raw.decode(match.group(1) if match else "utf-8", "replace")
     except (LookupError, UnicodeError):
         return raw.decode("utf-8", "replace")
 
@@ -238,7 +252,7 @@ def _proxies(proxy: Optional[str]):
     return {"http": proxy, "https": proxy} if proxy else None
 
 
-def _read_body(response, began, seconds):
+def _read_body(response, started_at, seconds):
     chunks, size = [], 0
     for chunk in response.iter_content(64 * 1024):
         chunks.append(chunk)
@@ -249,18 +263,18 @@ def _read_body(response, began, seconds):
                     "malformed_answer", "the answer is larger than %d bytes" % MAX_RESPONSE_BYTES
                 )
             )
-        if time.monotonic() - began > seconds:
+        if time.monotonic() - started_at > seconds:
             raise _HardTimeout()
-    promised = response.headers.get("Content-Length", "")
+    content_length = response.headers.get("Content-Length", "")
     # urllib3 before 2.0 does not notice a body that ends early.
     if (
-        promised.isdigit() and
+        content_length.isdigit() and
         response.request.method != "HEAD" and
-        response.raw.tell() < int(promised)
+        response.raw.tell() < int(content_length)
     ):
         raise CallError(
             failures.make_failure(
-                "truncated_stream", "the answer was cut", status=response.status_code
+                "truncated_stream", "the answer was truncated", status=response.status_code
             )
         )
     return b"".join(chunks)
@@ -269,14 +283,19 @@ def _read_body(response, began, seconds):
 def _classify_network_error(error):
     import requests
 
-    told = str(error)
-    if isinstance(error, requests.exceptions.ChunkedEncodingError) or "IncompleteRead" in told:
-        return failures.make_failure("truncated_stream", "the answer was cut")
+    error_text = str(error)
+    if (
+        isinstance(error, requests.exceptions.ChunkedEncodingError) or
+        "IncompleteRead" in error_text
+    ):
+        return failures.make_failure("truncated_stream", "the answer was truncated")
     if isinstance(error, requests.exceptions.SSLError):
         return failures.make_failure("network", "TLS failed; a private CA needs `ca_bundle`")
     if isinstance(error, requests.exceptions.ProxyError):
-        return failures.make_failure("network", "the proxy refused or is away")
-    if "NewConnectionError" in told or "NameResolutionError" in told:
+        return failures.make_failure(
+            "network", "the proxy refused the connection or is unavailable"
+        )
+    if "NewConnectionError" in error_text or "NameResolutionError" in error_text:
         return failures.with_evidence(failures.make_failure("network", "no connection"), sent=False)
     return failures.make_failure("network", "the connection was closed without an answer")
 
@@ -291,11 +310,11 @@ def _no_limit(seconds: float) -> contextlib.AbstractContextManager:
 
 @contextlib.contextmanager
 def _hard_timeout(seconds):
-    """Ends the block after `seconds` whatever it waits for.
+    """End the block after `seconds`, whatever it waits for.
 
-    The limits of requests are per read: a server that sends a byte now and then would hold the
-    call for ever. An action's process calls from its main thread, where a timer signal can end it;
-    in other threads the limit per read has to do.
+    The limits of requests are per read: a server that sends a byte now and then could keep the call
+    open forever. An action's process calls from its main thread, where a timer signal can end it;
+    in other threads only the limit per read applies.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -304,10 +323,10 @@ def _hard_timeout(seconds):
     def ring(signum, frame):
         raise _HardTimeout()
 
-    before = signal.signal(signal.SIGALRM, ring)
+    previous_handler = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)

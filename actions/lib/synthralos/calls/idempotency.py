@@ -1,4 +1,4 @@
-"""The key by which the other side knows a request that it has seen before."""
+"""The key by which a server recognises a repeated request."""
 
 import hashlib
 import json
@@ -7,9 +7,10 @@ HEADER = "Idempotency-Key"
 
 
 def key(run, method, path, body, model=None):
-    """The same for the same request of the same run, whatever region or provider it goes to.
+    """Return a key, the same for the same request of the same run at any region or provider.
 
-    :param run: the execution id; body: a JSON value.
+    :param run: the execution id.
+    :param body: a JSON value.
     """
-    told = json.dumps([run, method, path, body, model], sort_keys=True, separators=(",", ":"))
-    return "synthralos-" + hashlib.sha256(told.encode("ascii")).hexdigest()[:40]
+    canonical = json.dumps([run, method, path, body, model], sort_keys=True, separators=(",", ":"))
+    return "synthralos-" + hashlib.sha256(canonical.encode("ascii")).hexdigest()[:40]

@@ -17,8 +17,8 @@ ANTHROPIC_MAX_TOKENS = 4096
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _REFUSED_PARAMETERS = {
-    "stream": "answers are read whole; leave it out",
-    "n": "one answer is asked for; leave it out",
+    "stream": "streaming is not used; leave it out",
+    "n": "only a single answer is requested; leave it out",
 }
 
 
@@ -35,16 +35,16 @@ class ServedModel:
 
 
 def resolve_model(providers, model, provider=None, field="original_request.model"):
-    """The provider that serves `model`: the one named, a `provider/model` prefix, else the first
-    listing it.
+    """Return the ServedModel of `model`: at `provider`, at the provider of a `provider/model` name,
+    else at the first provider that lists it.
 
-    InvalidInput names the providers or models that are known.
+    :raises InvalidInput: there is none; names the known providers or models.
     """
     if not providers:
         raise InvalidInput(
             "config.providers",
             [],
-            "lists no LLM provider",
+            "has no LLM provider",
             "Configure at least one provider with its models",
         )
     require_identifier(field, model)
@@ -63,7 +63,7 @@ def resolve_model(providers, model, provider=None, field="original_request.model
         if (
             rest and
             candidate.name == prefix and
-            any(known.name == rest for known in candidate.models)
+            any(candidate_model.name == rest for candidate_model in candidate.models)
         ):
             return _serving([candidate], rest, field)
     return _serving(providers, model, field)
@@ -71,22 +71,27 @@ def resolve_model(providers, model, provider=None, field="original_request.model
 
 def _serving(providers, model, field):
     for provider in providers:
-        for known in provider.models:
-            if known.name == model:
-                return ServedModel(provider, known)
+        for candidate in provider.models:
+            if candidate.name == model:
+                return ServedModel(provider, candidate)
     names = [
-        "%s/%s" % (provider.name, known.name) for provider in providers for known in provider.models
+        "%s/%s" % (provider.name, candidate.name)
+        for provider in providers
+        for candidate in provider.models
     ]
     raise InvalidInput(
         field,
         model,
-        "is served by no configured provider",
+        "is not served by any configured provider",
         "Known models: " + ", ".join(names[:40]),
     )
 
 
 def parse_messages(request, field="original_request"):
-    """The chat messages of a request that has `messages`, or a `prompt` and perhaps a `system`."""
+    """Return the chat messages of a request with `messages`, or with `prompt` and maybe `system`.
+
+    :raises InvalidInput: they are missing or not valid; names the field.
+    """
     messages, prompt = request.get("messages"), request.get("prompt")
     if messages is None and prompt is None:
         raise InvalidInput(
@@ -99,49 +104,58 @@ def parse_messages(request, field="original_request"):
     if messages is None:
         if not isinstance(prompt, str) or not prompt.strip():
             raise InvalidInput(
-                field + ".prompt", prompt, "is no text or blank", "Give the prompt as text"
+                field + ".prompt", prompt, "must be text and not blank", "Give the prompt as text"
             )
         return _system(request) + [{"role": "user", "content": prompt}]
     if not isinstance(messages, list) or not messages:
         raise InvalidInput(
-            field + ".messages", messages, "is no list of messages", "Give at least one message"
+            field + ".messages", messages, "is not a list of messages", "Give at least one message"
         )
     for n, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise InvalidInput(
                 "%s.messages[%d]" % (field, n),
                 message,
-                "has no known role",
+                "has an unknown role",
                 "Use one of " + ", ".join(ROLES),
             )
         if not isinstance(message.get("content"), (str, list)) and not message.get("tool_calls"):
             raise InvalidInput(
                 "%s.messages[%d].content" % (field, n),
                 message.get("content"),
-                "is no text",
+                "is not text",
                 "Give it as text",
             )
     return _system(request) + messages
 
 
 def _system(request):
-    told = request.get("system")
-    return [{"role": "system", "content": told}] if isinstance(told, str) and told else []
+    system_prompt = request.get("system")
+    return (
+        [{"role": "system", "content": system_prompt}]
+        if isinstance(system_prompt, str) and system_prompt
+        else []
+    )
 
 
 def parse_sampling(request, field="original_request.parameters"):
-    """The sampling parameters in snake_case; camelCase is taken too, both at once are refused."""
-    given = request.get("parameters")
-    if given is None:
+    """Return the sampling parameters in snake_case; camelCase is accepted, both at once are not.
+
+    :raises InvalidInput: a parameter is a duplicate or not supported; names it.
+    """
+    raw_parameters = request.get("parameters")
+    if raw_parameters is None:
         return {}
-    if not isinstance(given, dict):
-        raise InvalidInput(field, given, "is not an object", 'Write it as {"temperature": 0.2}')
+    if not isinstance(raw_parameters, dict):
+        raise InvalidInput(
+            field, raw_parameters, "is not an object", 'Write it as {"temperature": 0.2}'
+        )
     parameters = {}
-    for name, value in given.items():
+    for name, value in raw_parameters.items():
         snake = _CAMEL.sub(lambda match: "_" + match.group(1).lower(), str(name))
         if snake in parameters:
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is given twice", "Give %s once" % snake
+                "%s.%s" % (field, name), value, "is a duplicate", "Give %s once" % snake
             )
         asks = value is not None and value is not False and not (snake == "n" and value == 1)
         if snake in _REFUSED_PARAMETERS and asks:
@@ -157,55 +171,63 @@ def parse_sampling(request, field="original_request.parameters"):
     return parameters
 
 
-def complete(client, served, messages, parameters, seconds, run):
-    """Asks the model once.
+def complete(client, served_model, messages, parameters, seconds, run):
+    """Ask the model once.
 
     :returns: {response, model, provider, usage {input_tokens, output_tokens, total_tokens},
-        finish_reason, latency_ms}, and tool_calls where the model asked for tools.
-    :raises CallError: an error status, no answer in `seconds`, or an answer that is cut, blank,
-        malformed or without finish reason; CallNotMade: it does not fit the budget.
+        finish_reason, latency_ms}, and tool_calls if the model requested tools.
+    :raises CallError: an error status, no answer in `seconds`, or an answer that is truncated,
+        blank, malformed or without finish reason.
+    :raises CallNotMade: it does not fit the budget.
     """
     if client.guard is None:
-        return _complete_logged(client, served, messages, parameters, seconds, run, {})
-    most = ANTHROPIC_MAX_TOKENS if served.provider.api == "anthropic" else None
-    reserved, told = client.guard.reserve(served, messages, parameters, most, run), {}
+        return _complete_logged(client, served_model, messages, parameters, seconds, run, {})
+    default_max_tokens = ANTHROPIC_MAX_TOKENS if served_model.provider.api == "anthropic" else None
+    reserved, usage_record = (
+        client.guard.reserve(served_model, messages, parameters, default_max_tokens, run),
+        {},
+    )
     failure = failures.make_failure("configuration")
     try:
-        found = _complete_logged(client, served, messages, parameters, seconds, run, told)
+        completion = _complete_logged(
+            client, served_model, messages, parameters, seconds, run, usage_record
+        )
         failure = None
-        return found
+        return completion
     except CallError as error:
         failure = error.failure
         raise
     finally:
-        client.guard.settle(reserved, served, told.get("usage"), failure)
+        client.guard.settle(reserved, served_model, usage_record.get("usage"), failure)
 
 
-def _complete_logged(client, served, messages, parameters, seconds, run, told):
-    """As `complete`; what is known of the call is written into `told`, and into client.llm_calls."""
-    told.update(provider=served.provider.name, model=served.model.name)
-    told.update(cause=None, usage=None)
-    began = time.monotonic()
+def _complete_logged(client, served_model, messages, parameters, seconds, run, usage_record):
+    """Return the completion; record the call in `usage_record` and in client.llm_calls."""
+    usage_record.update(provider=served_model.provider.name, model=served_model.model.name)
+    usage_record.update(cause=None, usage=None)
+    started_at = time.monotonic()
     try:
-        with span_attributes.chat(served, parameters):
-            found = _complete(client, served, messages, parameters, seconds, run, told)
+        with span_attributes.chat(served_model, parameters):
+            completion = _complete(
+                client, served_model, messages, parameters, seconds, run, usage_record
+            )
     except CallError as error:
-        told["cause"] = error.failure.cause
+        usage_record["cause"] = error.failure.cause
         raise
     finally:
-        client.llm_calls.append(dict(told, seconds=time.monotonic() - began))
-    return found
+        client.llm_calls.append(dict(usage_record, seconds=time.monotonic() - started_at))
+    return completion
 
 
-def _complete(client, served, messages, parameters, seconds, run, told):
-    """As `complete`; what tokens it took is written into `told` as soon as it is known."""
-    model = served.model.name
-    wire = WIRE_FORMATS[served.provider.api]
+def _complete(client, served_model, messages, parameters, seconds, run, usage_record):
+    """Return the completion; record its tokens in `usage_record` as soon as they are known."""
+    model = served_model.model.name
+    wire = WIRE_FORMATS[served_model.provider.api]
     logical = {"messages": messages, "parameters": parameters}
     headers = {idempotency.HEADER: idempotency.key(run, "POST", wire.path, logical, model)}
     headers.update(wire.headers)
-    answer = client.request(
-        served.provider.connection,
+    response = client.request(
+        served_model.provider.connection,
         "POST",
         wire.path,
         seconds,
@@ -213,34 +235,37 @@ def _complete(client, served, messages, parameters, seconds, run, told):
         headers=headers,
         authorize=wire.authorize,
     )
-    if answer.status != 200:
-        raise CallError(client.failure_of(answer, "model"))
-    found = wire.read(answer.json())
-    # An answer that is of no use has been paid for, too.
-    told["usage"] = found["usage"]
-    span_attributes.record_completion(found)
-    if not found["finish_reason"]:
+    if response.status != 200:
+        raise CallError(client.failure_of(response, "model"))
+    completion = wire.read(response.json())
+    # An unusable answer has been paid for, too.
+    usage_record["usage"] = completion["usage"]
+    span_attributes.record_completion(completion)
+    if not completion["finish_reason"]:
         raise CallError(
             failures.make_failure("truncated_stream", "the answer has no finish reason", status=200)
         )
-    if found["finish_reason"] in ("content_filter", "refusal"):
+    if completion["finish_reason"] in ("content_filter", "refusal"):
         raise CallError(
             failures.make_failure("content_policy", "the provider filtered the answer", status=200)
         )
-    if not found["response"].strip() and not found.get("tool_calls"):
+    if not completion["response"].strip() and not completion.get("tool_calls"):
         raise CallError(
             failures.make_failure("blank_output", "the model answered nothing", status=200)
         )
-    found.update(
+    completion.update(
         model=model,
-        provider=served.provider.name,
-        latency_ms=int(answer.latency * 1000),
+        provider=served_model.provider.name,
+        latency_ms=int(response.latency * 1000),
     )
-    return found
+    return completion
 
 
 class _OpenAI:
-    """:cvar path: where chats go; listing: where GET lists the models.
+    """The wire format of OpenAI.
+
+    :cvar path: of chats.
+    :cvar listing: where GET lists the models.
     :cvar authorize: secret -> headers; None for a bearer token.
     """
 
@@ -253,22 +278,24 @@ class _OpenAI:
         return dict(parameters, model=model, messages=messages)
 
     @staticmethod
-    def read(answer):
-        choice = _first_choice(answer, "choices")
+    def read(body):
+        choice = _first_choice(body, "choices")
         message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
-        found = {
+        completion = {
             "response": _text_of(message.get("content")),
             "finish_reason": _name_or_none(choice.get("finish_reason")),
-            "usage": _usage(answer, "prompt_tokens", "completion_tokens"),
+            "usage": _usage(body, "prompt_tokens", "completion_tokens"),
         }
         if message.get("tool_calls"):
-            found["tool_calls"] = message["tool_calls"]
+            completion["tool_calls"] = message["tool_calls"]
         elif message.get("refusal"):
-            found["finish_reason"] = "refusal"
-        return found
+            completion["finish_reason"] = "refusal"
+        return completion
 
 
 class _Anthropic:
+    """The wire format of Anthropic; as _OpenAI."""
+
     path, listing = "/v1/messages", "/v1/models"
     headers = {"anthropic-version": ANTHROPIC_VERSION}
 
@@ -297,39 +324,39 @@ class _Anthropic:
         return body
 
     @staticmethod
-    def read(answer):
-        blocks = answer.get("content") if isinstance(answer, dict) else None
+    def read(body):
+        blocks = body.get("content") if isinstance(body, dict) else None
         if not isinstance(blocks, list):
             raise _malformed_response()
         blocks = [block for block in blocks if isinstance(block, dict)]
-        found = {
+        completion = {
             "response": "".join(
                 _text_of(block.get("text")) for block in blocks if block.get("type") == "text"
             ),
-            "finish_reason": _name_or_none(answer.get("stop_reason")),
-            "usage": _usage(answer, "input_tokens", "output_tokens"),
+            "finish_reason": _name_or_none(body.get("stop_reason")),
+            "usage": _usage(body, "input_tokens", "output_tokens"),
         }
         tools = [block for block in blocks if block.get("type") == "tool_use"]
         if tools:
-            found["tool_calls"] = tools
-        return found
+            completion["tool_calls"] = tools
+        return completion
 
 
-# By the name that the configuration has for it, in `api`.
+# By the value of `api` in the configuration.
 WIRE_FORMATS = {"openai": _OpenAI, "anthropic": _Anthropic}
 
 
-def _first_choice(answer, name):
-    found = answer.get(name) if isinstance(answer, dict) else None
-    if not isinstance(found, list) or not found or not isinstance(found[0], dict):
+def _first_choice(body, name):
+    choices = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise _malformed_response()
-    return found[0]
+    return choices[0]
 
 
 def _malformed_response():
     return CallError(
         failures.make_failure(
-            "malformed_answer", "the answer has not the shape of the API", status=200
+            "malformed_answer", "the answer does not have the shape of the API", status=200
         )
     )
 
@@ -343,12 +370,12 @@ def _text_of(content):
 
 
 def _name_or_none(value) -> Optional[str]:
-    # It becomes an output beside names: anything but a plain word is no finish reason.
+    # It becomes an output: anything but a plain word is not a finish reason.
     return value if isinstance(value, str) and re.match(r"^[A-Za-z_]{1,40}\Z", value) else None
 
 
-def _usage(answer, read, written):
-    usage = answer.get("usage") if isinstance(answer.get("usage"), dict) else {}
-    tokens = [usage.get(read), usage.get(written)]
+def _usage(body, input_key, output_key):
+    usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
+    tokens = [usage.get(input_key), usage.get(output_key)]
     tokens = [n if isinstance(n, int) and not isinstance(n, bool) and n >= 0 else 0 for n in tokens]
     return {"input_tokens": tokens[0], "output_tokens": tokens[1], "total_tokens": sum(tokens)}

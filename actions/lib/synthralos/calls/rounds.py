@@ -1,9 +1,9 @@
-"""A round: every target that may be tried without waiting, in order, until one answers well.
+"""A round: every target that may be tried without waiting, in order, until a call succeeds.
 
-The rules. Fall over first: the first round visits every target once. Back off second: a target that
-has failed is tried again after its back-off, or after the hint it gave, and `max_retries` bounds
-these repeats, not the fallbacks. A target whose breaker is open, or that asked not to be called
-yet, is passed over. Whatever does not fit the deadline is not waited for.
+Fail over first: the first round tries every target once. Back off second: a failed target is tried
+again after its back-off, or after the hint in its response; `max_retries` limits these repeats, not
+the fallbacks. A target whose breaker is open, or that asked to wait, is skipped. A wait that does
+not fit the deadline is not started.
 """
 
 import time
@@ -20,7 +20,7 @@ from synthralos.storage.outcome_ledger import Outcome
 from synthralos.telemetry import run_log, tracing
 
 PROBE_POLL_SECONDS = 5.0
-# After these nobody knows whether the request had its effect.
+# After these it is unknown whether the request took effect.
 UNKNOWN_EFFECT_CAUSES = (
     "timeout",
     "request_timeout",
@@ -32,21 +32,21 @@ UNKNOWN_EFFECT_CAUSES = (
     "schema_mismatch",
     "agent_failed",
 )
-# Of a failure that somebody reports, the ones after which the call may still have had its effect.
+# Of reported failures, those after which the call may still have taken effect.
 UNFINISHED = ("timeout", "request_timeout", "truncated_stream")
-# These tell of the account, so that they hold for every target that is reached with it.
+# These concern the account, so they apply to every target that uses it.
 ACCOUNT_WIDE_CAUSES = ("quota", "authentication")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What may be broken, as a round sees it.
+    """An endpoint that a round may call.
 
-    :ivar name: as the ledger knows it, such as `llm:openai/gpt-4`.
+    :ivar name: as in the ledger, such as `llm:openai/gpt-4`.
     :ivar seconds: the limit of one attempt.
-    :ivar what: what the attempt function works on.
-    :ivar window: a model's context window in tokens, where it is known.
-    :ivar account: equal for targets that are reached with the same credential, else None.
+    :ivar endpoint: the object that the attempt callback calls.
+    :ivar window: a model's context window in tokens, or None if it is unknown.
+    :ivar account: equal for targets with the same credential, or None.
     :ivar unsafe_to_repeat: whether an attempt of unknown effect must not be repeated anywhere.
     """
 
@@ -60,7 +60,10 @@ class Target:
 
 @dataclass
 class RetryRules:
-    """:ivar base_delay_given: whether the caller named the base delay (see backoff.wait)."""
+    """The rules of a run's retries; delays in seconds.
+
+    :ivar base_delay_given: whether the caller set the base delay (see backoff.jittered_delay).
+    """
 
     max_retries: int = 3
     strategy: str = "exponential"
@@ -74,12 +77,12 @@ class RetryRules:
 
 @dataclass
 class RoundResult:
-    """How a round ended: with a `result`, with `delay` seconds to the next, or with neither.
+    """The outcome of a round: a `result`, `delay` seconds to the next round, or neither.
 
-    :ivar failure: the last Failure, when there is no result.
+    :ivar failure: the last Failure, if there is no result.
     :ivar reason: why there is no next round, for people.
-    :ivar again_at: seconds since the epoch at which a target could next be tried, where that is
-        known but does not fit the deadline.
+    :ivar again_at: seconds since the epoch at which a target could next be tried, if that is known
+        but does not fit the deadline.
     """
 
     result: Optional[dict] = None
@@ -92,7 +95,7 @@ class RoundResult:
 
 @dataclass
 class RunProgress:
-    """What the rounds of one run have done so far; it travels in the case, as JSON."""
+    """The progress of a run over its rounds; the case carries it as JSON."""
 
     cursor: int = 0
     attempts: int = 0
@@ -102,8 +105,8 @@ class RunProgress:
     failure: Optional[dict] = None
 
     @classmethod
-    def from_dict(cls, told):
-        return cls(**told) if told else cls()
+    def from_dict(cls, data):
+        return cls(**data) if data else cls()
 
     def as_dict(self):
         return dict(vars(self))
@@ -113,11 +116,11 @@ class RunProgress:
 
 
 def play_round(targets, progress, rules, attempt, ledger, deadline, now, run):
-    """Plays one round and returns a Played; `progress` is brought forward.
+    """Play one round and return its RoundResult; `progress` is updated.
 
     :param targets: Target objects, in the order of preference.
-    :param attempt: a callable (target, seconds, number) -> result, which raises CallError; number
-        counts the run's attempts from 1.
+    :param attempt: a callable (target, seconds, attempt_number) -> result that may raise CallError;
+        attempt_number counts the run's attempts from 1.
     :param run: the execution id, for the ledger.
     """
     progress.cursor += 1
@@ -137,42 +140,53 @@ def play_round(targets, progress, rules, attempt, ledger, deadline, now, run):
     return _plan_next_round(targets, progress, rules, deadline, now, last)
 
 
-def _is_eligible(target, progress, rules, at):
-    mark = progress.mark(target)
-    if mark["out"] is not None or mark["ready_at"] > at:
+def _is_eligible(target, progress, rules, timestamp):
+    target_state = progress.mark(target)
+    if target_state["out"] is not None or target_state["ready_at"] > timestamp:
         return False
-    return mark["tries"] == 0 or progress.repeats < rules.max_retries
+    return target_state["tries"] == 0 or progress.repeats < rules.max_retries
 
 
-def _is_blocked(target, progress, ledger, at):
-    """Whether the target's breaker or cooldown forbids the attempt; the trail says so, once."""
+def _is_blocked(target, progress, ledger, timestamp):
+    """Return whether breaker or cooldown block the target; the trail records a reason once."""
     health = ledger.breaker_state(target.name)
-    until, reason = health.until, health.reason
-    if until is None and health.state == HALF_OPEN and not ledger.claim_probe(target.name, health):
-        until, reason = at + PROBE_POLL_SECONDS, "its breaker is half open and its probes are out"
-    if until is None:
-        return False
-    mark = progress.mark(target)
-    mark["ready_at"] = until
-    if mark.get("held") != reason:
-        mark["held"] = reason
-        progress.trail.append(
-            {"target": target.name, "skipped": reason, "seconds": round(until - at, 1)}
+    blocked_until, reason = health.until, health.reason
+    if (
+        blocked_until is None and
+        health.state == HALF_OPEN and
+        not ledger.claim_probe(target.name, health)
+    ):
+        blocked_until, reason = (
+            timestamp + PROBE_POLL_SECONDS,
+            "its breaker is half open and its probes are in use",
         )
-        run_log.emit("skipped", target=target.name, seconds=until - at)
+    if blocked_until is None:
+        return False
+    target_state = progress.mark(target)
+    target_state["ready_at"] = blocked_until
+    if target_state.get("held") != reason:
+        target_state["held"] = reason
+        progress.trail.append(
+            {
+                "target": target.name,
+                "skipped": reason,
+                "seconds": round(blocked_until - timestamp, 1),
+            }
+        )
+        run_log.emit("skipped", target=target.name, seconds=blocked_until - timestamp)
     return True
 
 
 def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
-    """(result, None) or (None, Failure), after one attempt, recorded."""
-    mark = progress.mark(target)
-    repeat = mark["tries"] > 0
+    """Make one attempt and record it; return (result, None) or (None, Failure)."""
+    target_state = progress.mark(target)
+    repeat = target_state["tries"] > 0
     progress.attempts += 1
     progress.repeats += 1 if repeat else 0
-    mark["tries"] += 1
-    mark.pop("held", None)
+    target_state["tries"] += 1
+    target_state.pop("held", None)
     seconds = min(target.seconds, deadline.seconds_left())
-    at, began, result, failed = now(), time.monotonic(), None, None
+    started_at, monotonic_start, result, failed = now(), time.monotonic(), None, None
     try:
         with tracing.span_attributes(
             target=target.name, attempt=progress.attempts, round=progress.cursor, repeat=repeat
@@ -183,13 +197,13 @@ def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
     except CallError as error:
         failed = error.failure
     except InvalidInput as error:
-        # Something is missing for this target only, such as the secret that its entry names.
+        # The configuration of this target alone is incomplete, such as a missing secret.
         failed = failures.make_failure("configuration", str(error))
-    latency = time.monotonic() - began
+    latency = time.monotonic() - monotonic_start
     cause = failed.cause if failed else None
     hint = failed.retry_after if failed else None
     if failed is not None:
-        mark["ready_at"] = now() + max(_back_off(mark["tries"], rules), hint or 0.0)
+        target_state["ready_at"] = now() + max(_back_off(target_state["tries"], rules), hint or 0.0)
         progress.failure = failed.as_dict()
     entry = {
         "attempt": progress.attempts,
@@ -198,7 +212,7 @@ def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
         "repeat": repeat,
         "ok": failed is None,
         "latency_ms": int(latency * 1000),
-        "at": to_iso(at, milliseconds=True),
+        "at": to_iso(started_at, milliseconds=True),
     }
     if failed is not None:
         entry.update(cause=cause, message=failed.message)
@@ -233,7 +247,7 @@ def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
 
 
 def _record_not_made(target, progress, failed, repeat):
-    """The Failure of an attempt that was not made: no attempt of the run's, nor of the target's."""
+    """Record an attempt that was not made, which counts neither for the run nor for the target."""
     progress.attempts -= 1
     progress.repeats -= 1 if repeat else 0
     progress.mark(target)["tries"] -= 1
@@ -243,16 +257,14 @@ def _record_not_made(target, progress, failed, repeat):
     return failed
 
 
-def reject_unknown_effect(field, failure, way_out):
-    """InvalidInput when the failure that was reported may have had the effect of what is unsafe to
-    repeat.
-    """
+def reject_unknown_effect(field, failure, hint):
+    """Raise InvalidInput if the reported call is unsafe to repeat and may have taken effect."""
     if failure.cause in UNFINISHED:
         raise InvalidInput(
             field,
             failure.cause,
-            "may have had its effect, and is marked unsafe_to_repeat",
-            "Look whether it had; if not, " + way_out,
+            "may have taken effect, and is marked unsafe_to_repeat",
+            "Check whether it did; if not, " + hint,
         )
 
 
@@ -269,10 +281,10 @@ def _back_off(repeat, rules):
 
 
 def _exclude_targets(target, targets, failed, progress, rules):
-    """Marks as out what this failure says need not be tried."""
-    mark = progress.mark(target)
+    """Exclude the targets that cannot succeed after this failure."""
+    target_state = progress.mark(target)
     if not failed.policy.retry_same_target:
-        mark["out"] = failed.cause
+        target_state["out"] = failed.cause
     elsewhere = failed.policy.retry_other_target
     if failed.cause == "content_policy":
         elsewhere = rules.content_policy_fallbacks
@@ -281,7 +293,7 @@ def _exclude_targets(target, targets, failed, progress, rules):
         failed.cause in UNKNOWN_EFFECT_CAUSES and
         failed.evidence.get("sent", True)
     ):
-        mark["out"] = "unsafe_to_repeat"
+        target_state["out"] = "unsafe_to_repeat"
         elsewhere = False
     for other in targets:
         too_small = failed.cause == "context_length" and not _larger(other, target)
@@ -296,18 +308,18 @@ def _larger(other, target):
 
 
 def _plan_next_round(targets, progress, rules, deadline, now, last):
-    left = [
+    remaining = [
         target
         for target in targets
         if progress.mark(target)["out"] is None and
         (progress.mark(target)["tries"] == 0 or progress.repeats < rules.max_retries)
     ]
-    if not left:
+    if not remaining:
         return RoundResult(failure=last, reason=_exhausted_reason(targets, progress, rules))
-    ready = min(progress.mark(target)["ready_at"] for target in left)
+    ready = min(progress.mark(target)["ready_at"] for target in remaining)
     delay = backoff.round_up(ready - now())
     if not deadline.allows_attempt_at(now() + delay):
-        reason = "the next try would come in %d s, and %d s are left" % (
+        reason = "the next retry is due in %d s, but only %d s remain" % (
             delay,
             max(0, deadline.seconds_left()),
         )
@@ -320,7 +332,7 @@ def _exhausted_reason(targets, progress, rules):
     if not targets:
         return "there is no target to try"
     if "unsafe_to_repeat" in outs:
-        return "the request may have had its effect and must not be repeated: a person has to look"
+        return "the request may have taken effect and must not be repeated: a person has to check"
     if outs and all(progress.mark(target)["out"] for target in targets):
-        return "no further try can cure it (%s)" % ", ".join(outs)
+        return "not retryable (%s)" % ", ".join(outs)
     return "max_retries, %d, is used up" % rules.max_retries

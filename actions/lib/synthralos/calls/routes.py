@@ -36,12 +36,14 @@ class RouteCandidate:
         return "route:%s/%s" % (self.route.provider, self.route.region)
 
 
-def parse_request(given, settings, field="original_request"):
-    """The request, checked: {endpoint, method, body, headers, model, provider, region}.
+def parse_request(raw_request, settings, field="original_request"):
+    """Return the validated request: {endpoint, method, body, headers, model, provider, region}.
 
-    An absolute URL is taken when it lies below a configured route, and is cut to what lies below.
+    An absolute URL is accepted under a configured route, and is reduced to the path under it.
+
+    :raises InvalidInput: a value is not valid; names its field.
     """
-    endpoint = given.get("endpoint")
+    endpoint = raw_request.get("endpoint")
     if not isinstance(endpoint, str) or not endpoint.strip():
         raise InvalidInput(
             field + ".endpoint",
@@ -51,25 +53,27 @@ def parse_request(given, settings, field="original_request"):
         )
     if not settings.routes:
         raise InvalidInput(
-            "config.routes", [], "lists no route", "Configure at least one provider and region"
+            "config.routes", [], "has no route", "Configure at least one provider and region"
         )
     provider = require_identifier(
-        field + ".provider", given.get("provider") or settings.default_provider
+        field + ".provider", raw_request.get("provider") or settings.default_provider
     )
-    region = require_identifier(field + ".region", given.get("region") or settings.default_region)
-    model = given.get("model")
+    region = require_identifier(
+        field + ".region", raw_request.get("region") or settings.default_region
+    )
+    model = raw_request.get("model")
     if model is not None:
         require_identifier(field + ".model", model)
-    body = given.get("body")
+    body = raw_request.get("body")
     if model is None and isinstance(body, dict) and isinstance(body.get("model"), str):
         model = require_identifier(field + ".body.model", body["model"])
     method = str(
-        given.get("method") or ("GET" if body is None and model is None else "POST")
+        raw_request.get("method") or ("GET" if body is None and model is None else "POST")
     ).upper()
     if method not in METHODS:
         raise InvalidInput(
             field + ".method",
-            given.get("method"),
+            raw_request.get("method"),
             "is no method",
             "Use one of " + ", ".join(METHODS),
         )
@@ -77,7 +81,7 @@ def parse_request(given, settings, field="original_request"):
         "endpoint": _path(endpoint, settings.routes, field + ".endpoint"),
         "method": method,
         "body": body,
-        "headers": _headers(given.get("headers"), field + ".headers"),
+        "headers": _headers(raw_request.get("headers"), field + ".headers"),
         "model": model,
         "provider": provider,
         "region": region,
@@ -86,72 +90,73 @@ def parse_request(given, settings, field="original_request"):
 
 def _path(endpoint, routes, field):
     if not endpoint.startswith("/"):
-        below = [
+        paths = [
             endpoint[len(route.connection.base_url):]
             for route in routes
             if endpoint.startswith(route.connection.base_url + "/")
         ]
-        if not below:
+        if not paths:
             raise InvalidInput(
                 field,
                 endpoint,
-                "lies outside the configured routes",
+                "is outside the configured routes",
                 "Give a path that starts with /, or a URL below the base_url of a configured route",
             )
-        # The route that says most of the address is the one that is meant.
-        endpoint = min(below, key=len)
+        # The route with the longest matching base_url.
+        endpoint = min(paths, key=len)
     path = unquote(unquote(urlsplit("http://host" + endpoint).path))
     if ".." in path.replace("\\", "/").split("/") or re.search(r"[\x00-\x20\x7f]", endpoint):
         raise InvalidInput(
-            field, endpoint, "climbs out of its route or holds white space", "Give a plain path"
+            field, endpoint, "leaves its route or contains white space", "Give a plain path"
         )
     return endpoint
 
 
-def _headers(given, field):
-    if given is None:
+def _headers(headers, field):
+    if headers is None:
         return {}
-    if not isinstance(given, dict):
-        raise InvalidInput(field, given, "is not an object", 'Write it as {"X-Tenant": "a"}')
-    for name, value in given.items():
+    if not isinstance(headers, dict):
+        raise InvalidInput(field, headers, "is not an object", 'Write it as {"X-Tenant": "a"}')
+    for name, value in headers.items():
         if not _HEADER.match(str(name)) or name.lower() in _RESERVED_HEADERS:
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is not a header to set here", "Leave it out"
+                "%s.%s" % (field, name), value, "cannot be set here", "Leave it out"
             )
         if not isinstance(value, str) or re.search(r"[^\x20-\x7e]", value):
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is no header value", "Give printable ASCII"
+                "%s.%s" % (field, name), value, "is not a valid header value", "Use printable ASCII"
             )
-    return dict(given)
+    return dict(headers)
 
 
 def candidate_routes(request, regions, providers, settings):
-    """(legs, skipped): all regions of a provider, then the next provider, no pair left out.
+    """Return (candidates, skipped): all regions of a provider, then those of the next provider.
 
-    A pair that is not configured, or whose provider has no name for the model, is skipped: skipped
-    is a list of {target, reason}. At most `settings.max_routes` legs.
+    A pair that is not configured, or whose provider has no name for the model, is skipped.
+
+    :returns: at most `settings.max_routes` RouteCandidates, and [{target, reason}] of the others.
     """
     configured = {(route.provider, route.region): route for route in settings.routes}
     regions = _unique([request["region"]] + list(regions))
     providers = _unique([request["provider"]] + list(providers))
-    legs, skipped = [], []
+    candidates, skipped = [], []
     for provider in providers:
-        model, known = _map_model(
+        model, has_model = _map_model(
             request["model"], request["provider"], provider, settings.model_map
         )
         for region in regions:
             route = configured.get((provider, region))
             if route is None:
                 reason = "not configured"
-            elif not known:
+            elif not has_model:
                 reason = "model_map has no %s of %s" % (request["model"], provider)
-            elif len(legs) >= settings.max_routes:
+            elif len(candidates) >= settings.max_routes:
                 reason = "beyond max_routes"
             else:
-                legs.append(RouteCandidate(route, model))
+                candidates.append(RouteCandidate(route, model))
                 continue
             skipped.append({"target": "route:%s/%s" % (provider, region), "reason": reason})
-    return legs, skipped
+    return candidates, skipped
 
 
 def _unique(names):
@@ -159,38 +164,38 @@ def _unique(names):
 
 
 def _map_model(model, home, provider, model_map):
-    """(the model's name at `provider`, whether there is one)."""
+    """Return (the model's name at `provider`, whether it has one)."""
     if model is None or provider == home:
         return model, True
     named = (model_map.get(provider) or {}).get(model)
     return named, named is not None
 
 
-def call(client, leg, request, seconds, run):
-    """Sends the request over one route.
+def call(client, candidate, request, seconds, run):
+    """Send the request over one route.
 
-    :returns: {status_code, body, response, latency_ms}; body is parsed where it is JSON, response
-        is the text of an answer that has one.
-    :raises CallError: an error status, no answer, or a cut one.
+    :returns: {status_code, body, response, latency_ms}; body is parsed if it is JSON, response
+        is the text of the answer, or None.
+    :raises CallError: an error status, no answer, or a truncated one.
     """
-    body = _with_model(request["body"], leg.model)
+    body = _with_model(request["body"], candidate.model)
     method, path = request["method"], request["endpoint"]
     headers = dict(request["headers"])
     if method not in ("GET", "HEAD"):
-        headers[idempotency.HEADER] = idempotency.key(run, method, path, body, leg.model)
-    with span_attributes.request(leg.route.connection, method):
-        answer = client.request(
-            leg.route.connection, method, path, seconds, body=body, headers=headers
+        headers[idempotency.HEADER] = idempotency.key(run, method, path, body, candidate.model)
+    with span_attributes.request(candidate.route.connection, method):
+        response = client.request(
+            candidate.route.connection, method, path, seconds, body=body, headers=headers
         )
-        if not 200 <= answer.status < 300:
-            of = "request" if leg.model is None else "model request"
-            raise CallError(client.failure_of(answer, of))
-    parsed = _parsed(answer.text)
+        if not 200 <= response.status < 300:
+            call_kind = "request" if candidate.model is None else "model request"
+            raise CallError(client.failure_of(response, call_kind))
+    parsed = _parsed(response.text)
     return {
-        "status_code": answer.status,
+        "status_code": response.status,
         "body": parsed,
         "response": _extract_text(parsed),
-        "latency_ms": int(answer.latency * 1000),
+        "latency_ms": int(response.latency * 1000),
     }
 
 
@@ -208,7 +213,7 @@ def _parsed(text):
 
 
 def _extract_text(parsed):
-    """The answer's text, from where the platform, OpenAI and Anthropic put it."""
+    """Return the text of a response in the form of the platform, OpenAI or Anthropic, or None."""
     if isinstance(parsed, str):
         return parsed
     if not isinstance(parsed, dict):

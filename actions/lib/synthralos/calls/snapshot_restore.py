@@ -1,4 +1,4 @@
-"""What a snapshot means to others: the platform that restores it, the place that keeps a copy."""
+"""Restores a snapshot at the platform, and uploads a backup copy of it."""
 
 from urllib.parse import quote
 
@@ -11,24 +11,32 @@ BACKUP_SECONDS = 20.0
 
 
 def restore_at_platform(client, platforms, snapshot, run):
-    """Has the first endpoint that can put the state back: POST {agent_id, snapshot_id, state}.
+    """Restore the state at the first endpoint that can: POST {agent_id, snapshot_id, state}.
 
     The same run sends the same Idempotency-Key to each, so that none restores twice.
 
-    :returns: the name of the platform, or None when none of them has a restore_path.
-    :raises CallError: of the last endpoint, when all failed.
+    :returns: the name of the platform, or None if none has a restore_path.
+    :raises CallError: of the last endpoint, if all failed.
     """
     failed = None
-    for known in platforms:
-        path = getattr(known, "restore_path", None)
+    for platform in platforms:
+        path = getattr(platform, "restore_path", None)
         if not path:
             continue
         path = path.replace("{agent_id}", quote(snapshot["agent_id"], safe=""))
         body = {name: snapshot[name] for name in ("agent_id", "snapshot_id", "state")}
         headers = {idempotency.HEADER: idempotency.key(run, "POST", path, body)}
         try:
-            _send(client, known.connection, "POST", path, known.connection.timeout, body, headers)
-            return known.name
+            _send(
+                client,
+                platform.connection,
+                "POST",
+                path,
+                platform.connection.timeout,
+                body,
+                headers,
+            )
+            return platform.name
         except CallError as error:
             failed = error
     if failed is not None:
@@ -36,18 +44,18 @@ def restore_at_platform(client, platforms, snapshot, run):
     return None
 
 
-def upload_backup(client, kept, snapshot):
-    """Puts a copy of the snapshot at <backup_url>/<agent>/<snapshot id>.
+def upload_backup(client, config, snapshot):
+    """Upload a copy of the snapshot to <backup_url>/<agent>/<snapshot id>.
 
-    :param kept: a Rollback.
-    :returns: {done: True}, or {done: False, why}: a snapshot without a copy is better than none.
+    :param config: a SnapshotConfig.
+    :returns: {done: True}, or {done: False, reason}: a snapshot without a copy is better than none.
     """
     path = "".join("/" + quote(snapshot[name], safe="") for name in ("agent_id", "snapshot_id"))
     try:
-        if not kept.backup_url:
-            way_out = "Set it to an http(s) URL, or backup_to_remote to false"
-            raise InvalidInput("config.rollback.backup_url", None, "is missing", way_out)
-        connection = Connection(kept.backup_url.rstrip("/"), secret_from=kept.backup_token_from)
+        if not config.backup_url:
+            hint = "Set it to an http(s) URL, or backup_to_remote to false"
+            raise InvalidInput("config.rollback.backup_url", None, "is missing", hint)
+        connection = Connection(config.backup_url.rstrip("/"), secret_from=config.backup_token_from)
         _send(client, connection, "PUT", path, BACKUP_SECONDS, snapshot)
     except CallError as error:
         return {"done": False, "reason": "%s: %s" % (error.failure.cause, error.failure.message)}
@@ -57,6 +65,6 @@ def upload_backup(client, kept, snapshot):
 
 
 def _send(client, connection, method, path, seconds, body, headers=None):
-    answer = client.request(connection, method, path, seconds, body=body, headers=headers)
-    if not 200 <= answer.status < 300:
-        raise CallError(client.failure_of(answer, "request"))
+    response = client.request(connection, method, path, seconds, body=body, headers=headers)
+    if not 200 <= response.status < 300:
+        raise CallError(client.failure_of(response, "request"))

@@ -1,4 +1,4 @@
-"""The spans of calls, named as OpenTelemetry's conventions for generative AI and HTTP have it.
+"""The spans of calls, by OpenTelemetry's conventions for generative AI and HTTP.
 
 https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
@@ -10,54 +10,57 @@ from synthralos.telemetry import tracing
 _SAMPLING = ("temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty")
 
 
-def chat(served, parameters):
-    """The span of a call to a model; parameters: those of sampling."""
-    told = {
+def chat(served_model, parameters):
+    """Return the span of a call to a model.
+
+    :param parameters: of sampling.
+    """
+    attributes = {
         "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": served.provider.name,
-        "gen_ai.request.model": served.model.name,
+        "gen_ai.provider.name": served_model.provider.name,
+        "gen_ai.request.model": served_model.model.name,
     }
-    told.update(
+    attributes.update(
         ("gen_ai.request." + name, parameters[name])
         for name in _SAMPLING
         if isinstance(parameters.get(name), (int, float))
     )
-    return _call("chat " + served.model.name, served.provider.connection, told)
+    return _call("chat " + served_model.model.name, served_model.provider.connection, attributes)
 
 
-def record_completion(found):
-    """What the model's answer, as providers.call returns it, adds to the open span."""
+def record_completion(completion):
+    """Add the usage of a completion, as llm_providers.complete returns it, to the open span."""
     tracing.set_attributes(
         {
-            "gen_ai.usage.input_tokens": found["usage"]["input_tokens"],
-            "gen_ai.usage.output_tokens": found["usage"]["output_tokens"],
-            "gen_ai.response.finish_reasons": [found["finish_reason"]],
+            "gen_ai.usage.input_tokens": completion["usage"]["input_tokens"],
+            "gen_ai.usage.output_tokens": completion["usage"]["output_tokens"],
+            "gen_ai.response.finish_reasons": [completion["finish_reason"]],
         }
     )
 
 
 def invoke_agent(platform, agent_id):
-    """The span of a call that runs an agent."""
-    told = {
+    """Return the span of a call that runs an agent."""
+    attributes = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.provider.name": platform.name,
         "gen_ai.agent.id": agent_id,
     }
     name = "invoke_agent %s" % agent_id if agent_id else "invoke_agent"
-    return _call(name, platform.connection, told)
+    return _call(name, platform.connection, attributes)
 
 
 def request(connection, method):
-    """The span of a request; its path is the caller's and is not told."""
+    """Return the span of a request; its path is the caller's text and is left out."""
     return _call(method, connection, {"http.request.method": method})
 
 
-def _call(name, connection, told):
+def _call(name, connection, attributes):
     address = urlsplit(connection.base_url)
     try:
         port = address.port
     except ValueError:
         port = None
     port = port or {"http": 80, "https": 443}.get(address.scheme)
-    told.update({"server.address": address.hostname, "server.port": port})
-    return tracing.span(name, told, tracing.CLIENT)
+    attributes.update({"server.address": address.hostname, "server.port": port})
+    return tracing.span(name, attributes, tracing.CLIENT)

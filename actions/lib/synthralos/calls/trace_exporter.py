@@ -1,7 +1,7 @@
-"""Where traces go: a collector that takes OTLP over HTTP, as JSON.
+"""Exports traces to a collector that accepts OTLP over HTTP, as JSON.
 
-Tracing never fails a run, and costs it little: one request at the end of an action, within
-`timeout` seconds, and after one that failed none for PAUSE_SECONDS by any action on this host.
+Tracing never fails a run, and costs little: one request at the end of an action, within `timeout`
+seconds, and after a failed one no request for PAUSE_SECONDS by any action on this host.
 """
 
 import os
@@ -21,7 +21,10 @@ MAX_TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Tracing:
-    """:ivar share: of the traces that are recorded, 0 to 1."""
+    """The entry `tracing` of the configuration.
+
+    :ivar sample_ratio: the share of traces that is recorded, 0 to 1.
+    """
 
     connection: Connection
     service_name: str = "synthralos"
@@ -29,64 +32,79 @@ class Tracing:
 
     @classmethod
     def from_config(cls, entry):
-        """From the entry `tracing` of the configuration; None where it names no endpoint. InvalidInput
-        names what is wrong.
+        """Read the entry `tracing` of the configuration; return None if it has no endpoint.
+
+        :raises InvalidInput: an entry is not valid; names it.
         """
         if not entry.get("endpoint"):
             return None
         timeout = read_seconds(entry, "tracing.timeout", 1.0)
         if timeout > MAX_TIMEOUT_SECONDS:
-            way_out = "Use a number from 0.1 to %d" % MAX_TIMEOUT_SECONDS
-            raise InvalidInput("tracing.timeout", timeout, "is too long", way_out)
-        share = default_if_none(entry.get("sample_ratio"), 1.0)
-        if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
+            reason = "must be between 0.1 and %d seconds" % MAX_TIMEOUT_SECONDS
+            raise InvalidInput("tracing.timeout", timeout, reason, "Use a number in that range")
+        sample_ratio = default_if_none(entry.get("sample_ratio"), 1.0)
+        if (
+            not isinstance(sample_ratio, (int, float)) or
+            isinstance(sample_ratio, bool) or
+            not 0 <= sample_ratio <= 1
+        ):
             raise InvalidInput(
-                "tracing.sample_ratio", share, "is no share", "Use a number from 0 to 1"
+                "tracing.sample_ratio",
+                sample_ratio,
+                "must be between 0 and 1",
+                "Use a number in that range",
             )
-        known = connection(entry, "tracing", "token", timeout, timeout, "endpoint")
-        return cls(known, entry.get("service_name") or "synthralos", float(share))
+        tracing_connection = connection(entry, "tracing", "token", timeout, timeout, "endpoint")
+        return cls(
+            tracing_connection, entry.get("service_name") or "synthralos", float(sample_ratio)
+        )
 
 
 def export(client, tracing, tracer, redactor):
-    """Sends what the tracer has recorded; whether the collector took it. Nothing is raised."""
-    mark = _cooldown_file(tracing)
-    if _in_cooldown(mark):
+    """Send the recorded spans; return whether the collector accepted them. Never raises."""
+    cooldown_file = _cooldown_file(tracing)
+    if _in_cooldown(cooldown_file):
         return False
     try:
-        answer = client.request(
+        response = client.request(
             tracing.connection, "POST", _path(tracing), tracing.connection.timeout,
             body=redactor.remove_secrets(otlp_json.request(tracer, tracing.service_name)),
         )
-        cause = None if 200 <= answer.status < 300 else "status_%d" % answer.status
+        cause = None if 200 <= response.status < 300 else "status_%d" % response.status
     except CallError as error:
         cause = error.failure.cause
     except InvalidInput:
         cause = "configuration"
     except Exception as error:
-        # Whatever it is: the run has its result, and keeps it.
+        # Whatever failed: the run keeps its result.
         run_log.write_traceback(redactor.redact_text)
         cause = type(error).__name__
     if cause is not None:
-        _start_cooldown(mark)
+        _start_cooldown(cooldown_file)
         run_log.emit("traces_not_sent", cause=cause, pause_seconds=int(PAUSE_SECONDS))
     return cause is None
 
 
 def check(client, tracing):
-    """The answer to a request without spans. Raises CallError, InvalidInput."""
+    """Return the collector's response to a request without spans.
+
+    :raises CallError, InvalidInput: it could not be called.
+    """
     seconds, nothing = tracing.connection.timeout, {"resourceSpans": []}
     return client.request(tracing.connection, "POST", _path(tracing), seconds, body=nothing)
 
 
 def _path(tracing):
-    """An endpoint may be given as OTEL_EXPORTER_OTLP_ENDPOINT is, or with the path."""
+    """Return the path to add: an endpoint may be configured with it or, as in
+    OTEL_EXPORTER_OTLP_ENDPOINT, without it.
+    """
     return "" if tracing.connection.base_url.endswith(PATH) else PATH
 
 
 def _cooldown_file(tracing):
-    """The file whose age says when this host has last failed to reach the collector.
+    """Return the file whose age is the time since this host last failed to reach the collector.
 
-    Each action is a process, and the datastore would cost every one of them a request.
+    Each action is a process, and the datastore would cost every process a request.
     """
     import hashlib
     import tempfile
@@ -96,23 +114,26 @@ def _cooldown_file(tracing):
     return os.path.join(tempfile.gettempdir(), name)
 
 
-def _in_cooldown(mark):
+def _in_cooldown(cooldown_file):
     try:
-        found = os.lstat(mark)
+        file_status = os.lstat(cooldown_file)
     except OSError:
         return False
-    # The folder is everybody's: only a mark of one's own counts.
-    return found.st_uid == os.getuid() and 0 <= time.time() - found.st_mtime < PAUSE_SECONDS
+    # Every user can write to the folder: only a file of this user counts.
+    return (
+        file_status.st_uid == os.getuid() and
+        0 <= time.time() - file_status.st_mtime < PAUSE_SECONDS
+    )
 
 
-def _start_cooldown(mark):
+def _start_cooldown(cooldown_file):
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-        descriptor = os.open(mark, flags, 0o600)
+        descriptor = os.open(cooldown_file, flags, 0o600)
         try:
             os.utime(descriptor)
         finally:
             os.close(descriptor)
     except OSError:
-        # Then the next action asks the collector again, which is no harm but its time.
+        # Then the next action calls the collector again, which costs only its time.
         pass

@@ -1,4 +1,4 @@
-"""The entry `budget` of the configuration: what the LLM calls of a run and of a day may take."""
+"""The entry `budget` of the configuration: limits on the LLM calls of a run and of a day."""
 
 from dataclasses import dataclass, field
 
@@ -8,17 +8,19 @@ from synthralos.core.errors import InvalidInput
 STOP, WARN, GO_ON = "stop", "warn", "go_on"
 PERIODS = ("per_run", "per_day")
 OUTPUT_TOKENS, MAX_OUTPUT_TOKENS = 1000, 1_000_000
-# What is limited: (how it is read, the most that a limit may be).
+# What can be limited: (how it is read, the maximum of a limit).
 LIMITED = {"tokens": (read_int, 10**12), "cost": (read_number, 10**9)}
 
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """:ivar per_run, per_day: {"tokens": a number, "cost": in the configuration's currency}; what
-        has no limit is not there. A day is one of UTC.
-    :ivar on_exceeded: STOP, or WARN: the call is made, and the result says so.
-    :ivar on_datastore_unavailable: GO_ON or STOP, when nobody can tell what was spent.
-    :ivar assumed_output_tokens: of a request that names no max_tokens, as long as it goes on.
+    """Limits on LLM calls, and what to do when one is exceeded.
+
+    :ivar per_run, per_day: {"tokens": a number, "cost": in the configuration's currency}; a missing
+        key means no limit. Days are in UTC.
+    :ivar on_exceeded: STOP, or WARN: make the call and add a warning to the result.
+    :ivar on_datastore_unavailable: GO_ON or STOP, when spending is unknown.
+    :ivar assumed_output_tokens: of a request without max_tokens, until its real usage is known.
     """
 
     per_run: dict = field(default_factory=dict)
@@ -32,12 +34,15 @@ class BudgetConfig:
 
     @classmethod
     def from_config(cls, entry):
-        """From the mapping under `budget`. InvalidInput names the entry that is wrong."""
+        """Read the object under `budget`.
+
+        :raises InvalidInput: an entry is not valid; names it.
+        """
         return cls(
             per_run=_limits(entry, "per_run"),
             per_day=_limits(entry, "per_day"),
-            on_exceeded=_one_of(entry, "on_exceeded", (STOP, WARN)),
-            on_datastore_unavailable=_one_of(entry, "on_datastore_unavailable", (GO_ON, STOP)),
+            on_exceeded=_read_choice(entry, "on_exceeded", (STOP, WARN)),
+            on_datastore_unavailable=_read_choice(entry, "on_datastore_unavailable", (GO_ON, STOP)),
             assumed_output_tokens=read_int(
                 entry, "assumed_output_tokens", OUTPUT_TOKENS, 0, MAX_OUTPUT_TOKENS, "budget."
             ),
@@ -45,22 +50,26 @@ class BudgetConfig:
 
 
 def _limits(entry, period):
-    given = entry.get(period)
-    given = {} if given is None else given
-    where = "budget." + period
-    if not isinstance(given, dict) or set(given) - set(LIMITED):
+    limits = entry.get(period)
+    limits = {} if limits is None else limits
+    path = "budget." + period
+    if not isinstance(limits, dict) or set(limits) - set(LIMITED):
         raise InvalidInput(
-            where, given, "is no limit", "Write {tokens: 50000, cost: 0.5}, or one of it"
+            path,
+            limits,
+            "is not a valid limit",
+            "Write {tokens: 50000, cost: 0.5}, or only one of these",
         )
     return {
-        name: read(given, name, None, 0, most, where + ".")
-        for name, (read, most) in LIMITED.items()
-        if given.get(name) is not None
+        name: read(limits, name, None, 0, maximum, path + ".")
+        for name, (read, maximum) in LIMITED.items()
+        if limits.get(name) is not None
     }
 
 
-def _one_of(entry, name, known):
-    value = entry.get(name) or known[0]
-    if value not in known:
-        raise InvalidInput("budget." + name, value, "is no way on", "Use " + " or ".join(known))
+def _read_choice(entry, name, allowed):
+    value = entry.get(name) or allowed[0]
+    if value not in allowed:
+        hint = "Use " + " or ".join(allowed)
+        raise InvalidInput("budget." + name, value, "is not a valid choice", hint)
     return value

@@ -1,6 +1,6 @@
-"""Reads one entry of the configuration; what is wrong is refused by its full name.
+"""Readers for single configuration entries; an invalid one raises InvalidInput with its path.
 
-`below` is what stands before the name, such as `budget.`.
+`prefix` is the path in front of the name, with its dot, such as `budget.`.
 """
 
 from synthralos.core.errors import InvalidInput
@@ -8,64 +8,73 @@ from synthralos.core.errors import InvalidInput
 MAX_SECONDS = 3600
 
 
-def not_an_object(where, value):
-    """The refusal of what has to be an object."""
-    return InvalidInput(where, value, "is not an object", "See config.schema.yaml")
+def not_an_object(path, value):
+    """Return the error for a value that must be an object."""
+    return InvalidInput(path, value, "is not an object", "See config.schema.yaml")
 
 
-def read_object(config, name, below=""):
-    """The object under `name`; an entry that is blank in YAML is null and means an empty one."""
+def read_object(config, name, prefix=""):
+    """Return the object under `name`; a blank entry is null in YAML and means an empty object."""
     value = config.get(name)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise not_an_object(below + name, value)
+        raise not_an_object(prefix + name, value)
     return value
 
 
-def read_list(config, name, below=""):
-    """(where, entry) of each object in the list under `name`."""
+def read_list(config, name, prefix=""):
+    """Yield (path, entry) of each object in the list under `name`."""
     value = config.get(name)
     if value is None:
         return
     if not isinstance(value, list):
-        raise InvalidInput(below + name, value, "is no list", "See config.schema.yaml")
+        raise InvalidInput(prefix + name, value, "is not a list", "See config.schema.yaml")
     for n, entry in enumerate(value):
-        where = "%s%s[%d]" % (below, name, n)
+        path = "%s%s[%d]" % (prefix, name, n)
         if not isinstance(entry, dict):
-            raise not_an_object(where, entry)
-        yield where, entry
+            raise not_an_object(path, entry)
+        yield path, entry
 
 
-def read_seconds(entry, where, default, least=0.1):
-    """The seconds under the last name of `where`, as a float. InvalidInput when they are none."""
-    value = default_if_none(entry.get(where.rpartition(".")[2]), default)
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not least <= value <= MAX_SECONDS:
-        way_out = "Use a number from %s to %d" % (least, MAX_SECONDS)
-        raise InvalidInput(where, value, "is no number of seconds", way_out)
+def read_seconds(entry, path, default, minimum=0.1):
+    """Return the seconds under the last name of `path`, as a float.
+
+    :raises InvalidInput: not a number, or not between `minimum` and MAX_SECONDS.
+    """
+    value = default_if_none(entry.get(path.rpartition(".")[2]), default)
+    is_valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_valid or not minimum <= value <= MAX_SECONDS:
+        reason = "must be between %s and %d seconds" % (minimum, MAX_SECONDS)
+        raise InvalidInput(path, value, reason, "Use a number in that range")
     return float(value)
 
 
-def read_number(entry, name, default, least, most, below=""):
-    """The number under `name`, as a float. InvalidInput when it is none, or out of bounds."""
+def read_number(entry, name, default, minimum, maximum, prefix=""):
+    """Return the number under `name`, as a float.
+
+    :raises InvalidInput: not a number, or not between `minimum` and `maximum`.
+    """
     value = default_if_none(entry.get(name), default)
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not least <= value <= most:
-        way_out = "Use a number from %s to %s" % (least, most)
-        raise InvalidInput(below + name, value, "is out of bounds", way_out)
+    is_valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_valid or not minimum <= value <= maximum:
+        reason = "must be between %s and %s" % (minimum, maximum)
+        raise InvalidInput(prefix + name, value, reason, "Use a number in that range")
     return float(value)
 
 
-def read_int(entry, name, default, least, most, below=""):
-    """The whole number under `name`. InvalidInput when it is none, or out of bounds."""
+def read_int(entry, name, default, minimum, maximum, prefix=""):
+    """Return the whole number under `name`.
+
+    :raises InvalidInput: not a whole number, or not between `minimum` and `maximum`.
+    """
     value = default_if_none(entry.get(name), default)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        way_out = "Use a whole number from %d to %d" % (least, most)
-        raise InvalidInput(below + name, value, "is out of bounds", way_out)
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        reason = "must be a whole number between %d and %d" % (minimum, maximum)
+        raise InvalidInput(prefix + name, value, reason, "Use a number in that range")
     return value
 
 
 def default_if_none(value, default):
-    """`value`, or `default` when it is not given. 0 and False are."""
+    """Return `value`, or `default` if it is None; 0 and False are values."""
     return default if value is None else value

@@ -1,18 +1,18 @@
-"""How long what is remembered is kept: the entry `retention` of the configuration."""
+"""Retention: how long stored records are kept, from the entry `retention` of the configuration."""
 
 import re
 
 from synthralos.core.errors import InvalidInput
 
 DAY = 24 * 3600
-# Group of keys: (least, most) seconds. What is not named is kept as long as its module says.
+# Group of keys: (minimum, maximum) seconds. Groups that are not configured use their default.
 BOUNDS = {
     "ledger": (60, DAY),
     "runs": (3600, 365 * DAY),
     "history": (3600, 3650 * DAY),
     "snapshots": (3600, 365 * DAY),
     "tickets": (DAY, 3650 * DAY),
-    # Starts are counted for an hour, and what was held back is told once.
+    # Starts are counted for an hour, and a held-back start is reported once.
     "incidents": (DAY, 365 * DAY),
     "queries": (3600, 365 * DAY),
     "answers": (300, 30 * DAY),
@@ -24,38 +24,47 @@ _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z")
 
 
 def read_retention(entry):
-    """{group: seconds} of the mapping under `retention`. InvalidInput names the entry that is wrong."""
-    found = {}
+    """Return {group: seconds} of the object under `retention`.
+
+    :raises InvalidInput: a group is unknown or its duration is out of bounds; names the entry.
+    """
+    seconds_by_group = {}
     for group, value in entry.items():
-        where = "retention.%s" % group
+        path = "retention.%s" % group
         if group not in BOUNDS:
-            raise InvalidInput(where, value, "is no kind", "Use one of " + ", ".join(BOUNDS))
+            raise InvalidInput(
+                path, value, "is not a known group", "Use one of " + ", ".join(BOUNDS)
+            )
         if value is not None:
-            found[group] = _seconds(where, value, *BOUNDS[group])
-    return found
+            seconds_by_group[group] = _seconds(path, value, *BOUNDS[group])
+    return seconds_by_group
 
 
-def seconds_of_duration(where, value):
-    """Seconds of a duration such as 12h. InvalidInput, naming `where`, when it is none."""
-    told = _DURATION.match(value) if isinstance(value, str) else None
-    if told is None:
-        way_out = "Write it as a number and s, m, h or d, such as 12h"
-        raise InvalidInput(where, value, "is no duration", way_out)
-    return int(told.group(1)) * _UNITS[told.group(2)]
+def seconds_of_duration(path, value):
+    """Return the seconds of a duration such as 12h.
+
+    :raises InvalidInput: it is not a duration; names `path`.
+    """
+    match = _DURATION.match(value) if isinstance(value, str) else None
+    if match is None:
+        hint = "Write it as a number and s, m, h or d, such as 12h"
+        raise InvalidInput(path, value, "is not a duration", hint)
+    return int(match.group(1)) * _UNITS[match.group(2)]
 
 
-def _seconds(where, value, least, most):
+def _seconds(path, value, minimum, maximum):
     try:
-        seconds = seconds_of_duration(where, value)
+        seconds = seconds_of_duration(path, value)
     except InvalidInput:
         seconds = 0
-    if not least <= seconds <= most:
-        way_out = "Use %s to %s" % (format_duration(least), format_duration(most))
-        raise InvalidInput(where, value, "is no duration within bounds", way_out)
+    if not minimum <= seconds <= maximum:
+        bounds = format_duration(minimum), format_duration(maximum)
+        hint = "Write it as a number and s, m, h or d, such as 12h"
+        raise InvalidInput(path, value, "must be between %s and %s" % bounds, hint)
     return seconds
 
 
 def format_duration(seconds):
-    """Seconds as the configuration has them: 900 is 15m."""
+    """Return seconds in the form of the configuration: 900 is 15m."""
     unit = next(unit for unit in "dhms" if seconds % _UNITS[unit] == 0)
     return "%d%s" % (seconds // _UNITS[unit], unit)

@@ -1,4 +1,4 @@
-"""The pack's configuration, read once, with defaults and refusals that name the entry."""
+"""The pack's configuration: read once, with defaults; errors name the entry that is not valid."""
 
 import re
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 CAPABILITIES = (
     "vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation",
 )
-# The wire formats of LLM providers; calls.providers.WIRES speaks them.
+# The wire formats of LLM providers; calls.llm_providers.WIRE_FORMATS implements them.
 APIS = ("openai", "anthropic")
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
 
@@ -35,7 +35,7 @@ class Connection:
     """How to reach one base URL.
 
     :ivar secret: the credential, literal; or
-    :ivar secret_from: the datastore key that holds it, encrypted, read anew at each attempt.
+    :ivar secret_from: the datastore key that holds it, encrypted, read again at each attempt.
     :ivar headers_from: the datastore key of a JSON object of further headers.
     :ivar verify: True, False, or the path of a CA bundle.
     :ivar timeout: seconds for one attempt; connect_timeout: seconds of these for connecting.
@@ -52,7 +52,7 @@ class Connection:
     connect_timeout: float = 5.0
 
     def account(self, owner):
-        """What two connections share when the same credential of the same `owner` opens both."""
+        """Return a key that is equal for connections with the same credential and `owner`."""
         headers = tuple(sorted(self.headers.items()))
         return (owner, self.secret, self.secret_from, self.headers_from, headers)
 
@@ -71,7 +71,7 @@ class Platform:
 
 @dataclass(frozen=True)
 class Price:
-    """What a million tokens cost, in the configuration's `currency`."""
+    """The cost of a million tokens, in the configuration's `currency`."""
 
     input: float
     output: float
@@ -79,7 +79,11 @@ class Price:
 
 @dataclass(frozen=True)
 class Model:
-    """:ivar capabilities: some of CAPABILITIES, or None where the configuration does not say."""
+    """A model of a provider.
+
+    :ivar context_window: tokens, or None if it is not configured.
+    :ivar capabilities: some of CAPABILITIES, or None if they are not configured.
+    """
 
     name: str
     context_window: Optional[int] = None
@@ -129,10 +133,10 @@ class Breaker:
 
 @dataclass(frozen=True)
 class Retry:
-    """How handle_error has a recovery retry; times in seconds.
+    """How handle_error lets a recovery retry; times in seconds.
 
-    :ivar adaptive_learning: whether what recoveries of this type of failure have come to counts.
-    :ivar success_rate_threshold: below it, nothing is retried.
+    :ivar adaptive_learning: whether past recoveries of the same failure type count.
+    :ivar success_rate_threshold: below this rate nothing is retried.
     """
 
     max_retries: int = 3
@@ -145,10 +149,12 @@ class Retry:
 
 @dataclass(frozen=True)
 class Settings:
-    """:ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
+    """The pack's configuration.
+
+    :ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
         orchestration, metrics, tracing, logs: entries that their own modules read.
-    :ivar retention: {group of keys: seconds}, of what is kept longer or shorter than by default.
-    :ivar store_user_text: whether what callers worded is kept in the datastore.
+    :ivar retention: {group of keys: seconds}, for groups with a lifetime other than the default.
+    :ivar store_user_text: whether callers' text is stored in the datastore.
     """
 
     platforms: list[Platform]
@@ -185,7 +191,10 @@ class Settings:
 
     @classmethod
     def from_config(cls, config):
-        """Settings from the pack's configuration. InvalidInput names the entry that is wrong."""
+        """Read the pack's configuration.
+
+        :raises InvalidInput: an entry is not valid; names it.
+        """
         config = dict(config or {})
         agents = read_object(config, "agents")
         model_map = read_object(config, "model_map")
@@ -199,12 +208,12 @@ class Settings:
         llm_timeout = read_seconds(limits, "attempt_timeouts.llm", 60.0)
         request_timeout = read_seconds(limits, "attempt_timeouts.request", 20.0)
         providers = [
-            _provider(entry, where, llm_timeout, connect)
-            for where, entry in read_list(config, "providers")
+            _provider(entry, path, llm_timeout, connect)
+            for path, entry in read_list(config, "providers")
         ]
         routes = [
-            _route(entry, where, request_timeout, connect)
-            for where, entry in read_list(config, "routes")
+            _route(entry, path, request_timeout, connect)
+            for path, entry in read_list(config, "routes")
         ]
         _unique("providers", [provider.name for provider in providers])
         _unique("routes", ["%s/%s" % (route.provider, route.region) for route in routes])
@@ -243,54 +252,54 @@ class Settings:
         )
 
     def secrets(self):
-        """Every literal secret of the configuration, for redaction."""
+        """Return every literal secret of the configuration, for redaction."""
         connections = [platform.connection for platform in self.platforms]
         connections += [provider.connection for provider in self.providers]
         connections += [route.connection for route in self.routes]
-        found = []
+        secrets = []
         for connection in connections:
-            found.append(connection.secret)
-            found.extend(connection.headers.values())
-            found.append(_password_of(connection.proxy))
+            secrets.append(connection.secret)
+            secrets.extend(connection.headers.values())
+            secrets.append(_password_of(connection.proxy))
         for channel in ("mail", "slack", "webhook"):
             entry = self.escalation.get(channel)
             entry = entry if isinstance(entry, dict) else {}
-            found.extend(entry.get(name) for name in ("password", "url", "token", "routing_key"))
-            found.append(_password_of(entry.get("proxy")))
+            secrets.extend(entry.get(name) for name in ("password", "url", "token", "routing_key"))
+            secrets.append(_password_of(entry.get("proxy")))
         watched = [
             self.sensors.get(name) for name in ("alertmanager", "agent_errors", "agent_events")
         ]
         for entry in watched + [self.metrics.get("pushgateway")]:
             entry = entry if isinstance(entry, dict) else {}
             headers = entry.get("headers")
-            found.extend(headers.values() if isinstance(headers, dict) else ())
-            found.append(entry.get("token"))
-            found += [_password_of(entry.get(name)) for name in ("proxy", "url")]
+            secrets.extend(headers.values() if isinstance(headers, dict) else ())
+            secrets.append(entry.get("token"))
+            secrets += [_password_of(entry.get(name)) for name in ("proxy", "url")]
         headers = self.tracing.get("headers")
-        found.extend(headers.values() if isinstance(headers, dict) else ())
-        found.append(self.tracing.get("token"))
-        found += [_password_of(self.tracing.get(name)) for name in ("proxy", "endpoint")]
-        return [secret for secret in found if isinstance(secret, str) and secret]
+        secrets.extend(headers.values() if isinstance(headers, dict) else ())
+        secrets.append(self.tracing.get("token"))
+        secrets += [_password_of(self.tracing.get(name)) for name in ("proxy", "endpoint")]
+        return [secret for secret in secrets if isinstance(secret, str) and secret]
 
 
 def _platforms(entry, timeout, connect):
     if not entry.get("base_url"):
         if entry.get("base_url") is not None:
-            raise _no_url("platform.base_url", entry["base_url"])
+            raise _invalid_url("platform.base_url", entry["base_url"])
         return []
     first = _platform(entry, "platform", timeout, connect)
-    more = [
-        _platform(_as_the_main_one(fallback, entry), where, timeout, connect)
-        for where, fallback in read_list(entry, "fallbacks", "platform.")
+    fallbacks = [
+        _platform(_with_main_defaults(fallback, entry), path, timeout, connect)
+        for path, fallback in read_list(entry, "fallbacks", "platform.")
     ]
-    _unique("platform.fallbacks", [platform.name for platform in [first] + more])
-    return [first] + more
+    _unique("platform.fallbacks", [platform.name for platform in [first] + fallbacks])
+    return [first] + fallbacks
 
 
-def _as_the_main_one(fallback, main):
-    """A fallback endpoint serves the same platform: what it does not say is as the main one has it.
+def _with_main_defaults(fallback, main):
+    """Return a fallback endpoint with missing entries from the main one: it is the same platform.
 
-    But a credential is for one address: one of its own keeps out all of the main one's.
+    Credentials belong to one address: if the fallback has its own, none of the main one's is used.
     """
     dropped = {"fallbacks"}
     if any(fallback.get(name) for name in ("token", "token_from", "headers", "headers_from")):
@@ -298,10 +307,10 @@ def _as_the_main_one(fallback, main):
     return dict({name: value for name, value in main.items() if name not in dropped}, **fallback)
 
 
-def _platform(entry, where, timeout, connect):
+def _platform(entry, path, timeout, connect):
     return Platform(
-        name=require_identifier(where + ".name", entry.get("name") or "synthralos"),
-        connection=connection(entry, where, "token", timeout, connect),
+        name=require_identifier(path + ".name", entry.get("name") or "synthralos"),
+        connection=connection(entry, path, "token", timeout, connect),
         execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
         replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
         health_path=entry.get("health_path") or "/health",
@@ -311,68 +320,72 @@ def _platform(entry, where, timeout, connect):
     )
 
 
-def _provider(entry, where, timeout, connect):
+def _provider(entry, path, timeout, connect):
     api = entry.get("api") or "openai"
     if api not in APIS:
-        raise InvalidInput(where + ".api", api, "is no wire format", "Use " + " or ".join(APIS))
+        raise InvalidInput(
+            path + ".api", api, "is not a known wire format", "Use " + " or ".join(APIS)
+        )
     models = []
     for n, model in enumerate(entry.get("models") or []):
         model = {"name": model} if isinstance(model, str) else model
         if not isinstance(model, dict):
-            raise not_an_object("%s.models[%d]" % (where, n), model)
-        name = require_identifier("%s.models[%d].name" % (where, n), model.get("name"))
-        price = _price(model, "%s.models[%d]." % (where, n))
-        able = _capabilities("%s.models[%d].capabilities" % (where, n), model.get("capabilities"))
-        models.append(Model(name, model.get("context_window"), price, able))
+            raise not_an_object("%s.models[%d]" % (path, n), model)
+        name = require_identifier("%s.models[%d].name" % (path, n), model.get("name"))
+        price = _price(model, "%s.models[%d]." % (path, n))
+        capabilities = _capabilities(
+            "%s.models[%d].capabilities" % (path, n), model.get("capabilities")
+        )
+        models.append(Model(name, model.get("context_window"), price, capabilities))
     return Provider(
-        name=require_identifier(where + ".name", entry.get("name")),
+        name=require_identifier(path + ".name", entry.get("name")),
         api=api,
-        connection=connection(entry, where, "api_key", timeout, connect),
+        connection=connection(entry, path, "api_key", timeout, connect),
         models=models,
     )
 
 
-def _price(model, where):
-    entry = read_object(model, "price", where)
+def _price(model, path):
+    entry = read_object(model, "price", path)
     if not entry:
         return None
     for name in ("input", "output"):
         if entry.get(name) is None:
-            way_out = "Give what a million tokens cost, read and written; 0 is free"
-            raise InvalidInput("%sprice.%s" % (where, name), None, "is missing", way_out)
-    least_most = 0.0, MAX_TOKEN_PRICE
+            hint = "Set the cost of a million tokens, input and output; 0 is free"
+            raise InvalidInput("%sprice.%s" % (path, name), None, "is missing", hint)
+    bounds = 0.0, MAX_TOKEN_PRICE
     return Price(
-        read_number(entry, "input", None, *least_most, below=where + "price."),
-        read_number(entry, "output", None, *least_most, below=where + "price."),
+        read_number(entry, "input", None, *bounds, prefix=path + "price."),
+        read_number(entry, "output", None, *bounds, prefix=path + "price."),
     )
 
 
 def _currency(value):
     value = default_if_none(value, "USD")
     if not isinstance(value, str) or not _CURRENCY.match(value):
-        way_out = "Use a code of ISO 4217, such as USD"
-        raise InvalidInput("currency", value, "is no currency", way_out)
+        hint = "Use a code of ISO 4217, such as USD"
+        raise InvalidInput("currency", value, "is not a currency code", hint)
     return value
 
 
-def _capabilities(where, value):
-    # StackStorm gives a list that was left out as an empty one.
+def _capabilities(path, value):
+    # StackStorm passes a missing list as an empty one.
     if value is None or value == []:
         return None
     if not isinstance(value, list):
-        raise InvalidInput(where, value, "is no list", "See config.schema.yaml")
-    for one in value:
-        if one not in CAPABILITIES:
-            way_out = "Use some of " + ", ".join(CAPABILITIES)
-            raise InvalidInput(where, one, "is no capability", way_out)
+        raise InvalidInput(path, value, "is not a list", "See config.schema.yaml")
+    for capability in value:
+        if capability not in CAPABILITIES:
+            hint = "Use some of " + ", ".join(CAPABILITIES)
+            raise InvalidInput(path, capability, "is not a known capability", hint)
     return tuple(value)
 
 
-def _route(entry, where, timeout, connect):
+def _route(entry, path, timeout, connect):
     return Route(
-        provider=require_identifier(where + ".provider", entry.get("provider")),
-        region=require_identifier(where + ".region", entry.get("region")),
-        connection=connection(entry, where, "token", timeout, connect),
+        provider=require_identifier(path + ".provider", entry.get("provider")),
+        region=require_identifier(path + ".region", entry.get("region")),
+        connection=connection(entry, path, "token", timeout, connect),
         unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
     )
 
@@ -390,11 +403,14 @@ def _backoff(entry):
     strategy = entry.get("strategy") or "exponential"
     if strategy not in STRATEGIES:
         raise InvalidInput(
-            "backoff.strategy", strategy, "is no strategy", "Use one of " + ", ".join(STRATEGIES)
+            "backoff.strategy",
+            strategy,
+            "is not a known strategy",
+            "Use one of " + ", ".join(STRATEGIES),
         )
     return Backoff(
         strategy,
-        read_seconds(entry, "backoff.base_delay", 2.0, least=0.0),
+        read_seconds(entry, "backoff.base_delay", 2.0, minimum=0.0),
         read_seconds(entry, "backoff.max_delay", 60.0),
     )
 
@@ -402,9 +418,9 @@ def _backoff(entry):
 def _retry(entry):
     return Retry(
         max_retries=read_int(entry, "max_retries", 3, 0, 10, "retry."),
-        base_delay=read_seconds(entry, "retry.base_delay", 1.0, least=0.0),
+        base_delay=read_seconds(entry, "retry.base_delay", 1.0, minimum=0.0),
         backoff_multiplier=read_number(entry, "backoff_multiplier", 2.0, 1.0, 10.0, "retry."),
-        max_delay=read_seconds(entry, "retry.max_delay", 30.0, least=0.0),
+        max_delay=read_seconds(entry, "retry.max_delay", 30.0, minimum=0.0),
         adaptive_learning=bool(default_if_none(entry.get("adaptive_learning"), True)),
         success_rate_threshold=read_number(
             entry, "success_rate_threshold", 0.3, 0.0, 1.0, "retry."
@@ -420,24 +436,25 @@ def _breaker(entry):
     )
 
 
-def connection(entry, where, secret, timeout, connect, address="base_url"):
-    """The Connection that `entry`, which stands at `where`, describes.
+def connection(entry, path, secret, timeout, connect, address="base_url"):
+    """Return the Connection that `entry`, found at `path`, describes.
 
     :param secret, address: the names of the entries that hold the credential and the URL.
-    :param timeout, connect: seconds, where the entry does not say.
+    :param timeout, connect: seconds, used if the entry has none.
+    :raises InvalidInput: the URL or the timeout is not valid.
     """
     base_url = entry.get(address)
     if not _is_url(base_url):
-        raise _no_url("%s.%s" % (where, address), base_url)
+        raise _invalid_url("%s.%s" % (path, address), base_url)
     return Connection(
         base_url=base_url.rstrip("/"),
         secret=entry.get(secret) or None,
         secret_from=entry.get(secret + "_from") or None,
-        headers={str(k): str(v) for k, v in read_object(entry, "headers", where + ".").items()},
+        headers={str(k): str(v) for k, v in read_object(entry, "headers", path + ".").items()},
         headers_from=entry.get("headers_from") or None,
         verify=entry.get("ca_bundle") or default_if_none(entry.get("verify"), True),
         proxy=entry.get("proxy") or None,
-        timeout=read_seconds(entry, where + ".timeout", timeout),
+        timeout=read_seconds(entry, path + ".timeout", timeout),
         connect_timeout=connect,
     )
 
@@ -450,15 +467,15 @@ def _is_url(text):
     return parts is not None and parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
-def _no_url(where, value):
-    return InvalidInput(where, value, "is no URL", "Write it as https://host[:port][/path]")
+def _invalid_url(path, value):
+    return InvalidInput(path, value, "is not a valid URL", "Write it as https://host[:port][/path]")
 
 
-def _unique(where, names):
+def _unique(path, names):
     for name in names:
         if names.count(name) > 1:
             raise InvalidInput(
-                where, name, "stands there twice", "Give each entry a name of its own"
+                path, name, "is a duplicate", "Names must be unique"
             )
 
 

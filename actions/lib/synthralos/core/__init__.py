@@ -1,1 +1,1 @@
-"""What every room uses: identifiers, errors, timestamps, JSON, sealing, redaction, sanitizing, failures."""
+"""Shared by every room: identifiers, errors, timestamps, JSON, sealing, redaction, failures."""

@@ -1,11 +1,16 @@
-"""JSON from outside, with a bound on its depth: what is nested deeper than DEEPEST is refused."""
+"""JSON from outside, with a bound on its depth: nesting deeper than MAX_DEPTH is rejected."""
+
 import json
+from typing import Any, Union
 
 MAX_DEPTH = 100
 
 
-def loads(text):
-    """The JSON value in `text`. ValueError when it is none, or nested too deeply."""
+def loads(text: Union[str, bytes, bytearray]) -> Any:
+    """Parse the JSON value in `text`.
+
+    :raises ValueError: it is not valid JSON, or is nested too deeply.
+    """
     try:
         value = json.loads(text)
     except RecursionError as error:
@@ -15,10 +20,10 @@ def loads(text):
     return value
 
 
-def exceeds_depth(value, deepest=MAX_DEPTH):
-    """Whether `value` is nested deeper than `deepest` levels; found without recursion."""
+def exceeds_depth(value: Any, max_depth: int = MAX_DEPTH) -> bool:
+    """Return whether `value` is nested deeper than `max_depth` levels, without recursion."""
     level = [value]
-    for _ in range(deepest + 1):
+    for _ in range(max_depth + 1):
         level = [
             child
             for item in level

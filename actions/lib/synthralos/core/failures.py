@@ -1,17 +1,19 @@
-"""What can go wrong, what it is called, and what another try can cure."""
+"""Failures: their types and causes, and which of them another attempt can cure."""
 
 import functools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Optional
+from re import Pattern
+from typing import Any, Optional
 
 from synthralos.core import bounded_json
 
 TYPES = ("timeout", "error", "invalid_output", "tool_failure", "llm_error", "unknown")
 SEVERITIES = ("low", "medium", "high", "critical")
 # Names that other error handlers use, accepted wherever a failure type is: (type, cause).
-ALIASES = {
+ALIASES: dict[str, tuple[str, Optional[str]]] = {
     "agent_failure": ("error", "agent_failed"),
     "communication_error": ("llm_error", "network"),
     "timeout_error": ("timeout", "timeout"),
@@ -27,13 +29,13 @@ MAX_MESSAGE_SHOWN = 300
 
 @dataclass(frozen=True)
 class Cause:
-    """What is known of a cause.
+    """How failures of one cause are treated.
 
-    :ivar type: the failure type it belongs to when nothing says otherwise.
+    :ivar type: the failure type it belongs to by default.
     :ivar severity: one of SEVERITIES.
-    :ivar again: whether the same target may be tried again, after a wait.
-    :ivar elsewhere: whether another target may be tried, at once.
-    :ivar trips: whether it counts against the target's breaker.
+    :ivar retry_same_target: whether the same target may be tried again, after a wait.
+    :ivar retry_other_target: whether another target may be tried, at once.
+    :ivar counts_for_breaker: whether it counts against the target's breaker.
     """
 
     type: str
@@ -54,7 +56,7 @@ CAUSES = {
     "conflict": Cause("error", "medium", True, True),
     "rate_limit": Cause("llm_error", "medium", True, True),
     "quota": Cause("llm_error", "high", False, True),
-    # Our own: no model may be asked any more.
+    # The pack's own: no more LLM calls are allowed.
     "budget": Cause("llm_error", "high", False, False),
     "authentication": Cause("llm_error", "high", False, True),
     "permission": Cause("llm_error", "high", False, True),
@@ -91,9 +93,10 @@ class Failure:
     :ivar type: one of TYPES.
     :ivar cause: a key of CAUSES.
     :ivar severity: one of SEVERITIES.
-    :ivar message: what a person reads, at most SHOWN_MESSAGE characters.
-    :ivar status: the HTTP status, where there was one.
+    :ivar message: for people, at most MAX_MESSAGE_SHOWN characters.
+    :ivar status: the HTTP status, or None.
     :ivar retry_after: seconds after which the other side asked to be called again, or None.
+    :ivar evidence: further facts that decide about a retry, such as `sent`.
     """
 
     type: str
@@ -102,14 +105,16 @@ class Failure:
     message: str
     status: Optional[int] = None
     retry_after: Optional[float] = None
-    evidence: dict = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def policy(self):
+    def policy(self) -> Cause:
+        """How failures of this cause are treated."""
         return CAUSES[self.cause]
 
-    def as_dict(self):
-        shown = {
+    def as_dict(self) -> dict[str, Any]:
+        """Return the failure as a JSON value; `evidence` only where there is any."""
+        fields: dict[str, Any] = {
             "type": self.type,
             "cause": self.cause,
             "severity": self.severity,
@@ -118,26 +123,36 @@ class Failure:
             "retry_after": self.retry_after,
         }
         if self.evidence:
-            shown["evidence"] = self.evidence
-        return shown
+            fields["evidence"] = self.evidence
+        return fields
 
 
-def make_failure(cause, message="", status=None, retry_after=None, type=None):
-    """A Failure of `cause`; its type and severity are the cause's own unless `type` is given."""
-    known = CAUSES[cause]
+def make_failure(
+    cause: str,
+    message: Any = "",
+    status: Optional[int] = None,
+    retry_after: Optional[float] = None,
+    type: Optional[str] = None,
+) -> Failure:
+    """Return a Failure of `cause`, with the cause's severity and, unless `type` is set, its type.
+
+    :param message: white space is collapsed, and it is shortened to MAX_MESSAGE_SHOWN characters.
+    :raises KeyError: the cause is not one of CAUSES.
+    """
+    policy = CAUSES[cause]
     message = " ".join(str(message).split())
     if len(message) > MAX_MESSAGE_SHOWN:
         message = message[: MAX_MESSAGE_SHOWN - 3] + "..."
-    return Failure(type or known.type, cause, known.severity, message, status, retry_after)
+    return Failure(type or policy.type, cause, policy.severity, message, status, retry_after)
 
 
-_SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_error")
+_QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_error")
 # "HTTP 429", "status 429", "status code: 429", "code=429".
 _STATUS = r"(?:http(?:/[0-9.]+)?|status(?:[ _]code)?|code)[ :=]{1,2}"
 
-# Words are matched as words: "capital" holds no "api". The first pattern that matches names the
+# Matched as whole words: "capital" does not contain "api". The first pattern that matches names the
 # cause.
-_SPOKEN = [
+_PATTERN_TEXTS = [
     ("rate_limit", r"rate[ _-]?limit(?:s|ed|ing|_exceeded)?|too many requests|@@429"),
     ("quota", r"(?:insufficient[ _])?quota(?:_exceeded)?|billing|out of credits?|spending limit"),
     (
@@ -198,118 +213,130 @@ _SPOKEN = [
 _LLM_WORDS = re.compile(
     r"(?i)(?<![A-Za-z0-9])(?:llm|openai|anthropic|gemini|model|completion|api)(?![A-Za-z0-9])"
 )
-_READ_TEXT = 20_000
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_MAX_CHARS_READ = 20_000
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @functools.cache
-def _patterns():
-    """Compiled when a text is first read: most actions never read one."""
+def _patterns() -> list[tuple[str, Pattern[str]]]:
+    """Return (cause, pattern), compiled at the first use: most actions never read a text."""
     alone = r"(?i)(?<![A-Za-z0-9])(?:%s)(?![A-Za-z0-9])"
-    return [(cause, re.compile(alone % words.replace("@@", _STATUS))) for cause, words in _SPOKEN]
+    return [
+        (cause, re.compile(alone % words.replace("@@", _STATUS))) for cause, words in _PATTERN_TEXTS
+    ]
 
 
-def cause_of_text(text):
-    """The cause that `text` speaks of, or None. Reads the first 20,000 characters."""
-    text = str(text)[:_READ_TEXT]
-    # Names of exceptions are words run together: ReadTimeout, RateLimitError.
-    apart = _HUMP.sub(" ", text)
+def cause_of_text(text: Any) -> Optional[str]:
+    """Return the cause that `text` mentions, or None. Reads the first 20,000 characters."""
+    text = str(text)[:_MAX_CHARS_READ]
+    # Names of exceptions are words in camel case: ReadTimeout, RateLimitError.
+    split_words = _CAMEL_CASE.sub(" ", text)
     for cause, words in _patterns():
-        if words.search(text) or words.search(apart):
+        if words.search(text) or words.search(split_words):
             return cause
     return None
 
 
-def from_text(text, type=None):
-    """The failure that `text` tells of, of the type given, else of the type its words suggest."""
+def from_text(text: Any, type: Optional[str] = None) -> Failure:
+    """Return the failure that `text` describes.
+
+    :param type: one of TYPES; default: the type that the words suggest.
+    """
     cause = cause_of_text(text)
     if cause is None:
-        cause = CAUSE_OF_TYPE.get(type, "unknown")
-        if type is None and _LLM_WORDS.search(str(text)[:_READ_TEXT]):
+        cause = CAUSE_OF_TYPE.get(type or "", "unknown")
+        if type is None and _LLM_WORDS.search(str(text)[:_MAX_CHARS_READ]):
             type = "llm_error"
     return make_failure(cause, text, type=type)
 
 
-def resolve_type(given):
-    """(type, cause or None) of a failure type or one of the ALIASES; None when it is neither."""
-    name = str(given).strip().lower()
+def resolve_type(raw_type: Any) -> Optional[tuple[str, Optional[str]]]:
+    """Return (type, cause or None) of one of TYPES or ALIASES; None if it is neither."""
+    name = str(raw_type).strip().lower()
     if name in TYPES:
         return name, None
     return ALIASES.get(name)
 
 
-def from_http(status, headers, text, now, of):
-    """The failure that an HTTP answer tells of.
+def from_http(
+    status: int, headers: Mapping[str, str], text: str, now: float, call_kind: str
+) -> Failure:
+    """Return the failure that an HTTP response describes.
 
-    :param headers: a mapping; names in lower case.
+    :param headers: with names in lower case.
     :param text: the body.
     :param now: seconds since the epoch, to read a `Retry-After` that is a date.
-    :param of: what was called: a "model" at a provider, where a 404 can only mean the model; a
-        "model request", which names a model, so that a 404 may speak of it; a "request" or an
-        "agent".
+    :param call_kind: what was called: a "model" at a provider, where a 404 can only mean the
+        model; a "model request", which names a model, so that a 404 may be about it; a "request"
+        or an "agent".
     """
     body = _json(text)
     code, message = _error_of(body)
     message = message or ("HTTP %d" % status)
     hint = retry_after(headers, body, now)
-    cause = _cause_of_status(status, code, message, of, hint)
+    cause = _cause_of_status(status, code, message, call_kind, hint)
     return make_failure(cause, message, status=status, retry_after=hint)
 
 
-def _cause_of_status(status, code, message, of, hint):
-    names_model = of in ("model", "model request")
-    told = "%s %s" % (code, message)
+# What these statuses mean whatever the body says.
+_CAUSE_OF_STATUS = {
+    401: "authentication",
+    402: "quota",
+    408: "request_timeout",
+    409: "conflict",
+    504: "timeout",
+    529: "overloaded",
+}
+_OVERLOADED_CODES = ("overloaded_error", "overloaded")
+
+
+def _cause_of_status(
+    status: int, code: str, message: str, call_kind: str, retry_hint: Optional[float]
+) -> str:
+    names_model = call_kind in ("model", "model request")
+    error_text = "%s %s" % (code, message)
+    if status in _CAUSE_OF_STATUS:
+        return _CAUSE_OF_STATUS[status]
     if status == 429:
         # Google calls a limit per minute a quota too, but says when it ends.
-        spent = code in _SPENT or (hint is None and cause_of_text(told) == "quota")
-        return "quota" if spent else "rate_limit"
+        no_hint_but_quota = retry_hint is None and cause_of_text(error_text) == "quota"
+        return "quota" if code in _QUOTA_CODES or no_hint_but_quota else "rate_limit"
     if status < 400:
         # Redirects are not followed: the configured address is not the right one.
         return "configuration"
-    if status == 408:
-        return "request_timeout"
-    if status == 504:
-        return "timeout"
-    if status == 409:
-        return "conflict"
-    if status == 529 or code in ("overloaded_error", "overloaded"):
+    if code in _OVERLOADED_CODES:
         return "overloaded"
     if status >= 500:
         return "server_error"
-    if status == 401:
-        return "authentication"
-    if status == 402:
-        return "quota"
+    text_cause = cause_of_text(error_text)
     if status == 403:
-        return "content_policy" if cause_of_text(told) == "content_policy" else "permission"
+        return "content_policy" if text_cause == "content_policy" else "permission"
     if status == 404:
-        missing = of == "model" or (names_model and _mentions_model(told))
+        missing = call_kind == "model" or (names_model and _mentions_model(error_text))
         return "model_not_found" if missing else "not_found"
     if status == 413:
         return "context_length" if names_model else "bad_request"
-    spoken = cause_of_text(told)
-    if spoken in ("context_length", "content_policy", "quota"):
-        return spoken
-    if names_model and spoken == "model_not_found":
-        return spoken
+    if text_cause in ("context_length", "content_policy", "quota"):
+        return text_cause
+    if names_model and text_cause == "model_not_found":
+        return text_cause
     return "bad_request"
 
 
-def _mentions_model(told):
-    return (
-        cause_of_text(told) == "model_not_found" or re.search(r"(?i)\bmodels?\b", told) is not None
-    )
+def _mentions_model(error_text: str) -> bool:
+    mentions = re.search(r"(?i)\bmodels?\b", error_text) is not None
+    return mentions or cause_of_text(error_text) == "model_not_found"
 
 
-def _json(text):
+def _json(text: str) -> Any:
     try:
         return bounded_json.loads(text)
     except (ValueError, TypeError):
         return None
 
 
-def _error_of(body):
-    """(code, message) of an error body: OpenAI's, Anthropic's, Google's or the platform's."""
+def _error_of(body: Any) -> tuple[str, str]:
+    """Return (code, message) of an error body: of OpenAI, Anthropic, Google or the platform."""
     if not isinstance(body, dict):
         return "", ""
     error = body.get("error", body.get("detail", body.get("message")))
@@ -322,48 +349,50 @@ def _error_of(body):
     return "", ""
 
 
-def retry_after(headers, body, now):
-    """Seconds until the other side wants to be called again, or None.
+def retry_after(headers: Mapping[str, str], body: Any, now: float) -> Optional[float]:
+    """Return the seconds until the other side wants to be called again, or None.
 
     Reads `retry-after-ms`, `Retry-After` in seconds or as an HTTP date, and `retryDelay` ("30s")
-    in a JSON body. What is negative, no number or beyond a day is cut to 0 and LONGEST_HINT.
+    in a JSON body. The result is bounded to 0 and MAX_HINT_SECONDS; invalid values are ignored.
+
+    :param now: seconds since the epoch.
     """
     millis = _number(headers.get("retry-after-ms"))
     if millis is not None:
         return _bounded(millis / 1000.0)
-    told = headers.get("retry-after")
-    if told is not None:
-        seconds = _number(told)
+    header_value = headers.get("retry-after")
+    if header_value is not None:
+        seconds = _number(header_value)
         if seconds is not None:
             return _bounded(seconds)
         # It brings sockets and calendars along, for one date that few servers send.
         import email.utils
 
         try:
-            return _bounded(email.utils.parsedate_to_datetime(told).timestamp() - now)
+            return _bounded(email.utils.parsedate_to_datetime(header_value).timestamp() - now)
         except (TypeError, ValueError, OverflowError, IndexError):
             pass
     delay = _retry_delay(body)
     return None if delay is None else _bounded(delay)
 
 
-def _retry_delay(body, depth=0):
+def _retry_delay(body: Any, depth: int = 0) -> Optional[float]:
     if depth > 6:
         return None
     if isinstance(body, dict):
-        told = body.get("retryDelay")
-        if isinstance(told, str) and told.endswith("s"):
-            return _number(told[:-1])
+        delay_text = body.get("retryDelay")
+        if isinstance(delay_text, str) and delay_text.endswith("s"):
+            return _number(delay_text[:-1])
         body = list(body.values())
     if isinstance(body, list):
         for item in body[:50]:
-            found = _retry_delay(item, depth + 1)
-            if found is not None:
-                return found
+            seconds = _retry_delay(item, depth + 1)
+            if seconds is not None:
+                return seconds
     return None
 
 
-def _number(text):
+def _number(text: Any) -> Optional[float]:
     try:
         value = float(text)
     except (TypeError, ValueError):
@@ -371,9 +400,10 @@ def _number(text):
     return value if math.isfinite(value) else None
 
 
-def _bounded(seconds):
+def _bounded(seconds: float) -> float:
     return min(max(seconds, 0.0), MAX_HINT_SECONDS)
 
 
-def with_evidence(found, **evidence):
-    return replace(found, evidence=dict(found.evidence, **evidence))
+def with_evidence(failure: Failure, **evidence: Any) -> Failure:
+    """Return a copy of `failure` with further evidence."""
+    return replace(failure, evidence=dict(failure.evidence, **evidence))

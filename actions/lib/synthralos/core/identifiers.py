@@ -1,29 +1,34 @@
 """Names that are safe to render anywhere, and their form inside a datastore key."""
 
 import re
+from typing import Any
 
 from synthralos.core.errors import InvalidInput
 
 MAX_NAME_CHARS = 128
-# Of a record's id in which a name stands: <name>:<13 digits>-<9 digits>.
+# Of a record's id that contains a name: <name>:<13 digits>-<9 digits>.
 MAX_ID_CHARS = MAX_NAME_CHARS + 24
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
 _WORD = re.compile(r"[A-Za-z0-9._:/@+\[\]-]{1,200}\Z")
 _UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_-]")
 
 
-def is_name(value, longest=MAX_NAME_CHARS):
-    return isinstance(value, str) and len(value) <= longest and _NAME.match(value) is not None
+def is_name(value: Any, max_chars: int = MAX_NAME_CHARS) -> bool:
+    """Return whether `value` is a name of at most `max_chars` characters."""
+    return isinstance(value, str) and len(value) <= max_chars and _NAME.match(value) is not None
 
 
-def is_safe_word(value):
-    """Whether `value` is a name, an enum, an address or the path of a field: no caller's text."""
+def is_safe_word(value: Any) -> bool:
+    """Return whether `value` is a name, an enum, an address or a field path: no caller's text."""
     return isinstance(value, str) and _WORD.match(value) is not None
 
 
-def require_identifier(field, value):
-    """`value` when it is a name, else InvalidInput."""
-    if is_name(value):
+def require_identifier(field: str, value: Any) -> str:
+    """Return `value` if it is a name.
+
+    :raises InvalidInput: it is missing, or not a name; names `field`.
+    """
+    if isinstance(value, str) and is_name(value):
         return value
     raise InvalidInput(
         field,
@@ -33,8 +38,8 @@ def require_identifier(field, value):
     )
 
 
-def encode_key_part(name):
-    """`name` as one part of a datastore key: no `/`, no `.`, ASCII only; one to one."""
+def encode_key_part(name: str) -> str:
+    """Encode `name` as one part of a datastore key: no `/`, no `.`, ASCII only; one to one."""
     return _UNSAFE_IN_KEY.sub(
         lambda match: "".join(
             "~%02X" % byte for byte in match.group().encode("utf-8", "surrogatepass")
@@ -43,7 +48,7 @@ def encode_key_part(name):
     )
 
 
-def decode_key_part(part):
-    """The inverse of `encode_key_part`."""
+def decode_key_part(part: str) -> str:
+    """Decode what `encode_key_part` returned."""
     raw = re.sub(rb"~([0-9A-F]{2})", lambda match: bytes([int(match.group(1), 16)]), part.encode())
     return raw.decode("utf-8", "surrogatepass")

@@ -2,16 +2,17 @@
 
 import json
 import math
+from typing import Any
 
 MAX_DEPTH = 40
 _MAX_INTEGER = 2**63 - 1
 
 
-def storable(value, depth=0):
-    """A copy of `value` without what breaks the way into the database.
+def to_json_safe(value: Any, depth: int = 0) -> Any:
+    """Return a copy of `value` without anything that StackStorm or its database cannot store.
 
     Lone surrogates become U+FFFD, NaN and infinities null, integers beyond 64 bits text, keys text
-    without NUL, and what is nested deeper than DEEPEST is kept as JSON text. Nothing else changes.
+    without NUL, and nesting deeper than MAX_DEPTH becomes JSON text. Nothing else changes.
     """
     if isinstance(value, str):
         return _without_surrogates(value)
@@ -24,17 +25,17 @@ def storable(value, depth=0):
     if depth >= MAX_DEPTH and isinstance(value, (dict, list, tuple)):
         return _without_surrogates(json.dumps(value))
     if isinstance(value, dict):
-        return {_key(key): storable(item, depth + 1) for key, item in value.items()}
+        return {_key(key): to_json_safe(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [storable(item, depth + 1) for item in value]
+        return [to_json_safe(item, depth + 1) for item in value]
     return _without_surrogates(str(value))
 
 
-def _key(key):
+def _key(key: object) -> str:
     return _without_surrogates(str(key)).replace("\x00", "\ufffd")
 
 
-def _without_surrogates(text):
+def _without_surrogates(text: str) -> str:
     try:
         text.encode("utf-8")
         return text

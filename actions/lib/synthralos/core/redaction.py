@@ -1,7 +1,10 @@
-"""Secrets out of everything that is shown, logged, sealed, stored or put in a ticket."""
+"""Removes secrets from everything that is shown, logged, sealed, stored or put in a ticket."""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from re import Pattern
+from typing import Any, Callable, Optional
 
 from synthralos.core import bounded_json, safe_regex
 from synthralos.core.errors import InvalidInput
@@ -9,7 +12,7 @@ from synthralos.core.errors import InvalidInput
 MASK = "********"
 MIN_SECRET_CHARS = 6
 _PATTERNS = [
-    # Prose has "basic requirements": a credential is long, or has what words have not.
+    # Prose has "basic requirements": a credential is long, or has characters that words lack.
     re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*[0-9_~+/=]|\S{24})[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(r"\b(?:sk|pk|rk|sos|xox[abprs])[-_][A-Za-z0-9_-]{12,}"),
     re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
@@ -30,58 +33,67 @@ MAX_PATTERNS = 50
 
 @dataclass(frozen=True)
 class Redaction:
-    """What the configuration wants masked besides.
+    """What the configuration wants masked in addition.
 
-    :ivar patterns: compiled; every match in a text. keys: names in lower case; the texts and
-        numbers below keys of that name.
+    :ivar patterns: every match in a text is masked.
+    :ivar keys: names in lower case; texts and numbers under keys of that name are masked.
     """
 
-    patterns: tuple = ()
-    keys: frozenset = frozenset()
+    patterns: tuple[Pattern[str], ...] = ()
+    keys: frozenset[str] = frozenset()
 
     @classmethod
-    def from_config(cls, entry):
-        """From the mapping under `redaction`. InvalidInput names the entry that is wrong."""
-        given = _texts(entry, "patterns")
-        found = [safe_regex.compile_bounded(where, pattern) for where, pattern in given]
-        return cls(tuple(found), frozenset(key.lower() for _, key in _texts(entry, "keys")))
+    def from_config(cls, entry: Mapping[str, Any]) -> "Redaction":
+        """Read the object under `redaction`.
+
+        :raises InvalidInput: an entry is not valid; names it.
+        """
+        pattern_texts = _texts(entry, "patterns")
+        patterns = [safe_regex.compile_bounded(path, pattern) for path, pattern in pattern_texts]
+        return cls(tuple(patterns), frozenset(key.lower() for _, key in _texts(entry, "keys")))
 
 
-def _texts(entry, name):
-    """[(where, text)] of the list under `name`."""
-    where, given = "redaction." + name, entry.get(name)
-    if given is None:
+def _texts(entry: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+    """Return (path, text) of each item of the list under `name`."""
+    path, texts = "redaction." + name, entry.get(name)
+    if texts is None:
         return []
-    if not isinstance(given, list) or len(given) > MAX_PATTERNS:
+    if not isinstance(texts, list) or len(texts) > MAX_PATTERNS:
         raise InvalidInput(
-            where, given, "is no list, or a long one", "List at most %d texts" % MAX_PATTERNS
+            path,
+            texts,
+            "must be a list of at most %d texts" % MAX_PATTERNS,
+            "List at most %d texts" % MAX_PATTERNS,
         )
-    for n, text in enumerate(given):
+    for n, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InvalidInput(
-                "%s[%d]" % (where, n), text, "is no text or blank", "Give it as text"
+                "%s[%d]" % (path, n), text, "must be text and not blank", "Give it as text"
             )
-    return [("%s[%d]" % (where, n), text) for n, text in enumerate(given)]
+    return [("%s[%d]" % (path, n), text) for n, text in enumerate(texts)]
 
 
 class Redactor:
-    """Masks known secrets wherever they stand, what looks like one, and what the configuration
-    names.
+    """Masks known secrets wherever they occur, text that looks like a secret, and what the
+    configuration names.
 
-    :param secrets: the values to mask; those under SHORTEST characters are left, for masking
-        `a` would destroy the text and protect nothing.
+    :param secrets: the values to mask. Values under MIN_SECRET_CHARS characters are ignored:
+        masking `a` would destroy the text and protect nothing.
     """
 
-    def __init__(self, secrets=(), redaction=Redaction()):
-        self._secrets, self.redaction = set(), redaction
+    def __init__(self, secrets: Iterable[Any] = (), redaction: Redaction = Redaction()) -> None:
+        self._secrets: set[str] = set()
+        self.redaction = redaction
         for secret in secrets:
             self.add(secret)
 
-    def add(self, secret):
+    def add(self, secret: Any) -> None:
+        """Mask `secret` from now on; anything but a long enough text is ignored."""
         if isinstance(secret, str) and len(secret) >= MIN_SECRET_CHARS:
             self._secrets.add(secret)
 
-    def redact_text(self, text):
+    def redact_text(self, text: str) -> str:
+        """Return `text` with everything masked that must not be shown."""
         text = self._mask_secrets(text)
         for pattern, replacement in zip(_PATTERNS, _REPLACEMENTS):
             text = pattern.sub(replacement, text)
@@ -89,47 +101,52 @@ class Redactor:
             text = pattern.sub(MASK, text)
         return text
 
-    def redact_value(self, value, key=None):
-        """A copy of a JSON value, masked at every depth, keys too."""
+    def redact_value(self, value: Any, key: Optional[str] = None) -> Any:
+        """Return a copy of a JSON value, masked at every depth, keys included.
+
+        :param key: the key that `value` is under, or None.
+        """
         return self._copy(value, self.redact_text, key)
 
-    def remove_secrets(self, value):
-        """A copy of a JSON value without the known secrets; what merely looks like one stays, and
-        so does what the configuration names.
+    def remove_secrets(self, value: Any) -> Any:
+        """Return a copy of a JSON value without the known secrets.
 
-        For what a caller asked for and must get as it is: answers of agents and models.
+        Text that only looks like a secret stays, and so does what the configuration names: this is
+        for what a caller asked for and must get unchanged, such as answers of agents and models.
         """
         return self._copy(value, self._mask_secrets)
 
-    def _mask_secrets(self, text):
+    def _mask_secrets(self, text: str) -> str:
         # Longest first: a secret may be part of another.
         for secret in sorted(self._secrets, key=len, reverse=True):
             if secret in text:
                 text = text.replace(secret, MASK)
         return text
 
-    def _copy(self, value, masked, key=None, depth=0):
-        if key is not None and masked == self.redact_text and self._is_secret_key(key, value):
+    def _copy(
+        self, value: Any, mask: Callable[[str], str], key: Optional[str] = None, depth: int = 0
+    ) -> Any:
+        if key is not None and mask == self.redact_text and self._is_secret_key(key, value):
             return MASK
         if isinstance(value, str):
-            return masked(value)
+            return mask(value)
         if not isinstance(value, (dict, list, tuple)):
             return value
         if depth > bounded_json.MAX_DEPTH:
             return "(nested too deeply)"
         if isinstance(value, dict):
             return {
-                masked(str(k)): self._copy(v, masked, str(k), depth + 1) for k, v in value.items()
+                mask(str(k)): self._copy(v, mask, str(k), depth + 1) for k, v in value.items()
             }
-        # What stands in a list stands below the list's key.
-        below = key if self._is_named(key) else None
-        return [self._copy(item, masked, below, depth + 1) for item in value]
+        # The items of a list count as values of the list's key.
+        item_key = key if self._is_named(key) else None
+        return [self._copy(item, mask, item_key, depth + 1) for item in value]
 
-    def _is_secret_key(self, key, value):
+    def _is_secret_key(self, key: str, value: Any) -> bool:
         if isinstance(value, str) and value and _SECRET_KEYS.match(key):
             return True
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return self._is_named(key) and (number or (isinstance(value, str) and value != ""))
 
-    def _is_named(self, key):
+    def _is_named(self, key: Optional[str]) -> bool:
         return key is not None and key.lower() in self.redaction.keys

@@ -1,128 +1,149 @@
-"""Regular expressions of the configuration: whether they are any, and what they may cost.
+"""Regular expressions of the configuration: checked for validity and for their worst-case cost.
 
-A backtracking matcher can take minutes over a short text, and what is redacted is often the text
-of somebody who wishes us ill. So a pattern is refused when the steps that it may take from one
-place of a text have no bound, or a high one. What decides is the pattern, never a stopwatch.
+A backtracking matcher can take minutes over a short text, and redacted text often comes from an
+attacker. So a pattern is rejected if the number of steps that it may take from one position of a
+text has no bound, or a high one. The pattern alone decides, never a stopwatch.
 """
 
-# re makes its constants when it is imported, where pylint does not see them.
+# re creates its constants at import, where pylint does not see them.
 # pylint: disable=no-member
 
 import re
+import sys
+from collections.abc import Iterable
+from typing import Any, Optional
 
 from synthralos.core.errors import InvalidInput
 
-try:
+if sys.version_info >= (3, 11):
     from re import _constants as ops
     from re import _parser as parser
-except ImportError:  # Python 3.10 and older
+else:
     import sre_constants as ops
     import sre_parse as parser
 
 MAX_PATTERN_CHARS = 500
 MAX_STEPS = 2000
-_BOUND = "Give each repeat but the last a bound, such as {1,64}, and nest none of another"
-# Characters beyond ASCII, by what a pattern can tell of them.
-_ELSEWHERE = frozenset(["digit", "letter", "space", "sign"])
+_BOUND_HINT = "Give each repeat but the last a bound, such as {1,64}, and do not nest repeats"
+# Characters beyond ASCII, by the classes that a pattern can distinguish.
+_NON_ASCII = frozenset(["digit", "letter", "space", "sign"])
 _DIGITS = frozenset("0123456789") | {"digit"}
 _SPACES = frozenset(" \t\n\r\f\v") | {"space"}
 _WORDS = _DIGITS | {"letter", "_"} | frozenset(map(chr, range(65, 91))) | frozenset(
     map(chr, range(97, 123)))
-_ALL = frozenset(map(chr, range(128))) | _ELSEWHERE
+_ALL = frozenset(map(chr, range(128))) | _NON_ASCII
 _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT)
 _UNBOUNDED = int(ops.MAXREPEAT)
+# An item of a parsed pattern: (operation, argument).
+_Item = tuple[Any, Any]
+# The characters that may come at a position; None if they are not known.
+_Characters = Optional[frozenset[str]]
 
 
 class _UnboundedPattern(Exception):
-    """The pattern has no bound, or a part that need not be bounded. The message says which."""
+    """The cost has no bound, or the pattern has an unknown part. The message says which."""
 
 
-def compile_bounded(where, pattern):
-    """The compiled `pattern`. InvalidInput, naming `where`, when it is none or may cost too much."""
+def compile_bounded(path: str, pattern: Any) -> "re.Pattern[str]":
+    """Compile `pattern`.
+
+    :param path: of the configuration entry that holds it.
+    :raises InvalidInput: it is not valid, matches the empty text, or may take more than MAX_STEPS
+        steps; names `path`.
+    """
     if not isinstance(pattern, str) or not pattern or len(pattern) > MAX_PATTERN_CHARS:
-        way_out = "Give 1 to %d characters" % MAX_PATTERN_CHARS
-        raise InvalidInput(where, pattern, "is no regular expression", way_out)
+        hint = "Give 1 to %d characters" % MAX_PATTERN_CHARS
+        raise InvalidInput(path, pattern, "is not a valid regular expression", hint)
     try:
-        found = re.compile(pattern)
+        compiled = re.compile(pattern)
         tree = parser.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        way_out = "Write it as Python's re has it: %s" % error
-        raise InvalidInput(where, pattern, "is no regular expression", way_out) from error
-    if found.search("") is not None or tree.getwidth()[0] == 0:
+        hint = "Use the syntax of Python's re: %s" % error
+        raise InvalidInput(path, pattern, "is not a valid regular expression", hint) from error
+    if compiled.search("") is not None or tree.getwidth()[0] == 0:
         raise InvalidInput(
-            where, pattern, "matches where there is nothing", "Have it match something"
+            path, pattern, "matches the empty text", "Make it match at least one character"
         )
     try:
-        steps, _ = _cost(list(tree), 1, None, bool(found.flags & re.IGNORECASE))
+        steps, _ = _cost(tree.data, 1, None, bool(compiled.flags & re.IGNORECASE))
     except _UnboundedPattern as error:
-        raise InvalidInput(where, pattern, "may take for ever: %s" % error, _BOUND) from error
+        raise InvalidInput(path, pattern, "may never end: %s" % error, _BOUND_HINT) from error
     if steps > MAX_STEPS:
-        why = "may take %d steps at each place of a text, more than %d" % (steps, MAX_STEPS)
+        reason = "may take %d steps at each position of a text, more than %d" % (steps, MAX_STEPS)
         raise InvalidInput(
-            where, pattern, why, "Bound its repeats more closely, or name what follows"
+            path, pattern, reason, "Give its repeats smaller bounds, or name what follows them"
         )
-    return found
+    return compiled
 
 
-def _cost(items, after, follows, fold):
-    """(steps, characters): how many steps matching `items` may take from one place, at most, and
-    the characters with which a match may begin, None when that is not known.
+def _cost(
+    items: list[_Item], after: int, follows: _Characters, fold: bool
+) -> tuple[int, _Characters]:
+    """Return (steps, characters): the maximum number of steps that matching `items` may take from
+    one position, and the characters with which a match may begin, or None if they are not known.
 
     :param after: the steps of what comes after `items`.
-    :param follows: the characters that may come after them; None when they are not known, or when
+    :param follows: the characters that may come after them; None if they are not known, or if
         nothing has to come.
-    :param fold: whether case makes no difference.
+    :param fold: whether case is ignored.
     """
-    # Then what they match is the whole match, and nothing is tried again.
+    # Then the match of `items` is the whole match, and nothing is tried again.
     last = follows is None and after == 1
-    for op, given in reversed(items):
+    for op, argument in reversed(items):
         if op in _REPEATS:
-            after, follows = _of_repeat(given, after, follows, fold, last)
+            after, follows = _repeat_cost(argument, after, follows, fold, last)
         elif op is ops.SUBPATTERN:
-            after, follows = _cost(list(given[3]), after, follows, fold or _folds(given))
+            after, follows = _cost(
+                list(argument[3]), after, follows, fold or _ignores_case(argument)
+            )
         elif op is ops.BRANCH:
-            ways = [_cost(list(way), after, follows, fold) for way in given[1]]
-            after = sum(steps for steps, _ in ways)
-            follows = _union(characters for _, characters in ways)
+            branches = [_cost(list(branch), after, follows, fold) for branch in argument[1]]
+            after = sum(steps for steps, _ in branches)
+            follows = _union(characters for _, characters in branches)
         elif op in (ops.ASSERT, ops.ASSERT_NOT):
-            inside, _ = _cost(list(given[1]), 1, _ALL, fold)
+            inside, _ = _cost(list(argument[1]), 1, _ALL, fold)
             after, follows = after + inside, None
         elif op is ops.AT:
             after, follows = after + 1, None
         else:
-            after, follows = after + 1, _characters(op, given, fold)
+            after, follows = after + 1, _characters(op, argument, fold)
         last = False
     return after, follows
 
 
-def _of_repeat(given, after, follows, fold, last):
-    least, most, body = given
-    body = list(body)
-    single = _characters(*body[0], fold) if len(body) == 1 and _is_single(body[0]) else None
+def _repeat_cost(
+    argument: Any, after: int, follows: _Characters, fold: bool, last: bool
+) -> tuple[int, _Characters]:
+    minimum, maximum, body = int(argument[0]), int(argument[1]), list(argument[2])
+    single = None
+    if len(body) == 1 and _is_single(body[0]):
+        op, body_argument = body[0]
+        single = _characters(op, body_argument, fold)
     if last and single is not None:
-        # Whatever it takes, it has matched: no place of the text is looked at twice.
-        return after + 1, single if least else None
-    if most == _UNBOUNDED:
-        raise _UnboundedPattern("a repeat without bound has something after it, or within it")
+        # Whatever it consumes, it has matched: no position of the text is visited twice.
+        return after + 1, single if minimum else None
+    if maximum == _UNBOUNDED:
+        raise _UnboundedPattern("an unbounded repeat has something after it, or inside it")
     if single is not None:
-        if least == most:
-            steps = most + after
-        elif _apart(single, follows):
-            # It can end in one place only: what comes after fails at once at the others.
-            steps = most + (most - least) + after
+        if minimum == maximum:
+            steps = maximum + after
+        elif _are_disjoint(single, follows):
+            # It can end at one position only: what comes after fails at once at the others.
+            steps = maximum + (maximum - minimum) + after
         else:
-            steps = most + (most - least + 1) * after
-        return steps, single if least else None
-    return _in_rounds(body, least, most, after, follows, fold)
+            steps = maximum + (maximum - minimum + 1) * after
+        return steps, single if minimum else None
+    return _rounds_cost(body, minimum, maximum, after, follows, fold)
 
 
-def _in_rounds(body, least, most, after, follows, fold):
-    """As `_cost`, of a body that comes `least` to `most` times: round after round, the last first.
-    """
+def _rounds_cost(
+    body: list[_Item], minimum: int, maximum: int, after: int, follows: _Characters, fold: bool
+) -> tuple[int, _Characters]:
+    """Return `_cost` of a body repeated `minimum` to `maximum` times, from the last round back."""
     steps, begins = after, follows
-    for left in range(most):
+    for rounds_left in range(maximum):
         inside, first = _cost(body, steps, begins, fold)
-        optional = left < most - least
+        optional = rounds_left < maximum - minimum
         steps = inside + after if optional else inside
         begins = _union([first, follows]) if optional else first
         if steps > MAX_STEPS:
@@ -130,62 +151,71 @@ def _in_rounds(body, least, most, after, follows, fold):
     return steps, begins
 
 
-def _apart(characters, follows):
+def _are_disjoint(characters: frozenset[str], follows: _Characters) -> bool:
     return follows is not None and not characters & follows
 
 
-def _union(found):
-    found = list(found)
-    return None if None in found else frozenset().union(*found)
+def _union(sets: Iterable[_Characters]) -> _Characters:
+    union: frozenset[str] = frozenset()
+    for characters in sets:
+        if characters is None:
+            return None
+        union |= characters
+    return union
 
 
-def _folds(given):
-    return bool(given[1] & re.IGNORECASE)
+def _ignores_case(argument: Any) -> bool:
+    return bool(argument[1] & re.IGNORECASE)
 
 
-def _is_single(item):
+def _is_single(item: _Item) -> bool:
     return item[0] in (ops.LITERAL, ops.NOT_LITERAL, ops.IN, ops.ANY)
 
 
-def _characters(op, given, fold):
-    """The characters that one item may be. _Costly when it is none that can be told."""
+def _characters(op: Any, argument: Any, fold: bool) -> frozenset[str]:
+    """Return the characters that a single item may match.
+
+    :raises _UnboundedPattern: the item is not understood.
+    """
     if op is ops.LITERAL:
-        found = _of_range(given, given)
+        characters = _characters_of_range(argument, argument)
     elif op is ops.NOT_LITERAL:
-        found = _ALL - (_of_range(given, given) if given < 128 else frozenset())
+        characters = _ALL - (
+            _characters_of_range(argument, argument) if argument < 128 else frozenset()
+        )
     elif op is ops.ANY:
-        found = _ALL
+        characters = _ALL
     elif op is ops.IN:
-        found = _of_set(given)
+        characters = _characters_of_set(argument)
     else:
         raise _UnboundedPattern("%s is not understood" % str(op).lower())
     if fold:
-        found |= {c.swapcase() for c in found if len(c) == 1}
-    return frozenset(found)
+        characters |= {c.swapcase() for c in characters if len(c) == 1}
+    return characters
 
 
-def _of_set(given):
-    found, negated = set(), False
-    for op, part in given:
+def _characters_of_set(members: list[_Item]) -> frozenset[str]:
+    characters: frozenset[str] = frozenset()
+    negated = False
+    for op, part in members:
         if op is ops.NEGATE:
             negated = True
         elif op is ops.LITERAL:
-            found |= _of_range(part, part)
+            characters |= _characters_of_range(part, part)
         elif op is ops.RANGE:
-            found |= _of_range(*part)
+            characters |= _characters_of_range(*part)
         else:
-            found |= _CATEGORIES[part]
+            characters |= _CATEGORIES[part]
     if not negated:
-        return frozenset(found)
-    whole = {part for op, part in given if op is ops.CATEGORY}
-    # A letter that is left out leaves the others of its kind.
-    kept = set() if whole else _ELSEWHERE
-    return (_ALL - found) | frozenset(kept)
+        return characters
+    has_category = any(op is ops.CATEGORY for op, _ in members)
+    # Excluding one letter does not exclude the others of its class.
+    return (_ALL - characters) | (frozenset() if has_category else _NON_ASCII)
 
 
-def _of_range(first, last):
+def _characters_of_range(first: int, last: int) -> frozenset[str]:
     ascii_part = frozenset(map(chr, range(first, min(last, 127) + 1)))
-    return ascii_part | (_ELSEWHERE if last > 127 else frozenset())
+    return ascii_part | (_NON_ASCII if last > 127 else frozenset())
 
 
 _CATEGORIES = {

@@ -169,12 +169,11 @@ class ErrorContext:
     @property
     def failure(self) -> Failure:
         """The error as the pack's workflows classify it."""
-        resolved = failures.resolve_type(str(self.error_type))
-        of_cause = failures.CAUSES[str(self.cause)].type
-        is_stated = self.error_type != type_of_cause(str(self.cause))
-        kind = resolved[0] if is_stated else of_cause
-        failure: Failure = failures.make_failure(self.cause, self.error_message, type=kind)
-        return failure
+        cause = str(self.cause)
+        kind = failures.CAUSES[cause].type
+        if self.error_type != type_of_cause(cause):
+            kind, _ = _resolve_type(self.error_type)
+        return failures.make_failure(cause, self.error_message, type=kind)
 
     def reported(self) -> ReportedError:
         state = self.context_data.get("state")
@@ -191,7 +190,7 @@ class ErrorContext:
         )
 
     def _derived_cause(self) -> str:
-        kind, cause = failures.resolve_type(str(self.error_type))
+        kind, cause = _resolve_type(self.error_type)
         if cause is None:
             of_type = kind if self.error_type != ErrorType.UNKNOWN_ERROR else None
             cause = failures.from_text(self.error_message, of_type).cause
@@ -242,6 +241,13 @@ def context_from(value: Union[ErrorContext, Mapping[str, Any]]) -> ErrorContext:
             "Put what else is known into context_data",
         )
     raise InvalidInput("error_context", value, "is not an ErrorContext", "Pass one, or its fields")
+
+
+def _resolve_type(error_type: Union[ErrorType, str]) -> tuple[str, Optional[str]]:
+    """Return the failure type of one of the ErrorTypes, and the cause it implies, or None."""
+    resolved = failures.resolve_type(str(error_type))
+    assert resolved is not None, "each ErrorType is one of failures.TYPES or ALIASES"
+    return resolved
 
 
 def _stated_type(value: object) -> Optional[ErrorType]:

@@ -15,7 +15,7 @@ from synthralos.calls import agent_platform
 from synthralos.calls.deadline import MIN_ATTEMPT_SECONDS
 from synthralos.core import sanitize, sealing
 from synthralos.core.errors import InvalidInput
-from synthralos.core.json_safe import storable
+from synthralos.core.json_safe import to_json_safe
 from synthralos.orchestration import templates
 from synthralos.orchestration.config import configuration
 from synthralos.orchestration.step_limits import StepOutcome, StepTimeLimit
@@ -163,7 +163,7 @@ def _safe(action, given):
     """(parameters, note): without anything that StackStorm would render."""
     ours = _is_ours(action)
     changed = []
-    safe = _harmless(storable(given), ours, None, changed)
+    safe = _harmless(to_json_safe(given), ours, None, changed)
     if not changed:
         return safe, None
     how = "went encoded" if ours else "were broken by spaces"

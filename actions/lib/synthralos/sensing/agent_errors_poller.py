@@ -6,7 +6,7 @@ asked to look back.
 """
 
 from synthralos.calls.http import CallError
-from synthralos.core import failures, iso_dates
+from synthralos.core import failures, timestamps
 from synthralos.sensing import agent_payloads
 from synthralos.sensing.poller import Poller
 from synthralos.sensing.sensor_state import SensorState
@@ -83,7 +83,7 @@ class AgentErrorsPoller(Poller):
                 failed = failed or error
                 continue
             self._warn_of_full(len(found))
-            return found, iso_dates.server_time(answer.headers, self.around.now())
+            return found, timestamps.server_time(answer.headers, self.around.now())
         raise failed
 
     def _new(self, content, listed, clock, now):

@@ -8,7 +8,7 @@ which are bounded.
 import hashlib
 import json
 
-from synthralos.core import bounded_json, failures, iso_dates
+from synthralos.core import bounded_json, failures, timestamps
 from synthralos.sensing import payload_limits
 
 _AGENT = ("agent_id", "agentId", "agent", "agentName", "agent_name")
@@ -48,7 +48,7 @@ def failure_payload(told, source, now, error_id=None):
             _all_values(told, _QUERY), payload_limits.MAX_QUERY_CHARS
         ),
         "context": _context(told),
-        "occurred_at": iso_dates.iso(time_of(told, now)),
+        "occurred_at": timestamps.to_iso(time_of(told, now), milliseconds=True),
     }
 
 
@@ -67,7 +67,7 @@ def loop_payload(told, source, now):
         "kind": payload_limits.first_text(_all_values(told, _KIND), 128) or "unknown",
         "severity": severity if severity in failures.SEVERITIES else "high",
         "details": payload_limits.limit_object(details),
-        "occurred_at": iso_dates.iso(time_of(told, now)),
+        "occurred_at": timestamps.to_iso(time_of(told, now), milliseconds=True),
     }
 
 
@@ -95,7 +95,7 @@ def time_of(told, otherwise):
     """When it happened, in seconds since the epoch."""
     if isinstance(told, dict):
         for value in _all_values(told, _TIME):
-            seconds = iso_dates.parse_iso(value)
+            seconds = timestamps.parse_timestamp(value)
             if seconds is not None:
                 return seconds
     return otherwise

@@ -6,12 +6,12 @@ Three forms come in: what Alertmanager's API v2 lists, the body that Alertmanage
     {source, fingerprint, status, starts_at, ends_at, labels, annotations, generator_url, alertname,
     extra}
 
-with `source` alertmanager or grafana, `status` firing or resolved, times as moments.iso writes
+with `source` alertmanager or grafana, `status` firing or resolved, times as to_iso writes
 them, `ends_at` null while it fires, labels, annotations and `extra` {text: text}, and
 `generator_url` null when there is none.
 """
 
-from synthralos.core import iso_dates
+from synthralos.core import timestamps
 from synthralos.core.errors import InvalidInput
 from synthralos.sensing import payload_limits
 
@@ -83,7 +83,7 @@ def identity(payload):
 
 def resolved(payload, at):
     """The payload of the same alert when it has ended `at`, seconds since the epoch."""
-    return dict(payload, status=RESOLVED, ends_at=iso_dates.iso(at))
+    return dict(payload, status=RESOLVED, ends_at=timestamps.to_iso(at, milliseconds=True))
 
 
 def fingerprint(labels):
@@ -101,8 +101,8 @@ def _payload(alert, now, source, body):
         way_out = "See Alertmanager's API v2"
         raise InvalidInput("alert", None, "is not an object with labels", way_out)
     labels = payload_limits.text_map(alert["labels"], longest=1024)
-    starts = iso_dates.parse_iso(alert.get("startsAt"))
-    ends = iso_dates.parse_iso(alert.get("endsAt"))
+    starts = timestamps.parse_timestamp(alert.get("startsAt"))
+    ends = timestamps.parse_timestamp(alert.get("endsAt"))
     status = alert.get("status")
     if status not in (FIRING, RESOLVED):
         status = RESOLVED if ends is not None and ends <= now else FIRING
@@ -112,8 +112,8 @@ def _payload(alert, now, source, body):
         "source": source,
         "fingerprint": _fingerprint_of(alert, labels),
         "status": status,
-        "starts_at": iso_dates.iso(now if starts is None else starts),
-        "ends_at": iso_dates.iso(ends) if status == RESOLVED else None,
+        "starts_at": timestamps.to_iso(now if starts is None else starts, milliseconds=True),
+        "ends_at": timestamps.to_iso(ends, milliseconds=True) if status == RESOLVED else None,
         "labels": labels,
         "annotations": payload_limits.text_map(alert.get("annotations"), most=32),
         "generator_url": payload_limits.first_text([alert.get("generatorURL")], 2048),

@@ -12,7 +12,7 @@ import json
 from urllib.parse import urlencode
 
 from synthralos.calls.http import CallError
-from synthralos.core import failures, iso_dates
+from synthralos.core import failures, timestamps
 from synthralos.core.errors import InvalidInput
 from synthralos.sensing import alert_payloads, payload_limits
 from synthralos.sensing.poller import Poller
@@ -84,7 +84,7 @@ class AlertmanagerPoller(Poller):
             except (CallError, InvalidInput) as error:
                 failed, complete = error, False
                 continue
-            clock = iso_dates.server_time(answer.headers, self.around.now())
+            clock = timestamps.server_time(answer.headers, self.around.now())
             clocks.append((connection, clock))
             for alert in listed:
                 try:
@@ -162,7 +162,7 @@ class AlertmanagerPoller(Poller):
             return False
         uptime = told.get("uptime") if isinstance(told, dict) else None
         # Alertmanager's name for when it was started.
-        started = iso_dates.parse_iso(uptime) if isinstance(uptime, str) else None
+        started = timestamps.parse_timestamp(uptime) if isinstance(uptime, str) else None
         return started is not None and clock - started >= self.config.settle_seconds
 
     def _ended(self, fingerprint, entry):

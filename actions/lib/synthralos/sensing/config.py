@@ -111,7 +111,7 @@ def alertmanager(entry, connect=5.0):
         receiver=receiver,
         silenced=_boolean(entry, where, "silenced"),
         inhibited=_boolean(entry, where, "inhibited"),
-        settle_seconds=read_seconds(entry, where + ".settle_seconds", 180.0, least=0.0),
+        settle_seconds=read_seconds(entry, where + ".settle_seconds", 180.0, minimum=0.0),
         poll_interval=_poll_interval(entry, where),
     )
 
@@ -124,7 +124,7 @@ def agent_errors(entry, platforms=(), connect=5.0):
         return None
     return AgentErrors(
         places=places,
-        initial_lookback=read_seconds(entry, where + ".initial_lookback", 300.0, least=0.0),
+        initial_lookback=read_seconds(entry, where + ".initial_lookback", 300.0, minimum=0.0),
         poll_interval=_poll_interval(entry, where),
     )
 
@@ -138,7 +138,7 @@ def agent_events(entry, platforms=(), connect=5.0):
     return AgentEvents(
         places=places,
         reconnect=read_seconds(entry, where + ".reconnect", 3.0),
-        heartbeat=read_seconds(entry, where + ".heartbeat", 30.0, least=1.0),
+        heartbeat=read_seconds(entry, where + ".heartbeat", 30.0, minimum=1.0),
         max_tries=read_int(entry, "max_tries", 10, 1, 1000, where + "."),
         failure_events=_names(entry, where, "failure_events", FAILURE_EVENTS),
         loop_events=_names(entry, where, "loop_events", LOOP_EVENTS),

@@ -4,7 +4,7 @@ A trigger, `synthralos.sensor_disconnected`, tells once that it does not, and on
 sensor that sees nothing looks like a world without failures.
 """
 
-from synthralos.core import iso_dates
+from synthralos.core import timestamps
 from synthralos.sensing.sensor_state import SensorNote
 from synthralos.sensing.sensor_status import SensorStatus
 from synthralos.storage.datastore import DatastoreUnavailable
@@ -54,7 +54,7 @@ class ConnectivityMonitor:
     def _announce(self, message, next_try):
         self._log.error(
             "%s sees nothing since %s, after %d tries: %s",
-            self._sensor, iso_dates.iso(self._since), self.tries, message,
+            self._sensor, timestamps.to_iso(self._since, milliseconds=True), self.tries, message,
         )
         if self._dispatch_state(False, next_try):
             self._is_told = True
@@ -74,7 +74,9 @@ class ConnectivityMonitor:
     def _dispatch_state(self, seeing, next_try):
         payload = {
             "sensor": self._sensor,
-            "since": iso_dates.iso(self._now() if self._since is None else self._since),
+            "since": timestamps.to_iso(
+                self._now() if self._since is None else self._since, milliseconds=True
+            ),
             "reason": self._reason or "unknown",
             "attempts": self.tries,
             "next_try_seconds": round(next_try, 1),

@@ -6,7 +6,7 @@ StackStorm drops, without a word to the sensor, a trigger whose payload does not
 import json
 
 from synthralos.core import bounded_json
-from synthralos.core.json_safe import storable
+from synthralos.core.json_safe import to_json_safe
 
 MAX_ID_CHARS = 256
 MAX_TEXT_CHARS = 4096
@@ -55,8 +55,8 @@ def limit_object(value, largest=MAX_OBJECT_BYTES):
     if not isinstance(value, dict):
         return {}
     if not bounded_json.exceeds_depth(value, 2 * _MAX_DEPTH) and len(_json(value)) <= largest:
-        return storable(value)
-    shown = storable(_trimmed(value, 0))
+        return to_json_safe(value)
+    shown = to_json_safe(_trimmed(value, 0))
     told = _json(shown)
     return shown if len(told) <= largest else {"cut": True, "beginning": told[: largest // 2]}
 

@@ -7,7 +7,7 @@ from synthralos.calls.http import Client
 from synthralos.config.reader import read_seconds
 from synthralos.config.settings import Settings
 from synthralos.core.errors import InvalidInput
-from synthralos.core.json_safe import storable
+from synthralos.core.json_safe import to_json_safe
 from synthralos.core.redaction import Redactor
 from synthralos.sensing.config import SensorsConfig
 from synthralos.sensing.connectivity import DispatchError
@@ -53,7 +53,7 @@ class SensorEnvironment:
 
     def dispatch(self, trigger, payload):
         """Hands StackStorm a trigger of the pack. DispatchError when it did not take it."""
-        payload = storable(self.redactor.remove_secrets(payload))
+        payload = to_json_safe(self.redactor.remove_secrets(payload))
         try:
             self._service.dispatch(trigger=PACK + trigger, payload=payload)
         except Exception as error:

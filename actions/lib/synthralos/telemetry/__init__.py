@@ -1,1 +1,1 @@
-"""What a run shows while it is going on: its log, its trace, the cost of its calls."""
+"""A run as it can be observed: its log, its trace and the cost of its LLM calls."""

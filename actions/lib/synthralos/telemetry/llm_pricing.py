@@ -1,46 +1,46 @@
-"""What tokens cost, by the prices of the configuration."""
+"""The cost of LLM calls, by the prices of the configuration."""
 
-PER = 1_000_000
+TOKENS_PER_PRICE = 1_000_000
 
 
 def call_cost(provider, model, usage, settings):
-    """What a call cost, in `settings.currency`, or None where the model has no price.
+    """Return the cost of a call in `settings.currency`, or None if the model has no price.
 
     :param provider, model: as the configuration names them.
-    :param usage: {input_tokens, output_tokens}, as providers.call returns it.
+    :param usage: {input_tokens, output_tokens}, as llm_providers.complete returns it.
     """
     price = model_price(provider, model, settings)
     if price is None:
         return None
     read, written = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
-    return (read * price.input + written * price.output) / PER
+    return (read * price.input + written * price.output) / TOKENS_PER_PRICE
 
 
 def price_calls(calls, settings):
-    """[[provider, model, milliseconds, cause, tokens read, tokens written, cost]] of calls to LLMs.
+    """Return a row for each LLM call.
 
-    Tokens and cost are null where nobody knows them; a call that failed tells of no tokens.
-
-    :param calls: as calls.http.Client.llm_calls has them.
+    :param calls: as calls.http.Client.llm_calls holds them.
+    :returns: [[provider, model, milliseconds, cause, input tokens, output tokens, cost]]; tokens
+        and cost are null if they are unknown, as for a call that failed without an answer.
     """
-    found = []
+    rows = []
     for call in calls:
         usage, price = call["usage"], None
         if usage is not None:
             price = call_cost(call["provider"], call["model"], usage, settings)
-        found.append([
+        rows.append([
             call["provider"], call["model"], int(call["seconds"] * 1000), call["cause"],
             usage and usage["input_tokens"], usage and usage["output_tokens"],
             None if price is None else round(price, 9),
         ])
-    return found
+    return rows
 
 
 def model_price(provider, model, settings):
-    """The settings.Price of a model, or None."""
-    for known in settings.providers:
-        if known.name == provider:
-            for served in known.models:
-                if served.name == model:
-                    return served.price
+    """Return the settings.Price of a model, or None."""
+    for candidate in settings.providers:
+        if candidate.name == provider:
+            for served_model in candidate.models:
+                if served_model.name == model:
+                    return served_model.price
     return None

@@ -16,9 +16,9 @@ _UNFIT_IN_NAME = re.compile(r"[^A-Za-z0-9._:/@+ -]+")
 
 
 def request(tracer, service_name):
-    """An ExportTraceServiceRequest with the tracer's spans, as a JSON value."""
+    """Return an ExportTraceServiceRequest with the tracer's spans, as a JSON value."""
     trace_id = tracer.context.trace_id
-    spans = [_span(trace_id, one, tracer.context.state) for one in tracer.spans]
+    spans = [_span(trace_id, span, tracer.context.state) for span in tracer.spans]
     return {
         "resourceSpans": [
             {
@@ -33,7 +33,7 @@ def _span(trace_id, span, state):
     attributes = dict(span.attributes)
     if span.error:
         attributes["error.type"] = span.error
-    told = {
+    encoded = {
         "traceId": trace_id,
         "spanId": span.span_id,
         "name": _UNFIT_IN_NAME.sub("_", span.name)[:MAX_NAME_CHARS],
@@ -45,24 +45,24 @@ def _span(trace_id, span, state):
         "status": {"code": _ERROR} if span.error else {},
     }
     if span.parent_id:
-        told["parentSpanId"] = span.parent_id
+        encoded["parentSpanId"] = span.parent_id
     if state:
-        told["traceState"] = state
-    return told
+        encoded["traceState"] = state
+    return encoded
 
 
 def _nanoseconds(seconds):
     return "%d" % (round(seconds * 1_000_000) * 1000)
 
 
-def _attributes(told):
-    """What can be told; a text that is no name could be a caller's, and is left out."""
-    found = []
-    for name, value in told.items():
+def _attributes(attributes):
+    """Encode attributes; text that is not a name could be a caller's, and is left out."""
+    encoded_attributes = []
+    for name, value in attributes.items():
         encoded = _value(value)
         if encoded is not None:
-            found.append({"key": name, "value": encoded})
-    return found
+            encoded_attributes.append({"key": name, "value": encoded})
+    return encoded_attributes
 
 
 def _value(value):
@@ -75,6 +75,6 @@ def _value(value):
     if isinstance(value, str):
         return {"stringValue": value} if is_safe_word(value) else None
     if isinstance(value, (list, tuple)):
-        members = [_value(one) for one in value[:20]]
-        return {"arrayValue": {"values": [one for one in members if one is not None]}}
+        members = [_value(member) for member in value[:20]]
+        return {"arrayValue": {"values": [member for member in members if member is not None]}}
     return None

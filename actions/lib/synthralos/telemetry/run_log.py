@@ -1,6 +1,6 @@
-"""The live output of an action: a line per event, of those in telemetry/events.py.
+"""The live output of an action: one line per event of telemetry/log_events.py.
 
-It carries no caller's text. `event key=value ...` for people; JSON where the configuration says so.
+It contains no caller's text. `event key=value ...` for people, or JSON if it is configured.
 """
 
 import contextlib
@@ -21,8 +21,10 @@ TEXT, JSON = FORMATS = ("text", "json")
 
 @dataclass(frozen=True)
 class LogConfig:
-    """:ivar format: of the live output, one of FORMATS.
-    :ivar file: where every line is written as JSON too, or None.
+    """The entry `logs` of the configuration.
+
+    :ivar format: of the live output, one of FORMATS.
+    :ivar file: the file that gets every line as JSON too, or None.
     """
 
     format: str = TEXT
@@ -30,14 +32,19 @@ class LogConfig:
 
     @classmethod
     def from_config(cls, entry):
-        """From the entry `logs` of the configuration. InvalidInput names what is wrong."""
+        """Read the entry `logs` of the configuration.
+
+        :raises InvalidInput: an entry is not valid; names it.
+        """
         form, file = entry.get("format") or TEXT, entry.get("file") or None
         if form not in FORMATS:
             raise InvalidInput(
-                "logs.format", form, "is no format", "Use one of " + ", ".join(FORMATS)
+                "logs.format", form, "is not a known format", "Use one of " + ", ".join(FORMATS)
             )
         if file is not None and not (isinstance(file, str) and os.path.isabs(file)):
-            raise InvalidInput("logs.file", file, "is no absolute path", "Write it as /var/log/...")
+            raise InvalidInput(
+                "logs.file", file, "is not an absolute path", "Write it as /var/log/..."
+            )
         return cls(form, file)
 
 
@@ -58,44 +65,44 @@ _sink = _default_output()
 
 @contextlib.contextmanager
 def output_to(logs=None, redact=None, now=time.time):
-    """Writes the lines of the block as `logs` says.
+    """Write the lines of the block as `logs` configures.
 
     :param redact: a callable (text) -> text without secrets; now: the clock of the JSON lines.
     """
     global _sink
-    before = _sink
-    _sink = _LogOutput(logs or LogConfig(), redact or before.redact, now, {})
+    previous = _sink
+    _sink = _LogOutput(logs or LogConfig(), redact or previous.redact, now, {})
     try:
         yield
     finally:
-        _sink = before
+        _sink = previous
 
 
 def configure(logs):
-    """As `logs` says from now on, to the end of the block of `output_to`."""
+    """Write as `logs` configures from now on, until the block of `output_to` ends."""
     _sink.logs = logs
 
 
 def bind(**facts):
-    """What the lines from now on bear too, to the end of the block of `output_to`: run, agent."""
+    """Add `run` and `agent` to every further line, until the block of `output_to` ends."""
     _sink.about.update(facts)
 
 
 def emit(event, **facts):
-    """Writes the event at once; facts that are None are left out.
+    """Write the event at once, without the facts that are None.
 
-    Facts are numbers, enums and names; any other text is not shown.
+    Facts are numbers, enums and names; any other text is shown as `(text)`.
     """
     facts = {key: _format_value(value) for key, value in dict(facts, **_sink.about).items()
              if value is not None}
     if _sink.logs.format == JSON or _sink.logs.file:
-        at = to_iso(_sink.now(), milliseconds=True)
-        encoded = _sink.redact(json.dumps(dict(time=at, event=event, **facts)))
+        timestamp = to_iso(_sink.now(), milliseconds=True)
+        encoded = _sink.redact(json.dumps(dict(time=timestamp, event=event, **facts)))
     if _sink.logs.format == JSON:
-        told = encoded
+        text = encoded
     else:
-        told = _sink.redact(" ".join([event] + ["%s=%s" % pair for pair in facts.items()]))
-    sys.stdout.write(told + "\n")
+        text = _sink.redact(" ".join([event] + ["%s=%s" % pair for pair in facts.items()]))
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
     if _sink.logs.file:
         _append(_sink.logs.file, encoded)
@@ -114,12 +121,12 @@ def write_traceback(redact: Optional[Callable[[str], str]] = None) -> None:
     sys.stderr.flush()
 
 
-def _append(file, told):
+def _append(file, text):
     try:
         # One write each: lines of processes that append at once do not mix.
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
-            os.write(descriptor, told.encode("utf-8", "replace") + b"\n")
+            os.write(descriptor, text.encode("utf-8", "replace") + b"\n")
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""W3C trace context, and ids that every process of a run works out alike.
+"""W3C trace context, and ids that every process of a run derives alike.
 
-Each action of a run is a process of its own. Its trace id is a hash of the run's execution id, the
-id of the run's own span too, so that they agree without anything stored. Of a run whose caller gave
-a `traceparent` the case carries it. https://www.w3.org/TR/trace-context/
+Each action of a run is a separate process. The trace id is a hash of the run's execution id, and so
+is the id of the run's own span, so that processes agree without storing anything. If the caller of
+a run passed a `traceparent`, the case carries it. https://www.w3.org/TR/trace-context/
 """
 
 import hashlib
@@ -17,10 +17,11 @@ _SAMPLED = 1
 
 @dataclass(frozen=True)
 class TraceContext:
-    """Where a run stands: its trace, and the span of its caller above it.
+    """The position of a run in a trace: the trace, and the span of the caller.
 
-    :ivar trace_id: 32 hexadecimal digits; parent_id: 16, or None where the run begins the trace.
-    :ivar sampled: what the caller decided; None where nobody has yet.
+    :ivar trace_id: 32 hexadecimal digits.
+    :ivar parent_id: 16 hexadecimal digits, or None if the run begins the trace.
+    :ivar sampled: the caller's decision; None if there is none yet.
     :ivar state: the caller's `tracestate`, or None.
     """
 
@@ -31,16 +32,16 @@ class TraceContext:
 
     @classmethod
     def of_run(cls, run):
-        """The context of a run that nobody gave one."""
+        """Return the context of a run whose caller passed none."""
         return cls(_derive_id("trace", run)[:32])
 
     @classmethod
     def parsed(cls, traceparent, state=None):
-        """The context that a caller's `traceparent` names; None when it is none."""
-        found = _TRACEPARENT.match(traceparent) if isinstance(traceparent, str) else None
-        if found is None:
+        """Return the context of a caller's `traceparent`; None if it is not valid."""
+        match = _TRACEPARENT.match(traceparent) if isinstance(traceparent, str) else None
+        if match is None:
             return None
-        version, trace_id, parent_id, flags, more = found.groups()
+        version, trace_id, parent_id, flags, more = match.groups()
         if version == "ff" or (version == "00" and more) or not (
             int(trace_id, 16) and int(parent_id, 16)
         ):
@@ -49,43 +50,47 @@ class TraceContext:
         return cls(trace_id, parent_id, bool(int(flags, 16) & _SAMPLED), state)
 
     def headers(self, span_id=None, sampled=None):
-        """The HTTP headers for a call below `span_id`; without one, as the caller gave them."""
+        """Return the HTTP headers for a call under `span_id`; without it, the caller's own."""
         flags = _SAMPLED if (self.sampled if sampled is None else sampled) else 0
-        told = "00-%s-%s-%02x" % (self.trace_id, span_id or self.parent_id, flags)
-        return dict({"traceparent": told}, **({"tracestate": self.state} if self.state else {}))
+        traceparent = "00-%s-%s-%02x" % (self.trace_id, span_id or self.parent_id, flags)
+        return dict(
+            {"traceparent": traceparent}, **({"tracestate": self.state} if self.state else {})
+        )
 
 
 def span_id(*parts):
-    """16 hexadecimal digits, the same for the same parts."""
+    """Return 16 hexadecimal digits, the same for the same parts."""
     return _derive_id("span", *parts)[:16]
 
 
-def sampled(trace_id, share):
-    """Whether a trace is among the `share`, 0 to 1, that is recorded.
+def sampled(trace_id, sample_ratio):
+    """Return whether a trace is among the `sample_ratio`, 0 to 1, that is recorded.
 
-    By the last 8 bytes of its id, as the TraceIdRatioBased sampler of OpenTelemetry's Python SDK:
-    whoever decides so, decides alike.
+    Decided by the last 8 bytes of its id, as in the TraceIdRatioBased sampler of OpenTelemetry's
+    Python SDK, so that all its users decide alike.
     """
-    return int(trace_id[-16:], 16) < round(share * 2 ** 64)
+    return int(trace_id[-16:], 16) < round(sample_ratio * 2 ** 64)
 
 
 def extract_from_parameters(parameters):
-    """The trace context that the parameters of a run bring, as {traceparent, tracestate}, or None.
+    """Return the trace context in the parameters of a run, as {traceparent, tracestate}, or None.
 
-    In `context`, in `original_request`, or among the headers of that.
+    It is looked for in `context`, in `original_request` and in the headers of the latter.
     """
     request = parameters.get("original_request")
-    places = [parameters.get("context"), request]
-    places.append(request.get("headers") if isinstance(request, dict) else None)
-    for place in places:
-        if isinstance(place, dict):
-            told = {str(name).lower(): value for name, value in place.items()}
-            found = TraceContext.parsed(told.get("traceparent"), told.get("tracestate"))
-            if found is not None:
-                return found.headers()
+    candidates = [parameters.get("context"), request]
+    candidates.append(request.get("headers") if isinstance(request, dict) else None)
+    for candidate in candidates:
+        if isinstance(candidate, dict):
+            lower_case = {str(name).lower(): value for name, value in candidate.items()}
+            context = TraceContext.parsed(
+                lower_case.get("traceparent"), lower_case.get("tracestate")
+            )
+            if context is not None:
+                return context.headers()
     return None
 
 
 def _derive_id(*parts):
-    told = "\0".join(("synthralos",) + tuple(str(part) for part in parts))
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+    text = "\0".join(("synthralos",) + tuple(str(part) for part in parts))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,8 +1,8 @@
-"""Spans: what an action did and how long it took, below the span of its run.
+"""Spans: the steps of an action and their durations, under the span of its run.
 
-An action's process has one tracer, which `use_tracer` makes current. Where there is none, as in a
-Python program that uses the library, `span` does nothing but yield. A span holds names, enums and
-numbers: never a caller's text.
+An action's process has one tracer, which `use_tracer` makes current. Without one, as in a Python
+program that uses the library, `span` only yields. A span holds names, enums and numbers: never a
+caller's text.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from synthralos.telemetry import trace_context
 from synthralos.telemetry.trace_context import TraceContext
 
 INTERNAL, CLIENT = "internal", "client"
-# Of one action: a round tries at most some dozens of targets, a step asks some dozens of times.
+# Of one action: a round calls at most some dozens of targets, a step some dozens of models.
 MAX_SPANS = 500
 
 _tracer = contextvars.ContextVar("synthralos_tracer", default=None)
@@ -26,7 +26,10 @@ _facts = contextvars.ContextVar("synthralos_span_facts", default=None)
 
 @dataclass
 class Span:
-    """:ivar began, ended: seconds since the epoch; error: what kind of failure ended it, or None.
+    """One timed step of an action.
+
+    :ivar began, ended: seconds since the epoch.
+    :ivar error: the kind of failure that ended it, or None.
     :ivar attributes: name to text, number, boolean, or a list of texts; None is left out.
     """
 
@@ -43,30 +46,33 @@ class Span:
         self.attributes.update(attributes)
 
     def fail(self, kind):
-        """Marks the span as failed; `kind` becomes its `error.type`."""
+        """Mark the span as failed; `kind` becomes its `error.type`."""
         self.error = kind or "error"
 
 
 class Tracer:
     """The spans of one action.
 
-    :param name: of the action; own: its execution id.
-    :param now: a callable that gives seconds since the epoch.
+    :param name: of the action.
+    :param execution_id: of the action.
+    :param now: a callable that returns seconds since the epoch.
     """
 
-    def __init__(self, name, own, now, monotonic=time.monotonic):
-        self.execution_id, self.run, self.recording = own, own, False
+    def __init__(self, name, execution_id, now, monotonic=time.monotonic):
+        self.execution_id, self.run, self.recording = execution_id, execution_id, False
         self.spans, self.dropped_spans = [], 0
         self._now, self._monotonic = now, monotonic
-        self._at, self._from = now(), monotonic()
-        self._context, self._joined, self._share = None, False, 1.0
-        self._workflow, self._started, self._told = None, None, {}
+        self._started_at, self._monotonic_start = now(), monotonic()
+        self._context, self._joined, self._sample_ratio = None, False, 1.0
+        self._workflow, self._started, self._run_attributes = None, None, {}
         self._numbers = itertools.count()
-        self.action = Span(name, trace_context.span_id(own, "action"), None, began=self._at)
+        self.action = Span(
+            name, trace_context.span_id(execution_id, "action"), None, began=self._started_at
+        )
 
-    def configure(self, share):
-        """Records from now on, if the trace is among the `share` that is."""
-        self.recording, self._share = True, share
+    def configure(self, sample_ratio):
+        """Records from now on, if the trace is among the `sample_ratio` that is."""
+        self.recording, self._sample_ratio = True, sample_ratio
 
     @property
     def context(self):
@@ -76,32 +82,36 @@ class Tracer:
 
     @property
     def sampled(self):
-        told = self.context.sampled
-        return trace_context.sampled(self.context.trace_id, self._share) if told is None else told
+        caller_decision = self.context.sampled
+        return (
+            trace_context.sampled(self.context.trace_id, self._sample_ratio)
+            if caller_decision is None
+            else caller_decision
+        )
 
-    def join(self, run, told=None, workflow=None, started=None, attributes=None):
-        """The action belongs to `run`.
+    def join(self, run, carrier=None, workflow=None, started=None, attributes=None):
+        """Make the action part of `run`.
 
-        :param told: {traceparent, tracestate} that the run was given, or None.
-        :param started: when the run was, in seconds since the epoch.
+        :param carrier: {traceparent, tracestate} that the caller of the run passed, or None.
+        :param started: when the run started, in seconds since the epoch.
         :param attributes: of the run's span and the action's.
         """
         self.run, self._joined = run, True
         self._workflow, self._started = workflow, started
-        self._told = dict(attributes or {})
-        told = told if isinstance(told, dict) else {}
-        given = TraceContext.parsed(told.get("traceparent"), told.get("tracestate"))
-        self._context = given or TraceContext.of_run(run)
+        self._run_attributes = dict(attributes or {})
+        carrier = carrier if isinstance(carrier, dict) else {}
+        caller_context = TraceContext.parsed(carrier.get("traceparent"), carrier.get("tracestate"))
+        self._context = caller_context or TraceContext.of_run(run)
 
     def now(self):
-        """Seconds since the epoch, by a clock that never goes back within the action."""
-        return self._at + self._monotonic() - self._from
+        """Return seconds since the epoch, by a clock that never goes back within the action."""
+        return self._started_at + self._monotonic() - self._monotonic_start
 
     def begin(self, name, kind, attributes):
-        above = _current.get()
+        parent_span = _current.get()
         span_id = trace_context.span_id(self.execution_id, next(self._numbers))
-        parent = above.span_id if above is not None else self.action.span_id
-        return Span(name, span_id, parent, kind, self.now(), attributes=attributes)
+        parent_id = parent_span.span_id if parent_span is not None else self.action.span_id
+        return Span(name, span_id, parent_id, kind, self.now(), attributes=attributes)
 
     def end(self, span):
         span.ended = self.now()
@@ -111,54 +121,56 @@ class Tracer:
             self.dropped_spans += 1
 
     def headers(self, span):
-        """The headers that take the trace along with a call under `span`."""
+        """Return the headers that propagate the trace with a call under `span`."""
         if self.recording:
             return self.context.headers(span.span_id, self.sampled)
-        # Whoever makes no spans hands on what it was given.
+        # Without spans of its own, it passes on the caller's context.
         return self.context.headers() if self.context.parent_id else {}
 
     def propagation_headers(self):
-        """{traceparent, tracestate} for a run that this action starts; None when not recording
-        and nobody has given one.
+        """Return {traceparent, tracestate} for a run that this action starts, or None if it is
+        not recording and its caller passed none.
         """
         return self.headers(self.action) or None
 
     def finish(self, error, attributes, ended=False, run_error=None):
-        """Ends the action's span, and the run's where the run ends with it.
+        """End the action's span, and the run's if the run ends with it.
 
-        :param error: what kind of failure ended the action, or None; run_error: the run.
-        :param attributes: of both spans; ended: whether the run ends here.
+        :param error: the kind of failure that ended the action, or None.
+        :param attributes: of both spans.
+        :param ended: whether the run ends here.
+        :param run_error: the kind of failure that ended the run, or None.
         """
-        at, alone = self.now(), self.run == self.execution_id
+        ended_at, is_own_run = self.now(), self.run == self.execution_id
         facts = {"synthralos.run": self.run, "synthralos.workflow": self._workflow}
-        facts.update(self._told, **attributes)
+        facts.update(self._run_attributes, **attributes)
         root = Span(
             self._workflow or self.action.name,
             trace_context.span_id(self.run, "run"),
             self.context.parent_id,
-            began=min(self._started or self._at, self._at),
-            ended=at,
+            began=min(self._started or self._started_at, self._started_at),
+            ended=ended_at,
             attributes=dict(facts),
             error=run_error,
         )
-        # An action that no workflow has started is all of its run.
-        self.action.parent_id = root.parent_id if alone else root.span_id
-        self.action.ended, self.action.error = at, error
+        # An action that no workflow started is a run of its own.
+        self.action.parent_id = root.parent_id if is_own_run else root.span_id
+        self.action.ended, self.action.error = ended_at, error
         self.action.set(dict(facts, **{"synthralos.execution": self.execution_id}))
         if self.dropped_spans:
             self.action.set({"synthralos.spans_lost": self.dropped_spans})
         self.spans.append(self.action)
-        if ended and not alone:
+        if ended and not is_own_run:
             self.spans.append(root)
 
     def worth_sending(self):
-        """Whether there is anything to see: a run's task, or a call that was made."""
+        """Return whether there is anything to see: a task of a run, or a call that was made."""
         return self.recording and self.sampled and (self._joined or len(self.spans) > 1)
 
 
 @contextlib.contextmanager
 def use_tracer(tracer):
-    """Makes `tracer` current in the block."""
+    """Make `tracer` current in the block."""
     current, token = _tracer.set(tracer), _current.set(None)
     try:
         yield tracer
@@ -169,10 +181,10 @@ def use_tracer(tracer):
 
 @contextlib.contextmanager
 def span(name, attributes=None, kind=INTERNAL):
-    """A span around the block, below the one that is open; yields it, to be added to.
+    """Open a span around the block, under the one that is open, and yield it.
 
-    An exception that leaves the block marks it as failed: by the cause of what a call raised, else
-    by the name of its class.
+    An exception that leaves the block marks it as failed: by the cause of a CallError, else by the
+    name of the exception's class.
     """
     tracer = _tracer.get()
     if tracer is None:
@@ -191,9 +203,9 @@ def span(name, attributes=None, kind=INTERNAL):
 
 
 @contextlib.contextmanager
-def span_attributes(**told):
-    """What the spans that begin in the block bear, as `synthralos.<name>`; None is left out."""
-    named = {"synthralos." + name: value for name, value in told.items() if value is not None}
+def span_attributes(**attributes):
+    """Add `synthralos.<name>` to every span that begins in the block; None is left out."""
+    named = {"synthralos." + name: value for name, value in attributes.items() if value is not None}
     token = _facts.set(dict(_facts.get() or {}, **named))
     try:
         yield
@@ -202,36 +214,36 @@ def span_attributes(**told):
 
 
 def set_attributes(attributes):
-    """Adds to the open span, if there is one."""
+    """Add to the open span, if there is one."""
     opened = _current.get()
     if opened is not None:
         opened.set(attributes)
 
 
 def headers():
-    """The headers that take the trace along with an HTTP call: {} outside a call's own span."""
+    """Return the headers that propagate the trace with an HTTP call; {} outside a call's span."""
     tracer, opened = _tracer.get(), _current.get()
     if tracer is None or opened is None or opened.kind != CLIENT:
         return {}
     return tracer.headers(opened)
 
 
-def configure(share):
-    """Has the current tracer record `share` of the traces, 0 to 1."""
+def configure(sample_ratio):
+    """Make the current tracer record `sample_ratio` of the traces, 0 to 1."""
     tracer = _tracer.get()
     if tracer is not None:
-        tracer.configure(share)
+        tracer.configure(sample_ratio)
 
 
-def join_run(run, told=None, workflow=None, started=None, attributes=None):
-    """The current action belongs to `run`; see Tracer.join."""
+def join_run(run, carrier=None, workflow=None, started=None, attributes=None):
+    """Make the current action part of `run`; see Tracer.join."""
     tracer = _tracer.get()
     if tracer is not None:
-        tracer.join(run, told, workflow, started, attributes)
+        tracer.join(run, carrier, workflow, started, attributes)
 
 
 def propagation_headers():
-    """What a case for another run says of the trace: {traceparent ...}, or None."""
+    """Return the trace context for the case of another run: {traceparent ...}, or None."""
     tracer = _tracer.get()
     return tracer.propagation_headers() if tracer is not None else None
 

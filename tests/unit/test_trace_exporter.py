@@ -17,9 +17,9 @@ OWN = "5f0c000000000000000000a1"
 @pytest.fixture
 def receiver():
     pytest.importorskip("opentelemetry.proto")
-    made = Receiver()
-    yield made
-    made.close()
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def tracing(receiver, **entry):
     return Tracing.from_config(dict(patient, **entry))
 
 
-def send(told, secrets=()):
+def send(tracing_config, secrets=()):
     client = http.Client(lambda connection, fresh: (connection.secret, {}))
     tracer = traces.Tracer("call_llm", OWN, time.time)
     with traces.use_tracer(tracer):
@@ -42,12 +42,14 @@ def send(told, secrets=()):
         with traces.span("chat hunter22", {"gen_ai.request.model": "hunter22"}):
             pass
         tracer.finish(None, {}, ended=True)
-        return trace_exporter.export(client, told, tracer, Redactor(secrets))
+        return trace_exporter.export(client, tracing_config, tracer, Redactor(secrets))
 
 
 def test_sends_spans_with_the_token_and_the_name(receiver):
-    told = tracing(receiver, token="t0ken-for-it", headers={"X-Scope": "team"}, service_name="ours")
-    assert send(told)
+    tracing_config = tracing(
+        receiver, token="t0ken-for-it", headers={"X-Scope": "team"}, service_name="ours"
+    )
+    assert send(tracing_config)
     assert receiver.headers[0]["authorization"] == "Bearer t0ken-for-it"
     assert receiver.headers[0]["x-scope"] == "team"
     assert receiver.headers[0]["content-type"] == "application/json"
@@ -63,9 +65,9 @@ def test_a_defect_of_ours_leaves_its_traceback_without_secrets(receiver, monkeyp
 
     monkeypatch.setattr("synthralos.telemetry.otlp_json.request", broken)
     assert send(tracing(receiver), ["hunter22"]) is False
-    shown = capsys.readouterr()
-    assert "Traceback" in shown.err and "KeyError" in shown.err and "in broken" in shown.err
-    assert "hunter22" not in shown.err and "cause=KeyError" in shown.out
+    output = capsys.readouterr()
+    assert "Traceback" in output.err and "KeyError" in output.err and "in broken" in output.err
+    assert "hunter22" not in output.err and "cause=KeyError" in output.out
 
 
 def test_the_endpoint_may_have_the_path(receiver):
@@ -80,15 +82,15 @@ def test_no_secret_leaves(receiver):
 @pytest.mark.parametrize("status", (400, 404, 429, 500, 503))
 def test_after_a_failure_the_host_leaves_it_alone_for_a_minute(receiver, marks, status, capsys):
     receiver.status = status
-    told = tracing(receiver)
-    assert not send(told)
+    tracing_config = tracing(receiver)
+    assert not send(tracing_config)
     assert "traces_not_sent cause=status_%d pause_seconds=60" % status in capsys.readouterr().out
     receiver.status = 200
-    assert not send(told) and len(receiver.headers) == 1
+    assert not send(tracing_config) and len(receiver.headers) == 1
     assert capsys.readouterr().out == ""
     mark, = marks.iterdir()
     os.utime(mark, (time.time() - 61,) * 2)
-    assert send(told) and len(receiver.headers) == 2
+    assert send(tracing_config) and len(receiver.headers) == 2
 
 
 def test_another_collector_is_not_affected(receiver):
@@ -104,10 +106,10 @@ def test_another_collector_is_not_affected(receiver):
 @pytest.mark.parametrize("cause, silent", (("timeout", True), ("network", False)))
 def test_a_collector_that_is_away_raises_nothing(receiver, cause, silent, capsys):
     receiver.silent = silent
-    told = tracing(receiver, timeout=limit_under_test(0.3))
+    tracing_config = tracing(receiver, timeout=limit_under_test(0.3))
     if not silent:
-        told = Tracing.from_config({"endpoint": "http://127.0.0.1:9"})
-    assert not send(told)
+        tracing_config = Tracing.from_config({"endpoint": "http://127.0.0.1:9"})
+    assert not send(tracing_config)
     assert "traces_not_sent cause=%s " % cause in capsys.readouterr().out
 
 
@@ -123,15 +125,15 @@ def test_a_missing_credential_raises_nothing(receiver):
 def test_a_mark_that_cannot_be_made_or_is_somebody_elses_counts_for_nothing(
         receiver, marks, monkeypatch):
     receiver.status = 500
-    told = tracing(receiver)
+    tracing_config = tracing(receiver)
     (marks / "target").write_text("precious")
-    os.symlink(marks / "target", trace_exporter._cooldown_file(told))
-    assert not send(told)
+    os.symlink(marks / "target", trace_exporter._cooldown_file(tracing_config))
+    assert not send(tracing_config)
     assert (marks / "target").read_text() == "precious"
-    os.unlink(trace_exporter._cooldown_file(told))
-    assert not send(told)
+    os.unlink(trace_exporter._cooldown_file(tracing_config))
+    assert not send(tracing_config)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
-    assert not trace_exporter._in_cooldown(trace_exporter._cooldown_file(told))
+    assert not trace_exporter._in_cooldown(trace_exporter._cooldown_file(tracing_config))
 
 
 @pytest.mark.parametrize("entry, field", (
@@ -153,8 +155,12 @@ def test_without_an_endpoint_there_is_no_tracing():
 
 
 def test_defaults():
-    told = Tracing.from_config({"endpoint": "http://c:4318"})
-    assert (told.sample_ratio, told.service_name, told.connection.timeout) == (
+    tracing_config = Tracing.from_config({"endpoint": "http://c:4318"})
+    assert (
+        tracing_config.sample_ratio,
+        tracing_config.service_name,
+        tracing_config.connection.timeout,
+    ) == (
         1.0,
         "synthralos",
         1.0,

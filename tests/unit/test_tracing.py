@@ -27,9 +27,9 @@ def clock():
 
 @pytest.fixture
 def tracer(clock):
-    with tracing.use_tracer(tracing.Tracer("call_llm", OWN, clock, clock)) as made:
+    with tracing.use_tracer(tracing.Tracer("call_llm", OWN, clock, clock)) as current:
         tracing.configure(1.0)
-        yield made
+        yield current
 
 
 def sent(tracer):
@@ -51,13 +51,13 @@ def test_spans_stand_below_each_other_and_the_run_above_them(tracer, clock):
         with tracing.span("chat gpt-4", {"gen_ai.request.model": "gpt-4"}, tracing.CLIENT):
             clock.at += 2
     tracer.finish(None, {"synthralos.attempts": 2}, ended=True)
-    found = sent(tracer)
-    assert set(found) == {"outer", "chat gpt-4", "call_llm", "llm_retry"}
+    spans = sent(tracer)
+    assert set(spans) == {"outer", "chat gpt-4", "call_llm", "llm_retry"}
     run, action, outer, call = (
-        found[name] for name in ("llm_retry", "call_llm", "outer", "chat gpt-4"))
+        spans[name] for name in ("llm_retry", "call_llm", "outer", "chat gpt-4"))
     assert [run.parent_id, action.parent_id, outer.parent_id, call.parent_id] == [
         "", run.span_id, action.span_id, outer.span_id]
-    assert len({span.trace_id for span in found.values()}) == 1
+    assert len({span.trace_id for span in spans.values()}) == 1
     assert (call.kind, outer.kind) == (CLIENT, INTERNAL)
     assert (call.ended - call.began, outer.ended - outer.began) == (2 * 10 ** 9, 3 * 10 ** 9)
     assert run.began == (1_700_000_000 - 20) * 10 ** 9 and run.ended == action.ended
@@ -66,11 +66,11 @@ def test_spans_stand_below_each_other_and_the_run_above_them(tracer, clock):
         "synthralos.run": RUN, "synthralos.workflow": "llm_retry", "gen_ai.agent.id": "a",
         "synthralos.attempts": 2}
     assert action.attributes["synthralos.execution"] == OWN
-    assert not any(span.error for span in found.values())
+    assert not any(span.error for span in spans.values())
 
 
 def test_the_actions_of_a_run_agree_without_knowing_each_other(clock):
-    found = []
+    spans = []
     for own in (OWN, OWN[:-1] + "2"):
         with tracing.use_tracer(tracing.Tracer("x", own, clock, clock)) as tracer:
             tracing.configure(1.0)
@@ -78,10 +78,10 @@ def test_the_actions_of_a_run_agree_without_knowing_each_other(clock):
             with tracing.span("call"):
                 pass
             tracer.finish(None, {})
-            found += parsed(otlp_json.request(tracer, "s"))
-    assert len({span.trace_id for span in found}) == 1
-    assert len({span.span_id for span in found}) == 4
-    actions = [span for span in found if span.name == "x"]
+            spans += parsed(otlp_json.request(tracer, "s"))
+    assert len({span.trace_id for span in spans}) == 1
+    assert len({span.span_id for span in spans}) == 4
+    actions = [span for span in spans if span.name == "x"]
     assert len({span.parent_id for span in actions}) == 1
 
 

@@ -8,7 +8,7 @@ from synthralos.config.settings import Agent, Settings
 from synthralos.core.errors import InvalidInput
 
 from .conftest import CONFIG, http_answer
-from .test_providers import Fake
+from .test_llm_providers import Fake
 
 PLATFORM = Settings.from_config(CONFIG).platforms[0]
 REQUEST = {"path": "/api/v1/agents/execute", "query": "q", "agent_type": "simple",
@@ -28,25 +28,25 @@ def failing(*arguments, **more):
     return failed.value.failure
 
 
-def done(output="done", **more):
+def completed(output="done", **more):
     return dict({"executionId": "x1", "status": "completed", "output": output}, **more)
 
 
 def test_an_agent_is_run():
-    told, client = run(done(metadata={"tokensUsed": 5}))
+    result, client = run(completed(metadata={"tokensUsed": 5}))
     sent = client.sent[0]
     assert sent["url"] == "http://127.0.0.1:9/agents/api/v1/agents/execute"
     assert sent["body"] == {"query": "q", "agentType": "simple", "config": {"model": "gpt-4"}}
     assert sent["headers"]["Idempotency-Key"]
-    assert told == {"output": "done", "execution_id": "x1", "metadata": {"tokensUsed": 5},
+    assert result == {"output": "done", "execution_id": "x1", "metadata": {"tokensUsed": 5},
                     "latency_ms": 250}
 
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_an_agent_that_failed_is_no_failure_of_the_platform(status):
-    found = failing({"status": "failed", "error": "tool timed out"}, status)
-    assert (found.cause, found.message) == ("agent_failed", "tool timed out")
-    assert not found.policy.counts_for_breaker and found.evidence["spoken_cause"] == "timeout"
+    failure = failing({"status": "failed", "error": "tool timed out"}, status)
+    assert (failure.cause, failure.message) == ("agent_failed", "tool timed out")
+    assert not failure.policy.counts_for_breaker and failure.evidence["spoken_cause"] == "timeout"
 
 
 @pytest.mark.parametrize("error", [None, {"a": 1}, 5, ["x"], ""])
@@ -75,17 +75,17 @@ def test_what_is_no_object_is_malformed(body):
 
 @pytest.mark.parametrize("status", ["running", "cancelled", "", 5, ["completed"]])
 def test_an_agent_that_is_not_completed_has_not_recovered(status):
-    assert failing(done(status=status)).cause == "agent_failed"
+    assert failing(completed(status=status)).cause == "agent_failed"
 
 
 @pytest.mark.parametrize("output", [None, "", " \n\t"])
 def test_a_blank_output_has_not_recovered(output):
-    assert failing(done(output)).cause == "blank_output"
+    assert failing(completed(output)).cause == "blank_output"
 
 
 @pytest.mark.parametrize("output", ["Error: nothing failed, I cannot complain", 0, False, [1]])
 def test_prose_is_never_searched(output):
-    assert run(done(output))[0]["output"] == output
+    assert run(completed(output))[0]["output"] == output
 
 
 # The schema.
@@ -95,12 +95,12 @@ SCHEMA = {"type": "object", "required": ["total"], "properties": {"total": {"typ
 
 @pytest.mark.parametrize("output", [{"total": 5}, '{"total": 5}'])
 def test_an_output_that_matches_is_taken(output):
-    assert run(done(output), schema=SCHEMA)[0]["output"] == output
+    assert run(completed(output), schema=SCHEMA)[0]["output"] == output
 
 
 @pytest.mark.parametrize("output", [{"total": "5"}, '{"total": "5"}', {}, "prose", "[1", [1]])
 def test_an_output_that_does_not_match_is_not(output):
-    assert failing(done(output), schema=SCHEMA).cause == "schema_mismatch"
+    assert failing(completed(output), schema=SCHEMA).cause == "schema_mismatch"
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_an_output_that_does_not_match_is_not(output):
                {"minLength": 2}, {}]
 )
 def test_a_schema_that_allows_text_is_matched_by_text(schema):
-    assert run(done("yes"), schema=schema)[0]["output"] == "yes"
+    assert run(completed("yes"), schema=schema)[0]["output"] == "yes"
 
 
 def test_an_output_nested_too_deeply_is_a_mismatch():
-    assert failing(done("[" * 50_000), schema=SCHEMA).cause == "schema_mismatch"
+    assert failing(completed("[" * 50_000), schema=SCHEMA).cause == "schema_mismatch"
 
 
 @pytest.mark.parametrize("schema", ["x", [], 5, {"type": "nonsense"}, {"type": 5},
@@ -150,7 +150,7 @@ def test_a_jsonschema_without_its_own_reference_error_is_enough(monkeypatch):
     monkeypatch.delattr(jsonschema, "RefResolutionError", raising=False)
     schema = {"$ref": "#"}
     agent_platform.require_valid_schema(schema)
-    assert "without end" in agent_platform.validate_output({"a": 1}, schema).message
+    assert "endlessly" in agent_platform.validate_output({"a": 1}, schema).message
 
 
 def test_a_reference_that_the_schema_s_id_leads_elsewhere_is_followed_nowhere(serve):
@@ -175,41 +175,41 @@ def test_a_property_that_is_called_id_is_checked():
 
 
 class Replaying(Fake):
-    """Answers a POST with `replayed` and a GET with `found`."""
+    """Answers a POST with `replayed` and a GET with `execution`."""
 
-    def __init__(self, replayed, found):
+    def __init__(self, replayed, execution):
         super().__init__(None)
-        self._bodies = {"POST": replayed, "GET": found}
+        self._bodies = {"POST": replayed, "GET": execution}
 
     def request(self, connection, method, path, seconds, **more):
         super().request(connection, method, path, seconds, **more)
         return Response(200, {}, json.dumps(self._bodies[method]), 0.25)
 
 
-def replay(replayed, found, of="old-1"):
-    client = Replaying(replayed, found)
+def replay(replayed, execution, of="old-1"):
+    client = Replaying(replayed, execution)
     return agent_platform.run_agent(client, PLATFORM, dict(REQUEST, replay_of=of), 9.0, "r"), client
 
 
 def test_a_replay_is_read_from_its_execution():
-    told, client = replay({"executionId": "new-1", "message": "Execution replayed"},
+    result, client = replay({"executionId": "new-1", "message": "Execution replayed"},
                           {"status": "completed", "output": "again"})
     assert [sent["url"].partition("/agents")[2] for sent in client.sent] == [
         "/api/v1/executions/old-1/replay", "/api/v1/executions/new-1"
     ]
-    assert told["output"] == "again" and told["execution_id"] == "new-1"
+    assert result["output"] == "again" and result["execution_id"] == "new-1"
 
 
 @pytest.mark.parametrize(
-    "replayed, found, cause",
+    "replayed, execution, cause",
     [({"message": "x"}, {}, "malformed_answer"), ({"executionId": 5}, {}, "malformed_answer"),
      ({"executionId": "n"}, {"status": "failed", "error": "x"}, "agent_failed"),
      ({"executionId": "n"}, {"status": "running"}, "agent_failed"),
      ({"executionId": "n"}, {"status": "completed"}, "blank_output")],
 )
-def test_a_replay_that_did_not_complete_has_not_recovered(replayed, found, cause):
+def test_a_replay_that_did_not_complete_has_not_recovered(replayed, execution, cause):
     with pytest.raises(CallError) as failed:
-        replay(replayed, found)
+        replay(replayed, execution)
     assert failed.value.failure.cause == cause
 
 
@@ -230,10 +230,10 @@ def test_an_agent_may_have_a_path_of_its_own():
 
 
 def test_a_webhook_that_does_not_take_the_record_is_a_failure():
-    known = Settings.from_config(
+    platform = Settings.from_config(
         {"platform": dict(CONFIG["platform"], failure_webhook="/webhooks/x")}).platforms[0]
     client = Fake({}, 200)
-    agent_platform.notify(client, known, {"a": 1}, 5.0)
+    agent_platform.notify(client, platform, {"a": 1}, 5.0)
     assert client.sent[0]["url"].endswith("/webhooks/x") and client.sent[0]["body"] == {"a": 1}
     with pytest.raises(CallError):
-        agent_platform.notify(Fake({}, 404), known, {}, 5.0)
+        agent_platform.notify(Fake({}, 404), platform, {}, 5.0)

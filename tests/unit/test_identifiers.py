@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.core.errors import InvalidInput
@@ -36,12 +36,12 @@ def test_anything_else_is_no_name(value):
     assert refused.value.reason == ("is missing" if value is None else "is not a name")
 
 
-@given(TEXT)
+@hypothesis.given(TEXT)
 def test_a_key_part_leads_back_to_its_name(name):
     assert decode_key_part(encode_key_part(name)) == name
 
 
-@given(TEXT)
+@hypothesis.given(TEXT)
 def test_a_key_part_is_ascii_without_separators(name):
     assert set(encode_key_part(name)) <= set(
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-~"

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.calls import llm_providers
@@ -14,7 +14,7 @@ from synthralos.core.errors import InvalidInput
 
 from .conftest import CONFIG
 
-KNOWN = Settings.from_config(CONFIG).providers
+PROVIDERS = Settings.from_config(CONFIG).providers
 MESSAGES = [{"role": "system", "content": "be short"}, {"role": "user", "content": "hi"}]
 
 
@@ -34,7 +34,7 @@ class Fake(Client):
 
 def ask(client, model="gpt-4", messages=MESSAGES, run="r", **parameters):
     return llm_providers.complete(
-        client, llm_providers.resolve_model(KNOWN, model), messages, parameters, 9.0, run
+        client, llm_providers.resolve_model(PROVIDERS, model), messages, parameters, 9.0, run
     )
 
 
@@ -64,16 +64,16 @@ TEXT = {"type": "text", "text": "hello"}
     ],
 )
 def test_a_model_is_found(model, provider, target):
-    assert llm_providers.resolve_model(KNOWN, model, provider).target == target
+    assert llm_providers.resolve_model(PROVIDERS, model, provider).target == target
 
 
 def test_a_bare_name_means_the_first_provider_that_lists_it():
     config = dict(CONFIG, providers=CONFIG["providers"] + [
         {"name": "third", "base_url": "http://x", "models": ["gpt-4"]}])
-    known = Settings.from_config(config).providers
-    assert llm_providers.resolve_model(known, "gpt-4").target == "llm:openai/gpt-4"
-    assert llm_providers.resolve_model(known, "third/gpt-4").target == "llm:third/gpt-4"
-    assert llm_providers.resolve_model(known, "gpt-4", "third").target == "llm:third/gpt-4"
+    providers = Settings.from_config(config).providers
+    assert llm_providers.resolve_model(providers, "gpt-4").target == "llm:openai/gpt-4"
+    assert llm_providers.resolve_model(providers, "third/gpt-4").target == "llm:third/gpt-4"
+    assert llm_providers.resolve_model(providers, "gpt-4", "third").target == "llm:third/gpt-4"
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_a_bare_name_means_the_first_provider_that_lists_it():
 )
 def test_an_unknown_one_is_refused_with_the_known_named(model, provider, named):
     with pytest.raises(InvalidInput) as refused:
-        llm_providers.resolve_model(KNOWN, model, provider)
+        llm_providers.resolve_model(PROVIDERS, model, provider)
     assert named in refused.value.hint
 
 
 @pytest.mark.parametrize("model", ["", "a b", "{{x}}", None, 5, ["gpt-4"]])
 def test_what_is_no_name_is_refused(model):
     with pytest.raises(InvalidInput) as refused:
-        llm_providers.resolve_model(KNOWN, model)
+        llm_providers.resolve_model(PROVIDERS, model)
     assert refused.value.field == "original_request.model"
 
 
@@ -115,10 +115,10 @@ def test_a_prompt_becomes_messages():
 
 def test_a_system_text_beside_messages_is_not_lost():
     try:
-        told = llm_providers.parse_messages({"messages": MESSAGES[1:], "system": "be short"})
+        messages = llm_providers.parse_messages({"messages": MESSAGES[1:], "system": "be short"})
     except InvalidInput:
         return
-    assert told == MESSAGES
+    assert messages == MESSAGES
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_a_message_may_call_tools_instead_of_speaking():
 
 
 def test_parameters_are_taken_in_both_spellings():
-    given_ = {"maxTokens": 5, "topP": 0.1, "temperature": 0, "stop": None, "stream": False, "n": 1}
-    told = llm_providers.parse_sampling({"parameters": given_})
-    assert told == {"max_tokens": 5, "top_p": 0.1, "temperature": 0}
+    raw = {"maxTokens": 5, "topP": 0.1, "temperature": 0, "stop": None, "stream": False, "n": 1}
+    parameters = llm_providers.parse_sampling({"parameters": raw})
+    assert parameters == {"max_tokens": 5, "top_p": 0.1, "temperature": 0}
     assert (
         llm_providers.parse_sampling({}) == llm_providers.parse_sampling({"parameters": None}) == {}
     )
@@ -175,12 +175,12 @@ def test_every_wire_format_that_may_be_configured_is_spoken():
 
 def test_openai_is_asked_and_read():
     client = Fake(openai())
-    told = ask(client, temperature=0.2)
+    completion = ask(client, temperature=0.2)
     sent = client.sent[0]
     assert sent["url"] == "http://127.0.0.1:9/v1/chat/completions" and sent["method"] == "POST"
     assert sent["body"] == {"model": "gpt-4", "messages": MESSAGES, "temperature": 0.2}
     assert sent["authorize"] is None and sent["seconds"] == 9.0
-    assert told == {
+    assert completion == {
         "response": "hello", "model": "gpt-4", "provider": "openai", "finish_reason": "stop",
         "usage": {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}, "latency_ms": 250,
     }
@@ -188,8 +188,8 @@ def test_openai_is_asked_and_read():
 
 def test_openai_tool_calls_are_an_answer():
     calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-    told = ask(Fake(openai(None, "tool_calls", tool_calls=calls)))
-    assert told["tool_calls"] == calls and told["response"] == ""
+    completion = ask(Fake(openai(None, "tool_calls", tool_calls=calls)))
+    assert completion["tool_calls"] == calls and completion["response"] == ""
 
 
 def test_openai_content_may_be_parts():
@@ -202,7 +202,7 @@ def test_openai_content_may_be_parts():
 
 def test_anthropic_is_asked_and_read():
     client = Fake(anthropic(TEXT, {"type": "text", "text": "!"}))
-    told = ask(client, "claude", temperature=0.2, stop="END")
+    completion = ask(client, "claude", temperature=0.2, stop="END")
     sent = client.sent[0]
     assert sent["url"] == "http://127.0.0.1:9/v1/messages"
     assert sent["body"] == {
@@ -211,8 +211,8 @@ def test_anthropic_is_asked_and_read():
     }
     assert sent["headers"]["anthropic-version"]
     assert sent["authorize"]("k") == {"x-api-key": "k"}
-    assert told["response"] == "hello!" and told["finish_reason"] == "end_turn"
-    assert told["usage"] == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+    assert completion["response"] == "hello!" and completion["finish_reason"] == "end_turn"
+    assert completion["usage"] == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
 
 
 def test_anthropic_gets_the_callers_limit_and_stops():
@@ -273,8 +273,8 @@ def test_an_error_status_is_a_failure_with_its_hint():
 @pytest.mark.parametrize("usage", [None, "x", {}, {"prompt_tokens": "3"}, {"prompt_tokens": -1},
                                    {"prompt_tokens": True}])
 def test_usage_that_is_none_counts_nothing(usage):
-    told = ask(Fake(dict(openai(), usage=usage)))
-    assert told["usage"] == {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    completion = ask(Fake(dict(openai(), usage=usage)))
+    assert completion["usage"] == {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
 def test_a_repeat_bears_the_same_key_and_a_changed_prompt_a_new_one():
@@ -295,16 +295,16 @@ JSON = st.recursive(
 )
 
 
-@given(JSON, st.sampled_from(["gpt-4", "claude"]))
+@hypothesis.given(JSON, st.sampled_from(["gpt-4", "claude"]))
 def test_any_answer_is_read_or_a_failure(body, model):
     try:
-        told = ask(Fake(body), model)
+        completion = ask(Fake(body), model)
     except CallError:
         return
-    assert isinstance(told["response"], str) and told["finish_reason"]
+    assert isinstance(completion["response"], str) and completion["finish_reason"]
 
 
-@given(st.dictionaries(
+@hypothesis.given(st.dictionaries(
     st.sampled_from(["prompt", "messages", "system", "parameters"]), JSON))
 def test_any_request_is_taken_or_refused(request_):
     for read in (llm_providers.parse_messages, llm_providers.parse_sampling):

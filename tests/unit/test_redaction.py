@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.core.errors import InvalidInput
@@ -18,9 +18,9 @@ JSON = st.recursive(
 
 def test_a_known_secret_is_masked_wherever_it_stands():
     redactor = Redactor(["s3cret-value"])
-    told = {"a": ["x s3cret-value y"], "s3cret-value": {"b": "s3cret-value"}}
-    assert redactor.redact_value(told) == {"a": ["x %s y" % MASK], MASK: {"b": MASK}}
-    assert redactor.remove_secrets(told) == redactor.redact_value(told)
+    value = {"a": ["x s3cret-value y"], "s3cret-value": {"b": "s3cret-value"}}
+    assert redactor.redact_value(value) == {"a": ["x %s y" % MASK], MASK: {"b": MASK}}
+    assert redactor.remove_secrets(value) == redactor.redact_value(value)
 
 
 def test_a_very_short_secret_is_left_alone():
@@ -55,8 +55,8 @@ def test_a_secret_that_contains_another_is_masked_whole(method):
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text, leak):
-    shown = Redactor().redact_text(text)
-    assert leak not in shown and MASK in shown
+    masked = Redactor().redact_text(text)
+    assert leak not in masked and MASK in masked
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_prose_stays(text):
 
 
 def test_the_value_of_a_secret_key_is_masked_whatever_it_looks_like():
-    told = {"Authorization": "x", "api_key": "y", "token": "z", "Set-Cookie": "q", "tokens": "5"}
-    assert Redactor().redact_value(told) == {
+    value = {"Authorization": "x", "api_key": "y", "token": "z", "Set-Cookie": "q", "tokens": "5"}
+    assert Redactor().redact_value(value) == {
         "Authorization": MASK, "api_key": MASK, "token": MASK, "Set-Cookie": MASK, "tokens": "5"
     }
 
@@ -85,7 +85,7 @@ def test_secrets_only_leaves_what_merely_looks_like_a_secret():
     assert Redactor(["known-secret"]).remove_secrets("sk-abcdefghijklmnop") == "sk-abcdefghijklmnop"
 
 
-@given(JSON)
+@hypothesis.given(JSON)
 def test_anything_in_no_exception_and_the_input_is_not_changed(value):
     before = repr(value)
     Redactor(["abcdef"]).redact_value(value)
@@ -107,18 +107,18 @@ def redaction(**entry):
 
 def test_patterns_of_the_configuration_are_masked_in_every_text():
     redactor = redaction(patterns=[r"ACME-\d{4}", r"(?i)customer \w{1,20}\b"])
-    told = {"a": ["of ACME-1234, Customer Smith"], "ACME-9999": 1, "b": {"c": "known-secret"}}
-    assert redactor.redact_value(told) == {
+    value = {"a": ["of ACME-1234, Customer Smith"], "ACME-9999": 1, "b": {"c": "known-secret"}}
+    assert redactor.redact_value(value) == {
         "a": ["of %s, %s" % (MASK, MASK)], MASK: 1, "b": {"c": MASK}}
     assert redactor.remove_secrets("ACME-1234 known-secret") == "ACME-1234 " + MASK
 
 
 def test_keys_of_the_configuration_are_masked_with_all_that_is_below_a_list():
     redactor = redaction(keys=["SSN", "customer"])
-    told = {"ssn": 78051120, "Customer": ["Jane", 7, {"id": 5}], "x": {"SSN": "", "ssn": True}}
-    assert redactor.redact_value(told) == {
+    value = {"ssn": 78051120, "Customer": ["Jane", 7, {"id": 5}], "x": {"SSN": "", "ssn": True}}
+    assert redactor.redact_value(value) == {
         "ssn": MASK, "Customer": [MASK, MASK, {"id": 5}], "x": {"SSN": "", "ssn": True}}
-    assert redactor.remove_secrets(told) == told
+    assert redactor.remove_secrets(value) == value
 
 
 @pytest.mark.parametrize(

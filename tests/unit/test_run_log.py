@@ -57,7 +57,7 @@ def test_a_file_gets_json_beside_the_lines_for_people(tmp_path, capsys):
             LogConfig("text", str(file)), redact=lambda text: text.replace("hunter22", "*")
         ):
             run_log.emit("step", action="hunter22")
-    assert [json.loads(told)["action"] for told in file.read_text().splitlines()] == ["*", "*"]
+    assert [json.loads(line)["action"] for line in file.read_text().splitlines()] == ["*", "*"]
     assert capsys.readouterr().out == "step action=*\n" * 2
     assert stat.S_IMODE(os.stat(file).st_mode) & 0o007 == 0
 
@@ -66,9 +66,9 @@ def test_a_file_that_cannot_be_written_ends_nothing_and_is_said_once(tmp_path, c
     with run_log.output_to(LogConfig("text", str(tmp_path / "none" / "x.log"))):
         run_log.emit("step", action="a")
         run_log.emit("step", action="b")
-    told = capsys.readouterr()
-    assert told.out == "step action=a\nstep action=b\n"
-    assert told.err == "logs.file cannot be written: FileNotFoundError\n"
+    line = capsys.readouterr()
+    assert line.out == "step action=a\nstep action=b\n"
+    assert line.err == "logs.file cannot be written: FileNotFoundError\n"
 
 
 @pytest.mark.parametrize("entry, field", (

@@ -7,12 +7,12 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.core import sealing as module
 from synthralos.core.errors import InvalidInput
-from synthralos.core.sealing import INLINE_BYTES, PATTERN, seal, unseal
+from synthralos.core.sealing import MAX_INLINE_BYTES, PATTERN, seal, unseal
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) |
@@ -32,7 +32,7 @@ def incompressible(count=60_000):
     return "".join("%08x" % (n * 2654435761 % 2**32) for n in range(count // 8))
 
 
-@given(JSON)
+@hypothesis.given(JSON)
 def test_every_json_value_comes_back(value):
     assert unseal(seal(value)) == value
 
@@ -61,7 +61,7 @@ def test_a_small_case_stays_out_of_the_store(store, datastore):
 def test_a_large_case_stays_whole_when_the_store_is_away(store, datastore):
     datastore.away = True
     case = seal({"text": incompressible()}, store, "synthralos.case.r.0")
-    assert len(case) > INLINE_BYTES and unseal(case) == {"text": incompressible()}
+    assert len(case) > MAX_INLINE_BYTES and unseal(case) == {"text": incompressible()}
 
 
 def test_a_stored_case_without_a_store_is_refused(store):
@@ -87,7 +87,7 @@ def test_a_trailing_newline_makes_it_no_case():
         unseal(seal({"a": 1}) + "\n")
 
 
-@given(st.integers(0, 10_000), st.sampled_from("ABCxyz019_-"))
+@hypothesis.given(st.integers(0, 10_000), st.sampled_from("ABCxyz019_-"))
 def test_a_tampered_case_is_refused_or_says_the_same(at, other):
     case = seal({"text": "the quick brown fox", "n": list(range(50))})
     at %= len(case)
@@ -97,7 +97,7 @@ def test_a_tampered_case_is_refused_or_says_the_same(at, other):
         pass
 
 
-@given(st.text(st.characters(), max_size=200))
+@hypothesis.given(st.text(st.characters(), max_size=200))
 def test_any_text_is_opened_or_refused(text):
     try:
         unseal(text)
@@ -106,7 +106,7 @@ def test_any_text_is_opened_or_refused(text):
 
 
 def test_a_zip_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr(module, "OPENED_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_OPENED_BYTES", 1000)
     with pytest.raises(InvalidInput):
         unseal(seal("x" * 2000))
     assert unseal(seal("x" * 900)) == "x" * 900

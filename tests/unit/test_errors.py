@@ -2,8 +2,8 @@ from synthralos.core.errors import InvalidInput, shorten_repr
 
 
 def test_a_refusal_names_field_value_and_way_out():
-    told = str(InvalidInput("original_request.model", "gpt-9", "is unknown", "Use gpt-4"))
-    assert told == "original_request.model 'gpt-9': is unknown. Use gpt-4."
+    message = str(InvalidInput("original_request.model", "gpt-9", "is unknown", "Use gpt-4"))
+    assert message == "original_request.model 'gpt-9': is unknown. Use gpt-4."
 
 
 def test_a_missing_value_is_not_shown():
