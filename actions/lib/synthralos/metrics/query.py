@@ -1,14 +1,21 @@
 """`metrics.get`: the totals, and what can be read now, as Prometheus's text or as JSON."""
 
 from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import decode_key_part
 from synthralos.metrics import definitions as f
 from synthralos.metrics import prometheus_text, totals_store
 from synthralos.metrics.totals import Totals
 from synthralos.operations.health import targets_by_kind
-from synthralos.sensing import sensor_status
+from synthralos.sensing.sensor_state import note_of
+from synthralos.sensing.sensor_status import (
+    FORGOTTEN_SECONDS,
+    MAX_MISSED_NOTES,
+    STATUS_SUFFIX,
+    count_or_zero,
+)
 from synthralos.storage import run_summaries
 from synthralos.storage.circuit_breaker import CLOSED, HALF_OPEN, OPEN
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import PREFIX, answered
 
 PROMETHEUS, JSON = FORMATS = ("prometheus", "json")
 WINDOW_SECONDS, WINDOW_NAME = 3600, "1h"
@@ -39,14 +46,44 @@ def current_series(env, config):
     state = totals_store.load(env.store)
     series = dict(Totals(state.totals).series)
     series[f.BREAKER] = _breakers(env)
-    for family, told in sensor_status.metrics(env.store, env.now()).items():
-        series[family] = told
+    series.update(_sensor_series(env.store, env.now()))
     series[f.RECENT_RUNS], series[f.RECENT_RATIO] = _recent_runs(env)
     series[f.WAITING] = {(): len(env.store.list(run_summaries.UNCOUNTED))}
     if state.at is not None:
         series[f.ROLLED_UP_AT] = {(): round(state.at, 3)}
     answered(env.store)
     return series
+
+
+def _sensor_series(store, now):
+    """Series of the sensors whose last status note is at most a day old.
+
+    :returns: {Family: {(sensor,): value}}.
+    """
+    connected, last_seen, retries = {}, {}, {}
+    for name, text in store.list(PREFIX + "sensor."):
+        sensor = decode_key_part(name[len(PREFIX + "sensor."):])
+        note = note_of(text) if sensor.endswith(STATUS_SUFFIX) else None
+        if note is None:
+            continue
+        written_at = _number(note.get("at"))
+        age = now - written_at
+        if age > FORGOTTEN_SECONDS:
+            continue
+        labels = (sensor[: -len(STATUS_SUFFIX)],)
+        is_alive = age <= MAX_MISSED_NOTES * max(1, _number(note.get("every")))
+        connected[labels] = int(bool(note.get("sees")) and is_alive)
+        last_seen[labels] = round(written_at, 3)
+        retries[labels] = count_or_zero(note.get("retries"))
+    return {
+        f.SENSOR_CONNECTED: connected,
+        f.SENSOR_SEEN: last_seen,
+        f.SENSOR_RECONNECTS: retries,
+    }
+
+
+def _number(value):
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
 
 
 def _breakers(env):
