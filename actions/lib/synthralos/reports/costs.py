@@ -4,7 +4,7 @@ from synthralos.reports.document import Table, Text
 from synthralos.telemetry import llm_pricing
 
 
-def of(env, run):
+def llm_costs(env, run):
     """(facts for the head, blocks): of what was recorded, else of what the run's output tells."""
     calls = [call for tried in run.attempt_groups for call in tried.calls] or _of_output(env, run)
     by_model = {}

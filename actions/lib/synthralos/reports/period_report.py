@@ -28,7 +28,7 @@ SLOWEST = MAX_REPEATED_SHOWN = 10
 MAX_PAGES = 50
 
 
-def of(env, days):
+def build_period_report(env, days):
     """The Report of the last `days`."""
 
     def said(text):

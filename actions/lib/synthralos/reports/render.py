@@ -23,10 +23,10 @@ def build_report(env, execution=None, ticket_id=None, days=None):
             "Give exactly one: a run, a ticket, or how many days back",
         )
     if execution is not None:
-        return run_report.of(env, run_data.load_run(env, execution))
+        return run_report.build_run_report(env, run_data.load_run(env, execution))
     if ticket_id is not None:
-        return ticket_report.of(env, tickets.get(env.store, ticket_id))
-    return period_report.of(env, days)
+        return ticket_report.build_ticket_report(env, tickets.get(env.store, ticket_id))
+    return period_report.build_period_report(env, days)
 
 
 def render(report, form):

@@ -28,7 +28,7 @@ _KIND = {"succeeded": GOOD, "failed": BAD, "timeout": BAD, "abandoned": BAD, "ca
 _CALLING = ("execute_recovery", "call_llm", "execute_request")
 
 
-def of(env, run):
+def build_run_report(env, run):
     """The Report of a reading.Run."""
     top = run.top
 
@@ -41,7 +41,7 @@ def of(env, run):
         told = (run.summary.get("attempts"), top.output.get("attempts"), len(made))
         facts.append(("Attempts", str(next(one for one in told if isinstance(one, int)))))
         facts.append(("Targets tried", str(len({entry.get("target") for entry in made}))))
-    cost, table = costs.of(env, run)
+    cost, table = costs.llm_costs(env, run)
     facts += cost
     nodes = top.output.get("failures")
     if isinstance(nodes, list):
@@ -65,7 +65,7 @@ def of(env, run):
     for tried in run.attempt_groups:
         within = " of %s" % said(tried.node.task, 80) if tried.node is not top else ""
         report.add("The plan" + within, *_plan(tried, said))
-    diagram, steps = state_history.of(run, said)
+    diagram, steps = state_history.run_states(run, said)
     report.add("Who repairs what", _assignments(run, said))
     report.add("States", diagram)
     report.add("Steps", steps)

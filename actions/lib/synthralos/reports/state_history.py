@@ -19,7 +19,7 @@ _STATUS = {"completed": GOOD, "failed": BAD, "skipped": IDLE, "refused": IDLE, "
            "running": PLAIN}
 
 
-def of(run, said):
+def run_states(run, said):
     """(Diagram or None, Table of steps or None)."""
     history = run.top.output.get("step_history") or run.case.get("step_history")
     if isinstance(history, list) and history:

@@ -20,7 +20,7 @@ _STATUS = {"open": BAD, "in_progress": WAIT, "resolved": GOOD}
 _LEVEL = {"critical_alert": BAD, "human_intervention": WAIT, "supervisor_review": PLAIN}
 
 
-def of(env, ticket):
+def build_ticket_report(env, ticket):
     """The Report of `ticket`, which tickets.get gave."""
 
     def said(text):
