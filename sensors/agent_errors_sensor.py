@@ -18,10 +18,10 @@ class AgentErrorsSensor(PollingSensor):
     datastore = None
 
     def setup(self):
-        around = SensorEnvironment(
+        env = SensorEnvironment(
             type(self).__name__, self.sensor_service, self.config, self.datastore
         )
-        self._poller = AgentErrorsPoller(around)
+        self._poller = AgentErrorsPoller(env)
         if self._poller.poll_interval:
             self.set_poll_interval(self._poller.poll_interval)
 

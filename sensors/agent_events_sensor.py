@@ -18,10 +18,10 @@ class AgentEventsSensor(Sensor):
     datastore = None
 
     def setup(self):
-        around = SensorEnvironment(
+        env = SensorEnvironment(
             type(self).__name__, self.sensor_service, self.config, self.datastore
         )
-        self._follower = AgentEventsListener(around)
+        self._follower = AgentEventsListener(env)
 
     def run(self):
         self._follower.run()

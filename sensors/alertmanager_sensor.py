@@ -18,10 +18,10 @@ class AlertmanagerSensor(PollingSensor):
     datastore = None
 
     def setup(self):
-        around = SensorEnvironment(
+        env = SensorEnvironment(
             type(self).__name__, self.sensor_service, self.config, self.datastore
         )
-        self._poller = AlertmanagerPoller(around)
+        self._poller = AlertmanagerPoller(env)
         if self._poller.poll_interval:
             self.set_poll_interval(self._poller.poll_interval)
 

@@ -85,13 +85,13 @@ def test_what_a_hand_wrote_ends_nothing(event):
 def test_every_label_is_bounded():
     labels = {label for family in f.TOTALS for label in family.labels}
     assert labels == set(MAX_LABEL_VALUES)
-    totals = Totals(most={"agent": 2}, always={"agent": {"configured"}})
+    totals = Totals(max_values={"agent": 2}, reserved={"agent": {"configured"}})
     for agent in ("a", "b", "c", "d", "configured", "a", "x" * 200):
         totals.observe(f.AGENT_CALLS, (agent, "success"), 1)
     told = {labels[0]: value for labels, value in totals.series[f.AGENT_CALLS].items()}
     assert told == {"a": 2, "b": 1, OTHER: 3, "configured": 1}
     # Who has a series keeps it, and nobody new gets one.
-    again = Totals(json.loads(json.dumps(totals.as_dict())), most={"agent": 2})
+    again = Totals(json.loads(json.dumps(totals.as_dict())), max_values={"agent": 2})
     for agent in ("b", "e"):
         again.observe(f.AGENT_CALLS, (agent, "success"), 1)
     told = {labels[0]: value for labels, value in again.series[f.AGENT_CALLS].items()}
@@ -108,7 +108,7 @@ def test_the_agent_that_was_not_called_for_longest_gives_way_once_it_is_idle():
         totals.observe(f.AGENT_SECONDS, (agent,), 0.5)
         return Totals(totals.as_dict(), {"agent": 2}, {}, totals.seen, totals._now, 600)
 
-    totals = Totals(most={"agent": 2}, now=1000.0, idle=600)
+    totals = Totals(max_values={"agent": 2}, now=1000.0, idle_seconds=600)
     totals = counted(totals, "a")
     totals._now = 1100.0
     totals = counted(totals, "b")

@@ -43,21 +43,21 @@ class MetricsConfig:
 
 
 def _pushgateway(entry):
-    where = "metrics.pushgateway"
+    path = "metrics.pushgateway"
     if entry is None:
         return None
     if not isinstance(entry, dict):
-        raise InvalidInput(where, entry, "is not an object", "See config.schema.yaml")
-    seconds = settings.read_seconds(entry, where + ".timeout", 10.0)
+        raise InvalidInput(path, entry, "is not an object", "See config.schema.yaml")
+    seconds = settings.read_seconds(entry, path + ".timeout", 10.0)
     if seconds > MAX_PUSH_SECONDS:
-        way_out = "Use at most %d" % MAX_PUSH_SECONDS
-        raise InvalidInput(where + ".timeout", seconds, "is out of bounds", way_out)
+        hint = "Use at most %d" % MAX_PUSH_SECONDS
+        raise InvalidInput(path + ".timeout", seconds, "is out of bounds", hint)
     if not entry.get("url"):
         return None
-    connection = settings.connection(entry, where, "token", seconds, seconds, "url")
+    connection = settings.connection(entry, path, "token", seconds, seconds, "url")
     instance = entry.get("instance") or None
     return Pushgateway(
         connection,
-        require_identifier(where + ".job", entry.get("job") or "synthralos"),
-        instance if instance is None else require_identifier(where + ".instance", instance),
+        require_identifier(path + ".job", entry.get("job") or "synthralos"),
+        instance if instance is None else require_identifier(path + ".instance", instance),
     )

@@ -33,16 +33,16 @@ class Family:
     buckets: tuple = ()
 
 
-def _counter(name, told, *labels):
-    return Family(name, COUNTER, told, labels)
+def _counter(name, help_text, *labels):
+    return Family(name, COUNTER, help_text, labels)
 
 
-def _gauge(name, told, *labels):
-    return Family(name, GAUGE, told, labels)
+def _gauge(name, help_text, *labels):
+    return Family(name, GAUGE, help_text, labels)
 
 
-def _histogram(name, told, buckets, *labels):
-    return Family(name, HISTOGRAM, told, labels, buckets)
+def _histogram(name, help_text, buckets, *labels):
+    return Family(name, HISTOGRAM, help_text, labels, buckets)
 
 
 STARTED = _counter("synthralos_runs_started_total", "Runs of workflows that began.", "workflow")

@@ -16,10 +16,10 @@ def push(env, config):
     gateway = config.pushgateway
     if gateway is None:
         return None
-    told = {"pushed": False, "url": gateway.connection.base_url, "error": None}
+    result = {"pushed": False, "url": gateway.connection.base_url, "error": None}
     try:
         body = prometheus_text.to_prometheus_text(query.current_series(env, config)).encode("utf-8")
-        answer = env.client.request(
+        response = env.client.request(
             gateway.connection,
             # Not POST: what is no longer told must not stay there for ever.
             "PUT",
@@ -29,13 +29,14 @@ def push(env, config):
             headers={"Content-Type": prometheus_text.CONTENT_TYPE},
         )
     except (DatastoreUnavailable, CallError, InvalidInput) as error:
-        return dict(told, error=str(error))
-    if answer.status not in (200, 202):
+        return dict(result, error=str(error))
+    if response.status not in (200, 202):
         return dict(
-            told,
-            error="it answered %d: %s" % (answer.status, answer.text[:MAX_MESSAGE_SHOWN].strip()),
+            result,
+            error="it answered %d: %s" %
+            (response.status, response.text[:MAX_MESSAGE_SHOWN].strip()),
         )
-    return dict(told, pushed=True)
+    return dict(result, pushed=True)
 
 
 def path(gateway):

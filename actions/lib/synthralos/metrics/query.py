@@ -29,13 +29,13 @@ def metrics_report(env, config, form, prefix=None, labels=None):
     :param labels: {label: value}: only series that have these.
     :raises DatastoreUnavailable: the datastore is unavailable. Counters that are not there are not 0.
     """
-    chosen = _filtered(current_series(env, config), prefix or "", labels or {})
-    count = sum(len(series) for series in chosen.values())
-    names = sum(bool(series) for series in chosen.values())
-    told = {"summary": "%d series of %d metrics" % (count, names), "format": form}
+    selected = _filtered(current_series(env, config), prefix or "", labels or {})
+    count = sum(len(series) for series in selected.values())
+    metric_count = sum(bool(series) for series in selected.values())
+    result = {"summary": "%d series of %d metrics" % (count, metric_count), "format": form}
     if form == JSON:
-        return dict(told, metrics=prometheus_text.to_json(chosen))
-    return dict(told, text=prometheus_text.to_prometheus_text(chosen))
+        return dict(result, metrics=prometheus_text.to_json(selected))
+    return dict(result, text=prometheus_text.to_prometheus_text(selected))
 
 
 def current_series(env, config):
@@ -49,8 +49,8 @@ def current_series(env, config):
     series.update(_sensor_series(env.store, env.now()))
     series[f.RECENT_RUNS], series[f.RECENT_RATIO] = _recent_runs(env)
     series[f.WAITING] = {(): len(env.store.list(run_summaries.UNCOUNTED))}
-    if state.at is not None:
-        series[f.ROLLED_UP_AT] = {(): round(state.at, 3)}
+    if state.rolled_up_at is not None:
+        series[f.ROLLED_UP_AT] = {(): round(state.rolled_up_at, 3)}
     answered(env.store)
     return series
 
@@ -87,35 +87,39 @@ def _number(value):
 
 
 def _breakers(env):
-    told = {}
+    states = {}
     for names in targets_by_kind(env.settings).values():
         for name in names:
-            now = env.ledger.breaker_state(name).state
-            told.update(((name, state), int(state == now)) for state in (CLOSED, HALF_OPEN, OPEN))
-    return told
+            current_state = env.ledger.breaker_state(name).state
+            states.update(
+                ((name, state), int(state == current_state)) for state in (CLOSED, HALF_OPEN, OPEN)
+            )
+    return states
 
 
 def _recent_runs(env):
     """Runs of the last WINDOW, and the share of them that succeeded, by workflow."""
-    ended, good = {}, {}
+    run_counts, success_counts = {}, {}
     for run in run_summaries.summaries_since(env.store, env.now() - WINDOW_SECONDS):
         workflow = run.get("workflow")
         if isinstance(workflow, str) and not run.get("alone"):
             key = (workflow, WINDOW_NAME)
-            ended[key] = ended.get(key, 0) + 1
-            good[key] = good.get(key, 0) + (run.get("outcome") == "recovered")
-    return ended, {key: round(good[key] / count, 4) for key, count in ended.items()}
+            run_counts[key] = run_counts.get(key, 0) + 1
+            success_counts[key] = success_counts.get(key, 0) + (run.get("outcome") == "recovered")
+    return run_counts, {
+        key: round(success_counts[key] / count, 4) for key, count in run_counts.items()
+    }
 
 
 def _filtered(series, prefix, labels):
-    known = {label for family in series for label in family.labels}
+    label_names = {label for family in series for label in family.labels}
     for label in labels:
-        if label not in known:
-            way_out = "Labels are " + ", ".join(sorted(known))
-            raise InvalidInput("labels", label, "is no label of any metric", way_out)
+        if label not in label_names:
+            hint = "Labels are " + ", ".join(sorted(label_names))
+            raise InvalidInput("labels", label, "is no label of any metric", hint)
     return {
         family: {
-            values: told for values, told in rows.items() if _has_labels(family, values, labels)
+            values: value for values, value in rows.items() if _has_labels(family, values, labels)
         }
         for family, rows in series.items()
         if family.name.startswith(prefix)
@@ -123,5 +127,5 @@ def _filtered(series, prefix, labels):
 
 
 def _has_labels(family, values, labels):
-    own = dict(zip(family.labels, values))
-    return all(own.get(label) == value for label, value in labels.items())
+    series_labels = dict(zip(family.labels, values))
+    return all(series_labels.get(label) == value for label, value in labels.items())

@@ -31,25 +31,27 @@ def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
     :raises DatastoreUnavailable: the datastore is unavailable; what was counted stays counted, and the
         rest waits.
     """
-    done = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
-    with locks.try_lock(env.store, "roll_up", env.now, sleep) as mine:
+    counts = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
+    with locks.try_lock(env.store, "roll_up", env.now, sleep) as is_acquired:
         answered(env.store)
-        if not mine:
-            return dict(done, summary=BUSY, busy=True, push=None)
+        if not is_acquired:
+            return dict(counts, summary=BUSY, busy=True, push=None)
         try:
-            _process_pages(env, config, done, monotonic() + WORK_SECONDS, monotonic)
+            _process_pages(env, config, counts, monotonic() + WORK_SECONDS, monotonic)
         except totals_store.ConcurrentWrite:
-            return dict(done, summary=BUSY, busy=True, push=None)
-    told = push(env, config)
-    summary = "%(counted)d events counted" % done
-    if done["left"]:
+            return dict(counts, summary=BUSY, busy=True, push=None)
+    push_result = push(env, config)
+    summary = "%(counted)d events counted" % counts
+    if counts["left"]:
         summary += ", more are left"
-    if told is not None:
-        summary += "; pushed" if told["pushed"] else "; not pushed: %s" % told["error"]
-    return dict({"summary": summary}, **done, push=told)
+    if push_result is not None:
+        summary += (
+            "; pushed" if push_result["pushed"] else "; not pushed: %s" % push_result["error"]
+        )
+    return dict({"summary": summary}, **counts, push=push_result)
 
 
-def _process_pages(env, config, done, until, monotonic):
+def _process_pages(env, config, counts, deadline, monotonic):
     store, state = env.store, totals_store.load(env.store)
     totals = load_totals(env, config, state)
     _delete_pending(store, state)
@@ -58,14 +60,14 @@ def _process_pages(env, config, done, until, monotonic):
         answered(store)
         if not rows:
             break
-        if monotonic() >= until:
-            done["left"] = True
+        if monotonic() >= deadline:
+            counts["left"] = True
             break
-        _count_page(totals, state, rows, done)
+        _count_page(totals, state, rows, counts)
         state.totals, state.seen = totals.as_dict(), totals.seen
         totals_store.save(store, state)
         _delete_pending(store, state)
-    state.at = env.now()
+    state.rolled_up_at = env.now()
     totals_store.save(store, state)
 
 
@@ -81,23 +83,23 @@ def load_totals(env, config, state):
     )
 
 
-def _count_page(totals, state, rows, done):
-    known, counted = set(state.recent), 0
+def _count_page(totals, state, rows, counts):
+    recent_keys, counted = set(state.recent), 0
     for name, text in rows:
         state.pending.append(name)
-        told = run_summaries.parse_event(text)
-        if name in known:
-            done["duplicates"] += 1
-        elif told is None:
-            done["unreadable"] += 1
+        event = run_summaries.parse_event(text)
+        if name in recent_keys:
+            counts["duplicates"] += 1
+        elif event is None:
+            counts["unreadable"] += 1
         else:
-            totals.count_event(told)
+            totals.count_event(event)
             state.recent.append(name)
             counted += 1
     del state.recent[:-REMEMBERED]
-    if counted and not done["counted"]:
+    if counted and not counts["counted"]:
         totals.observe(definitions.ROLLUPS, (), 1)
-    done["counted"] += counted
+    counts["counted"] += counted
 
 
 def _delete_pending(store, state):

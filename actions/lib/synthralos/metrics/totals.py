@@ -35,12 +35,17 @@ class Totals:
     :ivar series: {Family: {values of labels: number or [count, sum, counts]}}.
     """
 
-    def __init__(self, kept=None, most=None, always=None, seen=None, now=0.0, idle=None):
+    def __init__(
+        self, stored=None, max_values=None, reserved=None, seen=None, now=0.0, idle_seconds=None
+    ):
         self.series = {family: {} for family in TOTALS}
-        self._most, self._always = dict(MAX_LABEL_VALUES, **(most or {})), always or {}
-        self._known = {label: set() for label in MAX_LABEL_VALUES}
-        self._now, self._idle = now, idle
-        for name, rows in (kept or {}).items():
+        self._max_values, self._reserved = (
+            dict(MAX_LABEL_VALUES, **(max_values or {})),
+            reserved or {},
+        )
+        self._values = {label: set() for label in MAX_LABEL_VALUES}
+        self._now, self._idle_seconds = now, idle_seconds
+        for name, rows in (stored or {}).items():
             family = BY_NAME.get(name)
             # A metric or a bucket that another version had is that version's.
             for labels, value in rows if family in self.series else ():
@@ -48,7 +53,7 @@ class Totals:
                     self.series[family][tuple(labels)] = value
                     self._remember(family, labels)
         # Of one whose time is not known nothing was counted lately.
-        self.seen = {agent: (seen or {}).get(agent, 0.0) for agent in self._known["agent"]}
+        self.seen = {agent: (seen or {}).get(agent, 0.0) for agent in self._values["agent"]}
 
     def as_dict(self):
         """{name: [[values of labels, value]]}, as JSON can hold it."""
@@ -69,60 +74,61 @@ class Totals:
         if not number or not math.isfinite(value) or value < 0:
             return
         labels = tuple(
-            self._bounded_label(label, given) for label, given in zip(family.labels, labels)
+            self._bounded_label(label, label_value)
+            for label, label_value in zip(family.labels, labels)
         )
         series = self.series[family]
         if family.type != HISTOGRAM:
             series[labels] = series.get(labels, 0) + value
             return
-        kept = series.setdefault(labels, [0, 0, [0] * (len(family.buckets) + 1)])
-        place = sum(value > bound for bound in family.buckets)
-        kept[0] += 1
-        kept[1] += value
-        kept[2][place] += 1
+        histogram = series.setdefault(labels, [0, 0, [0] * (len(family.buckets) + 1)])
+        bucket = sum(value > bound for bound in family.buckets)
+        histogram[0] += 1
+        histogram[1] += value
+        histogram[2][bucket] += 1
 
     def _bounded_label(self, label, value):
         if not isinstance(value, str) or len(value) > MAX_LABEL_CHARS:
             return OTHER
-        known = self._known[label]
+        known_values = self._values[label]
         if value == OTHER:
             return value
-        if value not in known:
+        if value not in known_values:
             if not self._has_room(label, value):
                 return OTHER
-            known.add(value)
+            known_values.add(value)
         if label == "agent":
             self.seen[value] = max(self._now, self.seen.get(value, 0.0))
         return value
 
     def _has_room(self, label, value):
-        always = self._always.get(label, ())
-        if value in always:
+        reserved = self._reserved.get(label, ())
+        if value in reserved:
             return True
         # Those that are always there take nobody's place.
-        bounded = self._known[label].difference(always)
-        if len(bounded) < self._most[label]:
+        bounded = self._values[label].difference(reserved)
+        if len(bounded) < self._max_values[label]:
             return True
         return label == "agent" and bool(bounded) and self._give_way(bounded)
 
     def _give_way(self, agents):
         """Forget the agent that was not counted for longest, if that is long enough."""
         oldest = min(agents, key=lambda agent: (self.seen[agent], agent))
-        if self._idle is None or self._now - self.seen[oldest] < self._idle:
+        if self._idle_seconds is None or self._now - self.seen[oldest] < self._idle_seconds:
             return False
         for family, series in self.series.items():
             if "agent" in family.labels:
-                place = family.labels.index("agent")
-                for labels in [labels for labels in series if labels[place] == oldest]:
+                position = family.labels.index("agent")
+                for labels in [labels for labels in series if labels[position] == oldest]:
                     del series[labels]
-        self._known["agent"].discard(oldest)
+        self._values["agent"].discard(oldest)
         del self.seen[oldest]
         return True
 
     def _remember(self, family, labels):
         for label, value in zip(family.labels, labels):
             if value != OTHER:
-                self._known[label].add(value)
+                self._values[label].add(value)
 
 
 def _fits(family, value):

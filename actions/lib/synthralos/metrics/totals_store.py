@@ -29,7 +29,7 @@ class StoredTotals:
     totals: dict = field(default_factory=dict)
     pending: list = field(default_factory=list)
     recent: list = field(default_factory=list)
-    at: Optional[float] = None
+    rolled_up_at: Optional[float] = None
     seen: dict = field(default_factory=dict)
     text: Optional[str] = None
 
@@ -47,31 +47,37 @@ def load(store):
     if text is None:
         return StoredTotals()
     try:
-        told = json.loads(text)
-        if told["v"] != FORMAT_VERSION:
+        data = json.loads(text)
+        if data["v"] != FORMAT_VERSION:
             raise ValueError
         # A version that let no agent give way has written no `seen`.
-        seen = told.get("seen") or {}
-        return StoredTotals(told["totals"], told["pending"], told["recent"], told["at"], seen, text)
+        seen = data.get("seen") or {}
+        return StoredTotals(data["totals"], data["pending"], data["recent"], data["at"], seen, text)
     except (ValueError, KeyError, TypeError) as error:
-        way_out = "Delete this key to begin again from 0, or upgrade the pack that reads it"
-        raise InvalidInput(KEY, None, "cannot be read by this version", way_out) from error
+        hint = "Delete this key to begin again from 0, or upgrade the pack that reads it"
+        raise InvalidInput(KEY, None, "cannot be read by this version", hint) from error
 
 
-def save(store, kept):
+def save(store, stored):
     """Writes it over what was read.
 
     :raises Overtaken: it has changed since; DatastoreUnavailable: the datastore is unavailable.
     """
     # The claim keeps others out; this is for a claim that time has taken away.
-    if _text(store) != kept.text:
+    if _text(store) != stored.text:
         raise ConcurrentWrite
-    names = ("totals", "pending", "recent", "at", "seen")
-    told = dict({name: getattr(kept, name) for name in names}, v=FORMAT_VERSION)
-    text = json.dumps(told, separators=(",", ":"), sort_keys=True)
+    data = {
+        "v": FORMAT_VERSION,
+        "totals": stored.totals,
+        "pending": stored.pending,
+        "recent": stored.recent,
+        "at": stored.rolled_up_at,
+        "seen": stored.seen,
+    }
+    text = json.dumps(data, separators=(",", ":"), sort_keys=True)
     store.put(KEY, text, TTL_SECONDS)
     answered(store)
-    kept.text = text
+    stored.text = text
 
 
 def _text(store):

@@ -61,16 +61,16 @@ class Bar:
 
     label: str
     kind: str
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     note: str = ""
     depth: int = 0
 
 
 @dataclass
 class Timeline:
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     bars: list
 
 
@@ -106,7 +106,7 @@ class Report:
     outcome: Status
     facts: list
     made_at: float
-    where: str = ""
+    location: str = ""
     blocks: list = field(default_factory=list)
 
     def add(self, heading, *blocks):

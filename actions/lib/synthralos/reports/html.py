@@ -50,22 +50,22 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-def render(report, most):
-    """:param most: rows of a table, bars of a timeline and the like that are shown."""
+def render(report, max_rows):
+    """:param max_rows: rows of a table, bars of a timeline and the like that are shown."""
     return _PAGE % {
         "title": _text(report.title),
         "style": STYLE,
         "kind": report.outcome.kind,
         "outcome": _cell(report.outcome),
         "subtitle": _text(report.subtitle),
-        "where": _text(report.where),
+        "where": _text(report.location),
         "facts": _cards(report.facts),
-        "body": _sections(report.blocks, most),
+        "body": _sections(report.blocks, max_rows),
         "made": _text(moment(report.made_at)),
     }
 
 
-def _sections(blocks, most):
+def _sections(blocks, max_rows):
     parts, is_open = [], False
     for block in blocks:
         if isinstance(block, Heading):
@@ -73,7 +73,7 @@ def _sections(blocks, most):
                 "</section>" if is_open else "", _text(block.text)))
             is_open = True
         else:
-            parts.append(_BLOCKS[type(block)](block, most))
+            parts.append(_BLOCKS[type(block)](block, max_rows))
     return "\n".join(parts) + ("</section>" if is_open else "")
 
 
@@ -83,21 +83,22 @@ def _cards(rows):
     )
 
 
-def _facts(block, most):
+def _facts(block, max_rows):
     return '<dl class="facts">%s</dl>' % "".join(
-        "<dt>%s</dt><dd>%s</dd>" % (_text(name), _cell(value)) for name, value in block.rows[:most]
+        "<dt>%s</dt><dd>%s</dd>" % (_text(name), _cell(value))
+        for name, value in block.rows[:max_rows]
     )
 
 
-def _steps(block, most):
+def _steps(block, max_rows):
     rows = "".join(
         "<li><span>%s</span>%s</li>" % (_text(text), " " + _cell(mark) if mark else "")
-        for text, mark in block.rows[:most]
+        for text, mark in block.rows[:max_rows]
     )
-    return "<ol>%s</ol>%s" % (rows, _more(block.rows, most))
+    return "<ol>%s</ol>%s" % (rows, _more(block.rows, max_rows))
 
 
-def _table(block, most):
+def _table(block, max_rows):
     head = "".join(
         "<th%s>%s</th>" % (_number(name, block), _text(name)) for name in block.columns
     )
@@ -106,29 +107,29 @@ def _table(block, most):
             '<td%s data-label="%s">%s</td>' % (_number(name, block), _text(name), _cell(cell))
             for name, cell in zip(block.columns, row)
         )
-        for row in block.rows[:most]
+        for row in block.rows[:max_rows]
     )
     return "<table><thead><tr>%s</tr></thead><tbody>%s</tbody></table>%s" % (
-        head, rows, _more(block.rows, most))
+        head, rows, _more(block.rows, max_rows))
 
 
 def _number(name, block):
     return ' class="number"' if name in block.numbers else ""
 
 
-def _timeline(block, most):
-    span = max(block.ended - block.began, 0.001)
+def _timeline(block, max_rows):
+    span = max(block.ended_at - block.started_at, 0.001)
     rows = []
-    for bar in block.bars[:most]:
-        left = _percent((bar.began - block.began) / span)
-        width = _percent((bar.ended - bar.began) / span)
-        took = duration(bar.ended - bar.began)
-        told = "%s, %s" % (took, bar.note) if bar.note else took
+    for bar in block.bars[:max_rows]:
+        left_percent = _percent((bar.started_at - block.started_at) / span)
+        width = _percent((bar.ended_at - bar.started_at) / span)
+        elapsed = duration(bar.ended_at - bar.started_at)
+        note = "%s, %s" % (elapsed, bar.note) if bar.note else elapsed
         rows.append(
             '<li class="depth%d"><span class="label">%s</span><span class="track">'
             '<i class="%s" style="left:%s%%;width:%s%%"></i></span>'
             '<span class="note">%s</span></li>'
-            % (min(bar.depth, 3), _text(bar.label), bar.kind, left, width, _text(told))
+            % (min(bar.depth, 3), _text(bar.label), bar.kind, left_percent, width, _text(note))
         )
     ticks = "".join(
         '<b style="left:%d%%">%s</b>' % (part, _text(duration(span * part / 100.0)))
@@ -136,43 +137,43 @@ def _timeline(block, most):
     )
     axis = '<li class="axis"><span class="label"></span><span class="track">%s</span>' \
         '<span class="note">%s</span></li>' % (ticks, _text(duration(span)))
-    return '<ul class="timeline">%s%s</ul>%s' % (axis, "".join(rows), _more(block.bars, most))
+    return '<ul class="timeline">%s%s</ul>%s' % (axis, "".join(rows), _more(block.bars, max_rows))
 
 
 def _percent(part):
     return ("%.2f" % (100.0 * min(1.0, max(0.0, part)))).rstrip("0").rstrip(".")
 
 
-def _shares(block, most):
-    largest = max([sum(n for _, n in parts) for _, parts, _ in block.rows] or [0]) or 1
+def _shares(block, max_rows):
+    largest = max([sum(number for _, number in parts) for _, parts, _ in block.rows] or [0]) or 1
     rows = []
-    for label, parts, told in block.rows[:most]:
+    for label, parts, note in block.rows[:max_rows]:
         drawn = "".join(
-            '<i class="%s" style="width:%s%%"></i>' % (kind, _percent(float(n) / largest))
-            for kind, n in parts if n
+            '<i class="%s" style="width:%s%%"></i>' % (kind, _percent(float(number) / largest))
+            for kind, number in parts if number
         )
         rows.append(
             '<li><span class="label">%s</span><span class="track">%s</span>'
-            '<span class="note">%s</span></li>' % (_text(label), drawn, _text(told))
+            '<span class="note">%s</span></li>' % (_text(label), drawn, _text(note))
         )
-    return '<ul class="shares">%s</ul>%s' % ("".join(rows), _more(block.rows, most))
+    return '<ul class="shares">%s</ul>%s' % ("".join(rows), _more(block.rows, max_rows))
 
 
 _BLOCKS = {
-    Text: lambda block, most: "<p>%s</p>" % _text(block.text),
+    Text: lambda block, max_rows: "<p>%s</p>" % _text(block.text),
     FactList: _facts,
     Steps: _steps,
     Table: _table,
     Timeline: _timeline,
     StackedBars: _shares,
-    Diagram: lambda block, most: svg_diagram.svg(block, most, _text),
+    Diagram: lambda block, max_rows: svg_diagram.svg(block, max_rows, _text),
 }
 
 
-def _more(rows, most):
-    if len(rows) <= most:
+def _more(rows, max_rows):
+    if len(rows) <= max_rows:
         return ""
-    return '<p class="more">%d more are not shown.</p>' % (len(rows) - most)
+    return '<p class="more">%d more are not shown.</p>' % (len(rows) - max_rows)
 
 
 def _cell(value):

@@ -16,10 +16,10 @@ def build_report(env, execution=None, ticket_id=None, days=None):
 
     :param execution: as reading.read takes it.
     """
-    given = [one for one in (execution, ticket_id, days) if one is not None]
-    if len(given) != 1:
+    sources = [source for source in (execution, ticket_id, days) if source is not None]
+    if len(sources) != 1:
         raise InvalidInput(
-            "execution_id, ticket_id, days", None, "%d of them are given" % len(given),
+            "execution_id, ticket_id, days", None, "%d of them are given" % len(sources),
             "Give exactly one: a run, a ticket, or how many days back",
         )
     if execution is not None:
@@ -31,8 +31,8 @@ def build_report(env, execution=None, ticket_id=None, days=None):
 
 def render(report, form):
     """The text of the report, of at most LARGEST bytes: rows are left out until it fits."""
-    for most in _ROW_LIMITS:
-        body = _FORMS[form](report, most)
+    for max_rows in _ROW_LIMITS:
+        body = _FORMS[form](report, max_rows)
         if len(body.encode("utf-8", "replace")) <= MAX_REPORT_BYTES:
             break
     return body

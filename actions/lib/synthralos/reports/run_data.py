@@ -28,8 +28,8 @@ class Node:
     action: str
     task: str
     status: str
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     is_over: bool
     parameters: dict
     output: dict
@@ -82,19 +82,19 @@ def load_run(env, execution):
         raise InvalidInput(
             "execution_id", execution["id"], "is a run of %s" % (ref or "?"), way_out
         )
-    room = [MAX_EXECUTIONS]
-    top = _load_tree(env, execution, room, 0)
+    budget = [MAX_EXECUTIONS]
+    top = _load_tree(env, execution, budget, 0)
     case = _newest_case(env, top)
     inner = [node for node, _ in iter_executions(top) if node.is_workflow]
     summaries = _summaries(env, top, {node.id for node in [top] + inner})
-    tried = [_tried(top, case, summaries)]
+    groups = [_attempt_group(top, case, summaries)]
     for node in inner:
-        one = _tried(node, _newest_case(env, node), summaries)
-        tried += [one] if one.trail or one.calls else []
-    return RunData(top, tried, case, summaries.get(top.id, {}), room[0] <= 0)
+        group = _attempt_group(node, _newest_case(env, node), summaries)
+        groups += [group] if group.trail or group.calls else []
+    return RunData(top, groups, case, summaries.get(top.id, {}), budget[0] <= 0)
 
 
-def _tried(node, case, summaries):
+def _attempt_group(node, case, summaries):
     trail = node.output.get("trail") or (case.get("progress") or {}).get("trail") or []
     plan = node.output.get("plan") or case.get("plan")
     return AttemptGroup(
@@ -112,39 +112,39 @@ def iter_executions(node, depth=0):
         yield from iter_executions(child, depth + 1)
 
 
-def _load_tree(env, execution, room, depth):
-    room[0] -= 1
+def _load_tree(env, execution, budget, depth):
+    budget[0] -= 1
     node = _parse_execution(env, execution)
     if node.is_workflow and depth < MAX_DEPTH:
         for child in env.api.children(node.id, ATTRIBUTES):
-            if room[0] <= 0:
+            if budget[0] <= 0:
                 break
-            node.children.append(_load_tree(env, child, room, depth + 1))
+            node.children.append(_load_tree(env, child, budget, depth + 1))
     return node
 
 
 def _parse_execution(env, execution):
     action, result = execution.get("action") or {}, execution.get("result")
     result = result if isinstance(result, dict) else {}
-    told = result.get("result") if isinstance(result.get("result"), dict) else {}
-    output = result.get("output") if isinstance(result.get("output"), dict) else told
-    began = parse_iso(execution.get("start_timestamp")) or env.now()
+    result_body = result.get("result") if isinstance(result.get("result"), dict) else {}
+    output = result.get("output") if isinstance(result.get("output"), dict) else result_body
+    started_at = parse_iso(execution.get("start_timestamp")) or env.now()
     status = execution.get("status") or "unknown"
-    where = (execution.get("context") or {}).get("orquesta") or {}
-    task = where.get("task_name") or (action.get("ref") or "").partition(".")[2]
-    if where.get("item_id") is not None:
-        task += "[%s]" % where["item_id"]
+    orquesta = (execution.get("context") or {}).get("orquesta") or {}
+    task = orquesta.get("task_name") or (action.get("ref") or "").partition(".")[2]
+    if orquesta.get("item_id") is not None:
+        task += "[%s]" % orquesta["item_id"]
     return Node(
         id=execution["id"],
         action=action.get("ref") or "?",
         task=task,
         status=status,
-        began=began,
-        ended=max(began, parse_iso(execution.get("end_timestamp")) or env.now()),
+        started_at=started_at,
+        ended_at=max(started_at, parse_iso(execution.get("end_timestamp")) or env.now()),
         is_over=status in ENDED,
         parameters=execution.get("parameters") or {},
         output=output,
-        result=told,
+        result=result_body,
         is_workflow=action.get("runner_type") == "orquesta",
     )
 
@@ -168,12 +168,12 @@ def _newest_case(env, top):
     return {}
 
 
-def _summaries(env, top, wanted):
+def _summaries(env, top, run_ids):
     """{execution id: the summary of that run}, of those that have one."""
-    found = {}
-    for summary in run_summaries.summaries_since(env.store, top.began - CLOCK_SKEW_SECONDS):
-        if summary.get("run") in wanted:
-            found[summary["run"]] = summary
-        if len(found) == len(wanted):
+    summaries = {}
+    for summary in run_summaries.summaries_since(env.store, top.started_at - CLOCK_SKEW_SECONDS):
+        if summary.get("run") in run_ids:
+            summaries[summary["run"]] = summary
+        if len(summaries) == len(run_ids):
             break
-    return found
+    return summaries

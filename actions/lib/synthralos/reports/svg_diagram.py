@@ -8,17 +8,17 @@ _WIDTH, _LEFT, _BOX, _HEIGHT, _GAP = 460, 90, 210, 34, 34
 _MAX_LABEL_CHARS = 28
 
 
-def svg(diagram, most, text):
-    """:param most: moves that are drawn; text: what escapes a text."""
+def svg(diagram, max_moves, escape):
+    """:param max_moves: moves that are drawn; text: what escapes a text."""
     places = {name: n for n, name in enumerate(diagram.states)}
-    made = {}
-    for n, (a, b, what) in enumerate(diagram.moves[:most], 1):
-        made.setdefault((a, b), []).append((n, what))
-    visited = {name for move in made for name in move}
-    parts = [_state(name, places[name], visited, diagram.last, text) for name in diagram.states]
+    moves_by_edge = {}
+    for n, (from_state, to_state, action) in enumerate(diagram.moves[:max_moves], 1):
+        moves_by_edge.setdefault((from_state, to_state), []).append((n, action))
+    visited = {name for move in moves_by_edge for name in move}
+    parts = [_state(name, places[name], visited, diagram.last, escape) for name in diagram.states]
     lanes = {}
-    for (a, b), moves in made.items():
-        parts.append(_move(places[a], places[b], moves, lanes, text))
+    for (from_state, to_state), moves in moves_by_edge.items():
+        parts.append(_move(places[from_state], places[to_state], moves, lanes, escape))
     height = len(diagram.states) * (_HEIGHT + _GAP) - _GAP + 8
     return (
         '<svg class="states" viewBox="0 0 %d %d" role="img" aria-label="States of the run">'
@@ -32,41 +32,41 @@ def _top(place):
     return 4 + place * (_HEIGHT + _GAP)
 
 
-def _state(name, place, visited, last, text):
+def _state(name, place, visited, last, escape):
     kind = last.kind if last is not None and last.text == name else ""
     kind = kind or ("seen" if name in visited else "unseen")
     return (
         '<g class="state %s"><rect x="%d" y="%d" width="%d" height="%d" rx="8"/>'
         '<text x="%d" y="%d">%s</text></g>'
         % (kind, _LEFT, _top(place), _BOX, _HEIGHT, _LEFT + _BOX // 2, _top(place) + 22,
-           text(_short(name)))
+           escape(_short(name)))
     )
 
 
-def _move(a, b, moves, lanes, text):
-    told = ", ".join(str(n) for n, _ in moves[:4]) + (" ..." if len(moves) > 4 else "")
+def _move(from_index, to_index, moves, lanes, escape):
+    label = ", ".join(str(n) for n, _ in moves[:4]) + (" ..." if len(moves) > 4 else "")
     title = "; ".join("%d. %s" % move for move in moves[:20])
     middle = _LEFT + _BOX // 2
-    if b == a + 1:
-        y = _top(a) + _HEIGHT
+    if to_index == from_index + 1:
+        y = _top(from_index) + _HEIGHT
         path = "M%d %dV%d" % (middle, y, y + _GAP - 2)
-        at, anchor = (middle + 8, y + _GAP // 2 + 4), "start"
-        told = "%s  %s" % (told, _short(moves[-1][1]))
+        position, anchor = (middle + 8, y + _GAP // 2 + 4), "start"
+        label = "%s  %s" % (label, _short(moves[-1][1]))
     else:
-        back = b <= a
+        back = to_index <= from_index
         lane = lanes[back] = lanes.get(back, 0) + 1
         reach = min(74, 18 + 14 * lane)
-        x, out = (_LEFT, -reach) if back else (_LEFT + _BOX, reach)
-        from_, to = _top(a) + _HEIGHT // 2 + 6, _top(b) + _HEIGHT // 2 - 6
-        if a == b:
-            from_, to = _top(a) + _HEIGHT - 6, _top(a) + 6
-        path = "M%d %dC%d %d %d %d %d %d" % (x, from_, x + out, from_, x + out, to, x, to)
-        at = (x + out * 3 // 4 + (-4 if back else 4), (from_ + to) // 2 + 4)
+        x, reach_x = (_LEFT, -reach) if back else (_LEFT + _BOX, reach)
+        from_, to = _top(from_index) + _HEIGHT // 2 + 6, _top(to_index) + _HEIGHT // 2 - 6
+        if from_index == to_index:
+            from_, to = _top(from_index) + _HEIGHT - 6, _top(from_index) + 6
+        path = "M%d %dC%d %d %d %d %d %d" % (x, from_, x + reach_x, from_, x + reach_x, to, x, to)
+        position = (x + reach_x * 3 // 4 + (-4 if back else 4), (from_ + to) // 2 + 4)
         anchor = "end" if back else "start"
     return (
         '<g class="move"><title>%s</title><path d="%s" marker-end="url(#tip)"/>'
         '<text x="%d" y="%d" text-anchor="%s">%s</text></g>'
-        % (text(title), path, at[0], at[1], anchor, text(told))
+        % (escape(title), path, position[0], position[1], anchor, escape(label))
     )
 
 

@@ -19,7 +19,7 @@ FIRING, RESOLVED = "firing", "resolved"
 MAX_ALERTS = 10_000
 _FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
 _HEX = frozenset("0123456789abcdefABCDEF")
-_OF_GRAFANA = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values")
+_GRAFANA_FIELDS = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values")
 
 
 def from_api(alert, now):
@@ -41,8 +41,10 @@ def is_silenced(alert):
 def is_inhibited(alert):
     """Whether another alert keeps an entry of the API from being notified of."""
     status = _status_of(alert)
-    known = any(status.get(name) for name in ("inhibitedBy", "silencedBy", "mutedBy"))
-    return bool(status.get("inhibitedBy")) or (status.get("state") == "suppressed" and not known)
+    has_reason = any(status.get(name) for name in ("inhibitedBy", "silencedBy", "mutedBy"))
+    return bool(status.get("inhibitedBy")) or (
+        status.get("state") == "suppressed" and not has_reason
+    )
 
 
 def from_webhook(body, now):
@@ -54,22 +56,22 @@ def from_webhook(body, now):
     :param now: seconds since the epoch.
     :raises InvalidInput: the body is of neither, or none of what it lists is an alert.
     """
-    given = body.get("alerts") if isinstance(body, dict) else None
-    if not isinstance(given, list):
-        way_out = "Point a webhook of Alertmanager, or of a contact point of Grafana, here"
-        raise InvalidInput("body", None, "is no notification of alerts", way_out)
-    source = "grafana" if _is_grafana(body, given) else "alertmanager"
-    found, refusal = {}, None
-    for alert in given[:MAX_ALERTS]:
+    entries = body.get("alerts") if isinstance(body, dict) else None
+    if not isinstance(entries, list):
+        hint = "Point a webhook of Alertmanager, or of a contact point of Grafana, here"
+        raise InvalidInput("body", None, "is no notification of alerts", hint)
+    source = "grafana" if _is_grafana(body, entries) else "alertmanager"
+    payloads, first_error = {}, None
+    for alert in entries[:MAX_ALERTS]:
         try:
             payload = _payload(alert, now, source, body)
         except InvalidInput as error:
-            refusal = error
+            first_error = error
             continue
-        found[identity(payload)] = payload
-    if refusal is not None and not found:
-        raise refusal
-    return list(found.values())
+        payloads[identity(payload)] = payload
+    if first_error is not None and not payloads:
+        raise first_error
+    return list(payloads.values())
 
 
 def identity(payload):
@@ -81,9 +83,9 @@ def identity(payload):
     return "%s-%s-%s" % (payload["fingerprint"], starts, payload["status"])
 
 
-def resolved(payload, at):
-    """The payload of the same alert when it has ended `at`, seconds since the epoch."""
-    return dict(payload, status=RESOLVED, ends_at=iso_dates.iso(at))
+def resolved(payload, ended_at):
+    """The payload of the same alert when it has ended `ended_at`, seconds since the epoch."""
+    return dict(payload, status=RESOLVED, ends_at=iso_dates.iso(ended_at))
 
 
 def fingerprint(labels):
@@ -98,9 +100,9 @@ def fingerprint(labels):
 
 def _payload(alert, now, source, body):
     if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
-        way_out = "See Alertmanager's API v2"
-        raise InvalidInput("alert", None, "is not an object with labels", way_out)
-    labels = payload_limits.text_map(alert["labels"], longest=1024)
+        hint = "See Alertmanager's API v2"
+        raise InvalidInput("alert", None, "is not an object with labels", hint)
+    labels = payload_limits.text_map(alert["labels"], max_chars=1024)
     starts = iso_dates.parse_iso(alert.get("startsAt"))
     ends = iso_dates.parse_iso(alert.get("endsAt"))
     status = alert.get("status")
@@ -115,7 +117,7 @@ def _payload(alert, now, source, body):
         "starts_at": iso_dates.iso(now if starts is None else starts),
         "ends_at": iso_dates.iso(ends) if status == RESOLVED else None,
         "labels": labels,
-        "annotations": payload_limits.text_map(alert.get("annotations"), most=32),
+        "annotations": payload_limits.text_map(alert.get("annotations"), max_entries=32),
         "generator_url": payload_limits.first_text([alert.get("generatorURL")], 2048),
         "alertname": payload_limits.cut(labels.get("alertname", ""), payload_limits.MAX_ID_CHARS),
         "extra": _extra(alert, body),
@@ -123,29 +125,29 @@ def _payload(alert, now, source, body):
 
 
 def _fingerprint_of(alert, labels):
-    given = alert.get("fingerprint")
+    value = alert.get("fingerprint")
     # It becomes a part of keys.
-    if isinstance(given, str) and 1 <= len(given) <= 64 and _HEX.issuperset(given):
-        return given.lower()
+    if isinstance(value, str) and 1 <= len(value) <= 64 and _HEX.issuperset(value):
+        return value.lower()
     return fingerprint(labels)
 
 
 def _extra(alert, body):
-    told = {name: alert[name] for name in _OF_GRAFANA if alert.get(name)}
+    extra = {name: alert[name] for name in _GRAFANA_FIELDS if alert.get(name)}
     if isinstance(body, dict):
         names = ("receiver", "groupKey", "externalURL", "truncatedAlerts")
-        told.update({name: body[name] for name in names if body.get(name)})
+        extra.update({name: body[name] for name in names if body.get(name)})
     receivers = alert.get("receivers")
     if isinstance(receivers, list) and receivers:
-        names = [one.get("name") for one in receivers[:16] if isinstance(one, dict)]
-        told["receivers"] = ",".join(payload_limits.to_text(name, 128) for name in names)
-    return payload_limits.text_map(told, longest=1024)
+        names = [receiver.get("name") for receiver in receivers[:16] if isinstance(receiver, dict)]
+        extra["receivers"] = ",".join(payload_limits.to_text(name, 128) for name in names)
+    return payload_limits.text_map(extra, max_chars=1024)
 
 
-def _is_grafana(body, given):
+def _is_grafana(body, alerts):
     return "orgId" in body or any(
         isinstance(alert, dict) and ("silenceURL" in alert or "valueString" in alert)
-        for alert in given
+        for alert in alerts
     )
 
 

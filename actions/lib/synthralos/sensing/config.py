@@ -47,7 +47,7 @@ class AgentErrors:
     :ivar initial_lookback: at the very first poll, seconds back from which on errors count as new.
     """
 
-    places: list[Endpoint]
+    endpoints: list[Endpoint]
     initial_lookback: float
     poll_interval: int
 
@@ -61,7 +61,7 @@ class AgentEvents:
     :ivar failure_events, loop_events: the names of events that tell of either.
     """
 
-    places: list[Endpoint]
+    endpoints: list[Endpoint]
     reconnect: float
     heartbeat: float
     max_tries: int
@@ -93,9 +93,9 @@ class SensorsConfig:
 
 
 def alertmanager(entry, connect=5.0):
-    where = "sensors.alertmanager"
-    entry = _object(where, entry)
-    urls = _list(where + ".urls", entry.get("urls"))
+    path = "sensors.alertmanager"
+    entry = _object(path, entry)
+    urls = _list(path + ".urls", entry.get("urls"))
     if entry.get("url"):
         urls = [entry["url"]] + [url for url in urls if url != entry["url"]]
     if not urls:
@@ -103,49 +103,49 @@ def alertmanager(entry, connect=5.0):
     receiver = entry.get("receiver") or None
     if receiver is not None and not isinstance(receiver, str):
         raise InvalidInput(
-            where + ".receiver", receiver, "is no text", "Write a regular expression"
+            path + ".receiver", receiver, "is no text", "Write a regular expression"
         )
     return Alertmanager(
-        connections=[_connection(entry, where, url, connect) for url in urls],
-        filter=_list(where + ".filter", entry.get("filter")),
+        connections=[_connection(entry, path, url, connect) for url in urls],
+        filter=_list(path + ".filter", entry.get("filter")),
         receiver=receiver,
-        silenced=_boolean(entry, where, "silenced"),
-        inhibited=_boolean(entry, where, "inhibited"),
-        settle_seconds=read_seconds(entry, where + ".settle_seconds", 180.0, least=0.0),
-        poll_interval=_poll_interval(entry, where),
+        silenced=_boolean(entry, path, "silenced"),
+        inhibited=_boolean(entry, path, "inhibited"),
+        settle_seconds=read_seconds(entry, path + ".settle_seconds", 180.0, least=0.0),
+        poll_interval=_poll_interval(entry, path),
     )
 
 
 def agent_errors(entry, platforms=(), connect=5.0):
-    where = "sensors.agent_errors"
-    entry = _object(where, entry)
-    places = _places(entry, where, platforms, connect)
+    path = "sensors.agent_errors"
+    entry = _object(path, entry)
+    places = _endpoints(entry, path, platforms, connect)
     if not places:
         return None
     return AgentErrors(
-        places=places,
-        initial_lookback=read_seconds(entry, where + ".initial_lookback", 300.0, least=0.0),
-        poll_interval=_poll_interval(entry, where),
+        endpoints=places,
+        initial_lookback=read_seconds(entry, path + ".initial_lookback", 300.0, least=0.0),
+        poll_interval=_poll_interval(entry, path),
     )
 
 
 def agent_events(entry, platforms=(), connect=5.0):
-    where = "sensors.agent_events"
-    entry = _object(where, entry)
-    places = _places(entry, where, platforms, connect)
+    path = "sensors.agent_events"
+    entry = _object(path, entry)
+    places = _endpoints(entry, path, platforms, connect)
     if not places:
         return None
     return AgentEvents(
-        places=places,
-        reconnect=read_seconds(entry, where + ".reconnect", 3.0),
-        heartbeat=read_seconds(entry, where + ".heartbeat", 30.0, least=1.0),
-        max_tries=read_int(entry, "max_tries", 10, 1, 1000, where + "."),
-        failure_events=_names(entry, where, "failure_events", FAILURE_EVENTS),
-        loop_events=_names(entry, where, "loop_events", LOOP_EVENTS),
+        endpoints=places,
+        reconnect=read_seconds(entry, path + ".reconnect", 3.0),
+        heartbeat=read_seconds(entry, path + ".heartbeat", 30.0, least=1.0),
+        max_tries=read_int(entry, "max_tries", 10, 1, 1000, path + "."),
+        failure_events=_names(entry, path, "failure_events", FAILURE_EVENTS),
+        loop_events=_names(entry, path, "loop_events", LOOP_EVENTS),
     )
 
 
-def _places(entry, where, platforms, connect):
+def _endpoints(entry, where, platforms, connect):
     """An address of its own, with credentials of its own; or a path of the platform, with its."""
     url, path = entry.get("url"), entry.get("path")
     if url and path:
@@ -157,9 +157,9 @@ def _places(entry, where, platforms, connect):
     if not isinstance(path, str) or not path.startswith("/"):
         raise InvalidInput(where + ".path", path, "is no path", "Begin it with /")
     if not platforms:
-        way_out = "Set platform.base_url, or %s.url" % where
+        hint = "Set platform.base_url, or %s.url" % where
         raise InvalidInput(
-            where + ".path", path, "is of a platform that is not configured", way_out
+            where + ".path", path, "is of a platform that is not configured", hint
         )
     timeout = read_seconds(entry, where + ".timeout", TIMEOUT)
     return [
@@ -168,35 +168,35 @@ def _places(entry, where, platforms, connect):
     ]
 
 
-def _connection(entry, where, url, connect):
-    return connection(dict(entry, url=url), where, "token", TIMEOUT, connect, address="url")
+def _connection(entry, path, url, connect):
+    return connection(dict(entry, url=url), path, "token", TIMEOUT, connect, address="url")
 
 
-def _poll_interval(entry, where):
+def _poll_interval(entry, path):
     # StackStorm takes no shorter one.
-    return read_int(entry, "poll_interval", POLL_SECONDS, MIN_POLL_SECONDS, 3600, where + ".")
+    return read_int(entry, "poll_interval", POLL_SECONDS, MIN_POLL_SECONDS, 3600, path + ".")
 
 
-def _boolean(entry, where, name):
+def _boolean(entry, path, name):
     value = default_if_none(entry.get(name), False)
     if not isinstance(value, bool):
-        raise InvalidInput("%s.%s" % (where, name), value, "is no boolean", "Use true or false")
+        raise InvalidInput("%s.%s" % (path, name), value, "is no boolean", "Use true or false")
     return value
 
 
-def _names(entry, where, name, default):
-    return tuple(_list("%s.%s" % (where, name), entry.get(name)) or default)
+def _names(entry, path, name, default):
+    return tuple(_list("%s.%s" % (path, name), entry.get(name)) or default)
 
 
-def _list(where, value):
+def _list(path, value):
     value = default_if_none(value, [])
-    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-        raise InvalidInput(where, value, "is no list of texts", "See config.schema.yaml")
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise InvalidInput(path, value, "is no list of texts", "See config.schema.yaml")
     return value
 
 
-def _object(where, value):
+def _object(path, value):
     value = default_if_none(value, {})
     if not isinstance(value, dict):
-        raise InvalidInput(where, value, "is not an object", "See config.schema.yaml")
+        raise InvalidInput(path, value, "is not an object", "See config.schema.yaml")
     return value

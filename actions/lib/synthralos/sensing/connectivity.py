@@ -24,11 +24,11 @@ class ConnectivityMonitor:
     :ivar status: what metrics know of it.
     """
 
-    def __init__(self, sensor, dispatch, datastore, now, log, after):
+    def __init__(self, sensor, dispatch, datastore, now, log, threshold):
         self._sensor, self._dispatch, self._now, self._log = sensor, dispatch, now, log
-        self._after, self._note = after, SensorNote(datastore, sensor + ".blind")
+        self._threshold, self._note = threshold, SensorNote(datastore, sensor + ".blind")
         self.status = SensorStatus(datastore, sensor, now)
-        self._is_told, self._knows_whether_told = False, False
+        self._is_announced, self._is_restored = False, False
         self._since, self._reason = None, None
         self.tries = 0
 
@@ -47,9 +47,9 @@ class ConnectivityMonitor:
         if reason != self._reason:
             self._log.warning("%s: %s", self._sensor, message)
         self._reason = reason
-        if not self._is_told and (at_once or self.tries >= self._after):
+        if not self._is_announced and (at_once or self.tries >= self._threshold):
             self._announce(message, next_try)
-        self.status.report(not self._is_told, failed=True)
+        self.status.report(not self._is_announced, failed=True)
 
     def _announce(self, message, next_try):
         self._log.error(
@@ -57,18 +57,18 @@ class ConnectivityMonitor:
             self._sensor, iso_dates.iso(self._since), self.tries, message,
         )
         if self._dispatch_state(False, next_try):
-            self._is_told = True
+            self._is_announced = True
             self._persist({"since": self._since, "reason": self._reason})
 
     def succeeded(self):
         """A try succeeded."""
         self._restore()
-        if self._is_told:
+        if self._is_announced:
             self._log.info("%s sees again", self._sensor)
             if not self._dispatch_state(True, 0):
                 return
             self._persist(None)
-        self._is_told, self._since, self._reason, self.tries = False, None, None, 0
+        self._is_announced, self._since, self._reason, self.tries = False, None, None, 0
         self.status.report(True)
 
     def _dispatch_state(self, seeing, next_try):
@@ -89,16 +89,16 @@ class ConnectivityMonitor:
 
     def _restore(self):
         """Whether the process before this one has told that it is blind."""
-        if self._knows_whether_told:
+        if self._is_restored:
             return
         try:
-            found = self._note.read()
+            note = self._note.read()
         except DatastoreUnavailable:
             return
-        self._knows_whether_told = True
-        if found is not None and not self._is_told:
-            since, reason = found.get("since"), found.get("reason")
-            self._is_told = True
+        self._is_restored = True
+        if note is not None and not self._is_announced:
+            since, reason = note.get("since"), note.get("reason")
+            self._is_announced = True
             self._since = since if isinstance(since, (int, float)) else self._now()
             self._reason = reason if isinstance(reason, str) else None
 

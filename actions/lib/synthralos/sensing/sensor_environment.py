@@ -43,8 +43,8 @@ class SensorEnvironment:
         limits = self._config.get("attempt_timeouts") or {}
         connect = read_seconds(limits, "attempt_timeouts.connect", 5.0)
         # Only its own: a mistake in what concerns another sensor blinds that one alone.
-        own = {name: settings.sensors.get(name)}
-        return getattr(SensorsConfig.from_config(own, settings.platforms, connect), name)
+        own_entry = {name: settings.sensors.get(name)}
+        return getattr(SensorsConfig.from_config(own_entry, settings.platforms, connect), name)
 
     def client(self):
         """A client that reads credentials anew."""
@@ -84,40 +84,43 @@ class _Datastore:
         entry = entry if isinstance(entry, dict) else {}
         self._service = service
         self._verify = entry.get("ca_bundle") or entry.get("verify", True)
-        self._known, self._api = None, None
+        self._endpoint_and_token, self._api = None, None
 
     def get(self, name, decrypt=False):
-        return self._reached().get(name, decrypt)
+        return self._connected_api().get(name, decrypt)
 
     def put(self, name, value, ttl=None):
-        self._reached().put(name, value, ttl)
+        self._connected_api().put(name, value, ttl)
 
     def delete(self, name):
-        return self._reached().delete(name)
+        return self._connected_api().delete(name)
 
-    def _reached(self):
+    def _connected_api(self):
         try:
             client = self._service.datastore_service.get_api_client()
-            known = (str(client.endpoints["api"]), client.token)
+            endpoint_and_token = (str(client.endpoints["api"]), client.token)
         except Exception as error:
             # The database, from which the token comes, may be away in many ways.
-            told = "there is no token for StackStorm's API: %s" % type(error).__name__
-            raise DatastoreUnavailable(told) from error
-        if known != self._known:
-            self._known, self._api = known, Api(*known, verify=self._verify)
+            message = "there is no token for StackStorm's API: %s" % type(error).__name__
+            raise DatastoreUnavailable(message) from error
+        if endpoint_and_token != self._endpoint_and_token:
+            self._endpoint_and_token, self._api = (
+                endpoint_and_token,
+                Api(*endpoint_and_token, verify=self._verify),
+            )
         return self._api
 
 
-def load_config_or_log(around, name):
+def load_config_or_log(env, name):
     """(the entry of the configuration or None, whether it is wrong); says in the log which.
 
     Nothing here raises: a sensor that does is dead after its third start.
     """
     try:
-        found = around.configuration(name)
+        entry = env.configuration(name)
     except InvalidInput as error:
-        around.log.error("%s is idle until it is started anew: %s", around.sensor, error)
+        env.log.error("%s is idle until it is started anew: %s", env.sensor, error)
         return None, True
-    if found is None:
-        around.log.info("%s is idle: sensors.%s is not configured", around.sensor, name)
-    return found, False
+    if entry is None:
+        env.log.info("%s is idle: sensors.%s is not configured", env.sensor, name)
+    return entry, False

@@ -36,7 +36,7 @@ class SensorState:
             return
         text = self._datastore.get(self._key)
         if text is not None:
-            self.content = self._opened(text)
+            self.content = self._decode(text)
         self._saved_at = self._now() if text is not None else 0.0
         self._is_loaded = True
 
@@ -55,7 +55,7 @@ class SensorState:
         self._datastore.put(self._key, text, TTL_SECONDS)
         self._is_changed, self._saved_at = False, self._now()
 
-    def _opened(self, text):
+    def _decode(self, text):
         try:
             content = state_codec.decode_state(text)
         except (state_codec.CorruptState, UnicodeError):
@@ -88,7 +88,7 @@ class SensorNote:
 def note_of(text):
     """The object of a note, or None when it is none."""
     try:
-        found = json.loads(text)
+        note = json.loads(text)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return note if isinstance(note, dict) else None
