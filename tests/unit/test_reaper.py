@@ -196,6 +196,6 @@ def test_a_run_of_another_run_is_logged_by_that_one(reap):
 
 @pytest.mark.parametrize("age, status", [(60, "running"), (299, "running"), (301, "abandoned")])
 def test_a_roll_up_whose_runner_died_keeps_no_other_away(reap, age, status):
-    rows, told, _ = reap(run("synthralos.metrics.rollup", age=age))
+    rows, told, _ = reap(run("synthralos.metrics.roll_up", age=age))
     assert rows[RUN]["status"] == status
     assert len(told["abandoned"]) == (status == "abandoned") and told["errors"] == []

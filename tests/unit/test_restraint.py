@@ -159,7 +159,7 @@ def test_without_a_datastore_nothing_starts(env, monkeypatch):
 
 
 def test_a_ticket_that_could_not_be_written_is_said(env, monkeypatch):
-    monkeypatch.setattr(admission.desk, "open_failure_ticket", lambda *_, **__: None)
+    monkeypatch.setattr(admission.ticketing, "open_failure_ticket", lambda *_, **__: None)
     with pytest.raises(DatastoreUnavailable, match="ticket"):
         begin(env, blocked=admission.NO_QUERY)
     assert incidents.recent_events(env.store, "alert-1") == []

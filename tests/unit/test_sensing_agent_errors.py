@@ -327,7 +327,7 @@ def test_a_full_list_is_warned_of_once(platform, start, service):
     poller.poll()
     poller.poll()
     assert len(told(service)) == 100
-    assert service.log().count("may leave out") == 1
+    assert service.log().count("may be truncated") == 1
 
 
 def test_what_is_remembered_is_bounded(platform, start, service, monkeypatch, clock):
@@ -339,7 +339,7 @@ def test_what_is_remembered_is_bounded(platform, start, service, monkeypatch, cl
         poller.poll()
         clock.forward(600)
     assert told(service) == ["e%d" % n for n in range(60)]
-    assert len(poller._memory.content["seen"]) <= 20
+    assert len(poller._state.content["seen"]) <= 20
     # What is older than the oldest that is remembered is taken for known.
     platform.fail("too late to tell", ago=3500 * 6)
     clock.forward(8000)
@@ -354,7 +354,7 @@ def test_what_is_no_longer_listed_is_forgotten_in_time(platform, start, clock):
     poller.poll()
     clock.forward(32 * 86_400)
     poller.poll()
-    assert poller._memory.content["seen"] == {}
+    assert poller._state.content["seen"] == {}
 
 
 def test_an_error_that_a_server_lists_for_ever_is_told_once(platform, start, service, clock):

@@ -260,7 +260,7 @@ def test_silence_is_a_dead_connection(follow, world, service, clock):
     follow([GOOD, 29, data(b":\n"), 29, data(b":\n"), 1000], [GOOD, data(event("a", "1")), END])
     assert told(service) == ["a"]
     assert clock() - began < 29 + 29 + 31 + 3 + 10
-    assert "nothing came in for 30 s" in service.log()
+    assert "nothing was received for 30 s" in service.log()
 
 
 def test_a_server_that_never_answers_is_dead_too(follow, world, clock):

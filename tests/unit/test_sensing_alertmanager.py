@@ -268,7 +268,7 @@ def test_a_slow_server_holds_nobody(serve, service, datastore, clock):
     # It would trickle for as long as somebody listens.
     poller.poll()
     given_up.set()
-    assert "no answer within" in service.log()
+    assert "no response within" in service.log()
 
 
 def test_an_answer_that_is_huge(server, start, service, monkeypatch):
@@ -524,7 +524,7 @@ def test_more_alerts_than_can_be_remembered_wait(server, start, service, monkeyp
     poller.poll()
     poller.poll()
     assert told(service) == [("A0", "firing"), ("A1", "firing"), ("A2", "firing")]
-    assert service.log().count("further ones are told") == 1
+    assert service.log().count("further ones are dispatched") == 1
     del server.alerts["A0"]
     for _ in range(3):
         poller.poll()
@@ -585,7 +585,7 @@ def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, c
         poller.poll()
     [blind] = service.payloads("sensor_disconnected")
     assert blind["reason"] == "configuration"
-    assert "idle until it is started anew" in service.log()
+    assert "idle until it is restarted" in service.log()
 
 
 def test_another_sensor_s_configuration_is_of_no_concern(server, service, datastore, clock):

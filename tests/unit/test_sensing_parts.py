@@ -164,7 +164,7 @@ def test_a_call_ends_in_time():
     with pytest.raises(CallError, match="no answer"):
         bounded.call(limit_under_test(0.1), goes_on.wait)
     # Calls that never end do not pile up.
-    with pytest.raises(CallError, match="still coming in"):
+    with pytest.raises(CallError, match="still being received"):
         bounded.call(PATIENCE_SECONDS, lambda: 5)
     goes_on.set()
 
@@ -281,9 +281,9 @@ def test_a_configuration():
     assert (first.verify, first.proxy, first.secret_from, first.timeout) == (
         "/ca.pem", "http://proxy", "k", 63.0
     )
-    [place] = found.agent_errors.places
-    assert (place.connection.base_url, place.path) == ("http://platform", "/errors")
-    assert (place.connection.secret, place.connection.timeout) == ("hush-hush", 64.0)
+    [endpoint] = found.agent_errors.endpoints
+    assert (endpoint.connection.base_url, endpoint.path) == ("http://platform", "/errors")
+    assert (endpoint.connection.secret, endpoint.connection.timeout) == ("hush-hush", 64.0)
     assert found.agent_events.loop_events == ("x",)
     assert found.agent_events.failure_events == sensing_config.FAILURE_EVENTS
     assert SensorsConfig.from_config(None) == SensorsConfig()

@@ -1,4 +1,4 @@
-"""What one event of runs.py adds to which metric: a pure function."""
+"""Maps one event of a run to metric updates: a pure function."""
 
 from synthralos.metrics import definitions as f
 
@@ -8,9 +8,10 @@ _CHAT = "chat"
 
 
 def updates_for(event):
-    """(Family, values of labels, number) of what `event` adds; a histogram observes the number.
+    """Yield the metric updates of an event.
 
-    :param event: of runs.py: a start, an end, or calls alone.
+    :param event: an event of run_summaries: a start, an end, or calls alone.
+    :returns: yields (Family, label values, number); a histogram observes the number.
     """
     kind, workflow = event.get("kind"), event.get("workflow")
     if kind == "start":
@@ -68,7 +69,7 @@ def _llm(event):
         provider, model, milliseconds, cause, input_tokens, output_tokens, cost = call
         labels = (_CHAT, provider, model)
         seconds = milliseconds / 1000.0 if isinstance(milliseconds, (int, float)) else None
-        # An empty label is none to Prometheus, as the convention wants it of a success.
+        # To Prometheus an empty label is absent, as the convention requires it for a success.
         yield f.LLM_SECONDS, labels + (cause or "",), seconds
         if input_tokens is None and output_tokens is None:
             continue

@@ -1,4 +1,4 @@
-"""Metrics as text, in Prometheus's exposition format 0.0.4, and as JSON."""
+"""Renders metrics in Prometheus's text exposition format 0.0.4 and as JSON."""
 
 from synthralos.metrics.definitions import HISTOGRAM
 
@@ -6,9 +6,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def to_prometheus_text(series_by_family):
-    """The exposition of `series_by_family`: {Family: {values of labels: number or [count, sum, counts]}}.
+    """Render series in the text exposition format.
 
-    The counts of a histogram are those of its buckets, each by itself, the last that of +Inf.
+    :param series_by_family: {Family: {label values: number or [count, sum, counts]}}. The counts of
+        a histogram are per bucket, not cumulative; the last one is that of +Inf.
     """
     lines = []
     for family, series in series_by_family.items():
@@ -22,8 +23,10 @@ def to_prometheus_text(series_by_family):
 
 
 def to_json(series_by_family):
-    """[{name, type, help, samples: [{labels, value}]}]; a histogram's sample has count, sum and
-    buckets [[upper bound, cumulative count]], the last bound being null for +Inf.
+    """Render series as JSON.
+
+    :returns: [{name, type, help, samples: [{labels, value}]}]. The sample of a histogram has count,
+        sum and buckets [[upper bound, cumulative count]]; the last bound is null for +Inf.
     """
     return [
         {

@@ -1,4 +1,4 @@
-"""`metrics.get`: the totals, and what can be read now, as Prometheus's text or as JSON."""
+"""`metrics.get`: the totals and the current values, as Prometheus text or as JSON."""
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part
@@ -22,12 +22,13 @@ WINDOW_SECONDS, WINDOW_NAME = 3600, "1h"
 
 
 def metrics_report(env, config, form, prefix=None, labels=None):
-    """The result of metrics.get.
+    """Build the result of metrics.get.
 
     :param form: one of FORMATS.
-    :param prefix: only metrics whose name begins with it.
-    :param labels: {label: value}: only series that have these.
-    :raises DatastoreUnavailable: the datastore is unavailable. Counters that are not there are not 0.
+    :param prefix: only metrics whose names begin with it.
+    :param labels: {label: value}: only series with these labels.
+    :raises DatastoreUnavailable: the datastore is unavailable. A counter that cannot be read is not
+        a counter of 0.
     """
     selected = _filtered(current_series(env, config), prefix or "", labels or {})
     count = sum(len(series) for series in selected.values())
@@ -39,9 +40,10 @@ def metrics_report(env, config, form, prefix=None, labels=None):
 
 
 def current_series(env, config):
-    """{Family: {values of labels: value}} of all metrics.
+    """Return all series.
 
-    :param config: a Metrics.
+    :param config: a MetricsConfig.
+    :returns: {Family: {label values: value}}.
     """
     state = totals_store.load(env.store)
     series = dict(Totals(state.totals).series)
@@ -98,7 +100,10 @@ def _breakers(env):
 
 
 def _recent_runs(env):
-    """Runs of the last WINDOW, and the share of them that succeeded, by workflow."""
+    """Count the runs of the last WINDOW_SECONDS by workflow.
+
+    :returns: ({(workflow, window): count}, {(workflow, window): ratio of successes, 0 to 1}).
+    """
     run_counts, success_counts = {}, {}
     for run in run_summaries.summaries_since(env.store, env.now() - WINDOW_SECONDS):
         workflow = run.get("workflow")
@@ -116,7 +121,7 @@ def _filtered(series, prefix, labels):
     for label in labels:
         if label not in label_names:
             hint = "Labels are " + ", ".join(sorted(label_names))
-            raise InvalidInput("labels", label, "is no label of any metric", hint)
+            raise InvalidInput("labels", label, "is not a label of any metric", hint)
     return {
         family: {
             values: value for values, value in rows.items() if _has_labels(family, values, labels)

@@ -1,12 +1,13 @@
-"""`metrics.roll_up`: adds to the totals what has begun and ended since the last time.
+"""`metrics.roll_up`: adds the runs that started or ended since the last roll-up to the totals.
 
-Each run leaves an event under a key of its own (runs.tell). Per page: the totals are written with
-the events' keys in `pending`, then the events are deleted, then the keys leave `pending`. Whoever
-dies in between leaves keys in `pending`, which the next one deletes without counting them. A run
-whose event is written again is known by `recent`. Neither uses a clock.
+Each run leaves events under keys of their own (run_summaries.record_metrics_event). For each page,
+the totals are written with the keys of the events in `pending`, then the events are deleted, then
+`pending` is cleared. A process that dies in between leaves keys in `pending`, which the next
+roll-up deletes without counting them. `recent` identifies events that are written again. Neither
+depends on a clock.
 
-One at a time: StackStorm's policy lets one run, escalation.claims one work, and kept.write refuses
-what has been overtaken.
+Only one roll-up works at a time: a policy of StackStorm allows one run, locks.try_lock one worker,
+and totals_store.save rejects concurrent writes.
 """
 
 import time
@@ -17,19 +18,20 @@ from synthralos.metrics.totals import Totals
 from synthralos.storage import locks, run_summaries
 from synthralos.storage.datastore import answered
 
-# A claim lasts claims.KEPT_SECONDS; nothing is written after that.
+# Shorter than locks.LOCK_TTL_SECONDS: nothing may be written once the lock has expired.
 WORK_SECONDS = 60.0
 REMEMBERED = 1000
 BUSY = "another roll-up is at work; it counts what there is"
 
 
 def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
-    """The result: {summary, counted, duplicates, unreadable, left, busy, push}.
+    """Count all new events and push the metrics.
 
-    :param config: a Metrics.
-    :returns: left is whether there is more to count; push what became of it, or null.
-    :raises DatastoreUnavailable: the datastore is unavailable; what was counted stays counted, and the
-        rest waits.
+    :param config: a MetricsConfig.
+    :returns: {summary, counted, duplicates, unreadable, left, busy, push}: `left` is whether events
+        remain to be counted; `push` is the result of pushgateway.push.
+    :raises DatastoreUnavailable: the datastore is unavailable. What was counted stays counted, and
+        the next roll-up counts the remaining events.
     """
     counts = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
     with locks.try_lock(env.store, "roll_up", env.now, sleep) as is_acquired:
@@ -72,7 +74,7 @@ def _process_pages(env, config, counts, deadline, monotonic):
 
 
 def load_totals(env, config, state):
-    """The Totals of what is kept, with the bounds of the configuration."""
+    """Return the stored totals, with the limits of the configuration."""
     return Totals(
         state.totals,
         {"agent": config.max_agents},

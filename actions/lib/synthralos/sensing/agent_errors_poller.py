@@ -1,8 +1,8 @@
-"""The errors that an agent platform lists, each told once.
+"""Polls the error list of an agent platform and dispatches each error once.
 
-The list has no cursor, no order and, at the platform this was made for, no ids: what was seen is
-remembered by id, {id: [when it happened, when it was listed last]}, for longer than the platform is
-asked to look back.
+The list has no cursor, no order and, on the platform this was written for, no ids. Seen errors are
+therefore stored by id, {id: [time of the error, time it was last listed]}, for longer than the
+longest range that is requested.
 """
 
 from synthralos.calls.http import CallError
@@ -13,17 +13,19 @@ from synthralos.sensing.sensor_state import SensorState
 
 TRIGGER = "agent_failure"
 SOURCE = "platform"
-# What the platform may be asked to look back: (its name for it, seconds).
+# Ranges that the platform offers: (its name, seconds).
 RANGES = (("1h", 3600.0), ("24h", 86400.0), ("7d", 7 * 86400.0), ("30d", 30 * 86400.0))
 TTL_SECONDS = 31 * 86400.0
 MAX_SEEN = 20_000
-# A list of this length may have been cut by the platform.
+# A list of this length may have been truncated by the platform.
 MAX_LIST_LENGTH = 100
 SAVED_EVERY = 100
 _MARGIN = 120.0
 
 
 class AgentErrorsPoller(Poller):
+    """Dispatches synthralos.agent_failure for each new error of the platform."""
+
     entry = "agent_errors"
 
     def __init__(self, env):
@@ -52,7 +54,7 @@ class AgentErrorsPoller(Poller):
                     self._state.save()
             if content["polled"] is None:
                 self._state.changed()
-            # Written with the next change, or within the hour: being early costs nothing.
+            # Stored with the next change, or within the hour: too early a time does no harm.
             content["polled"] = now
         finally:
             self._forget(content, now)
@@ -69,7 +71,10 @@ class AgentErrorsPoller(Poller):
         return content
 
     def _fetch_errors(self, range_name):
-        """(objects, the server's clock) of the first place that answers."""
+        """Get the list from the first endpoint that answers.
+
+        :returns: (entries, the server's clock in seconds since the epoch).
+        """
         first_error = None
         for endpoint in self.config.endpoints:
             path = endpoint.path
@@ -89,13 +94,13 @@ class AgentErrorsPoller(Poller):
         raise first_error
 
     def _unseen(self, content, entries, clock, now):
-        """(when, id, object) of what was not seen before, the oldest first."""
+        """Return (time, id, error) of each error that was not seen before, oldest first."""
         new = {}
         for error_body in entries:
             if not isinstance(error_body, dict):
                 continue
             error_id = agent_payloads.native_id(error_body) or agent_payloads.content_id(error_body)
-            # Once forgotten, a time to come would make all others too old.
+            # A time in the future would, once dropped, make all other errors too old.
             occurred_at = min(agent_payloads.time_of(error_body, clock), clock)
             seen_entry = content["seen"].get(error_id)
             if seen_entry is not None:
@@ -105,8 +110,9 @@ class AgentErrorsPoller(Poller):
         return sorted(new.values(), key=lambda item: item[:2])
 
     def _forget(self, content, now):
-        """Drops what has not been listed for long, or is too much; what is older than that, and
-        comes up once more, is taken for known.
+        """Drop errors that have not been listed for long, and the oldest beyond MAX_SEEN.
+
+        Errors older than the dropped ones are taken for seen if they are listed again.
         """
         seen = content["seen"]
         if len(seen) > MAX_SEEN:
@@ -124,7 +130,7 @@ class AgentErrorsPoller(Poller):
     def _warn_of_full(self, count):
         if count >= MAX_LIST_LENGTH and not self._is_full:
             self.env.log.warning(
-                "%s: the platform lists %d errors; it may leave out further ones",
+                "%s: the platform lists %d errors; the list may be truncated",
                 self.env.sensor, count,
             )
         self._is_full = count >= MAX_LIST_LENGTH
@@ -139,11 +145,11 @@ def _is_entry(entry):
 
 
 def _range_since(polled, now):
-    """The platform's name for the time since the last poll that saw everything."""
+    """Return the name of the shortest range that covers the time since the last complete poll."""
     since = 0.0 if polled is None else now - polled + _MARGIN
     return next((name for name, seconds in RANGES if since <= seconds), RANGES[-1][0])
 
 
 def _not_a_list(response):
-    message = "the platform answered no list of errors"
+    message = "the platform's response is not a list of errors"
     return CallError(failures.make_failure("malformed_answer", message, response.status))

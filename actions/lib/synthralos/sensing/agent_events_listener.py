@@ -1,7 +1,7 @@
-"""A stream of server-sent events of agents, listened to for as long as the sensor runs.
+"""Listens to a stream of server-sent events of agents for as long as the sensor runs.
 
-The id of the last event that was dealt with is remembered, and sent as `Last-Event-ID` with every
-connection, so that the server goes on where it was left.
+The id of the last processed event is stored and sent as `Last-Event-ID` with every connection, so
+that the server continues from there.
 """
 
 import hashlib
@@ -25,24 +25,27 @@ FAILURE_TRIGGER = "agent_failure"
 LOOP_TRIGGER = "agent_loop"
 SOURCE = "events"
 CONTENT_TYPE = "text/event-stream"
-# How often it is looked whether the sensor is to stop, in seconds.
-SLICE = 0.25
+# Seconds between two checks whether the sensor is to stop.
+SLICE_SECONDS = 0.25
 MAX_RECENT = 500
 _SWALLOWED = ("ping", "heartbeat", "[DONE]")
 _HEADERS = {
     "Accept": CONTENT_TYPE,
     "Cache-Control": "no-cache",
-    # What is compressed comes in when the compressor is pleased to give it.
+    # A compressed stream may be buffered by the server for any length of time.
     "Accept-Encoding": "identity",
 }
 _HEADER = re.compile(r"[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z")
 
 
 class AgentEventsListener:
-    """:param around: Surroundings.
-    :param stop: an Event that ends `run`.
+    """Dispatches synthralos.agent_failure and synthralos.agent_loop for the events of a stream.
+
+    :param env: a SensorEnvironment.
+    :param stop: a threading.Event that ends `run`.
     :param connect: a callable (connection, path, headers, seconds) -> Stream.
-    :param monotonic: a callable that gives seconds.
+    :param monotonic: a callable that returns seconds.
+    :param draw: a callable that returns a random number, 0 to 1, for the reconnect delay.
     """
 
     entry = "agent_events"
@@ -64,16 +67,18 @@ class AgentEventsListener:
             self._reconnect = ReconnectDelay(self.config.reconnect, tries, **options)
 
     def stop(self):
-        """Ends `run`, within a moment, from another thread."""
+        """End `run` from another thread, within SLICE_SECONDS."""
         self._stop.set()
 
     def run(self):
-        """Listens until `stop`. Nothing is raised, and nothing else ends it: a sensor's process
-        that ends counts as dead.
+        """Listen until `stop` is called.
+
+        It never raises, and nothing else ends it: StackStorm counts a sensor process that ends as
+        dead.
         """
         if self._is_wrong:
             self._connectivity.failed(
-                "configuration", "the configuration is wrong", 0, at_once=True
+                "configuration", "the configuration is invalid", 0, at_once=True
             )
         while not self._stop.is_set():
             if self.config is None or self._has_ended:
@@ -90,7 +95,7 @@ class AgentEventsListener:
                 self._stop.wait(self._delay_after(error, hint))
 
     def _delay_after(self, error, hint):
-        """Seconds until the next try, after one that came to `error`."""
+        """Report a failed connection; return the seconds until the next attempt."""
         self._tries += 1
         if isinstance(error, _StreamClosed):
             reason, message, is_permanent = "closed", "the server closed the stream", False
@@ -108,8 +113,7 @@ class AgentEventsListener:
         return wait
 
     def _listen(self):
-        """One connection, from its opening to its end. It returns when the server has closed it.
-        """
+        """Open one connection and read it until the server closes it."""
         self._state.load()
         endpoints = self.config.endpoints
         endpoint = endpoints[self._tries % len(endpoints)]
@@ -128,7 +132,7 @@ class AgentEventsListener:
         opened_at = last_received_at = self._monotonic()
         is_open, self._is_proven = False, False
         while not self._stop.is_set():
-            item = stream.get(SLICE)
+            item = stream.get(SLICE_SECONDS)
             now = self._monotonic()
             if is_open and now - opened_at >= self._reconnect.base:
                 self._mark_healthy()
@@ -137,7 +141,7 @@ class AgentEventsListener:
             if item is None:
                 if now - last_received_at > self.config.heartbeat:
                     raise CallError(failures.make_failure(
-                        "timeout", "nothing came in for %d s" % self.config.heartbeat
+                        "timeout", "nothing was received for %d s" % self.config.heartbeat
                     ))
                 continue
             kind, value = item
@@ -152,13 +156,13 @@ class AgentEventsListener:
                 return
             else:
                 raise value
-            # To tell events may have taken long.
+            # Dispatching may have taken long.
             last_received_at = self._monotonic()
 
     def _check(self, status, headers):
         if status == 204:
             self._env.log.info(
-                "%s: the server has ended the stream (204); it is idle until it is started anew",
+                "%s: the server has ended the stream (204); the sensor is idle until it is restarted",
                 self._env.sensor,
             )
             self._has_ended = True
@@ -171,14 +175,14 @@ class AgentEventsListener:
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != CONTENT_TYPE:
             raise _UnexpectedResponse(
-                "content_type", "the server sends %s and no events" % (kind or "?")
+                "content_type", "the server sends %s instead of events" % (kind or "?")
             )
 
     def _handle_bytes(self, parser, data):
         events = parser.feed(data)
         if parser.oversized:
             self._env.log.warning(
-                "%s: %d events were too long", self._env.sensor, parser.oversized
+                "%s: dropped %d events that were too long", self._env.sensor, parser.oversized
             )
             parser.oversized = 0
         if parser.retry is not None:
@@ -194,7 +198,10 @@ class AgentEventsListener:
             self._save()
 
     def _handle_event(self, event):
-        """Tells an event, until StackStorm has taken it; whether it was dealt with."""
+        """Dispatch an event, again and again until StackStorm has accepted it.
+
+        :returns: whether the event was processed; False if the sensor was stopped before.
+        """
         trigger, payload = self._payload(event)
         if trigger is None:
             return True
@@ -207,7 +214,7 @@ class AgentEventsListener:
             try:
                 self._env.dispatch(trigger, payload)
             except DispatchError as error:
-                # The stream waits meanwhile; an event without an id could not be asked for again.
+                # The stream waits: an event without an id could not be requested again.
                 failed_attempts += 1
                 wait = self._reconnect.delay(failed_attempts)
                 self._connectivity.failed("message_bus", str(error), wait)
@@ -223,7 +230,7 @@ class AgentEventsListener:
         return False
 
     def _payload(self, event):
-        """(trigger, payload) of an event, or (None, None) when it tells of neither kind."""
+        """Return (trigger, payload) of an event, or (None, None) if it is of neither kind."""
         if event.data.strip() in _SWALLOWED:
             return None, None
         body = _parsed(event.data)
@@ -235,20 +242,20 @@ class AgentEventsListener:
         if any(name in self.config.loop_events for name in names):
             return LOOP_TRIGGER, agent_payloads.loop_payload(body, SOURCE, now)
         if any(name in self.config.failure_events for name in names):
-            # Without an id of its own, the same words at another time are another failure.
+            # Without an id, the same text at another time is another failure.
             error_id = agent_payloads.content_id([event.data, event.id if event.has_id else now])
             return FAILURE_TRIGGER, agent_payloads.failure_payload(body, SOURCE, now, error_id)
         return None, None
 
     def _mark_healthy(self):
-        """The connection is worth something: it lasts, or has brought an event."""
+        """Record that the connection works: it lasts, or has delivered an event."""
         if not self._is_proven:
             self._is_proven, self._tries = True, 0
             self._connectivity.succeeded()
 
     def _last_event_id(self, endpoint):
         content = self._state.content
-        # Another stream's ids mean nothing to this one.
+        # Ids of another stream are not valid for this one.
         if content.get("where") not in [
             _endpoint_id(known_endpoint) for known_endpoint in self.config.endpoints
         ]:
@@ -268,7 +275,7 @@ class AgentEventsListener:
         try:
             self._state.save()
         except DatastoreUnavailable as error:
-            # It is due with the next event; until then this process knows.
+            # It is stored with the next event; until then it is in memory.
             self._env.log.warning("%s: %s", self._env.sensor, error)
 
     def _stream(self, connection, path, headers, seconds):

@@ -1,8 +1,8 @@
-"""Failures and loops of agents, as a platform tells of them, as payloads of triggers.
+"""Builds trigger payloads from failures and loops that an agent platform reports.
 
-Platforms name the same thing differently: `agentId`, `agent_id`, `agent: {id}`. What is known is
-taken from wherever it stands; all else is left out, or kept in `failure_details` and `context`,
-which are bounded.
+Platforms name the same field differently: `agentId`, `agent_id`, `agent: {id}`. Known fields are
+read under any of their names. Other fields are dropped, or stored in `failure_details` and
+`context`, which are bounded.
 """
 
 import hashlib
@@ -24,15 +24,15 @@ _EVIDENCE = (
     "trace_id", "status", "latencyMs", "tool", "model", "provider",
 )
 _LINKS = ("traceId", "trace_id", "executionId", "execution_id", "workflowId", "workspaceId")
-# What tells of no type in particular.
+# Types that say nothing specific.
 _VAGUE = ("error", "unknown")
 
 
 def failure_payload(body, source, now, error_id=None):
-    """The payload of `synthralos.agent_failure` that an object, or a text, tells of.
+    """Build the payload of `synthralos.agent_failure` from an object or a text.
 
-    :param error_id: the id that it came with, if any; else its own, else one made of its content.
-    :param now: seconds since the epoch, for what names no time.
+    :param error_id: the id to use if `body` has none; by default one is derived from its content.
+    :param now: seconds since the epoch, used if `body` has no time.
     """
     body = _unwrap(body)
     message = payload_limits.to_text(_first_value(body, _MESSAGE))
@@ -53,7 +53,7 @@ def failure_payload(body, source, now, error_id=None):
 
 
 def loop_payload(body, source, now):
-    """The payload of `synthralos.agent_loop` that an object, or a text, tells of."""
+    """Build the payload of `synthralos.agent_loop` from an object or a text."""
     body = _unwrap(body)
     severity = body.get("severity")
     details = body.get("details")
@@ -72,13 +72,12 @@ def loop_payload(body, source, now):
 
 
 def native_id(body):
-    """The id that an object bears, or None."""
+    """Return the id in an object, or None."""
     return payload_limits.first_text([_first_value(_unwrap(body), _ID)])
 
 
 def content_id(body):
-    """An id made of when, where and what: the same for the same error, however often it is listed.
-    """
+    """Derive an id from time, place and message: the same each time an error is listed."""
     names = ("timestamp", "traceId", "message") + _AGENT + _QUERY
     identity = [body.get(name) for name in names] if isinstance(body, dict) else []
     if not any(identity):
@@ -92,7 +91,7 @@ def content_id(body):
 
 
 def time_of(body, default):
-    """When it happened, in seconds since the epoch."""
+    """Return when it happened, in seconds since the epoch; `default` if that is unknown."""
     if isinstance(body, dict):
         for value in _all_values(body, _TIME):
             seconds = iso_dates.parse_iso(value)
@@ -102,7 +101,7 @@ def time_of(body, default):
 
 
 def _unwrap(body):
-    """An object; what an envelope such as {type, data: {...}} holds stands beside the envelope's.
+    """Return an object; the content of an envelope such as {type, data: {...}} is merged into it.
     """
     if isinstance(body, str):
         try:
@@ -124,7 +123,7 @@ def _failure_type(body, message):
         if resolved_type is not None and resolved_type[0] not in _VAGUE:
             return resolved_type[0]
     type_of_message = failures.from_text(message).type if message else "unknown"
-    # Something did fail: that is all that is known.
+    # Something did fail; nothing more is known.
     return (
         "error"
         if type_of_message == "unknown" and _first_value(body, _EVIDENCE) is not None

@@ -1,14 +1,14 @@
-"""Alerts of Prometheus' Alertmanager and of Grafana, as payloads of `synthralos.metrics_alert`.
+"""Builds payloads of `synthralos.metrics_alert` from alerts of Alertmanager and Grafana.
 
-Three forms come in: what Alertmanager's API v2 lists, the body that Alertmanager posts to a webhook
-(version 4), and the body that Grafana's alerting posts, which is the same and more. A payload is
+There are three input formats: entries of Alertmanager's API v2, the body that Alertmanager posts to
+a webhook (version 4), and the body that Grafana posts, which is a superset of it. A payload is
 
     {source, fingerprint, status, starts_at, ends_at, labels, annotations, generator_url, alertname,
     extra}
 
-with `source` alertmanager or grafana, `status` firing or resolved, times as moments.iso writes
+with `source` alertmanager or grafana, `status` firing or resolved, times as iso_dates.iso writes
 them, `ends_at` null while it fires, labels, annotations and `extra` {text: text}, and
-`generator_url` null when there is none.
+`generator_url` or null.
 """
 
 from synthralos.core import iso_dates
@@ -23,23 +23,23 @@ _GRAFANA_FIELDS = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueS
 
 
 def from_api(alert, now):
-    """The payload of one entry of `GET /api/v2/alerts`.
+    """Build the payload of one entry of `GET /api/v2/alerts`.
 
-    :param now: seconds since the epoch by the clock of the server: whose end has passed is
-        resolved.
-    :raises InvalidInput: the entry is no alert.
+    :param now: seconds since the epoch, by the clock of the server: an alert whose end has passed
+        is resolved.
+    :raises InvalidInput: the entry is not an alert.
     """
     return _payload(alert, now, "alertmanager", None)
 
 
 def is_silenced(alert):
-    """Whether a silence or a mute time keeps an entry of the API from being notified of."""
+    """Whether a silence or a mute time suppresses notifications of an entry of the API."""
     status = _status_of(alert)
     return bool(status.get("silencedBy") or status.get("mutedBy"))
 
 
 def is_inhibited(alert):
-    """Whether another alert keeps an entry of the API from being notified of."""
+    """Whether another alert suppresses notifications of an entry of the API."""
     status = _status_of(alert)
     has_reason = any(status.get(name) for name in ("inhibitedBy", "silencedBy", "mutedBy"))
     return bool(status.get("inhibitedBy")) or (
@@ -48,48 +48,48 @@ def is_inhibited(alert):
 
 
 def from_webhook(body, now):
-    """The payloads of a webhook's body, of Alertmanager or Grafana, one for each of its alerts.
+    """Build the payloads of all alerts in a webhook body of Alertmanager or Grafana.
 
-    What cannot be an alert is left out as long as there is another; an alert that stands there
-    twice is given once.
+    Entries that are not alerts are skipped as long as there is at least one alert. Duplicates are
+    returned once.
 
     :param now: seconds since the epoch.
-    :raises InvalidInput: the body is of neither, or none of what it lists is an alert.
+    :raises InvalidInput: the body is not a notification, or none of its entries is an alert.
     """
     entries = body.get("alerts") if isinstance(body, dict) else None
     if not isinstance(entries, list):
-        hint = "Point a webhook of Alertmanager, or of a contact point of Grafana, here"
-        raise InvalidInput("body", None, "is no notification of alerts", hint)
+        hint = "Send webhooks of Alertmanager or of a Grafana contact point here"
+        raise InvalidInput("body", None, "is not a notification of alerts", hint)
     source = "grafana" if _is_grafana(body, entries) else "alertmanager"
-    payloads, first_error = {}, None
+    payloads, last_error = {}, None
     for alert in entries[:MAX_ALERTS]:
         try:
             payload = _payload(alert, now, source, body)
         except InvalidInput as error:
-            first_error = error
+            last_error = error
             continue
         payloads[identity(payload)] = payload
-    if first_error is not None and not payloads:
-        raise first_error
+    if last_error is not None and not payloads:
+        raise last_error
     return list(payloads.values())
 
 
 def identity(payload):
-    """What makes a notification one: text that is the same for a repeat of it, and no other.
+    """Return a text that identifies a notification: the same for its repeats only.
 
-    It may be a part of a datastore key.
+    It is usable as a part of a datastore key.
     """
     starts = payload["starts_at"].replace(":", "").replace(".", "")
     return "%s-%s-%s" % (payload["fingerprint"], starts, payload["status"])
 
 
 def resolved(payload, ended_at):
-    """The payload of the same alert when it has ended `ended_at`, seconds since the epoch."""
+    """Return the payload of the same alert, resolved at `ended_at`, seconds since the epoch."""
     return dict(payload, status=RESOLVED, ends_at=iso_dates.iso(ended_at))
 
 
 def fingerprint(labels):
-    """Prometheus' own fingerprint of a set of labels: 16 hexadecimal digits."""
+    """Return Prometheus' fingerprint of a set of labels: 16 hexadecimal digits."""
     total = _FNV_OFFSET
     for name in sorted(labels):
         for part in (name, labels[name]):

@@ -1,10 +1,11 @@
-"""The alerts of one Alertmanager, or of the members of a cluster, each told once when it begins and
-once when it ends.
+"""Polls Alertmanager and dispatches a trigger when an alert starts firing and when it is resolved.
 
-What was told is remembered by fingerprint: {starts, status, at, payload}. An alert has ended when
-Alertmanager lists it with an end that has passed, or no longer lists it. The latter is believed
-only when every member has answered in full, and has run for `settle_seconds`: an Alertmanager that
-has just started lists nothing until Prometheus has sent its alerts again.
+The source is one Alertmanager or the members of a cluster.
+
+Dispatched alerts are stored by fingerprint: {starts, status, at, payload}. An alert is resolved
+once Alertmanager lists it with an end in the past or no longer lists it. An absence counts only
+if every member has returned a complete list and has been running for `settle_seconds`: an
+Alertmanager that has just started lists nothing until Prometheus sends its alerts again.
 """
 
 import hashlib
@@ -19,17 +20,19 @@ from synthralos.sensing.poller import Poller
 from synthralos.sensing.sensor_state import SensorState
 
 TRIGGER = "metrics_alert"
-# Alerts that fire at the same time; further ones wait until others have ended.
+# Maximum number of firing alerts; further ones wait until some of them are resolved.
 MAX_FIRING = 5000
-# That an alert has ended is remembered for as long, so that it is not told again.
+# How long resolved alerts are stored, so that they are not dispatched again.
 ENDED_SECONDS = 24 * 3600.0
 MAX_ENDED = 5000
-# Of an alert, for the trigger that tells of its end.
+# Per alert, for the trigger of its resolution.
 MAX_STORED_ALERT_BYTES = 2048
 SAVED_EVERY = 100
 
 
 class AlertmanagerPoller(Poller):
+    """Dispatches synthralos.metrics_alert for firing and resolved alerts."""
+
     entry = "alertmanager"
 
     def __init__(self, env):
@@ -45,7 +48,7 @@ class AlertmanagerPoller(Poller):
     def poll_once(self):
         entries = self._load_entries()
         self._firing = sum(entry["status"] == alert_payloads.FIRING for entry in entries.values())
-        # What was told under other filters may go on unlisted: nobody knows that it has ended.
+        # Alerts that were dispatched under other filters may still fire although they are unlisted.
         is_same_query = self._state.content.get("asked", self._query_digest) == self._query_digest
         error, listed_alerts, complete, clocks = self._fetch_alerts()
         try:
@@ -63,7 +66,7 @@ class AlertmanagerPoller(Poller):
             raise error
 
     def _load_entries(self):
-        """What is remembered, {fingerprint: entry}."""
+        """Return the stored alerts, {fingerprint: entry}."""
         self._state.load()
         entries = self._state.content.get("alerts")
         if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
@@ -71,8 +74,11 @@ class AlertmanagerPoller(Poller):
         return entries
 
     def _fetch_alerts(self):
-        """(what a member failed with or None, {fingerprint: (payload, suppressed)}, whether the
-        lists are whole, [(connection, its clock)]).
+        """List the alerts of all members.
+
+        :returns: (last error of a member or None, {fingerprint: (payload, is_suppressed)}, whether
+            all lists are complete, [(connection, clock of its server)]).
+        :raises CallError, InvalidInput: no member answered.
         """
         last_error, listed_alerts, complete, clocks = None, {}, True, []
         for connection in self.config.connections:
@@ -104,21 +110,21 @@ class AlertmanagerPoller(Poller):
         )
 
     def _handle_listed(self, entries, payload, is_suppressed):
-        """An alert is listed."""
+        """Process an alert that is listed."""
         fingerprint, starts = payload["fingerprint"], payload["starts_at"]
         entry = entries.get(fingerprint)
         is_dispatched = entry is not None and entry["starts"] == starts
         is_firing = entry is not None and entry["status"] == alert_payloads.FIRING
         if payload["status"] == alert_payloads.RESOLVED:
-            # Also of one that is suppressed by now, when its beginning was told.
+            # Also for an alert that is suppressed by now, if its start was dispatched.
             if is_firing or not (is_dispatched or is_suppressed):
                 self._dispatch(entries, payload)
             return
         if is_firing:
             if entry.pop("gone", None) is not None:
                 self._state.changed()
-            # Members of a cluster learn of an alert one after the other: an earlier beginning is
-            # the same alert's.
+            # Members of a cluster learn of an alert one after the other: an earlier start belongs
+            # to the same alert.
             if starts <= entry["starts"]:
                 return
             self._dispatch(entries, self._ended(fingerprint, entry))
@@ -128,7 +134,7 @@ class AlertmanagerPoller(Poller):
             self._dispatch(entries, payload)
 
     def _handle_unlisted(self, entries, listed_alerts, clocks, is_same_query):
-        """What was told as firing and is no longer listed."""
+        """Process the alerts that were dispatched as firing and are no longer listed."""
         gone = [
             (fingerprint, entry)
             for fingerprint, entry in entries.items()
@@ -151,8 +157,9 @@ class AlertmanagerPoller(Poller):
                 self._dispatch(entries, self._ended(fingerprint, entry))
 
     def _is_warmed_up(self, connection, clock):
-        """Whether an Alertmanager runs for long enough to know all alerts. One that does not say
-        for how long it runs has not.
+        """Whether an Alertmanager has been running for long enough to know all alerts.
+
+        False if it does not report when it was started.
         """
         if self.config.settle_seconds <= 0:
             return True
@@ -161,12 +168,12 @@ class AlertmanagerPoller(Poller):
         except (CallError, InvalidInput):
             return False
         uptime = status.get("uptime") if isinstance(status, dict) else None
-        # Alertmanager's name for when it was started.
+        # Alertmanager calls the time of its start "uptime".
         started = iso_dates.parse_iso(uptime) if isinstance(uptime, str) else None
         return started is not None and clock - started >= self.config.settle_seconds
 
     def _ended(self, fingerprint, entry):
-        """The payload that tells that a remembered alert has ended, as far as it is remembered."""
+        """Build the payload of the resolution of a stored alert, from what is stored of it."""
         remembered = dict(
             {
                 "source": "alertmanager", "fingerprint": fingerprint, "starts_at": entry["starts"],
@@ -197,14 +204,14 @@ class AlertmanagerPoller(Poller):
     def _has_room(self):
         if self._firing >= MAX_FIRING and not self._is_full:
             self.env.log.warning(
-                "%s: %d alerts fire; further ones are told when some of them have ended",
+                "%s: %d alerts fire; further ones are dispatched when some of them are resolved",
                 self.env.sensor, self._firing,
             )
         self._is_full = self._firing >= MAX_FIRING
         return not self._is_full
 
     def _forget(self, entries):
-        """Drops what has ended long ago."""
+        """Drop alerts that were resolved long ago."""
         ended = sorted(
             (entry["at"], fingerprint)
             for fingerprint, entry in entries.items()
@@ -218,7 +225,10 @@ class AlertmanagerPoller(Poller):
 
 
 def _merge_listed(listed_alerts, payload, is_suppressed):
-    """Adds a listed alert; of one that several members list, what speaks for its firing wins."""
+    """Add a listed alert.
+
+    If several members list it, firing wins over resolved, and the earliest start counts.
+    """
     fingerprint = payload["fingerprint"]
     if fingerprint in listed_alerts:
         other, other_is_suppressed = listed_alerts[fingerprint]
@@ -242,7 +252,7 @@ def _is_entry(entry):
 
 
 def _stored_alert(payload):
-    """What of an alert is kept for the trigger that tells of its end."""
+    """Return the part of an alert that is stored for the trigger of its resolution."""
     stored_alert = {
         "source": payload["source"],
         "alertname": payload["alertname"],
@@ -261,12 +271,12 @@ def _stored_alert(payload):
 
 
 def _not_a_list(response):
-    message = "Alertmanager answered no list of alerts"
+    message = "Alertmanager's response is not a list of alerts"
     return CallError(failures.make_failure("malformed_answer", message, response.status))
 
 
 def _path(config):
-    # Suppressed alerts are listed too: one that is silenced while it fires has not ended.
+    # Suppressed alerts are listed too: an alert that is silenced while it fires is not resolved.
     parameters = [(name, "true") for name in ("active", "silenced", "inhibited", "unprocessed")]
     parameters += [("filter", matcher) for matcher in config.filter]
     if config.receiver:

@@ -1,4 +1,4 @@
-"""The entry `sensors` of the pack's configuration, with defaults and refusals that name it."""
+"""The entry `sensors` of the pack's configuration: defaults and validation."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,11 +17,13 @@ LOOP_EVENTS = ("agent_loop", "loop_detected", "infinite_loop")
 
 @dataclass(frozen=True)
 class Alertmanager:
-    """:ivar connections: the members of one cluster, or the only Alertmanager.
-    :ivar filter: matchers that all have to match, such as `severity="critical"`.
-    :ivar receiver: a regular expression over names of receivers, or None.
-    :ivar silenced, inhibited: whether such alerts are told too.
-    :ivar settle_seconds: for how long after its start an Alertmanager may not know all alerts yet.
+    """The entry `alertmanager`.
+
+    :ivar connections: the members of one cluster, or the only Alertmanager.
+    :ivar filter: matchers that must all match, such as `severity="critical"`.
+    :ivar receiver: a regular expression for names of receivers, or None.
+    :ivar silenced, inhibited: whether such alerts are dispatched too.
+    :ivar settle_seconds: how long after its start an Alertmanager may not know all alerts yet.
     """
 
     connections: list[Connection]
@@ -35,7 +37,7 @@ class Alertmanager:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where something is asked for: a path, which may be empty, below a connection's address."""
+    """A connection and a path, which may be empty, under its address."""
 
     connection: Connection
     path: str
@@ -43,8 +45,10 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class AgentErrors:
-    """:ivar places: the same list, in order of preference.
-    :ivar initial_lookback: at the very first poll, seconds back from which on errors count as new.
+    """The entry `agent_errors`.
+
+    :ivar endpoints: endpoints of the same list, in order of preference.
+    :ivar initial_lookback: maximum age, in seconds, of errors that the first poll dispatches.
     """
 
     endpoints: list[Endpoint]
@@ -54,11 +58,13 @@ class AgentErrors:
 
 @dataclass(frozen=True)
 class AgentEvents:
-    """:ivar places: the same stream, in order of preference.
-    :ivar reconnect: seconds before the first reconnection, until the server says otherwise.
-    :ivar heartbeat: seconds without a byte after which a connection is dead.
-    :ivar max_tries: failed tries in a row from which on the sensor counts as blind.
-    :ivar failure_events, loop_events: the names of events that tell of either.
+    """The entry `agent_events`.
+
+    :ivar endpoints: endpoints of the same stream, in order of preference.
+    :ivar reconnect: seconds before the first reconnection, unless the server sets `retry:`.
+    :ivar heartbeat: seconds without a byte after which a connection counts as dead.
+    :ivar max_tries: failed attempts in a row after which the sensor counts as disconnected.
+    :ivar failure_events, loop_events: names of the events that report a failure or a loop.
     """
 
     endpoints: list[Endpoint]
@@ -71,7 +77,7 @@ class AgentEvents:
 
 @dataclass(frozen=True)
 class SensorsConfig:
-    """What each sensor is to look at; None where nothing is configured."""
+    """The configuration of each sensor; None if it is not configured."""
 
     alertmanager: Optional[Alertmanager] = None
     agent_errors: Optional[AgentErrors] = None
@@ -79,10 +85,11 @@ class SensorsConfig:
 
     @classmethod
     def from_config(cls, entry, platforms=(), connect=5.0):
-        """From the mapping under `sensors`. InvalidInput names the entry that is wrong.
+        """Read the mapping under `sensors`.
 
-        :param platforms: the platforms of the settings, below whose addresses a `path` is.
-        :param connect: seconds for connecting.
+        :param platforms: the platforms of the settings; a `path` is relative to their addresses.
+        :param connect: connect timeout in seconds.
+        :raises InvalidInput: a value is not valid; the error names its path.
         """
         entry = _object("sensors", entry)
         return cls(
@@ -103,7 +110,7 @@ def alertmanager(entry, connect=5.0):
     receiver = entry.get("receiver") or None
     if receiver is not None and not isinstance(receiver, str):
         raise InvalidInput(
-            path + ".receiver", receiver, "is no text", "Write a regular expression"
+            path + ".receiver", receiver, "must be a text", "Write a regular expression"
         )
     return Alertmanager(
         connections=[_connection(entry, path, url, connect) for url in urls],
@@ -119,11 +126,11 @@ def alertmanager(entry, connect=5.0):
 def agent_errors(entry, platforms=(), connect=5.0):
     path = "sensors.agent_errors"
     entry = _object(path, entry)
-    places = _endpoints(entry, path, platforms, connect)
-    if not places:
+    endpoints = _endpoints(entry, path, platforms, connect)
+    if not endpoints:
         return None
     return AgentErrors(
-        endpoints=places,
+        endpoints=endpoints,
         initial_lookback=read_seconds(entry, path + ".initial_lookback", 300.0, least=0.0),
         poll_interval=_poll_interval(entry, path),
     )
@@ -132,11 +139,11 @@ def agent_errors(entry, platforms=(), connect=5.0):
 def agent_events(entry, platforms=(), connect=5.0):
     path = "sensors.agent_events"
     entry = _object(path, entry)
-    places = _endpoints(entry, path, platforms, connect)
-    if not places:
+    endpoints = _endpoints(entry, path, platforms, connect)
+    if not endpoints:
         return None
     return AgentEvents(
-        endpoints=places,
+        endpoints=endpoints,
         reconnect=read_seconds(entry, path + ".reconnect", 3.0),
         heartbeat=read_seconds(entry, path + ".heartbeat", 30.0, least=1.0),
         max_tries=read_int(entry, "max_tries", 10, 1, 1000, path + "."),
@@ -145,23 +152,27 @@ def agent_events(entry, platforms=(), connect=5.0):
     )
 
 
-def _endpoints(entry, where, platforms, connect):
-    """An address of its own, with credentials of its own; or a path of the platform, with its."""
+def _endpoints(entry, config_path, platforms, connect):
+    """Return the endpoint at `url` with its own credentials, or at `path` on each platform."""
     url, path = entry.get("url"), entry.get("path")
     if url and path:
-        raise InvalidInput(where + ".path", path, "excludes url", "Set one of the two")
+        raise InvalidInput(
+            config_path + ".path", path, "cannot be combined with url", "Set one of the two"
+        )
     if url:
-        return [Endpoint(_connection(entry, where, url, connect), "")]
+        return [Endpoint(_connection(entry, config_path, url, connect), "")]
     if not path:
         return []
     if not isinstance(path, str) or not path.startswith("/"):
-        raise InvalidInput(where + ".path", path, "is no path", "Begin it with /")
-    if not platforms:
-        hint = "Set platform.base_url, or %s.url" % where
         raise InvalidInput(
-            where + ".path", path, "is of a platform that is not configured", hint
+            config_path + ".path", path, "must begin with /", "Use a path such as /errors"
         )
-    timeout = read_seconds(entry, where + ".timeout", TIMEOUT)
+    if not platforms:
+        hint = "Set platform.base_url, or %s.url" % config_path
+        raise InvalidInput(
+            config_path + ".path", path, "needs a platform, and none is configured", hint
+        )
+    timeout = read_seconds(entry, config_path + ".timeout", TIMEOUT)
     return [
         Endpoint(dataclasses.replace(platform.connection, timeout=timeout), path)
         for platform in platforms
@@ -173,14 +184,16 @@ def _connection(entry, path, url, connect):
 
 
 def _poll_interval(entry, path):
-    # StackStorm takes no shorter one.
+    # StackStorm does not accept shorter intervals.
     return read_int(entry, "poll_interval", POLL_SECONDS, MIN_POLL_SECONDS, 3600, path + ".")
 
 
 def _boolean(entry, path, name):
     value = default_if_none(entry.get(name), False)
     if not isinstance(value, bool):
-        raise InvalidInput("%s.%s" % (path, name), value, "is no boolean", "Use true or false")
+        raise InvalidInput(
+            "%s.%s" % (path, name), value, "must be true or false", "See config.schema.yaml"
+        )
     return value
 
 
@@ -191,12 +204,12 @@ def _names(entry, path, name, default):
 def _list(path, value):
     value = default_if_none(value, [])
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        raise InvalidInput(path, value, "is no list of texts", "See config.schema.yaml")
+        raise InvalidInput(path, value, "must be a list of texts", "See config.schema.yaml")
     return value
 
 
 def _object(path, value):
     value = default_if_none(value, {})
     if not isinstance(value, dict):
-        raise InvalidInput(path, value, "is not an object", "See config.schema.yaml")
+        raise InvalidInput(path, value, "must be an object", "See config.schema.yaml")
     return value

@@ -1,7 +1,7 @@
-"""Whether a sensor sees.
+"""Reports when a sensor loses its source and when it is connected again.
 
-A trigger, `synthralos.sensor_disconnected`, tells once that it does not, and once that it does again: a
-sensor that sees nothing looks like a world without failures.
+The trigger `synthralos.sensor_disconnected` is dispatched once for each: without it, a sensor that
+cannot reach its source would look like a world without failures.
 """
 
 from synthralos.core import iso_dates
@@ -13,15 +13,17 @@ TRIGGER = "sensor_disconnected"
 
 
 class DispatchError(Exception):
-    """StackStorm did not take a trigger."""
+    """StackStorm did not accept a trigger."""
 
 
 class ConnectivityMonitor:
-    """:param sensor: its class name.
-    :param dispatch: a callable (trigger, payload). It may raise DispatchError.
-    :param after: failed tries in a row from which on it is told.
-    :ivar tries: failed tries in a row.
-    :ivar status: what metrics know of it.
+    """Counts failed attempts in a row and dispatches the trigger.
+
+    :param sensor: class name of the sensor.
+    :param dispatch: a callable (trigger, payload); it may raise DispatchError.
+    :param threshold: failed attempts in a row after which the sensor counts as disconnected.
+    :ivar tries: failed attempts in a row.
+    :ivar status: the SensorStatus, which metrics read.
     """
 
     def __init__(self, sensor, dispatch, datastore, now, log, threshold):
@@ -33,17 +35,18 @@ class ConnectivityMonitor:
         self.tries = 0
 
     def failed(self, reason, message, next_try, at_once=False):
-        """A try failed.
+        """Record a failed attempt.
 
-        :param reason: a name, such as network; message: one line for the log.
-        :param next_try: seconds until the next one.
-        :param at_once: whether it is told without waiting for more tries: they would fail too.
+        :param reason: a name, such as network.
+        :param message: one line for the log.
+        :param next_try: seconds until the next attempt.
+        :param at_once: dispatch without waiting for the threshold: further attempts would fail too.
         """
         self._restore()
         self.tries += 1
         if self._since is None:
             self._since = self._now()
-        # Once a reason, and once when it is told: a log is no place for the same line all day.
+        # Logged once for each reason and once when dispatched, not with every attempt.
         if reason != self._reason:
             self._log.warning("%s: %s", self._sensor, message)
         self._reason = reason
@@ -53,7 +56,7 @@ class ConnectivityMonitor:
 
     def _announce(self, message, next_try):
         self._log.error(
-            "%s sees nothing since %s, after %d tries: %s",
+            "%s is disconnected since %s, after %d attempts: %s",
             self._sensor, iso_dates.iso(self._since), self.tries, message,
         )
         if self._dispatch_state(False, next_try):
@@ -61,10 +64,10 @@ class ConnectivityMonitor:
             self._persist({"since": self._since, "reason": self._reason})
 
     def succeeded(self):
-        """A try succeeded."""
+        """Record a successful attempt."""
         self._restore()
         if self._is_announced:
-            self._log.info("%s sees again", self._sensor)
+            self._log.info("%s is connected again", self._sensor)
             if not self._dispatch_state(True, 0):
                 return
             self._persist(None)
@@ -83,12 +86,12 @@ class ConnectivityMonitor:
         try:
             self._dispatch(TRIGGER, payload)
         except DispatchError:
-            # It is tried again with the next try.
+            # It is dispatched with the next attempt.
             return False
         return True
 
     def _restore(self):
-        """Whether the process before this one has told that it is blind."""
+        """Load, once, whether an earlier process has reported a disconnection."""
         if self._is_restored:
             return
         try:
@@ -109,4 +112,6 @@ class ConnectivityMonitor:
             else:
                 self._note.write(facts)
         except DatastoreUnavailable as error:
-            self._log.warning("%s: not recorded that it is blind: %s", self._sensor, error)
+            self._log.warning(
+                "%s: the connection state could not be stored: %s", self._sensor, error
+            )

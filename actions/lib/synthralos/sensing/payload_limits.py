@@ -1,6 +1,6 @@
-"""What goes into a trigger: whatever a server sends is brought into the shape of the payload.
+"""Limits for trigger payloads: brings any value that a server sends into the expected form.
 
-StackStorm drops, without a word to the sensor, a trigger whose payload does not match its schema.
+StackStorm silently drops a trigger whose payload does not match its schema.
 """
 
 import json
@@ -18,12 +18,12 @@ _CUT = "..."
 
 
 def cut(text, max_chars):
-    """`text`, at most `max_chars` characters."""
+    """Truncate `text` to at most `max_chars` characters."""
     return text if len(text) <= max_chars else text[: max_chars - len(_CUT)] + _CUT
 
 
 def to_text(value, max_chars=MAX_TEXT_CHARS):
-    """`value` as text: text as it is, anything else as JSON; null is empty."""
+    """Return text unchanged, null as an empty text, and anything else as JSON; truncated."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -32,7 +32,7 @@ def to_text(value, max_chars=MAX_TEXT_CHARS):
 
 
 def first_text(values, max_chars=MAX_ID_CHARS):
-    """The first of `values` that is a text or a number and not blank, as text; None without one."""
+    """Return the first of `values` that is a non-blank text or a number, as text; else None."""
     for value in values:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = _json(value)
@@ -42,7 +42,7 @@ def first_text(values, max_chars=MAX_ID_CHARS):
 
 
 def text_map(value, max_name_chars=128, max_chars=MAX_TEXT_CHARS, max_entries=MAX_ENTRIES):
-    """{text: text} of an object; of anything else an empty one."""
+    """Return {text: text} of an object, and {} for anything else."""
     if not isinstance(value, dict):
         return {}
     items = list(value.items())[:max_entries]
@@ -50,7 +50,7 @@ def text_map(value, max_name_chars=128, max_chars=MAX_TEXT_CHARS, max_entries=MA
 
 
 def limit_object(value, max_bytes=MAX_OBJECT_BYTES):
-    """`value` when it is an object that is small enough, else what fits of it; {} when it is none.
+    """Return `value` if it is a small enough object, else the part that fits; {} if not an object.
     """
     if not isinstance(value, dict):
         return {}
@@ -75,8 +75,7 @@ def _trimmed(value, depth):
 
 
 def _json(value):
-    """JSON text of anything that came as JSON; what json refuses, such as a huge number, by name.
-    """
+    """Encode a parsed JSON value; what json rejects, such as a huge number, as its type name."""
     try:
         return json.dumps(value)
     except (TypeError, ValueError, RecursionError):

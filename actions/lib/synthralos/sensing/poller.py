@@ -1,5 +1,4 @@
-"""One poll after the other, of which none raises: StackStorm gives a sensor that does up for good.
-"""
+"""Base class for polling sensors. `poll` never raises: StackStorm stops a sensor that raises."""
 
 import traceback
 
@@ -10,17 +9,17 @@ from synthralos.sensing.connectivity import ConnectivityMonitor, DispatchError
 from synthralos.sensing.sensor_environment import load_config_or_log
 from synthralos.storage.datastore import DatastoreUnavailable
 
-# Failed polls in a row from which on a sensor counts as blind.
+# Failed polls in a row after which a sensor counts as disconnected.
 MAX_ATTEMPTS = 3
 _MAY_PASS = (408, 425, 429)
 
 
 class Poller:
-    """What a polling sensor does. A subclass names its `entry` and has `look`.
+    """A polling sensor. A subclass sets `entry` and implements `poll_once`.
 
-    :cvar entry: of the configuration, below `sensors`.
-    :ivar around: Surroundings.
-    :ivar config: of the entry; None when there is nothing to do.
+    :cvar entry: name of its entry in the configuration, under `sensors`.
+    :ivar env: a SensorEnvironment.
+    :ivar config: the configuration of the entry; None if there is nothing to do.
     """
 
     entry = None
@@ -38,13 +37,13 @@ class Poller:
         self._is_wrong = is_wrong
 
     def poll_once(self):
-        """Asks, and dispatches what is new. It may raise what `poll` tells of."""
+        """Query the source and dispatch new items. It may raise anything; `poll` reports it."""
         raise NotImplementedError
 
     def poll(self):
-        """Looks once. Nothing is raised."""
+        """Poll once. It never raises."""
         if self._is_wrong:
-            # Once: the configuration is read when the sensor starts.
+            # Reported once: the configuration is read when the sensor starts.
             self._is_wrong = not self._tell_wrong()
         if self.config is None:
             return
@@ -55,9 +54,12 @@ class Poller:
             self._failed(error)
 
     def get(self, connection, path):
-        """The Answer, of status 200, to a GET. CallError when there is none."""
+        """Send a GET and return the Response.
+
+        :raises CallError: it failed, or the status is not 200.
+        """
         client, seconds = self.env.client(), connection.timeout
-        # Twice: a token that has expired is read anew.
+        # Twice the timeout: with an expired token, the request is repeated with a fresh one.
         response = self._timed_call.call(
             2 * seconds + 1, lambda: client.request(connection, "GET", path, seconds)
         )
@@ -67,7 +69,9 @@ class Poller:
 
     def _tell_wrong(self):
         try:
-            self.connectivity.failed("configuration", "the configuration is wrong", 0, at_once=True)
+            self.connectivity.failed(
+                "configuration", "the configuration is invalid", 0, at_once=True
+            )
         except Exception as error:
             self.env.log.warning("%s: %s", self.env.sensor, type(error).__name__)
         return True
@@ -85,7 +89,7 @@ class Poller:
 
 
 def describe_error(error):
-    """(reason, message, whether another try would fail too) of what a look has raised."""
+    """Return (reason, message, whether another attempt would fail too) of an exception."""
     if isinstance(error, CallError):
         failure = error.failure
         status = failure.status or 0

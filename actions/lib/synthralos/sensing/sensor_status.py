@@ -31,9 +31,10 @@ class SensorStatus:
         self._written, self._written_at = None, 0.0
 
     def report(self, sees, failed=False):
-        """A try has ended. Nothing is raised.
+        """Record an attempt. It never raises.
 
-        :param sees: whether the sensor counts as seeing; failed: whether this try has failed.
+        :param sees: whether the sensor counts as connected.
+        :param failed: whether this attempt failed.
         """
         self._sees = sees
         self._retries += failed
@@ -48,12 +49,12 @@ class SensorStatus:
             retries = self._before + self._retries
             self._note.write({"sees": sees, "retries": retries, "at": now, "every": self.every})
         except DatastoreUnavailable:
-            # It is written with the next try.
+            # It is written with the next attempt.
             return
         self._written, self._written_at = sees, now
 
     def heartbeat(self):
-        """Nothing has changed."""
+        """Renew the note; nothing has changed."""
         if self._sees is not None:
             self.report(self._sees)
 
