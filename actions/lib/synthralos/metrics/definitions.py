@@ -128,8 +128,8 @@ SENSOR_CONNECTED = _gauge(
     "sensor",
 )
 SENSOR_SEEN = _gauge(
-    "synthralos_sensor_last_seen_timestamp_seconds", "When a sensor last reported that it is running.",
-    "sensor",
+    "synthralos_sensor_last_seen_timestamp_seconds",
+    "When a sensor last reported that it is running.", "sensor",
 )
 SENSOR_RECONNECTS = _counter(
     "synthralos_sensor_reconnects_total", "Times that a sensor had to try again.", "sensor"

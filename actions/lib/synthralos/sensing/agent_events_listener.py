@@ -162,7 +162,7 @@ class AgentEventsListener:
     def _check(self, status, headers):
         if status == 204:
             self._env.log.info(
-                "%s: the server has ended the stream (204); the sensor is idle until it is restarted",
+                "%s: the server has ended the stream (204); idle until the sensor is restarted",
                 self._env.sensor,
             )
             self._has_ended = True

@@ -10,7 +10,7 @@ from synthralos.sensing import alert_payloads
 
 NOW = 1_700_000_000.0
 # As Alertmanager 0.25 lists it.
-LISTED = {
+LISTED_ALERT = {
     "annotations": {"summary": "Instance down"},
     "endsAt": "2023-11-14T22:17:20.123Z",
     "fingerprint": "8b0f2bd1e9a4b0c3",
@@ -87,7 +87,7 @@ GRAFANA = {
 
 
 def test_what_alertmanager_lists():
-    payload = alert_payloads.from_api(LISTED, NOW)
+    payload = alert_payloads.from_api(LISTED_ALERT, NOW)
     check_payload("synthralos.metrics_alert", payload)
     assert payload == {
         "source": "alertmanager",
@@ -95,16 +95,16 @@ def test_what_alertmanager_lists():
         "status": "firing",
         "starts_at": "2023-11-14T22:13:10.123Z",
         "ends_at": None,
-        "labels": LISTED["labels"],
-        "annotations": LISTED["annotations"],
-        "generator_url": LISTED["generatorURL"],
+        "labels": LISTED_ALERT["labels"],
+        "annotations": LISTED_ALERT["annotations"],
+        "generator_url": LISTED_ALERT["generatorURL"],
         "alertname": "Down",
         "extra": {"receivers": "st2,mail"},
     }
 
 
 def test_whose_end_has_passed_is_resolved():
-    ended = dict(LISTED, endsAt="2023-11-14T22:13:20.000Z")
+    ended = dict(LISTED_ALERT, endsAt="2023-11-14T22:13:20.000Z")
     assert alert_payloads.from_api(ended, NOW)["status"] == "resolved"
     assert alert_payloads.from_api(ended, NOW)["ends_at"] == "2023-11-14T22:13:20.000Z"
     assert alert_payloads.from_api(ended, NOW - 1)["status"] == "firing"
@@ -123,7 +123,7 @@ def test_whose_end_has_passed_is_resolved():
     ("firing", False, False),
 ])
 def test_suppressed(status, silenced, inhibited):
-    alert = dict(LISTED, status=status)
+    alert = dict(LISTED_ALERT, status=status)
     assert (alert_payloads.is_silenced(alert), alert_payloads.is_inhibited(alert)) == (
         silenced,
         inhibited,
@@ -145,11 +145,11 @@ def test_what_alertmanager_posts():
 
 
 def test_the_webhook_and_the_api_make_the_same_of_an_alert():
-    posted = dict(LISTED, status="firing", endsAt="0001-01-01T00:00:00Z",
+    posted = dict(LISTED_ALERT, status="firing", endsAt="0001-01-01T00:00:00Z",
                   startsAt="2023-11-14T22:13:10.123456Z")
     [from_webhook] = alert_payloads.from_webhook({"alerts": [posted]}, NOW)
     assert alert_payloads.identity(from_webhook) == alert_payloads.identity(
-        alert_payloads.from_api(LISTED, NOW)
+        alert_payloads.from_api(LISTED_ALERT, NOW)
     )
 
 
@@ -196,25 +196,25 @@ def test_the_fingerprint_is_prometheus_own(labels, expected):
     assert alert_payloads.fingerprint(labels) == expected
 
 
-@pytest.mark.parametrize("given", [None, "", "zz", "../x", 5, "a" * 65])
-def test_a_fingerprint_that_is_none_is_made(given):
-    alert = dict(LISTED, fingerprint=given)
+@pytest.mark.parametrize("fingerprint", [None, "", "zz", "../x", 5, "a" * 65])
+def test_a_fingerprint_that_is_none_is_made(fingerprint):
+    alert = dict(LISTED_ALERT, fingerprint=fingerprint)
     assert alert_payloads.from_api(alert, NOW)["fingerprint"] == alert_payloads.fingerprint(
-        LISTED["labels"]
+        LISTED_ALERT["labels"]
     )
 
 
 @pytest.mark.parametrize("field", ["startsAt", "endsAt"])
 @pytest.mark.parametrize("value", [None, "", "yesterday", 5, {}, "9999-99-99T00:00:00Z", "\x00"])
 def test_times_that_are_none(field, value):
-    payload = alert_payloads.from_api(dict(LISTED, **{field: value}), NOW)
+    payload = alert_payloads.from_api(dict(LISTED_ALERT, **{field: value}), NOW)
     check_payload("synthralos.metrics_alert", payload)
     assert payload["status"] == ("resolved" if (field, value) == ("endsAt", 5) else "firing")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_passed_on_as_text(text):
-    alert = copy.deepcopy(LISTED)
+    alert = copy.deepcopy(LISTED_ALERT)
     alert["labels"].update({"alertname": text, text: "x", "nested": {text: [text]}, "n": None})
     alert["annotations"] = {text: text}
     alert["generatorURL"] = text
@@ -229,7 +229,9 @@ def test_hostile_text_is_passed_on_as_text(text):
 
 
 def test_more_than_anybody_needs_is_cut():
-    alert = dict(LISTED, labels={"l%d" % n: "x" * 5000 for n in range(500)}, unknown={"a": [1]})
+    alert = dict(
+        LISTED_ALERT, labels={"l%d" % n: "x" * 5000 for n in range(500)}, unknown={"a": [1]}
+    )
     payload = alert_payloads.from_api(alert, NOW)
     assert len(payload["labels"]) == 64 and len(json.dumps(payload)) < 100_000
     assert all(len(value) <= 1024 for value in payload["labels"].values())
@@ -244,8 +246,12 @@ def test_more_than_anybody_needs_is_cut():
     (10**400, None),
 ])
 def test_moments(text, seconds):
-    found = iso_dates.parse_iso(text)
-    assert found == pytest.approx(seconds) if seconds is not None else found is None
+    seconds_since_epoch = iso_dates.parse_iso(text)
+    assert (
+        seconds_since_epoch == pytest.approx(seconds)
+        if seconds is not None
+        else seconds_since_epoch is None
+    )
 
 
 def test_a_moment_is_written_in_milliseconds():
