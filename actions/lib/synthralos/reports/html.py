@@ -1,7 +1,7 @@
-"""A report as one HTML page: no script, nothing loaded from elsewhere, every text escaped.
+"""Renders a report as a single HTML page: no scripts, no external resources, every text escaped.
 
-Its own policy (CSP) forbids both, should a text ever come through. It follows the reader's light or
-dark, is read on a phone, and prints.
+The page's Content-Security-Policy forbids scripts and loading, should a text ever slip through. It
+supports light and dark mode, phones and printing.
 """
 
 from html import escape
@@ -43,7 +43,7 @@ _PAGE = """<!DOCTYPE html>
 </header>
 %(facts)s
 %(body)s
-<footer>Made at %(made)s by synthralos.</footer>
+<footer>Generated at %(made)s by synthralos.</footer>
 </main>
 </body>
 </html>
@@ -51,7 +51,10 @@ _PAGE = """<!DOCTYPE html>
 
 
 def render(report, max_rows):
-    """:param max_rows: rows of a table, bars of a timeline and the like that are shown."""
+    """Render a report.
+
+    :param max_rows: maximum number of rows per table, bars per timeline and the like.
+    """
     return _PAGE % {
         "title": _text(report.title),
         "style": STYLE,
@@ -173,7 +176,7 @@ _BLOCKS = {
 def _more(rows, max_rows):
     if len(rows) <= max_rows:
         return ""
-    return '<p class="more">%d more are not shown.</p>' % (len(rows) - max_rows)
+    return '<p class="more">%d more not shown.</p>' % (len(rows) - max_rows)
 
 
 def _cell(value):

@@ -1,4 +1,4 @@
-"""A report as Markdown, as GitHub and most tickets read it."""
+"""Renders a report as Markdown, for GitHub and most ticket systems."""
 
 import re
 
@@ -19,19 +19,22 @@ from synthralos.reports.document import (
     moment,
 )
 
-# What Markdown or HTML within it would act on, wherever it stands.
+# Characters with a meaning in Markdown, or in HTML within it, at any position.
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~#&!])")
 _WIDTH = 40
 
 
 def render(report, max_rows):
-    """:param max_rows: rows of a table, bars of a timeline and the like that are shown."""
+    """Render a report.
+
+    :param max_rows: maximum number of rows per table, bars per timeline and the like.
+    """
     lines = ["# " + _text(report.title), "", "%s. %s" % (
         _cell(report.outcome), _text(report.subtitle)), ""]
     lines += ([_text(report.location), ""] if report.location else []) + _facts(report.facts)
     for block in report.blocks:
         lines += [""] + _BLOCKS[type(block)](block, max_rows)
-    lines += ["", "Made at %s by synthralos." % moment(report.made_at)]
+    lines += ["", "Generated at %s by synthralos." % moment(report.made_at)]
     return "\n".join(lines) + "\n"
 
 
@@ -57,7 +60,7 @@ def _steps(steps, max_rows):
 
 
 def _timeline(timeline, max_rows):
-    """Bars of text, in a block of code, where nothing is escaped and nothing acts."""
+    """Draw bars of text in a code block, where nothing needs to be escaped."""
     span = max(timeline.ended_at - timeline.started_at, 0.001)
     lines = []
     for bar in timeline.bars[:max_rows]:
@@ -104,7 +107,7 @@ _BLOCKS = {
 
 
 def _more(rows, max_rows):
-    return ["", "%d more are not shown." % (len(rows) - max_rows)] if len(rows) > max_rows else []
+    return ["", "%d more not shown." % (len(rows) - max_rows)] if len(rows) > max_rows else []
 
 
 def _row(cells):

@@ -1,4 +1,4 @@
-"""The report of a period: what ran, what came of it, what it cost, which tickets there were."""
+"""The report on a period: runs, their outcomes and cost, and tickets."""
 
 import statistics
 
@@ -24,12 +24,12 @@ from synthralos.storage import run_summaries, tickets
 
 DAY = 24 * 3600
 SLOWEST = MAX_REPEATED_SHOWN = 10
-# A page of the datastore has 100; more runs than these are not read.
+# A page of the datastore has 100 runs; further ones are not read.
 MAX_PAGES = 50
 
 
 def build_period_report(env, days):
-    """The Report of the last `days`."""
+    """Build the Report on the last `days` days."""
 
     def clean(text):
         return sanitize_line(text, env.redactor, 200)
@@ -58,19 +58,19 @@ def build_period_report(env, days):
         made_at=now,
     )
     if len(runs) >= MAX_PAGES * 100:
-        report.add("Cut", Text("There are more runs than these: only the newest are read."))
+        report.add("Truncated", Text("There are more runs; only the newest ones are included."))
     report.add("Day by day", _by_day(runs, since, now))
     report.add("By workflow", _grouped(runs, lambda run: run.get("workflow"), clean))
     report.add("By type of failure", _grouped(
-        runs, lambda run: run.get("failure_type") or "not told", clean))
+        runs, lambda run: run.get("failure_type") or "unknown", clean))
     report.add("By target", _targets(runs, clean))
-    report.add("Causes of runs that failed", _causes(runs, clean))
-    report.add("The slowest runs", _runs(
+    report.add("Causes of failed runs", _causes(runs, clean))
+    report.add("Slowest runs", _runs(
         sorted(runs, key=_seconds, reverse=True)[:SLOWEST], clean))
-    report.add("The most repeats", _runs(
+    report.add("Runs with the most repeats", _runs(
         sorted((run for run in runs if run.get("repeats")),
                key=lambda run: run["repeats"], reverse=True)[:MAX_REPEATED_SHOWN], clean))
-    report.add("Tickets that wait for a person", _waiting(waiting, clean))
+    report.add("Tickets waiting for a person", _waiting(waiting, clean))
     return report
 
 
@@ -87,7 +87,7 @@ def _median(numbers):
 
 
 def _cost(runs):
-    """[(currency, amount)], where prices are known."""
+    """Return [(currency, amount)] of the calls with a known price."""
     cost_by_currency = {}
     for run in runs:
         for call in run.get("llm") or ():
@@ -98,7 +98,7 @@ def _cost(runs):
 
 
 def _tickets(env, since):
-    """(opened, closed, those that wait) since then."""
+    """Return the tickets (opened, closed, waiting for a person) since then."""
     all_tickets = tickets.list_tickets(env.store)
     opened = [
         ticket for ticket in all_tickets if (parse_iso(ticket.get("opened_at")) or 0) >= since

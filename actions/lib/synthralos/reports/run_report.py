@@ -1,4 +1,4 @@
-"""The report of a run: what failed, what was tried, what came of it, and what it cost."""
+"""The report on a run: the failure, the attempts, the outcome, and the cost."""
 
 from synthralos.core.sanitize import sanitize_line
 from synthralos.core.timestamps import parse_iso
@@ -29,14 +29,15 @@ _CALLING = ("execute_recovery", "call_llm", "execute_request")
 
 
 def build_run_report(env, run):
-    """The Report of a reading.Run."""
+    """Build the Report on a run_data.RunData."""
     top = run.top
 
     def clean(text, longest=MAX_CELL_CHARS):
         return sanitize_line(text, env.redactor, longest)
 
     attempts = [entry for group in run.attempt_groups for entry in group.attempts]
-    facts = [("Took" if top.is_over else "Has taken", duration(top.ended_at - top.started_at))]
+    elapsed = duration(top.ended_at - top.started_at)
+    facts = [("Duration" if top.is_over else "Running for", elapsed)]
     if attempts:
         attempt_counts = (run.summary.get("attempts"), top.output.get("attempts"), len(attempts))
         facts.append(
@@ -68,21 +69,21 @@ def build_run_report(env, run):
         suffix = " of %s" % clean(group.node.task, 80) if group.node is not top else ""
         report.add("The plan" + suffix, *_plan(group, clean))
     diagram, steps = state_history.run_states(run, clean)
-    report.add("Who repairs what", _assignments(run, clean))
+    report.add("Assignments", _assignments(run, clean))
     report.add("States", diagram)
     report.add("Steps", steps)
     failed = isinstance(top.output.get("error"), dict)
-    report.add("Why it failed" if failed else "What had failed", *_failure(run, clean))
+    report.add("Why it failed" if failed else "What failed", *_failure(run, clean))
     report.add("Tokens and cost", *cost_blocks)
     report.add("Executions", _executions(run, clean))
     return report
 
 
 def outcome(run):
-    """A Mark: what came of the run, in a word or two."""
+    """Return the outcome of the run, in a word or two, as a Status."""
     top, output = run.top, run.top.output
     if not top.is_over:
-        return Status(WAIT, "going on" if top.status == "running" else top.status)
+        return Status(WAIT, top.status)
     if top.status != "succeeded":
         return Status(_KIND.get(top.status, BAD), top.status)
     outcome_name = output.get("outcome") or output.get("status")
@@ -93,7 +94,7 @@ def outcome(run):
 
 
 def subject_of(run):
-    """The agent, model, route or orchestration that the run was about, or None."""
+    """Return the agent, model, route or orchestration that the run was about, or None."""
     parameters = run.top.parameters
     request = parameters.get("original_request")
     request = request if isinstance(request, dict) else {}
@@ -114,7 +115,7 @@ def subject_of(run):
 
 
 def _sentence(run):
-    """What came of it, as the last task of the run says."""
+    """Return the error of the run, else the summary of its last task, else its status."""
     error = run.top.output.get("error")
     if isinstance(error, dict) and (error.get("reason") or error.get("message")):
         return str(error.get("reason") or error.get("message"))
@@ -125,7 +126,7 @@ def _sentence(run):
 
 
 def _timeline(run, clean):
-    """Tasks and the runs within, the waits between them, and the attempts."""
+    """Build the timeline of tasks and sub-runs, the waits between them, and the attempts."""
     bars, previous = [], {}
     rounds = _rounds(run)
     for node, depth in iter_executions(run.top):
@@ -160,7 +161,10 @@ def _delay(node):
 
 
 def _rounds(run):
-    """{execution id: its attempts} of the tasks: round n is a run's n-th task that calls."""
+    """Return {execution id of a task: its attempts}.
+
+    Round n belongs to the n-th task of a run that calls a target.
+    """
     attempts = {}
     for group in run.attempt_groups:
         calling = [
@@ -175,9 +179,9 @@ def _rounds(run):
 
 def _bar(entry, node, depth, clean):
     seconds = (entry.get("latency_ms") or 0) / 1000.0
-    # An attempt that does not say when it began is shown where its task ended.
+    # An attempt without a start time is shown at the end of its task.
     started_at = parse_iso(entry.get("at")) or node.ended_at - seconds
-    # It is shown within its task, whatever the clocks of the hosts say.
+    # It is shown within its task even if the clocks of the hosts differ.
     started_at = min(
         max(started_at, node.started_at), max(node.started_at, node.ended_at - seconds)
     )
@@ -196,7 +200,7 @@ def _attempts(run, clean):
         within = clean(node.task, 80) if node is not run.top else None
         target = clean(entry.get("target") or "?", 120)
         if "attempt" not in entry:
-            rows.append([within, None, target, None, Status(IDLE, "passed over"), None, None,
+            rows.append([within, None, target, None, Status(IDLE, "skipped"), None, None,
                          clean(entry.get("skipped") or "")])
             continue
         succeeded = bool(entry.get("ok"))
@@ -207,7 +211,7 @@ def _attempts(run, clean):
         )
         message = entry.get("message") or ""
         if entry.get("hint_seconds") is not None:
-            message = "%s (asked to be left alone for %s)" % (
+            message = "%s (asked to wait for %s)" % (
                 message, duration(entry["hint_seconds"]))
         rows.append([
             within, entry["attempt"], target, clean(entry.get("step") or "", 60) or None, result,
@@ -216,8 +220,8 @@ def _attempts(run, clean):
         ])
     if not rows:
         return None
-    columns = ["Within", "#", "Target", "Step", "Result", "HTTP", "Took", "It said"]
-    # A column that says nothing takes room from the others.
+    columns = ["Within", "#", "Target", "Step", "Result", "HTTP", "Took", "Message"]
+    # Empty columns would take room from the others.
     used_columns = [n for n in range(len(columns)) if any(row[n] not in (None, "") for row in rows)]
     return Table(
         [columns[n] for n in used_columns],
@@ -245,14 +249,14 @@ def _plan(group, clean):
             numbers = ", ".join(str(entry["attempt"]) for entry in attempts_by_step[n])
             mark = Status(GOOD if succeeded else BAD, "attempt %s" % numbers)
         rows.append((clean(text), mark))
-    facts = [("Made by", clean(plan.get("source") or "?", 80))]
+    facts = [("Source", clean(plan.get("source") or "?", 80))]
     if plan.get("confidence") is not None:
         facts.append(("Confidence", clean(plan["confidence"], 20)))
     return FactList(facts), Steps(rows)
 
 
 def _assignments(run, clean):
-    """The crews of an infrastructure_repair, with what the failure of each node touches."""
+    """Build the table of assigned crews, with the impact of each failed node."""
     assignments = run.top.output.get("assignments")
     if not isinstance(assignments, list) or not assignments:
         return None
@@ -271,7 +275,7 @@ def _assignments(run, clean):
             clean(node_impact.get("criticality") or "", 30), node_impact.get("nodes_affected"),
             node_impact.get("population_affected"), clean(assignment.get("details") or ""),
         ])
-    columns = ["Node", "Crew", "Status", "Criticality", "Nodes", "People", "Told"]
+    columns = ["Node", "Crew", "Status", "Criticality", "Nodes", "People", "Details"]
     return Table(columns, rows, ("Nodes", "People"))
 
 
@@ -287,13 +291,13 @@ def _failure(run, clean):
         facts.append(("Ended by", Status(BAD, clean(cause, 60))))
         facts += [
             (name, clean(error[key]))
-            for name, key in (("In words", "message"), ("Reason", "reason"),
-                              ("Field", "field"), ("Way out", "hint"))
+            for name, key in (("Message", "message"), ("Reason", "reason"),
+                              ("Field", "field"), ("Hint", "hint"))
             if error.get(key) and not (key == "reason" and error.get("message") == error["reason"])
         ]
         meaning, recommendations = advice.advice(run.workflow, cause)
-        facts.append(("That means", clean(meaning)))
-        heading = Text("What a person can do:")
+        facts.append(("Meaning", clean(meaning)))
+        heading = Text("What you can do:")
         steps = Steps([(clean(text), None) for text in recommendations])
     return (FactList(facts) if facts else None), heading, steps
 
@@ -307,6 +311,6 @@ def _executions(run, clean):
         for node, depth in iter_executions(run.top)
     ]
     if run.cut:
-        rows.append(["...", "there are more than a report reads", None, None, None])
+        rows.append(["...", "further executions are not included", None, None, None])
     return Table(["Task", "Action", "Status", "Took", "Execution"], rows, ("Took",)) \
         if rows else None

@@ -1,4 +1,4 @@
-"""The states that a run went through, and the steps that it took."""
+"""The states that a run went through, and its steps."""
 
 from synthralos.reports.document import (
     BAD,
@@ -12,7 +12,7 @@ from synthralos.reports.document import (
     duration,
 )
 
-# infrastructure_repair's, in the order in which a run without trouble goes through them.
+# The states of infrastructure_repair, in the order of a run without errors.
 _REPAIR = ("INIT", "FAILURE_DETECTION", "IMPACT_ANALYSIS", "REPAIR_PLANNING", "EXECUTION",
            "RESCHEDULING", "FINAL")
 _STATUS = {"completed": GOOD, "failed": BAD, "skipped": IDLE, "refused": IDLE, "waiting": WAIT,
@@ -20,7 +20,7 @@ _STATUS = {"completed": GOOD, "failed": BAD, "skipped": IDLE, "refused": IDLE, "
 
 
 def run_states(run, clean):
-    """(Diagram or None, Table of steps or None)."""
+    """Return (Diagram or None, Table of steps or None)."""
     history = run.top.output.get("step_history") or run.case.get("step_history")
     if isinstance(history, list) and history:
         moves = [
@@ -37,9 +37,9 @@ def run_states(run, clean):
 
 
 def _diagram_of_tasks(run, clean):
-    """The tasks as states, of a workflow that has no states of its own."""
+    """Draw the tasks as states, for a workflow without states of its own."""
     names = [clean(child.task.partition("[")[0], 60) for child in run.top.children]
-    # The items of one task are one visit.
+    # All items of a task count as a single visit.
     path = [name for n, name in enumerate(names)
             if n == 0 or name != names[n - 1] or "[" not in run.top.children[n].task]
     if len(path) < 2:
@@ -84,7 +84,7 @@ def _steps(steps, clean):
                     clean(step.get("summary") or ""),
                 ]
             )
-    columns = ["Step", "Status", "Attempts", "Took", "By", "It said"]
+    columns = ["Step", "Status", "Attempts", "Took", "By", "Message"]
     used_columns = [n for n in range(len(columns)) if any(row[n] not in (None, "") for row in rows)]
     return Table(
         [columns[n] for n in used_columns],

@@ -1,7 +1,7 @@
-"""A state diagram as inline SVG: states below each other, the way through them beside.
+"""Draws a state diagram as inline SVG: states in a column, transitions as arrows.
 
-A move to the next state is an arrow between the two; any other goes round the side, back ones on
-the left. Narrow enough for a phone.
+A transition to the next state is an arrow between the two; others are curves, backward ones on the
+left. It is narrow enough for a phone.
 """
 
 _WIDTH, _LEFT, _BOX, _HEIGHT, _GAP = 460, 90, 210, 34, 34
@@ -9,7 +9,11 @@ _MAX_LABEL_CHARS = 28
 
 
 def svg(diagram, max_moves, escape):
-    """:param max_moves: moves that are drawn; text: what escapes a text."""
+    """Draw a Diagram.
+
+    :param max_moves: maximum number of transitions to draw.
+    :param escape: a callable that escapes a text for HTML.
+    """
     places = {name: n for n, name in enumerate(diagram.states)}
     moves_by_edge = {}
     for n, (from_state, to_state, action) in enumerate(diagram.moves[:max_moves], 1):

@@ -1,4 +1,4 @@
-"""The report of a ticket: ticket.get's, in a form to print or to send on."""
+"""The report on a ticket: the analysis of ticket.get, to print or to forward."""
 
 from synthralos.core.sanitize import sanitize_line
 from synthralos.escalation import ticket_analysis as escalation
@@ -21,7 +21,7 @@ _LEVEL = {"critical_alert": BAD, "human_intervention": WAIT, "supervisor_review"
 
 
 def build_ticket_report(env, ticket):
-    """The Report of `ticket`, which tickets.get gave."""
+    """Build the Report on a ticket as tickets.get returns it."""
 
     def clean(text):
         return sanitize_line(text, env.redactor, MAX_CELL_CHARS)
@@ -50,7 +50,7 @@ def build_ticket_report(env, ticket):
     report.add("Cause", FactList([
         ("Cause", Status(BAD, clean(root["cause"]))),
         ("Type", clean("%s, severity %s" % (root["type"], root["severity"]))),
-        ("That means", clean(root["meaning"])),
+        ("Meaning", clean(root["meaning"])),
         ("Workflow", clean(impact["workflow"])),
         ("Impact", clean("%s (%s of 10)" % (impact["level"], impact["score"]))),
     ]))
