@@ -140,7 +140,7 @@ def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
         if result["run"]:
             ended(world, result["run"])
     assert outcomes == ["started", "started", "too_many"]
-    assert "as many runs" in tickets(world)[0]["summary"]
+    assert "hourly limit" in tickets(world)[0]["summary"]
 
 
 def test_one_notification_starts_so_many_runs_and_a_ticket_for_the_rest(world, webhook):

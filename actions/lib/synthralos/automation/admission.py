@@ -29,9 +29,9 @@ STARTED, DUPLICATE, RUNNING = "started", "duplicate", "running"
 RECURRED, STILL_FAILING, TOO_MANY, NO_QUERY = "recurred", "still_failing", "too_many", "no_query"
 RESOLVED, NOTHING_OPEN, NO_WORKFLOW = "resolved", "nothing_open", "no_workflow"
 REASONS = {
-    RECURRED: "it came back after a repair that succeeded",
-    STILL_FAILING: "it goes on after a repair that succeeded",
-    TOO_MANY: "rules have started as many runs of it as an hour may have",
+    RECURRED: "it recurred after a successful repair",
+    STILL_FAILING: "it continues after a successful repair",
+    TOO_MANY: "the hourly limit of automatic runs is reached",
     NO_QUERY: "there is no query to run again",
     NO_WORKFLOW: "no workflow fits it",
 }
