@@ -44,7 +44,7 @@ def world(gateway, tmp_path):
 
 
 def roll_up(local):
-    run = local.run("synthralos.metrics.rollup", {})
+    run = local.run("synthralos.metrics.roll_up", {})
     assert run["status"] == "succeeded", run["result"]
     return run["result"]["result"]
 

@@ -69,7 +69,7 @@ def samples(world, name):
 
 
 def roll_up(world):
-    run = world.local.run("synthralos.metrics.rollup", {})
+    run = world.local.run("synthralos.metrics.roll_up", {})
     assert run["status"] == "succeeded", run["result"]
     return run["result"]["result"]
 
