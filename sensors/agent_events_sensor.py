@@ -10,30 +10,30 @@ from synthralos.sensing.sensor_environment import SensorEnvironment
 
 
 class AgentEventsSensor(Sensor):
-    """Server-sent events of agents as triggers.
+    """Fires triggers for server-sent events of agents.
 
-    :cvar datastore: an object to use in place of StackStorm's datastore; a test sets it.
+    :cvar datastore: replaces StackStorm's datastore; set by tests.
     """
 
     datastore = None
 
     def setup(self):
-        around = SensorEnvironment(
+        env = SensorEnvironment(
             type(self).__name__, self.sensor_service, self.config, self.datastore
         )
-        self._follower = AgentEventsListener(around)
+        self._listener = AgentEventsListener(env)
 
     def run(self):
-        self._follower.run()
+        self._listener.run()
 
     def cleanup(self):
-        self._follower.stop()
+        self._listener.stop()
 
     def add_trigger(self, trigger):
-        """Rules do not change what is listened to."""
+        """Rules do not affect what is listened to."""
 
     def update_trigger(self, trigger):
-        """As for add_trigger."""
+        """See add_trigger."""
 
     def remove_trigger(self, trigger):
-        """As for add_trigger."""
+        """See add_trigger."""

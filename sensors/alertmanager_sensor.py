@@ -10,18 +10,18 @@ from synthralos.sensing.sensor_environment import SensorEnvironment
 
 
 class AlertmanagerSensor(PollingSensor):
-    """The alerts of Alertmanager as triggers.
+    """Fires triggers for the alerts of Alertmanager.
 
-    :cvar datastore: an object to use in place of StackStorm's datastore; a test sets it.
+    :cvar datastore: replaces StackStorm's datastore; set by tests.
     """
 
     datastore = None
 
     def setup(self):
-        around = SensorEnvironment(
+        env = SensorEnvironment(
             type(self).__name__, self.sensor_service, self.config, self.datastore
         )
-        self._poller = AlertmanagerPoller(around)
+        self._poller = AlertmanagerPoller(env)
         if self._poller.poll_interval:
             self.set_poll_interval(self._poller.poll_interval)
 
@@ -29,13 +29,13 @@ class AlertmanagerSensor(PollingSensor):
         self._poller.poll()
 
     def cleanup(self):
-        """There is nothing to put away."""
+        """Nothing to clean up."""
 
     def add_trigger(self, trigger):
-        """Rules do not change what is asked."""
+        """Rules do not affect what is polled."""
 
     def update_trigger(self, trigger):
-        """As for add_trigger."""
+        """See add_trigger."""
 
     def remove_trigger(self, trigger):
-        """As for add_trigger."""
+        """See add_trigger."""

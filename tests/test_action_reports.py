@@ -130,7 +130,7 @@ class ReportRenderTest(ActionCase):
     def test_a_run_that_goes_on(self):
         self.api.held[TOP] = execution(
             TOP, "agent_recovery", "running", runner="orquesta", result=None, end_timestamp=None)
-        self.assertIn("going on", self.body(execution_id=TOP))
+        self.assertIn("</b> running</span></p>", self.body(execution_id=TOP))
 
     def test_odd_results_make_a_report_all_the_same(self):
         for result in ("None", {"output": None}, {"result": "None"}, {"output": {

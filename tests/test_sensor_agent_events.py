@@ -72,6 +72,6 @@ class AgentEventsSensorTest(SensorCase):
 
     def test_rules_are_of_no_concern(self):
         sensor = self.started()
-        for told in (sensor.add_trigger, sensor.update_trigger, sensor.remove_trigger):
-            told({})
+        for method in (sensor.add_trigger, sensor.update_trigger, sensor.remove_trigger):
+            method({})
         sensor.cleanup()

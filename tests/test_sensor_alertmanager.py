@@ -35,12 +35,12 @@ class AlertmanagerSensorTest(SensorCase):
 
     def test_nothing_it_meets_ends_it(self):
         sensor = self.started(CONFIG)
-        for told in ((500, ""), (200, "<html>"), (200, "[{"), (404, ""), {}, None, [None], "x"):
-            self.answers = {"/alerts": told}
+        for method in ((500, ""), (200, "<html>"), (200, "[{"), (404, ""), {}, None, [None], "x"):
+            self.answers = {"/alerts": method}
             sensor.poll()
         self.assertEqual(self.payloads("metrics_alert"), [])
         self.assertEqual(
-            [one["seeing"] for one in self.payloads("sensor_disconnected")], [False, True]
+            [payload["seeing"] for payload in self.payloads("sensor_disconnected")], [False, True]
         )
 
     def test_without_a_configuration_it_is_idle(self):
@@ -62,6 +62,6 @@ class AlertmanagerSensorTest(SensorCase):
 
     def test_rules_and_the_end_are_of_no_concern(self):
         sensor = self.started()
-        for told in (sensor.add_trigger, sensor.update_trigger, sensor.remove_trigger):
-            told({})
+        for method in (sensor.add_trigger, sensor.update_trigger, sensor.remove_trigger):
+            method({})
         sensor.cleanup()

@@ -49,8 +49,8 @@ def page(text="a text of some words that takes its room", rows=6):
         Bar("%s %d" % (text, n), kind, NOW + n, NOW + n + 2, text, n % 4)
         for n, kind in zip(range(rows), (GOOD, BAD, WAIT, IDLE, PLAIN, GOOD))
     ]
-    made = Report(text, text, Status(BAD, "failed"), [(text, text)] * 5, NOW, text)
-    made.add(
+    report = Report(text, text, Status(BAD, "failed"), [(text, text)] * 5, NOW, text)
+    report.add(
         "Everything", Text(text), FactList([(text, text)]), Steps([(text, Status(GOOD, text))] * 3),
         Table(["#", "Target", "Result", "Took", "It said"],
               [[n, text, Status(BAD, text), "2.5 s", text] for n in range(rows)], ("Took",)),
@@ -59,18 +59,18 @@ def page(text="a text of some words that takes its room", rows=6):
         Diagram([text, "B", "C"], [(text, "B", text), ("B", text, text), (text, "C", text)],
                 Status(BAD, "C")),
     )
-    return html.render(made, 100)
+    return html.render(report, 100)
 
 
 def run(folder, *options):
-    done = subprocess.run(
+    process = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
          "--user-data-dir=%s" % (folder / "profile"), *options,
          (folder / "page.html").as_uri()],
         capture_output=True, timeout=120, check=False,
     )
-    assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
-    return done.stdout.decode("utf-8", "replace")
+    assert process.returncode == 0, process.stderr.decode(errors="replace")[-2000:]
+    return process.stdout.decode("utf-8", "replace")
 
 
 def looked_at(folder, content, width):
@@ -91,9 +91,9 @@ def looked_at(folder, content, width):
 @pytest.mark.parametrize("width", (320, 375, 768, 1280))
 @pytest.mark.parametrize("text", ("a text of some words that takes its room", "w" * 300, "ok"))
 def test_nothing_stands_out_at_the_side(tmp_path, width, text):
-    found = looked_at(tmp_path, page(text), width)
-    assert found["wide"] == width
-    assert found["over"] == [] and found["scroll"] <= width
+    measurements = looked_at(tmp_path, page(text), width)
+    assert measurements["wide"] == width
+    assert measurements["over"] == [] and measurements["scroll"] <= width
 
 
 def test_its_policy_lets_no_script_run_and_nothing_load(tmp_path):

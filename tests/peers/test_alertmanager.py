@@ -47,7 +47,9 @@ def test_a_target_goes_down_and_comes_back(peers):
 
     def seen(*statuses):
         poller().poll()
-        return [one["status"] for one in service.payloads("metrics_alert")] == list(statuses)
+        return [payload["status"] for payload in service.payloads("metrics_alert")] == list(
+            statuses
+        )
 
     assert seen()
     peers.target.stop()
@@ -79,9 +81,10 @@ def test_a_target_goes_down_and_comes_back(peers):
     until(lambda: any(body["status"] == "resolved" for body in peers.hook.bodies), "it was posted")
     posted = [payload for body in peers.hook.bodies
               for payload in alert_payloads.from_webhook(body, time.time())]
-    told = {alert_payloads.identity(payload) for payload in service.payloads("metrics_alert")}
-    assert {alert_payloads.identity(payload) for payload in posted} == told
-    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] in ([], [False, True])
+    dispatched = {alert_payloads.identity(payload) for payload in service.payloads("metrics_alert")}
+    assert {alert_payloads.identity(payload) for payload in posted} == dispatched
+    connectivity = [payload["seeing"] for payload in service.payloads("sensor_disconnected")]
+    assert connectivity in ([], [False, True])
 
 
 @pytest.fixture
@@ -114,22 +117,23 @@ def test_an_alert_ends_in_an_assigned_crew_and_the_resolved_one_closes_its_case(
         surroundings(service, config, datastore, time.time, "AlertmanagerSensor")
     )
 
-    def told():
+    def poll_payloads():
         poller.poll()
         return service.payloads("metrics_alert")
 
     peers.target.stop()
-    until(told, "the alert fires")
+    until(poll_payloads, "the alert fires")
     until(lambda: peers.hook.bodies, "it was posted")
-    started = received(pack, told()[0])
+    started = received(pack, poll_payloads()[0])
     assert started["workflow"] == "infrastructure_repair", started
     # The webhook tells of the same: no second run.
     assert received(pack, {"body": peers.hook.bodies[0]})["outcome"] in ("running", "duplicate")
     until(lambda: pack.execution(started["run"])["status"] in ("succeeded", "failed"), "it ended")
     output = pack.execution(started["run"])["result"]["output"]
     node = "127.0.0.1:%d" % peers.ports["target"]
-    assert [(one["node"], one["status"]) for one in output["assignments"]] == [(node, "Assigned")]
+    [assignment] = output["assignments"]
+    assert (assignment["node"], assignment["status"]) == (node, "Assigned")
     peers.target = Target(peers.ports["target"])
-    until(lambda: told()[-1]["status"] == "resolved", "the alert has ended")
-    assert received(pack, told()[-1])["outcome"] == "resolved"
-    assert received(pack, told()[-1])["outcome"] == "nothing_open"
+    until(lambda: poll_payloads()[-1]["status"] == "resolved", "the alert has ended")
+    assert received(pack, poll_payloads()[-1])["outcome"] == "resolved"
+    assert received(pack, poll_payloads()[-1])["outcome"] == "nothing_open"

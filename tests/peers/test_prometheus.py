@@ -44,7 +44,7 @@ def world(gateway, tmp_path):
 
 
 def roll_up(local):
-    run = local.run("synthralos.metrics.rollup", {})
+    run = local.run("synthralos.metrics.roll_up", {})
     assert run["status"] == "succeeded", run["result"]
     return run["result"]["result"]
 
@@ -53,9 +53,9 @@ def test_what_is_pushed_can_be_queried(gateway, world):
     box, local = world
     box.script(GPT4, [rate_limit(retry_after=30)])
     local.run("synthralos.llm_retry", LLM)
-    done = roll_up(local)
-    assert done["push"] == {"pushed": True, "url": gateway.address, "error": None}
-    assert done["summary"].endswith("; pushed")
+    result = roll_up(local)
+    assert result["push"] == {"pushed": True, "url": gateway.address, "error": None}
+    assert result["summary"].endswith("; pushed")
     query = "sum by (job, instance, workflow) (synthralos_runs_completed_total)"
     until(lambda: gateway.asked(query), "Prometheus has scraped it")
     labels = {"job": "st2/one", "instance": "a", "workflow": "llm_retry"}
@@ -90,10 +90,10 @@ def test_a_pushgateway_that_is_away_or_refuses_ends_no_roll_up(gateway, world):
     _, local = world
     local.run("synthralos.llm_retry", LLM)
     gateway.stop("pushgateway")
-    done = roll_up(local)
-    assert done["counted"] == 2 and done["push"]["pushed"] is False
-    assert "not pushed: " + done["push"]["error"] in done["summary"]
-    assert "connect" in done["push"]["error"].lower()
+    result = roll_up(local)
+    assert result["counted"] == 2 and result["push"]["pushed"] is False
+    assert "not pushed: " + result["push"]["error"] in result["summary"]
+    assert "connect" in result["push"]["error"].lower()
     gateway.start_pushgateway()
     began = time.time()
     until(lambda: roll_up(local)["push"]["pushed"], "it is pushed")

@@ -85,17 +85,17 @@ def test_what_a_hand_wrote_ends_nothing(event):
 def test_every_label_is_bounded():
     labels = {label for family in f.TOTALS for label in family.labels}
     assert labels == set(MAX_LABEL_VALUES)
-    totals = Totals(most={"agent": 2}, always={"agent": {"configured"}})
+    totals = Totals(max_values={"agent": 2}, reserved={"agent": {"configured"}})
     for agent in ("a", "b", "c", "d", "configured", "a", "x" * 200):
         totals.observe(f.AGENT_CALLS, (agent, "success"), 1)
-    told = {labels[0]: value for labels, value in totals.series[f.AGENT_CALLS].items()}
-    assert told == {"a": 2, "b": 1, OTHER: 3, "configured": 1}
+    counts = {labels[0]: value for labels, value in totals.series[f.AGENT_CALLS].items()}
+    assert counts == {"a": 2, "b": 1, OTHER: 3, "configured": 1}
     # Who has a series keeps it, and nobody new gets one.
-    again = Totals(json.loads(json.dumps(totals.as_dict())), most={"agent": 2})
+    again = Totals(json.loads(json.dumps(totals.as_dict())), max_values={"agent": 2})
     for agent in ("b", "e"):
         again.observe(f.AGENT_CALLS, (agent, "success"), 1)
-    told = {labels[0]: value for labels, value in again.series[f.AGENT_CALLS].items()}
-    assert told == {"a": 2, "b": 2, OTHER: 4, "configured": 1}
+    counts = {labels[0]: value for labels, value in again.series[f.AGENT_CALLS].items()}
+    assert counts == {"a": 2, "b": 2, OTHER: 4, "configured": 1}
 
 
 def agent_calls(totals):
@@ -108,7 +108,7 @@ def test_the_agent_that_was_not_called_for_longest_gives_way_once_it_is_idle():
         totals.observe(f.AGENT_SECONDS, (agent,), 0.5)
         return Totals(totals.as_dict(), {"agent": 2}, {}, totals.seen, totals._now, 600)
 
-    totals = Totals(most={"agent": 2}, now=1000.0, idle=600)
+    totals = Totals(max_values={"agent": 2}, now=1000.0, idle_seconds=600)
     totals = counted(totals, "a")
     totals._now = 1100.0
     totals = counted(totals, "b")
@@ -127,12 +127,12 @@ def test_the_agent_that_was_not_called_for_longest_gives_way_once_it_is_idle():
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_agents_come_the_series_are_bounded_and_no_count_is_lost_or_doubled(seed):
     chance = random.Random(seed)
-    most, idle, now = chance.randint(0, 5), 600, 0.0
+    max_agents, idle, now = chance.randint(0, 5), 600, 0.0
     names, always = ["a%d" % n for n in range(12)], frozenset(["a0", "a1"])
-    kept, seen, gone, last, counts = None, None, 0, {}, {}
+    stored, seen, gone, last, counts = None, None, 0, {}, {}
     for _ in range(60):
         now += chance.choice([1, 60, 599, 900])
-        totals = Totals(kept, {"agent": most}, {"agent": always}, seen, now, idle)
+        totals = Totals(stored, {"agent": max_agents}, {"agent": always}, seen, now, idle)
         for _ in range(chance.randint(1, 8)):
             before, agent = agent_calls(totals), chance.choice(names)
             totals.observe(f.AGENT_CALLS, (agent, "success"), 1)
@@ -142,7 +142,9 @@ def test_whatever_agents_come_the_series_are_bounded_and_no_count_is_lost_or_dou
             # It was idle, and nobody was idle for longer.
             for name in left:
                 assert now - last[name] >= idle
-                assert last[name] == min(last[one] for one in before if one not in always | {OTHER})
+                assert last[name] == min(
+                    last[agent] for agent in before if agent not in always | {OTHER}
+                )
                 gone += before[name]
             grown = {name: value - before.get(name, 0) for name, value in after.items()}
             assert {name for name, value in grown.items() if value} <= {agent, OTHER}
@@ -150,35 +152,35 @@ def test_whatever_agents_come_the_series_are_bounded_and_no_count_is_lost_or_dou
             if agent in after:
                 last[agent] = now
             counts[agent] = counts.get(agent, 0) + 1
-            assert len(set(after) - always - {OTHER}) <= most
-        kept, seen = json.loads(json.dumps(totals.as_dict())), totals.seen
+            assert len(set(after) - always - {OTHER}) <= max_agents
+        stored, seen = json.loads(json.dumps(totals.as_dict())), totals.seen
     assert sum(agent_calls(totals).values()) + gone == sum(counts.values())
 
 
 def test_totals_survive_json():
     totals = Totals()
     totals.count_event(FELL_OVER)
-    kept = json.loads(json.dumps(totals.as_dict()))
+    stored = json.loads(json.dumps(totals.as_dict()))
     assert prometheus_text.to_prometheus_text(
-        Totals(kept).series
+        Totals(stored).series
     ) == prometheus_text.to_prometheus_text(totals.series)
 
 
 def test_what_another_version_kept_does_no_harm():
-    kept = {"gone_total": [[["a"], 1]], f.STARTED.name: [[["a", "b"], 1], [["w"], 2]],
+    stored = {"gone_total": [[["a"], 1]], f.STARTED.name: [[["a", "b"], 1], [["w"], 2]],
             f.RUN_SECONDS.name: [[["w", "failed"], [1, 2.0, [1, 0]]]]}
-    series = Totals(kept).series
+    series = Totals(stored).series
     assert series[f.STARTED] == {("w",): 2} and not series[f.RUN_SECONDS]
 
 
 def test_the_text_format():
     family = f.Family("x_seconds", f.HISTOGRAM, "a \\ b\nc", ("l",), (0.5, 2.5))
-    told = prometheus_text.to_prometheus_text({
+    text = prometheus_text.to_prometheus_text({
         family: {('q"\\\n',): [3, 7.25, [1, 1, 1]]},
         f.Family("y_total", f.COUNTER, "Y."): {(): 3},
         f.Family("z_total", f.COUNTER, "Z."): {},
     })
-    assert told == (
+    assert text == (
         "# HELP x_seconds a \\\\ b\\nc\n"
         "# TYPE x_seconds histogram\n"
         'x_seconds_bucket{l="q\\"\\\\\\n",le="0.5"} 1\n'
@@ -193,11 +195,11 @@ def test_the_text_format():
 
 
 def test_json():
-    told = prometheus_text.to_json({f.STARTED: {("w",): 2}, f.RUN_SECONDS: {
+    metrics = prometheus_text.to_json({f.STARTED: {("w",): 2}, f.RUN_SECONDS: {
         ("w", "failed"): [1, 0.7, [0, 1] + [0] * 11]
     }})
-    assert told[0]["samples"] == [{"labels": {"workflow": "w"}, "value": 2}]
-    sample = told[1]["samples"][0]
+    assert metrics[0]["samples"] == [{"labels": {"workflow": "w"}, "value": 2}]
+    sample = metrics[1]["samples"][0]
     assert (sample["count"], sample["sum"]) == (1, 0.7)
     assert sample["buckets"][:2] == [[0.5, 0], [1.0, 1]] and sample["buckets"][-1] == [None, 1]
 
@@ -222,13 +224,13 @@ def test_names_are_prometheus_s():
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
 def test_promtool_finds_nothing_wrong():
-    told = subprocess.run(
+    process = subprocess.run(
         [PROMTOOL, "check", "metrics"],
         input=prometheus_text.to_prometheus_text(every_metric()).encode(),
         capture_output=True,
         timeout=PATIENCE_SECONDS,
     )
-    assert (told.returncode, told.stdout + told.stderr) == (0, b"")
+    assert (process.returncode, process.stdout + process.stderr) == (0, b"")
 
 
 def test_counting_is_of_events_only():
@@ -237,10 +239,10 @@ def test_counting_is_of_events_only():
     ]
 
 
-@pytest.mark.parametrize("told, seconds_before", [
+@pytest.mark.parametrize("timestamps, seconds_before", [
     ((), 0), ((None, 7, {}, "soon"), 0), (("2023-11-14T22:12:20Z",), 60),
     (("2023-11-14T21:12:20-01:00",), 0),
     (("2023-11-14T22:13:21Z",), 0), (("2023-11-01T00:00:00Z", "2023-11-14T22:12:20Z"), 60),
 ])
-def test_when_it_failed(told, seconds_before):
-    assert 1_700_000_000.0 - workflow_run.failed_at(1_700_000_000.0, *told) == seconds_before
+def test_when_it_failed(timestamps, seconds_before):
+    assert 1_700_000_000.0 - workflow_run.failed_at(1_700_000_000.0, *timestamps) == seconds_before

@@ -80,9 +80,9 @@ def reap(make_env, clock):
 
 
 def test_an_action_whose_runner_died_is_abandoned_so_that_its_workflow_goes_on(reap):
-    rows, told, _ = reap(run(), child())
+    rows, report, _ = reap(run(), child())
     assert rows[CHILD]["status"] == "abandoned" and rows[RUN]["status"] == "running"
-    assert told["abandoned"] == [
+    assert report["abandoned"] == [
         {"run": RUN, "workflow": "agent_recovery", "execution": CHILD}
     ]
 
@@ -91,30 +91,30 @@ def test_an_action_whose_runner_died_is_abandoned_so_that_its_workflow_goes_on(r
     (300, {}), (359, {}), (500, {"parameters": {"agent_id": "a", "timeout": 450}}),
 ])
 def test_a_run_has_its_time_and_a_minute_more(reap, age, more):
-    rows, told, _ = reap(run(age=age, **more), child())
-    assert rows[CHILD]["status"] == "running" and told["summary"].startswith("0 abandoned, 0")
+    rows, report, _ = reap(run(age=age, **more), child())
+    assert rows[CHILD]["status"] == "running" and report["summary"].startswith("0 abandoned, 0")
 
 
 @pytest.mark.parametrize("status", ["requested", "scheduled", "delayed"])
 @pytest.mark.parametrize("age, ended", [(599, False), (600, True)])
 def test_an_action_that_never_began_is_lost_five_minutes_after_the_deadline(
         reap, status, age, ended):
-    rows, told, _ = reap(run(age=age), dict(child(status=status), start_timestamp=to_iso(
+    rows, report, _ = reap(run(age=age), dict(child(status=status), start_timestamp=to_iso(
         NOW - 310)))
-    assert (rows[CHILD]["status"] == "abandoned") == ended == bool(told["abandoned"])
+    assert (rows[CHILD]["status"] == "abandoned") == ended == bool(report["abandoned"])
     assert rows[RUN]["status"] == "running"
 
 
 def test_an_action_that_has_just_been_requested_is_not_lost(reap):
-    rows, told, _ = reap(run(age=900), dict(child(status="requested"), start_timestamp=to_iso(
+    rows, report, _ = reap(run(age=900), dict(child(status="requested"), start_timestamp=to_iso(
         NOW - 299)))
-    assert rows[CHILD]["status"] == "requested" and not told["abandoned"]
+    assert rows[CHILD]["status"] == "requested" and not report["abandoned"]
 
 
 def test_a_run_that_a_policy_held_back_until_its_time_was_up_is_cancelled_and_logged(reap):
-    rows, told, _ = reap(run(status="delayed"))
-    assert rows[RUN]["status"] == "canceled" and told["logged"][0]["ticket"]
-    rows, told, _ = reap(run(status="delayed", age=300))
+    rows, report, _ = reap(run(status="delayed"))
+    assert rows[RUN]["status"] == "canceled" and report["logged"][0]["ticket"]
+    rows, report, _ = reap(run(status="delayed", age=300))
     assert rows[RUN]["status"] == "delayed"
 
 
@@ -126,19 +126,19 @@ def test_a_child_workflow_is_left_to_end_its_own_actions(reap):
 
 
 def test_a_run_in_which_nothing_runs_any_more_is_cancelled_and_logged(reap):
-    rows, told, _ = reap(run(), child(status="succeeded"))
-    assert rows[RUN]["status"] == "canceled" and told["canceled"][0]["run"] == RUN
-    assert [one["run"] for one in told["logged"]] == [RUN] and told["logged"][0]["ticket"]
+    rows, report, _ = reap(run(), child(status="succeeded"))
+    assert rows[RUN]["status"] == "canceled" and report["canceled"][0]["run"] == RUN
+    assert [entry["run"] for entry in report["logged"]] == [RUN] and report["logged"][0]["ticket"]
 
 
 def test_a_run_that_waits_for_the_end_of_a_dead_action_to_be_cancelled(reap):
-    rows, told, _ = reap(run(status="canceling"), child())
-    assert rows[CHILD]["status"] == "abandoned" and told["canceled"] == []
-    rows, told, _ = reap(run(status="canceling"), child(status="abandoned"))
-    assert rows[RUN]["status"] == "canceled" and told["canceled"]
+    rows, report, _ = reap(run(status="canceling"), child())
+    assert rows[CHILD]["status"] == "abandoned" and report["canceled"] == []
+    rows, report, _ = reap(run(status="canceling"), child(status="abandoned"))
+    assert rows[RUN]["status"] == "canceled" and report["canceled"]
 
 
-def asked(status, began, ended):
+def approval_child(status, began, ended):
     row = child("core.ask", status, runner="inquirer")
     row.update(id="c" * 24, start_timestamp=to_iso(NOW - began))
     return dict(row, end_timestamp=to_iso(NOW - ended))
@@ -147,9 +147,9 @@ def asked(status, began, ended):
 def test_the_time_that_people_took_to_answer_is_not_the_run_s(reap):
     late = run("synthralos.infrastructure_repair", age=4000)
     working = dict(child("synthralos.assign_repair_crew"), start_timestamp=to_iso(NOW - 130))
-    rows, told, _ = reap(late, asked("succeeded", 3980, 140), working)
-    assert rows[CHILD]["status"] == "running" and told["abandoned"] == []
-    rows, told, _ = reap(late, asked("succeeded", 3980, 3900), working)
+    rows, report, _ = reap(late, approval_child("succeeded", 3980, 140), working)
+    assert rows[CHILD]["status"] == "running" and report["abandoned"] == []
+    rows, report, _ = reap(late, approval_child("succeeded", 3980, 3900), working)
     assert rows[CHILD]["status"] == "abandoned"
 
 
@@ -160,13 +160,13 @@ def test_an_action_that_began_a_moment_ago_is_not_dead(reap):
 
 
 def test_a_run_that_an_approval_has_paused_for_good_goes_on(reap):
-    rows, told, _ = reap(run(status="paused"), asked("timeout", 100, 50))
-    assert rows[RUN]["status"] == "resuming" and told["resumed"][0]["run"] == RUN
+    rows, report, _ = reap(run(status="paused"), approval_child("timeout", 100, 50))
+    assert rows[RUN]["status"] == "resuming" and report["resumed"][0]["run"] == RUN
 
 
 def test_a_run_that_a_person_has_paused_is_left_alone(reap):
-    rows, told, _ = reap(run(status="paused"), child(status="succeeded"))
-    assert rows[RUN]["status"] == "paused" and told["canceled"] == []
+    rows, report, _ = reap(run(status="paused"), child(status="succeeded"))
+    assert rows[RUN]["status"] == "paused" and report["canceled"] == []
 
 
 def test_what_goes_wrong_with_one_run_keeps_nobody_from_the_next(reap, monkeypatch):
@@ -177,25 +177,25 @@ def test_what_goes_wrong_with_one_run_keeps_nobody_from_the_next(reap, monkeypat
 
     monkeypatch.setattr(Api, "children", broken)
     other = dict(run("synthralos.llm_retry"), id="d" * 24)
-    rows, told, _ = reap(run(), other)
+    rows, report, _ = reap(run(), other)
     assert rows["d" * 24]["status"] == "canceled"
-    assert told["errors"] == [{"run": RUN, "error": "StackStorm's API answered (500)"}]
+    assert report["errors"] == [{"run": RUN, "error": "StackStorm's API answered (500)"}]
 
 
 def test_a_run_is_logged_under_its_own_id_and_once(reap):
-    rows, told, env = reap(run(status="canceled"))
-    assert told["logged"] and env.run != RUN
+    rows, report, env = reap(run(status="canceled"))
+    assert report["logged"] and env.run != RUN
     assert reaper.reap(env, AutomationConfig())["logged"] == []
 
 
 def test_a_run_of_another_run_is_logged_by_that_one(reap):
     parent = {"execution_id": CHILD, "pack": "synthralos"}
-    _, told, _ = reap(run(status="canceled", context={"parent": parent}))
-    assert told["logged"] == []
+    _, report, _ = reap(run(status="canceled", context={"parent": parent}))
+    assert report["logged"] == []
 
 
 @pytest.mark.parametrize("age, status", [(60, "running"), (299, "running"), (301, "abandoned")])
 def test_a_roll_up_whose_runner_died_keeps_no_other_away(reap, age, status):
-    rows, told, _ = reap(run("synthralos.metrics.rollup", age=age))
+    rows, report, _ = reap(run("synthralos.metrics.roll_up", age=age))
     assert rows[RUN]["status"] == status
-    assert len(told["abandoned"]) == (status == "abandoned") and told["errors"] == []
+    assert len(report["abandoned"]) == (status == "abandoned") and report["errors"] == []

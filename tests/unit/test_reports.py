@@ -3,8 +3,9 @@
 import re
 from html.parser import HTMLParser
 
+import hypothesis
 import pytest
-from hypothesis import given, strategies
+from hypothesis import strategies
 
 from synthralos.reports import html, markdown, render
 from synthralos.reports.document import (
@@ -65,10 +66,10 @@ class Reader(HTMLParser):
 
 
 def report(text="a text", rows=3):
-    made = Report(
+    built = Report(
         text, text, Status(GOOD, text), [(text, text), (text, Status(BAD, text))], NOW, text
     )
-    made.add(
+    built.add(
         text,
         Text(text),
         FactList([(text, text)]),
@@ -84,7 +85,7 @@ def report(text="a text", rows=3):
             Status(BAD, "C"),
         ),
     )
-    return made
+    return built
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -95,7 +96,7 @@ def test_a_page_holds_hostile_text_as_text(text):
     assert read.text.count(text) >= 10
 
 
-@given(strategies.text(max_size=60))
+@hypothesis.given(strategies.text(max_size=60))
 def test_a_page_stands_whatever_the_text_is(text):
     assert Reader(html.render(report(text), 100)).tags <= TAGS
 
@@ -128,16 +129,16 @@ def test_what_is_too_much_is_left_out_and_told():
     for form in render.FORMATS:
         body = render.render(report("x" * 400, rows=2000), form)
         assert len(body.encode()) <= render.MAX_REPORT_BYTES
-        assert re.search(r"\d+ more are not shown", body)
+        assert re.search(r"\d+ more not shown", body)
         assert "not shown" not in render.render(report(), form)
 
 
-@pytest.mark.parametrize("seconds, told", (
+@pytest.mark.parametrize("seconds, expected", (
     (0, "0 ms"), (0.34, "340 ms"), (2.46, "2.5 s"), (200, "3 min 20 s"), (120, "2 min"),
     (7500, "2 h 5 min"), (3 * 86400 + 7200, "3 d 2 h"), (None, "?"),
 ))
-def test_durations(seconds, told):
-    assert duration(seconds) == told
+def test_durations(seconds, expected):
+    assert duration(seconds) == expected
 
 
 def test_shares():

@@ -25,15 +25,15 @@ def service():
 
 
 @pytest.fixture
-def around(service, datastore, clock):
+def env(service, datastore, clock):
     return surroundings(service, {}, datastore, clock)
 
 
 @pytest.fixture
-def blindness(around):
+def blindness(env):
     def make():
         return ConnectivityMonitor(
-            "S", around.dispatch, around.datastore, around.now, around.log, 3
+            "S", env.dispatch, env.datastore, env.now, env.log, 3
         )
 
     return make
@@ -42,14 +42,14 @@ def blindness(around):
 def test_a_defect_of_ours_is_not_told_as_a_datastore_that_is_away(service, monkeypatch):
     service.datastore_service = SimpleNamespace(get_api_client=lambda: SimpleNamespace(
         endpoints={"api": "http://127.0.0.1:9/v1"}, token="t"))
-    around = SensorEnvironment("S", service, {})
+    env = SensorEnvironment("S", service, {})
 
     def broken(self, name, decrypt=False):
         raise TypeError("of ours")
 
     monkeypatch.setattr("synthralos.storage.stackstorm_api.Api.get", broken)
     with pytest.raises(TypeError):
-        around.datastore.get("a")
+        env.datastore.get("a")
     assert describe_error(TypeError("x"))[0] == "internal"
 
 
@@ -98,7 +98,10 @@ def test_blindness_is_told_again_while_it_could_not(blindness, service):
     blind.succeeded()
     service.away = False
     blind.succeeded()
-    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
+    assert [payload["seeing"] for payload in service.payloads("sensor_disconnected")] == [
+        False,
+        True,
+    ]
 
 
 def test_a_restart_knows_what_was_told(blindness, service, clock):
@@ -116,7 +119,10 @@ def test_blindness_needs_no_datastore(blindness, service, datastore):
     blind = blindness()
     fail(blind, 3)
     blind.succeeded()
-    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
+    assert [payload["seeing"] for payload in service.payloads("sensor_disconnected")] == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("value", ["", "x", "[]", "{}", '{"since": "x", "reason": 5}', "5"])
@@ -126,8 +132,8 @@ def test_a_note_that_cannot_be_read(blindness, datastore, value):
     blindness().succeeded()
 
 
-def test_a_memory_is_kept_alive(around, datastore, clock):
-    memory = SensorState(datastore, "S.x", clock, around.log)
+def test_a_memory_is_kept_alive(env, datastore, clock):
+    memory = SensorState(datastore, "S.x", clock, env.log)
     memory.load()
     memory.content["a"] = 1
     memory.changed()
@@ -139,16 +145,16 @@ def test_a_memory_is_kept_alive(around, datastore, clock):
         memory.save()
     datastore.away = ()
     memory.save()
-    again = SensorState(datastore, "S.x", clock, around.log)
+    again = SensorState(datastore, "S.x", clock, env.log)
     again.load()
     assert again.content == {"a": 1}
 
 
-def test_a_memory_that_is_too_large_is_told(around, datastore, clock, monkeypatch):
+def test_a_memory_that_is_too_large_is_told(env, datastore, clock, monkeypatch):
     from synthralos.storage import state_codec
 
     monkeypatch.setattr(state_codec, "MAX_ENCODED_BYTES", 100)
-    memory = SensorState(datastore, "S.x", clock, around.log)
+    memory = SensorState(datastore, "S.x", clock, env.log)
     memory.load()
     memory.content["a"] = list(range(1000))
     memory.changed()
@@ -161,10 +167,10 @@ def test_a_call_ends_in_time():
     assert bounded.call(PATIENCE_SECONDS, lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
         bounded.call(PATIENCE_SECONDS, lambda: 1 / 0)
-    with pytest.raises(CallError, match="no answer"):
+    with pytest.raises(CallError, match="no response"):
         bounded.call(limit_under_test(0.1), goes_on.wait)
     # Calls that never end do not pile up.
-    with pytest.raises(CallError, match="still coming in"):
+    with pytest.raises(CallError, match="still being received"):
         bounded.call(PATIENCE_SECONDS, lambda: 5)
     goes_on.set()
 
@@ -177,7 +183,7 @@ def test_a_call_ends_in_time():
     assert until(again, "the call that went on has ended") == 6
 
 
-def test_no_signal_is_used(monkeypatch, serve, around):
+def test_no_signal_is_used(monkeypatch, serve, env):
     """It would hit whatever runs in the sensor's thread by then."""
     import signal
 
@@ -190,7 +196,7 @@ def test_no_signal_is_used(monkeypatch, serve, around):
         entry = "alertmanager"
 
     monkeypatch.setattr(signal, "setitimer", lambda *_: pytest.fail("a timer was set"))
-    asking = Asking(around)
+    asking = Asking(env)
     connection = Connection(serve(http_answer(200, b"[]")).url, timeout=PATIENCE_SECONDS)
     assert asking.get(connection, "/").json() == []
 
@@ -231,13 +237,13 @@ def test_the_datastore_is_stackstorm_s_own_with_the_token_of_the_service(serve, 
     client = Client()
     client.endpoints = {"api": server.url + "/v1"}
     service.datastore_service = type("S", (), {"get_api_client": staticmethod(lambda: client)})
-    around = SensorEnvironment("S", service, {"stackstorm": {"verify": False}})
-    assert around.datastore.get("k") == "v"
+    env = SensorEnvironment("S", service, {"stackstorm": {"verify": False}})
+    assert env.datastore.get("k") == "v"
     # The service renews it.
     client.token = "t2"
-    assert around.datastore.get("k", True) == "v"
-    around.datastore.put("k", "v", 60)
-    around.datastore.delete("k")
+    assert env.datastore.get("k", True) == "v"
+    env.datastore.put("k", "v", 60)
+    env.datastore.delete("k")
     assert ["X-Auth-Token: %s" % t in r for t, r in zip(["t1", "t2", "t2"], server.requests)] == [
         True, True, True
     ]
@@ -265,7 +271,7 @@ def test_without_a_token_the_datastore_is_away(service):
 
 def test_a_configuration():
     platforms = surroundings_platforms()
-    found = SensorsConfig.from_config(
+    config = SensorsConfig.from_config(
         {
             "alertmanager": {
                 "url": "http://a/", "urls": ["http://a/", "http://b"], "filter": ["x=1"],
@@ -276,16 +282,16 @@ def test_a_configuration():
         },
         platforms,
     )
-    first, second = found.alertmanager.connections
+    first, second = config.alertmanager.connections
     assert (first.base_url, second.base_url) == ("http://a", "http://b")
     assert (first.verify, first.proxy, first.secret_from, first.timeout) == (
         "/ca.pem", "http://proxy", "k", 63.0
     )
-    [place] = found.agent_errors.places
-    assert (place.connection.base_url, place.path) == ("http://platform", "/errors")
-    assert (place.connection.secret, place.connection.timeout) == ("hush-hush", 64.0)
-    assert found.agent_events.loop_events == ("x",)
-    assert found.agent_events.failure_events == sensing_config.FAILURE_EVENTS
+    [endpoint] = config.agent_errors.endpoints
+    assert (endpoint.connection.base_url, endpoint.path) == ("http://platform", "/errors")
+    assert (endpoint.connection.secret, endpoint.connection.timeout) == ("hush-hush", 64.0)
+    assert config.agent_events.loop_events == ("x",)
+    assert config.agent_events.failure_events == sensing_config.FAILURE_EVENTS
     assert SensorsConfig.from_config(None) == SensorsConfig()
 
 
@@ -301,7 +307,10 @@ def surroundings_platforms():
     ({"alertmanager": {"urls": "x"}}, "sensors.alertmanager.urls"),
     ({"alertmanager": {"url": "ftp://x"}}, "sensors.alertmanager.url"),
     ({"alertmanager": {"url": "http://x", "headers": 5}}, "sensors.alertmanager.headers"),
-    ({"agent_errors": {"url": "http://x", "initial_lookback": -1}}, "sensors.agent_errors.initial_lookback"),
+    (
+        {"agent_errors": {"url": "http://x", "initial_lookback": -1}},
+        "sensors.agent_errors.initial_lookback",
+    ),
     ({"agent_events": {"url": "http://x", "reconnect": 0}}, "sensors.agent_events.reconnect"),
     ({"agent_events": {"path": "x"}}, "sensors.agent_events.path"),
     ({"agent_events": []}, "sensors.agent_events"), ([], "sensors"),
@@ -317,7 +326,7 @@ def test_literal_secrets_are_known(service, datastore, clock):
         "alertmanager": {"url": "http://u:p4ssw0rd1@h", "headers": {"X": "hush-header"}},
         "agent_events": {"token": "hush-token", "proxy": "http://u:hush-proxy@h"},
     }}
-    around = surroundings(service, config, datastore, clock)
-    around.configuration("alertmanager")
-    shown = around.redactor.redact_text("hush-header hush-token hush-proxy p4ssw0rd1")
-    assert "hush" not in shown and "p4ss" not in shown
+    env = surroundings(service, config, datastore, clock)
+    env.configuration("alertmanager")
+    redacted = env.redactor.redact_text("hush-header hush-token hush-proxy p4ssw0rd1")
+    assert "hush" not in redacted and "p4ss" not in redacted

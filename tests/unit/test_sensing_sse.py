@@ -6,7 +6,7 @@ from synthralos.sensing import sse
 from synthralos.sensing.sse import Event, Parser
 
 
-def told(stream, last="", size=None):
+def parse(stream, last="", size=None):
     """(events, parser) of a whole stream, fed in pieces of `size` bytes."""
     parser, events = Parser(last), []
     size = size or max(len(stream), 1)
@@ -16,7 +16,7 @@ def told(stream, last="", size=None):
 
 
 def short(stream, last=""):
-    return [(event.type, event.data, event.id) for event in told(stream, last)[0]]
+    return [(event.type, event.data, event.id) for event in parse(stream, last)[0]]
 
 
 # (stream, [(type, data, id)]): the examples of the HTML standard, then what it says besides.
@@ -68,9 +68,9 @@ def test_a_stream(stream, expected):
 
 @pytest.mark.parametrize("stream, expected", CASES, ids=range(len(CASES)))
 def test_a_stream_cut_anywhere(stream, expected):
-    whole = told(stream)
+    whole = parse(stream)
     for size in (1, 2, 3, 5, 7):
-        events, parser = told(stream, size=size)
+        events, parser = parse(stream, size=size)
         assert events == whole[0]
         assert parser.last_event_id == whole[1].last_event_id
     for at in range(len(stream)):
@@ -92,22 +92,22 @@ def test_an_event_is_there_with_its_last_byte():
     ("\u0663".encode(), None), (b"9" * 5000, sse.MAX_RETRY_MS), (b"0" * 5000 + b"5", 5),
 ])
 def test_retry_is_digits_only(value, retry):
-    assert told(b"retry: " + value + b"\n\n")[1].retry == retry
+    assert parse(b"retry: " + value + b"\n\n")[1].retry == retry
 
 
 def test_retry_counts_at_once_and_the_last_one_wins():
-    assert told(b"retry: 1\nretry: 2\nretry: x\n")[1].retry == 2
+    assert parse(b"retry: 1\nretry: 2\nretry: x\n")[1].retry == 2
 
 
 def test_the_id_lives_on_from_the_connection_before():
-    events, parser = told(b"data: a\n\nid: 8\ndata: b\n\nid: 9\n", last="7")
+    events, parser = parse(b"data: a\n\nid: 8\ndata: b\n\nid: 9\n", last="7")
     assert [(event.id, event.has_id) for event in events] == [("7", False), ("8", True)]
     # What no blank line completed has not happened.
     assert parser.last_event_id == "8"
 
 
 def test_an_id_without_data_counts():
-    assert told(b"id: 8\n\n")[1].last_event_id == "8"
+    assert parse(b"id: 8\n\n")[1].last_event_id == "8"
 
 
 def test_an_id_that_no_header_would_hold_is_none():
@@ -121,7 +121,7 @@ def test_a_line_that_is_too_long_takes_its_event_with_it(size):
         b"id: 1\ndata: a\ndata: " + b"x" * (sse.MAX_LINE_BYTES + 10) + b"\ndata: b\n\n" +
         b"data: c\n\n"
     )
-    events, parser = told(stream, size=size)
+    events, parser = parse(stream, size=size)
     assert [event.data for event in events] == ["c"]
     # Else the server would send it again with every connection.
     assert (parser.last_event_id, parser.oversized) == ("1", 1)
@@ -130,7 +130,7 @@ def test_a_line_that_is_too_long_takes_its_event_with_it(size):
 def test_an_event_that_is_too_large_is_passed_over():
     line = b"data: " + b"x" * 100_000 + b"\n"
     stream = b"id: 1\n" + line * (sse.MAX_EVENT_BYTES // 100_000 + 2) + b"\nid: 2\ndata: b\n\n"
-    events, parser = told(stream, size=64 * 1024)
+    events, parser = parse(stream, size=64 * 1024)
     assert [(event.data, event.id) for event in events] == [("b", "2")]
     assert parser.oversized == 1
 
@@ -152,4 +152,4 @@ def test_every_way_to_end_lines():
 
 
 def test_events_are_values():
-    assert told(b"data: a\n\n")[0] == [Event("message", "a", "", False)]
+    assert parse(b"data: a\n\n")[0] == [Event("message", "a", "", False)]

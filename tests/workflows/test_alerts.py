@@ -59,18 +59,18 @@ def recoveries(world):
 
 
 def test_an_alert_of_an_agent_starts_its_recovery(world, webhook):
-    told = webhook(alert())
-    assert told["summary"] == "1 started" and told["started"] == 1
-    run = ended(world, told["alerts"][0]["run"])
+    result = webhook(alert())
+    assert result["summary"] == "1 started" and result["started"] == 1
+    run = ended(world, result["alerts"][0]["run"])
     assert run["action"]["ref"] == "synthralos.agent_recovery" and run["status"] == "succeeded"
     assert run["parameters"]["agent_id"] == "trainer_01"
     assert QUERY["query"] in world.box.calls_to("platform")[0].body["query"]
 
 
 def test_an_alert_without_an_agent_is_of_the_infrastructure(world, webhook):
-    told = webhook(alert({"alertname": "NodeDown", "instance": "db-1:9100"}, {}))
-    assert told["alerts"][0]["workflow"] == "infrastructure_repair"
-    assert told["alerts"][0]["subject"] == "db-1:9100"
+    result = webhook(alert({"alertname": "NodeDown", "instance": "db-1:9100"}, {}))
+    assert result["alerts"][0]["workflow"] == "infrastructure_repair"
+    assert result["alerts"][0]["subject"] == "db-1:9100"
 
 
 def test_the_query_is_that_of_the_execution_that_the_alert_names(world, webhook):
@@ -78,8 +78,8 @@ def test_the_query_is_that_of_the_execution_that_the_alert_names(world, webhook)
         "agent_recovery", agent_id="trainer_01", failure_type="error", original_query="6 x 7?"
     )
     world.box.reset()
-    told = webhook(alert(dict(AGENT, execution_id=before["id"]), {}))
-    ended(world, told["alerts"][0]["run"])
+    result = webhook(alert(dict(AGENT, execution_id=before["id"]), {}))
+    ended(world, result["alerts"][0]["run"])
     assert world.box.calls_to("platform")[0].body["query"].startswith("6 x 7?")
 
 
@@ -91,17 +91,17 @@ def test_else_the_agent_s_last_one(world, webhook):
 
 
 def test_else_a_ticket_and_no_run(world, webhook):
-    told = webhook(alert(AGENT, {}))
-    assert told["alerts"][0]["outcome"] == "no_query" and recoveries(world) == []
-    assert [one["ticket"] for one in tickets(world)] == [told["alerts"][0]["ticket"]]
+    result = webhook(alert(AGENT, {}))
+    assert result["alerts"][0]["outcome"] == "no_query" and recoveries(world) == []
+    assert [ticket["ticket"] for ticket in tickets(world)] == [result["alerts"][0]["ticket"]]
 
 
 def test_a_storm_of_one_alert_starts_one_run(world, webhook):
-    told = []
-    posts = [threading.Thread(target=lambda: told.append(webhook(alert()))) for _ in range(6)]
+    results = []
+    posts = [threading.Thread(target=lambda: results.append(webhook(alert()))) for _ in range(6)]
     [post.start() for post in posts]
     [post.join() for post in posts]
-    assert sum(one["started"] for one in told) == 1 and len(recoveries(world)) == 1
+    assert sum(result["started"] for result in results) == 1 and len(recoveries(world)) == 1
     ended(world, recoveries(world)[0]["id"])
     assert webhook(alert(), alert())["summary"] == "1 duplicate"
 
@@ -109,15 +109,15 @@ def test_a_storm_of_one_alert_starts_one_run(world, webhook):
 def test_alerts_of_one_agent_start_one_run_while_it_goes_on(world, webhook):
     world.box.script("platform", [answers(503)], forever=True)
     first = alert(dict(AGENT, alertname="A"))
-    told = webhook(first, alert(dict(AGENT, alertname="B")))
-    assert [one["outcome"] for one in told["alerts"]] == ["started", "running"]
+    result = webhook(first, alert(dict(AGENT, alertname="B")))
+    assert [entry["outcome"] for entry in result["alerts"]] == ["started", "running"]
 
 
 def test_an_alert_that_comes_back_after_a_repair_is_a_person_s(world, webhook):
     ended(world, webhook(alert())["alerts"][0]["run"])
     assert webhook(alert(status="resolved"))["alerts"][0]["outcome"] == "resolved"
-    told = webhook(alert(starts="2026-11-23T10:20:00Z"))["alerts"][0]
-    assert told["outcome"] == "recurred" and len(recoveries(world)) == 1
+    result = webhook(alert(starts="2026-11-23T10:20:00Z"))["alerts"][0]
+    assert result["outcome"] == "recurred" and len(recoveries(world)) == 1
     assert tickets(world)[0]["level"] == "supervisor_review"
 
 
@@ -125,9 +125,9 @@ def test_a_resolved_alert_resolves_its_ticket(world, webhook):
     world.box.script("platform", [answers(422)], forever=True)
     run = ended(world, webhook(alert())["alerts"][0]["run"])
     assert run["status"] == "failed" and run["result"]["output"]["ticket"]
-    told = webhook(alert(status="resolved"))["alerts"][0]
-    assert told["outcome"] == "resolved" and told["ticket"] == run["result"]["output"]["ticket"]
-    assert [one["status"] for one in tickets(world)] == ["resolved"]
+    result = webhook(alert(status="resolved"))["alerts"][0]
+    assert result["outcome"] == "resolved" and result["ticket"] == run["result"]["output"]["ticket"]
+    assert [ticket["status"] for ticket in tickets(world)] == ["resolved"]
     assert webhook(alert(status="resolved"))["alerts"][0]["outcome"] == "nothing_open"
 
 
@@ -135,25 +135,25 @@ def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
     world.config["automation"] = {"recoveries_per_hour": 2, "recurrence_window": 0}
     outcomes = []
     for n in range(3):
-        told = webhook(alert(dict(AGENT, alertname="A%d" % n)))["alerts"][0]
-        outcomes.append(told["outcome"])
-        if told["run"]:
-            ended(world, told["run"])
+        result = webhook(alert(dict(AGENT, alertname="A%d" % n)))["alerts"][0]
+        outcomes.append(result["outcome"])
+        if result["run"]:
+            ended(world, result["run"])
     assert outcomes == ["started", "started", "too_many"]
-    assert "as many runs" in tickets(world)[0]["summary"]
+    assert "hourly limit" in tickets(world)[0]["summary"]
 
 
 def test_one_notification_starts_so_many_runs_and_a_ticket_for_the_rest(world, webhook):
     world.config["automation"] = {"max_runs_per_webhook": 2}
     several = [alert(dict(AGENT, agent_id="agent_%d" % n)) for n in range(5)]
-    told = webhook(*several)
-    assert told["started"] == 2 and told["ticket"]
-    assert {one["ticket"] for one in told["alerts"] if one["outcome"] == "over_limit"} == {
-        told["ticket"]}
+    result = webhook(*several)
+    assert result["started"] == 2 and result["ticket"]
+    assert {entry["ticket"] for entry in result["alerts"] if entry["outcome"] == "over_limit"} == {
+        result["ticket"]}
     assert len(tickets(world)) == 1
-    for one in told["alerts"]:
-        if one["run"]:
-            ended(world, one["run"])
+    for entry in result["alerts"]:
+        if entry["run"]:
+            ended(world, entry["run"])
 
 
 def test_switched_off_it_starts_nothing(world, webhook):
@@ -163,9 +163,9 @@ def test_switched_off_it_starts_nothing(world, webhook):
 
 
 def test_switched_off_what_is_over_is_closed_all_the_same(world, webhook):
-    told = webhook(alert(AGENT, {}))
+    result = webhook(alert(AGENT, {}))
     world.local.keys.put("synthralos.enabled", {"name": "synthralos.enabled", "value": "false"})
-    assert webhook(alert(status="resolved"))["alerts"][0]["ticket"] == told["alerts"][0]["ticket"]
+    assert webhook(alert(status="resolved"))["alerts"][0]["ticket"] == result["alerts"][0]["ticket"]
 
 
 def test_an_odd_alert_takes_no_other_with_it(world, webhook):
@@ -176,32 +176,32 @@ def test_an_odd_alert_takes_no_other_with_it(world, webhook):
         alert(dict(AGENT, agent_id="\u202e {{ foo }}")),
         alert(dict(AGENT, agent_id="a5"), starts="yesterday"),
     ]
-    told = webhook(*odd)
-    outcomes = [one["outcome"] for one in told["alerts"]]
-    assert outcomes == ["started"] * 5, told
-    for one in told["alerts"]:
-        assert ended(world, one["run"])["status"] == "succeeded"
+    result = webhook(*odd)
+    outcomes = [entry["outcome"] for entry in result["alerts"]]
+    assert outcomes == ["started"] * 5, result
+    for entry in result["alerts"]:
+        assert ended(world, entry["run"])["status"] == "succeeded"
     assert "base64:%%%" in [call.body["query"] for call in world.box.calls_to("platform")]
 
 
 def test_sensor_and_webhook_tell_one_time_in_two_ways(world, webhook):
     ended(world, webhook(alert(starts="2026-11-23T10:00:00.123789Z"))["alerts"][0]["run"])
-    told = webhook(alert(starts="2026-11-23T10:00:00.123Z"))
-    assert told["summary"] == "1 duplicate"
+    result = webhook(alert(starts="2026-11-23T10:00:00.123Z"))
+    assert result["summary"] == "1 duplicate"
 
 
 def test_what_is_over_does_not_close_what_began_later(world, webhook):
     webhook(alert(AGENT, {}, starts="2026-11-23T10:20:00Z"))
-    told = webhook(alert(status="resolved", starts="2026-11-23T10:00:00Z"))
-    assert told["alerts"][0]["outcome"] == "nothing_open"
-    assert [one["status"] for one in tickets(world)] == ["open"]
+    result = webhook(alert(status="resolved", starts="2026-11-23T10:00:00Z"))
+    assert result["alerts"][0]["outcome"] == "nothing_open"
+    assert [ticket["status"] for ticket in tickets(world)] == ["open"]
 
 
 def test_each_alert_that_is_held_has_a_ticket_of_its_own(world, webhook):
-    one, other = (alert(dict(AGENT, alertname=name), {}) for name in "AB")
-    assert len({told["ticket"] for told in webhook(one, other)["alerts"]}) == 2
-    webhook(dict(one, status="resolved"))
-    assert sorted(told["status"] for told in tickets(world)) == ["open", "resolved"]
+    first, second = (alert(dict(AGENT, alertname=name), {}) for name in "AB")
+    assert len({entry["ticket"] for entry in webhook(first, second)["alerts"]}) == 2
+    webhook(dict(first, status="resolved"))
+    assert sorted(ticket["status"] for ticket in tickets(world)) == ["open", "resolved"]
 
 
 def test_what_is_over_while_its_run_goes_on_is_closed_when_that_has_ended(world, webhook):
@@ -215,10 +215,10 @@ def test_what_is_over_while_its_run_goes_on_is_closed_when_that_has_ended(world,
     webhook(alert(status="resolved"))
     resolved.set()
     assert ended(world, run)["result"]["output"]["ticket"]
-    assert [one["status"] for one in tickets(world)] == ["open"]
-    told = world.local.run("synthralos.recovery.reap")["result"]["result"]
-    assert [one["run"] for one in told["closed"]] == [run]
-    assert [one["status"] for one in tickets(world)] == ["resolved"]
+    assert [ticket["status"] for ticket in tickets(world)] == ["open"]
+    result = world.local.run("synthralos.recovery.reap")["result"]["result"]
+    assert [closed["run"] for closed in result["closed"]] == [run]
+    assert [ticket["status"] for ticket in tickets(world)] == ["resolved"]
 
 
 def test_what_is_no_notification_is_refused(world):
@@ -233,8 +233,8 @@ HOSTILE = ["{{ config_context.token }}", "<% ctx().st2 %>", "<%= erb %>", "{% ra
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_data(world, webhook, text):
-    told = webhook(alert(AGENT, {"query": text, "description": text}))
-    run = ended(world, told["alerts"][0]["run"])
+    result = webhook(alert(AGENT, {"query": text, "description": text}))
+    run = ended(world, result["alerts"][0]["run"])
     assert run["status"] == "succeeded", run["result"]
     cut = text[:1000]
     assert cut in json.loads(json.dumps(world.box.calls_to("platform")[0].body["query"]))
@@ -252,9 +252,9 @@ def test_an_agent_s_failure_starts_its_recovery_once(world):
             "synthralos.failure.receive", {}, rule="synthralos.agent_failure",
             trigger_instance={"payload": payload, "trigger": "synthralos.agent_failure"},
         )
-        told = run["result"]["result"]
-        assert told["outcome"] == outcome, told
-        recovered = ended(world, told["run"])
+        result = run["result"]["result"]
+        assert result["outcome"] == outcome, result
+        recovered = ended(world, result["run"])
     assert recovered["result"]["output"]["recovery_result"]["output"] == "42"
 
 
@@ -275,33 +275,33 @@ def test_what_an_attempt_of_ours_met_starts_no_other_recovery(world):
     assert report("err-2", run["start_timestamp"])["outcome"] == "own_execution"
     assert len(recoveries(world)) == 1
     later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
-    told = report("err-3", later)
-    assert told["outcome"] == "started"
-    ended(world, told["run"])
+    result = report("err-3", later)
+    assert result["outcome"] == "started"
+    ended(world, result["run"])
 
 
 def failed_execution(world, action, parameters):
     run = world.local.run(action, parameters)
     payload = {"execution_id": run["id"], "status": run["status"], "action_ref": action}
-    told = world.local.run(
+    result = world.local.run(
         "synthralos.execution.receive", {}, rule="synthralos.failed_execution",
         trigger_instance={"payload": payload, "trigger": "core.st2.generic.actiontrigger"},
     )
-    return told["result"]["result"]
+    return result["result"]["result"]
 
 
 def test_a_failed_execution_of_ours_starts_nothing(world):
     world.box.script("platform", [answers(422)], forever=True)
-    told = failed_execution(
+    result = failed_execution(
         world, "synthralos.agent_recovery",
         {"agent_id": "a", "failure_type": "error", "original_query": "q"},
     )
-    assert told["outcome"] == "own_execution" and len(recoveries(world)) == 1
+    assert result["outcome"] == "own_execution" and len(recoveries(world)) == 1
 
 
 def test_a_failed_execution_that_fits_no_workflow_is_a_ticket(world):
-    told = failed_execution(world, "core.local", {"cmd": "false"})
-    assert told["outcome"] == "no_workflow" and told["ticket"]
+    result = failed_execution(world, "core.local", {"cmd": "false"})
+    assert result["outcome"] == "no_workflow" and result["ticket"]
 
 
 def test_the_config_says_which_agent_a_failed_action_is_of(world):
@@ -311,8 +311,8 @@ def test_the_config_says_which_agent_a_failed_action_is_of(world):
                            "query_from": "cmd"},
         }
     }
-    told = failed_execution(world, "core.local", {"cmd": "echo no answer in time >&2; false"})
-    assert told["outcome"] == "started", told
-    run = ended(world, told["run"])
+    result = failed_execution(world, "core.local", {"cmd": "echo no answer in time >&2; false"})
+    assert result["outcome"] == "started", result
+    run = ended(world, result["run"])
     assert run["parameters"]["agent_id"] == "trainer_01"
     assert world.box.calls_to("platform")[0].body["query"].startswith("echo no answer")

@@ -61,13 +61,15 @@ def samples(world, name):
     """{values of labels: value, or a histogram's (count, sum)}."""
     [metric] = measured(world, prefix=name)["metrics"] or [{"samples": []}]
     return {
-        tuple(one["labels"].values()): one.get("value", (one.get("count"), one.get("sum")))
-        for one in metric["samples"]
+        tuple(sample["labels"].values()): sample.get(
+            "value", (sample.get("count"), sample.get("sum"))
+        )
+        for sample in metric["samples"]
     }
 
 
 def roll_up(world):
-    run = world.local.run("synthralos.metrics.rollup", {})
+    run = world.local.run("synthralos.metrics.roll_up", {})
     assert run["status"] == "succeeded", run["result"]
     return run["result"]["result"]
 
@@ -106,18 +108,22 @@ def a_day_of_faults(world):
     poller = AlertmanagerPoller(around)
     for _ in range(3):
         poller.poll()
-    assert [told["seeing"] for told in service.payloads("sensor_disconnected")] == [False]
+    assert [payload["seeing"] for payload in service.payloads("sensor_disconnected")] == [False]
 
 
 @pytest.fixture
 def day(world):
     a_day_of_faults(world)
-    world.done = roll_up(world)
+    world.roll_up_result = roll_up(world)
     return world
 
 
 def test_what_runs_come_to_is_counted(day):
-    assert not day.done["busy"] and day.done["left"] is False and day.done["unreadable"] == 0
+    assert (
+        not day.roll_up_result["busy"] and
+        day.roll_up_result["left"] is False and
+        day.roll_up_result["unreadable"] == 0
+    )
     started = samples(day, "synthralos_runs_started_total")
     assert started == {("llm_retry",): 4, ("agent_recovery",): 2, ("reroute_request",): 1,
                        ("infrastructure_repair",): 1, ("handle_error",): 1}
@@ -197,11 +203,14 @@ def test_a_second_roll_up_counts_nothing_again(day):
 
 
 def test_filters(day):
-    only = measured(day, prefix="synthralos_runs", labels={"workflow": "llm_retry"})["metrics"]
-    assert {one["name"] for one in only} == {
+    selected = measured(day, prefix="synthralos_runs", labels={"workflow": "llm_retry"})["metrics"]
+    assert {metric["name"] for metric in selected} == {
         "synthralos_runs_started_total", "synthralos_runs_completed_total",
         "synthralos_runs_failed_total"}
-    assert all(one["labels"]["workflow"] == "llm_retry" for m in only for one in m["samples"])
+    assert all(
+        sample["labels"]["workflow"] == "llm_retry"
+        for metric in selected for sample in metric["samples"]
+    )
     refused = day.local.run("synthralos.metrics.get", {"labels": {"wrokflow": "x"}})
     assert refused["status"] == "failed"
     assert "workflow" in refused["result"]["result"]["error"]["hint"]
@@ -221,21 +230,25 @@ def used(name):
 def test_what_dashboard_and_alerts_use_is_there(day):
     text = measured(day, format="prometheus")["text"]
     there = set(re.findall(r"^([a-z_]+)", text, re.MULTILINE))
-    shown = used(DASHBOARD) | used(ALERTS)
+    displayed_names = used(DASHBOARD) | used(ALERTS)
     # To pass over a target takes an open breaker: another test has one.
-    assert shown - there == {"synthralos_targets_skipped_total"}
+    assert displayed_names - there == {"synthralos_targets_skipped_total"}
     assert used(DASHBOARD) and used(ALERTS)
     for family in definitions.FAMILIES:
-        told = family.name in shown or any(name.startswith(family.name) for name in shown)
-        assert told, "%s is on no panel" % family.name
+        is_displayed = any(name.startswith(family.name) for name in displayed_names)
+        assert is_displayed, "%s is on no panel" % family.name
 
 
 def test_documented_names_are_those_that_there_are():
     text = (PACK / "docs" / "monitoring.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z_]+)` \| (\w+) \| (.*?) \| (.*) \|$", text, re.MULTILINE)
-    told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels)), what)
-            for name, kind, labels, what in rows}
-    assert told == {one.name: (one.type, one.labels, one.help) for one in definitions.FAMILIES}
+    documented = {
+        name: (kind, tuple(re.findall(r"`(\w+)`", labels)), help_text)
+        for name, kind, labels, help_text in rows
+    }
+    assert documented == {
+        family.name: (family.type, family.labels, family.help) for family in definitions.FAMILIES
+    }
 
 
 def promtool(*words, **options):
@@ -248,26 +261,26 @@ def promtool(*words, **options):
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
 def test_promtool_finds_nothing_wrong(day):
     text = measured(day, format="prometheus")["text"]
-    told = promtool("check", "metrics", input=text.encode())
-    assert (told.returncode, told.stdout) == (0, b"")
-    told = promtool("check", "rules", PACK / "docs" / ALERTS)
-    assert told.returncode == 0, told.stdout
+    process = promtool("check", "metrics", input=text.encode())
+    assert (process.returncode, process.stdout) == (0, b"")
+    process = promtool("check", "rules", PACK / "docs" / ALERTS)
+    assert process.returncode == 0, process.stdout
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's prometheus)")
 def test_the_alerts_fire_when_they_should_and_not_else(tmp_path):
     shutil.copy(PACK / "docs" / ALERTS, tmp_path)
     shutil.copy(PACK / "tests" / "fixtures" / ALERT_CASES, tmp_path)
-    told = promtool("test", "rules", tmp_path / ALERT_CASES)
-    assert told.returncode == 0, told.stdout.decode()
+    process = promtool("test", "rules", tmp_path / ALERT_CASES)
+    assert process.returncode == 0, process.stdout.decode()
 
 
 def test_each_alert_has_a_case_that_fires_and_one_that_does_not():
     rules = yaml.safe_load((PACK / "docs" / ALERTS).read_text())["groups"][0]["rules"]
-    known = yaml.safe_load((PACK / "tests" / "fixtures" / ALERT_CASES).read_text())["tests"]
+    alert_tests = yaml.safe_load((PACK / "tests" / "fixtures" / ALERT_CASES).read_text())["tests"]
     cases = [
         (case["alertname"], bool(case.get("exp_alerts")))
-        for one in known for case in one["alert_rule_test"]
+        for alert_test in alert_tests for case in alert_test["alert_rule_test"]
     ]
     expected = {(rule["alert"], fires) for rule in rules for fires in (True, False)}
     assert set(cases) == expected
@@ -329,7 +342,7 @@ def test_a_failure_that_says_when_it_happened_is_measured_from_then(world):
     alert = {"labels": {"instance": "db-1"}, "startsAt": ago}
     assert world.run("infrastructure_repair", alert=alert)[1]["success"]
     roll_up(world)
-    told = samples(world, "synthralos_time_to_recovery_seconds")
-    assert all(600 <= value[1] < 700 for value in told.values()) and len(told) == 2
-    took = samples(world, "synthralos_run_duration_seconds")
-    assert all(value[1] < 100 for value in took.values())
+    recoveries = samples(world, "synthralos_time_to_recovery_seconds")
+    assert all(600 <= value[1] < 700 for value in recoveries.values()) and len(recoveries) == 2
+    durations = samples(world, "synthralos_run_duration_seconds")
+    assert all(value[1] < 100 for value in durations.values())

@@ -21,7 +21,7 @@ def ended(world, run):
     return world.local.execution(run)
 
 
-def asked(world):
+def start_approval(world):
     handle = world.local.start("synthralos.handle_error", ERROR)
     handle.wait_for("paused")
     return handle
@@ -29,29 +29,29 @@ def asked(world):
 
 @pytest.mark.parametrize("approved, outcome", [(True, "succeeded"), (False, "failed")])
 def test_an_approval_is_listed_and_given_or_refused(world, approved, outcome):
-    handle = asked(world)
-    _, listed = action(world, "approval.list")
-    assert [one["run"] for one in listed["approvals"]] == [handle.id]
-    assert listed["approvals"][0]["workflow"] == "handle_error"
-    assert "resolved" in listed["approvals"][0]["question"]
-    done, told = action(world, "approval.answer", execution_id=handle.id, approved=approved)
-    assert done == "succeeded" and told["approved"] is approved
+    handle = start_approval(world)
+    _, approvals = action(world, "approval.list")
+    assert [entry["run"] for entry in approvals["approvals"]] == [handle.id]
+    assert approvals["approvals"][0]["workflow"] == "handle_error"
+    assert "resolved" in approvals["approvals"][0]["question"]
+    status, result = action(world, "approval.answer", execution_id=handle.id, approved=approved)
+    assert status == "succeeded" and result["approved"] is approved
     assert handle.wait(PATIENCE_SECONDS)["status"] == outcome
 
 
 def test_what_waits_for_no_approval_is_refused(world):
     run = world.local.run("synthralos.approval.list")["id"]
-    done, told = action(world, "approval.answer", execution_id=run, approved=True)
-    assert done == "failed" and "approval.list" in told["error"]["hint"]
+    status, result = action(world, "approval.answer", execution_id=run, approved=True)
+    assert status == "failed" and "approval.list" in result["error"]["hint"]
 
 
 def test_an_approval_that_nobody_gave_is_ended(world):
-    handle = asked(world)
+    handle = start_approval(world)
     assert action(world, "recovery.reap")[1]["expired"] == []
     world.config["automation"] = {"approval_timeout": 1}
     let_pass(1.1)
-    _, told = action(world, "recovery.reap")
-    assert [one["run"] for one in told["expired"]] == [handle.id]
+    _, result = action(world, "recovery.reap")
+    assert [entry["run"] for entry in result["expired"]] == [handle.id]
     run = handle.wait(PATIENCE_SECONDS)
     assert run["status"] == "failed" and run["result"]["output"]["ticket"]
 
@@ -75,17 +75,17 @@ def test_a_run_that_was_cancelled_is_logged_once(world, let_go):
     world.local.stop(world.local.live(handle.id))
     let_go.set()
     assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"
-    _, told = action(world, "recovery.reap")
-    assert [one["run"] for one in told["logged"]] == [handle.id]
-    ticket = action(world, "ticket.get", ticket_id=told["logged"][0]["ticket"])[1]["ticket"]
+    _, result = action(world, "recovery.reap")
+    assert [entry["run"] for entry in result["logged"]] == [handle.id]
+    ticket = action(world, "ticket.get", ticket_id=result["logged"][0]["ticket"])[1]["ticket"]
     assert ticket["subject"] == "agent_1" and ticket["run"] == handle.id
     assert action(world, "recovery.reap")[1]["logged"] == []
 
 
 def test_a_run_within_its_time_is_left_alone(world, let_go):
     handle = world.local.start("synthralos.agent_recovery", FAILED)
-    told = action(world, "recovery.reap")[1]
-    assert told["abandoned"] == told["canceled"] == told["logged"] == []
+    result = action(world, "recovery.reap")[1]
+    assert result["abandoned"] == result["canceled"] == result["logged"] == []
     let_go.set()
     assert handle.wait(PATIENCE_SECONDS)["status"] == "succeeded"
 
@@ -98,9 +98,9 @@ def test_a_failed_run_is_run_again(world):
     world.box.script("platform", [status(422)])
     run = failed_run(world, "agent_recovery", **FAILED)
     assert run["status"] == "failed"
-    done, told = action(world, "recovery.retry", execution_id=run["id"])
-    assert done == "succeeded" and told["workflow"] == "agent_recovery"
-    again = ended(world, told["run"])
+    retry_status, result = action(world, "recovery.retry", execution_id=run["id"])
+    assert retry_status == "succeeded" and result["workflow"] == "agent_recovery"
+    again = ended(world, result["run"])
     assert again["status"] == "succeeded" and again["parameters"]["agent_id"] == "agent_1"
     assert world.box.calls_to("platform")[-1].body["query"].startswith("What is 6 x 7?")
 
@@ -111,24 +111,24 @@ def test_an_llm_call_is_run_again_with_another_model(world):
     run = failed_run(world, "llm_retry", original_request=request, failure_reason="it failed")
     assert run["status"] == "failed"
     world.box.script("llm:openai/gpt-4", [status(503)], forever=True)
-    _, told = action(world, "recovery.retry", execution_id=run["id"], model="gpt-4o")
-    output = ended(world, told["run"])["result"]["output"]
+    _, result = action(world, "recovery.retry", execution_id=run["id"], model="gpt-4o")
+    output = ended(world, result["run"])["result"]["output"]
     assert output["success"] and output["final_model"] == "gpt-4o"
     assert request["prompt"] in output["result"]["response"]
 
 
 def test_what_a_run_knows_nothing_of_is_refused(world):
     run = failed_run(world, "agent_recovery", **FAILED)
-    done, told = action(world, "recovery.retry", execution_id=run["id"], region="eu-west-1")
-    assert done == "failed" and told["error"]["field"] == "region"
+    status, result = action(world, "recovery.retry", execution_id=run["id"], region="eu-west-1")
+    assert status == "failed" and result["error"]["field"] == "region"
     ticket = failed_run(world, "ticket.list")
-    done, told = action(world, "recovery.retry", execution_id=ticket["id"])
-    assert done == "failed" and "agent_recovery" in told["error"]["hint"]
+    status, result = action(world, "recovery.retry", execution_id=ticket["id"])
+    assert status == "failed" and "agent_recovery" in result["error"]["hint"]
 
 
 def test_the_last_query_of_an_agent(world):
-    given = dict(FAILED, original_query="@last")
-    run, output = world.run("agent_recovery", **given)
+    parameters = dict(FAILED, original_query="@last")
+    run, output = world.run("agent_recovery", **parameters)
     assert run["status"] == "failed" and "no earlier one is known" in output["error"]["hint"]
     world.run("agent_recovery", **FAILED)
-    assert world.run("agent_recovery", **given)[1]["success"]
+    assert world.run("agent_recovery", **parameters)[1]["success"]

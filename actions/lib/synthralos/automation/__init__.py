@@ -1,1 +1,1 @@
-"""What starts runs by itself, and what keeps that from doing harm."""
+"""Starts runs from alerts and failures, and limits how many it starts."""

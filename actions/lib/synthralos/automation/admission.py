@@ -1,8 +1,8 @@
-"""Whether an incident starts a run, and the start itself.
+"""Admission control: decide whether an incident starts a run, and start it.
 
-A storm of one alert starts one run; an alert that comes back after a repair that succeeded, an
-agent that is recovered too often, and a failure without a query to run again are a person's: they
-become a ticket. What is started and what is held back is on record.
+A storm of one alert starts one run. An alert that recurs after a successful repair, an agent that
+is recovered too often, and a failure without a query to run again are left to a person: each
+becomes a ticket. Every start and every incident that was held back is recorded.
 """
 
 from dataclasses import dataclass, field
@@ -19,19 +19,19 @@ from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackSto
 
 HOUR = 3600
 MAX_SUMMARY_CHARS = 300
-# Seconds after which a report of the same incident is looked at anew: what was held back may have
-# its turn, and what a person has closed though it goes on is opened again.
+# Seconds after which a repeated report of an incident is evaluated again: a run that was held back
+# may be allowed by now, and a ticket that was closed while the incident continues is reopened.
 RECHECK_SECONDS = 600
-# By which two ways of telling the same time may differ.
+# How far two representations of the same time may differ.
 CLOCK_SKEW_SECONDS = 1.5
-# What became of an incident.
+# The outcomes of an incident.
 STARTED, DUPLICATE, RUNNING = "started", "duplicate", "running"
 RECURRED, STILL_FAILING, TOO_MANY, NO_QUERY = "recurred", "still_failing", "too_many", "no_query"
 RESOLVED, NOTHING_OPEN, NO_WORKFLOW = "resolved", "nothing_open", "no_workflow"
 REASONS = {
-    RECURRED: "it came back after a repair that succeeded",
-    STILL_FAILING: "it goes on after a repair that succeeded",
-    TOO_MANY: "rules have started as many runs of it as an hour may have",
+    RECURRED: "it recurred after a successful repair",
+    STILL_FAILING: "it continues after a successful repair",
+    TOO_MANY: "the hourly limit of automatic runs is reached",
     NO_QUERY: "there is no query to run again",
     NO_WORKFLOW: "no workflow fits it",
 }
@@ -39,18 +39,20 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Incident:
-    """What somebody reports, and the run that it asks for.
+    """A reported incident and the run that would handle it.
 
-    :ivar id: text that is the same for every report of it.
-    :ivar since: when it began, in ISO 8601: a later one of the same id is the incident coming back.
-    :ivar subject: the agent or node, a name; its runs are counted.
-    :ivar workflow: to start, or None when none fits.
-    :ivar parameters: of the run, numbers, enums and names; request: its text, which is sealed.
+    :ivar id: text that is the same for every report of the incident.
+    :ivar since: when it began, in ISO 8601; a later time under the same id means that the incident
+        has recurred.
+    :ivar subject: the name of the agent or node; runs are counted per subject.
+    :ivar workflow: the workflow to start, or None if no workflow fits.
+    :ivar parameters: parameters of the run: numbers, enums and names only.
+    :ivar request: the text of the run's request, which is sealed.
     :ivar failure: {type, cause, severity}.
     :ivar summary: one line for people.
-    :ivar held: why it starts no run whatever else holds, one of REASONS, or None.
-    :ivar is_state: whether it is a state of its subject, which a run of that one sees to as well,
-        and has a ticket of its own; else it is one request that failed.
+    :ivar blocked: the reason why no run may start in any case, one of REASONS, or None.
+    :ivar is_state: True for a state of the subject: any run of that subject covers it, and it has a
+        ticket of its own. False for a single failed request.
     """
 
     id: str
@@ -67,32 +69,34 @@ class Incident:
 
 
 def admit(env, config, incident):
-    """What became of `incident`: {outcome, subject, workflow, run, ticket}, null where none.
+    """Start a run for the incident, open a ticket for it, or recognize it as a duplicate.
 
-    :param config: an Automation.
-    :raises DatastoreUnavailable: the datastore is unavailable, without which a storm would start a run
-        each. Nothing is lost when it is reported again.
+    :param config: an AutomationConfig.
+    :returns: {outcome, subject, workflow, run, ticket}; run and ticket may be null.
+    :raises DatastoreUnavailable: the datastore is unavailable. Without it every alert of a storm
+        would start a run. Nothing is lost if the incident is reported again.
     :raises StackStormError: StackStorm's API is unavailable; likewise.
     """
-    with locks.try_lock(env.store, "incident-" + encode_key_part(incident.id), env.now) as mine:
+    lock_name = "incident-" + encode_key_part(incident.id)
+    with locks.try_lock(env.store, lock_name, env.now) as is_acquired:
         _require_store(env)
-        if not mine:
+        if not is_acquired:
             return _result(incident, DUPLICATE)
-        known = incidents.recent_events(env.store, incident.id)
+        events = incidents.recent_events(env.store, incident.id)
         _require_store(env)
-        outcome, run = _repeat_outcome(env, incident, known)
+        outcome, run = _repeat_outcome(env, incident, events)
         if outcome is None:
-            outcome, run = _hold_reason(env, config, incident, known), None
+            outcome, run = _hold_reason(env, config, incident, events), None
         if outcome in (DUPLICATE, RUNNING):
             return _result(incident, outcome, run=run)
         if outcome is not None:
             return hold_for_person(env, incident, outcome)
-        # Other incidents of the same subject may have come at the same moment.
+        # Other incidents of the same subject may be reported at the same moment.
         with locks.try_lock(
             env.store, "subject-" + encode_key_part(incident.subject), env.now
-        ) as first:
+        ) as is_subject_locked:
             _require_store(env)
-            if not first and incident.is_state:
+            if not is_subject_locked and incident.is_state:
                 return _result(incident, RUNNING)
             outcome, run = _subject_limit(env, config, incident)
             if outcome == RUNNING:
@@ -101,82 +105,89 @@ def admit(env, config, incident):
 
 
 def hold_for_person(env, incident, outcome):
-    """Opens the ticket of an incident that starts no run, or adds to it, and records it.
+    """Open or update the ticket of an incident that starts no run, and record that.
 
     :raises StackStormError: the ticket could not be recorded.
     """
     ticket = _ticket(env, incident, outcome)
-    told = _event(incident, incidents.HELD, ticket=ticket)
-    incidents.record_event(env.store, env.now(), incident.id, told)
+    event = _event(incident, incidents.HELD, ticket=ticket)
+    incidents.record_event(env.store, env.now(), incident.id, event)
     _require_store(env)
     return _result(incident, outcome, ticket=ticket)
 
 
-def resolve_incident(env, incident_id, since, by):
-    """What became of an incident that is over: its ticket is resolved.
+def resolve_incident(env, incident_id, since, actor):
+    """Resolve the ticket of an incident that has ended.
 
-    :param since: when what is over began; a later beginning is not over.
-    :param by: who says that it is over, a name.
+    :param since: when the ended incident began; an incident that began later is left open.
+    :param actor: the name of the person or source that reports the end.
     :returns: {outcome, run, ticket}.
     """
     with locks.try_lock(env.store, "incident-" + encode_key_part(incident_id), env.now):
-        known = incidents.recent_events(env.store, incident_id)
+        events = incidents.recent_events(env.store, incident_id)
         _require_store(env)
-        last = known[0] if known else {"kind": incidents.RESOLVED}
-        if last["kind"] == incidents.RESOLVED or _is_later(last["since"], since):
+        last_event = events[0] if events else {"kind": incidents.RESOLVED}
+        if last_event["kind"] == incidents.RESOLVED or _is_later(last_event["since"], since):
             return {"outcome": NOTHING_OPEN, "run": None, "ticket": None}
-        ticket, run = last.get("ticket"), last.get("run")
-        closed = ticket if _resolve(env, ticket, by, None) else None
+        ticket, run = last_event.get("ticket"), last_event.get("run")
+        closed_ticket = ticket if _resolve(env, ticket, actor, None) else None
         if run is not None:
-            closed = close_run_ticket(env, run, by) or closed
-        told = {"kind": incidents.RESOLVED, "since": last["since"], "run": run}
-        incidents.record_event(env.store, env.now(), incident_id, told)
-    return {"outcome": RESOLVED, "run": run, "ticket": closed}
+            closed_ticket = close_run_ticket(env, run, actor) or closed_ticket
+        event = {"kind": incidents.RESOLVED, "since": last_event["since"], "run": run}
+        incidents.record_event(env.store, env.now(), incident_id, event)
+    return {"outcome": RESOLVED, "run": run, "ticket": closed_ticket}
 
 
-def close_run_ticket(env, run, by):
-    """The ticket of a run that nobody needs any more, resolved; None when it has none that is
-    only its own. A run that goes on is remembered for the reaper.
+def close_run_ticket(env, run, actor):
+    """Resolve the ticket of a run whose problem is over.
+
+    A run that has not ended yet is recorded; the reaper closes its ticket later.
+
+    :returns: the id of the resolved ticket, or None if the run has no ticket that is only its own.
     """
     try:
         execution = env.api.execution(run, "status,result")
     except StackStormError:
-        incidents.schedule_close(env.store, run, by)
+        incidents.schedule_close(env.store, run, actor)
         return None
     if execution.get("status") not in ENDED:
-        incidents.schedule_close(env.store, run, by)
+        incidents.schedule_close(env.store, run, actor)
         return None
     output = (execution.get("result") or {}).get("output") or {}
     ticket = output.get("ticket") if isinstance(output, dict) else None
-    return ticket if _resolve(env, ticket, by, run) else None
+    return ticket if _resolve(env, ticket, actor, run) else None
 
 
-def _repeat_outcome(env, incident, known):
-    """(what a report of an incident that is known comes to, or None; the run that is meant)."""
-    last = known[0] if known else None
+def _repeat_outcome(env, incident, events):
+    """Evaluate a repeated report of an incident.
+
+    :param events: what is recorded of the incident, newest first.
+    :returns: (outcome or None if the report counts as new, id of the run concerned or None).
+    """
+    last_event = events[0] if events else None
     if (
-        last is None or
-        last["kind"] == incidents.RESOLVED or
-        _is_later(incident.since, last["since"])
+        last_event is None or
+        last_event["kind"] == incidents.RESOLVED or
+        _is_later(incident.since, last_event["since"])
     ):
         return None, None
-    run = last.get("run")
+    run = last_event.get("run")
     status = _status(env, run)
     if status is not None and status not in ENDED:
         return RUNNING, run
-    if not incident.is_state or env.now() - last["at"] < RECHECK_SECONDS:
+    if not incident.is_state or env.now() - last_event["at"] < RECHECK_SECONDS:
         return DUPLICATE, run
     if status == "succeeded":
-        # A crew takes its time; an agent that answered should not fail any more.
+        # A repair crew needs time; an agent that answered should not fail any more.
         return (STILL_FAILING if incident.workflow == "agent_recovery" else DUPLICATE), run
     return None, None
 
 
-def _hold_reason(env, config, incident, known):
-    """Why no run is started whatever its subject does, or None."""
+def _hold_reason(env, config, incident, events):
+    """Return the outcome that keeps the incident itself from starting a run, or None."""
     if incident.blocked is not None:
         return incident.blocked
-    for event in known:
+    for event in events:
         if event["kind"] != incidents.STARTED:
             continue
         status, ended = _outcome(env, event.get("run"))
@@ -190,20 +201,24 @@ def _hold_reason(env, config, incident, known):
 
 
 def _subject_limit(env, config, incident):
-    """(RUNNING, TOO_MANY or None; the run that is meant): by what was started for the subject."""
-    before = incidents.starts_since(env.store, incident.subject, env.now() - HOUR)
+    """Check the limits that hold for all incidents of one subject.
+
+    :returns: (RUNNING, TOO_MANY or None; id of the run that is under way or None).
+    """
+    starts = incidents.starts_since(env.store, incident.subject, env.now() - HOUR)
     _require_store(env)
-    if before and incident.is_state:
-        status = _status(env, before[0]["run"])
+    if starts and incident.is_state:
+        status = _status(env, starts[0]["run"])
         if status is not None and status not in ENDED:
-            return RUNNING, before[0]["run"]
-    return (TOO_MANY, None) if len(before) >= config.recoveries_per_hour else (None, None)
+            return RUNNING, starts[0]["run"]
+    return (TOO_MANY, None) if len(starts) >= config.recoveries_per_hour else (None, None)
 
 
 def start(env, workflow, parameters, request, name):
-    """The id of a new run.
+    """Start a run and return its id.
 
-    :param request: its text, which is sealed; name: what tells this case from others of the run.
+    :param request: the text of the run, which is sealed into its case.
+    :param name: distinguishes this case from others of the current run.
     """
     key = "%scase.%s.%s" % (PREFIX, encode_key_part(env.run or "none"), encode_key_part(name)[:64])
     case = sealing.seal(env.redactor.remove_secrets({"request": request}), env.store, key)
@@ -215,20 +230,20 @@ def _start(env, incident):
         run = start(env, incident.workflow, incident.parameters, incident.request, incident.id)
     except StackStormError as error:
         if not error.refused:
-            # It may have been started all the same: a report within REPEAT starts no other.
-            told = _event(incident, incidents.STARTED)
-            incidents.record_event(env.store, env.now(), incident.id, told)
+            # It may have started nevertheless: repeats within RECHECK_SECONDS start no other run.
+            event = _event(incident, incidents.STARTED)
+            incidents.record_event(env.store, env.now(), incident.id, event)
         raise
     incidents.record_start(env.store, env.now(), incident.subject, run)
-    told = _event(incident, incidents.STARTED, run=run)
-    incidents.record_event(env.store, env.now(), incident.id, told)
+    event = _event(incident, incidents.STARTED, run=run)
+    incidents.record_event(env.store, env.now(), incident.id, event)
     return _result(incident, STARTED, run=run)
 
 
 def _ticket(env, incident, outcome):
     reason = REASONS.get(outcome, outcome)
     summary = env.redactor.redact_text(" ".join(("%s (%s)" % (incident.summary, reason)).split()))
-    told = ticketing.open_failure_ticket(
+    ticket_result = ticketing.open_failure_ticket(
         env,
         env.settings.escalation,
         incident.id if incident.is_state else incident.workflow or "automation",
@@ -238,29 +253,30 @@ def _ticket(env, incident, outcome):
         level="supervisor_review",
         details=env.redactor.redact_value(incident.details),
     )
-    if told is None:
+    if ticket_result is None:
         _require_store(env)
         raise DatastoreUnavailable("the ticket could not be recorded")
-    return told["ticket"]
+    return ticket_result["ticket"]
 
 
-def _resolve(env, ticket, by, run):
-    """Whether the ticket was resolved.
+def _resolve(env, ticket, actor, run):
+    """Resolve a ticket; return whether it was resolved.
 
-    :param run: the only run that may have added to it last, or None.
+    :param run: resolve it only if this run was the last to add to it; None for in any case.
     """
     if ticket is None:
         return False
     try:
         if run is not None and tickets.get(env.store, ticket)["run"] != run:
-            # Another run has met the same problem since, and nobody says that this is over.
+            # Another run has met the same problem since then, which may not be over.
             return False
         config = ticketing.load_config(env, env.settings.escalation)
         return (
-            ticketing.resolve(env, config, ticket, "what it was opened for is over", by) is not None
+            ticketing.resolve(env, config, ticket, "what it was opened for is over", actor) is not
+            None
         )
     except InvalidInput:
-        # A person has resolved it already, or it has expired.
+        # It was resolved manually already, or has expired.
         return False
 
 
@@ -269,9 +285,11 @@ def _status(env, run):
 
 
 def _outcome(env, run):
-    """(status or None, when it ended or None) of a run; None for a run that is gone.
+    """Look up how a run ended.
 
-    :raises StackStormError: StackStorm does not answer: an unknown run is not one that has ended.
+    :returns: (status, end in seconds since the epoch); both None if the run no longer exists, the
+        end None while it is running.
+    :raises StackStormError: StackStorm is unavailable: a run of unknown status has not ended.
     """
     if not run:
         return None, None
@@ -282,12 +300,12 @@ def _outcome(env, run):
     return execution.get("status"), parse_iso(execution.get("end_timestamp"))
 
 
-def _is_later(since, than):
-    """Whether one beginning is later than another, both in ISO 8601."""
-    one, other = parse_iso(since), parse_iso(than)
-    if one is None or other is None:
-        return since != than
-    return one - other > CLOCK_SKEW_SECONDS
+def _is_later(since, earlier):
+    """Whether `since` is later than `earlier`, both in ISO 8601."""
+    first, second = parse_iso(since), parse_iso(earlier)
+    if first is None or second is None:
+        return since != earlier
+    return first - second > CLOCK_SKEW_SECONDS
 
 
 def _event(incident, kind, run=None, ticket=None):
@@ -312,4 +330,4 @@ def _result(incident, outcome, run=None, ticket=None):
 
 
 def _require_store(env):
-    answered(env.store, "%s: without it a storm would start a run each")
+    answered(env.store, "%s: without it every alert of a storm would start a run")

@@ -1,4 +1,4 @@
-"""From an alert to the run that it asks for."""
+"""Turns alerts into incidents, and hands these to admission control."""
 
 import re
 
@@ -26,70 +26,73 @@ _MAX_NAME_CHARS = 128
 
 
 def receive(env, config, payload, workflow=AUTO, only_ends=False):
-    """(succeeded, result): what became of each alert of a trigger's payload: {summary, alerts,
-    started, ticket}. It fails when StackStorm's API was away for one of them; the others have
-    been seen to, and received again they are duplicates.
+    """Process all alerts of a trigger's payload.
 
-    At most `config.max_runs_per_webhook` runs are started; what is beyond that is one ticket.
+    At most `config.max_runs_per_webhook` runs are started; one ticket covers the rest.
 
     :param payload: of synthralos.metrics_alert, or of a webhook ({body}): a notification of
         Alertmanager (version 4) or Grafana.
-    :param workflow: of the runs; AUTO: by the labels of each alert.
-    :param only_ends: whether alerts that fire are left alone.
+    :param workflow: workflow of the runs; AUTO chooses it by the labels of each alert.
+    :param only_ends: whether firing alerts are ignored.
+    :returns: (succeeded, {summary, alerts, started, ticket}). `succeeded` is False if an alert
+        could not be processed, for instance because StackStorm's API was unavailable. The others
+        have been processed; if they are received again, they are duplicates.
     :raises InvalidInput: the payload holds no alert.
     """
-    told, beyond = [], []
+    outcomes, over_limit_alerts = [], []
     started = 0
     for alert in parse_alerts(payload, env.now()):
         entry = {name: alert[name] for name in ("fingerprint", "status")}
-        done = {"outcome": FAILED, "run": None, "ticket": None}
+        outcome = {"outcome": FAILED, "run": None, "ticket": None}
         try:
             if alert["status"] == alert_payloads.RESOLVED:
                 source = alert["source"]
-                done = admission.resolve_incident(
+                outcome = admission.resolve_incident(
                     env, incident_id(alert), alert["starts_at"], source
                 )
             elif only_ends:
-                done["outcome"] = SWITCHED_OFF
+                outcome["outcome"] = SWITCHED_OFF
             elif started >= config.max_runs_per_webhook:
-                beyond.append(alert)
-                done["outcome"] = OVER_LIMIT
+                over_limit_alerts.append(alert)
+                outcome["outcome"] = OVER_LIMIT
             else:
-                done = admission.admit(env, config, incident_of(env, config, alert, workflow))
-                started += done["outcome"] == admission.STARTED
+                outcome = admission.admit(env, config, incident_of(env, config, alert, workflow))
+                started += outcome["outcome"] == admission.STARTED
         except (StackStormError, DatastoreUnavailable, InvalidInput) as error:
-            # One alert that cannot be seen to takes no other with it.
-            done["error"] = str(error)
-        told.append(dict(entry, **done))
-    ticket = _overflow_ticket(env, config, beyond, workflow)
-    for entry in told:
+            # An alert that cannot be processed does not affect the others.
+            outcome["error"] = str(error)
+        outcomes.append(dict(entry, **outcome))
+    ticket = _overflow_ticket(env, config, over_limit_alerts, workflow)
+    for entry in outcomes:
         if entry["outcome"] == OVER_LIMIT:
             entry["ticket"] = ticket
-    return not any("error" in entry for entry in told), {
-        "summary": summary_of([entry["outcome"] for entry in told]),
-        "alerts": told,
+    return not any("error" in entry for entry in outcomes), {
+        "summary": summary_of([entry["outcome"] for entry in outcomes]),
+        "alerts": outcomes,
         "started": started,
         "ticket": ticket,
     }
 
 
 def summary_of(outcomes):
-    """Such as `3 started, 1 duplicate`."""
-    counts = ["%d %s" % (outcomes.count(one), one) for one in sorted(set(outcomes))]
+    """Count outcomes as text, such as `3 started, 1 duplicate`."""
+    counts = ["%d %s" % (outcomes.count(outcome), outcome) for outcome in sorted(set(outcomes))]
     return ", ".join(counts) or "no alert"
 
 
 def parse_alerts(payload, now):
-    """The alerts of a payload, in the form of synthralos.metrics_alert."""
+    """Return the alerts of a payload, in the form of synthralos.metrics_alert."""
     body = payload.get("body")
     if isinstance(body, dict):
         return alert_payloads.from_webhook(body, now)
     if isinstance(payload.get("alerts"), list):
         return alert_payloads.from_webhook(payload, now)
     names = {"startsAt": "starts_at", "endsAt": "ends_at", "generatorURL": "generator_url"}
-    told = dict(payload, **{name: payload.get(own) for name, own in names.items()})
-    known = alert_payloads.from_webhook({"alerts": [told]}, now)
-    return [dict(one, source=_name(payload.get("source")) or one["source"]) for one in known]
+    normalized = dict(
+        payload, **{name: payload.get(original_name) for name, original_name in names.items()}
+    )
+    alerts = alert_payloads.from_webhook({"alerts": [normalized]}, now)
+    return [dict(alert, source=_name(payload.get("source")) or alert["source"]) for alert in alerts]
 
 
 def incident_id(alert):
@@ -97,7 +100,7 @@ def incident_id(alert):
 
 
 def incident_of(env, config, alert, workflow=AUTO):
-    """The Incident of a firing alert."""
+    """Build the Incident of a firing alert."""
     agent = agent_of(config, alert)
     if workflow == AUTO:
         workflow = AGENT if agent else INFRASTRUCTURE
@@ -118,17 +121,17 @@ def incident_of(env, config, alert, workflow=AUTO):
 
 
 def _agent_incident(env, config, alert, agent):
-    given = alert["labels"].get("failure_type") or "unknown"
-    known = failures.resolve_type(given)
-    failure_type = str(given).strip().lower() if known is not None else "unknown"
+    label = alert["labels"].get("failure_type") or "unknown"
+    resolved_type = failures.resolve_type(label)
+    failure_type = str(label).strip().lower() if resolved_type is not None else "unknown"
     message = _message(alert)
-    failure = failures.from_text(message, None if failure_type == "unknown" else known[0])
+    failure = failures.from_text(message, None if failure_type == "unknown" else resolved_type[0])
     query = _query(env, config, alert, agent)
-    held = None
+    blocked_reason = None
     if agent is None:
-        held = admission.NO_WORKFLOW
+        blocked_reason = admission.NO_WORKFLOW
     elif query is None:
-        held = admission.NO_QUERY
+        blocked_reason = admission.NO_QUERY
     labels = {name: alert["labels"][name] for name in sorted(alert["labels"])}
     return Incident(
         id=incident_id(alert),
@@ -147,13 +150,13 @@ def _agent_incident(env, config, alert, agent):
         },
         failure=_failure(failure, alert),
         summary=_summary_line(alert),
-        blocked=held,
+        blocked=blocked_reason,
         details=_details(alert),
     )
 
 
 def agent_of(config, alert):
-    """The agent that the labels name, cut to the alphabet of names, or None."""
+    """Return the agent that the labels name, reduced to the alphabet of names, or None."""
     for label in config.agent_labels:
         if alert["labels"].get(label):
             return _name(alert["labels"][label])
@@ -161,7 +164,7 @@ def agent_of(config, alert):
 
 
 def subject_of(env, alert):
-    """What an alert is about: its node, as infrastructure_repair reads it, else its fingerprint."""
+    """Return the node of an alert, as infrastructure_repair reads it, else its fingerprint."""
     for label in InfrastructureConfig.from_config(env.settings.infrastructure).alert_labels:
         name = _name(alert["labels"].get(label))
         if name is not None:
@@ -170,44 +173,45 @@ def subject_of(env, alert):
 
 
 def _query(env, config, alert, agent):
-    """The query to run again: the alert's own, else the execution's that it names, else the
-    agent's last one.
+    """Return the query to run again, or None.
+
+    Taken from the alert itself, else from the execution that it names, else the agent's last one.
     """
     for name in config.query_labels:
         for texts in (alert["annotations"], alert["labels"]):
             if texts.get(name, "").strip():
                 return texts[name]
     for texts in (alert["labels"], alert["annotations"]):
-        found = query_of_execution(env, texts.get("execution_id"))
-        if found is not None:
-            return found
+        query = query_of_execution(env, texts.get("execution_id"))
+        if query is not None:
+            return query
     return last_queries.last_query(env.store, agent) if agent else None
 
 
 def query_of_execution(env, execution_id):
-    """The query that a StackStorm execution was given, or None."""
+    """Return the query among the parameters of a StackStorm execution, or None."""
     if env.api is None or not _EXECUTION_ID.match(str(execution_id or "")):
         return None
     try:
-        given = env.api.execution(execution_id, "parameters").get("parameters") or {}
+        parameters = env.api.execution(execution_id, "parameters").get("parameters") or {}
     except StackStormError:
         return None
     for name in ("original_query", "query"):
-        value = given.get(name)
+        value = parameters.get(name)
         if isinstance(value, str) and value.strip() and not value.startswith(("@", "****")):
             return value
     return None
 
 
-def _overflow_ticket(env, config, beyond, workflow):
-    if not beyond:
+def _overflow_ticket(env, config, alerts, workflow):
+    if not alerts:
         return None
-    incident = incident_of(env, config, beyond[0], workflow)
-    named = ", ".join(sorted({subject_of(env, alert) for alert in beyond})[:20])
-    why = "%d alerts beyond the %d runs that one notification may start: %s" % (
-        len(beyond), config.max_runs_per_webhook, named
+    incident = incident_of(env, config, alerts[0], workflow)
+    subjects = ", ".join(sorted({subject_of(env, alert) for alert in alerts})[:20])
+    summary = "%d alerts beyond the %d runs that one notification may start: %s" % (
+        len(alerts), config.max_runs_per_webhook, subjects
     )
-    rest = Incident(
+    overflow_incident = Incident(
         id="%s-rest" % incident.id,
         since=incident.since,
         subject="alerts",
@@ -215,9 +219,9 @@ def _overflow_ticket(env, config, beyond, workflow):
         parameters={},
         request={},
         failure={"type": "unknown", "cause": "unknown", "severity": "high"},
-        summary=why,
+        summary=summary,
     )
-    return admission.hold_for_person(env, rest, admission.TOO_MANY)["ticket"]
+    return admission.hold_for_person(env, overflow_incident, admission.TOO_MANY)["ticket"]
 
 
 def _message(alert):
@@ -233,8 +237,12 @@ def _summary_line(alert):
 
 
 def _failure(failure, alert):
-    told = str(alert["labels"].get("severity") or "").lower()
-    severity = told if told in failures.SEVERITIES else _SEVERITIES.get(told, failure.severity)
+    severity_label = str(alert["labels"].get("severity") or "").lower()
+    severity = (
+        severity_label
+        if severity_label in failures.SEVERITIES
+        else _SEVERITIES.get(severity_label, failure.severity)
+    )
     return {"type": failure.type, "cause": failure.cause, "severity": severity}
 
 
@@ -243,6 +251,6 @@ def _details(alert):
 
 
 def _name(value):
-    """`value` cut to the alphabet of names, or None where nothing is left."""
+    """Reduce `value` to the alphabet of names; None if nothing remains."""
     cut = _UNSAFE.sub("_", str(value or "")).lstrip("._:/@+-")[:_MAX_NAME_CHARS]
     return cut if is_name(cut) else None

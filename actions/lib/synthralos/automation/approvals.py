@@ -1,4 +1,4 @@
-"""The approvals that runs of this pack ask for: StackStorm's inquiries."""
+"""Approvals that runs of this pack wait for: StackStorm's inquiries."""
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso, to_iso
@@ -13,12 +13,14 @@ _ATTRIBUTES = "context,start_timestamp,result,status"
 
 
 def pending(env):
-    """[{inquiry, run, workflow, since, until, question, answer}], the longest waiting first.
+    """List the open approvals, the longest waiting first.
 
-    question is what the run has written down, or what the inquiry's schema says of the one thing to
-    decide; answer is that thing's name. until is null where the run names no time.
+    :returns: [{inquiry, run, workflow, since, until, question, answer}]. `question` is the question
+        that the run stored, else the description in the inquiry's schema; `answer` is the name of
+        the property to decide, or null if there is more than one; `until` is null if the run sets
+        no time limit.
     """
-    found = []
+    approvals = []
     for inquiry in _inquiries(env):
         try:
             execution = env.api.execution(inquiry["id"], _ATTRIBUTES)
@@ -27,68 +29,72 @@ def pending(env):
                 continue
             run = env.api.execution(parent["execution_id"], "action.ref")
         except ExecutionNotFound:
-            # Answered meanwhile, or its run was deleted.
+            # Answered since then, or its run was deleted.
             continue
-        name, told = _asked(inquiry)
-        noted = inquiries.get_inquiry(env.store, parent["execution_id"])
-        found.append(
+        name, schema_question = _schema_question(inquiry)
+        stored_inquiry = inquiries.get_inquiry(env.store, parent["execution_id"])
+        approvals.append(
             {
                 "inquiry": inquiry["id"],
                 "run": parent["execution_id"],
                 "workflow": (run.get("action") or {}).get("ref", "").split(".", 1)[-1],
                 "since": to_iso(parse_iso(execution.get("start_timestamp")) or 0),
-                "until": to_iso(noted["until"]) if noted.get("until") else None,
-                "question": noted.get("question") or told,
+                "until": to_iso(stored_inquiry["until"]) if stored_inquiry.get("until") else None,
+                "question": stored_inquiry.get("question") or schema_question,
                 "answer": name,
             }
         )
-    return sorted(found, key=lambda one: one["since"])
+    return sorted(approvals, key=lambda approval: approval["since"])
 
 
 def answer(env, execution_id, approved):
-    """The approval that was answered, as in `pending`.
+    """Answer an approval and return it, in the form of `pending`.
 
-    :param execution_id: of the run that waits, or of the inquiry itself.
-    :raises InvalidInput: nothing there waits for an answer, or it is no yes or no.
+    :param execution_id: id of the waiting run, or of the inquiry itself.
+    :raises InvalidInput: the execution does not wait for an approval, or the inquiry asks for more
+        than a yes or no.
     """
-    for one in pending(env):
-        if execution_id in (one["run"], one["inquiry"]):
+    for approval in pending(env):
+        if execution_id in (approval["run"], approval["inquiry"]):
             break
     else:
         raise InvalidInput(
             "execution_id", execution_id, "does not wait for an approval",
-            "See what does: `st2 run synthralos.approval.list`",
+            "List those that do with `st2 run synthralos.approval.list`",
         )
-    if one["answer"] is None:
-        way_out = "Answer it with `st2 inquiry respond %s`" % one["inquiry"]
-        raise InvalidInput("execution_id", execution_id, "asks more than yes or no", way_out)
-    env.api.respond(one["inquiry"], {one["answer"]: approved})
-    return one
+    if approval["answer"] is None:
+        hint = "Answer it with `st2 inquiry respond %s`" % approval["inquiry"]
+        raise InvalidInput("execution_id", execution_id, "asks for more than a yes or no", hint)
+    env.api.respond(approval["inquiry"], {approval["answer"]: approved})
+    return approval
 
 
 def expire(env, seconds):
-    """Ends the approvals that nobody gave in time, which StackStorm does only when told to; their
-    runs go on to what they do without one. Returns those that were ended.
+    """End approvals that were not answered in time, and return these.
 
-    :param seconds: what an approval has whose run names no time; 0 is for ever.
+    StackStorm ends inquiries only if it is configured to. The runs continue as they do without an
+    approval.
+
+    :param seconds: time limit of approvals whose run sets none; 0 for no limit.
     """
     ended = []
-    for one in pending(env):
-        until = parse_iso(one["until"])
-        if until is None and seconds:
-            until = (parse_iso(one["since"]) or env.now()) + seconds
-        if until is None or env.now() < until:
+    for approval in pending(env):
+        expires_at = parse_iso(approval["until"])
+        if expires_at is None and seconds:
+            expires_at = (parse_iso(approval["since"]) or env.now()) + seconds
+        if expires_at is None or env.now() < expires_at:
             continue
-        told = env.api.execution(one["inquiry"], "result").get("result") or {}
-        if env.api.set_status(one["inquiry"], "timeout", told):
-            resume(env, one["run"])
-            ended.append(one)
+        partial_result = env.api.execution(approval["inquiry"], "result").get("result") or {}
+        if env.api.set_status(approval["inquiry"], "timeout", partial_result):
+            resume(env, approval["run"])
+            ended.append(approval)
     return ended
 
 
 def resume(env, run):
-    """Whether the outermost workflow, which is the one that StackStorm has paused, was resumed.
-    When it was not, the reaper comes back to it.
+    """Resume the outermost workflow, which is the one that StackStorm has paused.
+
+    :returns: whether it was resumed; if not, the reaper tries again.
     """
     for _ in range(MAX_DEPTH):
         parent = (env.api.execution(run, "context").get("context") or {}).get("parent") or {}
@@ -106,9 +112,13 @@ def _inquiries(env):
             return
 
 
-def _asked(inquiry):
+def _schema_question(inquiry):
     properties = (inquiry.get("schema") or {}).get("properties") or {}
-    known = [name for name, told in properties.items() if told.get("type") == "boolean"]
-    if len(properties) != 1 or not known:
+    boolean_names = [
+        name
+        for name, property_schema in properties.items()
+        if property_schema.get("type") == "boolean"
+    ]
+    if len(properties) != 1 or not boolean_names:
         return None, "see `st2 inquiry get %s`" % inquiry["id"]
-    return known[0], properties[known[0]].get("description") or known[0]
+    return boolean_names[0], properties[boolean_names[0]].get("description") or boolean_names[0]

@@ -1,4 +1,4 @@
-"""The entry `automation` of the pack's configuration, with defaults and refusals that name it."""
+"""The entry `automation` of the pack's configuration: defaults and validation."""
 
 from dataclasses import dataclass, field
 from typing import Optional
@@ -14,11 +14,11 @@ DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class FailedAction:
-    """What is done about a failed action.
+    """How a failed action is recovered.
 
     :ivar workflow: one of WORKFLOWS.
-    :ivar agent_id: whose failure it is, or None: the action's parameter agent_id says.
-    :ivar query_from: the action's parameter that holds the query to run again, or None.
+    :ivar agent_id: the agent that failed; None takes it from the action's parameter agent_id.
+    :ivar query_from: name of the action's parameter with the query to run again, or None.
     """
 
     workflow: str
@@ -30,14 +30,15 @@ class FailedAction:
 class AutomationConfig:
     """What rules may start.
 
-    :ivar agent_labels: labels of an alert of which the first that it bears names an agent; an
-        alert without one is of the infrastructure.
+    :ivar agent_labels: labels of an alert that may name an agent; the first one present counts. An
+        alert without any of them concerns the infrastructure.
     :ivar query_labels: labels and annotations of an alert that may hold the query to run again.
-    :ivar recoveries_per_hour: runs of one agent that rules may start within an hour.
-    :ivar recurrence_window: seconds after a repair that succeeded within which its alert coming back
-        is a person's; 0 is never.
-    :ivar max_runs_per_webhook: runs that one notification may start; the rest is one ticket.
-    :ivar approval_timeout: seconds after which an approval that nobody gave is ended; 0 is never.
+    :ivar recoveries_per_hour: maximum number of runs per agent that rules start within an hour.
+    :ivar recurrence_window: seconds after a successful repair within which a recurring alert is
+        left to a person; 0 for never.
+    :ivar max_runs_per_webhook: maximum number of runs that one notification starts; one ticket
+        covers the remaining alerts.
+    :ivar approval_timeout: seconds after which an unanswered approval is ended; 0 for never.
     :ivar failed_actions: {action reference: FailedAction}.
     """
 
@@ -51,7 +52,10 @@ class AutomationConfig:
 
     @classmethod
     def from_config(cls, entry):
-        """The Automation of the mapping `entry`. InvalidInput names what is wrong in it."""
+        """Read the mapping `entry`.
+
+        :raises InvalidInput: a value is not valid; the error names its path.
+        """
         prefix = "automation."
         return cls(
             agent_labels=_labels(entry, "agent_labels", cls.agent_labels),
@@ -76,26 +80,30 @@ def _labels(entry, name, default):
     value = entry.get(name)
     if value is None:
         return default
-    texts = isinstance(value, list) and all(isinstance(one, str) and one for one in value)
-    if not texts:
-        way_out = 'Give a list of names of labels, such as ["agent_id"]'
-        raise InvalidInput("automation." + name, value, "is no list of names", way_out)
+    is_list_of_texts = isinstance(value, list) and all(
+        isinstance(text, str) and text for text in value
+    )
+    if not is_list_of_texts:
+        hint = 'Use a list of label names, such as ["agent_id"]'
+        raise InvalidInput("automation." + name, value, "must be a list of names", hint)
     return tuple(value)
 
 
 def _failed_actions(entry):
-    found = {}
-    for ref, told in entry.items():
-        where = "automation.failed_actions.%s" % ref
-        told = told if isinstance(told, dict) else {"workflow": told}
-        workflow = told.get("workflow") or "agent_recovery"
+    failed_actions = {}
+    for ref, spec in entry.items():
+        path = "automation.failed_actions.%s" % ref
+        spec = spec if isinstance(spec, dict) else {"workflow": spec}
+        workflow = spec.get("workflow") or "agent_recovery"
         if workflow not in WORKFLOWS:
-            way_out = "Use one of " + ", ".join(WORKFLOWS)
-            raise InvalidInput(where + ".workflow", workflow, "is no workflow for it", way_out)
-        agent = told.get("agent_id")
-        found[ref] = FailedAction(
+            hint = "Use one of " + ", ".join(WORKFLOWS)
+            raise InvalidInput(
+                path + ".workflow", workflow, "is not a workflow that can recover an action", hint
+            )
+        agent = spec.get("agent_id")
+        failed_actions[ref] = FailedAction(
             workflow,
-            None if agent is None else require_identifier(where + ".agent_id", agent),
-            told.get("query_from"),
+            None if agent is None else require_identifier(path + ".agent_id", agent),
+            spec.get("query_from"),
         )
-    return found
+    return failed_actions

@@ -1,4 +1,4 @@
-"""From a failure that a platform tells of, or a failed execution, to the run that it asks for."""
+"""Turns failures that a platform reports, and failed executions, into incidents."""
 
 import re
 
@@ -15,9 +15,9 @@ from synthralos.storage.stackstorm_api import StackStormError
 PACK = "synthralos"
 MAX_DEPTH = 10
 MAX_MESSAGE_CHARS = 2000
-# Of other packs, whose secrets nobody here knows.
+# Of other packs, whose secrets are unknown to the redactor.
 MAX_STDERR_CHARS = 300
-# By which a platform's clock may differ.
+# How far a platform's clock may differ from ours.
 CLOCK_SECONDS = 5
 OWN_EXECUTION = "own_execution"
 _ATTRIBUTES = "id,parameters,status,result,context,action.ref,start_timestamp"
@@ -27,89 +27,94 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 
 
 def receive(env, config, payload):
-    """What became of an agent's failure: {summary, outcome, subject, workflow, run, ticket}.
+    """Process the failure of an agent.
 
     :param payload: of synthralos.agent_failure or synthralos.agent_loop, or of a webhook ({body}):
-        whatever the platform posts, an object that names an agent.
+        any object of the platform that names an agent.
+    :returns: {summary, outcome, subject, workflow, run, ticket}.
     """
     body = payload.get("body") if isinstance(payload.get("body"), dict) else payload
-    told = agent_payloads.failure_payload(body, str(payload.get("source") or "webhook"), env.now())
-    agent = told["agent_id"] if is_name(told["agent_id"]) else None
-    query = told["original_query"]
+    failure_payload = agent_payloads.failure_payload(
+        body, str(payload.get("source") or "webhook"), env.now()
+    )
+    agent = failure_payload["agent_id"] if is_name(failure_payload["agent_id"]) else None
+    query = failure_payload["original_query"]
     if query is None:
-        query = alert_intake.query_of_execution(env, told["context"].get("execution_id"))
+        query = alert_intake.query_of_execution(env, failure_payload["context"].get("execution_id"))
     if query is None and agent is not None:
         query = last_queries.last_query(env.store, agent)
-    if agent is not None and _is_caused_by_recovery(env, agent, told["occurred_at"]):
-        done = {
+    if agent is not None and _is_caused_by_recovery(env, agent, failure_payload["occurred_at"]):
+        result = {
             "outcome": OWN_EXECUTION,
             "subject": agent,
             "workflow": None,
             "run": None,
             "ticket": None,
         }
-        return dict({"summary": _summary(done)}, **done)
-    details = told["failure_details"]
-    message = str(details.get("message") or told["failure_type"])[:MAX_MESSAGE_CHARS]
-    failure = failures.from_text(message, told["failure_type"])
-    held = admission.NO_QUERY if query is None else None
+        return dict({"summary": _summary(result)}, **result)
+    details = failure_payload["failure_details"]
+    message = str(details.get("message") or failure_payload["failure_type"])[:MAX_MESSAGE_CHARS]
+    failure = failures.from_text(message, failure_payload["failure_type"])
+    blocked_reason = admission.NO_QUERY if query is None else None
     incident = Incident(
-        id="error-" + told["error_id"],
-        since=told["occurred_at"],
+        id="error-" + failure_payload["error_id"],
+        since=failure_payload["occurred_at"],
         subject=agent or "unknown",
         workflow="agent_recovery" if agent else None,
         parameters={
             "agent_id": agent,
-            "failure_type": told["failure_type"],
+            "failure_type": failure_payload["failure_type"],
             "original_query": "@case",
         },
         request={
             "original_query": query,
             "failure_details": details,
-            "context": told["context"],
+            "context": failure_payload["context"],
         },
         failure=_failure(failure),
         summary="%s failed: %s" % (agent or "an agent without a usable name", message),
-        blocked=held if agent else admission.NO_WORKFLOW,
+        blocked=blocked_reason if agent else admission.NO_WORKFLOW,
         is_state=False,
     )
-    done = admission.admit(env, config, incident)
-    return dict({"summary": _summary(done)}, **done)
+    result = admission.admit(env, config, incident)
+    return dict({"summary": _summary(result)}, **result)
 
 
 def _is_caused_by_recovery(env, agent, occurred_at):
-    """Whether the failure is one that an attempt of a recovery met, whoever started that: a
-    platform lists these too, and each would start the next recovery.
+    """Whether the failure occurred during an attempt of one of our recoveries.
+
+    The platform lists these failures too, and each of them would start the next recovery.
     """
-    at = parse_iso(occurred_at)
-    if at is None or env.api is None:
+    failed_at = parse_iso(occurred_at)
+    if failed_at is None or env.api is None:
         return False
     for attempt in incidents.recent_attempts(env.store, agent):
-        if attempt["at"] - CLOCK_SECONDS > at:
+        if attempt["at"] - CLOCK_SECONDS > failed_at:
             continue
         try:
             run = env.api.execution(attempt["run"], "end_timestamp")
         except StackStormError:
             continue
-        if at <= (parse_iso(run.get("end_timestamp")) or env.now()) + CLOCK_SECONDS:
+        if failed_at <= (parse_iso(run.get("end_timestamp")) or env.now()) + CLOCK_SECONDS:
             return True
     return False
 
 
 def receive_execution(env, config, payload):
-    """What became of a failed execution, as core.st2.generic.actiontrigger tells of it.
+    """Process a failed execution, as core.st2.generic.actiontrigger reports it.
 
+    :returns: {summary, outcome, subject, workflow, run, ticket}.
     :raises InvalidInput: the payload names no execution.
     """
     execution_id = payload.get("execution_id")
     if env.api is None or not isinstance(execution_id, str):
         raise InvalidInput(
-            "execution_id", execution_id, "names no execution that can be read",
-            "Start it by a rule on core.st2.generic.actiontrigger",
+            "execution_id", execution_id, "does not name a readable execution",
+            "Start this action from a rule on core.st2.generic.actiontrigger",
         )
     execution = env.api.execution(execution_id, _ATTRIBUTES)
     if _is_pack_execution(env, execution):
-        done = {
+        result = {
             "outcome": OWN_EXECUTION,
             "subject": None,
             "workflow": None,
@@ -117,16 +122,17 @@ def receive_execution(env, config, payload):
             "ticket": None,
         }
     else:
-        done = admission.admit(env, config, incident_of(env, config, execution))
-    return dict({"summary": _summary(done)}, **done)
+        result = admission.admit(env, config, incident_of(env, config, execution))
+    return dict({"summary": _summary(result)}, **result)
 
 
 def incident_of(env, config, execution):
-    """The Incident of a failed execution: the workflow that the configuration names for its
-    action, else the one that its parameters fit.
+    """Build the Incident of a failed execution.
+
+    The workflow is the one configured for its action, else the one that its parameters fit.
     """
     ref = (execution.get("action") or {}).get("ref") or "unknown"
-    given = {
+    parameters = {
         name: value
         for name, value in (execution.get("parameters") or {}).items()
         if value != _MASKED
@@ -134,59 +140,62 @@ def incident_of(env, config, execution):
     message = message_of(execution)
     status = execution.get("status")
     failure = failures.from_text(message, "timeout" if status == "timeout" else None)
-    known = config.failed_actions.get(ref)
-    workflow = known.workflow if known else workflow_for(given)
-    subject, parameters, request, held = _UNSAFE.sub("_", ref), {}, {}, None
+    failed_action = config.failed_actions.get(ref)
+    workflow = failed_action.workflow if failed_action else workflow_for(parameters)
+    subject, run_parameters, request, blocked_reason = _UNSAFE.sub("_", ref), {}, {}, None
     if workflow == "agent_recovery":
-        agent = (known.agent_id if known else None) or given.get("agent_id")
-        query = _text(given, [known.query_from] if known and known.query_from else _QUERY)
+        agent = (failed_action.agent_id if failed_action else None) or parameters.get("agent_id")
+        query = _text(
+            parameters,
+            [failed_action.query_from] if failed_action and failed_action.query_from else _QUERY,
+        )
         if is_name(agent):
             subject = agent
             query = query or last_queries.last_query(env.store, agent)
-            parameters = {
+            run_parameters = {
                 "agent_id": agent, "failure_type": failure.type, "original_query": "@case",
             }
-        held = admission.NO_QUERY if query is None else None
-        held = held if is_name(agent) else admission.NO_WORKFLOW
+        blocked_reason = admission.NO_QUERY if query is None else None
+        blocked_reason = blocked_reason if is_name(agent) else admission.NO_WORKFLOW
         request = {
             "original_query": query,
             "failure_details": {"message": message, "action": ref},
-            "context": given["context"] if isinstance(given.get("context"), dict) else {},
+            "context": parameters["context"] if isinstance(parameters.get("context"), dict) else {},
         }
     elif workflow == "llm_retry":
-        parameters = {"original_request": {}, "failure_reason": "@case"}
-        request = {"original_request": _llm_request(given), "failure_reason": message}
+        run_parameters = {"original_request": {}, "failure_reason": "@case"}
+        request = {"original_request": _llm_request(parameters), "failure_reason": message}
     elif workflow == "reroute_request":
-        parameters = {"original_request": {}, "failure_reason": "@case"}
-        request = {"original_request": _http_request(given), "failure_reason": message}
+        run_parameters = {"original_request": {}, "failure_reason": "@case"}
+        request = {"original_request": _http_request(parameters), "failure_reason": message}
     return Incident(
         id="execution-" + execution["id"],
         since=str(execution.get("start_timestamp") or ""),
         subject=subject,
         workflow=workflow,
-        parameters=parameters,
+        parameters=run_parameters,
         request=request,
         failure=_failure(failure),
         summary="%s failed: %s" % (ref, message),
-        blocked=held if workflow else admission.NO_WORKFLOW,
+        blocked=blocked_reason if workflow else admission.NO_WORKFLOW,
         is_state=False,
         details={"execution_id": execution["id"]},
     )
 
 
-def workflow_for(given):
-    """The workflow that the parameters of a failed action fit, or None."""
-    if given.get("model") and (given.get("prompt") or given.get("messages")):
+def workflow_for(parameters):
+    """Return the workflow that the parameters of a failed action fit, or None."""
+    if parameters.get("model") and (parameters.get("prompt") or parameters.get("messages")):
         return "llm_retry"
-    if given.get("agent_id"):
+    if parameters.get("agent_id"):
         return "agent_recovery"
-    if given.get("endpoint"):
+    if parameters.get("endpoint"):
         return "reroute_request"
     return None
 
 
 def message_of(execution):
-    """Why an execution failed, in its own words, as far as its result has any."""
+    """Return the error message in the result of an execution, else a text with its status."""
     result = execution.get("result")
     texts = []
     if isinstance(result, dict):
@@ -208,7 +217,7 @@ def message_of(execution):
 
 
 def _is_pack_execution(env, execution):
-    """Whether the execution is of this pack, or a descendant of one: the payload does not tell."""
+    """Whether the execution belongs to this pack or to a run of it; the payload does not say so."""
     for _ in range(MAX_DEPTH):
         ref = (execution.get("action") or {}).get("ref") or ""
         parent = (execution.get("context") or {}).get("parent") or {}
@@ -220,20 +229,20 @@ def _is_pack_execution(env, execution):
     return False
 
 
-def _llm_request(given):
+def _llm_request(parameters):
     names = ("prompt", "messages", "model", "provider", "parameters")
-    return {name: given[name] for name in names if given.get(name)}
+    return {name: parameters[name] for name in names if parameters.get(name)}
 
 
-def _http_request(given):
+def _http_request(parameters):
     # Not its headers: they may hold credentials, and the route has its own.
     names = ("endpoint", "method", "body", "region", "provider", "model")
-    return {name: given[name] for name in names if given.get(name)}
+    return {name: parameters[name] for name in names if parameters.get(name)}
 
 
-def _text(given, names):
+def _text(parameters, names):
     for name in names:
-        value = given.get(name)
+        value = parameters.get(name)
         if isinstance(value, str) and value.strip():
             return value
     return None
@@ -243,9 +252,9 @@ def _failure(failure):
     return {"type": failure.type, "cause": failure.cause, "severity": failure.severity}
 
 
-def _summary(done):
-    told = "%s: %s" % (done["outcome"], done["subject"] or "nothing to do")
+def _summary(result):
+    text = "%s: %s" % (result["outcome"], result["subject"] or "nothing to do")
     for name in ("run", "ticket"):
-        if done[name]:
-            told += ", %s %s" % (name, done[name])
-    return told
+        if result[name]:
+            text += ", %s %s" % (name, result[name])
+    return text

@@ -1,9 +1,9 @@
-"""Closes the runs that nothing will end: logged, ticketed, ended.
+"""Ends and records runs that would never end by themselves.
 
-An action runner that dies leaves its action `running` and the workflow waiting; a scheduler that
-dies as it delays an action forgets it; a run that is cancelled gets no log task; and StackStorm
-ends no approval by itself unless told to. Two reapers at once do no harm; what goes wrong with one
-run keeps nobody from the next.
+An action runner that dies leaves its action `running` and the workflow waiting. A scheduler that
+dies while it delays an action loses it. A cancelled run does not execute its log task. StackStorm
+ends approvals only if it is configured to. Concurrent reapers do no harm, and an error with one
+run does not affect the others.
 """
 
 from synthralos.automation import admission, approvals
@@ -12,8 +12,7 @@ from synthralos.core.identifiers import encode_key_part
 from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.infrastructure import repair_record as infrastructure_record
 from synthralos.runtime import failure_record, run_parameters
-from synthralos.storage import incidents
-from synthralos.storage import inquiries as asked
+from synthralos.storage import incidents, inquiries
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
 from synthralos.storage.keyspace import lifetime_of
 from synthralos.storage.stackstorm_api import ENDED, StackStormError
@@ -22,101 +21,109 @@ WORKFLOWS = (
     "agent_recovery", "llm_retry", "reroute_request", "handle_error", "infrastructure_repair",
     failure_record.ORCHESTRATION,
 )
-# Its policy has all others cancelled while one counts as running.
+# Its policy cancels further roll-ups while one counts as running.
 ROLL_UP, ROLL_UP_SECONDS = "metrics.roll_up", 300
-# Seconds past its deadline that a run has to end by itself.
+# Seconds after its deadline within which a run may still end by itself.
 GRACE_SECONDS = 60
-# Seconds that an action of ours which started late, or waits for a slow StackStorm, may still need.
+# Seconds that one of our actions may need if it started late, or waits for a slow StackStorm.
 LATE_START_SECONDS = 120
-# Seconds past the deadline, and since it was requested, after which an action of ours that has not
-# begun is taken for lost: in a burst actions queue for minutes.
+# Seconds after the deadline, and after the request, until one of our actions that has not started
+# counts as lost: in a burst, actions queue for minutes.
 MAX_QUEUE_SECONDS = 300
 LOOK_BACK = 24 * 3600
 MAX_PAGES = 10
 _LOGGED_SECONDS = lifetime_of("reaped_run")
 _WAITING = ("requested", "scheduled", "delayed")
 _LIVE = _WAITING + ("running", "pausing", "paused", "resuming", "canceling")
-# Not `action.parameters.timeout`: StackStorm adds action.parameters where parameters are asked for,
-# and MongoDB refuses a field beside one that contains it.
+# Not `action.parameters.timeout`: StackStorm adds action.parameters whenever parameters are
+# requested, and MongoDB rejects a projection with a field and its parent.
 _ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters,context"
 _CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp"
 _REAPED = PREFIX + "reaped_run."
-_DEAD = "its action runner died: it has run past the deadline of its run"
-_LOST = "StackStorm's scheduler lost it: it has not begun by the deadline of its run"
+_DEAD = "its action runner died: it is still running after the deadline of its run"
+_LOST = "StackStorm's scheduler lost it: it had not started by the deadline of its run"
 
 
 def reap(env, config):
-    """{summary, abandoned, canceled, resumed, logged, expired, closed, errors}: lists of
-    {run, workflow ...}; errors are {run or null, error}.
+    """Process all stuck runs, expired approvals and scheduled closes once.
+
+    :returns: {summary, abandoned, canceled, resumed, logged, expired, closed, errors}: lists of
+        {run, workflow ...}; errors are {run or null, error}.
     """
     names = ("abandoned", "canceled", "resumed", "logged", "expired", "closed", "errors")
-    done = {name: [] for name in names}
-    _collect_errors(done, None, _expire, env, config, done)
-    known = _reaped(env)
+    report = {name: [] for name in names}
+    _collect_errors(report, None, _expire, env, config, report)
+    logged_runs = _logged_runs(env)
     since = to_iso(env.now() - LOOK_BACK - config.approval_timeout)
     for workflow in WORKFLOWS:
         for status in _LIVE:
-            for run in _list_runs(env, done, workflow, status=status, sort_asc="true"):
-                _collect_errors(done, run["id"], _close_run, env, workflow, run, done)
+            for run in _list_runs(env, report, workflow, status=status, sort_asc="true"):
+                _collect_errors(report, run["id"], _close_run, env, workflow, run, report)
         for status in ("canceled", "abandoned", "timeout"):
-            for run in _list_runs(env, done, workflow, status=status, timestamp_gt=since):
-                if run["id"] not in known:
-                    _collect_errors(done, run["id"], _log_missing_record, env, workflow, run, done)
-    for run in _list_runs(env, done, ROLL_UP, status="running"):
-        _collect_errors(done, run["id"], _end_roll_up, env, run, done)
-    for run, by in incidents.scheduled_closes(env.store):
-        _collect_errors(done, run, _close_ticket, env, run, by, done)
-    counts = ", ".join("%d %s" % (len(found), name) for name, found in done.items())
-    return dict({"summary": counts}, **done)
+            for run in _list_runs(env, report, workflow, status=status, timestamp_gt=since):
+                if run["id"] not in logged_runs:
+                    _collect_errors(
+                        report, run["id"], _log_missing_record, env, workflow, run, report
+                    )
+    for run in _list_runs(env, report, ROLL_UP, status="running"):
+        _collect_errors(report, run["id"], _end_roll_up, env, run, report)
+    for run, actor in incidents.scheduled_closes(env.store):
+        _collect_errors(report, run, _close_ticket, env, run, actor, report)
+    counts = ", ".join("%d %s" % (len(entries), name) for name, entries in report.items())
+    return dict({"summary": counts}, **report)
 
 
-def _collect_errors(done, run, work, *arguments, **named):
+def _collect_errors(report, run, function, *arguments, **keywords):
     try:
-        return work(*arguments, **named)
+        return function(*arguments, **keywords)
     except (StackStormError, DatastoreUnavailable, InvalidInput) as error:
-        done["errors"].append({"run": run, "error": str(error)})
+        report["errors"].append({"run": run, "error": str(error)})
 
 
-def _list_runs(env, done, workflow, **filters):
-    """The executions of a workflow, oldest first, page by page, of at most PAGES pages."""
-    found, ref = [], "synthralos." + workflow
+def _list_runs(env, report, workflow, **filters):
+    """Return the executions of a workflow, oldest first, of at most MAX_PAGES pages."""
+    runs, ref = [], "synthralos." + workflow
     for page in range(MAX_PAGES):
-        told = dict(filters, action=ref, offset=page * PAGE_SIZE)
-        rows = _collect_errors(done, None, env.api.executions, _ATTRIBUTES, **told)
-        found += rows or []
+        query = dict(filters, action=ref, offset=page * PAGE_SIZE)
+        rows = _collect_errors(report, None, env.api.executions, _ATTRIBUTES, **query)
+        runs += rows or []
         if len(rows or ()) < PAGE_SIZE:
             break
-    return found
+    return runs
 
 
-def _expire(env, config, done):
-    done["expired"] += approvals.expire(env, config.approval_timeout)
+def _expire(env, config, report):
+    report["expired"] += approvals.expire(env, config.approval_timeout)
 
 
-def _close_run(env, workflow, run, done):
-    """Ends what keeps `run` from ending; when nothing does, the run."""
+def _close_run(env, workflow, run, report):
+    """End the actions that keep `run` from ending, or the run itself if there are none."""
     if env.now() <= _deadline(run) + GRACE_SECONDS and run["status"] != "paused":
         return
     children = env.api.children(run["id"], _CHILDREN)
     live = [child for child in children if child.get("status") not in ENDED]
     if run["status"] == "paused":
-        # A person may have paused it; what an approval has paused goes on when that has ended.
-        inquiries = [child for child in children if _ref(child) == "core.ask"]
-        is_over = inquiries and inquiries[-1].get("status") == "timeout" and not live
+        # A person may have paused it. A run that an approval paused is resumed once that has ended.
+        approval_children = [child for child in children if _ref(child) == "core.ask"]
+        is_over = (
+            approval_children and approval_children[-1].get("status") == "timeout" and not live
+        )
         if is_over and approvals.resume(env, run["id"]):
-            done["resumed"].append({"run": run["id"], "workflow": workflow})
+            report["resumed"].append({"run": run["id"], "workflow": workflow})
         return
-    # The deadline of a run stands still while people are asked.
-    waited = max(_asked_seconds(children, env.now()), asked.total_wait(env.store, run["id"]))
-    over = env.now() - _deadline(run) - waited
-    if over <= GRACE_SECONDS:
+    # The time that people take to answer does not count against the deadline of a run.
+    wait_seconds = max(
+        _approval_seconds(children, env.now()), inquiries.total_wait(env.store, run["id"])
+    )
+    overdue_seconds = env.now() - _deadline(run) - wait_seconds
+    if overdue_seconds <= GRACE_SECONDS:
         return
     for child in live:
-        why = _abandon_reason(child, over, env.now())
-        # With that the workflow goes on to its log task by itself.
-        if why is not None and env.api.set_status(child["id"], "abandoned", {"error": why}):
-            told = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
-            done["abandoned"].append(told)
+        reason = _abandon_reason(child, overdue_seconds, env.now())
+        # After that the workflow continues with its log task by itself.
+        if reason is not None and env.api.set_status(child["id"], "abandoned", {"error": reason}):
+            entry = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
+            report["abandoned"].append(entry)
     if live:
         return
     if run["status"] == "canceling":
@@ -124,29 +131,33 @@ def _close_run(env, workflow, run, done):
     else:
         ended = env.api.cancel(run["id"])
     if ended:
-        done["canceled"].append({"run": run["id"], "workflow": workflow})
+        report["canceled"].append({"run": run["id"], "workflow": workflow})
 
 
-def _abandon_reason(child, over, now):
-    """Why nothing else will end this action of ours, or None: something may.
+def _abandon_reason(child, overdue_seconds, now):
+    """Return why one of our actions will never end by itself, or None if it may.
 
-    :param over: seconds since its run's deadline.
+    :param overdue_seconds: seconds since the deadline of its run.
     """
     age = now - (parse_iso(child.get("start_timestamp")) or now)
     if _is_workflow(child) or not _ref(child).startswith("synthralos."):
         return None
     if child["status"] == "running" and age >= LATE_START_SECONDS:
         return _DEAD
-    # Once begun it would find that the time is up.
-    return _LOST if child["status"] in _WAITING and min(age, over) >= MAX_QUEUE_SECONDS else None
+    # An action that does start would notice that its time is up.
+    return (
+        _LOST
+        if child["status"] in _WAITING and min(age, overdue_seconds) >= MAX_QUEUE_SECONDS
+        else None
+    )
 
 
-def _asked_seconds(children, now):
+def _approval_seconds(children, now):
     total = 0.0
     for child in children:
         if _ref(child) == "core.ask":
-            began = parse_iso(child.get("start_timestamp"))
-            total += (parse_iso(child.get("end_timestamp")) or now) - (began or now)
+            started_at = parse_iso(child.get("start_timestamp"))
+            total += (parse_iso(child.get("end_timestamp")) or now) - (started_at or now)
     return total
 
 
@@ -158,74 +169,74 @@ def _is_workflow(child):
     return (child.get("action") or {}).get("runner_type") == "orquesta"
 
 
-def _reaped(env):
-    """The runs that were logged already."""
-    found = set()
+def _logged_runs(env):
+    """Return the ids of the runs that the reaper has recorded already."""
+    run_ids = set()
     for page in range(MAX_PAGES):
         rows = env.store.list(_REAPED, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        found.update(name[len(_REAPED):] for name, _ in rows)
+        run_ids.update(name[len(_REAPED):] for name, _ in rows)
         if len(rows) < PAGE_SIZE:
             break
-    return found
+    return run_ids
 
 
-def _log_missing_record(env, workflow, run, done):
-    """Writes the record that the run's own log task did not, once."""
+def _log_missing_record(env, workflow, run, report):
+    """Write the record that the run's own log task did not write, once."""
     parent = (run.get("context") or {}).get("parent") or {}
     if parent.get("pack") == approvals.PACK:
         return
     key = _REAPED + encode_key_part(run["id"])
     if env.store.unavailable_reason or env.store.get(key) is not None:
         return
-    why = "the run was ended as %s" % run["status"]
-    error = {"cause": "cancelled", "message": why}
-    # The record is the run's, not the reaper's.
-    own, env.run = env.run, run["id"]
+    reason = "the run was ended as %s" % run["status"]
+    error = {"cause": "cancelled", "message": reason}
+    # The record belongs to the run, not to the reaper.
+    reaper_run, env.run = env.run, run["id"]
     try:
-        given = _parameters(env, run)
+        parameters = _parameters(env, run)
         if workflow == infrastructure_record.WORKFLOW:
-            told = infrastructure_record.record(env, None, given, dict(error, reason=why))
+            record = infrastructure_record.record(env, None, parameters, dict(error, reason=reason))
         else:
-            told = failure_record.record_failed_run(env, workflow, {"refused": error}, given)
+            record = failure_record.record_failed_run(env, workflow, {"refused": error}, parameters)
     finally:
-        env.run = own
+        env.run = reaper_run
     env.store.put(key, "1", _LOGGED_SECONDS)
-    done["logged"].append({"run": run["id"], "workflow": workflow, "ticket": told["ticket"]})
+    report["logged"].append({"run": run["id"], "workflow": workflow, "ticket": record["ticket"]})
 
 
 def _parameters(env, run):
-    """What the run was to work on; a rule's runs have it in their case."""
+    """Return the inputs of the run; runs that a rule started have them in their case."""
     try:
-        given = run_parameters.read_parameters(run, env.store)
+        parameters = run_parameters.read_parameters(run, env.store)
     except InvalidInput:
         return run.get("parameters") or {}
-    alert = given.get("alert")
+    alert = parameters.get("alert")
     labels = alert.get("labels") if isinstance(alert, dict) else None
-    if isinstance(labels, dict) and not given.get("nodes"):
-        named = [labels[name] for name in ("node", "instance", "host") if labels.get(name)]
-        given["nodes"] = named[:1]
-    return given
+    if isinstance(labels, dict) and not parameters.get("nodes"):
+        nodes = [labels[name] for name in ("node", "instance", "host") if labels.get(name)]
+        parameters["nodes"] = nodes[:1]
+    return parameters
 
 
-def _end_roll_up(env, run, done):
-    """Ends a roll-up that runs longer than it can: its action runner died."""
+def _end_roll_up(env, run, report):
+    """End a roll-up that runs longer than it may: its action runner died."""
     age = env.now() - (parse_iso(run.get("start_timestamp")) or env.now())
     if age > ROLL_UP_SECONDS and env.api.set_status(run["id"], "abandoned", {"error": _DEAD}):
-        done["abandoned"].append({"run": run["id"], "workflow": ROLL_UP, "execution": run["id"]})
+        report["abandoned"].append({"run": run["id"], "workflow": ROLL_UP, "execution": run["id"]})
 
 
-def _close_ticket(env, run, by, done):
-    """Resolves the ticket of a run whose problem was over before it had ended."""
+def _close_ticket(env, run, actor, report):
+    """Resolve the ticket of a run whose problem was over before the run ended."""
     status = env.api.execution(run, "status").get("status")
     if status not in ENDED:
         return
-    ticket = admission.close_run_ticket(env, run, by)
+    ticket = admission.close_run_ticket(env, run, actor)
     incidents.remove_scheduled_close(env.store, run)
-    done["closed"].append({"run": run, "ticket": ticket})
+    report["closed"].append({"run": run, "ticket": ticket})
 
 
 def _deadline(run):
-    """When the run should have ended at the latest, in seconds since the epoch."""
+    """Return the time by which the run should have ended, in seconds since the epoch."""
     declared = ((run.get("action") or {}).get("parameters") or {}).get("timeout") or {}
     seconds = (run.get("parameters") or {}).get("timeout") or declared.get("default") or 3600
     return (parse_iso(run.get("start_timestamp")) or 0) + seconds

@@ -1,4 +1,4 @@
-"""A failed run once more, because a person wants it."""
+"""Manual retry of a failed run."""
 
 from synthralos.automation import admission, failure_intake
 from synthralos.core.errors import InvalidInput
@@ -7,7 +7,7 @@ from synthralos.runtime import run_parameters
 from synthralos.storage.stackstorm_api import ENDED
 
 ATTRIBUTES = "id,status,parameters,result,context,action,start_timestamp,trigger_instance"
-# What crosses into the new run as it is: numbers, enums and names.
+# Parameters that are passed to the new run unchanged: numbers, enums and names.
 _PLAIN = ("agent_id", "failure_type", "max_retries", "retry_delay", "timeout", "max_steps")
 _TEXT = {
     "agent_recovery": ("original_query", "failure_details", "context"),
@@ -18,20 +18,21 @@ _CONSTANTS = {"original_query": "@case", "failure_reason": "@case", "original_re
 
 
 def retry(env, config, execution, model=None, region=None):
-    """{run, workflow} of the new run.
+    """Start a failed execution again.
 
-    A run of this pack is started again with its own parameters, the failed execution of another
-    action as failed_execution would start it.
+    A run of this pack is started with its own parameters; the failed execution of another action is
+    handled as the rule failed_execution would handle it.
 
-    :param execution: as StackStorm has it, with ATTRIBUTES.
-    :param model: the first model to fall back to, for llm_retry; region: likewise for
-        reroute_request.
-    :raises InvalidInput: the execution goes on, or nothing fits it.
+    :param execution: an execution of StackStorm, with ATTRIBUTES.
+    :param model: for llm_retry, the first fallback model.
+    :param region: for reroute_request, the first fallback region.
+    :returns: {run, workflow} of the new run.
+    :raises InvalidInput: the execution has not ended, or no workflow fits it.
     """
     execution_id = execution["id"]
     if execution.get("status") not in ENDED:
         raise InvalidInput(
-            "execution_id", execution_id, "has not ended", "Wait for it, or cancel it"
+            "execution_id", execution_id, "has not ended", "Wait until it ends, or cancel it"
         )
     ref = (execution.get("action") or {}).get("ref") or ""
     pack, _, name = ref.partition(".")
@@ -53,28 +54,28 @@ def retry(env, config, execution, model=None, region=None):
 
 def _pack_run(env, execution, name):
     if name not in _TEXT:
-        way_out = "Retry a run of " + ", ".join(_TEXT)
-        raise InvalidInput("execution_id", execution["id"], "is a run of %s" % name, way_out)
-    given = run_parameters.read_parameters(execution, env.store)
-    parameters = {key: given[key] for key in _PLAIN if given.get(key) is not None}
+        hint = "Retry a run of " + ", ".join(_TEXT)
+        raise InvalidInput("execution_id", execution["id"], "is a run of %s" % name, hint)
+    inputs = run_parameters.read_parameters(execution, env.store)
+    parameters = {key: inputs[key] for key in _PLAIN if inputs.get(key) is not None}
     parameters.update(
         {key: _CONSTANTS[key] for key in _TEXT[name] if key in _CONSTANTS}
     )
     for key in ("fallback_models", "fallback_regions", "fallback_providers"):
-        if given.get(key):
-            parameters[key] = [require_identifier(key, one) for one in given[key]]
-    return name, parameters, {key: given[key] for key in _TEXT[name] if given.get(key)}
+        if inputs.get(key):
+            parameters[key] = [require_identifier(key, target) for target in inputs[key]]
+    return name, parameters, {key: inputs[key] for key in _TEXT[name] if inputs.get(key)}
 
 
 def _override_target(workflow, model, region):
-    wanted = {}
+    overrides = {}
     if model is not None:
-        wanted["llm_retry"] = {"fallback_models": [require_identifier("model", model)]}
+        overrides["llm_retry"] = {"fallback_models": [require_identifier("model", model)]}
     if region is not None:
-        wanted["reroute_request"] = {"fallback_regions": [require_identifier("region", region)]}
-    for name, asked in wanted.items():
+        overrides["reroute_request"] = {"fallback_regions": [require_identifier("region", region)]}
+    for name, override in overrides.items():
         if name != workflow:
             field = "model" if name == "llm_retry" else "region"
-            value = next(iter(asked.values()))[0]
-            raise InvalidInput(field, value, "means nothing to %s" % workflow, "Leave it out")
-    return wanted.get(workflow, {})
+            value = next(iter(override.values()))[0]
+            raise InvalidInput(field, value, "does not apply to %s" % workflow, "Leave it out")
+    return overrides.get(workflow, {})

@@ -1,4 +1,4 @@
-"""The entry `metrics` of the pack's configuration, with defaults and refusals that name it."""
+"""The entry `metrics` of the pack's configuration: defaults and validation."""
 
 from dataclasses import dataclass
 from typing import Optional
@@ -12,7 +12,11 @@ MAX_PUSH_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Pushgateway:
-    """:ivar connection: settings.Connection; job, instance: labels of what is pushed."""
+    """Where metrics are pushed to.
+
+    :ivar connection: settings.Connection.
+    :ivar job, instance: labels of the pushed metrics.
+    """
 
     connection: settings.Connection
     job: str
@@ -23,8 +27,10 @@ class Pushgateway:
 class MetricsConfig:
     """The entry `metrics`.
 
-    :ivar max_agents: agents with series of their own beside those configured.
-    :ivar agent_idle_seconds: after that without a call, an agent gives way to one without series.
+    :ivar max_agents: maximum number of agents with series of their own, in addition to the
+        configured agents.
+    :ivar agent_idle_seconds: seconds without a call after which the series of an agent may be
+        replaced by those of another.
     """
 
     max_agents: int = 50
@@ -43,21 +49,21 @@ class MetricsConfig:
 
 
 def _pushgateway(entry):
-    where = "metrics.pushgateway"
+    path = "metrics.pushgateway"
     if entry is None:
         return None
     if not isinstance(entry, dict):
-        raise InvalidInput(where, entry, "is not an object", "See config.schema.yaml")
-    seconds = settings.read_seconds(entry, where + ".timeout", 10.0)
+        raise InvalidInput(path, entry, "is not an object", "See config.schema.yaml")
+    seconds = settings.read_seconds(entry, path + ".timeout", 10.0)
     if seconds > MAX_PUSH_SECONDS:
-        way_out = "Use at most %d" % MAX_PUSH_SECONDS
-        raise InvalidInput(where + ".timeout", seconds, "is out of bounds", way_out)
+        hint = "Use at most %d" % MAX_PUSH_SECONDS
+        raise InvalidInput(path + ".timeout", seconds, "is too long", hint)
     if not entry.get("url"):
         return None
-    connection = settings.connection(entry, where, "token", seconds, seconds, "url")
+    connection = settings.connection(entry, path, "token", seconds, seconds, "url")
     instance = entry.get("instance") or None
     return Pushgateway(
         connection,
-        require_identifier(where + ".job", entry.get("job") or "synthralos"),
-        instance if instance is None else require_identifier(where + ".instance", instance),
+        require_identifier(path + ".job", entry.get("job") or "synthralos"),
+        instance if instance is None else require_identifier(path + ".instance", instance),
     )

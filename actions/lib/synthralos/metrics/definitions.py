@@ -1,17 +1,18 @@
-"""The metrics of the pack: their names, types, labels and what they mean.
+"""The metrics of the pack: names, types, labels and help texts.
 
-Names follow Prometheus (base units, `_total` for counters) and, where there is one, OpenTelemetry's
-GenAI convention in its Prometheus form: https://opentelemetry.io/docs/specs/semconv/gen-ai/
+Names follow Prometheus (base units, `_total` for counters) and, where it defines a metric,
+OpenTelemetry's GenAI convention in its Prometheus form:
+https://opentelemetry.io/docs/specs/semconv/gen-ai/
 """
 
 from dataclasses import dataclass
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
-# Seconds. Runs have from 5 s to an hour; attempts from milliseconds to a minute.
+# Seconds. Runs take from 5 s to an hour, attempts from milliseconds to a minute.
 _RUNS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 _RECOVERIES = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 _ATTEMPTS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# These two are the boundaries that OpenTelemetry's convention gives.
+# These two are the boundaries of OpenTelemetry's convention.
 _CALLS = tuple(0.01 * 2**n for n in range(14))
 _TOKENS = tuple(float(4**n) for n in range(14))
 _MODEL = ("gen_ai_provider_name", "gen_ai_request_model")
@@ -22,7 +23,7 @@ _CALL = ("gen_ai_operation_name",) + _MODEL
 class Family:
     """A metric.
 
-    :ivar labels: in the order in which values of labels stand in a series.
+    :ivar labels: label names, in the order of the label values of a series.
     :ivar buckets: the upper bounds of a histogram, ascending, without +Inf.
     """
 
@@ -33,16 +34,16 @@ class Family:
     buckets: tuple = ()
 
 
-def _counter(name, told, *labels):
-    return Family(name, COUNTER, told, labels)
+def _counter(name, help_text, *labels):
+    return Family(name, COUNTER, help_text, labels)
 
 
-def _gauge(name, told, *labels):
-    return Family(name, GAUGE, told, labels)
+def _gauge(name, help_text, *labels):
+    return Family(name, GAUGE, help_text, labels)
 
 
-def _histogram(name, told, buckets, *labels):
-    return Family(name, HISTOGRAM, told, labels, buckets)
+def _histogram(name, help_text, buckets, *labels):
+    return Family(name, HISTOGRAM, help_text, labels, buckets)
 
 
 STARTED = _counter("synthralos_runs_started_total", "Runs of workflows that began.", "workflow")
@@ -112,7 +113,7 @@ LLM_UNPRICED = _counter(
     *_MODEL
 )
 ROLLUPS = _counter("synthralos_rollups_total", "Times that metrics.roll_up has counted something.")
-# What totals hold; everything below is read when somebody asks.
+# Stored in the totals; everything below is computed on request.
 TOTALS = (
     STARTED, COMPLETED, FAILED, RUN_SECONDS, RECOVERY_SECONDS, ATTEMPTS, ATTEMPT_FAILURES,
     ATTEMPT_SECONDS, REPEATS, FALLBACKS, SKIPPED, AGENT_CALLS, AGENT_SECONDS, TRANSITIONS,
@@ -123,12 +124,12 @@ BREAKER = _gauge(
     "target", "state",
 )
 SENSOR_CONNECTED = _gauge(
-    "synthralos_sensor_connected", "1 while a sensor sees what it looks at, 0 while it is blind.",
+    "synthralos_sensor_connected", "1 while a sensor is connected to its source, else 0.",
     "sensor",
 )
 SENSOR_SEEN = _gauge(
-    "synthralos_sensor_last_seen_timestamp_seconds", "When a sensor last told that it runs.",
-    "sensor",
+    "synthralos_sensor_last_seen_timestamp_seconds",
+    "When a sensor last reported that it is running.", "sensor",
 )
 SENSOR_RECONNECTS = _counter(
     "synthralos_sensor_reconnects_total", "Times that a sensor had to try again.", "sensor"
@@ -141,10 +142,10 @@ RECENT_RATIO = _gauge(
     "Share, 0 to 1, of the runs of the last `window` that succeeded.", "workflow", "window",
 )
 WAITING = _gauge(
-    "synthralos_uncounted_events", "What ended and began since the last roll-up, at most a page."
+    "synthralos_uncounted_events", "Events since the last roll-up, at most a page."
 )
 ROLLED_UP_AT = _gauge(
-    "synthralos_last_rollup_timestamp_seconds", "When metrics.roll_up last went well."
+    "synthralos_last_rollup_timestamp_seconds", "When metrics.roll_up last succeeded."
 )
 NOW = (
     BREAKER, SENSOR_CONNECTED, SENSOR_SEEN, SENSOR_RECONNECTS, RECENT_RUNS, RECENT_RATIO,

@@ -1,4 +1,4 @@
-"""What one event of runs.py adds to which metric: a pure function."""
+"""Maps one event of a run to metric updates: a pure function."""
 
 from synthralos.metrics import definitions as f
 
@@ -8,9 +8,10 @@ _CHAT = "chat"
 
 
 def updates_for(event):
-    """(Family, values of labels, number) of what `event` adds; a histogram observes the number.
+    """Yield the metric updates of an event.
 
-    :param event: of runs.py: a start, an end, or calls alone.
+    :param event: an event of run_summaries: a start, an end, or calls alone.
+    :returns: yields (Family, label values, number); a histogram observes the number.
     """
     kind, workflow = event.get("kind"), event.get("workflow")
     if kind == "start":
@@ -32,9 +33,9 @@ def _end(event, workflow):
     else:
         yield f.FAILED, (workflow, outcome, failure_type, event.get("cause") or NONE), 1
         yield f.RUN_SECONDS, (workflow, "failed"), event.get("duration")
-    for told, times in _mapping(event.get("transitions")).items():
-        before, _, after = str(told).partition("->")
-        yield f.TRANSITIONS, (workflow, before, after), times
+    for transition, count in _mapping(event.get("transitions")).items():
+        from_state, _, to_state = str(transition).partition("->")
+        yield f.TRANSITIONS, (workflow, from_state, to_state), count
 
 
 def _attempts(event, workflow):
@@ -44,36 +45,36 @@ def _attempts(event, workflow):
     causes, millis = _list(event.get("causes")), _list(event.get("latency_ms"))
     if not len(targets) == len(causes) == len(millis):
         return
-    agent, before = event.get("agent"), {}
-    for n, (target, cause, spent) in enumerate(zip(targets, causes, millis)):
-        seconds = spent / 1000.0 if isinstance(spent, (int, float)) else None
+    agent, last_causes = event.get("agent"), {}
+    for n, (target, cause, milliseconds) in enumerate(zip(targets, causes, millis)):
+        seconds = milliseconds / 1000.0 if isinstance(milliseconds, (int, float)) else None
         yield f.ATTEMPTS, (workflow, target), 1
         yield f.ATTEMPT_SECONDS, (target,), seconds
         if cause:
             yield f.ATTEMPT_FAILURES, (workflow, target, cause), 1
-        if target in before:
-            yield f.REPEATS, (workflow, target, before[target]), 1
+        if target in last_causes:
+            yield f.REPEATS, (workflow, target, last_causes[target]), 1
         elif n:
             yield f.FALLBACKS, (workflow, targets[n - 1], causes[n - 1] or NONE), 1
         if agent:
             yield f.AGENT_CALLS, (agent, FAILURE if cause else SUCCESS), 1
             yield f.AGENT_SECONDS, (agent,), seconds
-        before[target] = cause or NONE
+        last_causes[target] = cause or NONE
 
 
 def _llm(event):
     for call in _list(event.get("llm")):
         if not isinstance(call, list) or len(call) != 7:
             continue
-        provider, model, spent, cause, read, written, cost = call
-        named = (_CHAT, provider, model)
-        seconds = spent / 1000.0 if isinstance(spent, (int, float)) else None
-        # An empty label is none to Prometheus, as the convention wants it of a success.
-        yield f.LLM_SECONDS, named + (cause or "",), seconds
-        if read is None and written is None:
+        provider, model, milliseconds, cause, input_tokens, output_tokens, cost = call
+        labels = (_CHAT, provider, model)
+        seconds = milliseconds / 1000.0 if isinstance(milliseconds, (int, float)) else None
+        # To Prometheus an empty label is absent, as the convention requires it for a success.
+        yield f.LLM_SECONDS, labels + (cause or "",), seconds
+        if input_tokens is None and output_tokens is None:
             continue
-        yield f.LLM_TOKENS, named + ("input",), read
-        yield f.LLM_TOKENS, named + ("output",), written
+        yield f.LLM_TOKENS, labels + ("input",), input_tokens
+        yield f.LLM_TOKENS, labels + ("output",), output_tokens
         if cost is None:
             yield f.LLM_UNPRICED, (provider, model), 1
         else:

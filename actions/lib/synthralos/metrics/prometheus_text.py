@@ -1,17 +1,18 @@
-"""Metrics as text, in Prometheus's exposition format 0.0.4, and as JSON."""
+"""Renders metrics in Prometheus's text exposition format 0.0.4 and as JSON."""
 
 from synthralos.metrics.definitions import HISTOGRAM
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def to_prometheus_text(found):
-    """The exposition of `found`: {Family: {values of labels: number or [count, sum, counts]}}.
+def to_prometheus_text(series_by_family):
+    """Render series in the text exposition format.
 
-    The counts of a histogram are those of its buckets, each by itself, the last that of +Inf.
+    :param series_by_family: {Family: {label values: number or [count, sum, counts]}}. The counts of
+        a histogram are per bucket, not cumulative; the last one is that of +Inf.
     """
     lines = []
-    for family, series in found.items():
+    for family, series in series_by_family.items():
         if not series:
             continue
         lines.append("# HELP %s %s" % (family.name, _escaped(family.help, quote=False)))
@@ -21,9 +22,11 @@ def to_prometheus_text(found):
     return "".join(line + "\n" for line in lines)
 
 
-def to_json(found):
-    """[{name, type, help, samples: [{labels, value}]}]; a histogram's sample has count, sum and
-    buckets [[upper bound, cumulative count]], the last bound being null for +Inf.
+def to_json(series_by_family):
+    """Render series as JSON.
+
+    :returns: [{name, type, help, samples: [{labels, value}]}]. The sample of a histogram has count,
+        sum and buckets [[upper bound, cumulative count]]; the last bound is null for +Inf.
     """
     return [
         {
@@ -32,7 +35,7 @@ def to_json(found):
             "help": family.help,
             "samples": [_sample(family, values, series[values]) for values in sorted(series)],
         }
-        for family, series in found.items()
+        for family, series in series_by_family.items()
         if series
     ]
 
@@ -42,8 +45,8 @@ def _lines(family, labels, value):
         return [_line(family.name, labels, value)]
     count, total, _ = value
     lines = [
-        _line(family.name + "_bucket", labels + [("le", _number(bound))], reached)
-        for bound, reached in _cumulative(family, value)
+        _line(family.name + "_bucket", labels + [("le", _number(bound))], cumulative_count)
+        for bound, cumulative_count in _cumulative(family, value)
     ]
     return lines + [
         _line(family.name + "_sum", labels, total), _line(family.name + "_count", labels, count)
@@ -51,26 +54,26 @@ def _lines(family, labels, value):
 
 
 def _cumulative(family, value):
-    reached = 0
-    for bound, counted in zip(family.buckets + (float("inf"),), value[2]):
-        reached += counted
-        yield bound, reached
+    cumulative_count = 0
+    for bound, count in zip(family.buckets + (float("inf"),), value[2]):
+        cumulative_count += count
+        yield bound, cumulative_count
 
 
 def _sample(family, values, value):
-    told = {"labels": dict(zip(family.labels, values))}
+    sample = {"labels": dict(zip(family.labels, values))}
     if family.type != HISTOGRAM:
-        return dict(told, value=value)
+        return dict(sample, value=value)
     buckets = [
-        [None if bound == float("inf") else bound, reached]
-        for bound, reached in _cumulative(family, value)
+        [None if bound == float("inf") else bound, cumulative_count]
+        for bound, cumulative_count in _cumulative(family, value)
     ]
-    return dict(told, count=value[0], sum=value[1], buckets=buckets)
+    return dict(sample, count=value[0], sum=value[1], buckets=buckets)
 
 
 def _line(name, labels, value):
-    told = ",".join('%s="%s"' % (label, _escaped(text)) for label, text in labels)
-    return "%s%s %s" % (name, "{%s}" % told if told else "", _number(value))
+    labels_text = ",".join('%s="%s"' % (label, _escaped(text)) for label, text in labels)
+    return "%s%s %s" % (name, "{%s}" % labels_text if labels_text else "", _number(value))
 
 
 def _number(value):

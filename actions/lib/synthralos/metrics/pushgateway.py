@@ -1,4 +1,4 @@
-"""A push to Prometheus's Pushgateway. What goes wrong is told and ends nothing."""
+"""Pushes metrics to Prometheus's Pushgateway. A failed push is reported, never raised."""
 
 import base64
 from urllib.parse import quote
@@ -12,16 +12,19 @@ MAX_MESSAGE_SHOWN = 300
 
 
 def push(env, config):
-    """{pushed, url, error} of a push of all metrics, or None where no Pushgateway is configured."""
+    """Push all metrics.
+
+    :returns: {pushed, url, error}, or None if no Pushgateway is configured.
+    """
     gateway = config.pushgateway
     if gateway is None:
         return None
-    told = {"pushed": False, "url": gateway.connection.base_url, "error": None}
+    result = {"pushed": False, "url": gateway.connection.base_url, "error": None}
     try:
         body = prometheus_text.to_prometheus_text(query.current_series(env, config)).encode("utf-8")
-        answer = env.client.request(
+        response = env.client.request(
             gateway.connection,
-            # Not POST: what is no longer told must not stay there for ever.
+            # PUT replaces the group. With POST, series that have disappeared would stay forever.
             "PUT",
             path(gateway),
             gateway.connection.timeout,
@@ -29,17 +32,15 @@ def push(env, config):
             headers={"Content-Type": prometheus_text.CONTENT_TYPE},
         )
     except (DatastoreUnavailable, CallError, InvalidInput) as error:
-        return dict(told, error=str(error))
-    if answer.status not in (200, 202):
-        return dict(
-            told,
-            error="it answered %d: %s" % (answer.status, answer.text[:MAX_MESSAGE_SHOWN].strip()),
-        )
-    return dict(told, pushed=True)
+        return dict(result, error=str(error))
+    if response.status not in (200, 202):
+        message = response.text[:MAX_MESSAGE_SHOWN].strip()
+        return dict(result, error="it answered %d: %s" % (response.status, message))
+    return dict(result, pushed=True)
 
 
 def path(gateway):
-    """The path of the group of metrics: its labels, job first."""
+    """Return the URL path of the metric group: its labels, job first."""
     labels = [("job", gateway.job)] + [("instance", gateway.instance)] * bool(gateway.instance)
     return "/metrics" + "".join("/%s" % _label(name, value) for name, value in labels)
 
@@ -47,5 +48,5 @@ def path(gateway):
 def _label(name, value):
     if "/" not in value:
         return "%s/%s" % (name, quote(value, safe=""))
-    # As the Pushgateway's README has it: a slash cannot be told otherwise.
+    # As in the Pushgateway's README: there is no other way to encode a slash.
     return "%s@base64/%s" % (name, base64.urlsafe_b64encode(value.encode()).decode())

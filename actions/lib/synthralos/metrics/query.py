@@ -1,84 +1,130 @@
-"""`metrics.get`: the totals, and what can be read now, as Prometheus's text or as JSON."""
+"""`metrics.get`: the totals and the current values, as Prometheus text or as JSON."""
 
 from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import decode_key_part
 from synthralos.metrics import definitions as f
 from synthralos.metrics import prometheus_text, totals_store
 from synthralos.metrics.totals import Totals
 from synthralos.operations.health import targets_by_kind
-from synthralos.sensing import sensor_status
+from synthralos.sensing.sensor_state import note_of
+from synthralos.sensing.sensor_status import (
+    FORGOTTEN_SECONDS,
+    MAX_MISSED_NOTES,
+    STATUS_SUFFIX,
+    count_or_zero,
+)
 from synthralos.storage import run_summaries
 from synthralos.storage.circuit_breaker import CLOSED, HALF_OPEN, OPEN
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import PREFIX, answered
 
 PROMETHEUS, JSON = FORMATS = ("prometheus", "json")
 WINDOW_SECONDS, WINDOW_NAME = 3600, "1h"
 
 
 def metrics_report(env, config, form, prefix=None, labels=None):
-    """The result of metrics.get.
+    """Build the result of metrics.get.
 
     :param form: one of FORMATS.
-    :param prefix: only metrics whose name begins with it.
-    :param labels: {label: value}: only series that have these.
-    :raises DatastoreUnavailable: the datastore is unavailable. Counters that are not there are not 0.
+    :param prefix: only metrics whose names begin with it.
+    :param labels: {label: value}: only series with these labels.
+    :raises DatastoreUnavailable: the datastore is unavailable. A counter that cannot be read is not
+        a counter of 0.
     """
-    chosen = _filtered(current_series(env, config), prefix or "", labels or {})
-    count = sum(len(series) for series in chosen.values())
-    names = sum(bool(series) for series in chosen.values())
-    told = {"summary": "%d series of %d metrics" % (count, names), "format": form}
+    selected = _filtered(current_series(env, config), prefix or "", labels or {})
+    count = sum(len(series) for series in selected.values())
+    metric_count = sum(bool(series) for series in selected.values())
+    result = {"summary": "%d series of %d metrics" % (count, metric_count), "format": form}
     if form == JSON:
-        return dict(told, metrics=prometheus_text.to_json(chosen))
-    return dict(told, text=prometheus_text.to_prometheus_text(chosen))
+        return dict(result, metrics=prometheus_text.to_json(selected))
+    return dict(result, text=prometheus_text.to_prometheus_text(selected))
 
 
 def current_series(env, config):
-    """{Family: {values of labels: value}} of all metrics.
+    """Return all series.
 
-    :param config: a Metrics.
+    :param config: a MetricsConfig.
+    :returns: {Family: {label values: value}}.
     """
     state = totals_store.load(env.store)
     series = dict(Totals(state.totals).series)
     series[f.BREAKER] = _breakers(env)
-    for family, told in sensor_status.metrics(env.store, env.now()).items():
-        series[family] = told
+    series.update(_sensor_series(env.store, env.now()))
     series[f.RECENT_RUNS], series[f.RECENT_RATIO] = _recent_runs(env)
     series[f.WAITING] = {(): len(env.store.list(run_summaries.UNCOUNTED))}
-    if state.at is not None:
-        series[f.ROLLED_UP_AT] = {(): round(state.at, 3)}
+    if state.rolled_up_at is not None:
+        series[f.ROLLED_UP_AT] = {(): round(state.rolled_up_at, 3)}
     answered(env.store)
     return series
 
 
+def _sensor_series(store, now):
+    """Series of the sensors whose last status note is at most a day old.
+
+    :returns: {Family: {(sensor,): value}}.
+    """
+    connected, last_seen, retries = {}, {}, {}
+    for name, text in store.list(PREFIX + "sensor."):
+        sensor = decode_key_part(name[len(PREFIX + "sensor."):])
+        note = note_of(text) if sensor.endswith(STATUS_SUFFIX) else None
+        if note is None:
+            continue
+        written_at = _number(note.get("at"))
+        age = now - written_at
+        if age > FORGOTTEN_SECONDS:
+            continue
+        labels = (sensor[: -len(STATUS_SUFFIX)],)
+        is_alive = age <= MAX_MISSED_NOTES * max(1, _number(note.get("every")))
+        connected[labels] = int(bool(note.get("sees")) and is_alive)
+        last_seen[labels] = round(written_at, 3)
+        retries[labels] = count_or_zero(note.get("retries"))
+    return {
+        f.SENSOR_CONNECTED: connected,
+        f.SENSOR_SEEN: last_seen,
+        f.SENSOR_RECONNECTS: retries,
+    }
+
+
+def _number(value):
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
+
+
 def _breakers(env):
-    told = {}
+    states = {}
     for names in targets_by_kind(env.settings).values():
         for name in names:
-            now = env.ledger.breaker_state(name).state
-            told.update(((name, state), int(state == now)) for state in (CLOSED, HALF_OPEN, OPEN))
-    return told
+            current_state = env.ledger.breaker_state(name).state
+            states.update(
+                ((name, state), int(state == current_state)) for state in (CLOSED, HALF_OPEN, OPEN)
+            )
+    return states
 
 
 def _recent_runs(env):
-    """Runs of the last WINDOW, and the share of them that succeeded, by workflow."""
-    ended, good = {}, {}
+    """Count the runs of the last WINDOW_SECONDS by workflow.
+
+    :returns: ({(workflow, window): count}, {(workflow, window): ratio of successes, 0 to 1}).
+    """
+    run_counts, success_counts = {}, {}
     for run in run_summaries.summaries_since(env.store, env.now() - WINDOW_SECONDS):
         workflow = run.get("workflow")
         if isinstance(workflow, str) and not run.get("alone"):
             key = (workflow, WINDOW_NAME)
-            ended[key] = ended.get(key, 0) + 1
-            good[key] = good.get(key, 0) + (run.get("outcome") == "recovered")
-    return ended, {key: round(good[key] / count, 4) for key, count in ended.items()}
+            run_counts[key] = run_counts.get(key, 0) + 1
+            success_counts[key] = success_counts.get(key, 0) + (run.get("outcome") == "recovered")
+    return run_counts, {
+        key: round(success_counts[key] / count, 4) for key, count in run_counts.items()
+    }
 
 
 def _filtered(series, prefix, labels):
-    known = {label for family in series for label in family.labels}
+    label_names = {label for family in series for label in family.labels}
     for label in labels:
-        if label not in known:
-            way_out = "Labels are " + ", ".join(sorted(known))
-            raise InvalidInput("labels", label, "is no label of any metric", way_out)
+        if label not in label_names:
+            hint = "Labels are " + ", ".join(sorted(label_names))
+            raise InvalidInput("labels", label, "is not a label of any metric", hint)
     return {
         family: {
-            values: told for values, told in rows.items() if _has_labels(family, values, labels)
+            values: value for values, value in rows.items() if _has_labels(family, values, labels)
         }
         for family, rows in series.items()
         if family.name.startswith(prefix)
@@ -86,5 +132,5 @@ def _filtered(series, prefix, labels):
 
 
 def _has_labels(family, values, labels):
-    own = dict(zip(family.labels, values))
-    return all(own.get(label) == value for label, value in labels.items())
+    series_labels = dict(zip(family.labels, values))
+    return all(series_labels.get(label) == value for label, value in labels.items())

@@ -1,12 +1,13 @@
-"""`metrics.roll_up`: adds to the totals what has begun and ended since the last time.
+"""`metrics.roll_up`: adds the runs that started or ended since the last roll-up to the totals.
 
-Each run leaves an event under a key of its own (runs.tell). Per page: the totals are written with
-the events' keys in `pending`, then the events are deleted, then the keys leave `pending`. Whoever
-dies in between leaves keys in `pending`, which the next one deletes without counting them. A run
-whose event is written again is known by `recent`. Neither uses a clock.
+Each run leaves events under keys of their own (run_summaries.record_metrics_event). For each page,
+the totals are written with the keys of the events in `pending`, then the events are deleted, then
+`pending` is cleared. A process that dies in between leaves keys in `pending`, which the next
+roll-up deletes without counting them. `recent` identifies events that are written again. Neither
+depends on a clock.
 
-One at a time: StackStorm's policy lets one run, escalation.claims one work, and kept.write refuses
-what has been overtaken.
+Only one roll-up works at a time: a policy of StackStorm allows one run, locks.try_lock one worker,
+and totals_store.save rejects concurrent writes.
 """
 
 import time
@@ -17,39 +18,42 @@ from synthralos.metrics.totals import Totals
 from synthralos.storage import locks, run_summaries
 from synthralos.storage.datastore import answered
 
-# A claim lasts claims.KEPT_SECONDS; nothing is written after that.
+# Shorter than locks.LOCK_TTL_SECONDS: nothing may be written once the lock has expired.
 WORK_SECONDS = 60.0
 REMEMBERED = 1000
 BUSY = "another roll-up is at work; it counts what there is"
 
 
 def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
-    """The result: {summary, counted, duplicates, unreadable, left, busy, push}.
+    """Count all new events and push the metrics.
 
-    :param config: a Metrics.
-    :returns: left is whether there is more to count; push what became of it, or null.
-    :raises DatastoreUnavailable: the datastore is unavailable; what was counted stays counted, and the
-        rest waits.
+    :param config: a MetricsConfig.
+    :returns: {summary, counted, duplicates, unreadable, left, busy, push}: `left` is whether events
+        remain to be counted; `push` is the result of pushgateway.push.
+    :raises DatastoreUnavailable: the datastore is unavailable. What was counted stays counted, and
+        the next roll-up counts the remaining events.
     """
-    done = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
-    with locks.try_lock(env.store, "roll_up", env.now, sleep) as mine:
+    counts = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
+    with locks.try_lock(env.store, "roll_up", env.now, sleep) as is_acquired:
         answered(env.store)
-        if not mine:
-            return dict(done, summary=BUSY, busy=True, push=None)
+        if not is_acquired:
+            return dict(counts, summary=BUSY, busy=True, push=None)
         try:
-            _process_pages(env, config, done, monotonic() + WORK_SECONDS, monotonic)
+            _process_pages(env, config, counts, monotonic() + WORK_SECONDS, monotonic)
         except totals_store.ConcurrentWrite:
-            return dict(done, summary=BUSY, busy=True, push=None)
-    told = push(env, config)
-    summary = "%(counted)d events counted" % done
-    if done["left"]:
+            return dict(counts, summary=BUSY, busy=True, push=None)
+    push_result = push(env, config)
+    summary = "%(counted)d events counted" % counts
+    if counts["left"]:
         summary += ", more are left"
-    if told is not None:
-        summary += "; pushed" if told["pushed"] else "; not pushed: %s" % told["error"]
-    return dict({"summary": summary}, **done, push=told)
+    if push_result is not None:
+        summary += (
+            "; pushed" if push_result["pushed"] else "; not pushed: %s" % push_result["error"]
+        )
+    return dict({"summary": summary}, **counts, push=push_result)
 
 
-def _process_pages(env, config, done, until, monotonic):
+def _process_pages(env, config, counts, deadline, monotonic):
     store, state = env.store, totals_store.load(env.store)
     totals = load_totals(env, config, state)
     _delete_pending(store, state)
@@ -58,19 +62,19 @@ def _process_pages(env, config, done, until, monotonic):
         answered(store)
         if not rows:
             break
-        if monotonic() >= until:
-            done["left"] = True
+        if monotonic() >= deadline:
+            counts["left"] = True
             break
-        _count_page(totals, state, rows, done)
+        _count_page(totals, state, rows, counts)
         state.totals, state.seen = totals.as_dict(), totals.seen
         totals_store.save(store, state)
         _delete_pending(store, state)
-    state.at = env.now()
+    state.rolled_up_at = env.now()
     totals_store.save(store, state)
 
 
 def load_totals(env, config, state):
-    """The Totals of what is kept, with the bounds of the configuration."""
+    """Return the stored totals, with the limits of the configuration."""
     return Totals(
         state.totals,
         {"agent": config.max_agents},
@@ -81,23 +85,23 @@ def load_totals(env, config, state):
     )
 
 
-def _count_page(totals, state, rows, done):
-    known, counted = set(state.recent), 0
+def _count_page(totals, state, rows, counts):
+    recent_keys, counted = set(state.recent), 0
     for name, text in rows:
         state.pending.append(name)
-        told = run_summaries.parse_event(text)
-        if name in known:
-            done["duplicates"] += 1
-        elif told is None:
-            done["unreadable"] += 1
+        event = run_summaries.parse_event(text)
+        if name in recent_keys:
+            counts["duplicates"] += 1
+        elif event is None:
+            counts["unreadable"] += 1
         else:
-            totals.count_event(told)
+            totals.count_event(event)
             state.recent.append(name)
             counted += 1
     del state.recent[:-REMEMBERED]
-    if counted and not done["counted"]:
+    if counted and not counts["counted"]:
         totals.observe(definitions.ROLLUPS, (), 1)
-    done["counted"] += counted
+    counts["counted"] += counted
 
 
 def _delete_pending(store, state):

@@ -1,10 +1,10 @@
-"""Cumulative totals: what runs tell of themselves, added up, for ever.
+"""Cumulative totals of the events of runs.
 
-How many series there may be is bounded: each label has at most so many values, and what comes
-after that is `other`. A value keeps its series; only an agent that was not counted for `idle`
-seconds gives way to a new one. Its series then disappear, and begin at 0 if it comes back: what
-they had counted is not added to `other`, where it would count twice. Until an agent gives way, new
-ones count as `other`: so no count is gone before somebody has read it.
+The number of series is bounded: each label has a maximum number of values, and further values
+count as `other`. A value keeps its series, except that an agent without a count for
+`idle_seconds` may be replaced by a new one. Its series then disappear and restart at 0 if it comes
+back. Their counts are not added to `other`, where they would be counted twice. Until an agent is
+replaced, new agents count as `other`, so no count disappears before it could be read.
 """
 
 import math
@@ -14,8 +14,8 @@ from synthralos.metrics.definitions import BY_NAME, HISTOGRAM, TOTALS
 
 OTHER = "other"
 MAX_LABEL_CHARS = 128
-# Most values of a label; targets, models and states come from the configuration, agents from
-# callers.
+# Maximum number of values per label. Targets, models and states come from the configuration, agents
+# from callers.
 MAX_LABEL_VALUES = {
     "workflow": 20, "outcome": 30, "result": 4, "failure_type": 20, "cause": 60, "target": 200,
     "agent": 50, "from_state": 60, "to_state": 60, "gen_ai_operation_name": 5,
@@ -25,33 +25,39 @@ MAX_LABEL_VALUES = {
 
 
 class Totals:
-    """:param kept: what `as_dict` gave, or None.
-    :param most: {label: most values}, over MOST.
-    :param always: {label: values that get a series however many there are, and keep it}.
-    :param seen: {agent: seconds since the epoch at which it was last counted}, as `seen` was.
-    :param now: seconds since the epoch, the time of what is counted.
-    :param idle: seconds without a count after which an agent gives way; None for never.
-    :ivar seen: the same, brought forward, for the next Totals of what is kept.
-    :ivar series: {Family: {values of labels: number or [count, sum, counts]}}.
+    """Counters and histograms by label values.
+
+    :param stored: the result of an earlier `as_dict`, or None.
+    :param max_values: {label: maximum number of values}; overrides MAX_LABEL_VALUES.
+    :param reserved: {label: values that always get a series and keep it}.
+    :param seen: {agent: time of its last count, seconds since the epoch}: an earlier `seen`.
+    :param now: the time of the counted events, seconds since the epoch.
+    :param idle_seconds: seconds without a count after which an agent may be replaced; None for
+        never.
+    :ivar seen: the updated times, for the next Totals.
+    :ivar series: {Family: {label values: number or [count, sum, counts]}}.
     """
 
-    def __init__(self, kept=None, most=None, always=None, seen=None, now=0.0, idle=None):
+    def __init__(
+        self, stored=None, max_values=None, reserved=None, seen=None, now=0.0, idle_seconds=None
+    ):
         self.series = {family: {} for family in TOTALS}
-        self._most, self._always = dict(MAX_LABEL_VALUES, **(most or {})), always or {}
-        self._known = {label: set() for label in MAX_LABEL_VALUES}
-        self._now, self._idle = now, idle
-        for name, rows in (kept or {}).items():
+        self._max_values = dict(MAX_LABEL_VALUES, **(max_values or {}))
+        self._reserved = reserved or {}
+        self._values = {label: set() for label in MAX_LABEL_VALUES}
+        self._now, self._idle_seconds = now, idle_seconds
+        for name, rows in (stored or {}).items():
             family = BY_NAME.get(name)
-            # A metric or a bucket that another version had is that version's.
+            # Metrics and buckets of another version of the pack are skipped.
             for labels, value in rows if family in self.series else ():
                 if len(labels) == len(family.labels) and _fits(family, value):
                     self.series[family][tuple(labels)] = value
                     self._remember(family, labels)
-        # Of one whose time is not known nothing was counted lately.
-        self.seen = {agent: (seen or {}).get(agent, 0.0) for agent in self._known["agent"]}
+        # An agent without a known time counts as idle.
+        self.seen = {agent: (seen or {}).get(agent, 0.0) for agent in self._values["agent"]}
 
     def as_dict(self):
-        """{name: [[values of labels, value]]}, as JSON can hold it."""
+        """Return {name: [[label values, value]]}, which JSON can hold."""
         return {
             family.name: [[list(labels), value] for labels, value in sorted(series.items())]
             for family, series in self.series.items()
@@ -59,70 +65,71 @@ class Totals:
         }
 
     def count_event(self, event):
-        """Adds an event of runs.py."""
+        """Add an event of run_summaries."""
         for family, labels, value in event_mapping.updates_for(event):
             self.observe(family, labels, value)
 
     def observe(self, family, labels, value):
-        """Adds `value` to a counter, or observes it. What is no number above 0 adds nothing."""
+        """Add `value` to a counter or observe it; anything but a finite number >= 0 is ignored."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value < 0:
             return
         labels = tuple(
-            self._bounded_label(label, given) for label, given in zip(family.labels, labels)
+            self._bounded_label(label, label_value)
+            for label, label_value in zip(family.labels, labels)
         )
         series = self.series[family]
         if family.type != HISTOGRAM:
             series[labels] = series.get(labels, 0) + value
             return
-        kept = series.setdefault(labels, [0, 0, [0] * (len(family.buckets) + 1)])
-        place = sum(value > bound for bound in family.buckets)
-        kept[0] += 1
-        kept[1] += value
-        kept[2][place] += 1
+        histogram = series.setdefault(labels, [0, 0, [0] * (len(family.buckets) + 1)])
+        bucket = sum(value > bound for bound in family.buckets)
+        histogram[0] += 1
+        histogram[1] += value
+        histogram[2][bucket] += 1
 
     def _bounded_label(self, label, value):
         if not isinstance(value, str) or len(value) > MAX_LABEL_CHARS:
             return OTHER
-        known = self._known[label]
+        known_values = self._values[label]
         if value == OTHER:
             return value
-        if value not in known:
+        if value not in known_values:
             if not self._has_room(label, value):
                 return OTHER
-            known.add(value)
+            known_values.add(value)
         if label == "agent":
             self.seen[value] = max(self._now, self.seen.get(value, 0.0))
         return value
 
     def _has_room(self, label, value):
-        always = self._always.get(label, ())
-        if value in always:
+        reserved = self._reserved.get(label, ())
+        if value in reserved:
             return True
-        # Those that are always there take nobody's place.
-        bounded = self._known[label].difference(always)
-        if len(bounded) < self._most[label]:
+        # Reserved values do not count against the maximum.
+        bounded = self._values[label].difference(reserved)
+        if len(bounded) < self._max_values[label]:
             return True
         return label == "agent" and bool(bounded) and self._give_way(bounded)
 
     def _give_way(self, agents):
-        """Forget the agent that was not counted for longest, if that is long enough."""
+        """Drop the agent that has been idle for longest, if that is long enough."""
         oldest = min(agents, key=lambda agent: (self.seen[agent], agent))
-        if self._idle is None or self._now - self.seen[oldest] < self._idle:
+        if self._idle_seconds is None or self._now - self.seen[oldest] < self._idle_seconds:
             return False
         for family, series in self.series.items():
             if "agent" in family.labels:
-                place = family.labels.index("agent")
-                for labels in [labels for labels in series if labels[place] == oldest]:
+                position = family.labels.index("agent")
+                for labels in [labels for labels in series if labels[position] == oldest]:
                     del series[labels]
-        self._known["agent"].discard(oldest)
+        self._values["agent"].discard(oldest)
         del self.seen[oldest]
         return True
 
     def _remember(self, family, labels):
         for label, value in zip(family.labels, labels):
             if value != OTHER:
-                self._known[label].add(value)
+                self._values[label].add(value)
 
 
 def _fits(family, value):

@@ -1,4 +1,4 @@
-"""The totals in the datastore: one value, which is written whole, by metrics.roll_up alone."""
+"""The stored totals: one value in the datastore, written only by metrics.roll_up."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,68 +10,76 @@ from synthralos.storage.keyspace import lifetime_of
 
 KEY = PREFIX + "totals"
 FORMAT_VERSION = 1
-# Every roll-up writes it anew; only a pack that nobody uses any more forgets.
+# Every roll-up renews it; it expires only if roll-ups stop.
 TTL_SECONDS = lifetime_of("totals")
 
 
 @dataclass
 class StoredTotals:
-    """What is kept.
+    """The stored state of the roll-up.
 
     :ivar totals: totals.Totals as a mapping.
-    :ivar pending: keys that have been counted, and perhaps not been deleted yet.
-    :ivar recent: the keys counted last, the newest last: what has them again is not counted.
-    :ivar seen: {agent that has series: when it was last counted, in seconds since the epoch}.
-    :ivar at: when the last roll-up went well, in seconds since the epoch, or None.
-    :ivar text: what stands in the datastore, or None.
+    :ivar pending: keys of events that have been counted but perhaps not deleted yet.
+    :ivar recent: keys of the events counted last, newest last; they are not counted again.
+    :ivar rolled_up_at: end of the last successful roll-up, seconds since the epoch, or None.
+    :ivar seen: {agent with series: time of its last count, seconds since the epoch}.
+    :ivar text: the value in the datastore as it was read or written, or None.
     """
 
     totals: dict = field(default_factory=dict)
     pending: list = field(default_factory=list)
     recent: list = field(default_factory=list)
-    at: Optional[float] = None
+    rolled_up_at: Optional[float] = None
     seen: dict = field(default_factory=dict)
     text: Optional[str] = None
 
 
 class ConcurrentWrite(Exception):
-    """Somebody else has written the totals since they were read."""
+    """Another roll-up has written the totals since they were read."""
 
 
 def load(store):
-    """The Kept.
+    """Read the stored totals; empty ones if nothing is stored.
 
-    :raises DatastoreUnavailable: the datastore is unavailable; InvalidInput: it holds something else.
+    :raises DatastoreUnavailable: the datastore is unavailable.
+    :raises InvalidInput: the stored value cannot be read by this version.
     """
     text = _text(store)
     if text is None:
         return StoredTotals()
     try:
-        told = json.loads(text)
-        if told["v"] != FORMAT_VERSION:
+        data = json.loads(text)
+        if data["v"] != FORMAT_VERSION:
             raise ValueError
-        # A version that let no agent give way has written no `seen`.
-        seen = told.get("seen") or {}
-        return StoredTotals(told["totals"], told["pending"], told["recent"], told["at"], seen, text)
+        # Earlier versions wrote no `seen`.
+        seen = data.get("seen") or {}
+        return StoredTotals(data["totals"], data["pending"], data["recent"], data["at"], seen, text)
     except (ValueError, KeyError, TypeError) as error:
-        way_out = "Delete this key to begin again from 0, or upgrade the pack that reads it"
-        raise InvalidInput(KEY, None, "cannot be read by this version", way_out) from error
+        hint = "Delete this key to restart from 0, or upgrade the pack"
+        raise InvalidInput(KEY, None, "cannot be read by this version", hint) from error
 
 
-def save(store, kept):
-    """Writes it over what was read.
+def save(store, stored):
+    """Overwrite the stored totals.
 
-    :raises Overtaken: it has changed since; DatastoreUnavailable: the datastore is unavailable.
+    :raises ConcurrentWrite: they have changed since they were read.
+    :raises DatastoreUnavailable: the datastore is unavailable.
     """
-    # The claim keeps others out; this is for a claim that time has taken away.
-    if _text(store) != kept.text:
+    # The lock excludes other roll-ups; this check is for a lock that has expired.
+    if _text(store) != stored.text:
         raise ConcurrentWrite
-    names = ("totals", "pending", "recent", "at", "seen")
-    told = dict({name: getattr(kept, name) for name in names}, v=FORMAT_VERSION)
-    text = json.dumps(told, separators=(",", ":"), sort_keys=True)
+    data = {
+        "v": FORMAT_VERSION,
+        "totals": stored.totals,
+        "pending": stored.pending,
+        "recent": stored.recent,
+        "at": stored.rolled_up_at,
+        "seen": stored.seen,
+    }
+    text = json.dumps(data, separators=(",", ":"), sort_keys=True)
     store.put(KEY, text, TTL_SECONDS)
     answered(store)
-    kept.text = text
+    stored.text = text
 
 
 def _text(store):

@@ -1,1 +1,1 @@
-"""Reports of runs, tickets and periods, as Markdown and as one HTML page."""
+"""Reports on runs, tickets and periods, as Markdown or as a single HTML page."""

@@ -1,62 +1,97 @@
-"""What the calls to LLMs of a run took and cost."""
+"""Tokens and cost of the LLM calls of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from synthralos.reports.document import Table, Text
 from synthralos.telemetry import llm_pricing
 
 
-def of(env, run):
-    """(facts for the head, blocks): of what was recorded, else of what the run's output tells."""
-    calls = [call for tried in run.attempt_groups for call in tried.calls] or _of_output(env, run)
-    by_model = {}
-    for provider, model, _, cause, read, written, cost in calls:
-        entry = by_model.setdefault((provider, model), [0, 0, 0, 0, 0.0, True])
-        entry[0] += 1
-        entry[1] += cause is not None
-        entry[2] += read or 0
-        entry[3] += written or 0
-        entry[4] += cost or 0.0
-        entry[5] = entry[5] and (cost is not None or read is None)
-    if not by_model:
+@dataclass
+class ModelUsage:
+    """The calls to one model, added up.
+
+    :ivar calls, failed: number of calls, and of those that failed.
+    :ivar cost: in the currency of the run, as far as prices are configured.
+    :ivar is_priced: whether every call that used tokens has a price.
+    """
+
+    calls: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+    is_priced: bool = True
+
+    def add(self, call: Sequence[Any]) -> None:
+        """Add one call, [provider, model, ms, cause, input tokens, output tokens, cost]."""
+        _, _, _, cause, input_tokens, output_tokens, cost = call
+        self.calls += 1
+        self.failed += cause is not None
+        self.input_tokens += input_tokens or 0
+        self.output_tokens += output_tokens or 0
+        self.cost += cost or 0.0
+        self.is_priced = self.is_priced and (cost is not None or input_tokens is None)
+
+
+def llm_costs(env, run):
+    """Return (facts for the head of a report, blocks) of the LLM calls of a run.
+
+    They are those that the run recorded, else those that its output describes.
+    """
+    calls = [call for group in run.attempt_groups for call in group.calls]
+    usage_by_model = {}
+    for call in calls or _calls_from_output(env, run):
+        usage_by_model.setdefault((call[0], call[1]), ModelUsage()).add(call)
+    if not usage_by_model:
         return [], ()
     currency = run.summary.get("currency") or env.settings.currency
     rows = [
-        ["%s/%s" % key, n, failed, read, written, money(cost, currency) if known else "no price"]
-        for key, (n, failed, read, written, cost, known) in sorted(by_model.items())
+        [
+            "%s/%s" % model, usage.calls, usage.failed, usage.input_tokens, usage.output_tokens,
+            money(usage.cost, currency) if usage.is_priced else "no price",
+        ]
+        for model, usage in sorted(usage_by_model.items())
     ]
-    tokens = sum(row[3] + row[4] for row in rows)
+    usages = list(usage_by_model.values())
+    tokens = sum(usage.input_tokens + usage.output_tokens for usage in usages)
     facts = [("Tokens", f"{tokens:,}")]
-    priced = [entry for entry in by_model.values() if entry[5]]
+    priced = [usage for usage in usages if usage.is_priced]
     if priced and tokens:
-        told = money(sum(entry[4] for entry in priced), currency)
-        facts.append(("Cost", told if len(priced) == len(by_model) else "more than " + told))
-    columns = ["Model", "Calls", "Failed", "Tokens read", "Tokens written", "Cost"]
-    note = "Calls that failed tell of no tokens; prices are those of the configuration."
+        cost_text = money(sum(usage.cost for usage in priced), currency)
+        is_complete = len(priced) == len(usages)
+        facts.append(("Cost", cost_text if is_complete else "more than " + cost_text))
+    columns = ["Model", "Calls", "Failed", "Input tokens", "Output tokens", "Cost"]
+    note = "Failed calls report no tokens. Prices are those of the configuration."
     return facts, (Table(columns, rows, tuple(columns[1:])), Text(note))
 
 
 def money(amount, currency):
-    """Two digits of what is there: small sums are usual."""
+    """Format an amount: two decimals from 1 on, up to six below."""
     digits = 2 if amount >= 1 or amount == 0 else 6
-    told = ("%.*f" % (digits, amount)).rstrip("0") if digits > 2 else "%.2f" % amount
-    return "%s %s" % (told, currency)
+    text = ("%.*f" % (digits, amount)).rstrip("0") if digits > 2 else "%.2f" % amount
+    return "%s %s" % (text, currency)
 
 
-def _of_output(env, run):
-    """Calls, as telemetry.prices has them, of a run that left no summary."""
-    found = []
+def _calls_from_output(env, run):
+    """Return the calls of a run without a summary, in the form of llm_pricing."""
+    calls = []
     result = run.top.output.get("result")
     result = result if isinstance(result, dict) else {}
-    _add(env, found, result.get("provider"), result.get("model"), result.get("usage"))
+    _append_call(env, calls, result.get("provider"), result.get("model"), result.get("usage"))
     for step in run.top.output.get("stepLogs") or ():
         if isinstance(step, dict) and isinstance(step.get("model"), str):
             provider, _, model = step["model"].partition("/")
-            _add(env, found, provider, model, step.get("usage"))
-    return found
+            _append_call(env, calls, provider, model, step.get("usage"))
+    return calls
 
 
-def _add(env, found, provider, model, usage):
+def _append_call(env, calls, provider, model, usage):
     if isinstance(usage, dict) and isinstance(provider, str) and isinstance(model, str):
         tokens = [usage.get(name) for name in ("input_tokens", "output_tokens")]
-        if all(isinstance(n, int) for n in tokens):
+        if all(isinstance(count, int) for count in tokens):
             cost = llm_pricing.call_cost(provider, model, usage, env.settings)
-            found.append([provider, model, 0, None] + tokens + [cost])
+            calls.append([provider, model, 0, None] + tokens + [cost])

@@ -1,6 +1,6 @@
-"""A report before it has a form: blocks, of which markdown.py and html.py each make their own.
+"""The content of a report, independent of its format: blocks that markdown.py and html.py render.
 
-Every text is data: the forms escape it. Times are seconds since the epoch.
+Every text is data, which the formats escape. Times are seconds since the epoch.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ SIGNS = {GOOD: "✓", BAD: "✗", WAIT: "…", IDLE: "–"}
 
 @dataclass
 class Status:
-    """A text that says how something went; kind is one of KINDS."""
+    """The outcome of something, as a text. :ivar kind: one of KINDS."""
 
     kind: str
     text: str
@@ -32,22 +32,24 @@ class Text:
 
 @dataclass
 class FactList:
-    """:ivar rows: (name, a text or a Mark)."""
+    """A list of names and values. :ivar rows: (name, a text or a Status)."""
 
     rows: list
 
 
 @dataclass
 class Steps:
-    """An ordered list. :ivar rows: (text, Mark or None)."""
+    """An ordered list. :ivar rows: (text, Status or None)."""
 
     rows: list
 
 
 @dataclass
 class Table:
-    """:ivar columns: names; those in `numbers` are aligned as numbers.
-    :ivar rows: lists of texts, Marks, numbers or None.
+    """A table.
+
+    :ivar columns: column names; those in `numbers` are aligned as numbers.
+    :ivar rows: lists of texts, Statuses, numbers or None.
     """
 
     columns: list
@@ -57,36 +59,37 @@ class Table:
 
 @dataclass
 class Bar:
-    """A line of a timeline. :ivar depth: 0 for a task, 1 for what is within it ..."""
+    """A bar of a timeline. :ivar depth: 0 for a task, 1 for anything within it, and so on."""
 
     label: str
     kind: str
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     note: str = ""
     depth: int = 0
 
 
 @dataclass
 class Timeline:
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     bars: list
 
 
 @dataclass
 class StackedBars:
-    """Horizontal bars of parts. :ivar rows: (label, [(kind, number)], told)."""
+    """Horizontal bars with several parts. :ivar rows: (label, [(kind, number)], note)."""
 
     rows: list
 
 
 @dataclass
 class Diagram:
-    """States and the transitions that a run made. :ivar states: names, in order.
+    """The states of a run and its transitions.
 
-    :ivar moves: (from, to, what), in the order in which they were made.
-    :ivar last: the state that the run is in, and its kind.
+    :ivar states: names, in order.
+    :ivar moves: transitions (from state, to state, action), in the order of their time.
+    :ivar last: the current state of the run, and its kind.
     """
 
     states: list
@@ -96,9 +99,12 @@ class Diagram:
 
 @dataclass
 class Report:
-    """:ivar title, subtitle, where: lines; outcome: a Mark; facts: (name, value), of what
-        matters most.
-    :ivar blocks: the blocks after that; made_at: seconds since the epoch.
+    """A report.
+
+    :ivar title, subtitle, location: single lines.
+    :ivar facts: (name, value) of the most important facts.
+    :ivar blocks: the blocks that follow.
+    :ivar made_at: time of the report.
     """
 
     title: str
@@ -106,18 +112,18 @@ class Report:
     outcome: Status
     facts: list
     made_at: float
-    where: str = ""
+    location: str = ""
     blocks: list = field(default_factory=list)
 
     def add(self, heading, *blocks):
-        """Adds a section; nothing when all of its blocks are None."""
+        """Add a section, unless all of its blocks are None."""
         blocks = [block for block in blocks if block is not None]
         if blocks:
             self.blocks += [Heading(heading)] + blocks
 
 
 def duration(seconds):
-    """Seconds for people: 340 ms, 2.5 s, 3 min 20 s, 2 h 5 min."""
+    """Format seconds for people: 340 ms, 2.5 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return "?"
     if seconds < 1:
@@ -134,10 +140,10 @@ def duration(seconds):
 
 
 def moment(seconds):
-    """A time for people, in UTC."""
+    """Format a time for people, in UTC."""
     return to_iso(seconds).replace("T", " ").replace("Z", " UTC")
 
 
 def share(part, whole):
-    """A percentage, or a dash where there is nothing to divide."""
+    """Format a percentage; a dash if `whole` is 0."""
     return "%d %%" % round(100.0 * part / whole) if whole else "–"

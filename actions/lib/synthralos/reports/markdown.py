@@ -1,4 +1,4 @@
-"""A report as Markdown, as GitHub and most tickets read it."""
+"""Renders a report as Markdown, for GitHub and most ticket systems."""
 
 import re
 
@@ -19,19 +19,22 @@ from synthralos.reports.document import (
     moment,
 )
 
-# What Markdown or HTML within it would act on, wherever it stands.
+# Characters with a meaning in Markdown, or in HTML within it, at any position.
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~#&!])")
 _WIDTH = 40
 
 
-def render(report, most):
-    """:param most: rows of a table, bars of a timeline and the like that are shown."""
+def render(report, max_rows):
+    """Render a report.
+
+    :param max_rows: maximum number of rows per table, bars per timeline and the like.
+    """
     lines = ["# " + _text(report.title), "", "%s. %s" % (
         _cell(report.outcome), _text(report.subtitle)), ""]
-    lines += ([_text(report.where), ""] if report.where else []) + _facts(report.facts)
+    lines += ([_text(report.location), ""] if report.location else []) + _facts(report.facts)
     for block in report.blocks:
-        lines += [""] + _BLOCKS[type(block)](block, most)
-    lines += ["", "Made at %s by synthralos." % moment(report.made_at)]
+        lines += [""] + _BLOCKS[type(block)](block, max_rows)
+    lines += ["", "Generated at %s by synthralos." % moment(report.made_at)]
     return "\n".join(lines) + "\n"
 
 
@@ -39,61 +42,62 @@ def _facts(rows):
     return ["- %s: %s" % (_text(name), _cell(value)) for name, value in rows]
 
 
-def _table(table, most):
+def _table(table, max_rows):
     lines = [
         _row(table.columns),
         "|" + "|".join("---:" if name in table.numbers else "---" for name in table.columns) + "|",
     ]
-    lines += [_row(row) for row in table.rows[:most]]
-    return lines + _more(table.rows, most)
+    lines += [_row(row) for row in table.rows[:max_rows]]
+    return lines + _more(table.rows, max_rows)
 
 
-def _steps(steps, most):
+def _steps(steps, max_rows):
     lines = [
         "%d. %s%s" % (n, _text(text), " (%s)" % _cell(mark) if mark else "")
-        for n, (text, mark) in enumerate(steps.rows[:most], 1)
+        for n, (text, mark) in enumerate(steps.rows[:max_rows], 1)
     ]
-    return lines + _more(steps.rows, most)
+    return lines + _more(steps.rows, max_rows)
 
 
-def _timeline(timeline, most):
-    """Bars of text, in a block of code, where nothing is escaped and nothing acts."""
-    span = max(timeline.ended - timeline.began, 0.001)
+def _timeline(timeline, max_rows):
+    """Draw bars of text in a code block, where nothing needs to be escaped."""
+    span = max(timeline.ended_at - timeline.started_at, 0.001)
     lines = []
-    for bar in timeline.bars[:most]:
-        start = min(_WIDTH - 1, int(_WIDTH * (bar.began - timeline.began) / span))
-        length = max(1, round(_WIDTH * (bar.ended - bar.began) / span))
+    for bar in timeline.bars[:max_rows]:
+        start = min(_WIDTH - 1, int(_WIDTH * (bar.started_at - timeline.started_at) / span))
+        length = max(1, round(_WIDTH * (bar.ended_at - bar.started_at) / span))
         sign = {BAD: "x", WAIT: "."}.get(bar.kind, "#")
         drawn = (" " * start + sign * length)[:_WIDTH].ljust(_WIDTH)
         label = _plain("  " * bar.depth + bar.label)[:34].ljust(34)
-        told = "%s %s" % (duration(bar.ended - bar.began), bar.note)
-        lines.append("%s |%s| %s" % (label, drawn, _plain(told).strip()))
-    return ["```text"] + lines + ["```"] + _more(timeline.bars, most)
+        note = "%s %s" % (duration(bar.ended_at - bar.started_at), bar.note)
+        lines.append("%s |%s| %s" % (label, drawn, _plain(note).strip()))
+    return ["```text"] + lines + ["```"] + _more(timeline.bars, max_rows)
 
 
-def _shares(shares, most):
+def _shares(shares, max_rows):
     return [
         "- %s: %s%s" % (
             _text(label),
             ", ".join("%s%s" % (_sign(kind), number) for kind, number in parts),
-            " (%s)" % _text(told) if told else "",
+            " (%s)" % _text(note) if note else "",
         )
-        for label, parts, told in shares.rows[:most]
-    ] + _more(shares.rows, most)
+        for label, parts, note in shares.rows[:max_rows]
+    ] + _more(shares.rows, max_rows)
 
 
-def _diagram(diagram, most):
+def _diagram(diagram, max_rows):
     lines = [
-        "%d. %s → %s%s" % (n, _text(a), _text(b), ": " + _text(what) if what else "")
-        for n, (a, b, what) in enumerate(diagram.moves[:most], 1)
+        "%d. %s → %s%s" %
+        (number, _text(from_state), _text(to_state), ": " + _text(action) if action else "")
+        for number, (from_state, to_state, action) in enumerate(diagram.moves[:max_rows], 1)
     ]
-    return lines + _more(diagram.moves, most)
+    return lines + _more(diagram.moves, max_rows)
 
 
 _BLOCKS = {
-    Heading: lambda block, most: ["## " + _text(block.text)],
-    Text: lambda block, most: [_text(block.text)],
-    FactList: lambda block, most: _facts(block.rows),
+    Heading: lambda block, max_rows: ["## " + _text(block.text)],
+    Text: lambda block, max_rows: [_text(block.text)],
+    FactList: lambda block, max_rows: _facts(block.rows),
     Steps: _steps,
     Table: _table,
     Timeline: _timeline,
@@ -102,8 +106,8 @@ _BLOCKS = {
 }
 
 
-def _more(rows, most):
-    return ["", "%d more are not shown." % (len(rows) - most)] if len(rows) > most else []
+def _more(rows, max_rows):
+    return ["", "%d more not shown." % (len(rows) - max_rows)] if len(rows) > max_rows else []
 
 
 def _row(cells):

@@ -1,4 +1,4 @@
-"""The report of a period: what ran, what came of it, what it cost, which tickets there were."""
+"""The report on a period: runs, their outcomes and cost, and tickets."""
 
 import statistics
 
@@ -24,57 +24,57 @@ from synthralos.storage import run_summaries, tickets
 
 DAY = 24 * 3600
 SLOWEST = MAX_REPEATED_SHOWN = 10
-# A page of the datastore has 100; more runs than these are not read.
+# A page of the datastore has 100 runs; further ones are not read.
 MAX_PAGES = 50
 
 
-def of(env, days):
-    """The Report of the last `days`."""
+def build_period_report(env, days):
+    """Build the Report on the last `days` days."""
 
-    def said(text):
+    def clean(text):
         return sanitize_line(text, env.redactor, 200)
 
     now = env.now()
     since = now - days * DAY
-    found = list(run_summaries.summaries_since(env.store, since, MAX_PAGES))
-    good = [run for run in found if _is_good(run)]
+    runs = list(run_summaries.summaries_since(env.store, since, MAX_PAGES))
+    recovered = [run for run in runs if _is_recovered(run)]
     opened, closed, waiting = _tickets(env, since)
     facts = [
-        ("Runs", str(len(found))),
-        ("Recovered", share(len(good), len(found))),
-        ("Median duration", duration(_median([_seconds(run) for run in found]))),
-        ("Calls", str(sum(run.get("attempts") or 0 for run in found))),
+        ("Runs", str(len(runs))),
+        ("Recovered", share(len(recovered), len(runs))),
+        ("Median duration", duration(_median([_seconds(run) for run in runs]))),
+        ("Calls", str(sum(run.get("attempts") or 0 for run in runs))),
         ("Tickets opened", str(len(opened))),
         ("Tickets closed", str(len(closed))),
     ]
-    cost = _cost(found)
+    cost = _cost(runs)
     facts += [("LLM cost", costs.money(amount, currency)) for currency, amount in cost]
-    kind = IDLE if not found else GOOD if len(good) == len(found) else PLAIN
+    kind = IDLE if not runs else GOOD if len(recovered) == len(runs) else PLAIN
     report = Report(
         title="The last day" if days == 1 else "The last %d days" % days,
         subtitle="%s to %s" % (moment(since), moment(now)),
-        outcome=Status(kind, "%d of %d runs recovered" % (len(good), len(found))),
+        outcome=Status(kind, "%d of %d runs recovered" % (len(recovered), len(runs))),
         facts=facts,
         made_at=now,
     )
-    if len(found) >= MAX_PAGES * 100:
-        report.add("Cut", Text("There are more runs than these: only the newest are read."))
-    report.add("Day by day", _by_day(found, since, now))
-    report.add("By workflow", _shared(found, lambda run: run.get("workflow"), said))
-    report.add("By type of failure", _shared(
-        found, lambda run: run.get("failure_type") or "not told", said))
-    report.add("By target", _targets(found, said))
-    report.add("Causes of runs that failed", _causes(found, said))
-    report.add("The slowest runs", _runs(
-        sorted(found, key=_seconds, reverse=True)[:SLOWEST], said))
-    report.add("The most repeats", _runs(
-        sorted((run for run in found if run.get("repeats")),
-               key=lambda run: run["repeats"], reverse=True)[:MAX_REPEATED_SHOWN], said))
-    report.add("Tickets that wait for a person", _waiting(waiting, said))
+    if len(runs) >= MAX_PAGES * 100:
+        report.add("Truncated", Text("There are more runs; only the newest ones are included."))
+    report.add("Day by day", _by_day(runs, since, now))
+    report.add("By workflow", _grouped(runs, lambda run: run.get("workflow"), clean))
+    report.add("By type of failure", _grouped(
+        runs, lambda run: run.get("failure_type") or "unknown", clean))
+    report.add("By target", _targets(runs, clean))
+    report.add("Causes of failed runs", _causes(runs, clean))
+    report.add("Slowest runs", _runs(
+        sorted(runs, key=_seconds, reverse=True)[:SLOWEST], clean))
+    report.add("Runs with the most repeats", _runs(
+        sorted((run for run in runs if run.get("repeats")),
+               key=lambda run: run["repeats"], reverse=True)[:MAX_REPEATED_SHOWN], clean))
+    report.add("Tickets waiting for a person", _waiting(waiting, clean))
     return report
 
 
-def _is_good(run):
+def _is_recovered(run):
     return run.get("outcome") == "recovered"
 
 
@@ -86,116 +86,131 @@ def _median(numbers):
     return statistics.median(numbers) if numbers else None
 
 
-def _cost(found):
-    """[(currency, amount)], where prices are known."""
-    told = {}
-    for run in found:
+def _cost(runs):
+    """Return [(currency, amount)] of the calls with a known price."""
+    cost_by_currency = {}
+    for run in runs:
         for call in run.get("llm") or ():
             if call[-1] is not None:
                 currency = run.get("currency") or "?"
-                told[currency] = told.get(currency, 0.0) + call[-1]
-    return sorted(told.items())
+                cost_by_currency[currency] = cost_by_currency.get(currency, 0.0) + call[-1]
+    return sorted(cost_by_currency.items())
 
 
 def _tickets(env, since):
-    """(opened, closed, those that wait) since then."""
-    known = tickets.list_tickets(env.store)
-    opened = [one for one in known if (parse_iso(one.get("opened_at")) or 0) >= since]
-    closed = [one for one in known if (parse_iso(one.get("resolved_at")) or 0) >= since]
-    waiting = [one for one in known if one["status"] != tickets.RESOLVED]
-    waiting.sort(key=lambda one: one.get("priority") or 0, reverse=True)
+    """Return the tickets (opened, closed, waiting for a person) since then."""
+    all_tickets = tickets.list_tickets(env.store)
+    opened = [
+        ticket for ticket in all_tickets if (parse_iso(ticket.get("opened_at")) or 0) >= since
+    ]
+    closed = [
+        ticket for ticket in all_tickets if (parse_iso(ticket.get("resolved_at")) or 0) >= since
+    ]
+    waiting = [ticket for ticket in all_tickets if ticket["status"] != tickets.RESOLVED]
+    waiting.sort(key=lambda ticket: ticket.get("priority") or 0, reverse=True)
     return opened, closed, waiting
 
 
-def _good_bad(found):
-    good = sum(_is_good(run) for run in found)
-    return [(GOOD, good), (BAD, len(found) - good)]
+def _recovered_failed(runs):
+    recovered = sum(_is_recovered(run) for run in runs)
+    return [(GOOD, recovered), (BAD, len(runs) - recovered)]
 
 
-def _by_day(found, since, now):
-    if not found:
+def _by_day(runs, since, now):
+    if not runs:
         return None
-    begins = list(range(int(since), int(now), DAY)) + [now]
-    days = {to_iso(at)[:10]: [] for at in begins}
-    for run in found:
+    day_starts = list(range(int(since), int(now), DAY)) + [now]
+    days = {to_iso(timestamp)[:10]: [] for timestamp in day_starts}
+    for run in runs:
         days.setdefault(to_iso(run["at"])[:10], []).append(run)
-    return StackedBars([(day, _good_bad(days[day]), _told(days[day])) for day in sorted(days)])
+    return StackedBars(
+        [(day, _recovered_failed(days[day]), _recovered_text(days[day])) for day in sorted(days)]
+    )
 
 
-def _told(found):
-    good = sum(_is_good(run) for run in found)
-    return "%d, %s recovered" % (len(found), share(good, len(found))) if found else "none"
+def _recovered_text(runs):
+    recovered = sum(_is_recovered(run) for run in runs)
+    return "%d, %s recovered" % (len(runs), share(recovered, len(runs))) if runs else "none"
 
 
-def _shared(found, of, said):
+def _grouped(runs, key_of, clean):
     groups = {}
-    for run in found:
-        groups.setdefault(str(of(run)), []).append(run)
+    for run in runs:
+        groups.setdefault(str(key_of(run)), []).append(run)
     if not groups:
         return None
     ordered = sorted(groups.items(), key=lambda item: len(item[1]), reverse=True)
-    return StackedBars([(said(name), _good_bad(group), _told(group)) for name, group in ordered])
+    return StackedBars(
+        [(clean(name), _recovered_failed(group), _recovered_text(group)) for name, group in ordered]
+    )
 
 
-def _targets(found, said):
-    told = {}
-    for run in found:
+def _targets(runs, clean):
+    stats_by_target = {}
+    for run in runs:
         names, causes = run.get("targets") or [], run.get("causes") or []
         latencies = run.get("latency_ms") or []
         for n, name in enumerate(names):
-            entry = told.setdefault(name, [0, 0, []])
+            entry = stats_by_target.setdefault(name, [0, 0, []])
             entry[0] += 1
             entry[1] += n < len(causes) and causes[n] is not None
             if n < len(latencies) and latencies[n] is not None:
                 entry[2].append(latencies[n] / 1000.0)
-    if not told:
+    if not stats_by_target:
         return None
     rows = [
-        [said(name), calls, Status(BAD, str(failed)) if failed else 0, share(calls - failed, calls),
-         duration(_median(took)) if took else None]
-        for name, (calls, failed, took) in sorted(told.items(), key=lambda item: -item[1][0])
+        [
+            clean(name),
+            calls,
+            Status(BAD, str(failed)) if failed else 0,
+            share(calls - failed, calls),
+            duration(_median(latencies)) if latencies else None,
+        ]
+        for name, (calls, failed, latencies) in sorted(
+            stats_by_target.items(), key=lambda item: -item[1][0]
+        )
     ]
     columns = ["Target", "Calls", "Failed", "Answered", "Median"]
     return Table(columns, rows, tuple(columns[1:]))
 
 
-def _causes(found, said):
-    told = {}
-    for run in found:
-        if not _is_good(run):
+def _causes(runs, clean):
+    count_by_cause = {}
+    for run in runs:
+        if not _is_recovered(run):
             key = run.get("cause") or "unknown"
-            told[key] = told.get(key, 0) + 1
-    rows = sorted(told.items(), key=lambda item: -item[1])
-    return StackedBars([(said(name), [(BAD, n)], "%d" % n) for name, n in rows]) if rows else None
+            count_by_cause[key] = count_by_cause.get(key, 0) + 1
+    rows = sorted(count_by_cause.items(), key=lambda item: -item[1])
+    return StackedBars([(clean(name), [(BAD, n)], "%d" % n) for name, n in rows]) if rows else None
 
 
-def _runs(found, said):
-    if not found:
+def _runs(runs, clean):
+    if not runs:
         return None
     rows = [
-        [said(run.get("workflow")), _outcome(run), duration(_seconds(run)),
-         run.get("attempts"), run.get("repeats"), moment(run["at"]), said(run.get("run") or "")]
-        for run in found
+        [clean(run.get("workflow")), _outcome(run), duration(_seconds(run)),
+         run.get("attempts"), run.get("repeats"), moment(run["at"]), clean(run.get("run") or "")]
+        for run in runs
     ]
     columns = ["Workflow", "Outcome", "Took", "Attempts", "Repeats", "Ended", "Run"]
     return Table(columns, rows, ("Took", "Attempts", "Repeats"))
 
 
 def _outcome(run):
-    if _is_good(run):
+    if _is_recovered(run):
         return Status(GOOD, "recovered")
     return Status(BAD, str(run.get("cause") or "failed"))
 
 
-def _waiting(found, said):
-    if not found:
+def _waiting(tickets_waiting, clean):
+    if not tickets_waiting:
         return None
     rows = [
-        [one["ticket"], said(one["subject"]), said(one["cause"]),
-         Status(WAIT if one["status"] == tickets.IN_PROGRESS else BAD,
-              one["status"].replace("_", " ")),
-         one.get("priority"), one.get("occurrences"), said(one.get("opened_at") or "")]
-        for one in found
+        [ticket["ticket"], clean(ticket["subject"]), clean(ticket["cause"]),
+         Status(WAIT if ticket["status"] == tickets.IN_PROGRESS else BAD,
+              ticket["status"].replace("_", " ")),
+         ticket.get("priority"), ticket.get("occurrences"), clean(ticket.get("opened_at") or "")]
+        for ticket in tickets_waiting
     ]
     columns = ["Ticket", "Of", "Cause", "Status", "Priority", "Times", "Since"]
     return Table(columns, rows, ("Priority", "Times"))

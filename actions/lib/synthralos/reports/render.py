@@ -1,4 +1,4 @@
-"""What report.render gives: the report of a run, a ticket or a period, in one of its forms."""
+"""`report.render`: the report on a run, a ticket or a period, as HTML or Markdown."""
 
 from synthralos.core.errors import InvalidInput
 from synthralos.reports import html, markdown, period_report, run_data, run_report, ticket_report
@@ -6,33 +6,35 @@ from synthralos.storage import tickets
 
 HTML, MARKDOWN = FORMATS = ("html", "markdown")
 MAX_REPORT_BYTES = 512 * 1024
-# Rows of each table that are shown, until the whole fits.
+# Maximum rows of each table, tried in this order until the report fits.
 _ROW_LIMITS = (200, 50, 10)
 _FORMS = {HTML: html.render, MARKDOWN: markdown.render}
 
 
 def build_report(env, execution=None, ticket_id=None, days=None):
-    """The document.Report of exactly one of these. Raises InvalidInput, StackStormError.
+    """Build the document.Report on exactly one of the parameters.
 
-    :param execution: as reading.read takes it.
+    :param execution: an execution as run_data.load_run takes it.
+    :raises InvalidInput: none or several parameters were set, or the ticket or run is unknown.
+    :raises StackStormError: StackStorm's API is unavailable.
     """
-    given = [one for one in (execution, ticket_id, days) if one is not None]
-    if len(given) != 1:
+    sources = [source for source in (execution, ticket_id, days) if source is not None]
+    if len(sources) != 1:
         raise InvalidInput(
-            "execution_id, ticket_id, days", None, "%d of them are given" % len(given),
-            "Give exactly one: a run, a ticket, or how many days back",
+            "execution_id, ticket_id, days", None, "%d of them are given" % len(sources),
+            "Set exactly one: a run, a ticket, or a number of days",
         )
     if execution is not None:
-        return run_report.of(env, run_data.load_run(env, execution))
+        return run_report.build_run_report(env, run_data.load_run(env, execution))
     if ticket_id is not None:
-        return ticket_report.of(env, tickets.get(env.store, ticket_id))
-    return period_report.of(env, days)
+        return ticket_report.build_ticket_report(env, tickets.get(env.store, ticket_id))
+    return period_report.build_period_report(env, days)
 
 
 def render(report, form):
-    """The text of the report, of at most LARGEST bytes: rows are left out until it fits."""
-    for most in _ROW_LIMITS:
-        body = _FORMS[form](report, most)
+    """Render a report in at most MAX_REPORT_BYTES; rows are left out until it fits."""
+    for max_rows in _ROW_LIMITS:
+        body = _FORMS[form](report, max_rows)
         if len(body.encode("utf-8", "replace")) <= MAX_REPORT_BYTES:
             break
     return body

@@ -1,4 +1,4 @@
-"""A run as a report needs it: its execution, the executions below, its attempts, plan and costs."""
+"""Loads the data of a run for a report: executions, attempts, plan and costs."""
 
 from dataclasses import dataclass, field
 from typing import Optional
@@ -13,23 +13,25 @@ ATTRIBUTES = "action.ref,action.runner_type,status,start_timestamp,end_timestamp
     "context,result"
 PACK = "synthralos."
 MAX_DEPTH, MAX_EXECUTIONS = 4, 300
-# Clocks of StackStorm's hosts and of the one that wrote the summary.
+# Between the clocks of StackStorm's hosts and that of the host that wrote the summary.
 CLOCK_SKEW_SECONDS = 300
 
 
 @dataclass
 class Node:
-    """An execution. :ivar began, ended: seconds since the epoch; ended is now while it runs.
+    """An execution.
 
-    :ivar output: what came of it, or {}; told: its own result, of an action, or {}.
+    :ivar started_at, ended_at: seconds since the epoch; ended_at is now while it is running.
+    :ivar output: its output, or {}.
+    :ivar result: the result of an action, or {}.
     """
 
     id: str
     action: str
     task: str
     status: str
-    began: float
-    ended: float
+    started_at: float
+    ended_at: float
     is_over: bool
     parameters: dict
     output: dict
@@ -40,8 +42,11 @@ class Node:
 
 @dataclass
 class AttemptGroup:
-    """:ivar node: the run that made these attempts; trail, plan: of what its output, or its newest
-    case, tells; calls: to LLMs, as state.runs has them.
+    """The attempts of one run.
+
+    :ivar node: the execution of the run.
+    :ivar trail, plan: from the output of the run, or from its newest case.
+    :ivar calls: LLM calls, in the form of run_summaries.
     """
 
     node: Node
@@ -56,9 +61,12 @@ class AttemptGroup:
 
 @dataclass
 class RunData:
-    """:ivar tried: a Tried for the run itself, then for each run within that has tried something.
-    :ivar case: the newest case's content, or {}; summary: of state.runs, or {}.
-    :ivar cut: whether executions are missing, for there are too many.
+    """The data of a run.
+
+    :ivar attempt_groups: the attempts of the run itself, then of each sub-run with attempts.
+    :ivar case: the content of the newest case, or {}.
+    :ivar summary: the entry of run_summaries, or {}.
+    :ivar cut: whether executions are missing because there are too many.
     """
 
     top: Node
@@ -73,28 +81,29 @@ class RunData:
 
 
 def load_run(env, execution):
-    """The Run of `execution`, as StackStorm holds it with ATTRIBUTES. InvalidInput when it is not of
-    this pack. Raises StackStormError.
+    """Load the RunData of an execution.
+
+    :param execution: an execution of StackStorm, with ATTRIBUTES.
+    :raises InvalidInput: the execution does not belong to this pack.
+    :raises StackStormError: StackStorm's API is unavailable.
     """
     ref = (execution.get("action") or {}).get("ref") or ""
     if not ref.startswith(PACK):
-        way_out = "Give the run of an action or a workflow of synthralos"
-        raise InvalidInput(
-            "execution_id", execution["id"], "is a run of %s" % (ref or "?"), way_out
-        )
-    room = [MAX_EXECUTIONS]
-    top = _load_tree(env, execution, room, 0)
+        hint = "Use the id of a run of synthralos"
+        raise InvalidInput("execution_id", execution["id"], "is a run of %s" % (ref or "?"), hint)
+    budget = [MAX_EXECUTIONS]
+    top = _load_tree(env, execution, budget, 0)
     case = _newest_case(env, top)
     inner = [node for node, _ in iter_executions(top) if node.is_workflow]
     summaries = _summaries(env, top, {node.id for node in [top] + inner})
-    tried = [_tried(top, case, summaries)]
+    groups = [_attempt_group(top, case, summaries)]
     for node in inner:
-        one = _tried(node, _newest_case(env, node), summaries)
-        tried += [one] if one.trail or one.calls else []
-    return RunData(top, tried, case, summaries.get(top.id, {}), room[0] <= 0)
+        group = _attempt_group(node, _newest_case(env, node), summaries)
+        groups += [group] if group.trail or group.calls else []
+    return RunData(top, groups, case, summaries.get(top.id, {}), budget[0] <= 0)
 
 
-def _tried(node, case, summaries):
+def _attempt_group(node, case, summaries):
     trail = node.output.get("trail") or (case.get("progress") or {}).get("trail") or []
     plan = node.output.get("plan") or case.get("plan")
     return AttemptGroup(
@@ -106,51 +115,51 @@ def _tried(node, case, summaries):
 
 
 def iter_executions(node, depth=0):
-    """(execution, depth) of those below `node`, in the order of their start."""
+    """Yield (execution, depth) of all descendants of `node`, in the order of their start."""
     for child in node.children:
         yield child, depth
         yield from iter_executions(child, depth + 1)
 
 
-def _load_tree(env, execution, room, depth):
-    room[0] -= 1
+def _load_tree(env, execution, budget, depth):
+    budget[0] -= 1
     node = _parse_execution(env, execution)
     if node.is_workflow and depth < MAX_DEPTH:
         for child in env.api.children(node.id, ATTRIBUTES):
-            if room[0] <= 0:
+            if budget[0] <= 0:
                 break
-            node.children.append(_load_tree(env, child, room, depth + 1))
+            node.children.append(_load_tree(env, child, budget, depth + 1))
     return node
 
 
 def _parse_execution(env, execution):
     action, result = execution.get("action") or {}, execution.get("result")
     result = result if isinstance(result, dict) else {}
-    told = result.get("result") if isinstance(result.get("result"), dict) else {}
-    output = result.get("output") if isinstance(result.get("output"), dict) else told
-    began = parse_iso(execution.get("start_timestamp")) or env.now()
+    result_body = result.get("result") if isinstance(result.get("result"), dict) else {}
+    output = result.get("output") if isinstance(result.get("output"), dict) else result_body
+    started_at = parse_iso(execution.get("start_timestamp")) or env.now()
     status = execution.get("status") or "unknown"
-    where = (execution.get("context") or {}).get("orquesta") or {}
-    task = where.get("task_name") or (action.get("ref") or "").partition(".")[2]
-    if where.get("item_id") is not None:
-        task += "[%s]" % where["item_id"]
+    orquesta = (execution.get("context") or {}).get("orquesta") or {}
+    task = orquesta.get("task_name") or (action.get("ref") or "").partition(".")[2]
+    if orquesta.get("item_id") is not None:
+        task += "[%s]" % orquesta["item_id"]
     return Node(
         id=execution["id"],
         action=action.get("ref") or "?",
         task=task,
         status=status,
-        began=began,
-        ended=max(began, parse_iso(execution.get("end_timestamp")) or env.now()),
+        started_at=started_at,
+        ended_at=max(started_at, parse_iso(execution.get("end_timestamp")) or env.now()),
         is_over=status in ENDED,
         parameters=execution.get("parameters") or {},
         output=output,
-        result=told,
+        result=result_body,
         is_workflow=action.get("runner_type") == "orquesta",
     )
 
 
 def _newest_case(env, top):
-    """The content of the newest case that the run's own tasks have left, or {}."""
+    """Return the content of the newest case of the run's own tasks, or {}."""
     for child in reversed(top.children or [top]):
         following = child.result.get("next")
         following = following if isinstance(following, dict) else {}
@@ -168,12 +177,12 @@ def _newest_case(env, top):
     return {}
 
 
-def _summaries(env, top, wanted):
-    """{execution id: the summary of that run}, of those that have one."""
-    found = {}
-    for summary in run_summaries.summaries_since(env.store, top.began - CLOCK_SKEW_SECONDS):
-        if summary.get("run") in wanted:
-            found[summary["run"]] = summary
-        if len(found) == len(wanted):
+def _summaries(env, top, run_ids):
+    """Return {execution id: summary} of the runs that have a summary."""
+    summaries = {}
+    for summary in run_summaries.summaries_since(env.store, top.started_at - CLOCK_SKEW_SECONDS):
+        if summary.get("run") in run_ids:
+            summaries[summary["run"]] = summary
+        if len(summaries) == len(run_ids):
             break
-    return found
+    return summaries

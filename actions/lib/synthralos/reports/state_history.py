@@ -1,4 +1,4 @@
-"""The states that a run went through, and the steps that it took."""
+"""The states that a run went through, and its steps."""
 
 from synthralos.reports.document import (
     BAD,
@@ -12,44 +12,44 @@ from synthralos.reports.document import (
     duration,
 )
 
-# infrastructure_repair's, in the order in which a run without trouble goes through them.
+# The states of infrastructure_repair, in the order of a run without errors.
 _REPAIR = ("INIT", "FAILURE_DETECTION", "IMPACT_ANALYSIS", "REPAIR_PLANNING", "EXECUTION",
            "RESCHEDULING", "FINAL")
 _STATUS = {"completed": GOOD, "failed": BAD, "skipped": IDLE, "refused": IDLE, "waiting": WAIT,
            "running": PLAIN}
 
 
-def of(run, said):
-    """(Diagram or None, Table of steps or None)."""
+def run_states(run, clean):
+    """Return (Diagram or None, Table of steps or None)."""
     history = run.top.output.get("step_history") or run.case.get("step_history")
     if isinstance(history, list) and history:
         moves = [
-            (said(one.get("from_state"), 60), said(one.get("to_state"), 60),
-             said(one.get("action"), 80))
-            for one in history if isinstance(one, dict)
+            (clean(transition.get("from_state"), 60), clean(transition.get("to_state"), 60),
+             clean(transition.get("action"), 80))
+            for transition in history if isinstance(transition, dict)
         ]
         return _diagram(run, list(_REPAIR), moves), None
     steps = run.top.output.get("stepLogs") or run.top.output.get("steps")
     if not isinstance(steps, list) or not steps:
-        return _of_tasks(run, said), None
+        return _diagram_of_tasks(run, clean), None
     steps = [step for step in steps if isinstance(step, dict)]
-    return _of_tasks(run, said), _steps(steps, said)
+    return _diagram_of_tasks(run, clean), _steps(steps, clean)
 
 
-def _of_tasks(run, said):
-    """The tasks as states, of a workflow that has no states of its own."""
-    names = [said(child.task.partition("[")[0], 60) for child in run.top.children]
-    # The items of one task are one visit.
+def _diagram_of_tasks(run, clean):
+    """Draw the tasks as states, for a workflow without states of its own."""
+    names = [clean(child.task.partition("[")[0], 60) for child in run.top.children]
+    # All items of a task count as a single visit.
     path = [name for n, name in enumerate(names)
             if n == 0 or name != names[n - 1] or "[" not in run.top.children[n].task]
     if len(path) < 2:
         return None
-    moves = [(a, b, "") for a, b in zip(path, path[1:])]
+    moves = [(from_state, to_state, "") for from_state, to_state in zip(path, path[1:])]
     return _diagram(run, [], moves)
 
 
 def _diagram(run, states, moves):
-    for name in [name for a, b, _ in moves for name in (a, b)]:
+    for name in [name for from_state, to_state, _ in moves for name in (from_state, to_state)]:
         if name not in states:
             states.append(name)
     last = moves[-1][1]
@@ -57,34 +57,41 @@ def _diagram(run, states, moves):
     return Diagram(states, moves, Status(kind, last))
 
 
-def _steps(steps, said):
+def _steps(steps, clean):
     rows = []
     for step in steps:
         if "step_name" in step:
             status = str(step.get("status"))
-            rows.append([
-                said(step["step_name"], 120), Status(_STATUS.get(status, PLAIN), said(status, 30)),
-                step.get("attempts"), _took(step.get("duration")),
-                said(step.get("model") or step.get("execution_id") or "", 120),
-                said(step.get("error") or ""),
-            ])
-        else:
-            good = bool(step.get("ok"))
             rows.append(
                 [
-                    said(step.get("strategy"), 120),
-                    Status(GOOD, "ok") if good else Status(BAD, "failed"),
+                    clean(step["step_name"], 120),
+                    Status(_STATUS.get(status, PLAIN), clean(status, 30)),
                     step.get("attempts"),
-                    None,
-                    said(step.get("execution_id") or "", 120),
-                    said(step.get("summary") or ""),
+                    _duration_text(step.get("duration")),
+                    clean(step.get("model") or step.get("execution_id") or "", 120),
+                    clean(step.get("error") or ""),
                 ]
             )
-    columns = ["Step", "Status", "Attempts", "Took", "By", "It said"]
-    kept = [n for n in range(len(columns)) if any(row[n] not in (None, "") for row in rows)]
-    return Table([columns[n] for n in kept], [[row[n] for n in kept] for row in rows],
-                 ("Attempts", "Took"))
+        else:
+            succeeded = bool(step.get("ok"))
+            rows.append(
+                [
+                    clean(step.get("strategy"), 120),
+                    Status(GOOD, "ok") if succeeded else Status(BAD, "failed"),
+                    step.get("attempts"),
+                    None,
+                    clean(step.get("execution_id") or "", 120),
+                    clean(step.get("summary") or ""),
+                ]
+            )
+    columns = ["Step", "Status", "Attempts", "Took", "By", "Message"]
+    used_columns = [n for n in range(len(columns)) if any(row[n] not in (None, "") for row in rows)]
+    return Table(
+        [columns[n] for n in used_columns],
+        [[row[n] for n in used_columns] for row in rows],
+        ("Attempts", "Took"),
+    )
 
 
-def _took(seconds):
+def _duration_text(seconds):
     return duration(seconds) if isinstance(seconds, (int, float)) else None

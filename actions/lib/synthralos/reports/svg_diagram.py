@@ -1,74 +1,121 @@
-"""A state diagram as inline SVG: states below each other, the way through them beside.
+"""Lays out a state diagram for an inline SVG: states in a column, transitions as arrows.
 
-A move to the next state is an arrow between the two; any other goes round the side, back ones on
-the left. Narrow enough for a phone.
+A transition to the next state is an arrow between the two; others are curves, backward ones on the
+left. It is narrow enough for a phone. The template of the page draws the layout.
 """
 
-_WIDTH, _LEFT, _BOX, _HEIGHT, _GAP = 460, 90, 210, 34, 34
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from synthralos.reports.document import Diagram
+
+_WIDTH, _LEFT, _BOX_WIDTH, _BOX_HEIGHT, _GAP = 460, 90, 210, 34, 34
+_MARGIN = 4
 _MAX_LABEL_CHARS = 28
+_MAX_NUMBERS_IN_LABEL, _MAX_MOVES_IN_TITLE = 4, 20
 
 
-def svg(diagram, most, text):
-    """:param most: moves that are drawn; text: what escapes a text."""
-    places = {name: n for n, name in enumerate(diagram.states)}
-    made = {}
-    for n, (a, b, what) in enumerate(diagram.moves[:most], 1):
-        made.setdefault((a, b), []).append((n, what))
-    visited = {name for move in made for name in move}
-    parts = [_state(name, places[name], visited, diagram.last, text) for name in diagram.states]
-    lanes = {}
-    for (a, b), moves in made.items():
-        parts.append(_move(places[a], places[b], moves, lanes, text))
-    height = len(diagram.states) * (_HEIGHT + _GAP) - _GAP + 8
-    return (
-        '<svg class="states" viewBox="0 0 %d %d" role="img" aria-label="States of the run">'
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-        'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>%s</svg>'
-        % (_WIDTH, height, "".join(parts))
+@dataclass
+class Box:
+    """A state. :ivar kind: one of document.KINDS, `seen` or `unseen`."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    text_x: int
+    text_y: int
+    text: str
+    kind: str
+
+
+@dataclass
+class Arrow:
+    """All transitions between two states. :ivar path: the `d` of an SVG path."""
+
+    path: str
+    title: str
+    text: str
+    text_x: int
+    text_y: int
+    anchor: str
+
+
+@dataclass
+class Drawing:
+    """A diagram with its coordinates, in the units of the view box."""
+
+    width: int
+    height: int
+    boxes: list[Box]
+    arrows: list[Arrow]
+
+
+def draw(diagram: Diagram, max_moves: int) -> Drawing:
+    """Lay out a diagram with at most `max_moves` transitions."""
+    indices = {name: index for index, name in enumerate(diagram.states)}
+    moves_by_edge: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for number, (from_state, to_state, action) in enumerate(diagram.moves[:max_moves], 1):
+        moves_by_edge.setdefault((from_state, to_state), []).append((number, action))
+    visited = {name for edge in moves_by_edge for name in edge}
+    lanes = {False: 0, True: 0}
+    return Drawing(
+        width=_WIDTH,
+        height=len(diagram.states) * (_BOX_HEIGHT + _GAP) - _GAP + 2 * _MARGIN,
+        boxes=[_box(diagram, name, indices[name], name in visited) for name in diagram.states],
+        arrows=[
+            _arrow(indices[from_state], indices[to_state], moves, lanes)
+            for (from_state, to_state), moves in moves_by_edge.items()
+        ],
     )
 
 
-def _top(place):
-    return 4 + place * (_HEIGHT + _GAP)
+def _top(index: int) -> int:
+    return _MARGIN + index * (_BOX_HEIGHT + _GAP)
 
 
-def _state(name, place, visited, last, text):
-    kind = last.kind if last is not None and last.text == name else ""
-    kind = kind or ("seen" if name in visited else "unseen")
-    return (
-        '<g class="state %s"><rect x="%d" y="%d" width="%d" height="%d" rx="8"/>'
-        '<text x="%d" y="%d">%s</text></g>'
-        % (kind, _LEFT, _top(place), _BOX, _HEIGHT, _LEFT + _BOX // 2, _top(place) + 22,
-           text(_short(name)))
+def _box(diagram: Diagram, name: str, index: int, is_visited: bool) -> Box:
+    kind = "seen" if is_visited else "unseen"
+    if diagram.last is not None and diagram.last.text == name:
+        kind = diagram.last.kind
+    return Box(
+        x=_LEFT, y=_top(index), width=_BOX_WIDTH, height=_BOX_HEIGHT,
+        text_x=_LEFT + _BOX_WIDTH // 2, text_y=_top(index) + 22, text=_shorten(name), kind=kind,
     )
 
 
-def _move(a, b, moves, lanes, text):
-    told = ", ".join(str(n) for n, _ in moves[:4]) + (" ..." if len(moves) > 4 else "")
-    title = "; ".join("%d. %s" % move for move in moves[:20])
-    middle = _LEFT + _BOX // 2
-    if b == a + 1:
-        y = _top(a) + _HEIGHT
-        path = "M%d %dV%d" % (middle, y, y + _GAP - 2)
-        at, anchor = (middle + 8, y + _GAP // 2 + 4), "start"
-        told = "%s  %s" % (told, _short(moves[-1][1]))
-    else:
-        back = b <= a
-        lane = lanes[back] = lanes.get(back, 0) + 1
-        reach = min(74, 18 + 14 * lane)
-        x, out = (_LEFT, -reach) if back else (_LEFT + _BOX, reach)
-        from_, to = _top(a) + _HEIGHT // 2 + 6, _top(b) + _HEIGHT // 2 - 6
-        if a == b:
-            from_, to = _top(a) + _HEIGHT - 6, _top(a) + 6
-        path = "M%d %dC%d %d %d %d %d %d" % (x, from_, x + out, from_, x + out, to, x, to)
-        at = (x + out * 3 // 4 + (-4 if back else 4), (from_ + to) // 2 + 4)
-        anchor = "end" if back else "start"
-    return (
-        '<g class="move"><title>%s</title><path d="%s" marker-end="url(#tip)"/>'
-        '<text x="%d" y="%d" text-anchor="%s">%s</text></g>'
-        % (text(title), path, at[0], at[1], anchor, text(told))
+def _arrow(
+    from_index: int, to_index: int, moves: list[tuple[int, str]], lanes: dict[bool, int]
+) -> Arrow:
+    """Lay out an arrow. :param lanes: number of curves so far, by whether they go backward."""
+    text = ", ".join(str(number) for number, _ in moves[:_MAX_NUMBERS_IN_LABEL])
+    if len(moves) > _MAX_NUMBERS_IN_LABEL:
+        text += " ..."
+    title = "; ".join("%d. %s" % move for move in moves[:_MAX_MOVES_IN_TITLE])
+    if to_index == from_index + 1:
+        x, y = _LEFT + _BOX_WIDTH // 2, _top(from_index) + _BOX_HEIGHT
+        return Arrow(
+            path="M%d %dV%d" % (x, y, y + _GAP - 2), title=title,
+            text="%s  %s" % (text, _shorten(moves[-1][1])),
+            text_x=x + 8, text_y=y + _GAP // 2 + 4, anchor="start",
+        )
+    is_backward = to_index <= from_index
+    lanes[is_backward] += 1
+    reach = min(74, 18 + 14 * lanes[is_backward]) * (-1 if is_backward else 1)
+    x = _LEFT if is_backward else _LEFT + _BOX_WIDTH
+    from_y = _top(from_index) + _BOX_HEIGHT // 2 + 6
+    to_y = _top(to_index) + _BOX_HEIGHT // 2 - 6
+    if from_index == to_index:
+        from_y, to_y = _top(from_index) + _BOX_HEIGHT - 6, _top(from_index) + 6
+    return Arrow(
+        path="M%d %dC%d %d %d %d %d %d" % (
+            x, from_y, x + reach, from_y, x + reach, to_y, x, to_y),
+        title=title, text=text,
+        text_x=x + reach * 3 // 4 + (-4 if is_backward else 4),
+        text_y=(from_y + to_y) // 2 + 4, anchor="end" if is_backward else "start",
     )
 
 
-def _short(name):
+def _shorten(name: str) -> str:
     return name if len(name) <= _MAX_LABEL_CHARS else name[: _MAX_LABEL_CHARS - 1] + "…"

@@ -1,4 +1,4 @@
-"""The report of a ticket: ticket.get's, in a form to print or to send on."""
+"""The report on a ticket: the analysis of ticket.get, to print or to forward."""
 
 from synthralos.core.sanitize import sanitize_line
 from synthralos.escalation import ticket_analysis as escalation
@@ -20,37 +20,45 @@ _STATUS = {"open": BAD, "in_progress": WAIT, "resolved": GOOD}
 _LEVEL = {"critical_alert": BAD, "human_intervention": WAIT, "supervisor_review": PLAIN}
 
 
-def of(env, ticket):
-    """The Report of `ticket`, which tickets.get gave."""
+def build_ticket_report(env, ticket):
+    """Build the Report on a ticket as tickets.get returns it."""
 
-    def said(text):
+    def clean(text):
         return sanitize_line(text, env.redactor, MAX_CELL_CHARS)
 
-    found = escalation.analyze_ticket(env, ticket)
-    root, impact = found["root_cause"], found["impact"]
+    analysis = escalation.analyze_ticket(env, ticket)
+    root, impact = analysis["root_cause"], analysis["impact"]
     report = Report(
-        title="Ticket %s: %s" % (found["ticket"], said(impact["subject"])),
-        subtitle=said(root["summary"]),
-        outcome=Status(_STATUS.get(found["status"], PLAIN), found["status"].replace("_", " ")),
+        title="Ticket %s: %s" % (analysis["ticket"], clean(impact["subject"])),
+        subtitle=clean(root["summary"]),
+        outcome=Status(
+            _STATUS.get(analysis["status"], PLAIN), analysis["status"].replace("_", " ")
+        ),
         facts=[
-            ("Level", Status(_LEVEL.get(found["level"], IDLE), found["level"].replace("_", " "))),
-            ("Priority", "%s of 100" % found["priority"]),
+            (
+                "Level",
+                Status(_LEVEL.get(analysis["level"], IDLE), analysis["level"].replace("_", " ")),
+            ),
+            ("Priority", "%s of 100" % analysis["priority"]),
             ("Occurrences", str(impact["occurrences"])),
             ("Attempts", str(impact["attempts"])),
-            ("Since", said(impact["since"])),
-            ("Last", said(impact["last"])),
+            ("Since", clean(impact["since"])),
+            ("Last", clean(impact["last"])),
         ],
         made_at=env.now(),
     )
     report.add("Cause", FactList([
-        ("Cause", Status(BAD, said(root["cause"]))),
-        ("Type", said("%s, severity %s" % (root["type"], root["severity"]))),
-        ("That means", said(root["meaning"])),
-        ("Workflow", said(impact["workflow"])),
-        ("Impact", said("%s (%s of 10)" % (impact["level"], impact["score"]))),
+        ("Cause", Status(BAD, clean(root["cause"]))),
+        ("Type", clean("%s, severity %s" % (root["type"], root["severity"]))),
+        ("Meaning", clean(root["meaning"])),
+        ("Workflow", clean(impact["workflow"])),
+        ("Impact", clean("%s (%s of 10)" % (impact["level"], impact["score"]))),
     ]))
-    report.add("What to do", Steps([(said(told), None) for told in found["recommendations"]]))
-    rows = [[entry["at"], said(entry["event"]), said(entry["run"] or "")]
-            for entry in found["timeline"]]
+    report.add(
+        "What to do",
+        Steps([(clean(recommendation), None) for recommendation in analysis["recommendations"]]),
+    )
+    rows = [[entry["at"], clean(entry["event"]), clean(entry["run"] or "")]
+            for entry in analysis["timeline"]]
     report.add("What happened", Table(["At", "What", "Run"], rows) if rows else None)
     return report

@@ -1,1 +1,1 @@
-"""What sensors see: alerts, agents' errors and events, each told once as a trigger."""
+"""Sensors: dispatch alerts, agent errors and agent events as triggers, each once."""

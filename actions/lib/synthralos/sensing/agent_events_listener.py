@@ -1,7 +1,7 @@
-"""A stream of server-sent events of agents, listened to for as long as the sensor runs.
+"""Listens to a stream of server-sent events of agents for as long as the sensor runs.
 
-The id of the last event that was dealt with is remembered, and sent as `Last-Event-ID` with every
-connection, so that the server goes on where it was left.
+The id of the last processed event is stored and sent as `Last-Event-ID` with every connection, so
+that the server continues from there.
 """
 
 import hashlib
@@ -25,54 +25,61 @@ FAILURE_TRIGGER = "agent_failure"
 LOOP_TRIGGER = "agent_loop"
 SOURCE = "events"
 CONTENT_TYPE = "text/event-stream"
-# How often it is looked whether the sensor is to stop, in seconds.
-SLICE = 0.25
+# Seconds between two checks whether the sensor is to stop.
+SLICE_SECONDS = 0.25
 MAX_RECENT = 500
 _SWALLOWED = ("ping", "heartbeat", "[DONE]")
 _HEADERS = {
     "Accept": CONTENT_TYPE,
     "Cache-Control": "no-cache",
-    # What is compressed comes in when the compressor is pleased to give it.
+    # A compressed stream may be buffered by the server for any length of time.
     "Accept-Encoding": "identity",
 }
 _HEADER = re.compile(r"[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?\Z")
 
 
 class AgentEventsListener:
-    """:param around: Surroundings.
-    :param stop: an Event that ends `run`.
+    """Dispatches synthralos.agent_failure and synthralos.agent_loop for the events of a stream.
+
+    :param env: a SensorEnvironment.
+    :param stop: a threading.Event that ends `run`.
     :param connect: a callable (connection, path, headers, seconds) -> Stream.
-    :param monotonic: a callable that gives seconds.
+    :param monotonic: a callable that returns seconds.
+    :param draw: a callable that returns a random number, 0 to 1, for the reconnect delay.
     """
 
     entry = "agent_events"
 
-    def __init__(self, around, stop=None, connect=None, monotonic=time.monotonic, draw=None):
-        self._around, self._stop = around, stop or threading.Event()
+    def __init__(self, env, stop=None, connect=None, monotonic=time.monotonic, draw=None):
+        self._env, self._stop = env, stop or threading.Event()
         self._connect, self._monotonic = connect or self._stream, monotonic
-        self.config, self._is_wrong = load_config_or_log(around, self.entry)
+        self.config, self._is_wrong = load_config_or_log(env, self.entry)
         tries = self.config.max_tries if self.config else 10
-        self._blindness = ConnectivityMonitor(
-            around.sensor, around.dispatch, around.datastore, around.now, around.log, tries
+        self._connectivity = ConnectivityMonitor(
+            env.sensor, env.dispatch, env.datastore, env.now, env.log, tries
         )
-        self._memory = SensorState(
-            around.datastore, around.sensor + ".place", around.now, around.log
+        self._state = SensorState(
+            env.datastore, env.sensor + ".place", env.now, env.log
         )
         self._tries, self._has_ended, self._is_proven = 0, False, False
         if self.config is not None:
-            drawn = {} if draw is None else {"draw": draw}
-            self._reconnect = ReconnectDelay(self.config.reconnect, tries, **drawn)
+            options = {} if draw is None else {"draw": draw}
+            self._reconnect = ReconnectDelay(self.config.reconnect, tries, **options)
 
     def stop(self):
-        """Ends `run`, within a moment, from another thread."""
+        """End `run` from another thread, within SLICE_SECONDS."""
         self._stop.set()
 
     def run(self):
-        """Listens until `stop`. Nothing is raised, and nothing else ends it: a sensor's process
-        that ends counts as dead.
+        """Listen until `stop` is called.
+
+        It never raises, and nothing else ends it: StackStorm counts a sensor process that ends as
+        dead.
         """
         if self._is_wrong:
-            self._blindness.failed("configuration", "the configuration is wrong", 0, at_once=True)
+            self._connectivity.failed(
+                "configuration", "the configuration is invalid", 0, at_once=True
+            )
         while not self._stop.is_set():
             if self.config is None or self._has_ended:
                 self._stop.wait(MAX_DELAY_SECONDS)
@@ -81,41 +88,40 @@ class AgentEventsListener:
             try:
                 self._listen()
                 error = _StreamClosed()
-            except Exception as raised:
-                error = raised
-                hint = getattr(getattr(raised, "failure", None), "retry_after", None)
+            except Exception as exception:
+                error = exception
+                hint = getattr(getattr(exception, "failure", None), "retry_after", None)
             if not self._stop.is_set() and not self._has_ended:
                 self._stop.wait(self._delay_after(error, hint))
 
     def _delay_after(self, error, hint):
-        """Seconds until the next try, after one that came to `error`."""
+        """Report a failed connection; return the seconds until the next attempt."""
         self._tries += 1
         if isinstance(error, _StreamClosed):
-            reason, message, final = "closed", "the server closed the stream", False
+            reason, message, is_permanent = "closed", "the server closed the stream", False
         elif isinstance(error, _UnexpectedResponse):
-            reason, message, final = error.reason, str(error), True
+            reason, message, is_permanent = error.reason, str(error), True
         else:
-            reason, message, final = describe_error(error)
+            reason, message, is_permanent = describe_error(error)
         if reason == "internal":
-            self._around.log.error("%s", "".join(traceback.format_exception(
+            self._env.log.error("%s", "".join(traceback.format_exception(
                 type(error), error, error.__traceback__
             )))
-        failed = max(self._tries, self.config.max_tries) if final else self._tries
-        wait = self._reconnect.delay(failed, hint)
-        self._blindness.failed(reason, message, wait, at_once=final)
+        failed_attempts = max(self._tries, self.config.max_tries) if is_permanent else self._tries
+        wait = self._reconnect.delay(failed_attempts, hint)
+        self._connectivity.failed(reason, message, wait, at_once=is_permanent)
         return wait
 
     def _listen(self):
-        """One connection, from its opening to its end. It returns when the server has closed it.
-        """
-        self._memory.load()
-        places = self.config.places
-        place = places[self._tries % len(places)]
-        parser = sse.Parser(self._last_event_id(place))
+        """Open one connection and read it until the server closes it."""
+        self._state.load()
+        endpoints = self.config.endpoints
+        endpoint = endpoints[self._tries % len(endpoints)]
+        parser = sse.Parser(self._last_event_id(endpoint))
         headers = dict(_HEADERS)
         if _HEADER.match(parser.last_event_id):
             headers["Last-Event-ID"] = parser.last_event_id.encode("utf-8", "replace")
-        stream = self._connect(place.connection, place.path, headers, self.config.heartbeat)
+        stream = self._connect(endpoint.connection, endpoint.path, headers, self.config.heartbeat)
         try:
             self._read(stream, parser)
         finally:
@@ -123,60 +129,60 @@ class AgentEventsListener:
             self._save()
 
     def _read(self, stream, parser):
-        began = heard = self._monotonic()
+        opened_at = last_received_at = self._monotonic()
         is_open, self._is_proven = False, False
         while not self._stop.is_set():
-            item = stream.get(SLICE)
+            item = stream.get(SLICE_SECONDS)
             now = self._monotonic()
-            if is_open and now - began >= self._reconnect.base:
+            if is_open and now - opened_at >= self._reconnect.base:
                 self._mark_healthy()
             if self._is_proven:
-                self._blindness.status.heartbeat()
+                self._connectivity.status.heartbeat()
             if item is None:
-                if now - heard > self.config.heartbeat:
+                if now - last_received_at > self.config.heartbeat:
                     raise CallError(failures.make_failure(
-                        "timeout", "nothing came in for %d s" % self.config.heartbeat
+                        "timeout", "nothing was received for %d s" % self.config.heartbeat
                     ))
                 continue
-            kind, told = item
+            kind, value = item
             if kind == OPENED:
-                self._check(*told)
+                self._check(*value)
                 if self._has_ended:
                     return
-                is_open, began = True, now
+                is_open, opened_at = True, now
             elif kind == DATA:
-                self._handle_bytes(parser, told)
+                self._handle_bytes(parser, value)
             elif kind == ENDED:
                 return
             else:
-                raise told
-            # To tell events may have taken long.
-            heard = self._monotonic()
+                raise value
+            # Dispatching may have taken long.
+            last_received_at = self._monotonic()
 
     def _check(self, status, headers):
         if status == 204:
-            self._around.log.info(
-                "%s: the server has ended the stream (204); it is idle until it is started anew",
-                self._around.sensor,
+            self._env.log.info(
+                "%s: the server has ended the stream (204); idle until the sensor is restarted",
+                self._env.sensor,
             )
             self._has_ended = True
-            self._blindness.succeeded()
+            self._connectivity.succeeded()
             return
         if status != 200:
             raise CallError(failures.from_http(
-                status, headers, "", self._around.now(), "request"
+                status, headers, "", self._env.now(), "request"
             ))
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != CONTENT_TYPE:
             raise _UnexpectedResponse(
-                "content_type", "the server sends %s and no events" % (kind or "?")
+                "content_type", "the server sends %s instead of events" % (kind or "?")
             )
 
     def _handle_bytes(self, parser, data):
         events = parser.feed(data)
         if parser.oversized:
-            self._around.log.warning(
-                "%s: %d events were too long", self._around.sensor, parser.oversized
+            self._env.log.warning(
+                "%s: dropped %d events that were too long", self._env.sensor, parser.oversized
             )
             parser.oversized = 0
         if parser.retry is not None:
@@ -192,63 +198,68 @@ class AgentEventsListener:
             self._save()
 
     def _handle_event(self, event):
-        """Tells an event, until StackStorm has taken it; whether it was dealt with."""
+        """Dispatch an event, again and again until StackStorm has accepted it.
+
+        :returns: whether the event was processed; False if the sensor was stopped before.
+        """
         trigger, payload = self._payload(event)
         if trigger is None:
             return True
-        seen = _digest(event) if event.has_id else None
-        recent = self._memory.content["recent"]
-        if seen is not None and seen in recent:
+        digest = _digest(event) if event.has_id else None
+        recent = self._state.content["recent"]
+        if digest is not None and digest in recent:
             return True
-        failed = 0
+        failed_attempts = 0
         while not self._stop.is_set():
             try:
-                self._around.dispatch(trigger, payload)
+                self._env.dispatch(trigger, payload)
             except DispatchError as error:
-                # The stream waits meanwhile; an event without an id could not be asked for again.
-                failed += 1
-                wait = self._reconnect.delay(failed)
-                self._blindness.failed("message_bus", str(error), wait)
+                # The stream waits: an event without an id could not be requested again.
+                failed_attempts += 1
+                wait = self._reconnect.delay(failed_attempts)
+                self._connectivity.failed("message_bus", str(error), wait)
                 self._stop.wait(wait)
                 continue
-            if failed:
-                self._blindness.succeeded()
-            if seen is not None:
-                recent.append(seen)
+            if failed_attempts:
+                self._connectivity.succeeded()
+            if digest is not None:
+                recent.append(digest)
                 del recent[:-MAX_RECENT]
-                self._memory.changed()
+                self._state.changed()
             return True
         return False
 
     def _payload(self, event):
-        """(trigger, payload) of an event, or (None, None) when it tells of neither kind."""
+        """Return (trigger, payload) of an event, or (None, None) if it is of neither kind."""
         if event.data.strip() in _SWALLOWED:
             return None, None
-        told = _parsed(event.data)
+        body = _parsed(event.data)
         names = [event.type]
-        if isinstance(told, dict):
-            names += [told.get(name) for name in ("type", "event", "eventType", "event_type")]
+        if isinstance(body, dict):
+            names += [body.get(name) for name in ("type", "event", "eventType", "event_type")]
         names = [name for name in names if isinstance(name, str)]
-        now = self._around.now()
+        now = self._env.now()
         if any(name in self.config.loop_events for name in names):
-            return LOOP_TRIGGER, agent_payloads.loop_payload(told, SOURCE, now)
+            return LOOP_TRIGGER, agent_payloads.loop_payload(body, SOURCE, now)
         if any(name in self.config.failure_events for name in names):
-            # Without an id of its own, the same words at another time are another failure.
-            made = agent_payloads.content_id([event.data, event.id if event.has_id else now])
-            return FAILURE_TRIGGER, agent_payloads.failure_payload(told, SOURCE, now, made)
+            # Without an id, the same text at another time is another failure.
+            error_id = agent_payloads.content_id([event.data, event.id if event.has_id else now])
+            return FAILURE_TRIGGER, agent_payloads.failure_payload(body, SOURCE, now, error_id)
         return None, None
 
     def _mark_healthy(self):
-        """The connection is worth something: it lasts, or has brought an event."""
+        """Record that the connection works: it lasts, or has delivered an event."""
         if not self._is_proven:
             self._is_proven, self._tries = True, 0
-            self._blindness.succeeded()
+            self._connectivity.succeeded()
 
-    def _last_event_id(self, place):
-        content = self._memory.content
-        # Another stream's ids mean nothing to this one.
-        if content.get("where") not in [_endpoint_id(one) for one in self.config.places]:
-            content.update(where=_endpoint_id(place), last_event_id="")
+    def _last_event_id(self, endpoint):
+        content = self._state.content
+        # Ids of another stream are not valid for this one.
+        if content.get("where") not in [
+            _endpoint_id(known_endpoint) for known_endpoint in self.config.endpoints
+        ]:
+            content.update(where=_endpoint_id(endpoint), last_event_id="")
         if not isinstance(content.get("last_event_id"), str):
             content["last_event_id"] = ""
         if not isinstance(content.get("recent"), list):
@@ -256,19 +267,19 @@ class AgentEventsListener:
         return content["last_event_id"]
 
     def _remember(self, event_id):
-        if event_id != self._memory.content["last_event_id"]:
-            self._memory.content["last_event_id"] = event_id
-            self._memory.changed()
+        if event_id != self._state.content["last_event_id"]:
+            self._state.content["last_event_id"] = event_id
+            self._state.changed()
 
     def _save(self):
         try:
-            self._memory.save()
+            self._state.save()
         except DatastoreUnavailable as error:
-            # It is due with the next event; until then this process knows.
-            self._around.log.warning("%s: %s", self._around.sensor, error)
+            # It is stored with the next event; until then it is in memory.
+            self._env.log.warning("%s: %s", self._env.sensor, error)
 
     def _stream(self, connection, path, headers, seconds):
-        client = self._around.client()
+        client = self._env.client()
         return Stream(lambda: client.stream(connection, path, seconds, headers))
 
 
@@ -289,11 +300,11 @@ def _parsed(text):
         return text
 
 
-def _endpoint_id(place):
-    address = place.connection.base_url + place.path
+def _endpoint_id(endpoint):
+    address = endpoint.connection.base_url + endpoint.path
     return hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _digest(event):
-    told = "\n".join((event.id, event.type, event.data))
-    return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:16]
+    text = "\n".join((event.id, event.type, event.data))
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]

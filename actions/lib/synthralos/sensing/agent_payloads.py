@@ -1,8 +1,8 @@
-"""Failures and loops of agents, as a platform tells of them, as payloads of triggers.
+"""Builds trigger payloads from failures and loops that an agent platform reports.
 
-Platforms name the same thing differently: `agentId`, `agent_id`, `agent: {id}`. What is known is
-taken from wherever it stands; all else is left out, or kept in `failure_details` and `context`,
-which are bounded.
+Platforms name the same field differently: `agentId`, `agent_id`, `agent: {id}`. Known fields are
+read under any of their names. Other fields are dropped, or stored in `failure_details` and
+`context`, which are bounded.
 """
 
 import hashlib
@@ -24,143 +24,146 @@ _EVIDENCE = (
     "trace_id", "status", "latencyMs", "tool", "model", "provider",
 )
 _LINKS = ("traceId", "trace_id", "executionId", "execution_id", "workflowId", "workspaceId")
-# What tells of no type in particular.
+# Types that say nothing specific.
 _VAGUE = ("error", "unknown")
 
 
-def failure_payload(told, source, now, error_id=None):
-    """The payload of `synthralos.agent_failure` that an object, or a text, tells of.
+def failure_payload(body, source, now, error_id=None):
+    """Build the payload of `synthralos.agent_failure` from an object or a text.
 
-    :param error_id: the id that it came with, if any; else its own, else one made of its content.
-    :param now: seconds since the epoch, for what names no time.
+    :param error_id: the id to use if `body` has none; by default one is derived from its content.
+    :param now: seconds since the epoch, used if `body` has no time.
     """
-    told = _unwrap(told)
-    message = payload_limits.to_text(_first_value(told, _MESSAGE))
+    body = _unwrap(body)
+    message = payload_limits.to_text(_first_value(body, _MESSAGE))
     return {
         "source": source,
-        "error_id": payload_limits.first_text([_first_value(told, _ID), error_id]) or
-        content_id(told),
-        "agent_id": _name(told, _AGENT),
-        "task_id": _name(told, _TASK),
-        "failure_type": _failure_type(told, message),
-        "failure_details": _details(told, message),
+        "error_id": payload_limits.first_text([_first_value(body, _ID), error_id]) or
+        content_id(body),
+        "agent_id": _name(body, _AGENT),
+        "task_id": _name(body, _TASK),
+        "failure_type": _failure_type(body, message),
+        "failure_details": _details(body, message),
         "original_query": payload_limits.first_text(
-            _all_values(told, _QUERY), payload_limits.MAX_QUERY_CHARS
+            _all_values(body, _QUERY), payload_limits.MAX_QUERY_CHARS
         ),
-        "context": _context(told),
-        "occurred_at": timestamps.to_iso(time_of(told, now), milliseconds=True),
+        "context": _context(body),
+        "occurred_at": timestamps.to_iso(time_of(body, now), milliseconds=True),
     }
 
 
-def loop_payload(told, source, now):
-    """The payload of `synthralos.agent_loop` that an object, or a text, tells of."""
-    told = _unwrap(told)
-    severity = told.get("severity")
-    details = told.get("details")
+def loop_payload(body, source, now):
+    """Build the payload of `synthralos.agent_loop` from an object or a text."""
+    body = _unwrap(body)
+    severity = body.get("severity")
+    details = body.get("details")
     if not isinstance(details, dict):
-        unresolved_alerts = _AGENT + _TASK + _TIME + _KIND + ("severity",)
-        details = {name: value for name, value in told.items() if name not in unresolved_alerts}
+        top_level_names = _AGENT + _TASK + _TIME + _KIND + ("severity",)
+        details = {name: value for name, value in body.items() if name not in top_level_names}
     return {
         "source": source,
-        "agent_id": _name(told, _AGENT) or "unknown",
-        "task_id": _name(told, _TASK),
-        "kind": payload_limits.first_text(_all_values(told, _KIND), 128) or "unknown",
+        "agent_id": _name(body, _AGENT) or "unknown",
+        "task_id": _name(body, _TASK),
+        "kind": payload_limits.first_text(_all_values(body, _KIND), 128) or "unknown",
         "severity": severity if severity in failures.SEVERITIES else "high",
         "details": payload_limits.limit_object(details),
-        "occurred_at": timestamps.to_iso(time_of(told, now), milliseconds=True),
+        "occurred_at": timestamps.to_iso(time_of(body, now), milliseconds=True),
     }
 
 
-def native_id(told):
-    """The id that an object bears, or None."""
-    return payload_limits.first_text([_first_value(_unwrap(told), _ID)])
+def native_id(body):
+    """Return the id in an object, or None."""
+    return payload_limits.first_text([_first_value(_unwrap(body), _ID)])
 
 
-def content_id(told):
-    """An id made of when, where and what: the same for the same error, however often it is listed.
-    """
+def content_id(body):
+    """Derive an id from time, place and message: the same each time an error is listed."""
     names = ("timestamp", "traceId", "message") + _AGENT + _QUERY
-    seen = [told.get(name) for name in names] if isinstance(told, dict) else []
-    if not any(seen):
-        seen = told
+    identity = [body.get(name) for name in names] if isinstance(body, dict) else []
+    if not any(identity):
+        identity = body
     try:
-        text = json.dumps(seen, sort_keys=True)
+        text = json.dumps(identity, sort_keys=True)
     except (TypeError, ValueError, RecursionError):
         # Nested too deeply to be written.
-        text = repr(sorted(map(str, told))) if isinstance(told, dict) else type(told).__name__
+        text = repr(sorted(map(str, body))) if isinstance(body, dict) else type(body).__name__
     return hashlib.sha256(text.encode("ascii", "replace")).hexdigest()[:24]
 
 
-def time_of(told, otherwise):
-    """When it happened, in seconds since the epoch."""
-    if isinstance(told, dict):
-        for value in _all_values(told, _TIME):
+def time_of(body, default):
+    """Return when it happened, in seconds since the epoch; `default` if that is unknown."""
+    if isinstance(body, dict):
+        for value in _all_values(body, _TIME):
             seconds = timestamps.parse_timestamp(value)
             if seconds is not None:
                 return seconds
-    return otherwise
+    return default
 
 
-def _unwrap(told):
-    """An object; what an envelope such as {type, data: {...}} holds stands beside the envelope's.
+def _unwrap(body):
+    """Return an object; the content of an envelope such as {type, data: {...}} is merged into it.
     """
-    if isinstance(told, str):
+    if isinstance(body, str):
         try:
-            told = bounded_json.loads(told)
+            body = bounded_json.loads(body)
         except ValueError:
-            return {"message": told}
-    if not isinstance(told, dict):
-        return {"message": payload_limits.to_text(told)}
+            return {"message": body}
+    if not isinstance(body, dict):
+        return {"message": payload_limits.to_text(body)}
     for name in ("data", "payload"):
-        if isinstance(told.get(name), dict):
-            outer = {key: value for key, value in told.items() if key != name}
-            return dict(outer, **told[name])
-    return told
+        if isinstance(body.get(name), dict):
+            outer = {key: value for key, value in body.items() if key != name}
+            return dict(outer, **body[name])
+    return body
 
 
-def _failure_type(told, message):
-    for value in _all_values(told, _TYPE + ("errorType", "error_type")):
-        known = failures.resolve_type(value) if isinstance(value, str) else None
-        if known is not None and known[0] not in _VAGUE:
-            return known[0]
-    spoken = failures.from_text(message).type if message else "unknown"
-    # Something did fail: that is all that is known.
-    return "error" if spoken == "unknown" and _first_value(told, _EVIDENCE) is not None else spoken
+def _failure_type(body, message):
+    for value in _all_values(body, _TYPE + ("errorType", "error_type")):
+        resolved_type = failures.resolve_type(value) if isinstance(value, str) else None
+        if resolved_type is not None and resolved_type[0] not in _VAGUE:
+            return resolved_type[0]
+    type_of_message = failures.from_text(message).type if message else "unknown"
+    # Something did fail; nothing more is known.
+    return (
+        "error"
+        if type_of_message == "unknown" and _first_value(body, _EVIDENCE) is not None
+        else type_of_message
+    )
 
 
-def _details(told, message):
-    given = told.get("failure_details", told.get("failureDetails"))
-    details = dict(given) if isinstance(given, dict) else {}
+def _details(body, message):
+    source_details = body.get("failure_details", body.get("failureDetails"))
+    details = dict(source_details) if isinstance(source_details, dict) else {}
     if message:
         details.setdefault("message", message)
     for name in _EVIDENCE:
-        if name in told:
-            details.setdefault(name, told[name])
+        if name in body:
+            details.setdefault(name, body[name])
     return payload_limits.limit_object(details)
 
 
-def _context(told):
-    given = told.get("context")
-    context = dict(given) if isinstance(given, dict) else {}
+def _context(body):
+    source_context = body.get("context")
+    context = dict(source_context) if isinstance(source_context, dict) else {}
     for name in _LINKS:
-        if name in told:
-            context.setdefault(name, told[name])
+        if name in body:
+            context.setdefault(name, body[name])
     return payload_limits.limit_object(context)
 
 
-def _name(told, names):
-    for value in _all_values(told, names):
+def _name(body, names):
+    for value in _all_values(body, names):
         if isinstance(value, dict):
             value = payload_limits.first_text([value.get("id"), value.get("name")])
-        found = payload_limits.first_text([value])
-        if found is not None:
-            return found
+        name = payload_limits.first_text([value])
+        if name is not None:
+            return name
     return None
 
 
-def _all_values(told, names):
-    return [told[name] for name in names if name in told]
+def _all_values(body, names):
+    return [body[name] for name in names if name in body]
 
 
-def _first_value(told, names):
-    return next((value for value in _all_values(told, names) if value is not None), None)
+def _first_value(body, names):
+    return next((value for value in _all_values(body, names) if value is not None), None)

@@ -1,14 +1,14 @@
-"""Alerts of Prometheus' Alertmanager and of Grafana, as payloads of `synthralos.metrics_alert`.
+"""Builds payloads of `synthralos.metrics_alert` from alerts of Alertmanager and Grafana.
 
-Three forms come in: what Alertmanager's API v2 lists, the body that Alertmanager posts to a webhook
-(version 4), and the body that Grafana's alerting posts, which is the same and more. A payload is
+There are three input formats: entries of Alertmanager's API v2, the body that Alertmanager posts to
+a webhook (version 4), and the body that Grafana posts, which is a superset of it. A payload is
 
     {source, fingerprint, status, starts_at, ends_at, labels, annotations, generator_url, alertname,
     extra}
 
-with `source` alertmanager or grafana, `status` firing or resolved, times as to_iso writes
+with `source` alertmanager or grafana, `status` firing or resolved, times as timestamps.iso writes
 them, `ends_at` null while it fires, labels, annotations and `extra` {text: text}, and
-`generator_url` null when there is none.
+`generator_url` or null.
 """
 
 from synthralos.core import timestamps
@@ -19,75 +19,77 @@ FIRING, RESOLVED = "firing", "resolved"
 MAX_ALERTS = 10_000
 _FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
 _HEX = frozenset("0123456789abcdefABCDEF")
-_OF_GRAFANA = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values")
+_GRAFANA_FIELDS = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values")
 
 
 def from_api(alert, now):
-    """The payload of one entry of `GET /api/v2/alerts`.
+    """Build the payload of one entry of `GET /api/v2/alerts`.
 
-    :param now: seconds since the epoch by the clock of the server: whose end has passed is
-        resolved.
-    :raises InvalidInput: the entry is no alert.
+    :param now: seconds since the epoch, by the clock of the server: an alert whose end has passed
+        is resolved.
+    :raises InvalidInput: the entry is not an alert.
     """
     return _payload(alert, now, "alertmanager", None)
 
 
 def is_silenced(alert):
-    """Whether a silence or a mute time keeps an entry of the API from being notified of."""
+    """Whether a silence or a mute time suppresses notifications of an entry of the API."""
     status = _status_of(alert)
     return bool(status.get("silencedBy") or status.get("mutedBy"))
 
 
 def is_inhibited(alert):
-    """Whether another alert keeps an entry of the API from being notified of."""
+    """Whether another alert suppresses notifications of an entry of the API."""
     status = _status_of(alert)
-    known = any(status.get(name) for name in ("inhibitedBy", "silencedBy", "mutedBy"))
-    return bool(status.get("inhibitedBy")) or (status.get("state") == "suppressed" and not known)
+    has_reason = any(status.get(name) for name in ("inhibitedBy", "silencedBy", "mutedBy"))
+    return bool(status.get("inhibitedBy")) or (
+        status.get("state") == "suppressed" and not has_reason
+    )
 
 
 def from_webhook(body, now):
-    """The payloads of a webhook's body, of Alertmanager or Grafana, one for each of its alerts.
+    """Build the payloads of all alerts in a webhook body of Alertmanager or Grafana.
 
-    What cannot be an alert is left out as long as there is another; an alert that stands there
-    twice is given once.
+    Entries that are not alerts are skipped as long as there is at least one alert. Duplicates are
+    returned once.
 
     :param now: seconds since the epoch.
-    :raises InvalidInput: the body is of neither, or none of what it lists is an alert.
+    :raises InvalidInput: the body is not a notification, or none of its entries is an alert.
     """
-    given = body.get("alerts") if isinstance(body, dict) else None
-    if not isinstance(given, list):
-        way_out = "Point a webhook of Alertmanager, or of a contact point of Grafana, here"
-        raise InvalidInput("body", None, "is no notification of alerts", way_out)
-    source = "grafana" if _is_grafana(body, given) else "alertmanager"
-    found, refusal = {}, None
-    for alert in given[:MAX_ALERTS]:
+    entries = body.get("alerts") if isinstance(body, dict) else None
+    if not isinstance(entries, list):
+        hint = "Send webhooks of Alertmanager or of a Grafana contact point here"
+        raise InvalidInput("body", None, "is not a notification of alerts", hint)
+    source = "grafana" if _is_grafana(body, entries) else "alertmanager"
+    payloads, last_error = {}, None
+    for alert in entries[:MAX_ALERTS]:
         try:
             payload = _payload(alert, now, source, body)
         except InvalidInput as error:
-            refusal = error
+            last_error = error
             continue
-        found[identity(payload)] = payload
-    if refusal is not None and not found:
-        raise refusal
-    return list(found.values())
+        payloads[identity(payload)] = payload
+    if last_error is not None and not payloads:
+        raise last_error
+    return list(payloads.values())
 
 
 def identity(payload):
-    """What makes a notification one: text that is the same for a repeat of it, and no other.
+    """Return a text that identifies a notification: the same for its repeats only.
 
-    It may be a part of a datastore key.
+    It is usable as a part of a datastore key.
     """
     starts = payload["starts_at"].replace(":", "").replace(".", "")
     return "%s-%s-%s" % (payload["fingerprint"], starts, payload["status"])
 
 
-def resolved(payload, at):
-    """The payload of the same alert when it has ended `at`, seconds since the epoch."""
-    return dict(payload, status=RESOLVED, ends_at=timestamps.to_iso(at, milliseconds=True))
+def resolved(payload, ended_at):
+    """Return the payload of the same alert, resolved at `ended_at`, seconds since the epoch."""
+    return dict(payload, status=RESOLVED, ends_at=timestamps.to_iso(ended_at, milliseconds=True))
 
 
 def fingerprint(labels):
-    """Prometheus' own fingerprint of a set of labels: 16 hexadecimal digits."""
+    """Return Prometheus' fingerprint of a set of labels: 16 hexadecimal digits."""
     total = _FNV_OFFSET
     for name in sorted(labels):
         for part in (name, labels[name]):
@@ -98,9 +100,9 @@ def fingerprint(labels):
 
 def _payload(alert, now, source, body):
     if not isinstance(alert, dict) or not isinstance(alert.get("labels"), dict):
-        way_out = "See Alertmanager's API v2"
-        raise InvalidInput("alert", None, "is not an object with labels", way_out)
-    labels = payload_limits.text_map(alert["labels"], longest=1024)
+        hint = "See Alertmanager's API v2"
+        raise InvalidInput("alert", None, "is not an object with labels", hint)
+    labels = payload_limits.text_map(alert["labels"], max_chars=1024)
     starts = timestamps.parse_timestamp(alert.get("startsAt"))
     ends = timestamps.parse_timestamp(alert.get("endsAt"))
     status = alert.get("status")
@@ -115,7 +117,7 @@ def _payload(alert, now, source, body):
         "starts_at": timestamps.to_iso(now if starts is None else starts, milliseconds=True),
         "ends_at": timestamps.to_iso(ends, milliseconds=True) if status == RESOLVED else None,
         "labels": labels,
-        "annotations": payload_limits.text_map(alert.get("annotations"), most=32),
+        "annotations": payload_limits.text_map(alert.get("annotations"), max_entries=32),
         "generator_url": payload_limits.first_text([alert.get("generatorURL")], 2048),
         "alertname": payload_limits.cut(labels.get("alertname", ""), payload_limits.MAX_ID_CHARS),
         "extra": _extra(alert, body),
@@ -123,29 +125,29 @@ def _payload(alert, now, source, body):
 
 
 def _fingerprint_of(alert, labels):
-    given = alert.get("fingerprint")
+    value = alert.get("fingerprint")
     # It becomes a part of keys.
-    if isinstance(given, str) and 1 <= len(given) <= 64 and _HEX.issuperset(given):
-        return given.lower()
+    if isinstance(value, str) and 1 <= len(value) <= 64 and _HEX.issuperset(value):
+        return value.lower()
     return fingerprint(labels)
 
 
 def _extra(alert, body):
-    told = {name: alert[name] for name in _OF_GRAFANA if alert.get(name)}
+    extra = {name: alert[name] for name in _GRAFANA_FIELDS if alert.get(name)}
     if isinstance(body, dict):
         names = ("receiver", "groupKey", "externalURL", "truncatedAlerts")
-        told.update({name: body[name] for name in names if body.get(name)})
+        extra.update({name: body[name] for name in names if body.get(name)})
     receivers = alert.get("receivers")
     if isinstance(receivers, list) and receivers:
-        names = [one.get("name") for one in receivers[:16] if isinstance(one, dict)]
-        told["receivers"] = ",".join(payload_limits.to_text(name, 128) for name in names)
-    return payload_limits.text_map(told, longest=1024)
+        names = [receiver.get("name") for receiver in receivers[:16] if isinstance(receiver, dict)]
+        extra["receivers"] = ",".join(payload_limits.to_text(name, 128) for name in names)
+    return payload_limits.text_map(extra, max_chars=1024)
 
 
-def _is_grafana(body, given):
+def _is_grafana(body, alerts):
     return "orgId" in body or any(
         isinstance(alert, dict) and ("silenceURL" in alert or "valueString" in alert)
-        for alert in given
+        for alert in alerts
     )
 
 

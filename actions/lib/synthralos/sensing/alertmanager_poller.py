@@ -1,10 +1,11 @@
-"""The alerts of one Alertmanager, or of the members of a cluster, each told once when it begins and
-once when it ends.
+"""Polls Alertmanager and dispatches a trigger when an alert starts firing and when it is resolved.
 
-What was told is remembered by fingerprint: {starts, status, at, payload}. An alert has ended when
-Alertmanager lists it with an end that has passed, or no longer lists it. The latter is believed
-only when every member has answered in full, and has run for `settle_seconds`: an Alertmanager that
-has just started lists nothing until Prometheus has sent its alerts again.
+The source is one Alertmanager or the members of a cluster.
+
+Dispatched alerts are stored by fingerprint: {starts, status, at, payload}. An alert is resolved
+once Alertmanager lists it with an end in the past or no longer lists it. An absence counts only
+if every member has returned a complete list and has been running for `settle_seconds`: an
+Alertmanager that has just started lists nothing until Prometheus sends its alerts again.
 """
 
 import hashlib
@@ -19,83 +20,88 @@ from synthralos.sensing.poller import Poller
 from synthralos.sensing.sensor_state import SensorState
 
 TRIGGER = "metrics_alert"
-# Alerts that fire at the same time; further ones wait until others have ended.
+# Maximum number of firing alerts; further ones wait until some of them are resolved.
 MAX_FIRING = 5000
-# That an alert has ended is remembered for as long, so that it is not told again.
+# How long resolved alerts are stored, so that they are not dispatched again.
 ENDED_SECONDS = 24 * 3600.0
 MAX_ENDED = 5000
-# Of an alert, for the trigger that tells of its end.
+# Per alert, for the trigger of its resolution.
 MAX_STORED_ALERT_BYTES = 2048
 SAVED_EVERY = 100
 
 
 class AlertmanagerPoller(Poller):
+    """Dispatches synthralos.metrics_alert for firing and resolved alerts."""
+
     entry = "alertmanager"
 
-    def __init__(self, around):
-        super().__init__(around)
-        self._memory = SensorState(
-            around.datastore, around.sensor + ".alerts", around.now, around.log
+    def __init__(self, env):
+        super().__init__(env)
+        self._state = SensorState(
+            env.datastore, env.sensor + ".alerts", env.now, env.log
         )
-        self._is_full, self._firing, self._told = False, 0, 0
+        self._is_full, self._firing, self._dispatched = False, 0, 0
         if self.config is not None:
-            self._asked = _digest([self.config.filter, self.config.receiver])
+            self._query_digest = _digest([self.config.filter, self.config.receiver])
             self._path = _path(self.config)
 
     def poll_once(self):
-        known = self._known()
-        self._firing = sum(entry["status"] == alert_payloads.FIRING for entry in known.values())
-        # What was told under other filters may go on unlisted: nobody knows that it has ended.
-        same = self._memory.content.get("asked", self._asked) == self._asked
-        failed, seen, complete, clocks = self._listed()
+        entries = self._load_entries()
+        self._firing = sum(entry["status"] == alert_payloads.FIRING for entry in entries.values())
+        # Alerts that were dispatched under other filters may still fire although they are unlisted.
+        is_same_query = self._state.content.get("asked", self._query_digest) == self._query_digest
+        error, listed_alerts, complete, clocks = self._fetch_alerts()
         try:
-            for payload, is_suppressed in seen.values():
-                self._handle_listed(known, payload, is_suppressed)
+            for payload, is_suppressed in listed_alerts.values():
+                self._handle_listed(entries, payload, is_suppressed)
             if complete:
-                self._handle_unlisted(known, seen, clocks, same)
-                if self._memory.content.get("asked") != self._asked:
-                    self._memory.content["asked"] = self._asked
-                    self._memory.changed()
+                self._handle_unlisted(entries, listed_alerts, clocks, is_same_query)
+                if self._state.content.get("asked") != self._query_digest:
+                    self._state.content["asked"] = self._query_digest
+                    self._state.changed()
         finally:
-            self._forget(known)
-            self._memory.save()
-        if failed is not None:
-            raise failed
+            self._forget(entries)
+            self._state.save()
+        if error is not None:
+            raise error
 
-    def _known(self):
-        """What is remembered, {fingerprint: entry}."""
-        self._memory.load()
-        known = self._memory.content.get("alerts")
-        if not isinstance(known, dict) or not all(map(_is_entry, known.values())):
-            known = self._memory.content["alerts"] = {}
-        return known
+    def _load_entries(self):
+        """Return the stored alerts, {fingerprint: entry}."""
+        self._state.load()
+        entries = self._state.content.get("alerts")
+        if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
+            entries = self._state.content["alerts"] = {}
+        return entries
 
-    def _listed(self):
-        """(what a member failed with or None, {fingerprint: (payload, suppressed)}, whether the
-        lists are whole, [(connection, its clock)]).
+    def _fetch_alerts(self):
+        """List the alerts of all members.
+
+        :returns: (last error of a member or None, {fingerprint: (payload, is_suppressed)}, whether
+            all lists are complete, [(connection, clock of its server)]).
+        :raises CallError, InvalidInput: no member answered.
         """
-        failed, seen, complete, clocks = None, {}, True, []
+        last_error, listed_alerts, complete, clocks = None, {}, True, []
         for connection in self.config.connections:
             try:
-                answer = self.get(connection, self._path)
-                listed = answer.json()
-                if not isinstance(listed, list):
-                    raise _no_list(answer)
+                response = self.get(connection, self._path)
+                alerts = response.json()
+                if not isinstance(alerts, list):
+                    raise _not_a_list(response)
             except (CallError, InvalidInput) as error:
-                failed, complete = error, False
+                last_error, complete = error, False
                 continue
-            clock = timestamps.server_time(answer.headers, self.around.now())
+            clock = timestamps.server_time(response.headers, self.env.now())
             clocks.append((connection, clock))
-            for alert in listed:
+            for alert in alerts:
                 try:
                     payload = alert_payloads.from_api(alert, clock)
                 except InvalidInput:
                     complete = False
                     continue
-                _merge_listed(seen, payload, self._is_suppressed(alert))
-        if failed is not None and not clocks:
-            raise failed
-        return failed, seen, complete, clocks
+                _merge_listed(listed_alerts, payload, self._is_suppressed(alert))
+        if last_error is not None and not clocks:
+            raise last_error
+        return last_error, listed_alerts, complete, clocks
 
     def _is_suppressed(self, alert):
         return (
@@ -103,70 +109,71 @@ class AlertmanagerPoller(Poller):
             (alert_payloads.is_inhibited(alert) and not self.config.inhibited)
         )
 
-    def _handle_listed(self, known, payload, is_suppressed):
-        """An alert is listed."""
+    def _handle_listed(self, entries, payload, is_suppressed):
+        """Process an alert that is listed."""
         fingerprint, starts = payload["fingerprint"], payload["starts_at"]
-        entry = known.get(fingerprint)
-        is_told = entry is not None and entry["starts"] == starts
-        fires = entry is not None and entry["status"] == alert_payloads.FIRING
+        entry = entries.get(fingerprint)
+        is_dispatched = entry is not None and entry["starts"] == starts
+        is_firing = entry is not None and entry["status"] == alert_payloads.FIRING
         if payload["status"] == alert_payloads.RESOLVED:
-            # Also of one that is suppressed by now, when its beginning was told.
-            if fires or not (is_told or is_suppressed):
-                self._dispatch(known, payload)
+            # Also for an alert that is suppressed by now, if its start was dispatched.
+            if is_firing or not (is_dispatched or is_suppressed):
+                self._dispatch(entries, payload)
             return
-        if fires:
+        if is_firing:
             if entry.pop("gone", None) is not None:
-                self._memory.changed()
-            # Members of a cluster learn of an alert one after the other: an earlier beginning is
-            # the same alert's.
+                self._state.changed()
+            # Members of a cluster learn of an alert one after the other: an earlier start belongs
+            # to the same alert.
             if starts <= entry["starts"]:
                 return
-            self._dispatch(known, self._ended(fingerprint, entry))
-        elif is_told or is_suppressed:
+            self._dispatch(entries, self._ended(fingerprint, entry))
+        elif is_dispatched or is_suppressed:
             return
         if self._has_room():
-            self._dispatch(known, payload)
+            self._dispatch(entries, payload)
 
-    def _handle_unlisted(self, known, seen, clocks, same):
-        """What was told as firing and is no longer listed."""
+    def _handle_unlisted(self, entries, listed_alerts, clocks, is_same_query):
+        """Process the alerts that were dispatched as firing and are no longer listed."""
         gone = [
             (fingerprint, entry)
-            for fingerprint, entry in known.items()
-            if entry["status"] == alert_payloads.FIRING and fingerprint not in seen
+            for fingerprint, entry in entries.items()
+            if entry["status"] == alert_payloads.FIRING and fingerprint not in listed_alerts
         ]
         if not gone:
             return
-        if not same:
+        if not is_same_query:
             for fingerprint, _ in gone:
-                del known[fingerprint]
-            self._memory.changed()
+                del entries[fingerprint]
+            self._state.changed()
             return
-        now = self.around.now()
+        now = self.env.now()
         settled = all(self._is_warmed_up(connection, clock) for connection, clock in clocks)
         for fingerprint, entry in gone:
             if "gone" not in entry:
                 entry["gone"] = now
-                self._memory.changed()
+                self._state.changed()
             if settled or now - entry["gone"] >= self.config.settle_seconds:
-                self._dispatch(known, self._ended(fingerprint, entry))
+                self._dispatch(entries, self._ended(fingerprint, entry))
 
     def _is_warmed_up(self, connection, clock):
-        """Whether an Alertmanager runs for long enough to know all alerts. One that does not say
-        for how long it runs has not.
+        """Whether an Alertmanager has been running for long enough to know all alerts.
+
+        False if it does not report when it was started.
         """
         if self.config.settle_seconds <= 0:
             return True
         try:
-            told = self.get(connection, "/api/v2/status").json()
+            status = self.get(connection, "/api/v2/status").json()
         except (CallError, InvalidInput):
             return False
-        uptime = told.get("uptime") if isinstance(told, dict) else None
-        # Alertmanager's name for when it was started.
+        uptime = status.get("uptime") if isinstance(status, dict) else None
+        # Alertmanager calls the time of its start "uptime".
         started = timestamps.parse_timestamp(uptime) if isinstance(uptime, str) else None
         return started is not None and clock - started >= self.config.settle_seconds
 
     def _ended(self, fingerprint, entry):
-        """The payload that tells that a remembered alert has ended, as far as it is remembered."""
+        """Build the payload of the resolution of a stored alert, from what is stored of it."""
         remembered = dict(
             {
                 "source": "alertmanager", "fingerprint": fingerprint, "starts_at": entry["starts"],
@@ -175,57 +182,64 @@ class AlertmanagerPoller(Poller):
             },
             **entry["payload"]
         )
-        return alert_payloads.resolved(remembered, self.around.now())
+        return alert_payloads.resolved(remembered, self.env.now())
 
-    def _dispatch(self, known, payload):
-        self.around.dispatch(TRIGGER, payload)
+    def _dispatch(self, entries, payload):
+        self.env.dispatch(TRIGGER, payload)
         entry = {
-            "starts": payload["starts_at"], "status": payload["status"], "at": self.around.now()
+            "starts": payload["starts_at"], "status": payload["status"], "at": self.env.now()
         }
         if payload["status"] == alert_payloads.FIRING:
-            entry["payload"] = _remembered(payload)
-        before = known.get(payload["fingerprint"], {}).get("status")
+            entry["payload"] = _stored_alert(payload)
+        before = entries.get(payload["fingerprint"], {}).get("status")
         self._firing += (entry["status"] == alert_payloads.FIRING) - (
             before == alert_payloads.FIRING
         )
-        known[payload["fingerprint"]] = entry
-        self._memory.changed()
-        self._told += 1
-        if self._told % SAVED_EVERY == 0:
-            self._memory.save()
+        entries[payload["fingerprint"]] = entry
+        self._state.changed()
+        self._dispatched += 1
+        if self._dispatched % SAVED_EVERY == 0:
+            self._state.save()
 
     def _has_room(self):
         if self._firing >= MAX_FIRING and not self._is_full:
-            self.around.log.warning(
-                "%s: %d alerts fire; further ones are told when some of them have ended",
-                self.around.sensor, self._firing,
+            self.env.log.warning(
+                "%s: %d alerts fire; further ones are dispatched when some of them are resolved",
+                self.env.sensor, self._firing,
             )
         self._is_full = self._firing >= MAX_FIRING
         return not self._is_full
 
-    def _forget(self, known):
-        """Drops what has ended long ago."""
+    def _forget(self, entries):
+        """Drop alerts that were resolved long ago."""
         ended = sorted(
             (entry["at"], fingerprint)
-            for fingerprint, entry in known.items()
+            for fingerprint, entry in entries.items()
             if entry["status"] == alert_payloads.RESOLVED
         )
-        oldest = self.around.now() - ENDED_SECONDS
-        for place, (at, fingerprint) in enumerate(ended):
-            if at < oldest or place < len(ended) - MAX_ENDED:
-                del known[fingerprint]
-                self._memory.changed()
+        oldest = self.env.now() - ENDED_SECONDS
+        for index, (timestamp, fingerprint) in enumerate(ended):
+            if timestamp < oldest or index < len(ended) - MAX_ENDED:
+                del entries[fingerprint]
+                self._state.changed()
 
 
-def _merge_listed(seen, payload, is_suppressed):
-    """Adds a listed alert; of one that several members list, what speaks for its firing wins."""
+def _merge_listed(listed_alerts, payload, is_suppressed):
+    """Add a listed alert.
+
+    If several members list it, firing wins over resolved, and the earliest start counts.
+    """
     fingerprint = payload["fingerprint"]
-    if fingerprint in seen:
-        other, other_is_suppressed = seen[fingerprint]
-        fires = [one for one in (other, payload) if one["status"] == alert_payloads.FIRING]
-        first = min(fires or [other, payload], key=lambda one: one["starts_at"])
+    if fingerprint in listed_alerts:
+        other, other_is_suppressed = listed_alerts[fingerprint]
+        firing = [
+            candidate
+            for candidate in (other, payload)
+            if candidate["status"] == alert_payloads.FIRING
+        ]
+        first = min(firing or [other, payload], key=lambda candidate: candidate["starts_at"])
         payload, is_suppressed = first, is_suppressed and other_is_suppressed
-    seen[fingerprint] = (payload, is_suppressed)
+    listed_alerts[fingerprint] = (payload, is_suppressed)
 
 
 def _is_entry(entry):
@@ -237,9 +251,9 @@ def _is_entry(entry):
     )
 
 
-def _remembered(payload):
-    """What of an alert is kept for the trigger that tells of its end."""
-    kept = {
+def _stored_alert(payload):
+    """Return the part of an alert that is stored for the trigger of its resolution."""
+    stored_alert = {
         "source": payload["source"],
         "alertname": payload["alertname"],
         "labels": payload["labels"],
@@ -247,25 +261,27 @@ def _remembered(payload):
         "annotations": payload["annotations"],
     }
     for name in ("annotations", "generator_url"):
-        if len(json.dumps(kept)) > MAX_STORED_ALERT_BYTES:
-            del kept[name]
-    if len(json.dumps(kept)) > MAX_STORED_ALERT_BYTES:
-        kept["labels"] = payload_limits.text_map(kept["labels"], 64, 128, most=8)
-    return kept
+        if len(json.dumps(stored_alert)) > MAX_STORED_ALERT_BYTES:
+            del stored_alert[name]
+    if len(json.dumps(stored_alert)) > MAX_STORED_ALERT_BYTES:
+        stored_alert["labels"] = payload_limits.text_map(
+            stored_alert["labels"], 64, 128, max_entries=8
+        )
+    return stored_alert
 
 
-def _no_list(answer):
-    told = "Alertmanager answered no list of alerts"
-    return CallError(failures.make_failure("malformed_answer", told, answer.status))
+def _not_a_list(response):
+    message = "Alertmanager's response is not a list of alerts"
+    return CallError(failures.make_failure("malformed_answer", message, response.status))
 
 
 def _path(config):
-    # Suppressed alerts are listed too: one that is silenced while it fires has not ended.
-    asked = [(name, "true") for name in ("active", "silenced", "inhibited", "unprocessed")]
-    asked += [("filter", matcher) for matcher in config.filter]
+    # Suppressed alerts are listed too: an alert that is silenced while it fires is not resolved.
+    parameters = [(name, "true") for name in ("active", "silenced", "inhibited", "unprocessed")]
+    parameters += [("filter", matcher) for matcher in config.filter]
     if config.receiver:
-        asked.append(("receiver", config.receiver))
-    return "/api/v2/alerts?" + urlencode(asked)
+        parameters.append(("receiver", config.receiver))
+    return "/api/v2/alerts?" + urlencode(parameters)
 
 
 def _digest(value):

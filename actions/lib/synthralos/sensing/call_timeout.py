@@ -1,7 +1,7 @@
-"""Calls that end in time, whatever the other side does.
+"""Time limits for calls of sensors.
 
-An action may have a timer signal end a call. A sensor's process may not: there StackStorm runs
-other work in the same thread, which the signal would hit instead.
+An action may use a timer signal to end a call. The process of a sensor may not: StackStorm runs
+other work in the same thread, which the signal would interrupt instead.
 """
 
 import threading
@@ -11,16 +11,22 @@ from synthralos.core import failures
 
 
 class TimedCall:
-    """Runs one call at a time in a thread of its own, and waits for it no longer than it may take.
+    """Runs one call at a time in a thread of its own, and stops waiting for it after a time limit.
     """
 
     def __init__(self):
         self._running = None
 
     def call(self, seconds, work):
-        """What `work()` returns or raises. CallError (timeout) when it has not ended in time."""
+        """Return or raise what `work()` does.
+
+        :raises CallError: (timeout) it has not ended within `seconds`, or the previous call is
+            still running.
+        """
         if self._running is not None and self._running.is_alive():
-            raise CallError(failures.make_failure("timeout", "the last answer is still coming in"))
+            raise CallError(
+                failures.make_failure("timeout", "the previous response is still being received")
+            )
         result = {}
 
         def run():
@@ -34,7 +40,7 @@ class TimedCall:
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
-            raise CallError(failures.make_failure("timeout", "no answer within %.1f s" % seconds))
+            raise CallError(failures.make_failure("timeout", "no response within %.1f s" % seconds))
         self._running = None
         if "error" in result:
             raise result["error"]

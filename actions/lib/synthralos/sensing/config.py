@@ -1,4 +1,4 @@
-"""The entry `sensors` of the pack's configuration, with defaults and refusals that name it."""
+"""The entry `sensors` of the pack's configuration: defaults and validation."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,11 +17,13 @@ LOOP_EVENTS = ("agent_loop", "loop_detected", "infinite_loop")
 
 @dataclass(frozen=True)
 class Alertmanager:
-    """:ivar connections: the members of one cluster, or the only Alertmanager.
-    :ivar filter: matchers that all have to match, such as `severity="critical"`.
-    :ivar receiver: a regular expression over names of receivers, or None.
-    :ivar silenced, inhibited: whether such alerts are told too.
-    :ivar settle_seconds: for how long after its start an Alertmanager may not know all alerts yet.
+    """The entry `alertmanager`.
+
+    :ivar connections: the members of one cluster, or the only Alertmanager.
+    :ivar filter: matchers that must all match, such as `severity="critical"`.
+    :ivar receiver: a regular expression for names of receivers, or None.
+    :ivar silenced, inhibited: whether such alerts are dispatched too.
+    :ivar settle_seconds: how long after its start an Alertmanager may not know all alerts yet.
     """
 
     connections: list[Connection]
@@ -35,7 +37,7 @@ class Alertmanager:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where something is asked for: a path, which may be empty, below a connection's address."""
+    """A connection and a path, which may be empty, under its address."""
 
     connection: Connection
     path: str
@@ -43,25 +45,29 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class AgentErrors:
-    """:ivar places: the same list, in order of preference.
-    :ivar initial_lookback: at the very first poll, seconds back from which on errors count as new.
+    """The entry `agent_errors`.
+
+    :ivar endpoints: endpoints of the same list, in order of preference.
+    :ivar initial_lookback: maximum age, in seconds, of errors that the first poll dispatches.
     """
 
-    places: list[Endpoint]
+    endpoints: list[Endpoint]
     initial_lookback: float
     poll_interval: int
 
 
 @dataclass(frozen=True)
 class AgentEvents:
-    """:ivar places: the same stream, in order of preference.
-    :ivar reconnect: seconds before the first reconnection, until the server says otherwise.
-    :ivar heartbeat: seconds without a byte after which a connection is dead.
-    :ivar max_tries: failed tries in a row from which on the sensor counts as blind.
-    :ivar failure_events, loop_events: the names of events that tell of either.
+    """The entry `agent_events`.
+
+    :ivar endpoints: endpoints of the same stream, in order of preference.
+    :ivar reconnect: seconds before the first reconnection, unless the server sets `retry:`.
+    :ivar heartbeat: seconds without a byte after which a connection counts as dead.
+    :ivar max_tries: failed attempts in a row after which the sensor counts as disconnected.
+    :ivar failure_events, loop_events: names of the events that report a failure or a loop.
     """
 
-    places: list[Endpoint]
+    endpoints: list[Endpoint]
     reconnect: float
     heartbeat: float
     max_tries: int
@@ -71,7 +77,7 @@ class AgentEvents:
 
 @dataclass(frozen=True)
 class SensorsConfig:
-    """What each sensor is to look at; None where nothing is configured."""
+    """The configuration of each sensor; None if it is not configured."""
 
     alertmanager: Optional[Alertmanager] = None
     agent_errors: Optional[AgentErrors] = None
@@ -79,10 +85,11 @@ class SensorsConfig:
 
     @classmethod
     def from_config(cls, entry, platforms=(), connect=5.0):
-        """From the mapping under `sensors`. InvalidInput names the entry that is wrong.
+        """Read the mapping under `sensors`.
 
-        :param platforms: the platforms of the settings, below whose addresses a `path` is.
-        :param connect: seconds for connecting.
+        :param platforms: the platforms of the settings; a `path` is relative to their addresses.
+        :param connect: connect timeout in seconds.
+        :raises InvalidInput: a value is not valid; the error names its path.
         """
         entry = _object("sensors", entry)
         return cls(
@@ -93,9 +100,9 @@ class SensorsConfig:
 
 
 def alertmanager(entry, connect=5.0):
-    where = "sensors.alertmanager"
-    entry = _object(where, entry)
-    urls = _list(where + ".urls", entry.get("urls"))
+    path = "sensors.alertmanager"
+    entry = _object(path, entry)
+    urls = _list(path + ".urls", entry.get("urls"))
     if entry.get("url"):
         urls = [entry["url"]] + [url for url in urls if url != entry["url"]]
     if not urls:
@@ -103,100 +110,106 @@ def alertmanager(entry, connect=5.0):
     receiver = entry.get("receiver") or None
     if receiver is not None and not isinstance(receiver, str):
         raise InvalidInput(
-            where + ".receiver", receiver, "is no text", "Write a regular expression"
+            path + ".receiver", receiver, "must be a text", "Write a regular expression"
         )
     return Alertmanager(
-        connections=[_connection(entry, where, url, connect) for url in urls],
-        filter=_list(where + ".filter", entry.get("filter")),
+        connections=[_connection(entry, path, url, connect) for url in urls],
+        filter=_list(path + ".filter", entry.get("filter")),
         receiver=receiver,
-        silenced=_boolean(entry, where, "silenced"),
-        inhibited=_boolean(entry, where, "inhibited"),
-        settle_seconds=read_seconds(entry, where + ".settle_seconds", 180.0, minimum=0.0),
-        poll_interval=_poll_interval(entry, where),
+        silenced=_boolean(entry, path, "silenced"),
+        inhibited=_boolean(entry, path, "inhibited"),
+        settle_seconds=read_seconds(entry, path + ".settle_seconds", 180.0, minimum=0.0),
+        poll_interval=_poll_interval(entry, path),
     )
 
 
 def agent_errors(entry, platforms=(), connect=5.0):
-    where = "sensors.agent_errors"
-    entry = _object(where, entry)
-    places = _places(entry, where, platforms, connect)
-    if not places:
+    path = "sensors.agent_errors"
+    entry = _object(path, entry)
+    endpoints = _endpoints(entry, path, platforms, connect)
+    if not endpoints:
         return None
     return AgentErrors(
-        places=places,
-        initial_lookback=read_seconds(entry, where + ".initial_lookback", 300.0, minimum=0.0),
-        poll_interval=_poll_interval(entry, where),
+        endpoints=endpoints,
+        initial_lookback=read_seconds(entry, path + ".initial_lookback", 300.0, minimum=0.0),
+        poll_interval=_poll_interval(entry, path),
     )
 
 
 def agent_events(entry, platforms=(), connect=5.0):
-    where = "sensors.agent_events"
-    entry = _object(where, entry)
-    places = _places(entry, where, platforms, connect)
-    if not places:
+    path = "sensors.agent_events"
+    entry = _object(path, entry)
+    endpoints = _endpoints(entry, path, platforms, connect)
+    if not endpoints:
         return None
     return AgentEvents(
-        places=places,
-        reconnect=read_seconds(entry, where + ".reconnect", 3.0),
-        heartbeat=read_seconds(entry, where + ".heartbeat", 30.0, minimum=1.0),
-        max_tries=read_int(entry, "max_tries", 10, 1, 1000, where + "."),
-        failure_events=_names(entry, where, "failure_events", FAILURE_EVENTS),
-        loop_events=_names(entry, where, "loop_events", LOOP_EVENTS),
+        endpoints=endpoints,
+        reconnect=read_seconds(entry, path + ".reconnect", 3.0),
+        heartbeat=read_seconds(entry, path + ".heartbeat", 30.0, minimum=1.0),
+        max_tries=read_int(entry, "max_tries", 10, 1, 1000, path + "."),
+        failure_events=_names(entry, path, "failure_events", FAILURE_EVENTS),
+        loop_events=_names(entry, path, "loop_events", LOOP_EVENTS),
     )
 
 
-def _places(entry, where, platforms, connect):
-    """An address of its own, with credentials of its own; or a path of the platform, with its."""
+def _endpoints(entry, config_path, platforms, connect):
+    """Return the endpoint at `url` with its own credentials, or at `path` on each platform."""
     url, path = entry.get("url"), entry.get("path")
     if url and path:
-        raise InvalidInput(where + ".path", path, "excludes url", "Set one of the two")
+        raise InvalidInput(
+            config_path + ".path", path, "cannot be combined with url", "Set one of the two"
+        )
     if url:
-        return [Endpoint(_connection(entry, where, url, connect), "")]
+        return [Endpoint(_connection(entry, config_path, url, connect), "")]
     if not path:
         return []
     if not isinstance(path, str) or not path.startswith("/"):
-        raise InvalidInput(where + ".path", path, "is no path", "Begin it with /")
-    if not platforms:
-        way_out = "Set platform.base_url, or %s.url" % where
         raise InvalidInput(
-            where + ".path", path, "is of a platform that is not configured", way_out
+            config_path + ".path", path, "must begin with /", "Use a path such as /errors"
         )
-    timeout = read_seconds(entry, where + ".timeout", TIMEOUT)
+    if not platforms:
+        hint = "Set platform.base_url, or %s.url" % config_path
+        raise InvalidInput(
+            config_path + ".path", path, "needs a platform, and none is configured", hint
+        )
+    timeout = read_seconds(entry, config_path + ".timeout", TIMEOUT)
     return [
         Endpoint(dataclasses.replace(platform.connection, timeout=timeout), path)
         for platform in platforms
     ]
 
 
-def _connection(entry, where, url, connect):
-    return connection(dict(entry, url=url), where, "token", TIMEOUT, connect, address="url")
+def _connection(entry, path, url, connect):
+    return connection(dict(entry, url=url), path, "token", TIMEOUT, connect, address="url")
 
 
-def _poll_interval(entry, where):
-    # StackStorm takes no shorter one.
-    return read_int(entry, "poll_interval", POLL_SECONDS, MIN_POLL_SECONDS, 3600, where + ".")
+def _poll_interval(entry, path):
+    # StackStorm does not accept shorter intervals.
+    return read_int(entry, "poll_interval", POLL_SECONDS, MIN_POLL_SECONDS, 3600, path + ".")
 
 
-def _boolean(entry, where, name):
+def _boolean(entry, path, name):
     value = default_if_none(entry.get(name), False)
     if not isinstance(value, bool):
-        raise InvalidInput("%s.%s" % (where, name), value, "is no boolean", "Use true or false")
+        raise InvalidInput(
+            "%s.%s" % (path, name), value, "must be true or false", "See config.schema.yaml"
+        )
     return value
 
 
-def _names(entry, where, name, default):
-    return tuple(_list("%s.%s" % (where, name), entry.get(name)) or default)
+def _names(entry, path, name, default):
+    return tuple(_list("%s.%s" % (path, name), entry.get(name)) or default)
 
 
-def _list(where, value):
+def _list(path, value):
     value = default_if_none(value, [])
-    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-        raise InvalidInput(where, value, "is no list of texts", "See config.schema.yaml")
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise InvalidInput(path, value, "must be a list of texts", "See config.schema.yaml")
     return value
 
 
-def _object(where, value):
+def _object(path, value):
     value = default_if_none(value, {})
     if not isinstance(value, dict):
-        raise InvalidInput(where, value, "is not an object", "See config.schema.yaml")
+        raise InvalidInput(path, value, "must be an object", "See config.schema.yaml")
     return value

@@ -1,7 +1,7 @@
-"""Whether a sensor sees.
+"""Reports when a sensor loses its source and when it is connected again.
 
-A trigger, `synthralos.sensor_disconnected`, tells once that it does not, and once that it does again: a
-sensor that sees nothing looks like a world without failures.
+The trigger `synthralos.sensor_disconnected` is dispatched once for each: without it, a sensor that
+cannot reach its source would look like a world without failures.
 """
 
 from synthralos.core import timestamps
@@ -13,70 +13,71 @@ TRIGGER = "sensor_disconnected"
 
 
 class DispatchError(Exception):
-    """StackStorm did not take a trigger."""
+    """StackStorm did not accept a trigger."""
 
 
 class ConnectivityMonitor:
-    """:param sensor: its class name.
-    :param dispatch: a callable (trigger, payload). It may raise DispatchError.
-    :param after: failed tries in a row from which on it is told.
-    :ivar tries: failed tries in a row.
-    :ivar status: what metrics know of it.
+    """Counts failed attempts in a row and dispatches the trigger.
+
+    :param sensor: class name of the sensor.
+    :param dispatch: a callable (trigger, payload); it may raise DispatchError.
+    :param threshold: failed attempts in a row after which the sensor counts as disconnected.
+    :ivar tries: failed attempts in a row.
+    :ivar status: the SensorStatus, which metrics read.
     """
 
-    def __init__(self, sensor, dispatch, datastore, now, log, after):
+    def __init__(self, sensor, dispatch, datastore, now, log, threshold):
         self._sensor, self._dispatch, self._now, self._log = sensor, dispatch, now, log
-        self._after, self._note = after, SensorNote(datastore, sensor + ".blind")
+        self._threshold, self._note = threshold, SensorNote(datastore, sensor + ".blind")
         self.status = SensorStatus(datastore, sensor, now)
-        self._is_told, self._knows_whether_told = False, False
+        self._is_announced, self._is_restored = False, False
         self._since, self._reason = None, None
         self.tries = 0
 
     def failed(self, reason, message, next_try, at_once=False):
-        """A try failed.
+        """Record a failed attempt.
 
-        :param reason: a name, such as network; message: one line for the log.
-        :param next_try: seconds until the next one.
-        :param at_once: whether it is told without waiting for more tries: they would fail too.
+        :param reason: a name, such as network.
+        :param message: one line for the log.
+        :param next_try: seconds until the next attempt.
+        :param at_once: dispatch without waiting for the threshold: further attempts would fail too.
         """
         self._restore()
         self.tries += 1
         if self._since is None:
             self._since = self._now()
-        # Once a reason, and once when it is told: a log is no place for the same line all day.
+        # Logged once for each reason and once when dispatched, not with every attempt.
         if reason != self._reason:
             self._log.warning("%s: %s", self._sensor, message)
         self._reason = reason
-        if not self._is_told and (at_once or self.tries >= self._after):
+        if not self._is_announced and (at_once or self.tries >= self._threshold):
             self._announce(message, next_try)
-        self.status.report(not self._is_told, failed=True)
+        self.status.report(not self._is_announced, failed=True)
 
     def _announce(self, message, next_try):
         self._log.error(
-            "%s sees nothing since %s, after %d tries: %s",
+            "%s is disconnected since %s, after %d attempts: %s",
             self._sensor, timestamps.to_iso(self._since, milliseconds=True), self.tries, message,
         )
         if self._dispatch_state(False, next_try):
-            self._is_told = True
+            self._is_announced = True
             self._persist({"since": self._since, "reason": self._reason})
 
     def succeeded(self):
-        """A try succeeded."""
+        """Record a successful attempt."""
         self._restore()
-        if self._is_told:
-            self._log.info("%s sees again", self._sensor)
+        if self._is_announced:
+            self._log.info("%s is connected again", self._sensor)
             if not self._dispatch_state(True, 0):
                 return
             self._persist(None)
-        self._is_told, self._since, self._reason, self.tries = False, None, None, 0
+        self._is_announced, self._since, self._reason, self.tries = False, None, None, 0
         self.status.report(True)
 
     def _dispatch_state(self, seeing, next_try):
         payload = {
             "sensor": self._sensor,
-            "since": timestamps.to_iso(
-                self._now() if self._since is None else self._since, milliseconds=True
-            ),
+            "since": timestamps.to_iso(self._now() if self._since is None else self._since, milliseconds=True),
             "reason": self._reason or "unknown",
             "attempts": self.tries,
             "next_try_seconds": round(next_try, 1),
@@ -85,22 +86,22 @@ class ConnectivityMonitor:
         try:
             self._dispatch(TRIGGER, payload)
         except DispatchError:
-            # It is tried again with the next try.
+            # It is dispatched with the next attempt.
             return False
         return True
 
     def _restore(self):
-        """Whether the process before this one has told that it is blind."""
-        if self._knows_whether_told:
+        """Load, once, whether an earlier process has reported a disconnection."""
+        if self._is_restored:
             return
         try:
-            found = self._note.read()
+            note = self._note.read()
         except DatastoreUnavailable:
             return
-        self._knows_whether_told = True
-        if found is not None and not self._is_told:
-            since, reason = found.get("since"), found.get("reason")
-            self._is_told = True
+        self._is_restored = True
+        if note is not None and not self._is_announced:
+            since, reason = note.get("since"), note.get("reason")
+            self._is_announced = True
             self._since = since if isinstance(since, (int, float)) else self._now()
             self._reason = reason if isinstance(reason, str) else None
 
@@ -111,4 +112,6 @@ class ConnectivityMonitor:
             else:
                 self._note.write(facts)
         except DatastoreUnavailable as error:
-            self._log.warning("%s: not recorded that it is blind: %s", self._sensor, error)
+            self._log.warning(
+                "%s: the connection state could not be stored: %s", self._sensor, error
+            )

@@ -1,6 +1,6 @@
-"""What goes into a trigger: whatever a server sends is brought into the shape of the payload.
+"""Limits for trigger payloads: brings any value that a server sends into the expected form.
 
-StackStorm drops, without a word to the sensor, a trigger whose payload does not match its schema.
+StackStorm silently drops a trigger whose payload does not match its schema.
 """
 
 import json
@@ -17,48 +17,48 @@ _MAX_DEPTH = 6
 _CUT = "..."
 
 
-def cut(text, longest):
-    """`text`, at most `longest` characters."""
-    return text if len(text) <= longest else text[: longest - len(_CUT)] + _CUT
+def cut(text, max_chars):
+    """Truncate `text` to at most `max_chars` characters."""
+    return text if len(text) <= max_chars else text[: max_chars - len(_CUT)] + _CUT
 
 
-def to_text(value, longest=MAX_TEXT_CHARS):
-    """`value` as text: text as it is, anything else as JSON; null is empty."""
+def to_text(value, max_chars=MAX_TEXT_CHARS):
+    """Return text unchanged, null as an empty text, and anything else as JSON; truncated."""
     if value is None:
         return ""
     if not isinstance(value, str):
         value = _json(value)
-    return cut(value, longest)
+    return cut(value, max_chars)
 
 
-def first_text(values, longest=MAX_ID_CHARS):
-    """The first of `values` that is a text or a number and not blank, as text; None without one."""
+def first_text(values, max_chars=MAX_ID_CHARS):
+    """Return the first of `values` that is a non-blank text or a number, as text; else None."""
     for value in values:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = _json(value)
         if isinstance(value, str) and value.strip():
-            return cut(value, longest)
+            return cut(value, max_chars)
     return None
 
 
-def text_map(value, longest_name=128, longest=MAX_TEXT_CHARS, most=MAX_ENTRIES):
-    """{text: text} of an object; of anything else an empty one."""
+def text_map(value, max_name_chars=128, max_chars=MAX_TEXT_CHARS, max_entries=MAX_ENTRIES):
+    """Return {text: text} of an object, and {} for anything else."""
     if not isinstance(value, dict):
         return {}
-    kept = list(value.items())[:most]
-    return {cut(str(name), longest_name): to_text(told, longest) for name, told in kept}
+    items = list(value.items())[:max_entries]
+    return {cut(str(name), max_name_chars): to_text(item, max_chars) for name, item in items}
 
 
-def limit_object(value, largest=MAX_OBJECT_BYTES):
-    """`value` when it is an object that is small enough, else what fits of it; {} when it is none.
+def limit_object(value, max_bytes=MAX_OBJECT_BYTES):
+    """Return `value` if it is a small enough object, else the part that fits; {} if not an object.
     """
     if not isinstance(value, dict):
         return {}
-    if not bounded_json.exceeds_depth(value, 2 * _MAX_DEPTH) and len(_json(value)) <= largest:
+    if not bounded_json.exceeds_depth(value, 2 * _MAX_DEPTH) and len(_json(value)) <= max_bytes:
         return to_json_safe(value)
-    shown = to_json_safe(_trimmed(value, 0))
-    told = _json(shown)
-    return shown if len(told) <= largest else {"cut": True, "beginning": told[: largest // 2]}
+    trimmed = to_json_safe(_trimmed(value, 0))
+    text = _json(trimmed)
+    return trimmed if len(text) <= max_bytes else {"cut": True, "beginning": text[: max_bytes // 2]}
 
 
 def _trimmed(value, depth):
@@ -67,16 +67,15 @@ def _trimmed(value, depth):
     if isinstance(value, (dict, list, tuple)) and depth >= _MAX_DEPTH:
         return _CUT
     if isinstance(value, dict):
-        kept = list(value.items())[:MAX_ENTRIES]
-        return {cut(str(name), 128): _trimmed(told, depth + 1) for name, told in kept}
+        items = list(value.items())[:MAX_ENTRIES]
+        return {cut(str(name), 128): _trimmed(item, depth + 1) for name, item in items}
     if isinstance(value, (list, tuple)):
         return [_trimmed(item, depth + 1) for item in value[:MAX_ENTRIES]]
     return value
 
 
 def _json(value):
-    """JSON text of anything that came as JSON; what json refuses, such as a huge number, by name.
-    """
+    """Encode a parsed JSON value; what json rejects, such as a huge number, as its type name."""
     try:
         return json.dumps(value)
     except (TypeError, ValueError, RecursionError):

@@ -1,5 +1,4 @@
-"""One poll after the other, of which none raises: StackStorm gives a sensor that does up for good.
-"""
+"""Base class for polling sensors. `poll` never raises: StackStorm stops a sensor that raises."""
 
 import traceback
 
@@ -10,87 +9,92 @@ from synthralos.sensing.connectivity import ConnectivityMonitor, DispatchError
 from synthralos.sensing.sensor_environment import load_config_or_log
 from synthralos.storage.datastore import DatastoreUnavailable
 
-# Failed polls in a row from which on a sensor counts as blind.
+# Failed polls in a row after which a sensor counts as disconnected.
 MAX_ATTEMPTS = 3
 _MAY_PASS = (408, 425, 429)
 
 
 class Poller:
-    """What a polling sensor does. A subclass names its `entry` and has `look`.
+    """A polling sensor. A subclass sets `entry` and implements `poll_once`.
 
-    :cvar entry: of the configuration, below `sensors`.
-    :ivar around: Surroundings.
-    :ivar config: of the entry; None when there is nothing to do.
+    :cvar entry: name of its entry in the configuration, under `sensors`.
+    :ivar env: a SensorEnvironment.
+    :ivar config: the configuration of the entry; None if there is nothing to do.
     """
 
     entry = None
 
-    def __init__(self, around):
-        self.around, self._bounded = around, TimedCall()
-        self.blindness = ConnectivityMonitor(
-            around.sensor, around.dispatch, around.datastore, around.now, around.log, MAX_ATTEMPTS
+    def __init__(self, env):
+        self.env, self._timed_call = env, TimedCall()
+        self.connectivity = ConnectivityMonitor(
+            env.sensor, env.dispatch, env.datastore, env.now, env.log, MAX_ATTEMPTS
         )
-        self.config, is_wrong = load_config_or_log(around, self.entry)
+        self.config, is_wrong = load_config_or_log(env, self.entry)
         self.poll_interval = None if self.config is None else self.config.poll_interval
         if self.poll_interval:
-            status = self.blindness.status
+            status = self.connectivity.status
             status.every = max(status.every, float(self.poll_interval))
         self._is_wrong = is_wrong
 
     def poll_once(self):
-        """Asks, and dispatches what is new. It may raise what `poll` tells of."""
+        """Query the source and dispatch new items. It may raise anything; `poll` reports it."""
         raise NotImplementedError
 
     def poll(self):
-        """Looks once. Nothing is raised."""
+        """Poll once. It never raises."""
         if self._is_wrong:
-            # Once: the configuration is read when the sensor starts.
+            # Reported once: the configuration is read when the sensor starts.
             self._is_wrong = not self._tell_wrong()
         if self.config is None:
             return
         try:
             self.poll_once()
-            self.blindness.succeeded()
+            self.connectivity.succeeded()
         except Exception as error:
             self._failed(error)
 
     def get(self, connection, path):
-        """The Answer, of status 200, to a GET. CallError when there is none."""
-        client, seconds = self.around.client(), connection.timeout
-        # Twice: a token that has expired is read anew.
-        answer = self._bounded.call(
+        """Send a GET and return the Response.
+
+        :raises CallError: it failed, or the status is not 200.
+        """
+        client, seconds = self.env.client(), connection.timeout
+        # Twice the timeout: with an expired token, the request is repeated with a fresh one.
+        response = self._timed_call.call(
             2 * seconds + 1, lambda: client.request(connection, "GET", path, seconds)
         )
-        if answer.status != 200:
-            raise CallError(client.failure_of(answer, "request"))
-        return answer
+        if response.status != 200:
+            raise CallError(client.failure_of(response, "request"))
+        return response
 
     def _tell_wrong(self):
         try:
-            self.blindness.failed("configuration", "the configuration is wrong", 0, at_once=True)
+            self.connectivity.failed(
+                "configuration", "the configuration is invalid", 0, at_once=True
+            )
         except Exception as error:
-            self.around.log.warning("%s: %s", self.around.sensor, type(error).__name__)
+            self.env.log.warning("%s: %s", self.env.sensor, type(error).__name__)
         return True
 
     def _failed(self, error):
         try:
             reason, message, at_once = describe_error(error)
             if reason == "internal":
-                self.around.log.error("%s", "".join(traceback.format_exception(
+                self.env.log.error("%s", "".join(traceback.format_exception(
                     type(error), error, error.__traceback__
                 )))
-            self.blindness.failed(reason, message, self.poll_interval, at_once)
-        except Exception as again:
-            self.around.log.error("%s: %s", self.around.sensor, type(again).__name__)
+            self.connectivity.failed(reason, message, self.poll_interval, at_once)
+        except Exception as second_error:
+            self.env.log.error("%s: %s", self.env.sensor, type(second_error).__name__)
 
 
 def describe_error(error):
-    """(reason, message, whether another try would fail too) of what a look has raised."""
+    """Return (reason, message, whether another attempt would fail too) of an exception."""
     if isinstance(error, CallError):
         failure = error.failure
         status = failure.status or 0
-        final = 300 <= status < 500 and status not in _MAY_PASS
-        return failure.cause, failure.message, final
+        is_permanent = 300 <= status < 500 and status not in _MAY_PASS
+        return failure.cause, failure.message, is_permanent
     if isinstance(error, InvalidInput):
         return "configuration", str(error), True
     if isinstance(error, DatastoreUnavailable):

@@ -1,4 +1,4 @@
-"""How long to wait before the next connection."""
+"""Delay before the next connection attempt."""
 
 import random
 
@@ -7,10 +7,12 @@ _SPREAD = 0.25
 
 
 class ReconnectDelay:
-    """Doubles from `base` to LONGEST seconds, and varies by a quarter: a server that comes back
-    must not meet all its clients at once.
+    """Exponential backoff from `base` to MAX_DELAY_SECONDS with 25 % jitter.
 
-    :param tries: failed tries in a row after which every wait is LONGEST.
+    The jitter keeps all clients from reconnecting at the same moment.
+
+    :param tries: failed attempts in a row after which every delay is MAX_DELAY_SECONDS.
+    :param draw: a callable that returns a random number, 0 to 1.
     :ivar base: seconds; a server's `retry:` replaces it.
     """
 
@@ -18,9 +20,9 @@ class ReconnectDelay:
         self.base, self._tries, self._draw = base, tries, draw
 
     def delay(self, failed, hint=None):
-        """Seconds to wait after `failed` tries in a row, at least 1.
+        """Return the seconds to wait after `failed` attempts in a row.
 
-        :param hint: seconds that the server asked for, or None; kept up to ten minutes.
+        :param hint: seconds that the server asked for, or None; honored up to ten minutes.
         """
         if failed >= self._tries:
             wait = max(MAX_DELAY_SECONDS, self.base)

@@ -1,7 +1,7 @@
-"""The body of an HTTP answer as it comes in, read by a thread of its own.
+"""Reads the body of an HTTP response as it arrives, in a thread of its own.
 
-Whoever waits for it can stop at any moment; the thread ends with the next byte, or with the limit
-of its read. To close the connection from outside would have to wait for the read.
+The consumer can stop waiting at any time; the thread ends with the next byte or the read timeout.
+Closing the connection from another thread would have to wait for the read.
 """
 
 import queue
@@ -10,28 +10,30 @@ import threading
 from synthralos.calls.http import CallError, lower_case
 from synthralos.core import failures
 
-PIECE = 64 * 1024
-_WAITING = 16
-_SLICE = 0.2
+CHUNK_BYTES = 64 * 1024
+_MAX_QUEUED_CHUNKS = 16
+_SLICE_SECONDS = 0.2
 OPENED, DATA, ENDED, FAILED = "opened", "data", "ended", "failed"
 
 
 class Stream:
-    """:param open_response: a callable without arguments that gives a context manager of a response
-        of requests, such as http.Client.stream.
+    """A response body as a queue of items.
+
+    :param open_response: a callable without arguments that returns a context manager of a
+        `requests` response, such as http.Client.stream.
     """
 
     def __init__(self, open_response):
         self._open, self._is_closed = open_response, False
-        self._queue = queue.Queue(_WAITING)
+        self._queue = queue.Queue(_MAX_QUEUED_CHUNKS)
         thread = threading.Thread(target=self._read, name="synthralos-sensor-stream", daemon=True)
         thread.start()
 
     def get(self, seconds):
-        """What comes next, or None when nothing comes within `seconds`.
+        """Return the next item, or None if there is none within `seconds`.
 
-        (OPENED, (status, headers)), then (DATA, bytes) as often as there is some; (ENDED, None) or
-        (FAILED, exception) at last.
+        :returns: first (OPENED, (status, headers)), then any number of (DATA, bytes), at last
+            (ENDED, None) or (FAILED, exception).
         """
         try:
             return self._queue.get(timeout=seconds)
@@ -53,10 +55,10 @@ class Stream:
             self._put((FAILED, error))
 
     def _put(self, item):
-        """Whether anybody still waits for it."""
+        """Queue an item; return whether the stream is still open."""
         while not self._is_closed:
             try:
-                self._queue.put(item, timeout=_SLICE)
+                self._queue.put(item, timeout=_SLICE_SECONDS)
                 return True
             except queue.Full:
                 continue
@@ -68,15 +70,17 @@ def _pieces(response):
 
     errors = requests.packages.urllib3.exceptions  # pylint: disable=no-member
     raw = response.raw
-    # requests' own iteration waits until a piece is full, or reads byte by byte.
+    # The iteration of requests waits for full chunks or reads byte by byte.
     read = getattr(raw, "read1", None) or (lambda size: raw.read(1))
     try:
         while True:
-            piece = read(PIECE)
+            piece = read(CHUNK_BYTES)
             if not piece:
                 return
             yield piece
     except errors.ReadTimeoutError as error:
-        raise CallError(failures.make_failure("timeout", "nothing came in any more")) from error
+        raise CallError(failures.make_failure("timeout", "nothing more was received")) from error
     except (errors.HTTPError, OSError) as error:
-        raise CallError(failures.make_failure("truncated_stream", "the stream was cut")) from error
+        raise CallError(
+            failures.make_failure("truncated_stream", "the stream was truncated")
+        ) from error

@@ -1,4 +1,4 @@
-"""What a sensor has around it: configuration, datastore, clock, log, and where triggers go."""
+"""The environment of a sensor: configuration, datastore, clock, log, and trigger dispatch."""
 
 import time
 
@@ -18,11 +18,14 @@ PACK = "synthralos."
 
 
 class SensorEnvironment:
-    """:param sensor: its class name.
-    :param service: what StackStorm gives a sensor: dispatch, datastore_service, get_logger.
+    """Everything that a sensor uses outside itself.
+
+    :param sensor: class name of the sensor.
+    :param service: StackStorm's sensor service: dispatch, datastore_service, get_logger.
     :param config: the pack's configuration, or None.
-    :param datastore: in place of StackStorm's, whose calls raise DatastoreUnavailable; a test gives one.
-    :param now: a callable that gives seconds since the epoch.
+    :param datastore: replaces StackStorm's datastore in tests; its calls raise
+        DatastoreUnavailable.
+    :param now: a callable that returns seconds since the epoch.
     """
 
     def __init__(self, sensor, service, config, datastore=None, now=time.time):
@@ -35,29 +38,35 @@ class SensorEnvironment:
             self.datastore = _Datastore(service, self._config.get("stackstorm"))
 
     def configuration(self, name):
-        """The entry of config.Sensors called `name`. InvalidInput names what is wrong."""
+        """Read one entry of the configuration under `sensors`; None if it is not configured.
+
+        :raises InvalidInput: a value is not valid; the error names its path.
+        """
         settings = Settings.from_config(self._config)
         self.redactor.redaction = settings.redaction
         for secret in settings.secrets():
             self.redactor.add(secret)
         limits = self._config.get("attempt_timeouts") or {}
         connect = read_seconds(limits, "attempt_timeouts.connect", 5.0)
-        # Only its own: a mistake in what concerns another sensor blinds that one alone.
-        own = {name: settings.sensors.get(name)}
-        return getattr(SensorsConfig.from_config(own, settings.platforms, connect), name)
+        # Only its own entry: an error in that of another sensor must not affect this one.
+        own_entry = {name: settings.sensors.get(name)}
+        return getattr(SensorsConfig.from_config(own_entry, settings.platforms, connect), name)
 
     def client(self):
-        """A client that reads credentials anew."""
+        """Return an HTTP client that reads credentials again."""
         read = Credentials(lambda key: self.datastore.get(key, True), self.redactor)
         return Client(read, self.now)
 
     def dispatch(self, trigger, payload):
-        """Hands StackStorm a trigger of the pack. DispatchError when it did not take it."""
+        """Dispatch a trigger of the pack.
+
+        :raises DispatchError: StackStorm did not accept it.
+        """
         payload = to_json_safe(self.redactor.remove_secrets(payload))
         try:
             self._service.dispatch(trigger=PACK + trigger, payload=payload)
         except Exception as error:
-            # Whatever the message bus raises while it is away.
+            # The message bus raises many kinds of errors while it is unavailable.
             raise DispatchError("%s: %s" % (type(error).__name__, error)) from error
 
 
@@ -78,46 +87,49 @@ class _Log:
 
 
 class _Datastore:
-    """StackStorm's datastore. The token for it comes from the service, which renews it in time."""
+    """StackStorm's datastore, with the token of the sensor service, which renews it in time."""
 
     def __init__(self, service, entry):
         entry = entry if isinstance(entry, dict) else {}
         self._service = service
         self._verify = entry.get("ca_bundle") or entry.get("verify", True)
-        self._known, self._api = None, None
+        self._endpoint_and_token, self._api = None, None
 
     def get(self, name, decrypt=False):
-        return self._reached().get(name, decrypt)
+        return self._connected_api().get(name, decrypt)
 
     def put(self, name, value, ttl=None):
-        self._reached().put(name, value, ttl)
+        self._connected_api().put(name, value, ttl)
 
     def delete(self, name):
-        return self._reached().delete(name)
+        return self._connected_api().delete(name)
 
-    def _reached(self):
+    def _connected_api(self):
         try:
             client = self._service.datastore_service.get_api_client()
-            known = (str(client.endpoints["api"]), client.token)
+            endpoint_and_token = (str(client.endpoints["api"]), client.token)
         except Exception as error:
-            # The database, from which the token comes, may be away in many ways.
-            told = "there is no token for StackStorm's API: %s" % type(error).__name__
-            raise DatastoreUnavailable(told) from error
-        if known != self._known:
-            self._known, self._api = known, Api(*known, verify=self._verify)
+            # The token comes from the database, which may be unavailable in many ways.
+            message = "no token for StackStorm's API: %s" % type(error).__name__
+            raise DatastoreUnavailable(message) from error
+        if endpoint_and_token != self._endpoint_and_token:
+            self._endpoint_and_token = endpoint_and_token
+            self._api = Api(*endpoint_and_token, verify=self._verify)
         return self._api
 
 
-def load_config_or_log(around, name):
-    """(the entry of the configuration or None, whether it is wrong); says in the log which.
+def load_config_or_log(env, name):
+    """Read an entry of the configuration; log if it is invalid or missing.
 
-    Nothing here raises: a sensor that does is dead after its third start.
+    It never raises: StackStorm gives up a sensor that fails at its third start.
+
+    :returns: (the configuration or None, whether it is invalid).
     """
     try:
-        found = around.configuration(name)
+        entry = env.configuration(name)
     except InvalidInput as error:
-        around.log.error("%s is idle until it is started anew: %s", around.sensor, error)
+        env.log.error("%s is idle until it is restarted: %s", env.sensor, error)
         return None, True
-    if found is None:
-        around.log.info("%s is idle: sensors.%s is not configured", around.sensor, name)
-    return found, False
+    if entry is None:
+        env.log.info("%s is idle: sensors.%s is not configured", env.sensor, name)
+    return entry, False

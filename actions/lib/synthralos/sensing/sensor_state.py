@@ -1,7 +1,7 @@
-"""What a sensor remembers across restarts: one object in the datastore, written by it alone.
+"""The state of a sensor across restarts: one object in the datastore that only it writes.
 
-It is written after a trigger was dispatched. Whoever dies between the two tells it again; the other
-way round a trigger would be lost.
+The state is written after a trigger was dispatched. If the process dies in between, the trigger is
+dispatched again; in the opposite order it would be lost.
 """
 
 import json
@@ -19,9 +19,11 @@ RENEWED_SECONDS = 3600.0
 
 
 class SensorState:
-    """:param datastore: whose calls raise DatastoreUnavailable; nothing is known until it has answered.
-    :param name: of the sensor, and of what of it this is.
-    :ivar content: what is remembered, a JSON object; the owner changes it and calls `changed`.
+    """A JSON object that is loaded once and saved after changes.
+
+    :param datastore: its calls raise DatastoreUnavailable.
+    :param name: name of the sensor and of this state.
+    :ivar content: the object; after a change, its owner calls `changed`.
     """
 
     def __init__(self, datastore, name, now, log):
@@ -31,12 +33,15 @@ class SensorState:
         self.content = {}
 
     def load(self):
-        """Reads what is remembered, once. DatastoreUnavailable when nobody knows."""
+        """Read the stored object, once.
+
+        :raises DatastoreUnavailable: it could not be read; the next call tries again.
+        """
         if self._is_loaded:
             return
         text = self._datastore.get(self._key)
         if text is not None:
-            self.content = self._opened(text)
+            self.content = self._decode(text)
         self._saved_at = self._now() if text is not None else 0.0
         self._is_loaded = True
 
@@ -44,7 +49,10 @@ class SensorState:
         self._is_changed = True
 
     def save(self):
-        """Writes what has changed. DatastoreUnavailable when it could not; then it is still due."""
+        """Write the object if it has changed, or to renew its expiry.
+
+        :raises DatastoreUnavailable: it could not be written; the next call tries again.
+        """
         due = self._now() - self._saved_at >= RENEWED_SECONDS
         if not self._is_changed and not due:
             return
@@ -55,26 +63,26 @@ class SensorState:
         self._datastore.put(self._key, text, TTL_SECONDS)
         self._is_changed, self._saved_at = False, self._now()
 
-    def _opened(self, text):
+    def _decode(self, text):
         try:
             content = state_codec.decode_state(text)
         except (state_codec.CorruptState, UnicodeError):
             content = None
         if not isinstance(content, dict) or content.pop("v", None) != FORMAT_VERSION:
-            # Told again is better than never told.
-            self._log.warning("what was remembered under %s cannot be read", self._key)
+            # Dispatching again is better than never.
+            self._log.warning("the state stored under %s cannot be read", self._key)
             return {}
         return content
 
 
 class SensorNote:
-    """A few facts that are read and written at once, as JSON."""
+    """A small JSON object that is read and written as a whole."""
 
     def __init__(self, datastore, name):
         self._datastore, self._key = datastore, PREFIX + "sensor." + encode_key_part(name)
 
     def read(self):
-        """The object, or None when there is none."""
+        """Return the object, or None if nothing is stored."""
         text = self._datastore.get(self._key)
         return None if text is None else note_of(text)
 
@@ -86,9 +94,9 @@ class SensorNote:
 
 
 def note_of(text):
-    """The object of a note, or None when it is none."""
+    """Decode a note; None if it is not a JSON object."""
     try:
-        found = json.loads(text)
+        note = json.loads(text)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return note if isinstance(note, dict) else None

@@ -1,29 +1,29 @@
-"""What metrics know of a sensor: whether it sees, when it last said so, how often it tried again.
+"""Sensor status for metrics: connected, last heartbeat, number of reconnects.
 
-Each sensor writes a note of its own, when it changes and now and then: one that is dead cannot say
-so.
+Each sensor writes a note of its own, whenever the status changes and at regular intervals: a dead
+sensor cannot report that it is dead. `metrics.query` reads the notes.
 """
 
-from synthralos.core.identifiers import decode_key_part
-from synthralos.metrics import definitions
-from synthralos.sensing.sensor_state import SensorNote, note_of
-from synthralos.storage.datastore import PREFIX, DatastoreUnavailable
+from synthralos.sensing.sensor_state import SensorNote
+from synthralos.storage.datastore import DatastoreUnavailable
 
 RENEWED_SECONDS = 300.0
-# Missed notes after which it counts as dead; seconds after which it is forgotten.
-MISSED, FORGOTTEN_SECONDS = 3, 24 * 3600
-_SUFFIX = ".status"
+# Missed notes after which a sensor counts as dead; seconds after which its note is ignored.
+MAX_MISSED_NOTES, FORGOTTEN_SECONDS = 3, 24 * 3600
+STATUS_SUFFIX = ".status"
 
 
 class SensorStatus:
-    """:param sensor: its class name.
-    :ivar every: seconds between two notes of a sensor that does not change; at least that between
-        two of its tries.
+    """The status note of one sensor.
+
+    :param sensor: its class name.
+    :ivar every: seconds between two notes while the status does not change; not less than the
+        sensor's poll interval.
     """
 
     def __init__(self, datastore, sensor, now):
         self._note, self._now, self.every = (
-            SensorNote(datastore, sensor + _SUFFIX),
+            SensorNote(datastore, sensor + STATUS_SUFFIX),
             now,
             RENEWED_SECONDS,
         )
@@ -31,9 +31,10 @@ class SensorStatus:
         self._written, self._written_at = None, 0.0
 
     def report(self, sees, failed=False):
-        """A try has ended. Nothing is raised.
+        """Record an attempt. It never raises.
 
-        :param sees: whether the sensor counts as seeing; failed: whether this try has failed.
+        :param sees: whether the sensor counts as connected.
+        :param failed: whether this attempt failed.
         """
         self._sees = sees
         self._retries += failed
@@ -44,43 +45,20 @@ class SensorStatus:
             return
         try:
             if self._before is None:
-                self._before = _whole((self._note.read() or {}).get("retries"))
+                self._before = count_or_zero((self._note.read() or {}).get("retries"))
             retries = self._before + self._retries
             self._note.write({"sees": sees, "retries": retries, "at": now, "every": self.every})
         except DatastoreUnavailable:
-            # It is written with the next try.
+            # It is written with the next attempt.
             return
         self._written, self._written_at = sees, now
 
     def heartbeat(self):
-        """Nothing has changed."""
+        """Renew the note; nothing has changed."""
         if self._sees is not None:
             self.report(self._sees)
 
 
-def metrics(store, now):
-    """{Family: {(sensor,): value}} of the sensors that have told anything within a day."""
-    connected, seen, retries = {}, {}, {}
-    for name, text in store.list(PREFIX + "sensor."):
-        sensor = decode_key_part(name[len(PREFIX + "sensor."):])
-        told = note_of(text) if sensor.endswith(_SUFFIX) else None
-        if told is None or now - _number(told.get("at")) > FORGOTTEN_SECONDS:
-            continue
-        labels = (sensor[: -len(_SUFFIX)],)
-        lives = now - _number(told.get("at")) <= MISSED * max(1, _number(told.get("every")))
-        connected[labels] = int(bool(told.get("sees")) and lives)
-        seen[labels] = round(_number(told.get("at")), 3)
-        retries[labels] = _whole(told.get("retries"))
-    return {
-        definitions.SENSOR_CONNECTED: connected,
-        definitions.SENSOR_SEEN: seen,
-        definitions.SENSOR_RECONNECTS: retries,
-    }
-
-
-def _number(value):
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
-
-
-def _whole(value):
+def count_or_zero(value):
+    """Return `value` if it is a positive integer, else 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

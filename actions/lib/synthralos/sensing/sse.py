@@ -1,7 +1,7 @@
-"""Server-sent events, parsed as the HTML standard says (section 9.2, "Server-sent events").
+"""Parser for server-sent events, as specified by the HTML standard (section 9.2).
 
-Two bounds are added, so that no server can fill the memory: a line and an event that are longer
-are passed over, and an id of more than LONGEST_ID bytes is, like one with a NUL, no id.
+Two limits are added, so that no server can exhaust the memory: lines and events that are too long
+are skipped, and an id of more than MAX_ID_BYTES is ignored, like an id with a NUL.
 """
 
 import re
@@ -17,9 +17,11 @@ _LINE_END = re.compile(b"[\r\n]")
 
 @dataclass(frozen=True)
 class Event:
-    """:ivar type: its name; `message` when it bears none.
-    :ivar id: the last event id once it has been dealt with, its own or an earlier one's.
-    :ivar has_id: whether the event itself bears an id.
+    """A server-sent event.
+
+    :ivar type: its name; `message` if it has none.
+    :ivar id: the last event id after this event: its own or that of an earlier event.
+    :ivar has_id: whether the event has an id of its own.
     """
 
     type: str
@@ -29,12 +31,12 @@ class Event:
 
 
 class Parser:
-    """Bytes in, events out.
+    """Incremental parser: bytes in, events out.
 
-    :param last_event_id: what the connection was opened with.
-    :ivar last_event_id: of what has come in so far.
+    :param last_event_id: the id that was sent when the connection was opened.
+    :ivar last_event_id: the last event id received so far.
     :ivar retry: milliseconds that the server asks to wait before the next connection, or None.
-    :ivar passed_over: lines and events that were too long.
+    :ivar oversized: number of lines and events that were too long.
     """
 
     def __init__(self, last_event_id=""):
@@ -45,7 +47,7 @@ class Parser:
         self._forget()
 
     def feed(self, data):
-        """The events that these bytes, however they were cut, complete."""
+        """Return the events that these bytes complete; they may be split anywhere."""
         events = []
         at = 0
         while at < len(data):
@@ -69,7 +71,7 @@ class Parser:
         if self._line_is_too_long:
             return
         self._line += part
-        # A BOM is no part of the first line.
+        # A BOM is not part of the first line.
         if len(self._line) > MAX_LINE_BYTES + (0 if self._begun else len(_BOM)):
             self._line, self._line_is_too_long = bytearray(), True
 
@@ -81,7 +83,7 @@ class Parser:
             if line.startswith(_BOM):
                 line = line[len(_BOM):]
         if too_long:
-            # Part of an event would be another event.
+            # A part of an event would be a different event.
             self._pass_over()
             return None
         if not line:

@@ -7,7 +7,7 @@ from synthralos.core.json_safe import to_json_safe
 from synthralos.sensing import agent_payloads, payload_limits
 
 NOW = 1_700_000_000.0
-LISTED = {
+LISTED_ERROR = {
     "timestamp": "2023-11-14T22:10:00.000Z",
     "level": "error",
     "message": "OpenAI rate limit exceeded",
@@ -18,23 +18,23 @@ LISTED = {
 }
 
 
-def failure(told, **more):
-    payload = to_json_safe(agent_payloads.failure_payload(told, "platform", NOW, **more))
+def failure(body, **more):
+    payload = to_json_safe(agent_payloads.failure_payload(body, "platform", NOW, **more))
     check_payload("synthralos.agent_failure", payload)
     return payload
 
 
-def loop(told):
-    payload = to_json_safe(agent_payloads.loop_payload(told, "events", NOW))
+def loop(body):
+    payload = to_json_safe(agent_payloads.loop_payload(body, "events", NOW))
     check_payload("synthralos.agent_loop", payload)
     return payload
 
 
 def test_an_error_as_the_platform_lists_it():
-    payload = failure(LISTED)
+    payload = failure(LISTED_ERROR)
     assert payload == {
         "source": "platform",
-        "error_id": agent_payloads.content_id(LISTED),
+        "error_id": agent_payloads.content_id(LISTED_ERROR),
         "agent_id": None,
         "task_id": None,
         "failure_type": "llm_error",
@@ -64,17 +64,17 @@ def test_an_error_that_says_all():
     assert payload["occurred_at"] == "2023-11-14T22:13:21.500Z"
 
 
-@pytest.mark.parametrize("told, expected", [
+@pytest.mark.parametrize("body, expected", [
     ({"agent_id": "a"}, "a"), ({"agent": {"id": "a", "name": "b"}}, "a"), ({"agent": "a"}, "a"),
     ({"agentId": None, "agentName": "b"}, "b"), ({"agentId": 5}, "5"), ({"agent": []}, None),
     ({"agent": {}}, None), ({"agentId": " "}, None), ({"agentId": True}, None),
     ({"data": {"agentId": "a"}, "type": "agent_failure"}, "a"),
 ])
-def test_the_agent_stands_where_it_stands(told, expected):
-    assert failure(told)["agent_id"] == expected
+def test_the_agent_stands_where_it_stands(body, expected):
+    assert failure(body)["agent_id"] == expected
 
 
-@pytest.mark.parametrize("told, expected", [
+@pytest.mark.parametrize("body, expected", [
     ({"failure_type": "tool_failure"}, "tool_failure"),
     ({"failureType": "validation_error"}, "invalid_output"),
     ({"errorType": "timeout"}, "timeout"),
@@ -84,8 +84,8 @@ def test_the_agent_stands_where_it_stands(told, expected):
     ({"failure_type": 5}, "unknown"), ({}, "unknown"), ("", "unknown"),
     ({"errorType": "execution_error", "message": "it broke"}, "error"),
 ])
-def test_the_failure_s_type(told, expected):
-    assert failure(told)["failure_type"] == expected
+def test_the_failure_s_type(body, expected):
+    assert failure(body)["failure_type"] == expected
 
 
 def test_text_that_is_json_is_read():
@@ -94,12 +94,12 @@ def test_text_that_is_json_is_read():
 
 
 def test_an_id_is_made_of_when_where_and_what():
-    again = dict(LISTED, framework="autogpt")
-    assert agent_payloads.content_id(again) == agent_payloads.content_id(LISTED)
+    again = dict(LISTED_ERROR, framework="autogpt")
+    assert agent_payloads.content_id(again) == agent_payloads.content_id(LISTED_ERROR)
     for name in ("timestamp", "traceId", "message"):
-        assert agent_payloads.content_id(dict(LISTED, **{name: "y"})) != agent_payloads.content_id(
-            LISTED
-        )
+        assert agent_payloads.content_id(
+            dict(LISTED_ERROR, **{name: "y"})
+        ) != agent_payloads.content_id(LISTED_ERROR)
     assert agent_payloads.content_id({"a": 1}) != agent_payloads.content_id({"a": 2})
 
 
@@ -114,9 +114,9 @@ def test_a_loop():
     }
 
 
-@pytest.mark.parametrize("told", [{}, "", "x", 5, None, [], {"severity": "awful", "details": 5}])
-def test_a_loop_of_which_little_is_known(told):
-    payload = loop(told)
+@pytest.mark.parametrize("body", [{}, "", "x", 5, None, [], {"severity": "awful", "details": 5}])
+def test_a_loop_of_which_little_is_known(body):
+    payload = loop(body)
     assert (payload["agent_id"], payload["kind"], payload["severity"]) == (
         "unknown", "unknown", "high"
     )
@@ -124,15 +124,15 @@ def test_a_loop_of_which_little_is_known(told):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text(text):
-    told = {
+    body = {
         "id": text, "agentId": text, "taskId": text, "message": text, "query": text,
         "failureType": text, "failureDetails": {text: [text]}, "context": {text: {text: text}},
         "timestamp": text, "traceId": text, "kind": text, "severity": text,
     }
-    payload = failure(told)
+    payload = failure(body)
     if text.strip() and text.isascii():
         assert payload["original_query"] == text
-    loop(told)
+    loop(body)
     failure(text)
     loop(text)
 
@@ -167,6 +167,6 @@ def test_size_is_bounded():
 
 
 def test_what_is_small_is_kept_as_it_is():
-    told = {"a": [1, None, {"b": "{{ c }}"}], "d": 1.5}
-    assert payload_limits.limit_object(told) == told
+    body = {"a": [1, None, {"b": "{{ c }}"}], "d": 1.5}
+    assert payload_limits.limit_object(body) == body
     assert payload_limits.limit_object([1]) == {}

@@ -60,16 +60,16 @@ class Server:
             "%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.clock())
         ))]
         ends = timestamps.to_iso(self.clock() + 240, milliseconds=True)
-        told = [
+        body = [
             dict({"endsAt": ends}, **alert) if isinstance(alert, dict) else alert
             for alert in self.alerts.values()
         ]
         if path.startswith("/api/v2/status"):
-            told = {"uptime": self.uptime, "cluster": {"status": "ready"}}
+            body = {"uptime": self.uptime, "cluster": {"status": "ready"}}
             if self.uptime is None:
                 connection.sendall(http_answer(404))
                 return
-        connection.sendall(http_answer(body=json.dumps(told), headers=headers))
+        connection.sendall(http_answer(body=json.dumps(body), headers=headers))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def start(server, service, datastore, clock):
     return make
 
 
-def told(service):
+def dispatched_alerts(service):
     return [
         (payload["alertname"], payload["status"]) for payload in service.payloads("metrics_alert")
     ]
@@ -104,17 +104,17 @@ def told(service):
 def test_an_alert_is_told_when_it_begins_and_when_it_ends(server, start, service, clock):
     poller = start()
     poller.poll()
-    assert told(service) == []
+    assert dispatched_alerts(service) == []
     server.fire("Down", instance="a")
     for _ in range(3):
         poller.poll()
         clock.forward(30)
-    assert told(service) == [("Down", "firing")]
+    assert dispatched_alerts(service) == [("Down", "firing")]
     del server.alerts["Down"]
     for _ in range(3):
         poller.poll()
         clock.forward(30)
-    assert told(service) == [("Down", "firing"), ("Down", "resolved")]
+    assert dispatched_alerts(service) == [("Down", "firing"), ("Down", "resolved")]
     began, ended = service.payloads("metrics_alert")
     assert ended["labels"] == began["labels"] == {"alertname": "Down", "instance": "a"}
     assert ended["annotations"] == began["annotations"]
@@ -132,7 +132,7 @@ def test_an_alert_that_is_listed_as_ended_has_ended(server, start, service, cloc
     server.alerts["Down"]["endsAt"] = timestamps.to_iso(clock() - 5, milliseconds=True)
     poller.poll()
     poller.poll()
-    assert told(service) == [("Down", "firing"), ("Down", "resolved")]
+    assert dispatched_alerts(service) == [("Down", "firing"), ("Down", "resolved")]
 
 
 def test_the_server_s_clock_says_what_has_ended(server, start, service, datastore, clock):
@@ -141,7 +141,7 @@ def test_the_server_s_clock_says_what_has_ended(server, start, service, datastor
     poller = AlertmanagerPoller(surroundings(service, config, datastore, ahead))
     server.fire("Down")
     poller.poll()
-    assert told(service) == [("Down", "firing")]
+    assert dispatched_alerts(service) == [("Down", "firing")]
 
 
 def test_a_restart_of_the_sensor_repeats_nothing(server, start, service):
@@ -151,7 +151,7 @@ def test_a_restart_of_the_sensor_repeats_nothing(server, start, service):
     del server.alerts["Down"]
     start().poll()
     start().poll()
-    assert told(service) == [("Down", "firing"), ("Down", "resolved")]
+    assert dispatched_alerts(service) == [("Down", "firing"), ("Down", "resolved")]
 
 
 def test_a_restart_of_alertmanager_ends_nothing(server, start, service, clock):
@@ -172,7 +172,11 @@ def test_a_restart_of_alertmanager_ends_nothing(server, start, service, clock):
         poller.poll()
         clock.forward(20)
     # One of them did end meanwhile.
-    assert told(service) == [("Down", "firing"), ("Slow", "firing"), ("Slow", "resolved")]
+    assert dispatched_alerts(service) == [
+        ("Down", "firing"),
+        ("Slow", "firing"),
+        ("Slow", "resolved"),
+    ]
 
 
 def test_both_restart_at_the_same_time(server, start, service, clock):
@@ -186,7 +190,7 @@ def test_both_restart_at_the_same_time(server, start, service, clock):
     clock.forward(60)
     server.fire("Down", starts=before["Down"]["startsAt"])
     start().poll()
-    assert told(service) == [("Down", "firing")]
+    assert dispatched_alerts(service) == [("Down", "firing")]
 
 
 @pytest.mark.parametrize("uptime", [None, "yesterday", 5.5, ""])
@@ -199,10 +203,10 @@ def test_one_that_does_not_say_since_when_it_runs(server, start, service, clock,
     for _ in range(6):
         poller.poll()
         clock.forward(29)
-    assert told(service) == [("Down", "firing")]
+    assert dispatched_alerts(service) == [("Down", "firing")]
     clock.forward(30)
     poller.poll()
-    assert told(service) == [("Down", "firing"), ("Down", "resolved")]
+    assert dispatched_alerts(service) == [("Down", "firing"), ("Down", "resolved")]
 
 
 @pytest.mark.parametrize("answer", [
@@ -220,22 +224,25 @@ def test_a_wrong_answer_ends_nothing(server, start, service, clock, answer):
     for _ in range(5):
         poller.poll()
         clock.forward(30)
-    assert told(service) == [("Down", "firing")]
+    assert dispatched_alerts(service) == [("Down", "firing")]
     [blind] = service.payloads("sensor_disconnected")
     assert (blind["sensor"], blind["seeing"]) == ("AlertmanagerSensor", False)
     assert blind["attempts"] in (1, 3) and blind["next_try_seconds"] == 30
     server.answer = None
     poller.poll()
     poller.poll()
-    assert told(service) == [("Down", "firing")]
-    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
+    assert dispatched_alerts(service) == [("Down", "firing")]
+    assert [payload["seeing"] for payload in service.payloads("sensor_disconnected")] == [
+        False,
+        True,
+    ]
     assert service.payloads("sensor_disconnected")[1]["since"] == blind["since"]
 
 
 def test_a_server_that_is_down(start, service, clock, server):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        poller = start(url="http://127.0.0.1:%d" % taken.getsockname()[1])
+    with socket.socket() as unused_port_socket:
+        unused_port_socket.bind(("127.0.0.1", 0))
+        poller = start(url="http://127.0.0.1:%d" % unused_port_socket.getsockname()[1])
         for _ in range(3):
             poller.poll()
     [blind] = service.payloads("sensor_disconnected")
@@ -246,12 +253,15 @@ def test_who_was_blind_before_a_restart_says_when_it_sees(server, start, service
     server.answer = http_answer(403, b"no")
     start().poll()
     start().poll()
-    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False]
+    assert [payload["seeing"] for payload in service.payloads("sensor_disconnected")] == [False]
     assert service.payloads("sensor_disconnected")[0]["reason"] == "permission"
     server.answer = None
     start().poll()
     start().poll()
-    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
+    assert [payload["seeing"] for payload in service.payloads("sensor_disconnected")] == [
+        False,
+        True,
+    ]
 
 
 def test_a_slow_server_holds_nobody(serve, service, datastore, clock):
@@ -268,7 +278,7 @@ def test_a_slow_server_holds_nobody(serve, service, datastore, clock):
     # It would trickle for as long as somebody listens.
     poller.poll()
     given_up.set()
-    assert "no answer within" in service.log()
+    assert "no response within" in service.log()
 
 
 def test_an_answer_that_is_huge(server, start, service, monkeypatch):
@@ -287,33 +297,33 @@ def test_suppressed_alerts_are_left_out(server, start, service):
     server.fire("C")
     poller = start()
     poller.poll()
-    assert told(service) == [("C", "firing")]
+    assert dispatched_alerts(service) == [("C", "firing")]
     # A silence that begins while an alert fires does not end it.
     server.fire("C", starts=server.alerts["C"]["startsAt"], state="silenced")
     # And one that ends tells of the alert.
     server.fire("A")
     poller.poll()
-    assert told(service) == [("C", "firing"), ("A", "firing")]
+    assert dispatched_alerts(service) == [("C", "firing"), ("A", "firing")]
     server.alerts.clear()
     poller.poll()
-    assert sorted(told(service)[2:]) == [("A", "resolved"), ("C", "resolved")]
+    assert sorted(dispatched_alerts(service)[2:]) == [("A", "resolved"), ("C", "resolved")]
 
 
 def test_suppressed_alerts_are_told_where_that_is_wanted(server, start, service):
     server.fire("A", state="silenced")
     server.fire("B", state="inhibited")
     start(silenced=True).poll()
-    assert told(service) == [("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing")]
     start(silenced=True, inhibited=True).poll()
-    assert told(service) == [("A", "firing"), ("B", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("B", "firing")]
 
 
 def test_it_asks_for_what_is_configured(server, start):
     start(filter=['severity="critical"', 'team=~"a|b"'], receiver="st2.*", token="abc-secret",
           headers={"X-Scope-OrgID": "1"}).poll()
     request = server.requests[-1]
-    asked = parse_qs(urlsplit(request.split(" ")[1]).query)
-    assert asked == {
+    query = parse_qs(urlsplit(request.split(" ")[1]).query)
+    assert query == {
         "active": ["true"], "silenced": ["true"], "inhibited": ["true"], "unprocessed": ["true"],
         "filter": ['severity="critical"', 'team=~"a|b"'], "receiver": ["st2.*"],
     }
@@ -342,7 +352,7 @@ def test_other_filters_end_nothing(server, start, service):
     del server.alerts["B"]
     for _ in range(2):
         start(filter=['alertname="A"']).poll()
-    assert told(service) == [("A", "firing"), ("B", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("B", "firing")]
 
 
 def test_an_alert_that_begins_again(server, start, service, clock):
@@ -353,7 +363,7 @@ def test_an_alert_that_begins_again(server, start, service, clock):
     server.fire("A")
     poller.poll()
     poller.poll()
-    assert told(service) == [("A", "firing"), ("A", "resolved"), ("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("A", "resolved"), ("A", "firing")]
     first, end, second = service.payloads("metrics_alert")
     assert first["starts_at"] == end["starts_at"] < second["starts_at"]
 
@@ -368,7 +378,7 @@ def test_an_alert_that_comes_and_goes_is_told_once(server, start, service):
         server.alerts.clear()
         poller.poll()
         server.alerts.update(before)
-    assert told(service) == [("A", "firing"), ("A", "resolved")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("A", "resolved")]
 
 
 def test_an_earlier_beginning_is_the_same_alert(server, start, service, clock):
@@ -377,7 +387,7 @@ def test_an_earlier_beginning_is_the_same_alert(server, start, service, clock):
     poller.poll()
     server.fire("A", starts=timestamps.to_iso(clock() - 10, milliseconds=True))
     poller.poll()
-    assert told(service) == [("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing")]
 
 
 def test_members_of_a_cluster_are_one(serve, start, server, service, clock):
@@ -387,7 +397,7 @@ def test_members_of_a_cluster_are_one(serve, start, server, service, clock):
     other.fire("B")
     poller = start(urls=[server.url, other.url])
     poller.poll()
-    assert told(service) == [("A", "firing"), ("B", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("B", "firing")]
     del server.alerts["A"]
     poller.poll()
     # One that does not answer may still list it.
@@ -395,11 +405,11 @@ def test_members_of_a_cluster_are_one(serve, start, server, service, clock):
     other.answer = http_answer(500)
     for _ in range(4):
         poller.poll()
-    assert told(service) == [("A", "firing"), ("B", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("B", "firing")]
     assert len(service.payloads("sensor_disconnected")) == 1
     other.answer = None
     poller.poll()
-    assert told(service) == [("A", "firing"), ("B", "firing"), ("B", "resolved")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("B", "firing"), ("B", "resolved")]
 
 
 def test_entries_that_are_no_alerts_end_nothing(server, start, service):
@@ -410,7 +420,7 @@ def test_entries_that_are_no_alerts_end_nothing(server, start, service):
     server.alerts["B"] = {"labels": None}
     server.alerts["C"] = 5
     poller.poll()
-    assert told(service) == [("A", "firing"), ("B", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("B", "firing")]
 
 
 def test_nothing_is_lost_while_the_message_bus_is_away(server, start, service):
@@ -422,7 +432,7 @@ def test_nothing_is_lost_while_the_message_bus_is_away(server, start, service):
     service.away = False
     poller.poll()
     poller.poll()
-    assert told(service) == [("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing")]
 
 
 class Died(BaseException):
@@ -438,7 +448,7 @@ def test_who_dies_between_telling_and_writing_tells_again(server, start, service
     del datastore.put
     start().poll()
     start().poll()
-    assert told(service) == [("A", "firing"), ("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("A", "firing")]
 
 
 def test_nothing_is_told_before_it_is_known_what_was(server, start, service, datastore):
@@ -449,11 +459,11 @@ def test_nothing_is_told_before_it_is_known_what_was(server, start, service, dat
     poller = start()
     for _ in range(4):
         poller.poll()
-    assert told(service) == [("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing")]
     assert service.payloads("sensor_disconnected")[0]["reason"] == "datastore"
     datastore.away = ()
     poller.poll()
-    assert told(service) == [("A", "firing"), ("B", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing"), ("B", "firing")]
     assert service.payloads("sensor_disconnected")[-1]["seeing"] is True
 
 
@@ -466,7 +476,7 @@ def test_what_could_not_be_written_is_written_later(server, start, service, data
     datastore.away = ()
     poller.poll()
     start().poll()
-    assert told(service) == [("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing")]
 
 
 @pytest.mark.parametrize("value", [
@@ -478,7 +488,7 @@ def test_a_memory_that_cannot_be_read(server, start, service, datastore, value):
     [name] = [name for name in datastore.names() if "alerts" in name]
     datastore.put(name, value)
     start().poll()
-    assert told(service) == [("A", "firing")] * 2
+    assert dispatched_alerts(service) == [("A", "firing")] * 2
     assert "cannot be read" in service.log()
 
 
@@ -494,7 +504,7 @@ def test_a_memory_of_another_shape(server, start, service, datastore, content):
     server.fire("A")
     start().poll()
     start().poll()
-    assert told(service) == [("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing")]
 
 
 def test_a_thousand_alerts(server, start, service, datastore, clock):
@@ -503,13 +513,13 @@ def test_a_thousand_alerts(server, start, service, datastore, clock):
     poller = start()
     poller.poll()
     poller.poll()
-    assert len(told(service)) == len(set(told(service))) == 1000
+    assert len(dispatched_alerts(service)) == len(set(dispatched_alerts(service))) == 1000
     start().poll()
-    assert len(told(service)) == 1000
+    assert len(dispatched_alerts(service)) == 1000
     server.alerts.clear()
     start().poll()
     start().poll()
-    assert len(told(service)) == len(set(told(service))) == 2000
+    assert len(dispatched_alerts(service)) == len(set(dispatched_alerts(service))) == 2000
     clock.forward(90_000)
     start().poll()
     [name] = [name for name in datastore.names() if "alerts" in name]
@@ -523,12 +533,12 @@ def test_more_alerts_than_can_be_remembered_wait(server, start, service, monkeyp
     poller = start()
     poller.poll()
     poller.poll()
-    assert told(service) == [("A0", "firing"), ("A1", "firing"), ("A2", "firing")]
-    assert service.log().count("further ones are told") == 1
+    assert dispatched_alerts(service) == [("A0", "firing"), ("A1", "firing"), ("A2", "firing")]
+    assert service.log().count("further ones are dispatched") == 1
     del server.alerts["A0"]
     for _ in range(3):
         poller.poll()
-    assert told(service)[3:] == [("A0", "resolved"), ("A3", "firing")]
+    assert dispatched_alerts(service)[3:] == [("A0", "resolved"), ("A3", "firing")]
 
 
 def test_hostile_labels(server, start, service):
@@ -537,10 +547,10 @@ def test_hostile_labels(server, start, service):
         server.alerts["A%d" % n]["unknown"] = {"a": [text]}
     poller = start()
     poller.poll()
-    assert len(told(service)) == len(HOSTILE)
+    assert len(dispatched_alerts(service)) == len(HOSTILE)
     server.alerts.clear()
     start().poll()
-    assert len(told(service)) == 2 * len(HOSTILE)
+    assert len(dispatched_alerts(service)) == 2 * len(HOSTILE)
     for payload, text in zip(service.payloads("metrics_alert"), HOSTILE):
         if text.isascii() and len(text) < 1024:
             assert payload["labels"]["odd"] == text
@@ -585,14 +595,14 @@ def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, c
         poller.poll()
     [blind] = service.payloads("sensor_disconnected")
     assert blind["reason"] == "configuration"
-    assert "idle until it is started anew" in service.log()
+    assert "idle until it is restarted" in service.log()
 
 
 def test_another_sensor_s_configuration_is_of_no_concern(server, service, datastore, clock):
     config = {"sensors": {"alertmanager": {"url": server.url}, "agent_events": {"url": "nonsense"}}}
     server.fire("A")
     AlertmanagerPoller(surroundings(service, config, datastore, clock)).poll()
-    assert told(service) == [("A", "firing")]
+    assert dispatched_alerts(service) == [("A", "firing")]
 
 
 def test_no_secret_reaches_a_trigger(server, start, service):

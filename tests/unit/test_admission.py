@@ -39,21 +39,21 @@ def api():
 
 @pytest.fixture
 def env(make_env, api, clock):
-    made = make_env(api=api)
+    environment = make_env(api=api)
 
     def end(run, status, **output):
         api.runs[run] = {
             "status": status, "result": {"output": output}, "end_timestamp": to_iso(clock())}
 
-    made.end = end
-    return made
+    environment.end = end
+    return environment
 
 
 def incident(id="alert-1", since=SINCE, subject="bot", **more):
-    told = dict(
+    defaults = dict(
         workflow="agent_recovery", parameters={}, request={}, failure=FAILURE, summary="it failed"
     )
-    return admission.Incident(id=id, since=since, subject=subject, **dict(told, **more))
+    return admission.Incident(id=id, since=since, subject=subject, **dict(defaults, **more))
 
 
 def begin(env, *arguments, config=None, **more):
@@ -61,11 +61,11 @@ def begin(env, *arguments, config=None, **more):
 
 
 def test_a_report_of_what_is_known_starts_nothing(env, api):
-    told = begin(env)
-    assert told["outcome"] == admission.STARTED
+    result = begin(env)
+    assert result["outcome"] == admission.STARTED
     assert begin(env)["outcome"] == admission.RUNNING
-    env.end(told["run"], "failed")
-    assert begin(env) == dict(told, outcome=admission.DUPLICATE)
+    env.end(result["run"], "failed")
+    assert begin(env) == dict(result, outcome=admission.DUPLICATE)
 
 
 @pytest.mark.parametrize("status, outcome", [
@@ -78,8 +78,8 @@ def test_what_goes_on_long_after_its_run_has_ended_is_looked_at_again(env, clock
 
 
 def test_a_crew_takes_its_time(env, clock):
-    told = begin(env, workflow="infrastructure_repair")
-    env.end(told["run"], "succeeded")
+    result = begin(env, workflow="infrastructure_repair")
+    env.end(result["run"], "succeeded")
     clock.at += admission.RECHECK_SECONDS
     again = begin(env, workflow="infrastructure_repair")
     assert again["outcome"] == admission.DUPLICATE
@@ -88,39 +88,39 @@ def test_a_crew_takes_its_time(env, clock):
 def test_what_was_held_back_has_its_turn_when_it_is_reported_again(env, clock):
     config = AutomationConfig(recoveries_per_hour=1)
     env.end(begin(env, "alert-0", config=config)["run"], "failed")
-    held = begin(env, config=config)
-    assert held["outcome"] == admission.TOO_MANY and held["ticket"]
+    result = begin(env, config=config)
+    assert result["outcome"] == admission.TOO_MANY and result["ticket"]
     assert begin(env, config=config)["outcome"] == admission.DUPLICATE
     clock.at += 3601
     assert begin(env, config=config)["outcome"] == admission.STARTED
 
 
 def test_a_ticket_that_was_resolved_too_early_is_opened_again(env, clock, store):
-    held = begin(env, blocked=admission.NO_QUERY)
-    tickets.resolve(store, clock(), held["ticket"], "never mind", "jane", "")
+    result = begin(env, blocked=admission.NO_QUERY)
+    tickets.resolve(store, clock(), result["ticket"], "never mind", "jane", "")
     clock.at += admission.RECHECK_SECONDS
-    assert begin(env, blocked=admission.NO_QUERY)["ticket"] == held["ticket"]
-    assert tickets.get(store, held["ticket"])["status"] == tickets.OPEN
+    assert begin(env, blocked=admission.NO_QUERY)["ticket"] == result["ticket"]
+    assert tickets.get(store, result["ticket"])["status"] == tickets.OPEN
 
 
 @pytest.mark.parametrize("after, outcome", [
     (3500, admission.RECURRED), (3700, admission.STARTED),
 ])
 def test_coming_back_counts_from_the_end_of_the_repair(env, clock, after, outcome):
-    told = begin(env)
+    result = begin(env)
     clock.at += 7200
-    env.end(told["run"], "succeeded")
+    env.end(result["run"], "succeeded")
     clock.at += after
     admission.resolve_incident(env, "alert-1", SINCE, "alertmanager")
     assert begin(env, since="2023-11-15T03:00:00.000Z")["outcome"] == outcome
 
 
-@pytest.mark.parametrize("answered, outcome", [
+@pytest.mark.parametrize("was_refused, outcome", [
     (False, admission.DUPLICATE), (True, admission.STARTED),
 ])
-def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, answered, outcome):
+def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, was_refused, outcome):
     api.broken = StackStormError("away")
-    api.broken.refused = answered
+    api.broken.refused = was_refused
     with pytest.raises(StackStormError):
         begin(env)
     api.broken = None
@@ -129,15 +129,15 @@ def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, answered, o
 
 def test_requests_that_failed_are_each_run_again(env):
     for n in range(3):
-        told = begin(env, "execution-%d" % n, is_state=False)
-        assert told["outcome"] == admission.STARTED
+        result = begin(env, "execution-%d" % n, is_state=False)
+        assert result["outcome"] == admission.STARTED
     assert begin(env, "execution-0", is_state=False)["outcome"] == admission.RUNNING
 
 
 def test_a_state_of_an_agent_that_is_being_recovered_starts_no_second_run(env):
     first = begin(env)
-    told = begin(env, "alert-2")
-    assert (told["outcome"], told["run"]) == (admission.RUNNING, first["run"])
+    result = begin(env, "alert-2")
+    assert (result["outcome"], result["run"]) == (admission.RUNNING, first["run"])
 
 
 def test_a_ticket_that_another_run_has_added_to_since_stays_open(env, store, clock):
@@ -159,7 +159,7 @@ def test_without_a_datastore_nothing_starts(env, monkeypatch):
 
 
 def test_a_ticket_that_could_not_be_written_is_said(env, monkeypatch):
-    monkeypatch.setattr(admission.desk, "open_failure_ticket", lambda *_, **__: None)
+    monkeypatch.setattr(admission.ticketing, "open_failure_ticket", lambda *_, **__: None)
     with pytest.raises(DatastoreUnavailable, match="ticket"):
         begin(env, blocked=admission.NO_QUERY)
     assert incidents.recent_events(env.store, "alert-1") == []

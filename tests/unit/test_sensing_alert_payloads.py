@@ -4,12 +4,13 @@ import json
 import pytest
 from fixtures.sensor_world import HOSTILE, check_payload
 
+from synthralos.core import timestamps
 from synthralos.core.errors import InvalidInput
 from synthralos.sensing import alert_payloads
 
 NOW = 1_700_000_000.0
 # As Alertmanager 0.25 lists it.
-LISTED = {
+LISTED_ALERT = {
     "annotations": {"summary": "Instance down"},
     "endsAt": "2023-11-14T22:17:20.123Z",
     "fingerprint": "8b0f2bd1e9a4b0c3",
@@ -86,7 +87,7 @@ GRAFANA = {
 
 
 def test_what_alertmanager_lists():
-    payload = alert_payloads.from_api(LISTED, NOW)
+    payload = alert_payloads.from_api(LISTED_ALERT, NOW)
     check_payload("synthralos.metrics_alert", payload)
     assert payload == {
         "source": "alertmanager",
@@ -94,16 +95,16 @@ def test_what_alertmanager_lists():
         "status": "firing",
         "starts_at": "2023-11-14T22:13:10.123Z",
         "ends_at": None,
-        "labels": LISTED["labels"],
-        "annotations": LISTED["annotations"],
-        "generator_url": LISTED["generatorURL"],
+        "labels": LISTED_ALERT["labels"],
+        "annotations": LISTED_ALERT["annotations"],
+        "generator_url": LISTED_ALERT["generatorURL"],
         "alertname": "Down",
         "extra": {"receivers": "st2,mail"},
     }
 
 
 def test_whose_end_has_passed_is_resolved():
-    ended = dict(LISTED, endsAt="2023-11-14T22:13:20.000Z")
+    ended = dict(LISTED_ALERT, endsAt="2023-11-14T22:13:20.000Z")
     assert alert_payloads.from_api(ended, NOW)["status"] == "resolved"
     assert alert_payloads.from_api(ended, NOW)["ends_at"] == "2023-11-14T22:13:20.000Z"
     assert alert_payloads.from_api(ended, NOW - 1)["status"] == "firing"
@@ -122,7 +123,7 @@ def test_whose_end_has_passed_is_resolved():
     ("firing", False, False),
 ])
 def test_suppressed(status, silenced, inhibited):
-    alert = dict(LISTED, status=status)
+    alert = dict(LISTED_ALERT, status=status)
     assert (alert_payloads.is_silenced(alert), alert_payloads.is_inhibited(alert)) == (
         silenced,
         inhibited,
@@ -144,11 +145,11 @@ def test_what_alertmanager_posts():
 
 
 def test_the_webhook_and_the_api_make_the_same_of_an_alert():
-    posted = dict(LISTED, status="firing", endsAt="0001-01-01T00:00:00Z",
+    posted = dict(LISTED_ALERT, status="firing", endsAt="0001-01-01T00:00:00Z",
                   startsAt="2023-11-14T22:13:10.123456Z")
     [from_webhook] = alert_payloads.from_webhook({"alerts": [posted]}, NOW)
     assert alert_payloads.identity(from_webhook) == alert_payloads.identity(
-        alert_payloads.from_api(LISTED, NOW)
+        alert_payloads.from_api(LISTED_ALERT, NOW)
     )
 
 
@@ -195,29 +196,29 @@ def test_the_fingerprint_is_prometheus_own(labels, expected):
     assert alert_payloads.fingerprint(labels) == expected
 
 
-@pytest.mark.parametrize("given", [None, "", "zz", "../x", 5, "a" * 65])
-def test_a_fingerprint_that_is_none_is_made(given):
-    alert = dict(LISTED, fingerprint=given)
+@pytest.mark.parametrize("fingerprint", [None, "", "zz", "../x", 5, "a" * 65])
+def test_a_fingerprint_that_is_none_is_made(fingerprint):
+    alert = dict(LISTED_ALERT, fingerprint=fingerprint)
     assert alert_payloads.from_api(alert, NOW)["fingerprint"] == alert_payloads.fingerprint(
-        LISTED["labels"]
+        LISTED_ALERT["labels"]
     )
 
 
 @pytest.mark.parametrize("field", ["startsAt", "endsAt"])
 @pytest.mark.parametrize("value", [None, "", "yesterday", 5, {}, "9999-99-99T00:00:00Z", "\x00"])
 def test_times_that_are_none(field, value):
-    payload = alert_payloads.from_api(dict(LISTED, **{field: value}), NOW)
+    payload = alert_payloads.from_api(dict(LISTED_ALERT, **{field: value}), NOW)
     check_payload("synthralos.metrics_alert", payload)
     assert payload["status"] == ("resolved" if (field, value) == ("endsAt", 5) else "firing")
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_passed_on_as_text(text):
-    alert = copy.deepcopy(LISTED)
+    alert = copy.deepcopy(LISTED_ALERT)
     alert["labels"].update({"alertname": text, text: "x", "nested": {text: [text]}, "n": None})
     alert["annotations"] = {text: text}
     alert["generatorURL"] = text
-    # What is dispatched has gone through `to_json_safe`.
+    # What is dispatched has gone through `storable`.
     from synthralos.core.json_safe import to_json_safe
 
     payload = to_json_safe(alert_payloads.from_api(alert, NOW))
@@ -228,7 +229,42 @@ def test_hostile_text_is_passed_on_as_text(text):
 
 
 def test_more_than_anybody_needs_is_cut():
-    alert = dict(LISTED, labels={"l%d" % n: "x" * 5000 for n in range(500)}, unknown={"a": [1]})
+    alert = dict(
+        LISTED_ALERT, labels={"l%d" % n: "x" * 5000 for n in range(500)}, unknown={"a": [1]}
+    )
     payload = alert_payloads.from_api(alert, NOW)
     assert len(payload["labels"]) == 64 and len(json.dumps(payload)) < 100_000
     assert all(len(value) <= 1024 for value in payload["labels"].values())
+
+
+@pytest.mark.parametrize("text, seconds", [
+    ("2023-11-14T22:13:20Z", NOW), ("2023-11-14T22:13:20.5Z", NOW + 0.5),
+    ("2023-11-14T23:13:20+01:00", NOW), ("2023-11-14T17:43:20-0430", NOW),
+    ("2023-11-14 22:13:20", NOW), ("2023-11-14T22:13:20.123456789Z", NOW + 0.123456789),
+    (NOW, NOW), (NOW * 1000, NOW), ("0001-01-01T00:00:00Z", None), (True, None), (None, None),
+    (float("nan"), None), (float("inf"), None), (-5, None), ("2023-13-14T22:13:20Z", None),
+    (10**400, None),
+])
+def test_moments(text, seconds):
+    seconds_since_epoch = timestamps.parse_timestamp(text)
+    assert (
+        seconds_since_epoch == pytest.approx(seconds)
+        if seconds is not None
+        else seconds_since_epoch is None
+    )
+
+
+def test_a_moment_is_written_in_milliseconds():
+    assert timestamps.to_iso(NOW + 0.12349, milliseconds=True) == "2023-11-14T22:13:20.123Z"
+    assert timestamps.to_iso(NOW + 0.9999, milliseconds=True) == "2023-11-14T22:13:21.000Z"
+    assert timestamps.parse_timestamp(timestamps.to_iso(NOW + 0.123, milliseconds=True)) == pytest.approx(NOW + 0.123)
+    assert timestamps.to_iso(-1, milliseconds=True) == "1970-01-01T00:00:00.000Z"
+    assert timestamps.to_iso(1e18, milliseconds=True).startswith("9999-12-31")
+
+
+@pytest.mark.parametrize("date, seconds", [
+    ("Tue, 14 Nov 2023 22:13:20 GMT", NOW), ("", 5), ("yesterday", 5), (None, 5),
+    ("Tue, 99 Nov 2023 22:13:20 GMT", 5),
+])
+def test_the_server_s_clock(date, seconds):
+    assert timestamps.server_time({} if date is None else {"date": date}, 5) == seconds

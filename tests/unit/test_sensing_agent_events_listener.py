@@ -21,8 +21,8 @@ END = (ENDED, None)
 
 
 def event(message, event_id=None, kind="agent_failure"):
-    told = "event: %s\ndata: %s\n" % (kind, json.dumps({"agentId": "a", "message": message}))
-    return (told + ("" if event_id is None else "id: %s\n" % event_id) + "\n").encode()
+    lines = "event: %s\ndata: %s\n" % (kind, json.dumps({"agentId": "a", "message": message}))
+    return (lines + ("" if event_id is None else "id: %s\n" % event_id) + "\n").encode()
 
 
 def data(*pieces):
@@ -123,12 +123,15 @@ def follow(world, service, datastore, clock):
     return run
 
 
-def told(service):
-    return [one["failure_details"]["message"] for one in service.payloads("agent_failure")]
+def dispatched_messages(service):
+    return [payload["failure_details"]["message"] for payload in service.payloads("agent_failure")]
 
 
 def blinds(service):
-    return [(one["reason"], one["seeing"]) for one in service.payloads("sensor_disconnected")]
+    return [
+        (payload["reason"], payload["seeing"])
+        for payload in service.payloads("sensor_disconnected")
+    ]
 
 
 def test_events_become_triggers(follow, service, world):
@@ -138,8 +141,8 @@ def test_events_become_triggers(follow, service, world):
     assert (failure["source"], failure["agent_id"], failure["failure_type"]) == (
         "events", "a", "timeout"
     )
-    [found] = service.payloads("agent_loop")
-    assert (found["agent_id"], found["kind"]) == ("b", "cycle")
+    [payload] = service.payloads("agent_loop")
+    assert (payload["agent_id"], payload["kind"]) == ("b", "cycle")
     assert world.headers[0]["Accept"] == "text/event-stream"
     assert "Last-Event-ID" not in world.headers[0]
 
@@ -164,19 +167,19 @@ def test_the_names_of_events_are_configured(follow, service):
         [GOOD, data(event("a", kind="run.failed"), event("b"), event("c", kind="run.loop")), END],
         failure_events=["run.failed"], loop_events=["run.loop"],
     )
-    assert told(service) == ["a"]
+    assert dispatched_messages(service) == ["a"]
     assert len(service.payloads("agent_loop")) == 1
 
 
 def test_it_goes_on_where_it_was_left(follow, service, world):
     follow([GOOD, data(event("a", "1")), END], [GOOD, data(event("b", "2\u00e9")), END], [GOOD])
-    assert [one.get("Last-Event-ID") for one in world.headers] == [
+    assert [payload.get("Last-Event-ID") for payload in world.headers] == [
         None, b"1", "2\u00e9".encode()
     ]
     # Also after a restart.
     follow([GOOD, data(event("c", "3")), END])
     assert world.headers[0]["Last-Event-ID"] == "2\u00e9".encode()
-    assert told(service) == ["a", "b", "c"]
+    assert dispatched_messages(service) == ["a", "b", "c"]
 
 
 def test_another_stream_has_other_ids(follow, world):
@@ -195,19 +198,19 @@ def test_what_a_server_sends_again_is_told_once(follow, service):
     first = event("a", "1")
     follow([GOOD, data(first, event("b", "2")), END], [GOOD, data(first, event("c", "3")), END])
     follow([GOOD, data(event("c", "3")), END])
-    assert told(service) == ["a", "b", "c"]
+    assert dispatched_messages(service) == ["a", "b", "c"]
 
 
 def test_the_same_words_without_an_id_are_two_failures(follow, service):
     follow([GOOD, data(event("a")), 5, data(event("a")), END])
-    one, other = service.payloads("agent_failure")
-    assert one["error_id"] != other["error_id"]
+    payload, other = service.payloads("agent_failure")
+    assert payload["error_id"] != other["error_id"]
 
 
 def test_what_was_cut_is_not_told(follow, service):
     whole = event("a", "1")
     follow([GOOD, data(whole[:-1]), END], [GOOD, data(whole), END])
-    assert told(service) == ["a"]
+    assert dispatched_messages(service) == ["a"]
 
 
 def test_waits_double_up_to_a_minute(follow, world, service):
@@ -258,9 +261,9 @@ def test_a_connection_that_lasts_is_good_without_events(follow, world, service):
 def test_silence_is_a_dead_connection(follow, world, service, clock):
     began = clock()
     follow([GOOD, 29, data(b":\n"), 29, data(b":\n"), 1000], [GOOD, data(event("a", "1")), END])
-    assert told(service) == ["a"]
+    assert dispatched_messages(service) == ["a"]
     assert clock() - began < 29 + 29 + 31 + 3 + 10
-    assert "nothing came in for 30 s" in service.log()
+    assert "nothing was received for 30 s" in service.log()
 
 
 def test_a_server_that_never_answers_is_dead_too(follow, world, clock):
@@ -279,7 +282,7 @@ def test_204_ends_it(follow, world, service, clock):
     world.wait = wait
     follow([status(204)], [GOOD, data(event("a")), END])
     assert len(world.headers) == 1 and waits == [60]
-    assert told(service) == [] and blinds(service) == []
+    assert dispatched_messages(service) == [] and blinds(service) == []
     assert "204" in service.log()
 
 
@@ -296,7 +299,7 @@ def test_what_another_try_would_not_cure_is_reported_at_once(
     assert world.waits == [60, 60, 3]
     assert [seeing for _, seeing in blinds(service)] == [False, True]
     assert reason is None or blinds(service)[0][0] == reason
-    assert told(service) == ["a"]
+    assert dispatched_messages(service) == ["a"]
 
 
 @pytest.mark.parametrize("opening, wait", [
@@ -330,14 +333,14 @@ def test_no_event_is_lost_while_the_message_bus_is_away(follow, service, world, 
     began = clock()
     dispatch = service.dispatch
 
-    def later(**given):
+    def later(**keywords):
         if clock() - began < 100:
             raise OSError("away")
-        return dispatch(**given)
+        return dispatch(**keywords)
 
     service.dispatch = later
     follow([GOOD, data(event("a"), event("b", "2")), END])
-    assert told(service) == ["a", "b"]
+    assert dispatched_messages(service) == ["a", "b"]
 
 
 def test_who_is_stopped_meanwhile_goes_on_with_the_event_that_was_not_taken(
@@ -345,30 +348,30 @@ def test_who_is_stopped_meanwhile_goes_on_with_the_event_that_was_not_taken(
 ):
     dispatch, wait = service.dispatch, world.wait
 
-    def second_fails(**given):
+    def second_fails(**keywords):
         if service.dispatched:
             world.wait = lambda seconds: world.set()
             raise OSError("away")
-        return dispatch(**given)
+        return dispatch(**keywords)
 
     service.dispatch = second_fails
     follow([GOOD, data(event("a", "1"), event("b", "2")), END])
     service.dispatch, world.wait = dispatch, wait
     follow([GOOD, data(event("b", "2")), END])
     assert world.headers[0]["Last-Event-ID"] == b"1"
-    assert told(service) == ["a", "b"]
+    assert dispatched_messages(service) == ["a", "b"]
 
 
 def test_time_that_telling_takes_is_no_silence(follow, service, world, clock):
     dispatch = service.dispatch
 
-    def slow(**given):
+    def slow(**keywords):
         clock.forward(40)
-        return dispatch(**given)
+        return dispatch(**keywords)
 
     service.dispatch = slow
     follow([GOOD, data(event("a", "1")), 1, data(event("b", "2")), END])
-    assert told(service) == ["a", "b"] and len(world.headers) == 1
+    assert dispatched_messages(service) == ["a", "b"] and len(world.headers) == 1
 
 
 class Died(BaseException):
@@ -389,7 +392,7 @@ def test_who_dies_before_it_was_written_tells_again(follow, service, datastore, 
         follow(script)
     datastore.put = put
     follow(script, script)
-    assert told(service) == ["a", "b"] * 2
+    assert dispatched_messages(service) == ["a", "b"] * 2
     assert "Last-Event-ID" not in world.headers[0]
 
 
@@ -406,14 +409,14 @@ def test_it_waits_until_it_is_known_where_it_was_left(follow, service, datastore
     world.wait = back
     follow([GOOD, data(event("b", "2")), END])
     assert world.headers[0]["Last-Event-ID"] == b"1"
-    assert told(service) == ["a", "b"]
+    assert dispatched_messages(service) == ["a", "b"]
 
 
 def test_what_cannot_be_written_is_written_later(follow, service, datastore, world):
     datastore.away = ("put",)
     follow([GOOD, data(event("a", "1")), END], [GOOD, END])
     assert world.headers[1]["Last-Event-ID"] == b"1"
-    assert told(service) == ["a"]
+    assert dispatched_messages(service) == ["a"]
 
 
 @pytest.mark.parametrize("content", [
@@ -425,13 +428,13 @@ def test_a_memory_of_another_shape(follow, service, datastore, content):
     name = "synthralos.sensor.AgentEventsSensor~2Eplace"
     datastore.put(name, state_codec.encode_state("x", dict(content, v=1)))
     follow([GOOD, data(event("a", "1")), END])
-    assert told(service) == ["a"]
+    assert dispatched_messages(service) == ["a"]
 
 
 def test_what_is_too_long_is_passed_over_and_said(follow, service):
     huge = b"event: agent_failure\ndata: " + b"x" * (1024 * 1024 + 1) + b"\n\n"
     follow([GOOD, data(huge, event("a", "1")), END])
-    assert told(service) == ["a"] and "too long" in service.log()
+    assert dispatched_messages(service) == ["a"] and "too long" in service.log()
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -559,12 +562,12 @@ def test_a_server_that_drops_connections_loses_and_repeats_nothing(datastore, se
     feed = Feed(40, 4, how)
     follower, thread = run_in_thread(service, datastore, feed.url)
     try:
-        until(lambda: len(told(service)) >= 40)
+        until(lambda: len(dispatched_messages(service)) >= 40)
     finally:
         stopped(follower, thread)
         feed.shutdown()
         feed.server_close()
-    assert told(service) == ["e%d" % n for n in range(1, 41)]
+    assert dispatched_messages(service) == ["e%d" % n for n in range(1, 41)]
     assert len(feed.connections) >= 9
     assert blinds(service) == []
 
@@ -579,7 +582,7 @@ def test_an_event_is_told_when_it_is_there(serve, datastore, service):
         goes_on.wait(PATIENCE_SECONDS)
 
     follower, thread = run_in_thread(service, datastore, serve(answer).url)
-    until(lambda: told(service) == ["a"])
+    until(lambda: dispatched_messages(service) == ["a"])
     # While the connection is open and silent.
     stopped(follower, thread)
     goes_on.set()
@@ -600,7 +603,7 @@ def test_silence_of_a_real_server(serve, datastore, service):
     stopped(follower, thread)
     assert left[0] == b""
     assert "Last-Event-ID: 1" in server.requests[1]
-    assert told(service) == ["a"]
+    assert dispatched_messages(service) == ["a"]
 
 
 @pytest.mark.parametrize("answer, reason", [
@@ -633,7 +636,7 @@ def test_a_token_that_was_renewed(serve, datastore, service):
 
     datastore.put("key", "first-secret")
     follower, thread = run_in_thread(service, datastore, serve(answer).url, token_from="key")
-    until(lambda: told(service) == ["a"])
+    until(lambda: dispatched_messages(service) == ["a"])
     stopped(follower, thread)
 
 
@@ -641,5 +644,5 @@ def test_a_flood_is_taken_at_the_follower_s_pace(serve, datastore, service):
     flood = b"".join(event("e%d" % n, n) for n in range(2000))
     answer = http_answer(200, flood, [("Content-Type", "text/event-stream")])
     follower, thread = run_in_thread(service, datastore, serve(answer).url)
-    until(lambda: len(told(service)) == 2000)
+    until(lambda: len(dispatched_messages(service)) == 2000)
     stopped(follower, thread)

@@ -51,10 +51,10 @@ class Steps:
             self._n += 1
             if self._n == self._at and self._before:
                 self._before(self)
-            done = getattr(self._datastore, name)(*arguments, **named)
+            result = getattr(self._datastore, name)(*arguments, **named)
             if self._n == self._at and self._after:
                 self._after(self)
-            return done
+            return result
 
         return call
 
@@ -70,17 +70,17 @@ def env(make_env):
 
 
 def other(make_env, datastore):
-    made = make_env()
-    made.store = BestEffortDatastore(datastore)
-    return made
+    env = make_env()
+    env.store = BestEffortDatastore(datastore)
+    return env
 
 
 def test_runs_are_counted_once(env, store, clock):
     for n in range(3):
         end(store, clock, "run%d" % n)
-    done = roll(env)
-    assert (done["counted"], done["left"], done["push"]) == (3, False, None)
-    assert done["summary"] == "3 events counted"
+    result = roll(env)
+    assert (result["counted"], result["left"], result["push"]) == (3, False, None)
+    assert result["summary"] == "3 events counted"
     assert counted(env) == 3 and roll(env)["counted"] == 0 and counted(env) == 3
     assert sum(value[0] for value in query.current_series(env, CONFIG)[f.RUN_SECONDS].values()) == 3
 
@@ -91,8 +91,8 @@ def test_a_run_that_is_summarised_again_is_counted_once(env, store, clock):
     roll(env)
     clock.forward(60)
     end(store, clock, "run1")
-    done = roll(env)
-    assert (done["counted"], done["duplicates"], counted(env)) == (0, 1, 1)
+    result = roll(env)
+    assert (result["counted"], result["duplicates"], counted(env)) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("step", [-86400 * 6, -1, 0, 86400 * 3])
@@ -116,10 +116,10 @@ def test_what_there_is_no_time_for_is_left(env, store, clock):
     for n in range(250):
         end(store, clock, "run%03d" % n)
     times = iter([0.0, 1.0, 2.0, 61.0])
-    done = rollup.roll_up(env, CONFIG, monotonic=lambda: next(times))
-    assert done["left"] and 0 < done["counted"] < 250
-    done = roll(env)
-    assert not done["left"] and counted(env) == 250
+    result = rollup.roll_up(env, CONFIG, monotonic=lambda: next(times))
+    assert result["left"] and 0 < result["counted"] < 250
+    result = roll(env)
+    assert not result["left"] and counted(env) == 250
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -190,11 +190,11 @@ def test_no_counter_goes_down(make_env, store, datastore, clock):
         except Died:
             clock.forward(locks.LOCK_TTL_SECONDS + 1)
         env.store.unavailable_reason = None
-        found = query.current_series(env, CONFIG)
+        series = query.current_series(env, CONFIG)
         now = {
             (family.name, labels): value
             for family in f.TOTALS if family.type == f.COUNTER
-            for labels, value in found[family].items()
+            for labels, value in series[family].items()
         }
         assert all(now.get(series, -1) >= value for series, value in before.items())
         before = now
@@ -249,8 +249,8 @@ def test_what_cannot_be_read_is_dropped(env, store, text):
 
 def test_a_busy_one_says_so(env, store, clock):
     with locks.try_lock(store, "roll_up", clock):
-        done = roll(env)
-    assert (done["busy"], done["counted"]) == (True, 0) and "another" in done["summary"]
+        result = roll(env)
+    assert (result["busy"], result["counted"]) == (True, 0) and "another" in result["summary"]
 
 
 def test_what_is_kept_is_bounded(env, store, clock, monkeypatch):
@@ -258,8 +258,8 @@ def test_what_is_kept_is_bounded(env, store, clock, monkeypatch):
     for n in range(120):
         end(store, clock, "run%03d" % n, agent="agent%03d" % n)
     roll(env)
-    told = json.loads(store.get(totals_store.KEY))
-    assert (len(told["recent"]), told["pending"]) == (10, [])
+    stored = json.loads(store.get(totals_store.KEY))
+    assert (len(stored["recent"]), stored["pending"]) == (10, [])
     agents = query.current_series(env, CONFIG)[f.AGENT_CALLS]
     assert len(agents) == 51 and agents[("other", "success")] == 70
 

@@ -40,25 +40,25 @@ class Platform:
     def requests(self):
         return self._server.requests
 
-    def asked(self):
+    def requested_ranges(self):
         """The ranges asked for."""
-        queries = [urlsplit(one.split(" ")[1]).query for one in self.requests]
+        queries = [urlsplit(request.split(" ")[1]).query for request in self.requests]
         return [parse_qs(query).get("range", [None])[0] for query in queries]
 
     def _serve(self, connection, request):
         if self.answer is not None:
             connection.sendall(self.answer)
             return
-        seconds = dict(agent_errors_poller.RANGES)[self.asked()[-1] or "1h"]
-        told = [
+        seconds = dict(agent_errors_poller.RANGES)[self.requested_ranges()[-1] or "1h"]
+        entries = [
             error for error in self.errors
             if not isinstance(error, dict) or
             (timestamps.parse_timestamp(error.get("timestamp")) or 9e9) > self.clock() - seconds
         ]
-        random.Random(len(self.requests)).shuffle(told)
+        random.Random(len(self.requests)).shuffle(entries)
         date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.clock()))
         connection.sendall(
-            http_answer(body=json.dumps({"errors": told[:100]}), headers=[("Date", date)])
+            http_answer(body=json.dumps({"errors": entries[:100]}), headers=[("Date", date)])
         )
 
 
@@ -85,8 +85,8 @@ def start(platform, service, datastore, clock):
     return make
 
 
-def told(service):
-    return [one["failure_details"]["message"] for one in service.payloads("agent_failure")]
+def dispatched_messages(service):
+    return [payload["failure_details"]["message"] for payload in service.payloads("agent_failure")]
 
 
 def test_each_error_is_told_once(platform, start, service, clock):
@@ -100,7 +100,7 @@ def test_each_error_is_told_once(platform, start, service, clock):
     platform.fail("third")
     poller.poll()
     # The oldest first, whatever the order of the list.
-    assert told(service) == ["second", "first timed out", "third"]
+    assert dispatched_messages(service) == ["second", "first timed out", "third"]
     first = service.payloads("agent_failure")[1]
     assert (first["source"], first["failure_type"]) == ("platform", "timeout")
     assert "Authorization: Bearer abc-secret" in platform.requests[0]
@@ -112,7 +112,7 @@ def test_what_happened_before_the_very_first_start_is_no_news(platform, start, s
     platform.fail("just now", ago=299)
     start().poll()
     start().poll()
-    assert told(service) == ["just now"]
+    assert dispatched_messages(service) == ["just now"]
 
 
 def test_restarts_repeat_nothing_and_lose_nothing(platform, start, service, clock):
@@ -123,22 +123,22 @@ def test_restarts_repeat_nothing_and_lose_nothing(platform, start, service, cloc
         platform.fail(expected[-1])
         start().poll()
         clock.forward(30)
-    assert told(service) == expected
+    assert dispatched_messages(service) == expected
 
 
-@pytest.mark.parametrize("down, asked", [
+@pytest.mark.parametrize("down, range_name", [
     (60, "1h"), (3000, "1h"), (3600, "24h"), (5 * 3600, "24h"), (86_400, "7d"),
     (8 * 86_400, "30d"), (40 * 86_400, "30d"),
 ])
-def test_who_was_away_asks_for_as_long(platform, start, service, clock, down, asked):
+def test_who_was_away_asks_for_as_long(platform, start, service, clock, down, range_name):
     start().poll()
     clock.forward(down - 1)
     platform.fail("meanwhile", ago=min(down - 2, 29 * 86_400))
     start().poll()
     clock.forward(30)
     start().poll()
-    assert told(service) == ["meanwhile"]
-    assert platform.asked()[1] == asked
+    assert dispatched_messages(service) == ["meanwhile"]
+    assert platform.requested_ranges()[1] == range_name
 
 
 def test_a_platform_that_was_away_is_asked_for_as_long(platform, start, service, clock):
@@ -151,8 +151,11 @@ def test_a_platform_that_was_away_is_asked_for_as_long(platform, start, service,
     platform.answer = None
     platform.fail("meanwhile", ago=5000)
     poller.poll()
-    assert told(service) == ["meanwhile"]
-    assert [one["seeing"] for one in service.payloads("sensor_disconnected")] == [False, True]
+    assert dispatched_messages(service) == ["meanwhile"]
+    assert [payload["seeing"] for payload in service.payloads("sensor_disconnected")] == [
+        False,
+        True,
+    ]
     assert service.payloads("sensor_disconnected")[0]["reason"] == "server_error"
 
 
@@ -163,7 +166,7 @@ def test_errors_come_late_and_in_any_order(platform, start, service, clock):
     for ago in (0, 1700, 5, 1000, 60):
         platform.fail("%d ago" % ago, ago=ago)
         poller.poll()
-    assert told(service) == ["0 ago", "1700 ago", "5 ago", "1000 ago", "60 ago"]
+    assert dispatched_messages(service) == ["0 ago", "1700 ago", "5 ago", "1000 ago", "60 ago"]
 
 
 def test_the_same_error_twice_is_one(platform, start, service):
@@ -173,7 +176,7 @@ def test_the_same_error_twice_is_one(platform, start, service):
     platform.errors.append(dict(error))
     platform.fail("another word for it", id="e1")
     poller.poll()
-    assert len(told(service)) == 1
+    assert len(dispatched_messages(service)) == 1
     assert service.payloads("agent_failure")[0]["error_id"] == "e1"
 
 
@@ -184,7 +187,7 @@ def test_an_error_of_the_future_is_told_once(platform, start, service, clock):
     for _ in range(3):
         poller.poll()
         clock.forward(30)
-    assert told(service) == ["tomorrow"]
+    assert dispatched_messages(service) == ["tomorrow"]
 
 
 def test_an_error_of_the_future_makes_no_other_too_old(
@@ -200,7 +203,7 @@ def test_an_error_of_the_future_makes_no_other_too_old(
         clock.forward(30)
         platform.fail("e%d" % n)
         poller.poll()
-    assert told(service) == ["tomorrow", "e0", "e1", "e2", "e3"]
+    assert dispatched_messages(service) == ["tomorrow", "e0", "e1", "e2", "e3"]
 
 
 @pytest.mark.parametrize("stamp", [None, "", "yesterday", True, {}, "\x00"])
@@ -211,7 +214,7 @@ def test_an_error_without_a_time_is_told_once(platform, start, service, clock, s
     for _ in range(3):
         poller.poll()
         clock.forward(30)
-    assert told(service) == ["when?"]
+    assert dispatched_messages(service) == ["when?"]
 
 
 def test_what_is_no_error_is_passed_over(platform, start, service):
@@ -220,7 +223,7 @@ def test_what_is_no_error_is_passed_over(platform, start, service):
     platform.errors += [None, 5, "x", [], True]
     platform.fail("real")
     poller.poll()
-    assert told(service) == ["real"]
+    assert dispatched_messages(service) == ["real"]
 
 
 @pytest.mark.parametrize("answer, reason", [
@@ -241,7 +244,7 @@ def test_a_wrong_answer(platform, start, service, answer, reason):
     platform.answer = None
     platform.fail("then")
     poller.poll()
-    assert told(service) == ["then"]
+    assert dispatched_messages(service) == ["then"]
     blind, seeing = service.payloads("sensor_disconnected")
     assert reason is None or blind["reason"] == reason
     assert seeing["seeing"] is True
@@ -251,7 +254,7 @@ def test_a_bare_list_will_do(platform, start, service):
     start().poll()
     platform.answer = http_answer(200, b'[{"message": "bare"}]')
     start().poll()
-    assert told(service) == ["bare"]
+    assert dispatched_messages(service) == ["bare"]
 
 
 def test_a_standby_is_asked_when_the_platform_is_away(serve, service, datastore, clock):
@@ -264,7 +267,7 @@ def test_a_standby_is_asked_when_the_platform_is_away(serve, service, datastore,
     }
     poller = AgentErrorsPoller(surroundings(service, config, datastore, clock))
     poller.poll()
-    assert told(service) == ["seen by the standby"]
+    assert dispatched_messages(service) == ["seen by the standby"]
     assert service.payloads("sensor_disconnected") == []
     # A query of one's own is left as it is.
     assert standby.requests[0].startswith("GET /errors?range=7d ")
@@ -275,7 +278,7 @@ def test_an_address_of_its_own(platform, service, datastore, clock):
     config = {"sensors": {"agent_errors": {
         "url": platform.url + "/tenant/errors?x=1", "token": "other-secret"}}}
     AgentErrorsPoller(surroundings(service, config, datastore, clock)).poll()
-    assert told(service) == ["elsewhere"]
+    assert dispatched_messages(service) == ["elsewhere"]
     assert platform.requests[0].startswith("GET /tenant/errors?x=1 ")
     assert "Bearer other-secret" in platform.requests[0]
 
@@ -291,7 +294,7 @@ def test_nothing_is_lost_while_the_message_bus_is_away(platform, start, service)
     service.away = False
     start().poll()
     start().poll()
-    assert told(service) == ["a", "b"]
+    assert dispatched_messages(service) == ["a", "b"]
 
 
 def test_one_that_fails_in_between_repeats_none_before_it(platform, start, service):
@@ -300,16 +303,16 @@ def test_one_that_fails_in_between_repeats_none_before_it(platform, start, servi
         platform.fail("e%d" % n, ago=10 - n)
     dispatch, count = service.dispatch, []
 
-    def third_fails(**given):
+    def third_fails(**keywords):
         count.append(1)
         if len(count) == 3:
             raise OSError("away")
-        return dispatch(**given)
+        return dispatch(**keywords)
 
     service.dispatch = third_fails
     start().poll()
     start().poll()
-    assert told(service) == ["e0", "e1", "e2", "e3", "e4"]
+    assert dispatched_messages(service) == ["e0", "e1", "e2", "e3", "e4"]
 
 
 def test_nothing_is_told_before_it_is_known_what_was(platform, start, service, datastore):
@@ -321,7 +324,7 @@ def test_nothing_is_told_before_it_is_known_what_was(platform, start, service, d
     poller.poll()
     datastore.away = ()
     poller.poll()
-    assert told(service) == ["a"]
+    assert dispatched_messages(service) == ["a"]
 
 
 def test_a_full_list_is_warned_of_once(platform, start, service):
@@ -330,8 +333,8 @@ def test_a_full_list_is_warned_of_once(platform, start, service):
         platform.fail("e%d" % n)
     poller.poll()
     poller.poll()
-    assert len(told(service)) == 100
-    assert service.log().count("may leave out") == 1
+    assert len(dispatched_messages(service)) == 100
+    assert service.log().count("may be truncated") == 1
 
 
 def test_what_is_remembered_is_bounded(platform, start, service, monkeypatch, clock):
@@ -342,13 +345,13 @@ def test_what_is_remembered_is_bounded(platform, start, service, monkeypatch, cl
         platform.fail("e%d" % n)
         poller.poll()
         clock.forward(600)
-    assert told(service) == ["e%d" % n for n in range(60)]
-    assert len(poller._memory.content["seen"]) <= 20
+    assert dispatched_messages(service) == ["e%d" % n for n in range(60)]
+    assert len(poller._state.content["seen"]) <= 20
     # What is older than the oldest that is remembered is taken for known.
     platform.fail("too late to tell", ago=3500 * 6)
     clock.forward(8000)
     start().poll()
-    assert len(told(service)) == 60
+    assert len(dispatched_messages(service)) == 60
 
 
 def test_what_is_no_longer_listed_is_forgotten_in_time(platform, start, clock):
@@ -358,7 +361,7 @@ def test_what_is_no_longer_listed_is_forgotten_in_time(platform, start, clock):
     poller.poll()
     clock.forward(32 * 86_400)
     poller.poll()
-    assert poller._memory.content["seen"] == {}
+    assert poller._state.content["seen"] == {}
 
 
 def test_an_error_that_a_server_lists_for_ever_is_told_once(platform, start, service, clock):
@@ -367,7 +370,7 @@ def test_an_error_that_a_server_lists_for_ever_is_told_once(platform, start, ser
     for _ in range(100):
         clock.forward(86_400)
         start().poll()
-    assert told(service) == ["old"]
+    assert dispatched_messages(service) == ["old"]
 
 
 def test_hostile_errors(platform, start, service):
@@ -386,7 +389,7 @@ def test_no_secret_reaches_a_trigger(platform, start, service):
     poller.poll()
     platform.fail("Invalid token abc-secret")
     poller.poll()
-    assert told(service) == ["Invalid token ********"]
+    assert dispatched_messages(service) == ["Invalid token ********"]
 
 
 def test_it_is_idle_and_says_so_once(service, datastore, clock):
@@ -408,4 +411,6 @@ def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, e
     ))
     poller.poll()
     poller.poll()
-    assert [one["reason"] for one in service.payloads("sensor_disconnected")] == ["configuration"]
+    assert [payload["reason"] for payload in service.payloads("sensor_disconnected")] == [
+        "configuration"
+    ]
