@@ -6,8 +6,9 @@ PAGE = PACK / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Generated from the pack's metadata by `make docs`: edit the metadata, not this page. For explanations see
-[workflows.md](workflows.md). [Actions](#actions), [triggers](#triggers), [sensors](#sensors),
+Generated from the pack's metadata by `make docs`: edit the metadata, not this page.
+[workflows.md](workflows.md) explains the actions.
+[Actions](#actions), [triggers](#triggers), [sensors](#sensors),
 [rules](#rules), [policies](#policies), [ChatOps aliases](#chatops-aliases) and
 [configuration](#configuration).
 """
