@@ -438,7 +438,7 @@ def test_004_5_agents_make_the_same_calls(guide):
     assert output["status"] == "completed", output["error"]
     results = [entry["result"] for entry in output["output"]["design"]["calls"]]
     assert results[0]["error"] is None and len(results[0]["stepLogs"]) == 3
-    assert "is no orchestration" in guide.refused(
+    assert "is not a known orchestration" in guide.refused(
         "orchestration.get", name_or_id=identifier)["message"]
 
 

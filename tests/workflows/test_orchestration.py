@@ -327,7 +327,7 @@ def test_an_approval_that_nobody_gives_in_time_is_ended_by_the_reaper(flow):
     run = handle.wait(PATIENCE_SECONDS)
     output = run["result"]["output"]
     assert run["status"] == "failed" and output["status"] == "failed" and output["ticket"]
-    assert "nobody answered within" in output["error"]["message"]
+    assert "unanswered within" in output["error"]["message"]
 
 
 def test_an_approval_within_a_sub_orchestration(flow):
@@ -680,10 +680,10 @@ def test_a_large_output_is_kept_and_its_key_told(flow):
 
 
 @pytest.mark.parametrize("parameters, field, why", [
-    ({"orchestration": "nothing"}, "orchestration", "is no orchestration"),
+    ({"orchestration": "nothing"}, "orchestration", "is not a known orchestration"),
     ({}, "orchestration", "is missing"),
-    ({"resume_of": "5f0c000000000000000000aa"}, "resume_of", "is no run of an orchestration"),
-    ({"orchestration": "flow", "text": "x", "input": {"a": 1}}, "text", "beside input"),
+    ({"resume_of": "5f0c000000000000000000aa"}, "resume_of", "is not a run of an orchestration"),
+    ({"orchestration": "flow", "text": "x", "input": {"a": 1}}, "text", "combined with input"),
 ])
 def test_a_run_that_cannot_begin_says_why(flow, parameters, field, why):
     flow.define([{"name": "a", "role": "A"}])
@@ -743,4 +743,4 @@ def test_the_status_of_what_is_no_orchestration(flow):
     run = flow.world.local.run("synthralos.approval.list")["id"]
     for name in ("status", "cancel", "resume"):
         error = flow.refused("orchestration." + name, execution_id=run)
-        assert "is no run of an orchestration" in error["message"]
+        assert "is not a run of an orchestration" in error["message"]

@@ -68,7 +68,7 @@ def test_a_cancelled_run_goes_on(flow, let_go):
     handle = flow.start()
     until(lambda: flow.prompts("B"), "B is asked")
     error = flow.refused("orchestration.resume", execution_id=handle.id)
-    assert error["field"] == "execution_id" and "still runs" in error["message"]
+    assert error["field"] == "execution_id" and "is still running" in error["message"]
     flow.action("orchestration.cancel", execution_id=handle.id)
     let_go.set()
     assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"

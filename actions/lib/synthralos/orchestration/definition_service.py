@@ -248,7 +248,7 @@ def _not_found(env, kind, path, name):
     names = [definition["name"] for definition in definition_store.list_all(env.store, kind)]
     names_text = ", ".join(sorted(names)[:MAX_NAMES_SHOWN]) or "none; create it first"
     noun = kind.noun
-    reason = "Role not found" if kind is ROLE else "is not an orchestration"
+    reason = "Role not found" if kind is ROLE else "is not a known orchestration"
     return InvalidInput(path, name, reason, "Known %ss are %s" % (noun, names_text))
 
 
