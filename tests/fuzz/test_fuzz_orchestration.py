@@ -1,6 +1,6 @@
 """Any orchestration of up to 40 steps, whatever fails and wherever it is cut off: order, priorities
 and bounds hold, nothing runs twice, and what did not run says why. What is checked of small graphs
-in tests/unit/test_waves.py is checked here of large ones, through the engine's own checkpoints.
+in tests/unit/test_scheduler.py is checked here of large ones, through the engine's own checkpoints.
 
 FUZZ=1 tries 2,000 examples of each, else 60.
 """
@@ -38,7 +38,7 @@ class Look:
     """Conditions on `yes` hold, those on `no` do not."""
 
     def __init__(self, most):
-        self.most = most
+        self.max_concurrent = most
 
     def now(self):
         return START

@@ -292,7 +292,7 @@ def test_004_279_planner_executor_reviewer(guide):
     create(guide, 279, "Architect", "Coder", "Reviewer")
     _, output = guide.run("pattern", text="the task")
     assert output["status"] == "completed"
-    assert [role for role, _ in guide.asked] == ["Architect", "Coder", "Reviewer"]
+    assert [role for role, _ in guide.requests] == ["Architect", "Coder", "Reviewer"]
 
 
 @covers("004", 291)
@@ -354,7 +354,7 @@ def test_004_19_flow_types(guide):
             "steps": [{"name": "again", "roleName": "A"}], "max_rounds": 2,
             "until": {"field": "again", "operator": "exists", "value": None}}}])
     _, output = guide.run()
-    assert output["status"] == "completed" and len(guide.asked) == 5
+    assert output["status"] == "completed" and len(guide.requests) == 5
 
 
 def test_004_266_template_variables(guide):
@@ -438,7 +438,7 @@ def test_004_5_agents_make_the_same_calls(guide):
     assert output["status"] == "completed", output["error"]
     results = [entry["result"] for entry in output["output"]["design"]["calls"]]
     assert results[0]["error"] is None and len(results[0]["stepLogs"]) == 3
-    assert "is no orchestration" in guide.refused(
+    assert "is not a known orchestration" in guide.refused(
         "orchestration.get", name_or_id=identifier)["message"]
 
 

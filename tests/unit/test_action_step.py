@@ -49,11 +49,11 @@ def ended(status="succeeded", **result):
 
 @pytest.fixture
 def run(make_env, clock):
-    def run(api, given=None, **more):
+    def run(api, parameters=None, **more):
         env = make_env(config=CONFIG, api=api)
         case = {"deadline": clock.at + 600, "run": "5f0c"}
         step = dict(STEP, **more)
-        return action_step.run(env, case, step, given or {}, sleep=clock.forward)
+        return action_step.run(env, case, step, parameters or {}, sleep=clock.forward)
 
     return run
 
@@ -64,9 +64,9 @@ def run(make_env, clock):
     ({"stdout": "six", "failed": False}, {"stdout": "six", "failed": False}),
 ])
 def test_the_output_of_each_kind_of_runner(run, result, output):
-    done = run(StackStorm(ended(**result)))
-    assert done.error is None and done.output == output and done.attempts == 1
-    assert done.log_fields["execution_id"]
+    outcome = run(StackStorm(ended(**result)))
+    assert outcome.error is None and outcome.output == output and outcome.attempts == 1
+    assert outcome.log_fields["execution_id"]
 
 
 @pytest.mark.parametrize("ref, why", [
@@ -82,29 +82,29 @@ def test_what_is_not_allowed_is_not_started(run, ref, why):
 def test_an_action_that_is_not_there(run):
     api = StackStorm(ended())
     api.action = lambda ref: None
-    with pytest.raises(InvalidInput, match="is no action of this StackStorm"):
+    with pytest.raises(InvalidInput, match="does not exist in this StackStorm"):
         run(api)
 
 
 def test_nothing_that_stackstorm_is_given_is_a_template(run):
     api = StackStorm(ended())
-    given = {"cmd": MARKED, "deep": [{"k": MARKED}, "plain }} text"], "n": 1, "{{ key }}": "v"}
-    done = run(api, given)
+    parameters = {"cmd": MARKED, "deep": [{"k": MARKED}, "plain }} text"], "n": 1, "{{ key }}": "v"}
+    outcome = run(api, parameters)
     sent = api.started[0][1]
     broken = "{ { config_context.x } } { % if % } { # # } < % ctx() % >"
     assert sent == {"cmd": broken, "deep": [{"k": broken}, "plain }} text"], "n": 1,
                     "{ { key } }": "v"}
-    assert done.log_fields["note"] == "template marks were broken by spaces in: cmd, deep"
+    assert outcome.log_fields["note"] == "template marks were broken by spaces in: cmd, deep"
 
 
 def test_a_workflow_of_ours_is_given_text_that_it_decodes(run):
     api = StackStorm(ended())
-    done = run(api, {"original_request": {"prompt": MARKED, "model": "m"}},
+    outcome = run(api, {"original_request": {"prompt": MARKED, "model": "m"}},
                action="synthralos.llm_retry")
     sent = api.started[0][1]["original_request"]
     assert sent["model"] == "m"
     assert base64.b64decode(sent["prompt"][len("base64:"):]).decode() == MARKED
-    assert "went encoded in: original_request" in done.log_fields["note"]
+    assert "were sent encoded in: original_request" in outcome.log_fields["note"]
 
 
 def test_a_python_action_of_ours_is_like_any_other(run):
@@ -114,36 +114,36 @@ def test_a_python_action_of_ours_is_like_any_other(run):
     assert "base64" not in api.started[0][1]["q"]
 
 
-@pytest.mark.parametrize("result, said", [
+@pytest.mark.parametrize("result, reason", [
     ({"result": {"error": {"message": "no disk"}}}, "no disk"),
     ({"result": {"summary": "it broke"}}, "it broke"),
     ({"error": "no virtualenv"}, "no virtualenv"),
     ({"stderr": "line 1\nline 2"}, "line 1 line 2"),
     ({"errors": [{"message": "task x"}]}, "task x"),
 ])
-def test_a_failed_action_says_why(run, result, said):
-    done = run(StackStorm(ended("failed", **result)))
-    assert done.error["cause"] == "action_failed" and said in done.error["message"]
+def test_a_failed_action_says_why(run, result, reason):
+    outcome = run(StackStorm(ended("failed", **result)))
+    assert outcome.error["cause"] == "action_failed" and reason in outcome.error["message"]
 
 
 def test_a_failed_action_is_tried_again_and_again(run):
     api = StackStorm(ended("failed"), ended("failed"), ended(result=7))
-    done = run(api, max_retries=2, retry_delay=3)
-    assert done.output == 7 and done.attempts == 3 and len(api.started) == 3
+    outcome = run(api, max_retries=2, retry_delay=3)
+    assert outcome.output == 7 and outcome.attempts == 3 and len(api.started) == 3
 
 
 def test_an_output_that_does_not_match_is_a_failed_attempt(run):
     schema = {"type": "object", "required": ["n"]}
     api = StackStorm(ended(result={}), ended(result={"n": 1}))
     assert run(api, max_retries=1, schema=schema).output == {"n": 1}
-    done = run(StackStorm(ended(result={})), schema=schema)
-    assert done.error["cause"] == "schema_mismatch"
+    outcome = run(StackStorm(ended(result={})), schema=schema)
+    assert outcome.error["cause"] == "schema_mismatch"
 
 
 def test_an_action_that_is_not_over_in_time_is_cancelled(run):
     api = StackStorm({"status": "running"})
-    done = run(api, timeout=limit_under_test(5))
-    assert done.error["cause"] == "timeout" and len(api.cancelled) == 1 and api.polls >= 10
+    outcome = run(api, timeout=limit_under_test(5))
+    assert outcome.error["cause"] == "timeout" and len(api.cancelled) == 1 and api.polls >= 10
 
 
 def test_a_moment_without_the_api_ends_nothing(run):
@@ -153,8 +153,8 @@ def test_a_moment_without_the_api_ends_nothing(run):
 
 def test_what_may_have_been_started_is_not_started_again(run):
     api = StackStorm(StackStormError("away"), ended())
-    done = run(api, max_retries=3)
-    assert done.error["cause"] == "unknown" and len(api.started) == 1
+    outcome = run(api, max_retries=3)
+    assert outcome.error["cause"] == "unknown" and len(api.started) == 1
 
 
 def test_what_stackstorm_refused_is_tried_again(run):

@@ -66,11 +66,11 @@ class Orchestrated:
 
     :ivar answers: {role: text, JSON value, sandbox step, or a function (prompt, number) -> any of
         these}; a role that is not there answers `<role>: <prompt>`.
-    :ivar asked: [(role, prompt)], in the order of arrival.
+    :ivar requests: [(role, prompt)], in the order of arrival.
     """
 
     def __init__(self, world):
-        self.world, self.answers, self.asked = world, {}, []
+        self.world, self.answers, self.requests = world, {}, []
         self._lock, self._numbers = threading.Lock(), {}
         world.box.script(TARGET, [self._answer], forever=True)
 
@@ -78,7 +78,7 @@ class Orchestrated:
         role = self.role_of(call.body["messages"][0]["content"])
         prompt = call.body["messages"][-1]["content"]
         with self._lock:
-            self.asked.append((role, prompt))
+            self.requests.append((role, prompt))
             number = self._numbers[role] = self._numbers.get(role, 0) + 1
         answer = self.answers.get(role, "%s: %s" % (role, prompt))
         answer = answer(prompt, number) if callable(answer) else answer
@@ -91,21 +91,21 @@ class Orchestrated:
         return system.split(":", 1)[0].split("\n", 1)[0]
 
     def prompts(self, role):
-        return [prompt for name, prompt in self.asked if name == role]
+        return [prompt for name, prompt in self.requests if name == role]
 
     def role(self, name, **more):
-        given = dict({"name": name, "base_prompt": "%s: do your part." % name, "model": MODEL},
+        fields = dict({"name": name, "base_prompt": "%s: do your part." % name, "model": MODEL},
                      **more)
-        return self.action("role.create", fields=at_the_door(given))
+        return self.action("role.create", fields=at_the_door(fields))
 
     def define(self, steps, name="flow", roles=True, **more):
         """Creates the orchestration, and the roles that its steps name."""
         if roles:
-            for role in sorted(set(_roles(steps)) - set(getattr(self, "_known", ()))):
+            for role in sorted(set(_roles(steps)) - set(getattr(self, "_created_roles", ()))):
                 self.role(role)
-                self._known = getattr(self, "_known", ()) + (role,)
-        given = dict({"name": name, "steps": steps}, **more)
-        return self.action("orchestration.create", fields=at_the_door(given))
+                self._created_roles = getattr(self, "_created_roles", ()) + (role,)
+        fields = dict({"name": name, "steps": steps}, **more)
+        return self.action("orchestration.create", fields=at_the_door(fields))
 
     def action(self, ref, **parameters):
         """The result of an action, which must succeed."""
@@ -217,15 +217,15 @@ class KilledThrice:
         return delay(ENDLESS_SECONDS)
 
     def _is_last(self, wave):
-        asked = [prompt.split()[0] for prompt in self._flow.prompts("A")]
-        return all(wave + n in asked for n in "012") and len(self._running()) == 1
+        names = [prompt.split()[0] for prompt in self._flow.prompts("A")]
+        return all(wave + n in names for n in "012") and len(self._running()) == 1
 
     def check(self, output):
         """That each finished step ran once, and each that was killed twice."""
         assert output["status"] == "completed", output["error"]
         assert len(output["stepLogs"]) == 30 and set(statuses(output).values()) == {"completed"}
-        asked = [prompt.split()[0] for prompt in self._flow.prompts("A")]
-        assert {name: asked.count(name) for name in set(asked)} == {
+        names = [prompt.split()[0] for prompt in self._flow.prompts("A")]
+        assert {name: names.count(name) for name in set(names)} == {
             "w%ds%d" % (w, n): 1 + ("w%ds%d" % (w, n) in self._KILLED)
             for w in range(10) for n in range(3)}
         assert "w9s2 goes answer of w8s2" in self._flow.prompts("A")

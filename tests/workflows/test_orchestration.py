@@ -62,7 +62,7 @@ def test_planner_executor_reviewer(flow):
     assert run["status"] == "succeeded" and output["success"] and output["status"] == "completed"
     assert output["output"] == {
         "plan": "first this, then that", "code": "<Login/>", "review": "looks good"}
-    assert [json.loads(prompt) for _, prompt in flow.asked] == [
+    assert [json.loads(prompt) for _, prompt in flow.requests] == [
         {"task": "Create a React component for a login form"},
         {"instructions": "first this, then that"},
         {"code": "<Login/>", "requirements": "first this, then that"},
@@ -93,9 +93,9 @@ def test_map_reduce(flow):
     flow.define(**RESEARCH)
     run, output = flow.run("Multi-Source Research", input={"topic": "WebAssembly performance"})
     assert output["status"] == "completed" and output["output"]["report"] == "all of it"
-    told = json.loads(flow.prompts("Synthesizer")[0])["sources"]
+    sources = json.loads(flow.prompts("Synthesizer")[0])["sources"]
     query = '{\n "query": "WebAssembly performance site:%s"\n}'
-    assert told == {
+    assert sources == {
         "academic": "found by " + query % "arxiv.org",
         "docs": "found by " + query % "developer.mozilla.org",
         "github": "found by " + query % "github.com"}
@@ -224,10 +224,10 @@ def test_a_sub_orchestration(flow):
     assert entry["step_output"] == {"found": output["output"]["result"]}
     child = flow.status(entry["execution_id"])
     assert child["status"] == "completed" and child["orchestration"] == "sub"
-    assert [one["step_name"] for one in child["stepLogs"]] == ["i"]
-    listed = flow.action("orchestration.list_runs")["runs"]
-    assert [one["orchestration"] for one in listed] == ["sub", "flow"]
-    assert listed[0]["parent"] == run["id"]
+    assert [entry["step_name"] for entry in child["stepLogs"]] == ["i"]
+    runs = flow.action("orchestration.list_runs")["runs"]
+    assert [row["orchestration"] for row in runs] == ["sub", "flow"]
+    assert runs[0]["parent"] == run["id"]
 
 
 def test_a_sub_orchestration_that_fails_fails_its_step_and_opens_one_ticket(flow):
@@ -241,14 +241,14 @@ def test_a_sub_orchestration_that_fails_fails_its_step_and_opens_one_ticket(flow
 
 
 def test_an_orchestration_that_runs_itself_is_refused(flow):
-    told = flow.refused("orchestration.create", name="flow",
+    error = flow.refused("orchestration.create", name="flow",
                         steps=[{"name": "s", "orchestration": "flow"}])
-    assert "runs itself: flow -> flow" in told["message"]
+    assert "runs itself: flow -> flow" in error["message"]
     flow.define([{"name": "a", "role": "A"}], name="inner")
     flow.define([{"name": "s", "orchestration": "inner"}])
-    told = flow.refused("orchestration.update", name="inner",
+    error = flow.refused("orchestration.update", name="inner",
                         updates={"steps": [{"name": "s", "orchestration": "flow"}]})
-    assert "runs itself: inner -> flow -> inner" in told["message"]
+    assert "runs itself: inner -> flow -> inner" in error["message"]
 
 
 def test_orchestrations_nest_five_deep(flow):
@@ -258,7 +258,7 @@ def test_orchestrations_nest_five_deep(flow):
     assert flow.run("flow-2")[1]["status"] == "completed"
     _, output = flow.run("flow-1")
     assert output["status"] == "failed" and "nest at most 5 deep" in output["error"]["message"]
-    assert len(flow.asked) == 1
+    assert len(flow.requests) == 1
 
 
 def approval(**more):
@@ -276,12 +276,13 @@ def asking(flow):
 
 
 def test_an_approval_that_is_given(flow, asking):
-    told = flow.status(asking.id)
-    assert told["status"] == "waiting"
-    assert told["waiting"]["question"] == (
+    status = flow.status(asking.id)
+    assert status["status"] == "waiting"
+    assert status["waiting"]["question"] == (
         "ok: Ship < % 1 + 1 % > { { x } }? [template marks were broken]")
-    listed = flow.action("approval.list")["approvals"]
-    assert listed[0]["run"] == asking.id and "Ship" in listed[0]["question"] and listed[0]["until"]
+    approvals = flow.action("approval.list")["approvals"]
+    assert approvals[0]["run"] == asking.id and approvals[0]["until"]
+    assert "Ship" in approvals[0]["question"]
     flow.action("approval.answer", execution_id=asking.id, approved=True)
     output = asking.wait(PATIENCE_SECONDS)["result"]["output"]
     assert output["status"] == "completed" and logs(output)["ok"]["status"] == "completed"
@@ -321,12 +322,12 @@ def test_an_approval_that_nobody_gives_in_time_is_ended_by_the_reaper(flow):
     handle = flow.start()
     handle.wait_for("paused")
     let_pass(1.1)
-    told = flow.action("recovery.reap")
-    assert [one["run"] for one in told["expired"]] == [handle.id]
+    reaped = flow.action("recovery.reap")
+    assert [expired["run"] for expired in reaped["expired"]] == [handle.id]
     run = handle.wait(PATIENCE_SECONDS)
     output = run["result"]["output"]
     assert run["status"] == "failed" and output["status"] == "failed" and output["ticket"]
-    assert "nobody answered within" in output["error"]["message"]
+    assert "unanswered within" in output["error"]["message"]
 
 
 def test_an_approval_within_a_sub_orchestration(flow):
@@ -456,9 +457,10 @@ def test_a_run_has_its_time(flow):
     flow.answers["A"] = delay(3)
     flow.define([{"name": n, "role": "A"} for n in "abc"])
     _, output = flow.run(timeout=limit_under_test(7))
-    told = output["error"]["message"]
-    # Either no wave could begin any more, or a step was cut short.
-    assert output["status"] == "failed" and ("time" in told or "no answer within" in told), told
+    message = output["error"]["message"]
+    # Either no further wave could begin, or a step was cut short.
+    assert output["status"] == "failed"
+    assert "time" in message or "no answer within" in message, message
 
 
 SCORED = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
@@ -541,8 +543,8 @@ def test_what_a_role_says_is_what_the_model_is_told(flow):
     flow.run(text="Hello")
     body = flow.world.box.calls_to(TARGET)[0].body
     assert body["messages"][1] == {"role": "user", "content": "Hello"}
-    for told in ("A: do your part.", "dry", "- salt is white", "one word"):
-        assert told in body["messages"][0]["content"]
+    for text in ("A: do your part.", "dry", "- salt is white", "one word"):
+        assert text in body["messages"][0]["content"]
     assert body["temperature"] == 0.2 and body["max_tokens"] == 50 and "top_p" not in body
 
 
@@ -570,8 +572,8 @@ def test_what_an_action_step_is_given_is_no_template(flow):
     ])
     _, output = flow.run()
     entry = logs(output)["say"]
-    said = entry["step_output"]["stdout"].strip()
-    assert said == "{ { config_context.platform.token } } < % ctx() % >"
+    stdout = entry["step_output"]["stdout"].strip()
+    assert stdout == "{ { config_context.platform.token } } < % ctx() % >"
     assert entry["note"] == "template marks were broken by spaces in: cmd"
 
 
@@ -584,8 +586,8 @@ def test_a_workflow_of_this_pack_is_given_text_as_it_is(flow):
                        "failure_reason": "{{input}}"}}])
     _, output = flow.run(text=encoded(text))
     assert output["status"] == "completed", output["error"]
-    asked = flow.world.box.calls_to("llm:openai/gpt-4")[0].body["messages"]
-    assert asked[-1]["content"] == text and "went encoded" in logs(output)["retry"]["note"]
+    messages = flow.world.box.calls_to("llm:openai/gpt-4")[0].body["messages"]
+    assert messages[-1]["content"] == text and "were sent encoded" in logs(output)["retry"]["note"]
 
 
 def encoded(text):
@@ -599,9 +601,9 @@ def encoded(text):
 ])
 def test_an_action_that_no_step_may_run(flow, action, why):
     flow.world.config["orchestration"] = {"allowed_actions": ["core.nothing"]}
-    told = flow.refused("orchestration.create", name="flow",
+    error = flow.refused("orchestration.create", name="flow",
                         steps=[{"name": "x", "action": action}])
-    assert why in told["message"]
+    assert why in error["message"]
 
 
 def test_an_action_that_is_no_longer_allowed(flow):
@@ -635,9 +637,9 @@ def test_a_webhook_is_told_of_the_end(flow):
     flow.world.local.keys.set("synthralos_webhook_done", flow.world.box.url("/hook/done"))
     flow.define([{"name": "a", "role": "A"}], webhook={"url_from": "synthralos_webhook_done"})
     run, output = flow.run(text="x")
-    told = flow.world.box.calls_to("hook:done")[0].body
-    assert output["webhook"] == "taken" and told["execution_id"] == run["id"]
-    assert told["status"] == "completed" and told["output"] == output["output"]
+    body = flow.world.box.calls_to("hook:done")[0].body
+    assert output["webhook"] == "taken" and body["execution_id"] == run["id"]
+    assert body["status"] == "completed" and body["output"] == output["output"]
 
 
 @pytest.mark.parametrize("webhook", [
@@ -652,8 +654,8 @@ def test_a_webhook_that_is_away_fails_no_run(flow, webhook):
 def test_a_dry_run_calls_nothing(flow):
     flow.define(**RESEARCH)
     run, output = flow.run("Multi-Source Research", dry_run=True)
-    assert run["status"] == "succeeded" and output["status"] == "planned" and not flow.asked
-    assert [(one["step_name"], one["wave"]) for one in output["stepLogs"]] == [
+    assert run["status"] == "succeeded" and output["status"] == "planned" and not flow.requests
+    assert [(entry["step_name"], entry["wave"]) for entry in output["stepLogs"]] == [
         (name, 1) for name, _ in SEARCHES] + [("Synthesize Findings", 2)]
     assert output["stepLogs"][0]["models"] == ["llm:openai/gpt-4o"]
     assert flow.world.tasks(run) == ["orchestration.begin"]
@@ -677,22 +679,22 @@ def test_a_large_output_is_kept_and_its_key_told(flow):
     assert len(json.dumps(output)) < 300_000
 
 
-@pytest.mark.parametrize("given, field, why", [
-    ({"orchestration": "nothing"}, "orchestration", "is no orchestration"),
+@pytest.mark.parametrize("parameters, field, why", [
+    ({"orchestration": "nothing"}, "orchestration", "is not a known orchestration"),
     ({}, "orchestration", "is missing"),
-    ({"resume_of": "5f0c000000000000000000aa"}, "resume_of", "is no run of an orchestration"),
-    ({"orchestration": "flow", "text": "x", "input": {"a": 1}}, "text", "beside input"),
+    ({"resume_of": "5f0c000000000000000000aa"}, "resume_of", "is not a run of an orchestration"),
+    ({"orchestration": "flow", "text": "x", "input": {"a": 1}}, "text", "combined with input"),
 ])
-def test_a_run_that_cannot_begin_says_why(flow, given, field, why):
+def test_a_run_that_cannot_begin_says_why(flow, parameters, field, why):
     flow.define([{"name": "a", "role": "A"}])
-    run, output = flow.world.run("orchestration.run", **given)
+    run, output = flow.world.run("orchestration.run", **parameters)
     assert run["status"] == "failed" and output["error"]["field"] == field
     assert why in output["error"]["message"] and output["ticket"]
 
 
 def test_a_definition_without_a_name_is_told_what_is_missing(flow):
-    told = flow.refused("orchestration.create", definition='{"steps": []}')
-    assert told["message"].startswith("orchestration.name: is missing. Names are 1 to 128")
+    error = flow.refused("orchestration.create", definition='{"steps": []}')
+    assert error["message"].startswith("orchestration.name: is missing. Names are 1 to 128")
 
 
 def test_an_inactive_orchestration_does_not_run(flow):
@@ -703,19 +705,19 @@ def test_an_inactive_orchestration_does_not_run(flow):
 
 def test_a_role_that_is_missing_is_told_before_anything_runs(flow):
     flow.define([{"name": "a", "role": "A"}])
-    told = flow.refused("role.delete", name="A")
-    assert told["message"] == "name 'A': is used by flow. Change these first, or give force."
+    error = flow.refused("role.delete", name="A")
+    assert error["message"] == "name 'A': is used by flow. Change these first, or give force."
     flow.action("role.delete", name="A", force=True)
     _, output = flow.run()
-    assert "Role not found for step a" in output["error"]["message"] and not flow.asked
+    assert "Role not found for step a" in output["error"]["message"] and not flow.requests
 
 
 def test_runs_are_listed(flow):
     flow.answers["A"] = lambda prompt, number: "x" if number == 1 else status(400)
     flow.define([{"name": "a", "role": "A"}])
     first, second = flow.run()[0], flow.run()[0]
-    listed = flow.action("orchestration.list_runs")["runs"]
-    assert [(one["execution_id"], one["status"]) for one in listed] == [
+    runs = flow.action("orchestration.list_runs")["runs"]
+    assert [(row["execution_id"], row["status"]) for row in runs] == [
         (second["id"], "failed"), (first["id"], "completed")]
     assert len(flow.action("orchestration.list_runs", status="failed")["runs"]) == 1
     assert flow.action("orchestration.list_runs", orchestration="other")["runs"] == []
@@ -727,18 +729,18 @@ def test_the_status_of_a_run_on_its_way(flow):
     flow.define([{"name": "a", "role": "A"}, {"name": "b", "role": "B"}])
     handle = flow.start()
     until(lambda: flow.prompts("B"), "B is asked")
-    told = flow.status(handle.id)
-    assert told["status"] == "running" and told["completed_at"] is None
-    assert [one["step_name"] for one in told["stepLogs"]] == ["a"]
-    assert len(told["checkpoints"]) == 2
+    run_status = flow.status(handle.id)
+    assert run_status["status"] == "running" and run_status["completed_at"] is None
+    assert [entry["step_name"] for entry in run_status["stepLogs"]] == ["a"]
+    assert len(run_status["checkpoints"]) == 2
     let_go.set()
     handle.wait(PATIENCE_SECONDS)
-    told = flow.status(handle.id, step_name="b")
-    assert told["status"] == "completed" and len(told["stepLogs"]) == 1
+    run_status = flow.status(handle.id, step_name="b")
+    assert run_status["status"] == "completed" and len(run_status["stepLogs"]) == 1
 
 
 def test_the_status_of_what_is_no_orchestration(flow):
     run = flow.world.local.run("synthralos.approval.list")["id"]
     for name in ("status", "cancel", "resume"):
         error = flow.refused("orchestration." + name, execution_id=run)
-        assert "is no run of an orchestration" in error["message"]
+        assert "is not a run of an orchestration" in error["message"]

@@ -35,7 +35,7 @@ class Loaded(Orchestrated):
     def name(self):
         return self.example["orchestrations"][0]["name"]
 
-    def told(self, role):
+    def inputs(self, role):
         """What the role was given, each time."""
         return [json.loads(prompt) for prompt in self.prompts(role)]
 
@@ -57,8 +57,8 @@ def test_the_examples_are_these():
 def test_an_example_names_no_model_and_defines_every_role_that_it_uses(name):
     example = examples.read(name)
     assert example["description"] and example["input"]
-    for one in example["orchestrations"]:
-        normal = orchestration_schema.orchestration(one)
+    for definition in example["orchestrations"]:
+        normal = orchestration_schema.orchestration(definition)
         assert set(orchestration_schema.roles_used(normal)) == {
             role["name"] for role in example["roles"]
         }
@@ -77,20 +77,21 @@ def test_a_role_is_the_same_in_every_example():
 
 
 def test_all_are_loaded_and_loaded_again(flow):
-    done = flow.action("orchestration.load_examples")["definitions"]
-    assert all(one["created"] for one in done)
+    definitions = flow.action("orchestration.load_examples")["definitions"]
+    assert all(definition["created"] for definition in definitions)
     assert len(flow.action("orchestration.list")["orchestrations"]) == len(NAMES)
     again = flow.action("orchestration.load_examples")
-    assert again["summary"] == "0 created, 0 changed, %d were there" % len(done)
+    assert again["summary"] == "0 created, 0 changed, %d were there" % len(definitions)
     flow.action("orchestration.update", name="Ping-Pong", updates={"tags": ["ours"]})
     flow.action("orchestration.load_examples", names=["ping-pong"])
     assert flow.action("orchestration.get", name="Ping-Pong")["orchestration"]["tags"] == ["ours"]
     again = flow.action("orchestration.load_examples", names=["ping-pong"], overwrite=True)
     assert again["summary"].startswith("0 created, 1 changed, ")
-    assert [one["name"] for one in again["definitions"] if one["changed"]] == ["Ping-Pong"]
+    changed = [definition["name"] for definition in again["definitions"] if definition["changed"]]
+    assert changed == ["Ping-Pong"]
     there = flow.action("orchestration.get", name="Ping-Pong")["orchestration"]
     assert there["tags"] == ["pattern", "writing"] and there["version"] == 3
-    assert "is no example" in flow.refused("orchestration.load_examples", names=["x"])["message"]
+    assert "is not an example" in flow.refused("orchestration.load_examples", names=["x"])["message"]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "agentic-workflow"])
@@ -109,7 +110,7 @@ def test_planner_executor_reviewer(flow):
     run, output = flow.play()
     assert output["output"] == {"plan": "first this", "code": "<Login/>", "review": "good"}
     assert statuses(output) == completed("Plan", "Generate Code", "Review")
-    assert flow.told("Code Reviewer") == [{"code": "<Login/>", "requirements": "first this"}]
+    assert flow.inputs("Code Reviewer") == [{"code": "<Login/>", "requirements": "first this"}]
 
 
 def test_a_review_without_code_is_skipped(flow):
@@ -130,10 +131,11 @@ def test_map_and_reduce(flow, name, maps, reduces):
     run, output = flow.play()
     assert [entry["step_name"] for entry in output["stepLogs"]] == maps + [reduces]
     assert set(statuses(output).values()) == {"completed"} and len(output["checkpoints"]) == 2
-    (told,) = flow.told("Synthesizer")
-    found = told.get("sources", {}).values() or told["findings"]
-    asked = flow.prompts("Research Assistant")
-    assert sorted(found) == sorted("found: " + prompt for prompt in asked) and len(set(asked)) == 3
+    (synthesizer_input,) = flow.inputs("Synthesizer")
+    findings = synthesizer_input.get("sources", {}).values() or synthesizer_input["findings"]
+    queries = flow.prompts("Research Assistant")
+    assert sorted(findings) == sorted("found: " + prompt for prompt in queries)
+    assert len(set(queries)) == 3
 
 
 @pytest.mark.parametrize("passed, last", [(0.5, "completed"), (1, "skipped")])
@@ -146,7 +148,7 @@ def test_self_correcting_coder(flow, passed, last):
     assert statuses(output) == dict(
         completed("Generate Code", "Run Tests"), **{"Fix Failures": last})
     if last == "completed":
-        assert flow.told("Debugger") == [{"code": "code", "failures": ["empty list"]}]
+        assert flow.inputs("Debugger") == [{"code": "code", "failures": ["empty list"]}]
         assert output["output"]["Fix Failures"] == "mended"
 
 
@@ -165,8 +167,9 @@ def test_tree_of_thoughts(flow):
                     "Decision Maker": "the second"}
     run, output = flow.play()
     assert output["output"]["decision"] == "the second" and len(output["checkpoints"]) == 3
-    (told,) = flow.told("Decision Maker")
-    assert told["evaluation"]["scores"] == [0.1, 0.9, 0.4] and len(set(told["options"])) == 3
+    (decision_input,) = flow.inputs("Decision Maker")
+    assert decision_input["evaluation"]["scores"] == [0.1, 0.9, 0.4]
+    assert len(set(decision_input["options"])) == 3
 
 
 @pytest.mark.parametrize("scores, rounds", [([0.9], 0), ([0.5, 0.8], 1), ([0.5, 0.6, 0.9], 2)])
@@ -181,8 +184,8 @@ def test_ping_pong_ends_when_the_critic_is_content(flow, scores, rounds):
     assert last["status"] == "completed" and last["rounds"] == rounds if rounds else (
         last["reason"] == "Condition not met")
     if rounds:
-        assert flow.told("Creator")[1]["feedback"] == "shorter"
-        assert flow.told("Creator")[1]["draft"] == "draft 1"
+        assert flow.inputs("Creator")[1]["feedback"] == "shorter"
+        assert flow.inputs("Creator")[1]["draft"] == "draft 1"
 
 
 def test_ping_pong_has_five_rounds_at_most(flow):
@@ -213,7 +216,7 @@ def asking(flow):
     return handle
 
 
-def answered(flow, approved):
+def run_answered(flow, approved):
     """(execution, its status) of a run that was approved or not."""
     handle = asking(flow)
     flow.action("approval.answer", execution_id=handle.id, approved=approved)
@@ -223,9 +226,9 @@ def answered(flow, approved):
 
 def test_agentic_workflow(agentic):
     handle = asking(agentic)
-    told = agentic.status(handle.id)
-    assert told["status"] == "waiting" and told["state"] == "CRITIQUED"
-    assert told["waiting"]["question"] == (
+    run_status = agentic.status(handle.id)
+    assert run_status["status"] == "waiting" and run_status["state"] == "CRITIQUED"
+    assert run_status["waiting"]["question"] == (
         "Approve: We write it. The critic gives this plan 0.7. May it be carried out?")
     agentic.action("approval.answer", execution_id=handle.id, approved=True)
     output = handle.wait(PATIENCE_SECONDS)["result"]["output"]
@@ -238,7 +241,7 @@ def test_agentic_workflow(agentic):
     assert statuses(output) == dict(
         completed("Plan", "Critique", "Approve", "Execute 1", "Execute 2", "Verify[1]/Check",
                   "Verify"), **{"Execute 3": "skipped", "Verify[1]/Mend": "skipped"})
-    assert agentic.told("Executor")[0]["risks"] == ["nobody reads it"]
+    assert agentic.inputs("Executor")[0]["risks"] == ["nobody reads it"]
     assert agentic.status(handle.id)["state"] == "COMPLETED"
 
 
@@ -246,42 +249,42 @@ def test_each_step_of_it_says_in_which_state_the_run_is(agentic):
     """The states that a run goes through, as its checkpoints have them."""
     from synthralos.core import sealing
 
-    run, told = answered(agentic, True)
+    run, run_status = run_answered(agentic, True)
     states = []
-    for key in told["checkpoints"]:
-        kept = sealing.unseal(agentic.world.local.keys.get(key))
-        states.append(kept["context"].get("state", {"v": None})["v"])
+    for key in run_status["checkpoints"]:
+        state = sealing.unseal(agentic.world.local.keys.get(key))
+        states.append(state["context"].get("state", {"v": None})["v"])
     assert states == [None, "PLANNED", "CRITIQUED", "APPROVED", "EXECUTING"]
 
 
 def test_a_plan_that_a_person_refuses_is_not_carried_out(agentic):
-    run, told = answered(agentic, False)
-    assert run["status"] == "succeeded" and told["status"] == "refused"
-    assert told["state"] == "REFUSED" and agentic.prompts("Executor") == []
+    run, run_status = run_answered(agentic, False)
+    assert run["status"] == "succeeded" and run_status["status"] == "refused"
+    assert run_status["state"] == "REFUSED" and agentic.prompts("Executor") == []
 
 
 def test_what_the_verifier_does_not_accept_is_mended(agentic):
     agentic.answers["Verifier"] = lambda prompt, number: {
         "score": 0.5 * number, "problems": ["too long"]}
-    run, told = answered(agentic, True)
-    assert told["status"] == "completed" and told["state"] == "COMPLETED"
-    assert agentic.told("Executor")[-1]["problems"] == ["too long"]
-    assert agentic.told("Verifier")[-1]["mended"].startswith("MEND")
+    run, run_status = run_answered(agentic, True)
+    assert run_status["status"] == "completed" and run_status["state"] == "COMPLETED"
+    assert agentic.inputs("Executor")[-1]["problems"] == ["too long"]
+    assert agentic.inputs("Verifier")[-1]["mended"].startswith("MEND")
 
 
 def test_what_is_never_accepted_has_failed(agentic):
     agentic.answers["Verifier"] = {"score": 0.2, "problems": ["wrong"]}
-    run, told = answered(agentic, True)
-    assert run["status"] == "failed" and told["status"] == "failed" and told["state"] == "FAILED"
-    assert "did not hold after 3 rounds" in told["error"]["message"]
+    run, run_status = run_answered(agentic, True)
+    assert run["status"] == run_status["status"] == "failed" and run_status["state"] == "FAILED"
+    assert "did not hold after 3 rounds" in run_status["error"]["message"]
 
 
 def test_a_step_that_fails_leaves_the_state_failed(agentic):
     agentic.answers["Planner"] = status(400)
     run, _ = agentic.play()
-    told = agentic.status(run["id"])
-    assert run["status"] == "failed" and told["state"] == "FAILED"
-    assert logs(told["result"])["Critique"]["status"] == "skipped"
+    run_status = agentic.status(run["id"])
+    assert run["status"] == "failed" and run_status["state"] == "FAILED"
+    assert logs(run_status["result"])["Critique"]["status"] == "skipped"
 
 
 def test_its_state_while_it_has_none(agentic):
@@ -301,5 +304,5 @@ def test_the_sandbox_knows_the_words_with_which_the_pack_asks_for_json():
 
     schema = {"type": "object", "required": ["n"], "properties": {"n": {"enum": [7]}}}
     role = orchestration_schema.role({"name": "r", "base_prompt": "p"})
-    said = [message["content"] for message in prompts.messages(role, "x", schema)]
-    assert json.loads(schemas.answer(said)) == {"n": 7}
+    contents = [message["content"] for message in prompts.messages(role, "x", schema)]
+    assert json.loads(schemas.answer(contents)) == {"n": 7}

@@ -25,10 +25,10 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(__file__))
-from waves_as_they_are import Waves as Real
+from unchanged_tasks import OrchestrationTasks as Real
 
 
-class Waves(Real):
+class OrchestrationTasks(Real):
     def run(self, operation, **parameters):
         if operation != %r:
             return super().run(operation, **parameters)
@@ -37,9 +37,10 @@ class Waves(Real):
 
 
 def crashing(world, operation, crash):
-    """Has one of the operations of waves.py crash, in a copy of the pack."""
-    world.with_action("waves_as_they_are", (world.pack / "actions" / "waves.py").read_text())
-    world.with_action("waves", CRASHING % (operation, crash))
+    """Has one of the operations of orchestration_tasks.py crash, in a copy of the pack."""
+    source = (world.pack / "actions" / "orchestration_tasks.py").read_text()
+    world.with_action("unchanged_tasks", source)
+    world.with_action("orchestration_tasks", CRASHING % (operation, crash))
 
 
 @pytest.mark.parametrize("crash", CRASHES.values(), ids=CRASHES)
@@ -70,9 +71,9 @@ def test_a_run_whose_merge_crashed_goes_on(world):
     flow = Orchestrated(world)
     flow.define([{"name": n, "role": n.upper(), "group": "g"} for n in "ab"])
     run, output = flow.run()
-    assert [one["step_name"] for one in output["stepLogs"]] == []
-    (world.folder / "pack" / "actions" / "waves.py").write_text(
-        (PACK / "actions" / "waves.py").read_text())
+    assert [entry["step_name"] for entry in output["stepLogs"]] == []
+    (world.folder / "pack" / "actions" / "orchestration_tasks.py").write_text(
+        (PACK / "actions" / "orchestration_tasks.py").read_text())
     _, output = flow.resume(run["id"])
     assert output["status"] == "completed" and len(flow.prompts("A")) == 1
 
@@ -96,11 +97,11 @@ def test_without_a_datastore_a_run_fails_and_says_so(flow):
     flow.define([{"name": "a", "role": "A"}])
     flow.world.local.keys = Away()
     run, output = flow.run()
-    assert run["status"] == "failed" and "the datastore is away" in output["error"]["message"]
+    assert run["status"] == "failed" and "the datastore is unavailable" in output["error"]["message"]
 
 
 def test_a_datastore_that_goes_away_in_the_middle(flow):
-    kept = flow.world.local.keys
+    keys = flow.world.local.keys
 
     def answer(prompt, number):
         flow.world.local.keys = Away()
@@ -110,7 +111,7 @@ def test_a_datastore_that_goes_away_in_the_middle(flow):
     flow.define([{"name": "a", "role": "A"}, {"name": "b", "role": "B"}])
     run, output = flow.run()
     assert run["status"] == "failed" and output["error"]["message"]
-    flow.world.local.keys = kept
+    flow.world.local.keys = keys
     flow.answers["A"] = "again"
     _, output = flow.resume(run["id"])
     assert output["status"] == "completed" and output["output"]["a"] == "again"
@@ -138,9 +139,9 @@ def test_hostile_input_and_answers_are_data(flow, text):
     assert output["status"] == "completed", output["error"]
     assert json.loads(flow.prompts("A")[0]) == {"given": text}
     assert flow.prompts("B") == [text]
-    shown = text.replace("\x00", "\ufffd")
+    storable_text = text.replace("\x00", "\ufffd")
     assert output["output"]["text"] == text and output["output"]["a"]["said"] == text
-    assert output["output"]["a"]["key " + shown] == 1
+    assert output["output"]["a"]["key " + storable_text] == 1
     assert_inert(flow.world)
 
 

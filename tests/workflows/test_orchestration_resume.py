@@ -57,18 +57,18 @@ def let_go():
     event.set()
 
 
-def held(event):
+def answer_after(event):
     """A model's answer that comes once the event is set."""
     return lambda prompt, number: event.wait(PATIENCE_SECONDS) and "in the end"
 
 
 def test_a_cancelled_run_goes_on(flow, let_go):
-    flow.answers["B"] = held(let_go)
+    flow.answers["B"] = answer_after(let_go)
     flow.define([{"name": n, "role": n.upper()} for n in "abc"])
     handle = flow.start()
     until(lambda: flow.prompts("B"), "B is asked")
     error = flow.refused("orchestration.resume", execution_id=handle.id)
-    assert error["field"] == "execution_id" and "still runs" in error["message"]
+    assert error["field"] == "execution_id" and "is still running" in error["message"]
     flow.action("orchestration.cancel", execution_id=handle.id)
     let_go.set()
     assert handle.wait(PATIENCE_SECONDS)["status"] == "canceled"
@@ -78,7 +78,7 @@ def test_a_cancelled_run_goes_on(flow, let_go):
 
 
 def test_a_run_cancelled_in_its_last_step_goes_on(flow, let_go):
-    flow.answers["B"] = held(let_go)
+    flow.answers["B"] = answer_after(let_go)
     flow.define([{"name": n, "role": n.upper()} for n in "ab"])
     handle = flow.start()
     until(lambda: flow.prompts("B"), "B is asked")

@@ -1,10 +1,10 @@
-"""An action step: a StackStorm action that the configuration allows, started and waited for.
+"""Action steps: start a StackStorm action that the configuration allows, and wait for its end.
 
-StackStorm renders what it is given as Jinja, and a workflow's inputs as YAQL too. The parameters of
-a step come of models and callers, so they must not reach it as templates. A text parameter with a
-template's marks goes to a workflow of this pack as `base64:...`, which it decodes; for any other
-action the marks are broken by a space, as in everything that leaves the pack, and the step log
-says in which parameters.
+StackStorm renders the parameters of an action as Jinja, and the inputs of a workflow as YAQL too.
+The parameters of a step come from models and callers, so they must not reach it as templates. Text
+with template marks is passed to a workflow of this pack as `base64:...`, which it decodes. For any
+other action the marks are broken by a space, as in everything that leaves the pack, and the step
+log names the parameters that were changed.
 """
 
 import base64
@@ -28,25 +28,31 @@ MAX_ERROR_SHOWN = 500
 POLL_SECONDS = 0.5
 
 
-def run(env, case, step, given, sleep=time.sleep):
-    """The Done of the step; `given` is its parameters, resolved. InvalidInput when it may not run."""
+def run(env, case, step, step_input, sleep=time.sleep):
+    """Run the action of `step` until an attempt succeeds or no attempt or time remains.
+
+    :param step_input: the rendered parameters of the action.
+    :param sleep: waits between attempts and polls, in seconds.
+    :returns: a StepOutcome; a failed action is an outcome, not an exception.
+    :raises InvalidInput: the action is not allowed, or does not exist.
+    """
     action = allowed(env, step["action"])
-    parameters, note = _safe(action, given)
+    parameters, note = _safe(action, step_input)
     limits = StepTimeLimit(step, env.deadline(case), env.now)
     retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
-    told = {"note": note} if note else {}
+    log_fields = {"note": note} if note else {}
     attempts = 0
     while True:
         attempts += 1
         seconds = limits.attempt().seconds_left()
         if seconds < MIN_ATTEMPT_SECONDS:
-            error = {"cause": "timeout", "message": "the time was up before the action could begin"}
+            error = {"cause": "timeout", "message": "no time remained to start the action"}
         else:
             with tracing.span("execute " + action["ref"], {"synthralos.attempt": attempts}) as span:
-                output, error, told["execution_id"] = _once(
+                output, error, log_fields["execution_id"] = _execute_once(
                     env, action["ref"], _traced(action, parameters), seconds, sleep
                 )
-                span.set({"synthralos.started": told["execution_id"]})
+                span.set({"synthralos.started": log_fields["execution_id"]})
                 if error is not None:
                     span.fail(error["cause"])
             if error is None and step.get("schema"):
@@ -54,78 +60,91 @@ def run(env, case, step, given, sleep=time.sleep):
                 if problem is not None:
                     error = {"cause": problem.cause, "message": problem.message}
             if error is None:
-                return StepOutcome(attempts, output, **told)
+                return StepOutcome(attempts, output, **log_fields)
         run_log.emit("step_attempt", number=attempts, outcome=error["cause"])
         unknown = error["cause"] == "unknown"
         if attempts > retries or unknown or not limits.allows(delay):
-            return StepOutcome(attempts, error=error, **told)
+            return StepOutcome(attempts, error=error, **log_fields)
         sleep(delay)
 
 
 def allowed(env, ref):
-    """StackStorm's metadata of the action `ref`. InvalidInput when no step may run it."""
+    """Return StackStorm's metadata of the action `ref`.
+
+    :raises InvalidInput: the configuration does not allow it, or StackStorm does not have it.
+    """
     config = configuration(env)
     if ref not in config.allowed_actions:
-        known = ", ".join(config.allowed_actions) or "none"
-        way_out = "Add it to orchestration.allowed_actions of the configuration (now: %s)" % known
-        raise InvalidInput("action", ref, "is not allowed", way_out)
+        allowed_names = ", ".join(config.allowed_actions) or "none"
+        hint = (
+            "Add it to orchestration.allowed_actions of the configuration (now: %s)" % allowed_names
+        )
+        raise InvalidInput("action", ref, "is not allowed", hint)
     if env.api is None:
         raise InvalidInput(
-            "action", ref, "there is no StackStorm API to run it", "Run on StackStorm"
+            "action", ref, "cannot run without StackStorm's API", "Run on StackStorm"
         )
     action = env.api.action(ref)
     if action is None:
-        raise InvalidInput("action", ref, "is no action of this StackStorm", "Install its pack")
+        raise InvalidInput("action", ref, "does not exist in this StackStorm", "Install its pack")
     return dict(action, ref=ref)
 
 
 def parameters_of(step, context):
-    """The parameters of the step, resolved from the context; its input mapping is over them."""
-    given = dict(step.get("parameters") or {})
-    given.update(step.get("input") or {})
-    return templates.render(given, context.template_roots(given))
+    """Render the parameters of `step` from the context; its input mapping overrides them."""
+    parameters = dict(step.get("parameters") or {})
+    parameters.update(step.get("input") or {})
+    return templates.render(parameters, context.template_roots(parameters))
 
 
-def _once(env, ref, parameters, seconds, sleep):
-    """(output, None, execution id) or (None, error, execution id or None) of one execution."""
-    until = env.now() + seconds
+def _execute_once(env, ref, parameters, seconds, sleep):
+    """Run the action once.
+
+    :param seconds: how long to wait before the execution is cancelled.
+    :returns: (output, None, execution id), or (None, error, execution id or None).
+    """
+    deadline = env.now() + seconds
     try:
         started = env.api.start(ref, parameters)
     except StackStormError as error:
-        # It may run all the same: then another one would be one too many.
+        # Unless StackStorm refused it, the action may be running: do not start it twice.
         cause = "not_started" if error.refused else "unknown"
         return None, {"cause": cause, "message": str(error)}, None
-    execution = _ended(env, started, until, sleep)
+    execution = _wait_for_end(env, started, deadline, sleep)
     if execution is None:
         env.api.cancel(started)
-        message = "execution %s was not over within %d s: it was cancelled" % (started, seconds)
+        message = "execution %s did not end within %d s and was cancelled" % (started, seconds)
         return None, {"cause": "timeout", "message": message}, started
     result = execution.get("result")
     if execution["status"] == "succeeded":
         return _output_of(result), None, started
-    message = "execution %s ended as %s%s" % (started, execution["status"], _said(env, result))
+    message = "execution %s ended as %s%s" % (
+        started,
+        execution["status"],
+        _failure_text(env, result),
+    )
     return None, {"cause": "action_failed", "message": message}, started
 
 
-def _ended(env, started, until, sleep):
-    """The execution once it has ended; None when it has not by then."""
+def _wait_for_end(env, started, deadline, sleep):
+    """Poll the execution until it ends; return it, or None when `deadline` passes first."""
     while True:
         try:
             execution = env.api.execution(started, "status,result")
         except ExecutionNotFound:
             raise
         except StackStormError:
-            # StackStorm is away for a moment; what it runs goes on.
+            # The API is briefly unavailable; the execution itself continues.
             execution = {}
         if execution.get("status") in ENDED:
             return execution
-        if env.now() >= until:
+        if env.now() >= deadline:
             return None
-        sleep(min(POLL_SECONDS, max(0.05, until - env.now())))
+        sleep(min(POLL_SECONDS, max(0.05, deadline - env.now())))
 
 
 def _output_of(result):
-    """What an action gives, by the form of its runner's result."""
+    """Return the output of an action; where it is depends on the action's runner."""
     if isinstance(result, dict):
         for name in ("result", "output"):
             if name in result:
@@ -133,57 +152,62 @@ def _output_of(result):
     return result
 
 
-def _said(env, result):
-    """What a failed action says of its failure."""
+def _failure_text(env, result):
+    """Return ": " and the end of a failed action's own error text, or "" if it has none."""
     result = result if isinstance(result, dict) else {}
-    inner = result.get("result")
-    inner = inner if isinstance(inner, dict) else {}
-    for found in (inner.get("error"), inner.get("summary"), result.get("error"),
+    body = result.get("result")
+    body = body if isinstance(body, dict) else {}
+    for detail in (body.get("error"), body.get("summary"), result.get("error"),
                   result.get("stderr"), result.get("errors")):
-        if found:
-            found = found.get("message", found) if isinstance(found, dict) else found
-            found = found if isinstance(found, str) else json.dumps(found)
-            return ": " + env.redactor.redact_text(" ".join(found.split()))[-MAX_ERROR_SHOWN:]
+        if detail:
+            detail = detail.get("message", detail) if isinstance(detail, dict) else detail
+            detail = detail if isinstance(detail, str) else json.dumps(detail)
+            return ": " + env.redactor.redact_text(" ".join(detail.split()))[-MAX_ERROR_SHOWN:]
     return ""
 
 
-def _is_ours(action):
+def _is_own_workflow(action):
     return action.get("pack") == PACK and action.get("runner_type") == "orquesta"
 
 
 def _traced(action, parameters):
-    """The parameters; a workflow of this pack gets the trace too, in a case that holds no more."""
+    """Add the trace context to the parameters of this pack's workflows, in a case of its own."""
     trace = tracing.propagation_headers()
-    if trace is None or "case" in parameters or not _is_ours(action):
+    if trace is None or "case" in parameters or not _is_own_workflow(action):
         return parameters
     return dict(parameters, case=sealing.seal({"request": {}, "trace": trace}))
 
 
-def _safe(action, given):
-    """(parameters, note): without anything that StackStorm would render."""
-    ours = _is_ours(action)
+def _safe(action, parameters):
+    """Remove everything that StackStorm would render.
+
+    :returns: (parameters, a note for the step log or None when nothing was changed).
+    """
+    own_workflow = _is_own_workflow(action)
     changed = []
-    safe = _harmless(to_json_safe(given), ours, None, changed)
+    safe = _neutralize(to_json_safe(parameters), own_workflow, None, changed)
     if not changed:
         return safe, None
-    how = "went encoded" if ours else "were broken by spaces"
+    treatment = "were sent encoded" if own_workflow else "were broken by spaces"
     names = ", ".join(sorted(map(sanitize.break_template_marks, set(changed))))
-    return safe, "template marks %s in: %s" % (how, names)
+    return safe, "template marks %s in: %s" % (treatment, names)
 
 
-def _harmless(value, ours, name, changed):
+def _neutralize(value, own_workflow, name, changed):
     if isinstance(value, str):
         if not sanitize.has_template_marks(value):
             return value
         changed.append(name)
-        if not ours:
+        if not own_workflow:
             return sanitize.break_template_marks(value)
         return ENCODED + base64.b64encode(value.encode("utf-8")).decode("ascii")
     if isinstance(value, dict):
         return {
-            sanitize.break_template_marks(key): _harmless(item, ours, name or key, changed)
+            sanitize.break_template_marks(key): _neutralize(
+                item, own_workflow, name or key, changed
+            )
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_harmless(item, ours, name, changed) for item in value]
+        return [_neutralize(item, own_workflow, name, changed) for item in value]
     return value

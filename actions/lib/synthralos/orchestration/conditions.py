@@ -2,8 +2,8 @@
 
 A comparison is {field, operator, value}; `field` is a path as in templates, with or without
 `context.` before it. A tree is {and: [...]}, {or: [...]} or {not: ...} of conditions. Equality is
-strict: 1 is not "1", and true is not 1. A field that is missing is neither less nor more than
-anything; `!=` holds for it, as it does for whatever else differs.
+strict: 1 is not "1", and true is not 1. A missing field is neither less nor greater than any value,
+and `!=` holds for it.
 """
 
 from synthralos.core.errors import InvalidInput
@@ -19,92 +19,101 @@ _ORDER = {
     "<=": lambda a, b: a <= b,
 }
 _TREES = ("and", "or", "not")
-_FORM = "Write {field, operator, value}, {and: [...]}, {or: [...]} or {not: ...}"
+_HINT = "Write {field, operator, value}, {and: [...]}, {or: [...]} or {not: ...}"
 
 
-def check(condition, where="condition", depth=0):
-    """The condition in its normal form. InvalidInput names what is wrong in it."""
+def check(condition, path="condition", depth=0):
+    """Return the normal form of `condition`.
+
+    :param path: its dotted path, for error messages; depth: how deep it is nested.
+    :raises InvalidInput: it is not a valid condition.
+    """
     if depth > MAX_DEPTH:
         raise InvalidInput(
-            where, None, "is nested too deeply", "Keep it within %d levels" % MAX_DEPTH
+            path, None, "is nested too deeply", "Keep it within %d levels" % MAX_DEPTH
         )
     if not isinstance(condition, dict):
-        raise InvalidInput(where, condition, "is no condition", _FORM)
+        raise InvalidInput(path, condition, "is not a condition", _HINT)
     for tree in _TREES:
         if tree in condition:
             if len(condition) > 1:
-                raise InvalidInput(where, sorted(map(str, condition)), "mixes two forms", _FORM)
-            return {tree: _branches(tree, condition[tree], "%s.%s" % (where, tree), depth)}
+                raise InvalidInput(
+                    path, sorted(map(str, condition)), "mixes two kinds of condition", _HINT
+                )
+            return {tree: _branches(tree, condition[tree], "%s.%s" % (path, tree), depth)}
     unknown = sorted(str(name) for name in set(condition) - {"field", "operator", "value"})
     if unknown:
-        raise InvalidInput("%s.%s" % (where, unknown[0]), None, "is not known here", _FORM)
+        raise InvalidInput("%s.%s" % (path, unknown[0]), None, "is not an allowed field", _HINT)
     field, operator = condition.get("field"), condition.get("operator")
     if not isinstance(field, str) or templates.path_of(field) is None:
-        way_out = "Write a path, such as testResults.passed or context['Run Tests'].passed"
-        raise InvalidInput(where + ".field", field, "is no path", way_out)
+        hint = "Write a path, such as testResults.passed or context['Run Tests'].passed"
+        raise InvalidInput(path + ".field", field, "is not a path", hint)
     if not isinstance(operator, str) or operator not in OPERATORS:
-        way_out = "Use one of " + " ".join(OPERATORS)
-        raise InvalidInput(where + ".operator", operator, "is no operator", way_out)
+        hint = "Use one of " + " ".join(OPERATORS)
+        raise InvalidInput(path + ".operator", operator, "is not an operator", hint)
     value = condition.get("value")
     if operator in _ORDER and not _is_number(value) and not isinstance(value, str):
-        way_out = "Order compares numbers with numbers, and text with text"
-        raise InvalidInput(where + ".value", value, "has no order", way_out)
+        hint = "Compare with a number or with text"
+        raise InvalidInput(path + ".value", value, "cannot be ordered", hint)
     return {"field": field, "operator": operator, "value": value}
 
 
-def _branches(tree, given, where, depth):
+def _branches(tree, branches, path, depth):
     if tree == "not":
-        return check(given, where, depth + 1)
-    if not isinstance(given, list) or not 1 <= len(given) <= MAX_PARTS:
-        way_out = "Give 1 to %d conditions" % MAX_PARTS
-        raise InvalidInput(where, given, "is no list of conditions", way_out)
-    return [check(part, "%s[%d]" % (where, n), depth + 1) for n, part in enumerate(given)]
+        return check(branches, path, depth + 1)
+    if not isinstance(branches, list) or not 1 <= len(branches) <= MAX_PARTS:
+        hint = "Give 1 to %d conditions" % MAX_PARTS
+        raise InvalidInput(path, branches, "must be a list of conditions", hint)
+    return [check(part, "%s[%d]" % (path, n), depth + 1) for n, part in enumerate(branches)]
 
 
 def holds(condition, roots):
-    """Whether the condition, in its normal form, holds for what `roots` know; see templates."""
+    """Return whether `condition`, in its normal form, holds.
+
+    :param roots: {root name: JSON value}, as `templates.lookup` takes them.
+    """
     if "and" in condition:
         return all(holds(part, roots) for part in condition["and"])
     if "or" in condition:
         return any(holds(part, roots) for part in condition["or"])
     if "not" in condition:
         return not holds(condition["not"], roots)
-    found = templates.lookup(condition["field"], roots)
-    operator, value = condition["operator"], condition["value"]
+    actual = templates.lookup(condition["field"], roots)
+    operator, expected = condition["operator"], condition["value"]
     if operator == "exists":
-        return found is not templates.MISSING and found is not None
+        return actual is not templates.MISSING and actual is not None
     if operator in ("==", "==="):
-        return found is not templates.MISSING and same(found, value)
+        return actual is not templates.MISSING and same(actual, expected)
     if operator in ("!=", "!=="):
-        return found is templates.MISSING or not same(found, value)
+        return actual is templates.MISSING or not same(actual, expected)
     if operator == "contains":
-        return found is not templates.MISSING and _contains(found, value)
-    comparable = (_is_number(found) and _is_number(value)) or (
-        isinstance(found, str) and isinstance(value, str)
+        return actual is not templates.MISSING and _contains(actual, expected)
+    comparable = (_is_number(actual) and _is_number(expected)) or (
+        isinstance(actual, str) and isinstance(expected, str)
     )
-    return comparable and _ORDER[operator](found, value)
+    return comparable and _ORDER[operator](actual, expected)
 
 
-def same(one, other):
-    """Whether two JSON values are equal; 1 and 1.0 are, as JSON does not tell them apart."""
-    if _is_number(one) and _is_number(other):
-        return one == other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return type(one) is type(other) and one == other
+def same(first, second):
+    """Return whether two JSON values are equal; 1 and 1.0 are the same number in JSON."""
+    if _is_number(first) and _is_number(second):
+        return first == second
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return type(first) is type(second) and first == second
 
 
-def _contains(found, value):
-    """Whether a list has the item, an object the key, or a text the text of `value`."""
-    if isinstance(found, list):
-        return any(same(item, value) for item in found)
-    if isinstance(found, dict):
-        return isinstance(value, str) and value in found
-    if found is None or value is None:
+def _contains(container, value):
+    """Return whether a list has the item, an object the key, or a text the text of `value`."""
+    if isinstance(container, list):
+        return any(same(item, value) for item in container)
+    if isinstance(container, dict):
+        return isinstance(value, str) and value in container
+    if container is None or value is None:
         return False
-    return templates.as_text(value) in templates.as_text(found)
+    return templates.as_text(value) in templates.as_text(container)
 
 
 def _is_number(value):

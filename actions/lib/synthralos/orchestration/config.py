@@ -1,4 +1,4 @@
-"""The entry `orchestration` of the pack's configuration."""
+"""The `orchestration` section of the pack's configuration."""
 
 from dataclasses import dataclass, field
 from typing import Optional
@@ -6,19 +6,21 @@ from typing import Optional
 from synthralos.config.reader import read_int
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
-from synthralos.orchestration.field_reader import titled
+from synthralos.orchestration.field_reader import require_title
 
 MAX_CONCURRENT = 20
-_WHERE = "orchestration."
+_PREFIX = "orchestration."
 
 
 @dataclass(frozen=True)
 class OrchestrationConfig:
-    """:ivar user_roles: {StackStorm user: name of a role}; where it is empty, StackStorm's own
-        permissions decide who changes definitions.
+    """Settings of orchestrations.
+
+    :ivar user_roles: {StackStorm user: role name}; if it is empty, StackStorm's own permissions
+        decide who may change definitions.
     :ivar allowed_actions: the StackStorm actions that steps may run.
-    :ivar max_concurrent: most steps of a run at once.
-    :ivar default_model: of roles that name none, or None for the first one that fits.
+    :ivar max_concurrent: the maximum number of steps of a run at the same time.
+    :ivar default_model: the model of roles that name none; None is the first one that fits.
     """
 
     user_roles: dict = field(default_factory=dict)
@@ -28,37 +30,40 @@ class OrchestrationConfig:
 
 
 def configuration(env):
-    """Orchestrations of the environment's settings. InvalidInput names the entry that is wrong."""
+    """Return the OrchestrationConfig of the environment's settings.
+
+    :raises InvalidInput: an entry is not valid.
+    """
     entry = env.settings.orchestration
     model = entry.get("default_model") or None
     return OrchestrationConfig(
-        user_roles=_role_of_user(entry.get("user_roles")),
+        user_roles=_user_roles(entry.get("user_roles")),
         allowed_actions=tuple(_actions(entry.get("allowed_actions"))),
-        max_concurrent=read_int(entry, "max_concurrent", 5, 1, MAX_CONCURRENT, _WHERE),
+        max_concurrent=read_int(entry, "max_concurrent", 5, 1, MAX_CONCURRENT, _PREFIX),
         default_model=None
         if model is None
-        else require_identifier(_WHERE + "default_model", model),
+        else require_identifier(_PREFIX + "default_model", model),
     )
 
 
-def _role_of_user(value):
-    where = _WHERE + "user_roles"
+def _user_roles(value):
+    path = _PREFIX + "user_roles"
     value = {} if value is None else value
     if not isinstance(value, dict):
-        raise InvalidInput(where, value, "is not an object", "Write {user: role}")
+        raise InvalidInput(path, value, "must be an object", "Write {user: role}")
     return {
-        str(user): titled("%s.%s" % (where, user), role) for user, role in value.items()
+        str(user): require_title("%s.%s" % (path, user), role) for user, role in value.items()
     }
 
 
 def _actions(value):
-    where = _WHERE + "allowed_actions"
+    path = _PREFIX + "allowed_actions"
     value = [] if value is None else value
     if not isinstance(value, list):
-        raise InvalidInput(where, value, "is no list", "Write it as [pack.action]")
+        raise InvalidInput(path, value, "must be a list", "Write it as [pack.action]")
     for n, action in enumerate(value):
-        place = "%s[%d]" % (where, n)
-        if "." not in require_identifier(place, action):
-            way_out = "Name it with its pack, such as core.http"
-            raise InvalidInput(place, action, "is no action reference", way_out)
+        item_path = "%s[%d]" % (path, n)
+        if "." not in require_identifier(item_path, action):
+            hint = "Name it with its pack, such as core.http"
+            raise InvalidInput(item_path, action, "is not an action reference", hint)
         yield action

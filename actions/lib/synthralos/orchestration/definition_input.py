@@ -1,35 +1,45 @@
-"""A definition as an action is given it: an object, JSON text, or single fields."""
+"""Definitions in the parameters of an action: an object, JSON text, or single fields."""
 
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
 
-_WAY_OUT = "Give %s as an object, or definition as JSON, as base64:... where it has templates"
+_HINT = "Give %s as an object, or definition as JSON, as base64:... where it has templates"
 
 
-def read_definition(given, name, fields=()):
-    """The object under `name`, or in the JSON text under `definition`; `fields` that were given
-    beside it are over its own. {} when nothing was given. InvalidInput when both, or no JSON.
+def read_definition(parameters, name, fields=()):
+    """Return the object under `name`, or the one in the JSON text under `definition`.
+
+    :param fields: names of parameters that override the object's own fields.
+    :returns: {} when neither is present.
+    :raises InvalidInput: both are present, or the text is not a JSON object.
     """
-    told, worded = given.get(name) or {}, given.get("definition")
-    if worded is not None and worded != "":
-        if told:
-            raise InvalidInput("definition", None, "is given beside %s" % name, "Give one of them")
-        told = _read(worded, name)
-    found = dict(told)
-    found.update((field, given[field]) for field in fields if given.get(field) is not None)
-    return found
+    definition, text = parameters.get(name) or {}, parameters.get("definition")
+    if text is not None and text != "":
+        if definition:
+            raise InvalidInput(
+                "definition", None, "cannot be combined with %s" % name, "Use one of them"
+            )
+        definition = _read(text, name)
+    merged = dict(definition)
+    merged.update(
+        (field, parameters[field]) for field in fields if parameters.get(field) is not None
+    )
+    return merged
 
 
-def require_name(given, alias=None):
-    """The name or id that was given. InvalidInput when it is missing, or given twice.
+def require_name(parameters, alias=None):
+    """Return the name or id of a definition from the parameters.
 
-    :param alias: the parameter that says the same, as the orchestration guide calls it.
+    :param alias: another parameter for the same value, as in the orchestration guide.
+    :raises InvalidInput: it is missing, or both parameters are present.
     """
-    name = given.get("name")
-    if alias is not None and given.get(alias) is not None:
+    name = parameters.get("name")
+    if alias is not None and parameters.get(alias) is not None:
         if name is not None:
-            raise InvalidInput(alias, given[alias], "is given beside name", "Give one of them")
-        name = given[alias]
+            raise InvalidInput(
+                alias, parameters[alias], "cannot be combined with name", "Use one of them"
+            )
+        name = parameters[alias]
     if not isinstance(name, str) or not name.strip():
         raise InvalidInput("name", name, "is missing", "Give a name or an id")
     return name
@@ -37,11 +47,11 @@ def require_name(given, alias=None):
 
 def _read(text, name):
     try:
-        told = bounded_json.loads(text)
+        definition = bounded_json.loads(text)
     except ValueError as error:
         raise InvalidInput(
-            "definition", text, "is no JSON (%s)" % error, _WAY_OUT % name
+            "definition", text, "is not valid JSON (%s)" % error, _HINT % name
         ) from error
-    if not isinstance(told, dict):
-        raise InvalidInput("definition", text, "is no JSON object", _WAY_OUT % name)
-    return told
+    if not isinstance(definition, dict):
+        raise InvalidInput("definition", text, "is not a JSON object", _HINT % name)
+    return definition

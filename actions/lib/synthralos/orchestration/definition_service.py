@@ -1,13 +1,14 @@
-"""What people, agents and the examples do with roles and orchestrations.
+"""Create, update and delete roles and orchestrations, for people, agents and the examples.
 
-What is created or changed is checked against the world that it is for: the models and actions of
-the configuration, the roles and orchestrations that there are.
+Each change is checked against its environment: the models and actions of the configuration, and the
+roles and orchestrations that exist.
 """
 
 from synthralos.core.errors import InvalidInput
 from synthralos.orchestration import (
     action_step,
     definition_store,
+    dependencies,
     model_selection,
     orchestration_schema,
     run_queries,
@@ -19,55 +20,70 @@ from synthralos.storage.datastore import PAGE_SIZE
 
 MAX_NAMES_SHOWN = 40
 MAX_RUNS_SHOWN = 10
-# Of StackStorm's statuses, those of a run that is on its way.
+# StackStorm's statuses of a run that has not ended.
 _LIVE = ("requested", "scheduled", "delayed", "running", "pausing", "paused", "resuming")
 
 
-def create_role(env, given, by):
-    normal = orchestration_schema.role(given)
+def create_role(env, raw_role, actor):
+    """Create a role and return its stored form.
+
+    :param actor: who creates it, or None.
+    :raises InvalidInput: it is not valid, names an unknown model, or its name is in use.
+    """
+    normal = orchestration_schema.role(raw_role)
     model_selection.check(env, normal)
-    return definition_store.create(env, ROLE, normal, by)
+    return definition_store.create(env, ROLE, normal, actor)
 
 
-def update_role(env, name_or_id, updates, by, version=None):
-    """The role after `updates`, or as it was with `version`."""
+def update_role(env, name_or_id, updates, actor, version=None):
+    """Apply `updates` to a role, or restore its `version`; return the stored form."""
     return _update(
-        env, ROLE, name_or_id, updates, by, version, orchestration_schema.role_updated,
+        env, ROLE, name_or_id, updates, actor, version, orchestration_schema.role_updated,
         lambda normal: model_selection.check(env, normal, "updates"),
     )
 
 
 def delete_role(env, name_or_id, force=False):
-    """The role that was deleted. InvalidInput while orchestrations use it, unless forced."""
-    there = definition_store.require(env.store, ROLE, name_or_id)
-    users = [] if force else orchestrations_using(env, there)
+    """Delete a role and return it.
+
+    :param force: delete it even if orchestrations use it.
+    :raises InvalidInput: orchestrations use it.
+    """
+    existing = definition_store.require(env.store, ROLE, name_or_id)
+    users = [] if force else orchestrations_using(env, existing)
     if users:
-        why = "is used by %s" % ", ".join(users[:MAX_NAMES_SHOWN])
-        raise InvalidInput("name", there["name"], why, "Change these first, or give force")
-    return _delete(env, ROLE, there)
+        reason = "is used by %s" % ", ".join(users[:MAX_NAMES_SHOWN])
+        raise InvalidInput("name", existing["name"], reason, "Change these first, or set force")
+    return _delete(env, ROLE, existing)
 
 
 def orchestrations_using(env, role):
-    """The sorted names of the orchestrations with steps that have the role."""
+    """Return the sorted names of the orchestrations that use the role."""
     return sorted(
-        one["name"] for one in definition_store.list_all(env.store, ORCHESTRATION)
-        if {role["name"], role["id"]} & set(orchestration_schema.roles_used(one))
+        orchestration["name"]
+        for orchestration in definition_store.list_all(env.store, ORCHESTRATION)
+        if {role["name"], role["id"]} & set(orchestration_schema.roles_used(orchestration))
     )
 
 
-def create_orchestration(env, given, by):
-    normal = orchestration_schema.orchestration(given)
+def create_orchestration(env, raw_orchestration, actor):
+    """Create an orchestration and return its stored form.
+
+    :param actor: who creates it, or None.
+    :raises InvalidInput: it is not valid, a reference in it is unknown, or its name is in use.
+    """
+    normal = orchestration_schema.orchestration(raw_orchestration)
     check(env, normal)
-    return definition_store.create(env, ORCHESTRATION, normal, by)
+    return definition_store.create(env, ORCHESTRATION, normal, actor)
 
 
-def update_orchestration(env, name_or_id, updates, by, version=None):
-    """The orchestration after `updates`, or as it was with `version`.
+def update_orchestration(env, name_or_id, updates, actor, version=None):
+    """Apply `updates` to an orchestration, or restore its `version`; return the stored form.
 
-    Runs that have begun go on with what they began with.
+    Runs that have begun keep the definition that they started with.
     """
     def checked(normal):
-        # What is switched off must not be held up by what has gone meanwhile.
+        # Deactivating must not fail because a reference was deleted in the meantime.
         if normal["active"]:
             check(env, normal, "updates")
 
@@ -76,7 +92,7 @@ def update_orchestration(env, name_or_id, updates, by, version=None):
         ORCHESTRATION,
         name_or_id,
         updates,
-        by,
+        actor,
         version,
         orchestration_schema.orchestration_updated,
         checked,
@@ -84,153 +100,190 @@ def update_orchestration(env, name_or_id, updates, by, version=None):
 
 
 def delete_orchestration(env, name_or_id, force=False):
-    """The orchestration that was deleted. InvalidInput, unless forced, while it runs or others run it.
+    """Delete an orchestration and return it.
+
+    :param force: delete it even if it is running or other orchestrations run it.
+    :raises InvalidInput: it is running, or other orchestrations run it.
     """
-    there = definition_store.require(env.store, ORCHESTRATION, name_or_id)
+    existing = definition_store.require(env.store, ORCHESTRATION, name_or_id)
     if not force:
-        running = runs_of(env, there)
+        running = live_run_ids(env, existing)
         if running:
-            why = "runs as %s" % ", ".join(running[:MAX_NAMES_SHOWN])
-            raise InvalidInput("name", there["name"], why, "Wait or cancel, or give force")
+            reason = "runs as %s" % ", ".join(running[:MAX_NAMES_SHOWN])
+            raise InvalidInput(
+                "name", existing["name"], reason, "Wait for them, cancel them, or set force"
+            )
         users = [
-            one["name"]
-            for one in definition_store.list_all(env.store, ORCHESTRATION)
-            if {there["name"], there["id"]} & set(_sub_orchestrations(one)) and
-            one["id"] != there["id"]
+            orchestration["name"]
+            for orchestration in definition_store.list_all(env.store, ORCHESTRATION)
+            if {existing["name"], existing["id"]} & set(_sub_orchestrations(orchestration)) and
+            orchestration["id"] != existing["id"]
         ]
         if users:
-            why = "is run by %s" % ", ".join(sorted(users)[:MAX_NAMES_SHOWN])
-            raise InvalidInput("name", there["name"], why, "Change these first, or give force")
-    return _delete(env, ORCHESTRATION, there)
+            reason = "is run by %s" % ", ".join(sorted(users)[:MAX_NAMES_SHOWN])
+            raise InvalidInput(
+                "name", existing["name"], reason, "Change these first, or set force"
+            )
+    return _delete(env, ORCHESTRATION, existing)
 
 
-def runs_of(env, orchestration):
-    """The execution ids of its runs that have not ended, of the newest 100 of each status."""
-    found = []
+def live_run_ids(env, orchestration):
+    """Return the execution ids of its unfinished runs, from the newest 100 of each status."""
+    run_ids = []
     for status in _LIVE if env.api is not None else ():
         rows = env.api.executions("id,parameters", action=run_queries.REF, status=status)
         for row in rows[:PAGE_SIZE]:
-            named = (row.get("parameters") or {}).get("orchestration")
-            begun = None if named else RunStore(env, row["id"]).definition()
-            if begun is not None:
-                # A sub-orchestration, or a run that goes on: its parameters do not name it.
-                named = begun.get("id")
-            if named in (orchestration["name"], orchestration["id"]):
-                found.append(row["id"])
-    return found
+            name = (row.get("parameters") or {}).get("orchestration")
+            run_record = None if name else RunStore(env, row["id"]).definition()
+            if run_record is not None:
+                # A sub-orchestration or a resumed run: its parameters do not name it.
+                name = run_record.get("id")
+            if name in (orchestration["name"], orchestration["id"]):
+                run_ids.append(row["id"])
+    return run_ids
 
 
 def orchestrations(env, tags=(), active_only=False):
-    """The orchestrations with any of the tags, the one changed last first."""
+    """Return the orchestrations with any of `tags` (all without tags), last changed first."""
     return [
-        one for one in definition_store.list_all(env.store, ORCHESTRATION)
-        if (not tags or set(tags) & set(one["tags"])) and (one["active"] or not active_only)
+        orchestration
+        for orchestration in definition_store.list_all(env.store, ORCHESTRATION)
+        if (not tags or set(tags) & set(orchestration["tags"])) and
+        (orchestration["active"] or not active_only)
     ]
 
 
-def check(env, normal, where="orchestration"):
-    """InvalidInput when a step names a role, model, action or orchestration that there is not."""
+def check(env, normal, path="orchestration"):
+    """Check the references of an orchestration in normal form.
+
+    :raises InvalidInput: a step names an unknown role, model, action or orchestration.
+    """
     roles = _find_all(env, ROLE, orchestration_schema.roles_used(normal))
     for step in orchestration_schema.every_step(normal["steps"]):
-        at = "%s.steps: %s" % (where, step["name"])
+        step_path = "%s.steps: %s" % (path, step["name"])
         for name in (step["role"], (step["critic"] or {}).get("role")):
             if name is not None and roles[name] is None:
-                raise _not_found(env, ROLE, at, name)
-        model_selection.check_fallbacks(env, step["fallback_models"], at)
+                raise _not_found(env, ROLE, step_path, name)
+        model_selection.check_fallbacks(env, step["fallback_models"], step_path)
         if step["action"] is not None:
             action_step.allowed(env, step["action"])
         role = roles.get(step["role"])
-        # Here, and not when what comes before the step has been paid for.
+        # Checked here, before the steps ahead of it have cost anything.
         if role is not None and not (model_selection.fitting(env, role) or step["fallback_models"]):
             raise InvalidInput(
-                at, step["role"], "is a role that no configured model fits",
-                "Give the role a model, or configure one that has what it needs",
+                step_path, step["role"], "is a role that no configured model can serve",
+                "Give the role a model, or configure one with the capabilities it needs",
             )
-    _check_others(env, normal, where)
+    _check_sub_orchestrations(env, normal, path)
 
 
 def plan(env, normal):
-    """What would run in which order: [{step_id, step_name, kind, wave, role, action}]."""
+    """Return the steps in the order in which they would run.
+
+    :returns: [{step_id, step_name, kind, wave, role, action}].
+    """
     return [
         dict(entry, role=step["role"], action=step["action"])
         for entry, step in scheduler.preview(normal)
     ]
 
 
-def summarize(kind, one):
-    """One of `kind` as a list shows it."""
+def summarize(kind, definition):
+    """Return the summary of a definition that lists show."""
     if kind is ROLE:
-        told = {
-            "model": one["model"],
-            "needs": [name for name, needed in one["needs"].items() if needed],
-            "tools": one["tools"],
+        summary = {
+            "model": definition["model"],
+            "needs": [name for name, needed in definition["needs"].items() if needed],
+            "tools": definition["tools"],
         }
     else:
-        told = {
-            "description": one["description"],
-            "tags": one["tags"],
-            "active": one["active"],
-            "steps": [step["name"] for step in one["steps"]],
+        summary = {
+            "description": definition["description"],
+            "tags": definition["tags"],
+            "active": definition["active"],
+            "steps": [step["name"] for step in definition["steps"]],
         }
-    told.update((name, one[name]) for name in ("version", "updated_at", "updated_by"))
-    return dict({"name": one["name"], "id": one["id"]}, **told)
+    summary.update((name, definition[name]) for name in ("version", "updated_at", "updated_by"))
+    return dict({"name": definition["name"], "id": definition["id"]}, **summary)
 
 
-def _update(env, kind, name_or_id, updates, by, version, updated, checked):
-    """:param updated: (normal form, updates) -> normal form; checked: refuses one that is wrong."""
-    known = definition_store.require(env.store, kind, name_or_id)
-    with definition_store.locked(env, kind, known["name"]) as there:
-        if there is None:
-            raise InvalidInput("name", name_or_id, "has just been deleted", "Create it again")
+def _update(env, kind, name_or_id, updates, actor, version, updated, checked):
+    """Store a new version of a definition.
+
+    :param updated: (normal form, updates) -> normal form.
+    :param checked: (normal form); raises InvalidInput when it is not valid.
+    """
+    current = definition_store.require(env.store, kind, name_or_id)
+    with definition_store.locked(env, kind, current["name"]) as existing:
+        if existing is None:
+            raise InvalidInput(
+                "name", name_or_id, "was deleted at the same time", "Create it again"
+            )
         if version is not None and updates:
-            raise InvalidInput("at_version", version, "is given beside updates", "Give one of them")
+            raise InvalidInput(
+                "at_version", version, "cannot be combined with updates", "Use one of them"
+            )
         if version is not None:
             normal = definition_store.definition_fields(
-                definition_store.version(env.store, kind, there, version)
+                definition_store.version(env.store, kind, existing, version)
             )
         else:
-            normal = updated(definition_store.definition_fields(there), updates)
+            normal = updated(definition_store.definition_fields(existing), updates)
         checked(normal)
-        return definition_store.save_version(env, kind, there, normal, by)
+        return definition_store.save_version(env, kind, existing, normal, actor)
 
 
-def _delete(env, kind, there):
-    with definition_store.locked(env, kind, there["name"]) as there_now:
-        if there_now is not None:
-            definition_store.delete(env, kind, there_now)
-        return there_now or there
+def _delete(env, kind, existing):
+    with definition_store.locked(env, kind, existing["name"]) as current:
+        if current is not None:
+            definition_store.delete(env, kind, current)
+        return current or existing
 
 
 def _find_all(env, kind, names):
     return {name: definition_store.find(env.store, kind, name) for name in names}
 
 
-def _not_found(env, kind, where, name):
-    known = [one["name"] for one in definition_store.list_all(env.store, kind)]
-    told = ", ".join(sorted(known)[:MAX_NAMES_SHOWN]) or "none; create it first"
+def _not_found(env, kind, path, name):
+    names = [definition["name"] for definition in definition_store.list_all(env.store, kind)]
+    names_text = ", ".join(sorted(names)[:MAX_NAMES_SHOWN]) or "none; create it first"
     noun = kind.noun
-    why = "Role not found" if kind is ROLE else "is no orchestration"
-    return InvalidInput(where, name, why, "Known %ss are %s" % (noun, told))
+    reason = "Role not found" if kind is ROLE else "is not a known orchestration"
+    return InvalidInput(path, name, reason, "Known %ss are %s" % (noun, names_text))
 
 
-def _sub_orchestrations(one):
-    """The names of the orchestrations that its steps run."""
-    found = {step["orchestration"] for step in orchestration_schema.every_step(one["steps"])}
-    return sorted(found - {None})
+def _sub_orchestrations(orchestration):
+    """Return the sorted names of the orchestrations that its steps run."""
+    names = {
+        step["orchestration"] for step in orchestration_schema.every_step(orchestration["steps"])
+    }
+    return sorted(names - {None})
 
 
-def _check_others(env, normal, where):
-    """InvalidInput when a sub-orchestration is missing, or leads back to the orchestration itself."""
-    way, seen = [(name, [normal["name"]]) for name in _sub_orchestrations(normal)], set()
-    while way:
-        name, path = way.pop()
-        found = definition_store.find(env.store, ORCHESTRATION, name)
-        ours = name in (normal["name"], ORCHESTRATION.id_of(normal["name"]))
-        if ours:
-            circle = " -> ".join(path + [normal["name"]])
-            raise InvalidInput(where, None, "runs itself: %s" % circle, "Have one of them run less")
-        if found is None:
-            raise _not_found(env, ORCHESTRATION, where, name)
-        if found["id"] not in seen:
-            seen.add(found["id"])
-            way += [(other, path + [found["name"]]) for other in _sub_orchestrations(found)]
+def _check_sub_orchestrations(env, normal, path):
+    """Check the orchestrations that `normal` runs, directly or through others.
+
+    :raises InvalidInput: one does not exist, or they run each other in a cycle.
+    """
+    own_names = (normal["name"], ORCHESTRATION.id_of(normal["name"]))
+    plan, pending = {normal["name"]: []}, [normal]
+    while pending:
+        orchestration = pending.pop()
+        for name in _sub_orchestrations(orchestration):
+            # What is stored under the name of `normal` is about to be replaced by it.
+            child = normal
+            if name not in own_names:
+                child = definition_store.find(env.store, ORCHESTRATION, name)
+            if child is None:
+                raise _not_found(env, ORCHESTRATION, path, name)
+            plan[orchestration["name"]].append(child["name"])
+            if child["name"] not in plan:
+                plan[child["name"]] = []
+                pending.append(child)
+    cycle = dependencies.find_cycle(plan)
+    if cycle:
+        # Start the message with the orchestration that is being checked, if it is in the cycle.
+        start = cycle.index(normal["name"]) if normal["name"] in cycle else 0
+        names = cycle[start:-1] + cycle[:start + 1]
+        reason = "runs itself: %s" % " -> ".join(names)
+        raise InvalidInput(path, None, reason, "Have one of them run less")

@@ -1,12 +1,12 @@
-"""Roles and orchestrations as the datastore keeps them: one of each name, and its versions.
+"""Roles and orchestrations in the datastore: one current form for each name, and its versions.
 
-    synthralos.role.<id>                    the role as it is
-    synthralos.role_version.<id>.<number>   the role as it became with that version
+    synthralos.role.<id>                    the current role
+    synthralos.role_version.<id>.<number>   the role as of that version
     synthralos.orchestration.<id>, synthralos.orchestration_version.<id>.<number>
 
-An id is derived from the name: so a name is unique by its key, the id stays the same for ever, and
-name and id each cost one call. Who changes one has its claim (escalation.claims); of two that
-create the same name at the same moment one is told that it exists. Nothing here expires.
+An id is derived from the name: so the key makes a name unique, the id never changes, and a look-up
+by name or by id costs one call. A change holds the lock of its name (storage.locks); when two
+clients create the same name at the same time, one of them gets an error. Nothing here expires.
 """
 
 import contextlib
@@ -21,16 +21,20 @@ from synthralos.storage import locks, state_codec
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, answered
 
 FORMAT_VERSION = 1
-# As many versions of each are kept: going back further than that nobody has asked for.
-VERSIONS = 50
+# Versions stored of each definition; the oldest ones beyond this are deleted.
+MAX_VERSIONS = 50
 MAX_PAGES = 20
 MAX_ATTEMPTS, RETRY_DELAY_SECONDS = 5, 0.5
-AWAY = "the datastore is away: %s"
+AWAY = "the datastore is unavailable: %s"
 
 
 @dataclass(frozen=True)
 class DefinitionKind:
-    """:ivar noun: what it is called in refusals, in keys, and in the names of its actions."""
+    """A kind of definition: roles or orchestrations.
+
+    :ivar noun: its name in error messages, in keys, and in the names of its actions.
+    :ivar letter: the first letter of its ids.
+    """
 
     noun: str
     letter: str
@@ -38,18 +42,18 @@ class DefinitionKind:
     def id_of(self, name):
         return self.letter + hashlib.sha256(name.encode("ascii")).hexdigest()[:12]
 
-    def key(self, found):
-        return "%s%s.%s" % (PREFIX, self.noun, found)
+    def key(self, definition_id):
+        return "%s%s.%s" % (PREFIX, self.noun, definition_id)
 
-    def version_key(self, found, number):
-        return "%s%s_version.%s.%06d" % (PREFIX, self.noun, found, number)
+    def version_key(self, definition_id, number):
+        return "%s%s_version.%s.%06d" % (PREFIX, self.noun, definition_id, number)
 
     def ids(self, name_or_id):
-        """The ids that it may have, the likelier one first."""
+        """Return the ids that a name or id may stand for, the likelier one first."""
         if not isinstance(name_or_id, str) or not name_or_id.isascii():
             return []
-        found = [self.id_of(name_or_id)]
-        return found + [name_or_id] if _ID.match(name_or_id) else found
+        candidates = [self.id_of(name_or_id)]
+        return candidates + [name_or_id] if _ID.match(name_or_id) else candidates
 
 
 ROLE, ORCHESTRATION = DefinitionKind("role", "R"), DefinitionKind("orchestration", "O")
@@ -57,12 +61,12 @@ _ID = re.compile(r"[RO][0-9a-f]{12}\Z")
 
 
 def role_by(store, name_or_id):
-    """The role of that name or id, or None; see `find`."""
+    """Return the role with that name or id, or None; see `find`."""
     return find(store, ROLE, name_or_id)
 
 
 def orchestration_by(store, name_or_id):
-    """The orchestration of that name or id, or None; see `find`."""
+    """Return the orchestration with that name or id, or None; see `find`."""
     return find(store, ORCHESTRATION, name_or_id)
 
 
@@ -72,147 +76,174 @@ def find(store, kind, name_or_id):
 
     :raises DatastoreUnavailable: the datastore is unavailable.
     """
-    for found in kind.ids(name_or_id):
-        text = store.get(kind.key(found))
+    for definition_id in kind.ids(name_or_id):
+        text = store.get(kind.key(definition_id))
         answered(store, AWAY)
         if text is not None:
-            return _opened(kind, found, text)
+            return _decode(kind, definition_id, text)
     return None
 
 
 def require(store, kind, name_or_id, field="name"):
     """`find`, or InvalidInput when there is none."""
-    found = find(store, kind, name_or_id)
-    if found is None:
+    definition = find(store, kind, name_or_id)
+    if definition is None:
         raise InvalidInput(
-            field, name_or_id, "is no %s" % kind.noun,
+            field, name_or_id, "is not a known %s" % kind.noun,
             "List them with `st2 run synthralos.%s.list`" % kind.noun,
         )
-    return found
+    return definition
 
 
 def list_all(store, kind):
-    """All of a kind, the one changed last first."""
-    found = []
+    """Return all definitions of a kind, last changed first."""
+    definitions = []
     for page in range(MAX_PAGES):
         rows = store.list(kind.key(""), limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         answered(store, AWAY)
-        found += [_opened(kind, name.rpartition(".")[2], text) for name, text in rows]
+        definitions += [_decode(kind, name.rpartition(".")[2], text) for name, text in rows]
         if len(rows) < PAGE_SIZE:
             break
-    return sorted(found, key=lambda one: (one["updated_at"], one["name"]), reverse=True)
+    return sorted(
+        definitions,
+        key=lambda definition: (definition["updated_at"], definition["name"]),
+        reverse=True,
+    )
 
 
-def versions(store, kind, one):
-    """The versions that are kept of `one`, newest first: [{version, updated_at, updated_by}]."""
-    rows = store.list(kind.version_key(one["id"], 0)[:-6], limit=VERSIONS)
+def versions(store, kind, definition):
+    """Return the stored versions of `definition`, newest first.
+
+    :returns: [{version, updated_at, updated_by}].
+    """
+    rows = store.list(kind.version_key(definition["id"], 0)[:-6], limit=MAX_VERSIONS)
     answered(store, AWAY)
-    kept = [_opened(kind, one["id"], text) for _, text in rows]
-    # What was deleted and made again may have left versions of its first life.
-    kept = [version for version in kept if version["version"] <= one["version"]]
+    stored_versions = [_decode(kind, definition["id"], text) for _, text in rows]
+    # A definition that was deleted and created again may have left versions of the first one.
+    stored_versions = [
+        version for version in stored_versions if version["version"] <= definition["version"]
+    ]
     return [
         {name: version[name] for name in ("version", "updated_at", "updated_by")}
-        for version in kept
+        for version in stored_versions
     ]
 
 
-def version(store, kind, one, number):
-    """`one` as it was with version `number`. InvalidInput when that is not kept."""
-    text = store.get(kind.version_key(one["id"], number)) if number <= one["version"] else None
+def version(store, kind, definition, number):
+    """Return `definition` as of version `number`.
+
+    :raises InvalidInput: that version is not stored.
+    """
+    text = (
+        store.get(kind.version_key(definition["id"], number))
+        if number <= definition["version"]
+        else None
+    )
     answered(store, AWAY)
     if text is None:
-        known = ", ".join(str(kept["version"]) for kept in versions(store, kind, one))
-        raise InvalidInput("at_version", number, "is not kept", "Versions of it are %s" % known)
-    return _opened(kind, one["id"], text)
+        numbers = ", ".join(
+            str(stored_version["version"]) for stored_version in versions(store, kind, definition)
+        )
+        raise InvalidInput(
+            "at_version", number, "is not a stored version", "Stored versions: %s" % numbers
+        )
+    return _decode(kind, definition["id"], text)
 
 
-def create(env, kind, normal, by, sleep=time.sleep):
-    """Keeps what is new, and returns it as `find` does. InvalidInput when its name is taken.
+def create(env, kind, normal, actor, sleep=time.sleep):
+    """Store a new definition and return it as `find` does.
 
-    :param normal: the normal form; by: the user who did it, or None.
+    :param normal: its normal form; actor: the user who creates it, or None.
+    :raises InvalidInput: its name is in use, or looks like an id.
     """
     name = normal["name"]
     if _ID.match(name):
-        raise InvalidInput("name", name, "looks like an id", "Give it another name")
-    with locked(env, kind, name, sleep) as there:
-        if there is not None:
+        raise InvalidInput("name", name, "looks like an id", "Choose another name")
+    with locked(env, kind, name, sleep) as existing:
+        if existing is not None:
             raise InvalidInput(
-                "name", name, "is the name of another %s" % kind.noun,
-                "Choose another, or change that one with synthralos.%s.update" % kind.noun,
+                "name",
+                name,
+                "is already the name of another %s" % kind.noun,
+                "Choose another name, or change that %s with synthralos.%s.update" %
+                (kind.noun, kind.noun),
             )
-        return _write(env, kind, None, normal, by)
+        return _write(env, kind, None, normal, actor)
 
 
-def save_version(env, kind, there, normal, by):
-    """Keeps a further version of `there`, which `locked` gave; the same content is none, and
-    `there` is then returned.
+def save_version(env, kind, existing, normal, actor):
+    """Store a new version of `existing`, which `locked` yielded, and return it.
+
+    Unchanged content makes no new version: then `existing` itself is returned.
     """
-    if there is not None and definition_fields(there) == normal:
-        return there
-    return _write(env, kind, there, normal, by)
+    if existing is not None and definition_fields(existing) == normal:
+        return existing
+    return _write(env, kind, existing, normal, actor)
 
 
-def delete(env, kind, there):
-    """Deletes what `locked` gave, and its versions."""
-    env.store.delete(kind.key(there["id"]))
-    for number in range(there["version"], max(0, there["version"] - VERSIONS), -1):
-        env.store.delete(kind.version_key(there["id"], number))
+def delete(env, kind, existing):
+    """Delete `existing`, which `locked` yielded, and its versions."""
+    env.store.delete(kind.key(existing["id"]))
+    for number in range(existing["version"], max(0, existing["version"] - MAX_VERSIONS), -1):
+        env.store.delete(kind.version_key(existing["id"], number))
     answered(env.store, AWAY)
 
 
 @contextlib.contextmanager
 def locked(env, kind, name, sleep=time.sleep):
-    """Gives what has that name now, or None, to the one that may change it until the block ends.
+    """Lock a name until the block ends; yield the definition that has it now, or None.
 
-    InvalidInput when others keep changing it.
+    :raises InvalidInput: other clients kept the lock through all attempts.
     """
     for attempt in range(MAX_ATTEMPTS):
-        what = "%s-%s" % (kind.noun, kind.id_of(name))
-        with locks.try_lock(env.store, what, env.now, sleep) as mine:
+        lock_name = "%s-%s" % (kind.noun, kind.id_of(name))
+        with locks.try_lock(env.store, lock_name, env.now, sleep) as acquired:
             answered(env.store, AWAY)
-            if mine:
+            if acquired:
                 yield find(env.store, kind, name)
                 return
         if attempt < MAX_ATTEMPTS - 1:
             sleep(RETRY_DELAY_SECONDS)
-    raise InvalidInput("name", name, "is being changed by others at this moment", "Try again")
+    raise InvalidInput("name", name, "is being changed by another client", "Try again")
 
 
-def definition_fields(one):
-    """The normal form alone of what `find` gave."""
-    return {name: value for name, value in one.items() if name not in _RECORD}
+def definition_fields(definition):
+    """Return the normal form of a stored definition, without id, version and time stamps."""
+    return {name: value for name, value in definition.items() if name not in _RECORD}
 
 
 _RECORD = ("id", "version", "created_at", "created_by", "updated_at", "updated_by")
 
 
-def _write(env, kind, before, normal, by):
-    found, at = kind.id_of(normal["name"]), to_iso(env.now())
+def _write(env, kind, previous, normal, actor):
+    definition_id, timestamp = kind.id_of(normal["name"]), to_iso(env.now())
     record = {
-        "id": found,
-        "version": before["version"] + 1 if before else 1,
-        "created_at": before["created_at"] if before else at,
-        "created_by": before["created_by"] if before else by,
-        "updated_at": at,
-        "updated_by": by,
+        "id": definition_id,
+        "version": previous["version"] + 1 if previous else 1,
+        "created_at": previous["created_at"] if previous else timestamp,
+        "created_by": previous["created_by"] if previous else actor,
+        "updated_at": timestamp,
+        "updated_by": actor,
     }
-    one = env.redactor.remove_secrets(dict(normal, **record))
-    text = state_codec.encode_state(kind.noun, dict(one, v=FORMAT_VERSION))
-    # Cut off between the two, the next change writes that version again.
-    env.store.put(kind.version_key(found, record["version"]), text)
-    env.store.put(kind.key(found), text)
+    definition = env.redactor.remove_secrets(dict(normal, **record))
+    text = state_codec.encode_state(kind.noun, dict(definition, v=FORMAT_VERSION))
+    # If this is interrupted between the two, the next change writes that version again.
+    env.store.put(kind.version_key(definition_id, record["version"]), text)
+    env.store.put(kind.key(definition_id), text)
     answered(env.store, AWAY)
-    if record["version"] > VERSIONS:
-        env.store.delete(kind.version_key(found, record["version"] - VERSIONS))
-    return one
+    if record["version"] > MAX_VERSIONS:
+        env.store.delete(kind.version_key(definition_id, record["version"] - MAX_VERSIONS))
+    return definition
 
 
-def _opened(kind, found, text):
+def _decode(kind, definition_id, text):
     try:
-        one = state_codec.decode_state(text)
-        if one.pop("v") != FORMAT_VERSION or one["id"] != found:
-            raise state_codec.CorruptState("it is of another version of the pack")
+        definition = state_codec.decode_state(text)
+        if definition.pop("v") != FORMAT_VERSION or definition["id"] != definition_id:
+            raise state_codec.CorruptState("it was written by another version of the pack")
     except (state_codec.CorruptState, AttributeError, KeyError, TypeError) as error:
-        way_out = "Delete the key and create it again"
-        raise InvalidInput(kind.key(found), None, "is corrupted: %s" % error, way_out) from error
-    return one
+        hint = "Delete the key and create it again"
+        raise InvalidInput(
+            kind.key(definition_id), None, "is corrupted: %s" % error, hint
+        ) from error
+    return definition

@@ -1,9 +1,9 @@
-"""What a step may do to definitions whose role has the tool `meta`: typed calls in its answer.
+"""Tools for roles with the tool `meta`: their answers may call for changes of definitions.
 
     {"calls": [{"tool": "create_role", "arguments": {"name": "...", "basePrompt": "..."}}, ...]}
 
-Nothing of an answer is carried out before all of it has been found well formed; one that is not is
-told to the model, as an answer that misses its schema is.
+No call of an answer is performed before all of its calls have been validated. The problem of an
+invalid one is sent to the model, like that of an answer that does not match its schema.
 """
 
 from synthralos.core import sealing
@@ -23,11 +23,10 @@ from synthralos.storage.stackstorm_api import StackStormError
 from synthralos.telemetry import tracing
 
 MAX_CALLS = 20
-# Each is a run, which may hold such steps again.
+# Each starts a run, which may contain such steps again.
 MAX_STARTED_RUNS = 3
 _NAME = {"name": ("name_or_id", "role_id", "orchestration_id")}
-# Of each tool: its arguments, with their other names; the definition itself where it is a function
-# that gives its normal form.
+# Tool -> {argument: its other names}, or a function that returns the normal form of a definition.
 _TOOLS = {
     "create_role": orchestration_schema.role,
     "list_roles": {},
@@ -66,112 +65,134 @@ PROMPT = (
 )
 
 
-def calls_of(output):
-    """[(tool, arguments)] that a step's parsed output asks for; [] when it asks for none. InvalidInput
-    says what is wrong with them.
+def parse_calls(output):
+    """Return the tool calls in a step's parsed output.
+
+    :returns: [(tool, arguments)]; [] for an output without calls.
+    :raises InvalidInput: a call is not valid, or there are too many.
     """
     if not isinstance(output, dict) or "calls" not in output:
         return []
     calls = output["calls"]
     if not isinstance(calls, list) or len(calls) > MAX_CALLS:
-        raise InvalidInput("calls", None, "is no list of at most %d" % MAX_CALLS, "Ask for less")
-    found = [_call("calls[%d]" % n, call) for n, call in enumerate(calls)]
-    if [tool for tool, _ in found].count("execute_orchestration") > MAX_STARTED_RUNS:
+        raise InvalidInput(
+            "calls", None, "must be a list of at most %d calls" % MAX_CALLS, "Request fewer"
+        )
+    parsed = [_parse_call("calls[%d]" % n, call) for n, call in enumerate(calls)]
+    if [tool for tool, _ in parsed].count("execute_orchestration") > MAX_STARTED_RUNS:
         raise InvalidInput(
             "calls", None, "starts more than %d runs" % MAX_STARTED_RUNS, "Start fewer"
         )
-    return found
+    return parsed
 
 
 def perform(env, case, calls):
-    """([{tool, result}], None), or (those that were carried out, the error of the next one)."""
-    work, done = _ToolExecutor(env, case), []
-    for n, (tool, given) in enumerate(calls):
+    """Perform the calls in order until one fails.
+
+    :returns: ([{tool, result}] of the calls that succeeded, None or the error of the next one).
+    """
+    executor, results = _ToolExecutor(env, case), []
+    for index, (tool, arguments) in enumerate(calls):
         try:
-            done.append({"tool": tool, "result": getattr(work, tool)(given)})
+            results.append({"tool": tool, "result": getattr(executor, tool)(arguments)})
         except (InvalidInput, StackStormError, DatastoreUnavailable) as error:
-            before = "; calls 1 to %d were carried out" % n if n else ""
-            return done, "call %d, %s: %s%s" % (n + 1, tool, error, before)
-    return done, None
+            before = "; calls 1 to %d were performed" % index if index else ""
+            return results, "call %d, %s: %s%s" % (index + 1, tool, error, before)
+    return results, None
 
 
-def _call(where, call):
-    call = Fields(call, where, {"tool": ("name",), "arguments": ("input", "parameters")})
+def _parse_call(path, call):
+    call = Fields(call, path, {"tool": ("name",), "arguments": ("input", "parameters")})
     tool = call.value("tool")
     tool = _ALIASES.get(tool, tool) if isinstance(tool, str) else tool
     if not isinstance(tool, str) or tool not in _TOOLS:
-        raise InvalidInput(call.at("tool"), tool, "is not known", "Use one of " + ", ".join(_TOOLS))
-    given, known = call.mapping("arguments", {}), _TOOLS[tool]
-    if callable(known):
-        return tool, known(given, call.at("arguments"))
-    fields = Fields(given, call.at("arguments"), known)
+        raise InvalidInput(
+            call.path("tool"), tool, "is not a known tool", "Use one of " + ", ".join(_TOOLS)
+        )
+    arguments, argument_names = call.mapping("arguments", {}), _TOOLS[tool]
+    if callable(argument_names):
+        return tool, argument_names(arguments, call.path("arguments"))
+    fields = Fields(arguments, call.path("arguments"), argument_names)
     for name in ("name", "execution_id"):
-        if name in known and not isinstance(fields.value(name), str):
-            raise InvalidInput(fields.at(name), fields.value(name), "is no text", "Give it as text")
+        if name in argument_names and not isinstance(fields.value(name), str):
+            raise InvalidInput(
+                fields.path(name), fields.value(name), "must be text", "Write it as text"
+            )
     return tool, fields
 
 
 class _ToolExecutor:
-    """The tools, each by its name: (arguments) -> result."""
+    """The tools, each a method (arguments) -> result."""
 
     def __init__(self, env, case):
         self._env, self._case, self._started = env, case, 0
-        # Who is written down as the one that did it.
-        self._by = "run:%s" % case["run"]
+        # The author that is stored with each change.
+        self._actor = "run:%s" % case["run"]
 
-    def create_role(self, given):
-        return summarize(ROLE, definition_service.create_role(self._env, given, self._by))
+    def create_role(self, arguments):
+        return summarize(ROLE, definition_service.create_role(self._env, arguments, self._actor))
 
-    def list_roles(self, given):
-        return [summarize(ROLE, one) for one in definition_store.list_all(self._env.store, ROLE)]
+    def list_roles(self, arguments):
+        return [summarize(ROLE, role) for role in definition_store.list_all(self._env.store, ROLE)]
 
-    def update_role(self, given):
-        name, updates = given.value("name"), given.mapping("updates", {})
-        return summarize(ROLE, definition_service.update_role(self._env, name, updates, self._by))
-
-    def delete_role(self, given):
-        return summarize(ROLE, definition_service.delete_role(self._env, given.value("name")))
-
-    def create_orchestration(self, given):
-        made = definition_service.create_orchestration(self._env, given, self._by)
-        return summarize(ORCHESTRATION, made)
-
-    def list_orchestrations(self, given):
-        tags, active = given.list_of("tags", _as_it_is), given.boolean("active_only", False)
-        found = definition_service.orchestrations(self._env, tags, active)
-        return [summarize(ORCHESTRATION, one) for one in found]
-
-    def get_orchestration(self, given):
-        return definition_store.require(self._env.store, ORCHESTRATION, given.value("name"))
-
-    def update_orchestration(self, given):
-        name, updates = given.value("name"), given.mapping("updates", {})
-        made = definition_service.update_orchestration(self._env, name, updates, self._by)
-        return summarize(ORCHESTRATION, made)
-
-    def delete_orchestration(self, given):
-        return summarize(ORCHESTRATION, definition_service.delete_orchestration(
-            self._env, given.value("name")))
-
-    def execute_orchestration(self, given):
-        name, env = given.value("name"), self._env
-        one = definition_store.require(env.store, ORCHESTRATION, name)
-        if env.api is None:
-            raise InvalidInput("tool", None, "there is no StackStorm API", "Run it there")
-        self._started += 1
-        rules = {"depth": self._case["depth"] + 1, "input": given.value("input", {})}
-        request = env.redactor.remove_secrets({"orchestration": one["name"], "rules": rules})
-        run, wave = encode_key_part(self._case["run"] or "none"), self._case["progress"]["cursor"]
-        where = "%scase.%s.started.%d.%d" % (PREFIX, run, wave, self._started)
-        handed = sealing.seal(
-            {"request": request, "trace": tracing.propagation_headers()}, env.store, where
+    def update_role(self, arguments):
+        name, updates = arguments.value("name"), arguments.mapping("updates", {})
+        return summarize(
+            ROLE, definition_service.update_role(self._env, name, updates, self._actor)
         )
-        started = env.api.start(run_queries.REF, {"orchestration": "@case", "case": handed})
-        return {"id": started, "orchestration": one["name"]}
 
-    def get_execution_status(self, given):
-        return run_queries.status(self._env, given.value("execution_id"))
+    def delete_role(self, arguments):
+        return summarize(ROLE, definition_service.delete_role(self._env, arguments.value("name")))
+
+    def create_orchestration(self, arguments):
+        orchestration = definition_service.create_orchestration(self._env, arguments, self._actor)
+        return summarize(ORCHESTRATION, orchestration)
+
+    def list_orchestrations(self, arguments):
+        tags, active = (
+            arguments.list_of("tags", _accept_any),
+            arguments.boolean("active_only", False),
+        )
+        matches = definition_service.orchestrations(self._env, tags, active)
+        return [summarize(ORCHESTRATION, orchestration) for orchestration in matches]
+
+    def get_orchestration(self, arguments):
+        return definition_store.require(self._env.store, ORCHESTRATION, arguments.value("name"))
+
+    def update_orchestration(self, arguments):
+        name, updates = arguments.value("name"), arguments.mapping("updates", {})
+        orchestration = definition_service.update_orchestration(
+            self._env, name, updates, self._actor
+        )
+        return summarize(ORCHESTRATION, orchestration)
+
+    def delete_orchestration(self, arguments):
+        return summarize(ORCHESTRATION, definition_service.delete_orchestration(
+            self._env, arguments.value("name")))
+
+    def execute_orchestration(self, arguments):
+        name, env = arguments.value("name"), self._env
+        orchestration = definition_store.require(env.store, ORCHESTRATION, name)
+        if env.api is None:
+            raise InvalidInput(
+                "tool", None, "is not available without StackStorm's API", "Run it on StackStorm"
+            )
+        self._started += 1
+        rules = {"depth": self._case["depth"] + 1, "input": arguments.value("input", {})}
+        request = env.redactor.remove_secrets(
+            {"orchestration": orchestration["name"], "rules": rules}
+        )
+        run, wave = encode_key_part(self._case["run"] or "none"), self._case["progress"]["cursor"]
+        case_key = "%scase.%s.started.%d.%d" % (PREFIX, run, wave, self._started)
+        child_case = sealing.seal(
+            {"request": request, "trace": tracing.propagation_headers()}, env.store, case_key
+        )
+        started = env.api.start(run_queries.REF, {"orchestration": "@case", "case": child_case})
+        return {"id": started, "orchestration": orchestration["name"]}
+
+    def get_execution_status(self, arguments):
+        return run_queries.status(self._env, arguments.value("execution_id"))
 
 
-def _as_it_is(where, value):
+def _accept_any(path, value):
     return value

@@ -1,18 +1,21 @@
-"""Which steps wait for which, and which of them go next.
+"""Dependencies between steps: which step waits for which, and which steps are ready.
 
-A step that says what it depends on waits for that and nothing else. One that does not has its place
-in the order: it waits for all that stand before it. Adjacent steps of one group have one place, and
-run at once. Equal orders are in the order of the list.
+A step with `depends_on` waits for those steps and for nothing else. A step without it has a place
+in the order and waits for all steps before that place. Adjacent steps of one group share a place
+and run at the same time. Steps of equal order keep the order of the list.
 """
+
+import graphlib
 
 
 def dependency_map(orchestration):
-    """{step name: the sorted names that it waits for} of the steps of `orchestration`.
+    """Return {step name: sorted names of the steps that it waits for}.
 
-    Only direct neighbours are named where order alone rules: the steps of the place before. The
-    mapping begins with the highest priority, then the first in order.
+    A step that only has a place in the order waits for the steps of the place before. The mapping
+    is sorted by priority, highest first, then by order.
 
-    :param orchestration: a mapping with `steps` in their normal form; a loop is one, too.
+    :param orchestration: a mapping with `steps` in their normal form, such as an orchestration or
+        a loop.
     """
     ordered = in_order(orchestration["steps"])
     waits, before, graph = {}, [], False
@@ -31,36 +34,40 @@ def dependency_map(orchestration):
     return {step["name"]: waits[step["name"]] for step in ranked}
 
 
-def ready(plan, done):
-    """The names of the steps that are not done and wait for nothing else, in the order of `dependency_map`.
+def ready(plan, completed):
+    """Return the names of the steps that can run now, in the order of `dependency_map`.
+
+    :param completed: the names of the steps that need not run any more.
     """
-    done = set(done)
-    return [name for name, waits in plan.items() if name not in done and done.issuperset(waits)]
+    completed = set(completed)
+    return [
+        name for name, waits in plan.items()
+        if name not in completed and completed.issuperset(waits)
+    ]
 
 
 def in_order(steps):
-    """`steps` by their order, equal ones as they stand."""
+    """Return the steps sorted by their order; equal ones keep their places."""
     return sorted(steps, key=lambda step: step["order"])
 
 
 def find_cycle(plan):
-    """Names of steps of which each waits for the next and the last is the first; [] for none."""
-    left = {name: set(waits) & set(plan) for name, waits in plan.items()}
-    while True:
-        free = {name for name, waits in left.items() if not waits}
-        if not free:
-            break
-        left = {name: waits - free for name, waits in left.items() if name not in free}
-    if not left:
-        return []
-    path = [min(left)]
-    while path[-1] not in path[:-1]:
-        path.append(min(left[path[-1]]))
-    return path[path.index(path[-1]):]
+    """Return the names along a cycle, or [] if there is none.
+
+    Each step waits for the next one, and the last name is the first again.
+
+    :param plan: {name: names that it waits for}.
+    """
+    try:
+        graphlib.TopologicalSorter(plan).prepare()
+    except graphlib.CycleError as error:
+        # graphlib names a step before the steps that wait for it.
+        return error.args[1][::-1]
+    return []
 
 
 def _groups(ordered):
-    """Lists of the steps that have one place."""
+    """Return the lists of steps that share a place."""
     units = []
     for step in ordered:
         group = step["group"]

@@ -2,10 +2,10 @@
 
     begin -> wave -> wave -> (steps | ask | child) -> next_wave -> wave ... -> end
 
-`begin`, `next_wave` and `wave`, which is a step alone, name the next wave in `do` and end the run
-themselves; each puts the state of the run into the datastore before the wave that it names, so that
-a run that was cut off goes on from there. What crosses the workflow are numbers and a small case;
-see checkpoints for the rest.
+`begin`, `next_wave` and `wave` (a wave of a single step) name the next wave in `next_task`, or end
+the run themselves. Each of them stores the state of the run before the wave that it names, so that
+an interrupted run can be resumed from there. Only numbers and a small case pass through the
+workflow; everything else is in the datastore, see run_store.
 """
 
 import math
@@ -36,37 +36,39 @@ from synthralos.storage.datastore import PREFIX
 from synthralos.telemetry import run_log, tracing
 
 DEFAULT_RUN_SECONDS = 1800
-# What is kept of a run outlives it.
+# Shorter than the lifetime of a run's records.
 MAX_RUN_SECONDS = 24 * 3600
 MAX_DEPTH = 5
 QUESTION_CHARACTERS = 500
-# Of a run's time, for a sub-orchestration's end to be merged.
+# Reserved of a run's time, to merge the end of a sub-orchestration.
 CHILD_SECONDS = 5
 APPROVED, REFUSED, UNANSWERED = "approved", "refused", "none"
-# The task of a wave that is one step: it merges the wave itself.
+# The task of a wave of one step, which merges the wave itself.
 SINGLE_STEP_TASK = "wave"
 CANCELLED = ("canceling", "canceled")
 
 
 def begin(env, parameters, started):
-    """The result of orchestration.begin: the first wave, or the end of a run that has none.
+    """Return the result of orchestration.begin: the first wave, or the end of a run without one.
 
-    :param parameters: of the workflow, resolved.
+    :param parameters: the workflow's parameters, resolved.
+    :param started: when the run began, in seconds since the epoch.
+    :raises InvalidInput: the run cannot begin.
     """
-    handed = parameters.get("rules") or {}
-    depth = handed.get("depth", 1)
+    inherited = parameters.get("rules") or {}
+    depth = inherited.get("depth", 1)
     if depth > MAX_DEPTH:
         raise InvalidInput(
-            "orchestration", None, "is within %d others" % (depth - 1),
+            "orchestration", None, "is nested in %d others" % (depth - 1),
             "Orchestrations nest at most %d deep; one may not run itself" % MAX_DEPTH,
         )
-    resumed = parameters.get("resume_of") or handed.get("resume_of")
-    told = (
+    resumed = parameters.get("resume_of") or inherited.get("resume_of")
+    run_record = (
         run_queries.check_resumable(env, resumed)
         if resumed
-        else _start_record(env, parameters, handed)
+        else _start_record(env, parameters, inherited)
     )
-    parent = handed.get("parent")
+    parent = inherited.get("parent")
     case = workflow_run.new_case(
         env,
         WORKFLOW,
@@ -76,51 +78,54 @@ def begin(env, parameters, started):
         {},
         {},
         longest=MAX_RUN_SECONDS,
-        subject=failure_record.orchestration_subject(told["name"]),
+        subject=failure_record.orchestration_subject(run_record["name"]),
         failure={"type": "error", "cause": "unknown", "severity": "medium"},
         depth=depth,
         parent=parent,
         asked=0.0,
     )
-    told.update(
+    run_record.update(
         started=started,
         resume_of=resumed,
         parent_run=parent["run"] if parent else None,
-        resumes=handed.get("resumes", 0),
+        resumes=inherited.get("resumes", 0),
         timeout=parameters.get("timeout"),
     )
     if case["dry_run"]:
-        return _planned(env, told)
-    kept = RunStore(env, case["run"])
+        return _dry_run_result(env, run_record)
+    run_store = RunStore(env, case["run"])
     if resumed:
-        state = _state_of(env, told, RunStore(env, resumed))
+        state = _state_of(env, run_record, RunStore(env, resumed))
     else:
-        state = scheduler.initial_state(told["definition"], env.now())
-    kept.begin(dict(told, first=state["cursor"] + 1))
+        state = scheduler.initial_state(run_record["definition"], env.now())
+    run_store.begin(dict(run_record, first=state["cursor"] + 1))
     if parent:
-        kept.put_record(parent["key"] + RUN, {"run": case["run"]})
+        run_store.put_record(parent["key"] + RUN, {"run": case["run"]})
     elif resumed:
         RunStore(env, resumed).mark_resumed(case["run"])
-    return _next_wave_result(env, case, kept, told, state)
+    return _next_wave_result(env, case, run_store, run_record, state)
 
 
-def _start_record(env, parameters, handed):
-    """What a run begins with: {definition, id, name, input}."""
-    wanted, alias = parameters.get("orchestration"), parameters.get("orchestration_id")
+def _start_record(env, parameters, inherited):
+    """Return the start of a run record: {definition, id, name, input}."""
+    requested, alias = parameters.get("orchestration"), parameters.get("orchestration_id")
     if alias is not None:
-        if wanted is not None:
+        if requested is not None:
             raise InvalidInput(
-                "orchestration_id", alias, "is given beside orchestration", "Give one of them"
+                "orchestration_id",
+                alias,
+                "cannot be combined with orchestration",
+                "Use one of them",
             )
-        wanted = alias
-    if not isinstance(wanted, str) or not wanted.strip():
+        requested = alias
+    if not isinstance(requested, str) or not requested.strip():
         raise InvalidInput(
-            "orchestration", wanted, "is missing", "Name the orchestration, or give resume_of"
+            "orchestration", requested, "is missing", "Name the orchestration, or set resume_of"
         )
-    definition = definition_store.orchestration_by(env.store, wanted)
+    definition = definition_store.orchestration_by(env.store, requested)
     if definition is None:
         raise InvalidInput(
-            "orchestration", wanted, "is no orchestration",
+            "orchestration", requested, "is not a known orchestration",
             "List them with `st2 run synthralos.orchestration.list`",
         )
     _check_roles(env, definition)
@@ -134,153 +139,173 @@ def _start_record(env, parameters, handed):
         "definition": definition,
         "id": definition.get("id"),
         "name": name,
-        "input": handed["input"] if "input" in handed else _input(parameters),
+        "input": inherited["input"] if "input" in inherited else _input(parameters),
     }
 
 
 def _check_roles(env, definition):
-    """InvalidInput when a step names a role that there is not: before a token is spent."""
-    known = set()
+    """Check that the roles of all steps exist, before any token is spent.
+
+    :raises InvalidInput: a role does not exist.
+    """
+    checked = set()
     for step in orchestration_schema.every_step(definition["steps"]):
         names = [step.get("role"), (step.get("critic") or {}).get("role")]
-        for name in [name for name in names if name and name not in known]:
+        for name in [name for name in names if name and name not in checked]:
             llm_step.role_of(env, name, step["name"])
-            known.add(name)
+            checked.add(name)
 
 
 def _input(parameters):
-    given, worded = parameters.get("input"), parameters.get("text")
-    if worded is not None and given:
-        raise InvalidInput("text", worded, "is given beside input", "Give one of them")
-    return given if worded is None else worded
+    raw_input, text = parameters.get("input"), parameters.get("text")
+    if text is not None and raw_input:
+        raise InvalidInput("text", text, "cannot be combined with input", "Use one of them")
+    return raw_input if text is None else text
 
 
-def _state_of(env, told, old):
-    """The state from which a resumed run goes on: before its last wave, of which what completed
-    is taken over.
+def _state_of(env, run_record, previous):
+    """Return the state from which a resumed run continues.
+
+    It is the state before the last wave of `previous`, plus the steps of that wave that completed.
+
+    :param previous: the RunStore of the run that is resumed.
+    :raises InvalidInput: records that the run needs have expired.
     """
-    definition, state = told["definition"], old.newest()
+    definition, state = run_record["definition"], previous.newest()
     if state is None:
         return scheduler.initial_state(definition, env.now())
     if env.now() - state.pop("at") > FRESH_SECONDS:
         pages = {page["at"] for page in state["pages"]}
-        whole = dict(state, log=old.log(state))
-        missing = old.renew(sorted(pages | scheduler.records_of(whole)))
+        full_state = dict(state, log=previous.log(state))
+        missing = previous.renew(sorted(pages | scheduler.records_of(full_state)))
         if missing:
-            way_out = "Records are kept for two weeks; start the orchestration anew"
-            raise InvalidInput("resume_of", old.run, "lacks what its steps gave", way_out)
+            hint = "Records are stored for two weeks; start the orchestration again"
+            raise InvalidInput("resume_of", previous.run, "lacks the outputs of its steps", hint)
     if state["wave"]["kind"] == scheduler.APPROVAL:
-        # It is asked again: an answer to a run that is over was none.
+        # Ask again: an answer that came after the run had ended does not count.
         results = {}
     else:
-        results = _results(definition, state, Context(old, state["context"], told["input"]), old)
+        results = _results(
+            definition, state, Context(previous, state["context"], run_record["input"]), previous
+        )
     scheduler.reuse_completed(definition, state, results, env.now())
     return state
 
 
 def next_wave(env, case, decision):
-    """The result of orchestration.next_wave: the wave before is merged, the next one named.
+    """Return the result of orchestration.next_wave: merge the last wave and name the next one.
 
-    :param decision: APPROVED, REFUSED or UNANSWERED, where the wave was an approval.
+    :param decision: APPROVED, REFUSED or UNANSWERED, if the wave was an approval.
+    :raises InvalidInput: the run has no record in the datastore.
     """
-    kept = RunStore(env, case["run"])
-    told, state = kept.definition(), kept.state(case["progress"]["cursor"])
-    if told is None or state is None:
-        why = "has nothing in the datastore"
-        raise InvalidInput("case", case["run"], why, "Start the orchestration anew")
-    definition, at = told["definition"], state.pop("at")
-    context = Context(kept, state["context"], told["input"])
+    run_store = RunStore(env, case["run"])
+    run_record, state = run_store.definition(), run_store.state(case["progress"]["cursor"])
+    if run_record is None or state is None:
+        reason = "has no record in the datastore"
+        raise InvalidInput("case", case["run"], reason, "Start the orchestration again")
+    definition, timestamp = run_record["definition"], state.pop("at")
+    context = Context(run_store, state["context"], run_record["input"])
     if state["wave"]["kind"] == scheduler.APPROVAL:
         step = scheduler.step_of(definition, state, state["wave"]["jobs"][0])
-        seconds = round(env.now() - at, 3)
-        decided = _approval_result(context, kept, state["cursor"], step, decision, seconds)
-        results = {step["name"]: decided}
+        seconds = round(env.now() - timestamp, 3)
+        approval_result = _approval_result(
+            context, run_store, state["cursor"], step, decision, seconds
+        )
+        results = {step["name"]: approval_result}
     else:
-        results = _results(definition, state, context, kept)
-    seconds = sum(result.asked for result in results.values())
-    # People may take the time they are given: a run's deadline stands still meanwhile.
+        results = _results(definition, state, context, run_store)
+    seconds = sum(result.wait_seconds for result in results.values())
+    # Time in which people were asked does not count: extend the run's deadline by it.
     if seconds:
         case["asked"] += seconds
         case["deadline"] += seconds
         inquiries.record_wait(env.store, case["run"], case["asked"])
     delay = scheduler.merge_results(definition, state, results, env.now())
-    return _next_wave_result(env, case, kept, told, state, delay)
+    return _next_wave_result(env, case, run_store, run_record, state, delay)
 
 
 def run_single_step(env, case):
-    """(ok, result) of orchestration.wave: its step is carried out, merged, the next wave named."""
+    """Run a wave of one step, merge it and name the next wave.
+
+    :returns: (succeeded, the result of orchestration.wave).
+    """
     succeeded, step = step_runner.run_step(env, case, 0)
-    # A step is left to its end when its run is cancelled; the run is over all the same, unmerged.
+    # A step may finish although its run was cancelled; the run has ended, so nothing is merged.
     if env.api.execution(case["run"], "status").get("status") in CANCELLED:
         return succeeded, step
     result = next_wave(env, case, UNANSWERED)
     summary = "%s; %s" % (step.pop("summary"), result["summary"])
-    # What ends a run succeeds in that, whatever became of the step.
+    # The task that ends a run succeeds even if its step failed.
     return succeeded or result.get("next") is None, dict(result, summary=summary, step=step)
 
 
-def _results(definition, state, context, kept):
-    """{step name: waves.Result} of the state's wave; a step that left no record has crashed."""
-    cursor, found = state["cursor"], {}
-    records = kept.records(cursor)
-    for n, name in enumerate(state["wave"]["jobs"]):
-        key = kept.step_key(cursor, n)
+def _results(definition, state, context, run_store):
+    """Return {step name: StepResult} of the state's wave; a step without a record has crashed."""
+    cursor, results = state["cursor"], {}
+    records = run_store.records(cursor)
+    for index, name in enumerate(state["wave"]["jobs"]):
+        key = run_store.step_key(cursor, index)
         step = scheduler.step_of(definition, state, name)
         child = records.get(key + RUN, {}).get("run")
         if key in records:
-            found[name] = _result(context, kept, step, key, records[key], child)
+            results[name] = _result(context, run_store, step, key, records[key], child)
         else:
-            found[name] = scheduler.crashed_result(child)
-    return found
+            results[name] = scheduler.crashed_result(child)
+    return results
 
 
-def _result(context, kept, step, key, left, child):
-    """The waves.Result of a step that has left the record `left` at `key`."""
-    entry = dict(left["log"], at=key)
+def _result(context, run_store, step, key, record, child):
+    """Return the StepResult of a step whose record is stored at `key`."""
+    entry = dict(record["log"], at=key)
     status, asked_seconds = entry.pop("status"), entry.pop("asked", 0)
     if status != scheduler.COMPLETED:
-        return scheduler.StepResult(status, entry, child=child, asked=asked_seconds)
-    output = make_slot(left["output"], {"at": key, "name": None})
-    if left.get("context") is not None:
-        slots = make_slots(key, left["context"])
+        return scheduler.StepResult(status, entry, child=child, wait_seconds=asked_seconds)
+    output = make_slot(record["output"], {"at": key, "name": None})
+    if record.get("context") is not None:
+        slots = make_slots(key, record["context"])
     elif step.get("output") is None:
         slots = {step["name"]: output}
     else:
-        # A sub-orchestration does not know what becomes of its output.
-        slots = _store_values(kept, key + ".set", context.output_values(step, left["output"]))
-    return scheduler.StepResult(status, entry, slots, output, asked=asked_seconds)
+        # A sub-orchestration does not know how its output is mapped.
+        slots = _store_values(
+            run_store, key + ".set", context.output_values(step, record["output"])
+        )
+    return scheduler.StepResult(status, entry, slots, output, wait_seconds=asked_seconds)
 
 
-def _store_values(kept, key, values):
-    """The slots of values that no step has recorded; where one is long, all are, at `key`."""
+def _store_values(run_store, key, values):
+    """Return the slots of values that no step's record holds; if one is long, store all at `key`.
+    """
     slots = make_slots(key, values)
-    if any("at" in one for one in slots.values()):
-        kept.put_record(key, {"context": values})
+    if any("at" in slot for slot in slots.values()):
+        run_store.put_record(key, {"context": values})
     return slots
 
 
-def _approval_result(context, kept, cursor, step, decision, seconds):
-    """The waves.Result of an approval."""
+def _approval_result(context, run_store, cursor, step, decision, seconds):
+    """Return the StepResult of an approval."""
     output = {"approved": decision == APPROVED, "answered": decision != UNANSWERED}
     slots = _store_values(
-        kept, kept.step_key(cursor, 0) + ".set", context.output_values(step, output)
+        run_store, run_store.step_key(cursor, 0) + ".set", context.output_values(step, output)
     )
     entry = {"duration": seconds, "attempts": 1}
     if decision == APPROVED:
-        return scheduler.StepResult(scheduler.COMPLETED, entry, slots, {"v": output}, asked=seconds)
+        return scheduler.StepResult(
+            scheduler.COMPLETED, entry, slots, {"v": output}, wait_seconds=seconds
+        )
     if decision == REFUSED:
-        entry["error"] = "a person refused it"
-        return scheduler.StepResult(scheduler.REFUSED, entry, slots, asked=seconds)
-    entry["error"] = "nobody answered within %d s" % round(seconds)
-    return scheduler.StepResult(scheduler.FAILED, entry, slots, asked=seconds)
+        entry["error"] = "refused by a person"
+        return scheduler.StepResult(scheduler.REFUSED, entry, slots, wait_seconds=seconds)
+    entry["error"] = "unanswered within %d s" % round(seconds)
+    return scheduler.StepResult(scheduler.FAILED, entry, slots, wait_seconds=seconds)
 
 
 class _SchedulerHooks:
-    """What the scheduler needs of the values that the run has made; see waves.advance."""
+    """What the scheduler needs from the run; see scheduler.advance."""
 
-    def __init__(self, env, kept, context, state, most):
-        self.most = most
-        self._env, self._kept, self._context, self._state = env, kept, context, state
+    def __init__(self, env, run_store, context, state, max_concurrent):
+        self.max_concurrent = max_concurrent
+        self._env, self._run_store, self._context, self._state = env, run_store, context, state
         self._number = 0
 
     def now(self):
@@ -295,64 +320,75 @@ class _SchedulerHooks:
             return
         values = self._context.output_values(step, self._context.value(slot))
         self._number += 1
-        key = "%s.end%d" % (self._kept.step_key(self._state["cursor"], 0), self._number)
-        self._state["context"].update(_store_values(self._kept, key, values))
+        key = "%s.end%d" % (self._run_store.step_key(self._state["cursor"], 0), self._number)
+        self._state["context"].update(_store_values(self._run_store, key, values))
 
 
-def _next_wave_result(env, case, kept, told, state, delay=0):
-    """The result that names the next wave, or that ends the run."""
-    definition = told["definition"]
-    context = Context(kept, state["context"], told["input"])
-    most = configuration(env).max_concurrent
-    most = min(most, definition.get("max_concurrent") or most)
-    look = _SchedulerHooks(env, kept, context, state, most)
-    scheduler.advance(definition, state, look)
+def _next_wave_result(env, case, run_store, run_record, state, delay=0):
+    """Return the result that names the next wave, or that ends the run.
+
+    :param delay: seconds to wait before the next wave.
+    """
+    definition = run_record["definition"]
+    context = Context(run_store, state["context"], run_record["input"])
+    max_concurrent = configuration(env).max_concurrent
+    max_concurrent = min(max_concurrent, definition.get("max_concurrent") or max_concurrent)
+    hooks = _SchedulerHooks(env, run_store, context, state, max_concurrent)
+    scheduler.advance(definition, state, hooks)
     if state["outcome"] is None and not env.deadline(case).allows_attempt_at(env.now() + delay):
         state["outcome"] = {
-            "status": scheduler.FAILED, "step": None, "error": "the time of the run was up",
+            "status": scheduler.FAILED, "step": None, "error": "the run timed out",
         }
-        # No checkpoint is of a wave that has not begun.
+        # There is no checkpoint of a wave that has not begun.
         state.update(wave=None, cursor=state["cursor"] - 1)
     case["progress"]["cursor"] = state["cursor"]
     case["progress"]["attempts"] = attempts_of(state["log"]) + sum(
         page["attempts"] for page in state["pages"]
     )
     if state["outcome"] is not None:
-        return run_completion.finish_run(env, case, kept, told, state, context)
-    wave, left = state["wave"], env.deadline(case).seconds_left()
+        return run_completion.finish_run(env, case, run_store, run_record, state, context)
+    wave, seconds_left = state["wave"], env.deadline(case).seconds_left()
     steps = [scheduler.step_of(definition, state, name) for name in wave["jobs"]]
-    more = _WAVE_INPUT[wave["kind"]](env, case, kept, context, state, steps, left)
-    kept.checkpoint(dict(state, deadline=case["deadline"]))
+    wave_input = _WAVE_INPUT[wave["kind"]](
+        env, case, run_store, context, state, steps, seconds_left
+    )
+    run_store.checkpoint(dict(state, deadline=case["deadline"]))
     summary = "wave %d: %s" % (state["cursor"], ", ".join(wave["jobs"]))
     run_log.emit("wave", number=state["cursor"], what=wave["kind"], steps=len(wave["jobs"]))
-    following = dict(workflow_run.next_step(env, case, math.ceil(delay)), concurrency=most, **more)
-    alone = wave["kind"] == scheduler.STEPS and len(steps) == 1
+    next_input = dict(
+        workflow_run.next_step(env, case, math.ceil(delay)),
+        concurrency=max_concurrent,
+        **wave_input,
+    )
+    is_single_step = wave["kind"] == scheduler.STEPS and len(steps) == 1
     return {
         "summary": summary,
-        "next_task": SINGLE_STEP_TASK if alone else wave["kind"],
+        "next_task": SINGLE_STEP_TASK if is_single_step else wave["kind"],
         "steps": list(wave["jobs"]),
-        "next": following,
+        "next": next_input,
     }
 
 
-def _steps_input(env, case, kept, context, state, steps, left):
-    return {"steps": list(range(len(steps))), "limit": step_limits.limit(steps, left)}
+def _steps_input(env, case, run_store, context, state, steps, seconds_left):
+    return {"steps": list(range(len(steps))), "limit": step_limits.limit(steps, seconds_left)}
 
 
-def _approval_input(env, case, kept, context, state, steps, left):
-    told = steps[0]["approval"]
-    until = env.now() + told["timeout"]
-    question = templates.render(told["question"], context.template_roots(told["question"]))
+def _approval_input(env, case, run_store, context, state, steps, seconds_left):
+    approval = steps[0]["approval"]
+    expires_at = env.now() + approval["timeout"]
+    question = templates.render(approval["question"], context.template_roots(approval["question"]))
     question = templates.as_text(question)
     question = sanitize.sanitize_line(question, env.redactor, QUESTION_CHARACTERS)
-    inquiries.record_inquiry(env.store, case["run"], until, "%s: %s" % (steps[0]["name"], question))
-    # StackStorm counts whole minutes, and only where its collector of inquiries is on.
-    return {"ttl": int((until - env.now()) // 60) + 1}
+    inquiries.record_inquiry(
+        env.store, case["run"], expires_at, "%s: %s" % (steps[0]["name"], question)
+    )
+    # StackStorm counts whole minutes, and only if its inquiry garbage collection is enabled.
+    return {"ttl": int((expires_at - env.now()) // 60) + 1}
 
 
-def _sub_run_input(env, case, kept, context, state, steps, left):
+def _sub_run_input(env, case, run_store, context, state, steps, seconds_left):
     step = steps[0]
-    key = kept.step_key(state["cursor"], 0)
+    key = run_store.step_key(state["cursor"], 0)
     frame = state["stack"][-1]
     rules = {
         "depth": case["depth"] + 1,
@@ -364,14 +400,14 @@ def _sub_run_input(env, case, kept, context, state, steps, left):
         rules["resume_of"] = resumed
     content = {"request": {"orchestration": step["orchestration"], "rules": rules}}
     content["trace"] = tracing.propagation_headers()
-    where = "%scase.%s.handed.%d" % (
+    case_key = "%scase.%s.handed.%d" % (
         PREFIX,
         encode_key_part(case["run"] or "none"),
         state["cursor"],
     )
-    seconds = min(step.get("timeout") or left, left - CHILD_SECONDS)
+    seconds = min(step.get("timeout") or seconds_left, seconds_left - CHILD_SECONDS)
     return {
-        "child_case": sealing.seal(env.redactor.remove_secrets(content), env.store, where),
+        "child_case": sealing.seal(env.redactor.remove_secrets(content), env.store, case_key),
         "limit": max(workflow_run.MIN_RUN_SECONDS, int(seconds)),
     }
 
@@ -383,9 +419,9 @@ _WAVE_INPUT = {
 }
 
 
-def _planned(env, told):
-    """The result of a dry run: what would run in which order. Nothing is called or kept."""
-    definition = told["definition"]
+def _dry_run_result(env, run_record):
+    """Return the result of a dry run: the steps in order. Nothing is called or stored."""
+    definition = run_record["definition"]
     plan = scheduler.preview(definition)
     for entry, step in plan:
         if step["kind"] == "llm":

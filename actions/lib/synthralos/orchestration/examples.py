@@ -1,4 +1,7 @@
-"""The pack's ready orchestrations: files that hold one, the roles it needs, and an input to try."""
+"""The pack's example orchestrations.
+
+Each is a file with orchestrations, the roles that they need, and an input to try.
+"""
 
 import json
 import os
@@ -8,59 +11,65 @@ from synthralos.orchestration import definition_service, definition_store, orche
 from synthralos.orchestration.definition_store import ORCHESTRATION, ROLE
 
 SUFFIX = ".json"
-# At the top of the pack, where people look for them.
+# At the top of the pack, where people look for it.
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), *[os.pardir] * 4, "examples")
 
 
 def names(folder=FOLDER):
-    """The names of the examples, sorted."""
+    """Return the sorted names of the examples."""
     return sorted(
         name[:-len(SUFFIX)] for name in os.listdir(folder) if name.endswith(SUFFIX)
     )
 
 
 def read(name, folder=FOLDER):
-    """{roles [role], orchestrations [orchestration], input} of an example, as people write it."""
-    known = names(folder)
-    if name not in known:
-        raise InvalidInput("names", name, "is no example", "Use some of " + ", ".join(known))
+    """Return an example as it is written: {roles, orchestrations, input}.
+
+    :raises InvalidInput: there is no example of that name.
+    """
+    available = names(folder)
+    if name not in available:
+        raise InvalidInput(
+            "names", name, "is not an example", "Use some of " + ", ".join(available)
+        )
     with open(os.path.join(folder, name + SUFFIX), encoding="utf-8") as file:
         return json.load(file)
 
 
-def load(env, by, wanted=None, llm=None, overwrite=False, folder=FOLDER):
-    """Creates what is not there yet: [{kind, name, example, created}].
+def load(env, actor, requested=None, llm=None, overwrite=False, folder=FOLDER):
+    """Create the roles and orchestrations of examples that do not exist yet.
 
-    :param wanted: names of examples; all of them when None.
-    :param llm: a model that is given to the roles, or None for the first one that fits.
-    :param overwrite: whether what is there becomes as the example has it, as a further version.
+    :param requested: names of examples; None is all of them.
+    :param llm: the model to set in the roles; None is the first one that fits each role.
+    :param overwrite: replace existing definitions by the example's, as a new version.
+    :returns: [{kind, name, example, created, changed}].
     """
-    done = {}
-    for name in wanted or names(folder):
+    loaded = {}
+    for name in requested or names(folder):
         example = read(name, folder)
-        given = [dict(role, model=llm) if llm else role for role in example["roles"]]
-        found = [(ROLE, orchestration_schema.role(role)) for role in given]
-        found += [
-            (ORCHESTRATION, orchestration_schema.orchestration(one))
-            for one in example["orchestrations"]
+        raw_roles = [dict(role, model=llm) if llm else role for role in example["roles"]]
+        definitions = [(ROLE, orchestration_schema.role(role)) for role in raw_roles]
+        definitions += [
+            (ORCHESTRATION, orchestration_schema.orchestration(orchestration))
+            for orchestration in example["orchestrations"]
         ]
-        for kind, normal in found:
-            # Several examples have roles in common.
-            if (kind, normal["name"]) not in done:
-                done[kind, normal["name"]] = _put(env, kind, normal, by, name, overwrite)
-    return list(done.values())
+        for kind, normal in definitions:
+            # Examples share roles.
+            if (kind, normal["name"]) not in loaded:
+                loaded[kind, normal["name"]] = _put(env, kind, normal, actor, name, overwrite)
+    return list(loaded.values())
 
 
-def _put(env, kind, normal, by, example, overwrite):
-    there, changed = definition_store.find(env.store, kind, normal["name"]), False
-    if there is None and kind is ROLE:
-        definition_service.create_role(env, normal, by)
-    elif there is None:
-        definition_service.create_orchestration(env, normal, by)
+def _put(env, kind, normal, actor, example, overwrite):
+    existing, changed = definition_store.find(env.store, kind, normal["name"]), False
+    if existing is None and kind is ROLE:
+        definition_service.create_role(env, normal, actor)
+    elif existing is None:
+        definition_service.create_orchestration(env, normal, actor)
     elif overwrite:
         with definition_store.locked(env, kind, normal["name"]) as before:
-            changed = definition_store.save_version(env, kind, before, normal, by) is not before
+            changed = definition_store.save_version(env, kind, before, normal, actor) is not before
     return {
         "kind": kind.noun, "name": normal["name"], "example": example,
-        "created": there is None, "changed": changed,
+        "created": existing is None, "changed": changed,
     }

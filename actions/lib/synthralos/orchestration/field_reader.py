@@ -1,7 +1,8 @@
-"""What people gave for one object, read field by field: both spellings, refusals that say where.
+"""Reads the fields of an object that a person wrote, in either spelling, with precise errors.
 
-A field is snake_case or camelCase; the same one in both is refused. Times are seconds in snake_case
-and milliseconds in camelCase, as the guide has them. `timeout` looks alike in both: see `seconds`.
+A field is snake_case or camelCase; both spellings of the same field are an error. Times are seconds
+in snake_case and milliseconds in camelCase, as in the guide. `timeout` is spelled the same in both:
+see `Fields.seconds`.
 """
 
 import math
@@ -14,24 +15,24 @@ CAMEL, SNAKE = "camelCase", "snake_case"
 MAX_NAME_CHARS = 128
 MAX_TEXT_CHARS = 100_000
 MAX_ITEMS = 100
-# What would be a template, a tag or a quoted path somewhere is left out of names.
+# Names exclude everything that could be read as a template, a tag or a quoted path.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/@+&,()#-]*[A-Za-z0-9._:/@+&)#-])?\Z")
 _MISSING = object()
 
 
 def is_title(value):
-    """Whether `value` may name a role, an orchestration, a step or a group."""
+    """Return whether `value` can be the name of a role, an orchestration, a step or a group."""
     return (
         isinstance(value, str) and len(value) <= MAX_NAME_CHARS and _NAME.match(value) is not None
     )
 
 
-def titled(where, value):
-    """`value` when it may be such a name, else InvalidInput."""
+def require_title(path, value):
+    """Return `value` if it is such a name; raise InvalidInput if it is not."""
     if is_title(value):
         return value
     raise InvalidInput(
-        where,
+        path,
         value,
         "is missing" if value is None else "is not a name",
         "Names are 1 to 128 of A-Z a-z 0-9 space . _ : / @ + & , ( ) # - and start with a letter "
@@ -39,57 +40,61 @@ def titled(where, value):
     )
 
 
-def style(given):
-    """How names are written: CAMEL, SNAKE, or None when they are neither."""
-    names = [name for name in given if isinstance(name, str)]
+def style(raw):
+    """Return the spelling of the names in `raw`: CAMEL, SNAKE, or None if it is undecided."""
+    names = [name for name in raw if isinstance(name, str)]
     if any(re.search(r"[a-z][A-Z]", name) for name in names):
         return CAMEL
     return SNAKE if any("_" in name for name in names) else None
 
 
 def style_of_all(items):
-    """The style that the mappings in a list have, or None when it is none or both."""
-    found = {style(item) for item in items if isinstance(item, dict)} - {None}
-    return found.pop() if len(found) == 1 else None
+    """Return the style that all mappings in a list share, or None."""
+    styles = {style(item) for item in items if isinstance(item, dict)} - {None}
+    return styles.pop() if len(styles) == 1 else None
 
 
 class Fields:
-    """:param given: the mapping that people gave.
-    :param where: what it is called in refusals, dotted.
-    :param known: {our name: further names that it may have, in snake_case}.
-    :param ignored: names that may be there and are not kept.
-    :param around: the style of what `given` stands in, for when its own tells nothing.
+    """The fields of one object.
+
+    :param raw: the mapping that a person wrote.
+    :param base_path: its dotted path, for error messages.
+    :param allowed: {field: its other names, in snake_case}.
+    :param ignored: names that may be present and are dropped.
+    :param parent_style: the style of the object around it, used if its own is undecided.
+    :ivar style: CAMEL, SNAKE or None.
+    :ivar blank: the fields that are null.
     """
 
-    def __init__(self, given, where, known, ignored=(), around=None):
-        self.where = where
-        given = _mapping(where, given)
-        self.style = style(given) or around
+    def __init__(self, raw, base_path, allowed, ignored=(), parent_style=None):
+        self.base_path = base_path
+        raw = _mapping(base_path, raw)
+        self.style = style(raw) or parent_style
         self._values, self._spelled = {}, {}
-        # What was given as null: an update means by it that the default is to hold again.
+        # Fields set to null: in an update they reset a field to its default.
         self.blank = []
         spellings = {}
-        for ours, others in known.items():
-            for name in (ours,) + tuple(others):
-                spellings[name] = spellings[_camel(name)] = ours
-        for name, value in given.items():
+        for field, aliases in allowed.items():
+            for name in (field,) + tuple(aliases):
+                spellings[name] = spellings[_camel(name)] = field
+        for name, value in raw.items():
             if name in ignored:
                 continue
-            ours = spellings.get(name)
-            if ours is None:
-                raise _unknown(where, name, list(spellings))
-            # What is null was not given.
+            field = spellings.get(name)
+            if field is None:
+                raise _unknown(base_path, name, list(spellings))
+            # null is the same as a missing field.
             if value is None:
-                self.blank.append(ours)
+                self.blank.append(field)
                 continue
-            if ours in self._values:
-                way_out = "Give %s or %s, not both" % (self._spelled[ours], name)
-                raise InvalidInput(self.at(name), value, "is given twice", way_out)
-            self._values[ours], self._spelled[ours] = value, name
+            if field in self._values:
+                hint = "Use %s or %s, not both" % (self._spelled[field], name)
+                raise InvalidInput(self.path(name), value, "is a duplicate", hint)
+            self._values[field], self._spelled[field] = value, name
 
-    def at(self, name):
-        """The dotted place of the field, as it was spelled."""
-        return "%s.%s" % (self.where, self._spelled.get(name, name))
+    def path(self, name):
+        """Return the dotted path of the field, as it was spelled."""
+        return "%s.%s" % (self.base_path, self._spelled.get(name, name))
 
     def has(self, name):
         return name in self._values
@@ -104,133 +109,146 @@ class Fields:
         value = self.value(name, None if default is _MISSING else default)
         if value is None and default is None:
             return None
-        return titled(self.at(name), value)
+        return require_title(self.path(name), value)
 
-    def text(self, name, default=None, longest=MAX_TEXT_CHARS):
-        """Text of at most `longest` characters; what is blank was not given."""
+    def text(self, name, default=None, max_length=MAX_TEXT_CHARS):
+        """Return text of at most `max_length` characters; blank text counts as missing."""
         value = self.value(name)
         if value is None or value == "" or (isinstance(value, str) and not value.strip()):
             return default
-        if not isinstance(value, str) or len(value) > longest:
-            way_out = "Give text of at most %d characters" % longest
-            raise InvalidInput(self.at(name), value, "is no text or too long", way_out)
+        if not isinstance(value, str) or len(value) > max_length:
+            hint = "Use text of at most %d characters" % max_length
+            raise InvalidInput(self.path(name), value, "is not text, or is too long", hint)
         return value
 
     def boolean(self, name, default):
         value = self.value(name, default)
         if not isinstance(value, bool):
             raise InvalidInput(
-                self.at(name), value, "is neither true nor false", "Give true or false"
+                self.path(name), value, "is neither true nor false", "Use true or false"
             )
         return value
 
-    def integer(self, name, default, least, most):
+    def integer(self, name, default, minimum, maximum):
         value = self.value(name, default)
         if value is None:
             return None
-        # 3.0 is how some write 3; JSON does not tell them apart.
+        # Some serializers write 3 as 3.0; JSON does not distinguish them.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            way_out = "Give a whole number from %d to %d" % (least, most)
-            raise InvalidInput(self.at(name), value, "is no such number", way_out)
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            hint = "Use a whole number from %d to %d" % (minimum, maximum)
+            raise InvalidInput(self.path(name), value, "is out of range", hint)
         return value
 
-    def number(self, name, default, least, most):
+    def number(self, name, default, minimum, maximum):
         value = self.value(name, default)
-        if not _is_number(value) or not least <= value <= most:
-            way_out = "Give a number from %s to %s" % (_plain(least), _plain(most))
-            raise InvalidInput(self.at(name), value, "is no such number", way_out)
+        if not _is_number(value) or not minimum <= value <= maximum:
+            hint = "Use a number from %s to %s" % (_plain(minimum), _plain(maximum))
+            raise InvalidInput(self.path(name), value, "is out of range", hint)
         return value
 
     def choice(self, name, default, choices):
         value = self.value(name, default)
         if value is not None and value not in choices:
             raise InvalidInput(
-                self.at(name), value, "is not known", "Use one of " + ", ".join(choices)
+                self.path(name),
+                value,
+                "is not an allowed value",
+                "Use one of " + ", ".join(choices),
             )
         return value
 
-    def list_of(self, name, check, most=MAX_ITEMS):
-        """The list under `name`, each item through `check(where, item)`; [] when not given."""
+    def list_of(self, name, check, max_items=MAX_ITEMS):
+        """Return the list under `name`, each item as `check(path, item)` returns it.
+
+        A missing list is [].
+        """
         value = self.value(name, [])
         if not isinstance(value, list):
-            raise InvalidInput(self.at(name), value, "is no list", "Write it as [...]")
-        if len(value) > most:
-            way_out = "At most %d may stand there" % most
-            raise InvalidInput(self.at(name), None, "has %d items" % len(value), way_out)
-        return [check("%s[%d]" % (self.at(name), n), item) for n, item in enumerate(value)]
+            raise InvalidInput(self.path(name), value, "must be a list", "Write it as [...]")
+        if len(value) > max_items:
+            hint = "At most %d are allowed" % max_items
+            raise InvalidInput(self.path(name), None, "has %d items" % len(value), hint)
+        return [check("%s[%d]" % (self.path(name), n), item) for n, item in enumerate(value)]
 
-    def unique_list(self, name, check, most=MAX_ITEMS):
-        """`listed`, each item once, in the order of its first place."""
-        return list(dict.fromkeys(self.list_of(name, check, most)))
+    def unique_list(self, name, check, max_items=MAX_ITEMS):
+        """Like `list_of`, without duplicates, in the order of their first places."""
+        return list(dict.fromkeys(self.list_of(name, check, max_items)))
 
     def mapping(self, name, default=None):
-        """The object under `name`, a JSON value of bounded depth."""
+        """Return the object under `name`, a JSON value of bounded depth."""
         value = self.value(name)
-        return default if value is None else shallow(self.at(name), _mapping(self.at(name), value))
+        if value is None:
+            return default
+        return shallow(self.path(name), _mapping(self.path(name), value))
 
-    def seconds(self, name, default, least, most):
-        """Seconds; a whole number stays one.
+    def seconds(self, name, default, minimum, maximum):
+        """Return a time in seconds; a whole number stays an integer.
 
-        Milliseconds when the field is in camelCase. A field that looks alike in both spellings
-        (`timeout`) follows the style of its object, then of what it stands in; where nothing
-        tells, a number above `most` can only be milliseconds.
+        A field in camelCase is in milliseconds. A field that is spelled the same in both styles
+        (`timeout`) follows the style of its object, then of the object around it; if that is
+        undecided, a number above `maximum` must be milliseconds.
         """
         value = self.value(name)
         if value is None:
             return default
         spelled = self._spelled[name]
-        told = style([spelled]) or self.style
-        way_out = "Give a number of seconds from %s to %s" % (_plain(least), _plain(most))
-        if told == CAMEL:
-            way_out = "Give milliseconds from %s to %s, as all of camelCase is; or %s" % (
-                _plain(least * 1000), _plain(most * 1000), "write the object in snake_case"
+        naming_style = style([spelled]) or self.style
+        hint = "Use a number of seconds from %s to %s" % (_plain(minimum), _plain(maximum))
+        if naming_style == CAMEL:
+            hint = "Use milliseconds from %s to %s, since the object is in camelCase; or %s" % (
+                _plain(minimum * 1000), _plain(maximum * 1000), "write the object in snake_case"
             )
-        milliseconds = told == CAMEL or (told is None and _is_number(value) and value > most)
-        good = _is_number(value)
-        if good and milliseconds:
+        milliseconds = naming_style == CAMEL or (
+            naming_style is None and _is_number(value) and value > maximum
+        )
+        is_valid = _is_number(value)
+        if is_valid and milliseconds:
             value = value / 1000
-        if not good or not least <= value <= most:
-            raise InvalidInput(self.at(name), self.value(name), "is out of bounds", way_out)
+        if not is_valid or not minimum <= value <= maximum:
+            raise InvalidInput(self.path(name), self.value(name), "is out of range", hint)
         return int(value) if value == int(value) else value
 
-    def reject(self, names, why, way_out):
-        """InvalidInput when one of `names` was given."""
+    def reject(self, names, reason, hint):
+        """Raise InvalidInput if one of `names` is present."""
         for name in names:
             if name in self._values:
-                raise InvalidInput(self.at(name), self._values[name], why, way_out)
+                raise InvalidInput(self.path(name), self._values[name], reason, hint)
 
 
-def text_item(where, value, longest=MAX_TEXT_CHARS):
-    """`value` when it is text that is not blank, else InvalidInput."""
-    if not isinstance(value, str) or not value.strip() or len(value) > longest:
-        raise InvalidInput(where, value, "is no text, blank or too long", "Give it as text")
+def text_item(path, value, max_length=MAX_TEXT_CHARS):
+    """Return `value` if it is text that is not blank; raise InvalidInput if it is not."""
+    if not isinstance(value, str) or not value.strip() or len(value) > max_length:
+        raise InvalidInput(path, value, "is not text, is blank or is too long", "Write it as text")
     return value
 
 
-def shallow(where, value, deepest=20):
-    """`value` when it is nested no deeper than a datastore and a result can hold, else InvalidInput."""
-    if bounded_json.exceeds_depth(value, deepest):
+def shallow(path, value, max_depth=20):
+    """Return `value` if it is not nested too deeply for a datastore and a result.
+
+    :raises InvalidInput: it is nested more than `max_depth` levels deep.
+    """
+    if bounded_json.exceeds_depth(value, max_depth):
         raise InvalidInput(
-            where, None, "is nested too deeply", "Keep it within %d levels" % deepest
+            path, None, "is nested too deeply", "Keep it within %d levels" % max_depth
         )
     return value
 
 
-def _mapping(where, value):
+def _mapping(path, value):
     if not isinstance(value, dict):
-        raise InvalidInput(where, value, "is not an object", "Write it as {...}")
+        raise InvalidInput(path, value, "must be an object", "Write it as {...}")
     return value
 
 
-def _unknown(where, name, spellings):
+def _unknown(path, name, spellings):
     import difflib
 
     near = difflib.get_close_matches(str(name), spellings, 1, 0.6)
-    known = sorted(known for known in spellings if known == known.lower())
-    way_out = "Did you mean %s" % near[0] if near else "Known are " + ", ".join(known)
-    return InvalidInput("%s.%s" % (where, name), None, "is not known here", way_out)
+    snake_names = sorted(spelling for spelling in spellings if spelling == spelling.lower())
+    hint = "Did you mean %s" % near[0] if near else "Allowed fields: " + ", ".join(snake_names)
+    return InvalidInput("%s.%s" % (path, name), None, "is not an allowed field", hint)
 
 
 def _camel(name):
@@ -238,9 +256,9 @@ def _camel(name):
 
 
 def _is_number(value):
-    # Beyond that no bound here reaches, and a comparison of such an integer with a float raises.
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return good and (isinstance(value, float) or abs(value) < 2**63) and math.isfinite(value)
+    # No bound here is larger, and comparing such an integer with a float may raise.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and (isinstance(value, float) or abs(value) < 2**63) and math.isfinite(value)
 
 
 def _plain(number):

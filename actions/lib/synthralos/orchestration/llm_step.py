@@ -1,8 +1,9 @@
-"""An LLM step: the models of its role are asked, in order, until one gives what the step asks for.
+"""LLM steps: call the models of the step's role, in order, until one gives a valid answer.
 
-It is a round of calls.rounds: breaker, cooldown and ledger hold as in llm_retry, and an attempt of
-the step visits each model that may be called. An answer that does not match the step's schema, or
-that its critic scores below the threshold, is a failed attempt: the next one is told why.
+An attempt of the step is a round of calls.rounds: circuit breaker, cooldown and ledger apply as in
+llm_retry, and a round tries each model that may be called. An answer that does not match the step's
+schema, or that its critic scores below the threshold, is a failed attempt; the next attempt tells
+the model why.
 """
 
 import hashlib
@@ -33,47 +34,57 @@ MAX_ANSWER_SHOWN = 8000
 _USAGE = ("input_tokens", "output_tokens", "total_tokens")
 
 
-def run(env, case, step, given, sleep=time.sleep):
-    """The Done of the step; `given` is its input. InvalidInput when it cannot be tried at all."""
+def run(env, case, step, step_input, sleep=time.sleep):
+    """Call the models of the step until an answer is valid or no attempt or time remains.
+
+    :param step_input: text or another JSON value.
+    :param sleep: waits between attempts, in seconds.
+    :returns: a StepOutcome; a failed call is an outcome, not an exception.
+    :raises InvalidInput: the step cannot be attempted: no role, no model, too long an input.
+    """
     role = _role(env, step)
     targets = _targets(env, role, step)
     schema = step.get("schema")
     if schema is not None:
         agent_platform.require_valid_schema(schema, "schema")
-    asked = prompts.messages(role, given, schema)
-    model_selection.check_length(role, asked[-1]["content"])
-    # An answer that has something done is not the same thing twice.
+    messages = prompts.messages(role, step_input, schema)
+    model_selection.check_length(role, messages[-1]["content"])
+    # An answer whose calls change definitions must not be served from the cache.
     repeatable = step.get("cache") and not role_schema.may_change_definitions(role)
-    key = _cache_key(role, targets, asked, step) if repeatable else None
+    key = _cache_key(role, targets, messages, step) if repeatable else None
     cached = _cached(env, key)
     if cached is not None:
         return StepOutcome(0, cached["output"], usage=dict.fromkeys(_USAGE, 0), cached=True,
                     model=cached["model"])
     progress = rounds.RunProgress()
     try:
-        done = _attempt_until_valid(env, case, step, role, targets, asked, given, progress, sleep)
+        outcome = _attempt_until_valid(
+            env, case, step, role, targets, messages, step_input, progress, sleep
+        )
     finally:
         record_calls(env, case["workflow"], progress.trail)
-    if done.error is None and key is not None:
-        kept = {"output": done.output, "model": done.log_fields["model"]}
-        value = json.dumps(env.redactor.remove_secrets(kept))
+    if outcome.error is None and key is not None:
+        cache_entry = {"output": outcome.output, "model": outcome.log_fields["model"]}
+        value = json.dumps(env.redactor.remove_secrets(cache_entry))
         if len(value) <= MAX_CACHED_BYTES:
             env.store.put(key, value, CACHE_SECONDS)
-    calls = _calls_wanted(role, done.output) if done.error is None else []
+    calls = _requested_calls(role, outcome.output) if outcome.error is None else []
     if calls:
         carried_out, problem = definition_tools.perform(env, case, calls)
-        done.output = dict(done.output, calls=carried_out)
+        outcome.output = dict(outcome.output, calls=carried_out)
         if problem is not None:
-            done.error = {"cause": "call_failed", "message": problem}
-    return done
+            outcome.error = {"cause": "call_failed", "message": problem}
+    return outcome
 
 
-def _calls_wanted(role, output):
-    """The calls of an answer whose role may make them; see meta."""
-    return definition_tools.calls_of(output) if role_schema.may_change_definitions(role) else []
+def _requested_calls(role, output):
+    """Return the tool calls of an answer, if the role may make them; see definition_tools."""
+    return definition_tools.parse_calls(output) if role_schema.may_change_definitions(role) else []
 
 
-def _attempt_until_valid(env, case, step, role, targets, asked, given, progress, sleep):
+def _attempt_until_valid(
+    env, case, step, role, targets, initial_messages, step_input, progress, sleep
+):
     limits = StepTimeLimit(step, env.deadline(case), env.now)
     retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
     rules = rounds.RetryRules(
@@ -85,10 +96,10 @@ def _attempt_until_valid(env, case, step, role, targets, asked, given, progress,
         content_policy_fallbacks=env.settings.content_policy_fallbacks,
     )
     usage, attempts = dict.fromkeys(_USAGE, 0), 0
-    messages = asked
+    messages = initial_messages
     sampling = prompts.sampling(role)
 
-    def one(target, seconds, number):
+    def call_model(target, seconds, number):
         parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
         return llm_providers.complete(
             env.client, target.endpoint, messages, parameters, seconds, case["run"]
@@ -96,21 +107,25 @@ def _attempt_until_valid(env, case, step, role, targets, asked, given, progress,
 
     while True:
         before, deadline = progress.attempts, limits.attempt()
-        played = _play(env, case, targets, progress, rules, one, deadline)
+        round_result = _play(env, case, targets, progress, rules, call_model, deadline)
         attempts += progress.attempts > before
         wait = delay
-        if played.result is None:
-            error = _failure_error(played, deadline)
-            wait = played.delay
+        if round_result.result is None:
+            error = _failure_error(round_result, deadline)
+            wait = round_result.delay
         else:
-            answer = played.result["response"]
-            _add_usage(usage, played.result["usage"])
-            output, error = _check_answer(env, case, step, role, given, answer, deadline, usage)
-            model = played.target.name.partition(":")[2]
+            answer = round_result.result["response"]
+            _add_usage(usage, round_result.result["usage"])
+            output, error = _check_answer(
+                env, case, step, role, step_input, answer, deadline, usage
+            )
+            model = round_result.target.name.partition(":")[2]
             if error is None:
                 return StepOutcome(attempts, output, usage=usage, model=model)
             progress.trail[-1].update(ok=False, cause=error["cause"])
-            messages = prompts.retry_messages(asked, answer[:MAX_ANSWER_SHOWN], error["message"])
+            messages = prompts.retry_messages(
+                initial_messages, answer[:MAX_ANSWER_SHOWN], error["message"]
+            )
         run_log.emit("step_attempt", number=attempts, outcome=error["cause"])
         if attempts > retries or wait is None or not limits.allows(wait):
             return StepOutcome(max(1, attempts), error=error, usage=usage)
@@ -123,81 +138,95 @@ def _play(env, case, targets, progress, rules, attempt, deadline):
     )
 
 
-def _failure_error(played, deadline):
-    if played.failure is None and not deadline.allows_attempt():
-        return {"cause": "timeout", "message": "the time was up before a model could be asked"}
-    if played.failure is None:
-        return {"cause": "held_back", "message": played.reason or "no model may be called now"}
-    told = played.failure
-    message = "%s (%s)" % (told.message, played.reason) if played.reason else told.message
-    return {"cause": told.cause, "message": message}
+def _failure_error(round_result, deadline):
+    if round_result.failure is None and not deadline.allows_attempt():
+        return {"cause": "timeout", "message": "no time remained to call a model"}
+    if round_result.failure is None:
+        return {
+            "cause": "held_back",
+            "message": round_result.reason or "no model may be called now",
+        }
+    failure = round_result.failure
+    message = (
+        "%s (%s)" % (failure.message, round_result.reason)
+        if round_result.reason
+        else failure.message
+    )
+    return {"cause": failure.cause, "message": message}
 
 
-def _check_answer(env, case, step, role, given, answer, deadline, usage):
-    """(output, None), or (None, error) of an answer that does not pass."""
+def _check_answer(env, case, step, role, step_input, answer, deadline, usage):
+    """Validate an answer by schema, calls and critic.
+
+    :returns: (output, None), or (None, {cause, message}).
+    """
     output = output_parsing.parsed(answer)
     problem = agent_platform.validate_output(output, step["schema"]) if step.get("schema") else None
     if problem is not None:
         return None, {"cause": problem.cause, "message": problem.message}
     try:
-        _calls_wanted(role, output)
+        _requested_calls(role, output)
     except InvalidInput as error:
         return None, {"cause": "invalid_calls", "message": str(error)}
     critic = step.get("critic")
     if not critic:
         return output, None
-    score, told = _ask_critic(env, case, step, critic, given, output, deadline, usage)
+    score, feedback = _ask_critic(env, case, step, critic, step_input, output, deadline, usage)
     if score is None:
-        return None, {"cause": "critic_failed", "message": told}
+        return None, {"cause": "critic_failed", "message": feedback}
     if score >= critic["threshold"]:
         return output, None
-    message = "the critic gave %s, and %s is asked for%s." % (
-        score, critic["threshold"], ": %s" % told if told else "",
+    message = "the critic gave %s, and %s is required%s." % (
+        score, critic["threshold"], ": %s" % feedback if feedback else "",
     )
     return None, {"cause": "below_threshold", "message": message}
 
 
-def _ask_critic(env, case, step, critic, given, output, deadline, usage):
-    """(score, feedback), or (None, why there is none)."""
+def _ask_critic(env, case, step, critic, step_input, output, deadline, usage):
+    """Have the critic score an output.
+
+    :returns: (score from 0 to 1, feedback or None), or (None, why there is no score).
+    """
     role = role_of(env, critic["role"], step["name"])
     targets = _targets(env, role, {})
-    messages = prompts.critic_messages(role, given, output)
+    messages = prompts.critic_messages(role, step_input, output)
     sampling = prompts.sampling(role)
 
-    def one(target, seconds, number):
+    def call_model(target, seconds, number):
         parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
         return llm_providers.complete(
             env.client, target.endpoint, messages, parameters, seconds, case["run"]
         )
 
     rules, progress = rounds.RetryRules(max_retries=0), rounds.RunProgress()
-    played = _play(env, case, targets, progress, rules, one, deadline)
+    round_result = _play(env, case, targets, progress, rules, call_model, deadline)
     record_calls(env, case["workflow"], progress.trail)
-    if played.result is None:
-        why = _failure_error(played, deadline)["message"]
-        return None, "the critic %s gave no answer: %s." % (critic["role"], why)
-    _add_usage(usage, played.result["usage"])
-    score, feedback = score_of(output_parsing.parsed(played.result["response"]))
+    if round_result.result is None:
+        reason = _failure_error(round_result, deadline)["message"]
+        return None, "the critic %s did not answer: %s." % (critic["role"], reason)
+    _add_usage(usage, round_result.result["usage"])
+    score, feedback = score_of(output_parsing.parsed(round_result.result["response"]))
     if score is None:
-        return None, "the critic %s gave no score from 0 to 1." % critic["role"]
+        return None, "the critic %s gave no score between 0 and 1." % critic["role"]
     return score, feedback
 
 
 def score_of(judgement):
-    """(score, feedback) of a critic's parsed answer; the score is None when it has none from 0 to
-    1, for one of another scale would pass every threshold.
+    """Return (score, feedback) of a critic's parsed answer.
+
+    The score is None unless it is between 0 and 1: on another scale it would pass every threshold.
     """
     if not isinstance(judgement, dict):
         return None, None
     score = judgement.get("score")
-    number = isinstance(score, (int, float)) and not isinstance(score, bool)
-    good = number and 0 <= score <= 1
+    is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
+    is_valid = is_number and 0 <= score <= 1
     feedback = judgement.get("feedback") or judgement.get("reason")
-    return (score if good else None), feedback if isinstance(feedback, str) else None
+    return (score if is_valid else None), feedback if isinstance(feedback, str) else None
 
 
 def _role(env, step):
-    """The role of an LLM step; one that names none has its name and description for a prompt."""
+    """Return the role of an LLM step; without one, its description (or name) is the prompt."""
     if step["role"] is not None:
         return role_of(env, step["role"], step["name"])
     task = step["description"] or "Your part of a larger piece of work is: %s" % step["name"]
@@ -205,56 +234,57 @@ def _role(env, step):
 
 
 def role_of(env, name, step):
-    """The role of that name, or of that id. InvalidInput when there is none.
+    """Return the role with that name or id.
 
-    :param step: the name of the step that needs it.
+    :param step: the name of the step that needs it, for the error message.
+    :raises InvalidInput: it does not exist.
     """
     role = definition_store.role_by(env.store, name)
     if role is None:
-        why = "Role not found for step %s" % step
-        raise InvalidInput("role", name, why, "List them with `st2 run synthralos.role.list`")
+        reason = "Role not found for step %s" % step
+        raise InvalidInput("role", name, reason, "List them with `st2 run synthralos.role.list`")
     return role
 
 
 def _targets(env, role, step):
-    """The models to ask, as rounds takes them: those that fit the role, then the step's own."""
+    """Return the models to call as rounds.Target: those that fit the role, then the step's own."""
     names = model_selection.fitting(env, role) + list(step.get("fallback_models") or [])
     if not names:
         raise InvalidInput(
-            "role", role["name"], "no configured model fits it",
-            "Give the role a model, or configure one that has what it needs",
+            "role", role["name"], "no configured model can serve it",
+            "Give the role a model, or configure one with the capabilities it needs",
         )
     served = [
         llm_providers.resolve_model(env.settings.providers, name, field="model") for name in names
     ]
     return [
         rounds.Target(
-            one.target,
-            one.provider.connection.timeout,
-            one,
-            window=one.model.context_window,
-            account=one.provider.connection.account(one.provider.name),
+            served_model.target,
+            served_model.provider.connection.timeout,
+            served_model,
+            window=served_model.model.context_window,
+            account=served_model.provider.connection.account(served_model.provider.name),
         )
-        for one in {one.target: one for one in served}.values()
+        for served_model in {served_model.target: served_model for served_model in served}.values()
     ]
 
 
 def planned(env, step):
-    """The models that an LLM step would ask, in order: what a dry run shows."""
-    return [one.name for one in _targets(env, _role(env, step), step)]
+    """Return the names of the models that an LLM step would call, in order, for a dry run."""
+    return [target.name for target in _targets(env, _role(env, step), step)]
 
 
-def _add_usage(usage, told):
+def _add_usage(usage, delta):
     for name in _USAGE:
-        usage[name] += told.get(name, 0)
+        usage[name] += delta.get(name, 0)
 
 
-def _cache_key(role, targets, asked, step):
-    told = [
-        [target.name for target in targets], asked, prompts.sampling(role), step.get("schema"),
+def _cache_key(role, targets, messages, step):
+    key_parts = [
+        [target.name for target in targets], messages, prompts.sampling(role), step.get("schema"),
         step.get("critic"),
     ]
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(key_parts, sort_keys=True, separators=(",", ":"))
     return "%scached.%s" % (
         PREFIX,
         encode_key_part(hashlib.sha256(text.encode("ascii")).hexdigest()),
@@ -264,7 +294,11 @@ def _cache_key(role, targets, asked, step):
 def _cached(env, key):
     value = env.store.get(key) if key else None
     try:
-        found = bounded_json.loads(value) if value else None
+        cache_entry = bounded_json.loads(value) if value else None
     except ValueError:
         return None
-    return found if isinstance(found, dict) and {"output", "model"} <= set(found) else None
+    return (
+        cache_entry
+        if isinstance(cache_entry, dict) and {"output", "model"} <= set(cache_entry)
+        else None
+    )

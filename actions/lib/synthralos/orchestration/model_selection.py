@@ -1,16 +1,18 @@
-"""Which of the configured models answers for a role."""
+"""Selects the configured models that can serve a role."""
 
 from synthralos.calls import llm_providers
 from synthralos.core.errors import InvalidInput
 from synthralos.orchestration.config import configuration
 
-# What a text takes at least is about this many characters a token, in any language.
+# Characters per token: an estimate of the fewest tokens that a text takes, in any language.
 _CHARACTERS = 4
 
 
 def fitting(env, role):
-    """The names of the models to ask for `role`, in order: its own, else the first that fits it;
-    then its fallbacks. Empty when none fits.
+    """Return the names of the models to call for `role`, in order.
+
+    First its own model, else the default if that fits, else the first one that fits; then its
+    fallbacks. Empty if no model fits.
     """
     first = role["model"] or _default(env, role) or _first(env.settings, role)
     names = [first] if first else []
@@ -18,40 +20,42 @@ def fitting(env, role):
 
 
 def fits(model, role):
-    """Whether a configured model has the window and the capabilities that `role` needs.
+    """Return whether a configured model has the window and the capabilities that `role` needs.
 
-    What the configuration does not say of a model is not held against it.
+    A property that the configuration does not state counts as sufficient.
     """
-    least, window = role["min_context"], model.context_window
-    if least is not None and window is not None and window < least:
+    min_context, window = role["min_context"], model.context_window
+    if min_context is not None and window is not None and window < min_context:
         return False
     if model.capabilities is None:
         return True
     return all(name in model.capabilities for name, needed in role["needs"].items() if needed)
 
 
-def check(env, role, where="role"):
-    """InvalidInput when the role names a model that is not configured."""
+def check(env, role, path="role"):
+    """Raise InvalidInput if the role names a model that is not configured."""
     if role["model"] is not None:
-        llm_providers.resolve_model(env.settings.providers, role["model"], field=where + ".model")
-    check_fallbacks(env, role["fallback_models"], where)
+        llm_providers.resolve_model(env.settings.providers, role["model"], field=path + ".model")
+    check_fallbacks(env, role["fallback_models"], path)
 
 
-def check_fallbacks(env, names, where):
-    """InvalidInput when one of `names` is no model that is configured."""
+def check_fallbacks(env, names, path):
+    """Raise InvalidInput if one of `names` is not a configured model."""
     for n, name in enumerate(names):
-        field = "%s.fallback_models[%d]" % (where, n)
+        field = "%s.fallback_models[%d]" % (path, n)
         llm_providers.resolve_model(env.settings.providers, name, field=field)
 
 
 def check_length(role, text):
-    """InvalidInput when `text` is more than the role may be given, at about 4 characters a token."""
+    """Raise InvalidInput if `text` exceeds the role's max_context, at 4 characters a token."""
     tokens = len(text) // _CHARACTERS
     if role["max_context"] is not None and tokens > role["max_context"]:
-        why = "is about %d tokens, and the role %s takes %d" % (
+        reason = "is about %d tokens, and the role %s takes %d" % (
             tokens, role["name"], role["max_context"]
         )
-        raise InvalidInput("input", None, why, "Pass on less, or raise the role's max_context")
+        raise InvalidInput(
+            "input", None, reason, "Shorten the input, or raise the role's max_context"
+        )
 
 
 def _default(env, role):

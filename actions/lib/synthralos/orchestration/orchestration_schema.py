@@ -1,6 +1,7 @@
-"""Orchestrations and roles: what people give becomes one normal form, or is refused.
+"""The schema of orchestrations and roles: validates definitions and returns their normal form.
 
-The normal form is plain JSON with every field there, and is its own normal form. An orchestration:
+A normal form is plain JSON with every field present; the normal form of a normal form is itself.
+An orchestration:
 
     {name, description: text or null, tags [texts], active, max_concurrent 1-20,
      on_failure "fail" | "continue",
@@ -8,22 +9,22 @@ The normal form is plain JSON with every field there, and is its own normal form
      webhook: null or {url or url_from, headers_from},
      output: a mapping with templates, or null, steps [step]}
 
-With `auto_resume` a run that failed starts the run that resumes it itself, after `resume_delay`, at
-most `max_resumes` times in a row; see resuming.
+With `auto_resume` a failed run resumes itself after `resume_delay`, at most `max_resumes` times in
+a row; see resuming.
 
 A step:
 
     {name, description, order, kind "llm" | "action" | "approval" | "loop" | "branch" |
      "orchestration", role: name or null, action: reference or null, parameters: a mapping or null,
      group: id or null, depends_on: names or null, condition: a tree or null (conditions),
-     input: a mapping with templates or null, of an LLM step also one text; output: a mapping or
+     input: a mapping with templates or null, for an LLM step also a text; output: a mapping or
      null, max_retries 0-10, retry_delay and timeout: seconds, priority: higher goes first,
      fallback_models [names], context_keys [keys], schema: of draft 4 or null,
      critic: null or {role, threshold 0-1}, cache, on_failure: null for the orchestration's,
      loop: null or {steps, until, max_rounds}, branch: null or {cases [{when, steps}], otherwise},
      orchestration: the name of another or null, approval: null or {question, timeout: seconds}}
 
-Roles are in roles.py. How steps follow each other is in graph.py.
+Roles are in role_schema.py, steps in step_schema.py; dependencies.py defines the order of steps.
 """
 
 from typing import Any, Optional
@@ -42,7 +43,7 @@ MAX_TAG_CHARS = 64
 MAX_RESUMES, DEFAULT_RESUMES = 10, 2
 MAX_RESUME_DELAY_SECONDS, DEFAULT_RESUME_DELAY_SECONDS = 24 * 3600, 60
 MAX_DEFINITION_BYTES = 1024 * 1024
-# Which datastore keys a webhook may read: a definition must not send any other secret anywhere.
+# Prefix of the datastore keys that a webhook may read; no definition can send out other secrets.
 WEBHOOK_KEYS = "synthralos_webhook"
 _FIELDS = {
     "name": (),
@@ -58,19 +59,23 @@ _FIELDS = {
 }
 
 
-def role(given, where="role"):
-    """The normal form of a role. InvalidInput names what is wrong in `given`."""
-    return _small(where, role_schema.role(given, where))
+def role(raw, path="role"):
+    """Return the normal form of a role.
 
-
-def orchestration(given, where="orchestration", max_concurrent=5):
-    """The normal form of an orchestration. InvalidInput names what is wrong in `given`.
-
-    :param max_concurrent: how many steps run at once where the orchestration does not say.
+    :raises InvalidInput: `raw` is not a valid role, or is too large.
     """
-    fields = Fields(given, where, _FIELDS, role_schema.IGNORED)
-    return _small(
-        where,
+    return _require_small(path, role_schema.role(raw, path))
+
+
+def orchestration(raw, path="orchestration", max_concurrent=5):
+    """Return the normal form of an orchestration.
+
+    :param max_concurrent: how many steps may run at the same time if `raw` does not set it.
+    :raises InvalidInput: `raw` is not a valid orchestration, or is too large.
+    """
+    fields = Fields(raw, path, _FIELDS, role_schema.IGNORED)
+    return _require_small(
+        path,
         {
             "name": fields.title("name"),
             "description": fields.text("description"),
@@ -81,32 +86,35 @@ def orchestration(given, where="orchestration", max_concurrent=5):
             "auto_resume": _auto_resume(fields),
             "webhook": _webhook(fields),
             "output": fields.mapping("output"),
-            "steps": of_steps.steps(fields.value("steps"), fields.at("steps"), fields.style),
+            "steps": of_steps.steps(fields.value("steps"), fields.path("steps"), fields.style),
         },
     )
 
 
-def role_updated(before, updates, where="updates"):
-    """The normal form of a role after `updates`; see roles.updated."""
-    return _small(where, role_schema.updated(before, updates, where))
+def role_updated(before, updates, path="updates"):
+    """Return the normal form of a role after `updates`; see role_schema.updated."""
+    return _require_small(path, role_schema.updated(before, updates, path))
 
 
-def orchestration_updated(before, updates, where="updates"):
-    """The normal form of an orchestration after `updates`: fields as people give them; null is the
-    default; steps are all of them. InvalidInput names what is wrong in `updates`.
+def orchestration_updated(before, updates, path="updates"):
+    """Return the normal form of an orchestration after `updates`.
+
+    :param updates: fields in either spelling; null resets a field to its default, and `steps`
+        replaces all steps.
+    :raises InvalidInput: `updates` are not valid.
     """
-    fields = Fields(updates, where, _FIELDS, role_schema.IGNORED)
+    fields = Fields(updates, path, _FIELDS, role_schema.IGNORED)
     role_schema.keep_name(fields, before)
     merged = dict(before, **dict.fromkeys(fields.blank))
     merged.update((name, fields.value(name)) for name in fields.names())
     if fields.has("steps"):
-        # Beside normal forms nothing would tell how these spell their times.
-        merged["steps"] = of_steps.steps(merged["steps"], fields.at("steps"), fields.style)
-    return orchestration(merged, where)
+        # Normalized here: mixed with normal forms, the style of their times could not be detected.
+        merged["steps"] = of_steps.steps(merged["steps"], fields.path("steps"), fields.style)
+    return orchestration(merged, path)
 
 
 def every_step(steps):
-    """Each step of a list of normal forms, those of loops and branches too."""
+    """Yield each step of a list of normal forms, including those in loops and branches."""
     for step in steps:
         yield step
         for inner in inside(step):
@@ -114,7 +122,7 @@ def every_step(steps):
 
 
 def inside(step):
-    """The lists of steps that a step holds."""
+    """Yield the lists of steps that a loop or branch contains."""
     if step["loop"] is not None:
         yield step["loop"]["steps"]
     if step["branch"] is not None:
@@ -124,35 +132,39 @@ def inside(step):
 
 
 def roles_used(orchestration):
-    """The sorted names of the roles that its steps and their critics have."""
-    found = set()
+    """Return the sorted names of the roles of its steps and their critics."""
+    names = set()
     for step in every_step(orchestration["steps"]):
-        found.add(step["role"])
-        found.add((step["critic"] or {}).get("role"))
-    return sorted(found - {None})
+        names.add(step["role"])
+        names.add((step["critic"] or {}).get("role"))
+    return sorted(names - {None})
 
 
 def tags(fields):
-    def tag(where, value):
+    """Return the unique tags of an orchestration."""
+    def tag(path, value):
         if not isinstance(value, str) or not value.strip() or len(value) > MAX_TAG_CHARS:
-            way_out = "Tags are text of at most %d characters" % MAX_TAG_CHARS
-            raise InvalidInput(where, value, "is no tag", way_out)
+            hint = "Tags are text of at most %d characters" % MAX_TAG_CHARS
+            raise InvalidInput(path, value, "is not a valid tag", hint)
         return value
 
     return fields.unique_list("tags", tag, MAX_TAGS)
 
 
 def _auto_resume(fields: Fields) -> Optional[dict[str, Any]]:
-    """{max_resumes, resume_delay}, or None: a run that failed stays so. `true` is the defaults."""
+    """Return {max_resumes, resume_delay}, or None if runs do not resume themselves.
+
+    `true` stands for the defaults.
+    """
     policy = fields.value("auto_resume", False)
     if isinstance(policy, bool):
         policy = {} if policy else None
     if policy is None:
         return None
-    known_fields = {"max_resumes": (), "resume_delay": ()}
-    policy = Fields(policy, fields.at("auto_resume"), known_fields, around=fields.style)
+    allowed = {"max_resumes": (), "resume_delay": ()}
+    policy = Fields(policy, fields.path("auto_resume"), allowed, parent_style=fields.style)
     return {
-        "max_resumes": policy.whole("max_resumes", DEFAULT_RESUMES, 1, MAX_RESUMES),
+        "max_resumes": policy.integer("max_resumes", DEFAULT_RESUMES, 1, MAX_RESUMES),
         "resume_delay": policy.seconds(
             "resume_delay", DEFAULT_RESUME_DELAY_SECONDS, 0, MAX_RESUME_DELAY_SECONDS
         ),
@@ -160,51 +172,53 @@ def _auto_resume(fields: Fields) -> Optional[dict[str, Any]]:
 
 
 def _webhook(fields):
-    given = fields.value("webhook")
-    if given is None:
+    raw_webhook = fields.value("webhook")
+    if raw_webhook is None:
         return None
-    given = {"url": given} if isinstance(given, str) else given
-    known = {"url": (), "url_from": (), "headers_from": ()}
-    webhook = Fields(given, fields.at("webhook"), known, around=fields.style)
+    raw_webhook = {"url": raw_webhook} if isinstance(raw_webhook, str) else raw_webhook
+    allowed = {"url": (), "url_from": (), "headers_from": ()}
+    webhook = Fields(raw_webhook, fields.path("webhook"), allowed, parent_style=fields.style)
     if webhook.has("url") == webhook.has("url_from"):
-        why = "has both url and url_from" if webhook.has("url") else "has no url"
-        raise InvalidInput(webhook.where, None, why, "Give url, or url_from: a datastore key")
-    found = {name: _webhook_key(webhook, name) for name in ("url_from", "headers_from")}
-    found["url"] = _url(webhook)
-    return {name: found[name] for name in known}
+        reason = "has both url and url_from" if webhook.has("url") else "has no url"
+        raise InvalidInput(
+            webhook.base_path, None, reason, "Set url, or url_from: a datastore key"
+        )
+    webhook_fields = {name: _webhook_key(webhook, name) for name in ("url_from", "headers_from")}
+    webhook_fields["url"] = _url(webhook)
+    return {name: webhook_fields[name] for name in allowed}
 
 
 def _webhook_key(webhook, name):
     value = webhook.value(name)
     if value is None:
         return None
-    require_identifier(webhook.at(name), value)
+    require_identifier(webhook.path(name), value)
     if not value.startswith(WEBHOOK_KEYS):
-        why = "is no datastore key of a webhook"
-        way_out = "Call the key %s_<name>; no other secret leaves by a webhook" % WEBHOOK_KEYS
-        raise InvalidInput(webhook.at(name), value, why, way_out)
+        reason = "is not the datastore key of a webhook"
+        hint = "Name the key %s_<name>; webhooks cannot read other secrets" % WEBHOOK_KEYS
+        raise InvalidInput(webhook.path(name), value, reason, hint)
     return value
 
 
 def _url(webhook):
-    value = webhook.text("url", longest=2000)
+    value = webhook.text("url", max_length=2000)
     if value is None:
         return None
     try:
         parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
-        good = False
-    if not good or not value.isprintable() or " " in value:
-        way_out = "Write it as https://host[:port][/path]"
-        raise InvalidInput(webhook.at("url"), value, "is no URL", way_out)
+        is_valid = False
+    if not is_valid or not value.isprintable() or " " in value:
+        hint = "Write it as https://host[:port][/path]"
+        raise InvalidInput(webhook.path("url"), value, "is not a valid URL", hint)
     return value
 
 
-def _small(where, normal):
-    """`normal` when it is JSON of at most LARGEST bytes, else InvalidInput."""
-    size = len(state_codec.canonical_json(where, normal))
+def _require_small(path, normal):
+    """Return `normal` if it is JSON of at most MAX_DEFINITION_BYTES; raise InvalidInput if not."""
+    size = len(state_codec.canonical_json(path, normal))
     if size > MAX_DEFINITION_BYTES:
-        why = "takes %d bytes, more than %d" % (size, MAX_DEFINITION_BYTES)
-        raise InvalidInput(where, None, why, "Shorten its prompts, or keep long text elsewhere")
+        reason = "takes %d bytes, more than %d" % (size, MAX_DEFINITION_BYTES)
+        raise InvalidInput(path, None, reason, "Shorten its prompts, or store long text elsewhere")
     return normal

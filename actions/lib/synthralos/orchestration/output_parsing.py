@@ -1,4 +1,4 @@
-"""What a step answered, as the steps after it see it."""
+"""Parses the answers of models for the steps that use them."""
 
 import json
 import math
@@ -11,10 +11,10 @@ _FENCE = re.compile(r"\A\s*```[ \t]*(?:json|JSON)?[ \t]*\r?\n(.*)\n[ \t]*```\s*\
 
 
 def parsed(text):
-    """The JSON value in `text`, also when it stands in the one fence that the text is; else `text`.
+    """Return the JSON value in `text`, which may be in a code fence; otherwise return `text`.
 
-    So `testResults.passed` of a model's JSON can be compared. Text with words around the JSON, of
-    more than LARGEST characters, or of what JSON has not (NaN), stays text.
+    This lets a condition compare `testResults.passed` of a model's JSON. Text with words around
+    the JSON, of more than MAX_OUTPUT_BYTES characters, or with NaN or Infinity stays text.
     """
     if not isinstance(text, str) or len(text) > MAX_OUTPUT_BYTES:
         return text
@@ -28,7 +28,7 @@ def parsed(text):
 
 
 def _none_of_json(word):
-    raise ValueError("%s is no JSON" % word)
+    raise ValueError("%s is not JSON" % word)
 
 
 def _finite(digits):

@@ -1,4 +1,4 @@
-"""Who may change roles and orchestrations."""
+"""Permissions to change roles and orchestrations."""
 
 from synthralos.core.errors import InvalidInput
 from synthralos.orchestration import definition_store, role_schema
@@ -7,19 +7,20 @@ from synthralos.storage.versions import stackstorm_user
 
 
 def require_editor(env):
-    """The StackStorm user who runs this action, None where nobody can tell. InvalidInput when the
-    configuration does not let that user change definitions.
+    """Return the StackStorm user who runs this action, or None if it is unknown.
 
-    Without `orchestration.user_roles` StackStorm's own permissions have decided before.
+    Without `orchestration.user_roles`, StackStorm's own permissions have already decided.
+
+    :raises InvalidInput: the configuration does not let that user change definitions.
     """
     name, mapped = stackstorm_user(env.api, env.run), configuration(env).user_roles
     if not mapped:
         return name
     role = definition_store.role_by(env.store, mapped[name]) if name in mapped else None
     if role is None or not role_schema.may_change_definitions(role):
-        why = "may not change roles and orchestrations"
-        way_out = "Map the user in orchestration.user_roles of the configuration to %s" % (
+        reason = "may not change roles and orchestrations"
+        hint = "Map the user in orchestration.user_roles of the configuration to %s" % (
             "a role that has the tool %s" % role_schema.META
         )
-        raise InvalidInput("user", name, why, way_out)
+        raise InvalidInput("user", name, reason, hint)
     return name

@@ -1,4 +1,4 @@
-"""What a model is told: the role it plays, and what it works on."""
+"""Builds the chat messages of a step: its role and its input."""
 
 import json
 
@@ -20,12 +20,12 @@ SCORED = {
         "feedback": {"type": "string"},
     },
 }
-# Anthropic's API takes these of what a role may set.
+# The sampling parameters of a role that Anthropic's API supports.
 _ANTHROPIC = ("temperature", "top_p", "max_tokens", "stop")
 
 
-def messages(role, given, schema=None):
-    """The chat messages of a step.
+def messages(role, step_input, schema=None):
+    """Return the chat messages of a step.
 
     :param role: in normal form; given: the step's input, text or another JSON value.
     """
@@ -33,8 +33,8 @@ def messages(role, given, schema=None):
     if role.get("tone"):
         parts.append("Tone: %s" % role["tone"])
     if role.get("domain_knowledge"):
-        listed = "\n".join("- %s" % one for one in role["domain_knowledge"])
-        parts.append("What you know:\n%s" % listed)
+        knowledge = "\n".join("- %s" % fact for fact in role["domain_knowledge"])
+        parts.append("What you know:\n%s" % knowledge)
     if role.get("criteria"):
         parts.append("A good answer meets this: %s" % _text(role["criteria"]))
     if role.get("terminal_restrictions"):
@@ -45,38 +45,38 @@ def messages(role, given, schema=None):
         parts.append(JSON_ONLY % json.dumps(schema))
     return [
         {"role": "system", "content": "\n\n".join(parts)},
-        # A model refuses a message without text.
-        {"role": "user", "content": _text(given) or "(no input)"},
+        # Models reject a message without text.
+        {"role": "user", "content": _text(step_input) or "(no input)"},
     ]
 
 
-def critic_messages(role, given, output):
-    """The chat messages of a critic."""
+def critic_messages(role, step_input, output):
+    """Return the chat messages of a critic."""
     system = "\n\n".join([role["base_prompt"], JUDGE, JSON_ONLY % json.dumps(SCORED)])
-    told = json.dumps({"input": given, "answer": output}, ensure_ascii=False, indent=1)
-    return [{"role": "system", "content": system}, {"role": "user", "content": told}]
+    content = json.dumps({"input": step_input, "answer": output}, ensure_ascii=False, indent=1)
+    return [{"role": "system", "content": system}, {"role": "user", "content": content}]
 
 
-def retry_messages(asked, answer, problem):
-    """`asked` with an answer that did not pass, and why."""
-    return asked + [
+def retry_messages(previous, answer, problem):
+    """Return the `previous` messages with an answer that was rejected, and the problem."""
+    return previous + [
         {"role": "assistant", "content": answer or "(nothing)"},
         {"role": "user", "content": "That does not pass: %s Answer again." % problem},
     ]
 
 
 def sampling(role):
-    """The sampling parameters that the role's author gave."""
+    """Return the sampling parameters that the role sets explicitly."""
     defaults = role.get("defaults") or {}
-    found = {name: defaults.get(name) for name in role.get("given") or []}
-    form = found.get("response_format")
-    if isinstance(form, str):
-        found["response_format"] = {"type": form}
-    return {name: value for name, value in found.items() if value is not None}
+    parameters = {name: defaults.get(name) for name in role.get("given") or []}
+    response_format = parameters.get("response_format")
+    if isinstance(response_format, str):
+        parameters["response_format"] = {"type": response_format}
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def supported_parameters(parameters, api):
-    """Those of the parameters that a provider's wire format takes."""
+    """Return the parameters that a provider's wire format supports."""
     if api != "anthropic":
         return parameters
     return {name: value for name, value in parameters.items() if name in _ANTHROPIC}

@@ -1,13 +1,13 @@
-"""Runs that resume themselves, where their definition has `auto_resume`.
+"""Runs that resume themselves, if their definition has `auto_resume`.
 
-A run that failed plans its resume as it ends, waits in its workflow, and then starts the run that
-resumes it; so cancelling it while it waits ends the chain. The plan is a part of what is stored of
-the run's end:
+A failed run plans its resume when it ends, waits in its workflow, and then starts the run that
+resumes it. Cancelling it while it waits therefore ends the chain. The plan is a part of the stored
+end of the run:
 
     {number: of the resume, from 1; max_resumes; delay: whole seconds;
      at: when it is due, in seconds since the epoch}
 
-A resume that a person starts begins a chain of its own.
+A resume that a person starts begins a new chain.
 """
 
 from typing import Any, Optional, TypedDict
@@ -20,11 +20,11 @@ from synthralos.orchestration.run_store import RunStore
 
 REF = "synthralos." + WORKFLOW
 CANCELLED = ("canceling", "canceled")
-_WAY_OUT = "Leave automatic out to resume the run now"
+_HINT = "Leave automatic out to resume the run now"
 
 
 class View(TypedDict):
-    """What orchestration.status shows of it; `next_at` is ISO 8601, or None where none is due."""
+    """The part of orchestration.status about it; `next_at` is ISO 8601, or None if none is due."""
 
     max_resumes: int
     resume_delay: float
@@ -35,9 +35,9 @@ class View(TypedDict):
 def view(
     run_record: dict[str, Any], end: Optional[dict[str, Any]], pending: bool
 ) -> Optional[View]:
-    """The View of a run, or None where its definition has no `auto_resume`.
+    """Return the View of a run, or None if its definition has no `auto_resume`.
 
-    :param run_record: as Kept.begin stored it; end: as Kept.end did.
+    :param run_record: as RunStore.begin stored it; end: as RunStore.end did.
     :param pending: whether a planned resume may still begin.
     """
     policy = (run_record.get("definition") or {}).get("auto_resume")
@@ -53,20 +53,21 @@ def view(
 
 
 def start(env: Any, run_id: str, status: str) -> str:
-    """The id of the run that resumes `run_id` as planned; of the existing one where it has been
-    resumed meanwhile. InvalidInput when no resume is planned, or the run is cancelled.
+    """Start the planned resume of `run_id`, unless it has been resumed since then.
 
-    :param status: of the execution `run_id`, as StackStorm has it.
+    :param status: StackStorm's status of the execution `run_id`.
+    :returns: the id of the run that resumes it.
+    :raises InvalidInput: no resume is planned, or the run is cancelled.
     """
     store = RunStore(env, run_id)
     run_record, plan = store.definition() or {}, (store.ended() or {}).get("resume")
     if plan is None:
-        raise InvalidInput("automatic", True, "run %s plans no resume" % run_id, _WAY_OUT)
+        raise InvalidInput("automatic", True, "run %s has no planned resume" % run_id, _HINT)
     existing = store.resumed_by()
     if existing is not None:
         return existing
     if status in CANCELLED:
-        raise InvalidInput("automatic", True, "run %s is cancelled" % run_id, _WAY_OUT)
+        raise InvalidInput("automatic", True, "run %s is cancelled" % run_id, _HINT)
     content = {"request": {"rules": {"resumes": plan["number"]}}}
     parameters = {"resume_of": run_id, "case": sealing.seal(content)}
     if run_record.get("timeout"):

@@ -1,4 +1,4 @@
-"""Roles: who answers a step, as people define them and as the pack keeps them.
+"""The schema of roles: who answers a step.
 
 A role in its normal form:
 
@@ -6,7 +6,7 @@ A role in its normal form:
      needs {vision, reasoning, coding, tools, json, uncensored, image_generation: booleans},
      min_context, max_context: tokens or null,
      defaults {temperature, max_tokens, top_p, frequency_penalty, presence_penalty, stop, seed,
-               response_format}, given [which of these somebody gave],
+               response_format}, given [the defaults that were set explicitly],
      model: the name of a configured one or null, fallback_models [names], tools [names],
      terminal_restrictions, criteria: a JSON value or null, tone: text or null,
      domain_knowledge [texts]}
@@ -32,7 +32,7 @@ DEFAULTS = {
 MAX_TOKENS = 100_000_000
 MAX_FALLBACKS = 20
 MAX_STOPS = 16
-# What a role that was read has besides, so that it can be given back.
+# Fields that a stored definition has besides; they are ignored, so that it can be sent back.
 RECORD = ("id", "version", "versions", "created_at", "updated_at", "created_by", "updated_by")
 _RECORD_CAMEL = ("createdAt", "updatedAt", "createdBy", "updatedBy")
 IGNORED = RECORD + _RECORD_CAMEL
@@ -53,17 +53,19 @@ _FIELDS = {
     "tone": (),
     "domain_knowledge": (),
 }
-# The guide has them at the top, too: needsCoding, defaultTemperature.
+# The guide also has them at the top level: needsCoding, defaultTemperature.
 _FIELDS.update(("needs_" + name, ()) for name in NEEDS)
 _FIELDS.update(("default_" + name, ()) for name in DEFAULTS)
 
 
-def role(given, where="role"):
-    """The normal form of a role; of a normal form, itself. InvalidInput names what is wrong in `given`.
+def role(raw, path="role"):
+    """Return the normal form of a role.
+
+    :raises InvalidInput: `raw` is not a valid role.
     """
-    fields = Fields(given, where, _FIELDS, IGNORED)
+    fields = Fields(raw, path, _FIELDS, IGNORED)
     limits = _limits(fields)
-    defaults, gave = _defaults(fields)
+    defaults, explicit = _defaults(fields)
     return {
         "name": fields.title("name"),
         "base_prompt": _prompt(fields),
@@ -71,51 +73,56 @@ def role(given, where="role"):
         "min_context": limits[0],
         "max_context": limits[1],
         "defaults": defaults,
-        "given": gave,
+        "given": explicit,
         "model": _model(fields),
         "fallback_models": fields.unique_list("fallback_models", require_identifier, MAX_FALLBACKS),
         "tools": fields.unique_list("tools", require_identifier),
         "terminal_restrictions": shallow(
-            fields.at("terminal_restrictions"), fields.value("terminal_restrictions")
+            fields.path("terminal_restrictions"), fields.value("terminal_restrictions")
         ),
-        "criteria": shallow(fields.at("criteria"), fields.value("criteria")),
+        "criteria": shallow(fields.path("criteria"), fields.value("criteria")),
         "tone": fields.text("tone"),
         "domain_knowledge": fields.list_of("domain_knowledge", text_item),
     }
 
 
-def updated(before, updates, where="updates"):
-    """The normal form of a role after `updates`: fields as people give them; null is the default.
+def updated(before, updates, path="updates"):
+    """Return the normal form of a role after `updates`.
 
-    Needs and defaults that are not named stay. InvalidInput names what is wrong in `updates`.
+    :param updates: fields in either spelling; null resets a field to its default. Needs and
+        defaults that are not named are unchanged.
+    :raises InvalidInput: `updates` are not valid.
     """
-    fields = Fields(updates, where, _FIELDS, IGNORED)
+    fields = Fields(updates, path, _FIELDS, IGNORED)
     keep_name(fields, before)
     flat = _flat(before)
-    below = [
-        (_below(fields, "needs", {name: ("needs_" + name,) for name in NEEDS}), "needs_"),
-        (_below(fields, "limits", {"min_context": (), "max_context": ()}), ""),
-        (_below(fields, "defaults", {name: ("default_" + name,) for name in DEFAULTS}), "default_"),
+    nested = [
+        (_nested(fields, "needs", {name: ("needs_" + name,) for name in NEEDS}), "needs_"),
+        (_nested(fields, "limits", {"min_context": (), "max_context": ()}), ""),
+        (
+            _nested(fields, "defaults", {name: ("default_" + name,) for name in DEFAULTS}),
+            "default_",
+        ),
     ]
     outer = [name for name in fields.names() if name not in ("needs", "limits", "defaults")]
     places = [(fields, name, name) for name in outer]
-    for inner, prefix in below:
+    for inner, prefix in nested:
         places += [(inner, name, prefix + name) for name in inner.names() + inner.blank]
     for source, name, target in places + [(fields, name, name) for name in fields.blank]:
         flat[target] = source.value(name)
-    return role(flat, where)
+    return role(flat, path)
 
 
 def keep_name(fields, before):
-    """InvalidInput when the fields of an update name it otherwise: others know it by its name."""
+    """Raise InvalidInput if an update changes the name, by which other definitions refer to it."""
     name = fields.value("name", before["name"])
     if name != before["name"]:
-        way_out = "A name stays; create another with that name"
-        raise InvalidInput(fields.at("name"), name, "is not its name", way_out)
+        hint = "Names cannot be changed; create another definition with that name"
+        raise InvalidInput(fields.path("name"), name, "differs from the stored name", hint)
 
 
 def _flat(normal):
-    """A normal form with what stands in `needs` and `defaults` at the top; only what was given."""
+    """Return a normal form with its needs and its explicit defaults at the top level."""
     flat = {name: value for name, value in normal.items()
             if name not in ("needs", "defaults", "given")}
     flat.update(("needs_" + name, needed) for name, needed in normal["needs"].items())
@@ -124,60 +131,60 @@ def _flat(normal):
 
 
 def may_change_definitions(role):
-    """Whether the role may create, change and delete roles and orchestrations."""
+    """Return whether the role may create, change and delete roles and orchestrations."""
     return META in role["tools"]
 
 
 def _prompt(fields):
     prompt = fields.text("base_prompt")
     if prompt is None:
-        way_out = "Say in base_prompt what the role is to do"
-        raise InvalidInput(fields.at("base_prompt"), None, "is missing", way_out)
+        hint = "Describe in base_prompt what the role has to do"
+        raise InvalidInput(fields.path("base_prompt"), None, "is missing", hint)
     return prompt
 
 
 def _model(fields):
     value = fields.value("model")
-    return None if value is None else require_identifier(fields.at("model"), value)
+    return None if value is None else require_identifier(fields.path("model"), value)
 
 
 def _needs(fields):
-    below = _below(fields, "needs", {name: ("needs_" + name,) for name in NEEDS})
-    found = {}
+    nested = _nested(fields, "needs", {name: ("needs_" + name,) for name in NEEDS})
+    needs = {}
     for name in NEEDS:
-        source, field = _place(fields, "needs_" + name, below, name)
-        found[name] = source.boolean(field, False)
-    return found
+        source, field = _locate(fields, "needs_" + name, nested, name)
+        needs[name] = source.boolean(field, False)
+    return needs
 
 
 def _limits(fields):
-    below = _below(fields, "limits", {"min_context": (), "max_context": ()})
-    found = []
+    nested = _nested(fields, "limits", {"min_context": (), "max_context": ()})
+    limits = []
     for name in ("min_context", "max_context"):
-        source, field = _place(fields, name, below, name)
-        found.append(source.integer(field, None, 1, MAX_TOKENS))
-    least, most = found
-    if least is not None and most is not None and least > most:
-        way_out = "Give a smaller min_context than max_context"
+        source, field = _locate(fields, name, nested, name)
+        limits.append(source.integer(field, None, 1, MAX_TOKENS))
+    minimum, maximum = limits
+    if minimum is not None and maximum is not None and minimum > maximum:
+        hint = "Set min_context no greater than max_context"
         raise InvalidInput(
-            fields.at("min_context"), least, "is above max_context %d" % most, way_out
+            fields.path("min_context"), minimum, "is greater than max_context %d" % maximum, hint
         )
-    return least, most
+    return minimum, maximum
 
 
 def _defaults(fields):
-    """(the defaults, which of them were given)."""
-    below = _below(fields, "defaults", {name: ("default_" + name,) for name in DEFAULTS})
-    found, gave = {}, []
+    """Return (the defaults, the names of those that were set explicitly)."""
+    nested = _nested(fields, "defaults", {name: ("default_" + name,) for name in DEFAULTS})
+    defaults, explicit = {}, []
     for name in DEFAULTS:
-        source, field = _place(fields, "default_" + name, below, name)
-        found[name] = _hyperparameter(source, field, name)
+        source, field = _locate(fields, "default_" + name, nested, name)
+        defaults[name] = _hyperparameter(source, field, name)
         if source.has(field):
-            gave.append(name)
+            explicit.append(name)
     if fields.has("given"):
-        # A normal form says itself which were given.
-        gave = fields.unique_list("given", _known_default)
-    return found, [name for name in DEFAULTS if name in gave]
+        # A normal form lists its explicit defaults itself.
+        explicit = fields.unique_list("given", _default_name)
+    return defaults, [name for name in DEFAULTS if name in explicit]
 
 
 def _hyperparameter(source, field, name):
@@ -190,8 +197,8 @@ def _hyperparameter(source, field, name):
         return _stop(source, field)
     if name == "response_format":
         return _response_format(source, field)
-    least, most = {"temperature": (0, 2), "top_p": (0, 1)}.get(name, (-2, 2))
-    return source.number(field, default, least, most)
+    minimum, maximum = {"temperature": (0, 2), "top_p": (0, 1)}.get(name, (-2, 2))
+    return source.number(field, default, minimum, maximum)
 
 
 def _stop(source, field):
@@ -201,40 +208,46 @@ def _stop(source, field):
     return source.list_of(field, _stop_item, MAX_STOPS)
 
 
-def _stop_item(where, value):
+def _stop_item(path, value):
     if not isinstance(value, str) or not value:
-        raise InvalidInput(where, value, "is no text", "Give text at which the model is to stop")
+        raise InvalidInput(path, value, "must be text", "Write the text at which the model stops")
     return value
 
 
 def _response_format(source, field):
     value = source.value(field)
     if isinstance(value, str):
-        # The guide's short form of what providers take.
+        # The guide's short form of the providers' object.
         value = {"type": value}
-    good = value is None or (isinstance(value, dict) and isinstance(value.get("type"), str))
-    if not good:
-        way_out = "Give json_object, or an object such as {type: json_object}"
-        raise InvalidInput(source.at(field), value, "is no response format", way_out)
-    return shallow(source.at(field), value)
+    is_valid = value is None or (isinstance(value, dict) and isinstance(value.get("type"), str))
+    if not is_valid:
+        hint = "Use json_object, or an object such as {type: json_object}"
+        raise InvalidInput(source.path(field), value, "is not a response format", hint)
+    return shallow(source.path(field), value)
 
 
-def _known_default(where, value):
+def _default_name(path, value):
     if value not in DEFAULTS:
-        raise InvalidInput(where, value, "is not known", "Use some of " + ", ".join(DEFAULTS))
+        raise InvalidInput(
+            path, value, "is not a hyperparameter", "Use some of " + ", ".join(DEFAULTS)
+        )
     return value
 
 
-def _below(fields, name, known):
-    """The Fields of the object under `name`; of an empty one when it was not given."""
-    return Fields(fields.mapping(name, {}), fields.at(name), known, around=fields.style)
+def _nested(fields, name, allowed):
+    """Return the Fields of the object under `name`, or of an empty one if it is missing."""
+    return Fields(fields.mapping(name, {}), fields.path(name), allowed, parent_style=fields.style)
 
 
-def _place(fields, outer, below, inner):
-    """(the Fields, the name there) of a field that may stand in two places."""
+def _locate(fields, outer, nested, inner):
+    """Find a field that may be at the top level or in a nested object.
+
+    :returns: (the Fields that have it, its name there).
+    :raises InvalidInput: it is in both places.
+    """
     if not fields.has(outer):
-        return below, inner
-    if below.has(inner):
-        way_out = "Give %s or %s, not both" % (fields.at(outer), below.at(inner))
-        raise InvalidInput(fields.at(outer), fields.value(outer), "is given twice", way_out)
+        return nested, inner
+    if nested.has(inner):
+        hint = "Use %s or %s, not both" % (fields.path(outer), nested.path(inner))
+        raise InvalidInput(fields.path(outer), fields.value(outer), "is a duplicate", hint)
     return fields, outer

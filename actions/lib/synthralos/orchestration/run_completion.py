@@ -1,4 +1,4 @@
-"""What comes of a run: its output, its report, its record, and who is told."""
+"""Ends a run: its output, report, stored end, summary or failure record, and webhook."""
 
 import json
 import math
@@ -10,8 +10,8 @@ from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.orchestration import scheduler, templates
-from synthralos.orchestration.run_context import STATE
-from synthralos.orchestration.run_store import RunStore
+from synthralos.orchestration.run_context import STATE, Context
+from synthralos.orchestration.run_store import EndRecord, RunRecord, RunStore
 from synthralos.runtime import failure_record, workflow_run
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX, DatastoreUnavailable
@@ -19,19 +19,18 @@ from synthralos.telemetry import run_log
 
 WORKFLOW = failure_record.ORCHESTRATION
 WEBHOOK_SECONDS = 10.0
-# Of an output that is told to a webhook.
+# A larger output is left out of the webhook's body.
 MAX_WEBHOOK_OUTPUT_BYTES = 64 * 1024
 _KINDS = ("input", "output")
-# The task that starts the run which resumes this one; what it is given of a planned resume.
+# The task that starts the run which resumes this one, and its input from the planned resume.
 RESUME = "resume"
 _RESUME = ("number", "max_resumes", "delay")
 
 
 def empty_report():
-    """The report of a run that has done nothing.
+    """Return the report of a run that has done nothing.
 
-    result is what its steps answered, as they did, and stepLogs, as the orchestration guide calls
-    it, how each of them went; the rest is the pack's own words.
+    `stepLogs` has the name that the orchestration guide gives to the logs of the steps.
     """
     return {
         "success": False,
@@ -44,11 +43,21 @@ def empty_report():
     }
 
 
-def finish_run(env, case, kept, told, state, context):
-    """The result of the task that ends the run: `do` is done, failed or, where a failed run is to
-    resume itself, resume.
+def finish_run(
+    env: Any,
+    case: dict[str, Any],
+    run_store: RunStore,
+    run_record: RunRecord,
+    state: dict[str, Any],
+    context: Context,
+) -> dict[str, Any]:
+    """End a run and return the result of its last task.
+
+    :param state: the state of the run, whose outcome is set; context: its Context.
+    :returns: a report whose `next_task` is "done", "failed", or "resume" for a failed run that will
+        resume itself.
     """
-    definition, outcome, log = told["definition"], state["outcome"], kept.log(state)
+    definition, outcome, log = run_record["definition"], state["outcome"], run_store.log(state)
     status, output, error = outcome["status"], None, None
     if status == scheduler.COMPLETED:
         try:
@@ -57,41 +66,63 @@ def finish_run(env, case, kept, told, state, context):
             status, outcome = scheduler.FAILED, dict(outcome, error=str(refused))
     if status != scheduler.COMPLETED:
         error = _error(env, status, outcome)
-    plan = _planned_resume(env, told) if status == scheduler.FAILED and not case["parent"] else None
+    plan = None
+    if status == scheduler.FAILED and not case["parent"]:
+        plan = _planned_resume(env, run_record)
     report = dict(
         empty_report(),
         success=status == scheduler.COMPLETED,
         status=status,
-        checkpoints=kept.waves(told, state),
+        checkpoints=run_store.waves(run_record, state),
         result=fit_output(env, case["run"], output),
-        stepLogs=step_logs(env, kept, log),
+        stepLogs=step_logs(env, run_store, log),
     )
-    told_state = {name: slot for name, slot in state["context"].items() if name == STATE}
-    kept.end({"status": status, "output": output, "error": error, "log": state["log"],
-              "pages": state["pages"], "context": told_state, "at": env.now(),
-              "resume": plan})
+    public_context = {name: slot for name, slot in state["context"].items() if name == STATE}
+    run_store.end(_end_record(env, status, state, output, error, public_context, plan))
     if case["parent"]:
         duration = round(env.now() - case["started"], 3)
         _report_to_parent(
-            kept, case["parent"], told["input"], status, output, error, duration, case["asked"]
+            run_store,
+            case["parent"],
+            run_record["input"],
+            status,
+            output,
+            error,
+            duration,
+            case["asked"],
         )
     case["transitions"] = _transitions(state["log"])
     report.update(error=error)
     if plan is not None:
-        # Nobody is called to a run that goes on by itself: its last resume does that.
-        return _resumes(env, case, report, plan)
+        # A run that resumes itself needs no ticket; the last of its resumes opens one.
+        return _resume_result(env, case, report, plan)
     if status == scheduler.FAILED and not case["parent"]:
         case["gave_up"] = {"error": error, "reason": error["message"]}
         report["ticket"] = failure_record.record_failed_run(env, WORKFLOW, case, {})["ticket"]
     elif not case["parent"]:
         workflow_run.record_summary(env, case, "recovered", None, end=status, recovery=None)
-    report.update(webhook=_post_webhook(env, definition, told, report, kept.run))
+    report.update(webhook=_post_webhook(env, definition, run_record, report, run_store.run))
     summary = "%s: %s" % (status, error["message"] if error else _counts(log))
     return dict({"summary": summary, "next_task": _next_task(status)}, **report)
 
 
-def _planned_resume(env: Any, run_record: dict[str, Any]) -> Optional[dict[str, Any]]:
-    """How a run that has failed resumes itself, as resuming says; None where it does not."""
+def _end_record(
+    env: Any,
+    status: str,
+    state: dict[str, Any],
+    output: Any,
+    error: Optional[dict[str, Any]],
+    context: dict[str, Any],
+    plan: Optional[dict[str, Any]],
+) -> EndRecord:
+    return {
+        "status": status, "output": output, "error": error, "log": state["log"],
+        "pages": state["pages"], "context": context, "at": env.now(), "resume": plan,
+    }
+
+
+def _planned_resume(env: Any, run_record: RunRecord) -> Optional[dict[str, Any]]:
+    """Return the plan by which a failed run resumes itself, see resuming; None if it does not."""
     policy = run_record["definition"].get("auto_resume")
     number = (run_record.get("resumes") or 0) + 1
     if not policy or number > policy["max_resumes"]:
@@ -103,12 +134,12 @@ def _planned_resume(env: Any, run_record: dict[str, Any]) -> Optional[dict[str, 
     }
 
 
-def _resumes(
+def _resume_result(
     env: Any, case: dict[str, Any], report: dict[str, Any], plan: dict[str, Any]
 ) -> dict[str, Any]:
-    """The result of a task that ends a run which is to resume itself, as `plan` says."""
+    """Return the result of the task that ends a run which will resume itself by `plan`."""
     error, resume = report["error"], {name: plan[name] for name in _RESUME}
-    # The run has not ended before its resume has begun, which may be later than its deadline.
+    # The workflow waits until the resume begins, which may be later than the run's deadline.
     inquiries.record_wait(env.store, case["run"], case["asked"] + plan["delay"])
     workflow_run.record_summary(env, case, "failed", dict(case["failure"], cause=error["cause"]))
     summary = "failed: %s; resume %d of %d begins in %d s" % (
@@ -117,185 +148,239 @@ def _resumes(
 
 
 def _transitions(log):
-    """{"FROM->TO": times} of the steps: what was passed over never ran."""
-    found = {}
+    """Return {"FROM->TO": count} of the steps' transitions; skipped steps never were running."""
+    counts = {}
     for entry in log:
         before = (
             "pending" if entry["status"] in (scheduler.SKIPPED, scheduler.BLOCKED) else "running"
         )
         name = "%s->%s" % (before, entry["status"])
-        found[name] = found.get(name, 0) + 1
-    return found
+        counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def _next_task(status):
-    # A refusal is an answer: the run did what it was to do.
+    # A refusal is a valid answer of a person, not a failure of the run.
     return "failed" if status == scheduler.FAILED else "done"
 
 
 def _output(definition, context):
     if definition.get("output") is not None:
         return templates.render(definition["output"], context.template_roots(definition["output"]))
-    found = context.template_roots()["context"]
-    del found["input"]
-    return found
+    values = context.template_roots()["context"]
+    del values["input"]
+    return values
 
 
 def _error(env, status, outcome):
     message = outcome["error"] or status
     if outcome["step"]:
         message = "Step %s failed: %s" % (outcome["step"], message)
-    cause = (
-        "refused" if status == scheduler.REFUSED else "step_failed" if outcome["step"] else "failed"
-    )
+    cause = "step_failed" if outcome["step"] else "failed"
+    if status == scheduler.REFUSED:
+        cause = "refused"
     return {"cause": cause, "message": env.redactor.redact_text(message), "step": outcome["step"]}
 
 
 def _counts(log):
-    found = {}
+    counts = {}
     for entry in log:
-        found[entry["status"]] = found.get(entry["status"], 0) + 1
-    return ", ".join("%d %s" % (n, status) for status, n in sorted(found.items())) or "no step"
+        counts[entry["status"]] = counts.get(entry["status"], 0) + 1
+    counted = ["%d %s" % (count, status) for status, count in sorted(counts.items())]
+    return ", ".join(counted) or "no step"
 
 
-def step_logs(env, kept, log):
-    """The step logs, each with its input and output; what does not fit is named by its key."""
-    told, sizes = [], []
+def step_logs(env, run_store, log):
+    """Return the step logs with their inputs and outputs.
+
+    The largest inputs and outputs that do not fit into a result are replaced by their size and the
+    key of the record that has them.
+
+    :param log: the entries of the run's log, see scheduler.
+    """
+    entries, sizes = [], []
     log = env.redactor.remove_secrets(log)
-    for n, entry in enumerate(log):
+    for index, entry in enumerate(log):
         entry = dict(entry)
-        at = entry.pop("at", None)
-        left = kept.record(at) if at else None
+        record_key = entry.pop("at", None)
+        record = run_store.record(record_key) if record_key else None
         for kind in _KINDS:
-            if left is not None and kind in left:
-                entry["step_" + kind] = left[kind]
-                sizes.append((len(json.dumps(left[kind])), n, kind, at))
-        told.append(entry)
-    # The other half is the output's, and what is beside these.
-    most = env.settings.max_result_bytes // 2
+            if record is not None and kind in record:
+                entry["step_" + kind] = record[kind]
+                sizes.append((len(json.dumps(record[kind])), index, kind, record_key))
+        entries.append(entry)
+    # The other half is for the output and the rest of the report.
+    max_bytes = env.settings.max_result_bytes // 2
     total = sum(size for size, _, _, _ in sizes)
-    for size, n, kind, at in sorted(sizes, reverse=True):
-        if total <= most:
+    for size, index, kind, record_key in sorted(sizes, reverse=True):
+        if total <= max_bytes:
             break
         total -= size
-        told[n]["step_" + kind] = None
-        told[n]["step_%s_bytes" % kind], told[n]["step_%s_key" % kind] = size, at
-    return told
+        entry = entries[index]
+        entry["step_" + kind] = None
+        entry["step_%s_bytes" % kind], entry["step_%s_key" % kind] = size, record_key
+    return entries
 
 
 def fit_output(env, run_id, output):
-    """{output}, or the key under which an output is kept that is too large for a result."""
+    """Return {output}, or the key under which an output too large for a result is stored.
+
+    :returns: {output}, or {output: None, output_key, output_bytes}; the key is None if the output
+        could not be stored.
+    """
     output = env.redactor.remove_secrets(output)
     size = len(json.dumps(output))
     if size <= env.settings.max_result_bytes // 2:
         return {"output": output}
     key = "%sanswer.%s" % (PREFIX, encode_key_part(run_id or "none"))
     content = sealing.seal(output)
-    kept = env.store.put(key, content, workflow_run.ANSWER_SECONDS)
-    return {"output": None, "output_key": key if kept else None, "output_bytes": size}
+    was_stored = env.store.put(key, content, workflow_run.ANSWER_SECONDS)
+    return {"output": None, "output_key": key if was_stored else None, "output_bytes": size}
 
 
-def _report_to_parent(kept, parent, given, status, output, error, duration=None, asked=0):
-    """Leaves the record that the run which started this one looks for.
+def _report_to_parent(
+    run_store, parent, run_input, status, output, error, duration=None, wait_seconds=0
+):
+    """Store the record of a sub-orchestration for the run that started it.
 
-    :param parent: {run, key}; given: what this run was to work on.
+    :param parent: {run, key}; run_input: the input of this run.
+    :param duration, wait_seconds: how long this run took, and waited for people, in seconds.
     """
     entry = {
         "status": status,
         "duration": duration,
         "attempts": 1,
-        "execution_id": kept.run,
-        "asked": asked,
+        "execution_id": run_store.run,
+        "asked": wait_seconds,
     }
     if error:
         entry["error"] = error["message"]
-    kept.put_record(parent["key"], {"log": entry, "input": given, "output": output})
+    run_store.put_record(parent["key"], {"log": entry, "input": run_input, "output": output})
 
 
-def _post_webhook(env, definition, told, report, run_id):
-    """Whether the orchestration's webhook took the end of the run; None where it has none."""
+def _post_webhook(env, definition, run_record, report, run_id):
+    """Send the report to the orchestration's webhook.
+
+    :returns: "taken", "not taken: <reason>", or None without a webhook.
+    """
     hook = definition.get("webhook")
     if not hook:
         return None
     body = {name: report[name] for name in ("status", "success", "error", "ticket")}
-    body.update(orchestration=told["name"], execution_id=run_id)
+    body.update(orchestration=run_record["name"], execution_id=run_id)
     output = report["result"]["output"]
     if len(json.dumps(output)) <= MAX_WEBHOOK_OUTPUT_BYTES:
         body["output"] = output
     try:
         url = hook.get("url") or env.store.secret(hook["url_from"])
-        where = connection(
+        webhook = connection(
             {"url": url, "headers_from": hook.get("headers_from")}, "webhook", "token",
             WEBHOOK_SECONDS, WEBHOOK_SECONDS / 2, "url",
         )
-        answer = env.client.request(
-            where, "POST", "", WEBHOOK_SECONDS, body=env.redactor.remove_secrets(body)
+        response = env.client.request(
+            webhook, "POST", "", WEBHOOK_SECONDS, body=env.redactor.remove_secrets(body)
         )
     except CallError as error:
         return "not taken: %s" % error.failure.cause
     except (InvalidInput, DatastoreUnavailable) as error:
         return "not taken: %s" % env.redactor.redact_text(str(error))
     except Exception as error:
-        # A webhook that is wrong must not fail a run that is right.
+        # A broken webhook must not fail a successful run.
         run_log.write_traceback(env.redactor.redact_text)
         return "not taken: %s" % env.redactor.redact_text(str(error) or type(error).__name__)
-    return "taken" if 200 <= answer.status < 300 else "not taken: it answered %d" % answer.status
+    if 200 <= response.status < 300:
+        return "taken"
+    return "not taken: it answered %d" % response.status
 
 
-def log_failure(env, case, parameters):
-    """The result of log_orchestration_failure, for a run that a task ended.
+def log_failure(
+    env: Any, case: Optional[dict[str, Any]], parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """Record a run whose workflow failed; return the result of log_orchestration_failure.
 
-    :param case: what the last task left, as recovery.record.record takes it.
+    :param case: the case of the last task, as failure_record.record_failed_run takes it.
+    :param parameters: of the workflow.
     """
-    whole = case is not None and "progress" in case
-    error, reason = failure_record.failure_reason(case, case["progress"] if whole else {})
-    error = dict(error, reason=reason)
-    report = dict(empty_report(), error=error)
-    parent = case["parent"] if whole else _parent_of(env, parameters)
-    plan = None
-    kept = RunStore(env, case["run"] if whole else env.run)
+    if case is None or "progress" not in case:
+        return _log_failed_start(env, case, parameters)
+    error, reason = failure_record.failure_reason(case, case["progress"])
+    report = dict(empty_report(), error=dict(error, reason=reason))
+    run_store, plan, is_resumed = RunStore(env, case["run"]), None, False
     try:
-        given = None
-        if whole:
-            told, newest = kept.definition() or {}, kept.newest()
-            state = newest or {"log": [], "pages": []}
-            given = told.get("input")
-            report["checkpoints"] = kept.waves(told, newest)
-            report["stepLogs"] = step_logs(env, kept, kept.log(state))
-            end = kept.ended() or {}
-            if end.get("resume"):
-                # The run had ended already: this is about its resume, which is not tried again.
-                report["resumed_by"] = kept.resumed_by()
-                error = dict(end["error"])
-                if report["resumed_by"] is None:
-                    reason = error["message"] + "; it could not be resumed"
-                    error["message"] = reason
-                report["error"] = error
-                case["gave_up"] = {"error": error, "reason": error["message"]}
-                kept.end(dict(end, error=error, resume=None))
-            else:
-                if newest and not parent and not case["dry_run"]:
-                    plan = _planned_resume(env, told)
-                kept.end({"status": scheduler.FAILED, "output": None, "error": error,
-                          "log": state["log"], "pages": state["pages"], "context": {},
-                          "at": env.now(), "resume": plan})
-        if parent:
-            _report_to_parent(kept, parent, given, scheduler.FAILED, None, error)
-    except (DatastoreUnavailable, InvalidInput) as away:
-        report["not_kept"], plan = str(away), None
+        run_record: RunRecord = run_store.definition() or {}
+        newest, end = run_store.newest(), run_store.ended() or {}
+        state = newest or {"log": [], "pages": []}
+        report["checkpoints"] = run_store.waves(run_record, newest)
+        report["stepLogs"] = step_logs(env, run_store, run_store.log(state))
+        if end.get("resume"):
+            # The run had already ended: this is about its resume, which is not attempted again.
+            report["resumed_by"] = run_store.resumed_by()
+            is_resumed = report["resumed_by"] is not None
+            report["error"] = dict(end["error"])
+            if not is_resumed:
+                report["error"]["message"] += "; it could not be resumed"
+                reason = report["error"]["message"]
+            case["gave_up"] = {"error": report["error"], "reason": report["error"]["message"]}
+            run_store.end(dict(end, error=report["error"], resume=None))
+        else:
+            if newest and not case["parent"] and not case["dry_run"]:
+                plan = _planned_resume(env, run_record)
+            run_store.end(
+                _end_record(env, scheduler.FAILED, state, None, report["error"], {}, plan)
+            )
+        if case["parent"]:
+            run_input = run_record.get("input")
+            _report_to_parent(
+                run_store, case["parent"], run_input, scheduler.FAILED, None, report["error"]
+            )
+    except (DatastoreUnavailable, InvalidInput) as unrecorded:
+        report["unrecorded"], plan = _unrecorded(unrecorded), None
     if plan is not None:
-        return _resumes(env, case, report, plan)
-    if report.get("resumed_by") is None and not parent:
-        told = failure_record.record_failed_run(env, WORKFLOW, case, parameters)
-        report.update((name, told[name]) for name in ("ticket", "trigger"))
+        return _resume_result(env, case, report, plan)
+    if not is_resumed and not case["parent"]:
+        _record_failure(env, case, parameters, report)
     return dict({"summary": "%s failed: %s" % (WORKFLOW, reason)}, **report)
 
 
-def _parent_of(env, parameters):
-    """Who has started the run whose first task left no case; None when it was nobody."""
+def _log_failed_start(
+    env: Any, case: Optional[dict[str, Any]], parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """Record a run whose first task failed, so that it left no complete case."""
+    error, reason = failure_record.failure_reason(case, {})
+    report = dict(empty_report(), error=dict(error, reason=reason))
+    parent = _find_parent(env, parameters)
+    if parent:
+        try:
+            run_store = RunStore(env, env.run)
+            _report_to_parent(run_store, parent, None, scheduler.FAILED, None, report["error"])
+        except (DatastoreUnavailable, InvalidInput) as unrecorded:
+            report["unrecorded"] = _unrecorded(unrecorded)
+    else:
+        _record_failure(env, case, parameters, report)
+    return dict({"summary": "%s failed: %s" % (WORKFLOW, reason)}, **report)
+
+
+def _record_failure(
+    env: Any,
+    case: Optional[dict[str, Any]],
+    parameters: dict[str, Any],
+    report: dict[str, Any],
+) -> None:
+    """Open the ticket of a failed run and send its trigger; add both to `report`."""
+    record = failure_record.record_failed_run(env, WORKFLOW, case, parameters)
+    report.update((name, record[name]) for name in ("ticket", "trigger"))
+
+
+def _unrecorded(error: Exception) -> str:
+    """Return what `unrecorded` says in the result, in the form of all other actions."""
+    return "not recorded: run (%s)" % error
+
+
+def _find_parent(env, parameters):
+    """Return the parent of a run that left no case, as {run, key}; None if it has no parent."""
     try:
-        handed = sealing.unseal(parameters.get("case") or "", env.store)
-        parent = handed["request"]["rules"]["parent"]
+        inherited = sealing.unseal(parameters.get("case") or "", env.store)
+        parent = inherited["request"]["rules"]["parent"]
     except (InvalidInput, KeyError, TypeError):
         return None
     return parent if isinstance(parent, dict) and isinstance(parent.get("key"), str) else None

@@ -1,4 +1,4 @@
-"""The runs of orchestrations, as people and agents look at them, and what may be done with one."""
+"""Queries and commands for the runs of orchestrations: status, list, cancel, resume."""
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
@@ -20,7 +20,7 @@ from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackSto
 REF = "synthralos." + WORKFLOW
 MAX_RUNS_LISTED = 100
 PENDING, RUNNING, WAITING, CANCELLED = "pending", "running", "waiting", "cancelled"
-# What the key `state` of the context counts for before a step has set it.
+# The state of a run before a step has set the context key `state`.
 CREATED = "CREATED"
 _STATUS = {
     "requested": PENDING, "scheduled": PENDING, "delayed": PENDING, "pausing": WAITING,
@@ -32,36 +32,38 @@ _ATTRIBUTES = "status,start_timestamp,end_timestamp,action.ref,result"
 
 
 def status(env, run_id, step=None):
-    """What is known of a run: {execution_id, orchestration, status, state, started_at,
-    completed_at, resume_of, resumed_by, auto_resume, error, waiting, checkpoints, result {output},
-    stepLogs}; see _state_of and resuming.View.
+    """Return the status of a run.
 
-    :param step: the name of a step; then only its logs are told.
+    :param step: the name of a step, to return only its logs.
+    :returns: {execution_id, orchestration, status, state, started_at, completed_at, resume_of,
+        resumed_by, auto_resume, error, waiting, checkpoints, result {output}, stepLogs}; see
+        _state_of and resuming.View.
+    :raises InvalidInput: it is not a run of an orchestration, or the step has no log yet.
     """
     execution = _execution(env, run_id)
-    kept = RunStore(env, run_id)
-    told, ended = kept.definition() or {}, kept.ended()
-    found = {
+    store = RunStore(env, run_id)
+    run_record, ended = store.definition() or {}, store.ended()
+    report = {
         "execution_id": run_id,
-        "orchestration": told.get("name"),
+        "orchestration": run_record.get("name"),
         "status": _public_status(execution, ended),
         "state": None,
         "started_at": execution.get("start_timestamp"),
         "completed_at": execution.get("end_timestamp"),
-        "resume_of": told.get("resume_of"),
-        "resumed_by": kept.resumed_by(),
+        "resume_of": run_record.get("resume_of"),
+        "resumed_by": store.resumed_by(),
         "auto_resume": None,
         "error": ended["error"] if ended else _error_of(execution),
         "waiting": None,
     }
-    pending = execution["status"] not in ENDED and found["resumed_by"] is None
-    found["auto_resume"] = resuming.view(told, ended, pending)
-    state = kept.newest()
-    found["state"] = _state_of(kept, told, ended or state, found["status"])
-    log = kept.log(ended) if ended else _partial_log(kept, state)
-    if found["status"] == WAITING:
-        found["waiting"] = _open_inquiry(env, run_id)
-    found["checkpoints"] = kept.waves(told, state)
+    pending = execution["status"] not in ENDED and report["resumed_by"] is None
+    report["auto_resume"] = resuming.view(run_record, ended, pending)
+    state = store.newest()
+    report["state"] = _state_of(store, run_record, ended or state, report["status"])
+    log = store.log(ended) if ended else _partial_log(store, state)
+    if report["status"] == WAITING:
+        report["waiting"] = _open_inquiry(env, run_id)
+    report["checkpoints"] = store.waves(run_record, state)
     if step is not None:
         log = [entry for entry in log if entry["step_name"] == step]
         if not log:
@@ -69,46 +71,48 @@ def status(env, run_id, step=None):
                 "step_name", step, "has no log yet", "Leave it out to see every step"
             )
     output = ended["output"] if ended else None
-    found["result"] = run_completion.fit_output(env, run_id, output)
-    found["stepLogs"] = run_completion.step_logs(env, kept, log)
-    return found
+    report["result"] = run_completion.fit_output(env, run_id, output)
+    report["stepLogs"] = run_completion.step_logs(env, store, log)
+    return report
 
 
-def list_runs(env, orchestration=None, wanted=None, limit=20):
-    """The newest runs, newest first: [{execution_id, orchestration, status, started_at,
-    resume_of, resumed_by, resumes, parent}].
+def list_runs(env, orchestration=None, requested_status=None, limit=20):
+    """Return the newest runs, newest first.
 
-    :param orchestration: a name or an id; wanted: a status.
+    :param orchestration: a name or an id; requested_status: a status; None is all of them.
+    :param limit: the maximum number of runs.
+    :returns: [{execution_id, orchestration, status, started_at, resume_of, resumed_by, resumes,
+        parent}].
     """
     statuses = set(_STATUS.values()) | {RUNNING, scheduler.REFUSED}
-    if wanted is not None and wanted not in statuses:
-        way_out = "Use one of " + ", ".join(sorted(statuses))
-        raise InvalidInput("status", wanted, "is no status", way_out)
-    rows = run_store.runs(env, MAX_RUNS_LISTED)
-    # Of several that resume the same run the newest, which comes first.
+    if requested_status is not None and requested_status not in statuses:
+        hint = "Use one of " + ", ".join(sorted(statuses))
+        raise InvalidInput("status", requested_status, "is not a status", hint)
+    rows = run_store.recent_runs(env, MAX_RUNS_LISTED)
+    # If several runs resume the same one, the newest counts; rows are newest first.
     resumed_by = {
         row["resume_of"]: row["run"] for row in reversed(rows) if not row["parent_run"]
     }
     rows = [row for row in rows if orchestration in (None, row["name"], row["id"])]
-    known, found = _newest_executions(env), []
+    executions, runs = _newest_executions(env), []
     for row in rows:
-        if len(found) >= limit:
+        if len(runs) >= limit:
             break
-        if row["run"] in known:
-            execution = known[row["run"]]
+        if row["run"] in executions:
+            execution = executions[row["run"]]
         else:
             try:
                 execution = env.api.execution(row["run"], "status")
             except StackStormError:
-                # StackStorm has forgotten it sooner than the datastore.
+                # StackStorm has purged it before the datastore did.
                 continue
         ended = None
         if execution["status"] == "succeeded":
-            # Completed, or refused by a person.
+            # It completed, or a person refused it.
             ended = RunStore(env, row["run"]).ended()
         now = _public_status(execution, ended)
-        if wanted in (None, now):
-            found.append(
+        if requested_status in (None, now):
+            runs.append(
                 {
                     "execution_id": row["run"],
                     "orchestration": row["name"],
@@ -120,19 +124,26 @@ def list_runs(env, orchestration=None, wanted=None, limit=20):
                     "parent": row["parent_run"],
                 }
             )
-    return found
+    return runs
 
 
 def cancel(env, run_id):
-    """Asks for the end of a run; what runs of it is left to end. InvalidInput when it is over."""
+    """Request the end of a run; its running steps may finish.
+
+    :raises InvalidInput: it has already ended.
+    """
     execution = _execution(env, run_id)
     if execution["status"] in ENDED or not env.api.cancel(run_id):
-        raise InvalidInput("execution_id", run_id, "is over", "See it with orchestration.status")
+        raise InvalidInput(
+            "execution_id", run_id, "has already ended", "See it with orchestration.status"
+        )
 
 
 def resume(env, run_id, timeout=None):
-    """The execution id of a new run that goes on where the run ended. InvalidInput when it still runs,
-    or has completed.
+    """Start a run that continues where a run ended; return its execution id.
+
+    :param timeout: of the new run, in seconds; None is the default.
+    :raises InvalidInput: the run is still running, or has completed.
     """
     _execution(env, run_id)
     check_resumable(env, run_id, "execution_id")
@@ -143,39 +154,46 @@ def resume(env, run_id, timeout=None):
 
 
 def resume_automatically(env, run_id):
-    """As `resume`, within what the run's own definition allows; see resuming."""
+    """Like `resume`, within the limits of the run's own definition; see resuming."""
     return resuming.start(env, run_id, _execution(env, run_id)["status"])
 
 
 def check_resumable(env, run_id, name="resume_of"):
-    """What the run of that id began with. InvalidInput, by the parameter's name, when it cannot be
-    resumed.
+    """Return the run record of a run that can be resumed.
+
+    :param name: the name of the parameter that holds its id, for error messages.
+    :raises InvalidInput: it cannot be resumed.
     """
-    kept = RunStore(env, run_id)
-    told = kept.definition()
-    if told is None:
+    store = RunStore(env, run_id)
+    run_record = store.definition()
+    if run_record is None:
         raise InvalidInput(
-            name, run_id, "is no run of an orchestration, or was more than two weeks ago",
+            name, run_id, "is not a run of an orchestration, or is more than two weeks old",
             "List them with `st2 run synthralos.orchestration.list_runs`",
         )
-    ended = kept.ended()
-    if ended is None and _is_running(env, kept):
+    ended = store.ended()
+    if ended is None and _is_running(env, store):
         raise InvalidInput(
-            name, run_id, "still runs",
+            name, run_id, "is still running",
             "Wait for it, or end it with `st2 run synthralos.orchestration.cancel`",
         )
-    if ended is not None and ended["status"] == scheduler.COMPLETED and not told.get("parent_run"):
-        raise InvalidInput(name, run_id, "has completed", "Start the orchestration anew")
-    return told
+    if (
+        ended is not None and
+        ended["status"] == scheduler.COMPLETED and
+        not run_record.get("parent_run")
+    ):
+        raise InvalidInput(name, run_id, "has completed", "Start the orchestration again")
+    return run_record
 
 
-def _is_running(env, kept):
-    """Whether the run is still on its way. One past its deadline is not, whatever its status: what
-    ran it has died.
+def _is_running(env, store):
+    """Return whether the run is still in progress.
+
+    A run past its deadline is not, whatever its status: the process that ran it has died.
     """
-    state = kept.newest() or {}
+    state = store.newest() or {}
     try:
-        status = env.api.execution(kept.run, "status").get("status") if env.api else None
+        status = env.api.execution(store.run, "status").get("status") if env.api else None
     except ExecutionNotFound:
         return False
     if status in ENDED or status is None:
@@ -184,13 +202,21 @@ def _is_running(env, kept):
 
 
 def _execution(env, run_id):
-    """The execution of a run. InvalidInput when it is none of an orchestration."""
+    """Return the execution of a run.
+
+    :raises InvalidInput: it is not a run of an orchestration.
+    """
     if env.api is None:
-        raise InvalidInput("execution_id", run_id, "there is no StackStorm API", "Run it there")
+        raise InvalidInput(
+            "execution_id",
+            run_id,
+            "cannot be read without StackStorm's API",
+            "Run it on StackStorm",
+        )
     execution = env.api.execution(run_id, _ATTRIBUTES)
     if (execution.get("action") or {}).get("ref") != REF:
         raise InvalidInput(
-            "execution_id", run_id, "is no run of an orchestration",
+            "execution_id", run_id, "is not a run of an orchestration",
             "List them with `st2 run synthralos.orchestration.list_runs`",
         )
     return execution
@@ -202,21 +228,22 @@ def _newest_executions(env):
 
 
 def _public_status(execution, ended):
-    found = _STATUS.get(execution["status"], RUNNING)
-    if found == scheduler.COMPLETED and ended:
-        # A refused run has succeeded for StackStorm: nothing of it went wrong.
+    public_status = _STATUS.get(execution["status"], RUNNING)
+    if public_status == scheduler.COMPLETED and ended:
+        # StackStorm has a refused run as succeeded: nothing in it failed.
         return ended["status"]
-    return found
+    return public_status
 
 
-def _state_of(kept, told, newest, now):
-    """In which state its steps say that the run is: what they last set `state` to, CREATED before
-    they have. Where the run ended otherwise it is FAILED, REFUSED or CANCELLED. None for an
-    orchestration none of whose steps sets `state`, and where it is no name.
+def _state_of(store, run_record, newest, now):
+    """Return the state of the run that its steps last reported in the context key `state`.
+
+    It is CREATED before they have, and FAILED, REFUSED or CANCELLED if the run ended that way. It
+    is None if no step sets `state`, or its value is not a name.
 
     :param newest: the end of the run, or the state before its newest wave, or None.
     """
-    steps = (told.get("definition") or {}).get("steps") or []
+    steps = (run_record.get("definition") or {}).get("steps") or []
     if not any(STATE in (step["output"] or {}) for step in orchestration_schema.every_step(steps)):
         return None
     if now in (scheduler.FAILED, scheduler.REFUSED, CANCELLED):
@@ -224,27 +251,27 @@ def _state_of(kept, told, newest, now):
     slot = newest["context"].get(STATE) if newest else None
     if slot is None:
         return CREATED
-    value = Context(kept, {}, None).value(slot)
+    value = Context(store, {}, None).value(slot)
     return value if is_title(value) else None
 
 
 def _error_of(execution):
-    """The error of a run that has left nothing in the datastore: it was refused."""
+    """Return the error of a run without a record in the datastore: it could not begin."""
     result = execution.get("result")
     output = result.get("output") if isinstance(result, dict) else None
     return output.get("error") if isinstance(output, dict) else None
 
 
-def _partial_log(kept, state):
-    """The log of a run that has not ended, with what its last wave has left."""
+def _partial_log(store, state):
+    """Return the log of a run that has not ended, with the records of its last wave so far."""
     if state is None:
         return []
-    log, wave = kept.log(state), state["wave"]
+    log, wave = store.log(state), state["wave"]
     if wave["kind"] == scheduler.APPROVAL:
         return log
-    records = kept.records(state["cursor"])
-    for n, name in enumerate(wave["jobs"]):
-        key = kept.step_key(state["cursor"], n)
+    records = store.records(state["cursor"])
+    for index, name in enumerate(wave["jobs"]):
+        key = store.step_key(state["cursor"], index)
         if key in records:
             log.append(
                 dict(
@@ -257,11 +284,11 @@ def _partial_log(kept, state):
 
 
 def _open_inquiry(env, run_id):
-    noted = inquiries.get_inquiry(env.store, run_id)
-    if not noted:
+    inquiry = inquiries.get_inquiry(env.store, run_id)
+    if not inquiry:
         return None
     return {
-        "question": noted["question"],
-        "until": to_iso(noted["until"]),
+        "question": inquiry["question"],
+        "until": to_iso(inquiry["until"]),
         "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % run_id,
     }

@@ -1,20 +1,21 @@
-"""What a run keeps in the datastore: its definition, its state before each wave, what its steps
-gave, and how it ended. Everything is sealed, and kept for two weeks: an approval may take one.
+"""The records of a run in the datastore.
 
-    synthralos.wave.<run>.definition       {definition, id, input, ...}
-    synthralos.wave.<run>.<wave>           the state before that wave, and what the wave is
-    synthralos.wave.<run>.end              how the run ended
-    synthralos.step.<run>.<wave>.<job>     what a step gave; a step that crashed left none
+They are sealed, except for the list of runs, and stored for two weeks: an approval may take one.
+
+    synthralos.wave.<run>.definition       the RunRecord: definition, input, ...
+    synthralos.wave.<run>.<wave>           the state before that wave, and the wave itself
+    synthralos.wave.<run>.end              the EndRecord
+    synthralos.step.<run>.<wave>.<job>     the record of a step; a step that crashed left none
     synthralos.step.<run>.resumed          the run that resumes it
     synthralos.step.<run>.log<wave>        a page of the log, of the waves before that one
-    synthralos.step.<...>.run              of a sub-orchestration: its run
-    synthralos.step.<...>.set, .end<n>     what an approval, or a step around steps, set
-    synthralos.orchestration_run.<time>-<run>   that there was such a run
+    synthralos.step.<...>.run              the run of a sub-orchestration
+    synthralos.step.<...>.set, .end<n>     values set by an approval, or by a loop or branch
+    synthralos.orchestration_run.<time>-<run>   an entry of the list of runs
 """
 
 import json
 import time
-from typing import Optional
+from typing import Any, Optional, TypedDict
 
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
@@ -32,46 +33,87 @@ from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("wave")
-# Records of a run that has stood longer are written again when it is resumed, so that they last.
+# Records older than this are written again when their run is resumed, so that they do not expire.
 FRESH_SECONDS = 24 * 3600
-# Of one value, sealed: MongoDB takes 16 MB, and the API may take two seconds.
+# The size of a sealed value: MongoDB's limit is 16 MB, and the API may take two seconds.
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 MAX_ATTEMPTS, RETRY_DELAY_SECONDS = 3, 1.0
-# Entries of the log: what is older is put away, lest each checkpoint has all of a long run's.
+# Entries of the log in a checkpoint; full pages are stored once, not in every later checkpoint.
 LOG_PAGE = 50
-# Behind the key of a sub-orchestration's record: which run it is.
+# Suffix of the key with the run of a sub-orchestration.
 RUN = ".run"
 _WAVES, _STEPS, _RUNS = PREFIX + "wave.", PREFIX + "step.", PREFIX + "orchestration_run."
 _DEFINITION, _END, _RESUMED = "definition", "end", "resumed"
-# What the list of runs tells of one.
-_HEAD = ("name", "id", "resume_of", "parent_run", "resumes")
+# The fields of a run in the list of runs.
+_HEAD_FIELDS = ("name", "id", "resume_of", "parent_run", "resumes")
+
+
+class RunRecord(TypedDict, total=False):
+    """A run as it began.
+
+    `definition` is the orchestration in normal form as of then, `first` the number of the first
+    wave, `timeout` the run's own in seconds or None. `started` is in seconds since the epoch.
+    """
+
+    definition: dict[str, Any]
+    id: Optional[str]
+    name: str
+    input: Any
+    started: float
+    resume_of: Optional[str]
+    parent_run: Optional[str]
+    resumes: int
+    timeout: Optional[float]
+    first: int
+
+
+class EndRecord(TypedDict, total=False):
+    """A run as it ended.
+
+    `log` and `pages` are as in the state of the run, see scheduler; `context` has only what its
+    status shows; `resume` is the planned resume or None, see resuming. `at` is in seconds since
+    the epoch.
+    """
+
+    status: str
+    output: Any
+    error: Optional[dict[str, Any]]
+    log: list[dict[str, Any]]
+    pages: list[dict[str, Any]]
+    context: dict[str, Any]
+    at: float
+    resume: Optional[dict[str, Any]]
 
 
 class RunStore:
-    """What is kept of the run `run`.
+    """The records of the run `run`.
 
-    Nothing works without the datastore: DatastoreUnavailable where it is unavailable. One that fails a
-    call is asked TRIES times, for an answer that is lost was paid for.
+    A run cannot continue without the datastore, so every method raises DatastoreUnavailable if it
+    is unavailable. A failed call is retried up to MAX_ATTEMPTS times: the output of a step has been
+    paid for and must not be lost.
+
+    :param sleep: waits between attempts, in seconds.
     """
 
     def __init__(self, env, run, sleep=time.sleep):
-        self._env, self.run, self._sleep, self._seen = env, run, sleep, {}
+        self._env, self.run, self._sleep, self._records = env, run, sleep, {}
         self._waves = "%s%s." % (_WAVES, encode_key_part(run or "none"))
         self._steps = "%s%s." % (_STEPS, encode_key_part(run or "none"))
 
-    def begin(self, told):
-        self._put(self._waves + _DEFINITION, told)
-        head = {name: told.get(name) for name in _HEAD}
+    def begin(self, run_record: RunRecord) -> None:
+        """Store the run record, and add the run to the list of runs."""
+        self._put(self._waves + _DEFINITION, run_record)
+        head = {name: run_record.get(name) for name in _HEAD_FIELDS}
         value = json.dumps(dict(head, v=FORMAT_VERSION, run=self.run), separators=(",", ":"))
         key = _RUNS + timestamp_key(self._env.now(), encode_key_part(self.run or "none"))
-        self._ask("put", key, value, TTL_SECONDS)
+        self._call_store("put", key, value, TTL_SECONDS)
 
-    def definition(self):
-        """What `begin` wrote, or None."""
+    def definition(self) -> Optional[RunRecord]:
+        """Return the run record, or None if it does not exist."""
         return self._get(self._waves + _DEFINITION)
 
-    def checkpoint(self, state):
-        """Keeps the state; a page of its log is put away once it is full."""
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        """Store the state; its log becomes a page of its own once it is full."""
         if len(state["log"]) >= LOG_PAGE:
             key = "%slog%05d" % (self._steps, state["cursor"])
             self.put_record(key, {"log": state["log"]})
@@ -79,142 +121,161 @@ class RunStore:
             state = dict(state, log=[], pages=state["pages"] + [page])
         self._put("%s%05d" % (self._waves, state["cursor"]), dict(state, at=self._env.now()))
 
-    def state(self, wave):
-        """The state before wave number `wave`, or None."""
+    def state(self, wave: int) -> Optional[dict[str, Any]]:
+        """Return the state before wave number `wave`, or None if it does not exist."""
         return self._get("%s%05d" % (self._waves, wave))
 
-    def newest(self):
-        """The state before the newest wave, or None."""
-        for name, value in self._ask("list", self._waves, 3):
+    def newest(self) -> Optional[dict[str, Any]]:
+        """Return the state before the newest wave, or None if there is none."""
+        for name, value in self._call_store("list", self._waves, 3):
             if name[len(self._waves):].isdigit():
-                return self._opened(value)
+                return self._decode(value)
         return None
 
-    def waves(self, told, state):
-        """The keys of the checkpoints, the first wave first.
+    def waves(self, run_record, state):
+        """Return the keys of the checkpoints, the first wave first.
 
-        :param told: what `begin` wrote; state: the newest one. Either may be None.
+        :param run_record: as `begin` stored it; state: the newest one. Either may be None.
         """
-        if not told or not state:
+        if not run_record or not state:
             return []
-        return ["%s%05d" % (self._waves, n) for n in range(told["first"], state["cursor"] + 1)]
+        return [
+            "%s%05d" % (self._waves, n) for n in range(run_record["first"], state["cursor"] + 1)
+        ]
 
     def log(self, state):
-        """The whole log of a state, or of an end."""
-        found = []
+        """Return the complete log of a state, or of an end record.
+
+        :raises InvalidInput: a page of it has expired.
+        """
+        entries = []
         for page in state["pages"]:
             record = self.record(page["at"])
             if record is None:
-                way_out = "Records are kept for two weeks; start the orchestration anew"
-                raise InvalidInput("run", page["at"], "is not in the datastore any more", way_out)
-            found += record["log"]
-        return found + state["log"]
+                hint = "Records are stored for two weeks; start the orchestration again"
+                raise InvalidInput("run", page["at"], "is no longer in the datastore", hint)
+            entries += record["log"]
+        return entries + state["log"]
 
-    def end(self, told):
-        self._put(self._waves + _END, told)
+    def end(self, end_record: EndRecord) -> None:
+        """Store how the run ended."""
+        self._put(self._waves + _END, end_record)
 
-    def ended(self):
-        """What `end` wrote, or None."""
+    def ended(self) -> Optional[EndRecord]:
+        """Return the end record, or None if the run has not ended."""
         return self._get(self._waves + _END)
 
     def mark_resumed(self, run_id: str) -> None:
-        """Stores that the run `run_id` resumes this one."""
+        """Store that the run `run_id` resumes this one."""
         self._put(self._steps + _RESUMED, {"run": run_id})
 
     def resumed_by(self) -> Optional[str]:
-        """The newest run that resumes this one, or None."""
+        """Return the newest run that resumes this one, or None if it has not been resumed."""
         return (self._get(self._steps + _RESUMED) or {}).get("run")
 
-    def step_key(self, wave, job):
+    def step_key(self, wave: int, job: int) -> str:
+        """Return the key of the record of step number `job` of a wave."""
         return "%s%05d.%04d" % (self._steps, wave, job)
 
     def put_record(self, key, record):
-        """Keeps what a step gave. InvalidInput when it is too large."""
+        """Store the record of a step.
+
+        :raises InvalidInput: it is too large, or `key` is not the key of a step.
+        """
         if not key.startswith(_STEPS):
-            raise InvalidInput("case", key, "is no place for a step", "Pass on the case as it was")
+            raise InvalidInput(
+                "case", key, "is not the key of a step", "Pass on the case unchanged"
+            )
         self._put(key, record)
 
     def record(self, key):
-        """What a step gave, or None."""
-        if key not in self._seen:
-            self._seen[key] = self._get(key) if key.startswith(_STEPS) else None
-        return self._seen[key]
+        """Return the record of a step, or None if it does not exist."""
+        if key not in self._records:
+            self._records[key] = self._get(key) if key.startswith(_STEPS) else None
+        return self._records[key]
 
     def records(self, wave):
-        """{key: record} of the steps of a wave that have ended."""
-        found = self._listed("%s%05d." % (self._steps, wave))
-        self._seen.update((name, self._opened(value)) for name, value in found)
-        return {name: self._seen[name] for name, _ in found}
+        """Return {key: record} of the steps of a wave that have ended."""
+        rows = self._list_all("%s%05d." % (self._steps, wave))
+        self._records.update((name, self._decode(value)) for name, value in rows)
+        return {name: self._records[name] for name, _ in rows}
 
     def renew(self, keys):
-        """Writes the records again that a resumed run goes on needing. Returns those not there."""
+        """Write records again, so that they do not expire; return the keys that do not exist."""
         missing = []
         for key in keys:
-            value = self._ask("get", key)
+            value = self._call_store("get", key)
             if value is None:
                 missing.append(key)
             else:
-                self._ask("put", key, value, TTL_SECONDS)
+                self._call_store("put", key, value, TTL_SECONDS)
         return missing
 
     def _put(self, key, content):
         value = sealing.seal(self._env.redactor.remove_secrets(dict(content, v=FORMAT_VERSION)))
         if len(value) > MAX_RECORD_BYTES:
-            why = "takes %d bytes, more than the %d that are kept" % (len(value), MAX_RECORD_BYTES)
-            raise InvalidInput(
-                "output", None, why, "Have the step answer less, or keep it elsewhere"
+            reason = "takes %d bytes, more than the limit of %d" % (
+                len(value),
+                MAX_RECORD_BYTES,
             )
-        self._ask("put", key, value, TTL_SECONDS)
+            raise InvalidInput(
+                "output", None, reason, "Have the step return less, or store it elsewhere"
+            )
+        self._call_store("put", key, value, TTL_SECONDS)
 
     def _get(self, key):
-        value = self._ask("get", key)
-        return None if value is None else self._opened(value)
+        value = self._call_store("get", key)
+        return None if value is None else self._decode(value)
 
-    def _opened(self, value):
+    def _decode(self, value):
         content = sealing.unseal(value)
         if not isinstance(content, dict) or content.pop("v", None) != FORMAT_VERSION:
             raise InvalidInput(
-                "run", None, "is kept in another format", "Start the orchestration anew"
+                "run", None, "is stored in another format", "Start the orchestration again"
             )
         return content
 
-    def _listed(self, prefix):
-        found = []
+    def _list_all(self, prefix):
+        collected = []
         while True:
-            rows = self._ask("list", prefix, PAGE_SIZE, len(found))
-            found += rows
+            rows = self._call_store("list", prefix, PAGE_SIZE, len(collected))
+            collected += rows
             if len(rows) < PAGE_SIZE:
-                return found
+                return collected
 
-    def _ask(self, operation, *arguments):
-        for tried in range(MAX_ATTEMPTS):
-            if tried:
+    def _call_store(self, operation, *arguments):
+        for attempt in range(MAX_ATTEMPTS):
+            if attempt:
                 self._sleep(RETRY_DELAY_SECONDS)
             store = self._env.store.fresh()
-            found = getattr(store, operation)(*arguments)
+            response = getattr(store, operation)(*arguments)
             if not store.unavailable_reason:
-                return found
-        raise DatastoreUnavailable("the run cannot be kept or read: %s" % store.unavailable_reason)
+                return response
+        raise DatastoreUnavailable(
+            "the run cannot be stored or read: %s" % store.unavailable_reason
+        )
 
 
-def attempts_of(log):
-    """How many attempts the steps of a log have taken."""
+def attempts_of(log: list[dict[str, Any]]) -> int:
+    """Return the number of attempts of all steps in a log."""
     return sum(entry.get("attempts") or 0 for entry in log)
 
 
-def runs(env, limit):
-    """The newest runs: [{run, name, id, resume_of, parent_run, resumes, at}], at in seconds since
-    the epoch.
+def recent_runs(env, limit):
+    """Return the newest runs, newest first.
+
+    :returns: [{run, name, id, resume_of, parent_run, resumes, at}]; `at` is when it began, in
+        seconds since the epoch.
     """
-    found = []
+    run_heads = []
     for key, value in env.store.list(_RUNS, limit=min(limit, PAGE_SIZE)):
         try:
             head = json.loads(value)
         except ValueError:
             head = None
         if isinstance(head, dict) and head.pop("v", None) == FORMAT_VERSION:
-            found.append(dict(head, at=timestamp_of_key(key) or 0.0))
+            run_heads.append(dict(head, at=timestamp_of_key(key) or 0.0))
         else:
             unreadable.skip(key)
     answered(env.store, "the runs cannot be read: %s")
-    return found
+    return run_heads

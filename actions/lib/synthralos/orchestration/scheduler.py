@@ -1,27 +1,27 @@
-"""Which steps come next: the scheduler of a run, without clock, datastore or network.
+"""The scheduler of a run: selects the next steps, without clock, datastore or network.
 
-A run is a sequence of waves. A wave is a set of LLM and action steps that run at once, or one
-approval, or one sub-orchestration. A loop and a branch open a frame of their own, whose steps are
-waves like any others; while it is open, the steps beside it wait.
+A run is a sequence of waves. A wave is a set of LLM and action steps that run at the same time, or
+one approval, or one sub-orchestration. A loop or branch opens a frame of its own, whose steps run
+in waves like any others; while it is open, the steps beside it wait.
 
-The state of a run is JSON, so that it can be kept before each wave:
+The state of a run is JSON, so that it can be stored before each wave:
 
     {cursor: waves so far,
      stack: [frame], the orchestration's own first, the innermost last,
-     context: {key: slot}, log: [entry], pages: where earlier ones are, see checkpoints,
+     context: {key: slot}, log: [entry], pages: where earlier entries are, see run_store,
      wave: {kind, jobs [step names]} or null,
      outcome: null, or {status: completed | failed | refused, step, error}}
 
-A checkpoint has at and deadline beside these, in seconds since the epoch.
+A checkpoint also has `at` and `deadline`, in seconds since the epoch.
 
     frame: {step: the loop or branch it belongs to, or null, kind, round, began,
-            done {name: how it ended}, tries {name: times}, children {name: run of a
+            done {name: its status}, tries {name: attempts}, children {name: run of a
             sub-orchestration, to be resumed}, failed: null or {step, error, refused},
-            last: slot of the newest output, or null; of a branch also case: its number, or null}
+            last: slot of the newest output, or null; in a branch also case: its index, or null}
 
-A slot says where a value is: {"v": the value} or {"at": record's key, "name": a key of its context,
-or null for its output}. An entry of the log is a step log without its input and output, which stand
-in the record that `at` names.
+A slot locates a value: {"v": the value} or {"at": key of a record, "name": a key of its context, or
+null for its output}. An entry of the log is a step log without its input and output, which are in
+the record at the key `at`.
 """
 
 from synthralos.orchestration import dependencies
@@ -33,15 +33,15 @@ AT_ONCE = ("llm", "action")
 COMPLETED, FAILED, SKIPPED, BLOCKED = "completed", "failed", "skipped", "blocked"
 REFUSED = "refused"
 NOT_MET = "Condition not met"
-# Of one wave: what is beyond it is the next wave's.
+# Further steps run in the next wave.
 MAX_WAVE_STEPS = 20
-# Of a whole run, so that loops within loops end too.
+# The limit of a whole run, so that nested loops end too.
 MAX_WAVES = 2000
 _WAVE_OF = {"approval": APPROVAL, ORCHESTRATION: SUB_RUN}
 
 
 def initial_state(definition, now):
-    """The state of a run that has not begun."""
+    """Return the state of a run that has not begun."""
     return {
         "cursor": 0,
         "stack": [_frame(None, "root", now)],
@@ -71,14 +71,14 @@ def _frame(step, kind, now, **more):
 
 
 def steps_of(definition, state):
-    """The steps among which the innermost frame chooses."""
+    """Return the steps of the innermost frame."""
     steps = definition["steps"]
     for frame in state["stack"][1:]:
-        steps = _inside(_named(steps, frame["step"]), frame)
+        steps = _frame_steps(_named(steps, frame["step"]), frame)
     return steps
 
 
-def _inside(step, frame):
+def _frame_steps(step, frame):
     if frame["kind"] == "loop":
         return step["loop"]["steps"]
     if frame["case"] is None:
@@ -91,12 +91,12 @@ def _named(steps, name):
 
 
 def step_of(definition, state, name):
-    """The step `name` of the innermost frame."""
+    """Return the step `name` of the innermost frame."""
     return _named(steps_of(definition, state), name)
 
 
 def id_of(state, name):
-    """What tells a step of a run from any other, the rounds of a loop included."""
+    """Return the id of a step in its run, which includes the rounds of the loops around it."""
     outer = [
         "%s[%d]/" % (frame["step"], frame["round"]) if frame["kind"] == "loop"
         else "%s/" % frame["step"]
@@ -106,47 +106,49 @@ def id_of(state, name):
 
 
 def policy(definition, step):
-    """"fail" or "continue": what becomes of the run when the step fails."""
+    """Return "fail" or "continue": what the run does when the step fails."""
     return step.get("on_failure") or definition.get("on_failure") or "fail"
 
 
-def advance(definition, state, look):
-    """Brings `state` to its next wave, or to its outcome.
+def advance(definition, state, hooks):
+    """Advance `state` to its next wave, or to its outcome.
 
-    :param look: what this needs of the run: `holds(condition)`, a boolean; `keep(step, slot)`,
-        which puts a loop's or branch's output into the context; `now()`; `most`, how many steps
-        may run at once.
+    :param hooks: access to the run: `holds(condition)` evaluates a condition; `keep(step, slot)`
+        puts the output of a loop or branch into the context; `now()` is the time in seconds since
+        the epoch; `max_concurrent` is how many steps may run at the same time.
     """
     state["wave"] = None
     while state["outcome"] is None and state["wave"] is None:
         frame = state["stack"][-1]
         steps = steps_of(definition, state)
-        left = [step for step in steps if step["name"] not in frame["done"]]
-        if frame["failed"] or not left:
-            _finish_frame(definition, state, left, look)
+        remaining = [step for step in steps if step["name"] not in frame["done"]]
+        if frame["failed"] or not remaining:
+            _finish_frame(definition, state, remaining, hooks)
             continue
         if state["cursor"] >= MAX_WAVES:
             _fail_run(state, "the run has had %d waves, and no run may have more" % MAX_WAVES)
             return
         ready = _ready(definition, steps, frame)
         if not ready:
-            # A definition is checked for cycles; one that was written past the checks ends here.
+            # Definitions are checked for cycles; this ends one that bypassed the checks.
             _fail_run(state, "no step can run: each waits for another")
             return
-        if _skip_steps(state, frame, ready, look):
+        if _skip_steps(state, frame, ready, hooks):
             continue
-        _start_next(state, frame, ready, look)
+        _start_next(state, frame, ready, hooks)
 
 
 def _ready(definition, steps, frame):
-    known = {step["name"]: step for step in steps}
+    steps_by_name = {step["name"]: step for step in steps}
     plan = dependencies.dependency_map(dict(definition, steps=steps))
-    done = set(frame["done"])
-    return [known[name] for name in dependencies.ready(plan, done) if name not in done]
+    completed = set(frame["done"])
+    return [
+        steps_by_name[name] for name in dependencies.ready(plan, completed) if name not in completed
+    ]
 
 
-def _skip_steps(state, frame, ready, look):
-    """Whether some of `ready` are not to run at all; they are logged and done."""
+def _skip_steps(state, frame, ready, hooks):
+    """Skip the steps of `ready` that must not run; return whether there were any."""
     before = len(frame["done"])
     for step in ready:
         missing = [
@@ -157,7 +159,7 @@ def _skip_steps(state, frame, ready, look):
             reason = "it depends on %s, which did not complete" % ", ".join(missing)
             _log_skipped(state, step, reason)
             frame["done"][step["name"]] = BLOCKED
-        elif step.get("condition") and not look.holds(step["condition"]):
+        elif step.get("condition") and not hooks.holds(step["condition"]):
             _log_skipped(state, step, NOT_MET)
             frame["done"][step["name"]] = SKIPPED
     return len(frame["done"]) > before
@@ -174,29 +176,35 @@ def _log_skipped(state, step, reason):
     )
 
 
-def _start_next(state, frame, ready, look):
-    """The wave, or the frame, that begins with the first of `ready`."""
+def _start_next(state, frame, ready, hooks):
+    """Start the wave, or the frame, of the first step in `ready`."""
     first = ready[0]
     if first["kind"] in AT_ONCE:
-        # Orquesta drops the items after one that failed where one runs at a time: then they are
-        # waves of their own.
-        most = 1 if look.most == 1 else MAX_WAVE_STEPS
-        jobs = [step["name"] for step in ready if step["kind"] in AT_ONCE][:most]
+        # With a concurrency of 1, Orquesta drops the items after a failed one: then each step
+        # is a wave of its own.
+        max_steps = 1 if hooks.max_concurrent == 1 else MAX_WAVE_STEPS
+        jobs = [step["name"] for step in ready if step["kind"] in AT_ONCE][:max_steps]
         _start_wave(state, STEPS, jobs)
     elif first["kind"] in _WAVE_OF:
         _start_wave(state, _WAVE_OF[first["kind"]], [first["name"]])
     elif first["kind"] == "loop":
-        state["stack"].append(_frame(first["name"], "loop", look.now()))
+        state["stack"].append(_frame(first["name"], "loop", hooks.now()))
     else:
         cases = first["branch"]["cases"]
-        found = [n for n, case in enumerate(cases) if look.holds(case["when"])]
-        steps = cases[found[0]]["steps"] if found else first["branch"].get("otherwise") or []
+        matching_cases = [index for index, case in enumerate(cases) if hooks.holds(case["when"])]
+        steps = (
+            cases[matching_cases[0]]["steps"]
+            if matching_cases
+            else first["branch"].get("otherwise") or []
+        )
         if not steps:
-            _log_skipped(state, first, "no case holds" if not found else "its case has no steps")
+            _log_skipped(
+                state, first, "no case holds" if not matching_cases else "its case has no steps"
+            )
             frame["done"][first["name"]] = SKIPPED
             return
-        case = found[0] if found else None
-        state["stack"].append(_frame(first["name"], "branch", look.now(), case=case))
+        case = matching_cases[0] if matching_cases else None
+        state["stack"].append(_frame(first["name"], "branch", hooks.now(), case=case))
 
 
 def _start_wave(state, kind, jobs):
@@ -205,9 +213,9 @@ def _start_wave(state, kind, jobs):
 
 
 def merge_results(definition, state, results, now):
-    """Takes what became of the wave's steps into `state`.
+    """Merge the results of the wave's steps into `state`.
 
-    :param results: {step name: Result} of each of its steps.
+    :param results: {step name: StepResult} of all its steps.
     :returns: seconds to wait before the next wave: the retry delay of a sub-orchestration that is
         to run again, else 0.
     """
@@ -221,29 +229,29 @@ def merge_results(definition, state, results, now):
 
 
 class StepResult:
-    """What became of one step.
+    """The result of one step.
 
     :ivar status: COMPLETED, FAILED or REFUSED.
-    :ivar log: what its step log has beside id, name and status.
+    :ivar log: the fields of its step log besides id, name and status.
     :ivar slots: {context key: slot} that the step sets.
     :ivar output: slot of its output, or None.
-    :ivar child: of a sub-orchestration: its run, which the next try resumes.
-    :ivar asked: seconds of it in which people were asked.
+    :ivar child: the run of a sub-orchestration, which the next attempt resumes.
+    :ivar wait_seconds: how long it waited for people.
     """
 
-    def __init__(self, status, log, slots=None, output=None, child=None, asked=0):
+    def __init__(self, status, log, slots=None, output=None, child=None, wait_seconds=0):
         self.status, self.log, self.slots = status, log, slots or {}
-        self.output, self.child, self.asked = output, child, asked
+        self.output, self.child, self.wait_seconds = output, child, wait_seconds
 
 
 def crashed_result(child=None):
-    """The Result of a step that left nothing."""
-    error = "its action ended without a result: it crashed, was killed, or ran out of time"
+    """Return the StepResult of a step that left no record."""
+    error = "its action ended without a result: it crashed, was killed, or timed out"
     return StepResult(FAILED, {"error": error, "attempts": 1, "duration": None}, child=child)
 
 
 def reuse_completed(definition, state, results, now):
-    """Takes only what completed of the state's wave; the rest of it is still to run."""
+    """Merge only the completed steps of the state's wave; the others will run again."""
     frame = state["stack"][-1]
     for name in state["wave"]["jobs"]:
         result = results.get(name)
@@ -274,23 +282,23 @@ def _apply_result(definition, state, step, result, now):
         frame["done"][name] = COMPLETED
         frame["last"] = result.output
     else:
-        _failed(definition, state, step, result.log.get("error"), result.status == REFUSED)
+        _mark_failed(definition, state, step, result.log.get("error"), result.status == REFUSED)
     return 0
 
 
-def _failed(definition, state, step, error, refused=False):
-    """The step has failed; its policy says whether its frame has too."""
+def _mark_failed(definition, state, step, error, refused=False):
+    """Mark a step as failed, and its frame too if the step's policy says so."""
     frame = state["stack"][-1]
     frame["done"][step["name"]] = FAILED
     if policy(definition, step) == "fail" and not frame["failed"]:
         frame["failed"] = {"step": step["name"], "error": error, "refused": refused}
 
 
-def _finish_frame(definition, state, left, look):
-    """Ends the innermost frame, or begins the next round of its loop."""
+def _finish_frame(definition, state, remaining, hooks):
+    """End the innermost frame, or start the next round of its loop."""
     frame = state["stack"][-1]
     failed = frame["failed"]
-    for step in left:
+    for step in remaining:
         _log_skipped(state, step, "not reached: step %s failed" % failed["step"])
     if frame["kind"] == "root":
         status = COMPLETED if not failed else REFUSED if failed["refused"] else FAILED
@@ -298,23 +306,23 @@ def _finish_frame(definition, state, left, look):
             {"status": status, "step": None, "error": None}, **_error_fields(failed)
         )
         return
-    step = _named(_outer(definition, state), frame["step"])
+    step = _named(_outer_steps(definition, state), frame["step"])
     error = "Step %(step)s failed: %(error)s" % failed if failed else None
     if frame["kind"] == "loop" and not failed:
-        until, most = step["loop"].get("until"), step["loop"]["max_rounds"]
-        met = until is not None and look.holds(until)
-        if not met and frame["round"] < most:
+        until, max_rounds = step["loop"].get("until"), step["loop"]["max_rounds"]
+        met = until is not None and hooks.holds(until)
+        if not met and frame["round"] < max_rounds:
             frame.update(round=frame["round"] + 1, done={}, tries={}, children={})
             return
         if until is not None and not met:
-            error = "its condition did not hold after %d rounds" % most
+            error = "its condition did not hold after %d rounds" % max_rounds
     state["stack"].pop()
     name = step["name"]
     log = {
         "step_id": id_of(state, name),
         "step_name": name,
         "status": FAILED if error else COMPLETED,
-        "duration": round(look.now() - frame["began"], 3),
+        "duration": round(hooks.now() - frame["began"], 3),
         "attempts": 1,
     }
     if frame["kind"] == "loop":
@@ -323,16 +331,16 @@ def _finish_frame(definition, state, left, look):
         log["error"] = error
     state["log"].append(log)
     if error:
-        _failed(definition, state, step, error, bool(failed and failed["refused"]))
+        _mark_failed(definition, state, step, error, bool(failed and failed["refused"]))
         return
     above = state["stack"][-1]
     above["done"][name] = COMPLETED
     if frame["last"] is not None:
         above["last"] = frame["last"]
-        look.keep(step, frame["last"])
+        hooks.keep(step, frame["last"])
 
 
-def _outer(definition, state):
+def _outer_steps(definition, state):
     return steps_of(definition, dict(state, stack=state["stack"][:-1]))
 
 
@@ -340,23 +348,25 @@ def _error_fields(failed):
     return {"step": failed["step"], "error": failed["error"]} if failed else {}
 
 
-def _fail_run(state, why):
-    state["outcome"] = {"status": FAILED, "step": None, "error": why}
+def _fail_run(state, reason):
+    state["outcome"] = {"status": FAILED, "step": None, "error": reason}
 
 
 def records_of(state):
-    """The keys of the records that the state refers to."""
-    found = {entry["at"] for entry in state["log"] if entry.get("at")}
+    """Return the keys of the records that the state refers to."""
+    keys = {entry["at"] for entry in state["log"] if entry.get("at")}
     slots = list(state["context"].values()) + [frame["last"] for frame in state["stack"]]
-    return found | {slot["at"] for slot in slots if slot and "at" in slot}
+    return keys | {slot["at"] for slot in slots if slot and "at" in slot}
 
 
 def preview(definition, steps=None, outer="", first=1):
-    """[({step_id, step_name, kind, wave}, step)] in the order in which the steps would run, were
-    every condition to hold; within a loop or a branch waves are counted anew.
+    """Return the steps in the order in which they would run if every condition held.
+
+    :returns: [({step_id, step_name, kind, wave}, step)]; each loop or branch counts its waves from
+        1.
     """
     steps = definition["steps"] if steps is None else steps
-    frame, found, wave = {"done": {}}, [], first
+    frame, entries, wave = {"done": {}}, [], first
     while len(frame["done"]) < len(steps):
         ready = _ready(definition, steps, frame)
         if not ready:
@@ -365,9 +375,9 @@ def preview(definition, steps=None, outer="", first=1):
         for step in at_once if ready[0]["kind"] in AT_ONCE else ready[:1]:
             name = step["name"]
             entry = {"step_id": outer + name, "step_name": name, "kind": step["kind"], "wave": wave}
-            found.append((entry, step))
+            entries.append((entry, step))
             frame["done"][name] = COMPLETED
             for inner in inside(step):
-                found += preview(definition, inner, "%s%s/" % (outer, name))
+                entries += preview(definition, inner, "%s%s/" % (outer, name))
         wave += 1
-    return found
+    return entries

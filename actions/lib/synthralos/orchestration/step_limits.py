@@ -1,30 +1,30 @@
-"""The time that a step has: for each attempt, between attempts, and in all."""
+"""Time limits of a step: for each attempt, between attempts, and in total."""
 
 from synthralos.calls.deadline import MIN_ATTEMPT_SECONDS, Deadline
 
 DEFAULT_STEP_SECONDS = 300
-# Beyond the retry delay, for a model that asks to be called later.
+# The longest wait between attempts that a model may ask for, if it exceeds the retry delay.
 HINT_SECONDS = 60
-# Of a run's time, for the wave's results to be merged.
+# Reserved of a run's time, to merge the wave's results.
 MERGE_SECONDS = 2.0
-# That the runner gives an action beyond its own time, to say what became of the step.
+# Added to the runner's time-out of an action, so that it can still record the step's outcome.
 GRACE_SECONDS = 30
 
 
 def budget(step):
-    """Seconds that a step may take in all, its retries and the waits before them included."""
+    """Return the seconds that a step may take, including its retries and the waits before them."""
     retries = step.get("max_retries") or 0
     wait = max(step.get("retry_delay") or 0, HINT_SECONDS)
     return (retries + 1) * _timeout(step) + retries * wait
 
 
-def limit(steps, left):
-    """The time-out that StackStorm's runner is given for the actions of a wave, whole seconds.
+def limit(steps, seconds_left):
+    """Return the time-out of StackStorm's runner for the actions of a wave, in whole seconds.
 
-    :param left: seconds that the run has left.
+    :param seconds_left: the remaining time of the run.
     """
-    longest = max(budget(step) for step in steps)
-    return int(max(0, min(longest, left))) + GRACE_SECONDS
+    max_seconds = max(budget(step) for step in steps)
+    return int(max(0, min(max_seconds, seconds_left))) + GRACE_SECONDS
 
 
 def _timeout(step):
@@ -32,42 +32,56 @@ def _timeout(step):
 
 
 class StepTimeLimit:
-    """:ivar ends: when the step has to be over, in seconds since the epoch."""
+    """The time limit of a step, which is shared by all its attempts.
+
+    :ivar deadline: when the step has to end, in seconds since the epoch.
+    """
 
     def __init__(self, step, deadline, now):
         self._step, self.now = step, now
-        self.ends = min(deadline.at - MERGE_SECONDS, now() + budget(step))
+        self.deadline = min(deadline.at - MERGE_SECONDS, now() + budget(step))
 
     def attempt(self):
-        """The Deadline of an attempt that begins now."""
+        """Return the Deadline of an attempt that begins now."""
         seconds = _timeout(self._step)
-        return _AttemptDeadline(min(self.now() + seconds, self.ends), self.ends, self.now, seconds)
+        return _AttemptDeadline(
+            min(self.now() + seconds, self.deadline), self.deadline, self.now, seconds
+        )
 
     def allows(self, delay=0):
-        """Whether there is time for another attempt after `delay` seconds."""
-        return self.now() + delay + MIN_ATTEMPT_SECONDS <= self.ends
+        """Return whether there is time for another attempt after `delay` seconds."""
+        return self.now() + delay + MIN_ATTEMPT_SECONDS <= self.deadline
 
 
 class _AttemptDeadline(Deadline):
-    """Ends an attempt; what would begin after it may still begin within the step's time."""
+    """The Deadline of one attempt; a later attempt may begin until the step's own deadline."""
 
-    def __init__(self, at, ends, now, seconds):
+    def __init__(self, at, step_deadline, now, seconds):
         super().__init__(at, now)
-        self._ends, self._least = ends, min(MIN_ATTEMPT_SECONDS, seconds / 2)
+        self._step_deadline, self._min_seconds = (
+            step_deadline,
+            min(MIN_ATTEMPT_SECONDS, seconds / 2),
+        )
 
     def allows_attempt(self):
-        return self.seconds_left() >= self._least
+        return self.seconds_left() >= self._min_seconds
 
     def allows_attempt_at(self, when):
-        return when + MIN_ATTEMPT_SECONDS <= self._ends
+        return when + MIN_ATTEMPT_SECONDS <= self._step_deadline
 
 
 class StepOutcome:
-    """What became of a step.
+    """The outcome of a step.
 
     :ivar error: None, or {cause, message}.
-    :ivar told: what else its log says: usage, model, cached, execution_id, note ...
+    :ivar attempts: how many attempts were made.
+    :ivar log_fields: further fields of its log: usage, model, cached, execution_id, note ...
     """
 
-    def __init__(self, attempts, output=None, error=None, **told):
-        self.attempts, self.output, self.error, self.log_fields = attempts, output, error, told
+    def __init__(self, attempts, output=None, error=None, **log_fields):
+        self.attempts, self.output, self.error, self.log_fields = (
+            attempts,
+            output,
+            error,
+            log_fields,
+        )

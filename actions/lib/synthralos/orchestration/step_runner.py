@@ -1,4 +1,4 @@
-"""The task of a wave: one LLM or action step, whose record it leaves in the datastore."""
+"""Runs one LLM or action step of a wave and stores its record in the datastore."""
 
 import json
 import time
@@ -17,67 +17,67 @@ MAX_LOGGED_BYTES = 16 * 1024
 
 def run_step(env, case, number, sleep=time.sleep):
     """(ok, result) of orchestration.step: step `number` of the case's wave, from 0."""
-    kept, cursor = RunStore(env, case["run"]), case["progress"]["cursor"]
-    told, state = kept.definition(), kept.state(cursor)
-    jobs = state["wave"]["jobs"] if told is not None and state is not None else []
+    run_store, cursor = RunStore(env, case["run"]), case["progress"]["cursor"]
+    run_record, state = run_store.definition(), run_store.state(cursor)
+    jobs = state["wave"]["jobs"] if run_record is not None and state is not None else []
     if not 0 <= number < len(jobs):
-        raise InvalidInput("step", number, "is no step of this wave", "Pass on `next` as it was")
-    step = scheduler.step_of(told["definition"], state, jobs[number])
-    key = kept.step_key(cursor, number)
-    left = kept.record(key)
+        raise InvalidInput("step", number, "is not a step of this wave", "Pass on `next` unchanged")
+    step = scheduler.step_of(run_record["definition"], state, jobs[number])
+    key = run_store.step_key(cursor, number)
+    left = run_store.record(key)
     if left is not None:
-        # A task that StackStorm runs again finds what it did the first time.
-        return _shown(step, left)
-    context = Context(kept, state["context"], told["input"])
-    began = env.now()
+        # StackStorm ran the task again: return the result of the first time.
+        return _public_result(step, left)
+    context = Context(run_store, state["context"], run_record["input"])
+    started_at = env.now()
     try:
-        given, done = _execute(env, case, step, context, sleep)
+        step_input, outcome = _execute(env, case, step, context, sleep)
         values = None
-        if done.error is None and step.get("output") is not None:
-            values = context.output_values(step, done.output)
+        if outcome.error is None and step.get("output") is not None:
+            values = context.output_values(step, outcome.output)
     except (InvalidInput, StackStormError, DatastoreUnavailable) as error:
-        given, values = None, None
-        done = StepOutcome(0, error={"cause": "refused", "message": str(error)})
-    record = {"log": _log(env, done, began), "input": _limit_input(given)}
-    if done.error is None:
-        record.update(output=done.output, context=values)
+        step_input, values = None, None
+        outcome = StepOutcome(0, error={"cause": "refused", "message": str(error)})
+    record = {"log": _log(env, outcome, started_at), "input": _limit_input(step_input)}
+    if outcome.error is None:
+        record.update(output=outcome.output, context=values)
     try:
-        kept.put_record(key, record)
+        run_store.put_record(key, record)
     except InvalidInput as error:
-        done.error = {"cause": "too_large", "message": str(error)}
-        record = {"log": _log(env, done, began), "input": _limit_input(given)}
-        kept.put_record(key, record)
-    return _shown(step, record)
+        outcome.error = {"cause": "too_large", "message": str(error)}
+        record = {"log": _log(env, outcome, started_at), "input": _limit_input(step_input)}
+        run_store.put_record(key, record)
+    return _public_result(step, record)
 
 
 def _execute(env, case, step, context, sleep):
-    """(input, Done) of the step."""
+    """Run the step; return (its input, its StepOutcome)."""
     if step["kind"] == "action":
-        given = action_step.parameters_of(step, context)
-        return given, action_step.run(env, case, step, given, sleep)
-    given = context.step_input(step)
-    return given, llm_step.run(env, case, step, given, sleep)
+        step_input = action_step.parameters_of(step, context)
+        return step_input, action_step.run(env, case, step, step_input, sleep)
+    step_input = context.step_input(step)
+    return step_input, llm_step.run(env, case, step, step_input, sleep)
 
 
-def _log(env, done, began):
+def _log(env, outcome, started_at):
     entry = {
-        "status": scheduler.FAILED if done.error else scheduler.COMPLETED,
-        "duration": round(env.now() - began, 3),
-        "attempts": done.attempts,
+        "status": scheduler.FAILED if outcome.error else scheduler.COMPLETED,
+        "duration": round(env.now() - started_at, 3),
+        "attempts": outcome.attempts,
     }
-    entry.update((name, value) for name, value in done.log_fields.items() if value is not None)
-    if done.error:
-        entry["error"] = env.redactor.redact_text(done.error["message"])
-        entry["cause"] = done.error["cause"]
+    entry.update((name, value) for name, value in outcome.log_fields.items() if value is not None)
+    if outcome.error:
+        entry["error"] = env.redactor.redact_text(outcome.error["message"])
+        entry["cause"] = outcome.error["cause"]
     return entry
 
 
-def _limit_input(given):
-    size = len(json.dumps(given))
-    return given if size <= MAX_INPUT_BYTES else {"bytes": size}
+def _limit_input(step_input):
+    size = len(json.dumps(step_input))
+    return step_input if size <= MAX_INPUT_BYTES else {"bytes": size}
 
 
-def _shown(step, record):
+def _public_result(step, record):
     entry = record["log"]
     result = {"summary": "%s %s" % (step["name"], entry["status"])}
     if entry.get("error"):

@@ -1,16 +1,16 @@
-"""The steps of an orchestration, as people define them and as the pack keeps them; see model."""
+"""The schema of steps; orchestration_schema describes their normal form."""
 
 from synthralos.calls.agent_platform import require_valid_schema
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.orchestration import conditions, dependencies
-from synthralos.orchestration.field_reader import Fields, style_of_all, text_item, titled
+from synthralos.orchestration.field_reader import Fields, require_title, style_of_all, text_item
 from synthralos.orchestration.role_schema import IGNORED, MAX_FALLBACKS
 from synthralos.orchestration.templates import ROOTS
 
 KINDS = ("llm", "action", "approval", "loop", "branch", "orchestration")
 POLICIES = ("fail", "continue")
-# What the guide calls it -> our kind; None where it says how steps follow each other.
+# The guide's step type -> kind; None for types that only define the order of steps.
 STEP_TYPES = {
     "sequential": None,
     "parallel": None,
@@ -59,7 +59,7 @@ _FIELDS = {
     "orchestration": ("sub_orchestration", "sub_orchestration_id"),
     "approval": (),
 }
-# Fields that only steps of one kind have; role and schema are of two.
+# Fields that only steps of one kind have. `schema` is checked apart: two kinds have it.
 _FIELDS_BY_KIND = {
     "action": ("action", "parameters"),
     "loop": ("loop",),
@@ -70,49 +70,55 @@ _FIELDS_BY_KIND = {
 }
 
 
-def steps(given, where, around=None, nested=0, names=None):
-    """The normal forms of a list of steps, nested ones within.
+def steps(raw_steps, path, parent_style=None, nested=0, names=None):
+    """Return the normal forms of a list of steps, including nested ones.
 
-    :param around: the style of what the list stands in.
-    :param names: the names of the steps so far; those found are added.
+    :param path: the dotted path of the list, for error messages.
+    :param parent_style: the style of the object that contains the list.
+    :param nested: how many loops and branches are around it.
+    :param names: the names of the steps so far, to which these are added.
+    :raises InvalidInput: a step is not valid, or the steps wait for each other.
     """
     names = [] if names is None else names
-    if not isinstance(given, list) or not given:
+    if not isinstance(raw_steps, list) or not raw_steps:
         raise InvalidInput(
-            where, given, "is no list of steps", "Give at least one step: [{name, ...}]"
+            path, raw_steps, "must be a list of steps", "Write at least one step: [{name, ...}]"
         )
     if nested > MAX_NESTED:
-        way_out = "Keep loops and branches within %d levels" % MAX_NESTED
-        raise InvalidInput(where, None, "is nested too deeply", way_out)
-    around = style_of_all(given) or around
-    found, placed = [], []
-    for n, one in enumerate(given):
-        fields = Fields(one, "%s[%d]" % (where, n), _FIELDS, IGNORED, around)
-        found.append(_step(fields, n, nested, names))
-        placed.append(fields.has("order") or found[-1]["group"] is not None)
-    if any(step["depends_on"] is not None for step in found):
-        # In a graph, what neither depends on anything nor has a place waits for nothing.
-        for step, has_place in zip(found, placed):
+        hint = "Keep loops and branches within %d levels" % MAX_NESTED
+        raise InvalidInput(path, None, "is nested too deeply", hint)
+    parent_style = style_of_all(raw_steps) or parent_style
+    normal_steps, are_placed = [], []
+    for index, raw_step in enumerate(raw_steps):
+        fields = Fields(raw_step, "%s[%d]" % (path, index), _FIELDS, IGNORED, parent_style)
+        normal_steps.append(_step(fields, index, nested, names))
+        are_placed.append(fields.has("order") or normal_steps[-1]["group"] is not None)
+    if any(step["depends_on"] is not None for step in normal_steps):
+        # In a graph, a step without dependencies and without a place waits for nothing.
+        for step, has_place in zip(normal_steps, are_placed):
             if step["depends_on"] is None and not has_place:
                 step["depends_on"] = []
-    _check_dependencies(found, where)
-    return found
+    _check_dependencies(normal_steps, path)
+    return normal_steps
 
 
 def _step(fields, position, nested, names):
     name = fields.title("name")
     if name in ROOTS:
         raise InvalidInput(
-            fields.at("name"), name, "is a word of templates", "Name the step otherwise"
+            fields.path("name"),
+            name,
+            "is reserved for templates",
+            "Choose another name for the step",
         )
     if name in names:
         raise InvalidInput(
-            fields.at("name"), name, "stands there twice", "Give each step its own name"
+            fields.path("name"), name, "is a duplicate", "Step names must be unique"
         )
     names.append(name)
     if len(names) > MAX_STEPS:
-        way_out = "At most %d steps, nested ones included; split it up" % MAX_STEPS
-        raise InvalidInput(fields.where, None, "is one step too many", way_out)
+        hint = "Use at most %d steps, including nested ones; split it up" % MAX_STEPS
+        raise InvalidInput(fields.base_path, None, "exceeds the limit of steps", hint)
     kind, group = _kind(fields), _group(fields)
     step = {
         "name": name,
@@ -123,7 +129,7 @@ def _step(fields, position, nested, names):
         "action": None,
         "parameters": None,
         "group": group,
-        "depends_on": fields.unique_list("depends_on", titled)
+        "depends_on": fields.unique_list("depends_on", require_title)
         if fields.has("depends_on")
         else None,
         "condition": _condition(fields),
@@ -152,37 +158,37 @@ def _step(fields, position, nested, names):
     elif kind == "branch":
         step["branch"] = _branch(fields, nested, names)
     elif kind == "orchestration":
-        step["orchestration"] = _needed(fields, "orchestration").title("orchestration")
+        step["orchestration"] = _require(fields, "orchestration").title("orchestration")
     elif kind == "approval":
         step["approval"] = _approval(fields)
     return step
 
 
 def _kind(fields):
-    """The kind of the step: as it says, or as the field tells that only one kind has."""
-    told, guide = fields.choice("kind", None, KINDS), fields.value("step_type")
-    if guide is not None:
-        guide = guide.replace("-", "_") if isinstance(guide, str) else guide
-        if guide not in STEP_TYPES:
-            way_out = "Use one of " + ", ".join(STEP_TYPES)
-            raise InvalidInput(fields.at("step_type"), guide, "is not known", way_out)
-        if guide == "conditional" and not fields.has("condition"):
-            way_out = "Give condition: {field, operator, value}"
-            raise InvalidInput(fields.at("condition"), None, "is missing", way_out)
-        if told is not None and STEP_TYPES[guide] not in (None, told):
-            way_out = "Give kind or stepType, not both"
-            raise InvalidInput(fields.at("kind"), told, "is not what stepType says", way_out)
-        told = told or STEP_TYPES[guide]
-    if told is None:
-        only = ("action", "loop", "branch", "orchestration", "approval")
-        told = next((kind for kind in only if fields.has(kind)), "llm")
-    for kind, names in _FIELDS_BY_KIND.items():
-        if kind != told:
+    """Return the kind of the step: as stated, or implied by a field that only one kind has."""
+    kind, step_type = fields.choice("kind", None, KINDS), fields.value("step_type")
+    if step_type is not None:
+        step_type = step_type.replace("-", "_") if isinstance(step_type, str) else step_type
+        if step_type not in STEP_TYPES:
+            hint = "Use one of " + ", ".join(STEP_TYPES)
+            raise InvalidInput(fields.path("step_type"), step_type, "is not a step type", hint)
+        if step_type == "conditional" and not fields.has("condition"):
+            hint = "Set condition: {field, operator, value}"
+            raise InvalidInput(fields.path("condition"), None, "is missing", hint)
+        if kind is not None and STEP_TYPES[step_type] not in (None, kind):
+            hint = "Use kind or stepType, not both"
+            raise InvalidInput(fields.path("kind"), kind, "contradicts stepType", hint)
+        kind = kind or STEP_TYPES[step_type]
+    if kind is None:
+        named_like_a_field = ("action", "loop", "branch", "orchestration", "approval")
+        kind = next((name for name in named_like_a_field if fields.has(name)), "llm")
+    for other_kind, names in _FIELDS_BY_KIND.items():
+        if other_kind != kind:
             names = [name for name in names if name != "fallback_models" or fields.value(name)]
             fields.reject(
-                names, "is not for a step of kind %s" % told, "Leave it out, or give another kind"
+                names, "is not for a step of kind %s" % kind, "Leave it out, or set another kind"
             )
-    return told
+    return kind
 
 
 def _group(fields):
@@ -194,7 +200,7 @@ def _group(fields):
 def _condition(fields):
     if not fields.has("condition"):
         return None
-    return conditions.check(fields.value("condition"), fields.at("condition"))
+    return conditions.check(fields.value("condition"), fields.path("condition"))
 
 
 def _input(fields, kind):
@@ -207,8 +213,12 @@ def _output(fields):
     output = fields.mapping("output")
     for name in output or {}:
         if name == "input" or not isinstance(name, str) or not name.strip():
-            why = "would stand in the place of the run's input" if name == "input" else "is no key"
-            raise InvalidInput("%s.%s" % (fields.at("output"), name), None, why, "Use another key")
+            reason = (
+                "would replace the run's input" if name == "input" else "is not a key"
+            )
+            raise InvalidInput(
+                "%s.%s" % (fields.path("output"), name), None, reason, "Use another key"
+            )
     return output
 
 
@@ -216,40 +226,40 @@ def _schema(fields, kind):
     schema = fields.mapping("schema")
     if schema is not None:
         if kind not in ("llm", "action"):
-            why = "is not for a step of kind %s" % kind
-            raise InvalidInput(fields.at("schema"), None, why, "Leave it out")
-        require_valid_schema(schema, fields.at("schema"))
+            reason = "is not for a step of kind %s" % kind
+            raise InvalidInput(fields.path("schema"), None, reason, "Leave it out")
+        require_valid_schema(schema, fields.path("schema"))
     return schema
 
 
 def _critic(fields):
     if not fields.has("critic"):
         return None
-    given = fields.value("critic")
-    given = {"role": given} if isinstance(given, str) else given
-    known = {"role": ("role_name",), "threshold": ("min_confidence",)}
-    critic = Fields(given, fields.at("critic"), known, around=fields.style)
+    raw_critic = fields.value("critic")
+    raw_critic = {"role": raw_critic} if isinstance(raw_critic, str) else raw_critic
+    allowed = {"role": ("role_name",), "threshold": ("min_confidence",)}
+    critic = Fields(raw_critic, fields.path("critic"), allowed, parent_style=fields.style)
     return {"role": critic.title("role"), "threshold": critic.number("threshold", 0.8, 0, 1)}
 
 
 def _action(fields):
-    action = require_identifier(fields.at("action"), _needed(fields, "action").value("action"))
+    action = require_identifier(fields.path("action"), _require(fields, "action").value("action"))
     pack, _, name = action.partition(".")
     if not pack or not name:
-        way_out = "Name it with its pack, such as core.http"
-        raise InvalidInput(fields.at("action"), action, "is no action reference", way_out)
+        hint = "Name it with its pack, such as core.http"
+        raise InvalidInput(fields.path("action"), action, "is not an action reference", hint)
     return action
 
 
 def _loop(fields, nested, names):
-    known = {"steps": (), "until": (), "max_rounds": ()}
-    given = _needed(fields, "loop").value("loop")
-    loop = Fields(given, fields.at("loop"), known, around=fields.style)
-    inner = steps(loop.value("steps"), loop.at("steps"), loop.style, nested + 1, names)
+    allowed = {"steps": (), "until": (), "max_rounds": ()}
+    raw_loop = _require(fields, "loop").value("loop")
+    loop = Fields(raw_loop, fields.path("loop"), allowed, parent_style=fields.style)
+    inner = steps(loop.value("steps"), loop.path("steps"), loop.style, nested + 1, names)
     until = loop.value("until")
     if until is not None:
-        until = conditions.check(until, loop.at("until"))
-    # The guide bounds what is done again by the step's maxRetries.
+        until = conditions.check(until, loop.path("until"))
+    # The guide bounds the rounds of a loop by the step's maxRetries.
     rounds = max(1, fields.integer("max_retries", 5, 0, MAX_RETRIES))
     return {
         "steps": inner,
@@ -259,48 +269,50 @@ def _loop(fields, nested, names):
 
 
 def _branch(fields, nested, names):
-    known = {"cases": (), "otherwise": ("else",)}
-    given = _needed(fields, "branch").value("branch")
-    branch = Fields(given, fields.at("branch"), known, around=fields.style)
-    way_out = "Give [{when: condition, steps: [...]}]"
+    allowed = {"cases": (), "otherwise": ("else",)}
+    raw_branch = _require(fields, "branch").value("branch")
+    branch = Fields(raw_branch, fields.path("branch"), allowed, parent_style=fields.style)
+    hint = "Write [{when: condition, steps: [...]}]"
     if not branch.has("cases"):
-        raise InvalidInput(branch.at("cases"), None, "is missing", way_out)
+        raise InvalidInput(branch.path("cases"), None, "is missing", hint)
 
-    def case(where, given):
-        fields = Fields(given, where, {"when": ("condition",), "steps": ()}, around=branch.style)
+    def case(path, raw_case):
+        fields = Fields(
+            raw_case, path, {"when": ("condition",), "steps": ()}, parent_style=branch.style
+        )
         return {
-            "when": conditions.check(fields.value("when"), fields.at("when")),
+            "when": conditions.check(fields.value("when"), fields.path("when")),
             "steps": steps(
-                fields.value("steps"), fields.at("steps"), fields.style, nested + 1, names
+                fields.value("steps"), fields.path("steps"), fields.style, nested + 1, names
             ),
         }
 
     cases = branch.list_of("cases", case, MAX_CASES)
     if not cases:
-        raise InvalidInput(branch.at("cases"), [], "is empty", way_out)
+        raise InvalidInput(branch.path("cases"), [], "is empty", hint)
     otherwise = branch.value("otherwise") or []
     if otherwise:
-        otherwise = steps(otherwise, branch.at("otherwise"), branch.style, nested + 1, names)
+        otherwise = steps(otherwise, branch.path("otherwise"), branch.style, nested + 1, names)
     return {"cases": cases, "otherwise": otherwise}
 
 
 def _approval(fields):
-    given = _needed(fields, "approval").value("approval")
-    given = {"question": given} if isinstance(given, str) else given
-    approval = Fields(given, fields.at("approval"), {"question": (), "timeout": ()},
-                      around=fields.style)
-    question = approval.text("question", longest=4000)
+    raw_approval = _require(fields, "approval").value("approval")
+    raw_approval = {"question": raw_approval} if isinstance(raw_approval, str) else raw_approval
+    approval = Fields(raw_approval, fields.path("approval"), {"question": (), "timeout": ()},
+                      parent_style=fields.style)
+    question = approval.text("question", max_length=4000)
     if question is None:
-        way_out = "Say in question what a person is to decide"
-        raise InvalidInput(approval.at("question"), None, "is missing", way_out)
+        hint = "Write in question what a person has to decide"
+        raise InvalidInput(approval.path("question"), None, "is missing", hint)
     return {
         "question": question,
         "timeout": approval.seconds("timeout", 3600, 1, MAX_APPROVAL_SECONDS),
     }
 
 
-def _needed(fields, kind):
-    """`fields`, which has the field that its kind is named after, else InvalidInput."""
+def _require(fields, kind):
+    """Return `fields`; raise InvalidInput if the field that the kind is named after is missing."""
     if not fields.has(kind):
         forms = {
             "action": "action: pack.action",
@@ -309,20 +321,20 @@ def _needed(fields, kind):
             "orchestration": "orchestration: its name",
             "approval": "approval: {question}",
         }
-        way_out = "A step of kind %s has %s" % (kind, forms[kind])
-        raise InvalidInput(fields.at(kind), None, "is missing", way_out)
+        hint = "A step of kind %s requires %s" % (kind, forms[kind])
+        raise InvalidInput(fields.path(kind), None, "is missing", hint)
     return fields
 
 
-def _check_dependencies(found, where):
-    known = {step["name"] for step in found}
-    for n, step in enumerate(found):
-        at = "%s[%d].depends_on" % (where, n)
+def _check_dependencies(normal_steps, path):
+    names = {step["name"] for step in normal_steps}
+    for index, step in enumerate(normal_steps):
+        step_path = "%s[%d].depends_on" % (path, index)
         for name in step["depends_on"] or []:
-            if name not in known:
-                way_out = "Steps beside it are " + ", ".join(sorted(known))
-                raise InvalidInput(at, name, "is no step beside it", way_out)
-    circle = dependencies.find_cycle(dependencies.dependency_map({"steps": found}))
-    if circle:
-        why = "steps wait for each other: " + " -> ".join(circle)
-        raise InvalidInput(where, None, why, "Have one of them depend on less")
+            if name not in names:
+                hint = "Steps in the same list: " + ", ".join(sorted(names))
+                raise InvalidInput(step_path, name, "is not a step of the same list", hint)
+    cycle = dependencies.find_cycle(dependencies.dependency_map({"steps": normal_steps}))
+    if cycle:
+        reason = "steps wait for each other: " + " -> ".join(cycle)
+        raise InvalidInput(path, None, reason, "Have one of them depend on less")

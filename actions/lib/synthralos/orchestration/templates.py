@@ -1,9 +1,9 @@
-"""Templates: `{{ path }}` in JSON values, filled from what a run knows.
+"""Templates: `{{ path }}` in JSON values, filled from the context of a run.
 
-A path is a way through mappings and lists, no code: `context.plan.tasks[0]`,
+A path leads through mappings and lists and is never code: `context.plan.tasks[0]`,
 `context['Search GitHub']`, `input.topic`, `output.score`. Its first part is a root, or a key of
-`context`. Braces around anything else stay as they are, and what a value holds is never looked
-through again: an answer that contains `{{ input.secret }}` is text.
+`context`. Braces around anything else are unchanged, and inserted values are not rendered again: an
+answer that contains `{{ input.secret }}` is text.
 """
 
 import json
@@ -14,7 +14,7 @@ from synthralos.core.errors import InvalidInput
 MAX_RENDERED_BYTES = 1024 * 1024
 MAX_DEPTH = 40
 MAX_PATH_CHARS = 500
-# What a path may begin with. `context.input` is the input too.
+# The roots of paths. `context.input` is the input too.
 ROOTS = ("context", "input", "output")
 
 _WORD = r"[\w$-]+"
@@ -35,27 +35,27 @@ class _MissingType:
 MISSING = _MissingType()
 
 
-def render(template, roots, where="template"):
-    """`template`, a JSON value, with the placeholders in its texts filled.
+def render(template, roots, path="template"):
+    """Return `template`, a JSON value, with the placeholders in its texts filled.
 
-    A text that is one placeholder becomes the value itself, None when that is missing. In other
-    texts a value stands as text: objects, lists, numbers and booleans as JSON, nothing for null and
-    for what is missing.
+    A text that is a single placeholder becomes the value itself, or None if that is missing. In
+    other texts a value is inserted as text: objects, lists, numbers and booleans as JSON; null and
+    missing values as nothing.
 
     :param roots: {name of a root: JSON value}; `context` is a mapping.
-    :raises InvalidInput: the result takes more than LARGEST bytes, or the template is too deep.
+    :raises InvalidInput: the result exceeds MAX_RENDERED_BYTES, or the template is too deep.
     """
-    return _Renderer(roots, where).filled(template, 0)
+    return _Renderer(roots, path).filled(template, 0)
 
 
 class _Renderer:
-    def __init__(self, roots, where):
-        self._roots, self._where, self._left = roots, where, MAX_RENDERED_BYTES
+    def __init__(self, roots, path):
+        self._roots, self._path, self._bytes_left = roots, path, MAX_RENDERED_BYTES
 
     def filled(self, template, depth):
         if depth > MAX_DEPTH:
-            way_out = "Keep it within %d levels" % MAX_DEPTH
-            raise InvalidInput(self._where, None, "is nested too deeply", way_out)
+            hint = "Keep it within %d levels" % MAX_DEPTH
+            raise InvalidInput(self._path, None, "is nested too deeply", hint)
         if isinstance(template, str):
             return self._text(template)
         if isinstance(template, dict):
@@ -65,12 +65,12 @@ class _Renderer:
         return template
 
     def _text(self, template):
-        alone = _PLACEHOLDER.fullmatch(template)
-        if alone:
-            found = lookup(alone.group(1), self._roots)
-            found = None if found is MISSING else found
-            self._take(as_text(found))
-            return found
+        whole_match = _PLACEHOLDER.fullmatch(template)
+        if whole_match:
+            value = lookup(whole_match.group(1), self._roots)
+            value = None if value is MISSING else value
+            self._take(as_text(value))
+            return value
         self._take(template)
         return _PLACEHOLDER.sub(self._value, template)
 
@@ -80,22 +80,22 @@ class _Renderer:
         return text
 
     def _take(self, text):
-        self._left -= len(text.encode("utf-8", "surrogatepass"))
-        if self._left < 0:
-            way_out = "Pass on less: a part of it, such as context.plan.tasks[0], or a summary"
-            why = "takes more than %d bytes once it is filled" % MAX_RENDERED_BYTES
-            raise InvalidInput(self._where, None, why, way_out)
+        self._bytes_left -= len(text.encode("utf-8", "surrogatepass"))
+        if self._bytes_left < 0:
+            hint = "Use less: a part of it, such as context.plan.tasks[0], or a summary"
+            reason = "takes more than %d bytes once it is filled" % MAX_RENDERED_BYTES
+            raise InvalidInput(self._path, None, reason, hint)
 
 
 def as_text(value):
-    """A value as it stands in a text."""
+    """Return a value as it is inserted into a text."""
     if value is None or value is MISSING:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def path_of(field):
-    """The parts of a condition's field, or None when it is no path."""
+    """Return the parts of a condition's field, or None if it is not a path."""
     text = field.strip()
     if len(text) > MAX_PATH_CHARS or _FIELD.match(text) is None:
         return None
@@ -103,8 +103,7 @@ def path_of(field):
 
 
 def lookup(path, roots):
-    """What stands at `path`, or MISSING. Only keys of mappings and places of lists are looked at.
-    """
+    """Return the value at `path`, or MISSING; only mapping keys and list indices are followed."""
     parts = _parts(path.strip())
     if parts[0] in roots:
         name, parts = parts[0], parts[1:]
@@ -114,22 +113,22 @@ def lookup(path, roots):
     else:
         value = roots.get("context", MISSING)
     for part in parts:
-        value = _below(value, part)
+        value = _child(value, part)
     return value
 
 
 def _parts(text):
-    """The keys and indices of a path, indices as text."""
+    """Return the keys and indices of a path, indices as text."""
     return [
         next(part for part in match.groups() if part is not None)
         for match in _STEP.finditer(text)
     ]
 
 
-def _below(value, part):
+def _child(value, part):
     if isinstance(value, dict):
         return value.get(part, MISSING)
     if isinstance(value, list) and part.isascii() and part.isdigit() and len(part) < 10:
-        at = int(part)
-        return value[at] if at < len(value) else MISSING
+        index = int(part)
+        return value[index] if index < len(value) else MISSING
     return MISSING

@@ -34,7 +34,7 @@ def env(make_env):
 
 def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore):
     """Each has a thread and a view of the store of its own, as two processes would."""
-    barrier, told = threading.Barrier(8), []
+    barrier, tones = threading.Barrier(8), []
 
     def create(n):
         env = make_env(
@@ -43,9 +43,9 @@ def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore)
         normal = orchestration_schema.role(dict(A, tone="of %d" % n))
         barrier.wait()
         try:
-            told.append(definition_store.create(env, ROLE, normal, "user %d" % n)["tone"])
+            tones.append(definition_store.create(env, ROLE, normal, "user %d" % n)["tone"])
         except InvalidInput as error:
-            assert "another role" in str(error) or "at this moment" in str(error)
+            assert "another role" in str(error) or "by another client" in str(error)
 
     threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -53,36 +53,37 @@ def test_of_two_that_create_a_name_at_once_exactly_one_does(make_env, datastore)
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
     assert (
-        len(told) == 1 and
-        definition_store.role_by(BestEffortDatastore(datastore), "A")["tone"] == told[0]
+        len(tones) == 1 and
+        definition_store.role_by(BestEffortDatastore(datastore), "A")["tone"] == tones[0]
     )
 
 
 def test_changes_at_once_are_versions_one_after_the_other(make_env, datastore):
     env = make_env(config=served({"name": "m"}))
     definition_service.create_role(env, A, None)
-    done = []
+    numbers = []
 
     def change(n):
         env = make_env(
             config=served({"name": "m"}), store=BestEffortDatastore(datastore), run="5f%02d" % n
         )
         try:
-            done.append(
+            numbers.append(
                 definition_service.update_role(env, "A", {"tone": "t%d" % n}, None)["version"]
             )
         except InvalidInput as error:
-            assert "at this moment" in str(error)
+            assert "by another client" in str(error)
 
     threads = [threading.Thread(target=change, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
-    assert done and sorted(done) == list(range(2, 2 + len(done)))
+    assert numbers and sorted(numbers) == list(range(2, 2 + len(numbers)))
     role = definition_store.role_by(env.store, "A")
-    assert [one["version"] for one in definition_store.versions(env.store, ROLE, role)] == list(
-        range(1 + len(done), 0, -1))
+    assert [
+        version["version"] for version in definition_store.versions(env.store, ROLE, role)
+    ] == list(range(1 + len(numbers), 0, -1))
 
 
 def test_a_role_and_an_orchestration_may_have_one_name(env):
@@ -138,21 +139,21 @@ def test_an_input_beyond_what_the_role_may_be_given():
         model_selection.check_length(role, "x" * 44)
 
 
-@pytest.mark.parametrize("model_, why", [
+@pytest.mark.parametrize("model_, reason", [
     ({"name": "m", "capabilities": "json"}, "is not a list"),
     ({"name": "m", "capabilities": ["flying"]}, "is not a known capability"),
 ])
-def test_capabilities_that_are_wrong(model_, why):
-    with pytest.raises(InvalidInput, match=why):
+def test_capabilities_that_are_wrong(model_, reason):
+    with pytest.raises(InvalidInput, match=reason):
         Settings.from_config(served(model_))
 
 
 def answer(*calls):
-    return {"calls": [{"tool": tool, "arguments": given} for tool, given in calls]}
+    return {"calls": [{"tool": tool, "arguments": arguments} for tool, arguments in calls]}
 
 
 def test_calls_are_carried_out_in_order(env):
-    calls = definition_tools.calls_of(answer(
+    calls = definition_tools.parse_calls(answer(
         ("create_role", {"name": "Coder", "basePrompt": "Code."}),
         ("create_orchestration", {"name": "f", "steps": [{"name": "s", "roleName": "Coder"}]}),
         ("update_orchestration", {"orchestrationId": "f", "updates": {"tags": ["t"]}}),
@@ -163,11 +164,11 @@ def test_calls_are_carried_out_in_order(env):
         ("delete_orchestration", {"orchestration_id": "f"}),
         ("role.delete", {"name": "Coder"}),
     ))
-    done, problem = definition_tools.perform(env, CASE, calls)
-    assert problem is None and len(done) == 9
-    assert done[3]["result"][0]["name"] == "f" and done[5]["result"]["tags"] == ["t"]
-    assert done[6]["result"]["version"] == 2
-    assert done[6]["result"]["updated_by"] == "run:5f0c"
+    results, problem = definition_tools.perform(env, CASE, calls)
+    assert problem is None and len(results) == 9
+    assert results[3]["result"][0]["name"] == "f" and results[5]["result"]["tags"] == ["t"]
+    assert results[6]["result"]["version"] == 2
+    assert results[6]["result"]["updated_by"] == "run:5f0c"
     assert (
         definition_store.list_all(env.store, ROLE) ==
         definition_store.list_all(env.store, ORCHESTRATION) ==
@@ -176,39 +177,40 @@ def test_calls_are_carried_out_in_order(env):
 
 
 def test_a_call_that_fails_says_which_were_carried_out(env):
-    calls = definition_tools.calls_of(answer(
+    calls = definition_tools.parse_calls(answer(
         ("create_role", {"name": "A", "basePrompt": "x"}),
         ("delete_role", {"name": "gone"}),
         ("create_role", {"name": "B", "basePrompt": "x"}),
     ))
-    done, problem = definition_tools.perform(env, CASE, calls)
-    assert [one["tool"] for one in done] == ["create_role"]
+    results, problem = definition_tools.perform(env, CASE, calls)
+    assert [result["tool"] for result in results] == ["create_role"]
     assert problem.startswith("call 2, delete_role: ")
-    assert problem.endswith("calls 1 to 1 were carried out")
+    assert problem.endswith("calls 1 to 1 were performed")
     assert definition_store.role_by(env.store, "B") is None
 
 
-@pytest.mark.parametrize("output, why", [
-    ({"calls": {}}, "is no list"),
-    ({"calls": [{"tool": "list_roles"}] * 21}, "is no list of at most 20"),
-    ({"calls": ["x"]}, "is not an object"),
-    (answer(("format_disk", {})), "is not known"),
-    (answer(("__init__", {})), "is not known"),
+@pytest.mark.parametrize("output, reason", [
+    ({"calls": {}}, "must be a list"),
+    ({"calls": [{"tool": "list_roles"}] * 21}, "must be a list of at most 20"),
+    ({"calls": ["x"]}, "must be an object"),
+    (answer(("format_disk", {})), "is not a known tool"),
+    (answer(("__init__", {})), "is not a known tool"),
     (answer(("create_role", {"name": "A"})), "is missing"),
-    (answer(("create_role", {"name": "A", "basePrompt": "x", "force": True})), "is not known here"),
-    (answer(("delete_role", {"name": "A", "force": True})), "is not known here"),
-    (answer(("delete_role", {})), "is no text"),
+    (answer(("create_role", {"name": "A", "basePrompt": "x", "force": True})),
+     "is not an allowed field"),
+    (answer(("delete_role", {"name": "A", "force": True})), "is not an allowed field"),
+    (answer(("delete_role", {})), "must be text"),
     (answer(*[("execute_orchestration", {"name": "f"})] * 4), "starts more than 3"),
-    ({"calls": [{"tool": ["list_roles"], "arguments": {}}]}, "is not known"),
+    ({"calls": [{"tool": ["list_roles"], "arguments": {}}]}, "is not a known tool"),
 ])
-def test_calls_that_are_not_well_formed(output, why):
-    with pytest.raises(InvalidInput, match=why):
-        definition_tools.calls_of(output)
+def test_calls_that_are_not_well_formed(output, reason):
+    with pytest.raises(InvalidInput, match=reason):
+        definition_tools.parse_calls(output)
 
 
 @pytest.mark.parametrize("output", ["text", {"answer": 1}, [1], None, 3])
 def test_an_answer_without_calls(output):
-    assert definition_tools.calls_of(output) == []
+    assert definition_tools.parse_calls(output) == []
 
 
 def test_every_tool_of_the_prompt_is_one():
@@ -227,10 +229,10 @@ def test_a_run_that_a_call_starts_is_one_deeper(make_env):
     env = make_env(config=served({"name": "m"}), api=Starting())
     definition_service.create_role(env, A, None)
     definition_service.create_orchestration(env, FLOW, None)
-    calls = definition_tools.calls_of(answer(("execute_orchestration", {
+    calls = definition_tools.parse_calls(answer(("execute_orchestration", {
         "orchestrationId": "flow", "input": {"t": "{{ x }}"}})))
-    done, problem = definition_tools.perform(env, CASE, calls)
-    assert problem is None and done[0]["result"] == {
+    results, problem = definition_tools.perform(env, CASE, calls)
+    assert problem is None and results[0]["result"] == {
         "id": "5f0d", "orchestration": "flow"}
     action, parameters = started[0]
     assert action == "synthralos.orchestration.run" and "{{" not in json.dumps(parameters)
