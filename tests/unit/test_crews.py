@@ -30,7 +30,7 @@ def test_people_are_told_once_for_all_their_nodes(infra):
     assert [entry["status"] for entry in entries] == ["Assigned", "Assigned"]
     (channel, notice), = infra.notices
     assert channel == "webhook" and notice["severity"] == "high"
-    assert "db: high, 5 people" in notice["text"] and "- other" in notice["text"]
+    assert "db: high: 5 people" in notice["text"] and "- other" in notice["text"]
     assert notice["facts"]["crew"] == "network" and notice["ticket"].startswith("A")
 
 

@@ -406,7 +406,9 @@ def test_the_planner_that_times_out_has_failed_to_plan(llm, clock):
     assert len(infra.prompts) == 2
 
 
-@pytest.mark.parametrize("cause, question_count", [("timeout", 3), ("network", 3), ("authentication", 1)])
+@pytest.mark.parametrize("cause, question_count", [
+    ("timeout", 3), ("network", 3), ("authentication", 1),
+])
 def test_when_the_llm_is_what_broke_the_rules_plan(llm, cause, question_count):
     from synthralos.calls.http import CallError
     from synthralos.core.failures import make_failure

@@ -1,5 +1,6 @@
 """The analysis of a ticket: root cause, impact, timeline, recommendations."""
 
+from synthralos.core.plurals import count_noun
 from synthralos.core.sanitize import sanitize_line, sanitize_text
 from synthralos.core.timestamps import to_iso
 from synthralos.storage import history
@@ -357,8 +358,9 @@ def _markdown(env, report):
         "## Impact",
         "",
         "- %s of %s: %s" % (clean(impact["workflow"]), clean(impact["subject"]), impact["level"]),
-        "- %d occurrences with %d attempts since %s, the last at %s"
-        % (impact["occurrences"], impact["attempts"], impact["since"], impact["last"]),
+        "- %s with %s since %s, the last at %s"
+        % (count_noun(impact["occurrences"], "occurrence"),
+           count_noun(impact["attempts"], "attempt"), impact["since"], impact["last"]),
         "- Runs: %s" % (", ".join(clean(run) for run in impact["runs"]) or "none known"),
         "",
         "## What to do",

@@ -16,6 +16,7 @@ from synthralos.core.sanitize import sanitize_line, sanitize_text, sanitize_valu
 from synthralos.core.timestamps import to_iso
 from synthralos.escalation import ticketing
 from synthralos.escalation.channels import DeliveryError, RetryableDeliveryError, sender_for
+from synthralos.infrastructure.impact import describe
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
 from synthralos.storage.stackstorm_api import StackStormError
 from synthralos.telemetry import run_log
@@ -181,12 +182,7 @@ def _build_notice(env, crew, names, report):
 def _node_line(name, node_impact):
     if node_impact is None:
         return "- %s" % name
-    return "- %s: %s, %d people, %d nodes affected" % (
-        name,
-        node_impact["criticality"],
-        node_impact["population_affected"],
-        node_impact["nodes_affected"],
-    )
+    return "- %s: %s" % (name, describe(node_impact))
 
 
 def _run_actions(env, crew, names, seconds, sleep):

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.failures import make_failure
+from synthralos.core.plurals import count_noun
 from synthralos.infrastructure import config as configs
 from synthralos.infrastructure import node_names
 from synthralos.runtime import run_parameters
@@ -116,10 +117,10 @@ def _limit(nodes, unresolved_alerts):
     )
     if extra_nodes > 0:
         reason = "a run repairs at most %d nodes" % MAX_FAILURES
-        unresolved_alerts.append({"name": "%d more nodes" % extra_nodes, "reason": reason})
+        unresolved_alerts.append({"name": count_noun(extra_nodes, "more node"), "reason": reason})
     if extra_unresolved > 0:
         unresolved_alerts.append(
-            {"name": "%d more samples" % extra_unresolved, "reason": "same as above"}
+            {"name": count_noun(extra_unresolved, "more sample"), "reason": "same as above"}
         )
     return nodes, unresolved_alerts
 

@@ -1,5 +1,6 @@
 """The impact of failed nodes: affected people, criticality, and dependent nodes."""
 
+from synthralos.core.plurals import count_noun
 from synthralos.infrastructure.topology import CRITICALITIES
 
 # The whole report is part of a run's result: of further dependents only the number is shown.
@@ -35,6 +36,15 @@ def estimate(topology, failed):
         )
     node_impacts.sort(key=_severity_key)
     return {"nodes": node_impacts, "total": _totals(topology, all_affected)}
+
+
+def describe(impact):
+    """Return one line of text for a node's impact or for the total of a report."""
+    return "%s: %s, %s affected" % (
+        impact["criticality"],
+        count_noun(impact["population_affected"], "person", "people"),
+        count_noun(impact["nodes_affected"], "node"),
+    )
 
 
 def _totals(topology, names):

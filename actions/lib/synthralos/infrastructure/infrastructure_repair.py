@@ -11,6 +11,7 @@ assigned: `failures` holds the nodes without a crew.
 from synthralos.calls import backoff
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
+from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.infrastructure import crew_planner, crews, detection, impact, outcome, planner_tools
 from synthralos.infrastructure.config import load_config
@@ -122,8 +123,8 @@ def detect(env, case):
         )
         return _goto(env, case, FINAL, "no_failures_detected", {}, summary)
     extra = {"failures": list(case["failures"])}
-    summary = "%d nodes have failed: %s" % (
-        len(case["failures"]),
+    summary = "%s failed: %s" % (
+        count_noun(len(case["failures"]), "node has", "nodes have"),
         summarize_names(case["failures"]),
     )
     return _goto(env, case, IMPACT, "failures_detected", extra, summary, **extra)
@@ -176,10 +177,7 @@ def estimate(env, case):
         for node_impact in report["nodes"]
         if node_impact["node"] in case["failures"]
     ]
-    total = report["total"]
-    summary = "%s: %d people, %d nodes affected" % (
-        total["criticality"], total["population_affected"], total["nodes_affected"],
-    )
+    summary = impact.describe(report["total"])
     return _goto(
         env,
         case,
@@ -219,8 +217,9 @@ def plan(env, case):
             "crew_ids": [assignment["crew"] for assignment in repair_plan["assignments"]],
         },
     }
-    summary = "plan from the %s: %d nodes to %s" % (
-        repair_plan["source"], len(repair_plan["assignments"]),
+    summary = "plan from the %s: %s to %s" % (
+        repair_plan["source"],
+        count_noun(len(repair_plan["assignments"]), "node"),
         summarize_names(sorted({assignment["crew"] for assignment in repair_plan["assignments"]})),
     )
     next_state, delay = EXECUTION, _retry_delay(env, case, repair_plan)
@@ -442,7 +441,7 @@ def _after_execution(env, case, entries, refused=None, names=()):
     config = load_config(env)
     delay = config.settle_seconds if case.get("watched") else 0
     delay = backoff.round_up(min(delay, max(0.0, env.deadline(case).seconds_left() / 2)))
-    summary = "%d nodes assigned" % len(entries)
+    summary = "%s assigned" % count_noun(len(entries), "node")
     data = {"details": details}
     return _goto(
         env, case, RESCHEDULING, "assignments_succeeded", data, summary, delay=delay, **extra
@@ -467,7 +466,9 @@ def _recheck(env, case):
     new = _register_failures(case, nodes)
     if new:
         case["cascade"] = new
-        summary = "%d more nodes have failed: %s" % (len(new), summarize_names(new))
+        summary = "%s failed: %s" % (
+            count_noun(len(new), "more node has", "more nodes have"), summarize_names(new)
+        )
         data = {"new_failures": new}
         return _goto(env, case, DETECTION, "cascading_failures", data, summary, **data)
     if case["failures"] or case["refused_nodes"] or case["unresolved_alerts"]:

@@ -3,6 +3,7 @@
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
+from synthralos.core.plurals import count_noun
 from synthralos.infrastructure import crews, detection, infrastructure_repair, node_names, outcome
 from synthralos.infrastructure import impact as impacts
 from synthralos.infrastructure.config import load_config
@@ -27,7 +28,7 @@ def detect(env, parameters):
         error_payload = error.failure.as_dict()
         summary = "the failed nodes could not be determined: %s" % error.failure.message
         return False, {"summary": summary, "error": error_payload}
-    summary = "%d nodes have failed" % len(nodes)
+    summary = count_noun(len(nodes), "node has failed", "nodes have failed")
     return True, {
         "summary": summary,
         "failures": nodes,
@@ -52,10 +53,7 @@ def build_case(env, parameters, names, started):
 def estimate(env, parameters, started):
     """Run estimate_impact outside a run; return its result."""
     case = build_case(env, parameters, parameters.get("nodes") or [], started)
-    total = case["impact"]["total"]
-    summary = "%s: %d people, %d nodes affected" % (
-        total["criticality"], total["population_affected"], total["nodes_affected"],
-    )
+    summary = impacts.describe(case["impact"]["total"])
     return {"summary": summary, "impact": case["impact"]}
 
 
@@ -70,8 +68,10 @@ def plan(env, parameters, started):
             "error": error,
             "planner": planner_info,
         }
-    summary = "plan from the %s: %d nodes, %d without a crew" % (
-        repair_plan["source"], len(repair_plan["assignments"]), len(repair_plan["unassigned"]),
+    summary = "plan from the %s: %s, %d without a crew" % (
+        repair_plan["source"],
+        count_noun(len(repair_plan["assignments"]), "node"),
+        len(repair_plan["unassigned"]),
     )
     result = {"summary": summary, "plan": repair_plan, "impact": case["impact"]}
     if planner_info is not None:
@@ -94,7 +94,9 @@ def assign(env, parameters, started):
     case = build_case(env, parameters, names, started)
     crew_ids = crew_ids * len(names) if len(crew_ids) == 1 else crew_ids
     if len(crew_ids) != len(names) or len(case["failures"]) != len(names):
-        reason = "has %d crews for %d nodes" % (len(crew_ids), len(set(names)))
+        reason = "has %s for %s" % (
+            count_noun(len(crew_ids), "crew"), count_noun(len(set(names)), "node")
+        )
         raise InvalidInput("crew_ids", None, reason, "Give one crew for each node, or one for all")
     requested = []
     for name, crew_id in zip(case["failures"], crew_ids):
@@ -110,7 +112,8 @@ def assign(env, parameters, started):
         requested.append({"node": name, "crew": crew_id})
     entries = infrastructure_repair.assign(env, case, config, requested)
     failed = [entry["node"] for entry in entries if entry["status"] == crews.FAILED]
-    summary = "%d nodes assigned, %d failed" % (len(entries) - len(failed), len(failed))
+    assigned_count = len(entries) - len(failed)
+    summary = "%s assigned, %d failed" % (count_noun(assigned_count, "node"), len(failed))
     details = [{"node": entry["node"], "status": entry["status"]} for entry in entries]
     result = {"summary": summary, "details": details, "assignments": entries}
     return not failed, result

@@ -1,10 +1,10 @@
 """`metrics.get`: the totals, and what can be read now, as Prometheus's text or as JSON."""
 
+from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.metrics import definitions as f
 from synthralos.metrics import prometheus_text, totals_store
 from synthralos.metrics.totals import Totals
-from synthralos.operations.health import targets_by_kind
 from synthralos.sensing import sensor_status
 from synthralos.storage import run_summaries
 from synthralos.storage.circuit_breaker import CLOSED, HALF_OPEN, OPEN

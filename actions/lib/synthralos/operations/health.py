@@ -12,9 +12,11 @@ The rules of `status`:
 choices of this pack. The original system's health was a count of errors without a rating.
 """
 
-from synthralos.calls import agent_platform, llm_providers, routes
+from synthralos.calls import llm_providers
+from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
+from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import to_iso
 from synthralos.runtime.run_parameters import require_enabled
 from synthralos.storage import pauses, run_summaries, tickets, unreadable
@@ -157,19 +159,6 @@ def _breakers(env, cached_rows, counts, agent_id):
     }
 
 
-def targets_by_kind(settings):
-    """Return {kind: names of its targets}, as calls record them in the ledger."""
-    return {
-        "platform": [agent_platform.target(platform) for platform in settings.platforms],
-        "providers": [
-            llm_providers.ServedModel(provider, model).target
-            for provider in settings.providers
-            for model in provider.models
-        ],
-        "routes": [routes.RouteCandidate(route, None).target for route in settings.routes],
-    }
-
-
 def _summaries(cached_rows, now, agent_id):
     """Return the valid summaries of the newest runs."""
     summaries = []
@@ -304,7 +293,9 @@ def _reasons(breakers, paused_agents, open_tickets, stats, subsystems):
         reasons.append((DEGRADED, "planner is degraded"))
     for level, severity in ((CRITICAL, "critical"), (DEGRADED, "high")):
         if open_tickets[severity]:
-            reasons.append((level, "%d open tickets are %s" % (open_tickets[severity], severity)))
+            reasons.append((level, "%s %s" % (
+                count_noun(open_tickets[severity], "open ticket is", "open tickets are"), severity
+            )))
     recent = stats["last_hour"]
     if recent["total_errors"] >= RECENT_RUNS and recent["success_rate"] < FAIR:
         level = CRITICAL if recent["success_rate"] < POOR else DEGRADED
