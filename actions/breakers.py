@@ -1,6 +1,6 @@
+from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
-from synthralos.operations.health import targets_by_kind
 from synthralos.storage.circuit_breaker import CLOSED, OPEN
 from synthralos.storage.datastore import answered
 from synthralos_action import SynthralosAction

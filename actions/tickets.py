@@ -1,6 +1,7 @@
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
+from synthralos.core.plurals import count_noun
 from synthralos.escalation import ticket_analysis, ticketing
 from synthralos.storage import tickets
 from synthralos.storage.datastore import DatastoreUnavailable, answered
@@ -27,7 +28,7 @@ class Tickets(SynthralosAction):
             parameters.get("min_priority"),
         )
         answered(env.store)
-        return {"summary": "%d tickets" % len(found), "tickets": found}
+        return {"summary": count_noun(len(found), "ticket"), "tickets": found}
 
     def _get(self, env, parameters):
         ticket = self._about(env, lambda: tickets.get(env.store, parameters["ticket_id"]))

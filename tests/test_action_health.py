@@ -18,7 +18,7 @@ class HealthGetTest(ActionCase):
         ok, result = self.run_action()
         self.assertEqual((ok, result["status"]), (True, "degraded"))
         self.assertIn("paused: bot", result["summary"])
-        self.assertIn("1 open tickets are high", result["summary"])
+        self.assertIn("1 open ticket is high", result["summary"])
         self.assertEqual([one["agent_id"] for one in result["pauses"]], ["bot"])
         self.now += 1
         self.run_other("ticket.create", subject="bot", summary="again", severity="critical")

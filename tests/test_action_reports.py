@@ -66,7 +66,7 @@ class ReportRenderTest(ActionCase):
         self.assertTrue(page.startswith("<!DOCTYPE html>"))
         for told in ("agent_recovery of trainer_01", "server_error", "its breaker is open",
                      "T0123456789ab", "max_retries, 1, is used up", "503", "simplify_query",
-                     "The target did not answer", "20.0 s", "attempt 2"):
+                     "The target did not respond", "20.0 s", "attempt 2"):
             self.assertIn(told, page)
         self.assertNotIn("<script", page)
         self.assertIn("&lt;script&gt;alert(1)&lt;/script&gt;", page)

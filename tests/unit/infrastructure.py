@@ -36,36 +36,36 @@ class World:
     """
 
     def __init__(self, make_env, monkeypatch, **more):
-        self.down, self.failing, self.told, self.queries = [[]], [], [], []
+        self.down, self.failing, self.notices, self.queries = [[]], [], [], []
         self._make_env, self.llm_calls = make_env, []
         self.configure()
         monkeypatch.setattr(crews, "sender_for", self._send_by)
         monkeypatch.setattr(crews, "RETRY_DELAY_SECONDS", 0)
 
     def configure(self, infrastructure=None, api=None, **config):
-        given = dict(INFRASTRUCTURE, **(infrastructure or {}))
+        settings = dict(INFRASTRUCTURE, **(infrastructure or {}))
         escalation = {"webhook": {"url": "http://hook.example.com"}}
         strategy = {"strategy": "immediate"}
-        given = dict(
-            CONFIG, infrastructure=given, escalation=escalation, backoff=strategy, **config
+        settings = dict(
+            CONFIG, infrastructure=settings, escalation=escalation, backoff=strategy, **config
         )
-        self.env = self._make_env(given, api=api)
+        self.env = self._make_env(settings, api=api)
         self.env.client = self
         return self.env
 
     def request(self, connection, method, path, seconds, *_):
         """In place of the HTTP client's."""
         self.queries.append(path)
-        found = self.down.pop(0) if len(self.down) > 1 else self.down[0]
-        if isinstance(found, str):
-            raise CallError(make_failure(found, "as asked"))
-        return Response(200, {}, json.dumps(samples(found)), 0.01)
+        nodes = self.down.pop(0) if len(self.down) > 1 else self.down[0]
+        if isinstance(nodes, str):
+            raise CallError(make_failure(nodes, "as asked"))
+        return Response(200, {}, json.dumps(samples(nodes)), 0.01)
 
     def _send_by(self, channel):
         def send(env, config, notice, seconds):
             if notice["subject"] in self.failing:
                 raise DeliveryError("as asked")
-            self.told.append((channel, notice))
+            self.notices.append((channel, notice))
 
         return send
 

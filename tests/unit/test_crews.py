@@ -5,7 +5,7 @@ import pytest
 
 from synthralos.escalation.channels import RetryableDeliveryError
 from synthralos.infrastructure import crews
-from synthralos.infrastructure.config import configuration
+from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Node
 from synthralos.storage.stackstorm_api import StackStormError
 
@@ -14,7 +14,7 @@ REPORT = {"nodes": [{"node": "db", "criticality": "high", "population_affected":
 
 
 def hand(infra, *names, crew=0, seconds=60):
-    config = configuration(infra.env)
+    config = load_config(infra.env)
     slept = infra.slept = []
     return crews.assign(
         infra.env, config, config.crews[crew], list(names), REPORT, seconds, slept.append)
@@ -27,10 +27,10 @@ def with_crew(infra, api=None, **crew):
 
 def test_people_are_told_once_for_all_their_nodes(infra):
     entries = hand(infra, "db", "other")
-    assert [one["status"] for one in entries] == ["Assigned", "Assigned"]
-    (channel, notice), = infra.told
+    assert [entry["status"] for entry in entries] == ["Assigned", "Assigned"]
+    (channel, notice), = infra.notices
     assert channel == "webhook" and notice["severity"] == "high"
-    assert "db: high, 5 people" in notice["text"] and "- other" in notice["text"]
+    assert "db: high: 5 people" in notice["text"] and "- other" in notice["text"]
     assert notice["facts"]["crew"] == "network" and notice["ticket"].startswith("A")
 
 
@@ -64,7 +64,7 @@ def test_a_channel_that_breaks_is_no_error_of_the_run(infra, monkeypatch, capsys
 
 
 def test_without_time_nobody_is_told(infra):
-    assert hand(infra, "db", seconds=0)[0]["status"] == "Failed" and infra.told == []
+    assert hand(infra, "db", seconds=0)[0]["status"] == "Failed" and infra.notices == []
 
 
 def test_mail_goes_to_the_crew(infra, monkeypatch):
@@ -85,17 +85,17 @@ def test_a_wrong_escalation_is_told(infra):
 
 
 def test_loads_count_what_was_assigned_lately(infra, clock):
-    config = configuration(infra.env)
+    config = load_config(infra.env)
     hand(infra, "db", "web")
-    assert crews.loads(infra.env, config) == {"network": 2, "east": 0, "west": 0}
+    assert crews.crew_loads(infra.env, config) == {"network": 2, "east": 0, "west": 0}
     clock.forward(config.busy_seconds + 1)
-    assert crews.loads(infra.env, config)["network"] == 0
+    assert crews.crew_loads(infra.env, config)["network"] == 0
 
 
 def test_a_failed_assignment_is_no_load(infra):
     infra.failing = ["network"]
     hand(infra, "db")
-    assert crews.loads(infra.env, configuration(infra.env))["network"] == 0
+    assert crews.crew_loads(infra.env, load_config(infra.env))["network"] == 0
 
 
 def test_without_busy_seconds_nothing_is_remembered(infra):
@@ -106,7 +106,7 @@ def test_without_busy_seconds_nothing_is_remembered(infra):
 
 def test_more_than_a_page_is_counted(infra):
     hand(infra, *["n%d" % n for n in range(150)])
-    assert crews.loads(infra.env, configuration(infra.env))["network"] == 150
+    assert crews.crew_loads(infra.env, load_config(infra.env))["network"] == 150
 
 
 @pytest.mark.parametrize("crew, load, room", [
@@ -114,18 +114,18 @@ def test_more_than_a_page_is_counted(infra):
 ])
 def test_room(infra, crew, load, room):
     with_crew(infra, channels=["mail"], **crew)
-    assert crews.free_capacity(configuration(infra.env).crews[0], load) == room
+    assert crews.free_capacity(load_config(infra.env).crews[0], load) == room
 
 
 def test_suits(infra):
     with_crew(infra, channels=["mail"], skills=["db"])
-    crew = configuration(infra.env).crews[0]
+    crew = load_config(infra.env).crews[0]
     assert crews.unsuitable_reason(crew, Node("x", skills=("db",))) is None
     assert "lacks network" in crews.unsuitable_reason(crew, Node("x", skills=("db", "network")))
     assert crews.unsuitable_reason(crew, Node("{{ x }}")) is None
     with_crew(infra, action="a.b")
-    assert "is an action" in crews.unsuitable_reason(
-        configuration(infra.env).crews[0], Node("{{ x }}")
+    assert "runs an action" in crews.unsuitable_reason(
+        load_config(infra.env).crews[0], Node("{{ x }}")
     )
 
 
@@ -135,9 +135,9 @@ class Api:
     def __init__(self, broken=(), status="succeeded", enabled=True):
         self.broken, self.status, self.enabled, self.started = broken, status, enabled, []
 
-    def _may_fail(self, what):
-        if what in self.broken:
-            raise StackStormError("%s failed" % what)
+    def _may_fail(self, operation):
+        if operation in self.broken:
+            raise StackStormError("%s failed" % operation)
 
     def action(self, ref):
         self._may_fail("action")
@@ -153,18 +153,18 @@ class Api:
         return {"status": self.status}
 
 
-@pytest.mark.parametrize("api, status, told", [
+@pytest.mark.parametrize("api, status, details", [
     (Api(), "Assigned", "it ended as succeeded"),
     (Api(status="timeout"), "Failed", "it ended as timeout"),
     (Api(enabled=False), "Failed", "the action a.b is disabled"),
     (Api(["action"]), "Failed", "action failed"), (Api(["start"]), "Failed", "start failed"),
-    (Api(["wait"]), "Assigned", "begun; it has not been seen to end"),
+    (Api(["wait"]), "Assigned", "started; its end could not be observed"),
     (None, "Failed", "there is no StackStorm API to run a.b"),
 ])
-def test_an_action_is_run_for_each_node(infra, api, status, told):
+def test_an_action_is_run_for_each_node(infra, api, status, details):
     with_crew(infra, api, action="a.b", approval="none", parameters={"force": True})
     entries = hand(infra, "db", "web")
-    assert [(one["status"], one["details"]) for one in entries] == [(status, told)] * 2
+    assert [(entry["status"], entry["details"]) for entry in entries] == [(status, details)] * 2
     if api is not None and api.started:
         assert api.started == [{"force": True, "node": "db"}, {"force": True, "node": "web"}]
 
@@ -173,5 +173,5 @@ def test_an_action_gets_names_only(infra):
     api = Api()
     with_crew(infra, api, action="a.b", approval="none")
     entries = hand(infra, "{{ x }}", "db")
-    assert [one["status"] for one in entries] == ["Failed", "Assigned"]
+    assert [entry["status"] for entry in entries] == ["Failed", "Assigned"]
     assert "{{" not in json.dumps(api.started)

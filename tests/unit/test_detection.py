@@ -6,7 +6,7 @@ import pytest
 from synthralos.calls.http import CallError, Response
 from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure import detection
-from synthralos.infrastructure.config import configuration
+from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Topology
 
 from .infrastructure import samples
@@ -17,11 +17,11 @@ def find(infra):
     """find(payload=..., **parameters) -> (nodes, left out)."""
 
     def find(payload=None, **parameters):
-        config = configuration(infra.env)
-        request = detection.request_of(config, parameters, payload)
+        config = load_config(infra.env)
+        request = detection.parse_request(config, parameters, payload)
         slept = infra.slept = []
         return detection.detect_failures(
-            infra.env, config, Topology.of(infra.env, config), request, 60, slept.append)
+            infra.env, config, Topology.load(infra.env, config), request, 60, slept.append)
 
     return find
 
@@ -31,7 +31,7 @@ def find(infra):
     ({"source": "query", "nodes": ["a"]}, "query"), ({"source": "list", "nodes": ["a"]}, "list"),
 ])
 def test_auto_takes_what_is_given(infra, parameters, source):
-    assert detection.request_of(configuration(infra.env), parameters)["source"] == source
+    assert detection.parse_request(load_config(infra.env), parameters)["source"] == source
 
 
 @pytest.mark.parametrize("payload, source", [
@@ -39,14 +39,14 @@ def test_auto_takes_what_is_given(infra, parameters, source):
     ({"body": {"alerts": [{"labels": {"node": "db"}}]}, "headers": {}}, "alert"), ("text", "query"),
 ])
 def test_a_trigger_may_carry_the_alert(infra, payload, source):
-    assert detection.request_of(configuration(infra.env), {}, payload)["source"] == source
+    assert detection.parse_request(load_config(infra.env), {}, payload)["source"] == source
 
 
 def test_a_list_is_taken_once_and_by_the_topology_s_names(find):
     assert find(nodes=["db:9100", "db", "new"]) == (["db", "new"], [])
 
 
-@pytest.mark.parametrize("alert, found", [
+@pytest.mark.parametrize("alert, nodes", [
     ({"labels": {"instance": "db:9100"}}, ["db"]),
     ({"labels": {"pod": "p", "node": "db"}}, ["db"]),
     ({"status": "resolved", "labels": {"node": "db"}}, []),
@@ -54,8 +54,8 @@ def test_a_list_is_taken_once_and_by_the_topology_s_names(find):
     ({"alerts": [{"labels": {"node": "db"}}, {"status": "resolved", "labels": {"node": "web"}},
                  {"labels": {"node": "db"}}]}, ["db"]),
 ])
-def test_an_alert_names_nodes(find, alert, found):
-    assert find(alert=alert) == (found, [])
+def test_an_alert_names_nodes(find, alert, nodes):
+    assert find(alert=alert) == (nodes, [])
 
 
 @pytest.mark.parametrize("alert", [
@@ -68,10 +68,10 @@ def test_an_alert_without_a_node_is_refused(find, alert):
 
 
 def test_of_several_alerts_the_unnamed_are_told(find):
-    found, unresolved_alerts = find(
+    nodes, unresolved_alerts = find(
         alert={"alerts": [{"labels": {"node": "db"}}, {"labels": {"job": "x"}}]}
     )
-    assert found == ["db"] and unresolved_alerts[0]["name"] == "['job']"
+    assert nodes == ["db"] and unresolved_alerts[0]["name"] == "['job']"
 
 
 def test_the_labels_are_configurable(infra, find):
@@ -83,8 +83,8 @@ def test_prometheus_is_asked_the_query(infra, find):
     infra.down = [["db:9100", "web"]]
     hostile = "up{job=\"a b\"} == 0 & {{ x }} <% y %> \u00fc"
     assert find(query=hostile)[0] == ["db", "web"] and find()[0] == ["db", "web"]
-    asked = [parse_qs(urlsplit(path).query)["query"][0] for path in infra.queries]
-    assert asked == [hostile, "up == 0"]
+    queries = [parse_qs(urlsplit(path).query)["query"][0] for path in infra.queries]
+    assert queries == [hostile, "up == 0"]
 
 
 @pytest.fixture
@@ -104,16 +104,21 @@ def test_samples_without_a_name_are_left_out_and_told(find, answers):
     body = samples(["db", "", " x", "a\u202eb", "y" * 300])
     body["data"]["result"] += [{"metric": {"job": "x"}}, {"metric": 7}, 7]
     answers(body)
-    found, unresolved_alerts = find()
-    assert found == ["db"] and len(unresolved_alerts) == 7
-    assert all(one["reason"] == "its label instance names no node" for one in unresolved_alerts)
+    nodes, unresolved_alerts = find()
+    assert nodes == ["db"] and len(unresolved_alerts) == 7
+    assert all(
+        alert["reason"] == "its label instance does not name a node" for alert in unresolved_alerts
+    )
 
 
 def test_beyond_the_bound_the_number_is_told(find, answers):
     answers(samples(["n%d" % n for n in range(250)] + [""] * 30))
-    found, unresolved_alerts = find()
-    assert len(found) == detection.MAX_FAILURES
-    assert [one["name"] for one in unresolved_alerts[-2:]] == ["50 nodes more", "10 samples more"]
+    nodes, unresolved_alerts = find()
+    assert len(nodes) == detection.MAX_FAILURES
+    assert [alert["name"] for alert in unresolved_alerts[-2:]] == [
+        "50 more nodes",
+        "10 more samples",
+    ]
 
 
 @pytest.mark.parametrize("body", [

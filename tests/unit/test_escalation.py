@@ -13,9 +13,9 @@ MAIL = {"host": "mail.example.com", "from": "bot@example.com", "to": ["ops@examp
 
 
 def facts(**more):
-    told = {"type": "error", "cause": "server_error", "severity": "low", "occurrences": 1,
+    ticket = {"type": "error", "cause": "server_error", "severity": "low", "occurrences": 1,
             "attempts": 0, "impact": 0, "subject": "bot"}
-    return dict(told, **more)
+    return dict(ticket, **more)
 
 
 def of(**more):
@@ -36,7 +36,7 @@ def test_nothing_short_of_the_worst_reaches_the_top():
 
 
 def test_priorities_spread():
-    found = {
+    level = {
         of(severity=severity, cause=cause, occurrences=occurrences, attempts=attempts,
            impact=impact)
         for severity in SEVERITIES
@@ -45,14 +45,14 @@ def test_priorities_spread():
         for attempts in (0, 5, 20)
         for impact in (0, 5, 10)
     }
-    assert min(found) == 0 and max(found) == 100 and len(found) > 80
+    assert min(level) == 0 and max(level) == 100 and len(level) > 80
 
 
 def test_the_default_impact_is_the_config_s_else_the_middle():
     config = EscalationConfig.from_config({"importance": {"bot": 10}})
-    known = priority.priority_of(config, facts(impact=None))
+    expected = priority.priority_of(config, facts(impact=None))
     other = priority.priority_of(config, facts(impact=None, subject="other"))
-    assert (known, other) == (15, 7)
+    assert (expected, other) == (15, 7)
 
 
 @pytest.mark.parametrize("severity, level", [
@@ -75,8 +75,8 @@ def test_runs_that_fail_again_raise_it(occurrences, level):
     ("infinite_loop", True), ("resource", True), ("timeout", False), (None, False),
 ])
 def test_a_critical_error_type_is_critical_at_once(cause, critical):
-    found = priority.level_of(EscalationConfig(), facts(cause=cause, severity="low"))
-    assert (found == "critical_alert") is critical
+    level = priority.level_of(EscalationConfig(), facts(cause=cause, severity="low"))
+    assert (level == "critical_alert") is critical
 
 
 @pytest.mark.parametrize("name", list(ALIASES) + ["quota", "tool_failure"])
@@ -116,17 +116,17 @@ def test_priority_grows_with_every_part():
     })
 
     @hypothesis.given(cases, whole(0, 100), whole(0, 100), whole(0, 3), strategies.floats(0, 10))
-    def grows(told, more, calls, worse, harm):
-        least = of(**told)
+    def grows(text, more, calls, worse, harm):
+        least = of(**text)
         assert 0 <= least <= 100 and isinstance(least, int)
-        rank = min(3, SEVERITIES.index(told["severity"]) + worse)
-        assert of(**dict(told, severity=SEVERITIES[rank])) >= least
-        assert of(**dict(told, occurrences=told["occurrences"] + more)) >= least
-        assert of(**dict(told, attempts=told["attempts"] + calls)) >= least
-        assert of(**dict(told, impact=max(told["impact"], harm))) >= least
-        assert of(**dict(told, cause="infinite_loop")) >= least
-        level = LEVELS.index(priority.level_of(EscalationConfig(), facts(**told)))
-        again = dict(told, occurrences=told["occurrences"] + more, severity=SEVERITIES[rank])
+        rank = min(3, SEVERITIES.index(text["severity"]) + worse)
+        assert of(**dict(text, severity=SEVERITIES[rank])) >= least
+        assert of(**dict(text, occurrences=text["occurrences"] + more)) >= least
+        assert of(**dict(text, attempts=text["attempts"] + calls)) >= least
+        assert of(**dict(text, impact=max(text["impact"], harm))) >= least
+        assert of(**dict(text, cause="infinite_loop")) >= least
+        level = LEVELS.index(priority.level_of(EscalationConfig(), facts(**text)))
+        again = dict(text, occurrences=text["occurrences"] + more, severity=SEVERITIES[rank])
         assert LEVELS.index(priority.level_of(EscalationConfig(), facts(**again))) >= level
 
     grows()
@@ -212,13 +212,13 @@ MARKS = ("{{", "}}", "{%", "%}", "{#", "#}", "<%", "%>")
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_template_marks_are_broken_and_it_says_so(hostile):
-    told = sanitize.sanitize_text(hostile, REDACTOR, 500)
-    assert not any(mark in told for mark in MARKS)
+    text = sanitize.sanitize_text(hostile, REDACTOR, 500)
+    assert not any(mark in text for mark in MARKS)
     if any(mark in hostile for mark in MARKS):
-        assert told.endswith(sanitize.NOTE)
-    told.encode("utf-8")
+        assert text.endswith(sanitize.NOTE)
+    text.encode("utf-8")
     # What was made harmless stays as it is.
-    assert sanitize.sanitize_text(told, REDACTOR, 500) == told
+    assert sanitize.sanitize_text(text, REDACTOR, 500) == text
 
 
 def test_plain_text_stays_as_it_is():
@@ -227,22 +227,22 @@ def test_plain_text_stays_as_it_is():
 
 
 def test_secrets_are_masked_and_the_length_is_bound():
-    told = sanitize.sanitize_text("very-secret " + "x" * 1_000_000 + "{{", REDACTOR, 100)
-    assert "very-secret" not in told and len(told) == 100
-    assert told.endswith(sanitize.TRUNCATION_MARK + sanitize.NOTE)
+    text = sanitize.sanitize_text("very-secret " + "x" * 1_000_000 + "{{", REDACTOR, 100)
+    assert "very-secret" not in text and len(text) == 100
+    assert text.endswith(sanitize.TRUNCATION_MARK + sanitize.NOTE)
 
 
 def test_a_line_is_one_line():
-    told = sanitize.sanitize_line("a\r\nBcc: x@y\x0b\x85\u2028b", REDACTOR, 100)
-    assert told.isprintable() and told == "a Bcc: x@y b"
+    text = sanitize.sanitize_line("a\r\nBcc: x@y\x0b\x85\u2028b", REDACTOR, 100)
+    assert text.isprintable() and text == "a Bcc: x@y b"
 
 
 def test_values_are_harmless_at_every_depth():
     deep = {"a": [{"b": ["{{ x }}"]}], "{{ k }}": 1, "n": None, "token": "abc"}
-    told = sanitize.sanitize_value(deep, REDACTOR, 100)
-    assert not any(mark in str(told["a"]) for mark in ("{{ ", "<%"))
-    assert all("{{" not in key for key in told) and told["n"] is None
-    assert told["token"] == "********"
+    text = sanitize.sanitize_value(deep, REDACTOR, 100)
+    assert not any(mark in str(text["a"]) for mark in ("{{ ", "<%"))
+    assert all("{{" not in key for key in text) and text["n"] is None
+    assert text["token"] == "********"
     nested = "x"
     for _ in range(50):
         nested = {"{{": nested}
@@ -255,9 +255,9 @@ def test_any_text_comes_out_without_a_mark():
     hostile = strategies.text(alphabet="{}%<>#x \n\x00\u202e\r\ud800", max_size=60)
 
     @hypothesis.given(hostile, strategies.integers(60, 120))
-    def inert(given, longest):
-        told = sanitize.sanitize_text(given, REDACTOR, longest)
-        assert not any(mark in told for mark in MARKS) and len(told) <= longest
-        assert "\n" not in sanitize.sanitize_line(given, REDACTOR, longest)
+    def inert(raw, longest):
+        text = sanitize.sanitize_text(raw, REDACTOR, longest)
+        assert not any(mark in text for mark in MARKS) and len(text) <= longest
+        assert "\n" not in sanitize.sanitize_line(raw, REDACTOR, longest)
 
     inert()

@@ -43,8 +43,8 @@ class Mailbox:
     @property
     def messages(self):
         return [
-            email.message_from_bytes(one.content, policy=email.policy.default)
-            for one in self.envelopes
+            email.message_from_bytes(notification.content, policy=email.policy.default)
+            for notification in self.envelopes
         ]
 
 
@@ -105,15 +105,19 @@ def opened(make_env, clock, sleeps):
         env = env or make_env(**more)
         config = ticketing.load_config(env, entry)
         clock.forward(1)
-        told = ticketing.open_ticket(
+        opened_ticket = ticketing.open_ticket(
             env, config, "llm_retry", "gpt-4", failure, summary, sleep=sleeps, attempts=4)
-        return env, config, told
+        return env, config, opened_ticket
 
     return make
 
 
-def result_of(told, channel):
-    return next(one for one in told["notifications"] if one["channel"] == channel)
+def result_of(ticket, channel):
+    return next(
+        notification
+        for notification in ticket["notifications"]
+        if notification["channel"] == channel
+    )
 
 
 def body_of(server, n=0):
@@ -122,17 +126,19 @@ def body_of(server, n=0):
 
 def test_a_mail_arrives(opened, post_office):
     mailbox = Mailbox()
-    _, _, told = opened(by_mail(post_office(mailbox)))
-    assert result_of(told, "mail") == {
+    _, _, opened_ticket = opened(by_mail(post_office(mailbox)))
+    assert result_of(opened_ticket, "mail") == {
         "action": "trigger", "channel": "mail", "status": "sent", "tries": 1, "error": None}
-    assert {one["channel"]: one["status"] for one in told["notifications"]} == {
-        "mail": "sent", "slack": "off", "webhook": "off", "announcement": "off"}
+    assert {
+        notification["channel"]: notification["status"]
+        for notification in opened_ticket["notifications"]
+    } == {"mail": "sent", "slack": "off", "webhook": "off", "announcement": "off"}
     envelope, message = mailbox.envelopes[0], mailbox.messages[0]
     assert envelope.rcpt_tos == ["ops@example.com", "boss@example.com"]
     assert envelope.mail_from == message["From"] == "bot@example.com"
     # Folded after its name, which a reader does not show.
     assert message["Subject"].strip() == "[synthralos] supervisor_review %s: %s" % (
-        told["ticket"], "llm_retry of gpt-4 failed: 401")
+        opened_ticket["ticket"], "llm_retry of gpt-4 failed: 401")
     assert message["Auto-Submitted"] == "auto-generated" and message["Message-ID"]
     body = message.get_content()
     assert "providers[].api_key_from" in body and "1 occurrences with 4 attempts" in body
@@ -145,46 +151,51 @@ def test_no_text_gets_into_a_header_or_is_left_for_a_template(opened, post_offic
     message = mailbox.messages[0]
     assert set(message.keys()) >= {"Subject", "From", "To"} and message["Bcc"] is None
     assert mailbox.envelopes[0].rcpt_tos == ["ops@example.com", "boss@example.com"]
-    told = message["Subject"] + "\n" + message.get_content()
-    assert not any(mark in told for mark in MARKS)
+    text = message["Subject"] + "\n" + message.get_content()
+    assert not any(mark in text for mark in MARKS)
     assert len(message["Subject"]) <= channels.MAX_SUBJECT_CHARS
 
 
 def test_a_mail_that_is_refused_for_now_is_tried_again(opened, post_office, sleeps):
     mailbox = Mailbox("451 later", "421 busy")
-    _, _, told = opened(by_mail(post_office(mailbox)))
-    assert (result_of(told, "mail")["status"], result_of(told, "mail")["tries"]) == ("sent", 3)
+    _, _, opened_ticket = opened(by_mail(post_office(mailbox)))
+    assert (
+        result_of(opened_ticket, "mail")["status"],
+        result_of(opened_ticket, "mail")["tries"],
+    ) == ("sent", 3)
     assert len(mailbox.envelopes) == 1
     assert len(sleeps) == 2 and 1 <= sleeps[0] <= 2 and 2 <= sleeps[1] <= 3
 
 
-@pytest.mark.parametrize("answers, tries, said", [
+@pytest.mark.parametrize("answers, tries, error_text", [
     (("451 later",) * 9, 3, "451"), (("554 never",), 1, "554"),
 ])
-def test_a_mail_that_is_not_taken_is_reported(opened, post_office, answers, tries, said):
+def test_a_mail_that_is_not_taken_is_reported(opened, post_office, answers, tries, error_text):
     mailbox = Mailbox(*answers)
-    _, _, told = opened(by_mail(post_office(mailbox)))
-    found = result_of(told, "mail")
-    assert (found["status"], found["tries"]) == ("failed", tries) and said in found["error"]
-    assert told["ticket"]
+    _, _, opened_ticket = opened(by_mail(post_office(mailbox)))
+    result = result_of(opened_ticket, "mail")
+    assert (result["status"], result["tries"]) == ("failed", tries) and error_text in result[
+        "error"
+    ]
+    assert opened_ticket["ticket"]
 
 
 def test_a_mail_server_that_is_away_is_reported(opened):
-    _, _, told = opened(by_mail(_free()))
-    found = result_of(told, "mail")
-    assert (found["status"], found["tries"]) == ("failed", 3) and "away" in found["error"]
+    _, _, opened_ticket = opened(by_mail(_free()))
+    result = result_of(opened_ticket, "mail")
+    assert (result["status"], result["tries"]) == ("failed", 3) and "unavailable" in result["error"]
 
 
 def test_a_mail_server_that_never_answers_costs_no_more_than_its_time(make_env, clock, sleeps):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         env = make_env()
         config = ticketing.load_config(env, by_mail(silent.getsockname()[1]))
-        told = tickets.record_occurrence(env.store, clock(), "w", "bot", FAILURE, "r", "s",
+        opened_ticket = tickets.record_occurrence(env.store, clock(), "w", "bot", FAILURE, "r", "s",
                               judge=lambda ticket: ("critical_alert", 90))
-        ticket = tickets.get(env.store, told["ticket"])
+        ticket = tickets.get(env.store, opened_ticket["ticket"])
         report = {"markdown": "m", "recommendations": []}
-        found = notifications.send_due(env, config, ticket, lambda: report, 1.2, sleeps)
-    assert found[0]["status"] == "failed" and found[0]["error"]
+        result = notifications.send_due(env, config, ticket, lambda: report, 1.2, sleeps)
+    assert result[0]["status"] == "failed" and result[0]["error"]
 
 
 @pytest.fixture
@@ -206,8 +217,8 @@ def test_a_mail_goes_over_starttls_with_a_login_from_the_datastore(
 ):
     from aiosmtpd.smtp import AuthResult
 
-    def authenticate(server, session, envelope, mechanism, given):
-        good = (given.login, given.password) == (b"bot", b"right-password")
+    def authenticate(server, session, envelope, mechanism, login):
+        good = (login.login, login.password) == (b"bot", b"right-password")
         return AuthResult(success=good, handled=False)
 
     context, bundle = certificate
@@ -217,36 +228,36 @@ def test_a_mail_goes_over_starttls_with_a_login_from_the_datastore(
     datastore.put("mail_password", password)
     entry = by_mail(port, starttls=True, username="bot", password_from="mail_password",
                     ca_bundle=bundle)
-    _, _, told = opened(entry)
-    found = result_of(told, "mail")
+    _, _, opened_ticket = opened(entry)
+    result = result_of(opened_ticket, "mail")
     if password == "right-password":
-        assert found["status"] == "sent" and len(mailbox.envelopes) == 1
+        assert result["status"] == "sent" and len(mailbox.envelopes) == 1
     else:
-        assert (found["status"], found["tries"]) == ("failed", 1) and "535" in found["error"]
-    assert password not in str(told)
+        assert (result["status"], result["tries"]) == ("failed", 1) and "535" in result["error"]
+    assert password not in str(opened_ticket)
 
 
 def test_a_certificate_of_nobody_is_not_accepted(opened, post_office, certificate):
     mailbox = Mailbox()
     port = post_office(mailbox, tls_context=certificate[0])
-    _, _, told = opened(by_mail(port, starttls=True))
-    found = result_of(told, "mail")
-    assert (found["status"], found["tries"]) == ("failed", 1) and "ca_bundle" in found["error"]
+    _, _, opened_ticket = opened(by_mail(port, starttls=True))
+    result = result_of(opened_ticket, "mail")
+    assert (result["status"], result["tries"]) == ("failed", 1) and "ca_bundle" in result["error"]
     assert mailbox.envelopes == []
 
 
 def test_a_password_that_is_not_in_the_datastore_is_named(opened, post_office):
     mailbox = Mailbox()
     entry = by_mail(post_office(mailbox), password_from="no_such_key")
-    found = result_of(opened(entry)[2], "mail")
-    assert found["status"] == "failed" and "st2 key set --encrypt no_such_key" in found["error"]
+    result = result_of(opened(entry)[2], "mail")
+    assert result["status"] == "failed" and "st2 key set --encrypt no_such_key" in result["error"]
 
 
 def test_slack_gets_text_that_calls_nobody(opened, serve):
     server = serve(http_answer(200, "ok"))
-    _, _, told = opened(
+    _, _, opened_ticket = opened(
         by_hook("slack", server.url + "/services/secret"), summary="<!channel> <@U1> {{ x }} a & b")
-    assert result_of(told, "slack")["status"] == "sent"
+    assert result_of(opened_ticket, "slack")["status"] == "sent"
     text = body_of(server)["text"]
     assert "&lt;!channel&gt;" in text and "a &amp; b" in text and "<" not in text
     assert "{{" not in text and "template marks were broken" in text
@@ -257,23 +268,27 @@ def test_an_address_comes_from_the_datastore_and_is_shown_nowhere(opened, serve,
     server = serve(http_answer(404, "no_team"))
     datastore.put("slack_url", server.url + "/very-secret")
     entry = {"notification_channels": dict(OFF, slack=True), "slack": {"url_from": "slack_url"}}
-    _, _, told = opened(entry)
+    _, _, opened_ticket = opened(entry)
     assert server.requests[0].startswith("POST /very-secret ")
-    assert result_of(told, "slack")["tries"] == 1 and "very-secret" not in str(told)
+    assert result_of(opened_ticket, "slack")["tries"] == 1 and "very-secret" not in str(
+        opened_ticket
+    )
 
 
 def test_a_webhook_gets_what_pagerduty_takes(opened, serve):
     server = serve(http_answer(202, "{}"))
     entry = by_hook("webhook", server.url + "/v2/enqueue", routing_key="the-key", token="the-token")
-    _, _, told = opened(entry, summary="{{ x }} failed")
+    _, _, opened_ticket = opened(entry, summary="{{ x }} failed")
     body = body_of(server)
     assert (body["event_action"], body["routing_key"]) == ("trigger", "the-key")
-    assert body["dedup_key"] == "synthralos:" + told["ticket"]
+    assert body["dedup_key"] == "synthralos:" + opened_ticket["ticket"]
     payload = body["payload"]
     assert (payload["severity"], payload["source"], payload["component"]) == (
         "error", "gpt-4", "llm_retry")
     details = payload["custom_details"]
-    assert details["level"] == "supervisor_review" and details["priority"] == told["priority"]
+    assert (
+        details["level"] == "supervisor_review" and details["priority"] == opened_ticket["priority"]
+    )
     assert details["recommendations"] and "{{" not in json.dumps(body)
     assert "Authorization: Bearer the-token" in server.requests[0]
 
@@ -293,21 +308,26 @@ def answering(*statuses):
 ])
 def test_a_webhook_is_tried_again_where_that_may_help(opened, serve, statuses, status, tries):
     server = serve(answering(*statuses))
-    found = result_of(opened(by_hook("webhook", server.url))[2], "webhook")
-    assert (found["status"], found["tries"], len(server.requests)) == (status, tries, tries)
-    assert (found["error"] is None) == (status == "sent")
+    result = result_of(opened(by_hook("webhook", server.url))[2], "webhook")
+    assert (result["status"], result["tries"], len(server.requests)) == (status, tries, tries)
+    assert (result["error"] is None) == (status == "sent")
 
 
 def test_taken_and_resolved_is_told_to_the_webhook_that_had_the_trigger(opened, serve, clock):
     server = serve(http_answer(202))
-    env, config, told = opened(by_hook("webhook", server.url))
+    env, config, opened_ticket = opened(by_hook("webhook", server.url))
     clock.forward(1)
-    taken = ticketing.take(env, config, told["ticket"], "ann")
-    assert [one["action"] for one in taken["notifications"]] == ["acknowledge"]
+    acknowledged = ticketing.take(env, config, opened_ticket["ticket"], "ann")
+    assert [notification["action"] for notification in acknowledged["notifications"]] == [
+        "acknowledge"
+    ]
     clock.forward(1)
-    resolved = ticketing.resolve(env, config, told["ticket"], "{{ fixed }}", "ann")
-    assert [one["action"] for one in resolved["notifications"]] == ["resolve"]
-    assert ticketing.resolve(env, config, told["ticket"], "again", "bob")["notifications"] == []
+    resolved = ticketing.resolve(env, config, opened_ticket["ticket"], "{{ fixed }}", "ann")
+    assert [notification["action"] for notification in resolved["notifications"]] == ["resolve"]
+    assert (
+        ticketing.resolve(env, config, opened_ticket["ticket"], "again", "bob")["notifications"] ==
+        []
+    )
     bodies = [body_of(server, n) for n in range(3)]
     assert [body["event_action"] for body in bodies] == ["trigger", "acknowledge", "resolve"]
     assert len({body["dedup_key"] for body in bodies}) == 1
@@ -316,11 +336,14 @@ def test_taken_and_resolved_is_told_to_the_webhook_that_had_the_trigger(opened, 
 
 
 def test_a_webhook_that_never_heard_of_it_hears_nothing_of_its_end(opened, serve, clock):
-    env, _, told = opened({"notification_channels": OFF})
+    env, _, opened_ticket = opened({"notification_channels": OFF})
     server = serve(http_answer(202))
     config = ticketing.load_config(env, by_hook("webhook", server.url))
     clock.forward(1)
-    assert ticketing.resolve(env, config, told["ticket"], "done", "ann")["notifications"] == []
+    assert (
+        ticketing.resolve(env, config, opened_ticket["ticket"], "done", "ann")["notifications"] ==
+        []
+    )
     assert server.requests == []
 
 
@@ -329,13 +352,15 @@ ANNOUNCED = {"notification_channels": dict(OFF, announcement=True)}
 
 def test_an_announcement_is_started_through_the_api(opened, serve):
     server = serve(http_answer(201, '{"id": "5f0c0000000000000000beef"}'))
-    _, _, told = opened(ANNOUNCED, summary="{{ x }} <% ctx() %>", api=Api(server.url + "/v1", "t"))
-    assert result_of(told, "announcement")["status"] == "sent"
+    _, _, opened_ticket = opened(
+        ANNOUNCED, summary="{{ x }} <% ctx() %>", api=Api(server.url + "/v1", "t")
+    )
+    assert result_of(opened_ticket, "announcement")["status"] == "sent"
     assert server.requests[0].startswith("POST /v1/executions ")
     body = body_of(server)
     assert body["action"] == "core.announcement" and set(body["parameters"]) == {"message"}
     message = body["parameters"]["message"]
-    assert message["ticket"] == told["ticket"] and message["action"] == "trigger"
+    assert message["ticket"] == opened_ticket["ticket"] and message["action"] == "trigger"
     assert not any(mark in json.dumps(list(message.values())) for mark in ("{{", "<%", "%>"))
 
 
@@ -347,20 +372,28 @@ class AwayApi:
         raise StackStormError("StackStorm's API is away")
 
 
-@pytest.mark.parametrize("api, tries, said", [
+@pytest.mark.parametrize("api, tries, error_text", [
     (None, 1, "no StackStorm API"), (AwayApi(), 3, "away"),
 ])
-def test_an_announcement_that_cannot_be_started_is_reported(opened, api, tries, said):
-    found = result_of(opened(ANNOUNCED, api=api)[2], "announcement")
-    assert (found["status"], found["tries"]) == ("failed", tries) and said in found["error"]
+def test_an_announcement_that_cannot_be_started_is_reported(opened, api, tries, error_text):
+    result = result_of(opened(ANNOUNCED, api=api)[2], "announcement")
+    assert (result["status"], result["tries"]) == ("failed", tries) and error_text in result[
+        "error"
+    ]
 
 
 def test_what_is_on_but_not_configured_is_reported_and_no_error(opened):
     on = {"mail": True, "slack": True, "webhook": True}
-    _, _, told = opened({"notification_channels": on})
-    assert {one["channel"]: one["status"] for one in told["notifications"]} == {
-        "mail": "not_configured", "slack": "not_configured", "webhook": "not_configured",
-        "announcement": "off"}
+    _, _, opened_ticket = opened({"notification_channels": on})
+    assert {
+        notification["channel"]: notification["status"]
+        for notification in opened_ticket["notifications"]
+    } == {
+        "mail": "not_configured",
+        "slack": "not_configured",
+        "webhook": "not_configured",
+        "announcement": "off",
+    }
 
 
 def test_one_channel_that_fails_does_not_keep_the_others(opened, serve, post_office):
@@ -368,9 +401,9 @@ def test_one_channel_that_fails_does_not_keep_the_others(opened, serve, post_off
     entry = by_mail(post_office(mailbox))
     entry["notification_channels"] = {"slack": True}
     entry["slack"] = {"url": server.url}
-    _, _, told = opened(entry)
-    assert result_of(told, "slack")["status"] == "failed"
-    assert result_of(told, "mail")["status"] == "sent" and len(mailbox.envelopes) == 1
+    _, _, opened_ticket = opened(entry)
+    assert result_of(opened_ticket, "slack")["status"] == "failed"
+    assert result_of(opened_ticket, "mail")["status"] == "sent" and len(mailbox.envelopes) == 1
 
 
 def everywhere(port, slack, webhook):
@@ -408,10 +441,12 @@ def test_channels_take_the_time_of_one_together(make_env, serve, post_office):
 
     env = make_env(api=SlowApi(all_asked.wait))
     entry = everywhere(post_office(SlowMailbox()), serve(slow).url, serve(slow).url)
-    told = ticketing.open_ticket(
+    opened_ticket = ticketing.open_ticket(
         env, ticketing.load_config(env, entry), "llm_retry", "gpt-4", FAILURE, "failed")
-    assert {one["channel"]: one["status"] for one in told["notifications"]} == dict.fromkeys(
-        ("mail", "slack", "webhook", "announcement"), "sent")
+    assert {
+        notification["channel"]: notification["status"]
+        for notification in opened_ticket["notifications"]
+    } == dict.fromkeys(("mail", "slack", "webhook", "announcement"), "sent")
 
 
 def test_channels_that_hang_are_given_up(make_env, monkeypatch):
@@ -422,11 +457,13 @@ def test_channels_that_hang_are_given_up(make_env, monkeypatch):
         url = "http://127.0.0.1:%d" % port
         env = make_env(api=SlowApi(given_up.wait))
         config = ticketing.load_config(env, everywhere(port, url, url))
-        told = ticketing.open_ticket(env, config, "llm_retry", "gpt-4", FAILURE, "failed")
+        opened_ticket = ticketing.open_ticket(env, config, "llm_retry", "gpt-4", FAILURE, "failed")
     given_up.set()
-    assert {one["channel"]: one["status"] for one in told["notifications"]} == dict.fromkeys(
-        ("mail", "slack", "webhook", "announcement"), "failed")
-    assert all(one["error"] for one in told["notifications"])
+    assert {
+        notification["channel"]: notification["status"]
+        for notification in opened_ticket["notifications"]
+    } == dict.fromkeys(("mail", "slack", "webhook", "announcement"), "failed")
+    assert all(notification["error"] for notification in opened_ticket["notifications"])
 
 
 def test_one_channel_that_hangs_keeps_none_of_the_others(make_env, clock, serve, post_office):
@@ -442,16 +479,16 @@ def test_one_channel_that_hangs_keeps_none_of_the_others(make_env, clock, serve,
     entry["slack"] = {"url": serve(hang).url}
     entry["webhook"] = {"url": server.url}
     config = ticketing.load_config(env, entry)
-    told = tickets.record_occurrence(env.store, clock(), "w", "bot", FAILURE, "r", "s",
+    opened_ticket = tickets.record_occurrence(env.store, clock(), "w", "bot", FAILURE, "r", "s",
                           judge=lambda ticket: ("critical_alert", 90))
-    ticket = tickets.get(env.store, told["ticket"])
-    found = notifications.send_due(
+    ticket = tickets.get(env.store, opened_ticket["ticket"])
+    result = notifications.send_due(
         env, config, ticket, lambda: {"markdown": "m", "recommendations": []}, PATIENCE_SECONDS,
         sleep=lambda seconds: None)
-    assert [(one["channel"], one["status"]) for one in found[:3]] == [
+    assert [(notification["channel"], notification["status"]) for notification in result[:3]] == [
         ("mail", "sent"), ("slack", "failed"), ("webhook", "sent")]
     again = notifications.due_notifications(
-        config, env.store, tickets.get(env.store, told["ticket"])
+        config, env.store, tickets.get(env.store, opened_ticket["ticket"])
     )
     assert again == [("trigger", "slack")]
 
@@ -474,9 +511,9 @@ def test_channels_that_hang_do_not_keep_ticket_process_from_its_end(
         clock.forward(1)
         tickets.record_occurrence(env.store, clock(), "w", "bot-%d" % n, FAILURE, "r", "s",
                        judge=lambda ticket: ("supervisor_review", 50))
-    done = ticketing.process_due(env, config)
+    summaries = ticketing.process_due(env, config)
     clock.forward(301)
-    assert len(done["tickets"]) == 2 and done["open"] == 5
+    assert len(summaries["tickets"]) == 2 and summaries["open"] == 5
     monkeypatch.setattr(ticketing, "PROCESS_SECONDS", 0.0)
     assert ticketing.process_due(env, config)["raised"] == 5
 
@@ -495,8 +532,8 @@ def test_a_level_is_told_of_once(opened, serve):
 def test_nobody_is_told_of_what_the_next_run_may_cure(opened, serve):
     server = serve(http_answer(200))
     failure = dict(FAILURE, severity="medium")
-    _, _, told = opened(by_hook("webhook", server.url), failure=failure)
-    assert (told["level"], told["notifications"]) == ("auto_recovery", [])
+    _, _, opened_ticket = opened(by_hook("webhook", server.url), failure=failure)
+    assert (opened_ticket["level"], opened_ticket["notifications"]) == ("auto_recovery", [])
     everything = dict(by_hook("webhook", server.url), notify_from="auto_recovery")
     opened(everything, failure=failure)
     assert len(server.requests) == 1
@@ -505,9 +542,9 @@ def test_nobody_is_told_of_what_the_next_run_may_cure(opened, serve):
 def test_a_problem_that_comes_back_is_told_of_anew(opened, serve, clock):
     server = serve(http_answer(200))
     entry = by_hook("webhook", server.url)
-    env, config, told = opened(entry)
+    env, config, opened_ticket = opened(entry)
     clock.forward(1)
-    ticketing.resolve(env, config, told["ticket"], "done", "ann")
+    ticketing.resolve(env, config, opened_ticket["ticket"], "done", "ann")
     opened(entry)
     actions = [body_of(server, n)["event_action"] for n in range(3)]
     assert actions == ["trigger", "resolve", "trigger"]
@@ -515,11 +552,11 @@ def test_a_problem_that_comes_back_is_told_of_anew(opened, serve, clock):
 
 def test_what_was_not_sent_is_due_the_next_time(opened, serve, clock, sleeps):
     server = serve(answering(400, 200))
-    env, config, told = opened(by_hook("webhook", server.url))
-    assert result_of(told, "webhook")["status"] == "failed"
+    env, config, opened_ticket = opened(by_hook("webhook", server.url))
+    assert result_of(opened_ticket, "webhook")["status"] == "failed"
     clock.forward(1)
-    done = ticketing.process_due(env, config, sleeps)
-    assert done["tickets"][0]["notifications"][0]["status"] == "sent"
+    summaries = ticketing.process_due(env, config, sleeps)
+    assert summaries["tickets"][0]["notifications"][0]["status"] == "sent"
     assert ticketing.process_due(env, config, sleeps)["tickets"] == []
     assert len(server.requests) == 2
 
@@ -533,12 +570,12 @@ def test_a_secret_is_in_no_notification(opened, serve, make_env):
 
 def test_a_process_that_died_while_sending_blocks_it_for_a_while_only(opened, serve, clock, store):
     server = serve(http_answer(200))
-    env, config, told = opened({"notification_channels": OFF})
+    env, config, opened_ticket = opened({"notification_channels": OFF})
     config = ticketing.load_config(env, by_hook("webhook", server.url))
-    ticket = tickets.get(store, told["ticket"])
-    what = "%s-0-%s-open" % (told["ticket"], ticket["level"])
+    ticket = tickets.get(store, opened_ticket["ticket"])
+    lock_name = "%s-0-%s-open" % (opened_ticket["ticket"], ticket["level"])
     with contextlib.ExitStack() as dead:
-        assert dead.enter_context(locks.try_lock(store, what, clock))
+        assert dead.enter_context(locks.try_lock(store, lock_name, clock))
         assert ticketing.process_due(env, config)["tickets"] == []
         clock.forward(locks.LOCK_TTL_SECONDS + 1)
         assert ticketing.process_due(env, config)["tickets"]
@@ -591,19 +628,19 @@ def test_twenty_that_process_at_once_send_each_notification_once(
         names.append(tickets.record_occurrence(
             quiet.store, clock(), "w", subject, FAILURE, "r", "s",
             judge=lambda ticket: ("supervisor_review", 50))["ticket"])
-    ready, done, wrong = threading.Barrier(20), [], []
+    ready, summaries, wrong = threading.Barrier(20), [], []
 
-    def one():
+    def notification():
         env = make_env(store=BestEffortDatastore(datastore))
         try:
             ready.wait()
-            done.append(ticketing.process_due(env, EscalationConfig.from_config(entry)))
+            summaries.append(ticketing.process_due(env, EscalationConfig.from_config(entry)))
         except Exception as error:
             wrong.append(error)
 
-    run_at_once(one, 20)
-    assert not wrong and len(done) == 20
-    told = [body_of(server, n)["dedup_key"] for n in range(len(server.requests))]
-    assert sorted(told) == sorted("synthralos:" + name for name in names)
+    run_at_once(notification, 20)
+    assert not wrong and len(summaries) == 20
+    dedup_keys = [body_of(server, n)["dedup_key"] for n in range(len(server.requests))]
+    assert sorted(dedup_keys) == sorted("synthralos:" + name for name in names)
     assert len(mailbox.envelopes) == 3
     assert [key for key in datastore.names() if ".claim_notification." in key] == []

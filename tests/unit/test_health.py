@@ -23,7 +23,7 @@ def env(make_env, api):
 
 def ran(env, clock, outcome="recovered", agent="bot", **facts):
     clock.forward(1)
-    told = dict(
+    summary = dict(
         {
             "workflow": "agent_recovery",
             "outcome": outcome,
@@ -33,7 +33,7 @@ def ran(env, clock, outcome="recovered", agent="bot", **facts):
         },
         **facts
     )
-    run_summaries.record_summary(env.store, "run-%d" % clock(), clock(), **told)
+    run_summaries.record_summary(env.store, "run-%d" % clock(), clock(), **summary)
 
 
 def break_down(env, *targets):
@@ -49,22 +49,24 @@ def failed(env, severity, subject="bot", cause="timeout"):
     )
 
 
-def whats(found, level=None):
-    return [one["reason"] for one in found["reasons"] if level in (None, one["level"])]
+def whats(health_result, level=None):
+    return [
+        entry["reason"] for entry in health_result["reasons"] if level in (None, entry["level"])
+    ]
 
 
 def test_all_is_well(env):
-    found = health.get(env)
-    assert found["summary"] == found["status"] == "healthy"
-    assert found["reasons"] == [] and found["pauses"] == [] and found["active_errors"] == 0
-    assert found["breakers"] == dict.fromkeys(TARGETS, "closed")
-    assert found["stats"]["total_errors"] == 0 and found["stats"]["success_rate"] is None
-    assert found["subsystem_status"] == {
+    result = health.get(env)
+    assert result["summary"] == result["status"] == "healthy"
+    assert result["reasons"] == [] and result["pauses"] == [] and result["active_errors"] == 0
+    assert result["breakers"] == dict.fromkeys(TARGETS, "closed")
+    assert result["stats"]["total_errors"] == 0 and result["stats"]["success_rate"] is None
+    assert result["subsystem_status"] == {
         "datastore": "ok", "stackstorm_api": "ok", "rules": "ok", "planner": "not_configured",
         "loop_detection": "ok", "tickets": "ok", "notifications": "not_configured",
         "platform": "ok", "providers": "ok", "routes": "ok",
     }
-    assert found["datastore"]["outcome"] == {"keys": 0, "capped": False}
+    assert result["datastore"]["outcome"] == {"keys": 0, "capped": False}
 
 
 def test_the_keys_of_every_kind_are_counted(env, store):
@@ -88,19 +90,19 @@ def test_rows_that_cannot_be_read_are_counted(env, clock, text):
     for name in ("outcome.llm~3Aopenai~2Fgpt-4." + last, "pause.bot." + last, "run." + last,
                  "ticket.T0123456789ab"):
         env.store.put(PREFIX + name, text)
-    found = health.get(env)
+    result = health.get(env)
     expected = {"outcome": 1, "pause": 1, "run": 1, "ticket": 1}
     if text == '{"v": 1}':
         # A summary has no field that it must have.
         del expected["run"]
-    assert found["unreadable"] == expected
-    assert found["breakers"]["llm:openai/gpt-4"] == "open"
+    assert result["unreadable"] == expected
+    assert result["breakers"]["llm:openai/gpt-4"] == "open"
 
 
 def test_nothing_is_configured(make_env):
-    found = health.get(make_env(config={}))
-    assert found["status"] == "healthy" and found["breakers"] == {}
-    states = found["subsystem_status"]
+    result = health.get(make_env(config={}))
+    assert result["status"] == "healthy" and result["breakers"] == {}
+    states = result["subsystem_status"]
     assert {states[kind] for kind in ("platform", "providers", "routes")} == {"not_configured"}
     assert states["stackstorm_api"] == "not_configured"
 
@@ -155,41 +157,41 @@ def test_the_rate_of_the_last_hour(env, clock, good, bad, status):
 ])
 def test_open_tickets(env, severity, status):
     failed(env, severity)
-    found = health.get(env)
-    assert found["status"] == status and found["active_errors"] == 1
-    assert found["tickets"][severity] == 1 and sum(found["tickets"].values()) == 1
+    result = health.get(env)
+    assert result["status"] == status and result["active_errors"] == 1
+    assert result["tickets"][severity] == 1 and sum(result["tickets"].values()) == 1
     assert health.get(env, "another")["active_errors"] == 0
 
 
 def test_a_broken_target_degrades(env):
     break_down(env, "llm:openai/gpt-4", "platform:synthralos")
-    found = health.get(env)
-    assert found["status"] == "degraded"
-    assert found["breakers"]["llm:openai/gpt-4"] == "open"
-    assert found["subsystem_status"]["providers"] == "degraded"
-    assert "breakers not closed: llm:openai/gpt-4, platform:synthralos" in found["summary"]
+    result = health.get(env)
+    assert result["status"] == "degraded"
+    assert result["breakers"]["llm:openai/gpt-4"] == "open"
+    assert result["subsystem_status"]["providers"] == "degraded"
+    assert "breakers not closed: llm:openai/gpt-4, platform:synthralos" in result["summary"]
     assert set(health.get(env, "bot")["breakers"]) == {"platform:synthralos", "platform:standby"}
 
 
 def test_no_target_left_is_critical(env, clock):
     break_down(env, "platform:synthralos", "platform:standby")
-    found = health.get(env)
-    assert found["status"] == "critical"
-    assert whats(found, "critical") == ["platform: every breaker is open"]
+    result = health.get(env)
+    assert result["status"] == "critical"
+    assert whats(result, "critical") == ["platform: every breaker is open"]
     clock.forward(61)
-    found = health.get(env)
-    assert found["breakers"]["platform:standby"] == "half_open"
-    assert found["status"] == "degraded"
+    result = health.get(env)
+    assert result["breakers"]["platform:standby"] == "half_open"
+    assert result["status"] == "degraded"
 
 
 def test_a_breaker_that_an_operator_forced(env, clock):
     break_down(env, "route:openai/eu")
     env.ledger.force_state("route:openai/us", "open", 3600)
     env.ledger.force_state("route:openai/eu", "closed", 60)
-    found = health.get(env)
-    assert found["breakers"]["route:openai/us"] == "open"
-    assert found["breakers"]["route:openai/eu"] == "closed"
-    assert found["forced"] == {
+    result = health.get(env)
+    assert result["breakers"]["route:openai/us"] == "open"
+    assert result["breakers"]["route:openai/eu"] == "closed"
+    assert result["forced"] == {
         "route:openai/us": {"state": "open", "until": "2023-11-14T23:13:20Z"},
         "route:openai/eu": {"state": "closed", "until": "2023-11-14T22:14:20Z"},
     }
@@ -199,19 +201,19 @@ def test_more_outcomes_than_are_read_at_once(env, clock):
     for n in range(health.MAX_ROWS + 5):
         env.ledger.append("platform:zzz", Outcome(True, None, clock() - n / 1000))
     break_down(env, "llm:openai/gpt-4")
-    found = health.get(env)
-    assert found["datastore"]["outcome"] == {"keys": health.MAX_ROWS, "capped": True}
-    assert found["breakers"]["llm:openai/gpt-4"] == "open"
+    result = health.get(env)
+    assert result["datastore"]["outcome"] == {"keys": health.MAX_ROWS, "capped": True}
+    assert result["breakers"]["llm:openai/gpt-4"] == "open"
 
 
 def test_a_paused_agent_degrades(env, clock):
     pauses.pause(env.store, "bot", clock(), "secret words", 300, pauses.DETECTOR, 60)
-    found = health.get(env)
-    assert found["status"] == "degraded" and found["pauses"] == [{
+    result = health.get(env)
+    assert result["status"] == "degraded" and result["pauses"] == [{
         "agent_id": "bot", "by": "loop_detector", "since": "2023-11-14T22:13:20Z",
         "until": "2023-11-14T22:18:20Z", "probe_at": "2023-11-14T22:14:20Z",
     }]
-    assert "secret words" not in json.dumps(found)
+    assert "secret words" not in json.dumps(result)
     assert health.get(env, "another")["pauses"] == []
 
 
@@ -231,12 +233,12 @@ def test_the_planner(make_env, model, status):
 
 def test_the_datastore_is_away(env, datastore):
     datastore.away = True
-    found = health.get(env)
-    assert found["status"] == "degraded" and whats(found) == ["datastore is away"]
-    assert set(found["breakers"].values()) == {"unknown"}
+    result = health.get(env)
+    assert result["status"] == "degraded" and whats(result) == ["datastore is unavailable"]
+    assert set(result["breakers"].values()) == {"unknown"}
     for name in ("stats", "tickets", "datastore", "active_errors"):
-        assert found[name] is None
-    states = found["subsystem_status"]
+        assert result[name] is None
+    states = result["subsystem_status"]
     assert (states["datastore"], states["platform"], states["rules"]) == (
         "away", "unknown", "unknown"
     )
@@ -252,13 +254,13 @@ def test_keys_are_counted(store, datastore, count):
 def test_counting_large_values_reads_few_of_them(store, datastore):
     for n in range(700):
         datastore.put("%scase.%d" % (PREFIX, n), "x")
-    asked = []
-    listed = store.list
-    store.list = lambda prefix, limit=100, offset=0: asked.append(limit) or listed(
+    limits = []
+    list_keys = store.list
+    store.list = lambda prefix, limit=100, offset=0: limits.append(limit) or list_keys(
         prefix, limit, offset
     )
     assert health._count(store, PREFIX + "case.") == 700
-    assert set(asked) == {1} and len(asked) <= 21
+    assert set(limits) == {1} and len(limits) <= 21
 
 
 def test_what_others_wrote_is_passed_over(env, datastore, clock):
@@ -267,8 +269,8 @@ def test_what_others_wrote_is_passed_over(env, datastore, clock):
     for kind in health.READ + health.COUNTED:
         for n, value in enumerate(bad):
             datastore.put("%s%s.x.%013d-%d" % (PREFIX, kind, clock() * 1000, n), value)
-    found = health.get(env)
-    assert found["status"] == "healthy" and found["datastore"]["run"]["keys"] == len(bad)
+    result = health.get(env)
+    assert result["status"] == "healthy" and result["datastore"]["run"]["keys"] == len(bad)
 
 
 def test_a_wrong_name_is_refused(env):

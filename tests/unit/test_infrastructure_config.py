@@ -6,7 +6,7 @@ import yaml
 
 from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure import topology
-from synthralos.infrastructure.config import InfrastructureConfig, configuration
+from synthralos.infrastructure.config import InfrastructureConfig, load_config
 
 from .infrastructure import INFRASTRUCTURE
 
@@ -36,21 +36,21 @@ def test_the_defaults_of_the_schema_are_the_library_s():
         InfrastructureConfig()
     )
     bare = {"base_url": "http://h"}
-    given = {"prometheus": bare, "weather": bare, "crews": [CREW]}
+    config = {"prometheus": bare, "weather": bare, "crews": [CREW]}
     of_crews = SCHEMA["infrastructure"]["properties"]["crews"]["items"]
-    said = defaults(SCHEMA["infrastructure"])
-    said = {
-        "prometheus": dict(said["prometheus"], **bare),
-        "weather": dict(said["weather"], **bare),
+    declared = defaults(SCHEMA["infrastructure"])
+    declared = {
+        "prometheus": dict(declared["prometheus"], **bare),
+        "weather": dict(declared["weather"], **bare),
         "crews": [dict(defaults(of_crews), **CREW)],
     }
-    assert InfrastructureConfig.from_config(said) == InfrastructureConfig.from_config(given)
+    assert InfrastructureConfig.from_config(declared) == InfrastructureConfig.from_config(config)
 
 
 def test_the_defaults_of_a_node_are_the_schema_s():
     items = SCHEMA["infrastructure"]["properties"]["topology"]["items"]
-    said = topology.read("t", [dict(defaults(items), name="x")])
-    assert said == topology.read("t", [{"name": "x"}])
+    declared = topology.read_nodes("t", [dict(defaults(items), name="x")])
+    assert declared == topology.read_nodes("t", [{"name": "x"}])
 
 
 def test_the_example_is_understood():
@@ -58,7 +58,7 @@ def test_the_example_is_understood():
     config = InfrastructureConfig.from_config(yaml.safe_load(text)["infrastructure"])
     assert config.prometheus and config.crews
     assert [crew.name for crew in config.crews if crew.requires_approval] == ["restart"]
-    assert topology.read("t", list(config.topology))
+    assert topology.read_nodes("t", list(config.topology))
 
 
 @pytest.mark.parametrize("entry, field", [
@@ -103,5 +103,5 @@ def test_a_date_may_be_as_yaml_reads_it():
 def test_its_secrets_are_masked(make_env):
     prometheus = {"base_url": "http://h", "token": "very-secret", "headers": {"X-Key": "as-secret"}}
     env = make_env({"infrastructure": dict(INFRASTRUCTURE, prometheus=prometheus)})
-    configuration(env)
+    load_config(env)
     assert env.redactor.redact_text("very-secret as-secret") == "******** ********"

@@ -40,12 +40,12 @@ class Run:
         return self.results[-1]
 
     def step(self):
-        told = TASKS[self.last["next_task"]](self.env, self.case)
-        self._note(told[1] if isinstance(told, tuple) else told)
+        result = TASKS[self.last["next_task"]](self.env, self.case)
+        self._note(result[1] if isinstance(result, tuple) else result)
         return self.last
 
-    def to(self, do):
-        while self.last["next_task"] != do:
+    def to(self, next_task):
+        while self.last["next_task"] != next_task:
             self.step()
             assert len(self.results) < MOST_TASKS
         return self
@@ -86,7 +86,7 @@ def llm(infra, monkeypatch):
             answer = answer if isinstance(answer, str) else json.dumps(answer)
             return {"response": answer}
 
-        monkeypatch.setattr(llm_planner.providers, "complete", call)
+        monkeypatch.setattr(llm_planner.llm_providers, "complete", call)
         return infra
 
     return start
@@ -113,8 +113,12 @@ class TestTable:
         run = Run(infra.env)
         run.step()
         assert last_step(run) == step("FAILURE_DETECTION", "FINAL", "no_failures_detected", {})
-        told = run.end()
-        assert (told["next_task"], told["outcome"], told["success"]) == ("done", "healthy", True)
+        result = run.end()
+        assert (result["next_task"], result["outcome"], result["success"]) == (
+            "done",
+            "healthy",
+            True,
+        )
 
     def test_failures_detected(self, infra):
         infra.down = [["web", "db"]]
@@ -126,12 +130,16 @@ class TestTable:
 
     def test_impact_analyzed(self, infra):
         run = Run(infra.env, nodes=["web", "db"]).to("plan")
-        shown = [
+        node_summaries = [
             {"node": "db", "criticality": "high", "population_affected": 5100},
             {"node": "web", "criticality": "low", "population_affected": 5000},
         ]
         assert last_step(run) == step(
-            "IMPACT_ANALYSIS", "REPAIR_PLANNING", "impact_analyzed", {"impact_report": shown})
+            "IMPACT_ANALYSIS",
+            "REPAIR_PLANNING",
+            "impact_analyzed",
+            {"impact_report": node_summaries},
+        )
 
     def test_decision_to_assign(self, llm):
         infra = llm([assigns(["web"], ["west"])])
@@ -152,7 +160,7 @@ class TestTable:
 
     @pytest.mark.parametrize("answer, message", [
         ("not-a-json", "is no JSON object"),
-        ({"thoughts": "x", "arguments": {}}, "has other fields"),
+        ({"thoughts": "x", "arguments": {}}, "has missing or unknown fields"),
         (uses("no_such_tool"), "no_such_tool"),
         ("", "is no JSON object"),
     ])
@@ -175,19 +183,24 @@ class TestTable:
         assert last_step(run)["action"] == "max_retries_reached"
         assert last_step(run)["to_state"] == "FINAL"
         assert last_step(run)["data"]["retry_count"] == max_retries
-        told = run.end()
-        assert told["outcome"] == "max_retries_reached" and told["retry_count"] == max_retries
-        assert told["next_task"] == "failed" and told["ticket"] and infra.told == []
+        result = run.end()
+        assert result["outcome"] == "max_retries_reached" and result["retry_count"] == max_retries
+        assert result["next_task"] == "failed" and result["ticket"] and infra.notices == []
 
     def test_assignments_failed(self, infra):
         infra.failing = ["west"]
         run = Run(infra.env, nodes=["web", "db"]).to("execute")
         run.step()
-        told = last_step(run)
-        assert (told["from_state"], told["to_state"]) == ("EXECUTION", "REPAIR_PLANNING")
-        assert told["action"] == "assignments_failed" and told["data"]["failed_nodes"] == ["web"]
+        transition = last_step(run)
+        assert (transition["from_state"], transition["to_state"]) == (
+            "EXECUTION",
+            "REPAIR_PLANNING",
+        )
+        assert transition["action"] == "assignments_failed" and transition["data"][
+            "failed_nodes"
+        ] == ["web"]
         details = {"node": "web", "status": "Failed"}
-        assert details in told["data"]["details"]
+        assert details in transition["data"]["details"]
         assert run.case["failures"] == ["web"]
         entry = run.case["plan_history"][-1]
         assert entry["role"] == "execution_result"
@@ -205,9 +218,9 @@ class TestTable:
         run.step()
         assert last_step(run) == step(
             "RESCHEDULING", "FAILURE_DETECTION", "cascading_failures", {"new_failures": ["web"]})
-        told = run.end()
-        assert told["outcome"] == "repairs_assigned"
-        assert [one["node"] for one in told["assignments"]] == ["db", "web"]
+        result = run.end()
+        assert result["outcome"] == "repairs_assigned"
+        assert [assignment["node"] for assignment in result["assignments"]] == ["db", "web"]
 
     def test_repairs_completed(self, infra):
         infra.down = [["db"]]
@@ -217,95 +230,108 @@ class TestTable:
 
 
 def test_several_nodes_end_in_repairs_completed(infra):
-    told = Run(infra.env, nodes=["switch", "db", "web"]).end()
-    assert told["step_history"][-1]["action"] == "repairs_completed"
-    assert {one["node"]: one["crew"] for one in told["assignments"]} == {
+    result = Run(infra.env, nodes=["switch", "db", "web"]).end()
+    assert result["step_history"][-1]["action"] == "repairs_completed"
+    assert {assignment["node"]: assignment["crew"] for assignment in result["assignments"]} == {
         "switch": "network", "db": "east", "web": "west"}
-    assert told["unassigned"] == [] and told["ticket"] is None and told["error"] is None
+    assert result["unassigned"] == [] and result["ticket"] is None and result["error"] is None
 
 
 def test_fifty_nodes_are_all_assigned(infra):
     nodes = ["node-%02d" % n for n in range(50)]
-    told = Run(infra.env, nodes=nodes).end()
-    assert told["success"] and sorted(one["node"] for one in told["assignments"]) == nodes
+    result = Run(infra.env, nodes=nodes).end()
+    assert (
+        result["success"] and
+        sorted(assignment["node"] for assignment in result["assignments"]) == nodes
+    )
     # One notice for each crew, not one for each node.
-    assert len(infra.told) == 3
-    counts = [len(notice["facts"]["nodes"]) for _, notice in infra.told]
+    assert len(infra.notices) == 3
+    counts = [len(notice["facts"]["nodes"]) for _, notice in infra.notices]
     assert sum(counts) == 50 and max(counts) - min(counts) <= 1
 
 
 def test_fifty_nodes_by_the_llm_are_all_assigned(llm):
     nodes = ["node-%02d" % n for n in range(50)]
     infra = llm([assigns(nodes, ["east"])])
-    told = Run(infra.env, nodes=nodes).end()
-    assert len(told["assignments"]) == 50 and told["plan"]["source"] == "llm"
+    result = Run(infra.env, nodes=nodes).end()
+    assert len(result["assignments"]) == 50 and result["plan"]["source"] == "llm"
 
 
 def test_what_the_llm_leaves_out_the_rules_assign(llm):
     infra = llm([assigns(["db"], ["west"])])
-    told = Run(infra.env, nodes=["db", "web", "switch"]).end()
-    assert {one["node"]: (one["crew"], one["source"]) for one in told["plan"]["assignments"]} == {
-        "db": ("west", "llm"), "switch": ("network", "rules"), "web": ("west", "rules")}
+    result = Run(infra.env, nodes=["db", "web", "switch"]).end()
+    assert {
+        assignment["node"]: (assignment["crew"], assignment["source"])
+        for assignment in result["plan"]["assignments"]
+    } == {"db": ("west", "llm"), "switch": ("network", "rules"), "web": ("west", "rules")}
 
 
 def test_what_exceeds_every_crew_is_told_and_ticketed(infra):
     infra.configure({"crews": [dict(name="a", channels=["webhook"], capacity=3)]})
-    told = Run(infra.env, nodes=["n%d" % n for n in range(5)]).end()
-    assert told["next_task"] == "failed" and told["outcome"] == "repairs_incomplete"
-    assert len(told["assignments"]) == 3 and len(told["unassigned"]) == 2
-    ticket = tickets.get(infra.env.store, told["ticket"])
-    assert ticket["workflow"] == "infrastructure_repair" and ticket["subject"] in told["unassigned"]
+    result = Run(infra.env, nodes=["n%d" % n for n in range(5)]).end()
+    assert result["next_task"] == "failed" and result["outcome"] == "repairs_incomplete"
+    assert len(result["assignments"]) == 3 and len(result["unassigned"]) == 2
+    ticket = tickets.get(infra.env.store, result["ticket"])
+    assert (
+        ticket["workflow"] == "infrastructure_repair" and ticket["subject"] in result["unassigned"]
+    )
 
 
 def test_a_crew_s_load_outlasts_the_run(infra):
     infra.configure({"crews": [dict(name="a", channels=["webhook"], capacity=2)]})
     assert Run(infra.env, nodes=["x", "y"]).end()["success"]
-    told = Run(infra.env, nodes=["z"]).end()
-    assert told["outcome"] == "max_retries_reached" and "no room" in told["error"]["reason"]
+    result = Run(infra.env, nodes=["z"]).end()
+    assert (
+        result["outcome"] == "max_retries_reached" and
+        "no free capacity" in result["error"]["reason"]
+    )
 
 
 def test_without_a_crew_it_is_ticketed(infra):
     infra.configure({"crews": []})
-    told = Run(infra.env, nodes=["db"]).end()
-    assert told["outcome"] == "max_retries_reached" and told["ticket"]
-    assert told["error"]["reason"] == "no crew is configured"
+    result = Run(infra.env, nodes=["db"]).end()
+    assert result["outcome"] == "max_retries_reached" and result["ticket"]
+    assert result["error"]["reason"] == "no crew is configured"
 
 
 def test_an_assignment_that_always_fails_stops_at_max_steps(infra):
     infra.failing = ["network", "east", "west"]
     run = Run(infra.env, nodes=["db"]).to("final")
     assert run.case["state"] == "EXECUTION" and len(run.case["step_history"]) == 10
-    told = run.end()
-    assert told["outcome"] == "max_steps_reached" and told["state"] == "EXECUTION"
-    assert told["ticket"]
+    result = run.end()
+    assert result["outcome"] == "max_steps_reached" and result["state"] == "EXECUTION"
+    assert result["ticket"]
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, 3, 5, 12])
 def test_max_steps_bounds_the_transitions(infra, max_steps):
     infra.failing = ["network", "east", "west"]
-    told = Run(infra.env, nodes=["db"], max_steps=max_steps).end()
-    assert len(told["step_history"]) == max_steps
-    assert told["outcome"] == "max_steps_reached" and not told["success"]
+    result = Run(infra.env, nodes=["db"], max_steps=max_steps).end()
+    assert len(result["step_history"]) == max_steps
+    assert result["outcome"] == "max_steps_reached" and not result["success"]
 
 
 def test_an_endless_cascade_ends(infra):
     infra.down = [["n%d" % n] for n in range(200)]
-    told = Run(infra.env, max_steps=100).end()
-    assert told["outcome"] == "repairs_assigned" and len(told["step_history"]) == 100
+    result = Run(infra.env, max_steps=100).end()
+    assert result["outcome"] == "repairs_assigned" and len(result["step_history"]) == 100
 
 
 def test_a_cascade_that_max_steps_cuts_short_is_not_dropped(infra):
     infra.down = [["db"], ["db", "web"]]
-    told = Run(infra.env, max_steps=6).end()
-    assert told["outcome"] == "max_steps_reached" and told["unassigned"] == ["web"]
-    assert told["ticket"]
+    result = Run(infra.env, max_steps=6).end()
+    assert result["outcome"] == "max_steps_reached" and result["unassigned"] == ["web"]
+    assert result["ticket"]
 
 
 def test_a_node_goes_to_another_crew_when_one_has_failed(infra):
     infra.failing = ["west"]
-    told = Run(infra.env, nodes=["web", "db"]).end()
-    assert told["success"]
-    crews_of = [(one["node"], one["crew"], one["status"]) for one in told["assignments"]]
+    result = Run(infra.env, nodes=["web", "db"]).end()
+    assert result["success"]
+    crews_of = [
+        (assignment["node"], assignment["crew"], assignment["status"])
+        for assignment in result["assignments"]
+    ]
     assert ("web", "west", "Failed") in crews_of
     # What was assigned is not assigned again.
     assert [entry[0] for entry in crews_of if entry[2] == "Assigned"] == ["db", "web"]
@@ -316,23 +342,23 @@ def test_mixed_results_are_told_node_by_node(infra):
     infra.failing = ["east"]
     run = Run(infra.env, nodes=["switch", "db", "web"]).to("execute")
     run.step()
-    assert [one["status"] for one in last_step(run)["data"]["details"]] == [
+    assert [assignment["status"] for assignment in last_step(run)["data"]["details"]] == [
         "Assigned", "Failed", "Assigned"]
 
 
 def test_known_failures_are_no_cascade(infra):
     """A run that was told its nodes leaves alone what was down before."""
     infra.down = [["other"], ["other", "db"]]
-    told = Run(infra.env, nodes=["db"]).end()
-    assert told["outcome"] == "repairs_completed" and told["failures"] == ["db"]
+    result = Run(infra.env, nodes=["db"]).end()
+    assert result["outcome"] == "repairs_completed" and result["failures"] == ["db"]
 
 
 def test_a_failure_that_is_gone_again_is_no_failure(infra):
     infra.down = [["db"], ["db", "web"], ["db"]]
     run = Run(infra.env)
-    told = run.end()
-    assert told["success"] and told["resolved"] == ["web"]
-    assert [one["node"] for one in told["assignments"]] == ["db"]
+    result = run.end()
+    assert result["success"] and result["resolved"] == ["web"]
+    assert [assignment["node"] for assignment in result["assignments"]] == ["db"]
     assert run.labels[-1] == "no_failures_detected"
 
 
@@ -343,30 +369,30 @@ def test_a_node_that_is_up_again_is_told(infra):
 
 def test_when_prometheus_is_away_later_the_assignments_stand(infra):
     infra.down = [["db"], "network", "network"]
-    told = Run(infra.env).end()
-    assert (told["next_task"], told["outcome"]) == ("done", "repairs_assigned")
+    result = Run(infra.env).end()
+    assert (result["next_task"], result["outcome"]) == ("done", "repairs_assigned")
 
 
 def test_when_prometheus_is_away_at_first_the_run_cannot_go_on(infra):
     infra.down = ["bad_request"]
     run = Run(infra.env)
-    succeeded, told = machine.detect(infra.env, run.case)
-    assert not succeeded and told["next"] is None and told["error"]["cause"] == "bad_request"
-    logged = outcome.log_failure(infra.env, unseal(told["carry"], infra.env.store), {})
-    assert logged["ticket"] and "are not known" in logged["error"]["reason"]
+    succeeded, result = machine.detect(infra.env, run.case)
+    assert not succeeded and result["next"] is None and result["error"]["cause"] == "bad_request"
+    logged = outcome.log_failure(infra.env, unseal(result["carry"], infra.env.store), {})
+    assert logged["ticket"] and "could not be determined" in logged["error"]["reason"]
 
 
 def test_without_prometheus_a_list_is_enough(infra):
     infra.configure({"prometheus": None})
-    told = Run(infra.env, nodes=["db"]).end()
-    assert told["outcome"] == "repairs_completed" and infra.queries == []
+    result = Run(infra.env, nodes=["db"]).end()
+    assert result["outcome"] == "repairs_completed" and infra.queries == []
 
 
 def test_a_dry_run_assigns_nothing(infra):
-    told = Run(infra.env, nodes=["db", "web"], dry_run=True).end()
-    assert (told["next_task"], told["outcome"], told["success"]) == ("done", "planned", False)
-    assert len(told["plan"]["assignments"]) == 2 and told["assignments"] == []
-    assert infra.told == [] and told["ticket"] is None
+    result = Run(infra.env, nodes=["db", "web"], dry_run=True).end()
+    assert (result["next_task"], result["outcome"], result["success"]) == ("done", "planned", False)
+    assert len(result["plan"]["assignments"]) == 2 and result["assignments"] == []
+    assert infra.notices == [] and result["ticket"] is None
     assert infra.env.store.list("synthralos.") == []
 
 
@@ -375,20 +401,22 @@ def test_the_planner_that_times_out_has_failed_to_plan(llm, clock):
     from synthralos.core.failures import make_failure
 
     infra = llm([CallError(make_failure("timeout", "x"))], planner={"fallback": False})
-    told = Run(infra.env, nodes=["db"], max_retries=2).end()
-    assert told["retry_count"] == 2 and told["outcome"] == "max_retries_reached"
+    result = Run(infra.env, nodes=["db"], max_retries=2).end()
+    assert result["retry_count"] == 2 and result["outcome"] == "max_retries_reached"
     assert len(infra.prompts) == 2
 
 
-@pytest.mark.parametrize("cause, asked", [("timeout", 3), ("network", 3), ("authentication", 1)])
-def test_when_the_llm_is_what_broke_the_rules_plan(llm, cause, asked):
+@pytest.mark.parametrize("cause, question_count", [
+    ("timeout", 3), ("network", 3), ("authentication", 1),
+])
+def test_when_the_llm_is_what_broke_the_rules_plan(llm, cause, question_count):
     from synthralos.calls.http import CallError
     from synthralos.core.failures import make_failure
 
     infra = llm([CallError(make_failure(cause, "x"))])
-    told = Run(infra.env, nodes=["db"]).end()
-    assert told["success"] and told["plan"]["source"] == "rules"
-    assert len(infra.prompts) == asked
+    result = Run(infra.env, nodes=["db"]).end()
+    assert result["success"] and result["plan"]["source"] == "rules"
+    assert len(infra.prompts) == question_count
 
 
 def test_a_planner_that_only_looks_things_up_ends(llm):
@@ -401,8 +429,8 @@ def test_a_planner_that_only_looks_things_up_ends(llm):
 
 def test_tools_are_no_steps_that_count(llm):
     infra = llm([uses("get_available_crews")] * 8 + [assigns(["db"], ["east"])])
-    told = Run(infra.env, nodes=["db"], max_steps=6).end()
-    assert told["outcome"] == "repairs_completed"
+    result = Run(infra.env, nodes=["db"], max_steps=6).end()
+    assert result["outcome"] == "repairs_completed"
 
 
 BAD_DECISIONS = [
@@ -432,9 +460,9 @@ def test_a_decision_that_does_not_pass_is_never_carried_out(llm, answer):
 def test_a_crew_that_has_failed_is_not_taken_again_while_there_is_another(llm):
     infra = llm([assigns(["web"], ["west"])])
     infra.failing = ["west"]
-    told = Run(infra.env, nodes=["web"]).end()
-    assert told["success"]
-    assert [one["crew"] for one in told["assignments"]] == ["west", "east"]
+    result = Run(infra.env, nodes=["web"]).end()
+    assert result["success"]
+    assert [assignment["crew"] for assignment in result["assignments"]] == ["west", "east"]
 
 
 def test_the_prompt_holds_the_newest_entries_of_the_conversation(llm):
@@ -450,17 +478,17 @@ def test_the_prompt_holds_the_newest_entries_of_the_conversation(llm):
     assert "get_available_crews() - " in system and "get_weather" not in system
 
 
-@pytest.mark.parametrize("entries, kept", [(0, 0), (3, 3), (5, 5), (8, 5)])
-def test_window(entries, kept):
+@pytest.mark.parametrize("entries, expected", [(0, 0), (3, 3), (5, 5), (8, 5)])
+def test_window(entries, expected):
     history = list(range(entries))
-    assert crew_planner.recent_entries(history) == history[entries - kept:]
+    assert crew_planner.recent_entries(history) == history[entries - expected:]
 
 
 def test_the_time_is_up(infra, clock):
     run = Run(infra.env, nodes=["db"], timeout=60)
     clock.forward(55)
-    told = run.end()
-    assert told["outcome"] == "out_of_time" and told["ticket"] and infra.told == []
+    result = run.end()
+    assert result["outcome"] == "out_of_time" and result["ticket"] and infra.notices == []
 
 
 @pytest.mark.parametrize("parameters, field", [
@@ -497,8 +525,8 @@ def test_an_alert_of_the_trigger_starts_it(infra):
 class Inquiries:
     """StackStorm's API with an inquiry that has ended, and actions that are run."""
 
-    def __init__(self, response=None, statuses=("succeeded",), known=("ops.restart",)):
-        self.response, self.statuses, self.known = response, list(statuses), known
+    def __init__(self, response=None, statuses=("succeeded",), actions=("ops.restart",)):
+        self.response, self.statuses, self.actions = response, list(statuses), actions
         self.started, self.fired = [], []
 
     def children(self, execution_id, attributes):
@@ -509,7 +537,7 @@ class Inquiries:
         return [row]
 
     def action(self, ref):
-        return {"ref": ref, "enabled": True} if ref in self.known else None
+        return {"ref": ref, "enabled": True} if ref in self.actions else None
 
     def start(self, action, parameters):
         self.started.append((action, parameters))
@@ -535,37 +563,43 @@ def by_robot(infra, api, **more):
 def test_an_action_that_runs_by_itself(infra):
     api = Inquiries()
     by_robot(infra, api, approval="none")
-    told = Run(infra.env, nodes=["db"]).end()
-    assert told["success"] and api.started == [("ops.restart", {"hard": True, "host": "db"})]
-    assert told["assignments"][0]["execution_id"] == "e1"
+    result = Run(infra.env, nodes=["db"]).end()
+    assert result["success"] and api.started == [("ops.restart", {"hard": True, "host": "db"})]
+    assert result["assignments"][0]["execution_id"] == "e1"
 
 
 def test_an_action_that_fails_has_failed_the_assignment(infra):
     by_robot(infra, Inquiries(statuses=["failed", "timeout", "succeeded"]), approval="none")
-    told = Run(infra.env, nodes=["db"]).end()
-    assert [one["status"] for one in told["assignments"]] == ["Failed", "Failed", "Assigned"]
+    result = Run(infra.env, nodes=["db"]).end()
+    assert [assignment["status"] for assignment in result["assignments"]] == [
+        "Failed",
+        "Failed",
+        "Assigned",
+    ]
 
 
 def test_an_action_that_is_not_there_is_not_started(infra):
-    api = Inquiries(known=())
+    api = Inquiries(actions=())
     by_robot(infra, api, approval="none")
-    told = Run(infra.env, nodes=["db"]).end()
-    assert api.started == [] and told["outcome"] == "max_steps_reached"
-    assert told["assignments"][0]["details"] == "there is no action ops.restart"
+    result = Run(infra.env, nodes=["db"]).end()
+    assert api.started == [] and result["outcome"] == "max_steps_reached"
+    assert result["assignments"][0]["details"] == "there is no action ops.restart"
 
 
 def test_an_action_that_asks_runs_once_a_person_said_yes(infra, clock):
     api = Inquiries({"approved": True})
     by_robot(infra, api)
     run = Run(infra.env, nodes=["db"]).to("execute")
-    asked = run.step()
-    assert asked["next_task"] == "ask" and asked["asking"] == [{"node": "db", "crew": "robot"}]
+    question = run.step()
+    assert question["next_task"] == "ask" and question["asking"] == [
+        {"node": "db", "crew": "robot"}
+    ]
     assert api.started == []
     # A person may take longer than the run has.
     clock.forward(5000)
     run.last["next_task"] = "execute"
-    told = run.end()
-    assert told["success"] and len(api.started) == 1
+    result = run.end()
+    assert result["success"] and len(api.started) == 1
 
 
 def test_a_refusal_ends_the_run_cleanly(infra):
@@ -573,9 +607,9 @@ def test_a_refusal_ends_the_run_cleanly(infra):
     by_robot(infra, api)
     run = Run(infra.env, nodes=["db"]).to("ask")
     run.last["next_task"] = "execute"
-    told = run.end()
-    assert (told["next_task"], told["outcome"], told["success"]) == ("done", "refused", False)
-    assert api.started == [] and told["ticket"] is None and told["unassigned"] == ["db"]
+    result = run.end()
+    assert (result["next_task"], result["outcome"], result["success"]) == ("done", "refused", False)
+    assert api.started == [] and result["ticket"] is None and result["unassigned"] == ["db"]
     assert run.labels[-1] == "approval_refused"
 
 
@@ -585,8 +619,10 @@ def test_nobody_s_answer_is_no_consent(infra, response):
     by_robot(infra, api)
     run = Run(infra.env, nodes=["db"]).to("ask")
     run.last["next_task"] = "execute"
-    told = run.end()
-    assert told["next_task"] == "failed" and told["outcome"] == "not_answered" and told["ticket"]
+    result = run.end()
+    assert (
+        result["next_task"] == "failed" and result["outcome"] == "not_answered" and result["ticket"]
+    )
     assert api.started == []
 
 
@@ -595,33 +631,33 @@ def test_who_need_not_be_asked_for_is_told_before_a_person_is_asked(infra):
     crews = [RESTART, {"name": "west", "zone": "west", "channels": ["webhook"]}]
     infra.configure({"crews": crews, "allowed_actions": ["ops.restart"]}, api=api)
     run = Run(infra.env, nodes=["web", "db"]).to("ask")
-    assert [notice["subject"] for _, notice in infra.told] == ["west"]
+    assert [notice["subject"] for _, notice in infra.notices] == ["west"]
     run.last["next_task"] = "execute"
-    told = run.end()
-    assert told["outcome"] == "refused" and told["step_history"][-1]["action"] == (
+    result = run.end()
+    assert result["outcome"] == "refused" and result["step_history"][-1]["action"] == (
         "repairs_incomplete")
 
 
 def test_a_hostile_name_reaches_no_action(infra):
     api = Inquiries()
     by_robot(infra, api, approval="none")
-    told = Run(infra.env, nodes=["{{ st2kv.system.x }}", "db"]).end()
-    assert [given["host"] for _, given in api.started] == ["db"]
-    assert told["unassigned"] == ["{{ st2kv.system.x }}"] and told["ticket"]
+    result = Run(infra.env, nodes=["{{ st2kv.system.x }}", "db"]).end()
+    assert [parameters["host"] for _, parameters in api.started] == ["db"]
+    assert result["unassigned"] == ["{{ st2kv.system.x }}"] and result["ticket"]
 
 
 def test_a_notice_holds_no_template(infra):
     hostile = "<% st2kv('x') %> {{ y }}"
-    told = Run(infra.env, nodes=[hostile]).end()
-    assert told["failures"] == [hostile]
-    out = json.dumps([notice for _, notice in infra.told])
+    result = Run(infra.env, nodes=[hostile]).end()
+    assert result["failures"] == [hostile]
+    out = json.dumps([notice for _, notice in infra.notices])
     assert "{{" not in out and "<%" not in out
 
 
 def test_the_record_of_a_run_that_left_nothing(infra):
-    told = outcome.log_failure(infra.env, None, {"nodes": ["db"]})
-    assert told["ticket"] and told["outcome"] == "failed"
-    assert tickets.get(infra.env.store, told["ticket"])["subject"] == "db"
+    result = outcome.log_failure(infra.env, None, {"nodes": ["db"]})
+    assert result["ticket"] and result["outcome"] == "failed"
+    assert tickets.get(infra.env.store, result["ticket"])["subject"] == "db"
     refused = {"refused": {"cause": "refused", "message": "no", "field": "nodes"}}
-    told = outcome.log_failure(infra.env, refused, {"nodes": ["{{ x }}"]})
-    assert tickets.get(infra.env.store, told["ticket"])["subject"] == "infrastructure"
+    result = outcome.log_failure(infra.env, refused, {"nodes": ["{{ x }}"]})
+    assert tickets.get(infra.env.store, result["ticket"])["subject"] == "infrastructure"

@@ -218,7 +218,7 @@ def test_hostile_text_is_passed_on_as_text(text):
     alert["labels"].update({"alertname": text, text: "x", "nested": {text: [text]}, "n": None})
     alert["annotations"] = {text: text}
     alert["generatorURL"] = text
-    # What is dispatched has gone through `storable`.
+    # What is dispatched has gone through `to_json_safe`.
     from synthralos.core.json_safe import to_json_safe
 
     payload = to_json_safe(alert_payloads.from_api(alert, NOW))

@@ -10,37 +10,43 @@ from synthralos.infrastructure.topology import Topology
 from .infrastructure import NODES
 
 
-def of(*entries):
-    return Topology(topology.read("t", list(entries)))
+def topology_of(*entries):
+    return Topology(topology.read_nodes("t", list(entries)))
 
 
 @pytest.fixture
-def known():
-    return of(*NODES)
+def sample_topology():
+    return topology_of(*NODES)
 
 
-def test_downstream_is_all_that_depends_on_it_nearest_first(known):
-    assert known.downstream("switch") == ["db", "web"]
-    assert known.dependents("switch") == ["db"] and known.downstream("web") == []
+def test_downstream_is_all_that_depends_on_it_nearest_first(sample_topology):
+    assert sample_topology.downstream("switch") == ["db", "web"]
+    assert (
+        sample_topology.dependents("switch") == ["db"] and sample_topology.downstream("web") == []
+    )
 
 
 def test_a_cycle_is_tolerated():
-    ring = of({"name": "a", "depends_on": ["c"]}, {"name": "b", "depends_on": ["a"]},
+    ring = topology_of({"name": "a", "depends_on": ["c"]}, {"name": "b", "depends_on": ["a"]},
               {"name": "c", "depends_on": ["b"]}, {"name": "self", "depends_on": ["self"]})
     assert sorted(ring.downstream("a")) == ["b", "c"] and ring.downstream("self") == []
 
 
-def test_a_node_that_nobody_described(known):
-    others = of({"name": "x", "depends_on": ["power"]})
-    assert others.downstream("power") == ["x"] and "power" in others and "moon" not in others
-    assert others.node("power").criticality == "low"
+def test_a_node_that_nobody_described(sample_topology):
+    small_topology = topology_of({"name": "x", "depends_on": ["power"]})
+    assert (
+        small_topology.downstream("power") == ["x"] and
+        "power" in small_topology and
+        "moon" not in small_topology
+    )
+    assert small_topology.node("power").criticality == "low"
 
 
-@pytest.mark.parametrize("given, resolved", [
+@pytest.mark.parametrize("name, resolved", [
     ("db", "db"), ("db:9100", "db"), ("moon:9100", "moon:9100"), ("db:x", "db:x"), (":1", ":1"),
 ])
-def test_a_port_is_left_out_where_only_the_host_is_known(known, given, resolved):
-    assert known.resolved(given) == resolved
+def test_a_port_is_left_out_where_only_the_host_is_known(sample_topology, name, resolved):
+    assert sample_topology.canonical_name(name) == resolved
 
 
 @pytest.mark.parametrize("entry, field", [
@@ -53,7 +59,7 @@ def test_a_port_is_left_out_where_only_the_host_is_known(known, given, resolved)
 ])
 def test_a_wrong_node_is_named(entry, field):
     with pytest.raises(InvalidInput) as refused:
-        of(entry)
+        topology_of(entry)
     assert refused.value.field == field
 
 
@@ -64,42 +70,48 @@ def test_the_datastore_s_nodes_go_over_the_config_s(make_env, datastore):
         if text is not None:
             datastore.put("nodes", text)
         with pytest.raises(InvalidInput):
-            Topology.of(env, config)
+            Topology.load(env, config)
     datastore.put("nodes", json.dumps({"nodes": [{"name": "web", "people": 7}, {"name": "new"}]}))
-    read = Topology.of(env, config)
+    read = Topology.load(env, config)
     assert read.node("web").people == 7 and "new" in read and read.node("db").people == 100
 
 
-def test_impact_counts_each_node_once(known):
-    report = impact.estimate(known, ["db", "web"])
-    assert [told["node"] for told in report["nodes"]] == ["db", "web"]
-    assert [told["population_affected"] for told in report["nodes"]] == [5100, 5000]
+def test_impact_counts_each_node_once(sample_topology):
+    report = impact.estimate(sample_topology, ["db", "web"])
+    assert [node_impact["node"] for node_impact in report["nodes"]] == ["db", "web"]
+    assert [node_impact["population_affected"] for node_impact in report["nodes"]] == [5100, 5000]
     assert report["total"] == {
         "criticality": "high", "population_affected": 5100, "nodes_affected": 2}
 
 
 def test_impact_takes_the_criticality_of_what_depends_on_it():
-    known = of({"name": "cable"}, {"name": "heart", "depends_on": ["cable"],
+    sample_topology = topology_of({"name": "cable"}, {"name": "heart", "depends_on": ["cable"],
                                    "criticality": "critical", "people": 1})
-    told = impact.estimate(known, ["cable"])["nodes"][0]
-    assert (told["criticality"], told["population_affected"]) == ("critical", 1)
-    assert told["direct"] == told["downstream"] == ["heart"]
+    node_impact = impact.estimate(sample_topology, ["cable"])["nodes"][0]
+    assert (node_impact["criticality"], node_impact["population_affected"]) == ("critical", 1)
+    assert node_impact["direct"] == node_impact["downstream"] == ["heart"]
 
 
-def test_impact_of_an_unknown_node_is_low(known):
-    report = impact.estimate(known, ["moon"])
+def test_impact_of_an_unknown_node_is_low(sample_topology):
+    report = impact.estimate(sample_topology, ["moon"])
     assert report["nodes"][0]["known"] is False and report["total"]["criticality"] == "low"
 
 
-def test_the_most_severe_comes_first(known):
-    report = impact.estimate(known, ["moon", "web", "db", "switch", "ant"])
-    assert [told["node"] for told in report["nodes"]] == ["switch", "db", "web", "ant", "moon"]
+def test_the_most_severe_comes_first(sample_topology):
+    report = impact.estimate(sample_topology, ["moon", "web", "db", "switch", "ant"])
+    assert [node_impact["node"] for node_impact in report["nodes"]] == [
+        "switch",
+        "db",
+        "web",
+        "ant",
+        "moon",
+    ]
 
 
 def test_a_large_topology_is_told_in_small():
     nodes = [{"name": "root"}] + [
         {"name": "n%d" % n, "depends_on": ["root"], "people": 1} for n in range(3000)]
-    report = impact.estimate(of(*nodes), ["root"])
+    report = impact.estimate(topology_of(*nodes), ["root"])
     assert report["total"]["population_affected"] == 3000
     assert len(report["nodes"][0]["downstream"]) == impact.MAX_NODES_SHOWN
-    assert impact.estimate(of(), [])["total"]["nodes_affected"] == 0
+    assert impact.estimate(topology_of(), [])["total"]["nodes_affected"] == 0

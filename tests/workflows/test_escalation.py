@@ -55,7 +55,7 @@ def hooked(world):
         hook.close()
 
 
-def told(world, action, succeeded=True, **parameters):
+def act(world, action, succeeded=True, **parameters):
     run = world.local.run("synthralos." + action, parameters)
     assert (run["status"] == "succeeded") is succeeded, run["result"]
     return run["result"]["result"]
@@ -63,41 +63,41 @@ def told(world, action, succeeded=True, **parameters):
 
 def test_a_ticket_lives_from_its_opening_to_its_end(world, hooked):
     hook = hooked()
-    opened = told(world, "ticket.create", **SUBJECT)
+    opened = act(world, "ticket.create", **SUBJECT)
     name = opened["ticket"]
     assert (opened["level"], opened["new"]) == ("critical_alert", True)
     assert opened["notifications"][0]["status"] == "sent"
-    assert told(world, "ticket.create", **SUBJECT)["occurrences"] == 2
-    taken = told(world, "ticket.take", ticket_id=name)["ticket"]
-    assert (taken["status"], taken["taken_by"]) == ("in_progress", "st2admin")
-    shown = told(world, "ticket.get", ticket_id=name)
-    assert "maxIterations" in " ".join(shown["report"]["recommendations"])
-    assert [event["kind"] for event in shown["ticket"]["events"]] == ["taken"] + ["occurred"] * 2
-    found = told(world, "ticket.list", status="in_progress", level="critical_alert",
+    assert act(world, "ticket.create", **SUBJECT)["occurrences"] == 2
+    acknowledged = act(world, "ticket.take", ticket_id=name)["ticket"]
+    assert (acknowledged["status"], acknowledged["taken_by"]) == ("in_progress", "st2admin")
+    result = act(world, "ticket.get", ticket_id=name)
+    assert "maxIterations" in " ".join(result["report"]["recommendations"])
+    assert [event["kind"] for event in result["ticket"]["events"]] == ["taken"] + ["occurred"] * 2
+    listing = act(world, "ticket.list", status="in_progress", level="critical_alert",
                  min_priority=60, subject="bot")["tickets"]
-    assert [ticket["ticket"] for ticket in found] == [name]
-    done = told(world, "ticket.resolve", ticket_id=name, resolution="fewer iterations", by="ann")
-    assert (done["ticket"]["status"], done["ticket"]["resolved_by"]) == ("resolved", "ann")
+    assert [ticket["ticket"] for ticket in listing] == [name]
+    resolved = act(world, "ticket.resolve", ticket_id=name, resolution="fewer iterations", by="ann")
+    assert (resolved["ticket"]["status"], resolved["ticket"]["resolved_by"]) == ("resolved", "ann")
     assert [body["event_action"] for body in hook.bodies] == ["trigger", "acknowledge", "resolve"]
-    assert told(world, "ticket.list", status="open")["tickets"] == []
+    assert act(world, "ticket.list", status="open")["tickets"] == []
 
 
 def test_what_was_not_taken_is_told_of_by_process_once(world, hooked):
     hook = hooked(400, 400, 202)
-    assert told(world, "ticket.create", **SUBJECT)["notifications"][0]["status"] == "failed"
-    failed = told(world, "ticket.process", succeeded=False)
+    assert act(world, "ticket.create", **SUBJECT)["notifications"][0]["status"] == "failed"
+    failed = act(world, "ticket.process", succeeded=False)
     assert failed["tickets"][0]["notifications"][0]["error"] == "bad_request (400)"
-    sent = told(world, "ticket.process")
+    sent = act(world, "ticket.process")
     assert sent["summary"] == "1 open, 0 raised, 1 notifications sent, 0 failed"
-    assert told(world, "ticket.process")["tickets"] == []
+    assert act(world, "ticket.process")["tickets"] == []
     assert len(hook.bodies) == 3
 
 
 def test_process_raises_what_nobody_took(world, hooked):
     hook = hooked(escalation_timeout=0.001)
-    told(world, "ticket.create", subject="bot", summary="slow", severity="low")
+    act(world, "ticket.create", subject="bot", summary="slow", severity="low")
     assert hook.bodies == []
-    levels = [told(world, "ticket.process")["tickets"][0]["level"] for _ in range(3)]
+    levels = [act(world, "ticket.process")["tickets"][0]["level"] for _ in range(3)]
     assert levels == ["supervisor_review", "human_intervention", "critical_alert"]
     assert [body["payload"]["custom_details"]["level"] for body in hook.bodies] == levels
 
@@ -131,9 +131,9 @@ def test_hostile_text_is_neither_evaluated_nor_passed_on(world, hooked, text):
     hook = hooked()
     world.local.keys.set("canary", "canary-in-the-datastore")
     encoded = "base64:" + base64.b64encode(text.encode()).decode()
-    opened = told(world, "ticket.create", subject="bot", summary=encoded, severity="critical",
-                  details={"why": encoded})
-    told(world, "ticket.resolve", ticket_id=opened["ticket"], resolution=encoded)
+    opened = act(world, "ticket.create", subject="bot", summary=encoded, severity="critical",
+                 details={"why": encoded})
+    act(world, "ticket.resolve", ticket_id=opened["ticket"], resolution=encoded)
     assert len(hook.bodies) == 2
     out = json.dumps(hook.bodies, ensure_ascii=False)
     # Two closing braces that JSON puts there itself are no mark of the text's.
@@ -143,8 +143,8 @@ def test_hostile_text_is_neither_evaluated_nor_passed_on(world, hooked, text):
         default=str)
     assert "canary-in-the-datastore" not in everything + out
     assert "sandbox-token" not in everything + out
-    shown = told(world, "ticket.get", ticket_id=opened["ticket"])
-    assert shown["ticket"]["summary"] == " ".join(text.split())
+    result = act(world, "ticket.get", ticket_id=opened["ticket"])
+    assert result["ticket"]["summary"] == " ".join(text.split())
 
 
 @pytest.mark.parametrize("action, parameters, named", [
@@ -160,11 +160,11 @@ def test_hostile_text_is_neither_evaluated_nor_passed_on(world, hooked, text):
     ("ticket.resolve", {"ticket_id": "T000000000000", "resolution": ""}, "resolution"),
 ])
 def test_a_refusal_names_the_field_and_the_way_out(world, action, parameters, named):
-    error = told(world, action, succeeded=False, **parameters)["error"]
+    error = act(world, action, succeeded=False, **parameters)["error"]
     assert error["field"] == named and error["hint"]
 
 
 def test_a_wrong_configuration_is_named(world, hooked):
     hooked(mail={"host": "h", "from": "nobody", "to": ["a@b"]})
-    error = told(world, "ticket.process", succeeded=False)["error"]
+    error = act(world, "ticket.process", succeeded=False)["error"]
     assert error["field"] == "escalation.mail.from"

@@ -1,8 +1,8 @@
-"""The ways on which people are told: mail, Slack, a webhook, StackStorm's announcements.
+"""The notification channels: mail, Slack, a webhook, StackStorm's announcements.
 
-Each is a function (env, config, notice, seconds) that returns when the notice was taken. It raises
-Again when another try may help, and DeliveryError or InvalidInput when none will. A notice is a mapping of
-ids, enums, numbers and harmless text; see notifications.notice.
+Each is a function (env, config, notice, seconds) that returns once the notice was accepted. It
+raises RetryableDeliveryError if a retry may help, and DeliveryError or InvalidInput if not. A
+notice is a mapping of ids, enums, numbers and sanitized text; see notifications.build_notification.
 """
 
 import email.message
@@ -27,14 +27,15 @@ _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 class DeliveryError(Exception):
-    """A notice was not taken; the message says why and holds no secret."""
+    """A notice was not accepted; the message gives the reason and contains no secret."""
 
 
 class RetryableDeliveryError(DeliveryError):
-    """The same, but another try may help."""
+    """A notice was not accepted, but a retry may help."""
 
 
 def mail(env, config, notice, seconds):
+    """Send a mail over SMTP."""
     settings = config.mail
     password = _secret(env, settings.password, settings.password_from)
     message = email.message.EmailMessage()
@@ -49,37 +50,43 @@ def mail(env, config, notice, seconds):
     try:
         _send_smtp(settings, password, message, seconds)
     except smtplib.SMTPResponseException as error:
-        # 4xx is for now, 5xx for good (RFC 5321, 4.2.1).
-        kind = RetryableDeliveryError if 400 <= error.smtp_code < 500 else DeliveryError
-        what = type(error).__name__
-        raise kind("the mail server answered %d (%s)" % (error.smtp_code, what)) from error
+        # 4xx is transient, 5xx permanent (RFC 5321, 4.2.1).
+        error_class = RetryableDeliveryError if 400 <= error.smtp_code < 500 else DeliveryError
+        error_name = type(error).__name__
+        raise error_class(
+            "the mail server responded with %d (%s)" % (error.smtp_code, error_name)
+        ) from error
     except smtplib.SMTPRecipientsRefused as error:
         codes = sorted({answer[0] for answer in error.recipients.values()})
-        kind = RetryableDeliveryError if all(400 <= code < 500 for code in codes) else DeliveryError
-        told = ", ".join(str(code) for code in codes)
-        raise kind("the mail server refused every recipient (%s)" % told) from error
+        error_class = (
+            RetryableDeliveryError if all(400 <= code < 500 for code in codes) else DeliveryError
+        )
+        codes_text = ", ".join(str(code) for code in codes)
+        raise error_class("the mail server refused every recipient (%s)" % codes_text) from error
     except smtplib.SMTPNotSupportedError as error:
         raise DeliveryError(
-            "the mail server does not support what is configured: %s" % error
+            "the mail server does not support the configured settings: %s" % error
         ) from error
     except ssl.SSLCertVerificationError as error:
-        told = "the mail server's certificate was not accepted; a private CA needs `ca_bundle`"
-        raise DeliveryError(told) from error
+        raise DeliveryError(
+            "the mail server's certificate was not accepted; set `ca_bundle` for a private CA"
+        ) from error
     except (OSError, smtplib.SMTPException) as error:
-        told = "the mail server is away: %s" % type(error).__name__
-        raise RetryableDeliveryError(told) from error
+        raise RetryableDeliveryError(
+            "the mail server is unavailable: %s" % type(error).__name__
+        ) from error
 
 
 def _send_smtp(settings, password, message, seconds):
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     tls = None
     if settings.encryption != "none":
         tls = ssl.create_default_context(cafile=settings.ca_bundle)
     if settings.encryption == "ssl":
-        kind, more = _DeadlineSMTP_SSL, {"context": tls}
+        smtp_class, options = _DeadlineSMTP_SSL, {"context": tls}
     else:
-        kind, more = _DeadlineSMTP, {}
-    with kind(ends, settings.host, settings.port, timeout=seconds, **more) as server:
+        smtp_class, options = _DeadlineSMTP, {}
+    with smtp_class(deadline, settings.host, settings.port, timeout=seconds, **options) as server:
         if settings.encryption == "starttls":
             server.starttls(context=tls)
         if settings.username:
@@ -88,34 +95,35 @@ def _send_smtp(settings, password, message, seconds):
 
 
 class _DeadlineSMTP(smtplib.SMTP):
-    """Ends at `ends` (time.monotonic) as a whole: smtplib's own limit is per read."""
+    """An SMTP connection with a total deadline (time.monotonic): smtplib's timeout is per read."""
 
-    def __init__(self, ends, *arguments, **options):
-        self._ends = ends
+    def __init__(self, deadline, *arguments, **options):
+        self._deadline = deadline
         super().__init__(*arguments, **options)
 
     def getreply(self):
-        left = self._ends - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the time is up")
+        seconds_left = self._deadline - time.monotonic()
+        if seconds_left <= 0:
+            raise TimeoutError("the deadline was reached")
         if self.sock is not None:
-            self.sock.settimeout(left)
+            self.sock.settimeout(seconds_left)
         return super().getreply()
 
 
 class _DeadlineSMTP_SSL(_DeadlineSMTP, smtplib.SMTP_SSL):
-    pass
+    """The same over TLS."""
 
 
 def slack(env, config, notice, seconds):
+    """Post to a Slack webhook."""
     hook = config.slack
-    # `<!channel>` and the like would call everybody (Slack, "Formatting text for app surfaces").
+    # `<!channel>` and the like would notify everybody (Slack, "Formatting text for app surfaces").
     text = "*%s*\n%s" % (notice["title"].translate(_SLACK), notice["text"].translate(_SLACK))
     _post(env, "slack", hook, {"text": text[:MAX_SLACK_CHARS]}, seconds)
 
 
 def webhook(env, config, notice, seconds):
-    """Posts what PagerDuty's Events API v2 takes, and any webhook that reads JSON."""
+    """Post the JSON body of PagerDuty's Events API v2 to a webhook."""
     hook = config.webhook
     body = {
         "event_action": notice["action"],
@@ -138,9 +146,9 @@ def webhook(env, config, notice, seconds):
 
 
 def announcement(env, config, notice, seconds):
-    """Starts core.announcement, whose message StackStorm sends to all that listen to its stream."""
+    """Run core.announcement, whose message StackStorm sends to all listeners of its stream."""
     if env.api is None:
-        raise DeliveryError("there is no StackStorm API")
+        raise DeliveryError("no StackStorm API is available")
     message = dict(notice["facts"], action=notice["action"], title=notice["title"])
     try:
         env.api.start(ANNOUNCEMENT, {"message": message})
@@ -156,23 +164,24 @@ def _post(env, channel, hook, body, seconds):
         proxy=hook.proxy,
     )
     try:
-        answer = env.client.request(connection, "POST", "", seconds, body=body)
+        response = env.client.request(connection, "POST", "", seconds, body=body)
     except CallError as error:
         raise _delivery_error(error.failure) from error
-    if not 200 <= answer.status < 300:
-        raise _delivery_error(env.client.failure_of(answer, "request"))
+    if not 200 <= response.status < 300:
+        raise _delivery_error(env.client.failure_of(response, "request"))
 
 
 def _delivery_error(failure):
     status = " (%d)" % failure.status if failure.status else ""
-    kind = RetryableDeliveryError if failure.policy.retry_same_target else DeliveryError
-    # The message of an error is the other side's: not needed, and nobody knows what is in it.
-    return kind("%s%s" % (failure.cause, status))
+    error_class = RetryableDeliveryError if failure.policy.retry_same_target else DeliveryError
+    # The error text comes from the other side, and may contain anything: only the cause is used.
+    return error_class("%s%s" % (failure.cause, status))
 
 
 def _secret(env, literal, key):
-    """The secret: literal, or what the datastore holds now under `key`. InvalidInput when it is not
-    there.
+    """Return the literal secret, or the value stored in the datastore under `key`.
+
+    :raises InvalidInput: the key does not exist.
     """
     if not literal and not key:
         return None
@@ -181,5 +190,5 @@ def _secret(env, literal, key):
 
 
 def sender_for(channel):
-    """The function that sends on `channel`."""
+    """Return the function that sends on `channel`."""
     return {"mail": mail, "slack": slack, "webhook": webhook, "announcement": announcement}[channel]

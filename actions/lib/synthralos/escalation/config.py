@@ -1,4 +1,4 @@
-"""The entry `escalation` of the pack's configuration, with defaults and refusals that name it."""
+"""Reads and validates the entry `escalation` of the pack's configuration."""
 
 from dataclasses import dataclass, field
 from typing import Optional
@@ -11,7 +11,7 @@ from synthralos.core.identifiers import require_identifier
 from synthralos.storage.tickets import LEVELS
 
 CHANNELS = ("mail", "slack", "webhook", "announcement")
-# The original's name of the channel.
+# The name of the channel in the original system.
 _CHANNEL_ALIASES = {"email": "mail"}
 _ENABLED_BY_DEFAULT = {"mail": True, "slack": False, "webhook": False, "announcement": False}
 MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
@@ -24,7 +24,8 @@ class MailConfig:
 
     :ivar encryption: starttls, ssl or none.
     :ivar password_from: the datastore key that holds the password, encrypted.
-    :ivar sender: the address it is from; to: the addresses it is for.
+    :ivar sender: the address of the sender.
+    :ivar to: the addresses of the recipients.
     :ivar ca_bundle: file of the certificate authorities to trust, or None for the host's.
     """
 
@@ -41,9 +42,10 @@ class MailConfig:
 
 @dataclass(frozen=True)
 class WebhookConfig:
-    """An address to post to; `url_from` and the like are datastore keys that hold the value.
+    """A webhook; `url_from` and the like are datastore keys that hold the value.
 
-    :ivar routing_key: goes into the body, as PagerDuty wants it; token: a bearer token.
+    :ivar routing_key: is sent in the body, as PagerDuty requires it.
+    :ivar token: a bearer token.
     """
 
     url: Optional[str] = None
@@ -58,16 +60,17 @@ class WebhookConfig:
 
 @dataclass(frozen=True)
 class EscalationConfig:
-    """When a ticket rises and who is told.
+    """When tickets are escalated, and on which channels people are notified.
 
-    :ivar max_auto_recovery_attempts: runs of one problem that failed to recover, from which on a
-        person has to intervene; supervisor_review_after: from which on one has to look.
-    :ivar escalation_timeout: seconds after which a ticket that nobody took rises; 0 is never.
+    :ivar max_auto_recovery_attempts: the number of failed recoveries of the same problem after
+        which a person has to intervene.
+    :ivar supervisor_review_after: the number of them after which a supervisor has to review it.
+    :ivar escalation_timeout: seconds after which an open ticket is escalated; 0 is never.
     :ivar critical_error_types: causes, or other error handlers' names for failure types, whose
         tickets are critical at once.
-    :ivar importance: impact, 0 to 10, of the failure of an agent, model or route, by name.
-    :ivar notify_from: the lowest level of which anybody is told.
-    :ivar on: the channels that are switched on.
+    :ivar importance: {name: impact from 0 to 10 of a failure of that agent, model or route}.
+    :ivar notify_from: the lowest level for which notifications are sent.
+    :ivar on: the enabled channels.
     """
 
     max_auto_recovery_attempts: int = 5
@@ -83,18 +86,21 @@ class EscalationConfig:
 
     @classmethod
     def from_config(cls, entry):
-        """From the mapping under `escalation`. InvalidInput names the entry that is wrong."""
+        """Parse the mapping under `escalation`.
+
+        :raises InvalidInput: an entry is invalid; the error names it.
+        """
         entry = _object("escalation", entry)
-        most = read_int(entry, "max_auto_recovery_attempts", 5, 1, 100, "escalation.")
+        max_attempts = read_int(entry, "max_auto_recovery_attempts", 5, 1, 100, "escalation.")
         level = entry.get("notify_from") or "supervisor_review"
         if level not in LEVELS:
             raise InvalidInput(
-                "escalation.notify_from", level, "is no level", "Use one of " + ", ".join(LEVELS)
+                "escalation.notify_from", level, "is not a level", "Use one of " + ", ".join(LEVELS)
             )
         return cls(
-            max_auto_recovery_attempts=most,
+            max_auto_recovery_attempts=max_attempts,
             supervisor_review_after=read_int(
-                entry, "supervisor_review_after", min(3, most), 1, 100, "escalation."
+                entry, "supervisor_review_after", min(3, max_attempts), 1, 100, "escalation."
             ),
             escalation_timeout=read_number(
                 entry, "escalation_timeout", 300, 0, MAX_TIMEOUT_SECONDS, "escalation."
@@ -109,21 +115,21 @@ class EscalationConfig:
         )
 
     def secrets(self):
-        """Every literal secret of the entry, for redaction. An address of a hook is one too."""
-        found = [self.mail.password] if self.mail else []
+        """Return all literal secrets, for redaction. A webhook's URL is a secret too."""
+        values = [self.mail.password] if self.mail else []
         for hook in (self.slack, self.webhook):
             if hook:
-                found += [hook.url, hook.token, hook.routing_key]
-        return [secret for secret in found if secret]
+                values += [hook.url, hook.token, hook.routing_key]
+        return [secret for secret in values if secret]
 
     def critical(self, failure_type, cause):
-        """Whether a failure is of one of the critical types."""
+        """Return whether the type or cause of a failure is one of the critical types."""
         names = set(self.critical_error_types)
         causes = {ALIASES[name][1] for name in names if name in ALIASES}
         return failure_type in names or cause in names or (cause is not None and cause in causes)
 
     def state(self, channel):
-        """off, not_configured or ready."""
+        """Return the state of a channel: off, not_configured or ready."""
         if channel not in self.on:
             return "off"
         configured = channel == "announcement" or getattr(self, channel) is not None
@@ -131,17 +137,17 @@ class EscalationConfig:
 
 
 def _channels(entry):
-    given = _object("escalation.notification_channels", entry.get("notification_channels"))
-    on = dict(_ENABLED_BY_DEFAULT)
-    for name, value in given.items():
+    switches = _object("escalation.notification_channels", entry.get("notification_channels"))
+    enabled = dict(_ENABLED_BY_DEFAULT)
+    for name, value in switches.items():
         channel = _CHANNEL_ALIASES.get(name, name)
-        where = "escalation.notification_channels.%s" % name
+        path = "escalation.notification_channels.%s" % name
         if channel not in CHANNELS:
-            raise InvalidInput(where, value, "is no channel", "Use one of " + ", ".join(CHANNELS))
+            raise InvalidInput(path, value, "is not a channel", "Use one of " + ", ".join(CHANNELS))
         if value is not None and not isinstance(value, bool):
-            raise InvalidInput(where, value, "is neither true nor false", "Use true or false")
-        on[channel] = on[channel] if value is None else value
-    return tuple(channel for channel in CHANNELS if on[channel])
+            raise InvalidInput(path, value, "must be true or false", "Use true or false")
+        enabled[channel] = enabled[channel] if value is None else value
+    return tuple(channel for channel in CHANNELS if enabled[channel])
 
 
 def _mail(entry):
@@ -151,7 +157,9 @@ def _mail(entry):
     ssl, starttls = bool(entry.get("ssl")), entry.get("starttls")
     encryption = "ssl" if ssl else "none" if starttls is False else "starttls"
     if ssl and starttls:
-        raise InvalidInput("escalation.mail.starttls", True, "excludes ssl", "Set one of the two")
+        raise InvalidInput(
+            "escalation.mail.starttls", True, "cannot be combined with ssl", "Set one of the two"
+        )
     if encryption == "none" and entry.get("username"):
         raise InvalidInput(
             "escalation.mail.username",
@@ -162,7 +170,9 @@ def _mail(entry):
     to = entry.get("to")
     to = [to] if isinstance(to, str) else to
     if not isinstance(to, list) or not to:
-        raise InvalidInput("escalation.mail.to", to, "names nobody", "List e-mail addresses")
+        raise InvalidInput(
+            "escalation.mail.to", to, "must name at least one recipient", "List e-mail addresses"
+        )
     port = read_int(
         entry, "port", {"ssl": 465, "starttls": 587, "none": 25}[encryption], 1, 65535,
         "escalation.mail.",
@@ -172,7 +182,7 @@ def _mail(entry):
         port=port,
         encryption=encryption,
         sender=_address("escalation.mail.from", entry.get("from")),
-        to=[_address("escalation.mail.to[%d]" % n, one) for n, one in enumerate(to)],
+        to=[_address("escalation.mail.to[%d]" % n, address) for n, address in enumerate(to)],
         username=entry.get("username") or None,
         password=entry.get("password") or None,
         password_from=entry.get("password_from") or None,
@@ -181,12 +191,12 @@ def _mail(entry):
 
 
 def _hook(name, entry):
-    where = "escalation." + name
-    entry = _object(where, entry)
+    path = "escalation." + name
+    entry = _object(path, entry)
     if not entry.get("url") and not entry.get("url_from"):
         return None
     if entry.get("url"):
-        check_url(where + ".url", entry["url"])
+        check_url(path + ".url", entry["url"])
     verify = entry.get("verify")
     return WebhookConfig(
         url=entry.get("url") or None,
@@ -200,53 +210,57 @@ def _hook(name, entry):
     )
 
 
-def check_url(where, value):
-    """InvalidInput, without showing the value, when it is no URL: an address of a hook is a secret."""
+def check_url(path, value):
+    """Raise InvalidInput if `value` is not a URL; the error does not show it, as it is a secret."""
     try:
         parts = urlsplit(value) if isinstance(value, str) else None
     except ValueError:
         parts = None
     if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
-        raise InvalidInput(where, None, "is no URL", "Write it as https://host[:port][/path]")
+        raise InvalidInput(
+            path, None, "is not a valid URL", "Write it as https://host[:port][/path]"
+        )
 
 
 def _importance(entry):
-    given = _object("escalation.importance", entry.get("importance"))
-    for name, value in given.items():
-        where = "escalation.importance.%s" % require_identifier("escalation.importance", name)
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not 0 <= value <= MAX_IMPACT:
-            raise InvalidInput(where, value, "is out of bounds", "Use 0 to %d" % MAX_IMPACT)
-    return given
+    importance = _object("escalation.importance", entry.get("importance"))
+    for name, value in importance.items():
+        path = "escalation.importance.%s" % require_identifier("escalation.importance", name)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not 0 <= value <= MAX_IMPACT:
+            raise InvalidInput(path, value, "must be between 0 and %d" % MAX_IMPACT, "Use a number")
+    return importance
 
 
 def _names(entry, name, defaults):
     value = entry.get(name)
     if value is None:
         return getattr(defaults, name)
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise InvalidInput("escalation." + name, value, "is no list of names", "List failure types")
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidInput(
+            "escalation." + name, value, "must be a list of names", "List failure types"
+        )
     return value
 
 
-def _address(where, value):
-    value = _line(where, value)
-    name, at, host = value.rpartition("@")
-    if not name or not at or not host or " " in value:
-        raise InvalidInput(where, value, "is no e-mail address", "Write it as name@example.com")
+def _address(path, value):
+    value = _line(path, value)
+    name, separator, host = value.rpartition("@")
+    if not name or not separator or not host or " " in value:
+        raise InvalidInput(path, value, "is not an e-mail address", "Write it as name@example.com")
     return value
 
 
-def _line(where, value):
-    # A line break in an address would begin a header of its own.
+def _line(path, value):
+    # A line break in an address would start a new header.
     if not isinstance(value, str) or not value.isprintable() or not value.strip():
-        raise InvalidInput(where, value, "is not one line of text", "See config.schema.yaml")
+        raise InvalidInput(path, value, "must be a single line of text", "See config.schema.yaml")
     return value.strip()
 
 
-def _object(where, value):
+def _object(path, value):
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidInput(where, value, "is not an object", "See config.schema.yaml")
+        raise InvalidInput(path, value, "must be an object", "See config.schema.yaml")
     return value

@@ -1,13 +1,13 @@
-"""Which notifications of a ticket are due, and sending each of them once.
+"""Determines which notifications of a ticket are due, and sends each of them once.
 
-Due is: of an open ticket, a `trigger` on every channel for each level that it reaches, from
-`notify_from` upwards; of one that was taken or resolved, an `acknowledge` or `resolve` on the
-webhook, where that has had the trigger. What was sent is written down per channel; who sends holds
-a claim meanwhile. When one dies between sending and writing, the notification goes out again, and
-so does one that a channel took only after its time was up.
+For an open ticket, a `trigger` is due on every channel for each level that it reaches, starting at
+`notify_from`; for a ticket that was taken or resolved, an `acknowledge` or `resolve` on the webhook
+if it was sent the trigger. Sent notifications are recorded per channel, and the sender holds a lock
+in the meantime. If the process dies between sending and recording, the notification is sent again,
+and so is one that a channel accepted only after the time limit.
 
-The channels are told at once, each in a thread of its own: one that hangs takes none of the others'
-time, and all together take no more than one may.
+The channels are notified in parallel, each in its own thread: a channel that hangs does not take
+time from the others, and together they take no longer than the limit of one.
 """
 
 import json
@@ -27,7 +27,7 @@ from synthralos.telemetry import run_log
 MAX_ATTEMPTS = 3
 FIRST_WAIT, MAX_WAIT_SECONDS = 1.0, 8.0
 TIMEOUT_SECONDS = 20.0
-# What a channel that keeps to its time may be late; it says better than we do why it failed.
+# How late a channel may report its own timeout: its error is more precise than ours.
 LATE_SECONDS = 0.5
 TTL_SECONDS = lifetime_of("notification")
 MAX_TITLE_CHARS, MAX_TEXT_CHARS, MAX_FACT_CHARS = 300, 10_000, 500
@@ -35,55 +35,59 @@ TRIGGER, ACKNOWLEDGE, RESOLVE = "trigger", "acknowledge", "resolve"
 
 
 def due_notifications(config, store, ticket):
-    """[(action, channel)] of what is due on the channels that are switched on and configured."""
+    """Return [(action, channel)] of the due notifications on enabled and configured channels."""
     ready = [channel for channel in CHANNELS if config.state(channel) == "ready"]
     sent = _already_sent(store, ticket)
-    found = []
+    due = []
     if ticket["status"] != tickets.RESOLVED and _should_notify(config, ticket):
-        found = [(TRIGGER, channel) for channel in ready]
-    after = {tickets.IN_PROGRESS: ACKNOWLEDGE, tickets.RESOLVED: RESOLVE}.get(ticket["status"])
-    told = any(name.startswith(TRIGGER) and name.endswith("-webhook") for name in sent)
-    if after and told and "webhook" in ready:
-        found.append((after, "webhook"))
-    return [one for one in found if _record_name(ticket, *one) not in sent]
+        due = [(TRIGGER, channel) for channel in ready]
+    follow_up = {tickets.IN_PROGRESS: ACKNOWLEDGE, tickets.RESOLVED: RESOLVE}.get(ticket["status"])
+    webhook_triggered = any(name.startswith(TRIGGER) and name.endswith("-webhook") for name in sent)
+    if follow_up and webhook_triggered and "webhook" in ready:
+        due.append((follow_up, "webhook"))
+    return [item for item in due if _record_name(ticket, *item) not in sent]
 
 
 def send_due(env, config, ticket, report, seconds=TIMEOUT_SECONDS, sleep=time.sleep):
-    """Sends what is due; returns [{action, channel, status, tries, error}].
+    """Send the due notifications of a ticket.
 
-    status is sent, failed, not_configured or off; the last two are told with what is sent, and
-    where no channel can be used at all. Empty when nothing is due, or another process sends it.
-
-    :param ticket: as tickets.get gives it.
-    :param report: a callable () -> the ticket's report; called only when something is sent.
-    :param seconds: what all channels have together, their repeats included.
+    :param ticket: as tickets.get returns it.
+    :param report: a callable () -> the ticket's report; called only if something is sent.
+    :param seconds: the time limit for all channels together, including retries.
+    :returns: [{action, channel, status, tries, error}]. status is sent, failed, not_configured or
+        off; entries with the last two are included if a trigger was sent, or if no channel is
+        usable. Empty if nothing is due, or another process is sending it.
     """
     states = {channel: config.state(channel) for channel in CHANNELS}
-    others = [
+    not_ready = [
         _result(TRIGGER, channel, state, 0) for channel, state in states.items() if state != "ready"
     ]
-    wanted = due_notifications(config, env.store, ticket)
-    if not wanted:
-        nobody = "ready" not in states.values() and ticket["status"] != tickets.RESOLVED
-        return others if nobody and _should_notify(config, ticket) else []
-    what = "%s-%s-%s-%s" % (
+    due = due_notifications(config, env.store, ticket)
+    if not due:
+        none_ready = "ready" not in states.values() and ticket["status"] != tickets.RESOLVED
+        return not_ready if none_ready and _should_notify(config, ticket) else []
+    lock_name = "%s-%s-%s-%s" % (
         ticket["ticket"], ticket["period"], ticket["level"], ticket["status"]
     )
     results = []
-    with try_lock(env.store, what, env.now, sleep) as mine:
-        # Before the claim was ours somebody may have sent it, and gone.
-        wanted = due_notifications(config, env.store, ticket) if mine else []
-        made = report() if wanted else None
-        told = [(one, build_notification(env, ticket, one[0], made)) for one in wanted]
-        results = _send_in_parallel(env, config, told, seconds, sleep)
+    with try_lock(env.store, lock_name, env.now, sleep) as acquired:
+        # Another process may have sent it before we acquired the lock.
+        due = due_notifications(config, env.store, ticket) if acquired else []
+        content = report() if due else None
+        pending = [
+            ((action, channel), build_notification(env, ticket, action, content))
+            for action, channel in due
+        ]
+        results = _send_in_parallel(env, config, pending, seconds, sleep)
         for result in results:
             if result["status"] == "sent":
                 _record_sent(env.store, env.now(), ticket, result)
-    return results + others if any(one["action"] == TRIGGER for one in results) else results
+    has_trigger = any(result["action"] == TRIGGER for result in results)
+    return results + not_ready if has_trigger else results
 
 
 def build_notification(env, ticket, action, report):
-    """What the channels are given: ids, enums, numbers and harmless text."""
+    """Build the notification for the channels: ids, enums, numbers and sanitized text."""
     redactor = env.redactor
     facts = {
         name: ticket[name]
@@ -98,8 +102,8 @@ def build_notification(env, ticket, action, report):
         facts["resolved_by"] = ticket["resolved_by"]
         facts["resolution"] = sanitize_line(ticket["resolution"], redactor, MAX_FACT_CHARS)
     facts = sanitize_value(facts, redactor, MAX_FACT_CHARS)
-    what = {TRIGGER: ticket["level"], ACKNOWLEDGE: "taken", RESOLVE: "resolved"}[action]
-    title = "[synthralos] %s %s: %s" % (what, ticket["ticket"], ticket["summary"])
+    label = {TRIGGER: ticket["level"], ACKNOWLEDGE: "taken", RESOLVE: "resolved"}[action]
+    title = "[synthralos] %s %s: %s" % (label, ticket["ticket"], ticket["summary"])
     return {
         "action": action,
         "ticket": ticket["ticket"],
@@ -115,39 +119,39 @@ def build_notification(env, ticket, action, report):
     }
 
 
-def _send_in_parallel(env, config, told, seconds, sleep):
-    """The results of [((action, channel), notice)], in that order."""
-    ends = time.monotonic() + seconds + LATE_SECONDS
-    made = [
-        _result(action, channel, "failed", 1, "no answer within %g s" % seconds)
-        for (action, channel), _ in told
+def _send_in_parallel(env, config, pending, seconds, sleep):
+    """Send [((action, channel), notification)]; return the results in the same order."""
+    deadline = time.monotonic() + seconds + LATE_SECONDS
+    results = [
+        _result(action, channel, "failed", 1, "no response within %g s" % seconds)
+        for (action, channel), _ in pending
     ]
 
     def send(n, action, channel, notice):
-        made[n] = _send(env, config, action, channel, notice, seconds, sleep)
+        results[n] = _send(env, config, action, channel, notice, seconds, sleep)
 
-    # Daemons: one that hangs in a look-up of a name must not keep the process from ending.
+    # Daemon threads: one that hangs in a DNS lookup must not keep the process alive.
     threads = [
         threading.Thread(target=send, args=(n, action, channel, notice), daemon=True)
-        for n, ((action, channel), notice) in enumerate(told)
+        for n, ((action, channel), notice) in enumerate(pending)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(max(0.0, ends - time.monotonic()))
-    return list(made)
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return list(results)
 
 
-def _send(env, config, action, channel, told, seconds, sleep):
+def _send(env, config, action, channel, notification, seconds, sleep):
     import tenacity
 
-    began = time.monotonic()
-    tries = []
+    started_at = time.monotonic()
+    attempts = []
 
-    def once():
-        tries.append(1)
-        left = max(0.1, seconds - (time.monotonic() - began))
-        channels.sender_for(channel)(env, config, told, left)
+    def attempt():
+        attempts.append(1)
+        seconds_left = max(0.1, seconds - (time.monotonic() - started_at))
+        channels.sender_for(channel)(env, config, notification, seconds_left)
 
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(MAX_ATTEMPTS) |
@@ -158,19 +162,21 @@ def _send(env, config, action, channel, told, seconds, sleep):
         reraise=True,
     )
     try:
-        retrying(once)
+        retrying(attempt)
     except (channels.DeliveryError, InvalidInput) as error:
-        return _result(action, channel, "failed", len(tries), env.redactor.redact_text(str(error)))
+        return _result(
+            action, channel, "failed", len(attempts), env.redactor.redact_text(str(error))
+        )
     except Exception as error:
-        # One channel that cannot be used must keep neither the others nor the record.
+        # One failing channel must stop neither the other channels nor the record.
         run_log.write_traceback(env.redactor.redact_text)
-        return _result(action, channel, "failed", len(tries), type(error).__name__)
-    return _result(action, channel, "sent", len(tries))
+        return _result(action, channel, "failed", len(attempts), type(error).__name__)
+    return _result(action, channel, "sent", len(attempts))
 
 
-def _result(action, channel, status, tries, error=None):
-    told = {"action": action, "channel": channel, "status": status}
-    return dict(told, tries=tries, error=error)
+def _result(action, channel, status, attempts, error=None):
+    result = {"action": action, "channel": channel, "status": status}
+    return dict(result, tries=attempts, error=error)
 
 
 def _should_notify(config, ticket):
@@ -187,7 +193,7 @@ def _prefix(ticket):
 
 
 def _already_sent(store, ticket):
-    """The names of what was sent since the ticket was opened."""
+    """Return the record names of the notifications sent since the ticket was opened."""
     prefix = _prefix(ticket)
     return {name[len(prefix):] for name, _ in store.list(prefix)}
 

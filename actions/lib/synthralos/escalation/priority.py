@@ -1,13 +1,13 @@
-"""How urgent a ticket is: its level, and its priority from 0 to 100.
+"""The urgency of a ticket: its level, and its priority from 0 to 100.
 
     priority = severity 0-40 + cause 0-15 + occurrences 0-20 + attempts 0-10 + impact 0-15
 
 - severity: low 0, medium 13, high 27, critical 40; a critical error type counts as critical.
-- cause: 0 when the same target may cure it at another try, 8 when only another target may, 15 when
-  neither does, or the error type is critical.
+- cause: 0 if a retry of the same target may succeed, 8 if only another target may, 15 if neither
+  or if the error type is critical.
 - occurrences: 4 for each doubling; 1 gives 0, 32 and more give 20.
-- attempts: half a point for each call that the runs have made, at most 10.
-- impact: 1.5 for each point of 0 to 10; 5 where nobody said.
+- attempts: half a point for each call of the runs, at most 10.
+- impact: 1.5 for each point of 0 to 10; an unknown impact counts as 5.
 
 The sum is rounded down, so that nothing short of the worst case reaches 100.
 """
@@ -19,31 +19,31 @@ from synthralos.storage.tickets import LEVELS
 
 AUTO, SUPERVISOR, PERSON, CRITICAL = LEVELS
 DEFAULT_IMPACT = 5
-_OF_SEVERITY = {"low": 0.0, "medium": 40 / 3, "high": 80 / 3, "critical": 40.0}
+_SEVERITY_POINTS = {"low": 0.0, "medium": 40 / 3, "high": 80 / 3, "critical": 40.0}
 MAX_OCCURRENCES, MAX_ATTEMPTS = 32, 20
 
 
 def make_prioritizer(config, level=None):
-    """A callable (ticket) -> (level, priority), as tickets.report wants it.
+    """Return a callable (ticket) -> (level, priority), for tickets.record_occurrence.
 
-    :param config: config.Escalation.
-    :param level: the lowest that the level may be, or None.
+    :param config: an EscalationConfig.
+    :param level: the minimum level, or None.
     """
 
-    def of(ticket):
-        found = level_of(config, ticket)
-        least = LEVELS.index(level) if level else 0
-        return LEVELS[max(LEVELS.index(found), least)], priority_of(config, ticket)
+    def prioritize(ticket):
+        ticket_level = level_of(config, ticket)
+        minimum = LEVELS.index(level) if level else 0
+        return LEVELS[max(LEVELS.index(ticket_level), minimum)], priority_of(config, ticket)
 
-    return of
+    return prioritize
 
 
 def level_of(config, ticket):
-    """The highest level that any rule gives.
+    """Return the highest level that any rule yields.
 
-    Critical: a critical error type, or severity critical. Human intervention: as many failed runs
-    as `max_auto_recovery_attempts`. Supervisor review: as many as `supervisor_review_after`, or
-    severity high. Else the next run may cure it.
+    Critical: a critical error type, or severity critical. Human intervention: at least
+    `max_auto_recovery_attempts` failed runs. Supervisor review: at least `supervisor_review_after`
+    failed runs, or severity high. Otherwise automatic: the next run may recover it.
     """
     severity, occurrences = ticket["severity"], ticket["occurrences"]
     if config.critical(ticket["type"], ticket["cause"]) or severity == "critical":
@@ -56,7 +56,7 @@ def level_of(config, ticket):
 
 
 def priority_of(config, ticket):
-    """0 to 100; see the formula above.
+    """Return the priority, 0 to 100; see the formula above.
 
     :param ticket: with type, cause, severity, occurrences, attempts, impact and subject.
     """
@@ -66,8 +66,8 @@ def priority_of(config, ticket):
         impact = config.importance.get(ticket.get("subject"), DEFAULT_IMPACT)
     occurrences = min(max(ticket["occurrences"], 1), MAX_OCCURRENCES)
     parts = (
-        40.0 if critical else _OF_SEVERITY.get(ticket["severity"], _OF_SEVERITY["medium"]),
-        15.0 if critical else _of_cause(ticket["cause"]),
+        40.0 if critical else _SEVERITY_POINTS.get(ticket["severity"], _SEVERITY_POINTS["medium"]),
+        15.0 if critical else _cause_points(ticket["cause"]),
         20.0 * math.log2(occurrences) / math.log2(MAX_OCCURRENCES),
         10.0 * min(max(ticket["attempts"], 0), MAX_ATTEMPTS) / MAX_ATTEMPTS,
         1.5 * min(max(impact, 0), 10),
@@ -75,9 +75,9 @@ def priority_of(config, ticket):
     return min(100, int(sum(parts) + 1e-9))
 
 
-def _of_cause(cause):
-    known = CAUSES.get(cause)
-    if known is None or known.retry_same_target:
-        # held_back: the breaker lets probes through by itself. A refusal is not cured by waiting.
+def _cause_points(cause):
+    policy = CAUSES.get(cause)
+    if policy is None or policy.retry_same_target:
+        # held_back: the breaker sends probes by itself. Waiting does not resolve a refusal.
         return 15.0 if cause == "refused" else 0.0
-    return 8.0 if known.retry_other_target else 15.0
+    return 8.0 if policy.retry_other_target else 15.0

@@ -1,5 +1,6 @@
-"""The report of a ticket: what failed and why, what it touches, what happened, what to do."""
+"""The analysis of a ticket: root cause, impact, timeline, recommendations."""
 
+from synthralos.core.plurals import count_noun
 from synthralos.core.sanitize import sanitize_line, sanitize_text
 from synthralos.core.timestamps import to_iso
 from synthralos.storage import history
@@ -8,55 +9,55 @@ from synthralos.storage.datastore import timestamp_of_key
 MAX_LINES = 40
 MAX_RUNS = 20
 MAX_MARKDOWN_CHARS = 12_000
-_LINE = 300
+MAX_LINE_CHARS = 300
 
-# cause: (what it means, what cures it). {credential}, {target} and {timeout} stand for the entries
-# of the configuration that belong to the workflow; see _PLACES.
+# cause: (meaning, recommendations). {credential}, {target} and {timeout} stand for the
+# configuration entries of the workflow; see _CONFIG_PLACES.
 _CAUSES = {
     "timeout": (
-        "The target did not answer within the limit of an attempt.",
+        "The target did not respond within the time limit of an attempt.",
         [
-            "Compare the limit ({timeout}) with how long a good answer takes; raise it if needed",
+            "Compare the limit ({timeout}) with a usual response time, and raise it if needed",
             "Make the request smaller: fewer iterations, a shorter prompt",
         ],
     ),
     "network": (
-        "No connection to the target could be made or kept.",
+        "No connection to the target could be established, or it was lost.",
         [
             "Check the address, the proxy and the certificates of {target}: synthralos.pack.check",
-            "Add another target to fall over to in {target}",
+            "Add a fallback target in {target}",
         ],
     ),
     "server_error": (
-        "The target answered with an error of its own.",
+        "The target responded with a server error.",
         ["Read the target's logs and its status page", "Add another target in {target}"],
     ),
     "overloaded": (
         "The target is overloaded.",
-        ["Add another target in {target}", "Start fewer runs at a time"],
+        ["Add another target in {target}", "Start fewer runs at the same time"],
     ),
     "truncated_stream": (
-        "The answer was cut off.",
-        ["Check the proxies on the way for limits of time and size", "Ask for a shorter answer"],
+        "The response was truncated.",
+        ["Check the proxies for time and size limits", "Ask for a shorter response"],
     ),
     "request_timeout": (
-        "The target waited too long for the request.",
-        ["Check the network on the way to {target}", "Make the request smaller"],
+        "The target timed out while waiting for the request.",
+        ["Check the network between here and {target}", "Make the request smaller"],
     ),
     "malformed_answer": (
-        "The answer was not of the promised form.",
-        ["Check that {target} leads to the API and not to a login page or a proxy"],
+        "The response did not have the expected form.",
+        ["Check that {target} points to the API and not to a login page or a proxy"],
     ),
     "conflict": (
-        "The target was in a state that excludes the request.",
-        ["Look for another run that works on the same thing, and start one at a time"],
+        "The request conflicts with the current state of the target.",
+        ["Look for another run that works on the same object, and run them one at a time"],
     ),
     "rate_limit": (
-        "The target limits how often it is called, and its hint did not fit the deadline.",
+        "The target limits its call rate, and the wait that it asked for exceeds the deadline.",
         [
-            "Ask for a higher rate limit, or start fewer runs at a time",
+            "Ask for a higher rate limit, or start fewer runs at the same time",
             "Add a fallback provider in {target}",
-            "Give the run a longer `timeout`, so that it can wait for the hint",
+            "Give the run a longer `timeout`, so that it can wait as long as the target asks",
         ],
     ),
     "quota": (
@@ -64,61 +65,61 @@ _CAUSES = {
         ["Raise the quota or top up the account", "Add a fallback provider in {target}"],
     ),
     "budget": (
-        "The calls to LLMs have taken what `budget` in the configuration allows.",
+        "The calls to LLMs have used up the `budget` of the configuration.",
         [
-            "Look at what took it: synthralos.metrics.get, or the runs of the day",
-            "Raise `budget` in the configuration, or wait: a day's begins anew at 00:00 UTC",
-            "Forget what was spent: synthralos.storage.clear kinds=budget dry_run=false",
+            "Find out what used it: synthralos.metrics.get, or the runs of the day",
+            "Raise `budget` in the configuration, or wait: a daily budget is reset at 00:00 UTC",
+            "Reset the recorded spending: synthralos.storage.clear kinds=budget dry_run=false",
         ],
     ),
     "authentication": (
         "The target did not accept the credential.",
         [
             "Check the key that {credential} names, and renew it: st2 key set --encrypt KEY VALUE",
-            "Run synthralos.pack.check, which says whether the new one is accepted",
+            "Run synthralos.pack.check, which reports whether the new one is accepted",
         ],
     ),
     "permission": (
-        "The credential was accepted, but does not permit this.",
-        ["Give the account behind {credential} the right, or name another key there"],
+        "The credential was accepted, but does not have the required permission.",
+        ["Grant the permission to the account behind {credential}, or set another key there"],
     ),
     "model_not_found": (
         "The provider does not know the model, or the account may not use it.",
-        ["Correct the model's name in `providers[].models` and in `model_map`"],
+        ["Correct the name of the model in `providers[].models` and in `model_map`"],
     ),
     "context_length": (
         "The prompt does not fit the model's context window.",
         [
             "Add a model with a larger window to `providers[].models`, with its `context_window`",
-            "Shorten the prompt or the context that is sent along",
+            "Shorten the prompt or its context",
         ],
     ),
     "content_policy": (
         "The provider refused the content.",
         [
-            "Read and reword the request: synthralos.case.show shows it",
-            "Where another provider may be asked, set `content_policy_fallbacks: true`",
+            "Read the request with synthralos.case.show, and reword it",
+            "If another provider may be asked, set `content_policy_fallbacks: true`",
         ],
     ),
     "bad_request": (
-        "The target rejected the request as wrong; it would do so everywhere.",
+        "The target rejected the request as invalid; any other target would too.",
         ["Correct the request: synthralos.case.show shows what was sent"],
     ),
     "not_found": (
-        "The target knows no such path.",
+        "The requested path does not exist on the target.",
         ["Check the path of the request and the base URLs in {target}"],
     ),
     "blank_output": (
-        "The agent or model answered with nothing.",
-        ["Look at the prompt and at the limit of tokens in the request"],
+        "The agent or model returned empty output.",
+        ["Check the prompt and the token limit of the request"],
     ),
     "schema_mismatch": (
-        "The output does not match what was expected of it.",
+        "The output does not match the expected schema.",
         ["Compare `context.expected_schema` with the prompt: does it ask for that form?"],
     ),
     "invalid_output": (
-        "The output was found unfit.",
-        ["Say in the request what a good answer is, with an example"],
+        "The output was judged unusable.",
+        ["Describe a valid response in the request, with an example"],
     ),
     "agent_failed": (
         "The agent ran and reported a failure.",
@@ -131,79 +132,79 @@ _CAUSES = {
     "resource": (
         "Memory, disk or another resource ran out.",
         [
-            "Look at memory and disk where the agent runs, and give it more or free some",
+            "Check memory and disk on the agent's host, and add or free some",
             "Stop what starts its runs until that is done: st2 key set synthralos.enabled false",
         ],
     ),
     "configuration": (
-        "Something is configured wrongly.",
-        ["Run synthralos.pack.check: it names what is wrong and how to set it"],
+        "The configuration is invalid.",
+        ["Run synthralos.pack.check: it names the invalid entry and how to correct it"],
     ),
     "infinite_loop": (
-        "The agent repeats itself without getting on.",
+        "The agent repeats itself without making progress.",
         [
-            "Stop what starts its runs until it is cured: st2 key set synthralos.enabled false",
-            "Lower `maxIterations` in `agents.<id>.config`, and look at what it repeats",
+            "Stop what starts its runs until it is fixed: st2 key set synthralos.enabled false",
+            "Lower `maxIterations` in `agents.<id>.config`, and check what it repeats",
         ],
     ),
     "cancelled": (
         "The run was cancelled.",
-        ["Start it again if that was not meant to be"],
+        ["Start it again if this was not intended"],
     ),
     "held_back": (
-        "No target was called: all are held back by their breakers, or asked to be left alone.",
+        "No target was called: all are blocked by their breakers or asked for a pause.",
         [
-            "Look at {target}: the failures that opened the breakers came before this",
-            "Wait for the probes, which close a breaker by themselves, or add another target",
+            "Check {target}: earlier failures opened the breakers",
+            "Wait for the automatic probes that close a breaker, or add another target",
         ],
     ),
     "refused": (
         "The run was refused before anything was called.",
-        ["Correct what the message names, and start the run again"],
+        ["Correct the input that the message names, and start the run again"],
     ),
     "repairs_incomplete": (
-        "Failed nodes are left that no crew could be given, or that have no name.",
+        "Some failed nodes have no crew, or their names are unknown.",
         [
-            "See to the nodes that `unassigned` and `unresolved_alerts` of the run name",
-            "Give `infrastructure.crews` more capacity, or the skills that are missing",
+            "Repair the nodes listed in `unassigned` and `unresolved_alerts` of the run",
+            "Add capacity or the missing skills to `infrastructure.crews`",
         ],
     ),
     "max_retries_reached": (
-        "No plan could be made for the repair of the failed nodes.",
+        "The repair of the failed nodes could not be planned.",
         [
-            "See to the nodes that `unassigned` of the run names",
-            "Check that `infrastructure.crews` has crews that are available and have the skills",
-            "Where an LLM plans, leave `infrastructure.planner.fallback` on",
+            "Repair the nodes listed in `unassigned` of the run",
+            "Check that `infrastructure.crews` contains available crews with the required skills",
+            "If an LLM plans, leave `infrastructure.planner.fallback` on",
         ],
     ),
     "max_steps_reached": (
         "The run stopped at `max_steps` before every failed node had a crew.",
         [
-            "See to the nodes that `unassigned` of the run names",
-            "Read in its `assignments` why crews could not be told, and check `escalation`",
-            "Give the run more `max_steps` where failures came one after the other",
+            "Repair the nodes listed in `unassigned` of the run",
+            "Read in its `assignments` why crews could not be notified, and check `escalation`",
+            "Raise `max_steps` of the run if failures occurred one after the other",
         ],
     ),
     "out_of_time": (
-        "The time of the run was up before every failed node had a crew.",
+        "The run reached its time limit before every failed node had a crew.",
         [
-            "See to the nodes that `unassigned` of the run names",
+            "Repair the nodes listed in `unassigned` of the run",
             "Give the run a longer `timeout`, or lower `infrastructure.settle_seconds`",
         ],
     ),
     "not_answered": (
-        "Nobody said whether the actions may run that would have repaired the nodes.",
+        "The request to approve the repair actions was not answered.",
         [
-            "See to the nodes that `unassigned` of the run names",
+            "Repair the nodes listed in `unassigned` of the run",
             "Start the run again, and answer its inquiry: st2 inquiry list",
         ],
     ),
     "unknown": (
-        "Nothing is known of the cause.",
+        "The cause is unknown.",
         ["Read the execution of the run: st2 execution get RUN", "Run synthralos.pack.check"],
     ),
 }
-# workflow: what {credential}, {target} and {timeout} stand for.
+# workflow: the entries that {credential}, {target} and {timeout} stand for.
 _CONFIG_PLACES = {
     "agent_recovery": {
         "credential": "`platform.token_from`",
@@ -230,16 +231,16 @@ _IMPACT = ("none", "low", "medium", "high", "severe")
 
 
 def analyze_ticket(env, ticket):
-    """The report of `ticket`, which tickets.get gave.
+    """Return the report of `ticket`, as tickets.get returned it.
 
-    {ticket, level, status, priority, root_cause {type, cause, severity, meaning, told},
-    impact {level, score, subject, workflow, occurrences, attempts, since, last, runs},
-    timeline [{at, what, run}], recommendations [text], generated_at, markdown}. Texts are redacted;
-    the markdown is also free of template marks.
+    :returns: {ticket, level, status, priority, root_cause {type, cause, severity, meaning,
+        summary}, impact {level, score, subject, workflow, occurrences, attempts, since, last,
+        runs}, timeline [{at, event, run}], recommendations [text], generated_at, markdown}. Texts
+        are redacted; the markdown is also free of template marks.
     """
     events = [event for event in ticket["events"] if event["time"] > ticket["period"]]
     runs = [event["run"] for event in events if event["kind"] == "occurred" and event.get("run")]
-    found = {
+    report = {
         "ticket": ticket["ticket"],
         "level": ticket["level"],
         "status": ticket["status"],
@@ -256,32 +257,32 @@ def analyze_ticket(env, ticket):
         "recommendations": recommendations(ticket),
         "generated_at": to_iso(env.now()),
     }
-    found = env.redactor.redact_value(found)
-    return dict(found, markdown=_markdown(env, found))
+    report = env.redactor.redact_value(report)
+    return dict(report, markdown=_markdown(env, report))
 
 
 def recommendations(ticket):
-    """What a person can do about the case, the first thing first."""
+    """Return what a person can do about the ticket, the most important first."""
     details = ticket.get("details") or {}
-    told = []
+    steps = []
     if ticket["cause"] == "refused" and details.get("field"):
-        way_out = details.get("hint") or "See its description"
-        told.append("Correct %s: %s" % (details["field"], way_out))
-    told += advice(ticket["workflow"], ticket["cause"])[1]
+        hint = details.get("hint") or "See its description"
+        steps.append("Correct %s: %s" % (details["field"], hint))
+    steps += advice(ticket["workflow"], ticket["cause"])[1]
     if ticket["occurrences"] >= 10:
-        told.append(
+        steps.append(
             "It has occurred %d times: find out what starts these runs, and stop it until the "
-            "cause is cured (`st2 key set synthralos.enabled false` stops what rules start)"
+            "cause is fixed (`st2 key set synthralos.enabled false` stops what rules start)"
             % ticket["occurrences"]
         )
-    return told
+    return steps
 
 
 def advice(workflow, cause):
-    """(what the cause means, what a person can do about it) for a run that failed by it."""
-    meaning, what = _CAUSES.get(cause, _CAUSES["unknown"])
+    """Return (meaning, recommendations) of the cause of a failed run."""
+    meaning, templates = _CAUSES.get(cause, _CAUSES["unknown"])
     places = _CONFIG_PLACES.get(workflow, _DEFAULT_PLACES)
-    return meaning, [told.format(**places) for told in what]
+    return meaning, [template.format(**places) for template in templates]
 
 
 def _cause_text(ticket):
@@ -304,19 +305,19 @@ def _impact(ticket, events, runs):
 
 
 def _timeline(store, ticket, events):
-    """The last MOST_LINES things that happened, oldest first."""
+    """Return the last MAX_LINES events of the ticket and its subject, oldest first."""
     lines = [(event["time"], _event_text(event), event.get("run")) for event in events]
     runs = {event.get("run") for event in events}
     first = min((event["time"] for event in events), default=0)
     for entry in history.recent_entries(store, ticket["subject"], limit=MAX_LINES):
-        at = timestamp_of_key(entry["record"])
-        # A run that is in the ticket is in the history too.
-        if at is not None and at * 1000 >= first and entry.get("run") not in runs:
-            lines.append((int(at * 1000), _entry_text(entry), entry.get("run")))
-    lines.sort(key=lambda one: one[0])
+        timestamp = timestamp_of_key(entry["record"])
+        # The runs of the ticket are in the history too: skip them.
+        if timestamp is not None and timestamp * 1000 >= first and entry.get("run") not in runs:
+            lines.append((int(timestamp * 1000), _entry_text(entry), entry.get("run")))
+    lines.sort(key=lambda line: line[0])
     return [
-        {"at": to_iso(at / 1000.0), "event": what, "run": run}
-        for at, what, run in lines[-MAX_LINES:]
+        {"at": to_iso(timestamp / 1000.0), "event": text, "run": run}
+        for timestamp, text, run in lines[-MAX_LINES:]
     ]
 
 
@@ -332,39 +333,43 @@ def _event_text(event):
 
 
 def _entry_text(entry):
-    told = entry.get("reason") or entry.get("cause") or ""
+    reason = entry.get("reason") or entry.get("cause") or ""
     parts = (entry.get("workflow"), entry.get("event") or entry.get("kind") or "recorded")
-    what = " ".join(str(part) for part in parts if part)
-    return "%s: %s" % (what, told) if told else what
+    subject = " ".join(str(part) for part in parts if part)
+    return "%s: %s" % (subject, reason) if reason else subject
 
 
-def _markdown(env, found):
-    root, impact = found["root_cause"], found["impact"]
+def _markdown(env, report):
+    root, impact = report["root_cause"], report["impact"]
 
-    def one(text):
-        return sanitize_line(text, env.redactor, _LINE)
+    def clean(text):
+        return sanitize_line(text, env.redactor, MAX_LINE_CHARS)
 
     lines = [
-        "# Ticket %s" % found["ticket"],
+        "# Ticket %s" % report["ticket"],
         "",
-        one(root["summary"]),
+        clean(root["summary"]),
         "",
         "- Level: %s, status: %s, priority: %d of 100"
-        % (found["level"], found["status"], found["priority"]),
+        % (report["level"], report["status"], report["priority"]),
         "- Cause: %s (%s, severity %s). %s"
-        % (one(root["cause"]), one(root["type"]), one(root["severity"]), root["meaning"]),
+        % (clean(root["cause"]), clean(root["type"]), clean(root["severity"]), root["meaning"]),
         "",
         "## Impact",
         "",
-        "- %s of %s: %s" % (one(impact["workflow"]), one(impact["subject"]), impact["level"]),
-        "- %d occurrences with %d attempts since %s, the last at %s"
-        % (impact["occurrences"], impact["attempts"], impact["since"], impact["last"]),
-        "- Runs: %s" % (", ".join(one(run) for run in impact["runs"]) or "none known"),
+        "- %s of %s: %s" % (clean(impact["workflow"]), clean(impact["subject"]), impact["level"]),
+        "- %s with %s since %s, the last at %s"
+        % (count_noun(impact["occurrences"], "occurrence"),
+           count_noun(impact["attempts"], "attempt"), impact["since"], impact["last"]),
+        "- Runs: %s" % (", ".join(clean(run) for run in impact["runs"]) or "none known"),
         "",
         "## What to do",
         "",
     ]
-    lines += ["%d. %s" % (n, one(told)) for n, told in enumerate(found["recommendations"], 1)]
+    lines += [
+        "%d. %s" % (n, clean(recommendation))
+        for n, recommendation in enumerate(report["recommendations"], 1)
+    ]
     lines += ["", "## What happened", ""]
-    lines += ["- %s %s" % (entry["at"], one(entry["event"])) for entry in found["timeline"]]
+    lines += ["- %s %s" % (entry["at"], clean(entry["event"])) for entry in report["timeline"]]
     return sanitize_text("\n".join(lines), env.redactor, MAX_MARKDOWN_CHARS)

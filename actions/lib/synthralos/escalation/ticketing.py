@@ -1,4 +1,4 @@
-"""What is done with tickets: opened, taken, resolved and gone over; who must know is told."""
+"""Opens, takes, resolves and escalates tickets, and sends their notifications."""
 
 import time
 
@@ -12,12 +12,12 @@ from synthralos.storage import tickets
 TRIGGER = "synthralos.ticket_opened"
 RECENT_WINDOW_SECONDS = 3600.0
 NOTIFY_SECONDS = 5.0
-# StackStorm ends an action after 600 s, and what it had done would not be told.
+# StackStorm ends an action after 600 s, and its result would be lost.
 PROCESS_SECONDS = 240.0
 
 
 def load_config(env, entry):
-    """config.Escalation of the mapping `entry`; its secrets are masked from now on."""
+    """Return the EscalationConfig of the mapping `entry`, and mask its secrets from now on."""
     config = EscalationConfig.from_config(entry)
     for secret in config.secrets():
         env.redactor.add(secret)
@@ -25,69 +25,78 @@ def load_config(env, entry):
 
 
 def open_ticket(env, config, workflow, subject, failure, summary, level=None, sleep=time.sleep,
-                **more):
-    """Opens the ticket of a problem, or adds to it, and sends what is due.
+                **fields):
+    """Open the ticket of a problem, or add an occurrence to it, and send due notifications.
 
     :param failure: {type, cause, severity}.
     :param summary: one redacted line.
-    :param level: the lowest that its level may be.
-    :param more: attempts, impact and details of tickets.report.
-    :returns: what tickets.report returns, and `notifications`; None when the ticket could not be
-        recorded.
+    :param level: the minimum level of the ticket, or None.
+    :param fields: attempts, impact and details of tickets.record_occurrence.
+    :returns: the result of tickets.record_occurrence with `notifications`, or None if the ticket
+        could not be recorded.
     """
-    told = tickets.record_occurrence(
+    ticket = tickets.record_occurrence(
         env.store, env.now(), workflow, subject, failure, env.run, summary,
-        judge=priority.make_prioritizer(config, level), **more
+        judge=priority.make_prioritizer(config, level), **fields
     )
-    if told is None:
+    if ticket is None:
         return None
-    sent = _send_due(env, config, told["ticket"], NOTIFY_SECONDS, sleep)
-    if told["new"]:
-        _fire_opened(env, told, subject, failure)
-    return dict(told, notifications=sent)
+    sent = _send_due(env, config, ticket["ticket"], NOTIFY_SECONDS, sleep)
+    if ticket["new"]:
+        _fire_opened(env, ticket, subject, failure)
+    return dict(ticket, notifications=sent)
 
 
-def open_failure_ticket(env, entry, workflow, subject, failure, summary, sleep=time.sleep, **more):
-    """As `open_ticket`, for the record of a run that failed: nothing here raises.
+def open_failure_ticket(
+    env, entry, workflow, subject, failure, summary, sleep=time.sleep, **fields
+):
+    """Like `open_ticket`, for the record of a failed run; it does not raise.
 
-    A configuration that is wrong does not keep the ticket from being opened: the defaults hold,
-    nobody is told, and `notifications` says why.
+    With an invalid configuration the ticket is still opened, by the defaults: no notification is
+    sent, and `notifications` contains the error.
     """
     try:
-        config, wrong = load_config(env, entry), None
+        config, config_error = load_config(env, entry), None
     except InvalidInput as error:
-        config, wrong = EscalationConfig(on=()), error
-    told = open_ticket(env, config, workflow, subject, failure, summary, sleep=sleep, **more)
-    if told is not None and wrong is not None:
-        told["notifications"] = [
+        config, config_error = EscalationConfig(on=()), error
+    ticket = open_ticket(env, config, workflow, subject, failure, summary, sleep=sleep, **fields)
+    if ticket is not None and config_error is not None:
+        ticket["notifications"] = [
             {
                 "action": notifications.TRIGGER, "channel": name, "status": "failed", "tries": 0,
-                "error": str(wrong),
+                "error": str(config_error),
             }
             for name in CHANNELS
         ]
-    return told
+    return ticket
 
 
-def take(env, config, ticket_id, by, sleep=time.sleep):
-    """The ticket, in progress, with `notifications`. None when it could not be recorded."""
-    taken = tickets.take(env.store, env.now(), ticket_id, by, env.run)
-    return _with_notifications(env, config, taken, sleep)
+def take(env, config, ticket_id, actor, sleep=time.sleep):
+    """Mark the ticket as in progress.
+
+    :returns: the ticket with `notifications`, or None if the change could not be recorded.
+    """
+    ticket = tickets.take(env.store, env.now(), ticket_id, actor, env.run)
+    return _with_notifications(env, config, ticket, sleep)
 
 
-def resolve(env, config, ticket_id, resolution, by, sleep=time.sleep):
-    """The ticket, resolved, with `notifications`. None when it could not be recorded."""
-    resolved = tickets.resolve(env.store, env.now(), ticket_id, resolution, by, env.run)
-    return _with_notifications(env, config, resolved, sleep)
+def resolve(env, config, ticket_id, resolution, actor, sleep=time.sleep):
+    """Mark the ticket as resolved.
+
+    :returns: the ticket with `notifications`, or None if the change could not be recorded.
+    """
+    ticket = tickets.resolve(env.store, env.now(), ticket_id, resolution, actor, env.run)
+    return _with_notifications(env, config, ticket, sleep)
 
 
 def process_due(env, config, sleep=time.sleep):
-    """Goes over the tickets, the most urgent first: raises those that nobody took in time, and
-    sends what is due. Two that run at once do no harm. What is not sent within PROCESS_SECONDS, for
-    channels hang, is due the next time.
+    """Escalate the tickets that nobody took in time, and send due notifications.
+
+    The most urgent tickets come first. Concurrent calls are safe. Notifications that are not sent
+    within PROCESS_SECONDS, because channels hang, are due again in the next call.
 
     :returns: {open, raised, tickets [{ticket, level, priority, previous_level, notifications}],
-        channels {name: state}}; `tickets` holds those with which something was done.
+        channels {name: state}}; `tickets` lists the tickets that were escalated or notified.
     """
     heads = tickets.list_tickets(env.store)
     recent = env.now() - RECENT_WINDOW_SECONDS
@@ -97,16 +106,16 @@ def process_due(env, config, sleep=time.sleep):
         if head["status"] != tickets.RESOLVED or (parse_iso(head["at"]) or 0) > recent
     ]
     live.sort(key=lambda head: (tickets.rank(head["level"]), head["priority"]), reverse=True)
-    done, ends = [], time.monotonic() + PROCESS_SECONDS
+    changed, deadline = [], time.monotonic() + PROCESS_SECONDS
     for head in live:
-        seconds = min(notifications.TIMEOUT_SECONDS, ends - time.monotonic())
-        told = _process_one(env, config, head, seconds, sleep)
-        if told["previous_level"] or told["notifications"]:
-            done.append(told)
+        seconds = min(notifications.TIMEOUT_SECONDS, deadline - time.monotonic())
+        result = _process_one(env, config, head, seconds, sleep)
+        if result["previous_level"] or result["notifications"]:
+            changed.append(result)
     return {
         "open": sum(head["status"] != tickets.RESOLVED for head in live),
-        "raised": sum(told["previous_level"] is not None for told in done),
-        "tickets": done,
+        "raised": sum(result["previous_level"] is not None for result in changed),
+        "tickets": changed,
         "channels": {channel: config.state(channel) for channel in CHANNELS},
     }
 
@@ -115,22 +124,24 @@ def _process_one(env, config, head, seconds, sleep):
     try:
         ticket = tickets.get(env.store, head["ticket"])
     except InvalidInput:
-        # Its events have expired before its head, or the datastore has gone away.
+        # Its events have expired before its head, or the datastore is unavailable.
         return {"previous_level": None, "notifications": []}
     tickets.repair_head(env.store, ticket, head)
-    before = ticket["level"]
+    previous_level = ticket["level"]
     if _is_overdue(config, ticket, env.now()):
-        level = tickets.LEVELS[tickets.rank(before) + 1]
-        why = "nobody took it within %d s" % config.escalation_timeout
-        raised = tickets.escalate(env.store, env.now(), ticket["ticket"], level, why, env.run)
-        ticket["level"] = before if raised is None else raised["level"]
+        level = tickets.LEVELS[tickets.rank(previous_level) + 1]
+        reason = "nobody took it within %d s" % config.escalation_timeout
+        raised = tickets.escalate(env.store, env.now(), ticket["ticket"], level, reason, env.run)
+        ticket["level"] = previous_level if raised is None else raised["level"]
     sent = _send_due(env, config, ticket["ticket"], seconds, sleep) if seconds >= 1 else []
     return {
         "ticket": ticket["ticket"],
         "level": ticket["level"],
         "priority": ticket["priority"],
-        "previous_level": before if ticket["level"] != before else None,
-        "notifications": [one for one in sent if one["status"] in ("sent", "failed")],
+        "previous_level": previous_level if ticket["level"] != previous_level else None,
+        "notifications": [
+            notification for notification in sent if notification["status"] in ("sent", "failed")
+        ],
     }
 
 
@@ -145,8 +156,8 @@ def _is_overdue(config, ticket, now):
     )
 
 
-def _fire_opened(env, told, subject, failure):
-    payload = {name: told[name] for name in ("ticket", "level", "status", "priority")}
+def _fire_opened(env, ticket, subject, failure):
+    payload = {name: ticket[name] for name in ("ticket", "level", "status", "priority")}
     payload["priority"] = round(payload["priority"])
     payload.update(
         problem=failure.get("cause"), run=env.run or None,
@@ -159,7 +170,12 @@ def _with_notifications(env, config, ticket, sleep):
     if ticket is None:
         return None
     sent = _send_due(env, config, ticket["ticket"], NOTIFY_SECONDS, sleep)
-    return dict(ticket, notifications=[one for one in sent if one["status"] in ("sent", "failed")])
+    return dict(
+        ticket,
+        notifications=[
+            notification for notification in sent if notification["status"] in ("sent", "failed")
+        ],
+    )
 
 
 def _send_due(env, config, ticket_id, seconds, sleep):

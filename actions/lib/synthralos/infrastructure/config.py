@@ -1,5 +1,4 @@
-"""The entry `infrastructure` of the pack's configuration, with defaults and refusals that name it.
-"""
+"""Reads and validates the entry `infrastructure` of the pack's configuration."""
 
 import datetime
 from dataclasses import dataclass, field
@@ -20,7 +19,9 @@ MAX_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class Prometheus:
-    """:ivar query: PromQL that gives one sample for each node that is down.
+    """How to ask Prometheus which nodes are down.
+
+    :ivar query: PromQL that returns one sample for each node that is down.
     :ivar label: the label of a sample that names the node.
     """
 
@@ -31,15 +32,16 @@ class Prometheus:
 
 @dataclass(frozen=True)
 class Crew:
-    """Who repairs: people who are told, or an action of StackStorm.
+    """A repair crew: people who are notified, or a StackStorm action.
 
-    :ivar channels: of escalation, on which its people are told.
-    :ivar mail_to: its addresses; the ones of escalation.mail where there are none.
-    :ivar action: `pack.action`, or None for people; node_parameter: which of its parameters gets
-        the node's name; parameters: what it gets besides.
-    :ivar approval: REQUIRED: the action runs once a person has approved it; NONE: at once.
-    :ivar seconds: how long an execution of the action is waited for.
-    :ivar capacity: most nodes at a time, or None.
+    :ivar channels: the escalation channels on which its people are notified.
+    :ivar mail_to: its mail addresses; empty for those of escalation.mail.
+    :ivar action: `pack.action`, or None for people.
+    :ivar node_parameter: the parameter of the action that receives the node's name.
+    :ivar parameters: the action's other parameters.
+    :ivar approval: REQUIRED if a person must approve the action before it runs, else NONE.
+    :ivar seconds: how long to wait for an execution of the action.
+    :ivar capacity: the maximum number of nodes at a time, or None for any number.
     """
 
     name: str
@@ -62,7 +64,10 @@ class Crew:
 
 @dataclass(frozen=True)
 class Weather:
-    """:ivar path: below the address; {location} stands for a zone."""
+    """The weather service of the planner.
+
+    :ivar path: relative to the base URL; {location} is replaced by a zone.
+    """
 
     connection: Connection
     path: str
@@ -70,16 +75,16 @@ class Weather:
 
 @dataclass(frozen=True)
 class InfrastructureConfig:
-    """What infrastructure_repair knows of the world.
+    """The configuration of infrastructure_repair.
 
-    :ivar topology: the nodes as they are configured; topology.Topology reads them.
-    :ivar topology_from: the datastore key that holds more of them, as JSON.
-    :ivar allowed_actions: the actions that crews may be.
-    :ivar busy_seconds: how long an assignment counts as load of its crew; 0 is for the run only.
-    :ivar settle_seconds: the wait before new failures are looked for.
-    :ivar travel_seconds: {zone: {zone: seconds}}, either way.
-    :ivar fallback: whether rules plan when the LLM cannot.
-    :ivar max_tool_calls: most tools that the LLM may use for one plan.
+    :ivar topology: the configured nodes as mappings; topology.Topology parses them.
+    :ivar topology_from: the datastore key of further nodes, as JSON.
+    :ivar allowed_actions: the actions that a crew may run.
+    :ivar busy_seconds: how long an assignment counts as load of its crew; 0: only during its run.
+    :ivar settle_seconds: seconds to wait before the run checks for new failures.
+    :ivar travel_seconds: {zone: {zone: seconds}}, valid in both directions.
+    :ivar fallback: whether the rules plan when the LLM cannot.
+    :ivar max_tool_calls: the maximum number of tool calls of the LLM for one plan.
     """
 
     prometheus: Optional[Prometheus] = None
@@ -98,7 +103,10 @@ class InfrastructureConfig:
 
     @classmethod
     def from_config(cls, entry):
-        """From the mapping under `infrastructure`. InvalidInput names the entry that is wrong."""
+        """Parse the mapping under `infrastructure`.
+
+        :raises InvalidInput: an entry is invalid; the error names it.
+        """
         entry = _object("infrastructure", entry)
         planner = _object("infrastructure.planner", entry.get("planner"))
         allowed = tuple(_names("infrastructure.allowed_actions", entry.get("allowed_actions")))
@@ -108,8 +116,8 @@ class InfrastructureConfig:
         )
         for crew in crews:
             if sum(crew.name == other.name for other in crews) > 1:
-                way_out = "Give each crew a name of its own"
-                raise InvalidInput("infrastructure.crews", crew.name, "stands there twice", way_out)
+                hint = "Crew names must be unique"
+                raise InvalidInput("infrastructure.crews", crew.name, "duplicate crew name", hint)
         labels = _names("infrastructure.alert_labels", entry.get("alert_labels"))
         return cls(
             prometheus=_prometheus(entry.get("prometheus")),
@@ -130,12 +138,12 @@ class InfrastructureConfig:
         )
 
     def crew(self, name):
-        """The Crew of that name, or None."""
+        """Return the Crew with this name, or None."""
         return next((crew for crew in self.crews if crew.name == name), None)
 
 
-def configuration(env):
-    """Infrastructure of the environment's settings; its secrets are masked from now on."""
+def load_config(env):
+    """Return the InfrastructureConfig of `env`, and mask its secrets from now on."""
     config = InfrastructureConfig.from_config(env.settings.infrastructure)
     for source in (config.prometheus, config.weather):
         if source is not None:
@@ -146,134 +154,141 @@ def configuration(env):
 
 
 def _prometheus(entry):
-    where = "infrastructure.prometheus"
-    entry = _object(where, entry)
+    path = "infrastructure.prometheus"
+    entry = _object(path, entry)
     if entry.get("base_url") is None:
         return None
     return Prometheus(
-        connection=connection(entry, where, "token", 10.0, 5.0),
-        query=query(where + ".query", entry.get("query") or QUERY),
-        label=_label(where + ".label", entry.get("label") or LABEL),
+        connection=connection(entry, path, "token", 10.0, 5.0),
+        query=require_query(path + ".query", entry.get("query") or QUERY),
+        label=_label(path + ".label", entry.get("label") or LABEL),
     )
 
 
-def query(where, value):
-    """`value` when it may be a PromQL query, else InvalidInput."""
+def require_query(path, value):
+    """Return `value` if it can be a PromQL query.
+
+    :raises InvalidInput: it is blank, too long or not a string.
+    """
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_QUERY_CHARS:
-        way_out = "Write PromQL, such as up == 0, of at most %d characters" % MAX_QUERY_CHARS
-        raise InvalidInput(where, value, "is no query", way_out)
+        hint = "Write PromQL, such as up == 0, of at most %d characters" % MAX_QUERY_CHARS
+        raise InvalidInput(path, value, "is not a valid query", hint)
     return value
 
 
-def _label(where, value):
+def _label(path, value):
     if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(where, value, "is no label", "Name a label of the samples")
+        raise InvalidInput(path, value, "is not a valid label", "Name a label of the samples")
     return value
 
 
 def _weather(entry):
-    where = "infrastructure.weather"
-    entry = _object(where, entry)
+    config_path = "infrastructure.weather"
+    entry = _object(config_path, entry)
     if entry.get("base_url") is None:
         return None
     path = entry.get("path") or "/{location}"
     if not isinstance(path, str) or "{location}" not in path:
-        why = "has no place for {location}"
-        raise InvalidInput(where + ".path", path, why, "Write it as /{location}")
-    return Weather(connection(entry, where, "token", 5.0, 5.0), path)
+        reason = "does not contain {location}"
+        raise InvalidInput(config_path + ".path", path, reason, "Write it as /{location}")
+    return Weather(connection(entry, config_path, "token", 5.0, 5.0), path)
 
 
-def _crew(where, entry, allowed):
-    entry = _object(where, entry)
+def _crew(path, entry, allowed):
+    entry = _object(path, entry)
     action, approval = entry.get("action") or None, entry.get("approval") or REQUIRED
     if action is not None and action not in allowed:
-        known = ", ".join(allowed) or "none"
-        way_out = "Add it to infrastructure.allowed_actions (now: %s)" % known
-        raise InvalidInput(where + ".action", action, "is not allowed", way_out)
+        allowed_names = ", ".join(allowed) or "none"
+        hint = "Add it to infrastructure.allowed_actions (now: %s)" % allowed_names
+        raise InvalidInput(path + ".action", action, "is not allowed", hint)
     if approval not in APPROVALS:
-        way_out = "Use one of " + ", ".join(APPROVALS)
-        raise InvalidInput(where + ".approval", approval, "is invalid", way_out)
-    channels = tuple(_names(where + ".channels", entry.get("channels")))
+        hint = "Use one of " + ", ".join(APPROVALS)
+        raise InvalidInput(path + ".approval", approval, "is invalid", hint)
+    channels = tuple(_names(path + ".channels", entry.get("channels")))
     for channel in channels:
         if channel not in CHANNELS:
-            way_out = "Use one of " + ", ".join(CHANNELS)
-            raise InvalidInput(where + ".channels", channel, "is no channel", way_out)
+            hint = "Use one of " + ", ".join(CHANNELS)
+            raise InvalidInput(path + ".channels", channel, "is not a channel", hint)
     if bool(channels) == (action is not None):
-        why = "has %s channels %s an action" % (("both", "and") if channels else ("neither", "nor"))
-        raise InvalidInput(where, entry.get("name"), why, "Give it one of the two")
-    mail_to = [_address(where, one) for one in _list(where + ".mail_to", entry.get("mail_to"))]
+        reason = "has %s channels %s an action" % (
+            ("both", "and") if channels else ("neither", "nor")
+        )
+        raise InvalidInput(path, entry.get("name"), reason, "Set exactly one of the two")
+    mail_to = [
+        _address(path, address) for address in _list(path + ".mail_to", entry.get("mail_to"))
+    ]
     zone, capacity = entry.get("zone"), entry.get("capacity")
     if capacity is not None:
-        capacity = read_int(entry, "capacity", None, 0, 10_000, where + ".")
+        capacity = read_int(entry, "capacity", None, 0, 10_000, path + ".")
     return Crew(
-        name=require_identifier(where + ".name", entry.get("name")),
+        name=require_identifier(path + ".name", entry.get("name")),
         channels=channels,
         mail_to=tuple(mail_to),
         action=action,
         node_parameter=require_identifier(
-            where + ".node_parameter", entry.get("node_parameter") or "node"
+            path + ".node_parameter", entry.get("node_parameter") or "node"
         ),
-        parameters=_object(where + ".parameters", entry.get("parameters")),
+        parameters=_object(path + ".parameters", entry.get("parameters")),
         approval=approval,
-        seconds=read_seconds(entry, where + ".seconds", 60.0),
-        skills=tuple(_names(where + ".skills", entry.get("skills"))),
-        zone=None if zone is None else require_identifier(where + ".zone", zone),
+        seconds=read_seconds(entry, path + ".seconds", 60.0),
+        skills=tuple(_names(path + ".skills", entry.get("skills"))),
+        zone=None if zone is None else require_identifier(path + ".zone", zone),
         capacity=capacity,
         available=bool(default_if_none(entry.get("available"), True)),
     )
 
 
-def _address(where, value):
-    name, at, host = value.rpartition("@") if isinstance(value, str) else ("", "", "")
+def _address(path, value):
+    name, separator, host = value.rpartition("@") if isinstance(value, str) else ("", "", "")
     if not name or not host or not value.isprintable() or " " in value:
-        way_out = "Write it as name@example.com"
-        raise InvalidInput(where + ".mail_to", value, "is no e-mail address", way_out)
+        hint = "Write it as name@example.com"
+        raise InvalidInput(path + ".mail_to", value, "is not an e-mail address", hint)
     return value
 
 
 def _travel(entry):
-    where = "infrastructure.travel_seconds"
-    found = {}
-    for origin, below in _object(where, entry).items():
-        for destination, value in _object("%s.%s" % (where, origin), below).items():
-            good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            if not good or not is_name(origin) or not is_name(destination):
-                place = "%s.%s.%s" % (where, origin, destination)
+    path = "infrastructure.travel_seconds"
+    travel_seconds = {}
+    for origin, destinations in _object(path, entry).items():
+        for destination, value in _object("%s.%s" % (path, origin), destinations).items():
+            is_valid = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            if not is_valid or not is_name(origin) or not is_name(destination):
+                entry_path = "%s.%s.%s" % (path, origin, destination)
                 raise InvalidInput(
-                    place, value, "is no number of seconds", "Write {zone: {zone: 1800}}"
+                    entry_path, value, "is not a number of seconds", "Write {zone: {zone: 1800}}"
                 )
-            found.setdefault(origin, {})[destination] = value
-    return found
+            travel_seconds.setdefault(origin, {})[destination] = value
+    return travel_seconds
 
 
-def _dates(where, value):
-    for n, one in enumerate(_list(where, value)):
-        # YAML reads 2025-12-25 as a date of its own accord.
-        text = one.isoformat() if isinstance(one, datetime.date) else one
+def _dates(path, value):
+    for n, entry in enumerate(_list(path, value)):
+        # YAML parses 2025-12-25 as a date.
+        text = entry.isoformat() if isinstance(entry, datetime.date) else entry
         try:
             yield datetime.date.fromisoformat(text).isoformat()
         except (TypeError, ValueError) as error:
-            way_out = "Write it as 2025-12-25"
-            raise InvalidInput("%s[%d]" % (where, n), one, "is no date", way_out) from error
+            hint = "Write it as 2025-12-25"
+            raise InvalidInput("%s[%d]" % (path, n), entry, "is not a date", hint) from error
 
 
-def _names(where, value):
+def _names(path, value):
     return [
-        require_identifier("%s[%d]" % (where, n), one) for n, one in enumerate(_list(where, value))
+        require_identifier("%s[%d]" % (path, n), name) for n, name in enumerate(_list(path, value))
     ]
 
 
-def _list(where, value):
+def _list(path, value):
     if value is None:
         return []
     if not isinstance(value, list):
-        raise InvalidInput(where, value, "is no list", "See config.schema.yaml")
+        raise InvalidInput(path, value, "must be a list", "See config.schema.yaml")
     return value
 
 
-def _object(where, value):
+def _object(path, value):
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidInput(where, value, "is not an object", "See config.schema.yaml")
+        raise InvalidInput(path, value, "must be an object", "See config.schema.yaml")
     return value

@@ -1,9 +1,9 @@
-"""Who repairs what: by an LLM that asks the tools and decides, or by rules.
+"""Plans which crew repairs which node: an LLM with tools decides, or rules do.
 
-The rules take the most severe failure first, and give it the crew that has the skills, has not
-failed at it, is in its zone, has the fewest nodes and the fewest other skills. Every answer of the
-LLM is checked; one that does not pass goes into the conversation with the reason. After
-`max_retries` such answers in a row, or when it can no longer be asked, the rules plan.
+The rules start with the most severe failure and assign the crew that has the skills, has not failed
+on that node, is in its zone, and has the fewest nodes and the fewest other skills. Every response
+of the LLM is validated; an invalid one is added to the conversation with the reason. After
+`max_retries` invalid responses in a row, or when the LLM is unavailable, the rules plan.
 """
 
 import json
@@ -40,29 +40,33 @@ Available Tools:
 
 
 def recent_entries(history, size=HISTORY):
-    """The newest `size` entries of the conversation, the oldest first."""
+    """Return the newest `size` entries of the conversation, oldest first."""
     return history[-size:] if size else []
 
 
-def plan_by_rules(facts, report, tried, open_nodes=None, taken=None):
-    """(assignments, unassigned): [{node, crew, asks, source}] and [{node, why}].
+def plan_by_rules(facts, report, failed_crews, open_nodes=None, initial_counts=None):
+    """Assign crews to failed nodes by the rules.
 
-    :param report: the impact report, whose order is the order of the repairs.
-    :param tried: {node: [crews that failed at it]}.
+    :param report: the impact report; its order is the order of the repairs.
+    :param failed_crews: {node: [names of the crews that failed on it]}.
     :param open_nodes: the nodes to plan for; default: all failures.
-    :param taken: {crew: nodes that it is given already}.
+    :param initial_counts: {crew: number of nodes already assigned to it in this plan}.
+    :returns: (assignments, unassigned): [{node, crew, requires_approval, source}] and
+        [{node, reason}].
     """
-    wanted = list(facts.failures if open_nodes is None else open_nodes)
-    ordered = [told["node"] for told in report["nodes"] if told["node"] in wanted]
-    ordered += [name for name in wanted if name not in ordered]
-    given = dict(taken or {})
+    node_names = list(facts.failures if open_nodes is None else open_nodes)
+    ordered = [
+        node_impact["node"] for node_impact in report["nodes"] if node_impact["node"] in node_names
+    ]
+    ordered += [name for name in node_names if name not in ordered]
+    assigned_counts = dict(initial_counts or {})
     assignments, unassigned = [], []
     for name in ordered:
-        crew, why = _best_crew(facts, name, tried.get(name) or [], given)
+        crew, reason = _best_crew(facts, name, failed_crews.get(name) or [], assigned_counts)
         if crew is None:
-            unassigned.append({"node": name, "reason": why})
+            unassigned.append({"node": name, "reason": reason})
             continue
-        given[crew.name] = given.get(crew.name, 0) + 1
+        assigned_counts[crew.name] = assigned_counts.get(crew.name, 0) + 1
         assignments.append(_assignment(name, crew, "rules"))
     return assignments, unassigned
 
@@ -76,169 +80,185 @@ def _assignment(name, crew, source):
     }
 
 
-def _best_crew(facts, name, failed, given):
-    """(crew, None), or (None, why there is none)."""
-    node, suited, why = facts.topology.node(name), [], "no crew is configured"
-    for place, crew in enumerate(facts.config.crews):
-        problem = _unsuitable_reason(facts, crew, node, given)
+def _best_crew(facts, name, failed, assigned_counts):
+    """Return (crew, None), or (None, the reason why no crew fits)."""
+    node, candidates, reason = facts.topology.node(name), [], "no crew is configured"
+    for index, crew in enumerate(facts.config.crews):
+        problem = _unsuitable_reason(facts, crew, node, assigned_counts)
         if problem is not None:
-            why = problem if len(facts.config.crews) == 1 else "no crew is free and fit for it"
+            reason = problem if len(facts.config.crews) == 1 else "no available crew is suitable"
             continue
-        load = facts.loads.get(crew.name, 0) + given.get(crew.name, 0)
+        load = facts.loads.get(crew.name, 0) + assigned_counts.get(crew.name, 0)
         elsewhere = node.zone is not None and crew.zone != node.zone
-        # Who can do nothing else goes first; a specialist may be needed for another node.
+        # Prefer the crew with the fewest other skills: a specialist may be needed elsewhere.
         spare = len(set(crew.skills) - set(node.skills))
-        suited.append((failed.count(crew.name), elsewhere, load, spare, place, crew))
-    return (min(suited)[-1], None) if suited else (None, why)
+        candidates.append((failed.count(crew.name), elsewhere, load, spare, index, crew))
+    return (min(candidates)[-1], None) if candidates else (None, reason)
 
 
-def _unsuitable_reason(facts, crew, node, given):
-    """Why `crew` cannot take `node` besides what it is `given`; None when it can."""
+def _unsuitable_reason(facts, crew, node, assigned_counts):
+    """Return why `crew` cannot take `node`, or None if it can.
+
+    :param assigned_counts: {crew: number of nodes already assigned to it in this plan}.
+    """
     if not crew.available:
         return "%s is not available" % crew.name
-    if not crews.is_free(crew, facts.loads.get(crew.name, 0) + given.get(crew.name, 0)):
-        return "%s has no room" % crew.name
+    if not crews.is_free(crew, facts.loads.get(crew.name, 0) + assigned_counts.get(crew.name, 0)):
+        return "%s has no free capacity" % crew.name
     return crews.unsuitable_reason(crew, node)
 
 
 def plan_by_llm(env, facts, case, on_tool):
-    """(assignments or None, {asked, retry_count, tool_calls, reason}) of the LLM's decision.
+    """Ask the LLM for a plan; the conversation continues in case["plan_history"].
 
-    The conversation goes on in case["plan_history"]. None when the LLM made no valid decision.
-
-    :param on_tool: called with (thoughts, tool, arguments, result) for each tool that was used.
+    :param on_tool: called with (thoughts, tool, arguments, result) after each tool call.
+    :returns: (assignments, {asked, retry_count, tool_calls, reason}); assignments is None if the
+        LLM made no valid decision.
     """
-    told = {"asked": 0, "retry_count": 0, "tool_calls": 0, "reason": None}
+    stats = {"asked": 0, "retry_count": 0, "tool_calls": 0, "reason": None}
     try:
-        served = llm_providers.resolve_model(
+        served_model = llm_providers.resolve_model(
             env.settings.providers, env.settings.planner_model, field="config.planner.model"
         )
     except InvalidInput as error:
-        return None, dict(told, reason=str(error))
-    ends = env.now() + min(BUDGET_SECONDS, llm_planner.SHARE * env.deadline(case).seconds_left())
-    most = case["max_retries"] * (facts.config.max_tool_calls + 2)
-    while told["retry_count"] < case["max_retries"] and told["asked"] < most:
-        left = min(ASK_SECONDS, ends - env.now())
-        if left < llm_planner.MIN_SECONDS:
-            return None, dict(told, reason=told["reason"] or "there was no time left")
-        if llm_planner.is_unavailable(env, served):
-            return None, dict(told, reason="%s is held back" % served.target)
-        told["asked"] += 1
-        answer, failed = llm_planner.ask_llm(
-            env, case["run"], served, _messages(env, facts, case), left, SAMPLING
+        return None, dict(stats, reason=str(error))
+    deadline = env.now() + min(
+        BUDGET_SECONDS, llm_planner.SHARE * env.deadline(case).seconds_left()
+    )
+    max_questions = case["max_retries"] * (facts.config.max_tool_calls + 2)
+    while stats["retry_count"] < case["max_retries"] and stats["asked"] < max_questions:
+        seconds_left = min(ASK_SECONDS, deadline - env.now())
+        if seconds_left < llm_planner.MIN_SECONDS:
+            return None, dict(stats, reason=stats["reason"] or "no time was left")
+        if llm_planner.is_unavailable(env, served_model):
+            return None, dict(stats, reason="%s is blocked by its breaker" % served_model.target)
+        stats["asked"] += 1
+        answer, failure = llm_planner.ask_llm(
+            env, case["run"], served_model, _messages(env, facts, case), seconds_left, SAMPLING
         )
-        if failed is not None:
-            _record_invalid(case, told, "The planner failed: %s" % failed.cause)
-            if not failed.policy.retry_same_target:
-                return None, told
+        if failure is not None:
+            _record_invalid(case, stats, "The planner failed: %s" % failure.cause)
+            if not failure.policy.retry_same_target:
+                return None, stats
             continue
         try:
             decision = _parse_decision(answer)
             if decision["action"] == planner_tools.ASSIGN:
                 assignments = _parse_assignments(facts, case, decision["arguments"])
-                told.update(retry_count=0, thoughts=decision["thoughts"], reason=None)
-                return assignments, told
-            if told["tool_calls"] >= facts.config.max_tool_calls:
-                way_out = "Use assign_repair_crew now"
+                stats.update(retry_count=0, thoughts=decision["thoughts"], reason=None)
+                return assignments, stats
+            if stats["tool_calls"] >= facts.config.max_tool_calls:
+                hint = "Use assign_repair_crew now"
                 raise InvalidInput(
-                    "action", decision["action"], "is one tool call too many", way_out
+                    "action", decision["action"], "exceeds the limit of tool calls", hint
                 )
             result = planner_tools.run_tool(facts, decision["action"], decision["arguments"])
         except InvalidInput as error:
-            run_log.emit("decision_refused", number=told["asked"], field=error.field.split("[")[0])
-            _record_invalid(case, told, str(error))
+            run_log.emit("decision_refused", number=stats["asked"], field=error.field.split("[")[0])
+            _record_invalid(case, stats, str(error))
             continue
-        told["tool_calls"] += 1
-        told["retry_count"] = 0
+        stats["tool_calls"] += 1
+        stats["retry_count"] = 0
         remember(case, {"role": "tool_output", "tool": decision["action"], "result": result})
         on_tool(decision["thoughts"], decision["action"], decision["arguments"], result)
-    return None, told
+    return None, stats
 
 
-def _record_invalid(case, told, message):
-    told["retry_count"] += 1
-    told["reason"] = message
+def _record_invalid(case, stats, message):
+    stats["retry_count"] += 1
+    stats["reason"] = message
     remember(case, {"role": "error", "message": message})
 
 
 def remember(case, entry):
-    """Adds to the conversation, of which the newest entries are kept."""
+    """Append to the conversation; only the newest MAX_HISTORY_ENTRIES are stored."""
     case["plan_history"] = (case["plan_history"] + [entry])[-MAX_HISTORY_ENTRIES:]
 
 
 def _parse_decision(answer):
-    """{thoughts, action, arguments} of an answer. InvalidInput says what is wrong with it."""
-    given = llm_planner.extract_json(answer, "answer")
+    """Parse {thoughts, action, arguments} from a response.
+
+    :raises InvalidInput: the response does not have this form.
+    """
+    decision = llm_planner.extract_json(answer, "answer")
     fields = ("thoughts", "action", "arguments")
-    if not isinstance(given, dict) or set(given) != set(fields):
-        way_out = "Answer with exactly thoughts, action and arguments"
-        raise InvalidInput("answer", sorted(given), "has other fields", way_out)
-    if not isinstance(given["thoughts"], str) or not given["thoughts"].strip():
-        raise InvalidInput("thoughts", given["thoughts"], "is no text", "Say why in a sentence")
-    if not isinstance(given["action"], str):
+    if not isinstance(decision, dict) or set(decision) != set(fields):
+        hint = "Answer with exactly thoughts, action and arguments"
+        raise InvalidInput("answer", sorted(decision), "has missing or unknown fields", hint)
+    if not isinstance(decision["thoughts"], str) or not decision["thoughts"].strip():
+        raise InvalidInput("thoughts", decision["thoughts"], "must be a text", "Give a reason")
+    if not isinstance(decision["action"], str):
         raise InvalidInput(
-            "action", given["action"], "is no text", "Name a tool or " + planner_tools.ASSIGN
+            "action", decision["action"], "must be a text", "Name a tool or " + planner_tools.ASSIGN
         )
-    if not isinstance(given["arguments"], dict):
-        raise InvalidInput("arguments", given["arguments"], "is no object", "Write it as {...}")
-    return dict(given, thoughts=given["thoughts"][:MAX_REASONING_CHARS])
+    if not isinstance(decision["arguments"], dict):
+        raise InvalidInput(
+            "arguments", decision["arguments"], "must be an object", "Write it as {...}"
+        )
+    return dict(decision, thoughts=decision["thoughts"][:MAX_REASONING_CHARS])
 
 
 def _parse_assignments(facts, case, arguments):
-    """The assignments of a decision; each node and crew in it is checked. InvalidInput otherwise."""
-    node_ids, crew_ids = (_texts(arguments, name) for name in ("node_ids", "crew_ids"))
+    """Parse the assignments of a decision and validate each node and crew.
+
+    :raises InvalidInput: the arguments, or a node or crew in them, are invalid.
+    """
+    node_ids, crew_ids = (_read_ids(arguments, name) for name in ("node_ids", "crew_ids"))
     if set(arguments) != {"node_ids", "crew_ids"}:
-        way_out = "Give node_ids and crew_ids only"
-        raise InvalidInput("arguments", sorted(arguments), "has other fields", way_out)
+        hint = "Give node_ids and crew_ids only"
+        raise InvalidInput("arguments", sorted(arguments), "has missing or unknown fields", hint)
     if len(crew_ids) == 1:
         crew_ids = crew_ids * len(node_ids)
     if len(crew_ids) != len(node_ids):
-        way_out = "Give one crew for each node, or one for all"
-        why = "has %d crews for %d nodes" % (len(crew_ids), len(node_ids))
-        raise InvalidInput("arguments.crew_ids", None, why, way_out)
-    given, assignments = {}, []
+        hint = "Give one crew for each node, or one for all"
+        reason = "has %d crews for %d nodes" % (len(crew_ids), len(node_ids))
+        raise InvalidInput("arguments.crew_ids", None, reason, hint)
+    assigned_counts, assignments = {}, []
     for n, (name, crew_id) in enumerate(zip(node_ids, crew_ids)):
-        crew = _checked_pair(facts, case, n, name, crew_id, given)
-        if any(one["node"] == name for one in assignments):
-            where = "arguments.node_ids[%d]" % n
-            raise InvalidInput(where, name, "stands there twice", "Assign each node once")
-        given[crew.name] = given.get(crew.name, 0) + 1
+        crew = _check_pair(facts, case, n, name, crew_id, assigned_counts)
+        if any(assignment["node"] == name for assignment in assignments):
+            path = "arguments.node_ids[%d]" % n
+            raise InvalidInput(path, name, "is a duplicate", "Assign each node once")
+        assigned_counts[crew.name] = assigned_counts.get(crew.name, 0) + 1
         assignments.append(_assignment(name, crew, "llm"))
     return assignments
 
 
-def _checked_pair(facts, case, n, name, crew_id, given):
-    where = "arguments.node_ids[%d]" % n
+def _check_pair(facts, case, n, name, crew_id, assigned_counts):
+    path = "arguments.node_ids[%d]" % n
     if name not in facts.failures:
-        known = ", ".join(facts.failures[:MAX_NODES_IN_PROMPT])
-        raise InvalidInput(where, name, "is no failed node", "Failed and not assigned: " + known)
-    where = "arguments.crew_ids[%d]" % n
+        allowed_names = ", ".join(facts.failures[:MAX_NODES_IN_PROMPT])
+        raise InvalidInput(
+            path, name, "is not a failed node", "Failed and not assigned: " + allowed_names
+        )
+    path = "arguments.crew_ids[%d]" % n
     crew = facts.config.crew(crew_id)
     if crew is None:
-        known = ", ".join(one.name for one in facts.config.crews)
-        raise InvalidInput(where, crew_id, "is no crew", "Crews: " + known)
+        allowed_names = ", ".join(candidate.name for candidate in facts.config.crews)
+        raise InvalidInput(path, crew_id, "is not a configured crew", "Crews: " + allowed_names)
     node = facts.topology.node(name)
-    problem = _unsuitable_reason(facts, crew, node, given)
+    problem = _unsuitable_reason(facts, crew, node, assigned_counts)
     if problem is not None:
-        raise InvalidInput(where, crew_id, problem, "Choose another crew")
+        raise InvalidInput(path, crew_id, problem, "Choose another crew")
     failed = case["tried"].get(name) or []
     if crew_id in failed:
-        others = [
-            one.name
-            for one in facts.config.crews
-            if one.name not in failed and _unsuitable_reason(facts, one, node, given) is None
+        alternatives = [
+            candidate.name
+            for candidate in facts.config.crews
+            if candidate.name not in failed and
+            _unsuitable_reason(facts, candidate, node, assigned_counts) is None
         ]
-        if others:
-            way_out = "Choose one of " + ", ".join(others)
-            raise InvalidInput(where, crew_id, "has failed at %s already" % name, way_out)
+        if alternatives:
+            hint = "Choose one of " + ", ".join(alternatives)
+            raise InvalidInput(path, crew_id, "has already failed on %s" % name, hint)
     return crew
 
 
-def _texts(arguments, name):
+def _read_ids(arguments, name):
     value = arguments.get(name)
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-        way_out = 'Write it as ["...", "..."]'
-        raise InvalidInput("arguments." + name, value, "is no list of ids", way_out)
+        hint = 'Write it as ["...", "..."]'
+        raise InvalidInput("arguments." + name, value, "must be a list of ids", hint)
     return value
 
 
@@ -247,7 +267,9 @@ def _messages(env, facts, case):
     context = {
         "failures": list(facts.failures[:MAX_NODES_IN_PROMPT]),
         "impact_report": {
-            "nodes": [_shown(told) for told in report["nodes"][:MAX_NODES_IN_PROMPT]],
+            "nodes": [
+                _prompt_impact(node_impact) for node_impact in report["nodes"][:MAX_NODES_IN_PROMPT]
+            ],
             "total": report["total"],
         },
         "requirements": [
@@ -263,18 +285,18 @@ def _messages(env, facts, case):
         ],
         "now": to_iso(env.now()),
     }
-    told = "Context:\n" + json.dumps(context, indent=2, sort_keys=True)
+    prompt = "Context:\n" + json.dumps(context, indent=2, sort_keys=True)
     return [
         {
             "role": "system",
             "content": _SYSTEM % "\n".join(planner_tools.tool_descriptions(facts.config)),
         },
-        {"role": "user", "content": told},
+        {"role": "user", "content": prompt},
     ]
 
 
-def _shown(told):
+def _prompt_impact(node_impact):
     return {
-        name: told[name]
+        name: node_impact[name]
         for name in ("node", "criticality", "population_affected", "nodes_affected")
     }

@@ -1,7 +1,8 @@
-"""Crews: how many nodes they have, and handing them more.
+"""Repair crews: their load, and assigning nodes to them.
 
-A crew of people is told on escalation's channels; a crew that is an action of StackStorm is run
-once for each node. A node is `Assigned` when somebody or something has it, else `Failed`.
+A crew of people is notified on the escalation channels; a crew that is a StackStorm action is run
+once for each node. A node is `Assigned` if its crew was notified or its action succeeded or is
+still running, else `Failed`.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from synthralos.core.sanitize import sanitize_line, sanitize_text, sanitize_valu
 from synthralos.core.timestamps import to_iso
 from synthralos.escalation import ticketing
 from synthralos.escalation.channels import DeliveryError, RetryableDeliveryError, sender_for
+from synthralos.infrastructure.impact import describe
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
 from synthralos.storage.stackstorm_api import StackStormError
 from synthralos.telemetry import run_log
@@ -30,8 +32,8 @@ MAX_NODES_SHOWN = 100
 MAX_TITLE_CHARS, MAX_TEXT_CHARS, MAX_FACT_CHARS = 300, 10_000, 500
 
 
-def loads(env, config):
-    """{crew: how many nodes it has} from the assignments of the last `busy_seconds`."""
+def crew_loads(env, config):
+    """Return {crew: number of nodes}, from the assignments of the last `busy_seconds`."""
     return {crew.name: _count_assignments(env, crew, config.busy_seconds) for crew in config.crews}
 
 
@@ -52,7 +54,7 @@ def _prefix(crew):
 
 
 def free_capacity(crew, load):
-    """How many nodes more the crew can take; None for any number."""
+    """Return how many more nodes the crew can take, or None for any number."""
     if not crew.available:
         return 0
     return None if crew.capacity is None else max(0, crew.capacity - load)
@@ -63,37 +65,42 @@ def is_free(crew, load):
 
 
 def unsuitable_reason(crew, node):
-    """Why `crew` cannot take `node`, a topology.Node; None when it can."""
+    """Return why `crew` cannot take `node` (a topology.Node), or None if it can."""
     missing = [skill for skill in node.skills if skill not in crew.skills]
     if missing:
         return "%s lacks %s" % (crew.name, ", ".join(missing))
     if crew.action is not None and not is_name(node.name):
-        return "%s is an action, which takes names of A-Z a-z 0-9 . _ : / @ + - only" % crew.name
+        return (
+            "%s runs an action, so node names may only contain A-Z a-z 0-9 . _ : / @ + -" %
+            crew.name
+        )
     return None
 
 
 def assign(env, config, crew, names, report, seconds, sleep=time.sleep):
-    """[{node, crew, status, told}] for each of `names`; an action's entry has its execution_id.
+    """Assign the nodes `names` to `crew`.
 
-    :param report: the impact report, for people.
-    :param seconds: what all of it may take.
+    :param report: the impact report, which is sent to people.
+    :param seconds: the time limit for all nodes together.
+    :returns: [{node, crew, status, details}], one entry for each node; an action's entry has its
+        execution_id.
     """
     if crew.action is not None:
         entries = _run_actions(env, crew, names, seconds, sleep)
     else:
-        told = _notify(env, crew, names, report, seconds, sleep)
-        entries = [dict({"node": name, "crew": crew.name}, **told) for name in names]
+        delivery = _notify(env, crew, names, report, seconds, sleep)
+        entries = [dict({"node": name, "crew": crew.name}, **delivery) for name in names]
     for entry in entries:
         if entry["status"] == ASSIGNED and config.busy_seconds:
             value = json.dumps({"v": FORMAT_VERSION, "node": entry["node"], "run": env.run})
             env.store.put(_prefix(crew) + timestamp_key(env.now()), value, config.busy_seconds)
-    good = sum(entry["status"] == ASSIGNED for entry in entries)
-    run_log.emit("assign", crew=crew.name, nodes=len(entries), assigned=good)
+    assigned_count = sum(entry["status"] == ASSIGNED for entry in entries)
+    run_log.emit("assign", crew=crew.name, nodes=len(entries), assigned=assigned_count)
     return entries
 
 
 def _notify(env, crew, names, report, seconds, sleep):
-    """{status, told}: assigned when one channel at least has taken the notice."""
+    """Return {status, details}: Assigned if at least one channel accepted the notification."""
     try:
         escalation = ticketing.load_config(env, env.settings.escalation)
     except InvalidInput as error:
@@ -101,49 +108,50 @@ def _notify(env, crew, names, report, seconds, sleep):
     if crew.mail_to and escalation.mail is not None:
         mail = dataclasses.replace(escalation.mail, to=list(crew.mail_to))
         escalation = dataclasses.replace(escalation, mail=mail)
-    notice = _notice(env, crew, names, report)
-    ends, told, sent = env.now() + seconds, [], False
+    notice = _build_notice(env, crew, names, report)
+    deadline, channel_results, sent = env.now() + seconds, [], False
     for channel in crew.channels:
-        problem = _send(env, escalation, channel, notice, ends, sleep)
+        problem = _send(env, escalation, channel, notice, deadline, sleep)
         sent = sent or problem is None
-        told.append("%s: %s" % (channel, problem or "sent"))
+        channel_results.append("%s: %s" % (channel, problem or "sent"))
     return {
         "status": ASSIGNED if sent else FAILED,
-        "details": env.redactor.redact_text("; ".join(told)),
+        "details": env.redactor.redact_text("; ".join(channel_results)),
     }
 
 
-def _send(env, escalation, channel, notice, ends, sleep):
-    """Why the notice could not be sent on `channel`; None when it was."""
+def _send(env, escalation, channel, notice, deadline, sleep):
+    """Send the notification on `channel`; return None, or the reason why it was not sent."""
     if channel != "announcement" and getattr(escalation, channel) is None:
         return "escalation.%s is not configured" % channel
-    for number in range(1, MAX_ATTEMPTS + 1):
-        left = min(CHANNEL_SECONDS, ends - env.now())
-        if left < MIN_SECONDS:
-            return "there was no time left"
+    for attempt_number in range(1, MAX_ATTEMPTS + 1):
+        seconds_left = min(CHANNEL_SECONDS, deadline - env.now())
+        if seconds_left < MIN_SECONDS:
+            return "no time was left"
         try:
-            sender_for(channel)(env, escalation, notice, left)
+            sender_for(channel)(env, escalation, notice, seconds_left)
             return None
         except RetryableDeliveryError as error:
             problem = str(error)
-            if number < MAX_ATTEMPTS:
+            if attempt_number < MAX_ATTEMPTS:
                 sleep(RETRY_DELAY_SECONDS)
         except (DeliveryError, InvalidInput) as error:
             return str(error)
         except Exception as error:
-            # One channel that cannot be used must keep neither the others nor the run.
+            # One failing channel must stop neither the other channels nor the run.
             run_log.write_traceback(env.redactor.redact_text)
             return type(error).__name__
     return problem
 
 
-def _notice(env, crew, names, report):
-    """What the channels are given: ids, enums, numbers and harmless text, as notifications.notice.
-    """
-    known = {told["node"]: told for told in report["nodes"]}
-    # The report has the most severe first.
-    worst = next((known[name] for name in known if name in names), {"criticality": "low"})
-    rows = [_node_line(name, known.get(name)) for name in names[:MAX_NODES_SHOWN]]
+def _build_notice(env, crew, names, report):
+    """Build the notification for the channels, in the form of notifications.build_notification."""
+    impact_by_node = {node_impact["node"]: node_impact for node_impact in report["nodes"]}
+    # The report lists the most severe node first.
+    worst = next(
+        (impact_by_node[name] for name in impact_by_node if name in names), {"criticality": "low"}
+    )
+    rows = [_node_line(name, impact_by_node.get(name)) for name in names[:MAX_NODES_SHOWN]]
     if len(names) > MAX_NODES_SHOWN:
         rows.append("- and %d more: see the run" % (len(names) - MAX_NODES_SHOWN))
     title = "[synthralos] repair %s" % ", ".join(names)
@@ -154,11 +162,11 @@ def _notice(env, crew, names, report):
         "run": env.run,
         "summary": sanitize_line(title, env.redactor, MAX_FACT_CHARS),
     }
-    # The same nodes for the same crew in the same run are one assignment to whoever counts them.
-    what = json.dumps([env.run, crew.name, sorted(names)]).encode()
+    # The same nodes for the same crew in the same run are one assignment, so they share an id.
+    identity = json.dumps([env.run, crew.name, sorted(names)]).encode()
     return {
         "action": "trigger",
-        "ticket": "A" + hashlib.sha256(what).hexdigest()[:12],
+        "ticket": "A" + hashlib.sha256(identity).hexdigest()[:12],
         "severity": worst["criticality"],
         "subject": crew.name,
         "workflow": "infrastructure_repair",
@@ -171,25 +179,23 @@ def _notice(env, crew, names, report):
     }
 
 
-def _node_line(name, told):
-    if told is None:
+def _node_line(name, node_impact):
+    if node_impact is None:
         return "- %s" % name
-    return "- %s: %s, %d people, %d nodes affected" % (
-        name, told["criticality"], told["population_affected"], told["nodes_affected"],
-    )
+    return "- %s: %s" % (name, describe(node_impact))
 
 
 def _run_actions(env, crew, names, seconds, sleep):
-    """An entry for each of `names`: all executions are begun before the first is waited for."""
+    """Start an execution for each of `names`, then wait for all; return an entry for each."""
     problem = _action_problem(env, crew)
-    entries, ends = [], env.now() + min(seconds, crew.seconds)
+    entries, deadline = [], env.now() + min(seconds, crew.seconds)
     for name in names:
         entry = {"node": name, "crew": crew.name, "status": FAILED, "details": problem}
         entries.append(entry)
         if problem is not None:
             continue
         if not is_name(name):
-            entry["details"] = "the node's name cannot be handed to an action"
+            entry["details"] = "the node's name cannot be passed to an action"
             continue
         parameters = dict(crew.parameters, **{crew.node_parameter: name})
         try:
@@ -199,7 +205,7 @@ def _run_actions(env, crew, names, seconds, sleep):
     for entry in entries:
         if "execution_id" in entry:
             entry.update(
-                _wait_for_end(env, entry["execution_id"], max(0.0, ends - env.now()), sleep)
+                _wait_for_end(env, entry["execution_id"], max(0.0, deadline - env.now()), sleep)
             )
     return entries
 
@@ -208,19 +214,19 @@ def _action_problem(env, crew):
     if env.api is None:
         return "there is no StackStorm API to run %s" % crew.action
     try:
-        found = env.api.action(crew.action)
+        action = env.api.action(crew.action)
     except StackStormError as error:
         return str(error)
-    if found is None:
+    if action is None:
         return "there is no action %s" % crew.action
-    return "the action %s is disabled" % crew.action if found.get("enabled") is False else None
+    return "the action %s is disabled" % crew.action if action.get("enabled") is False else None
 
 
 def _wait_for_end(env, execution_id, seconds, sleep):
     try:
         status = env.api.wait(execution_id, seconds, sleep)["status"]
     except StackStormError:
-        # It was begun: another crew beside it would do more harm than one that may yet fail.
-        return {"status": ASSIGNED, "details": "begun; it has not been seen to end"}
-    good = status == "succeeded"
-    return {"status": ASSIGNED if good else FAILED, "details": "it ended as %s" % status}
+        # It has started: a second crew on the node would do more harm than a late failure.
+        return {"status": ASSIGNED, "details": "started; its end could not be observed"}
+    succeeded = status == "succeeded"
+    return {"status": ASSIGNED if succeeded else FAILED, "details": "it ended as %s" % status}

@@ -1,19 +1,20 @@
 """The workflow infrastructure_repair: a state machine, one task a state.
 
     INIT -> FAILURE_DETECTION -> IMPACT_ANALYSIS -> REPAIR_PLANNING -> EXECUTION -> RESCHEDULING
-    -> FINAL, with EXECUTION -> REPAIR_PLANNING for what could not be assigned, and
-    RESCHEDULING -> FAILURE_DETECTION for what has failed meanwhile
+    -> FINAL, with EXECUTION -> REPAIR_PLANNING for nodes that could not be assigned, and
+    RESCHEDULING -> FAILURE_DETECTION for nodes that have failed since
 
-Each function carries out one state and says in `do` which task is next. What is assigned stays
-assigned: `failures` holds the nodes that nobody has yet.
+Each function executes one state and returns the next task in `next_task`. Assigned nodes stay
+assigned: `failures` holds the nodes without a crew.
 """
 
 from synthralos.calls import backoff
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
+from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.infrastructure import crew_planner, crews, detection, impact, outcome, planner_tools
-from synthralos.infrastructure.config import configuration
+from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.outcome import all_failed, summarize_names
 from synthralos.infrastructure.repair_record import WORKFLOW
 from synthralos.infrastructure.topology import Topology
@@ -29,7 +30,7 @@ INIT, DETECTION, IMPACT, PLANNING, EXECUTION, RESCHEDULING, FINAL = STATES = (
     "INIT", "FAILURE_DETECTION", "IMPACT_ANALYSIS", "REPAIR_PLANNING", "EXECUTION",
     "RESCHEDULING", "FINAL",
 )
-# The task of a state, as `do` names it.
+# The task of a state, as in `next_task`.
 _TASK_OF_STATE = {
     DETECTION: "detect", IMPACT: "estimate", PLANNING: "plan", EXECUTION: "execute",
     RESCHEDULING: "reschedule", FINAL: "final",
@@ -37,32 +38,34 @@ _TASK_OF_STATE = {
 
 
 def begin(env, parameters, started, payload=None):
-    """The result of repair.begin: the run's case, in state FAILURE_DETECTION.
+    """Return the result of repair.begin: the run's case, in state FAILURE_DETECTION.
 
-    :param parameters: of the workflow, resolved; payload: of the trigger that started it.
+    :param parameters: of the workflow, resolved.
+    :param payload: of the trigger that started the workflow, or None.
     """
     case = new_case(env, parameters, started, payload)
     request = case["request"]
-    said = "run %s: failures by %s" % (case["run"] or "local", request["source"])
-    told = {"source": request["source"], "deadline": to_iso(case["deadline"])}
-    return _goto(env, case, DETECTION, "initialize", {}, said, **told)
+    summary = "run %s: failures by %s" % (case["run"] or "local", request["source"])
+    extra = {"source": request["source"], "deadline": to_iso(case["deadline"])}
+    return _goto(env, case, DETECTION, "initialize", {}, summary, **extra)
 
 
 def new_case(env, parameters, started, payload=None):
-    config = configuration(env)
-    given = dict(DEFAULTS, **{k: v for k, v in parameters.items() if v is not None})
-    request = detection.request_of(config, given, payload)
+    """Return a new case in state INIT; see `begin` for the parameters."""
+    config = load_config(env)
+    inputs = dict(DEFAULTS, **{k: v for k, v in parameters.items() if v is not None})
+    request = detection.parse_request(config, inputs, payload)
     return workflow_run.new_case(
         env,
         WORKFLOW,
         DEFAULT_RUN_SECONDS,
-        given,
+        inputs,
         started,
         request,
         {},
-        failed_at=workflow_run.failed_at(started, *_began(request["alert"])),
-        max_steps=workflow_run.whole_number(given, "max_steps", 1, MAX_STEPS),
-        max_retries=workflow_run.whole_number(given, "max_retries", 1, MAX_RETRIES),
+        failed_at=workflow_run.failed_at(started, *_alert_start_times(request["alert"])),
+        max_steps=workflow_run.whole_number(inputs, "max_steps", 1, MAX_STEPS),
+        max_retries=workflow_run.whole_number(inputs, "max_retries", 1, MAX_RETRIES),
         state=INIT,
         steps=0,
         step_history=[],
@@ -84,73 +87,75 @@ def new_case(env, parameters, started, payload=None):
     )
 
 
-def _began(alert):
-    """When an alert says that it began; Alertmanager's webhook has several alerts in one."""
-    many = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
-    for one in many:
-        if isinstance(one, dict):
-            yield one.get("startsAt") or one.get("starts_at")
+def _alert_start_times(alert):
+    """Yield the start times in an alert; a webhook of Alertmanager contains several alerts."""
+    alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
+    for item in alerts:
+        if isinstance(item, dict):
+            yield item.get("startsAt") or item.get("starts_at")
 
 
 def detect(env, case):
-    """The result of detect_failure_nodes in a run: as FAILURE_DETECTION, or as RESCHEDULING."""
+    """Return the result of detect_failure_nodes: state FAILURE_DETECTION or RESCHEDULING."""
     if case["state"] == RESCHEDULING:
         return _recheck(env, case)
     _check_state(case, DETECTION)
-    config = configuration(env)
-    topology = Topology.of(env, config)
-    first = not case["known"]
+    config = load_config(env)
+    topology = Topology.load(env, config)
+    is_first = not case["known"]
     try:
-        found, unresolved_alerts = _found(env, case, config, topology, first)
+        nodes, unresolved_alerts = _detect_nodes(env, case, config, topology, is_first)
     except CallError as error:
-        if first:
-            return _fail_task(env, case, "the failed nodes are not known", error.failure)
-        found, unresolved_alerts = case["cascade"], []
+        if is_first:
+            return _fail_task(env, case, "the failed nodes could not be determined", error.failure)
+        nodes, unresolved_alerts = case["cascade"], []
     _register_unresolved(case, unresolved_alerts)
-    up_again = [name for name in case["cascade"] if name not in found]
+    up_again = [name for name in case["cascade"] if name not in nodes]
     case["cascade"] = []
     case["failures"] = [name for name in case["failures"] if name not in up_again]
     case["resolved"] += [name for name in up_again if name not in case["resolved"]]
-    _register_failures(case, found)
-    if first:
+    _register_failures(case, nodes)
+    if is_first:
         _record_baseline(env, case, config, topology)
     if not case["failures"]:
-        summary = "no node has failed" + (" that has a name" if case["unresolved_alerts"] else "")
+        summary = "no node has failed" + (
+            " whose name is known" if case["unresolved_alerts"] else ""
+        )
         return _goto(env, case, FINAL, "no_failures_detected", {}, summary)
-    told = {"failures": list(case["failures"])}
-    summary = "%d nodes have failed: %s" % (
-        len(case["failures"]),
+    extra = {"failures": list(case["failures"])}
+    summary = "%s failed: %s" % (
+        count_noun(len(case["failures"]), "node has", "nodes have"),
         summarize_names(case["failures"]),
     )
-    return _goto(env, case, IMPACT, "failures_detected", told, summary, **told)
+    return _goto(env, case, IMPACT, "failures_detected", extra, summary, **extra)
 
 
-def _found(env, case, config, topology, first):
-    """(nodes, left out): at first as the run was asked, later as Prometheus says."""
+def _detect_nodes(env, case, config, topology, is_first):
+    """Return (nodes, unresolved): first by the run's request, later from Prometheus."""
     seconds = max(1.0, env.deadline(case).seconds_left())
-    if first:
+    if is_first:
         return detection.detect_failures(env, config, topology, case["request"], seconds)
     return detection.query_prometheus(env, config, topology, case["request"]["query"], seconds)
 
 
 def _record_baseline(env, case, config, topology):
-    """What was down before a run that was told its nodes is not that run's cascade."""
+    """Mark nodes that were down before the run as known: they are not a cascade of its nodes."""
     case["watched"] = config.prometheus is not None
     if case["watched"] and case["request"]["source"] != detection.QUERY:
         seconds = max(1.0, env.deadline(case).seconds_left())
         try:
-            found, _ = detection.query_prometheus(
+            nodes, _ = detection.query_prometheus(
                 env, config, topology, case["request"]["query"], seconds
             )
-            case["known"] += [name for name in found if name not in case["known"]]
+            case["known"] += [name for name in nodes if name not in case["known"]]
         except CallError as error:
             run_log.emit("not_watched", cause=error.failure.cause)
             case["watched"] = False
 
 
-def _register_failures(case, found):
-    """The nodes among `found` that the run did not know; they are open failures from now on."""
-    new = [name for name in found if name not in case["known"]]
+def _register_failures(case, nodes):
+    """Add those of `nodes` that are new to the run to its open failures, and return them."""
+    new = [name for name in nodes if name not in case["known"]]
     case["known"] += new
     case["failures"] += new
     return new
@@ -158,119 +163,140 @@ def _register_failures(case, found):
 
 def _register_unresolved(case, unresolved_alerts):
     case["unresolved_alerts"] += [
-        one for one in unresolved_alerts if one not in case["unresolved_alerts"]
+        entry for entry in unresolved_alerts if entry not in case["unresolved_alerts"]
     ]
 
 
 def estimate(env, case):
-    """The result of estimate_impact in a run: IMPACT_ANALYSIS, of all that has failed in it."""
+    """Return the result of estimate_impact: IMPACT_ANALYSIS of all nodes that have failed."""
     _check_state(case, IMPACT)
-    topology = Topology.of(env, configuration(env))
+    topology = Topology.load(env, load_config(env))
     report = case["impact"] = impact.estimate(topology, all_failed(case))
-    shown = [
-        {name: told[name] for name in ("node", "criticality", "population_affected")}
-        for told in report["nodes"]
-        if told["node"] in case["failures"]
+    node_summaries = [
+        {name: node_impact[name] for name in ("node", "criticality", "population_affected")}
+        for node_impact in report["nodes"]
+        if node_impact["node"] in case["failures"]
     ]
-    total = report["total"]
-    summary = "%s: %d people, %d nodes affected" % (
-        total["criticality"], total["population_affected"], total["nodes_affected"],
-    )
+    summary = impact.describe(report["total"])
     return _goto(
-        env, case, PLANNING, "impact_analyzed", {"impact_report": shown}, summary, impact=report
+        env,
+        case,
+        PLANNING,
+        "impact_analyzed",
+        {"impact_report": node_summaries},
+        summary,
+        impact=report,
     )
 
 
 def plan(env, case):
-    """The result of plan_repairs in a run: REPAIR_PLANNING."""
+    """Return the result of plan_repairs: state REPAIR_PLANNING."""
     _check_state(case, PLANNING)
-    made, planner = make_plan(env, case, configuration(env))
-    told = {} if planner is None else {"planner": planner}
-    if made is None:
+    repair_plan, planner = make_plan(env, case, load_config(env))
+    extra = {} if planner is None else {"planner": planner}
+    if repair_plan is None:
         reason = planner["reason"]
-    elif not made["assignments"]:
-        reason = made["unassigned"][0]["reason"]
+    elif not repair_plan["assignments"]:
+        reason = repair_plan["unassigned"][0]["reason"]
     else:
         reason = None
-    case["plan"] = made if made is not None else case["plan"]
+    case["plan"] = repair_plan if repair_plan is not None else case["plan"]
     if reason is not None:
         case["outcome"], case["reason"] = outcome.MAX_RETRIES, reason
         data = {"retry_count": case["retry_count"], "reason": reason}
         summary = "no plan: " + reason
-        return _goto(env, case, FINAL, outcome.MAX_RETRIES, data, summary, plan=made, **told)
-    label = "%s_decision_assign_crew" % made["source"]
+        return _goto(
+            env, case, FINAL, outcome.MAX_RETRIES, data, summary, plan=repair_plan, **extra
+        )
+    label = "%s_decision_assign_crew" % repair_plan["source"]
     decision = {
-        "thoughts": made["thoughts"],
+        "thoughts": repair_plan["thoughts"],
         "action": planner_tools.ASSIGN,
         "arguments": {
-            "node_ids": [one["node"] for one in made["assignments"]],
-            "crew_ids": [one["crew"] for one in made["assignments"]],
+            "node_ids": [assignment["node"] for assignment in repair_plan["assignments"]],
+            "crew_ids": [assignment["crew"] for assignment in repair_plan["assignments"]],
         },
     }
-    summary = "plan from the %s: %d nodes to %s" % (
-        made["source"], len(made["assignments"]),
-        summarize_names(sorted({one["crew"] for one in made["assignments"]})),
+    summary = "plan from the %s: %s to %s" % (
+        repair_plan["source"],
+        count_noun(len(repair_plan["assignments"]), "node"),
+        summarize_names(sorted({assignment["crew"] for assignment in repair_plan["assignments"]})),
     )
-    to, delay = EXECUTION, _retry_delay(env, case, made)
+    next_state, delay = EXECUTION, _retry_delay(env, case, repair_plan)
     if case["dry_run"]:
-        to, delay, case["outcome"] = FINAL, 0, outcome.PLANNED
+        next_state, delay, case["outcome"] = FINAL, 0, outcome.PLANNED
     return _goto(
-        env, case, to, label, {"decision": decision}, summary, delay=delay, plan=made, **told
+        env,
+        case,
+        next_state,
+        label,
+        {"decision": decision},
+        summary,
+        delay=delay,
+        plan=repair_plan,
+        **extra,
     )
 
 
 def make_plan(env, case, config):
-    """(plan or None, what became of asking the LLM or None).
+    """Plan by the LLM if one is configured, and by the rules for the remaining nodes.
 
-    A plan is {source, thoughts, assignments [{node, crew, asks, source}],
-    unassigned [{node, why}]}. None when the LLM decided nothing and the rules may not.
+    :returns: (plan or None, planner_info or None). A plan is {source, thoughts, assignments [{node,
+        crew, requires_approval, source}], unassigned [{node, reason}]}; it is None if the LLM made
+        no decision and the rules may not plan. planner_info is the statistics of asking the LLM.
     """
     facts = planner_tools.PlannerFacts(
         env,
         config,
-        Topology.of(env, config),
+        Topology.load(env, config),
         tuple(case["failures"]),
         _loads(env, case, config),
     )
-    decided, told, thoughts = None, None, None
+    decided, planner_info, thoughts = None, None, None
     if env.settings.planner_model is not None and config.crews:
-        decided, told = crew_planner.plan_by_llm(
+        decided, planner_info = crew_planner.plan_by_llm(
             env, facts, case, lambda *used: _tool_used(case, *used)
         )
-        case["retry_count"] = told["retry_count"]
-        thoughts = told.pop("thoughts", None)
+        case["retry_count"] = planner_info["retry_count"]
+        thoughts = planner_info.pop("thoughts", None)
         if decided is None and not config.fallback:
-            return None, told
-    by_llm = decided or []
-    left = [name for name in case["failures"] if name not in {one["node"] for one in by_llm}]
-    taken = {}
-    for one in by_llm:
-        taken[one["crew"]] = taken.get(one["crew"], 0) + 1
-    more, unassigned = crew_planner.plan_by_rules(facts, case["impact"], case["tried"], left, taken)
+            return None, planner_info
+    llm_assignments = decided or []
+    remaining = [
+        name
+        for name in case["failures"]
+        if name not in {assignment["node"] for assignment in llm_assignments}
+    ]
+    assigned_counts = {}
+    for assignment in llm_assignments:
+        assigned_counts[assignment["crew"]] = assigned_counts.get(assignment["crew"], 0) + 1
+    rule_assignments, unassigned = crew_planner.plan_by_rules(
+        facts, case["impact"], case["tried"], remaining, assigned_counts
+    )
     if decided is not None and not config.fallback:
-        more, unassigned = (
+        rule_assignments, unassigned = (
             [],
-            [{"node": name, "reason": "the planner left it out"} for name in left],
+            [{"node": name, "reason": "the planner did not assign it"} for name in remaining],
         )
-    made = {
+    repair_plan = {
         "source": "llm" if decided is not None else "rules",
         "thoughts": thoughts,
-        "assignments": by_llm + more,
+        "assignments": llm_assignments + rule_assignments,
         "unassigned": unassigned,
     }
-    return made, told
+    return repair_plan, planner_info
 
 
 def _loads(env, case, config):
-    """What each crew has, this run's own nodes included where nothing else remembers them."""
-    known = crews.loads(env, config)
+    """Return {crew: number of nodes}, including this run's own even if they are not stored."""
+    loads = crews.crew_loads(env, config)
     for crew in config.crews:
-        own = sum(
-            one["crew"] == crew.name and one["status"] == crews.ASSIGNED
-            for one in case["assignments"]
+        own_count = sum(
+            assignment["crew"] == crew.name and assignment["status"] == crews.ASSIGNED
+            for assignment in case["assignments"]
         )
-        known[crew.name] = max(known[crew.name], own)
-    return known
+        loads[crew.name] = max(loads[crew.name], own_count)
+    return loads
 
 
 def _tool_used(case, thoughts, tool, arguments, result):
@@ -278,160 +304,179 @@ def _tool_used(case, thoughts, tool, arguments, result):
     _step(case, PLANNING, PLANNING, "llm_decision_use_tool", data)
 
 
-def _retry_delay(env, case, made):
-    """Seconds to wait before a crew is asked again for a node that it has failed at."""
-    again = [
-        case["tried"].get(one["node"], []).count(one["crew"]) for one in made["assignments"]
+def _retry_delay(env, case, repair_plan):
+    """Return the seconds to wait before a crew is assigned a node again that it has failed on."""
+    failure_counts = [
+        case["tried"].get(assignment["node"], []).count(assignment["crew"])
+        for assignment in repair_plan["assignments"]
     ]
-    repeat = max(again)
-    if not repeat:
+    max_failures = max(failure_counts)
+    if not max_failures:
         return 0
     rules = env.settings.backoff
-    seconds = backoff.full_delay(rules.strategy, repeat, rules.base_delay, rules.max_delay)
-    left = env.deadline(case).seconds_left()
-    return backoff.round_up(min(seconds, max(0.0, left / 2)))
+    seconds = backoff.full_delay(rules.strategy, max_failures, rules.base_delay, rules.max_delay)
+    seconds_left = env.deadline(case).seconds_left()
+    return backoff.round_up(min(seconds, max(0.0, seconds_left / 2)))
 
 
 def execute(env, case):
-    """The result of assign_repair_crew in a run: EXECUTION.
+    """Return the result of assign_repair_crew: state EXECUTION.
 
-    Crews that need nobody's consent come first; then a person is asked for the others, and the
-    workflow comes back here.
+    Crews that need no approval are assigned first; then a person is asked to approve the others,
+    and the workflow returns to this task.
     """
     _check_state(case, EXECUTION)
-    config = configuration(env)
-    waiting = [one for one in case["plan"]["assignments"] if one["node"] in case["failures"]]
-    asking = [one for one in waiting if one["requires_approval"]]
+    config = load_config(env)
+    pending = [
+        assignment
+        for assignment in case["plan"]["assignments"]
+        if assignment["node"] in case["failures"]
+    ]
+    unapproved = [assignment for assignment in pending if assignment["requires_approval"]]
     if case["asked_at"] is not None:
-        return _apply_approval(env, case, config, asking)
-    done = assign(env, case, config, [one for one in waiting if not one["requires_approval"]])
-    if asking:
-        case["asked_at"], case["done"] = env.now(), done
+        return _apply_approval(env, case, config, unapproved)
+    entries = assign(
+        env,
+        case,
+        config,
+        [assignment for assignment in pending if not assignment["requires_approval"]],
+    )
+    if unapproved:
+        case["asked_at"], case["done"] = env.now(), entries
         case["progress"]["cursor"] += 1
-        summary = "a person is asked for consent: %s" % summarize_names(
-            [one["crew"] for one in asking]
+        summary = "a person is asked for approval: %s" % summarize_names(
+            [assignment["crew"] for assignment in unapproved]
         )
         return {
             "summary": summary,
             "next_task": "ask",
-            "assignments": done,
-            "asking": [{"node": one["node"], "crew": one["crew"]} for one in asking],
+            "assignments": entries,
+            "asking": [
+                {"node": assignment["node"], "crew": assignment["crew"]}
+                for assignment in unapproved
+            ],
             "next": workflow_run.next_step(env, case),
         }
-    return _after_execution(env, case, done)
+    return _after_execution(env, case, entries)
 
 
-def _apply_approval(env, case, config, asking):
-    """What a person's answer comes to. The time that it took is not the run's."""
+def _apply_approval(env, case, config, unapproved):
+    """Apply a person's answer; the time that it took does not count against the run's deadline."""
     case["deadline"] += max(0.0, env.now() - case["asked_at"])
     asked_at, case["asked_at"] = case["asked_at"], None
-    done = case.pop("done", [])
+    entries = case.pop("done", [])
     answer = _answer(env, case, asked_at)
     if answer is True:
-        return _after_execution(env, case, done + assign(env, case, config, asking))
-    names = [one["node"] for one in asking]
+        return _after_execution(env, case, entries + assign(env, case, config, unapproved))
+    names = [assignment["node"] for assignment in unapproved]
     if answer is False:
         case["failures"] = [name for name in case["failures"] if name not in names]
         case["refused_nodes"] += names
-        return _after_execution(env, case, done, "approval_refused", names)
-    why = "nobody answered whether the actions may run"
-    case["outcome"], case["reason"] = outcome.NOT_ANSWERED, why
+        return _after_execution(env, case, entries, "approval_refused", names)
+    reason = "the approval request was not answered"
+    case["outcome"], case["reason"] = outcome.NOT_ANSWERED, reason
     data = {"nodes": names}
-    return _goto(env, case, FINAL, "approval_not_given", data, why, assignments=done)
+    return _goto(env, case, FINAL, "approval_not_given", data, reason, assignments=entries)
 
 
 def _answer(env, case, asked_at):
-    """True, False, or None when the inquiry ended without an answer."""
+    """Return True, False, or None if the inquiry ended without an answer."""
     if env.api is None:
         raise StackStormError("there is no StackStorm API to read the answer from")
     rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
-    found = [row for row in rows if (row.get("action") or {}).get("ref") == ASK]
-    if not found:
+    inquiries = [row for row in rows if (row.get("action") or {}).get("ref") == ASK]
+    if not inquiries:
         return None
-    newest = max(found, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0)
+    newest = max(inquiries, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0)
     response = (newest.get("result") or {}).get("response")
     approved = response.get("approved") if isinstance(response, dict) else None
     return approved if isinstance(approved, bool) else None
 
 
-def assign(env, case, config, wanted):
-    """The entries of what was tried; the case's own lists are brought up to date."""
+def assign(env, case, config, requested):
+    """Assign the requested [{node, crew}], update the case, and return the entries."""
     by_crew = {}
-    for one in wanted:
-        by_crew.setdefault(one["crew"], []).append(one["node"])
-    done = []
-    for name, given in by_crew.items():
+    for assignment in requested:
+        by_crew.setdefault(assignment["crew"], []).append(assignment["node"])
+    entries = []
+    for name, nodes in by_crew.items():
         crew = config.crew(name)
         if crew is None:
-            # The configuration has changed since the plan was made.
-            why = {"status": crews.FAILED, "details": "there is no such crew any more"}
-            done += [dict({"node": node, "crew": name}, **why) for node in given]
+            # The configuration has changed since the plan.
+            failure = {"status": crews.FAILED, "details": "the crew is no longer configured"}
+            entries += [dict({"node": node, "crew": name}, **failure) for node in nodes]
             continue
         seconds = max(0.0, env.deadline(case).seconds_left())
-        done += crews.assign(env, config, crew, given, case["impact"], seconds)
-    assigned = {one["node"] for one in done if one["status"] == crews.ASSIGNED}
+        entries += crews.assign(env, config, crew, nodes, case["impact"], seconds)
+    assigned = {
+        assignment["node"] for assignment in entries if assignment["status"] == crews.ASSIGNED
+    }
     case["failures"] = [name for name in case["failures"] if name not in assigned]
-    case["assignments"] += done
-    for one in done:
-        if one["status"] == crews.FAILED:
-            case["tried"].setdefault(one["node"], []).append(one["crew"])
-    return done
+    case["assignments"] += entries
+    for assignment in entries:
+        if assignment["status"] == crews.FAILED:
+            case["tried"].setdefault(assignment["node"], []).append(assignment["crew"])
+    return entries
 
 
-def _after_execution(env, case, done, refused=None, names=()):
-    """The transition out of EXECUTION.
+def _after_execution(env, case, entries, refused=None, names=()):
+    """Return the result of the transition out of EXECUTION.
 
-    :param done: the entries of this execution; refused: the action's label, when a person said no.
+    :param entries: the entries of this execution.
+    :param refused: the label of the transition if a person refused the actions, else None.
+    :param names: the nodes whose actions were refused.
     """
-    failed = [one["node"] for one in done if one["status"] == crews.FAILED]
-    details = [{"node": one["node"], "status": one["status"]} for one in done]
-    told = {"assignments": done}
+    failed = [entry["node"] for entry in entries if entry["status"] == crews.FAILED]
+    details = [{"node": entry["node"], "status": entry["status"]} for entry in entries]
+    extra = {"assignments": entries}
     if failed:
         message = "Assignment failed for nodes: %s" % summarize_names(failed)
-        entry = {"role": "execution_result", "message": message, "details": details}
-        crew_planner.remember(case, entry)
+        conversation_entry = {"role": "execution_result", "message": message, "details": details}
+        crew_planner.remember(case, conversation_entry)
         data = {"failed_nodes": failed, "details": details}
-        return _goto(env, case, PLANNING, "assignments_failed", data, message, **told)
-    if refused is not None and not done:
+        return _goto(env, case, PLANNING, "assignments_failed", data, message, **extra)
+    if refused is not None and not entries:
         summary = "a person refused the actions for %s" % summarize_names(names)
         return _goto(env, case, FINAL, refused, {"nodes": list(names)}, summary)
-    config = configuration(env)
+    config = load_config(env)
     delay = config.settle_seconds if case.get("watched") else 0
     delay = backoff.round_up(min(delay, max(0.0, env.deadline(case).seconds_left() / 2)))
-    summary = "%d nodes assigned" % len(done)
+    summary = "%s assigned" % count_noun(len(entries), "node")
     data = {"details": details}
     return _goto(
-        env, case, RESCHEDULING, "assignments_succeeded", data, summary, delay=delay, **told
+        env, case, RESCHEDULING, "assignments_succeeded", data, summary, delay=delay, **extra
     )
 
 
 def _recheck(env, case):
-    """RESCHEDULING: whether anything new has failed since."""
-    config = configuration(env)
-    found, unresolved_alerts = [], []
+    """Return the result of RESCHEDULING: check whether more nodes have failed."""
+    config = load_config(env)
+    nodes, unresolved_alerts = [], []
     if case.get("watched"):
-        topology = Topology.of(env, config)
+        topology = Topology.load(env, config)
         try:
-            found, unresolved_alerts = _found(env, case, config, topology, first=False)
+            nodes, unresolved_alerts = _detect_nodes(env, case, config, topology, is_first=False)
         except CallError as error:
-            reason = "what was assigned could not be looked after: %s" % error.failure.cause
+            reason = "could not check for new failures: %s" % error.failure.cause
             case["outcome"], case["reason"] = outcome.UNCHECKED, reason
             return _goto(env, case, FINAL, "not_checked", {"cause": error.failure.cause}, reason)
         _register_unresolved(case, unresolved_alerts)
         if case["request"]["source"] == detection.QUERY:
-            case["resolved"] = [name for name in all_failed(case) if name not in found]
-    new = _register_failures(case, found)
+            case["resolved"] = [name for name in all_failed(case) if name not in nodes]
+    new = _register_failures(case, nodes)
     if new:
         case["cascade"] = new
-        summary = "%d nodes more have failed: %s" % (len(new), summarize_names(new))
+        summary = "%s failed: %s" % (
+            count_noun(len(new), "more node has", "more nodes have"), summarize_names(new)
+        )
         data = {"new_failures": new}
         return _goto(env, case, DETECTION, "cascading_failures", data, summary, **data)
     if case["failures"] or case["refused_nodes"] or case["unresolved_alerts"]:
-        left = case["failures"] + case["refused_nodes"]
+        unassigned = case["failures"] + case["refused_nodes"]
         summary = "no new failure; without a crew: %s" % (
-            summarize_names(left) or "some that have no name"
+            summarize_names(unassigned) or "nodes whose names are unknown"
         )
-        return _goto(env, case, FINAL, outcome.INCOMPLETE, {"unassigned": left}, summary)
+        return _goto(env, case, FINAL, outcome.INCOMPLETE, {"unassigned": unassigned}, summary)
     return _goto(env, case, FINAL, outcome.COMPLETED, {}, "no new failure")
 
 
@@ -448,32 +493,32 @@ def _step(case, before, after, action, data):
     )
 
 
-def _goto(env, case, to, action, data, summary, delay=0, **told):
-    """The result that sends the workflow to the state `to`, or to FINAL when it must stop.
+def _goto(env, case, next_state, action, data, summary, delay=0, **extra):
+    """Return the result that moves the workflow to `next_state`, or to FINAL if it must stop.
 
-    A run stops before a state, not before FINAL: then the case keeps that state, as it was reached.
+    A run that stops early keeps the state that it reached in its case. FINAL is always executed.
     """
-    _step(case, case["state"], to, action, data)
-    case["state"] = to
+    _step(case, case["state"], next_state, action, data)
+    case["state"] = next_state
     case["steps"] += 1
     case["progress"]["cursor"] += 1
-    do = _TASK_OF_STATE[to]
-    if to != FINAL:
+    next_task = _TASK_OF_STATE[next_state]
+    if next_state != FINAL:
         stopped = None
         if case["steps"] >= case["max_steps"]:
-            stopped = outcome.MAX_STEPS, "max_steps, %d, is used up" % case["max_steps"]
+            stopped = outcome.MAX_STEPS, "max_steps (%d) was reached" % case["max_steps"]
         elif not env.deadline(case).allows_attempt():
-            stopped = outcome.OUT_OF_TIME, "the time was up"
+            stopped = outcome.OUT_OF_TIME, "the time limit was reached"
         if stopped is not None:
-            (case["outcome"], case["reason"]), do, delay = stopped, _TASK_OF_STATE[FINAL], 0
+            (case["outcome"], case["reason"]), next_task, delay = stopped, _TASK_OF_STATE[FINAL], 0
             summary = "%s; stopped: %s" % (summary, stopped[1])
-    result = {"summary": summary, "next_task": do, "state": case["state"], "action": action}
-    return dict(result, **told, next=workflow_run.next_step(env, case, delay))
+    result = {"summary": summary, "next_task": next_task, "state": case["state"], "action": action}
+    return dict(result, **extra, next=workflow_run.next_step(env, case, delay))
 
 
-def _fail_task(env, case, what, failure):
-    """(False, result) of a task after which the run cannot go on."""
-    error = dict(failure.as_dict(), message="%s: %s" % (what, failure.message))
+def _fail_task(env, case, subject, failure):
+    """Return (False, result) of a task after which the run cannot continue."""
+    error = dict(failure.as_dict(), message="%s: %s" % (subject, failure.message))
     case["gave_up"] = {"reason": error["message"], "error": error}
     return False, {
         "summary": error["message"],

@@ -1,35 +1,41 @@
-"""The names of nodes: what an operator or a monitoring system calls what may fail."""
+"""Validates the names of nodes, as operators and monitoring systems use them."""
 
 from synthralos.core.errors import InvalidInput
 
 MAX_NAME_CHARS = 200
 
 
-def is_node(value):
-    """Whether `value` may name a node: 1 to LONGEST printable characters that are not blank.
+def is_node_name(value):
+    """Return whether `value` can name a node.
 
-    Wider than a name of the pack's: hosts and services are called by others. A node's name never
-    crosses a workflow but sealed or within a list.
+    A name has 1 to MAX_NAME_CHARS printable characters and no blank at either end. This is wider
+    than the pack's own identifiers, because hosts and services are named outside of it; a node's
+    name passes through a workflow only sealed or in a list.
     """
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARS and value.isprintable() and (
         value.strip() == value
     )
 
 
-def checked(field, value):
-    """`value` when it may name a node, else InvalidInput."""
-    if is_node(value):
+def require_node_name(field, value):
+    """Return `value` if it can name a node, else raise InvalidInput."""
+    if is_node_name(value):
         return value
     raise InvalidInput(
         field,
         value,
         "does not name a node",
-        "A node's name is 1 to %d printable characters, not blank at either end" % MAX_NAME_CHARS,
+        "Use 1 to %d printable characters, without a blank at either end" % MAX_NAME_CHARS,
     )
 
 
-def listed(field, values):
-    """The nodes in a list, each once, in their order. InvalidInput when it is no list of nodes."""
+def require_node_list(field, values):
+    """Return the node names in a list, each once and in order.
+
+    :raises InvalidInput: `values` is not a list of node names.
+    """
     if not isinstance(values, list):
-        raise InvalidInput(field, values, "is no list", 'Write it as ["node", "other node"]')
-    return list(dict.fromkeys(checked("%s[%d]" % (field, n), v) for n, v in enumerate(values)))
+        raise InvalidInput(field, values, "must be a list", 'Write it as ["node", "other node"]')
+    return list(
+        dict.fromkeys(require_node_name("%s[%d]" % (field, n), v) for n, v in enumerate(values))
+    )

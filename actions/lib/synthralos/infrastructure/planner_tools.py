@@ -1,7 +1,7 @@
-"""What the planner may look up before it assigns: a table of read-only, bounded functions.
+"""The tools of the crew planner: a table of read-only, bounded functions.
 
-A tool is called with arguments of the kinds that it declares, checked before; whatever else an
-answer of the LLM names is refused. `assign_repair_crew` is no tool: it is the decision.
+The arguments of a tool call are validated against the kinds that the tool declares; anything else
+in a response of the LLM is rejected. `assign_repair_crew` is not a tool but the final decision.
 """
 
 import datetime
@@ -21,9 +21,10 @@ MAX_WEATHER_BYTES = 2000
 
 @dataclass(frozen=True)
 class PlannerFacts:
-    """What the tools look at.
+    """The data that the tools read.
 
-    :ivar failures: the failed nodes; loads: {crew: nodes it has}.
+    :ivar failures: the failed nodes.
+    :ivar loads: {crew: number of nodes assigned to it}.
     """
 
     env: Any
@@ -33,17 +34,19 @@ class PlannerFacts:
     loads: dict
 
     def zones(self):
-        """The zones that the configuration names anywhere."""
+        """Return the zones that the configuration names anywhere."""
         named = [crew.zone for crew in self.config.crews]
         named += [node.zone for node in self.topology.nodes.values()]
-        for origin, below in self.config.travel_seconds.items():
-            named += [origin] + list(below)
+        for origin, destinations in self.config.travel_seconds.items():
+            named += [origin] + list(destinations)
         return sorted({zone for zone in named if zone is not None})
 
 
 @dataclass(frozen=True)
 class Tool:
-    """:ivar arguments: {name: kind}, all of them required; a kind is a key of KINDS.
+    """A tool that the planner may call.
+
+    :ivar arguments: {name: kind}, all required; a kind is a key of ARGUMENT_KINDS.
     :ivar run: a callable (facts, **arguments) -> a JSON value.
     """
 
@@ -57,10 +60,10 @@ def _available_crews(facts):
 
 
 def _crew(facts, crew):
-    told = {"crew_id": crew.name, "location": crew.zone, "skills": list(crew.skills)}
-    told["assigned"] = facts.loads.get(crew.name, 0)
-    told["room"] = crews.free_capacity(crew, told["assigned"])
-    return dict(told, requires_approval=crew.requires_approval)
+    crew_info = {"crew_id": crew.name, "location": crew.zone, "skills": list(crew.skills)}
+    crew_info["assigned"] = facts.loads.get(crew.name, 0)
+    crew_info["room"] = crews.free_capacity(crew, crew_info["assigned"])
+    return dict(crew_info, requires_approval=crew.requires_approval)
 
 
 def _free(facts, crew):
@@ -76,8 +79,10 @@ def _location(facts, crew_id):
 
 
 def _travel(facts, origin, destination):
-    known = facts.config.travel_seconds
-    seconds = known.get(origin, {}).get(destination, known.get(destination, {}).get(origin))
+    travel_seconds = facts.config.travel_seconds
+    seconds = travel_seconds.get(origin, {}).get(
+        destination, travel_seconds.get(destination, {}).get(origin)
+    )
     if origin == destination and seconds is None:
         seconds = 0
     return {"origin": origin, "destination": destination, "seconds": seconds}
@@ -105,28 +110,32 @@ def _weather(facts, location):
     weather = facts.config.weather
     path = weather.path.replace("{location}", quote(location, safe=""))
     try:
-        answer = facts.env.client.request(
+        response = facts.env.client.request(
             weather.connection, "GET", path, weather.connection.timeout
         )
-        told = answer.json() if 200 <= answer.status < 300 else {"error": answer.status}
+        weather_info = (
+            response.json() if 200 <= response.status < 300 else {"error": response.status}
+        )
     except CallError as error:
-        told = {"error": error.failure.cause}
-    if len(json.dumps(told)) > MAX_WEATHER_BYTES:
-        told = {"error": "the answer is too large"}
-    return {"location": location, "weather": told}
+        weather_info = {"error": error.failure.cause}
+    if len(json.dumps(weather_info)) > MAX_WEATHER_BYTES:
+        weather_info = {"error": "the response is too large"}
+    return {"location": location, "weather": weather_info}
 
 
 TOOLS = {
-    "get_available_crews": Tool("The crews that can take more nodes.", _available_crews),
-    "is_crew_available": Tool("Whether a crew can.", _is_available, {"crew_id": "crew"}),
+    "get_available_crews": Tool("The crews with free capacity.", _available_crews),
+    "is_crew_available": Tool(
+        "Whether a crew has free capacity.", _is_available, {"crew_id": "crew"}
+    ),
     "get_crew_location": Tool("The zone of a crew.", _location, {"crew_id": "crew"}),
     "estimate_travel_time": Tool(
-        "Seconds from a zone to another; null when nobody knows.",
+        "Travel time in seconds between two zones; null if unknown.",
         _travel,
         {"origin": "zone", "destination": "zone"},
     ),
     "estimate_repair_time": Tool(
-        "Seconds that a repair of the node takes; null when nobody knows.",
+        "Repair time of the node in seconds; null if unknown.",
         _repair,
         {"node": "node"},
     ),
@@ -138,32 +147,35 @@ TOOLS = {
 
 
 def available_tools(config):
-    """The names of the tools that this configuration can answer."""
+    """Return the names of the tools that this configuration supports."""
     return [
         name for name in TOOLS if name != "get_weather_at_location" or config.weather is not None
     ]
 
 
 def run_tool(facts, name, arguments):
-    """What the tool says. InvalidInput names a tool or an argument that is none."""
-    known = available_tools(facts.config)
-    if name not in known:
+    """Return the tool's result.
+
+    :raises InvalidInput: the tool or an argument is unknown, missing or invalid.
+    """
+    allowed = available_tools(facts.config)
+    if name not in allowed:
         raise InvalidInput(
-            "action", name, "is no tool", "Use one of " + ", ".join(known + [ASSIGN])
+            "action", name, "is not a tool", "Use one of " + ", ".join(allowed + [ASSIGN])
         )
     tool = TOOLS[name]
     for argument in list(arguments) + list(tool.arguments):
-        where = "arguments.%s" % argument
+        path = "arguments.%s" % argument
         if argument not in tool.arguments:
-            way_out = "It takes " + (", ".join(tool.arguments) or "none")
-            raise InvalidInput(where, arguments[argument], "%s does not take it" % name, way_out)
+            hint = "Its arguments: " + (", ".join(tool.arguments) or "none")
+            raise InvalidInput(path, arguments[argument], "is not an argument of %s" % name, hint)
         if argument not in arguments:
             raise InvalidInput(
-                where, None, "is missing", "Give %s" % ARGUMENT_KINDS[tool.arguments[argument]][0]
+                path, None, "is missing", "Give %s" % ARGUMENT_KINDS[tool.arguments[argument]][0]
             )
-        told, good = ARGUMENT_KINDS[tool.arguments[argument]]
-        if not good(facts, arguments[argument]):
-            raise InvalidInput(where, arguments[argument], "is not known", "Give " + told)
+        expected, is_valid = ARGUMENT_KINDS[tool.arguments[argument]]
+        if not is_valid(facts, arguments[argument]):
+            raise InvalidInput(path, arguments[argument], "is not valid", "Give " + expected)
     return tool.run(facts, **arguments)
 
 
@@ -174,14 +186,14 @@ def _is_date(facts, value):
         return False
 
 
-# kind: (what to give, a callable (facts, value) -> whether it is one).
+# kind: (expected value, a callable (facts, value) -> whether the value is valid).
 ARGUMENT_KINDS = {
     "crew": (
-        "the crew_id of a crew that is configured",
+        "the crew_id of a configured crew",
         lambda facts, value: isinstance(value, str) and facts.config.crew(value) is not None,
     ),
     "node": (
-        "a failed node, or one of the topology",
+        "a failed node or a node of the topology",
         lambda facts, value: isinstance(value, str) and (
             value in facts.failures or value in facts.topology
         ),
@@ -192,7 +204,7 @@ ARGUMENT_KINDS = {
     ),
     "date": ("a date as YYYY-MM-DD", _is_date),
     "hour": (
-        "a whole number from 0 to 23",
+        "an integer from 0 to 23",
         lambda facts, value: (
             isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 23
         ),
@@ -201,7 +213,7 @@ ARGUMENT_KINDS = {
 
 
 def tool_descriptions(config):
-    """A line for each tool that is offered: name(argument: kind) - what it tells."""
+    """Return a line for each available tool: name(argument: kind) - description."""
     return [
         "%s(%s) - %s" % (
             name,

@@ -1,41 +1,49 @@
-"""The tasks of infrastructure_repair as actions by themselves, with plain parameters."""
+"""The tasks of infrastructure_repair as standalone actions with plain parameters."""
 
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
+from synthralos.core.plurals import count_noun
 from synthralos.infrastructure import crews, detection, infrastructure_repair, node_names, outcome
 from synthralos.infrastructure import impact as impacts
-from synthralos.infrastructure.config import configuration
+from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Topology
 
 DETECTION_SECONDS = 60.0
 
 
 def detect(env, parameters):
-    """(ok, result) of detect_failure_nodes outside a run: {failures, unresolved_alerts, source}."""
-    config = configuration(env)
-    request = detection.request_of(config, parameters)
-    topology = Topology.of(env, config)
+    """Run detect_failure_nodes outside a run.
+
+    :returns: (succeeded, {failures, unresolved_alerts, source}).
+    """
+    config = load_config(env)
+    request = detection.parse_request(config, parameters)
+    topology = Topology.load(env, config)
     try:
-        found, unresolved_alerts = detection.detect_failures(
+        nodes, unresolved_alerts = detection.detect_failures(
             env, config, topology, request, DETECTION_SECONDS
         )
     except CallError as error:
-        told = error.failure.as_dict()
-        summary = "the failed nodes are not known: %s" % error.failure.message
-        return False, {"summary": summary, "error": told}
-    summary = "%d nodes have failed" % len(found)
-    found = {"failures": found, "unresolved_alerts": unresolved_alerts, "source": request["source"]}
-    return True, dict({"summary": summary}, **found)
+        error_payload = error.failure.as_dict()
+        summary = "the failed nodes could not be determined: %s" % error.failure.message
+        return False, {"summary": summary, "error": error_payload}
+    summary = count_noun(len(nodes), "node has failed", "nodes have failed")
+    return True, {
+        "summary": summary,
+        "failures": nodes,
+        "unresolved_alerts": unresolved_alerts,
+        "source": request["source"],
+    }
 
 
 def build_case(env, parameters, names, started):
-    """The case of an action that no workflow started, in which `names` have failed."""
-    given = dict(parameters, source=detection.LIST, nodes=names)
-    case = infrastructure_repair.new_case(env, given, started)
-    topology = Topology.of(env, configuration(env))
+    """Build the case of a standalone action in which the nodes `names` have failed."""
+    inputs = dict(parameters, source=detection.LIST, nodes=names)
+    case = infrastructure_repair.new_case(env, inputs, started)
+    topology = Topology.load(env, load_config(env))
     case["failures"] = list(
-        dict.fromkeys(topology.resolved(name) for name in case["request"]["nodes"])
+        dict.fromkeys(topology.canonical_name(name) for name in case["request"]["nodes"])
     )
     case["known"] = list(case["failures"])
     case["impact"] = impacts.estimate(topology, case["failures"])
@@ -43,58 +51,69 @@ def build_case(env, parameters, names, started):
 
 
 def estimate(env, parameters, started):
-    """The result of estimate_impact outside a run."""
+    """Run estimate_impact outside a run; return its result."""
     case = build_case(env, parameters, parameters.get("nodes") or [], started)
-    total = case["impact"]["total"]
-    summary = "%s: %d people, %d nodes affected" % (
-        total["criticality"], total["population_affected"], total["nodes_affected"],
-    )
+    summary = impacts.describe(case["impact"]["total"])
     return {"summary": summary, "impact": case["impact"]}
 
 
 def plan(env, parameters, started):
-    """(ok, result) of plan_repairs outside a run."""
+    """Run plan_repairs outside a run; return (succeeded, result)."""
     case = build_case(env, parameters, parameters.get("nodes") or [], started)
-    made, told = infrastructure_repair.make_plan(env, case, configuration(env))
-    if made is None:
-        error = {"cause": outcome.MAX_RETRIES, "message": told["reason"]}
-        return False, {"summary": "no plan: " + told["reason"], "error": error, "planner": told}
-    summary = "plan from the %s: %d nodes, %d without a crew" % (
-        made["source"], len(made["assignments"]), len(made["unassigned"]),
+    repair_plan, planner_info = infrastructure_repair.make_plan(env, case, load_config(env))
+    if repair_plan is None:
+        error = {"cause": outcome.MAX_RETRIES, "message": planner_info["reason"]}
+        return False, {
+            "summary": "no plan: " + planner_info["reason"],
+            "error": error,
+            "planner": planner_info,
+        }
+    summary = "plan from the %s: %s, %d without a crew" % (
+        repair_plan["source"],
+        count_noun(len(repair_plan["assignments"]), "node"),
+        len(repair_plan["unassigned"]),
     )
-    result = {"summary": summary, "plan": made, "impact": case["impact"]}
-    if told is not None:
-        result["planner"] = told
-    return not made["unassigned"], result
+    result = {"summary": summary, "plan": repair_plan, "impact": case["impact"]}
+    if planner_info is not None:
+        result["planner"] = planner_info
+    return not repair_plan["unassigned"], result
 
 
 def assign(env, parameters, started):
-    """(ok, result) of assign_repair_crew outside a run: node_ids to crew_ids, pair by pair."""
-    config = configuration(env)
-    names = node_names.listed("node_ids", parameters.get("node_ids") or [])
+    """Run assign_repair_crew outside a run: assign node_ids to crew_ids, pair by pair.
+
+    :returns: (succeeded, result).
+    """
+    config = load_config(env)
+    names = node_names.require_node_list("node_ids", parameters.get("node_ids") or [])
     crew_ids = parameters.get("crew_ids") or []
-    if not isinstance(crew_ids, list) or not all(is_name(one) for one in crew_ids) or not crew_ids:
+    if not isinstance(crew_ids, list) or not all(map(is_name, crew_ids)) or not crew_ids:
         raise InvalidInput(
-            "crew_ids", crew_ids, "is no list of crews", "List one, or one for each node"
+            "crew_ids", crew_ids, "must be a list of crews", "List one, or one for each node"
         )
     case = build_case(env, parameters, names, started)
     crew_ids = crew_ids * len(names) if len(crew_ids) == 1 else crew_ids
     if len(crew_ids) != len(names) or len(case["failures"]) != len(names):
-        why = "has %d crews for %d nodes" % (len(crew_ids), len(set(names)))
-        raise InvalidInput("crew_ids", None, why, "Give one crew for each node, or one for all")
-    wanted = []
+        reason = "has %s for %s" % (
+            count_noun(len(crew_ids), "crew"), count_noun(len(set(names)), "node")
+        )
+        raise InvalidInput("crew_ids", None, reason, "Give one crew for each node, or one for all")
+    requested = []
     for name, crew_id in zip(case["failures"], crew_ids):
         crew = config.crew(crew_id)
         if crew is None:
-            known = ", ".join(one.name for one in config.crews) or "none"
-            raise InvalidInput("crew_ids", crew_id, "is no crew", "Crews: " + known)
+            crew_names = ", ".join(crew.name for crew in config.crews) or "none"
+            raise InvalidInput(
+                "crew_ids", crew_id, "is not a configured crew", "Crews: " + crew_names
+            )
         if crew.requires_approval and not parameters.get("approved"):
-            way_out = "Run infrastructure_repair, which asks, or set approved=true"
-            raise InvalidInput("crew_ids", crew_id, "asks for consent first", way_out)
-        wanted.append({"node": name, "crew": crew_id})
-    done = infrastructure_repair.assign(env, case, config, wanted)
-    failed = [one["node"] for one in done if one["status"] == crews.FAILED]
-    summary = "%d nodes assigned, %d failed" % (len(done) - len(failed), len(failed))
-    details = [{"node": one["node"], "status": one["status"]} for one in done]
-    result = {"summary": summary, "details": details, "assignments": done}
+            hint = "Run infrastructure_repair, which asks for it, or set approved=true"
+            raise InvalidInput("crew_ids", crew_id, "requires approval", hint)
+        requested.append({"node": name, "crew": crew_id})
+    entries = infrastructure_repair.assign(env, case, config, requested)
+    failed = [entry["node"] for entry in entries if entry["status"] == crews.FAILED]
+    assigned_count = len(entries) - len(failed)
+    summary = "%s assigned, %d failed" % (count_noun(assigned_count, "node"), len(failed))
+    details = [{"node": entry["node"], "status": entry["status"]} for entry in entries]
+    result = {"summary": summary, "details": details, "assignments": entries}
     return not failed, result

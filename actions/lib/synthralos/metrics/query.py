@@ -1,11 +1,11 @@
 """`metrics.get`: the totals and the current values, as Prometheus text or as JSON."""
 
+from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part
 from synthralos.metrics import definitions as f
 from synthralos.metrics import prometheus_text, totals_store
 from synthralos.metrics.totals import Totals
-from synthralos.operations.health import targets_by_kind
 from synthralos.sensing.sensor_state import note_of
 from synthralos.sensing.sensor_status import (
     FORGOTTEN_SECONDS,

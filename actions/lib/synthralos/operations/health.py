@@ -1,20 +1,22 @@
-"""`health.get`: how the pack and what it looks after are doing, in numbers and names only.
+"""`health.get`: the health of the pack and its targets, in numbers and names only.
 
-The rule of `status`:
+The rules of `status`:
 
 - critical: a critical ticket is open; or no target of a configured kind (platforms, models, routes)
   may be called; or less than half of the runs of the last hour succeeded, of at least 10.
-- degraded: the datastore is away; a breaker is not closed; an agent is paused; a ticket of high
-  severity is open; a subsystem is degraded; or less than nine tenths of these runs succeeded.
+- degraded: the datastore is unavailable; a breaker is not closed; an agent is paused; a ticket of
+  high severity is open; a subsystem is degraded; or less than nine tenths of these runs succeeded.
 - healthy otherwise.
 
-The 10 runs are what learning asks for before it believes a rate; a half and nine tenths are choices
-of this pack. The seeds' health was a count of errors without a judgement.
+10 runs are the minimum that learning requires before it uses a rate; a half and nine tenths are
+choices of this pack. The original system's health was a count of errors without a rating.
 """
 
-from synthralos.calls import agent_platform, llm_providers, routes
+from synthralos.calls import llm_providers
+from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
+from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import to_iso
 from synthralos.runtime.run_parameters import require_enabled
 from synthralos.storage import pauses, run_summaries, tickets, unreadable
@@ -25,7 +27,7 @@ from synthralos.storage.keyspace import KINDS, key_prefix
 HEALTHY, DEGRADED, CRITICAL = "healthy", "degraded", "critical"
 OK, AWAY, OFF, UNKNOWN, MISSING = "ok", "away", "off", "unknown", "not_configured"
 SEVERITIES = ("critical", "high", "medium", "low")
-# What health is derived from is read, a page at a time; of the other kinds keys are only counted.
+# The kinds that health is derived from are read by the page; of the others only keys are counted.
 READ = ("outcome", "pause", "run", "ticket")
 COUNTED = tuple(kind for kind in KINDS if kind not in READ)
 MAX_PAGES = 10
@@ -36,155 +38,142 @@ POOR, FAIR = 0.5, 0.9
 
 
 def get(env, agent_id=None):
-    """The result of health.get.
+    """Return the result of health.get.
 
-    :param agent_id: only the runs, tickets and pauses of this agent, and the targets it needs.
+    :param agent_id: restrict it to the runs, tickets and pauses of this agent and its targets.
     """
     if agent_id is not None:
         require_identifier("agent_id", agent_id)
     now = env.now()
-    with unreadable.noticed() as passed_over:
-        kept, counts = _read(env.store)
+    with unreadable.noticed() as unreadable_names:
+        cached_rows, counts = _read(env.store)
         rules = _rules(env.store)
-        breakers, forced = _breakers(env, kept, counts, agent_id)
-        held = {
-            agent: paused
-            for agent, paused in pauses.listing(kept, now).items()
+        breakers, forced = _breakers(env, cached_rows, counts, agent_id)
+        paused_agents = {
+            agent: pause
+            for agent, pause in pauses.listing(cached_rows, now).items()
             if agent_id in (None, agent)
         }
-        open_tickets = _by_severity(tickets.list_tickets(kept, subject=agent_id))
-        summaries = _summaries(kept, now, agent_id)
+        open_tickets = _by_severity(tickets.list_tickets(cached_rows, subject=agent_id))
+        summaries = _summaries(cached_rows, now, agent_id)
     stats = _stats(summaries, now)
-    away = env.store.unavailable_reason is not None
+    is_unavailable = env.store.unavailable_reason is not None
     subsystems = _subsystems(env, breakers, rules)
-    reasons = _reasons(breakers, held, open_tickets, stats, subsystems)
+    reasons = _reasons(breakers, paused_agents, open_tickets, stats, subsystems)
     status = HEALTHY
     for level, _ in reasons:
         status = level if status != CRITICAL else status
-    told = "; ".join(text for _, text in reasons)
+    reasons_text = "; ".join(text for _, text in reasons)
     return {
-        "summary": status + (": " + told if told else ""),
+        "summary": status + (": " + reasons_text if reasons_text else ""),
         "status": status,
         "reasons": [{"level": level, "reason": text} for level, text in reasons],
         "agent_id": agent_id,
-        "active_errors": None if away else sum(open_tickets.values()),
-        "stats": None if away else stats,
+        "active_errors": None if is_unavailable else sum(open_tickets.values()),
+        "stats": None if is_unavailable else stats,
         "breakers": breakers,
         "forced": forced,
         "pauses": [
             {
                 "agent_id": agent,
-                "by": paused["by"],
-                "since": to_iso(paused["since"]),
-                "until": to_iso(paused["until"]),
-                "probe_at": None if paused["probe_at"] is None else to_iso(paused["probe_at"]),
+                "by": pause["by"],
+                "since": to_iso(pause["since"]),
+                "until": to_iso(pause["until"]),
+                "probe_at": None if pause["probe_at"] is None else to_iso(pause["probe_at"]),
             }
-            for agent, paused in held.items()
+            for agent, pause in paused_agents.items()
         ],
-        "tickets": None if away else open_tickets,
+        "tickets": None if is_unavailable else open_tickets,
         "subsystem_status": subsystems,
-        "datastore": None if away else counts,
-        "unreadable": None if away else _by_kind(passed_over),
+        "datastore": None if is_unavailable else counts,
+        "unreadable": None if is_unavailable else _by_kind(unreadable_names),
         "timestamp": to_iso(now),
     }
 
 
 class _CachedRows:
-    """What has been read of the datastore, in place of it: nothing is asked for twice."""
+    """A read-only datastore of the rows that were already read, so nothing is read twice."""
 
-    def __init__(self, away):
-        self._rows, self.away = [], away
+    def __init__(self, unavailable_reason):
+        self._rows, self.unavailable_reason = [], unavailable_reason
 
     def add(self, rows):
         self._rows += rows
 
     def list(self, prefix, limit=PAGE_SIZE, offset=0):
-        found = [row for row in self._rows if row[0].startswith(prefix)]
-        return found[offset:offset + limit]
+        matches = [row for row in self._rows if row[0].startswith(prefix)]
+        return matches[offset:offset + limit]
 
     def get(self, name, decrypt=False):
         return dict(self._rows).get(name)
 
 
 def _read(store):
-    """(_Kept, {kind: {keys, capped}})."""
-    kept, counts = _CachedRows(store.unavailable_reason), {}
+    """Return (_CachedRows, {kind: {keys, capped}})."""
+    cached_rows, counts = _CachedRows(store.unavailable_reason), {}
     for kind in READ:
-        prefix, found = key_prefix(kind), 0
+        prefix, count = key_prefix(kind), 0
         for page in range(MAX_PAGES):
             rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-            kept.add(rows)
-            found += len(rows)
+            cached_rows.add(rows)
+            count += len(rows)
             if len(rows) < PAGE_SIZE:
                 break
-        counts[kind] = {"keys": found, "capped": found >= MAX_ROWS}
+        counts[kind] = {"keys": count, "capped": count >= MAX_ROWS}
     for kind in COUNTED:
-        found = _count(store, key_prefix(kind))
-        counts[kind] = {"keys": found, "capped": found >= MAX_ROWS}
-    kept.unavailable_reason = store.unavailable_reason
-    return kept, counts
+        count = _count(store, key_prefix(kind))
+        counts[kind] = {"keys": count, "capped": count >= MAX_ROWS}
+    cached_rows.unavailable_reason = store.unavailable_reason
+    return cached_rows, counts
 
 
 def _count(store, prefix):
-    """How many names begin with `prefix`, at most MOST; found by asking for single ones."""
-    least, most = 0, MAX_ROWS
-    reach = 1
-    while least < most:
-        middle = min(reach, most) if reach else (least + most + 1) // 2
+    """Count the keys with `prefix`, at most MAX_ROWS, by galloping and binary search."""
+    low, high = 0, MAX_ROWS
+    step = 1
+    while low < high:
+        middle = min(step, high) if step else (low + high + 1) // 2
         if store.list(prefix, limit=1, offset=middle - 1):
-            least = middle
-            reach = 2 * reach
+            low = middle
+            step = 2 * step
         else:
-            most, reach = middle - 1, 0
-    return least
+            high, step = middle - 1, 0
+    return low
 
 
-def _breakers(env, kept, counts, agent_id):
-    """({target: state}, {target: {state, until}} of those that an operator holds in it).
+def _breakers(env, cached_rows, counts, agent_id):
+    """Return ({target: state}, {target: {state, until}} of the breakers forced by an operator).
 
-    A state is `unknown` while the datastore is unavailable.
+    States are `unknown` while the datastore is unavailable.
     """
     kinds = targets_by_kind(env.settings)
     names = kinds["platform"] if agent_id is not None else sum(kinds.values(), [])
     if env.store.unavailable_reason is not None:
         return dict.fromkeys(names, UNKNOWN), {}
-    ledger = env.ledger if counts["outcome"]["capped"] else env.ledger.with_store(kept)
+    ledger = env.ledger if counts["outcome"]["capped"] else env.ledger.with_store(cached_rows)
     forced = {name: ledger.forced(name) for name in names}
     return {name: ledger.breaker_state(name).state for name in names}, {
-        name: {"state": held.state, "until": to_iso(held.until)}
-        for name, held in forced.items()
-        if held is not None
+        name: {"state": forced_state.state, "until": to_iso(forced_state.until)}
+        for name, forced_state in forced.items()
+        if forced_state is not None
     }
 
 
-def targets_by_kind(settings):
-    """The names of all targets, by kind, as calls write them into the ledger."""
-    return {
-        "platform": [agent_platform.target(known) for known in settings.platforms],
-        "providers": [
-            llm_providers.ServedModel(provider, model).target
-            for provider in settings.providers
-            for model in provider.models
-        ],
-        "routes": [routes.RouteCandidate(route, None).target for route in settings.routes],
-    }
-
-
-def _summaries(kept, now, agent_id):
-    """The summaries of the newest runs, of those whose form is known."""
-    found = []
-    for run in run_summaries.recent_summaries(kept, limit=MAX_ROWS):
+def _summaries(cached_rows, now, agent_id):
+    """Return the valid summaries of the newest runs."""
+    summaries = []
+    for run in run_summaries.recent_summaries(cached_rows, limit=MAX_ROWS):
         targets = run.get("targets")
-        known = isinstance(targets, list) and all(isinstance(name, str) for name in targets)
-        if not known or run["at"] <= now - run_summaries.TTL_SECONDS:
+        is_valid = isinstance(targets, list) and all(isinstance(name, str) for name in targets)
+        if not is_valid or run["at"] <= now - run_summaries.TTL_SECONDS:
             continue
         if agent_id is None or _agent(run) == agent_id:
-            found.append(run)
-    return found
+            summaries.append(run)
+    return summaries
 
 
 def _agent(run):
-    """The agent that a run was about, or None; only a run of agent_recovery is about one."""
+    """Return the agent of a run of agent_recovery, or None."""
     agent = run.get("agent") if run.get("workflow") == "agent_recovery" else None
     return agent if isinstance(agent, str) else None
 
@@ -196,13 +185,13 @@ def _stats(summaries, now):
         if _agent(run) is not None:
             agents.setdefault(_agent(run), []).append(run)
         for target in run["targets"]:
-            told = targets.setdefault(target, {"attempts": 0, "answered": 0})
-            told["attempts"] += 1
-        answered = run.get("answered")
-        if isinstance(answered, str) and answered in run["targets"]:
-            targets[answered]["answered"] += 1
-    for told in targets.values():
-        told["success_rate"] = round(told["answered"] / told["attempts"], 3)
+            target_stats = targets.setdefault(target, {"attempts": 0, "answered": 0})
+            target_stats["attempts"] += 1
+        answering_target = run.get("answered")
+        if isinstance(answering_target, str) and answering_target in run["targets"]:
+            targets[answering_target]["answered"] += 1
+    for target_stats in targets.values():
+        target_stats["success_rate"] = round(target_stats["answered"] / target_stats["attempts"], 3)
     return dict(
         _rate(summaries),
         since=to_iso(min(run["at"] for run in summaries)) if summaries else None,
@@ -213,28 +202,28 @@ def _stats(summaries, now):
     )
 
 
-def _rate(found):
-    good = sum(run.get("outcome") == "recovered" for run in found)
+def _rate(summaries):
+    recovered = sum(run.get("outcome") == "recovered" for run in summaries)
     return {
-        "total_errors": len(found),
-        "successful_recoveries": good,
-        "failed_recoveries": len(found) - good,
-        "success_rate": round(good / len(found), 3) if found else None,
+        "total_errors": len(summaries),
+        "successful_recoveries": recovered,
+        "failed_recoveries": len(summaries) - recovered,
+        "success_rate": round(recovered / len(summaries), 3) if summaries else None,
     }
 
 
-def _by_severity(listed):
-    """{severity: number of tickets that are not resolved}; one without a severity is medium."""
-    counted = dict.fromkeys(SEVERITIES, 0)
-    for ticket in listed:
+def _by_severity(ticket_heads):
+    """Return {severity: number of unresolved tickets}; a missing severity counts as medium."""
+    counts = dict.fromkeys(SEVERITIES, 0)
+    for ticket in ticket_heads:
         if ticket["status"] != "resolved":
             severity = ticket.get("severity")
-            counted[severity if severity in counted else "medium"] += 1
-    return counted
+            counts[severity if severity in counts else "medium"] += 1
+    return counts
 
 
 def _by_kind(names):
-    """{kind: how many rows of it cannot be read}, of the kinds that health is derived from."""
+    """Return {kind: number of unreadable rows} of the kinds that health is derived from."""
     counts = {}
     for name in names:
         kind = name[len(PREFIX):].split(".", 1)[0]
@@ -243,34 +232,34 @@ def _by_kind(names):
 
 
 def _subsystems(env, breakers, rules):
-    away = env.store.unavailable_reason is not None
-    webhook = any(known.failure_webhook for known in env.settings.platforms[:1])
-    found = {
-        "datastore": AWAY if away else OK,
+    is_unavailable = env.store.unavailable_reason is not None
+    webhook = any(platform.failure_webhook for platform in env.settings.platforms[:1])
+    subsystems = {
+        "datastore": AWAY if is_unavailable else OK,
         "stackstorm_api": OK if env.api is not None else MISSING,
-        "rules": UNKNOWN if away else rules,
+        "rules": UNKNOWN if is_unavailable else rules,
         "planner": _planner(env, breakers),
-        # What these remember is in the datastore.
-        "loop_detection": AWAY if away else OK,
-        "tickets": AWAY if away else OK,
+        # These store their state in the datastore.
+        "loop_detection": AWAY if is_unavailable else OK,
+        "tickets": AWAY if is_unavailable else OK,
         "notifications": OK if webhook else MISSING,
     }
     for kind, names in targets_by_kind(env.settings).items():
         states = {breakers[name] for name in names if name in breakers}
         if names and not states:
             continue
-        found[kind] = (
+        subsystems[kind] = (
             MISSING if not names else
             UNKNOWN if UNKNOWN in states else
             AWAY if states == {OPEN} else
             OK if states == {CLOSED} else
             DEGRADED
         )
-    return found
+    return subsystems
 
 
 def _rules(store):
-    """Whether rules may start runs: OK or OFF."""
+    """Return OK if rules may start runs, else OFF."""
     try:
         require_enabled({"rule": True}, store)
     except InvalidInput:
@@ -279,38 +268,42 @@ def _rules(store):
 
 
 def _planner(env, breakers):
-    """Playbooks plan where no LLM does, so a planner that is not there is no fault."""
+    """Return the planner's state; without an LLM playbooks plan, so a missing planner is fine."""
     if env.settings.planner_model is None:
         return MISSING
     try:
-        served = llm_providers.resolve_model(env.settings.providers, env.settings.planner_model)
+        served_model = llm_providers.resolve_model(
+            env.settings.providers, env.settings.planner_model
+        )
     except InvalidInput:
         return DEGRADED
-    state = breakers.get(served.target, CLOSED)
+    state = breakers.get(served_model.target, CLOSED)
     return UNKNOWN if state == UNKNOWN else OK if state == CLOSED else DEGRADED
 
 
-def _reasons(breakers, held, open_tickets, stats, subsystems):
-    """(level, what) of everything that is not as it should be, the worst first."""
-    found = []
+def _reasons(breakers, paused_agents, open_tickets, stats, subsystems):
+    """Return [(level, reason)] of all problems, the most severe first."""
+    reasons = []
     for name, state in subsystems.items():
         if state == AWAY and name in ("platform", "providers", "routes"):
-            found.append((CRITICAL, "%s: every breaker is open" % name))
+            reasons.append((CRITICAL, "%s: every breaker is open" % name))
     if subsystems["datastore"] == AWAY:
-        found.append((DEGRADED, "datastore is away"))
+        reasons.append((DEGRADED, "datastore is unavailable"))
     if subsystems["planner"] == DEGRADED:
-        found.append((DEGRADED, "planner is degraded"))
+        reasons.append((DEGRADED, "planner is degraded"))
     for level, severity in ((CRITICAL, "critical"), (DEGRADED, "high")):
         if open_tickets[severity]:
-            found.append((level, "%d open tickets are %s" % (open_tickets[severity], severity)))
+            reasons.append((level, "%s %s" % (
+                count_noun(open_tickets[severity], "open ticket is", "open tickets are"), severity
+            )))
     recent = stats["last_hour"]
     if recent["total_errors"] >= RECENT_RUNS and recent["success_rate"] < FAIR:
         level = CRITICAL if recent["success_rate"] < POOR else DEGRADED
-        told = (recent["successful_recoveries"], recent["total_errors"])
-        found.append((level, "%d of %d runs of the last hour succeeded" % told))
+        counts = (recent["successful_recoveries"], recent["total_errors"])
+        reasons.append((level, "%d of %d runs of the last hour succeeded" % counts))
     troubled = sorted(name for name, state in breakers.items() if state not in (CLOSED, UNKNOWN))
     if troubled:
-        found.append((DEGRADED, "breakers not closed: " + ", ".join(troubled)))
-    if held:
-        found.append((DEGRADED, "paused: " + ", ".join(sorted(held))))
-    return sorted(found, key=lambda reason: reason[0] != CRITICAL)
+        reasons.append((DEGRADED, "breakers not closed: " + ", ".join(troubled)))
+    if paused_agents:
+        reasons.append((DEGRADED, "paused: " + ", ".join(sorted(paused_agents))))
+    return sorted(reasons, key=lambda reason: reason[0] != CRITICAL)

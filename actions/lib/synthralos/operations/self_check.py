@@ -1,4 +1,5 @@
-"""`pack.check`: what of the configuration works, without cost: nothing is generated or changed."""
+"""`pack.check`: checks the configuration free of charge: no LLM generates, nothing is changed."""
+
 import concurrent.futures
 import contextvars
 import secrets
@@ -17,131 +18,141 @@ OK, FAILED, MISSING = "ok", "failed", "not_configured"
 
 
 def check(env):
-    """(whether nothing failed, result): result has `checks`, each {what, status, told, way_out}.
+    """Check everything that is configured.
 
-    `status` is ok, failed or not_configured. What is not configured fails nothing: a pack that only
-    retries LLM calls needs no platform.
+    :returns: (succeeded, result); `checks` of the result is [{name, status, details, hint}]. status
+        is ok, failed or not_configured; the last is not a failure, because a pack that only retries
+        LLM calls needs no platform.
     """
     settings = env.settings
-    asked = [(_platform, known) for known in settings.platforms]
-    asked += [(_provider, known) for known in settings.providers]
-    asked += [(_route, known) for known in settings.routes]
+    remote_checks = [(_platform, platform) for platform in settings.platforms]
+    remote_checks += [(_provider, provider) for provider in settings.providers]
+    remote_checks += [(_route, route) for route in settings.routes]
     checks = [_datastore(env), _stackstorm(env), _switch(env), _planner(env)]
     checks += [_tracing(env), _logs(env)]
-    for what, entries, way_out in (
+    for subject, entries, hint in (
         ("platform", settings.platforms, "Set platform.base_url to run agent_recovery"),
         ("providers", settings.providers, "List LLM providers to run llm_retry"),
         ("routes", settings.routes, "List routes to run reroute_request"),
     ):
         if not entries:
-            checks.append(_told(what, MISSING, "nothing is configured", way_out))
+            checks.append(_check_result(subject, MISSING, "nothing is configured", hint))
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        # A thread has none of the action's context variables, such as its tracer, by itself.
+        # Threads do not inherit the action's context variables, such as its tracer.
         running = [
-            pool.submit(contextvars.copy_context().run, check, env, entry) for check, entry in asked
+            pool.submit(contextvars.copy_context().run, check, env, entry)
+            for check, entry in remote_checks
         ]
-        checks += [one.result() for one in running]
-    failed = [one["name"] for one in checks if one["status"] == FAILED]
-    summary = "failed: " + ", ".join(failed) if failed else "all that is configured works"
+        checks += [future.result() for future in running]
+    failed = [check_entry["name"] for check_entry in checks if check_entry["status"] == FAILED]
+    summary = "failed: " + ", ".join(failed) if failed else "everything that is configured works"
     return not failed, {"summary": summary, "checks": checks}
 
 
-def _told(what, status, told, way_out=None):
-    found = {"name": what, "status": status, "details": told}
-    return dict(found, hint=way_out) if way_out else found
+def _check_result(name, status, details, hint=None):
+    result = {"name": name, "status": status, "details": details}
+    return dict(result, hint=hint) if hint else result
 
 
 def _datastore(env):
     name, value = PREFIX + "check." + secrets.token_hex(4), secrets.token_hex(4)
     env.store.put(name, value, ttl=lifetime_of("check"))
-    back = env.store.get(name)
-    listed = [key for key, _ in env.store.list(name)]
+    stored_value = env.store.get(name)
+    listing = [key for key, _ in env.store.list(name)]
     env.store.delete(name)
     if env.store.unavailable_reason:
-        way_out = "Let the user of the run read, list and write keys; else nothing is remembered"
-        return _told("datastore", FAILED, env.store.unavailable_reason, way_out)
-    if back != value or listed != [name]:
-        told = "a key that was written did not come back"
-        return _told("datastore", FAILED, told, "See StackStorm's logs")
-    return _told("datastore", OK, "a key was written, read, listed and deleted")
+        hint = "Allow the user of the run to read, list and write keys; the pack needs them"
+        return _check_result("datastore", FAILED, env.store.unavailable_reason, hint)
+    if stored_value != value or listing != [name]:
+        details = "a key that was written could not be read back"
+        return _check_result("datastore", FAILED, details, "See StackStorm's logs")
+    return _check_result("datastore", OK, "a key was written, read, listed and deleted")
 
 
 def _stackstorm(env):
     if env.api is None:
-        return _told("StackStorm's API", FAILED, "it is not known here", "Run this as an action")
-    return _told("StackStorm's API", OK, "its address and a token are known")
+        return _check_result(
+            "StackStorm's API", FAILED, "its address is unknown", "Run this as an action"
+        )
+    return _check_result("StackStorm's API", OK, "its address and a token are known")
 
 
 def _switch(env):
     value = env.store.get(ENABLED_KEY)
     value = "not set: rules may start runs" if value is None else value
-    return _told("switch", OK, "%s is %s" % (ENABLED_KEY, value))
+    return _check_result("switch", OK, "%s is %s" % (ENABLED_KEY, value))
 
 
 def _planner(env):
     model = env.settings.planner_model
     if model is None:
-        return _told("planner", MISSING, "playbooks plan", "Set planner.model to have an LLM plan")
+        return _check_result(
+            "planner", MISSING, "playbooks plan", "Set planner.model to have an LLM plan"
+        )
     try:
-        served = llm_providers.resolve_model(
+        served_model = llm_providers.resolve_model(
             env.settings.providers, model, field="config.planner.model"
         )
     except InvalidInput as error:
-        return _told("planner", FAILED, str(error), error.hint)
-    return _told("planner", OK, "%s plans" % served.target)
+        return _check_result("planner", FAILED, str(error), error.hint)
+    return _check_result("planner", OK, "%s plans" % served_model.target)
 
 
 def _tracing(env):
     try:
         tracing = trace_exporter.Tracing.from_config(env.settings.tracing)
         if tracing is None:
-            way_out = "Set tracing.endpoint to send traces to a collector"
-            return _told("tracing", MISSING, "no traces are sent", way_out)
-        answer = trace_exporter.check(env.client, tracing)
+            hint = "Set tracing.endpoint to send traces to a collector"
+            return _check_result("tracing", MISSING, "no traces are sent", hint)
+        response = trace_exporter.check(env.client, tracing)
     except InvalidInput as error:
-        return _told("tracing", FAILED, str(error), error.hint)
+        return _check_result("tracing", FAILED, str(error), error.hint)
     except CallError as error:
-        way_out = "Check tracing.endpoint, and whether the collector runs; no run waits for it"
-        return _told("tracing", FAILED, error.failure.message, way_out)
-    if not 200 <= answer.status < 300:
-        way_out = "Check that tracing.endpoint takes OTLP over HTTP as JSON (port 4318)"
-        return _told("tracing", FAILED, "answered %d" % answer.status, way_out)
-    told = "answered %d in %d ms" % (answer.status, int(answer.latency * 1000))
-    return _told("tracing", OK, told)
+        hint = "Check tracing.endpoint, and that the collector is running; runs do not wait for it"
+        return _check_result("tracing", FAILED, error.failure.message, hint)
+    if not 200 <= response.status < 300:
+        hint = "Check that tracing.endpoint accepts OTLP over HTTP as JSON (port 4318)"
+        return _check_result("tracing", FAILED, "answered %d" % response.status, hint)
+    details = "answered %d in %d ms" % (response.status, int(response.latency * 1000))
+    return _check_result("tracing", OK, details)
 
 
 def _logs(env):
     try:
         logs = LogConfig.from_config(env.settings.logs)
     except InvalidInput as error:
-        return _told("logs", FAILED, str(error), error.hint)
-    where = "to %s too, as JSON" % logs.file if logs.file else "with each execution"
-    return _told("logs", OK, "%s, %s" % (logs.format, where))
+        return _check_result("logs", FAILED, str(error), error.hint)
+    destination = "to %s too, as JSON" % logs.file if logs.file else "with each execution"
+    return _check_result("logs", OK, "%s, %s" % (logs.format, destination))
 
 
-def _platform(env, known):
-    return _reach(env, "platform:" + known.name, known.connection, known.health_path, "token")
-
-
-def _provider(env, known):
-    wire, what = llm_providers.WIRE_FORMATS[known.api], "llm:" + known.name
+def _platform(env, platform):
     return _reach(
-        env, what, known.connection, wire.listing, "api_key", wire.headers, wire.authorize
+        env, "platform:" + platform.name, platform.connection, platform.health_path, "token"
     )
 
 
-def _route(env, known):
-    what = "route:%s/%s" % (known.provider, known.region)
-    return _reach(env, what, known.connection, "/", "token", any_status=True)
+def _provider(env, provider):
+    wire, name = llm_providers.WIRE_FORMATS[provider.api], "llm:" + provider.name
+    return _reach(
+        env, name, provider.connection, wire.listing, "api_key", wire.headers, wire.authorize
+    )
 
 
-def _reach(env, what, connection, path, secret, headers=None, authorize=None, any_status=False):
-    """Asks for `path`; with `any_status` any answer below 500 but 401 and 403 is good enough, for
-    nobody knows what a route serves.
+def _route(env, route):
+    name = "route:%s/%s" % (route.provider, route.region)
+    return _reach(env, name, route.connection, "/", "token", any_status=True)
+
+
+def _reach(env, name, connection, path, secret, headers=None, authorize=None, any_status=False):
+    """Request `path` and return the check's entry.
+
+    :param any_status: accept any status below 500 except 401 and 403, because the paths that a
+        route serves are unknown.
     """
     client = http.Client(env.credentials, env.now)
     try:
-        answer = client.request(
+        response = client.request(
             connection,
             "GET",
             path,
@@ -151,13 +162,15 @@ def _reach(env, what, connection, path, secret, headers=None, authorize=None, an
             authorize,
         )
     except InvalidInput as error:
-        return _told(what, FAILED, str(error), error.hint)
+        return _check_result(name, FAILED, str(error), error.hint)
     except CallError as error:
-        way_out = "Check base_url, proxy and ca_bundle, and whether it runs"
-        return _told(what, FAILED, error.failure.message, way_out)
-    told = "answered %d in %d ms" % (answer.status, int(answer.latency * 1000))
-    if answer.status in (401, 403):
-        return _told(what, FAILED, told, "Set %s or %s_from" % (secret, secret))
-    if answer.status >= 500 or (answer.status >= 400 and not any_status):
-        return _told(what, FAILED, told, "Check base_url: %s%s" % (connection.base_url, path))
-    return _told(what, OK, told)
+        hint = "Check base_url, proxy and ca_bundle, and that the target is running"
+        return _check_result(name, FAILED, error.failure.message, hint)
+    details = "answered %d in %d ms" % (response.status, int(response.latency * 1000))
+    if response.status in (401, 403):
+        return _check_result(name, FAILED, details, "Set %s or %s_from" % (secret, secret))
+    if response.status >= 500 or (response.status >= 400 and not any_status):
+        return _check_result(
+            name, FAILED, details, "Check base_url: %s%s" % (connection.base_url, path)
+        )
+    return _check_result(name, OK, details)

@@ -24,44 +24,44 @@ def opened(env, config, clock, subject="bot", failure=FAILURE, **more):
     return ticketing.open_ticket(env, config, "llm_retry", subject, failure, "it failed", **more)
 
 
-def level_of(store, told):
-    return tickets.get(store, told["ticket"])["level"]
+def level_of(store, ticket):
+    return tickets.get(store, ticket["ticket"])["level"]
 
 
 def test_a_ticket_that_nobody_takes_rises_step_by_step_to_the_top(make_env, store, clock, config):
     env = make_env()
-    told = opened(env, config, clock)
-    seen = [level_of(store, told)]
+    ticket = opened(env, config, clock)
+    seen = [level_of(store, ticket)]
     for _ in range(5):
         clock.forward(300)
         ticketing.process_due(env, config)
-        seen.append(level_of(store, told))
+        seen.append(level_of(store, ticket))
     assert seen == list(LEVELS) + [LEVELS[-1]] * 2
-    raised = [e for e in tickets.get(store, told["ticket"])["events"] if e["kind"] == "raised"]
+    raised = [e for e in tickets.get(store, ticket["ticket"])["events"] if e["kind"] == "raised"]
     assert len(raised) == 3 and raised[0]["why"] == "nobody took it within 300 s"
     assert tickets.list_tickets(store)[0]["level"] == LEVELS[-1]
 
 
 def test_it_does_not_rise_before_its_time(make_env, store, clock, config):
     env = make_env()
-    told = opened(env, config, clock)
+    ticket = opened(env, config, clock)
     clock.forward(299)
-    done = ticketing.process_due(env, config)
-    assert (done["open"], done["raised"], done["tickets"]) == (1, 0, [])
+    summary = ticketing.process_due(env, config)
+    assert (summary["open"], summary["raised"], summary["tickets"]) == (1, 0, [])
     clock.forward(1)
-    done = ticketing.process_due(env, config)
-    assert done["raised"] == 1 and done["tickets"][0]["previous_level"] == "auto_recovery"
-    assert done["tickets"][0]["level"] == level_of(store, told) == "supervisor_review"
+    summary = ticketing.process_due(env, config)
+    assert summary["raised"] == 1 and summary["tickets"][0]["previous_level"] == "auto_recovery"
+    assert summary["tickets"][0]["level"] == level_of(store, ticket) == "supervisor_review"
     # The time of a level begins when it is reached.
     assert ticketing.process_due(env, config)["tickets"] == []
 
 
 def test_what_was_taken_or_resolved_does_not_rise(make_env, store, clock, config):
     env = make_env()
-    told = [opened(env, config, clock, subject) for subject in ("a", "b")]
+    ticket = [opened(env, config, clock, subject) for subject in ("a", "b")]
     clock.forward(1)
-    ticketing.take(env, config, told[0]["ticket"], "ann")
-    ticketing.resolve(env, config, told[1]["ticket"], "done", "ann")
+    ticketing.take(env, config, ticket[0]["ticket"], "ann")
+    ticketing.resolve(env, config, ticket[1]["ticket"], "done", "ann")
     clock.forward(10_000)
     assert ticketing.process_due(env, config)["raised"] == 0
 
@@ -79,9 +79,9 @@ def test_the_most_urgent_come_first(make_env, clock, config):
     for subject, severity in (("a", "low"), ("b", "high"), ("c", "medium")):
         opened(env, config, clock, subject, dict(FAILURE, severity=severity))
     clock.forward(300)
-    done = ticketing.process_due(env, config)
+    summary = ticketing.process_due(env, config)
     names = [tickets.ticket_id("llm_retry", subject, "rate_limit") for subject in "bca"]
-    assert [one["ticket"] for one in done["tickets"]] == names
+    assert [process["ticket"] for process in summary["tickets"]] == names
 
 
 def test_runs_that_fail_again_raise_the_ticket(make_env, clock, config):
@@ -98,26 +98,26 @@ def test_a_critical_error_type_goes_straight_to_the_top(make_env, clock, config,
 
 def test_the_priority_rises_with_the_occurrences(make_env, clock, config):
     env = make_env()
-    found = [opened(env, config, clock, attempts=1)["priority"] for _ in range(8)]
-    assert found == sorted(found) and found[-1] > found[0]
+    priorities = [opened(env, config, clock, attempts=1)["priority"] for _ in range(8)]
+    assert priorities == sorted(priorities) and priorities[-1] > priorities[0]
 
 
 def test_many_that_process_at_once_raise_by_one_level(make_env, store, clock, datastore, config):
-    told = opened(make_env(), config, clock)
+    ticket = opened(make_env(), config, clock)
     clock.forward(300)
-    ready, done = threading.Barrier(20), []
+    ready, summary = threading.Barrier(20), []
 
-    def one():
+    def process():
         env = make_env(store=BestEffortDatastore(datastore))
         ready.wait()
-        done.append(ticketing.process_due(env, config))
+        summary.append(ticketing.process_due(env, config))
 
-    threads = [threading.Thread(target=one) for _ in range(20)]
+    threads = [threading.Thread(target=process) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
-    assert len(done) == 20 and level_of(store, told) == "supervisor_review"
+    assert len(summary) == 20 and level_of(store, ticket) == "supervisor_review"
 
 
 def test_a_head_without_events_is_passed_over(make_env, store, clock, datastore, config):
@@ -153,17 +153,17 @@ def test_a_store_that_goes_away_after_the_ticket_sends_nothing(make_env, clock, 
             datastore.away = True
 
     datastore.put = put_then_away
-    told = opened(env, config, clock, failure=dict(FAILURE, severity="high"))
-    assert told["ticket"] and told["notifications"] == []
+    ticket = opened(env, config, clock, failure=dict(FAILURE, severity="high"))
+    assert ticket["ticket"] and ticket["notifications"] == []
 
 
 @pytest.mark.parametrize("entry", [{"mail": {"host": "h"}}, [], {"escalation_timeout": "x"}])
 def test_a_wrong_configuration_does_not_keep_a_failure_from_its_ticket(make_env, clock, entry):
-    told = ticketing.open_failure_ticket(
+    ticket = ticketing.open_failure_ticket(
         make_env(), entry, "llm_retry", "gpt-4", dict(FAILURE, severity="high"), "it failed")
-    assert told["new"] and told["level"] == "supervisor_review"
-    assert all(one["status"] == "failed" for one in told["notifications"])
-    assert "escalation" in told["notifications"][0]["error"]
+    assert ticket["new"] and ticket["level"] == "supervisor_review"
+    assert all(process["status"] == "failed" for process in ticket["notifications"])
+    assert "escalation" in ticket["notifications"][0]["error"]
 
 
 def test_the_secrets_of_the_configuration_are_masked(make_env):

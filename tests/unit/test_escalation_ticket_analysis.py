@@ -16,33 +16,35 @@ def reported(make_env, store, clock):
         failure = {"type": "llm_error", "cause": cause, "severity": "high"}
         for n in range(times):
             clock.forward(60)
-            told = tickets.record_occurrence(
+            ticket = tickets.record_occurrence(
                 store, clock(), workflow, "gpt-4", failure, "run%d" % n, summary,
                 attempts=3, **more
             )
-        return env, ticket_analysis.analyze_ticket(env, tickets.get(store, told["ticket"]))
+        return env, ticket_analysis.analyze_ticket(env, tickets.get(store, ticket["ticket"]))
 
     return make
 
 
 def test_a_report_says_what_why_how_bad_and_what_to_do(reported):
-    _, told = reported(times=2)
-    assert told["root_cause"]["cause"] == "authentication"
-    assert "credential" in told["root_cause"]["meaning"]
-    impact = told["impact"]
+    _, report = reported(times=2)
+    assert report["root_cause"]["cause"] == "authentication"
+    assert "credential" in report["root_cause"]["meaning"]
+    impact = report["impact"]
     assert (impact["subject"], impact["workflow"]) == ("gpt-4", "llm_retry")
     assert (impact["occurrences"], impact["attempts"], impact["level"]) == (2, 6, "medium")
     assert impact["runs"] == ["run1", "run0"] and impact["since"] < impact["last"]
-    assert [entry["run"] for entry in told["timeline"]] == ["run0", "run1"]
-    assert told["markdown"].startswith("# Ticket T") and "## What to do" in told["markdown"]
+    assert [entry["run"] for entry in report["timeline"]] == ["run0", "run1"]
+    assert report["markdown"].startswith("# Ticket T") and "## What to do" in report["markdown"]
 
 
 @pytest.mark.parametrize("cause", list(CAUSES) + ["held_back", "refused"])
 def test_every_cause_has_a_meaning_and_recommendations_of_its_own(reported, cause):
-    _, told = reported(cause)
-    assert told["recommendations"] and all("{" not in one for one in told["recommendations"])
+    _, report = reported(cause)
+    assert report["recommendations"] and all(
+        "{" not in recommendation for recommendation in report["recommendations"]
+    )
     if cause != "unknown":
-        assert told["root_cause"]["meaning"] != ticket_analysis._CAUSES["unknown"][0]
+        assert report["root_cause"]["meaning"] != ticket_analysis._CAUSES["unknown"][0]
 
 
 @pytest.mark.parametrize("workflow, cause, words", [
@@ -56,58 +58,58 @@ def test_every_cause_has_a_meaning_and_recommendations_of_its_own(reported, caus
     ("agent_recovery", "held_back", "probes"),
 ])
 def test_recommendations_follow_from_the_case(reported, workflow, cause, words):
-    _, told = reported(cause, workflow=workflow)
-    assert words in " ".join(told["recommendations"])
+    _, report = reported(cause, workflow=workflow)
+    assert words in " ".join(report["recommendations"])
 
 
 def test_a_refusal_names_the_field_and_the_way_out(reported):
     details = {"field": "original_request.model", "hint": "Use one of gpt-4"}
-    _, told = reported("refused", details=details)
-    assert told["recommendations"][0] == "Correct original_request.model: Use one of gpt-4"
+    _, report = reported("refused", details=details)
+    assert report["recommendations"][0] == "Correct original_request.model: Use one of gpt-4"
 
 
 def test_what_recurs_for_long_is_to_be_stopped(reported):
-    _, told = reported(times=10)
-    assert "10 times" in told["recommendations"][-1]
+    _, report = reported(times=10)
+    assert "10 times" in report["recommendations"][-1]
 
 
 def test_the_timeline_holds_events_and_history_once_each(reported, store, clock, make_env):
-    env, told = reported()
+    env, report = reported()
     for run, reason in (("run0", "the same run"), ("run9", "another cause")):
         clock.forward(1)
         history.append_entry(store, "gpt-4", clock(), {
             "event": "failed", "workflow": "llm_retry", "run": run, "reason": reason})
     clock.forward(1)
-    tickets.take(store, clock(), told["ticket"], "ann", "r")
+    tickets.take(store, clock(), report["ticket"], "ann", "r")
     clock.forward(1)
-    tickets.escalate(store, clock(), told["ticket"], "human_intervention", "late", "r")
+    tickets.escalate(store, clock(), report["ticket"], "human_intervention", "late", "r")
     clock.forward(1)
-    tickets.resolve(store, clock(), told["ticket"], "new key", "ann", "r")
-    told = ticket_analysis.analyze_ticket(env, tickets.get(store, told["ticket"]))
-    assert [entry["event"] for entry in told["timeline"]] == [
+    tickets.resolve(store, clock(), report["ticket"], "new key", "ann", "r")
+    report = ticket_analysis.analyze_ticket(env, tickets.get(store, report["ticket"]))
+    assert [entry["event"] for entry in report["timeline"]] == [
         "occurred: it failed", "llm_retry failed: another cause", "taken by ann",
         "raised to human_intervention: late", "resolved by ann: new key"]
-    assert (told["status"], told["level"]) == ("resolved", "human_intervention")
-    assert told["impact"]["occurrences"] == 1
+    assert (report["status"], report["level"]) == ("resolved", "human_intervention")
+    assert report["impact"]["occurrences"] == 1
 
 
 def test_an_earlier_problem_is_not_in_the_report(reported, store, clock):
-    env, told = reported(summary="the first")
+    env, report = reported(summary="the first")
     clock.forward(60)
-    tickets.resolve(store, clock(), told["ticket"], "done", "ann", "r")
-    _, told = reported(summary="the second")
-    assert [entry["event"] for entry in told["timeline"]] == ["occurred: the second"]
+    tickets.resolve(store, clock(), report["ticket"], "done", "ann", "r")
+    _, report = reported(summary="the second")
+    assert [entry["event"] for entry in report["timeline"]] == ["occurred: the second"]
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_the_markdown_is_harmless_and_the_report_has_no_secret(reported, hostile):
-    _, told = reported(summary="very-secret " + hostile)
-    assert not any(mark in told["markdown"] for mark in MARKS)
-    assert "very-secret" not in str(told)
+    _, report = reported(summary="very-secret " + hostile)
+    assert not any(mark in report["markdown"] for mark in MARKS)
+    assert "very-secret" not in str(report)
 
 
 def test_a_report_is_bounded(reported, store, clock):
-    env, told = reported(summary="x" * 300, times=100)
-    assert len(told["timeline"]) == ticket_analysis.MAX_LINES
-    assert len(told["markdown"]) <= ticket_analysis.MAX_MARKDOWN_CHARS
-    assert len(told["impact"]["runs"]) == ticket_analysis.MAX_RUNS
+    env, report = reported(summary="x" * 300, times=100)
+    assert len(report["timeline"]) == ticket_analysis.MAX_LINES
+    assert len(report["markdown"]) <= ticket_analysis.MAX_MARKDOWN_CHARS
+    assert len(report["impact"]["runs"]) == ticket_analysis.MAX_RUNS

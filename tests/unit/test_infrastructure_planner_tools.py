@@ -4,7 +4,7 @@ from synthralos.calls.http import CallError, Response
 from synthralos.core.errors import InvalidInput
 from synthralos.core.failures import make_failure
 from synthralos.infrastructure import planner_tools
-from synthralos.infrastructure.config import configuration
+from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Topology
 
 CREWS = [
@@ -17,8 +17,8 @@ CREWS = [
 @pytest.fixture
 def facts(infra):
     def make(**more):
-        config = configuration(infra.configure(dict({"crews": CREWS}, **more)))
-        topology = Topology.of(infra.env, config)
+        config = load_config(infra.configure(dict({"crews": CREWS}, **more)))
+        topology = Topology.load(infra.env, config)
         return planner_tools.PlannerFacts(
             infra.env, config, topology, ("db", "moon"), {"free": 1, "full": 1}
         )
@@ -26,7 +26,7 @@ def facts(infra):
     return make
 
 
-@pytest.mark.parametrize("tool, arguments, told", [
+@pytest.mark.parametrize("tool, arguments, expected", [
     ("get_available_crews", {}, [{"crew_id": "free", "location": "east", "skills": ["x"],
                                   "assigned": 1, "room": 1, "requires_approval": False}]),
     ("is_crew_available", {"crew_id": "free"}, {"crew_id": "free", "is_available": True}),
@@ -49,8 +49,8 @@ def facts(infra):
     ("is_holiday", {"date": "2025-12-25"}, {"date": "2025-12-25", "is_holiday": True}),
     ("is_holiday", {"date": "2025-12-26"}, {"date": "2025-12-26", "is_holiday": False}),
 ])
-def test_what_a_tool_says(facts, tool, arguments, told):
-    assert planner_tools.run_tool(facts(), tool, arguments) == told
+def test_what_a_tool_says(facts, tool, arguments, expected):
+    assert planner_tools.run_tool(facts(), tool, arguments) == expected
 
 
 @pytest.mark.parametrize("tool, arguments, field", [
@@ -75,13 +75,14 @@ WEATHER = {"base_url": "http://weather.example.com", "path": "/now?at={location}
 
 
 def test_the_weather_is_a_tool_where_it_is_configured(facts, infra):
-    given = facts(weather=WEATHER)
+    planner_facts = facts(weather=WEATHER)
     infra.request = lambda connection, method, path, *_: Response(
         200, {}, '{"temperature": 14, "path": "%s"}' % path, 0.0)
-    told = planner_tools.run_tool(given, "get_weather_at_location", {"location": "east"})
-    assert told["weather"] == {"temperature": 14, "path": "/now?at=east"}
+    result = planner_tools.run_tool(planner_facts, "get_weather_at_location", {"location": "east"})
+    assert result["weather"] == {"temperature": 14, "path": "/now?at=east"}
     assert any(
-        "get_weather_at_location" in line for line in planner_tools.tool_descriptions(given.config)
+        "get_weather_at_location" in line
+        for line in planner_tools.tool_descriptions(planner_facts.config)
     )
 
 
@@ -89,20 +90,22 @@ def test_the_weather_is_a_tool_where_it_is_configured(facts, infra):
     ("no json", 200), ("{}", 500), ('["%s"]' % ("x" * 5000), 200),
 ])
 def test_weather_that_cannot_be_told_is_an_error_in_the_answer(facts, infra, text, status):
-    given = facts(weather=WEATHER)
+    planner_facts = facts(weather=WEATHER)
     infra.request = lambda *_: Response(status, {}, text, 0.0)
     assert (
         "error" in
-        planner_tools.run_tool(given, "get_weather_at_location", {"location": "east"})["weather"]
+        planner_tools.run_tool(planner_facts, "get_weather_at_location", {"location": "east"})[
+            "weather"
+        ]
     )
 
 
 def test_weather_that_is_away(facts, infra):
-    given = facts(weather=WEATHER)
+    planner_facts = facts(weather=WEATHER)
 
     def away(*_):
         raise CallError(make_failure("network", "x"))
 
     infra.request = away
-    told = planner_tools.run_tool(given, "get_weather_at_location", {"location": "east"})
-    assert told["weather"] == {"error": "network"}
+    result = planner_tools.run_tool(planner_facts, "get_weather_at_location", {"location": "east"})
+    assert result["weather"] == {"error": "network"}
