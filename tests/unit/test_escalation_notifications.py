@@ -141,7 +141,7 @@ def test_a_mail_arrives(opened, post_office):
         opened_ticket["ticket"], "llm_retry of gpt-4 failed: 401")
     assert message["Auto-Submitted"] == "auto-generated" and message["Message-ID"]
     body = message.get_content()
-    assert "providers[].api_key_from" in body and "1 occurrences with 4 attempts" in body
+    assert "providers[].api_key_from" in body and "1 occurrence with 4 attempts" in body
 
 
 @pytest.mark.parametrize("hostile", HOSTILE + ["a\r\nBcc: all@example.com\r\n\r\nbody", "x" * 5000])
