@@ -125,7 +125,7 @@ def test_the_groups_are_those_that_keys_have():
     "kind, rest", [("query", "a"), ("answer", "r"), ("cached", "ab")]
 )
 def test_what_is_nothing_but_text_is_withheld(written, kind, rest):
-    store = RetentionDatastore(written, {}, text=False)
+    store = RetentionDatastore(written, {}, store_text=False)
     assert store.put("synthralos.%s.%s" % (kind, rest), "words", 60) == WITHHELD
     tolerant = BestEffortDatastore(store)
     assert tolerant.put("synthralos.%s.%s" % (kind, rest), "words", 60) is False
@@ -133,7 +133,7 @@ def test_what_is_nothing_but_text_is_withheld(written, kind, rest):
 
 
 def test_errors_keep_their_cause_and_numbers(written):
-    store = BestEffortDatastore(RetentionDatastore(written, {}, text=False))
+    store = BestEffortDatastore(RetentionDatastore(written, {}, store_text=False))
     error = {
         "cause": "refused", "message": "word", "field": "original_request.word[0].x",
         "value": "word", "hint": "word", "status": 429, "retry_after": 1.5,
@@ -169,7 +169,7 @@ def test_every_kind_with_text_is_seen_to():
         if not known.text:
             continue
         store = Written()
-        RetentionDatastore(store, {}, text=False).put(
+        RetentionDatastore(store, {}, store_text=False).put(
             "synthralos.%s.x" % kind, json.dumps({"words": "word"}), 10**7)
         rows = list(store.rows.values())
         assert not rows or rows[0][1] < 10**7 or "word" not in rows[0][0], kind
@@ -184,5 +184,5 @@ def test_other_calls_go_to_the_datastore(written):
 
 
 def test_keys_that_are_not_ours_are_written_as_they_are(written):
-    RetentionDatastore(written, {"runs": 1}, text=False).put("acme.run.x", "words", 7)
+    RetentionDatastore(written, {"runs": 1}, store_text=False).put("acme.run.x", "words", 7)
     assert written.rows == {"acme.run.x": ("words", 7)}

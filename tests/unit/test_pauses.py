@@ -80,9 +80,9 @@ def test_neither_party_shortens_the_other_s_pause(store, clock):
     pauses.pause(store, AGENT, clock(), "loop", 60, pauses.DETECTOR, 10)
     paused = pauses.pause_of(store, AGENT, clock())
     assert (paused["reason"], paused["probe_at"]) == ("maintenance", None)
-    assert pauses.resume(store, AGENT, clock(), by=pauses.DETECTOR) is True
+    assert pauses.resume(store, AGENT, clock(), actor=pauses.DETECTOR) is True
     assert pauses.pause_of(store, AGENT, clock())["reason"] == "maintenance"
-    assert pauses.resume(store, AGENT, clock(), by=pauses.DETECTOR) is False
+    assert pauses.resume(store, AGENT, clock(), actor=pauses.DETECTOR) is False
 
 
 def test_a_writer_whose_clock_is_behind_does_not_lose(store, clock):

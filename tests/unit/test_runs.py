@@ -30,7 +30,7 @@ def test_summaries_since(store, clock):
         clock.forward(1)
     assert len(list(run_summaries.summaries_since(store, clock() - 110.5))) == 110
     assert len(list(run_summaries.summaries_since(store, 0))) == 120
-    assert len(list(run_summaries.summaries_since(store, 0, pages=1))) == 100
+    assert len(list(run_summaries.summaries_since(store, 0, max_pages=1))) == 100
 
 
 def test_what_is_to_be_counted_stands_by_itself_until_it_is(store, clock):

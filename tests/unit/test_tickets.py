@@ -90,7 +90,7 @@ def judged(store, clock, level, priority=10, **more):
         FAILURE,
         "r",
         "it failed",
-        judge=to(level, priority),
+        prioritize=to(level, priority),
         **more,
     )
 

@@ -37,7 +37,7 @@ def open_ticket(env, config, workflow, subject, failure, summary, level=None, sl
     """
     told = tickets.record_occurrence(
         env.store, env.now(), workflow, subject, failure, env.run, summary,
-        judge=priority.make_prioritizer(config, level), **more
+        prioritize=priority.make_prioritizer(config, level), **more
     )
     if told is None:
         return None

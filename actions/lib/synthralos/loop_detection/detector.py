@@ -24,7 +24,7 @@ from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, times
 from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
-PAGES = 10
+MAX_PAGES = 10
 TTL_SECONDS = lifetime_of("loop")
 
 
@@ -88,7 +88,7 @@ def record_step(
     limits,
     agent_id,
     action,
-    given=None,
+    step_input=None,
     output=None,
     progress=None,
     task=None,
@@ -104,7 +104,7 @@ def record_step(
     require_identifier("action", action)
     if task is not None:
         require_identifier("task_id", task)
-    step = build_step(now, action, given, output, _progress(progress))
+    step = build_step(now, action, step_input, output, _progress(progress))
     # Each task has a page of its own: what an agent does at the same time pushes nothing out of it.
     below = _prefix("loop_step", agent_id) + ("~" if task is None else encode_key_part(task)) + "."
     name = below + timestamp_key(now)
@@ -173,7 +173,7 @@ def patterns(store, agent_id):
 def agents(store):
     """The agents that have patterns or resets on record, by name. Reads at most PAGES pages."""
     prefix, names = PREFIX + "loop.", set()
-    for page in range(PAGES):
+    for page in range(MAX_PAGES):
         rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         names.update(decode_key_part(name[len(prefix):].split(".")[0]) for name, _ in rows)
         if len(rows) < PAGE_SIZE:
@@ -190,7 +190,7 @@ def reset(store, agent_id, now):
     value = {"v": FORMAT_VERSION, "event": "reset"}
     name = _prefix("loop", agent_id) + timestamp_key(now)
     recorded = store.put(name, json.dumps(value), TTL_SECONDS)
-    return bool(recorded), bool(pauses.resume(store, agent_id, now, by=pauses.DETECTOR))
+    return bool(recorded), bool(pauses.resume(store, agent_id, now, actor=pauses.DETECTOR))
 
 
 _PATTERN_FIELDS = (

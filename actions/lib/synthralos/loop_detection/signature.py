@@ -93,12 +93,12 @@ class Step:
         return self.action, self.signature, self.output
 
 
-def build_step(at, action, given=None, output=None, progress=None):
-    """The Step in which the agent did `action` with `given` and got `output`.
+def build_step(timestamp, action, step_input=None, output=None, progress=None):
+    """The Step in which the agent did `action` with `step_input` and got `output`.
 
-    :param given: a JSON value; output: a JSON value, or None when it is not known.
+    :param step_input: a JSON value; output: a JSON value, or None when it is not known.
     """
-    asked = _normalize(given, _ignored_keys(given))
+    asked = _normalize(step_input, _ignored_keys(step_input))
     signature = _fingerprint(asked, _as_signature)
     form, output_shape, output_words = None, None, ()
     if output is not None:
@@ -110,7 +110,7 @@ def build_step(at, action, given=None, output=None, progress=None):
             form = output_shape = short_hash("nothing")
             signature = _fingerprint(asked, _without_numbers)
     return Step(
-        at=at,
+        at=timestamp,
         action=action,
         signature=signature,
         exact=_fingerprint(asked, _verbatim),
@@ -120,7 +120,7 @@ def build_step(at, action, given=None, output=None, progress=None):
         output_shape=output_shape,
         output_words=output_words,
         progress=progress,
-        bare=output is None and given in (None, {}, [], ""),
+        bare=output is None and step_input in (None, {}, [], ""),
     )
 
 

@@ -8,7 +8,7 @@ from synthralos.operations.health import targets_by_kind
 from synthralos.sensing import sensor_status
 from synthralos.storage import run_summaries
 from synthralos.storage.circuit_breaker import CLOSED, HALF_OPEN, OPEN
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import require_available
 
 PROMETHEUS, JSON = FORMATS = ("prometheus", "json")
 WINDOW_SECONDS, WINDOW_NAME = 3600, "1h"
@@ -45,7 +45,7 @@ def current_series(env, config):
     series[f.WAITING] = {(): len(env.store.list(run_summaries.UNCOUNTED))}
     if state.at is not None:
         series[f.ROLLED_UP_AT] = {(): round(state.at, 3)}
-    answered(env.store)
+    require_available(env.store)
     return series
 
 

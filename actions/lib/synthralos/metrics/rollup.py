@@ -15,7 +15,7 @@ from synthralos.metrics import definitions, totals_store
 from synthralos.metrics.pushgateway import push
 from synthralos.metrics.totals import Totals
 from synthralos.storage import locks, run_summaries
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import require_available
 
 # A claim lasts claims.KEPT_SECONDS; nothing is written after that.
 WORK_SECONDS = 60.0
@@ -33,7 +33,7 @@ def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
     """
     done = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
     with locks.try_lock(env.store, "roll_up", env.now, sleep) as mine:
-        answered(env.store)
+        require_available(env.store)
         if not mine:
             return dict(done, summary=BUSY, busy=True, push=None)
         try:
@@ -55,7 +55,7 @@ def _process_pages(env, config, done, until, monotonic):
     _delete_pending(store, state)
     while True:
         rows = store.list(run_summaries.UNCOUNTED)
-        answered(store)
+        require_available(store)
         if not rows:
             break
         if monotonic() >= until:
@@ -103,5 +103,5 @@ def _count_page(totals, state, rows, done):
 def _delete_pending(store, state):
     for name in state.pending:
         store.delete(name)
-        answered(store)
+        require_available(store)
     state.pending = []

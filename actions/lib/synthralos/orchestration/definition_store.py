@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.storage import locks, state_codec
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, answered
+from synthralos.storage.datastore import PAGE_SIZE, PREFIX, require_available
 
 FORMAT_VERSION = 1
 # As many versions of each are kept: going back further than that nobody has asked for.
@@ -74,7 +74,7 @@ def find(store, kind, name_or_id):
     """
     for found in kind.ids(name_or_id):
         text = store.get(kind.key(found))
-        answered(store, AWAY)
+        require_available(store, AWAY)
         if text is not None:
             return _opened(kind, found, text)
     return None
@@ -96,7 +96,7 @@ def list_all(store, kind):
     found = []
     for page in range(MAX_PAGES):
         rows = store.list(kind.key(""), limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        answered(store, AWAY)
+        require_available(store, AWAY)
         found += [_opened(kind, name.rpartition(".")[2], text) for name, text in rows]
         if len(rows) < PAGE_SIZE:
             break
@@ -106,7 +106,7 @@ def list_all(store, kind):
 def versions(store, kind, one):
     """The versions that are kept of `one`, newest first: [{version, updated_at, updated_by}]."""
     rows = store.list(kind.version_key(one["id"], 0)[:-6], limit=VERSIONS)
-    answered(store, AWAY)
+    require_available(store, AWAY)
     kept = [_opened(kind, one["id"], text) for _, text in rows]
     # What was deleted and made again may have left versions of its first life.
     kept = [version for version in kept if version["version"] <= one["version"]]
@@ -119,7 +119,7 @@ def versions(store, kind, one):
 def version(store, kind, one, number):
     """`one` as it was with version `number`. InvalidInput when that is not kept."""
     text = store.get(kind.version_key(one["id"], number)) if number <= one["version"] else None
-    answered(store, AWAY)
+    require_available(store, AWAY)
     if text is None:
         known = ", ".join(str(kept["version"]) for kept in versions(store, kind, one))
         raise InvalidInput("at_version", number, "is not kept", "Versions of it are %s" % known)
@@ -157,7 +157,7 @@ def delete(env, kind, there):
     env.store.delete(kind.key(there["id"]))
     for number in range(there["version"], max(0, there["version"] - VERSIONS), -1):
         env.store.delete(kind.version_key(there["id"], number))
-    answered(env.store, AWAY)
+    require_available(env.store, AWAY)
 
 
 @contextlib.contextmanager
@@ -169,7 +169,7 @@ def locked(env, kind, name, sleep=time.sleep):
     for attempt in range(MAX_ATTEMPTS):
         what = "%s-%s" % (kind.noun, kind.id_of(name))
         with locks.try_lock(env.store, what, env.now, sleep) as mine:
-            answered(env.store, AWAY)
+            require_available(env.store, AWAY)
             if mine:
                 yield find(env.store, kind, name)
                 return
@@ -201,7 +201,7 @@ def _write(env, kind, before, normal, by):
     # Cut off between the two, the next change writes that version again.
     env.store.put(kind.version_key(found, record["version"]), text)
     env.store.put(kind.key(found), text)
-    answered(env.store, AWAY)
+    require_available(env.store, AWAY)
     if record["version"] > VERSIONS:
         env.store.delete(kind.version_key(found, record["version"] - VERSIONS))
     return one

@@ -24,7 +24,7 @@ from synthralos.storage.datastore import (
     PAGE_SIZE,
     PREFIX,
     DatastoreUnavailable,
-    answered,
+    require_available,
     timestamp_key,
     timestamp_of_key,
 )
@@ -216,5 +216,5 @@ def runs(env, limit):
             found.append(dict(head, at=timestamp_of_key(key) or 0.0))
         else:
             unreadable.skip(key)
-    answered(env.store, "the runs cannot be read: %s")
+    require_available(env.store, "the runs cannot be read: %s")
     return found

@@ -12,18 +12,18 @@ TTL_SECONDS = lifetime_of("history")
 MAX_PAGES = 10
 
 
-def append_entry(store, subject, now, entry, seconds=TTL_SECONDS, last=None):
+def append_entry(store, subject, now, entry, ttl_seconds=TTL_SECONDS, record_id=None):
     """Appends `entry`, a small redacted JSON object, to the history of `subject`.
 
     Returns the record's id, or None when it was not recorded.
 
-    :param seconds: how long it is kept.
-    :param last: the record's id, where another fact has the same one; by default a new one.
+    :param ttl_seconds: how long it is kept.
+    :param record_id: the record's id, where another fact has the same one; by default a new one.
     """
-    last = last or timestamp_key(now)
+    record_id = record_id or timestamp_key(now)
     value = json.dumps(dict(entry, v=FORMAT_VERSION), separators=(",", ":"), sort_keys=True)
-    written = store.put(_prefix(subject) + last, value, seconds)
-    return last if written else None
+    written = store.put(_prefix(subject) + record_id, value, ttl_seconds)
+    return record_id if written else None
 
 
 def recent_entries(store, subject, limit=20):

@@ -17,7 +17,7 @@ _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
 _CLOSING = PREFIX + "scheduled_close."
 _ATTEMPTS = PREFIX + "attempt."
-STARTED, HELD, RESOLVED = "started", "held", "resolved"
+STARTED, ON_HOLD, RESOLVED = "started", "held", "resolved"
 
 
 def record_event(store, now, incident, event):
@@ -38,10 +38,10 @@ def record_start(store, now, subject, run):
     return _append(store, now, "%s%s." % (_STARTS, encode_key_part(subject)), {"run": run})
 
 
-def starts_since(store, subject, at):
-    """The starts for `subject` from `at` on, newest first: [{run, at}]."""
+def starts_since(store, subject, timestamp):
+    """The starts for `subject` from `timestamp` on, newest first: [{run, at}]."""
     found = _read(store, "%s%s." % (_STARTS, encode_key_part(subject)), 100)
-    return [one for one in found if one["at"] >= at]
+    return [one for one in found if one["at"] >= timestamp]
 
 
 def record_attempt(store, now, agent_id, run):
@@ -54,9 +54,9 @@ def recent_attempts(store, agent_id, limit=5):
     return _read(store, "%s%s." % (_ATTEMPTS, encode_key_part(agent_id)), limit)
 
 
-def schedule_close(store, run, by):
+def schedule_close(store, run, actor):
     """Remembers that the ticket of `run`, which goes on, is to be resolved when it has ended."""
-    return store.put(_CLOSING + encode_key_part(run), by, TTL_SECONDS)
+    return store.put(_CLOSING + encode_key_part(run), actor, TTL_SECONDS)
 
 
 def scheduled_closes(store):

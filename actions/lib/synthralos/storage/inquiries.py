@@ -10,13 +10,13 @@ FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("inquiry")
 
 
-def record_inquiry(store, run, until, question):
+def record_inquiry(store, run, expires_at, question):
     """Writes what `run` asks; whether it was written.
 
-    :param until: seconds since the epoch at which an answer comes too late.
+    :param expires_at: seconds since the epoch at which an answer comes too late.
     :param question: one line, redacted.
     """
-    value = json.dumps({"v": FORMAT_VERSION, "until": until, "question": question})
+    value = json.dumps({"v": FORMAT_VERSION, "until": expires_at, "question": question})
     return store.put(_key(run), value, TTL_SECONDS)
 
 

@@ -34,7 +34,7 @@ class KeyKind:
     group: str
     pattern: re.Pattern = _FACT
     belongs_to_run: bool = False
-    text: bool = False
+    holds_user_text: bool = False
     ttl_seconds: Optional[int] = None
 
 
@@ -44,30 +44,30 @@ KINDS = {
     "run": KeyKind("runs", ttl_seconds=7 * DAY),
     "uncounted": KeyKind("metrics", _NAME, ttl_seconds=7 * DAY),
     "totals": KeyKind("metrics", _EMPTY, ttl_seconds=400 * DAY),
-    "history": KeyKind("history", text=True, ttl_seconds=30 * DAY),
+    "history": KeyKind("history", holds_user_text=True, ttl_seconds=30 * DAY),
     "version_head": KeyKind("history"),
     "version": KeyKind("history"),
     "snapshot_head": KeyKind("snapshots"),
     "snapshot": KeyKind("snapshots"),
-    "ticket": KeyKind("tickets", _TICKET, text=True, ttl_seconds=90 * DAY),
-    "ticket_event": KeyKind("tickets", text=True, ttl_seconds=90 * DAY),
+    "ticket": KeyKind("tickets", _TICKET, holds_user_text=True, ttl_seconds=90 * DAY),
+    "ticket_event": KeyKind("tickets", holds_user_text=True, ttl_seconds=90 * DAY),
     "notification": KeyKind("tickets", _NAME, ttl_seconds=90 * DAY),
     "incident": KeyKind("incidents", ttl_seconds=7 * DAY),
     "start": KeyKind("incidents", ttl_seconds=7 * DAY),
     "attempt": KeyKind("incidents", ttl_seconds=7 * DAY),
     "scheduled_close": KeyKind("incidents", _NAME, belongs_to_run=True, ttl_seconds=7 * DAY),
     "reaped_run": KeyKind("incidents", _NAME, ttl_seconds=32 * DAY),
-    "query": KeyKind("queries", _NAME, text=True, ttl_seconds=7 * DAY),
-    "answer": KeyKind("answers", _NAME, text=True, ttl_seconds=DAY),
-    "case": KeyKind("cases", _NAME, belongs_to_run=True, text=True, ttl_seconds=DAY),
-    "inquiry": KeyKind("cases", _NAME, belongs_to_run=True, text=True, ttl_seconds=14 * DAY),
+    "query": KeyKind("queries", _NAME, holds_user_text=True, ttl_seconds=7 * DAY),
+    "answer": KeyKind("answers", _NAME, holds_user_text=True, ttl_seconds=DAY),
+    "case": KeyKind("cases", _NAME, belongs_to_run=True, holds_user_text=True, ttl_seconds=DAY),
+    "inquiry": KeyKind("cases", _NAME, belongs_to_run=True, holds_user_text=True, ttl_seconds=14 * DAY),
     "loop": KeyKind("loops", ttl_seconds=7 * DAY),
     "loop_step": KeyKind("loops"),
     "pause": KeyKind("pauses"),
     "orchestration_run": KeyKind("orchestrations", ttl_seconds=14 * DAY),
-    "wave": KeyKind("orchestrations", _NAME, belongs_to_run=True, text=True, ttl_seconds=14 * DAY),
-    "step": KeyKind("orchestrations", _NAME, belongs_to_run=True, text=True, ttl_seconds=14 * DAY),
-    "cached": KeyKind("orchestrations", _NAME, text=True, ttl_seconds=DAY),
+    "wave": KeyKind("orchestrations", _NAME, belongs_to_run=True, holds_user_text=True, ttl_seconds=14 * DAY),
+    "step": KeyKind("orchestrations", _NAME, belongs_to_run=True, holds_user_text=True, ttl_seconds=14 * DAY),
+    "cached": KeyKind("orchestrations", _NAME, holds_user_text=True, ttl_seconds=DAY),
     "role": KeyKind("definitions", _DEFINITION),
     "role_version": KeyKind("definitions", _DEFINITION),
     "orchestration": KeyKind("definitions", _DEFINITION),
@@ -119,17 +119,17 @@ def run_id_of_key(name):
     return name[len(PREFIX):].split(".")[1]
 
 
-def written_at(fact, lifetimes):
+def written_at(key, lifetimes):
     """Seconds since the epoch at which a key of ours was last written, at the latest that can be;
     None where nothing says it.
 
-    :param fact: a datastore.Fact; lifetimes: {group: seconds}, of the configuration.
+    :param key: a datastore.Fact; lifetimes: {group: seconds}, of the configuration.
     """
-    kind = KINDS[kind_of_key(fact.name)]
+    kind = KINDS[kind_of_key(key.name)]
     if kind.pattern is _FACT:
-        return timestamp_of_key(fact.name)
-    found = [] if fact.created is None else [fact.created]
+        return timestamp_of_key(key.name)
+    found = [] if key.created is None else [key.created]
     lifetime = lifetimes.get(kind.group, kind.ttl_seconds)
-    if fact.expires_at is not None and lifetime is not None:
-        found.append(fact.expires_at - lifetime)
+    if key.expires_at is not None and lifetime is not None:
+        found.append(key.expires_at - lifetime)
     return max(found, default=None)

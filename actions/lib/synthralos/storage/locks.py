@@ -18,15 +18,15 @@ _DRAWING = "drawing"
 
 
 @contextlib.contextmanager
-def try_lock(store, what, now, sleep=time.sleep):
-    """Gives whether this process is the one that does `what`, until the block ends.
+def try_lock(store, name, now, sleep=time.sleep):
+    """Gives whether this process is the one that does `name`, until the block ends.
 
     A process that dies keeps the others away for KEPT_SECONDS.
 
-    :param what: a part of a datastore key.
+    :param name: a part of a datastore key.
     :param now: a callable that gives seconds since the epoch.
     """
-    prefix = "%sclaim_notification.%s." % (PREFIX, what)
+    prefix = "%sclaim_notification.%s." % (PREFIX, name)
     mine = prefix + timestamp_key(now())
     try:
         yield _acquire(store, prefix, mine, now, sleep)

@@ -19,8 +19,8 @@ FORMAT_VERSION = 1
 WINDOW_SIZE = 20
 TTL_SECONDS = lifetime_of("outcome")
 # A newer force deletes the older; more at once come of two operators in the same moment.
-FORCED = 2
-LEAST_FORCED_SECONDS, MOST_FORCED_SECONDS = 60, 7 * 24 * 3600
+MAX_FORCED_ENTRIES = 2
+MIN_FORCED_SECONDS, MAX_FORCED_SECONDS = 60, 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Ledger:
     :param kept_seconds: how long an outcome counts.
     """
 
-    def __init__(self, store, now, limits, kept_seconds=TTL_SECONDS):
+    def __init__(self, store, now, limits, ttl_seconds=TTL_SECONDS):
         self._store, self._now, self._limits = store, now, limits
-        self._kept = kept_seconds
+        self._ttl_seconds = ttl_seconds
 
     def append(self, target, outcome):
         value = {"v": FORMAT_VERSION, "ok": outcome.ok, "cause": outcome.cause, "run": outcome.run}
@@ -77,7 +77,7 @@ class Ledger:
         if outcome.until is not None:
             value["until"] = outcome.until
         name = _prefix("outcome", target) + timestamp_key(outcome.at)
-        self._store.put(name, json.dumps(value, separators=(",", ":")), ttl=self._kept)
+        self._store.put(name, json.dumps(value, separators=(",", ":")), ttl=self._ttl_seconds)
 
     def window(self, target):
         """The newest WINDOW outcomes of the time that they are kept, newest first."""
@@ -104,7 +104,7 @@ class Ledger:
         value = {"v": FORMAT_VERSION, "forced": state, "since": round(now, 3)}
         if not self._store.put(name, json.dumps(value, separators=(",", ":")), ttl=seconds):
             return None
-        self._drop_forced(target, but=name)
+        self._drop_forced(target, exclude=name)
         return forced
 
     def release(self, target: str) -> bool:
@@ -113,14 +113,14 @@ class Ledger:
 
     def with_store(self, store):
         """The same ledger as another datastore has it."""
-        return Ledger(store, self._now, self._limits, self._kept)
+        return Ledger(store, self._now, self._limits, self._ttl_seconds)
 
-    def _drop_forced(self, target: str, but: Optional[str] = None) -> bool:
-        """Delete the facts that force the breaker, except `but`. Return whether one still held."""
+    def _drop_forced(self, target: str, exclude: Optional[str] = None) -> bool:
+        """Delete the facts that force the breaker, except `exclude`. Return whether one still held."""
         now, dropped = self._now(), False
-        for name, value in self._list("outcome", target, WINDOW_SIZE + FORCED):
+        for name, value in self._list("outcome", target, WINDOW_SIZE + MAX_FORCED_ENTRIES):
             entry = _entry(name, value)
-            if isinstance(entry, Forced) and name != but:
+            if isinstance(entry, Forced) and name != exclude:
                 self._store.delete(name)
                 dropped = dropped or entry.until > now
         return dropped
@@ -128,10 +128,10 @@ class Ledger:
     def _read(self, target):
         """(the outcomes of the window, newest first; Forced or None), with one listing."""
         now = self._now()
-        rows = self._list("outcome", target, WINDOW_SIZE + FORCED)
+        rows = self._list("outcome", target, WINDOW_SIZE + MAX_FORCED_ENTRIES)
         entries = [_entry(name, value) for name, value in rows]
         window = [
-            entry for entry in entries if isinstance(entry, Outcome) and entry.at > now - self._kept
+            entry for entry in entries if isinstance(entry, Outcome) and entry.at > now - self._ttl_seconds
         ]
         forced = [
             entry for entry in entries if isinstance(entry, Forced) and entry.until > now

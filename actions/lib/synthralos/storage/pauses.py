@@ -28,7 +28,7 @@ MAX_REASON_CHARS = 500
 _KIND = PREFIX + "pause."
 
 
-def pause(store, agent_id, now, reason, seconds, by=PERSON, probe_seconds=None, redactor=None):
+def pause(store, agent_id, now, reason, seconds, actor=PERSON, probe_seconds=None, redactor=None):
     """Pauses the agent for `seconds` from now, in place of an older pause by the same party.
 
     :param probe_seconds: after how many seconds a recovery may probe the agent, and how many lie
@@ -40,7 +40,7 @@ def pause(store, agent_id, now, reason, seconds, by=PERSON, probe_seconds=None, 
     value = {
         "v": FORMAT_VERSION,
         "event": "pause",
-        "by": by,
+        "by": actor,
         "reason": text[:MAX_REASON_CHARS],
         "until": at + seconds,
         "probe_seconds": probe_seconds,
@@ -50,15 +50,15 @@ def pause(store, agent_id, now, reason, seconds, by=PERSON, probe_seconds=None, 
     return pause_of(store, agent_id, at)
 
 
-def resume(store, agent_id, now, by=ANYBODY):
-    """Ends the agent's pauses by `by`, ANYBODY for all. Returns whether there was one to end."""
+def resume(store, agent_id, now, actor=ANYBODY):
+    """Ends the agent's pauses by `actor`, ANYBODY for all. Returns whether there was one to end."""
     facts = _facts(store, agent_id)
     running = [
-        fact for fact in _open_pauses(facts) if fact["until"] > now and by in (ANYBODY, fact["by"])
+        fact for fact in _open_pauses(facts) if fact["until"] > now and actor in (ANYBODY, fact["by"])
     ]
     if not running:
         return False
-    value = {"v": FORMAT_VERSION, "event": "resume", "by": by}
+    value = {"v": FORMAT_VERSION, "event": "resume", "by": actor}
     return _append(
         store, agent_id, _next_timestamp(facts, now), value, MAX_SECONDS + TTL_AFTER_END_SECONDS
     )

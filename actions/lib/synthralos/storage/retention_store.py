@@ -57,9 +57,9 @@ class RetentionDatastore:
     :param asking_seconds: how long a run may wait for a person.
     """
 
-    def __init__(self, datastore, lifetimes, text=True, asking_seconds=ASKING_SECONDS):
-        self._datastore, self._lifetimes, self._text = datastore, lifetimes, text
-        self._asking = asking_seconds
+    def __init__(self, datastore, lifetimes, store_text=True, approval_seconds=ASKING_SECONDS):
+        self._datastore, self._lifetimes, self._text = datastore, lifetimes, store_text
+        self._asking = approval_seconds
 
     def __getattr__(self, name):
         return getattr(self._datastore, name)

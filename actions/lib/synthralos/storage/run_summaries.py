@@ -78,12 +78,12 @@ def _summaries(rows):
             unreadable.skip(name)
 
 
-def summaries_since(store, at, pages=10):
-    """The summaries from `at` on, newest first, of at most `pages` pages."""
-    for page in range(pages):
+def summaries_since(store, timestamp, max_pages=10):
+    """The summaries from `timestamp` on, newest first, of at most `max_pages` pages."""
+    for page in range(max_pages):
         rows = store.list(PREFIX + "run.", limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         for summary in _summaries(rows):
-            if summary["at"] < at:
+            if summary["at"] < timestamp:
                 return
             yield summary
         if len(rows) < PAGE_SIZE:

@@ -30,14 +30,14 @@ from synthralos.storage.datastore import (
     PAGE_SIZE,
     PREFIX,
     DatastoreUnavailable,
-    answered,
+    require_available,
     timestamp_key,
     timestamp_of_key,
 )
 
 FORMAT_VERSION = 1
 MAX_PAGES = 10
-TRIED = 10
+MAX_CHECKED = 10
 MAX_METADATA_BYTES = 4096
 _STATES = PREFIX + "snapshot."
 _HEADS = PREFIX + "snapshot_head."
@@ -91,7 +91,7 @@ def snapshot_config(settings):
     )
 
 
-def create(store, kept, now, agent_id, task_id, state, metadata=None):
+def create(store, config, now, agent_id, task_id, state, metadata=None):
     """Keeps `state`, a JSON value without secrets, and returns the snapshot's head.
 
     The head: snapshot_id, agent_id, task_id, created_at, metadata, checksum (SHA-256 of the state's
@@ -99,7 +99,7 @@ def create(store, kept, now, agent_id, task_id, state, metadata=None):
     snapshots that went for it, or None when those could not be looked for.
 
     :param store: a BestEffortDatastore datastore.
-    :param kept: a Rollback.
+    :param config: a Rollback.
     :raises DatastoreUnavailable: the datastore is unavailable; then there is no snapshot.
     """
     text = state_codec.canonical_json("state", state)
@@ -114,19 +114,19 @@ def create(store, kept, now, agent_id, task_id, state, metadata=None):
         "metadata": metadata,
         "checksum": state_codec.checksum(text),
     }
-    body = state_codec.encode_state("state", dict(facts, state=state), kept.compression_enabled)
+    body = state_codec.encode_state("state", dict(facts, state=state), config.compression_enabled)
     head = dict(facts, size_bytes=len(text), stored_bytes=len(body))
-    where, lifetime = _key_prefix(agent_id) + last, kept.seconds
+    where, lifetime = _key_prefix(agent_id) + last, config.seconds
     written = store.put(_STATES + where, body, lifetime) and store.put(
         _HEADS + where, json.dumps(head, separators=(",", ":")), lifetime
     )
     if not written:
         raise DatastoreUnavailable("the snapshot was not stored: %s" % store.unavailable_reason)
     del head["v"]
-    return dict(head, deleted=_trim(store, kept, agent_id))
+    return dict(head, deleted=_trim(store, config, agent_id))
 
 
-def list_snapshots(store, kept, now, agent_id, task_id=None, limit=50):
+def list_snapshots(store, config, now, agent_id, task_id=None, limit=50):
     """The heads of an agent's snapshots, or of one task's, newest first.
 
     A head that cannot be read is listed with its id, its agent, its time and `unreadable`.
@@ -135,7 +135,7 @@ def list_snapshots(store, kept, now, agent_id, task_id=None, limit=50):
     """
     require_identifier("agent_id", agent_id)
     found = []
-    for head in _heads(store, kept, now, _key_prefix(agent_id)):
+    for head in _heads(store, config, now, _key_prefix(agent_id)):
         if len(found) >= limit:
             break
         if task_id in (None, head.get("task_id")):
@@ -143,7 +143,7 @@ def list_snapshots(store, kept, now, agent_id, task_id=None, limit=50):
     return found
 
 
-def get(store, kept, now, snapshot_id, agent_id=None, task_id=None):
+def get(store, config, now, snapshot_id, agent_id=None, task_id=None):
     """The snapshot, verified: its head's fields and `state`.
 
     :param agent_id: when given, the agent that it must be of; likewise task_id.
@@ -153,20 +153,20 @@ def get(store, kept, now, snapshot_id, agent_id=None, task_id=None):
     """
     agent, last = _parse_id(snapshot_id)
     where = _key_prefix(agent) + last
-    text = None if _expired(last, kept, now) else store.get(_STATES + where)
-    answered(store)
+    text = None if _expired(last, config, now) else store.get(_STATES + where)
+    require_available(store)
     try:
         if text is None:
             raise state_codec.CorruptState("its state is missing")
-        found = _decode(text, kept, snapshot_id, agent)
+        found = _decode(text, config, snapshot_id, agent)
     except state_codec.CorruptState as error:
-        head = None if _expired(last, kept, now) else store.get(_HEADS + where)
+        head = None if _expired(last, config, now) else store.get(_HEADS + where)
         if text is None and head is None:
-            why = "is no snapshot, or was older than %g hours" % (kept.seconds / 3600.0)
+            why = "is no snapshot, or was older than %g hours" % (config.seconds / 3600.0)
             way_out = "List them with synthralos.snapshot.list"
             raise InvalidInput("snapshot_id", snapshot_id, why, way_out) from error
         task = task_id or _task_of(head)
-        way_out = _alternative_hint(store, kept, now, agent, task, snapshot_id)
+        way_out = _alternative_hint(store, config, now, agent, task, snapshot_id)
         raise InvalidInput(
             "snapshot_id", snapshot_id, "is corrupted: %s" % error, way_out
         ) from error
@@ -177,23 +177,23 @@ def get(store, kept, now, snapshot_id, agent_id=None, task_id=None):
     return found
 
 
-def latest_valid(store, kept, now, agent_id, task_id=None, but=None):
+def latest_valid(store, config, now, agent_id, task_id=None, exclude=None):
     """The newest snapshot of the agent, and of the task where one is given, that is not corrupted;
     None when there is none among the newest TRIED.
 
-    :param but: the id of a snapshot to pass over.
+    :param exclude: the id of a snapshot to pass over.
     """
     tried = 0
-    for head in _heads(store, kept, now, _key_prefix(agent_id)):
-        if head["snapshot_id"] == but or task_id not in (None, head.get("task_id")):
+    for head in _heads(store, config, now, _key_prefix(agent_id)):
+        if head["snapshot_id"] == exclude or task_id not in (None, head.get("task_id")):
             continue
-        if tried == TRIED:
+        if tried == MAX_CHECKED:
             break
         tried += 1
         text = store.get(_STATES + _key_prefix(agent_id) + _parse_id(head["snapshot_id"])[1])
-        answered(store)
+        require_available(store)
         try:
-            found = _decode(text or "", kept, head["snapshot_id"], agent_id)
+            found = _decode(text or "", config, head["snapshot_id"], agent_id)
         except state_codec.CorruptState:
             continue
         if task_id in (None, found["task_id"]):
@@ -208,13 +208,13 @@ def delete(store, snapshot_id):
     """
     agent, last = _parse_id(snapshot_id)
     gone = _delete_pair(store, _key_prefix(agent) + last)
-    answered(store)
+    require_available(store)
     if not gone:
         way_out = "List them with synthralos.snapshot.list"
         raise InvalidInput("snapshot_id", snapshot_id, "is no snapshot", way_out)
 
 
-def cleanup(store, kept, now, agent_id=None):
+def cleanup(store, config, now, agent_id=None):
     """Deletes what is too old or one too many: of one agent, or of all.
 
     :returns: {deleted: ids, kept: a number, more: whether there may be more than the
@@ -231,12 +231,12 @@ def cleanup(store, kept, now, agent_id=None):
     for name in names:
         agent, last = _parse_key(name)
         counts[agent] = counts.get(agent, 0) + 1
-        if counts[agent] > kept.max_snapshots or _expired(last, kept, now):
+        if counts[agent] > config.max_snapshots or _expired(last, config, now):
             counts[agent] -= 1
             gone.append(name)
     for name in gone:
         _delete_pair(store, name[len(_HEADS):])
-        answered(store)
+        require_available(store)
     return {
         "deleted": ["%s:%s" % _parse_key(name) for name in gone],
         "kept": len(names) - len(gone),
@@ -250,10 +250,10 @@ def state_key(snapshot_id):
     return _STATES + _key_prefix(agent) + last
 
 
-def check_allowed(kept, action, api):
+def check_allowed(config, action, api):
     """InvalidInput when the config does not let `action` judge snapshots, or nothing can run it."""
-    if action not in kept.check_actions:
-        known = ", ".join(kept.check_actions) or "none"
+    if action not in config.check_actions:
+        known = ", ".join(config.check_actions) or "none"
         way_out = "Use one of rollback.check_actions in the config (%s), or add it there" % known
         raise InvalidInput("check_action", action, "is not allowed", way_out)
     if api is None:
@@ -291,17 +291,17 @@ def checked_metadata(metadata):
     return metadata
 
 
-def _decode(text, kept, snapshot_id, agent):
+def _decode(text, config, snapshot_id, agent):
     """What the packed text holds, verified where the settings say so. Corrupt when it is not whole.
     """
-    content = state_codec.decode_state(text, kept.verification_enabled)
+    content = state_codec.decode_state(text, config.verification_enabled)
     if (
         not isinstance(content, dict) or
         content.pop("v", None) != FORMAT_VERSION or
         "state" not in content
     ):
         raise state_codec.CorruptState("it is no snapshot of this format")
-    if kept.verification_enabled:
+    if config.verification_enabled:
         told = (content.get("snapshot_id"), content.get("agent_id"))
         if told != (snapshot_id, agent) or not is_name(content.get("task_id")):
             raise state_codec.CorruptState("it is of another agent, task or time")
@@ -313,8 +313,8 @@ def _decode(text, kept, snapshot_id, agent):
     return content
 
 
-def _alternative_hint(store, kept, now, agent, task, but):
-    good = latest_valid(store, kept, now, agent, task, but)
+def _alternative_hint(store, config, now, agent, task, exclude):
+    good = latest_valid(store, config, now, agent, task, exclude)
     whose = "%s and task %s" % (agent, task) if task else agent
     if good is None:
         return "No other snapshot of %s is good; take a new one with synthralos.snapshot.create" % (
@@ -323,15 +323,15 @@ def _alternative_hint(store, kept, now, agent, task, but):
     return "The newest good one of %s is %s" % (whose, good["snapshot_id"])
 
 
-def _heads(store, kept, now, below):
+def _heads(store, config, now, below):
     """The heads under a place, newest first, without those that are too old."""
     prefix = _HEADS + below
     for page in range(MAX_PAGES):
         rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        answered(store)
+        require_available(store)
         for name, text in rows:
             agent, last = _parse_key(name)
-            if _TIME.match(last) and not _expired(last, kept, now):
+            if _TIME.match(last) and not _expired(last, config, now):
                 yield _head(agent, last, text)
         if len(rows) < PAGE_SIZE:
             return
@@ -362,18 +362,18 @@ def _names(store, prefix):
     names = []
     for page in range(MAX_PAGES):
         rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        answered(store)
+        require_available(store)
         names += [name for name, _ in rows if _TIME.match(_parse_key(name)[1])]
         if len(rows) < PAGE_SIZE:
             return names, False
     return names, True
 
 
-def _trim(store, kept, agent_id):
+def _trim(store, config, agent_id):
     """The ids of the snapshots beyond the newest max_snapshots, deleted; None when the datastore
     went away.
     """
-    rows = store.list(_HEADS + _key_prefix(agent_id), limit=PAGE_SIZE, offset=kept.max_snapshots)
+    rows = store.list(_HEADS + _key_prefix(agent_id), limit=PAGE_SIZE, offset=config.max_snapshots)
     for name, _ in rows:
         _delete_pair(store, name[len(_HEADS):])
     if store.unavailable_reason:
@@ -410,6 +410,6 @@ def _parse_id(snapshot_id):
     return agent, last
 
 
-def _expired(last, kept, now):
+def _expired(last, config, now):
     # The store may be a minute late with what is over, and the limit may have been lowered.
-    return timestamp_of_key(last) + kept.seconds <= now
+    return timestamp_of_key(last) + config.seconds <= now

@@ -22,7 +22,7 @@ TTL_SECONDS = lifetime_of("ticket")
 MAX_PAGES = 10
 LEVELS = ("auto_recovery", "supervisor_review", "human_intervention", "critical_alert")
 OPEN, IN_PROGRESS, RESOLVED = STATUSES = ("open", "in_progress", "resolved")
-OCCURRED, TAKEN, RAISED = "occurred", "taken", "raised"
+OCCURRED, ASSIGNED, RAISED = "occurred", "taken", "raised"
 _TICKET = re.compile(r"T[0-9a-f]{12}\Z")
 _HEADS = PREFIX + "ticket."
 _EVENTS = PREFIX + "ticket_event."
@@ -62,7 +62,7 @@ def record_occurrence(
     failure,
     run,
     summary,
-    judge=None,
+    prioritize=None,
     attempts=0,
     impact=None,
     details=None,
@@ -73,7 +73,7 @@ def record_occurrence(
     :param failure: type, cause and severity, as a mapping.
     :param run: the execution id of the run that failed.
     :param summary: one redacted line.
-    :param judge: a callable (ticket as it is with this occurrence) -> (level, priority); without
+    :param prioritize: a callable (ticket as it is with this occurrence) -> (level, priority); without
         one a ticket stays at the lowest of both.
     :param attempts: calls that the run made.
     :param impact: 0 to 10, or None.
@@ -101,8 +101,8 @@ def record_occurrence(
         event["impact"] = impact
     if details:
         event["details"] = details
-    if judge is not None:
-        event["level"], event["priority"] = judge(_preview(name, events, before, event, now))
+    if prioritize is not None:
+        event["level"], event["priority"] = prioritize(_preview(name, events, before, event, now))
     after = _append_event(store, now, name, events, before, event)
     if after is None:
         return None
@@ -118,8 +118,8 @@ def record_occurrence(
     }
 
 
-def take(store, now, name, by, run):
-    """The ticket, in progress with `by`. InvalidInput when it is resolved, or is none.
+def take(store, now, name, actor, run):
+    """The ticket, in progress with `actor`. InvalidInput when it is resolved, or is none.
 
     Who takes it from somebody else has it from then on. None when it could not be recorded.
     """
@@ -129,14 +129,14 @@ def take(store, now, name, by, run):
         raise InvalidInput(
             "ticket_id", name, "is resolved", "A new occurrence opens it again: ticket.create"
         )
-    if before["taken_by"] == by:
+    if before["taken_by"] == actor:
         return dict(before, ticket=name)
     return _append_event(
-        store, now, name, events, before, _event_for(before, kind=TAKEN, by=by, run=run)
+        store, now, name, events, before, _event_for(before, kind=ASSIGNED, by=actor, run=run)
     )
 
 
-def resolve(store, now, name, resolution, by, run):
+def resolve(store, now, name, resolution, actor, run):
     """The ticket, resolved; one that is so already stays as it is.
 
     InvalidInput when there is none; None when it could not be recorded.
@@ -145,17 +145,17 @@ def resolve(store, now, name, resolution, by, run):
     before = _replay(events)
     if before["status"] == RESOLVED:
         return dict(before, ticket=name)
-    event = _event_for(before, kind=RESOLVED, by=by, run=run, resolution=resolution)
+    event = _event_for(before, kind=RESOLVED, by=actor, run=run, resolution=resolution)
     return _append_event(store, now, name, events, before, event)
 
 
-def escalate(store, now, name, level, why, run):
+def escalate(store, now, name, level, reason, run):
     """The ticket, at `level` or the higher one that it has. None when it could not be recorded."""
     events = _require_events(store, name)
     before = _replay(events)
     if before["status"] == RESOLVED or rank(level) <= rank(before["level"]):
         return dict(before, ticket=name)
-    event = _event_for(before, kind=RAISED, level=level, why=why, run=run)
+    event = _event_for(before, kind=RAISED, level=level, why=reason, run=run)
     return _append_event(store, now, name, events, before, event)
 
 
@@ -307,7 +307,7 @@ def _apply(so_far, event):
         after["priority"] = max(after["priority"], event.get("priority") or 0)
         if event.get("impact") is not None:
             after["impact"] = max(after["impact"] or 0, event["impact"])
-    if event["kind"] == TAKEN:
+    if event["kind"] == ASSIGNED:
         after["taken_by"], after["taken_at"] = event.get("by"), event["at"]
     if after["level_since"] is None or rank(event.get("level")) > rank(after["level"]):
         after["level"], after["level_since"] = _level(event.get("level")), event["at"]

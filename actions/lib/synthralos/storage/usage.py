@@ -7,7 +7,7 @@ stops when its time is up, and says what is left.
 
 from synthralos.config.retention import format_duration
 from synthralos.core.timestamps import to_iso
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, answered
+from synthralos.storage.datastore import PAGE_SIZE, PREFIX, require_available
 from synthralos.storage.keyspace import (
     GROUPS,
     KINDS,
@@ -26,7 +26,7 @@ LIVE = (
 MAX_ACTIVE_RUN_PAGES = 10
 
 
-def storage_usage(store, now, until, lifetimes):
+def storage_usage(store, now, deadline, lifetimes):
     """{kinds {group: ...}, foreign, complete}; see `_group_stats`.
 
     :param now: a callable that gives seconds since the epoch; until: when to stop.
@@ -34,7 +34,7 @@ def storage_usage(store, now, until, lifetimes):
     groups, foreign, complete = {}, 0, True
     for fact in _iter_keys(store, PREFIX):
         if fact is None:
-            complete = now() < until
+            complete = now() < deadline
             if not complete:
                 break
             continue
@@ -43,7 +43,7 @@ def storage_usage(store, now, until, lifetimes):
             foreign += 1
         else:
             groups.setdefault(KINDS[kind].group, []).append(fact)
-    answered(store)
+    require_available(store)
     told = {
         group: _group_stats(groups[group], now(), lifetimes) for group in GROUPS if group in groups
     }
@@ -67,16 +67,16 @@ def _group_stats(facts, at, lifetimes):
     }
 
 
-def clear_storage(store, now, until, groups, lifetimes, older_than=None, live=None, dry_run=True):
+def clear_storage(store, now, deadline, groups, lifetimes, min_age_seconds=None, active_runs=None, dry_run=True):
     """Deletes the keys of `groups`; with `dry_run` it says which it would.
 
-    :param until: when to stop, in seconds since the epoch; half of the time is for looking.
-    :param older_than: seconds since it was last written from which on a key goes; None for all.
-    :param live: the runs that go on, whose keys stay; None where nothing is to be spared.
+    :param deadline: when to stop, in seconds since the epoch; half of the time is for looking.
+    :param min_age_seconds: seconds since it was last written from which on a key goes; None for all.
+    :param active_runs: the runs that go on, whose keys stay; None where nothing is to be spared.
     :returns: {kinds: {group: {matched, bytes, deleted, kept_for_runs, of_unknown_age}}, deleted,
         left (matched, and not deleted), complete (whether all keys were looked at)}.
     """
-    half = now() + (until - now()) / 2
+    half = now() + (deadline - now()) / 2
     counts = {
         group: {"matched": 0, "bytes": 0, "deleted": 0, "kept_for_runs": 0, "of_unknown_age": 0}
         for group in groups
@@ -91,13 +91,13 @@ def clear_storage(store, now, until, groups, lifetimes, older_than=None, live=No
                 if not complete:
                     break
             elif kind_of_key(fact.name) == kind:
-                names += _select_key(fact, counts[known.group], now, older_than, live, lifetimes)
+                names += _select_key(fact, counts[known.group], now, min_age_seconds, active_runs, lifetimes)
         if not complete:
             break
-    answered(store)
+    require_available(store)
     left = len(names)
     if not dry_run:
-        left -= _deleted(store, now, until, names, counts)
+        left -= _deleted(store, now, deadline, names, counts)
     return {"kinds": counts, "deleted": len(names) - left, "left": left, "complete": complete}
 
 
@@ -149,17 +149,17 @@ def active_run_ids(api):
     return found
 
 
-def clear_summary(done, dry_run, older_than):
+def clear_summary(result, dry_run, min_age_seconds):
     """One line of what `clear_storage` has done."""
-    age = "" if older_than is None else " older than %s" % format_duration(older_than)
-    matched = done["deleted"] + done["left"]
+    age = "" if min_age_seconds is None else " older than %s" % format_duration(min_age_seconds)
+    matched = result["deleted"] + result["left"]
     if dry_run:
         told = "%d keys%s would be deleted; dry_run=false deletes them" % (matched, age)
     else:
-        told = "deleted %d keys%s" % (done["deleted"], age)
-        if done["left"]:
-            told += ", %d are left; run it again" % done["left"]
-    return told if done["complete"] else told + "; the time was up before all were looked at"
+        told = "deleted %d keys%s" % (result["deleted"], age)
+        if result["left"]:
+            told += ", %d are left; run it again" % result["left"]
+    return told if result["complete"] else told + "; the time was up before all were looked at"
 
 
 def _iter_keys(store, prefix):

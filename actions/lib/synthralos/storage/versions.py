@@ -30,7 +30,7 @@ from synthralos.storage.datastore import (
     PAGE_SIZE,
     PREFIX,
     DatastoreUnavailable,
-    answered,
+    require_available,
     timestamp_key,
     timestamp_of_key,
 )
@@ -82,7 +82,7 @@ def history_config(settings):
     )
 
 
-def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNOWN, metadata=None,
+def record(store, config, now, agent_id, task_id, state, kind="state", actor=UNKNOWN, metadata=None,
            user=None):
     """Appends a version and returns its head.
 
@@ -91,7 +91,7 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
     for it, or None when those could not be looked for.
 
     :param store: a BestEffortDatastore datastore.
-    :param kept: a History.
+    :param config: a History.
     :param state: a JSON value without secrets: the state, or what is known of the error.
     :param actor: who did it, for people; user: the StackStorm user who wrote it down, or None.
     :raises DatastoreUnavailable: the datastore is unavailable; then nothing was recorded.
@@ -99,7 +99,7 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
     text = state_codec.canonical_json("state", state)
     place = _place(require_identifier("agent_id", agent_id), require_identifier("task_id", task_id))
     before = _assign_numbers(store.list(_HEADS + place, limit=_NUMBERED))
-    answered(store)
+    require_available(store)
     last = timestamp_key(now)
     head = {
         "v": FORMAT_VERSION,
@@ -112,9 +112,9 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
         "size_bytes": len(text),
     }
     content = {"v": FORMAT_VERSION, "agent_id": agent_id, "task_id": task_id, "record": last}
-    body = state_codec.encode_state("state", dict(content, state=state), kept.compression_enabled)
-    written = store.put(_STATES + place + last, body, kept.seconds) and store.put(
-        _HEADS + place + last, json.dumps(head, separators=(",", ":")), kept.seconds
+    body = state_codec.encode_state("state", dict(content, state=state), config.compression_enabled)
+    written = store.put(_STATES + place + last, body, config.seconds) and store.put(
+        _HEADS + place + last, json.dumps(head, separators=(",", ":")), config.seconds
     )
     if not written:
         raise DatastoreUnavailable("the version was not recorded: %s" % store.unavailable_reason)
@@ -124,11 +124,11 @@ def record(store, kept, now, agent_id, task_id, state, kind="state", actor=UNKNO
     shown = dict(_public_head(made[0] if made else dict(head, record=last)), task_id=task_id)
     shown = dict({"agent_id": agent_id}, **shown)
     if kind != "state":
-        _append_to_history(store, kept, now, agent_id, shown)
-    return dict(shown, deleted=_trim(store, kept, place, rows))
+        _append_to_history(store, config, now, agent_id, shown)
+    return dict(shown, deleted=_trim(store, config, place, rows))
 
 
-def list_versions(store, kept, now, agent_id, task_id=None, kind=None, since=None, limit=50):
+def list_versions(store, config, now, agent_id, task_id=None, kind=None, since=None, limit=50):
     """The heads of the versions of an agent's task, or of all its tasks, newest first.
 
     Each with `changed`: whether its state differs from that of the version before it, None when
@@ -138,7 +138,7 @@ def list_versions(store, kept, now, agent_id, task_id=None, kind=None, since=Non
     :raises DatastoreUnavailable: the datastore is unavailable.
     """
     require_identifier("agent_id", agent_id)
-    found = _versions(store, kept, now, agent_id, task_id)
+    found = _versions(store, config, now, agent_id, task_id)
     found.sort(key=lambda head: head["record"], reverse=True)
     chosen = [
         dict({"agent_id": agent_id}, **head)
@@ -148,14 +148,14 @@ def list_versions(store, kept, now, agent_id, task_id=None, kind=None, since=Non
     return chosen[:limit]
 
 
-def get(store, kept, now, agent_id, task_id, version, field="version"):
+def get(store, config, now, agent_id, task_id, version, field="version"):
     """The version called `version` (v0001, or its record): its head and its `state`.
 
     :raises InvalidInput: there is none, or it is corrupted.
     :raises DatastoreUnavailable: the datastore is unavailable.
     """
     require_identifier("agent_id", agent_id)
-    known = _versions(store, kept, now, agent_id, require_identifier("task_id", task_id))
+    known = _versions(store, config, now, agent_id, require_identifier("task_id", task_id))
     return _read(store, known, agent_id, task_id, version, field)
 
 
@@ -164,7 +164,7 @@ def key_of(agent_id, task_id, record_id):
     return _STATES + _place(agent_id, task_id) + record_id
 
 
-def compare(store, kept, now, agent_id, task_id, before, after):
+def compare(store, config, now, agent_id, task_id, before, after):
     """What changed between two versions, each v0001 or a record.
 
     :returns: {from, to: the heads; diff: `json_diff` of the states, with `unified_diff`, a unified diff
@@ -172,7 +172,7 @@ def compare(store, kept, now, agent_id, task_id, before, after):
         when either state has more than DIFF_LINES lines}.
     """
     require_identifier("agent_id", agent_id)
-    known = _versions(store, kept, now, agent_id, require_identifier("task_id", task_id))
+    known = _versions(store, config, now, agent_id, require_identifier("task_id", task_id))
     old = _read(store, known, agent_id, task_id, before, "from")
     new = _read(store, known, agent_id, task_id, after, "to")
     was, is_now = old.pop("state"), new.pop("state")
@@ -185,11 +185,11 @@ def compare(store, kept, now, agent_id, task_id, before, after):
     return {"from": old, "to": new, "diff": diff}
 
 
-def truncate_diff(diff, most):
-    """The `diff` of `compare`, or only how much there is of what when it takes more than `most`
+def truncate_diff(diff, max_bytes):
+    """The `diff` of `compare`, or only how much there is of what when it takes more than `max_bytes`
     bytes as JSON. The versions themselves stay whole.
     """
-    if len(json.dumps(diff)) <= most:
+    if len(json.dumps(diff)) <= max_bytes:
         return diff
     counts = {name: len(diff[name]) for name in ("added", "removed", "changed")}
     counts.update({name: diff[name] for name in ("additions", "deletions", "total_changes")})
@@ -215,7 +215,7 @@ def timeline(store, agent_id, task_id=None, since=None, limit=50):
             break
         if task_id in (None, entry.get("task_id")):
             found.append(_timeline_entry(entry))
-    answered(store)
+    require_available(store)
     return found[::-1]
 
 
@@ -283,7 +283,7 @@ def _read(store, known, agent_id, task_id, version, field):
         raise _no_version(field, version, known)
     head = wanted[0]
     text = store.get(_STATES + _place(agent_id, task_id) + head["record"])
-    answered(store)
+    require_available(store)
     try:
         if text is None:
             raise state_codec.CorruptState("its state is missing")
@@ -313,13 +313,13 @@ def _no_version(field, version, known):
     return InvalidInput(field, version, why, way_out)
 
 
-def _versions(store, kept, now, agent_id, task_id):
+def _versions(store, config, now, agent_id, task_id):
     """The heads of a task, or of all tasks, that are not too old; of each task newest first."""
     place = _place(agent_id, task_id)
     rows = []
     for page in range(MAX_PAGES):
         some = store.list(_HEADS + place, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        answered(store)
+        require_available(store)
         rows += some
         if len(some) < PAGE_SIZE:
             break
@@ -333,7 +333,7 @@ def _versions(store, kept, now, agent_id, task_id):
             changed = head["number"] == 1 or None
             if earlier is not None:
                 changed = head.get("checksum") != earlier.get("checksum")
-            if timestamp_of_key(head["record"]) + kept.seconds > now:
+            if timestamp_of_key(head["record"]) + config.seconds > now:
                 shown = dict(_public_head(head), changed=changed, task_id=decode_key_part(part))
                 found.append(shown)
     return found
@@ -371,10 +371,10 @@ def _public_head(head):
     return dict(shown, **{k: v for k, v in head.items() if k not in ("v", "number", "record")})
 
 
-def _append_to_history(store, kept, now, agent_id, shown):
+def _append_to_history(store, config, now, agent_id, shown):
     entry = {name: shown.get(name) for name in ("task_id", "version", "actor", "user", "metadata")}
     entry["event"] = shown["kind"]
-    history.append_entry(store, agent_id, now, entry, kept.seconds, shown["record"])
+    history.append_entry(store, agent_id, now, entry, config.seconds, shown["record"])
 
 
 def _timeline_entry(entry):
@@ -389,15 +389,15 @@ def _timeline_entry(entry):
     )
 
 
-def _trim(store, kept, place, rows):
+def _trim(store, config, place, rows):
     """How many versions beyond the newest max_versions were deleted; None when the datastore went
     away.
     """
     if len(rows) == PAGE_SIZE:
         # The page may not show them all.
-        surplus = store.list(_HEADS + place, limit=PAGE_SIZE, offset=kept.max_versions)
+        surplus = store.list(_HEADS + place, limit=PAGE_SIZE, offset=config.max_versions)
     else:
-        surplus = rows[kept.max_versions:]
+        surplus = rows[config.max_versions:]
     for name, _ in surplus:
         # The head first: without it nobody finds the state, should the second call fail.
         store.delete(name)
