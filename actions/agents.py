@@ -2,7 +2,7 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.runtime import run_parameters
 from synthralos.storage import pauses
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import require_available
 from synthralos_action import SynthralosAction
 
 
@@ -31,7 +31,7 @@ class Agents(SynthralosAction):
             probe_seconds=probe,
             redactor=env.redactor,
         )
-        answered(env.store)
+        require_available(env.store)
         shown = pauses.public_pause(paused)
         summary = "%s is paused until %s" % (agent_id, shown["until"])
         return {"summary": summary, "agent_id": agent_id, "paused": True, "pause": shown}
@@ -39,7 +39,7 @@ class Agents(SynthralosAction):
     def _resume(self, env, parameters):
         agent_id = require_identifier("agent_id", parameters["agent_id"])
         resumed = pauses.resume(env.store, agent_id, env.now())
-        answered(env.store)
+        require_available(env.store)
         told = "goes on" if resumed else "was not paused"
         return {
             "summary": "%s %s" % (agent_id, told),

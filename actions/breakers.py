@@ -2,7 +2,7 @@ from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.storage.circuit_breaker import CLOSED, OPEN
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import require_available
 from synthralos_action import SynthralosAction
 
 
@@ -22,7 +22,7 @@ class Breakers(SynthralosAction):
         target = _target(env, parameters)
         released = env.ledger.release(target)
         state = env.ledger.breaker_state(target).state
-        answered(env.store)
+        require_available(env.store)
         told = "is released" if released else "was not forced"
         return {
             "summary": "The breaker of %s %s; it is %s" % (target, told, state.replace("_", " ")),
@@ -36,7 +36,7 @@ class Breakers(SynthralosAction):
 def _force(env, parameters, state):
     target = _target(env, parameters)
     forced = env.ledger.force_state(target, state, parameters["seconds"])
-    answered(env.store)
+    require_available(env.store)
     until = to_iso(forced.until)
     return {
         "summary": "The breaker of %s is forced %s until %s" % (target, state, until),

@@ -1,7 +1,7 @@
 from synthralos.core.timestamps import to_iso
 from synthralos.loop_detection import detector
 from synthralos.runtime import run_parameters
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import require_available
 from synthralos_action import SynthralosAction
 
 TRIGGER = "synthralos.agent_loop"
@@ -39,13 +39,13 @@ class Loops(SynthralosAction):
 
     def _patterns(self, env, parameters):
         found = detector.patterns(env.store, parameters["agent_id"])
-        answered(env.store)
+        require_available(env.store)
         return {"summary": "%d patterns" % len(found), "patterns": found}
 
     def _reset(self, env, parameters):
         agent_id = parameters["agent_id"]
         _, resumed = detector.reset(env.store, agent_id, env.now())
-        answered(env.store)
+        require_available(env.store)
         told = "its window is forgotten" + (", its pause has ended" if resumed else "")
         return {"summary": "%s: %s" % (agent_id, told), "agent_id": agent_id, "resumed": resumed}
 

@@ -4,7 +4,7 @@ from synthralos.core.identifiers import require_identifier
 from synthralos.core.plurals import count_noun
 from synthralos.escalation import ticket_analysis, ticketing
 from synthralos.storage import tickets
-from synthralos.storage.datastore import DatastoreUnavailable, answered
+from synthralos.storage.datastore import DatastoreUnavailable, require_available
 from synthralos.storage.stackstorm_api import StackStormError
 from synthralos_action import SynthralosAction
 
@@ -27,7 +27,7 @@ class Tickets(SynthralosAction):
             parameters.get("level"),
             parameters.get("min_priority"),
         )
-        answered(env.store)
+        require_available(env.store)
         return {"summary": count_noun(len(found), "ticket"), "tickets": found}
 
     def _get(self, env, parameters):
@@ -77,7 +77,7 @@ class Tickets(SynthralosAction):
     def _process(self, env, parameters):
         config = ticketing.load_config(env, env.settings.escalation)
         done = ticketing.process_due(env, config)
-        answered(env.store)
+        require_available(env.store)
         sent = [one["status"] for ticket in done["tickets"] for one in ticket["notifications"]]
         failed = sent.count("failed")
         said = "%d open, %d raised, %d notifications sent, %d failed" % (
@@ -119,7 +119,7 @@ class Tickets(SynthralosAction):
         try:
             ticket = work()
         except InvalidInput:
-            answered(env.store)
+            require_available(env.store)
             raise
         if ticket is None:
             raise DatastoreUnavailable(env.store.unavailable_reason)

@@ -10,7 +10,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 ALONE = (
     "browser/", "fuzz/", "judge/", "peers/", "sandbox/", "seeds/", "stackstorm/", "st2local/",
-    "workflows/", "unit/test_http.py", "unit/test_stackstorm.py", "unit/test_escalation",
+    "workflows/", "unit/test_http.py", "unit/test_stackstorm_api.py", "unit/test_escalation",
     "unit/test_inprocess", "unit/test_sensing",
 )
 

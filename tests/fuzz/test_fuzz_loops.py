@@ -68,74 +68,74 @@ class Rows:
         self.rows[name] = value
 
     def list(self, prefix, limit=100, offset=0):
-        found = [row for row in self.rows.items() if row[0].startswith(prefix)]
-        return sorted(found, reverse=True)[offset:offset + limit]
+        rows = [row for row in self.rows.items() if row[0].startswith(prefix)]
+        return sorted(rows, reverse=True)[offset:offset + limit]
 
     def delete(self, name):
         return self.rows.pop(name, None) is not None
 
 
 def over_and_over(block, times, every):
-    made = [detector.build_step(START, *step) for step in block] * times
-    return [replace(step, at=START + n * every) for n, step in enumerate(made)]
+    window = [detector.build_step(START, *step) for step in block] * times
+    return [replace(step, at=START + n * every) for n, step in enumerate(window)]
 
 
 @fuzzed
 @given(st.lists(STEP, max_size=4), st.integers(1, 25), LIMITS, st.floats(0, 30))
 def test_any_steps_over_and_over(block, times, limits, every):
-    made = over_and_over(block, times, every)
-    found = detector.detect(made, limits)
-    assert found == detector.detect(over_and_over(block, times, every), limits)
-    for step in made[:len(block)]:
-        kept = detector._encode_step(step)
-        assert len(kept) < 2000
-        read = detector._decode_step("x.%013d-1" % int(step.at * 1000), kept)
+    window = over_and_over(block, times, every)
+    patterns = detector.detect(window, limits)
+    assert patterns == detector.detect(over_and_over(block, times, every), limits)
+    for step in window[:len(block)]:
+        stored = detector._encode_step(step)
+        assert len(stored) < 2000
+        read = detector._decode_step("x.%013d-1" % int(step.at * 1000), stored)
         assert (read.outcome, read.words, read.progress) == (
             step.outcome, step.words, step.progress
         )
-    for pattern in found:
-        shown = detector._pattern_payload("bot", pattern)
-        assert json.loads(json.dumps(shown)) == shown
-        assert detector._reason(shown)
+    for pattern in patterns:
+        payload = detector._pattern_payload("bot", pattern)
+        assert json.loads(json.dumps(payload)) == payload
+        assert detector._reason(payload)
         assert pattern.level in ("warn", "critical") and 0 < pattern.repeats <= pattern.steps
 
 
 @fuzzed
 @given(RUN, LIMITS, st.sampled_from([None, "t1"]))
-def test_any_run_through_the_datastore(told, limits, task):
+def test_any_run_through_the_datastore(steps, limits, task):
     """The verdict is the one of the same steps in memory, as long as nothing has paused the agent.
     """
-    store, now, made = BestEffortDatastore(Rows()), START, []
-    for step, wait in told:
+    store, now, all_steps = BestEffortDatastore(Rows()), START, []
+    for step, wait in steps:
         # Facts of one microsecond have no order.
         now += wait + 0.001
-        made.append(detector.build_step(now, *step))
-        found = detector.record_step(store, now, limits, "bot", *step, task=task)
-        assert found["recorded"] and json.dumps(found)
+        all_steps.append(detector.build_step(now, *step))
+        result = detector.record_step(store, now, limits, "bot", *step, task=task)
+        assert result["recorded"] and json.dumps(result)
         window = [
-            earlier for earlier in made
+            earlier for earlier in all_steps
             if int(earlier.at * 1000) / 1000.0 > now - limits.time_window_seconds
         ]
-        assert found["steps"] == len(window)
+        assert result["steps"] == len(window)
         worst = detector.detect(window, limits)[:1]
-        assert found["level"] == (worst[0].level if worst else "none")
-        assert found["paused"] == (found["level"] == "critical" and limits.enable_auto_pause)
-        if found["paused"]:
+        assert result["level"] == (worst[0].level if worst else "none")
+        assert result["paused"] == (result["level"] == "critical" and limits.enable_auto_pause)
+        if result["paused"]:
             break
-    shown = detector.patterns(store, "bot")
-    assert len({row["pattern_id"] for row in shown}) == len(shown)
+    listing = detector.patterns(store, "bot")
+    assert len({row["pattern_id"] for row in listing}) == len(listing)
 
 
 @fuzzed
 @given(st.lists(st.tuples(st.sampled_from(["step", "loop", "pause", "claim"]), JSON), max_size=8))
 def test_whatever_stands_in_the_datastore(rows):
-    kept = Rows()
+    stored = Rows()
     for n, (kind, value) in enumerate(rows):
         if isinstance(value, dict):
             value = dict({"v": 1, "event": "pause", "by": "x", "until": START * 2}, **value)
         agent = {"claim": "pause~3Abot", "step": "bot.~"}.get(kind, "bot")
-        kept.rows["%s%s.%s.%013d-%d" % (PREFIX, kind, agent, START * 1000, n)] = json.dumps(value)
-    store = BestEffortDatastore(kept)
+        stored.rows["%s%s.%s.%013d-%d" % (PREFIX, kind, agent, START * 1000, n)] = json.dumps(value)
+    store = BestEffortDatastore(stored)
     detector.record_step(store, START + 1, LoopDetectionConfig(), "bot", "search", {"q": 1}, "x")
     detector.patterns(store, "bot")
     pauses.listing(store, START + 1)
@@ -167,10 +167,10 @@ PAUSES = st.lists(
 
 @fuzzed
 @given(PAUSES)
-def test_pauses_are_what_their_facts_say(told):
+def test_pauses_are_what_their_facts_say(steps):
     """Against a model that keeps one pause per party."""
     store, now, model = BestEffortDatastore(Rows()), START, {}
-    for event, by, seconds, probe, wait in told:
+    for event, by, seconds, probe, wait in steps:
         now += wait
         model = {party: until for party, until in model.items() if until > now}
         if event == "resume":

@@ -68,8 +68,8 @@ def orchestrations(draw):
         elif graphs and kind < 7:
             # On what is before it by order and by place, so that there is no circle.
             place = step.get("order", 0)
-            before = [one["name"] for one in steps
-                      if "group" not in one and one.get("order", 0) <= place]
+            before = [step["name"] for step in steps
+                      if "group" not in step and step.get("order", 0) <= place]
             if before:
                 step["depends_on"] = draw(
                     st.lists(st.sampled_from(before), unique=True, max_size=4))
@@ -104,14 +104,14 @@ def played(definition, fails, look, cut=lambda jobs: None):
     :param cut: wave -> the names that completed before the run was cut off in it, or None for a
         wave that goes well; it is cut off at most once a wave.
     """
-    kept, seen, completed = RunStore(Env(), "5f0c", sleep=None), [], []
+    run_store, seen, completed = RunStore(Env(), "5f0c", sleep=None), [], []
     state = scheduler.initial_state(definition, START)
     while True:
         scheduler.advance(definition, state, look)
         if state["outcome"] is not None:
-            return seen, dict(state, log=kept.log(state)), completed
-        kept.checkpoint(state)
-        state = kept.newest()
+            return seen, dict(state, log=run_store.log(state)), completed
+        run_store.checkpoint(state)
+        state = run_store.newest()
         assert state.pop("at") == START
         jobs = state["wave"]["jobs"]
         seen.append(jobs)
@@ -123,7 +123,9 @@ def played(definition, fails, look, cut=lambda jobs: None):
         else:
             results = {name: result(name, fails) for name in ended}
             scheduler.reuse_completed(definition, state, results, START)
-        completed += [name for name, one in results.items() if one.status == scheduler.COMPLETED]
+        completed += [
+            name for name, result in results.items() if result.status == scheduler.COMPLETED
+        ]
 
 
 def by_name(definition):
@@ -132,9 +134,9 @@ def by_name(definition):
 
 def entries(state):
     """{step: its log}; each step has one."""
-    found = {entry["step_name"]: entry for entry in state["log"]}
-    assert len(found) == len(state["log"])
-    return found
+    entries = {entry["step_name"]: entry for entry in state["log"]}
+    assert len(entries) == len(state["log"])
+    return entries
 
 
 @fuzzed
@@ -157,9 +159,9 @@ def test_order_priorities_and_bounds(drawn):
         ranks = [steps[name]["priority"] for name in jobs]
         assert ranks == sorted(ranks, reverse=True)
         # Nothing that was ready, and goes before one of the wave, had to stand back.
-        done = set(log) - {name for name in log if place.get(name, number) >= number}
+        earlier = set(log) - {name for name in log if place.get(name, number) >= number}
         for name in ran:
-            if place[name] > number and set(plan[name]) <= done:
+            if place[name] > number and set(plan[name]) <= earlier:
                 assert steps[name]["priority"] <= min(ranks)
 
 
@@ -182,7 +184,9 @@ def test_each_step_ends_once_and_one_that_did_not_run_says_why(drawn):
             assert not missed & set(steps[name]["depends_on"] or [])
             continue
         assert entry["status"] == scheduler.SKIPPED
-        broken = [one for one in steps[name]["depends_on"] or [] if one in missed]
+        broken = [
+            dependency for dependency in steps[name]["depends_on"] or [] if dependency in missed
+        ]
         if entry["reason"].startswith("it depends on "):
             named = entry["reason"][len("it depends on "):].split(", which")[0].split(", ")
             assert named == broken and broken
@@ -214,7 +218,9 @@ def test_a_run_cut_off_anywhere_goes_on_and_completes_each_step_once(drawn, data
     assert len(completed) == len(set(completed))
     ended = {name: entry["status"] for name, entry in entries(state).items()}
     assert ended == {name: entry["status"] for name, entry in entries(whole).items()}
-    assert set(completed) == {name for name, one in ended.items() if one == scheduler.COMPLETED}
+    assert set(completed) == {
+        name for name, status in ended.items() if status == scheduler.COMPLETED
+    }
     assert state["context"] == whole["context"] and state["outcome"] == whole["outcome"]
 
 
@@ -226,9 +232,9 @@ def test_the_plan_is_what_runs_when_every_condition_holds(drawn):
         step["condition"] = None
     seen = played(definition, set(), Look(max(2, most)))[0]
     planned = scheduler.preview(definition)
-    told = [[entry["step_name"] for entry, _ in planned if entry["wave"] == number + 1]
+    waves = [[entry["step_name"] for entry, _ in planned if entry["wave"] == number + 1]
             for number in range(len(seen))]
-    assert told == seen
+    assert waves == seen
 
 
 @fuzzed

@@ -55,7 +55,7 @@ ALERT = JSON | st.fixed_dictionaries({}, optional={
 BODY = JSON | st.fixed_dictionaries({"alerts": st.lists(ALERT, max_size=4)}, optional={
     "orgId": JSON, "receiver": JSON, "groupKey": JSON, "truncatedAlerts": JSON,
 })
-TOLD = JSON | some(
+BODIES = JSON | some(
     "agentId", "agent", "taskId", "id", "message", "error", "failureType", "errorType", "query",
     "failureDetails", "context", "timestamp", "kind", "severity", "details", "data", "payload",
     "traceId", "eventType",
@@ -86,7 +86,7 @@ def plainly(stream, last):
             kind = value
         elif field == "id" and "\x00" not in value:
             buffer = value
-        elif field == "retry" and value and all(one in "0123456789" for one in value):
+        elif field == "retry" and value and all(character in "0123456789" for character in value):
             retry = min(int(value), sse.MAX_RETRY_MS)
     return events, last, retry
 
@@ -98,8 +98,8 @@ def test_the_parser_reads_as_the_standard_says(stream, cuts, last):
     places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
     for begin, end in zip(places, places[1:]):
         events += parser.feed(stream[begin:end])
-    found = [(event.type, event.data, event.id) for event in events]
-    assert (found, parser.last_event_id, parser.retry) == plainly(stream, last)
+    parsed = [(event.type, event.data, event.id) for event in events]
+    assert (parsed, parser.last_event_id, parser.retry) == plainly(stream, last)
     assert parser.oversized == 0
 
 
@@ -127,26 +127,26 @@ def test_any_entry_of_alertmanager_s(alert):
 @given(BODY)
 def test_any_webhook_s_body(body):
     try:
-        found = alert_payloads.from_webhook(body, NOW)
+        alerts = alert_payloads.from_webhook(body, NOW)
     except InvalidInput:
         return
-    for payload in found:
+    for payload in alerts:
         check_payload("synthralos.metrics_alert", to_json_safe(payload))
-    assert len({alert_payloads.identity(payload) for payload in found}) == len(found)
+    assert len({alert_payloads.identity(payload) for payload in alerts}) == len(alerts)
 
 
 @fuzzed
-@given(TOLD | TEXT | TOLD.map(lambda told: json.dumps(told, default=str)))
-def test_any_failure_and_any_loop(told):
+@given(BODIES | TEXT | BODIES.map(lambda body: json.dumps(body, default=str)))
+def test_any_failure_and_any_loop(body):
     payload = to_json_safe(
-        agent_payloads.failure_payload(told, "platform", NOW, agent_payloads.content_id(told))
+        agent_payloads.failure_payload(body, "platform", NOW, agent_payloads.content_id(body))
     )
     check_payload("synthralos.agent_failure", payload)
     assert payload["error_id"]
     check_payload(
-        "synthralos.agent_loop", to_json_safe(agent_payloads.loop_payload(told, "events", NOW))
+        "synthralos.agent_loop", to_json_safe(agent_payloads.loop_payload(body, "events", NOW))
     )
-    assert agent_payloads.content_id(told) == agent_payloads.content_id(copy.deepcopy(told))
+    assert agent_payloads.content_id(body) == agent_payloads.content_id(copy.deepcopy(body))
 
 
 @fuzzed
@@ -155,5 +155,5 @@ def test_any_value(value):
     timestamps.parse_timestamp(value)
     assert len(json.dumps(payload_limits.limit_object({"a": value}, 200))) <= 400
     assert len(payload_limits.to_text(value, 50)) <= 50
-    found = payload_limits.first_text([value], 50)
-    assert found is None or found.strip()
+    text = payload_limits.first_text([value], 50)
+    assert text is None or text.strip()

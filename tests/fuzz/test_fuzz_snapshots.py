@@ -63,15 +63,17 @@ def world():
 @given(states(), NAMES, NAMES, st.booleans())
 def test_every_json_state_comes_back(state, agent, task, compress):
     clock, _, store = world()
-    kept = snapshots.SnapshotConfig(compression_enabled=compress)
+    config = snapshots.SnapshotConfig(compression_enabled=compress)
     assert not bounded_json.exceeds_depth(state)
-    head = snapshots.create(store, kept, clock(), agent, task, state)
-    found = snapshots.get(store, kept, clock(), head["snapshot_id"], agent, task)
-    assert exactly(found["state"]) == exactly(state)
-    (listed,) = snapshots.list_snapshots(store, kept, clock(), agent, task)
-    assert listed["checksum"] == state_codec.checksum(state_codec.canonical_json("state", state))
+    head = snapshots.create(store, config, clock(), agent, task, state)
+    snapshot = snapshots.get(store, config, clock(), head["snapshot_id"], agent, task)
+    assert exactly(snapshot["state"]) == exactly(state)
+    (listed_head,) = snapshots.list_snapshots(store, config, clock(), agent, task)
+    assert listed_head["checksum"] == state_codec.checksum(
+        state_codec.canonical_json("state", state)
+    )
     snapshots.delete(store, head["snapshot_id"])
-    assert snapshots.list_snapshots(store, kept, clock(), agent) == []
+    assert snapshots.list_snapshots(store, config, clock(), agent) == []
 
 
 @st.composite
@@ -84,19 +86,25 @@ def damages(draw):
     length = draw(st.integers(1, 40))
 
     def damaged(text):
-        one, two = sorted((int(at * len(text)), int(other * len(text))))
+        start, end = sorted((int(at * len(text)), int(other * len(text))))
         if kind == "change":
-            return text[:one] + character + text[one + 1:]
+            return text[:start] + character + text[start + 1:]
         if kind == "cut":
-            return text[:one]
+            return text[:start]
         if kind == "drop":
-            return text[:one] + text[one + length:]
+            return text[:start] + text[start + length:]
         if kind == "insert":
-            return text[:one] + character + text[one:]
+            return text[:start] + character + text[start:]
         if kind == "repeat":
-            return text[:one] + text[one:one + length] * 2 + text[one + length:]
-        parts = text[:one], text[one:one + 1], text[one + 1:two], text[two:two + 1], text[two + 1:]
-        return parts[0] + parts[3] + parts[2] + parts[1] + parts[4] if one < two else text
+            return text[:start] + text[start:start + length] * 2 + text[start + length:]
+        parts = (
+            text[:start],
+            text[start:start + 1],
+            text[start + 1:end],
+            text[end:end + 1],
+            text[end + 1:],
+        )
+        return parts[0] + parts[3] + parts[2] + parts[1] + parts[4] if start < end else text
 
     return damaged
 
@@ -105,20 +113,20 @@ def damages(draw):
 @given(states(), damages(), st.booleans())
 def test_damage_is_caught_or_leaves_the_state_equal(state, damaged, compress):
     clock, datastore, store = world()
-    kept = snapshots.SnapshotConfig(compression_enabled=compress)
-    good = snapshots.create(store, kept, clock(), "agent", "task", state)["snapshot_id"]
+    config = snapshots.SnapshotConfig(compression_enabled=compress)
+    good = snapshots.create(store, config, clock(), "agent", "task", state)["snapshot_id"]
     clock.forward(1)
-    name = snapshots.create(store, kept, clock(), "agent", "task", state, {"k": 1})["snapshot_id"]
+    name = snapshots.create(store, config, clock(), "agent", "task", state, {"k": 1})["snapshot_id"]
     key = snapshots.state_key(name)
     datastore.put(key, damaged(datastore.get(key)))
     try:
-        found = snapshots.get(store, kept, clock(), name)
+        snapshot = snapshots.get(store, config, clock(), name)
     except InvalidInput as refused:
         assert "corrupted" in refused.reason and refused.hint.endswith(good)
     else:
-        assert exactly(found["state"]) == exactly(state)
-        assert (found["snapshot_id"], found["metadata"]) == (name, {"k": 1})
-        assert (found["agent_id"], found["task_id"]) == ("agent", "task")
+        assert exactly(snapshot["state"]) == exactly(state)
+        assert (snapshot["snapshot_id"], snapshot["metadata"]) == (name, {"k": 1})
+        assert (snapshot["agent_id"], snapshot["task_id"]) == ("agent", "task")
 
 
 @fuzzed
@@ -128,13 +136,13 @@ def test_a_flipped_bit_is_caught_or_leaves_the_state_equal(state, bit, place, co
     at = min(int(place * len(text)), len(text) - 1)
     flipped = text[:at] + chr(ord(text[at]) ^ (1 << bit)) + text[at + 1:]
     try:
-        found = state_codec.decode_state(flipped)
+        content = state_codec.decode_state(flipped)
     except state_codec.CorruptState:
         return
-    assert exactly(found) == exactly({"state": state})
+    assert exactly(content) == exactly({"state": state})
 
 
-def test_every_bit_of_one_snapshot():
+def test_every_bit_of_a_snapshot():
     state = {"model_version": "2.1.0", "parameters": {"rate": 0.001}, "steps": [1, None, "\ud800"]}
     for compress in (True, False):
         text = state_codec.encode_state("state", state, compress)
@@ -164,13 +172,13 @@ def patched(value, diff):
     changes += [(entry["path"], "set", entry["value"]) for entry in diff["added"]]
     changes += [(entry["path"], "drop", None) for entry in reversed(diff["removed"])]
     whole = {"": json.loads(json.dumps(value))}
-    for path, what, new in changes:
+    for path, old, new in changes:
         holder, key = whole, ""
         for part in path.split("/")[1:]:
             holder = holder[key]
             part = part.replace("~1", "/").replace("~0", "~")
             key = int(part) if isinstance(holder, list) else part
-        if what == "drop":
+        if old == "drop":
             del holder[key]
         elif isinstance(holder, list) and key == len(holder):
             holder.append(new)
@@ -194,15 +202,15 @@ def test_a_difference_applied_to_the_one_gives_the_other(before, after):
 @given(st.lists(states(), min_size=1, max_size=6), st.integers(1, 4), NAMES, NAMES)
 def test_versions_come_back_under_their_numbers(recorded, most, agent, task):
     clock, _, store = world()
-    kept = versions.HistoryConfig(max_versions=most)
+    config = versions.HistoryConfig(max_versions=most)
     numbers = []
     for state in recorded:
         clock.forward(1)
-        made = versions.record(store, kept, clock(), agent, task, state)
-        numbers.append(made["version"])
+        head = versions.record(store, config, clock(), agent, task, state)
+        numbers.append(head["version"])
     assert numbers == ["v%04d" % n for n in range(1, len(recorded) + 1)]
-    listed = versions.list_versions(store, kept, clock(), agent)
-    assert [head["version"] for head in listed] == numbers[-most:][::-1]
+    heads = versions.list_versions(store, config, clock(), agent)
+    assert [head["version"] for head in heads] == numbers[-most:][::-1]
     for number, state in list(zip(numbers, recorded))[-most:]:
-        found = versions.get(store, kept, clock(), agent, task, number)
-        assert exactly(found["state"]) == exactly(state)
+        version = versions.get(store, config, clock(), agent, task, number)
+        assert exactly(version["state"]) == exactly(state)

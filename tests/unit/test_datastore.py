@@ -5,7 +5,7 @@ from synthralos.storage.datastore import (
     BestEffortDatastore,
     DatastoreUnavailable,
     MemoryDatastore,
-    answered,
+    require_available,
     timestamp_key,
     timestamp_of_key,
 )
@@ -54,11 +54,11 @@ def test_a_defect_of_ours_is_raised_and_never_told_as_a_store_that_is_away(datas
 
 def test_callers_see_that_the_datastore_is_away_as_what_it_is(datastore):
     store = BestEffortDatastore(datastore)
-    answered(store)
+    require_available(store)
     datastore.away = True
     store.list("a")
     with pytest.raises(DatastoreUnavailable, match="unreadable: the test took it away"):
-        answered(store, "unreadable: %s")
+        require_available(store, "unreadable: %s")
 
 
 def test_what_was_missed_is_named_once(datastore):

@@ -191,7 +191,7 @@ def test_a_mail_server_that_never_answers_costs_no_more_than_its_time(make_env, 
         env = make_env()
         config = ticketing.load_config(env, by_mail(silent.getsockname()[1]))
         opened_ticket = tickets.record_occurrence(env.store, clock(), "w", "bot", FAILURE, "r", "s",
-                              judge=lambda ticket: ("critical_alert", 90))
+                              prioritize=lambda ticket: ("critical_alert", 90))
         ticket = tickets.get(env.store, opened_ticket["ticket"])
         report = {"markdown": "m", "recommendations": []}
         result = notifications.send_due(env, config, ticket, lambda: report, 1.2, sleeps)
@@ -480,7 +480,7 @@ def test_one_channel_that_hangs_keeps_none_of_the_others(make_env, clock, serve,
     entry["webhook"] = {"url": server.url}
     config = ticketing.load_config(env, entry)
     opened_ticket = tickets.record_occurrence(env.store, clock(), "w", "bot", FAILURE, "r", "s",
-                          judge=lambda ticket: ("critical_alert", 90))
+                          prioritize=lambda ticket: ("critical_alert", 90))
     ticket = tickets.get(env.store, opened_ticket["ticket"])
     result = notifications.send_due(
         env, config, ticket, lambda: {"markdown": "m", "recommendations": []}, PATIENCE_SECONDS,
@@ -510,7 +510,7 @@ def test_channels_that_hang_do_not_keep_ticket_process_from_its_end(
     for n in range(5):
         clock.forward(1)
         tickets.record_occurrence(env.store, clock(), "w", "bot-%d" % n, FAILURE, "r", "s",
-                       judge=lambda ticket: ("supervisor_review", 50))
+                       prioritize=lambda ticket: ("supervisor_review", 50))
     summaries = ticketing.process_due(env, config)
     clock.forward(301)
     assert len(summaries["tickets"]) == 2 and summaries["open"] == 5
@@ -627,7 +627,7 @@ def test_twenty_that_process_at_once_send_each_notification_once(
         clock.forward(1)
         names.append(tickets.record_occurrence(
             quiet.store, clock(), "w", subject, FAILURE, "r", "s",
-            judge=lambda ticket: ("supervisor_review", 50))["ticket"])
+            prioritize=lambda ticket: ("supervisor_review", 50))["ticket"])
     ready, summaries, wrong = threading.Barrier(20), [], []
 
     def notification():

@@ -80,9 +80,9 @@ def test_neither_party_shortens_the_other_s_pause(store, clock):
     pauses.pause(store, AGENT, clock(), "loop", 60, pauses.DETECTOR, 10)
     paused = pauses.pause_of(store, AGENT, clock())
     assert (paused["reason"], paused["probe_at"]) == ("maintenance", None)
-    assert pauses.resume(store, AGENT, clock(), by=pauses.DETECTOR) is True
+    assert pauses.resume(store, AGENT, clock(), actor=pauses.DETECTOR) is True
     assert pauses.pause_of(store, AGENT, clock())["reason"] == "maintenance"
-    assert pauses.resume(store, AGENT, clock(), by=pauses.DETECTOR) is False
+    assert pauses.resume(store, AGENT, clock(), actor=pauses.DETECTOR) is False
 
 
 def test_a_writer_whose_clock_is_behind_does_not_lose(store, clock):
@@ -97,9 +97,9 @@ def test_the_reason_is_redacted_cut_and_inside_json(store, datastore, clock, mak
     text = "s3cret-value {{ config_context.x }} <% ctx() %> \ud800" + "x" * 1000
     pauses.pause(store, AGENT, clock(), text, 300, redactor=env.redactor)
     (name,) = datastore.names()
-    kept = datastore.get(name)
-    assert name.startswith(PREFIX + "pause.") and "s3cret-value" not in kept
-    assert len(json.loads(kept)["reason"]) == pauses.MAX_REASON_CHARS
+    stored = datastore.get(name)
+    assert name.startswith(PREFIX + "pause.") and "s3cret-value" not in stored
+    assert len(json.loads(stored)["reason"]) == pauses.MAX_REASON_CHARS
 
 
 def test_a_refusal_tells_why_until_when_and_what_to_do(store, clock, env):
@@ -109,7 +109,7 @@ def test_a_refusal_tells_why_until_when_and_what_to_do(store, clock, env):
     assert "paused by the person until 2023-11-14T22:18:20Z: broken tool" in str(error)
     assert "synthralos.agent.resume" in error.hint
     pauses.pause(store, AGENT, clock(), "broken tool", 300, probe_seconds=60)
-    assert "from 2023-11-14T22:14:20Z on" in refused(env).hint
+    assert "at 2023-11-14T22:14:20Z" in refused(env).hint
 
 
 def test_one_probe_goes_through_per_interval(store, clock, env, make_env):

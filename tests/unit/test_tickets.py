@@ -14,18 +14,18 @@ def report(store, clock, subject="bot", failure=FAILURE, run="r1"):
 
 
 def test_the_first_failure_opens_a_ticket(store, clock):
-    told = report(store, clock)
-    assert told["new"] is True and told["occurrences"] == 1 and told["status"] == "open"
-    assert tickets.get(store, told["ticket"])["severity"] == "high"
+    result = report(store, clock)
+    assert result["new"] is True and result["occurrences"] == 1 and result["status"] == "open"
+    assert tickets.get(store, result["ticket"])["severity"] == "high"
 
 
 def test_the_same_problem_adds_to_its_ticket(store, clock):
     first, second = report(store, clock), report(store, clock, run="r2")
     assert (second["ticket"], second["status"]) == (first["ticket"], "open")
     assert (second["occurrences"], second["new"]) == (2, False)
-    found = tickets.get(store, first["ticket"])
-    assert [event["run"] for event in found["events"]] == ["r2", "r1"]
-    assert found["occurrences"] == 2
+    ticket = tickets.get(store, first["ticket"])
+    assert [event["run"] for event in ticket["events"]] == ["r2", "r1"]
+    assert ticket["occurrences"] == 2
 
 
 def test_another_problem_has_another_ticket(store, clock):
@@ -38,10 +38,10 @@ def test_another_problem_has_another_ticket(store, clock):
 
 
 def test_tickets_are_listed_the_newest_first_and_filtered(store, clock):
-    one, two = report(store, clock)["ticket"], report(store, clock, subject="two")["ticket"]
+    first, second = report(store, clock)["ticket"], report(store, clock, subject="two")["ticket"]
     report(store, clock)
-    assert [ticket["ticket"] for ticket in tickets.list_tickets(store)] == [one, two]
-    assert [t["ticket"] for t in tickets.list_tickets(store, subject="two")] == [two]
+    assert [ticket["ticket"] for ticket in tickets.list_tickets(store)] == [first, second]
+    assert [t["ticket"] for t in tickets.list_tickets(store, subject="two")] == [second]
     assert len(tickets.list_tickets(store, status="open")) == 2
     assert tickets.list_tickets(store, status="resolved") == []
 
@@ -70,10 +70,10 @@ def test_what_is_no_event_is_passed_over(store, clock, value):
 def test_a_problem_that_recurs_for_long_does_not_hide_the_others(store, clock):
     busy, quiet = sorted(["a", "b"], reverse=True, key=lambda subject: tickets.ticket_id(
         "agent_recovery", subject, "network"))
-    wanted = report(store, clock, subject=quiet)["ticket"]
+    expected = report(store, clock, subject=quiet)["ticket"]
     for _ in range(1000):
         report(store, clock, subject=busy)
-    assert wanted in [ticket["ticket"] for ticket in tickets.list_tickets(store)]
+    assert expected in [ticket["ticket"] for ticket in tickets.list_tickets(store)]
 
 
 def to(level, priority=10):
@@ -90,7 +90,7 @@ def judged(store, clock, level, priority=10, **more):
         FAILURE,
         "r",
         "it failed",
-        judge=to(level, priority),
+        prioritize=to(level, priority),
         **more,
     )
 
@@ -123,8 +123,8 @@ def test_the_judge_sees_the_ticket_with_the_new_occurrence(store, clock):
 def test_a_ticket_is_taken_and_resolved_and_opened_again(store, clock):
     name = report(store, clock)["ticket"]
     clock.forward(1)
-    taken = tickets.take(store, clock(), name, "ann", "r2")
-    assert (taken["status"], taken["taken_by"]) == ("in_progress", "ann")
+    ticket = tickets.take(store, clock(), name, "ann", "r2")
+    assert (ticket["status"], ticket["taken_by"]) == ("in_progress", "ann")
     assert report(store, clock)["status"] == "in_progress"
     clock.forward(1)
     resolved = tickets.resolve(store, clock(), name, "restarted it", "ann", "r3")
@@ -173,7 +173,7 @@ def test_another_who_takes_it_has_it(store, clock):
     lambda store, name: tickets.escalate(store, 1.0, name, "critical_alert", "x", "r"),
 ])
 def test_there_is_nothing_to_do_with_no_ticket(store, work):
-    with pytest.raises(InvalidInput, match="is no ticket"):
+    with pytest.raises(InvalidInput, match="does not exist"):
         work(store, "T000000000000")
 
 
@@ -198,19 +198,23 @@ def test_more_events_than_a_page_lose_neither_level_nor_count_nor_who_took_it(st
     clock.forward(1)
     tickets.take(store, clock(), name, "ann", "r")
     for _ in range(250):
-        told = judged(store, clock, "auto_recovery", 0, attempts=1)
-    assert (told["occurrences"], told["level"], told["priority"]) == (251, "critical_alert", 80)
-    found = tickets.get(store, name)
-    assert (found["status"], found["taken_by"], found["attempts"]) == ("in_progress", "ann", 251)
-    assert found["opened_at"] == opened
-    period = found["period"]
+        result = judged(store, clock, "auto_recovery", 0, attempts=1)
+    assert (result["occurrences"], result["level"], result["priority"]) == (
+        251,
+        "critical_alert",
+        80,
+    )
+    ticket = tickets.get(store, name)
+    assert (ticket["status"], ticket["taken_by"], ticket["attempts"]) == ("in_progress", "ann", 251)
+    assert ticket["opened_at"] == opened
+    period = ticket["period"]
     clock.forward(1)
     tickets.resolve(store, clock(), name, "done", "ann", "r")
     for _ in range(250):
-        told = judged(store, clock, "auto_recovery", 0)
-    found = tickets.get(store, name)
-    assert told["occurrences"] == 250 and found["taken_by"] is None
-    assert found["period"] > period
+        result = judged(store, clock, "auto_recovery", 0)
+    ticket = tickets.get(store, name)
+    assert result["occurrences"] == 250 and ticket["taken_by"] is None
+    assert ticket["period"] > period
 
 
 def test_tickets_are_filtered_by_level_and_priority(store, clock):
@@ -229,8 +233,12 @@ def test_an_event_and_a_head_without_a_level_are_read(store, clock):
     )
     store.put("synthralos.ticket_event.T000000000000.1700000000000-000abc", event)
     store.put("synthralos.ticket.T000000000000", event[:-1] + ',"at":"2023-11-14T22:13:20Z"}')
-    found = tickets.get(store, "T000000000000")
-    assert (found["occurrences"], found["level"], found["status"]) == (1, "auto_recovery", "open")
+    ticket = tickets.get(store, "T000000000000")
+    assert (ticket["occurrences"], ticket["level"], ticket["status"]) == (
+        1,
+        "auto_recovery",
+        "open",
+    )
     assert tickets.list_tickets(store, level="auto_recovery")[0]["ticket"] == "T000000000000"
     clock.forward(1)
     assert tickets.take(store, clock(), "T000000000000", "ann", "r")["status"] == "in_progress"

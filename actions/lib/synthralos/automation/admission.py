@@ -14,7 +14,7 @@ from synthralos.core.identifiers import encode_key_part
 from synthralos.core.timestamps import parse_iso
 from synthralos.escalation import ticketing
 from synthralos.storage import incidents, locks, tickets
-from synthralos.storage.datastore import PREFIX, DatastoreUnavailable, answered
+from synthralos.storage.datastore import PREFIX, DatastoreUnavailable, require_available
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
 
 HOUR = 3600
@@ -110,7 +110,7 @@ def hold_for_person(env, incident, outcome):
     :raises StackStormError: the ticket could not be recorded.
     """
     ticket = _ticket(env, incident, outcome)
-    event = _event(incident, incidents.HELD, ticket=ticket)
+    event = _event(incident, incidents.ON_HOLD, ticket=ticket)
     incidents.record_event(env.store, env.now(), incident.id, event)
     _require_store(env)
     return _result(incident, outcome, ticket=ticket)
@@ -330,4 +330,4 @@ def _result(incident, outcome, run=None, ticket=None):
 
 
 def _require_store(env):
-    answered(env.store, "%s: without it every alert of a storm would start a run")
+    require_available(env.store, "%s: without it every alert of a storm would start a run")

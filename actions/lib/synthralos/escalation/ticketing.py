@@ -37,7 +37,7 @@ def open_ticket(env, config, workflow, subject, failure, summary, level=None, sl
     """
     ticket = tickets.record_occurrence(
         env.store, env.now(), workflow, subject, failure, env.run, summary,
-        judge=priority.make_prioritizer(config, level), **fields
+        prioritize=priority.make_prioritizer(config, level), **fields
     )
     if ticket is None:
         return None

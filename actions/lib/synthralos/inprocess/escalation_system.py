@@ -14,7 +14,7 @@ from synthralos.inprocess.runtime import LOGGER, Runtime, result_of
 from synthralos.recovery.error_case import SUMMARY_CHARACTERS, WORKFLOW
 from synthralos.runtime.environment import Environment
 from synthralos.storage import tickets
-from synthralos.storage.datastore import DatastoreUnavailable, answered
+from synthralos.storage.datastore import DatastoreUnavailable, require_available
 
 NotificationCallback = Callable[[dict[str, Any]], Any]
 DETAIL_CHARACTERS = 500
@@ -145,9 +145,9 @@ class EscalationSystem:
                 ticketing.take, env, self.config, ticket_id, taken_by
             )
         except InvalidInput:
-            answered(env.store)
+            require_available(env.store)
             return False
-        answered(env.store)
+        require_available(env.store)
         return taken is not None
 
     async def resolve_escalation(
@@ -160,7 +160,7 @@ class EscalationSystem:
             return False
         by, text = resolved_by or BY_PROGRAM, env.redactor.redact_text(resolution)
         await self._runtime.in_thread(ticketing.resolve, env, self.config, ticket_id, text, by)
-        answered(env.store)
+        require_available(env.store)
         LOGGER.debug("ticket %s is resolved by %s", ticket_id, by)
         return True
 
@@ -173,7 +173,7 @@ class EscalationSystem:
         """
         env = self._runtime.environment()
         processed = await self._runtime.in_thread(ticketing.process_due, env, self.config)
-        answered(env.store)
+        require_available(env.store)
         for ticket in processed["tickets"]:
             if ticket["previous_level"]:
                 await self._call_back(ticket["ticket"], ticket["level"])
@@ -194,7 +194,7 @@ class EscalationSystem:
         rows: list[dict[str, Any]] = await self._runtime.read_write(
             tickets.list_tickets, env.store, status, agent_id
         )
-        answered(env.store)
+        require_available(env.store)
         return rows
 
     async def get_statistics(self) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _ticket(env: Environment, ticket_id: str) -> Optional[dict[str, Any]]:
     try:
         ticket: dict[str, Any] = tickets.get(env.store, str(ticket_id))
     except InvalidInput:
-        answered(env.store)
+        require_available(env.store)
         return None
     return ticket
 

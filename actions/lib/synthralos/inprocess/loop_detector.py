@@ -9,7 +9,7 @@ from synthralos.inprocess.errors import ErrorContext
 from synthralos.inprocess.runtime import LOGGER, Runtime
 from synthralos.loop_detection import detector, patterns
 from synthralos.storage import pauses
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import require_available
 
 STATE = "state"
 
@@ -131,7 +131,7 @@ class LoopDetector:
                 for agent in agents
                 for pattern in detector.patterns(env.store, agent)
             ]
-            answered(env.store)
+            require_available(env.store)
             return patterns
 
         patterns = await self._runtime.read_write(read)

@@ -1,8 +1,8 @@
-"""Whether an agent runs in circles: what its steps are kept as, and what follows when it does.
+"""The loop detector: stores an agent's steps, looks for patterns, and pauses the agent.
 
-A step is kept as a signature (loops_signature), for as long as the window; the patterns in the
-window (loops_patterns) are derived from the last steps each time. A pattern is written down, and a
-critical one pauses the agent (pauses).
+A step is stored as a signature (signature.py) for as long as the window; the patterns in the window
+(patterns.py) are derived from the last steps each time. A pattern is recorded, and a critical one
+pauses the agent (storage/pauses.py).
 
 Datastore calls of a check: 4; one more while a probe may be running, one for each pattern that is
 new, and 3 to pause the agent.
@@ -24,7 +24,7 @@ from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, times
 from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
-PAGES = 10
+MAX_PAGES = 10
 TTL_SECONDS = lifetime_of("loop")
 
 
@@ -32,9 +32,9 @@ TTL_SECONDS = lifetime_of("loop")
 class LoopDetectionConfig:
     """The entry `loop_detection` of the configuration.
 
-    :ivar max_iterations: steps within the window that are too many when hardly one is new.
-    :ivar similarity_threshold: from which on two steps are similar, 0 to 1; see
-        `loops_patterns.similarity`.
+    :ivar max_iterations: steps within the window that are too many if hardly any is new.
+    :ivar similarity_threshold: the similarity of two similar steps at least, 0 to 1; see
+        `patterns.similarity`.
     :ivar max_pattern_length: the longest cycle looked for, in steps.
     :ivar pause_seconds: how long the detector pauses an agent.
     :ivar probe_seconds: after how long a recovery may probe it.
@@ -50,28 +50,35 @@ class LoopDetectionConfig:
 
     @classmethod
     def from_config(cls, entry):
-        """LoopDetection from the configuration's entry. InvalidInput names what is wrong in it."""
+        """Return the LoopDetectionConfig of a configuration entry.
+
+        :raises InvalidInput: it names the invalid field.
+        """
         entry = {} if entry is None else entry
         if not isinstance(entry, dict):
             raise InvalidInput(
                 "loop_detection", entry, "is not an object", "See config.schema.yaml"
             )
-        known = {}
-        for name, (least, most) in _BOUNDS.items():
+        fields = {}
+        for name, (minimum, maximum) in _BOUNDS.items():
             value = entry.get(name)
             if value is None:
                 continue
-            kind = (int, float) if isinstance(least, float) else int
-            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-                way_out = "Use a number from %s to %s" % (least, most)
-                raise InvalidInput("loop_detection." + name, value, "is out of bounds", way_out)
-            known[name] = value
+            kind = (int, float) if isinstance(minimum, float) else int
+            if (
+                isinstance(value, bool) or
+                not isinstance(value, kind) or
+                not minimum <= value <= maximum
+            ):
+                hint = "Use a number from %s to %s" % (minimum, maximum)
+                raise InvalidInput("loop_detection." + name, value, "is out of bounds", hint)
+            fields[name] = value
         if entry.get("enable_auto_pause") is not None:
-            known["enable_auto_pause"] = bool(entry["enable_auto_pause"])
-        return cls(**known)
+            fields["enable_auto_pause"] = bool(entry["enable_auto_pause"])
+        return cls(**fields)
 
 
-# A window is one page of the datastore, and a pause must be seen to have ended within it.
+# A window is a page of the datastore, and the end of a pause within it must still be stored.
 _BOUNDS = {
     "max_iterations": (5, WINDOW_SIZE),
     "similarity_threshold": (0.6, 1.0),
@@ -88,58 +95,66 @@ def record_step(
     limits,
     agent_id,
     action,
-    given=None,
+    step_input=None,
     output=None,
     progress=None,
     task=None,
     redactor=None,
 ):
-    """Records a step of the agent and says what its window shows.
+    """Record a step of the agent and return the patterns in its window.
 
-    :param store: a BestEffortDatastore datastore; without one the step stands alone and shows nothing.
+    :param store: a BestEffortDatastore; without a datastore the window has only this step.
+    :param step_input: a JSON value; output: a JSON value, or None if it is unknown.
+    :param progress: a number that grows with progress, or None.
+    :param task: the id of the task; each task has a window of its own.
     :returns: {looping, level, pattern, patterns, paused, pause, reason, steps, recorded}. `pattern`
         is the worst of `patterns`; a critical one pauses the agent.
+    :raises InvalidInput: an identifier or `progress` is invalid.
     """
     require_identifier("agent_id", agent_id)
     require_identifier("action", action)
     if task is not None:
         require_identifier("task_id", task)
-    step = build_step(now, action, given, output, _progress(progress))
-    # Each task has a page of its own: what an agent does at the same time pushes nothing out of it.
-    below = _prefix("loop_step", agent_id) + ("~" if task is None else encode_key_part(task)) + "."
-    name = below + timestamp_key(now)
-    recorded = store.put(name, _encode_step(step), ttl=limits.time_window_seconds + 60)
+    step = build_step(now, action, step_input, output, _progress(progress))
+    # Each task has a page of its own, so that parallel tasks do not push its steps out.
+    prefix = _prefix("loop_step", agent_id) + ("~" if task is None else encode_key_part(task)) + "."
+    own_key = prefix + timestamp_key(now)
+    recorded = store.put(own_key, _encode_step(step), ttl=limits.time_window_seconds + 60)
     facts = _read_facts(store, agent_id)
-    paused, ended = pauses.pause_state(store, agent_id, now)
-    probing = None if paused is None else pauses.probing_since(store, agent_id, paused, now)
-    start = max(now - limits.time_window_seconds, _reset_at(facts), ended, probing or 0.0)
-    window = _window(store, below, start, name, step)
-    found = [_pattern_payload(agent_id, pattern) for pattern in detect(window, limits)]
-    worst = found[0] if found else None
+    paused, pause_ended_at = pauses.pause_state(store, agent_id, now)
+    probe_started_at = (
+        None if paused is None else pauses.probing_since(store, agent_id, paused, now)
+    )
+    start = max(
+        now - limits.time_window_seconds, _reset_at(facts), pause_ended_at, probe_started_at or 0.0
+    )
+    window = _window(store, prefix, start, own_key, step)
+    payloads = [_pattern_payload(agent_id, pattern) for pattern in detect(window, limits)]
+    worst = payloads[0] if payloads else None
     reason = None if worst is None else _reason(worst)
-    for pattern in found:
+    for pattern in payloads:
         _record_pattern(
             store, agent_id, now, pattern, [fact for fact in facts if fact["at"] > start]
         )
-    trips = worst is not None and worst["level"] == CRITICAL and limits.enable_auto_pause
-    if trips and (paused is None or probing is not None):
-        paused, probing = _pause(store, agent_id, now, limits, reason, redactor), None
-    held = paused is not None and probing is None
+    needs_pause = worst is not None and worst["level"] == CRITICAL and limits.enable_auto_pause
+    if needs_pause and (paused is None or probe_started_at is not None):
+        paused, probe_started_at = _pause(store, agent_id, now, limits, reason, redactor), None
+    is_paused = paused is not None and probe_started_at is None
     return {
         "looping": worst is not None,
         "level": NONE if worst is None else worst["level"],
         "pattern": worst,
-        "patterns": found,
-        "paused": held,
-        "pause": pauses.public_pause(paused) if held else None,
-        "reason": reason or (paused["reason"] if held else None),
+        "patterns": payloads,
+        "paused": is_paused,
+        "pause": pauses.public_pause(paused) if is_paused else None,
+        "reason": reason or (paused["reason"] if is_paused else None),
         "steps": len(window),
         "recorded": bool(recorded),
     }
 
 
 def parse_json_text(value):
-    """The JSON object or list that a text holds, else `value` as it is."""
+    """Return the JSON object or list in a text; any other value unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return bounded_json.loads(value)
@@ -149,31 +164,31 @@ def parse_json_text(value):
 
 
 def patterns(store, agent_id):
-    """The patterns found for the agent, the newest first: each with when and how often."""
+    """The patterns recorded for the agent, newest first: each with when and how often."""
     require_identifier("agent_id", agent_id)
-    found = {}
+    patterns_by_id = {}
     for fact in _read_facts(store, agent_id):
         if fact["event"] != "pattern":
             continue
-        known = found.setdefault(fact["pattern_id"], {"shown": fact, "seen": []})
-        known["seen"].append(fact)
-    listed = []
-    for known in found.values():
-        newest, seen = known["shown"], known["seen"]
-        shown = {name: newest[name] for name in _PATTERN_FIELDS}
-        levels = Counter(fact["level"] for fact in seen)
-        # One episode leaves a fact for its warning and one for the loop.
-        shown["occurrences"] = max(levels.values())
-        shown["level"] = max(levels, key=LEVELS.index)
-        shown.update(first_seen=seen[-1]["at"], last_seen=newest["at"])
-        listed.append(shown)
-    return listed
+        entry = patterns_by_id.setdefault(fact["pattern_id"], {"shown": fact, "seen": []})
+        entry["seen"].append(fact)
+    listing = []
+    for entry in patterns_by_id.values():
+        newest, occurrences = entry["shown"], entry["seen"]
+        public = {name: newest[name] for name in _PATTERN_FIELDS}
+        levels = Counter(fact["level"] for fact in occurrences)
+        # An episode leaves a fact for its warning and another for the loop.
+        public["occurrences"] = max(levels.values())
+        public["level"] = max(levels, key=LEVELS.index)
+        public.update(first_seen=occurrences[-1]["at"], last_seen=newest["at"])
+        listing.append(public)
+    return listing
 
 
 def agents(store):
-    """The agents that have patterns or resets on record, by name. Reads at most PAGES pages."""
+    """The names of agents with recorded patterns or resets. Reads at most MAX_PAGES pages."""
     prefix, names = PREFIX + "loop.", set()
-    for page in range(PAGES):
+    for page in range(MAX_PAGES):
         rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
         names.update(decode_key_part(name[len(prefix):].split(".")[0]) for name, _ in rows)
         if len(rows) < PAGE_SIZE:
@@ -182,15 +197,15 @@ def agents(store):
 
 
 def reset(store, agent_id, now):
-    """Forgets the agent's window and ends a pause that the detector set.
+    """Reset the agent's window and end a pause by the detector. The recorded patterns stay.
 
-    Returns (whether that could be recorded, whether there was such a pause). The patterns stay.
+    :returns: (whether the reset was recorded, whether there was such a pause).
     """
     require_identifier("agent_id", agent_id)
     value = {"v": FORMAT_VERSION, "event": "reset"}
     name = _prefix("loop", agent_id) + timestamp_key(now)
     recorded = store.put(name, json.dumps(value), TTL_SECONDS)
-    return bool(recorded), bool(pauses.resume(store, agent_id, now, by=pauses.DETECTOR))
+    return bool(recorded), bool(pauses.resume(store, agent_id, now, actor=pauses.DETECTOR))
 
 
 _PATTERN_FIELDS = (
@@ -207,14 +222,14 @@ _MAX_ACTIONS = 20
 
 
 def _pattern_payload(agent_id, pattern):
-    """A pattern as results and facts have it: names and numbers."""
+    """A pattern as it is stored and returned: names and numbers."""
     rotations = [
         pattern.signatures[n:] + pattern.signatures[:n] for n in range(len(pattern.signatures))
     ]
-    # A cycle is the same one wherever it is seen to begin.
-    told = json.dumps([agent_id, pattern.kind, min(rotations)])
+    # A cycle has the same id at whichever of its steps it begins.
+    identity = json.dumps([agent_id, pattern.kind, min(rotations)])
     return {
-        "pattern_id": "L" + hashlib.sha256(told.encode()).hexdigest()[:12],
+        "pattern_id": "L" + hashlib.sha256(identity.encode()).hexdigest()[:12],
         "kind": pattern.kind,
         "level": pattern.level,
         "period": pattern.period,
@@ -227,19 +242,19 @@ def _pattern_payload(agent_id, pattern):
 
 def _reason(pattern):
     actions = ", ".join(pattern["actions"])
-    told = {
+    template = {
         "identical": "%(actions)s was repeated %(repeats)d times with the same outcome",
         "alternating": "%(actions)s alternated %(repeats)d times with the same outcomes",
-        "cycle": "the cycle %(actions)s came %(repeats)d times with the same outcomes",
-        "similar": "%(actions)s was asked %(repeats)d times in other words, without news",
+        "cycle": "the cycle %(actions)s occurred %(repeats)d times with the same outcomes",
+        "similar": "%(actions)s was repeated %(repeats)d times in other words, without new results",
         "no_progress": "the last %(steps)d steps (%(actions)s) brought nothing new",
-        "rate": "%(steps)d steps within the time window (%(actions)s), hardly one of them new",
+        "rate": "%(steps)d steps within the time window (%(actions)s), hardly any of them new",
     }[pattern["kind"]]
-    return told % dict(pattern, actions=actions)
+    return template % dict(pattern, actions=actions)
 
 
 def _pause(store, agent_id, now, limits, reason, redactor):
-    """The pause that the detector set, or None when it could not be recorded."""
+    """Pause the agent. Return the pause, or None if it could not be recorded."""
     return pauses.pause(
         store,
         agent_id,
@@ -253,7 +268,7 @@ def _pause(store, agent_id, now, limits, reason, redactor):
 
 
 def _record_pattern(store, agent_id, now, pattern, since):
-    """Writes the pattern down, once for each level that it reaches within a window."""
+    """Record the pattern, once for each level that it reaches within a window."""
     for fact in since:
         same = fact["event"] == "pattern" and fact["pattern_id"] == pattern["pattern_id"]
         if same and LEVELS.index(fact["level"]) >= LEVELS.index(pattern["level"]):
@@ -270,71 +285,69 @@ def _progress(value):
     except OverflowError:
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
-        way_out = "Give how far it got, as a number that grows"
-        raise InvalidInput("progress", value, "is no number", way_out)
+        hint = "Use a number that grows with progress"
+        raise InvalidInput("progress", value, "is not a finite number", hint)
     return number
 
 
-def _window(store, below, start, name, step):
-    """The steps below a prefix since `start`, the oldest first, with this one."""
-    rows = store.list(below, limit=WINDOW_SIZE)
-    found = [_decode_step(key, value) for key, value in reversed(rows) if key != name]
+def _window(store, prefix, start, own_key, step):
+    """The stored steps with a key prefix since `start`, oldest first, and this step."""
+    rows = store.list(prefix, limit=WINDOW_SIZE)
+    steps = [_decode_step(key, value) for key, value in reversed(rows) if key != own_key]
     return [
-        earlier for earlier in found if earlier is not None and earlier.at > start
+        earlier for earlier in steps if earlier is not None and earlier.at > start
     ][1 - WINDOW_SIZE:] + [step]
 
 
 def _encode_step(step):
-    # What is not known is left out; a progress of 0 is known.
+    # Unknown fields are omitted; a progress of 0 is not unknown.
     value = {
-        key: kept
-        for key, kept in asdict(step).items()
-        if kept is not None and kept is not False and kept != ()
+        key: field_value
+        for key, field_value in asdict(step).items()
+        if field_value is not None and field_value is not False and field_value != ()
     }
     del value["at"]
     return json.dumps(dict(value, v=FORMAT_VERSION), separators=(",", ":"))
 
 
 def _decode_step(name, text):
-    at = timestamp_of_key(name)
+    timestamp = timestamp_of_key(name)
     try:
-        value = json.loads(text)
-        if at is None or value.pop("v") != FORMAT_VERSION:
+        fields = json.loads(text)
+        if timestamp is None or fields.pop("v") != FORMAT_VERSION:
             return None
         for words in ("words", "output_words"):
-            value[words] = tuple(value.get(words, ()))
-        step = Step(at=at, **value)
+            fields[words] = tuple(fields.get(words, ()))
+        step = Step(at=timestamp, **fields)
         progress = step.progress
         texts = (step.action, step.signature, step.exact, step.shape) + step.words
         texts += step.output_words
         texts += tuple(text for text in (step.output, step.output_shape) if text is not None)
-        good = all(isinstance(text, str) for text in texts)
-        return step if good and isinstance(progress or 0.0, (int, float)) else None
+        is_valid = all(isinstance(text, str) for text in texts)
+        return step if is_valid and isinstance(progress or 0.0, (int, float)) else None
     except (ValueError, KeyError, TypeError, AttributeError):
-        # Another version of the pack, or a hand, wrote it.
         unreadable.skip(name)
         return None
 
 
 def _read_facts(store, agent_id):
     """The agent's resets and patterns, newest first."""
-    found = []
+    facts = []
     for name, text in store.list(_prefix("loop", agent_id)):
-        at = timestamp_of_key(name)
+        timestamp = timestamp_of_key(name)
         try:
-            value = json.loads(text)
-            known = value["v"] == FORMAT_VERSION and value["event"] in ("pattern", "reset")
-            if at is None or not known:
+            fields = json.loads(text)
+            is_readable = fields["v"] == FORMAT_VERSION and fields["event"] in ("pattern", "reset")
+            if timestamp is None or not is_readable:
                 raise ValueError("another format")
-            if value["event"] == "pattern":
-                value = dict({shown: value[shown] for shown in _PATTERN_FIELDS}, event="pattern")
-                if value["level"] not in LEVELS:
+            if fields["event"] == "pattern":
+                fields = dict({field: fields[field] for field in _PATTERN_FIELDS}, event="pattern")
+                if fields["level"] not in LEVELS:
                     raise ValueError("unknown level")
-            found.append(dict(value, at=at))
+            facts.append(dict(fields, at=timestamp))
         except (ValueError, KeyError, TypeError):
-            # Another version of the pack, or a hand, wrote it.
             unreadable.skip(name)
-    return found
+    return facts
 
 
 def _reset_at(facts):

@@ -1,9 +1,9 @@
-"""A step of an agent as a signature, never as text.
+"""A step of an agent as a signature, without its text.
 
-Three forms of its input tell how alike two steps are: `exact`, everything but what belongs to one
-call (request ids, attempt numbers, thoughts); `signature`, in which uuids, hexadecimal ids, long
-numbers and points in time are alike too; and `shape`, in which free text is alike as well and only
-its numbers count, so that paraphrases can be compared by their words.
+Three hashes of its input tell how similar two steps are: `exact`, of everything except fields of
+the individual call (request ids, attempt numbers, thoughts); `signature`, which also treats uuids,
+hexadecimal ids, long numbers and timestamps as equal; and `shape`, which also treats free text as
+equal except for its numbers, so that paraphrases can be compared by their words.
 """
 
 import hashlib
@@ -18,22 +18,23 @@ from synthralos.core import bounded_json
 
 
 def word_set(text):
+    """The words of `text`, separated by spaces, as a frozenset."""
     return frozenset(text.split())
 
 
-# What belongs to one call and says nothing about what was asked.
-_OF_THE_CALL = word_set(
+# Keys that belong to an individual call and say nothing about what it requested.
+_CALL_KEYS = word_set(
     "attempt attempts call_id conversation_id correlation_id created_at execution_id"
     " idempotency_key iteration message_id nonce now request_id retries retry retry_count run_id"
     " seq session_id span_id timestamp tool_call_id trace_id ts updated_at"
 )
-# So do these, but where nothing else stands beside them they are what was asked: a tool for notes.
-_THOUGHTS = word_set("explanation rationale reasoning thought thoughts")
-_OF_THE_ANSWER = _OF_THE_CALL | _THOUGHTS | word_set(
+# So do these, except where they are the only keys: then the tool is one for notes.
+_THOUGHT_KEYS = word_set("explanation rationale reasoning thought thoughts")
+_IGNORED_OUTPUT_KEYS = _CALL_KEYS | _THOUGHT_KEYS | word_set(
     "duration duration_ms duration_seconds elapsed elapsed_ms latency latency_ms time took"
 )
-# An empty list under one of these is good news.
-_TROUBLES = word_set(
+# An empty list under one of these keys is not an empty result.
+_ERROR_KEYS = word_set(
     "conflicts errors exceptions failed failures invalid issues messages missing problems rejected"
     " skipped violations warnings"
 )
@@ -51,7 +52,7 @@ _ID = re.compile(
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _WORD = re.compile(r"[^\W_]+")
 _MAX_INTEGER = 10**9
-# Of scripts that set no spaces between words.
+# Scripts without spaces between words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u9fff\uac00-\ud7af]+")
 _STOP_WORDS = word_set(
     "a about am an and any are as at be been but by can could did do does find for from get give"
@@ -59,20 +60,20 @@ _STOP_WORDS = word_set(
     " show so some t tell that the their them then there these they this those to up us want was"
     " we were what when where which who why will with would you your"
 )
-_READ_CHARACTERS = 20_000
-# Words kept of a text. Broder (1997): the share of common ones among the least hashes of the union
-# estimates Jaccard's index; its error is about 1 / sqrt(32), and texts up to 32 words are exact.
-_SKETCH = 32
+_MAX_TEXT_CHARS = 20_000
+# Words stored per text. Broder (1997): the share of common ones among the smallest hashes of the
+# union estimates Jaccard's index; its error is about 1 / sqrt(32), and up to 32 words it is exact.
+_SKETCH_SIZE = 32
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of an agent, without its text. All but `at`, `progress` and names are hashes.
+    """A step of an agent, without its text. All but `at`, `action` and `progress` are hashes.
 
     :ivar at: seconds since the epoch.
     :ivar words: a sketch of the words in the input's free text, see `_sketch`.
-    :ivar output: None when none was told; `output_shape` and `output_words` as for the input.
-    :ivar bare: whether neither input nor output was told, so that nothing tells steps apart.
+    :ivar output: None if it is unknown; `output_shape` and `output_words` as for the input.
+    :ivar bare: whether neither input nor output is known, so that steps cannot be distinguished.
     """
 
     at: float
@@ -89,71 +90,77 @@ class Step:
 
     @property
     def outcome(self):
-        """What makes two steps the same: what was done, and what came of it."""
+        """The action, its input and its output: two steps with the same outcome are identical."""
         return self.action, self.signature, self.output
 
 
-def build_step(at, action, given=None, output=None, progress=None):
-    """The Step in which the agent did `action` with `given` and got `output`.
+def build_step(timestamp, action, step_input=None, output=None, progress=None):
+    """The Step in which the agent did `action` with `step_input` and got `output`.
 
-    :param given: a JSON value; output: a JSON value, or None when it is not known.
+    :param timestamp: seconds since the epoch.
+    :param step_input: a JSON value.
+    :param output: a JSON value, or None if it is unknown.
     """
-    asked = _normalize(given, _ignored_keys(given))
-    signature = _fingerprint(asked, _as_signature)
-    form, output_shape, output_words = None, None, ()
+    normalized_input = _normalize(step_input, _ignored_keys(step_input))
+    signature = _fingerprint(normalized_input, _as_signature)
+    output_signature, output_shape, output_words = None, None, ()
     if output is not None:
-        got = _normalize(output, _OF_THE_ANSWER)
-        form, output_shape = _fingerprint(got, _as_signature), _fingerprint(got, _as_shape)
-        output_words = _sketch(got)
+        normalized_output = _normalize(output, _IGNORED_OUTPUT_KEYS)
+        output_signature, output_shape = (
+            _fingerprint(normalized_output, _as_signature),
+            _fingerprint(normalized_output, _as_shape),
+        )
+        output_words = _sketch(normalized_output)
         if _is_empty_result(output):
-            # Page after page of nothing: then other numbers in the input are no news.
-            form = output_shape = short_hash("nothing")
-            signature = _fingerprint(asked, _without_numbers)
+            # Empty pages: then other numbers in the input are not progress.
+            output_signature = output_shape = short_hash("nothing")
+            signature = _fingerprint(normalized_input, _without_numbers)
     return Step(
-        at=at,
+        at=timestamp,
         action=action,
         signature=signature,
-        exact=_fingerprint(asked, _verbatim),
-        shape=_fingerprint(asked, _as_shape),
-        words=_sketch(asked),
-        output=form,
+        exact=_fingerprint(normalized_input, _verbatim),
+        shape=_fingerprint(normalized_input, _as_shape),
+        words=_sketch(normalized_input),
+        output=output_signature,
         output_shape=output_shape,
         output_words=output_words,
         progress=progress,
-        bare=output is None and given in (None, {}, [], ""),
+        bare=output is None and step_input in (None, {}, [], ""),
     )
 
 
-def jaccard(one, other):
-    """0 to 1: the part of common words of two sketches (Jaccard's index); 1 where none has any."""
-    union = sorted(set(one) | set(other))[:_SKETCH]
+def jaccard(first, second):
+    """0 to 1: the share of common words of two sketches (Jaccard's index); 1 if both are empty."""
+    union = sorted(set(first) | set(second))[:_SKETCH_SIZE]
     if not union:
         return 1.0
-    return len(set(union) & set(one) & set(other)) / len(union)
+    return len(set(union) & set(first) & set(second)) / len(union)
 
 
 def short_hash(text):
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _ignored_keys(given):
-    """The keys of an input that say nothing about what was asked."""
-    both = _OF_THE_CALL | _THOUGHTS
-    alone = isinstance(given, dict) and all(_key(key) in both for key in given)
-    return _OF_THE_CALL if alone else both
+def _ignored_keys(step_input):
+    """The keys of an input that say nothing about what was requested."""
+    keys = _CALL_KEYS | _THOUGHT_KEYS
+    only_such_keys = isinstance(step_input, dict) and all(_key(key) in keys for key in step_input)
+    return _CALL_KEYS if only_such_keys else keys
 
 
-def _normalize(value, dropped, depth=0):
-    """`value` with its texts folded and without the dropped keys; an object is a tuple of (key,
-    value) in an order of its own.
+def _normalize(value, ignored_keys, depth=0):
+    """`value` with its texts folded and without `ignored_keys`.
+
+    An object becomes a tuple of (key, value) in an order that does not depend on the input's.
     """
     if isinstance(value, dict):
         if depth >= bounded_json.MAX_DEPTH:
             return "(deep)"
         items = [
-            (_folded_text(str(key)), _normalize(item, dropped, depth + 1))
+            (_folded_text(str(key)), _normalize(item, ignored_keys, depth + 1))
             for key, item in value.items()
-            if _key(key) not in dropped
+            if _key(key) not in ignored_keys
         ]
         if len({key for key, _ in items}) == len(items):
             return tuple(sorted(items, key=lambda item: item[0]))
@@ -161,12 +168,12 @@ def _normalize(value, dropped, depth=0):
     if isinstance(value, (list, tuple)):
         if depth >= bounded_json.MAX_DEPTH:
             return "(deep)"
-        return [_normalize(item, dropped, depth + 1) for item in value]
+        return [_normalize(item, ignored_keys, depth + 1) for item in value]
     return _folded_text(value) if isinstance(value, str) else value
 
 
 def _fingerprint(folded, leaf):
-    """The hash of a folded value, with every text and number as `leaf` has it."""
+    """The hash of a folded value, with every text and number as `leaf` returns it."""
     return short_hash(json.dumps(_canonical(folded, leaf), separators=(",", ":")))
 
 
@@ -197,14 +204,14 @@ def _without_numbers(leaf):
 
 
 def _as_shape(leaf):
-    told = _as_signature(leaf)
+    signature = _as_signature(leaf)
     if not isinstance(leaf, str) or not _is_text(leaf):
-        return told
-    return "<text %s>" % " ".join(_NUMBER.findall(told))
+        return signature
+    return "<text %s>" % " ".join(_NUMBER.findall(signature))
 
 
 def _without_ids(text, time, name):
-    # Neither is shorter, or without a digit, and most texts are.
+    # Ids and times are longer and contain a digit; most texts do not.
     if len(text) < 8 or _NUMBER.search(text) is None:
         return text
     return _ID.sub(name, _TIME.sub(time, text))
@@ -222,13 +229,13 @@ def _key(key):
 
 
 def _folded_text(text):
-    """Without differences of case, of width and of white space; very long text by its hash."""
-    rest = text[_READ_CHARACTERS:]
-    text = text[:_READ_CHARACTERS]
+    """`text` without differences of case, width and white space; the rest of long text as hash."""
+    remainder = text[_MAX_TEXT_CHARS:]
+    text = text[:_MAX_TEXT_CHARS]
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     text = " ".join(text.casefold().split())
-    return "%s %s" % (text, short_hash(rest)) if rest else text
+    return "%s %s" % (text, short_hash(remainder)) if remainder else text
 
 
 def _is_text(folded):
@@ -236,10 +243,10 @@ def _is_text(folded):
 
 
 def _sketch(folded):
-    """The _SKETCH least hashes of the words in the free texts of a folded value, in order."""
+    """The _SKETCH_SIZE smallest hashes of the words in a folded value's free texts, in order."""
     words = set()
     _collect(folded, words)
-    return tuple(sorted(short_hash(word)[:8] for word in words)[:_SKETCH])
+    return tuple(sorted(short_hash(word)[:8] for word in words)[:_SKETCH_SIZE])
 
 
 def _collect(folded, words):
@@ -266,8 +273,9 @@ def _stem(word):
 
 
 def _is_empty_result(output):
-    """Whether the answer is about an empty list: it holds one, and none that is not empty. That
-    there are no _TROUBLES is no such answer.
+    """Whether the output contains an empty list, and no list that is not empty.
+
+    An empty list under one of _ERROR_KEYS does not count.
     """
     level, empty = [output], False
     for _ in range(bounded_json.MAX_DEPTH):
@@ -278,7 +286,7 @@ def _is_empty_result(output):
                     return False
                 empty = True
             elif isinstance(value, dict):
-                following += [item for key, item in value.items() if _key(key) not in _TROUBLES]
+                following += [item for key, item in value.items() if _key(key) not in _ERROR_KEYS]
         if not following:
             return empty
         level = following

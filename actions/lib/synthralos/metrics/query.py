@@ -15,7 +15,7 @@ from synthralos.sensing.sensor_status import (
 )
 from synthralos.storage import run_summaries
 from synthralos.storage.circuit_breaker import CLOSED, HALF_OPEN, OPEN
-from synthralos.storage.datastore import PREFIX, answered
+from synthralos.storage.datastore import PREFIX, require_available
 
 PROMETHEUS, JSON = FORMATS = ("prometheus", "json")
 WINDOW_SECONDS, WINDOW_NAME = 3600, "1h"
@@ -53,7 +53,7 @@ def current_series(env, config):
     series[f.WAITING] = {(): len(env.store.list(run_summaries.UNCOUNTED))}
     if state.rolled_up_at is not None:
         series[f.ROLLED_UP_AT] = {(): round(state.rolled_up_at, 3)}
-    answered(env.store)
+    require_available(env.store)
     return series
 
 

@@ -16,7 +16,7 @@ from synthralos.metrics import definitions, totals_store
 from synthralos.metrics.pushgateway import push
 from synthralos.metrics.totals import Totals
 from synthralos.storage import locks, run_summaries
-from synthralos.storage.datastore import answered
+from synthralos.storage.datastore import require_available
 
 # Shorter than locks.LOCK_TTL_SECONDS: nothing may be written once the lock has expired.
 WORK_SECONDS = 60.0
@@ -35,7 +35,7 @@ def roll_up(env, config, monotonic=time.monotonic, sleep=time.sleep):
     """
     counts = {"counted": 0, "duplicates": 0, "unreadable": 0, "left": False, "busy": False}
     with locks.try_lock(env.store, "roll_up", env.now, sleep) as is_acquired:
-        answered(env.store)
+        require_available(env.store)
         if not is_acquired:
             return dict(counts, summary=BUSY, busy=True, push=None)
         try:
@@ -59,7 +59,7 @@ def _process_pages(env, config, counts, deadline, monotonic):
     _delete_pending(store, state)
     while True:
         rows = store.list(run_summaries.UNCOUNTED)
-        answered(store)
+        require_available(store)
         if not rows:
             break
         if monotonic() >= deadline:
@@ -107,5 +107,5 @@ def _count_page(totals, state, rows, counts):
 def _delete_pending(store, state):
     for name in state.pending:
         store.delete(name)
-        answered(store)
+        require_available(store)
     state.pending = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from synthralos.core.errors import InvalidInput
-from synthralos.storage.datastore import PREFIX, answered
+from synthralos.storage.datastore import PREFIX, require_available
 from synthralos.storage.keyspace import lifetime_of
 
 KEY = PREFIX + "totals"
@@ -78,11 +78,11 @@ def save(store, stored):
     }
     text = json.dumps(data, separators=(",", ":"), sort_keys=True)
     store.put(KEY, text, TTL_SECONDS)
-    answered(store)
+    require_available(store)
     stored.text = text
 
 
 def _text(store):
     text = store.get(KEY)
-    answered(store)
+    require_available(store)
     return text

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.storage import locks, state_codec
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, answered
+from synthralos.storage.datastore import PAGE_SIZE, PREFIX, require_available
 
 FORMAT_VERSION = 1
 # Versions stored of each definition; the oldest ones beyond this are deleted.
@@ -78,7 +78,7 @@ def find(store, kind, name_or_id):
     """
     for definition_id in kind.ids(name_or_id):
         text = store.get(kind.key(definition_id))
-        answered(store, AWAY)
+        require_available(store, AWAY)
         if text is not None:
             return _decode(kind, definition_id, text)
     return None
@@ -100,7 +100,7 @@ def list_all(store, kind):
     definitions = []
     for page in range(MAX_PAGES):
         rows = store.list(kind.key(""), limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        answered(store, AWAY)
+        require_available(store, AWAY)
         definitions += [_decode(kind, name.rpartition(".")[2], text) for name, text in rows]
         if len(rows) < PAGE_SIZE:
             break
@@ -117,7 +117,7 @@ def versions(store, kind, definition):
     :returns: [{version, updated_at, updated_by}].
     """
     rows = store.list(kind.version_key(definition["id"], 0)[:-6], limit=MAX_VERSIONS)
-    answered(store, AWAY)
+    require_available(store, AWAY)
     stored_versions = [_decode(kind, definition["id"], text) for _, text in rows]
     # A definition that was deleted and created again may have left versions of the first one.
     stored_versions = [
@@ -139,7 +139,7 @@ def version(store, kind, definition, number):
         if number <= definition["version"]
         else None
     )
-    answered(store, AWAY)
+    require_available(store, AWAY)
     if text is None:
         numbers = ", ".join(
             str(stored_version["version"]) for stored_version in versions(store, kind, definition)
@@ -186,7 +186,7 @@ def delete(env, kind, existing):
     env.store.delete(kind.key(existing["id"]))
     for number in range(existing["version"], max(0, existing["version"] - MAX_VERSIONS), -1):
         env.store.delete(kind.version_key(existing["id"], number))
-    answered(env.store, AWAY)
+    require_available(env.store, AWAY)
 
 
 @contextlib.contextmanager
@@ -198,7 +198,7 @@ def locked(env, kind, name, sleep=time.sleep):
     for attempt in range(MAX_ATTEMPTS):
         lock_name = "%s-%s" % (kind.noun, kind.id_of(name))
         with locks.try_lock(env.store, lock_name, env.now, sleep) as acquired:
-            answered(env.store, AWAY)
+            require_available(env.store, AWAY)
             if acquired:
                 yield find(env.store, kind, name)
                 return
@@ -230,7 +230,7 @@ def _write(env, kind, previous, normal, actor):
     # If this is interrupted between the two, the next change writes that version again.
     env.store.put(kind.version_key(definition_id, record["version"]), text)
     env.store.put(kind.key(definition_id), text)
-    answered(env.store, AWAY)
+    require_available(env.store, AWAY)
     if record["version"] > MAX_VERSIONS:
         env.store.delete(kind.version_key(definition_id, record["version"] - MAX_VERSIONS))
     return definition

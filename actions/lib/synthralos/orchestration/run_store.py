@@ -25,7 +25,7 @@ from synthralos.storage.datastore import (
     PAGE_SIZE,
     PREFIX,
     DatastoreUnavailable,
-    answered,
+    require_available,
     timestamp_key,
     timestamp_of_key,
 )
@@ -277,5 +277,5 @@ def recent_runs(env, limit):
             run_heads.append(dict(head, at=timestamp_of_key(key) or 0.0))
         else:
             unreadable.skip(key)
-    answered(env.store, "the runs cannot be read: %s")
+    require_available(env.store, "the runs cannot be read: %s")
     return run_heads

@@ -74,7 +74,7 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
         detector.LoopDetectionConfig.from_config(env.settings.loop_detection),
         agent,
         "error",
-        given={"type": failure.type, "cause": failure.cause, "message": failure.message},
+        step_input={"type": failure.type, "cause": failure.cause, "message": failure.message},
         task=task,
         redactor=env.redactor,
     )
@@ -163,7 +163,7 @@ def pause_agent(env: Environment, agent_id: str, reason: str) -> bool:
         env.now(),
         reason,
         limits.pause_seconds,
-        by=pauses.DETECTOR,
+        actor=pauses.DETECTOR,
         probe_seconds=limits.probe_seconds,
         redactor=env.redactor,
     )

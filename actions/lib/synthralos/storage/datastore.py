@@ -1,7 +1,7 @@
-"""Where facts are kept: strings under names, with a time to live, listed newest first.
+"""The datastore interface: text under names, with a time to live, listed newest first.
 
-There is no compare-and-set, so nothing shared is read, changed and written back: a fact is appended
-under a key of its own whose name ends in its time, and state is derived from a listing.
+There is no compare-and-set, so nothing shared is read, changed and written back. Instead a fact is
+appended under a key of its own whose name ends in its time, and state is derived from a listing.
 """
 
 import bisect
@@ -10,18 +10,20 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
-from typing import Optional, Protocol
+from typing import Callable, Optional, Protocol, TypeVar, Union
 
 PREFIX = "synthralos."
 PAGE_SIZE = 100
-# Values in memory from which on those that have expired are looked for.
+# Above this number of values in memory, expired ones are looked for and dropped.
 SWEEP_FROM = 1000
-# What `put` answers for text that is not to be kept.
+# Returned by `put` for text that the configuration does not allow to be stored.
 WITHHELD = "withheld"
+
+T = TypeVar("T")
 
 
 class DatastoreUnavailable(Exception):
-    """The datastore did not answer, or refused. The message says which."""
+    """The datastore did not respond, or refused. The message says which."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class KeyInfo:
     """A key without its value.
 
     :ivar size: bytes of the value.
-    :ivar until: seconds since the epoch at which it expires; None for never.
-    :ivar created: seconds since the epoch at which it was first written, where that is known.
+    :ivar expires_at: seconds since the epoch at which it expires; None if it never does.
+    :ivar created: seconds since the epoch at which it was first written, or None if unknown.
     """
 
     name: str
@@ -39,44 +41,64 @@ class KeyInfo:
     created: Optional[float] = None
 
 
+# (name, value) pairs. Named here because `list` is a method in the classes below.
+Rows = list[tuple[str, str]]
+Keys = list[KeyInfo]
+
+
+class Listing(Protocol):
+    """The part of a datastore that lists values."""
+
+    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Rows:
+        """See `Datastore.list`."""
+
+
 class Datastore(Protocol):
-    """Names are ASCII without `/` and `..`, values text, `ttl` whole seconds above 0."""
+    """Names are ASCII without `/` and `..`, values text, `ttl` whole seconds above 0.
+
+    Every method raises DatastoreUnavailable when the datastore does not respond.
+    """
 
     def get(self, name: str, decrypt: bool = False) -> Optional[str]:
-        """The value, or None when there is none."""
+        """Return the value, or None if it does not exist."""
 
-    def put(self, name: str, value: str, ttl: Optional[int] = None) -> None:
-        """Writes the value, over an older one."""
+    def put(self, name: str, value: str, ttl: Optional[int] = None) -> Optional[str]:
+        """Write the value, in place of an older one. Return WITHHELD if it may not be stored."""
 
-    def list_keys(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> list[KeyInfo]:
-        """As `list`, without the values."""
+    def list_keys(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Keys:
+        """Like `list`, without the values."""
 
-    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> list[tuple[str, str]]:
-        """(name, value) of the names that start with `prefix`, by name, the greatest first."""
+    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Rows:
+        """Return (name, value) of the names that start with `prefix`, in descending order."""
 
     def delete(self, name: str) -> bool:
-        """Whether there was one to delete."""
+        """Delete the key. Return whether it existed."""
 
 
 class MemoryDatastore:
-    """A datastore for one process, such as a program that wraps its own agents. Threads may share
-    it. What has expired is dropped as new values come in.
+    """A datastore for one process, such as a program that wraps its own agents.
 
-    :param now: a callable that gives seconds since the epoch.
+    It is safe to share between threads. Expired values are dropped as new ones are written.
+
+    :param now: a callable that returns seconds since the epoch.
     """
 
-    def __init__(self, now=time.time):
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now, self._lock = now, threading.RLock()
-        # {name: (value, until or None)}, and its names in order.
-        self._rows, self._names = {}, []
+        # {name: (value, expiry or None)}, and its names in order.
+        self._rows: dict[str, tuple[str, Optional[float]]] = {}
+        self._names: list[str] = []
         self._sweep_above = SWEEP_FROM
 
-    def get(self, name, decrypt=False):
+    def get(self, name: str, decrypt: bool = False) -> Optional[str]:
         with self._lock:
-            value, until = self._rows.get(name, (None, None))
-        return None if until is not None and until <= self._now() else value
+            row = self._rows.get(name)
+        if row is None:
+            return None
+        value, expires_at = row
+        return None if expires_at is not None and expires_at <= self._now() else value
 
-    def put(self, name, value, ttl=None):
+    def put(self, name: str, value: str, ttl: Optional[int] = None) -> Optional[str]:
         if not isinstance(value, str):
             raise TypeError("a value of the datastore is text, not %s" % type(value).__name__)
         with self._lock:
@@ -85,87 +107,99 @@ class MemoryDatastore:
             self._rows[name] = (value, None if ttl is None else self._now() + ttl)
             if len(self._rows) > self._sweep_above:
                 self._sweep()
+        return None
 
-    def list(self, prefix, limit=PAGE_SIZE, offset=0):
+    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Rows:
         with self._lock:
             start = bisect.bisect_left(self._names, prefix)
             end = bisect.bisect_left(self._names, prefix + "\U0010ffff")
             rows = ((name, self.get(name)) for name in reversed(self._names[start:end]))
-            live = (row for row in rows if row[1] is not None)
+            live = ((name, value) for name, value in rows if value is not None)
             return list(itertools.islice(live, offset, offset + limit))
 
-    def list_keys(self, prefix, limit=PAGE_SIZE, offset=0):
+    def list_keys(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Keys:
         with self._lock:
             return [
                 KeyInfo(name, _size(value), self._rows[name][1])
                 for name, value in self.list(prefix, limit, offset)
             ]
 
-    def delete(self, name):
+    def delete(self, name: str) -> bool:
         with self._lock:
             if self._rows.pop(name, None) is None:
                 return False
             del self._names[bisect.bisect_left(self._names, name)]
             return True
 
-    def usage(self):
-        """(how many values are stored, their bytes), without what has expired."""
+    def usage(self) -> tuple[int, int]:
+        """Return (number of values, their bytes), without expired ones."""
         with self._lock:
             self._sweep()
             return len(self._rows), sum(_size(value) for value, _ in self._rows.values())
 
-    def _sweep(self):
-        # Only once as many have come in as are left: so it costs each `put` next to nothing.
+    def _sweep(self) -> None:
+        # The next sweep comes only when the number of values has doubled, so that it costs each
+        # `put` next to nothing.
         now = self._now()
         live = {n: row for n, row in self._rows.items() if row[1] is None or row[1] > now}
         self._rows, self._names = live, sorted(live)
         self._sweep_above = max(SWEEP_FROM, 2 * len(live))
 
 
-def _size(value):
+def _size(value: str) -> int:
     return len(value.encode("utf-8", "surrogatepass"))
 
 
 class BestEffortDatastore:
     """A datastore whose absence never ends a run.
 
-    The first failure is remembered and later calls are not made, so that a datastore that is away
-    costs one time-out and not twenty. `lost` then names the kinds of fact that were not recorded.
-    Only DatastoreUnavailable is such a failure: anything else is a defect of ours, and is raised.
+    The first failure is remembered and later calls are not made, so that an unavailable datastore
+    costs one time-out and not twenty. Only DatastoreUnavailable is such a failure: anything else
+    is a defect of ours, and is raised.
+
+    :ivar unavailable_reason: the message of the first failure, or None while calls succeed.
+    :ivar unrecorded: the kinds of fact that could not be written.
     """
 
-    def __init__(self, datastore):
+    def __init__(self, datastore: Optional[Datastore]) -> None:
         self._datastore = datastore
-        self.unavailable_reason = None if datastore is not None else "no datastore is configured"
-        self.unrecorded = []
+        self.unavailable_reason: Optional[str] = None
+        if datastore is None:
+            self.unavailable_reason = "no datastore is configured"
+        self.unrecorded: list[str] = []
 
-    def fresh(self):
-        """The same datastore, given another chance."""
+    def fresh(self) -> "BestEffortDatastore":
+        """Return the same datastore with another chance."""
         return BestEffortDatastore(self._datastore)
 
-    def get(self, name, decrypt=False):
-        return self._try(None, "get", name, decrypt)
+    def get(self, name: str, decrypt: bool = False) -> Optional[str]:
+        return self._try(None, lambda store: store.get(name, decrypt))
 
-    def secret(self, name):
-        """The decrypted value, or None. Asked for even when other calls have failed: who may not
-        list keys may still read this one. Raises DatastoreUnavailable.
+    def secret(self, name: str) -> Optional[str]:
+        """Return the decrypted value, or None if it does not exist.
+
+        It is read even when other calls have failed: a user without permission to list keys may
+        still be allowed to read this one.
+
+        :raises DatastoreUnavailable: the datastore did not respond, or refused.
         """
         if self._datastore is None:
             raise DatastoreUnavailable(self.unavailable_reason)
         return self._datastore.get(name, True)
 
-    def list(self, prefix, limit=PAGE_SIZE, offset=0):
-        return self._try([], "list", prefix, limit, offset)
+    def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Rows:
+        return self._try([], lambda store: store.list(prefix, limit, offset))
 
-    def list_keys(self, prefix, limit=PAGE_SIZE, offset=0):
-        return self._try([], "list_keys", prefix, limit, offset)
+    def list_keys(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Keys:
+        return self._try([], lambda store: store.list_keys(prefix, limit, offset))
 
-    def put(self, name, value, ttl=None):
-        """Whether it was written. What is withheld is neither written nor lost."""
-        written = self._try(False, "put", name, value, ttl)
-        if written == WITHHELD:
+    def put(self, name: str, value: str, ttl: Optional[int] = None) -> bool:
+        """Return whether it was written. A withheld value is neither written nor unrecorded."""
+        failed: Union[bool, str, None] = False
+        result = self._try(failed, lambda store: store.put(name, value, ttl))
+        if result == WITHHELD:
             return False
-        if written is False:
+        if result is False:
             self.miss(name[len(PREFIX):].split(".", 1)[0])
             return False
         return True
@@ -175,29 +209,29 @@ class BestEffortDatastore:
         if kind not in self.unrecorded:
             self.unrecorded.append(kind)
 
-    def delete(self, name):
-        return self._try(False, "delete", name)
+    def delete(self, name: str) -> bool:
+        return self._try(False, lambda store: store.delete(name))
 
-    def unrecorded_note(self):
-        """What was not recorded and why, or None."""
+    def unrecorded_note(self) -> Optional[str]:
+        """Return a line that says which kinds were not recorded and why, or None."""
         if not self.unrecorded:
             return None
         return "not recorded: %s (%s)" % (", ".join(self.unrecorded), self.unavailable_reason)
 
-    def _try(self, otherwise, operation, *arguments):
-        if self.unavailable_reason is not None:
-            return otherwise
+    def _try(self, default: T, call: Callable[[Datastore], T]) -> T:
+        if self.unavailable_reason is not None or self._datastore is None:
+            return default
         try:
-            return getattr(self._datastore, operation)(*arguments)
+            return call(self._datastore)
         except DatastoreUnavailable as error:
             self.unavailable_reason = str(error)
-            return otherwise
+            return default
 
 
-def answered(store: BestEffortDatastore, message: str = "%s") -> None:
-    """Raise DatastoreUnavailable when a call to `store` was not answered.
+def require_available(store: BestEffortDatastore, message: str = "%s") -> None:
+    """Raise DatastoreUnavailable if a call to `store` has failed.
 
-    A key that could not be read is not a missing key, and what was not recorded binds nobody.
+    An unreadable key is not a missing key, so callers must not treat it as absent.
 
     :param message: the error's text; its `%s` becomes the reason.
     """
@@ -205,16 +239,19 @@ def answered(store: BestEffortDatastore, message: str = "%s") -> None:
         raise DatastoreUnavailable(message % store.unavailable_reason)
 
 
-def timestamp_key(now, unique=None):
-    """The last part of a fact's name: 13 digits of milliseconds, then what makes it unique.
+def timestamp_key(now: float, unique: Optional[str] = None) -> str:
+    """Return the last part of a fact's name: 13 digits of milliseconds, and a unique suffix.
 
-    That begins with three more digits, so that facts of one millisecond keep their order.
+    The default suffix begins with three more digits of time, so that facts of the same millisecond
+    keep their order.
+
+    :param now: seconds since the epoch.
     """
     micros = int(now * 1_000_000)
     return "%013d-%s" % (micros // 1000, unique or "%03d%s" % (micros % 1000, secrets.token_hex(3)))
 
 
-def timestamp_of_key(name):
-    """Seconds since the epoch at which the fact called `name` was written, or None."""
+def timestamp_of_key(name: str) -> Optional[float]:
+    """Return the time in the key `name`, in seconds since the epoch, or None if it has none."""
     digits = name.rsplit(".", 1)[-1].split("-", 1)[0]
     return int(digits) / 1000.0 if digits.isdigit() else None

@@ -1,10 +1,8 @@
-"""What happened to an agent or a request, entry by entry, for people."""
-
-import json
+"""The history of an agent or a request: entries for people, newest first."""
 
 from synthralos.core.identifiers import encode_key_part
-from synthralos.storage import unreadable
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key
+from synthralos.storage import records
+from synthralos.storage.datastore import PREFIX, timestamp_key
 from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
@@ -12,44 +10,32 @@ TTL_SECONDS = lifetime_of("history")
 MAX_PAGES = 10
 
 
-def append_entry(store, subject, now, entry, seconds=TTL_SECONDS, last=None):
-    """Appends `entry`, a small redacted JSON object, to the history of `subject`.
+def append_entry(store, subject, now, entry, ttl_seconds=TTL_SECONDS, record_id=None):
+    """Append `entry`, a small redacted JSON object, to the history of `subject`.
 
-    Returns the record's id, or None when it was not recorded.
-
-    :param seconds: how long it is kept.
-    :param last: the record's id, where another fact has the same one; by default a new one.
+    :param record_id: the entry's id, if another record has the same one; by default a new one.
+    :returns: the entry's id, or None if it was not recorded.
     """
-    last = last or timestamp_key(now)
-    value = json.dumps(dict(entry, v=FORMAT_VERSION), separators=(",", ":"), sort_keys=True)
-    written = store.put(_prefix(subject) + last, value, seconds)
-    return last if written else None
+    record_id = record_id or timestamp_key(now)
+    text = records.encode(entry, FORMAT_VERSION)
+    written = store.put(_prefix(subject) + record_id, text, ttl_seconds)
+    return record_id if written else None
 
 
 def recent_entries(store, subject, limit=20):
-    """The newest entries of `subject`, newest first, each with its `append_entry`."""
+    """The newest entries of `subject`, newest first, each with its id as `record`."""
     return list(_entries(store.list(_prefix(subject), limit=limit)))
 
 
 def iter_entries(store, subject):
-    """Yields all entries of `subject`, newest first, page by page, of at most PAGES pages."""
-    for page in range(MAX_PAGES):
-        rows = store.list(_prefix(subject), limit=PAGE_SIZE, offset=page * PAGE_SIZE)
+    """Yield the entries of `subject`, newest first, of at most MAX_PAGES pages."""
+    for rows in records.iter_pages(store, _prefix(subject), MAX_PAGES):
         yield from _entries(rows)
-        if len(rows) < PAGE_SIZE:
-            return
 
 
 def _entries(rows):
-    for name, value in rows:
-        try:
-            entry = json.loads(value)
-        except ValueError:
-            entry = None
-        if isinstance(entry, dict) and entry.pop("v", None) == FORMAT_VERSION:
-            yield dict(entry, record=name.rsplit(".", 1)[-1])
-        else:
-            unreadable.skip(name)
+    for name, entry in records.iter_rows(rows, FORMAT_VERSION):
+        yield dict(entry, record=name.rsplit(".", 1)[-1])
 
 
 def _prefix(subject):

@@ -1,8 +1,7 @@
-"""What a run asks a person, until when: beside the inquiry, whose text would be rendered."""
-
-import json
+"""Open approval questions, stored here because StackStorm would render an inquiry's text."""
 
 from synthralos.core.identifiers import encode_key_part
+from synthralos.storage import records
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.keyspace import lifetime_of
 
@@ -10,34 +9,31 @@ FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("inquiry")
 
 
-def record_inquiry(store, run, until, question):
-    """Writes what `run` asks; whether it was written.
+def record_inquiry(store, run, expires_at, question):
+    """Store the question that `run` asks. Return whether it was written.
 
-    :param until: seconds since the epoch at which an answer comes too late.
+    :param expires_at: seconds since the epoch after which a response is too late.
     :param question: one line, redacted.
     """
-    value = json.dumps({"v": FORMAT_VERSION, "until": until, "question": question})
-    return store.put(_key(run), value, TTL_SECONDS)
+    fields = {"until": expires_at, "question": question}
+    text = records.encode(fields, FORMAT_VERSION, sort_keys=False, compact=False)
+    return store.put(_key(run), text, TTL_SECONDS)
 
 
 def get_inquiry(store, run):
-    """{until, question} of what `run` asked last; {} where nothing is known of it."""
-    try:
-        told = json.loads(store.get(_key(run)) or "{}")
-    except ValueError:
-        return {}
-    return told if isinstance(told, dict) and told.get("v") == FORMAT_VERSION else {}
+    """The last question of `run` as {until, question}; {} if none is stored."""
+    return records.decode(store.get(_key(run)), FORMAT_VERSION) or {}
 
 
 def record_wait(store, run, seconds):
-    """Writes for how long people were asked in `run` and in the runs that it has started."""
+    """Store for how long `run` and the runs that it started have waited for people."""
     return store.put(_key(run) + ".spent", "%d" % seconds, TTL_SECONDS)
 
 
 def total_wait(store, run):
-    """Seconds in which people were asked, as far as `run` has noted it."""
-    value = store.get(_key(run) + ".spent") or ""
-    return int(value) if value.isdigit() else 0
+    """Seconds for which `run` has waited for people, as far as it has recorded them."""
+    text = store.get(_key(run) + ".spent") or ""
+    return int(text) if text.isdigit() else 0
 
 
 def _key(run):

@@ -11,14 +11,14 @@ MAX_QUERY_BYTES = 256 * 1024
 
 
 def save_query(store, agent_id, query):
-    """Keeps `query`, cleared of secrets. One that is too large is not kept."""
+    """Store `query`, cleared of secrets, unless it is larger than MAX_QUERY_BYTES."""
     sealed = sealing.seal(query)
     if len(sealed) <= MAX_QUERY_BYTES:
         store.put(_key(agent_id), sealed, TTL_SECONDS)
 
 
 def last_query(store, agent_id):
-    """The query, or None when none is known."""
+    """Return the agent's last query, or None if it is unknown."""
     sealed = store.get(_key(agent_id))
     if sealed is None:
         return None

@@ -1,7 +1,7 @@
-"""Who of those that want to do something at the same time does it.
+"""A best-effort distributed lock on the datastore (Lamport's bakery algorithm).
 
-There is no compare-and-set, so this is Lamport's bakery (Communications of the ACM 17, 1974): each
-draws a number above all that it sees, and the smallest goes. Whoever is still drawing is waited
+The datastore has no compare-and-set, so each process draws a number above all that it sees, and the
+smallest number wins (Communications of the ACM 17, 1974). A process that is still drawing is waited
 for. Times decide nothing, so clocks that differ do no harm.
 """
 
@@ -18,47 +18,47 @@ _DRAWING = "drawing"
 
 
 @contextlib.contextmanager
-def try_lock(store, what, now, sleep=time.sleep):
-    """Gives whether this process is the one that does `what`, until the block ends.
+def try_lock(store, name, now, sleep=time.sleep):
+    """Yield whether this process has the lock `name`, and release it when the block ends.
 
-    A process that dies keeps the others away for KEPT_SECONDS.
+    A process that dies keeps the lock for LOCK_TTL_SECONDS.
 
-    :param what: a part of a datastore key.
-    :param now: a callable that gives seconds since the epoch.
+    :param name: a part of a datastore key.
+    :param now: a callable that returns seconds since the epoch.
     """
-    prefix = "%sclaim_notification.%s." % (PREFIX, what)
-    mine = prefix + timestamp_key(now())
+    prefix = "%sclaim_notification.%s." % (PREFIX, name)
+    own_key = prefix + timestamp_key(now())
     try:
-        yield _acquire(store, prefix, mine, now, sleep)
+        yield _acquire(store, prefix, own_key, now, sleep)
     finally:
-        store.delete(mine)
+        store.delete(own_key)
 
 
-def _acquire(store, prefix, mine, now, sleep):
-    store.put(mine, _DRAWING, LOCK_TTL_SECONDS)
-    others = _other_claims(store, prefix, mine, now)
-    number = 1 + max([drawn for drawn in others.values() if drawn is not None], default=0)
-    # Without a datastore nobody can know whether somebody else does it.
-    if not store.put(mine, str(number), LOCK_TTL_SECONDS):
+def _acquire(store, prefix, own_key, now, sleep):
+    store.put(own_key, _DRAWING, LOCK_TTL_SECONDS)
+    claims = _other_claims(store, prefix, own_key, now)
+    number = 1 + max([drawn for drawn in claims.values() if drawn is not None], default=0)
+    # Without a datastore it is unknown whether another process has the lock.
+    if not store.put(own_key, str(number), LOCK_TTL_SECONDS):
         return False
     for _ in range(POLLS):
-        others = _other_claims(store, prefix, mine, now)
-        if None not in others.values():
+        claims = _other_claims(store, prefix, own_key, now)
+        if None not in claims.values():
             break
         sleep(POLL_SECONDS)
     if store.unavailable_reason is not None:
         return False
-    # Who has been drawing all that time has died of it.
+    # A process that has been drawing all that time has died.
     return all(
-        drawn is None or (number, mine) < (drawn, name) for name, drawn in others.items()
+        drawn is None or (number, own_key) < (drawn, name) for name, drawn in claims.items()
     )
 
 
-def _other_claims(store, prefix, mine, now):
-    """{name: the number drawn, or None while it is being drawn} of the others' live claims."""
+def _other_claims(store, prefix, own_key, now):
+    """The live claims of other processes: {key: its number, or None while it is being drawn}."""
     oldest = now() - LOCK_TTL_SECONDS
     return {
         name: int(value) if value.isdigit() else None
         for name, value in store.list(prefix)
-        if name != mine and (timestamp_of_key(name) or 0) > oldest
+        if name != own_key and (timestamp_of_key(name) or 0) > oldest
     }

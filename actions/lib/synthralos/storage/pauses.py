@@ -1,122 +1,116 @@
-"""Agents that are to be left alone for a while, by a person or by the loop detector.
+"""Paused agents: recovery is suspended for a while, by a person or by the loop detector.
 
-A pause and its end are facts appended under the agent. Each party's newest fact holds for its own
-pauses, so that neither shortens the other's; an agent is paused while any of its pauses runs.
+A pause and its end are facts appended under the agent. The newest fact of each actor decides about
+that actor's pauses, so that neither shortens the other's; an agent is paused while any pause is
+active.
 
 After `probe_at` one recovery per probe interval may go through, to see whether the agent is well
 again: a breaker's half-open state (originals: a breaker that closes by itself after 60 s, untested;
-here a good probe closes it).
+here a successful probe closes it).
 """
-
-import json
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part, encode_key_part
 from synthralos.core.timestamps import to_iso
-from synthralos.storage import unreadable
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage import records, unreadable
+from synthralos.storage.datastore import PREFIX, timestamp_key, timestamp_of_key
 
 FORMAT_VERSION = 1
 PERSON, DETECTOR, ANYBODY = "person", "loop_detector", "*"
 DEFAULT_SECONDS = 300
 MIN_SECONDS, MAX_SECONDS = 60, 24 * 3600
 MIN_PROBE_SECONDS = 10
-# The loop detector must still see that a pause has ended when its window begins before that.
+# The loop detector must still see the end of a pause that lies within its window.
 TTL_AFTER_END_SECONDS = 3600
 MAX_PAGES = 10
 MAX_REASON_CHARS = 500
 _KIND = PREFIX + "pause."
 
 
-def pause(store, agent_id, now, reason, seconds, by=PERSON, probe_seconds=None, redactor=None):
-    """Pauses the agent for `seconds` from now, in place of an older pause by the same party.
+def pause(store, agent_id, now, reason, seconds, actor=PERSON, probe_seconds=None, redactor=None):
+    """Pause the agent for `seconds` from now, in place of an older pause by the same actor.
 
-    :param probe_seconds: after how many seconds a recovery may probe the agent, and how many lie
+    :param probe_seconds: after how many seconds a recovery may probe the agent, and the interval
         between two probes; None for no probe before the end.
-    :returns: the agent's pause as `pause_of` has it, or None when it could not be recorded.
+    :returns: the agent's pause, see `pause_of`, or None if it could not be recorded.
     """
     text = reason if redactor is None else redactor.redact_text(reason)
-    at = _next_timestamp(_facts(store, agent_id), now)
-    value = {
-        "v": FORMAT_VERSION,
+    started_at = _next_timestamp(_facts(store, agent_id), now)
+    fields = {
         "event": "pause",
-        "by": by,
+        "by": actor,
         "reason": text[:MAX_REASON_CHARS],
-        "until": at + seconds,
+        "until": started_at + seconds,
         "probe_seconds": probe_seconds,
     }
-    if not _append(store, agent_id, at, value, int(seconds) + TTL_AFTER_END_SECONDS):
+    if not _append(store, agent_id, started_at, fields, int(seconds) + TTL_AFTER_END_SECONDS):
         return None
-    return pause_of(store, agent_id, at)
+    return pause_of(store, agent_id, started_at)
 
 
-def resume(store, agent_id, now, by=ANYBODY):
-    """Ends the agent's pauses by `by`, ANYBODY for all. Returns whether there was one to end."""
+def resume(store, agent_id, now, actor=ANYBODY):
+    """End the agent's pauses by `actor`, ANYBODY for all. Return whether one was active."""
     facts = _facts(store, agent_id)
-    running = [
-        fact for fact in _open_pauses(facts) if fact["until"] > now and by in (ANYBODY, fact["by"])
-    ]
-    if not running:
+    active = [pause for pause in _open_pauses(facts) if pause["until"] > now]
+    if not any(actor in (ANYBODY, pause["by"]) for pause in active):
         return False
-    value = {"v": FORMAT_VERSION, "event": "resume", "by": by}
+    fields = {"event": "resume", "by": actor}
     return _append(
-        store, agent_id, _next_timestamp(facts, now), value, MAX_SECONDS + TTL_AFTER_END_SECONDS
+        store, agent_id, _next_timestamp(facts, now), fields, MAX_SECONDS + TTL_AFTER_END_SECONDS
     )
 
 
 def pause_of(store, agent_id, now):
-    """None, or {reason, by, since, until, probe_at, probe_seconds} of a paused agent.
+    """Return the agent's active pause, or None.
 
-    Times are seconds since the epoch. Of several pauses the longest tells the reason; a probe has
-    to wait for the last `probe_at`, and there is none (None) while one pause allows none.
+    {reason, by, since, until, probe_at, probe_seconds}; times are seconds since the epoch. Of
+    several pauses the one that ends last gives the reason. A probe has to wait for the last
+    `probe_at`, which is None while any pause allows no probe.
     """
     return _active_pause(_facts(store, agent_id), now)
 
 
 def ended_at(store, agent_id, now):
-    """When the agent's last pause ended, in seconds since the epoch; 0.0 without one."""
+    """When the agent's last pause ended, in seconds since the epoch; 0.0 if there was none."""
     return _last_end(_facts(store, agent_id), now)
 
 
 def pause_state(store, agent_id, now):
-    """(pause_of, ended_at) of the agent, with one reading."""
+    """Return (pause_of, ended_at) of the agent, with one datastore call."""
     facts = _facts(store, agent_id)
     return _active_pause(facts, now), _last_end(facts, now)
 
 
 def listing(store, now):
-    """{agent_id: pause_of} of all paused agents. Reads at most PAGES pages."""
-    by_agent = {}
-    for page in range(MAX_PAGES):
-        rows = store.list(_KIND, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        for name, value in rows:
-            part = name[len(_KIND):].rpartition(".")[0]
-            by_agent.setdefault(part, []).append((name, value))
-        if len(rows) < PAGE_SIZE:
-            break
-    found = {}
-    for part, rows in sorted(by_agent.items()):
-        paused = _active_pause(_read(rows), now)
-        if paused is not None:
-            found[decode_key_part(part)] = paused
-    return found
+    """The active pauses of all agents, {agent_id: pause}. Reads at most MAX_PAGES pages."""
+    rows_by_agent = {}
+    for rows in records.iter_pages(store, _KIND, MAX_PAGES):
+        for name, text in rows:
+            key_part = name[len(_KIND):].rpartition(".")[0]
+            rows_by_agent.setdefault(key_part, []).append((name, text))
+    pauses = {}
+    for key_part, rows in sorted(rows_by_agent.items()):
+        active_pause = _active_pause(_read(rows), now)
+        if active_pause is not None:
+            pauses[decode_key_part(key_part)] = active_pause
+    return pauses
 
 
 def public_pause(paused):
-    """A pause for people: its times in ISO 8601; None for None."""
+    """A pause as results show it: with its times in ISO 8601; None for None."""
     if paused is None:
         return None
-    shown = {name: paused[name] for name in ("reason", "by")}
+    public = {name: paused[name] for name in ("reason", "by")}
     for name in ("since", "until", "probe_at"):
-        shown[name] = None if paused[name] is None else to_iso(paused[name])
-    return shown
+        public[name] = None if paused[name] is None else to_iso(paused[name])
+    return public
 
 
 def refuse_if_paused(env, agent_id, claim=True):
-    """InvalidInput when the agent is paused, unless this run may be the probe.
+    """Raise InvalidInput if the agent is paused, unless this run may be the probe.
 
-    :param claim: whether to take the probe when one is due; False for a dry run, which must not
-        use it up.
+    :param claim: whether to claim the probe if it is due; False for a dry run, which must not use
+        it up.
     """
     now = env.now()
     paused = pause_of(env.store, agent_id, now)
@@ -125,27 +119,27 @@ def refuse_if_paused(env, agent_id, claim=True):
     due = paused["probe_at"] is not None and now >= paused["probe_at"]
     if due and claim and _claim(env.store, agent_id, paused, now, env.run):
         return
-    following = _next_probe(env.store, agent_id, paused, now)
-    if following is None:
-        way_out = "Wait until then, or resume it with synthralos.agent.resume"
+    next_probe_at = _next_probe(env.store, agent_id, paused, now)
+    if next_probe_at is None:
+        hint = "Wait until then, or resume it with synthralos.agent.resume"
     else:
-        way_out = (
-            "A recovery may probe it from %s on; or resume it with synthralos.agent.resume"
-            % to_iso(following)
+        hint = (
+            "The next recovery may probe it at %s; or resume it with synthralos.agent.resume"
+            % to_iso(next_probe_at)
         )
     raise InvalidInput(
         "agent_id",
         agent_id,
         "is paused by the %s until %s: %s"
         % (paused["by"].replace("_", " "), to_iso(paused["until"]), paused["reason"]),
-        way_out,
+        hint,
     )
 
 
 def resume_after_probe(env, agent_id):
-    """Ends the pause when this run was its probe. For a run that has recovered the agent.
+    """End the pause if this run, which has recovered the agent, was its probe.
 
-    Returns whether it ended one.
+    :returns: whether a pause was ended.
     """
     now = env.now()
     paused = pause_of(env.store, agent_id, now)
@@ -156,7 +150,7 @@ def resume_after_probe(env, agent_id):
 
 
 def probing_since(store, agent_id, paused, now):
-    """When the probe that runs now began, in seconds since the epoch, or None."""
+    """When the probe in progress began, in seconds since the epoch, or None."""
     if paused["probe_at"] is None or now < paused["probe_at"]:
         return None
     claims = _claims(store, agent_id, now - paused["probe_seconds"])
@@ -168,26 +162,29 @@ def _claim(store, agent_id, paused, now, run):
     since = max(paused["probe_at"], now - paused["probe_seconds"])
     if _claims(store, agent_id, since):
         return False
-    mine = _claim_prefix(agent_id) + timestamp_key(now)
-    # It outlives the longest run, which asks at its end whether it was the probe.
-    store.put(mine, json.dumps({"v": FORMAT_VERSION, "run": run}), ttl=TTL_AFTER_END_SECONDS)
+    own_key = _claim_prefix(agent_id) + timestamp_key(now)
+    text = records.encode({"run": run}, FORMAT_VERSION, sort_keys=False, compact=False)
+    # It outlives the longest run, which checks at its end whether it was the probe.
+    store.put(own_key, text, ttl=TTL_AFTER_END_SECONDS)
     claims = _claims(store, agent_id, since)
-    # Without a datastore nobody can keep count, and a pause nobody can read must not hold.
-    return store.unavailable_reason is not None or (bool(claims) and claims[0][0] == mine)
+    # Without a datastore probes cannot be counted, and a pause that cannot be read has no effect.
+    return store.unavailable_reason is not None or (bool(claims) and claims[0][0] == own_key)
 
 
 def _claims(store, agent_id, since):
-    """(name, run) of the claims since then, the first first."""
-    found = []
-    for name, value in store.list(_claim_prefix(agent_id)):
-        if (timestamp_of_key(name) or 0) < since - 0.001:
-            continue
-        try:
-            found.append((name, json.loads(value)["run"]))
-        except (ValueError, KeyError, TypeError):
-            # Another version of the pack, or a hand, wrote it.
+    """The claims since then, oldest first: [(key, run)]."""
+    rows = [
+        (name, text)
+        for name, text in store.list(_claim_prefix(agent_id))
+        if (timestamp_of_key(name) or 0) >= since - 0.001
+    ]
+    claims = []
+    for name, fields in records.iter_rows(rows, FORMAT_VERSION):
+        if "run" in fields:
+            claims.append((name, fields["run"]))
+        else:
             unreadable.skip(name)
-    return sorted(found)
+    return sorted(claims)
 
 
 def _next_probe(store, agent_id, paused, now):
@@ -200,19 +197,19 @@ def _next_probe(store, agent_id, paused, now):
 
 
 def _active_pause(facts, now):
-    running = [fact for fact in _open_pauses(facts) if fact["until"] > now]
-    if not running:
+    active = [fact for fact in _open_pauses(facts) if fact["until"] > now]
+    if not active:
         return None
-    longest = max(running, key=lambda fact: fact["until"])
-    probes = [
+    longest = max(active, key=lambda fact: fact["until"])
+    probe_times = [
         None if fact["probe_seconds"] is None else fact["at"] + fact["probe_seconds"]
-        for fact in running
+        for fact in active
     ]
-    probe_at = None if None in probes else max(probes)
+    probe_at = None if None in probe_times else max(probe_times)
     return {
         "reason": longest["reason"],
         "by": longest["by"],
-        "since": max(fact["at"] for fact in running),
+        "since": max(fact["at"] for fact in active),
         "until": longest["until"],
         "probe_at": probe_at if probe_at is None or probe_at < longest["until"] else None,
         "probe_seconds": longest["probe_seconds"],
@@ -220,31 +217,31 @@ def _active_pause(facts, now):
 
 
 def _last_end(facts, now):
-    ends = [fact["at"] for fact in facts if fact["event"] == "resume"]
-    ends += [fact["until"] for fact in _open_pauses(facts) if fact["until"] <= now]
-    return max(ends, default=0.0)
+    end_times = [fact["at"] for fact in facts if fact["event"] == "resume"]
+    end_times += [fact["until"] for fact in _open_pauses(facts) if fact["until"] <= now]
+    return max(end_times, default=0.0)
 
 
 def _open_pauses(facts):
-    """The pauses that no newer fact of the same party has ended or replaced; expired ones too."""
-    settled, found = set(), []
+    """The pauses that no newer fact of the same actor has ended or replaced; expired ones too."""
+    settled_actors, open_pauses = set(), []
     for fact in facts:
         if fact["event"] == "resume":
-            settled.add(fact["by"])
-        elif not settled & {fact["by"], ANYBODY}:
-            settled.add(fact["by"])
-            found.append(fact)
-    return found
+            settled_actors.add(fact["by"])
+        elif not settled_actors & {fact["by"], ANYBODY}:
+            settled_actors.add(fact["by"])
+            open_pauses.append(fact)
+    return open_pauses
 
 
 def _next_timestamp(facts, now):
-    """The time of a new fact: it must not lose against one whose writer's clock was ahead."""
+    """The time of a new fact: after the newest one, even if that one's writer had a fast clock."""
     return max(now, facts[0]["at"] + 0.001) if facts else now
 
 
-def _append(store, agent_id, at, value, ttl):
-    told = json.dumps(value, separators=(",", ":"), sort_keys=True)
-    return store.put(_prefix(agent_id) + timestamp_key(at), told, ttl)
+def _append(store, agent_id, timestamp, fields, ttl_seconds):
+    text = records.encode(fields, FORMAT_VERSION)
+    return store.put(_prefix(agent_id) + timestamp_key(timestamp), text, ttl_seconds)
 
 
 def _facts(store, agent_id):
@@ -253,23 +250,21 @@ def _facts(store, agent_id):
 
 
 def _read(rows):
-    found = []
-    for name, text in rows:
-        at = timestamp_of_key(name)
+    facts = []
+    for name, fields in records.iter_rows(rows, FORMAT_VERSION):
+        timestamp = timestamp_of_key(name)
         try:
-            value = json.loads(text)
-            if at is None or value["v"] != FORMAT_VERSION:
-                raise ValueError("another format")
-            fact = {"at": at, "event": value["event"], "by": str(value["by"])}
+            if timestamp is None:
+                raise ValueError("no time in the key")
+            fact = {"at": timestamp, "event": fields["event"], "by": str(fields["by"])}
             if fact["event"] == "pause":
-                fact.update(reason=str(value["reason"]), until=float(value["until"]))
-                probe = value["probe_seconds"]
+                fact.update(reason=str(fields["reason"]), until=float(fields["until"]))
+                probe = fields["probe_seconds"]
                 fact["probe_seconds"] = None if probe is None else float(probe)
-            found.append(fact)
+            facts.append(fact)
         except (ValueError, KeyError, TypeError):
-            # Another version of the pack, or a hand, wrote it.
             unreadable.skip(name)
-    return found
+    return facts
 
 
 def _prefix(agent_id):

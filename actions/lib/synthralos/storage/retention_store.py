@@ -1,9 +1,8 @@
-"""The datastore as the configuration wants it used: how long each kind of fact is kept, and whether
-what callers worded is kept at all.
+"""A datastore that applies the configuration: the TTL of each kind, whether user text is stored.
 
-Everything that the pack writes goes through here, so that no new fact is forgotten. Without text
-(`store_user_text: false`) facts are reduced to ids, names, enums, numbers and times, field by field as
-KEPT_FIELDS lists them: what is not listed is not kept.
+Everything that the pack writes goes through here, so that a new kind of fact cannot bypass it.
+Without user text (`store_user_text: false`) facts are reduced to ids, names, enums, numbers and
+times, field by field: a field that FIELDS_WITHOUT_TEXT does not list is not stored.
 """
 
 import json
@@ -12,14 +11,14 @@ from synthralos.core.identifiers import is_name
 from synthralos.storage.datastore import PREFIX, WITHHELD
 from synthralos.storage.keyspace import KINDS
 
-# Of kinds that the configured lifetime does not fit: a window's steps, marks that outlive it. The
-# ledger looks at it itself, for what an operator forced lasts as long as the operator says.
+# Kinds that the configured TTL does not apply to: a window's steps, marks that outlive it. The
+# ledger applies it itself, because a forced state lasts as long as the operator says.
 _OWN_LIFETIME = ("outcome", "loop_step", "reaped_run", "cached")
-# Without these nothing is lost but the text itself.
+# Kinds that consist of user text, and are not stored at all without it.
 _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
-# What a run needs while it lives: the longest takes an hour, an orchestration a day.
+# How long a run may take: an hour at most, an orchestration a day.
 MAX_RUN_SECONDS, ORCHESTRATION_SECONDS = 3600, 24 * 3600
-RECORD_SECONDS, ASKING_SECONDS = 600, 3600
+RECORD_SECONDS, APPROVAL_SECONDS = 600, 3600
 FIELDS_WITHOUT_TEXT = {
     "history": (
         "v", "event", "workflow", "run", "type", "cause", "attempts", "step", "task_id", "version",
@@ -33,84 +32,94 @@ FIELDS_WITHOUT_TEXT = {
     ),
 }
 FIELDS_WITHOUT_TEXT["ticket_event"] = FIELDS_WITHOUT_TEXT["ticket"]
-_OF_ERRORS = ("cause", "type", "severity", "status", "retry_after", "field", "step")
-# Its summary and details are what somebody wants a ticket to say.
-_BY_HAND = "ticket.create"
+_ERROR_FIELDS = ("cause", "type", "severity", "status", "retry_after", "field", "step")
+# A ticket that was created manually: its summary and details are what a person wants it to say.
+_MANUAL_TICKET = "ticket.create"
 
 
 def with_retention(datastore, settings):
-    """The Keeping of `datastore` that the settings want; None for None."""
+    """Return the RetentionDatastore that the settings require, or None without a datastore."""
     if datastore is None:
         return None
-    asking = settings.automation.get("approval_timeout")
-    whole = isinstance(asking, int) and not isinstance(asking, bool) and asking > 0
-    if not whole:
-        # 0 is for ever; what is wrong is refused where it is read.
-        asking = ASKING_SECONDS if asking is None else ORCHESTRATION_SECONDS
-    return RetentionDatastore(datastore, settings.retention, settings.store_user_text, asking)
+    approval_seconds = settings.automation.get("approval_timeout")
+    is_valid = (
+        isinstance(approval_seconds, int) and
+        not isinstance(approval_seconds, bool) and
+        approval_seconds > 0
+    )
+    if not is_valid:
+        # 0 means forever; an invalid value is rejected where it is used.
+        approval_seconds = APPROVAL_SECONDS if approval_seconds is None else ORCHESTRATION_SECONDS
+    return RetentionDatastore(
+        datastore, settings.retention, settings.store_user_text, approval_seconds
+    )
 
 
 class RetentionDatastore:
-    """:param datastore: whose calls raise DatastoreUnavailable.
-    :param lifetimes: {group: seconds} of what is not kept as long as its module says.
-    :param text: whether what callers worded is kept.
-    :param asking_seconds: how long a run may wait for a person.
+    """A datastore with configured TTLs, optionally without user text.
+
+    :param datastore: the Datastore that is written to.
+    :param lifetimes: {group: seconds} of the groups whose TTL differs from the table in keyspace.
+    :param store_text: whether user text is stored.
+    :param approval_seconds: how long a run may wait for a person.
     """
 
-    def __init__(self, datastore, lifetimes, text=True, asking_seconds=ASKING_SECONDS):
-        self._datastore, self._lifetimes, self._text = datastore, lifetimes, text
-        self._asking = asking_seconds
+    def __init__(self, datastore, lifetimes, store_text=True, approval_seconds=APPROVAL_SECONDS):
+        self._datastore, self._lifetimes, self._store_text = datastore, lifetimes, store_text
+        self._approval_seconds = approval_seconds
 
     def __getattr__(self, name):
         return getattr(self._datastore, name)
 
     def put(self, name, value, ttl=None):
-        """As the datastore has it; WITHHELD when it is text that is not kept."""
+        """Like `Datastore.put`. Return WITHHELD if it is user text that may not be stored."""
         kind = name[len(PREFIX):].split(".", 1)[0] if name.startswith(PREFIX) else None
         if kind in KINDS and kind not in _OWN_LIFETIME:
             ttl = self._lifetimes.get(KINDS[kind].group, ttl)
-        if self._text or kind not in KINDS:
+        if self._store_text or kind not in KINDS:
             return self._datastore.put(name, value, ttl)
         if kind in _NOT_WITHOUT_TEXT:
             return WITHHELD
-        longest = self._max_text_ttl(kind)
-        if longest is not None:
-            ttl = longest if ttl is None else min(ttl, longest)
+        max_ttl = self._max_text_ttl(kind)
+        if max_ttl is not None:
+            ttl = max_ttl if ttl is None else min(ttl, max_ttl)
         if kind in FIELDS_WITHOUT_TEXT:
             value = _strip_text(kind, value)
         return self._datastore.put(name, value, ttl)
 
     def _max_text_ttl(self, kind):
-        """Seconds for which a run that lives may need a fact with text in it; None without one."""
-        if not KINDS[kind].belongs_to_run or not KINDS[kind].text:
+        """Seconds for which a running run may need a fact with user text in it; None for others."""
+        if not KINDS[kind].belongs_to_run or not KINDS[kind].holds_user_text:
             return None
-        orchestrated = KINDS[kind].group == "orchestrations"
-        longest = ORCHESTRATION_SECONDS if orchestrated else MAX_RUN_SECONDS
-        return longest + self._asking + RECORD_SECONDS
+        is_orchestration = KINDS[kind].group == "orchestrations"
+        run_seconds = ORCHESTRATION_SECONDS if is_orchestration else MAX_RUN_SECONDS
+        return run_seconds + self._approval_seconds + RECORD_SECONDS
 
 
 def _strip_text(kind, text):
+    """The row `text` of this kind without user text."""
     fact = json.loads(text)
-    if fact.get("workflow") == _BY_HAND:
+    if fact.get("workflow") == _MANUAL_TICKET:
         return text
-    told = {name: fact[name] for name in FIELDS_WITHOUT_TEXT[kind] if name in fact}
-    if "summary" in told:
-        told["summary"] = "%s of %s failed: %s" % (
-            told.get("workflow"), told.get("subject"), told.get("cause")
+    stripped = {name: fact[name] for name in FIELDS_WITHOUT_TEXT[kind] if name in fact}
+    if "summary" in stripped:
+        stripped["summary"] = "%s of %s failed: %s" % (
+            stripped.get("workflow"), stripped.get("subject"), stripped.get("cause")
         )
     for name in ("error", "details"):
-        if isinstance(told.get(name), dict):
-            told[name] = error_without_text(told[name])
-    return json.dumps(told, separators=(",", ":"), sort_keys=True)
+        if isinstance(stripped.get(name), dict):
+            stripped[name] = error_without_text(stripped[name])
+    # Not records.encode: the row keeps whatever version its writer gave it.
+    return json.dumps(stripped, separators=(",", ":"), sort_keys=True)
 
 
 def error_without_text(error):
-    """Of an error what no caller worded: cause, numbers, and which parameter is wrong."""
-    told = {name: error[name] for name in _OF_ERRORS if _is_text_free(error.get(name))}
+    """The parts of an error that are not user text: cause, numbers, the invalid parameter."""
+    fields = {name: error[name] for name in _ERROR_FIELDS if _is_text_free(error.get(name))}
     if isinstance(error.get("field"), str):
-        # What stands below a parameter may be a caller's own key.
-        told["field"] = error["field"].split(".")[0].split("[")[0]
-    return {name: value for name, value in told.items() if _is_text_free(value)}
+        # A path below a parameter may contain a caller's own key.
+        fields["field"] = error["field"].split(".")[0].split("[")[0]
+    return {name: value for name, value in fields.items() if _is_text_free(value)}
 
 
 def _is_text_free(value):

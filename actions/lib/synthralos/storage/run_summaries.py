@@ -1,13 +1,11 @@
-"""One summary per run: what learning and metrics are computed from. It holds no text.
+"""One summary per run, without text: the source of adaptive retry and metrics.
 
-What is still to be counted stands under a key of its own until metrics.roll_up has counted it: so
-it matters neither when it was written nor by which clock.
+An event that metrics have not counted yet is stored under a key of its own until metrics.roll_up
+counts it: so it matters neither when it was written nor by which clock.
 """
 
-import json
-
 from synthralos.core.identifiers import encode_key_part
-from synthralos.storage import unreadable
+from synthralos.storage import records
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
 from synthralos.storage.keyspace import lifetime_of
 
@@ -20,45 +18,38 @@ START, END, CALLS = "start", "end", "calls"
 
 
 def record_summary(store, run, now, **facts):
-    """Writes the summary of the run `run`.
+    """Store the summary of the run `run`. Return whether it was written.
 
     :param facts: workflow, outcome ("recovered" or "failed"), failure_type, cause, attempts,
-        repeats, duration in seconds, targets tried; numbers, enums and names. Of each attempt:
-        targets, causes (null where it was good) and latency_ms; of each call to an LLM, llm:
-        [provider, model, milliseconds, cause, tokens read, tokens written, cost].
+        repeats, duration in seconds, attempted targets; numbers, enums and names. For each attempt:
+        targets, causes (null if it succeeded) and latency_ms; for each call to an LLM, llm:
+        [provider, model, milliseconds, cause, input tokens, output tokens, cost].
     """
     record_metrics_event(store, END, run, now, **facts)
     return learn(store, run, now, **facts)
 
 
 def learn(store, run, now, **facts):
-    """As `record_summary`, for learning alone: no metric counts it."""
+    """Like `record_summary`, for adaptive retry alone: metrics do not count it."""
     name = PREFIX + "run." + timestamp_key(now, encode_key_part(run or "unknown"))
-    return store.put(name, _json(dict(facts, v=FORMAT_VERSION, run=run)), TTL_SECONDS)
+    return store.put(name, records.encode(dict(facts, run=run), FORMAT_VERSION), TTL_SECONDS)
 
 
 def record_metrics_event(store, kind, run, now, **facts):
-    """Writes what metrics alone are computed from.
+    """Store an event that only metrics are computed from. Return whether it was written.
 
-    :param kind: START or END, of which a run has one each; or CALLS, of its steps or to LLMs, of
-        which it may have any number.
+    :param kind: START or END, of which a run has at most one each; or CALLS, of steps or to LLMs,
+        of which it may have any number.
     """
     once = run and kind != CALLS
     name = UNCOUNTED + ("%s.%s" % (encode_key_part(run), kind) if once else timestamp_key(now))
-    return store.put(name, _json(dict(facts, v=FORMAT_VERSION, kind=kind, run=run)), TTL_SECONDS)
+    text = records.encode(dict(facts, kind=kind, run=run), FORMAT_VERSION)
+    return store.put(name, text, TTL_SECONDS)
 
 
 def parse_event(text):
-    """What `record_metrics_event` has written, or None when it is of another version."""
-    try:
-        told = json.loads(text)
-    except ValueError:
-        return None
-    return told if isinstance(told, dict) and told.get("v") == FORMAT_VERSION else None
-
-
-def _json(value):
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+    """The facts that `record_metrics_event` has stored, or None if they are unreadable."""
+    return records.decode(text, FORMAT_VERSION)
 
 
 def recent_summaries(store, limit=PAGE_SIZE):
@@ -67,36 +58,26 @@ def recent_summaries(store, limit=PAGE_SIZE):
 
 
 def _summaries(rows):
-    for name, text in rows:
-        try:
-            summary = json.loads(text)
-        except ValueError:
-            summary = None
-        if isinstance(summary, dict) and summary.pop("v", None) == FORMAT_VERSION:
-            yield dict(summary, at=timestamp_of_key(name) or 0.0)
-        else:
-            unreadable.skip(name)
+    for name, summary in records.iter_rows(rows, FORMAT_VERSION):
+        yield dict(summary, at=timestamp_of_key(name) or 0.0)
 
 
-def summaries_since(store, at, pages=10):
-    """The summaries from `at` on, newest first, of at most `pages` pages."""
-    for page in range(pages):
-        rows = store.list(PREFIX + "run.", limit=PAGE_SIZE, offset=page * PAGE_SIZE)
+def summaries_since(store, timestamp, max_pages=10):
+    """Yield the summaries since `timestamp`, newest first, of at most `max_pages` pages."""
+    for rows in records.iter_pages(store, PREFIX + "run.", max_pages):
         for summary in _summaries(rows):
-            if summary["at"] < at:
+            if summary["at"] < timestamp:
                 return
             yield summary
-        if len(rows) < PAGE_SIZE:
-            return
 
 
 def success_rate(summaries, now, failure_type=None, target=None):
-    """The share of runs that recovered, 0 to 1, each weighed by `0.5 ** (age / HALF_LIFE_SECONDS)`.
+    """The share of runs that recovered, 0 to 1, weighted by `0.5 ** (age / HALF_LIFE_SECONDS)`.
 
-    1.0 with fewer than LEAST_SAMPLES, for a small sample says nothing.
+    1.0 with fewer than MIN_SAMPLES runs, because a small sample says nothing.
 
-    :param failure_type: of the runs to count; default: all.
-    :param target: count only runs that tried it, and as recovered only those that it answered.
+    :param failure_type: count only runs with this one; None for all.
+    :param target: count only runs that attempted it, and as recovered only those that it answered.
     """
     counted = [
         run
@@ -107,9 +88,9 @@ def success_rate(summaries, now, failure_type=None, target=None):
     if len(counted) < MIN_SAMPLES:
         return 1.0
     weights = [0.5 ** (max(0.0, now - run["at"]) / HALF_LIFE_SECONDS) for run in counted]
-    good = [
+    recovered_weights = [
         weight
         for weight, run in zip(weights, counted)
         if (run.get("outcome") == "recovered" if target is None else run.get("answered") == target)
     ]
-    return sum(good) / sum(weights) if sum(weights) else 1.0
+    return sum(recovered_weights) / sum(weights) if sum(weights) else 1.0

@@ -1,17 +1,16 @@
-"""Snapshots of agents' states, to go back to before a change or after a failure.
+"""Snapshots of agents' states, for restoring after a failure or before a change.
 
-A snapshot is a packed state under `synthralos.snapshot.<agent>.<time>` and, beside it, a small head
-under `synthralos.snapshot_head.<agent>.<time>` that lists need: a listing answers whole values, and
-a list of states would be megabytes. The state is written first and deleted last, so that each head
-has one. What a head says is repeated inside the packed text, where the checksum covers it: a head
-that was tampered with can mislead a list, never a restore.
+A snapshot is an encoded state under `synthralos.snapshot.<agent>.<time>` and a small head under
+`synthralos.snapshot_head.<agent>.<time>`. Lists need only heads: listing the datastore returns
+whole values, and a list of states would be megabytes. The state is written first and deleted last,
+so that each head has one. The head's content is repeated inside the encoded state, where the
+checksum covers it: a head that was tampered with can mislead a list, never a restore.
 
-Datastore calls: create 3, and 2 for each snapshot that goes; listing 1 for each 100; get and
-restore 1; of a corrupted one up to 13, for it looks for the newest good one; delete 2; cleanup 1
-for each 100, and 2 for each that goes.
+Datastore calls: create 3, and 2 for each snapshot that is deleted for it; list 1 per 100; get and
+restore 1, or up to 13 for a corrupted snapshot, because the latest valid one is looked for; delete
+2; cleanup 1 per 100, and 2 for each that is deleted.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Optional
@@ -25,19 +24,19 @@ from synthralos.core.identifiers import (
     require_identifier,
 )
 from synthralos.core.timestamps import to_iso
-from synthralos.storage import state_codec
+from synthralos.storage import records, state_codec
 from synthralos.storage.datastore import (
     PAGE_SIZE,
     PREFIX,
     DatastoreUnavailable,
-    answered,
+    require_available,
     timestamp_key,
     timestamp_of_key,
 )
 
 FORMAT_VERSION = 1
 MAX_PAGES = 10
-TRIED = 10
+MAX_CHECKED = 10
 MAX_METADATA_BYTES = 4096
 _STATES = PREFIX + "snapshot."
 _HEADS = PREFIX + "snapshot_head."
@@ -46,14 +45,14 @@ _TIME = re.compile(r"[0-9]{13}-[0-9a-f]{9}\Z")
 
 @dataclass(frozen=True)
 class SnapshotConfig:
-    """How many snapshots are kept, for how long, and what a restore may do.
+    """The entry `rollback` of the configuration.
 
-    :ivar max_snapshots: for each agent; the oldest go.
-    :ivar backup_url: where copies go when `backup_to_remote`: PUT <url>/<agent>/<snapshot id>.
+    :ivar max_snapshots: how many are stored per agent; the oldest are deleted.
+    :ivar backup_url: where copies are sent if `backup_to_remote`: PUT <url>/<agent>/<snapshot id>.
     :ivar backup_token_from: the datastore key of the bearer token for that, or None.
-    :ivar check_actions: the StackStorm actions that a restore may have judge a snapshot.
+    :ivar check_actions: the StackStorm actions that may check a snapshot before a restore.
     :ivar check_timeout: seconds that such an action may take.
-    :ivar lifetime: seconds, in place of cleanup_after_hours; None where only these are given.
+    :ivar ttl_seconds: `retention.snapshots`, in place of cleanup_after_hours; None if not set.
     """
 
     max_snapshots: int = 10
@@ -69,11 +68,15 @@ class SnapshotConfig:
 
     @property
     def seconds(self):
+        """How long a snapshot is stored."""
         return self.ttl_seconds or int(self.cleanup_after_hours * 3600)
 
 
 def snapshot_config(settings):
-    """The Rollback of the settings. InvalidInput names the entry that is wrong."""
+    """Return the SnapshotConfig of the settings.
+
+    :raises InvalidInput: it names the invalid entry.
+    """
     entry = getattr(settings, "rollback", None) or {}
     if isinstance(entry, SnapshotConfig):
         return entry
@@ -91,135 +94,139 @@ def snapshot_config(settings):
     )
 
 
-def create(store, kept, now, agent_id, task_id, state, metadata=None):
-    """Keeps `state`, a JSON value without secrets, and returns the snapshot's head.
+def create(store, config, now, agent_id, task_id, state, metadata=None):
+    """Store a snapshot of `state`, a JSON value without secrets, and return its head.
 
     The head: snapshot_id, agent_id, task_id, created_at, metadata, checksum (SHA-256 of the state's
-    canonical JSON), size_bytes (of that JSON), stored_bytes; and `deleted`, the ids of the
-    snapshots that went for it, or None when those could not be looked for.
+    canonical JSON), size_bytes (of that JSON), stored_bytes; and `deleted`, the ids of the old
+    snapshots that were deleted for it, or None if they could not be looked for.
 
-    :param store: a BestEffortDatastore datastore.
-    :param kept: a Rollback.
+    :param store: a BestEffortDatastore.
+    :param config: a SnapshotConfig.
     :raises DatastoreUnavailable: the datastore is unavailable; then there is no snapshot.
     """
     text = state_codec.canonical_json("state", state)
     metadata = checked_metadata(metadata)
-    last = timestamp_key(now)
-    facts = {
-        "v": FORMAT_VERSION,
-        "snapshot_id": "%s:%s" % (require_identifier("agent_id", agent_id), last),
+    record_id = timestamp_key(now)
+    head = {
+        "snapshot_id": "%s:%s" % (require_identifier("agent_id", agent_id), record_id),
         "agent_id": agent_id,
         "task_id": require_identifier("task_id", task_id),
         "created_at": to_iso(now),
         "metadata": metadata,
         "checksum": state_codec.checksum(text),
     }
-    body = state_codec.encode_state("state", dict(facts, state=state), kept.compression_enabled)
-    head = dict(facts, size_bytes=len(text), stored_bytes=len(body))
-    where, lifetime = _key_prefix(agent_id) + last, kept.seconds
-    written = store.put(_STATES + where, body, lifetime) and store.put(
-        _HEADS + where, json.dumps(head, separators=(",", ":")), lifetime
+    content = dict(head, v=FORMAT_VERSION, state=state)
+    body = state_codec.encode_state("state", content, config.compression_enabled)
+    head.update(size_bytes=len(text), stored_bytes=len(body))
+    key, ttl_seconds = _key_prefix(agent_id) + record_id, config.seconds
+    written = store.put(_STATES + key, body, ttl_seconds) and store.put(
+        _HEADS + key, records.encode(head, FORMAT_VERSION, sort_keys=False), ttl_seconds
     )
     if not written:
         raise DatastoreUnavailable("the snapshot was not stored: %s" % store.unavailable_reason)
-    del head["v"]
-    return dict(head, deleted=_trim(store, kept, agent_id))
+    return dict(head, deleted=_trim(store, config, agent_id))
 
 
-def list_snapshots(store, kept, now, agent_id, task_id=None, limit=50):
-    """The heads of an agent's snapshots, or of one task's, newest first.
+def list_snapshots(store, config, now, agent_id, task_id=None, limit=50):
+    """The heads of the snapshots of an agent, or of one of its tasks, newest first.
 
-    A head that cannot be read is listed with its id, its agent, its time and `unreadable`.
+    An unreadable head is listed with its id, its agent, its time and `unreadable`.
 
     :raises DatastoreUnavailable: the datastore is unavailable.
     """
     require_identifier("agent_id", agent_id)
-    found = []
-    for head in _heads(store, kept, now, _key_prefix(agent_id)):
-        if len(found) >= limit:
+    heads = []
+    for head in _heads(store, config, now, _key_prefix(agent_id)):
+        if len(heads) >= limit:
             break
         if task_id in (None, head.get("task_id")):
-            found.append(head)
-    return found
+            heads.append(head)
+    return heads
 
 
-def get(store, kept, now, snapshot_id, agent_id=None, task_id=None):
-    """The snapshot, verified: its head's fields and `state`.
+def get(store, config, now, snapshot_id, agent_id=None, task_id=None):
+    """Return the verified snapshot: its head's fields and `state`.
 
-    :param agent_id: when given, the agent that it must be of; likewise task_id.
-    :raises InvalidInput: there is none, it is corrupted (the newest good one is then named), or it is of
-        another agent or task.
+    :param agent_id: the agent that it must belong to, or None for any; likewise task_id.
+    :raises InvalidInput: it does not exist, is corrupted (the error then names the latest valid
+        one), or belongs to another agent or task.
     :raises DatastoreUnavailable: the datastore is unavailable.
     """
-    agent, last = _parse_id(snapshot_id)
-    where = _key_prefix(agent) + last
-    text = None if _expired(last, kept, now) else store.get(_STATES + where)
-    answered(store)
+    agent, record_id = _parse_id(snapshot_id)
+    key, is_expired = _key_prefix(agent) + record_id, _expired(record_id, config, now)
+    text = None if is_expired else store.get(_STATES + key)
+    require_available(store)
     try:
         if text is None:
             raise state_codec.CorruptState("its state is missing")
-        found = _decode(text, kept, snapshot_id, agent)
+        snapshot = _decode(text, config, snapshot_id, agent)
     except state_codec.CorruptState as error:
-        head = None if _expired(last, kept, now) else store.get(_HEADS + where)
+        head = None if is_expired else store.get(_HEADS + key)
         if text is None and head is None:
-            why = "is no snapshot, or was older than %g hours" % (kept.seconds / 3600.0)
-            way_out = "List them with synthralos.snapshot.list"
-            raise InvalidInput("snapshot_id", snapshot_id, why, way_out) from error
+            reason = "does not exist, or is older than %g hours" % (config.seconds / 3600.0)
+            hint = "List the snapshots with synthralos.snapshot.list"
+            raise InvalidInput("snapshot_id", snapshot_id, reason, hint) from error
         task = task_id or _task_of(head)
-        way_out = _alternative_hint(store, kept, now, agent, task, snapshot_id)
+        hint = _alternative_hint(store, config, now, agent, task, snapshot_id)
         raise InvalidInput(
-            "snapshot_id", snapshot_id, "is corrupted: %s" % error, way_out
+            "snapshot_id", snapshot_id, "is corrupted: %s" % error, hint
         ) from error
-    for field, wanted in (("agent_id", agent_id), ("task_id", task_id)):
-        if wanted is not None and found[field] != wanted:
-            why = "is not the one of snapshot %s, %s" % (snapshot_id, found[field])
-            raise InvalidInput(field, wanted, why, "Leave it out, or name a snapshot of it")
-    return found
+    for field, expected in (("agent_id", agent_id), ("task_id", task_id)):
+        if expected is not None and snapshot[field] != expected:
+            reason = "does not match snapshot %s, which belongs to %s" % (
+                snapshot_id, snapshot[field]
+            )
+            hint = "Omit it, or use a snapshot that belongs to it"
+            raise InvalidInput(field, expected, reason, hint)
+    return snapshot
 
 
-def latest_valid(store, kept, now, agent_id, task_id=None, but=None):
-    """The newest snapshot of the agent, and of the task where one is given, that is not corrupted;
-    None when there is none among the newest TRIED.
+def latest_valid(store, config, now, agent_id, task_id=None, exclude=None):
+    """Return the latest snapshot of the agent, and of the task if not None, that is not corrupted.
 
-    :param but: the id of a snapshot to pass over.
+    None if the newest MAX_CHECKED have none.
+
+    :param exclude: the id of a snapshot to skip.
     """
-    tried = 0
-    for head in _heads(store, kept, now, _key_prefix(agent_id)):
-        if head["snapshot_id"] == but or task_id not in (None, head.get("task_id")):
+    checked = 0
+    for head in _heads(store, config, now, _key_prefix(agent_id)):
+        if head["snapshot_id"] == exclude or task_id not in (None, head.get("task_id")):
             continue
-        if tried == TRIED:
+        if checked == MAX_CHECKED:
             break
-        tried += 1
+        checked += 1
         text = store.get(_STATES + _key_prefix(agent_id) + _parse_id(head["snapshot_id"])[1])
-        answered(store)
+        require_available(store)
         try:
-            found = _decode(text or "", kept, head["snapshot_id"], agent_id)
+            snapshot = _decode(text or "", config, head["snapshot_id"], agent_id)
         except state_codec.CorruptState:
             continue
-        if task_id in (None, found["task_id"]):
-            return found
+        if task_id in (None, snapshot["task_id"]):
+            return snapshot
     return None
 
 
 def delete(store, snapshot_id):
-    """Deletes a snapshot.
+    """Delete a snapshot.
 
-    :raises InvalidInput: there is none; DatastoreUnavailable: the datastore is unavailable.
+    :raises InvalidInput: it does not exist.
+    :raises DatastoreUnavailable: the datastore is unavailable.
     """
-    agent, last = _parse_id(snapshot_id)
-    gone = _delete_pair(store, _key_prefix(agent) + last)
-    answered(store)
-    if not gone:
-        way_out = "List them with synthralos.snapshot.list"
-        raise InvalidInput("snapshot_id", snapshot_id, "is no snapshot", way_out)
+    agent, record_id = _parse_id(snapshot_id)
+    existed = _delete_pair(store, _key_prefix(agent) + record_id)
+    require_available(store)
+    if not existed:
+        hint = "List the snapshots with synthralos.snapshot.list"
+        raise InvalidInput("snapshot_id", snapshot_id, "does not exist", hint)
 
 
-def cleanup(store, kept, now, agent_id=None):
-    """Deletes what is too old or one too many: of one agent, or of all.
+def cleanup(store, config, now, agent_id=None):
+    """Delete the snapshots beyond the configured age or number, of an agent or of all.
 
     :returns: {deleted: ids, kept: a number, more: whether there may be more than the
-        PAGES * PAGE newest that were looked at}.
-    :raises DatastoreUnavailable: the datastore is unavailable; what was deleted until then is.
+        MAX_PAGES * PAGE_SIZE newest that were checked}.
+    :raises DatastoreUnavailable: the datastore is unavailable; earlier deletions stay.
     """
     prefix = (
         _HEADS
@@ -227,84 +234,90 @@ def cleanup(store, kept, now, agent_id=None):
         else _HEADS + _key_prefix(require_identifier("agent_id", agent_id))
     )
     names, more = _names(store, prefix)
-    counts, gone = {}, []
+    counts, surplus = {}, []
     for name in names:
-        agent, last = _parse_key(name)
+        agent, record_id = _parse_key(name)
         counts[agent] = counts.get(agent, 0) + 1
-        if counts[agent] > kept.max_snapshots or _expired(last, kept, now):
+        if counts[agent] > config.max_snapshots or _expired(record_id, config, now):
             counts[agent] -= 1
-            gone.append(name)
-    for name in gone:
+            surplus.append(name)
+    for name in surplus:
         _delete_pair(store, name[len(_HEADS):])
-        answered(store)
+        require_available(store)
     return {
-        "deleted": ["%s:%s" % _parse_key(name) for name in gone],
-        "kept": len(names) - len(gone),
+        "deleted": ["%s:%s" % _parse_key(name) for name in surplus],
+        "kept": len(names) - len(surplus),
         "more": more,
     }
 
 
 def state_key(snapshot_id):
-    """The datastore key of the snapshot's packed state."""
-    agent, last = _parse_id(snapshot_id)
-    return _STATES + _key_prefix(agent) + last
+    """The datastore key of the snapshot's encoded state."""
+    agent, record_id = _parse_id(snapshot_id)
+    return _STATES + _key_prefix(agent) + record_id
 
 
-def check_allowed(kept, action, api):
-    """InvalidInput when the config does not let `action` judge snapshots, or nothing can run it."""
-    if action not in kept.check_actions:
-        known = ", ".join(kept.check_actions) or "none"
-        way_out = "Use one of rollback.check_actions in the config (%s), or add it there" % known
-        raise InvalidInput("check_action", action, "is not allowed", way_out)
+def check_allowed(config, action, api):
+    """Raise InvalidInput if `action` may not check snapshots, or cannot be run without an API."""
+    if action not in config.check_actions:
+        allowed = ", ".join(config.check_actions) or "none"
+        hint = "Use one of rollback.check_actions in the config (%s), or add it there" % allowed
+        raise InvalidInput("check_action", action, "is not allowed", hint)
     if api is None:
-        why = "there is no StackStorm API to run it"
-        raise InvalidInput("check_action", action, why, "Leave it out, or run on StackStorm")
+        reason = "requires a StackStorm API to run it"
+        raise InvalidInput("check_action", action, reason, "Omit it, or run on StackStorm")
 
 
 def run_check_action(api, action, snapshot_id, seconds):
-    """What the StackStorm action `action`, given the id alone, says of a snapshot.
+    """Let the StackStorm action `action`, whose only parameter is the id, check a snapshot.
 
-    :returns: {action, execution_id, status, accepted, reason where it gave one}: it accepts by
-        succeeding, unless its result has `valid: false`.
-    :raises StackStormError: it cannot be run, or has not ended within `read_seconds`.
+    :param seconds: how long it may take.
+    :returns: {action, execution_id, status, accepted, reason if it named one}: it accepts the
+        snapshot by succeeding, unless its result has `valid: false`.
+    :raises StackStormError: it cannot be run, or has not ended within `seconds`.
     """
     execution_id = api.start(action, {"snapshot_id": snapshot_id})
     execution = api.wait(execution_id, seconds)
-    told = execution.get("result")
-    # Where an action in Python, and where a workflow has it.
-    told = told.get("result", told.get("output")) if isinstance(told, dict) else None
-    told = told if isinstance(told, dict) else {}
+    result = execution.get("result")
+    # A Python action has it under `result`, a workflow under `output`.
+    result = result.get("result", result.get("output")) if isinstance(result, dict) else None
+    result = result if isinstance(result, dict) else {}
     status = execution["status"]
-    found = {"action": action, "execution_id": execution_id, "status": status}
-    found["accepted"] = status == "succeeded" and told.get("valid") is not False
-    return dict(found, reason=str(told["reason"])) if told.get("reason") else found
+    verdict = {"action": action, "execution_id": execution_id, "status": status}
+    verdict["accepted"] = status == "succeeded" and result.get("valid") is not False
+    return dict(verdict, reason=str(result["reason"])) if result.get("reason") else verdict
 
 
 def checked_metadata(metadata):
-    """`metadata` when it is a small object, {} for None, else InvalidInput."""
+    """Return `metadata` if it is a small object, or {} for None.
+
+    :raises InvalidInput: it is not an object, or larger than MAX_METADATA_BYTES as JSON.
+    """
     metadata = {} if metadata is None else metadata
-    way_out = "Give an object of at most %d bytes; more belongs in the state" % MAX_METADATA_BYTES
+    hint = "Use an object of at most %d bytes; put more into the state" % MAX_METADATA_BYTES
     if not isinstance(metadata, dict):
-        raise InvalidInput("metadata", metadata, "is not an object", way_out)
+        raise InvalidInput("metadata", metadata, "is not an object", hint)
     if len(state_codec.canonical_json("metadata", metadata)) > MAX_METADATA_BYTES:
-        raise InvalidInput("metadata", None, "is too large", way_out)
+        raise InvalidInput("metadata", None, "is too large", hint)
     return metadata
 
 
-def _decode(text, kept, snapshot_id, agent):
-    """What the packed text holds, verified where the settings say so. Corrupt when it is not whole.
+def _decode(text, config, snapshot_id, agent):
+    """The content of an encoded state, verified if the settings require it.
+
+    :raises CorruptState: it is damaged, or belongs to another snapshot.
     """
-    content = state_codec.decode_state(text, kept.verification_enabled)
+    content = state_codec.decode_state(text, config.verification_enabled)
     if (
         not isinstance(content, dict) or
         content.pop("v", None) != FORMAT_VERSION or
         "state" not in content
     ):
-        raise state_codec.CorruptState("it is no snapshot of this format")
-    if kept.verification_enabled:
-        told = (content.get("snapshot_id"), content.get("agent_id"))
-        if told != (snapshot_id, agent) or not is_name(content.get("task_id")):
-            raise state_codec.CorruptState("it is of another agent, task or time")
+        raise state_codec.CorruptState("it is not a snapshot of this format")
+    if config.verification_enabled:
+        identity = (content.get("snapshot_id"), content.get("agent_id"))
+        if identity != (snapshot_id, agent) or not is_name(content.get("task_id")):
+            raise state_codec.CorruptState("it belongs to another agent, task or time")
         if (
             state_codec.checksum(state_codec.canonical_json("state", content["state"])) !=
             content["checksum"]
@@ -313,67 +326,53 @@ def _decode(text, kept, snapshot_id, agent):
     return content
 
 
-def _alternative_hint(store, kept, now, agent, task, but):
-    good = latest_valid(store, kept, now, agent, task, but)
-    whose = "%s and task %s" % (agent, task) if task else agent
-    if good is None:
-        return "No other snapshot of %s is good; take a new one with synthralos.snapshot.create" % (
-            whose
-        )
-    return "The newest good one of %s is %s" % (whose, good["snapshot_id"])
+def _alternative_hint(store, config, now, agent, task, exclude):
+    snapshot = latest_valid(store, config, now, agent, task, exclude)
+    owner = "%s and task %s" % (agent, task) if task else agent
+    if snapshot is None:
+        return "%s has no other valid snapshot; create one with synthralos.snapshot.create" % owner
+    return "The latest valid snapshot of %s is %s" % (owner, snapshot["snapshot_id"])
 
 
-def _heads(store, kept, now, below):
-    """The heads under a place, newest first, without those that are too old."""
-    prefix = _HEADS + below
-    for page in range(MAX_PAGES):
-        rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        answered(store)
+def _heads(store, config, now, prefix):
+    """The heads whose keys go on with `prefix`, newest first, without expired ones."""
+    for rows in records.iter_pages(store, _HEADS + prefix, MAX_PAGES):
+        require_available(store)
         for name, text in rows:
-            agent, last = _parse_key(name)
-            if _TIME.match(last) and not _expired(last, kept, now):
-                yield _head(agent, last, text)
-        if len(rows) < PAGE_SIZE:
-            return
+            agent, record_id = _parse_key(name)
+            if _TIME.match(record_id) and not _expired(record_id, config, now):
+                yield _head(agent, record_id, text)
 
 
-def _head(agent, last, text):
-    named = {"snapshot_id": "%s:%s" % (agent, last), "agent_id": agent}
-    try:
-        head = json.loads(text)
-    except (ValueError, RecursionError):
-        head = None
-    if not isinstance(head, dict) or head.pop("v", None) != FORMAT_VERSION:
-        return dict(named, created_at=to_iso(timestamp_of_key(last)), unreadable=True)
-    return dict(head, **named)
+def _head(agent, record_id, text):
+    identity = {"snapshot_id": "%s:%s" % (agent, record_id), "agent_id": agent}
+    head = records.decode(text, FORMAT_VERSION)
+    if head is None:
+        return dict(identity, created_at=to_iso(timestamp_of_key(record_id)), unreadable=True)
+    return dict(head, **identity)
 
 
 def _task_of(text):
     """The task that a head names, or None."""
-    try:
-        task = json.loads(text or "")["task_id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+    task = (records.decode(text, FORMAT_VERSION) or {}).get("task_id")
     return task if is_name(task) else None
 
 
 def _names(store, prefix):
-    """(the names below a prefix, whether there may be more)."""
-    names = []
-    for page in range(MAX_PAGES):
-        rows = store.list(prefix, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        answered(store)
+    """(the keys of heads with a prefix, whether there may be more)."""
+    names, rows = [], []
+    for rows in records.iter_pages(store, prefix, MAX_PAGES):
+        require_available(store)
         names += [name for name, _ in rows if _TIME.match(_parse_key(name)[1])]
-        if len(rows) < PAGE_SIZE:
-            return names, False
-    return names, True
+    return names, len(rows) == PAGE_SIZE
 
 
-def _trim(store, kept, agent_id):
-    """The ids of the snapshots beyond the newest max_snapshots, deleted; None when the datastore
-    went away.
+def _trim(store, config, agent_id):
+    """Delete the snapshots beyond the newest max_snapshots.
+
+    :returns: their ids, or None if the datastore became unavailable.
     """
-    rows = store.list(_HEADS + _key_prefix(agent_id), limit=PAGE_SIZE, offset=kept.max_snapshots)
+    rows = store.list(_HEADS + _key_prefix(agent_id), limit=PAGE_SIZE, offset=config.max_snapshots)
     for name, _ in rows:
         _delete_pair(store, name[len(_HEADS):])
     if store.unavailable_reason:
@@ -381,10 +380,10 @@ def _trim(store, kept, agent_id):
     return ["%s:%s" % _parse_key(name) for name, _ in rows]
 
 
-def _delete_pair(store, where):
-    # The head first: without it nobody finds the state, should the second call fail.
-    head = store.delete(_HEADS + where)
-    return store.delete(_STATES + where) or head
+def _delete_pair(store, key):
+    # The head first: without it the state is no longer listed, should the second call fail.
+    head_existed = store.delete(_HEADS + key)
+    return store.delete(_STATES + key) or head_existed
 
 
 def _key_prefix(agent_id):
@@ -392,24 +391,27 @@ def _key_prefix(agent_id):
 
 
 def _parse_key(name):
-    """(agent, time) of a head's name."""
-    part, _, last = name[len(_HEADS):].rpartition(".")
-    return decode_key_part(part), last
+    """(agent, record id) of the key of a head."""
+    key_part, _, record_id = name[len(_HEADS):].rpartition(".")
+    return decode_key_part(key_part), record_id
 
 
 def _parse_id(snapshot_id):
-    """(agent, time) of a snapshot's id. InvalidInput when it is none."""
-    agent, _, last = str(snapshot_id).rpartition(":")
-    if not is_name(agent) or not _TIME.match(last):
+    """(agent, record id) of a snapshot's id.
+
+    :raises InvalidInput: it is not a valid id.
+    """
+    agent, _, record_id = str(snapshot_id).rpartition(":")
+    if not is_name(agent) or not _TIME.match(record_id):
         raise InvalidInput(
             "snapshot_id",
             snapshot_id,
-            "is no snapshot's id",
-            "Give one as synthralos.snapshot.list shows it: <agent>:<13 digits>-<9 digits>",
+            "is not a valid snapshot ID",
+            "Use one that synthralos.snapshot.list shows: <agent>:<13 digits>-<9 digits>",
         )
-    return agent, last
+    return agent, record_id
 
 
-def _expired(last, kept, now):
-    # The store may be a minute late with what is over, and the limit may have been lowered.
-    return timestamp_of_key(last) + kept.seconds <= now
+def _expired(record_id, config, now):
+    # The datastore may expire keys a minute late, and the limit may have been lowered.
+    return timestamp_of_key(record_id) + config.seconds <= now

@@ -1,8 +1,8 @@
-"""StackStorm's REST API as the pack needs it: executions, keys and triggers.
+"""A client of StackStorm's REST API: executions, keys and triggers.
 
-Plain requests and not st2client: st2client's calls have no time limit, and a run must not hang on
-an API that is slow. The address and the token come from whoever has them: an action from its
-environment, a sensor from its service.
+It uses requests and not st2client, because st2client's calls have no time limit, and a run must not
+hang on a slow API. The caller passes the address and the token: an action has them in its
+environment, a sensor in its service.
 """
 
 import contextlib
@@ -23,22 +23,28 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{24}\Z")
 
 
 class StackStormError(Exception):
-    """StackStorm's API did not answer, or refused.
+    """StackStorm's API did not respond, or refused.
 
-    :ivar refused: whether it answered; else what was asked for may have happened.
+    :ivar refused: whether it responded; if not, the request may have been carried out.
     """
 
     refused = False
 
 
 class ExecutionNotFound(StackStormError):
-    """There is no such execution, or none any more."""
+    """The execution does not exist, or no longer does."""
 
     refused = True
 
 
 class Api:
-    """:param url: the API's address, up to and with `/v1`; verify: True, False, or a CA bundle.
+    """StackStorm's API, also as a Datastore.
+
+    Methods raise StackStormError when the API does not respond or refuses; the datastore's methods
+    raise DatastoreUnavailable.
+
+    :param url: the API's address, up to and including `/v1`.
+    :param verify: True, False, or a CA bundle.
     :param key_seconds: the time limit of a call to the datastore.
     """
 
@@ -47,7 +53,7 @@ class Api:
             import requests
 
             session = requests.Session()
-            # Loopback and cluster addresses: a proxy or a .netrc of the host has no say here.
+            # Loopback and cluster addresses: the host's proxy and .netrc must not apply.
             session.trust_env = False
             session.verify = verify
         self._url, self._session = url.rstrip("/"), session
@@ -55,108 +61,116 @@ class Api:
         self._headers = {"X-Auth-Token": token} if token else {}
 
     def execution(self, execution_id, attributes=_EXECUTION):
-        """The execution as StackStorm holds it: parameters as given, defaults, trigger, start."""
+        """Return the execution: its parameters, the action's defaults, trigger, start.
+
+        :raises ExecutionNotFound: it does not exist.
+        """
         path = "/executions/" + quote(execution_id, safe="")
-        answer = self._call(
+        response = self._call(
             "GET", path, READ_EXECUTION_SECONDS, params={"include_attributes": attributes}
         )
-        if answer.status_code == 404:
-            raise ExecutionNotFound("there is no execution %s" % execution_id)
-        return self._json(answer)
+        if response.status_code == 404:
+            raise ExecutionNotFound("execution %s does not exist" % execution_id)
+        return self._json(response)
 
     def children(self, execution_id, attributes):
-        """The executions that a workflow has started, in the order of their start."""
+        """Return the executions that a workflow has started, in the order of their start."""
         params = {"parent": execution_id, "limit": PAGE_SIZE, "include_attributes": attributes}
         rows = self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
-        with _understood(StackStormError):
+        with _expected_form(StackStormError):
             return sorted(rows, key=lambda row: row["start_timestamp"])
 
     def executions(self, attributes, **filters):
-        """At most PAGE executions; filters: action, status, timestamp_gt, sort_asc, offset ..."""
+        """Return a page of executions.
+
+        :param filters: action, status, timestamp_gt, sort_asc, offset ...
+        """
         params = dict(filters, limit=PAGE_SIZE, include_attributes=attributes)
         return self._json(self._call("GET", "/executions", READ_EXECUTION_SECONDS, params=params))
 
     def set_status(self, execution_id, status, result=None):
-        """Gives an execution that has not ended another status: abandoned, timeout, canceled or
-        resuming.
+        """Set the status of an execution that has not ended.
 
-        :returns: False when it has ended meanwhile.
+        :param status: abandoned, timeout, canceled or resuming.
+        :returns: False if it has ended in the meantime.
         """
         body = {"status": status}
         if result is not None:
             body["result"] = result
         path = "/executions/" + quote(execution_id, safe="")
-        answer = self._call("PUT", path, READ_EXECUTION_SECONDS, json=body)
-        if answer.status_code in (400, 404):
+        response = self._call("PUT", path, READ_EXECUTION_SECONDS, json=body)
+        if response.status_code in (400, 404):
             return False
-        self._json(answer)
+        self._json(response)
         return True
 
     def cancel(self, execution_id):
-        """Asks for the end of an execution; False when it has ended meanwhile."""
+        """Cancel an execution. Return False if it has ended in the meantime."""
         path = "/executions/" + quote(execution_id, safe="")
-        answer = self._call("DELETE", path, READ_EXECUTION_SECONDS)
-        if answer.status_code in (200, 400, 404):
-            return answer.status_code == 200
-        self._json(answer)
+        response = self._call("DELETE", path, READ_EXECUTION_SECONDS)
+        if response.status_code in (200, 400, 404):
+            return response.status_code == 200
+        self._json(response)
         return True
 
     def inquiries(self, offset=0):
-        """The approvals that are asked for: [{id, schema, ttl, users, roles}], at most PAGE."""
+        """Return a page of the open inquiries: [{id, schema, ttl, users, roles}]."""
         params = {"limit": PAGE_SIZE, "offset": offset}
         return self._json(
             self._call("GET", "/inquiries", READ_EXECUTION_SECONDS, params=params)
         )
 
     def respond(self, inquiry_id, response):
-        """Answers an inquiry. Raises StackStormError: StackStorm did not take the answer."""
+        """Respond to an inquiry."""
         path = "/inquiries/" + quote(inquiry_id, safe="")
         body = {"id": inquiry_id, "response": response}
         self._json(self._call("PUT", path, READ_EXECUTION_SECONDS, json=body))
 
     def action(self, ref):
-        """The metadata of the action `pack.action`, or None when there is none."""
-        answer = self._call("GET", "/actions/" + quote(ref, safe=""), TIMEOUT_SECONDS)
-        return None if answer.status_code == 404 else self._json(answer)
+        """Return the metadata of the action `pack.action`, or None if it does not exist."""
+        response = self._call("GET", "/actions/" + quote(ref, safe=""), TIMEOUT_SECONDS)
+        return None if response.status_code == 404 else self._json(response)
 
     def start(self, action, parameters):
-        """Requests an execution of `action`, such as `pack.action`, and returns its id."""
+        """Request an execution of `action`, such as `pack.action`, and return its id."""
         body = {"action": action, "parameters": parameters}
-        told = self._json(self._call("POST", "/executions", READ_EXECUTION_SECONDS, json=body))
-        if not isinstance(told, dict) or not isinstance(told.get("id"), str):
-            raise StackStormError("StackStorm's API named no execution of %s" % action)
-        return told["id"]
+        execution = self._json(self._call("POST", "/executions", READ_EXECUTION_SECONDS, json=body))
+        if not isinstance(execution, dict) or not isinstance(execution.get("id"), str):
+            raise StackStormError(
+                "StackStorm's API returned no execution ID when starting %s" % action
+            )
+        return execution["id"]
 
     def wait(self, execution_id, seconds, sleep=time.sleep, now=time.monotonic):
-        """The execution once it has ended: id, status, one of ENDED, and result.
+        """Wait for the end of an execution and return it: id, status (one of ENDED), result.
 
-        :raises StackStormError: it has not ended within `seconds`; it goes on.
+        :raises StackStormError: it has not ended within `seconds`; it is still running.
         """
-        until = now() + seconds
+        deadline = now() + seconds
         while True:
             execution = self.execution(execution_id, "status,result")
             if execution.get("status") in ENDED:
                 return execution
-            if now() >= until:
+            if now() >= deadline:
                 raise StackStormError(
                     "execution %s has not ended within %d s" % (execution_id, seconds)
                 )
             sleep(POLL_SECONDS)
 
     def fire(self, trigger, payload):
-        """Dispatches a trigger instance; `payload` is a JSON object of ids, enums and numbers."""
-        answer = self._call(
+        """Dispatch a trigger instance; `payload` is a JSON object of ids, enums and numbers."""
+        response = self._call(
             "POST", "/webhooks/st2", TIMEOUT_SECONDS, json={"trigger": trigger, "payload": payload}
         )
-        self._json(answer)
+        self._json(response)
 
     def get(self, name, decrypt=False):
         params = {"decrypt": "true"} if decrypt else None
-        answer = self._key("GET", name, params=params)
-        if answer.status_code == 404:
+        response = self._key("GET", name, params=params)
+        if response.status_code == 404:
             return None
-        row = self._json(answer, DatastoreUnavailable)
-        with _understood(DatastoreUnavailable):
+        row = self._json(response, DatastoreUnavailable)
+        with _expected_form(DatastoreUnavailable):
             return row["value"]
 
     def put(self, name, value, ttl=None):
@@ -166,23 +180,23 @@ class Api:
         self._json(self._key("PUT", name, json=body), DatastoreUnavailable)
 
     def list(self, prefix, limit=PAGE_SIZE, offset=0):
-        # Without `sort` StackStorm promises no order, and the newest might be missing from a page.
+        # Without `sort` StackStorm does not guarantee an order, and a page might lack the newest.
         params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
         rows = self._json(
             self._call("GET", "/keys", self._key_seconds, DatastoreUnavailable, params=params),
             DatastoreUnavailable,
         )
-        with _understood(DatastoreUnavailable):
+        with _expected_form(DatastoreUnavailable):
             return [(row["name"], row["value"]) for row in rows]
 
     def list_keys(self, prefix, limit=PAGE_SIZE, offset=0):
-        """As `list`, without the values: [datastore.Fact]."""
+        """Like `list`, without the values: [KeyInfo]."""
         params = {"prefix": prefix, "sort": "-name", "limit": limit, "offset": offset}
         rows = self._json(
             self._call("GET", "/keys", self._key_seconds, DatastoreUnavailable, params=params),
             DatastoreUnavailable,
         )
-        with _understood(DatastoreUnavailable):
+        with _expected_form(DatastoreUnavailable):
             return [
                 KeyInfo(
                     row["name"], len(row["value"].encode("utf-8", "surrogatepass")),
@@ -192,11 +206,11 @@ class Api:
             ]
 
     def delete(self, name):
-        answer = self._key("DELETE", name)
-        if answer.status_code == 404:
+        response = self._key("DELETE", name)
+        if response.status_code == 404:
             return False
-        if answer.status_code >= 400:
-            raise DatastoreUnavailable("StackStorm's datastore answered %d" % answer.status_code)
+        if response.status_code >= 400:
+            raise DatastoreUnavailable("StackStorm's datastore returned %d" % response.status_code)
         return True
 
     def _key(self, method, name, **options):
@@ -216,38 +230,39 @@ class Api:
                 method, self._url + path, headers=self._headers, timeout=seconds, **options
             )
         except requests.RequestException as error:
-            raise error_class("StackStorm's API is away: %s" % type(error).__name__) from error
+            message = "StackStorm's API is unavailable: %s" % type(error).__name__
+            raise error_class(message) from error
         except UnicodeError as error:
-            # Of the token or the address: whatever else a request has is ASCII.
-            told = "StackStorm's API cannot be asked: %s" % type(error).__name__
-            raise error_class(told) from error
+            # The token or the address: everything else in a request is ASCII.
+            message = "StackStorm's API cannot be called: %s" % type(error).__name__
+            raise error_class(message) from error
 
     @staticmethod
-    def _json(answer, error_class=StackStormError):
-        if answer.status_code >= 400:
-            what = "forbade it" if answer.status_code in (401, 403) else "answered"
-            error = error_class("StackStorm's API %s (%d)" % (what, answer.status_code))
+    def _json(response, error_class=StackStormError):
+        if response.status_code >= 400:
+            outcome = "denied access" if response.status_code in (401, 403) else "returned an error"
+            error = error_class("StackStorm's API %s (%d)" % (outcome, response.status_code))
             error.refused = True
             raise error
         try:
-            return answer.json()
+            return response.json()
         except ValueError as error:
-            raise error_class("StackStorm's API answered no JSON") from error
+            raise error_class("StackStorm's API did not return JSON") from error
 
 
 @contextlib.contextmanager
-def _understood(error_class: type[Exception]) -> Iterator[None]:
-    """Raise `error_class` where the response that the block reads has another form than it should.
+def _expected_form(error_class: type[Exception]) -> Iterator[None]:
+    """Raise `error_class` if the response that the block reads has an unexpected form.
 
-    The block holds nothing else: a defect of ours must not be told as StackStorm's.
+    The block contains nothing else: a defect of ours must not be reported as StackStorm's.
     """
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        why = "unexpected response from StackStorm's API (%s)" % type(error).__name__
-        raise error_class(why) from error
+        message = "unexpected response from StackStorm's API (%s)" % type(error).__name__
+        raise error_class(message) from error
 
 
 def _created_at(key_id):
-    """When the key with that id, MongoDB's, was first written; None where it does not say."""
+    """When the key with this MongoDB id was first written; None if the id does not contain it."""
     return int(key_id[:8], 16) if isinstance(key_id, str) and _OBJECT_ID.match(key_id) else None

@@ -1,7 +1,7 @@
-"""Rows that cannot be read: written by another version of the pack, or edited manually.
+"""Unreadable rows: written by another version of the pack, or edited manually.
 
 Such a row counts as absent, and no run fails for it. `health.get` counts them, so that an operator
-learns of a ticket, a pause or an outcome that nobody sees.
+learns of a ticket, a pause or an outcome that is ignored.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def noticed() -> Iterator[set[str]]:
 
 
 def skip(name: str) -> None:
-    """Note that the row called `name` is passed over because it cannot be read."""
+    """Note that the row called `name` is ignored because it cannot be read."""
     names = _names.get()
     if names is not None:
         names.add(name)

@@ -1,13 +1,13 @@
-"""What the pack keeps in the datastore: how much of which kind, and clearing it.
+"""What the pack stores in the datastore: how much of which kind, and clearing it.
 
-Only keys that the pack writes are counted and deleted; whatever else stands under its prefix is
-told as foreign. Datastore calls: one for each 100 keys, and one for each that is deleted. All of it
-stops when its time is up, and says what is left.
+Only keys that the pack writes are counted and deleted; others under its prefix are reported as
+foreign. Datastore calls: one per 100 keys, and one for each key that is deleted. Everything stops
+at its deadline, and reports how much remains.
 """
 
 from synthralos.config.retention import format_duration
 from synthralos.core.timestamps import to_iso
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, answered
+from synthralos.storage.datastore import PAGE_SIZE, PREFIX, require_available
 from synthralos.storage.keyspace import (
     GROUPS,
     KINDS,
@@ -18,7 +18,7 @@ from synthralos.storage.keyspace import (
 )
 from synthralos.storage.stackstorm_api import StackStormError
 
-# Of an execution that has not ended.
+# The statuses of an execution that has not ended.
 LIVE = (
     "requested", "scheduled", "delayed", "running", "pausing", "paused", "pending", "resuming",
     "canceling",
@@ -26,149 +26,172 @@ LIVE = (
 MAX_ACTIVE_RUN_PAGES = 10
 
 
-def storage_usage(store, now, until, lifetimes):
-    """{kinds {group: ...}, foreign, complete}; see `_group_stats`.
+def storage_usage(store, now, deadline, lifetimes):
+    """Count the stored keys: {kinds: {group: ...}, foreign, complete}; see `_group_stats`.
 
-    :param now: a callable that gives seconds since the epoch; until: when to stop.
+    :param now: a callable that returns seconds since the epoch.
+    :param deadline: when to stop, in seconds since the epoch.
+    :param lifetimes: {group: seconds} of the configuration.
     """
     groups, foreign, complete = {}, 0, True
-    for fact in _iter_keys(store, PREFIX):
-        if fact is None:
-            complete = now() < until
-            if not complete:
-                break
-            continue
-        kind = kind_of_key(fact.name)
-        if kind is None:
-            foreign += 1
-        else:
-            groups.setdefault(KINDS[kind].group, []).append(fact)
-    answered(store)
-    told = {
+    for keys in _iter_key_pages(store, PREFIX):
+        for key in keys:
+            kind = kind_of_key(key.name)
+            if kind is None:
+                foreign += 1
+            else:
+                groups.setdefault(KINDS[kind].group, []).append(key)
+        complete = now() < deadline
+        if not complete:
+            break
+    require_available(store)
+    group_stats = {
         group: _group_stats(groups[group], now(), lifetimes) for group in GROUPS if group in groups
     }
-    return {"kinds": told, "foreign": foreign, "complete": complete}
+    return {"kinds": group_stats, "foreign": foreign, "complete": complete}
 
 
-def _group_stats(facts, at, lifetimes):
-    """{keys, bytes, oldest, newest (null where unknown), next_expiry, without_expiry}."""
-    written = [when for when in (written_at(fact, lifetimes) for fact in facts) if when is not None]
-    # The datastore is up to a minute late with what is over.
-    ends = [
-        fact.expires_at for fact in facts if fact.expires_at is not None and fact.expires_at > at
+def _group_stats(keys, now, lifetimes):
+    """{keys, bytes, oldest, newest (null if unknown), next_expiry, without_expiry}."""
+    write_times = [
+        timestamp
+        for timestamp in (written_at(key, lifetimes) for key in keys)
+        if timestamp is not None
     ]
+    # The datastore may expire keys up to a minute late.
+    expiries = [key.expires_at for key in keys if key.expires_at is not None]
+    expiries = [timestamp for timestamp in expiries if timestamp > now]
     return {
-        "keys": len(facts),
-        "bytes": sum(fact.size for fact in facts),
-        "oldest": to_iso(min(written)) if written else None,
-        "newest": to_iso(max(written)) if written else None,
-        "next_expiry": to_iso(min(ends)) if ends else None,
-        "without_expiry": sum(fact.expires_at is None for fact in facts),
+        "keys": len(keys),
+        "bytes": sum(key.size for key in keys),
+        "oldest": to_iso(min(write_times)) if write_times else None,
+        "newest": to_iso(max(write_times)) if write_times else None,
+        "next_expiry": to_iso(min(expiries)) if expiries else None,
+        "without_expiry": sum(key.expires_at is None for key in keys),
     }
 
 
-def clear_storage(store, now, until, groups, lifetimes, older_than=None, live=None, dry_run=True):
-    """Deletes the keys of `groups`; with `dry_run` it says which it would.
+def clear_storage(
+    store,
+    now,
+    deadline,
+    groups,
+    lifetimes,
+    min_age_seconds=None,
+    active_runs=None,
+    dry_run=True,
+):
+    """Delete the keys of `groups`, or with `dry_run` report which would be deleted.
 
-    :param until: when to stop, in seconds since the epoch; half of the time is for looking.
-    :param older_than: seconds since it was last written from which on a key goes; None for all.
-    :param live: the runs that go on, whose keys stay; None where nothing is to be spared.
+    :param deadline: when to stop, in seconds since the epoch; half of the time is for looking.
+    :param min_age_seconds: seconds since a key was last written, for it to be deleted; None for
+        all.
+    :param active_runs: the ids of running runs, whose keys are spared; None to spare none.
     :returns: {kinds: {group: {matched, bytes, deleted, kept_for_runs, of_unknown_age}}, deleted,
-        left (matched, and not deleted), complete (whether all keys were looked at)}.
+        left (matched, but not deleted), complete (whether all keys were looked at)}.
     """
-    half = now() + (until - now()) / 2
+    half_time = now() + (deadline - now()) / 2
     counts = {
         group: {"matched": 0, "bytes": 0, "deleted": 0, "kept_for_runs": 0, "of_unknown_age": 0}
         for group in groups
     }
     names, complete = [], True
-    for kind, known in KINDS.items():
-        if known.group not in counts:
+    for kind, key_kind in KINDS.items():
+        if key_kind.group not in counts:
             continue
-        for fact in _iter_keys(store, key_prefix(kind)):
-            if fact is None:
-                complete = now() < half
-                if not complete:
-                    break
-            elif kind_of_key(fact.name) == kind:
-                names += _select_key(fact, counts[known.group], now, older_than, live, lifetimes)
+        group_counts = counts[key_kind.group]
+        for keys in _iter_key_pages(store, key_prefix(kind)):
+            for key in keys:
+                if kind_of_key(key.name) == kind and _select_key(
+                    key, group_counts, now, min_age_seconds, active_runs, lifetimes
+                ):
+                    names.append(key.name)
+            complete = now() < half_time
+            if not complete:
+                break
         if not complete:
             break
-    answered(store)
-    left = len(names)
+    require_available(store)
+    remaining = len(names)
     if not dry_run:
-        left -= _deleted(store, now, until, names, counts)
-    return {"kinds": counts, "deleted": len(names) - left, "left": left, "complete": complete}
+        remaining -= _delete(store, now, deadline, names, counts)
+    return {
+        "kinds": counts,
+        "deleted": len(names) - remaining,
+        "left": remaining,
+        "complete": complete,
+    }
 
 
-def _select_key(fact, count, now, older_than, live, lifetimes):
-    """[the name of the key] where it is to go, else []."""
-    if older_than is not None:
-        written = written_at(fact, lifetimes)
-        if written is None:
-            count["of_unknown_age"] += 1
-            return []
-        if written > now() - older_than:
-            return []
-    if live is not None and run_id_of_key(fact.name) in live:
-        count["kept_for_runs"] += 1
-        return []
-    count["matched"] += 1
-    count["bytes"] += fact.size
-    return [fact.name]
+def _select_key(key, group_counts, now, min_age_seconds, active_runs, lifetimes):
+    """Whether the key is to be deleted; counts it in `group_counts`."""
+    if min_age_seconds is not None:
+        timestamp = written_at(key, lifetimes)
+        if timestamp is None:
+            group_counts["of_unknown_age"] += 1
+            return False
+        if timestamp > now() - min_age_seconds:
+            return False
+    if active_runs is not None and run_id_of_key(key.name) in active_runs:
+        group_counts["kept_for_runs"] += 1
+        return False
+    group_counts["matched"] += 1
+    group_counts["bytes"] += key.size
+    return True
 
 
-def _deleted(store, now, until, names, counts):
-    """How many of `names` were deleted, or had gone meanwhile, before the time was up."""
-    for done, name in enumerate(names):
-        if now() >= until:
-            return done
+def _delete(store, now, deadline, names, counts):
+    """Delete keys until the deadline. Return how many of `names` no longer exist."""
+    for index, name in enumerate(names):
+        if now() >= deadline:
+            return index
         store.delete(name)
         if store.unavailable_reason:
-            return done
+            return index
         counts[KINDS[kind_of_key(name)].group]["deleted"] += 1
     return len(names)
 
 
 def active_run_ids(api):
-    """The ids, as keys have them, of all executions that go on, of whatever pack.
+    """Return the ids of all executions that are still running, of any pack.
 
-    :raises StackStormError: StackStorm does not tell them, or there are too many to read.
+    :raises StackStormError: StackStorm does not list them, or there are too many to read.
     """
     if api is None:
-        raise StackStormError("there is no StackStorm API that could tell which runs go on")
-    found = set()
+        raise StackStormError("running executions cannot be listed without StackStorm's API")
+    run_ids = set()
     for status in LIVE:
         for page in range(MAX_ACTIVE_RUN_PAGES + 1):
             if page == MAX_ACTIVE_RUN_PAGES:
                 raise StackStormError("more than %d executions are %s" % (page * PAGE_SIZE, status))
-            rows = api.executions("id", status=status, offset=page * PAGE_SIZE)
-            found |= {row["id"] for row in rows}
-            if len(rows) < PAGE_SIZE:
+            executions = api.executions("id", status=status, offset=page * PAGE_SIZE)
+            run_ids |= {execution["id"] for execution in executions}
+            if len(executions) < PAGE_SIZE:
                 break
-    return found
+    return run_ids
 
 
-def clear_summary(done, dry_run, older_than):
-    """One line of what `clear_storage` has done."""
-    age = "" if older_than is None else " older than %s" % format_duration(older_than)
-    matched = done["deleted"] + done["left"]
+def clear_summary(result, dry_run, min_age_seconds):
+    """Return the `result` of `clear_storage` as a line of text."""
+    age = "" if min_age_seconds is None else " older than %s" % format_duration(min_age_seconds)
+    matched = result["deleted"] + result["left"]
     if dry_run:
-        told = "%d keys%s would be deleted; dry_run=false deletes them" % (matched, age)
+        summary = "%d keys%s would be deleted; dry_run=false deletes them" % (matched, age)
     else:
-        told = "deleted %d keys%s" % (done["deleted"], age)
-        if done["left"]:
-            told += ", %d are left; run it again" % done["left"]
-    return told if done["complete"] else told + "; the time was up before all were looked at"
+        summary = "deleted %d keys%s" % (result["deleted"], age)
+        if result["left"]:
+            summary += ", %d are left; run it again" % result["left"]
+    if not result["complete"]:
+        summary += "; the time was up before all were looked at"
+    return summary
 
 
-def _iter_keys(store, prefix):
-    """Yields the facts below `prefix`, and None after each page."""
+def _iter_key_pages(store, prefix):
+    """Yield the keys with a prefix, one page after another."""
     offset = 0
     while True:
-        facts = store.list_keys(prefix, PAGE_SIZE, offset)
-        yield from facts
-        yield None
-        if len(facts) < PAGE_SIZE:
+        keys = store.list_keys(prefix, PAGE_SIZE, offset)
+        yield keys
+        if len(keys) < PAGE_SIZE:
             return
-        offset += len(facts)
+        offset += len(keys)

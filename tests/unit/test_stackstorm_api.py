@@ -37,7 +37,7 @@ def test_keys_are_listed_newest_first(serve):
 def test_what_is_not_there_is_none(serve):
     api, _ = answering(serve, 404)
     assert api.get("a") is None and api.delete("a") is False
-    with pytest.raises(StackStormError, match="no execution"):
+    with pytest.raises(StackStormError, match="does not exist"):
         api.execution("x")
 
 
@@ -71,9 +71,9 @@ def test_children_in_another_form_are_an_error_of_the_api(serve):
 def test_a_token_that_cannot_be_sent_is_told_without_it(serve):
     server = serve(http_answer(200, "{}"))
     api = Api(server.url + "/v1", "tłken")
-    with pytest.raises(DatastoreUnavailable, match="cannot be asked") as told:
+    with pytest.raises(DatastoreUnavailable, match="cannot be called") as caught:
         api.get("a")
-    assert "ken" not in str(told.value)
+    assert "ken" not in str(caught.value)
 
 
 def test_an_api_that_is_away_says_so():

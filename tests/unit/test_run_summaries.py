@@ -30,7 +30,7 @@ def test_summaries_since(store, clock):
         clock.forward(1)
     assert len(list(run_summaries.summaries_since(store, clock() - 110.5))) == 110
     assert len(list(run_summaries.summaries_since(store, 0))) == 120
-    assert len(list(run_summaries.summaries_since(store, 0, pages=1))) == 100
+    assert len(list(run_summaries.summaries_since(store, 0, max_pages=1))) == 100
 
 
 def test_what_is_to_be_counted_stands_by_itself_until_it_is(store, clock):
@@ -38,5 +38,5 @@ def test_what_is_to_be_counted_stands_by_itself_until_it_is(store, clock):
     run_summaries.record_summary(store, "5f0c", clock(), outcome="failed")
     run_summaries.record_metrics_event(store, run_summaries.CALLS, "5f0c", clock(), llm=[])
     run_summaries.record_metrics_event(store, run_summaries.CALLS, "5f0c", clock() + 1, llm=[])
-    told = [run_summaries.parse_event(text) for _, text in store.list(run_summaries.UNCOUNTED)]
-    assert sorted(one["kind"] for one in told) == ["calls", "calls", "end", "start"]
+    events = [run_summaries.parse_event(text) for _, text in store.list(run_summaries.UNCOUNTED)]
+    assert sorted(event["kind"] for event in events) == ["calls", "calls", "end", "start"]

@@ -32,9 +32,9 @@ def half_open(ledger, clock):
 
 
 def test_an_outcome_comes_back_as_it_was_written(ledger, clock):
-    told = Outcome(False, "rate_limit", clock(), 0.25, clock() + 9, True, "5f0c")
-    ledger.append(TARGET, told)
-    assert ledger.window(TARGET) == [told]
+    outcome = Outcome(False, "rate_limit", clock(), 0.25, clock() + 9, True, "5f0c")
+    ledger.append(TARGET, outcome)
+    assert ledger.window(TARGET) == [outcome]
 
 
 def test_the_window_is_the_newest_first_and_of_one_target(ledger, clock):
@@ -72,8 +72,8 @@ def test_what_another_version_wrote_is_passed_over(ledger, store, clock, value):
 
 def test_what_is_written_holds_no_text(ledger, store, clock):
     fail(ledger, clock)
-    told = json.loads(store.list("synthralos.outcome.")[0][1])
-    assert set(told) <= {"v", "ok", "cause", "run", "latency_ms", "repeat", "until"}
+    outcome = json.loads(store.list("synthralos.outcome.")[0][1])
+    assert set(outcome) <= {"v", "ok", "cause", "run", "latency_ms", "repeat", "until"}
 
 
 def test_five_failures_open_and_a_minute_half_opens_the_target(ledger, clock):
@@ -179,11 +179,11 @@ def test_among_twenty_at_once_three_go(datastore, clock):
         all_put.wait(PATIENCE_SECONDS)
 
     def list_and_meet(*arguments, **options):
-        found = listing(*arguments, **options)
+        rows = listing(*arguments, **options)
         if threading.get_ident() not in met:
             met.add(threading.get_ident())
             all_listed.wait(PATIENCE_SECONDS)
-        return found
+        return rows
 
     datastore.put, datastore.list = put_and_meet, list_and_meet
 

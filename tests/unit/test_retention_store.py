@@ -42,7 +42,7 @@ def written():
     return Written()
 
 
-def kept(written, **config):
+def store_with(written, **config):
     return BestEffortDatastore(with_retention(written, Settings.from_config(config)))
 
 
@@ -64,15 +64,15 @@ def ttl(written):
     ],
 )
 def test_each_kind_is_kept_as_long_as_the_configuration_says(written, group, put, default):
-    put(kept(written))
+    put(store_with(written))
     assert format_duration(ttl(written)) in (default, "1d")
     written.rows.clear()
-    put(kept(written, retention={group: "5h" if group != "incidents" else "2d"}))
+    put(store_with(written, retention={group: "5h" if group != "incidents" else "2d"}))
     assert ttl(written) == (5 * 3600 if group != "incidents" else 2 * 86400)
 
 
 def test_tickets_and_what_was_told_of_them(written):
-    store = kept(written, retention={"tickets": "7d"})
+    store = store_with(written, retention={"tickets": "7d"})
     tickets.record_occurrence(store, 1.0, "w", "a", {"cause": "timeout"}, "r", "s")
     store.put("synthralos.notification.T000000000000.0.trigger-any-mail", "{}", 99)
     assert {seconds for _, seconds in written.rows.values()} == {7 * 86400}
@@ -125,7 +125,7 @@ def test_the_groups_are_those_that_keys_have():
     "kind, rest", [("query", "a"), ("answer", "r"), ("cached", "ab")]
 )
 def test_what_is_nothing_but_text_is_withheld(written, kind, rest):
-    store = RetentionDatastore(written, {}, text=False)
+    store = RetentionDatastore(written, {}, store_text=False)
     assert store.put("synthralos.%s.%s" % (kind, rest), "words", 60) == WITHHELD
     tolerant = BestEffortDatastore(store)
     assert tolerant.put("synthralos.%s.%s" % (kind, rest), "words", 60) is False
@@ -133,7 +133,7 @@ def test_what_is_nothing_but_text_is_withheld(written, kind, rest):
 
 
 def test_errors_keep_their_cause_and_numbers(written):
-    store = BestEffortDatastore(RetentionDatastore(written, {}, text=False))
+    store = BestEffortDatastore(RetentionDatastore(written, {}, store_text=False))
     error = {
         "cause": "refused", "message": "word", "field": "original_request.word[0].x",
         "value": "word", "hint": "word", "status": 429, "retry_after": 1.5,
@@ -142,34 +142,34 @@ def test_errors_keep_their_cause_and_numbers(written):
     entry = {"event": "failed", "reason": "word", "error": error, "new": "word"}
     history.append_entry(store, "a", 1.0, entry)
     ((text, _),) = written.rows.values()
-    told = json.loads(text)
-    assert told == {"v": 1, "event": "failed", "error": {
+    stored = json.loads(text)
+    assert stored == {"v": 1, "event": "failed", "error": {
         "cause": "refused", "field": "original_request", "status": 429, "retry_after": 1.5}}
 
 
 def test_what_was_asked_goes_when_nobody_can_answer_any_more(written):
     config = {"store_user_text": False, "automation": {"approval_timeout": 60}}
-    kept(written, **config).put("synthralos.inquiry.r", "{}", 604800)
+    store_with(written, **config).put("synthralos.inquiry.r", "{}", 604800)
     assert ttl(written) == 3600 + 60 + 600
     written.rows.clear()
-    kept(written, **config).put("synthralos.wave.r.00001", "x", 604800)
+    store_with(written, **config).put("synthralos.wave.r.00001", "x", 604800)
     assert ttl(written) == 86400 + 60 + 600
 
 
 @pytest.mark.parametrize("timeout, asking", [(None, 3600), (0, 86400), ("x", 86400), (True, 86400)])
 def test_for_how_long_a_run_may_ask(written, timeout, asking):
     config = {"store_user_text": False, "automation": {"approval_timeout": timeout}}
-    kept(written, **config).put("synthralos.case.r.0", "x", 604800)
+    store_with(written, **config).put("synthralos.case.r.0", "x", 604800)
     assert ttl(written) == 3600 + asking + 600
 
 
 def test_every_kind_with_text_is_seen_to():
     """A kind that holds text is reduced, withheld, or short-lived; none is left out."""
-    for kind, known in keyspace.KINDS.items():
-        if not known.text:
+    for kind, key_kind in keyspace.KINDS.items():
+        if not key_kind.holds_user_text:
             continue
         store = Written()
-        RetentionDatastore(store, {}, text=False).put(
+        RetentionDatastore(store, {}, store_text=False).put(
             "synthralos.%s.x" % kind, json.dumps({"words": "word"}), 10**7)
         rows = list(store.rows.values())
         assert not rows or rows[0][1] < 10**7 or "word" not in rows[0][0], kind
@@ -184,5 +184,5 @@ def test_other_calls_go_to_the_datastore(written):
 
 
 def test_keys_that_are_not_ours_are_written_as_they_are(written):
-    RetentionDatastore(written, {"runs": 1}, text=False).put("acme.run.x", "words", 7)
+    RetentionDatastore(written, {"runs": 1}, store_text=False).put("acme.run.x", "words", 7)
     assert written.rows == {"acme.run.x": ("words", 7)}

@@ -21,31 +21,31 @@ AGENT = "invoice-bot"
 START = 1_700_000_000.0
 
 
-def steps(told, every=2.0):
+def steps(actions, every=2.0):
     """Steps of (action, input, output[, progress]), one every so many seconds."""
     return [
-        detector.build_step(START + n * every, *step) for n, step in enumerate(told)
+        detector.build_step(START + n * every, *step) for n, step in enumerate(actions)
     ]
 
 
-def worst(told, every=2.0, limits=LIMITS):
+def worst(actions, every=2.0, limits=LIMITS):
     """(level, kind) of the worst pattern that was ever seen as these steps came in."""
     levels, seen = ["none", "warn", "critical"], ("none", None)
-    made = steps(told, every)
-    for n in range(1, len(made) + 1):
-        oldest = made[n - 1].at - limits.time_window_seconds
-        window = [step for step in made[max(0, n - 100):n] if step.at > oldest]
+    built_steps = steps(actions, every)
+    for n in range(1, len(built_steps) + 1):
+        oldest = built_steps[n - 1].at - limits.time_window_seconds
+        window = [step for step in built_steps[max(0, n - 100):n] if step.at > oldest]
         for pattern in detector.detect(window, limits)[:1]:
             if levels.index(pattern.level) > levels.index(seen[0]):
                 seen = (pattern.level, pattern.kind)
     return seen
 
 
-def when(told, level, every=2.0):
+def when(actions, level, every=2.0):
     """After how many steps this level was reached."""
-    made = steps(told, every)
-    for n in range(1, len(made) + 1):
-        if any(pattern.level == level for pattern in detector.detect(made[:n], LIMITS)):
+    built_steps = steps(actions, every)
+    for n in range(1, len(built_steps) + 1):
+        if any(pattern.level == level for pattern in detector.detect(built_steps[:n], LIMITS)):
             return n
     return None
 
@@ -199,37 +199,37 @@ def test_a_run_that_gets_on_is_let_alone(run, every):
 
 
 def test_retries_with_back_off_that_succeed():
-    at, made, said = START, [], []
+    at, window, run = START, [], []
     for n in range(7):
-        said.append(
+        run.append(
             detector.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 503})
         )
         at += 2.0 ** n * random.Random(n).uniform(0.75, 1.25)
-    said.append(detector.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 200}))
+    run.append(detector.build_step(at, "call", {"url": "https://a.example/x"}, {"status": 200}))
     limits = LoopDetectionConfig(time_window_seconds=3600)
-    for step in said:
-        made.append(step)
-        assert detector.detect(made, limits) == []
+    for step in run:
+        window.append(step)
+        assert detector.detect(window, limits) == []
 
 
 def test_a_long_mixed_run():
-    told = []
+    actions = []
     for n in range(50):
-        told += [
+        actions += [
             ("list_items", {"page": n}, {"items": [n]}),
             ("get_status", {}, {"state": "busy"}),
             ("handle", {"item": n, "note": "please handle it"}, {"result": "item %d" % n}),
             ("save", {"item": n}, "saved"),
         ]
-    assert worst(told) == ("none", None)
+    assert worst(actions) == ("none", None)
 
 
 # Runs that do not.
 
 def test_identical_steps():
-    told = [("search", {"query": "weather in Paris"}, "no result")] * 6
-    assert (when(told, "warn"), when(told, "critical")) == (3, 4)
-    assert worst(told) == ("critical", "identical")
+    actions = [("search", {"query": "weather in Paris"}, "no result")] * 6
+    assert (when(actions, "warn"), when(actions, "critical")) == (3, 4)
+    assert worst(actions) == ("critical", "identical")
 
 
 def test_identical_steps_whose_outcome_is_not_told():
@@ -237,52 +237,56 @@ def test_identical_steps_whose_outcome_is_not_told():
 
 
 def test_alternating_steps():
-    told = [read("a.py"), ("grep", {"word": "x"}, [])] * 3
-    assert (when(told, "warn"), when(told, "critical")) == (5, 6)
-    assert worst(told) == ("critical", "alternating")
+    actions = [read("a.py"), ("grep", {"word": "x"}, [])] * 3
+    assert (when(actions, "warn"), when(actions, "critical")) == (5, 6)
+    assert worst(actions) == ("critical", "alternating")
 
 
 @pytest.mark.parametrize("period", [3, 4, 7])
 def test_cycles(period):
-    told = [read("%d.py" % n) for n in range(period)] * 3
-    assert when(told, "critical") == 3 * period
-    assert detector.detect(steps(told), LIMITS)[0].period == period
+    actions = [read("%d.py" % n) for n in range(period)] * 3
+    assert when(actions, "critical") == 3 * period
+    assert detector.detect(steps(actions), LIMITS)[0].period == period
 
 
 def test_a_cycle_longer_than_the_longest_looked_for():
-    told = [read("%d.py" % n) for n in range(6)] * 6
+    actions = [read("%d.py" % n) for n in range(6)] * 6
     short = LoopDetectionConfig(max_pattern_length=5)
-    assert patterns.cycle(steps(told), short) is None
-    assert detector.detect(steps(told), short)[0].kind == "no_progress"
+    assert patterns.cycle(steps(actions), short) is None
+    assert detector.detect(steps(actions), short)[0].kind == "no_progress"
 
 
 def test_a_cycle_with_other_steps_in_between():
-    told = []
+    actions = []
     for n in range(4):
-        told += [read("a"), read("b"), read("c")] + ([("look", {"at": n}, "at")] if n % 2 else [])
-    pattern = patterns.interrupted_cycle(steps(told[:-1]), LIMITS)
+        actions += [read("a"), read("b"), read("c")] + (
+            [("look", {"at": n}, "at")] if n % 2 else []
+        )
+    pattern = patterns.interrupted_cycle(steps(actions[:-1]), LIMITS)
     assert (pattern.level, pattern.period, pattern.interrupted) == ("critical", 3, True)
 
 
 def test_notes_in_between_hide_no_cycle():
-    told = []
+    actions = []
     for word in ("hope", "fear", "doubt", "faith", "luck"):
-        told += [read(letter) for letter in "abcd"] + [("note", {"text": "my " + word}, "Noted.")]
-    pattern = patterns.interrupted_cycle(steps(told[:-1]), LIMITS)
+        actions += [read(letter) for letter in "abcd"] + [
+            ("note", {"text": "my " + word}, "Noted.")
+        ]
+    pattern = patterns.interrupted_cycle(steps(actions[:-1]), LIMITS)
     assert (pattern.level, pattern.period, pattern.interrupted) == ("critical", 4, True)
 
 
 def test_too_many_other_steps_in_between_are_no_cycle():
-    told = []
+    actions = []
     for n in range(8):
-        told += [read("a"), ("edit", {"line": n}, "edited")]
-    assert patterns.interrupted_cycle(steps(told), LIMITS) is None
+        actions += [read("a"), ("edit", {"line": n}, "edited")]
+    assert patterns.interrupted_cycle(steps(actions), LIMITS) is None
 
 
 def test_the_same_steps_in_any_order():
     order = random.Random(3)
-    told = [read(order.choice("abcde") + ".py") for _ in range(40)]
-    assert worst(told)[0] == "critical"
+    actions = [read(order.choice("abcde") + ".py") for _ in range(40)]
+    assert worst(actions)[0] == "critical"
 
 
 @pytest.mark.parametrize("wordings", [
@@ -297,22 +301,22 @@ def test_the_same_steps_in_any_order():
      "\u6771\u4eac\u306e\u5929\u6c17\u3002", "\u6771\u4eac\u306e\u5929\u6c17 \u306f"],
 ])
 def test_paraphrased_arguments(wordings):
-    told = [("search", {"query": wording}, "nothing was found") for wording in wordings]
-    assert worst(told) == ("critical", "similar")
-    told = [("search", {"query": wording}, None) for wording in wordings * 4]
-    assert worst(told)[0] == "critical"
+    actions = [("search", {"query": wording}, "nothing was found") for wording in wordings]
+    assert worst(actions) == ("critical", "similar")
+    actions = [("search", {"query": wording}, None) for wording in wordings * 4]
+    assert worst(actions)[0] == "critical"
 
 
 def test_changing_thoughts_hide_no_loop():
-    told = [
+    actions = [
         ("search", {"query": "x", "thought": "try %s" % ("again " * n)}, "nothing")
         for n in range(4)
     ]
-    assert when(told, "critical") == 4
+    assert when(actions, "critical") == 4
 
 
 def test_changing_request_ids_and_times_hide_no_loop():
-    told = [
+    actions = [
         (
             "create_ticket",
             {"title": "Broken", "requestId": str(uuid.UUID(int=n)), "timestamp": 1700000000 + n},
@@ -320,7 +324,7 @@ def test_changing_request_ids_and_times_hide_no_loop():
         )
         for n in range(4)
     ]
-    assert when(told, "critical") == 4
+    assert when(actions, "critical") == 4
 
 
 @pytest.mark.parametrize("changing", [
@@ -332,33 +336,33 @@ def test_changing_request_ids_and_times_hide_no_loop():
 ])
 def test_changing_ids_are_a_loop_in_the_end(changing):
     """One item after another may be meant, so it takes longer."""
-    told = [("create", {"id": changing(n), "kind": "x"}, {"ok": True}) for n in range(20)]
-    assert (when(told, "warn"), when(told, "critical")) == (10, 20)
+    actions = [("create", {"id": changing(n), "kind": "x"}, {"ok": True}) for n in range(20)]
+    assert (when(actions, "warn"), when(actions, "critical")) == (10, 20)
 
 
 def test_page_after_page_of_nothing():
-    told = [("list_items", {"page": n}, {"items": [], "page": n}) for n in range(20)]
-    assert (when(told, "warn"), when(told, "critical")) == (10, 20)
+    actions = [("list_items", {"page": n}, {"items": [], "page": n}) for n in range(20)]
+    assert (when(actions, "warn"), when(actions, "critical")) == (10, 20)
 
 
 def test_endless_polling():
-    told = [("getJobStatus", {"job": 7}, {"state": "running"})] * 25
-    assert (when(told, "warn"), when(told, "critical")) == (10, 20)
+    actions = [("getJobStatus", {"job": 7}, {"state": "running"})] * 25
+    assert (when(actions, "warn"), when(actions, "critical")) == (10, 20)
 
 
 def test_endless_back_off():
-    at, made = START, []
+    at, window = START, []
     for n in range(20):
-        made.append(detector.build_step(at, "call", {}, "503"))
+        window.append(detector.build_step(at, "call", {}, "503"))
         at += 2.0 + n
     limits = LoopDetectionConfig(time_window_seconds=3600)
-    assert detector.detect(made[:9], limits) == []
-    assert detector.detect(made, limits)[0].level == "critical"
+    assert detector.detect(window[:9], limits) == []
+    assert detector.detect(window, limits)[0].level == "critical"
 
 
 def test_endless_waiting_for_a_job():
-    told = [("get_job", {"id": 7}, {"state": "running"}), ("sleep", {"seconds": 5}, None)] * 15
-    assert (when(told, "warn"), when(told, "critical")) == (10, 20)
+    actions = [("get_job", {"id": 7}, {"state": "running"}), ("sleep", {"seconds": 5}, None)] * 15
+    assert (when(actions, "warn"), when(actions, "critical")) == (10, 20)
 
 
 def test_the_same_thought_over_and_over():
@@ -366,23 +370,23 @@ def test_the_same_thought_over_and_over():
 
 
 def test_steps_of_which_nothing_is_known():
-    told = [("search", {}, None), ("read", {}, None)] * 30
-    assert when(told, "warn") == 10 and when(told, "critical") == 20
+    actions = [("search", {}, None), ("read", {}, None)] * 30
+    assert when(actions, "warn") == 10 and when(actions, "critical") == 20
 
 
 def test_too_many_steps_of_which_hardly_one_is_new():
     order = random.Random(1)
-    told = [(order.choice(["search", "read", "write"]), {}, None) for _ in range(60)]
-    pattern = patterns.rate(steps(told, every=1.0), LIMITS)
+    actions = [(order.choice(["search", "read", "write"]), {}, None) for _ in range(60)]
+    pattern = patterns.rate(steps(actions, every=1.0), LIMITS)
     assert (pattern.kind, pattern.level, pattern.steps) == ("rate", "critical", 60)
-    assert patterns.rate(steps(told[:45], every=1.0), LIMITS).level == "warn"
-    assert patterns.rate(steps(told[:39], every=1.0), LIMITS) is None
+    assert patterns.rate(steps(actions[:45], every=1.0), LIMITS).level == "warn"
+    assert patterns.rate(steps(actions[:39], every=1.0), LIMITS) is None
     assert patterns.rate([], LIMITS) is None
 
 
 def test_progress_that_does_not_grow_is_none():
-    told = [("work", {"on": "x"}, {"ok": True}, 5)] * 4
-    assert when(told, "critical") == 4
+    actions = [("work", {"on": "x"}, {"ok": True}, 5)] * 4
+    assert when(actions, "critical") == 4
 
 
 def test_a_progress_of_0_is_known(store, clock):
@@ -393,8 +397,8 @@ def test_a_progress_of_0_is_known(store, clock):
 
 
 def test_progress_in_between_breaks_a_loop():
-    told = [("work", {"on": "x"}, {"ok": True}, n // 2) for n in range(100)]
-    assert worst(told) == ("none", None)
+    actions = [("work", {"on": "x"}, {"ok": True}, n // 2) for n in range(100)]
+    assert worst(actions) == ("none", None)
 
 
 def test_no_steps_no_patterns():
@@ -403,12 +407,12 @@ def test_no_steps_no_patterns():
 
 # Signatures.
 
-def same(one, other, form="signature"):
-    made = [getattr(detector.build_step(START, "a", value), form) for value in (one, other)]
-    return made[0] == made[1]
+def same(first, second, form="signature"):
+    forms = [getattr(detector.build_step(START, "a", value), form) for value in (first, second)]
+    return forms[0] == forms[1]
 
 
-@pytest.mark.parametrize("one, other", [
+@pytest.mark.parametrize("first, second", [
     ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
     ({"q": "Hello  World"}, {"q": "hello world "}),
     ({"n": 1}, {"n": 1.0}),
@@ -417,11 +421,11 @@ def same(one, other, form="signature"):
     ({"request-id": "a", "x": 1}, {"request_id": "b", "x": 1}),
     ({"toolCallId": "a"}, {"toolCallId": "b"}),
 ])
-def test_these_are_the_same(one, other):
-    assert same(one, other)
+def test_these_are_the_same(first, second):
+    assert same(first, second)
 
 
-@pytest.mark.parametrize("one, other", [
+@pytest.mark.parametrize("first, second", [
     ({"page": 1}, {"page": 2}),
     ({"path": "a.py"}, {"path": "b.py"}),
     ({"a": "1"}, {"a": 1}),
@@ -432,8 +436,8 @@ def test_these_are_the_same(one, other):
     ({"q": "turn it on"}, {"q": "turn it off"}),
     ({"date": "2023-11-14"}, {"date": "2023-11-15"}),
 ])
-def test_these_are_not(one, other):
-    assert not same(one, other)
+def test_these_are_not(first, second):
+    assert not same(first, second)
 
 
 def test_free_text_and_its_numbers():
@@ -443,11 +447,13 @@ def test_free_text_and_its_numbers():
 
 
 def test_similarity_is_the_originals_formula():
-    one = detector.build_step(START, "a", {"q": "red green blue"})
-    other = detector.build_step(START, "a", {"q": "red green brown"})
-    assert patterns.similarity(one, one) == 1.0
-    assert patterns.similarity(one, other) == pytest.approx(0.6 + 0.4 * 2 / 4)
-    assert patterns.similarity(one, detector.build_step(START, "b", {"q": "red green blue"})) == 0.0
+    first = detector.build_step(START, "a", {"q": "red green blue"})
+    second = detector.build_step(START, "a", {"q": "red green brown"})
+    assert patterns.similarity(first, first) == 1.0
+    assert patterns.similarity(first, second) == pytest.approx(0.6 + 0.4 * 2 / 4)
+    assert (
+        patterns.similarity(first, detector.build_step(START, "b", {"q": "red green blue"})) == 0.0
+    )
 
 
 def test_no_text_is_kept(store, datastore, clock):
@@ -461,10 +467,10 @@ def test_no_text_is_kept(store, datastore, clock):
         "Bob says thanks to Alice",
         task="t1",
     )
-    kept = "".join(datastore.get(name) for name in datastore.names())
+    stored = "".join(datastore.get(name) for name in datastore.names())
     for word in ("alice", "owes", "500", "bob", "thanks", "query"):
-        assert word not in kept.lower().replace("output", "")
-    assert len(kept) < 2000
+        assert word not in stored.lower().replace("output", "")
+    assert len(stored) < 2000
 
 
 def test_a_huge_input_is_a_small_step(store, datastore, clock):
@@ -496,17 +502,17 @@ def test_what_is_nested_too_deeply():
 
 # What an agent sees.
 
-def check(store, clock, action="search", given=None, output="nothing", limits=LIMITS, **more):
-    given = {"query": "x"} if given is None else given
+def check(store, clock, action="search", step_input=None, output="nothing", limits=LIMITS, **more):
+    step_input = {"query": "x"} if step_input is None else step_input
     clock.forward(1)
-    return detector.record_step(store, clock(), limits, AGENT, action, given, output, **more)
+    return detector.record_step(store, clock(), limits, AGENT, action, step_input, output, **more)
 
 
 def test_first_a_warning_then_a_pause(store, clock):
     seen = [check(store, clock) for _ in range(4)]
-    assert [found["level"] for found in seen] == ["none", "none", "warn", "critical"]
-    assert [found["looping"] for found in seen] == [False, False, True, True]
-    assert [found["paused"] for found in seen] == [False, False, False, True]
+    assert [result["level"] for result in seen] == ["none", "none", "warn", "critical"]
+    assert [result["looping"] for result in seen] == [False, False, True, True]
+    assert [result["paused"] for result in seen] == [False, False, False, True]
     last = seen[-1]
     assert last["reason"] == "search was repeated 4 times with the same outcome"
     assert last["pattern"]["kind"] == "identical" and last["pattern"]["repeats"] == 4
@@ -526,8 +532,8 @@ def test_a_step_while_paused_says_so_and_pauses_no_further(store, datastore, clo
     for _ in range(4):
         check(store, clock)
     until = pauses.pause_of(store, AGENT, clock())["until"]
-    found = check(store, clock, "read", {"path": "a"}, "news")
-    assert found["paused"] and found["level"] == "none" and found["reason"].startswith("loop: ")
+    result = check(store, clock, "read", {"path": "a"}, "news")
+    assert result["paused"] and result["level"] == "none" and result["reason"].startswith("loop: ")
     for _ in range(4):
         assert check(store, clock)["paused"]
     assert pauses.pause_of(store, AGENT, clock())["until"] == until
@@ -538,8 +544,8 @@ def test_after_a_pause_the_window_begins_anew(store, clock):
     for _ in range(4):
         check(store, clock, limits=limits)
     clock.forward(60)
-    found = check(store, clock, limits=limits)
-    assert (found["level"], found["steps"], found["paused"]) == ("none", 1, False)
+    result = check(store, clock, limits=limits)
+    assert (result["level"], result["steps"], result["paused"]) == ("none", 1, False)
 
 
 def test_after_a_resume_by_hand_the_window_begins_anew(store, clock):
@@ -558,7 +564,7 @@ def test_the_agent_may_step_while_it_is_probed_and_is_paused_again_when_it_loops
     clock.forward(60)
     pauses.refuse_if_paused(make_env(), AGENT)
     seen = [check(store, clock, limits=limits) for _ in range(4)]
-    assert [found["paused"] for found in seen] == [False, False, False, True]
+    assert [result["paused"] for result in seen] == [False, False, False, True]
     assert pauses.pause_of(store, AGENT, clock())["since"] == clock()
 
 
@@ -587,12 +593,12 @@ def test_how_many_datastore_calls_a_check_makes(datastore, clock):
                 return getattr(datastore, name)(*arguments)
             return call
 
-    made = []
+    counts = []
     for _ in range(5):
         check(BestEffortDatastore(Counted()), clock)
-        made.append(len(calls) - sum(made))
+        counts.append(len(calls) - sum(counts))
     # The third notes a pattern; the fourth does so too, and pauses the agent.
-    assert made == [4, 4, 5, 8, 4]
+    assert counts == [4, 4, 5, 8, 4]
 
 
 def test_only_the_time_window_counts(store, clock):
@@ -642,22 +648,22 @@ def test_reset_forgets_the_window_and_ends_the_detector_s_pause(store, clock):
         check(store, clock)
     assert detector.reset(store, AGENT, clock()) == (True, True)
     assert pauses.pause_of(store, AGENT, clock()) is None
-    found = check(store, clock)
-    assert (found["level"], found["steps"], found["paused"]) == ("none", 1, False)
+    result = check(store, clock)
+    assert (result["level"], result["steps"], result["paused"]) == ("none", 1, False)
 
 
 def test_reset_leaves_a_person_s_pause(store, clock):
     pauses.pause(store, AGENT, clock(), "maintenance", 3600)
     assert detector.reset(store, AGENT, clock()) == (True, False)
-    found = check(store, clock)
-    assert found["paused"] and found["pause"]["by"] == "person"
+    result = check(store, clock)
+    assert result["paused"] and result["pause"]["by"] == "person"
 
 
 def test_without_a_datastore_a_step_shows_nothing(store, datastore, clock):
     datastore.away = True
     for _ in range(10):
-        found = check(store, clock)
-    assert (found["level"], found["recorded"], found["steps"]) == ("none", False, 1)
+        result = check(store, clock)
+    assert (result["level"], result["recorded"], result["steps"]) == ("none", False, 1)
     assert "step" in store.unrecorded_note()
 
 
@@ -682,9 +688,9 @@ def test_steps_expire(store, datastore, clock):
     ("progress", {"progress": 10**400}),
 ])
 def test_refusals(store, clock, field, more):
-    given = dict({"agent_id": AGENT, "action": "search"}, **more)
+    step = dict({"agent_id": AGENT, "action": "search"}, **more)
     with pytest.raises(InvalidInput) as caught:
-        detector.record_step(store, clock(), LIMITS, **given)
+        detector.record_step(store, clock(), LIMITS, **step)
     assert caught.value.field == field and caught.value.hint
 
 
@@ -752,7 +758,7 @@ JSON = st.recursive(
                                                                 max_size=3),
     max_leaves=5,
 )
-TOLD = st.lists(
+ACTIONS = st.lists(
     st.tuples(
         st.sampled_from(["search", "read", "get_status", "write"]),
         st.just({}) | st.dictionaries(st.sampled_from("qp"), JSON, max_size=2),
@@ -764,18 +770,18 @@ TOLD = st.lists(
 
 
 @settings(max_examples=500)
-@given(TOLD, st.floats(0.0, 100.0))
-def test_any_sequence_has_one_verdict(told, every):
-    made = steps(told, every)
-    found = detector.detect(made, LIMITS)
-    assert found == detector.detect(steps(told, every), LIMITS)
+@given(ACTIONS, st.floats(0.0, 100.0))
+def test_any_sequence_has_one_verdict(actions, every):
+    built_steps = steps(actions, every)
+    result = detector.detect(built_steps, LIMITS)
+    assert result == detector.detect(steps(actions, every), LIMITS)
     back = [
         detector._decode_step("x.%013d-1" % (step.at * 1000), detector._encode_step(step))
-        for step in made
+        for step in built_steps
     ]
     assert None not in back
-    for pattern in found:
-        assert pattern.level in ("warn", "critical") and pattern.steps <= len(made)
+    for pattern in result:
+        assert pattern.level in ("warn", "critical") and pattern.steps <= len(built_steps)
         json.dumps(detector._pattern_payload(AGENT, pattern))
         assert detector._reason(detector._pattern_payload(AGENT, pattern))
 
@@ -789,5 +795,5 @@ def test_a_run_whose_every_output_is_new_is_let_alone(numbers):
 @settings(max_examples=200)
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8), st.integers(3, 6))
 def test_every_cycle_of_three_rounds_is_found(block, rounds):
-    told = [read(letter) for letter in block] * max(rounds, -(-4 // len(block)))
-    assert detector.detect(steps(told), LIMITS)[0].level == "critical"
+    actions = [read(letter) for letter in block] * max(rounds, -(-4 // len(block)))
+    assert detector.detect(steps(actions), LIMITS)[0].level == "critical"

@@ -14,25 +14,27 @@ LIMITS = Breaker()
 NOW = 10_000.0
 
 
-def outcomes(told, last=NOW, apart=1.0):
+def outcomes(signs, last=NOW, apart=1.0):
     """Newest first: `.` is good, `x` a server error, `4` a bad request, `9` a rate limit."""
     causes = {".": None, "x": "server_error", "4": "bad_request", "9": "rate_limit",
               "t": "timeout", "n": "network", "c": "truncated_stream", "o": "overloaded"}
     return [
         Outcome(ok=sign == ".", cause=causes[sign], at=last - n * apart)
-        for n, sign in enumerate(reversed(told))
+        for n, sign in enumerate(reversed(signs))
     ]
 
 
-@pytest.mark.parametrize("told", ["", ".", "xxxx", "xxxx.", ".....xxxx", "xxxx.xxxx", "x.x.x.x.x."])
-def test_it_stays_closed_below_five_failures_in_a_row(told):
-    assert evaluate_breaker(outcomes(told), NOW, LIMITS).state == CLOSED
+@pytest.mark.parametrize(
+    "signs", ["", ".", "xxxx", "xxxx.", ".....xxxx", "xxxx.xxxx", "x.x.x.x.x."]
+)
+def test_it_stays_closed_below_five_failures_in_a_row(signs):
+    assert evaluate_breaker(outcomes(signs), NOW, LIMITS).state == CLOSED
 
 
-@pytest.mark.parametrize("told", ["xxxxx", "tncox", ".....xxxxx", "..........xxxxx"])
-def test_it_opens_at_five_failures_in_a_row_that_are_half_of_the_last_ten(told):
-    found = evaluate_breaker(outcomes(told), NOW, LIMITS)
-    assert (found.state, found.until) == (OPEN, NOW + 60)
+@pytest.mark.parametrize("signs", ["xxxxx", "tncox", ".....xxxxx", "..........xxxxx"])
+def test_it_opens_at_five_failures_in_a_row_that_are_half_of_the_last_ten(signs):
+    breaker = evaluate_breaker(outcomes(signs), NOW, LIMITS)
+    assert (breaker.state, breaker.until) == (OPEN, NOW + 60)
 
 
 def test_a_shorter_row_must_still_be_half_of_the_last_ten():
@@ -43,15 +45,15 @@ def test_a_shorter_row_must_still_be_half_of_the_last_ten():
 
 @pytest.mark.parametrize("sign", ["4", "9"])
 def test_what_the_target_refuses_never_opens_it(sign):
-    found = evaluate_breaker(outcomes(sign * 50), NOW, LIMITS)
-    assert (found.state, found.until) == (CLOSED, None)
+    breaker = evaluate_breaker(outcomes(sign * 50), NOW, LIMITS)
+    assert (breaker.state, breaker.until) == (CLOSED, None)
 
 
 def test_it_is_open_for_sixty_seconds_then_half_open():
     window = outcomes("xxxxx")
     assert evaluate_breaker(window, NOW + 59.9, LIMITS).state == OPEN
-    found = evaluate_breaker(window, NOW + 60, LIMITS)
-    assert (found.state, found.since, found.until) == (HALF_OPEN, NOW + 60, None)
+    breaker = evaluate_breaker(window, NOW + 60, LIMITS)
+    assert (breaker.state, breaker.since, breaker.until) == (HALF_OPEN, NOW + 60, None)
 
 
 def after(probes, at=NOW + 61):
@@ -67,8 +69,8 @@ def test_three_good_probes_close_it(probes, state):
 
 @pytest.mark.parametrize("probes", ["x", ".x", "..x"])
 def test_a_bad_probe_opens_it_again_for_sixty_seconds(probes):
-    found = evaluate_breaker(after(probes), NOW + 62, LIMITS)
-    assert (found.state, found.until) == (OPEN, NOW + 121)
+    breaker = evaluate_breaker(after(probes), NOW + 62, LIMITS)
+    assert (breaker.state, breaker.until) == (OPEN, NOW + 121)
 
 
 def test_after_closing_it_needs_five_failures_again():
@@ -97,8 +99,8 @@ def limited(until, at=NOW, cause="rate_limit"):
 
 def test_a_rate_limited_target_cools_down_until_the_hint():
     window = [limited(NOW + 30)]
-    found = evaluate_breaker(window, NOW + 5, LIMITS)
-    assert (found.state, found.until) == (CLOSED, NOW + 30)
+    breaker = evaluate_breaker(window, NOW + 5, LIMITS)
+    assert (breaker.state, breaker.until) == (CLOSED, NOW + 30)
     assert evaluate_breaker(window, NOW + 30, LIMITS).until is None
 
 
@@ -115,14 +117,14 @@ def test_a_good_answer_ends_the_cooldown():
 def test_an_operator_forces_it_open_or_closed():
     closed = Forced(CLOSED, NOW - 5, NOW + 60)
     assert evaluate_breaker(outcomes("xxxxx"), NOW, LIMITS, forced=closed).state == CLOSED
-    found = evaluate_breaker([], NOW, LIMITS, forced=Forced(OPEN, NOW - 5, NOW + 60))
-    assert (found.state, found.until) == (OPEN, NOW + 60) and "forced open" in found.reason
+    breaker = evaluate_breaker([], NOW, LIMITS, forced=Forced(OPEN, NOW - 5, NOW + 60))
+    assert (breaker.state, breaker.until) == (OPEN, NOW + 60) and "forced open" in breaker.reason
 
 
 @given(st.lists(st.sampled_from(".x49t"), max_size=50), st.floats(0, 200), st.floats(0.1, 30))
-def test_any_window_has_a_health_that_is_in_the_future_or_none(told, later, apart):
-    found = evaluate_breaker(outcomes(told, NOW, apart), NOW + later, LIMITS)
-    assert found.state in (OPEN, CLOSED, HALF_OPEN)
-    assert found.until is None or found.until > NOW + later
-    if found.state == OPEN:
-        assert found.until is not None
+def test_any_window_has_a_health_that_is_in_the_future_or_none(signs, later, apart):
+    breaker = evaluate_breaker(outcomes(signs, NOW, apart), NOW + later, LIMITS)
+    assert breaker.state in (OPEN, CLOSED, HALF_OPEN)
+    assert breaker.until is None or breaker.until > NOW + later
+    if breaker.state == OPEN:
+        assert breaker.until is not None
