@@ -6,11 +6,15 @@ ends no approval by itself unless told to. Two reapers at once do no harm; what 
 run keeps nobody from the next.
 """
 
+from functools import partial
+
 from synthralos.automation import admission, approvals
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.core.timestamps import parse_iso, to_iso
-from synthralos.infrastructure import repair_record as infrastructure_record
+from synthralos.infrastructure import outcome
+from synthralos.orchestration import run_completion
+from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
 from synthralos.runtime import failure_record, run_parameters
 from synthralos.storage import incidents
 from synthralos.storage import inquiries as asked
@@ -18,10 +22,15 @@ from synthralos.storage.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
 from synthralos.storage.keyspace import lifetime_of
 from synthralos.storage.stackstorm_api import ENDED, StackStormError
 
-WORKFLOWS = (
-    "agent_recovery", "llm_retry", "reroute_request", "handle_error", "infrastructure_repair",
-    failure_record.ORCHESTRATION,
-)
+# What a run without a case was about, by workflow.
+_REQUESTED_SUBJECTS = {
+    agent_recovery.WORKFLOW: partial(agent_recovery.subject, None),
+    llm_retry.WORKFLOW: partial(llm_retry.subject, None),
+    reroute_request.WORKFLOW: partial(reroute_request.subject, None),
+    handle_error.WORKFLOW: partial(handle_error.subject, None),
+    run_completion.WORKFLOW: run_completion.requested_subject,
+}
+WORKFLOWS = (*_REQUESTED_SUBJECTS, outcome.WORKFLOW)
 # Its policy has all others cancelled while one counts as running.
 ROLL_UP, ROLL_UP_SECONDS = "metrics.roll_up", 300
 # Seconds past its deadline that a run has to end by itself.
@@ -183,10 +192,12 @@ def _log_missing_record(env, workflow, run, done):
     own, env.run = env.run, run["id"]
     try:
         given = _parameters(env, run)
-        if workflow == infrastructure_record.WORKFLOW:
-            told = infrastructure_record.record(env, None, given, dict(error, reason=why))
+        if workflow == outcome.WORKFLOW:
+            told = outcome.record_failure(env, None, given, dict(error, reason=why))
         else:
-            told = failure_record.record_failed_run(env, workflow, {"refused": error}, given)
+            subject = _REQUESTED_SUBJECTS[workflow](given)
+            failed = failure_record.failed_run(workflow, subject, {"refused": error})
+            told = failure_record.record_failed_run(env, failed)
     finally:
         env.run = own
     env.store.put(key, "1", _LOGGED_SECONDS)

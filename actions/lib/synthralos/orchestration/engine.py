@@ -30,7 +30,7 @@ from synthralos.orchestration.config import configuration
 from synthralos.orchestration.run_completion import WORKFLOW
 from synthralos.orchestration.run_context import Context, make_slot, make_slots
 from synthralos.orchestration.run_store import FRESH_SECONDS, RUN, RunStore, attempts_of
-from synthralos.runtime import failure_record, workflow_run
+from synthralos.runtime import workflow_run
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX
 from synthralos.telemetry import run_log, tracing
@@ -76,7 +76,7 @@ def begin(env, parameters, started):
         {},
         {},
         longest=MAX_RUN_SECONDS,
-        subject=failure_record.orchestration_subject(told["name"]),
+        subject=run_completion.subject_of_name(told["name"]),
         failure={"type": "error", "cause": "unknown", "severity": "medium"},
         depth=depth,
         parent=parent,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any, Optional
 
 from synthralos.calls.http import CallError
@@ -17,7 +18,8 @@ from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX, DatastoreUnavailable
 from synthralos.telemetry import run_log
 
-WORKFLOW = failure_record.ORCHESTRATION
+WORKFLOW = "orchestration.run"
+MAX_SUBJECT_CHARS = 100
 WEBHOOK_SECONDS = 10.0
 # Of an output that is told to a webhook.
 MAX_WEBHOOK_OUTPUT_BYTES = 64 * 1024
@@ -82,7 +84,8 @@ def finish_run(env, case, kept, told, state, context):
         return _resumes(env, case, report, plan)
     if status == scheduler.FAILED and not case["parent"]:
         case["gave_up"] = {"error": error, "reason": error["message"]}
-        report["ticket"] = failure_record.record_failed_run(env, WORKFLOW, case, {})["ticket"]
+        run = failure_record.failed_run(WORKFLOW, case["subject"], case)
+        report["ticket"] = failure_record.record_failed_run(env, run)["ticket"]
     elif not case["parent"]:
         workflow_run.record_summary(env, case, "recovered", None, end=status, recovery=None)
     report.update(webhook=_post_webhook(env, definition, told, report, kept.run))
@@ -245,7 +248,7 @@ def _post_webhook(env, definition, told, report, run_id):
 def log_failure(env, case, parameters):
     """The result of log_orchestration_failure, for a run that a task ended.
 
-    :param case: what the last task left, as recovery.record.record takes it.
+    :param case: what the last task left, as failure_record.failed_run takes it.
     """
     whole = case is not None and "progress" in case
     error, reason = failure_record.failure_reason(case, case["progress"] if whole else {})
@@ -286,9 +289,22 @@ def log_failure(env, case, parameters):
     if plan is not None:
         return _resumes(env, case, report, plan)
     if report.get("resumed_by") is None and not parent:
-        told = failure_record.record_failed_run(env, WORKFLOW, case, parameters)
+        subject = case["subject"] if whole else requested_subject(parameters)
+        run = failure_record.failed_run(WORKFLOW, subject, case)
+        told = failure_record.record_failed_run(env, run)
         report.update((name, told[name]) for name in ("ticket", "trigger"))
     return dict({"summary": "%s failed: %s" % (WORKFLOW, reason)}, **report)
+
+
+def subject_of_name(name: Any) -> str:
+    """The name of an orchestration, which may have spaces, as the subject of a ticket."""
+    subject = re.sub(r"[^A-Za-z0-9._:/+-]+", "-", str(name or ""))
+    return subject[:MAX_SUBJECT_CHARS].strip("-._:/+") or "orchestration"
+
+
+def requested_subject(parameters: dict[str, Any]) -> str:
+    """The subject of a run that has no case, from its unchecked parameters."""
+    return subject_of_name(parameters.get("orchestration") or parameters.get("orchestration_id"))
 
 
 def _parent_of(env, parameters):

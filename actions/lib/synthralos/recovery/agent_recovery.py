@@ -1,5 +1,7 @@
 """The workflow agent_recovery: analyse, plan the repair, run the agent until it answers."""
 
+from typing import Any, Optional
+
 from synthralos.calls import agent_platform, rounds
 from synthralos.calls.rounds import Target
 from synthralos.core import failures
@@ -8,7 +10,7 @@ from synthralos.core.identifiers import require_identifier
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import to_iso
 from synthralos.recovery import playbooks, repair_actions, repair_plan
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import failure_record, run_parameters, workflow_run
 from synthralos.storage import history, incidents, last_queries, pauses
 from synthralos.telemetry import run_log
 
@@ -186,8 +188,11 @@ def run_round(env, case):
     }
 
 
-def subject(case):
-    return case["request"]["agent_id"]
+def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """The agent of a failed run: of its case, or of its unchecked parameters without one."""
+    if case is not None:
+        return case["request"]["agent_id"]
+    return failure_record.name_or_unknown(parameters.get("agent_id"))
 
 
 def _request(parameters):

@@ -5,6 +5,7 @@ an inquiry and the wait of a validation are tasks of the workflow: the action sa
 `error.proceed` goes on from what came of them.
 """
 import json
+from typing import Any, Optional
 
 from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
@@ -14,7 +15,7 @@ from synthralos.core.identifiers import encode_key_part, require_identifier
 from synthralos.core.timestamps import parse_iso
 from synthralos.recovery import agent_recovery, error_case, strategies
 from synthralos.recovery.error_case import WORKFLOW, ReportedError
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import failure_record, run_parameters, workflow_run
 from synthralos.storage import history, pauses, state_codec
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.stackstorm_api import StackStormError
@@ -103,8 +104,11 @@ def proceed(env, case):
     return _after_success(env, case) if good else _run_next_strategy(env, case)
 
 
-def subject(case):
-    return case["request"]["agent_id"]
+def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """The agent of a failed run: of its case, or of its unchecked parameters without one."""
+    if case is not None:
+        return case["request"]["agent_id"]
+    return failure_record.name_or_unknown(parameters.get("agent_id"))
 
 
 def _request(parameters, max_retries):

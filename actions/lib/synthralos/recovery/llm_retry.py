@@ -1,12 +1,14 @@
 """The workflow llm_retry: the original model and its fallbacks, until one answers well."""
 
+from typing import Any, Optional
+
 from synthralos.calls import llm_providers
 from synthralos.calls.rounds import Target
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.timestamps import to_iso
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import failure_record, run_parameters, workflow_run
 
 WORKFLOW = "llm_retry"
 DEFAULT_RUN_SECONDS = 180
@@ -134,8 +136,14 @@ def attempt(env, case):
     }
 
 
-def subject(case):
-    return case["original"]
+def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """The model of a failed run: of its case, or of its unchecked parameters without one."""
+    if case is not None:
+        return case["original"]
+    request = parameters.get("original_request")
+    return failure_record.name_or_unknown(
+        request.get("model") if isinstance(request, dict) else None
+    )
 
 
 def _original(env, request):

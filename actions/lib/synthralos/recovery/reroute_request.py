@@ -1,12 +1,14 @@
 """The workflow reroute_request: the same request at other regions and providers."""
 
+from typing import Any, Optional
+
 from synthralos.calls import rounds, routes
 from synthralos.calls.rounds import Target
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.timestamps import to_iso
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import failure_record, run_parameters, workflow_run
 
 WORKFLOW = "reroute_request"
 DEFAULT_RUN_SECONDS = 120
@@ -98,8 +100,14 @@ def attempt(env, case):
     }
 
 
-def subject(case):
-    return "route:%s/%s" % (case["http"]["provider"], case["http"]["region"])
+def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """The route of a failed run; without a case the provider of its unchecked parameters."""
+    if case is not None:
+        return "route:%s/%s" % (case["http"]["provider"], case["http"]["region"])
+    request = parameters.get("original_request")
+    return failure_record.name_or_unknown(
+        request.get("provider") if isinstance(request, dict) else None
+    )
 
 
 def _case(env, parameters, started, request, legs, rules, reason, failure):

@@ -1,7 +1,7 @@
 import pytest
 
 from synthralos.core.sealing import unseal
-from synthralos.recovery import agent_recovery, reroute_request
+from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
 from synthralos.runtime import failure_record
 from synthralos.storage import history, tickets
 from synthralos.storage.datastore import BestEffortDatastore
@@ -10,6 +10,9 @@ from synthralos.storage.stackstorm_api import StackStormError
 from .conftest import http_answer
 
 PARAMETERS = {"agent_id": "bot", "failure_type": "timeout", "original_query": "do it"}
+WORKFLOWS = {
+    module.WORKFLOW: module for module in (agent_recovery, handle_error, llm_retry, reroute_request)
+}
 ERROR = {"cause": "server_error", "message": "HTTP 503"}
 
 
@@ -19,7 +22,9 @@ def a_case(env, **more):
 
 
 def written(env, case, parameters=PARAMETERS, workflow="agent_recovery"):
-    return failure_record.record_failed_run(env, workflow, case, parameters)
+    complete = failure_record.complete_case(case)
+    subject = WORKFLOWS[workflow].subject(complete, parameters)
+    return failure_record.log_failed_run(env, workflow, subject, case)
 
 
 def test_a_run_that_gave_up_tells_its_error_and_reason(make_env, store, api):
