@@ -3,14 +3,11 @@ from synthralos.core.identifiers import require_identifier
 from synthralos.runtime import run_parameters
 from synthralos.storage import pauses
 from synthralos.storage.datastore import answered
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Agents(SynthralosAction):
+class Agents(ResourceAction):
     """`agent.pause` and `agent.resume`: leaves an agent alone for a while."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _pause(self, env, parameters):
         agent_id = require_identifier("agent_id", parameters["agent_id"])

@@ -1,13 +1,10 @@
 from synthralos.automation import approvals
 from synthralos.core.errors import InvalidInput
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Approvals(SynthralosAction):
+class Approvals(ResourceAction):
     """`approval.*`: what runs of this pack ask people for."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _list(self, env, parameters):
         self._reachable(env)

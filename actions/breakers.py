@@ -3,14 +3,11 @@ from synthralos.core.timestamps import to_iso
 from synthralos.operations.health import targets_by_kind
 from synthralos.storage.circuit_breaker import CLOSED, OPEN
 from synthralos.storage.datastore import answered
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Breakers(SynthralosAction):
+class Breakers(ResourceAction):
     """`breaker.open`, `breaker.close` and `breaker.release`: an operator decides about a target."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _open(self, env, parameters):
         return _force(env, parameters, OPEN)

@@ -2,7 +2,7 @@ from synthralos.automation import alert_intake, failure_intake
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.errors import InvalidInput
 from synthralos.runtime import run_parameters
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 # Somebody switched it off on purpose: that is no failure.
 OFF = {
@@ -12,14 +12,11 @@ OFF = {
 }
 
 
-class EventIntake(SynthralosAction):
+class EventIntake(ResourceAction):
     """`alert.receive`, `failure.receive`, `execution.receive`: what rules hand over to the pack."""
 
     # Nothing waits for it, and without the datastore it can do nothing.
     key_seconds = 15.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _alert(self, env, parameters):
         workflow = parameters.get("workflow") or alert_intake.AUTO

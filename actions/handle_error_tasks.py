@@ -1,15 +1,12 @@
 from synthralos.core.errors import InvalidInput
 from synthralos.recovery import handle_error
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class HandleErrorTasks(SynthralosAction):
+class HandleErrorTasks(ResourceAction):
     """`error.assess` and `error.proceed`: the tasks of handle_error."""
 
     resource = "error"
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _assess(self, env, parameters):
         given, started, execution = self.intake(env, parameters)

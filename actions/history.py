@@ -2,17 +2,14 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso
 from synthralos.runtime import run_parameters
 from synthralos.storage import state_codec, versions
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 # What a caller worded stands within an object, never by itself.
 _WORDED = ("state", "metadata", "actor", "user")
 
 
-class History(SynthralosAction):
+class History(ResourceAction):
     """`history.*`: what became of an agent's states, and who did what to it."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _record(self, env, parameters):
         user = versions.stackstorm_user(env.api, env.run)

@@ -2,16 +2,13 @@ from synthralos.core.timestamps import to_iso
 from synthralos.loop_detection import detector
 from synthralos.runtime import run_parameters
 from synthralos.storage.datastore import answered
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 TRIGGER = "synthralos.agent_loop"
 
 
-class Loops(SynthralosAction):
+class Loops(ResourceAction):
     """`loop.check`, `loop.patterns` and `loop.reset`: whether an agent runs in circles."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _check(self, env, parameters):
         given = {name: parameters.get(name) for name in ("input", "output")}

@@ -1,14 +1,11 @@
 from synthralos.orchestration import run_queries
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class OrchestrationRuns(SynthralosAction):
+class OrchestrationRuns(ResourceAction):
     """`orchestration.status`, `.list_runs`, `.cancel` and `.resume`: runs, looked at and led."""
 
     key_seconds = 10.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _status(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")

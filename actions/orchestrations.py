@@ -9,21 +9,18 @@ from synthralos.orchestration import (
 from synthralos.orchestration.definition_input import read_definition, require_name
 from synthralos.orchestration.definition_service import summarize
 from synthralos.orchestration.definition_store import ORCHESTRATION
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 _FIELDS = ("name", "description", "tags", "steps")
 
 
-class Orchestrations(SynthralosAction):
+class Orchestrations(ResourceAction):
     """`orchestration.create`, `.get`, `.list`, `.update`, `.delete`, `.validate` and
     `.load_examples`: what runs are made from.
     """
 
     # A definition that is not kept is none.
     key_seconds = 10.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _create(self, env, parameters):
         by = permissions.require_editor(env)

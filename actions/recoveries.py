@@ -1,17 +1,14 @@
 from synthralos.automation import reaper, retry_run
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.errors import InvalidInput
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Recoveries(SynthralosAction):
+class Recoveries(ResourceAction):
     """`recovery.retry` runs again what failed; `recovery.reap` closes what nothing will end."""
 
     # Nothing waits for it, and without the datastore it can do nothing.
     key_seconds = 15.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _retry(self, env, parameters):
         self._reachable(env)

@@ -2,19 +2,16 @@ from synthralos.orchestration import definition_service, definition_store, permi
 from synthralos.orchestration.definition_input import read_definition, require_name
 from synthralos.orchestration.definition_service import summarize
 from synthralos.orchestration.definition_store import ROLE
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 _FIELDS = ("name", "base_prompt", "model", "tools")
 
 
-class Roles(SynthralosAction):
+class Roles(ResourceAction):
     """`role.*`: who answers the steps of orchestrations."""
 
     # A definition that is not kept is none.
     key_seconds = 10.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _create(self, env, parameters):
         by = permissions.require_editor(env)

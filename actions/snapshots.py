@@ -4,14 +4,11 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.json_safe import storable
 from synthralos.runtime import run_parameters
 from synthralos.storage import history, snapshots, state_codec, versions
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Snapshots(SynthralosAction):
+class Snapshots(ResourceAction):
     """`snapshot.*`: states of agents, kept to go back to."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _create(self, env, parameters):
         kept = snapshots.snapshot_config(env.settings)

@@ -2,19 +2,16 @@ from synthralos.config.retention import seconds_of_duration
 from synthralos.core.errors import InvalidInput
 from synthralos.storage import usage
 from synthralos.storage.keyspace import CLEARABLE
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 _EVERY = "all"
 
 
-class Storage(SynthralosAction):
+class Storage(ResourceAction):
     """`state.*`: what the pack keeps in the datastore."""
 
     # Nobody waits for it, and a page of large states takes its time.
     key_seconds = 20.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _usage(self, env, parameters):
         until = env.now() + parameters["seconds"]

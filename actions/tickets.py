@@ -5,18 +5,15 @@ from synthralos.escalation import ticket_analysis, ticketing
 from synthralos.storage import tickets
 from synthralos.storage.datastore import DatastoreUnavailable, answered
 from synthralos.storage.stackstorm_api import StackStormError
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 WORKFLOW = "ticket.create"
 _MAX_CHARS = {"summary": 300, "resolution": 2000}
 _MAX_DETAILS = 20
 
 
-class Tickets(SynthralosAction):
+class Tickets(ResourceAction):
     """`ticket.*`: what the pack could not cure and a person should look at."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _list(self, env, parameters):
         found = tickets.list_tickets(

@@ -40,15 +40,14 @@ class SynthralosAction(Action):
     :cvar key_seconds: how long a call to the datastore may take; a run that is at a deadline goes
         on without it rather than wait.
     :cvar runs_always: whether a wrong configuration is no reason not to run.
-    :cvar noun: of the actions `noun.verb` that the class is; their spans are named by it.
-    :cvar inner: operations after which a run goes on though their result has no `next`.
+    :cvar intermediate_operations: operations after which a run continues though their result has
+        no `next`.
     :ivar datastore: an object to use in place of StackStorm's datastore; a test sets it.
     """
 
     now = staticmethod(time.time)
     key_seconds = TIMEOUT_SECONDS
     runs_always = False
-    resource = None
     intermediate_operations = ()
     datastore = None
 
@@ -195,10 +194,7 @@ class SynthralosAction(Action):
         return env.api.execution(execution_id, *attributes)
 
     def _name(self, work):
-        """The action, for its span: `noun.verb`, or the class."""
-        operation = getattr(work, "__name__", "").strip("_")
-        if "operation" in type(self).run.__code__.co_varnames:
-            return "%s.%s" % (self.resource or _snake(type(self).__name__), operation)
+        """The action, for its span."""
         return _snake(type(self).__name__)
 
     @staticmethod
@@ -259,6 +255,23 @@ class SynthralosAction(Action):
         run_log.bind(run=self._execution_id())
         env.tracing = _tracing(settings)
         return env
+
+
+class ResourceAction(SynthralosAction):
+    """Several actions in one class: the parameter `operation`, which each action's metadata sets,
+    names the method `_<operation>(self, env, parameters)` that is the work.
+
+    :cvar resource: of the actions `resource.verb`, as their spans name it; default: the class.
+    """
+
+    resource = None
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _name(self, work):
+        operation = getattr(work, "__name__", "").strip("_")
+        return "%s.%s" % (self.resource or _snake(type(self).__name__), operation)
 
 
 def _tracing(settings):
