@@ -29,17 +29,17 @@ class Agents(ResourceAction):
             redactor=env.redactor,
         )
         answered(env.store)
-        shown = pauses.public_pause(paused)
-        summary = "%s is paused until %s" % (agent_id, shown["until"])
-        return {"summary": summary, "agent_id": agent_id, "paused": True, "pause": shown}
+        public = pauses.public_pause(paused)
+        summary = "%s is paused until %s" % (agent_id, public["until"])
+        return {"summary": summary, "agent_id": agent_id, "paused": True, "pause": public}
 
     def _resume(self, env, parameters):
         agent_id = require_identifier("agent_id", parameters["agent_id"])
         resumed = pauses.resume(env.store, agent_id, env.now())
         answered(env.store)
-        told = "goes on" if resumed else "was not paused"
+        state_text = "goes on" if resumed else "was not paused"
         return {
-            "summary": "%s %s" % (agent_id, told),
+            "summary": "%s %s" % (agent_id, state_text),
             "agent_id": agent_id,
             "paused": False,
             "resumed": resumed,

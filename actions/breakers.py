@@ -20,9 +20,9 @@ class Breakers(ResourceAction):
         released = env.ledger.release(target)
         state = env.ledger.breaker_state(target).state
         answered(env.store)
-        told = "is released" if released else "was not forced"
+        change = "is released" if released else "was not forced"
         return {
-            "summary": "The breaker of %s %s; it is %s" % (target, told, state.replace("_", " ")),
+            "summary": "The breaker of %s %s; it is %s" % (target, change, state.replace("_", " ")),
             "target": target,
             "state": state,
             "forced_until": None,
@@ -48,6 +48,6 @@ def _target(env, parameters):
     target = parameters["target"]
     targets = sorted(sum(targets_by_kind(env.settings).values(), []))
     if target not in targets:
-        way_out = "Use one of " + ", ".join(targets) if targets else "Configure targets first"
-        raise InvalidInput("target", target, "is not a configured target", way_out)
+        hint = "Use one of " + ", ".join(targets) if targets else "Configure targets first"
+        raise InvalidInput("target", target, "is not a configured target", hint)
     return target

@@ -9,8 +9,8 @@ class Cases(ResourceAction):
     """`case.show`: what a run has sealed, opened for a person."""
 
     def _show(self, env, parameters):
-        found = parameters.get("case") or self._newest(env, parameters.get("execution_id"))
-        content = unseal(found, env.store)
+        case = parameters.get("case") or self._newest(env, parameters.get("execution_id"))
+        content = unseal(case, env.store)
         if not isinstance(content, dict):
             raise InvalidInput(
                 "case", None, "holds no object", "Give the case of a synthralos workflow"

@@ -48,13 +48,13 @@ class EventIntake(ResourceAction):
         else:
             payload = (execution.get("trigger_instance") or {}).get("payload")
         if not isinstance(payload, dict) or not payload:
-            way_out = "Start it by a rule, or give `payload` as the trigger would hold it"
-            raise InvalidInput("payload", payload, "is empty", way_out)
+            hint = "Start it by a rule, or give `payload` as the trigger would hold it"
+            raise InvalidInput("payload", payload, "is empty", hint)
         try:
             config, wrong = AutomationConfig.from_config(env.settings.automation), None
         except InvalidInput as error:
             # What comes in must not be lost for it.
             config, wrong = AutomationConfig(), str(error)
-        done = work(config, payload, run_parameters.is_disabled_for(execution, env.store))
-        succeeded, result = done if isinstance(done, tuple) else (True, done)
+        outcome = work(config, payload, run_parameters.is_disabled_for(execution, env.store))
+        succeeded, result = outcome if isinstance(outcome, tuple) else (True, outcome)
         return succeeded, dict(result, configuration=wrong) if wrong else result

@@ -9,9 +9,9 @@ class HandleErrorTasks(ResourceAction):
     resource = "error"
 
     def _assess(self, env, parameters):
-        given, started, execution = self.intake(env, parameters)
+        inputs, started, execution = self.intake(env, parameters)
         parent = ((execution.get("context") or {}).get("parent") or {}).get("pack")
-        return handle_error.assess(env, given, started, parent)
+        return handle_error.assess(env, inputs, started, parent)
 
     def _proceed(self, env, parameters):
         case = self.case(env, parameters, handle_error.WORKFLOW)

@@ -9,9 +9,9 @@ class InfrastructureRepairTasks(ResourceAction):
     resource = "repair"
 
     def _begin(self, env, parameters):
-        given, started, execution = self.intake(env, parameters)
+        inputs, started, execution = self.intake(env, parameters)
         payload = (execution.get("trigger_instance") or {}).get("payload")
-        return infrastructure_repair.begin(env, given, started, payload)
+        return infrastructure_repair.begin(env, inputs, started, payload)
 
     def _finish(self, env, parameters):
         case = self.case(env, parameters, infrastructure_repair.WORKFLOW)

@@ -9,15 +9,15 @@ class OrchestrationRuns(ResourceAction):
 
     def _status(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")
-        told = run_queries.status(env, parameters["execution_id"], parameters.get("step_name"))
-        done = len(told["stepLogs"])
-        return dict({"summary": "%s, %d steps" % (told["status"], done)}, **told)
+        status = run_queries.status(env, parameters["execution_id"], parameters.get("step_name"))
+        step_count = len(status["stepLogs"])
+        return dict({"summary": "%s, %d steps" % (status["status"], step_count)}, **status)
 
     def _list_runs(self, env, parameters):
-        found = run_queries.list_runs(
+        runs = run_queries.list_runs(
             env, parameters.get("orchestration"), parameters.get("status"), parameters["limit"]
         )
-        return {"summary": "%d runs" % len(found), "runs": found}
+        return {"summary": "%d runs" % len(runs), "runs": runs}
 
     def _cancel(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")

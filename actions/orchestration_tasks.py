@@ -12,8 +12,8 @@ class OrchestrationTasks(ResourceAction):
     intermediate_operations = ("step",)
 
     def _begin(self, env, parameters):
-        given, started = self.execution(env, parameters)
-        return engine.begin(env, given, started)
+        inputs, started = self.execution(env, parameters)
+        return engine.begin(env, inputs, started)
 
     def _step(self, env, parameters):
         return step_runner.run_step(env, self._case(env, parameters), parameters["step"])

@@ -14,10 +14,10 @@ class Recoveries(ResourceAction):
         self._reachable(env)
         config = AutomationConfig.from_config(env.settings.automation)
         execution = self.read(env, parameters["execution_id"], retry_run.ATTRIBUTES)
-        done = retry_run.retry(
+        retried = retry_run.retry(
             env, config, execution, parameters.get("model"), parameters.get("region")
         )
-        return dict({"summary": "%(workflow)s runs as %(run)s" % done}, **done)
+        return dict({"summary": "%(workflow)s runs as %(run)s" % retried}, **retried)
 
     def _reap(self, env, parameters):
         self._reachable(env)

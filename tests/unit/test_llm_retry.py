@@ -87,7 +87,7 @@ def test_a_good_answer_is_returned_with_its_model(make_env, monkeypatch):
     _, case = determined(env)
     answer = {"response": "hello", "model": "gpt-4", "provider": "openai"}
     monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(answer))
-    ok, result = llm_retry.attempt(env, case)
+    ok, result = llm_retry.run_round(env, case)
     assert ok and result["result"] == answer and result["final_model"] == "gpt-4"
     assert result["attempts"] == 1
 
@@ -97,7 +97,7 @@ def test_a_large_answer_is_stored_and_its_key_returned(make_env, monkeypatch, st
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
     monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: {"response": "x" * 500})
-    result = llm_retry.attempt(env, case)[1]["result"]
+    result = llm_retry.run_round(env, case)[1]["result"]
     assert result["response"] is None and result["response_bytes"] == 502
     assert unseal(store.get(result["response_key"])) == "x" * 500
 
@@ -110,16 +110,16 @@ def test_what_is_large_beside_the_answer_is_stored_too(make_env, monkeypatch, st
     large = [{"function": {"name": "f", "arguments": "x" * 500}}]
     given = {"response": "y" * 60, beside: large}
     monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(given))
-    result = llm_retry.attempt(env, case)[1]["result"]
+    result = llm_retry.run_round(env, case)[1]["result"]
     assert result["response"] == "y" * 60 and result[beside] is None
     assert result[beside + "_bytes"] == len(json.dumps(large))
     assert json.loads(unseal(store.get(result[beside + "_key"]))) == large
     given[beside] = "z" * 70
-    result = llm_retry.attempt(env, case)[1]["result"]
+    result = llm_retry.run_round(env, case)[1]["result"]
     # Each would fit, but not both.
     assert result["response"] == "y" * 60 and result[beside] is None
     given[beside] = "z" * 30
-    assert llm_retry.attempt(env, case)[1]["result"] == given
+    assert llm_retry.run_round(env, case)[1]["result"] == given
 
 
 def test_both_may_be_too_large(make_env, monkeypatch, store):
@@ -128,7 +128,7 @@ def test_both_may_be_too_large(make_env, monkeypatch, store):
     _, case = determined(env)
     given = {"response": "y" * 600, "tool_calls": ["x" * 500]}
     monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(given))
-    result = llm_retry.attempt(env, case)[1]["result"]
+    result = llm_retry.run_round(env, case)[1]["result"]
     assert (result["response"], result["tool_calls"]) == (None, None)
     assert unseal(store.get(result["response_key"])) == "y" * 600
     assert result["tool_calls_key"] != result["response_key"]
@@ -140,4 +140,4 @@ def test_a_configured_secret_is_in_no_case_and_no_answer(make_env, monkeypatch):
     _, case = determined(env, original_request=dict(REQUEST, prompt="my key is very-secret"))
     assert "very-secret" not in str(case)
     monkeypatch.setattr(llm_retry.providers, "complete", lambda *_: {"response": "very-secret"})
-    assert "very-secret" not in str(llm_retry.attempt(env, case)[1])
+    assert "very-secret" not in str(llm_retry.run_round(env, case)[1])

@@ -292,7 +292,7 @@ def test_which_strategy_with_which_priority_and_probability(
     found = strategies.choose_strategy(
         Assessment(**dict({"cause": "timeout", "severity": "low"}, **facts))
     )
-    assert (found.strategy, found.todo) == (strategy, todo)
+    assert (found.strategy, found.strategies) == (strategy, todo)
     assert (found.priority, found.probability) == (urgency, probability)
 
 

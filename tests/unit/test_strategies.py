@@ -50,7 +50,9 @@ def test_durations_and_probabilities_are_reported():
 def test_any_strategy_can_be_asked_for(name):
     found = choose_strategy(Assessment("timeout", "critical", looping=True), name)
     assert found.strategy == name
-    assert found.todo == (["rollback", "auto_retry", "escalation"] if name == "hybrid" else [name])
+    assert found.strategies == (
+        ["rollback", "auto_retry", "escalation"] if name == "hybrid" else [name]
+    )
 
 
 def test_another_name_is_refused():

@@ -61,8 +61,8 @@ class Step:
     details: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        shown = {"strategy": self.strategy, "ok": self.ok, "summary": self.summary}
-        return dict(shown, **self.details)
+        public = {"strategy": self.strategy, "ok": self.ok, "summary": self.summary}
+        return dict(public, **self.details)
 
 
 @dataclass
@@ -132,7 +132,7 @@ class RecoveryOrchestrator:
         """
         case = await self._assessed(error, callbacks)
         case.enter("execution")
-        pending = [str(name) for name in case.choice.todo]
+        pending = [str(name) for name in case.choice.strategies]
         while pending and not case.recovered:
             strategy = pending.pop(0)
             if not await self._carry_out(strategy, case):

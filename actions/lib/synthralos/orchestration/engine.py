@@ -75,7 +75,7 @@ def begin(env, parameters, started):
         started,
         {},
         {},
-        longest=MAX_RUN_SECONDS,
+        max_seconds=MAX_RUN_SECONDS,
         subject=run_completion.subject_of_name(told["name"]),
         failure={"type": "error", "cause": "unknown", "severity": "medium"},
         depth=depth,

@@ -17,7 +17,7 @@ _RENAMED = {
 _DROPPED = ("generatedAt",)
 
 
-def validate_plan(given, failure, plan_id, source, field="context.repairPlan"):
+def validate_plan(raw_plan, failure, plan_id, source, field="context.repairPlan"):
     """A RepairPlan, a mapping, of what an outsider gave; its steps in order of priority.
 
     A RepairPlan is {plan_id, failure_type, root_cause, steps [{action, description,
@@ -27,34 +27,37 @@ def validate_plan(given, failure, plan_id, source, field="context.repairPlan"):
     """
     import pydantic
 
-    if not isinstance(given, dict):
-        raise InvalidInput(field, given, "is not an object", "Give {steps: [{action, ...}]}")
-    plan = _normalize_keys(given, field)
+    if not isinstance(raw_plan, dict):
+        raise InvalidInput(field, raw_plan, "is not an object", "Give {steps: [{action, ...}]}")
+    plan = _normalize_keys(raw_plan, field)
     steps = plan.get("steps")
     if not isinstance(steps, list):
         raise InvalidInput(
             field + ".steps", steps, "is no list", "Plans are {steps: [{action, ...}]}"
         )
     plan["steps"] = [
-        _normalize_keys(step, "%s.steps[%d]" % (field, n)) if isinstance(step, dict) else step
-        for n, step in enumerate(steps)
+        _normalize_keys(step, "%s.steps[%d]" % (field, index)) if isinstance(step, dict) else step
+        for index, step in enumerate(steps)
     ]
     try:
-        read = _plan_model()(**plan)
+        parsed = _plan_model()(**plan)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        where = ".".join([field] + [str(part) for part in first["loc"]])
+        path = ".".join([field] + [str(part) for part in first["loc"]])
         raise InvalidInput(
-            where, first.get("input"), first["msg"], "Plans are {steps: [{action, ...}]}"
+            path, first.get("input"), first["msg"], "Plans are {steps: [{action, ...}]}"
         ) from error
-    steps = [_step(step, "%s.steps[%d]" % (field, n), n) for n, step in enumerate(read.steps)]
+    steps = [
+        _step(step, "%s.steps[%d]" % (field, index), index)
+        for index, step in enumerate(parsed.steps)
+    ]
     return {
-        "plan_id": read.plan_id if is_name(read.plan_id) else plan_id,
+        "plan_id": parsed.plan_id if is_name(parsed.plan_id) else plan_id,
         "failure_type": failure["type"],
-        "root_cause": read.root_cause or failure["message"],
+        "root_cause": parsed.root_cause or failure["message"],
         "steps": sorted(steps, key=lambda step: step["priority"]),
-        "estimated_time": read.estimated_time,
-        "confidence": read.confidence,
+        "estimated_time": parsed.estimated_time,
+        "confidence": parsed.confidence,
         "source": source,
     }
 
@@ -84,21 +87,21 @@ def _plan_model():
     return Plan
 
 
-def _normalize_keys(given, field):
-    """`given` in snake_case and seconds; both spellings at once are refused."""
+def _normalize_keys(raw, field):
+    """`raw` in snake_case and seconds; both spellings at once are refused."""
     plan = {}
-    for name, value in given.items():
+    for name, value in raw.items():
         if name in _DROPPED:
             continue
-        ours = _RENAMED.get(name, name)
-        if ours in plan:
+        own_name = _RENAMED.get(name, name)
+        if own_name in plan:
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is given twice", "Give %s once" % ours
+                "%s.%s" % (field, name), value, "is given twice", "Give %s once" % own_name
             )
         if name == "estimatedTime" and isinstance(value, (int, float)):
             # Beyond that it is out of bounds anyway, and an integer too large for a float.
             value = min(value, 10**12) / 1000.0
-        plan[ours] = value
+        plan[own_name] = value
     return plan
 
 
@@ -114,12 +117,12 @@ def _step(step, field, position):
     for name, value in step.parameters.items():
         spec = action.parameters.get(name)
         if spec is None:
-            known = ", ".join(action.parameters) or "none"
+            parameter_names = ", ".join(action.parameters) or "none"
             raise InvalidInput(
                 "%s.parameters.%s" % (field, name),
                 value,
                 "%s has no such parameter" % step.action,
-                "Its parameters: " + known,
+                "Its parameters: " + parameter_names,
             )
         problem = _parameter_error(value, spec)
         if problem:
@@ -141,10 +144,10 @@ def _step(step, field, position):
 def _parameter_error(value, spec):
     kind = spec[0]
     if kind == "integer":
-        good = (
+        is_valid = (
             isinstance(value, int) and not isinstance(value, bool) and spec[1] <= value <= spec[2]
         )
-        return None if good else "is no whole number from %d to %d" % spec[1:]
+        return None if is_valid else "is no whole number from %d to %d" % spec[1:]
     if kind == "name":
         return None if is_name(value, *spec[1:]) else "is not a name"
     return (

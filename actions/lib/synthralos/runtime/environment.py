@@ -43,8 +43,8 @@ class Environment:
             from synthralos.calls.budget_guard import BudgetGuard
 
             self.client.guard = BudgetGuard(self.settings, self.store, self.now)
-        kept = self.settings.retention.get("ledger", outcome_ledger.TTL_SECONDS)
-        self.ledger = outcome_ledger.Ledger(self.store, self.now, self.settings.breaker, kept)
+        ledger_ttl = self.settings.retention.get("ledger", outcome_ledger.TTL_SECONDS)
+        self.ledger = outcome_ledger.Ledger(self.store, self.now, self.settings.breaker, ledger_ttl)
 
     def deadline(self, case):
         return Deadline(case["deadline"], self.now)
@@ -55,9 +55,9 @@ class Environment:
         """
         if self.api is None:
             return "not fired: no StackStorm API"
-        told = {name: value for name, value in payload.items() if value is not None}
+        non_null = {name: value for name, value in payload.items() if value is not None}
         try:
-            self.api.fire(trigger, told)
+            self.api.fire(trigger, non_null)
         except StackStormError as error:
             return "not fired: %s" % error
         return trigger
