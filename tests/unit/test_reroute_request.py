@@ -8,8 +8,8 @@ REQUEST = {"endpoint": "/api/v1/llm", "body": {"q": "{{ x }}"}}
 
 
 def analysed(env, **more):
-    told = dict({"original_request": REQUEST, "failure_reason": "Network error"}, **more)
-    result = reroute_request.analyse(env, told, env.now())
+    parameters = dict({"original_request": REQUEST, "failure_reason": "Network error"}, **more)
+    result = reroute_request.analyse(env, parameters, env.now())
     return result, unseal(result["next"]["carry"], env.store)
 
 
@@ -18,7 +18,7 @@ def test_the_analysis_names_the_routes(make_env, clock):
         make_env(), fallback_regions=["eu", "mars"], fallback_providers=["anthropic"])
     assert result["routes"] == [
         "route:openai/us", "route:openai/eu", "route:anthropic/us", "route:anthropic/eu"]
-    assert [one["target"] for one in result["skipped"]] == [
+    assert [entry["target"] for entry in result["skipped"]] == [
         "route:openai/mars", "route:anthropic/mars"]
     assert case["http"]["body"] == {"q": "{{ x }}"} and case["deadline"] == clock.at + 110
 

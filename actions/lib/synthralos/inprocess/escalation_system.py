@@ -22,8 +22,10 @@ BY_PROGRAM = "error_handling"
 
 
 class EscalationSystem:
-    """Every method raises InvalidInput for a name or value it cannot work with, and DatastoreUnavailable when the
-    datastore is unavailable.
+    """Opens, notifies and resolves the tickets of a program.
+
+    Every method raises InvalidInput for a name or value that is not valid, and DatastoreUnavailable
+    when the datastore is unavailable.
     """
 
     def __init__(self, runtime: Runtime) -> None:

@@ -14,8 +14,10 @@ ACTOR = "error_handling"
 
 
 class HistoryManager:
-    """Every method raises InvalidInput for a name or value it cannot work with, and DatastoreUnavailable when the
-    datastore is unavailable.
+    """Records and reads versions of agents' states, errors and interventions.
+
+    Every method raises InvalidInput for a name or value that is not valid, and DatastoreUnavailable
+    when the datastore is unavailable.
     """
 
     def __init__(self, runtime: Runtime) -> None:

@@ -18,12 +18,14 @@ _DROPPED = ("generatedAt",)
 
 
 def validate_plan(raw_plan, failure, plan_id, source, field="context.repairPlan"):
-    """A RepairPlan, a mapping, of what an outsider gave; its steps in order of priority.
+    """Validate a plan that a caller or an LLM proposes.
 
-    A RepairPlan is {plan_id, failure_type, root_cause, steps [{action, description,
-    expected_outcome, priority, parameters}], estimated_time in seconds, confidence 0-1, source}.
-    InvalidInput names the first thing that is wrong: an action outside the catalogue, a parameter that
-    the action does not have or that is out of range, no step or more than MOST_STEPS.
+    :param raw_plan: JSON, in snake_case or camelCase.
+    :returns: the RepairPlan, a mapping: {plan_id, failure_type, root_cause, steps [{action,
+        description, expected_outcome, priority, parameters}] in order of priority, estimated_time
+        in seconds, confidence 0-1, source}.
+    :raises InvalidInput: for the first error: an unknown action, a parameter that the action does
+        not have or that is out of range, no step or more than MAX_STEPS.
     """
     import pydantic
 

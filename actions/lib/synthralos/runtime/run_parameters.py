@@ -57,7 +57,10 @@ def require_enabled(execution, store):
 
 
 def resolve_placeholders(parameters, payload=None, store=None):
-    """`parameters` with the constants and the encoded texts replaced. InvalidInput where that fails."""
+    """`parameters` with the placeholders and the encoded texts replaced.
+
+    :raises InvalidInput: a placeholder has no value, or a text is not base64 of UTF-8.
+    """
     content = _open_case(parameters.get("case"), store)
     case_request = _case_request(content)
     payload_fields = _payload_body(payload)
@@ -149,7 +152,11 @@ def start_time(execution, default):
 
 
 def require_text(name, value, min_chars=1):
-    """`value` when it is text of at least `min_chars` characters that are not blank, else InvalidInput."""
+    """Return `value`.
+
+    :raises InvalidInput: it is not text, or has fewer than `min_chars` characters without the
+        white space around it.
+    """
     if not isinstance(value, str) or len(value.strip()) < min_chars:
         raise InvalidInput(name, value, "is no text or blank", "Give it as text")
     return value

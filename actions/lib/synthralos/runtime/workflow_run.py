@@ -62,10 +62,10 @@ def new_case(
 
 
 def failed_at(started, *timestamps):
-    """When it failed, in seconds since the epoch: the earliest that is told, else `started`.
+    """The earliest of `timestamps`, in seconds since the epoch; `started` if none is usable.
 
-    :param timestamps: times, in ISO 8601, in UTC with a Z; what is none, later than `started` or more
-        than a week before it does not count.
+    :param timestamps: in ISO 8601, in UTC with a Z. Anything else, a time later than `started`, and
+        a time more than a week before it are ignored.
     """
     times = [parse_iso(text) for text in timestamps if isinstance(text, str) and text.endswith("Z")]
     return min(
