@@ -37,7 +37,7 @@ class Agents(ResourceAction):
         agent_id = require_identifier("agent_id", parameters["agent_id"])
         resumed = pauses.resume(env.store, agent_id, env.now())
         answered(env.store)
-        state_text = "goes on" if resumed else "was not paused"
+        state_text = "is resumed" if resumed else "was not paused"
         return {
             "summary": "%s %s" % (agent_id, state_text),
             "agent_id": agent_id,

@@ -88,5 +88,7 @@ def _since(parameters):
     since = parameters.get("since")
     timestamp = None if since is None else parse_iso(since)
     if since is not None and timestamp is None:
-        raise InvalidInput("since", since, "is no time", "Write it as 2025-01-31T12:00:00Z, in UTC")
+        raise InvalidInput(
+            "since", since, "is not a time", "Write it as 2025-01-31T12:00:00Z, in UTC"
+        )
     return timestamp

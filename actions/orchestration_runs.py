@@ -32,7 +32,7 @@ class OrchestrationRuns(ResourceAction):
             timeout = parameters.get("run_timeout")
             started = run_queries.resume(env, parameters["execution_id"], timeout)
         return {
-            "summary": "%s goes on as %s" % (parameters["execution_id"], started),
+            "summary": "%s continues as %s" % (parameters["execution_id"], started),
             "execution_id": started,
             "resume_of": parameters["execution_id"],
         }

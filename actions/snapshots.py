@@ -41,7 +41,7 @@ class Snapshots(ResourceAction):
     def _get(self, env, parameters):
         snapshot = _read(env, parameters)
         summary = "snapshot %s of task %s" % (snapshot["snapshot_id"], snapshot["task_id"])
-        return dict({"summary": summary}, **_shown(env, snapshot))
+        return dict({"summary": summary}, **_public_snapshot(env, snapshot))
 
     def _restore(self, env, parameters):
         config = snapshots.snapshot_config(env.settings)
@@ -50,7 +50,7 @@ class Snapshots(ResourceAction):
             snapshots.check_allowed(config, check, env.api)
         snapshot = _read(env, parameters)
         label = "snapshot %s" % snapshot["snapshot_id"]
-        public = dict(_shown(env, snapshot), restored=False)
+        public = dict(_public_snapshot(env, snapshot), restored=False)
         if check is not None:
             public["check"] = snapshots.run_check_action(
                 env.api, check, snapshot["snapshot_id"], config.check_timeout
@@ -105,7 +105,7 @@ def _clear(env, field, value):
     return clear, clear != value
 
 
-def _shown(env, snapshot):
+def _public_snapshot(env, snapshot):
     """A snapshot for a result: what a caller worded within `result`, as it is.
 
     `state_key` names the packed state in the datastore when it is too large for a result, or when

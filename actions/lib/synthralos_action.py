@@ -130,7 +130,7 @@ class SynthralosAction(Action):
             raise InvalidInput(
                 "case",
                 parameters["case"],
-                "is no case of %s" % workflow,
+                "is not a case of %s" % workflow,
                 "Pass on the case of that run",
             )
         cursor = parameters.get("cursor")
@@ -182,13 +182,13 @@ class SynthralosAction(Action):
         """The execution of that id, as StackStorm holds it. InvalidInput when it is no id."""
         if not _EXECUTION_ID.match(str(execution_id)):
             raise InvalidInput(
-                "execution_id", execution_id, "is no execution id", "Give 24 hexadecimal digits"
+                "execution_id", execution_id, "is not an execution id", "Give 24 hexadecimal digits"
             )
         if env.api is None:
             raise InvalidInput(
                 "execution_id",
                 execution_id,
-                "there is no StackStorm API to read it from",
+                "no StackStorm API is available to read it from",
                 "Give plain parameters",
             )
         return env.api.execution(execution_id, *attributes)

@@ -274,7 +274,7 @@ def test_max_retries_of_0_calls_nothing(slept):
 
 
 def test_a_key_that_no_system_reads_is_refused():
-    with pytest.raises(InvalidInput, match="retry.max_retry: is no setting"):
+    with pytest.raises(InvalidInput, match="retry.max_retry: is not a setting"):
         ErrorHandlingSystem({"retry": {"max_retry": 3}})
 
 

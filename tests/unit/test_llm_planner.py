@@ -61,7 +61,7 @@ BAD = [
 def test_a_bad_answer_is_sent_back_with_the_reason(ask, bad):
     plan, planner_info, prompts = ask([bad, GOOD])
     assert plan is not None and planner_info["tries"] == 2
-    assert prompts[1][-1]["role"] == "user" and "no valid plan" in prompts[1][-1]["content"]
+    assert prompts[1][-1]["role"] == "user" and "not a valid plan" in prompts[1][-1]["content"]
 
 
 def test_after_three_bad_answers_the_playbook_plans(ask):

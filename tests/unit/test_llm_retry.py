@@ -96,7 +96,8 @@ def test_a_large_answer_is_stored_and_its_key_returned(make_env, monkeypatch, st
     env = make_env(dict(max_result_bytes=100, providers=[
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
-    monkeypatch.setattr(llm_retry.llm_providers, "complete", lambda *arguments: {"response": "x" * 500})
+    answer = {"response": "x" * 500}
+    monkeypatch.setattr(llm_retry.llm_providers, "complete", lambda *arguments: dict(answer))
     result = llm_retry.run_round(env, case)[1]["result"]
     assert result["response"] is None and result["response_bytes"] == 502
     assert unseal(store.get(result["response_key"])) == "x" * 500

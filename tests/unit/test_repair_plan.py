@@ -52,12 +52,12 @@ def test_snake_case_carries_seconds():
     ("planId", "plan_id"), ("estimatedTime", "estimated_time"), ("rootCause", "root_cause"),
     ("failureType", "failure_type")])
 def test_both_spellings_at_once_are_refused(spelling, other):
-    with pytest.raises(InvalidInput, match="given twice"):
+    with pytest.raises(InvalidInput, match="is a duplicate"):
         read({spelling: 1, other: 1, "steps": [STEP]})
 
 
 def test_both_spellings_of_a_step_are_refused():
-    with pytest.raises(InvalidInput, match="given twice"):
+    with pytest.raises(InvalidInput, match="is a duplicate"):
         steps(dict(STEP, expectedOutcome="a", expected_outcome="b"))
 
 

@@ -277,7 +277,7 @@ def _normalised(config: Optional[Mapping[str, Any]]) -> dict[str, Any]:
         for key in entry if isinstance(entry, Mapping) else ():
             if key not in keys:
                 way_out = "Use some of " + ", ".join(sorted(keys))
-                raise InvalidInput("%s.%s" % (section, key), None, "is no setting", way_out)
+                raise InvalidInput("%s.%s" % (section, key), None, "is not a setting", way_out)
     entry = merged.get("escalation")
     types = entry.get("critical_error_types") if isinstance(entry, Mapping) else None
     if isinstance(types, (list, tuple)):

@@ -213,7 +213,7 @@ def _request(parameters):
         raise InvalidInput(
             "failure_type",
             request["failure_type"],
-            "is no failure type",
+            "is not a failure type",
             "Use one of " + ", ".join(allowed),
         )
     if context.get("expected_schema") is not None:

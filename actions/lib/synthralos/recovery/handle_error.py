@@ -2,7 +2,7 @@
 
 Strategies that need no other workflow are carried out in the action that gets to them. A recovery,
 an inquiry and the wait of a validation are tasks of the workflow: the action says so in `do`, and
-`error.proceed` goes on from what came of them.
+`error.proceed` continues from their results.
 """
 import json
 from typing import Any, Optional
@@ -123,12 +123,12 @@ def _request(parameters, max_retries):
     if failures.resolve_type(kind) is None:
         allowed = list(failures.TYPES) + list(failures.ALIASES)
         raise InvalidInput(
-            "error.type", kind, "is no error type", "Use one of " + ", ".join(allowed)
+            "error.type", kind, "is not an error type", "Use one of " + ", ".join(allowed)
         )
     severity = error.get("severity")
     if severity is not None and severity not in failures.SEVERITIES:
         hint = "Use one of " + ", ".join(failures.SEVERITIES)
-        raise InvalidInput("error.severity", severity, "is no severity", hint)
+        raise InvalidInput("error.severity", severity, "is not a severity", hint)
     request = {
         "agent_id": require_identifier("agent_id", parameters.get("agent_id")),
         "task_id": require_identifier("task_id", parameters.get("task_id") or "default"),
@@ -200,7 +200,7 @@ def _run_next_strategy(env, case):
                 case["todo"].pop(0)
                 if not _pending_work(case):
                     return _after_success(env, case)
-                # What failed has still to run: a state put back is no answer to a query.
+                # The failed work must still run: a restored state does not answer a query.
                 case["todo"] = ["auto_retry"] + [
                     strategy for strategy in case["todo"] if strategy != "auto_retry"
                 ]

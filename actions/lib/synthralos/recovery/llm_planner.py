@@ -1,8 +1,8 @@
 """Plans by an LLM, which may only choose from the catalogue; its answer is checked like any plan.
 
-It has a fifth of the run's time, at most SECONDS, and TRIES tries: an answer that does not pass is
-sent back with the reason. When the LLM is away, held back by its breaker, or out of tries, the
-playbook plans.
+It has a fifth of the run's time, at most BUDGET_SECONDS, and MAX_ATTEMPTS attempts: an answer that
+is not valid is sent back with the reason. When the LLM is unavailable, its breaker is open, or no
+attempt is left, the playbook plans.
 """
 import json
 import re
@@ -66,7 +66,7 @@ def plan_with_llm(env, case, plan_id):
             run_log.emit("plan_refused", number=number, field=error.field)
             messages = messages + [
                 {"role": "assistant", "content": answer[:MAX_TEXT_SHOWN] or "(nothing)"},
-                {"role": "user", "content": "That is no valid plan: %s Answer again." % reason},
+                {"role": "user", "content": "This is not a valid plan: %s Answer again." % reason},
             ]
     return None, {"tries": MAX_ATTEMPTS, "reason": reason}
 
@@ -135,7 +135,7 @@ def extract_json(answer, field):
         return bounded_json.loads(text)
     except ValueError as error:
         raise InvalidInput(
-            field, answer, "is no JSON object", "Answer with the object only"
+            field, answer, "is not a JSON object", "Answer with the object only"
         ) from error
 
 

@@ -164,7 +164,7 @@ def _fallbacks(env, names):
         return []
     if not isinstance(names, list):
         raise InvalidInput(
-            "fallback_models", names, "is no list", 'Give a list of names, such as ["gpt-4o"]'
+            "fallback_models", names, "is not a list", 'Give a list of names, such as ["gpt-4o"]'
         )
     return [
         llm_providers.resolve_model(

@@ -229,7 +229,7 @@ REPAIR_ACTIONS = {
         {"seconds": ("integer", 1, MAX_EXECUTION_MS // 1000)},
     ),
     "regenerate_output": RepairAction(
-        "Have the output made anew", "The new output is complete and valid", _unchanged
+        "Have the output generated again", "The new output is complete and valid", _unchanged
     ),
     "add_validation": RepairAction(
         "Ask the agent to check its answer, against the schema where there is one",
@@ -283,7 +283,7 @@ REPAIR_ACTIONS = {
     ),
     "restore_snapshot": RepairAction(
         "Start the agent from a snapshot of its state",
-        "The agent goes on from a good state",
+        "The agent continues from a good state",
         _restore_snapshot,
         {"snapshot_id": ("name", MAX_ID_CHARS)},
     ),

@@ -35,7 +35,7 @@ def validate_plan(raw_plan, failure, plan_id, source, field="context.repairPlan"
     steps = plan.get("steps")
     if not isinstance(steps, list):
         raise InvalidInput(
-            field + ".steps", steps, "is no list", "Plans are {steps: [{action, ...}]}"
+            field + ".steps", steps, "is not a list", "Plans are {steps: [{action, ...}]}"
         )
     plan["steps"] = [
         _normalize_keys(step, "%s.steps[%d]" % (field, index)) if isinstance(step, dict) else step
@@ -98,7 +98,7 @@ def _normalize_keys(raw, field):
         own_name = _RENAMED.get(name, name)
         if own_name in plan:
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is given twice", "Give %s once" % own_name
+                "%s.%s" % (field, name), value, "is a duplicate", "Give %s once" % own_name
             )
         if name == "estimatedTime" and isinstance(value, (int, float)):
             # Beyond that it is out of bounds anyway, and an integer too large for a float.
@@ -113,7 +113,7 @@ def _step(step, field, position):
         raise InvalidInput(
             field + ".action",
             step.action,
-            "is no repair action",
+            "is not a repair action",
             "Known actions: " + ", ".join(REPAIR_ACTIONS),
         )
     for name, value in step.parameters.items():
@@ -149,11 +149,11 @@ def _parameter_error(value, spec):
         is_valid = (
             isinstance(value, int) and not isinstance(value, bool) and spec[1] <= value <= spec[2]
         )
-        return None if is_valid else "is no whole number from %d to %d" % spec[1:]
+        return None if is_valid else "is not a whole number from %d to %d" % spec[1:]
     if kind == "name":
         return None if is_name(value, *spec[1:]) else "is not a name"
     return (
         None
         if isinstance(value, str) and 0 < len(value) <= spec[1]
-        else "is no text of 1 to %d characters" % spec[1]
+        else "is not text of 1 to %d characters" % spec[1]
     )

@@ -134,7 +134,9 @@ def _names(parameters, name):
     if names is None:
         return []
     if not isinstance(names, list):
-        raise InvalidInput(name, names, "is no list", 'Give a list of names, such as ["eu-west-1"]')
+        raise InvalidInput(
+            name, names, "is not a list", 'Give a list of names, such as ["eu-west-1"]'
+        )
     return [
         require_identifier("%s[%d]" % (name, index), value) for index, value in enumerate(names)
     ]

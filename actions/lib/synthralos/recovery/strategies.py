@@ -94,7 +94,10 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Choice:
-    """:ivar strategy: its name; todo: what is done, in order, until one succeeds.
+    """The strategy that was chosen for an error.
+
+    :ivar strategy: its name.
+    :ivar strategies: to carry out, in order, until one succeeds.
     :ivar priority: 1 to 10; duration: seconds; probability: of success, 0 to 1.
     """
 
@@ -122,7 +125,7 @@ def choose_strategy(assessment, requested: Optional[str] = None):
     if requested not in (None, "auto"):
         if requested not in DURATIONS:
             hint = "Use auto or one of " + ", ".join(DURATIONS)
-            raise InvalidInput("strategy", requested, "is no strategy", hint)
+            raise InvalidInput("strategy", requested, "is not a strategy", hint)
         strategies = list(HYBRID) if requested == "hybrid" else [requested]
         return Choice(requested, strategies, 5, 0.65 if requested == "hybrid" else 0.6)
     if assessment.looping or assessment.cause == "infinite_loop":

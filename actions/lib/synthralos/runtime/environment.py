@@ -1,4 +1,4 @@
-"""What a piece of work has around it: settings, datastore, clock, HTTP and StackStorm."""
+"""The environment of a run: settings, datastore, clock, HTTP and StackStorm."""
 
 from dataclasses import dataclass
 from typing import Callable, Optional
@@ -15,10 +15,12 @@ from synthralos.storage.stackstorm_api import StackStormError
 
 @dataclass
 class Environment:
-    """:ivar store: a BestEffortDatastore datastore.
-    :ivar now: a callable that gives seconds since the epoch.
+    """What a run works with.
+
+    :ivar store: never raises; what it could not record is named in the result.
+    :ivar now: returns seconds since the epoch.
     :ivar run: the execution id under which outcomes are recorded: the workflow's, or the action's
-    own.
+        own.
     :ivar is_workflow: whether that is a workflow's run.
     :ivar api: stackstorm.Api, or None where there is none.
     :ivar tracing: collector.Tracing, or None where traces go nowhere.
@@ -50,8 +52,9 @@ class Environment:
         return Deadline(case["deadline"], self.now)
 
     def fire(self, trigger, payload):
-        """Dispatches a trigger; what is null in `payload` is left out. Returns the trigger's
-        reference, or why it was not fired: that ends no run.
+        """Dispatch a trigger; null values in `payload` are left out.
+
+        :returns: the trigger's reference, or "not fired: " and why. A failure never ends a run.
         """
         if self.api is None:
             return "not fired: no StackStorm API"

@@ -85,7 +85,7 @@ def resolve_placeholders(parameters, payload=None, store=None):
                 {name: last_queries.last_query(store, agent)} if store and is_name(agent) else {}
             )
             resolved[name] = _require_source(
-                name, value, last_query, "Give the query: no earlier one is known"
+                name, value, last_query, "Give the query: no earlier query is known for this agent"
             )
         elif is_blank and (name in case_request or name in payload_fields):
             resolved[name] = case_request[name] if name in case_request else payload_fields[name]
@@ -98,7 +98,7 @@ def resolve_placeholders(parameters, payload=None, store=None):
 
 def _require_source(name, value, source, hint):
     if source.get(name) is None:
-        raise InvalidInput(name, value, "there is nothing to put there", hint)
+        raise InvalidInput(name, value, "cannot be resolved", hint)
     return source[name]
 
 
@@ -136,7 +136,7 @@ def decode_base64(field, value):
             ).decode("utf-8")
         except (binascii.Error, ValueError) as error:
             raise InvalidInput(
-                field, value, "is no base64 of UTF-8", "Encode the text, or give it plainly"
+                field, value, "is not base64 of UTF-8", "Encode the text, or give it plainly"
             ) from error
     if isinstance(value, dict):
         return {key: decode_base64("%s.%s" % (field, key), item) for key, item in value.items()}
@@ -158,7 +158,7 @@ def require_text(name, value, min_chars=1):
         white space around it.
     """
     if not isinstance(value, str) or len(value.strip()) < min_chars:
-        raise InvalidInput(name, value, "is no text or blank", "Give it as text")
+        raise InvalidInput(name, value, "is blank or not text", "Give it as text")
     return value
 
 

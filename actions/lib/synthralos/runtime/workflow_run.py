@@ -1,4 +1,4 @@
-"""What the three workflows have in common: the case, the result of a round, the answer's size."""
+"""What the workflows share: the case, the result of a round, the size of a result."""
 
 import json
 
@@ -198,7 +198,10 @@ def record_summary(env, case, outcome, failure, **more):
 
 
 def record_end(env, case, outcome, failure, **more):
-    """As `record_summary`, of a run from which nothing is learned: its children tell that."""
+    """Like `record_summary`, but adaptive retries do not learn from the run.
+
+    Its child runs already record their own outcomes.
+    """
     if not case["dry_run"]:
         summary = _run_summary(env, case, outcome, failure, more)
         run_summaries.record_metrics_event(
