@@ -3,14 +3,11 @@ from synthralos.core.identifiers import require_identifier
 from synthralos.runtime import run_parameters
 from synthralos.storage import pauses
 from synthralos.storage.datastore import require_available
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Agents(SynthralosAction):
+class Agents(ResourceAction):
     """`agent.pause` and `agent.resume`: leaves an agent alone for a while."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _pause(self, env, parameters):
         agent_id = require_identifier("agent_id", parameters["agent_id"])
@@ -32,17 +29,17 @@ class Agents(SynthralosAction):
             redactor=env.redactor,
         )
         require_available(env.store)
-        shown = pauses.public_pause(paused)
-        summary = "%s is paused until %s" % (agent_id, shown["until"])
-        return {"summary": summary, "agent_id": agent_id, "paused": True, "pause": shown}
+        public = pauses.public_pause(paused)
+        summary = "%s is paused until %s" % (agent_id, public["until"])
+        return {"summary": summary, "agent_id": agent_id, "paused": True, "pause": public}
 
     def _resume(self, env, parameters):
         agent_id = require_identifier("agent_id", parameters["agent_id"])
         resumed = pauses.resume(env.store, agent_id, env.now())
         require_available(env.store)
-        told = "goes on" if resumed else "was not paused"
+        state_text = "is resumed" if resumed else "was not paused"
         return {
-            "summary": "%s %s" % (agent_id, told),
+            "summary": "%s %s" % (agent_id, state_text),
             "agent_id": agent_id,
             "paused": False,
             "resumed": resumed,

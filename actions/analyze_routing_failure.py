@@ -9,5 +9,5 @@ class AnalyzeRoutingFailure(SynthralosAction):
         return self.perform(self._analyse, parameters)
 
     def _analyse(self, env, parameters):
-        given, started = self.execution(env, parameters)
-        return reroute_request.analyse(env, given, started)
+        inputs, started = self.execution(env, parameters)
+        return reroute_request.analyse(env, inputs, started)

@@ -1,28 +1,25 @@
 from synthralos.automation import approvals
 from synthralos.core.errors import InvalidInput
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Approvals(SynthralosAction):
+class Approvals(ResourceAction):
     """`approval.*`: what runs of this pack ask people for."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _list(self, env, parameters):
         self._reachable(env)
-        found = approvals.pending(env)
-        return {"summary": "%d approvals are asked for" % len(found), "approvals": found}
+        pending = approvals.pending(env)
+        return {"summary": "%d approvals are asked for" % len(pending), "approvals": pending}
 
     def _answer(self, env, parameters):
         self._reachable(env)
         approved = parameters["approved"] is True
         self.read(env, parameters["execution_id"], "id")
-        told = approvals.answer(env, parameters["execution_id"], approved)
-        said = "%s of %s is %s" % (
-            told["inquiry"], told["workflow"], "approved" if approved else "refused"
+        approval = approvals.answer(env, parameters["execution_id"], approved)
+        summary = "%s of %s is %s" % (
+            approval["inquiry"], approval["workflow"], "approved" if approved else "refused"
         )
-        return {"summary": said, "approved": approved, "approval": told}
+        return {"summary": summary, "approved": approved, "approval": approval}
 
     @staticmethod
     def _reachable(env):

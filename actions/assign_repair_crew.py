@@ -12,5 +12,5 @@ class AssignRepairCrew(SynthralosAction):
         case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
         if case is not None:
             return infrastructure_repair.execute(env, case)
-        given, started = self.execution(env, parameters)
-        return standalone.assign(env, given, started)
+        inputs, started = self.execution(env, parameters)
+        return standalone.assign(env, inputs, started)

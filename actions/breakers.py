@@ -3,14 +3,11 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.storage.circuit_breaker import CLOSED, OPEN
 from synthralos.storage.datastore import require_available
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Breakers(SynthralosAction):
+class Breakers(ResourceAction):
     """`breaker.open`, `breaker.close` and `breaker.release`: an operator decides about a target."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _open(self, env, parameters):
         return _force(env, parameters, OPEN)
@@ -23,9 +20,9 @@ class Breakers(SynthralosAction):
         released = env.ledger.release(target)
         state = env.ledger.breaker_state(target).state
         require_available(env.store)
-        told = "is released" if released else "was not forced"
+        change = "is released" if released else "was not forced"
         return {
-            "summary": "The breaker of %s %s; it is %s" % (target, told, state.replace("_", " ")),
+            "summary": "The breaker of %s %s; it is %s" % (target, change, state.replace("_", " ")),
             "target": target,
             "state": state,
             "forced_until": None,
@@ -51,6 +48,6 @@ def _target(env, parameters):
     target = parameters["target"]
     targets = sorted(sum(targets_by_kind(env.settings).values(), []))
     if target not in targets:
-        way_out = "Use one of " + ", ".join(targets) if targets else "Configure targets first"
-        raise InvalidInput("target", target, "is not a configured target", way_out)
+        hint = "Use one of " + ", ".join(targets) if targets else "Configure targets first"
+        raise InvalidInput("target", target, "is not a configured target", hint)
     return target

@@ -11,6 +11,6 @@ class CallLLM(SynthralosAction):
     def _attempt(self, env, parameters):
         case = self.case(env, parameters, llm_retry.WORKFLOW)
         if case is None:
-            given, started = self.execution(env, parameters)
-            case = llm_retry.alone(env, given, started)
-        return llm_retry.attempt(env, case)
+            inputs, started = self.execution(env, parameters)
+            case = llm_retry.standalone_case(env, inputs, started)
+        return llm_retry.run_round(env, case)

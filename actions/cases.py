@@ -1,19 +1,16 @@
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sealing import unseal
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 _ATTRIBUTES = "parameters,result,start_timestamp"
 
 
-class Cases(SynthralosAction):
+class Cases(ResourceAction):
     """`case.show`: what a run has sealed, opened for a person."""
 
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
-
     def _show(self, env, parameters):
-        found = parameters.get("case") or self._newest(env, parameters.get("execution_id"))
-        content = unseal(found, env.store)
+        case = parameters.get("case") or self._newest(env, parameters.get("execution_id"))
+        content = unseal(case, env.store)
         if not isinstance(content, dict):
             raise InvalidInput(
                 "case", None, "holds no object", "Give the case of a synthralos workflow"

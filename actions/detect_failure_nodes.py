@@ -12,5 +12,5 @@ class DetectFailureNodes(SynthralosAction):
         case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
         if case is not None:
             return infrastructure_repair.detect(env, case)
-        given, _ = self.execution(env, parameters)
-        return standalone.detect(env, given)
+        inputs, _ = self.execution(env, parameters)
+        return standalone.detect(env, inputs)

@@ -9,5 +9,5 @@ class DetermineRetryStrategy(SynthralosAction):
         return self.perform(self._determine, parameters)
 
     def _determine(self, env, parameters):
-        given, started = self.execution(env, parameters)
-        return llm_retry.determine(env, given, started)
+        inputs, started = self.execution(env, parameters)
+        return llm_retry.determine(env, inputs, started)

@@ -12,5 +12,5 @@ class EstimateImpact(SynthralosAction):
         case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
         if case is not None:
             return infrastructure_repair.estimate(env, case)
-        given, started = self.execution(env, parameters)
-        return standalone.estimate(env, given, started)
+        inputs, started = self.execution(env, parameters)
+        return standalone.estimate(env, inputs, started)

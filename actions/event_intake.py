@@ -2,7 +2,7 @@ from synthralos.automation import alert_intake, failure_intake
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.errors import InvalidInput
 from synthralos.runtime import run_parameters
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 # Somebody switched it off on purpose: that is no failure.
 OFF = {
@@ -12,14 +12,11 @@ OFF = {
 }
 
 
-class EventIntake(SynthralosAction):
+class EventIntake(ResourceAction):
     """`alert.receive`, `failure.receive`, `execution.receive`: what rules hand over to the pack."""
 
     # Nothing waits for it, and without the datastore it can do nothing.
     key_seconds = 15.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _alert(self, env, parameters):
         workflow = parameters.get("workflow") or alert_intake.AUTO
@@ -51,13 +48,13 @@ class EventIntake(SynthralosAction):
         else:
             payload = (execution.get("trigger_instance") or {}).get("payload")
         if not isinstance(payload, dict) or not payload:
-            way_out = "Start it by a rule, or give `payload` as the trigger would hold it"
-            raise InvalidInput("payload", payload, "is empty", way_out)
+            hint = "Start it by a rule, or give `payload` as the trigger would hold it"
+            raise InvalidInput("payload", payload, "is empty", hint)
         try:
             config, wrong = AutomationConfig.from_config(env.settings.automation), None
         except InvalidInput as error:
             # What comes in must not be lost for it.
             config, wrong = AutomationConfig(), str(error)
-        done = work(config, payload, run_parameters.is_disabled_for(execution, env.store))
-        succeeded, result = done if isinstance(done, tuple) else (True, done)
+        outcome = work(config, payload, run_parameters.is_disabled_for(execution, env.store))
+        succeeded, result = outcome if isinstance(outcome, tuple) else (True, outcome)
         return succeeded, dict(result, configuration=wrong) if wrong else result

@@ -11,6 +11,6 @@ class ExecuteRecovery(SynthralosAction):
     def _attempt(self, env, parameters):
         case = self.case(env, parameters, agent_recovery.WORKFLOW)
         if case is None:
-            given, started = self.execution(env, parameters)
-            case = agent_recovery.standalone_case(env, given, started)
+            inputs, started = self.execution(env, parameters)
+            case = agent_recovery.standalone_case(env, inputs, started)
         return agent_recovery.run_round(env, case)

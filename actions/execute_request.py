@@ -11,6 +11,6 @@ class ExecuteRequest(SynthralosAction):
     def _attempt(self, env, parameters):
         case = self.case(env, parameters, reroute_request.WORKFLOW)
         if case is None:
-            given, started = self.execution(env, parameters)
-            case = reroute_request.alone(env, given, started)
-        return reroute_request.attempt(env, case)
+            inputs, started = self.execution(env, parameters)
+            case = reroute_request.standalone_case(env, inputs, started)
+        return reroute_request.run_round(env, case)

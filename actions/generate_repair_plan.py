@@ -11,6 +11,6 @@ class GenerateRepairPlan(SynthralosAction):
     def _plan(self, env, parameters):
         case = self.case(env, parameters, agent_recovery.WORKFLOW)
         if case is None:
-            given, started = self.execution(env, parameters)
-            case = agent_recovery.standalone_case(env, given, started, attempted=False)
+            inputs, started = self.execution(env, parameters)
+            case = agent_recovery.standalone_case(env, inputs, started, attempted=False)
         return agent_recovery.plan_repair(env, case)

@@ -1,20 +1,17 @@
 from synthralos.core.errors import InvalidInput
 from synthralos.recovery import handle_error
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class HandleErrorTasks(SynthralosAction):
+class HandleErrorTasks(ResourceAction):
     """`error.assess` and `error.proceed`: the tasks of handle_error."""
 
     resource = "error"
 
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
-
     def _assess(self, env, parameters):
-        given, started, execution = self.intake(env, parameters)
+        inputs, started, execution = self.intake(env, parameters)
         parent = ((execution.get("context") or {}).get("parent") or {}).get("pack")
-        return handle_error.assess(env, given, started, parent)
+        return handle_error.assess(env, inputs, started, parent)
 
     def _proceed(self, env, parameters):
         case = self.case(env, parameters, handle_error.WORKFLOW)

@@ -1,12 +1,9 @@
 from synthralos.operations import health
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Health(SynthralosAction):
+class Health(ResourceAction):
     """`health.get`: how the pack and what it looks after are doing."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _get(self, env, parameters):
         return health.get(env, parameters.get("agent_id"))

@@ -2,17 +2,14 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso
 from synthralos.runtime import run_parameters
 from synthralos.storage import state_codec, versions
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 # What a caller worded stands within an object, never by itself.
-_WORDED = ("state", "metadata", "actor", "user")
+_USER_FIELDS = ("state", "metadata", "actor", "user")
 
 
-class History(SynthralosAction):
+class History(ResourceAction):
     """`history.*`: what became of an agent's states, and who did what to it."""
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _record(self, env, parameters):
         user = versions.stackstorm_user(env.api, env.run)
@@ -33,7 +30,7 @@ class History(SynthralosAction):
         return dict({"summary": summary}, **head)
 
     def _list(self, env, parameters):
-        found = versions.list_versions(
+        heads = versions.list_versions(
             env.store,
             versions.history_config(env.settings),
             env.now(),
@@ -43,38 +40,38 @@ class History(SynthralosAction):
             _since(parameters),
             parameters["limit"],
         )
-        return {"summary": "%d versions" % len(found), "versions": found}
+        return {"summary": "%d versions" % len(heads), "versions": heads}
 
     def _get(self, env, parameters):
-        kept, (agent, task) = versions.history_config(env.settings), _whose(parameters)
-        found = versions.get(env.store, kept, env.now(), agent, task, parameters["version"])
-        summary = "%s of task %s" % (found["version"], found["task_id"])
-        inside = {name: found.pop(name) for name in _WORDED if name in found}
+        config, (agent, task) = versions.history_config(env.settings), _whose(parameters)
+        version = versions.get(env.store, config, env.now(), agent, task, parameters["version"])
+        summary = "%s of task %s" % (version["version"], version["task_id"])
+        inside = {name: version.pop(name) for name in _USER_FIELDS if name in version}
         size = len(state_codec.canonical_json("state", inside["state"]))
         if size > env.settings.max_result_bytes:
-            key = versions.key_of(agent, task, found["record"])
+            key = versions.key_of(agent, task, version["record"])
             inside.update(state=None, state_bytes=size, state_key=key)
-        return dict({"summary": summary}, **dict(found, result=inside))
+        return dict({"summary": summary}, **dict(version, result=inside))
 
     def _compare(self, env, parameters):
-        kept, (agent, task) = versions.history_config(env.settings), _whose(parameters)
-        found = versions.compare(
-            env.store, kept, env.now(), agent, task, parameters["from"], parameters["to"]
+        config, (agent, task) = versions.history_config(env.settings), _whose(parameters)
+        comparison = versions.compare(
+            env.store, config, env.now(), agent, task, parameters["from"], parameters["to"]
         )
-        diff = found["diff"]
-        told = (diff["total_changes"], found["from"]["version"], found["to"]["version"])
+        diff = comparison["diff"]
+        counts = (diff["total_changes"], comparison["from"]["version"], comparison["to"]["version"])
         return {
-            "summary": "%d changes from %s to %s" % told,
-            "from": found["from"],
-            "to": found["to"],
+            "summary": "%d changes from %s to %s" % counts,
+            "from": comparison["from"],
+            "to": comparison["to"],
             "total_changes": diff["total_changes"],
             "result": {"diff": versions.truncate_diff(diff, env.settings.max_result_bytes)},
         }
 
     def _timeline(self, env, parameters):
         agent, task = parameters["agent_id"], parameters.get("task_id")
-        found = versions.timeline(env.store, agent, task, _since(parameters), parameters["limit"])
-        return {"summary": "%d entries of %s" % (len(found), agent), "timeline": found}
+        entries = versions.timeline(env.store, agent, task, _since(parameters), parameters["limit"])
+        return {"summary": "%d entries of %s" % (len(entries), agent), "timeline": entries}
 
 
 def _whose(parameters):
@@ -89,7 +86,9 @@ def _clear(env, field, value):
 
 def _since(parameters):
     since = parameters.get("since")
-    at = None if since is None else parse_iso(since)
-    if since is not None and at is None:
-        raise InvalidInput("since", since, "is no time", "Write it as 2025-01-31T12:00:00Z, in UTC")
-    return at
+    timestamp = None if since is None else parse_iso(since)
+    if since is not None and timestamp is None:
+        raise InvalidInput(
+            "since", since, "is not a time", "Write it as 2025-01-31T12:00:00Z, in UTC"
+        )
+    return timestamp

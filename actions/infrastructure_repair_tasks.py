@@ -1,20 +1,17 @@
 from synthralos.core.errors import InvalidInput
 from synthralos.infrastructure import infrastructure_repair, outcome
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class InfrastructureRepairTasks(SynthralosAction):
+class InfrastructureRepairTasks(ResourceAction):
     """`repair.begin` and `repair.finish`: the first and the last task of infrastructure_repair."""
 
     resource = "repair"
 
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
-
     def _begin(self, env, parameters):
-        given, started, execution = self.intake(env, parameters)
+        inputs, started, execution = self.intake(env, parameters)
         payload = (execution.get("trigger_instance") or {}).get("payload")
-        return infrastructure_repair.begin(env, given, started, payload)
+        return infrastructure_repair.begin(env, inputs, started, payload)
 
     def _finish(self, env, parameters):
         case = self.case(env, parameters, infrastructure_repair.WORKFLOW)

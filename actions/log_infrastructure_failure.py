@@ -11,5 +11,5 @@ class LogInfrastructureFailure(SynthralosAction):
         return self.perform(self._log, parameters)
 
     def _log(self, env, parameters):
-        case, given = self.case_for_failure_log(env, parameters, outcome.WORKFLOW)
-        return outcome.log_failure(env, case, given)
+        case, inputs = self.case_for_failure_log(env, parameters, outcome.WORKFLOW)
+        return outcome.log_failure(env, case, inputs)

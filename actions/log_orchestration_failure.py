@@ -11,5 +11,5 @@ class LogOrchestrationFailure(SynthralosAction):
         return self.perform(self._log, parameters)
 
     def _log(self, env, parameters):
-        case, given = self.case_for_failure_log(env, parameters, run_completion.WORKFLOW)
-        return run_completion.log_failure(env, case, given)
+        case, inputs = self.case_for_failure_log(env, parameters, run_completion.WORKFLOW)
+        return run_completion.log_failure(env, case, inputs)

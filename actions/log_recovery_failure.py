@@ -1,5 +1,8 @@
+from synthralos.recovery import agent_recovery, handle_error
 from synthralos.runtime import failure_record
 from synthralos_action import SynthralosAction
+
+_WORKFLOWS = {module.WORKFLOW: module for module in (agent_recovery, handle_error)}
 
 
 class LogRecoveryFailure(SynthralosAction):
@@ -13,9 +16,8 @@ class LogRecoveryFailure(SynthralosAction):
         )
 
     def _log(self, env, workflow, parameters):
-        # A failure must be logged, whatever was asked for.
-        workflow = (
-            workflow if workflow in failure_record.LOGGED_HERE else failure_record.LOGGED_HERE[0]
-        )
-        case, given = self.case_for_failure_log(env, parameters, workflow)
-        return failure_record.record_failed_run(env, workflow, case, given)
+        # A failure must be logged, whatever `workflow` is.
+        module = _WORKFLOWS.get(workflow, agent_recovery)
+        case, inputs = self.case_for_failure_log(env, parameters, module.WORKFLOW)
+        subject = module.subject(failure_record.complete_case(case), inputs)
+        return failure_record.log_failed_run(env, module.WORKFLOW, subject, case)

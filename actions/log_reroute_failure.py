@@ -12,5 +12,6 @@ class LogRerouteFailure(SynthralosAction):
         return self.perform(self._log, parameters)
 
     def _log(self, env, parameters):
-        case, given = self.case_for_failure_log(env, parameters, reroute_request.WORKFLOW)
-        return failure_record.record_failed_run(env, reroute_request.WORKFLOW, case, given)
+        case, inputs = self.case_for_failure_log(env, parameters, reroute_request.WORKFLOW)
+        subject = reroute_request.subject(failure_record.complete_case(case), inputs)
+        return failure_record.log_failed_run(env, reroute_request.WORKFLOW, subject, case)

@@ -12,5 +12,6 @@ class LogRetryFailure(SynthralosAction):
         return self.perform(self._log, parameters)
 
     def _log(self, env, parameters):
-        case, given = self.case_for_failure_log(env, parameters, llm_retry.WORKFLOW)
-        return failure_record.record_failed_run(env, llm_retry.WORKFLOW, case, given)
+        case, inputs = self.case_for_failure_log(env, parameters, llm_retry.WORKFLOW)
+        subject = llm_retry.subject(failure_record.complete_case(case), inputs)
+        return failure_record.log_failed_run(env, llm_retry.WORKFLOW, subject, case)

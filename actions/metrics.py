@@ -1,16 +1,13 @@
 from synthralos.metrics import query, rollup
 from synthralos.metrics.config import MetricsConfig
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Metrics(SynthralosAction):
+class Metrics(ResourceAction):
     """`metrics.*`: what runs have come to, counted once, for Prometheus."""
 
     # Nothing waits for it, and without the datastore it can do nothing.
     key_seconds = 15.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _get(self, env, parameters):
         return query.metrics_report(

@@ -1,26 +1,23 @@
 from synthralos.orchestration import run_queries
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class OrchestrationRuns(SynthralosAction):
+class OrchestrationRuns(ResourceAction):
     """`orchestration.status`, `.list_runs`, `.cancel` and `.resume`: runs, looked at and led."""
 
     key_seconds = 10.0
 
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
-
     def _status(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")
-        told = run_queries.status(env, parameters["execution_id"], parameters.get("step_name"))
-        done = len(told["stepLogs"])
-        return dict({"summary": "%s, %d steps" % (told["status"], done)}, **told)
+        status = run_queries.status(env, parameters["execution_id"], parameters.get("step_name"))
+        step_count = len(status["stepLogs"])
+        return dict({"summary": "%s, %d steps" % (status["status"], step_count)}, **status)
 
     def _list_runs(self, env, parameters):
-        found = run_queries.list_runs(
+        runs = run_queries.list_runs(
             env, parameters.get("orchestration"), parameters.get("status"), parameters["limit"]
         )
-        return {"summary": "%d runs" % len(found), "runs": found}
+        return {"summary": "%d runs" % len(runs), "runs": runs}
 
     def _cancel(self, env, parameters):
         self.read(env, parameters["execution_id"], "status")
@@ -35,7 +32,7 @@ class OrchestrationRuns(SynthralosAction):
             timeout = parameters.get("run_timeout")
             started = run_queries.resume(env, parameters["execution_id"], timeout)
         return {
-            "summary": "%s goes on as %s" % (parameters["execution_id"], started),
+            "summary": "%s continues as %s" % (parameters["execution_id"], started),
             "execution_id": started,
             "resume_of": parameters["execution_id"],
         }

@@ -1,9 +1,9 @@
 from synthralos.core.errors import InvalidInput
 from synthralos.orchestration import engine, step_runner
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class OrchestrationTasks(SynthralosAction):
+class OrchestrationTasks(ResourceAction):
     """`orchestration.begin`, `.wave`, `.step` and `.next_wave`: the tasks of orchestration.run."""
 
     # Without the datastore an orchestration cannot go on, so it is waited for.
@@ -11,12 +11,9 @@ class OrchestrationTasks(SynthralosAction):
     resource = "orchestration"
     intermediate_operations = ("step",)
 
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
-
     def _begin(self, env, parameters):
-        given, started = self.execution(env, parameters)
-        return engine.begin(env, given, started)
+        inputs, started = self.execution(env, parameters)
+        return engine.begin(env, inputs, started)
 
     def _step(self, env, parameters):
         return step_runner.run_step(env, self._case(env, parameters), parameters["step"])

@@ -12,5 +12,5 @@ class PlanRepairs(SynthralosAction):
         case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
         if case is not None:
             return infrastructure_repair.plan(env, case)
-        given, started = self.execution(env, parameters)
-        return standalone.plan(env, given, started)
+        inputs, started = self.execution(env, parameters)
+        return standalone.plan(env, inputs, started)

@@ -1,16 +1,13 @@
 from synthralos.reports import render, run_data
 from synthralos.storage.datastore import DatastoreUnavailable
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 
-class Reports(SynthralosAction):
+class Reports(ResourceAction):
     """`report.render`: what a run, a ticket or a period came to, to be read, printed or sent."""
 
     # Nothing waits for it, and a week is some pages of the datastore.
     key_seconds = 15.0
-
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
 
     def _render(self, env, parameters):
         execution = None

@@ -2,25 +2,22 @@ from synthralos.orchestration import definition_service, definition_store, permi
 from synthralos.orchestration.definition_input import read_definition, require_name
 from synthralos.orchestration.definition_service import summarize
 from synthralos.orchestration.definition_store import ROLE
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 _FIELDS = ("name", "base_prompt", "model", "tools")
 
 
-class Roles(SynthralosAction):
+class Roles(ResourceAction):
     """`role.*`: who answers the steps of orchestrations."""
 
     # A definition that is not kept is none.
     key_seconds = 10.0
 
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
-
     def _create(self, env, parameters):
         by = permissions.require_editor(env)
-        given, _ = self.execution(env, parameters)
-        told = read_definition(given, "fields", _FIELDS)
-        role = definition_service.create_role(env, told, by)
+        inputs, _ = self.execution(env, parameters)
+        fields = read_definition(inputs, "fields", _FIELDS)
+        role = definition_service.create_role(env, fields, by)
         return {"summary": "role %s" % role["name"], "role": role}
 
     def _get(self, env, parameters):
@@ -35,20 +32,20 @@ class Roles(SynthralosAction):
         }
 
     def _list(self, env, parameters):
-        found = definition_store.list_all(env.store, ROLE)
+        roles = definition_store.list_all(env.store, ROLE)
         if parameters.get("tools"):
-            found = [role for role in found if set(parameters["tools"]) & set(role["tools"])]
+            roles = [role for role in roles if set(parameters["tools"]) & set(role["tools"])]
         return {
-            "summary": "%d roles" % len(found),
-            "roles": [summarize(ROLE, one) for one in found],
+            "summary": "%d roles" % len(roles),
+            "roles": [summarize(ROLE, role) for role in roles],
         }
 
     def _update(self, env, parameters):
         by = permissions.require_editor(env)
-        given, _ = self.execution(env, parameters)
-        updates = read_definition(given, "updates")
+        inputs, _ = self.execution(env, parameters)
+        updates = read_definition(inputs, "updates")
         role = definition_service.update_role(
-            env, require_name(given), updates, by, given.get("at_version")
+            env, require_name(inputs), updates, by, inputs.get("at_version")
         )
         return {"summary": "role %(name)s, version %(version)d" % role, "role": role}
 

@@ -6,21 +6,18 @@ from synthralos.escalation import ticket_analysis, ticketing
 from synthralos.storage import tickets
 from synthralos.storage.datastore import DatastoreUnavailable, require_available
 from synthralos.storage.stackstorm_api import StackStormError
-from synthralos_action import SynthralosAction
+from synthralos_action import ResourceAction
 
 WORKFLOW = "ticket.create"
 _MAX_CHARS = {"summary": 300, "resolution": 2000}
 _MAX_DETAILS = 20
 
 
-class Tickets(SynthralosAction):
+class Tickets(ResourceAction):
     """`ticket.*`: what the pack could not cure and a person should look at."""
 
-    def run(self, operation, **parameters):
-        return self.perform(getattr(self, "_" + operation), parameters)
-
     def _list(self, env, parameters):
-        found = tickets.list_tickets(
+        heads = tickets.list_tickets(
             env.store,
             parameters.get("status"),
             parameters.get("subject"),
@@ -28,34 +25,39 @@ class Tickets(SynthralosAction):
             parameters.get("min_priority"),
         )
         require_available(env.store)
-        return {"summary": count_noun(len(found), "ticket"), "tickets": found}
+        return {"summary": count_noun(len(heads), "ticket"), "tickets": heads}
 
     def _get(self, env, parameters):
         ticket = self._about(env, lambda: tickets.get(env.store, parameters["ticket_id"]))
-        found = ticket_analysis.analyze_ticket(env, ticket)
-        return {"summary": ticket["summary"], "ticket": ticket, "report": found}
+        report = ticket_analysis.analyze_ticket(env, ticket)
+        return {"summary": ticket["summary"], "ticket": ticket, "report": report}
 
     def _create(self, env, parameters):
         config = ticketing.load_config(env, env.settings.escalation)
-        given, _ = self.execution(env, parameters)
-        subject = require_identifier("subject", given.get("subject"))
-        summary = " ".join(self._text(env, given, "summary").split())
-        failure_type, cause = failures.resolve_type(given.get("failure_type") or "unknown")
+        inputs, _ = self.execution(env, parameters)
+        subject = require_identifier("subject", inputs.get("subject"))
+        summary = " ".join(self._text(env, inputs, "summary").split())
+        failure_type, cause = failures.resolve_type(inputs.get("failure_type") or "unknown")
         cause = cause or failures.from_text(summary, failure_type).cause
         failure = {
             "type": failure_type,
             "cause": cause,
-            "severity": given.get("severity") or failures.CAUSES[cause].severity,
+            "severity": inputs.get("severity") or failures.CAUSES[cause].severity,
         }
-        told = ticketing.open_ticket(
-            env, config, WORKFLOW, subject, failure, summary, given.get("level"),
-            impact=given.get("impact"), details=self._details(env, given),
+        opened = ticketing.open_ticket(
+            env, config, WORKFLOW, subject, failure, summary, inputs.get("level"),
+            impact=inputs.get("impact"), details=self._details(env, inputs),
         )
-        if told is None:
+        if opened is None:
             raise DatastoreUnavailable(env.store.unavailable_reason)
-        what = "opened" if told["new"] else "occurrence %d of" % told["occurrences"]
-        said = "%s %s, %s, priority %d" % (what, told["ticket"], told["level"], told["priority"])
-        return dict({"summary": said}, **told)
+        action = "opened" if opened["new"] else "occurrence %d of" % opened["occurrences"]
+        text = "%s %s, %s, priority %d" % (
+            action,
+            opened["ticket"],
+            opened["level"],
+            opened["priority"],
+        )
+        return dict({"summary": text}, **opened)
 
     def _take(self, env, parameters):
         config = ticketing.load_config(env, env.settings.escalation)
@@ -66,24 +68,28 @@ class Tickets(SynthralosAction):
     def _resolve(self, env, parameters):
         config = ticketing.load_config(env, env.settings.escalation)
         by = self._by(env, parameters)
-        given, _ = self.execution(env, parameters)
-        resolution = self._text(env, given, "resolution")
+        inputs, _ = self.execution(env, parameters)
+        resolution = self._text(env, inputs, "resolution")
         ticket = self._about(
             env, lambda: ticketing.resolve(env, config, parameters["ticket_id"], resolution, by)
         )
-        said = "%s is resolved, by %s" % (ticket["ticket"], ticket["resolved_by"])
-        return {"summary": said, "ticket": ticket}
+        summary = "%s is resolved, by %s" % (ticket["ticket"], ticket["resolved_by"])
+        return {"summary": summary, "ticket": ticket}
 
     def _process(self, env, parameters):
         config = ticketing.load_config(env, env.settings.escalation)
-        done = ticketing.process_due(env, config)
+        report = ticketing.process_due(env, config)
         require_available(env.store)
-        sent = [one["status"] for ticket in done["tickets"] for one in ticket["notifications"]]
+        sent = [
+            notification["status"]
+            for ticket in report["tickets"]
+            for notification in ticket["notifications"]
+        ]
         failed = sent.count("failed")
-        said = "%d open, %d raised, %d notifications sent, %d failed" % (
-            done["open"], done["raised"], sent.count("sent"), failed
+        summary = "%d open, %d raised, %d notifications sent, %d failed" % (
+            report["open"], report["raised"], sent.count("sent"), failed
         )
-        return not failed, dict({"summary": said}, **done)
+        return not failed, dict({"summary": summary}, **report)
 
     def _by(self, env, parameters):
         """Who does it: as given, else the user who runs the action."""
@@ -100,18 +106,18 @@ class Tickets(SynthralosAction):
         return require_identifier("by", user)
 
     @staticmethod
-    def _text(env, given, name):
-        text = given.get(name)
+    def _text(env, inputs, name):
+        text = inputs.get(name)
         if not isinstance(text, str) or not text.strip():
             raise InvalidInput(name, text, "is blank", "Say it in a few words")
         return env.redactor.redact_text(text)[: _MAX_CHARS[name]]
 
     @staticmethod
-    def _details(env, given):
-        details = env.redactor.redact_value(given.get("details") or {})
+    def _details(env, inputs):
+        details = env.redactor.redact_value(inputs.get("details") or {})
         if len(details) > _MAX_DETAILS:
-            way_out = "Give at most %d entries" % _MAX_DETAILS
-            raise InvalidInput("details", None, "has %d entries" % len(details), way_out)
+            hint = "Give at most %d entries" % _MAX_DETAILS
+            raise InvalidInput("details", None, "has %d entries" % len(details), hint)
         return {name[:80]: str(value)[:500] for name, value in details.items()}
 
     def _about(self, env, work):

@@ -79,7 +79,7 @@ class ActionAliasesTest(BaseActionAliasTestCase):
         self.assertEqual({path.stem for path in FOLDER.glob("*.yaml")}, set(COMMANDS))
 
     def test_each_command_matches_one_format_of_the_pack_and_gives_its_parameters(self):
-        every = [told for name in COMMANDS for told in _formats(name)]
+        every = [format_string for name in COMMANDS for format_string in _formats(name)]
         for name, commands in COMMANDS.items():
             self.action_alias_db = self._get_action_alias_db_by_name(name=name)
             for command, parameters in commands:
@@ -91,10 +91,10 @@ class ActionAliasesTest(BaseActionAliasTestCase):
 
     def _matching(self, command):
         """The format of the alias that the command matches."""
-        for told in self.action_alias_db.get_format_strings():
+        for format_string in self.action_alias_db.get_format_strings():
             try:
-                self.assertCommandMatchesExactlyOneFormatString([told], command)
+                self.assertCommandMatchesExactlyOneFormatString([format_string], command)
             except AssertionError:
                 continue
-            return told
+            return format_string
         raise AssertionError("no format of this alias matches %r" % command)

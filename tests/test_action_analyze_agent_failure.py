@@ -48,17 +48,19 @@ class AnalyzeAgentFailureTest(ActionCase):
 
     def test_text_of_a_run_is_what_was_sent(self):
         query = "{{ config_context.token }} <% ctx() %> <%= erb %> \x00 \u202e"
-        for given in (query, "base64:" + base64.b64encode(query.encode()).decode()):
-            execution = self.started("agent_recovery", **dict(FAILED, original_query=given))
+        for sent_query in (query, "base64:" + base64.b64encode(query.encode()).decode()):
+            execution = self.started("agent_recovery", **dict(FAILED, original_query=sent_query))
             _, result = self.run_action(execution_id=execution)
             case = self.opened(result["next"]["carry"])
             self.assertEqual(case["request"]["original_query"], query)
 
     def test_takes_text_from_the_trigger_that_started_the_run(self):
-        given = dict(FAILED, original_query="@trigger", failure_type="unknown", failure_details={})
-        execution = self.started("agent_recovery", **given)
+        parameters = dict(
+            FAILED, original_query="@trigger", failure_type="unknown", failure_details={}
+        )
+        execution = self.started("agent_recovery", **parameters)
         body = {"original_query": "From the alert", "failure_details": {"status_code": 429}}
-        self.api.held[execution]["trigger_instance"] = {"payload": {"body": body}}
+        self.api.executions_by_id[execution]["trigger_instance"] = {"payload": {"body": body}}
         ok, result = self.run_action(execution_id=execution)
         self.assertTrue(ok)
         case = self.opened(result["next"]["carry"])
@@ -66,18 +68,18 @@ class AnalyzeAgentFailureTest(ActionCase):
         self.assertEqual(case["request"]["failure_details"], {"status_code": 429})
 
     def test_other_names_of_failure_types(self):
-        for given, type_, cause in (
+        for alias, type_, cause in (
             ("communication_error", "llm_error", "network"),
             ("infinite_loop", "error", "infinite_loop"),
             ("timeout_error", "timeout", "timeout"),
         ):
-            _, result = self.run_action(**dict(FAILED, failure_type=given, failure_details={}))
+            _, result = self.run_action(**dict(FAILED, failure_type=alias, failure_details={}))
             failure = result["failure"]
             self.assertEqual((failure["type"], failure["cause"]), (type_, cause))
 
     def test_a_time_out_in_the_pack_s_own_words_is_a_time_out(self):
-        told = {"message": "no answer within 60.0 s"}
-        _, result = self.run_action(**dict(FAILED, failure_details=told))
+        details = {"message": "no answer within 60.0 s"}
+        _, result = self.run_action(**dict(FAILED, failure_details=details))
         self.assertEqual(result["failure"]["cause"], "timeout")
 
     def test_similar_failures_are_remembered(self):
@@ -86,7 +88,9 @@ class AnalyzeAgentFailureTest(ActionCase):
         case["gave_up"] = {"reason": "x", "error": case["failure"], "again_at": None}
         self.run_other("log_recovery_failure", case=seal(case))
         _, result = self.run_action(**FAILED)
-        self.assertEqual([one["cause"] for one in result["similar_recent_failures"]], ["timeout"])
+        self.assertEqual(
+            [entry["cause"] for entry in result["similar_recent_failures"]], ["timeout"]
+        )
 
     def test_refuses_what_it_cannot_work_with(self):
         self.refused("agent_id", agent_id="two words")
@@ -115,15 +119,15 @@ class AnalyzeAgentFailureTest(ActionCase):
 
     def test_a_run_that_a_rule_started_is_refused_when_the_switch_is_off(self):
         execution = self.started("agent_recovery", **FAILED)
-        self.api.held[execution]["rule"] = {"ref": "synthralos.recover"}
+        self.api.executions_by_id[execution]["rule"] = {"ref": "synthralos.recover"}
         self.datastore.put("synthralos.enabled", "false")
         self.assertRefused("synthralos.enabled", self.run_action(execution_id=execution))
-        del self.api.held[execution]["rule"]
+        del self.api.executions_by_id[execution]["rule"]
         self.assertTrue(self.run_action(execution_id=execution)[0])
 
     def test_a_secret_in_the_details_is_masked(self):
-        told = {"message": "401 for Bearer %s" % self.config["platform"]["token"]}
-        ok, result = self.run_action(**dict(FAILED, failure_details=told))
+        details = {"message": "401 for Bearer %s" % self.config["platform"]["token"]}
+        ok, result = self.run_action(**dict(FAILED, failure_details=details))
         self.assertTrue(ok)
         self.assertIn("********", result["failure"]["message"])
 

@@ -72,9 +72,9 @@ class AnalyzeRoutingFailureTest(ActionCase):
         self.refused("config.routes")
 
     def test_an_unknown_region_names_the_routes_that_there_are(self):
-        given = dict(FAILED, fallback_regions=[], fallback_providers=[])
-        given["original_request"] = dict(REQUEST, region="mars-1")
-        outcome = self.run_action(**given)
+        parameters = dict(FAILED, fallback_regions=[], fallback_providers=[])
+        parameters["original_request"] = dict(REQUEST, region="mars-1")
+        outcome = self.run_action(**parameters)
         self.assertRefused("original_request", outcome, way_out="openai/us-east-1")
 
     def test_text_is_sealed_as_it_was_sent(self):

@@ -59,8 +59,8 @@ class CallLLMTest(ActionCase):
     def test_refuses_what_it_cannot_work_with(self):
         self.assertRefused("model", self.run_action(prompt="Hello"))
         self.assertRefused("model", self.run_action(prompt="Hello", model="gpt-99"))
-        for given in ({}, {"prompt": " "}, {"messages": [{"role": "user"}]}):
-            ok, result = self.run_action(model="gpt-4", **given)
+        for parameters in ({}, {"prompt": " "}, {"messages": [{"role": "user"}]}):
+            ok, result = self.run_action(model="gpt-4", **parameters)
             self.assertEqual((ok, result["error"]["cause"]), (False, "refused"))
         ok, result = self.run_action(parameters={"temperature": "hot"}, **ALONE)
         self.assertIs(type(ok), bool)
@@ -88,8 +88,8 @@ class CallLLMTest(ActionCase):
         self.now += 7
         _, result = self.attempt(result["next"])
         self.assertEqual(result["next"]["cursor"], 2)
-        asked = [call.target for call in self.box.calls]
-        self.assertEqual(asked.count("llm:openai/gpt-4"), 1)
+        targets = [call.target for call in self.box.calls]
+        self.assertEqual(targets.count("llm:openai/gpt-4"), 1)
 
     def test_gives_up_with_what_the_log_task_needs(self):
         from sandbox import status
@@ -114,8 +114,8 @@ class CallLLMTest(ActionCase):
         self.assertRefused("cursor", self.run_action(case=self.case()["carry"], cursor=1))
 
     def test_a_case_of_another_workflow_is_refused(self):
-        given = {"agent_id": "a", "failure_type": "error", "original_query": "q"}
-        other = self.run_other("analyze_agent_failure", **given)[1]["next"]["carry"]
+        parameters = {"agent_id": "a", "failure_type": "error", "original_query": "q"}
+        other = self.run_other("analyze_agent_failure", **parameters)[1]["next"]["carry"]
         self.assertRefused("case", self.run_action(case=other, cursor=0))
 
     def test_a_secret_that_the_model_says_is_masked(self):

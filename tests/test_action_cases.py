@@ -9,8 +9,8 @@ class CaseShowTest(ActionCase):
     action = "case.show"
 
     def case(self, **changed):
-        given = dict(FAILED, **changed)
-        return self.run_other("analyze_agent_failure", **given)[1]["next"]["carry"]
+        parameters = dict(FAILED, **changed)
+        return self.run_other("analyze_agent_failure", **parameters)[1]["next"]["carry"]
 
     def test_opens_a_case(self):
         ok, result = self.run_action(case=self.case())
@@ -25,7 +25,7 @@ class CaseShowTest(ActionCase):
 
     def test_opens_the_newest_case_of_a_run(self):
         first, second = self.case(), self.case(original_query="Book it again")
-        self.api.held[RUN] = {"id": RUN, "result": {"output": {}}}
+        self.api.executions_by_id[RUN] = {"id": RUN, "result": {"output": {}}}
         self.api.below[RUN] = [
             {"result": {"result": {"next": {"cursor": 0, "delay": 0, "carry": first}}}},
             {"result": {"result": {"next": None, "carry": second}}},
@@ -36,14 +36,14 @@ class CaseShowTest(ActionCase):
         self.assertEqual(result["content"]["request"]["original_query"], "Book it again")
 
     def test_opens_the_case_that_a_task_was_given(self):
-        self.api.held[RUN] = {"id": RUN, "parameters": {"case": self.case()}}
+        self.api.executions_by_id[RUN] = {"id": RUN, "parameters": {"case": self.case()}}
         _, result = self.run_action(execution_id=RUN)
         self.assertEqual(result["content"]["request"]["original_query"], "Book it")
 
     def test_refuses_what_it_cannot_open(self):
         self.assertRefused("execution_id", self.run_action())
         self.assertRefused("execution_id", self.run_action(execution_id="7"))
-        self.api.held[RUN] = {"id": RUN}
+        self.api.executions_by_id[RUN] = {"id": RUN}
         self.assertRefused("execution_id", self.run_action(execution_id=RUN))
         self.assertRefused("case", self.run_action(case="AAAA"))
         self.assertRefused("case", self.run_action(case=seal({"stored": "gone"})))

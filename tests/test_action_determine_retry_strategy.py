@@ -30,16 +30,16 @@ class DetermineRetryStrategyTest(ActionCase):
         self.assertEqual(result["backoff"], {"strategy": "exponential", "waits": [2, 4, 8]})
 
     def test_a_model_that_fails_for_sure_is_passed_over(self):
-        given = dict(FAILED, failure_reason="insufficient_quota: exceeded your current quota")
-        _, result = self.run_action(**given)
+        parameters = dict(FAILED, failure_reason="insufficient_quota: exceeded your current quota")
+        _, result = self.run_action(**parameters)
         self.assertNotIn("llm:openai/gpt-4", result["targets"])
-        self.assertEqual([one["target"] for one in result["skipped"]], ["llm:openai/gpt-4"])
+        self.assertEqual([entry["target"] for entry in result["skipped"]], ["llm:openai/gpt-4"])
 
     def test_a_prompt_that_is_too_long_goes_to_larger_models_only(self):
         reason = "This model's maximum context length is 16385 tokens"
-        given = dict(FAILED, failure_reason=reason, fallback_models=["gpt-4", "gpt-4o"])
-        given["original_request"] = dict(REQUEST, model="gpt-3.5-turbo")
-        _, result = self.run_action(**given)
+        parameters = dict(FAILED, failure_reason=reason, fallback_models=["gpt-4", "gpt-4o"])
+        parameters["original_request"] = dict(REQUEST, model="gpt-3.5-turbo")
+        _, result = self.run_action(**parameters)
         self.assertEqual(result["targets"], ["llm:openai/gpt-4o"])
 
     def test_a_run_s_parameters_come_from_its_execution(self):

@@ -10,10 +10,12 @@ class ExecuteRecoveryTest(ActionCase):
 
     def case(self, workflow=None, **changed):
         """A case as the workflow hands it to the first attempt."""
-        given = dict(FAILED, **changed)
+        parameters = dict(FAILED, **changed)
         if workflow is not None:
-            given = {"execution_id": self.started("agent_recovery", **dict(given, **workflow))}
-        analysed = self.run_other("analyze_agent_failure", **given)[1]
+            parameters = {
+                "execution_id": self.started("agent_recovery", **dict(parameters, **workflow))
+            }
+        analysed = self.run_other("analyze_agent_failure", **parameters)[1]
         return self.run_other("generate_repair_plan", case=analysed["next"]["carry"])[1]["next"]
 
     def attempt(self, following):

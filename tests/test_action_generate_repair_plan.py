@@ -9,8 +9,8 @@ class GenerateRepairPlanTest(ActionCase):
     action = "generate_repair_plan"
 
     def case(self, **changed):
-        given = dict(FAILED, **changed)
-        return self.run_other("analyze_agent_failure", **given)[1]["next"]["carry"]
+        parameters = dict(FAILED, **changed)
+        return self.run_other("analyze_agent_failure", **parameters)[1]["next"]["carry"]
 
     def steps(self, result):
         return [step["action"] for step in result["plan"]["steps"]]
@@ -33,21 +33,21 @@ class GenerateRepairPlanTest(ActionCase):
         self.assertEqual((result["next"]["cursor"], result["next"]["delay"]), (0, 0))
 
     def test_the_caller_s_plan_is_used(self):
-        given = {"steps": [{"action": "switch_model", "parameters": {"model": "gpt-4o"}}]}
-        _, result = self.run_action(case=self.case(context={"repairPlan": given}))
+        plan = {"steps": [{"action": "switch_model", "parameters": {"model": "gpt-4o"}}]}
+        _, result = self.run_action(case=self.case(context={"repairPlan": plan}))
         self.assertEqual(result["plan"]["source"], "context")
         self.assertEqual(self.steps(result), ["switch_model"])
 
     def test_a_plan_outside_the_catalogue_is_refused(self):
-        given = {"steps": [{"action": "rm_rf"}]}
-        outcome = self.run_action(case=self.case(context={"repairPlan": given}))
+        plan = {"steps": [{"action": "rm_rf"}]}
+        outcome = self.run_action(case=self.case(context={"repairPlan": plan}))
         self.assertRefused("context.repairPlan.steps[0].action", outcome)
         left = self.opened(outcome[1]["carry"])
         self.assertEqual(left["request"]["agent_id"], "invoice-bot")
 
     def test_a_plan_without_steps_is_refused(self):
-        for given in ({}, {"steps": []}, [], "text"):
-            ok, result = self.run_action(case=self.case(context={"repairPlan": given}))
+        for plan in ({}, {"steps": []}, [], "text"):
+            ok, result = self.run_action(case=self.case(context={"repairPlan": plan}))
             self.assertEqual((ok, result["error"]["cause"]), (False, "refused"))
             self.assertTrue(result["error"]["field"].startswith("context.repairPlan"))
 
@@ -68,10 +68,10 @@ class GenerateRepairPlanTest(ActionCase):
 
     def test_an_llm_that_is_configured_plans(self):
         self.config["planner"] = {"model": "gpt-4o"}
-        told = '{"steps": [{"action": "increase_timeout", "description": "Wait longer"}]}'
+        response = '{"steps": [{"action": "increase_timeout", "description": "Wait longer"}]}'
         from sandbox import ok
 
-        self.box.script("llm:openai/gpt-4o", [ok(text=told)])
+        self.box.script("llm:openai/gpt-4o", [ok(text=response)])
         _, result = self.run_action(case=self.case())
         self.assertEqual(self.steps(result), ["increase_timeout"])
         self.assertIn("planner", result)

@@ -7,9 +7,9 @@ STATE = {"learning_rate": 0.001}
 
 
 class _Errors(ActionCase):
-    def result_of(self, ref, **given):
+    def result_of(self, ref, **parameters):
         """(succeeded, result) of a task of handle_error, whose `next` says more than others'."""
-        ok, result = self.raw(ref, **given)
+        ok, result = self.raw(ref, **parameters)
         self.assertTrue(result["summary"].strip())
         self._check_no_secret_in(result)
         return ok, result
@@ -45,11 +45,11 @@ class ErrorAssessTest(_Errors):
                          ("timeout", "medium"))
         self.assertEqual(result["next"]["agent_id"], "bot")
         self.assertEqual(result["next"]["max_retries"], 3)
-        handed = self.opened(result["next"]["child_case"])["request"]
-        self.assertEqual(handed["original_query"], "Train it")
-        self.assertEqual(handed["rules"]["strategy"], "exponential")
-        _, told = self.run_other("history.timeline", agent_id="bot")
-        self.assertEqual([(one["kind"], one["actor"]) for one in told["timeline"]],
+        child_request = self.opened(result["next"]["child_case"])["request"]
+        self.assertEqual(child_request["original_query"], "Train it")
+        self.assertEqual(child_request["rules"]["strategy"], "exponential")
+        _, history = self.run_other("history.timeline", agent_id="bot")
+        self.assertEqual([(entry["kind"], entry["actor"]) for entry in history["timeline"]],
                          [("error", "handle_error")])
 
     def test_an_llm_call_is_handed_to_llm_retry(self):
@@ -67,7 +67,7 @@ class ErrorAssessTest(_Errors):
     def test_the_third_error_of_a_task_goes_back_to_a_snapshot(self):
         self.run_other("snapshot.create", agent_id="bot", task_id="training", state=STATE)
         seen = [self.assessed(original_query="Train it")[1] for _ in range(3)]
-        self.assertEqual([one["plan"]["strategy"] for one in seen],
+        self.assertEqual([assessed["plan"]["strategy"] for assessed in seen],
                          ["auto_retry", "auto_retry", "rollback"])
         self.assertEqual(self.box.calls[-1].body["state"], STATE)
 
@@ -75,14 +75,14 @@ class ErrorAssessTest(_Errors):
         self.assertEqual(self.assessed(strategy="manual")[1]["next_task"], "ask")
         result = self.assessed(strategy="circuit_breaker")[1]
         self.assertEqual(result["next_task"], "failed")
-        told = self.run_other("health.get")[1]["pauses"]
-        self.assertEqual([(one["agent_id"], one["by"]) for one in told],
+        pauses = self.run_other("health.get")[1]["pauses"]
+        self.assertEqual([(pause["agent_id"], pause["by"]) for pause in pauses],
                          [("bot", "loop_detector")])
 
     def test_the_same_error_over_and_over_is_a_loop(self):
         seen = [self.assessed(error={"type": "timeout", "message": "no answer"})[1]
                 for _ in range(4)]
-        self.assertEqual([one["loop"]["level"] for one in seen],
+        self.assertEqual([assessed["loop"]["level"] for assessed in seen],
                          ["none", "none", "warn", "critical"])
         self.assertEqual(seen[-1]["plan"]["strategies"], ["circuit_breaker", "escalation"])
         self.assertTrue(seen[-1]["escalated"])
@@ -99,7 +99,7 @@ class ErrorAssessTest(_Errors):
             self.assertRefused(field, self.assessed(**more))
         self.assertRefused("execution_id", self.run_action(execution_id="7"))
         self.started("handle_error", **FAILED)
-        self.api.held[RUN]["context"] = {"parent": {"pack": "synthralos"}}
+        self.api.executions_by_id[RUN]["context"] = {"parent": {"pack": "synthralos"}}
         self.assertRefused("agent_id", self.run_action(execution_id=RUN), "that run has ended")
 
     def test_a_datastore_that_is_away_ends_no_recovery(self):
@@ -120,9 +120,9 @@ class ErrorAssessTest(_Errors):
     def test_snapshots_that_could_not_be_read_are_not_told_to_be_missing(self):
         self.take_datastore_away()
         _, result = self.assessed(strategy="rollback")
-        told = [step["summary"] for step in result["steps"] if step["strategy"] == "rollback"]
-        self.assertEqual(len(told), 1)
-        self.assertIn("could not be read: the test took it away", told[0])
+        summaries = [step["summary"] for step in result["steps"] if step["strategy"] == "rollback"]
+        self.assertEqual(len(summaries), 1)
+        self.assertIn("could not be read: the test took it away", summaries[0])
 
 
 class ErrorProceedTest(_Errors):
@@ -140,7 +140,7 @@ class ErrorProceedTest(_Errors):
                           "agent_not_paused"])
         self.assertEqual(result["result"]["recovery_result"], {"output": "trained"})
         self.assertIsNone(result["ticket"])
-        kinds = [one["kind"] for one in
+        kinds = [entry["kind"] for entry in
                  self.run_other("history.timeline", agent_id="bot")[1]["timeline"]]
         self.assertEqual(kinds, ["error", "recovery"])
 

@@ -19,7 +19,7 @@ class HealthGetTest(ActionCase):
         self.assertEqual((ok, result["status"]), (True, "degraded"))
         self.assertIn("paused: bot", result["summary"])
         self.assertIn("1 open ticket is high", result["summary"])
-        self.assertEqual([one["agent_id"] for one in result["pauses"]], ["bot"])
+        self.assertEqual([pause["agent_id"] for pause in result["pauses"]], ["bot"])
         self.now += 1
         self.run_other("ticket.create", subject="bot", summary="again", severity="critical")
         self.assertEqual(self.run_action()[1]["status"], "critical")

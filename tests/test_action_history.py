@@ -19,7 +19,7 @@ class HistoryRecordTest(_Histories):
     action = "history.record"
 
     def test_versions_count_and_say_who(self):
-        self.api.held[RUN] = {"id": RUN, "context": {"user": "jane"}}
+        self.api.executions_by_id[RUN] = {"id": RUN, "context": {"user": "jane"}}
         first = self.recorded({"n": 1})
         second = self.recorded({"n": 2}, kind="intervention", actor="Ann Other")
         self.assertEqual((first["version"], second["version"]), ("v0001", "v0002"))
@@ -52,21 +52,23 @@ class HistoryRecordTest(_Histories):
 class HistoryListTest(_Histories):
     action = "history.list"
 
-    def listed(self, **given):
-        ok, result = self.run_action(agent_id="agent_01", **given)
+    def versions(self, **filters):
+        ok, result = self.run_action(agent_id="agent_01", **filters)
         self.assertTrue(ok)
-        return [one["version"] for one in result["versions"]]
+        return [entry["version"] for entry in result["versions"]]
 
     def test_the_newest_first_of_a_task_a_kind_or_since(self):
         self.recorded({"n": 1})
         self.recorded({"n": 1}, kind="error")
         self.recorded({"n": 2})
-        self.assertEqual(self.listed(), ["v0003", "v0002", "v0001"])
-        self.assertEqual(self.listed(kind="error"), ["v0002"])
-        self.assertEqual(self.listed(task_id="other"), [])
-        self.assertEqual(self.listed(since="2023-11-14T22:13:23Z"), ["v0003"])
-        self.assertEqual(self.listed(limit=1), ["v0003"])
-        changed = [one["changed"] for one in self.run_action(agent_id="agent_01")[1]["versions"]]
+        self.assertEqual(self.versions(), ["v0003", "v0002", "v0001"])
+        self.assertEqual(self.versions(kind="error"), ["v0002"])
+        self.assertEqual(self.versions(task_id="other"), [])
+        self.assertEqual(self.versions(since="2023-11-14T22:13:23Z"), ["v0003"])
+        self.assertEqual(self.versions(limit=1), ["v0003"])
+        changed = [
+            entry["changed"] for entry in self.run_action(agent_id="agent_01")[1]["versions"]
+        ]
         self.assertEqual(changed, [True, False, True])
 
     def test_refusals(self):
@@ -82,8 +84,8 @@ class HistoryGetTest(_Histories):
     action = "history.get"
 
     def test_by_its_number_or_its_record(self):
-        made = self.recorded({"said": "base64:e3sgeCB9fQ=="}, metadata={"why": "x"})
-        for version in ("v0001", made["record"]):
+        recorded = self.recorded({"said": "base64:e3sgeCB9fQ=="}, metadata={"why": "x"})
+        for version in ("v0001", recorded["record"]):
             ok, result = self.run_action(version=version, **WHOSE)
             self.assertTrue(ok)
             self.assertEqual(result["result"]["state"], {"said": "{{ x }}"})
@@ -92,16 +94,16 @@ class HistoryGetTest(_Histories):
     def test_a_state_too_large_for_a_result_is_named(self):
         self.recorded({"text": "x" * 100})
         self.config["max_result_bytes"] = 10
-        found = self.run_action(version="v0001", **WHOSE)[1]["result"]
-        self.assertIsNone(found["state"])
-        self.assertIn(found["state_key"], self.datastore.rows)
+        content = self.run_action(version="v0001", **WHOSE)[1]["result"]
+        self.assertIsNone(content["state"])
+        self.assertIn(content["state_key"], self.datastore.rows)
 
     def test_refusals(self):
         self.assertRefused("version", self.run_action(version="v0001", **WHOSE), "none of that")
-        made = self.recorded({})
+        recorded = self.recorded({})
         outcome = self.run_action(version="v0002", **WHOSE)
         self.assertRefused("version", outcome, "v0001 to v0001")
-        key = "synthralos.version.agent_01.task_01." + made["record"]
+        key = "synthralos.version.agent_01.task_01." + recorded["record"]
         self.datastore.rows[key] = self.datastore.rows[key][:-8]
         outcome = self.run_action(version="v0001", **WHOSE)
         self.assertRefused("version", outcome, "history.list")
@@ -139,10 +141,10 @@ class HistoryCompareTest(_Histories):
 class HistoryTimelineTest(_Histories):
     action = "history.timeline"
 
-    def kinds(self, **given):
-        ok, result = self.run_action(agent_id="agent_01", **given)
+    def kinds(self, **filters):
+        ok, result = self.run_action(agent_id="agent_01", **filters)
         self.assertTrue(ok)
-        return [one["kind"] for one in result["timeline"]]
+        return [entry["kind"] for entry in result["timeline"]]
 
     def test_the_oldest_first_without_states_and_with_what_workflows_wrote(self):
         self.recorded({})

@@ -13,8 +13,8 @@ class _Repair(ActionCase):
 
     def case(self, **parameters):
         """`next` of the task before."""
-        given = dict({"nodes": DOWN}, **parameters)
-        execution = self.started("infrastructure_repair", **given)
+        inputs = dict({"nodes": DOWN}, **parameters)
+        execution = self.started("infrastructure_repair", **inputs)
         following = self.run_other("repair.begin", execution_id=execution)[1]["next"]
         for action in self.before:
             _, result = self.run_other(action, case=following["carry"], cursor=following["cursor"])
@@ -37,7 +37,7 @@ class RepairBeginTest(_Repair):
     def test_takes_the_alert_from_the_trigger(self):
         execution = self.started("infrastructure_repair")
         payload = {"source": "x", "labels": {"node": "{{ x }}"}}
-        self.api.held[RUN]["trigger_instance"] = {"payload": payload}
+        self.api.executions_by_id[RUN]["trigger_instance"] = {"payload": payload}
         _, result = self.run_action(execution_id=execution)
         case = self.opened(result["next"]["carry"])
         self.assertEqual(case["request"]["source"], "alert")
@@ -51,11 +51,11 @@ class RepairBeginTest(_Repair):
         self.assertEqual(self.opened(result["next"]["carry"])["request"]["alert"], alert)
 
     def test_refuses_what_cannot_be_worked_with(self):
-        for field, given in {
+        for field, inputs in {
             "nodes": {"source": "list"}, "alert": {"source": "alert"}, "query": {"query": " "},
             "nodes[0]": {"nodes": ["\x00"]}, "max_steps": {"nodes": DOWN, "max_steps": 1000},
         }.items():
-            execution = self.started("infrastructure_repair", **given)
+            execution = self.started("infrastructure_repair", **inputs)
             self.assertRefused(field, self.run_action(execution_id=execution))
 
     def test_refuses_a_query_without_prometheus(self):
@@ -108,8 +108,10 @@ class EstimateImpactTest(_Repair):
     def test_alone(self):
         ok, result = self.run_action(nodes=["core-switch"])
         self.assertTrue(ok)
-        told, = result["impact"]["nodes"]
-        self.assertEqual((told["criticality"], told["nodes_affected"]), ("critical", 5))
+        node_impact, = result["impact"]["nodes"]
+        self.assertEqual(
+            (node_impact["criticality"], node_impact["nodes_affected"]), ("critical", 5)
+        )
         self.assertRefused("nodes", self.run_action())
 
     def test_the_topology_may_be_in_the_datastore(self):
@@ -128,28 +130,31 @@ class PlanRepairsTest(_Repair):
         _, result = self.run_action(**self.case())
         self.assertEqual((result["next_task"], result["plan"]["source"]), ("execute", "rules"))
         self.assertEqual(
-            [(one["node"], one["crew"]) for one in result["plan"]["assignments"]],
+            [
+                (assignment["node"], assignment["crew"])
+                for assignment in result["plan"]["assignments"]
+            ],
             [("db-1", "database-team"), ("web-2", "on-call")],
         )
 
     def test_alone(self):
-        done, result = self.run_action(nodes=DOWN)
-        self.assertTrue(done)
+        succeeded, result = self.run_action(nodes=DOWN)
+        self.assertTrue(succeeded)
         self.assertEqual(len(result["plan"]["assignments"]), 2)
         self.assertEqual(self.box.calls_to("hook:*"), [])
 
     def test_alone_without_a_crew(self):
         self.config["infrastructure"]["crews"] = []
-        done, result = self.run_action(nodes=DOWN)
-        self.assertFalse(done)
+        succeeded, result = self.run_action(nodes=DOWN)
+        self.assertFalse(succeeded)
         self.assertEqual(len(result["plan"]["unassigned"]), 2)
 
     def test_an_llm_that_only_talks(self):
         self.config["planner"] = {"model": "gpt-4o"}
         self.config["infrastructure"]["planner"] = {"fallback": False}
         self.box.script("llm:openai/gpt-4o", [ok(text=long_text())], forever=True)
-        done, result = self.run_action(nodes=DOWN, max_retries=2)
-        self.assertFalse(done)
+        succeeded, result = self.run_action(nodes=DOWN, max_retries=2)
+        self.assertFalse(succeeded)
         self.assertEqual(result["planner"]["retry_count"], 2)
 
 
@@ -160,53 +165,55 @@ class AssignRepairCrewTest(_Repair):
     def test_of_a_run(self):
         _, result = self.run_action(**self.case())
         self.assertEqual(result["next_task"], "reschedule")
-        self.assertEqual({one["status"] for one in result["assignments"]}, {"Assigned"})
+        self.assertEqual(
+            {assignment["status"] for assignment in result["assignments"]}, {"Assigned"}
+        )
         self.assertEqual(len(self.box.calls_to("hook:crews")), 2)
 
     def test_alone(self):
-        done, result = self.run_action(node_ids=DOWN, crew_ids=["on-call", "network-team"])
-        self.assertTrue(done)
-        crews = [one["crew"] for one in result["assignments"]]
+        succeeded, result = self.run_action(node_ids=DOWN, crew_ids=["on-call", "network-team"])
+        self.assertTrue(succeeded)
+        crews = [assignment["crew"] for assignment in result["assignments"]]
         self.assertEqual(crews, ["on-call", "network-team"])
-        done, result = self.run_action(node_ids=DOWN, crew_ids=["on-call"])
-        self.assertEqual({one["crew"] for one in result["assignments"]}, {"on-call"})
+        succeeded, result = self.run_action(node_ids=DOWN, crew_ids=["on-call"])
+        self.assertEqual({assignment["crew"] for assignment in result["assignments"]}, {"on-call"})
 
     def test_a_crew_that_cannot_be_told(self):
         self.box.script("hook:crews", [status(400), ok()])
-        done, result = self.run_action(node_ids=DOWN, crew_ids=["on-call", "network-team"])
-        self.assertFalse(done)
+        succeeded, result = self.run_action(node_ids=DOWN, crew_ids=["on-call", "network-team"])
+        self.assertFalse(succeeded)
         self.assertEqual(
             result["details"],
             [{"node": "db-1", "status": "Failed"}, {"node": "web-2", "status": "Assigned"}],
         )
 
     def test_what_does_not_fit_is_refused(self):
-        for field, given in {
+        for field, inputs in {
             "node_ids[0]": {"node_ids": [""], "crew_ids": ["on-call"]},
             "crew_ids": {"node_ids": ["a", "b", "c"], "crew_ids": ["on-call", "on-call"]},
         }.items():
-            self.assertRefused(field, self.run_action(**given))
-        for given in (["nobody"], [], ["{{ x }}"], [7]):
-            self.assertRefused("crew_ids", self.run_action(node_ids=["a"], crew_ids=given))
+            self.assertRefused(field, self.run_action(**inputs))
+        for inputs in (["nobody"], [], ["{{ x }}"], [7]):
+            self.assertRefused("crew_ids", self.run_action(node_ids=["a"], crew_ids=inputs))
         self.assertEqual(self.box.calls_to("hook:*"), [])
 
     def test_an_action_that_asks_wants_to_be_asked(self):
         robot = {"name": "robot", "action": "acme.restart"}
         self.config["infrastructure"].update(crews=[robot], allowed_actions=["acme.restart"])
-        given = {"node_ids": ["db-1"], "crew_ids": ["robot"]}
-        self.assertRefused("crew_ids", self.run_action(**given), way_out="approved=true")
+        inputs = {"node_ids": ["db-1"], "crew_ids": ["robot"]}
+        self.assertRefused("crew_ids", self.run_action(**inputs), way_out="approved=true")
         self.api.started = []
         self.api.action = lambda ref: {"enabled": True}
         self.api.start = lambda ref, parameters: self.api.started.append(parameters) or "e1"
         self.api.wait = lambda *_: {"status": "succeeded"}
-        done, _ = self.run_action(approved=True, **given)
-        self.assertTrue(done)
+        succeeded, _ = self.run_action(approved=True, **inputs)
+        self.assertTrue(succeeded)
         self.assertEqual(self.api.started, [{"node": "db-1"}])
 
     def test_without_a_datastore_the_load_is_not_remembered(self):
         self.take_datastore_away()
-        done, result = self.run_action(node_ids=DOWN, crew_ids=["on-call"])
-        self.assertTrue(done)
+        succeeded, result = self.run_action(node_ids=DOWN, crew_ids=["on-call"])
+        self.assertTrue(succeeded)
         self.assertNotRecorded(result, "assignment")
 
 
@@ -243,8 +250,8 @@ class LogInfrastructureFailureTest(_Repair):
     def test_of_a_task_that_gave_up(self):
         self.box.script("prometheus", [status(400)], forever=True)
         _, left = self.run_other("detect_failure_nodes", **self.case(nodes=[]))
-        done, result = self.run_action(execution_id=RUN, case=left["carry"])
-        self.assertTrue(done)
+        succeeded, result = self.run_action(execution_id=RUN, case=left["carry"])
+        self.assertTrue(succeeded)
         self.assertIs(result["success"], False)
         self.assertEqual((result["outcome"], result["error"]["cause"]), ("failed", "bad_request"))
         self.assertTrue(result["ticket"])
@@ -256,11 +263,11 @@ class LogInfrastructureFailureTest(_Repair):
 
     def test_of_a_run_that_left_nothing(self):
         execution = self.started("infrastructure_repair", nodes=DOWN)
-        done, result = self.run_action(execution_id=execution)
-        self.assertTrue(done)
+        succeeded, result = self.run_action(execution_id=execution)
+        self.assertTrue(succeeded)
         self.assertTrue(result["ticket"])
 
     def test_whatever_the_case_is_the_run_is_logged(self):
         for content in (None, 7, [], {"workflow": "llm_retry"}, {"refused": 1}):
-            done, result = self.run_action(case=seal(content))
+            succeeded, result = self.run_action(case=seal(content))
             self.assertEqual(result.get("success", False), False)

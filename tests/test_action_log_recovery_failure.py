@@ -8,8 +8,8 @@ class LogRecoveryFailureTest(LogChecks, ActionCase):
     plain = {"agent_id": "invoice-bot", "failure_type": "timeout"}
 
     def case(self):
-        given = dict(self.plain, original_query="Book it")
-        analysed = self.run_other("analyze_agent_failure", **given)[1]["next"]["carry"]
+        parameters = dict(self.plain, original_query="Book it")
+        analysed = self.run_other("analyze_agent_failure", **parameters)[1]["next"]["carry"]
         return self.run_other("generate_repair_plan", case=analysed)[1]["next"]["carry"]
 
     def failed(self):

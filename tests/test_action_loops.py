@@ -23,9 +23,9 @@ class LoopCheckTest(_Loops):
 
     def test_it_warns_then_pauses(self):
         seen = [self.step() for _ in range(5)]
-        self.assertEqual([one["level"] for one in seen],
+        self.assertEqual([check["level"] for check in seen],
                          ["none", "none", "warn", "critical", "critical"])
-        self.assertEqual([one["paused"] for one in seen], [False] * 3 + [True] * 2)
+        self.assertEqual([check["paused"] for check in seen], [False] * 3 + [True] * 2)
         self.assertEqual(seen[3]["pattern"]["kind"], "identical")
         self.assertEqual(seen[3]["pause"]["by"], "loop_detector")
         self.assertIn("repeated 4 times", seen[3]["summary"])
@@ -44,12 +44,12 @@ class LoopCheckTest(_Loops):
         self.assertRefused("loop_detection.max_iterations", outcome, "5 to 100")
 
     def test_no_text_is_kept_or_shown(self):
-        told = "base64:" + base64.b64encode(b'{"said": "{{ config_context.x }}"}').decode()
+        encoded = "base64:" + base64.b64encode(b'{"said": "{{ config_context.x }}"}').decode()
         for _ in range(4):
-            result = self.step(input={"query": "Alice owes Bob"}, output=told)
-        kept = "".join(self.datastore.rows.values()).lower() + str(result).lower()
+            result = self.step(input={"query": "Alice owes Bob"}, output=encoded)
+        stored = "".join(self.datastore.rows.values()).lower() + str(result).lower()
         for word in ("alice", "config_context", "{{"):
-            self.assertNotIn(word, kept)
+            self.assertNotIn(word, stored)
 
     def test_an_output_may_be_any_json_value_and_text_that_says_the_same_is_the_same(self):
         for output in ({"rows": ["x"]}, ["x", {"y": 1}], 5, 0.5, True, "nothing"):
@@ -58,8 +58,8 @@ class LoopCheckTest(_Loops):
             self.assertEqual(seen, ["none", "none", "warn", "critical"], output)
         agent, output = "several", {"rows": ["x"]}
         encoded = "base64:" + base64.b64encode(json.dumps(output).encode()).decode()
-        seen = [self.step(agent_id=agent, output=given)["level"]
-                for given in (output, json.dumps(output), encoded, output)]
+        seen = [self.step(agent_id=agent, output=variant)["level"]
+                for variant in (output, json.dumps(output), encoded, output)]
         self.assertEqual(seen, ["none", "none", "warn", "critical"])
 
     def test_text_in_an_output_that_is_an_object_may_be_encoded(self):
@@ -89,10 +89,10 @@ class LoopPatternsTest(_Loops):
     def test_each_once_with_when_and_how_often(self):
         for _ in range(4):
             self.step()
-        (found,) = self.run_action(agent_id="bot")[1]["patterns"]
-        self.assertEqual((found["kind"], found["level"], found["occurrences"]),
+        (pattern,) = self.run_action(agent_id="bot")[1]["patterns"]
+        self.assertEqual((pattern["kind"], pattern["level"], pattern["occurrences"]),
                          ("identical", "critical", 1))
-        self.assertLess(found["first_seen"], found["last_seen"])
+        self.assertLess(pattern["first_seen"], pattern["last_seen"])
         self.assertEqual(self.run_action(agent_id="other")[1]["patterns"], [])
 
     def test_refusals(self):

@@ -11,7 +11,7 @@ class _Orchestrations(ActionCase):
         super().setUp()
         self.run_other("role.create", name="A", base_prompt="x")
 
-    def made(self, name="flow", steps=STEPS, **more):
+    def create(self, name="flow", steps=STEPS, **more):
         ok, result = self.run_other("orchestration.create", name=name, steps=steps, **more)
         self.assertTrue(ok, result)
         return result["orchestration"]
@@ -27,12 +27,15 @@ class OrchestrationCreateTest(_Orchestrations):
     action = "orchestration.create"
 
     def test_from_one_text(self):
-        told = {"name": "flow", "tags": ["t"], "steps": STEPS}
-        ok, result = self.run_action(definition=json.dumps(told))
+        definition = {"name": "flow", "tags": ["t"], "steps": STEPS}
+        ok, result = self.run_action(definition=json.dumps(definition))
         self.assertTrue(ok)
-        one = result["orchestration"]
-        self.assertEqual((one["name"], one["tags"], one["active"]), ("flow", ["t"], True))
-        self.assertEqual([step["order"] for step in one["steps"]], [0, 1])
+        orchestration = result["orchestration"]
+        self.assertEqual(
+            (orchestration["name"], orchestration["tags"], orchestration["active"]),
+            ("flow", ["t"], True),
+        )
+        self.assertEqual([step["order"] for step in orchestration["steps"]], [0, 1])
 
     def test_a_missing_role_names_the_known_ones(self):
         outcome = self.run_action(name="flow", steps=[{"name": "a", "role": "Gone"}])
@@ -80,7 +83,7 @@ class OrchestrationCreateTest(_Orchestrations):
         self.assertRefused("orchestration.steps: a", outcome, "Give the role a model")
 
     def test_one_of_each_name(self):
-        self.made()
+        self.create()
         outcome = self.run_action(name="flow", steps=STEPS)
         self.assertRefused("name", outcome, "orchestration.update")
 
@@ -89,15 +92,15 @@ class OrchestrationGetTest(_Orchestrations):
     action = "orchestration.get"
 
     def test_with_versions_and_runs(self):
-        made = self.made()
-        for name in ("flow", made["id"]):
+        orchestration = self.create()
+        for name in ("flow", orchestration["id"]):
             ok, result = self.run_action(name=name)
             self.assertTrue(ok)
-            self.assertEqual(result["orchestration"], made)
+            self.assertEqual(result["orchestration"], orchestration)
             self.assertEqual((len(result["versions"]), result["runs"]), (1, []))
 
     def test_a_version(self):
-        self.made()
+        self.create()
         self.run_other("orchestration.update", name="flow", updates={"tags": ["x"]})
         result = self.run_action(name="flow", at_version=1)[1]
         self.assertEqual(result["orchestration"]["tags"], [])
@@ -109,13 +112,16 @@ class OrchestrationGetTest(_Orchestrations):
 class OrchestrationListTest(_Orchestrations):
     action = "orchestration.list"
 
-    def names(self, **given):
-        return [one["name"] for one in self.run_action(**given)[1]["orchestrations"]]
+    def names(self, **filters):
+        return [
+            orchestration["name"]
+            for orchestration in self.run_action(**filters)[1]["orchestrations"]
+        ]
 
     def test_by_any_tag_and_by_active(self):
         for n, tags in enumerate((["coding"], ["coding", "quality"], [])):
             self.now += 1
-            self.made("flow %d" % n, tags=tags)
+            self.create("flow %d" % n, tags=tags)
         self.run_other("orchestration.update", name="flow 0", updates={"isActive": False})
         self.assertEqual(sorted(self.names()), ["flow 0", "flow 1", "flow 2"])
         self.assertEqual(sorted(self.names(tags=["coding", "x"])), ["flow 0", "flow 1"])
@@ -127,48 +133,52 @@ class OrchestrationUpdateTest(_Orchestrations):
     action = "orchestration.update"
 
     def test_the_guide_s_update(self):
-        self.made(tags=["coding"])
+        self.create(tags=["coding"])
         ok, result = self.run_action(
             name="flow", updates={"isActive": False, "tags": ["coding", "deprecated"]})
         self.assertTrue(ok)
-        one = result["orchestration"]
-        self.assertEqual((one["active"], one["tags"], one["version"]),
+        orchestration = result["orchestration"]
+        self.assertEqual((orchestration["active"], orchestration["tags"], orchestration["version"]),
                          (False, ["coding", "deprecated"], 2))
-        self.assertEqual(len(one["steps"]), 2)
+        self.assertEqual(len(orchestration["steps"]), 2)
 
     def test_one_that_lacks_a_role_can_be_switched_off_and_not_on(self):
-        self.made()
+        self.create()
         self.run_other("role.delete", name="A", force=True)
         self.assertTrue(self.run_action(name="flow", updates={"active": False})[0])
         outcome = self.run_action(name="flow", updates={"active": True})
         self.assertRefused("updates.steps: a", outcome, "none; create it first")
 
     def test_times_of_steps_are_read_as_they_are_spelled(self):
-        self.made()
+        self.create()
         steps = [{"name": "a", "roleName": "A", "timeout": 2000, "retryDelay": 500}]
         ok, result = self.run_action(name="flow", updates={"steps": steps})
         step = result["orchestration"]["steps"][0]
         self.assertEqual((step["timeout"], step["retry_delay"]), (2, 0.5))
 
     def test_back_to_a_version(self):
-        self.made()
+        self.create()
         self.run_action(name="flow", updates={"steps": STEPS[:1]})
         ok, result = self.run_action(name="flow", at_version=1)
-        one = result["orchestration"]
-        self.assertEqual((one["version"], len(one["steps"])), (3, 2))
+        orchestration = result["orchestration"]
+        self.assertEqual((orchestration["version"], len(orchestration["steps"])), (3, 2))
 
 
 class OrchestrationDeleteTest(_Orchestrations):
     action = "orchestration.delete"
 
     def test_it_is_gone(self):
-        self.made()
+        self.create()
         self.assertTrue(self.run_action(name="flow")[0])
         self.assertRefused("name", self.run_action(name="flow"), "orchestration.list")
 
     def test_one_that_runs(self):
-        made = self.made()
-        for status, named in (("running", "flow"), ("paused", made["id"]), ("scheduled", "flow")):
+        orchestration = self.create()
+        for status, named in (
+            ("running", "flow"),
+            ("paused", orchestration["id"]),
+            ("scheduled", "flow"),
+        ):
             self.runs_as(status, {"orchestration": named})
             outcome = self.run_action(name="flow")
             self.assertRefused("name", outcome, "force")
@@ -177,13 +187,13 @@ class OrchestrationDeleteTest(_Orchestrations):
         self.assertTrue(self.run_action(name="flow")[0])
 
     def test_one_that_runs_when_forced(self):
-        self.made()
+        self.create()
         self.runs_as("running", {"orchestration": "flow"})
         self.assertTrue(self.run_action(name="flow", force=True)[0])
 
     def test_one_that_another_runs(self):
-        self.made("inner")
-        self.made("outer", steps=[{"name": "s", "orchestration": "inner"}])
+        self.create("inner")
+        self.create("outer", steps=[{"name": "s", "orchestration": "inner"}])
         outcome = self.run_action(name="inner")
         self.assertRefused("name", outcome, "force")
         self.assertIn("is run by outer", outcome[1]["error"]["message"])
@@ -199,13 +209,13 @@ class OrchestrationValidateTest(_Orchestrations):
                  {"name": "c", "role": "A"}]
         ok, result = self.run_action(name="flow", steps=steps)
         self.assertTrue(ok)
-        self.assertEqual([(one["step_name"], one["wave"]) for one in result["plan"]],
+        self.assertEqual([(step["step_name"], step["wave"]) for step in result["plan"]],
                          [("a", 1), ("b", 1), ("c", 2)])
         self.assertEqual(result["roles"], ["A"])
         self.assertRefused("name", self.run_other("orchestration.get", name="flow"))
 
     def test_one_that_is_there(self):
-        self.made()
+        self.create()
         self.assertTrue(self.run_action(name="flow")[1]["valid"])
         self.run_other("role.delete", name="A", force=True)
         self.assertRefused("orchestration.steps: a", self.run_action(name="flow"))

@@ -12,20 +12,20 @@ TOP = "5f0c0000000000000000aa01"
 def execution(ident, action, status="succeeded", at=0, took=1, task=None, runner="python-script",
               **more):
     moment = "2023-11-14T22:%02d:%02d.000000Z"
-    told = {
+    row = {
         "id": ident, "action": {"ref": "synthralos." + action, "runner_type": runner},
         "status": status, "start_timestamp": moment % (13 + at // 60, at % 60),
         "end_timestamp": moment % (13 + (at + took) // 60, (at + took) % 60),
         "context": {"orquesta": {"task_name": task}} if task else {}, "parameters": {},
     }
-    return dict(told, **more)
+    return dict(row, **more)
 
 
 class ReportRenderTest(ActionCase):
     action = "report.render"
 
-    def body(self, **given):
-        ok, result = self.run_action(**given)
+    def body(self, **parameters):
+        ok, result = self.run_action(**parameters)
         self.assertTrue(ok, result["summary"])
         self.assertEqual(result["bytes"], len(result["body"].encode()))
         return result["body"]
@@ -45,7 +45,7 @@ class ReportRenderTest(ActionCase):
         error = {"cause": "timeout", "message": HOSTILE, "reason": "max_retries, 1, is used up"}
         output = {"success": False, "trail": trail, "plan": plan, "attempts": 2, "error": error,
                   "ticket": "T0123456789ab"}
-        self.api.held[TOP] = execution(
+        self.api.executions_by_id[TOP] = execution(
             TOP, "agent_recovery", "failed", 0, 20, runner="orquesta",
             parameters={"agent_id": "trainer_01", "original_query": "precious"},
             result={"output": output, "errors": []})
@@ -64,10 +64,10 @@ class ReportRenderTest(ActionCase):
     def test_a_run_as_a_page(self):
         page = self.body(execution_id=self.failed_run())
         self.assertTrue(page.startswith("<!DOCTYPE html>"))
-        for told in ("agent_recovery of trainer_01", "server_error", "its breaker is open",
+        for text in ("agent_recovery of trainer_01", "server_error", "its breaker is open",
                      "T0123456789ab", "max_retries, 1, is used up", "503", "simplify_query",
                      "The target did not respond", "20.0 s", "attempt 2"):
-            self.assertIn(told, page)
+            self.assertIn(text, page)
         self.assertNotIn("<script", page)
         self.assertIn("&lt;script&gt;alert(1)&lt;/script&gt;", page)
         self.assertNotIn("precious", page)
@@ -83,11 +83,11 @@ class ReportRenderTest(ActionCase):
         page = self.body(execution_id=self.failed_run())
         rows = re.findall(r'class="label">([^<]*)</span><span class="track">'
                           r'<i class="(\w+)" style="left:([\d.]+)%;width:([\d.]+)%', page)
-        told = {(label, kind): (float(left), float(width)) for label, kind, left, width in rows}
+        bars = {(label, kind): (float(left), float(width)) for label, kind, left, width in rows}
         # 20 s are 100 %: the second round was asked for at 5 s, and waited 5 s of its 10.
-        self.assertEqual(told[("wait", "wait")], (25.0, 25.0))
-        self.assertEqual(told[("execute_recovery", "bad")], (50.0, 25.0))
-        self.assertEqual(told[("1. platform:main", "bad")], (15.5, 2.0))
+        self.assertEqual(bars[("wait", "wait")], (25.0, 25.0))
+        self.assertEqual(bars[("execute_recovery", "bad")], (50.0, 25.0))
+        self.assertEqual(bars[("1. platform:main", "bad")], (15.5, 2.0))
 
     def test_a_run_as_markdown(self):
         text = self.body(execution_id=self.failed_run(), format="markdown")
@@ -99,10 +99,12 @@ class ReportRenderTest(ActionCase):
     def test_what_the_runs_within_have_tried(self):
         inner = self.failed_run()
         outer = "5f0c0000000000000000bb01"
-        self.api.held[outer] = execution(
+        self.api.executions_by_id[outer] = execution(
             outer, "handle_error", "failed", 0, 30, runner="orquesta",
             parameters={"agent_id": "trainer_01"}, result={"output": {"ticket": "T1"}})
-        below = dict(self.api.held[inner], context={"orquesta": {"task_name": "recover_agent"}})
+        below = dict(
+            self.api.executions_by_id[inner], context={"orquesta": {"task_name": "recover_agent"}}
+        )
         self.api.below[outer] = [
             execution("5f0c0000000000000000bb02", "error.assess", task="assess"), below]
         call = ["openai", "gpt-4", 900, None, 100, 50, 0.5]
@@ -110,9 +112,9 @@ class ReportRenderTest(ActionCase):
             self.datastore, inner, NOW, workflow="agent_recovery", llm=[call]
         )
         page = self.body(execution_id=outer)
-        for told in ("handle_error of trainer_01", "The plan of recover_agent", "attempt 2",
-                     "its breaker is open", "Within", "0.5 USD"):
-            self.assertIn(told, page)
+        for expected in ("handle_error of trainer_01", "The plan of recover_agent", "attempt 2",
+                         "its breaker is open", "Within", "0.5 USD"):
+            self.assertIn(expected, page)
         self.assertIn('class="label">1. platform:main<', page)
         text = self.body(execution_id=outer, format="markdown")
         self.assertIn("- Attempts: 2", text)
@@ -121,14 +123,14 @@ class ReportRenderTest(ActionCase):
 
     def test_an_action_alone(self):
         _, result = self.run_other("call_llm", model="gpt-4", prompt="Hello")
-        self.api.held[RUN] = execution(RUN, "call_llm", result={"result": result})
+        self.api.executions_by_id[RUN] = execution(RUN, "call_llm", result={"result": result})
         text = self.body(execution_id=RUN, format="markdown")
         self.assertIn("llm:openai/gpt-4", text)
         self.assertIn("- Attempts: 1", text)
         self.assertNotIn("Hello", text)
 
     def test_a_run_that_goes_on(self):
-        self.api.held[TOP] = execution(
+        self.api.executions_by_id[TOP] = execution(
             TOP, "agent_recovery", "running", runner="orquesta", result=None, end_timestamp=None)
         self.assertIn("</b> running</span></p>", self.body(execution_id=TOP))
 
@@ -139,8 +141,9 @@ class ReportRenderTest(ActionCase):
             "assignments": [{}], "impact": [], "failures": 3, "error": "x", "ticket": {},
             "stepLogs": ["x", {"model": 3}], "result": {"usage": {"input_tokens": "x"}},
         }}):
-            self.api.held[TOP] = execution(TOP, "agent_recovery", "failed", runner="orquesta",
-                                           result=result)
+            self.api.executions_by_id[TOP] = execution(
+                TOP, "agent_recovery", "failed", runner="orquesta", result=result
+            )
             self.assertIn("<h1>agent_recovery", self.body(execution_id=TOP))
 
     def test_states_of_a_repair(self):
@@ -149,7 +152,7 @@ class ReportRenderTest(ActionCase):
             {"from_state": "FAILURE_DETECTION", "to_state": "FINAL", "action": "no_failures"},
         ]
         output = {"success": True, "outcome": "healthy", "step_history": history, "failures": []}
-        self.api.held[TOP] = execution(TOP, "infrastructure_repair", runner="orquesta",
+        self.api.executions_by_id[TOP] = execution(TOP, "infrastructure_repair", runner="orquesta",
                                        result={"output": output})
         page = self.body(execution_id=TOP)
         self.assertIn("<title>2. no_failures</title>", page)
@@ -163,25 +166,30 @@ class ReportRenderTest(ActionCase):
             {"step_name": "act", "status": "failed", "attempts": 2, "error": HOSTILE},
         ]
         self.config["providers"][0]["models"][0]["price"] = {"input": 10, "output": 30}
-        self.api.held[TOP] = execution(TOP, "orchestration.run", "failed", runner="orquesta",
-                                       parameters={"orchestration": "flow"},
-                                       result={"output": {"stepLogs": steps}})
+        self.api.executions_by_id[TOP] = execution(
+            TOP,
+            "orchestration.run",
+            "failed",
+            runner="orquesta",
+            parameters={"orchestration": "flow"},
+            result={"output": {"stepLogs": steps}},
+        )
         text = self.body(execution_id=TOP, format="markdown")
         self.assertIn("| think | ✓ completed | 1 | 2.5 s |", text)
         self.assertIn("- Tokens: 1,500", text)
         self.assertIn("- Cost: 0.025 USD", text)
 
     def test_another_packs_run_is_refused(self):
-        told = execution(TOP, "x")
-        self.api.held[TOP] = dict(told, action={"ref": "core.local"})
+        row = execution(TOP, "x")
+        self.api.executions_by_id[TOP] = dict(row, action={"ref": "core.local"})
         self.assertRefused("execution_id", self.run_action(execution_id=TOP))
 
     def test_a_ticket(self):
         _, logged = self.run_other("log_recovery_failure", agent_id="agent-b",
                                    failure_type="timeout")
         page = self.body(ticket_id=logged["ticket"])
-        for told in ("Ticket %s: agent-b" % logged["ticket"], "What to do", "What happened"):
-            self.assertIn(told, page)
+        for text in ("Ticket %s: agent-b" % logged["ticket"], "What to do", "What happened"):
+            self.assertIn(text, page)
 
     def test_an_unknown_ticket_is_refused(self):
         self.assertRefused("ticket_id", self.run_action(ticket_id="T000000000000"))
@@ -199,18 +207,18 @@ class ReportRenderTest(ActionCase):
             key = "synthralos.run.%013d-%d" % (at, n)
             self.datastore.rows[key] = json.dumps(dict(facts, v=1, run="r%d" % n))
         text = self.body(days=7, format="markdown")
-        for told in ("2 of 3 runs recovered", "- Recovered: 67 %", "- Median duration: 3.0 s",
-                     "- LLM cost: 1.50 EUR", "| llm:a/b | 3 | ✗ 3 | 0 % | 100 ms |",
-                     "- quota: ✗ 1", "2023-11-14: ✓ 1"):
-            self.assertIn(told, text)
+        for expected in ("2 of 3 runs recovered", "- Recovered: 67 %", "- Median duration: 3.0 s",
+                         "- LLM cost: 1.50 EUR", "| llm:a/b | 3 | ✗ 3 | 0 % | 100 ms |",
+                         "- quota: ✗ 1", "2023-11-14: ✓ 1"):
+            self.assertIn(expected, text)
         self.assertIn("1 of 1 runs recovered", self.body(days=1, format="markdown"))
 
     def test_a_week_without_runs(self):
         self.assertIn("0 of 0 runs recovered", self.body(days=7))
 
     def test_exactly_one_thing(self):
-        for given in ({}, {"days": 7, "ticket_id": "T000000000000"}):
-            self.assertRefused("execution_id, ticket_id, days", self.run_action(**given))
+        for parameters in ({}, {"days": 7, "ticket_id": "T000000000000"}):
+            self.assertRefused("execution_id, ticket_id, days", self.run_action(**parameters))
 
     def test_what_cannot_be_read_is_not_nothing(self):
         self.take_datastore_away()

@@ -20,19 +20,19 @@ ODD = {
 class _EveryAction:
     """Mixed into one test case for each action; see the end of this file."""
 
-    def given(self, **more):
+    def valid_parameters(self, **more):
         """Parameters that the action can work with, and as many of `more` as it declares."""
         request = {"prompt": "Hello", "model": "gpt-4", "endpoint": "/x"}
-        known = {
+        values = {
             "agent_id": "invoice-bot", "failure_type": "timeout", "original_query": "Book it",
             "original_request": request, "failure_reason": "timed out", "request": request,
             "model": "gpt-4", "prompt": "Hello", "ticket_id": "T000000000000",
         }
         declared = metadata(self.action)["parameters"]
         if (declared.get("case") or {}).get("required"):
-            known["case"] = seal({"workflow": "none"})
-        known.update(more)
-        return {name: value for name, value in known.items() if name in declared}
+            values["case"] = seal({"workflow": "none"})
+        values.update(more)
+        return {name: value for name, value in values.items() if name in declared}
 
     def takes(self, parameter):
         return parameter in metadata(self.action)["parameters"]
@@ -41,7 +41,7 @@ class _EveryAction:
         from synthralos.config.settings import Settings
 
         with mock.patch.object(Settings, "from_config", side_effect=KeyError("as asked")):
-            ok, result = self.run_action(**self.given())
+            ok, result = self.run_action(**self.valid_parameters())
         self.assertFalse(ok)
         self.assertEqual(result["error"]["cause"], "internal")
         self.assertIsNone(result["next"])
@@ -49,13 +49,13 @@ class _EveryAction:
 
     def test_whatever_the_datastore_raises_is_a_result(self):
         self.datastore.failure = ValueError("not what a datastore raises")
-        self.run_action(**self.given())
+        self.run_action(**self.valid_parameters())
         if self.takes("case"):
-            self.run_action(**self.given(case=seal({"stored": "synthralos.case.x.0"})))
+            self.run_action(**self.valid_parameters(case=seal({"stored": "synthralos.case.x.0"})))
 
     def test_a_wrong_configuration_is_refused_by_its_entry(self):
         self.config = {"providers": [{"name": "openai", "base_url": "nonsense", "models": []}]}
-        ok, result = self.run_action(**self.given())
+        ok, result = self.run_action(**self.valid_parameters())
         if self.action.startswith("log_"):
             # The failure that it makes of every other task must still be written down.
             self.assertTrue(ok)
@@ -66,13 +66,13 @@ class _EveryAction:
 
     def test_no_configuration_at_all(self):
         self.config = None
-        ok, result = self.run_action(**self.given())
+        ok, result = self.run_action(**self.valid_parameters())
         self.assertTrue(ok or result["error"]["cause"] in ("refused", "stackstorm_api"))
 
     def test_without_stackstorm_s_api(self):
         with mock.patch.dict("os.environ"):
             del os.environ["ST2_ACTION_API_URL"]
-            ok, result = self.run_action(**self.given())
+            ok, result = self.run_action(**self.valid_parameters())
         self.assertNotEqual((result.get("error") or {}).get("cause"), "internal")
         if self.action.startswith("log_"):
             self.assertTrue(ok)
@@ -83,7 +83,7 @@ class _EveryAction:
             if spec.get("immutable") or "type" not in spec:
                 continue
             for value in ODD[spec["type"]]:
-                _, result = self.run_action(**self.given(**{name: value}))
+                _, result = self.run_action(**self.valid_parameters(**{name: value}))
                 cause = (result.get("error") or {}).get("cause")
                 self.assertNotEqual(cause, "internal", "%s: %r" % (name, value))
 
@@ -93,7 +93,7 @@ class _EveryAction:
             {"workflow": "reroute_request"}, {"stored": "x"}, {"stored": 7}, {"refused": 1},
         ]
         for content in contents if self.takes("case") else ():
-            self.run_action(**self.given(case=seal(content)))
+            self.run_action(**self.valid_parameters(case=seal(content)))
 
 
 def _cases():

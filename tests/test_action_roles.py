@@ -22,7 +22,7 @@ class _Roles(ActionCase):
         self.assertTrue(ok, result)
 
     def as_user(self, user, **user_roles):
-        self.api.held[RUN] = {"id": RUN, "context": {"user": user}, "parameters": {}}
+        self.api.executions_by_id[RUN] = {"id": RUN, "context": {"user": user}, "parameters": {}}
         self.config["orchestration"] = {"user_roles": user_roles}
 
 
@@ -100,11 +100,11 @@ class RoleGetTest(_Roles):
     action = "role.get"
 
     def test_by_name_and_by_id(self):
-        made = self.role("A")
-        for name in ("A", made["id"]):
+        role = self.role("A")
+        for name in ("A", role["id"]):
             ok, result = self.run_action(name=name)
             self.assertTrue(ok)
-            self.assertEqual(result["role"], made)
+            self.assertEqual(result["role"], role)
 
     def test_who_uses_it(self):
         self.role("A")
@@ -117,8 +117,9 @@ class RoleGetTest(_Roles):
         self.run_other("role.update", name="A", updates={"basePrompt": "Other."})
         ok, result = self.run_action(name="A", at_version=1)
         self.assertEqual(result["role"]["base_prompt"], "Review.")
-        self.assertEqual([one["version"] for one in self.run_action(name="A")[1]["versions"]],
-                         [2, 1])
+        self.assertEqual(
+            [version["version"] for version in self.run_action(name="A")[1]["versions"]], [2, 1]
+        )
         self.assertRefused("at_version", self.run_action(name="A", at_version=3), "2, 1")
 
     def test_none_of_that_name(self):
@@ -126,9 +127,9 @@ class RoleGetTest(_Roles):
             self.assertRefused("name", self.run_action(name=name), "role.list")
 
     def test_one_that_was_damaged(self):
-        made = self.role("A")
-        self.datastore.rows["synthralos.role.%s" % made["id"]] = "1.plain.0.e30="
-        self.assertRefused("synthralos.role.%s" % made["id"], self.run_action(name="A"), "Delete")
+        role = self.role("A")
+        self.datastore.rows["synthralos.role.%s" % role["id"]] = "1.plain.0.e30="
+        self.assertRefused("synthralos.role.%s" % role["id"], self.run_action(name="A"), "Delete")
 
 
 class RoleListTest(_Roles):
@@ -142,8 +143,8 @@ class RoleListTest(_Roles):
         self.run_other("role.update", name="A", updates={"tone": "kind"})
         names = [role["name"] for role in self.run_action()[1]["roles"]]
         self.assertEqual(names, ["A", "C", "B"])
-        found = self.run_action(tools=["meta", "x"])[1]["roles"]
-        self.assertEqual([role["name"] for role in found], ["B"])
+        roles = self.run_action(tools=["meta", "x"])[1]["roles"]
+        self.assertEqual([role["name"] for role in roles], ["B"])
 
     def test_more_than_a_page(self):
         for n in range(130):
@@ -158,8 +159,8 @@ class RoleListTest(_Roles):
 class RoleUpdateTest(_Roles):
     action = "role.update"
 
-    def update(self, **given):
-        ok, result = self.run_action(**given)
+    def update(self, **changes):
+        ok, result = self.run_action(**changes)
         self.assertTrue(ok, result)
         return result["role"]
 
@@ -207,13 +208,13 @@ class RoleUpdateTest(_Roles):
         self.role("A")
         for n in range(60):
             self.update(name="A", updates={"tone": "tone %d" % n})
-        kept = self.run_other("role.get", name="A")[1]["versions"]
-        self.assertEqual((kept[0]["version"], kept[-1]["version"]), (61, 12))
+        versions = self.run_other("role.get", name="A")[1]["versions"]
+        self.assertEqual((versions[0]["version"], versions[-1]["version"]), (61, 12))
 
     def test_another_that_changes_it_at_this_moment(self):
-        made = self.role("A")
+        role = self.role("A")
         self.datastore.rows["synthralos.claim_notification.role-%s.%013d-x" % (
-            made["id"], self.now * 1000)] = "1"
+            role["id"], self.now * 1000)] = "1"
         with self.patient():
             self.assertRefused("name", self.run_action(name="A", updates={"tone": "x"}), "again")
 
@@ -226,10 +227,10 @@ class RoleDeleteTest(_Roles):
     action = "role.delete"
 
     def test_it_is_gone_with_its_versions_and_told(self):
-        made = self.role("A")
+        role = self.role("A")
         ok, result = self.run_action(name="A")
         self.assertTrue(ok)
-        self.assertEqual(result["role"], made)
+        self.assertEqual(result["role"], role)
         self.assertEqual([key for key in self.datastore.rows if "role" in key], [])
 
     def test_one_that_is_used(self):
@@ -242,6 +243,6 @@ class RoleDeleteTest(_Roles):
         self.role("A")
         self.run_other("role.update", name="A", updates={"tone": "x"})
         self.run_action(name="A")
-        made = self.role("A")
-        self.assertEqual(made["version"], 1)
+        role = self.role("A")
+        self.assertEqual(role["version"], 1)
         self.assertEqual(len(self.run_other("role.get", name="A")[1]["versions"]), 1)

@@ -11,9 +11,9 @@ class PackCheckTest(ActionCase):
         outcome = self.run_action()
         self.assertTrue(outcome[0], outcome[1]["summary"])
         checks = self.checks(outcome)
-        for what in ("datastore", "platform:synthralos", "llm:openai", "llm:anthropic",
+        for name in ("datastore", "platform:synthralos", "llm:openai", "llm:anthropic",
                      "route:openai/us-east-1"):
-            self.assertEqual(checks[what]["status"], "ok", checks[what])
+            self.assertEqual(checks[name]["status"], "ok", checks[name])
 
     def test_costs_nothing(self):
         self.run_action()
@@ -25,9 +25,9 @@ class PackCheckTest(ActionCase):
         outcome = self.run_action()
         self.assertTrue(outcome[0])
         checks = self.checks(outcome)
-        for what in ("platform", "providers", "routes"):
-            self.assertEqual(checks[what]["status"], "not_configured")
-            self.assertTrue(checks[what]["hint"])
+        for name in ("platform", "providers", "routes"):
+            self.assertEqual(checks[name]["status"], "not_configured")
+            self.assertTrue(checks[name]["hint"])
 
     def test_what_does_not_work_is_named_with_the_way_out(self):
         self.config["platform"]["token"] = "another-token"
@@ -36,10 +36,10 @@ class PackCheckTest(ActionCase):
         outcome = self.run_action()
         self.assertFalse(outcome[0])
         checks = self.checks(outcome)
-        for what in ("llm:openai", "route:anthropic/eu-west-1"):
-            self.assertEqual(checks[what]["status"], "failed")
-            self.assertTrue(checks[what]["hint"])
-            self.assertIn(what, outcome[1]["summary"])
+        for name in ("llm:openai", "route:anthropic/eu-west-1"):
+            self.assertEqual(checks[name]["status"], "failed")
+            self.assertTrue(checks[name]["hint"])
+            self.assertIn(name, outcome[1]["summary"])
 
     def test_a_datastore_that_is_away(self):
         self.take_datastore_away()

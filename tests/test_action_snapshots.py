@@ -6,10 +6,10 @@ STATE = {"model_version": "2.1.0", "parameters": {"learning_rate": 0.001}, "step
 
 
 class _Snapshots(ActionCase):
-    def taken(self, agent="trainer_01", task="training", state=STATE, **more):
+    def snapshot(self, agent="trainer_01", task="training", state=STATE, **more):
         self.now += 1
-        given = dict(more, agent_id=agent, task_id=task, state=state)
-        ok, result = self.run_other("snapshot.create", **given)
+        parameters = dict(more, agent_id=agent, task_id=task, state=state)
+        ok, result = self.run_other("snapshot.create", **parameters)
         self.assertTrue(ok, result["summary"])
         return result["snapshot_id"]
 
@@ -38,12 +38,12 @@ class SnapshotCreateTest(_Snapshots):
 
     def test_the_oldest_go(self):
         self.config["rollback"] = {"max_snapshots": 2}
-        first, second = self.taken(), self.taken()
+        first, second = self.snapshot(), self.snapshot()
         self.now += 1
         _, result = self.run_action(agent_id="trainer_01", task_id="training", state=STATE)
         self.assertEqual(result["deleted"], [first])
-        _, listed = self.run_other("snapshot.list", agent_id="trainer_01")
-        self.assertEqual([one["snapshot_id"] for one in listed["snapshots"]],
+        _, listing = self.run_other("snapshot.list", agent_id="trainer_01")
+        self.assertEqual([snapshot["snapshot_id"] for snapshot in listing["snapshots"]],
                          [result["snapshot_id"], second])
 
     def test_secrets_of_the_configuration_are_not_kept(self):
@@ -75,19 +75,19 @@ class SnapshotCreateTest(_Snapshots):
 class SnapshotListTest(_Snapshots):
     action = "snapshot.list"
 
-    def listed(self, **given):
-        ok, result = self.run_action(agent_id="trainer_01", **given)
+    def ids(self, **parameters):
+        ok, result = self.run_action(agent_id="trainer_01", **parameters)
         self.assertTrue(ok)
-        return [one["snapshot_id"] for one in result["snapshots"]]
+        return [snapshot["snapshot_id"] for snapshot in result["snapshots"]]
 
     def test_the_newest_first_of_a_task_and_at_most_so_many(self):
-        made = [self.taken(task=task) for task in ("a", "b", "a")]
-        self.taken(agent="other")
-        self.assertEqual(self.listed(), made[::-1])
-        self.assertEqual(self.listed(task_id="a"), [made[2], made[0]])
-        self.assertEqual(self.listed(limit=1), made[2:])
+        ids = [self.snapshot(task=task) for task in ("a", "b", "a")]
+        self.snapshot(agent="other")
+        self.assertEqual(self.ids(), ids[::-1])
+        self.assertEqual(self.ids(task_id="a"), [ids[2], ids[0]])
+        self.assertEqual(self.ids(limit=1), ids[2:])
         self.now += 25 * 3600
-        self.assertEqual(self.listed(), [])
+        self.assertEqual(self.ids(), [])
 
     def test_refusals(self):
         self.assertRefused("agent_id", self.run_action(agent_id="two words"))
@@ -100,7 +100,7 @@ class SnapshotGetTest(_Snapshots):
 
     def test_the_state_stands_within_result(self):
         text = "base64:" + base64.b64encode(b"{{ x }}").decode()
-        name = self.taken(state={"said": text}, metadata={"why": "tuning"})
+        name = self.snapshot(state={"said": text}, metadata={"why": "tuning"})
         ok, result = self.run_action(snapshot_id=name, agent_id="trainer_01", task_id="training")
         self.assertTrue(ok)
         self.assertEqual(
@@ -108,18 +108,18 @@ class SnapshotGetTest(_Snapshots):
 
     def test_a_state_too_large_for_a_result_is_named(self):
         self.config["max_result_bytes"] = 10
-        found = self.run_action(snapshot_id=self.taken())[1]["result"]
-        self.assertIsNone(found["state"])
-        self.assertIn(found["state_key"], self.datastore.rows)
+        content = self.run_action(snapshot_id=self.snapshot())[1]["result"]
+        self.assertIsNone(content["state"])
+        self.assertIn(content["state_key"], self.datastore.rows)
 
     def test_refusals(self):
-        name = self.taken()
+        name = self.snapshot()
         self.assertRefused("snapshot_id", self.run_action(snapshot_id="x"), "snapshot.list")
         unknown = "trainer_01:0000000000000-000000000"
         self.assertRefused("snapshot_id", self.run_action(snapshot_id=unknown), "snapshot.list")
         self.assertRefused("agent_id", self.run_action(snapshot_id=name, agent_id="other"))
         self.assertRefused("task_id", self.run_action(snapshot_id=name, task_id="other"))
-        newest = self.taken()
+        newest = self.snapshot()
         self.damage(newest)
         self.assertRefused("snapshot_id", self.run_action(snapshot_id=newest), name)
         self.take_datastore_away()
@@ -137,55 +137,58 @@ class SnapshotRestoreTest(_Snapshots):
             self.started_actions.append((action, parameters))
             return RUN
 
-        told = {"id": RUN, "status": status, "result": {"result": result}}
-        self.api.start, self.api.wait = start, lambda execution_id, seconds: told
+        row = {"id": RUN, "status": status, "result": {"result": result}}
+        self.api.start, self.api.wait = start, lambda execution_id, seconds: row
         self.config["rollback"] = {"check_actions": ["my_pack.judge"]}
 
     def test_the_platform_puts_the_state_back(self):
-        self.api.held[RUN] = {"id": RUN, "context": {"user": "jane"}}
-        name = self.taken()
+        self.api.executions_by_id[RUN] = {"id": RUN, "context": {"user": "jane"}}
+        name = self.snapshot()
         ok, result = self.run_action(snapshot_id=name)
         self.assertTrue(ok)
         self.assertTrue(result["restored"])
         call = self.box.calls[-1]
         self.assertEqual(call.body, {"agent_id": "trainer_01", "snapshot_id": name, "state": STATE})
-        _, told = self.run_other("history.timeline", agent_id="trainer_01")
-        self.assertEqual([(one["kind"], one["actor"], one["snapshot_id"])
-                          for one in told["timeline"]], [("recovery", "jane", name)])
+        _, history = self.run_other("history.timeline", agent_id="trainer_01")
+        self.assertEqual([(entry["kind"], entry["actor"], entry["snapshot_id"])
+                          for entry in history["timeline"]], [("recovery", "jane", name)])
 
     def test_without_a_path_the_state_is_returned(self):
         del self.config["platform"]["restore_path"]
-        ok, result = self.run_action(snapshot_id=self.taken())
+        ok, result = self.run_action(snapshot_id=self.snapshot())
         self.assertEqual((ok, result["restored"]), (True, False))
         self.assertIn("platform.restore_path", result["summary"])
         self.assertEqual(result["result"]["state"], STATE)
 
     def test_a_platform_that_does_not_is_a_failure_with_the_state(self):
         self.config["platform"]["restore_path"] = "/nothing/here"
-        ok, result = self.run_action(snapshot_id=self.taken())
+        ok, result = self.run_action(snapshot_id=self.snapshot())
         self.assertEqual((ok, result["restored"], result["error"]["status"]), (False, False, 404))
         self.assertEqual(result["result"]["state"], STATE)
 
     def test_a_check_that_accepts(self):
-        name = self.taken()
+        name = self.snapshot()
         self.judge("succeeded", {"valid": True})
         ok, result = self.run_action(snapshot_id=name, check_action="my_pack.judge")
         self.assertEqual((ok, result["check"]["accepted"], result["restored"]), (True, True, True))
         self.assertEqual(self.started_actions, [("my_pack.judge", {"snapshot_id": name})])
 
     def test_a_check_that_does_not(self):
-        name = self.taken()
-        for status, told in (("succeeded", {"valid": False, "reason": "stale"}), ("failed", None),
-                             ("timeout", {"valid": True})):
-            self.judge(status, told)
+        name = self.snapshot()
+        for status, verdict in (
+            ("succeeded", {"valid": False, "reason": "stale"}),
+            ("failed", None),
+            ("timeout", {"valid": True}),
+        ):
+            self.judge(status, verdict)
             ok, result = self.run_action(snapshot_id=name, check_action="my_pack.judge")
             self.assertEqual((ok, result["restored"]), (False, False))
             self.assertEqual(result["check"]["accepted"], False)
-            self.assertEqual(result["check"].get("reason"), told and told.get("reason"))
+            self.assertEqual(result["check"].get("reason"), verdict and verdict.get("reason"))
         self.assertEqual(self.box.calls, [])
 
     def test_refusals(self):
-        name = self.taken()
+        name = self.snapshot()
         self.judge("succeeded")
         outcome = self.run_action(snapshot_id=name, check_action="core.local")
         self.assertRefused("check_action", outcome, "rollback.check_actions")
@@ -200,13 +203,13 @@ class SnapshotDeleteTest(_Snapshots):
     action = "snapshot.delete"
 
     def test_it_is_gone(self):
-        name = self.taken()
+        name = self.snapshot()
         self.assertTrue(self.run_action(snapshot_id=name)[1]["deleted"])
         self.assertEqual(self.datastore.rows, {})
         self.assertRefused("snapshot_id", self.run_action(snapshot_id=name), "snapshot.list")
 
     def test_a_store_that_is_away(self):
-        name = self.taken()
+        name = self.snapshot()
         self.take_datastore_away()
         self.assertNoneIsRead(self.run_action(snapshot_id=name))
 
@@ -215,9 +218,9 @@ class SnapshotCleanupTest(_Snapshots):
     action = "snapshot.cleanup"
 
     def test_what_is_too_old_or_one_too_many_goes(self):
-        old = [self.taken(), self.taken(agent="other")]
+        old = [self.snapshot(), self.snapshot(agent="other")]
         self.now += 23 * 3600
-        new = [self.taken() for _ in range(3)]
+        new = [self.snapshot() for _ in range(3)]
         self.now += 2 * 3600
         self.config["rollback"] = {"max_snapshots": 2}
         ok, result = self.run_action(agent_id="trainer_01")

@@ -74,11 +74,11 @@ class StateUsageTest(_States):
     def test_it_stops_when_its_time_is_up(self):
         for n in range(250):
             self.fact("run", 1, n)
-        listed = self.datastore.list
+        list_rows = self.datastore.list
 
         def slow(*arguments):
             self.now += 3
-            return listed(*arguments)
+            return list_rows(*arguments)
 
         self.datastore.list = slow
         ok, result = self.run_action(seconds=5)
@@ -95,8 +95,8 @@ class StateUsageTest(_States):
 class StateClearTest(_States):
     action = "storage.clear"
 
-    def clear(self, *kinds, **given):
-        return self.run_action(kinds=list(kinds), **given)
+    def clear(self, *kinds, **parameters):
+        return self.run_action(kinds=list(kinds), **parameters)
 
     def test_it_deletes_nothing_unless_it_is_told_to(self):
         self.fact("history", 3)

@@ -26,7 +26,7 @@ class AgentErrorsSensorTest(SensorCase):
         [payload] = self.payloads("agent_failure")
         self.assertEqual(payload["failure_type"], "timeout")
         self.assertEqual(payload["failure_details"]["message"], "<% ctx() %> timed out, ********")
-        self.assertEqual(self.asked[0], (
+        self.assertEqual(self.requests[0], (
             "http://platform", "/api/v1/observability/errors?range=1h"
         ))
 
@@ -43,7 +43,7 @@ class AgentErrorsSensorTest(SensorCase):
     def test_without_a_configuration_it_is_idle(self):
         for config in (None, {"platform": CONFIG["platform"]}):
             self.started(config).poll()
-        self.assertEqual((self.asked, self.get_dispatched_triggers()), ([], []))
+        self.assertEqual((self.requests, self.get_dispatched_triggers()), ([], []))
 
     def test_rules_and_the_end_are_of_no_concern(self):
         sensor = self.started()

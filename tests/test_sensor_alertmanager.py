@@ -28,7 +28,7 @@ class AlertmanagerSensorTest(SensorCase):
         self.assertEqual((began["status"], ended["status"]), ("firing", "resolved"))
         self.assertEqual(began["labels"], ALERT["labels"])
         self.assertEqual(ended["labels"], ALERT["labels"])
-        self.assertEqual(self.asked[0][0], "http://alertmanager:9093")
+        self.assertEqual(self.requests[0][0], "http://alertmanager:9093")
 
     def test_the_interval_is_the_configuration_s(self):
         self.assertEqual(self.started(CONFIG).get_poll_interval(), 15)
@@ -48,7 +48,7 @@ class AlertmanagerSensorTest(SensorCase):
             sensor = self.started(config)
             sensor.poll()
             sensor.poll()
-        self.assertEqual(self.asked, [])
+        self.assertEqual(self.requests, [])
         self.assertEqual(self.get_dispatched_triggers(), [])
 
     def test_a_configuration_that_is_wrong_is_reported(self):

@@ -40,15 +40,14 @@ class SynthralosAction(Action):
     :cvar key_seconds: how long a call to the datastore may take; a run that is at a deadline goes
         on without it rather than wait.
     :cvar runs_always: whether a wrong configuration is no reason not to run.
-    :cvar noun: of the actions `noun.verb` that the class is; their spans are named by it.
-    :cvar inner: operations after which a run goes on though their result has no `next`.
+    :cvar intermediate_operations: operations after which a run continues though their result has
+        no `next`.
     :ivar datastore: an object to use in place of StackStorm's datastore; a test sets it.
     """
 
     now = staticmethod(time.time)
     key_seconds = TIMEOUT_SECONDS
     runs_always = False
-    resource = None
     intermediate_operations = ()
     datastore = None
 
@@ -78,47 +77,47 @@ class SynthralosAction(Action):
         env = None
         try:
             env = self._environment(parameters, redactor)
-            done = work(env, parameters)
+            outcome = work(env, parameters)
         except InvalidInput as error:
-            done = False, _error_result(error.as_error(), parameters, redactor, env)
+            outcome = False, _error_result(error.as_error(), parameters, redactor, env)
         except (StackStormError, DatastoreUnavailable) as error:
-            told = {"cause": "stackstorm_api", "message": str(error)}
-            done = False, _error_result(told, parameters, redactor, env)
+            error_info = {"cause": "stackstorm_api", "message": str(error)}
+            outcome = False, _error_result(error_info, parameters, redactor, env)
         except Exception as error:
             # Whatever it is: the workflow must go on to the task that logs the failure.
             run_log.write_traceback(redactor.redact_text)
             message = "%s in the action; its standard error says where" % type(error).__name__
-            told = {"cause": "internal", "message": message}
-            done = False, _error_result(told, parameters, redactor, env)
+            error_info = {"cause": "internal", "message": message}
+            outcome = False, _error_result(error_info, parameters, redactor, env)
         if env is not None:
             record_remaining_calls(env)
-        succeeded, result = done if isinstance(done, tuple) else (True, done)
+        succeeded, result = outcome if isinstance(outcome, tuple) else (True, outcome)
         return env, succeeded, _finalize_result(result, parameters, redactor, env)
 
     def execution(self, env, parameters):
         """(parameters, started) of the run that `execution_id` names, else of this action itself.
         """
-        given, started, _ = self.intake(env, parameters)
-        return given, started
+        inputs, started, _ = self.intake(env, parameters)
+        return inputs, started
 
     def intake(self, env, parameters):
         """(parameters, started, execution) as `execution` gives them; the last is {} without one.
         """
         execution_id = parameters.get("execution_id")
         if not execution_id:
-            given = {name: value for name, value in parameters.items() if value is not None}
-            given = run_parameters.resolve_placeholders(given, None, env.store)
-            _join_trace(env, given, None, None)
-            return given, env.now(), {}
+            inputs = {name: value for name, value in parameters.items() if value is not None}
+            inputs = run_parameters.resolve_placeholders(inputs, None, env.store)
+            _join_trace(env, inputs, None, None)
+            return inputs, env.now(), {}
         execution = self.read(env, execution_id)
         ref = (execution.get("action") or {}).get("ref") or ""
         started = run_parameters.start_time(execution, env.now())
         # A run that is refused here has its place in the trace too.
         _join_trace(env, execution.get("parameters") or {}, ref.partition(".")[2], started)
         run_parameters.require_enabled(execution, env.store)
-        given = run_parameters.read_parameters(execution, env.store)
-        _join_trace(env, given, ref.partition(".")[2], started)
-        return given, started, execution
+        inputs = run_parameters.read_parameters(execution, env.store)
+        _join_trace(env, inputs, ref.partition(".")[2], started)
+        return inputs, started, execution
 
     def case(self, env, parameters, workflow):
         """The content of the parameter `case`, which must be one of `workflow`. None when not
@@ -131,7 +130,7 @@ class SynthralosAction(Action):
             raise InvalidInput(
                 "case",
                 parameters["case"],
-                "is no case of %s" % workflow,
+                "is not a case of %s" % workflow,
                 "Pass on the case of that run",
             )
         cursor = parameters.get("cursor")
@@ -161,10 +160,10 @@ class SynthralosAction(Action):
                 run_log.write_traceback(env.redactor.redact_text)
         if not isinstance(case, dict) or case.get("workflow", workflow) != workflow:
             case = None
-        given = dict(parameters)
+        inputs = dict(parameters)
         if parameters.get("execution_id") and (case is None or "progress" not in case):
             try:
-                given.update(self.read(env, parameters["execution_id"]).get("parameters") or {})
+                inputs.update(self.read(env, parameters["execution_id"]).get("parameters") or {})
             except (InvalidInput, StackStormError) as error:
                 self._warn(env, "the run cannot be read", error)
             except Exception:
@@ -172,9 +171,9 @@ class SynthralosAction(Action):
         if case is not None and "progress" in case:
             _join_case_trace(env, case)
         elif parameters.get("execution_id"):
-            told = dict(given, trace=(case or {}).get("trace"))
-            _join_trace(env, told, workflow, None)
-        return case, given
+            trace_source = dict(inputs, trace=(case or {}).get("trace"))
+            _join_trace(env, trace_source, workflow, None)
+        return case, inputs
 
     def _warn(self, env, problem, error):
         self.logger.warning("%s: %s", problem, env.redactor.redact_text(str(error)))
@@ -183,22 +182,19 @@ class SynthralosAction(Action):
         """The execution of that id, as StackStorm holds it. InvalidInput when it is no id."""
         if not _EXECUTION_ID.match(str(execution_id)):
             raise InvalidInput(
-                "execution_id", execution_id, "is no execution id", "Give 24 hexadecimal digits"
+                "execution_id", execution_id, "is not an execution id", "Give 24 hexadecimal digits"
             )
         if env.api is None:
             raise InvalidInput(
                 "execution_id",
                 execution_id,
-                "there is no StackStorm API to read it from",
+                "no StackStorm API is available to read it from",
                 "Give plain parameters",
             )
         return env.api.execution(execution_id, *attributes)
 
     def _name(self, work):
-        """The action, for its span: `noun.verb`, or the class."""
-        operation = getattr(work, "__name__", "").strip("_")
-        if "operation" in type(self).run.__code__.co_varnames:
-            return "%s.%s" % (self.resource or _snake(type(self).__name__), operation)
+        """The action, for its span."""
         return _snake(type(self).__name__)
 
     @staticmethod
@@ -207,9 +203,9 @@ class SynthralosAction(Action):
 
     def _trace(self, env, tracer, work, succeeded, result):
         """Sends the action's spans: its result is made, and no part of it waits for that."""
-        logs = type(self).__name__.startswith("Log")
-        inner = getattr(work, "__name__", "").strip("_") in self.intermediate_operations
-        ended = (succeeded or logs) and result.get("next") is None and not inner
+        logs_failure = type(self).__name__.startswith("Log")
+        is_intermediate = getattr(work, "__name__", "").strip("_") in self.intermediate_operations
+        ended = (succeeded or logs_failure) and result.get("next") is None and not is_intermediate
         failed = result.get("success") is False or result.get("next_task") == "failed"
         error = result.get("error")
         cause = (error.get("cause") if isinstance(error, dict) else None) or "failed"
@@ -220,7 +216,7 @@ class SynthralosAction(Action):
         }
         tracer.finish(
             cause if not succeeded else None, facts, ended,
-            cause if logs or (failed and not result.get("dry_run")) else None,
+            cause if logs_failure or (failed and not result.get("dry_run")) else None,
         )
         if tracer.worth_sending():
             trace_exporter.export(env.client, env.tracing, tracer, env.redactor)
@@ -261,6 +257,23 @@ class SynthralosAction(Action):
         return env
 
 
+class ResourceAction(SynthralosAction):
+    """Several actions in one class: the parameter `operation`, which each action's metadata sets,
+    names the method `_<operation>(self, env, parameters)` that is the work.
+
+    :cvar resource: of the actions `resource.verb`, as their spans name it; default: the class.
+    """
+
+    resource = None
+
+    def run(self, operation, **parameters):
+        return self.perform(getattr(self, "_" + operation), parameters)
+
+    def _name(self, work):
+        operation = getattr(work, "__name__", "").strip("_")
+        return "%s.%s" % (self.resource or _snake(type(self).__name__), operation)
+
+
 def _tracing(settings):
     """Where traces go, or None; what is wrong with these entries ends no run."""
     try:
@@ -279,17 +292,17 @@ def _tracing(settings):
 
 def _join_case_trace(env, case):
     request = case.get("request") if isinstance(case.get("request"), dict) else {}
-    told = dict(request, trace=case.get("trace"))
-    _join_trace(env, told, case.get("workflow"), case.get("started"))
+    trace_source = dict(request, trace=case.get("trace"))
+    _join_trace(env, trace_source, case.get("workflow"), case.get("started"))
 
 
-def _join_trace(env, given, workflow, started):
-    """The action belongs to the run `env.run`, which was given `given`."""
-    agent = given.get("agent_id")
+def _join_trace(env, inputs, workflow, started):
+    """The action belongs to the run `env.run`, which was given `inputs`."""
+    agent = inputs.get("agent_id")
     agent = agent if is_name(agent) else None
     run_log.bind(run=env.run, agent=agent)
-    told = given.get("trace") or trace_context.extract_from_parameters(given)
-    traces.join_run(env.run, told, workflow, started, {"gen_ai.agent.id": agent})
+    trace = inputs.get("trace") or trace_context.extract_from_parameters(inputs)
+    traces.join_run(env.run, trace, workflow, started, {"gen_ai.agent.id": agent})
 
 
 def _snake(name):
@@ -322,28 +335,28 @@ def _error_result(error, parameters, redactor, env):
         except Exception:
             run_log.write_traceback(redactor.redact_text)
             case = None
-    left = dict(case if isinstance(case, dict) else {}, refused=error)
+    content = dict(case if isinstance(case, dict) else {}, refused=error)
     key = (
         None if env is None else "%s%s.ended" % (STORED_PREFIX, encode_key_part(env.run or "none"))
     )
-    carry = seal(left, store, key)
+    carry = seal(content, store, key)
     return {"summary": error["message"], "error": error, "next": None, "carry": carry}
 
 
 def _finalize_result(result, parameters, redactor, env):
-    shown = {
+    final = {
         name: value if name in _UNREDACTED_FIELDS else redactor.redact_value(value)
         for name, value in result.items()
     }
-    shown["next"] = _valid_next(result.get("next"), parameters.get("cursor"))
-    if shown["next"] is None and "next" not in result:
-        del shown["next"]
+    final["next"] = _valid_next(result.get("next"), parameters.get("cursor"))
+    if final["next"] is None and "next" not in result:
+        del final["next"]
     if env is not None and env.client.guard is not None and env.client.guard.warnings:
-        shown["over_budget"] = env.client.guard.warnings
+        final["over_budget"] = env.client.guard.warnings
     note = env.store.unrecorded_note() if env is not None else None
     if note:
-        shown["unrecorded"] = redactor.redact_text(note)
-    return to_json_safe(shown)
+        final["unrecorded"] = redactor.redact_text(note)
+    return to_json_safe(final)
 
 
 def _valid_next(following, cursor):
@@ -352,9 +365,11 @@ def _valid_next(following, cursor):
     """
     if not isinstance(following, dict):
         return None
-    at, delay = following.get("cursor"), following.get("delay")
-    whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (at, delay))
-    if not whole or (cursor is not None and at <= cursor):
+    next_cursor, delay = following.get("cursor"), following.get("delay")
+    are_counts = all(
+        isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (next_cursor, delay)
+    )
+    if not are_counts or (cursor is not None and next_cursor <= cursor):
         return None
     # It becomes a task's input: anything but a case would be evaluated, or fail the run unlogged.
     return following if is_case(following.get("carry")) else None

@@ -57,23 +57,23 @@ def test_what_is_pushed_can_be_queried(gateway, world):
     assert result["push"] == {"pushed": True, "url": gateway.address, "error": None}
     assert result["summary"].endswith("; pushed")
     query = "sum by (job, instance, workflow) (synthralos_runs_completed_total)"
-    until(lambda: gateway.asked(query), "Prometheus has scraped it")
+    until(lambda: gateway.query(query), "Prometheus has scraped it")
     labels = {"job": "st2/one", "instance": "a", "workflow": "llm_retry"}
-    assert gateway.asked(query) == [(labels, 1.0)]
-    [(labels, value)] = gateway.asked("synthralos_fallbacks_total")
+    assert gateway.query(query) == [(labels, 1.0)]
+    [(labels, value)] = gateway.query("synthralos_fallbacks_total")
     assert (labels["target"], labels["cause"], value) == (GPT4, "rate_limit", 1.0)
     tokens = "sum(gen_ai_client_token_usage_sum) > 0"
-    assert gateway.asked(tokens)
+    assert gateway.query(tokens)
     quantile = "histogram_quantile(0.5, sum by (le) (synthralos_run_duration_seconds_bucket))"
-    assert gateway.asked(quantile)[0][1] > 0
+    assert gateway.query(quantile)[0][1] > 0
     # Again, with nothing new: the same values, not twice as much.
     local.run("synthralos.llm_retry", LLM)
     roll_up(local)
     roll_up(local)
-    until(lambda: gateway.asked(query)[0][1] == 2.0, "the second run was scraped")
+    until(lambda: gateway.query(query)[0][1] == 2.0, "the second run was scraped")
     # The second run passed it over: it had asked for time.
-    assert gateway.asked("synthralos_attempts_total{target='%s'}" % GPT4)[0][1] == 1.0
-    assert gateway.asked("sum(synthralos_attempts_total)")[0][1] == 3.0
+    assert gateway.query("synthralos_attempts_total{target='%s'}" % GPT4)[0][1] == 1.0
+    assert gateway.query("sum(synthralos_attempts_total)")[0][1] == 3.0
 
 
 def test_an_open_breaker_raises_its_alert(gateway, world):
@@ -98,5 +98,5 @@ def test_a_pushgateway_that_is_away_or_refuses_ends_no_roll_up(gateway, world):
     began = time.time()
     until(lambda: roll_up(local)["push"]["pushed"], "it is pushed")
     query = "sum(synthralos_runs_completed_total)"
-    until(lambda: gateway.asked(query) and gateway.asked(query)[0][1] == 1.0, "it was scraped")
-    assert gateway.asked("synthralos_last_rollup_timestamp_seconds")[0][1] >= began - 1
+    until(lambda: gateway.query(query) and gateway.query(query)[0][1] == 1.0, "it was scraped")
+    assert gateway.query("synthralos_last_rollup_timestamp_seconds")[0][1] >= began - 1

@@ -104,9 +104,9 @@ def test_000_61_a_copied_pack_is_there(shell):
 @covers("000", 74)
 def test_000_74_verify_installation(shell):
     listing, = lines_of(74, "st2 action list")
-    listed = shell.run(listing)
+    listing_output = shell.run(listing)
     for name in ("agent_recovery", "llm_retry", "reroute_request"):
-        assert "synthralos." + name in listed
+        assert "synthralos." + name in listing_output
     assert "synthralos." not in shell.run("st2 action list --pack=core")
     details, = lines_of(74, "st2 action get")
     printed = shell.run(details)
@@ -225,10 +225,10 @@ def test_000_5_parameters(workflow, count):
 
 
 def test_000_17_failure_types():
-    listed = re.search(r"Type of failure \(([^)]*)\)", text_of("000")).group(1).split(", ")
+    types = re.search(r"Type of failure \(([^)]*)\)", text_of("000")).group(1).split(", ")
     action = yaml.safe_load((PACK / "actions/agent_recovery.yaml").read_text())
-    assert len(listed) == 6
-    assert set(listed) <= set(action["parameters"]["failure_type"]["enum"])
+    assert len(types) == 6
+    assert set(types) <= set(action["parameters"]["failure_type"]["enum"])
 
 
 def test_000_21_the_default_of_max_retries():

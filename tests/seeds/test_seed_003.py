@@ -531,9 +531,9 @@ def test_state_snapshots(system):
     ids = [asyncio.run(rollback.create_snapshot("agent_01", "task_01", state))]
     state["epoch"] = 2
     ids.append(asyncio.run(rollback.create_snapshot("agent_01", "task_01", state)))
-    listed = asyncio.run(rollback.get_snapshots("agent_01", "task_01"))
-    assert [snapshot["snapshot_id"] for snapshot in listed] == ids[::-1]
-    assert set(listed[0]) >= {
+    snapshots = asyncio.run(rollback.get_snapshots("agent_01", "task_01"))
+    assert [snapshot["snapshot_id"] for snapshot in snapshots] == ids[::-1]
+    assert set(snapshots[0]) >= {
         "snapshot_id", "timestamp", "agent_id", "task_id", "metadata", "size_bytes"}
     rolled = [asyncio.run(rollback.rollback_to_snapshot(name)) for name in ids]
     assert [result["state_data"]["epoch"] for result in rolled] == [1, 2]
@@ -670,10 +670,10 @@ def test_multi_level_escalation(system, clock):
     ("CRITICAL", 0, EscalationLevel.CRITICAL_ALERT),
 ])
 def test_the_level_follows_severity_and_attempts(system, severity, attempts, level):
-    tried = [{"strategy": "auto_retry"}] * attempts
+    recovery_attempts = [{"strategy": "auto_retry"}] * attempts
     desk, error = system.escalation_system, error_of(severity)
-    assert asyncio.run(desk.evaluate_escalation(error, tried)) == level
-    ticket = asyncio.run(desk.create_escalation(error, tried))
+    assert asyncio.run(desk.evaluate_escalation(error, recovery_attempts)) == level
+    ticket = asyncio.run(desk.create_escalation(error, recovery_attempts))
     report = asyncio.run(desk.get_escalation_report(ticket))
     assert report["ticket_info"]["level"] == level.value
 
@@ -940,9 +940,9 @@ def test_strategy_selection(system):
     result = handle(system, ConnectionError("and again"), Operation(0, None), restored.append)
     assert result["strategy"] == "rollback" and result["success"] and restored == [state]
     assert handle(system, MemoryError("full"), Operation(0, None))["strategy"] == "escalation"
-    tried = handle(system, ConnectionError("x"), Operation(0, None), task_id="other",
+    outcome = handle(system, ConnectionError("x"), Operation(0, None), task_id="other",
                    recovery_attempts=["auto_retry"] * 3)
-    assert tried["strategy"] == "escalation"
+    assert outcome["strategy"] == "escalation"
 
 
 def test_a_loop_selects_the_circuit_breaker(system):

@@ -157,8 +157,8 @@ def test_004_126_parallel_execution(guide):
     started = sorted(call.time for call in guide.world.box.calls_to(TARGET))
     # The three answer after a second each: at once, they begin within it.
     assert started[2] - started[0] < 1.0 <= started[3] - started[2] + 0.5
-    asked = sorted(json.loads(prompt)["query"] for prompt in guide.prompts("Research Assistant"))
-    assert asked == ["WebAssembly site:" + site for site in (
+    queries = sorted(json.loads(prompt)["query"] for prompt in guide.prompts("Research Assistant"))
+    assert queries == ["WebAssembly site:" + site for site in (
         "arxiv.org", "developer.mozilla.org", "github.com")]
     sources = json.loads(guide.prompts("Synthesizer")[0])["sources"]
     assert sources == {

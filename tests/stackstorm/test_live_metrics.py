@@ -89,11 +89,11 @@ def test_the_rule_s_roll_ups_are_pushed_and_can_be_queried(st2, box, tmp_path):
         assert all(row["result"]["result"]["push"]["pushed"] for row in by_rule())
         assert total(st2, COMPLETED, workflow="llm_retry") == before + 1
         query = 'sum(%s{workflow="llm_retry",instance="live"})' % COMPLETED
-        until(lambda: gateway.asked(query), "Prometheus has scraped it")
-        assert gateway.asked(query)[0][1] == before + 1
+        until(lambda: gateway.query(query), "Prometheus has scraped it")
+        assert gateway.query(query)[0][1] == before + 1
         assert total(st2, AGENT_CALLS, result="success") == calls + 1
         agents = 'sum(%s{result="success",instance="live"})' % AGENT_CALLS
-        until(lambda: gateway.asked(agents)[0][1] == calls + 1, "Prometheus has the agent's call")
+        until(lambda: gateway.query(agents)[0][1] == calls + 1, "Prometheus has the agent's call")
     finally:
         st2.call("PUT", "/configs/synthralos", json=box.pack_config())
         gateway.close()

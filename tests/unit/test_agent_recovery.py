@@ -4,7 +4,7 @@ from fixtures.waiting import limit_under_test
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.core.errors import InvalidInput
@@ -59,25 +59,25 @@ def test_without_details_the_type_gives_the_cause():
 
 @pytest.mark.parametrize("type_", ["unknown", "unknown_error"])
 def test_of_an_unknown_type_the_words_tell_type_and_cause(type_):
-    found = failure_of(type_, message="Request timeout")
-    assert (found.type, found.cause) == ("timeout", "timeout")
+    failure = failure_of(type_, message="Request timeout")
+    assert (failure.type, failure.cause) == ("timeout", "timeout")
 
 
 def test_an_alias_brings_its_cause():
-    found = failure_of("communication_error", message="lost")
-    assert (found.type, found.cause) == ("llm_error", "network")
+    failure = failure_of("communication_error", message="lost")
+    assert (failure.type, failure.cause) == ("llm_error", "network")
 
 
 def test_an_error_may_be_an_object():
     assert failure_of("error", error={"message": "Rate limit exceeded"}).cause == "rate_limit"
 
 
-@given(st.sampled_from(TYPES), st.dictionaries(
+@hypothesis.given(st.sampled_from(TYPES), st.dictionaries(
     st.sampled_from(["message", "error", "status", "status_code", "code", "x"]),
     st.none() | st.integers() | st.floats() | st.text(st.characters()) | st.lists(st.text())))
 def test_any_details_are_classified(type_, details):
-    found = failure_of(type_, **details)
-    assert found.cause in CAUSES and found.type in TYPES
+    failure = failure_of(type_, **details)
+    assert failure.cause in CAUSES and failure.type in TYPES
 
 
 # The analysis.
@@ -134,7 +134,7 @@ def test_similar_failures_are_shown(make_env, store, clock):
         clock.forward(1)
         history.append_entry(store, "bot", clock(), {"event": "failed", "cause": cause, "run": "r"})
     result, _ = analysed(make_env())
-    assert [one["cause"] for one in result["similar_recent_failures"]] == ["timeout"]
+    assert [entry["cause"] for entry in result["similar_recent_failures"]] == ["timeout"]
 
 
 # The plan and the rounds.
@@ -143,8 +143,8 @@ def test_similar_failures_are_shown(make_env, store, clock):
 def test_a_plan_in_the_context_is_used(make_env):
     env = make_env()
     _, case = analysed(env, context={"repairPlan": {"steps": [{"action": "switch_model"}]}})
-    told = agent_recovery.plan_repair(env, case)
-    assert told["plan"]["source"] == "context"
+    result = agent_recovery.plan_repair(env, case)
+    assert result["plan"]["source"] == "context"
     assert [step["action"] for step in case["plan"]["steps"]] == ["switch_model"]
 
 
@@ -154,7 +154,7 @@ def test_attempt_n_applies_step_n_to_the_original_request(make_env, monkeypatch)
         {"action": "rephrase", "parameters": {"text": "one"}},
         {"action": "rephrase", "parameters": {"text": "two"}, "priority": 5}]}})
     agent_recovery.plan_repair(env, case)
-    queries, done = [], {"output": "x", "execution_id": "e", "metadata": {}, "latency_ms": 1}
+    queries, answer = [], {"output": "x", "execution_id": "e", "metadata": {}, "latency_ms": 1}
 
     def call(client, platform, request, seconds, run, schema):
         queries.append(request["query"])
@@ -162,9 +162,9 @@ def test_attempt_n_applies_step_n_to_the_original_request(make_env, monkeypatch)
             from synthralos.calls.http import CallError
             from synthralos.core.failures import make_failure
             raise CallError(make_failure("agent_failed", "no"))
-        return dict(done)
+        return dict(answer)
 
-    monkeypatch.setattr(agent_recovery.platform, "run_agent", call)
+    monkeypatch.setattr(agent_recovery.agent_platform, "run_agent", call)
     ok, result = agent_recovery.run_round(env, case)
     assert not ok and result["next"]["cursor"] == 1
     case = unseal(result["next"]["carry"], env.store)

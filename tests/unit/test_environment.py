@@ -23,10 +23,10 @@ def test_what_was_read_is_redacted(make_env, store):
     env = make_env()
     store.put("k", "first-secret")
     store.put("h", '{"X-Key": "header-secret", "X-N": 5}')
-    told = env.credentials(Connection("http://h", secret_from="k", headers_from="h"))
-    assert told == ("first-secret", {"X-Key": "header-secret", "X-N": "5"})
-    shown = env.redactor.redact_text("first-secret header-secret")
-    assert "first" not in shown and "header" not in shown
+    credentials = env.credentials(Connection("http://h", secret_from="k", headers_from="h"))
+    assert credentials == ("first-secret", {"X-Key": "header-secret", "X-N": "5"})
+    masked = env.redactor.redact_text("first-secret header-secret")
+    assert "first" not in masked and "header" not in masked
 
 
 @pytest.mark.parametrize("value", ["x", "[]", "5", ""])

@@ -159,10 +159,10 @@ class TestTable:
         assert run.case["plan_history"] == [entry]
 
     @pytest.mark.parametrize("answer, message", [
-        ("not-a-json", "is no JSON object"),
+        ("not-a-json", "is not a JSON object"),
         ({"thoughts": "x", "arguments": {}}, "has missing or unknown fields"),
         (uses("no_such_tool"), "no_such_tool"),
-        ("", "is no JSON object"),
+        ("", "is not a JSON object"),
     ])
     def test_an_invalid_answer_is_counted_and_a_good_one_resets_the_count(
         self, llm, answer, message

@@ -61,8 +61,8 @@ def handled(system, error, callback=None, **context):
 def test_a_transient_error_is_retried_until_it_recovers(system, slept, wrapped):
     agent = Agent(1)
     callback = agent if wrapped == "function" else agent.later
-    told = handled(system, ConnectionError("reset"), callback)
-    assert told["success"] and told["result"] == "done" and told["strategy"] == "auto_retry"
+    result = handled(system, ConnectionError("reset"), callback)
+    assert result["success"] and result["result"] == "done" and result["strategy"] == "auto_retry"
     assert len(slept) == 2 and 0.75 <= slept[0] <= 1.25 and 1.5 <= slept[1] <= 2.5
     health = asyncio.run(system.get_system_health())
     assert health["active_errors"] == 0
@@ -84,8 +84,8 @@ def test_max_retries_and_delays_come_from_the_config(slept):
     config = {"retry": {"max_retries": 5, "base_delay": 2.0, "backoff_multiplier": 1.5}}
     system = ErrorHandlingSystem(config, sleep=sleep)
     agent = Agent(9)
-    told = handled(system, TimeoutError("slow"), agent)
-    assert not told["success"] and told["escalated"] and told["ticket"]
+    result = handled(system, TimeoutError("slow"), agent)
+    assert not result["success"] and result["escalated"] and result["ticket"]
     assert len(agent.prompts) == len(slept) == 5
     for seconds, whole in zip(slept, (2, 3, 4.5, 6.75, 10.125)):
         assert 0.75 * whole <= seconds <= 1.25 * whole
@@ -126,31 +126,31 @@ def rolled_back(system, agent, restore):
 def test_a_rollback_puts_the_state_back_and_runs_the_work_again(system):
     state, put_back = {"learning_rate": 0.001}, []
     snapshot = snapshot_of(system, state)
-    told = rolled_back(system, None, put_back.append)
-    assert told["success"] and told["snapshot"] == snapshot and told["restored"]
+    result = rolled_back(system, None, put_back.append)
+    assert result["success"] and result["snapshot"] == snapshot and result["restored"]
     assert put_back == [state]
-    told = rolled_back(system, lambda: "done again", put_back.append)
-    assert told["success"] and told["result"] == "done again" and put_back == [state, state]
-    assert told["strategies_tried"] == ["rollback", "auto_retry"]
+    result = rolled_back(system, lambda: "done again", put_back.append)
+    assert result["success"] and result["result"] == "done again" and put_back == [state, state]
+    assert result["strategies_tried"] == ["rollback", "auto_retry"]
 
 
 def test_a_state_that_nobody_put_back_is_no_success(system):
     snapshot_of(system, {"a": 1})
-    told = rolled_back(system, None, None)
-    assert not told["success"] and told["state"] == {"a": 1} and not told["restored"]
+    result = rolled_back(system, None, None)
+    assert not result["success"] and result["state"] == {"a": 1} and not result["restored"]
 
     def refuse(state):
         raise OSError("the disk is full")
 
-    told = rolled_back(system, None, refuse)
-    assert not told["success"] and "the disk is full" in told["steps"][0]["summary"]
+    result = rolled_back(system, None, refuse)
+    assert not result["success"] and "the disk is full" in result["steps"][0]["summary"]
 
 
 @pytest.mark.parametrize("error", [MemoryError("full"), PermissionError("no")])
 def test_a_lack_of_resources_is_escalated_at_once(system, error):
     agent = Agent(0)
-    told = handled(system, error, agent)
-    assert told["escalated"] and told["strategy"] == "escalation" and agent.prompts == []
+    result = handled(system, error, agent)
+    assert result["escalated"] and result["strategy"] == "escalation" and agent.prompts == []
     assert asyncio.run(system.get_system_health())["stats"]["escalations"] == 1
 
 
@@ -274,7 +274,7 @@ def test_max_retries_of_0_calls_nothing(slept):
 
 
 def test_a_key_that_no_system_reads_is_refused():
-    with pytest.raises(InvalidInput, match="retry.max_retry: is no setting"):
+    with pytest.raises(InvalidInput, match="retry.max_retry: is not a setting"):
         ErrorHandlingSystem({"retry": {"max_retry": 3}})
 
 

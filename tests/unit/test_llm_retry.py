@@ -23,7 +23,7 @@ A, B, C = served("a", 8000), served("b", 8000), served("c", 16000)
 
 def order(cause, *fallbacks, original=A):
     left, skipped = llm_retry.order_models(original, list(fallbacks), make_failure(cause))
-    return [one.model.name for one in left], [one["target"] for one in skipped]
+    return [entry.model.name for entry in left], [entry["target"] for entry in skipped]
 
 
 @pytest.mark.parametrize("cause", ["rate_limit", "timeout", "unknown", "server_error", "network"])
@@ -48,8 +48,8 @@ def test_a_context_that_was_too_long_leaves_the_larger_windows():
 
 
 def determined(env, **more):
-    told = dict({"original_request": REQUEST, "failure_reason": "Request timeout"}, **more)
-    result = llm_retry.determine(env, told, env.now())
+    parameters = dict({"original_request": REQUEST, "failure_reason": "Request timeout"}, **more)
+    result = llm_retry.determine(env, parameters, env.now())
     return result, unseal(result["next"]["carry"], env.store)
 
 
@@ -86,8 +86,8 @@ def test_a_good_answer_is_returned_with_its_model(make_env, monkeypatch):
     env = make_env()
     _, case = determined(env)
     answer = {"response": "hello", "model": "gpt-4", "provider": "openai"}
-    monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(answer))
-    ok, result = llm_retry.attempt(env, case)
+    monkeypatch.setattr(llm_retry.llm_providers, "complete", lambda *arguments: dict(answer))
+    ok, result = llm_retry.run_round(env, case)
     assert ok and result["result"] == answer and result["final_model"] == "gpt-4"
     assert result["attempts"] == 1
 
@@ -96,8 +96,9 @@ def test_a_large_answer_is_stored_and_its_key_returned(make_env, monkeypatch, st
     env = make_env(dict(max_result_bytes=100, providers=[
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
-    monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: {"response": "x" * 500})
-    result = llm_retry.attempt(env, case)[1]["result"]
+    answer = {"response": "x" * 500}
+    monkeypatch.setattr(llm_retry.llm_providers, "complete", lambda *arguments: dict(answer))
+    result = llm_retry.run_round(env, case)[1]["result"]
     assert result["response"] is None and result["response_bytes"] == 502
     assert unseal(store.get(result["response_key"])) == "x" * 500
 
@@ -108,27 +109,27 @@ def test_what_is_large_beside_the_answer_is_stored_too(make_env, monkeypatch, st
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
     large = [{"function": {"name": "f", "arguments": "x" * 500}}]
-    given = {"response": "y" * 60, beside: large}
-    monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(given))
-    result = llm_retry.attempt(env, case)[1]["result"]
+    answer = {"response": "y" * 60, beside: large}
+    monkeypatch.setattr(llm_retry.llm_providers, "complete", lambda *arguments: dict(answer))
+    result = llm_retry.run_round(env, case)[1]["result"]
     assert result["response"] == "y" * 60 and result[beside] is None
     assert result[beside + "_bytes"] == len(json.dumps(large))
     assert json.loads(unseal(store.get(result[beside + "_key"]))) == large
-    given[beside] = "z" * 70
-    result = llm_retry.attempt(env, case)[1]["result"]
+    answer[beside] = "z" * 70
+    result = llm_retry.run_round(env, case)[1]["result"]
     # Each would fit, but not both.
     assert result["response"] == "y" * 60 and result[beside] is None
-    given[beside] = "z" * 30
-    assert llm_retry.attempt(env, case)[1]["result"] == given
+    answer[beside] = "z" * 30
+    assert llm_retry.run_round(env, case)[1]["result"] == answer
 
 
 def test_both_may_be_too_large(make_env, monkeypatch, store):
     env = make_env(dict(max_result_bytes=100, providers=[
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
-    given = {"response": "y" * 600, "tool_calls": ["x" * 500]}
-    monkeypatch.setattr(llm_retry.providers, "complete", lambda *arguments: dict(given))
-    result = llm_retry.attempt(env, case)[1]["result"]
+    answer = {"response": "y" * 600, "tool_calls": ["x" * 500]}
+    monkeypatch.setattr(llm_retry.llm_providers, "complete", lambda *arguments: dict(answer))
+    result = llm_retry.run_round(env, case)[1]["result"]
     assert (result["response"], result["tool_calls"]) == (None, None)
     assert unseal(store.get(result["response_key"])) == "y" * 600
     assert result["tool_calls_key"] != result["response_key"]
@@ -139,5 +140,5 @@ def test_a_configured_secret_is_in_no_case_and_no_answer(make_env, monkeypatch):
                                    "api_key": "very-secret", "models": ["gpt-4"]}]})
     _, case = determined(env, original_request=dict(REQUEST, prompt="my key is very-secret"))
     assert "very-secret" not in str(case)
-    monkeypatch.setattr(llm_retry.providers, "complete", lambda *_: {"response": "very-secret"})
-    assert "very-secret" not in str(llm_retry.attempt(env, case)[1])
+    monkeypatch.setattr(llm_retry.llm_providers, "complete", lambda *_: {"response": "very-secret"})
+    assert "very-secret" not in str(llm_retry.run_round(env, case)[1])

@@ -8,20 +8,22 @@ from synthralos.recovery.repair_actions import REPAIR_ACTIONS
 @pytest.mark.parametrize("cause", sorted(CAUSES))
 @pytest.mark.parametrize("type_", TYPES)
 def test_every_type_and_cause_has_a_plan_of_known_actions(type_, cause):
-    made = plan({"type": type_, "cause": cause, "message": "m"}, "p1")
-    assert made["plan_id"] == "p1" and made["failure_type"] == type_
-    assert made["steps"] and all(step["action"] in REPAIR_ACTIONS for step in made["steps"])
-    assert [step["priority"] for step in made["steps"]] == list(range(1, len(made["steps"]) + 1))
-    assert len({step["action"] for step in made["steps"]}) == len(made["steps"])
-    assert all(step["description"] and step["expected_outcome"] for step in made["steps"])
-    assert 0 < made["confidence"] <= 1 and made["estimated_time"] > 0
-    assert made["source"] == "playbook"
+    playbook = plan({"type": type_, "cause": cause, "message": "m"}, "p1")
+    assert playbook["plan_id"] == "p1" and playbook["failure_type"] == type_
+    assert playbook["steps"] and all(step["action"] in REPAIR_ACTIONS for step in playbook["steps"])
+    assert [step["priority"] for step in playbook["steps"]] == list(
+        range(1, len(playbook["steps"]) + 1)
+    )
+    assert len({step["action"] for step in playbook["steps"]}) == len(playbook["steps"])
+    assert all(step["description"] and step["expected_outcome"] for step in playbook["steps"])
+    assert 0 < playbook["confidence"] <= 1 and playbook["estimated_time"] > 0
+    assert playbook["source"] == "playbook"
 
 
 @pytest.mark.parametrize("cause", sorted(CAUSES))
 def test_no_playbook_replays_unasked(cause):
-    made = plan({"type": CAUSES[cause].type, "cause": cause, "message": ""}, "p")
-    assert "replay_execution" not in [step["action"] for step in made["steps"]]
+    playbook = plan({"type": CAUSES[cause].type, "cause": cause, "message": ""}, "p")
+    assert "replay_execution" not in [step["action"] for step in playbook["steps"]]
 
 
 @pytest.mark.parametrize(
@@ -36,8 +38,8 @@ def test_no_playbook_replays_unasked(cause):
     ],
 )
 def test_a_bare_type_begins_as_the_original_plans_do(type_, first, second):
-    made = plan({"type": type_, "cause": "unknown", "message": ""}, "p")
-    assert [step["action"] for step in made["steps"]][:2] == [first, second]
+    playbook = plan({"type": type_, "cause": "unknown", "message": ""}, "p")
+    assert [step["action"] for step in playbook["steps"]][:2] == [first, second]
 
 
 def test_the_root_cause_is_for_people():

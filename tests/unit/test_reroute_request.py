@@ -8,8 +8,8 @@ REQUEST = {"endpoint": "/api/v1/llm", "body": {"q": "{{ x }}"}}
 
 
 def analysed(env, **more):
-    told = dict({"original_request": REQUEST, "failure_reason": "Network error"}, **more)
-    result = reroute_request.analyse(env, told, env.now())
+    parameters = dict({"original_request": REQUEST, "failure_reason": "Network error"}, **more)
+    result = reroute_request.analyse(env, parameters, env.now())
     return result, unseal(result["next"]["carry"], env.store)
 
 
@@ -18,7 +18,7 @@ def test_the_analysis_names_the_routes(make_env, clock):
         make_env(), fallback_regions=["eu", "mars"], fallback_providers=["anthropic"])
     assert result["routes"] == [
         "route:openai/us", "route:openai/eu", "route:anthropic/us", "route:anthropic/eu"]
-    assert [one["target"] for one in result["skipped"]] == [
+    assert [entry["target"] for entry in result["skipped"]] == [
         "route:openai/mars", "route:anthropic/mars"]
     assert case["http"]["body"] == {"q": "{{ x }}"} and case["deadline"] == clock.at + 110
 
@@ -45,7 +45,7 @@ def test_the_route_that_answered_is_named(make_env, monkeypatch):
     _, case = analysed(env, fallback_regions=["eu"])
     answer = {"status_code": 200, "body": {}, "response": None, "latency_ms": 1}
     monkeypatch.setattr(reroute_request.routes, "call", lambda *arguments: dict(answer))
-    ok, result = reroute_request.attempt(env, case)
+    ok, result = reroute_request.run_round(env, case)
     assert ok and (result["final_region"], result["final_provider"]) == ("us", "openai")
     assert result["result"] == answer and result["attempts"] == 1
 
@@ -55,7 +55,7 @@ def test_a_route_that_is_gone_is_refused(make_env):
     _, case = analysed(env)
     case["legs"] = [["openai", "gone", None]]
     with pytest.raises(InvalidInput) as refused:
-        reroute_request.attempt(env, case)
+        reroute_request.run_round(env, case)
     assert refused.value.field == "config.routes"
 
 
@@ -68,9 +68,9 @@ def test_an_answer_nested_deeply_is_returned_or_a_failure(make_env, monkeypatch)
     monkeypatch.setattr(
         reroute_request.routes, "call", lambda *_: {"status_code": 200, "body": deep,
                                                     "response": None, "latency_ms": 1})
-    reroute_request.attempt(env, case)
+    reroute_request.run_round(env, case)
 
 
 def test_alone_there_is_one_route_and_no_retry(make_env):
-    case = reroute_request.alone(make_env(), {"request": REQUEST, "region": "eu"}, 1.7e9)
+    case = reroute_request.standalone_case(make_env(), {"request": REQUEST, "region": "eu"}, 1.7e9)
     assert case["legs"] == [["openai", "eu", None]] and case["rules"]["max_retries"] == 0

@@ -331,7 +331,7 @@ def test_a_target_whose_credential_is_missing_is_fallen_over(make_env):
     payload = {"original_request": {"prompt": "x", "model": "m"}, "failure_reason": "?",
             "fallback_models": ["n"], "max_retries": 0}
     case = unseal(llm_retry.determine(env, payload, env.now())["next"]["carry"], env.store)
-    ok, result = llm_retry.attempt(env, case)
+    ok, result = llm_retry.run_round(env, case)
     assert not ok and result["attempts"] == 2
 
 

@@ -97,17 +97,17 @@ def test_an_entry_that_says_one_thing_keeps_the_other_defaults(section, name, va
     """The original replaced a whole section by a partial one, and its components then crashed on
     the first missing name.
     """
-    plain, said = vars(read(section)), vars(read(section, {name: value}))
-    assert said[name] == value != plain[name]
-    assert {k: v for k, v in said.items() if k != name} == {
+    plain, config = vars(read(section)), vars(read(section, {name: value}))
+    assert config[name] == value != plain[name]
+    assert {k: v for k, v in config.items() if k != name} == {
         k: v for k, v in plain.items() if k != name}
 
 
 def test_channels_are_merged_below_their_entry_too():
     """email on, slack and webhook off; who switches one on has not switched the others off."""
     assert EscalationConfig().on == ("mail",)
-    said = read("escalation", {"notification_channels": {"slack": True, "email": None}})
-    assert said.on == ("mail", "slack")
+    config = read("escalation", {"notification_channels": {"slack": True, "email": None}})
+    assert config.on == ("mail", "slack")
     assert read("escalation", {"notification_channels": {"email": False}}).on == ()
 
 
@@ -201,8 +201,8 @@ def test_the_severity_of_each_type(name, severity):
 ])
 def test_the_type_of_an_exception(error, name):
     """In this order. What is none of them was unknown_error; here its text is read."""
-    found = next(cause for kinds, cause in errors.CAUSES if isinstance(error, kinds))
-    assert found == cause_of(name)
+    cause = next(cause for kinds, cause in errors.CAUSES if isinstance(error, kinds))
+    assert cause == cause_of(name)
     assert not any(isinstance(RuntimeError(), kinds) for kinds, _ in errors.CAUSES)
 
 
@@ -289,11 +289,11 @@ def test_which_strategy_with_which_priority_and_probability(
     """A loop is escalated too: the original un-paused the agent and called that recovered. Loops
     are found by their pattern or reported as such, and either way stopped.
     """
-    found = strategies.choose_strategy(
+    choice = strategies.choose_strategy(
         Assessment(**dict({"cause": "timeout", "severity": "low"}, **facts))
     )
-    assert (found.strategy, found.todo) == (strategy, todo)
-    assert (found.priority, found.probability) == (urgency, probability)
+    assert (choice.strategy, choice.strategies) == (strategy, todo)
+    assert (choice.priority, choice.probability) == (urgency, probability)
 
 
 def test_a_plan_takes_as_long_as_its_strategies():
@@ -316,7 +316,7 @@ def test_the_levels_and_what_a_ticket_can_be():
     assert tickets.STATUSES == ("open", "in_progress", "resolved")
 
 
-@pytest.mark.parametrize("told, level", [
+@pytest.mark.parametrize("changes, level", [
     ({"cause": "infinite_loop"}, "critical_alert"), ({"cause": "resource"}, "critical_alert"),
     ({"cause": "agent_failed"}, "auto_recovery"), ({"occurrences": 5}, "human_intervention"),
     ({"occurrences": 3}, "supervisor_review"), ({"severity": "critical"}, "critical_alert"),
@@ -324,13 +324,13 @@ def test_the_levels_and_what_a_ticket_can_be():
     ({"severity": "low"}, "auto_recovery"),
     ({"severity": "critical", "occurrences": 5}, "critical_alert"),
 ])
-def test_the_level_of_a_ticket(told, level):
+def test_the_level_of_a_ticket(changes, level):
     """The highest that any rule gives; the first one won in the original, so that a critical error
     became less urgent when it failed five times. agent_failure was critical in its program and not
     in its documentation: nearly every ticket would be.
     """
     facts = {"type": "error", "cause": "timeout", "severity": "low", "occurrences": 1}
-    assert priority.level_of(EscalationConfig(), dict(facts, **told)) == level
+    assert priority.level_of(EscalationConfig(), dict(facts, **changes)) == level
 
 
 def test_priority_is_a_formula_of_its_own():
@@ -366,13 +366,13 @@ def test_a_version_as_it_had_it(store, clock):
     """v0001 counts for agent and task, over all kinds. record_state gave a uuid back, though its
     documentation compared v0001 with v0002: it is the version here.
     """
-    made = [
+    records = [
         versions.record(store, HistoryConfig(), clock.at + n, "agent_01", "task_01", {}, kind)[
             "version"
         ]
         for n, kind in enumerate(("state", "error", "intervention", "recovery"))
     ]
-    assert made == ["v0001", "v0002", "v0003", "v0004"]
+    assert records == ["v0001", "v0002", "v0003", "v0004"]
     assert set(versions.KINDS) == {"state", "error", "intervention", "recovery"}
     assert history.TTL_SECONDS == HistoryConfig().seconds == 30 * 24 * 3600
 
@@ -388,9 +388,11 @@ def test_a_list_shows_fifty(action):
 
 def steps_until_a_loop(block):
     limits = LoopDetectionConfig()
-    made = [detector.build_step(START, *step) for step in block * 60]
-    for n in range(1, len(made) + 1):
-        if any(found.level == detector.CRITICAL for found in detector.detect(made[:n], limits)):
+    steps = [detector.build_step(START, *step) for step in block * 60]
+    for n in range(1, len(steps) + 1):
+        if any(
+            pattern.level == detector.CRITICAL for pattern in detector.detect(steps[:n], limits)
+        ):
             return n
     return None
 
@@ -411,17 +413,17 @@ def test_the_same_kind_of_error_with_other_words_is_no_loop():
     block = [("error", {"type": "timeout", "message": text}) for text in (
         "no answer from the mail server", "the disk of host seven is slow",
         "login page took too long", "a lock on table invoices was not given", "upstream is late")]
-    made = [detector.build_step(START, *step) for step in block]
-    assert detector.detect(made, LoopDetectionConfig()) == []
+    steps = [detector.build_step(START, *step) for step in block]
+    assert detector.detect(steps, LoopDetectionConfig()) == []
 
 
 def test_the_weights_of_similarity():
-    one, other = (
+    first, second = (
         detector.build_step(START, "error", {"message": text})
         for text in ("red green", "tall short")
     )
-    assert patterns.similarity(one, other) == pytest.approx(0.6)
-    assert patterns.similarity(one, one) == pytest.approx(1.0)
+    assert patterns.similarity(first, second) == pytest.approx(0.6)
+    assert patterns.similarity(first, first) == pytest.approx(1.0)
 
 
 # Programs.

@@ -6,21 +6,30 @@ ends approvals only if it is configured to. Concurrent reapers do no harm, and a
 run does not affect the others.
 """
 
+from functools import partial
+
 from synthralos.automation import admission, approvals
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.core.timestamps import parse_iso, to_iso
-from synthralos.infrastructure import repair_record as infrastructure_record
+from synthralos.infrastructure import outcome
+from synthralos.orchestration import run_completion
+from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
 from synthralos.runtime import failure_record, run_parameters
 from synthralos.storage import incidents, inquiries
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
 from synthralos.storage.keyspace import lifetime_of
 from synthralos.storage.stackstorm_api import ENDED, StackStormError
 
-WORKFLOWS = (
-    "agent_recovery", "llm_retry", "reroute_request", "handle_error", "infrastructure_repair",
-    failure_record.ORCHESTRATION,
-)
+# What a run without a case was about, by workflow.
+_REQUESTED_SUBJECTS = {
+    agent_recovery.WORKFLOW: partial(agent_recovery.subject, None),
+    llm_retry.WORKFLOW: partial(llm_retry.subject, None),
+    reroute_request.WORKFLOW: partial(reroute_request.subject, None),
+    handle_error.WORKFLOW: partial(handle_error.subject, None),
+    run_completion.WORKFLOW: run_completion.requested_subject,
+}
+WORKFLOWS = (*_REQUESTED_SUBJECTS, outcome.WORKFLOW)
 # Its policy cancels further roll-ups while one counts as running.
 ROLL_UP, ROLL_UP_SECONDS = "metrics.roll_up", 300
 # Seconds after its deadline within which a run may still end by itself.
@@ -194,10 +203,12 @@ def _log_missing_record(env, workflow, run, report):
     reaper_run, env.run = env.run, run["id"]
     try:
         parameters = _parameters(env, run)
-        if workflow == infrastructure_record.WORKFLOW:
-            record = infrastructure_record.record(env, None, parameters, dict(error, reason=reason))
+        if workflow == outcome.WORKFLOW:
+            record = outcome.record_failure(env, None, parameters, dict(error, reason=reason))
         else:
-            record = failure_record.record_failed_run(env, workflow, {"refused": error}, parameters)
+            subject = _REQUESTED_SUBJECTS[workflow](parameters)
+            failed = failure_record.failed_run(workflow, subject, {"refused": error})
+            record = failure_record.record_failed_run(env, failed)
     finally:
         env.run = reaper_run
     env.store.put(key, "1", _LOGGED_SECONDS)

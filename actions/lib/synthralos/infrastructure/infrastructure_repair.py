@@ -15,8 +15,7 @@ from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.infrastructure import crew_planner, crews, detection, impact, outcome, planner_tools
 from synthralos.infrastructure.config import load_config
-from synthralos.infrastructure.outcome import all_failed, summarize_names
-from synthralos.infrastructure.repair_record import WORKFLOW
+from synthralos.infrastructure.outcome import WORKFLOW, all_failed, summarize_names
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime import workflow_run
 from synthralos.storage.stackstorm_api import StackStormError

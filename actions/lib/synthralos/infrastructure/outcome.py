@@ -4,12 +4,22 @@ A run has succeeded when somebody has every node that failed, or when a person r
 that would have had them.
 """
 
-from synthralos.infrastructure import crews, repair_record
-from synthralos.infrastructure.repair_record import WORKFLOW
-from synthralos.runtime import failure_record as recovery_record
-from synthralos.runtime import workflow_run
+from typing import Any, Optional
 
-HEALTHY, REFUSED = repair_record.HEALTHY, repair_record.REFUSED
+from synthralos.core.identifiers import is_name
+from synthralos.infrastructure import crews
+from synthralos.infrastructure.impact import rank
+from synthralos.runtime import failure_record, workflow_run
+from synthralos.runtime.environment import Environment
+from synthralos.runtime.failure_record import FailedRun
+
+WORKFLOW = "infrastructure_repair"
+# Of a run whose subject has no name, or that ended before it knew one.
+SUBJECT = "infrastructure"
+# Ends that are good and repaired nothing: no failure, and a person who refused.
+HEALTHY, REFUSED = NOTHING_REPAIRED = ("healthy", "refused")
+MAX_SUMMARY_CHARS = 500
+_IMPACT = {"low": 2.5, "medium": 5.0, "high": 7.5, "critical": 10.0}
 COMPLETED, UNCHECKED = "repairs_completed", "repairs_assigned"
 PLANNED, NOT_ANSWERED = "planned", "not_answered"
 INCOMPLETE, MAX_RETRIES, FAILED = "repairs_incomplete", "max_retries_reached", "failed"
@@ -26,12 +36,12 @@ def finish(env, case):
     summary = "%s: %s" % (outcome, _counts_text(case))
     if succeeded:
         if not case["dry_run"]:
-            workflow_run.record_summary(env, case, "recovered", None, **repair_record.counted(case))
+            workflow_run.record_summary(env, case, "recovered", None, **summary_facts(case))
         return dict({"summary": summary, "next_task": "done"}, **told)
     reason = case["reason"] or summary
     error = {"cause": outcome, "message": reason, "reason": reason}
     if not case["dry_run"]:
-        told.update(repair_record.record(env, case, {}, error))
+        told.update(record_failure(env, case, {}, error))
     told["error"] = error
     return dict({"summary": summary, "next_task": "failed"}, **told)
 
@@ -58,15 +68,84 @@ def _outcome(case):
 def log_failure(env, case, parameters):
     """The result of log_infrastructure_failure, for a run that a task ended.
 
-    :param case: what the last task left, as recovery.record.record takes it.
+    :param case: what the last task left, as failure_record.failed_run takes it.
     """
-    whole = case is not None and "progress" in case
-    error, reason = recovery_record.failure_reason(case, case["progress"] if whole else {})
+    complete = failure_record.complete_case(case)
+    error, reason = failure_record.failure_reason(case, complete["progress"] if complete else {})
     error = dict(error, reason=reason)
-    told = dict(run_report(case), outcome=FAILED) if whole else {"outcome": FAILED}
-    told.update(repair_record.record(env, case, parameters, error))
+    told = dict(run_report(complete), outcome=FAILED) if complete else {"outcome": FAILED}
+    told.update(record_failure(env, case, parameters, error))
     summary = "%s failed: %s" % (WORKFLOW, reason)
     return dict({"summary": summary, "success": False}, **told, error=error)
+
+
+def record_failure(
+    env: Environment,
+    case: Optional[dict[str, Any]],
+    parameters: dict[str, Any],
+    error: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the record of a run that did not see to every failed node.
+
+    :param case: of the run, or None; parameters: of the run, unchecked.
+    :param error: {cause, message, reason ...}, of the run.
+    :returns: what failure_record.record_failed_run returns.
+    """
+    case = failure_record.complete_case(case)
+    subject, criticality = _subject(case, parameters)
+    summary = "%s of %s: %s" % (WORKFLOW, subject, error["reason"])
+    run = FailedRun(
+        workflow=WORKFLOW,
+        subject=subject,
+        error=error,
+        reason=error["reason"],
+        summary=" ".join(summary.split())[:MAX_SUMMARY_CHARS],
+        type="error",
+        severity=criticality,
+        attempts=len(case["assignments"]) if case else 0,
+        impact=_IMPACT[criticality],
+        case=case,
+        # Adaptive retries learn from recoveries of agents.
+        teaches=False,
+        facts=summary_facts(case) if case else {},
+    )
+    return failure_record.record_failed_run(env, run)
+
+
+def summary_facts(case: dict[str, Any]) -> dict[str, Any]:
+    """What the summary of a run says in addition to every run's: its outcome and transitions.
+
+    :returns: {end, transitions {"FROM->TO": times}, recovery (None) where nothing was repaired}.
+    """
+    transitions: dict[str, int] = {}
+    for step in case["step_history"]:
+        name = "%(from_state)s->%(to_state)s" % step
+        transitions[name] = transitions.get(name, 0) + 1
+    facts = {"end": case["outcome"] or FAILED, "transitions": transitions}
+    if case["outcome"] in NOTHING_REPAIRED:
+        facts["recovery"] = None
+    return facts
+
+
+def _subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> tuple[str, str]:
+    """(name, criticality): the most severe node without a crew, else the first of `parameters`."""
+    if case and case["failures"]:
+        impact_by_node = {impact["node"]: impact for impact in case["impact"]["nodes"]}
+
+        def severity_of(name: str) -> tuple[int, int]:
+            impact = impact_by_node.get(name)
+            if impact is None:
+                return 0, 0
+            return rank(impact["criticality"]), impact["population_affected"]
+
+        worst = max(case["failures"], key=severity_of)
+        criticality = (
+            impact_by_node[worst]["criticality"] if worst in impact_by_node else "medium"
+        )
+        return (worst if is_name(worst) else SUBJECT), criticality
+    nodes = parameters.get("nodes")
+    first = nodes[0] if isinstance(nodes, list) and nodes else None
+    return (first if is_name(first) else SUBJECT), "medium"
 
 
 def run_report(case):

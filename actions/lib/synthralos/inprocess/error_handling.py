@@ -100,9 +100,11 @@ class _Active:
 
 
 class ErrorHandlingSystem:
-    """:param config: the entries retry, rollback, escalation, loop_detection and history of the
-        pack's configuration, or all of it, each merged into its defaults. InvalidInput names what is
-        wrong in it.
+    """The error handling of a program: retries, rollbacks, escalation, loops and history.
+
+    :param config: the entries retry, rollback, escalation, loop_detection and history of the pack's
+        configuration, or all of it, each merged into its defaults. InvalidInput names what is wrong
+        in it.
     :param datastore: anything with the methods of state.datastore.Datastore; default: memory.
     :param sleep: an async callable (seconds); default: asyncio.sleep.
     :param now: seconds since the epoch.
@@ -264,8 +266,10 @@ class ErrorHandlingSystem:
 
 
 def _normalised(config: Optional[Mapping[str, Any]]) -> dict[str, Any]:
-    """The config with the names of error types as the pack's configuration has them. InvalidInput for a
-    key that none of the systems reads: StackStorm's schema is not there to say so.
+    """The config with the names of error types as the pack's configuration has them.
+
+    :raises InvalidInput: for a key that none of the systems reads. Unlike in the pack, no schema of
+        StackStorm rejects it.
     """
     merged = dict(config or {})
     for section, keys in KEYS.items():
@@ -273,7 +277,7 @@ def _normalised(config: Optional[Mapping[str, Any]]) -> dict[str, Any]:
         for key in entry if isinstance(entry, Mapping) else ():
             if key not in keys:
                 way_out = "Use some of " + ", ".join(sorted(keys))
-                raise InvalidInput("%s.%s" % (section, key), None, "is no setting", way_out)
+                raise InvalidInput("%s.%s" % (section, key), None, "is not a setting", way_out)
     entry = merged.get("escalation")
     types = entry.get("critical_error_types") if isinstance(entry, Mapping) else None
     if isinstance(types, (list, tuple)):

@@ -118,7 +118,7 @@ def member(kind: type[_Member], name: str, value: object) -> _Member:
     try:
         return kind(value)
     except ValueError as error:
-        way_out = "Use one of " + ", ".join(one.value for one in kind)
+        way_out = "Use one of " + ", ".join(value_member.value for value_member in kind)
         raise InvalidInput(name, value, "is unknown", way_out) from error
 
 

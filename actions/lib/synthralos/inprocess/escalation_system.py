@@ -22,8 +22,10 @@ BY_PROGRAM = "error_handling"
 
 
 class EscalationSystem:
-    """Every method raises InvalidInput for a name or value it cannot work with, and DatastoreUnavailable when the
-    datastore is unavailable.
+    """Opens, notifies and resolves the tickets of a program.
+
+    Every method raises InvalidInput for a name or value that is not valid, and DatastoreUnavailable
+    when the datastore is unavailable.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -59,15 +61,15 @@ class EscalationSystem:
         :param level: the lowest that the ticket's level may be; by default the rules decide.
         """
         error = context_from(error_context)
-        least = await self.evaluate_escalation(error, recovery_attempts)
+        min_level = await self.evaluate_escalation(error, recovery_attempts)
         if level is not None:
-            least = max(least, member(EscalationLevel, "level", level), key=_rank)
+            min_level = max(min_level, member(EscalationLevel, "level", level), key=_rank)
         env = self._runtime.environment(error.error_id)
         redactor = self._runtime.redactor
         summary = "%s: %s" % (error.agent_id, error.error_message or error.error_type)
         details = {"task_id": error.task_id}
         if recovery_attempts:
-            attempts = "; ".join(_shown(attempt) for attempt in recovery_attempts)
+            attempts = "; ".join(_describe_attempt(attempt) for attempt in recovery_attempts)
             details["recovery_attempts"] = redactor.redact_text(attempts)[:DETAIL_CHARACTERS]
         opened = await self._runtime.in_thread(
             ticketing.open_ticket,
@@ -81,7 +83,7 @@ class EscalationSystem:
                 "severity": str(error.severity),
             },
             redactor.redact_text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
-            str(least),
+            str(min_level),
             attempts=len(recovery_attempts),
             details=details,
         )
@@ -116,23 +118,23 @@ class EscalationSystem:
         ticket = await self._runtime.read_write(_ticket, env, ticket_id)
         if ticket is None:
             return None
-        shown = await self._runtime.read_write(ticket_analysis.analyze_ticket, env, ticket)
+        analysis = await self._runtime.read_write(ticket_analysis.analyze_ticket, env, ticket)
         info = {name: value for name, value in ticket.items() if name != "events"}
         info["ticket_id"] = info.pop("ticket")
         return {
             "ticket_info": env.redactor.redact_value(info),
             "error_analysis": {
-                "root_cause": shown["root_cause"],
-                "impact_assessment": shown["impact"],
-                "recovery_timeline": shown["timeline"],
+                "root_cause": analysis["root_cause"],
+                "impact_assessment": analysis["impact"],
+                "recovery_timeline": analysis["timeline"],
             },
-            "recommendations": shown["recommendations"],
+            "recommendations": analysis["recommendations"],
             "system_impact": {
                 "affected_agents": [ticket["subject"]],
-                "related_errors": shown["impact"]["occurrences"],
+                "related_errors": analysis["impact"]["occurrences"],
             },
-            "generated_at": shown["generated_at"],
-            "markdown": shown["markdown"],
+            "generated_at": analysis["generated_at"],
+            "markdown": analysis["markdown"],
         }
 
     async def take_escalation(self, ticket_id: str, taken_by: str) -> bool:
@@ -141,14 +143,14 @@ class EscalationSystem:
         """
         env = self._runtime.environment()
         try:
-            taken = await self._runtime.in_thread(
+            ticket = await self._runtime.in_thread(
                 ticketing.take, env, self.config, ticket_id, taken_by
             )
         except InvalidInput:
             require_available(env.store)
             return False
         require_available(env.store)
-        return taken is not None
+        return ticket is not None
 
     async def resolve_escalation(
         self, ticket_id: str, resolution: str, resolved_by: Optional[str] = None
@@ -229,10 +231,10 @@ class EscalationSystem:
         callbacks = self._callbacks.get(EscalationLevel(level), [])
         if not callbacks:
             return
-        shown = await self.get_escalation_report(ticket_id)
+        report = await self.get_escalation_report(ticket_id)
         for callback in callbacks:
             try:
-                await result_of(callback(dict(shown or {})))
+                await result_of(callback(dict(report or {})))
             except Exception as error:
                 LOGGER.warning("a callback for %s failed: %s: %s", level, type(error).__name__,
                                self._runtime.redactor.redact_text(str(error)))
@@ -251,7 +253,7 @@ def _rank(level: EscalationLevel) -> int:
     return int(tickets.rank(level.value))
 
 
-def _shown(attempt: Any) -> str:
+def _describe_attempt(attempt: Any) -> str:
     if isinstance(attempt, Mapping):
         return ", ".join("%s: %s" % (name, value) for name, value in attempt.items())
     return str(attempt)

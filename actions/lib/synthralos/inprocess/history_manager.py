@@ -14,8 +14,10 @@ ACTOR = "error_handling"
 
 
 class HistoryManager:
-    """Every method raises InvalidInput for a name or value it cannot work with, and DatastoreUnavailable when the
-    datastore is unavailable.
+    """Records and reads versions of agents' states, errors and interventions.
+
+    Every method raises InvalidInput for a name or value that is not valid, and DatastoreUnavailable
+    when the datastore is unavailable.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -109,9 +111,9 @@ class HistoryManager:
         """The task's versions, newest first: [{version, timestamp, entry_type, metadata, entry_id,
         parent_version, has_changes}]; has_changes is None where the version before is gone.
         """
-        shown = await self._heads(agent_id, task_id, None, None, self.rules.max_versions)
-        parents = [head["version"] for head in shown[1:]] + [None]
-        return [dict(head, parent_version=parent) for head, parent in zip(shown, parents)]
+        heads = await self._heads(agent_id, task_id, None, None, self.rules.max_versions)
+        parents = [head["version"] for head in heads[1:]] + [None]
+        return [dict(head, parent_version=parent) for head, parent in zip(heads, parents)]
 
     async def get_history(
         self,

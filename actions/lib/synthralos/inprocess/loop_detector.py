@@ -97,8 +97,8 @@ class LoopDetector:
         paused = await self._runtime.read_write(
             pauses.pause_of, env.store, agent_id, self._runtime.now()
         )
-        shown: Optional[dict[str, Any]] = pauses.public_pause(paused)
-        return shown
+        pause: Optional[dict[str, Any]] = pauses.public_pause(paused)
+        return pause
 
     async def pause_agent(
         self, agent_id: str, reason: str, seconds: Optional[float] = None

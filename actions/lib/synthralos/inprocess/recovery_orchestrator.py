@@ -61,8 +61,8 @@ class Step:
     details: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        shown = {"strategy": self.strategy, "ok": self.ok, "summary": self.summary}
-        return dict(shown, **self.details)
+        public = {"strategy": self.strategy, "ok": self.ok, "summary": self.summary}
+        return dict(public, **self.details)
 
 
 @dataclass
@@ -132,13 +132,13 @@ class RecoveryOrchestrator:
         """
         case = await self._assessed(error, callbacks)
         case.enter("execution")
-        pending = [str(name) for name in case.choice.todo]
+        pending = [str(name) for name in case.choice.strategies]
         while pending and not case.recovered:
             strategy = pending.pop(0)
             if not await self._carry_out(strategy, case):
                 continue
             if strategy == RecoveryStrategy.ROLLBACK and callbacks.recovery is not None:
-                # What failed has still to run: a state put back is no result.
+                # The failed work must still run: a restored state is not a result.
                 retry = RecoveryStrategy.AUTO_RETRY.value
                 pending = [retry] + [name for name in pending if name != retry]
                 continue
@@ -306,7 +306,7 @@ class RecoveryOrchestrator:
 
 
 def _stability_seconds(error: ErrorContext) -> float:
-    """`stability_window` of the context. InvalidInput when it is no number of seconds."""
+    """`stability_window` of the context. InvalidInput when it is not a number of seconds."""
     value = error.context_data.get("stability_window") or 0
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= MOST_STABILITY_SECONDS:

@@ -132,8 +132,8 @@ class RetrySystem:
     def get_statistics(self) -> dict[str, Any]:
         """{total_retries, successful_retries, failed_retries, strategy_usage} of this process."""
         names = ("total_retries", "successful_retries", "failed_retries")
-        shown: dict[str, Any] = {name: self._counts[name] for name in names}
-        return dict(shown, strategy_usage=dict(self._by_strategy))
+        statistics: dict[str, Any] = {name: self._counts[name] for name in names}
+        return dict(statistics, strategy_usage=dict(self._by_strategy))
 
     async def _attempt(
         self,

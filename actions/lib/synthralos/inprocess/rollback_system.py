@@ -16,8 +16,10 @@ Validation = Callable[[Any], Any]
 
 
 class RollbackSystem:
-    """Every method raises InvalidInput for a name or value it cannot work with, and DatastoreUnavailable when the
-    datastore is unavailable.
+    """Stores snapshots of agents' states and gives them back, verified.
+
+    Every method raises InvalidInput for a name or value that is not valid, and DatastoreUnavailable
+    when the datastore is unavailable.
     """
 
     def __init__(self, runtime: Runtime) -> None:

@@ -198,10 +198,10 @@ async def advance(
         it is logged, and changes nothing.
     :param retry_config: default: RetryConfig(). Every Exception is retried, unless it names its own
         retryable_exceptions.
-    :raises InvalidInput: the context has no workflow, the workflow no agent of the role, or the context
-        holds what is not JSON.
-    :raises synthralos.storage.datastore.DatastoreUnavailable: the datastore of the checkpoints is unavailable;
-        the agent was not called.
+    :raises InvalidInput: the context has no workflow, the workflow no agent of the role, or the
+        context holds what is not JSON.
+    :raises synthralos.storage.datastore.DatastoreUnavailable: the datastore of the checkpoints is
+        unavailable; the agent was not called.
     """
     workflow = _workflow_of(ctx)
     if not ctx.acquire():
@@ -338,7 +338,10 @@ def _create_checkpoint(workflow: Workflow, ctx: WorkflowContext, name: str) -> N
 
 
 def _require_decision(decision: Any) -> None:
-    """Raise Rejected for False, InvalidInput for what is no decision: {"approved": False} is truthy."""
+    """Raise Rejected for False, InvalidInput for anything but a decision.
+
+    A mapping such as {"approved": False} is truthy, and not a decision.
+    """
     if decision is False:
         raise Rejected("the approval was denied")
     if decision is not True and decision is not None:

@@ -30,7 +30,7 @@ from synthralos.orchestration.config import configuration
 from synthralos.orchestration.run_completion import WORKFLOW
 from synthralos.orchestration.run_context import Context, make_slot, make_slots
 from synthralos.orchestration.run_store import FRESH_SECONDS, RUN, RunStore, attempts_of
-from synthralos.runtime import failure_record, workflow_run
+from synthralos.runtime import workflow_run
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX
 from synthralos.telemetry import run_log, tracing
@@ -77,8 +77,8 @@ def begin(env, parameters, started):
         started,
         {},
         {},
-        longest=MAX_RUN_SECONDS,
-        subject=failure_record.orchestration_subject(run_record["name"]),
+        max_seconds=MAX_RUN_SECONDS,
+        subject=run_completion.subject_of_name(run_record["name"]),
         failure={"type": "error", "cause": "unknown", "severity": "medium"},
         depth=depth,
         parent=parent,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any, Optional
 
 from synthralos.calls.http import CallError
@@ -17,7 +18,8 @@ from synthralos.storage import inquiries
 from synthralos.storage.datastore import PREFIX, DatastoreUnavailable
 from synthralos.telemetry import run_log
 
-WORKFLOW = failure_record.ORCHESTRATION
+WORKFLOW = "orchestration.run"
+MAX_SUBJECT_CHARS = 100
 WEBHOOK_SECONDS = 10.0
 # A larger output is left out of the webhook's body.
 MAX_WEBHOOK_OUTPUT_BYTES = 64 * 1024
@@ -98,7 +100,8 @@ def finish_run(
         return _resume_result(env, case, report, plan)
     if status == scheduler.FAILED and not case["parent"]:
         case["gave_up"] = {"error": error, "reason": error["message"]}
-        report["ticket"] = failure_record.record_failed_run(env, WORKFLOW, case, {})["ticket"]
+        run = failure_record.failed_run(WORKFLOW, case["subject"], case)
+        report["ticket"] = failure_record.record_failed_run(env, run)["ticket"]
     elif not case["parent"]:
         workflow_run.record_summary(env, case, "recovered", None, end=status, recovery=None)
     report.update(webhook=_post_webhook(env, definition, run_record, report, run_store.run))
@@ -298,7 +301,7 @@ def log_failure(
 ) -> dict[str, Any]:
     """Record a run whose workflow failed; return the result of log_orchestration_failure.
 
-    :param case: the case of the last task, as failure_record.record_failed_run takes it.
+    :param case: the case of the last task, as failure_record.failed_run takes it.
     :param parameters: of the workflow.
     """
     if case is None or "progress" not in case:
@@ -367,13 +370,26 @@ def _record_failure(
     report: dict[str, Any],
 ) -> None:
     """Open the ticket of a failed run and send its trigger; add both to `report`."""
-    record = failure_record.record_failed_run(env, WORKFLOW, case, parameters)
+    subject = case["subject"] if failure_record.complete_case(case) else requested_subject(parameters)
+    run = failure_record.failed_run(WORKFLOW, subject, case)
+    record = failure_record.record_failed_run(env, run)
     report.update((name, record[name]) for name in ("ticket", "trigger"))
 
 
 def _unrecorded(error: Exception) -> str:
     """Return what `unrecorded` says in the result, in the form of all other actions."""
     return "not recorded: run (%s)" % error
+
+
+def subject_of_name(name: Any) -> str:
+    """The name of an orchestration, which may have spaces, as the subject of a ticket."""
+    subject = re.sub(r"[^A-Za-z0-9._:/+-]+", "-", str(name or ""))
+    return subject[:MAX_SUBJECT_CHARS].strip("-._:/+") or "orchestration"
+
+
+def requested_subject(parameters: dict[str, Any]) -> str:
+    """The subject of a run that has no case, from its unchecked parameters."""
+    return subject_of_name(parameters.get("orchestration") or parameters.get("orchestration_id"))
 
 
 def _find_parent(env, parameters):

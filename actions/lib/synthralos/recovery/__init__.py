@@ -1,1 +1,1 @@
-"""The four recovery workflows: from a failure to a plan, and from a plan to the requests that try to cure it."""
+"""The four recovery workflows: from a failure to a plan, and from a plan to its requests."""

@@ -1,5 +1,7 @@
 """The workflow agent_recovery: analyse, plan the repair, run the agent until it answers."""
 
+from typing import Any, Optional
+
 from synthralos.calls import agent_platform, rounds
 from synthralos.calls.rounds import Target
 from synthralos.core import failures
@@ -8,7 +10,7 @@ from synthralos.core.identifiers import require_identifier
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import to_iso
 from synthralos.recovery import playbooks, repair_actions, repair_plan
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import failure_record, run_parameters, workflow_run
 from synthralos.storage import history, incidents, last_queries, pauses
 from synthralos.telemetry import run_log
 
@@ -54,7 +56,7 @@ def analyse(env, parameters, started, attempted=True):
         ),
         parameters.get("rules"),
     )
-    found = failure.as_dict()
+    failure_info = failure.as_dict()
     case = workflow_run.new_case(
         env,
         WORKFLOW,
@@ -63,7 +65,7 @@ def analyse(env, parameters, started, attempted=True):
         started,
         request,
         rules,
-        failure=found,
+        failure=failure_info,
         agent=_agent_request(env, request),
         failed_at=workflow_run.failed_at(
             started, *(request["failure_details"].get(name) for name in _TIME_KEYS)
@@ -73,7 +75,7 @@ def analyse(env, parameters, started, attempted=True):
         "summary": "%s failed: %s (%s, %s)"
         % (request["agent_id"], failure.cause, failure.type, failure.severity),
         "agent_id": request["agent_id"],
-        "failure": found,
+        "failure": failure_info,
         "similar_recent_failures": similar,
         "deadline": to_iso(case["deadline"]),
         "next": workflow_run.next_step(env, case),
@@ -82,45 +84,45 @@ def analyse(env, parameters, started, attempted=True):
 
 def standalone_case(env, parameters, started, attempted=True):
     """The case of an action that no workflow started: from plain parameters, without retries."""
-    given = dict({"failure_type": "unknown"}, **parameters)
-    given["max_retries"] = 0
-    return unseal(analyse(env, given, started, attempted)["next"]["carry"], env.store)
+    inputs = dict({"failure_type": "unknown"}, **parameters)
+    inputs["max_retries"] = 0
+    return unseal(analyse(env, inputs, started, attempted)["next"]["carry"], env.store)
 
 
 def plan_repair(env, case):
     """The result of generate_repair_plan: the plan in the clear, and the case with it inside."""
     plan_id = "repair-%s" % (case["run"] or "local")
-    given = case["request"]["context"].get(
+    raw_plan = case["request"]["context"].get(
         "repairPlan", case["request"]["context"].get("repair_plan")
     )
-    told = None
-    if given is not None:
-        made = repair_plan.validate_plan(given, case["failure"], plan_id, "context")
-        _check_replays(made, case["request"]["context"])
+    planner_info = None
+    if raw_plan is not None:
+        plan = repair_plan.validate_plan(raw_plan, case["failure"], plan_id, "context")
+        _check_replays(plan, case["request"]["context"])
     else:
-        made, told = _by_llm(env, case, plan_id)
-        made = made or playbooks.plan(case["failure"], plan_id)
-    case["plan"] = made
-    steps = ", ".join(step["action"] for step in made["steps"])
-    result = {"summary": "plan from the %s: %s" % (made["source"], steps), "plan": made}
-    if told is not None:
-        result["planner"] = told
+        plan, planner_info = _plan_with_llm(env, case, plan_id)
+        plan = plan or playbooks.plan(case["failure"], plan_id)
+    case["plan"] = plan
+    steps = ", ".join(step["action"] for step in plan["steps"])
+    result = {"summary": "plan from the %s: %s" % (plan["source"], steps), "plan": plan}
+    if planner_info is not None:
+        result["planner"] = planner_info
     return dict(result, next=workflow_run.next_step(env, case))
 
 
-def _check_replays(made, context):
-    for n, step in enumerate(made["steps"]):
+def _check_replays(plan, context):
+    for index, step in enumerate(plan["steps"]):
         replays = step["action"] == "replay_execution"
         if replays and repair_actions.replay_target(step["parameters"], context) is None:
             raise InvalidInput(
-                "context.repairPlan.steps[%d].parameters.execution_id" % n,
+                "context.repairPlan.steps[%d].parameters.execution_id" % index,
                 context.get("execution_id"),
                 "names no execution to replay",
                 "Give it there or as context.execution_id",
             )
 
 
-def _by_llm(env, case, plan_id):
+def _plan_with_llm(env, case, plan_id):
     """(plan or None, what became of asking): the LLM plans only where the config names a model."""
     if env.settings.planner_model is None or case["dry_run"]:
         return None, None
@@ -142,8 +144,8 @@ def run_round(env, case):
     schema = case["request"]["context"].get("expected_schema")
     steps = case["plan"]["steps"]
 
-    def one(target, seconds, number):
-        step = steps[(number - 1) % len(steps)]
+    def call_target(target, seconds, attempt_number):
+        step = steps[(attempt_number - 1) % len(steps)]
         run_log.emit("step", action=step["action"])
         request = repair_actions.apply(
             step["action"], case["agent"], step["parameters"], _facts(env, case)
@@ -163,13 +165,13 @@ def run_round(env, case):
         query = env.redactor.remove_secrets(case["request"]["original_query"])
         last_queries.save_query(env.store, case["request"]["agent_id"], query)
         incidents.record_attempt(env.store, env.now(), case["request"]["agent_id"], case["run"])
-    played, progress = workflow_run.play(env, case, targets, one)
+    round_result, progress = workflow_run.play_round(env, case, targets, call_target)
     _label_attempts(progress, steps)
     case["progress"] = progress.as_dict()
-    if played.result is None:
-        return workflow_run.failed_round_result(env, case, played, progress)
+    if round_result.result is None:
+        return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
-        env, case, env.redactor.remove_secrets(played.result), "output"
+        env, case, env.redactor.remove_secrets(round_result.result), "output"
     )
     workflow_run.record_summary(env, case, "recovered", case["failure"])
     _record_recovery(env, case, answer["step"])
@@ -186,8 +188,11 @@ def run_round(env, case):
     }
 
 
-def subject(case):
-    return case["request"]["agent_id"]
+def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """The agent of a failed run: of its case, or of its unchecked parameters without one."""
+    if case is not None:
+        return case["request"]["agent_id"]
+    return failure_record.name_or_unknown(parameters.get("agent_id"))
 
 
 def _request(parameters):
@@ -204,12 +209,12 @@ def _request(parameters):
         "context": context,
     }
     if failures.resolve_type(request["failure_type"]) is None:
-        known = list(failures.TYPES) + list(failures.ALIASES)
+        allowed = list(failures.TYPES) + list(failures.ALIASES)
         raise InvalidInput(
             "failure_type",
             request["failure_type"],
-            "is no failure type",
-            "Use one of " + ", ".join(known),
+            "is not a failure type",
+            "Use one of " + ", ".join(allowed),
         )
     if context.get("expected_schema") is not None:
         agent_platform.require_valid_schema(context["expected_schema"])
@@ -221,8 +226,10 @@ def failure_of(request):
     type_, cause = failures.resolve_type(request["failure_type"])
     details = request["failure_details"]
     inner = details.get("error") if isinstance(details.get("error"), dict) else {}
-    told = [place.get(name) for place in (details, inner) for name in _MESSAGE_KEYS]
-    message = " ".join(str(part) for part in told if isinstance(part, (str, int)) and part != "")
+    messages = [body.get(name) for body in (details, inner) for name in _MESSAGE_KEYS]
+    message = " ".join(
+        str(part) for part in messages if isinstance(part, (str, int)) and part != ""
+    )
     if cause is None:
         cause = failures.cause_of_text(message) or _cause_of_status((details, inner), message)
     if cause is None and type_ == "unknown":
@@ -231,10 +238,10 @@ def failure_of(request):
     return failures.make_failure(cause or failures.CAUSE_OF_TYPE[type_], message, type=type_)
 
 
-def _cause_of_status(places, message):
+def _cause_of_status(bodies, message):
     """The cause of the first HTTP status of an error among the details; None when there is none."""
-    told = [place.get(name) for place in places for name in ("status_code", "status", "code")]
-    for status in told:
+    statuses = [body.get(name) for body in bodies for name in ("status_code", "status", "code")]
+    for status in statuses:
         if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
             return failures.from_http(status, {}, message, 0.0, "agent").cause
     return None
@@ -243,11 +250,11 @@ def _cause_of_status(places, message):
 def _agent_request(env, request):
     """The request as it goes to the platform when no repair action changes it."""
     agent = env.settings.agents.get(request["agent_id"])
-    given = run_parameters.require_object(
+    caller_config = run_parameters.require_object(
         "context.agentConfig", request["context"].get("agentConfig")
     )
     # The operator's word stands over the caller's.
-    config = dict(given, **(agent.config if agent else {}))
+    config = dict(caller_config, **(agent.config if agent else {}))
     agent_type = (
         (agent.agent_type if agent else None) or
         request["context"].get("agentType") or
@@ -270,13 +277,13 @@ def _targets(env, case):
     unsafe = _is_unsafe_to_repeat(env, case["request"]["agent_id"])
     return [
         Target(
-            agent_platform.target(known),
-            known.connection.timeout,
-            known,
-            account=known.connection.account("platform"),
+            agent_platform.target(platform),
+            platform.connection.timeout,
+            platform,
+            account=platform.connection.account("platform"),
             unsafe_to_repeat=unsafe,
         )
-        for known in env.settings.platforms
+        for platform in env.settings.platforms
     ]
 
 

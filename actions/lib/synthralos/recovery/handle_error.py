@@ -2,9 +2,10 @@
 
 Strategies that need no other workflow are carried out in the action that gets to them. A recovery,
 an inquiry and the wait of a validation are tasks of the workflow: the action says so in `do`, and
-`error.proceed` goes on from what came of them.
+`error.proceed` continues from their results.
 """
 import json
+from typing import Any, Optional
 
 from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
@@ -14,7 +15,7 @@ from synthralos.core.identifiers import encode_key_part, require_identifier
 from synthralos.core.timestamps import parse_iso
 from synthralos.recovery import agent_recovery, error_case, strategies
 from synthralos.recovery.error_case import WORKFLOW, ReportedError
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import failure_record, run_parameters, workflow_run
 from synthralos.storage import history, pauses, state_codec
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.stackstorm_api import StackStormError
@@ -67,7 +68,7 @@ def assess(env, parameters, started, parent_pack=None):
         {},
         failure=dict(failure.as_dict(), severity=assessment.severity),
         choice=choice.as_dict(),
-        todo=list(choice.todo),
+        todo=list(choice.strategies),
         steps=[],
         looping=assessed.loop,
         success_rate=assessment.success_rate,
@@ -76,8 +77,8 @@ def assess(env, parameters, started, parent_pack=None):
         child=None,
         recovered_at=None,
     )
-    shown = {"assessment": assessed.as_dict(), "plan": choice.as_dict(), "loop": assessed.loop}
-    return dict(_run_next_strategy(env, case), **shown)
+    extra = {"assessment": assessed.as_dict(), "plan": choice.as_dict(), "loop": assessed.loop}
+    return dict(_run_next_strategy(env, case), **extra)
 
 
 def proceed(env, case):
@@ -93,30 +94,41 @@ def proceed(env, case):
         _step(case, name, approved, summary, inquiry=child.get("id"))
         return _after_success(env, case) if approved else _run_next_strategy(env, case)
     output = (child.get("result") or {}).get("output") or {}
-    good = child.get("status") == "succeeded" and output.get("success") is True
+    succeeded = child.get("status") == "succeeded" and output.get("success") is True
     case["ticket"] = output.get("ticket") or case["ticket"]
     _save_outcome(case, **{name: output.get(name) for name in ("recovery_result", "result")})
-    told = "recovered" if good else (output.get("error") or {}).get("reason", "it did not recover")
+    error = output.get("error") or {}
+    summary = "recovered" if succeeded else error.get("reason", "it did not recover")
     _step(
-        case, name, good, told, execution_id=child.get("id"), attempts=output.get("attempts"),
+        case,
+        name,
+        succeeded,
+        summary,
+        execution_id=child.get("id"),
+        attempts=output.get("attempts"),
     )
-    return _after_success(env, case) if good else _run_next_strategy(env, case)
+    return _after_success(env, case) if succeeded else _run_next_strategy(env, case)
 
 
-def subject(case):
-    return case["request"]["agent_id"]
+def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """The agent of a failed run: of its case, or of its unchecked parameters without one."""
+    if case is not None:
+        return case["request"]["agent_id"]
+    return failure_record.name_or_unknown(parameters.get("agent_id"))
 
 
 def _request(parameters, max_retries):
     error = run_parameters.require_object("error", parameters.get("error"))
     kind = error.get("type", "unknown")
     if failures.resolve_type(kind) is None:
-        known = list(failures.TYPES) + list(failures.ALIASES)
-        raise InvalidInput("error.type", kind, "is no error type", "Use one of " + ", ".join(known))
+        allowed = list(failures.TYPES) + list(failures.ALIASES)
+        raise InvalidInput(
+            "error.type", kind, "is not an error type", "Use one of " + ", ".join(allowed)
+        )
     severity = error.get("severity")
     if severity is not None and severity not in failures.SEVERITIES:
-        way_out = "Use one of " + ", ".join(failures.SEVERITIES)
-        raise InvalidInput("error.severity", severity, "is no severity", way_out)
+        hint = "Use one of " + ", ".join(failures.SEVERITIES)
+        raise InvalidInput("error.severity", severity, "is not a severity", hint)
     request = {
         "agent_id": require_identifier("agent_id", parameters.get("agent_id")),
         "task_id": require_identifier("task_id", parameters.get("task_id") or "default"),
@@ -177,9 +189,9 @@ def _run_next_strategy(env, case):
     while case["todo"]:
         name = case["todo"][0]
         if name == "auto_retry":
-            handed = _hand_off(env, case)
-            if handed is not None:
-                return handed
+            handed_off = _hand_off(env, case)
+            if handed_off is not None:
+                return handed_off
             _step(case, name, False, "there is no original_query and no original_request")
         elif name == "manual":
             return _goto(env, case, "ask", "a person is asked")
@@ -188,8 +200,10 @@ def _run_next_strategy(env, case):
                 case["todo"].pop(0)
                 if not _pending_work(case):
                     return _after_success(env, case)
-                # What failed has still to run: a state put back is no answer to a query.
-                case["todo"] = ["auto_retry"] + [one for one in case["todo"] if one != "auto_retry"]
+                # The failed work must still run: a restored state does not answer a query.
+                case["todo"] = ["auto_retry"] + [
+                    strategy for strategy in case["todo"] if strategy != "auto_retry"
+                ]
                 continue
         elif name == "circuit_breaker":
             _pause_agent(env, case)
@@ -218,38 +232,38 @@ def _hand_off(env, case):
         "success_rate": case["success_rate"],
     }
     if request["original_request"]:
-        told = {
+        child_request = {
             "original_request": request["original_request"],
             "failure_reason": request["error"]["message"] or cause.replace("_", " "),
         }
-        do = "llm"
+        task = "llm"
     elif request["original_query"]:
         context = dict(request["context"])
         if "repairPlan" not in context and "repair_plan" not in context:
             context["repairPlan"] = {
                 "steps": [{"action": name} for name in strategies.ADJUSTMENTS]
             }
-        told = {
+        child_request = {
             "original_query": request["original_query"],
             "failure_details": _details(request),
             "context": context,
         }
-        do = "agent"
+        task = "agent"
     else:
         return None
-    content = env.redactor.remove_secrets({"request": dict(told, rules=rules)})
+    content = env.redactor.remove_secrets({"request": dict(child_request, rules=rules)})
     # The run that recovers is part of this one's trace.
     content["trace"] = tracing.propagation_headers()
     key = "%scase.%s.handed" % (PREFIX, encode_key_part(env.run or "none"))
-    left = int(env.deadline(case).seconds_left()) - request["stability_window"]
+    seconds_left = int(env.deadline(case).seconds_left()) - request["stability_window"]
     following = {
         "child_case": sealing.seal(content, env.store, key),
         "agent_id": request["agent_id"],
         "failure_type": case["failure"]["type"],
         "max_retries": request["max_retries"],
-        "timeout": max(CHILD_LEAST_SECONDS, left),
+        "timeout": max(CHILD_LEAST_SECONDS, seconds_left),
     }
-    return _goto(env, case, do, "%s recovers" % CHILDREN[do], **following)
+    return _goto(env, case, task, "%s recovers" % CHILDREN[task], **following)
 
 
 def _roll_back(env, case):
@@ -276,9 +290,9 @@ def _roll_back(env, case):
     return restored
 
 
-def _save_outcome(case, **told):
+def _save_outcome(case, **fields):
     """Adds to what the strategies gave: the result of the run, however it ends."""
-    case["child"] = dict(case["child"] or {}, **told)
+    case["child"] = dict(case["child"] or {}, **fields)
 
 
 def _pause_agent(env, case):
@@ -316,32 +330,36 @@ def _validate(env, case):
     if not case["validation"]["is_valid"]:
         case["recovered_at"] = None
         return _run_next_strategy(env, case)
-    told = {"strategy": last["strategy"], "cause": case["failure"]["cause"]}
+    recovery_info = {"strategy": last["strategy"], "cause": case["failure"]["cause"]}
     request = case["request"]
-    error_case.record(env, request["agent_id"], request["task_id"], error_case.RECOVERY, told)
-    summary = "%s recovered by %s" % (case["request"]["agent_id"], told["strategy"])
+    error_case.record(
+        env, request["agent_id"], request["task_id"], error_case.RECOVERY, recovery_info
+    )
+    summary = "%s recovered by %s" % (case["request"]["agent_id"], recovery_info["strategy"])
     return _final_result(env, case, "done", summary, recovered=True, escalated=False)
 
 
 def _platform_answers(env):
-    known = env.settings.platforms[0]
+    platform = env.settings.platforms[0]
     try:
-        answer = env.client.request(known.connection, "GET", known.health_path, HEALTH_SECONDS)
-        passed, told = answer.status < 500, "it answered %d" % answer.status
+        answer = env.client.request(
+            platform.connection, "GET", platform.health_path, HEALTH_SECONDS
+        )
+        passed, details = answer.status < 500, "it answered %d" % answer.status
     except CallError as error:
-        passed, told = False, error.failure.message
-    return {"check": "platform_answers", "passed": passed, "details": told}
+        passed, details = False, error.failure.message
+    return {"check": "platform_answers", "passed": passed, "details": details}
 
 
 def _no_new_error(env, case):
     since = case["recovered_at"]
-    found = [
+    errors = [
         entry
         for entry in history.recent_entries(env.store, case["request"]["agent_id"], limit=20)
         if entry.get("event") == "error" and error_case.time_of_entry(entry) > since
     ]
-    told = "%d new errors in %d s" % (len(found), case["request"]["stability_window"])
-    return {"check": "no_new_error", "passed": not found, "details": told}
+    details = "%d new errors in %d s" % (len(errors), case["request"]["stability_window"])
+    return {"check": "no_new_error", "passed": not errors, "details": details}
 
 
 def _escalated_end(env, case):
@@ -368,22 +386,22 @@ def _escalated_end(env, case):
 
 def _failure_reason(case):
     """Why the run ends without a recovery, in words: what its strategies came to."""
-    told = [
+    reasons = [
         "%s: %s" % (step["strategy"], step["summary"])
         for step in case["steps"]
         if step["strategy"] != "escalation"
     ]
-    return "; ".join(told) or "%s is for a person to cure" % case["failure"]["cause"]
+    return "; ".join(reasons) or "%s is for a person to cure" % case["failure"]["cause"]
 
 
-def _final_result(env, case, do, summary, recovered, escalated):
+def _final_result(env, case, next_task, summary, recovered, escalated):
     steps = case["steps"]
     end = "escalated" if escalated else "recovered" if recovered else "failed"
     outcome = "recovered" if recovered else "failed"
     workflow_run.record_end(env, case, outcome, case["failure"], end=end)
     return {
         "summary": summary,
-        "next_task": do,
+        "next_task": next_task,
         "recovered": recovered,
         "escalated": escalated,
         "strategy": case["choice"]["strategy"],
@@ -403,11 +421,11 @@ def _fit_to_result_size(env, value):
     return value if size <= env.settings.max_result_bytes else {"bytes": size}
 
 
-def _goto(env, case, do, summary, delay=0, **more):
-    """The result that sends the workflow to the task for `do`."""
+def _goto(env, case, next_task, summary, delay=0, **more):
+    """The result that sends the workflow to the task for `next_task`."""
     case["progress"]["cursor"] += 1
     following = dict(workflow_run.next_step(env, case, delay), **more)
-    return {"summary": summary, "next_task": do, "next": following, "steps": case["steps"]}
+    return {"summary": summary, "next_task": next_task, "next": following, "steps": case["steps"]}
 
 
 def _step(case, strategy, ok, summary, **more):
@@ -420,5 +438,7 @@ def _latest_child(env, case):
         raise StackStormError("there is no StackStorm API to read the recovery from")
     rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
     refs = tuple(CHILDREN.values())
-    found = [row for row in rows if (row.get("action") or {}).get("ref") in refs]
-    return max(found, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0) if found else {}
+    children = [row for row in rows if (row.get("action") or {}).get("ref") in refs]
+    return (
+        max(children, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0) if children else {}
+    )

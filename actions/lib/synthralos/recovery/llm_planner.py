@@ -1,8 +1,8 @@
 """Plans by an LLM, which may only choose from the catalogue; its answer is checked like any plan.
 
-It has a fifth of the run's time, at most SECONDS, and TRIES tries: an answer that does not pass is
-sent back with the reason. When the LLM is away, held back by its breaker, or out of tries, the
-playbook plans.
+It has a fifth of the run's time, at most BUDGET_SECONDS, and MAX_ATTEMPTS attempts: an answer that
+is not valid is sent back with the reason. When the LLM is unavailable, its breaker is open, or no
+attempt is left, the playbook plans.
 """
 import json
 import re
@@ -41,24 +41,24 @@ Use these actions and parameters only:
 def plan_with_llm(env, case, plan_id):
     """(plan or None, {tries, reason}): reason says why there is no plan."""
     try:
-        served = llm_providers.resolve_model(
+        served_model = llm_providers.resolve_model(
             env.settings.providers, env.settings.planner_model, field="config.planner.model"
         )
     except InvalidInput as error:
         return None, {"tries": 0, "reason": str(error)}
-    ends = env.now() + min(BUDGET_SECONDS, SHARE * env.deadline(case).seconds_left())
+    deadline = env.now() + min(BUDGET_SECONDS, SHARE * env.deadline(case).seconds_left())
     messages = _messages(case)
     reason = "there is no time for it"
     for number in range(1, MAX_ATTEMPTS + 1):
-        left = ends - env.now()
-        if left < MIN_SECONDS:
+        seconds_left = deadline - env.now()
+        if seconds_left < MIN_SECONDS:
             return None, {"tries": number - 1, "reason": reason}
-        if is_unavailable(env, served):
-            return None, {"tries": number - 1, "reason": "%s is held back" % served.target}
-        answer, failed = ask_llm(env, case["run"], served, messages, left)
-        if failed is not None:
+        if is_unavailable(env, served_model):
+            return None, {"tries": number - 1, "reason": "%s is held back" % served_model.target}
+        answer, failure = ask_llm(env, case["run"], served_model, messages, seconds_left)
+        if failure is not None:
             # Another try would take from the recovery the time that the playbook leaves it.
-            return None, {"tries": number, "reason": failed.cause}
+            return None, {"tries": number, "reason": failure.cause}
         try:
             return _validate_answer(env, case, answer, plan_id), {"tries": number, "reason": None}
         except InvalidInput as error:
@@ -66,90 +66,92 @@ def plan_with_llm(env, case, plan_id):
             run_log.emit("plan_refused", number=number, field=error.field)
             messages = messages + [
                 {"role": "assistant", "content": answer[:MAX_TEXT_SHOWN] or "(nothing)"},
-                {"role": "user", "content": "That is no valid plan: %s Answer again." % reason},
+                {"role": "user", "content": "This is not a valid plan: %s Answer again." % reason},
             ]
     return None, {"tries": MAX_ATTEMPTS, "reason": reason}
 
 
-def is_unavailable(env, served):
+def is_unavailable(env, served_model):
     """Whether the model's breaker is not closed, or it asked not to be called yet."""
-    health = env.ledger.breaker_state(served.target)
+    health = env.ledger.breaker_state(served_model.target)
     return health.state != CLOSED or health.until is not None
 
 
-def ask_llm(env, run, served, messages, seconds, sampling=SAMPLING):
+def ask_llm(env, run, served_model, messages, seconds, sampling=SAMPLING):
     """(answer, None) or (None, Failure), recorded in the ledger like any attempt."""
-    seconds = min(seconds, served.provider.connection.timeout)
-    began, answer, failed = env.now(), None, None
+    seconds = min(seconds, served_model.provider.connection.timeout)
+    started_at, answer, failure = env.now(), None, None
     try:
-        told = llm_providers.complete(env.client, served, messages, sampling, seconds, run)
-        answer = told["response"]
+        response = llm_providers.complete(
+            env.client, served_model, messages, sampling, seconds, run
+        )
+        answer = response["response"]
     except CallNotMade as error:
         return None, error.failure
     except CallError as error:
-        failed = error.failure
+        failure = error.failure
     except InvalidInput as error:
         return None, failures.make_failure("configuration", str(error))
-    at, hint = env.now(), failed.retry_after if failed else None
+    ended_at, retry_after = env.now(), failure.retry_after if failure else None
     outcome = Outcome(
-        failed is None,
-        failed.cause if failed else None,
-        at,
-        at - began,
-        until=at + hint if hint else None,
+        failure is None,
+        failure.cause if failure else None,
+        ended_at,
+        ended_at - started_at,
+        until=ended_at + retry_after if retry_after else None,
         run=run,
     )
-    env.ledger.append(served.target, outcome)
-    return answer, failed
+    env.ledger.append(served_model.target, outcome)
+    return answer, failure
 
 
 def _validate_answer(env, case, answer, plan_id):
-    given = extract_json(answer, "plan")
-    made = repair_plan.validate_plan(given, case["failure"], plan_id, "llm", "plan")
-    known = {model.name for provider in env.settings.providers for model in provider.models}
-    known_providers = {provider.name for provider in env.settings.providers}
-    for n, step in enumerate(made["steps"]):
-        field = "plan.steps[%d]" % n
+    raw_plan = extract_json(answer, "plan")
+    plan = repair_plan.validate_plan(raw_plan, case["failure"], plan_id, "llm", "plan")
+    models = {model.name for provider in env.settings.providers for model in provider.models}
+    providers = {provider.name for provider in env.settings.providers}
+    for index, step in enumerate(plan["steps"]):
+        field = "plan.steps[%d]" % index
         if step["action"] in NOT_FOR_LLM:
             raise InvalidInput(
                 field + ".action", step["action"], "is not yours to use", "Use another"
             )
         for name, value in step["parameters"].items():
-            allowed = {"model": known, "provider": known_providers}.get(name)
-            text = REPAIR_ACTIONS[step["action"]].parameters[name][0] == "text"
-            if text or (allowed is not None and value not in allowed):
-                way_out = "Use one of " + ", ".join(sorted(allowed)) if allowed else "Leave it out"
+            allowed = {"model": models, "provider": providers}.get(name)
+            is_text = REPAIR_ACTIONS[step["action"]].parameters[name][0] == "text"
+            if is_text or (allowed is not None and value not in allowed):
+                hint = "Use one of " + ", ".join(sorted(allowed)) if allowed else "Leave it out"
                 raise InvalidInput(
-                    "%s.parameters.%s" % (field, name), value, "is not allowed", way_out
+                    "%s.parameters.%s" % (field, name), value, "is not allowed", hint
                 )
-    return made
+    return plan
 
 
 def extract_json(answer, field):
     """The JSON object in an answer: bare, in a fence, or between its first and last brace."""
     fenced = _FENCE.search(answer)
-    found = fenced.group(1) if fenced else answer[answer.find("{"):answer.rfind("}") + 1]
+    text = fenced.group(1) if fenced else answer[answer.find("{"):answer.rfind("}") + 1]
     try:
-        return bounded_json.loads(found)
+        return bounded_json.loads(text)
     except ValueError as error:
         raise InvalidInput(
-            field, answer, "is no JSON object", "Answer with the object only"
+            field, answer, "is not a JSON object", "Answer with the object only"
         ) from error
 
 
 def _messages(case):
     request = case["request"]
-    told = {
+    fields = {
         "agent": request["agent_id"],
         "failure": {name: case["failure"][name] for name in ("type", "cause", "message")},
         "failure_details": request["failure_details"],
         "query": request["original_query"],
         "agent_config": case["agent"]["config"],
     }
-    shown = {name: truncate(value) for name, value in told.items()}
+    case_view = {name: truncate(value) for name, value in fields.items()}
     return [
-        {"role": "system", "content": _SYSTEM % "\n".join(_actions())},
-        {"role": "user", "content": json.dumps({"case": shown}, sort_keys=True)},
+        {"role": "system", "content": _SYSTEM % "\n".join(_describe_actions())},
+        {"role": "user", "content": json.dumps({"case": case_view}, sort_keys=True)},
     ]
 
 
@@ -161,14 +163,20 @@ def truncate(value):
     return text[: MAX_TEXT_SHOWN // 2] + " [...] " + text[-MAX_TEXT_SHOWN // 2:]
 
 
-def _actions():
+def _describe_actions():
     for name, action in REPAIR_ACTIONS.items():
         if name in NOT_FOR_LLM:
             continue
-        known = {key: spec for key, spec in action.parameters.items() if spec[0] != "text"}
-        told = ", ".join("%s (%s)" % (key, _kind(spec)) for key, spec in known.items())
-        yield "- %s: %s.%s" % (name, action.description, " Parameters: " + told if told else "")
+        parameters = {key: spec for key, spec in action.parameters.items() if spec[0] != "text"}
+        parameters_text = ", ".join(
+            "%s (%s)" % (key, _describe_parameter(spec)) for key, spec in parameters.items()
+        )
+        yield "- %s: %s.%s" % (
+            name,
+            action.description,
+            " Parameters: " + parameters_text if parameters_text else "",
+        )
 
 
-def _kind(spec):
+def _describe_parameter(spec):
     return "%d to %d" % spec[1:] if spec[0] == "integer" else "name"

@@ -1,12 +1,14 @@
 """The workflow llm_retry: the original model and its fallbacks, until one answers well."""
 
+from typing import Any, Optional
+
 from synthralos.calls import llm_providers
 from synthralos.calls.rounds import Target
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.timestamps import to_iso
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import failure_record, run_parameters, workflow_run
 
 WORKFLOW = "llm_retry"
 DEFAULT_RUN_SECONDS = 180
@@ -23,11 +25,11 @@ def determine(env, parameters, started):
     original = _original(env, request)
     fallbacks = _fallbacks(env, parameters.get("fallback_models"))
     failure = failures.from_text(reason)
-    served, skipped = order_models(original, fallbacks, failure)
+    models, skipped = order_models(original, fallbacks, failure)
     rules = workflow_run.build_rules(
         env,
         workflow_run.max_retries_param(parameters, env.settings.max_retries),
-        handed=parameters.get("rules"),
+        inherited=parameters.get("rules"),
     )
     case = workflow_run.new_case(
         env,
@@ -40,15 +42,15 @@ def determine(env, parameters, started):
         failure=failure.as_dict(),
         messages=messages,
         sampling=sampling,
-        models=[[one.provider.name, one.model.name] for one in served],
+        models=[[served_model.provider.name, served_model.model.name] for served_model in models],
         original=original.target,
     )
     case["progress"]["trail"].extend(skipped)
     return {
         "summary": "%d targets, %s back-off, after %s"
-        % (len(served), rules["strategy"], failure.cause),
+        % (len(models), rules["strategy"], failure.cause),
         "failure": failure.as_dict(),
-        "targets": [one.target for one in served],
+        "targets": [served_model.target for served_model in models],
         "skipped": skipped,
         "backoff": {"strategy": rules["strategy"], "waits": workflow_run.preview_waits(rules)},
         "deadline": to_iso(case["deadline"]),
@@ -56,14 +58,14 @@ def determine(env, parameters, started):
     }
 
 
-def alone(env, parameters, started):
+def standalone_case(env, parameters, started):
     """The case of a call_llm that no workflow started: one model, no retry."""
     request = {
         name: parameters.get(name)
         for name in ("prompt", "messages", "parameters")
         if parameters.get(name)
     }
-    served = llm_providers.resolve_model(
+    served_model = llm_providers.resolve_model(
         env.settings.providers, parameters.get("model"), parameters.get("provider"), "model"
     )
     return workflow_run.new_case(
@@ -77,55 +79,59 @@ def alone(env, parameters, started):
         failure=None,
         messages=llm_providers.parse_messages(request, "call_llm"),
         sampling=llm_providers.parse_sampling(request, "parameters"),
-        models=[[served.provider.name, served.model.name]],
-        original=served.target,
+        models=[[served_model.provider.name, served_model.model.name]],
+        original=served_model.target,
     )
 
 
 def order_models(original, fallbacks, failure):
     """(served, skipped): the models to try, and those that this failure rules out."""
-    served = list({one.target: one for one in [original] + fallbacks}.values())
-    if failure.cause not in PERMANENT_CAUSES or len(served) == 1:
-        return served, []
-    out = [original.target]
+    models = list(
+        {served_model.target: served_model for served_model in [original] + fallbacks}.values()
+    )
+    if failure.cause not in PERMANENT_CAUSES or len(models) == 1:
+        return models, []
+    excluded = [original.target]
     if failure.cause == "context_length":
         window = original.model.context_window
-        out += [
-            one.target
-            for one in served[1:]
-            if not has_larger_window(one.model.context_window, window)
+        excluded += [
+            served_model.target
+            for served_model in models[1:]
+            if not has_larger_window(served_model.model.context_window, window)
         ]
-    left = [one for one in served if one.target not in out]
-    if not left:
-        return served, []
-    return left, [{"target": name, "skipped": "failed with %s" % failure.cause} for name in out]
+    remaining = [served_model for served_model in models if served_model.target not in excluded]
+    if not remaining:
+        return models, []
+    return remaining, [
+        {"target": name, "skipped": "failed with %s" % failure.cause} for name in excluded
+    ]
 
 
-def has_larger_window(window, than):
-    return window is None or than is None or window > than
+def has_larger_window(window, other_window):
+    return window is None or other_window is None or window > other_window
 
 
-def attempt(env, case):
+def run_round(env, case):
     """(ok, result) of call_llm: one round over the models."""
     targets = _targets(env, case)
     if case["dry_run"]:
-        return True, _planned(env, case, targets)
+        return True, _dry_run_result(env, case, targets)
 
-    def one(target, seconds, number):
+    def call_target(target, seconds, attempt_number):
         return llm_providers.complete(
             env.client, target.endpoint, case["messages"], case["sampling"], seconds, case["run"]
         )
 
-    played, progress = workflow_run.play(env, case, targets, one)
-    if played.result is None:
-        return workflow_run.failed_round_result(env, case, played, progress)
+    round_result, progress = workflow_run.play_round(env, case, targets, call_target)
+    if round_result.result is None:
+        return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
-        env, case, env.redactor.remove_secrets(played.result), "response"
+        env, case, env.redactor.remove_secrets(round_result.result), "response"
     )
     workflow_run.record_summary(env, case, "recovered", case["failure"])
-    model = played.target.endpoint.model.name
+    model = round_result.target.endpoint.model.name
     return True, {
-        "summary": "%s answered at attempt %d" % (played.target.name, progress.attempts),
+        "summary": "%s answered at attempt %d" % (round_result.target.name, progress.attempts),
         "success": True,
         "result": answer,
         "attempts": progress.attempts,
@@ -134,8 +140,14 @@ def attempt(env, case):
     }
 
 
-def subject(case):
-    return case["original"]
+def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """The model of a failed run: of its case, or of its unchecked parameters without one."""
+    if case is not None:
+        return case["original"]
+    request = parameters.get("original_request")
+    return failure_record.name_or_unknown(
+        request.get("model") if isinstance(request, dict) else None
+    )
 
 
 def _original(env, request):
@@ -147,37 +159,39 @@ def _original(env, request):
     return llm_providers.resolve_model(env.settings.providers, model, request.get("provider"))
 
 
-def _fallbacks(env, given):
-    if given is None:
+def _fallbacks(env, names):
+    if names is None:
         return []
-    if not isinstance(given, list):
+    if not isinstance(names, list):
         raise InvalidInput(
-            "fallback_models", given, "is no list", 'Give a list of names, such as ["gpt-4o"]'
+            "fallback_models", names, "is not a list", 'Give a list of names, such as ["gpt-4o"]'
         )
     return [
-        llm_providers.resolve_model(env.settings.providers, model, field="fallback_models[%d]" % n)
-        for n, model in enumerate(given)
+        llm_providers.resolve_model(
+            env.settings.providers, name, field="fallback_models[%d]" % index
+        )
+        for index, name in enumerate(names)
     ]
 
 
 def _targets(env, case):
-    found = [
+    models = [
         llm_providers.resolve_model(env.settings.providers, model, provider)
         for provider, model in case["models"]
     ]
     return [
         Target(
-            one.target,
-            one.provider.connection.timeout,
-            one,
-            window=one.model.context_window,
-            account=one.provider.connection.account(one.provider.name),
+            served_model.target,
+            served_model.provider.connection.timeout,
+            served_model,
+            window=served_model.model.context_window,
+            account=served_model.provider.connection.account(served_model.provider.name),
         )
-        for one in found
+        for served_model in models
     ]
 
 
-def _planned(env, case, targets):
+def _dry_run_result(env, case, targets):
     return {
         "summary": "dry run: nothing was called; %d targets" % len(targets),
         "success": False,

@@ -71,5 +71,5 @@ def plan(failure, plan_id):
 
 
 def _root_cause(failure):
-    told = failure["cause"].replace("_", " ")
-    return "%s: %s" % (told, failure["message"]) if failure.get("message") else told
+    cause_text = failure["cause"].replace("_", " ")
+    return "%s: %s" % (cause_text, failure["message"]) if failure.get("message") else cause_text

@@ -50,31 +50,37 @@ def _append_instruction(sentence):
 
 
 def _reduce_max_iterations(request, parameters, facts):
-    now = request["config"].get("maxIterations")
-    now = now if isinstance(now, int) and not isinstance(now, bool) else DEFAULT_ITERATIONS
+    current = request["config"].get("maxIterations")
+    current = (
+        current
+        if isinstance(current, int) and not isinstance(current, bool)
+        else DEFAULT_ITERATIONS
+    )
     request["config"]["maxIterations"] = parameters.get("max_iterations") or max(
-        1, now - ITERATIONS_LESS
+        1, current - ITERATIONS_LESS
     )
     return request
 
 
 def _increase_timeout(request, parameters, facts):
-    now = request["config"].get("maxExecutionTime")
-    now = (
-        now if isinstance(now, (int, float)) and not isinstance(now, bool) else DEFAULT_EXECUTION_MS
+    current = request["config"].get("maxExecutionTime")
+    current = (
+        current
+        if isinstance(current, (int, float)) and not isinstance(current, bool)
+        else DEFAULT_EXECUTION_MS
     )
     seconds = parameters.get("seconds")
-    longer = seconds * 1000 if seconds else now * 2
+    longer = seconds * 1000 if seconds else current * 2
     # Never less than it had: the operator may allow more than a repair does.
-    request["config"]["maxExecutionTime"] = int(max(now, min(longer, MAX_EXECUTION_MS)))
+    request["config"]["maxExecutionTime"] = int(max(current, min(longer, MAX_EXECUTION_MS)))
     return request
 
 
 def _simplify_query(request, parameters, facts):
-    query, most = request["query"], parameters.get("max_length") or SIMPLE_QUERY
-    if len(query) > most:
+    query, max_length = request["query"], parameters.get("max_length") or SIMPLE_QUERY
+    if len(query) > max_length:
         # The task stands at the beginning of a prompt and the question at its end.
-        query = "%s\n[...]\n%s" % (query[: most * 2 // 3], query[-(most // 3):])
+        query = "%s\n[...]\n%s" % (query[: max_length * 2 // 3], query[-(max_length // 3):])
     request["query"] = query + "\n\nAnswer the essential part first, in the simplest way."
     return request
 
@@ -85,12 +91,12 @@ def _use_alternative_tool(request, parameters, facts):
     tools = request["config"].get("tools")
     if isinstance(tools, list) and failed in tools and len(tools) > 1:
         request["config"]["tools"] = [tool for tool in tools if tool != failed]
-    told = (
+    tool_phrase = (
         "the tool %s" % failed
         if isinstance(failed, str) and is_name(failed)
         else "the tool that failed"
     )
-    request["query"] += "\n\nDo not use %s; reach the goal another way." % told
+    request["query"] += "\n\nDo not use %s; reach the goal another way." % tool_phrase
     return request
 
 
@@ -102,9 +108,9 @@ def _switch_provider(request, parameters, facts):
     model = config.pop("model", None)
     names = (facts.get("model_map") or {}).get(other) or {}
     mapped = names.get(model) if isinstance(model, str) else None
-    known = [name for provider, name in facts.get("models") or [] if provider == other]
+    models = [name for provider, name in facts.get("models") or [] if provider == other]
     # A model's name means nothing to another provider: without a mapping the platform chooses.
-    chosen = parameters.get("model") or mapped or (known[0] if known else None)
+    chosen = parameters.get("model") or mapped or (models[0] if models else None)
     if chosen:
         config["model"] = chosen
     return request
@@ -127,10 +133,10 @@ def _switch_model(request, parameters, facts):
 
 def _add_context(request, parameters, facts):
     failure = facts.get("failure") or {}
-    told = parameters.get("text") or "An earlier attempt failed (%s)." % failure.get(
+    context_text = parameters.get("text") or "An earlier attempt failed (%s)." % failure.get(
         "cause", "unknown"
     )
-    request["query"] += "\n\nContext: %s Take that into account." % told
+    request["query"] += "\n\nContext: %s Take that into account." % context_text
     return request
 
 
@@ -161,8 +167,12 @@ def _replay_execution(request, parameters, facts):
 
 def replay_target(parameters, context):
     """The platform's execution id that a replay is about, or None."""
-    told = (parameters.get("execution_id"), context.get("execution_id"), context.get("executionId"))
-    return next((name for name in told if is_name(name)), None)
+    candidates = (
+        parameters.get("execution_id"),
+        context.get("execution_id"),
+        context.get("executionId"),
+    )
+    return next((candidate for candidate in candidates if is_name(candidate)), None)
 
 
 _TEXT = {"text": ("text", 2000)}
@@ -219,7 +229,7 @@ REPAIR_ACTIONS = {
         {"seconds": ("integer", 1, MAX_EXECUTION_MS // 1000)},
     ),
     "regenerate_output": RepairAction(
-        "Have the output made anew", "The new output is complete and valid", _unchanged
+        "Have the output generated again", "The new output is complete and valid", _unchanged
     ),
     "add_validation": RepairAction(
         "Ask the agent to check its answer, against the schema where there is one",
@@ -273,7 +283,7 @@ REPAIR_ACTIONS = {
     ),
     "restore_snapshot": RepairAction(
         "Start the agent from a snapshot of its state",
-        "The agent goes on from a good state",
+        "The agent continues from a good state",
         _restore_snapshot,
         {"snapshot_id": ("name", MAX_ID_CHARS)},
     ),

@@ -17,44 +17,49 @@ _RENAMED = {
 _DROPPED = ("generatedAt",)
 
 
-def validate_plan(given, failure, plan_id, source, field="context.repairPlan"):
-    """A RepairPlan, a mapping, of what an outsider gave; its steps in order of priority.
+def validate_plan(raw_plan, failure, plan_id, source, field="context.repairPlan"):
+    """Validate a plan that a caller or an LLM proposes.
 
-    A RepairPlan is {plan_id, failure_type, root_cause, steps [{action, description,
-    expected_outcome, priority, parameters}], estimated_time in seconds, confidence 0-1, source}.
-    InvalidInput names the first thing that is wrong: an action outside the catalogue, a parameter that
-    the action does not have or that is out of range, no step or more than MOST_STEPS.
+    :param raw_plan: JSON, in snake_case or camelCase.
+    :returns: the RepairPlan, a mapping: {plan_id, failure_type, root_cause, steps [{action,
+        description, expected_outcome, priority, parameters}] in order of priority, estimated_time
+        in seconds, confidence 0-1, source}.
+    :raises InvalidInput: for the first error: an unknown action, a parameter that the action does
+        not have or that is out of range, no step or more than MAX_STEPS.
     """
     import pydantic
 
-    if not isinstance(given, dict):
-        raise InvalidInput(field, given, "is not an object", "Give {steps: [{action, ...}]}")
-    plan = _normalize_keys(given, field)
+    if not isinstance(raw_plan, dict):
+        raise InvalidInput(field, raw_plan, "is not an object", "Give {steps: [{action, ...}]}")
+    plan = _normalize_keys(raw_plan, field)
     steps = plan.get("steps")
     if not isinstance(steps, list):
         raise InvalidInput(
-            field + ".steps", steps, "is no list", "Plans are {steps: [{action, ...}]}"
+            field + ".steps", steps, "is not a list", "Plans are {steps: [{action, ...}]}"
         )
     plan["steps"] = [
-        _normalize_keys(step, "%s.steps[%d]" % (field, n)) if isinstance(step, dict) else step
-        for n, step in enumerate(steps)
+        _normalize_keys(step, "%s.steps[%d]" % (field, index)) if isinstance(step, dict) else step
+        for index, step in enumerate(steps)
     ]
     try:
-        read = _plan_model()(**plan)
+        parsed = _plan_model()(**plan)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        where = ".".join([field] + [str(part) for part in first["loc"]])
+        path = ".".join([field] + [str(part) for part in first["loc"]])
         raise InvalidInput(
-            where, first.get("input"), first["msg"], "Plans are {steps: [{action, ...}]}"
+            path, first.get("input"), first["msg"], "Plans are {steps: [{action, ...}]}"
         ) from error
-    steps = [_step(step, "%s.steps[%d]" % (field, n), n) for n, step in enumerate(read.steps)]
+    steps = [
+        _step(step, "%s.steps[%d]" % (field, index), index)
+        for index, step in enumerate(parsed.steps)
+    ]
     return {
-        "plan_id": read.plan_id if is_name(read.plan_id) else plan_id,
+        "plan_id": parsed.plan_id if is_name(parsed.plan_id) else plan_id,
         "failure_type": failure["type"],
-        "root_cause": read.root_cause or failure["message"],
+        "root_cause": parsed.root_cause or failure["message"],
         "steps": sorted(steps, key=lambda step: step["priority"]),
-        "estimated_time": read.estimated_time,
-        "confidence": read.confidence,
+        "estimated_time": parsed.estimated_time,
+        "confidence": parsed.confidence,
         "source": source,
     }
 
@@ -84,21 +89,21 @@ def _plan_model():
     return Plan
 
 
-def _normalize_keys(given, field):
-    """`given` in snake_case and seconds; both spellings at once are refused."""
+def _normalize_keys(raw, field):
+    """`raw` in snake_case and seconds; both spellings at once are refused."""
     plan = {}
-    for name, value in given.items():
+    for name, value in raw.items():
         if name in _DROPPED:
             continue
-        ours = _RENAMED.get(name, name)
-        if ours in plan:
+        own_name = _RENAMED.get(name, name)
+        if own_name in plan:
             raise InvalidInput(
-                "%s.%s" % (field, name), value, "is given twice", "Give %s once" % ours
+                "%s.%s" % (field, name), value, "is a duplicate", "Give %s once" % own_name
             )
         if name == "estimatedTime" and isinstance(value, (int, float)):
             # Beyond that it is out of bounds anyway, and an integer too large for a float.
             value = min(value, 10**12) / 1000.0
-        plan[ours] = value
+        plan[own_name] = value
     return plan
 
 
@@ -108,18 +113,18 @@ def _step(step, field, position):
         raise InvalidInput(
             field + ".action",
             step.action,
-            "is no repair action",
+            "is not a repair action",
             "Known actions: " + ", ".join(REPAIR_ACTIONS),
         )
     for name, value in step.parameters.items():
         spec = action.parameters.get(name)
         if spec is None:
-            known = ", ".join(action.parameters) or "none"
+            parameter_names = ", ".join(action.parameters) or "none"
             raise InvalidInput(
                 "%s.parameters.%s" % (field, name),
                 value,
                 "%s has no such parameter" % step.action,
-                "Its parameters: " + known,
+                "Its parameters: " + parameter_names,
             )
         problem = _parameter_error(value, spec)
         if problem:
@@ -141,14 +146,14 @@ def _step(step, field, position):
 def _parameter_error(value, spec):
     kind = spec[0]
     if kind == "integer":
-        good = (
+        is_valid = (
             isinstance(value, int) and not isinstance(value, bool) and spec[1] <= value <= spec[2]
         )
-        return None if good else "is no whole number from %d to %d" % spec[1:]
+        return None if is_valid else "is not a whole number from %d to %d" % spec[1:]
     if kind == "name":
         return None if is_name(value, *spec[1:]) else "is not a name"
     return (
         None
         if isinstance(value, str) and 0 < len(value) <= spec[1]
-        else "is no text of 1 to %d characters" % spec[1]
+        else "is not text of 1 to %d characters" % spec[1]
     )

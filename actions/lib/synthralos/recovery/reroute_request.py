@@ -1,12 +1,14 @@
 """The workflow reroute_request: the same request at other regions and providers."""
 
+from typing import Any, Optional
+
 from synthralos.calls import rounds, routes
 from synthralos.calls.rounds import Target
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.timestamps import to_iso
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import failure_record, run_parameters, workflow_run
 
 WORKFLOW = "reroute_request"
 DEFAULT_RUN_SECONDS = 120
@@ -15,9 +17,11 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 def analyse(env, parameters, started):
     """The result of analyze_routing_failure, with the new case in `next`."""
-    given = run_parameters.require_object("original_request", parameters.get("original_request"))
+    raw_request = run_parameters.require_object(
+        "original_request", parameters.get("original_request")
+    )
     reason = run_parameters.require_text("failure_reason", parameters.get("failure_reason"))
-    request = routes.parse_request(given, env.settings)
+    request = routes.parse_request(raw_request, env.settings)
     legs, skipped = routes.candidate_routes(
         request,
         _names(parameters, "fallback_regions"),
@@ -25,20 +29,22 @@ def analyse(env, parameters, started):
         env.settings,
     )
     if not legs:
-        known = sorted({"%s/%s" % (route.provider, route.region) for route in env.settings.routes})
+        route_names = sorted(
+            {"%s/%s" % (route.provider, route.region) for route in env.settings.routes}
+        )
         raise InvalidInput(
             "original_request",
             "%s/%s" % (request["provider"], request["region"]),
             "no route to it or to a fallback is configured",
-            "Known routes: " + ", ".join(known),
+            "Known routes: " + ", ".join(route_names),
         )
     failure = failures.from_text(reason)
     if any(_unsafe(leg.route, request) for leg in legs):
         rounds.reject_unknown_effect("failure_reason", failure, "say so in failure_reason")
     rules = workflow_run.build_rules(env, env.settings.max_retries)
-    case = _case(env, parameters, started, request, legs, rules, reason, failure)
+    case = _new_case(env, parameters, started, request, legs, rules, reason, failure)
     case["progress"]["trail"].extend(
-        {"target": one["target"], "skipped": one["reason"]} for one in skipped
+        {"target": leg["target"], "skipped": leg["reason"]} for leg in skipped
     )
     return {
         "summary": "%d routes after %s" % (len(legs), failure.cause),
@@ -50,45 +56,45 @@ def analyse(env, parameters, started):
     }
 
 
-def alone(env, parameters, started):
+def standalone_case(env, parameters, started):
     """The case of an execute_request that no workflow started: one route, no retry."""
-    given = dict(run_parameters.require_object("request", parameters.get("request")))
+    raw_request = dict(run_parameters.require_object("request", parameters.get("request")))
     for name in ("region", "provider"):
         if parameters.get(name) is not None:
-            given[name] = parameters[name]
-    request = routes.parse_request(given, env.settings, "request")
+            raw_request[name] = parameters[name]
+    request = routes.parse_request(raw_request, env.settings, "request")
     legs, skipped = routes.candidate_routes(request, [], [], env.settings)
     if not legs:
         raise InvalidInput(
             "request", skipped[0]["target"], skipped[0]["reason"], "Configure this route"
         )
-    return _case(
+    return _new_case(
         env, parameters, started, request, legs, workflow_run.build_rules(env, 0), "", None
     )
 
 
-def attempt(env, case):
+def run_round(env, case):
     """(ok, result) of execute_request: one round over the routes."""
     targets = _targets(env, case)
     if case["dry_run"]:
-        return True, _planned(env, case, targets)
+        return True, _dry_run_result(env, case, targets)
 
-    def one(target, seconds, number):
+    def call_target(target, seconds, attempt_number):
         return routes.call(env.client, target.endpoint, case["http"], seconds, case["run"])
 
-    played, progress = workflow_run.play(env, case, targets, one)
-    if played.result is None:
-        return workflow_run.failed_round_result(env, case, played, progress)
+    round_result, progress = workflow_run.play_round(env, case, targets, call_target)
+    if round_result.result is None:
+        return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
-        env, case, env.redactor.remove_secrets(played.result), "body"
+        env, case, env.redactor.remove_secrets(round_result.result), "body"
     )
     if answer["body"] is None and "body_key" in answer:
         answer["response"] = None
     workflow_run.record_summary(env, case, "recovered", case["failure"])
-    route = played.target.endpoint.route
+    route = round_result.target.endpoint.route
     return True, {
         "summary": "%s answered %d at attempt %d"
-        % (played.target.name, answer["status_code"], progress.attempts),
+        % (round_result.target.name, answer["status_code"], progress.attempts),
         "success": True,
         "result": answer,
         "final_region": require_identifier("final_region", route.region),
@@ -98,11 +104,17 @@ def attempt(env, case):
     }
 
 
-def subject(case):
-    return "route:%s/%s" % (case["http"]["provider"], case["http"]["region"])
+def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
+    """The route of a failed run; without a case the provider of its unchecked parameters."""
+    if case is not None:
+        return "route:%s/%s" % (case["http"]["provider"], case["http"]["region"])
+    request = parameters.get("original_request")
+    return failure_record.name_or_unknown(
+        request.get("provider") if isinstance(request, dict) else None
+    )
 
 
-def _case(env, parameters, started, request, legs, rules, reason, failure):
+def _new_case(env, parameters, started, request, legs, rules, reason, failure):
     return workflow_run.new_case(
         env,
         WORKFLOW,
@@ -118,12 +130,16 @@ def _case(env, parameters, started, request, legs, rules, reason, failure):
 
 
 def _names(parameters, name):
-    given = parameters.get(name)
-    if given is None:
+    names = parameters.get(name)
+    if names is None:
         return []
-    if not isinstance(given, list):
-        raise InvalidInput(name, given, "is no list", 'Give a list of names, such as ["eu-west-1"]')
-    return [require_identifier("%s[%d]" % (name, n), value) for n, value in enumerate(given)]
+    if not isinstance(names, list):
+        raise InvalidInput(
+            name, names, "is not a list", 'Give a list of names, such as ["eu-west-1"]'
+        )
+    return [
+        require_identifier("%s[%d]" % (name, index), value) for index, value in enumerate(names)
+    ]
 
 
 def _unsafe(route, request):
@@ -132,7 +148,7 @@ def _unsafe(route, request):
 
 def _targets(env, case):
     configured = {(route.provider, route.region): route for route in env.settings.routes}
-    found = []
+    targets = []
     for provider, region, model in case["legs"]:
         route = configured.get((provider, region))
         if route is None:
@@ -143,7 +159,7 @@ def _targets(env, case):
                 "Put it back, or start a new run",
             )
         leg = routes.RouteCandidate(route, model)
-        found.append(
+        targets.append(
             Target(
                 leg.target,
                 route.connection.timeout,
@@ -152,10 +168,10 @@ def _targets(env, case):
                 unsafe_to_repeat=_unsafe(route, case["http"]),
             )
         )
-    return found
+    return targets
 
 
-def _planned(env, case, targets):
+def _dry_run_result(env, case, targets):
     return {
         "summary": "dry run: nothing was called; %d routes" % len(targets),
         "success": False,

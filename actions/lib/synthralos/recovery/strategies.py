@@ -94,46 +94,49 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Choice:
-    """:ivar strategy: its name; todo: what is done, in order, until one succeeds.
+    """The strategy that was chosen for an error.
+
+    :ivar strategy: its name.
+    :ivar strategies: to carry out, in order, until one succeeds.
     :ivar priority: 1 to 10; duration: seconds; probability: of success, 0 to 1.
     """
 
     strategy: str
-    todo: list[str]
+    strategies: list[str]
     priority: int
     probability: float
 
     @property
     def duration(self):
-        return sum(DURATIONS[name] for name in self.todo)
+        return sum(DURATIONS[name] for name in self.strategies)
 
     def as_dict(self):
         return {
             "strategy": self.strategy,
-            "strategies": self.todo,
+            "strategies": self.strategies,
             "priority": self.priority,
             "estimated_duration": self.duration,
             "success_probability": self.probability,
         }
 
 
-def choose_strategy(found, requested: Optional[str] = None):
+def choose_strategy(assessment, requested: Optional[str] = None):
     """The Choice for an Assessment: the strategy requested, else the first rule that fits."""
     if requested not in (None, "auto"):
         if requested not in DURATIONS:
-            way_out = "Use auto or one of " + ", ".join(DURATIONS)
-            raise InvalidInput("strategy", requested, "is no strategy", way_out)
-        todo = list(HYBRID) if requested == "hybrid" else [requested]
-        return Choice(requested, todo, 5, 0.65 if requested == "hybrid" else 0.6)
-    if found.looping or found.cause == "infinite_loop":
+            hint = "Use auto or one of " + ", ".join(DURATIONS)
+            raise InvalidInput("strategy", requested, "is not a strategy", hint)
+        strategies = list(HYBRID) if requested == "hybrid" else [requested]
+        return Choice(requested, strategies, 5, 0.65 if requested == "hybrid" else 0.6)
+    if assessment.looping or assessment.cause == "infinite_loop":
         return Choice("circuit_breaker", ["circuit_breaker", "escalation"], 10, 0.9)
-    if found.should_escalate:
+    if assessment.should_escalate:
         return Choice("escalation", ["escalation"], 8, 0.7)
-    if found.has_snapshot and found.retry_count >= ROLLBACK_AFTER:
+    if assessment.has_snapshot and assessment.retry_count >= ROLLBACK_AFTER:
         return Choice("rollback", ["rollback", "auto_retry"], 6, 0.8)
-    if found.can_retry:
+    if assessment.can_retry:
         return Choice("auto_retry", ["auto_retry"], 3, 0.6)
-    if found.attempts:
+    if assessment.attempts:
         return Choice("hybrid", list(HYBRID), 5, 0.65)
     return Choice("escalation", ["escalation"], 2, 0.5)
 

@@ -1,4 +1,4 @@
-"""What a piece of work has around it: settings, datastore, clock, HTTP and StackStorm."""
+"""The environment of a run: settings, datastore, clock, HTTP and StackStorm."""
 
 from dataclasses import dataclass
 from typing import Callable, Optional
@@ -15,10 +15,12 @@ from synthralos.storage.stackstorm_api import StackStormError
 
 @dataclass
 class Environment:
-    """:ivar store: a BestEffortDatastore datastore.
-    :ivar now: a callable that gives seconds since the epoch.
+    """What a run works with.
+
+    :ivar store: never raises; what it could not record is named in the result.
+    :ivar now: returns seconds since the epoch.
     :ivar run: the execution id under which outcomes are recorded: the workflow's, or the action's
-    own.
+        own.
     :ivar is_workflow: whether that is a workflow's run.
     :ivar api: stackstorm.Api, or None where there is none.
     :ivar tracing: collector.Tracing, or None where traces go nowhere.
@@ -43,21 +45,22 @@ class Environment:
             from synthralos.calls.budget_guard import BudgetGuard
 
             self.client.guard = BudgetGuard(self.settings, self.store, self.now)
-        kept = self.settings.retention.get("ledger", outcome_ledger.TTL_SECONDS)
-        self.ledger = outcome_ledger.Ledger(self.store, self.now, self.settings.breaker, kept)
+        ledger_ttl = self.settings.retention.get("ledger", outcome_ledger.TTL_SECONDS)
+        self.ledger = outcome_ledger.Ledger(self.store, self.now, self.settings.breaker, ledger_ttl)
 
     def deadline(self, case):
         return Deadline(case["deadline"], self.now)
 
     def fire(self, trigger, payload):
-        """Dispatches a trigger; what is null in `payload` is left out. Returns the trigger's
-        reference, or why it was not fired: that ends no run.
+        """Dispatch a trigger; null values in `payload` are left out.
+
+        :returns: the trigger's reference, or "not fired: " and why. A failure never ends a run.
         """
         if self.api is None:
             return "not fired: no StackStorm API"
-        told = {name: value for name, value in payload.items() if value is not None}
+        non_null = {name: value for name, value in payload.items() if value is not None}
         try:
-            self.api.fire(trigger, told)
+            self.api.fire(trigger, non_null)
         except StackStormError as error:
             return "not fired: %s" % error
         return trigger

@@ -1,108 +1,174 @@
-"""The record of a run that could not be recovered: history, ticket, trigger and webhook."""
+"""The record of a run that was not recovered: history, ticket, summary, trigger and webhook."""
 
-import re
+from dataclasses import dataclass, field
+from typing import Any, Optional
 
 from synthralos.calls import agent_platform
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
 from synthralos.escalation import ticketing
-from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
 from synthralos.runtime import workflow_run
+from synthralos.runtime.environment import Environment
 from synthralos.storage import history
 
 TRIGGER = "synthralos.recovery_failed"
 NOTIFY_SECONDS = 5.0
-# The workflows whose failures log_recovery_failure writes down.
-LOGGED_HERE = (agent_recovery.WORKFLOW, handle_error.WORKFLOW)
-# It stands above this package; its runs that nothing ended are recorded without it.
-ORCHESTRATION = "orchestration.run"
-_SUBJECT = {
-    module.WORKFLOW: module.subject
-    for module in (agent_recovery, handle_error, llm_retry, reroute_request)
-}
-_SUBJECT[ORCHESTRATION] = lambda case: case["subject"]
+UNKNOWN_SUBJECT = "unknown"
 
 
-def record_failed_run(env, workflow, case, parameters):
-    """Writes the record and returns the result of a log_* action.
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that ended without a recovery, as its record describes it.
+
+    :ivar subject: the name of what it was about: an agent, a model, a route, a node.
+    :ivar error: {cause, message, field?, hint? ...} of the run.
+    :ivar reason: why it failed, for people.
+    :ivar summary: the text of the ticket, for people; need not be redacted.
+    :ivar type: of the failure, as `failures.TYPES` names it.
+    :ivar severity: low, medium, high or critical.
+    :ivar impact: 0 to 10; None where nothing estimates it.
+    :ivar case: of the run; None if it ended before it had a complete case.
+    :ivar teaches: whether adaptive retries learn from the run.
+    :ivar facts: what the run's summary says in addition, by name.
+    """
+
+    workflow: str
+    subject: str
+    error: dict[str, Any]
+    reason: str
+    summary: str
+    type: str = "unknown"
+    severity: str = "medium"
+    attempts: int = 0
+    impact: Optional[float] = None
+    case: Optional[dict[str, Any]] = None
+    teaches: bool = True
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
+    """Write the record of a failed run. An unavailable datastore, API or platform is no error.
+
+    :returns: {ticket, occurrences, notifications, record, trigger, webhook}; ticket, occurrences
+        and record are None where they could not be stored.
+    """
+    cause = run.error["cause"]
+    entry = {
+        "event": "failed",
+        "workflow": run.workflow,
+        "run": env.run,
+        "type": run.type,
+        "cause": cause,
+        "reason": env.redactor.redact_text(run.reason),
+        "error": env.redactor.redact_value(run.error),
+        "attempts": run.attempts,
+    }
+    record_id = history.append_entry(env.store, run.subject, env.now(), entry)
+    ticket = ticketing.open_failure_ticket(
+        env,
+        env.settings.escalation,
+        run.workflow,
+        run.subject,
+        {"type": run.type, "cause": cause, "severity": run.severity},
+        env.redactor.redact_text(run.summary),
+        attempts=run.attempts,
+        impact=run.impact,
+        details=env.redactor.redact_value(
+            {name: run.error[name] for name in ("field", "hint") if run.error.get(name)}
+        ),
+    ) or {}
+    if run.case is not None:
+        failure = {"type": run.type if run.teaches else None, "cause": cause}
+        workflow_run.record_summary(env, run.case, "failed", failure, **run.facts)
+    else:
+        workflow_run.record_early_end(env, run.workflow, cause)
+    payload = {
+        "workflow": run.workflow,
+        "execution_id": env.run,
+        "subject": run.subject,
+        "failure_type": run.type,
+        "cause": cause,
+        "attempts": run.attempts,
+    }
+    payload.update(
+        (name, ticket.get(name)) for name in ("ticket", "occurrences", "level", "priority")
+    )
+    return {
+        "ticket": ticket.get("ticket"),
+        "occurrences": ticket.get("occurrences"),
+        "notifications": ticket.get("notifications", []),
+        "record": record_id,
+        "trigger": env.fire(TRIGGER, payload),
+        "webhook": notify_platform(env, payload),
+    }
+
+
+def failed_run(workflow: str, subject: str, case: Optional[dict[str, Any]]) -> FailedRun:
+    """The FailedRun of a workflow that makes attempts.
 
     :param case: what the run's last action left: a case, which holds the error as `refused` when
         that ended the run; {"refused": error} alone when the first action refused the run; or
         None, when the first action crashed.
-    :param parameters: of the run, as given, from which the subject is read where the case has none.
     """
-    whole = case is not None and "progress" in case
-    progress = case["progress"] if whole else {}
-    failure = (case.get("failure") if whole else None) or {
-        "type": "unknown",
-        "cause": "unknown",
-        "severity": "medium",
-    }
+    complete = complete_case(case)
+    progress = complete["progress"] if complete else {}
+    failure = (complete or {}).get("failure") or {"type": "unknown", "severity": "medium"}
     error, reason = failure_reason(case, progress)
-    subject = _SUBJECT[workflow](case) if whole else _subject_from_parameters(workflow, parameters)
-    cause = error["cause"]
-    summary = "%s of %s failed: %s" % (workflow, subject, reason)
-    entry = {
-        "event": "failed",
-        "workflow": workflow,
-        "run": env.run,
-        "type": failure["type"],
-        "cause": cause,
-        "reason": env.redactor.redact_text(reason),
-        "error": env.redactor.redact_value(error),
-        "attempts": progress.get("attempts", 0),
-    }
-    record_id = history.append_entry(env.store, subject, env.now(), entry)
-    ticket = ticketing.open_failure_ticket(
-        env,
-        env.settings.escalation,
-        workflow,
-        subject,
-        {"type": failure["type"], "cause": cause, "severity": failure["severity"]},
-        env.redactor.redact_text(summary),
+    return FailedRun(
+        workflow=workflow,
+        subject=subject,
+        error=error,
+        reason=reason,
+        summary="%s of %s failed: %s" % (workflow, subject, reason),
+        type=failure["type"],
+        severity=failure["severity"],
         attempts=progress.get("attempts", 0),
-        details=env.redactor.redact_value(
-            {name: error[name] for name in ("field", "hint") if error.get(name)}
-        ),
+        case=complete,
     )
-    if whole:
-        workflow_run.record_summary(env, case, "failed", dict(failure, cause=cause))
-    else:
-        workflow_run.record_early_end(env, workflow, cause)
-    told = {
-        "workflow": workflow,
-        "execution_id": env.run,
-        "subject": subject,
-        "failure_type": failure["type"],
-        "cause": cause,
-        "attempts": progress.get("attempts", 0),
-        "ticket": ticket["ticket"] if ticket else None,
-        "occurrences": ticket["occurrences"] if ticket else None,
-        "level": ticket["level"] if ticket else None,
-        "priority": ticket["priority"] if ticket else None,
-    }
-    return {
-        "summary": summary,
+
+
+def log_failed_run(
+    env: Environment, workflow: str, subject: str, case: Optional[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write the record of a failed run and return the result of a log_* action.
+
+    :param case: as for `failed_run`.
+    """
+    run = failed_run(workflow, subject, case)
+    record = record_failed_run(env, run)
+    complete = run.case or {}
+    result = {
+        "summary": run.summary,
         "success": False,
-        "escalated": ticket is not None,
-        "error": dict(error, reason=reason),
-        "attempts": progress.get("attempts", 0),
-        "retry_count": max(0, progress.get("attempts", 0) - 1),
-        "plan": case.get("plan") if whole else None,
-        "steps": case.get("steps", []) if whole else [],
-        "trail": progress.get("trail", []),
-        "ticket": ticket["ticket"] if ticket else None,
-        "occurrences": ticket["occurrences"] if ticket else None,
-        "notifications": ticket["notifications"] if ticket else [],
-        "record": record_id,
-        "trigger": env.fire(TRIGGER, told),
-        "webhook": notify_platform(env, told),
+        "escalated": record["ticket"] is not None,
+        "error": dict(run.error, reason=run.reason),
+        "attempts": run.attempts,
+        "retry_count": max(0, run.attempts - 1),
+        "plan": complete.get("plan"),
+        "steps": complete.get("steps", []),
+        "trail": complete["progress"].get("trail", []) if complete else [],
     }
+    return dict(result, **record)
 
 
-def failure_reason(case, progress):
-    """(error, reason) of the failure, for people."""
+def complete_case(case: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+    """`case` if it is one of a run that has begun; None if there is only an error, or nothing."""
+    return case if case is not None and "progress" in case else None
+
+
+def name_or_unknown(candidate: Any) -> str:
+    """`candidate`, from parameters that nothing has checked, if it is a name; else "unknown"."""
+    return candidate if is_name(candidate) else UNKNOWN_SUBJECT
+
+
+def failure_reason(
+    case: Optional[dict[str, Any]], progress: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """(error, reason) of the failure, for people.
+
+    :param case: as for `failed_run`; progress: of the case, {} without one.
+    """
     if case is None:
         return (
             {
@@ -120,34 +186,15 @@ def failure_reason(case, progress):
     return dict(progress.get("failure") or {}, cause="unknown", message=message), message
 
 
-def _subject_from_parameters(workflow, parameters):
-    """Who a run without a case was about: its parameters were refused, so only names are taken."""
-    request = parameters.get("original_request")
-    request = request if isinstance(request, dict) else {}
-    if workflow == ORCHESTRATION:
-        named = parameters.get("orchestration") or parameters.get("orchestration_id")
-        return orchestration_subject(named)
-    candidate = {
-        agent_recovery.WORKFLOW: parameters.get("agent_id"),
-        handle_error.WORKFLOW: parameters.get("agent_id"),
-        llm_retry.WORKFLOW: request.get("model"),
-        reroute_request.WORKFLOW: request.get("provider"),
-    }[workflow]
-    return candidate if is_name(candidate) else "unknown"
+def notify_platform(env: Environment, payload: dict[str, Any]) -> Optional[str]:
+    """Send the record to the first platform's webhook.
 
-
-def orchestration_subject(name):
-    """The name of an orchestration, which may have spaces, as the subject of a ticket."""
-    subject = re.sub(r"[^A-Za-z0-9._:/+-]+", "-", str(name or ""))[:100].strip("-._:/+")
-    return subject or "orchestration"
-
-
-def notify_platform(env, told):
-    """Whether the platform's webhook took the record; None where none is configured."""
-    for known in env.settings.platforms[:1]:
-        if known.failure_webhook:
+    :returns: "taken", or "not taken: " and why; None where no webhook is configured.
+    """
+    for platform in env.settings.platforms[:1]:
+        if platform.failure_webhook:
             try:
-                agent_platform.notify(env.client, known, told, NOTIFY_SECONDS)
+                agent_platform.notify(env.client, platform, payload, NOTIFY_SECONDS)
             except CallError as error:
                 return "not taken: %s" % error.failure.cause
             except InvalidInput as error:

@@ -57,43 +57,48 @@ def require_enabled(execution, store):
 
 
 def resolve_placeholders(parameters, payload=None, store=None):
-    """`parameters` with the constants and the encoded texts replaced. InvalidInput where that fails."""
+    """`parameters` with the placeholders and the encoded texts replaced.
+
+    :raises InvalidInput: a placeholder has no value, or a text is not base64 of UTF-8.
+    """
     content = _open_case(parameters.get("case"), store)
-    handed = _case_request(content)
-    told = _payload_body(payload)
-    done = {}
-    if isinstance(handed.get("rules"), dict):
-        done["rules"] = handed["rules"]
+    case_request = _case_request(content)
+    payload_fields = _payload_body(payload)
+    resolved = {}
+    if isinstance(case_request.get("rules"), dict):
+        resolved["rules"] = case_request["rules"]
     for name, value in parameters.items():
         if name == "case":
             continue
-        blank = value == {} or (name == "failure_type" and value == "unknown")
+        is_blank = value == {} or (name == "failure_type" and value == "unknown")
         if value == FROM_CASE:
-            done[name] = _require_source(name, value, handed, "Give `case`, or the text itself")
+            resolved[name] = _require_source(
+                name, value, case_request, "Give `case`, or the text itself"
+            )
         elif value == FROM_TRIGGER:
-            done[name] = _require_source(
-                name, value, told, "Start the run from a rule whose trigger has it"
+            resolved[name] = _require_source(
+                name, value, payload_fields, "Start the run from a rule whose trigger has it"
             )
         elif value == FROM_LAST:
             agent = parameters.get("agent_id")
-            known = (
+            last_query = (
                 {name: last_queries.last_query(store, agent)} if store and is_name(agent) else {}
             )
-            done[name] = _require_source(
-                name, value, known, "Give the query: no earlier one is known"
+            resolved[name] = _require_source(
+                name, value, last_query, "Give the query: no earlier query is known for this agent"
             )
-        elif blank and (name in handed or name in told):
-            done[name] = handed[name] if name in handed else told[name]
+        elif is_blank and (name in case_request or name in payload_fields):
+            resolved[name] = case_request[name] if name in case_request else payload_fields[name]
         else:
             # What a case or a trigger carries was never rendered, so nobody had to encode it.
-            done[name] = decode_base64(name, value)
-    trace = content.get("trace") or trace_context.extract_from_parameters(done)
-    return dict(done, trace=trace) if trace else done
+            resolved[name] = decode_base64(name, value)
+    trace = content.get("trace") or trace_context.extract_from_parameters(resolved)
+    return dict(resolved, trace=trace) if trace else resolved
 
 
-def _require_source(name, value, source, way_out):
+def _require_source(name, value, source, hint):
     if source.get(name) is None:
-        raise InvalidInput(name, value, "there is nothing to put there", way_out)
+        raise InvalidInput(name, value, "cannot be resolved", hint)
     return source[name]
 
 
@@ -131,25 +136,29 @@ def decode_base64(field, value):
             ).decode("utf-8")
         except (binascii.Error, ValueError) as error:
             raise InvalidInput(
-                field, value, "is no base64 of UTF-8", "Encode the text, or give it plainly"
+                field, value, "is not base64 of UTF-8", "Encode the text, or give it plainly"
             ) from error
     if isinstance(value, dict):
         return {key: decode_base64("%s.%s" % (field, key), item) for key, item in value.items()}
     if isinstance(value, list):
-        return [decode_base64("%s[%d]" % (field, n), item) for n, item in enumerate(value)]
+        return [decode_base64("%s[%d]" % (field, index), item) for index, item in enumerate(value)]
     return value
 
 
-def start_time(execution, otherwise):
+def start_time(execution, default):
     """When the execution started, in seconds since the epoch."""
     started = parse_iso(execution.get("start_timestamp"))
-    return otherwise if started is None else started
+    return default if started is None else started
 
 
-def require_text(name, value, least=1):
-    """`value` when it is text of at least `least` characters that are not blank, else InvalidInput."""
-    if not isinstance(value, str) or len(value.strip()) < least:
-        raise InvalidInput(name, value, "is no text or blank", "Give it as text")
+def require_text(name, value, min_chars=1):
+    """Return `value`.
+
+    :raises InvalidInput: it is not text, or has fewer than `min_chars` characters without the
+        white space around it.
+    """
+    if not isinstance(value, str) or len(value.strip()) < min_chars:
+        raise InvalidInput(name, value, "is blank or not text", "Give it as text")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What the three workflows have in common: the case, the result of a round, the answer's size."""
+"""What the workflows share: the case, the result of a round, the size of a result."""
 
 import json
 
@@ -23,7 +23,7 @@ WEEK = 7 * 24 * 3600
 
 
 def new_case(
-    env, workflow, seconds, parameters, started, request, rules, longest=MAX_RUN_SECONDS, **more
+    env, workflow, seconds, parameters, started, request, rules, max_seconds=MAX_RUN_SECONDS, **more
 ):
     """The content of a case.
 
@@ -35,7 +35,7 @@ def new_case(
         have.
     """
     timeout = whole_number(
-        dict({"timeout": seconds}, **parameters), "timeout", MIN_RUN_SECONDS, longest
+        dict({"timeout": seconds}, **parameters), "timeout", MIN_RUN_SECONDS, max_seconds
     )
     case = {
         "v": run_parameters.FORMAT_VERSION,
@@ -61,49 +61,54 @@ def new_case(
     return case
 
 
-def failed_at(started, *told):
-    """When it failed, in seconds since the epoch: the earliest that is told, else `started`.
+def failed_at(started, *timestamps):
+    """The earliest of `timestamps`, in seconds since the epoch; `started` if none is usable.
 
-    :param told: times, in ISO 8601, in UTC with a Z; what is none, later than `started` or more
-        than a week before it does not count.
+    :param timestamps: in ISO 8601, in UTC with a Z. Anything else, a time later than `started`, and
+        a time more than a week before it are ignored.
     """
-    times = [parse_iso(one) for one in told if isinstance(one, str) and one.endswith("Z")]
-    return min([at for at in times if at and started - WEEK <= at <= started], default=started)
+    times = [parse_iso(text) for text in timestamps if isinstance(text, str) and text.endswith("Z")]
+    return min(
+        [time for time in times if time and started - WEEK <= time <= started], default=started
+    )
 
 
-def whole_number(parameters, name, least, most):
+def whole_number(parameters, name, minimum, maximum):
     """The whole number `name` of the parameters. InvalidInput when it is none or out of bounds."""
     value = parameters.get(name)
-    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
-    if not whole or not least <= value <= most:
+    is_integer = isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0
+    if not is_integer or not minimum <= value <= maximum:
         raise InvalidInput(
-            name, value, "is out of bounds", "Give a whole number from %d to %d" % (least, most)
+            name,
+            value,
+            "is out of bounds",
+            "Give a whole number from %d to %d" % (minimum, maximum),
         )
     return int(value)
 
 
-def max_retries_param(parameters, otherwise):
-    """The parameter max_retries; `otherwise`, of the configuration, where it is not given."""
-    given = parameters.get("max_retries")
-    given = otherwise if given is None else given
-    return whole_number({"max_retries": given}, "max_retries", 0, MAX_RETRIES)
+def max_retries_param(parameters, default):
+    """The parameter max_retries; `default`, of the configuration, where it is not given."""
+    max_retries = parameters.get("max_retries")
+    max_retries = default if max_retries is None else max_retries
+    return whole_number({"max_retries": max_retries}, "max_retries", 0, MAX_RETRIES)
 
 
-def build_rules(env, max_retries, retry_delay=None, handed=None):
+def build_rules(env, max_retries, retry_delay=None, inherited=None):
     """The rules of the rounds, as JSON: the settings, and what the caller gave over them.
 
-    :param handed: rules that another workflow of the pack decided on, from its case.
+    :param inherited: rules that another workflow of the pack decided on, from its case.
     """
-    known = env.settings.backoff
+    backoff_config = env.settings.backoff
     rules = {
         "max_retries": max_retries,
-        "strategy": known.strategy,
-        "base_delay": float(known.base_delay if retry_delay is None else retry_delay),
-        "max_delay": max(known.max_delay, float(retry_delay or 0)),
+        "strategy": backoff_config.strategy,
+        "base_delay": float(backoff_config.base_delay if retry_delay is None else retry_delay),
+        "max_delay": max(backoff_config.max_delay, float(retry_delay or 0)),
         "base_delay_given": retry_delay is not None,
         "content_policy_fallbacks": env.settings.content_policy_fallbacks,
     }
-    return dict(rules, **(handed or {}))
+    return dict(rules, **(inherited or {}))
 
 
 def seal_case(env, case):
@@ -118,10 +123,10 @@ def next_step(env, case, delay=0):
     return {"cursor": case["progress"]["cursor"], "delay": delay, "carry": seal_case(env, case)}
 
 
-def play(env, case, targets, attempt):
+def play_round(env, case, targets, attempt):
     """Plays the case's next round; returns (Played, Progress) with the case brought forward."""
     progress = rounds.RunProgress.from_dict(case["progress"])
-    played = rounds.play_round(
+    round_result = rounds.play_round(
         targets,
         progress,
         rounds.RetryRules(**case["rules"]),
@@ -132,26 +137,26 @@ def play(env, case, targets, attempt):
         case["run"],
     )
     case["progress"] = progress.as_dict()
-    return played, progress
+    return round_result, progress
 
 
-def failed_round_result(env, case, played, progress):
+def failed_round_result(env, case, round_result, progress):
     """(False, result) of a round that nobody answered: with `next`, or with why there is none."""
-    failed = played.failure.as_dict() if played.failure else None
-    error = failed or {"cause": "held_back", "message": "no target may be called now"}
-    if failed is None and not env.deadline(case).allows_attempt():
+    failure = round_result.failure.as_dict() if round_result.failure else None
+    error = failure or {"cause": "held_back", "message": "no target may be called now"}
+    if failure is None and not env.deadline(case).allows_attempt():
         error = {"cause": "timeout", "message": "the time was up before an attempt could begin"}
     error = dict(error)
     result = {"success": False, "error": error, "attempts": progress.attempts}
     result["round"] = [
         entry for entry in progress.trail if entry.get("round", progress.cursor) == progress.cursor
     ]
-    told = "%s: %s" % (error["cause"], error["message"])
-    if played.delay is not None:
-        result["next"] = next_step(env, case, played.delay)
+    error_text = "%s: %s" % (error["cause"], error["message"])
+    if round_result.delay is not None:
+        result["next"] = next_step(env, case, round_result.delay)
         summary = _progress_text(result["round"], error)
         return False, dict(
-            summary="%s; the next round begins in %d s" % (summary, played.delay), **result
+            summary="%s; the next round begins in %d s" % (summary, round_result.delay), **result
         )
     if case.get("alone"):
         # No task follows that would tell of it.
@@ -160,21 +165,26 @@ def failed_round_result(env, case, played, progress):
             env.store, run_summaries.END, case["run"], env.now(), workflow=case["workflow"],
             currency=env.settings.currency, **_attempt_facts(case)
         )
-    case["gave_up"] = {"reason": played.reason, "error": error, "again_at": played.again_at}
-    result.update(next=None, carry=seal_case(env, case), reason=played.reason)
-    if played.again_at is not None:
-        result["again_at"] = to_iso(played.again_at)
+    case["gave_up"] = {
+        "reason": round_result.reason,
+        "error": error,
+        "again_at": round_result.again_at,
+    }
+    result.update(next=None, carry=seal_case(env, case), reason=round_result.reason)
+    if round_result.again_at is not None:
+        result["again_at"] = to_iso(round_result.again_at)
     return False, dict(
-        summary="gave up after %d attempts: %s (%s)" % (progress.attempts, played.reason, told),
+        summary="gave up after %d attempts: %s (%s)" %
+        (progress.attempts, round_result.reason, error_text),
         **result,
     )
 
 
 def _progress_text(entries, error):
-    made = [entry["attempt"] for entry in entries if "attempt" in entry]
-    if not made:
+    attempt_numbers = [entry["attempt"] for entry in entries if "attempt" in entry]
+    if not attempt_numbers:
         return "no target may be called yet"
-    return "attempt %d failed (%s)" % (made[-1], error["cause"])
+    return "attempt %d failed (%s)" % (attempt_numbers[-1], error["cause"])
 
 
 def record_summary(env, case, outcome, failure, **more):
@@ -183,22 +193,25 @@ def record_summary(env, case, outcome, failure, **more):
     :param more: end, what the workflow calls its outcome; recovery, null where nothing has
         recovered.
     """
-    told = _run_summary(env, case, outcome, failure, more)
-    run_summaries.record_summary(env.store, case["run"], env.now(), **told)
+    summary = _run_summary(env, case, outcome, failure, more)
+    run_summaries.record_summary(env.store, case["run"], env.now(), **summary)
 
 
 def record_end(env, case, outcome, failure, **more):
-    """As `record_summary`, of a run from which nothing is learned: its children tell that."""
+    """Like `record_summary`, but adaptive retries do not learn from the run.
+
+    Its child runs already record their own outcomes.
+    """
     if not case["dry_run"]:
-        told = _run_summary(env, case, outcome, failure, more)
+        summary = _run_summary(env, case, outcome, failure, more)
         run_summaries.record_metrics_event(
-            env.store, run_summaries.END, case["run"], env.now(), **told
+            env.store, run_summaries.END, case["run"], env.now(), **summary
         )
 
 
 def _run_summary(env, case, outcome, failure, more):
     collect_llm_costs(env, case)
-    told = dict(
+    summary = dict(
         _attempt_facts(case),
         workflow=case["workflow"],
         outcome=outcome,
@@ -208,37 +221,37 @@ def _run_summary(env, case, outcome, failure, more):
         currency=env.settings.currency,
     )
     if outcome == "recovered":
-        told["recovery"] = round(env.now() - case.get("failed_at", case["started"]), 3)
-    return dict(told, **more)
+        summary["recovery"] = round(env.now() - case.get("failed_at", case["started"]), 3)
+    return dict(summary, **more)
 
 
 def _attempt_facts(case):
     """What a case tells of its attempts."""
     progress = case["progress"]
-    told = {
+    facts = {
         "attempts": progress["attempts"],
         "repeats": progress["repeats"],
         "answered": next((entry["target"] for entry in progress["trail"] if entry.get("ok")), None),
     }
-    told.update(_attempt_columns(progress["trail"]))
+    facts.update(_attempt_columns(progress["trail"]))
     optional = {
         "agent": case["request"].get("agent_id") if case.get("agent") else None,
         "llm": case.get("llm"),
         "transitions": case.get("transitions"),
         "alone": case.get("alone"),
     }
-    return dict(told, **{name: value for name, value in optional.items() if value})
+    return dict(facts, **{name: value for name, value in optional.items() if value})
 
 
 def _attempt_columns(trail):
-    made = [entry for entry in trail if "attempt" in entry]
-    told = {
-        "targets": [entry["target"] for entry in made],
-        "causes": [entry.get("cause") for entry in made],
-        "latency_ms": [entry.get("latency_ms") for entry in made],
+    attempts = [entry for entry in trail if "attempt" in entry]
+    columns = {
+        "targets": [entry["target"] for entry in attempts],
+        "causes": [entry.get("cause") for entry in attempts],
+        "latency_ms": [entry.get("latency_ms") for entry in attempts],
     }
     skipped = [entry["target"] for entry in trail if "skipped" in entry]
-    return dict(told, skipped=skipped) if skipped else told
+    return dict(columns, skipped=skipped) if skipped else columns
 
 
 def collect_llm_costs(env, case):
@@ -252,16 +265,16 @@ def collect_llm_costs(env, case):
 def record_calls(env, workflow, trail):
     """Tells metrics of a step's attempts, as `trail` of a Progress has them: its case has none."""
     if trail:
-        _tell_calls(env, workflow=workflow, **_attempt_columns(trail))
+        _record_calls(env, workflow=workflow, **_attempt_columns(trail))
 
 
 def record_remaining_calls(env):
     """Tells metrics of the calls to LLMs that no case tells of, of an action that ends now."""
     if env.client.llm_calls:
-        _tell_calls(env)
+        _record_calls(env)
 
 
-def _tell_calls(env, **facts):
+def _record_calls(env, **facts):
     calls = llm_pricing.price_calls(env.client.llm_calls, env.settings)
     env.client.llm_calls.clear()
     run_summaries.record_metrics_event(
@@ -305,18 +318,20 @@ def fit_to_result_size(env, case, answer, field):
         if sum(sizes.values()) <= env.settings.max_result_bytes:
             break
         cut[name], cut[name + "_bytes"] = None, sizes.pop(name)
-        cut[name + "_key"] = _stored(env, case, name if name != field else None, answer[name])
+        cut[name + "_key"] = _store_part(env, case, name if name != field else None, answer[name])
     return cut
 
 
-def _stored(env, case, name, value):
+def _store_part(env, case, name, value):
     """The key under which a part of an answer is kept, or None when it could not be."""
     key = "%sanswer.%s" % (PREFIX, encode_key_part(case["run"] or "none")) + (
         ".%s" % name if name else ""
     )
     text = value if isinstance(value, str) else json.dumps(value)
-    kept = env.store.put(key, sealing.seal(env.redactor.remove_secrets(text)), ttl=ANSWER_SECONDS)
-    return key if kept else None
+    was_stored = env.store.put(
+        key, sealing.seal(env.redactor.remove_secrets(text)), ttl=ANSWER_SECONDS
+    )
+    return key if was_stored else None
 
 
 def preview_waits(rules):

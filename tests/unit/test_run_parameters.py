@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.core.errors import InvalidInput
@@ -13,14 +13,14 @@ from synthralos.runtime import run_parameters
 
 
 def execution(parameters=None, payload=None, **defaults):
-    told = {"action": {"parameters": {
+    row = {"action": {"parameters": {
         name: {"type": "string", "default": value} for name, value in defaults.items()}}}
-    told["action"]["parameters"]["needed"] = {"type": "string", "required": True}
+    row["action"]["parameters"]["needed"] = {"type": "string", "required": True}
     if parameters is not None:
-        told["parameters"] = parameters
+        row["parameters"] = parameters
     if payload is not None:
-        told["trigger_instance"] = {"payload": payload}
-    return told
+        row["trigger_instance"] = {"payload": payload}
+    return row
 
 
 def encoded(text):
@@ -28,19 +28,19 @@ def encoded(text):
 
 
 def test_what_was_given_stands_over_the_defaults():
-    told = run_parameters.read_parameters(execution({"a": 1}, a=0, b=2))
-    assert told == {"a": 1, "b": 2}
+    resolved = run_parameters.read_parameters(execution({"a": 1}, a=0, b=2))
+    assert resolved == {"a": 1, "b": 2}
 
 
-@pytest.mark.parametrize("told", [{}, {"action": None}, {"action": {}, "parameters": None}])
-def test_an_execution_without_parameters_has_none(told):
-    assert run_parameters.read_parameters(told) == {}
+@pytest.mark.parametrize("parameters", [{}, {"action": None}, {"action": {}, "parameters": None}])
+def test_an_execution_without_parameters_has_none(parameters):
+    assert run_parameters.read_parameters(parameters) == {}
 
 
 def test_case_is_replaced_by_what_the_case_holds():
     case = seal({"workflow": "x", "request": {"original_query": "{{ q }}"}})
-    told = run_parameters.resolve_placeholders({"case": case, "original_query": "@case"})
-    assert told == {"original_query": "{{ q }}"}
+    resolved = run_parameters.resolve_placeholders({"case": case, "original_query": "@case"})
+    assert resolved == {"original_query": "{{ q }}"}
 
 
 def test_a_plain_object_may_be_a_case_too():
@@ -78,21 +78,21 @@ def test_what_is_no_case_is_refused(case):
 
 def test_an_empty_object_and_unknown_stand_for_what_is_handed_over():
     case = seal({"request": {"context": {"a": 1}, "failure_type": "timeout"}})
-    told = run_parameters.resolve_placeholders(
+    resolved = run_parameters.resolve_placeholders(
         {"case": case, "context": {}, "failure_type": "unknown"}
     )
-    assert told == {"context": {"a": 1}, "failure_type": "timeout"}
-    told = run_parameters.resolve_placeholders(
+    assert resolved == {"context": {"a": 1}, "failure_type": "timeout"}
+    resolved = run_parameters.resolve_placeholders(
         {"context": {}, "failure_type": "unknown"}, {"context": {"b": 2}}
     )
-    assert told == {"context": {"b": 2}, "failure_type": "unknown"}
+    assert resolved == {"context": {"b": 2}, "failure_type": "unknown"}
 
 
 def test_an_empty_object_and_unknown_stay_where_nothing_is_handed_over():
-    given_ = {"context": {}, "failure_type": "unknown", "agent_id": "unknown"}
-    assert run_parameters.resolve_placeholders(dict(given_)) == given_
+    parameters = {"context": {}, "failure_type": "unknown", "agent_id": "unknown"}
+    assert run_parameters.resolve_placeholders(dict(parameters)) == parameters
     case = seal({"request": {"agent_id": "other", "context": None}})
-    assert run_parameters.resolve_placeholders(dict(given_, case=case))["agent_id"] == "unknown"
+    assert run_parameters.resolve_placeholders(dict(parameters, case=case))["agent_id"] == "unknown"
 
 
 def test_what_was_given_plainly_is_not_replaced():
@@ -104,8 +104,8 @@ def test_what_was_given_plainly_is_not_replaced():
 
 def test_base64_is_decoded_at_every_depth():
     inner = [encoded("{{ y }}"), {"d": encoded("é")}]
-    told = run_parameters.resolve_placeholders({"a": encoded("x"), "b": {"c": inner}})
-    assert told == {"a": "x", "b": {"c": ["{{ y }}", {"d": "é"}]}}
+    resolved = run_parameters.resolve_placeholders({"a": encoded("x"), "b": {"c": inner}})
+    assert resolved == {"a": "x", "b": {"c": ["{{ y }}", {"d": "é"}]}}
 
 
 def test_url_safe_base64_and_line_breaks_are_taken():
@@ -128,12 +128,12 @@ def test_text_from_a_case_is_not_decoded_twice():
     assert run_parameters.resolve_placeholders({"case": case, "q": "@case"})["q"] == "base64:eA=="
 
 
-@given(st.text(st.characters(codec="utf-8")))
+@hypothesis.given(st.text(st.characters(codec="utf-8")))
 def test_any_text_comes_through_base64(text):
     assert run_parameters.decode_base64("q", encoded(text)) == text
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(st.characters()),
+@hypothesis.given(st.recursive(st.none() | st.integers() | st.text(st.characters()),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
                     max_leaves=8).filter(lambda value: "base64:" not in str(value)))
 def test_anything_else_comes_through_as_it_is(value):
@@ -141,12 +141,12 @@ def test_anything_else_comes_through_as_it_is(value):
 
 
 @pytest.mark.parametrize(
-    "told, at",
+    "start_timestamp, at",
     [("2023-11-14T22:13:20.250000Z", 1_700_000_000.25), ("2023-11-14T22:13:20Z", 1_700_000_000.0),
      (None, 7.0), (5, 7.0), ("soon", 7.0)],
 )
-def test_a_run_starts_when_its_execution_does(told, at):
-    assert run_parameters.start_time({"start_timestamp": told}, 7.0) == at
+def test_a_run_starts_when_its_execution_does(start_timestamp, at):
+    assert run_parameters.start_time({"start_timestamp": start_timestamp}, 7.0) == at
     assert run_parameters.start_time({}, 7.0) == 7.0
 
 

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.recovery.repair_actions import REPAIR_ACTIONS, apply
@@ -49,8 +49,8 @@ def test_iterations_are_reduced_to_no_less_than_one(before, after):
 
 
 def test_iterations_may_be_named():
-    told = config_after("reduce_max_iterations", {"max_iterations": 2}, maxIterations=9)
-    assert told["maxIterations"] == 2
+    config = config_after("reduce_max_iterations", {"max_iterations": 2}, maxIterations=9)
+    assert config["maxIterations"] == 2
 
 
 @pytest.mark.parametrize("before, after", [(None, 120_000), (30_000, 60_000), (400_000, 600_000)])
@@ -60,8 +60,8 @@ def test_the_timeout_is_doubled_up_to_a_limit(before, after):
 
 
 def test_increasing_the_timeout_never_shortens_it():
-    told = config_after("increase_timeout", maxExecutionTime=900_000)
-    assert told["maxExecutionTime"] >= 900_000
+    config = config_after("increase_timeout", maxExecutionTime=900_000)
+    assert config["maxExecutionTime"] >= 900_000
 
 
 def test_a_short_query_is_left_whole_when_simplified():
@@ -69,14 +69,14 @@ def test_a_short_query_is_left_whole_when_simplified():
 
 
 def test_a_long_query_keeps_its_beginning_and_its_end():
-    told = query_after("simplify_query", {"max_length": 100}, query="B" * 500 + "E" * 500)
-    assert told.startswith("B" * 60) and "E" * 33 + "\n" in told and len(told) < 250
+    query = query_after("simplify_query", {"max_length": 100}, query="B" * 500 + "E" * 500)
+    assert query.startswith("B" * 60) and "E" * 33 + "\n" in query and len(query) < 250
 
 
 def test_the_failing_tool_is_taken_away():
     facts = {"failure_details": {"tool": "search"}}
-    told = apply("use_alternative_tool", request(tools=["search", "browse"]), {}, facts)
-    assert told["config"]["tools"] == ["browse"] and "search" in told["query"]
+    changed = apply("use_alternative_tool", request(tools=["search", "browse"]), {}, facts)
+    assert changed["config"]["tools"] == ["browse"] and "search" in changed["query"]
 
 
 def test_the_only_tool_is_not_taken_away():
@@ -100,8 +100,8 @@ def test_a_models_name_is_mapped_or_left_to_the_platform():
     facts = {"model_map": {"anthropic": {"gpt-4": "claude"}}}
     assert config_after("switch_provider", {}, facts, model="gpt-4")["model"] == "claude"
     assert "model" not in config_after("switch_provider", {}, facts, model="gpt-5")
-    known = {"models": [("openai", "a"), ("anthropic", "c")]}
-    assert config_after("switch_provider", {}, known, model="a")["model"] == "c"
+    facts = {"models": [("openai", "a"), ("anthropic", "c")]}
+    assert config_after("switch_provider", {}, facts, model="a")["model"] == "c"
 
 
 def test_the_model_is_switched_within_its_provider():
@@ -121,8 +121,8 @@ def test_the_query_is_kept_whole_and_a_sentence_is_added(name):
 
 
 def test_validation_names_the_schema_where_there_is_one():
-    told = query_after("add_validation", {}, {"expected_schema": {"type": "object"}})
-    assert '{"type": "object"}' in told
+    query = query_after("add_validation", {}, {"expected_schema": {"type": "object"}})
+    assert '{"type": "object"}' in query
 
 
 def test_a_snapshot_and_a_replay_are_named():
@@ -133,16 +133,16 @@ def test_a_snapshot_and_a_replay_are_named():
     assert apply("replay_execution", request(), {}, context)["replay_of"] == "e2"
 
 
-@pytest.mark.parametrize("told", [5, ["x"], {"a": 1}, True])
-def test_an_execution_to_replay_is_named_by_text_or_not_at_all(told):
-    replayed = apply("replay_execution", request(), {}, {"context": {"execution_id": told}})
+@pytest.mark.parametrize("execution_id", [5, ["x"], {"a": 1}, True])
+def test_an_execution_to_replay_is_named_by_text_or_not_at_all(execution_id):
+    replayed = apply("replay_execution", request(), {}, {"context": {"execution_id": execution_id}})
     assert replayed["replay_of"] is None or isinstance(replayed["replay_of"], str)
 
 
 @pytest.mark.parametrize("model_map", [None, {}, {"anthropic": None}, {"anthropic": {}}])
 def test_a_provider_may_have_no_map_of_models(model_map):
-    told = config_after("switch_provider", {}, {"model_map": model_map}, model="gpt-4")
-    assert told == {"provider": "anthropic"}
+    config = config_after("switch_provider", {}, {"model_map": model_map}, model="gpt-4")
+    assert config == {"provider": "anthropic"}
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(
@@ -167,11 +167,11 @@ FACTS = st.fixed_dictionaries({}, optional={
 
 
 @pytest.mark.parametrize("name", sorted(REPAIR_ACTIONS))
-@given(query=st.text(max_size=3000), config=CONFIGS, facts=FACTS)
+@hypothesis.given(query=st.text(max_size=3000), config=CONFIGS, facts=FACTS)
 def test_every_action_leaves_its_input_as_it_was(name, query, config, facts):
     before = request(query, **config)
-    kept, kept_facts = deepcopy(before), deepcopy(facts)
+    original, kept_facts = deepcopy(before), deepcopy(facts)
     after = apply(name, before, {}, facts)
-    assert before == kept and facts == kept_facts
+    assert before == original and facts == kept_facts
     assert set(after) == set(before) and isinstance(after["query"], str)
     assert isinstance(after["config"], dict)

@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.core.errors import InvalidInput
@@ -14,12 +14,12 @@ FAILURE = {"type": "timeout", "cause": "timeout", "message": "too slow"}
 STEP = {"action": "rephrase"}
 
 
-def read(given_):
-    return validate_plan(given_, FAILURE, "p1", "context")
+def read(raw_plan):
+    return validate_plan(raw_plan, FAILURE, "p1", "context")
 
 
-def steps(*told):
-    return read({"steps": list(told)})["steps"]
+def steps(*raw_steps):
+    return read({"steps": list(raw_steps)})["steps"]
 
 
 def test_a_plan_of_one_action_is_filled_up():
@@ -35,35 +35,37 @@ def test_a_plan_of_one_action_is_filled_up():
 
 
 def test_camel_case_carries_milliseconds():
-    told = read({
+    plan = read({
         "planId": "x", "failureType": "error", "rootCause": "r", "estimatedTime": 5000,
         "confidence": 0.6, "generatedAt": "2024",
         "steps": [{"action": "rephrase", "expectedOutcome": "better", "priority": 2}],
     })
-    assert (told["plan_id"], told["root_cause"], told["estimated_time"]) == ("x", "r", 5.0)
-    assert told["steps"][0]["expected_outcome"] == "better"
+    assert (plan["plan_id"], plan["root_cause"], plan["estimated_time"]) == ("x", "r", 5.0)
+    assert plan["steps"][0]["expected_outcome"] == "better"
 
 
 def test_snake_case_carries_seconds():
     assert read({"estimated_time": 7, "steps": [STEP]})["estimated_time"] == 7.0
 
 
-@pytest.mark.parametrize("one, other", [
+@pytest.mark.parametrize("spelling, other", [
     ("planId", "plan_id"), ("estimatedTime", "estimated_time"), ("rootCause", "root_cause"),
     ("failureType", "failure_type")])
-def test_both_spellings_at_once_are_refused(one, other):
-    with pytest.raises(InvalidInput, match="given twice"):
-        read({one: 1, other: 1, "steps": [STEP]})
+def test_both_spellings_at_once_are_refused(spelling, other):
+    with pytest.raises(InvalidInput, match="is a duplicate"):
+        read({spelling: 1, other: 1, "steps": [STEP]})
 
 
 def test_both_spellings_of_a_step_are_refused():
-    with pytest.raises(InvalidInput, match="given twice"):
+    with pytest.raises(InvalidInput, match="is a duplicate"):
         steps(dict(STEP, expectedOutcome="a", expected_outcome="b"))
 
 
 def test_steps_stand_in_the_order_of_their_priority():
-    told = steps({"action": "rephrase", "priority": 3}, {"action": "switch_model", "priority": 1})
-    assert [step["action"] for step in told] == ["switch_model", "rephrase"]
+    sorted_steps = steps(
+        {"action": "rephrase", "priority": 3}, {"action": "switch_model", "priority": 1}
+    )
+    assert [step["action"] for step in sorted_steps] == ["switch_model", "rephrase"]
 
 
 def test_an_unknown_action_is_refused_with_the_known_named():
@@ -98,8 +100,8 @@ def test_a_parameter_that_is_unknown_or_out_of_range_is_refused(action, paramete
 
 
 def test_good_parameters_are_kept():
-    told = steps({"action": "increase_timeout", "parameters": {"seconds": 600}})
-    assert told[0]["parameters"] == {"seconds": 600}
+    read_steps = steps({"action": "increase_timeout", "parameters": {"seconds": 600}})
+    assert read_steps[0]["parameters"] == {"seconds": 600}
 
 
 @pytest.mark.parametrize(
@@ -138,11 +140,14 @@ PLANS = st.dictionaries(
     JSON, max_size=5)
 
 
-@given(JSON | PLANS | st.builds(lambda plan, told: dict(plan, steps=told), PLANS,
-                                st.lists(STEPS | JSON, max_size=4)))
-def test_anything_is_a_plan_or_refused(given_):
+@hypothesis.given(
+    JSON | PLANS | st.builds(
+        lambda plan, steps: dict(plan, steps=steps), PLANS, st.lists(STEPS | JSON, max_size=4)
+    )
+)
+def test_anything_is_a_plan_or_refused(raw_plan):
     try:
-        told = read(given_)
+        plan = read(raw_plan)
     except InvalidInput:
         return
-    assert told["steps"] and all(step["action"] in REPAIR_ACTIONS for step in told["steps"])
+    assert plan["steps"] and all(step["action"] in REPAIR_ACTIONS for step in plan["steps"])

@@ -1,7 +1,7 @@
 import pytest
 
 from synthralos.core.sealing import unseal
-from synthralos.recovery import agent_recovery, reroute_request
+from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
 from synthralos.runtime import failure_record
 from synthralos.storage import history, tickets
 from synthralos.storage.datastore import BestEffortDatastore
@@ -10,16 +10,21 @@ from synthralos.storage.stackstorm_api import StackStormError
 from .conftest import http_answer
 
 PARAMETERS = {"agent_id": "bot", "failure_type": "timeout", "original_query": "do it"}
+WORKFLOWS = {
+    module.WORKFLOW: module for module in (agent_recovery, handle_error, llm_retry, reroute_request)
+}
 ERROR = {"cause": "server_error", "message": "HTTP 503"}
 
 
 def a_case(env, **more):
-    told = agent_recovery.analyse(env, PARAMETERS, env.now())
-    return dict(unseal(told["next"]["carry"], env.store), **more)
+    analysis = agent_recovery.analyse(env, PARAMETERS, env.now())
+    return dict(unseal(analysis["next"]["carry"], env.store), **more)
 
 
 def written(env, case, parameters=PARAMETERS, workflow="agent_recovery"):
-    return failure_record.record_failed_run(env, workflow, case, parameters)
+    complete = failure_record.complete_case(case)
+    subject = WORKFLOWS[workflow].subject(complete, parameters)
+    return failure_record.log_failed_run(env, workflow, subject, case)
 
 
 def test_a_run_that_gave_up_tells_its_error_and_reason(make_env, store, api):
@@ -27,41 +32,41 @@ def test_a_run_that_gave_up_tells_its_error_and_reason(make_env, store, api):
     case = a_case(env, gave_up={"reason": "max_retries, 3, is used up", "error": ERROR,
                                 "again_at": None})
     case["progress"].update(attempts=4, trail=[{"attempt": 1, "target": "platform:x", "ok": False}])
-    told = written(env, case)
-    assert told["success"] is False and told["error"]["cause"] == "server_error"
-    assert told["error"]["reason"] == "max_retries, 3, is used up"
-    assert (told["attempts"], told["retry_count"], len(told["trail"])) == (4, 3, 1)
-    assert tickets.get(store, told["ticket"])["subject"] == "bot"
-    assert history.recent_entries(store, "bot")[0]["record"] == told["record"]
-    assert told["trigger"] == "synthralos.recovery_failed"
+    result = written(env, case)
+    assert result["success"] is False and result["error"]["cause"] == "server_error"
+    assert result["error"]["reason"] == "max_retries, 3, is used up"
+    assert (result["attempts"], result["retry_count"], len(result["trail"])) == (4, 3, 1)
+    assert tickets.get(store, result["ticket"])["subject"] == "bot"
+    assert history.recent_entries(store, "bot")[0]["record"] == result["record"]
+    assert result["trigger"] == "synthralos.recovery_failed"
     trigger, payload = api.fired[-1]
-    assert payload["subject"] == "bot" and payload["ticket"] == told["ticket"]
+    assert payload["subject"] == "bot" and payload["ticket"] == result["ticket"]
     assert "do it" not in str(payload)
 
 
 def test_a_refusal_is_told(make_env):
     refused = {"cause": "refused", "message": "agent_id: is missing. Give it."}
-    told = written(make_env(), {"refused": refused}, {"agent_id": "{{ x }}"})
-    assert told["error"]["cause"] == "refused" and "is missing" in told["error"]["reason"]
-    assert told["attempts"] == 0 and told["trail"] == [] and "unknown" in told["summary"]
+    result = written(make_env(), {"refused": refused}, {"agent_id": "{{ x }}"})
+    assert result["error"]["cause"] == "refused" and "is missing" in result["error"]["reason"]
+    assert result["attempts"] == 0 and result["trail"] == [] and "unknown" in result["summary"]
 
 
 def test_a_refusal_in_the_middle_of_a_run_is_told(make_env):
     env = make_env()
-    told = written(env, a_case(env, refused={"cause": "refused", "message": "no"}))
-    assert told["error"]["cause"] == "refused" and "bot" in told["summary"]
+    result = written(env, a_case(env, refused={"cause": "refused", "message": "no"}))
+    assert result["error"]["cause"] == "refused" and "bot" in result["summary"]
 
 
 def test_a_first_task_that_left_nothing_is_told(make_env):
-    told = written(make_env(), None)
-    assert told["error"]["cause"] == "unknown" and "without a result" in told["error"]["reason"]
-    assert "bot" in told["summary"] and told["ticket"]
+    result = written(make_env(), None)
+    assert result["error"]["cause"] == "unknown" and "without a result" in result["error"]["reason"]
+    assert "bot" in result["summary"] and result["ticket"]
 
 
 def test_an_attempt_that_crashed_is_told(make_env):
     env = make_env()
-    told = written(env, a_case(env))
-    assert "crashed" in told["error"]["reason"]
+    result = written(env, a_case(env))
+    assert "crashed" in result["error"]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +83,8 @@ def test_an_attempt_that_crashed_is_told(make_env):
 def test_without_a_case_only_a_name_is_taken_for_the_subject(
     make_env, store, workflow, parameters, subject
 ):
-    told = written(make_env(), None, parameters, workflow)
-    assert tickets.get(store, told["ticket"])["subject"] == subject
+    result = written(make_env(), None, parameters, workflow)
+    assert tickets.get(store, result["ticket"])["subject"] == subject
 
 
 def test_the_same_problem_adds_to_its_ticket(make_env, clock):
@@ -93,21 +98,21 @@ def test_the_same_problem_adds_to_its_ticket(make_env, clock):
 def test_a_routing_failure_is_told(make_env, store):
     env = make_env()
     request = {"endpoint": "/x"}
-    made = reroute_request.analyse(
+    analysis = reroute_request.analyse(
         env, {"original_request": request, "failure_reason": "down"}, env.now())
-    told = written(env, unseal(made["next"]["carry"], store), {}, "reroute_request")
-    assert "route:openai/us" in told["summary"]
+    result = written(env, unseal(analysis["next"]["carry"], store), {}, "reroute_request")
+    assert "route:openai/us" in result["summary"]
 
 
 WEBHOOK = {"failure_webhook": "/webhooks/x"}
 
 
-@pytest.mark.parametrize("status, said", [(200, "taken"), (404, "not taken: not_found"),
+@pytest.mark.parametrize("status, webhook_result", [(200, "taken"), (404, "not taken: not_found"),
                                           (500, "not taken: server_error")])
-def test_the_webhook_is_told(make_env, serve, status, said):
+def test_the_webhook_is_told(make_env, serve, status, webhook_result):
     server = serve(http_answer(status))
     env = make_env({"platform": dict(WEBHOOK, base_url=server.url)})
-    assert written(env, None)["webhook"] == said
+    assert written(env, None)["webhook"] == webhook_result
     assert server.requests[0].startswith("POST /webhooks/x ")
 
 
@@ -121,9 +126,9 @@ class AwayApi:
 def test_nothing_that_is_away_keeps_the_record_from_being_told(make_env, datastore, credential):
     datastore.away = True
     config = {"platform": dict(WEBHOOK, base_url="http://127.0.0.1:1", **credential)}
-    told = written(make_env(config, AwayApi(), store=BestEffortDatastore(datastore)), None)
-    assert (told["ticket"], told["record"]) == (None, None)
-    assert told["trigger"].startswith("not fired") and told["webhook"].startswith("not taken")
+    result = written(make_env(config, AwayApi(), store=BestEffortDatastore(datastore)), None)
+    assert (result["ticket"], result["record"]) == (None, None)
+    assert result["trigger"].startswith("not fired") and result["webhook"].startswith("not taken")
 
 
 def test_a_secret_is_not_written_down(make_env, store):

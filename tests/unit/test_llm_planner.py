@@ -33,19 +33,19 @@ def ask(make_env, monkeypatch):
                 raise answer
             return {"response": answer if isinstance(answer, str) else json.dumps(answer)}
 
-        monkeypatch.setattr(llm_planner.providers, "complete", call)
+        monkeypatch.setattr(llm_planner.llm_providers, "complete", call)
         before(env)
-        plan, told = llm_planner.plan_with_llm(env, case, "p1")
-        return plan, told, prompts
+        plan, planner_info = llm_planner.plan_with_llm(env, case, "p1")
+        return plan, planner_info, prompts
 
     return ask
 
 
 @pytest.mark.parametrize("shape", ["%s", "```json\n%s\n```", "Here it is: %s Good luck!"])
 def test_a_good_answer_is_the_plan(ask, shape):
-    plan, told, _ = ask([shape % json.dumps(GOOD)])
+    plan, planner_info, _ = ask([shape % json.dumps(GOOD)])
     assert [step["action"] for step in plan["steps"]] == ["simplify_query"]
-    assert plan["source"] == "llm" and told == {"tries": 1, "reason": None}
+    assert plan["source"] == "llm" and planner_info == {"tries": 1, "reason": None}
 
 
 BAD = [
@@ -59,27 +59,29 @@ BAD = [
 
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_answer_is_sent_back_with_the_reason(ask, bad):
-    plan, told, prompts = ask([bad, GOOD])
-    assert plan is not None and told["tries"] == 2
-    assert prompts[1][-1]["role"] == "user" and "no valid plan" in prompts[1][-1]["content"]
+    plan, planner_info, prompts = ask([bad, GOOD])
+    assert plan is not None and planner_info["tries"] == 2
+    assert prompts[1][-1]["role"] == "user" and "not a valid plan" in prompts[1][-1]["content"]
 
 
 def test_after_three_bad_answers_the_playbook_plans(ask):
-    plan, told, prompts = ask(["bad"] * 5)
-    assert plan is None and told["tries"] == 3 and told["reason"] and len(prompts) == 3
+    plan, planner_info, prompts = ask(["bad"] * 5)
+    assert (
+        plan is None and planner_info["tries"] == 3 and planner_info["reason"] and len(prompts) == 3
+    )
 
 
 @pytest.mark.parametrize("cause", ["timeout", "rate_limit", "authentication", "server_error"])
 def test_an_llm_that_is_broken_is_not_asked_again(ask, cause):
-    plan, told, prompts = ask([CallError(make_failure(cause, "x"))])
-    assert plan is None and told == {"tries": 1, "reason": cause} and len(prompts) == 1
+    plan, planner_info, prompts = ask([CallError(make_failure(cause, "x"))])
+    assert plan is None and planner_info == {"tries": 1, "reason": cause} and len(prompts) == 1
 
 
 def test_a_model_that_is_unknown_or_held_back_is_not_asked(ask):
     assert ask([], model="made-up")[:1] == (None,)
-    plan, told, prompts = ask(
+    plan, planner_info, prompts = ask(
         [], before=lambda env: env.ledger.force_state("llm:openai/gpt-4", OPEN, 60))
-    assert plan is None and "held back" in told["reason"] and prompts == []
+    assert plan is None and "held back" in planner_info["reason"] and prompts == []
 
 
 def test_what_the_llm_may_choose_from_is_told_and_the_case_is_data(ask):
