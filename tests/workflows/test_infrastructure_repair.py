@@ -203,8 +203,8 @@ def with_action(world, node_parameter="message", **crew):
 
 
 def actions_run(world, ref):
-    return [assignment for assignment in world.local.executions(top=True, limit=100)
-            if assignment["action"]["ref"] == ref]
+    return [execution for execution in world.local.executions(top=True, limit=100)
+            if execution["action"]["ref"] == ref]
 
 
 def test_an_action_repairs_by_itself(world):
@@ -212,9 +212,9 @@ def test_an_action_repairs_by_itself(world):
     run, output = repair(world, nodes=["web-1", "web-2"])
     assert run["status"] == "succeeded" and output["outcome"] == "repairs_completed"
     ran = actions_run(world, "core.echo")
-    assert sorted(assignment["parameters"]["message"] for assignment in ran) == ["web-1", "web-2"]
+    assert sorted(execution["parameters"]["message"] for execution in ran) == ["web-1", "web-2"]
     assert {assignment["execution_id"] for assignment in output["assignments"]} == {
-        assignment["id"] for assignment in ran
+        execution["id"] for execution in ran
     }
 
 
@@ -239,11 +239,11 @@ def test_an_action_that_asks(world, approved):
     handle.wait_for("paused")
     children = world.local.executions(parent=handle.id)
     assert actions_run(world, "core.echo") == []
-    inquiry = [assignment for assignment in children if assignment["status"] == "pending"][0]
+    inquiry = [child for child in children if child["status"] == "pending"][0]
     named = [
-        assignment
-        for assignment in children
-        if assignment["action"]["ref"].endswith("assign_repair_crew")
+        child
+        for child in children
+        if child["action"]["ref"].endswith("assign_repair_crew")
     ][0]
     assert named["result"]["result"]["asking"] == [{"node": "web-1", "crew": "robot"}]
     world.local.respond(inquiry["id"], {"approved": approved})
@@ -327,7 +327,8 @@ def test_samples_that_name_no_node_do_not_pass_for_health(world):
 
 
 @pytest.mark.parametrize("action", [
-    "repairs", "detect_failure_nodes", "estimate_impact", "plan_repairs", "assign_repair_crew",
+    "infrastructure_repair_tasks", "detect_failure_nodes", "estimate_impact", "plan_repairs",
+    "assign_repair_crew",
 ])
 def test_a_crash_at_any_state_is_logged(world, action):
     world.with_action(action, CRASH)

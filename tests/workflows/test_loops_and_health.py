@@ -23,7 +23,7 @@ def check(world, **more):
 
 def test_a_loop_warns_then_pauses_then_is_reset(world):
     seen = [check(world) for _ in range(4)]
-    assert [patterns["level"] for patterns in seen] == ["none", "none", "warn", "critical"]
+    assert [result["level"] for result in seen] == ["none", "none", "warn", "critical"]
     assert seen[-1]["paused"] and seen[-1]["pause"]["by"] == "loop_detector"
     assert seen[-1]["summary"] == (
         "invoice-bot: search was repeated 4 times with the same outcome (paused)"
