@@ -99,7 +99,7 @@ class HistoryGetTest(_Histories):
         self.assertIn(content["state_key"], self.datastore.rows)
 
     def test_refusals(self):
-        self.assertRefused("version", self.run_action(version="v0001", **WHOSE), "none of that")
+        self.assertRefused("version", self.run_action(version="v0001", **WHOSE), "have none")
         recorded = self.recorded({})
         outcome = self.run_action(version="v0002", **WHOSE)
         self.assertRefused("version", outcome, "v0001 to v0001")

@@ -109,7 +109,7 @@ def test_a_refusal_tells_why_until_when_and_what_to_do(store, clock, env):
     assert "paused by the person until 2023-11-14T22:18:20Z: broken tool" in str(error)
     assert "synthralos.agent.resume" in error.hint
     pauses.pause(store, AGENT, clock(), "broken tool", 300, probe_seconds=60)
-    assert "at 2023-11-14T22:14:20Z" in refused(env).hint
+    assert "from 2023-11-14T22:14:20Z" in refused(env).hint
 
 
 def test_one_probe_goes_through_per_interval(store, clock, env, make_env):

@@ -257,7 +257,9 @@ def test_moments(text, seconds):
 def test_a_moment_is_written_in_milliseconds():
     assert timestamps.to_iso(NOW + 0.12349, milliseconds=True) == "2023-11-14T22:13:20.123Z"
     assert timestamps.to_iso(NOW + 0.9999, milliseconds=True) == "2023-11-14T22:13:21.000Z"
-    assert timestamps.parse_timestamp(timestamps.to_iso(NOW + 0.123, milliseconds=True)) == pytest.approx(NOW + 0.123)
+    assert timestamps.parse_timestamp(
+        timestamps.to_iso(NOW + 0.123, milliseconds=True)
+    ) == pytest.approx(NOW + 0.123)
     assert timestamps.to_iso(-1, milliseconds=True) == "1970-01-01T00:00:00.000Z"
     assert timestamps.to_iso(1e18, milliseconds=True).startswith("9999-12-31")
 

@@ -91,7 +91,9 @@ def test_all_are_loaded_and_loaded_again(flow):
     assert changed == ["Ping-Pong"]
     there = flow.action("orchestration.get", name="Ping-Pong")["orchestration"]
     assert there["tags"] == ["pattern", "writing"] and there["version"] == 3
-    assert "is not an example" in flow.refused("orchestration.load_examples", names=["x"])["message"]
+    assert (
+        "is not an example" in flow.refused("orchestration.load_examples", names=["x"])["message"]
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "agentic-workflow"])

@@ -97,7 +97,9 @@ def test_without_a_datastore_a_run_fails_and_says_so(flow):
     flow.define([{"name": "a", "role": "A"}])
     flow.world.local.keys = Away()
     run, output = flow.run()
-    assert run["status"] == "failed" and "the datastore is unavailable" in output["error"]["message"]
+    assert (
+        run["status"] == "failed" and "the datastore is unavailable" in output["error"]["message"]
+    )
 
 
 def test_a_datastore_that_goes_away_in_the_middle(flow):

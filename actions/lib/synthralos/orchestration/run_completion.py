@@ -370,7 +370,9 @@ def _record_failure(
     report: dict[str, Any],
 ) -> None:
     """Open the ticket of a failed run and send its trigger; add both to `report`."""
-    subject = case["subject"] if failure_record.complete_case(case) else requested_subject(parameters)
+    subject = (
+        case["subject"] if failure_record.complete_case(case) else requested_subject(parameters)
+    )
     run = failure_record.failed_run(WORKFLOW, subject, case)
     record = failure_record.record_failed_run(env, run)
     report.update((name, record[name]) for name in ("ticket", "trigger"))

@@ -77,7 +77,9 @@ class ConnectivityMonitor:
     def _dispatch_state(self, seeing, next_try):
         payload = {
             "sensor": self._sensor,
-            "since": timestamps.to_iso(self._now() if self._since is None else self._since, milliseconds=True),
+            "since": timestamps.to_iso(
+                self._now() if self._since is None else self._since, milliseconds=True
+            ),
             "reason": self._reason or "unknown",
             "attempts": self.tries,
             "next_try_seconds": round(next_try, 1),

@@ -124,7 +124,7 @@ def refuse_if_paused(env, agent_id, claim=True):
         hint = "Wait until then, or resume it with synthralos.agent.resume"
     else:
         hint = (
-            "The next recovery may probe it at %s; or resume it with synthralos.agent.resume"
+            "A recovery may probe it from %s; or resume it with synthralos.agent.resume"
             % to_iso(next_probe_at)
         )
     raise InvalidInput(
