@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given, settings
+import hypothesis
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from synthralos.core.errors import InvalidInput
@@ -81,7 +82,7 @@ def over_and_over(block, times, every):
 
 
 @fuzzed
-@given(st.lists(STEP, max_size=4), st.integers(1, 25), LIMITS, st.floats(0, 30))
+@hypothesis.given(st.lists(STEP, max_size=4), st.integers(1, 25), LIMITS, st.floats(0, 30))
 def test_any_steps_over_and_over(block, times, limits, every):
     window = over_and_over(block, times, every)
     patterns = detector.detect(window, limits)
@@ -101,7 +102,7 @@ def test_any_steps_over_and_over(block, times, limits, every):
 
 
 @fuzzed
-@given(RUN, LIMITS, st.sampled_from([None, "t1"]))
+@hypothesis.given(RUN, LIMITS, st.sampled_from([None, "t1"]))
 def test_any_run_through_the_datastore(steps, limits, task):
     """The verdict is the one of the same steps in memory, as long as nothing has paused the agent.
     """
@@ -127,7 +128,9 @@ def test_any_run_through_the_datastore(steps, limits, task):
 
 
 @fuzzed
-@given(st.lists(st.tuples(st.sampled_from(["step", "loop", "pause", "claim"]), JSON), max_size=8))
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from(["step", "loop", "pause", "claim"]), JSON), max_size=8)
+)
 def test_whatever_stands_in_the_datastore(rows):
     stored = Rows()
     for n, (kind, value) in enumerate(rows):
@@ -143,7 +146,7 @@ def test_whatever_stands_in_the_datastore(rows):
 
 
 @fuzzed
-@given(JSON | st.dictionaries(st.sampled_from(list(vars(LoopDetectionConfig()))), JSON))
+@hypothesis.given(JSON | st.dictionaries(st.sampled_from(list(vars(LoopDetectionConfig()))), JSON))
 def test_any_configuration_is_taken_or_refused(entry):
     try:
         limits = LoopDetectionConfig.from_config(entry)
@@ -166,7 +169,7 @@ PAUSES = st.lists(
 
 
 @fuzzed
-@given(PAUSES)
+@hypothesis.given(PAUSES)
 def test_pauses_are_what_their_facts_say(steps):
     """Against a model that keeps one pause per party."""
     store, now, model = BestEffortDatastore(Rows()), START, {}

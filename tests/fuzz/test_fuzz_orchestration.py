@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import event, given, settings
+import hypothesis
+from hypothesis import event, settings
 from hypothesis import strategies as st
 
 from synthralos.core.redaction import Redactor
@@ -140,7 +141,7 @@ def entries(state):
 
 
 @fuzzed
-@given(orchestrations())
+@hypothesis.given(orchestrations())
 def test_order_priorities_and_bounds(drawn):
     definition, fails, most = drawn
     seen, state, _ = played(definition, fails, Look(most))
@@ -166,7 +167,7 @@ def test_order_priorities_and_bounds(drawn):
 
 
 @fuzzed
-@given(orchestrations())
+@hypothesis.given(orchestrations())
 def test_each_step_ends_once_and_one_that_did_not_run_says_why(drawn):
     definition, fails, most = drawn
     seen, state, _ = played(definition, fails, Look(most))
@@ -199,7 +200,7 @@ def test_each_step_ends_once_and_one_that_did_not_run_says_why(drawn):
 
 
 @fuzzed
-@given(orchestrations(), st.data())
+@hypothesis.given(orchestrations(), st.data())
 def test_a_run_cut_off_anywhere_goes_on_and_completes_each_step_once(drawn, data):
     """In any wave, after any of its steps, as often as one likes."""
     definition, _, most = drawn
@@ -225,7 +226,7 @@ def test_a_run_cut_off_anywhere_goes_on_and_completes_each_step_once(drawn, data
 
 
 @fuzzed
-@given(orchestrations())
+@hypothesis.given(orchestrations())
 def test_the_plan_is_what_runs_when_every_condition_holds(drawn):
     definition, _, most = drawn
     for step in definition["steps"]:
@@ -238,7 +239,7 @@ def test_the_plan_is_what_runs_when_every_condition_holds(drawn):
 
 
 @fuzzed
-@given(orchestrations())
+@hypothesis.given(orchestrations())
 def test_a_normal_form_is_its_own(drawn):
     definition, _, _ = drawn
     assert orchestration_schema.orchestration(definition) == definition

@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
+import hypothesis
 from fixtures.sensor_world import check_payload
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from synthralos.core import timestamps
@@ -92,7 +93,7 @@ def plainly(stream, last):
 
 
 @fuzzed
-@given(STREAM, st.lists(st.integers(0, 60), max_size=5), st.sampled_from(["", "7"]))
+@hypothesis.given(STREAM, st.lists(st.integers(0, 60), max_size=5), st.sampled_from(["", "7"]))
 def test_the_parser_reads_as_the_standard_says(stream, cuts, last):
     parser, events = sse.Parser(last), []
     places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
@@ -104,7 +105,7 @@ def test_the_parser_reads_as_the_standard_says(stream, cuts, last):
 
 
 @fuzzed
-@given(ALERT)
+@hypothesis.given(ALERT)
 def test_any_entry_of_alertmanager_s(alert):
     before = copy.deepcopy(alert)
     alert_payloads.is_silenced(alert)
@@ -124,7 +125,7 @@ def test_any_entry_of_alertmanager_s(alert):
 
 
 @fuzzed
-@given(BODY)
+@hypothesis.given(BODY)
 def test_any_webhook_s_body(body):
     try:
         alerts = alert_payloads.from_webhook(body, NOW)
@@ -136,7 +137,7 @@ def test_any_webhook_s_body(body):
 
 
 @fuzzed
-@given(BODIES | TEXT | BODIES.map(lambda body: json.dumps(body, default=str)))
+@hypothesis.given(BODIES | TEXT | BODIES.map(lambda body: json.dumps(body, default=str)))
 def test_any_failure_and_any_loop(body):
     payload = to_json_safe(
         agent_payloads.failure_payload(body, "platform", NOW, agent_payloads.content_id(body))
@@ -150,7 +151,7 @@ def test_any_failure_and_any_loop(body):
 
 
 @fuzzed
-@given(JSON)
+@hypothesis.given(JSON)
 def test_any_value(value):
     timestamps.parse_timestamp(value)
     assert len(json.dumps(payload_limits.limit_object({"a": value}, 200))) <= 400

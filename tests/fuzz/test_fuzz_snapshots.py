@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 
-from hypothesis import HealthCheck, given, settings
+import hypothesis
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from unit.conftest import Clock, MemoryDatastore
 
@@ -60,7 +61,7 @@ def world():
 
 
 @fuzzed
-@given(states(), NAMES, NAMES, st.booleans())
+@hypothesis.given(states(), NAMES, NAMES, st.booleans())
 def test_every_json_state_comes_back(state, agent, task, compress):
     clock, _, store = world()
     config = snapshots.SnapshotConfig(compression_enabled=compress)
@@ -110,7 +111,7 @@ def damages(draw):
 
 
 @fuzzed
-@given(states(), damages(), st.booleans())
+@hypothesis.given(states(), damages(), st.booleans())
 def test_damage_is_caught_or_leaves_the_state_equal(state, damaged, compress):
     clock, datastore, store = world()
     config = snapshots.SnapshotConfig(compression_enabled=compress)
@@ -130,7 +131,7 @@ def test_damage_is_caught_or_leaves_the_state_equal(state, damaged, compress):
 
 
 @fuzzed
-@given(states(), st.integers(0, 7), st.floats(0, 1), st.booleans())
+@hypothesis.given(states(), st.integers(0, 7), st.floats(0, 1), st.booleans())
 def test_a_flipped_bit_is_caught_or_leaves_the_state_equal(state, bit, place, compress):
     text = state_codec.encode_state("state", {"state": state}, compress)
     at = min(int(place * len(text)), len(text) - 1)
@@ -156,7 +157,7 @@ def test_every_bit_of_a_snapshot():
 
 
 @fuzzed
-@given(st.text(max_size=200) | st.builds(
+@hypothesis.given(st.text(max_size=200) | st.builds(
     "1.{}.{}.{}".format, st.sampled_from(["gzip", "plain"]), st.text(max_size=5), st.text()))
 def test_no_text_does_more_than_be_corrupted(text):
     for verify in (True, False):
@@ -188,7 +189,7 @@ def patched(value, diff):
 
 
 @fuzzed
-@given(states(), states())
+@hypothesis.given(states(), states())
 def test_a_difference_applied_to_the_one_gives_the_other(before, after):
     diff = versions.json_diff(before, after)
     assert exactly(patched(before, diff)) == exactly(after)
@@ -199,7 +200,7 @@ def test_a_difference_applied_to_the_one_gives_the_other(before, after):
 
 
 @fuzzed
-@given(st.lists(states(), min_size=1, max_size=6), st.integers(1, 4), NAMES, NAMES)
+@hypothesis.given(st.lists(states(), min_size=1, max_size=6), st.integers(1, 4), NAMES, NAMES)
 def test_versions_come_back_under_their_numbers(recorded, most, agent, task):
     clock, _, store = world()
     config = versions.HistoryConfig(max_versions=most)

@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.config.settings import Breaker
@@ -121,7 +121,9 @@ def test_an_operator_forces_it_open_or_closed():
     assert (breaker.state, breaker.until) == (OPEN, NOW + 60) and "forced open" in breaker.reason
 
 
-@given(st.lists(st.sampled_from(".x49t"), max_size=50), st.floats(0, 200), st.floats(0.1, 30))
+@hypothesis.given(
+    st.lists(st.sampled_from(".x49t"), max_size=50), st.floats(0, 200), st.floats(0.1, 30)
+)
 def test_any_window_has_a_health_that_is_in_the_future_or_none(signs, later, apart):
     breaker = evaluate_breaker(outcomes(signs, NOW, apart), NOW + later, LIMITS)
     assert breaker.state in (OPEN, CLOSED, HALF_OPEN)

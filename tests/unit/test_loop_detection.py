@@ -7,7 +7,8 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
-from hypothesis import given, settings
+import hypothesis
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from synthralos.core.errors import InvalidInput
@@ -770,7 +771,7 @@ ACTIONS = st.lists(
 
 
 @settings(max_examples=500)
-@given(ACTIONS, st.floats(0.0, 100.0))
+@hypothesis.given(ACTIONS, st.floats(0.0, 100.0))
 def test_any_sequence_has_one_verdict(actions, every):
     built_steps = steps(actions, every)
     result = detector.detect(built_steps, LIMITS)
@@ -787,13 +788,13 @@ def test_any_sequence_has_one_verdict(actions, every):
 
 
 @settings(max_examples=200)
-@given(st.lists(st.integers(0, 1000), unique=True, min_size=1, max_size=100))
+@hypothesis.given(st.lists(st.integers(0, 1000), unique=True, min_size=1, max_size=100))
 def test_a_run_whose_every_output_is_new_is_let_alone(numbers):
     assert detector.detect(steps([("work", {}, {"found": n}) for n in numbers]), LIMITS) == []
 
 
 @settings(max_examples=200)
-@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8), st.integers(3, 6))
+@hypothesis.given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8), st.integers(3, 6))
 def test_every_cycle_of_three_rounds_is_found(block, rounds):
     actions = [read(letter) for letter in block] * max(rounds, -(-4 // len(block)))
     assert detector.detect(steps(actions), LIMITS)[0].level == "critical"

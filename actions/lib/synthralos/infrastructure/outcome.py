@@ -31,19 +31,19 @@ def finish(env, case):
     """The result of repair.finish: what came of the run; a run that failed is recorded."""
     outcome, succeeded = _outcome(case)
     case["outcome"] = outcome
-    told = run_report(case)
-    told.update(success=outcome in _SUCCESS_OUTCOMES, ticket=None, error=None)
+    result = run_report(case)
+    result.update(success=outcome in _SUCCESS_OUTCOMES, ticket=None, error=None)
     summary = "%s: %s" % (outcome, _counts_text(case))
     if succeeded:
         if not case["dry_run"]:
             workflow_run.record_summary(env, case, "recovered", None, **summary_facts(case))
-        return dict({"summary": summary, "next_task": "done"}, **told)
+        return dict({"summary": summary, "next_task": "done"}, **result)
     reason = case["reason"] or summary
     error = {"cause": outcome, "message": reason, "reason": reason}
     if not case["dry_run"]:
-        told.update(record_failure(env, case, {}, error))
-    told["error"] = error
-    return dict({"summary": summary, "next_task": "failed"}, **told)
+        result.update(record_failure(env, case, {}, error))
+    result["error"] = error
+    return dict({"summary": summary, "next_task": "failed"}, **result)
 
 
 def _outcome(case):
@@ -53,8 +53,8 @@ def _outcome(case):
         return PLANNED, not case["plan"]["unassigned"] and not case["unresolved_alerts"]
     stopped = case["outcome"] in (MAX_STEPS, OUT_OF_TIME)
     if missing:
-        kept = stopped or case["outcome"] in (MAX_RETRIES, NOT_ANSWERED)
-        return case["outcome"] if kept else INCOMPLETE, False
+        keeps_outcome = stopped or case["outcome"] in (MAX_RETRIES, NOT_ANSWERED)
+        return case["outcome"] if keeps_outcome else INCOMPLETE, False
     if case["refused_nodes"]:
         return REFUSED, True
     if not case["assignments"]:
@@ -73,10 +73,10 @@ def log_failure(env, case, parameters):
     complete = failure_record.complete_case(case)
     error, reason = failure_record.failure_reason(case, complete["progress"] if complete else {})
     error = dict(error, reason=reason)
-    told = dict(run_report(complete), outcome=FAILED) if complete else {"outcome": FAILED}
-    told.update(record_failure(env, case, parameters, error))
+    result = dict(run_report(complete), outcome=FAILED) if complete else {"outcome": FAILED}
+    result.update(record_failure(env, case, parameters, error))
     summary = "%s failed: %s" % (WORKFLOW, reason)
-    return dict({"summary": summary, "success": False}, **told, error=error)
+    return dict({"summary": summary, "success": False}, **result, error=error)
 
 
 def record_failure(
@@ -166,26 +166,26 @@ def run_report(case):
 
 
 def _counts_text(case):
-    assigned = {one["node"] for one in case["assignments"] if one["status"] == crews.ASSIGNED}
+    assigned = {entry["node"] for entry in case["assignments"] if entry["status"] == crews.ASSIGNED}
     parts = ["%d failed" % len(all_failed(case)), "%d assigned" % len(assigned)]
     open_nodes = case["failures"] + case["refused_nodes"]
     if open_nodes:
         parts.append("without a crew: %s" % summarize_names(open_nodes))
     if case["unresolved_alerts"]:
         parts.append(
-            "not told apart: %s" %
-            summarize_names([one["name"] for one in case["unresolved_alerts"]])
+            "not identified: %s" %
+            summarize_names([entry["name"] for entry in case["unresolved_alerts"]])
         )
     return "; ".join(parts)
 
 
 def all_failed(case):
     """Every node that the run has had to do with, each once, in the order they were found."""
-    handled = [one["node"] for one in case["assignments"]]
-    ours = set(handled) | set(case["failures"]) | set(case["refused_nodes"])
-    return [name for name in case["known"] if name in ours]
+    handled = [assignment["node"] for assignment in case["assignments"]]
+    repair_nodes = set(handled) | set(case["failures"]) | set(case["refused_nodes"])
+    return [name for name in case["known"] if name in repair_nodes]
 
 
-def summarize_names(names, most=5):
-    told = ", ".join(names[:most])
-    return told if len(names) <= most else "%s and %d more" % (told, len(names) - most)
+def summarize_names(names, maximum=5):
+    text = ", ".join(names[:maximum])
+    return text if len(names) <= maximum else "%s and %d more" % (text, len(names) - maximum)

@@ -69,7 +69,7 @@ def start(env: Any, run_id: str, status: str) -> str:
     if status in CANCELLED:
         raise InvalidInput("automatic", True, "run %s is cancelled" % run_id, _HINT)
     content = {"request": {"rules": {"resumes": plan["number"]}}}
-    parameters = {"resume_of": run_id, "case": sealing.seal(content)}
+    parameters: dict[str, Any] = {"resume_of": run_id, "case": sealing.seal(content)}
     if run_record.get("timeout"):
         parameters["timeout"] = run_record["timeout"]
     started: str = env.api.start(REF, parameters)
