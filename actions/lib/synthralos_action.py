@@ -24,8 +24,7 @@ from synthralos.runtime.workflow_run import record_remaining_calls
 from synthralos.storage.datastore import BestEffortDatastore, DatastoreUnavailable
 from synthralos.storage.retention_store import with_retention
 from synthralos.storage.stackstorm_api import TIMEOUT_SECONDS, Api, StackStormError
-from synthralos.telemetry import run_log, trace_context
-from synthralos.telemetry import tracing as traces
+from synthralos.telemetry import run_log, trace_context, tracing
 
 # Sealed values would be damaged by redaction, and what was asked for is cleared of secrets already.
 _UNREDACTED_FIELDS = ("next", "carry", "result", "recovery_result", "case", "stepLogs")
@@ -59,10 +58,10 @@ class SynthralosAction(Action):
         traceback goes to the action's standard error.
         """
         redactor = Redactor()
-        tracer = traces.Tracer(self._name(work), self._execution_id(), self.now)
+        tracer = tracing.Tracer(self._name(work), self._execution_id(), self.now)
         with (
             run_log.output_to(redact=redactor.redact_text, now=self.now),
-            traces.use_tracer(tracer),
+            tracing.use_tracer(tracer),
         ):
             env, succeeded, result = self._run_guarded(work, parameters, redactor)
             if tracer.recording:
@@ -281,13 +280,13 @@ def _tracing(settings):
     except InvalidInput as error:
         run_log.emit("configuration_ignored", field=error.field)
     try:
-        tracing = trace_exporter.Tracing.from_config(settings.tracing)
+        tracing_config = trace_exporter.Tracing.from_config(settings.tracing)
     except InvalidInput as error:
         run_log.emit("configuration_ignored", field=error.field)
         return None
-    if tracing is not None:
-        traces.configure(tracing.sample_ratio)
-    return tracing
+    if tracing_config is not None:
+        tracing.configure(tracing_config.sample_ratio)
+    return tracing_config
 
 
 def _join_case_trace(env, case):
@@ -302,7 +301,7 @@ def _join_trace(env, inputs, workflow, started):
     agent = agent if is_name(agent) else None
     run_log.bind(run=env.run, agent=agent)
     trace = inputs.get("trace") or trace_context.extract_from_parameters(inputs)
-    traces.join_run(env.run, trace, workflow, started, {"gen_ai.agent.id": agent})
+    tracing.join_run(env.run, trace, workflow, started, {"gen_ai.agent.id": agent})
 
 
 def _snake(name):

@@ -25,7 +25,7 @@ def test_every_line_is_of_the_vocabulary():
     for location, call in lines:
         assert len(call.args) == 1 and isinstance(call.args[0], ast.Constant), location
         event = call.args[0].value
-        assert event in EVENTS, "%s: %s is not in telemetry/events.py" % (location, event)
+        assert event in EVENTS, "%s: %s is not in telemetry/log_events.py" % (location, event)
         for keyword in call.keywords:
             assert keyword.arg in EVENTS[event], "%s: %s has no field %s" % (
                 location, event, keyword.arg)

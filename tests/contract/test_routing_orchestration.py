@@ -292,4 +292,4 @@ def test_no_ending_loops_for_ever():
         lambda task, number, task_input: "a mapping with next" if task == "next_wave" else None
     )
     assert run.names[-1] == LOG
-    assert ACTIONS["orchestration.next_wave"]["entry_point"] == "waves.py"
+    assert ACTIONS["orchestration.next_wave"]["entry_point"] == "orchestration_tasks.py"

@@ -8,7 +8,7 @@ import time
 import pytest
 from fixtures import PACK
 from fixtures.prometheus import ALERTMANAGER, PROMETHEUS, Peers, Target, answers
-from fixtures.sensor_world import Service, surroundings
+from fixtures.sensor_world import Service, sensor_environment
 from fixtures.waiting import until
 
 from synthralos.sensing import alert_payloads
@@ -42,7 +42,7 @@ def test_a_target_goes_down_and_comes_back(peers):
             # Prometheus tells it again within a second or two where the machine is idle.
             "settle_seconds": 20}}}
         return AlertmanagerPoller(
-            surroundings(service, config, datastore, time.time, "AlertmanagerSensor")
+            sensor_environment(service, config, datastore, time.time, "AlertmanagerSensor")
         )
 
     def seen(*statuses):
@@ -114,7 +114,7 @@ def test_an_alert_ends_in_an_assigned_crew_and_the_resolved_one_closes_its_case(
     service, datastore = Service(), MemoryDatastore()
     config = {"sensors": {"alertmanager": {"url": peers.url, "settle_seconds": 3}}}
     poller = AlertmanagerPoller(
-        surroundings(service, config, datastore, time.time, "AlertmanagerSensor")
+        sensor_environment(service, config, datastore, time.time, "AlertmanagerSensor")
     )
 
     def poll_payloads():

@@ -100,13 +100,13 @@ def test_secrets_are_masked_in_what_is_shown(local):
 def test_surroundings(make):
     local = make(config=CONFIG)
     local.keys.set("deep", "secret of the deep", encrypt=True)
-    surroundings = seen(local, {"text": "a private word"})
-    assert surroundings["library"] == "found in actions/lib"
-    assert surroundings["importable"] == []
-    assert surroundings["registered"] is False
-    assert surroundings["last_path"].endswith("/actions")
-    assert "a private word" not in str(surroundings["arguments"])
-    environment = surroundings["environment"]
+    reported = seen(local, {"text": "a private word"})
+    assert reported["library"] == "found in actions/lib"
+    assert reported["importable"] == []
+    assert reported["registered"] is False
+    assert reported["last_path"].endswith("/actions")
+    assert "a private word" not in str(reported["arguments"])
+    environment = reported["environment"]
     assert environment["ST2_ACTION_PACK_NAME"] == "fixture"
     assert environment["ST2_ACTION_API_URL"].endswith("/v1")
     assert len(environment["ST2_ACTION_EXECUTION_ID"]) == 24

@@ -22,7 +22,7 @@ def test_kinds_that_a_module_writes_with_one_lifetime_have_one(names):
 
 
 def test_a_sealed_case_is_kept_as_long_as_the_table_says():
-    """seal.py is below the table, and cannot read it."""
+    """sealing.py is below the table, and cannot read it."""
     assert keyspace.lifetime_of("case") == sealing.BODY_TTL_SECONDS
 
 

@@ -5,7 +5,7 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from fixtures.sensor_world import HOSTILE, Service, surroundings
+from fixtures.sensor_world import HOSTILE, Service, sensor_environment
 from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.core import timestamps
@@ -79,7 +79,7 @@ def start(platform, service, datastore, clock):
             "platform": {"base_url": platform.url, "token": "abc-secret"},
             "sensors": {"agent_errors": dict({"path": "/api/v1/observability/errors"}, **entry)},
         }
-        around = surroundings(service, config, datastore, clock, "AgentErrorsSensor")
+        around = sensor_environment(service, config, datastore, clock, "AgentErrorsSensor")
         return AgentErrorsPoller(around)
 
     return make
@@ -265,7 +265,7 @@ def test_a_standby_is_asked_when_the_platform_is_away(serve, service, datastore,
             {"name": "standby", "base_url": standby.url}]},
         "sensors": {"agent_errors": {"path": "/errors?range=7d", "timeout": PATIENCE_SECONDS}},
     }
-    poller = AgentErrorsPoller(surroundings(service, config, datastore, clock))
+    poller = AgentErrorsPoller(sensor_environment(service, config, datastore, clock))
     poller.poll()
     assert dispatched_messages(service) == ["seen by the standby"]
     assert service.payloads("sensor_disconnected") == []
@@ -277,7 +277,7 @@ def test_an_address_of_its_own(platform, service, datastore, clock):
     platform.fail("elsewhere")
     config = {"sensors": {"agent_errors": {
         "url": platform.url + "/tenant/errors?x=1", "token": "other-secret"}}}
-    AgentErrorsPoller(surroundings(service, config, datastore, clock)).poll()
+    AgentErrorsPoller(sensor_environment(service, config, datastore, clock)).poll()
     assert dispatched_messages(service) == ["elsewhere"]
     assert platform.requests[0].startswith("GET /tenant/errors?x=1 ")
     assert "Bearer other-secret" in platform.requests[0]
@@ -395,7 +395,7 @@ def test_no_secret_reaches_a_trigger(platform, start, service):
 def test_it_is_idle_and_says_so_once(service, datastore, clock):
     config = {"platform": {"base_url": "http://127.0.0.1:9"}, "sensors": {
         "agent_errors": {"initial_lookback": 300, "poll_interval": 30}}}
-    poller = AgentErrorsPoller(surroundings(service, config, datastore, clock, "S"))
+    poller = AgentErrorsPoller(sensor_environment(service, config, datastore, clock, "S"))
     for _ in range(3):
         poller.poll()
     assert service.log() == "INFO S is idle: sensors.agent_errors is not configured"
@@ -406,7 +406,7 @@ def test_it_is_idle_and_says_so_once(service, datastore, clock):
     {"url": "http://h", "path": "/x"}, {"url": "http://h", "initial_lookback": "x"},
 ])
 def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, entry):
-    poller = AgentErrorsPoller(surroundings(
+    poller = AgentErrorsPoller(sensor_environment(
         service, {"sensors": {"agent_errors": entry}}, datastore, clock
     ))
     poller.poll()

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from fixtures.sensor_world import HOSTILE, Service, surroundings
+from fixtures.sensor_world import HOSTILE, Service, sensor_environment
 from fixtures.waiting import ENDLESS_SECONDS, PATIENCE_SECONDS, until
 
 from synthralos.calls.http import CallError
@@ -113,7 +113,7 @@ def follow(world, service, datastore, clock):
         entry.setdefault("url", "http://events.example/stream")
         world.scripts, world._set, world._ended_at = list(scripts), False, None
         world.waits, world.headers = [], []
-        around = surroundings(
+        around = sensor_environment(
             service, {"sensors": {"agent_events": entry}}, datastore, clock, "AgentEventsSensor"
         )
         follower = AgentEventsListener(around, world, world.connect, clock, draw=lambda: 0.5)
@@ -324,7 +324,7 @@ def test_places_take_turns(world, service, datastore, clock):
         return world.connect(connection, path, headers, seconds)
 
     world.scripts = [[network()], [network()]]
-    around = surroundings(service, config, datastore, clock)
+    around = sensor_environment(service, config, datastore, clock)
     AgentEventsListener(around, world, connect, clock).run()
     assert seen == ["http://a/stream", "http://b/stream", "http://a/stream"]
 
@@ -458,7 +458,7 @@ def test_hostile_events(follow, service, text):
 ])
 def test_a_configuration_that_is_wrong_is_told_once(world, service, datastore, clock, entry):
     world.wait = lambda seconds: world.set()
-    around = surroundings(service, {"sensors": {"agent_events": entry}}, datastore, clock)
+    around = sensor_environment(service, {"sensors": {"agent_events": entry}}, datastore, clock)
     AgentEventsListener(around, world, world.connect, clock).run()
     assert blinds(service) == [("configuration", False)]
 
@@ -472,7 +472,7 @@ def test_it_is_idle_and_says_so_once(world, service, datastore, clock):
             world.set()
 
     world.wait = wait
-    around = surroundings(service, {}, datastore, clock, "AgentEventsSensor")
+    around = sensor_environment(service, {}, datastore, clock, "AgentEventsSensor")
     AgentEventsListener(around, world, world.connect, clock).run()
     assert service.log() == (
         "INFO AgentEventsSensor is idle: sensors.agent_events is not configured"
@@ -544,7 +544,7 @@ def run_in_thread(service, datastore, url, **entry):
     entry = dict({"url": url, "heartbeat": ENDLESS_SECONDS}, **entry)
     config = {"sensors": {"agent_events": entry}}
     follower = AgentEventsListener(
-        surroundings(service, config, datastore, time.time), draw=lambda: 0
+        sensor_environment(service, config, datastore, time.time), draw=lambda: 0
     )
     thread = threading.Thread(target=follower.run, daemon=True)
     thread.start()

@@ -6,7 +6,7 @@ import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from fixtures.sensor_world import HOSTILE, Service, surroundings
+from fixtures.sensor_world import HOSTILE, Service, sensor_environment
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test
 
 from synthralos.core import timestamps
@@ -89,7 +89,7 @@ def start(server, service, datastore, clock):
     def make(**entry):
         entry = dict({"url": server.url, "timeout": PATIENCE_SECONDS}, **entry)
         config = {"sensors": {"alertmanager": entry}}
-        around = surroundings(service, config, datastore, clock, "AlertmanagerSensor")
+        around = sensor_environment(service, config, datastore, clock, "AlertmanagerSensor")
         return AlertmanagerPoller(around)
 
     return make
@@ -138,7 +138,7 @@ def test_an_alert_that_is_listed_as_ended_has_ended(server, start, service, cloc
 def test_the_server_s_clock_says_what_has_ended(server, start, service, datastore, clock):
     ahead = Clock(clock() + 3600)
     config = {"sensors": {"alertmanager": {"url": server.url}}}
-    poller = AlertmanagerPoller(surroundings(service, config, datastore, ahead))
+    poller = AlertmanagerPoller(sensor_environment(service, config, datastore, ahead))
     server.fire("Down")
     poller.poll()
     assert dispatched_alerts(service) == [("Down", "firing")]
@@ -274,7 +274,7 @@ def test_a_slow_server_holds_nobody(serve, service, datastore, clock):
 
     entry = {"url": serve(trickle).url, "timeout": limit_under_test(0.3)}
     config = {"sensors": {"alertmanager": entry}}
-    poller = AlertmanagerPoller(surroundings(service, config, datastore, clock))
+    poller = AlertmanagerPoller(sensor_environment(service, config, datastore, clock))
     # It would trickle for as long as somebody listens.
     poller.poll()
     given_up.set()
@@ -567,7 +567,7 @@ def test_an_entry_that_is_large_is_remembered_in_part(server, start, service):
 
 
 def test_it_is_idle_and_says_so_once_when_nothing_is_configured(service, datastore, clock):
-    poller = AlertmanagerPoller(surroundings(service, {}, datastore, clock, "AlertmanagerSensor"))
+    poller = AlertmanagerPoller(sensor_environment(service, {}, datastore, clock, "AlertmanagerSensor"))
     for _ in range(3):
         poller.poll()
     assert poller.poll_interval is None
@@ -590,7 +590,7 @@ def test_it_is_idle_and_says_so_once_when_nothing_is_configured(service, datasto
     {"attempt_timeouts": 5},
 ])
 def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, config):
-    poller = AlertmanagerPoller(surroundings(service, config, datastore, clock, "S"))
+    poller = AlertmanagerPoller(sensor_environment(service, config, datastore, clock, "S"))
     for _ in range(3):
         poller.poll()
     [blind] = service.payloads("sensor_disconnected")
@@ -601,7 +601,7 @@ def test_a_configuration_that_is_wrong_is_told_once(service, datastore, clock, c
 def test_another_sensor_s_configuration_is_of_no_concern(server, service, datastore, clock):
     config = {"sensors": {"alertmanager": {"url": server.url}, "agent_events": {"url": "nonsense"}}}
     server.fire("A")
-    AlertmanagerPoller(surroundings(service, config, datastore, clock)).poll()
+    AlertmanagerPoller(sensor_environment(service, config, datastore, clock)).poll()
     assert dispatched_alerts(service) == [("A", "firing")]
 
 

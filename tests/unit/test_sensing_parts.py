@@ -3,7 +3,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from fixtures.sensor_world import Service, surroundings
+from fixtures.sensor_world import Service, sensor_environment
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 
 from synthralos.calls.http import CallError
@@ -26,11 +26,11 @@ def service():
 
 @pytest.fixture
 def env(service, datastore, clock):
-    return surroundings(service, {}, datastore, clock)
+    return sensor_environment(service, {}, datastore, clock)
 
 
 @pytest.fixture
-def blindness(env):
+def connectivity(env):
     def make():
         return ConnectivityMonitor(
             "S", env.dispatch, env.datastore, env.now, env.log, 3
@@ -53,13 +53,13 @@ def test_a_defect_of_ours_is_not_told_as_a_datastore_that_is_away(service, monke
     assert describe_error(TypeError("x"))[0] == "internal"
 
 
-def fail(blindness, times=1, reason="network", **more):
+def fail(connectivity, times=1, reason="network", **more):
     for _ in range(times):
-        blindness.failed(reason, "no connection", 30, **more)
+        connectivity.failed(reason, "no connection", 30, **more)
 
 
-def test_blindness_is_told_once_and_its_end_once(blindness, service, clock):
-    blind = blindness()
+def test_blindness_is_told_once_and_its_end_once(connectivity, service, clock):
+    blind = connectivity()
     blind.succeeded()
     fail(blind, 2)
     assert service.dispatched == []
@@ -75,21 +75,21 @@ def test_blindness_is_told_once_and_its_end_once(blindness, service, clock):
     assert ended == dict(began, attempts=7, next_try_seconds=0, seeing=True)
 
 
-def test_a_log_is_no_place_for_the_same_line_all_day(blindness, service):
-    fail(blindness(), 100)
+def test_a_log_is_no_place_for_the_same_line_all_day(connectivity, service):
+    fail(connectivity(), 100)
     assert len(service.log().splitlines()) == 2
 
 
-def test_what_was_too_short_to_tell_is_not_told(blindness, service):
-    blind = blindness()
+def test_what_was_too_short_to_tell_is_not_told(connectivity, service):
+    blind = connectivity()
     for _ in range(5):
         fail(blind, 2)
         blind.succeeded()
     assert service.dispatched == []
 
 
-def test_blindness_is_told_again_while_it_could_not(blindness, service):
-    blind = blindness()
+def test_blindness_is_told_again_while_it_could_not(connectivity, service):
+    blind = connectivity()
     service.away = True
     fail(blind, 5)
     service.away = False
@@ -104,19 +104,19 @@ def test_blindness_is_told_again_while_it_could_not(blindness, service):
     ]
 
 
-def test_a_restart_knows_what_was_told(blindness, service, clock):
-    fail(blindness(), 3)
+def test_a_restart_knows_what_was_told(connectivity, service, clock):
+    fail(connectivity(), 3)
     clock.forward(60)
-    fail(blindness(), 3)
-    blindness().succeeded()
-    blindness().succeeded()
+    fail(connectivity(), 3)
+    connectivity().succeeded()
+    connectivity().succeeded()
     began, ended = service.payloads("sensor_disconnected")
     assert ended["seeing"] and ended["since"] == began["since"]
 
 
-def test_blindness_needs_no_datastore(blindness, service, datastore):
+def test_blindness_needs_no_datastore(connectivity, service, datastore):
     datastore.away = True
-    blind = blindness()
+    blind = connectivity()
     fail(blind, 3)
     blind.succeeded()
     assert [payload["seeing"] for payload in service.payloads("sensor_disconnected")] == [
@@ -126,10 +126,10 @@ def test_blindness_needs_no_datastore(blindness, service, datastore):
 
 
 @pytest.mark.parametrize("value", ["", "x", "[]", "{}", '{"since": "x", "reason": 5}', "5"])
-def test_a_note_that_cannot_be_read(blindness, datastore, value):
+def test_a_note_that_cannot_be_read(connectivity, datastore, value):
     datastore.put("synthralos.sensor.S~2Eblind", value)
-    fail(blindness(), 3)
-    blindness().succeeded()
+    fail(connectivity(), 3)
+    connectivity().succeeded()
 
 
 def test_a_memory_is_kept_alive(env, datastore, clock):
@@ -326,7 +326,7 @@ def test_literal_secrets_are_known(service, datastore, clock):
         "alertmanager": {"url": "http://u:p4ssw0rd1@h", "headers": {"X": "hush-header"}},
         "agent_events": {"token": "hush-token", "proxy": "http://u:hush-proxy@h"},
     }}
-    env = surroundings(service, config, datastore, clock)
+    env = sensor_environment(service, config, datastore, clock)
     env.configuration("alertmanager")
     redacted = env.redactor.redact_text("hush-header hush-token hush-proxy p4ssw0rd1")
     assert "hush" not in redacted and "p4ss" not in redacted

@@ -16,7 +16,7 @@ from sandbox import agent_failed, ok, rate_limit, status
 PACK = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(PACK / "tests"))
 
-from fixtures.sensor_world import Service, surroundings  # noqa: E402
+from fixtures.sensor_world import Service, sensor_environment  # noqa: E402
 from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.metrics import definitions  # noqa: E402
@@ -101,7 +101,7 @@ def a_day_of_faults(world):
                      original_query="q")[1]["recovered"]
     assert world.run("llm_retry", **dict(LLM, failure_reason=""))[0]["status"] == "failed"
     service = Service()
-    around = surroundings(
+    around = sensor_environment(
         service, {"sensors": {"alertmanager": {"url": "http://127.0.0.1:9"}}},
         Keys(world.local.keys), time.time, "AlertmanagerSensor",
     )

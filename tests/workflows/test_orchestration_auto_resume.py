@@ -176,7 +176,7 @@ def test_a_run_whose_time_was_up_gets_as_much_again(flow):
 
 def test_a_run_whose_task_crashed_resumes_itself(flow, tmp_path):
     flag = tmp_path / "crashed"
-    source = (flow.world.pack / "actions" / "waves.py").read_text()
+    source = (flow.world.pack / "actions" / "orchestration_tasks.py").read_text()
     crash = "        return engine.next_wave(env, "
     assert source.count(crash) == 1
     flow.world.with_action("waves", source.replace(crash, (

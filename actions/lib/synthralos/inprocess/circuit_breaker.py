@@ -1,7 +1,7 @@
 """A circuit breaker within one process, for any number of threads and coroutines.
 
 The breakers of runs on StackStorm are derived from the datastore, for an action's process ends with
-it: see state/breaker.py.
+it: see storage/circuit_breaker.py.
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """One run of an agentic workflow: its state, history, versions and checkpoints.
 
-Checkpoints are snapshots (state/snapshots.py) under the workflow's run_id: packed, with a checksum,
+Checkpoints are snapshots (storage/snapshots.py) under the workflow's run_id: packed, with a checksum,
 and trimmed to MAX_CHECKPOINTS. Their state is the whole context, so that a run whose process has
 ended goes on from its last one, where the datastore outlives the process.
 """
