@@ -567,7 +567,9 @@ def test_an_entry_that_is_large_is_remembered_in_part(server, start, service):
 
 
 def test_it_is_idle_and_says_so_once_when_nothing_is_configured(service, datastore, clock):
-    poller = AlertmanagerPoller(sensor_environment(service, {}, datastore, clock, "AlertmanagerSensor"))
+    poller = AlertmanagerPoller(
+        sensor_environment(service, {}, datastore, clock, "AlertmanagerSensor")
+    )
     for _ in range(3):
         poller.poll()
     assert poller.poll_interval is None

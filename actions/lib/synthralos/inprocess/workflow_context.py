@@ -1,8 +1,8 @@
 """One run of an agentic workflow: its state, history, versions and checkpoints.
 
-Checkpoints are snapshots (storage/snapshots.py) under the workflow's run_id: packed, with a checksum,
-and trimmed to MAX_CHECKPOINTS. Their state is the whole context, so that a run whose process has
-ended goes on from its last one, where the datastore outlives the process.
+Checkpoints are snapshots (storage/snapshots.py) under the workflow's run_id: packed, with a
+checksum, and trimmed to MAX_CHECKPOINTS. Their state is the whole context, so a run whose process
+has ended continues from its last one if the datastore outlives the process.
 """
 
 import threading
