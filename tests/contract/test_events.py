@@ -9,12 +9,12 @@ LIBRARY = PACK / "actions" / "lib"
 
 
 def _lines():
-    """(where, the call) of each `log.line(...)` of the library."""
+    """(where, the call) of each `run_log.emit(...)` of the library."""
     for path in sorted(LIBRARY.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = node.func if isinstance(node, ast.Call) else None
-            if isinstance(called, ast.Attribute) and called.attr == "line" and (
-                isinstance(called.value, ast.Name) and called.value.id == "log"
+            if isinstance(called, ast.Attribute) and called.attr == "emit" and (
+                isinstance(called.value, ast.Name) and called.value.id == "run_log"
             ):
                 yield "%s:%d" % (path.relative_to(PACK), node.lineno), node
 

@@ -309,7 +309,7 @@ def test_a_datastore_that_is_away_is_an_error(ask, world):
     for action, parameters in requests:
         result = ask(action, "failed", **parameters)
         assert result["error"]["cause"] == "stackstorm_api", action
-        assert "answered" in result["summary"] and "500" in result["summary"], action
+        assert "returned" in result["summary"] and "500" in result["summary"], action
 
 
 def record(ask, state, kind="state", **more):

@@ -4,12 +4,13 @@ Checkpoints are snapshots (storage/snapshots.py) under the workflow's run_id: pa
 checksum, and trimmed to MAX_CHECKPOINTS. Their state is the whole context, so a run whose process
 has ended continues from its last one if the datastore outlives the process.
 """
+from __future__ import annotations
 
 import threading
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Optional, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -77,22 +78,22 @@ class WorkflowContext:
     """
 
     input_data: dict[str, Any] = field(default_factory=dict)
-    workflow: Optional["Workflow"] = field(default=None, repr=False, compare=False)
+    workflow: Workflow | None = field(default=None, repr=False, compare=False)
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: WorkflowState = WorkflowState.CREATED
     plan: Any = None
     critique: Any = None
     result: Any = None
-    error: Optional[str] = None
+    error: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     retry_count: int = 0
     version: int = 1
     state_history: list[StateTransition] = field(default_factory=list)
     checkpoints: dict[str, str] = field(default_factory=dict)
     versions: dict[int, str] = field(default_factory=dict)
-    failed_checkpoint: Optional[str] = None
-    started_at: Optional[float] = None
-    updated_at: Optional[float] = None
+    failed_checkpoint: str | None = None
+    started_at: float | None = None
+    updated_at: float | None = None
     # Of the last checkpoint of each name: its version, checksum, and when it was created.
     _stored: dict[str, tuple[int, str, float]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -146,8 +147,8 @@ class WorkflowContext:
 
     @classmethod
     def from_dict(
-        cls, data: dict[str, Any], workflow: Optional["Workflow"] = None
-    ) -> "WorkflowContext":
+        cls, data: dict[str, Any], workflow: Workflow | None = None
+    ) -> WorkflowContext:
         """The context that `to_dict` gave, for a workflow with the same agents."""
         fields = dict(data, state=WorkflowState(data["state"]))
         fields["versions"] = {
