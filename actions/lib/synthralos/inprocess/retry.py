@@ -72,9 +72,9 @@ class RetryConfig:
 
         :param draw: gives a number from 0 to 1, for the jitter.
         """
-        state = tenacity.RetryCallState(
-            retry_object=None, fn=None, args=(), kwargs={}  # type: ignore[arg-type]
-        )
+        # tenacity's waits read the number of the attempt alone, so there is no call to describe.
+        no_retrying: Any = None
+        state = tenacity.RetryCallState(retry_object=no_retrying, fn=None, args=(), kwargs={})
         state.attempt_number = attempt
         exponential = tenacity.wait_exponential(
             multiplier=self.initial_delay, exp_base=self.exponential_base, max=self.max_delay
