@@ -9,7 +9,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Optional, TypeVar, Union
 
 from synthralos.core import failures
@@ -233,7 +233,7 @@ def context_from(value: Union[ErrorContext, Mapping[str, Any]]) -> ErrorContext:
     if isinstance(value, ErrorContext):
         return value
     if isinstance(value, Mapping):
-        unknown = sorted(set(value) - set(ErrorContext.__dataclass_fields__))
+        unknown = sorted(set(value) - {entry.name for entry in fields(ErrorContext)})
         if not unknown:
             return ErrorContext(**value)
         raise InvalidInput(

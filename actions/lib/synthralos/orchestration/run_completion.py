@@ -319,12 +319,13 @@ def log_failure(
             # The run had already ended: this is about its resume, which is not attempted again.
             report["resumed_by"] = run_store.resumed_by()
             is_resumed = report["resumed_by"] is not None
-            report["error"] = dict(end["error"])
+            end_error = dict(end["error"])
             if not is_resumed:
-                report["error"]["message"] += "; it could not be resumed"
-                reason = report["error"]["message"]
-            case["gave_up"] = {"error": report["error"], "reason": report["error"]["message"]}
-            run_store.end(dict(end, error=report["error"], resume=None))
+                reason = end_error["message"] + "; it could not be resumed"
+                end_error["message"] = reason
+            report["error"] = end_error
+            case["gave_up"] = {"error": end_error, "reason": end_error["message"]}
+            run_store.end(dict(end, error=end_error, resume=None))
         else:
             if newest and not case["parent"] and not case["dry_run"]:
                 plan = _planned_resume(env, run_record)
