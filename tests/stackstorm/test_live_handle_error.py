@@ -93,7 +93,7 @@ def test_twenty_at_once_each_end_in_the_right_state(st2, box, agent):
         )
         for n in range(20)
     ]
-    runs = [st2.wait(run_id, seconds=400) for run_id in run_ids]
+    runs = [st2.wait(run_id) for run_id in run_ids]
     assert {run["status"] for run in runs} == {"succeeded"}
     assert all(run["result"]["output"]["recovered"] for run in runs)
     assert len(box.calls_to("platform")) == 20
@@ -125,7 +125,7 @@ def test_twenty_at_once_for_one_agent_lose_no_record(st2, box, agent):
         st2.start("handle_error", agent_id=agent, error=error("resource_error", "disk %d" % n))
         for n in range(20)
     ]
-    runs = [st2.wait(run_id, seconds=400) for run_id in run_ids]
+    runs = [st2.wait(run_id) for run_id in run_ids]
     assert {run["status"] for run in runs} == {"failed"}
     tickets = {run["result"]["output"]["ticket"] for run in runs}
     assert len(tickets) == 1

@@ -145,7 +145,7 @@ def test_an_action_step_and_a_cancelled_run(live):
     let_go = threading.Event()
     live.answers["A"] = lambda prompt, number: let_go.wait(LIVE_PATIENCE_SECONDS) and "done"
     run_id = live.start("acting")
-    until(lambda: live.asked, "the model is asked", LIVE_PATIENCE_SECONDS)
+    until(lambda: live.requests, "the model is asked", LIVE_PATIENCE_SECONDS)
     error = live.refused("orchestration.delete", name="acting")
     assert "runs as " + run_id in error["message"]
     live.action("orchestration.cancel", execution_id=run_id)
