@@ -82,7 +82,7 @@ class ExecuteRequestTest(ActionCase):
         ok, result = self.attempt(self.case())
         self.assertFalse(ok)
         self.assertIsNone(result["next"])
-        self.assertIn("a person has to look", result["reason"])
+        self.assertIn("a person has to check", result["reason"])
         self.assertEqual(len(self.box.calls), 1)
 
     def test_a_dry_run_calls_nothing(self):

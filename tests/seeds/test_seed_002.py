@@ -180,9 +180,10 @@ def test_002_20_no_end_without_a_valid_plan(planner):
 
 def make(target):
     """The commands that `make <target>` would run, were nothing made yet; nothing is run."""
+    command = ["make", "--no-print-directory", "--dry-run", "--always-make"]
     ended = subprocess.run(
-        ["make", "--dry-run", "--always-make", "PYTHON=" + sys.executable, target], cwd=str(PACK),
-        text=True, capture_output=True, timeout=60, check=True)
+        command + ["PYTHON=" + sys.executable, target], cwd=str(PACK), text=True,
+        capture_output=True, timeout=60, check=True)
     return ended.stdout.splitlines()
 
 

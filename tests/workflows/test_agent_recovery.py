@@ -127,7 +127,7 @@ def test_a_call_of_unknown_effect_is_not_repeated_where_that_is_unsafe(world):
     reported = dict(FAILED, failure_type="error")
     run, output = world.run("agent_recovery", retry_delay=0, **reported)
     assert run["status"] == "failed" and output["attempts"] == 1
-    assert "a person has to look" in output["error"]["reason"]
+    assert "a person has to check" in output["error"]["reason"]
 
 
 def test_a_time_out_that_is_unsafe_to_repeat_is_left_to_a_person(world):

@@ -345,7 +345,8 @@ def test_a_run_that_waits_may_be_cancelled(flow, asking):
     flow.action("orchestration.cancel", execution_id=asking.id)
     assert asking.wait(PATIENCE_SECONDS)["status"] == "canceled"
     assert flow.status(asking.id)["status"] == "cancelled"
-    assert "is over" in flow.refused("orchestration.cancel", execution_id=asking.id)["message"]
+    error = flow.refused("orchestration.cancel", execution_id=asking.id)
+    assert "has already ended" in error["message"]
 
 
 def test_a_failed_step_ends_the_run(flow):
@@ -597,7 +598,7 @@ def encoded(text):
 
 
 @pytest.mark.parametrize("action, why", [
-    ("core.local", "is not allowed"), ("core.nothing", "is no action of this StackStorm"),
+    ("core.local", "is not allowed"), ("core.nothing", "does not exist in this StackStorm"),
 ])
 def test_an_action_that_no_step_may_run(flow, action, why):
     flow.world.config["orchestration"] = {"allowed_actions": ["core.nothing"]}
@@ -706,7 +707,7 @@ def test_an_inactive_orchestration_does_not_run(flow):
 def test_a_role_that_is_missing_is_told_before_anything_runs(flow):
     flow.define([{"name": "a", "role": "A"}])
     error = flow.refused("role.delete", name="A")
-    assert error["message"] == "name 'A': is used by flow. Change these first, or give force."
+    assert error["message"] == "name 'A': is used by flow. Change these first, or set force."
     flow.action("role.delete", name="A", force=True)
     _, output = flow.run()
     assert "Role not found for step a" in output["error"]["message"] and not flow.requests

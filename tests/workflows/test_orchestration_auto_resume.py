@@ -21,10 +21,9 @@ def flow(world):
 
 def chain(flow, run_id):
     """The executions of a run and of those that resumed it, first to last, all at their end."""
-    executions = [flow.ended(run_id, PATIENCE_SECONDS)]
+    executions = [flow.ended(run_id)]
     while executions[-1]["result"]["output"]["resumed_by"]:
-        executions.append(flow.ended(
-            executions[-1]["result"]["output"]["resumed_by"], PATIENCE_SECONDS))
+        executions.append(flow.ended(executions[-1]["result"]["output"]["resumed_by"]))
     return executions
 
 
@@ -179,7 +178,7 @@ def test_a_run_whose_task_crashed_resumes_itself(flow, tmp_path):
     source = (flow.world.pack / "actions" / "orchestration_tasks.py").read_text()
     crash = "        return engine.next_wave(env, "
     assert source.count(crash) == 1
-    flow.world.with_action("waves", source.replace(crash, (
+    flow.world.with_action("orchestration_tasks", source.replace(crash, (
         "        import os\n"
         "        if not os.path.exists(%r):\n"
         "            open(%r, 'w').close()\n"
@@ -234,7 +233,7 @@ def test_a_run_that_does_not_ask_for_it_costs_nothing_more(flow):
         "orchestration.begin", "orchestration.wave", "orchestration.wave"]
     assert flow.status(run["id"])["auto_resume"] is None
     error = flow.refused("orchestration.resume", execution_id=run["id"], automatic=True)
-    assert "plans no resume" in error["message"]
+    assert "has no planned resume" in error["message"]
 
 
 @pytest.mark.parametrize("policy, field", [

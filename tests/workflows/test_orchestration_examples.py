@@ -286,7 +286,7 @@ def test_a_step_that_fails_leaves_the_state_failed(agentic):
     run, _ = agentic.play()
     run_status = agentic.status(run["id"])
     assert run["status"] == "failed" and run_status["state"] == "FAILED"
-    assert logs(run_status["result"])["Critique"]["status"] == "skipped"
+    assert logs(run_status)["Critique"]["status"] == "skipped"
 
 
 def test_its_state_while_it_has_none(agentic):

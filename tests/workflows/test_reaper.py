@@ -129,6 +129,6 @@ def test_what_a_run_knows_nothing_of_is_refused(world):
 def test_the_last_query_of_an_agent(world):
     parameters = dict(FAILED, original_query="@last")
     run, output = world.run("agent_recovery", **parameters)
-    assert run["status"] == "failed" and "no earlier one is known" in output["error"]["hint"]
+    assert run["status"] == "failed" and "no earlier query is known" in output["error"]["hint"]
     world.run("agent_recovery", **FAILED)
     assert world.run("agent_recovery", **parameters)[1]["success"]

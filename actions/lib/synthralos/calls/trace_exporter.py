@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from synthralos.calls.http import CallError
-from synthralos.config.reader import default_if_none, read_seconds
+from synthralos.config.reader import default_if_none, out_of_range, read_seconds
 from synthralos.config.settings import Connection, connection
 from synthralos.core.errors import InvalidInput
 from synthralos.telemetry import otlp_json, run_log
@@ -40,20 +40,16 @@ class Tracing:
             return None
         timeout = read_seconds(entry, "tracing.timeout", 1.0)
         if timeout > MAX_TIMEOUT_SECONDS:
-            reason = "must be between 0.1 and %d seconds" % MAX_TIMEOUT_SECONDS
-            raise InvalidInput("tracing.timeout", timeout, reason, "Use a number in that range")
+            raise out_of_range(
+                "tracing.timeout", timeout, "a number of seconds", 0.1, MAX_TIMEOUT_SECONDS
+            )
         sample_ratio = default_if_none(entry.get("sample_ratio"), 1.0)
         if (
             not isinstance(sample_ratio, (int, float)) or
             isinstance(sample_ratio, bool) or
             not 0 <= sample_ratio <= 1
         ):
-            raise InvalidInput(
-                "tracing.sample_ratio",
-                sample_ratio,
-                "must be between 0 and 1",
-                "Use a number in that range",
-            )
+            raise out_of_range("tracing.sample_ratio", sample_ratio, "a number", 0, 1)
         tracing_connection = connection(entry, "tracing", "token", timeout, timeout, "endpoint")
         return cls(
             tracing_connection, entry.get("service_name") or "synthralos", float(sample_ratio)

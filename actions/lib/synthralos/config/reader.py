@@ -45,8 +45,7 @@ def read_seconds(entry, path, default, minimum=0.1):
     value = default_if_none(entry.get(path.rpartition(".")[2]), default)
     is_valid = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_valid or not minimum <= value <= MAX_SECONDS:
-        reason = "must be between %s and %d seconds" % (minimum, MAX_SECONDS)
-        raise InvalidInput(path, value, reason, "Use a number in that range")
+        raise out_of_range(path, value, "a number of seconds", minimum, MAX_SECONDS)
     return float(value)
 
 
@@ -58,8 +57,7 @@ def read_number(entry, name, default, minimum, maximum, prefix=""):
     value = default_if_none(entry.get(name), default)
     is_valid = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_valid or not minimum <= value <= maximum:
-        reason = "must be between %s and %s" % (minimum, maximum)
-        raise InvalidInput(prefix + name, value, reason, "Use a number in that range")
+        raise out_of_range(prefix + name, value, "a number", minimum, maximum)
     return float(value)
 
 
@@ -70,9 +68,17 @@ def read_int(entry, name, default, minimum, maximum, prefix=""):
     """
     value = default_if_none(entry.get(name), default)
     if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-        reason = "must be a whole number between %d and %d" % (minimum, maximum)
-        raise InvalidInput(prefix + name, value, reason, "Use a number in that range")
+        raise out_of_range(prefix + name, value, "a whole number", minimum, maximum)
     return value
+
+
+def out_of_range(path, value, kind, minimum, maximum):
+    """Return the InvalidInput of `value` at `path`, which is not `kind` between two bounds.
+
+    :param kind: what is expected, with its article: "a whole number".
+    """
+    accepted = "%s from %s to %s" % (kind, minimum, maximum)
+    return InvalidInput(path, value, "must be " + accepted, "Use " + accepted)
 
 
 def default_if_none(value, default):
