@@ -1,4 +1,4 @@
-from synthralos.core import failures
+from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.plurals import count_noun
@@ -37,12 +37,12 @@ class Tickets(ResourceAction):
         inputs, _ = self.execution(env, parameters)
         subject = require_identifier("subject", inputs.get("subject"))
         summary = " ".join(self._text(env, inputs, "summary").split())
-        failure_type, cause = failures.resolve_type(inputs.get("failure_type") or "unknown")
+        failure_type, cause = causes.resolve_type(inputs.get("failure_type") or "unknown")
         cause = cause or failures.from_text(summary, failure_type).cause
         failure = {
             "type": failure_type,
             "cause": cause,
-            "severity": inputs.get("severity") or failures.CAUSES[cause].severity,
+            "severity": inputs.get("severity") or causes.CAUSES[cause].severity,
         }
         opened = ticketing.open_ticket(
             env, config, WORKFLOW, subject, failure, summary, inputs.get("level"),

@@ -195,9 +195,9 @@ def test_closed_sets_and_bounds(action, name, spec):
 
 
 def test_the_failure_types_are_the_library_s():
-    from synthralos.core import failures
+    from synthralos.core import causes
 
-    assert list(failures.TYPES) + list(failures.ALIASES) == FAILURE_TYPES
+    assert list(causes.TYPES) + list(causes.ALIASES) == FAILURE_TYPES
 
 
 def test_a_parameter_means_the_same_everywhere():

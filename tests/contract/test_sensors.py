@@ -111,12 +111,12 @@ def test_a_payload_s_schema(name):
 
 
 def test_the_failure_types_are_the_library_s():
-    from synthralos.core import failures
+    from synthralos.core import causes
 
     properties = TRIGGERS["agent_failure.yaml"]["payload_schema"]["properties"]
-    assert properties["failure_type"]["enum"] == list(failures.TYPES)
+    assert properties["failure_type"]["enum"] == list(causes.TYPES)
     properties = TRIGGERS["agent_loop.yaml"]["payload_schema"]["properties"]
-    assert properties["severity"]["enum"] == list(failures.SEVERITIES)
+    assert properties["severity"]["enum"] == list(causes.SEVERITIES)
 
 
 def test_the_defaults_of_the_config_schema_are_the_library_s():

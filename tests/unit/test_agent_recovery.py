@@ -8,7 +8,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from synthralos.core.errors import InvalidInput
-from synthralos.core.failures import CAUSES, TYPES
+from synthralos.core.causes import CAUSES, TYPES
 from synthralos.core.sealing import unseal
 from synthralos.recovery import agent_recovery
 

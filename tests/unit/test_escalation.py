@@ -3,7 +3,7 @@ import pytest
 
 from synthralos.core import sanitize
 from synthralos.core.errors import InvalidInput
-from synthralos.core.failures import ALIASES, CAUSES, SEVERITIES
+from synthralos.core.causes import ALIASES, CAUSES, SEVERITIES
 from synthralos.core.redaction import Redactor
 from synthralos.escalation import priority
 from synthralos.escalation.config import EscalationConfig

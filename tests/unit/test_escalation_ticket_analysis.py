@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.core.failures import CAUSES
+from synthralos.core.causes import CAUSES
 from synthralos.escalation import ticket_analysis
 from synthralos.storage import history, tickets
 

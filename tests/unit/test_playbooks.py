@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.core.failures import CAUSES, TYPES
+from synthralos.core.causes import CAUSES, TYPES
 from synthralos.recovery.playbooks import plan
 from synthralos.recovery.repair_actions import REPAIR_ACTIONS
 

@@ -11,7 +11,8 @@ from synthralos.calls.deadline import Deadline
 from synthralos.calls.http import CallError
 from synthralos.calls.rounds import RetryRules, RunProgress, Target, play_round
 from synthralos.config.settings import Breaker
-from synthralos.core.failures import CAUSES, make_failure, with_evidence
+from synthralos.core.causes import CAUSES
+from synthralos.core.failures import make_failure, with_evidence
 from synthralos.core.sealing import unseal
 from synthralos.recovery import llm_retry
 from synthralos.storage.circuit_breaker import OPEN

@@ -12,7 +12,7 @@ import yaml
 
 from synthralos.calls import backoff
 from synthralos.config.settings import STRATEGIES, Retry, Settings
-from synthralos.core import failures
+from synthralos.core import causes
 from synthralos.escalation import priority
 from synthralos.escalation.config import EscalationConfig
 from synthralos.inprocess import errors
@@ -169,14 +169,14 @@ NINE = ("agent_failure", "tool_failure", "communication_error", "timeout_error",
 
 
 def cause_of(name):
-    kind, cause = failures.resolve_type(name)
-    return cause or failures.CAUSE_OF_TYPE[kind]
+    kind, cause = causes.resolve_type(name)
+    return cause or causes.CAUSE_OF_TYPE[kind]
 
 
 def test_the_nine_error_types_and_four_severities():
-    assert all(failures.resolve_type(name) for name in NINE)
-    assert all(failures.resolve_type(name.upper()) for name in NINE)
-    assert failures.SEVERITIES == ("low", "medium", "high", "critical")
+    assert all(causes.resolve_type(name) for name in NINE)
+    assert all(causes.resolve_type(name.upper()) for name in NINE)
+    assert causes.SEVERITIES == ("low", "medium", "high", "critical")
     assert len({cause_of(name) for name in NINE}) == len(NINE)
 
 
@@ -344,7 +344,7 @@ def test_priority_is_a_formula_of_its_own():
             "attempts": attempts, "impact": impact, "subject": "bot"})
 
     assert of("low", 5, 5) < of("critical", 1, 1)
-    assert [of(name, 1, 1) for name in failures.SEVERITIES] == [8, 21, 34, 48]
+    assert [of(name, 1, 1) for name in causes.SEVERITIES] == [8, 21, 34, 48]
     assert of("low", 1, 0, 0) == 0
 
 

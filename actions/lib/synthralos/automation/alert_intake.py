@@ -4,7 +4,7 @@ import re
 
 from synthralos.automation import admission
 from synthralos.automation.admission import Incident
-from synthralos.core import failures
+from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
 from synthralos.infrastructure.config import InfrastructureConfig
@@ -122,7 +122,7 @@ def incident_of(env, config, alert, workflow=AUTO):
 
 def _agent_incident(env, config, alert, agent):
     label = alert["labels"].get("failure_type") or "unknown"
-    resolved_type = failures.resolve_type(label)
+    resolved_type = causes.resolve_type(label)
     failure_type = str(label).strip().lower() if resolved_type is not None else "unknown"
     message = _message(alert)
     failure = failures.from_text(message, None if failure_type == "unknown" else resolved_type[0])
@@ -240,7 +240,7 @@ def _failure(failure, alert):
     severity_label = str(alert["labels"].get("severity") or "").lower()
     severity = (
         severity_label
-        if severity_label in failures.SEVERITIES
+        if severity_label in causes.SEVERITIES
         else _SEVERITIES.get(severity_label, failure.severity)
     )
     return {"type": failure.type, "cause": failure.cause, "severity": severity}

@@ -258,5 +258,5 @@ def _agent_failure(status, body):
     error = body.get("error")
     message = error if isinstance(error, str) else json.dumps(error)
     failure = failures.make_failure("agent_failed", message or "the agent failed", status)
-    text_cause = failures.cause_of_text(message)
+    text_cause = failures.cause_of(message)
     return failures.with_evidence(failure, spoken_cause=text_cause) if text_cause else failure

@@ -252,6 +252,9 @@ CAUSES = {
     "wrong_address": Cause(
         "error", "high", "setup", "The address answers, but is not the API that was called"
     ),
+    "request_too_large": Cause(
+        "error", "medium", "setup", "The server accepts no request of this size"
+    ),
     "content_policy": Cause(
         "llm_error", "medium", "policy", "A policy of the provider forbids the request or answer"
     ),

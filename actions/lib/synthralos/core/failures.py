@@ -1,102 +1,125 @@
-"""Failures: their types and causes, and which of them another attempt can cure."""
+"""Failures, classified: from HTTP responses, from texts, and from what reporters attach.
 
-import functools
-import math
+What is innermost and telling decides: a name that says the cause, then the phrases of the message
+that fit the HTTP status, then the status. The table in `core/causes.py` says what follows.
+"""
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from re import Pattern
 from typing import Any, Optional
 
-from synthralos.core import bounded_json
+from synthralos.core import error_names, error_phrases, evidence
+from synthralos.core.causes import CAUSE_OF_TYPE, CAUSES, LATER, Cause
+from synthralos.core.evidence import Evidence
+from synthralos.core.retry_hints import hint_in_words, retry_hint
 
-TYPES = ("timeout", "error", "invalid_output", "tool_failure", "llm_error", "unknown")
-SEVERITIES = ("low", "medium", "high", "critical")
-# Names that other error handlers use, accepted wherever a failure type is: (type, cause).
-ALIASES: dict[str, tuple[str, Optional[str]]] = {
-    "agent_failure": ("error", "agent_failed"),
-    "communication_error": ("llm_error", "network"),
-    "timeout_error": ("timeout", "timeout"),
-    "validation_error": ("invalid_output", "schema_mismatch"),
-    "infinite_loop": ("error", "infinite_loop"),
-    "resource_error": ("error", "resource"),
-    "configuration_error": ("error", "configuration"),
-    "unknown_error": ("unknown", None),
-}
-MAX_HINT_SECONDS = 24 * 3600.0
 MAX_MESSAGE_SHOWN = 300
 
+# What a call was made to: a "model" at a provider, where a 404 can only mean the model or the
+# address; a "model request", which names a model, so that a 404 may be about it; a "request" or an
+# "agent".
+CALL_KINDS = ("model", "model request", "request", "agent")
 
-@dataclass(frozen=True)
-class Cause:
-    """How failures of one cause are treated.
-
-    :ivar type: the failure type it belongs to by default.
-    :ivar severity: one of SEVERITIES.
-    :ivar retry_same_target: whether the same target may be tried again, after a wait.
-    :ivar retry_other_target: whether another target may be tried, at once.
-    :ivar counts_for_breaker: whether it counts against the target's breaker.
-    """
-
-    type: str
-    severity: str
-    retry_same_target: bool
-    retry_other_target: bool
-    counts_for_breaker: bool = False
-
-
-CAUSES = {
-    "timeout": Cause("timeout", "high", True, True, counts_for_breaker=True),
-    "network": Cause("llm_error", "high", True, True, counts_for_breaker=True),
-    "server_error": Cause("error", "high", True, True, counts_for_breaker=True),
-    "overloaded": Cause("llm_error", "high", True, True, counts_for_breaker=True),
-    "truncated_stream": Cause("llm_error", "medium", True, True, counts_for_breaker=True),
-    "request_timeout": Cause("timeout", "medium", True, True),
-    "malformed_answer": Cause("invalid_output", "medium", True, True),
-    "conflict": Cause("error", "medium", True, True),
-    "rate_limit": Cause("llm_error", "medium", True, True),
-    "quota": Cause("llm_error", "high", False, True),
-    # The pack's own: no more LLM calls are allowed.
-    "budget": Cause("llm_error", "high", False, False),
-    "authentication": Cause("llm_error", "high", False, True),
-    "permission": Cause("llm_error", "high", False, True),
-    "model_not_found": Cause("llm_error", "high", False, True),
-    "context_length": Cause("llm_error", "medium", False, True),
-    "content_policy": Cause("llm_error", "medium", False, False),
-    "bad_request": Cause("error", "medium", False, False),
-    "not_found": Cause("error", "medium", False, False),
-    "blank_output": Cause("invalid_output", "medium", True, True),
-    "schema_mismatch": Cause("invalid_output", "medium", True, True),
-    "invalid_output": Cause("invalid_output", "low", True, True),
-    "agent_failed": Cause("error", "high", True, True),
-    "tool_failure": Cause("tool_failure", "medium", True, True),
-    "resource": Cause("error", "critical", True, True),
-    "configuration": Cause("error", "high", False, True),
-    "infinite_loop": Cause("error", "critical", True, True),
-    "cancelled": Cause("error", "low", False, False),
-    "unknown": Cause("unknown", "medium", True, True),
+_CAUSE_OF_STATUS = {
+    401: "authentication",
+    402: "quota",
+    403: "permission",
+    405: "wrong_address",
+    407: "wrong_address",
+    408: "request_timeout",
+    409: "conflict",
+    410: "not_found",
+    421: "wrong_address",
+    424: "server_error",
+    425: "server_error",
+    426: "wrong_address",
+    429: "rate_limit",
+    451: "content_policy",
+    # Groq: over capacity.
+    498: "overloaded",
+    # nginx, Google: the call was cancelled on their side.
+    499: "server_error",
+    504: "timeout",
+    # Cloudflare: the origin is down, is silent, cannot be reached, or answered too late.
+    521: "network",
+    522: "timeout",
+    523: "network",
+    524: "timeout",
+    529: "overloaded",
 }
-CAUSE_OF_TYPE = {
-    "timeout": "timeout",
-    "error": "agent_failed",
-    "invalid_output": "invalid_output",
-    "tool_failure": "tool_failure",
-    "llm_error": "unknown",
-    "unknown": "unknown",
+# The causes that the words of an error may name, the first of them first. Others are not looked
+# for: the words of a 500 may be anything.
+_PHRASES_OF_REFUSAL = (
+    "invalid_output",
+    "model_quota",
+    "unsupported_content",
+    "context_length",
+    "quota",
+    "model_not_found",
+    "unsupported_parameter",
+    "content_policy",
+    "authentication",
+    "overloaded",
+)
+_PHRASES_OF_STATUS = {
+    401: ("quota",),
+    402: (),
+    403: ("quota", "model_quota", "content_policy", "authentication", "model_not_found"),
+    404: ("unsupported_content", "unsupported_parameter", "model_not_found", "authentication"),
+    408: (),
+    409: (),
+    413: ("model_quota", "context_length"),
+    429: ("model_quota", "quota", "overloaded"),
 }
+_PHRASES_OF_SERVER_ERROR = ("context_length", "overloaded")
+# Of a text without a status: all of them, the most telling first.
+_PHRASES_OF_TEXT = (
+    "model_quota",
+    "quota",
+    "rate_limit",
+    "context_length",
+    "content_policy",
+    "authentication",
+    "model_not_found",
+    "unsupported_content",
+    "unsupported_parameter",
+    "invalid_output",
+    "permission",
+    "overloaded",
+)
+# A proxy may answer with these whatever the status was that it received.
+_UNTELLING_STATUSES = (400, 422, 424, 500, 502, 503)
+# Parameters that shape an answer, without which the same thing is asked for.
+SAMPLING_PARAMETERS = frozenset(
+    "max_tokens max_completion_tokens max_output_tokens temperature top_p top_k min_p "
+    "frequency_penalty presence_penalty repetition_penalty seed logit_bias logprobs top_logprobs "
+    "user metadata reasoning_effort parallel_tool_calls service_tier store verbosity thinking"
+    .split()
+)
+_NAMED_PARAMETER = re.compile(
+    r"(?ix) (?:parameters?|params?|values?|arguments?|fields?|argument\s+supplied) \W{1,4}"
+    r"[`'\"]? ([a-z][a-z_]{1,40}) [`'\"]?"
+    r" | ^\W? ([a-z][a-z_.]{1,40}) \s*: "
+    r" | [`'\"]([a-z][a-z_]{1,40})[`'\"] "
+    r" | \b (temperature|top_p|top_k|max_tokens|logprobs|seed) \b"
+)
+_REPLACEMENT = re.compile(r"(?i)use [`'\"]?([a-z][a-z_]{1,40})[`'\"]? instead")
 
 
 @dataclass(frozen=True)
 class Failure:
     """One failure, classified.
 
-    :ivar type: one of TYPES.
-    :ivar cause: a key of CAUSES.
-    :ivar severity: one of SEVERITIES.
+    :ivar type: one of causes.TYPES.
+    :ivar cause: a key of causes.CAUSES.
+    :ivar severity: one of causes.SEVERITIES.
     :ivar message: for people, at most MAX_MESSAGE_SHOWN characters.
     :ivar status: the HTTP status, or None.
     :ivar retry_after: seconds after which the other side asked to be called again, or None.
-    :ivar evidence: further facts that decide about a retry, such as `sent`.
+    :ivar evidence: further facts that decide about a retry: `sent` (false where the request did not
+        leave), `should_retry` (false where the server forbids it), `parameter` and `replacement`
+        (of an unsupported parameter).
     """
 
     type: str
@@ -133,6 +156,7 @@ def make_failure(
     status: Optional[int] = None,
     retry_after: Optional[float] = None,
     type: Optional[str] = None,
+    evidence: Optional[dict[str, Any]] = None,
 ) -> Failure:
     """Return a Failure of `cause`, with the cause's severity and, unless `type` is set, its type.
 
@@ -143,267 +167,222 @@ def make_failure(
     message = " ".join(str(message).split())
     if len(message) > MAX_MESSAGE_SHOWN:
         message = message[: MAX_MESSAGE_SHOWN - 3] + "..."
-    return Failure(type or policy.type, cause, policy.severity, message, status, retry_after)
-
-
-_QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_error")
-# "HTTP 429", "status 429", "status code: 429", "code=429".
-_STATUS = r"(?:http(?:/[0-9.]+)?|status(?:[ _]code)?|code)[ :=]{1,2}"
-
-# Matched as whole words: "capital" does not contain "api". The first pattern that matches names the
-# cause.
-_PATTERN_TEXTS = [
-    ("rate_limit", r"rate[ _-]?limit(?:s|ed|ing|_exceeded)?|too many requests|@@429"),
-    ("quota", r"(?:insufficient[ _])?quota(?:_exceeded)?|billing|out of credits?|spending limit"),
-    (
-        "context_length",
-        r"context[ _](?:length|window|limit)(?:_exceeded)?|maximum context|too many tokens|"
-        r"prompt is too long|token limit|token count .{0,60}exceeds",
-    ),
-    (
-        "content_policy",
-        r"content[ _](?:policy|filter(?:ed|ing)?)|safety (?:system|policy)|moderation",
-    ),
-    (
-        "authentication",
-        r"unauthori[sz]ed|unauthenticated|authentication(?:_error)?|"
-        r"invalid[ _](?:api[ _]key|token)|"
-        r"auth(?:entication)? (?:error|failed|failure)|@@401",
-    ),
-    ("permission", r"forbidden|permission[ _]denied|access denied|@@403"),
-    (
-        "model_not_found",
-        r"model[ _]not[ _]found|(?:unknown|no such) model|model .{0,80}does not exist",
-    ),
-    (
-        "timeout",
-        r"time[ds]?[ -]?out|no answer (?:with)?in|timeouts?|timeout_error|"
-        r"deadline exceeded|took too long|etimedout",
-    ),
-    ("overloaded", r"overload(?:ed)?(?:_error)?|at capacity|@@529"),
-    (
-        "network",
-        r"connection|network(?:_error)?|dns|unreachable|econn\w+|enotfound|socket|"
-        r"communication(?:_error)?|broken pipe|(?:service|region|provider|host|server) unavailable",
-    ),
-    (
-        "infinite_loop",
-        r"infinite[ _]loop|stuck in a loop|loop detected|max(?:imum)?[ _]iterations|"
-        r"recursion limit",
-    ),
-    (
-        "resource",
-        r"out of memory|oom(?:killed)?|memory(?:error| limit)|no space left|disk (?:is )?full|"
-        r"resource_error|resource exhausted",
-    ),
-    (
-        "configuration",
-        r"misconfigur\w+|configuration(?:_error)?|not configured|missing (?:environment|setting)",
-    ),
-    ("server_error", r"internal server error|bad gateway|@@50[0-4]|server error"),
-    ("tool_failure", r"tools?|tool_failure|function call"),
-    (
-        "schema_mismatch",
-        r"schema|validation(?:_error)?|"
-        r"(?:invalid|malformed|unexpected) (?:json|output|response|format)|"
-        r"pars(?:e|ing) error|could not parse|jsondecodeerror",
-    ),
-    ("blank_output", r"(?:empty|blank|no) (?:output|response|answer)"),
-]
-_LLM_WORDS = re.compile(
-    r"(?i)(?<![A-Za-z0-9])(?:llm|openai|anthropic|gemini|model|completion|api)(?![A-Za-z0-9])"
-)
-_MAX_CHARS_READ = 20_000
-_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
-
-@functools.cache
-def _patterns() -> list[tuple[str, Pattern[str]]]:
-    """Return (cause, pattern), compiled at the first use: most actions never read a text."""
-    alone = r"(?i)(?<![A-Za-z0-9])(?:%s)(?![A-Za-z0-9])"
-    return [
-        (cause, re.compile(alone % words.replace("@@", _STATUS))) for cause, words in _PATTERN_TEXTS
-    ]
-
-
-def cause_of_text(text: Any) -> Optional[str]:
-    """Return the cause that `text` mentions, or None. Reads the first 20,000 characters."""
-    text = str(text)[:_MAX_CHARS_READ]
-    # Names of exceptions are words in camel case: ReadTimeout, RateLimitError.
-    split_words = _CAMEL_CASE.sub(" ", text)
-    for cause, words in _patterns():
-        if words.search(text) or words.search(split_words):
-            return cause
-    return None
-
-
-def from_text(text: Any, type: Optional[str] = None) -> Failure:
-    """Return the failure that `text` describes.
-
-    :param type: one of TYPES; default: the type that the words suggest.
-    """
-    cause = cause_of_text(text)
-    if cause is None:
-        cause = CAUSE_OF_TYPE.get(type or "", "unknown")
-        if type is None and _LLM_WORDS.search(str(text)[:_MAX_CHARS_READ]):
-            type = "llm_error"
-    return make_failure(cause, text, type=type)
-
-
-def resolve_type(raw_type: Any) -> Optional[tuple[str, Optional[str]]]:
-    """Return (type, cause or None) of one of TYPES or ALIASES; None if it is neither."""
-    name = str(raw_type).strip().lower()
-    if name in TYPES:
-        return name, None
-    return ALIASES.get(name)
-
-
-def from_http(
-    status: int, headers: Mapping[str, str], text: str, now: float, call_kind: str
-) -> Failure:
-    """Return the failure that an HTTP response describes.
-
-    :param headers: with names in lower case.
-    :param text: the body.
-    :param now: seconds since the epoch, to read a `Retry-After` that is a date.
-    :param call_kind: what was called: a "model" at a provider, where a 404 can only mean the
-        model; a "model request", which names a model, so that a 404 may be about it; a "request"
-        or an "agent".
-    """
-    body = _json(text)
-    code, message = _error_of(body)
-    message = message or ("HTTP %d" % status)
-    hint = retry_after(headers, body, now)
-    cause = _cause_of_status(status, code, message, call_kind, hint)
-    return make_failure(cause, message, status=status, retry_after=hint)
-
-
-# What these statuses mean whatever the body says.
-_CAUSE_OF_STATUS = {
-    401: "authentication",
-    402: "quota",
-    408: "request_timeout",
-    409: "conflict",
-    504: "timeout",
-    529: "overloaded",
-}
-_OVERLOADED_CODES = ("overloaded_error", "overloaded")
-
-
-def _cause_of_status(
-    status: int, code: str, message: str, call_kind: str, retry_hint: Optional[float]
-) -> str:
-    names_model = call_kind in ("model", "model request")
-    error_text = "%s %s" % (code, message)
-    if status in _CAUSE_OF_STATUS:
-        return _CAUSE_OF_STATUS[status]
-    if status == 429:
-        # Google calls a limit per minute a quota too, but says when it ends.
-        no_hint_but_quota = retry_hint is None and cause_of_text(error_text) == "quota"
-        return "quota" if code in _QUOTA_CODES or no_hint_but_quota else "rate_limit"
-    if status < 400:
-        # Redirects are not followed: the configured address is not the right one.
-        return "configuration"
-    if code in _OVERLOADED_CODES:
-        return "overloaded"
-    if status >= 500:
-        return "server_error"
-    text_cause = cause_of_text(error_text)
-    if status == 403:
-        return "content_policy" if text_cause == "content_policy" else "permission"
-    if status == 404:
-        missing = call_kind == "model" or (names_model and _mentions_model(error_text))
-        return "model_not_found" if missing else "not_found"
-    if status == 413:
-        return "context_length" if names_model else "bad_request"
-    if text_cause in ("context_length", "content_policy", "quota"):
-        return text_cause
-    if names_model and text_cause == "model_not_found":
-        return text_cause
-    return "bad_request"
-
-
-def _mentions_model(error_text: str) -> bool:
-    mentions = re.search(r"(?i)\bmodels?\b", error_text) is not None
-    return mentions or cause_of_text(error_text) == "model_not_found"
-
-
-def _json(text: str) -> Any:
-    try:
-        return bounded_json.loads(text)
-    except (ValueError, TypeError):
-        return None
-
-
-def _error_of(body: Any) -> tuple[str, str]:
-    """Return (code, message) of an error body: of OpenAI, Anthropic, Google or the platform."""
-    if not isinstance(body, dict):
-        return "", ""
-    error = body.get("error", body.get("detail", body.get("message")))
-    if isinstance(error, dict):
-        code = error.get("code") or error.get("type") or error.get("status") or ""
-        return str(code), str(error.get("message") or code)
-    if isinstance(error, str):
-        details = body.get("message") or body.get("details")
-        return "", error if not isinstance(details, str) else "%s: %s" % (error, details)
-    return "", ""
-
-
-def retry_after(headers: Mapping[str, str], body: Any, now: float) -> Optional[float]:
-    """Return the seconds until the other side wants to be called again, or None.
-
-    Reads `retry-after-ms`, `Retry-After` in seconds or as an HTTP date, and `retryDelay` ("30s")
-    in a JSON body. The result is bounded to 0 and MAX_HINT_SECONDS; invalid values are ignored.
-
-    :param now: seconds since the epoch.
-    """
-    millis = _number(headers.get("retry-after-ms"))
-    if millis is not None:
-        return _bounded(millis / 1000.0)
-    header_value = headers.get("retry-after")
-    if header_value is not None:
-        seconds = _number(header_value)
-        if seconds is not None:
-            return _bounded(seconds)
-        # It brings sockets and calendars along, for one date that few servers send.
-        import email.utils
-
-        try:
-            return _bounded(email.utils.parsedate_to_datetime(header_value).timestamp() - now)
-        except (TypeError, ValueError, OverflowError, IndexError):
-            pass
-    delay = _retry_delay(body)
-    return None if delay is None else _bounded(delay)
-
-
-def _retry_delay(body: Any, depth: int = 0) -> Optional[float]:
-    if depth > 6:
-        return None
-    if isinstance(body, dict):
-        delay_text = body.get("retryDelay")
-        if isinstance(delay_text, str) and delay_text.endswith("s"):
-            return _number(delay_text[:-1])
-        body = list(body.values())
-    if isinstance(body, list):
-        for item in body[:50]:
-            seconds = _retry_delay(item, depth + 1)
-            if seconds is not None:
-                return seconds
-    return None
-
-
-def _number(text: Any) -> Optional[float]:
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), MAX_HINT_SECONDS)
+    return Failure(
+        type or policy.type, cause, policy.severity, message, status, retry_after, evidence or {}
+    )
 
 
 def with_evidence(failure: Failure, **evidence: Any) -> Failure:
     """Return a copy of `failure` with further evidence."""
     return replace(failure, evidence=dict(failure.evidence, **evidence))
+
+
+def from_http(
+    status: int, headers: Mapping[str, str], text: Any, now: float, call_kind: str
+) -> Failure:
+    """Return the failure that an HTTP response describes.
+
+    :param status: any but a success. A success whose body is an error is one for `from_answer`.
+    :param headers: with names in lower case.
+    :param text: the body, as text, bytes or a JSON value.
+    :param now: seconds since the epoch, to read hints that are dates.
+    :param call_kind: one of CALL_KINDS.
+    """
+    return _from_evidence(status, headers, _read_response(headers, text), now, call_kind)
+
+
+def from_answer(
+    status: int, headers: Mapping[str, str], body: Any, now: float, call_kind: str
+) -> Failure:
+    """Return the failure of a response with a success status whose body is an error.
+
+    :param body: a JSON value; its own statuses and names decide.
+    """
+    return _from_evidence(status, headers, _read_response(headers, body), now, call_kind)
+
+
+def from_text(text: Any, type: Optional[str] = None) -> Failure:
+    """Return the failure that a text describes: words, the text of an exception, a pasted response.
+
+    :param type: one of TYPES; default: the type that the words suggest.
+    """
+    found_evidence = evidence.read(text)
+    cause = _cause_of_reported(found_evidence, str(text))
+    message = found_evidence.message or text
+    if cause is None:
+        cause = CAUSE_OF_TYPE.get(type or "", "unknown")
+        if type is None and error_phrases.mentions_llm(str(text)[: evidence.MAX_CHARS_READ]):
+            type = "llm_error"
+    hint = hint_in_words(found_evidence.text) if _may_wait(cause) else None
+    return make_failure(cause, message, type=type, retry_after=hint)
+
+
+def cause_of(value: Any) -> Optional[str]:
+    """Return the cause that `value` names, or None.
+
+    :param value: a text, a JSON value or an exception, of which the first 20,000 characters of each
+        text are read.
+    """
+    return _cause_of_reported(evidence.read(value), value if isinstance(value, str) else "")
+
+
+def _read_response(headers: Mapping[str, str], body: Any) -> Evidence:
+    read = evidence.read(body)
+    # AWS names its errors in a header: "ThrottlingException:http://internal.amazon.com/...".
+    error_type = headers.get("x-amzn-errortype")
+    return replace(read, names=read.names + (error_type.split(":")[0],)) if error_type else read
+
+
+def _from_evidence(
+    status: int, headers: Mapping[str, str], read: Evidence, now: float, call_kind: str
+) -> Failure:
+    hint = retry_hint(headers, read, now)
+    cause = _cause_of_response(_telling_status(status, read), read, call_kind, hint)
+    should_retry = headers.get("x-should-retry", "").strip().lower()
+    if should_retry == "true" and cause == "bad_request":
+        cause = "server_error"
+    facts: dict[str, Any] = {}
+    if should_retry == "false" and CAUSES[cause].retry_same_target:
+        facts["should_retry"] = False
+    if cause == "unsupported_parameter":
+        facts.update(_refused_parameter(read))
+    return make_failure(
+        cause,
+        read.message or "HTTP %d" % status,
+        status=status,
+        retry_after=hint if _may_wait(cause) else None,
+        evidence=facts,
+    )
+
+
+def _may_wait(cause: str) -> bool:
+    return CAUSES[cause].speaks_of.same_target == LATER
+
+
+def _telling_status(status: int, read: Evidence) -> int:
+    """Return the status that the error is about: a proxy may have put its own before it."""
+    inner = read.statuses[0] if read.statuses else None
+    if inner is None or not (200 <= status < 300 or status in _UNTELLING_STATUSES):
+        return status
+    return inner
+
+
+def _cause_of_response(status: int, read: Evidence, call_kind: str, hint: Optional[float]) -> str:
+    if 300 <= status < 400:
+        # Redirects are not followed: the configured address is not the right one.
+        return "wrong_address"
+    names_model = call_kind in ("model", "model request")
+    telling = error_names.telling_cause(read.names)
+    if telling is not None and _fits(telling, status, call_kind):
+        return telling
+    if status < 300:
+        # An error inside a success that has no status of its own.
+        status = error_names.general_status(read.names) or 0
+        if not status:
+            return _cause_of_reported(read, read.text) or "malformed_answer"
+    cause = error_phrases.provider_cause(read.messages, _phrases(status, names_model))
+    if status == 429:
+        return _cause_of_429(cause, read, hint)
+    if cause is not None:
+        return cause
+    if status in (404, 410):
+        return _cause_of_404(read, call_kind)
+    if status == 413:
+        return _cause_of_413(read, names_model)
+    if status == 400:
+        general = error_names.general_status(read.names)
+        if general in (401, 403, 404, 429):
+            return _cause_of_response(general, replace(read, names=()), call_kind, hint)
+        if names_model and read.field("param") in SAMPLING_PARAMETERS:
+            return "unsupported_parameter"
+    if status in _CAUSE_OF_STATUS:
+        return _CAUSE_OF_STATUS[status]
+    return "server_error" if status >= 500 else "bad_request"
+
+
+def _fits(cause: str, status: int, call_kind: str) -> bool:
+    """Return whether a name may decide against a status.
+
+    A server's own failure is a matter of the moment, whatever else the body says, unless the name
+    speaks of the request, the model or the account.
+    """
+    if status == 409:
+        return False
+    if cause in ("server_error", "network", "timeout") and 400 <= status < 500:
+        return status in (408, 424, 499)
+    return call_kind != "agent" or status != 404
+
+
+def _phrases(status: int, names_model: bool) -> tuple[str, ...]:
+    if status >= 500:
+        return _PHRASES_OF_SERVER_ERROR if names_model else ()
+    phrases = _PHRASES_OF_STATUS.get(status, _PHRASES_OF_REFUSAL)
+    if names_model:
+        return phrases
+    of_models = ("model_not_found", "unsupported_content", "unsupported_parameter")
+    return tuple(cause for cause in phrases if cause not in of_models)
+
+
+def _cause_of_429(cause: Optional[str], read: Evidence, hint: Optional[float]) -> str:
+    """Google calls a limit per minute a quota too, under a status of its own."""
+    if cause == "quota":
+        is_google = any(error_names.normalize(name) == "resource_exhausted" for name in read.names)
+        waits = hint is not None and error_phrases.provider_cause(
+            read.messages, ("rate_limit",)
+        ) is not None
+        return "rate_limit" if is_google or waits else "quota"
+    return cause or "rate_limit"
+
+
+def _cause_of_404(read: Evidence, call_kind: str) -> str:
+    if call_kind == "model":
+        is_page = read.is_html or _BARE_404.match(read.message) is not None
+        return "wrong_address" if is_page else "model_not_found"
+    if call_kind == "model request" and error_phrases.mentions_model(read.text):
+        return "model_not_found"
+    return "not_found"
+
+
+# What a server says of a path that it does not have, in the words of frameworks and gateways.
+_BARE_404 = re.compile(
+    r"(?i)(?:.{0,10}(?:404|not found|page not found|no route)\W*(?:page )?(?:not found)?\W*"
+    r"|(?:invalid|unknown) (?:request )?url.*|no (?:static )?(?:resource|route|handler)\b.*"
+    r"|cannot (?:post|get) .*)\Z"
+)
+
+
+def _cause_of_413(read: Evidence, names_model: bool) -> str:
+    if read.is_html or not names_model:
+        return "request_too_large"
+    return "context_length"
+
+
+def _cause_of_reported(read: Evidence, text: str) -> Optional[str]:
+    """Return the cause that a report names, or None: it may be of a call or of an agent."""
+    telling = error_names.telling_cause(read.names)
+    if telling is not None:
+        return telling
+    status = read.statuses[0] if read.statuses else error_names.general_status(read.names)
+    messages = read.messages or ((text[: evidence.MAX_CHARS_READ],) if text else ())
+    if status is not None and (status != 400 or read.statuses):
+        cause = _cause_of_response(status, replace(read, statuses=()), "model request", None)
+        if cause not in ("bad_request", "not_found"):
+            return cause
+    return error_phrases.provider_cause(messages, _PHRASES_OF_TEXT) or error_phrases.general_cause(
+        "\n".join(messages)
+    ) or (_CAUSE_OF_STATUS.get(status, "bad_request") if status else None)
+
+
+def _refused_parameter(read: Evidence) -> dict[str, str]:
+    """Return {parameter, replacement} that an error names; replacement only where it names one."""
+    named = read.field("param", "parameter")
+    if not isinstance(named, str) or not named:
+        match = _NAMED_PARAMETER.search(read.message)
+        named = next((group for group in match.groups() if group), "") if match else ""
+    if not named:
+        return {}
+    facts = {"parameter": named.rpartition(".")[2]}
+    replacement = _REPLACEMENT.search(read.message)
+    if replacement is not None:
+        facts["replacement"] = replacement.group(1)
+    return facts

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from synthralos.config.reader import read_int, read_number
 from synthralos.core.errors import InvalidInput
-from synthralos.core.failures import ALIASES
+from synthralos.core.causes import ALIASES
 from synthralos.core.identifiers import require_identifier
 from synthralos.storage.tickets import LEVELS
 

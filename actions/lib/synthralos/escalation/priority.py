@@ -14,7 +14,7 @@ The sum is rounded down, so that nothing short of the worst case reaches 100.
 
 import math
 
-from synthralos.core.failures import CAUSES
+from synthralos.core.causes import CAUSES
 from synthralos.storage.tickets import LEVELS
 
 AUTO, SUPERVISOR, PERSON, CRITICAL = LEVELS

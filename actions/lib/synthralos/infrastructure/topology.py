@@ -5,7 +5,7 @@ from typing import Optional
 
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
-from synthralos.core.failures import SEVERITIES
+from synthralos.core.causes import SEVERITIES
 from synthralos.core.identifiers import require_identifier
 from synthralos.infrastructure import node_names
 

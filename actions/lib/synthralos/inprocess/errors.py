@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional, TypeVar, Union
 
-from synthralos.core import failures
+from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.failures import Failure
 from synthralos.core.identifiers import require_identifier
@@ -123,7 +123,7 @@ def member(kind: type[_Member], name: str, value: object) -> _Member:
 
 
 def type_of_cause(cause: str) -> ErrorType:
-    """The ErrorType of one of failures.CAUSES."""
+    """The ErrorType of one of causes.CAUSES."""
     return _TYPES.get(cause, ErrorType.UNKNOWN_ERROR)
 
 
@@ -137,7 +137,7 @@ class ErrorContext:
     :ivar context_data: what else its reporter knows, JSON values.
     :ivar retry_count: errors like this one before it.
     :ivar recovery_attempts: what was tried already, each a mapping or a text.
-    :ivar cause: one of failures.CAUSES; by default derived from the type and the message.
+    :ivar cause: one of causes.CAUSES; by default derived from the type and the message.
 
     InvalidInput for a name that is none of the above, or an agent_id or task_id that is no name.
     """
@@ -170,7 +170,7 @@ class ErrorContext:
     def failure(self) -> Failure:
         """The error as the pack's workflows classify it."""
         cause = str(self.cause)
-        kind = failures.CAUSES[cause].type
+        kind = causes.CAUSES[cause].type
         if self.error_type != type_of_cause(cause):
             kind, _ = _resolve_type(self.error_type)
         return failures.make_failure(cause, self.error_message, type=kind)
@@ -245,8 +245,8 @@ def context_from(value: Union[ErrorContext, Mapping[str, Any]]) -> ErrorContext:
 
 def _resolve_type(error_type: Union[ErrorType, str]) -> tuple[str, Optional[str]]:
     """Return the failure type of one of the ErrorTypes, and the cause it implies, or None."""
-    resolved = failures.resolve_type(str(error_type))
-    assert resolved is not None, "each ErrorType is one of failures.TYPES or ALIASES"
+    resolved = causes.resolve_type(str(error_type))
+    assert resolved is not None, "each ErrorType is one of causes.TYPES or ALIASES"
     return resolved
 
 
@@ -259,7 +259,7 @@ def _stated_type(value: object) -> Optional[ErrorType]:
 
 def _is_failure_type(value: object) -> bool:
     name = str(value).strip().lower()
-    return name in failures.TYPES and name != ErrorType.TOOL_FAILURE.value
+    return name in causes.TYPES and name != ErrorType.TOOL_FAILURE.value
 
 
 def _failure_of(error: BaseException, stated: object) -> Failure:

@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 from synthralos.calls import agent_platform, rounds
 from synthralos.calls.rounds import Target
-from synthralos.core import failures
+from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.sealing import unseal
@@ -208,8 +208,8 @@ def _request(parameters):
         "failure_details": run_parameters.require_object("failure_details", details),
         "context": context,
     }
-    if failures.resolve_type(request["failure_type"]) is None:
-        allowed = list(failures.TYPES) + list(failures.ALIASES)
+    if causes.resolve_type(request["failure_type"]) is None:
+        allowed = list(causes.TYPES) + list(causes.ALIASES)
         raise InvalidInput(
             "failure_type",
             request["failure_type"],
@@ -223,7 +223,7 @@ def _request(parameters):
 
 def failure_of(request):
     """The Failure that the caller reports: the type as given, the cause from the details."""
-    type_, cause = failures.resolve_type(request["failure_type"])
+    type_, cause = causes.resolve_type(request["failure_type"])
     details = request["failure_details"]
     inner = details.get("error") if isinstance(details.get("error"), dict) else {}
     messages = [body.get(name) for body in (details, inner) for name in _MESSAGE_KEYS]
@@ -231,11 +231,11 @@ def failure_of(request):
         str(part) for part in messages if isinstance(part, (str, int)) and part != ""
     )
     if cause is None:
-        cause = failures.cause_of_text(message) or _cause_of_status((details, inner), message)
+        cause = failures.cause_of(message) or _cause_of_status((details, inner), message)
     if cause is None and type_ == "unknown":
         return failures.from_text(message)
     type_ = None if type_ == "unknown" else type_
-    return failures.make_failure(cause or failures.CAUSE_OF_TYPE[type_], message, type=type_)
+    return failures.make_failure(cause or causes.CAUSE_OF_TYPE[type_], message, type=type_)
 
 
 def _cause_of_status(bodies, message):

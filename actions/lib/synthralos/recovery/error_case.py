@@ -27,8 +27,8 @@ SUMMARY_CHARACTERS = 300
 class ReportedError:
     """An error as it was reported.
 
-    :ivar type: a failure type of the pack, or one of failures.ALIASES.
-    :ivar severity: one of failures.SEVERITIES, or None where nobody rated it.
+    :ivar type: a failure type of the pack, or one of causes.ALIASES.
+    :ivar severity: one of causes.SEVERITIES, or None where nobody rated it.
     :ivar recovery_attempts: recoveries of it that failed before, as far as its reporter knows.
     :ivar retry_count: errors like it before this one, as far as its reporter knows.
     :ivar state: of the agent when it failed, a JSON object.

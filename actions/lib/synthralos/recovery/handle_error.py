@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
-from synthralos.core import failures, sealing
+from synthralos.core import causes, sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part, require_identifier
 from synthralos.core.timestamps import parse_iso
@@ -120,14 +120,14 @@ def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
 def _request(parameters, max_retries):
     error = run_parameters.require_object("error", parameters.get("error"))
     kind = error.get("type", "unknown")
-    if failures.resolve_type(kind) is None:
-        allowed = list(failures.TYPES) + list(failures.ALIASES)
+    if causes.resolve_type(kind) is None:
+        allowed = list(causes.TYPES) + list(causes.ALIASES)
         raise InvalidInput(
             "error.type", kind, "is not an error type", "Use one of " + ", ".join(allowed)
         )
     severity = error.get("severity")
-    if severity is not None and severity not in failures.SEVERITIES:
-        hint = "Use one of " + ", ".join(failures.SEVERITIES)
+    if severity is not None and severity not in causes.SEVERITIES:
+        hint = "Use one of " + ", ".join(causes.SEVERITIES)
         raise InvalidInput("error.severity", severity, "is not a severity", hint)
     request = {
         "agent_id": require_identifier("agent_id", parameters.get("agent_id")),

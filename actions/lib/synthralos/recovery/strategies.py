@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos.core import failures
+from synthralos.core import causes
 from synthralos.core.errors import InvalidInput
 
 # Seconds that a strategy is expected to take.
@@ -143,7 +143,7 @@ def choose_strategy(assessment, requested: Optional[str] = None):
 
 def severity_of(cause):
     """The severity of an error that nobody rated."""
-    return SEVERITIES.get(cause, failures.CAUSES[cause].severity)
+    return SEVERITIES.get(cause, causes.CAUSES[cause].severity)
 
 
 def backoff_of(cause):

@@ -25,7 +25,7 @@ class FailedRun:
     :ivar error: {cause, message, field?, hint? ...} of the run.
     :ivar reason: why it failed, for people.
     :ivar summary: the text of the ticket, for people; need not be redacted.
-    :ivar type: of the failure, as `failures.TYPES` names it.
+    :ivar type: of the failure, as `causes.TYPES` names it.
     :ivar severity: low, medium, high or critical.
     :ivar impact: 0 to 10; None where nothing estimates it.
     :ivar case: of the run; None if it ended before it had a complete case.

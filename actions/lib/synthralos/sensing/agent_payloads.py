@@ -8,7 +8,7 @@ read under any of their names. Other fields are dropped, or stored in `failure_d
 import hashlib
 import json
 
-from synthralos.core import bounded_json, failures, timestamps
+from synthralos.core import bounded_json, causes, failures, timestamps
 from synthralos.sensing import payload_limits
 
 _AGENT = ("agent_id", "agentId", "agent", "agentName", "agent_name")
@@ -65,7 +65,7 @@ def loop_payload(body, source, now):
         "agent_id": _name(body, _AGENT) or "unknown",
         "task_id": _name(body, _TASK),
         "kind": payload_limits.first_text(_all_values(body, _KIND), 128) or "unknown",
-        "severity": severity if severity in failures.SEVERITIES else "high",
+        "severity": severity if severity in causes.SEVERITIES else "high",
         "details": payload_limits.limit_object(details),
         "occurred_at": timestamps.to_iso(time_of(body, now), milliseconds=True),
     }
@@ -119,7 +119,7 @@ def _unwrap(body):
 
 def _failure_type(body, message):
     for value in _all_values(body, _TYPE + ("errorType", "error_type")):
-        resolved_type = failures.resolve_type(value) if isinstance(value, str) else None
+        resolved_type = causes.resolve_type(value) if isinstance(value, str) else None
         if resolved_type is not None and resolved_type[0] not in _VAGUE:
             return resolved_type[0]
     type_of_message = failures.from_text(message).type if message else "unknown"

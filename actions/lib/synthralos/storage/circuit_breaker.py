@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from synthralos.core.failures import CAUSES
+from synthralos.core.causes import CAUSES
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
 RATE_WINDOW = 10
