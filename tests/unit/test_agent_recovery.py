@@ -7,8 +7,8 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 import hypothesis
 from hypothesis import strategies as st
 
-from synthralos.core.errors import InvalidInput
 from synthralos.core.causes import CAUSES, TYPES
+from synthralos.core.errors import InvalidInput
 from synthralos.core.sealing import unseal
 from synthralos.recovery import agent_recovery
 
@@ -47,7 +47,7 @@ def test_a_status_in_words_does_not_hide_one_in_numbers():
     assert failure_of("error", message="oops", status="failed", code=429).cause == "rate_limit"
 
 
-@pytest.mark.parametrize("status", [200, True, "503", None, 700])
+@pytest.mark.parametrize("status", [200, True, None, 700])
 def test_what_is_no_error_status_says_nothing(status):
     assert failure_of("error", message="oops", status=status).cause == "agent_failed"
 

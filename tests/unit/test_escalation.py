@@ -2,8 +2,8 @@
 import pytest
 
 from synthralos.core import sanitize
-from synthralos.core.errors import InvalidInput
 from synthralos.core.causes import ALIASES, CAUSES, SEVERITIES
+from synthralos.core.errors import InvalidInput
 from synthralos.core.redaction import Redactor
 from synthralos.escalation import priority
 from synthralos.escalation.config import EscalationConfig
@@ -40,7 +40,7 @@ def test_priorities_spread():
         of(severity=severity, cause=cause, occurrences=occurrences, attempts=attempts,
            impact=impact)
         for severity in SEVERITIES
-        for cause in ("timeout", "quota", "bad_request")
+        for cause in ("timeout", "quota", "content_policy")
         for occurrences in (1, 2, 5, 10, 32)
         for attempts in (0, 5, 20)
         for impact in (0, 5, 10)

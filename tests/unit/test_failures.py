@@ -146,7 +146,7 @@ def test_openai_errors(status, body, cause):
                         "Your credit balance is too low. Go to Plans & Billing."), "quota"),
         (400, anthropic("invalid_request_error", "max_tokens: field required"), "bad_request"),
         (413, anthropic("request_too_large", "Request exceeds the maximum size"),
-         "context_length"),
+         "request_too_large"),
         (504, anthropic("timeout_error", "Timed out"), "timeout"),
     ],
 )

@@ -1,13 +1,12 @@
 """The agent platform's API: run an agent, replay an execution, report a failure."""
 
-import json
 import re
 import sys
 from urllib.parse import quote, unquote
 
 from synthralos.calls import idempotency, span_attributes
 from synthralos.calls.http import CallError
-from synthralos.core import bounded_json, failures
+from synthralos.core import bounded_json, evidence, failures
 from synthralos.core.errors import InvalidInput
 
 # Keywords of a JSON schema: those with schemas under names chosen by callers, and those with data.
@@ -256,7 +255,9 @@ def notify(client, platform, payload, seconds):
 
 def _agent_failure(status, body):
     error = body.get("error")
-    message = error if isinstance(error, str) else json.dumps(error)
-    failure = failures.make_failure("agent_failed", message or "the agent failed", status)
-    text_cause = failures.cause_of(message)
-    return failures.with_evidence(failure, spoken_cause=text_cause) if text_cause else failure
+    message = evidence.read(error).message or "the agent failed"
+    failure = failures.make_failure("agent_failed", message, status)
+    reported_cause = failures.cause_of(error)
+    if reported_cause is None:
+        return failure
+    return failures.with_evidence(failure, spoken_cause=reported_cause)

@@ -28,7 +28,8 @@ _TELLING = {
         invalid_access_key_id signature_does_not_match account_deactivated account_suspended
         organization_disabled consumer_suspended consumer_invalid invalid_authentication
         invalid_client no_credentials partial_credentials token_retrieval default_credentials
-        invalid_subscription_key authentication_failed auth_failed invalid_grant token_not_found_in_db
+        invalid_subscription_key authentication_failed auth_failed invalid_grant
+        token_not_found_in_db
     """,
     "model_not_found": """
         model_not_found model_decommissioned model_deprecated model_not_available invalid_model

@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from re import Pattern
 from typing import Optional
 
-# What providers of LLMs say, by cause. `@KEY@` is a credential.
+_CAPACITY = (
+    r"(?:at|over|exceeded|insufficient|no available) capacity|"
+    r"capacity (?:exceeded|reached|constraints?|limits?)"
+)
+_PER_MINUTE = r"(?:tokens?|requests?|calls?)[ _]?(?:per|/)[ _]?(?:min|minute|sec|second|hour)"
+# What providers of LLMs say, by cause; what follows a "/" tells phrases of one cause apart. `@KEY@`
+# is a credential.
 _PROVIDER_PHRASES = {
     "invalid_output": (
         r"failed to (?:call a function|generate json|parse (?:the )?(?:tool|function)\w* call)|"
@@ -18,6 +24,7 @@ _PROVIDER_PHRASES = {
         r"model (?:output|generated|produced) .{0,60}(?:invalid|malformed|not valid)"
     ),
     # The limit of all models together is one of the account.
+    "quota/all models": r"models[ -]per[ -]day|free model requests per day",
     "quota": (
         r"(?:insufficient|not enough|exhausted|no(?: remaining)?|out of|more|used all available) "
         r"(?:\w+ )?(?:credits?|balance|funds|quota)|(?:insufficient[ _])?quota(?:_exceeded)?|"
@@ -27,7 +34,7 @@ _PROVIDER_PHRASES = {
         r"(?:usage|spend(?:ing)?|key|credit|monthly|included|trial) (?:\w+ ){0,2}limits?|"
         r"(?:usage|spend(?:ing)?|key|credit|monthly) (?:\w+ )?cap|"
         r"budget (?:has been |was )?(?:exceeded|exhausted|spent)|"
-        r"exceed\w* .{0,30}(?:budget|monthly|spend\w*|credits?)|models[ -]per[ -]day|"
+        r"exceed\w* .{0,30}(?:budget|monthly|spend\w*|credits?)|"
         r"(?:calls?|requests?|tokens?) ?(?:per|/) ?month|in arrears|overdue"
     ),
     "model_quota": (
@@ -44,7 +51,8 @@ _PROVIDER_PHRASES = {
         r"(?:exceed\w*|larger|greater)|token limit|tokens? .{0,60}must be <=? ?\d+|"
         r"exceed\w* .{0,60}(?:number of|maximum|max|limit of \d+|allowed) (?:input )?tokens|"
         r"\d+ tokens .{0,20}exceeds?|longer than the (?:model|maximum)|"
-        r"size limit exceeded by \d+ tokens|maximum (?:input|prompt) length|"
+        r"max_tokens must be at least 1, got -\d+|size limit exceeded by \d+ tokens|"
+        r"maximum (?:input|prompt) length|"
         r"reduce (?:the )?(?:length|size) of (?:the |your )?(?:messages|prompt|input)"
     ),
     "unsupported_content": (
@@ -67,7 +75,8 @@ _PROVIDER_PHRASES = {
         r"(?:parameters?|params?|tools?|tool use|tool calling|function calling|temperature|"
         r"top_p|top_k|penalty|logprobs|seed|thinking|reasoning|json mode|structured outputs?|"
         r"prefill\w*|system (?:prompts?|messages?))|"
-        r"supports at most \d+ completion tokens|support tool use"
+        r"supports at most \d+ completion tokens|support tool use|"
+        r"maximum tokens you requested exceeds"
     ),
     "model_not_found": (
         r"model[ _]not[ _](?:found|exist)|(?:unknown|no such|invalid|unrecognized) model|"
@@ -103,15 +112,17 @@ _PROVIDER_PHRASES = {
         r"(?:deactivated|suspended|disabled|terminated|restricted|not active|blocked)"
     ),
     "overloaded": (
-        r"overload(?:ed)?(?:_error)?|(?:at|over|exceeded|insufficient|no available) capacity|"
-        r"capacity (?:exceeded|reached|constraints?|limits?)|server (?:is )?(?:too )?busy|"
+        _CAPACITY +
+        r"|overload(?:ed)?(?:_error)?|server (?:is )?(?:too )?busy|"
         r"(?:is |currently )?loading(?: model)?|high (?:demand|load|traffic|volume)|"
         r"queue is full|maximum pending requests"
     ),
+    "overloaded/capacity": _CAPACITY,
+    "rate_limit/per minute": _PER_MINUTE,
     "rate_limit": (
         r"rate[ _-]?limit(?:s|ed|ing|_exceeded)?|too many (?:requests|concurrent)|"
-        r"resource (?:has been )?exhausted|throttl\w+|too quickly|slow down|"
-        r"(?:tokens?|requests?|calls?) ?(?:per|/) ?(?:min|minute|sec|second|hour)"
+        r"resource (?:has been )?exhausted|throttl\w+|too quickly|slow down|" +
+        _PER_MINUTE
     ),
     "permission": (
         r"forbidden|permissions?[ _](?:denied|error)|access denied|"
@@ -159,7 +170,10 @@ _GENERAL_PHRASES = [
     ),
     ("blank_output", r"(?:empty|blank|no) (?:output|response|answer)"),
 ]
-_KEY = r"(?:api|access|auth\w*|bearer|security|subscription|session|service|virtual)[ _-]?(?:key|token|credential)s?"
+_KEY = (
+    r"(?:api|access|auth\w*|bearer|security|subscription|session|service|virtual)"
+    r"[ _-]?(?:key|token|credential)s?"
+)
 # Names of exceptions are words in camel case: ReadTimeout, RateLimitError.
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LLM_WORDS = re.compile(
@@ -167,12 +181,12 @@ _LLM_WORDS = re.compile(
 )
 
 
-@functools.lru_cache(maxsize=None)
-def _provider_pattern(cause: str) -> Pattern[str]:
-    return _compile(_PROVIDER_PHRASES[cause].replace("@KEY@", _KEY))
+@functools.cache
+def _provider_pattern(group: str) -> Pattern[str]:
+    return _compile(_PROVIDER_PHRASES[group].replace("@KEY@", _KEY))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _general_patterns() -> list[tuple[str, Pattern[str]]]:
     return [(cause, _compile(phrases)) for cause, phrases in _GENERAL_PHRASES]
 
@@ -185,12 +199,13 @@ def provider_cause(messages: Iterable[str], causes: Iterable[str]) -> Optional[s
     """Return the first of `causes` that a message mentions in a provider's words, or None.
 
     :param messages: innermost first; the innermost that mentions any cause decides.
+    :param causes: keys of _PROVIDER_PHRASES.
     """
-    causes = list(causes)
+    groups = list(causes)
     for message in messages:
-        for cause in causes:
-            if _provider_pattern(cause).search(message):
-                return cause
+        for group in groups:
+            if _provider_pattern(group).search(message):
+                return group.partition("/")[0]
     return None
 
 

@@ -20,21 +20,27 @@ MAX_VALUES = 2_000
 # JSON in a text in JSON in a text ...: OpenRouter before LiteLLM before a provider makes three.
 MAX_EMBEDDED = 5
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Where errors have their names, statuses and messages. Compared in lower case without "_" and "-".
-_NAME_KEYS = frozenset(
+_NAME_KEYS = _words(
     "code type status reason errorcode errortype error name exception exceptiontype errorname "
     "class errorclass finishreason nativefinishreason stopreason blockreason quotaid subcode __type"
-    .split()
 )
-_STATUS_KEYS = frozenset("code status statuscode errorcode httpstatus httpcode type".split())
-_MESSAGE_KEYS = frozenset(
+_STATUS_KEYS = _words("code status statuscode errorcode httpstatus httpcode type")
+_MESSAGE_KEYS = _words(
     "message msg detail details error errors errordescription errormessage description title "
-    "raw reason text body response cause warning failurereason code status".split()
+    "raw text body response cause warning failurereason"
 )
+# Names more often than sentences.
+_LABEL_KEYS = frozenset(("code", "status", "reason", "type"))
 # What stands beside an error and says nothing about it.
-_SKIPPED_KEYS = frozenset(
+_SKIPPED_KEYS = _words(
     "links failedgeneration requestid docurl helpurl documentationurl url model object userid "
-    "choices content toolcalls usage traceback stack request input query prompt messages".split()
+    "choices content toolcalls usage traceback stack request input query prompt messages"
 )
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.:#/ -]{1,100}\Z")
 _HTML = re.compile(r"(?i)^\s*(?:<!doctype html|<html|<head|<title|<center|<h1)")
@@ -124,7 +130,7 @@ def normalize_key(key: Any) -> str:
 
 
 class _Reader:
-    """Collects (depth, index, item); the deepest is the innermost."""
+    """Collects (depth, item); the deepest is the innermost, and of one depth the first."""
 
     def __init__(self) -> None:
         self._names: list[tuple[int, str]] = []
@@ -207,7 +213,10 @@ class _Reader:
         self._fields.append((depth, (key, text[:MAX_CHARS_READ])))
         if key in _NAME_KEYS and _NAME.match(text):
             self._names.append((depth, text))
-        if key in _MESSAGE_KEYS and (key not in ("code", "status") or " " in text.strip()):
+        if key in _LABEL_KEYS and " " in text.strip():
+            # xAI puts a sentence there, which says less than the error beside it.
+            self.read_text(text, depth, embedded, rank=-1)
+        elif key in _MESSAGE_KEYS:
             if summary is not None and key == "error":
                 # {"error": "Unauthorized", "message": "Missing header"}: one sentence.
                 self.read_text(summary, depth, embedded)
@@ -220,8 +229,11 @@ class _Reader:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 400 <= value < 600:
             self._statuses.append((depth, int(value)))
 
-    def read_text(self, text: str, depth: int, embedded: int) -> None:
-        """Read a message: its own words, and the JSON or repr that is embedded in it."""
+    def read_text(self, text: str, depth: int, embedded: int, rank: int = 0) -> None:
+        """Read a message: its own words, and the JSON or repr that is embedded in it.
+
+        :param rank: -1 for what comes after the other messages of its depth.
+        """
         text = text[:MAX_CHARS_READ].strip().lstrip("\ufeff")
         if not text or text in ("null", "None", "[]", "{}"):
             return
@@ -236,7 +248,7 @@ class _Reader:
         elif embedded < MAX_EMBEDDED and _looks_structured(text):
             self._read_pairs(text, depth + 1, embedded + 1)
         words = " ".join(part for part in (prefix.strip(" -:\n"), suffix.strip(" -:\n")) if part)
-        self._read_words(words if value is not None else text, depth)
+        self._read_words(words if value is not None else text, depth, rank)
 
     def _read_pairs(self, text: str, depth: int, embedded: int) -> None:
         """Read the pairs of an object that cannot be parsed, because it was truncated."""
@@ -256,7 +268,7 @@ class _Reader:
                 self._read_status(content, depth)
             self._read_text_under(key, content, depth, embedded, None)
 
-    def _read_words(self, words: str, depth: int) -> None:
+    def _read_words(self, words: str, depth: int, rank: int) -> None:
         if not words:
             return
         for match in _STATUS_IN_TEXT.finditer(words[:500]):
@@ -264,7 +276,7 @@ class _Reader:
         for match in _NAME_IN_TEXT.finditer(words[:2_000]):
             self._names.append((depth, match.group(1)))
         if re.search(r"[^\W\d_]", words):
-            self._messages.append((depth, words))
+            self._messages.append((2 * depth + rank, words))
 
 
 def _innermost_first(items: list[tuple[int, Any]]) -> tuple[Any, ...]:

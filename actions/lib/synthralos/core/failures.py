@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from synthralos.core import error_names, error_phrases, evidence
-from synthralos.core.causes import CAUSE_OF_TYPE, CAUSES, LATER, Cause
+from synthralos.core.causes import CAUSE_OF_TYPE, CAUSES, LATER, Cause, resolve_type
 from synthralos.core.evidence import Evidence
 from synthralos.core.retry_hints import hint_in_words, retry_hint
 
@@ -30,6 +30,7 @@ _CAUSE_OF_STATUS = {
     408: "request_timeout",
     409: "conflict",
     410: "not_found",
+    413: "request_too_large",
     421: "wrong_address",
     424: "server_error",
     425: "server_error",
@@ -52,12 +53,13 @@ _CAUSE_OF_STATUS = {
 # for: the words of a 500 may be anything.
 _PHRASES_OF_REFUSAL = (
     "invalid_output",
+    "quota/all models",
     "model_quota",
     "unsupported_content",
+    "unsupported_parameter",
     "context_length",
     "quota",
     "model_not_found",
-    "unsupported_parameter",
     "content_policy",
     "authentication",
     "overloaded",
@@ -70,11 +72,12 @@ _PHRASES_OF_STATUS = {
     408: (),
     409: (),
     413: ("model_quota", "context_length"),
-    429: ("model_quota", "quota", "overloaded"),
+    429: ("quota/all models", "model_quota", "quota", "overloaded/capacity"),
 }
 _PHRASES_OF_SERVER_ERROR = ("context_length", "overloaded")
 # Of a text without a status: all of them, the most telling first.
 _PHRASES_OF_TEXT = (
+    "quota/all models",
     "model_quota",
     "quota",
     "rate_limit",
@@ -88,15 +91,17 @@ _PHRASES_OF_TEXT = (
     "permission",
     "overloaded",
 )
+# With a page for people instead of JSON, they come from a server that is not the API.
+_STATUSES_OF_PAGES = (400, 404, 405, 406, 410, 411, 414, 415, 431)
 # A proxy may answer with these whatever the status was that it received.
 _UNTELLING_STATUSES = (400, 422, 424, 500, 502, 503)
 # Parameters that shape an answer, without which the same thing is asked for.
-SAMPLING_PARAMETERS = frozenset(
-    "max_tokens max_completion_tokens max_output_tokens temperature top_p top_k min_p "
-    "frequency_penalty presence_penalty repetition_penalty seed logit_bias logprobs top_logprobs "
-    "user metadata reasoning_effort parallel_tool_calls service_tier store verbosity thinking"
-    .split()
-)
+SAMPLING_PARAMETERS = frozenset((
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "temperature", "top_p", "top_k",
+    "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "seed", "logit_bias",
+    "logprobs", "top_logprobs", "user", "metadata", "reasoning_effort", "parallel_tool_calls",
+    "service_tier", "store", "verbosity", "thinking",
+))
 _NAMED_PARAMETER = re.compile(
     r"(?ix) (?:parameters?|params?|values?|arguments?|fields?|argument\s+supplied) \W{1,4}"
     r"[`'\"]? ([a-z][a-z_]{1,40}) [`'\"]?"
@@ -217,6 +222,26 @@ def from_text(text: Any, type: Optional[str] = None) -> Failure:
     return make_failure(cause, message, type=type, retry_after=hint)
 
 
+def from_report(report: Mapping[str, Any], type: Optional[str] = None) -> Failure:
+    """Return the failure that a report describes: the details that came with a failed agent.
+
+    :param report: a JSON object; its messages, names and statuses are read at any depth.
+    :param type: one of TYPES, which the failure keeps, or one of ALIASES, whose cause comes first;
+        default: the type that the report suggests.
+    """
+    resolved_type, cause = resolve_type(type) or ("unknown", None)
+    read = evidence.read(report)
+    failure_type = None if resolved_type == "unknown" else resolved_type
+    reported_cause = cause or _cause_of_reported(read, "")
+    if reported_cause is None and failure_type is None:
+        return from_text(read.text)
+    return make_failure(
+        reported_cause or CAUSE_OF_TYPE[resolved_type],
+        read.message,
+        type=failure_type,
+    )
+
+
 def cause_of(value: Any) -> Optional[str]:
     """Return the cause that `value` names, or None.
 
@@ -285,10 +310,10 @@ def _cause_of_response(status: int, read: Evidence, call_kind: str, hint: Option
         return _cause_of_429(cause, read, hint)
     if cause is not None:
         return cause
+    if names_model and read.is_html and status in _STATUSES_OF_PAGES:
+        return "wrong_address"
     if status in (404, 410):
         return _cause_of_404(read, call_kind)
-    if status == 413:
-        return _cause_of_413(read, names_model)
     if status == 400:
         general = error_names.general_status(read.names)
         if general in (401, 403, 404, 429):
@@ -327,10 +352,8 @@ def _cause_of_429(cause: Optional[str], read: Evidence, hint: Optional[float]) -
     """Google calls a limit per minute a quota too, under a status of its own."""
     if cause == "quota":
         is_google = any(error_names.normalize(name) == "resource_exhausted" for name in read.names)
-        waits = hint is not None and error_phrases.provider_cause(
-            read.messages, ("rate_limit",)
-        ) is not None
-        return "rate_limit" if is_google or waits else "quota"
+        is_short = error_phrases.provider_cause(read.messages, ("rate_limit/per minute",))
+        return "rate_limit" if is_google or (is_short and hint is not None) else "quota"
     return cause or "rate_limit"
 
 
@@ -349,12 +372,6 @@ _BARE_404 = re.compile(
     r"|(?:invalid|unknown) (?:request )?url.*|no (?:static )?(?:resource|route|handler)\b.*"
     r"|cannot (?:post|get) .*)\Z"
 )
-
-
-def _cause_of_413(read: Evidence, names_model: bool) -> str:
-    if read.is_html or not names_model:
-        return "request_too_large"
-    return "context_length"
 
 
 def _cause_of_reported(read: Evidence, text: str) -> Optional[str]:

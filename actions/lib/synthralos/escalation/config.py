@@ -5,8 +5,8 @@ from typing import Optional
 from urllib.parse import urlsplit
 
 from synthralos.config.reader import read_int, read_number
-from synthralos.core.errors import InvalidInput
 from synthralos.core.causes import ALIASES
+from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.storage.tickets import LEVELS
 

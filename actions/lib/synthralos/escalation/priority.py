@@ -3,8 +3,8 @@
     priority = severity 0-40 + cause 0-15 + occurrences 0-20 + attempts 0-10 + impact 0-15
 
 - severity: low 0, medium 13, high 27, critical 40; a critical error type counts as critical.
-- cause: 0 if a retry of the same target may succeed, 8 if only another target may, 15 if neither
-  or if the error type is critical.
+- cause: 0 if a retry of the same target may succeed, 8 if only another target may, 15 if the
+  request itself was refused or the error type is critical.
 - occurrences: 4 for each doubling; 1 gives 0, 32 and more give 20.
 - attempts: half a point for each call of the runs, at most 10.
 - impact: 1.5 for each point of 0 to 10; an unknown impact counts as 5.
@@ -14,7 +14,7 @@ The sum is rounded down, so that nothing short of the worst case reaches 100.
 
 import math
 
-from synthralos.core.causes import CAUSES
+from synthralos.core.causes import CAUSES, NEVER
 from synthralos.storage.tickets import LEVELS
 
 AUTO, SUPERVISOR, PERSON, CRITICAL = LEVELS
@@ -80,4 +80,4 @@ def _cause_points(cause):
     if policy is None or policy.retry_same_target:
         # held_back: the breaker sends probes by itself. Waiting does not resolve a refusal.
         return 15.0 if cause == "refused" else 0.0
-    return 8.0 if policy.retry_other_target else 15.0
+    return 15.0 if policy.speaks_of.same_provider == NEVER else 8.0

@@ -72,6 +72,14 @@ _CAUSES = {
             "Reset the recorded spending: synthralos.storage.clear kinds=budget dry_run=false",
         ],
     ),
+    "model_quota": (
+        "A daily limit of the model is used up, or a single request exceeds its limit per minute.",
+        [
+            "Ask for a higher limit of the model, or wait until it is reset",
+            "Add a fallback model or provider in {target}",
+            "Make the request smaller, if its size exceeds the limit",
+        ],
+    ),
     "authentication": (
         "The target did not accept the credential.",
         [
@@ -94,6 +102,29 @@ _CAUSES = {
             "Shorten the prompt or its context",
         ],
     ),
+    "output_limit": (
+        "The model used all of `max_tokens` for its reasoning and did not answer.",
+        ["Raise `max_tokens` of the request", "Lower the model's reasoning effort"],
+    ),
+    "unsupported_parameter": (
+        "The model does not support a parameter of the request.",
+        ["Leave the parameter out for this model: the message names it"],
+    ),
+    "unsupported_content": (
+        "The model does not support a part of the content, such as an image or a file.",
+        ["Add a model that supports it to `providers[].models` and to the fallbacks"],
+    ),
+    "wrong_address": (
+        "The address responds, but it is not the API that was called.",
+        [
+            "Correct the base URL in {target}: a redirect or a web page answered",
+            "Check the certificates and the `ca_bundle` with synthralos.pack.check",
+        ],
+    ),
+    "request_too_large": (
+        "A server or proxy before the target does not accept requests of this size.",
+        ["Raise the limit of the proxy before {target}", "Make the request smaller"],
+    ),
     "content_policy": (
         "The provider refused the content.",
         [
@@ -102,7 +133,7 @@ _CAUSES = {
         ],
     ),
     "bad_request": (
-        "The target rejected the request as invalid; any other target would too.",
+        "The targets rejected the request as invalid.",
         ["Correct the request: synthralos.case.show shows what was sent"],
     ),
     "not_found": (

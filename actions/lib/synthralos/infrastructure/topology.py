@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from synthralos.core import bounded_json
-from synthralos.core.errors import InvalidInput
 from synthralos.core.causes import SEVERITIES
+from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.infrastructure import node_names
 

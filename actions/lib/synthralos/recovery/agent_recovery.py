@@ -19,7 +19,6 @@ DEFAULT_RUN_SECONDS = 300
 RETRY_DELAY = 5
 SIMILAR = 5
 _TIME_KEYS = ("timestamp", "failed_at", "occurred_at", "failedAt", "occurredAt")
-_MESSAGE_KEYS = ("message", "error", "reason", "code", "error_type", "errorType")
 
 
 def analyse(env, parameters, started, attempted=True):
@@ -223,28 +222,7 @@ def _request(parameters):
 
 def failure_of(request):
     """The Failure that the caller reports: the type as given, the cause from the details."""
-    type_, cause = causes.resolve_type(request["failure_type"])
-    details = request["failure_details"]
-    inner = details.get("error") if isinstance(details.get("error"), dict) else {}
-    messages = [body.get(name) for body in (details, inner) for name in _MESSAGE_KEYS]
-    message = " ".join(
-        str(part) for part in messages if isinstance(part, (str, int)) and part != ""
-    )
-    if cause is None:
-        cause = failures.cause_of(message) or _cause_of_status((details, inner), message)
-    if cause is None and type_ == "unknown":
-        return failures.from_text(message)
-    type_ = None if type_ == "unknown" else type_
-    return failures.make_failure(cause or causes.CAUSE_OF_TYPE[type_], message, type=type_)
-
-
-def _cause_of_status(bodies, message):
-    """The cause of the first HTTP status of an error among the details; None when there is none."""
-    statuses = [body.get(name) for body in bodies for name in ("status_code", "status", "code")]
-    for status in statuses:
-        if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
-            return failures.from_http(status, {}, message, 0.0, "agent").cause
-    return None
+    return failures.from_report(request["failure_details"], request["failure_type"])
 
 
 def _agent_request(env, request):

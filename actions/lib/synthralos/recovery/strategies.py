@@ -27,7 +27,7 @@ SEVERITIES = {
     "tool_failure": "low",
     "unknown": "low",
 }
-NOT_RETRIED = ("infinite_loop", "configuration", "permission")
+NOT_RETRIED = ("infinite_loop", "configuration", "permission", "wrong_address")
 ROLLBACK_AFTER = 2
 ESCALATE_AFTER = 3
 # By cause, else the last one.

@@ -10,8 +10,8 @@ import itertools
 import json
 import re
 
-from synthralos.core.errors import InvalidInput
 from synthralos.core.causes import SEVERITIES
+from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
 from synthralos.storage import records, unreadable
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, timestamp_key, timestamp_of_key
