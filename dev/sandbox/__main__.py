@@ -28,7 +28,9 @@ def main(arguments=None):
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
     # End on a service manager's stop as on Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts what runs in its background with SIGINT ignored.
+    for interrupt in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interrupt, signal.default_int_handler)
     try:
         print(f"sandbox on {box.base_url} (Ctrl-C ends it)", flush=True)
         threading.Event().wait()
