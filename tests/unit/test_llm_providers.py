@@ -235,7 +235,8 @@ def test_anthropic_tools_are_an_answer():
     "model, body, cause",
     [
         ("gpt-4", "", "malformed_answer"),
-        ("gpt-4", "<html>", "malformed_answer"),
+        ("gpt-4", "<html>", "wrong_address"),
+        ("gpt-4", "busy", "malformed_answer"),
         ("gpt-4", "[" * 50_000, "malformed_answer"),
         ("gpt-4", [], "malformed_answer"),
         ("gpt-4", {}, "malformed_answer"),

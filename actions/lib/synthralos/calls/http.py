@@ -14,6 +14,9 @@ from synthralos.telemetry import tracing
 
 MAX_RESPONSE_BYTES = 20 * 1024 * 1024
 USER_AGENT = "synthralos"
+_GZIP_MAGIC = b"\x1f\x8b"
+# zlib's number for a gzip header.
+_GZIP_WINDOW = 31
 
 
 class CallError(Exception):
@@ -165,6 +168,10 @@ class Client:
             self._session = requests.Session()
         return self._session
 
+    def now(self):
+        """Return seconds since the epoch."""
+        return self._now()
+
     def failure_of(self, response, call_kind):
         """Return the failure of a response with an error status; `call_kind` as in from_http."""
         return failures.from_http(
@@ -218,9 +225,13 @@ def _translate_errors(seconds):
         raise CallError(
             failures.make_failure("timeout", "no answer within %.1f s" % seconds)
         ) from error
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
+    except requests.exceptions.InvalidURL as error:
         raise CallError(
-            failures.make_failure("configuration", "the address or a header is not valid")
+            failures.make_failure("wrong_address", "the address is not valid")
+        ) from error
+    except requests.exceptions.InvalidHeader as error:
+        raise CallError(
+            failures.make_failure("configuration", "a header is not valid")
         ) from error
     except requests.RequestException as error:
         raise CallError(_classify_network_error(error)) from error
@@ -241,11 +252,30 @@ def _bearer(secret):
 
 
 def _text(raw, headers):
+    """Return the text of a body.
+
+    JSON is UTF-8 or says otherwise by its first bytes (RFC 8259, section 8.1; RFC 4627, section 3);
+    the declared charset counts for what is not valid by these.
+    """
+    if raw[:2] == _GZIP_MAGIC:
+        raw = _gunzip(raw)
     match = re.search(r"(?i)charset=[\"']?([\w.-]+)", headers.get("content-type", ""))
+    for charset in (json.detect_encoding(raw), match.group(1) if match else "utf-8"):
+        try:
+            return raw.decode(charset)
+        except (LookupError, UnicodeError):
+            continue
+    return raw.decode("utf-8", "replace")
+
+
+def _gunzip(raw):
+    """Return the content of a body that a proxy compressed without saying so."""
+    import zlib
+
     try:
-        return raw.decode(match.group(1) if match else "utf-8", "replace")
-    except (LookupError, UnicodeError):
-        return raw.decode("utf-8", "replace")
+        return zlib.decompressobj(_GZIP_WINDOW).decompress(raw, MAX_RESPONSE_BYTES)
+    except zlib.error:
+        return raw
 
 
 def _proxies(proxy: Optional[str]):
@@ -289,8 +319,13 @@ def _classify_network_error(error):
         "IncompleteRead" in error_text
     ):
         return failures.make_failure("truncated_stream", "the answer was truncated")
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return failures.make_failure("malformed_answer", "the answer could not be decompressed")
     if isinstance(error, requests.exceptions.SSLError):
-        return failures.make_failure("network", "TLS failed; a private CA needs `ca_bundle`")
+        return failures.with_evidence(
+            failures.make_failure("wrong_address", "TLS failed; a private CA needs `ca_bundle`"),
+            sent=False,
+        )
     if isinstance(error, requests.exceptions.ProxyError):
         return failures.make_failure(
             "network", "the proxy refused the connection or is unavailable"

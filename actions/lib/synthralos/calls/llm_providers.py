@@ -1,19 +1,20 @@
-"""LLM providers: their two wire formats, and which provider serves a model."""
+"""LLM providers: which of them serves a model, and one call to it."""
 
 import re
 import time
 from dataclasses import dataclass
-from typing import Optional
 
 from synthralos.calls import idempotency, span_attributes
 from synthralos.calls.http import CallError
+from synthralos.calls.llm_wires import WIRE_FORMATS, anthropic
+from synthralos.calls.llm_wires.completion import problem_of, read_response
 from synthralos.config.settings import Model, Provider
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 
-ANTHROPIC_VERSION = "2023-06-01"
-ANTHROPIC_MAX_TOKENS = 4096
+# A reasoning model may refuse the limit's name, the temperature and a penalty.
+MAX_ADAPTATIONS = 4
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _REFUSED_PARAMETERS = {
@@ -172,17 +173,70 @@ def parse_sampling(request, field="original_request.parameters"):
 
 
 def complete(client, served_model, messages, parameters, seconds, run):
-    """Ask the model once.
+    """Ask the model for one answer.
+
+    A parameter of the sampling that the model refuses by name is left out, or sent under the name
+    that the refusal suggests, and the model is asked once more.
 
     :returns: {response, model, provider, usage {input_tokens, output_tokens, total_tokens},
-        finish_reason, latency_ms}, and tool_calls if the model requested tools.
+        finish_reason, latency_ms}; tool_calls if the model requested tools; and `adapted`, a list
+        of {parameter, sent_as}, if it did not take all parameters.
     :raises CallError: an error status, no answer in `seconds`, or an answer that is truncated,
         blank, malformed or without finish reason.
     :raises CallNotMade: it does not fit the budget.
     """
+    adapted, seconds_left = [], seconds
+    started_at = time.monotonic()
+    while True:
+        try:
+            completion = _complete_guarded(
+                client, served_model, messages, parameters, seconds_left, run
+            )
+        except CallError as error:
+            adaptation = _adaptation(error.failure, parameters, adapted)
+            if adaptation is None:
+                raise
+            adapted.append(adaptation)
+            parameters = _adapt(parameters, adaptation)
+            seconds_left = max(0.1, seconds - (time.monotonic() - started_at))
+            continue
+        return dict(completion, adapted=adapted) if adapted else completion
+
+
+def _adaptation(failure, parameters, adapted):
+    """Return {parameter, sent_as} for a parameter that the model refused, or None.
+
+    :param adapted: those before it; each parameter is adapted once.
+    """
+    name, replacement = (failure.evidence.get(key) for key in ("parameter", "replacement"))
+    is_adapted = any(name in adaptation.values() for adaptation in adapted)
+    if (
+        failure.cause != "unsupported_parameter" or
+        name not in parameters or
+        name not in failures.SAMPLING_PARAMETERS or
+        is_adapted or
+        len(adapted) >= MAX_ADAPTATIONS
+    ):
+        return None
+    usable = replacement in failures.SAMPLING_PARAMETERS and replacement not in parameters
+    return {"parameter": name, "sent_as": replacement if usable else None}
+
+
+def _adapt(parameters, adaptation):
+    remaining = dict(parameters)
+    value = remaining.pop(adaptation["parameter"])
+    if adaptation["sent_as"] is not None:
+        remaining[adaptation["sent_as"]] = value
+    return remaining
+
+
+def _complete_guarded(client, served_model, messages, parameters, seconds, run):
+    """Return the completion; reserve the call's tokens in the budget, and settle them after it."""
     if client.guard is None:
         return _complete_logged(client, served_model, messages, parameters, seconds, run, {})
-    default_max_tokens = ANTHROPIC_MAX_TOKENS if served_model.provider.api == "anthropic" else None
+    default_max_tokens = (
+        anthropic.DEFAULT_MAX_TOKENS if served_model.provider.api == "anthropic" else None
+    )
     reserved, usage_record = (
         client.guard.reserve(served_model, messages, parameters, default_max_tokens, run),
         {},
@@ -235,147 +289,18 @@ def _complete(client, served_model, messages, parameters, seconds, run, usage_re
         headers=headers,
         authorize=wire.authorize,
     )
-    if response.status != 200:
+    if not 200 <= response.status < 300:
         raise CallError(client.failure_of(response, "model"))
-    completion = wire.read(response.json())
+    completion = read_response(wire, response, client.now())
     # An unusable answer has been paid for, too.
-    usage_record["usage"] = completion["usage"]
-    span_attributes.record_completion(completion)
-    if not completion["finish_reason"]:
-        raise CallError(
-            failures.make_failure("truncated_stream", "the answer has no finish reason", status=200)
-        )
-    if completion["finish_reason"] in ("content_filter", "refusal"):
-        raise CallError(
-            failures.make_failure("content_policy", "the provider filtered the answer", status=200)
-        )
-    if not completion["response"].strip() and not completion.get("tool_calls"):
-        raise CallError(
-            failures.make_failure("blank_output", "the model answered nothing", status=200)
-        )
-    completion.update(
+    usage_record["usage"] = completion.usage.as_dict()
+    span_attributes.record_completion(completion.as_dict())
+    problem = problem_of(completion, parameters.get("max_tokens"))
+    if problem is not None:
+        raise CallError(problem)
+    return dict(
+        completion.as_dict(),
         model=model,
         provider=served_model.provider.name,
         latency_ms=int(response.latency * 1000),
     )
-    return completion
-
-
-class _OpenAI:
-    """The wire format of OpenAI.
-
-    :cvar path: of chats.
-    :cvar listing: where GET lists the models.
-    :cvar authorize: secret -> headers; None for a bearer token.
-    """
-
-    path, listing = "/chat/completions", "/models"
-    headers = {}
-    authorize = None
-
-    @staticmethod
-    def body(model, messages, parameters):
-        return dict(parameters, model=model, messages=messages)
-
-    @staticmethod
-    def read(body):
-        choice = _first_choice(body, "choices")
-        message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
-        completion = {
-            "response": _text_of(message.get("content")),
-            "finish_reason": _name_or_none(choice.get("finish_reason")),
-            "usage": _usage(body, "prompt_tokens", "completion_tokens"),
-        }
-        if message.get("tool_calls"):
-            completion["tool_calls"] = message["tool_calls"]
-        elif message.get("refusal"):
-            completion["finish_reason"] = "refusal"
-        return completion
-
-
-class _Anthropic:
-    """The wire format of Anthropic; as _OpenAI."""
-
-    path, listing = "/v1/messages", "/v1/models"
-    headers = {"anthropic-version": ANTHROPIC_VERSION}
-
-    @staticmethod
-    def authorize(secret):
-        return {"x-api-key": secret}
-
-    @staticmethod
-    def body(model, messages, parameters):
-        system = [
-            _text_of(m.get("content")) for m in messages if m["role"] in ("system", "developer")
-        ]
-        body = {
-            name: value for name, value in parameters.items() if name not in ("max_tokens", "stop")
-        }
-        body.update(
-            model=model,
-            messages=[m for m in messages if m["role"] not in ("system", "developer")],
-            max_tokens=parameters.get("max_tokens", ANTHROPIC_MAX_TOKENS),
-        )
-        if system:
-            body["system"] = "\n\n".join(system)
-        if parameters.get("stop"):
-            stop = parameters["stop"]
-            body["stop_sequences"] = stop if isinstance(stop, list) else [stop]
-        return body
-
-    @staticmethod
-    def read(body):
-        blocks = body.get("content") if isinstance(body, dict) else None
-        if not isinstance(blocks, list):
-            raise _malformed_response()
-        blocks = [block for block in blocks if isinstance(block, dict)]
-        completion = {
-            "response": "".join(
-                _text_of(block.get("text")) for block in blocks if block.get("type") == "text"
-            ),
-            "finish_reason": _name_or_none(body.get("stop_reason")),
-            "usage": _usage(body, "input_tokens", "output_tokens"),
-        }
-        tools = [block for block in blocks if block.get("type") == "tool_use"]
-        if tools:
-            completion["tool_calls"] = tools
-        return completion
-
-
-# By the value of `api` in the configuration.
-WIRE_FORMATS = {"openai": _OpenAI, "anthropic": _Anthropic}
-
-
-def _first_choice(body, name):
-    choices = body.get(name) if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise _malformed_response()
-    return choices[0]
-
-
-def _malformed_response():
-    return CallError(
-        failures.make_failure(
-            "malformed_answer", "the answer does not have the shape of the API", status=200
-        )
-    )
-
-
-def _text_of(content):
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(_text_of(part.get("text")) for part in content if isinstance(part, dict))
-    return ""
-
-
-def _name_or_none(value) -> Optional[str]:
-    # It becomes an output: anything but a plain word is not a finish reason.
-    return value if isinstance(value, str) and re.match(r"^[A-Za-z_]{1,40}\Z", value) else None
-
-
-def _usage(body, input_key, output_key):
-    usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
-    tokens = [usage.get(input_key), usage.get(output_key)]
-    tokens = [n if isinstance(n, int) and not isinstance(n, bool) and n >= 0 else 0 for n in tokens]
-    return {"input_tokens": tokens[0], "output_tokens": tokens[1], "total_tokens": sum(tokens)}

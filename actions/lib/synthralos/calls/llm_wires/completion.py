@@ -1,0 +1,218 @@
+"""What an LLM answered, in one shape for all wire formats, and whether that is a good answer."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional, Protocol
+
+from synthralos.calls.http import CallError, Response
+from synthralos.core import bounded_json, error_names, evidence, failures
+from synthralos.core.failures import Failure
+
+Authorize = Callable[[str], dict[str, str]]
+
+# What a name of an error means where it is the reason for which an answer ended.
+_CAUSE_OF_FINISH = {
+    "error": "server_error",
+    "network": "truncated_stream",
+    "timeout": "truncated_stream",
+    "abort": "truncated_stream",
+    "aborted": "truncated_stream",
+    "cancelled": "truncated_stream",
+    "failed": "server_error",
+    "incomplete": "truncated_stream",
+}
+_OUT_OF_TOKENS = ("length", "max_tokens", "max_output_tokens", "model_length")
+# "content_filter: PROHIBITED_CONTENT" too; anything longer is not a reason.
+_FINISH_REASON = re.compile(r"^[A-Za-z][A-Za-z0-9_ :.-]{0,79}\Z")
+_PLAIN_NAME = re.compile(r"^[A-Za-z_]{1,40}\Z")
+
+
+@dataclass
+class Usage:
+    """The tokens of one call, as they are billed.
+
+    :ivar input_tokens: those read from or written to a cache included.
+    :ivar output_tokens: those of reasoning included.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the usage as a JSON value; reasoning and cached tokens only where there are any.
+        """
+        tokens = {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "total_tokens": self.total_tokens,
+        }
+        more = {
+            "reasoning_tokens": self.reasoning_tokens,
+            "cached_tokens": self.cached_tokens,
+        }
+        return dict(tokens, **{name: count for name, count in more.items() if count})
+
+
+@dataclass
+class Completion:
+    """An answer of a model, good or not.
+
+    :ivar response: the text.
+    :ivar finish_reason: the provider's, or None if it named none.
+    :ivar tool_calls: as the provider returned them.
+    :ivar failure: why the provider says that the answer failed, or None.
+    """
+
+    response: str
+    finish_reason: Optional[str]
+    usage: Usage
+    tool_calls: list[Any] = field(default_factory=list)
+    failure: Optional[Failure] = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return {response, finish_reason, usage}, and tool_calls if the model requested tools."""
+        result: dict[str, Any] = {
+            "response": self.response,
+            "finish_reason": self.finish_reason,
+            "usage": self.usage.as_dict(),
+        }
+        if self.tool_calls:
+            result["tool_calls"] = self.tool_calls
+        return result
+
+
+class Wire(Protocol):
+    """A wire format.
+
+    :ivar path: of chats.
+    :ivar listing: where GET lists the models.
+    :ivar authorize: secret -> headers; None for a bearer token.
+    """
+
+    path: str
+    listing: str
+    headers: dict[str, str]
+    authorize: Optional[Authorize]
+
+    def body(
+        self, model: str, messages: list[dict[str, Any]], parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the body of a request."""
+
+    def read(self, body: Mapping[str, Any]) -> Optional[Completion]:
+        """Return the completion in the body of a response; None if it has not the API's form."""
+
+
+def read_response(wire: Wire, response: Response, now: float) -> Completion:
+    """Return the completion in a response with a success status.
+
+    :param now: seconds since the epoch, to read hints that are dates.
+    :raises CallError: the body is an error, a web page, or not what the API returns.
+    """
+    try:
+        body = bounded_json.loads(response.text)
+    except ValueError as error:
+        raise CallError(_not_json(response)) from error
+    completion = wire.read(body) if isinstance(body, dict) and not _is_error(body) else None
+    if completion is None:
+        raise CallError(_error_in_success(response, body, now))
+    return completion
+
+
+def problem_of(completion: Completion, max_tokens: Optional[int] = None) -> Optional[Failure]:
+    """Return why a completion is not a good answer, or None.
+
+    A good answer is complete by its finish reason, and has text or tool calls.
+
+    :param max_tokens: of the request, or None; for the message.
+    """
+    if completion.failure is not None:
+        return completion.failure
+    reason = completion.finish_reason
+    if not reason:
+        return _failure("truncated_stream", "the answer has no finish reason")
+    cause = cause_of_finish(reason)
+    if cause == "content_policy":
+        return _failure(cause, "the provider filtered the answer (%s)" % reason)
+    if cause is not None:
+        return _failure(cause, "the answer is not complete (%s)" % reason)
+    if completion.response.strip() or completion.tool_calls:
+        return None
+    if error_names.normalize(reason) in _OUT_OF_TOKENS:
+        limit = "max_tokens" if max_tokens is None else "max_tokens, %d," % max_tokens
+        return _failure(
+            "output_limit", "the model used all of %s before it answered anything" % limit
+        )
+    return _failure("blank_output", "the model answered nothing")
+
+
+def cause_of_finish(reason: str) -> Optional[str]:
+    """Return the cause of a failure that a finish reason names, or None if it names none."""
+    for part in [reason] + reason.split(":"):
+        name = error_names.normalize(part)
+        cause = _CAUSE_OF_FINISH.get(name) or error_names.telling_cause([name])
+        if cause is not None:
+            return cause
+    return None
+
+
+def finish_reason(value: Any) -> Optional[str]:
+    """Return a finish reason, or None if it is none."""
+    is_reason = isinstance(value, str) and _FINISH_REASON.match(value) is not None
+    # It becomes an output of workflows: a good answer has a plain word.
+    if not is_reason or not (_PLAIN_NAME.match(value) or cause_of_finish(value)):
+        return None
+    return str(value)
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a content: a text, or the text parts of a list."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(text_of(part.get("text")) for part in content if isinstance(part, dict))
+    return ""
+
+
+def token_count(counts: Any, *path: str) -> int:
+    """Return the number of tokens under a path of names, or 0 if it is none."""
+    for name in path:
+        counts = counts.get(name) if isinstance(counts, Mapping) else None
+    is_count = isinstance(counts, int) and not isinstance(counts, bool) and counts > 0
+    return counts if is_count else 0
+
+
+def _failure(cause: str, message: str) -> Failure:
+    return failures.make_failure(cause, message, status=200)
+
+
+def _is_error(body: Mapping[str, Any]) -> bool:
+    """Return whether a body is an error in spite of its status: gateways pass on what they got."""
+    return bool(body.get("error")) and not body.get("choices") and not body.get("content")
+
+
+def _error_in_success(response: Response, body: Any, now: float) -> Failure:
+    if isinstance(body, (dict, list)):
+        read = evidence.read(body)
+        if _has_error(body) or read.names or read.statuses:
+            failure = failures.from_answer(response.status, response.headers, body, now, "model")
+            if failure.cause != "malformed_answer" or read.message:
+                return failure
+    return _failure("malformed_answer", "the answer does not have the shape of the API")
+
+
+def _has_error(body: Any) -> bool:
+    return isinstance(body, dict) and any(body.get(name) for name in ("error", "message", "detail"))
+
+
+def _not_json(response: Response) -> Failure:
+    if evidence.read(response.text).is_html:
+        return _failure("wrong_address", "the answer is a web page instead of JSON")
+    return _failure("malformed_answer", "the answer is not JSON")
