@@ -98,7 +98,11 @@ def _parse_response(client, response):
     except ValueError:
         body = None
     body = body if isinstance(body, dict) else None
-    if body is not None and body.get("status") == "failed":
+    has_failed = body is not None and (
+        body.get("status") == "failed" or
+        (response.status < 300 and "status" not in body and evidence.is_error_body(body))
+    )
+    if has_failed:
         # The platform responded; the agent failed, which does not count for the platform's breaker.
         raise CallError(_agent_failure(response.status, body))
     if not 200 <= response.status < 300:

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from synthralos.calls import idempotency, span_attributes
 from synthralos.calls.http import CallError
 from synthralos.config.settings import Route
-from synthralos.core import bounded_json
+from synthralos.core import bounded_json, evidence, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 
@@ -188,15 +188,36 @@ def call(client, candidate, request, seconds, run):
             candidate.route.connection, method, path, seconds, body=body, headers=headers
         )
         if not 200 <= response.status < 300:
-            call_kind = "request" if candidate.model is None else "model request"
-            raise CallError(client.failure_of(response, call_kind))
+            raise CallError(client.failure_of(response, _call_kind(candidate)))
     parsed = _parsed(response.text)
+    if method != "HEAD":
+        _require_answer(client, response, parsed, request, candidate)
     return {
         "status_code": response.status,
         "body": parsed,
         "response": _extract_text(parsed),
         "latency_ms": int(response.latency * 1000),
     }
+
+
+def _require_answer(client, response, parsed, request, candidate):
+    """Raise CallError if a success is none: its body is only an error, or a page instead of JSON.
+    """
+    accepted = {name.lower(): value for name, value in request["headers"].items()}.get("accept", "")
+    wants_json = not accepted or "json" in accepted.lower()
+    if wants_json and isinstance(parsed, str) and evidence.read(parsed).is_html:
+        message = "the answer is a web page instead of JSON"
+        raise CallError(failures.make_failure("wrong_address", message, response.status))
+    if evidence.is_error_body(parsed):
+        raise CallError(
+            failures.from_answer(
+                response.status, response.headers, parsed, client.now(), _call_kind(candidate)
+            )
+        )
+
+
+def _call_kind(candidate):
+    return "request" if candidate.model is None else "model request"
 
 
 def _with_model(body, model):

@@ -35,6 +35,11 @@ _MESSAGE_KEYS = _words(
     "message msg detail details error errors errordescription errormessage description title "
     "raw text body response cause warning failurereason"
 )
+# What may stand beside the error in a body that is nothing but an error.
+_ENVELOPE_KEYS = _words(
+    "error errors message msg code status statuscode type detail details description object "
+    "success ok requestid userid id traceid timestamp path param metadata provider event"
+)
 # Names more often than sentences.
 _LABEL_KEYS = frozenset(("code", "status", "reason", "type"))
 # What stands beside an error and says nothing about it.
@@ -122,6 +127,24 @@ def read(value: Any) -> Evidence:
     elif value is not None:
         reader.read_text(str(value), 0, 0)
     return reader.evidence()
+
+
+def is_error_body(body: Any) -> bool:
+    """Return whether a JSON value is nothing but an error, as gateways return with a 200.
+
+    It has an `error`, and beside it only what belongs to one: a code, a message, an id.
+    """
+    if isinstance(body, list):
+        return len(body) == 1 and is_error_body(body[0])
+    if not isinstance(body, dict):
+        return False
+    error = body.get("error")
+    is_error = isinstance(error, dict) and bool(error)
+    is_error = is_error or (isinstance(error, str) and bool(error.strip()))
+    return is_error and all(
+        normalize_key(key) in _ENVELOPE_KEYS or value in (None, "", [], {})
+        for key, value in body.items()
+    )
 
 
 def normalize_key(key: Any) -> str:
