@@ -110,8 +110,7 @@ _GENERAL = {
 }
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SUFFIX = re.compile(r"_(?:error|exception|failure|err)\Z")
-_PER_DAY = re.compile(r"per_day|daily")
-_PER_MINUTE = re.compile(r"per_(?:minute|second|hour)")
+_PERIOD = re.compile(r"(?:requests?|tokens?|calls?|count)per(day|minute|second|hour)")
 
 
 def normalize(name: str) -> str:
@@ -138,11 +137,10 @@ def telling_cause(names: Iterable[str]) -> Optional[str]:
         for part in _parts(name):
             if part in _CAUSE_OF_NAME:
                 return _CAUSE_OF_NAME[part]
-            # Google: GenerateRequestsPerDayPerProjectPerModel-FreeTier.
-            if "per_" in part and _PER_DAY.search(part):
-                return "model_quota"
-            if "per_" in part and _PER_MINUTE.search(part):
-                return "rate_limit"
+            # Google: GenerateRequestsPerDayPerProjectPerModel-FreeTier, in any case.
+            period = _PERIOD.search(part.replace("_", ""))
+            if period is not None:
+                return "model_quota" if period.group(1) == "day" else "rate_limit"
     return None
 
 
