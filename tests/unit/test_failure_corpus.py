@@ -195,7 +195,8 @@ def test_an_error_that_is_cut_off_after_its_message_is_treated_no_worse(entry, s
     text = json.dumps(_parsed(entry), ensure_ascii=False)
     message = json.dumps(entry.message, ensure_ascii=False)[1:-1]
     # Google's message is the same for all limits: which of them is spent stands in the quotaId.
-    ends = [match.end() for match in re.finditer('%s|"quotaId": "[^"]*"' % re.escape(message), text)]
+    telling = r'%s(?:[^"\\]|\\.)*|"quotaId": "[^"]*"' % re.escape(message)
+    ends = [match.end() for match in re.finditer(telling, text)]
     hypothesis.assume(ends)
     first = max(ends)
     _assert_no_worse(entry, _classify(entry, text[:first + int(share * (len(text) - first))]))

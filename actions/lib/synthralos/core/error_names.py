@@ -35,7 +35,11 @@ _TELLING = {
         model_not_found model_decommissioned model_deprecated model_not_available invalid_model
         model_not_exist unknown_model unsupported_model model_not_supported no_such_model
         invalid_model_id deployment_not_found model_retired model_not_found_in_catalog
-        model_not_allowed model_terms_required invalid_engine
+        model_not_allowed model_terms_required invalid_engine dedicated_endpoint_not_running
+    """,
+    "permission": """
+        key_model_access_denied team_model_access_denied user_model_access_denied
+        model_access_denied unsupported_country_region_territory
     """,
     "context_length": """
         context_length_exceeded context_window_exceeded exceed_context_size

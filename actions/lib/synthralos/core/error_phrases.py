@@ -55,11 +55,20 @@ _PROVIDER_PHRASES = {
         r"maximum (?:input|prompt) length|"
         r"reduce (?:the )?(?:length|size) of (?:the |your )?(?:messages|prompt|input)"
     ),
+    "permission/location": (
+        r"(?:user |your )?(?:location|country|region) is not supported|"
+        r"unsupported (?:countr(?:y|ies)|regions?|territor(?:y|ies))"
+    ),
+    "permission/model access": (
+        r"use case details have not been submitted|(?:accept|agree to) .{0,40}terms|"
+        r"(?:request|apply for|enable) (?:model )?access"
+    ),
     "unsupported_content": (
         r"(?:does not|doesn.t|do not|not) support (?:\w+ ){0,3}"
         r"(?:images?|vision|audio|video|files?|pdfs?|documents?|multimodal)(?: \w+)?|"
         r"(?:image|vision|audio|video|file|pdf|document|multimodal)s?(?:[ _]\w+){0,4} "
-        r"(?:is |are )?(?:not|un)[ -]?supported|not a multimodal model|"
+        r"(?:is |are )?(?:not |un-?)(?:supported|enabled)|not a multimodal model|"
+        r"(?:does not|doesn.t|do not) support .{0,20}prefill\w*|"
         r"at most \d+ (?:image|audio|video|file)|support (?:image|audio|video|file) input|"
         r"(?:image|audio|video|file)_url.{0,60}(?:not supported|only supported|expected)|"
         r"unknown variant .?image_url"
@@ -74,7 +83,8 @@ _PROVIDER_PHRASES = {
         r"(?:does not|doesn.t|do not) support (?:the )?(?:\S+ ){0,2}"
         r"(?:parameters?|params?|tools?|tool use|tool calling|function calling|temperature|"
         r"top_p|top_k|penalty|logprobs|seed|thinking|reasoning|json mode|structured outputs?|"
-        r"prefill\w*|system (?:prompts?|messages?))|"
+        r"system (?:prompts?|messages?))|cannot both be specified|tool choice requires|"
+        r"(?<!\+ [`'\"])(?<!\+ )max[_ ](?:new[_ ]|output[_ ])?tokens.? must be (?:<|less than)|"
         r"supports at most \d+ completion tokens|support tool use|"
         r"maximum tokens you requested exceeds"
     ),
@@ -85,7 +95,8 @@ _PROVIDER_PHRASES = {
         r"(?:decommissioned|deprecated|retired|discontinued|end[ -]of[ -]life)|"
         r"model .{0,80}(?:no longer|not currently) (?:available|supported|served)|"
         r"model .{0,60}is not (?:available|supported)|on-demand throughput|"
-        r"deployment .{0,60}(?:does not exist|not found)|no endpoints found|no allowed providers|"
+        r"deployment .{0,60}(?:does not exist|not found)|"
+        r"endpoint .{0,120}is not running|no endpoints found|no allowed providers|"
         r"models?/\S+ is not found|try pulling it|no (?:healthy )?deployments? available|"
         r"is not supported for generatecontent|not (?:supported|deployed) by any provider"
     ),
@@ -108,12 +119,13 @@ _PROVIDER_PHRASES = {
         r"(?:security )?token included in the request is (?:invalid|expired)|"
         r"signature .{0,60}(?:not match|invalid)|no auth credentials|"
         r"(?:invalid|incorrect|wrong) (?:username|password|credentials)|"
-        r"(?:organization|account|workspace|project|team) (?:\S+ )?(?:is |has been |was )"
+        r"(?:organization|account|workspace|project|team|consumer) (?:\S+ )?(?:is |has been |was )"
         r"(?:deactivated|suspended|disabled|terminated|restricted|not active|blocked)"
     ),
     "overloaded": (
         _CAPACITY +
-        r"|overload(?:ed)?(?:_error)?|server (?:is )?(?:too )?busy|"
+        r"|overload(?:ed)?(?:_error)?|"
+        r"(?:server|service|system|model) (?:is )?(?:too |currently )?busy|"
         r"(?:is |currently )?loading(?: model)?|high (?:demand|load|traffic|volume)|"
         r"queue is full|maximum pending requests"
     ),

@@ -32,7 +32,8 @@ _NAME_KEYS = _words(
 )
 _STATUS_KEYS = _words("code status statuscode errorcode httpstatus httpcode type")
 _MESSAGE_KEYS = _words(
-    "message msg detail details error errors errordescription errormessage description title "
+    "message msg detail details error errors errordescription errormessage errormsg errmsg "
+    "description "
     "raw text body response cause warning failurereason"
 )
 # What may stand beside the error in a body that is nothing but an error.
@@ -41,7 +42,7 @@ _ENVELOPE_KEYS = _words(
     "success ok requestid userid id traceid timestamp path param metadata provider event"
 )
 # Names more often than sentences.
-_LABEL_KEYS = frozenset(("code", "status", "reason", "type"))
+_LABEL_KEYS = _words("code status reason type title")
 # What stands beside an error and says nothing about it.
 _SKIPPED_KEYS = _words(
     "links failedgeneration requestid docurl helpurl documentationurl url model object userid "
@@ -187,7 +188,13 @@ class _Reader:
             self.read_text(str(link), depth, 0)
             link = link.__cause__ or link.__context__
 
-    def read_value(self, value: Any, depth: int, embedded: int) -> None:
+    def read_value(
+        self, value: Any, depth: int, embedded: int, reads_texts: bool = True
+    ) -> None:
+        """Read an object or a list.
+
+        :param reads_texts: whether the texts of a list are messages.
+        """
         if depth > MAX_DEPTH or self._values_left <= 0:
             return
         self._values_left -= 1
@@ -195,10 +202,10 @@ class _Reader:
             self._read_object(value, depth, embedded)
         elif isinstance(value, (list, tuple)):
             for item in value[:50]:
-                if isinstance(item, str):
+                if isinstance(item, str) and reads_texts:
                     self.read_text(item, depth + 1, embedded)
-                else:
-                    self.read_value(item, depth + 1, embedded)
+                elif not isinstance(item, str):
+                    self.read_value(item, depth + 1, embedded, reads_texts)
 
     def _read_object(self, value: Mapping[Any, Any], depth: int, embedded: int) -> None:
         reads_choice = depth == 0 and isinstance(value.get("choices"), list)
@@ -210,7 +217,7 @@ class _Reader:
                     self._read_choices(item, depth, embedded)
                 continue
             if isinstance(item, (dict, list, tuple)):
-                self.read_value(item, depth + 1, embedded)
+                self.read_value(item, depth + 1, embedded, key in _MESSAGE_KEYS)
                 continue
             if key in _STATUS_KEYS:
                 self._read_status(item, depth)
@@ -335,13 +342,19 @@ def _embedded_value(text: str) -> tuple[Optional[Any], str, str]:
         end = max(text.rfind("}"), text.rfind("]")) + 1
         candidate = text[start:end]
         value = _parse(candidate)
-        if isinstance(value, (dict, list)) and value:
+        if _has_object(value):
             return value, text[:start], text[end:]
     if text[:1] == '"':
         value = _parse(text)
         if isinstance(value, str) and value.strip():
             return [value], "", ""
     return None, text, ""
+
+
+def _has_object(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(isinstance(item, dict) and item for item in value)
+    return isinstance(value, dict) and bool(value)
 
 
 def _starts(text: str) -> Iterator[int]:

@@ -63,18 +63,26 @@ _PHRASES_OF_REFUSAL = (
     "content_policy",
     "authentication",
     "overloaded",
+    "permission/location",
+    "permission/model access",
 )
 _PHRASES_OF_STATUS = {
     401: ("quota",),
     402: (),
-    403: ("quota", "model_quota", "content_policy", "authentication", "model_not_found"),
-    404: ("unsupported_content", "unsupported_parameter", "model_not_found", "authentication"),
+    403: ("content_policy", "quota", "model_quota", "authentication", "model_not_found"),
+    404: (
+        "unsupported_content",
+        "unsupported_parameter",
+        "permission/model access",
+        "model_not_found",
+        "authentication",
+    ),
     408: (),
     409: (),
     413: ("model_quota", "context_length"),
     429: ("quota/all models", "model_quota", "quota", "overloaded/capacity"),
 }
-_PHRASES_OF_SERVER_ERROR = ("context_length", "overloaded")
+_PHRASES_OF_SERVER_ERROR = ("context_length", "unsupported_content", "overloaded")
 # Of a text without a status: all of them, the most telling first.
 _PHRASES_OF_TEXT = (
     "quota/all models",
@@ -312,6 +320,8 @@ def _cause_of_response(status: int, read: Evidence, call_kind: str, hint: Option
         return cause
     if names_model and read.is_html and status in _STATUSES_OF_PAGES:
         return "wrong_address"
+    if status == 401 and error_names.general_status(read.names) == 403:
+        return "permission"
     if status in (404, 410):
         return _cause_of_404(read, call_kind)
     if status == 400:
@@ -331,7 +341,7 @@ def _fits(cause: str, status: int, call_kind: str) -> bool:
     A server's own failure is a matter of the moment, whatever else the body says, unless the name
     speaks of the request, the model or the account.
     """
-    if status == 409:
+    if status == 409 or (status == 408 and cause == "timeout"):
         return False
     if cause in ("server_error", "network", "timeout") and 400 <= status < 500:
         return status in (408, 424, 499)
@@ -340,7 +350,9 @@ def _fits(cause: str, status: int, call_kind: str) -> bool:
 
 def _phrases(status: int, names_model: bool) -> tuple[str, ...]:
     if status >= 500:
-        return _PHRASES_OF_SERVER_ERROR if names_model else ()
+        # A gateway that says that the origin is silent may guess that it is overloaded.
+        is_telling = CAUSES[_CAUSE_OF_STATUS.get(status, "server_error")].scope == "host"
+        return _PHRASES_OF_SERVER_ERROR if names_model and not is_telling else ()
     phrases = _PHRASES_OF_STATUS.get(status, _PHRASES_OF_REFUSAL)
     if names_model:
         return phrases
@@ -369,6 +381,7 @@ def _cause_of_404(read: Evidence, call_kind: str) -> str:
 # What a server says of a path that it does not have, in the words of frameworks and gateways.
 _BARE_404 = re.compile(
     r"(?i)(?:.{0,10}(?:404|not found|page not found|no route)\W*(?:page )?(?:not found)?\W*"
+    r"(?:please check .*)?"
     r"|(?:invalid|unknown) (?:request )?url.*|no (?:static )?(?:resource|route|handler)\b.*"
     r"|cannot (?:post|get) .*)\Z"
 )

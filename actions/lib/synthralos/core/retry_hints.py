@@ -22,7 +22,7 @@ _WORDS = re.compile(
     r"(?ix) (?:again|retry\w*|wait|available|reset\w*|resume\w*) \s+ (?:your \s request \s)?"
     r"(?:in|after|at \s least|for)? \s* (?:about \s | approximately \s)?"
     r"((?: \d+(?:\.\d+)? \s* (?:ms|milliseconds?|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)"
-    r"\b [\s,]* (?:and \s)? )+)"
+    r"(?![a-z]) [\s,]* (?:and \s)? )+)"
 )
 _WORD_PART = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*(ms|milli|h|m|s)")
 _LIMIT_RESET = re.compile(
