@@ -14,6 +14,10 @@ _CAPACITY = (
     r"(?:at|over|exceeded|insufficient|no available) capacity|"
     r"capacity (?:exceeded|reached|constraints?|limits?)"
 )
+_SPENT_CREDIT = (
+    r"(?:credits?|balance|funds) (?:is |are |has been |have been )?"
+    r"(?:too low|exhausted|insufficient|depleted|used up|spent|negative)"
+)
 _PER_MINUTE = r"(?:tokens?|requests?|calls?)[ _]?(?:per|/)[ _]?(?:min|minute|sec|second|hour)"
 # What providers of LLMs say, by cause; what follows a "/" tells phrases of one cause apart. `@KEY@`
 # is a credential.
@@ -28,8 +32,9 @@ _PROVIDER_PHRASES = {
     "quota": (
         r"(?:insufficient|not enough|exhausted|no(?: remaining)?|out of|more|used all available) "
         r"(?:\w+ )?(?:credits?|balance|funds|quota)|(?:insufficient[ _])?quota(?:_exceeded)?|"
-        r"credit balance|(?:credits?|balance|funds) (?:is |are |has been |have been )?"
-        r"(?:too low|exhausted|insufficient|depleted|used up|spent|negative)|"
+        r"credit balance|" +
+        _SPENT_CREDIT +
+        "|"
         r"billing|purchase|payment required|top up|recharge|can only afford|"
         r"(?:usage|spend(?:ing)?|key|credit|monthly|included|trial) (?:\w+ ){0,2}limits?|"
         r"(?:usage|spend(?:ing)?|key|credit|monthly) (?:\w+ )?cap|"
@@ -129,6 +134,7 @@ _PROVIDER_PHRASES = {
         r"(?:is |currently )?loading(?: model)?|high (?:demand|load|traffic|volume)|"
         r"queue is full|maximum pending requests"
     ),
+    "quota/spent credit": _SPENT_CREDIT,
     "overloaded/capacity": _CAPACITY,
     "rate_limit/per minute": _PER_MINUTE,
     "rate_limit": (

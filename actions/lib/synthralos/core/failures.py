@@ -365,7 +365,9 @@ def _cause_of_429(cause: Optional[str], read: Evidence, hint: Optional[float]) -
     if cause == "quota":
         is_google = any(error_names.normalize(name) == "resource_exhausted" for name in read.names)
         is_short = error_phrases.provider_cause(read.messages, ("rate_limit/per minute",))
-        return "rate_limit" if is_google or (is_short and hint is not None) else "quota"
+        is_spent = error_phrases.provider_cause(read.messages, ("quota/spent credit",))
+        may_wait = is_google or (is_short and hint is not None)
+        return "rate_limit" if may_wait and not is_spent else "quota"
     return cause or "rate_limit"
 
 
