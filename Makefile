@@ -11,7 +11,7 @@ help:
 	@echo "make fuzz      run the property tests with many more examples"
 	@echo "make lint      check style, as StackStorm Exchange does and more, and types"
 	@echo "make exchange  every check of StackStorm Exchange (ARGS='--skip tests': in half a minute)"
-	@echo "make docs      write docs/reference.md and the layers in docs/architecture.md"
+	@echo "make docs      write docs/reference.md and what is generated in other pages"
 	@echo "make bench     measure what recovery costs, against its budgets"
 	@echo "make setup     make .venv, which bin/st2local needs"
 	@echo "make clean     remove what was made"
@@ -37,6 +37,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The tables in docs/failures.md are read from the library and from the corpus of the tests.
+docs: export PYTHONPATH := dev:actions/lib:tests
 docs: setup
 	$(BIN)/python -m reference
 
