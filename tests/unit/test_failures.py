@@ -72,7 +72,7 @@ def test_what_the_target_will_refuse_again_is_cured_elsewhere_only(cause):
     assert not CAUSES[cause].retry_same_target and CAUSES[cause].retry_other_target
 
 
-@pytest.mark.parametrize("cause", ["content_policy", "bad_request", "not_found", "cancelled"])
+@pytest.mark.parametrize("cause", ["content_policy", "budget", "cancelled"])
 def test_what_would_fail_everywhere_is_not_repeated(cause):
     assert not CAUSES[cause].retry_same_target and not CAUSES[cause].retry_other_target
 

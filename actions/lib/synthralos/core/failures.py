@@ -9,81 +9,24 @@ from re import Pattern
 from typing import Any, Optional
 
 from synthralos.core import bounded_json
+from synthralos.core.causes import (
+    ALIASES,
+    CAUSE_OF_TYPE,
+    CAUSES,
+    SEVERITIES,
+    TYPES,
+    Cause,
+    resolve_type,
+)
 
-TYPES = ("timeout", "error", "invalid_output", "tool_failure", "llm_error", "unknown")
-SEVERITIES = ("low", "medium", "high", "critical")
-# Names that other error handlers use, accepted wherever a failure type is: (type, cause).
-ALIASES: dict[str, tuple[str, Optional[str]]] = {
-    "agent_failure": ("error", "agent_failed"),
-    "communication_error": ("llm_error", "network"),
-    "timeout_error": ("timeout", "timeout"),
-    "validation_error": ("invalid_output", "schema_mismatch"),
-    "infinite_loop": ("error", "infinite_loop"),
-    "resource_error": ("error", "resource"),
-    "configuration_error": ("error", "configuration"),
-    "unknown_error": ("unknown", None),
-}
+__all__ = [
+    "ALIASES", "CAUSES", "CAUSE_OF_TYPE", "Cause", "Failure", "SEVERITIES", "TYPES",
+    "cause_of_text", "from_http", "from_text", "make_failure", "resolve_type", "retry_after",
+    "with_evidence",
+]
+
 MAX_HINT_SECONDS = 24 * 3600.0
 MAX_MESSAGE_SHOWN = 300
-
-
-@dataclass(frozen=True)
-class Cause:
-    """How failures of one cause are treated.
-
-    :ivar type: the failure type it belongs to by default.
-    :ivar severity: one of SEVERITIES.
-    :ivar retry_same_target: whether the same target may be tried again, after a wait.
-    :ivar retry_other_target: whether another target may be tried, at once.
-    :ivar counts_for_breaker: whether it counts against the target's breaker.
-    """
-
-    type: str
-    severity: str
-    retry_same_target: bool
-    retry_other_target: bool
-    counts_for_breaker: bool = False
-
-
-CAUSES = {
-    "timeout": Cause("timeout", "high", True, True, counts_for_breaker=True),
-    "network": Cause("llm_error", "high", True, True, counts_for_breaker=True),
-    "server_error": Cause("error", "high", True, True, counts_for_breaker=True),
-    "overloaded": Cause("llm_error", "high", True, True, counts_for_breaker=True),
-    "truncated_stream": Cause("llm_error", "medium", True, True, counts_for_breaker=True),
-    "request_timeout": Cause("timeout", "medium", True, True),
-    "malformed_answer": Cause("invalid_output", "medium", True, True),
-    "conflict": Cause("error", "medium", True, True),
-    "rate_limit": Cause("llm_error", "medium", True, True),
-    "quota": Cause("llm_error", "high", False, True),
-    # The pack's own: no more LLM calls are allowed.
-    "budget": Cause("llm_error", "high", False, False),
-    "authentication": Cause("llm_error", "high", False, True),
-    "permission": Cause("llm_error", "high", False, True),
-    "model_not_found": Cause("llm_error", "high", False, True),
-    "context_length": Cause("llm_error", "medium", False, True),
-    "content_policy": Cause("llm_error", "medium", False, False),
-    "bad_request": Cause("error", "medium", False, False),
-    "not_found": Cause("error", "medium", False, False),
-    "blank_output": Cause("invalid_output", "medium", True, True),
-    "schema_mismatch": Cause("invalid_output", "medium", True, True),
-    "invalid_output": Cause("invalid_output", "low", True, True),
-    "agent_failed": Cause("error", "high", True, True),
-    "tool_failure": Cause("tool_failure", "medium", True, True),
-    "resource": Cause("error", "critical", True, True),
-    "configuration": Cause("error", "high", False, True),
-    "infinite_loop": Cause("error", "critical", True, True),
-    "cancelled": Cause("error", "low", False, False),
-    "unknown": Cause("unknown", "medium", True, True),
-}
-CAUSE_OF_TYPE = {
-    "timeout": "timeout",
-    "error": "agent_failed",
-    "invalid_output": "invalid_output",
-    "tool_failure": "tool_failure",
-    "llm_error": "unknown",
-    "unknown": "unknown",
-}
 
 
 @dataclass(frozen=True)
@@ -248,14 +191,6 @@ def from_text(text: Any, type: Optional[str] = None) -> Failure:
         if type is None and _LLM_WORDS.search(str(text)[:_MAX_CHARS_READ]):
             type = "llm_error"
     return make_failure(cause, text, type=type)
-
-
-def resolve_type(raw_type: Any) -> Optional[tuple[str, Optional[str]]]:
-    """Return (type, cause or None) of one of TYPES or ALIASES; None if it is neither."""
-    name = str(raw_type).strip().lower()
-    if name in TYPES:
-        return name, None
-    return ALIASES.get(name)
 
 
 def from_http(
