@@ -7,11 +7,13 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 import hypothesis
 from hypothesis import strategies as st
 
+from synthralos.calls.attempts import RunProgress
 from synthralos.calls.deadline import Deadline
-from synthralos.calls.http import CallError
-from synthralos.calls.rounds import RetryRules, RunProgress, Target, play_round
-from synthralos.config.settings import Breaker
-from synthralos.core.causes import CAUSES
+from synthralos.calls.http import CallError, CallNotMade
+from synthralos.calls.relations import Target, host_of
+from synthralos.calls.rounds import RetryRules, play_round
+from synthralos.config.settings import Breaker, Connection
+from synthralos.core.causes import AT_ONCE, CAUSES, LAST, LATER, NEVER, SCOPES
 from synthralos.core.failures import make_failure, with_evidence
 from synthralos.core.sealing import unseal
 from synthralos.recovery import llm_retry
@@ -152,25 +154,216 @@ def test_what_the_target_will_refuse_again_is_not_repeated(cause):
     assert game.called == ["a", "b", "b", "b"]
 
 
-@pytest.mark.parametrize("cause", ["bad_request", "not_found"])
-def test_what_fails_everywhere_stops_all(cause):
-    game = Game({"a": [cause], "b": [True]})
+def target(name, provider=None, address=None, account=None, **more):
+    """A target at `address`, a base URL."""
+    return Target(
+        name, 60.0, provider=provider, address=address, host=address and host_of(address),
+        account=account, **more,
+    )
+
+
+# How `other` is related to the target `a` below: {column of the table: other}.
+A = target("a", "p", "https://h/v1", "key")
+RELATED = {
+    "same_account": target("other", "p", "https://h/v1", "key"),
+    "same_address": target("other", "p", "https://h/v1", "key 2"),
+    "same_host": target("other", "p", "https://h/v2", "key 2"),
+    "same_provider": target("other", "p", "https://h2/v1", "key 2"),
+    "other_providers": target("other", "q", "https://q/v1", "key 3"),
+}
+# What a failure says nothing of: it has nothing in common with `a`, and is in the way of no order.
+BESIDES = target("besides", "r", "https://r/v1", "key 4")
+
+
+@pytest.mark.parametrize("relation", RELATED)
+@pytest.mark.parametrize("cause", CAUSES)
+def test_what_a_failure_speaks_of_decides_what_else_is_tried(cause, relation):
+    game = Game({"a": [cause], "other": [True], "besides": ["server_error"]}, max_retries=0)
+    game.targets = [A, RELATED[relation], BESIDES]
+    timing = getattr(SCOPES[CAUSES[cause].scope], relation)
+    elsewhere = SCOPES[CAUSES[cause].scope].other_providers
+    result = game.whole().result
+    assert timing in (AT_ONCE, LAST, NEVER)
+    if timing == AT_ONCE:
+        assert game.called == ["a", "other"] and result == {"answered": "other"}
+    elif timing == LAST:
+        assert game.called == ["a", "besides", "other"] and result == {"answered": "other"}
+    else:
+        assert game.called == (["a"] if elsewhere == NEVER else ["a", "besides"]) and result is None
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_what_a_failure_speaks_of_decides_whether_the_same_target_is_tried_again(cause):
+    game = Game({"a": [cause, True]}, max_retries=1, base_delay=1.0, base_delay_given=True)
+    game.targets = [A]
     played = game.whole()
-    assert game.called == ["a"] and played.failure.cause == cause
-    assert cause in played.reason and played.again_at is None
+    timing = SCOPES[CAUSES[cause].scope].same_target
+    assert timing in (LATER, NEVER)
+    assert game.called == (["a", "a"] if timing == LATER else ["a"])
+    assert len(game.delays) == (timing == LATER)
+    assert timing == LATER or (cause in played.reason and played.again_at is None)
+
+
+def test_an_account_whose_host_is_down_is_tried_on_its_other_hosts_at_once():
+    game = Game({name: ["timeout"] for name in "abc"}, max_retries=0)
+    game.targets = [
+        target("a", "p", "https://us", "key"), target("b", "p", "https://eu", "key"),
+        target("c", "q", "https://q", "other key"),
+    ]
+    game.whole()
+    assert game.called == ["a", "b", "c"]
+
+
+def test_a_gateway_whose_provider_refuses_a_request_is_sent_it_for_another_provider():
+    game = Game({"p1": ["bad_request"], "p2": [True], "q1": [True]})
+    game.targets = [
+        target("p1", "p", "https://gateway/p", "key"),
+        target("p2", "p", "https://gateway/p", "key"),
+        target("q1", "q", "https://gateway/q", "other key"),
+    ]
+    assert game.whole().result == {"answered": "q1"} and game.called == ["p1", "q1"]
+
+
+def test_an_account_that_is_not_valid_is_tried_nowhere():
+    game = Game({"a": ["authentication"], "b": [True]})
+    game.targets = [target("a", "p", "https://us", "key"), target("b", "p", "https://eu", "key")]
+    assert game.whole().result is None and game.called == ["a"]
+
+
+def test_what_is_unknown_of_two_targets_is_not_the_same():
+    answers = {"a": ["authentication"], "b": ["wrong_address"], "c": ["bad_request"], "d": [True]}
+    game = Game(answers)
+    assert game.whole().result == {"answered": "d"}
+
+
+def test_each_other_provider_is_sent_a_refused_request_once():
+    answers = {"p1": ["bad_request"], "p2": [True], "q1": ["bad_request"], "q2": [True],
+               "r1": [True]}
+    game = Game(answers)
+    game.targets = [target(name, name[0], "https://" + name) for name in answers]
+    assert game.whole().result == {"answered": "r1"}
+    assert game.called == ["p1", "q1", "r1"]
+
+
+def test_a_target_that_comes_last_stays_last_in_later_rounds():
+    game = Game({"a1": ["timeout"], "a2": ["server_error"], "b": ["server_error"]}, max_retries=3,
+                strategy="fixed", base_delay=1.0, max_delay=1.0)
+    game.targets = [
+        target("a1", "a", "https://a", "k"), target("a2", "a", "https://a", "k"),
+        target("b", "b", "https://b", "l"),
+    ]
+    game.round()
+    assert game.called == ["a1", "b", "a2"]
+    game.clock.forward(5)
+    game.round()
+    assert game.called == ["a1", "b", "a2", "b", "a1", "a2"]
+
+
+def test_the_trail_says_once_why_a_target_comes_last():
+    game = Game({"a1": ["timeout"], "a2": ["timeout"], "b": ["server_error"]}, max_retries=3)
+    game.targets = [
+        target("a1", "a", "https://a", "k"), target("a2", "a", "https://a", "k"),
+        target("b", "b", "https://b", "l"),
+    ]
+    game.whole()
+    last = [entry for entry in game.progress.trail if "asked_last" in entry]
+    assert [entry["target"] for entry in last] == ["a2"]
+    assert "a1" in last[0]["asked_last"] and "timeout" in last[0]["asked_last"]
+
+
+def test_the_trail_does_not_say_so_where_there_is_no_other_order():
+    game = Game({"a1": ["timeout"], "a2": ["timeout"]}, max_retries=1)
+    game.targets = [target("a1", "a", "https://a", "k"), target("a2", "a", "https://a", "k")]
+    game.whole()
+    assert not any("asked_last" in entry for entry in game.progress.trail)
+
+
+@pytest.mark.parametrize("cause", sorted(set(CAUSES) - {"context_length"}))
+@pytest.mark.parametrize("relation", RELATED)
+def test_the_configuration_may_send_a_request_elsewhere_at_once(cause, relation):
+    game = Game({"a": [cause], "other": [True], "besides": [True]}, fall_over={cause: True})
+    game.targets = [A, RELATED[relation], BESIDES]
+    assert game.whole().result == {"answered": "other"}
+    assert game.called == ["a", "other"]
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_configuration_may_send_a_request_nowhere_else(cause):
+    game = Game({"a": [cause], "other": [True]}, max_retries=0, fall_over={cause: False})
+    game.targets = [A, RELATED["other_providers"]]
+    assert game.whole().result is None and game.called == ["a"]
+
+
+def test_a_request_that_stays_with_its_target_may_be_repeated_there():
+    game = Game({"a": ["rate_limit", True], "b": [True]}, base_delay=1.0,
+                fall_over={"rate_limit": False})
+    assert game.whole().result == {"answered": "a"} and game.called == ["a", "a"]
+
+
+def test_the_configuration_of_one_cause_is_not_that_of_another():
+    game = Game({"a": ["bad_request"], "b": [True]}, fall_over={"content_policy": True})
+    game.targets = [A, RELATED["same_account"]]
+    assert game.whole().result is None
 
 
 def test_content_policy_stops_all_unless_fallbacks_are_allowed():
     answers = {"a": ["content_policy"], "b": [True]}
     assert Game(answers).whole().result is None
-    game = Game(answers, content_policy_fallbacks=True)
+    game = Game(answers, fall_over={"content_policy": True})
     assert game.whole().result == {"answered": "b"}
 
 
 def test_content_policy_is_never_repeated():
-    game = Game({"a": ["content_policy"]}, content_policy_fallbacks=True)
+    game = Game({"a": ["content_policy"]}, fall_over={"content_policy": True})
     game.whole()
     assert game.called == ["a"]
+
+
+def test_a_request_that_is_unsafe_to_repeat_goes_nowhere_else_whatever_is_configured():
+    game = Game({"a": ["bad_request"], "b": [True]}, fall_over={"bad_request": True})
+    game.targets = [target("a", unsafe_to_repeat=True), target("b", unsafe_to_repeat=True)]
+    assert game.whole().result is None and game.called == ["a"]
+
+
+def test_a_context_that_is_too_long_goes_to_a_larger_window_whatever_is_configured():
+    game = Game({"a": ["context_length"], "b": [True], "c": [True]},
+                fall_over={"context_length": True})
+    game.targets = [Target(name, 60.0, window=size) for name, size in (
+        ("a", 8000), ("b", 8000), ("c", 9000))]
+    assert game.whole().result == {"answered": "c"} and game.called == ["a", "c"]
+
+
+@pytest.mark.parametrize("cause, called", [("budget", ["a"]), ("configuration", ["a", "b"])])
+def test_a_call_that_the_pack_does_not_make_says_nothing_of_its_account(cause, called):
+    game = Game({"a": [True], "b": [True]})
+    game.targets = [target(name, "p", "https://p", "key") for name in "ab"]
+    answer = game.attempt
+
+    def attempt(target, seconds, number):
+        if target.name == "a":
+            raise CallNotMade(make_failure(cause, "not made"))
+        return answer(target, seconds, number)
+
+    game.attempt = attempt
+    game.whole()
+    assert ["a"] + game.called == called
+
+
+def test_a_target_knows_where_its_connection_leads():
+    connection = Connection("https://API.example.com/v1", secret="x", timeout=7.0)
+    made_of = Target.over(connection, "llm:p/m", "p", "endpoint", window=9)
+    assert (made_of.address, made_of.host) == (connection.base_url, "api.example.com:443")
+    assert (made_of.provider, made_of.seconds, made_of.window) == ("p", 7.0, 9)
+    assert made_of.account == connection.account("p")
+
+
+@pytest.mark.parametrize("url, host", [
+    ("http://h/x", "h:80"), ("https://h", "h:443"), ("http://H:8000", "h:8000"),
+    ("https://user:secret@h/x", "h:443"), ("http://[::1]:9/", "[::1]:9"), ("http://h:port", None),
+    ("https://", None),
+])
+def test_a_host_is_a_name_and_a_port(url, host):
+    assert host_of(url) == host
 
 
 def test_a_context_that_is_too_long_goes_on_to_larger_windows_only():
@@ -312,6 +505,35 @@ def test_an_attempt_has_no_more_time_than_the_run():
     game = Game({"a": ["timeout"], "b": [True]}, seconds=70, costs=65)
     game.round()
     assert game.limits == [60.0, 10.0]
+
+
+@pytest.mark.parametrize("seconds", [40, 60, 90, 120, 180, 300, 600])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_host_that_hangs_leaves_each_other_host_its_time(seconds, count):
+    game = Game({"t%d" % n: ["timeout"] for n in range(count)}, seconds=seconds, costs=10_000,
+                max_retries=0)
+    game.targets = [
+        Target(name, 10_000.0, host="%s:443" % name) for name in game.answers
+    ]
+    game.whole()
+    assert len(game.called) == count
+    # What is left of the time after a hang is reserved, or where that is too little, shared alike.
+    assert all(limit >= min(10.0, seconds / count) - 1e-6 for limit in game.limits)
+
+
+def test_time_is_reserved_for_hosts_and_not_for_each_of_their_targets():
+    game = Game({name: ["timeout"] for name in ("a1", "a2", "b1", "b2")}, seconds=100, costs=10_000)
+    game.targets = [Target(name, 300.0, host=name[0]) for name in game.answers]
+    game.round()
+    assert game.limits[0] == 90.0
+
+
+def test_no_time_is_reserved_for_hosts_that_are_not_tried():
+    game = Game({"a": ["bad_request"], "b": [True], "c": [True]}, seconds=100)
+    game.targets = [target("a", "p"), target("b", "q"), target("c", "p")]
+    game.targets = [Target(t.name, 300.0, provider=t.provider) for t in game.targets]
+    game.round()
+    assert game.limits == pytest.approx([80.0, 99.9])
 
 
 def test_a_run_out_of_time_calls_nothing():

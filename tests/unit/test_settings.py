@@ -38,7 +38,7 @@ def test_an_empty_configuration_has_defaults(config):
     assert (settings.default_provider, settings.default_region) == ("openai", "us-east-1")
     assert (settings.max_routes, settings.max_retries) == (12, 3)
     assert settings.max_result_bytes == 256 * 1024
-    assert settings.content_policy_fallbacks is False
+    assert (settings.fall_over, settings.ask_next_after) == ({}, 20.0)
     assert (settings.backoff.strategy, settings.backoff.base_delay) == ("exponential", 2.0)
     assert settings.backoff.max_delay == 60.0
     breaker = settings.breaker
@@ -75,6 +75,38 @@ def test_a_wrong_price_is_refused(price, field):
 def test_a_wrong_currency_is_refused(currency):
     with pytest.raises(InvalidInput, match="currency"):
         read(currency=currency)
+
+
+def test_causes_may_be_treated_differently():
+    config = {"content_policy": True, "bad_request": False, "timeout": None}
+    assert read(fall_over=config).fall_over == {"content_policy": True, "bad_request": False}
+
+
+@pytest.mark.parametrize("entry, field", [
+    ({"content-policy": True}, "fall_over.content-policy"),
+    ({"content_policy": "yes"}, "fall_over.content_policy"),
+    ({"bad_request": 1}, "fall_over.bad_request"),
+    (["content_policy"], "fall_over"),
+])
+def test_a_wrong_treatment_of_causes_is_refused(entry, field):
+    with pytest.raises(InvalidInput) as refused:
+        read(fall_over=entry)
+    assert refused.value.field == field
+
+
+def test_an_unknown_cause_is_answered_with_those_there_are():
+    with pytest.raises(InvalidInput, match="content_policy, .*bad_request"):
+        read(fall_over={"policy": True})
+
+
+@pytest.mark.parametrize("seconds", [-1, 3601, "20", True])
+def test_a_wrong_time_to_ask_the_next_host_is_refused(seconds):
+    with pytest.raises(InvalidInput, match="ask_next_after"):
+        read(ask_next_after=seconds)
+
+
+def test_the_next_host_may_never_be_asked():
+    assert read(ask_next_after=0).ask_next_after == 0.0
 
 
 def test_max_retries_may_be_none_at_all():

@@ -117,17 +117,17 @@ def test_content_policy_goes_elsewhere_only_where_the_config_says_so(world):
     assert run["status"] == "failed" and output["attempts"] == 1
 
 
-def test_content_policy_fallbacks(world):
-    world.config["content_policy_fallbacks"] = True
+def test_content_policy_goes_elsewhere_where_the_config_says_so(world):
+    world.config["fall_over"] = {"content_policy": True}
     world.box.script(GPT4, [content_policy()], forever=True)
     _, output = retry(world)
     assert output["final_model"] == "claude-3-haiku"
 
 
-def test_a_bad_request_is_sent_once(world):
+def test_a_bad_request_is_sent_to_each_provider_once(world):
     world.box.script("llm:*", [status(422, error="max_tokens must be positive")], forever=True)
-    run, output = retry(world)
-    assert run["status"] == "failed" and output["attempts"] == 1
+    run, output = retry(world, fallback_models=["gpt-3.5-turbo", "claude-3-haiku"])
+    assert run["status"] == "failed" and targets(output) == [GPT4, HAIKU]
     assert output["error"]["cause"] == "bad_request"
 
 

@@ -1,7 +1,7 @@
 import pytest
 from fixtures.waiting import ENDLESS_SECONDS, limit_under_test
 
-from sandbox import cut, delay, rate_limit, reset, status
+from sandbox import cut, delay, ok, rate_limit, reset, status
 
 REQUEST = {"endpoint": "/api/v1/llm", "model": "gpt-4"}
 
@@ -86,10 +86,28 @@ def test_a_provider_without_a_name_for_the_model_is_passed_over(world):
     assert skipped[0]["skipped"] == "model_map has no gpt-4 of anthropic"
 
 
-def test_a_bad_request_would_fail_everywhere(world):
+def test_a_bad_request_goes_to_each_other_provider_once(world):
+    world.box.script("route:*", [status(400)], forever=True)
+    run, output = reroute(world)
+    providers = [name.partition("/")[0] for name in targets(output)]
+    assert run["status"] == "failed" and len(providers) == len(set(providers)) == 3
+
+
+def test_a_bad_request_goes_nowhere_else_where_the_config_says_so(world):
+    world.config["fall_over"] = {"bad_request": False}
     world.box.script("route:*", [status(400)], forever=True)
     run, output = reroute(world)
     assert run["status"] == "failed" and output["attempts"] == 1
+
+
+@pytest.mark.parametrize("answer", [
+    ok(body={"error": {"message": "Unsupported parameter", "code": 400}}),
+    ok(body="<!doctype html><html><title>Sign in</title></html>"),
+])
+def test_an_error_or_a_page_in_a_200_is_no_answer(world, answer):
+    world.box.script("route:openai", [answer], forever=True)
+    run, output = reroute(world)
+    assert run["status"] == "succeeded" and output["final_provider"] != "openai"
 
 
 def test_max_routes(world):

@@ -3,6 +3,8 @@
 RECORD_SECONDS = 10.0
 HOP_SECONDS = 0.5
 MIN_ATTEMPT_SECONDS = 1.0
+# For each host that a run has not called yet: a host that hangs does not use up its time.
+HOST_SECONDS = 10.0
 
 
 class Deadline:
@@ -27,6 +29,15 @@ class Deadline:
     def seconds_left(self):
         """Return the seconds left; negative once it has passed."""
         return self.at - self._now()
+
+    def share(self, other_hosts):
+        """Return the seconds that an attempt may take, if `other_hosts` hosts are still to call.
+
+        Each of them has HOST_SECONDS left afterwards; where that is too little, an equal share.
+        """
+        seconds_left = self.seconds_left()
+        share = max(seconds_left - other_hosts * HOST_SECONDS, seconds_left / (other_hosts + 1))
+        return max(share, MIN_ATTEMPT_SECONDS)
 
     def allows_attempt(self):
         return self.seconds_left() >= MIN_ATTEMPT_SECONDS

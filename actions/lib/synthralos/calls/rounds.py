@@ -1,61 +1,33 @@
 """A round: every target that may be tried without waiting, in order, until a call succeeds.
 
-Fail over first: the first round tries every target once. Back off second: a failed target is tried
+Fall over first: the first round tries every target once. Back off second: a failed target is tried
 again after its back-off, or after the hint in its response; `max_retries` limits these repeats, not
-the fallbacks. A target whose breaker is open, or that asked to wait, is skipped. A wait that does
-not fit the deadline is not started.
+the fallbacks. Which other targets a failure leaves, and which of them come last, is decided by what
+it speaks of (see relations.py). A target whose breaker is open, or that asked to wait, is skipped.
+A wait that does not fit the deadline is not started.
 """
 
 import time
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Callable, Optional
 
 from synthralos.calls import backoff
+from synthralos.calls.attempts import AttemptRecorder, RunProgress
+from synthralos.calls.deadline import Deadline
 from synthralos.calls.http import CallError, CallNotMade
+from synthralos.calls.relations import Target, may_have_taken_effect, timing_after
 from synthralos.core import failures
+from synthralos.core.causes import LAST, NEVER, SCOPES, Scope
 from synthralos.core.errors import InvalidInput
-from synthralos.core.timestamps import to_iso
+from synthralos.core.failures import Failure
 from synthralos.storage.circuit_breaker import HALF_OPEN
-from synthralos.storage.outcome_ledger import Outcome
-from synthralos.telemetry import run_log, tracing
+from synthralos.storage.outcome_ledger import Ledger
+from synthralos.telemetry import tracing
 
 PROBE_POLL_SECONDS = 5.0
-# After these it is unknown whether the request took effect.
-UNKNOWN_EFFECT_CAUSES = (
-    "timeout",
-    "request_timeout",
-    "network",
-    "server_error",
-    "truncated_stream",
-    "malformed_answer",
-    "blank_output",
-    "schema_mismatch",
-    "agent_failed",
-)
 # Of reported failures, those after which the call may still have taken effect.
 UNFINISHED = ("timeout", "request_timeout", "truncated_stream")
-# These concern the account, so they apply to every target that uses it.
-ACCOUNT_WIDE_CAUSES = ("quota", "authentication")
-
-
-@dataclass(frozen=True)
-class Target:
-    """An endpoint that a round may call.
-
-    :ivar name: as in the ledger, such as `llm:openai/gpt-4`.
-    :ivar seconds: the limit of one attempt.
-    :ivar endpoint: the object that the attempt callback calls.
-    :ivar window: a model's context window in tokens, or None if it is unknown.
-    :ivar account: equal for targets with the same credential, or None.
-    :ivar unsafe_to_repeat: whether an attempt of unknown effect must not be repeated anywhere.
-    """
-
-    name: str
-    seconds: float
-    endpoint: object = None
-    window: Optional[int] = None
-    account: object = None
-    unsafe_to_repeat: bool = False
+UNSAFE_TO_REPEAT = "unsafe_to_repeat"
 
 
 @dataclass
@@ -63,6 +35,7 @@ class RetryRules:
     """The rules of a run's retries; delays in seconds.
 
     :ivar base_delay_given: whether the caller set the base delay (see backoff.jittered_delay).
+    :ivar fall_over: see relations.timing_after.
     """
 
     max_retries: int = 3
@@ -72,7 +45,19 @@ class RetryRules:
     base_delay_given: bool = False
     success_rate: float = 1.0
     multiplier: float = 2.0
-    content_policy_fallbacks: bool = False
+    fall_over: dict[str, bool] = field(default_factory=dict)
+
+    def back_off(self, tries: int) -> float:
+        """Return the seconds to wait before a target that failed `tries` times is tried again."""
+        return backoff.jittered_delay(
+            self.strategy,
+            tries,
+            self.base_delay,
+            self.max_delay,
+            self.base_delay_given,
+            self.success_rate,
+            self.multiplier,
+        )
 
 
 @dataclass
@@ -85,179 +70,36 @@ class RoundResult:
         but does not fit the deadline.
     """
 
-    result: Optional[dict] = None
+    result: Optional[dict[str, Any]] = None
     target: Optional[Target] = None
     delay: Optional[int] = None
-    failure: Optional[failures.Failure] = None
+    failure: Optional[Failure] = None
     reason: str = ""
     again_at: Optional[float] = None
 
 
-@dataclass
-class RunProgress:
-    """The progress of a run over its rounds; the case carries it as JSON."""
-
-    cursor: int = 0
-    attempts: int = 0
-    repeats: int = 0
-    trail: list[dict] = field(default_factory=list)
-    marks: dict = field(default_factory=dict)
-    failure: Optional[dict] = None
-
-    @classmethod
-    def from_dict(cls, data):
-        return cls(**data) if data else cls()
-
-    def as_dict(self):
-        return dict(vars(self))
-
-    def mark(self, target):
-        return self.marks.setdefault(target.name, {"tries": 0, "ready_at": 0.0, "out": None})
-
-
-def play_round(targets, progress, rules, attempt, ledger, deadline, now, run):
+def play_round(
+    targets: list[Target],
+    progress: RunProgress,
+    rules: RetryRules,
+    attempt: Callable[[Target, float, int], dict[str, Any]],
+    ledger: Ledger,
+    deadline: Deadline,
+    now: Callable[[], float],
+    run: str,
+) -> RoundResult:
     """Play one round and return its RoundResult; `progress` is updated.
 
-    :param targets: Target objects, in the order of preference.
+    :param targets: in the order of preference.
     :param attempt: a callable (target, seconds, attempt_number) -> result that may raise CallError;
         attempt_number counts the run's attempts from 1.
+    :param now: returns seconds since the epoch.
     :param run: the execution id, for the ledger.
     """
-    progress.cursor += 1
-    last = failures.Failure(**progress.failure) if progress.failure else None
-    for target in targets:
-        if not deadline.allows_attempt():
-            break
-        if not _is_eligible(target, progress, rules, now()) or _is_blocked(
-            target, progress, ledger, now()
-        ):
-            continue
-        result, failed = _attempt(target, progress, rules, attempt, ledger, deadline, now, run)
-        if failed is None:
-            return RoundResult(result=result, target=target)
-        last = failed
-        _exclude_targets(target, targets, failed, progress, rules)
-    return _plan_next_round(targets, progress, rules, deadline, now, last)
+    return _Round(targets, progress, rules, attempt, ledger, deadline, now, run).play()
 
 
-def _is_eligible(target, progress, rules, timestamp):
-    target_state = progress.mark(target)
-    if target_state["out"] is not None or target_state["ready_at"] > timestamp:
-        return False
-    return target_state["tries"] == 0 or progress.repeats < rules.max_retries
-
-
-def _is_blocked(target, progress, ledger, timestamp):
-    """Return whether breaker or cooldown block the target; the trail records a reason once."""
-    health = ledger.breaker_state(target.name)
-    blocked_until, reason = health.until, health.reason
-    if (
-        blocked_until is None and
-        health.state == HALF_OPEN and
-        not ledger.claim_probe(target.name, health)
-    ):
-        blocked_until, reason = (
-            timestamp + PROBE_POLL_SECONDS,
-            "its breaker is half open and its probes are in use",
-        )
-    if blocked_until is None:
-        return False
-    target_state = progress.mark(target)
-    target_state["ready_at"] = blocked_until
-    if target_state.get("held") != reason:
-        target_state["held"] = reason
-        progress.trail.append(
-            {
-                "target": target.name,
-                "skipped": reason,
-                "seconds": round(blocked_until - timestamp, 1),
-            }
-        )
-        run_log.emit("skipped", target=target.name, seconds=blocked_until - timestamp)
-    return True
-
-
-def _attempt(target, progress, rules, attempt, ledger, deadline, now, run):
-    """Make one attempt and record it; return (result, None) or (None, Failure)."""
-    target_state = progress.mark(target)
-    repeat = target_state["tries"] > 0
-    progress.attempts += 1
-    progress.repeats += 1 if repeat else 0
-    target_state["tries"] += 1
-    target_state.pop("held", None)
-    seconds = min(target.seconds, deadline.seconds_left())
-    started_at, monotonic_start, result, failed = now(), time.monotonic(), None, None
-    try:
-        with tracing.span_attributes(
-            target=target.name, attempt=progress.attempts, round=progress.cursor, repeat=repeat
-        ):
-            result = attempt(target, seconds, progress.attempts)
-    except CallNotMade as error:
-        return None, _record_not_made(target, progress, error.failure, repeat)
-    except CallError as error:
-        failed = error.failure
-    except InvalidInput as error:
-        # The configuration of this target alone is incomplete, such as a missing secret.
-        failed = failures.make_failure("configuration", str(error))
-    latency = time.monotonic() - monotonic_start
-    cause = failed.cause if failed else None
-    hint = failed.retry_after if failed else None
-    if failed is not None:
-        target_state["ready_at"] = now() + max(_back_off(target_state["tries"], rules), hint or 0.0)
-        progress.failure = failed.as_dict()
-    entry = {
-        "attempt": progress.attempts,
-        "target": target.name,
-        "round": progress.cursor,
-        "repeat": repeat,
-        "ok": failed is None,
-        "latency_ms": int(latency * 1000),
-        "at": to_iso(started_at, milliseconds=True),
-    }
-    if failed is not None:
-        entry.update(cause=cause, message=failed.message)
-        entry.update(
-            {k: v for k, v in (("status", failed.status), ("hint_seconds", hint)) if v is not None}
-        )
-    progress.trail.append(entry)
-    ledger.append(
-        target.name,
-        Outcome(
-            ok=failed is None,
-            cause=cause,
-            at=now(),
-            latency=latency,
-            until=now() + hint
-            if hint and cause in ("rate_limit", "overloaded", "server_error")
-            else None,
-            repeat=repeat,
-            run=run,
-        ),
-    )
-    run_log.emit(
-        "attempt",
-        number=progress.attempts,
-        target=target.name,
-        outcome="ok" if failed is None else cause,
-        status=failed.status if failed else None,
-        hint_seconds=hint,
-        seconds=latency,
-    )
-    return result, failed
-
-
-def _record_not_made(target, progress, failed, repeat):
-    """Record an attempt that was not made, which counts neither for the run nor for the target."""
-    progress.attempts -= 1
-    progress.repeats -= 1 if repeat else 0
-    progress.mark(target)["tries"] -= 1
-    progress.failure = failed.as_dict()
-    progress.trail.append({"target": target.name, "skipped": failed.message, "cause": failed.cause})
-    run_log.emit("skipped", target=target.name, cause=failed.cause)
-    return failed
-
-
-def reject_unknown_effect(field, failure, hint):
+def reject_unknown_effect(field: str, failure: Failure, hint: str) -> None:
     """Raise InvalidInput if the reported call is unsafe to repeat and may have taken effect."""
     if failure.cause in UNFINISHED:
         raise InvalidInput(
@@ -268,71 +110,177 @@ def reject_unknown_effect(field, failure, hint):
         )
 
 
-def _back_off(repeat, rules):
-    return backoff.jittered_delay(
-        rules.strategy,
-        repeat,
-        rules.base_delay,
-        rules.max_delay,
-        rules.base_delay_given,
-        rules.success_rate,
-        rules.multiplier,
-    )
+class _Round:
+    """One round; the parameters are those of play_round."""
 
+    def __init__(
+        self,
+        targets: list[Target],
+        progress: RunProgress,
+        rules: RetryRules,
+        attempt: Callable[[Target, float, int], dict[str, Any]],
+        ledger: Ledger,
+        deadline: Deadline,
+        now: Callable[[], float],
+        run: str,
+    ) -> None:
+        self._targets, self._progress, self._rules = targets, progress, rules
+        self._attempt_call, self._ledger, self._deadline, self._now = attempt, ledger, deadline, now
+        self._recorder = AttemptRecorder(progress, ledger, rules.back_off, now, run)
+        self._visited: set[str] = set()
 
-def _exclude_targets(target, targets, failed, progress, rules):
-    """Exclude the targets that cannot succeed after this failure."""
-    target_state = progress.mark(target)
-    if not failed.policy.retry_same_target:
-        target_state["out"] = failed.cause
-    elsewhere = failed.policy.retry_other_target
-    if failed.cause == "content_policy":
-        elsewhere = rules.content_policy_fallbacks
-    if (
-        target.unsafe_to_repeat and
-        failed.cause in UNKNOWN_EFFECT_CAUSES and
-        failed.evidence.get("sent", True)
-    ):
-        target_state["out"] = "unsafe_to_repeat"
-        elsewhere = False
-    for other in targets:
-        too_small = failed.cause == "context_length" and not _larger(other, target)
-        same_account = other.account is not None and other.account == target.account
-        refused = same_account and failed.cause in ACCOUNT_WIDE_CAUSES
-        if not elsewhere or too_small or refused:
-            progress.mark(other)["out"] = progress.mark(other)["out"] or failed.cause
+    def play(self) -> RoundResult:
+        self._progress.cursor += 1
+        while True:
+            target = self._next_target()
+            if target is None:
+                return self._plan_next_round()
+            result = self._call(target)
+            if result is not None:
+                return RoundResult(result=result, target=target)
 
+    def _next_target(self) -> Optional[Target]:
+        """Return the first target that may be called now and that this round has not visited."""
+        for target in sorted(self._targets, key=self._is_last):
+            if not self._deadline.allows_attempt():
+                return None
+            if target.name in self._visited:
+                continue
+            self._visited.add(target.name)
+            if self._is_eligible(target) and not self._is_blocked(target):
+                return target
+        return None
 
-def _larger(other, target):
-    return other.window is None or target.window is None or other.window > target.window
+    def _is_last(self, target: Target) -> bool:
+        return self._progress.mark(target).get("last") is not None
 
+    def _may_be_tried(self, target: Target) -> bool:
+        """Return whether the run may still attempt the target, now or later."""
+        target_state = self._progress.mark(target)
+        if target_state["out"] is not None:
+            return False
+        return target_state["tries"] == 0 or self._progress.repeats < self._rules.max_retries
 
-def _plan_next_round(targets, progress, rules, deadline, now, last):
-    remaining = [
-        target
-        for target in targets
-        if progress.mark(target)["out"] is None and
-        (progress.mark(target)["tries"] == 0 or progress.repeats < rules.max_retries)
-    ]
-    if not remaining:
-        return RoundResult(failure=last, reason=_exhausted_reason(targets, progress, rules))
-    ready = min(progress.mark(target)["ready_at"] for target in remaining)
-    delay = backoff.round_up(ready - now())
-    if not deadline.allows_attempt_at(now() + delay):
-        reason = "the next retry is due in %d s, but only %d s remain" % (
-            delay,
-            max(0, deadline.seconds_left()),
+    def _is_eligible(self, target: Target) -> bool:
+        is_ready = self._progress.mark(target)["ready_at"] <= self._now()
+        return is_ready and self._may_be_tried(target)
+
+    def _is_blocked(self, target: Target) -> bool:
+        """Return whether breaker or cooldown block the target. Costs one datastore call."""
+        health = self._ledger.breaker_state(target.name)
+        blocked_until, reason = health.until, health.reason
+        if (
+            blocked_until is None and
+            health.state == HALF_OPEN and
+            not self._ledger.claim_probe(target.name, health)
+        ):
+            blocked_until = self._now() + PROBE_POLL_SECONDS
+            reason = "its breaker is half open and its probes are in use"
+        if blocked_until is None:
+            return False
+        self._progress.mark(target)["ready_at"] = blocked_until
+        self._recorder.skip(target, reason, blocked_until - self._now())
+        return True
+
+    def _seconds_for(self, target: Target) -> float:
+        """Return the limit of the target's next attempt, which leaves other hosts their time."""
+        progress = self._progress
+        called = {
+            other.host_or_name for other in self._targets if progress.mark(other)["tries"] > 0
+        }
+        uncalled = {
+            other.host_or_name for other in self._targets if progress.mark(other)["out"] is None
+        } - called - {target.host_or_name}
+        share: float = self._deadline.share(len(uncalled))
+        return min(target.seconds, share)
+
+    def _call(self, target: Target) -> Optional[dict[str, Any]]:
+        """Make one attempt, record it, and return its result, or None if it failed."""
+        attempt = self._recorder.begin(target, self._seconds_for(target))
+        monotonic_start, result, failed = time.monotonic(), None, None
+        try:
+            with tracing.span_attributes(
+                target=target.name,
+                attempt=attempt.number,
+                round=attempt.round,
+                repeat=attempt.repeat,
+            ):
+                result = self._attempt_call(target, attempt.seconds, attempt.number)
+        except CallNotMade as error:
+            self._recorder.not_made(attempt, error.failure)
+            # What the pack itself objects to is the call to this model, unless it is any call.
+            speaks_of_run = error.failure.policy.scope == "run"
+            self._exclude(target, error.failure, None if speaks_of_run else SCOPES["model"])
+            return None
+        except CallError as error:
+            failed = error.failure
+        except InvalidInput as error:
+            # The configuration of this target is incomplete, such as a missing secret.
+            failed = failures.make_failure("configuration", str(error))
+        self._recorder.end(attempt, failed, time.monotonic() - monotonic_start)
+        if failed is not None:
+            self._exclude(target, failed)
+        return result
+
+    def _exclude(self, target: Target, failed: Failure, scope: Optional[Scope] = None) -> None:
+        """Exclude the targets that cannot succeed after this failure; put others last."""
+        scope = scope or failed.policy.speaks_of
+        target_state = self._progress.mark(target)
+        if scope.same_target == NEVER:
+            target_state["out"] = failed.cause
+        elif may_have_taken_effect(failed, target):
+            target_state["out"] = UNSAFE_TO_REPEAT
+        siblings = []
+        for other in self._targets:
+            if other.name == target.name or self._progress.mark(other)["out"] is not None:
+                continue
+            timing = timing_after(failed, target, other, self._rules.fall_over, scope)
+            if timing == NEVER:
+                self._progress.mark(other)["out"] = failed.cause
+            elif timing == LAST:
+                siblings.append(other)
+        if scope.same_address == LAST:
+            # The target is as suspect as its siblings.
+            target_state.setdefault("last", failed.cause)
+        self._ask_last(siblings, "%s, on its host, failed with %s" % (target.name, failed.cause))
+
+    def _ask_last(self, targets: list[Target], reason: str) -> None:
+        """Put targets after all others; the trail says so where that changes the order."""
+        names = {target.name for target in targets}
+        has_others = any(
+            not self._is_last(other) and
+            other.name not in names and
+            self._progress.mark(other)["out"] is None
+            for other in self._targets
         )
-        return RoundResult(failure=last, reason=reason, again_at=now() + delay)
-    return RoundResult(failure=last, delay=delay)
+        for target in targets:
+            self._recorder.ask_last(target, reason, has_others)
 
+    def _plan_next_round(self) -> RoundResult:
+        failure = self._progress.failure
+        last = Failure(**failure) if failure else None
+        remaining = [target for target in self._targets if self._may_be_tried(target)]
+        if not remaining:
+            return RoundResult(failure=last, reason=self._exhausted_reason())
+        ready_at = min(self._progress.mark(target)["ready_at"] for target in remaining)
+        delay = backoff.round_up(ready_at - self._now())
+        if not self._deadline.allows_attempt_at(self._now() + delay):
+            reason = "the next retry is due in %d s, but only %d s remain" % (
+                delay,
+                max(0, self._deadline.seconds_left()),
+            )
+            return RoundResult(failure=last, reason=reason, again_at=self._now() + delay)
+        return RoundResult(failure=last, delay=delay)
 
-def _exhausted_reason(targets, progress, rules):
-    outs = sorted({progress.mark(target)["out"] for target in targets} - {None})
-    if not targets:
-        return "there is no target to try"
-    if "unsafe_to_repeat" in outs:
-        return "the request may have taken effect and must not be repeated: a person has to check"
-    if outs and all(progress.mark(target)["out"] for target in targets):
-        return "not retryable (%s)" % ", ".join(outs)
-    return "max_retries, %d, is used up" % rules.max_retries
+    def _exhausted_reason(self) -> str:
+        outs = {self._progress.mark(target)["out"] for target in self._targets}
+        causes = sorted(outs - {None})
+        if not self._targets:
+            return "there is no target to try"
+        if UNSAFE_TO_REPEAT in causes:
+            return (
+                "the request may have taken effect and must not be repeated: a person has to check"
+            )
+        if None not in outs:
+            return "not retryable (%s)" % ", ".join(causes)
+        return "max_retries, %d, is used up" % self._rules.max_retries

@@ -3,19 +3,53 @@
 from typing import TYPE_CHECKING
 
 from synthralos.calls import agent_platform, llm_providers, routes
+from synthralos.calls.relations import Target
 
 if TYPE_CHECKING:
     from synthralos.config.settings import Settings
 
 
+def configured(settings: "Settings") -> "dict[str, list[Target]]":
+    """Return {kind: its targets}; the kinds are platform, providers and routes."""
+    served_models = [
+        llm_providers.ServedModel(provider, model)
+        for provider in settings.providers
+        for model in provider.models
+    ]
+    candidates = [routes.RouteCandidate(route, None) for route in settings.routes]
+    return {
+        "platform": [
+            Target.over(
+                platform.connection, agent_platform.target(platform), "platform", platform
+            )
+            for platform in settings.platforms
+        ],
+        "providers": [
+            Target.over(
+                served_model.provider.connection,
+                served_model.target,
+                served_model.provider.name,
+                served_model,
+                served_model.model.context_window,
+            )
+            for served_model in served_models
+        ],
+        "routes": [
+            Target.over(
+                candidate.route.connection,
+                candidate.target,
+                candidate.route.provider,
+                candidate,
+                unsafe_to_repeat=candidate.route.unsafe_to_repeat,
+            )
+            for candidate in candidates
+        ],
+    }
+
+
 def targets_by_kind(settings: "Settings") -> "dict[str, list[str]]":
     """Return {kind: names of its targets}; the kinds are platform, providers and routes."""
     return {
-        "platform": [agent_platform.target(platform) for platform in settings.platforms],
-        "providers": [
-            llm_providers.ServedModel(provider, model).target
-            for provider in settings.providers
-            for model in provider.models
-        ],
-        "routes": [routes.RouteCandidate(route, None).target for route in settings.routes],
+        kind: [target.name for target in kind_targets]
+        for kind, kind_targets in configured(settings).items()
     }

@@ -16,6 +16,7 @@ from synthralos.config.reader import (
     read_object,
     read_seconds,
 )
+from synthralos.core.causes import CAUSES
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.redaction import Redaction
@@ -153,6 +154,9 @@ class Settings:
 
     :ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
         orchestration, metrics, tracing, logs: entries that their own modules read.
+    :ivar fall_over: {cause: whether all other targets may be attempted at once, or none}.
+    :ivar ask_next_after: seconds without an answer after which llm_retry asks the next host, too;
+        0 for never.
     :ivar retention: {group of keys: seconds}, for groups with a lifetime other than the default.
     :ivar store_user_text: whether callers' text is stored in the datastore.
     """
@@ -168,7 +172,8 @@ class Settings:
     max_routes: int
     max_retries: int
     max_result_bytes: int
-    content_policy_fallbacks: bool
+    fall_over: dict[str, bool]
+    ask_next_after: float
     planner_model: Optional[str]
     backoff: Backoff
     breaker: Breaker
@@ -229,7 +234,8 @@ class Settings:
             max_routes=read_int(config, "max_routes", 12, 1, 50),
             max_retries=read_int(config, "max_retries", 3, 0, 10),
             max_result_bytes=read_int(config, "max_result_bytes", 256 * 1024, 1, 2**31),
-            content_policy_fallbacks=bool(config.get("content_policy_fallbacks")),
+            fall_over=_fall_over(read_object(config, "fall_over")),
+            ask_next_after=read_seconds(config, "ask_next_after", 20.0, minimum=0.0),
             planner_model=read_object(config, "planner").get("model") or None,
             backoff=_backoff(read_object(config, "backoff")),
             breaker=_breaker(read_object(config, "breaker")),
@@ -397,6 +403,19 @@ def _agent(entry):
         execute_path=entry.get("execute_path") or None,
         unsafe_to_repeat=bool(entry.get("unsafe_to_repeat")),
     )
+
+
+def _fall_over(entry):
+    for cause, value in entry.items():
+        path = "fall_over.%s" % cause
+        if cause not in CAUSES:
+            raise InvalidInput(
+                path, value, "is not a known cause", "Use some of " + ", ".join(CAUSES)
+            )
+        if not isinstance(value, bool) and value is not None:
+            hint = "true: all other targets are attempted at once; false: none is"
+            raise InvalidInput(path, value, "must be true or false", hint)
+    return {cause: value for cause, value in entry.items() if value is not None}
 
 
 def _backoff(entry):

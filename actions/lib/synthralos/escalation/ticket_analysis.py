@@ -129,11 +129,11 @@ _CAUSES = {
         "The provider refused the content.",
         [
             "Read the request with synthralos.case.show, and reword it",
-            "If another provider may be asked, set `content_policy_fallbacks: true`",
+            "If another provider may be asked, set `fall_over.content_policy` to true",
         ],
     ),
     "bad_request": (
-        "The targets rejected the request as invalid.",
+        "The request was rejected as invalid, by every provider that was asked.",
         ["Correct the request: synthralos.case.show shows what was sent"],
     ),
     "not_found": (

@@ -11,6 +11,8 @@ import json
 import time
 
 from synthralos.calls import agent_platform, llm_providers, rounds
+from synthralos.calls.attempts import RunProgress
+from synthralos.calls.relations import Target
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
@@ -56,7 +58,7 @@ def run(env, case, step, step_input, sleep=time.sleep):
     if cached is not None:
         return StepOutcome(0, cached["output"], usage=dict.fromkeys(_USAGE, 0), cached=True,
                     model=cached["model"])
-    progress = rounds.RunProgress()
+    progress = RunProgress()
     try:
         outcome = _attempt_until_valid(
             env, case, step, role, targets, messages, step_input, progress, sleep
@@ -93,7 +95,7 @@ def _attempt_until_valid(
         base_delay=float(delay),
         max_delay=max(60.0, float(delay)),
         base_delay_given=True,
-        content_policy_fallbacks=env.settings.content_policy_fallbacks,
+        fall_over=env.settings.fall_over,
     )
     usage, attempts = dict.fromkeys(_USAGE, 0), 0
     messages = initial_messages
@@ -198,7 +200,8 @@ def _ask_critic(env, case, step, critic, step_input, output, deadline, usage):
             env.client, target.endpoint, messages, parameters, seconds, case["run"]
         )
 
-    rules, progress = rounds.RetryRules(max_retries=0), rounds.RunProgress()
+    rules = rounds.RetryRules(max_retries=0, fall_over=env.settings.fall_over)
+    progress = RunProgress()
     round_result = _play(env, case, targets, progress, rules, call_model, deadline)
     record_calls(env, case["workflow"], progress.trail)
     if round_result.result is None:
@@ -247,7 +250,7 @@ def role_of(env, name, step):
 
 
 def _targets(env, role, step):
-    """Return the models to call as rounds.Target: those that fit the role, then the step's own."""
+    """Return the models to call as Target objects: those that fit the role, then the step's own."""
     names = model_selection.fitting(env, role) + list(step.get("fallback_models") or [])
     if not names:
         raise InvalidInput(
@@ -258,12 +261,12 @@ def _targets(env, role, step):
         llm_providers.resolve_model(env.settings.providers, name, field="model") for name in names
     ]
     return [
-        rounds.Target(
+        Target.over(
+            served_model.provider.connection,
             served_model.target,
-            served_model.provider.connection.timeout,
+            served_model.provider.name,
             served_model,
             window=served_model.model.context_window,
-            account=served_model.provider.connection.account(served_model.provider.name),
         )
         for served_model in {served_model.target: served_model for served_model in served}.values()
     ]

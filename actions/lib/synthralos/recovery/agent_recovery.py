@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from synthralos.calls import agent_platform, rounds
-from synthralos.calls.rounds import Target
+from synthralos.calls.relations import Target
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -254,11 +254,11 @@ def _is_unsafe_to_repeat(env, agent_id):
 def _targets(env, case):
     unsafe = _is_unsafe_to_repeat(env, case["request"]["agent_id"])
     return [
-        Target(
+        Target.over(
+            platform.connection,
             agent_platform.target(platform),
-            platform.connection.timeout,
+            "platform",
             platform,
-            account=platform.connection.account("platform"),
             unsafe_to_repeat=unsafe,
         )
         for platform in env.settings.platforms

@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from synthralos.calls import llm_providers
-from synthralos.calls.rounds import Target
+from synthralos.calls.relations import Target
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -180,12 +180,12 @@ def _targets(env, case):
         for provider, model in case["models"]
     ]
     return [
-        Target(
+        Target.over(
+            served_model.provider.connection,
             served_model.target,
-            served_model.provider.connection.timeout,
+            served_model.provider.name,
             served_model,
             window=served_model.model.context_window,
-            account=served_model.provider.connection.account(served_model.provider.name),
         )
         for served_model in models
     ]

@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from synthralos.calls import rounds, routes
-from synthralos.calls.rounds import Target
+from synthralos.calls.relations import Target
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -160,11 +160,11 @@ def _targets(env, case):
             )
         leg = routes.RouteCandidate(route, model)
         targets.append(
-            Target(
+            Target.over(
+                route.connection,
                 leg.target,
-                route.connection.timeout,
+                provider,
                 leg,
-                account=route.connection.account(provider),
                 unsafe_to_repeat=_unsafe(route, case["http"]),
             )
         )

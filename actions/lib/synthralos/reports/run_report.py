@@ -200,8 +200,9 @@ def _attempts(run, clean):
         within = clean(node.task, 80) if node is not run.top else None
         target = clean(entry.get("target") or "?", 120)
         if "attempt" not in entry:
-            rows.append([within, None, target, None, Status(IDLE, "skipped"), None, None,
-                         clean(entry.get("skipped") or "")])
+            reason = entry.get("skipped") or entry.get("asked_last") or ""
+            status = Status(IDLE, "asked last" if "asked_last" in entry else "skipped")
+            rows.append([within, None, target, None, status, None, None, clean(reason)])
             continue
         succeeded = bool(entry.get("ok"))
         result = (

@@ -3,6 +3,7 @@
 import json
 
 from synthralos.calls import backoff, rounds
+from synthralos.calls.attempts import RunProgress
 from synthralos.calls.deadline import Deadline
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
@@ -46,7 +47,7 @@ def new_case(
         "dry_run": bool(parameters.get("dry_run")),
         "request": request,
         "rules": rules,
-        "progress": rounds.RunProgress().as_dict(),
+        "progress": RunProgress().as_dict(),
     }
     if parameters.get("trace"):
         case["trace"] = parameters["trace"]
@@ -106,7 +107,7 @@ def build_rules(env, max_retries, retry_delay=None, inherited=None):
         "base_delay": float(backoff_config.base_delay if retry_delay is None else retry_delay),
         "max_delay": max(backoff_config.max_delay, float(retry_delay or 0)),
         "base_delay_given": retry_delay is not None,
-        "content_policy_fallbacks": env.settings.content_policy_fallbacks,
+        "fall_over": env.settings.fall_over,
     }
     return dict(rules, **(inherited or {}))
 
@@ -125,7 +126,7 @@ def next_step(env, case, delay=0):
 
 def play_round(env, case, targets, attempt):
     """Plays the case's next round; returns (Played, Progress) with the case brought forward."""
-    progress = rounds.RunProgress.from_dict(case["progress"])
+    progress = RunProgress.from_dict(case["progress"])
     round_result = rounds.play_round(
         targets,
         progress,
