@@ -98,7 +98,7 @@ _CAUSES = {
         "The provider refused the content.",
         [
             "Read the request with synthralos.case.show, and reword it",
-            "If another provider may be asked, set `fall_over: {{content_policy: true}}`",
+            "If another provider may be asked, set `fall_over.content_policy` to true",
         ],
     ),
     "bad_request": (
