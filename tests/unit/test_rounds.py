@@ -5,13 +5,15 @@ import pytest
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
 import hypothesis
+from fixtures.waiting import limit_under_test
 from hypothesis import strategies as st
 
 from synthralos.calls.attempts import RunProgress
 from synthralos.calls.deadline import Deadline
 from synthralos.calls.http import CallError, CallNotMade
 from synthralos.calls.relations import Target, host_of
-from synthralos.calls.rounds import RetryRules, play_round
+from synthralos.calls.retry_rules import RetryRules
+from synthralos.calls.rounds import play_round
 from synthralos.config.settings import Breaker, Connection
 from synthralos.core.causes import AT_ONCE, CAUSES, LAST, LATER, NEVER, SCOPES
 from synthralos.core.failures import make_failure, with_evidence
@@ -350,7 +352,7 @@ def test_a_call_that_the_pack_does_not_make_says_nothing_of_its_account(cause, c
 
 
 def test_a_target_knows_where_its_connection_leads():
-    connection = Connection("https://API.example.com/v1", secret="x", timeout=7.0)
+    connection = Connection("https://API.example.com/v1", secret="x", timeout=limit_under_test(7.0))
     made_of = Target.over(connection, "llm:p/m", "p", "endpoint", window=9)
     assert (made_of.address, made_of.host) == (connection.base_url, "api.example.com:443")
     assert (made_of.provider, made_of.seconds, made_of.window) == ("p", 7.0, 9)

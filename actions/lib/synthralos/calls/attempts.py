@@ -58,6 +58,19 @@ class Attempt:
     started_at: float
 
 
+@dataclass(frozen=True)
+class Ending:
+    """An attempt that has ended: its result, or the failure instead.
+
+    :ivar latency: seconds.
+    """
+
+    attempt: Attempt
+    result: Optional[dict[str, Any]]
+    failure: Optional[Failure]
+    latency: float
+
+
 class AttemptRecorder:
     """Records the attempts of a run.
 
@@ -87,11 +100,9 @@ class AttemptRecorder:
         target_state.pop("held", None)
         return Attempt(target, progress.attempts, progress.cursor, repeat, seconds, self._now())
 
-    def end(self, attempt: Attempt, failure: Optional[Failure], latency: float) -> None:
-        """Record an attempt that succeeded (`failure` is None) or failed after `latency` seconds.
-
-        Costs one datastore call.
-        """
+    def end(self, ending: Ending) -> None:
+        """Record an attempt that succeeded or failed. Costs one datastore call."""
+        attempt, failure = ending.attempt, ending.failure
         target, now = attempt.target, self._now()
         hint = failure.retry_after if failure else None
         if failure is not None:
@@ -99,18 +110,22 @@ class AttemptRecorder:
             back_off = self._back_off(target_state["tries"])
             target_state["ready_at"] = now + max(back_off, hint or 0.0)
             self._progress.failure = failure.as_dict()
-        self._add_to_trail(attempt, failure, latency)
+        self._add_to_trail(ending)
         cause = failure.cause if failure else None
         outcome = Outcome(
             ok=failure is None,
             cause=cause,
             at=now,
-            latency=latency,
+            latency=ending.latency,
             until=now + hint if hint and cause in _COOLDOWN_CAUSES else None,
             repeat=attempt.repeat,
             run=self._run,
         )
         self._ledger.append(target.name, outcome)
+
+    def close(self, ending: Ending) -> None:
+        """Record an attempt that was closed, which says nothing of its target."""
+        self._add_to_trail(ending)
 
     def not_made(self, attempt: Attempt, failure: Failure) -> None:
         """Take back an attempt that was not made: it counts neither for the run nor the target."""
@@ -143,16 +158,19 @@ class AttemptRecorder:
             if in_trail:
                 self._progress.trail.append({"target": target.name, "asked_last": reason})
 
-    def _add_to_trail(self, attempt: Attempt, failure: Optional[Failure], latency: float) -> None:
+    def _add_to_trail(self, ending: Ending) -> None:
+        attempt, failure = ending.attempt, ending.failure
         entry = {
             "attempt": attempt.number,
             "target": attempt.target.name,
             "round": attempt.round,
             "repeat": attempt.repeat,
             "ok": failure is None,
-            "latency_ms": int(latency * 1000),
+            "latency_ms": int(ending.latency * 1000),
             "at": to_iso(attempt.started_at, milliseconds=True),
         }
+        if (ending.result or {}).get("adapted"):
+            entry["adapted"] = ending.result["adapted"]
         if failure is not None:
             entry.update(cause=failure.cause, message=failure.message)
             optional = {"status": failure.status, "hint_seconds": failure.retry_after}
@@ -165,5 +183,5 @@ class AttemptRecorder:
             outcome="ok" if failure is None else failure.cause,
             status=failure.status if failure else None,
             hint_seconds=failure.retry_after if failure else None,
-            seconds=latency,
+            seconds=ending.latency,
         )

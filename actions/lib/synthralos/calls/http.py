@@ -103,6 +103,15 @@ class Client:
                 )
         return response
 
+    def closable(self):
+        """Return a client for one call in another thread, which its `close` ends from any thread.
+
+        It shares the credentials and the clock, but neither the session nor the list of calls.
+        """
+        from synthralos.calls.closable import ClosableClient
+
+        return ClosableClient(self._credentials, self._now)
+
     @contextlib.contextmanager
     def stream(self, connection, path, seconds, headers):
         """Send a GET and yield its `requests.Response`, whose body has not been read yet.

@@ -185,22 +185,110 @@ def complete(client, served_model, messages, parameters, seconds, run):
         blank, malformed or without finish reason.
     :raises CallNotMade: it does not fit the budget.
     """
-    adapted, seconds_left = [], seconds
-    started_at = time.monotonic()
-    while True:
+    return ModelCall(client, served_model, messages, parameters, run).complete(seconds)
+
+
+class ModelCall:
+    """One call to a model, in three parts: only `send` may happen in another thread.
+
+    `begin` and `settle` write to the datastore, if there is a budget, and to client.llm_calls.
+    The parameters are those of `complete`.
+    """
+
+    def __init__(self, client, served_model, messages, parameters, run):
+        self._client, self._sender = client, client
+        self._served_model, self._messages = served_model, messages
+        self._parameters, self._run = parameters, run
+        self._usage_record = {
+            "provider": served_model.provider.name,
+            "model": served_model.model.name,
+            "cause": None,
+            "usage": None,
+        }
+        self._reservation, self._started_at, self._seconds = [], None, None
+
+    def complete(self, seconds):
+        """Make the call as a whole; see the function `complete`."""
+        self.begin()
+        failure = failures.make_failure("configuration")
         try:
-            completion = _complete_guarded(
-                client, served_model, messages, parameters, seconds_left, run
-            )
+            completion = self.send(seconds)
+            failure = None
+            return completion
         except CallError as error:
-            adaptation = _adaptation(error.failure, parameters, adapted)
-            if adaptation is None:
-                raise
-            adapted.append(adaptation)
-            parameters = _adapt(parameters, adaptation)
-            seconds_left = max(0.1, seconds - (time.monotonic() - started_at))
-            continue
-        return dict(completion, adapted=adapted) if adapted else completion
+            failure = error.failure
+            raise
+        finally:
+            self.settle(failure)
+
+    def closable(self):
+        """Return the call itself, which `close` can end from now on."""
+        self._sender = self._client.closable()
+        return self
+
+    def begin(self):
+        """Reserve the most that the call may use.
+
+        :raises CallNotMade: it does not fit the budget.
+        """
+        if self._client.guard is not None:
+            is_anthropic = self._served_model.provider.api == "anthropic"
+            self._reservation = self._client.guard.reserve(
+                self._served_model,
+                self._messages,
+                self._parameters,
+                anthropic.DEFAULT_MAX_TOKENS if is_anthropic else None,
+                self._run,
+            )
+        self._started_at = time.monotonic()
+
+    def send(self, seconds):
+        """Send the request and return the completion; see `complete`."""
+        adapted, seconds_left = [], seconds
+        try:
+            while True:
+                try:
+                    completion = self._send_once(seconds_left)
+                except CallError as error:
+                    adaptation = _adaptation(error.failure, self._parameters, adapted)
+                    if adaptation is None:
+                        raise
+                    adapted.append(adaptation)
+                    self._parameters = _adapt(self._parameters, adaptation)
+                    seconds_left = max(0.1, seconds - (time.monotonic() - self._started_at))
+                else:
+                    return dict(completion, adapted=adapted) if adapted else completion
+        finally:
+            self._seconds = time.monotonic() - self._started_at
+
+    def _send_once(self, seconds):
+        with span_attributes.chat(self._served_model, self._parameters):
+            return _complete(
+                self._sender,
+                self._served_model,
+                self._messages,
+                self._parameters,
+                seconds,
+                self._run,
+                self._usage_record,
+            )
+
+    def close(self):
+        """End the call from any thread. Only for a closable one."""
+        self._sender.close()
+
+    def settle(self, failure):
+        """Count what the call used; `failure` is why there is no completion, or None."""
+        # A thread that has not ended yet may still write to the original.
+        usage_record = dict(self._usage_record, cause=failure.cause if failure else None)
+        seconds = self._seconds
+        if seconds is None:
+            seconds = time.monotonic() - self._started_at
+        self._client.llm_calls.append(dict(usage_record, seconds=seconds))
+        if self._client.guard is not None:
+            self._client.guard.settle(
+                self._reservation, self._served_model, usage_record["usage"], failure
+            )
 
 
 def _adaptation(failure, parameters, adapted):
@@ -228,49 +316,6 @@ def _adapt(parameters, adaptation):
     if adaptation["sent_as"] is not None:
         remaining[adaptation["sent_as"]] = value
     return remaining
-
-
-def _complete_guarded(client, served_model, messages, parameters, seconds, run):
-    """Return the completion; reserve the call's tokens in the budget, and settle them after it."""
-    if client.guard is None:
-        return _complete_logged(client, served_model, messages, parameters, seconds, run, {})
-    default_max_tokens = (
-        anthropic.DEFAULT_MAX_TOKENS if served_model.provider.api == "anthropic" else None
-    )
-    reserved, usage_record = (
-        client.guard.reserve(served_model, messages, parameters, default_max_tokens, run),
-        {},
-    )
-    failure = failures.make_failure("configuration")
-    try:
-        completion = _complete_logged(
-            client, served_model, messages, parameters, seconds, run, usage_record
-        )
-        failure = None
-        return completion
-    except CallError as error:
-        failure = error.failure
-        raise
-    finally:
-        client.guard.settle(reserved, served_model, usage_record.get("usage"), failure)
-
-
-def _complete_logged(client, served_model, messages, parameters, seconds, run, usage_record):
-    """Return the completion; record the call in `usage_record` and in client.llm_calls."""
-    usage_record.update(provider=served_model.provider.name, model=served_model.model.name)
-    usage_record.update(cause=None, usage=None)
-    started_at = time.monotonic()
-    try:
-        with span_attributes.chat(served_model, parameters):
-            completion = _complete(
-                client, served_model, messages, parameters, seconds, run, usage_record
-            )
-    except CallError as error:
-        usage_record["cause"] = error.failure.cause
-        raise
-    finally:
-        client.llm_calls.append(dict(usage_record, seconds=time.monotonic() - started_at))
-    return completion
 
 
 def _complete(client, served_model, messages, parameters, seconds, run, usage_record):

@@ -155,8 +155,8 @@ class Settings:
     :ivar rollback, history, loop_detection, escalation, automation, sensors, infrastructure,
         orchestration, metrics, tracing, logs: entries that their own modules read.
     :ivar fall_over: {cause: whether all other targets may be attempted at once, or none}.
-    :ivar ask_next_after: seconds without an answer after which llm_retry asks the next host, too;
-        0 for never.
+    :ivar ask_next_after: seconds without an answer after which a model on the next host is asked,
+        too; 0 for never.
     :ivar retention: {group of keys: seconds}, for groups with a lifetime other than the default.
     :ivar store_user_text: whether callers' text is stored in the datastore.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from synthralos.core import error_names, error_phrases, evidence
-from synthralos.core.causes import CAUSE_OF_TYPE, CAUSES, LATER, Cause, resolve_type
+from synthralos.core.causes import CAUSE_OF_TYPE, CAUSES, LATER, NEVER, Cause, resolve_type
 from synthralos.core.evidence import Evidence
 from synthralos.core.retry_hints import hint_in_words, retry_hint
 
@@ -147,6 +147,15 @@ class Failure:
     def policy(self) -> Cause:
         """How failures of this cause are treated."""
         return CAUSES[self.cause]
+
+    @property
+    def same_target(self) -> str:
+        """When the target that failed may be called again, one of causes.TIMINGS: never where the
+        server forbids it.
+        """
+        if self.evidence.get("should_retry") is False:
+            return NEVER
+        return self.policy.speaks_of.same_target
 
     def as_dict(self) -> dict[str, Any]:
         """Return the failure as a JSON value; `evidence` only where there is any."""

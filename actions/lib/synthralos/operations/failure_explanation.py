@@ -74,7 +74,8 @@ def explain(env: "Environment", parameters: Mapping[str, Any]) -> Explanation:
     """Explain a failure. Nothing is called and nothing is stored; no configuration is needed.
 
     :param parameters: `failure` (text: a body, a whole response as curl prints it, or what an SDK
-        or an agent printed), and perhaps `status_code`, `headers`, `kind` (of the call) and `target`.
+        or an agent printed), and perhaps `status_code`, `headers`, `kind` (of the call) and
+        `target`.
     :raises InvalidInput: a parameter is not valid, or the target is not configured.
     """
     text = parameters.get("failure")
@@ -164,7 +165,7 @@ def _explanation(
         "may_have_taken_effect": policy.may_have_taken_effect,
         "counts_for_breaker": policy.counts_for_breaker,
         "relations": {
-            "same_target": _timing_of_same(failure),
+            "same_target": failure.same_target,
             "same_account": scope.same_account,
             "same_address": scope.same_address,
             "same_host": scope.same_host,
@@ -180,14 +181,8 @@ def _timing_of(
     failure: Failure, failed_target: Optional[Target], other: Target, overrides: Mapping[str, bool]
 ) -> str:
     if failed_target is None or other is failed_target:
-        return _timing_of_same(failure)
+        return failure.same_target
     return relations.timing_after(failure, failed_target, other, overrides)
-
-
-def _timing_of_same(failure: Failure) -> str:
-    if failure.evidence.get("should_retry") is False:
-        return NEVER
-    return failure.policy.speaks_of.same_target
 
 
 def _summary(failure: Failure, next_targets: list[NextTarget]) -> str:

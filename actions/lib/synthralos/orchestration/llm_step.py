@@ -13,6 +13,7 @@ import time
 from synthralos.calls import agent_platform, llm_providers, rounds
 from synthralos.calls.attempts import RunProgress
 from synthralos.calls.relations import Target
+from synthralos.calls.retry_rules import RetryRules
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
@@ -89,27 +90,28 @@ def _attempt_until_valid(
 ):
     limits = StepTimeLimit(step, env.deadline(case), env.now)
     retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
-    rules = rounds.RetryRules(
+    rules = RetryRules(
         max_retries=retries * len(targets),
         strategy="fixed",
         base_delay=float(delay),
         max_delay=max(60.0, float(delay)),
         base_delay_given=True,
         fall_over=env.settings.fall_over,
+        ask_next_after=env.settings.ask_next_after,
     )
     usage, attempts = dict.fromkeys(_USAGE, 0), 0
     messages = initial_messages
     sampling = prompts.sampling(role)
 
-    def call_model(target, seconds, number):
+    def new_call(target):
         parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
-        return llm_providers.complete(
-            env.client, target.endpoint, messages, parameters, seconds, case["run"]
+        return llm_providers.ModelCall(
+            env.client, target.endpoint, messages, parameters, case["run"]
         )
 
     while True:
         before, deadline = progress.attempts, limits.attempt()
-        round_result = _play(env, case, targets, progress, rules, call_model, deadline)
+        round_result = _play(env, case, targets, progress, rules, new_call, deadline)
         attempts += progress.attempts > before
         wait = delay
         if round_result.result is None:
@@ -134,9 +136,18 @@ def _attempt_until_valid(
         sleep(wait)
 
 
-def _play(env, case, targets, progress, rules, attempt, deadline):
+def _play(env, case, targets, progress, rules, new_call, deadline):
     return rounds.play_round(
-        targets, progress, rules, attempt, env.ledger, deadline, env.now, case["run"]
+        targets,
+        progress,
+        rules,
+        lambda target, seconds, number: new_call(target).complete(seconds),
+        env.ledger,
+        deadline,
+        env.now,
+        case["run"],
+        env.host_memory,
+        lambda target: new_call(target).closable(),
     )
 
 
@@ -194,15 +205,19 @@ def _ask_critic(env, case, step, critic, step_input, output, deadline, usage):
     messages = prompts.critic_messages(role, step_input, output)
     sampling = prompts.sampling(role)
 
-    def call_model(target, seconds, number):
+    def new_call(target):
         parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
-        return llm_providers.complete(
-            env.client, target.endpoint, messages, parameters, seconds, case["run"]
+        return llm_providers.ModelCall(
+            env.client, target.endpoint, messages, parameters, case["run"]
         )
 
-    rules = rounds.RetryRules(max_retries=0, fall_over=env.settings.fall_over)
+    rules = RetryRules(
+        max_retries=0,
+        fall_over=env.settings.fall_over,
+        ask_next_after=env.settings.ask_next_after,
+    )
     progress = RunProgress()
-    round_result = _play(env, case, targets, progress, rules, call_model, deadline)
+    round_result = _play(env, case, targets, progress, rules, new_call, deadline)
     record_calls(env, case["workflow"], progress.trail)
     if round_result.result is None:
         reason = _failure_error(round_result, deadline)["message"]

@@ -31,6 +31,7 @@ def determine(env, parameters, started):
         workflow_run.max_retries_param(parameters, env.settings.max_retries),
         inherited=parameters.get("rules"),
     )
+    rules["ask_next_after"] = env.settings.ask_next_after
     case = workflow_run.new_case(
         env,
         WORKFLOW,
@@ -122,7 +123,12 @@ def run_round(env, case):
             env.client, target.endpoint, case["messages"], case["sampling"], seconds, case["run"]
         )
 
-    round_result, progress = workflow_run.play_round(env, case, targets, call_target)
+    def open_call(target):
+        return llm_providers.ModelCall(
+            env.client, target.endpoint, case["messages"], case["sampling"], case["run"]
+        ).closable()
+
+    round_result, progress = workflow_run.play_round(env, case, targets, call_target, open_call)
     if round_result.result is None:
         return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(

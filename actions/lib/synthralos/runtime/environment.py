@@ -10,6 +10,7 @@ from synthralos.config.settings import Settings
 from synthralos.core.redaction import Redactor
 from synthralos.storage import outcome_ledger
 from synthralos.storage.datastore import BestEffortDatastore
+from synthralos.storage.host_memory import HostMemory
 from synthralos.storage.stackstorm_api import StackStormError
 
 
@@ -47,6 +48,7 @@ class Environment:
             self.client.guard = BudgetGuard(self.settings, self.store, self.now)
         ledger_ttl = self.settings.retention.get("ledger", outcome_ledger.TTL_SECONDS)
         self.ledger = outcome_ledger.Ledger(self.store, self.now, self.settings.breaker, ledger_ttl)
+        self.host_memory = HostMemory(self.store, self.now, self.settings.breaker)
 
     def deadline(self, case):
         return Deadline(case["deadline"], self.now)

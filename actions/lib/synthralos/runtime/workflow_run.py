@@ -5,6 +5,7 @@ import json
 from synthralos.calls import backoff, rounds
 from synthralos.calls.attempts import RunProgress
 from synthralos.calls.deadline import Deadline
+from synthralos.calls.retry_rules import RetryRules
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
@@ -124,18 +125,23 @@ def next_step(env, case, delay=0):
     return {"cursor": case["progress"]["cursor"], "delay": delay, "carry": seal_case(env, case)}
 
 
-def play_round(env, case, targets, attempt):
-    """Plays the case's next round; returns (Played, Progress) with the case brought forward."""
+def play_round(env, case, targets, attempt, open_call=None):
+    """Plays the case's next round; returns (RoundResult, RunProgress) with the case updated.
+
+    :param open_call: see rounds.play_round.
+    """
     progress = RunProgress.from_dict(case["progress"])
     round_result = rounds.play_round(
         targets,
         progress,
-        rounds.RetryRules(**case["rules"]),
+        RetryRules(**case["rules"]),
         attempt,
         env.ledger,
         env.deadline(case),
         env.now,
         case["run"],
+        env.host_memory,
+        open_call,
     )
     case["progress"] = progress.as_dict()
     return round_result, progress

@@ -157,12 +157,16 @@ class BestEffortDatastore:
     costs one time-out and not twenty. Only DatastoreUnavailable is such a failure: anything else
     is a defect of ours, and is raised.
 
+    Calls from several threads take turns: what is underneath may not be safe to share.
+
     :ivar unavailable_reason: the message of the first failure, or None while calls succeed.
     :ivar unrecorded: the kinds of fact that could not be written.
     """
 
-    def __init__(self, datastore: Optional[Datastore]) -> None:
-        self._datastore = datastore
+    def __init__(
+        self, datastore: Optional[Datastore], lock: Optional[threading.Lock] = None
+    ) -> None:
+        self._datastore, self._lock = datastore, lock or threading.Lock()
         self.unavailable_reason: Optional[str] = None
         if datastore is None:
             self.unavailable_reason = "no datastore is configured"
@@ -170,7 +174,7 @@ class BestEffortDatastore:
 
     def fresh(self) -> "BestEffortDatastore":
         """Return the same datastore with another chance."""
-        return BestEffortDatastore(self._datastore)
+        return BestEffortDatastore(self._datastore, self._lock)
 
     def get(self, name: str, decrypt: bool = False) -> Optional[str]:
         return self._try(None, lambda store: store.get(name, decrypt))
@@ -185,7 +189,8 @@ class BestEffortDatastore:
         """
         if self._datastore is None:
             raise DatastoreUnavailable(self.unavailable_reason)
-        return self._datastore.get(name, True)
+        with self._lock:
+            return self._datastore.get(name, True)
 
     def list(self, prefix: str, limit: int = PAGE_SIZE, offset: int = 0) -> Rows:
         return self._try([], lambda store: store.list(prefix, limit, offset))
@@ -222,7 +227,8 @@ class BestEffortDatastore:
         if self.unavailable_reason is not None or self._datastore is None:
             return default
         try:
-            return call(self._datastore)
+            with self._lock:
+                return call(self._datastore)
         except DatastoreUnavailable as error:
             self.unavailable_reason = str(error)
             return default

@@ -47,6 +47,8 @@ class KeyKind:
 # Delete heads before their bodies: a body without a head can no longer be listed.
 KINDS = {
     "outcome": KeyKind("ledger", ttl_seconds=15 * 60),
+    # Lasts for breaker.open_seconds.
+    "host_failure": KeyKind("ledger"),
     "run": KeyKind("runs", ttl_seconds=7 * DAY),
     "uncounted": KeyKind("metrics", _NAME, ttl_seconds=7 * DAY),
     "totals": KeyKind("metrics", _EMPTY, ttl_seconds=400 * DAY),

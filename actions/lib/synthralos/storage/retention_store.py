@@ -11,9 +11,10 @@ from synthralos.core.identifiers import is_name
 from synthralos.storage.datastore import PREFIX, WITHHELD
 from synthralos.storage.keyspace import KINDS
 
-# Kinds that the configured TTL does not apply to: a window's steps, marks that outlive it. The
-# ledger applies it itself, because a forced state lasts as long as the operator says.
-_OWN_LIFETIME = ("outcome", "loop_step", "reaped_run", "cached")
+# Kinds that the configured TTL does not apply to: a window's steps, marks that outlive it, hosts
+# that come last for as long as a breaker stays open. The ledger applies it itself, because a forced
+# state lasts as long as the operator says.
+_OWN_LIFETIME = ("outcome", "host_failure", "loop_step", "reaped_run", "cached")
 # Kinds that consist of user text, and are not stored at all without it.
 _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
 # How long a run may take: an hour at most, an orchestration a day.
