@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONPATH := dev
 
-.PHONY: help setup demo test fuzz lint exchange docs bench clean
+.PHONY: help setup demo test judges fuzz lint exchange docs bench clean
 
 help:
 	@echo "make demo      watch an agent, an LLM call and a request recover, without StackStorm"
 	@echo "make test      run every test"
+	@echo "make judges    install LiteLLM beside the pack, for the tests that compare with it"
 	@echo "make fuzz      run the property tests with many more examples"
 	@echo "make lint      check style, as StackStorm Exchange does and more, and types"
 	@echo "make exchange  every check of StackStorm Exchange (ARGS='--skip tests': in half a minute)"
@@ -28,6 +29,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+# LiteLLM, as the oracle of tests/judge/test_provider_failures.py.
+judges: setup
+	$(BIN)/python -m benchmarks.peers .bench
 
 fuzz: setup
 	FUZZ=1 $(BIN)/python -m pytest -n 2 tests/fuzz
