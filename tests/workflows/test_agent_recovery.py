@@ -78,6 +78,15 @@ def test_the_output_must_match_the_expected_schema(world):
     assert json.loads(output["recovery_result"]["output"]) == {"answer": 42}
 
 
+def test_json_in_a_fence_matches_the_expected_schema_and_is_handed_on_parsed(world):
+    schema = {"type": "object", "required": ["title"]}
+    world.box.script("platform", [ok(text='```json\n{"title": "T"}\n```')])
+    context = {"expected_schema": schema}
+    _, output = world.run("agent_recovery", retry_delay=0, context=context, **FAILED)
+    assert output["success"] and output["attempts"] == 1
+    assert output["recovery_result"]["output"] == {"title": "T"}
+
+
 def test_a_plan_from_the_context_is_used(world):
     plan = {"steps": [{"action": "switch_model", "parameters": {"model": "gpt-4o"}}]}
     _, output = world.run("agent_recovery", context={"repairPlan": plan}, **FAILED)
