@@ -92,6 +92,50 @@ def test_prose_is_never_searched(output):
     assert run(completed(output))[0]["output"] == output
 
 
+LIMIT_MESSAGES = [
+    ("LangChain", "Agent stopped due to iteration limit or time limit."),
+    ("LangChain", "Agent stopped due to max iterations."),
+    ("LangGraph", "Sorry, need more steps to process this request."),
+    ("LangGraph", "Recursion limit of 25 reached without hitting a stop condition. You can increase "
+     "the limit by setting the `recursion_limit` config key.\nFor troubleshooting, visit: "
+     "https://docs.langchain.com/oss/python/langgraph/errors/GRAPH_RECURSION_LIMIT"),
+    ("LangGraph", "GraphRecursionError: Recursion limit of 80 reached without hitting a stop "
+     "condition. You can increase the limit by setting the `recursion_limit` config key."),
+    ("CrewAI", "Agent stopped due to iteration limit or time limit."),
+    ("SuperAGI", "Maximum iterations exceeded!"),
+    ("smolagents", "Reached max steps."),
+    ("OpenManus", "Terminated: Reached max steps (20)"),
+    ("OpenAI Agents", "Max turns (10) exceeded"),
+    ("OpenAI Agents", "agents.exceptions.MaxTurnsExceeded: Max turns (10) exceeded"),
+    ("Claude Agent SDK", "Reached maximum number of turns (1)"),
+    ("LlamaIndex", "Reached max iterations."),
+    ("LlamaIndex", "Max iterations of 20 reached! Either something went wrong, or you can increase "
+     "the max iterations with `.run(.., max_iterations=...)`"),
+    ("AutoGen", "Maximum number of turns 10 reached."),
+    ("AutoGen", "Maximum number of messages 6 reached, current message count: 6"),
+    ("Pydantic AI", "The next request would exceed the request_limit of 50"),
+    ("Google ADK", "Max number of llm calls limit of `500` exceeded"),
+]
+
+
+@pytest.mark.parametrize("shape", ["%s", " %s\n", "swapcase"])
+@pytest.mark.parametrize("framework, message", LIMIT_MESSAGES)
+def test_a_framework_that_ran_into_a_limit_has_not_recovered(framework, message, shape):
+    output = message.swapcase() if shape == "swapcase" else shape % message
+    assert failing(completed(output)).cause == "infinite_loop"
+    failure = failing(completed(output), schema={"type": "string"})
+    assert failure.cause == "infinite_loop" and not failure.policy.counts_for_breaker
+
+
+@pytest.mark.parametrize("shape", [
+    "%s This is what LangChain says.", "The log ends with: %s", '"%s"', "%s\n\n42", {},
+])
+@pytest.mark.parametrize("message", [message for _, message in LIMIT_MESSAGES[:3]])
+def test_an_answer_that_mentions_such_a_message_is_an_answer(shape, message):
+    output = {"text": message} if isinstance(shape, dict) else shape % message
+    assert run(completed(output))[0]["output"] == output
+
+
 # The schema.
 
 SCHEMA = {"type": "object", "required": ["total"], "properties": {"total": {"type": "number"}}}

@@ -150,7 +150,9 @@ FENCES = st.sampled_from(["%s", "```json\n%s\n```", "```JSON\n%s```", "```%s```"
 
 
 @settings(max_examples=500)
-@hypothesis.given(OBJECTS, PROSE, st.just("") | REASONING, FENCES, PROSE, st.none() | st.integers(0, 4))
+@hypothesis.given(
+    OBJECTS, PROSE, st.just("") | REASONING, FENCES, PROSE, st.none() | st.integers(0, 4)
+)
 def test_an_object_between_words_comes_out_equal(value, before, reasoning, fence, after, indent):
     text = before + reasoning + fence.replace("%s", json.dumps(value, indent=indent)) + after
     assert extract(text) == value and extract(text, lambda candidate: candidate == value) == value

@@ -6,7 +6,7 @@ import sys
 from typing import Any, Optional
 from urllib.parse import quote, unquote
 
-from synthralos.calls import idempotency, span_attributes
+from synthralos.calls import idempotency, limit_messages, span_attributes
 from synthralos.calls.http import CallError
 from synthralos.core import bounded_json, failures, json_extract
 from synthralos.core.errors import InvalidInput
@@ -120,10 +120,14 @@ def accept_output(
     """Return (the output to hand on, None), or (None, the Failure of an output that is not good).
 
     An output is handed on as it came, except for JSON in reasoning tags, a fence or words, which
-    is handed on parsed. An output is only searched for JSON if there is a schema.
+    is handed on parsed. An output is only searched for JSON if there is a schema, and never for
+    the words of a failure: only one that is a framework's message and nothing else is a failure.
     """
     if output is None or (isinstance(output, str) and not output.strip()):
         return None, failures.make_failure("blank_output", "the agent's output is blank", 200)
+    if limit_messages.is_limit_message(output):
+        message = "the agent ran into a limit: %s" % " ".join(output.split())
+        return None, failures.make_failure("infinite_loop", message, 200)
     if schema is None:
         return output, None
     value, mismatch = match_schema(output, schema)
