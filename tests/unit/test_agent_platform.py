@@ -96,8 +96,8 @@ LIMIT_MESSAGES = [
     ("LangChain", "Agent stopped due to iteration limit or time limit."),
     ("LangChain", "Agent stopped due to max iterations."),
     ("LangGraph", "Sorry, need more steps to process this request."),
-    ("LangGraph", "Recursion limit of 25 reached without hitting a stop condition. You can increase "
-     "the limit by setting the `recursion_limit` config key.\nFor troubleshooting, visit: "
+    ("LangGraph", "Recursion limit of 25 reached without hitting a stop condition. You can "
+     "increase the limit by setting the `recursion_limit` config key.\nFor troubleshooting, visit: "
      "https://docs.langchain.com/oss/python/langgraph/errors/GRAPH_RECURSION_LIMIT"),
     ("LangGraph", "GraphRecursionError: Recursion limit of 80 reached without hitting a stop "
      "condition. You can increase the limit by setting the `recursion_limit` config key."),

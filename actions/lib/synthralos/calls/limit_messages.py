@@ -13,7 +13,8 @@ _MESSAGES = (
     r"iteration limit|time limit|(?:iteration|time) (?:limit )?or (?:time|iteration) limit)",
     r"sorry, need more steps to process this request",
     r"recursion limit of %s reached without hitting a stop condition(?:\. you can increase the "
-    r"limit by setting the `?recursion_limit`? config key)?(?:\.? for troubleshooting, visit: \S+)?",
+    r"limit by setting the `?recursion_limit`? config key)?"
+    r"(?:\.? for troubleshooting, visit: \S+)?",
     r"(?:terminated: |agent )?reached (?:the )?max(?:imum)?(?: number of)? "
     r"(?:iterations|steps|turns)(?: %s)?",
     r"max(?:imum)?(?: number of)? (?:iterations|steps|turns)(?: (?:of )?%s)? "
