@@ -94,13 +94,13 @@ class CallLLMTest(ActionCase):
     def test_gives_up_with_what_the_log_task_needs(self):
         from sandbox import status
 
-        self.script("openai", status(400), forever=True)
+        self.script("*", status(400), forever=True)
         ok, result = self.attempt(self.case())
         self.assertFalse(ok)
         self.assertIsNone(result["next"])
         left = self.opened(result["carry"])
         self.assertEqual(left["gave_up"]["error"]["cause"], "bad_request")
-        self.assertEqual(len(self.box.calls), 1)
+        self.assertEqual(len(self.box.calls), 2)
 
     def test_a_dry_run_calls_nothing(self):
         ok, result = self.attempt(self.case(dry_run=True))

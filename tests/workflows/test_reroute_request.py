@@ -86,10 +86,19 @@ def test_a_provider_without_a_name_for_the_model_is_passed_over(world):
     assert skipped[0]["skipped"] == "model_map has no gpt-4 of anthropic"
 
 
-def test_a_bad_request_would_fail_everywhere(world):
+def test_a_bad_request_is_sent_to_each_provider_once(world):
     world.box.script("route:*", [status(400)], forever=True)
     run, output = reroute(world)
-    assert run["status"] == "failed" and output["attempts"] == 1
+    providers = [target.partition("/")[0] for target in targets(output)]
+    assert run["status"] == "failed"
+    assert providers == ["route:openai", "route:anthropic", "route:google"]
+
+
+def test_a_bad_request_that_may_stay_with_its_provider_does(world):
+    world.config["fall_over"] = {"bad_request": False}
+    world.box.script("route:*", [status(400)], forever=True)
+    _, output = reroute(world)
+    assert len(targets(output)) == 1
 
 
 def test_max_routes(world):
