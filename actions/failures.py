@@ -6,7 +6,6 @@ class Failures(ResourceAction):
     """`failure.explain`: what a failure means, and what a run would try after it."""
 
     resource = "failure"
-    runs_always = True
 
     def _explain(self, env, parameters):
         inputs, _ = self.execution(env, parameters)

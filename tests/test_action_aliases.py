@@ -32,6 +32,12 @@ COMMANDS = {
         ("agents health", {}),
         ("agent health trainer_01", {"agent_id": "trainer_01"}),
     ],
+    "explain_failure": [
+        (
+            "agents explain Error code: 429 - {'error': {'code': 'insufficient_quota'}}",
+            {"failure": "Error code: 429 - {'error': {'code': 'insufficient_quota'}}"},
+        ),
+    ],
     "tickets": [
         ("tickets", {}),
         ("tickets of trainer_01", {"subject": "trainer_01"}),

@@ -49,7 +49,8 @@ class FailureExplainTest(ActionCase):
                          ("quota", "You exceeded your current quota"))
 
     def test_an_error_in_a_success(self):
-        result = self.explained('{"error": {"code": 402, "message": "Insufficient"}}', status_code=200)
+        body = '{"error": {"code": 402, "message": "Insufficient"}}'
+        result = self.explained(body, status_code=200)
         self.assertEqual(result["cause"], "quota")
 
     def test_which_targets_would_be_tried(self):
@@ -59,7 +60,8 @@ class FailureExplainTest(ActionCase):
         self.assertEqual(self.timings(result)[first], "never")
         self.assertEqual(self.timings(result)[second], "at once")
         self.assertIn(second, result["summary"])
-        result = self.explained("invalid api key", status_code=401, target="anthropic/claude-3-haiku")
+        failed_target = "anthropic/claude-3-haiku"
+        result = self.explained("invalid api key", status_code=401, target=failed_target)
         self.assertEqual(self.timings(result)[second], "never")
         self.assertEqual(self.timings(result)[first], "at once")
 

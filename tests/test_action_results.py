@@ -27,6 +27,7 @@ class _EveryAction:
             "agent_id": "invoice-bot", "failure_type": "timeout", "original_query": "Book it",
             "original_request": request, "failure_reason": "timed out", "request": request,
             "model": "gpt-4", "prompt": "Hello", "ticket_id": "T000000000000",
+            "failure": "timed out",
         }
         declared = metadata(self.action)["parameters"]
         if (declared.get("case") or {}).get("required"):

@@ -28,6 +28,10 @@ def failing(*arguments, **more):
     return failed.value.failure
 
 
+def problem_of(output, schema):
+    return agent_platform.accept_output(output, schema)[1]
+
+
 def completed(output="done", **more):
     return dict({"executionId": "x1", "status": "completed", "output": output}, **more)
 
@@ -88,6 +92,50 @@ def test_prose_is_never_searched(output):
     assert run(completed(output))[0]["output"] == output
 
 
+LIMIT_MESSAGES = [
+    ("LangChain", "Agent stopped due to iteration limit or time limit."),
+    ("LangChain", "Agent stopped due to max iterations."),
+    ("LangGraph", "Sorry, need more steps to process this request."),
+    ("LangGraph", "Recursion limit of 25 reached without hitting a stop condition. You can "
+     "increase the limit by setting the `recursion_limit` config key.\nFor troubleshooting, visit: "
+     "https://docs.langchain.com/oss/python/langgraph/errors/GRAPH_RECURSION_LIMIT"),
+    ("LangGraph", "GraphRecursionError: Recursion limit of 80 reached without hitting a stop "
+     "condition. You can increase the limit by setting the `recursion_limit` config key."),
+    ("CrewAI", "Agent stopped due to iteration limit or time limit."),
+    ("SuperAGI", "Maximum iterations exceeded!"),
+    ("smolagents", "Reached max steps."),
+    ("OpenManus", "Terminated: Reached max steps (20)"),
+    ("OpenAI Agents", "Max turns (10) exceeded"),
+    ("OpenAI Agents", "agents.exceptions.MaxTurnsExceeded: Max turns (10) exceeded"),
+    ("Claude Agent SDK", "Reached maximum number of turns (1)"),
+    ("LlamaIndex", "Reached max iterations."),
+    ("LlamaIndex", "Max iterations of 20 reached! Either something went wrong, or you can increase "
+     "the max iterations with `.run(.., max_iterations=...)`"),
+    ("AutoGen", "Maximum number of turns 10 reached."),
+    ("AutoGen", "Maximum number of messages 6 reached, current message count: 6"),
+    ("Pydantic AI", "The next request would exceed the request_limit of 50"),
+    ("Google ADK", "Max number of llm calls limit of `500` exceeded"),
+]
+
+
+@pytest.mark.parametrize("shape", ["%s", " %s\n", "swapcase"])
+@pytest.mark.parametrize("framework, message", LIMIT_MESSAGES)
+def test_a_framework_that_ran_into_a_limit_has_not_recovered(framework, message, shape):
+    output = message.swapcase() if shape == "swapcase" else shape % message
+    assert failing(completed(output)).cause == "infinite_loop"
+    failure = failing(completed(output), schema={"type": "string"})
+    assert failure.cause == "infinite_loop" and not failure.policy.counts_for_breaker
+
+
+@pytest.mark.parametrize("shape", [
+    "%s This is what LangChain says.", "The log ends with: %s", '"%s"', "%s\n\n42", {},
+])
+@pytest.mark.parametrize("message", [message for _, message in LIMIT_MESSAGES[:3]])
+def test_an_answer_that_mentions_such_a_message_is_an_answer(shape, message):
+    output = {"text": message} if isinstance(shape, dict) else shape % message
+    assert run(completed(output))[0]["output"] == output
+
+
 # The schema.
 
 SCHEMA = {"type": "object", "required": ["total"], "properties": {"total": {"type": "number"}}}
@@ -98,7 +146,27 @@ def test_an_output_that_matches_is_taken(output):
     assert run(completed(output), schema=SCHEMA)[0]["output"] == output
 
 
-@pytest.mark.parametrize("output", [{"total": "5"}, '{"total": "5"}', {}, "prose", "[1", [1]])
+@pytest.mark.parametrize("output", [
+    '```json\n{"total": 5}\n```', '```JSON\n{"total": 5}```', 'Here it is: {"total": 5} Bye.',
+    '<think>maybe {"total": 4}</think>\n{"total": 5}', 'of {"draft": 1}</think>{"total": 5}',
+    '{"total": 4} no, rather {"total": 5}', '{"total": 5} and not {"total": "4"}',
+])
+def test_json_with_words_around_it_is_handed_on_parsed(output):
+    assert run(completed(output), schema=SCHEMA)[0]["output"] == {"total": 5}
+
+
+def test_a_large_output_is_accepted_as_json():
+    output = json.dumps({"total": 5, "text": "x" * 2_000_000})
+    assert run(completed(output), schema=SCHEMA)[0]["output"] == output
+
+
+@pytest.mark.parametrize("output", ['```\n{"total": 5}\n```', 'It is {"total": 5}'])
+def test_without_a_schema_an_output_is_handed_on_as_it_came(output):
+    assert run(completed(output))[0]["output"] == output
+
+
+@pytest.mark.parametrize("output", [{"total": "5"}, '{"total": "5"}', {}, "prose", "[1", [1],
+                                    '{"total": NaN}', 'x {"total": 1e999}', 'x {"total": 5'])
 def test_an_output_that_does_not_match_is_not(output):
     assert failing(completed(output), schema=SCHEMA).cause == "schema_mismatch"
 
@@ -128,7 +196,7 @@ def test_a_schema_is_checked_without_fetching_anything(serve):
     schema = {"$ref": server.url + "/schema"}
     try:
         agent_platform.require_valid_schema(schema)
-        agent_platform.validate_output({"a": 1}, schema)
+        agent_platform.accept_output({"a": 1}, schema)
     except InvalidInput:
         pass
     assert server.requests == []
@@ -141,7 +209,7 @@ def test_a_reference_that_leads_nowhere_is_refused_or_a_mismatch(ref):
         agent_platform.require_valid_schema(schema)
     except InvalidInput:
         return
-    assert agent_platform.validate_output({"a": 1}, schema).cause == "schema_mismatch"
+    assert problem_of({"a": 1}, schema).cause == "schema_mismatch"
 
 
 def test_a_jsonschema_without_its_own_reference_error_is_enough(monkeypatch):
@@ -150,7 +218,7 @@ def test_a_jsonschema_without_its_own_reference_error_is_enough(monkeypatch):
     monkeypatch.delattr(jsonschema, "RefResolutionError", raising=False)
     schema = {"$ref": "#"}
     agent_platform.require_valid_schema(schema)
-    assert "endlessly" in agent_platform.validate_output({"a": 1}, schema).message
+    assert "endlessly" in problem_of({"a": 1}, schema).message
 
 
 def test_a_reference_that_the_schema_s_id_leads_elsewhere_is_followed_nowhere(serve):
@@ -158,17 +226,17 @@ def test_a_reference_that_the_schema_s_id_leads_elsewhere_is_followed_nowhere(se
     schema = {"id": server.url + "/x", "definitions": {"a": {"type": "string"}},
               "properties": {"b": {"id": "sub/", "$ref": "#/definitions/a"}}}
     agent_platform.require_valid_schema(schema)
-    assert agent_platform.validate_output({"b": "c"}, schema) is None
-    assert agent_platform.validate_output({"b": 5}, schema).cause == "schema_mismatch"
+    assert problem_of({"b": "c"}, schema) is None
+    assert problem_of({"b": 5}, schema).cause == "schema_mismatch"
     assert server.requests == []
 
 
 def test_a_property_that_is_called_id_is_checked():
     schema = {"properties": {"id": {"type": "string"}, "enum": {"id": "x", "type": "object"}},
               "enum": [{"id": "a"}, {"id": 5}]}
-    assert agent_platform.validate_output({"id": "a"}, schema) is None
-    assert agent_platform.validate_output({"id": 5}, schema).cause == "schema_mismatch"
-    assert agent_platform.validate_output({"id": "b"}, schema).cause == "schema_mismatch"
+    assert problem_of({"id": "a"}, schema) is None
+    assert problem_of({"id": 5}, schema).cause == "schema_mismatch"
+    assert problem_of({"id": "b"}, schema).cause == "schema_mismatch"
 
 
 # Replay.

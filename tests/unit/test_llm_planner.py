@@ -41,7 +41,11 @@ def ask(make_env, monkeypatch):
     return ask
 
 
-@pytest.mark.parametrize("shape", ["%s", "```json\n%s\n```", "Here it is: %s Good luck!"])
+@pytest.mark.parametrize("shape", [
+    "%s", "```json\n%s\n```", "```JSON\n%s```", "Here it is: %s Good luck!",
+    '<think>maybe {"steps": []}</think>%s', 'perhaps {"draft": true} </think>\n```json\n%s\n```',
+    'I use {"action": "simplify_query"}: %s', '%s, from {"case": {}}',
+])
 def test_a_good_answer_is_the_plan(ask, shape):
     plan, planner_info, _ = ask([shape % json.dumps(GOOD)])
     assert [step["action"] for step in plan["steps"]] == ["simplify_query"]

@@ -331,11 +331,42 @@ def test_changing_request_ids_and_times_hide_no_loop():
 @pytest.mark.parametrize("changing", [
     lambda n: str(uuid.UUID(int=n * 7919)),
     lambda n: "%040x" % (n * 7919 + 2**150),
+    lambda n: "req_%dabc4def8ghi" % n,
+    lambda n: "ORD-%06d" % n,
+    lambda n: 123_456_789_012 + n,
+    lambda n: str(987_654_321_098 + n),
+    lambda n: "kubectl describe order %s" % uuid.UUID(int=n * 7919),
+    lambda n: "/orders/%032x/state" % (n * 7919 + 2**120),
+    lambda n: [str(uuid.UUID(int=n)), str(uuid.UUID(int=n + 1))],
+])
+@pytest.mark.parametrize("output", [{"status": "shipped"}, {"ok": True, "id": "a" * 8 + "1"}, None])
+def test_another_identifier_each_time_is_a_batch(changing, output):
+    actions = [("get_order", {"order_id": changing(n), "kind": "x"}, output) for n in range(100)]
+    assert worst(actions) == ("none", None)
+
+
+def test_an_error_whose_message_has_another_id_each_time_is_a_loop_in_the_end(store, clock):
+    levels = []
+    for n in range(20):
+        error = {"cause": "server_error", "message": "request %s failed" % uuid.UUID(int=n * 7919)}
+        levels.append(check(store, clock, "error", error, None, compare_ids=False)["level"])
+    assert (levels.index("warn") + 1, levels.index("critical") + 1) == (10, 20)
+
+
+def test_few_identifiers_in_turn_are_a_loop():
+    ids = [str(uuid.UUID(int=n * 7919)) for n in range(3)]
+    actions = [("get_order", {"id": ids[n % 3]}, {"status": "shipped"}) for n in range(9)]
+    assert when(actions, "critical") == 9
+    assert when([actions[0]] * 4, "critical") == 4
+
+
+@pytest.mark.parametrize("changing", [
     lambda n: "2023-11-14T22:13:%02d.123456+00:00" % n,
     lambda n: 1_700_000_000 + n,
-    lambda n: "req_%dabc4def8ghi" % n,
+    lambda n: 1_700_000_000_000 + 1000 * n,
+    lambda n: str(1_700_000_000 + n),
 ])
-def test_changing_ids_are_a_loop_in_the_end(changing):
+def test_changing_timestamps_are_a_loop_in_the_end(changing):
     """One item after another may be meant, so it takes longer."""
     actions = [("create", {"id": changing(n), "kind": "x"}, {"ok": True}) for n in range(20)]
     assert (when(actions, "warn"), when(actions, "critical")) == (10, 20)
@@ -349,6 +380,66 @@ def test_page_after_page_of_nothing():
 def test_endless_polling():
     actions = [("getJobStatus", {"job": 7}, {"state": "running"})] * 25
     assert (when(actions, "warn"), when(actions, "critical")) == (10, 20)
+
+
+NO_NEWS = "[The command has no new output after %s seconds. You may wait longer to see more ...]"
+
+
+@pytest.mark.parametrize("step_input, output", [
+    ({"command": ""}, lambda n: NO_NEWS % 10),
+    ({"command": ""}, lambda n: NO_NEWS % (10 * n)),
+    ({"command": ""}, lambda n: ""),
+    ({}, lambda n: {"stdout": NO_NEWS % n, "exit_code": -1}),
+    ({"job": 7}, lambda n: {"status": "running", "elapsed": "%ds" % (10 * n)}),
+    ({"job": 7}, lambda n: {"status": "RUNNING", "elapsedSeconds": 10 * n}),
+    ({"job": 7}, lambda n: {"job": {"state": "IN_PROGRESS", "since": "2023-11-14T22:13:20Z"}}),
+    ({"job": 7}, lambda n: {"jobs": [{"phase": "Pending", "age": "%dm%ds" % (n // 60, n % 60)}]}),
+    ({"job": 7}, lambda n: {"phase": "ContainerCreating"}),
+    ({"job": 7}, lambda n: {"done": False, "id": "0c1f6a83-5c7d-4d6c-9d9b-0a4f0f6d3f11"}),
+    ({"job": 7}, lambda n: {"content": [{"type": "text", "text": "Status: queued"}]}),
+    ({"job": 7}, lambda n: "The build is still running (0:%02d)." % n),
+    ({"job": 7}, lambda n: "Waiting for approval"),
+    ({"job": 7}, lambda n: "queued"),
+])
+def test_waiting_is_patient_whatever_the_action_is_called(step_input, output):
+    actions = [("execute_bash", step_input, output(n)) for n in range(20)]
+    assert worst(actions[:9]) == ("none", None)
+    assert (when(actions, "warn"), when(actions, "critical")) == (10, 20)
+
+
+@pytest.mark.parametrize("step_input, output", [
+    ({"job": 7}, {"status": "done"}),
+    ({"job": 7}, {"status": "failed"}),
+    ({"job": 7}, {"status": "not running"}),
+    ({"job": 7}, {"status": "processing failed"}),
+    ({"job": 7}, {"done": True}),
+    ({"job": 7}, {"running": False}),
+    ({"job": 7}, {"name": "running"}),
+    ({"job": 7}, {"error": "no such job"}),
+    ({"job": 7}, "no more results"),
+    ({"job": 7}, "The server is up and running."),
+    ({"job": 7}, "Finished."),
+    ({"path": "a.py"}, ""),
+    ({}, {"ok": True}),
+    ({"path": "a.py"}, "the job is still running, says the manual. " * 20),
+])
+def test_an_output_that_does_not_wait_is_not(step_input, output):
+    assert when([("execute_bash", step_input, output)] * 6, "critical") == 4
+
+
+def test_the_same_request_that_creates_something_again_does_not_wait():
+    actions = [
+        ("submit", {"job": "export"}, {"status": "queued", "id": str(uuid.UUID(int=n * 7919))})
+        for n in range(6)
+    ]
+    assert when(actions, "critical") == 4
+
+
+def test_two_looks_in_turn_at_what_runs():
+    actions = [("get_job", {"id": 7}, {"state": "running"}), ("tail", {"id": 7}, NO_NEWS % 1)] * 15
+    assert (when(actions, "warn"), when(actions, "critical")) == (10, 20)
+    actions[1::2] = [("read", {"path": "a.py"}, "x = 1")] * 15
+    assert when(actions, "critical") == 6
 
 
 def test_endless_back_off():
@@ -418,7 +509,8 @@ def same(first, second, form="signature"):
     ({"q": "Hello  World"}, {"q": "hello world "}),
     ({"n": 1}, {"n": 1.0}),
     ({"q": "\uff41\uff42"}, {"q": "ab"}),
-    ({"q": "run 1f3870be274f6c49b3e31a0c6728957f"}, {"q": "run 0cc175b9c0f1b6a831c399e269772661"}),
+    ({"q": "logs of 2023-11-14T22:13:20Z"}, {"q": "logs of 2023-11-14T22:13:21Z"}),
+    ({"at": 1_700_000_000}, {"at": 1_700_000_001.5}),
     ({"request-id": "a", "x": 1}, {"request_id": "b", "x": 1}),
     ({"toolCallId": "a"}, {"toolCallId": "b"}),
 ])
@@ -428,6 +520,8 @@ def test_these_are_the_same(first, second):
 
 @pytest.mark.parametrize("first, second", [
     ({"page": 1}, {"page": 2}),
+    ({"q": "run 1f3870be274f6c49b3e31a0c6728957f"}, {"q": "run 0cc175b9c0f1b6a831c399e269772661"}),
+    ({"id": 123_456_789_012}, {"id": 123_456_789_013}),
     ({"path": "a.py"}, {"path": "b.py"}),
     ({"a": "1"}, {"a": 1}),
     ({"a": True}, {"a": 1}),
@@ -791,6 +885,23 @@ def test_any_sequence_has_one_verdict(actions, every):
 @hypothesis.given(st.lists(st.integers(0, 1000), unique=True, min_size=1, max_size=100))
 def test_a_run_whose_every_output_is_new_is_let_alone(numbers):
     assert detector.detect(steps([("work", {}, {"found": n}) for n in numbers]), LIMITS) == []
+
+
+@settings(max_examples=200)
+@hypothesis.given(
+    st.dictionaries(st.sampled_from("qp"), JSON, min_size=1, max_size=2),
+    st.sampled_from(["search", "read", "write"]),
+    st.none() | st.integers() | st.sampled_from(["one text", {"ok": True}, {"state": "done"}, [1]]),
+)
+def test_the_same_step_with_the_same_output_is_a_loop(step_input, action, output):
+    assert when([(action, step_input, output)] * 4, "critical") == 4
+
+
+@settings(max_examples=200)
+@hypothesis.given(st.lists(st.uuids(version=4), unique=True, min_size=25, max_size=25))
+def test_25_identifiers_are_25_requests(ids):
+    actions = [("get_order", {"order_id": str(name)}, {"status": "shipped"}) for name in ids]
+    assert worst(actions) == ("none", None)
 
 
 @settings(max_examples=200)

@@ -69,6 +69,18 @@ def test_a_blank_output_is_no_recovery(world):
     assert [entry.get("cause") for entry in output["trail"]] == ["blank_output", None]
 
 
+@pytest.mark.parametrize("message", [
+    "Agent stopped due to iteration limit or time limit.", "Agent stopped due to max iterations.",
+])
+def test_a_framework_that_gave_up_is_no_recovery(world, message):
+    world.box.script("platform", [ok(text=message), ok(text="42")])
+    run, output = world.run("agent_recovery", retry_delay=0, **FAILED)
+    assert run["status"] == "succeeded" and output["recovery_result"]["output"] == "42"
+    assert [entry.get("cause") for entry in output["trail"]] == ["infinite_loop", None]
+    steps = [step["action"] for step in output["plan"]["steps"]]
+    assert [entry["step"] for entry in output["trail"]] == steps[:2]
+
+
 def test_the_output_must_match_the_expected_schema(world):
     schema = {"type": "object", "required": ["answer"]}
     world.box.script("platform", [ok(text="42"), ok(text='{"answer": 42}')])
@@ -76,6 +88,15 @@ def test_the_output_must_match_the_expected_schema(world):
     _, output = world.run("agent_recovery", retry_delay=0, context=context, **FAILED)
     assert [entry.get("cause") for entry in output["trail"]] == ["schema_mismatch", None]
     assert json.loads(output["recovery_result"]["output"]) == {"answer": 42}
+
+
+def test_json_in_a_fence_matches_the_expected_schema_and_is_handed_on_parsed(world):
+    schema = {"type": "object", "required": ["title"]}
+    world.box.script("platform", [ok(text='```json\n{"title": "T"}\n```')])
+    context = {"expected_schema": schema}
+    _, output = world.run("agent_recovery", retry_delay=0, context=context, **FAILED)
+    assert output["success"] and output["attempts"] == 1
+    assert output["recovery_result"]["output"] == {"title": "T"}
 
 
 def test_a_plan_from_the_context_is_used(world):

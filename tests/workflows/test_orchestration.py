@@ -478,6 +478,42 @@ def test_an_answer_that_does_not_match_its_schema_is_asked_again_with_the_reason
     assert "That does not pass" in flow.prompts("A")[1]
 
 
+@pytest.mark.parametrize("answer", [
+    '<think>maybe {"draft": true}</think>\n{"n": 7}', 'of {"n": 6}</think>```json\n{"n": 7}\n```',
+    'Here is the JSON you asked for:\n```json\n{"n": 7}\n```', '```JSON\n{"n": 7}```\nThat is it.',
+    '{"n": "7"} is wrong, {"n": 7} is right',
+])
+def test_with_a_schema_the_answer_is_the_json_in_the_text(flow, answer):
+    flow.answers["A"] = answer
+    flow.define([{"name": "a", "role": "A", "schema": SCORED}])
+    _, output = flow.run()
+    assert output["output"] == {"a": {"n": 7}} and output["stepLogs"][0]["attempts"] == 1
+
+
+@pytest.mark.parametrize("answer, expected", [
+    ('<think>well {"x": 1}</think>{"n": "<think>7</think>"}', {"n": "<think>7</think>"}),
+    ('```json\n{"n": 7}```', {"n": 7}), ('{"n": 7} and {"n": 8}', '{"n": 7} and {"n": 8}'),
+    ('It is {"n": 7}', 'It is {"n": 7}'),
+])
+def test_without_a_schema_only_an_answer_that_is_json_is_parsed(flow, answer, expected):
+    flow.answers["A"] = answer
+    flow.define([{"name": "a", "role": "A"}])
+    assert flow.run()[1]["output"] == {"a": expected}
+
+
+def test_a_role_whose_response_format_is_json_gets_the_json_in_the_text(flow):
+    flow.answers["A"] = 'It is {"n": 7}'
+    flow.role("A", defaults={"response_format": "json_object"})
+    flow.define([{"name": "a", "role": "A"}], roles=False)
+    assert flow.run()[1]["output"] == {"a": {"n": 7}}
+
+
+def test_a_critic_may_think_aloud(flow):
+    flow.answers["Critic"] = '<think>{"score": 0.1}?</think>I say {"score": 0.9, "feedback": ""}.'
+    flow.define([{"name": "a", "role": "A", "critic": {"role": "Critic", "threshold": 0.75}}])
+    assert flow.run()[1]["success"]
+
+
 def test_an_answer_that_never_matches_its_schema_fails(flow):
     flow.answers["A"] = "seven"
     flow.define([{"name": "a", "role": "A", "schema": SCORED, "max_retries": 1,

@@ -2,11 +2,12 @@
 
 import re
 import sys
+from typing import Any, Optional
 from urllib.parse import quote, unquote
 
-from synthralos.calls import idempotency, span_attributes
+from synthralos.calls import idempotency, limit_messages, span_attributes
 from synthralos.calls.http import CallError
-from synthralos.core import bounded_json, evidence, failures
+from synthralos.core import bounded_json, evidence, failures, json_extract
 from synthralos.core.errors import InvalidInput
 
 # Keywords of a JSON schema: those with schemas under names chosen by callers, and those with data.
@@ -30,7 +31,7 @@ def run_agent(client, platform, request, seconds, run, schema=None):
     :param request: {path, query, agent_type, config, replay_of, agent_id}; `replay_of` is the
         platform's execution id to replay instead, or None.
     :param schema: a JSON schema that the output must match, or None.
-    :returns: {output, execution_id, metadata, latency_ms}.
+    :returns: {output, execution_id, metadata, latency_ms}; `output` as `accept_output` returns it.
     :raises CallError: the platform or the agent failed, or its output is blank or does not match.
     """
     with span_attributes.invoke_agent(platform, request.get("agent_id")):
@@ -44,8 +45,7 @@ def _run_agent(client, platform, request, seconds, run, schema):
     if body.get("status") not in (None, "completed"):
         message = "the agent ended as %s" % body.get("status")
         raise CallError(failures.make_failure("agent_failed", message, response.status))
-    output = body.get("output", body.get("results"))
-    problem = validate_output(output, schema)
+    output, problem = accept_output(body.get("output", body.get("results")), schema)
     if problem is not None:
         raise CallError(problem)
     return {
@@ -117,27 +117,44 @@ def _malformed(response):
     return failures.make_failure("malformed_answer", message, response.status)
 
 
-def validate_output(output, schema=None):
-    """Return the Failure of an output that is blank or does not match, or None.
+def accept_output(
+    output: Any, schema: Optional[dict[str, Any]] = None
+) -> tuple[Any, Optional[failures.Failure]]:
+    """Return (the output to hand on, None), or (None, the Failure of an output that is not good).
 
-    Prose is never searched for JSON.
+    An output is handed on as it came, except for JSON in reasoning tags, a fence or words, which
+    is handed on parsed. An output is only searched for JSON if there is a schema, and never for
+    the words of a failure: only one that is a framework's message and nothing else is a failure.
     """
     if output is None or (isinstance(output, str) and not output.strip()):
-        return failures.make_failure("blank_output", "the agent's output is blank", 200)
+        return None, failures.make_failure("blank_output", "the agent's output is blank", 200)
+    if limit_messages.is_limit_message(output):
+        message = "the agent ran into a limit: %s" % " ".join(output.split())
+        return None, failures.make_failure("infinite_loop", message, 200)
     if schema is None:
-        return None
-    candidates = [output]
-    if isinstance(output, str):
-        try:
-            candidates.append(bounded_json.loads(output))
-        except ValueError:
-            pass
-    schema_errors = [_schema_error(value, schema) for value in candidates]
-    return (
-        None
-        if None in schema_errors
-        else failures.make_failure("schema_mismatch", schema_errors[-1], 200)
-    )
+        return output, None
+    value, mismatch = match_schema(output, schema)
+    if mismatch is not None:
+        return None, failures.make_failure("schema_mismatch", mismatch, 200)
+    is_as_it_came = not isinstance(output, str) or json_extract.is_json(output)
+    return (output if is_as_it_came else value), None
+
+
+def match_schema(
+    output: Any, schema: dict[str, Any], prefer_json: bool = False
+) -> tuple[Any, Optional[str]]:
+    """Return (the value of an output that matches the schema, None), or (None, the mismatch).
+
+    That is the output itself, or the last value of the JSON in a text that matches.
+
+    :param prefer_json: whether JSON in a text takes precedence over the text itself.
+    """
+    values = json_extract.find_values(output) if isinstance(output, str) else []
+    candidates = values[::-1] + [output] if prefer_json else [output] + values[::-1]
+    for value in candidates:
+        if _schema_error(value, schema) is None:
+            return value, None
+    return None, _schema_error(values[-1] if values else output, schema)
 
 
 def require_valid_schema(schema, field="context.expected_schema"):

@@ -169,7 +169,7 @@ class AttemptRecorder:
             "latency_ms": int(ending.latency * 1000),
             "at": to_iso(attempt.started_at, milliseconds=True),
         }
-        if (ending.result or {}).get("adapted"):
+        if ending.result is not None and ending.result.get("adapted"):
             entry["adapted"] = ending.result["adapted"]
         if failure is not None:
             entry.update(cause=failure.cause, message=failure.message)

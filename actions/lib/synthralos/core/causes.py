@@ -209,7 +209,10 @@ CAUSES = {
     ),
     "tool_failure": Cause("tool_failure", "medium", "moment", "A tool of the agent failed"),
     "resource": Cause("error", "critical", "moment", "Memory or disk ran out"),
-    "infinite_loop": Cause("error", "critical", "moment", "The agent went round in circles"),
+    "infinite_loop": Cause(
+        "error", "critical", "moment", "The agent went round in circles",
+        may_have_taken_effect=True,
+    ),
     "unknown": Cause("unknown", "medium", "moment", "Not recognized"),
     # The model.
     "model_not_found": Cause(

@@ -142,7 +142,7 @@ def plan_by_llm(env, facts, case, on_tool):
                 return None, stats
             continue
         try:
-            decision = _parse_decision(answer)
+            decision = llm_planner.parse_answer(answer, "answer", _parse_decision)
             if decision["action"] == planner_tools.ASSIGN:
                 assignments = _parse_assignments(facts, case, decision["arguments"])
                 stats.update(retry_count=0, thoughts=decision["thoughts"], reason=None)
@@ -175,15 +175,16 @@ def remember(case, entry):
     case["plan_history"] = (case["plan_history"] + [entry])[-MAX_HISTORY_ENTRIES:]
 
 
-def _parse_decision(answer):
-    """Parse {thoughts, action, arguments} from a response.
+def _parse_decision(decision):
+    """Return the {thoughts, action, arguments} of a response, with the thoughts shortened.
 
-    :raises InvalidInput: the response does not have this form.
+    :raises InvalidInput: the decision does not have this form.
     """
-    decision = llm_planner.extract_json(answer, "answer")
     fields = ("thoughts", "action", "arguments")
-    if not isinstance(decision, dict) or set(decision) != set(fields):
-        hint = "Answer with exactly thoughts, action and arguments"
+    hint = "Answer with exactly thoughts, action and arguments"
+    if not isinstance(decision, dict):
+        raise InvalidInput("answer", decision, "is not a JSON object", hint)
+    if set(decision) != set(fields):
         raise InvalidInput("answer", sorted(decision), "has missing or unknown fields", hint)
     if not isinstance(decision["thoughts"], str) or not decision["thoughts"].strip():
         raise InvalidInput("thoughts", decision["thoughts"], "must be a text", "Give a reason")

@@ -38,6 +38,18 @@ class LoopDetector:
         :returns: {looping, level, pattern, patterns, paused, pause, reason, steps, recorded} as
             loops.check has it.
         """
+        return await self._record(agent_id, action, input, output, progress, task_id)
+
+    async def _record(
+        self,
+        agent_id: str,
+        action: str,
+        step_input: Any,
+        output: Any,
+        progress: Optional[float],
+        task_id: Optional[str],
+        compare_ids: bool = True,
+    ) -> dict[str, Any]:
         env = self._runtime.environment()
         seen: dict[str, Any] = await self._runtime.read_write(
             detector.record_step,
@@ -46,11 +58,12 @@ class LoopDetector:
             self.limits,
             agent_id,
             action,
-            detector.parse_json_text(input),
+            detector.parse_json_text(step_input),
             detector.parse_json_text(output),
             progress,
             task_id,
             self._runtime.redactor,
+            compare_ids,
         )
         if seen["looping"]:
             LOGGER.debug("%s: %s loop, %s", agent_id, seen["level"], seen["reason"])
@@ -75,13 +88,14 @@ class LoopDetector:
         step = dict(action_data or {})
         failure = error_context.failure
         error = {"type": failure.type, "cause": failure.cause, "message": failure.message}
-        seen = await self.record_step(
+        seen = await self._record(
             error_context.agent_id,
             str(step.get("action") or "error"),
             step.get("input", step if step else error),
             step.get("output"),
             step.get("progress"),
             error_context.task_id,
+            compare_ids=bool(step),
         )
         return bool(seen["level"] == patterns.CRITICAL)
 

@@ -100,6 +100,7 @@ def record_step(
     progress=None,
     task=None,
     redactor=None,
+    compare_ids=True,
 ):
     """Record a step of the agent and return the patterns in its window.
 
@@ -107,6 +108,7 @@ def record_step(
     :param step_input: a JSON value; output: a JSON value, or None if it is unknown.
     :param progress: a number that grows with progress, or None.
     :param task: the id of the task; each task has a window of its own.
+    :param compare_ids: see `build_step`.
     :returns: {looping, level, pattern, patterns, paused, pause, reason, steps, recorded}. `pattern`
         is the worst of `patterns`; a critical one pauses the agent.
     :raises InvalidInput: an identifier or `progress` is invalid.
@@ -115,7 +117,7 @@ def record_step(
     require_identifier("action", action)
     if task is not None:
         require_identifier("task_id", task)
-    step = build_step(now, action, step_input, output, _progress(progress))
+    step = build_step(now, action, step_input, output, _progress(progress), compare_ids)
     # Each task has a page of its own, so that parallel tasks do not push its steps out.
     prefix = _prefix("loop_step", agent_id) + ("~" if task is None else encode_key_part(task)) + "."
     own_key = prefix + timestamp_key(now)
@@ -322,7 +324,8 @@ def _decode_step(name, text):
         progress = step.progress
         texts = (step.action, step.signature, step.exact, step.shape) + step.words
         texts += step.output_words
-        texts += tuple(text for text in (step.output, step.output_shape) if text is not None)
+        optional_texts = (step.output, step.output_shape, step.waiting)
+        texts += tuple(text for text in optional_texts if text is not None)
         is_valid = all(isinstance(text, str) for text in texts)
         return step if is_valid and isinstance(progress or 0.0, (int, float)) else None
     except (ValueError, KeyError, TypeError, AttributeError):

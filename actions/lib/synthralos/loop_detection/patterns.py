@@ -173,9 +173,9 @@ def similarity(first, second):
     """0 to 1: 0.6 for the same action on the same objects, and 0.4 times the share of common words.
 
     The weights are the originals' (0.6 same type, 0.4 ratio of the messages). The share of common
-    words is Jaccard's index of the two sets, estimated from their sketches. Ids do not count as
-    objects; other identifiers, such as paths, and small numbers do, so that work on a sequence of
-    files is never similar.
+    words is Jaccard's index of the two sets, estimated from their sketches. Identifiers, such as
+    ids and paths, and numbers count as objects, so that work on a sequence of files is never
+    similar.
     """
     if first.action != second.action or first.shape != second.shape:
         return 0.0
@@ -269,10 +269,13 @@ def _is_expected_repeat(steps, period):
     """Whether these repeats may be intended.
 
     That applies to polling (by the words in the actions' names: all poll, or one waits), to steps
-    without input and output, to steps that differ in their ids (a sequence of items), and to a
-    step whose waits grow: retries with back-off.
+    whose outputs say that the agent waits, to steps without input and output, to steps that differ
+    in their timestamps (a sequence of items), and to a step whose waits grow: retries with
+    back-off.
     """
     if all(step.bare for step in steps) or _is_polling({step.action for step in steps}):
+        return True
+    if _is_waiting(steps):
         return True
     exact = {}
     for step in steps:
@@ -280,6 +283,19 @@ def _is_expected_repeat(steps, period):
     if any(len(forms) > 1 for forms in exact.values()):
         return True
     return period == 1 and _backs_off([step.at for step in steps])
+
+
+def _is_waiting(steps):
+    """Whether each step polls or says that it waits, and still waits for the same.
+
+    An output with another id each time is no waiting: the same request created something again.
+    """
+    waits = {}
+    for step in steps:
+        if step.waiting is None and not _is_polling({step.action}):
+            return False
+        waits.setdefault(step.outcome, set()).add(step.waiting)
+    return all(len(forms) == 1 for forms in waits.values())
 
 
 def _is_polling(actions):

@@ -1,9 +1,13 @@
 """A step of an agent as a signature, without its text.
 
 Three hashes of its input tell how similar two steps are: `exact`, of everything except fields of
-the individual call (request ids, attempt numbers, thoughts); `signature`, which also treats uuids,
-hexadecimal ids, long numbers and timestamps as equal; and `shape`, which also treats free text as
-equal except for its numbers, so that paraphrases can be compared by their words.
+the individual call (request ids, attempt numbers, thoughts); `signature`, which also treats
+timestamps as equal; and `shape`, which also treats free text as equal except for its numbers and
+ids, so that paraphrases can be compared by their words.
+
+Identifiers in an input are compared: another id requests another thing, however random it is. In an
+output, uuids, hexadecimal ids and long numbers are equal, for they are new each time that something
+is created.
 """
 
 import hashlib
@@ -15,6 +19,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from synthralos.core import bounded_json
+from synthralos.loop_detection import waiting
+from synthralos.loop_detection.waiting import snake_case
 
 
 def word_set(text):
@@ -24,9 +30,10 @@ def word_set(text):
 
 # Keys that belong to an individual call and say nothing about what it requested.
 _CALL_KEYS = word_set(
-    "attempt attempts call_id conversation_id correlation_id created_at execution_id"
-    " idempotency_key iteration message_id nonce now request_id retries retry retry_count run_id"
-    " seq session_id span_id timestamp tool_call_id trace_id ts updated_at"
+    "attempt attempts call_id client_request_id client_token conversation_id correlation_id"
+    " created_at execution_id idempotency_key idempotency_token iteration message_id nonce now"
+    " request_id request_token retries retry retry_count run_id seq session_id span_id timestamp"
+    " tool_call_id trace_id trace_parent traceparent ts updated_at x_request_id"
 )
 # So do these, except where they are the only keys: then the tool is one for notes.
 _THOUGHT_KEYS = word_set("explanation rationale reasoning thought thoughts")
@@ -52,6 +59,9 @@ _ID = re.compile(
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _WORD = re.compile(r"[^\W_]+")
 _MAX_INTEGER = 10**9
+# Numbers that may be the seconds since the epoch, or milli-, micro- or nanoseconds: 2001 to 2039.
+_EPOCH = (10**9, 22 * 10**8)
+_EPOCH_UNITS = (1, 10**3, 10**6, 10**9)
 # Scripts without spaces between words.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u9fff\uac00-\ud7af]+")
 _STOP_WORDS = word_set(
@@ -74,6 +84,8 @@ class Step:
     :ivar words: a sketch of the words in the input's free text, see `_sketch`.
     :ivar output: None if it is unknown; `output_shape` and `output_words` as for the input.
     :ivar bare: whether neither input nor output is known, so that steps cannot be distinguished.
+    :ivar waiting: None, or if the output says that the agent waits (waiting.py), what it says, with
+        its ids and without the time that has passed.
     """
 
     at: float
@@ -87,6 +99,7 @@ class Step:
     output_words: tuple = ()
     progress: Optional[float] = None
     bare: bool = False
+    waiting: Optional[str] = None
 
     @property
     def outcome(self):
@@ -94,23 +107,34 @@ class Step:
         return self.action, self.signature, self.output
 
 
-def build_step(timestamp, action, step_input=None, output=None, progress=None):
+def build_step(
+    timestamp, action, step_input=None, output=None, progress=None, compare_ids=True
+):
     """The Step in which the agent did `action` with `step_input` and got `output`.
 
     :param timestamp: seconds since the epoch.
     :param step_input: a JSON value.
     :param output: a JSON value, or None if it is unknown.
+    :param compare_ids: whether another id in the input requests another thing; False for the input
+        of an event, such as an error, whose ids may be new each time.
     """
-    normalized_input = _normalize(step_input, _ignored_keys(step_input))
-    signature = _fingerprint(normalized_input, _as_signature)
-    output_signature, output_shape, output_words = None, None, ()
+    as_signature, as_shape = _as_signature, _as_shape
+    if not compare_ids:
+        as_signature, as_shape = _as_output_signature, _as_output_shape
+    normalized_input = _normalize(step_input, _ignored_keys(step_input).__contains__)
+    signature = _fingerprint(normalized_input, as_signature)
+    output_signature, output_shape, output_words, waits_for = None, None, (), None
     if output is not None:
-        normalized_output = _normalize(output, _IGNORED_OUTPUT_KEYS)
+        normalized_output = _normalize(output, _IGNORED_OUTPUT_KEYS.__contains__)
         output_signature, output_shape = (
-            _fingerprint(normalized_output, _as_signature),
-            _fingerprint(normalized_output, _as_shape),
+            _fingerprint(normalized_output, _as_output_signature),
+            _fingerprint(normalized_output, _as_output_shape),
         )
         output_words = _sketch(normalized_output)
+        if waiting.says_waiting(step_input, output):
+            lasting = _normalize(output, _is_ignored_while_waiting)
+            output_signature = _fingerprint(lasting, _as_waiting_signature)
+            waits_for = _fingerprint(lasting, _as_waiting)
         if _is_empty_result(output):
             # Empty pages: then other numbers in the input are not progress.
             output_signature = output_shape = short_hash("nothing")
@@ -120,13 +144,14 @@ def build_step(timestamp, action, step_input=None, output=None, progress=None):
         action=action,
         signature=signature,
         exact=_fingerprint(normalized_input, _verbatim),
-        shape=_fingerprint(normalized_input, _as_shape),
+        shape=_fingerprint(normalized_input, as_shape),
         words=_sketch(normalized_input),
         output=output_signature,
         output_shape=output_shape,
         output_words=output_words,
         progress=progress,
         bare=output is None and step_input in (None, {}, [], ""),
+        waiting=waits_for,
     )
 
 
@@ -145,12 +170,18 @@ def short_hash(text):
 def _ignored_keys(step_input):
     """The keys of an input that say nothing about what was requested."""
     keys = _CALL_KEYS | _THOUGHT_KEYS
-    only_such_keys = isinstance(step_input, dict) and all(_key(key) in keys for key in step_input)
+    only_such_keys = isinstance(step_input, dict) and all(
+        snake_case(key) in keys for key in step_input
+    )
     return _CALL_KEYS if only_such_keys else keys
 
 
-def _normalize(value, ignored_keys, depth=0):
-    """`value` with its texts folded and without `ignored_keys`.
+def _is_ignored_while_waiting(key):
+    return key in _IGNORED_OUTPUT_KEYS or waiting.is_time_counter(key)
+
+
+def _normalize(value, is_ignored, depth=0):
+    """`value` with its texts folded and without the fields whose key `is_ignored`.
 
     An object becomes a tuple of (key, value) in an order that does not depend on the input's.
     """
@@ -158,9 +189,9 @@ def _normalize(value, ignored_keys, depth=0):
         if depth >= bounded_json.MAX_DEPTH:
             return "(deep)"
         items = [
-            (_folded_text(str(key)), _normalize(item, ignored_keys, depth + 1))
+            (_folded_text(str(key)), _normalize(item, is_ignored, depth + 1))
             for key, item in value.items()
-            if _key(key) not in ignored_keys
+            if not is_ignored(snake_case(key))
         ]
         if len({key for key, _ in items}) == len(items):
             return tuple(sorted(items, key=lambda item: item[0]))
@@ -168,7 +199,7 @@ def _normalize(value, ignored_keys, depth=0):
     if isinstance(value, (list, tuple)):
         if depth >= bounded_json.MAX_DEPTH:
             return "(deep)"
-        return [_normalize(item, ignored_keys, depth + 1) for item in value]
+        return [_normalize(item, is_ignored, depth + 1) for item in value]
     return _folded_text(value) if isinstance(value, str) else value
 
 
@@ -193,8 +224,32 @@ def _verbatim(leaf):
 
 def _as_signature(leaf):
     if not isinstance(leaf, str):
+        return "#" if _is_epoch(leaf) else _number(leaf)
+    if leaf.isascii() and leaf.isdigit() and len(leaf) <= 19 and _is_epoch(int(leaf)):
+        return "<time>"
+    return leaf if len(leaf) < 8 else _TIME.sub("<time>", leaf)
+
+
+def _is_epoch(number):
+    return any(_EPOCH[0] * unit <= number < _EPOCH[1] * unit for unit in _EPOCH_UNITS)
+
+
+def _as_output_signature(leaf):
+    if not isinstance(leaf, str):
         return "#" if abs(leaf) >= _MAX_INTEGER else _number(leaf)
     return _without_ids(leaf, "<time>", "<id>")
+
+
+def _as_output_shape(leaf):
+    return _shape(leaf, _as_output_signature(leaf))
+
+
+def _as_waiting_signature(leaf):
+    return waiting.without_durations(_as_output_signature(leaf))
+
+
+def _as_waiting(leaf):
+    return waiting.without_durations(_as_signature(leaf))
 
 
 def _without_numbers(leaf):
@@ -205,6 +260,13 @@ def _without_numbers(leaf):
 
 def _as_shape(leaf):
     signature = _as_signature(leaf)
+    if not isinstance(leaf, str) or not _is_text(leaf):
+        return signature
+    return "%s %s" % (_shape(leaf, signature), " ".join(_ID.findall(signature)))
+
+
+def _shape(leaf, signature):
+    """The shape of a leaf: its signature, or of free text its numbers."""
     if not isinstance(leaf, str) or not _is_text(leaf):
         return signature
     return "<text %s>" % " ".join(_NUMBER.findall(signature))
@@ -222,10 +284,6 @@ def _number(number):
         number = int(number)
     # Hexadecimal: Python refuses the decimal digits of a very large integer.
     return format(number, "x") if isinstance(number, int) else repr(number)
-
-
-def _key(key):
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(key)).lower().replace("-", "_")
 
 
 def _folded_text(text):
@@ -286,7 +344,9 @@ def _is_empty_result(output):
                     return False
                 empty = True
             elif isinstance(value, dict):
-                following += [item for key, item in value.items() if _key(key) not in _ERROR_KEYS]
+                following += [
+                    item for key, item in value.items() if snake_case(key) not in _ERROR_KEYS
+                ]
         if not following:
             return empty
         level = following

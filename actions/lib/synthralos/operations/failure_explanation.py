@@ -85,6 +85,10 @@ def explain(env: "Environment", parameters: Mapping[str, Any]) -> Explanation:
             "Paste a response, its body, or the text of an exception",
         )
     kind = parameters.get("kind") or "model"
+    if kind not in TARGET_KINDS:
+        raise InvalidInput(
+            "kind", kind, "is unknown", "Use one of " + ", ".join(TARGET_KINDS)
+        )
     pasted = parse_pasted(text)
     status = parameters.get("status_code") or pasted.status
     headers = dict(pasted.headers, **_headers(parameters.get("headers")))

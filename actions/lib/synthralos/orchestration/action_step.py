@@ -56,7 +56,7 @@ def run(env, case, step, step_input, sleep=time.sleep):
                 if error is not None:
                     span.fail(error["cause"])
             if error is None and step.get("schema"):
-                problem = agent_platform.validate_output(output, step["schema"])
+                output, problem = agent_platform.accept_output(output, step["schema"])
                 if problem is not None:
                     error = {"cause": problem.cause, "message": problem.message}
             if error is None:

@@ -14,7 +14,7 @@ from synthralos.calls import agent_platform, llm_providers, rounds
 from synthralos.calls.attempts import RunProgress
 from synthralos.calls.relations import Target
 from synthralos.calls.retry_rules import RetryRules
-from synthralos.core import bounded_json
+from synthralos.core import bounded_json, json_extract
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.orchestration import (
@@ -173,10 +173,11 @@ def _check_answer(env, case, step, role, step_input, answer, deadline, usage):
 
     :returns: (output, None), or (None, {cause, message}).
     """
-    output = output_parsing.parsed(answer)
-    problem = agent_platform.validate_output(output, step["schema"]) if step.get("schema") else None
-    if problem is not None:
-        return None, {"cause": problem.cause, "message": problem.message}
+    output, mismatch = output_parsing.parse_answer(
+        answer, step.get("schema") or None, prompts.expects_json(role)
+    )
+    if mismatch is not None:
+        return None, {"cause": "schema_mismatch", "message": mismatch}
     try:
         _requested_calls(role, output)
     except InvalidInput as error:
@@ -223,10 +224,13 @@ def _ask_critic(env, case, step, critic, step_input, output, deadline, usage):
         reason = _failure_error(round_result, deadline)["message"]
         return None, "the critic %s did not answer: %s." % (critic["role"], reason)
     _add_usage(usage, round_result.result["usage"])
-    score, feedback = score_of(output_parsing.parsed(round_result.result["response"]))
-    if score is None:
+    try:
+        judgement = json_extract.extract(
+            round_result.result["response"], lambda value: score_of(value)[0] is not None
+        )
+    except json_extract.NoJson:
         return None, "the critic %s gave no score between 0 and 1." % critic["role"]
-    return score, feedback
+    return score_of(judgement)
 
 
 def score_of(judgement):

@@ -1,38 +1,27 @@
 """Parses the answers of models for the steps that use them."""
 
-import json
-import math
-import re
+from typing import Any, Optional
 
-from synthralos.core import bounded_json
-
-MAX_OUTPUT_BYTES = 1024 * 1024
-_FENCE = re.compile(r"\A\s*```[ \t]*(?:json|JSON)?[ \t]*\r?\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
+from synthralos.calls import agent_platform
+from synthralos.core import json_extract
 
 
-def parsed(text):
-    """Return the JSON value in `text`, which may be in a code fence; otherwise return `text`.
+def parse_answer(
+    answer: str, schema: Optional[dict[str, Any]] = None, expects_json: bool = False
+) -> tuple[Any, Optional[str]]:
+    """Return (the output of a step whose model gave `answer`, None), or (None, the mismatch).
 
-    This lets a condition compare `testResults.passed` of a model's JSON. Text with words around
-    the JSON, of more than MAX_OUTPUT_BYTES characters, or with NaN or Infinity stays text.
+    With a schema, the output is the last JSON value in the answer that matches it, or the answer
+    itself. Without one, an answer that is JSON is parsed, so that a condition can compare
+    `testResults.passed`; JSON with words around it stays text, unless the model was to answer in
+    JSON and there is only one value. So does an answer of more than MAX_OUTPUT_BYTES.
+
+    :param expects_json: whether the model was to answer in JSON.
     """
-    if not isinstance(text, str) or len(text) > MAX_OUTPUT_BYTES:
-        return text
-    match = _FENCE.match(text)
-    inside = text if match is None else match.group(1)
+    if schema is not None:
+        return agent_platform.match_schema(answer, schema, prefer_json=True)
+    read = json_extract.extract if expects_json else json_extract.parse_whole
     try:
-        value = json.loads(inside, parse_constant=_none_of_json, parse_float=_finite)
-    except (ValueError, RecursionError):
-        return text
-    return text if bounded_json.exceeds_depth(value) else value
-
-
-def _none_of_json(word):
-    raise ValueError("%s is not JSON" % word)
-
-
-def _finite(digits):
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError("%s is too large" % digits)
-    return value
+        return read(answer), None
+    except json_extract.NoJson:
+        return answer, None

@@ -65,6 +65,12 @@ def retry_messages(previous, answer, problem):
     ]
 
 
+def expects_json(role):
+    """Return whether the role's `response_format` demands an answer in JSON."""
+    response_format = sampling(role).get("response_format") or {}
+    return response_format.get("type") in ("json_object", "json_schema")
+
+
 def sampling(role):
     """Return the sampling parameters that the role sets explicitly."""
     defaults = role.get("defaults") or {}

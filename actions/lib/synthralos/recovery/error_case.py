@@ -77,6 +77,7 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
         step_input={"type": failure.type, "cause": failure.cause, "message": failure.message},
         task=task,
         redactor=env.redactor,
+        compare_ids=False,
     )
     recent = [
         entry
