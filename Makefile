@@ -3,15 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHONPATH := dev
 
-.PHONY: help setup demo test fuzz lint exchange docs bench clean
+.PHONY: help setup demo test judges fuzz lint exchange docs bench clean
 
 help:
 	@echo "make demo      watch an agent, an LLM call and a request recover, without StackStorm"
 	@echo "make test      run every test"
+	@echo "make judges    install LiteLLM beside the pack, for the tests that compare with it"
 	@echo "make fuzz      run the property tests with many more examples"
 	@echo "make lint      check style, as StackStorm Exchange does and more, and types"
 	@echo "make exchange  every check of StackStorm Exchange (ARGS='--skip tests': in half a minute)"
-	@echo "make docs      write docs/reference.md and the layers in docs/architecture.md"
+	@echo "make docs      write docs/reference.md and what is generated in other pages"
 	@echo "make bench     measure what recovery costs, against its budgets"
 	@echo "make setup     make .venv, which bin/st2local needs"
 	@echo "make clean     remove what was made"
@@ -29,6 +30,10 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
+# LiteLLM, as the oracle of tests/judge/test_provider_failures.py.
+judges: setup
+	$(BIN)/python -m benchmarks.peers .bench
+
 fuzz: setup
 	FUZZ=1 $(BIN)/python -m pytest -n 2 tests/fuzz
 
@@ -37,6 +42,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The tables in docs/failures.md are read from the library and from the corpus of the tests.
+docs: export PYTHONPATH := dev:actions/lib:tests
 docs: setup
 	$(BIN)/python -m reference
 

@@ -7,11 +7,13 @@ number of milliseconds, the quickest rounds of both are compared instead, for th
     measure      interleaving and medians
     figures      one line of the table, and its budget
     fallback     a fallback inside one process, against bare requests, tenacity and LiteLLM
+    corpus       every failure of the corpus of provider failures, against LiteLLM and others
     workflows    whole runs on st2local: time, and executions per recovery
     processes    time and memory of each action's process over one that does nothing
     orchestration  whole orchestrations on st2local: what a step takes of 10, of 100 and of 300
     live         whole runs on the StackStorm that ST2_API_URL names
     server       the LLM provider that all of them call
+    corpus_server  providers that fail as the corpus says
     noops        a pack whose action does nothing
     peers        environments for the libraries compared with
     clients/     programs that run in their own processes

@@ -9,6 +9,7 @@ import tempfile
 import time
 
 from benchmarks import (
+    corpus,
     fallback,
     live,
     orchestration,
@@ -23,7 +24,7 @@ from benchmarks import (
 from benchmarks.figures import table
 
 PARTS = (
-    "fallback", "records", "workflows", "executions", "processes", "tracing", "scale",
+    "fallback", "corpus", "records", "workflows", "executions", "processes", "tracing", "scale",
     "orchestration", "live",
 )
 
@@ -66,6 +67,8 @@ def _measure_part(part, base, folder, options):
     folder.mkdir()
     if part == "fallback":
         return fallback.measure(base, options.peers)
+    if part == "corpus":
+        return corpus.measure(base, options.peers)
     if part == "records":
         return records.measure()
     if part == "workflows":

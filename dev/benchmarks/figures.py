@@ -2,7 +2,8 @@
 from dataclasses import asdict, dataclass
 from typing import Optional
 
-_DIGITS = {"us": 0, "ms": 1, "s": 2, "KiB": 1, "MiB": 1, "x": 2, "executions": 0, "calls": 0}
+_DIGITS = {"us": 0, "ms": 1, "s": 2, "KiB": 1, "MiB": 1, "x": 2, "executions": 0,
+           "calls": 0, "entries": 0}
 
 
 @dataclass

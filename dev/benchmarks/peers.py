@@ -2,44 +2,77 @@
 import pathlib
 import subprocess
 import sys
+from typing import Optional, Union
 
 LITELLM = "1.106.2"
+LANGCHAIN = "1.7.4"
+_LANGCHAIN_REQUIREMENTS = [
+    "langchain-openai==" + LANGCHAIN, "langchain-core==1.8.3", "openai==3.57.0",
+]
 # Both sides of a ratio use the same requests.
 REQUESTS = "2.34.2"
+_LITELLM_REQUIREMENTS = ["litellm==" + LITELLM, "requests==" + REQUESTS]
 INSTALL_SECONDS = 400
+Folder = Union[str, pathlib.Path]
+# Lists what an environment was made with, once it is complete.
+_READY = ".ready"
 
 
 class NotInstalled(Exception):
     """A peer could not be installed. The message is one line with the reason."""
 
 
-def litellm(folder):
+def litellm(folder: Folder) -> str:
     """The Python of an environment with LiteLLM.
 
     :param folder: where environments are stored; created if missing.
     :raises NotInstalled: if pip could not install it.
     """
-    return _environment(
-        pathlib.Path(folder), "litellm",
-        ["litellm==" + LITELLM, "requests==" + REQUESTS],
-    )
+    return _environment(pathlib.Path(folder), "litellm", _LITELLM_REQUIREMENTS)
 
 
-def _environment(folder, name, requirements):
+def existing_litellm(folder: Folder) -> str:
+    """The Python of an environment with LiteLLM that was made before.
+
+    :raises NotInstalled: if there is none.
+    """
+    python = _ready_python(pathlib.Path(folder), "litellm", _LITELLM_REQUIREMENTS)
+    if python is None:
+        raise NotInstalled("%s has no LiteLLM %s: run `make judges`" % (folder, LITELLM))
+    return python
+
+
+def langchain(folder: Folder) -> str:
+    """The Python of an environment with LangChain's client of OpenAI; see `litellm`."""
+    return _environment(pathlib.Path(folder), "langchain", _LANGCHAIN_REQUIREMENTS)
+
+
+def _environment(folder: pathlib.Path, name: str, requirements: list[str]) -> str:
+    existing = _ready_python(folder, name, requirements)
+    if existing is not None:
+        return existing
     home = folder / name
-    python, ready = home / "bin" / "python", home / ".ready"
-    if ready.exists() and ready.read_text().split() == requirements:
-        return str(python)
+    python = home / "bin" / "python"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".gitignore").write_text("*\n")
     _run([sys.executable, "-m", "venv", "--clear", str(home)])
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"] +
          requirements)
-    ready.write_text("\n".join(requirements))
+    (home / _READY).write_text("\n".join(requirements))
     return str(python)
 
 
-def _run(command):
+def _ready_python(
+    folder: pathlib.Path, name: str, requirements: list[str]
+) -> Optional[str]:
+    home = folder / name
+    ready = home / _READY
+    if ready.exists() and ready.read_text().split() == requirements:
+        return str(home / "bin" / "python")
+    return None
+
+
+def _run(command: list[str]) -> None:
     try:
         completed = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -52,3 +85,17 @@ def _run(command):
             "exit code %d" % (completed.returncode)
         ]
         raise NotInstalled(output_lines[-1])
+
+
+def main(folder: str) -> int:
+    """Make the environments that the tests use, and return the exit code."""
+    try:
+        litellm(folder)
+    except NotInstalled as error:
+        print("LiteLLM could not be installed: %s" % error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

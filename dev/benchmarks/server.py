@@ -7,9 +7,14 @@ standard input ends. It speaks OpenAI's wire format. The first part of the path 
 import asyncio
 import contextlib
 import json
+import os
+import pathlib
 import subprocess
 import sys
 
+DEV = pathlib.Path(__file__).resolve().parent.parent
+
+ANSWER = "hello"
 HEALTHY, LIMITED, LIMITED_30 = "/healthy/v1", "/limited/v1", "/limited-30/v1"
 CHAT = "/chat/completions"
 
@@ -27,7 +32,7 @@ _GOOD = _answer(200, "OK", {
     "model": "bench",
     "choices": [{
         "index": 0,
-        "message": {"role": "assistant", "content": "hello"},
+        "message": {"role": "assistant", "content": ANSWER},
         "finish_reason": "stop",
     }],
     "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
@@ -84,6 +89,7 @@ def running():
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.server"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=dict(os.environ, PYTHONPATH=str(DEV)),
     )
     try:
         yield process.stdout.readline().strip()

@@ -1,1 +1,4 @@
-"""docs/reference.md and the layers in docs/architecture.md: `make docs`."""
+"""What `make docs` writes: docs/reference.md, and sections of architecture.md and failures.md.
+
+PYTHONPATH has dev/, actions/lib and tests/.
+"""

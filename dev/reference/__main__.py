@@ -1,5 +1,5 @@
-"""Write docs/reference.md, and the layers in docs/architecture.md."""
-from reference import actions, automation, configuration, layers
+"""Write docs/reference.md, and the generated sections of architecture.md and failures.md."""
+from reference import actions, automation, configuration, failures, layers
 from reference.metadata import PACK
 
 PAGE = PACK / "docs" / "reference.md"
@@ -22,6 +22,7 @@ def page():
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
-    layers.PAGE.write_text(
-        layers.page(layers.PAGE.read_text(encoding="utf-8")), encoding="utf-8"
-    )
+    for section in (layers, failures):
+        section.PAGE.write_text(
+            section.page(section.PAGE.read_text(encoding="utf-8")), encoding="utf-8"
+        )

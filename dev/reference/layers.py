@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 import layers
-from reference.markdown import code, table
+from reference.markdown import code, replace_between, table
 from reference.metadata import PACK
 
 PAGE = PACK / "docs" / "architecture.md"
@@ -31,16 +31,7 @@ def page(text: str, rooms: Iterable[layers.Room] = layers.ROOMS) -> str:
 
     :raises ValueError: if the markers are not present exactly once each, in this order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(
-            "%s: expected one line %r and one line %r; put them around the diagram"
-            % (PAGE.name, BEGIN, END)
-        )
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError("%s: %r must come before %r" % (PAGE.name, BEGIN, END))
-    return "%s%s\n\n%s\n%s%s" % (before, BEGIN, section(rooms).rstrip("\n") + "\n", END, after)
+    return replace_between(text, BEGIN, END, section(rooms).split("\n"), PAGE.name)
 
 
 def _diagram(rooms: list[layers.Room]) -> list[str]:

@@ -21,6 +21,33 @@ def text(words: object) -> str:
     return "".join(code(part) if index % 2 else _escaped(part) for index, part in enumerate(parts))
 
 
+def excerpt(words: str, max_length: int) -> str:
+    """Return the beginning of a text: whole words, on one line, with "..." for what is left out."""
+    line = " ".join(words.split())
+    if len(line) <= max_length:
+        return line
+    start, _, _ = line[: max_length - 3].rpartition(" ")
+    return (start or line[: max_length - 3]) + "..."
+
+
+def replace_between(page: str, begin: str, end: str, lines: Sequence[str], name: str) -> str:
+    """Return `page` with the lines between two markers replaced.
+
+    :param name: of the page's file, for errors.
+    :raises ValueError: if the markers are not present exactly once each, in this order.
+    """
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise ValueError(
+            "%s: expected one line %r and one line %r; put them around the section"
+            % (name, begin, end)
+        )
+    before, _, rest = page.partition(begin)
+    _, separator, after = rest.partition(end)
+    if not separator:
+        raise ValueError("%s: %r must come before %r" % (name, begin, end))
+    return "%s%s\n\n%s\n\n%s%s" % (before, begin, "\n".join(lines).rstrip("\n"), end, after)
+
+
 def code(words: object) -> str:
     """Format words as code; bars are escaped, as GitHub requires in tables."""
     return "`%s`" % str(words).replace("|", "\\|")

@@ -12,10 +12,15 @@ import layers
 LIBRARY = PACK / "actions" / "lib" / "synthralos"
 ENTRY_POINTS = sorted({action["entry_point"] for action in PYTHON_ACTIONS.values()})
 MODULES = sorted(str(path.relative_to(LIBRARY)) for path in LIBRARY.rglob("*.py"))
-# It measures the library, in a process of its own.
-MEASURED = "dev/benchmarks/clients/ours.py"
+# They measure the library, in processes of their own, or show its table of causes.
+LIBRARY_READERS = (
+    "dev/benchmarks/clients/corpus_synthralos.py",
+    "dev/benchmarks/clients/ours.py",
+    "dev/reference/failures.py",
+)
 DEV = sorted(
-    str(path) for path in files(".py") if path.parts[0] == "dev" and str(path) != MEASURED
+    str(path) for path in files(".py")
+    if path.parts[0] == "dev" and str(path) not in LIBRARY_READERS
 )
 ST2 = re.compile(r"^st2\w*$")
 PUBLIC_MODULES = sorted(
