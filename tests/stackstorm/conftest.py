@@ -76,7 +76,7 @@ def _configured(st2):
 def box(_configured, st2):
     """The sandbox that the pack is configured for, with nothing scripted and no target cooling."""
     _configured.reset()
-    for kind in ("outcome", "claim"):
+    for kind in ("outcome", "claim", "host_failure"):
         prefix = "synthralos.%s." % kind
         for key in st2.call("GET", "/keys", params={"prefix": prefix, "limit": 100}):
             st2.call("DELETE", "/keys/" + requests.utils.quote(key["name"], safe=""))

@@ -217,6 +217,12 @@ def test_a_404_means_the_model_only_where_one_was_asked_for(of, message, cause):
     assert classified(404, openai(None, message), of=of).cause == cause
 
 
+def test_the_title_of_an_error_page_is_shown_once():
+    page = "<html><title>502 Bad Gateway</title><body><h1>502 Bad\n Gateway</h1></body></html>"
+    failure = failures.from_http(502, {}, page, NOW, "model")
+    assert failure.message == "502 Bad Gateway"
+
+
 @pytest.mark.parametrize("body", ["", "<html></html>", "null", "[]", '""', "[[" * 50_000])
 def test_a_body_that_says_nothing_leaves_the_status(body):
     failure = classified(503, body)

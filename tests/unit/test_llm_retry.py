@@ -31,9 +31,16 @@ def test_the_original_comes_first_and_none_comes_twice(cause):
     assert order(cause, B, A, B) == (["a", "b"], [])
 
 
-@pytest.mark.parametrize("cause", ["quota", "authentication", "permission", "model_not_found"])
+@pytest.mark.parametrize("cause", ["model_quota", "permission", "model_not_found"])
 def test_an_original_that_will_fail_again_is_left_out(cause):
     assert order(cause, B, C) == (["b", "c"], ["llm:p/a"])
+
+
+@pytest.mark.parametrize("cause", ["quota", "authentication"])
+def test_what_shares_the_account_of_such_an_original_is_left_out_too(cause):
+    other = served("d", provider="q")
+    assert order(cause, B, other, C) == (["d"], ["llm:p/a", "llm:p/b", "llm:p/c"])
+    assert order(cause, B) == (["a", "b"], [])
 
 
 @pytest.mark.parametrize("cause", ["quota", "context_length"])

@@ -54,7 +54,7 @@ def receive(env, config, payload):
         return dict({"summary": _summary(result)}, **result)
     details = failure_payload["failure_details"]
     message = str(details.get("message") or failure_payload["failure_type"])[:MAX_MESSAGE_CHARS]
-    failure = failures.from_text(message, failure_payload["failure_type"])
+    failure = failures.from_report(dict(details, message=message), failure_payload["failure_type"])
     blocked_reason = admission.NO_QUERY if query is None else None
     incident = Incident(
         id="error-" + failure_payload["error_id"],

@@ -8,6 +8,7 @@ from synthralos.calls import idempotency, span_attributes
 from synthralos.calls.http import CallError
 from synthralos.calls.llm_wires import WIRE_FORMATS, anthropic
 from synthralos.calls.llm_wires.completion import problem_of, read_response
+from synthralos.calls.relations import Target
 from synthralos.config.settings import Model, Provider
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
@@ -33,6 +34,13 @@ class ServedModel:
     @property
     def target(self):
         return "llm:%s/%s" % (self.provider.name, self.model.name)
+
+    def as_target(self):
+        """Return the model as a Target that a round may call."""
+        return Target.over(
+            self.provider.connection, self.target, self.provider.name, self,
+            window=self.model.context_window,
+        )
 
 
 def resolve_model(providers, model, provider=None, field="original_request.model"):

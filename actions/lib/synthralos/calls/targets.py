@@ -24,16 +24,7 @@ def configured(settings: "Settings") -> "dict[str, list[Target]]":
             )
             for platform in settings.platforms
         ],
-        "providers": [
-            Target.over(
-                served_model.provider.connection,
-                served_model.target,
-                served_model.provider.name,
-                served_model,
-                served_model.model.context_window,
-            )
-            for served_model in served_models
-        ],
+        "providers": [served_model.as_target() for served_model in served_models],
         "routes": [
             Target.over(
                 candidate.route.connection,

@@ -324,7 +324,10 @@ def _summary_of(value: Mapping[Any, Any]) -> Optional[str]:
 
 
 def _text_of_html(text: str) -> str:
-    titles = [_TAG.sub(" ", match.group(2)) for match in _TITLE.finditer(text)]
+    # Error pages repeat their title as a heading.
+    titles = dict.fromkeys(
+        " ".join(_TAG.sub(" ", match.group(2)).split()) for match in _TITLE.finditer(text)
+    )
     words = html.unescape(" ".join(titles) if titles else _TAG.sub(" ", text))
     return " ".join(words.split())[:500]
 

@@ -12,7 +12,6 @@ import time
 
 from synthralos.calls import agent_platform, llm_providers, rounds
 from synthralos.calls.attempts import RunProgress
-from synthralos.calls.relations import Target
 from synthralos.calls.retry_rules import RetryRules
 from synthralos.core import bounded_json, json_extract
 from synthralos.core.errors import InvalidInput
@@ -279,16 +278,8 @@ def _targets(env, role, step):
     served = [
         llm_providers.resolve_model(env.settings.providers, name, field="model") for name in names
     ]
-    return [
-        Target.over(
-            served_model.provider.connection,
-            served_model.target,
-            served_model.provider.name,
-            served_model,
-            window=served_model.model.context_window,
-        )
-        for served_model in {served_model.target: served_model for served_model in served}.values()
-    ]
+    unique = {served_model.target: served_model for served_model in served}
+    return [served_model.as_target() for served_model in unique.values()]
 
 
 def planned(env, step):

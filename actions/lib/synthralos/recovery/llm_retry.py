@@ -2,9 +2,9 @@
 
 from typing import Any, Optional
 
-from synthralos.calls import llm_providers
-from synthralos.calls.relations import Target
+from synthralos.calls import llm_providers, relations
 from synthralos.core import failures
+from synthralos.core.causes import NEVER
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.timestamps import to_iso
@@ -12,8 +12,8 @@ from synthralos.runtime import failure_record, run_parameters, workflow_run
 
 WORKFLOW = "llm_retry"
 DEFAULT_RUN_SECONDS = 180
-# When the caller says that this is why the original model failed, it fails again.
-PERMANENT_CAUSES = ("quota", "authentication", "permission", "model_not_found", "context_length")
+# Of failures that the next call meets again.
+LASTING_SCOPES = ("model", "account", "setup")
 
 
 def determine(env, parameters, started):
@@ -25,7 +25,9 @@ def determine(env, parameters, started):
     original = _original(env, request)
     fallbacks = _fallbacks(env, parameters.get("fallback_models"))
     failure = failures.from_text(reason)
-    models, skipped = order_models(original, fallbacks, failure)
+    models, skipped = order_models(
+        original, fallbacks, failure, env.settings.fall_over
+    )
     rules = workflow_run.build_rules(
         env,
         workflow_run.max_retries_param(parameters, env.settings.max_retries),
@@ -85,31 +87,33 @@ def standalone_case(env, parameters, started):
     )
 
 
-def order_models(original, fallbacks, failure):
-    """(served, skipped): the models to try, and those that this failure rules out."""
+def order_models(original, fallbacks, failure, fall_over=None):
+    """Return (served, skipped): the models to try, and those that this failure rules out.
+
+    The caller says why the original failed. If that speaks of the model, its account or its
+    address, the original would fail again, and so would those that share what is broken.
+
+    :param fall_over: the entry of the configuration, {cause: boolean}.
+    """
     models = list(
         {served_model.target: served_model for served_model in [original] + fallbacks}.values()
     )
-    if failure.cause not in PERMANENT_CAUSES or len(models) == 1:
+    if failure.policy.scope not in LASTING_SCOPES:
         return models, []
-    excluded = [original.target]
-    if failure.cause == "context_length":
-        window = original.model.context_window
-        excluded += [
-            served_model.target
-            for served_model in models[1:]
-            if not has_larger_window(served_model.model.context_window, window)
-        ]
+    original_target = original.as_target()
+    excluded = [original.target] + [
+        served_model.target
+        for served_model in models[1:]
+        if relations.timing_after(
+            failure, original_target, served_model.as_target(), fall_over or {}
+        ) == NEVER
+    ]
     remaining = [served_model for served_model in models if served_model.target not in excluded]
     if not remaining:
         return models, []
     return remaining, [
         {"target": name, "skipped": "failed with %s" % failure.cause} for name in excluded
     ]
-
-
-def has_larger_window(window, other_window):
-    return window is None or other_window is None or window > other_window
 
 
 def run_round(env, case):
@@ -185,16 +189,7 @@ def _targets(env, case):
         llm_providers.resolve_model(env.settings.providers, model, provider)
         for provider, model in case["models"]
     ]
-    return [
-        Target.over(
-            served_model.provider.connection,
-            served_model.target,
-            served_model.provider.name,
-            served_model,
-            window=served_model.model.context_window,
-        )
-        for served_model in models
-    ]
+    return [served_model.as_target() for served_model in models]
 
 
 def _dry_run_result(env, case, targets):
