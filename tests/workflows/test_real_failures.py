@@ -314,6 +314,17 @@ def test_the_wait_is_read_wherever_it_stands(world, headers, message, at_least, 
     assert at_least <= sum(world.local.delays) <= at_most
 
 
+@pytest.mark.parametrize("code, should_retry, expected", [
+    (500, "false", [GPT4]), (500, "true", [GPT4, GPT4]), (418, "true", [GPT4, GPT4]),
+    (418, None, [GPT4]),
+])
+def test_the_server_may_say_whether_to_call_it_again(world, code, should_retry, expected):
+    headers = {"x-should-retry": should_retry} if should_retry else None
+    world.box.script(GPT4, [status(code, headers=headers)])
+    _, output = retry(world, ())
+    assert targets(output) == expected
+
+
 @pytest.mark.parametrize("unit", [1, 1000])
 def test_a_moment_is_no_number_of_seconds(world, unit):
     moment = str(int((time.time() + 30) * unit))
