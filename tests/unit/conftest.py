@@ -148,9 +148,10 @@ class Server:
                     pass
 
     def close(self):
+        # Where eventlet has patched sockets, an accept never wakes once its socket is closed.
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
         self._thread.join(PATIENCE_SECONDS)
+        self._listener.close()
 
 
 def _read_request(connection):
