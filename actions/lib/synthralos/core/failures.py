@@ -118,6 +118,13 @@ _NAMED_PARAMETER = re.compile(
     r" | \b (temperature|top_p|top_k|max_tokens|logprobs|seed) \b"
 )
 _REPLACEMENT = re.compile(r"(?i)use [`'\"]?([a-z][a-z_]{1,40})[`'\"]? instead")
+# What a server says of a path that it does not have, in the words of frameworks and gateways.
+_BARE_404 = re.compile(
+    r"(?i)(?:.{0,10}(?:404|not found|page not found|no route)\W*(?:page )?(?:not found)?\W*"
+    r"(?:please check .*)?"
+    r"|(?:invalid|unknown) (?:request )?url.*|no (?:static )?(?:resource|route|handler)\b.*"
+    r"|cannot (?:post|get) .*)\Z"
+)
 
 
 @dataclass(frozen=True)
@@ -228,14 +235,14 @@ def from_text(text: Any, type: Optional[str] = None) -> Failure:
 
     :param type: one of TYPES; default: the type that the words suggest.
     """
-    found_evidence = evidence.read(text)
-    cause = _cause_of_reported(found_evidence, str(text))
-    message = found_evidence.message or text
+    clues = evidence.read(text)
+    cause = _cause_of_reported(clues, str(text))
+    message = clues.message or text
     if cause is None:
         cause = CAUSE_OF_TYPE.get(type or "", "unknown")
         if type is None and error_phrases.mentions_llm(str(text)[: evidence.MAX_CHARS_READ]):
             type = "llm_error"
-    hint = hint_in_words(found_evidence.text) if _may_wait(cause) else None
+    hint = hint_in_words(clues.text) if _may_wait(cause) else None
     return make_failure(cause, message, type=type, retry_after=hint)
 
 
@@ -247,14 +254,14 @@ def from_report(report: Mapping[str, Any], type: Optional[str] = None) -> Failur
         default: the type that the report suggests.
     """
     resolved_type, cause = resolve_type(type) or ("unknown", None)
-    read = evidence.read(report)
+    clues = evidence.read(report)
     failure_type = None if resolved_type == "unknown" else resolved_type
-    reported_cause = cause or _cause_of_reported(read, "")
+    reported_cause = cause or _cause_of_reported(clues, "")
     if reported_cause is None and failure_type is None:
-        return from_text(read.text)
+        return from_text(clues.text)
     return make_failure(
         reported_cause or CAUSE_OF_TYPE[resolved_type],
-        read.message,
+        clues.message,
         type=failure_type,
     )
 
@@ -269,17 +276,17 @@ def cause_of(value: Any) -> Optional[str]:
 
 
 def _read_response(headers: Mapping[str, str], body: Any) -> Evidence:
-    read = evidence.read(body)
+    clues = evidence.read(body)
     # AWS names its errors in a header: "ThrottlingException:http://internal.amazon.com/...".
     error_type = headers.get("x-amzn-errortype")
-    return replace(read, names=read.names + (error_type.split(":")[0],)) if error_type else read
+    return replace(clues, names=clues.names + (error_type.split(":")[0],)) if error_type else clues
 
 
 def _from_evidence(
-    status: int, headers: Mapping[str, str], read: Evidence, now: float, call_kind: str
+    status: int, headers: Mapping[str, str], clues: Evidence, now: float, call_kind: str
 ) -> Failure:
-    hint = retry_hint(headers, read, now)
-    cause = _cause_of_response(_telling_status(status, read), read, call_kind, hint)
+    hint = retry_hint(headers, clues, now)
+    cause = _cause_of_response(_telling_status(status, clues), clues, call_kind, hint)
     should_retry = headers.get("x-should-retry", "").strip().lower()
     if should_retry == "true" and cause == "bad_request":
         cause = "server_error"
@@ -287,10 +294,10 @@ def _from_evidence(
     if should_retry == "false" and CAUSES[cause].retry_same_target:
         facts["should_retry"] = False
     if cause == "unsupported_parameter":
-        facts.update(_refused_parameter(read))
+        facts.update(_refused_parameter(clues))
     return make_failure(
         cause,
-        read.message or "HTTP %d" % status,
+        clues.message or "HTTP %d" % status,
         status=status,
         retry_after=hint if _may_wait(cause) else None,
         evidence=facts,
@@ -301,43 +308,43 @@ def _may_wait(cause: str) -> bool:
     return CAUSES[cause].speaks_of.same_target == LATER
 
 
-def _telling_status(status: int, read: Evidence) -> int:
+def _telling_status(status: int, clues: Evidence) -> int:
     """Return the status that the error is about: a proxy may have put its own before it."""
-    inner = read.statuses[0] if read.statuses else None
+    inner = clues.statuses[0] if clues.statuses else None
     if inner is None or not (200 <= status < 300 or status in _UNTELLING_STATUSES):
         return status
     return inner
 
 
-def _cause_of_response(status: int, read: Evidence, call_kind: str, hint: Optional[float]) -> str:
+def _cause_of_response(status: int, clues: Evidence, call_kind: str, hint: Optional[float]) -> str:
     if 300 <= status < 400:
         # Redirects are not followed: the configured address is not the right one.
         return "wrong_address"
     names_model = call_kind in ("model", "model request")
-    telling = error_names.telling_cause(read.names)
+    telling = error_names.telling_cause(clues.names)
     if telling is not None and _fits(telling, status, call_kind):
         return telling
     if status < 300:
         # An error inside a success that has no status of its own.
-        status = error_names.general_status(read.names) or 0
+        status = error_names.general_status(clues.names) or 0
         if not status:
-            return _cause_of_reported(read, read.text) or "malformed_answer"
-    cause = error_phrases.provider_cause(read.messages, _phrases(status, names_model))
+            return _cause_of_reported(clues, clues.text) or "malformed_answer"
+    cause = error_phrases.provider_cause(clues.messages, _phrases(status, names_model))
     if status == 429:
-        return _cause_of_429(cause, read, hint)
+        return _cause_of_429(cause, clues, hint)
     if cause is not None:
         return cause
-    if names_model and read.is_html and status in _STATUSES_OF_PAGES:
+    if names_model and clues.is_html and status in _STATUSES_OF_PAGES:
         return "wrong_address"
-    if status == 401 and error_names.general_status(read.names) == 403:
+    if status == 401 and error_names.general_status(clues.names) == 403:
         return "permission"
     if status in (404, 410):
-        return _cause_of_404(read, call_kind)
+        return _cause_of_404(clues, call_kind)
     if status == 400:
-        general = error_names.general_status(read.names)
+        general = error_names.general_status(clues.names)
         if general in (401, 403, 404, 429):
-            return _cause_of_response(general, replace(read, names=()), call_kind, hint)
-        if names_model and read.field("param") in SAMPLING_PARAMETERS:
+            return _cause_of_response(general, replace(clues, names=()), call_kind, hint)
+        if names_model and clues.field("param") in SAMPLING_PARAMETERS:
             return "unsupported_parameter"
     if status in _CAUSE_OF_STATUS:
         return _CAUSE_OF_STATUS[status]
@@ -369,44 +376,35 @@ def _phrases(status: int, names_model: bool) -> tuple[str, ...]:
     return tuple(cause for cause in phrases if cause not in of_models)
 
 
-def _cause_of_429(cause: Optional[str], read: Evidence, hint: Optional[float]) -> str:
+def _cause_of_429(cause: Optional[str], clues: Evidence, hint: Optional[float]) -> str:
     """Google calls a limit per minute a quota too, under a status of its own."""
     if cause == "quota":
-        is_google = any(error_names.normalize(name) == "resource_exhausted" for name in read.names)
-        is_short = error_phrases.provider_cause(read.messages, ("rate_limit/per minute",))
-        is_spent = error_phrases.provider_cause(read.messages, ("quota/spent credit",))
+        is_google = any(error_names.normalize(name) == "resource_exhausted" for name in clues.names)
+        is_short = error_phrases.provider_cause(clues.messages, ("rate_limit/per minute",))
+        is_spent = error_phrases.provider_cause(clues.messages, ("quota/spent credit",))
         may_wait = is_google or (is_short and hint is not None)
         return "rate_limit" if may_wait and not is_spent else "quota"
     return cause or "rate_limit"
 
 
-def _cause_of_404(read: Evidence, call_kind: str) -> str:
+def _cause_of_404(clues: Evidence, call_kind: str) -> str:
     if call_kind == "model":
-        is_page = read.is_html or _BARE_404.match(read.message) is not None
+        is_page = clues.is_html or _BARE_404.match(clues.message) is not None
         return "wrong_address" if is_page else "model_not_found"
-    if call_kind == "model request" and error_phrases.mentions_model(read.text):
+    if call_kind == "model request" and error_phrases.mentions_model(clues.text):
         return "model_not_found"
     return "not_found"
 
 
-# What a server says of a path that it does not have, in the words of frameworks and gateways.
-_BARE_404 = re.compile(
-    r"(?i)(?:.{0,10}(?:404|not found|page not found|no route)\W*(?:page )?(?:not found)?\W*"
-    r"(?:please check .*)?"
-    r"|(?:invalid|unknown) (?:request )?url.*|no (?:static )?(?:resource|route|handler)\b.*"
-    r"|cannot (?:post|get) .*)\Z"
-)
-
-
-def _cause_of_reported(read: Evidence, text: str) -> Optional[str]:
+def _cause_of_reported(clues: Evidence, text: str) -> Optional[str]:
     """Return the cause that a report names, or None: it may be of a call or of an agent."""
-    telling = error_names.telling_cause(read.names)
+    telling = error_names.telling_cause(clues.names)
     if telling is not None:
         return telling
-    status = read.statuses[0] if read.statuses else error_names.general_status(read.names)
-    messages = read.messages or ((text[: evidence.MAX_CHARS_READ],) if text else ())
-    if status is not None and (status != 400 or read.statuses):
-        cause = _cause_of_response(status, replace(read, statuses=()), "model request", None)
+    status = clues.statuses[0] if clues.statuses else error_names.general_status(clues.names)
+    messages = clues.messages or ((text[: evidence.MAX_CHARS_READ],) if text else ())
+    if status is not None and (status != 400 or clues.statuses):
+        cause = _cause_of_response(status, replace(clues, statuses=()), "model request", None)
         if cause not in ("bad_request", "not_found"):
             return cause
     return error_phrases.provider_cause(messages, _PHRASES_OF_TEXT) or error_phrases.general_cause(
@@ -414,16 +412,16 @@ def _cause_of_reported(read: Evidence, text: str) -> Optional[str]:
     ) or (_CAUSE_OF_STATUS.get(status, "bad_request") if status else None)
 
 
-def _refused_parameter(read: Evidence) -> dict[str, str]:
+def _refused_parameter(clues: Evidence) -> dict[str, str]:
     """Return {parameter, replacement} that an error names; replacement only where it names one."""
-    named = read.field("param", "parameter")
+    named = clues.field("param", "parameter")
     if not isinstance(named, str) or not named:
-        match = _NAMED_PARAMETER.search(read.message)
+        match = _NAMED_PARAMETER.search(clues.message)
         named = next((group for group in match.groups() if group), "") if match else ""
     if not named:
         return {}
     facts = {"parameter": named.rpartition(".")[2]}
-    replacement = _REPLACEMENT.search(read.message)
+    replacement = _REPLACEMENT.search(clues.message)
     if replacement is not None:
         facts["replacement"] = replacement.group(1)
     return facts

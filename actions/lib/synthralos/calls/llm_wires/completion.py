@@ -200,10 +200,10 @@ def _is_error(body: Mapping[str, Any]) -> bool:
 
 def _error_in_success(response: Response, body: Any, now: float) -> Failure:
     if isinstance(body, (dict, list)):
-        read = evidence.read(body)
-        if _has_error(body) or read.names or read.statuses:
+        clues = evidence.read(body)
+        if _has_error(body) or clues.names or clues.statuses:
             failure = failures.from_answer(response.status, response.headers, body, now, "model")
-            if failure.cause != "malformed_answer" or read.message:
+            if failure.cause != "malformed_answer" or clues.message:
                 return failure
     return _failure("malformed_answer", "the answer does not have the shape of the API")
 

@@ -52,11 +52,11 @@ def _failure_of(choice: Mapping[str, Any], reason: Optional[str]) -> Optional[Fa
     error = choice.get("error")
     if not isinstance(error, (dict, str)) or not error or reason in ("stop", "tool_calls"):
         return None
-    read = evidence.read(error)
+    clues = evidence.read(error)
     failure = failures.from_answer(200, {}, error, 0.0, "model")
     if failure.cause == "malformed_answer":
         return failures.make_failure(
-            "server_error", read.message or "the provider failed", status=200
+            "server_error", clues.message or "the provider failed", status=200
         )
     return failure
 
