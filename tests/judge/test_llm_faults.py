@@ -75,12 +75,20 @@ def test_each_model_is_asked_once_when_it_is_wrong_with_all(judge, pack, wire, s
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_bad_request_is_sent_once_and_to_nobody_else(judge, pack, wire, status):
+def test_a_refused_request_is_sent_once_and_to_the_other_provider(judge, pack, wire, status):
     judge.fails(status, wire.primary)
     run = pack.retry(wire.primary, [wire.fallback])
+    assert answered_at_once(run, wire.fallback)
+    assert judge.requested_models() == [wire.primary, wire.fallback]
+    assert run.causes == ["bad_request", None]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_request_that_all_refuse_is_sent_to_each_of_them_once(judge, pack, wire, status):
+    judge.fails(status)
+    run = pack.retry(wire.primary, [wire.fallback])
     assert failed_with_a_ticket(run)
-    assert judge.requested_models() == [wire.primary] and run.delays == []
-    assert run.causes == ["bad_request"]
+    assert judge.requested_models() == [wire.primary, wire.fallback] and run.delays == []
 
 
 def test_a_key_that_nobody_renewed_is_not_sent_again(judge, pack, wire):
