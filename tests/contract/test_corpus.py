@@ -148,7 +148,7 @@ def test_the_loader_reads_every_entry():
         elif "text" in fields:
             assert response.body.decode() == corpus.render(fields["text"], NOW)
         else:
-            assert type(json.loads(response.body)) is type(fields["body"])
+            assert json.loads(response.body).__class__ is fields["body"].__class__
 
 
 def test_a_time_is_counted_from_now():

@@ -49,7 +49,7 @@ class ClosableClient(Client):
     """A client for one call, with a session of its own; see Client.closable."""
 
     def __init__(self, credentials: Any, now: Callable[[], float]) -> None:
-        super().__init__(credentials, now)  # type: ignore[no-untyped-call]
+        super().__init__(credentials, now)
         self._sockets = OpenSockets()
 
     def close(self) -> None:
@@ -96,13 +96,13 @@ def _note_sockets(manager: Any, sockets: OpenSockets) -> None:
 def _noting_pool(pool_class: Any, sockets: OpenSockets) -> Any:
     """Return `pool_class`, whose connections note their sockets in `sockets`."""
 
-    class Connection(pool_class.ConnectionCls):  # type: ignore[misc]
+    class Connection(pool_class.ConnectionCls):
         def _new_conn(self) -> Any:
             connection = super()._new_conn()
             sockets.add(connection)
             return connection
 
-    class Pool(pool_class):  # type: ignore[misc]
+    class Pool(pool_class):
         ConnectionCls = Connection
 
     return Pool

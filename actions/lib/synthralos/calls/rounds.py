@@ -159,12 +159,14 @@ class _Round:
                     return None
                 return self._call(attempt)
         except CallNotMade as error:
-            failure = error.failure
+            self._record_not_made(attempt, error.failure)
+        return None
+
+    def _record_not_made(self, attempt: Attempt, failure: Failure) -> None:
         self._recorder.not_made(attempt, failure)
         # What the pack itself objects to is the call to this model, unless it is any call.
         scope = None if failure.policy.scope == "run" else SCOPES["model"]
-        self._queue.record_failure(target, failure, scope)
-        return None
+        self._queue.record_failure(attempt.target, failure, scope)
 
     def _may_stay_open(self, attempt: Attempt) -> bool:
         """Return whether the attempt needs a thread: others are open, or a host may be asked."""
