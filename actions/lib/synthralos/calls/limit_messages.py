@@ -4,8 +4,9 @@ They are constants of those frameworks. Only an output that consists of nothing 
 answer may quote or explain such a message.
 """
 
-import re
 from typing import Any
+
+from synthralos.core.lazy_pattern import LazyPattern
 
 _LIMIT = r"[`'(]?\d+[`')]?"
 _MESSAGES = (
@@ -27,8 +28,8 @@ _MESSAGES = (
 )
 # As an exception is printed, with the class and its module before the message.
 _EXCEPTION = r"(?:[a-z_][\w.]*(?:error|exceeded|exception): )?"
-_OUTPUT = re.compile(
-    r"%s(?:%s)[.!]?" % (_EXCEPTION, "|".join(_MESSAGES).replace("%s", _LIMIT)), re.ASCII
+_OUTPUT = LazyPattern(
+    r"(?a)%s(?:%s)[.!]?" % (_EXCEPTION, "|".join(_MESSAGES).replace("%s", _LIMIT))
 )
 _MAX_CHARS = 500
 

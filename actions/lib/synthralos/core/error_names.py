@@ -4,9 +4,12 @@ A *telling* name says the cause whatever the status or the words beside it say. 
 such as OpenAI's `RateLimitError` for every 429, says no more than an HTTP status does.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Optional
+
+from synthralos.core.lazy_pattern import LazyPattern
 
 _TELLING = {
     "quota": """
@@ -112,9 +115,9 @@ _GENERAL = {
     "service_unavailable": 503, "unavailable": 503,
     "cancelled": 499, "request_cancelled": 499,
 }
-_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_SUFFIX = re.compile(r"_(?:error|exception|failure|err)\Z")
-_PERIOD = re.compile(r"(?:requests?|tokens?|calls?|count)per(day|minute|second|hour)")
+_CAMEL_CASE = LazyPattern(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SUFFIX = LazyPattern(r"_(?:error|exception|failure|err)\Z")
+_PERIOD = LazyPattern(r"(?:requests?|tokens?|calls?|count)per(day|minute|second|hour)")
 
 
 def normalize(name: str) -> str:
@@ -126,10 +129,9 @@ def normalize(name: str) -> str:
     return _SUFFIX.sub("", snake)
 
 
-# Spelled out too: names that are made of words in one case, and end in `_error` for good.
-_CAUSE_OF_NAME = {
-    normalize(name): cause for cause, names in _TELLING.items() for name in names.split()
-}
+@functools.cache
+def _cause_of_name() -> dict[str, str]:
+    return {normalize(name): cause for cause, names in _TELLING.items() for name in names.split()}
 
 
 def telling_cause(names: Iterable[str]) -> Optional[str]:
@@ -139,8 +141,8 @@ def telling_cause(names: Iterable[str]) -> Optional[str]:
     """
     for name in names:
         for part in _parts(name):
-            if part in _CAUSE_OF_NAME:
-                return _CAUSE_OF_NAME[part]
+            if part in _cause_of_name():
+                return _cause_of_name()[part]
             # Google: GenerateRequestsPerDayPerProjectPerModel-FreeTier, in any case.
             period = _PERIOD.search(part.replace("_", ""))
             if period is not None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from re import Pattern
 from typing import Optional
 
+from synthralos.core.lazy_pattern import LazyPattern
+
 _CAPACITY = (
     r"(?:at|over|exceeded|insufficient|no available) capacity|"
     r"capacity (?:exceeded|reached|constraints?|limits?)"
@@ -193,8 +195,8 @@ _KEY = (
     r"[ _-]?(?:key|token|credential)s?"
 )
 # Names of exceptions are words in camel case: ReadTimeout, RateLimitError.
-_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_LLM_WORDS = re.compile(
+_CAMEL_CASE = LazyPattern(r"(?<=[a-z0-9])(?=[A-Z])")
+_LLM_WORDS = LazyPattern(
     r"(?i)(?<![A-Za-z0-9])(?:llm|openai|anthropic|gemini|model|completion|api)(?![A-Za-z0-9])"
 )
 

@@ -6,13 +6,13 @@ reader finds the names, statuses and messages at any depth and orders them inner
 the innermost was written by whoever knows what went wrong.
 """
 
-import html
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from synthralos.core import bounded_json
+from synthralos.core.lazy_pattern import LazyPattern
 
 MAX_CHARS_READ = 20_000
 MAX_DEPTH = 16
@@ -48,12 +48,12 @@ _SKIPPED_KEYS = _words(
     "links failedgeneration requestid docurl helpurl documentationurl url model object userid "
     "choices content toolcalls usage traceback stack request input query prompt messages"
 )
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.:#/ -]{1,100}\Z")
-_HTML = re.compile(r"(?i)^\s*(?:<!doctype html|<html|<head|<title|<center|<h1)")
-_TITLE = re.compile(r"(?is)<(title|h1|h2)[^>]*>(.*?)</\1>")
-_TAG = re.compile(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>")
+_NAME = LazyPattern(r"^[A-Za-z_][A-Za-z0-9_.:#/ -]{1,100}\Z")
+_HTML = LazyPattern(r"(?i)^\s*(?:<!doctype html|<html|<head|<title|<center|<h1)")
+_TITLE = LazyPattern(r"(?is)<(title|h1|h2)[^>]*>(.*?)</\1>")
+_TAG = LazyPattern(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>")
 # "Error code: 429", "HTTP/1.1 503", "status_code=400", "(529)", "429 RESOURCE_EXHAUSTED".
-_STATUS_IN_TEXT = re.compile(
+_STATUS_IN_TEXT = LazyPattern(
     r"(?ix)"
     r"(?: \b (?: https?(?:/[0-9.]+)? | status (?:[ _-]?code)? | error[ _-]?code | code | error )"
     r"    [\"']? \s* [:=]? \s* [(\"']? ([45][0-9]{2}) \b"
@@ -62,13 +62,13 @@ _STATUS_IN_TEXT = re.compile(
     r"  | \b ([45][0-9]{2}) \s+ (?: client | server ) \s+ error )"
 )
 # "openai.RateLimitError", "ThrottlingException", "RESOURCE_EXHAUSTED", "insufficient_quota".
-_NAME_IN_TEXT = re.compile(
+_NAME_IN_TEXT = LazyPattern(
     r"(?<![A-Za-z0-9_])(?:[A-Za-z_]\w*\.)*"
     r"([A-Z][a-z0-9]+(?:[A-Z]+[a-z0-9]*)+|[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+)"
     r"(?![A-Za-z0-9_])"
 )
 # A pair in JSON or in the repr of a dict that cannot be parsed as a whole, such as a truncated one.
-_PAIR = re.compile(
+_PAIR = LazyPattern(
     r"[\"'](?P<key>[A-Za-z_]{2,30})\\?[\"']\s*:\s*"
     r"(?:\\?\"(?P<double>(?:[^\"\\]|\\.){0,2000})\\?(?:\"|\Z)"
     r"|'(?P<single>(?:[^'\\]|\\.){0,2000})(?:'|\Z)"
@@ -324,6 +324,9 @@ def _summary_of(value: Mapping[Any, Any]) -> Optional[str]:
 
 
 def _text_of_html(text: str) -> str:
+    # Its table of entities is large, and pages are rare.
+    import html
+
     # Error pages repeat their title as a heading.
     titles = dict.fromkeys(
         " ".join(_TAG.sub(" ", match.group(2)).split()) for match in _TITLE.finditer(text)

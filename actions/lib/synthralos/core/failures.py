@@ -4,7 +4,6 @@ What is innermost and telling decides: a name that says the cause, then the phra
 that fit the HTTP status, then the status. The table in `core/causes.py` says what follows.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
@@ -12,6 +11,7 @@ from typing import Any, Optional
 from synthralos.core import error_names, error_phrases, evidence
 from synthralos.core.causes import CAUSE_OF_TYPE, CAUSES, LATER, NEVER, Cause, resolve_type
 from synthralos.core.evidence import Evidence
+from synthralos.core.lazy_pattern import LazyPattern
 from synthralos.core.retry_hints import hint_in_words, retry_hint
 
 MAX_MESSAGE_SHOWN = 300
@@ -110,16 +110,16 @@ SAMPLING_PARAMETERS = frozenset((
     "logprobs", "top_logprobs", "user", "metadata", "reasoning_effort", "parallel_tool_calls",
     "service_tier", "store", "verbosity", "thinking",
 ))
-_NAMED_PARAMETER = re.compile(
+_NAMED_PARAMETER = LazyPattern(
     r"(?ix) (?:parameters?|params?|values?|arguments?|fields?|argument\s+supplied) \W{1,4}"
     r"[`'\"]? ([a-z][a-z_]{1,40}) [`'\"]?"
     r" | ^\W? ([a-z][a-z_.]{1,40}) \s*: "
     r" | [`'\"]([a-z][a-z_]{1,40})[`'\"] "
     r" | \b (temperature|top_p|top_k|max_tokens|logprobs|seed) \b"
 )
-_REPLACEMENT = re.compile(r"(?i)use [`'\"]?([a-z][a-z_]{1,40})[`'\"]? instead")
+_REPLACEMENT = LazyPattern(r"(?i)use [`'\"]?([a-z][a-z_]{1,40})[`'\"]? instead")
 # What a server says of a path that it does not have, in the words of frameworks and gateways.
-_BARE_404 = re.compile(
+_BARE_404 = LazyPattern(
     r"(?i)(?:.{0,10}(?:404|not found|page not found|no route)\W*(?:page )?(?:not found)?\W*"
     r"(?:please check .*)?"
     r"|(?:invalid|unknown) (?:request )?url.*|no (?:static )?(?:resource|route|handler)\b.*"

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any, Callable, NamedTuple, Optional
 
 from synthralos.core import bounded_json
+from synthralos.core.lazy_pattern import LazyPattern
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 # The last values of a text; validating more of them would take too long.
@@ -20,19 +21,20 @@ MAX_VALUES = 100
 # Each search for the end of a value that is never closed reads the rest of the text.
 _MAX_REREAD_CHARS = 4 * MAX_OUTPUT_BYTES
 _BLANK = " \t\r\n\ufeff"
-_TAG = re.compile(r"<(/?)(think|thinking|reasoning)(?:\s[^<>]{0,200})?>", re.IGNORECASE)
-_MARK = re.compile(_TAG.pattern + r"|[{\[]", re.IGNORECASE)
+_TAG_TEXT = r"(?i)<(/?)(think|thinking|reasoning)(?:\s[^<>]{0,200})?>"
+_TAG = LazyPattern(_TAG_TEXT)
+_MARK = LazyPattern(_TAG_TEXT + r"|[{\[]")
 # An opening bracket that begins a value, or an attempt at one, and not `{name}` or `[link](...)`.
-_VALUE = re.compile(
+_VALUE = LazyPattern(
     r"""\{\s*(?:["'}]|[A-Za-z_$][\w$]*\s*:)"""
     r"""|\[\s*(?:["'{\[\]\d-]|(?:true|false|null|NaN|Infinity|None|True|False)\b)"""
 )
 _TEXT = r'"[^"\\]*(?:\\.[^"\\]*)*'
-_FIRST_KEY = re.compile(r"\{\s*" + _TEXT + r'"\s*:', re.DOTALL)
-_TOKEN = re.compile(_TEXT + r'(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
-_LONE_TEXT = re.compile(r"\s*(?:`{3,}\w*\s*)?" + _TEXT + r'"\s*(?:`{3,}\s*)?\Z', re.DOTALL)
+_FIRST_KEY = LazyPattern(r"(?s)\{\s*" + _TEXT + r'"\s*:')
+_TOKEN = LazyPattern("(?s)" + _TEXT + r'(?:"|\\?\Z)|[{}\[\]]')
+_LONE_TEXT = LazyPattern(r"(?s)\s*(?:`{3,}\w*\s*)?" + _TEXT + r'"\s*(?:`{3,}\s*)?\Z')
 _FENCES = ("```", "~~~")
-_LANGUAGE = re.compile(r"\A[^\S\n]*[A-Za-z][\w+.-]*")
+_LANGUAGE = LazyPattern(r"\A[^\S\n]*[A-Za-z][\w+.-]*")
 
 
 class NoJson(ValueError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from synthralos.core.evidence import Evidence
+from synthralos.core.lazy_pattern import LazyPattern
 from synthralos.core.timestamps import parse_iso
 
 MAX_HINT_SECONDS = 24 * 3600.0
@@ -15,17 +16,17 @@ MAX_UNDATED_SECONDS = 3600.0
 _FIRST_EPOCH_SECONDS, _FIRST_EPOCH_MILLISECONDS = 1e9, 1e11
 _MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms")
 _PART_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6}
-_DURATION = re.compile(r"(?i)^(?:\d+(?:\.\d+)?(?:ms|us|d|h|m|s))+\Z")
-_PART = re.compile(r"(?i)(\d+(?:\.\d+)?)(ms|us|d|h|m|s)")
+_DURATION = LazyPattern(r"(?i)^(?:\d+(?:\.\d+)?(?:ms|us|d|h|m|s))+\Z")
+_PART = LazyPattern(r"(?i)(\d+(?:\.\d+)?)(ms|us|d|h|m|s)")
 # "try again in 2m59.56s", "retry after 43 seconds", "wait 30 seconds", "available in 94ms".
-_WORDS = re.compile(
+_WORDS = LazyPattern(
     r"(?ix) (?:again|retry\w*|wait|available|reset\w*|resume\w*) \s+ (?:your \s request \s)?"
     r"(?:in|after|at \s least|for)? \s* (?:about \s | approximately \s)?"
     r"((?: \d+(?:\.\d+)? \s* (?:ms|milliseconds?|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)"
     r"(?![a-z]) [\s,]* (?:and \s)? )+)"
 )
-_WORD_PART = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*(ms|milli|h|m|s)")
-_LIMIT_RESET = re.compile(
+_WORD_PART = LazyPattern(r"(?i)(\d+(?:\.\d+)?)\s*(ms|milli|h|m|s)")
+_LIMIT_RESET = LazyPattern(
     r"^(?P<family>x-ratelimit|anthropic-ratelimit|ratelimit)-"
     r"(?:reset-(?P<last>[a-z-]+)|(?P<first>[a-z-]+)-reset)\Z"
 )

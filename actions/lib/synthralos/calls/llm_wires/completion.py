@@ -1,6 +1,5 @@
 """What an LLM answered, in one shape for all wire formats, and whether that is a good answer."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, Protocol
@@ -8,6 +7,7 @@ from typing import Any, Callable, Optional, Protocol
 from synthralos.calls.http import CallError, Response
 from synthralos.core import bounded_json, error_names, evidence, failures
 from synthralos.core.failures import Failure
+from synthralos.core.lazy_pattern import LazyPattern
 
 Authorize = Callable[[str], dict[str, str]]
 
@@ -24,8 +24,8 @@ _CAUSE_OF_FINISH = {
 }
 _OUT_OF_TOKENS = ("length", "max_tokens", "max_output_tokens", "model_length")
 # "content_filter: PROHIBITED_CONTENT" too; anything longer is not a reason.
-_FINISH_REASON = re.compile(r"^[A-Za-z][A-Za-z0-9_ :.-]{0,79}\Z")
-_PLAIN_NAME = re.compile(r"^[A-Za-z_]{1,40}\Z")
+_FINISH_REASON = LazyPattern(r"^[A-Za-z][A-Za-z0-9_ :.-]{0,79}\Z")
+_PLAIN_NAME = LazyPattern(r"^[A-Za-z_]{1,40}\Z")
 
 
 @dataclass
