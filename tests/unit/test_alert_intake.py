@@ -12,7 +12,7 @@ from synthralos.storage import tickets
 
 STARTED, TEST, NOT_A_FAILURE = "started", "test", "not_a_failure"
 NOT_EVALUATED, UNCONFIRMED = "not_evaluated", "unconfirmed"
-# {notification: [(outcome, subject) of each alert]}; the subject is None where nothing looks for it.
+# {notification: [(outcome, subject) of each alert]}; None where nothing looks for the subject.
 EXPECTED = {
     "kube_state_metrics": [
         (STARTED, "shop/web-7f9c"), (STARTED, "shop/web"), (STARTED, "shop/db"),
@@ -108,8 +108,8 @@ def outcomes(result):
 
 
 def open_tickets(store):
-    listed = [tickets.get(store, name) for name in _ticket_ids(store)]
-    return [ticket for ticket in listed if ticket["status"] == tickets.OPEN]
+    stored = [tickets.get(store, name) for name in _ticket_ids(store)]
+    return [ticket for ticket in stored if ticket["status"] == tickets.OPEN]
 
 
 def _ticket_ids(store):
@@ -184,7 +184,7 @@ def test_an_alert_stays_open_while_it_is_reported_under_the_new_address(intake, 
     assert outcomes(intake({"alerts": [dict(moved, status="resolved")]})) == ["resolved"]
 
 
-@pytest.mark.parametrize("labels, others", [
+@pytest.mark.parametrize("labels, changes", [
     ({"alertname": "A", "instance": "a:1"}, {"instance": "b:1"}),
     ({"alertname": "A", "instance": "a:1"}, {"alertname": "B"}),
     ({"alertname": "A", "namespace": "shop", "pod": "web"}, {"namespace": "crm"}),
@@ -192,10 +192,10 @@ def test_an_alert_stays_open_while_it_is_reported_under_the_new_address(intake, 
     ({"alertname": "A", "node": "n1", "severity": "warning"}, {"severity": "critical"}),
     ({"alertname": "A", "node": "n1", "cluster": "eu"}, {"cluster": "us"}),
 ])
-def test_what_matters_makes_another_incident(make_env, labels, others):
+def test_what_matters_makes_another_incident(make_env, labels, changes):
     env, config = make_env({}), AutomationConfig()
     ids = set()
-    for mapping in (labels, dict(labels, **others)):
+    for mapping in (labels, dict(labels, **changes)):
         [payload] = alert_intake.parse_alerts({"alerts": [alert(mapping)]}, 0.0)
         ids.add(alert_intake.report_of(env, config, payload).incident_id)
     assert len(ids) == 2
@@ -228,7 +228,7 @@ def test_the_topology_may_make_a_name_ambiguous(intake):
     assert outcomes(intake({"alerts": [alert(POD)]}, {"topology": topology})) == ["ambiguous"]
 
 
-@pytest.mark.parametrize("known, labels, node", [
+@pytest.mark.parametrize("topology_name, labels, node", [
     ("eu/shop/web-7f9c", dict(POD, cluster="eu"), "eu/shop/web-7f9c"),
     ("eu/web-7f9c", dict(POD, cluster="eu"), "eu/web-7f9c"),
     ("shop/web-7f9c", dict(POD, cluster="eu"), "shop/web-7f9c"),
@@ -238,8 +238,8 @@ def test_the_topology_may_make_a_name_ambiguous(intake):
     ("health", {"instance": "https://shop.example.com/health", "job": "blackbox"},
      "https://shop.example.com/health"),
 ])
-def test_the_topology_s_name_of_what_failed(make_env, known, labels, node):
-    env = make_env({"infrastructure": {"topology": [{"name": known}]}})
+def test_the_topology_s_name_of_what_failed(make_env, topology_name, labels, node):
+    env = make_env({"infrastructure": {"topology": [{"name": topology_name}]}})
     config = load_config(env)
     request = detection.parse_request(config, {"alert": {"labels": labels}})
     assert detection.detect_failures(

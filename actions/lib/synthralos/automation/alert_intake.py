@@ -165,9 +165,8 @@ def report_of(env, config, alert):
     if name is None:
         incident_id = _incident_id(alert, None, None, rules)
         return Report(alert, None, alert["fingerprint"], incident_id)
-    clusters = [] if subject.cluster is None else [subject.cluster]
-    if not clusters:
-        clusters = _clusters_with(env, name)
+    cluster = _name(subject.cluster)
+    clusters = _clusters_with(env, name) if cluster is None else [cluster]
     cluster = clusters[0] if len(clusters) == 1 else None
     qualified_name = name if cluster is None else _name("%s/%s" % (cluster, name))
     incident_id = _incident_id(alert, subject.label, cluster, rules)
@@ -288,8 +287,9 @@ def _record_clusters(env, config, alerts):
             continue
         subject = alert_subjects.find_subject(alert["labels"], rules)
         name = None if subject is None else _name(subject.name)
-        if name is not None and subject.cluster is not None:
-            seen.add((name, subject.cluster))
+        cluster = None if subject is None else _name(subject.cluster)
+        if name is not None and cluster is not None:
+            seen.add((name, cluster))
     for name, cluster in sorted(seen):
         incidents.record_cluster(env.store, name, cluster)
 
@@ -320,8 +320,8 @@ def _resolve(env, config, alert):
     evaluation_id = report.incident_id + _EVALUATION
     if alert_triage.is_evaluation_alert(alert):
         return _resolve_incident(env, evaluation_id, alert)
-    others = incidents.firing_alerts(env.store, report.incident_id)
-    own = next((firing for firing in others if firing.fingerprint == alert["fingerprint"]), None)
+    reports = incidents.firing_alerts(env.store, report.incident_id)
+    own = next((firing for firing in reports if firing.fingerprint == alert["fingerprint"]), None)
     reason = alert_triage.state_reason(alert)
     if reason is not None:
         if own is not None:
@@ -338,7 +338,7 @@ def _resolve(env, config, alert):
         if admission.is_later(own.starts_at, alert["starts_at"]):
             return {"outcome": admission.NOTHING_OPEN, "run": None, "ticket": None}
         incidents.remove_firing(env.store, report.incident_id, own.fingerprint)
-        if len(others) > 1:
+        if len(reports) > 1:
             return {"outcome": STILL_FIRING, "run": None, "ticket": None}
     return _resolve_incident(env, report.incident_id, alert)
 

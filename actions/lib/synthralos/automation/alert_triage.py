@@ -2,7 +2,6 @@
 
 Alerts are payloads of synthralos.metrics_alert, as sensing.alert_payloads builds them.
 """
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional

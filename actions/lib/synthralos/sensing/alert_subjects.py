@@ -4,7 +4,6 @@ Prometheus adds the labels of the target that it scraped: `instance`, `job`, and
 namespace, pod and container of that target. Where an exporter reports on other things, these name
 the exporter, not what failed, and they change when the exporter moves.
 """
-from __future__ import annotations
 
 import re
 from collections.abc import Mapping
@@ -100,9 +99,9 @@ class Subject:
     cluster: Optional[str] = None
 
 
-def find_subject(labels: Mapping[str, Any], rules: SubjectRules = SubjectRules()) -> Optional[
-    Subject
-]:
+def find_subject(
+    labels: Mapping[str, Any], rules: SubjectRules = SubjectRules()
+) -> Optional[Subject]:
     """Return the Subject of an alert, or None if no label names one.
 
     Its name is as the label has it, which need not be the name of a node.
@@ -189,9 +188,11 @@ def _of_failed_thing(
         for name in ("pod", "container", "uid"):
             if _EXPORTED + name not in labels:
                 cleaned.pop(name, None)
-    if exporter.instance != HOST and _matches(labels.get("service"), exporter.names):
-        if _EXPORTED + "service" not in labels:
-            cleaned.pop("service", None)
+    is_own_service = _EXPORTED + "service" not in labels and _matches(
+        labels.get("service"), exporter.names
+    )
+    if exporter.instance != HOST and is_own_service:
+        cleaned.pop("service", None)
     return cleaned, exporter
 
 
