@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from synthralos.config.settings import Connection
@@ -40,3 +42,24 @@ def test_headers_that_are_no_object_are_refused_and_not_shown(make_env, store, v
 def test_a_key_that_is_missing_is_named(make_env):
     with pytest.raises(Exception, match="gone"):
         make_env().credentials(Connection("http://h", secret_from="gone"))
+
+
+@pytest.mark.parametrize("value", ["first-secret\n", " first-secret\r\n", "\ufefffirst-secret\x00"])
+def test_a_stored_secret_is_used_and_masked_without_what_surrounds_it(make_env, store, value):
+    env = make_env()
+    store.put("k", value)
+    store.put("h", json.dumps({"X-Key": "header-secret\n"}))
+    credentials = env.credentials(Connection("http://h", secret_from="k", headers_from="h"))
+    assert credentials == ("first-secret", {"X-Key": "header-secret"})
+    assert "first" not in env.redactor.redact_text("invalid key first-secret, closed")
+
+
+def test_a_literal_secret_is_used_and_masked_without_what_surrounds_it(make_env):
+    env = make_env({"platform": {
+        "base_url": "http://h", "token": "first-secret\n", "headers": {"X-Key": "other-secret\n"},
+    }})
+    connection = env.settings.platforms[0].connection
+    assert (connection.secret, connection.headers) == ("first-secret", {"X-Key": "other-secret"})
+    assert connection.secret_path == "platform.token"
+    masked = env.redactor.redact_text("first-secret other-secret")
+    assert "first" not in masked and "other" not in masked

@@ -198,6 +198,34 @@ def test_a_header_that_cannot_be_sent_is_the_configurations_fault(serve, headers
     assert failure.cause == "configuration"
 
 
+@pytest.mark.parametrize("value, fault", [
+    ("first\nsecond", "control character"), ("a\x7fb", "control character"),
+    ("caf\u20ac", "Latin-1"),
+])
+@pytest.mark.parametrize("build, entry", [
+    (lambda value: ({"secret_path": "platform.token"}, (value, {})), "platform.token"),
+    (lambda value: ({"secret_path": "platform.token", "secret_from": "k1"}, (value, {})),
+     "platform.token_from: k1"),
+    (lambda value: ({"headers_from": "k%s"}, (None, {"X-Key": value})), "headers_from: k%s, X-Key"),
+    (lambda value: ({"headers": {"X-Key": value}}, (None, {})), "headers: X-Key"),
+])
+def test_a_secret_that_cannot_be_sent_is_named_by_its_entry(serve, value, fault, build, entry):
+    server = serve(http_answer())
+    fields, credentials = build(value)
+    with pytest.raises(CallError) as failed:
+        client(lambda *_: credentials).request(
+            Connection(server.url, **fields), "POST", "/x", PATIENCE_SECONDS)
+    failure = failed.value.failure
+    assert failure.cause == "configuration" and failure.evidence == {"sent": False}
+    assert "`%s`" % entry in failure.message and fault in failure.message
+    assert value not in failure.message and server.requests == []
+
+
+def test_latin_and_tabs_can_be_sent(serve):
+    assert send(serve(http_answer()).url, headers={"X": "a\tb"}, client=client(
+        lambda *_: ("caf\xe9", {}))).status == 200
+
+
 # Tokens that expire.
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from fixtures import notifications
 from fixtures.waiting import PATIENCE_SECONDS, until
 
 from sandbox import agent_failed, ok
@@ -71,6 +72,41 @@ def test_an_alert_without_an_agent_is_of_the_infrastructure(world, webhook):
     result = webhook(alert({"alertname": "NodeDown", "instance": "db-1:9100"}, {}))
     assert result["alerts"][0]["workflow"] == "infrastructure_repair"
     assert result["alerts"][0]["subject"] == "db-1:9100"
+
+
+@pytest.fixture
+def receive(world):
+    """receive(body) -> the entries of alert.receive for the alerts of a notification's body."""
+
+    def receive(body):
+        run = world.local.run("synthralos.alert.receive", {"payload": {"body": body}})
+        assert run["status"] == "succeeded", run["result"]
+        return run["result"]["result"]["alerts"]
+
+    return receive
+
+
+def test_an_exporter_that_moves_makes_no_second_run(world, receive):
+    first = notifications.load("kube_state_metrics")["alerts"][0]
+    moved = dict(first, labels=dict(first["labels"], instance="10.244.9.9:8443"))
+    [entry] = receive(body(first))
+    assert (entry["outcome"], entry["subject"]) == ("started", "shop/web-7f9c")
+    output = ended(world, entry["run"])["result"]["output"]
+    assert "shop/web-7f9c" in json.dumps(output) and "10.244" not in json.dumps(output)
+    assert receive(body(moved))[0]["outcome"] == "duplicate"
+    assert len(world.local.executions(action="synthralos.infrastructure_repair")) == 1
+
+
+@pytest.mark.parametrize("name, outcome, is_ticketed", [
+    ("always_firing", "not_a_failure", False), ("grafana_test_own_labels", "test", False),
+    ("grafana_channel_test", "test", False), ("grafana_datasource_error", "not_evaluated", True),
+    ("grafana_missing_series", "unconfirmed", False),
+])
+def test_what_is_no_failure_starts_nothing(world, receive, name, outcome, is_ticketed):
+    assert {entry["outcome"] for entry in receive(notifications.load(name))} == {outcome}
+    started = [world.local.executions(action="synthralos." + workflow)
+               for workflow in ("agent_recovery", "infrastructure_repair")]
+    assert started == [[], []] and bool(tickets(world)) is is_ticketed
 
 
 def test_the_query_is_that_of_the_execution_that_the_alert_names(world, webhook):

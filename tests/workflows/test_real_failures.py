@@ -367,3 +367,34 @@ def test_the_tokens_of_the_cache_are_input(world):
     world.box.script(HAIKU, [ok(body=body)])
     _, output = retry(world)
     assert output["result"]["usage"]["input_tokens"] == 23005
+
+
+# Keys with line ends.
+
+
+def store_key(world, value):
+    provider = dict(world.config["providers"][0], api_key_from="p1_key")
+    provider.pop("api_key", None)
+    world.config["providers"] = [provider] + world.config["providers"][1:]
+    world.local.keys.put("p1_key", {"name": "p1_key", "value": value, "secret": True})
+
+
+@pytest.mark.parametrize("surrounded", ["%s\n", "\r\n %s\t", "\ufeff%s\x00"])
+def test_a_stored_key_is_sent_without_what_surrounds_it(world, surrounded):
+    store_key(world, surrounded % "sandbox-openai-key")
+    run, output = retry(world)
+    assert output["final_model"] == "gpt-4", output
+    assert world.box.calls_to(GPT4)[0].headers["authorization"] == "Bearer sandbox-openai-key"
+
+
+@pytest.mark.parametrize("value", [
+    "sk-secret-1\nsk-secret-2", "sk-secret-\u20ac", "sk-secret-\x00-",
+])
+def test_a_stored_key_that_no_header_can_carry_is_named(world, value):
+    store_key(world, value)
+    run, output = retry(world)
+    first = attempts(output)[0]
+    assert output["final_model"] == "claude-3-haiku" and first["cause"] == "configuration"
+    assert "providers[0].api_key_from: p1_key" in first["message"]
+    assert "sk-secret" not in json.dumps(output)
+    assert world.box.calls_to(GPT4) == []

@@ -28,12 +28,16 @@ CLOCK_SKEW_SECONDS = 1.5
 STARTED, DUPLICATE, RUNNING = "started", "duplicate", "running"
 RECURRED, STILL_FAILING, TOO_MANY, NO_QUERY = "recurred", "still_failing", "too_many", "no_query"
 RESOLVED, NOTHING_OPEN, NO_WORKFLOW = "resolved", "nothing_open", "no_workflow"
+AMBIGUOUS, NOT_EVALUATED, TRUNCATED = "ambiguous", "not_evaluated", "truncated"
 REASONS = {
     RECURRED: "it recurred after a successful repair",
     STILL_FAILING: "it continues after a successful repair",
     TOO_MANY: "the hourly limit of automatic runs is reached",
     NO_QUERY: "there is no query to run again",
     NO_WORKFLOW: "no workflow fits it",
+    AMBIGUOUS: "several clusters have a thing of this name, and the alert names no cluster",
+    NOT_EVALUATED: "the rule could not be evaluated",
+    TRUNCATED: "the notification does not contain them",
 }
 
 
@@ -127,7 +131,7 @@ def resolve_incident(env, incident_id, since, actor):
         events = incidents.recent_events(env.store, incident_id)
         _require_store(env)
         last_event = events[0] if events else {"kind": incidents.RESOLVED}
-        if last_event["kind"] == incidents.RESOLVED or _is_later(last_event["since"], since):
+        if last_event["kind"] == incidents.RESOLVED or is_later(last_event["since"], since):
             return {"outcome": NOTHING_OPEN, "run": None, "ticket": None}
         ticket, run = last_event.get("ticket"), last_event.get("run")
         closed_ticket = ticket if _resolve(env, ticket, actor, None) else None
@@ -168,7 +172,7 @@ def _repeat_outcome(env, incident, events):
     if (
         last_event is None or
         last_event["kind"] == incidents.RESOLVED or
-        _is_later(incident.since, last_event["since"])
+        is_later(incident.since, last_event["since"])
     ):
         return None, None
     run = last_event.get("run")
@@ -300,7 +304,7 @@ def _outcome(env, run):
     return execution.get("status"), parse_iso(execution.get("end_timestamp"))
 
 
-def _is_later(since, earlier):
+def is_later(since, earlier):
     """Whether `since` is later than `earlier`, both in ISO 8601."""
     first, second = parse_iso(since), parse_iso(earlier)
     if first is None or second is None:

@@ -1,21 +1,35 @@
-"""Turns alerts into incidents, and hands these to admission control."""
+"""Turns alerts into incidents, and hands these to admission control.
+
+An incident is a thing that failed, by an alert of one name: the same thing is one incident whatever
+the address of the exporter that reports it, and another one in another cluster.
+"""
 
 import re
+from dataclasses import dataclass, replace
+from typing import Optional
 
-from synthralos.automation import admission
+from synthralos.automation import admission, alert_triage
 from synthralos.automation.admission import Incident
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
+from synthralos.core.plurals import count_noun
 from synthralos.infrastructure.config import InfrastructureConfig
-from synthralos.sensing import alert_payloads
-from synthralos.storage import last_queries
+from synthralos.infrastructure.topology import Topology
+from synthralos.sensing import alert_payloads, alert_subjects, payload_limits
+from synthralos.storage import incidents, last_queries
 from synthralos.storage.datastore import DatastoreUnavailable
+from synthralos.storage.incidents import FiringAlert
 from synthralos.storage.stackstorm_api import StackStormError
 
 AGENT, INFRASTRUCTURE = "agent_recovery", "infrastructure_repair"
 AUTO = "auto"
 FAILED, OVER_LIMIT, SWITCHED_OFF = "failed", "over_limit", "switched_off"
+# Outcomes of a resolved alert that leave its incident open: another alert still reports it, or its
+# data stopped.
+STILL_FIRING, UNCONFIRMED = "still_firing", "unconfirmed"
+# For how long after its last report another alert of an incident counts as firing.
+REPORT_SECONDS = 3600
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 _EXECUTION_ID = re.compile(r"[0-9a-f]{24}\Z")
 _SEVERITIES = {
@@ -23,12 +37,34 @@ _SEVERITIES = {
     "warning": "medium", "minor": "low", "info": "low", "none": "low",
 }
 _MAX_NAME_CHARS = 128
+# A suffix of the incident of a rule that could not be evaluated, beside that of the rule itself.
+_EVALUATION = "-evaluation"
+
+
+@dataclass(frozen=True)
+class Report:
+    """An alert, and what it is about.
+
+    :ivar alert: a payload of synthralos.metrics_alert.
+    :ivar agent: the agent that its labels name, or None.
+    :ivar subject: the name of the agent, or of the failed thing with its cluster; the alert's
+        fingerprint if no label names one.
+    :ivar incident_id: the same for all alerts about the same failure of the same thing.
+    :ivar is_ambiguous: whether several clusters have a thing of this name, and none is named.
+    """
+
+    alert: dict
+    agent: Optional[str]
+    subject: str
+    incident_id: str
+    is_ambiguous: bool = False
 
 
 def receive(env, config, payload, workflow=AUTO, only_ends=False):
     """Process all alerts of a trigger's payload.
 
-    At most `config.max_runs_per_webhook` runs are started; one ticket covers the rest.
+    At most `config.max_runs_per_webhook` runs are started; one ticket covers the rest, and those
+    that the sender has left out of the notification.
 
     :param payload: of synthralos.metrics_alert, or of a webhook ({body}): a notification of
         Alertmanager (version 4) or Grafana.
@@ -39,39 +75,56 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
         have been processed; if they are received again, they are duplicates.
     :raises InvalidInput: the payload holds no alert.
     """
-    outcomes, over_limit_alerts = [], []
+    outcomes, over_limit_reports = [], []
     started = 0
-    for alert in parse_alerts(payload, env.now()):
+    alerts = parse_alerts(payload, env.now())
+    _record_clusters(env, config, alerts)
+    for alert in alerts:
         entry = {name: alert[name] for name in ("fingerprint", "status")}
         outcome = {"outcome": FAILED, "run": None, "ticket": None}
         try:
-            if alert["status"] == alert_payloads.RESOLVED:
-                source = alert["source"]
-                outcome = admission.resolve_incident(
-                    env, incident_id(alert), alert["starts_at"], source
-                )
+            verdict = alert_triage.judge(alert, config.always_firing)
+            if verdict is not None and verdict.outcome != alert_triage.NOT_EVALUATED:
+                outcome.update(outcome=verdict.outcome, reason=verdict.reason)
+            elif alert["status"] == alert_payloads.RESOLVED:
+                outcome = _resolve(env, config, alert)
             elif only_ends:
                 outcome["outcome"] = SWITCHED_OFF
-            elif started >= config.max_runs_per_webhook:
-                over_limit_alerts.append(alert)
-                outcome["outcome"] = OVER_LIMIT
+            elif verdict is not None:
+                outcome = _hold_evaluation(env, config, alert, verdict.reason)
             else:
-                outcome = admission.admit(env, config, incident_of(env, config, alert, workflow))
-                started += outcome["outcome"] == admission.STARTED
+                report = report_of(env, config, alert)
+                if started >= config.max_runs_per_webhook:
+                    over_limit_reports.append(report)
+                    outcome["outcome"] = OVER_LIMIT
+                else:
+                    outcome = _admit(env, config, report, workflow)
+                    started += outcome["outcome"] == admission.STARTED
         except (StackStormError, DatastoreUnavailable, InvalidInput) as error:
             # An alert that cannot be processed does not affect the others.
             outcome["error"] = str(error)
         outcomes.append(dict(entry, **outcome))
-    ticket = _overflow_ticket(env, config, over_limit_alerts, workflow)
+    ticket = _overflow_ticket(env, config, over_limit_reports, workflow)
     for entry in outcomes:
         if entry["outcome"] == OVER_LIMIT:
             entry["ticket"] = ticket
-    return not any("error" in entry for entry in outcomes), {
+    result = {
         "summary": summary_of([entry["outcome"] for entry in outcomes]),
         "alerts": outcomes,
         "started": started,
         "ticket": ticket,
     }
+    succeeded = not any("error" in entry for entry in outcomes)
+    truncated = alert_payloads.truncated_count(alerts)
+    if truncated:
+        note = "%s not in the notification" % count_noun(truncated, "more alert")
+        result.update(summary="%s; %s" % (result["summary"], note), truncated=truncated)
+        if not only_ends:
+            try:
+                result["ticket"] = ticket or _truncation_ticket(env, config, alerts, note)
+            except (StackStormError, DatastoreUnavailable) as error:
+                succeeded, result["error"] = False, str(error)
+    return succeeded, result
 
 
 def summary_of(outcomes):
@@ -85,42 +138,65 @@ def parse_alerts(payload, now):
     body = payload.get("body")
     if isinstance(body, dict):
         return alert_payloads.from_webhook(body, now)
-    if isinstance(payload.get("alerts"), list):
+    if isinstance(payload.get("alerts"), list) or "ruleName" in payload:
         return alert_payloads.from_webhook(payload, now)
     names = {"startsAt": "starts_at", "endsAt": "ends_at", "generatorURL": "generator_url"}
     normalized = dict(
         payload, **{name: payload.get(original_name) for name, original_name in names.items()}
     )
-    alerts = alert_payloads.from_webhook({"alerts": [normalized]}, now)
-    return [dict(alert, source=_name(payload.get("source")) or alert["source"]) for alert in alerts]
+    [alert] = alert_payloads.from_webhook({"alerts": [normalized]}, now)
+    source = _name(payload.get("source")) or alert["source"]
+    extra = payload_limits.text_map(payload.get("extra"), max_chars=1024)
+    return [dict(alert, source=source, extra=dict(extra, **alert["extra"]))]
 
 
-def incident_id(alert):
-    return "alert-" + alert["fingerprint"]
+def report_of(env, config, alert):
+    """Return the Report of an alert. Costs a call to the datastore if it names no cluster.
 
-
-def incident_of(env, config, alert, workflow=AUTO):
-    """Build the Incident of a firing alert."""
+    An alert without a cluster is about the only cluster that has a thing of its name.
+    """
+    rules = _rules(env)
     agent = agent_of(config, alert)
+    if agent is not None:
+        label = next(label for label in config.agent_labels if alert["labels"].get(label))
+        return Report(alert, agent, agent, _incident_id(alert, label, None, rules))
+    subject = alert_subjects.find_subject(alert["labels"], rules)
+    name = None if subject is None else _name(subject.name)
+    if name is None:
+        incident_id = _incident_id(alert, None, None, rules)
+        return Report(alert, None, alert["fingerprint"], incident_id)
+    cluster = _name(subject.cluster)
+    clusters = _clusters_with(env, name) if cluster is None else [cluster]
+    cluster = clusters[0] if len(clusters) == 1 else None
+    qualified_name = name if cluster is None else _name("%s/%s" % (cluster, name))
+    incident_id = _incident_id(alert, subject.label, cluster, rules)
+    return Report(alert, None, qualified_name or name, incident_id, len(clusters) > 1)
+
+
+def incident_of(env, config, report, workflow=AUTO):
+    """Build the Incident of a firing alert's Report."""
+    alert, agent = report.alert, report.agent
     if workflow == AUTO:
         workflow = AGENT if agent else INFRASTRUCTURE
     if workflow == AGENT:
-        return _agent_incident(env, config, alert, agent)
+        return _agent_incident(env, config, report)
     failure = failures.from_text(_message(alert))
     return Incident(
-        id=incident_id(alert),
+        id=report.incident_id,
         since=alert["starts_at"],
-        subject=subject_of(env, alert),
+        subject=report.subject,
         workflow=INFRASTRUCTURE,
         parameters={"source": "alert"},
         request={"alert": alert},
         failure=_failure(failure, alert),
         summary=_summary_line(alert),
+        blocked=admission.AMBIGUOUS if report.is_ambiguous else None,
         details=_details(alert),
     )
 
 
-def _agent_incident(env, config, alert, agent):
+def _agent_incident(env, config, report):
+    alert, agent = report.alert, report.agent
     label = alert["labels"].get("failure_type") or "unknown"
     resolved_type = causes.resolve_type(label)
     failure_type = str(label).strip().lower() if resolved_type is not None else "unknown"
@@ -134,9 +210,9 @@ def _agent_incident(env, config, alert, agent):
         blocked_reason = admission.NO_QUERY
     labels = {name: alert["labels"][name] for name in sorted(alert["labels"])}
     return Incident(
-        id=incident_id(alert),
+        id=report.incident_id,
         since=alert["starts_at"],
-        subject=agent or subject_of(env, alert),
+        subject=report.subject,
         workflow=AGENT,
         parameters={
             "agent_id": agent,
@@ -163,13 +239,134 @@ def agent_of(config, alert):
     return None
 
 
-def subject_of(env, alert):
-    """Return the node of an alert, as infrastructure_repair reads it, else its fingerprint."""
-    for label in InfrastructureConfig.from_config(env.settings.infrastructure).alert_labels:
-        name = _name(alert["labels"].get(label))
-        if name is not None:
-            return name
-    return alert["fingerprint"]
+def _incident_id(alert, subject_label, cluster, rules):
+    """Return the id of an alert's incident.
+
+    :param cluster: the cluster of its subject, or None.
+    """
+    if alert["extra"].get("ruleId"):
+        # The older notifications of Grafana name what failed only while it fails.
+        return "alert-" + alert["fingerprint"]
+    labels = alert_subjects.identity_labels(alert["labels"], subject_label, rules)
+    for name in rules.clusters + alert_subjects.CLUSTERS:
+        labels.pop(name, None)
+    # No label is called "".
+    return "alert-" + alert_payloads.fingerprint(dict(labels, **{"": cluster or ""}))
+
+
+def _rules(env):
+    try:
+        return _infrastructure(env).alert_rules
+    except InvalidInput:
+        # A run of infrastructure_repair reports that; no alert may be lost for it.
+        return alert_subjects.SubjectRules()
+
+
+def _infrastructure(env):
+    return InfrastructureConfig.from_config(env.settings.infrastructure)
+
+
+def _clusters_with(env, name):
+    """Return the clusters that have a thing of that name, by alerts and by the topology."""
+    clusters = set(incidents.clusters_with(env.store, name))
+    try:
+        topology = Topology.load(env, _infrastructure(env))
+    except InvalidInput:
+        return sorted(clusters)
+    if name not in topology:
+        clusters.update(topology.clusters_with(name))
+    return sorted(clusters)
+
+
+def _record_clusters(env, config, alerts):
+    """Record which clusters have the things that alerts are about."""
+    rules = _rules(env)
+    seen = set()
+    for alert in alerts:
+        if alert_triage.judge(alert, config.always_firing) is not None or agent_of(config, alert):
+            continue
+        subject = alert_subjects.find_subject(alert["labels"], rules)
+        name = None if subject is None else _name(subject.name)
+        cluster = None if subject is None else _name(subject.cluster)
+        if name is not None and cluster is not None:
+            seen.add((name, cluster))
+    for name, cluster in sorted(seen):
+        incidents.record_cluster(env.store, name, cluster)
+
+
+def _admit(env, config, report, workflow):
+    """Admit a firing alert, as a repeat if other alerts report its incident already."""
+    alert = report.alert
+    incident = incident_of(env, config, report, workflow)
+    since = incident.since
+    for firing in incidents.firing_alerts(env.store, incident.id):
+        if firing.fingerprint == alert["fingerprint"]:
+            is_continued = firing.is_gone or not admission.is_later(
+                alert["starts_at"], firing.starts_at
+            )
+        else:
+            is_continued = env.now() - firing.at < REPORT_SECONDS
+        if is_continued and admission.is_later(since, firing.since):
+            since = firing.since
+    outcome = admission.admit(env, config, replace(incident, since=since))
+    firing = FiringAlert(alert["fingerprint"], alert["starts_at"], since, env.now())
+    incidents.record_firing(env.store, incident.id, firing)
+    return outcome
+
+
+def _resolve(env, config, alert):
+    """Resolve what a resolved alert has opened, if it is evidence for that."""
+    report = report_of(env, config, alert)
+    evaluation_id = report.incident_id + _EVALUATION
+    if alert_triage.is_evaluation_alert(alert):
+        return _resolve_incident(env, evaluation_id, alert)
+    reports = incidents.firing_alerts(env.store, report.incident_id)
+    own = next((firing for firing in reports if firing.fingerprint == alert["fingerprint"]), None)
+    reason = alert_triage.state_reason(alert)
+    if reason is not None:
+        if own is not None:
+            incidents.record_firing(env.store, report.incident_id, replace(own, is_gone=True))
+        return {
+            "outcome": UNCONFIRMED,
+            "run": None,
+            "ticket": None,
+            "reason": "Grafana resolved it without a result of the rule: %s" % reason,
+        }
+    if alert["source"] == "grafana":
+        _resolve_incident(env, evaluation_id, alert)
+    if own is not None:
+        if admission.is_later(own.starts_at, alert["starts_at"]):
+            return {"outcome": admission.NOTHING_OPEN, "run": None, "ticket": None}
+        incidents.remove_firing(env.store, report.incident_id, own.fingerprint)
+        if len(reports) > 1:
+            return {"outcome": STILL_FIRING, "run": None, "ticket": None}
+    return _resolve_incident(env, report.incident_id, alert)
+
+
+def _resolve_incident(env, incident_id, alert):
+    return admission.resolve_incident(env, incident_id, alert["starts_at"], alert["source"])
+
+
+def _hold_evaluation(env, config, alert, reason):
+    """Open a ticket for a rule that could not be evaluated: what it watches need not have failed.
+    """
+    report = report_of(env, config, alert)
+    rule = alert["labels"].get("rulename") or alert["alertname"]
+    failure = {"type": "unknown", "cause": "unknown", "severity": "medium"}
+    incident = Incident(
+        id=report.incident_id + _EVALUATION,
+        since=alert["starts_at"],
+        subject=_name(rule) or report.subject,
+        workflow=None,
+        parameters={},
+        request={},
+        failure=_failure_severity(failure, alert),
+        summary="%s: %s" % (rule, reason),
+        blocked=admission.NOT_EVALUATED,
+        details=_details(alert),
+    )
+    outcome = admission.admit(env, config, incident)
+    return dict(outcome, reason=reason)
 
 
 def _query(env, config, alert, agent):
@@ -203,17 +400,35 @@ def query_of_execution(env, execution_id):
     return None
 
 
-def _overflow_ticket(env, config, alerts, workflow):
-    if not alerts:
+def _overflow_ticket(env, config, reports, workflow):
+    if not reports:
         return None
-    incident = incident_of(env, config, alerts[0], workflow)
-    subjects = ", ".join(sorted({subject_of(env, alert) for alert in alerts})[:20])
+    first = incident_of(env, config, reports[0], workflow)
+    subjects = ", ".join(sorted({report.subject for report in reports})[:20])
     summary = "%d alerts beyond the %d runs that one notification may start: %s" % (
-        len(alerts), config.max_runs_per_webhook, subjects
+        len(reports), config.max_runs_per_webhook, subjects
     )
-    overflow_incident = Incident(
-        id="%s-rest" % incident.id,
-        since=incident.since,
+    incident = _incident_of_many("%s-rest" % first.id, first.since, summary)
+    return admission.hold_for_person(env, incident, admission.TOO_MANY)["ticket"]
+
+
+def _truncation_ticket(env, config, alerts, note):
+    """Open a ticket for the alerts that the sender has left out; return its id, or None."""
+    first = alerts[0]
+    group = alert_payloads.fingerprint({"groupKey": first["extra"].get("groupKey", "")})
+    summary = "%s of %s; raise max_alerts of the receiver" % (
+        note, first["extra"].get("receiver") or first["source"]
+    )
+    since = min(alert["starts_at"] for alert in alerts)
+    incident = _incident_of_many("alert-truncated-%s" % group, since, summary)
+    incident = replace(incident, blocked=admission.TRUNCATED)
+    return admission.admit(env, config, incident)["ticket"]
+
+
+def _incident_of_many(incident_id, since, summary):
+    return Incident(
+        id=incident_id,
+        since=since,
         subject="alerts",
         workflow=None,
         parameters={},
@@ -221,7 +436,6 @@ def _overflow_ticket(env, config, alerts, workflow):
         failure={"type": "unknown", "cause": "unknown", "severity": "high"},
         summary=summary,
     )
-    return admission.hold_for_person(env, overflow_incident, admission.TOO_MANY)["ticket"]
 
 
 def _message(alert):
@@ -237,13 +451,15 @@ def _summary_line(alert):
 
 
 def _failure(failure, alert):
-    severity_label = str(alert["labels"].get("severity") or "").lower()
-    severity = (
-        severity_label
-        if severity_label in causes.SEVERITIES
-        else _SEVERITIES.get(severity_label, failure.severity)
-    )
-    return {"type": failure.type, "cause": failure.cause, "severity": severity}
+    fields = {"type": failure.type, "cause": failure.cause, "severity": failure.severity}
+    return _failure_severity(fields, alert)
+
+
+def _failure_severity(failure, alert):
+    """Return {type, cause, severity} with the severity that the alert's label names, if any."""
+    label = str(alert["labels"].get("severity") or "").lower()
+    severity = label if label in causes.SEVERITIES else _SEVERITIES.get(label, failure["severity"])
+    return dict(failure, severity=severity)
 
 
 def _details(alert):

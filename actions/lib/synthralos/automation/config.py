@@ -39,6 +39,7 @@ class AutomationConfig:
     :ivar max_runs_per_webhook: maximum number of runs that one notification starts; one ticket
         covers the remaining alerts.
     :ivar approval_timeout: seconds after which an unanswered approval is ended; 0 for never.
+    :ivar always_firing: names of alerts that are meant to fire, besides those that the pack knows.
     :ivar failed_actions: {action reference: FailedAction}.
     """
 
@@ -48,6 +49,7 @@ class AutomationConfig:
     recurrence_window: int = 3600
     max_runs_per_webhook: int = MAX_RUNS
     approval_timeout: int = 3600
+    always_firing: tuple = ()
     failed_actions: dict = field(default_factory=dict)
 
     @classmethod
@@ -72,6 +74,7 @@ class AutomationConfig:
             approval_timeout=read_int(
                 entry, "approval_timeout", cls.approval_timeout, 0, 30 * DAY, prefix
             ),
+            always_firing=_labels(entry, "always_firing", cls.always_firing),
             failed_actions=_failed_actions(entry.get("failed_actions") or {}),
         )
 
@@ -84,7 +87,7 @@ def _labels(entry, name, default):
         isinstance(text, str) and text for text in value
     )
     if not is_list_of_texts:
-        hint = 'Use a list of label names, such as ["agent_id"]'
+        hint = 'Use a list of texts, such as ["agent_id"]'
         raise InvalidInput("automation." + name, value, "must be a list of names", hint)
     return tuple(value)
 

@@ -3,13 +3,14 @@
 import json
 
 from synthralos.core.errors import InvalidInput
+from synthralos.core.header_values import trim_secret
 from synthralos.storage.datastore import DatastoreUnavailable
 
 
 class Credentials:
     """A callable (connection, fresh) -> (secret or None, headers) for http.Client.
 
-    Values read from the datastore are cached, and masked by the redactor from then on.
+    Values read from the datastore are trimmed, cached, and masked by the redactor from then on.
 
     :param read: a callable (key) -> the decrypted value, or None; may raise DatastoreUnavailable.
     :param redactor: a Redactor.
@@ -27,7 +28,7 @@ class Credentials:
         if fresh or cache_key not in self._cache:
             secret = connection.secret
             if connection.secret_from:
-                secret = self._read(connection.secret_from)
+                secret = trim_secret(self._read(connection.secret_from))
             headers = {}
             if connection.headers_from:
                 headers = self._headers(connection.headers_from)
@@ -60,4 +61,6 @@ class Credentials:
             raise InvalidInput(
                 "config headers_from", key, "is not a JSON object", 'Store {"Name": "value"}'
             )
-        return {str(name): str(header_value) for name, header_value in headers.items()}
+        return {
+            str(name): trim_secret(str(header_value)) for name, header_value in headers.items()
+        }

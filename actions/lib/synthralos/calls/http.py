@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from synthralos.core import bounded_json, failures
+from synthralos.core.header_values import find_header_fault
 from synthralos.telemetry import tracing
 
 MAX_RESPONSE_BYTES = 20 * 1024 * 1024
@@ -87,7 +88,7 @@ class Client:
             `own_process` it is checked after each read.
         :param body: a JSON value; bytes, which are sent as they are; or None.
         :param authorize: a callable (secret) -> headers; default: a bearer token.
-        :raises CallError: timeout, network, truncated_stream.
+        :raises CallError: timeout, network, truncated_stream, configuration.
         """
         credentials = self._credentials(connection, False)
         response = self._send_once(
@@ -117,7 +118,7 @@ class Client:
         """Send a GET and yield its `requests.Response`, whose body has not been read yet.
 
         :param seconds: the limit of each read, including those in the block.
-        :raises CallError: timeout, network, truncated_stream; also in the block.
+        :raises CallError: timeout, network, truncated_stream, configuration; also in the block.
         """
         with _translate_errors(seconds):
             credentials = self._credentials(connection, False)
@@ -194,7 +195,13 @@ def lower_case(headers):
 
 
 def _headers(connection, credentials, headers, authorize):
+    """Return the headers of a request.
+
+    :raises CallError: a value that the configuration or the datastore holds cannot be a header's
+        (`configuration`); names its entry and its key, never the value.
+    """
     secret, extra_headers = credentials
+    _check_secrets(connection, secret, extra_headers)
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json"}
     sent.update(connection.headers)
     sent.update(extra_headers)
@@ -202,6 +209,23 @@ def _headers(connection, credentials, headers, authorize):
         sent.update((authorize or _bearer)(secret))
     sent.update(headers or {})
     return sent
+
+
+def _check_secrets(connection, secret, extra_headers):
+    entry = connection.secret_path
+    if connection.secret_from:
+        entry = "%s_from: %s" % (entry, connection.secret_from)
+    values = [(entry, secret or "")]
+    for name, value in extra_headers.items():
+        values.append(("headers_from: %s, %s" % (connection.headers_from, name), value))
+    for name, value in connection.headers.items():
+        values.append(("headers: %s" % name, value))
+    for entry, value in values:
+        fault = find_header_fault(str(value))
+        if fault is not None:
+            message = "the value of `%s` %s, so it cannot be sent in a header" % (entry, fault)
+            failure = failures.make_failure("configuration", message)
+            raise CallError(failures.with_evidence(failure, sent=False))
 
 
 def _with_trace_headers(headers):

@@ -55,7 +55,11 @@ def upload_backup(client, config, snapshot):
         if not config.backup_url:
             hint = "Set it to an http(s) URL, or backup_to_remote to false"
             raise InvalidInput("config.rollback.backup_url", None, "is missing", hint)
-        connection = Connection(config.backup_url.rstrip("/"), secret_from=config.backup_token_from)
+        connection = Connection(
+            config.backup_url.rstrip("/"),
+            secret_from=config.backup_token_from,
+            secret_path="rollback.backup_token",
+        )
         _send(client, connection, "PUT", path, BACKUP_SECONDS, snapshot)
     except CallError as error:
         return {"done": False, "reason": "%s: %s" % (error.failure.cause, error.failure.message)}

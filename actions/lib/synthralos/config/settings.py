@@ -18,6 +18,7 @@ from synthralos.config.reader import (
 )
 from synthralos.core.causes import CAUSES
 from synthralos.core.errors import InvalidInput
+from synthralos.core.header_values import trim_secret
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.redaction import Redaction
 
@@ -37,6 +38,7 @@ class Connection:
 
     :ivar secret: the credential, literal; or
     :ivar secret_from: the datastore key that holds it, encrypted, read again at each attempt.
+    :ivar secret_path: the configuration entry of the secret, for messages: `providers[0].api_key`.
     :ivar headers_from: the datastore key of a JSON object of further headers.
     :ivar verify: True, False, or the path of a CA bundle.
     :ivar timeout: seconds for one attempt; connect_timeout: seconds of these for connecting.
@@ -51,6 +53,7 @@ class Connection:
     proxy: Optional[str] = None
     timeout: float = 60.0
     connect_timeout: float = 5.0
+    secret_path: str = field(default="token", compare=False)
 
     def account(self, owner):
         """Return a key that is equal for connections with the same credential and `owner`."""
@@ -467,15 +470,23 @@ def connection(entry, path, secret, timeout, connect, address="base_url"):
         raise _invalid_url("%s.%s" % (path, address), base_url)
     return Connection(
         base_url=base_url.rstrip("/"),
-        secret=entry.get(secret) or None,
+        secret=_trim_secret(entry.get(secret)) or None,
         secret_from=entry.get(secret + "_from") or None,
-        headers={str(k): str(v) for k, v in read_object(entry, "headers", path + ".").items()},
+        headers={
+            str(name): trim_secret(str(value))
+            for name, value in read_object(entry, "headers", path + ".").items()
+        },
         headers_from=entry.get("headers_from") or None,
         verify=entry.get("ca_bundle") or default_if_none(entry.get("verify"), True),
         proxy=entry.get("proxy") or None,
         timeout=read_seconds(entry, path + ".timeout", timeout),
         connect_timeout=connect,
+        secret_path="%s.%s" % (path, secret),
     )
+
+
+def _trim_secret(value):
+    return trim_secret(value) if isinstance(value, str) else value
 
 
 def _is_url(text):

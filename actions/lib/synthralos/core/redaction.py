@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional
 
 from synthralos.core import bounded_json, safe_regex
 from synthralos.core.errors import InvalidInput
+from synthralos.core.header_values import trim_secret
 
 MASK = "********"
 MIN_SECRET_CHARS = 6
@@ -89,8 +90,12 @@ class Redactor:
 
     def add(self, secret: Any) -> None:
         """Mask `secret` from now on; anything but a long enough text is ignored."""
-        if isinstance(secret, str) and len(secret) >= MIN_SECRET_CHARS:
-            self._secrets.add(secret)
+        if not isinstance(secret, str):
+            return
+        # A secret is sent without what surrounds it, and that is how it comes back in messages.
+        for text in (secret, trim_secret(secret)):
+            if len(text) >= MIN_SECRET_CHARS:
+                self._secrets.add(text)
 
     def redact_text(self, text: str) -> str:
         """Return `text` with everything masked that must not be shown."""

@@ -161,7 +161,7 @@ def _post(env, channel, hook, body, seconds):
     check_url("escalation.%s.url" % channel, url)
     connection = Connection(
         base_url=url, secret=hook.token, secret_from=hook.token_from, verify=hook.verify,
-        proxy=hook.proxy,
+        proxy=hook.proxy, secret_path="escalation.%s.token" % channel,
     )
     try:
         response = env.client.request(connection, "POST", "", seconds, body=body)

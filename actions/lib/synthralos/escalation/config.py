@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from synthralos.config.reader import read_int, read_number
 from synthralos.core.causes import ALIASES
 from synthralos.core.errors import InvalidInput
+from synthralos.core.header_values import trim_secret
 from synthralos.core.identifiers import require_identifier
 from synthralos.storage.tickets import LEVELS
 
@@ -201,7 +202,7 @@ def _hook(name, entry):
     return WebhookConfig(
         url=entry.get("url") or None,
         url_from=entry.get("url_from") or None,
-        token=entry.get("token") or None,
+        token=trim_secret(entry.get("token") or "") or None,
         token_from=entry.get("token_from") or None,
         routing_key=entry.get("routing_key") or None,
         routing_key_from=entry.get("routing_key_from") or None,

@@ -9,9 +9,9 @@ from synthralos.config.settings import Connection, connection
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name, require_identifier
 from synthralos.escalation.config import CHANNELS
+from synthralos.sensing.alert_subjects import SubjectRules
 
 QUERY, LABEL = "up == 0", "instance"
-ALERT_LABELS = ("node", "instance", "host", "hostname", "device", "pod", "service")
 MAX_QUERY_CHARS = 2000
 NONE, REQUIRED = APPROVALS = ("none", "required")
 MAX_SECONDS = 7 * 24 * 3600
@@ -77,6 +77,7 @@ class Weather:
 class InfrastructureConfig:
     """The configuration of infrastructure_repair.
 
+    :ivar alert_rules: which labels of an alert name the failed node.
     :ivar topology: the configured nodes as mappings; topology.Topology parses them.
     :ivar topology_from: the datastore key of further nodes, as JSON.
     :ivar allowed_actions: the actions that a crew may run.
@@ -88,7 +89,7 @@ class InfrastructureConfig:
     """
 
     prometheus: Optional[Prometheus] = None
-    alert_labels: tuple = ALERT_LABELS
+    alert_rules: SubjectRules = SubjectRules()
     topology: tuple = ()
     topology_from: Optional[str] = None
     allowed_actions: tuple = ()
@@ -118,10 +119,14 @@ class InfrastructureConfig:
             if sum(crew.name == other.name for other in crews) > 1:
                 hint = "Crew names must be unique"
                 raise InvalidInput("infrastructure.crews", crew.name, "duplicate crew name", hint)
-        labels = _names("infrastructure.alert_labels", entry.get("alert_labels"))
         return cls(
             prometheus=_prometheus(entry.get("prometheus")),
-            alert_labels=tuple(labels) or ALERT_LABELS,
+            alert_rules=SubjectRules(
+                labels=_texts(entry, "alert_labels"),
+                exporters=_texts(entry, "alert_exporters"),
+                clusters=_texts(entry, "alert_cluster_labels"),
+                replicas=_texts(entry, "alert_replica_labels"),
+            ),
             topology=tuple(_list("infrastructure.topology", entry.get("topology"))),
             topology_from=entry.get("topology_from") or None,
             allowed_actions=allowed,
@@ -276,6 +281,16 @@ def _names(path, value):
     return [
         require_identifier("%s[%d]" % (path, n), name) for n, name in enumerate(_list(path, value))
     ]
+
+
+def _texts(entry, name):
+    path = "infrastructure." + name
+    texts = _list(path, entry.get(name))
+    for n, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            hint = "Write it as a text, such as the name of a label"
+            raise InvalidInput("%s[%d]" % (path, n), text, "is not a name", hint)
+    return tuple(texts)
 
 
 def _list(path, value):

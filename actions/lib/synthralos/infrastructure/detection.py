@@ -10,6 +10,7 @@ from synthralos.core.plurals import count_noun
 from synthralos.infrastructure import config as configs
 from synthralos.infrastructure import node_names
 from synthralos.runtime import run_parameters
+from synthralos.sensing import alert_subjects
 
 AUTO, LIST, ALERT, QUERY = SOURCES = ("auto", "list", "alert", "query")
 MAX_FAILURES = 200
@@ -80,7 +81,7 @@ def detect_failures(env, config, topology, request, seconds, sleep=time.sleep):
     if request["source"] == LIST:
         nodes, unresolved_alerts = request["nodes"], []
     elif request["source"] == ALERT:
-        nodes, unresolved_alerts = _nodes_of_alert(config, request["alert"])
+        nodes, unresolved_alerts = _nodes_of_alert(config, topology, request["alert"])
     else:
         return query_prometheus(env, config, topology, request["query"], seconds, sleep)
     return _resolve_names(topology, nodes), unresolved_alerts
@@ -129,7 +130,7 @@ def _resolve_names(topology, names):
     return list(dict.fromkeys(topology.canonical_name(name) for name in names))
 
 
-def _nodes_of_alert(config, alert):
+def _nodes_of_alert(config, topology, alert):
     """Return (nodes, unresolved) of one alert, or of a group as Alertmanager sends it."""
     alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
     nodes, unresolved_alerts = [], []
@@ -139,19 +140,18 @@ def _nodes_of_alert(config, alert):
         if item.get("status") == "resolved":
             continue
         labels = run_parameters.require_object(path + ".labels", item.get("labels"))
-        name = next((labels[key] for key in config.alert_labels if labels.get(key)), None)
-        if name is None:
-            label_names = ", ".join(config.alert_labels)
-            reason = "no label names a node (%s)" % label_names
+        subject = alert_subjects.find_subject(labels, config.alert_rules)
+        if subject is None:
+            unresolved_alerts.append({
+                "name": shorten_repr(sorted(str(key) for key in labels)),
+                "reason": "no label names a node",
+            })
+        elif not node_names.is_node_name(subject.name):
             unresolved_alerts.append(
-                {"name": shorten_repr(sorted(str(key) for key in labels)), "reason": reason}
-            )
-        elif not node_names.is_node_name(name):
-            unresolved_alerts.append(
-                {"name": shorten_repr(name), "reason": "a label does not name a node"}
+                {"name": shorten_repr(subject.name), "reason": "a label does not name a node"}
             )
         else:
-            nodes.append(name)
+            nodes.append(topology.name_of_subject(subject.name, subject.cluster))
     if unresolved_alerts and not nodes:
         raise InvalidInput(
             "alert.labels",

@@ -93,6 +93,28 @@ class Topology:
             return host
         return name
 
+    def name_of_subject(self, name, cluster=None):
+        """Return the topology's name of what an alert is about.
+
+        It may have the node with its cluster, without it, or without the namespace of `name` too.
+
+        :param name: as alert_subjects.Subject has it.
+        """
+        short_name = name.rpartition("/")[2] if "://" not in name else name
+        names = [name, short_name]
+        if cluster is not None:
+            names = ["%s/%s" % (cluster, candidate) for candidate in names] + names
+        for candidate in names:
+            canonical_name = self.canonical_name(candidate)
+            if canonical_name in self:
+                return canonical_name
+        return name
+
+    def clusters_with(self, name):
+        """Return the clusters in whose nodes `name` occurs: the nodes are `cluster/name`."""
+        suffix = "/" + name
+        return [node[:-len(suffix)] for node in self.nodes if node.endswith(suffix)]
+
 
 def read_nodes(path, entries):
     """Parse a list of mappings into Nodes.

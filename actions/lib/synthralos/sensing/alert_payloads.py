@@ -1,7 +1,9 @@
 """Builds payloads of `synthralos.metrics_alert` from alerts of Alertmanager and Grafana.
 
-There are three input formats: entries of Alertmanager's API v2, the body that Alertmanager posts to
-a webhook (version 4), and the body that Grafana posts, which is a superset of it. A payload is
+There are four input formats: entries of Alertmanager's API v2, the body that Alertmanager posts to
+a webhook (version 4), the body that Grafana posts, which is a superset of it, and the body that the
+notification channels of Grafana before version 11 post: one rule, {ruleName, state, ...}. A payload
+is
 
     {source, fingerprint, status, starts_at, ends_at, labels, annotations, generator_url, alertname,
     extra}
@@ -19,6 +21,8 @@ FIRING, RESOLVED = "firing", "resolved"
 MAX_ALERTS = 10_000
 _FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
 _HEX = frozenset("0123456789abcdefABCDEF")
+# The states of a notification channel that report a change; others are announcements.
+_CHANNEL_STATES = {"alerting": FIRING, "no_data": FIRING, "ok": RESOLVED}
 _GRAFANA_FIELDS = ("dashboardURL", "panelURL", "silenceURL", "imageURL", "valueString", "values")
 
 
@@ -56,6 +60,8 @@ def from_webhook(body, now):
     :param now: seconds since the epoch.
     :raises InvalidInput: the body is not a notification, or none of its entries is an alert.
     """
+    if isinstance(body, dict) and "alerts" not in body and body.get("ruleName"):
+        return _from_channel(body, now)
     entries = body.get("alerts") if isinstance(body, dict) else None
     if not isinstance(entries, list):
         hint = "Send webhooks of Alertmanager or of a Grafana contact point here"
@@ -72,6 +78,12 @@ def from_webhook(body, now):
     if last_error is not None and not payloads:
         raise last_error
     return list(payloads.values())
+
+
+def truncated_count(payloads):
+    """Return how many further alerts the sender has left out of the notification of `payloads`."""
+    counts = [payload["extra"].get("truncatedAlerts", "0") for payload in payloads]
+    return max((int(count) for count in counts if count.isdigit()), default=0)
 
 
 def identity(payload):
@@ -96,6 +108,36 @@ def fingerprint(labels):
             for byte in part.encode("utf-8", "surrogatepass") + b"\xff":
                 total = ((total ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
     return "%016x" % total
+
+
+def _from_channel(body, now):
+    """Build the payload of a notification channel's body; none for a rule that was only paused.
+
+    The labels are the rule's name and tags, and those tags that all matching series share. Nothing
+    matches where the query returned no data.
+    """
+    status = _CHANNEL_STATES.get(body.get("state"))
+    if status is None:
+        return []
+    rule = {"alertname": payload_limits.to_text(body["ruleName"], payload_limits.MAX_ID_CHARS)}
+    matches = [match for match in body.get("evalMatches") or () if isinstance(match, dict)]
+    tags = [payload_limits.text_map(match.get("tags")) for match in matches]
+    shared = set.intersection(*(set(entry.items()) for entry in tags)) if tags else set()
+    labels = dict(shared, **payload_limits.text_map(body.get("tags")))
+    annotations = {"summary": body.get("title"), "message": body.get("message")}
+    if status == FIRING and (body.get("state") == "no_data" or not matches):
+        annotations["grafana_state_reason"] = "NoData"
+    rule_id = payload_limits.to_text(body.get("ruleId"), payload_limits.MAX_ID_CHARS)
+    alert = {
+        "status": status,
+        "labels": dict(labels, **rule),
+        "annotations": {name: text for name, text in annotations.items() if text},
+        "generatorURL": body.get("ruleUrl"),
+        "fingerprint": fingerprint(dict(rule, rule_id=rule_id)),
+    }
+    payload = _payload(alert, now, "grafana", None)
+    payload["extra"]["ruleId"] = rule_id
+    return [payload]
 
 
 def _payload(alert, now, source, body):

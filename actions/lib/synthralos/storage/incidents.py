@@ -2,9 +2,13 @@
 
 An incident is the reason for a run: an alert, or an error that a platform reports. Its events are
 appended under the incident's key; the starts for a subject under the subject's.
-"""
 
-from synthralos.core.identifiers import encode_key_part
+Several alerts may report one incident, such as those of a thing whose exporter has moved: each has
+its own key while it is firing.
+"""
+from dataclasses import asdict, dataclass
+
+from synthralos.core.identifiers import decode_key_part, encode_key_part
 from synthralos.storage import records
 from synthralos.storage.datastore import PREFIX, timestamp_key, timestamp_of_key
 from synthralos.storage.keyspace import lifetime_of
@@ -15,7 +19,27 @@ _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
 _CLOSING = PREFIX + "scheduled_close."
 _ATTEMPTS = PREFIX + "attempt."
+_FIRING = PREFIX + "firing_alert."
+_CLUSTERS = PREFIX + "seen_cluster."
 STARTED, ON_HOLD, RESOLVED = "started", "held", "resolved"
+
+
+@dataclass(frozen=True)
+class FiringAlert:
+    """An alert that reports an incident.
+
+    :ivar fingerprint: of its labels.
+    :ivar starts_at: when it began to fire, in ISO 8601.
+    :ivar since: when the incident began, in ISO 8601: earlier, where another alert reported it.
+    :ivar at: when it was reported last, in seconds since the epoch.
+    :ivar is_gone: whether its data has stopped, which does not mean that the incident is over.
+    """
+
+    fingerprint: str
+    starts_at: str
+    since: str
+    at: float
+    is_gone: bool = False
 
 
 def record_event(store, now, incident, event):
@@ -52,6 +76,38 @@ def recent_attempts(store, agent_id, limit=5):
     return _read(store, "%s%s." % (_ATTEMPTS, encode_key_part(agent_id)), limit)
 
 
+def record_firing(store, incident, alert):
+    """Record a FiringAlert of the incident in place of an older one with its fingerprint."""
+    fields = asdict(alert)
+    fingerprint = fields.pop("fingerprint")
+    row = records.encode(fields, FORMAT_VERSION)
+    return store.put(_firing_prefix(incident) + fingerprint, row, TTL_SECONDS)
+
+
+def firing_alerts(store, incident):
+    """The FiringAlerts of the incident, at most a page."""
+    prefix = _firing_prefix(incident)
+    rows = records.iter_rows(store.list(prefix), FORMAT_VERSION)
+    return [FiringAlert(fingerprint=name[len(prefix):], **fields) for name, fields in rows]
+
+
+def remove_firing(store, incident, fingerprint):
+    """Remove the FiringAlert of the incident, which is firing no longer."""
+    store.delete(_firing_prefix(incident) + fingerprint)
+
+
+def record_cluster(store, name, cluster):
+    """Record that the cluster has a thing of that name."""
+    key = "%s%s.%s" % (_CLUSTERS, encode_key_part(name), encode_key_part(cluster))
+    return store.put(key, "1", TTL_SECONDS)
+
+
+def clusters_with(store, name):
+    """The clusters in which alerts have reported a thing of that name, at most a page."""
+    prefix = "%s%s." % (_CLUSTERS, encode_key_part(name))
+    return [decode_key_part(key[len(prefix):]) for key, _ in store.list(prefix)]
+
+
 def schedule_close(store, run, actor):
     """Record that the ticket of `run`, which is still running, is to be resolved when it ends."""
     return store.put(_CLOSING + encode_key_part(run), actor, TTL_SECONDS)
@@ -65,6 +121,10 @@ def scheduled_closes(store):
 def remove_scheduled_close(store, run):
     """Remove the close that schedule_close has recorded for `run`."""
     store.delete(_CLOSING + encode_key_part(run))
+
+
+def _firing_prefix(incident):
+    return "%s%s." % (_FIRING, encode_key_part(incident))
 
 
 def _append(store, now, prefix, event):

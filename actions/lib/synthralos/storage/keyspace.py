@@ -63,6 +63,8 @@ KINDS = {
     "incident": KeyKind("incidents", ttl_seconds=7 * DAY),
     "start": KeyKind("incidents", ttl_seconds=7 * DAY),
     "attempt": KeyKind("incidents", ttl_seconds=7 * DAY),
+    "firing_alert": KeyKind("incidents", _NAME, ttl_seconds=7 * DAY),
+    "seen_cluster": KeyKind("incidents", _NAME, ttl_seconds=7 * DAY),
     "scheduled_close": KeyKind("incidents", _NAME, belongs_to_run=True, ttl_seconds=7 * DAY),
     "reaped_run": KeyKind("incidents", _NAME, ttl_seconds=32 * DAY),
     "query": KeyKind("queries", _NAME, holds_user_text=True, ttl_seconds=7 * DAY),
