@@ -101,7 +101,7 @@ def test_a_webhook_of_alertmanager_starts_a_recovery_and_closes_its_case(st2, bo
         received(st2, "alert.receive", 2)
         post(st2, "alertmanager", alertmanager(alert(agent, starts="2026-11-23T10:20:00Z")))
         outcomes = [intake["alerts"][0]["outcome"] for intake in received(st2, "alert.receive", 3)]
-    assert sorted(outcomes) == ["resolved", "recurred", "started"]
+    assert sorted(outcomes) == ["recurred", "resolved", "started"]
 
 
 def test_the_labels_of_an_alert_choose_the_rule(st2, box, agent):

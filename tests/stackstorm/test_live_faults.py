@@ -102,7 +102,8 @@ def test_a_killed_action_is_logged_and_the_run_fails_with_output(st2, box):
 def test_twenty_runs_at_once_for_one_agent_lose_no_record(st2, box):
     box.script("platform", [status(422)], forever=True)
     agent = "agent-%d" % time.time()
-    failed = dict(FAILED, agent_id=agent)
+    # The runs wait for each other, and their time counts from their request.
+    failed = dict(FAILED, agent_id=agent, timeout=3600)
     started = [st2.start("agent_recovery", **failed) for _ in range(20)]
     runs = [st2.wait(run_id) for run_id in started]
     assert {run["status"] for run in runs} == {"failed"}
