@@ -5,6 +5,7 @@ outcomes, under the time at which it ends: as long as it is in effect it comes f
 that a run reads anyway, and costs a run no call of its own.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Optional, Union
 
@@ -19,6 +20,8 @@ WINDOW_SIZE = 20
 TTL_SECONDS = lifetime_of("outcome")
 # A newer forced state deletes the older; two exist only if two operators act at the same moment.
 MAX_FORCED_ENTRIES = 2
+# Of some hundred targets.
+PARSED_FACTS = 4096
 MIN_FORCED_SECONDS, MAX_FORCED_SECONDS = 60, 7 * 24 * 3600
 
 
@@ -184,16 +187,23 @@ def _prefix(kind, target):
 
 def _decode(name: str, text: str) -> Union[Outcome, Forced, None]:
     """The fact under a key of a target's outcomes, or None if it is unreadable."""
+    fact = _parse(name, text)
+    if fact is None:
+        unreadable.skip(name)
+    return fact
+
+
+# Facts never change, and a program that calls a target again reads most of them again.
+@functools.lru_cache(maxsize=PARSED_FACTS)
+def _parse(name: str, text: str) -> Union[Outcome, Forced, None]:
     timestamp = timestamp_of_key(name)
-    fields = records.decode(text, FORMAT_VERSION, name)
-    if fields is None:
-        return None
+    fields = records.decode(text, FORMAT_VERSION)
     try:
-        if timestamp is None:
-            raise ValueError("no time in the key")
+        if timestamp is None or fields is None:
+            return None
         if "forced" in fields:
             if fields["forced"] not in (circuit_breaker.OPEN, circuit_breaker.CLOSED):
-                raise ValueError("unknown state")
+                return None
             return Forced(fields["forced"], float(fields["since"]), timestamp)
         return Outcome(
             ok=fields["ok"],
@@ -205,5 +215,4 @@ def _decode(name: str, text: str) -> Union[Outcome, Forced, None]:
             run=fields["run"],
         )
     except (ValueError, KeyError, TypeError):
-        unreadable.skip(name)
         return None
