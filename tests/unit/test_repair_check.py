@@ -4,6 +4,7 @@ import json
 import pytest
 
 from synthralos.core.errors import InvalidInput
+from synthralos.infrastructure import detection
 from synthralos.infrastructure.promql import opposite_of
 from synthralos.storage import tickets
 
@@ -74,7 +75,8 @@ class Plant:
 
 
 @pytest.fixture
-def plant(infra, clock):
+def plant(infra, clock, monkeypatch):
+    monkeypatch.setattr(detection, "RETRY_DELAY_SECONDS", 0)
     made = Plant(infra, clock)
     made.prometheus.states["db"] = lambda at: 0
     return made
