@@ -48,7 +48,8 @@ class Member:
     def _entry(self, labels):
         return {
             "labels": labels, "annotations": {}, "startsAt": to_iso(self._clock() - 60),
-            "endsAt": to_iso(self._clock() + 240), "fingerprint": alert_payloads.fingerprint(labels),
+            "endsAt": to_iso(self._clock() + 240),
+            "fingerprint": alert_payloads.fingerprint(labels),
             "status": {"state": "suppressed" if self.silenced else "active",
                        "silencedBy": ["s"] if self.silenced else [], "inhibitedBy": []},
         }

@@ -1,4 +1,4 @@
-"""A repair is checked, not claimed: what Alertmanager and Prometheus must show, and for how long."""
+"""A repair is checked, not claimed: what the sources must show, and for how long."""
 import json
 
 import pytest
@@ -77,9 +77,9 @@ class Plant:
 @pytest.fixture
 def plant(infra, clock, monkeypatch):
     monkeypatch.setattr(detection, "RETRY_DELAY_SECONDS", 0)
-    made = Plant(infra, clock)
-    made.prometheus.states["db"] = lambda at: 0
-    return made
+    new_plant = Plant(infra, clock)
+    new_plant.prometheus.states["db"] = lambda at: 0
+    return new_plant
 
 
 def statuses(result):

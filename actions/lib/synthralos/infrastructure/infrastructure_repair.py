@@ -24,6 +24,7 @@ from synthralos.infrastructure import (
     outcome,
     planner_tools,
     repair_check,
+    repair_evidence,
 )
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.outcome import WORKFLOW, all_failed, summarize_names
@@ -135,7 +136,7 @@ def detect(env, case):
     if is_first:
         _record_baseline(env, case, config, topology)
         if case["failures"] and case["request"]["source"] == detection.ALERT:
-            case["alerts"] = repair_check.find_alerts(env, config, topology, case["request"])
+            case["alerts"] = repair_evidence.find_alerts(env, config, topology, case["request"])
     if not case["failures"]:
         summary = "no node has failed" + (
             " whose name is known" if case["unresolved_alerts"] else ""

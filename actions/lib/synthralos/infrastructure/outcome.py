@@ -159,8 +159,7 @@ def summary_facts(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> tuple[str, str]:
-    """(name, criticality): the most severe node that needs a person, else the first of `parameters`.
-    """
+    """(name, criticality): the most severe node that needs a person, else the first parameter."""
     open_nodes = unassigned_nodes(case) if case else []
     if case and not open_nodes:
         open_nodes = repair_check.nodes_with(case, repair_check.UNCHECKED)

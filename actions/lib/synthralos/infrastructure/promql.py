@@ -1,7 +1,5 @@
 """The little of PromQL that a check needs: the opposite of a query for failed nodes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Optional

@@ -4,8 +4,6 @@ Each function takes a callable that sends the GET, because a sensor limits its c
 than an action does.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
