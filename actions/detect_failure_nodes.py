@@ -3,7 +3,7 @@ from synthralos_action import SynthralosAction
 
 
 class DetectFailureNodes(SynthralosAction):
-    """Says which nodes have failed: the states FAILURE_DETECTION and RESCHEDULING."""
+    """Says which nodes have failed, or are repaired: FAILURE_DETECTION and RESCHEDULING."""
 
     def run(self, **parameters):
         return self.perform(self._detect, parameters)

@@ -224,7 +224,7 @@ class RepairFinishTest(_Repair):
 
     def test_a_run_that_succeeded(self):
         _, result = self.run_action(**self.case())
-        self.assertEqual((result["next_task"], result["outcome"]), ("done", "repairs_completed"))
+        self.assertEqual((result["next_task"], result["outcome"]), ("done", "repairs_assigned"))
         self.assertEqual(result["success"], True)
         self.assertIn("run", self.datastore.kinds())
 

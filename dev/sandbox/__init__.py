@@ -15,7 +15,7 @@ What it simulates, and the target by which scripts and the record refer to it:
     /openai/PROVIDER/...               an OpenAI-compatible provider: `llm:PROVIDER/MODEL`
     /anthropic/PROVIDER/...            an Anthropic-compatible provider: `llm:PROVIDER/MODEL`
     /region/PROVIDER/REGION/...        a generic upstream: `route:PROVIDER/REGION`
-    /prometheus/api/v1/query           a Prometheus: `prometheus`
+    /prometheus/api/v1/query           a Prometheus: `prometheus`; query_range follows it
     /hook/NAME                         a webhook for notifications of people: `hook:NAME`
     /_sandbox/...                      its own control surface, for other processes (`control`)
 

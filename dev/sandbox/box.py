@@ -1,7 +1,7 @@
 """The sandbox: one server, its scripts and its record."""
 import threading
 
-from sandbox import config, scenario, targets
+from sandbox import config, prometheus, scenario, targets
 from sandbox.calls import Record
 from sandbox.scripts import Scripts
 from sandbox.server import Server
@@ -24,6 +24,7 @@ class Sandbox:
         self.record = Record()
         self.scripts = Scripts()
         self.errors = {}
+        self.nodes = prometheus.Nodes()
         self.watch = watch or (lambda call: None)
         self._port = port
         self._scenario = scenario

@@ -284,7 +284,8 @@ def test_ending_of_a_state_of_infrastructure_repair(state, ending):
     ("failure_detection", "final", "final"), ("impact_analysis", "final", "final"),
     ("repair_planning", "final", "final"), ("execution", "plan", "repair_planning"),
     ("execution", "ask", "approval"), ("execution", "final", "final"),
-    ("rescheduling", "detect", "failure_detection"), ("initialize", "final", "final"),
+    ("rescheduling", "detect", "failure_detection"), ("rescheduling", "plan", "repair_planning"),
+    ("rescheduling", "reschedule", "rescheduling"), ("initialize", "final", "final"),
 ])
 def test_infrastructure_repair_goes_where_a_state_sends_it(state, do, then):
     seen = []

@@ -1,5 +1,6 @@
 """A small world for the tests of infrastructure_repair: nodes, crews, a Prometheus, channels."""
 import json
+import urllib.parse
 
 from synthralos.calls.http import CallError, Response
 from synthralos.core.failures import make_failure
@@ -37,6 +38,7 @@ class World:
 
     def __init__(self, make_env, monkeypatch, **more):
         self.down, self.failing, self.notices, self.queries = [[]], [], [], []
+        self._last_down, self._seen = [], {}
         self._make_env, self.llm_calls = make_env, []
         self.configure()
         monkeypatch.setattr(crews, "sender_for", self._send_by)
@@ -55,11 +57,26 @@ class World:
 
     def request(self, connection, method, path, seconds, *_):
         """In place of the HTTP client's."""
+        if path.startswith("/api/v1/query_range"):
+            return self._range(urllib.parse.parse_qs(path.partition("?")[2]))
         self.queries.append(path)
         nodes = self.down.pop(0) if len(self.down) > 1 else self.down[0]
         if isinstance(nodes, str):
             raise CallError(make_failure(nodes, "as asked"))
+        self._last_down = nodes
+        self._seen.update(dict.fromkeys(nodes))
         return Response(200, {}, json.dumps(samples(nodes)), 0.01)
+
+    def _range(self, query):
+        """What was down at the last query was so all the time; what was down before it is up."""
+        names = self._last_down
+        if "!=" in query["query"][0]:
+            names = [name for name in self._seen if name not in names]
+        start, end, step = (float(query[name][0]) for name in ("start", "end", "step"))
+        values = [[start + step * n, "1"] for n in range(int((end - start) / step + 1.001))]
+        result = [{"metric": {"instance": name}, "values": values} for name in names]
+        body = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+        return Response(200, {}, json.dumps(body), 0.01)
 
     def _send_by(self, channel):
         def send(env, config, notice, seconds):

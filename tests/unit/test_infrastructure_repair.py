@@ -40,6 +40,8 @@ class Run:
         return self.results[-1]
 
     def step(self):
+        # The workflow waits before the task.
+        self.env.now.forward(self.last["next"]["delay"])
         result = TASKS[self.last["next_task"]](self.env, self.case)
         self._note(result[1] if isinstance(result, tuple) else result)
         return self.last
@@ -222,16 +224,24 @@ class TestTable:
         assert result["outcome"] == "repairs_assigned"
         assert [assignment["node"] for assignment in result["assignments"]] == ["db", "web"]
 
-    def test_repairs_completed(self, infra):
+    def test_repaired(self, infra):
+        infra.down = [["db"], []]
+        run = Run(infra.env).to("final")
+        assert last_step(run) == step("RESCHEDULING", "FINAL", "repaired", {})
+        result = run.end()
+        assert result["outcome"] == "repaired" and result["resolved"] == ["db"]
+
+    def test_repairs_assigned(self, infra):
         infra.down = [["db"]]
         run = Run(infra.env).to("final")
-        assert last_step(run) == step("RESCHEDULING", "FINAL", "repairs_completed", {})
-        assert run.end()["outcome"] == "repairs_completed"
+        assert last_step(run) == step("RESCHEDULING", "FINAL", "repairs_assigned", {})
+        result = run.end()
+        assert result["outcome"] == "repairs_assigned" and result["resolved"] == []
 
 
-def test_several_nodes_end_in_repairs_completed(infra):
+def test_several_nodes_end_in_repairs_assigned(infra):
     result = Run(infra.env, nodes=["switch", "db", "web"]).end()
-    assert result["step_history"][-1]["action"] == "repairs_completed"
+    assert result["step_history"][-1]["action"] == "repairs_assigned"
     assert {assignment["node"]: assignment["crew"] for assignment in result["assignments"]} == {
         "switch": "network", "db": "east", "web": "west"}
     assert result["unassigned"] == [] and result["ticket"] is None and result["error"] is None
@@ -350,7 +360,7 @@ def test_known_failures_are_no_cascade(infra):
     """A run that was told its nodes leaves alone what was down before."""
     infra.down = [["other"], ["other", "db"]]
     result = Run(infra.env, nodes=["db"]).end()
-    assert result["outcome"] == "repairs_completed" and result["failures"] == ["db"]
+    assert result["outcome"] == "repairs_assigned" and result["failures"] == ["db"]
 
 
 def test_a_failure_that_is_gone_again_is_no_failure(infra):
@@ -385,7 +395,7 @@ def test_when_prometheus_is_away_at_first_the_run_cannot_go_on(infra):
 def test_without_prometheus_a_list_is_enough(infra):
     infra.configure({"prometheus": None})
     result = Run(infra.env, nodes=["db"]).end()
-    assert result["outcome"] == "repairs_completed" and infra.queries == []
+    assert result["outcome"] == "repairs_assigned" and infra.queries == []
 
 
 def test_a_dry_run_assigns_nothing(infra):
@@ -430,7 +440,7 @@ def test_a_planner_that_only_looks_things_up_ends(llm):
 def test_tools_are_no_steps_that_count(llm):
     infra = llm([uses("get_available_crews")] * 8 + [assigns(["db"], ["east"])])
     result = Run(infra.env, nodes=["db"], max_steps=6).end()
-    assert result["outcome"] == "repairs_completed"
+    assert result["outcome"] == "repairs_assigned"
 
 
 BAD_DECISIONS = [

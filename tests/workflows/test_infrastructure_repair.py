@@ -54,7 +54,7 @@ def ticket(world, name):
 def test_failed_nodes_get_the_crews_that_fit_them(world):
     run, output = repair(world, nodes=["db-1", "core-switch", "web-2"])
     assert run["status"] == "succeeded" and output["success"]
-    assert output["outcome"] == "repairs_completed" and output["ticket"] is None
+    assert output["outcome"] == "repairs_assigned" and output["ticket"] is None
     assert tasks(world, run) == STATES
     assert crews_of(output) == {
         "core-switch": "network-team", "db-1": "database-team", "web-2": "on-call"}
@@ -64,7 +64,7 @@ def test_failed_nodes_get_the_crews_that_fit_them(world):
         "network-team": ["core-switch"], "database-team": ["db-1"], "on-call": ["web-2"]}
     assert labels(output) == [
         "initialize", "failures_detected", "impact_analyzed", "rules_decision_assign_crew",
-        "assignments_succeeded", "repairs_completed"]
+        "assignments_succeeded", "repairs_assigned"]
 
 
 def test_nothing_has_failed(world):
@@ -78,7 +78,7 @@ def test_prometheus_says_which_and_a_cascade_goes_round_again(world):
     later = down(["db-1:9100", "web-1:9100"])
     world.box.script("prometheus", [down(["db-1:9100"]), later, later], forever=True)
     run, output = repair(world, max_steps=20)
-    assert run["status"] == "succeeded" and output["outcome"] == "repairs_completed"
+    assert run["status"] == "succeeded" and output["outcome"] == "repairs_assigned"
     assert output["failures"] == ["db-1", "web-1"]
     assert labels(output).count("cascading_failures") == 1
     assert [notice["nodes"] for notice in sent_notices(world)] == [["db-1"], ["web-1"]]
@@ -210,7 +210,7 @@ def actions_run(world, ref):
 def test_an_action_repairs_by_itself(world):
     with_action(world, approval="none")
     run, output = repair(world, nodes=["web-1", "web-2"])
-    assert run["status"] == "succeeded" and output["outcome"] == "repairs_completed"
+    assert run["status"] == "succeeded" and output["outcome"] == "repairs_assigned"
     ran = actions_run(world, "core.echo")
     assert sorted(execution["parameters"]["message"] for execution in ran) == ["web-1", "web-2"]
     assert {assignment["execution_id"] for assignment in output["assignments"]} == {
@@ -250,7 +250,7 @@ def test_an_action_that_asks(world, approved):
     run = handle.wait(PATIENCE_SECONDS)
     output = run["result"]["output"]
     assert run["status"] == "succeeded" and output["success"] is approved
-    assert output["outcome"] == ("repairs_completed" if approved else "refused")
+    assert output["outcome"] == ("repairs_assigned" if approved else "refused")
     assert len(actions_run(world, "core.echo")) == approved
     assert output["ticket"] is None
 

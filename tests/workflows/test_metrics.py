@@ -129,7 +129,7 @@ def test_what_runs_come_to_is_counted(day):
                        ("infrastructure_repair",): 1, ("handle_error",): 1}
     completed = samples(day, "synthralos_runs_completed_total")
     assert sum(completed.values()) == 7
-    assert completed[("infrastructure_repair", "repairs_completed", "none")] == 1
+    assert completed[("infrastructure_repair", "repairs_assigned", "none")] == 1
     failed = samples(day, "synthralos_runs_failed_total")
     assert failed == {
         ("llm_retry", "failed", "none", "refused"): 1,

@@ -15,6 +15,8 @@ QUERY, LABEL = "up == 0", "instance"
 MAX_QUERY_CHARS = 2000
 NONE, REQUIRED = APPROVALS = ("none", "required")
 MAX_SECONDS = 7 * 24 * 3600
+# Prometheus scrapes each minute by default: earlier, its last sample may be older than the repair.
+SETTLE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,14 @@ class Prometheus:
 
     :ivar query: PromQL that returns one sample for each node that is down.
     :ivar label: the label of a sample that names the node.
+    :ivar check: PromQL that returns one sample for each healthy node; None to derive it from the
+        query.
     """
 
     connection: Connection
     query: str = QUERY
     label: str = LABEL
+    check: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class InfrastructureConfig:
     :ivar topology_from: the datastore key of further nodes, as JSON.
     :ivar allowed_actions: the actions that a crew may run.
     :ivar busy_seconds: how long an assignment counts as load of its crew; 0: only during its run.
-    :ivar settle_seconds: seconds to wait before the run checks for new failures.
+    :ivar settle_seconds: seconds after which a repair is checked, and for which a node must then
+        have been healthy.
     :ivar travel_seconds: {zone: {zone: seconds}}, valid in both directions.
     :ivar fallback: whether the rules plan when the LLM cannot.
     :ivar max_tool_calls: the maximum number of tool calls of the LLM for one plan.
@@ -95,7 +101,7 @@ class InfrastructureConfig:
     allowed_actions: tuple = ()
     crews: tuple = ()
     busy_seconds: int = 3600
-    settle_seconds: int = 15
+    settle_seconds: int = SETTLE_SECONDS
     travel_seconds: dict = field(default_factory=dict)
     holidays: tuple = ()
     weather: Optional[Weather] = None
@@ -132,7 +138,9 @@ class InfrastructureConfig:
             allowed_actions=allowed,
             crews=crews,
             busy_seconds=read_int(entry, "busy_seconds", 3600, 0, MAX_SECONDS, "infrastructure."),
-            settle_seconds=read_int(entry, "settle_seconds", 15, 0, 3600, "infrastructure."),
+            settle_seconds=read_int(
+                entry, "settle_seconds", SETTLE_SECONDS, 0, 3600, "infrastructure."
+            ),
             travel_seconds=_travel(entry.get("travel_seconds")),
             holidays=tuple(_dates("infrastructure.holidays", entry.get("holidays"))),
             weather=_weather(entry.get("weather")),
@@ -167,6 +175,7 @@ def _prometheus(entry):
         connection=connection(entry, path, "token", 10.0, 5.0),
         query=require_query(path + ".query", entry.get("query") or QUERY),
         label=_label(path + ".label", entry.get("label") or LABEL),
+        check=None if not entry.get("check") else require_query(path + ".check", entry["check"]),
     )
 
 

@@ -1,7 +1,8 @@
 """Plans which crew repairs which node: an LLM with tools decides, or rules do.
 
 The rules start with the most severe failure and assign the crew that has the skills, has not failed
-on that node, is in its zone, and has the fewest nodes and the fewest other skills. Every response
+on that node, is in its zone, and has the fewest nodes and the fewest other skills. A crew whose
+repair did not help a node is not assigned to it again. Every response
 of the LLM is validated; an invalid one is added to the conversation with the reason. After
 `max_retries` invalid responses in a row, or when the LLM is unavailable, the rules plan.
 """
@@ -103,9 +104,17 @@ def _unsuitable_reason(facts, crew, node, assigned_counts):
     """
     if not crew.available:
         return "%s is not available" % crew.name
+    if crew.name in facts.exclude.get(node.name, ()):
+        return "%s has not repaired it" % crew.name
     if not crews.is_free(crew, facts.loads.get(crew.name, 0) + assigned_counts.get(crew.name, 0)):
         return "%s has no free capacity" % crew.name
     return crews.unsuitable_reason(crew, node)
+
+
+def has_next_crew(facts, name):
+    """Return whether any crew can be assigned to the node `name` now."""
+    node = facts.topology.node(name)
+    return any(_unsuitable_reason(facts, crew, node, {}) is None for crew in facts.config.crews)
 
 
 def plan_by_llm(env, facts, case, on_tool):

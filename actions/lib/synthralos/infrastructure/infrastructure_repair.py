@@ -1,11 +1,14 @@
 """The workflow infrastructure_repair: a state machine, one task a state.
 
     INIT -> FAILURE_DETECTION -> IMPACT_ANALYSIS -> REPAIR_PLANNING -> EXECUTION -> RESCHEDULING
-    -> FINAL, with EXECUTION -> REPAIR_PLANNING for nodes that could not be assigned, and
-    RESCHEDULING -> FAILURE_DETECTION for nodes that have failed since
+    -> FINAL, with EXECUTION -> REPAIR_PLANNING for nodes that could not be assigned,
+    RESCHEDULING -> FAILURE_DETECTION for nodes that have failed since,
+    RESCHEDULING -> REPAIR_PLANNING for nodes that the action of their crew has not repaired, and
+    RESCHEDULING -> RESCHEDULING, after a wait, while a repair cannot be judged yet
 
-Each function executes one state and returns the next task in `next_task`. Assigned nodes stay
-assigned: `failures` holds the nodes without a crew.
+Each function executes one state and returns the next task in `next_task`. `failures` holds the
+nodes without a crew. A node that is assigned to people stays assigned; one whose repair by an
+action fails its check (repair_check) is planned again, for a crew that has not been assigned to it.
 """
 
 from synthralos.calls import backoff
@@ -13,7 +16,16 @@ from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import parse_iso, to_iso
-from synthralos.infrastructure import crew_planner, crews, detection, impact, outcome, planner_tools
+from synthralos.infrastructure import (
+    crew_planner,
+    crews,
+    detection,
+    impact,
+    outcome,
+    planner_tools,
+    repair_check,
+    repair_evidence,
+)
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.outcome import WORKFLOW, all_failed, summarize_names
 from synthralos.infrastructure.topology import Topology
@@ -77,6 +89,11 @@ def new_case(env, parameters, started, payload=None):
         refused_nodes=[],
         unresolved_alerts=[],
         tried={},
+        ineffective={},
+        repair_retries=0,
+        alerts={},
+        seen_down=[],
+        checks={},
         impact={"nodes": [], "total": {}},
         plan=None,
         retry_count=0,
@@ -108,6 +125,8 @@ def detect(env, case):
         if is_first:
             return _fail_task(env, case, "the failed nodes could not be determined", error.failure)
         nodes, unresolved_alerts = case["cascade"], []
+    if not is_first or case["request"]["source"] == detection.QUERY:
+        _register_seen(case, nodes)
     _register_unresolved(case, unresolved_alerts)
     up_again = [name for name in case["cascade"] if name not in nodes]
     case["cascade"] = []
@@ -116,6 +135,8 @@ def detect(env, case):
     _register_failures(case, nodes)
     if is_first:
         _record_baseline(env, case, config, topology)
+        if case["failures"] and case["request"]["source"] == detection.ALERT:
+            case["alerts"] = repair_evidence.find_alerts(env, config, topology, case["request"])
     if not case["failures"]:
         summary = "no node has failed" + (
             " whose name is known" if case["unresolved_alerts"] else ""
@@ -147,9 +168,15 @@ def _record_baseline(env, case, config, topology):
                 env, config, topology, case["request"]["query"], seconds
             )
             case["known"] += [name for name in nodes if name not in case["known"]]
+            _register_seen(case, nodes)
         except CallError as error:
             run_log.emit("not_watched", cause=error.failure.cause)
             case["watched"] = False
+
+
+def _register_seen(case, nodes):
+    """Remember that Prometheus has shown `nodes` as failed: it can show that they are healthy."""
+    case["seen_down"] += [name for name in nodes if name not in case["seen_down"]]
 
 
 def _register_failures(case, nodes):
@@ -244,13 +271,7 @@ def make_plan(env, case, config):
         crew, requires_approval, source}], unassigned [{node, reason}]}; it is None if the LLM made
         no decision and the rules may not plan. planner_info is the statistics of asking the LLM.
     """
-    facts = planner_tools.PlannerFacts(
-        env,
-        config,
-        Topology.load(env, config),
-        tuple(case["failures"]),
-        _loads(env, case, config),
-    )
+    facts = _facts(env, case, config, Topology.load(env, config))
     decided, planner_info, thoughts = None, None, None
     if env.settings.planner_model is not None and config.crews:
         decided, planner_info = crew_planner.plan_by_llm(
@@ -284,6 +305,18 @@ def make_plan(env, case, config):
         "unassigned": unassigned,
     }
     return repair_plan, planner_info
+
+
+def _facts(env, case, config, topology):
+    """Return the PlannerFacts of the run as it is now."""
+    return planner_tools.PlannerFacts(
+        env,
+        config,
+        topology,
+        tuple(case["failures"]),
+        _loads(env, case, config),
+        case["ineffective"],
+    )
 
 
 def _loads(env, case, config):
@@ -415,6 +448,10 @@ def assign(env, case, config, requested):
     for assignment in entries:
         if assignment["status"] == crews.FAILED:
             case["tried"].setdefault(assignment["node"], []).append(assignment["crew"])
+        else:
+            case["checks"][assignment["node"]] = repair_check.new_check(
+                env, config, case, assignment
+            )
     return entries
 
 
@@ -438,7 +475,8 @@ def _after_execution(env, case, entries, refused=None, names=()):
         summary = "a person refused the actions for %s" % summarize_names(names)
         return _goto(env, case, FINAL, refused, {"nodes": list(names)}, summary)
     config = load_config(env)
-    delay = config.settle_seconds if case.get("watched") else 0
+    is_checked = case.get("watched") or repair_check.has_open_check(case)
+    delay = config.settle_seconds if is_checked else 0
     delay = backoff.round_up(min(delay, max(0.0, env.deadline(case).seconds_left() / 2)))
     summary = "%s assigned" % count_noun(len(entries), "node")
     data = {"details": details}
@@ -448,20 +486,25 @@ def _after_execution(env, case, entries, refused=None, names=()):
 
 
 def _recheck(env, case):
-    """Return the result of RESCHEDULING: check whether more nodes have failed."""
+    """Return the result of RESCHEDULING: check the repairs, and whether more nodes have failed."""
     config = load_config(env)
-    nodes, unresolved_alerts = [], []
+    topology = Topology.load(env, config)
+    nodes, failure = [], None
     if case.get("watched"):
-        topology = Topology.load(env, config)
         try:
             nodes, unresolved_alerts = _detect_nodes(env, case, config, topology, is_first=False)
+            _register_seen(case, nodes)
+            _register_unresolved(case, unresolved_alerts)
         except CallError as error:
-            reason = "could not check for new failures: %s" % error.failure.cause
-            case["outcome"], case["reason"] = outcome.UNCHECKED, reason
-            return _goto(env, case, FINAL, "not_checked", {"cause": error.failure.cause}, reason)
-        _register_unresolved(case, unresolved_alerts)
-        if case["request"]["source"] == detection.QUERY:
-            case["resolved"] = [name for name in all_failed(case) if name not in nodes]
+            failure = error.failure
+    seconds = max(1.0, env.deadline(case).seconds_left())
+    repair_check.run_checks(env, config, topology, case, nodes, seconds)
+    case["resolved"] += [
+        name
+        for name in repair_check.nodes_with(case, repair_check.REPAIRED)
+        if name not in case["resolved"]
+    ]
+    still_failed = _reopen_failed(env, case, config, topology)
     new = _register_failures(case, nodes)
     if new:
         case["cascade"] = new
@@ -470,13 +513,85 @@ def _recheck(env, case):
         )
         data = {"new_failures": new}
         return _goto(env, case, DETECTION, "cascading_failures", data, summary, **data)
-    if case["failures"] or case["refused_nodes"] or case["unresolved_alerts"]:
-        unassigned = case["failures"] + case["refused_nodes"]
-        summary = "no new failure; without a crew: %s" % (
-            summarize_names(unassigned) or "nodes whose names are unknown"
+    if still_failed:
+        summary = "%s still failed: %s" % (
+            count_noun(len(still_failed), "node is", "nodes are"), summarize_names(still_failed)
         )
-        return _goto(env, case, FINAL, outcome.INCOMPLETE, {"unassigned": unassigned}, summary)
-    return _goto(env, case, FINAL, outcome.COMPLETED, {}, "no new failure")
+        data = {"nodes": still_failed, "checks": repair_check.report(case)}
+        return _goto(env, case, PLANNING, "repairs_failed", data, summary)
+    check_at = repair_check.next_check_at(case)
+    if check_at is not None and env.deadline(case).allows_attempt_at(check_at):
+        return _check_again(env, case, check_at)
+    repair_check.close_checks(case)
+    if failure is not None:
+        case["reason"] = "could not check for new failures: %s" % failure.cause
+        data = {"cause": failure.cause}
+        return _goto(env, case, FINAL, "not_checked", data, case["reason"])
+    label, _ = outcome.outcome_of(case)
+    data, summary = {}, "no new failure"
+    if case["failures"] or case["refused_nodes"] or case["unresolved_alerts"]:
+        data = {"unassigned": outcome.unassigned_nodes(case)}
+        summary = "no new failure; without a crew: %s" % (
+            summarize_names(data["unassigned"]) or "nodes whose names are unknown"
+        )
+        label = outcome.INCOMPLETE if label in (outcome.REFUSED, outcome.HEALTHY) else label
+    return _goto(
+        env, case, FINAL, label, data, summary, checks=repair_check.report(case)
+    )
+
+
+def _reopen_failed(env, case, config, topology):
+    """Open the nodes again whose repair has failed its check, as far as there is another crew.
+
+    :returns: these nodes. The others stay not_repaired.
+    """
+    failed = [
+        case["checks"][name] for name in repair_check.nodes_with(case, repair_check.NOT_REPAIRED)
+    ]
+    new = [
+        check
+        for check in failed
+        if check["crew"] not in case["ineffective"].get(check["node"], ())
+    ]
+    for check in new:
+        case["ineffective"].setdefault(check["node"], []).append(check["crew"])
+    if not new or case["repair_retries"] >= case["max_retries"]:
+        return []
+    facts = _facts(env, case, config, topology)
+    nodes = [check["node"] for check in new if crew_planner.has_next_crew(facts, check["node"])]
+    if nodes:
+        case["repair_retries"] += 1
+        case["failures"] += nodes
+        for check in new:
+            crew_planner.remember(
+                case,
+                {
+                    "role": "check_result",
+                    "message": "%s has not repaired %s" % (check["crew"], check["node"]),
+                    "reason": check["reason"],
+                },
+            )
+    return nodes
+
+
+def _check_again(env, case, check_at):
+    """Return the result that checks the repairs again at `check_at`, in seconds since the epoch.
+
+    It is no transition to another state, so it does not count towards max_steps.
+    """
+    nodes = repair_check.nodes_with(case, repair_check.PENDING)
+    delay = max(1, backoff.round_up(check_at - env.now()))
+    data = {"nodes": nodes, "checks": repair_check.report(case)}
+    _step(case, RESCHEDULING, RESCHEDULING, "repairs_pending", data)
+    case["progress"]["cursor"] += 1
+    return {
+        "summary": "not certain yet: %s" % summarize_names(nodes),
+        "next_task": _TASK_OF_STATE[RESCHEDULING],
+        "state": RESCHEDULING,
+        "action": "repairs_pending",
+        "checks": data["checks"],
+        "next": workflow_run.next_step(env, case, delay),
+    }
 
 
 def _check_state(case, *states):

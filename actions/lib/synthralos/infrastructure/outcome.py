@@ -1,13 +1,13 @@
 """What comes of a run of infrastructure_repair: outcome, report, and the record of a failure.
 
-A run has succeeded when somebody has every node that failed, or when a person refused the actions
-that would have had them.
+A run has succeeded when every node that failed is repaired, as its check has shown, or is with
+people, or was assigned and cannot be checked; also when a person refused the actions for it.
 """
 
 from typing import Any, Optional
 
 from synthralos.core.identifiers import is_name
-from synthralos.infrastructure import crews
+from synthralos.infrastructure import crews, repair_check
 from synthralos.infrastructure.impact import rank
 from synthralos.runtime import failure_record, workflow_run
 from synthralos.runtime.environment import Environment
@@ -20,16 +20,18 @@ SUBJECT = "infrastructure"
 HEALTHY, REFUSED = NOTHING_REPAIRED = ("healthy", "refused")
 MAX_SUMMARY_CHARS = 500
 _IMPACT = {"low": 2.5, "medium": 5.0, "high": 7.5, "critical": 10.0}
-COMPLETED, UNCHECKED = "repairs_completed", "repairs_assigned"
+REPAIRED, ASSIGNED = "repaired", "repairs_assigned"
+NOT_REPAIRED, UNCHECKED = "not_repaired", "repairs_unchecked"
 PLANNED, NOT_ANSWERED = "planned", "not_answered"
 INCOMPLETE, MAX_RETRIES, FAILED = "repairs_incomplete", "max_retries_reached", "failed"
 MAX_STEPS, OUT_OF_TIME = "max_steps_reached", "out_of_time"
-_SUCCESS_OUTCOMES = (HEALTHY, COMPLETED, UNCHECKED)
+_SUCCESS_OUTCOMES = (HEALTHY, REPAIRED, ASSIGNED)
 
 
 def finish(env, case):
     """The result of repair.finish: what came of the run; a run that failed is recorded."""
-    outcome, succeeded = _outcome(case)
+    repair_check.close_checks(case)
+    outcome, succeeded = outcome_of(case)
     case["outcome"] = outcome
     result = run_report(case)
     result.update(success=outcome in _SUCCESS_OUTCOMES, ticket=None, error=None)
@@ -38,7 +40,7 @@ def finish(env, case):
         if not case["dry_run"]:
             workflow_run.record_summary(env, case, "recovered", None, **summary_facts(case))
         return dict({"summary": summary, "next_task": "done"}, **result)
-    reason = case["reason"] or summary
+    reason = case["reason"] or _check_reason(case) or summary
     error = {"cause": outcome, "message": reason, "reason": reason}
     if not case["dry_run"]:
         result.update(record_failure(env, case, {}, error))
@@ -46,23 +48,50 @@ def finish(env, case):
     return dict({"summary": summary, "next_task": "failed"}, **result)
 
 
-def _outcome(case):
-    """(outcome, whether the run succeeded)."""
+def outcome_of(case):
+    """(outcome, whether the run succeeded) of a run that has ended; no check is pending any more.
+    """
     missing = case["failures"] or case["unresolved_alerts"]
     if case["dry_run"] and case["outcome"] == PLANNED:
         return PLANNED, not case["plan"]["unassigned"] and not case["unresolved_alerts"]
     stopped = case["outcome"] in (MAX_STEPS, OUT_OF_TIME)
+    if missing and (stopped or case["outcome"] in (MAX_RETRIES, NOT_ANSWERED)):
+        return case["outcome"], False
+    if repair_check.nodes_with(case, repair_check.NOT_REPAIRED):
+        return NOT_REPAIRED, False
     if missing:
-        keeps_outcome = stopped or case["outcome"] in (MAX_RETRIES, NOT_ANSWERED)
-        return case["outcome"] if keeps_outcome else INCOMPLETE, False
+        return INCOMPLETE, False
     if case["refused_nodes"]:
         return REFUSED, True
     if not case["assignments"]:
         # It was stopped before it knew of anything.
         return (case["outcome"], False) if stopped else (HEALTHY, True)
-    if stopped or case["outcome"] == UNCHECKED:
-        return UNCHECKED, True
-    return COMPLETED, True
+    if repair_check.nodes_with(case, repair_check.UNCHECKED):
+        return UNCHECKED, False
+    if repair_check.nodes_with(case, repair_check.ASSIGNED):
+        return ASSIGNED, True
+    return REPAIRED, True
+
+
+def _check_reason(case):
+    """Why the checks of a run do not show its nodes as repaired; None if they are not the reason.
+    """
+    open_checks = [
+        check
+        for check in repair_check.report(case)
+        if check["status"] in (repair_check.NOT_REPAIRED, repair_check.UNCHECKED)
+    ]
+    if not open_checks:
+        return None
+    texts = ["%(node)s after %(crew)s: %(reason)s" % check for check in open_checks]
+    return "not shown to be repaired: %s" % summarize_names(texts)
+
+
+def unassigned_nodes(case):
+    """The nodes that no crew has: none was found, a person refused, or the repair did not help."""
+    nodes = case["failures"] + case["refused_nodes"]
+    nodes += repair_check.nodes_with(case, repair_check.NOT_REPAIRED)
+    return list(dict.fromkeys(nodes))
 
 
 def log_failure(env, case, parameters):
@@ -71,6 +100,8 @@ def log_failure(env, case, parameters):
     :param case: what the last task left, as failure_record.failed_run takes it.
     """
     complete = failure_record.complete_case(case)
+    if complete:
+        repair_check.close_checks(complete)
     error, reason = failure_record.failure_reason(case, complete["progress"] if complete else {})
     error = dict(error, reason=reason)
     result = dict(run_report(complete), outcome=FAILED) if complete else {"outcome": FAILED}
@@ -128,8 +159,11 @@ def summary_facts(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> tuple[str, str]:
-    """(name, criticality): the most severe node without a crew, else the first of `parameters`."""
-    if case and case["failures"]:
+    """(name, criticality): the most severe node that needs a person, else the first parameter."""
+    open_nodes = unassigned_nodes(case) if case else []
+    if case and not open_nodes:
+        open_nodes = repair_check.nodes_with(case, repair_check.UNCHECKED)
+    if case and open_nodes:
         impact_by_node = {impact["node"]: impact for impact in case["impact"]["nodes"]}
 
         def severity_of(name: str) -> tuple[int, int]:
@@ -138,7 +172,7 @@ def _subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> tupl
                 return 0, 0
             return rank(impact["criticality"]), impact["population_affected"]
 
-        worst = max(case["failures"], key=severity_of)
+        worst = max(open_nodes, key=severity_of)
         criticality = (
             impact_by_node[worst]["criticality"] if worst in impact_by_node else "medium"
         )
@@ -154,9 +188,10 @@ def run_report(case):
         "outcome": case["outcome"],
         "state": case["state"],
         "failures": all_failed(case),
-        "unassigned": case["failures"] + case["refused_nodes"],
+        "unassigned": unassigned_nodes(case),
         "unresolved_alerts": case["unresolved_alerts"],
         "resolved": case["resolved"],
+        "checks": repair_check.report(case),
         "impact": case["impact"],
         "assignments": case["assignments"],
         "plan": case["plan"],
@@ -168,7 +203,10 @@ def run_report(case):
 def _counts_text(case):
     assigned = {entry["node"] for entry in case["assignments"] if entry["status"] == crews.ASSIGNED}
     parts = ["%d failed" % len(all_failed(case)), "%d assigned" % len(assigned)]
-    open_nodes = case["failures"] + case["refused_nodes"]
+    repaired = repair_check.nodes_with(case, repair_check.REPAIRED)
+    if repaired:
+        parts.append("%d repaired" % len(repaired))
+    open_nodes = unassigned_nodes(case)
     if open_nodes:
         parts.append("without a crew: %s" % summarize_names(open_nodes))
     if case["unresolved_alerts"]:

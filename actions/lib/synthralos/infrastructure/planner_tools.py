@@ -25,6 +25,7 @@ class PlannerFacts:
 
     :ivar failures: the failed nodes.
     :ivar loads: {crew: number of nodes assigned to it}.
+    :ivar exclude: {node: names of the crews whose repair did not help it}.
     """
 
     env: Any
@@ -32,6 +33,7 @@ class PlannerFacts:
     topology: Any
     failures: tuple
     loads: dict
+    exclude: dict = field(default_factory=dict)
 
     def zones(self):
         """Return the zones that the configuration names anywhere."""

@@ -10,12 +10,10 @@ Alertmanager that has just started lists nothing until Prometheus sends its aler
 
 import hashlib
 import json
-from urllib.parse import urlencode
 
 from synthralos.calls.http import CallError
-from synthralos.core import failures, timestamps
 from synthralos.core.errors import InvalidInput
-from synthralos.sensing import alert_payloads, payload_limits
+from synthralos.sensing import alert_payloads, alertmanager_api, payload_limits
 from synthralos.sensing.poller import Poller
 from synthralos.sensing.sensor_state import SensorState
 
@@ -43,7 +41,7 @@ class AlertmanagerPoller(Poller):
         self._is_full, self._firing, self._dispatched = False, 0, 0
         if self.config is not None:
             self._query_digest = _digest([self.config.filter, self.config.receiver])
-            self._path = _path(self.config)
+            self._path = alertmanager_api.alerts_path(self.config.filter, self.config.receiver)
 
     def poll_once(self):
         entries = self._load_entries()
@@ -83,14 +81,12 @@ class AlertmanagerPoller(Poller):
         last_error, listed_alerts, complete, clocks = None, {}, True, []
         for connection in self.config.connections:
             try:
-                response = self.get(connection, self._path)
-                alerts = response.json()
-                if not isinstance(alerts, list):
-                    raise _not_a_list(response)
+                alerts, clock = alertmanager_api.list_alerts(
+                    self.get, connection, self._path, self.env.now()
+                )
             except (CallError, InvalidInput) as error:
                 last_error, complete = error, False
                 continue
-            clock = timestamps.server_time(response.headers, self.env.now())
             clocks.append((connection, clock))
             for alert in alerts:
                 try:
@@ -161,16 +157,10 @@ class AlertmanagerPoller(Poller):
 
         False if it does not report when it was started.
         """
-        if self.config.settle_seconds <= 0:
-            return True
-        try:
-            status = self.get(connection, "/api/v2/status").json()
-        except (CallError, InvalidInput):
-            return False
-        uptime = status.get("uptime") if isinstance(status, dict) else None
-        # Alertmanager calls the time of its start "uptime".
-        started = timestamps.parse_timestamp(uptime) if isinstance(uptime, str) else None
-        return started is not None and clock - started >= self.config.settle_seconds
+        seconds = alertmanager_api.seconds_until_settled(
+            self.get, connection, clock, self.config.settle_seconds
+        )
+        return seconds == 0
 
     def _ended(self, fingerprint, entry):
         """Build the payload of the resolution of a stored alert, from what is stored of it."""
@@ -268,20 +258,6 @@ def _stored_alert(payload):
             stored_alert["labels"], 64, 128, max_entries=8
         )
     return stored_alert
-
-
-def _not_a_list(response):
-    message = "Alertmanager's response is not a list of alerts"
-    return CallError(failures.make_failure("malformed_answer", message, response.status))
-
-
-def _path(config):
-    # Suppressed alerts are listed too: an alert that is silenced while it fires is not resolved.
-    parameters = [(name, "true") for name in ("active", "silenced", "inhibited", "unprocessed")]
-    parameters += [("filter", matcher) for matcher in config.filter]
-    if config.receiver:
-        parameters.append(("receiver", config.receiver))
-    return "/api/v2/alerts?" + urlencode(parameters)
 
 
 def _digest(value):

@@ -1,0 +1,228 @@
+"""The check of a repair: whether the alert or the query that showed a failure says that it is over.
+
+A check belongs to one repair: a node, and the crew that was assigned to it. It is due
+`settle_seconds` after the repair has ended. Each source that has shown the failure is asked, and a
+node is repaired only if every one of them has positive evidence:
+
+- Alertmanager: every member responds, has been running for long enough to know all alerts, and none
+  lists the alert; silenced and inhibited alerts count as listed. It knows nothing of the past, so
+  the alert must be gone twice, `settle_seconds` apart.
+- Prometheus: the node is in the result of the opposite query, or of the configured check. That it
+  is missing from the query for failed nodes proves nothing, because the series of a dead exporter
+  vanish, too. It knows the past, so one range query shows whether the node has been healthy for
+  `settle_seconds`, and whether it has failed again after it was healthy.
+
+A source that does not respond is no evidence either way: the node is neither repaired nor failed.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, TypedDict
+
+from synthralos.infrastructure import repair_evidence
+from synthralos.infrastructure.config import InfrastructureConfig, Prometheus
+from synthralos.infrastructure.repair_evidence import (
+    ALERTMANAGER,
+    FAILED,
+    HEALTHY,
+    PROMETHEUS,
+    UNKNOWN,
+    AlertKey,
+    Calls,
+    Evidence,
+    NodeHistory,
+)
+from synthralos.infrastructure.topology import Topology
+from synthralos.runtime.environment import Environment
+
+# The states of a check. A pending one is asked about again; an assigned one is with people, or
+# cannot be checked; an unchecked one could not be judged before the run ended.
+PENDING, REPAIRED, NOT_REPAIRED = "pending", "repaired", "not_repaired"
+ASSIGNED, UNCHECKED = "assigned", "unchecked"
+
+# Between two questions to a source that did not respond: doubled each time, up to the maximum.
+RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 60.0
+
+
+class Check(TypedDict):
+    """The check of one repair, as a case stores it. Times are seconds since the epoch.
+
+    `alerts_gone_at`: when Alertmanager first did not list the alerts any more; `retries`: how often
+    in a row a source did not respond; `status`, `reason`: of the last check; `due_at`: when a
+    pending one is checked again.
+    """
+
+    node: str
+    crew: str
+    by_people: bool
+    ended_at: float
+    sources: list[str]
+    alerts: list[AlertKey]
+    alerts_gone_at: Optional[float]
+    retries: int
+    status: str
+    reason: str
+    due_at: float
+
+
+def new_check(
+    env: Environment,
+    config: InfrastructureConfig,
+    case: Mapping[str, Any],
+    entry: Mapping[str, Any],
+) -> Check:
+    """Return the check of the repair that has just been assigned by `entry`, {node, crew}.
+
+    :param case: of the run, with `alerts` by node, and in `seen_down` the nodes that Prometheus has
+        shown as failed.
+    """
+    node, crew = entry["node"], config.crew(entry["crew"])
+    sources, alerts = [], case["alerts"].get(node, [])
+    if alerts:
+        sources.append(ALERTMANAGER)
+    if _can_testify(config.prometheus, case, node):
+        sources.append(PROMETHEUS)
+    now = env.now()
+    return {
+        "node": node,
+        "crew": entry["crew"],
+        "by_people": crew is None or crew.action is None,
+        "ended_at": now,
+        "sources": sources,
+        "alerts": alerts,
+        "alerts_gone_at": None,
+        "retries": 0,
+        "status": PENDING if sources else ASSIGNED,
+        "reason": "" if sources else "nothing that could be asked has shown this failure",
+        "due_at": now + config.settle_seconds,
+    }
+
+
+def _can_testify(prometheus: Optional[Prometheus], case: Mapping[str, Any], node: str) -> bool:
+    """Whether a healthy result of Prometheus would prove that the failure of `node` is over.
+
+    It does if Prometheus has shown that failure: a node that never was in the result of the query
+    fails in a way that the query does not measure. A configured check is a statement of its own.
+    """
+    if prometheus is None:
+        return False
+    query = repair_evidence.health_query(prometheus, case["request"]["query"])
+    return query is not None and (query == prometheus.check or node in case["seen_down"])
+
+
+def run_checks(
+    env: Environment,
+    config: InfrastructureConfig,
+    topology: Topology,
+    case: Mapping[str, Any],
+    down: Iterable[str],
+    deadline_seconds: float,
+) -> None:
+    """Ask the sources about the repairs that are pending, and update their checks in the case.
+
+    :param down: the nodes that Prometheus has just returned as failed.
+    :param deadline_seconds: how long the calls may take together.
+    """
+    checks: list[Check] = [
+        check for check in case["checks"].values() if check["status"] == PENDING
+    ]
+    if not checks:
+        return
+    calls = Calls(env, env.now() + deadline_seconds)
+    evidence_by_node: dict[str, list[Evidence]] = {check["node"]: [] for check in checks}
+    _ask_alertmanager(env, calls, checks, evidence_by_node)
+    in_prometheus = [check for check in checks if PROMETHEUS in check["sources"]]
+    if in_prometheus:
+        history = NodeHistory(calls, config.prometheus, topology, case["request"]["query"])
+        history.load(min(check["ended_at"] for check in in_prometheus), env.now())
+        for check in in_prometheus:
+            evidence = history.evidence(check["node"], check["ended_at"])
+            evidence_by_node[check["node"]].append(evidence)
+    for node in set(down) & set(evidence_by_node):
+        # Also where its series cannot be read, or say nothing of this failure.
+        evidence_by_node[node].append(Evidence(FAILED, reason="Prometheus shows it as failed"))
+    for check in checks:
+        _conclude(check, evidence_by_node[check["node"]], env.now(), config.settle_seconds)
+
+
+def _conclude(check: Check, evidence: list[Evidence], now: float, settle_seconds: float) -> None:
+    """Update the status of a check by what its sources show."""
+    failed = [item for item in evidence if item.state == FAILED]
+    unknown = [item for item in evidence if item.state == UNKNOWN]
+    check["retries"] = check["retries"] + 1 if unknown else 0
+    if failed:
+        check["reason"] = failed[0].reason
+        check["due_at"] = check["ended_at"] + settle_seconds
+        # A shorter wait, because little time was left, shows that the node is not repaired yet.
+        check["status"] = NOT_REPAIRED if now >= check["due_at"] else PENDING
+    elif unknown:
+        check["reason"] = unknown[0].reason
+        hints = [item.retry_after for item in unknown if item.retry_after is not None]
+        delay = min(RETRY_SECONDS * 2.0 ** (check["retries"] - 1), MAX_RETRY_SECONDS)
+        check["due_at"] = now + max([delay] if len(hints) < len(unknown) else hints)
+    else:
+        check["due_at"] = max(item.since for item in evidence) + settle_seconds
+        check["reason"] = "it has not been healthy for settle_seconds yet"
+        if now >= check["due_at"]:
+            check["status"], check["reason"] = REPAIRED, "healthy for settle_seconds"
+    if check["by_people"] and (failed or unknown):
+        # People take longer than a run: the node stays with them, and nobody else is sent.
+        check["status"] = ASSIGNED
+
+
+def _ask_alertmanager(
+    env: Environment,
+    calls: Calls,
+    checks: list[Check],
+    evidence_by_node: dict[str, list[Evidence]],
+) -> None:
+    """Add what Alertmanager shows to the evidence; each alert's name is asked for once."""
+    with_alerts = [check for check in checks if ALERTMANAGER in check["sources"]]
+    if not with_alerts:
+        return
+    alertmanager = repair_evidence.load_alertmanager(env)
+    names = {key["alertname"] for check in with_alerts for key in check["alerts"]}
+    firing: set[str] = set()
+    doubt = Evidence(UNKNOWN, reason="Alertmanager is no longer configured")
+    if alertmanager is not None:
+        firing, doubt = repair_evidence.firing_alerts(env, calls, alertmanager, sorted(names))
+    for check in with_alerts:
+        is_listed = any(key["fingerprint"] in firing for key in check["alerts"])
+        evidence = Evidence(HEALTHY, check["alerts_gone_at"] or env.now())
+        if is_listed:
+            was_gone = check["alerts_gone_at"] is not None
+            reason = "its alert fires again" if was_gone else "its alert still fires"
+            evidence = Evidence(FAILED, reason=reason)
+        elif doubt.state == UNKNOWN:
+            evidence = doubt
+        check["alerts_gone_at"] = evidence.since if evidence.state == HEALTHY else None
+        evidence_by_node[check["node"]].append(evidence)
+
+
+def has_open_check(case: Mapping[str, Any]) -> bool:
+    """Whether a repair is still to be checked."""
+    return any(check["status"] == PENDING for check in case["checks"].values())
+
+
+def next_check_at(case: Mapping[str, Any]) -> Optional[float]:
+    """Return when the next pending check is due, in seconds since the epoch, or None."""
+    due = [check["due_at"] for check in case["checks"].values() if check["status"] == PENDING]
+    return min(due, default=None)
+
+
+def nodes_with(case: Mapping[str, Any], status: str) -> list[str]:
+    """Return the nodes whose last repair has this status, in the order of the repairs."""
+    return [node for node, check in case["checks"].items() if check["status"] == status]
+
+
+def close_checks(case: Mapping[str, Any]) -> None:
+    """End the checks that are still pending: the run has no time left for them."""
+    for check in case["checks"].values():
+        if check["status"] == PENDING:
+            check["status"] = ASSIGNED if check["by_people"] else UNCHECKED
+            check["reason"] = check["reason"] or "the run ended before it could be checked"
+
+
+def report(case: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return [{node, crew, status, reason, sources}] of the last repair of each node."""
+    names = ("node", "crew", "status", "reason", "sources")
+    return [{name: check[name] for name in names} for check in case["checks"].values()]

@@ -1,0 +1,312 @@
+"""What Alertmanager and Prometheus show of a node after a repair: healthy, failed, or unknown.
+
+A source that does not respond, or that may not know all alerts yet, shows nothing.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional, TypedDict
+from urllib.parse import urlencode
+
+from synthralos.calls.http import CallError, Response
+from synthralos.config.settings import Connection
+from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import make_failure
+from synthralos.core.plurals import count_noun
+from synthralos.infrastructure import detection, node_names
+from synthralos.infrastructure.config import InfrastructureConfig, Prometheus
+from synthralos.infrastructure.promql import opposite_of
+from synthralos.infrastructure.topology import Topology
+from synthralos.runtime.environment import Environment
+from synthralos.sensing import alert_payloads, alertmanager_api
+from synthralos.sensing.config import Alertmanager
+from synthralos.sensing.config import alertmanager as read_alertmanager
+
+ALERTMANAGER, PROMETHEUS = "alertmanager", "prometheus"
+HEALTHY, FAILED, UNKNOWN = "healthy", "failed", "unknown"
+
+RANGE_PATH = "/api/v1/query_range"
+# Points of a range query: a flap that is shorter than a step between two of them may be missed.
+MAX_POINTS = 30
+MAX_WINDOW_SECONDS = 3600
+# Longer label values may have been truncated on their way here.
+MAX_FILTER_CHARS = 500
+
+
+class AlertKey(TypedDict):
+    """An alert that Alertmanager is asked for; its name only narrows the list."""
+
+    fingerprint: str
+    alertname: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one source shows of one node.
+
+    :ivar since: HEALTHY: since when, in seconds since the epoch.
+    :ivar reason: FAILED or UNKNOWN: why, in words without any text from elsewhere.
+    :ivar retry_after: UNKNOWN: seconds after which the source will know, or None if it may know at
+        any time.
+    """
+
+    state: str
+    since: float = 0.0
+    reason: str = ""
+    retry_after: Optional[float] = None
+
+
+class Calls:
+    """GETs within a time limit for all of them; an error status raises CallError."""
+
+    def __init__(self, env: Environment, ends_at: float) -> None:
+        self._env, self._ends_at = env, ends_at
+
+    def get(self, connection: Connection, path: str) -> Response:
+        seconds = min(connection.timeout, self._ends_at - self._env.now())
+        if seconds <= 0:
+            raise CallError(make_failure("timeout", "no time was left"))
+        response: Response = self._env.client.request(connection, "GET", path, seconds)
+        if response.status != 200:
+            raise CallError(self._env.client.failure_of(response, "request"))
+        return response
+
+
+def find_alerts(
+    env: Environment, config: InfrastructureConfig, topology: Topology, request: Mapping[str, Any]
+) -> dict[str, list[AlertKey]]:
+    """Return the alerts of a run by node, as far as Alertmanager can be asked for them.
+
+    An alert that a person describes has no fingerprint; Alertmanager is asked for it now, because
+    its absence later proves something only if it is listed before the repair.
+
+    :param request: of a run whose source is an alert; see detection.parse_request.
+    :raises InvalidInput: `sensors.alertmanager` is invalid.
+    """
+    alertmanager = load_alertmanager(env)
+    if alertmanager is None:
+        return {}
+    body = request["alert"]
+    alerts: dict[str, list[AlertKey]] = {}
+    for item in body["alerts"] if isinstance(body.get("alerts"), list) else [body]:
+        try:
+            [payload] = alert_payloads.from_webhook(dict(body, alerts=[item]), env.now())
+            nodes, _ = detection.detect_failures(
+                env, config, topology, dict(request, alert=item), 0.0
+            )
+        except InvalidInput:
+            # It names no node: the run reports it as unresolved.
+            continue
+        source = item.get("source") or payload["source"]
+        if payload["status"] != alert_payloads.FIRING or source != ALERTMANAGER:
+            continue
+        if isinstance(item.get("fingerprint"), str):
+            keys = [_key(payload)]
+        else:
+            keys = _look_up(env, alertmanager, payload["labels"])
+        for node in nodes:
+            alerts.setdefault(node, []).extend(keys)
+    return {node: keys for node, keys in alerts.items() if keys}
+
+
+def load_alertmanager(env: Environment) -> Optional[Alertmanager]:
+    """Return the configured Alertmanager, which the sensor reads, too; None if there is none.
+
+    :raises InvalidInput: `sensors.alertmanager` is invalid.
+    """
+    alertmanager: Optional[Alertmanager] = read_alertmanager(
+        env.settings.sensors.get("alertmanager")
+    )
+    return alertmanager
+
+
+def _key(payload: Mapping[str, Any]) -> AlertKey:
+    return {"fingerprint": payload["fingerprint"], "alertname": payload["alertname"]}
+
+
+def _look_up(
+    env: Environment, alertmanager: Alertmanager, labels: Mapping[str, str]
+) -> list[AlertKey]:
+    """Return the alerts with these labels, and perhaps more, that any member lists as firing."""
+    calls = Calls(env, env.now() + alertmanager.connections[0].timeout)
+    path, keys = alertmanager_api.alerts_path(_matchers(labels)), {}
+    for connection in alertmanager.connections:
+        try:
+            entries, clock = alertmanager_api.list_alerts(calls.get, connection, path, env.now())
+        except CallError:
+            continue
+        for payload in _firing(entries, clock):
+            if labels.items() <= payload["labels"].items():
+                keys[payload["fingerprint"]] = _key(payload)
+    return list(keys.values())
+
+
+def _matchers(labels: Mapping[str, str]) -> list[str]:
+    matchers = [
+        alertmanager_api.matcher_of(name, value)
+        for name, value in sorted(labels.items())
+        if len(value) <= MAX_FILTER_CHARS
+    ]
+    return [matcher for matcher in matchers if matcher is not None]
+
+
+def _firing(entries: Iterable[Any], clock: float) -> list[dict[str, Any]]:
+    """Return the payloads of the entries that fire.
+
+    :raises CallError: an entry is not an alert, so the list may hide one.
+    """
+    try:
+        payloads = [alert_payloads.from_api(entry, clock) for entry in entries]
+    except InvalidInput as error:
+        raise CallError(
+            make_failure("malformed_answer", "an entry of Alertmanager's list is not an alert")
+        ) from error
+    return [payload for payload in payloads if payload["status"] == alert_payloads.FIRING]
+
+
+def firing_alerts(
+    env: Environment, calls: Calls, alertmanager: Alertmanager, names: list[str]
+) -> tuple[set[str], Evidence]:
+    """Return (fingerprints of firing alerts, evidence of what is not among them).
+
+    The evidence is UNKNOWN if a member did not respond, or may not know all alerts yet.
+    """
+    firing: set[str] = set()
+    silent, unsettled = 0, [0.0]
+    for connection in alertmanager.connections:
+        try:
+            for name in names:
+                is_filter = 0 < len(name) <= MAX_FILTER_CHARS and not name.endswith("...")
+                path = alertmanager_api.alerts_path(
+                    _matchers({"alertname": name}) if is_filter else []
+                )
+                entries, clock = alertmanager_api.list_alerts(
+                    calls.get, connection, path, env.now()
+                )
+                firing.update(payload["fingerprint"] for payload in _firing(entries, clock))
+            seconds = alertmanager_api.seconds_until_settled(
+                calls.get, connection, clock, alertmanager.settle_seconds
+            )
+        except CallError:
+            silent += 1
+            continue
+        if seconds is None:
+            silent += 1
+        else:
+            unsettled.append(seconds)
+    total = len(alertmanager.connections)
+    if silent:
+        members = count_noun(total, "Alertmanager")
+        reason = "%d of %s did not respond as expected" % (silent, members)
+        return firing, Evidence(UNKNOWN, reason=reason)
+    if max(unsettled) > 0:
+        reason = "an Alertmanager was started so recently that it may not know all alerts"
+        return firing, Evidence(UNKNOWN, reason=reason, retry_after=max(unsettled))
+    return firing, Evidence(HEALTHY)
+
+
+def health_query(prometheus: Prometheus, query: Optional[str]) -> Optional[str]:
+    """Return PromQL with one sample for each healthy node, or None if it cannot be derived.
+
+    :param query: of the run, or None for the configured query.
+    """
+    if query is not None:
+        return opposite_of(query) or prometheus.check
+    return prometheus.check or opposite_of(prometheus.query)
+
+
+class NodeHistory:
+    """Which nodes were failed and which healthy since the first repair, at equal steps until now.
+
+    :ivar times: seconds since the epoch, oldest first; the last one is now.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        prometheus: Optional[Prometheus],
+        topology: Topology,
+        query: Optional[str],
+    ) -> None:
+        self._calls, self._prometheus, self._topology = calls, prometheus, topology
+        self._query = query
+        self.times: list[float] = []
+        self._failed: dict[str, set[int]] = {}
+        self._healthy: dict[str, set[int]] = {}
+        self._doubt: Optional[Evidence] = None
+
+    def load(self, start: float, now: float) -> None:
+        """Query Prometheus for the time from `start` to `now`; see MAX_WINDOW_SECONDS."""
+        window = min(max(now - start, 1.0), MAX_WINDOW_SECONDS)
+        step = float(math.ceil(window / MAX_POINTS))
+        count = math.ceil(window / step)
+        self.times = [now - step * (count - index) for index in range(count + 1)]
+        prometheus = self._prometheus
+        healthy = None if prometheus is None else health_query(prometheus, self._query)
+        try:
+            if prometheus is None or healthy is None:
+                raise CallError(make_failure("configuration", "the check is no longer configured"))
+            self._healthy = self._nodes_by_index(prometheus, healthy, step)
+            query = self._query or prometheus.query
+            self._failed = self._nodes_by_index(prometheus, query, step)
+        except CallError as error:
+            reason = "Prometheus could not be queried (%s)" % error.failure.cause
+            self._doubt = Evidence(UNKNOWN, reason=reason)
+
+    def evidence(self, node: str, ended_at: float) -> Evidence:
+        """Return what the series show of the node since `ended_at`, the end of its repair."""
+        if self._doubt is not None:
+            return self._doubt
+        failed = self._failed.get(node, set())
+        healthy = self._healthy.get(node, set()) - failed
+        last = len(self.times) - 1
+        indices = [i for i in range(last) if self.times[i] >= ended_at] + [last]
+        since, was_healthy = indices[0], False
+        for index in indices:
+            if index in failed and was_healthy:
+                return Evidence(FAILED, reason="it was healthy and failed again")
+            was_healthy = was_healthy or index in healthy
+            if index not in healthy:
+                since = index + 1
+        if last in failed:
+            return Evidence(FAILED, reason="Prometheus shows it as failed")
+        if last not in healthy:
+            return Evidence(FAILED, reason="Prometheus has no sample of it")
+        return Evidence(HEALTHY, self.times[since])
+
+    def _nodes_by_index(
+        self, prometheus: Prometheus, query: str, step: float
+    ) -> dict[str, set[int]]:
+        """Return {node: indices of the times at which the result of `query` has the node}.
+
+        :raises CallError: Prometheus did not respond, or not with series.
+        """
+        parameters = {
+            "query": query.encode("utf-8", "replace"),
+            "start": "%.3f" % self.times[0],
+            "end": "%.3f" % self.times[-1],
+            "step": "%d" % step,
+        }
+        path = "%s?%s" % (RANGE_PATH, urlencode(parameters))
+        body = self._calls.get(prometheus.connection, path).json()
+        data = body.get("data") if isinstance(body, dict) else None
+        kind, result = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (
+            None, None
+        )
+        if kind != "matrix" or not isinstance(result, list):
+            raise CallError(
+                make_failure("malformed_answer", "Prometheus did not return series of samples")
+            )
+        indices: dict[str, set[int]] = {}
+        for series in result:
+            metric = series.get("metric") if isinstance(series, dict) else None
+            name = metric.get(prometheus.label) if isinstance(metric, dict) else None
+            if not node_names.is_node_name(name):
+                continue
+            node = indices.setdefault(self._topology.canonical_name(name), set())
+            for value in series.get("values") or ():
+                timestamp = value[0] if isinstance(value, list) and value else None
+                if isinstance(timestamp, (int, float)):
+                    node.add(round((timestamp - self.times[0]) / step))
+        return indices

@@ -1,0 +1,115 @@
+"""A Prometheus and the members of an Alertmanager as an injected clock has them."""
+import json
+import re
+import urllib.parse
+from email.utils import formatdate
+
+from synthralos.calls.http import CallError, Response
+from synthralos.core import failures
+from synthralos.core.timestamps import to_iso
+from synthralos.sensing import alert_payloads
+
+# A matcher as Alertmanager reads it, with its escapes; names may not be quoted.
+_MATCHER = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\["\\n])*)"\Z', re.S)
+_UNESCAPED = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
+
+
+class Member:
+    """One Alertmanager.
+
+    :ivar alerts: the labels of the alerts that fire; silenced: whether a silence suppresses them.
+    :ivar status: of its responses, or a cause of failure, such as "network".
+    """
+
+    def __init__(self, clock, age=3600.0):
+        self._clock, self.started_at = clock, clock() - age
+        self.alerts, self.silenced, self.status = [], False, 200
+
+    def restart(self):
+        self.started_at, self.alerts = self._clock(), []
+
+    def response(self, path, query):
+        if isinstance(self.status, str):
+            raise CallError(failures.make_failure(self.status, "as asked"))
+        if self.status != 200:
+            return Response(self.status, {}, "no", 0.01)
+        if path == "/api/v2/status":
+            return self._json({"uptime": to_iso(self.started_at, milliseconds=True)})
+        matchers = [_MATCHER.match(text) for text in query.get("filter", ())]
+        if None in matchers:
+            return Response(400, {}, json.dumps("bad matcher format: latency"), 0.01)
+        if self.silenced and query.get("silenced") != ["true"]:
+            return self._json([])
+        return self._json([
+            self._entry(labels) for labels in self.alerts
+            if all(labels.get(match[1], "") == _unescape(match[2]) for match in matchers)
+        ])
+
+    def _entry(self, labels):
+        return {
+            "labels": labels, "annotations": {}, "startsAt": to_iso(self._clock() - 60),
+            "endsAt": to_iso(self._clock() + 240),
+            "fingerprint": alert_payloads.fingerprint(labels),
+            "status": {"state": "suppressed" if self.silenced else "active",
+                       "silencedBy": ["s"] if self.silenced else [], "inhibitedBy": []},
+        }
+
+    def _json(self, body):
+        date = formatdate(self._clock(), usegmt=True)
+        return Response(200, {"date": date}, json.dumps(body), 0.01)
+
+
+def _unescape(text):
+    return re.sub(r"\\.", lambda match: _UNESCAPED[match[0]], text)
+
+
+class PrometheusState:
+    """Nodes whose state is a function of time.
+
+    :ivar states: {node: callable (timestamp) -> 0 (down), 1 (up) or None (no sample)}.
+    :ivar aliases: {query: another that it is read as}; status: as of a Member.
+    """
+
+    def __init__(self, clock):
+        self._clock, self.states, self.status, self.aliases = clock, {}, 200, {}
+
+    def response(self, path, query):
+        if isinstance(self.status, str):
+            raise CallError(failures.make_failure(self.status, "as asked"))
+        if self.status != 200:
+            return Response(self.status, {}, "no", 0.01)
+        promql = query["query"][0]
+        expected = {"up == 0": 0, "up != 0": 1, "healthy": 1}[self.aliases.get(promql, promql)]
+        if path == "/api/v1/query":
+            times, kind = [self._clock()], "vector"
+        else:
+            start, end, step = (float(query[name][0]) for name in ("start", "end", "step"))
+            times, kind = [start + step * n for n in range(int((end - start) / step + 1.001))], (
+                "matrix"
+            )
+        result = []
+        for node, state in self.states.items():
+            values = [[t, str(state(t))] for t in times if state(t) == expected]
+            if values:
+                row = {"value": values[0]} if kind == "vector" else {"values": values}
+                result.append(dict({"metric": {"instance": node}}, **row))
+        body = {"status": "success", "data": {"resultType": kind, "result": result}}
+        return Response(200, {}, json.dumps(body), 0.01)
+
+
+class Monitoring:
+    """In place of the HTTP client: dispatches by the base URL.
+
+    :ivar servers: {base URL: Member or PrometheusState}.
+    """
+
+    def __init__(self, servers):
+        self.servers, self.llm_calls = servers, []
+
+    def request(self, connection, method, path, seconds, *_):
+        path, _, query = path.partition("?")
+        server = self.servers[connection.base_url]
+        return server.response(path, urllib.parse.parse_qs(query))
+
+    def failure_of(self, response, call_kind):
+        return failures.from_http(response.status, {}, response.text, 0.0, call_kind)
