@@ -1,8 +1,6 @@
 """Every response of the corpus is read right, over a real connection and in mutated forms."""
-import http.server
 import json
 import re
-import threading
 
 import pytest
 from fixtures import corpus
@@ -19,43 +17,31 @@ from synthralos.config.settings import Settings
 from synthralos.core import failures
 from synthralos.core.causes import AT_ONCE, CAUSES, NEVER
 
+from .conftest import Server
+
 NOW = 1_800_000_000.0
 ENTRIES = corpus.load()
+BY_ID = {entry.id: entry for entry in ENTRIES}
 PLAYED = [entry for entry in ENTRIES if entry.kind == "error" or entry.wire != "other"]
 ERRORS = [entry for entry in ENTRIES if entry.kind == "error" and entry.status >= 400]
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """Answers a POST to /<entry id>/... with that entry of the corpus."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        entry = self.server.entries[self.path.split("/")[1]]
-        response = entry.response_at(NOW)
-        self.send_response(response.status)
-        for name, value in response.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(response.body)))
-        self.end_headers()
-        self.wfile.write(response.body)
-
-    def log_message(self, *arguments):
-        pass
+def _send_entry(connection, request):
+    """Answer a request to /<entry id>/... with that entry of the corpus."""
+    response = BY_ID[request.split(" ")[1].split("/")[1]].response_at(NOW)
+    headers = dict(response.headers, connection="close")
+    headers["content-length"] = str(len(response.body))
+    head = "".join("%s: %s\r\n" % header for header in headers.items())
+    status_line = "HTTP/1.1 %d X\r\n" % response.status
+    connection.sendall(("%s%s\r\n" % (status_line, head)).encode("latin-1") + response.body)
 
 
 @pytest.fixture(scope="module")
 def provider_url():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.entries = {entry.id: entry for entry in ENTRIES}
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield "http://127.0.0.1:%d" % server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join(PATIENCE_SECONDS)
+    server = Server(_send_entry)
+    yield server.url
+    server.close()
 
 
 def call(url, entry):
