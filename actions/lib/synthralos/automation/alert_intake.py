@@ -75,7 +75,7 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
         have been processed; if they are received again, they are duplicates.
     :raises InvalidInput: the payload holds no alert.
     """
-    outcomes, over_limit_reports = [], []
+    outcomes, over_limit_alerts = [], []
     started = 0
     alerts = parse_alerts(payload, env.now())
     _record_clusters(env, config, alerts)
@@ -92,19 +92,17 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
                 outcome["outcome"] = SWITCHED_OFF
             elif verdict is not None:
                 outcome = _hold_evaluation(env, config, alert, verdict.reason)
+            elif started >= config.max_runs_per_webhook:
+                over_limit_alerts.append(alert)
+                outcome["outcome"] = OVER_LIMIT
             else:
-                report = report_of(env, config, alert)
-                if started >= config.max_runs_per_webhook:
-                    over_limit_reports.append(report)
-                    outcome["outcome"] = OVER_LIMIT
-                else:
-                    outcome = _admit(env, config, report, workflow)
-                    started += outcome["outcome"] == admission.STARTED
+                outcome = _admit(env, config, report_of(env, config, alert), workflow)
+                started += outcome["outcome"] == admission.STARTED
         except (StackStormError, DatastoreUnavailable, InvalidInput) as error:
             # An alert that cannot be processed does not affect the others.
             outcome["error"] = str(error)
         outcomes.append(dict(entry, **outcome))
-    ticket = _overflow_ticket(env, config, over_limit_reports, workflow)
+    ticket = _overflow_ticket(env, config, over_limit_alerts, workflow)
     for entry in outcomes:
         if entry["outcome"] == OVER_LIMIT:
             entry["ticket"] = ticket
@@ -160,17 +158,36 @@ def report_of(env, config, alert):
     if agent is not None:
         label = next(label for label in config.agent_labels if alert["labels"].get(label))
         return Report(alert, agent, agent, _incident_id(alert, label, None, rules))
-    subject = alert_subjects.find_subject(alert["labels"], rules)
-    name = None if subject is None else _name(subject.name)
+    label, name, cluster = _failed_thing(alert, rules)
     if name is None:
         incident_id = _incident_id(alert, None, None, rules)
         return Report(alert, None, alert["fingerprint"], incident_id)
-    cluster = _name(subject.cluster)
     clusters = _clusters_with(env, name) if cluster is None else [cluster]
     cluster = clusters[0] if len(clusters) == 1 else None
-    qualified_name = name if cluster is None else _name("%s/%s" % (cluster, name))
-    incident_id = _incident_id(alert, subject.label, cluster, rules)
-    return Report(alert, None, qualified_name or name, incident_id, len(clusters) > 1)
+    incident_id = _incident_id(alert, label, cluster, rules)
+    return Report(alert, None, _qualified(name, cluster), incident_id, len(clusters) > 1)
+
+
+def _failed_thing(alert, rules):
+    """Return (label, name, cluster) of what failed, by the alert's labels alone; None for unknown.
+    """
+    subject = alert_subjects.find_subject(alert["labels"], rules)
+    if subject is None:
+        return None, None, None
+    return subject.label, _name(subject.name), _name(subject.cluster)
+
+
+def _qualified(name, cluster):
+    qualified_name = None if cluster is None else _name("%s/%s" % (cluster, name))
+    return qualified_name or name
+
+
+def _labelled_subject(config, alert, rules):
+    """Return the subject of an alert without a call to the datastore, for a list of many."""
+    _, name, cluster = _failed_thing(alert, rules)
+    if name is not None:
+        name = _qualified(name, cluster)
+    return agent_of(config, alert) or name or alert["fingerprint"]
 
 
 def incident_of(env, config, report, workflow=AUTO):
@@ -285,9 +302,7 @@ def _record_clusters(env, config, alerts):
     for alert in alerts:
         if alert_triage.judge(alert, config.always_firing) is not None or agent_of(config, alert):
             continue
-        subject = alert_subjects.find_subject(alert["labels"], rules)
-        name = None if subject is None else _name(subject.name)
-        cluster = None if subject is None else _name(subject.cluster)
+        _, name, cluster = _failed_thing(alert, rules)
         if name is not None and cluster is not None:
             seen.add((name, cluster))
     for name, cluster in sorted(seen):
@@ -400,13 +415,14 @@ def query_of_execution(env, execution_id):
     return None
 
 
-def _overflow_ticket(env, config, reports, workflow):
-    if not reports:
+def _overflow_ticket(env, config, alerts, workflow):
+    if not alerts:
         return None
-    first = incident_of(env, config, reports[0], workflow)
-    subjects = ", ".join(sorted({report.subject for report in reports})[:20])
+    first = incident_of(env, config, report_of(env, config, alerts[0]), workflow)
+    rules = _rules(env)
+    subjects = ", ".join(sorted({_labelled_subject(config, alert, rules) for alert in alerts})[:20])
     summary = "%d alerts beyond the %d runs that one notification may start: %s" % (
-        len(reports), config.max_runs_per_webhook, subjects
+        len(alerts), config.max_runs_per_webhook, subjects
     )
     incident = _incident_of_many("%s-rest" % first.id, first.since, summary)
     return admission.hold_for_person(env, incident, admission.TOO_MANY)["ticket"]
