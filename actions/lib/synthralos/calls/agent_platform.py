@@ -7,6 +7,7 @@ from urllib.parse import quote, unquote
 
 from synthralos.calls import idempotency, limit_messages, span_attributes
 from synthralos.calls.http import CallError
+from synthralos.calls.relations import Target
 from synthralos.core import bounded_json, evidence, failures, json_extract
 from synthralos.core.errors import InvalidInput
 
@@ -17,6 +18,14 @@ _DATA = ("enum", "default")
 
 def target(platform):
     return "platform:" + platform.name
+
+
+def as_target(platform, unsafe_to_repeat=False):
+    """Return the platform as a Target that a round may call."""
+    return Target.over(
+        platform.connection, target(platform), "platform", platform,
+        unsafe_to_repeat=unsafe_to_repeat,
+    )
 
 
 def execute_path(platform, agent, agent_id):
@@ -275,10 +284,10 @@ def notify(client, platform, payload, seconds):
 
 
 def _agent_failure(status, body):
-    error = body.get("error")
-    message = evidence.read(error).message or "the agent failed"
+    clues = evidence.read(body.get("error"))
+    message = clues.message or "the agent failed"
     failure = failures.make_failure("agent_failed", message, status)
-    reported_cause = failures.cause_of(error)
+    reported_cause = failures.cause_of(clues)
     if reported_cause is None:
         return failure
     return failures.with_evidence(failure, spoken_cause=reported_cause)

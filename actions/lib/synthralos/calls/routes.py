@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from synthralos.calls import idempotency, span_attributes
 from synthralos.calls.http import CallError
+from synthralos.calls.relations import Target
 from synthralos.config.settings import Route
 from synthralos.core import bounded_json, evidence, failures
 from synthralos.core.errors import InvalidInput
@@ -34,6 +35,13 @@ class RouteCandidate:
     @property
     def target(self):
         return "route:%s/%s" % (self.route.provider, self.route.region)
+
+    def as_target(self, unsafe_to_repeat):
+        """Return the route as a Target that a round may call."""
+        return Target.over(
+            self.route.connection, self.target, self.route.provider, self,
+            unsafe_to_repeat=unsafe_to_repeat,
+        )
 
 
 def parse_request(raw_request, settings, field="original_request"):

@@ -18,22 +18,10 @@ def configured(settings: "Settings") -> "dict[str, list[Target]]":
     ]
     candidates = [routes.RouteCandidate(route, None) for route in settings.routes]
     return {
-        "platform": [
-            Target.over(
-                platform.connection, agent_platform.target(platform), "platform", platform
-            )
-            for platform in settings.platforms
-        ],
+        "platform": [agent_platform.as_target(platform) for platform in settings.platforms],
         "providers": [served_model.as_target() for served_model in served_models],
         "routes": [
-            Target.over(
-                candidate.route.connection,
-                candidate.target,
-                candidate.route.provider,
-                candidate,
-                unsafe_to_repeat=candidate.route.unsafe_to_repeat,
-            )
-            for candidate in candidates
+            candidate.as_target(candidate.route.unsafe_to_repeat) for candidate in candidates
         ],
     }
 

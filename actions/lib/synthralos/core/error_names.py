@@ -95,7 +95,7 @@ _TELLING = {
     """,
     "infinite_loop": """
         graph_recursion max_iterations max_turns_exceeded recursion_limit max_steps
-        max_iterations_exceeded usage_limit_exceeded_steps
+        max_iterations_exceeded
     """,
 }
 # General names: the HTTP status that says as much.

@@ -28,7 +28,7 @@ def _words(text: str) -> frozenset[str]:
 # Where errors have their names, statuses and messages. Compared in lower case without "_" and "-".
 _NAME_KEYS = _words(
     "code type status reason errorcode errortype error name exception exceptiontype errorname "
-    "class errorclass finishreason nativefinishreason stopreason blockreason quotaid subcode __type"
+    "class errorclass finishreason nativefinishreason stopreason blockreason quotaid subcode"
 )
 _STATUS_KEYS = _words("code status statuscode errorcode httpstatus httpcode type")
 _MESSAGE_KEYS = _words(
@@ -113,11 +113,14 @@ class Evidence:
 
 
 def read(value: Any) -> Evidence:
-    """Return the evidence in `value`: a JSON value, a text, bytes or an exception.
+    """Return the evidence in `value`: a JSON value, a text, bytes or an exception. What has been
+    read is returned as it is.
 
     Never raises for what it reads. At most MAX_VALUES values are read, to a depth of MAX_DEPTH, and
     MAX_CHARS_READ characters of each text.
     """
+    if isinstance(value, Evidence):
+        return value
     reader = _Reader()
     if isinstance(value, BaseException):
         reader.read_exception(value)
@@ -208,12 +211,11 @@ class _Reader:
                     self.read_value(item, depth + 1, embedded, reads_texts)
 
     def _read_object(self, value: Mapping[Any, Any], depth: int, embedded: int) -> None:
-        reads_choice = depth == 0 and isinstance(value.get("choices"), list)
         summary = _summary_of(value)
         for raw_key, item in list(value.items())[:200]:
             key = normalize_key(raw_key)
             if key in _SKIPPED_KEYS and not (isinstance(item, dict) and "error" in item):
-                if key == "choices" and reads_choice:
+                if key == "choices" and depth == 0:
                     self._read_choices(item, depth, embedded)
                 continue
             if isinstance(item, (dict, list, tuple)):

@@ -225,7 +225,7 @@ def from_answer(
 ) -> Failure:
     """Return the failure of a response with a success status whose body is an error.
 
-    :param body: a JSON value; its own statuses and names decide.
+    :param body: a JSON value, or its Evidence; its own statuses and names decide.
     """
     return _from_evidence(status, headers, _read_response(headers, body), now, call_kind)
 
@@ -269,8 +269,8 @@ def from_report(report: Mapping[str, Any], type: Optional[str] = None) -> Failur
 def cause_of(value: Any) -> Optional[str]:
     """Return the cause that `value` names, or None.
 
-    :param value: a text, a JSON value or an exception, of which the first 20,000 characters of each
-        text are read.
+    :param value: a text, a JSON value, an exception, or the Evidence in one; of each text the first
+        20,000 characters are read.
     """
     return _cause_of_reported(evidence.read(value), value if isinstance(value, str) else "")
 

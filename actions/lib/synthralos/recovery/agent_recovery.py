@@ -3,7 +3,6 @@
 from typing import Any, Optional
 
 from synthralos.calls import agent_platform, rounds
-from synthralos.calls.relations import Target
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -253,16 +252,7 @@ def _is_unsafe_to_repeat(env, agent_id):
 
 def _targets(env, case):
     unsafe = _is_unsafe_to_repeat(env, case["request"]["agent_id"])
-    return [
-        Target.over(
-            platform.connection,
-            agent_platform.target(platform),
-            "platform",
-            platform,
-            unsafe_to_repeat=unsafe,
-        )
-        for platform in env.settings.platforms
-    ]
+    return [agent_platform.as_target(platform, unsafe) for platform in env.settings.platforms]
 
 
 def _facts(env, case):

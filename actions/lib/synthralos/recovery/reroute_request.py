@@ -3,7 +3,6 @@
 from typing import Any, Optional
 
 from synthralos.calls import rounds, routes
-from synthralos.calls.relations import Target
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -159,15 +158,7 @@ def _targets(env, case):
                 "Put it back, or start a new run",
             )
         leg = routes.RouteCandidate(route, model)
-        targets.append(
-            Target.over(
-                route.connection,
-                leg.target,
-                provider,
-                leg,
-                unsafe_to_repeat=_unsafe(route, case["http"]),
-            )
-        )
+        targets.append(leg.as_target(_unsafe(route, case["http"])))
     return targets
 
 

@@ -202,7 +202,7 @@ def _error_in_success(response: Response, body: Any, now: float) -> Failure:
     if isinstance(body, (dict, list)):
         clues = evidence.read(body)
         if _has_error(body) or clues.names or clues.statuses:
-            failure = failures.from_answer(response.status, response.headers, body, now, "model")
+            failure = failures.from_answer(response.status, response.headers, clues, now, "model")
             if failure.cause != "malformed_answer" or clues.message:
                 return failure
     return _failure("malformed_answer", "the answer does not have the shape of the API")

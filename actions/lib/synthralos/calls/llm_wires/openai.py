@@ -53,7 +53,7 @@ def _failure_of(choice: Mapping[str, Any], reason: Optional[str]) -> Optional[Fa
     if not isinstance(error, (dict, str)) or not error or reason in ("stop", "tool_calls"):
         return None
     clues = evidence.read(error)
-    failure = failures.from_answer(200, {}, error, 0.0, "model")
+    failure = failures.from_answer(200, {}, clues, 0.0, "model")
     if failure.cause == "malformed_answer":
         return failures.make_failure(
             "server_error", clues.message or "the provider failed", status=200
