@@ -71,7 +71,7 @@ def _row_of_cause(name: str, cause: Cause) -> tuple[str, ...]:
     return (
         code(name),
         text(cause.description),
-        scope.speaks_of,
+        scope.subject,
         scope.same_target,
         scope.same_account,
         scope.same_address,

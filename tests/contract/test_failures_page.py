@@ -33,7 +33,7 @@ def test_each_cause_has_a_row_that_says_what_follows():
     for row, cause in zip(rows, CAUSES.values()):
         scope = cause.speaks_of
         assert row[2:9] == [
-            scope.speaks_of, scope.same_target, scope.same_account, scope.same_address,
+            scope.subject, scope.same_target, scope.same_account, scope.same_address,
             scope.same_host, scope.same_provider, scope.other_providers,
         ]
         flags = {True: "yes", False: "no"}

@@ -121,6 +121,28 @@ class Api:
         self.fired.append((trigger, payload))
 
 
+class StartingApi(Api):
+    """The API as far as an intake needs it, with runs that a test ends.
+
+    :ivar broken: raised by the next start; started: [(action, parameters)].
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.runs, self.started, self.broken = {}, [], None
+
+    def start(self, action, parameters):
+        if self.broken:
+            raise self.broken
+        run = "%024x" % len(self.runs)
+        self.runs[run] = {"status": "running"}
+        self.started.append((action, parameters))
+        return run
+
+    def execution(self, run, attributes):
+        return self.runs[run]
+
+
 class Server:
     """A server on loopback that hands each connection to `answer(connection, request)`."""
 

@@ -8,33 +8,15 @@ from synthralos.storage import incidents, tickets
 from synthralos.storage.datastore import DatastoreUnavailable
 from synthralos.storage.stackstorm_api import StackStormError
 
+from .conftest import StartingApi
+
 SINCE = "2023-11-14T22:00:00.000Z"
 FAILURE = {"type": "error", "cause": "agent_failed", "severity": "high"}
 
 
-class Api:
-    """Runs that a test ends; `broken` is raised by the next start."""
-
-    def __init__(self):
-        self.runs, self.broken = {}, None
-
-    def start(self, action, parameters):
-        if self.broken:
-            raise self.broken
-        run = "%024x" % len(self.runs)
-        self.runs[run] = {"status": "running"}
-        return run
-
-    def execution(self, run, attributes):
-        return self.runs[run]
-
-    def fire(self, trigger, payload):
-        pass
-
-
 @pytest.fixture
 def api():
-    return Api()
+    return StartingApi()
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Topology
 from synthralos.storage import tickets
 
+from .conftest import StartingApi
+
 STARTED, TEST, NOT_A_FAILURE = "started", "test", "not_a_failure"
 NOT_EVALUATED, UNCONFIRMED = "not_evaluated", "unconfirmed"
 # {notification: [(outcome, subject) of each alert]}; None where nothing looks for the subject.
@@ -57,28 +59,9 @@ EXPECTED = {
 }
 
 
-class Api:
-    """StackStorm, with runs that a test ends; :ivar started: [(action, parameters)]."""
-
-    def __init__(self):
-        self.runs, self.started = {}, []
-
-    def start(self, action, parameters):
-        run = "%024x" % len(self.runs)
-        self.runs[run] = {"status": "running"}
-        self.started.append((action, parameters))
-        return run
-
-    def execution(self, run, attributes):
-        return self.runs[run]
-
-    def fire(self, trigger, payload):
-        pass
-
-
 @pytest.fixture
 def api():
-    return Api()
+    return StartingApi()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Scope:
 
     Each target is judged by the closest relation that it has to the one that failed.
 
-    :ivar speaks_of: for people, what is broken.
+    :ivar subject: for people, what is broken.
     :ivar same_target: one of TIMINGS, for the target that failed.
     :ivar same_account: for other targets with its credential.
     :ivar same_address: for other targets with its base URL and another credential.
@@ -37,7 +37,7 @@ class Scope:
     :ivar other_providers: for all the others.
     """
 
-    speaks_of: str
+    subject: str
     same_target: str
     same_account: str
     same_address: str

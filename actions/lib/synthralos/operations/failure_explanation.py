@@ -162,7 +162,7 @@ def _explanation(
         "description": policy.description,
         "type": failure.type,
         "severity": failure.severity,
-        "speaks_of": scope.speaks_of,
+        "speaks_of": scope.subject,
         "message": failure.message,
         "status": failure.status,
         "hint_seconds": failure.retry_after,
@@ -191,7 +191,7 @@ def _timing_of(
 
 def _summary(failure: Failure, next_targets: list[NextTarget]) -> str:
     text = "%s: %s; it speaks of %s" % (
-        failure.cause, failure.policy.description, failure.policy.speaks_of.speaks_of
+        failure.cause, failure.policy.description, failure.policy.speaks_of.subject
     )
     if failure.retry_after is not None:
         text += "; the other side asks to wait %.4g s" % failure.retry_after
