@@ -15,6 +15,8 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
 from synthralos.core.plurals import count_noun
 from synthralos.infrastructure.config import InfrastructureConfig
+from synthralos.infrastructure.infrastructure_repair import DEFAULT_RUN_SECONDS
+from synthralos.infrastructure.runbooks import find_runbook
 from synthralos.infrastructure.topology import Topology
 from synthralos.sensing import alert_payloads, alert_subjects, payload_limits
 from synthralos.storage import incidents, last_queries
@@ -28,6 +30,8 @@ FAILED, OVER_LIMIT, SWITCHED_OFF = "failed", "over_limit", "switched_off"
 # Outcomes of a resolved alert that leave its incident open: another alert still reports it, or its
 # data stopped.
 STILL_FIRING, UNCONFIRMED = "still_firing", "unconfirmed"
+# What a run with a runbook needs besides its steps: its other tasks, and waiting for its turn.
+RUN_MARGIN_SECONDS, MAX_RUN_SECONDS = 1200, 3600
 # For how long after its last report another alert of an incident counts as firing.
 REPORT_SECONDS = 3600
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
@@ -198,18 +202,36 @@ def incident_of(env, config, report, workflow=AUTO):
     if workflow == AGENT:
         return _agent_incident(env, config, report)
     failure = failures.from_text(_message(alert))
+    runbook, seconds = _runbook(env, alert)
     return Incident(
         id=report.incident_id,
         since=alert["starts_at"],
         subject=report.subject,
         workflow=INFRASTRUCTURE,
-        parameters={"source": "alert"},
+        runbook=None if runbook is None else runbook.name,
+        parameters=dict({"source": "alert"}, **({} if runbook is None else {"timeout": seconds})),
         request={"alert": alert},
         failure=_failure(failure, alert),
         summary=_summary_line(alert),
         blocked=admission.AMBIGUOUS if report.is_ambiguous else None,
         details=_details(alert),
     )
+
+
+def _runbook(env, alert):
+    """Return (the runbook that matches an alert, the time limit of its run in seconds), or None for
+    both.
+    """
+    try:
+        config = _infrastructure(env)
+    except InvalidInput:
+        # The run reports it.
+        return None, None
+    runbook = find_runbook(config.runbooks, alert["labels"])
+    if runbook is None:
+        return None, None
+    seconds = runbook.seconds_needed(config.settle_seconds) + RUN_MARGIN_SECONDS
+    return runbook, min(max(seconds, DEFAULT_RUN_SECONDS), MAX_RUN_SECONDS)
 
 
 def _agent_incident(env, config, report):

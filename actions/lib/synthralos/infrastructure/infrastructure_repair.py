@@ -3,12 +3,15 @@
     INIT -> FAILURE_DETECTION -> IMPACT_ANALYSIS -> REPAIR_PLANNING -> EXECUTION -> RESCHEDULING
     -> FINAL, with EXECUTION -> REPAIR_PLANNING for nodes that could not be assigned,
     RESCHEDULING -> FAILURE_DETECTION for nodes that have failed since,
-    RESCHEDULING -> REPAIR_PLANNING for nodes that the action of their crew has not repaired, and
-    RESCHEDULING -> RESCHEDULING, after a wait, while a repair cannot be judged yet
+    RESCHEDULING -> REPAIR_PLANNING for nodes that the action of their crew has not repaired,
+    RESCHEDULING -> RESCHEDULING, after a wait, while a repair cannot be judged yet, and
+    EXECUTION -> EXECUTION, after a wait, while another run acts on one of the nodes (turns)
 
 Each function executes one state and returns the next task in `next_task`. `failures` holds the
-nodes without a crew. A node that is assigned to people stays assigned; one whose repair by an
-action fails its check (repair_check) is planned again, for a crew that has not been assigned to it.
+nodes without a crew. A node whose alert matches a runbook is repaired by its steps (runbook_steps),
+others by crews. A node that is assigned to people stays assigned; one whose repair by an action
+fails its check (repair_check) is planned again, for the next step, or for a crew that has not been
+assigned to it.
 """
 
 from synthralos.calls import backoff
@@ -25,6 +28,8 @@ from synthralos.infrastructure import (
     planner_tools,
     repair_check,
     repair_evidence,
+    runbook_steps,
+    turns,
 )
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.outcome import WORKFLOW, all_failed, summarize_names
@@ -37,6 +42,8 @@ DEFAULT_RUN_SECONDS = 600
 MAX_STEPS, MAX_RETRIES = 100, 10
 DEFAULTS = {"max_steps": 10, "max_retries": 3}
 ASK = "core.ask"
+# What a person who is asked for approval is shown of an assignment.
+_QUESTION_FIELDS = ("node", "crew", "runbook", "step", "action", "parameters")
 INIT, DETECTION, IMPACT, PLANNING, EXECUTION, RESCHEDULING, FINAL = STATES = (
     "INIT", "FAILURE_DETECTION", "IMPACT_ANALYSIS", "REPAIR_PLANNING", "EXECUTION",
     "RESCHEDULING", "FINAL",
@@ -98,6 +105,8 @@ def new_case(env, parameters, started, payload=None):
         plan=None,
         retry_count=0,
         asked_at=None,
+        approved=[],
+        turn=None,
         outcome=None,
         reason=None,
     )
@@ -228,12 +237,15 @@ def plan(env, case):
         reason = None
     case["plan"] = repair_plan if repair_plan is not None else case["plan"]
     if reason is not None:
-        case["outcome"], case["reason"] = outcome.MAX_RETRIES, reason
+        is_by_runbook = repair_plan is not None and "runbook" in repair_plan["unassigned"][0]
+        case["outcome"] = outcome.INCOMPLETE if is_by_runbook else outcome.MAX_RETRIES
+        case["reason"] = reason
         data = {"retry_count": case["retry_count"], "reason": reason}
         summary = "no plan: " + reason
-        return _goto(
-            env, case, FINAL, outcome.MAX_RETRIES, data, summary, plan=repair_plan, **extra
-        )
+        return _goto(env, case, FINAL, case["outcome"], data, summary, plan=repair_plan, **extra)
+    if runbook_steps.is_further(case, repair_plan["assignments"]):
+        # The runbook itself limits how many steps there are.
+        case["max_steps"] += runbook_steps.TRANSITIONS
     label = "%s_decision_assign_crew" % repair_plan["source"]
     decision = {
         "thoughts": repair_plan["thoughts"],
@@ -265,15 +277,19 @@ def plan(env, case):
 
 
 def make_plan(env, case, config):
-    """Plan by the LLM if one is configured, and by the rules for the remaining nodes.
+    """Plan by the runbooks, then by the LLM if one is configured, then by the rules.
 
     :returns: (plan or None, planner_info or None). A plan is {source, thoughts, assignments [{node,
         crew, requires_approval, source}], unassigned [{node, reason}]}; it is None if the LLM made
         no decision and the rules may not plan. planner_info is the statistics of asking the LLM.
     """
-    facts = _facts(env, case, config, Topology.load(env, config))
+    topology = Topology.load(env, config)
+    by_runbook, unassigned_by_runbook = runbook_steps.plan(env, config, topology, case)
+    planned = {entry["node"] for entry in by_runbook + unassigned_by_runbook}
+    open_nodes = [name for name in case["failures"] if name not in planned]
+    facts = _facts(env, case, config, topology, open_nodes)
     decided, planner_info, thoughts = None, None, None
-    if env.settings.planner_model is not None and config.crews:
+    if env.settings.planner_model is not None and config.crews and open_nodes:
         decided, planner_info = crew_planner.plan_by_llm(
             env, facts, case, lambda *used: _tool_used(case, *used)
         )
@@ -284,7 +300,7 @@ def make_plan(env, case, config):
     llm_assignments = decided or []
     remaining = [
         name
-        for name in case["failures"]
+        for name in open_nodes
         if name not in {assignment["node"] for assignment in llm_assignments}
     ]
     assigned_counts = {}
@@ -298,22 +314,23 @@ def make_plan(env, case, config):
             [],
             [{"node": name, "reason": "the planner did not assign it"} for name in remaining],
         )
+    source = "llm" if decided is not None else "rules"
     repair_plan = {
-        "source": "llm" if decided is not None else "rules",
+        "source": runbook_steps.SOURCE if by_runbook and not open_nodes else source,
         "thoughts": thoughts,
-        "assignments": llm_assignments + rule_assignments,
-        "unassigned": unassigned,
+        "assignments": by_runbook + llm_assignments + rule_assignments,
+        "unassigned": unassigned_by_runbook + unassigned,
     }
     return repair_plan, planner_info
 
 
-def _facts(env, case, config, topology):
+def _facts(env, case, config, topology, open_nodes):
     """Return the PlannerFacts of the run as it is now."""
     return planner_tools.PlannerFacts(
         env,
         config,
         topology,
-        tuple(case["failures"]),
+        tuple(open_nodes),
         _loads(env, case, config),
         case["ineffective"],
     )
@@ -355,7 +372,7 @@ def execute(env, case):
     """Return the result of assign_repair_crew: state EXECUTION.
 
     Crews that need no approval are assigned first; then a person is asked to approve the others,
-    and the workflow returns to this task.
+    and the workflow returns to this task. So it does while another run acts on one of the nodes.
     """
     _check_state(case, EXECUTION)
     config = load_config(env)
@@ -366,13 +383,20 @@ def execute(env, case):
     ]
     unapproved = [assignment for assignment in pending if assignment["requires_approval"]]
     if case["asked_at"] is not None:
-        return _apply_approval(env, case, config, unapproved)
-    entries = assign(
-        env,
-        case,
-        config,
-        [assignment for assignment in pending if not assignment["requires_approval"]],
-    )
+        refusal = _apply_approval(env, case, unapproved)
+        if refusal is not None:
+            return refusal
+    if case["approved"]:
+        ready = [assignment for assignment in pending if assignment["node"] in case["approved"]]
+        unapproved = []
+    else:
+        ready = [assignment for assignment in pending if not assignment["requires_approval"]]
+    wait = _wait_for_turn(env, case, config, ready)
+    if wait is not None:
+        return wait
+    ready = [assignment for assignment in ready if assignment["node"] in case["failures"]]
+    entries = case.pop("done", []) + assign(env, case, config, ready)
+    case["approved"] = []
     if unapproved:
         case["asked_at"], case["done"] = env.now(), entries
         case["progress"]["cursor"] += 1
@@ -384,23 +408,64 @@ def execute(env, case):
             "next_task": "ask",
             "assignments": entries,
             "asking": [
-                {"node": assignment["node"], "crew": assignment["crew"]}
+                {name: assignment[name] for name in _QUESTION_FIELDS if assignment.get(name) is not None}
                 for assignment in unapproved
             ],
             "next": workflow_run.next_step(env, case),
         }
+    if not entries and not case["failures"]:
+        summary = "every failure was over before its turn"
+        return _goto(env, case, FINAL, "failures_over", {"nodes": case["resolved"]}, summary)
     return _after_execution(env, case, entries)
 
 
-def _apply_approval(env, case, config, unapproved):
-    """Apply a person's answer; the time that it took does not count against the run's deadline."""
+def _wait_for_turn(env, case, config, ready):
+    """Return the result that waits while another run acts on the nodes of `ready`, or None.
+
+    After a wait, nodes whose failure is over by then are no longer open.
+    """
+    acting = [a["node"] for a in ready if turns.is_action(config, a)]
+    blocker = turns.wait_for(env, case, acting)
+    if blocker is None:
+        if turns.has_waited(case):
+            case["turn"]["polls"] = 0
+            topology = Topology.load(env, config)
+            seconds = max(1.0, env.deadline(case).seconds_left())
+            over = repair_check.nodes_that_recovered(env, config, topology, case, seconds)
+            case["failures"] = [name for name in case["failures"] if name not in over]
+            case["resolved"] += [name for name in over if name not in case["resolved"]]
+        return None
+    delay = turns.poll_seconds(case)
+    if env.deadline(case).seconds_left() <= delay:
+        reason = "another run was still acting on %s" % summarize_names(acting)
+        case["outcome"], case["reason"] = outcome.OUT_OF_TIME, reason
+        return _goto(env, case, FINAL, outcome.OUT_OF_TIME, {"nodes": acting}, reason)
+    case["progress"]["cursor"] += 1
+    data = {"nodes": acting, "run": blocker}
+    if case["step_history"][-1]["action"] != "waiting_for_run":
+        _step(case, EXECUTION, EXECUTION, "waiting_for_run", data)
+    return {
+        "summary": "run %s acts on %s: waiting for its end" % (blocker, summarize_names(acting)),
+        "next_task": _TASK_OF_STATE[EXECUTION],
+        "state": EXECUTION,
+        "action": "waiting_for_run",
+        "next": workflow_run.next_step(env, case, delay),
+    }
+
+
+def _apply_approval(env, case, unapproved):
+    """Apply a person's answer; the time that it took does not count against the run's deadline.
+
+    :returns: None if it is approved; else the result of the transition out of EXECUTION.
+    """
     case["deadline"] += max(0.0, env.now() - case["asked_at"])
     asked_at, case["asked_at"] = case["asked_at"], None
-    entries = case.pop("done", [])
     answer = _answer(env, case, asked_at)
-    if answer is True:
-        return _after_execution(env, case, entries + assign(env, case, config, unapproved))
     names = [assignment["node"] for assignment in unapproved]
+    if answer is True:
+        case["approved"] = names
+        return None
+    entries = case.pop("done", [])
     if answer is False:
         case["failures"] = [name for name in case["failures"] if name not in names]
         case["refused_nodes"] += names
@@ -426,11 +491,18 @@ def _answer(env, case, asked_at):
 
 
 def assign(env, case, config, requested):
-    """Assign the requested [{node, crew}], update the case, and return the entries."""
+    """Assign the requested [{node, crew}], update the case, and return the entries.
+
+    :param requested: of runbooks too, as runbook_steps.plan returns them.
+    """
+    topology = Topology.load(env, config)
+    steps = [assignment for assignment in requested if assignment.get("action") is not None]
     by_crew = {}
     for assignment in requested:
-        by_crew.setdefault(assignment["crew"], []).append(assignment["node"])
-    entries = []
+        if assignment not in steps:
+            by_crew.setdefault(assignment["crew"], []).append(assignment["node"])
+    seconds = max(0.0, env.deadline(case).seconds_left())
+    entries = runbook_steps.run_steps(env, config, topology, case, steps, seconds)
     for name, nodes in by_crew.items():
         crew = config.crew(name)
         if crew is None:
@@ -440,18 +512,20 @@ def assign(env, case, config, requested):
             continue
         seconds = max(0.0, env.deadline(case).seconds_left())
         entries += crews.assign(env, config, crew, nodes, case["impact"], seconds)
-    assigned = {
-        assignment["node"] for assignment in entries if assignment["status"] == crews.ASSIGNED
-    }
+    assigned = {entry["node"] for entry in entries if entry["status"] == crews.ASSIGNED}
     case["failures"] = [name for name in case["failures"] if name not in assigned]
     case["assignments"] += entries
-    for assignment in entries:
-        if assignment["status"] == crews.FAILED:
-            case["tried"].setdefault(assignment["node"], []).append(assignment["crew"])
-        else:
-            case["checks"][assignment["node"]] = repair_check.new_check(
-                env, config, case, assignment
-            )
+    planned = {(assignment["node"], assignment["crew"]): assignment for assignment in requested}
+    for entry in entries:
+        if entry["status"] == crews.FAILED:
+            case["tried"].setdefault(entry["node"], []).append(entry["crew"])
+            continue
+        assignment, node_step = planned[entry["node"], entry["crew"]], None
+        if assignment.get("runbook") is not None:
+            node_step = runbook_steps.find_step(config, topology, case, assignment)
+        case["checks"][entry["node"]] = repair_check.new_check(
+            env, config, case, entry, node_step
+        )
     return entries
 
 
@@ -476,7 +550,10 @@ def _after_execution(env, case, entries, refused=None, names=()):
         return _goto(env, case, FINAL, refused, {"nodes": list(names)}, summary)
     config = load_config(env)
     is_checked = case.get("watched") or repair_check.has_open_check(case)
-    delay = config.settle_seconds if is_checked else 0
+    delay = 0
+    if is_checked:
+        due_at = repair_check.next_check_at(case)
+        delay = config.settle_seconds if due_at is None else max(0.0, due_at - env.now())
     delay = backoff.round_up(min(delay, max(0.0, env.deadline(case).seconds_left() / 2)))
     summary = "%s assigned" % count_noun(len(entries), "node")
     data = {"details": details}
@@ -555,12 +632,22 @@ def _reopen_failed(env, case, config, topology):
     ]
     for check in new:
         case["ineffective"].setdefault(check["node"], []).append(check["crew"])
-    if not new or case["repair_retries"] >= case["max_retries"]:
-        return []
-    facts = _facts(env, case, config, topology)
-    nodes = [check["node"] for check in new if crew_planner.has_next_crew(facts, check["node"])]
+    steps = runbook_steps.steps_by_node(config, topology, case)
+    nodes = [
+        check["node"]
+        for check in new
+        if runbook_steps.next_step(config, case, check["node"], steps.get(check["node"], []))
+    ]
+    if case["repair_retries"] < case["max_retries"]:
+        facts = _facts(env, case, config, topology, case["failures"])
+        by_crews = [
+            check["node"]
+            for check in new
+            if check["node"] not in steps and crew_planner.has_next_crew(facts, check["node"])
+        ]
+        case["repair_retries"] += bool(by_crews)
+        nodes += by_crews
     if nodes:
-        case["repair_retries"] += 1
         case["failures"] += nodes
         for check in new:
             crew_planner.remember(

@@ -7,7 +7,7 @@ people, or was assigned and cannot be checked; also when a person refused the ac
 from typing import Any, Optional
 
 from synthralos.core.identifiers import is_name
-from synthralos.infrastructure import crews, repair_check
+from synthralos.infrastructure import crews, repair_check, turns
 from synthralos.infrastructure.impact import rank
 from synthralos.runtime import failure_record, workflow_run
 from synthralos.runtime.environment import Environment
@@ -30,6 +30,7 @@ _SUCCESS_OUTCOMES = (HEALTHY, REPAIRED, ASSIGNED)
 
 def finish(env, case):
     """The result of repair.finish: what came of the run; a run that failed is recorded."""
+    turns.leave(env, case)
     repair_check.close_checks(case)
     outcome, succeeded = outcome_of(case)
     case["outcome"] = outcome
@@ -101,6 +102,7 @@ def log_failure(env, case, parameters):
     """
     complete = failure_record.complete_case(case)
     if complete:
+        turns.leave(env, complete)
         repair_check.close_checks(complete)
     error, reason = failure_record.failure_reason(case, complete["progress"] if complete else {})
     error = dict(error, reason=reason)

@@ -2,7 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Optional
+from typing import Any, Optional
+
+from synthralos.core.errors import InvalidInput
+
+MAX_QUERY_CHARS = 2000
 
 _OPPOSITES = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -11,6 +15,17 @@ _QUOTES = "\"'`"
 _TOKEN = re.compile(r"[A-Za-z_:][\w:]*|[=!<>]=|[\d.][\w.]*(?:(?<=[eE])[+-]\d+)?|\S")
 # What binds as loosely as the comparison, or more so: then it is not the last step of the query.
 _LOOSE_WORDS = ("and", "or", "unless", "bool", "on", "ignoring", "atan2")
+
+
+def require_query(path: str, value: Any) -> str:
+    """Return `value` if it can be a PromQL query.
+
+    :raises InvalidInput: it is blank, too long or not a string.
+    """
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_QUERY_CHARS:
+        hint = "Write PromQL, such as up == 0, of at most %d characters" % MAX_QUERY_CHARS
+        raise InvalidInput(path, value, "is not a valid query", hint)
+    return value
 
 
 def opposite_of(query: str) -> Optional[str]:

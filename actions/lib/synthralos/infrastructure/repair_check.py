@@ -7,6 +7,7 @@ node is repaired only if every one of them has positive evidence:
 - Alertmanager: every member responds, has been running for long enough to know all alerts, and none
   lists the alert; silenced and inhibited alerts count as listed. It knows nothing of the past, so
   the alert must be gone twice, `settle_seconds` apart.
+- The check of a runbook's step, which alone decides where a step has one: see runbook_check.
 - Prometheus: the node is in the result of the opposite query, or of the configured check. That it
   is missing from the query for failed nodes proves nothing, because the series of a dead exporter
   vanish, too. It knows the past, so one range query shows whether the node has been healthy for
@@ -15,11 +16,12 @@ node is repaired only if every one of them has positive evidence:
 A source that does not respond is no evidence either way: the node is neither repaired nor failed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Optional, TypedDict
 
-from synthralos.infrastructure import repair_evidence
+from synthralos.infrastructure import repair_evidence, runbook_check
 from synthralos.infrastructure.config import InfrastructureConfig, Prometheus
+from synthralos.infrastructure.prometheus_history import NodeHistory
 from synthralos.infrastructure.repair_evidence import (
     ALERTMANAGER,
     FAILED,
@@ -29,8 +31,9 @@ from synthralos.infrastructure.repair_evidence import (
     AlertKey,
     Calls,
     Evidence,
-    NodeHistory,
 )
+from synthralos.infrastructure.runbook_check import STEP_CHECK, CheckQuestion
+from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime.environment import Environment
 
@@ -48,7 +51,7 @@ class Check(TypedDict):
 
     `alerts_gone_at`: when Alertmanager first did not list the alerts any more; `retries`: how often
     in a row a source did not respond; `status`, `reason`: of the last check; `due_at`: when a
-    pending one is checked again.
+    pending one is checked again; `question`: the check of a runbook's step, or None.
     """
 
     node: str
@@ -62,6 +65,8 @@ class Check(TypedDict):
     status: str
     reason: str
     due_at: float
+    settle_seconds: float
+    question: Optional[CheckQuestion]
 
 
 def new_check(
@@ -69,23 +74,35 @@ def new_check(
     config: InfrastructureConfig,
     case: Mapping[str, Any],
     entry: Mapping[str, Any],
+    node_step: Optional[NodeStep] = None,
 ) -> Check:
     """Return the check of the repair that has just been assigned by `entry`, {node, crew}.
 
     :param case: of the run, with `alerts` by node, and in `seen_down` the nodes that Prometheus has
         shown as failed.
+    :param node_step: of a runbook that the repair is, or None.
     """
     node, crew = entry["node"], config.crew(entry["crew"])
-    sources, alerts = [], case["alerts"].get(node, [])
-    if alerts:
-        sources.append(ALERTMANAGER)
-    if _can_testify(config.prometheus, case, node):
-        sources.append(PROMETHEUS)
+    question = None
+    if node_step is not None and node_step.step.check is not None and config.prometheus is not None:
+        question = runbook_check.question_of(env, config, node_step)
+    alerts = case["alerts"].get(node, [])
+    if question is not None:
+        sources = [STEP_CHECK]
+    else:
+        sources = [ALERTMANAGER] if alerts else []
+        sources += [PROMETHEUS] if _can_testify(config.prometheus, case, node) else []
+    is_action = crew.action is not None if crew is not None else (
+        node_step is not None and node_step.step.action is not None
+    )
+    settle: float = config.settle_seconds
+    if node_step is not None and node_step.step.settle_seconds is not None:
+        settle = node_step.step.settle_seconds
     now = env.now()
     return {
         "node": node,
         "crew": entry["crew"],
-        "by_people": crew is None or crew.action is None,
+        "by_people": not is_action,
         "ended_at": now,
         "sources": sources,
         "alerts": alerts,
@@ -93,7 +110,9 @@ def new_check(
         "retries": 0,
         "status": PENDING if sources else ASSIGNED,
         "reason": "" if sources else "nothing that could be asked has shown this failure",
-        "due_at": now + config.settle_seconds,
+        "due_at": now + settle,
+        "settle_seconds": settle,
+        "question": question,
     }
 
 
@@ -114,7 +133,7 @@ def run_checks(
     config: InfrastructureConfig,
     topology: Topology,
     case: Mapping[str, Any],
-    down: Iterable[str],
+    down: Collection[str],
     deadline_seconds: float,
 ) -> None:
     """Ask the sources about the repairs that are pending, and update their checks in the case.
@@ -127,6 +146,47 @@ def run_checks(
     ]
     if not checks:
         return
+    evidence_by_node = _ask_all(env, config, topology, case, checks, deadline_seconds)
+    for check in checks:
+        evidence = evidence_by_node[check["node"]]
+        if check["node"] in down and STEP_CHECK not in check["sources"]:
+            # Also where its series cannot be read, or say nothing of this failure.
+            evidence.append(Evidence(FAILED, reason="Prometheus shows it as failed"))
+        _conclude(check, evidence, env.now(), check["settle_seconds"])
+
+
+def nodes_that_recovered(
+    env: Environment,
+    config: InfrastructureConfig,
+    topology: Topology,
+    case: Mapping[str, Any],
+    deadline_seconds: float,
+) -> list[str]:
+    """Return the open nodes of a run whose failure is over before anything was done about it.
+
+    The evidence must be as positive as that of a repair, but only for this moment.
+    """
+    checks = [
+        new_check(env, config, case, {"node": node, "crew": ""}) for node in case["failures"]
+    ]
+    checks = [check for check in checks if check["sources"]]
+    evidence_by_node = _ask_all(env, config, topology, case, checks, deadline_seconds)
+    return [
+        check["node"]
+        for check in checks
+        if all(item.state == HEALTHY for item in evidence_by_node[check["node"]])
+    ]
+
+
+def _ask_all(
+    env: Environment,
+    config: InfrastructureConfig,
+    topology: Topology,
+    case: Mapping[str, Any],
+    checks: list[Check],
+    deadline_seconds: float,
+) -> dict[str, list[Evidence]]:
+    """Ask the sources of the checks; return what they show by node."""
     calls = Calls(env, env.now() + deadline_seconds)
     evidence_by_node: dict[str, list[Evidence]] = {check["node"]: [] for check in checks}
     _ask_alertmanager(env, calls, checks, evidence_by_node)
@@ -137,11 +197,14 @@ def run_checks(
         for check in in_prometheus:
             evidence = history.evidence(check["node"], check["ended_at"])
             evidence_by_node[check["node"]].append(evidence)
-    for node in set(down) & set(evidence_by_node):
-        # Also where its series cannot be read, or say nothing of this failure.
-        evidence_by_node[node].append(Evidence(FAILED, reason="Prometheus shows it as failed"))
     for check in checks:
-        _conclude(check, evidence_by_node[check["node"]], env.now(), config.settle_seconds)
+        if check["question"] is not None:
+            evidence_by_node[check["node"]].append(
+                runbook_check.ask(
+                    env, calls, config.prometheus, check["question"], check["ended_at"]
+                )
+            )
+    return evidence_by_node
 
 
 def _conclude(check: Check, evidence: list[Evidence], now: float, settle_seconds: float) -> None:

@@ -66,6 +66,7 @@ KINDS = {
     "firing_alert": KeyKind("incidents", _NAME, ttl_seconds=7 * DAY),
     "seen_cluster": KeyKind("incidents", _NAME, ttl_seconds=7 * DAY),
     "scheduled_close": KeyKind("incidents", _NAME, belongs_to_run=True, ttl_seconds=7 * DAY),
+    "repair_turn": KeyKind("incidents", ttl_seconds=2 * 3600),
     "reaped_run": KeyKind("incidents", _NAME, ttl_seconds=32 * DAY),
     "query": KeyKind("queries", _NAME, holds_user_text=True, ttl_seconds=7 * DAY),
     "answer": KeyKind("answers", _NAME, holds_user_text=True, ttl_seconds=DAY),

@@ -1,0 +1,139 @@
+"""The parameters of a runbook's action: which labels of an alert may become one, and which not.
+
+Labels come from elsewhere. One is passed on only if
+
+- it is the value of a whole parameter, which the step declares, and matches that parameter's
+  pattern; without one it must be a name;
+- it begins no template, because StackStorm renders the parameters of an execution;
+- it is a node of the topology or in the step's own list, where the parameter says which host or
+  address the action works on;
+- it does not become a command line: no parameter that holds one takes a label, and an action that
+  runs in a shell takes only names.
+
+If one of the labels is not accepted, nothing of the runbook is started.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import is_name
+from synthralos.core.sanitize import has_template_marks
+from synthralos.infrastructure.parameter_names import holds_host
+from synthralos.infrastructure.runbooks import (
+    MAX_VALUE_CHARS,
+    LabelParameter,
+    Runbook,
+    RunbookStep,
+)
+from synthralos.infrastructure.topology import Topology
+
+# Runners that build a command line for a shell from the parameters of an action.
+SHELL_RUNNERS = frozenset((
+    "local-shell-cmd", "local-shell-script", "remote-shell-cmd", "remote-shell-script", "winrm-cmd",
+    "winrm-ps-cmd", "winrm-ps-script",
+))
+
+
+def resolve_parameters(
+    step: RunbookStep, labels: Mapping[str, Any], topology: Topology
+) -> dict[str, Any]:
+    """Return the parameters of a step's action for an alert with these labels.
+
+    :raises InvalidInput: a label is missing, or not accepted; the error names the parameter.
+    """
+    return {
+        name: _label_value(step, name, value, labels, topology)
+        if isinstance(value, LabelParameter) else value
+        for name, value in step.parameters.items()
+    }
+
+
+def resolve_all(
+    runbook: Runbook, labels: Mapping[str, Any], topology: Topology
+) -> list[dict[str, Any]]:
+    """Return the parameters of each step of a runbook.
+
+    :raises InvalidInput: those of any step cannot be resolved; then none may be started.
+    """
+    return [resolve_parameters(step, labels, topology) for step in runbook.steps]
+
+
+def _label_value(
+    step: RunbookStep,
+    name: str,
+    parameter: LabelParameter,
+    labels: Mapping[str, Any],
+    topology: Topology,
+) -> str:
+    path = "%s.parameters.%s" % (step.name, name)
+    value = labels.get(parameter.label)
+    if not isinstance(value, str) or not value:
+        hint = "Add the label to the alert, or use another one"
+        raise InvalidInput(path, None, "the alert has no label %s" % parameter.label, hint)
+    subject = "the label %s" % parameter.label
+    if has_template_marks(value) or not value.isprintable():
+        reason = subject + " holds a template or control characters"
+        raise InvalidInput(path, value, reason, "StackStorm would evaluate it; it is not passed on")
+    if parameter.pattern is None:
+        if not is_name(value):
+            hint = "Give a pattern that accepts it, if it is harmless"
+            raise InvalidInput(path, value, subject + " is not a name", hint)
+    elif len(value) > MAX_VALUE_CHARS or parameter.pattern.fullmatch(value) is None:
+        reason = "%s does not match %s" % (subject, parameter.pattern.pattern)
+        raise InvalidInput(path, value, reason, "Widen the pattern if the value is harmless")
+    if parameter.is_host or holds_host(name):
+        return _known_host(path, subject, value, parameter, topology)
+    if parameter.one_of and value not in parameter.one_of:
+        hint = "Listed there: " + ", ".join(parameter.one_of)
+        raise InvalidInput(path, value, subject + " is not in one_of", hint)
+    return value
+
+
+def _known_host(
+    path: str, subject: str, value: str, parameter: LabelParameter, topology: Topology
+) -> str:
+    """Return a host by the topology's name for it, which has no port where that is not known."""
+    if value in parameter.one_of:
+        return value
+    host = str(topology.canonical_name(value))
+    if not parameter.one_of and host in topology:
+        return host
+    if host in parameter.one_of:
+        return host
+    hint = "Add it to infrastructure.topology, or to one_of of this parameter"
+    raise InvalidInput(path, value, subject + " is not a host that the runbook may act on", hint)
+
+
+def action_problem(
+    step: RunbookStep, action: Optional[Mapping[str, Any]]
+) -> Optional[tuple[str, str, str]]:
+    """Return why an action cannot be run as this step, or None.
+
+    :param action: its metadata as StackStorm's API returns it, or None if it does not exist.
+    :returns: (field, reason, hint).
+    """
+    if action is None:
+        return "action", "does not exist", "Install its pack: st2 pack install"
+    if action.get("enabled") is False:
+        return "action", "is disabled", "st2 action enable %s" % step.action
+    declared = action.get("parameters")
+    declared = declared if isinstance(declared, dict) else {}
+    runner = str(action.get("runner_type") or "")
+    for name, value in step.parameters.items():
+        path, schema = "parameters." + name, declared.get(name)
+        if isinstance(schema, dict) and schema.get("immutable"):
+            return path, "is immutable", "Leave it out"
+        if not isinstance(value, LabelParameter):
+            continue
+        if runner in SHELL_RUNNERS and value.pattern is not None:
+            return (
+                path,
+                "has a pattern, but %s runs in a shell" % step.action,
+                "Leave the pattern out: only names may reach a shell",
+            )
+    for name, schema in declared.items():
+        is_required = isinstance(schema, dict) and schema.get("required")
+        if is_required and name not in step.parameters and schema.get("default") is None:
+            return "parameters." + name, "is required by the action", "Add it to the step"
+    return None
