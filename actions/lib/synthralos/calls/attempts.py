@@ -1,7 +1,8 @@
 """The record of a run's attempts: its progress, the trail, the ledger and the live output."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, TypedDict
 
 from synthralos.calls.relations import Target
 from synthralos.core.failures import Failure
@@ -13,10 +14,36 @@ from synthralos.telemetry import run_log
 _COOLDOWN_CAUSES = ("rate_limit", "overloaded", "server_error")
 
 
+class PendingAttempt(TypedDict):
+    """An attempt that has started something at its target, such as an agent, that still runs.
+
+    It belongs to the run, not to one round: each further round asks for its outcome first.
+    """
+
+    target: str
+    number: int
+    round: int
+    repeat: bool
+    seconds: float
+    started_at: float
+
+
+class StillRunning(Exception):
+    """Raised by a call whose outcome comes later.
+
+    :ivar delay: seconds after which it is asked for again.
+    """
+
+    def __init__(self, delay: float) -> None:
+        super().__init__("still running; ask again in %.1f s" % delay)
+        self.delay = delay
+
+
 @dataclass
 class RunProgress:
     """The progress of a run over its rounds; the case carries it as JSON.
 
+    :ivar pending: the attempt whose outcome comes later, as PendingAttempt has it, or None.
     :ivar marks: {target: {tries, ready_at, out: why it is not tried again, or None; last: why it is
         tried after all others, if it is; held: why it was skipped last}}.
     """
@@ -27,6 +54,7 @@ class RunProgress:
     trail: list[dict[str, Any]] = field(default_factory=list)
     marks: dict[str, dict[str, Any]] = field(default_factory=dict)
     failure: Optional[dict[str, Any]] = None
+    pending: Optional["PendingAttempt"] = None
 
     @classmethod
     def from_dict(cls, data: Optional[dict[str, Any]]) -> "RunProgress":
@@ -122,6 +150,31 @@ class AttemptRecorder:
             run=self._run,
         )
         self._ledger.append(target.name, outcome)
+
+    def suspend(self, attempt: Attempt) -> None:
+        """Remember an attempt whose outcome comes later."""
+        self._progress.pending = {
+            "target": attempt.target.name,
+            "number": attempt.number,
+            "round": attempt.round,
+            "repeat": attempt.repeat,
+            "seconds": attempt.seconds,
+            "started_at": attempt.started_at,
+        }
+
+    def resume(self, targets: Iterable[Target]) -> Optional[Attempt]:
+        """Return the attempt whose outcome comes later, or None if there is none.
+
+        One whose target is no longer configured is forgotten.
+        """
+        pending, self._progress.pending = self._progress.pending, None
+        if pending is None:
+            return None
+        target = next((target for target in targets if target.name == pending["target"]), None)
+        if target is None:
+            return None
+        fields: dict[str, Any] = dict(pending, target=target)
+        return Attempt(**fields)
 
     def close(self, ending: Ending) -> None:
         """Record an attempt that was closed, which says nothing of its target."""

@@ -6,16 +6,25 @@ the fallbacks. Which other targets a failure leaves, and which of them come last
 it speaks of (see relations.py). A target whose breaker is open, or that asked to wait, is skipped.
 A wait that does not fit the deadline is not started.
 
+A call may start something that takes longer than a round, such as an agent: it raises StillRunning,
+and the round ends. The next round asks for its outcome first, and nobody else before that.
+
 A host that failed a short while ago, in whatever run, comes last. Where the rules say so, an
 attempt that has no answer yet stays open while the next host is asked (see open_attempts.py).
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from synthralos.calls import backoff
-from synthralos.calls.attempts import Attempt, AttemptRecorder, Ending, RunProgress
+from synthralos.calls.attempts import (
+    Attempt,
+    AttemptRecorder,
+    Ending,
+    RunProgress,
+    StillRunning,
+)
 from synthralos.calls.deadline import Deadline
 from synthralos.calls.http import CallError, CallNotMade
 from synthralos.calls.open_attempts import Call, OpenAttempts, Silence, Threads, failure_of
@@ -37,6 +46,8 @@ UNFINISHED = ("timeout", "request_timeout", "truncated_stream")
 class RoundResult:
     """The outcome of a round: a `result`, `delay` seconds to the next round, or neither.
 
+    :ivar is_pending: whether the next round asks for the outcome of what this one has started.
+
     :ivar failure: the last Failure, if there is no result.
     :ivar reason: why there is no next round, for people.
     :ivar again_at: seconds since the epoch at which a target could next be tried, if that is known
@@ -49,6 +60,7 @@ class RoundResult:
     failure: Optional[Failure] = None
     reason: str = ""
     again_at: Optional[float] = None
+    is_pending: bool = False
 
 
 def play_round(
@@ -67,8 +79,9 @@ def play_round(
     """Play one round and return its RoundResult; `progress` is updated.
 
     :param targets: in the order of preference.
-    :param attempt: a callable (target, seconds, attempt_number) -> result that may raise CallError;
-        attempt_number counts the run's attempts from 1.
+    :param attempt: a callable (target, seconds, attempt_number) -> result that may raise CallError
+        or StillRunning; attempt_number counts the run's attempts from 1. After StillRunning it is
+        called again with the same arguments, to ask for the outcome.
     :param now: returns seconds since the epoch.
     :param run: the execution id, for the ledger.
     :param host_memory: the hosts that come last; None to treat all alike.
@@ -112,28 +125,36 @@ class _Round:
         self._queue, self._progress, self._recorder = queue, progress, recorder
         self._attempt_call, self._deadline, self._now = attempt, deadline, now
         self._open = open_attempts
+        self._pending: Optional[StillRunning] = None
 
     def play(self) -> RoundResult:
         self._progress.cursor += 1
-        self._queue.put_failed_hosts_last()
+        if self._progress.pending is None:
+            self._queue.put_failed_hosts_last()
         try:
             ending = self._attempt_until_answered()
         finally:
             # None is open, unless this is a bug of ours or the process is being ended.
             self._open.close("the round ended")
+        if self._pending is not None:
+            return RoundResult(delay=backoff.round_up(self._pending.delay), is_pending=True)
         if ending is None:
             return self._plan_next_round()
         return RoundResult(result=ending.result, target=ending.attempt.target)
 
     def _attempt_until_answered(self) -> Optional[Ending]:
-        while True:
-            target = self._queue.next(self._open.hosts) if self._open.are_silent else None
-            if target is not None:
-                ending = self._start(target)
-            elif self._open:
-                ending = self._wait()
+        pending = self._recorder.resume(self._queue.targets)
+        while self._pending is None:
+            if pending is not None:
+                ending, pending = self._ask_for_outcome(pending), None
             else:
-                return None
+                target = self._queue.next(self._open.hosts) if self._open.are_silent else None
+                if target is not None:
+                    ending = self._start(target)
+                elif self._open:
+                    ending = self._wait()
+                else:
+                    return None
             if ending is None:
                 continue
             target, failure = ending.attempt.target, ending.failure
@@ -143,6 +164,17 @@ class _Round:
             if failure is None:
                 return ending
             self._queue.record_failure(target, failure)
+        return None
+
+    def _ask_for_outcome(self, attempt: Attempt) -> Optional[Ending]:
+        """Ask for the outcome of an attempt of an earlier round; None if it is still running."""
+        try:
+            ending = self._call(attempt)
+        except CallNotMade as error:
+            ending = Ending(attempt, None, error.failure, 0.0)
+        if ending is None:
+            return None
+        return replace(ending, latency=self._now() - attempt.started_at)
 
     def _start(self, target: Target) -> Optional[Ending]:
         """Begin an attempt and return how it ended, or None if it is open or was not made."""
@@ -175,13 +207,20 @@ class _Round:
             self._queue.has_other_host(attempt.target.host_or_name)
         )
 
-    def _call(self, attempt: Attempt) -> Ending:
-        """Make an attempt in this thread: the timer signal that ends it reaches no other."""
+    def _call(self, attempt: Attempt) -> Optional[Ending]:
+        """Make an attempt in this thread: the timer signal that ends it reaches no other.
+
+        :returns: None if its outcome comes later.
+        """
         started, result, failure = time.monotonic(), None, None
         try:
             result = self._attempt_call(attempt.target, attempt.seconds, attempt.number)
         except CallNotMade:
             raise
+        except StillRunning as running:
+            self._pending = running
+            self._recorder.suspend(attempt)
+            return None
         except (CallError, InvalidInput) as error:
             failure = failure_of(error)
         return Ending(attempt, result, failure, time.monotonic() - started)

@@ -22,7 +22,7 @@ UNSAFE_TO_REPEAT = "unsafe_to_repeat"
 class TargetQueue:
     """The targets of one round.
 
-    :param targets: in the order of preference.
+    :param targets: in the order of preference; also an attribute.
     :param now: a callable that returns seconds since the epoch.
     :param host_memory: the hosts that come last; None to treat all alike.
     """
@@ -38,7 +38,7 @@ class TargetQueue:
         now: Callable[[], float],
         host_memory: Optional[HostMemory],
     ) -> None:
-        self._targets, self._progress, self._rules = targets, progress, rules
+        self.targets, self._progress, self._rules = targets, progress, rules
         self._recorder, self._ledger, self._deadline = recorder, ledger, deadline
         self._now, self._host_memory = now, host_memory
         self._visited: set[str] = set()
@@ -50,7 +50,7 @@ class TargetQueue:
 
         :param busy_hosts: those that get no further request now.
         """
-        for target in sorted(self._targets, key=self._is_last):
+        for target in sorted(self.targets, key=self._is_last):
             if not self._deadline.allows_attempt():
                 return None
             if target.name in self._visited or target.host_or_name in busy_hosts:
@@ -66,20 +66,20 @@ class TargetQueue:
             target.host_or_name != host_or_name and
             target.name not in self._visited and
             self._is_eligible(target)
-            for target in self._targets
+            for target in self.targets
         )
 
     def seconds_for(self, target: Target) -> float:
         """Return the limit of the target's next attempt, which leaves other hosts their time."""
         mark = self._progress.mark
-        called = {other.host_or_name for other in self._targets if mark(other)["tries"] > 0}
-        remaining = {other.host_or_name for other in self._targets if mark(other)["out"] is None}
+        called = {other.host_or_name for other in self.targets if mark(other)["tries"] > 0}
+        remaining = {other.host_or_name for other in self.targets if mark(other)["out"] is None}
         share: float = self._deadline.share(len(remaining - called - {target.host_or_name}))
         return min(target.seconds, share)
 
     def remaining(self) -> list[Target]:
         """Return the targets that the run may still attempt, now or later."""
-        return [target for target in self._targets if self._may_be_tried(target)]
+        return [target for target in self.targets if self._may_be_tried(target)]
 
     def record_failure(
         self, target: Target, failed: Failure, scope: Optional[Scope] = None
@@ -100,7 +100,7 @@ class TargetQueue:
             target_state["out"] = UNSAFE_TO_REPEAT
         reason = "%s, on its host, failed with %s" % (target.name, failed.cause)
         reasons = {}
-        for other in self._targets:
+        for other in self.targets:
             if other.name == target.name or self._progress.mark(other)["out"] is not None:
                 continue
             timing = timing_after(failed, target, other, self._rules.fall_over, scope)
@@ -120,7 +120,7 @@ class TargetQueue:
         self._remember(target, SILENT)
         self._progress.mark(target).setdefault("last", SILENT)
         reason = "%s, on its host, has not answered yet" % target.name
-        siblings = [other for other in self._targets if other.host == target.host]
+        siblings = [other for other in self.targets if other.host == target.host]
         self._ask_last({other.name: reason for other in siblings})
 
     def _remember(self, target: Target, cause: str) -> None:
@@ -151,9 +151,9 @@ class TargetQueue:
 
     def exhausted_reason(self) -> str:
         """Return why no target remains, for people."""
-        outs = {self._progress.mark(target)["out"] for target in self._targets}
+        outs = {self._progress.mark(target)["out"] for target in self.targets}
         causes = sorted(outs - {None})
-        if not self._targets:
+        if not self.targets:
             return "there is no target to try"
         if UNSAFE_TO_REPEAT in causes:
             return (
@@ -172,9 +172,9 @@ class TargetQueue:
             not self._is_last(other) and
             other.name not in reasons and
             self._progress.mark(other)["out"] is None
-            for other in self._targets
+            for other in self.targets
         )
-        for target in self._targets:
+        for target in self.targets:
             if target.name in reasons:
                 self._recorder.ask_last(target, reasons[target.name], has_others)
 

@@ -1,0 +1,87 @@
+"""The runs of agents at their platforms that this pack has started, so that they are joined.
+
+A run is recorded before anybody waits for it: under the agent and the request that it serves. A
+request is what is never served twice: a run of a workflow and all its re-runs, or what the caller
+names by an idempotency key. The record goes when the run has ended without an answer, and a day
+after its answer was delivered.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Optional
+
+from synthralos.core.identifiers import encode_key_part
+from synthralos.storage import records
+from synthralos.storage.datastore import PREFIX
+
+FORMAT_VERSION = 1
+DAY_SECONDS = 24 * 3600
+# Runs that are still running are few; more than that are looked at next time.
+MAX_PAGES = 5
+_RUNS = PREFIX + "agent_run."
+
+
+@dataclass(frozen=True)
+class AgentRun:
+    """A run of an agent at its platform.
+
+    :ivar agent_id: the agent, by our name for it.
+    :ivar request: identifies the request that it serves.
+    :ivar owner: the execution id of the workflow that waits for it.
+    :ivar target: the name of the target that it runs at.
+    :ivar handle: what identifies it at the platform; None until the platform has named it, where it
+        lets nobody choose.
+    :ivar started_at: seconds since the epoch.
+    :ivar ends_by: when its owner gives it up, in seconds since the epoch.
+    :ivar progress: what the platform says of it, on one harmless line.
+    :ivar delivered_by: the execution id of the workflow that has returned its answer, or None.
+    """
+
+    agent_id: str
+    request: str
+    owner: str
+    target: str
+    handle: Optional[dict[str, Any]]
+    started_at: float
+    ends_by: float
+    progress: str = ""
+    delivered_by: Optional[str] = None
+
+    @property
+    def key(self) -> str:
+        """The key of its record; a second run for the same request has the same one."""
+        return "%s%s.%s" % (_RUNS, encode_key_part(self.agent_id), encode_key_part(self.request))
+
+
+def save(store: Any, agent_run: AgentRun, now: float) -> bool:
+    """Record an AgentRun, in place of an older one for the same request. Return whether it was."""
+    ttl = max(agent_run.ends_by - now, 0.0) + DAY_SECONDS
+    row = records.encode(asdict(agent_run), FORMAT_VERSION)
+    return bool(store.put(agent_run.key, row, int(ttl)))
+
+
+def find(store: Any, agent_id: str, request: str) -> Optional[AgentRun]:
+    """Return the AgentRun for a request, or None."""
+    key = "%s%s.%s" % (_RUNS, encode_key_part(agent_id), encode_key_part(request))
+    fields = records.decode(store.get(key), FORMAT_VERSION, key)
+    return None if fields is None else AgentRun(**fields)
+
+
+def undelivered(store: Any, agent_id: Optional[str] = None) -> Iterator[AgentRun]:
+    """Yield the AgentRuns whose answers nobody has returned yet, of one agent or of all."""
+    prefix = _RUNS if agent_id is None else "%s%s." % (_RUNS, encode_key_part(agent_id))
+    for rows in records.iter_pages(store, prefix, MAX_PAGES):
+        for _, fields in records.iter_rows(rows, FORMAT_VERSION):
+            agent_run = AgentRun(**fields)
+            if agent_run.delivered_by is None:
+                yield agent_run
+
+
+def mark_delivered(store: Any, agent_run: AgentRun, run: str, now: float) -> None:
+    """Record that `run` returns the answer, for the case that it is lost on its way."""
+    save(store, replace(agent_run, delivered_by=run, ends_by=now), now)
+
+
+def forget(store: Any, agent_run: AgentRun) -> None:
+    """Remove the record of a run that has ended without an answer."""
+    store.delete(agent_run.key)
