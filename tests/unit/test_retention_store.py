@@ -20,6 +20,7 @@ from synthralos.storage.datastore import WITHHELD, BestEffortDatastore
 from synthralos.storage.retention_store import (
     FIELDS_WITHOUT_TEXT,
     RetentionDatastore,
+    case_seconds,
     with_retention,
 )
 
@@ -159,8 +160,14 @@ def test_what_was_asked_goes_when_nobody_can_answer_any_more(written):
 @pytest.mark.parametrize("timeout, asking", [(None, 3600), (0, 86400), ("x", 86400), (True, 86400)])
 def test_for_how_long_a_run_may_ask(written, timeout, asking):
     config = {"store_user_text": False, "automation": {"approval_timeout": timeout}}
-    store_with(written, **config).put("synthralos.case.r.0", "x", 604800)
+    store_with(written, **config).put("synthralos.inquiry.r", "{}", 604800)
     assert ttl(written) == 3600 + asking + 600
+
+
+@pytest.mark.parametrize("stores_text, expected", [(True, 2 * 86400), (False, 250 + 60 + 600)])
+def test_a_case_is_stored_as_long_as_its_run_needs_it(stores_text, expected):
+    config = {"store_user_text": stores_text, "automation": {"approval_timeout": 60}}
+    assert case_seconds(Settings.from_config(config), 250) == expected
 
 
 def test_every_kind_with_text_is_seen_to():

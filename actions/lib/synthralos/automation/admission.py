@@ -15,6 +15,7 @@ from synthralos.core.timestamps import parse_iso
 from synthralos.escalation import ticketing
 from synthralos.storage import incidents, locks, tickets
 from synthralos.storage.datastore import PREFIX, DatastoreUnavailable, require_available
+from synthralos.storage.retention_store import case_seconds
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
 
 HOUR = 3600
@@ -230,7 +231,10 @@ def start(env, workflow, parameters, request, name):
     :param name: distinguishes this case from others of the current run.
     """
     key = "%scase.%s.%s" % (PREFIX, encode_key_part(env.run or "none"), encode_key_part(name)[:64])
-    case = sealing.seal(env.redactor.remove_secrets({"request": request}), env.store, key)
+    seconds = case_seconds(env.settings, parameters.get("timeout") or HOUR)
+    case = sealing.seal(
+        env.redactor.remove_secrets({"request": request}), env.store, key, seconds=seconds
+    )
     return env.api.start("synthralos." + workflow, dict(parameters, case=case))
 
 

@@ -39,7 +39,7 @@ LATE_START_SECONDS = 120
 # Seconds after the deadline, and after the request, until one of our actions that has not started
 # counts as lost: in a burst, actions queue for minutes.
 MAX_QUEUE_SECONDS = 300
-LOOK_BACK = 24 * 3600
+LOOK_BACK = 2 * 24 * 3600
 MAX_PAGES = 10
 _LOGGED_SECONDS = lifetime_of("reaped_run")
 _WAITING = ("requested", "scheduled", "delayed")

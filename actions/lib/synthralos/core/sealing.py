@@ -17,7 +17,8 @@ from synthralos.core.errors import InvalidInput
 PATTERN = "^[A-Za-z0-9_=-]*$"
 STORED_PREFIX = "synthralos.case."
 MAX_INLINE_BYTES = 32 * 1024
-BODY_TTL_SECONDS = 24 * 3600
+# Longer than any run.
+BODY_TTL_SECONDS = 2 * 24 * 3600
 MAX_OPENED_BYTES = 64 * 1024 * 1024
 _CASE = re.compile(r"[A-Za-z0-9_=-]+\Z")
 
@@ -37,16 +38,22 @@ def is_case(value: Any) -> bool:
     return isinstance(value, str) and _CASE.match(value) is not None
 
 
-def seal(content: Any, store: Optional[CaseStore] = None, key: Optional[str] = None) -> str:
+def seal(
+    content: Any,
+    store: Optional[CaseStore] = None,
+    key: Optional[str] = None,
+    max_bytes: int = MAX_INLINE_BYTES,
+    seconds: int = BODY_TTL_SECONDS,
+) -> str:
     """Return the case that holds `content`, a JSON value.
 
-    A case above MAX_INLINE_BYTES is stored under `key` for BODY_TTL_SECONDS, and the returned case
-    holds that key. Without a store, or if storing fails, the case stays complete, however large.
+    A case above `max_bytes` is stored under `key` for `seconds`, and the returned case holds that
+    key. Without a store, or if storing fails, the case stays complete, however large.
     """
     case = _encode(content)
-    if store is None or key is None or len(case) <= MAX_INLINE_BYTES:
+    if store is None or key is None or len(case) <= max_bytes:
         return case
-    if not store.put(key, case, ttl=BODY_TTL_SECONDS):
+    if not store.put(key, case, ttl=seconds):
         return case
     return _encode({"stored": key})
 
@@ -68,7 +75,7 @@ def unseal(case: Any, store: Optional[CaseStore] = None, field: str = "case") ->
                 field,
                 key,
                 "its body is not in the datastore",
-                "Stored cases live for a day and need a datastore that answers; start a new run",
+                "Stored cases live for two days and need a datastore that answers; start a new run",
             )
         content = _decode(field, body)
     return content

@@ -14,6 +14,7 @@ from synthralos.runtime import run_parameters
 from synthralos.storage import run_summaries
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.keyspace import lifetime_of
+from synthralos.storage.retention_store import case_seconds
 from synthralos.telemetry import llm_pricing
 
 ANSWER_SECONDS = lifetime_of("answer")
@@ -113,16 +114,24 @@ def build_rules(env, max_retries, retry_delay=None, inherited=None):
     return dict(rules, **(inherited or {}))
 
 
-def seal_case(env, case):
-    """`case` sealed; no configured secret goes into it, and a large body goes to the datastore."""
+def seal_case(env, case, max_bytes=sealing.MAX_INLINE_BYTES):
+    """`case` sealed; no configured secret goes into it, and a large body goes to the datastore.
+
+    :param max_bytes: above this size it is stored; 0 for any.
+    """
     key = "%scase.%s.%s" % (PREFIX, encode_key_part(env.run or "none"), case["progress"]["cursor"])
     collect_llm_costs(env, case)
-    return sealing.seal(env.redactor.remove_secrets(case), env.store, key)
+    seconds = case_seconds(env.settings, case["deadline"] - env.now())
+    return sealing.seal(env.redactor.remove_secrets(case), env.store, key, max_bytes, seconds)
 
 
-def next_step(env, case, delay=0):
-    """The `next` of a result: where the workflow goes on, and after how many whole seconds."""
-    return {"cursor": case["progress"]["cursor"], "delay": delay, "carry": seal_case(env, case)}
+def next_step(env, case, delay=0, max_bytes=sealing.MAX_INLINE_BYTES):
+    """The `next` of a result: where the workflow goes on, and after how many whole seconds.
+
+    :param max_bytes: see `seal_case`.
+    """
+    carry = seal_case(env, case, max_bytes)
+    return {"cursor": case["progress"]["cursor"], "delay": delay, "carry": carry}
 
 
 def play_round(env, case, targets, attempt, open_call=None):

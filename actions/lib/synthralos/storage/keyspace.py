@@ -72,7 +72,9 @@ KINDS = {
     "reaped_run": KeyKind("incidents", _NAME, ttl_seconds=32 * DAY),
     "query": KeyKind("queries", _NAME, holds_user_text=True, ttl_seconds=7 * DAY),
     "answer": KeyKind("answers", _NAME, holds_user_text=True, ttl_seconds=DAY),
-    "case": KeyKind("cases", _NAME, belongs_to_run=True, holds_user_text=True, ttl_seconds=DAY),
+    "case": KeyKind(
+        "cases", _NAME, belongs_to_run=True, holds_user_text=True, ttl_seconds=2 * DAY
+    ),
     "inquiry": KeyKind(
         "cases", _NAME, belongs_to_run=True, holds_user_text=True, ttl_seconds=14 * DAY
     ),

@@ -7,6 +7,7 @@ times, field by field: a field that FIELDS_WITHOUT_TEXT does not list is not sto
 
 import json
 
+from synthralos.core import sealing
 from synthralos.core.identifiers import is_name
 from synthralos.storage.datastore import PREFIX, WITHHELD
 from synthralos.storage.keyspace import KINDS
@@ -17,8 +18,9 @@ from synthralos.storage.keyspace import KINDS
 _OWN_LIFETIME = ("outcome", "host_failure", "loop_step", "reaped_run", "cached")
 # Kinds that consist of user text, and are not stored at all without it.
 _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
-# How long a run may take: an hour at most, an orchestration a day.
-MAX_RUN_SECONDS, ORCHESTRATION_SECONDS = 3600, 24 * 3600
+# How long most runs may take, and how long those of agents and orchestrations.
+SHORT_RUN_SECONDS, MAX_RUN_SECONDS = 3600, 24 * 3600
+_OF_LONG_RUNS = ("cases", "orchestrations")
 RECORD_SECONDS, APPROVAL_SECONDS = 600, 3600
 FIELDS_WITHOUT_TEXT = {
     "history": (
@@ -42,18 +44,29 @@ def with_retention(datastore, settings):
     """Return the RetentionDatastore that the settings require, or None without a datastore."""
     if datastore is None:
         return None
-    approval_seconds = settings.automation.get("approval_timeout")
-    is_valid = (
-        isinstance(approval_seconds, int) and
-        not isinstance(approval_seconds, bool) and
-        approval_seconds > 0
-    )
-    if not is_valid:
-        # 0 means forever; an invalid value is rejected where it is used.
-        approval_seconds = APPROVAL_SECONDS if approval_seconds is None else ORCHESTRATION_SECONDS
     return RetentionDatastore(
-        datastore, settings.retention, settings.store_user_text, approval_seconds
+        datastore, settings.retention, settings.store_user_text, _approval_seconds(settings)
     )
+
+
+def case_seconds(settings, run_seconds):
+    """Return how long the case of a run is stored, in seconds.
+
+    :param run_seconds: what the run may still take, without approvals.
+    """
+    if settings.store_user_text:
+        return sealing.BODY_TTL_SECONDS
+    return int(max(run_seconds, 0)) + _approval_seconds(settings) + RECORD_SECONDS
+
+
+def _approval_seconds(settings):
+    """Return how long a run may wait for a person."""
+    seconds = settings.automation.get("approval_timeout")
+    is_valid = isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0
+    if is_valid:
+        return seconds
+    # 0 means forever; an invalid value is rejected where it is used.
+    return APPROVAL_SECONDS if seconds is None else MAX_RUN_SECONDS
 
 
 class RetentionDatastore:
@@ -92,8 +105,8 @@ class RetentionDatastore:
         """Seconds for which a running run may need a fact with user text in it; None for others."""
         if not KINDS[kind].belongs_to_run or not KINDS[kind].holds_user_text:
             return None
-        is_orchestration = KINDS[kind].group == "orchestrations"
-        run_seconds = ORCHESTRATION_SECONDS if is_orchestration else MAX_RUN_SECONDS
+        is_long = KINDS[kind].group in _OF_LONG_RUNS and kind != "inquiry"
+        run_seconds = MAX_RUN_SECONDS if is_long else SHORT_RUN_SECONDS
         return run_seconds + self._approval_seconds + RECORD_SECONDS
 
 
