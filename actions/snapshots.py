@@ -65,7 +65,7 @@ class Snapshots(ResourceAction):
             summary = "the platform did not restore " + label
             return False, dict({"summary": summary}, **dict(public, error=error.failure.as_dict()))
         if platform is None:
-            summary = "the state of %s; no platform.restore_path is configured" % label
+            summary = "the state of %s; no platform has a restore_path" % label
             return dict({"summary": summary}, **public)
         entry = {"event": "restored", "task_id": snapshot["task_id"], "platform": platform}
         entry.update(snapshot_id=snapshot["snapshot_id"], run=env.run)

@@ -37,7 +37,7 @@ ROOMS = (
     Room(
         "storage", 2, "the datastore, its keys, locks and retention; ledger, breaker, tickets ..."
     ),
-    Room("calls", 3, "HTTP, credentials, deadline, rounds, routes, LLM providers, agent platform"),
+    Room("calls", 3, "HTTP, credentials, deadline, rounds, routes, LLM providers, agent platforms"),
     Room("loop_detection", 3, "which steps of an agent count as alike, and when they form a loop"),
     Room("escalation", 4, "tickets: levels, priorities, notifications"),
     Room("runtime", 4, "what every action runs through: parameters, cases, failure records"),

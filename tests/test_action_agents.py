@@ -45,7 +45,8 @@ class AgentPauseTest(_Agents):
         self.assertEqual(result["pause"]["until"], "2023-11-14T22:14:21Z")
 
     def test_the_reason_is_decoded_and_masked(self):
-        reason = base64.b64encode(b"{{ x }} " + self.config["platform"]["token"].encode()).decode()
+        token = self.config["platforms"][0]["token"]
+        reason = base64.b64encode(b"{{ x }} " + token.encode()).decode()
         _, result = self.run_action(agent_id="bot", reason="base64:" + reason)
         self.assertEqual(result["pause"]["reason"], "{{ x }} ********")
 

@@ -114,7 +114,7 @@ class AnalyzeAgentFailureTest(ActionCase):
         self.assertIn("0" * 24, result["error"]["message"])
 
     def test_refuses_to_begin_without_a_platform(self):
-        del self.config["platform"]
+        del self.config["platforms"]
         self.refused("config.platform.base_url")
 
     def test_a_run_that_a_rule_started_is_refused_when_the_switch_is_off(self):
@@ -126,7 +126,7 @@ class AnalyzeAgentFailureTest(ActionCase):
         self.assertTrue(self.run_action(execution_id=execution)[0])
 
     def test_a_secret_in_the_details_is_masked(self):
-        details = {"message": "401 for Bearer %s" % self.config["platform"]["token"]}
+        details = {"message": "401 for Bearer %s" % self.config["platforms"][0]["token"]}
         ok, result = self.run_action(**dict(FAILED, failure_details=details))
         self.assertTrue(ok)
         self.assertIn("********", result["failure"]["message"])

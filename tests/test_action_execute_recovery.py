@@ -125,7 +125,7 @@ class ExecuteRecoveryTest(ActionCase):
     def test_a_secret_that_the_agent_says_is_masked(self):
         from sandbox import agent_failed, ok
 
-        token = self.config["platform"]["token"]
+        token = self.config["platforms"][0]["token"]
         self.script(agent_failed(error="bad token " + token), ok(text="it is " + token))
         following = self.attempt(self.case())[1]["next"]
         answer = self.attempt(following)[1]["recovery_result"]["output"]

@@ -30,7 +30,7 @@ class PackCheckTest(ActionCase):
             self.assertTrue(checks[name]["hint"])
 
     def test_what_does_not_work_is_named_with_the_way_out(self):
-        self.config["platform"]["token"] = "another-token"
+        self.config["platforms"][0]["token"] = "another-token"
         self.config["providers"][0]["api_key"] = "another-key"
         self.box.kill("route:anthropic/eu-west-1")
         outcome = self.run_action()

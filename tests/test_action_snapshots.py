@@ -48,7 +48,7 @@ class SnapshotCreateTest(_Snapshots):
 
     def test_secrets_of_the_configuration_are_not_kept(self):
         _, result = self.run_action(
-            agent_id="a", task_id="t", state={"key": self.config["platform"]["token"]})
+            agent_id="a", task_id="t", state={"key": self.config["platforms"][0]["token"]})
         self.assertTrue(result["masked"])
 
     def test_refusals(self):
@@ -154,14 +154,14 @@ class SnapshotRestoreTest(_Snapshots):
                           for entry in history["timeline"]], [("recovery", "jane", name)])
 
     def test_without_a_path_the_state_is_returned(self):
-        del self.config["platform"]["restore_path"]
+        del self.config["platforms"][0]["restore_path"]
         ok, result = self.run_action(snapshot_id=self.snapshot())
         self.assertEqual((ok, result["restored"]), (True, False))
-        self.assertIn("platform.restore_path", result["summary"])
+        self.assertIn("restore_path", result["summary"])
         self.assertEqual(result["result"]["state"], STATE)
 
     def test_a_platform_that_does_not_is_a_failure_with_the_state(self):
-        self.config["platform"]["restore_path"] = "/nothing/here"
+        self.config["platforms"][0]["restore_path"] = "/nothing/here"
         ok, result = self.run_action(snapshot_id=self.snapshot())
         self.assertEqual((ok, result["restored"], result["error"]["status"]), (False, False, 404))
         self.assertEqual(result["result"]["state"], STATE)

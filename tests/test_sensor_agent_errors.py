@@ -4,7 +4,7 @@ from agent_errors_sensor import AgentErrorsSensor
 from fixtures.sensor_case import SensorCase
 
 CONFIG = {
-    "platform": {"base_url": "http://platform", "token": "hush-hush"},
+    "platforms": [{"base_url": "http://platform", "token": "hush-hush"}],
     "sensors": {"agent_errors": {"path": "/api/v1/observability/errors"}},
 }
 
@@ -41,7 +41,7 @@ class AgentErrorsSensorTest(SensorCase):
         )
 
     def test_without_a_configuration_it_is_idle(self):
-        for config in (None, {"platform": CONFIG["platform"]}):
+        for config in (None, {"platform": CONFIG["platforms"][0]}):
             self.started(config).poll()
         self.assertEqual((self.requests, self.get_dispatched_triggers()), ([], []))
 

@@ -1,8 +1,12 @@
-"""Separate environments for the libraries compared with, created on first use."""
+"""Separate environments for the libraries compared with, and for the servers of agents that judge
+the pack, created on first use.
+"""
+import functools
 import pathlib
+import shutil
 import subprocess
 import sys
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
 LITELLM = "1.106.2"
 LANGCHAIN = "1.7.4"
@@ -12,6 +16,14 @@ _LANGCHAIN_REQUIREMENTS = [
 # Both sides of a ratio use the same requests.
 REQUESTS = "2.34.2"
 _LITELLM_REQUIREMENTS = ["litellm==" + LITELLM, "requests==" + REQUESTS]
+# The servers of agents before which the tests run; {name: requirements}.
+AGENT_SERVERS = {
+    "langgraph": ["langgraph-cli[inmem]==0.4.40", "langgraph-api==0.16.7"],
+    "a2a": ["a2a-sdk[http-server]==1.3.0", "uvicorn==0.54.0"],
+    "a2a-0.3": ["a2a-sdk[http-server]==0.3.26", "uvicorn==0.54.0"],
+    "fasta2a": ["fasta2a==2.1.1", "uvicorn==0.54.0"],
+}
+AIMOCK = "@copilotkit/aimock@1.43.0"
 INSTALL_SECONDS = 400
 Folder = Union[str, pathlib.Path]
 # Lists what an environment was made with, once it is complete.
@@ -45,6 +57,55 @@ def existing_litellm(folder: Folder) -> str:
 def langchain(folder: Folder) -> str:
     """The Python of an environment with LangChain's client of OpenAI; see `litellm`."""
     return _environment(pathlib.Path(folder), "langchain", _LANGCHAIN_REQUIREMENTS)
+
+
+def agent_server(folder: Folder, name: str) -> str:
+    """The Python of an environment with a server of AGENT_SERVERS; see `litellm`."""
+    return _environment(pathlib.Path(folder), name, AGENT_SERVERS[name])
+
+
+def existing_agent_server(folder: Folder, name: str) -> str:
+    """The Python of an environment with a server of AGENT_SERVERS that was made before.
+
+    :raises NotInstalled: if there is none.
+    """
+    python = _ready_python(pathlib.Path(folder), name, AGENT_SERVERS[name])
+    if python is None:
+        raise NotInstalled("%s has no %s: run `make judges`" % (folder, AGENT_SERVERS[name][0]))
+    return python
+
+
+def aimock(folder: Folder) -> pathlib.Path:
+    """The folder with aimock's package, installed by npm; see `litellm`.
+
+    :raises NotInstalled: if there is no npm, or it could not install it.
+    """
+    home = pathlib.Path(folder) / "aimock"
+    if not _has_aimock(home):
+        npm = shutil.which("npm")
+        if npm is None:
+            raise NotInstalled("there is no npm")
+        home.mkdir(parents=True, exist_ok=True)
+        options = ["--prefix", str(home), "--ignore-scripts", "--no-audit", "--no-fund"]
+        _run([npm, "install"] + options + [AIMOCK])
+        (home / _READY).write_text(AIMOCK)
+    return existing_aimock(folder)
+
+
+def existing_aimock(folder: Folder) -> pathlib.Path:
+    """The folder with aimock's package that was installed before.
+
+    :raises NotInstalled: if there is none.
+    """
+    home = pathlib.Path(folder) / "aimock"
+    if not _has_aimock(home):
+        raise NotInstalled("%s has no %s: run `make judges`" % (folder, AIMOCK))
+    return home / "node_modules" / AIMOCK.rpartition("@")[0]
+
+
+def _has_aimock(home: pathlib.Path) -> bool:
+    ready = home / _READY
+    return ready.exists() and ready.read_text() == AIMOCK
 
 
 def _environment(folder: pathlib.Path, name: str, requirements: list[str]) -> str:
@@ -89,12 +150,20 @@ def _run(command: list[str]) -> None:
 
 def main(folder: str) -> int:
     """Make the environments that the tests use, and return the exit code."""
-    try:
-        litellm(folder)
-    except NotInstalled as error:
-        print("LiteLLM could not be installed: %s" % error, file=sys.stderr)
-        return 1
-    return 0
+    installers: dict[str, Callable[[], object]] = {
+        "LiteLLM": functools.partial(litellm, folder),
+        AIMOCK: functools.partial(aimock, folder),
+    }
+    for name, requirements in AGENT_SERVERS.items():
+        installers[requirements[0]] = functools.partial(agent_server, folder, name)
+    exit_code = 0
+    for label, install in installers.items():
+        try:
+            install()
+        except NotInstalled as error:
+            print("%s could not be installed: %s" % (label, error), file=sys.stderr)
+            exit_code = 1
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ CREWS = [
 def pack_config(base_url):
     """Return the pack's configuration for the sandbox at `base_url`; a new dict."""
     return {
-        "platform": {
+        "platforms": [{
             "base_url": base_url + "/platform",
             "token": TOKEN,
             "failure_webhook": "/webhooks/agent-failures",
             "restore_path": "/api/v1/agents/{agent_id}/restore",
             "fallbacks": [],
-        },
+        }],
         "providers": [
             {
                 "name": name,

@@ -100,8 +100,9 @@ def test_the_defaults_of_the_config_schema_are_the_library_s():
 
     defaults = _defaults({"type": "object", "properties": read("config.schema.yaml")})
     bare = {"base_url": "https://agents.example.com"}
-    configured = dict(defaults, platform=dict(defaults["platform"], **bare))
-    configured, plain = Settings.from_config(configured), Settings.from_config({"platform": bare})
+    platform = _defaults(read("config.schema.yaml")["platforms"]["items"])
+    configured = Settings.from_config(dict(defaults, platforms=[dict(platform, **bare)]))
+    plain = Settings.from_config({"platforms": [bare]})
     for name, value in vars(plain).items():
         # What is kept as it was given, for others to read, has its defaults there.
         if value != {}:
@@ -115,6 +116,19 @@ def _defaults(spec):
         return None
     defaults = {name: _defaults(inner) for name, inner in (spec.get("properties") or {}).items()}
     return {name: value for name, value in defaults.items() if value is not None}
+
+
+def test_the_apis_of_platforms_in_the_config_schema_are_the_library_s():
+    from synthralos.calls.agent_platforms import PLATFORM_CLASSES
+    from synthralos.config import platforms
+
+    entries = read("config.schema.yaml")["platforms"]["items"]["properties"]
+    assert entries["api"]["enum"] == list(PLATFORM_CLASSES) == list(platforms.PLATFORM_APIS)
+    for api, names in platforms.ENTRIES_OF_API.items():
+        assert all(entries[name]["description"].startswith(api + " - ") for name in names)
+    assert entries["output"]["enum"] == list(platforms.OUTPUTS)
+    assert entries["protocol_version"]["enum"] == list(platforms.PROTOCOL_VERSIONS)
+    assert entries["binding"]["enum"] == list(platforms.BINDINGS)
 
 
 def test_the_wire_formats_of_the_config_schema_are_the_library_s():

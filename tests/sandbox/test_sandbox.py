@@ -849,7 +849,7 @@ class TestServer:
 def test_pack_config(box):
     config = box.pack_config()
     assert config == pack_config(box.base_url)
-    assert config["platform"] == {
+    assert config["platforms"][0] == {
         "base_url": box.base_url + "/platform",
         "token": "sandbox-token",
         "failure_webhook": "/webhooks/agent-failures",
@@ -1025,7 +1025,7 @@ class TestCommand:
         run = self.start("--scenario", str(script), "--write-config", str(config))
         first = run.stdout.readline()
         written = yaml.safe_load(config.read_text())
-        base_url = written["platform"]["base_url"]
+        base_url = written["platforms"][0]["base_url"]
         assert first == f"sandbox on {base_url[:-len('/platform')]} (Ctrl-C ends it)\n"
         headers = {"Authorization": "Bearer sandbox-token"}
         url = base_url + "/api/v1/agents/execute"

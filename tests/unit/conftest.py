@@ -23,10 +23,10 @@ else:
     hypothesis_settings.load_profile("unit")
 
 CONFIG = {
-    "platform": {
+    "platforms": [{
         "base_url": "http://127.0.0.1:9/agents",
         "fallbacks": [{"name": "standby", "base_url": "http://127.0.0.1:9/standby"}],
-    },
+    }],
     "providers": [
         {
             "name": "openai",

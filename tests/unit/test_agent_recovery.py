@@ -7,8 +7,10 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 import hypothesis
 from hypothesis import strategies as st
 
+from synthralos.calls.http import CallError
 from synthralos.core.causes import CAUSES, TYPES
 from synthralos.core.errors import InvalidInput
+from synthralos.core.failures import make_failure
 from synthralos.core.sealing import unseal
 from synthralos.recovery import agent_recovery
 
@@ -115,11 +117,11 @@ def test_a_refusal_names_its_field(make_env, more, field):
 def test_without_a_platform_the_configuration_is_named(make_env):
     with pytest.raises(InvalidInput) as refused:
         analysed(make_env({}))
-    assert refused.value.field == "config.platform.base_url"
+    assert refused.value.field == "config.platforms"
 
 
 def test_the_configuration_of_an_agent_comes_before_what_the_caller_says(make_env):
-    config = {"platform": {"base_url": "http://h"},
+    config = {"platforms": [{"base_url": "http://h"}],
               "agents": {"bot": {"agent_type": "react", "config": {"model": "configured"}}}}
     _, case = analysed(make_env(config), context={
         "agentType": "simple", "agentConfig": {"model": "callers", "more": 1}})
@@ -154,26 +156,45 @@ def test_attempt_n_applies_step_n_to_the_original_request(make_env, monkeypatch)
         {"action": "rephrase", "parameters": {"text": "one"}},
         {"action": "rephrase", "parameters": {"text": "two"}, "priority": 5}]}})
     agent_recovery.plan_repair(env, case)
-    queries, answer = [], {"output": "x", "execution_id": "e", "metadata": {}, "latency_ms": 1}
+    queries, keys = [], []
+    answer = {"output": "x", "execution_id": "e", "metadata": {}, "latency_ms": 1}
 
-    def call(client, platform, request, seconds, run, schema):
-        queries.append(request["query"])
+    def call(client, endpoint, request, seconds, clock):
+        queries.append(request.query)
+        keys.append(request.idempotency_key)
         if len(queries) < 3:
-            from synthralos.calls.http import CallError
-            from synthralos.core.failures import make_failure
             raise CallError(make_failure("agent_failed", "no"))
         return dict(answer)
 
-    monkeypatch.setattr(agent_recovery.agent_platform, "run_agent", call)
+    monkeypatch.setattr(agent_recovery.agent_run, "run_agent", call)
     ok, result = agent_recovery.run_round(env, case)
     assert not ok and result["next"]["cursor"] == 1
     case = unseal(result["next"]["carry"], env.store)
     ok, result = agent_recovery.run_round(env, case)
     assert ok and result["success"] is True
     assert queries == ["do it\n\none", "do it\n\ntwo", "do it\n\none"]
+    assert len(set(keys)) == 3, "each failure is known, so each attempt is a new start"
     assert (result["attempts"], result["retry_count"]) == (3, 2)
     assert [entry["step"] for entry in result["trail"]] == ["rephrase"] * 3
     assert result["recovery_result"]["output"] == "x"
+
+
+def test_the_same_request_after_a_lost_reply_has_the_same_key_at_every_platform(
+    make_env, monkeypatch
+):
+    env = make_env()
+    _, case = analysed(env, context={"repairPlan": {"steps": [{"action": "retry_execution"}]}})
+    agent_recovery.plan_repair(env, case)
+    keys = []
+
+    def call(client, endpoint, request, seconds, clock):
+        keys.append((endpoint.platform.name, request.idempotency_key))
+        raise CallError(make_failure("timeout", "no answer"))
+
+    monkeypatch.setattr(agent_recovery.agent_run, "run_agent", call)
+    agent_recovery.run_round(env, case)
+    assert [name for name, _ in keys] == ["synthralos", "standby"]
+    assert len({key for _, key in keys}) == 1
 
 
 def test_a_dry_run_calls_nothing_and_says_what_it_would_do(make_env):

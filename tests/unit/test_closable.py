@@ -8,7 +8,7 @@ from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 
 from synthralos.calls.closable import OpenSockets
 from synthralos.calls.http import CallError, Client
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.core.sealing import unseal
 from synthralos.recovery import llm_retry
 from synthralos.storage.llm_spending import LlmSpending

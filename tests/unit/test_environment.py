@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.core.errors import InvalidInput
 
 
@@ -55,11 +55,11 @@ def test_a_stored_secret_is_used_and_masked_without_what_surrounds_it(make_env, 
 
 
 def test_a_literal_secret_is_used_and_masked_without_what_surrounds_it(make_env):
-    env = make_env({"platform": {
+    env = make_env({"platforms": [{
         "base_url": "http://h", "token": "first-secret\n", "headers": {"X-Key": "other-secret\n"},
-    }})
+    }]})
     connection = env.settings.platforms[0].connection
     assert (connection.secret, connection.headers) == ("first-secret", {"X-Key": "other-secret"})
-    assert connection.secret_path == "platform.token"
+    assert connection.secret_path == "platforms[0].token"
     masked = env.redactor.redact_text("first-secret other-secret")
     assert "first" not in masked and "other" not in masked

@@ -563,7 +563,7 @@ def test_what_was_not_sent_is_due_the_next_time(opened, serve, clock, sleeps):
 
 def test_a_secret_is_in_no_notification(opened, serve, make_env):
     server = serve(http_answer(200))
-    env = make_env({"platform": {"base_url": "http://h", "token": "very-secret"}})
+    env = make_env({"platforms": [{"base_url": "http://h", "token": "very-secret"}]})
     opened(by_hook("webhook", server.url), summary="token very-secret", env=env)
     assert "very-secret" not in server.requests[0]
 

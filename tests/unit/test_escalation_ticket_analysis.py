@@ -12,7 +12,7 @@ def reported(make_env, store, clock):
     """reported(cause=..., times=...) -> (env, report) of a ticket that has occurred so often."""
 
     def make(cause="authentication", times=1, workflow="llm_retry", summary="it failed", **more):
-        env = make_env({"platform": {"base_url": "http://h", "token": "very-secret"}})
+        env = make_env({"platforms": [{"base_url": "http://h", "token": "very-secret"}]})
         failure = {"type": "llm_error", "cause": cause, "severity": "high"}
         for n in range(times):
             clock.forward(60)
@@ -48,7 +48,7 @@ def test_every_cause_has_a_meaning_and_recommendations_of_its_own(reported, caus
 
 
 @pytest.mark.parametrize("workflow, cause, words", [
-    ("agent_recovery", "authentication", "platform.token_from"),
+    ("agent_recovery", "authentication", "platforms[].token_from"),
     ("llm_retry", "authentication", "providers[].api_key_from"),
     ("reroute_request", "authentication", "routes[].token_from"),
     ("ticket.create", "authentication", "..._from"),

@@ -111,7 +111,7 @@ WEBHOOK = {"failure_webhook": "/webhooks/x"}
                                           (500, "not taken: server_error")])
 def test_the_webhook_is_told(make_env, serve, status, webhook_result):
     server = serve(http_answer(status))
-    env = make_env({"platform": dict(WEBHOOK, base_url=server.url)})
+    env = make_env({"platforms": [dict(WEBHOOK, base_url=server.url)]})
     assert written(env, None)["webhook"] == webhook_result
     assert server.requests[0].startswith("POST /webhooks/x ")
 
@@ -125,14 +125,14 @@ class AwayApi:
                                         {"headers_from": "a_key"}])
 def test_nothing_that_is_away_keeps_the_record_from_being_told(make_env, datastore, credential):
     datastore.away = True
-    config = {"platform": dict(WEBHOOK, base_url="http://127.0.0.1:1", **credential)}
+    config = {"platforms": [dict(WEBHOOK, base_url="http://127.0.0.1:1", **credential)]}
     result = written(make_env(config, AwayApi(), store=BestEffortDatastore(datastore)), None)
     assert (result["ticket"], result["record"]) == (None, None)
     assert result["trigger"].startswith("not fired") and result["webhook"].startswith("not taken")
 
 
 def test_a_secret_is_not_written_down(make_env, store):
-    env = make_env({"platform": {"base_url": "http://h", "token": "very-secret"}})
+    env = make_env({"platforms": [{"base_url": "http://h", "token": "very-secret"}]})
     error = {"cause": "unknown", "message": "token very-secret was refused"}
     case = a_case(env, gave_up={"reason": "very-secret", "error": error, "again_at": None})
     written(env, case)

@@ -6,7 +6,7 @@ import pytest
 from fixtures.waiting import PATIENCE_SECONDS, at_least, limit_under_test
 
 from synthralos.calls.http import CallError, Client, Response
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 
 from .conftest import http_answer
 

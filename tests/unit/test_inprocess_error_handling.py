@@ -406,7 +406,7 @@ def test_a_snapshot_is_copied_to_backup_url(server, caplog):
 
 def test_a_platform_puts_the_state_back_where_no_callback_does(server):
     platform = {"base_url": server.url, "restore_path": "/agents/{agent_id}/restore"}
-    system = ErrorHandlingSystem({"platform": platform})
+    system = ErrorHandlingSystem({"platforms": [platform]})
     snapshot = snapshot_of(system, {"a": 1})
     result = rolled_back(system, None, None)
     assert result["success"] and result["restored"] and result["snapshot"] == snapshot

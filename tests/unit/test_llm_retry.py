@@ -3,7 +3,8 @@ import json
 import pytest
 
 from synthralos.calls.llm_providers import ServedModel
-from synthralos.config.settings import Connection, Model, Provider
+from synthralos.config.connection import Connection
+from synthralos.config.settings import Model, Provider
 from synthralos.core.errors import InvalidInput
 from synthralos.core.failures import make_failure
 from synthralos.core.sealing import unseal

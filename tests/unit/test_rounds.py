@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from synthralos.calls.attempts import RunProgress
 from synthralos.calls.deadline import Deadline
 from synthralos.calls.http import CallError, CallNotMade
-from synthralos.calls.relations import Target, host_of
+from synthralos.calls.relations import Target, host_of, timing_after
 from synthralos.calls.retry_rules import RetryRules
 from synthralos.calls.rounds import play_round
-from synthralos.config.settings import Breaker, Connection
+from synthralos.config.connection import Connection
+from synthralos.config.settings import Breaker
 from synthralos.core.causes import AT_ONCE, CAUSES, LAST, LATER, NEVER, SCOPES
 from synthralos.core.failures import make_failure, with_evidence
 from synthralos.core.sealing import unseal
@@ -394,6 +395,13 @@ def test_an_unsafe_request_that_was_refused_goes_on():
     game = Game({"a": ["rate_limit"], "b": [True]})
     game.targets = [Target(name, 60.0, unsafe_to_repeat=True) for name in "ab"]
     assert game.whole().result == {"answered": "b"}
+
+
+def test_an_unsafe_agent_that_ran_goes_nowhere_else_whatever_it_failed_of():
+    ran = make_failure("rate_limit", evidence={"ran": True})
+    target, other = (Target(name, 60.0, unsafe_to_repeat=True) for name in "ab")
+    assert timing_after(ran, target, other, {}) == NEVER
+    assert timing_after(make_failure("rate_limit"), target, other, {}) == AT_ONCE
 
 
 def test_an_unsafe_request_that_was_never_sent_goes_on():

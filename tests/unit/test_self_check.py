@@ -11,7 +11,7 @@ def checked(env):
 def test_all_that_is_configured_works(make_env, serve, api, datastore):
     url = serve(http_answer(200)).url
     succeeded, checks = checked(make_env({
-        "platform": {"base_url": url},
+        "platforms": [{"base_url": url}],
         "providers": [{"name": "p", "base_url": url, "models": ["m"]},
                       {"name": "a", "api": "anthropic", "base_url": url, "models": ["c"]}],
         "routes": [{"provider": "p", "region": "r", "base_url": url}],
@@ -28,7 +28,7 @@ def test_what_is_not_configured_fails_nothing(make_env, api):
 
 def test_what_fails_is_named_with_the_way_out(make_env, serve, api):
     succeeded, checks = checked(make_env({
-        "platform": {"base_url": serve(http_answer(401)).url},
+        "platforms": [{"base_url": serve(http_answer(401)).url}],
         "providers": [{"name": "p", "base_url": "http://127.0.0.1:1", "models": ["m"]},
                       {"name": "q", "base_url": "http://127.0.0.1:1", "api_key_from": "gone"}],
         "routes": [{"provider": "p", "region": "r", "base_url": serve(http_answer(404)).url}],

@@ -76,7 +76,7 @@ def service():
 def start(platform, service, datastore, clock):
     def make(**entry):
         config = {
-            "platform": {"base_url": platform.url, "token": "abc-secret"},
+            "platforms": [{"base_url": platform.url, "token": "abc-secret"}],
             "sensors": {"agent_errors": dict({"path": "/api/v1/observability/errors"}, **entry)},
         }
         around = sensor_environment(service, config, datastore, clock, "AgentErrorsSensor")
@@ -261,8 +261,8 @@ def test_a_standby_is_asked_when_the_platform_is_away(serve, service, datastore,
     standby = Platform(serve, clock)
     standby.fail("seen by the standby")
     config = {
-        "platform": {"base_url": "http://127.0.0.1:9", "fallbacks": [
-            {"name": "standby", "base_url": standby.url}]},
+        "platforms": [{"base_url": "http://127.0.0.1:9", "fallbacks": [
+            {"name": "standby", "base_url": standby.url}]}],
         "sensors": {"agent_errors": {"path": "/errors?range=7d", "timeout": PATIENCE_SECONDS}},
     }
     poller = AgentErrorsPoller(sensor_environment(service, config, datastore, clock))
@@ -393,7 +393,7 @@ def test_no_secret_reaches_a_trigger(platform, start, service):
 
 
 def test_it_is_idle_and_says_so_once(service, datastore, clock):
-    config = {"platform": {"base_url": "http://127.0.0.1:9"}, "sensors": {
+    config = {"platforms": [{"base_url": "http://127.0.0.1:9"}], "sensors": {
         "agent_errors": {"initial_lookback": 300, "poll_interval": 30}}}
     poller = AgentErrorsPoller(sensor_environment(service, config, datastore, clock, "S"))
     for _ in range(3):

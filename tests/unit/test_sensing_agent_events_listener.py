@@ -314,7 +314,9 @@ def test_what_passes_is_waited_for(follow, world, service, opening, wait):
 
 def test_places_take_turns(world, service, datastore, clock):
     config = {
-        "platform": {"base_url": "http://a", "fallbacks": [{"name": "b", "base_url": "http://b"}]},
+        "platforms": [
+            {"base_url": "http://a", "fallbacks": [{"name": "b", "base_url": "http://b"}]}
+        ],
         "sensors": {"agent_events": {"path": "/stream"}},
     }
     seen = []

@@ -187,7 +187,7 @@ def test_no_signal_is_used(monkeypatch, serve, env):
     """It would hit whatever runs in the sensor's thread by then."""
     import signal
 
-    from synthralos.config.settings import Connection
+    from synthralos.config.connection import Connection
     from synthralos.sensing.poller import Poller
 
     from .conftest import http_answer
@@ -299,7 +299,7 @@ def surroundings_platforms():
     from synthralos.config.settings import Settings
 
     return Settings.from_config(
-        {"platform": {"base_url": "http://platform", "token": "hush-hush"}}
+        {"platforms": [{"base_url": "http://platform", "token": "hush-hush"}]}
     ).platforms
 
 

@@ -31,7 +31,7 @@ def route(**more):
     return dict({"provider": "p", "region": "r", "base_url": URL}, **more)
 
 
-@pytest.mark.parametrize("config", [None, {}, {"platform": None, "agents": None, "routes": None}])
+@pytest.mark.parametrize("config", [None, {}, {"platforms": None, "agents": None, "routes": None}])
 def test_an_empty_configuration_has_defaults(config):
     settings = Settings.from_config(config)
     assert (settings.platforms, settings.providers, settings.routes) == ([], [], [])
@@ -114,7 +114,7 @@ def test_max_retries_may_be_none_at_all():
 
 
 def test_attempts_have_the_time_limits_of_their_kind():
-    settings = read(platform={"base_url": URL}, providers=[provider()], routes=[route()])
+    settings = read(platforms=[{"base_url": URL}], providers=[provider()], routes=[route()])
     limits = [
         section[0].connection.timeout
         for section in (settings.platforms, settings.providers, settings.routes)
@@ -144,10 +144,10 @@ def test_a_model_may_be_a_bare_name():
 
 
 def test_a_fallback_endpoint_is_as_the_main_one_where_it_says_nothing():
-    settings = read(platform={
+    settings = read(platforms=[{
         "base_url": URL, "token": "main-token", "execute_path": "/x",
         "fallbacks": [{"name": "b", "base_url": "https://other"}],
-    })
+    }])
     first, second = settings.platforms
     assert (first.name, second.name) == ("synthralos", "b")
     assert (second.connection.secret, second.execute_path) == ("main-token", "/x")
@@ -158,13 +158,65 @@ def test_a_fallback_endpoint_is_as_the_main_one_where_it_says_nothing():
     "main, own", [("token_from", "token"), ("token", "token_from")]
 )
 def test_a_fallback_with_a_credential_of_its_own_does_not_get_the_main_one(main, own):
-    settings = read(platform={
+    settings = read(platforms=[{
         "base_url": URL, main: "of-the-main", "fallbacks": [
             {"name": "b", "base_url": "https://other", own: "its-own"}
         ],
-    })
+    }])
     connection = settings.platforms[1].connection
     assert "of-the-main" not in (connection.secret, connection.secret_from)
+
+
+PLATFORMS = [
+    {"name": "main", "base_url": URL, "fallbacks": [{"name": "standby", "base_url": URL + "/b"}]},
+    {"api": "langgraph", "base_url": URL, "token": "t"},
+    {"api": "a2a", "name": "desk", "base_url": URL, "token": "t"},
+]
+
+
+def endpoints(settings, agent_id):
+    return [(endpoint.platform.name, endpoint.agent) for endpoint in
+            settings.agent_endpoints(agent_id)]
+
+
+def test_an_agent_runs_where_its_entry_says_and_on_the_first_platform_without_one():
+    settings = read(platforms=PLATFORMS, agents={
+        "bot": {"platform": "langgraph", "agent": "graph", "fallbacks": [
+            {"platform": "main"}, {"platform": "standby"},
+            {"platform": "langgraph", "agent": "b"}]},
+        "plain": {"agent_type": "react"},
+    })
+    assert endpoints(settings, "bot") == [
+        ("langgraph", "graph"), ("main", "bot"), ("standby", "bot"), ("langgraph", "b")
+    ]
+    for agent_id in ("plain", "nobody"):
+        assert endpoints(settings, agent_id) == [("main", agent_id), ("standby", agent_id)]
+    assert endpoints(read(), "nobody") == []
+
+
+def test_a_token_travels_in_the_header_of_its_api_unless_the_entry_names_another():
+    headers = [platform.token_header for platform in read(platforms=PLATFORMS).platforms]
+    assert headers == [None, None, "x-api-key", None]
+    platforms = [dict(PLATFORMS[1], token_header="Authorization"),
+                 dict(PLATFORMS[2], token_header="X-Key")]
+    assert [platform.token_header for platform in read(platforms=platforms).platforms] == [
+        None, "X-Key"
+    ]
+
+
+@pytest.mark.parametrize("agent, field", [
+    ({"platform": "gone"}, "agents.bot.platform"),
+    ({"platform": "a b"}, "agents.bot.platform"),
+    ({"platform": "main", "agent": "a b"}, "agents.bot.agent"),
+    ({"agent": "x"}, "agents.bot.agent"),
+    ({"fallbacks": [{"platform": "main"}]}, "agents.bot.fallbacks"),
+    ({"platform": "main", "fallbacks": [{"platform": "gone"}]}, "agents.bot.fallbacks[0].platform"),
+    ({"platform": "main", "fallbacks": ["main"]}, "agents.bot.fallbacks[0]"),
+])
+def test_an_agent_that_runs_nowhere_is_refused(agent, field):
+    with pytest.raises(InvalidInput) as refused:
+        read(platforms=PLATFORMS, agents={"bot": agent})
+    assert refused.value.field == field
 
 
 def test_a_ca_bundle_is_how_to_verify():
@@ -176,14 +228,23 @@ def test_a_ca_bundle_is_how_to_verify():
 @pytest.mark.parametrize(
     "config, field",
     [
-        ({"platform": "x"}, "platform"),
-        ({"platform": {"base_url": "host"}}, "platform.base_url"),
-        ({"platform": {"base_url": "http://["}}, "platform.base_url"),
-        ({"platform": {"base_url": "ftp://host"}}, "platform.base_url"),
-        ({"platform": {"base_url": URL, "name": "a b"}}, "platform.name"),
-        ({"platform": {"base_url": URL, "fallbacks": [{"name": "b", "base_url": "x"}]}},
-         "platform.fallbacks[0].base_url"),
-        ({"platform": {"base_url": URL, "fallbacks": [{"base_url": URL}]}}, "platform.fallbacks"),
+        ({"platforms": "x"}, "platforms"),
+        ({"platforms": [{"base_url": "host"}]}, "platforms[0].base_url"),
+        ({"platforms": [{"base_url": "http://["}]}, "platforms[0].base_url"),
+        ({"platforms": [{"base_url": "ftp://host"}]}, "platforms[0].base_url"),
+        ({"platforms": [{"base_url": URL, "name": "a b"}]}, "platforms[0].name"),
+        ({"platforms": [{"base_url": URL, "fallbacks": [{"name": "b", "base_url": "x"}]}]},
+         "platforms[0].fallbacks[0].base_url"),
+        ({"platforms": [{"base_url": URL, "fallbacks": [{"base_url": URL}]}]},
+         "platforms[0].fallbacks[0].name"),
+        ({"platforms": [{"base_url": URL, "api": "soap"}]}, "platforms[0].api"),
+        ({"platforms": [{"base_url": URL, "output": "state"}]}, "platforms[0].output"),
+        ({"platforms": [{"base_url": URL, "api": "langgraph", "output": "x"}]},
+         "platforms[0].output"),
+        ({"platforms": [{"base_url": URL, "api": "a2a", "protocol_version": "2"}]},
+         "platforms[0].protocol_version"),
+        ({"platforms": [{"base_url": URL, "token_header": "a b"}]}, "platforms[0].token_header"),
+        ({"platforms": [{"base_url": URL}, {"base_url": URL}]}, "platforms"),
         ({"providers": [provider(api="cohere")]}, "providers[0].api"),
         ({"providers": [provider(name=None)]}, "providers[0].name"),
         ({"providers": [provider(base_url=None)]}, "providers[0].base_url"),
@@ -232,8 +293,8 @@ def test_an_agent_that_says_nothing_is_an_agent():
 
 def test_every_literal_secret_is_known():
     settings = read(
-        platform={"base_url": URL, "token": "t-platform", "headers": {"X-Key": "h-platform"},
-                  "fallbacks": [{"name": "b", "base_url": URL, "token": "t-fallback"}]},
+        platforms=[{"base_url": URL, "token": "t-platform", "headers": {"X-Key": "h-platform"},
+                  "fallbacks": [{"name": "b", "base_url": URL, "token": "t-fallback"}]}],
         providers=[provider(api_key="k-provider", proxy="http://u:p-proxy@proxy:3128")],
         routes=[route(token="t-route"), route(region="q", token_from="a_key")],
         metrics={"pushgateway": {"url": "http://u:p-push@h", "token": "t-push"}},
@@ -267,7 +328,7 @@ def _read_everything(config):
 
 
 BARE = {
-    "platform": {"base_url": URL},
+    "platforms": {"base_url": URL},
     "providers": provider(),
     "providers.models": {"name": "m"},
     "providers.models.price": {"input": 1, "output": 1},
@@ -278,7 +339,7 @@ BARE = {
 }
 
 
-LISTS = ("providers", "models", "routes")
+LISTS = ("platforms", "providers", "models", "routes")
 
 
 def _bounded(spec, path=()):

@@ -8,7 +8,7 @@ from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import MAX_ID_CHARS, is_name
 from synthralos.recovery import repair_plan

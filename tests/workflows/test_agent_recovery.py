@@ -123,8 +123,8 @@ def test_a_replay_is_judged_by_what_became_of_it(world):
 
 
 def test_the_next_endpoint_of_the_platform_is_tried_at_once(world):
-    standby = world.config["platform"]["base_url"] + "-b"
-    world.config["platform"]["fallbacks"] = [{"name": "standby", "base_url": standby}]
+    standby = world.config["platforms"][0]["base_url"] + "-b"
+    world.config["platforms"][0]["fallbacks"] = [{"name": "standby", "base_url": standby}]
     world.box.kill("platform")
     _, output = world.run("agent_recovery", **FAILED)
     targets = ["platform:synthralos", "platform:standby"]

@@ -66,7 +66,7 @@ def test_after_a_rollback_what_failed_runs_again(world):
 
 
 def test_a_state_that_nobody_put_back_is_no_recovery(world):
-    del world.config["platform"]["restore_path"]
+    del world.config["platforms"][0]["restore_path"]
     action(world, "snapshot.create", agent_id="agent_1", task_id="task_1", state={"a": 1})
     run, output = handle(world, strategy="rollback", original_query=None)
     assert run["status"] == "failed" and output["escalated"] and output["ticket"]
@@ -75,7 +75,7 @@ def test_a_state_that_nobody_put_back_is_no_recovery(world):
 
 
 def test_a_platform_that_restores_nothing_is_no_recovery(world):
-    world.config["platform"]["restore_path"] = "/nothing/here"
+    world.config["platforms"][0]["restore_path"] = "/nothing/here"
     action(world, "snapshot.create", agent_id="agent_1", task_id="task_1", state={"a": 1})
     run, output = handle(world, strategy="rollback", original_query=None)
     assert run["status"] == "failed" and output["steps"][0]["restored"] is False

@@ -52,7 +52,7 @@ def test_a_snapshot_is_taken_listed_shown_and_restored(ask):
 
 
 def test_without_a_restore_path_the_state_is_given_and_nothing_restored(ask, world):
-    del world.config["platform"]["restore_path"]
+    del world.config["platforms"][0]["restore_path"]
     result = ask("snapshot.restore", snapshot_id=create(ask)["snapshot_id"])
     assert result["restored"] is False and "no platform.restore_path" in result["summary"]
     assert result["result"]["state"] == STATE
@@ -100,7 +100,7 @@ def test_a_corrupted_one_is_refused_and_a_good_one_named(ask, world):
 def test_known_secrets_are_not_stored(ask, world):
     from synthralos.storage import state_codec
 
-    secret = world.config["platform"]["token"]
+    secret = world.config["platforms"][0]["token"]
     snapshot = create(ask, state={"token": secret, "said": "Bearer " + secret, "key": "a" * 9})
     assert snapshot["masked"] is True
     text = world.local.keys.get(keys(world, "snapshot")[0])
@@ -131,7 +131,7 @@ def test_the_config_decides_how_many_are_kept(ask, world):
 
 def test_the_platform_restores_where_it_can(ask, world):
     configured(world, "rollback")
-    world.config["platform"]["restore_path"] = "/webhooks/restore/{agent_id}"
+    world.config["platforms"][0]["restore_path"] = "/webhooks/restore/{agent_id}"
     snapshot = create(ask, agent="a/b")
     result = ask("snapshot.restore", snapshot_id=snapshot["snapshot_id"])
     assert result["restored"] is True and "restored" in result["summary"]
@@ -144,7 +144,7 @@ def test_the_platform_restores_where_it_can(ask, world):
 
 def test_a_platform_that_refuses_fails_the_restore(ask, world):
     configured(world, "rollback")
-    world.config["platform"]["restore_path"] = "/nothing/here"
+    world.config["platforms"][0]["restore_path"] = "/nothing/here"
     snapshot = create(ask)
     result = ask("snapshot.restore", "failed", snapshot_id=snapshot["snapshot_id"])
     assert result["restored"] is False and result["error"]["status"] == 404

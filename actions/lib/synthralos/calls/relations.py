@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Optional
 from urllib.parse import urlsplit
 
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.core.causes import AT_ONCE, NEVER, Scope
 from synthralos.core.failures import Failure
 
@@ -82,12 +82,12 @@ def host_of(url: str) -> Optional[str]:
 
 
 def may_have_taken_effect(failed: Failure, target: Target) -> bool:
-    """Return whether a request that is unsafe to repeat was sent, and may have taken effect."""
-    return (
-        target.unsafe_to_repeat and
-        failed.policy.may_have_taken_effect and
-        bool(failed.evidence.get("sent", True))
-    )
+    """Return whether a request that is unsafe to repeat was sent, and may have taken effect.
+
+    An agent that ran may have done anything before it failed, whatever it failed of.
+    """
+    may_have = failed.policy.may_have_taken_effect or bool(failed.evidence.get("ran"))
+    return target.unsafe_to_repeat and may_have and bool(failed.evidence.get("sent", True))
 
 
 def timing_after(

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 from synthralos.calls import idempotency
 from synthralos.calls.http import CallError
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.core.errors import InvalidInput
 
 BACKUP_SECONDS = 20.0
@@ -20,7 +20,7 @@ def restore_at_platform(client, platforms, snapshot, run):
     """
     failed = None
     for platform in platforms:
-        path = getattr(platform, "restore_path", None)
+        path = platform.restore_path
         if not path:
             continue
         path = path.replace("{agent_id}", quote(snapshot["agent_id"], safe=""))

@@ -40,7 +40,7 @@ def record_completion(completion):
 
 
 def invoke_agent(platform, agent_id):
-    """Return the span of a call that runs an agent."""
+    """Return the span of the calls that run an agent."""
     attributes = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.provider.name": platform.name,

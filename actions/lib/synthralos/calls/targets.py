@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from synthralos.calls import agent_platform, llm_providers, routes
+from synthralos.calls import agent_targets, llm_providers, routes
 from synthralos.calls.relations import Target
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def configured(settings: "Settings") -> "dict[str, list[Target]]":
     ]
     candidates = [routes.RouteCandidate(route, None) for route in settings.routes]
     return {
-        "platform": [agent_platform.as_target(platform) for platform in settings.platforms],
+        "platform": [agent_targets.platform_target(platform) for platform in settings.platforms],
         "providers": [served_model.as_target() for served_model in served_models],
         "routes": [
             candidate.as_target(candidate.route.unsafe_to_repeat) for candidate in candidates

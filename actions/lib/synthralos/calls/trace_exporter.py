@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 
 from synthralos.calls.http import CallError
+from synthralos.config.connection import Connection, connection
 from synthralos.config.reader import default_if_none, out_of_range, read_seconds
-from synthralos.config.settings import Connection, connection
 from synthralos.core.errors import InvalidInput
 from synthralos.telemetry import otlp_json, run_log
 

@@ -7,6 +7,16 @@ from urllib.parse import urlsplit
 
 from synthralos.config import retention
 from synthralos.config.budget import BudgetConfig
+from synthralos.config.connection import Connection, connection
+from synthralos.config.platforms import (
+    AgentEndpoint,
+    AgentName,
+    Platform,
+    endpoints_of,
+    read_agent_names,
+    read_platforms,
+    require_known,
+)
 from synthralos.config.reader import (
     default_if_none,
     not_an_object,
@@ -18,7 +28,6 @@ from synthralos.config.reader import (
 )
 from synthralos.core.causes import CAUSES
 from synthralos.core.errors import InvalidInput
-from synthralos.core.header_values import trim_secret
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.redaction import Redaction
 
@@ -30,47 +39,6 @@ CAPABILITIES = (
 # The wire formats of LLM providers; calls.llm_providers.WIRE_FORMATS implements them.
 APIS = ("openai", "anthropic")
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
-
-
-@dataclass(frozen=True)
-class Connection:
-    """How to reach one base URL.
-
-    :ivar secret: the credential, literal; or
-    :ivar secret_from: the datastore key that holds it, encrypted, read again at each attempt.
-    :ivar secret_path: the configuration entry of the secret, for messages: `providers[0].api_key`.
-    :ivar headers_from: the datastore key of a JSON object of further headers.
-    :ivar verify: True, False, or the path of a CA bundle.
-    :ivar timeout: seconds for one attempt; connect_timeout: seconds of these for connecting.
-    """
-
-    base_url: str
-    secret: Optional[str] = None
-    secret_from: Optional[str] = None
-    headers: dict[str, str] = field(default_factory=dict)
-    headers_from: Optional[str] = None
-    verify: object = True
-    proxy: Optional[str] = None
-    timeout: float = 60.0
-    connect_timeout: float = 5.0
-    secret_path: str = field(default="token", compare=False)
-
-    def account(self, owner):
-        """Return a key that is equal for connections with the same credential and `owner`."""
-        headers = tuple(sorted(self.headers.items()))
-        return (owner, self.secret, self.secret_from, self.headers_from, headers)
-
-
-@dataclass(frozen=True)
-class Platform:
-    name: str
-    connection: Connection
-    execute_path: str
-    replay_path: str
-    execution_path: str
-    health_path: str
-    restore_path: Optional[str]
-    failure_webhook: Optional[str]
 
 
 @dataclass(frozen=True)
@@ -113,6 +81,13 @@ class Route:
 
 @dataclass(frozen=True)
 class Agent:
+    """An agent of the configuration.
+
+    :ivar names: the platforms that run it, the first and its fallbacks; empty for the first
+        platform that is configured.
+    """
+
+    names: tuple[AgentName, ...] = ()
     agent_type: Optional[str] = None
     config: dict = field(default_factory=dict)
     execute_path: Optional[str] = None
@@ -208,10 +183,8 @@ class Settings:
         model_map = read_object(config, "model_map")
         limits = read_object(config, "attempt_timeouts")
         connect = read_seconds(limits, "attempt_timeouts.connect", 5.0)
-        platforms = _platforms(
-            read_object(config, "platform"),
-            read_seconds(limits, "attempt_timeouts.agent", 60.0),
-            connect,
+        platforms = read_platforms(
+            config, read_seconds(limits, "attempt_timeouts.agent", 60.0), connect
         )
         llm_timeout = read_seconds(limits, "attempt_timeouts.llm", 60.0)
         request_timeout = read_seconds(limits, "attempt_timeouts.request", 20.0)
@@ -229,7 +202,10 @@ class Settings:
             platforms=platforms,
             providers=providers,
             routes=routes,
-            agents={name: _agent(read_object(agents, name, "agents.")) for name in agents},
+            agents={
+                name: _agent(read_object(agents, name, "agents."), "agents.%s" % name, platforms)
+                for name in agents
+            },
             model_map={name: read_object(model_map, name, "model_map.") for name in model_map},
             currency=_currency(config.get("currency")),
             default_provider=config.get("default_provider") or "openai",
@@ -260,16 +236,21 @@ class Settings:
             logs=read_object(config, "logs"),
         )
 
+    def agent_endpoints(self, agent_id: str) -> list[AgentEndpoint]:
+        """Return where an agent runs, in the order of attempts; empty without a platform."""
+        agent = self.agents.get(agent_id)
+        return endpoints_of(agent_id, agent.names if agent else (), self.platforms)
+
     def secrets(self):
         """Return every literal secret of the configuration, for redaction."""
         connections = [platform.connection for platform in self.platforms]
         connections += [provider.connection for provider in self.providers]
         connections += [route.connection for route in self.routes]
         secrets = []
-        for connection in connections:
-            secrets.append(connection.secret)
-            secrets.extend(connection.headers.values())
-            secrets.append(_password_of(connection.proxy))
+        for address in connections:
+            secrets.append(address.secret)
+            secrets.extend(address.headers.values())
+            secrets.append(_password_of(address.proxy))
         for channel in ("mail", "slack", "webhook"):
             entry = self.escalation.get(channel)
             entry = entry if isinstance(entry, dict) else {}
@@ -289,44 +270,6 @@ class Settings:
         secrets.append(self.tracing.get("token"))
         secrets += [_password_of(self.tracing.get(name)) for name in ("proxy", "endpoint")]
         return [secret for secret in secrets if isinstance(secret, str) and secret]
-
-
-def _platforms(entry, timeout, connect):
-    if not entry.get("base_url"):
-        if entry.get("base_url") is not None:
-            raise _invalid_url("platform.base_url", entry["base_url"])
-        return []
-    first = _platform(entry, "platform", timeout, connect)
-    fallbacks = [
-        _platform(_with_main_defaults(fallback, entry), path, timeout, connect)
-        for path, fallback in read_list(entry, "fallbacks", "platform.")
-    ]
-    _unique("platform.fallbacks", [platform.name for platform in [first] + fallbacks])
-    return [first] + fallbacks
-
-
-def _with_main_defaults(fallback, main):
-    """Return a fallback endpoint with missing entries from the main one: it is the same platform.
-
-    Credentials belong to one address: if the fallback has its own, none of the main one's is used.
-    """
-    dropped = {"fallbacks"}
-    if any(fallback.get(name) for name in ("token", "token_from", "headers", "headers_from")):
-        dropped |= {"token", "token_from", "headers", "headers_from"}
-    return dict({name: value for name, value in main.items() if name not in dropped}, **fallback)
-
-
-def _platform(entry, path, timeout, connect):
-    return Platform(
-        name=require_identifier(path + ".name", entry.get("name") or "synthralos"),
-        connection=connection(entry, path, "token", timeout, connect),
-        execute_path=entry.get("execute_path") or "/api/v1/agents/execute",
-        replay_path=entry.get("replay_path") or "/api/v1/executions/{execution_id}/replay",
-        health_path=entry.get("health_path") or "/health",
-        restore_path=entry.get("restore_path") or None,
-        execution_path=entry.get("execution_path") or "/api/v1/executions/{execution_id}",
-        failure_webhook=entry.get("failure_webhook") or None,
-    )
 
 
 def _provider(entry, path, timeout, connect):
@@ -399,8 +342,11 @@ def _route(entry, path, timeout, connect):
     )
 
 
-def _agent(entry):
+def _agent(entry, path, platforms):
+    names = read_agent_names(entry, path)
+    require_known(names, platforms)
     return Agent(
+        names=names,
         agent_type=entry.get("agent_type") or None,
         config=read_object(entry, "config"),
         execute_path=entry.get("execute_path") or None,
@@ -456,49 +402,6 @@ def _breaker(entry):
         open_seconds=read_seconds(entry, "breaker.open_seconds", 60.0),
         probes=read_int(entry, "probes", 3, 1, 10, "breaker."),
     )
-
-
-def connection(entry, path, secret, timeout, connect, address="base_url"):
-    """Return the Connection that `entry`, found at `path`, describes.
-
-    :param secret, address: the names of the entries that hold the credential and the URL.
-    :param timeout, connect: seconds, used if the entry has none.
-    :raises InvalidInput: the URL or the timeout is not valid.
-    """
-    base_url = entry.get(address)
-    if not _is_url(base_url):
-        raise _invalid_url("%s.%s" % (path, address), base_url)
-    return Connection(
-        base_url=base_url.rstrip("/"),
-        secret=_trim_secret(entry.get(secret)) or None,
-        secret_from=entry.get(secret + "_from") or None,
-        headers={
-            str(name): trim_secret(str(value))
-            for name, value in read_object(entry, "headers", path + ".").items()
-        },
-        headers_from=entry.get("headers_from") or None,
-        verify=entry.get("ca_bundle") or default_if_none(entry.get("verify"), True),
-        proxy=entry.get("proxy") or None,
-        timeout=read_seconds(entry, path + ".timeout", timeout),
-        connect_timeout=connect,
-        secret_path="%s.%s" % (path, secret),
-    )
-
-
-def _trim_secret(value):
-    return trim_secret(value) if isinstance(value, str) else value
-
-
-def _is_url(text):
-    try:
-        parts = urlsplit(text) if isinstance(text, str) else None
-    except ValueError:
-        return False
-    return parts is not None and parts.scheme in ("http", "https") and bool(parts.netloc)
-
-
-def _invalid_url(path, value):
-    return InvalidInput(path, value, "is not a valid URL", "Write it as https://host[:port][/path]")
 
 
 def _unique(path, names):

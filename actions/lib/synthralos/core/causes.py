@@ -238,6 +238,10 @@ CAUSES = {
     "unsupported_content": Cause(
         "llm_error", "medium", "model", "The model does not take a part of the content"
     ),
+    "input_required": Cause(
+        "error", "medium", "model", "The agent asks a question, and nobody has answered it",
+        may_have_taken_effect=True,
+    ),
     # The account.
     "authentication": Cause("llm_error", "high", "account", "The credential is not valid"),
     "quota": Cause("llm_error", "high", "account", "The account's credit or quota is used up"),

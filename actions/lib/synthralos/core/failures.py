@@ -138,8 +138,8 @@ class Failure:
     :ivar status: the HTTP status, or None.
     :ivar retry_after: seconds after which the other side asked to be called again, or None.
     :ivar evidence: further facts that decide about a retry: `sent` (false where the request did not
-        leave), `should_retry` (false where the server forbids it), `parameter` and `replacement`
-        (of an unsupported parameter).
+        leave), `ran` (true where an agent worked before it failed), `should_retry` (false where the
+        server forbids it), `parameter` and `replacement` (of an unsupported parameter).
     """
 
     type: str

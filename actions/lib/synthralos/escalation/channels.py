@@ -12,7 +12,7 @@ import ssl
 import time
 
 from synthralos.calls.http import CallError
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.escalation.config import check_url
 from synthralos.storage.stackstorm_api import StackStormError
 

@@ -48,6 +48,13 @@ _CAUSES = {
         "The response did not have the expected form.",
         ["Check that {target} points to the API and not to a login page or a proxy"],
     ),
+    "input_required": (
+        "The agent asks a question, or for an authorization, before it continues.",
+        [
+            "Answer it at the agent's platform, where the run waits",
+            "Give the agent what it asks for in its query or its `config`, and run it again",
+        ],
+    ),
     "conflict": (
         "The request conflicts with the current state of the target.",
         ["Look for another run that works on the same object, and run them one at a time"],
@@ -238,7 +245,7 @@ _CAUSES = {
 # workflow: the entries that {credential}, {target} and {timeout} stand for.
 _CONFIG_PLACES = {
     "agent_recovery": {
-        "credential": "`platform.token_from`",
+        "credential": "`platforms[].token_from`",
         "target": "`platform` and its `fallbacks`",
         "timeout": "`attempt_timeouts.agent`",
     },

@@ -4,8 +4,8 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Optional
 
+from synthralos.config.connection import Connection, connection
 from synthralos.config.reader import default_if_none, read_int, read_seconds
-from synthralos.config.settings import Connection, connection
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name, require_identifier
 from synthralos.escalation.config import CHANNELS

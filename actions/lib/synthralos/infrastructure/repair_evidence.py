@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, TypedDict
 
 from synthralos.calls.http import CallError, Response
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.core.errors import InvalidInput
 from synthralos.core.failures import make_failure
 from synthralos.core.plurals import count_noun

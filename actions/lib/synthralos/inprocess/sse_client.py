@@ -22,7 +22,7 @@ from enum import Enum
 from typing import Any, Callable, Optional
 
 from synthralos.calls.http import CallError, Client
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.inprocess.agent_metrics import WorkflowMetrics, get_metrics, log_structured_event

@@ -233,7 +233,7 @@ def _by_kind(names):
 
 def _subsystems(env, breakers, rules):
     is_unavailable = env.store.unavailable_reason is not None
-    webhook = any(platform.failure_webhook for platform in env.settings.platforms[:1])
+    webhook = any(platform.failure_webhook for platform in env.settings.platforms)
     subsystems = {
         "datastore": AWAY if is_unavailable else OK,
         "stackstorm_api": OK if env.api is not None else MISSING,

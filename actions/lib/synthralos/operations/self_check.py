@@ -4,7 +4,8 @@ import concurrent.futures
 import contextvars
 import secrets
 
-from synthralos.calls import http, llm_providers, trace_exporter
+from synthralos.calls import agent_targets, http, llm_providers, trace_exporter
+from synthralos.calls.agent_platforms import connect
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.runtime.run_parameters import ENABLED_KEY
@@ -14,6 +15,7 @@ from synthralos.telemetry.run_log import LogConfig
 
 TIMEOUT_SECONDS = 5.0
 AT_ONCE = 8
+UNREACHABLE_HINT = "Check base_url, proxy and ca_bundle, and that the target is running"
 OK, FAILED, MISSING = "ok", "failed", "not_configured"
 
 
@@ -31,7 +33,7 @@ def check(env):
     checks = [_datastore(env), _stackstorm(env), _switch(env), _planner(env)]
     checks += [_tracing(env), _logs(env)]
     for subject, entries, hint in (
-        ("platform", settings.platforms, "Set platform.base_url to run agent_recovery"),
+        ("platform", settings.platforms, "List platforms to run agent_recovery"),
         ("providers", settings.providers, "List LLM providers to run llm_retry"),
         ("routes", settings.routes, "List routes to run reroute_request"),
     ):
@@ -127,9 +129,23 @@ def _logs(env):
 
 
 def _platform(env, platform):
-    return _reach(
-        env, "platform:" + platform.name, platform.connection, platform.health_path, "token"
-    )
+    name = agent_targets.target_name(platform)
+    agents = [
+        endpoint.agent
+        for agent_id in env.settings.agents
+        for endpoint in env.settings.agent_endpoints(agent_id)
+        if endpoint.platform.name == platform.name
+    ]
+    api = connect(http.Client(env.credentials, env.now), platform)
+    try:
+        result = api.check(
+            agents[0] if agents else None, min(TIMEOUT_SECONDS, platform.connection.timeout)
+        )
+    except InvalidInput as error:
+        return _check_result(name, FAILED, str(error), error.hint)
+    except CallError as error:
+        return _check_result(name, FAILED, error.failure.message, UNREACHABLE_HINT)
+    return _check_result(name, OK if result.passed else FAILED, result.details, result.hint)
 
 
 def _provider(env, provider):
@@ -164,8 +180,7 @@ def _reach(env, name, connection, path, secret, headers=None, authorize=None, an
     except InvalidInput as error:
         return _check_result(name, FAILED, str(error), error.hint)
     except CallError as error:
-        hint = "Check base_url, proxy and ca_bundle, and that the target is running"
-        return _check_result(name, FAILED, error.failure.message, hint)
+        return _check_result(name, FAILED, error.failure.message, UNREACHABLE_HINT)
     details = "answered %d in %d ms" % (response.status, int(response.latency * 1000))
     if response.status in (401, 403):
         return _check_result(name, FAILED, details, "Set %s or %s_from" % (secret, secret))

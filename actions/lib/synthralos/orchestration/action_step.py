@@ -11,7 +11,7 @@ import base64
 import json
 import time
 
-from synthralos.calls import agent_platform
+from synthralos.calls import output_schema
 from synthralos.calls.deadline import MIN_ATTEMPT_SECONDS
 from synthralos.core import sanitize, sealing
 from synthralos.core.errors import InvalidInput
@@ -56,7 +56,7 @@ def run(env, case, step, step_input, sleep=time.sleep):
                 if error is not None:
                     span.fail(error["cause"])
             if error is None and step.get("schema"):
-                output, problem = agent_platform.accept_output(output, step["schema"])
+                output, problem = output_schema.accept_output(output, step["schema"])
                 if problem is not None:
                     error = {"cause": problem.cause, "message": problem.message}
             if error is None:

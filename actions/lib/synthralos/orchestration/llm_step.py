@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 
-from synthralos.calls import agent_platform, llm_providers, rounds
+from synthralos.calls import llm_providers, output_schema, rounds
 from synthralos.calls.attempts import RunProgress
 from synthralos.calls.retry_rules import RetryRules
 from synthralos.core import bounded_json, json_extract
@@ -48,7 +48,7 @@ def run(env, case, step, step_input, sleep=time.sleep):
     targets = _targets(env, role, step)
     schema = step.get("schema")
     if schema is not None:
-        agent_platform.require_valid_schema(schema, "schema")
+        output_schema.require_valid_schema(schema, "schema")
     messages = prompts.messages(role, step_input, schema)
     model_selection.check_length(role, messages[-1]["content"])
     # An answer whose calls change definitions must not be served from the cache.

@@ -2,7 +2,7 @@
 
 from typing import Any, Optional
 
-from synthralos.calls import agent_platform
+from synthralos.calls import output_schema
 from synthralos.core import json_extract
 
 
@@ -19,7 +19,7 @@ def parse_answer(
     :param expects_json: whether the model was to answer in JSON.
     """
     if schema is not None:
-        return agent_platform.match_schema(answer, schema, prefer_json=True)
+        return output_schema.match_schema(answer, schema, prefer_json=True)
     read = json_extract.extract if expects_json else json_extract.parse_whole
     try:
         return read(answer), None

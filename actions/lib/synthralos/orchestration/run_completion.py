@@ -6,7 +6,7 @@ import re
 from typing import Any, Optional
 
 from synthralos.calls.http import CallError
-from synthralos.config.settings import connection
+from synthralos.config.connection import connection
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part

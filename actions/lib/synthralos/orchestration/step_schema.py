@@ -1,6 +1,6 @@
 """The schema of steps; orchestration_schema describes their normal form."""
 
-from synthralos.calls.agent_platform import require_valid_schema
+from synthralos.calls.output_schema import require_valid_schema
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.orchestration import conditions, dependencies

@@ -2,13 +2,13 @@
 
 from typing import Any, Optional
 
-from synthralos.calls import agent_platform, rounds
+from synthralos.calls import agent_run, agent_targets, output_schema, rounds
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import to_iso
-from synthralos.recovery import playbooks, repair_actions, repair_plan
+from synthralos.recovery import agent_attempt, playbooks, repair_actions, repair_plan
 from synthralos.runtime import failure_record, run_parameters, workflow_run
 from synthralos.storage import history, incidents, last_queries, pauses
 from synthralos.telemetry import run_log
@@ -29,12 +29,8 @@ def analyse(env, parameters, started, attempted=True):
     request = _request(parameters)
     failure = failure_of(request)
     if not env.settings.platforms:
-        raise InvalidInput(
-            "config.platform.base_url",
-            None,
-            "no agent platform is configured",
-            "Set it in the pack's config",
-        )
+        hint = "List it in the pack's config"
+        raise InvalidInput("config.platforms", None, "no agent platform is configured", hint)
     if _is_unsafe_to_repeat(env, request["agent_id"]):
         rounds.reject_unknown_effect(
             "failure_type", failure, "run it again with failure_type=error"
@@ -129,34 +125,25 @@ def _plan_with_llm(env, case, plan_id):
     return llm_planner.plan_with_llm(env, case, plan_id)
 
 
-def run_round(env, case):
-    """(ok, result) of execute_recovery: one round over the platform's endpoints.
+def run_round(env, case, clock=None):
+    """(ok, result) of execute_recovery: one round over the agent's endpoints.
 
     Attempt n applies step n of the plan to the original request, starting over after the last.
+
+    :param clock: an agent_run.Clock, for the waits while an agent works; default: real time.
     """
     if "plan" not in case:
         plan_repair(env, case)
     targets = _targets(env, case)
     if case["dry_run"]:
         return True, _dry_run_result(env, case, targets)
-    schema = case["request"]["context"].get("expected_schema")
     steps = case["plan"]["steps"]
 
     def call_target(target, seconds, attempt_number):
         step = steps[(attempt_number - 1) % len(steps)]
         run_log.emit("step", action=step["action"])
-        request = repair_actions.apply(
-            step["action"], case["agent"], step["parameters"], _facts(env, case)
-        )
-        agent_id = case["request"]["agent_id"]
-        agent = env.settings.agents.get(agent_id)
-        request["path"] = agent_platform.execute_path(target.endpoint, agent, agent_id)
-        request["agent_id"] = agent_id
-        return dict(
-            agent_platform.run_agent(
-                env.client, target.endpoint, request, seconds, case["run"], schema
-            ),
-            step=step["action"],
+        return agent_attempt.attempt(
+            env, case, step, target.endpoint, seconds, clock or agent_run.REAL_TIME
         )
 
     if case["progress"]["cursor"] == 0:
@@ -215,7 +202,7 @@ def _request(parameters):
             "Use one of " + ", ".join(allowed),
         )
     if context.get("expected_schema") is not None:
-        agent_platform.require_valid_schema(context["expected_schema"])
+        output_schema.require_valid_schema(context["expected_schema"])
     return request
 
 
@@ -251,24 +238,9 @@ def _is_unsafe_to_repeat(env, agent_id):
 
 
 def _targets(env, case):
-    unsafe = _is_unsafe_to_repeat(env, case["request"]["agent_id"])
-    return [agent_platform.as_target(platform, unsafe) for platform in env.settings.platforms]
-
-
-def _facts(env, case):
-    request = case["request"]
-    return {
-        "failure": case["failure"],
-        "failure_details": request["failure_details"],
-        "context": request["context"],
-        "expected_schema": request["context"].get("expected_schema"),
-        "model_map": env.settings.model_map,
-        "models": [
-            (provider.name, model.name)
-            for provider in env.settings.providers
-            for model in provider.models
-        ],
-    }
+    agent_id = case["request"]["agent_id"]
+    endpoints = env.settings.agent_endpoints(agent_id)
+    return agent_targets.targets_of(endpoints, _is_unsafe_to_repeat(env, agent_id))
 
 
 def _label_attempts(progress, steps):

@@ -8,6 +8,7 @@ import json
 from typing import Any, Optional
 
 from synthralos.calls import snapshot_restore
+from synthralos.calls.agent_platforms import connect
 from synthralos.calls.http import CallError
 from synthralos.core import causes, sealing
 from synthralos.core.errors import InvalidInput
@@ -31,7 +32,7 @@ CHILDREN = {
     "llm": "synthralos.llm_retry",
     "ask": "core.ask",
 }
-NOT_PUT_BACK = "verified, but no platform.restore_path is configured: put back what the result has"
+NOT_PUT_BACK = "verified, but no platform has a restore_path: put back what the result has"
 
 
 def assess(env, parameters, started, parent_pack=None):
@@ -316,7 +317,7 @@ def _validate(env, case):
     last = case["steps"][-1]
     checks = [{"check": "recovery_success", "passed": True, "details": last["summary"]}]
     if last["strategy"] == "auto_retry" and case["request"]["original_query"]:
-        checks.append(_platform_answers(env))
+        checks.append(_platform_answers(env, case["request"]["agent_id"]))
     checks.append(_no_new_error(env, case))
     paused = pauses.pause_of(env.store, case["request"]["agent_id"], env.now())
     checks.append(
@@ -339,13 +340,11 @@ def _validate(env, case):
     return _final_result(env, case, "done", summary, recovered=True, escalated=False)
 
 
-def _platform_answers(env):
-    platform = env.settings.platforms[0]
+def _platform_answers(env, agent_id):
+    endpoint = env.settings.agent_endpoints(agent_id)[0]
     try:
-        answer = env.client.request(
-            platform.connection, "GET", platform.health_path, HEALTH_SECONDS
-        )
-        passed, details = answer.status < 500, "it answered %d" % answer.status
+        result = connect(env.client, endpoint.platform).check(endpoint.agent, HEALTH_SECONDS)
+        passed, details = result.is_up, "it " + result.details
     except CallError as error:
         passed, details = False, error.failure.message
     return {"check": "platform_answers", "passed": passed, "details": details}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from synthralos.calls import agent_platform
+from synthralos.calls.agent_platforms import synthralos
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
@@ -187,14 +187,14 @@ def failure_reason(
 
 
 def notify_platform(env: Environment, payload: dict[str, Any]) -> Optional[str]:
-    """Send the record to the first platform's webhook.
+    """Send the record to the first platform that has a webhook for it.
 
     :returns: "taken", or "not taken: " and why; None where no webhook is configured.
     """
-    for platform in env.settings.platforms[:1]:
+    for platform in env.settings.platforms:
         if platform.failure_webhook:
             try:
-                agent_platform.notify(env.client, platform, payload, NOTIFY_SECONDS)
+                synthralos.notify(env.client, platform, payload, NOTIFY_SECONDS)
             except CallError as error:
                 return "not taken: %s" % error.failure.cause
             except InvalidInput as error:

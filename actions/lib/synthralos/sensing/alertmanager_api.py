@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 from urllib.parse import urlencode
 
 from synthralos.calls.http import CallError, Response
-from synthralos.config.settings import Connection
+from synthralos.config.connection import Connection
 from synthralos.core import failures, timestamps
 from synthralos.core.errors import InvalidInput
 

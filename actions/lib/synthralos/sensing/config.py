@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Optional
 
+from synthralos.config.connection import Connection, connection
+from synthralos.config.platforms import DEFAULT_API
 from synthralos.config.reader import default_if_none, read_int, read_seconds
-from synthralos.config.settings import Connection, connection
 from synthralos.core.errors import InvalidInput
 
 MIN_POLL_SECONDS = 4
@@ -153,7 +154,9 @@ def agent_events(entry, platforms=(), connect=5.0):
 
 
 def _endpoints(entry, config_path, platforms, connect):
-    """Return the endpoint at `url` with its own credentials, or at `path` on each platform."""
+    """Return the endpoint at `url` with its own credentials, or at `path` on each platform with the
+    API of SynthralOS.
+    """
     url, path = entry.get("url"), entry.get("path")
     if url and path:
         raise InvalidInput(
@@ -167,8 +170,8 @@ def _endpoints(entry, config_path, platforms, connect):
         raise InvalidInput(
             config_path + ".path", path, "must begin with /", "Use a path such as /errors"
         )
-    if not platforms:
-        hint = "Set platform.base_url, or %s.url" % config_path
+    if not any(platform.api == DEFAULT_API for platform in platforms):
+        hint = "Configure one with `api: synthralos`, or set %s.url" % config_path
         raise InvalidInput(
             config_path + ".path", path, "needs a platform, and none is configured", hint
         )
@@ -176,6 +179,7 @@ def _endpoints(entry, config_path, platforms, connect):
     return [
         Endpoint(dataclasses.replace(platform.connection, timeout=timeout), path)
         for platform in platforms
+        if platform.api == DEFAULT_API
     ]
 
 

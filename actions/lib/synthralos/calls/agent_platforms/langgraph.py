@@ -1,0 +1,341 @@
+"""The API of LangGraph Server: LangSmith Deployment, `langgraph dev`, and Aegra, which copies it.
+
+A run belongs to a thread whose id the client chooses, so a run is found again whatever became of
+the reply to its start. One run of the pack has a thread to itself: a second one would find the
+messages of the first there.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Optional
+from urllib.parse import quote
+
+from synthralos.calls import output_schema
+from synthralos.calls.agent_platforms.agent_failures import agent_failure, cancelled
+from synthralos.calls.agent_platforms.protocol import (
+    ASKING,
+    COMPLETED,
+    FAILED,
+    RUNNING,
+    UNKNOWN,
+    AgentRequest,
+    Capabilities,
+    CheckResult,
+    Handle,
+    NoCheckpoint,
+    Question,
+    RunState,
+    is_id,
+)
+from synthralos.calls.agent_platforms.session import Reply, Session, check_reply, malformed
+from synthralos.calls.http import CallError, Client
+from synthralos.calls.llm_wires.completion import text_of
+from synthralos.config.platforms import Platform
+from synthralos.core import failures
+from synthralos.core.failures import Failure
+
+API = "langgraph"
+CHECK_PATH = "/assistants/search"
+# Runs under one key that failed, each followed by another: more than a run of the pack attempts.
+MAX_RUNS_OF_KEY = 50
+_NAMESPACE = uuid.UUID("6f0d1c5e-0a0b-5d0e-9d5f-2a4c1c5f7b31")
+_LIVE = ("pending", "running")
+# What the server itself keeps in `configurable`.
+_RESERVED = ("thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "assistant_id", "graph_id")
+
+
+class LangGraph:
+    """A LangGraph Server; see protocol.AgentPlatform."""
+
+    capabilities = Capabilities(
+        chooses_run_id=True,
+        joins=True,
+        cancels=True,
+        resumes_checkpoint=True,
+        answers_questions=True,
+    )
+
+    def __init__(self, client: Client, platform: Platform) -> None:
+        self._client, self._platform = client, platform
+
+    def handle_for(self, request: AgentRequest) -> Optional[Handle]:
+        thread = str(uuid.uuid5(_NAMESPACE, request.idempotency_key))
+        return Handle(API, self._platform.name, request.agent, {"thread": thread})
+
+    def start(self, request: AgentRequest, seconds: float) -> RunState:
+        """See AgentPlatform.start. What failed under the same key stays on its thread; a new run
+        gets the next one, whose id follows from that of the run that failed.
+        """
+        session = self._session(seconds)
+        handle, run = self._last_run(session, self._first(request))
+        if run is not None:
+            state = self._state_of(session, handle, run)
+            if not _is_to_be_repeated(state, request):
+                return state
+            handle = _next_thread(handle)
+        body = {
+            "input": self._input(request),
+            "if_not_exists": "create",
+            "config": _config(request.config),
+            "metadata": dict(request.context, idempotency_key=request.idempotency_key),
+        }
+        return self._create(session, handle, body)
+
+    def join(self, handle: Handle, seconds: float) -> RunState:
+        """See AgentPlatform.join. Without the id of a run, the last one under its key is meant."""
+        session = self._session(seconds)
+        if "run" not in handle.ids:
+            handle, run = self._last_run(session, handle)
+        else:
+            run = self._run(session, handle)
+        if run is None:
+            return RunState(UNKNOWN, handle)
+        return self._state_of(session, handle, run)
+
+    def cancel(self, handle: Handle, seconds: float) -> RunState:
+        session = self._session(seconds)
+        if "run" not in handle.ids:
+            handle, run = self._last_run(session, handle)
+            if run is None:
+                return RunState(UNKNOWN, handle)
+        reply = session.request("POST", _run_path(handle) + "/cancel?wait=false&action=interrupt")
+        # 404 and 409: it has ended before.
+        if not reply.succeeded and reply.status not in (404, 409):
+            raise CallError(session.failure_of(reply))
+        run = self._run(session, handle)
+        if run is None:
+            return RunState(UNKNOWN, handle)
+        return self._state_of(session, handle, run)
+
+    def resume(self, request: AgentRequest, handle: Handle, seconds: float) -> RunState:
+        session = self._session(seconds)
+        handle, run = self._latest(session, handle)
+        if run is not None and run["status"] in _LIVE:
+            return RunState(RUNNING, handle)
+        state = self._thread_state(session, handle) if run is not None else {}
+        if _interrupts(state):
+            return _asking(handle, state)
+        if not state.get("next"):
+            message = "the run on this thread left no checkpoint to continue from"
+            raise NoCheckpoint(failures.make_failure("not_found", message))
+        # Without the key `input`, or with {}, the graph would start from its beginning.
+        return self._create(session, handle, {"input": None, "config": _config(request.config)})
+
+    def answer(
+        self, handle: Handle, question: Question, answer: str, key: str, seconds: float
+    ) -> RunState:
+        """See AgentPlatform.answer. `multitask_strategy` takes the part of the key."""
+        session = self._session(seconds)
+        handle, run = self._latest(session, handle)
+        if run is None:
+            return RunState(UNKNOWN, handle)
+        state = self._thread_state(session, handle)
+        open_ids = [interrupt_id for interrupt_id, _ in _interrupts(state)]
+        if run["status"] in _LIVE or question.id not in open_ids:
+            return self._state_of(session, handle, run)
+        # Servers before LangGraph 0.4 know no answers by id; of a single question none is needed.
+        resumed: Any = answer if len(open_ids) == 1 else {question.id: answer}
+        return self._create(session, handle, {"command": {"resume": resumed}})
+
+    def check(self, agent: Optional[str], seconds: float) -> CheckResult:
+        reply = self._session(seconds).request("POST", CHECK_PATH, {"limit": 1})
+        return check_reply(reply, self._platform.connection, CHECK_PATH)
+
+    def _session(self, seconds: float) -> Session:
+        return Session(self._client, self._platform, seconds)
+
+    def _first(self, request: AgentRequest) -> Handle:
+        handle = self.handle_for(request)
+        assert handle is not None
+        return handle
+
+    def _input(self, request: AgentRequest) -> dict[str, Any]:
+        if self._platform.input_key == "messages":
+            return {"messages": [{"role": "user", "content": request.query}]}
+        return {self._platform.input_key: request.query}
+
+    def _latest(self, session: Session, handle: Handle) -> tuple[Handle, Optional[dict[str, Any]]]:
+        """Return the newest run on the thread of a run, else the last one under its key."""
+        if "run" not in handle.ids:
+            return self._last_run(session, handle)
+        run = self._newest(session, handle)
+        return handle.with_ids(run=run["run_id"]) if run is not None else handle, run
+
+    def _last_run(
+        self, session: Session, handle: Handle
+    ) -> tuple[Handle, Optional[dict[str, Any]]]:
+        """Return the last run under the key that a handle's thread follows from, or None."""
+        last, thread = None, handle
+        for _ in range(MAX_RUNS_OF_KEY):
+            run = self._newest(session, thread)
+            if run is None:
+                break
+            handle, last = thread.with_ids(run=run["run_id"]), run
+            if run["status"] in _LIVE:
+                break
+            thread = _next_thread(handle)
+        return handle, last
+
+    def _newest(self, session: Session, handle: Handle) -> Optional[dict[str, Any]]:
+        reply = session.request("GET", _thread_path(handle) + "/runs?limit=1")
+        if reply.status == 404:
+            return None
+        runs = session.require(reply, list)
+        return _require_run(reply, runs[0]) if runs else None
+
+    def _run(self, session: Session, handle: Handle) -> Optional[dict[str, Any]]:
+        reply = session.request("GET", _run_path(handle))
+        return None if reply.status == 404 else _require_run(reply, session.require(reply))
+
+    def _create(self, session: Session, handle: Handle, body: Mapping[str, Any]) -> RunState:
+        """Create a run in the background; where the thread has a live one, that is joined."""
+        body = dict(
+            body,
+            assistant_id=handle.agent,
+            multitask_strategy="reject",
+            on_disconnect="continue",
+            durability="sync",
+        )
+        reply = session.request("POST", _thread_path(handle) + "/runs", body)
+        if reply.status == 409:
+            run = self._newest(session, handle)
+            if run is None:
+                raise CallError(session.failure_of(reply))
+        elif reply.status == 422 and _names_no_assistant(reply):
+            failure = session.failure_of(reply)
+            raise CallError(failures.make_failure("not_found", failure.message, reply.status))
+        else:
+            run = _require_run(reply, session.require(reply))
+        return RunState(RUNNING, handle.with_ids(run=run["run_id"]))
+
+    def _state_of(self, session: Session, handle: Handle, run: Mapping[str, Any]) -> RunState:
+        status = run["status"]
+        if status in _LIVE:
+            return RunState(RUNNING, handle)
+        if status == "success":
+            state = self._thread_state(session, handle)
+            if _interrupts(state):
+                return _asking(handle, state)
+            return RunState(COMPLETED, handle, output=self._output(state.get("values")))
+        if status == "interrupted":
+            # The word for a question and for a cancelled run; only the first has interrupts.
+            state = self._thread_state(session, handle)
+            if _interrupts(state):
+                return _asking(handle, state)
+            return RunState(FAILED, handle, failure=cancelled())
+        return RunState(FAILED, handle, failure=self._failure(session, handle, status))
+
+    def _failure(self, session: Session, handle: Handle, status: str) -> Failure:
+        """Return why a run failed: its own error, else those of the thread's tasks."""
+        reply = session.request("GET", _run_path(handle) + "/join")
+        body = reply.body if isinstance(reply.body, dict) else {}
+        # Aegra answers {} here.
+        error: Any = body.get("__error__")
+        if not error:
+            tasks = self._thread_state(session, handle).get("tasks")
+            error = [
+                {"error": task["error"]}
+                for task in (tasks if isinstance(tasks, list) else ())
+                if isinstance(task, dict) and task.get("error")
+            ]
+        if status == "timeout":
+            default = "the run exceeded the platform's time limit"
+            return replace(agent_failure(error, 200, default), type="timeout")
+        return agent_failure(error, 200, "the run ended as %s" % status)
+
+    def _thread_state(self, session: Session, handle: Handle) -> dict[str, Any]:
+        state: dict[str, Any] = session.require(
+            session.request("GET", _thread_path(handle) + "/state")
+        )
+        return state
+
+    def _output(self, values: Any) -> Any:
+        """Return the answer of a graph: the text of its last message, or its whole state."""
+        messages = values.get("messages") if isinstance(values, dict) else None
+        if self._platform.output == "state" or not isinstance(messages, list):
+            return values or None
+        for message in reversed(messages):
+            if isinstance(message, dict) and message.get("type", message.get("role")) in (
+                "ai", "assistant"
+            ):
+                return text_of(message.get("content"))
+        return None
+
+
+def _is_to_be_repeated(state: RunState, request: AgentRequest) -> bool:
+    """Return whether a run gave nothing that a further start under the same key could return."""
+    if state.status == COMPLETED:
+        return output_schema.accept_output(state.output, request.schema)[1] is not None
+    return state.status == FAILED
+
+
+def _next_thread(handle: Handle) -> Handle:
+    """Return the thread for the run after the one of `handle`, which ended without an answer."""
+    thread = uuid.uuid5(uuid.UUID(handle.ids["thread"]), handle.ids["run"])
+    return Handle(handle.api, handle.platform, handle.agent, {"thread": str(thread)})
+
+
+def _thread_path(handle: Handle) -> str:
+    return "/threads/" + quote(handle.ids["thread"], safe="")
+
+
+def _run_path(handle: Handle) -> str:
+    return "%s/runs/%s" % (_thread_path(handle), quote(handle.ids["run"], safe=""))
+
+
+def _require_run(reply: Reply, run: Any) -> dict[str, Any]:
+    is_run = (
+        isinstance(run, dict) and is_id(run.get("run_id")) and isinstance(run.get("status"), str)
+    )
+    if not is_run:
+        raise CallError(malformed(reply))
+    valid_run: dict[str, Any] = run
+    return valid_run
+
+
+def _names_no_assistant(reply: Reply) -> bool:
+    details = reply.body.get("detail") if isinstance(reply.body, dict) else None
+    return isinstance(details, str) and details.lower().startswith("invalid assistant")
+
+
+def _config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the graph finds in its `config`; a limit of iterations is LangGraph's own."""
+    own = dict(config)
+    limit = own.pop("maxIterations", None)
+    configurable = {
+        name: value
+        for name, value in own.items()
+        if name not in _RESERVED and not name.startswith(("__", "langgraph_"))
+    }
+    result: dict[str, Any] = {"configurable": configurable}
+    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+        result["recursion_limit"] = limit
+    return result
+
+
+def _interrupts(state: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return (id, value) of each question that is open on a thread."""
+    tasks = state.get("tasks")
+    interrupts = [
+        interrupt
+        for task in (tasks if isinstance(tasks, list) else ())
+        if isinstance(task, dict) and isinstance(task.get("interrupts"), list)
+        for interrupt in task["interrupts"]
+        if isinstance(interrupt, dict)
+    ]
+    return [(str(interrupt.get("id") or ""), interrupt.get("value")) for interrupt in interrupts]
+
+
+def _asking(handle: Handle, state: Mapping[str, Any]) -> RunState:
+    interrupt_id, value = _interrupts(state)[0]
+    return RunState(ASKING, handle, question=Question(_question_text(value), id=interrupt_id))
+
+
+def _question_text(value: Any) -> str:
+    """Return an interrupt's value, which may be any JSON value, as a text for people."""
+    import json
+
+    if isinstance(value, dict) and isinstance(value.get("question"), str):
+        return str(value["question"])
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

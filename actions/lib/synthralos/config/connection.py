@@ -1,0 +1,89 @@
+"""How a base URL is reached: its credential, TLS, proxy and time limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+from urllib.parse import urlsplit
+
+from synthralos.config.reader import default_if_none, read_object, read_seconds
+from synthralos.core.errors import InvalidInput
+from synthralos.core.header_values import trim_secret
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach one base URL.
+
+    :ivar secret: the credential, literal; or
+    :ivar secret_from: the datastore key that holds it, encrypted, read again at each attempt.
+    :ivar secret_path: the configuration entry of the secret, for messages: `providers[0].api_key`.
+    :ivar headers_from: the datastore key of a JSON object of further headers.
+    :ivar verify: True, False, or the path of a CA bundle.
+    :ivar timeout: seconds for one attempt; connect_timeout: seconds of these for connecting.
+    """
+
+    base_url: str
+    secret: Optional[str] = None
+    secret_from: Optional[str] = None
+    headers: dict[str, str] = field(default_factory=dict)
+    headers_from: Optional[str] = None
+    verify: object = True
+    proxy: Optional[str] = None
+    timeout: float = 60.0
+    connect_timeout: float = 5.0
+    secret_path: str = field(default="token", compare=False)
+
+    def account(self, owner: str) -> tuple[Any, ...]:
+        """Return a key that is equal for connections with the same credential and `owner`."""
+        headers = tuple(sorted(self.headers.items()))
+        return (owner, self.secret, self.secret_from, self.headers_from, headers)
+
+
+def connection(
+    entry: Mapping[str, Any],
+    path: str,
+    secret: str,
+    timeout: float,
+    connect: float,
+    address: str = "base_url",
+) -> Connection:
+    """Return the Connection that `entry`, found at `path`, describes.
+
+    :param secret, address: the names of the entries that hold the credential and the URL.
+    :param timeout, connect: seconds, used if the entry has none.
+    :raises InvalidInput: the URL or the timeout is not valid.
+    """
+    base_url = entry.get(address)
+    if not _is_url(base_url):
+        raise _invalid_url("%s.%s" % (path, address), base_url)
+    return Connection(
+        base_url=str(base_url).rstrip("/"),
+        secret=_trim_secret(entry.get(secret)) or None,
+        secret_from=entry.get(secret + "_from") or None,
+        headers={
+            str(name): trim_secret(str(value))
+            for name, value in read_object(entry, "headers", path + ".").items()
+        },
+        headers_from=entry.get("headers_from") or None,
+        verify=entry.get("ca_bundle") or default_if_none(entry.get("verify"), True),
+        proxy=entry.get("proxy") or None,
+        timeout=read_seconds(entry, path + ".timeout", timeout),
+        connect_timeout=connect,
+        secret_path="%s.%s" % (path, secret),
+    )
+
+
+def _trim_secret(value: Any) -> Any:
+    return trim_secret(value) if isinstance(value, str) else value
+
+
+def _is_url(text: Any) -> bool:
+    try:
+        parts = urlsplit(text) if isinstance(text, str) else None
+    except ValueError:
+        return False
+    return parts is not None and parts.scheme in ("http", "https") and bool(parts.netloc)
+
+
+def _invalid_url(path: str, value: Any) -> InvalidInput:
+    return InvalidInput(path, value, "is not a valid URL", "Write it as https://host[:port][/path]")
