@@ -9,8 +9,12 @@ class AnalyzeAgentFailure(SynthralosAction):
         return self.perform(self._analyse, parameters)
 
     def _analyse(self, env, parameters):
-        inputs, started = self.execution(env, parameters)
+        inputs, started, execution = self.intake(env, parameters)
         # Only a run goes on to an attempt, and may use up the probe of a paused agent.
         return agent_recovery.analyse(
-            env, inputs, started, attempted=bool(parameters.get("execution_id"))
+            env,
+            inputs,
+            started,
+            attempted=bool(parameters.get("execution_id")),
+            execution=execution,
         )

@@ -73,7 +73,7 @@ def run(scripted, monkeypatch, seconds=60.0, schema=None, time=None):
     endpoint = AgentEndpoint(platform("langgraph"), "bot")
     request = AgentRequest("bot", "q", "k", schema=schema)
     clock = agent_run.Clock(time.now, time.sleep)
-    return agent_run.run_agent(None, endpoint, request, seconds, clock)
+    return agent_run.run_agent(None, endpoint, request, agent_run.Patience(seconds), clock)
 
 
 def failing(scripted, monkeypatch, **more):

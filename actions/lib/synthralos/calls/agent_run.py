@@ -1,4 +1,8 @@
-"""One attempt with an agent: started, then asked for until it ends, within the attempt's limit."""
+"""A run of an agent: started once, then asked for until it ends or its limit is reached.
+
+Whoever calls `run_agent` waits for a while only. An agent that takes longer raises StillRunning, and
+its run is joined by its handle later, from any process.
+"""
 
 import time
 from dataclasses import dataclass
@@ -16,16 +20,19 @@ from synthralos.calls.agent_platforms.protocol import (
     Handle,
     RunState,
 )
+from synthralos.calls.attempts import StillRunning
 from synthralos.calls.http import CallError, Client
 from synthralos.config.platforms import AgentEndpoint
 from synthralos.core import failures
 from synthralos.core.failures import Failure
 
 # Of one question about a run.
-CALL_SECONDS = 15.0
+CALL_SECONDS, MIN_CALL_SECONDS = 15.0, 2.0
+# Between two questions while somebody waits, and after that.
 FIRST_POLL_SECONDS = 0.2
 MAX_POLL_SECONDS = 5.0
 POLL_GROWTH = 1.5
+MIN_DELAY_SECONDS, DELAY_SHARE = 10.0, 0.2
 # What is left of the limit to cancel a run that takes longer: this share of it, and at most this.
 CANCEL_SHARE = 0.1
 MAX_CANCEL_SECONDS = 5.0
@@ -33,6 +40,10 @@ MAX_CANCEL_SECONDS = 5.0
 MISSING_SECONDS = 20.0
 # Of a start, what leaves open whether the run exists.
 LOST_REPLIES = ("timeout", "network", "truncated_stream", "malformed_answer", "server_error")
+
+# Called with the handle before a run is started, where it can be known by then, and whenever the
+# platform says more: (handle or None, progress).
+Record = Callable[[Optional[Handle], str], None]
 
 
 @dataclass(frozen=True)
@@ -46,28 +57,46 @@ class Clock:
 REAL_TIME = Clock()
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a run.
+
+    :ivar seconds: the limit of the run since its start; then it is cancelled, where the API can.
+    :ivar elapsed: seconds since its start.
+    :ivar hold_seconds: how long one call waits; None for the whole limit.
+    """
+
+    seconds: float
+    elapsed: float = 0.0
+    hold_seconds: Optional[float] = None
+
+
 def run_agent(
     client: Client,
     endpoint: AgentEndpoint,
     request: AgentRequest,
-    seconds: float,
+    patience: Patience,
     clock: Clock = REAL_TIME,
+    handle: Optional[Handle] = None,
+    record: Record = lambda handle, progress: None,
 ) -> dict[str, Any]:
-    """Run an agent once, to its end.
+    """Start a run of an agent, or join the one of `handle`, and wait for its end.
 
     :param request: `agent` is the name at this endpoint.
-    :param seconds: the limit; a run that takes longer is cancelled, where the API can.
+    :param record: stores the handle, so that the run is found whatever becomes of this process.
     :returns: {output, execution_id, metadata, latency_ms}; `output` as `accept_output` returns it,
         and `execution_id` the id of the run at its platform, or None.
-    :raises CallError: the platform or the agent failed, or its output is blank or does not match.
+    :raises StillRunning: it has not ended within `hold_seconds`.
+    :raises CallError: the platform or the agent failed, or its output is blank or does not match;
+        `evidence.live` where the run may go on.
     """
     with span_attributes.invoke_agent(endpoint.platform, request.agent):
-        started_at = clock.now()
-        attempt = _Attempt(connect(client, endpoint.platform), request, seconds, clock)
-        state = attempt.run()
+        started_at = clock.now() - patience.elapsed
+        waiting = _Waiting(connect(client, endpoint.platform), request, patience, clock, record)
+        state = waiting.wait(handle)
         output, problem = output_schema.accept_output(state.output, request.schema)
         if problem is not None:
-            raise CallError(problem)
+            raise CallError(failures.with_evidence(problem, ran=True))
         return {
             "output": output,
             "execution_id": _main_id(state.handle),
@@ -76,56 +105,87 @@ def run_agent(
         }
 
 
-class _Attempt:
-    """One attempt; the parameters are those of run_agent."""
+class _Waiting:
+    """Waits for one run; the parameters are those of run_agent."""
 
     def __init__(
-        self, platform: AgentPlatform, request: AgentRequest, seconds: float, clock: Clock
+        self,
+        platform: AgentPlatform,
+        request: AgentRequest,
+        patience: Patience,
+        clock: Clock,
+        record: Record,
     ) -> None:
         self._platform, self._request, self._clock = platform, request, clock
-        self._seconds, self._ends_at = seconds, clock.now() + seconds
+        self._record, self._seconds = record, patience.seconds
+        now = clock.now()
+        self._started_at, self._ends_at = now - patience.elapsed, (
+            now - patience.elapsed + patience.seconds
+        )
         cancel_seconds = 0.0
         if platform.capabilities.cancels:
-            cancel_seconds = min(seconds * CANCEL_SHARE, MAX_CANCEL_SECONDS)
+            cancel_seconds = min(patience.seconds * CANCEL_SHARE, MAX_CANCEL_SECONDS)
         self._polls_until = self._ends_at - cancel_seconds
+        can_return = platform.capabilities.joins and patience.hold_seconds is not None
+        self._hold_until = now + (patience.hold_seconds or 0.0) if can_return else self._ends_at
         self._lost_start: Optional[CallError] = None
         self._missing_since: Optional[float] = None
+        self._is_joined = False
 
-    def run(self) -> RunState:
+    def wait(self, handle: Optional[Handle]) -> RunState:
         """Return the state of a completed run.
 
+        :param handle: of the run; None to start one.
+        :raises StillRunning: it has not ended yet.
         :raises CallError: in any other case.
         """
-        state, pause = self._start(), FIRST_POLL_SECONDS
+        if handle is None:
+            state = self._start()
+        else:
+            self._is_joined = True
+            state = self._join(RunState(RUNNING, handle))
+        pause = FIRST_POLL_SECONDS
         while state.may_be_live and self._missing_too_long(state) is None:
-            seconds_left = self._polls_until - self._clock.now()
-            if seconds_left <= 0:
+            now = self._clock.now()
+            if now >= self._polls_until:
                 state = self._cancel(state.handle)
                 break
-            self._clock.sleep(min(pause, seconds_left))
+            if now >= self._hold_until:
+                self._record(state.handle, state.progress)
+                raise StillRunning(self._delay(now))
+            self._clock.sleep(min(pause, min(self._polls_until, self._hold_until) - now))
             pause = min(pause * POLL_GROWTH, MAX_POLL_SECONDS)
             state = self._join(state)
         if state.status == COMPLETED:
             return state
         raise CallError(self._failure(state))
 
+    def _delay(self, now: float) -> float:
+        """Return when to ask again: the longer the run takes, the less often, but at its limit."""
+        delay = max(MIN_DELAY_SECONDS, (now - self._started_at) * DELAY_SHARE)
+        return max(1.0, min(delay, self._polls_until - now))
+
     def _start(self) -> RunState:
         seconds = self._seconds
-        if self._platform.capabilities.chooses_run_id:
-            # It returns at once; what it does not return is found afterwards.
+        if self._platform.capabilities.joins:
+            # It returns at once; what it does not return is found afterwards, where it can be.
             seconds = min(seconds / 2, CALL_SECONDS)
+        handle = self._platform.handle_for(self._request)
+        self._record(handle, "")
         try:
-            return self._platform.start(self._request, seconds)
+            state = self._platform.start(self._request, seconds)
         except CallError as error:
-            handle = self._platform.handle_for(self._request)
-            if handle is None or not _may_exist(error.failure):
+            if handle is None or not may_exist(error.failure):
                 raise
             self._lost_start = error
             return RunState(UNKNOWN, handle)
+        self._record(state.handle, state.progress)
+        return state
 
     def _join(self, state: RunState) -> RunState:
         """Return the state now, or `state` where the platform cannot be asked at the moment."""
-        seconds = min(CALL_SECONDS, max(0.1, self._polls_until - self._clock.now()))
+        seconds = self._polls_until - self._clock.now()
+        seconds = min(CALL_SECONDS, max(MIN_CALL_SECONDS, seconds))
         try:
             return self._platform.join(state.handle, seconds)
         except CallError as error:
@@ -140,7 +200,7 @@ class _Attempt:
             self._missing_since = None
             return None
         if self._missing_since is None:
-            self._missing_since = self._clock.now()
+            self._missing_since = self._started_at if self._is_joined else self._clock.now()
         missing = self._clock.now() - self._missing_since
         return missing if missing >= MISSING_SECONDS else None
 
@@ -161,7 +221,7 @@ class _Attempt:
         return state
 
     def _seconds_left(self) -> float:
-        return max(0.1, self._ends_at - self._clock.now())
+        return max(MIN_CALL_SECONDS, self._ends_at - self._clock.now())
 
     def _failure(self, state: RunState) -> Failure:
         if state.failure is not None:
@@ -174,12 +234,17 @@ class _Attempt:
             return lost
         if state.status == UNKNOWN and self._missing_since is not None:
             message = "the platform does not know of the run that it started"
-            return failures.make_failure("server_error", message)
+            return failures.with_evidence(failures.make_failure("server_error", message), ran=True)
         message = "no answer within %.1f s; the run may still be live" % self._seconds
-        return failures.make_failure("timeout", message)
+        failure = failures.make_failure("timeout", message)
+        if self._platform.capabilities.cancels:
+            # Nobody else is asked while the cancellation is not confirmed.
+            failure = failures.with_evidence(failure, live=True)
+        return failure
 
 
-def _may_exist(failure: Failure) -> bool:
+def may_exist(failure: Failure) -> bool:
+    """Return whether a run may exist although its start failed this way."""
     return failure.cause in LOST_REPLIES and bool(failure.evidence.get("sent", True))
 
 

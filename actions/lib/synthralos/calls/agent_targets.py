@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 
+from synthralos.calls import agent_platforms
 from synthralos.calls.relations import Target
 from synthralos.config.platforms import AgentEndpoint, Platform
 
@@ -18,13 +20,18 @@ def platform_target(
     platform: Platform, endpoint: object = None, unsafe_to_repeat: bool = False
 ) -> Target:
     """Return the Target of a platform, whatever agent it runs."""
-    return Target.over(
+    target = Target.over(
         platform.connection,
         target_name(platform),
         PREFIX + (platform.standby_of or platform.name),
         endpoint,
         unsafe_to_repeat=unsafe_to_repeat,
     )
+    if not agent_platforms.capabilities_of(platform.api).joins:
+        return target
+    # Its time limit is that of a request; an agent works on between two of them.
+    limit = inf if platform.run_seconds is None else float(platform.run_seconds)
+    return replace(target, seconds=limit)
 
 
 def targets_of(endpoints: Iterable[AgentEndpoint], unsafe_to_repeat: bool) -> list[Target]:

@@ -103,7 +103,7 @@ def timing_after(
         may be attempted at once, or none}.
     :param scope: what the failure speaks of; default: the scope of its cause.
     """
-    if may_have_taken_effect(failed, target):
+    if failed.evidence.get("live") or may_have_taken_effect(failed, target):
         return NEVER
     if failed.cause == "context_length" and not _may_be_larger(other, target):
         return NEVER

@@ -16,7 +16,7 @@ from synthralos.storage.host_memory import SILENT, HostMemory
 from synthralos.storage.outcome_ledger import Ledger
 
 PROBE_POLL_SECONDS = 5.0
-UNSAFE_TO_REPEAT = "unsafe_to_repeat"
+UNSAFE_TO_REPEAT, MAY_BE_LIVE = "unsafe_to_repeat", "may_be_live"
 
 
 class TargetQueue:
@@ -94,7 +94,9 @@ class TargetQueue:
         if scope.same_host == LAST:
             self._remember(target, failed.cause)
         target_state = self._progress.mark(target)
-        if NEVER in (scope.same_target, failed.same_target):
+        if failed.evidence.get("live"):
+            target_state["out"] = MAY_BE_LIVE
+        elif NEVER in (scope.same_target, failed.same_target):
             target_state["out"] = failed.cause
         elif may_have_taken_effect(failed, target):
             target_state["out"] = UNSAFE_TO_REPEAT
@@ -159,6 +161,8 @@ class TargetQueue:
             return (
                 "the request may have taken effect and must not be repeated: a person has to check"
             )
+        if MAY_BE_LIVE in causes:
+            return "what was started may still be running, and could not be cancelled"
         if None not in outs:
             return "not retryable (%s)" % ", ".join(causes)
         return "max_retries, %d, is used up" % self._rules.max_retries

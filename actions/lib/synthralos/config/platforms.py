@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from synthralos.config.connection import Connection, connection
-from synthralos.config.reader import default_if_none, read_list
+from synthralos.config.reader import default_if_none, read_int, read_list
 from synthralos.core.errors import InvalidInput
 from synthralos.core.header_values import find_header_fault
 from synthralos.core.identifiers import require_identifier
@@ -22,6 +22,8 @@ ENTRIES_OF_API = {
     "openai_responses": ("background",),
 }
 PLATFORM_APIS = tuple(ENTRIES_OF_API)
+HOLD_SECONDS = 20
+MAX_RUN_SECONDS = 24 * 3600
 OUTPUTS = ("last_message", "state")
 PROTOCOL_VERSIONS = ("1.0", "0.3")
 BINDINGS = ("JSONRPC", "HTTP+JSON")
@@ -37,6 +39,8 @@ class Platform:
     :ivar api: one of PLATFORM_APIS; the other entries are described by their API, see
         ENTRIES_OF_API and config.schema.yaml.
     :ivar standby_of: the name of the platform that this is a further address of, or None.
+    :ivar run_seconds: the limit of one run of an agent; None for what the run of the pack has left.
+    :ivar hold_seconds: how long the first round waits for an agent; later rounds only ask.
     :ivar token_header: the header that carries the token as it is; None for a bearer token.
     """
 
@@ -44,6 +48,8 @@ class Platform:
     connection: Connection
     api: str = DEFAULT_API
     standby_of: Optional[str] = None
+    run_seconds: Optional[int] = None
+    hold_seconds: int = HOLD_SECONDS
     token_header: Optional[str] = None
     execute_path: str = "/api/v1/agents/execute"
     replay_path: str = "/api/v1/executions/{execution_id}/replay"
@@ -197,9 +203,17 @@ def _platform(
         connection=connection(entry, path, "token", timeout, connect),
         api=api,
         standby_of=standby_of,
+        run_seconds=_run_seconds(entry, path),
+        hold_seconds=read_int(entry, "hold_seconds", HOLD_SECONDS, 0, 600, path + "."),
         token_header=_token_header(entry, path, api),
         **own,
     )
+
+
+def _run_seconds(entry: Mapping[str, Any], path: str) -> Optional[int]:
+    if entry.get("run_seconds") is None:
+        return None
+    return int(read_int(entry, "run_seconds", None, 1, MAX_RUN_SECONDS, path + "."))
 
 
 def _choice(entry: Mapping[str, Any], name: str, path: str, allowed: tuple[str, ...]) -> None:

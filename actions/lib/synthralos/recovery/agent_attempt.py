@@ -1,35 +1,220 @@
-"""One attempt of agent_recovery: a step of the plan, applied to the request, at one endpoint."""
+"""One attempt of agent_recovery: a step of the plan, applied to the request, at one endpoint.
 
-from typing import TYPE_CHECKING, Any
+The run at the platform is recorded before anybody waits for it, under the request that it serves, so
+that it is joined and not repeated: by the next round, by a re-run, and by a second run for the same
+request.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.calls import agent_run, idempotency
-from synthralos.calls.agent_platforms.protocol import AgentRequest
+from synthralos.calls.agent_platforms import capabilities_of
+from synthralos.calls.agent_platforms.protocol import AgentRequest, Handle
+from synthralos.calls.agent_run import Patience
+from synthralos.calls.attempts import StillRunning
+from synthralos.calls.http import CallError
+from synthralos.calls.relations import Target
 from synthralos.config.platforms import AgentEndpoint
+from synthralos.core.errors import InvalidInput
 from synthralos.recovery import repair_actions
+from synthralos.storage import agent_runs, locks
+from synthralos.storage.agent_runs import AgentRun
+from synthralos.storage.stackstorm_api import ExecutionNotFound
+from synthralos.telemetry import run_log
 
 if TYPE_CHECKING:
     from synthralos.runtime.environment import Environment
+
+# Until another process that is just starting the run has recorded it.
+CLAIM_DELAY_SECONDS = 2.0
 
 
 def attempt(
     env: "Environment",
     case: dict[str, Any],
     step: dict[str, Any],
-    endpoint: AgentEndpoint,
+    target: Target,
     seconds: float,
     clock: agent_run.Clock,
 ) -> dict[str, Any]:
-    """Run the agent once and return the result of `agent_run.run_agent`, with the `step` added.
+    """Run the agent once, or join its run, and return the result of `agent_run.run_agent`, with the
+    `step` added.
 
     :param step: of the plan.
+    :raises StillRunning: the agent works on.
     :raises CallError: the platform or the agent failed, or its output is not accepted.
     """
+    endpoint = target.endpoint
+    assert isinstance(endpoint, AgentEndpoint)
     request = repair_actions.apply(
         step["action"], case["agent"], step["parameters"], _facts(env, case)
     )
     platform_request = _platform_request(env, case, request, endpoint)
-    result = agent_run.run_agent(env.client, endpoint, platform_request, seconds, clock)
+    if capabilities_of(endpoint.platform.api).joins:
+        result = _RecordedRun(env, case, target, endpoint, platform_request).run(seconds, clock)
+    else:
+        result = agent_run.run_agent(
+            env.client, endpoint, platform_request, Patience(seconds), clock
+        )
     return dict(result, step=step["action"])
+
+
+def adopt_run(env: "Environment", case: dict[str, Any], targets: list[Target]) -> None:
+    """Make the first attempt of a run join what already runs for its request, if anything does.
+
+    Costs one datastore call.
+    """
+    agent_run_record = find_open_run(env, case)
+    if agent_run_record is None or agent_run_record.handle is None:
+        return
+    target = next((item for item in targets if item.name == agent_run_record.target), None)
+    if target is None:
+        # It runs where this agent is no longer configured to run: nobody can ask for it.
+        run_log.emit("agent_run_lost", target=agent_run_record.target)
+        return
+    progress = case["progress"]
+    progress["attempts"] += 1
+    mark = progress["marks"].setdefault(target.name, {"tries": 0, "ready_at": 0.0, "out": None})
+    mark["tries"] += 1
+    limit = min(target.seconds, case["deadline"] - agent_run_record.started_at)
+    progress["pending"] = {
+        "target": target.name,
+        "number": progress["attempts"],
+        "round": 1,
+        "repeat": False,
+        "seconds": limit,
+        "started_at": agent_run_record.started_at,
+    }
+    agent_runs.add_waiter(env.store, agent_run_record, case["run"], env.now())
+
+
+def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun]:
+    """Return the run that serves the request of a case, unless its answer has been delivered."""
+    agent_id = case["request"]["agent_id"]
+    record = agent_runs.find(env.store, agent_id, case["agent_request"])
+    if record is None or record.delivered_by in (None, case["run"]):
+        return record
+    api: Any = env.api
+    try:
+        status = None if api is None else api.execution(record.delivered_by, "status")["status"]
+    except ExecutionNotFound:
+        status = None
+    # A run that failed after it had the answer has not returned it.
+    return None if status in (None, "succeeded") else replace(record, delivered_by=None)
+
+
+def mark_delivered(env: "Environment", case: dict[str, Any]) -> None:
+    """Record that this run returns the answer of the run that served its request."""
+    record = agent_runs.find(env.store, case["request"]["agent_id"], case["agent_request"])
+    if record is not None:
+        agent_runs.mark_delivered(env.store, record, case["run"], env.now())
+
+
+class _RecordedRun:
+    """The run of an agent for the request of a case, and its record."""
+
+    def __init__(
+        self,
+        env: "Environment",
+        case: dict[str, Any],
+        target: Target,
+        endpoint: AgentEndpoint,
+        request: AgentRequest,
+    ) -> None:
+        self._env, self._case, self._target = env, case, target
+        self._endpoint, self._request = endpoint, request
+        self._record: Optional[AgentRun] = None
+
+    def run(self, seconds: float, clock: agent_run.Clock) -> dict[str, Any]:
+        """Join the recorded run at this target, or start one.
+
+        :raises StillRunning: the agent works on, or another process is just starting it.
+        :raises CallError: it failed.
+        """
+        env = self._env
+        self._record = self._own_record()
+        if self._record is not None and self._record.handle is not None:
+            return self._wait(seconds, clock)
+        # Two processes of one execution would both find nothing, and start it twice.
+        with locks.try_lock(env.store, self._lock_name(), env.now) as is_acquired:
+            if not is_acquired and env.store.unavailable_reason is None:
+                raise StillRunning(CLAIM_DELAY_SECONDS)
+            self._record = self._own_record()
+            if self._record is not None and self._record.handle is None:
+                # Its reply was lost with its process: the same request has the same key.
+                self._request = replace(self._request, idempotency_key=self._record.start_key)
+            return self._wait(seconds, clock)
+
+    def _own_record(self) -> Optional[AgentRun]:
+        record = find_open_run(self._env, self._case)
+        return record if record is not None and record.target == self._target.name else None
+
+    def _wait(self, seconds: float, clock: agent_run.Clock) -> dict[str, Any]:
+        env, record = self._env, self._record
+        handle = None if record is None or record.handle is None else _handle_of(record)
+        is_first = handle is None or self._case["progress"]["cursor"] == 0
+        patience = Patience(
+            seconds=seconds,
+            elapsed=0.0 if record is None else max(0.0, env.now() - record.started_at),
+            hold_seconds=self._hold_seconds() if is_first else 0.0,
+        )
+        try:
+            return agent_run.run_agent(
+                env.client, self._endpoint, self._request, patience, clock, handle, self._save
+            )
+        except StillRunning:
+            run_log.emit(
+                "agent_running", target=self._target.name,
+                seconds=0.0 if self._record is None else env.now() - self._record.started_at,
+            )
+            raise
+        except CallError as error:
+            evidence = error.failure.evidence
+            is_open = evidence.get("live") or (
+                agent_run.may_exist(error.failure) and not evidence.get("ran")
+            )
+            if self._record is not None and not is_open:
+                agent_runs.forget(env.store, self._record)
+            raise
+
+    def _hold_seconds(self) -> Optional[float]:
+        # A single action is followed by no round that could ask.
+        return None if self._case.get("alone") else float(self._endpoint.platform.hold_seconds)
+
+    def _save(self, handle: Optional[Handle], progress: str) -> None:
+        env, case, now = self._env, self._case, self._env.now()
+        if self._record is None:
+            self._record = AgentRun(
+                agent_id=case["request"]["agent_id"],
+                request=case["agent_request"],
+                started_by=case["run"] or "",
+                start_key=self._request.idempotency_key,
+                target=self._target.name,
+                handle=None if handle is None else handle.as_dict(),
+                started_at=now,
+                ends_by=case["deadline"],
+            )
+            agent_runs.add_waiter(env.store, self._record, case["run"] or "", now)
+        else:
+            self._record = replace(
+                self._record,
+                handle=self._record.handle if handle is None else handle.as_dict(),
+                ends_by=max(self._record.ends_by, case["deadline"]),
+                progress=progress or self._record.progress,
+            )
+        agent_runs.save(env.store, self._record, now)
+
+    def _lock_name(self) -> str:
+        agent_id = self._case["request"]["agent_id"]
+        return str(idempotency.key(self._case["agent_request"], "AGENT-RUN", agent_id, None))
+
+
+def _handle_of(record: AgentRun) -> Optional[Handle]:
+    try:
+        return Handle.from_dict(record.handle)
+    except InvalidInput:
+        return None
 
 
 def _platform_request(

@@ -8,22 +8,30 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import to_iso
-from synthralos.recovery import agent_attempt, playbooks, repair_actions, repair_plan
+from synthralos.recovery import (
+    agent_attempt,
+    playbooks,
+    repair_actions,
+    repair_plan,
+    request_id,
+)
 from synthralos.runtime import failure_record, run_parameters, workflow_run
 from synthralos.storage import history, incidents, last_queries, pauses
 from synthralos.telemetry import run_log
 
 WORKFLOW = "agent_recovery"
 DEFAULT_RUN_SECONDS = 300
+MAX_RUN_SECONDS = 24 * 3600
 RETRY_DELAY = 5
 SIMILAR = 5
 _TIME_KEYS = ("timestamp", "failed_at", "occurred_at", "failedAt", "occurredAt")
 
 
-def analyse(env, parameters, started, attempted=True):
+def analyse(env, parameters, started, attempted=True, execution=None):
     """The result of analyze_agent_failure, with the new case in `next`.
 
     :param parameters: of the workflow, resolved; started: of the run, seconds since the epoch.
+    :param execution: of the run, as StackStorm's API returns it, or None.
     :param attempted: whether an attempt follows; only that uses up the probe of a paused agent.
     """
     request = _request(parameters)
@@ -61,6 +69,8 @@ def analyse(env, parameters, started, attempted=True):
         rules,
         failure=failure_info,
         agent=_agent_request(env, request),
+        agent_request=request_id.of_run(env, request["context"], execution),
+        max_seconds=MAX_RUN_SECONDS,
         failed_at=workflow_run.failed_at(
             started, *(request["failure_details"].get(name) for name in _TIME_KEYS)
         ),
@@ -143,21 +153,25 @@ def run_round(env, case, clock=None):
         step = steps[(attempt_number - 1) % len(steps)]
         run_log.emit("step", action=step["action"])
         return agent_attempt.attempt(
-            env, case, step, target.endpoint, seconds, clock or agent_run.REAL_TIME
+            env, case, step, target, seconds, clock or agent_run.REAL_TIME
         )
 
     if case["progress"]["cursor"] == 0:
         query = env.redactor.remove_secrets(case["request"]["original_query"])
         last_queries.save_query(env.store, case["request"]["agent_id"], query)
         incidents.record_attempt(env.store, env.now(), case["request"]["agent_id"], case["run"])
+        agent_attempt.adopt_run(env, case, targets)
     round_result, progress = workflow_run.play_round(env, case, targets, call_target)
     _label_attempts(progress, steps)
     case["progress"] = progress.as_dict()
+    if round_result.is_pending:
+        return True, _running_result(env, case, progress, round_result.delay)
     if round_result.result is None:
         return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
         env, case, env.redactor.remove_secrets(round_result.result), "output"
     )
+    agent_attempt.mark_delivered(env, case)
     workflow_run.record_summary(env, case, "recovered", case["failure"])
     _record_recovery(env, case, answer["step"])
     pauses.resume_after_probe(env, case["request"]["agent_id"])
@@ -170,6 +184,24 @@ def run_round(env, case, clock=None):
         "attempts": progress.attempts,
         "plan": case["plan"],
         "trail": progress.trail,
+    }
+
+
+def _running_result(env, case, progress, delay):
+    """The result of a round whose agent works on: the next one asks for its outcome.
+
+    It carries the case by its key only: an agent may run for a day.
+    """
+    pending = progress.pending
+    seconds = int(env.now() - pending["started_at"])
+    return {
+        "summary": "%s has been running at %s for %d s; asked again in %d s"
+        % (case["request"]["agent_id"], pending["target"], seconds, delay),
+        "success": False,
+        "status": "running",
+        "target": pending["target"],
+        "running_seconds": seconds,
+        "next": workflow_run.next_step(env, case, delay, max_bytes=0),
     }
 
 

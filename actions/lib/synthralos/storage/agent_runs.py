@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Optional
 
-from synthralos.core.identifiers import encode_key_part
+from synthralos.core.identifiers import decode_key_part, encode_key_part
 from synthralos.storage import records
 from synthralos.storage.datastore import PREFIX
 
@@ -19,6 +19,7 @@ DAY_SECONDS = 24 * 3600
 # Runs that are still running are few; more than that are looked at next time.
 MAX_PAGES = 5
 _RUNS = PREFIX + "agent_run."
+_WAITERS = PREFIX + "agent_run_waiter."
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class AgentRun:
 
     :ivar agent_id: the agent, by our name for it.
     :ivar request: identifies the request that it serves.
-    :ivar owner: the execution id of the workflow that waits for it.
+    :ivar started_by: the execution id of the run of agent_recovery that has started it; others may
+        wait for it, too: see `add_waiter`.
+    :ivar start_key: the idempotency key of its start.
     :ivar target: the name of the target that it runs at.
     :ivar handle: what identifies it at the platform; None until the platform has named it, where it
         lets nobody choose.
@@ -39,7 +42,8 @@ class AgentRun:
 
     agent_id: str
     request: str
-    owner: str
+    started_by: str
+    start_key: str
     target: str
     handle: Optional[dict[str, Any]]
     started_at: float
@@ -58,6 +62,24 @@ def save(store: Any, agent_run: AgentRun, now: float) -> bool:
     ttl = max(agent_run.ends_by - now, 0.0) + DAY_SECONDS
     row = records.encode(asdict(agent_run), FORMAT_VERSION)
     return bool(store.put(agent_run.key, row, int(ttl)))
+
+
+def add_waiter(store: Any, agent_run: AgentRun, run: str, now: float) -> bool:
+    """Record that `run` waits for it. It is cancelled when nobody waits any more."""
+    ttl = max(agent_run.ends_by - now, 0.0) + DAY_SECONDS
+    return bool(store.put(_waiters_prefix(agent_run) + encode_key_part(run), "1", int(ttl)))
+
+
+def waiters(store: Any, agent_run: AgentRun) -> list[str]:
+    """Return the execution ids of the runs that wait for it, at most a page."""
+    prefix = _waiters_prefix(agent_run)
+    return [decode_key_part(name[len(prefix):]) for name, _ in store.list(prefix)]
+
+
+def _waiters_prefix(agent_run: AgentRun) -> str:
+    return "%s%s.%s." % (
+        _WAITERS, encode_key_part(agent_run.agent_id), encode_key_part(agent_run.request)
+    )
 
 
 def find(store: Any, agent_id: str, request: str) -> Optional[AgentRun]:
@@ -83,5 +105,7 @@ def mark_delivered(store: Any, agent_run: AgentRun, run: str, now: float) -> Non
 
 
 def forget(store: Any, agent_run: AgentRun) -> None:
-    """Remove the record of a run that has ended without an answer."""
+    """Remove the record of a run that has ended, and of those that wait for it."""
     store.delete(agent_run.key)
+    for run in waiters(store, agent_run):
+        store.delete(_waiters_prefix(agent_run) + encode_key_part(run))

@@ -69,6 +69,7 @@ KINDS = {
     "repair_turn": KeyKind("incidents", ttl_seconds=2 * 3600),
     # Lasts for a day longer than its run may take.
     "agent_run": KeyKind("agent_runs", _NAME),
+    "agent_run_waiter": KeyKind("agent_runs", _NAME),
     "reaped_run": KeyKind("incidents", _NAME, ttl_seconds=32 * DAY),
     "query": KeyKind("queries", _NAME, holds_user_text=True, ttl_seconds=7 * DAY),
     "answer": KeyKind("answers", _NAME, holds_user_text=True, ttl_seconds=DAY),

@@ -11,6 +11,10 @@ EVENTS = {
     "over_budget": ("period", "limited", "limit", "used"),
     # A target was not called: its breaker is open, or it asked to wait.
     "skipped": ("target", "seconds", "cause"),
+    # An agent works on after a round; `seconds` since its start.
+    "agent_running": ("target", "seconds"),
+    # A run for the same request is at a target that the agent has no longer.
+    "agent_run_lost": ("target",),
     # The step of the repair plan that the next attempt applies.
     "step": ("action",),
     # The repair plan of an LLM, or its decision on repairs, is not valid.
