@@ -8,7 +8,7 @@ run does not affect the others.
 
 from functools import partial
 
-from synthralos.automation import admission, approvals
+from synthralos.automation import admission, agent_run_reaper, approvals
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.core.timestamps import parse_iso, to_iso
@@ -39,6 +39,9 @@ LATE_START_SECONDS = 120
 # Seconds after the deadline, and after the request, until one of our actions that has not started
 # counts as lost: in a burst, actions queue for minutes.
 MAX_QUEUE_SECONDS = 300
+# What a run must have left for its rounds to be judged by their own limit: longer than any round,
+# which has up to an hour for a platform that answers within one request.
+LONG_SECONDS, ROUND_SECONDS = 3600, 3700
 LOOK_BACK = 2 * 24 * 3600
 MAX_PAGES = 10
 _LOGGED_SECONDS = lifetime_of("reaped_run")
@@ -50,6 +53,7 @@ _ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters
 _CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp"
 _REAPED = PREFIX + "reaped_run."
 _DEAD = "its action runner died: it is still running after the deadline of its run"
+_DEAD_ROUND = "its action runner died: it is still running after the limit of a round"
 _LOST = "StackStorm's scheduler lost it: it had not started by the deadline of its run"
 
 
@@ -57,9 +61,12 @@ def reap(env, config):
     """Process all stuck runs, expired approvals and scheduled closes once.
 
     :returns: {summary, abandoned, canceled, resumed, logged, expired, closed, errors}: lists of
-        {run, workflow ...}; errors are {run or null, error}.
+        {run, workflow ...}; agents, cancelled at their platforms, are {run, agent_id, target,
+        confirmed}; errors are {run or null, error}.
     """
-    names = ("abandoned", "canceled", "resumed", "logged", "expired", "closed", "errors")
+    names = (
+        "abandoned", "canceled", "resumed", "logged", "expired", "closed", "agents", "errors",
+    )
     report = {name: [] for name in names}
     _collect_errors(report, None, _expire, env, config, report)
     logged_runs = _logged_runs(env)
@@ -78,6 +85,8 @@ def reap(env, config):
         _collect_errors(report, run["id"], _end_roll_up, env, run, report)
     for run, actor in incidents.scheduled_closes(env.store):
         _collect_errors(report, run, _close_ticket, env, run, actor, report)
+    cancelled = _collect_errors(report, None, agent_run_reaper.cancel_left_behind, env)
+    report["agents"] += cancelled or []
     counts = ", ".join("%d %s" % (len(entries), name) for name, entries in report.items())
     return dict({"summary": counts}, **report)
 
@@ -108,6 +117,8 @@ def _expire(env, config, report):
 def _close_run(env, workflow, run, report):
     """End the actions that keep `run` from ending, or the run itself if there are none."""
     if env.now() <= _deadline(run) + GRACE_SECONDS and run["status"] != "paused":
+        if _deadline(run) - env.now() > LONG_SECONDS:
+            _abandon_dead_rounds(env, workflow, run, report)
         return
     children = env.api.children(run["id"], _CHILDREN)
     live = [child for child in children if child.get("status") not in ENDED]
@@ -141,6 +152,22 @@ def _close_run(env, workflow, run, report):
         ended = env.api.cancel(run["id"])
     if ended:
         report["canceled"].append({"run": run["id"], "workflow": workflow})
+
+
+def _abandon_dead_rounds(env, workflow, run, report):
+    """End the rounds of a long run whose action runner died: the run would last until its deadline.
+
+    A round that runs an agent ends within its own limit, however long the agent works.
+    """
+    for child in env.api.children(run["id"], _CHILDREN):
+        age = env.now() - (parse_iso(child.get("start_timestamp")) or env.now())
+        is_dead = child.get("status") == "running" and age > ROUND_SECONDS and not (
+            _is_workflow(child)
+        )
+        if is_dead and _ref(child).startswith("synthralos."):
+            if env.api.set_status(child["id"], "abandoned", {"error": _DEAD_ROUND}):
+                entry = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
+                report["abandoned"].append(entry)
 
 
 def _abandon_reason(child, overdue_seconds, now):
