@@ -16,7 +16,7 @@ from synthralos.infrastructure import outcome
 from synthralos.orchestration import run_completion
 from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
 from synthralos.runtime import failure_record, run_parameters
-from synthralos.storage import incidents, inquiries
+from synthralos.storage import agent_runs, incidents, inquiries
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
 from synthralos.storage.keyspace import lifetime_of
 from synthralos.storage.stackstorm_api import ENDED, StackStormError
@@ -42,6 +42,8 @@ MAX_QUEUE_SECONDS = 300
 # What a run must have left for its rounds to be judged by their own limit: longer than any round,
 # which has up to an hour for a platform that answers within one request.
 LONG_SECONDS, ROUND_SECONDS = 3600, 3700
+# Of a round that only asks what became of an agent.
+POLL_SECONDS = 300
 LOOK_BACK = 2 * 24 * 3600
 MAX_PAGES = 10
 _LOGGED_SECONDS = lifetime_of("reaped_run")
@@ -159,9 +161,11 @@ def _abandon_dead_rounds(env, workflow, run, report):
 
     A round that runs an agent ends within its own limit, however long the agent works.
     """
+    polling = {agent_run.started_by for agent_run in agent_runs.undelivered(env.store)}
+    limit = POLL_SECONDS if run["id"] in polling else ROUND_SECONDS
     for child in env.api.children(run["id"], _CHILDREN):
         age = env.now() - (parse_iso(child.get("start_timestamp")) or env.now())
-        is_dead = child.get("status") == "running" and age > ROUND_SECONDS and not (
+        is_dead = child.get("status") == "running" and age > limit and not (
             _is_workflow(child)
         )
         if is_dead and _ref(child).startswith("synthralos."):
