@@ -19,8 +19,8 @@ from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound
 if TYPE_CHECKING:
     from synthralos.runtime.environment import Environment
 
-# A run that failed may be run again, and then joins the agent: so long that takes. One that a person
-# cancelled is over at once.
+# A run that failed may be run again, and then joins the agent: so long that takes. One that a
+# person cancelled is over at once.
 REJOIN_SECONDS = 30
 CALL_SECONDS = 10.0
 MAX_CANCELLED_AT_ONCE = 20

@@ -1,7 +1,7 @@
 """A run of an agent: started once, then asked for until it ends or its limit is reached.
 
-Whoever calls `run_agent` waits for a while only. An agent that takes longer raises StillRunning, and
-its run is joined by its handle later, from any process.
+Whoever calls `run_agent` waits for a while only. If an agent takes longer, StillRunning is raised,
+and its run is joined by its handle later, from any process.
 """
 
 import time

@@ -1,8 +1,8 @@
 """One attempt of agent_recovery: a step of the plan, applied to the request, at one endpoint.
 
-The run at the platform is recorded before anybody waits for it, under the request that it serves, so
-that it is joined and not repeated: by the next round, by a re-run, and by a second run for the same
-request.
+The run at the platform is recorded before anybody waits for it, under the request that it serves,
+so that it is joined and not repeated: by the next round, by a re-run, and by a second run for the
+same request.
 """
 
 from dataclasses import replace
