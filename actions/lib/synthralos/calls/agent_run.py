@@ -216,7 +216,9 @@ class _Waiting:
             return RunState(UNKNOWN, handle)
         if state.failure is not None and state.failure.cause == "cancelled":
             message = "no answer within %.1f s; the run was cancelled" % self._seconds
-            timeout = failures.make_failure("timeout", message)
+            timeout = failures.with_evidence(
+                failures.make_failure("timeout", message), ran=True
+            )
             return RunState(state.status, handle, failure=timeout)
         return state
 
