@@ -14,6 +14,7 @@ from synthralos.calls.agent_platforms.protocol import (
     AgentPlatform,
     AgentRequest,
     Handle,
+    NotSupported,
     RunState,
 )
 from synthralos.calls.http import CallError, Client
@@ -128,6 +129,9 @@ class _Attempt:
         seconds = min(CALL_SECONDS, max(0.1, self._polls_until - self._clock.now()))
         try:
             return self._platform.join(state.handle, seconds)
+        except NotSupported as error:
+            # What cannot be found without the reply that was lost.
+            raise self._lost_start or error from None
         except CallError as error:
             # The run goes on meanwhile, whatever is between it and us.
             if error.failure.policy.scope not in ("moment", "host", "state"):
