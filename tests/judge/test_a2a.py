@@ -3,7 +3,7 @@ import contextlib
 
 import pytest
 import requests
-from fixtures.agent_servers import KEY, Agent, client, free_port, python_server
+from fixtures.agent_servers import KEY, Agent, aimock, client, free_port, python_server
 from fixtures.waiting import limit_under_test, until
 
 from synthralos.calls.agent_platforms import connect
@@ -197,3 +197,13 @@ def test_a_start_is_one_task(server):
 def test_a_server_that_is_away_cannot_be_reached():
     nowhere = Agent({"api": "a2a", "base_url": "http://127.0.0.1:%d" % free_port()}, "bot")
     assert nowhere.failure("say x").cause == "network"
+
+
+def test_aimock_s_agents_answer(tmp_path):
+    with aimock(tmp_path) as base_url:
+        desk = Agent({"api": "a2a", "base_url": base_url + "/a2a"}, "desk")
+        assert desk.run("direct")["output"] == "at once"
+        assert desk.run("task")["output"] == "found {{ x }}"
+        assert desk.run("data")["output"] == {"total": 5}
+        assert desk.failure("nothing of the kind").cause == "server_error"
+        assert connect(client(), desk.platform).check(None, 60.0).passed

@@ -32,6 +32,8 @@ CANCEL_SHARE = 0.1
 MAX_CANCEL_SECONDS = 5.0
 # A run that its platform did not know this long after its start was lost, or has not arrived.
 MISSING_SECONDS = 20.0
+# The same after a start that was answered with an error, which may have begun something as well.
+MISSING_SECONDS_AFTER_ERROR = 2.0
 # Of a start, what leaves open whether the run exists.
 LOST_REPLIES = ("timeout", "network", "truncated_stream", "malformed_answer", "server_error")
 
@@ -146,7 +148,10 @@ class _Attempt:
         if self._missing_since is None:
             self._missing_since = self._clock.now()
         missing = self._clock.now() - self._missing_since
-        return missing if missing >= MISSING_SECONDS else None
+        lost = self._lost_start
+        was_answered = lost is not None and lost.failure.status is not None
+        limit = MISSING_SECONDS_AFTER_ERROR if was_answered else MISSING_SECONDS
+        return missing if missing >= limit else None
 
     def _cancel(self, handle: Handle) -> RunState:
         if not self._platform.capabilities.cancels:
