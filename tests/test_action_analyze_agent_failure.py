@@ -115,7 +115,7 @@ class AnalyzeAgentFailureTest(ActionCase):
 
     def test_refuses_to_begin_without_a_platform(self):
         del self.config["platforms"]
-        self.refused("config.platform.base_url")
+        self.refused("config.platforms")
 
     def test_a_run_that_a_rule_started_is_refused_when_the_switch_is_off(self):
         execution = self.started("agent_recovery", **FAILED)

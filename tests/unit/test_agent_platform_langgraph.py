@@ -190,7 +190,8 @@ def test_without_a_checkpoint_nothing_is_sent():
 
 
 def test_a_question_that_is_open_is_not_answered_by_going_on():
-    state_now, client = resumed(state(following=["n"], interrupts=[{"id": "i2", "value": "Delete?"}]))
+    interrupts = [{"id": "i2", "value": "Delete?"}]
+    state_now, client = resumed(state(following=["n"], interrupts=interrupts))
     assert state_now.status == "asking" and state_now.question.id == "i2"
     assert client.bodies("POST", "/runs") == []
 

@@ -179,6 +179,13 @@ def test_a_start_that_never_arrived_is_its_own_failure(monkeypatch):
     assert (failure.cause, failure.message) == ("timeout", "no reply")
 
 
+def test_after_an_error_a_run_is_looked_for_only_shortly(monkeypatch):
+    time, error = Time(), make_failure("server_error", "it crashed", 500)
+    failure = failing(Scripted(CallError(error), [UNKNOWN]), monkeypatch, time=time)
+    assert failure == error and time.at < 2 * agent_run.MISSING_SECONDS_AFTER_ERROR
+    assert run(Scripted(CallError(error), [RUNNING, COMPLETED_RUN]), monkeypatch)["output"] == "42"
+
+
 @pytest.mark.parametrize("cause", ["authentication", "bad_request", "not_found", "rate_limit"])
 def test_a_start_that_was_refused_is_not_looked_for(monkeypatch, cause):
     scripted = Scripted(lost(cause), [COMPLETED_RUN])

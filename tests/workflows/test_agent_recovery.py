@@ -202,7 +202,7 @@ def test_bad_input_is_refused_with_the_field_and_the_way_out(world, parameters, 
 
 
 def test_without_a_platform_the_run_says_what_to_configure(world):
-    world.config.pop("platform")
+    world.config.pop("platforms")
     run, output = world.run("agent_recovery", **FAILED)
     assert run["status"] == "failed"
-    assert output["error"]["field"] == "config.platform.base_url"
+    assert output["error"]["field"] == "config.platforms"

@@ -71,7 +71,7 @@ def test_a_state_that_nobody_put_back_is_no_recovery(world):
     run, output = handle(world, strategy="rollback", original_query=None)
     assert run["status"] == "failed" and output["escalated"] and output["ticket"]
     assert output["result"] == {"restored": False, "state": {"a": 1}}
-    assert "platform.restore_path" in output["error"]["reason"]
+    assert "restore_path" in output["error"]["reason"]
 
 
 def test_a_platform_that_restores_nothing_is_no_recovery(world):

@@ -54,7 +54,7 @@ def test_a_snapshot_is_taken_listed_shown_and_restored(ask):
 def test_without_a_restore_path_the_state_is_given_and_nothing_restored(ask, world):
     del world.config["platforms"][0]["restore_path"]
     result = ask("snapshot.restore", snapshot_id=create(ask)["snapshot_id"])
-    assert result["restored"] is False and "no platform.restore_path" in result["summary"]
+    assert result["restored"] is False and "no platform has a restore_path" in result["summary"]
     assert result["result"]["state"] == STATE
 
 

@@ -18,6 +18,7 @@ from synthralos.calls.agent_platforms.protocol import (
     AgentPlatform,
     AgentRequest,
     Handle,
+    NotSupported,
     RunState,
 )
 from synthralos.calls.attempts import StillRunning
@@ -38,6 +39,8 @@ CANCEL_SHARE = 0.1
 MAX_CANCEL_SECONDS = 5.0
 # A run that its platform did not know this long after its start was lost, or has not arrived.
 MISSING_SECONDS = 20.0
+# The same after a start that was answered with an error, which may have begun something as well.
+MISSING_SECONDS_AFTER_ERROR = 2.0
 # Of a start, what leaves open whether the run exists.
 LOST_REPLIES = ("timeout", "network", "truncated_stream", "malformed_answer", "server_error")
 
@@ -188,6 +191,9 @@ class _Waiting:
         seconds = min(CALL_SECONDS, max(MIN_CALL_SECONDS, seconds))
         try:
             return self._platform.join(state.handle, seconds)
+        except NotSupported as error:
+            # What cannot be found without the reply that was lost.
+            raise self._lost_start or error from None
         except CallError as error:
             # The run goes on meanwhile, whatever is between it and us.
             if error.failure.policy.scope not in ("moment", "host", "state"):
@@ -202,7 +208,10 @@ class _Waiting:
         if self._missing_since is None:
             self._missing_since = self._started_at if self._is_joined else self._clock.now()
         missing = self._clock.now() - self._missing_since
-        return missing if missing >= MISSING_SECONDS else None
+        lost = self._lost_start
+        was_answered = lost is not None and lost.failure.status is not None
+        limit = MISSING_SECONDS_AFTER_ERROR if was_answered else MISSING_SECONDS
+        return missing if missing >= limit else None
 
     def _cancel(self, handle: Handle) -> RunState:
         if not self._platform.capabilities.cancels:

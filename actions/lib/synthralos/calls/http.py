@@ -23,7 +23,7 @@ _GZIP_WINDOW = 31
 class CallError(Exception):
     """A call that did not return the requested result; `.failure` is the reason."""
 
-    def __init__(self, failure):
+    def __init__(self, failure: failures.Failure) -> None:
         self.failure = failure
         super().__init__(failure.message)
 

@@ -1,0 +1,243 @@
+"""OpenAI's Responses API, for agents that are a model with instructions and tools, or a prompt.
+
+A response is created in the background and polled, so that it outlives the call that began it. Its
+id is known only from the reply; behind some gateways it is hundreds of characters long, and another
+one at each look: the first is kept.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Optional
+from urllib.parse import quote
+
+from synthralos.calls import idempotency
+from synthralos.calls.agent_platforms.agent_failures import cancelled
+from synthralos.calls.agent_platforms.protocol import (
+    COMPLETED,
+    FAILED,
+    RUNNING,
+    UNKNOWN,
+    AgentRequest,
+    Capabilities,
+    CheckResult,
+    Handle,
+    Question,
+    RunState,
+    is_id,
+    not_supported,
+)
+from synthralos.calls.agent_platforms.session import Reply, Session, check_reply, malformed
+from synthralos.calls.http import CallError, Client
+from synthralos.config.platforms import Platform
+from synthralos.core import evidence, failures
+from synthralos.core.failures import Failure
+
+API = "openai_responses"
+PATH, CHECK_PATH = "/responses", "/models"
+# Prompts that are stored at OpenAI have ids that begin so; every other agent is a model.
+PROMPT_PREFIX = "pmpt_"
+# What an agent's configuration may set; the rest is of other APIs, such as maxIterations.
+PARAMETERS = (
+    "include", "instructions", "max_output_tokens", "max_tool_calls", "parallel_tool_calls",
+    "prompt", "reasoning", "service_tier", "temperature", "text", "tool_choice", "tools", "top_p",
+    "truncation",
+)
+MAX_METADATA_CHARS = 512
+_RUNNING = ("queued", "in_progress")
+_TOOL_CALLS = ("function_call", "custom_tool_call", "computer_call", "local_shell_call")
+
+
+class OpenAIResponses:
+    """A server of the Responses API; see protocol.AgentPlatform."""
+
+    capabilities = Capabilities(joins=True, cancels=True)
+
+    def __init__(self, client: Client, platform: Platform) -> None:
+        self._client, self._platform = client, platform
+
+    def handle_for(self, request: AgentRequest) -> Optional[Handle]:
+        return None
+
+    def start(self, request: AgentRequest, seconds: float) -> RunState:
+        """See AgentPlatform.start. Where the server refuses to work in the background, or the
+        configuration says that it cannot, the response is awaited.
+        """
+        session = Session(self._client, self._platform, seconds, "model request")
+        body, headers = _body(request), {idempotency.HEADER: request.idempotency_key}
+        if self._platform.background:
+            body.update(background=True, store=True)
+        reply = session.request("POST", PATH, body, headers)
+        if "background" in body and not reply.succeeded and _refuses_background(session, reply):
+            del body["background"]
+            # Another body needs another key.
+            headers[idempotency.HEADER] += "-awaited"
+            reply = session.request("POST", PATH, body, headers)
+        response = _require_response(session, reply)
+        ids = {"response": response["id"]} if is_id(response.get("id")) else {}
+        handle = Handle(API, self._platform.name, request.agent, ids)
+        state = _state_of(response, handle)
+        if state.status == RUNNING and not ids:
+            raise CallError(malformed(reply, "the response that is in progress has no id"))
+        return state
+
+    def join(self, handle: Handle, seconds: float) -> RunState:
+        session = self._session(seconds)
+        reply = session.request("GET", _path(handle))
+        if reply.status == 404:
+            return RunState(UNKNOWN, handle)
+        return _state_of(_require_response(session, reply), handle)
+
+    def cancel(self, handle: Handle, seconds: float) -> RunState:
+        session = self._session(seconds)
+        reply = session.request("POST", _path(handle) + "/cancel")
+        if reply.status in (400, 404, 409):
+            # It has ended before, or cannot be cancelled: the response says which.
+            reply = session.request("GET", _path(handle))
+            if reply.status == 404:
+                return RunState(UNKNOWN, handle)
+        return _state_of(_require_response(session, reply), handle)
+
+    def resume(self, request: AgentRequest, handle: Handle, seconds: float) -> RunState:
+        raise not_supported(API, "continue from a checkpoint")
+
+    def answer(
+        self, handle: Handle, question: Question, answer: str, key: str, seconds: float
+    ) -> RunState:
+        raise not_supported(API, "answer a question")
+
+    def check(self, agent: Optional[str], seconds: float) -> CheckResult:
+        reply = self._session(seconds).request("GET", CHECK_PATH)
+        return check_reply(reply, self._platform.connection, CHECK_PATH)
+
+    def _session(self, seconds: float) -> Session:
+        return Session(self._client, self._platform, seconds)
+
+
+def _body(request: AgentRequest) -> dict[str, Any]:
+    config = request.config
+    body = {name: config[name] for name in PARAMETERS if config.get(name) is not None}
+    body["input"] = request.query
+    if request.agent.startswith(PROMPT_PREFIX):
+        body.setdefault("prompt", {"id": request.agent})
+        model = config.get("model")
+    else:
+        model = config.get("model") or request.agent
+    if model:
+        body["model"] = model
+    metadata = {name: text[:MAX_METADATA_CHARS] for name, text in request.context.items() if text}
+    return dict(body, metadata=metadata) if metadata else body
+
+
+def _refuses_background(session: Session, reply: Reply) -> bool:
+    failure = session.failure_of(reply)
+    clues = evidence.read(reply.body)
+    named = failure.evidence.get("parameter") or clues.field("param")
+    return named == "background" or (
+        failure.cause in ("bad_request", "unsupported_parameter") and "background" in clues.text
+    )
+
+
+def _path(handle: Handle) -> str:
+    return "%s/%s" % (PATH, quote(handle.ids["response"], safe=""))
+
+
+def _require_response(session: Session, reply: Reply) -> dict[str, Any]:
+    """Return the response in a reply.
+
+    :raises CallError: its status is an error, or it is no response.
+    """
+    response: dict[str, Any] = session.require(reply)
+    if not isinstance(response.get("status"), str):
+        if evidence.is_error_body(response):
+            raise CallError(_failure_of_error(response, reply.status))
+        raise CallError(malformed(reply))
+    return response
+
+
+def _state_of(response: Mapping[str, Any], handle: Handle) -> RunState:
+    status, metadata = response["status"], _metadata(response)
+    if status in _RUNNING:
+        return RunState(RUNNING, handle, metadata=metadata)
+    failure = _failure(response)
+    if failure is not None:
+        return RunState(FAILED, handle, failure=failure, metadata=metadata)
+    return RunState(COMPLETED, handle, output=_text(response), metadata=metadata)
+
+
+def _failure(response: Mapping[str, Any]) -> Optional[Failure]:
+    """Return why a response that has ended is no answer, or None."""
+    status = response["status"]
+    if status == "cancelled":
+        return cancelled("the response was cancelled")
+    if status == "incomplete":
+        return _failure_of_incomplete(response)
+    if status != "completed":
+        return _failure_of_error(response.get("error") or "the response ended as %s" % status, 200)
+    refusal = _first(response, "refusal", "refusal")
+    if refusal is not None:
+        return failures.make_failure("content_policy", refusal, 200)
+    tools = [
+        str(item.get("name") or item["type"])
+        for item in _items(response)
+        if item.get("type") in _TOOL_CALLS
+    ]
+    if tools and not _text(response).strip():
+        message = "the model called %s, and waits for a result" % ", ".join(tools)
+        return failures.make_failure("invalid_output", message, 200)
+    return None
+
+
+def _failure_of_error(error: Any, status: int) -> Failure:
+    """Return the failure of an error inside a success: the model's provider itself failed."""
+    clues = evidence.read(error)
+    cause = failures.cause_of(clues) or "agent_failed"
+    message = clues.message or " ".join(clues.names) or "the response failed"
+    return failures.with_evidence(failures.make_failure(cause, message, status), ran=True)
+
+
+def _failure_of_incomplete(response: Mapping[str, Any]) -> Failure:
+    details = response.get("incomplete_details")
+    reason = str(details.get("reason")) if isinstance(details, dict) else "no reason given"
+    if reason == "content_filter":
+        return failures.make_failure("content_policy", "the answer was filtered", 200)
+    if reason == "max_output_tokens" and not _text(response).strip():
+        message = "the model used all of max_output_tokens before it answered anything"
+        return failures.make_failure("output_limit", message, 200)
+    message = "the answer is not complete (%s)" % reason
+    return failures.make_failure("truncated_stream", message, 200)
+
+
+def _items(response: Mapping[str, Any]) -> list[dict[str, Any]]:
+    output = response.get("output")
+    return [item for item in (output if isinstance(output, list) else ()) if isinstance(item, dict)]
+
+
+def _contents(response: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the parts of all messages of a response."""
+    return [
+        part
+        for item in _items(response)
+        if item.get("type") == "message" and isinstance(item.get("content"), list)
+        for part in item["content"]
+        if isinstance(part, dict)
+    ]
+
+
+def _text(response: Mapping[str, Any]) -> str:
+    texts = [
+        part.get("text") for part in _contents(response) if part.get("type") == "output_text"
+    ]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _first(response: Mapping[str, Any], part_type: str, key: str) -> Optional[str]:
+    for part in _contents(response):
+        if part.get("type") == part_type:
+            return str(part.get(key) or "the model refused")
+    return None
+
+
+def _metadata(response: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {model, usage} as far as the response has them."""
+    facts = {"model": response.get("model"), "usage": response.get("usage")}
+    kinds: dict[str, type] = {"model": str, "usage": dict}
+    return {name: fact for name, fact in facts.items() if isinstance(fact, kinds[name])}
