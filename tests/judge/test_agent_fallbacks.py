@@ -112,6 +112,6 @@ def test_a_run_that_takes_too_long_is_cancelled_before_another_platform_is_asked
 ):
     config["platforms"][0]["timeout"] = limit_under_test(3)
     status, output = recover("sleep 60 late-line")
-    assert attempts(output)[0] == ("platform:graphs", "timeout")
+    assert attempts(output)[0] == ("platform:graphs", "agent_timeout")
     assert "was cancelled" in output["trail"][0]["message"]
     assert "late-line" not in effects.read_text()

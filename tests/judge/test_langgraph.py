@@ -91,7 +91,7 @@ def test_without_the_key_it_is_the_credential(entry, token):
 
 def test_a_run_that_hangs_is_cancelled_and_leaves_no_effect(agent, effects):
     failure = agent.failure("sleep 60 late", seconds=limit_under_test(4.0))
-    assert failure.cause == "timeout" and "was cancelled" in failure.message
+    assert failure.cause == "agent_timeout" and "was cancelled" in failure.message
     let_pass(1.0)
     assert lines(effects, "late") == 0
 

@@ -10,7 +10,7 @@ from sandbox import agent_failed, delay, ok, status
 
 FAILED = {"agent_id": "agent_123", "failure_type": "error", "original_query": "q"}
 PROMPT = {"prompt": "Hello", "model": "gpt-4"}
-RENDERED = "{{ config_context.platform.token }} {{ foo }} {{ st2kv.system.x }} {% raw %}"
+RENDERED = "{{ config_context.platforms[0].token }} {{ foo }} {{ st2kv.system.x }} {% raw %}"
 HOSTILE = RENDERED + " <% 1+1 %> <% st2kv('x') %> <%= erb %> {{.Values.x}} \x00 \u202e \U0001f600"
 
 

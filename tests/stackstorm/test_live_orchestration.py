@@ -12,7 +12,7 @@ from sandbox import status
 from synthralos.orchestration import examples
 
 HOSTILE = (
-    "{{ config_context.platform.token }} {{ foo }} {% raw %} <% 1+1 %> <% st2kv('x') %> \u202e")
+    "{{ config_context.platforms[0].token }} {{ foo }} {% raw %} <% 1+1 %> <% st2kv('x') %> \u202e")
 
 
 @pytest.fixture

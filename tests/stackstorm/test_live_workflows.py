@@ -82,7 +82,7 @@ def test_hostile_text_arrives_as_it_was_sent(st2, box, text):
 
 
 def test_a_hostile_answer_comes_back_as_it_was_given(st2, box):
-    text = " ".join(HOSTILE[:4]) + " {{ config_context.platform }} {{ foo }} {% raw %}"
+    text = " ".join(HOSTILE[:4]) + " {{ config_context.platforms }} {{ foo }} {% raw %}"
     box.script("platform", [ok(text=text)])
     run, output = st2.run("agent_recovery", **FAILED)
     assert output["recovery_result"]["output"] == text

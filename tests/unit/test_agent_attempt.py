@@ -257,7 +257,7 @@ def test_a_failed_agent_is_followed_by_the_fallback_in_the_same_round(world, ser
 def test_an_agent_that_hangs_is_cancelled_before_the_fallback_is_asked(world, server):
     played = world.rounds(world.begin())
     assert server.cancels == ["first", "second"] and server.starts == ["first", "second"]
-    assert not played[-1][0] and played[-1][1]["error"]["cause"] == "timeout"
+    assert not played[-1][0] and played[-1][1]["error"]["cause"] == "agent_timeout"
     assert world.records() == []
 
 

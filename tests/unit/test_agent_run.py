@@ -121,7 +121,8 @@ def test_a_failed_run_is_its_failure(monkeypatch):
 def test_a_run_that_takes_too_long_is_cancelled_before_the_limit(monkeypatch):
     scripted, time = Scripted(RUNNING, [RUNNING], state("failed", failure=cancelled())), Time()
     failure = failing(scripted, monkeypatch, time=time, seconds=60.0)
-    assert failure.cause == "timeout" and "the run was cancelled" in failure.message
+    assert failure.cause == "agent_timeout" and "the run was cancelled" in failure.message
+    assert failure.type == "timeout" and not failure.policy.counts_for_breaker
     assert failure.policy.may_have_taken_effect
     name, seconds = scripted.calls[-1]
     assert name == "cancel" and 0 < seconds <= agent_run.MAX_CANCEL_SECONDS

@@ -124,7 +124,8 @@ def test_a_channel_that_cannot_be_reached_does_not_keep_a_run_from_its_record(wo
 
 
 @pytest.mark.parametrize("text", [
-    "{{ config_context.platform.token }} {{ st2kv.system.canary }}", "<% st2kv('system.canary') %>",
+    "{{ config_context.platforms[0].token }} {{ st2kv.system.canary }}",
+    "<% st2kv('system.canary') %>",
     "{% raw %} <%= erb %> {{.Values.x}}", "\x00 \u202e \U0001f600 \u00fc",
 ])
 def test_hostile_text_is_neither_evaluated_nor_passed_on(world, hooked, text):

@@ -8,7 +8,7 @@ from sandbox import agent_failed, ok, status
 
 SECRET = "canary-in-the-datastore"
 TEXTS = {
-    "jinja that resolves": "{{ config_context.platform.token }} {{ st2kv.system.canary }}",
+    "jinja that resolves": "{{ config_context.platforms[0].token }} {{ st2kv.system.canary }}",
     "jinja that does not": "{{ foo }}",
     "yaql": "<% st2kv('system.canary') %> <% ctx() %> <% 1 + 1 %>",
     "other languages": "<%= erb %> {{.Values.x}} {% raw %} {% if %} ${x} $(id) %s %(x)s",

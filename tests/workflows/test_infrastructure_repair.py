@@ -256,7 +256,7 @@ def test_an_action_that_asks(world, approved):
 
 
 HOSTILE = [
-    "{{ config_context.platform.token }} {{ st2kv.system.canary }}",
+    "{{ config_context.platforms[0].token }} {{ st2kv.system.canary }}",
     "<% st2kv('system.canary') %> <% ctx() %>", "<%= erb %> {{.Values.x}} {% raw %}",
     "\U0001f600 \u00fc $x a.b \\ \" '",
 ]

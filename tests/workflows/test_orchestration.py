@@ -601,7 +601,7 @@ def test_an_action_step(flow):
 
 def test_what_an_action_step_is_given_is_no_template(flow):
     flow.world.config["orchestration"] = {"allowed_actions": ["core.local"]}
-    flow.answers["A"] = "{{ config_context.platform.token }} <% ctx() %>"
+    flow.answers["A"] = "{{ config_context.platforms[0].token }} <% ctx() %>"
     flow.define([
         {"name": "a", "role": "A"},
         {"name": "say", "action": "core.local",
@@ -610,7 +610,7 @@ def test_what_an_action_step_is_given_is_no_template(flow):
     _, output = flow.run()
     entry = logs(output)["say"]
     stdout = entry["step_output"]["stdout"].strip()
-    assert stdout == "{ { config_context.platform.token } } < % ctx() % >"
+    assert stdout == "{ { config_context.platforms[0].token } } < % ctx() % >"
     assert entry["note"] == "template marks were broken by spaces in: cmd"
 
 

@@ -225,10 +225,8 @@ class _Waiting:
             return RunState(UNKNOWN, handle)
         if state.failure is not None and state.failure.cause == "cancelled":
             message = "no answer within %.1f s; the run was cancelled" % self._seconds
-            timeout = failures.with_evidence(
-                failures.make_failure("timeout", message), ran=True
-            )
-            return RunState(state.status, handle, failure=timeout)
+            too_long = failures.make_failure("agent_timeout", message)
+            return RunState(state.status, handle, failure=too_long)
         return state
 
     def _seconds_left(self) -> float:

@@ -207,6 +207,11 @@ CAUSES = {
     "agent_failed": Cause(
         "error", "high", "moment", "The agent ended as failed", may_have_taken_effect=True
     ),
+    # Its platform answered all the time, so neither the host nor the platform is at fault.
+    "agent_timeout": Cause(
+        "timeout", "high", "moment", "The agent took too long, and was cancelled",
+        may_have_taken_effect=True,
+    ),
     "tool_failure": Cause("tool_failure", "medium", "moment", "A tool of the agent failed"),
     "resource": Cause("error", "critical", "moment", "Memory or disk ran out"),
     "infinite_loop": Cause(

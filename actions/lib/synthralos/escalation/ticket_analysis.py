@@ -48,6 +48,13 @@ _CAUSES = {
         "The response did not have the expected form.",
         ["Check that {target} points to the API and not to a login page or a proxy"],
     ),
+    "agent_timeout": (
+        "The agent works longer than an attempt may take, and was cancelled each time.",
+        [
+            "Raise `attempt_timeouts.agent`, or `timeout` of the agent's platform in {target}",
+            "Give the agent less to do at once, or a faster model",
+        ],
+    ),
     "input_required": (
         "The agent asks a question, or for an authorization, before it continues.",
         [
@@ -246,7 +253,7 @@ _CAUSES = {
 _CONFIG_PLACES = {
     "agent_recovery": {
         "credential": "`platforms[].token_from`",
-        "target": "`platform` and its `fallbacks`",
+        "target": "`platforms` and the agent's `fallbacks`",
         "timeout": "`attempt_timeouts.agent`",
     },
     "llm_retry": {
