@@ -55,7 +55,7 @@ class Incident:
     :ivar failure: {type, cause, severity}.
     :ivar summary: one line for people.
     :ivar blocked: the reason why no run may start in any case, one of REASONS, or None.
-    :ivar runbook: the name of the runbook that the run would use, or None.
+    :ivar work: the same for incidents whose runs would do the same by a runbook, or None.
     :ivar is_state: True for a state of the subject: any run of that subject covers it, and it has a
         ticket of its own. False for a single failed request.
     """
@@ -69,7 +69,7 @@ class Incident:
     failure: dict
     summary: str
     blocked: Optional[str] = None
-    runbook: Optional[str] = None
+    work: Optional[str] = None
     is_state: bool = True
     details: dict = field(default_factory=dict)
 
@@ -215,8 +215,8 @@ def _subject_limit(env, config, incident):
     _require_store(env)
     if incident.is_state:
         for started in starts:
-            # A run with another runbook does something else: this one waits for its turn.
-            if incident.runbook in (None, started.get("runbook")):
+            # A run that does something else does not help: this one waits for its turn.
+            if incident.work in (None, started.get("work")):
                 status = _status(env, started["run"])
                 if status is not None and status not in ENDED:
                     return RUNNING, started["run"]
@@ -243,7 +243,7 @@ def _start(env, incident):
             event = _event(incident, incidents.STARTED)
             incidents.record_event(env.store, env.now(), incident.id, event)
         raise
-    incidents.record_start(env.store, env.now(), incident.subject, run, incident.runbook)
+    incidents.record_start(env.store, env.now(), incident.subject, run, incident.work)
     event = _event(incident, incidents.STARTED, run=run)
     incidents.record_event(env.store, env.now(), incident.id, event)
     return _result(incident, STARTED, run=run)

@@ -12,7 +12,7 @@ from synthralos.automation import admission, alert_triage
 from synthralos.automation.admission import Incident
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
-from synthralos.core.identifiers import is_name
+from synthralos.core.identifiers import to_name
 from synthralos.core.plurals import count_noun
 from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.infrastructure.infrastructure_repair import DEFAULT_RUN_SECONDS
@@ -34,13 +34,11 @@ STILL_FIRING, UNCONFIRMED = "still_firing", "unconfirmed"
 RUN_MARGIN_SECONDS, MAX_RUN_SECONDS = 1200, 3600
 # For how long after its last report another alert of an incident counts as firing.
 REPORT_SECONDS = 3600
-_UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 _EXECUTION_ID = re.compile(r"[0-9a-f]{24}\Z")
 _SEVERITIES = {
     "page": "critical", "emergency": "critical", "error": "high", "major": "high",
     "warning": "medium", "minor": "low", "info": "low", "none": "low",
 }
-_MAX_NAME_CHARS = 128
 # A suffix of the incident of a rule that could not be evaluated, beside that of the rule itself.
 _EVALUATION = "-evaluation"
 
@@ -147,7 +145,7 @@ def parse_alerts(payload, now):
         payload, **{name: payload.get(original_name) for name, original_name in names.items()}
     )
     [alert] = alert_payloads.from_webhook({"alerts": [normalized]}, now)
-    source = _name(payload.get("source")) or alert["source"]
+    source = to_name(payload.get("source")) or alert["source"]
     extra = payload_limits.text_map(payload.get("extra"), max_chars=1024)
     return [dict(alert, source=source, extra=dict(extra, **alert["extra"]))]
 
@@ -178,11 +176,11 @@ def _failed_thing(alert, rules):
     subject = alert_subjects.find_subject(alert["labels"], rules)
     if subject is None:
         return None, None, None
-    return subject.label, _name(subject.name), _name(subject.cluster)
+    return subject.label, to_name(subject.name), to_name(subject.cluster)
 
 
 def _qualified(name, cluster):
-    qualified_name = None if cluster is None else _name("%s/%s" % (cluster, name))
+    qualified_name = None if cluster is None else to_name("%s/%s" % (cluster, name))
     return qualified_name or name
 
 
@@ -208,7 +206,7 @@ def incident_of(env, config, report, workflow=AUTO):
         since=alert["starts_at"],
         subject=report.subject,
         workflow=INFRASTRUCTURE,
-        runbook=None if runbook is None else runbook.name,
+        work=None if runbook is None else runbook.work_for(alert["labels"]),
         parameters=dict({"source": "alert"}, **({} if runbook is None else {"timeout": seconds})),
         request={"alert": alert},
         failure=_failure(failure, alert),
@@ -274,7 +272,7 @@ def agent_of(config, alert):
     """Return the agent that the labels name, reduced to the alphabet of names, or None."""
     for label in config.agent_labels:
         if alert["labels"].get(label):
-            return _name(alert["labels"][label])
+            return to_name(alert["labels"][label])
     return None
 
 
@@ -393,7 +391,7 @@ def _hold_evaluation(env, config, alert, reason):
     incident = Incident(
         id=report.incident_id + _EVALUATION,
         since=alert["starts_at"],
-        subject=_name(rule) or report.subject,
+        subject=to_name(rule) or report.subject,
         workflow=None,
         parameters={},
         request={},
@@ -502,9 +500,3 @@ def _failure_severity(failure, alert):
 
 def _details(alert):
     return {"fingerprint": alert["fingerprint"], "starts_at": alert["starts_at"]}
-
-
-def _name(value):
-    """Reduce `value` to the alphabet of names; None if nothing remains."""
-    cut = _UNSAFE.sub("_", str(value or "")).lstrip("._:/@+-")[:_MAX_NAME_CHARS]
-    return cut if is_name(cut) else None

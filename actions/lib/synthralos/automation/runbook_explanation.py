@@ -152,7 +152,9 @@ def _step_problems(
     api: Any = env.api
     if api is None:
         raise StackStormError("there is no StackStorm API to look up %s" % step.action)
-    problem = runbook_parameters.action_problem(step, api.action(step.action))
+    action = api.action(step.action)
+    runner = None if action is None else api.runner_parameters(action["runner_type"])
+    problem = runbook_parameters.action_problem(step, action, runner)
     if problem is not None:
         yield problem
 

@@ -5,6 +5,8 @@ label of the alert reaches an action only as the value of a whole parameter that
 runbook_parameters.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from synthralos.core import safe_regex
 from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.identifiers import MAX_NAME_CHARS, is_name, require_identifier
 from synthralos.infrastructure.parameter_names import holds_command
-from synthralos.infrastructure.promql import require_query
+from synthralos.infrastructure.promql import require_query, tells_healthy_apart
 
 OBSERVE, APPROVE, ACT = MODES = ("observe", "approve", "act")
 NONE, REQUIRED = APPROVALS = ("none", "required")
@@ -32,6 +34,8 @@ _STEP_KEYS = (
     "name", "action", "crew", "parameters", "approval", "seconds", "retries", "check",
     "settle_seconds",
 )
+# Of a step that is an action.
+_ACTION_KEYS = ("parameters", "approval", "seconds", "retries")
 _LABEL_KEYS = ("label", "pattern", "host", "one_of")
 
 
@@ -119,6 +123,19 @@ class Runbook:
                     condition.label, shorten_repr(value), condition
                 )
         return None
+
+    def work_for(self, labels: Mapping[str, Any]) -> str:
+        """Return a name of what the runbook does for an alert with these labels: another one if its
+        actions get other parameters.
+        """
+        names = sorted({
+            value.label
+            for step in self.steps
+            for value in step.parameters.values()
+            if isinstance(value, LabelParameter)
+        })
+        text = json.dumps([[name, labels.get(name)] for name in names], default=str)
+        return "%s/%s" % (self.name, hashlib.sha256(text.encode()).hexdigest()[:12])
 
     def seconds_needed(self, settle_seconds: int) -> int:
         """Return how long the runbook takes at most, in seconds, without approvals.
@@ -217,8 +234,8 @@ def _step(
     if crew is not None and crew not in crews:
         hint = "Name one of infrastructure.crews (now: %s)" % (", ".join(sorted(crews)) or "none")
         raise InvalidInput(path + ".crew", crew, "is not a configured crew", hint)
-    if crew is not None and any(entry.get(name) for name in ("parameters", "approval", "retries")):
-        hint = "Leave out parameters, approval and retries: those of the crew apply"
+    if crew is not None and any(entry.get(name) is not None for name in _ACTION_KEYS):
+        hint = "Leave out %s: those of the crew apply" % ", ".join(_ACTION_KEYS)
         raise InvalidInput(path + ".crew", crew, "is a crew, not an action", hint)
     approval = entry.get("approval") or REQUIRED
     if approval not in APPROVALS:
@@ -241,7 +258,7 @@ def _step(
         approval=approval,
         seconds=read_seconds(entry, path + ".seconds", DEFAULT_STEP_SECONDS),
         retries=read_int(entry, "retries", 0, 0, MAX_RETRIES, path + "."),
-        check=_query(path + ".check", entry.get("check")),
+        check=_check(path + ".check", entry.get("check")),
         settle_seconds=settle,
     )
 
@@ -274,8 +291,14 @@ def _pattern(path: str, pattern: Any) -> "re.Pattern[str]":
     return safe_regex.compile_bounded(path, pattern)
 
 
-def _query(path: str, value: Any) -> Optional[str]:
-    return None if value is None else require_query(path, value)
+def _check(path: str, value: Any) -> Optional[str]:
+    if value is None:
+        return None
+    query = require_query(path, value)
+    if not tells_healthy_apart(query):
+        hint = "Compare it, such as up == 1, so that it returns samples for healthy things only"
+        raise InvalidInput(path, query, "has a sample for what is not healthy, too", hint)
+    return query
 
 
 def _part_name(path: str, value: Any) -> str:

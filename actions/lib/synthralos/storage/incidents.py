@@ -55,17 +55,17 @@ def recent_events(store, incident, limit=20):
     return _read(store, "%s%s." % (_INCIDENTS, encode_key_part(incident)), limit)
 
 
-def record_start(store, now, subject, run, runbook=None):
+def record_start(store, now, subject, run, work=None):
     """Record that `run`, an execution id, was started for `subject`. Return whether it was.
 
-    :param runbook: the name of the runbook that it uses, or None.
+    :param work: what it does by a runbook (see Runbook.work_for), or None.
     """
-    start = {"run": run} if runbook is None else {"run": run, "runbook": runbook}
+    start = {"run": run} if work is None else {"run": run, "work": work}
     return _append(store, now, "%s%s." % (_STARTS, encode_key_part(subject)), start)
 
 
 def starts_since(store, subject, timestamp):
-    """The starts for `subject` since `timestamp`, newest first: [{run, at}], and {runbook}."""
+    """The starts for `subject` since `timestamp`, newest first: [{run, at}], some with {work}."""
     starts = _read(store, "%s%s." % (_STARTS, encode_key_part(subject)), 100)
     return [start for start in starts if start["at"] >= timestamp]
 
