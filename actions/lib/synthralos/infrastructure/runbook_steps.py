@@ -158,6 +158,9 @@ def _assignment(
     """
     runbook_parameters.resolve_all(node_step.runbook, node_step.labels, topology)
     crew = crew_of(config, topology, node_step)
+    parameters = dict(crew.parameters)
+    if crew.action is not None and crew.node_parameter is not None:
+        parameters[crew.node_parameter] = node_step.node
     content = json.dumps([crew.action, crew.parameters, crew.approval], default=str, sort_keys=True)
     return {
         "node": node_step.node,
@@ -168,7 +171,7 @@ def _assignment(
         "step": node_step.step.name,
         "alert": node_step.alert,
         "action": crew.action,
-        "parameters": sanitize_value(dict(crew.parameters), env.redactor, MAX_SHOWN_CHARS),
+        "parameters": sanitize_value(parameters, env.redactor, MAX_SHOWN_CHARS),
         "digest": hashlib.sha256(content.encode()).hexdigest()[:16],
     }
 

@@ -193,6 +193,9 @@ def _runbook(path: str, entry: Any, allowed: frozenset[str], crews: frozenset[st
         step_path = "%s.steps[%d]" % (path, n)
         step = _step(step_path, step_entry, n, allowed, crews)
         _require_unique(step_path + ".name", step.name, steps)
+        if "%s/%s" % (entry.get("name"), step.name) in crews:
+            hint = "Rename one of them: results name the crew, or the runbook and its step"
+            raise InvalidInput(step_path + ".name", step.name, "is the name of a crew", hint)
         steps.append(step)
     return Runbook(
         name=_part_name(path + ".name", entry.get("name")),
@@ -226,12 +229,12 @@ def _step(
             ("neither", "nor") if action is None else ("both", "and")
         )
         raise InvalidInput(path, entry.get("name"), reason, "Set exactly one of the two")
-    if action is not None and action not in allowed:
+    if action is not None and (not isinstance(action, str) or action not in allowed):
         hint = "Add it to infrastructure.allowed_actions (now: %s)" % (
             ", ".join(sorted(allowed)) or "none"
         )
         raise InvalidInput(path + ".action", action, "is not allowed", hint)
-    if crew is not None and crew not in crews:
+    if crew is not None and (not isinstance(crew, str) or crew not in crews):
         hint = "Name one of infrastructure.crews (now: %s)" % (", ".join(sorted(crews)) or "none")
         raise InvalidInput(path + ".crew", crew, "is not a configured crew", hint)
     if crew is not None and any(entry.get(name) is not None for name in _ACTION_KEYS):
@@ -241,19 +244,22 @@ def _step(
     if approval not in APPROVALS:
         hint = "Use one of " + ", ".join(APPROVALS)
         raise InvalidInput(path + ".approval", approval, "is invalid", hint)
+    name = _part_name(
+        path + ".name", default_if_none(entry.get("name"), "step%d" % (index + 1))
+    )
     parameters = _object(path + ".parameters", entry.get("parameters"))
     settle = entry.get("settle_seconds")
     if settle is not None:
         settle = read_int(entry, "settle_seconds", None, 0, MAX_SETTLE_SECONDS, path + ".")
     return RunbookStep(
-        name=_part_name(path + ".name", default_if_none(entry.get("name"), "step%d" % (index + 1))),
+        name=name,
         action=action,
         crew=crew,
         parameters={
-            require_identifier(path + ".parameters", name): _parameter(
-                path + ".parameters.", name, value
+            require_identifier(path + ".parameters", key): _parameter(
+                path + ".parameters.", key, value
             )
-            for name, value in parameters.items()
+            for key, value in parameters.items()
         },
         approval=approval,
         seconds=read_seconds(entry, path + ".seconds", DEFAULT_STEP_SECONDS),
@@ -275,13 +281,15 @@ def _parameter(prefix: str, name: str, value: Any) -> Union[LabelParameter, Any]
     label = value["label"]
     if not isinstance(label, str) or not label.strip():
         raise InvalidInput(path + ".label", label, "is not the name of a label", _HINT)
-    one_of = value.get("one_of")
+    one_of, is_host = value.get("one_of"), default_if_none(value.get("host"), False)
+    if not isinstance(is_host, bool):
+        raise InvalidInput(path + ".host", is_host, "is invalid", "Use true or false")
     return LabelParameter(
         label=label,
         pattern=None if value.get("pattern") is None else _pattern(
             path + ".pattern", value["pattern"]
         ),
-        is_host=bool(value.get("host")),
+        is_host=is_host,
         one_of=() if one_of is None else _texts(path + ".one_of", one_of),
     )
 

@@ -5,6 +5,7 @@ run before it that has a node in common with it. All nodes of a run are added at
 two runs wait for each other. A run that has ended without leaving is not waited for.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -28,7 +29,11 @@ class Turn(NamedTuple):
 
 
 def queue_up(
-    store: Any, now: Callable[[], float], run: str, nodes: Iterable[str]
+    store: Any,
+    now: Callable[[], float],
+    run: str,
+    nodes: Iterable[str],
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[Turn]:
     """Add `run` to the end of the queue, and return its Turn; the one it has if that has all nodes.
 
@@ -36,7 +41,7 @@ def queue_up(
     :returns: None if another run is joining the queue at this moment, or the datastore is
         unavailable.
     """
-    with locks.try_lock(store, _LOCK, now) as is_acquired:
+    with locks.try_lock(store, _LOCK, now, sleep) as is_acquired:
         if not is_acquired:
             return None
         turns, needed = list_turns(store), frozenset(nodes)
