@@ -174,6 +174,8 @@ def explain(
     config = load_runbooks(env, source)
     topology = Topology.load(env, config)
     alerts = alert_intake.parse_alerts(dict(alert), env.now())
+    if not alerts:
+        raise InvalidInput("alert", None, "contains no alert", "Give {labels: {...}}")
     return {"alerts": [_explain_one(env, automation, config, topology, item) for item in alerts]}
 
 
