@@ -1,4 +1,4 @@
-from synthralos.automation import alert_intake, failure_intake
+from synthralos.automation import alert_intake, failure_intake, outcomes
 from synthralos.automation import config as automation_config
 from synthralos.core.errors import InvalidInput
 from synthralos.runtime import run_parameters
@@ -8,7 +8,7 @@ from synthralos_action import ResourceAction
 OFF = {
     "summary": "runs that rules start are switched off: st2 key set %s true" %
     run_parameters.ENABLED_KEY,
-    "outcome": alert_intake.SWITCHED_OFF,
+    "outcome": outcomes.SWITCHED_OFF,
 }
 
 

@@ -31,6 +31,11 @@ def body(*alerts):
     }
 
 
+@pytest.fixture(autouse=True)
+def act(world):
+    world.config["automation"] = {"mode": "act"}
+
+
 @pytest.fixture
 def webhook(world):
     """webhook(*alerts) -> the result of alert.receive, as Alertmanager's webhook rule starts it."""
@@ -168,7 +173,7 @@ def test_a_resolved_alert_resolves_its_ticket(world, webhook):
 
 
 def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
-    world.config["automation"] = {"recoveries_per_hour": 2, "recurrence_window": 0}
+    world.config["automation"].update(recoveries_per_hour=2, recurrence_window=0)
     outcomes = []
     for n in range(3):
         result = webhook(alert(dict(AGENT, alertname="A%d" % n)))["alerts"][0]
@@ -180,7 +185,7 @@ def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
 
 
 def test_one_notification_starts_so_many_runs_and_a_ticket_for_the_rest(world, webhook):
-    world.config["automation"] = {"max_runs_per_webhook": 2}
+    world.config["automation"]["max_runs_per_webhook"] = 2
     several = [alert(dict(AGENT, agent_id="agent_%d" % n)) for n in range(5)]
     result = webhook(*several)
     assert result["started"] == 2 and result["ticket"]
@@ -342,11 +347,10 @@ def test_a_failed_execution_that_fits_no_workflow_is_a_ticket(world):
 
 
 def test_the_config_says_which_agent_a_failed_action_is_of(world):
-    world.config["automation"] = {
-        "failed_actions": {
-            "core.local": {"workflow": "agent_recovery", "agent_id": "trainer_01",
-                           "query_from": "cmd"},
-        }
+    world.config["automation"]["failed_actions"] = {
+        "core.local": {
+            "workflow": "agent_recovery", "agent_id": "trainer_01", "query_from": "cmd",
+        },
     }
     result = failed_execution(world, "core.local", {"cmd": "echo no answer in time >&2; false"})
     assert result["outcome"] == "started", result

@@ -92,6 +92,19 @@ def _parse(key: str, value: Optional[str]) -> Optional[Mode]:
     return Mode(OBSERVE, "the key %s, whose value is not a mode" % key)
 
 
+def workflows_in(env: Environment, config: AutomationConfig, mode: str) -> set[str]:
+    """Return the workflows whose mode is `mode`, whatever their runbooks say.
+
+    Costs a call to the datastore; see `mode_of`.
+    """
+    override = _parse(OVERRIDE_KEY, env.store.get(OVERRIDE_KEY))
+    return {
+        workflow
+        for workflow in STARTABLE_WORKFLOWS
+        if _without_runbook_override(config, override, workflow).mode == mode
+    }
+
+
 def set_override(env: Environment, mode: Optional[str], runbook_name: Optional[str]) -> None:
     """Set the override for all, or that of a runbook; None removes it.
 
