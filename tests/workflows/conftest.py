@@ -4,6 +4,7 @@ import pathlib
 import shutil
 
 import pytest
+from alerting import body
 from fixtures.waiting import PATIENCE_SECONDS
 
 from sandbox import Sandbox
@@ -64,3 +65,18 @@ def world(tmp_path, monkeypatch):
         new_world = World(box, tmp_path)
         yield new_world
         new_world.close()
+
+
+@pytest.fixture
+def webhook(world):
+    """webhook(*alerts) -> the result of alert.receive, as Alertmanager's webhook rule starts it."""
+
+    def post(*alerts, status="succeeded", **parameters):
+        run = world.local.run(
+            "synthralos.alert.receive", parameters, rule="synthralos.webhook_alertmanager",
+            trigger_instance={"payload": {"body": body(*alerts), "headers": {}}},
+        )
+        assert run["status"] == status, run["result"]
+        return run["result"]["result"]
+
+    return post

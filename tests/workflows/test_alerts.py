@@ -4,64 +4,27 @@ import threading
 import time
 
 import pytest
+from alerting import (
+    AGENT,
+    HOSTILE,
+    QUERY,
+    alert,
+    body,
+    ended,
+    failed_execution,
+    recoveries,
+    tickets,
+)
 from fixtures import notifications
-from fixtures.waiting import PATIENCE_SECONDS, until
+from fixtures.waiting import PATIENCE_SECONDS
 
 from sandbox import agent_failed, ok
 from sandbox import status as answers
-
-AGENT = {"alertname": "AgentDown", "agent_id": "trainer_01", "severity": "warning"}
-QUERY = {"query": "Summarise the report", "description": "the agent timed out"}
-ENDED = ("succeeded", "failed", "canceled", "timeout")
-
-
-def alert(labels=AGENT, annotations=QUERY, status="firing", starts="2026-11-23T10:00:00Z", **more):
-    return dict(
-        {"status": status, "labels": labels, "annotations": annotations, "startsAt": starts,
-         "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "http://prometheus/graph"},
-        **more,
-    )
-
-
-def body(*alerts):
-    return {
-        "version": "4", "groupKey": "{}:{}", "status": "firing", "receiver": "st2",
-        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://a",
-        "truncatedAlerts": 0, "alerts": list(alerts),
-    }
 
 
 @pytest.fixture(autouse=True)
 def act(world):
     world.config["automation"] = {"mode": "act"}
-
-
-@pytest.fixture
-def webhook(world):
-    """webhook(*alerts) -> the result of alert.receive, as Alertmanager's webhook rule starts it."""
-
-    def post(*alerts, status="succeeded", **parameters):
-        run = world.local.run(
-            "synthralos.alert.receive", parameters, rule="synthralos.webhook_alertmanager",
-            trigger_instance={"payload": {"body": body(*alerts), "headers": {}}},
-        )
-        assert run["status"] == status, run["result"]
-        return run["result"]["result"]
-
-    return post
-
-
-def ended(world, run):
-    until(lambda: world.local.execution(run)["status"] in ENDED, "it has ended")
-    return world.local.execution(run)
-
-
-def tickets(world):
-    return world.local.run("synthralos.ticket.list")["result"]["result"]["tickets"]
-
-
-def recoveries(world):
-    return world.local.executions(action="synthralos.agent_recovery")
 
 
 def test_an_alert_of_an_agent_starts_its_recovery(world, webhook):
@@ -268,10 +231,6 @@ def test_what_is_no_notification_is_refused(world):
     assert "Alertmanager" in run["result"]["result"]["error"]["hint"]
 
 
-HOSTILE = ["{{ config_context.token }}", "<% ctx().st2 %>", "<%= erb %>", "{% raw %}",
-           "a\u0000b", "\u202e\U0001f600", "x" * 100000]
-
-
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_data(world, webhook, text):
     result = webhook(alert(AGENT, {"query": text, "description": text}))
@@ -320,16 +279,6 @@ def test_what_an_attempt_of_ours_met_starts_no_other_recovery(world):
     result = report("err-3", later)
     assert result["outcome"] == "started"
     ended(world, result["run"])
-
-
-def failed_execution(world, action, parameters):
-    run = world.local.run(action, parameters)
-    payload = {"execution_id": run["id"], "status": run["status"], "action_ref": action}
-    result = world.local.run(
-        "synthralos.execution.receive", {}, rule="synthralos.failed_execution",
-        trigger_instance={"payload": payload, "trigger": "core.st2.generic.actiontrigger"},
-    )
-    return result["result"]["result"]
 
 
 def test_a_failed_execution_of_ours_starts_nothing(world):

@@ -6,7 +6,7 @@ becomes a ticket. Every start and every incident that was held back is recorded.
 automation says decides whether any of this happens: observe records what would have been done.
 """
 
-from synthralos.automation import decision, modes, observation
+from synthralos.automation import decision, modes, observation, recovery_with_approval
 from synthralos.automation.decision import Decision, History, ObservedHistory, is_later
 from synthralos.automation.outcomes import (
     DUPLICATE,
@@ -17,7 +17,7 @@ from synthralos.automation.outcomes import (
     RUNNING,
     STARTED,
 )
-from synthralos.config.modes import OBSERVE
+from synthralos.config.modes import APPROVE, OBSERVE
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
@@ -147,7 +147,8 @@ def close_run_ticket(env, run, actor):
         return None
     output = (execution.get("result") or {}).get("output") or {}
     ticket = output.get("ticket") if isinstance(output, dict) else None
-    return ticket if _resolve(env, ticket, actor, run) else None
+    # A recovery that a person approved is a run of its own, whose id the outer run returns.
+    return ticket if _resolve(env, ticket, actor, (run, output.get("run"))) else None
 
 
 def start(env, workflow, parameters, request, name):
@@ -162,8 +163,11 @@ def start(env, workflow, parameters, request, name):
 
 
 def _start(env, incident, mode):
+    workflow, parameters, request = incident.workflow, incident.parameters, incident.request
+    if mode == APPROVE:
+        workflow, parameters, request = recovery_with_approval.run_of(incident)
     try:
-        run = start(env, incident.workflow, incident.parameters, incident.request, incident.id)
+        run = start(env, workflow, parameters, request, incident.id)
     except StackStormError as error:
         if not error.refused:
             # It may have started nevertheless: repeats within RECHECK_SECONDS start no other run.
@@ -195,15 +199,16 @@ def _ticket(env, incident, outcome):
     return ticket_result["ticket"]
 
 
-def _resolve(env, ticket, actor, run):
+def _resolve(env, ticket, actor, runs):
     """Resolve a ticket; return whether it was resolved.
 
-    :param run: resolve it only if this run was the last to add to it; None for in any case.
+    :param runs: resolve it only if one of these runs was the last to add to it; None for in any
+        case.
     """
     if ticket is None:
         return False
     try:
-        if run is not None and tickets.get(env.store, ticket)["run"] != run:
+        if runs is not None and tickets.get(env.store, ticket)["run"] not in runs:
             # Another run has met the same problem since then, which may not be over.
             return False
         config = ticketing.load_config(env, env.settings.escalation)

@@ -15,7 +15,8 @@ from synthralos.calls import backoff
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.plurals import count_noun
-from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.core.sanitize import sanitize_line
+from synthralos.core.timestamps import to_iso
 from synthralos.infrastructure import (
     crew_planner,
     crews,
@@ -26,17 +27,17 @@ from synthralos.infrastructure import (
     repair_check,
     repair_evidence,
 )
-from synthralos.infrastructure.config import load_config
+from synthralos.infrastructure.config import REQUIRED, load_config
 from synthralos.infrastructure.outcome import WORKFLOW, all_failed, summarize_names
 from synthralos.infrastructure.topology import Topology
-from synthralos.runtime import workflow_run
-from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.runtime import child_runs, workflow_run
+from synthralos.storage import inquiries
 from synthralos.telemetry import run_log
 
 DEFAULT_RUN_SECONDS = 600
 MAX_STEPS, MAX_RETRIES = 100, 10
+MAX_QUESTION_CHARS = 500
 DEFAULTS = {"max_steps": 10, "max_retries": 3}
-ASK = "core.ask"
 INIT, DETECTION, IMPACT, PLANNING, EXECUTION, RESCHEDULING, FINAL = STATES = (
     "INIT", "FAILURE_DETECTION", "IMPACT_ANALYSIS", "REPAIR_PLANNING", "EXECUTION",
     "RESCHEDULING", "FINAL",
@@ -78,6 +79,7 @@ def new_case(env, parameters, started, payload=None):
         max_steps=workflow_run.whole_number(inputs, "max_steps", 1, MAX_STEPS),
         max_retries=workflow_run.whole_number(inputs, "max_retries", 1, MAX_RETRIES),
         state=INIT,
+        approval=inputs.get("approval"),
         steps=0,
         step_history=[],
         plan_history=[],
@@ -298,10 +300,14 @@ def make_plan(env, case, config):
             [],
             [{"node": name, "reason": "the planner did not assign it"} for name in remaining],
         )
+    assignments = llm_assignments + rule_assignments
+    if case.get("approval") == REQUIRED:
+        for assignment in assignments:
+            assignment["requires_approval"] = True
     repair_plan = {
         "source": "llm" if decided is not None else "rules",
         "thoughts": thoughts,
-        "assignments": llm_assignments + rule_assignments,
+        "assignments": assignments,
         "unassigned": unassigned,
     }
     return repair_plan, planner_info
@@ -376,6 +382,7 @@ def execute(env, case):
     if unapproved:
         case["asked_at"], case["done"] = env.now(), entries
         case["progress"]["cursor"] += 1
+        _record_question(env, case, unapproved)
         summary = "a person is asked for approval: %s" % summarize_names(
             [assignment["crew"] for assignment in unapproved]
         )
@@ -392,12 +399,21 @@ def execute(env, case):
     return _after_execution(env, case, entries)
 
 
+def _record_question(env, case, assignments):
+    """Store what a person is asked, for approval.list: StackStorm would render the text."""
+    pairs = ["%(node)s by %(crew)s" % assignment for assignment in assignments]
+    question = "May these be repaired? %s" % summarize_names(pairs)
+    question = sanitize_line(question, env.redactor, MAX_QUESTION_CHARS)
+    inquiries.record_inquiry(env.store, case["run"], None, question)
+
+
 def _apply_approval(env, case, config, unapproved):
     """Apply a person's answer; the time that it took does not count against the run's deadline."""
     case["deadline"] += max(0.0, env.now() - case["asked_at"])
-    asked_at, case["asked_at"] = case["asked_at"], None
+    case["asked_at"] = None
     entries = case.pop("done", [])
-    answer = _answer(env, case, asked_at)
+    inquiry = child_runs.latest_child(env, case["run"], (child_runs.ASK,))
+    answer = child_runs.answer_of(inquiry, "approved")
     if answer is True:
         return _after_execution(env, case, entries + assign(env, case, config, unapproved))
     names = [assignment["node"] for assignment in unapproved]
@@ -409,20 +425,6 @@ def _apply_approval(env, case, config, unapproved):
     case["outcome"], case["reason"] = outcome.NOT_ANSWERED, reason
     data = {"nodes": names}
     return _goto(env, case, FINAL, "approval_not_given", data, reason, assignments=entries)
-
-
-def _answer(env, case, asked_at):
-    """Return True, False, or None if the inquiry ended without an answer."""
-    if env.api is None:
-        raise StackStormError("there is no StackStorm API to read the answer from")
-    rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
-    inquiries = [row for row in rows if (row.get("action") or {}).get("ref") == ASK]
-    if not inquiries:
-        return None
-    newest = max(inquiries, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0)
-    response = (newest.get("result") or {}).get("response")
-    approved = response.get("approved") if isinstance(response, dict) else None
-    return approved if isinstance(approved, bool) else None
 
 
 def assign(env, case, config, requested):
