@@ -6,6 +6,8 @@ becomes a ticket. Every start and every incident that was held back is recorded.
 automation says decides whether any of this happens: observe records what would have been done.
 """
 
+from dataclasses import replace
+
 from synthralos.automation import decision, modes, observation, recovery_with_approval
 from synthralos.automation.decision import Decision, History, ObservedHistory, is_later
 from synthralos.automation.outcomes import (
@@ -54,6 +56,9 @@ def admit(env, config, incident):
         _require_store(env)
         history = (ObservedHistory if mode == OBSERVE else History)(env, incident, events)
         decided = decision.decide(env, config, incident, history)
+        if decided.outcome == DUPLICATE:
+            # Two sources may write the beginning of one incident in two ways.
+            incident = replace(incident, since=history.events[0]["since"])
         if decided.outcome is not None:
             return _carry_out(env, incident, mode, decided)
         # Other incidents of the same subject may be reported at the same moment.
