@@ -4,8 +4,8 @@ import pathlib
 import shutil
 
 import pytest
-from alerting import body
 from fixtures.waiting import PATIENCE_SECONDS
+from workflows.alerting import body
 
 from sandbox import Sandbox
 from st2local import St2Local

@@ -4,7 +4,9 @@ import threading
 import time
 
 import pytest
-from alerting import (
+from fixtures import notifications
+from fixtures.waiting import PATIENCE_SECONDS
+from workflows.alerting import (
     AGENT,
     HOSTILE,
     QUERY,
@@ -15,8 +17,6 @@ from alerting import (
     recoveries,
     tickets,
 )
-from fixtures import notifications
-from fixtures.waiting import PATIENCE_SECONDS
 
 from sandbox import agent_failed, ok
 from sandbox import status as answers

@@ -2,7 +2,8 @@
 import json
 
 import pytest
-from alerting import (
+from fixtures.waiting import limit_under_test, until
+from workflows.alerting import (
     AGENT,
     HOSTILE,
     QUERY,
@@ -12,7 +13,6 @@ from alerting import (
     recoveries,
     tickets,
 )
-from fixtures.waiting import limit_under_test, until
 
 from sandbox import status as answers
 
