@@ -24,9 +24,8 @@ class Approvals(ResourceAction):
         return {"summary": summary, "approved": approved, "approval": approval}
 
     def _request(self, env, parameters):
-        inputs, started, execution = self.intake(env, parameters)
-        sealed = (execution.get("parameters") or {}).get("case")
-        return recovery_with_approval.request(env, inputs, sealed, started)
+        inputs, started = self.execution(env, parameters)
+        return recovery_with_approval.request(env, inputs, started)
 
     def _proceed(self, env, parameters):
         case = self.case(env, parameters, recovery_with_approval.WORKFLOW)

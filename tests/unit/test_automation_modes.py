@@ -76,8 +76,8 @@ def test_an_override_is_removed(env):
 @pytest.mark.parametrize("value", ["", "acting", "ACT now", "{{ mode }}"])
 def test_an_override_that_is_not_a_mode_observes_and_is_named(env, value):
     env.store.put(modes.OVERRIDE_KEY, value)
-    found = modes.mode_of(env, AutomationConfig(mode="act"), AGENT)
-    assert found.mode == OBSERVE and modes.OVERRIDE_KEY in found.source
+    in_force = modes.mode_of(env, AutomationConfig(mode="act"), AGENT)
+    assert in_force.mode == OBSERVE and modes.OVERRIDE_KEY in in_force.source
 
 
 def test_an_override_may_be_typed_in_capitals_with_blanks(env):

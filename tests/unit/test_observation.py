@@ -136,8 +136,8 @@ def test_requests_that_failed_would_each_be_run_again(env):
 
 def test_the_hourly_limit_holds_for_what_would_be_started(env, clock):
     config = AutomationConfig(recoveries_per_hour=2)
-    found = [would(report(env, "error-%d" % n, is_state=False, config=config)) for n in range(3)]
-    assert found == ["started", "started", "too_many"]
+    decided = [would(report(env, "error-%d" % n, is_state=False, config=config)) for n in range(3)]
+    assert decided == ["started", "started", "too_many"]
     clock.forward(decision.HOUR + 1)
     assert would(report(env, "error-9", is_state=False, config=config)) == outcomes.STARTED
 

@@ -96,7 +96,7 @@ class Model:
     def __init__(self):
         self.reports, self.starts = Counter(), Counter()
         self.incidents, self.subjects = defaultdict(set), defaultdict(set)
-        self.ends, self.asked, self.asked_ends = defaultdict(list), Counter(), Counter()
+        self.ends, self.questions, self.question_ends = defaultdict(list), Counter(), Counter()
         self.no_failures = Counter()
         # {alert: (outcome, since, time)} of those that fire; {alert: end} of the last start that
         # has ended; {subject: [(time, alert)]} of all starts.
@@ -118,16 +118,16 @@ class Model:
             self.ends[kind[3]].append(at - reported_at)
             self.started_until[alert] = at
         elif outcome is not None and outcome != "covered":
-            self.asked_ends[outcome] += 1
+            self.question_ends[outcome] += 1
 
     def _report(self, at, alert, kind, number, since):
         workflow = kind[3] if kind[3] in (AGENT, NODE) else AGENT if "agent" in kind[0] else None
         self.reports[workflow] += 1
         self.incidents[workflow].add((alert, since))
-        known = self.open.get(alert)
-        if known is not None and known[0] == "started":
+        previous = self.open.get(alert)
+        if previous is not None and previous[0] == "started":
             return
-        if known is not None and known[0] != "covered" and at - known[2] < 600:
+        if previous is not None and previous[0] != "covered" and at - previous[2] < 600:
             return
         subject = (kind[4], number)
         recent = [start for start in self.of_subject[subject] if start[0] > at - HOUR]
@@ -140,7 +140,7 @@ class Model:
         else:
             outcome = "too_many" if len(recent) >= 6 else "started"
         # What is left to a person is asked once, however often it is reported.
-        first_at = known[2] if known is not None and known[0] == outcome else at
+        first_at = previous[2] if previous is not None and previous[0] == outcome else at
         self.open[alert] = (outcome, since, first_at)
         if outcome == "started":
             self.starts[workflow] += 1
@@ -148,7 +148,7 @@ class Model:
             self.of_subject[subject].append((at, alert))
         elif outcome != "covered" and (alert, since, outcome) not in self._asked_for:
             self._asked_for.add((alert, since, outcome))
-            self.asked[outcome] += 1
+            self.questions[outcome] += 1
 
 
 @pytest.fixture
@@ -198,12 +198,12 @@ def test_nothing_is_done_and_all_is_counted(observed_week, env, api):
     for name, seconds in model.ends.items():
         assert sorted(map(round, groups[name].self_resolved)) == sorted(seconds)
     assert summary.no_failures == model.no_failures
-    asked = {name: question.incidents for name, question in summary.questions.items()}
-    assert asked == model.asked
+    questions = {name: question.incidents for name, question in summary.questions.items()}
+    assert questions == model.questions
     ends = {name: question.self_resolved for name, question in summary.questions.items()}
-    assert {name: count for name, count in ends.items() if count} == model.asked_ends
+    assert {name: count for name, count in ends.items() if count} == model.question_ends
     # Otherwise the week would show nothing.
-    assert min(model.starts.values()) > 10 and model.asked["recurred"] and model.ends[NODE]
+    assert min(model.starts.values()) > 10 and model.questions["recurred"] and model.ends[NODE]
     assert summary.crews == {"on-call": model.starts[NODE]}
 
 
@@ -225,7 +225,7 @@ def test_the_report_shows_these_numbers(observed_week, env):
             len(model.subjects[name]), len(model.ends[name]),
         )]
     assert rows["on-call"] == [str(model.starts[NODE])]
-    assert rows["there is no query to run again"][0] == str(model.asked["no_query"])
+    assert rows["there is no query to run again"][0] == str(model.questions["no_query"])
     assert rows["a test of the notification"] == [str(model.no_failures["test"])]
     total = sum(model.reports.values()) + sum(model.no_failures.values())
     assert "Of %d reports" % total in section

@@ -1,4 +1,5 @@
 """The mode approve on st2local: what rules start asks a person before its first effect."""
+import base64
 import json
 
 import pytest
@@ -26,11 +27,11 @@ def approve(world):
 
 def waiting(world, run):
     """The approval that `run` waits for."""
-    def listed():
+    def find_approval():
         pending = action(world, "approval.list")["approvals"]
         return next((approval for approval in pending if approval["run"] == run), None)
 
-    return until(listed, "it waits for an approval")
+    return until(find_approval, "it waits for an approval")
 
 
 def action(world, name, **parameters):
@@ -50,6 +51,15 @@ def ask(world, webhook, **more):
     assert (entry["outcome"], entry["mode"]) == ("started", "approve")
     waiting(world, entry["run"])
     return entry["run"]
+
+
+def encoded(text):
+    """Text as a caller passes it, so that StackStorm does not render it."""
+    return "base64:" + base64.b64encode(text.encode()).decode()
+
+
+def encoded_in(value):
+    return {name: encoded(text) for name, text in value.items()}
 
 
 def notices(world):
@@ -189,9 +199,41 @@ def test_what_people_start_asks_for_nothing(world):
     assert execution["status"] == "succeeded" and output["success"] is True
 
 
-def test_without_a_case_there_is_nothing_to_approve(world):
-    execution = world.local.run("synthralos.recovery_with_approval", {
-        "workflow": "agent_recovery", "agent_id": "a", "case": "AAAA",
-    })
+@pytest.mark.parametrize("parameters, field", [
+    ({"workflow": "agent_recovery", "agent_id": "a"}, "original_query"),
+    ({"workflow": "agent_recovery", "original_query": "q"}, "agent_id"),
+    ({"workflow": "llm_retry", "failure_reason": "x"}, "original_request"),
+    ({"workflow": "agent_recovery", "agent_id": "a", "original_query": "@case"}, "original_query"),
+])
+def test_nobody_is_asked_about_what_could_not_start(world, parameters, field):
+    execution = world.local.run("synthralos.recovery_with_approval", parameters)
     assert execution["status"] == "failed"
-    assert execution["result"]["output"]["error"]["field"] == "case"
+    assert execution["result"]["output"]["error"]["field"] == field
+    assert action(world, "approval.list")["approvals"] == []
+
+
+LLM = {"prompt": "{{ 7 * 7 }} <% 7 %>", "model": "gpt-4"}
+ROUTED = {"endpoint": "/api/v1/llm", "body": {"prompt": "{{ 7 * 7 }} <% 7 %>"}}
+
+
+@pytest.mark.parametrize("workflow, original_request", [
+    ("llm_retry", LLM), ("reroute_request", ROUTED),
+])
+def test_a_person_or_a_rule_of_one_s_own_may_ask_for_an_approval_too(
+    world, workflow, original_request
+):
+    parameters = {
+        "workflow": workflow, "original_request": {
+            name: encoded(value) if isinstance(value, str) else encoded_in(value)
+            for name, value in original_request.items()
+        }, "failure_reason": "Server error",
+    }
+    handle = world.local.start("synthralos.recovery_with_approval", parameters)
+    assert "%s of " % workflow in waiting(world, handle.id)["question"]
+    execution = answer(world, handle.id, True)
+    assert execution["status"] == "succeeded", execution["result"]
+    assert [row["id"] for row in world.local.executions(action="synthralos." + workflow)] == [
+        execution["result"]["output"]["run"]
+    ]
+    bodies = json.dumps([call.body for call in world.box.calls])
+    assert "{{ 7 * 7 }} <% 7 %>" in bodies

@@ -168,11 +168,11 @@ def start(env, workflow, parameters, request, name):
 
 
 def _start(env, incident, mode):
-    workflow, parameters, request = incident.workflow, incident.parameters, incident.request
+    workflow, parameters = incident.workflow, incident.parameters
     if mode == APPROVE:
-        workflow, parameters, request = recovery_with_approval.run_of(incident)
+        workflow, parameters = recovery_with_approval.run_of(incident)
     try:
-        run = start(env, workflow, parameters, request, incident.id)
+        run = start(env, workflow, parameters, incident.request, incident.id)
     except StackStormError as error:
         if not error.refused:
             # It may have started nevertheless: repeats within RECHECK_SECONDS start no other run.

@@ -91,7 +91,7 @@ def summarize(facts: Iterable[tuple[float, Observation]], since: float) -> Summa
     :param facts: (seconds since the epoch, Observation), in any order.
     :param since: the beginning of the period, in seconds since the epoch.
     """
-    summary, asked = Summary(), set()
+    summary, seen = Summary(), set()
     for at, fact in facts:
         summary.first_at = at if summary.first_at is None else min(at, summary.first_at)
         if fact.outcome in NO_FAILURES:
@@ -110,9 +110,9 @@ def summarize(facts: Iterable[tuple[float, Observation]], since: float) -> Summa
             group.starts += 1
             group.subjects.add(fact.subject or "")
             summary.crews.update(fact.crews)
-        elif fact.outcome in REASONS and (fact.outcome, key) not in asked:
+        elif fact.outcome in REASONS and (fact.outcome, key) not in seen:
             if fact.incident is not None:
-                asked.add((fact.outcome, key))
+                seen.add((fact.outcome, key))
             summary.questions.setdefault(fact.outcome, Question()).incidents += 1
     return summary
 

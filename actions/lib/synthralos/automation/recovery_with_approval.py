@@ -2,8 +2,8 @@
 
     approval.request -> core.ask -> approval.proceed -> the recovery -> approval.proceed
 
-Rules start it in the mode approve, in place of the recovery. infrastructure_repair asks by itself,
-when its plan is known.
+Admission starts it in the mode approve, in place of the recovery and with its parameters.
+infrastructure_repair asks by itself, when its plan is known.
 """
 
 from typing import Any, Optional
@@ -11,8 +11,9 @@ from typing import Any, Optional
 from synthralos.automation.incident import Incident
 from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
-from synthralos.core.identifiers import encode_key_part, is_name, require_identifier
+from synthralos.core.identifiers import encode_key_part, require_identifier
 from synthralos.core.sanitize import sanitize_line
+from synthralos.recovery import agent_recovery, llm_retry, reroute_request
 from synthralos.runtime import child_runs, failure_record, workflow_run
 from synthralos.runtime.environment import Environment
 from synthralos.runtime.failure_record import FailedRun
@@ -22,58 +23,54 @@ from synthralos.telemetry import tracing
 
 WORKFLOW = "recovery_with_approval"
 REPAIR = "infrastructure_repair"
+_RECOVERIES = {module.WORKFLOW: module for module in (agent_recovery, llm_retry, reroute_request)}
 # The task of each recovery, as in `next_task`.
-TASKS = {"agent_recovery": "agent", "llm_retry": "llm", "reroute_request": "reroute"}
+TASKS = {
+    agent_recovery.WORKFLOW: "agent",
+    llm_retry.WORKFLOW: "llm",
+    reroute_request.WORKFLOW: "reroute",
+}
 _REFS = tuple("synthralos." + workflow for workflow in TASKS)
 # Outcomes of a run.
 RECOVERED, FAILED, REFUSED, NOT_ANSWERED = "recovered", "failed", "refused", "not_answered"
 MAX_QUESTION_CHARS = 500
 # Parameters of a recovery that are names or enums: they pass through the workflow in the clear.
 _PLAIN = ("agent_id", "failure_type")
+# Those that are text, and pass through it sealed; the first one is required.
+_TEXT = {
+    agent_recovery.WORKFLOW: ("original_query", "failure_details", "context"),
+    llm_retry.WORKFLOW: ("original_request", "failure_reason"),
+    reroute_request.WORKFLOW: ("original_request", "failure_reason"),
+}
 
 Case = dict[str, Any]
 Result = dict[str, Any]
 
 
-def run_of(incident: Incident) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return (workflow, parameters, request) of the run that asks before its first effect.
-
-    `request` is text for the case of the run.
-    """
+def run_of(incident: Incident) -> tuple[Optional[str], dict[str, Any]]:
+    """Return (workflow, parameters) of the run that asks before its first effect."""
     if incident.workflow == REPAIR:
-        return REPAIR, dict(incident.parameters, approval="required"), incident.request
-    parameters = {
-        name: incident.parameters[name] for name in _PLAIN if name in incident.parameters
-    }
-    request = {
-        "recovery": incident.request,
-        "subject": incident.subject,
-        "summary": incident.summary,
-    }
-    return WORKFLOW, dict(parameters, workflow=incident.workflow), request
+        return REPAIR, dict(incident.parameters, approval="required")
+    return WORKFLOW, dict(incident.parameters, workflow=incident.workflow)
 
 
-def request(
-    env: Environment, parameters: dict[str, Any], sealed: Optional[str], started: float
-) -> Result:
+def request(env: Environment, parameters: dict[str, Any], started: float) -> Result:
     """Return the result of approval.request: the question is stored, and will be asked.
 
     :param parameters: of the run, resolved.
-    :param sealed: its case, as admission sealed it.
     :param started: seconds since the epoch.
-    :raises InvalidInput: the run names no recovery, or has no such case.
+    :raises InvalidInput: the run names no recovery, or there is nothing to recover.
     """
     workflow = parameters.get("workflow")
     if workflow not in TASKS:
         hint = "Use one of " + ", ".join(TASKS)
         raise InvalidInput("workflow", workflow, "is not a recovery", hint)
-    content = sealing.unseal(sealed, env.store)
-    inputs = content.get("request") if isinstance(content, dict) else None
-    if not isinstance(inputs, dict) or not isinstance(inputs.get("recovery"), dict):
-        hint = "Let a rule start this run, or start %s itself" % workflow
-        raise InvalidInput("case", None, "does not hold a recovery to approve", hint)
+    inputs = {name: parameters[name] for name in _TEXT[workflow] if parameters.get(name)}
+    required = _TEXT[workflow][0]
+    if required not in inputs:
+        raise InvalidInput(required, None, "is missing", "Give it as %s takes it" % workflow)
     recovery = {name: parameters[name] for name in _PLAIN if parameters.get(name)}
-    if workflow == "agent_recovery":
+    if workflow == agent_recovery.WORKFLOW:
         require_identifier("agent_id", recovery.get("agent_id"))
     case = workflow_run.new_case(
         env,
@@ -86,11 +83,18 @@ def request(
         recovery=dict(recovery, workflow=workflow),
         asked_at=env.now(),
     )
-    question = "May %s of %s start? %s" % (workflow, inputs["subject"], inputs["summary"])
+    question = "May %s of %s start? %s" % (workflow, subject(case, {}), _failure_text(inputs))
     question = sanitize_line(question, env.redactor, MAX_QUESTION_CHARS)
     # Its time limit is automation.approval_timeout, which the reaper applies.
     inquiries.record_inquiry(env.store, case["run"], None, question)
     return _goto(env, case, "ask", "a person is asked whether %s may start" % workflow)
+
+
+def _failure_text(inputs: dict[str, Any]) -> str:
+    """Return what failed, as the parameters of a recovery say it."""
+    details = inputs.get("failure_details")
+    message = details.get("message") if isinstance(details, dict) else None
+    return str(message or inputs.get("failure_reason") or "")
 
 
 def proceed(env: Environment, case: Case) -> Result:
@@ -106,7 +110,7 @@ def proceed(env: Environment, case: Case) -> Result:
     if answer is False:
         workflow_run.record_end(env, case, RECOVERED, None, end=REFUSED, recovery=None)
         return _end(case, "done", REFUSED, "a person refused %s" % workflow)
-    content = {"request": case["request"]["recovery"], "trace": tracing.propagation_headers()}
+    content = {"request": case["request"], "trace": tracing.propagation_headers()}
     key = "%scase.%s.handed" % (PREFIX, encode_key_part(env.run or "none"))
     return _goto(
         env,
@@ -120,9 +124,10 @@ def proceed(env: Environment, case: Case) -> Result:
 
 def subject(case: Optional[Case], parameters: dict[str, Any]) -> str:
     """Return what a failed run was about: of its case, or of its unchecked parameters."""
-    if case is not None and is_name(case["request"].get("subject")):
-        return str(case["request"]["subject"])
-    return failure_record.name_or_unknown(parameters.get("agent_id"))
+    if case is not None:
+        parameters = dict(case["request"], **case["recovery"])
+    module = _RECOVERIES.get(parameters.get("workflow") or "")
+    return failure_record.UNKNOWN_SUBJECT if module is None else module.subject(None, parameters)
 
 
 def _end_with_recovery(env: Environment, case: Case) -> Result:

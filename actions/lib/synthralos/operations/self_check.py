@@ -89,7 +89,8 @@ def _mode(env):
     """Check what may start by itself, and the whole entry `automation` with it."""
     config, invalid = automation_config.load(env.settings.automation)
     if invalid is not None:
-        return _check_result("automation", FAILED, invalid, "Correct it; until then intakes use defaults")
+        hint = "Correct it; until then the intake actions use the defaults"
+        return _check_result("automation", FAILED, invalid, hint)
     return _check_result("automation", OK, modes.describe(modes.modes_in_force(env, config)))
 
 
