@@ -43,3 +43,10 @@ def test_a_datastore_that_is_away_fails(make_env, api, datastore):
     datastore.away = True
     succeeded, checks = checked(make_env({}, api))
     assert not succeeded and checks["datastore"]["status"] == "failed"
+
+
+def test_the_mode_of_automation_is_shown_and_an_invalid_one_fails(make_env, api):
+    succeeded, checks = checked(make_env({"automation": {"mode": "approve"}}, api))
+    assert succeeded and checks["automation"]["details"] == "approve (automation.mode)"
+    succeeded, checks = checked(make_env({"automation": {"mode": "always"}}, api))
+    assert not succeeded and "automation.mode" in checks["automation"]["details"]

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS
+from workflows.alerting import body
 
 from sandbox import Sandbox
 from st2local import St2Local
@@ -65,3 +66,18 @@ def world(tmp_path, monkeypatch):
         new_world = World(box, tmp_path)
         yield new_world
         new_world.close()
+
+
+@pytest.fixture
+def webhook(world):
+    """webhook(*alerts) -> the result of alert.receive, as Alertmanager's webhook rule starts it."""
+
+    def post(*alerts, status="succeeded", **parameters):
+        run = world.local.run(
+            "synthralos.alert.receive", parameters, rule="synthralos.webhook_alertmanager",
+            trigger_instance={"payload": {"body": body(*alerts), "headers": {}}},
+        )
+        assert run["status"] == status, run["result"]
+        return run["result"]["result"]
+
+    return post

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
-from synthralos.automation import admission, alert_intake, alert_triage
+from synthralos.automation import alert_intake, alert_triage, outcomes
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_line, sanitize_value
@@ -199,7 +199,7 @@ def _explain_one(
     }
     labels = alert["labels"]
     if verdict is None and report.is_ambiguous:
-        explanation["problem"] = admission.REASONS[admission.AMBIGUOUS]
+        explanation["problem"] = outcomes.REASONS[outcomes.AMBIGUOUS]
     if verdict is None and report.agent is not None:
         explanation["problem"] = "it names an agent: agent_recovery handles it, not a runbook"
     runbook = find_runbook(config.runbooks, labels)

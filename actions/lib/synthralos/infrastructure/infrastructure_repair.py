@@ -11,16 +11,16 @@
 
 Each function executes one state and returns the next task in `next_task`. `failures` holds the
 nodes without a crew. A node whose alert matches a runbook is repaired by its steps (runbook_steps),
-others by crews, and the alerts of a node one after the other. A node that is assigned to people stays assigned; one whose repair by an action
-fails its check (repair_check) is planned again, for the next step, or for a crew that has not been
-assigned to it.
+others by crews, and the alerts of a node one after the other. A node that is assigned to people
+stays assigned; one whose repair by an action fails its check (repair_check) is planned again, for
+the next step, or for a crew that has not been assigned to it.
 """
 
 from synthralos.calls import backoff
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.plurals import count_noun
-from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.core.timestamps import to_iso
 from synthralos.infrastructure import (
     approval_question,
     check_records,
@@ -36,17 +36,15 @@ from synthralos.infrastructure import (
     runbook_steps,
     turns,
 )
-from synthralos.infrastructure.config import load_config
+from synthralos.infrastructure.config import REQUIRED, load_config
 from synthralos.infrastructure.outcome import WORKFLOW, all_failed, summarize_names
 from synthralos.infrastructure.topology import Topology
-from synthralos.runtime import workflow_run
-from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.runtime import child_runs, workflow_run
 from synthralos.telemetry import run_log
 
 DEFAULT_RUN_SECONDS = 600
 MAX_STEPS, MAX_RETRIES = 100, 10
 DEFAULTS = {"max_steps": 10, "max_retries": 3}
-ASK = "core.ask"
 # What a person who is asked for approval is shown of an assignment.
 _QUESTION_FIELDS = ("node", "crew", "runbook", "step", "action", "parameters")
 INIT, DETECTION, IMPACT, PLANNING, EXECUTION, RESCHEDULING, FINAL = STATES = (
@@ -90,6 +88,7 @@ def new_case(env, parameters, started, payload=None):
         max_steps=workflow_run.whole_number(inputs, "max_steps", 1, MAX_STEPS),
         max_retries=workflow_run.whole_number(inputs, "max_retries", 1, MAX_RETRIES),
         state=INIT,
+        approval=inputs.get("approval"),
         steps=0,
         step_history=[],
         plan_history=[],
@@ -322,10 +321,14 @@ def make_plan(env, case, config):
             [{"node": name, "reason": "the planner did not assign it"} for name in remaining],
         )
     source = "llm" if decided is not None else "rules"
+    assignments = by_runbook + llm_assignments + rule_assignments
+    if case.get("approval") == REQUIRED:
+        for assignment in assignments:
+            assignment["requires_approval"] = True
     repair_plan = {
         "source": runbook_steps.SOURCE if by_runbook and not open_nodes else source,
         "thoughts": thoughts,
-        "assignments": by_runbook + llm_assignments + rule_assignments,
+        "assignments": assignments,
         "unassigned": unassigned_by_runbook + unassigned,
     }
     return repair_plan, planner_info
@@ -513,8 +516,9 @@ def _apply_approval(env, case, unapproved):
     :returns: None if it is approved; else the result of the transition out of EXECUTION.
     """
     case["deadline"] += max(0.0, env.now() - case["asked_at"])
-    asked_at, case["asked_at"] = case["asked_at"], None
-    answer = _answer(env, case, asked_at)
+    case["asked_at"] = None
+    inquiry = child_runs.latest_child(env, case["run"], (child_runs.ASK,))
+    answer = child_runs.answer_of(inquiry, "approved")
     names = [assignment["node"] for assignment in unapproved]
     if answer is True:
         case["approved"] = names
@@ -528,20 +532,6 @@ def _apply_approval(env, case, unapproved):
     case["outcome"], case["reason"] = outcome.NOT_ANSWERED, reason
     data = {"nodes": names}
     return _goto(env, case, FINAL, "approval_not_given", data, reason, assignments=entries)
-
-
-def _answer(env, case, asked_at):
-    """Return True, False, or None if the inquiry ended without an answer."""
-    if env.api is None:
-        raise StackStormError("there is no StackStorm API to read the answer from")
-    rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
-    inquiries = [row for row in rows if (row.get("action") or {}).get("ref") == ASK]
-    if not inquiries:
-        return None
-    newest = max(inquiries, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0)
-    response = (newest.get("result") or {}).get("response")
-    approved = response.get("approved") if isinstance(response, dict) else None
-    return approved if isinstance(approved, bool) else None
 
 
 def assign(env, case, config, requested):

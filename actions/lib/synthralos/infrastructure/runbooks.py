@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+from synthralos.config.modes import read_mode
 from synthralos.config.reader import default_if_none, read_int, read_seconds
 from synthralos.core import safe_regex
 from synthralos.core.errors import InvalidInput, shorten_repr
@@ -19,7 +20,6 @@ from synthralos.core.identifiers import MAX_NAME_CHARS, is_name, require_identif
 from synthralos.infrastructure.parameter_names import holds_command
 from synthralos.infrastructure.promql import require_query, tells_healthy_apart
 
-OBSERVE, APPROVE, ACT = MODES = ("observe", "approve", "act")
 NONE, REQUIRED = APPROVALS = ("none", "required")
 DEFAULT_STEP_SECONDS = 60.0
 MAX_RETRIES = 10
@@ -103,7 +103,7 @@ class RunbookStep:
 class Runbook:
     """The ordered repair steps for the alerts whose labels fulfil all conditions of `match`.
 
-    :ivar mode: one of MODES, or None for automation.mode.
+    :ivar mode: one of config.modes.MODES, or None for automation.mode.
     """
 
     name: str
@@ -177,9 +177,7 @@ def parse_runbooks(
 
 def _runbook(path: str, entry: Any, allowed: frozenset[str], crews: frozenset[str]) -> Runbook:
     entry = _object(path, entry, _RUNBOOK_KEYS)
-    mode = entry.get("mode")
-    if mode is not None and mode not in MODES:
-        raise InvalidInput(path + ".mode", mode, "is not a mode", "Use one of " + ", ".join(MODES))
+    mode = read_mode(path + ".mode", entry.get("mode"))
     match = _object(path + ".match", entry.get("match"))
     if not match:
         hint = "Name the labels of the alert, such as {alertname: HostDiskFull}"
