@@ -32,6 +32,7 @@ COMMANDS = {
         ("agents health", {}),
         ("agent health trainer_01", {"agent_id": "trainer_01"}),
     ],
+    "runbooks": [("runbooks", {})],
     "explain_failure": [
         (
             "agents explain Error code: 429 - {'error': {'code': 'insufficient_quota'}}",

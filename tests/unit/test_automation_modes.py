@@ -108,18 +108,25 @@ def test_another_invalid_entry_leaves_the_modes_alone(env):
     assert config == AutomationConfig(mode=APPROVE, modes={AGENT: ACT})
 
 
-def test_all_modes_in_force_are_listed_with_what_decides_each(env):
+def test_all_modes_in_force_are_listed_with_what_decides_each(make_env):
+    runbook = {"match": {"alertname": "A"}, "steps": [{"crew": "on-call"}]}
+    env = make_env({"infrastructure": {
+        "crews": [{"name": "on-call", "channels": ["slack"]}],
+        "runbooks": [
+            dict(runbook, name="node-down", mode="act"), dict(runbook, name="disk-full", mode="act"),
+        ],
+    }})
     config = AutomationConfig.from_config({"mode": "approve", "modes": {AGENT: "act"}})
-    modes.set_override(env, OBSERVE, "disk/full")
-    in_force = modes.modes_in_force(env, config, (("node-down", ACT), ("disk/full", ACT)))
+    modes.set_override(env, OBSERVE, "disk-full")
+    in_force = modes.modes_in_force(env, config)
     assert (in_force["mode"], in_force["source"]) == (APPROVE, "automation.mode")
     assert in_force["workflows"][AGENT] == {
         "mode": ACT, "source": "automation.modes.agent_recovery",
     }
     assert in_force["workflows"][INFRASTRUCTURE]["mode"] == APPROVE
     assert {name: entry["mode"] for name, entry in in_force["runbooks"].items()} == {
-        "disk/full": OBSERVE, "node-down": ACT,
+        "disk-full": OBSERVE, "node-down": ACT,
     }
     assert modes.describe(in_force) == (
-        "approve (automation.mode); agent_recovery: act, disk/full: observe, node-down: act"
+        "approve (automation.mode); agent_recovery: act, disk-full: observe, node-down: act"
     )

@@ -661,7 +661,7 @@ def test_a_run_may_ask_for_people_and_for_actions_that_need_not_be_asked_for(
     assert infra.notices == [] and api.started == []
     assert {entry["crew"] for entry in run.last["asking"]} == {"robot", "west"}
     question = inquiries.get_inquiry(infra.env.store, infra.env.run)["question"]
-    assert "web by west" in question and "db by robot" in question
+    assert "web: west is notified" in question and "db: ops.restart (robot)" in question
     run.last["next_task"] = "execute"
     result = run.end()
     assert [notice["subject"] for _, notice in infra.notices] == notified

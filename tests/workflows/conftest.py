@@ -19,7 +19,7 @@ class World:
 
     def __init__(self, box, folder):
         self.box, self.folder = box, folder
-        self.pack, self.delay = PACK, None
+        self.pack, self.delay, self.packs = PACK, None, ()
         self.config = dict(
             box.pack_config(), backoff={"strategy": "immediate"},
             # The sandbox answers, however busy the machine is.
@@ -30,7 +30,8 @@ class World:
     def local(self):
         if self._local is None:
             self._local = St2Local(
-                self.pack, self.config, self.folder / "state", delay=self.delay)
+                self.pack, self.config, self.folder / "state", delay=self.delay,
+                packs=self.packs)
         return self._local
 
     def close(self):

@@ -179,7 +179,7 @@ def _start(env, incident, mode):
             event = _event(incident, incidents.STARTED)
             incidents.record_event(env.store, env.now(), incident.id, event)
         raise
-    incidents.record_start(env.store, env.now(), incident.subject, run)
+    incidents.record_start(env.store, env.now(), incident.subject, run, incident.work)
     event = _event(incident, incidents.STARTED, run=run)
     incidents.record_event(env.store, env.now(), incident.id, event)
     return _result(incident, STARTED, mode, run=run)

@@ -20,9 +20,11 @@ from synthralos.automation.incident import Incident
 from synthralos.config.modes import OBSERVE
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
-from synthralos.core.identifiers import is_name
+from synthralos.core.identifiers import to_name
 from synthralos.core.plurals import count_noun
 from synthralos.infrastructure.config import InfrastructureConfig
+from synthralos.infrastructure.infrastructure_repair import DEFAULT_RUN_SECONDS
+from synthralos.infrastructure.runbooks import find_runbook
 from synthralos.infrastructure.topology import Topology
 from synthralos.sensing import alert_payloads, alert_subjects, payload_limits
 from synthralos.storage import incidents, last_queries
@@ -32,15 +34,15 @@ from synthralos.storage.stackstorm_api import StackStormError
 
 AGENT, INFRASTRUCTURE = "agent_recovery", "infrastructure_repair"
 AUTO = "auto"
+# What a run with a runbook needs besides its steps: its other tasks, and waiting for its turn.
+RUN_MARGIN_SECONDS, MAX_RUN_SECONDS = 1200, 3600
 # For how long after its last report another alert of an incident counts as firing.
 REPORT_SECONDS = 3600
-_UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 _EXECUTION_ID = re.compile(r"[0-9a-f]{24}\Z")
 _SEVERITIES = {
     "page": "critical", "emergency": "critical", "error": "high", "major": "high",
     "warning": "medium", "minor": "low", "info": "low", "none": "low",
 }
-_MAX_NAME_CHARS = 128
 # A suffix of the incident of a rule that could not be evaluated, beside that of the rule itself.
 _EVALUATION = "-evaluation"
 
@@ -82,7 +84,8 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
     entries, over_limit_alerts = [], []
     started = observed_starts = 0
     alerts = parse_alerts(payload, env.now())
-    observed_workflows = modes.workflows_in(env, config, OBSERVE)
+    in_force = modes.modes_in_force(env, config)
+    runbooks = _runbooks(env)
     _record_clusters(env, config, alerts)
     for alert in alerts:
         entry = {name: alert[name] for name in ("fingerprint", "status")}
@@ -91,8 +94,9 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
             verdict = alert_triage.judge(alert, config.always_firing)
             if verdict is not None and verdict.outcome != outcomes.NOT_EVALUATED:
                 outcome.update(outcome=verdict.outcome, reason=verdict.reason)
-                if _workflow_of(config, alert, workflow) in observed_workflows:
-                    observation.observe_others(env, verdict.outcome, None)
+                handling = _handling_of(config, runbooks, alert, workflow)
+                if modes.mode_in(in_force, *handling) == OBSERVE:
+                    observation.observe_others(env, verdict.outcome)
             elif alert["status"] == alert_payloads.RESOLVED:
                 outcome = _resolve(env, config, alert)
             elif only_ends:
@@ -110,7 +114,8 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
             # An alert that cannot be processed does not affect the others.
             outcome["error"] = str(error)
         entries.append(dict(entry, **outcome))
-    ticket = _hold_over_limit(env, config, over_limit_alerts, workflow, observed_workflows)
+    over_limit_alerts = _observe_over_limit(env, config, in_force, over_limit_alerts, workflow)
+    ticket = _overflow_ticket(env, config, over_limit_alerts, workflow)
     for entry in entries:
         if entry["outcome"] == outcomes.OVER_LIMIT:
             entry["ticket"] = ticket
@@ -151,7 +156,7 @@ def parse_alerts(payload, now):
         payload, **{name: payload.get(original_name) for name, original_name in names.items()}
     )
     [alert] = alert_payloads.from_webhook({"alerts": [normalized]}, now)
-    source = _name(payload.get("source")) or alert["source"]
+    source = to_name(payload.get("source")) or alert["source"]
     extra = payload_limits.text_map(payload.get("extra"), max_chars=1024)
     return [dict(alert, source=source, extra=dict(extra, **alert["extra"]))]
 
@@ -182,11 +187,11 @@ def _failed_thing(alert, rules):
     subject = alert_subjects.find_subject(alert["labels"], rules)
     if subject is None:
         return None, None, None
-    return subject.label, _name(subject.name), _name(subject.cluster)
+    return subject.label, to_name(subject.name), to_name(subject.cluster)
 
 
 def _qualified(name, cluster):
-    qualified_name = None if cluster is None else _name("%s/%s" % (cluster, name))
+    qualified_name = None if cluster is None else to_name("%s/%s" % (cluster, name))
     return qualified_name or name
 
 
@@ -204,18 +209,38 @@ def incident_of(env, config, report, workflow=AUTO):
     if _workflow_of(config, alert, workflow) == AGENT:
         return _agent_incident(env, config, report)
     failure = failures.from_text(_message(alert))
+    runbook, seconds = _runbook(env, alert)
     return Incident(
         id=report.incident_id,
         since=alert["starts_at"],
         subject=report.subject,
         workflow=INFRASTRUCTURE,
-        parameters={"source": "alert"},
+        runbook=None if runbook is None else runbook.name,
+        runbook_mode=None if runbook is None else runbook.mode,
+        work=None if runbook is None else runbook.work_for(alert["labels"]),
+        parameters=dict({"source": "alert"}, **({} if runbook is None else {"timeout": seconds})),
         request={"alert": alert},
         failure=_failure(failure, alert),
         summary=_summary_line(alert),
         blocked=outcomes.AMBIGUOUS if report.is_ambiguous else None,
         details=_details(alert),
     )
+
+
+def _runbook(env, alert):
+    """Return (the runbook that matches an alert, the time limit of its run in seconds), or None for
+    both.
+    """
+    try:
+        config = _infrastructure(env)
+    except InvalidInput:
+        # The run reports it.
+        return None, None
+    runbook = find_runbook(config.runbooks, alert["labels"])
+    if runbook is None:
+        return None, None
+    seconds = runbook.seconds_needed(config.settle_seconds) + RUN_MARGIN_SECONDS
+    return runbook, min(max(seconds, DEFAULT_RUN_SECONDS), MAX_RUN_SECONDS)
 
 
 def _agent_incident(env, config, report):
@@ -258,7 +283,7 @@ def agent_of(config, alert):
     """Return the agent that the labels name, reduced to the alphabet of names, or None."""
     for label in config.agent_labels:
         if alert["labels"].get(label):
-            return _name(alert["labels"][label])
+            return to_name(alert["labels"][label])
     return None
 
 
@@ -267,6 +292,21 @@ def _workflow_of(config, alert, workflow):
     if workflow != AUTO:
         return workflow
     return INFRASTRUCTURE if agent_of(config, alert) is None else AGENT
+
+
+def _handling_of(config, runbooks, alert, workflow):
+    """Return (workflow, name of the runbook or None) of an alert, by its labels alone."""
+    workflow = _workflow_of(config, alert, workflow)
+    runbook = find_runbook(runbooks, alert["labels"]) if workflow == INFRASTRUCTURE else None
+    return workflow, None if runbook is None else runbook.name
+
+
+def _runbooks(env):
+    try:
+        return _infrastructure(env).runbooks
+    except InvalidInput:
+        # A run of infrastructure_repair reports that; no alert may be lost for it.
+        return ()
 
 
 def _incident_id(alert, subject_label, cluster, rules):
@@ -384,7 +424,7 @@ def _hold_evaluation(env, config, alert, reason):
     incident = Incident(
         id=report.incident_id + _EVALUATION,
         since=alert["starts_at"],
-        subject=_name(rule) or report.subject,
+        subject=to_name(rule) or report.subject,
         workflow=None,
         parameters={},
         request={},
@@ -428,20 +468,24 @@ def query_of_execution(env, execution_id):
     return None
 
 
-def _hold_over_limit(env, config, alerts, workflow, observed_workflows):
-    """Leave the alerts beyond the limit of a notification to a person; return the ticket or None.
+def _observe_over_limit(env, config, in_force, alerts, workflow):
+    """Record those of the alerts beyond a limit that are observed; return the others.
 
-    :param observed_workflows: the workflows whose alerts are recorded instead. That costs a call to
-        the datastore for each of them, however many alerts there are.
+    Costs a call to the datastore for each workflow and runbook, however many alerts there are.
     """
-    by_workflow = {}
+    runbooks, counts, others = _runbooks(env), {}, []
     for alert in alerts:
-        by_workflow.setdefault(_workflow_of(config, alert, workflow), []).append(alert)
-    for name in observed_workflows & set(by_workflow):
-        observation.observe_others(
-            env, outcomes.OVER_LIMIT, name, count=len(by_workflow.pop(name))
-        )
-    alerts = [alert for alert in alerts if _workflow_of(config, alert, workflow) in by_workflow]
+        handling = _handling_of(config, runbooks, alert, workflow)
+        if modes.mode_in(in_force, *handling) == OBSERVE:
+            counts[handling] = counts.get(handling, 0) + 1
+        else:
+            others.append(alert)
+    for handling, count in counts.items():
+        observation.observe_others(env, outcomes.OVER_LIMIT, *handling, count=count)
+    return others
+
+
+def _overflow_ticket(env, config, alerts, workflow):
     if not alerts:
         return None
     first = incident_of(env, config, report_of(env, config, alerts[0]), workflow)
@@ -506,9 +550,3 @@ def _failure_severity(failure, alert):
 
 def _details(alert):
     return {"fingerprint": alert["fingerprint"], "starts_at": alert["starts_at"]}
-
-
-def _name(value):
-    """Reduce `value` to the alphabet of names; None if nothing remains."""
-    cut = _UNSAFE.sub("_", str(value or "")).lstrip("._:/@+-")[:_MAX_NAME_CHARS]
-    return cut if is_name(cut) else None

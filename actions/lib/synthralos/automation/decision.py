@@ -210,8 +210,11 @@ def _of_recurrence(
 def decide_by_subject(config: AutomationConfig, incident: Incident, history: History) -> Decision:
     """Decide by the limits that hold for all incidents of one subject."""
     starts = history.subject_starts()
-    if starts and incident.is_state and history.state_of_start(starts[0]).is_live:
-        return Decision(RUNNING, starts[0].get("run"))
+    for start in starts if incident.is_state else ():
+        # A run that does something else does not help: this one waits for its turn.
+        is_alike = incident.work in (None, start.get("work"))
+        if is_alike and history.state_of_start(start).is_live:
+            return Decision(RUNNING, start.get("run"))
     return Decision(TOO_MANY) if len(starts) >= config.recoveries_per_hour else Decision()
 
 

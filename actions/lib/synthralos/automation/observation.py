@@ -42,7 +42,9 @@ def observe(env: Environment, incident: Incident, outcome: str) -> dict[str, Any
         incidents.record_event(env.store, now, incident.id, event)
     if outcome == STARTED:
         open_incident = incident.id if incident.is_state else None
-        incidents.record_observed_start(env.store, now, incident.subject, open_incident)
+        incidents.record_observed_start(
+            env.store, now, incident.subject, open_incident, incident.work
+        )
     observations.record(env.store, now, Observation(
         outcome,
         incident.id,
@@ -77,10 +79,14 @@ def describe(would: dict[str, Any]) -> str:
 
 
 def observe_others(
-    env: Environment, outcome: str, workflow: Optional[str], count: int = 1
+    env: Environment,
+    outcome: str,
+    workflow: Optional[str] = None,
+    runbook: Optional[str] = None,
+    count: int = 1,
 ) -> None:
     """Record reports that no admission has seen: no failures, and those beyond a limit."""
-    observation = Observation(outcome, workflow=workflow, count=count)
+    observation = Observation(outcome, workflow=workflow, runbook=runbook, count=count)
     observations.record(env.store, env.now(), observation)
 
 

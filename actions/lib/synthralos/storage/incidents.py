@@ -60,29 +60,34 @@ def recent_events(store, incident, limit=20):
     return _read(store, "%s%s." % (_INCIDENTS, encode_key_part(incident)), limit)
 
 
-def record_start(store, now, subject, run):
-    """Record that `run`, an execution id, was started for `subject`. Return whether it was."""
-    return _append(store, now, "%s%s." % (_STARTS, encode_key_part(subject)), {"run": run})
+def record_start(store, now, subject, run, work=None):
+    """Record that `run`, an execution id, was started for `subject`. Return whether it was.
+
+    :param work: what it does by a runbook (see Runbook.work_for), or None.
+    """
+    start = {"run": run} if work is None else {"run": run, "work": work}
+    return _append(store, now, "%s%s." % (_STARTS, encode_key_part(subject)), start)
 
 
 def starts_since(store, subject, timestamp):
-    """The starts for `subject` since `timestamp`, newest first: [{run, at}]."""
+    """The starts for `subject` since `timestamp`, newest first: [{run, at}], some with {work}."""
     starts = _read(store, "%s%s." % (_STARTS, encode_key_part(subject)), 100)
     return [start for start in starts if start["at"] >= timestamp]
 
 
-def record_observed_start(store, now, subject, incident):
+def record_observed_start(store, now, subject, incident, work=None):
     """Record that a run would have been started for `subject`. Return whether it was.
 
+    :param work: as for record_start.
     :param incident: the id of the incident that it would have handled; None for a single request,
         whose end nobody reports.
     """
     prefix = "%s%s." % (_OBSERVED_STARTS, encode_key_part(subject))
-    return _append(store, now, prefix, {"incident": incident})
+    return _append(store, now, prefix, {"incident": incident, "work": work})
 
 
 def observed_starts_since(store, subject, timestamp):
-    """The would-be starts for `subject` since `timestamp`, newest first: [{incident, at}]."""
+    """The would-be starts for `subject` since `timestamp`, newest first: [{incident, work, at}]."""
     starts = _read(store, "%s%s." % (_OBSERVED_STARTS, encode_key_part(subject)), 100)
     return [start for start in starts if start["at"] >= timestamp]
 

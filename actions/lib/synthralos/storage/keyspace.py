@@ -72,6 +72,7 @@ KINDS = {
     # Longer than the other kinds of incidents, for a report on a month.
     "observation": KeyKind("observations", ttl_seconds=31 * DAY),
     "scheduled_close": KeyKind("incidents", _NAME, belongs_to_run=True, ttl_seconds=7 * DAY),
+    "repair_turn": KeyKind("incidents", ttl_seconds=2 * 3600),
     "reaped_run": KeyKind("incidents", _NAME, ttl_seconds=32 * DAY),
     "query": KeyKind("queries", _NAME, holds_user_text=True, ttl_seconds=7 * DAY),
     "answer": KeyKind("answers", _NAME, holds_user_text=True, ttl_seconds=DAY),
