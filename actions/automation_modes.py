@@ -1,5 +1,6 @@
 from synthralos.automation import config as automation_config
 from synthralos.automation import modes
+from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.storage.datastore import require_available
 from synthralos_action import ResourceAction
@@ -19,10 +20,19 @@ class AutomationModes(ResourceAction):
     def _set_mode(self, env, parameters):
         mode, runbook = parameters["mode"], parameters.get("runbook")
         if runbook is not None:
-            require_identifier("runbook", runbook)
+            self._require_runbook(env, runbook, mode)
         modes.set_override(env, None if mode == DEFAULT else mode, runbook)
         require_available(env.store)
         return self._in_force(env, runbook)
+
+    @staticmethod
+    def _require_runbook(env, runbook, mode):
+        require_identifier("runbook", runbook)
+        names = modes.configured_runbooks(env)
+        # The override of a runbook that is gone can still be removed.
+        if runbook not in names and mode != DEFAULT:
+            hint = "There are: " + (", ".join(names) or "none")
+            raise InvalidInput("runbook", runbook, "is not in the configuration", hint)
 
     @staticmethod
     def _in_force(env, runbook=None):

@@ -16,10 +16,20 @@ class AutomationSetModeTest(ActionCase):
         self.assertEqual(result["source"], "automation.mode")
 
     def test_of_one_runbook(self):
+        self.config["infrastructure"] = {
+            "crews": [{"name": "on-call", "channels": ["slack"]}],
+            "runbooks": [{
+                "name": "disk-full", "match": {"alertname": "A"}, "steps": [{"crew": "on-call"}],
+            }],
+        }
         ok, result = self.run_action(mode="act", runbook="disk-full")
         self.assertEqual((ok, result["mode"]), (True, "observe"))
         self.assertEqual(result["runbooks"]["disk-full"]["mode"], "act")
         self.assertIn("disk-full: act", result["summary"])
+
+    def test_a_runbook_that_is_not_configured_is_refused_unless_its_override_is_removed(self):
+        self.assertRefused("runbook", self.run_action(mode="act", runbook="disk-full"), "none")
+        self.assertTrue(self.run_action(mode="default", runbook="disk-full")[0])
 
     def test_a_name_that_is_none_is_refused(self):
         self.assertRefused("runbook", self.run_action(mode="act", runbook="{{ x }}"))

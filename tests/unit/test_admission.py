@@ -4,7 +4,7 @@ import pytest
 from synthralos.automation import admission, decision, outcomes
 from synthralos.automation.config import AutomationConfig
 from synthralos.automation.incident import Incident
-from synthralos.config.modes import ACT
+from synthralos.config.modes import ACT, APPROVE
 from synthralos.core.timestamps import to_iso
 from synthralos.storage import incidents, tickets
 from synthralos.storage.datastore import DatastoreUnavailable
@@ -67,6 +67,31 @@ def test_a_crew_takes_its_time(env, clock):
     clock.at += decision.RECHECK_SECONDS
     again = begin(env, workflow="infrastructure_repair")
     assert again["outcome"] == outcomes.DUPLICATE
+
+
+def test_a_refusal_holds_while_the_incident_lasts_and_is_no_successful_repair(env, clock):
+    env.end(begin(env)["run"], "succeeded", outcome="refused")
+    clock.at += 10 * decision.RECHECK_SECONDS
+    assert begin(env)["outcome"] == outcomes.DUPLICATE
+    admission.resolve_incident(env, "alert-1", SINCE, "alertmanager")
+    assert begin(env, since="2023-11-14T23:30:00.000Z")["outcome"] == outcomes.STARTED
+
+
+@pytest.mark.parametrize("workflow, parameters, started", [
+    ("agent_recovery", {"agent_id": "bot"}, ("recovery_with_approval", "agent_recovery", None)),
+    ("llm_retry", {}, ("recovery_with_approval", "llm_retry", None)),
+    ("reroute_request", {}, ("recovery_with_approval", "reroute_request", None)),
+    ("infrastructure_repair", {"source": "alert"}, ("infrastructure_repair", None, "required")),
+])
+def test_in_the_mode_approve_the_run_asks_first(env, api, workflow, parameters, started):
+    config = AutomationConfig(mode=APPROVE)
+    result = begin(env, workflow=workflow, parameters=parameters, config=config)
+    assert (result["outcome"], result["mode"]) == (outcomes.STARTED, APPROVE)
+    [(action, inputs)] = api.started
+    assert (action, inputs.get("workflow"), inputs.get("approval")) == (
+        "synthralos." + started[0], *started[1:]
+    )
+    assert parameters.items() <= inputs.items()
 
 
 def test_what_was_held_back_has_its_turn_when_it_is_reported_again(env, clock):

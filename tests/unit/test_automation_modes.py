@@ -111,11 +111,13 @@ def test_another_invalid_entry_leaves_the_modes_alone(env):
 
 
 def test_all_modes_in_force_are_listed_with_what_decides_each(make_env):
-    match, steps = {"alertname": "X"}, [{"action": "core.noop"}]
-    runbooks = [{"name": name, "mode": "act", "match": match, "steps": steps}
-                for name in ("node-down", "disk-full")]
-    infrastructure = {"allowed_actions": ["core.noop"], "runbooks": runbooks}
-    env = make_env(dict(CONFIG, infrastructure=infrastructure))
+    runbook = {"match": {"alertname": "A"}, "steps": [{"crew": "on-call"}]}
+    env = make_env({"infrastructure": {
+        "crews": [{"name": "on-call", "channels": ["slack"]}],
+        "runbooks": [
+            dict(runbook, name="node-down", mode="act"), dict(runbook, name="disk-full", mode="act"),
+        ],
+    }})
     config = AutomationConfig.from_config({"mode": "approve", "modes": {AGENT: "act"}})
     modes.set_override(env, OBSERVE, "disk-full")
     in_force = modes.modes_in_force(env, config)

@@ -154,7 +154,7 @@ def test_a_repair_asks_before_even_people_are_notified(
     world, webhook, approved, outcome, count
 ):
     [entry] = webhook(alert(NODE, {}))["alerts"]
-    assert "web-1 by network-team" in waiting(world, entry["run"])["question"]
+    assert "web-1: network-team is notified" in waiting(world, entry["run"])["question"]
     assert notices(world) == []
     execution = answer(world, entry["run"], approved)
     assert (execution["status"], execution["result"]["output"]["outcome"]) == ("succeeded", outcome)

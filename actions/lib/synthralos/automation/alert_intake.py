@@ -84,7 +84,8 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
     entries, over_limit_alerts = [], []
     started = observed_starts = 0
     alerts = parse_alerts(payload, env.now())
-    observed_workflows = modes.workflows_in(env, config, OBSERVE)
+    in_force = modes.modes_in_force(env, config)
+    runbooks = _runbooks(env)
     _record_clusters(env, config, alerts)
     for alert in alerts:
         entry = {name: alert[name] for name in ("fingerprint", "status")}
@@ -93,8 +94,9 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
             verdict = alert_triage.judge(alert, config.always_firing)
             if verdict is not None and verdict.outcome != outcomes.NOT_EVALUATED:
                 outcome.update(outcome=verdict.outcome, reason=verdict.reason)
-                if _workflow_of(config, alert, workflow) in observed_workflows:
-                    observation.observe_others(env, verdict.outcome, None)
+                handling = _handling_of(config, runbooks, alert, workflow)
+                if modes.mode_in(in_force, *handling) == OBSERVE:
+                    observation.observe_others(env, verdict.outcome)
             elif alert["status"] == alert_payloads.RESOLVED:
                 outcome = _resolve(env, config, alert)
             elif only_ends:
@@ -112,7 +114,8 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
             # An alert that cannot be processed does not affect the others.
             outcome["error"] = str(error)
         entries.append(dict(entry, **outcome))
-    ticket = _hold_over_limit(env, config, over_limit_alerts, workflow, observed_workflows)
+    over_limit_alerts = _observe_over_limit(env, config, in_force, over_limit_alerts, workflow)
+    ticket = _overflow_ticket(env, config, over_limit_alerts, workflow)
     for entry in entries:
         if entry["outcome"] == outcomes.OVER_LIMIT:
             entry["ticket"] = ticket
@@ -212,9 +215,10 @@ def incident_of(env, config, report, workflow=AUTO):
         since=alert["starts_at"],
         subject=report.subject,
         workflow=INFRASTRUCTURE,
-        parameters={"source": "alert"} if seconds is None else {
-            "source": "alert", "timeout": seconds,
-        },
+        runbook=None if runbook is None else runbook.name,
+        runbook_mode=None if runbook is None else runbook.mode,
+        work=None if runbook is None else runbook.work_for(alert["labels"]),
+        parameters=dict({"source": "alert"}, **({} if runbook is None else {"timeout": seconds})),
         request={"alert": alert},
         failure=_failure(failure, alert),
         summary=_summary_line(alert),
@@ -291,6 +295,21 @@ def _workflow_of(config, alert, workflow):
     if workflow != AUTO:
         return workflow
     return INFRASTRUCTURE if agent_of(config, alert) is None else AGENT
+
+
+def _handling_of(config, runbooks, alert, workflow):
+    """Return (workflow, name of the runbook or None) of an alert, by its labels alone."""
+    workflow = _workflow_of(config, alert, workflow)
+    runbook = find_runbook(runbooks, alert["labels"]) if workflow == INFRASTRUCTURE else None
+    return workflow, None if runbook is None else runbook.name
+
+
+def _runbooks(env):
+    try:
+        return _infrastructure(env).runbooks
+    except InvalidInput:
+        # A run of infrastructure_repair reports that; no alert may be lost for it.
+        return ()
 
 
 def _incident_id(alert, subject_label, cluster, rules):
@@ -452,20 +471,24 @@ def query_of_execution(env, execution_id):
     return None
 
 
-def _hold_over_limit(env, config, alerts, workflow, observed_workflows):
-    """Leave the alerts beyond the limit of a notification to a person; return the ticket or None.
+def _observe_over_limit(env, config, in_force, alerts, workflow):
+    """Record those of the alerts beyond a limit that are observed; return the others.
 
-    :param observed_workflows: the workflows whose alerts are recorded instead. That costs a call to
-        the datastore for each of them, however many alerts there are.
+    Costs a call to the datastore for each workflow and runbook, however many alerts there are.
     """
-    by_workflow = {}
+    runbooks, counts, others = _runbooks(env), {}, []
     for alert in alerts:
-        by_workflow.setdefault(_workflow_of(config, alert, workflow), []).append(alert)
-    for name in observed_workflows & set(by_workflow):
-        observation.observe_others(
-            env, outcomes.OVER_LIMIT, name, count=len(by_workflow.pop(name))
-        )
-    alerts = [alert for alert in alerts if _workflow_of(config, alert, workflow) in by_workflow]
+        handling = _handling_of(config, runbooks, alert, workflow)
+        if modes.mode_in(in_force, *handling) == OBSERVE:
+            counts[handling] = counts.get(handling, 0) + 1
+        else:
+            others.append(alert)
+    for handling, count in counts.items():
+        observation.observe_others(env, outcomes.OVER_LIMIT, *handling, count=count)
+    return others
+
+
+def _overflow_ticket(env, config, alerts, workflow):
     if not alerts:
         return None
     first = incident_of(env, config, report_of(env, config, alerts[0]), workflow)

@@ -212,8 +212,8 @@ def decide_by_subject(config: AutomationConfig, incident: Incident, history: His
     starts = history.subject_starts()
     for start in starts if incident.is_state else ():
         # A run that does something else does not help: this one waits for its turn.
-        does_the_same = incident.work in (None, start.get("work"))
-        if does_the_same and history.state_of_start(start).is_live:
+        is_alike = incident.work in (None, start.get("work"))
+        if is_alike and history.state_of_start(start).is_live:
             return Decision(RUNNING, start.get("run"))
     return Decision(TOO_MANY) if len(starts) >= config.recoveries_per_hour else Decision()
 

@@ -18,6 +18,7 @@ class Incident:
     :ivar failure: {type, cause, severity}.
     :ivar summary: one line for people.
     :ivar blocked: the reason why no run may start in any case, one of outcomes.REASONS, or None.
+    :ivar work: the same for incidents whose runs would do the same by a runbook, or None.
     :ivar is_state: True for a state of the subject: any run of that subject covers it, and it has a
         ticket of its own. False for a single failed request.
     :ivar runbook: the name of the runbook that its run would follow, or None.
@@ -34,6 +35,7 @@ class Incident:
     failure: dict[str, Any]
     summary: str
     blocked: Optional[str] = None
+    work: Optional[str] = None
     is_state: bool = True
     details: dict[str, Any] = field(default_factory=dict)
     runbook: Optional[str] = None

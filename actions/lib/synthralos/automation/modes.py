@@ -20,6 +20,7 @@ from synthralos.automation.config import STARTABLE_WORKFLOWS, AutomationConfig
 from synthralos.config.modes import MODES, OBSERVE, lower_mode
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part, encode_key_part
+from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.runtime.environment import Environment
 from synthralos.storage import records
 from synthralos.storage.datastore import PREFIX
@@ -93,19 +94,6 @@ def _parse(key: str, value: Optional[str]) -> Optional[Mode]:
     return Mode(OBSERVE, "the key %s, whose value is not a mode" % key)
 
 
-def workflows_in(env: Environment, config: AutomationConfig, mode: str) -> set[str]:
-    """Return the workflows whose mode is `mode`, whatever their runbooks say.
-
-    Costs a call to the datastore; see `mode_of`.
-    """
-    override = _parse(OVERRIDE_KEY, env.store.get(OVERRIDE_KEY))
-    return {
-        workflow
-        for workflow in STARTABLE_WORKFLOWS
-        if _without_runbook_override(config, override, workflow).mode == mode
-    }
-
-
 def set_override(env: Environment, mode: Optional[str], runbook_name: Optional[str]) -> None:
     """Set the override for all, or that of a runbook; None removes it.
 
@@ -120,16 +108,31 @@ def set_override(env: Environment, mode: Optional[str], runbook_name: Optional[s
         env.store.put(key, mode)
 
 
+def configured_runbooks(env: Environment) -> dict[str, Optional[str]]:
+    """Return {runbook: the mode that the configuration sets for it, or None}.
+
+    :raises InvalidInput: the entry `infrastructure` is invalid.
+    """
+    config = InfrastructureConfig.from_config(env.settings.infrastructure)
+    return {runbook.name: runbook.mode for runbook in config.runbooks}
+
+
 def modes_in_force(env: Environment, config: AutomationConfig) -> dict[str, Any]:
     """Return every mode in force: {mode, source, workflows, runbooks}.
 
     The first two are of everything that the others do not name; these are {name: {mode, source}},
-    with each workflow, and each runbook that is configured or has an override.
+    with each workflow, and each runbook that is configured or has an override. Costs a call to the
+    datastore, and one for each 100 overrides.
     """
     override = _parse(OVERRIDE_KEY, env.store.get(OVERRIDE_KEY))
+    try:
+        configured = configured_runbooks(env)
+    except InvalidInput:
+        # A run of infrastructure_repair reports that.
+        configured = {}
     runbooks = {
         name: _without_runbook_override(config, override, "infrastructure_repair", name, mode)
-        for name, mode in _configured_runbooks(env)
+        for name, mode in configured.items()
     }
     for page in records.iter_pages(env.store, RUNBOOK_KEYS, MAX_RUNBOOK_PAGES):
         for key, value in page:
@@ -147,17 +150,10 @@ def modes_in_force(env: Environment, config: AutomationConfig) -> dict[str, Any]
     )
 
 
-def _configured_runbooks(env: Environment) -> list[tuple[str, Optional[str]]]:
-    """Return (name, mode or None) of each runbook in the configuration."""
-    # The intakes, which need one mode only, do without these modules.
-    from synthralos.infrastructure.config import InfrastructureConfig
-
-    try:
-        config = InfrastructureConfig.from_config(env.settings.infrastructure)
-    except InvalidInput:
-        # Whoever uses the runbooks reports it.
-        return []
-    return [(runbook.name, runbook.mode) for runbook in config.runbooks]
+def mode_in(in_force: dict[str, Any], workflow: Optional[str], runbook: Optional[str]) -> str:
+    """Return the mode of a workflow, or of its runbook, in what `modes_in_force` returned."""
+    entry = in_force["runbooks"].get(runbook) or in_force["workflows"].get(workflow) or in_force
+    return str(entry["mode"])
 
 
 def describe(in_force: dict[str, Any]) -> str:

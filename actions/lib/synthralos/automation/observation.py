@@ -79,10 +79,14 @@ def describe(would: dict[str, Any]) -> str:
 
 
 def observe_others(
-    env: Environment, outcome: str, workflow: Optional[str], count: int = 1
+    env: Environment,
+    outcome: str,
+    workflow: Optional[str] = None,
+    runbook: Optional[str] = None,
+    count: int = 1,
 ) -> None:
     """Record reports that no admission has seen: no failures, and those beyond a limit."""
-    observation = Observation(outcome, workflow=workflow, count=count)
+    observation = Observation(outcome, workflow=workflow, runbook=runbook, count=count)
     observations.record(env.store, env.now(), observation)
 
 

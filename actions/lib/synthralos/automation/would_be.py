@@ -12,10 +12,11 @@ from synthralos.storage.stackstorm_api import StackStormError
 def plan(env: Environment, incident: Incident) -> dict[str, Any]:
     """Return what the run of an incident would begin with.
 
-    :returns: {assignments: [{node, crew, requires_approval}, with {action, parameters} of the step
-        of a runbook], unassigned: [{node, reason}]} of infrastructure_repair; {agent_id,
-        failure_type} of agent_recovery; {failure_type} of the others; {error}, a text, if it cannot
-        be planned. A run would fail in the same way.
+    :returns: {assignments: [{node, crew, requires_approval, and of a runbook's step: step, action,
+        parameters}], unassigned: [{node, reason}], steps (of the runbook): [{name, action, crew,
+        approval}]} of infrastructure_repair; {agent_id, failure_type} of agent_recovery;
+        {failure_type} of the others; {error}, a text, if it cannot be planned. A run would fail in
+        the same way.
     """
     if incident.workflow == "infrastructure_repair":
         try:
@@ -28,45 +29,51 @@ def plan(env: Environment, incident: Incident) -> dict[str, Any]:
 
 
 def crews_of(summary: dict[str, Any]) -> list[str]:
-    """Return the names of the crews in what `plan` returned, each once."""
-    return sorted({assignment["crew"] for assignment in summary.get("assignments") or ()})
+    """Return the names of the crews in what `plan` returned, each once; a runbook's step is none.
+    """
+    return sorted({
+        assignment["crew"]
+        for assignment in summary.get("assignments") or ()
+        if assignment.get("action") is None
+    })
 
 
 def _repair(env: Environment, incident: Incident) -> dict[str, Any]:
     # Only the mode observe plans here, and these modules take a while to import.
-    from synthralos.infrastructure import (
-        crew_planner,
-        crews,
-        detection,
-        impact,
-        planner_tools,
-        runbook_steps,
-    )
+    from synthralos.infrastructure import detection, impact, infrastructure_repair
     from synthralos.infrastructure.config import load_config
     from synthralos.infrastructure.topology import Topology
 
     config = load_config(env)
     topology = Topology.load(env, config)
     inputs = dict(incident.parameters, alert=incident.request.get("alert"))
-    request = detection.parse_request(config, inputs)
-    nodes, unresolved = detection.detect_failures(env, config, topology, request, seconds=0)
-    case = {"request": request, "failures": nodes, "tried": {}, "ineffective": {}}
-    by_runbook, unassigned_by_runbook = runbook_steps.plan(env, config, topology, case)
-    planned = {entry["node"] for entry in by_runbook + unassigned_by_runbook}
-    open_nodes = tuple(name for name in nodes if name not in planned)
-    facts = planner_tools.PlannerFacts(
-        env, config, topology, open_nodes, crews.crew_loads(env, config), {}
+    case = infrastructure_repair.new_case(env, inputs, env.now())
+    nodes, unresolved = detection.detect_failures(
+        env, config, topology, case["request"], seconds=0
     )
-    by_crews, unassigned = crew_planner.plan_by_rules(
-        facts, impact.estimate(topology, nodes), failed_crews={}
-    )
-    names = ("node", "crew", "requires_approval", "action", "parameters")
-    return {
-        "assignments": [
-            {name: assignment[name] for name in names if assignment.get(name) is not None}
-            for assignment in by_runbook + by_crews
-        ],
-        "unassigned": unassigned_by_runbook + unassigned + [
+    case["failures"], case["known"] = list(nodes), list(nodes)
+    case["impact"] = impact.estimate(topology, nodes)
+    repair_plan, _ = infrastructure_repair.make_plan(env, case, config, may_ask=False)
+    summary = {
+        "assignments": [_public_part(assignment) for assignment in repair_plan["assignments"]],
+        "unassigned": repair_plan["unassigned"] + [
             {"node": entry["name"], "reason": entry["reason"]} for entry in unresolved
         ],
     }
+    if incident.runbook is not None:
+        summary["steps"] = _steps(config, incident.runbook)
+    return summary
+
+
+def _public_part(assignment: dict[str, Any]) -> dict[str, Any]:
+    names = ("node", "crew", "requires_approval", "step", "action", "parameters")
+    return {name: assignment[name] for name in names if name in assignment}
+
+
+def _steps(config: Any, name: str) -> list[dict[str, Any]]:
+    """Return the steps of the runbook of this name, in order."""
+    steps = next((runbook.steps for runbook in config.runbooks if runbook.name == name), ())
+    return [
+        {"name": step.name, "action": step.action, "crew": step.crew, "approval": step.approval}
+        for step in steps
+    ]

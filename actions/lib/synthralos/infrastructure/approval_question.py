@@ -33,9 +33,11 @@ def _describe(
 ) -> str:
     crew = config.crew(assignment["crew"])
     action, parameters = assignment.get("action"), assignment.get("parameters")
-    if action is None and crew is not None:
+    if action is None and crew is not None and crew.action is not None:
         action = crew.action
         parameters = dict(crew.parameters, **{crew.node_parameter: assignment["node"]})
+    if action is None:
+        return "%s: %s is notified" % (assignment["node"], assignment["crew"])
     values = [
         "%s=%s" % (name, sanitize_line(value, env.redactor, MAX_PARAMETER_CHARS))
         for name, value in sorted((parameters or {}).items())

@@ -282,9 +282,10 @@ def plan(env, case):
     )
 
 
-def make_plan(env, case, config):
+def make_plan(env, case, config, may_ask=True):
     """Plan by the runbooks, then by the LLM if one is configured, then by the rules.
 
+    :param may_ask: whether the LLM may be asked.
     :returns: (plan or None, planner_info or None). A plan is {source, thoughts, assignments [{node,
         crew, requires_approval, source}], unassigned [{node, reason}]}; it is None if the LLM made
         no decision and the rules may not plan. planner_info is the statistics of asking the LLM.
@@ -295,7 +296,7 @@ def make_plan(env, case, config):
     open_nodes = [name for name in case["failures"] if name not in planned]
     facts = _facts(env, case, config, topology, open_nodes)
     decided, planner_info, thoughts = None, None, None
-    if env.settings.planner_model is not None and config.crews and open_nodes:
+    if may_ask and env.settings.planner_model is not None and config.crews and open_nodes:
         decided, planner_info = crew_planner.plan_by_llm(
             env, facts, case, lambda *used: _tool_used(case, *used)
         )
@@ -321,14 +322,10 @@ def make_plan(env, case, config):
             [{"node": name, "reason": "the planner did not assign it"} for name in remaining],
         )
     source = "llm" if decided is not None else "rules"
-    assignments = by_runbook + llm_assignments + rule_assignments
-    if case.get("approval") == REQUIRED:
-        for assignment in assignments:
-            assignment["requires_approval"] = True
     repair_plan = {
         "source": runbook_steps.SOURCE if by_runbook and not open_nodes else source,
         "thoughts": thoughts,
-        "assignments": assignments,
+        "assignments": by_runbook + llm_assignments + rule_assignments,
         "unassigned": unassigned_by_runbook + unassigned,
     }
     return repair_plan, planner_info
@@ -392,7 +389,7 @@ def execute(env, case):
         for assignment in case["plan"]["assignments"]
         if assignment["node"] in case["failures"]
     ]
-    unapproved = [assignment for assignment in pending if assignment["requires_approval"]]
+    unapproved = [assignment for assignment in pending if _requires_approval(case, assignment)]
     if case["asked_at"] is not None:
         refusal = _apply_approval(env, case, unapproved)
         if refusal is not None:
@@ -408,7 +405,7 @@ def execute(env, case):
         ready = [assignment for assignment in pending if assignment["node"] in case["approved"]]
         unapproved = []
     else:
-        ready = [assignment for assignment in pending if not assignment["requires_approval"]]
+        ready = [assignment for assignment in pending if assignment not in unapproved]
     wait = _wait_for_turn(env, case, config, ready)
     if wait is not None:
         return wait
@@ -426,6 +423,11 @@ def execute(env, case):
         summary = "every failure was over before its turn"
         return _goto(env, case, FINAL, "failures_over", {"nodes": case["resolved"]}, summary)
     return _after_execution(env, case, entries)
+
+
+def _requires_approval(case, assignment):
+    """Return whether a person must approve the assignment: as configured, or as the run says."""
+    return assignment["requires_approval"] or case.get("approval") == REQUIRED
 
 
 def _plan_again(env, case, action, nodes, reason):

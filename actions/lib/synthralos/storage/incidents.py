@@ -78,19 +78,17 @@ def starts_since(store, subject, timestamp):
 def record_observed_start(store, now, subject, incident, work=None):
     """Record that a run would have been started for `subject`. Return whether it was.
 
+    :param work: as for record_start.
     :param incident: the id of the incident that it would have handled; None for a single request,
         whose end nobody reports.
     :param work: as record_start takes it.
     """
     prefix = "%s%s." % (_OBSERVED_STARTS, encode_key_part(subject))
-    start = {"incident": incident} if work is None else {"incident": incident, "work": work}
-    return _append(store, now, prefix, start)
+    return _append(store, now, prefix, {"incident": incident, "work": work})
 
 
 def observed_starts_since(store, subject, timestamp):
-    """The would-be starts for `subject` since `timestamp`, newest first: [{incident, at}], some
-    with {work}.
-    """
+    """The would-be starts for `subject` since `timestamp`, newest first: [{incident, work, at}]."""
     starts = _read(store, "%s%s." % (_OBSERVED_STARTS, encode_key_part(subject)), 100)
     return [start for start in starts if start["at"] >= timestamp]
 
