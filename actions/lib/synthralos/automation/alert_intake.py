@@ -224,9 +224,6 @@ def incident_of(env, config, report, workflow=AUTO):
         summary=_summary_line(alert),
         blocked=outcomes.AMBIGUOUS if report.is_ambiguous else None,
         details=_details(alert),
-        runbook=None if runbook is None else runbook.name,
-        runbook_mode=None if runbook is None else runbook.mode,
-        work=None if runbook is None else runbook.work_for(alert["labels"]),
     )
 
 

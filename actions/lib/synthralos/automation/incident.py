@@ -22,7 +22,6 @@ class Incident:
     :ivar is_state: True for a state of the subject: any run of that subject covers it, and it has a
         ticket of its own. False for a single failed request.
     :ivar runbook: the name of the runbook that its run would follow, or None.
-    :ivar work: the same for incidents whose runs would do the same by a runbook, or None.
     :ivar runbook_mode: the mode that the configuration sets for that runbook, or None.
     """
 
@@ -40,4 +39,3 @@ class Incident:
     details: dict[str, Any] = field(default_factory=dict)
     runbook: Optional[str] = None
     runbook_mode: Optional[str] = None
-    work: Optional[str] = None

@@ -81,7 +81,6 @@ def record_observed_start(store, now, subject, incident, work=None):
     :param work: as for record_start.
     :param incident: the id of the incident that it would have handled; None for a single request,
         whose end nobody reports.
-    :param work: as record_start takes it.
     """
     prefix = "%s%s." % (_OBSERVED_STARTS, encode_key_part(subject))
     return _append(store, now, prefix, {"incident": incident, "work": work})
