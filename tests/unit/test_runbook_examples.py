@@ -115,6 +115,7 @@ class PrometheusDouble:
 def env(make_env, api):
     environment = make_env({"infrastructure": INFRASTRUCTURE}, api=api)
     environment.api.action = foreign_packs.action
+    environment.api.runner_parameters = foreign_packs.runner_parameters
     return environment
 
 
@@ -124,7 +125,7 @@ def state_of(env):
 
     def ask(runbook, step, labels, series):
         config = load_config(env)
-        question = runbook_check.question_of(env, config, NodeStep("n", runbook, step, labels, "c"))
+        question = runbook_check.question_of(env, config, NodeStep("n", 0, runbook, step, labels, "c"))
         env.client = PrometheusDouble(series, env.now())
         calls = Calls(env, env.now() + PATIENCE_SECONDS)
         return runbook_check.ask(env, calls, config.prometheus, question, env.now()).state
@@ -230,8 +231,8 @@ def test_an_action_has_the_time_that_its_step_waits_for(name):
     for step in EXAMPLES[name].steps:
         if step.action is None or step.action.startswith("synthralos."):
             continue
-        schema = foreign_packs.parameters_of(step.action).get("timeout", {"default": 600})
-        assert step.parameters.get("timeout", schema["default"]) >= step.seconds
+        default = foreign_packs.parameters_of(step.action)["timeout"]["default"]
+        assert step.parameters.get("timeout", default) >= step.seconds
 
 
 def test_each_rule_has_its_runbook_and_each_runbook_its_rule():
