@@ -186,8 +186,7 @@ class TestFourAlertsOfOneWorkload:
             if way == "canceled":
                 world.local.stop(world.local.live(entries[0]["run"]))
             else:
-                [task] = [execution for execution in world.local.executions(
-                    parent=entries[0]["run"], status="running")]
+                [task] = world.local.executions(parent=entries[0]["run"], status="running")
                 world.local.live(task["id"]).run.kill()
         finally:
             if way == "canceled":
@@ -347,7 +346,7 @@ def test_hostile_labels_start_nothing(world, workshop, alertmanager, receive, la
 def test_hostile_labels_that_a_pattern_accepts_arrive_as_text(world, workshop, alertmanager):
     any_text = {"unit": {"label": "unit", "pattern": ".+"}}
     world.config["infrastructure"]["runbooks"] = [runbook(DISK, workshop.step("first", any_text))]
-    texts = ["; rm -rf /", "$(reboot)", "-rf", "a'b\"c\\d", "ä ß \U0001f600", "a|b.*", "gum,latency"]
+    texts = ["; rm -rf /", "$(reboot)", "-rf", "a'b\"c\\d", "ä ß \U0001f600", "gum,latency"]
     alerts = [
         dict(DISK, instance="web-%d" % n, unit=text) for n, text in enumerate(texts)
     ]

@@ -11,9 +11,9 @@
 
 Each function executes one state and returns the next task in `next_task`. `failures` holds the
 nodes without a crew. A node whose alert matches a runbook is repaired by its steps (runbook_steps),
-others by crews, and the alerts of a node one after the other. A node that is assigned to people stays assigned; one whose repair by an action
-fails its check (repair_check) is planned again, for the next step, or for a crew that has not been
-assigned to it.
+others by crews, and the alerts of a node one after the other. A node that is assigned to people
+stays assigned; one whose repair by an action fails its check (repair_check) is planned again, for
+the next step, or for a crew that has not been assigned to it.
 """
 
 from synthralos.calls import backoff

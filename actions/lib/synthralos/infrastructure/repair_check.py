@@ -1,7 +1,8 @@
 """The check of a repair: whether the alert or the query that showed a failure says that it is over.
 
-A check belongs to one repair (see check_records). It is due `settle_seconds` after the repair has ended. Each source that has shown the failure is asked, and a
-node is repaired only if every one of them has positive evidence:
+A check belongs to one repair (see check_records). It is due `settle_seconds` after the repair has
+ended. Each source that has shown the failure is asked, and a node is repaired only if every one of
+them has positive evidence:
 
 - Alertmanager: every member responds, has been running for long enough to know all alerts, and none
   lists the alert; silenced and inhibited alerts count as listed. It knows nothing of the past, so
