@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import types
 
 import pytest
 import yaml
@@ -20,7 +21,6 @@ from synthralos.infrastructure import runbook_check
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.repair_evidence import FAILED, HEALTHY, Calls
 from synthralos.infrastructure.runbook_parameters import resolve_parameters
-from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.topology import Topology
 
 PROMTOOL = shutil.which("promtool")
@@ -121,11 +121,12 @@ def env(make_env, api):
 
 @pytest.fixture
 def state_of(env):
-    """state_of(runbook, step, labels of the alert, series of its check) -> HEALTHY or FAILED."""
+    """state_of(step, labels of the alert, series of its check) -> HEALTHY or FAILED."""
 
-    def ask(runbook, step, labels, series):
+    def ask(step, labels, series):
         config = load_config(env)
-        question = runbook_check.question_of(env, config, NodeStep("n", 0, runbook, step, labels, "c"))
+        node_step = types.SimpleNamespace(step=step, labels=labels)
+        question = runbook_check.question_of(env, config, node_step)
         env.client = PrometheusDouble(series, env.now())
         calls = Calls(env, env.now() + PATIENCE_SECONDS)
         return runbook_check.ask(env, calls, config.prometheus, question, env.now()).state
@@ -186,7 +187,7 @@ def test_the_alerts_of_kube_prometheus_match_too(env, state_of, name):
     for step in EXAMPLES[name].steps:
         for time, series in results(name, step.check).items():
             expected = FAILED if time == firing_time else HEALTHY
-            assert state_of(EXAMPLES[name], step, labels, series) == expected
+            assert state_of(step, labels, series) == expected
 
 
 def test_the_actions_exist_with_these_parameters(env):
@@ -223,7 +224,7 @@ def test_each_check_is_healthy_when_the_thing_is_and_not_while_the_alert_fires(s
         assert firing_time in by_time and len(by_time) >= 2, step.check
         for time, series in by_time.items():
             expected = FAILED if time == firing_time else HEALTHY
-            assert state_of(EXAMPLES[name], step, labels, series) == expected, (step.name, time)
+            assert state_of(step, labels, series) == expected, (step.name, time)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
