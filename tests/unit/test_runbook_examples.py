@@ -129,7 +129,7 @@ def state_of(env):
         question = runbook_check.question_of(env, config, node_step)
         env.client = PrometheusDouble(series, env.now())
         calls = Calls(env, env.now() + PATIENCE_SECONDS)
-        return runbook_check.ask(env, calls, config.prometheus, question, env.now()).state
+        return runbook_check.ask(env, calls, config, question, env.now()).state
 
     return ask
 
