@@ -12,6 +12,11 @@ _LANGCHAIN_REQUIREMENTS = [
 # Both sides of a ratio use the same requests.
 REQUESTS = "2.34.2"
 _LITELLM_REQUIREMENTS = ["litellm==" + LITELLM, "requests==" + REQUESTS]
+# The providers' own SDKs, whose types judge what the pack sends and reads. This release of
+# Anthropic's is the last one for the version of the API that the pack speaks.
+_SDK_REQUIREMENTS = [
+    "openai==3.57.0", "anthropic==0.125.0", "google-genai==3.6.1", "botocore==1.44.8",
+]
 INSTALL_SECONDS = 400
 Folder = Union[str, pathlib.Path]
 # Lists what an environment was made with, once it is complete.
@@ -39,6 +44,22 @@ def existing_litellm(folder: Folder) -> str:
     python = _ready_python(pathlib.Path(folder), "litellm", _LITELLM_REQUIREMENTS)
     if python is None:
         raise NotInstalled("%s has no LiteLLM %s: run `make judges`" % (folder, LITELLM))
+    return python
+
+
+def sdks(folder: Folder) -> str:
+    """The Python of an environment with the SDKs of the providers; see `litellm`."""
+    return _environment(pathlib.Path(folder), "sdks", _SDK_REQUIREMENTS)
+
+
+def existing_sdks(folder: Folder) -> str:
+    """The Python of an environment with the SDKs that was made before.
+
+    :raises NotInstalled: if there is none.
+    """
+    python = _ready_python(pathlib.Path(folder), "sdks", _SDK_REQUIREMENTS)
+    if python is None:
+        raise NotInstalled("%s has not the SDKs of the providers: run `make judges`" % folder)
     return python
 
 
@@ -89,12 +110,14 @@ def _run(command: list[str]) -> None:
 
 def main(folder: str) -> int:
     """Make the environments that the tests use, and return the exit code."""
-    try:
-        litellm(folder)
-    except NotInstalled as error:
-        print("LiteLLM could not be installed: %s" % error, file=sys.stderr)
-        return 1
-    return 0
+    exit_code = 0
+    for name, install in (("LiteLLM", litellm), ("The SDKs of the providers", sdks)):
+        try:
+            install(folder)
+        except NotInstalled as error:
+            print("%s could not be installed: %s" % (name, error), file=sys.stderr)
+            exit_code = 1
+    return exit_code
 
 
 if __name__ == "__main__":

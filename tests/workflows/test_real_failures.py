@@ -67,7 +67,10 @@ def test_a_refused_parameter_gets_the_name_that_the_refusal_suggests(world):
     first, second = (call.body for call in world.box.calls_to(GPT4))
     assert first["max_tokens"] == second["max_completion_tokens"] == 100
     assert "max_tokens" not in second and second["temperature"] == 0.2
-    adapted = [{"parameter": "max_tokens", "sent_as": "max_completion_tokens"}]
+    adapted = [{
+        "field": "max_tokens", "reason": "the model refused it by this name",
+        "sent_as": "max_completion_tokens",
+    }]
     assert attempts(output)[0]["adapted"] == output["result"]["adapted"] == adapted
 
 

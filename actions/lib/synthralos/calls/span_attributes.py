@@ -25,7 +25,7 @@ def chat(served_model, parameters):
         for name in _SAMPLING
         if isinstance(parameters.get(name), (int, float))
     )
-    return _call("chat " + served_model.model.name, served_model.provider.connection, attributes)
+    return _call("chat " + served_model.model.name, served_model.connection, attributes)
 
 
 def record_completion(completion):

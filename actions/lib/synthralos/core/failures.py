@@ -415,7 +415,8 @@ def _cause_of_reported(clues: Evidence, text: str) -> Optional[str]:
 def _refused_parameter(clues: Evidence) -> dict[str, str]:
     """Return {parameter, replacement} that an error names; replacement only where it names one."""
     named = clues.field("param", "parameter")
-    if not isinstance(named, str) or not named:
+    # LiteLLM prints Python's None.
+    if not isinstance(named, str) or named in ("", "None", "null"):
         match = _NAMED_PARAMETER.search(clues.message)
         named = next((group for group in match.groups() if group), "") if match else ""
     if not named:
