@@ -101,9 +101,9 @@ class GoogleJudge:
         self._convert, self._types = models._GenerateContentParameters_to_mldev, types
 
     def problem(self, body, model):
-        known = {"contents", "systemInstruction", "generationConfig", "tools", "toolConfig"}
-        if not set(body) <= known:
-            return "fields that the judge does not know: %s" % sorted(set(body) - known)
+        known_fields = {"contents", "systemInstruction", "generationConfig", "tools", "toolConfig"}
+        if not set(body) <= known_fields:
+            return "fields that the judge does not know: %s" % sorted(set(body) - known_fields)
         config = dict(body.get("generationConfig", {}))
         for name in ("systemInstruction", "tools", "toolConfig"):
             if name in body:
@@ -229,7 +229,7 @@ def difference(left, right, path=""):
     else:
         same_kind = isinstance(left, bool) == isinstance(right, bool)
         return None if left == right and same_kind else "%s: %r is not %r" % (path, left, right)
-    return next((found for found in (difference(*pair) for pair in pairs) if found), None)
+    return next(filter(None, (difference(*pair) for pair in pairs)), None)
 
 
 class Answers:

@@ -319,8 +319,8 @@ FOREIGN_IDS = [
 @pytest.mark.parametrize("api", APIS)
 def test_ids_of_other_providers_fit_and_stay_apart(api):
     sent = build(api, FOREIGN_IDS, tools=[tool(), tool("g")])
-    found, ids = pairs(api, sent.body)
-    assert found == [({"n": 1}, "one"), ({"n": 2}, "two"), ({}, "three"), ({}, "four")]
+    pairings, ids = pairs(api, sent.body)
+    assert pairings == [({"n": 1}, "one"), ({"n": 2}, "two"), ({}, "three"), ({}, "four")]
     assert len(set(ids)) == 4 and "toolu_ok-1" in ids
     assert all(re.fullmatch(ID_RULES[api], call_id) for call_id in ids)
     assert build(api, FOREIGN_IDS, tools=[tool(), tool("g")]).body == sent.body
@@ -328,8 +328,8 @@ def test_ids_of_other_providers_fit_and_stay_apart(api):
 
 def test_mistral_gets_ids_of_nine_letters_and_digits():
     sent = build("openai", FOREIGN_IDS, "mistral-large-latest", tools=[tool(), tool("g")])
-    found, ids = pairs("openai", sent.body)
-    assert [text for _, text in found] == ["one", "two", "three", "four"]
+    pairings, ids = pairs("openai", sent.body)
+    assert [text for _, text in pairings] == ["one", "two", "three", "four"]
     assert len(set(ids)) == 4 and all(re.fullmatch("[A-Za-z0-9]{9}", value) for value in ids)
 
 
@@ -337,8 +337,8 @@ def test_mistral_gets_ids_of_nine_letters_and_digits():
 def test_an_id_that_each_turn_uses_again_differs_by_turn(api):
     turn = [{"role": "assistant", "content": None, "tool_calls": [call("call_0")]}]
     messages = user() + turn + [result("a", "call_0")] + turn + [result("b", "call_0")]
-    found, ids = pairs(api, build(api, messages, tools=[tool()]).body)
-    assert [text for _, text in found] == ["a", "b"] and len(set(ids)) == 2
+    pairings, ids = pairs(api, build(api, messages, tools=[tool()]).body)
+    assert [text for _, text in pairings] == ["a", "b"] and len(set(ids)) == 2
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -353,9 +353,9 @@ def test_blank_results_stay_and_blank_words_go(api):
     if api == "openai":
         # Its parts are as the API has them.
         body["messages"][-1]["content"] = body["messages"][-1]["content"][0]["text"]
-    found, _ = pairs(api, body)
-    assert found[3][1] == "22 C" and "null" not in [text for _, text in found]
-    assert all(not text.strip() or text == "(no output)" for _, text in found[:3])
+    pairings, _ = pairs(api, body)
+    assert pairings[3][1] == "22 C" and "null" not in [text for _, text in pairings]
+    assert all(not text.strip() or text == "(no output)" for _, text in pairings[:3])
     if api in ("anthropic", "bedrock"):
         kinds = [list(block)[0] if api == "bedrock" else block["type"]
                  for block in body["messages"][1]["content"]]
@@ -553,8 +553,8 @@ def test_arguments_are_objects_always_and_nothing_is_lost(text, expected):
         {"role": "assistant", "content": None, "tool_calls": [call(arguments=text)]}, result("4")
     ]
     for api in APIS:
-        found, _ = pairs(api, build(api, messages, tools=[tool()]).body)
-        assert found == [(expected, "4")]
+        pairings, _ = pairs(api, build(api, messages, tools=[tool()]).body)
+        assert pairings == [(expected, "4")]
 
 
 @pytest.mark.parametrize("api, body", [
@@ -578,7 +578,8 @@ def test_a_call_without_arguments_has_an_empty_object(api, body):
 
 def test_calls_that_gemini_gives_no_id_get_different_ones():
     part = {"functionCall": {"name": "f", "args": {}}}
-    ids = [item["id"] for item in wire_format("gemini").read(gemini_answer([part, part])).tool_calls]
+    calls = wire_format("gemini").read(gemini_answer([part, part])).tool_calls
+    ids = [item["id"] for item in calls]
     assert len(set(ids)) == 2 and all(ids)
 
 

@@ -71,7 +71,7 @@ def _datastore(env):
     if stored_value != value or listing != [name]:
         details = "a key that was written could not be read back"
         return _check_result("datastore", FAILED, details, "See StackStorm's logs")
-    return _check_result("datastore", OK, "a key was written, read, listed and deleted")
+    return _check_result("datastore", OK, "a key was written, read, listed_names and deleted")
 
 
 def _stackstorm(env):
@@ -163,14 +163,14 @@ def _json(response):
         return None
 
 
-def _with_models(result, provider, listed):
+def _with_models(result, provider, listed_names):
     """Return the result of a provider's check with the configured models that it lists."""
     configured = [model.name for model in provider.models]
-    if listed is None:
+    if listed_names is None:
         details = "its list of models cannot be read"
         return dict(result, details="%s; %s" % (result["details"], details), models=None)
-    models = {name: name in listed for name in configured}
-    missing = [name for name in configured if name not in listed]
+    models = {name: name in listed_names for name in configured}
+    missing = [name for name in configured if name not in listed_names]
     details = "it lists %d of the %d configured models" % (
         len(configured) - len(missing), len(configured),
     )

@@ -34,24 +34,24 @@ def choose(
     request: ChatRequest, traits: ModelTraits, turns: Conversation, wire_request: WireRequest
 ) -> Thinking:
     """Return what the model is told of thinking; what it is not told is added to `adapted`."""
-    wanted = reasoning.requested(request)
-    if wanted is None:
+    requested = reasoning.requested(request)
+    if requested is None:
         return Thinking()
     if traits.thinking == "none":
-        if wanted.effort != "none":
-            wire_request.leave_out(wanted.field, "the model does not reason")
+        if requested.effort != "none":
+            wire_request.leave_out(requested.field, "the model does not reason")
         return Thinking()
-    if wanted.effort == "none":
-        return _without(traits, wanted, wire_request)
+    if requested.effort == "none":
+        return _without(traits, requested, wire_request)
     if traits.thinking == "budget":
-        return _on_budget(request, wanted, turns, wire_request)
+        return _on_budget(request, requested, turns, wire_request)
     reason = _obstacle(request, turns)
     if reason is not None:
-        wire_request.leave_out(wanted.field, reason)
+        wire_request.leave_out(requested.field, reason)
         return Thinking()
-    effort = reasoning.nearest(wanted.effort, _EFFORTS)
-    if effort != wanted.effort or wanted.field == "thinking":
-        wire_request.send_as(wanted.field, effort, "the model takes it as an effort")
+    effort = reasoning.nearest(requested.effort, _EFFORTS)
+    if effort != requested.effort or requested.field == "thinking":
+        wire_request.send_as(requested.field, effort, "the model takes it as an effort")
     fields = {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
     return Thinking(fields, enabled=True)
 
@@ -65,36 +65,37 @@ def withhold(request: ChatRequest, wire_request: WireRequest) -> list[str]:
 
 
 def _without(
-    traits: ModelTraits, wanted: reasoning.Reasoning, wire_request: WireRequest
+    traits: ModelTraits, requested: reasoning.Reasoning, wire_request: WireRequest
 ) -> Thinking:
     if not traits.always_thinks:
         return Thinking()
-    wire_request.send_as(wanted.field, _EFFORTS[0], "the model always reasons")
+    wire_request.send_as(requested.field, _EFFORTS[0], "the model always reasons")
     return Thinking({"output_config": {"effort": _EFFORTS[0]}})
 
 
 def _on_budget(
     request: ChatRequest,
-    wanted: reasoning.Reasoning,
+    requested: reasoning.Reasoning,
     turns: Conversation,
     wire_request: WireRequest,
 ) -> Thinking:
     reason = _obstacle(request, turns) or _lost_thoughts(turns)
     if reason is not None:
-        wire_request.leave_out(wanted.field, reason)
+        wire_request.leave_out(requested.field, reason)
         return Thinking()
-    budget, limit = max(wanted.budget, reasoning.MIN_BUDGET), request.max_tokens
+    budget, limit = max(requested.budget, reasoning.MIN_BUDGET), request.max_tokens
     if limit is not None and budget >= limit:
         budget = limit // 2
         if budget < reasoning.MIN_BUDGET:
             wire_request.leave_out(
-                wanted.field, "the limit of the answer leaves no room for reasoning"
+                requested.field, "the limit of the answer leaves no room for reasoning"
             )
             return Thinking()
-    if budget != wanted.budget:
+    if budget != requested.budget:
         wire_request.send_as(
-            wanted.field, "%d tokens" % budget, "the API takes %d tokens and more, and fewer than "
-            "the limit of the answer" % reasoning.MIN_BUDGET
+            requested.field, "%d tokens" % budget,
+            "the API takes at least %d tokens, and fewer than the limit of the answer"
+            % reasoning.MIN_BUDGET
         )
     return Thinking({"thinking": {"type": "enabled", "budget_tokens": budget}}, True, budget)
 

@@ -149,23 +149,23 @@ def _without_large_seed(request: ChatRequest, wire_request: WireRequest) -> Chat
 def _thinking(
     request: ChatRequest, traits: ModelTraits, wire_request: WireRequest
 ) -> dict[str, Any]:
-    wanted = reasoning.requested(request)
-    if wanted is None:
+    requested = reasoning.requested(request)
+    if requested is None:
         return {}
     if traits.thinking == "none":
-        if wanted.effort != "none":
-            wire_request.leave_out(wanted.field, "the model does not reason")
+        if requested.effort != "none":
+            wire_request.leave_out(requested.field, "the model does not reason")
         return {}
     if traits.thinking == "budget":
-        if wanted.effort == "none" and traits.always_thinks:
+        if requested.effort == "none" and traits.always_thinks:
             least = reasoning.budget_of("low")
-            wire_request.send_as(wanted.field, "%d tokens" % least, "the model always reasons")
+            wire_request.send_as(requested.field, "%d tokens" % least, "the model always reasons")
             return {"thinkingBudget": least}
-        return {"thinkingBudget": wanted.budget}
+        return {"thinkingBudget": requested.budget}
     efforts = traits.efforts or ("minimal", "low", "medium", "high")
-    effort = reasoning.nearest(wanted.effort, efforts)
-    if effort != wanted.effort or wanted.field == "thinking":
-        wire_request.send_as(wanted.field, effort, "the model takes it as a level")
+    effort = reasoning.nearest(requested.effort, efforts)
+    if effort != requested.effort or requested.field == "thinking":
+        wire_request.send_as(requested.field, effort, "the model takes it as a level")
     return {"thinkingLevel": effort.upper()}
 
 
@@ -244,12 +244,12 @@ def _part_groups(turn: Turn, traits: ModelTraits, is_open: bool) -> list[list[di
     if turn.role == conversation.ASSISTANT:
         return [_answer_parts(turn, traits, is_open)]
     results = [_result(result) for result in turn.results]
-    others = [_part(part, traits) for part in turn.parts if not isinstance(part, Result)]
+    own_parts = [_part(part, traits) for part in turn.parts if not isinstance(part, Result)]
     pictures = [
         _part(part, traits)
         for result in turn.results for part in result.parts if isinstance(part, Image)
     ]
-    return [group for group in (results, pictures + others) if group]
+    return [group for group in (results, pictures + own_parts) if group]
 
 
 def _answer_parts(turn: Turn, traits: ModelTraits, is_open: bool) -> list[dict[str, Any]]:

@@ -23,6 +23,14 @@ def ask_in_words(request: ChatRequest, wire_request: WireRequest, reason: str) -
     return ANY_JSON if schema is None else _SCHEMA % dumps(schema.schema)
 
 
+def add_instruction(messages: list[dict[str, Any]], text: str) -> None:
+    """Add a system message behind those at the beginning."""
+    index = 0
+    while index < len(messages) and messages[index].get("role") in ("system", "developer"):
+        index += 1
+    messages.insert(index, {"role": "system", "content": text})
+
+
 def mentions_json(request: ChatRequest) -> bool:
     """Return whether a message mentions JSON; OpenAI's JSON mode requires one that does."""
     return "json" in json.dumps(request.messages).lower()

@@ -101,9 +101,9 @@ def traits_of(name: str, capabilities: Optional[tuple[str, ...]] = None) -> Mode
 @functools.lru_cache(maxsize=1)
 def _families() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
     data = json.loads(_FAMILIES_FILE.read_text(encoding="utf-8"))
-    known = {field.name for field in fields(ModelTraits)}
+    trait_names = {field.name for field in fields(ModelTraits)}
     families = []
     for family in data["families"]:
-        assert set(family["facts"]) <= known, family
+        assert set(family["facts"]) <= trait_names, family
         families.append((re.compile(family["names"]), family["facts"]))
     return families

@@ -113,16 +113,16 @@ def effort_for(
     request: ChatRequest, traits: ModelTraits, wire_request: WireRequest
 ) -> Optional[str]:
     """Return the reasoning effort to send, or None."""
-    wanted = reasoning.requested(request)
-    if wanted is None:
+    requested = reasoning.requested(request)
+    if requested is None:
         return None
     if traits.thinking == "none":
-        if wanted.effort != "none":
-            wire_request.leave_out(wanted.field, "the model does not reason")
+        if requested.effort != "none":
+            wire_request.leave_out(requested.field, "the model does not reason")
         return None
-    effort = reasoning.nearest(wanted.effort, traits.efforts)
-    if effort != wanted.effort or wanted.field == "thinking":
-        wire_request.send_as(wanted.field, effort, "the model takes it as a reasoning effort")
+    effort = reasoning.nearest(requested.effort, traits.efforts)
+    if effort != requested.effort or requested.field == "thinking":
+        wire_request.send_as(requested.field, effort, "the model takes it as a reasoning effort")
     return effort
 
 
@@ -220,11 +220,11 @@ def _add_format(request: ChatRequest, traits: ModelTraits, wire_request: WireReq
     is_schema = request.response_schema is not None
     if traits.json_schema is False if is_schema else traits.json_mode is False:
         words = json_words.ask_in_words(request, wire_request, "the model has no such mode")
-        messages.insert(0, {"role": "system", "content": words})
+        json_words.add_instruction(messages, words)
         return
     wire_request.body["response_format"] = request.parameters["response_format"]
     if not is_schema and not json_words.mentions_json(request):
-        messages.insert(0, {"role": "system", "content": json_words.ANY_JSON})
+        json_words.add_instruction(messages, json_words.ANY_JSON)
         wire_request.leave_out(
             "messages", "JSON mode needs a message that mentions JSON; one was added"
         )

@@ -226,7 +226,7 @@ def _text_config(
     items = wire_request.body["input"]
     if traits.json_mode is False if schema is None else traits.json_schema is False:
         words = json_words.ask_in_words(request, wire_request, "the model has no such mode")
-        items.insert(0, {"role": "system", "content": words})
+        json_words.add_instruction(items, words)
     elif schema is not None:
         text["format"] = {"type": "json_schema", "name": schema.name, "schema": schema.schema}
         if schema.description is not None:
@@ -236,7 +236,7 @@ def _text_config(
     else:
         text["format"] = {"type": "json_object"}
         if not json_words.mentions_json(request):
-            items.insert(0, {"role": "system", "content": json_words.ANY_JSON})
+            json_words.add_instruction(items, json_words.ANY_JSON)
             wire_request.leave_out(
                 "messages", "JSON mode needs a message that mentions JSON; one was added"
             )

@@ -53,7 +53,7 @@ def nearest(effort: str, efforts: tuple[str, ...]) -> str:
         return effort
     rank = EFFORTS.index(effort)
     return min(
-        efforts, key=lambda known: (abs(EFFORTS.index(known) - rank), -EFFORTS.index(known))
+        efforts, key=lambda name: (abs(EFFORTS.index(name) - rank), -EFFORTS.index(name))
     )
 
 

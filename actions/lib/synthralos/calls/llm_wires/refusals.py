@@ -65,8 +65,8 @@ def read_refusal(
         return None
     named = failure.evidence.get("parameter")
     name = _parameter_of(named, request) if isinstance(named, str) else None
-    done = {refusal.name for refusal in earlier} | {refusal.replacement for refusal in earlier}
-    if name is None or name in done:
+    settled = {refusal.name for refusal in earlier} | {refusal.replacement for refusal in earlier}
+    if name is None or name in settled:
         return None
     replacement = failure.evidence.get("replacement")
     usable = replacement in SAMPLING_PARAMETERS and replacement not in request.parameters

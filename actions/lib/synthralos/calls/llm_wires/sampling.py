@@ -32,8 +32,8 @@ def select(
     :param names: {name: name at the API}.
     :param elsewhere: names that the caller translates itself.
     """
-    wanted = reasoning.requested(request)
-    effort = wanted.effort if wanted else None
+    requested = reasoning.requested(request)
+    effort = requested.effort if requested else None
     values: dict[str, Any] = {}
     for name, value in request.parameters.items():
         if name in _STRUCTURAL or name in elsewhere:
