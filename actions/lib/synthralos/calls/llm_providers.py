@@ -50,6 +50,7 @@ class ServedModel:
         return Target.over(
             self.connection, self.target, self.provider.name, self,
             window=self.model.context_window,
+            has_sibling_accounts=len(self.provider.accounts) > 1,
         )
 
 
