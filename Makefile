@@ -30,8 +30,8 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
-# LiteLLM, as the oracle of tests/judge/test_provider_failures.py, and the SDKs of the providers, as those of
-# tests/judge/test_wire_types.py.
+# LiteLLM, as the oracle of tests/judge/test_provider_failures.py; the SDKs of the providers and aimock, as those of
+# tests/judge/test_wire_types.py and tests/judge/test_wires_over_http.py.
 judges: setup
 	$(BIN)/python -m benchmarks.peers .bench
 

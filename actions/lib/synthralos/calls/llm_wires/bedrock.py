@@ -60,7 +60,9 @@ _DOCUMENT_FORMATS = {
     "text/markdown": "md",
     "text/plain": "txt",
 }
-_RUNTIME_HOST = re.compile(r"^(https://)bedrock-runtime((?:-fips)?\.[a-z0-9-]+\.amazonaws\.com)")
+_RUNTIME_HOST = re.compile(
+    r"^(https://)bedrock-runtime((?:-fips)?\.[a-z0-9-]+\.amazonaws\.com)(?=[:/]|\Z)"
+)
 # What names of documents may not contain, or not twice in a row.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9()\[\] -]+|(?<=\s)\s+")
 _MAX_NAME = 200
