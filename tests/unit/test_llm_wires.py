@@ -8,8 +8,8 @@ import re
 import pytest
 
 from synthralos.calls.llm_wires import APIS, chat_request, wire_format
+from synthralos.calls.llm_wires.call_arguments import parse_arguments
 from synthralos.calls.llm_wires.completion import problem_of
-from synthralos.calls.llm_wires.conversation import parse_arguments
 from synthralos.calls.llm_wires.model_traits import traits_of
 from synthralos.calls.llm_wires.wire import CannotCarry
 

@@ -105,8 +105,9 @@ def test_a_key_that_google_calls_invalid_in_a_400_is_named(make_env, serve, api)
     _, checks = checked(make_env({"providers": [
         {"name": "g", "api": "gemini", "models": ["m"],
          "base_url": serve(http_answer(400, json.dumps(error))).url}]}, api))
-    assert checks["llm:g"]["status"] == "failed"
-    assert "API key not valid" in checks["llm:g"]["details"] and "api_key" in checks["llm:g"]["hint"]
+    entry = checks["llm:g"]
+    assert entry["status"] == "failed" and "api_key" in entry["hint"]
+    assert "API key not valid" in entry["details"]
 
 
 @pytest.mark.parametrize("base_url, listing", [

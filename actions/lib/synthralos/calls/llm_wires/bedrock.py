@@ -3,7 +3,6 @@
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
@@ -41,6 +40,7 @@ from synthralos.calls.llm_wires.model_traits import ModelTraits
 from synthralos.calls.llm_wires.openai import check_content
 from synthralos.calls.llm_wires.wire import Authorize, CannotCarry, WireRequest
 from synthralos.config.settings import Connection
+from synthralos.core.lazy_pattern import LazyPattern
 
 _PARAMETERS = {"temperature": "temperature", "top_p": "topP"}
 _CLAUDE_ONLY = {"top_k": "top_k"}
@@ -60,15 +60,15 @@ _DOCUMENT_FORMATS = {
     "text/markdown": "md",
     "text/plain": "txt",
 }
-_RUNTIME_HOST = re.compile(
+_RUNTIME_HOST = LazyPattern(
     r"^(https://)bedrock-runtime((?:-fips)?\.[a-z0-9-]+\.amazonaws\.com)(?=[:/]|\Z)"
 )
 # What names of documents may not contain, or not twice in a row.
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9()\[\] -]+|(?<=\s)\s+")
+_NOT_IN_NAMES = LazyPattern(r"[^A-Za-z0-9()\[\] -]+|(?<=\s)\s+")
 _MAX_NAME = 200
 _MAX_METADATA = 16
-_METADATA_KEY = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{1,256}\Z")
-_METADATA_VALUE = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}\Z")
+_METADATA_KEY = LazyPattern(r"[a-zA-Z0-9\s:_@$#=/+,.-]{1,256}\Z")
+_METADATA_VALUE = LazyPattern(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}\Z")
 # The API refuses a result without content.
 _NO_OUTPUT = "(no output)"
 _SEE_DOCUMENT = "See the document."

@@ -1,12 +1,12 @@
 """Ids of tool calls that a wire accepts: most differ in their alphabet and their length."""
 
 import hashlib
-import re
-import uuid
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from synthralos.calls.llm_wires.chat_messages import Message
+from synthralos.core.lazy_pattern import LazyPattern
 
 
 class IdRule(NamedTuple):
@@ -16,15 +16,15 @@ class IdRule(NamedTuple):
     :ivar prefix, digits: the form of an id that stands in for one that it does not accept.
     """
 
-    pattern: re.Pattern[str]
+    pattern: LazyPattern
     prefix: str = "call_"
     digits: int = 32
 
 
-WORD_64 = IdRule(re.compile(r"[A-Za-z0-9_-]{1,64}\Z"))
-ANY_40 = IdRule(re.compile(r"(?s).{1,40}\Z"))
-ANY_64 = IdRule(re.compile(r"(?s).{1,64}\Z"))
-NINE_ALPHANUMERIC = IdRule(re.compile(r"[A-Za-z0-9]{9}\Z"), prefix="", digits=9)
+WORD_64 = IdRule(LazyPattern(r"[A-Za-z0-9_-]{1,64}\Z"))
+ANY_40 = IdRule(LazyPattern(r"(?s).{1,40}\Z"))
+ANY_64 = IdRule(LazyPattern(r"(?s).{1,64}\Z"))
+NINE_ALPHANUMERIC = IdRule(LazyPattern(r"[A-Za-z0-9]{9}\Z"), prefix="", digits=9)
 
 
 def fit(messages: Sequence[Message], rule: IdRule) -> dict[tuple[int, str], str]:
@@ -53,7 +53,7 @@ def fit(messages: Sequence[Message], rule: IdRule) -> dict[tuple[int, str], str]
 
 def new_id() -> str:
     """Return an id for a call that a provider returned without one."""
-    return "call_" + uuid.uuid4().hex
+    return "call_" + os.urandom(16).hex()
 
 
 def _digest(call_id: str, number: int, rule: IdRule, used_ids: set[str]) -> str:

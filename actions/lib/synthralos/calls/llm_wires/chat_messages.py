@@ -1,15 +1,17 @@
 """The messages of a chat request: their shape, and how they are checked."""
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any, Callable, Optional, TypedDict, Union
 
 from synthralos.calls.llm_wires import media
 from synthralos.core.errors import InvalidInput
+from synthralos.core.lazy_pattern import LazyPattern
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+FUNCTION_NAME = LazyPattern(r"[A-Za-z0-9_-]{1,64}\Z")
+# To a model that continues no answer of its own.
+GO_ON = "Continue exactly where your last answer ended."
 # What the responses of providers have and a request does not: callers copy whole messages.
 _OF_RESPONSES = (
     "annotations", "audio", "function_call", "index", "provider_specific_fields", "reasoning",

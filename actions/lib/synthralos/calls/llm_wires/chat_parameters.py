@@ -1,10 +1,10 @@
 """The parameters of a chat request: their names, and how their values are checked."""
 
-import re
 from typing import Any, Callable, NamedTuple, Optional
 
 from synthralos.calls.llm_wires.chat_messages import require_function_name
 from synthralos.core.errors import InvalidInput
+from synthralos.core.lazy_pattern import LazyPattern
 
 # Of one limit: the first is OpenAI's older name, which most servers know; the last is Responses'.
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -17,7 +17,7 @@ _NOT_SUPPORTED = {
     "function_call": "Give it as tool_choice",
 }
 _BESIDE = ("model", "provider", "messages", "prompt", "system")
-_CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_CAMEL = LazyPattern(r"(?<=[a-z0-9])([A-Z])")
 
 
 class _Rule(NamedTuple):

@@ -4,23 +4,21 @@ What OpenAI's messages allow and these APIs do not is settled here once: instruc
 several messages of one role, results of tools apart from the turn, blank texts, ids of any form.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 from synthralos.calls.llm_wires import call_ids, media
+from synthralos.calls.llm_wires.call_arguments import parse_arguments
 from synthralos.calls.llm_wires.call_ids import IdRule
-from synthralos.calls.llm_wires.chat_messages import Message, ToolCall, text_of
+from synthralos.calls.llm_wires.chat_messages import GO_ON, Message, ToolCall, text_of
 from synthralos.calls.llm_wires.wire import CannotCarry, WireRequest
-from synthralos.core import bounded_json
 
 USER, ASSISTANT = "user", "assistant"
 _SYSTEM_ROLES = ("system", "developer")
 # Where an API requires words that the caller did not write.
 _NO_TEXT = "(no text)"
 _OPENING = "(The conversation begins with your answer.)"
-GO_ON = "Continue exactly where your last answer ended."
 
 
 @dataclass(frozen=True)
@@ -146,45 +144,6 @@ def build(messages: Sequence[Message], rule: IdRule, wire_request: WireRequest) 
     """Return the conversation; what it does not say as it was written is added to `adapted`."""
     builder = _Builder(messages, rule, wire_request)
     return builder.build()
-
-
-def parse_arguments(text: str) -> dict[str, Any]:
-    """Return the arguments of a call as an object, whatever their text is.
-
-    What is no object is under `arguments`: a model wrote it, and its next answer refers to it.
-    """
-    value = _json_or_none(text)
-    if isinstance(value, str):
-        value = _json_or_none(value) if value.strip() else {}
-    if isinstance(value, dict):
-        return value
-    if not text.strip():
-        return {}
-    return {"arguments": text if value is None else value}
-
-
-def normalize_arguments(text: str) -> str:
-    """Return arguments as the text of an object; a text of one stays as it is."""
-    if isinstance(_json_or_none(text), dict):
-        return text
-    return json.dumps(parse_arguments(text))
-
-
-def arguments_text(value: Any) -> str:
-    """Return the arguments of a call in an answer as text, as OpenAI has them."""
-    return normalize_arguments(value) if isinstance(value, str) else json.dumps(value or {})
-
-
-def _json_or_none(text: str) -> Any:
-    try:
-        value = json.loads(text, parse_constant=_reject_constant)
-    except (ValueError, RecursionError):
-        return None
-    return None if bounded_json.exceeds_depth(value) else value
-
-
-def _reject_constant(word: str) -> Any:
-    raise ValueError("%s is not JSON" % word)
 
 
 class _Builder:

@@ -2,13 +2,15 @@
 
 import base64
 import binascii
-import re
 from typing import Any, NamedTuple, Optional
 
 from synthralos.core.errors import InvalidInput
+from synthralos.core.lazy_pattern import LazyPattern
 
-_DATA_URL = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)(?:;[a-z-]+=[^;,]*)*;base64,", re.I)
-_ADDRESS = re.compile(r"https?://[^\s/?#]+[^\s]*\Z", re.I)
+_DATA_URL = LazyPattern(
+    r"(?i)data:([a-z0-9.+-]+/[a-z0-9.+-]+)(?:;[a-z-]+=[^;,]*)*;base64,"
+)
+_ADDRESS = LazyPattern(r"(?i)https?://[^\s/?#]+[^\s]*\Z")
 _SAME_TYPES = {"image/jpg": "image/jpeg", "audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav"}
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from synthralos.calls.llm_wires import call_ids, json_words, listings, reasoning, sampling
-from synthralos.calls.llm_wires.chat_messages import Message, ToolCall, text_of
+from synthralos.calls.llm_wires.call_arguments import normalize_arguments
+from synthralos.calls.llm_wires.chat_messages import GO_ON, Message, ToolCall, text_of
 from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.calls.llm_wires.completion import (
     Completion,
@@ -13,7 +14,6 @@ from synthralos.calls.llm_wires.completion import (
     token_count,
     tool_call,
 )
-from synthralos.calls.llm_wires.conversation import GO_ON, normalize_arguments
 from synthralos.calls.llm_wires.model_traits import ModelTraits
 from synthralos.calls.llm_wires.wire import Authorize, CannotCarry, WireRequest
 from synthralos.config.settings import Connection

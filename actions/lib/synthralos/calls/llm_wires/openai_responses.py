@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from synthralos.calls.llm_wires import call_ids, json_words, listings, media, sampling
+from synthralos.calls.llm_wires.call_arguments import normalize_arguments
 from synthralos.calls.llm_wires.chat_messages import Message, ToolCall, text_of
 from synthralos.calls.llm_wires.chat_request import ChatRequest, FunctionDefinition
 from synthralos.calls.llm_wires.completion import (
@@ -16,7 +17,6 @@ from synthralos.calls.llm_wires.completion import (
     token_count,
     tool_call,
 )
-from synthralos.calls.llm_wires.conversation import normalize_arguments
 from synthralos.calls.llm_wires.model_traits import ModelTraits
 from synthralos.calls.llm_wires.openai import check_content, effort_for
 from synthralos.calls.llm_wires.wire import Authorize, CannotCarry, WireRequest

@@ -1,6 +1,5 @@
 """What a model refused of a request, and the request without it."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -9,8 +8,9 @@ from synthralos.calls.llm_wires.chat_parameters import TOKEN_LIMITS
 from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.calls.llm_wires.wire import Adaptation
 from synthralos.core.failures import SAMPLING_PARAMETERS, Failure
+from synthralos.core.lazy_pattern import LazyPattern
 
-_CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_CAMEL = LazyPattern(r"(?<=[a-z0-9])([A-Z])")
 # By the names that APIs have for them.
 _PARAMETERS_OF_APIS = {
     "max_output_tokens": TOKEN_LIMITS,
