@@ -1,8 +1,9 @@
 """The providers' own SDKs as judges of the wires: of each request by its type, and of each answer.
 
-They are in an environment of their own (`make judges`).
+They are in an environment of their own (`make judges`). FUZZ=1 tries 3,000 requests for each.
 """
 import json
+import os
 import pathlib
 import subprocess
 
@@ -73,7 +74,10 @@ def sdks():
 
 @pytest.mark.parametrize("api", APIS)
 @hypothesis.given(data=st.data())
-@hypothesis.settings(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(
+    max_examples=3000 if os.environ.get("FUZZ") else 150, deadline=None, derandomize=True,
+    database=None, suppress_health_check=list(hypothesis.HealthCheck),
+)
 def test_every_request_passes_the_types_of_the_sdk_unchanged(sdks, api, data):
     written = data.draw(chat_requests.requests())
     model = data.draw(st.sampled_from(MODELS[api]))

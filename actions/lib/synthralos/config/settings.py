@@ -118,11 +118,6 @@ class Provider:
     accounts: tuple[Account, ...]
     models: list[Model]
 
-    @property
-    def connection(self):
-        """The connection with the first account."""
-        return self.accounts[0].connection
-
 
 @dataclass(frozen=True)
 class Route:
