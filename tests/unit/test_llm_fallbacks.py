@@ -319,3 +319,14 @@ def test_health_names_accounts_and_shows_no_key(make_env):
     text = json.dumps(health.get(env))
     for account in ("p_a", "p_b"):
         assert "llm:p/m@" + account in text
+
+
+@pytest.mark.parametrize("name", ["p/m", "llm:p/m", "p/m@p_a", "llm:p/m@p_a"])
+def test_a_failure_of_an_account_leaves_the_other_one(make_env, name):
+    from synthralos.operations import failure_explanation
+
+    explanation = failure_explanation.explain(
+        make_env({"providers": POOL}), {"failure": json.dumps(SPENT), "target": name})
+    timings = {entry["target"]: entry["timing"] for entry in explanation["targets"]}
+    assert timings["llm:p/m@p_a"] == timings["llm:p/m2@p_a"] == "never"
+    assert timings["llm:p/m@p_b"] == "at once"

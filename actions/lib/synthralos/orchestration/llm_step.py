@@ -124,7 +124,7 @@ def _attempt_until_valid(
             output, error = _check_answer(
                 env, case, step, role, step_input, answer, deadline, usage
             )
-            model = round_result.target.name.partition(":")[2]
+            model = round_result.target.endpoint.name.partition(":")[2]
             if error is None:
                 return StepOutcome(attempts, output, usage=usage, model=model)
             progress.trail[-1].update(ok=False, cause=error["cause"])
