@@ -160,6 +160,10 @@ def test_the_library_knows_neither_stackstorm_nor_actions_nor_dev(module):
     assert not packages & NEVER
 
 
+# Packages of requirements.txt that are imported by another name.
+IMPORTED_AS = {"pyyaml": "yaml"}
+
+
 def _optional(module):
     """The packages that a module imports only where they are installed: `except ImportError`."""
     names = set()
@@ -177,7 +181,8 @@ def test_what_the_library_needs_is_in_requirements(module):
     required = set()
     for line in (PACK / "requirements.txt").read_text().splitlines():
         if line.strip() and not line.startswith("#"):
-            required.add(re.split(r"[^A-Za-z0-9_.-]", line)[0].replace("-", "_").lower())
+            package = re.split(r"[^A-Za-z0-9_.-]", line)[0].replace("-", "_").lower()
+            required.add(IMPORTED_AS.get(package, package))
     foreign = {name for name in _packages(LIBRARY / module) if not _standard(name)}
     assert foreign - {"synthralos"} - _optional(module) <= required
 

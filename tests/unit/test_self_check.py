@@ -121,3 +121,10 @@ def test_a_key_that_google_calls_invalid_in_a_400_is_named(make_env, serve, api)
 def test_the_key_of_bedrock_goes_to_aws_or_to_the_configured_host(base_url, listing):
     connection, path = wire_format("bedrock").listing(Connection(base_url, "k"))
     assert connection.base_url == listing and path == "/foundation-models"
+
+
+def test_the_mode_of_automation_is_shown_and_an_invalid_one_fails(make_env, api):
+    succeeded, checks = checked(make_env({"automation": {"mode": "approve"}}, api))
+    assert succeeded and checks["automation"]["details"] == "approve (automation.mode)"
+    succeeded, checks = checked(make_env({"automation": {"mode": "always"}}, api))
+    assert not succeeded and "automation.mode" in checks["automation"]["details"]

@@ -8,7 +8,7 @@ run does not affect the others.
 
 from functools import partial
 
-from synthralos.automation import admission, approvals
+from synthralos.automation import admission, approvals, recovery_with_approval
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.core.timestamps import parse_iso, to_iso
@@ -27,6 +27,7 @@ _REQUESTED_SUBJECTS = {
     llm_retry.WORKFLOW: partial(llm_retry.subject, None),
     reroute_request.WORKFLOW: partial(reroute_request.subject, None),
     handle_error.WORKFLOW: partial(handle_error.subject, None),
+    recovery_with_approval.WORKFLOW: partial(recovery_with_approval.subject, None),
     run_completion.WORKFLOW: run_completion.requested_subject,
 }
 WORKFLOWS = (*_REQUESTED_SUBJECTS, outcome.WORKFLOW)

@@ -9,11 +9,11 @@ from synthralos.config.settings import Connection, connection
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name, require_identifier
 from synthralos.escalation.config import CHANNELS
+from synthralos.infrastructure.promql import require_query
+from synthralos.infrastructure.runbooks import APPROVALS, REQUIRED, Runbook, parse_runbooks
 from synthralos.sensing.alert_subjects import SubjectRules
 
 QUERY, LABEL = "up == 0", "instance"
-MAX_QUERY_CHARS = 2000
-NONE, REQUIRED = APPROVALS = ("none", "required")
 MAX_SECONDS = 7 * 24 * 3600
 # Prometheus scrapes each minute by default: earlier, its last sample may be older than the repair.
 SETTLE_SECONDS = 60
@@ -42,7 +42,8 @@ class Crew:
     :ivar channels: the escalation channels on which its people are notified.
     :ivar mail_to: its mail addresses; empty for those of escalation.mail.
     :ivar action: `pack.action`, or None for people.
-    :ivar node_parameter: the parameter of the action that receives the node's name.
+    :ivar node_parameter: the parameter of the action that receives the node's name; None for the
+        step of a runbook.
     :ivar parameters: the action's other parameters.
     :ivar approval: REQUIRED if a person must approve the action before it runs, else NONE.
     :ivar seconds: how long to wait for an execution of the action.
@@ -53,7 +54,7 @@ class Crew:
     channels: tuple = ()
     mail_to: tuple = ()
     action: Optional[str] = None
-    node_parameter: str = "node"
+    node_parameter: Optional[str] = "node"
     parameters: dict = field(default_factory=dict)
     approval: str = REQUIRED
     seconds: float = 60.0
@@ -85,7 +86,8 @@ class InfrastructureConfig:
     :ivar alert_rules: which labels of an alert name the failed node.
     :ivar topology: the configured nodes as mappings; topology.Topology parses them.
     :ivar topology_from: the datastore key of further nodes, as JSON.
-    :ivar allowed_actions: the actions that a crew may run.
+    :ivar allowed_actions: the actions that a crew or a step of a runbook may run.
+    :ivar runbooks: for an alert, the first one that matches it counts.
     :ivar busy_seconds: how long an assignment counts as load of its crew; 0: only during its run.
     :ivar settle_seconds: seconds after which a repair is checked, and for which a node must then
         have been healthy.
@@ -100,6 +102,7 @@ class InfrastructureConfig:
     topology_from: Optional[str] = None
     allowed_actions: tuple = ()
     crews: tuple = ()
+    runbooks: tuple[Runbook, ...] = ()
     busy_seconds: int = 3600
     settle_seconds: int = SETTLE_SECONDS
     travel_seconds: dict = field(default_factory=dict)
@@ -137,6 +140,11 @@ class InfrastructureConfig:
             topology_from=entry.get("topology_from") or None,
             allowed_actions=allowed,
             crews=crews,
+            runbooks=parse_runbooks(
+                _list("infrastructure.runbooks", entry.get("runbooks")),
+                allowed,
+                [crew.name for crew in crews],
+            ),
             busy_seconds=read_int(entry, "busy_seconds", 3600, 0, MAX_SECONDS, "infrastructure."),
             settle_seconds=read_int(
                 entry, "settle_seconds", SETTLE_SECONDS, 0, 3600, "infrastructure."
@@ -177,17 +185,6 @@ def _prometheus(entry):
         label=_label(path + ".label", entry.get("label") or LABEL),
         check=None if not entry.get("check") else require_query(path + ".check", entry["check"]),
     )
-
-
-def require_query(path, value):
-    """Return `value` if it can be a PromQL query.
-
-    :raises InvalidInput: it is blank, too long or not a string.
-    """
-    if not isinstance(value, str) or not value.strip() or len(value) > MAX_QUERY_CHARS:
-        hint = "Write PromQL, such as up == 0, of at most %d characters" % MAX_QUERY_CHARS
-        raise InvalidInput(path, value, "is not a valid query", hint)
-    return value
 
 
 def _label(path, value):

@@ -86,7 +86,7 @@ def assign(env, config, crew, names, report, seconds, sleep=time.sleep):
         execution_id.
     """
     if crew.action is not None:
-        entries = _run_actions(env, crew, names, seconds, sleep)
+        entries = run_actions(env, [(name, crew) for name in names], seconds, sleep)
     else:
         delivery = _notify(env, crew, names, report, seconds, sleep)
         entries = [dict({"node": name, "crew": crew.name}, **delivery) for name in names]
@@ -185,29 +185,38 @@ def _node_line(name, node_impact):
     return "- %s: %s" % (name, describe(node_impact))
 
 
-def _run_actions(env, crew, names, seconds, sleep):
-    """Start an execution for each of `names`, then wait for all; return an entry for each."""
-    problem = _action_problem(env, crew)
-    entries, deadline = [], env.now() + min(seconds, crew.seconds)
-    for name in names:
-        entry = {"node": name, "crew": crew.name, "status": FAILED, "details": problem}
-        entries.append(entry)
-        if problem is not None:
-            continue
-        if not is_name(name):
-            entry["details"] = "the node's name cannot be passed to an action"
-            continue
-        parameters = dict(crew.parameters, **{crew.node_parameter: name})
-        try:
-            entry["execution_id"] = env.api.start(crew.action, parameters)
-        except StackStormError as error:
-            entry["details"] = str(error)
-    for entry in entries:
+def run_actions(env, jobs, seconds, sleep=time.sleep):
+    """Start an execution for each job, then wait for all.
+
+    :param jobs: [(name of the node, Crew that is an action)].
+    :param seconds: the time limit for all jobs together; that of each crew counts, too.
+    :returns: as `assign` returns it.
+    """
+    problems = {crew.action: _action_problem(env, crew) for _, crew in jobs}
+    entries, started_at = [], env.now()
+    for name, crew in jobs:
+        entry = {"node": name, "crew": crew.name, "status": FAILED}
+        entries.append(dict(entry, details=problems[crew.action]))
+        if problems[crew.action] is None:
+            entries[-1].update(_start(env, name, crew))
+    for entry, (_, crew) in zip(entries, jobs):
         if "execution_id" in entry:
-            entry.update(
-                _wait_for_end(env, entry["execution_id"], max(0.0, deadline - env.now()), sleep)
-            )
+            seconds_left = started_at + min(seconds, crew.seconds) - env.now()
+            entry.update(_wait_for_end(env, entry["execution_id"], max(0.0, seconds_left), sleep))
     return entries
+
+
+def _start(env, name, crew):
+    """Start the action of `crew` for a node; return {execution_id}, or {details} of the failure."""
+    parameters = dict(crew.parameters)
+    if crew.node_parameter is not None:
+        if not is_name(name):
+            return {"details": "the node's name cannot be passed to an action"}
+        parameters[crew.node_parameter] = name
+    try:
+        return {"execution_id": env.api.start(crew.action, parameters)}
+    except StackStormError as error:
+        return {"details": str(error)}
 
 
 def _action_problem(env, crew):

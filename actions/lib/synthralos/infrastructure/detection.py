@@ -7,8 +7,8 @@ from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.failures import make_failure
 from synthralos.core.plurals import count_noun
-from synthralos.infrastructure import config as configs
 from synthralos.infrastructure import node_names
+from synthralos.infrastructure.promql import require_query
 from synthralos.runtime import run_parameters
 from synthralos.sensing import alert_subjects
 
@@ -50,7 +50,7 @@ def parse_request(config, parameters, payload=None):
         raise InvalidInput("nodes", len(nodes), "exceeds the limit", hint)
     query = parameters.get("query") or None
     if query is not None:
-        query = configs.require_query("query", query)
+        query = require_query("query", query)
     if source == QUERY and config.prometheus is None:
         raise InvalidInput(
             "infrastructure.prometheus.base_url",
@@ -132,26 +132,13 @@ def _resolve_names(topology, names):
 
 def _nodes_of_alert(config, topology, alert):
     """Return (nodes, unresolved) of one alert, or of a group as Alertmanager sends it."""
-    alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
     nodes, unresolved_alerts = [], []
-    for n, item in enumerate(alerts):
-        path = "alert.alerts[%d]" % n if "alerts" in alert else "alert"
-        item = run_parameters.require_object(path, item)
-        if item.get("status") == "resolved":
-            continue
-        labels = run_parameters.require_object(path + ".labels", item.get("labels"))
-        subject = alert_subjects.find_subject(labels, config.alert_rules)
-        if subject is None:
-            unresolved_alerts.append({
-                "name": shorten_repr(sorted(str(key) for key in labels)),
-                "reason": "no label names a node",
-            })
-        elif not node_names.is_node_name(subject.name):
-            unresolved_alerts.append(
-                {"name": shorten_repr(subject.name), "reason": "a label does not name a node"}
-            )
+    for _, node, labels, reason in _firing_alerts(config, topology, alert):
+        if reason is None:
+            nodes.append(node)
         else:
-            nodes.append(topology.name_of_subject(subject.name, subject.cluster))
+            name = shorten_repr(node if node is not None else sorted(map(str, labels)))
+            unresolved_alerts.append({"name": name, "reason": reason})
     if unresolved_alerts and not nodes:
         raise InvalidInput(
             "alert.labels",
@@ -160,6 +147,39 @@ def _nodes_of_alert(config, topology, alert):
             "Add such a label to the alert, or set infrastructure.alert_labels",
         )
     return _limit(list(dict.fromkeys(nodes)), unresolved_alerts)
+
+
+def labels_by_node(config, topology, alert):
+    """Return {node: {position: labels of the alert}} of the firing alerts, in their order.
+
+    :param alert: one alert, or a group as Alertmanager sends it; an alert that names no node is
+        left out.
+    """
+    labels_of_node = {}
+    for position, node, labels, reason in _firing_alerts(config, topology, alert):
+        if reason is None:
+            labels_of_node.setdefault(node, {})[position] = labels
+    return labels_of_node
+
+
+def _firing_alerts(config, topology, alert):
+    """Yield (position, node, labels, None) of each firing alert; if it names no node, (position,
+    name or None, labels, reason).
+    """
+    alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
+    for n, item in enumerate(alerts):
+        path = "alert.alerts[%d]" % n if "alerts" in alert else "alert"
+        item = run_parameters.require_object(path, item)
+        if item.get("status") == "resolved":
+            continue
+        labels = run_parameters.require_object(path + ".labels", item.get("labels"))
+        subject = alert_subjects.find_subject(labels, config.alert_rules)
+        if subject is None:
+            yield n, None, labels, "no label names a node"
+        elif not node_names.is_node_name(subject.name):
+            yield n, subject.name, labels, "a label does not name a node"
+        else:
+            yield n, topology.name_of_subject(subject.name, subject.cluster), labels, None
 
 
 def _query_with_retry(env, prometheus, query, seconds, sleep):

@@ -3,18 +3,16 @@
 A source that does not respond, or that may not know all alerts yet, shows nothing.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, TypedDict
-from urllib.parse import urlencode
 
 from synthralos.calls.http import CallError, Response
 from synthralos.config.settings import Connection
 from synthralos.core.errors import InvalidInput
 from synthralos.core.failures import make_failure
 from synthralos.core.plurals import count_noun
-from synthralos.infrastructure import detection, node_names
+from synthralos.infrastructure import detection
 from synthralos.infrastructure.config import InfrastructureConfig, Prometheus
 from synthralos.infrastructure.promql import opposite_of
 from synthralos.infrastructure.topology import Topology
@@ -26,19 +24,19 @@ from synthralos.sensing.config import alertmanager as read_alertmanager
 ALERTMANAGER, PROMETHEUS = "alertmanager", "prometheus"
 HEALTHY, FAILED, UNKNOWN = "healthy", "failed", "unknown"
 
-RANGE_PATH = "/api/v1/query_range"
-# Points of a range query: a flap that is shorter than a step between two of them may be missed.
-MAX_POINTS = 30
-MAX_WINDOW_SECONDS = 3600
 # Longer label values may have been truncated on their way here.
 MAX_FILTER_CHARS = 500
 
 
 class AlertKey(TypedDict):
-    """An alert that Alertmanager is asked for; its name only narrows the list."""
+    """An alert that Alertmanager is asked for; its name only narrows the list.
+
+    `alert`: its position in the notification.
+    """
 
     fingerprint: str
     alertname: str
+    alert: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,8 @@ def find_alerts(
         return {}
     body = request["alert"]
     alerts: dict[str, list[AlertKey]] = {}
-    for item in body["alerts"] if isinstance(body.get("alerts"), list) else [body]:
+    items = body["alerts"] if isinstance(body.get("alerts"), list) else [body]
+    for position, item in enumerate(items):
         try:
             [payload] = alert_payloads.from_webhook(dict(body, alerts=[item]), env.now())
             nodes, _ = detection.detect_failures(
@@ -102,9 +101,9 @@ def find_alerts(
         if payload["status"] != alert_payloads.FIRING or source != ALERTMANAGER:
             continue
         if isinstance(item.get("fingerprint"), str):
-            keys = [_key(payload)]
+            keys = [_key(payload, position)]
         else:
-            keys = _look_up(env, alertmanager, payload["labels"])
+            keys = _look_up(env, alertmanager, payload["labels"], position)
         for node in nodes:
             alerts.setdefault(node, []).extend(keys)
     return {node: keys for node, keys in alerts.items() if keys}
@@ -121,12 +120,15 @@ def load_alertmanager(env: Environment) -> Optional[Alertmanager]:
     return alertmanager
 
 
-def _key(payload: Mapping[str, Any]) -> AlertKey:
-    return {"fingerprint": payload["fingerprint"], "alertname": payload["alertname"]}
+def _key(payload: Mapping[str, Any], position: int) -> AlertKey:
+    return {
+        "fingerprint": payload["fingerprint"], "alertname": payload["alertname"],
+        "alert": position,
+    }
 
 
 def _look_up(
-    env: Environment, alertmanager: Alertmanager, labels: Mapping[str, str]
+    env: Environment, alertmanager: Alertmanager, labels: Mapping[str, str], position: int
 ) -> list[AlertKey]:
     """Return the alerts with these labels, and perhaps more, that any member lists as firing."""
     calls = Calls(env, env.now() + alertmanager.connections[0].timeout)
@@ -138,7 +140,7 @@ def _look_up(
             continue
         for payload in _firing(entries, clock):
             if labels.items() <= payload["labels"].items():
-                keys[payload["fingerprint"]] = _key(payload)
+                keys[payload["fingerprint"]] = _key(payload, position)
     return list(keys.values())
 
 
@@ -214,99 +216,3 @@ def health_query(prometheus: Prometheus, query: Optional[str]) -> Optional[str]:
     if query is not None:
         return opposite_of(query) or prometheus.check
     return prometheus.check or opposite_of(prometheus.query)
-
-
-class NodeHistory:
-    """Which nodes were failed and which healthy since the first repair, at equal steps until now.
-
-    :ivar times: seconds since the epoch, oldest first; the last one is now.
-    """
-
-    def __init__(
-        self,
-        calls: Calls,
-        prometheus: Optional[Prometheus],
-        topology: Topology,
-        query: Optional[str],
-    ) -> None:
-        self._calls, self._prometheus, self._topology = calls, prometheus, topology
-        self._query = query
-        self.times: list[float] = []
-        self._failed: dict[str, set[int]] = {}
-        self._healthy: dict[str, set[int]] = {}
-        self._doubt: Optional[Evidence] = None
-
-    def load(self, start: float, now: float) -> None:
-        """Query Prometheus for the time from `start` to `now`; see MAX_WINDOW_SECONDS."""
-        window = min(max(now - start, 1.0), MAX_WINDOW_SECONDS)
-        step = float(math.ceil(window / MAX_POINTS))
-        count = math.ceil(window / step)
-        self.times = [now - step * (count - index) for index in range(count + 1)]
-        prometheus = self._prometheus
-        healthy = None if prometheus is None else health_query(prometheus, self._query)
-        try:
-            if prometheus is None or healthy is None:
-                raise CallError(make_failure("configuration", "the check is no longer configured"))
-            self._healthy = self._nodes_by_index(prometheus, healthy, step)
-            query = self._query or prometheus.query
-            self._failed = self._nodes_by_index(prometheus, query, step)
-        except CallError as error:
-            reason = "Prometheus could not be queried (%s)" % error.failure.cause
-            self._doubt = Evidence(UNKNOWN, reason=reason)
-
-    def evidence(self, node: str, ended_at: float) -> Evidence:
-        """Return what the series show of the node since `ended_at`, the end of its repair."""
-        if self._doubt is not None:
-            return self._doubt
-        failed = self._failed.get(node, set())
-        healthy = self._healthy.get(node, set()) - failed
-        last = len(self.times) - 1
-        indices = [i for i in range(last) if self.times[i] >= ended_at] + [last]
-        since, was_healthy = indices[0], False
-        for index in indices:
-            if index in failed and was_healthy:
-                return Evidence(FAILED, reason="it was healthy and failed again")
-            was_healthy = was_healthy or index in healthy
-            if index not in healthy:
-                since = index + 1
-        if last in failed:
-            return Evidence(FAILED, reason="Prometheus shows it as failed")
-        if last not in healthy:
-            return Evidence(FAILED, reason="Prometheus has no sample of it")
-        return Evidence(HEALTHY, self.times[since])
-
-    def _nodes_by_index(
-        self, prometheus: Prometheus, query: str, step: float
-    ) -> dict[str, set[int]]:
-        """Return {node: indices of the times at which the result of `query` has the node}.
-
-        :raises CallError: Prometheus did not respond, or not with series.
-        """
-        parameters = {
-            "query": query.encode("utf-8", "replace"),
-            "start": "%.3f" % self.times[0],
-            "end": "%.3f" % self.times[-1],
-            "step": "%d" % step,
-        }
-        path = "%s?%s" % (RANGE_PATH, urlencode(parameters))
-        body = self._calls.get(prometheus.connection, path).json()
-        data = body.get("data") if isinstance(body, dict) else None
-        kind, result = (data.get("resultType"), data.get("result")) if isinstance(data, dict) else (
-            None, None
-        )
-        if kind != "matrix" or not isinstance(result, list):
-            raise CallError(
-                make_failure("malformed_answer", "Prometheus did not return series of samples")
-            )
-        indices: dict[str, set[int]] = {}
-        for series in result:
-            metric = series.get("metric") if isinstance(series, dict) else None
-            name = metric.get(prometheus.label) if isinstance(metric, dict) else None
-            if not node_names.is_node_name(name):
-                continue
-            node = indices.setdefault(self._topology.canonical_name(name), set())
-            for value in series.get("values") or ():
-                timestamp = value[0] if isinstance(value, list) and value else None
-                if isinstance(timestamp, (int, float)):
-                    node.add(round((timestamp - self.times[0]) / step))
-        return indices

@@ -4,6 +4,8 @@ import concurrent.futures
 import contextvars
 import secrets
 
+from synthralos.automation import config as automation_config
+from synthralos.automation import modes
 from synthralos.calls import http, llm_providers, llm_wires, trace_exporter
 from synthralos.calls.http import CallError
 from synthralos.core import bounded_json
@@ -33,7 +35,7 @@ def check(env):
         for provider in settings.providers for account in provider.accounts
     ]
     remote_checks += [(_route, route) for route in settings.routes]
-    checks = [_datastore(env), _stackstorm(env), _switch(env), _planner(env)]
+    checks = [_datastore(env), _stackstorm(env), _switch(env), _mode(env), _planner(env)]
     checks += [_tracing(env), _logs(env)]
     for subject, entries, hint in (
         ("platform", settings.platforms, "Set platform.base_url to run agent_recovery"),
@@ -86,6 +88,15 @@ def _switch(env):
     value = env.store.get(ENABLED_KEY)
     value = "not set: rules may start runs" if value is None else value
     return _check_result("switch", OK, "%s is %s" % (ENABLED_KEY, value))
+
+
+def _mode(env):
+    """Check what may start by itself, and the whole entry `automation` with it."""
+    config, invalid = automation_config.load(env.settings.automation)
+    if invalid is not None:
+        hint = "Correct it; until then the intake actions use the defaults"
+        return _check_result("automation", FAILED, invalid, hint)
+    return _check_result("automation", OK, modes.describe(modes.modes_in_force(env, config)))
 
 
 def _planner(env):

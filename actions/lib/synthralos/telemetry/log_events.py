@@ -18,6 +18,8 @@ EVENTS = {
     "decision_refused": ("number", "field"),
     # A crew of infrastructure_repair was notified of its nodes; `assigned`: whether it took them.
     "assign": ("crew", "nodes", "assigned"),
+    # A run acts on nodes without knowing whether another one does: `reason` is what is unavailable.
+    "turn_not_taken": ("reason",),
     # Prometheus could not be queried again for the state of nodes.
     "not_watched": ("cause",),
     # A wave of an orchestration begins: steps at once, a question, or another orchestration.

@@ -1,0 +1,238 @@
+"""What the runbooks would do: the list of them, their problems, and what an alert would start."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+from synthralos.automation import alert_intake, alert_triage, outcomes
+from synthralos.automation.config import AutomationConfig
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sanitize import sanitize_line, sanitize_value
+from synthralos.infrastructure import runbook_parameters, runbook_steps
+from synthralos.infrastructure.config import InfrastructureConfig, load_config
+from synthralos.infrastructure.runbooks import (
+    LabelParameter,
+    Runbook,
+    RunbookStep,
+    find_runbook,
+    parse_runbooks,
+)
+from synthralos.infrastructure.topology import Topology
+from synthralos.runtime.environment import Environment
+from synthralos.storage.stackstorm_api import StackStormError
+
+CONFIG, EXAMPLES = SOURCES = ("config", "examples")
+EXAMPLE_FOLDER = Path(__file__).parents[4] / "examples" / "runbooks"
+MAX_TEXT_CHARS = 300
+
+
+def load_runbooks(env: Environment, source: str = CONFIG) -> InfrastructureConfig:
+    """Return the configuration with the runbooks of `source`.
+
+    The examples may run every action that they name, so that they can be looked at before any is
+    allowed.
+
+    :raises InvalidInput: the configuration, or an example, is invalid.
+    """
+    config: InfrastructureConfig = load_config(env)
+    if source == CONFIG:
+        return config
+    return replace(config, runbooks=load_examples())
+
+
+def load_examples() -> tuple[Runbook, ...]:
+    """Return the runbooks in examples/runbooks, by the names of their files."""
+    import yaml
+
+    runbooks: list[Runbook] = []
+    for path in sorted(EXAMPLE_FOLDER.glob("*.yaml")):
+        entry = yaml.safe_load(path.read_text(encoding="utf-8"))
+        steps = entry.get("steps") or []
+        actions = [step["action"] for step in steps if "action" in step]
+        crews = [step["crew"] for step in steps if "crew" in step]
+        runbooks += parse_runbooks([entry], actions, crews, "examples.%s" % path.stem)
+    return tuple(runbooks)
+
+
+def list_runbooks(env: Environment, source: str) -> list[dict[str, Any]]:
+    """Return [{name, description, match, mode, steps}] of all runbooks, in order."""
+    return [describe_runbook(env, runbook) for runbook in load_runbooks(env, source).runbooks]
+
+
+def describe_runbook(env: Environment, runbook: Runbook) -> dict[str, Any]:
+    """Return a runbook as a JSON value without secrets and templates."""
+    return {
+        "name": runbook.name,
+        "description": _line(env, runbook.description),
+        "match": {
+            condition.label: _line(env, condition) for condition in runbook.match
+        },
+        "mode": runbook.mode,
+        "steps": [_describe_step(env, step) for step in runbook.steps],
+    }
+
+
+def _describe_step(env: Environment, step: RunbookStep) -> dict[str, Any]:
+    described = {
+        "name": step.name,
+        "action": step.action,
+        "crew": step.crew,
+        "parameters": _values(
+            env, {name: _describe_parameter(value) for name, value in step.parameters.items()}
+        ),
+        "approval": step.approval,
+        "seconds": step.seconds,
+        "retries": step.retries,
+        "check": None if step.check is None else _line(env, step.check),
+        "settle_seconds": step.settle_seconds,
+    }
+    if step.crew is not None:
+        for name in ("action", "parameters", "approval", "seconds", "retries"):
+            del described[name]
+    return {name: value for name, value in described.items() if value is not None}
+
+
+def _describe_parameter(value: Any) -> Any:
+    if not isinstance(value, LabelParameter):
+        return value
+    text = "label %s" % value.label
+    if value.pattern is not None:
+        text += " that matches %s" % value.pattern.pattern
+    if value.one_of:
+        text += ", one of %s" % ", ".join(value.one_of)
+    return text + (", a host of the topology" if value.is_host and not value.one_of else "")
+
+
+def validate(
+    env: Environment, source: str, name: Optional[str] = None
+) -> list[dict[str, str]]:
+    """Return [{runbook, step, field, reason, hint}] of every problem of the runbooks.
+
+    An action must exist and be enabled, accept the parameters of the step and get those that it
+    requires, and a check needs a Prometheus.
+
+    :param name: of the only runbook to validate, or None for all.
+    :raises InvalidInput: the configuration is invalid, or has no runbook of this name.
+    :raises StackStormError: StackStorm's API is unavailable.
+    """
+    config = load_runbooks(env, source)
+    problems: list[dict[str, str]] = []
+    for runbook in select(config, name):
+        for step in runbook.steps:
+            for field, reason, hint in _step_problems(env, config, step):
+                problems.append({
+                    "runbook": runbook.name, "step": step.name, "field": field,
+                    "reason": reason, "hint": hint,
+                })
+    return problems
+
+
+def select(config: InfrastructureConfig, name: Optional[str]) -> tuple[Runbook, ...]:
+    """Return the runbook of this name, or all runbooks if it is None.
+
+    :raises InvalidInput: there is no runbook of this name.
+    """
+    if name is None:
+        return config.runbooks
+    chosen = tuple(runbook for runbook in config.runbooks if runbook.name == name)
+    if not chosen:
+        names = ", ".join(runbook.name for runbook in config.runbooks) or "none"
+        raise InvalidInput("runbook", name, "does not exist", "There are: " + names)
+    return chosen
+
+
+def _step_problems(
+    env: Environment, config: InfrastructureConfig, step: RunbookStep
+) -> Iterable[tuple[str, str, str]]:
+    if step.check is not None and config.prometheus is None:
+        yield "check", "needs a Prometheus", "Set infrastructure.prometheus.base_url"
+    if step.action is None:
+        return
+    api: Any = env.api
+    if api is None:
+        raise StackStormError("there is no StackStorm API to look up %s" % step.action)
+    action = api.action(step.action)
+    runner = None if action is None else api.runner_parameters(action["runner_type"])
+    problem = runbook_parameters.action_problem(step, action, runner)
+    if problem is not None:
+        yield problem
+
+
+def explain(
+    env: Environment, automation: AutomationConfig, alert: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """Return what an alert is about and what it would start, without starting anything.
+
+    :param alert: as Alertmanager or Grafana sends it, {labels, ...}; a group has several.
+    :returns: {alerts: [{alertname, subject, verdict, runbook, steps, problem, others}]}. `verdict`
+        is "failure", or the outcome of an alert that is no failure; `steps` are those of the
+        runbook with the parameters that their actions would get; `others` says of each other
+        runbook why it does not match.
+    :raises InvalidInput: it is no alert, or the configuration is invalid.
+    """
+    config = load_runbooks(env, source)
+    topology = Topology.load(env, config)
+    alerts = alert_intake.parse_alerts(dict(alert), env.now())
+    if not alerts:
+        raise InvalidInput("alert", None, "contains no alert", "Give {labels: {...}}")
+    return {"alerts": [_explain_one(env, automation, config, topology, item) for item in alerts]}
+
+
+def _explain_one(
+    env: Environment,
+    automation: AutomationConfig,
+    config: InfrastructureConfig,
+    topology: Topology,
+    alert: dict[str, Any],
+) -> dict[str, Any]:
+    report = alert_intake.report_of(env, automation, alert)
+    verdict = alert_triage.judge(alert, automation.always_firing)
+    explanation: dict[str, Any] = {
+        "alertname": _line(env, alert["alertname"]),
+        "subject": report.subject,
+        "verdict": "failure" if verdict is None else verdict.outcome,
+        "reason": None if verdict is None else _line(env, verdict.reason),
+        "runbook": None,
+        "steps": [],
+        "problem": None,
+    }
+    labels = alert["labels"]
+    if verdict is None and report.is_ambiguous:
+        explanation["problem"] = outcomes.REASONS[outcomes.AMBIGUOUS]
+    if verdict is None and report.agent is not None:
+        explanation["problem"] = "it names an agent: agent_recovery handles it, not a runbook"
+    runbook = find_runbook(config.runbooks, labels)
+    explanation["others"] = [
+        {"runbook": other.name, "reason": _line(env, other.mismatch(labels) or "a runbook before "
+                                                "it matches")}
+        for other in config.runbooks if other is not runbook
+    ]
+    if runbook is None:
+        explanation["problem"] = explanation["problem"] or (
+            "no runbook matches; a crew is assigned" if config.crews else
+            "no runbook matches, and no crew is configured"
+        )
+        return explanation
+    explanation["runbook"] = runbook.name
+    for step in runbook.steps:
+        described = _describe_step(env, step)
+        try:
+            if step.action is not None:
+                parameters = runbook_parameters.resolve_parameters(step, labels, topology)
+                described["parameters"] = _values(env, parameters)
+        except InvalidInput as error:
+            described["problem"] = _line(env, error)
+            explanation["problem"] = explanation["problem"] or (
+                "nothing is started: %s" % described["problem"]
+            )
+        explanation["steps"].append(described)
+    return explanation
+
+
+def _line(env: Environment, text: Any) -> str:
+    return sanitize_line(text, env.redactor, MAX_TEXT_CHARS)
+
+
+def _values(env: Environment, values: Any) -> Any:
+    return sanitize_value(values, env.redactor, runbook_steps.MAX_SHOWN_CHARS)

@@ -1,0 +1,340 @@
+"""Runbooks: the ordered repair steps for one kind of alert, as the configuration describes them.
+
+A runbook matches an alert by its labels. Each of its steps is a StackStorm action, or a crew. A
+label of the alert reaches an action only as the value of a whole parameter that declares it; see
+runbook_parameters.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+from synthralos.config.modes import read_mode
+from synthralos.config.reader import default_if_none, read_int, read_seconds
+from synthralos.core import safe_regex
+from synthralos.core.errors import InvalidInput, shorten_repr
+from synthralos.core.identifiers import MAX_NAME_CHARS, is_name, require_identifier
+from synthralos.infrastructure.parameter_names import holds_command
+from synthralos.infrastructure.promql import require_query, tells_healthy_apart
+
+NONE, REQUIRED = APPROVALS = ("none", "required")
+DEFAULT_STEP_SECONDS = 60.0
+MAX_RETRIES = 10
+MAX_SETTLE_SECONDS = 3600
+MAX_RUNBOOKS, MAX_STEPS = 200, 10
+MAX_VALUE_CHARS = 500
+# Of a runbook and of a step: together with the slash they are the name of a crew.
+MAX_PART_CHARS = (MAX_NAME_CHARS - 1) // 2
+_HINT = "See docs/runbooks.md"
+_RUNBOOK_KEYS = ("name", "description", "match", "mode", "steps")
+_STEP_KEYS = (
+    "name", "action", "crew", "parameters", "approval", "seconds", "retries", "check",
+    "settle_seconds",
+)
+# Of a step that is an action.
+_ACTION_KEYS = ("parameters", "approval", "seconds", "retries")
+_LABEL_KEYS = ("label", "pattern", "host", "one_of")
+
+
+@dataclass(frozen=True)
+class LabelCondition:
+    """What one label of an alert must be: one of `values`, or a full match of `pattern`."""
+
+    label: str
+    values: tuple[str, ...] = ()
+    pattern: Optional["re.Pattern[str]"] = None
+
+    def accepts(self, value: Any) -> bool:
+        if not isinstance(value, str):
+            return False
+        if self.pattern is not None:
+            return len(value) <= MAX_VALUE_CHARS and self.pattern.fullmatch(value) is not None
+        return value in self.values
+
+    def __str__(self) -> str:
+        if self.pattern is not None:
+            return "match %s" % self.pattern.pattern
+        return "be " + " or ".join(self.values)
+
+
+@dataclass(frozen=True)
+class LabelParameter:
+    """A parameter whose value is a label of the alert.
+
+    :ivar pattern: what the whole label must match; None for a name.
+    :ivar is_host: whether it must be a node of the topology, or in `one_of`.
+    :ivar one_of: the labels that are accepted; () for any that `pattern` and `is_host` accept.
+    """
+
+    label: str
+    pattern: Optional["re.Pattern[str]"] = None
+    is_host: bool = False
+    one_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunbookStep:
+    """A step of a runbook: an action or a crew.
+
+    :ivar parameters: of the action; a LabelParameter, or the value itself.
+    :ivar approval: REQUIRED if a person must approve the action before it runs, else NONE.
+    :ivar seconds: how long to wait for an execution of the action.
+    :ivar retries: how often the action is run again if it fails.
+    :ivar check: PromQL with one sample for each healthy thing, which shows whether the step has
+        repaired what the alert is about; None for the sources that have shown the failure.
+    :ivar settle_seconds: None for infrastructure.settle_seconds.
+    """
+
+    name: str
+    action: Optional[str] = None
+    crew: Optional[str] = None
+    parameters: Mapping[str, Union[LabelParameter, Any]] = field(default_factory=dict)
+    approval: str = REQUIRED
+    seconds: float = DEFAULT_STEP_SECONDS
+    retries: int = 0
+    check: Optional[str] = None
+    settle_seconds: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Runbook:
+    """The ordered repair steps for the alerts whose labels fulfil all conditions of `match`.
+
+    :ivar mode: one of config.modes.MODES, or None for automation.mode.
+    """
+
+    name: str
+    match: tuple[LabelCondition, ...]
+    steps: tuple[RunbookStep, ...]
+    mode: Optional[str] = None
+    description: str = ""
+
+    def mismatch(self, labels: Mapping[str, Any]) -> Optional[str]:
+        """Return why the runbook does not match an alert with these labels, or None."""
+        for condition in self.match:
+            value = labels.get(condition.label)
+            if not value:
+                return "the alert has no label %s" % condition.label
+            if not condition.accepts(value):
+                return "the label %s is %s; it must %s" % (
+                    condition.label, shorten_repr(value), condition
+                )
+        return None
+
+    def work_for(self, labels: Mapping[str, Any]) -> str:
+        """Return a name of what the runbook does for an alert with these labels: another one if its
+        actions get other parameters.
+        """
+        names = sorted({
+            value.label
+            for step in self.steps
+            for value in step.parameters.values()
+            if isinstance(value, LabelParameter)
+        })
+        text = json.dumps([[name, labels.get(name)] for name in names], default=str)
+        return "%s/%s" % (self.name, hashlib.sha256(text.encode()).hexdigest()[:12])
+
+    def seconds_needed(self, settle_seconds: int) -> int:
+        """Return how long the runbook takes at most, in seconds, without approvals.
+
+        :param settle_seconds: of the steps that have none of their own.
+        """
+        return int(sum(
+            step.seconds * (step.retries + 1) + default_if_none(step.settle_seconds, settle_seconds)
+            for step in self.steps
+        ))
+
+
+def find_runbook(runbooks: Iterable[Runbook], labels: Mapping[str, Any]) -> Optional[Runbook]:
+    """Return the first runbook that matches an alert with these labels, or None."""
+    return next((runbook for runbook in runbooks if runbook.mismatch(labels) is None), None)
+
+
+def parse_runbooks(
+    entries: list[Any],
+    allowed_actions: Iterable[str],
+    crew_names: Iterable[str],
+    path: str = "infrastructure.runbooks",
+) -> tuple[Runbook, ...]:
+    """Parse the list under `infrastructure.runbooks`.
+
+    :raises InvalidInput: an entry is invalid; the error names the first.
+    """
+    if len(entries) > MAX_RUNBOOKS:
+        hint = "List at most %d runbooks" % MAX_RUNBOOKS
+        raise InvalidInput(path, len(entries), "is too long", hint)
+    allowed, crews = frozenset(allowed_actions), frozenset(crew_names)
+    runbooks: list[Runbook] = []
+    for n, entry in enumerate(entries):
+        runbook = _runbook("%s[%d]" % (path, n), entry, allowed, crews)
+        _require_unique("%s[%d].name" % (path, n), runbook.name, runbooks)
+        runbooks.append(runbook)
+    return tuple(runbooks)
+
+
+def _runbook(path: str, entry: Any, allowed: frozenset[str], crews: frozenset[str]) -> Runbook:
+    entry = _object(path, entry, _RUNBOOK_KEYS)
+    mode = read_mode(path + ".mode", entry.get("mode"))
+    match = _object(path + ".match", entry.get("match"))
+    if not match:
+        hint = "Name the labels of the alert, such as {alertname: HostDiskFull}"
+        raise InvalidInput(path + ".match", match, "is empty, so that it matches any alert", hint)
+    entries = entry.get("steps")
+    if not isinstance(entries, list) or not 0 < len(entries) <= MAX_STEPS:
+        hint = "List 1 to %d steps" % MAX_STEPS
+        raise InvalidInput(path + ".steps", entries, "is not a list of steps", hint)
+    steps: list[RunbookStep] = []
+    for n, step_entry in enumerate(entries):
+        step_path = "%s.steps[%d]" % (path, n)
+        step = _step(step_path, step_entry, n, allowed, crews)
+        _require_unique(step_path + ".name", step.name, steps)
+        if "%s/%s" % (entry.get("name"), step.name) in crews:
+            hint = "Rename one of them: results name the crew, or the runbook and its step"
+            raise InvalidInput(step_path + ".name", step.name, "is the name of a crew", hint)
+        steps.append(step)
+    return Runbook(
+        name=_part_name(path + ".name", entry.get("name")),
+        match=tuple(_conditions(path + ".match", match)),
+        steps=tuple(steps),
+        mode=mode,
+        description=str(entry.get("description") or ""),
+    )
+
+
+def _conditions(path: str, match: Mapping[Any, Any]) -> Iterator[LabelCondition]:
+    for label, expected in match.items():
+        condition_path = "%s.%s" % (path, label)
+        if not isinstance(label, str):
+            raise InvalidInput(path, label, "is not the name of a label", "Write it in quotes")
+        if isinstance(expected, dict):
+            pattern = _object(condition_path, expected, ("pattern",)).get("pattern")
+            yield LabelCondition(label, pattern=_pattern(condition_path + ".pattern", pattern))
+        else:
+            values = expected if isinstance(expected, list) else [expected]
+            yield LabelCondition(label, values=_texts(condition_path, values))
+
+
+def _step(
+    path: str, entry: Any, index: int, allowed: frozenset[str], crews: frozenset[str]
+) -> RunbookStep:
+    entry = _object(path, entry, _STEP_KEYS)
+    action, crew = entry.get("action"), entry.get("crew")
+    if (action is None) == (crew is None):
+        reason = "has %s an action %s a crew" % (
+            ("neither", "nor") if action is None else ("both", "and")
+        )
+        raise InvalidInput(path, entry.get("name"), reason, "Set exactly one of the two")
+    if action is not None and (not isinstance(action, str) or action not in allowed):
+        hint = "Add it to infrastructure.allowed_actions (now: %s)" % (
+            ", ".join(sorted(allowed)) or "none"
+        )
+        raise InvalidInput(path + ".action", action, "is not allowed", hint)
+    if crew is not None and (not isinstance(crew, str) or crew not in crews):
+        hint = "Name one of infrastructure.crews (now: %s)" % (", ".join(sorted(crews)) or "none")
+        raise InvalidInput(path + ".crew", crew, "is not a configured crew", hint)
+    if crew is not None and any(entry.get(name) is not None for name in _ACTION_KEYS):
+        hint = "Leave out %s: those of the crew apply" % ", ".join(_ACTION_KEYS)
+        raise InvalidInput(path + ".crew", crew, "is a crew, not an action", hint)
+    approval = entry.get("approval") or REQUIRED
+    if approval not in APPROVALS:
+        hint = "Use one of " + ", ".join(APPROVALS)
+        raise InvalidInput(path + ".approval", approval, "is invalid", hint)
+    name = _part_name(
+        path + ".name", default_if_none(entry.get("name"), "step%d" % (index + 1))
+    )
+    parameters = _object(path + ".parameters", entry.get("parameters"))
+    settle = entry.get("settle_seconds")
+    if settle is not None:
+        settle = read_int(entry, "settle_seconds", None, 0, MAX_SETTLE_SECONDS, path + ".")
+    return RunbookStep(
+        name=name,
+        action=action,
+        crew=crew,
+        parameters={
+            require_identifier(path + ".parameters", key): _parameter(
+                path + ".parameters.", key, value
+            )
+            for key, value in parameters.items()
+        },
+        approval=approval,
+        seconds=read_seconds(entry, path + ".seconds", DEFAULT_STEP_SECONDS),
+        retries=read_int(entry, "retries", 0, 0, MAX_RETRIES, path + "."),
+        check=_check(path + ".check", entry.get("check")),
+        settle_seconds=settle,
+    )
+
+
+def _parameter(prefix: str, name: str, value: Any) -> Union[LabelParameter, Any]:
+    """Return the LabelParameter that `value` describes, or else `value` itself."""
+    if not isinstance(value, dict) or "label" not in value:
+        return value
+    path = prefix + name
+    value = _object(path, value, _LABEL_KEYS)
+    if holds_command(name):
+        hint = "Write the command in the step, or call an action with a parameter for the value"
+        raise InvalidInput(path, value["label"], "is a command line, which takes no label", hint)
+    label = value["label"]
+    if not isinstance(label, str) or not label.strip():
+        raise InvalidInput(path + ".label", label, "is not the name of a label", _HINT)
+    one_of, is_host = value.get("one_of"), default_if_none(value.get("host"), False)
+    if not isinstance(is_host, bool):
+        raise InvalidInput(path + ".host", is_host, "is invalid", "Use true or false")
+    return LabelParameter(
+        label=label,
+        pattern=None if value.get("pattern") is None else _pattern(
+            path + ".pattern", value["pattern"]
+        ),
+        is_host=is_host,
+        one_of=() if one_of is None else _texts(path + ".one_of", one_of),
+    )
+
+
+def _pattern(path: str, pattern: Any) -> "re.Pattern[str]":
+    # The label comes from elsewhere: no text of it may make the match take for ever.
+    return safe_regex.compile_bounded(path, pattern)
+
+
+def _check(path: str, value: Any) -> Optional[str]:
+    if value is None:
+        return None
+    query = require_query(path, value)
+    if not tells_healthy_apart(query):
+        hint = "Compare it, such as up == 1, so that it returns samples for healthy things only"
+        raise InvalidInput(path, query, "has a sample for what is not healthy, too", hint)
+    return query
+
+
+def _part_name(path: str, value: Any) -> str:
+    name = require_identifier(path, value)
+    if "/" in name or not is_name(name, MAX_PART_CHARS):
+        hint = "Use at most %d characters, without /" % MAX_PART_CHARS
+        raise InvalidInput(path, value, "is not the name of a runbook or a step", hint)
+    return name
+
+
+def _require_unique(path: str, name: str, existing: Iterable[Union[Runbook, RunbookStep]]) -> None:
+    if any(other.name == name for other in existing):
+        raise InvalidInput(path, name, "is a duplicate", "Give each a name of its own")
+
+
+def _texts(path: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(
+        isinstance(text, str) and text for text in value
+    ):
+        raise InvalidInput(path, value, "is not a text or a list of texts", _HINT)
+    return tuple(value)
+
+
+def _object(path: str, value: Any, keys: Optional[tuple[str, ...]] = None) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(path, value, "must be an object", _HINT)
+    unknown = sorted(str(name) for name in value if keys is not None and name not in keys)
+    if unknown:
+        hint = "Known fields: " + ", ".join(keys or ())
+        raise InvalidInput("%s.%s" % (path, unknown[0]), None, "is an unknown field", hint)
+    return value
