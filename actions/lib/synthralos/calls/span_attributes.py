@@ -29,7 +29,7 @@ def chat(served_model, parameters):
 
 
 def record_completion(completion):
-    """Add the usage of a completion, as llm_providers.complete returns it, to the open span."""
+    """Add the usage of a completion, as llm_calls.complete returns it, to the open span."""
     tracing.set_attributes(
         {
             "gen_ai.usage.input_tokens": completion["usage"]["input_tokens"],
