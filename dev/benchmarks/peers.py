@@ -12,10 +12,18 @@ _LANGCHAIN_REQUIREMENTS = [
 # Both sides of a ratio use the same requests.
 REQUESTS = "2.34.2"
 _LITELLM_REQUIREMENTS = ["litellm==" + LITELLM, "requests==" + REQUESTS]
+# The providers' own SDKs, whose types judge what the pack sends and reads. This release of
+# Anthropic's is the last one for the version of the API that the pack speaks.
+_SDK_REQUIREMENTS = [
+    "openai==3.57.0", "anthropic==0.125.0", "google-genai==3.6.1", "botocore==1.44.8",
+]
+# A fault server that speaks all wires of the pack, on npm.
+AIMOCK = "@copilotkit/aimock@1.43.0"
 INSTALL_SECONDS = 400
 Folder = Union[str, pathlib.Path]
 # Lists what an environment was made with, once it is complete.
 _READY = ".ready"
+_AIMOCK_SCRIPT = pathlib.Path("node_modules", "@copilotkit", "aimock", "dist", "cli.js")
 
 
 class NotInstalled(Exception):
@@ -40,6 +48,52 @@ def existing_litellm(folder: Folder) -> str:
     if python is None:
         raise NotInstalled("%s has no LiteLLM %s: run `make judges`" % (folder, LITELLM))
     return python
+
+
+def sdks(folder: Folder) -> str:
+    """The Python of an environment with the SDKs of the providers; see `litellm`."""
+    return _environment(pathlib.Path(folder), "sdks", _SDK_REQUIREMENTS)
+
+
+def existing_sdks(folder: Folder) -> str:
+    """The Python of an environment with the SDKs that was made before.
+
+    :raises NotInstalled: if there is none.
+    """
+    python = _ready_python(pathlib.Path(folder), "sdks", _SDK_REQUIREMENTS)
+    if python is None:
+        raise NotInstalled("%s has not the SDKs of the providers: run `make judges`" % folder)
+    return python
+
+
+def aimock(folder: Folder) -> str:
+    """The script that starts aimock, run with `node`; see `litellm`."""
+    existing = _ready_aimock(pathlib.Path(folder))
+    if existing is not None:
+        return existing
+    home = pathlib.Path(folder) / "aimock"
+    home.mkdir(parents=True, exist_ok=True)
+    _run(["npm", "install", "--prefix", str(home), "--no-fund", "--no-audit", "--silent", AIMOCK])
+    (home / _READY).write_text(AIMOCK)
+    return str(home / _AIMOCK_SCRIPT)
+
+
+def existing_aimock(folder: Folder) -> str:
+    """The script that starts aimock, if it was installed before.
+
+    :raises NotInstalled: if it was not.
+    """
+    script = _ready_aimock(pathlib.Path(folder))
+    if script is None:
+        raise NotInstalled("%s has no %s: run `make judges`, which needs npm" % (folder, AIMOCK))
+    return script
+
+
+def _ready_aimock(folder: pathlib.Path) -> Optional[str]:
+    ready = folder / "aimock" / _READY
+    if ready.exists() and ready.read_text() == AIMOCK:
+        return str(folder / "aimock" / _AIMOCK_SCRIPT)
+    return None
 
 
 def langchain(folder: Folder) -> str:
@@ -89,12 +143,15 @@ def _run(command: list[str]) -> None:
 
 def main(folder: str) -> int:
     """Make the environments that the tests use, and return the exit code."""
-    try:
-        litellm(folder)
-    except NotInstalled as error:
-        print("LiteLLM could not be installed: %s" % error, file=sys.stderr)
-        return 1
-    return 0
+    exit_code = 0
+    judges = (("LiteLLM", litellm), ("The SDKs of the providers", sdks), ("aimock", aimock))
+    for name, install in judges:
+        try:
+            install(folder)
+        except NotInstalled as error:
+            print("%s could not be installed: %s" % (name, error), file=sys.stderr)
+            exit_code = 1
+    return exit_code
 
 
 if __name__ == "__main__":

@@ -80,15 +80,15 @@ def llm(infra, monkeypatch):
         prompts = infra.prompts = []
         left = list(answers)
 
-        def call(client, served, messages, sampling, seconds, run):
-            prompts.append(messages)
+        def call(client, served, request, seconds, run):
+            prompts.append(request.messages)
             answer = left.pop(0) if len(left) > 1 else left[0]
             if isinstance(answer, Exception):
                 raise answer
             answer = answer if isinstance(answer, str) else json.dumps(answer)
             return {"response": answer}
 
-        monkeypatch.setattr(llm_planner.llm_providers, "complete", call)
+        monkeypatch.setattr(llm_planner.llm_calls, "complete", call)
         return infra
 
     return start
