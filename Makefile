@@ -8,7 +8,7 @@ export PYTHONPATH := dev
 help:
 	@echo "make demo      watch an agent, an LLM call and a request recover, without StackStorm"
 	@echo "make test      run every test"
-	@echo "make judges    install LiteLLM and servers of agents beside the pack, for the tests before them"
+	@echo "make judges    install LiteLLM, SDKs and servers of agents beside the pack, for the tests before them"
 	@echo "make fuzz      run the property tests with many more examples"
 	@echo "make lint      check style, as StackStorm Exchange does and more, and types"
 	@echo "make exchange  every check of StackStorm Exchange (ARGS='--skip tests': in half a minute)"
@@ -30,7 +30,8 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
-# LiteLLM, as the oracle of tests/judge/test_provider_failures.py, and real servers of agents for the others in tests/judge.
+# LiteLLM, as the oracle of tests/judge/test_provider_failures.py; the SDKs of the providers and aimock, as those of
+# tests/judge/test_wire_types.py and tests/judge/test_wires_over_http.py; real servers of agents for the others.
 judges: setup
 	$(BIN)/python -m benchmarks.peers .bench
 

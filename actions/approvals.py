@@ -1,10 +1,12 @@
-from synthralos.automation import approvals
+from synthralos.automation import approvals, recovery_with_approval
 from synthralos.core.errors import InvalidInput
 from synthralos_action import ResourceAction
 
 
 class Approvals(ResourceAction):
-    """`approval.*`: what runs of this pack ask people for."""
+    """`approval.*`: what runs of this pack ask people for, and the run that does nothing else."""
+
+    resource = "approval"
 
     def _list(self, env, parameters):
         self._reachable(env)
@@ -20,6 +22,17 @@ class Approvals(ResourceAction):
             approval["inquiry"], approval["workflow"], "approved" if approved else "refused"
         )
         return {"summary": summary, "approved": approved, "approval": approval}
+
+    def _request(self, env, parameters):
+        inputs, started = self.execution(env, parameters)
+        return recovery_with_approval.request(env, inputs, started)
+
+    def _proceed(self, env, parameters):
+        case = self.case(env, parameters, recovery_with_approval.WORKFLOW)
+        if case is None:
+            hint = "Pass on the case of a recovery_with_approval run"
+            raise InvalidInput("case", "", "is missing", hint)
+        return recovery_with_approval.proceed(env, case)
 
     @staticmethod
     def _reachable(env):

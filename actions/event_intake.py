@@ -1,5 +1,5 @@
-from synthralos.automation import alert_intake, failure_intake
-from synthralos.automation.config import AutomationConfig
+from synthralos.automation import alert_intake, failure_intake, outcomes
+from synthralos.automation import config as automation_config
 from synthralos.core.errors import InvalidInput
 from synthralos.runtime import run_parameters
 from synthralos_action import ResourceAction
@@ -8,7 +8,7 @@ from synthralos_action import ResourceAction
 OFF = {
     "summary": "runs that rules start are switched off: st2 key set %s true" %
     run_parameters.ENABLED_KEY,
-    "outcome": alert_intake.SWITCHED_OFF,
+    "outcome": outcomes.SWITCHED_OFF,
 }
 
 
@@ -50,11 +50,8 @@ class EventIntake(ResourceAction):
         if not isinstance(payload, dict) or not payload:
             hint = "Start it by a rule, or give `payload` as the trigger would hold it"
             raise InvalidInput("payload", payload, "is empty", hint)
-        try:
-            config, wrong = AutomationConfig.from_config(env.settings.automation), None
-        except InvalidInput as error:
-            # What comes in must not be lost for it.
-            config, wrong = AutomationConfig(), str(error)
+        # What comes in must not be lost for an invalid configuration.
+        config, wrong = automation_config.load(env.settings.automation)
         outcome = work(config, payload, run_parameters.is_disabled_for(execution, env.store))
         succeeded, result = outcome if isinstance(outcome, tuple) else (True, outcome)
         return succeeded, dict(result, configuration=wrong) if wrong else result

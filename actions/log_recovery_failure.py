@@ -1,12 +1,15 @@
+from synthralos.automation import recovery_with_approval
 from synthralos.recovery import agent_recovery, handle_error
 from synthralos.runtime import failure_record
 from synthralos_action import SynthralosAction
 
-_WORKFLOWS = {module.WORKFLOW: module for module in (agent_recovery, handle_error)}
+_WORKFLOWS = {
+    module.WORKFLOW: module for module in (agent_recovery, handle_error, recovery_with_approval)
+}
 
 
 class LogRecoveryFailure(SynthralosAction):
-    """Writes down an agent_recovery, or a handle_error, that did not work."""
+    """Writes down an agent_recovery, a handle_error or a recovery_with_approval that failed."""
 
     runs_always = True
 

@@ -1,24 +1,42 @@
-"""`make demo`: six runs against the sandbox, shown attempt by attempt, and checked.
+"""`make demo`: eight runs against the sandbox, shown attempt by attempt, and checked.
 
 Exits 0 only if each run ended as expected: an agent recovers by its plan, an LLM call and a request
-are answered elsewhere at once, failed nodes get their crews, an orchestration runs wave by wave
-although a model is unavailable, and an incurable failure ends failed, with a ticket and a reason.
+are answered elsewhere at once, failed nodes get their crews, a full disk is freed by the step of a
+runbook, another one by the second step, an orchestration runs wave by wave although a model is
+unavailable, and an incurable failure ends failed, with a ticket and a reason.
 """
 import base64
 import json
+import shlex
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from sandbox import Sandbox, agent_failed, down, ok, rate_limit, status
 from st2local import St2Local
 from st2local.progress import Live
 
 PACK = Path(__file__).resolve().parent.parent
+FULL_DISK = {"alertname": "HostDiskFull", "instance": "web-1:9100", "mountpoint": "/var"}
+ENOUGH_SPACE = "node_filesystem_avail_bytes / node_filesystem_size_bytes >= 0.15"
 
 
-def agent_recovers(box):
+class Scene(NamedTuple):
+    """A run to watch.
+
+    :ivar setup_runs: [(action, parameters)] of what runs before, unseen.
+    :ivar infrastructure: entries of the configuration, in addition to those of the sandbox.
+    """
+
+    action: str
+    parameters: dict
+    setup_runs: tuple = ()
+    infrastructure: dict = {}
+
+
+def agent_recovers(box, _):
     """An agent runs out of time twice; the plan's third step gives it more, and it answers.
 
     The platform of this scene lets the agent finish only when it has two minutes.
@@ -36,10 +54,10 @@ def agent_recovers(box):
         "original_query": "What is the weather in Berlin?",
         "retry_delay": 1,
     }
-    return "agent_recovery", parameters
+    return Scene("agent_recovery", parameters)
 
 
-def fallback_answers(box):
+def fallback_answers(box, _):
     """The first model always answers 429 and asks for 30 s; the fallback answers at once."""
     box.script("llm:openai/gpt-4", [rate_limit(retry_after=30)], forever=True)
     parameters = {
@@ -47,10 +65,10 @@ def fallback_answers(box):
         "failure_reason": "Rate limit exceeded",
         "fallback_models": ["claude-3-haiku"],
     }
-    return "llm_retry", parameters
+    return Scene("llm_retry", parameters)
 
 
-def request_is_rerouted(box):
+def request_is_rerouted(box, _):
     """One region of the provider is dead, then all of it; the next provider answers."""
     box.kill("route:openai/us-east-1")
     box.script("route:openai/eu-west-1", [status(503)], forever=True)
@@ -60,17 +78,63 @@ def request_is_rerouted(box):
         "fallback_regions": ["eu-west-1"],
         "fallback_providers": ["anthropic"],
     }
-    return "reroute_request", parameters
+    return Scene("reroute_request", parameters)
 
 
-def nodes_are_repaired(box):
+def nodes_are_repaired(box, _):
     """A database node is down, and soon a web server too: each gets the crew that fits it."""
     later = down(["db-1:9100", "web-2:9100"])
     box.script("prometheus", [down(["db-1:9100"]), later, later], forever=True)
-    return "infrastructure_repair", {"max_steps": 20}
+    return Scene("infrastructure_repair", {"max_steps": 20})
 
 
-def research_goes_on(box):
+def disk_is_freed(box, folder):
+    """A disk is full: the action of its runbook frees it, which Prometheus confirms."""
+    steps = {"vacuum_journal": "*.journal"}
+    return _repair_of_disk(box, folder, files=["old.journal"], steps=steps)
+
+
+def second_step_frees_disk(box, folder):
+    """Another disk is full: the first step succeeds and frees too little, so the second follows."""
+    steps = {"vacuum_journal": "*.journal", "delete_rotated_logs": "*.gz"}
+    return _repair_of_disk(box, folder, files=["old.journal", "syslog.1.gz"], steps=steps)
+
+
+def _repair_of_disk(box, folder, files, steps):
+    """Return the Scene of a disk, a real folder, that is full as long as any of `files` is there.
+
+    :param steps: of the runbook: {name: pattern of the files that it deletes}.
+    """
+    disk = folder / "disk"
+    disk.mkdir(parents=True)
+    for name in files:
+        (disk / name).touch()
+    box.set_series(
+        ENOUGH_SPACE, lambda: [] if any((disk / name).exists() for name in files) else [FULL_DISK]
+    )
+    runbook = {
+        "name": "disk_full",
+        "match": {"alertname": "HostDiskFull"},
+        "mode": "act",
+        "steps": [
+            {
+                "name": name,
+                "action": "core.local",
+                "parameters": {"cmd": "rm -f %s/%s" % (shlex.quote(str(disk)), pattern)},
+                "approval": "none",
+                "check": ENOUGH_SPACE,
+                "settle_seconds": 1,
+            }
+            for name, pattern in steps.items()
+        ],
+    }
+    return Scene(
+        "infrastructure_repair", {"alert": {"labels": FULL_DISK}},
+        infrastructure={"runbooks": [runbook], "allowed_actions": ["core.local"]},
+    )
+
+
+def research_goes_on(box, _):
     """Three searches run at once although their model is rate limited: its fallback answers.
 
     The orchestration is the pack's example, with a fallback for each step.
@@ -88,10 +152,10 @@ def research_goes_on(box):
     text = base64.b64encode(json.dumps(orchestration).encode()).decode()
     setup_runs.append(("orchestration.create", {"definition": "base64:" + text}))
     parameters = {"orchestration": orchestration["name"], "input": example["input"]}
-    return "orchestration.run", parameters, setup_runs
+    return Scene("orchestration.run", parameters, tuple(setup_runs))
 
 
-def beyond_repair(box):
+def beyond_repair(box, _):
     """The platform rejects the request itself: no retry can help, so a person must look."""
     box.script("platform", [status(400, error="Unknown agent type")], forever=True)
     parameters = {
@@ -100,7 +164,7 @@ def beyond_repair(box):
         "original_query": "Anything",
         "retry_delay": 1,
     }
-    return "agent_recovery", parameters
+    return Scene("agent_recovery", parameters)
 
 
 def main():
@@ -109,6 +173,9 @@ def main():
         (fallback_answers, lambda run, out: out["final_model"] == "claude-3-haiku"),
         (request_is_rerouted, lambda run, out: out["final_provider"] == "anthropic"),
         (nodes_are_repaired, lambda run, out: len(out["assignments"]) == 2 and out["success"]),
+        (disk_is_freed, lambda run, out: out["outcome"] == "repaired" and out["success"]),
+        (second_step_frees_disk, lambda run, out: out["outcome"] == "repaired" and
+            out["checks"][0]["crew"] == "disk_full/delete_rotated_logs"),
         (research_goes_on, lambda run, out: {step["model"] for step in out["stepLogs"]} == {
             "anthropic/claude-3-haiku"} and len(out["stepLogs"]) == 4 and out["success"]),
         (beyond_repair, lambda run, out: run["status"] == "failed" and out["ticket"]),
@@ -120,21 +187,22 @@ def main():
     if failed:
         print("\nNot as expected: " + ", ".join(failed))
         return 1
-    print("\nAll six runs ended as expected.")
+    print("\nAll eight runs ended as expected.")
     return 0
 
 
-def _play(scene, is_expected, state):
-    print("\n%s" % scene.__doc__.strip().splitlines()[0], flush=True)
+def _play(make_scene, is_expected, state):
+    print("\n%s" % make_scene.__doc__.strip().splitlines()[0], flush=True)
     with Sandbox() as box:
-        name, parameters, *setup = scene(box)
-        folder, config = Path(state) / scene.__name__, box.pack_config()
+        folder, config = Path(state) / make_scene.__name__, box.pack_config()
+        scene = make_scene(box, folder)
+        config["infrastructure"].update(scene.infrastructure)
         with St2Local(PACK, config, folder) as local:
-            for action, setup_parameters in setup[0] if setup else ():
+            for action, setup_parameters in scene.setup_runs:
                 local.run("synthralos." + action, setup_parameters)
         with St2Local(PACK, config, folder, progress=Live(sys.stdout)) as local:
             started_at = time.monotonic()
-            run = local.run("synthralos." + name, parameters)
+            run = local.run("synthralos." + scene.action, scene.parameters)
             seconds = time.monotonic() - started_at
             tasks = local.executions(parent=run["id"])
     output = (run["result"] or {}).get("output") or {}
@@ -145,13 +213,17 @@ def _play(scene, is_expected, state):
 
 
 def _show_repairs(output):
-    """Print the impact and the assignments of an infrastructure_repair, a line each."""
+    """Print the impact, the assignments and the checks of an infrastructure_repair, a line each."""
     for node in (output.get("impact") or {}).get("nodes", []):
         print("  impact of %(node)s: %(criticality)s, %(population_affected)d people, "
               "%(nodes_affected)d nodes affected" % node)
     for assignment in output.get("assignments") or []:
         print("  %(status)s: %(node)s to %(crew)s (%(details)s)" % assignment)
     steps = output.get("step_history") or []
+    checks = [check for step in steps if step["action"] == "repairs_failed"
+              for check in step["data"]["checks"]]
+    for check in checks + [c for c in output.get("checks") or [] if c["status"] != "assigned"]:
+        print("  check of %(crew)s on %(node)s: %(status)s (%(reason)s)" % check)
     if steps:
         print("  steps: " + " > ".join(step["action"] for step in steps))
 

@@ -45,7 +45,7 @@ ROOMS = (
     Room("recovery", 5, "the four recovery workflows: plans, playbooks, strategies"),
     Room("infrastructure", 5, "topology, impact, crews, repair planning"),
     Room("orchestration", 5, "roles, orchestrations, their steps and waves"),
-    Room("automation", 6, "intake of events from rules, admission, the reaper, approvals"),
+    Room("automation", 6, "intake of events from rules, modes, admission, approvals, the reaper"),
     Room("metrics", 6, "totals of runs, in Prometheus's format"),
     Room("operations", 6, "health, self check"),
     Room("reports", 6, "reports on a run, a ticket or a period, as HTML or Markdown"),

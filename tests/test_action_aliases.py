@@ -69,6 +69,11 @@ COMMANDS = {
     "close_breaker": [("close breaker route:openai/us", {"target": "route:openai/us"})],
     "release_breaker": [("release breaker route:openai/us", {"target": "route:openai/us"})],
     "resume_agent": [("resume agent trainer_01", {"agent_id": "trainer_01"})],
+    "mode": [("agents mode", {})],
+    "set_mode": [
+        ("agents mode approve", {"mode": "approve"}),
+        ("runbook disk-full mode act", {"mode": "act", "runbook": "disk-full"}),
+    ],
     "approvals": [("approvals", {})],
     "approve_run": [("approve run " + RUN, {"execution_id": RUN})],
     "refuse_run": [("refuse run " + RUN, {"execution_id": RUN})],

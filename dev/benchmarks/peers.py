@@ -23,11 +23,18 @@ AGENT_SERVERS = {
     "a2a-0.3": ["a2a-sdk[http-server]==0.3.26", "uvicorn==0.54.0"],
     "fasta2a": ["fasta2a==2.1.1", "uvicorn==0.54.0"],
 }
+# The providers' own SDKs, whose types judge what the pack sends and reads. This release of
+# Anthropic's is the last one for the version of the API that the pack speaks.
+_SDK_REQUIREMENTS = [
+    "openai==3.57.0", "anthropic==0.125.0", "google-genai==3.6.1", "botocore==1.44.8",
+]
+# A fault server that speaks all wires of the pack, on npm.
 AIMOCK = "@copilotkit/aimock@1.43.0"
 INSTALL_SECONDS = 400
 Folder = Union[str, pathlib.Path]
 # Lists what an environment was made with, once it is complete.
 _READY = ".ready"
+_AIMOCK_SCRIPT = pathlib.Path("node_modules", "@copilotkit", "aimock", "dist", "cli.js")
 
 
 class NotInstalled(Exception):
@@ -54,6 +61,56 @@ def existing_litellm(folder: Folder) -> str:
     return python
 
 
+def sdks(folder: Folder) -> str:
+    """The Python of an environment with the SDKs of the providers; see `litellm`."""
+    return _environment(pathlib.Path(folder), "sdks", _SDK_REQUIREMENTS)
+
+
+def existing_sdks(folder: Folder) -> str:
+    """The Python of an environment with the SDKs that was made before.
+
+    :raises NotInstalled: if there is none.
+    """
+    python = _ready_python(pathlib.Path(folder), "sdks", _SDK_REQUIREMENTS)
+    if python is None:
+        raise NotInstalled("%s has not the SDKs of the providers: run `make judges`" % folder)
+    return python
+
+
+def aimock(folder: Folder) -> str:
+    """The script that starts aimock, run with `node`; see `litellm`."""
+    existing = _ready_aimock(pathlib.Path(folder))
+    if existing is not None:
+        return existing
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NotInstalled("there is no npm")
+    home = pathlib.Path(folder) / "aimock"
+    home.mkdir(parents=True, exist_ok=True)
+    options = ["--prefix", str(home), "--ignore-scripts", "--no-audit", "--no-fund"]
+    _run([npm, "install"] + options + [AIMOCK])
+    (home / _READY).write_text(AIMOCK)
+    return str(home / _AIMOCK_SCRIPT)
+
+
+def existing_aimock(folder: Folder) -> str:
+    """The script that starts aimock, if it was installed before.
+
+    :raises NotInstalled: if it was not.
+    """
+    script = _ready_aimock(pathlib.Path(folder))
+    if script is None:
+        raise NotInstalled("%s has no %s: run `make judges`, which needs npm" % (folder, AIMOCK))
+    return script
+
+
+def _ready_aimock(folder: pathlib.Path) -> Optional[str]:
+    ready = folder / "aimock" / _READY
+    if ready.exists() and ready.read_text() == AIMOCK:
+        return str(folder / "aimock" / _AIMOCK_SCRIPT)
+    return None
+
+
 def langchain(folder: Folder) -> str:
     """The Python of an environment with LangChain's client of OpenAI; see `litellm`."""
     return _environment(pathlib.Path(folder), "langchain", _LANGCHAIN_REQUIREMENTS)
@@ -73,39 +130,6 @@ def existing_agent_server(folder: Folder, name: str) -> str:
     if python is None:
         raise NotInstalled("%s has no %s: run `make judges`" % (folder, AGENT_SERVERS[name][0]))
     return python
-
-
-def aimock(folder: Folder) -> pathlib.Path:
-    """The folder with aimock's package, installed by npm; see `litellm`.
-
-    :raises NotInstalled: if there is no npm, or it could not install it.
-    """
-    home = pathlib.Path(folder) / "aimock"
-    if not _has_aimock(home):
-        npm = shutil.which("npm")
-        if npm is None:
-            raise NotInstalled("there is no npm")
-        home.mkdir(parents=True, exist_ok=True)
-        options = ["--prefix", str(home), "--ignore-scripts", "--no-audit", "--no-fund"]
-        _run([npm, "install"] + options + [AIMOCK])
-        (home / _READY).write_text(AIMOCK)
-    return existing_aimock(folder)
-
-
-def existing_aimock(folder: Folder) -> pathlib.Path:
-    """The folder with aimock's package that was installed before.
-
-    :raises NotInstalled: if there is none.
-    """
-    home = pathlib.Path(folder) / "aimock"
-    if not _has_aimock(home):
-        raise NotInstalled("%s has no %s: run `make judges`" % (folder, AIMOCK))
-    return home / "node_modules" / AIMOCK.rpartition("@")[0]
-
-
-def _has_aimock(home: pathlib.Path) -> bool:
-    ready = home / _READY
-    return ready.exists() and ready.read_text() == AIMOCK
 
 
 def _environment(folder: pathlib.Path, name: str, requirements: list[str]) -> str:
@@ -152,6 +176,7 @@ def main(folder: str) -> int:
     """Make the environments that the tests use, and return the exit code."""
     installers: dict[str, Callable[[], object]] = {
         "LiteLLM": functools.partial(litellm, folder),
+        "The SDKs of the providers": functools.partial(sdks, folder),
         AIMOCK: functools.partial(aimock, folder),
     }
     for name, requirements in AGENT_SERVERS.items():

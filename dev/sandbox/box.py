@@ -25,6 +25,7 @@ class Sandbox:
         self.scripts = Scripts()
         self.errors = {}
         self.nodes = prometheus.Nodes()
+        self.series_by_query = prometheus.SeriesByQuery()
         self.watch = watch or (lambda call: None)
         self._port = port
         self._scenario = scenario
@@ -101,6 +102,13 @@ class Sandbox:
             raise ValueError(f"errors must be a list (got {errors!r})")
         self.errors[target] = list(errors)
 
+    def set_series(self, query, series):
+        """Set what Prometheus returns for `query`, at any time, until it is set again.
+
+        :param series: a list of the labels of each series, or a function that returns it.
+        """
+        self.series_by_query.set(query, series)
+
     @property
     def calls(self):
         """All calls so far, oldest first; a new list of the Calls themselves."""
@@ -115,7 +123,8 @@ class Sandbox:
         self.record.clear()
 
     def reset(self):
-        """Clear scripts, killed targets, errors and calls."""
+        """Clear scripts, killed targets, errors, series and calls."""
         self.scripts.clear()
         self.errors.clear()
+        self.series_by_query.clear()
         self.record.clear()

@@ -7,7 +7,8 @@
     POST /_sandbox/kill       {"target"}
     POST /_sandbox/revive     {"target"}
     POST /_sandbox/errors     {"errors", "target"}: what the platform's observability route lists
-    POST /_sandbox/reset      clears scripts, killed targets, errors and calls
+    POST /_sandbox/series     {"query", "series"}: what Prometheus returns, the labels of each
+    POST /_sandbox/reset      clears scripts, killed targets, errors, series and calls
 
 An invalid request is answered with 400 and {"error"}.
 """
@@ -59,6 +60,9 @@ COMMANDS = {
     "revive": lambda box, request: box.revive(_required(request, "target")),
     "errors": lambda box, request: box.set_errors(
         _required(request, "errors"), request.get("target", "platform")
+    ),
+    "series": lambda box, request: box.set_series(
+        _required(request, "query"), _required(request, "series")
     ),
     "reset": lambda box, request: box.reset(),
 }

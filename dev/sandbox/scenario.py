@@ -7,6 +7,8 @@
         forever: true
       llm:anthropic/claude-3-haiku: [{ok: {text: "Hello", finish_reason: length}}]
     kill: [route:openai]
+    series:
+      probe_success == 1: [{instance: "https://shop.example.com"}]    # what Prometheus returns
     errors:
       platform: [{timestamp: "2025-01-01T00:00:00Z", level: error, message: Agent failed}]
 
@@ -18,7 +20,7 @@ import json
 
 from sandbox import steps
 
-PARTS = ("scripts", "kill", "errors")
+PARTS = ("scripts", "kill", "errors", "series")
 
 
 def load(path):
@@ -64,6 +66,8 @@ def play(box, scenario):
         box.kill(target)
     for target, errors in _object(scenario.get("errors") or {}, "errors").items():
         box.set_errors(errors, target)
+    for query, series in _object(scenario.get("series") or {}, "series").items():
+        box.set_series(query, series)
 
 
 def script_of(data):

@@ -92,7 +92,9 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             self._send(control.handle(self.server.box, call))
             return
         box = self.server.box
-        exchange = world.exchange(call, box.record.number(), box.errors, box.nodes)
+        exchange = world.exchange(
+            call, box.record.number(), box.errors, box.nodes, box.series_by_query
+        )
         call.target = exchange.target
         box.record.add(call)
         try:

@@ -5,12 +5,12 @@ from sandbox import anthropic, config, hooks, openai, platform, prometheus, regi
 from sandbox.answers import Exchange, answer
 
 
-def exchange(call, number, errors, nodes):
+def exchange(call, number, errors, nodes, series_by_query):
     """The Exchange of `call`.
 
     :param number: of the call.
     :param errors: platform's target -> what its observability route lists.
-    :param nodes: what Prometheus has said is down.
+    :param nodes: what Prometheus has said is down; series_by_query: what is set for its queries.
     """
     parts = call.path.split("/")
     first = parts[1]
@@ -24,7 +24,7 @@ def exchange(call, number, errors, nodes):
     if first == "region" and len(parts) > 3 and parts[2] and parts[3]:
         return region.exchange(unquote(parts[2]), unquote(parts[3]), _below(parts, 4), call)
     if first == "prometheus":
-        return prometheus.exchange(_below(parts, 2), call, nodes)
+        return prometheus.exchange(_below(parts, 2), call, nodes, series_by_query)
     if first == "hook" and len(parts) > 2 and parts[2]:
         return hooks.exchange(unquote(parts[2]), call)
     unknown = answer(404, {"error": "The sandbox has nothing at " + call.path})

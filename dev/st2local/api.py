@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from st2local.datastore import PAGE_SIZE
 from st2local.errors import InvalidInput, NotFound, Unauthorized
+from st2local.runners import RUNNERS
 
 
 class Server:
@@ -159,6 +160,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if action is None:
             raise NotFound('Resource with a reference or id "%s" not found' % rest)
         return 200, action.document()
+
+    def _get_runnertypes(self, rest, query, body):
+        if rest not in RUNNERS:
+            raise NotFound('Resource with a name or id "%s" not found' % rest)
+        return 200, {"name": rest, "enabled": True, "runner_parameters": RUNNERS[rest]}
 
     def _get_inquiries(self, rest, query, body):
         documents = self.local.store.executions(

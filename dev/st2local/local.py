@@ -37,14 +37,17 @@ class St2Local:
     :param user: the user of runs that do not name one.
     :param progress: receives live lines; see progress.py.
     :param source: where the config is from, for messages.
+    :param packs: the folders of further packs, whose actions can be run, too; they have no config.
+        One of the name core replaces the actions of StackStorm's that st2local has.
     :raises ConfigError: if the config does not match config.schema.yaml.
 
     `delays` lists the delays of tasks, in seconds, in the order they began.
     """
 
     def __init__(self, pack_dir, config=None, state=None, delay=None, clock=time.time, user=USER,
-                 progress=None, source="the given config"):
+                 progress=None, source="the given config", packs=()):
         self.pack = Pack(pack_dir)
+        self._other_packs = {pack.ref: pack for pack in map(Pack, packs)}
         self.config = {} if config is None else config
         if config is not None:
             check_config(self.pack, config, source)
@@ -94,7 +97,10 @@ class St2Local:
             return self._server.url
 
     def find_action(self, ref):
-        return self.pack.action(ref)
+        return self._pack_of(str(ref).partition(".")[0]).action(ref)
+
+    def _pack_of(self, name):
+        return self._other_packs.get(name, self.pack)
 
     def run(self, ref, parameters=None, **options):
         """Run an action to its end and return the execution, a dict; options as for `start`."""
@@ -252,7 +258,7 @@ class St2Local:
             status, result = python_runner.run(
                 job,
                 action.entry_point,
-                self.pack,
+                self._pack_of(action.pack),
                 execution.context.get("user"),
                 config,
                 parameters,

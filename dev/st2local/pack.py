@@ -109,10 +109,12 @@ class Pack:
 
     def _find(self, ref):
         pack, _, name = ref.partition(".")
-        if pack == "core" and name in CORE_ACTIONS:
+        own = self._read(name) if pack == self.ref else None
+        if own is None and pack == "core" and name in CORE_ACTIONS:
             return Action("core", dict(CORE_ACTIONS[name], name=name))
-        if pack != self.ref:
-            return None
+        return own
+
+    def _read(self, name):
         # Most actions are in the file of their name; only for others is every file read.
         folder = os.path.join(self.folder, "actions")
         for path in [os.path.join(folder, name + ".yaml"), self._files().get(name)]:

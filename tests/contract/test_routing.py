@@ -24,6 +24,9 @@ OUTPUTS = {
 }
 # handle_error: what `do` names, and the task that it means.
 BELOW = {"agent": "recover_agent", "llm": "retry_llm", "ask": "ask"}
+# recovery_with_approval: what `next_task` names, and the task that it means.
+APPROVED = "recovery_with_approval"
+RECOVERIES = {"agent": "recover_agent", "llm": "retry_llm", "reroute": "reroute"}
 # infrastructure_repair: its states in the order of a good run, and what each asks for.
 STATES = [
     "initialize", "failure_detection", "impact_analysis", "repair_planning", "execution",
@@ -75,7 +78,7 @@ def _check_ended(run, workflow, logged=True):
 
 def test_the_tables_here_name_every_task():
     assert set(WORKFLOWS) == set(ATTEMPT) | {
-        "handle_error", "infrastructure_repair", "orchestration.run"}
+        "handle_error", "infrastructure_repair", "orchestration.run", "recovery_with_approval"}
     for workflow in ATTEMPT:
         tasks = list(read("actions/" + WORKFLOWS[workflow]["entry_point"])["tasks"])
         assert tasks == FIRST[workflow] + [ATTEMPT[workflow], LOG]
@@ -83,6 +86,8 @@ def test_the_tables_here_name_every_task():
     assert tasks == ["assess", *BELOW.values(), "proceed", LOG]
     tasks = list(read("actions/" + ACTIONS["infrastructure_repair"]["entry_point"])["tasks"])
     assert tasks == [*STATES[:5], "approval", *STATES[5:], LOG]
+    tasks = list(read("actions/" + ACTIONS[APPROVED]["entry_point"])["tasks"])
+    assert tasks == ["request", "ask", "proceed", *RECOVERIES.values(), LOG]
 
 
 @pytest.mark.parametrize("workflow", ATTEMPT)
@@ -334,3 +339,63 @@ def test_ending_of_the_log_task_of_infrastructure_repair(ending):
     run = Repaired(lambda task, *_: ending if task == LOG else "raises")
     assert run.names == ["initialize", LOG] and run.status == "failed" and run.errors == []
     assert set(run.output) == OUTPUTS["infrastructure_repair"]
+
+
+def _approved(ending_of):
+    """A run of recovery_with_approval; `ending_of` is as in `_handled`."""
+
+    def results(task, number, task_input):
+        ending = ending_of(task, number, task_input)
+        if ending is None:
+            return _good(APPROVED, LOG, number, task_input)
+        return ending if isinstance(ending, tuple) else endings.ended(ending, task_input)
+
+    return conducting.Conducted(APPROVED, results)
+
+
+@pytest.mark.parametrize("ending", endings.ALL)
+@pytest.mark.parametrize("at", ["request", "proceed"])
+def test_ending_of_a_task_of_recovery_with_approval(at, ending):
+    def ending_of(task, number, task_input):
+        if task == at:
+            return ending
+        if task == "ask":
+            return "succeeded", {"response": {"approved": True}}
+        return _goes_on("ask", 0) if task == "request" else None
+
+    run = _approved(ending_of)
+    assert run.names == (["request"] if at == "request" else ["request", "ask", "proceed"]) + [LOG]
+    assert run.status == "failed" and run.errors == []
+    assert [fired for task, fired in run.transition_counts if task != LOG] == [1] * (
+        len(run.names) - 1
+    )
+    assert set(run.output) == OUTPUTS[APPROVED] and run.output["success"] is False
+
+
+@pytest.mark.parametrize("ending", [*endings.PLAIN, "child failed"])
+@pytest.mark.parametrize("do", RECOVERIES)
+def test_whatever_becomes_of_a_question_or_a_recovery_it_proceeds(do, ending):
+    child = ("failed", {"output": {"success": False}, "errors": [{"message": "x"}]})
+
+    def ending_of(task, number, task_input):
+        if task == "request":
+            return _goes_on("ask", 0)
+        if task == "proceed":
+            return _goes_on(do if number == 1 else "done", number, success=True)
+        return child if ending == "child failed" else ending
+
+    run = _approved(ending_of)
+    assert run.names == ["request", "ask", "proceed", RECOVERIES[do], "proceed"]
+    assert run.status == "succeeded" and run.errors == [] and run.output["success"] is True
+
+
+@pytest.mark.parametrize("end, status", [("done", "succeeded"), ("failed", "failed")])
+def test_what_is_refused_or_not_answered_starts_nothing(end, status):
+    def ending_of(task, number, task_input):
+        if task == "proceed":
+            return _goes_on(end, number, outcome="refused", ticket="T")
+        return _goes_on("ask", 0) if task == "request" else "nothing"
+
+    run = _approved(ending_of)
+    assert (run.names, run.status) == (["request", "ask", "proceed"], status)
+    assert run.errors == [] and run.output["ticket"] == "T"

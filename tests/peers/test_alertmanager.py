@@ -94,7 +94,7 @@ def pack(peers, tmp_path):
     from st2local import St2Local
 
     with Sandbox() as box:
-        config = box.pack_config()
+        config = dict(box.pack_config(), automation={"mode": "act"})
         config["infrastructure"].update(
             prometheus={
                 "base_url": "http://127.0.0.1:%d" % peers.ports["prometheus"], "label": "instance"},

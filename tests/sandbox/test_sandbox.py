@@ -459,6 +459,30 @@ class TestPrometheusAndHooks:
         assert (response.status_code, response.json()["status"]) == (503, "error")
         assert self.ask(box, query="up").status_code == 401
 
+    def test_returns_the_series_that_are_set(self, box):
+        box.script("prometheus", [sandbox.status(503)], forever=True)
+        query, labels = 'free{mountpoint="/"} > 0.15', [{"instance": "web-1"}]
+        box.set_series(query, labels)
+        (sample,) = self.ask(box, query=query).json()["data"]["result"]
+        assert sample["metric"] == labels[0]
+        assert self.ask(box, query="up").status_code == 503
+        response = requests.get(
+            box.url("/prometheus/api/v1/query_range"), timeout=PATIENCE,
+            params={"query": query, "start": 10, "end": 14, "step": 2},
+        )
+        (series,) = response.json()["data"]["result"]
+        assert series == {"metric": labels[0], "values": [[10, "1"], [12, "1"], [14, "1"]]}
+        box.set_series(query, lambda: [{"instance": "web-%d" % len(box.calls)}])
+        assert self.ask(box, query=query).json()["data"]["result"][0]["metric"] == {
+            "instance": "web-3"}
+        box.set_series(query, None)
+        assert self.ask(box, query=query).status_code == 503
+
+    @pytest.mark.parametrize("query, series", [("", []), (None, []), ("up", {}), ("up", ["a"])])
+    def test_series_that_are_none_are_refused(self, box, query, series):
+        with pytest.raises(ValueError):
+            box.set_series(query, series)
+
     def test_a_hook_takes_anything(self, box):
         box.script("hook:team", [sandbox.status(500), sandbox.quota()])
         statuses = [
@@ -977,6 +1001,13 @@ class TestControl:
             ask_agent(box)
         self.post(box, "revive", {"target": "platform"})
         assert ask_agent(box).status_code == 200
+        labels = {"instance": "web-1"}
+        self.post(box, "series", {"query": "up == 1", "series": [labels]})
+        assert box.series_by_query.get("up == 1") == [labels]
+        self.post(box, "scenario", {"series": {"up == 2": [labels]}})
+        assert box.series_by_query.get("up == 2") == [labels]
+        self.post(box, "reset")
+        assert box.series_by_query.get("up == 1") is None
         self.post(box, "errors", {"errors": [{"message": "x"}]})
         assert box.errors["platform"] == [{"message": "x"}]
         self.post(box, "scenario", {"scripts": {"route:*": {"steps": ["quota"], "forever": True}}})

@@ -209,3 +209,40 @@ def test_two_locals_in_one_process(make, tmp_path):
         call = {"action": "core.noop"}
         assert first.run("fixture.dynamic", call)["result"]["output"]["kv"] == "one"
         assert second.run("fixture.dynamic", call)["result"]["output"]["kv"] == "two"
+
+
+class TestFurtherPacks:
+    @pytest.fixture
+    def packs(self, tmp_path):
+        folders = []
+        for pack, action in (("ops", "restart.all"), ("core", "local")):
+            folder = tmp_path / "further" / pack
+            (folder / "actions").mkdir(parents=True)
+            (folder / "pack.yaml").write_text("{ref: %s, name: %s}" % (pack, pack))
+            (folder / "actions" / (action + ".yaml")).write_text(
+                "{name: %s, runner_type: python-script, entry_point: run.py,"
+                " parameters: {cmd: {type: string}}}" % action)
+            (folder / "actions" / "run.py").write_text(
+                "from st2common.runners.base_action import Action\n"
+                "class Run(Action):\n"
+                "    def run(self, cmd=None):\n"
+                "        return [%r, cmd, self.config]\n" % pack)
+            folders.append(folder)
+        return folders
+
+    def test_their_actions_run_without_a_config(self, make, packs):
+        local = make(packs=packs)
+        execution = local.run("ops.restart.all", {"cmd": "x"})
+        assert (execution["status"], execution["result"]["result"]) == (
+            "succeeded", ["ops", "x", {}])
+        assert execution["context"]["pack"] == "ops"
+        assert local.run("fixture.loop", {"script": ["good"]})["status"] == "succeeded"
+
+    def test_one_called_core_comes_before_the_built_in_actions(self, make, packs):
+        local = make(packs=packs)
+        assert local.run("core.local", {"cmd": "false"})["result"]["result"] == [
+            "core", "false", {}]
+        assert local.run("core.noop")["status"] == "succeeded"
+
+    def test_without_them_there_is_no_such_action(self, make):
+        assert make().find_action("ops.restart.all") is None

@@ -79,6 +79,18 @@ def since():
     let_pass(1)
 
 
+@pytest.fixture(autouse=True)
+def configure(st2, box):
+    """configure(**automation): sets this entry of the configuration; at first, runs may start."""
+    def put(**automation):
+        config = dict(box.pack_config(), automation=automation)
+        st2.call("PUT", "/configs/synthralos", json=config)
+
+    put(mode="act")
+    yield put
+    st2.call("PUT", "/configs/synthralos", json=box.pack_config())
+
+
 @pytest.fixture
 def agent():
     return "agent-" + secrets.token_hex(4)
@@ -175,21 +187,85 @@ def test_a_failed_execution_of_ours_or_of_a_child_of_ours_starts_nothing(st2, bo
         assert intake["result"]["result"]["outcome"] == "own_execution"
 
 
-def test_a_failed_execution_starts_what_fits(st2, box, agent):
-    config = box.pack_config()
-    config["automation"] = {
-        "failed_actions": {"core.local": {"agent_id": agent, "query_from": "cmd"}}}
-    st2.call("PUT", "/configs/synthralos", json=config)
-    try:
-        body = {"action": "core.local", "parameters": {"cmd": "echo no answer in time >&2; false"}}
-        failed = st2.wait(st2.call("POST", "/executions", json=body)["id"])
-        intake, _ = st2.run("execution.receive", payload={"execution_id": failed["id"]})
-        intake = intake["result"]["result"]
-        assert intake["outcome"] == "started", intake
-        assert st2.wait(intake["run"])["status"] == "succeeded"
-    finally:
-        st2.call("PUT", "/configs/synthralos", json=box.pack_config())
+def test_a_failed_execution_starts_what_fits(st2, box, agent, configure):
+    failed_actions = {"core.local": {"agent_id": agent, "query_from": "cmd"}}
+    configure(mode="act", failed_actions=failed_actions)
+    body = {"action": "core.local", "parameters": {"cmd": "echo no answer in time >&2; false"}}
+    failed = st2.wait(st2.call("POST", "/executions", json=body)["id"])
+    intake, _ = st2.run("execution.receive", payload={"execution_id": failed["id"]})
+    intake = intake["result"]["result"]
+    assert intake["outcome"] == "started", intake
+    assert st2.wait(intake["run"])["status"] == "succeeded"
     assert box.calls_to("platform")[0].body["query"].startswith("echo no answer")
+
+
+def alerted(st2, agent, number=1, **more):
+    """The entry of the newest alert of alert.receive, after an alert about the agent."""
+    with enabled(st2, "webhook_alertmanager"):
+        post(st2, "alertmanager", alertmanager(alert(agent, HOSTILE, **more)))
+        results = received(st2, "alert.receive", number)
+    [entry] = results[0]["alerts"]
+    return entry
+
+
+def runs_of(st2, action):
+    return st2.call("GET", "/executions", params={
+        "action": "synthralos." + action, "timestamp_gt": received.since})
+
+
+def test_in_the_mode_observe_nothing_starts_and_the_report_says_what_would_have(
+    st2, box, agent, configure
+):
+    configure(mode="observe")
+    entry = alerted(st2, agent)
+    assert (entry["outcome"], entry["would"]["outcome"]) == ("observed", "started")
+    assert entry["would"]["plan"] == {"agent_id": agent, "failure_type": "unknown"}
+    assert runs_of(st2, "agent_recovery") == [] and box.calls_to("platform") == []
+    report, _ = st2.run("report.render", days=1, format="markdown")
+    assert "What would have been done" in report["result"]["result"]["body"]
+
+
+@pytest.mark.parametrize("approved, outcome", [(True, "recovered"), (False, "refused")])
+def test_in_the_mode_approve_a_person_decides_whether_a_recovery_starts(
+    st2, box, agent, configure, approved, outcome
+):
+    configure(mode="approve")
+    run = alerted(st2, agent)["run"]
+    st2.wait(run, "paused")
+    approvals = st2.run("approval.list")[0]["result"]["result"]["approvals"]
+    [approval] = [approval for approval in approvals if approval["run"] == run]
+    assert agent in approval["question"] and "{{" not in approval["question"]
+    assert box.calls_to("platform") == []
+    st2.run("approval.answer", execution_id=run, approved=approved)
+    ended = st2.wait(run)
+    assert ended["status"] == "succeeded" and ended["result"]["output"]["outcome"] == outcome
+    queries = [call.body["query"] for call in box.calls_to("platform")]
+    assert bool(queries) is approved and all(HOSTILE in query for query in queries)
+
+
+def test_in_the_mode_approve_what_is_not_answered_ends_with_a_ticket(st2, box, agent, configure):
+    configure(mode="approve", approval_timeout=1)
+    run = alerted(st2, agent)["run"]
+    st2.wait(run, "paused")
+    let_pass(1.5)
+    reaped, _ = st2.run("recovery.reap")
+    assert run in [entry["run"] for entry in reaped["result"]["result"]["expired"]]
+    ended = st2.wait(run)
+    assert ended["status"] == "failed" and ended["result"]["output"]["outcome"] == "not_answered"
+    assert ended["result"]["output"]["ticket"] and box.calls_to("platform") == []
+
+
+def test_up_and_down_by_the_override(st2, box, agent, configure):
+    try:
+        seen = []
+        for number, mode in enumerate(("observe", "act", "observe"), 1):
+            st2.run("automation.set_mode", mode=mode)
+            seen.append(alerted(st2, "%s-%s" % (agent, number), number))
+        assert [entry["outcome"] for entry in seen] == ["observed", "started", "observed"]
+        assert st2.wait(seen[1]["run"])["status"] == "succeeded"
+    finally:
+        st2.run("automation.set_mode", mode="default")
+    assert st2.run("automation.get_mode")[0]["result"]["result"]["mode"] == "act"
 
 
 def start_manual_recovery(st2, agent):
@@ -210,16 +286,12 @@ def test_an_approval_is_given_or_refused(st2, box, agent, approved, status):
     assert st2.wait(run)["status"] == status
 
 
-def test_an_approval_that_nobody_gave_is_ended(st2, box, agent):
+def test_an_approval_that_nobody_gave_is_ended(st2, box, agent, configure):
     run = start_manual_recovery(st2, agent)
-    config = dict(box.pack_config(), automation={"approval_timeout": 1})
-    st2.call("PUT", "/configs/synthralos", json=config)
-    try:
-        let_pass(1.5)
-        reaped, _ = st2.run("recovery.reap")
-        assert run in [entry["run"] for entry in reaped["result"]["result"]["expired"]]
-    finally:
-        st2.call("PUT", "/configs/synthralos", json=box.pack_config())
+    configure(approval_timeout=1)
+    let_pass(1.5)
+    reaped, _ = st2.run("recovery.reap")
+    assert run in [entry["run"] for entry in reaped["result"]["result"]["expired"]]
     ended = st2.wait(run)
     assert ended["status"] == "failed" and ended["result"]["output"]["ticket"]
 

@@ -97,6 +97,38 @@ class PrometheusState:
         return Response(200, {}, json.dumps(body), 0.01)
 
 
+class SeriesState:
+    """A Prometheus whose series exist as functions of time.
+
+    :ivar series: {query: [(labels, callable (timestamp) -> whether there is a sample)]}; status: as
+        of a Member; queries: of the range queries, in order.
+    """
+
+    def __init__(self, clock):
+        self._clock, self.series, self.status, self.queries = clock, {}, 200, []
+
+    def response(self, path, query):
+        if isinstance(self.status, str):
+            raise CallError(failures.make_failure(self.status, "as asked"))
+        if self.status != 200:
+            return Response(self.status, {}, "no", 0.01)
+        promql, result, kind = query["query"][0], [], "vector"
+        times = [self._clock()]
+        if path != "/api/v1/query":
+            self.queries.append(promql)
+            start, end, step = (float(query[name][0]) for name in ("start", "end", "step"))
+            times, kind = [start + step * n for n in range(int((end - start) / step + 1.001))], (
+                "matrix"
+            )
+        for labels, exists in self.series.get(promql, ()):
+            values = [[t, "1"] for t in times if exists(t)]
+            if values:
+                row = {"value": values[0]} if kind == "vector" else {"values": values}
+                result.append(dict({"metric": labels}, **row))
+        body = {"status": "success", "data": {"resultType": kind, "result": result}}
+        return Response(200, {}, json.dumps(body), 0.01)
+
+
 class Monitoring:
     """In place of the HTTP client: dispatches by the base URL.
 

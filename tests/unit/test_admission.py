@@ -1,8 +1,10 @@
 """When an incident starts a run, as time goes by."""
 import pytest
 
-from synthralos.automation import admission
+from synthralos.automation import admission, decision, outcomes
 from synthralos.automation.config import AutomationConfig
+from synthralos.automation.incident import Incident
+from synthralos.config.modes import ACT, APPROVE
 from synthralos.core.timestamps import to_iso
 from synthralos.storage import incidents, tickets
 from synthralos.storage.datastore import DatastoreUnavailable
@@ -35,58 +37,83 @@ def incident(id="alert-1", since=SINCE, subject="bot", **more):
     defaults = dict(
         workflow="agent_recovery", parameters={}, request={}, failure=FAILURE, summary="it failed"
     )
-    return admission.Incident(id=id, since=since, subject=subject, **dict(defaults, **more))
+    return Incident(id=id, since=since, subject=subject, **dict(defaults, **more))
 
 
 def begin(env, *arguments, config=None, **more):
-    return admission.admit(env, config or AutomationConfig(), incident(*arguments, **more))
+    return admission.admit(env, config or AutomationConfig(mode=ACT), incident(*arguments, **more))
 
 
 def test_a_report_of_what_is_known_starts_nothing(env, api):
     result = begin(env)
-    assert result["outcome"] == admission.STARTED
-    assert begin(env)["outcome"] == admission.RUNNING
+    assert result["outcome"] == outcomes.STARTED
+    assert begin(env)["outcome"] == outcomes.RUNNING
     env.end(result["run"], "failed")
-    assert begin(env) == dict(result, outcome=admission.DUPLICATE)
+    assert begin(env) == dict(result, outcome=outcomes.DUPLICATE)
 
 
 @pytest.mark.parametrize("status, outcome", [
-    ("succeeded", admission.STILL_FAILING), ("failed", admission.STARTED),
+    ("succeeded", outcomes.STILL_FAILING), ("failed", outcomes.STARTED),
 ])
 def test_what_goes_on_long_after_its_run_has_ended_is_looked_at_again(env, clock, status, outcome):
     env.end(begin(env)["run"], status)
-    clock.at += admission.RECHECK_SECONDS
+    clock.at += decision.RECHECK_SECONDS
     assert begin(env)["outcome"] == outcome
 
 
 def test_a_crew_takes_its_time(env, clock):
     result = begin(env, workflow="infrastructure_repair")
     env.end(result["run"], "succeeded")
-    clock.at += admission.RECHECK_SECONDS
+    clock.at += decision.RECHECK_SECONDS
     again = begin(env, workflow="infrastructure_repair")
-    assert again["outcome"] == admission.DUPLICATE
+    assert again["outcome"] == outcomes.DUPLICATE
+
+
+def test_a_refusal_holds_while_the_incident_lasts_and_is_no_successful_repair(env, clock):
+    env.end(begin(env)["run"], "succeeded", outcome="refused")
+    clock.at += 10 * decision.RECHECK_SECONDS
+    assert begin(env)["outcome"] == outcomes.DUPLICATE
+    admission.resolve_incident(env, "alert-1", SINCE, "alertmanager")
+    assert begin(env, since="2023-11-14T23:30:00.000Z")["outcome"] == outcomes.STARTED
+
+
+@pytest.mark.parametrize("workflow, parameters, started", [
+    ("agent_recovery", {"agent_id": "bot"}, ("recovery_with_approval", "agent_recovery", None)),
+    ("llm_retry", {}, ("recovery_with_approval", "llm_retry", None)),
+    ("reroute_request", {}, ("recovery_with_approval", "reroute_request", None)),
+    ("infrastructure_repair", {"source": "alert"}, ("infrastructure_repair", None, "required")),
+])
+def test_in_the_mode_approve_the_run_asks_first(env, api, workflow, parameters, started):
+    config = AutomationConfig(mode=APPROVE)
+    result = begin(env, workflow=workflow, parameters=parameters, config=config)
+    assert (result["outcome"], result["mode"]) == (outcomes.STARTED, APPROVE)
+    [(action, inputs)] = api.started
+    assert (action, inputs.get("workflow"), inputs.get("approval")) == (
+        "synthralos." + started[0], *started[1:]
+    )
+    assert parameters.items() <= inputs.items()
 
 
 def test_what_was_held_back_has_its_turn_when_it_is_reported_again(env, clock):
-    config = AutomationConfig(recoveries_per_hour=1)
+    config = AutomationConfig(mode=ACT, recoveries_per_hour=1)
     env.end(begin(env, "alert-0", config=config)["run"], "failed")
     result = begin(env, config=config)
-    assert result["outcome"] == admission.TOO_MANY and result["ticket"]
-    assert begin(env, config=config)["outcome"] == admission.DUPLICATE
+    assert result["outcome"] == outcomes.TOO_MANY and result["ticket"]
+    assert begin(env, config=config)["outcome"] == outcomes.DUPLICATE
     clock.at += 3601
-    assert begin(env, config=config)["outcome"] == admission.STARTED
+    assert begin(env, config=config)["outcome"] == outcomes.STARTED
 
 
 def test_a_ticket_that_was_resolved_too_early_is_opened_again(env, clock, store):
-    result = begin(env, blocked=admission.NO_QUERY)
+    result = begin(env, blocked=outcomes.NO_QUERY)
     tickets.resolve(store, clock(), result["ticket"], "never mind", "jane", "")
-    clock.at += admission.RECHECK_SECONDS
-    assert begin(env, blocked=admission.NO_QUERY)["ticket"] == result["ticket"]
+    clock.at += decision.RECHECK_SECONDS
+    assert begin(env, blocked=outcomes.NO_QUERY)["ticket"] == result["ticket"]
     assert tickets.get(store, result["ticket"])["status"] == tickets.OPEN
 
 
 @pytest.mark.parametrize("after, outcome", [
-    (3500, admission.RECURRED), (3700, admission.STARTED),
+    (3500, outcomes.RECURRED), (3700, outcomes.STARTED),
 ])
 def test_coming_back_counts_from_the_end_of_the_repair(env, clock, after, outcome):
     result = begin(env)
@@ -98,7 +125,7 @@ def test_coming_back_counts_from_the_end_of_the_repair(env, clock, after, outcom
 
 
 @pytest.mark.parametrize("was_refused, outcome", [
-    (False, admission.DUPLICATE), (True, admission.STARTED),
+    (False, outcomes.DUPLICATE), (True, outcomes.STARTED),
 ])
 def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, was_refused, outcome):
     api.broken = StackStormError("away")
@@ -112,14 +139,14 @@ def test_a_start_of_unknown_effect_is_not_repeated_at_once(env, api, was_refused
 def test_requests_that_failed_are_each_run_again(env):
     for n in range(3):
         result = begin(env, "execution-%d" % n, is_state=False)
-        assert result["outcome"] == admission.STARTED
-    assert begin(env, "execution-0", is_state=False)["outcome"] == admission.RUNNING
+        assert result["outcome"] == outcomes.STARTED
+    assert begin(env, "execution-0", is_state=False)["outcome"] == outcomes.RUNNING
 
 
 def test_a_state_of_an_agent_that_is_being_recovered_starts_no_second_run(env):
     first = begin(env)
     result = begin(env, "alert-2")
-    assert (result["outcome"], result["run"]) == (admission.RUNNING, first["run"])
+    assert (result["outcome"], result["run"]) == (outcomes.RUNNING, first["run"])
 
 
 def test_a_ticket_that_another_run_has_added_to_since_stays_open(env, store, clock):
@@ -143,5 +170,5 @@ def test_without_a_datastore_nothing_starts(env, monkeypatch):
 def test_a_ticket_that_could_not_be_written_is_said(env, monkeypatch):
     monkeypatch.setattr(admission.ticketing, "open_failure_ticket", lambda *_, **__: None)
     with pytest.raises(DatastoreUnavailable, match="ticket"):
-        begin(env, blocked=admission.NO_QUERY)
+        begin(env, blocked=outcomes.NO_QUERY)
     assert incidents.recent_events(env.store, "alert-1") == []

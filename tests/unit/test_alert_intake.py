@@ -66,12 +66,12 @@ def api():
 
 @pytest.fixture
 def intake(make_env, api, clock):
-    """intake(body, infrastructure, **automation) -> the result of alert.receive."""
+    """intake(body, infrastructure, **automation) -> the result of alert.receive, in mode act."""
 
     def receive(body, infrastructure=None, only_ends=False, **automation):
         clock.at += 1
         env = make_env({"infrastructure": infrastructure or {}}, api=api)
-        config = AutomationConfig.from_config(automation)
+        config = AutomationConfig.from_config(dict({"mode": "act"}, **automation))
         succeeded, result = alert_intake.receive(env, config, {"body": body}, only_ends=only_ends)
         assert succeeded, result
         return result

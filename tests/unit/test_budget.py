@@ -5,8 +5,9 @@ import json
 import pytest
 
 from synthralos.calls import budget_guard as guards
-from synthralos.calls import llm_providers
+from synthralos.calls import llm_calls, llm_providers
 from synthralos.calls.http import CallError, CallNotMade
+from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.config.budget import BudgetConfig
 from synthralos.config.settings import Settings
 from synthralos.core import failures
@@ -319,12 +320,12 @@ class TestGuard:
         env, find = self.make(make_env, per_run={"tokens": 5000})
         with pytest.raises(CallError):
             # Nobody listens there.
-            llm_providers.complete(env.client, find("gpt-4"), MESSAGES, {}, 2.0, "r")
+            llm_calls.complete(env.client, find("gpt-4"), ChatRequest(MESSAGES), 2.0, "r")
         assert LlmSpending(env.store, env.now).run_total("r") == (0, 0.0)
         assert len(env.client.llm_calls) == 1
 
     def test_a_call_that_is_not_made_is_none(self, make_env):
         env, find = self.make(make_env, per_run={"tokens": 1})
         with pytest.raises(CallNotMade):
-            llm_providers.complete(env.client, find("gpt-4"), MESSAGES, {}, 2.0, "r")
+            llm_calls.complete(env.client, find("gpt-4"), ChatRequest(MESSAGES), 2.0, "r")
         assert env.client.llm_calls == []

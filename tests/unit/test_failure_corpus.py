@@ -11,8 +11,9 @@ import hypothesis
 from fixtures.waiting import PATIENCE_SECONDS
 from hypothesis import strategies as st
 
-from synthralos.calls import llm_providers
+from synthralos.calls import llm_calls, llm_providers
 from synthralos.calls.http import CallError, Client
+from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.config.settings import Settings
 from synthralos.core import failures
 from synthralos.core.causes import AT_ONCE, CAUSES, NEVER
@@ -52,7 +53,9 @@ def call(url, entry):
     served_model = llm_providers.resolve_model(settings.providers, "m")
     client = Client(lambda connection, fresh: (None, {}), lambda: NOW)
     try:
-        return llm_providers.complete(client, served_model, MESSAGES, {}, PATIENCE_SECONDS, "run")
+        return llm_calls.complete(
+            client, served_model, ChatRequest(MESSAGES), PATIENCE_SECONDS, "run"
+        )
     except CallError as error:
         return error.failure
 

@@ -222,6 +222,14 @@ def test_the_switch_of_the_rules(env):
     assert health.get(env)["subsystem_status"]["rules"] == "off"
 
 
+def test_the_mode_in_force(make_env):
+    env = make_env(config={"automation": {"mode": "approve", "modes": {"llm_retry": "act"}}})
+    automation = health.get(env)["automation"]
+    assert (automation["mode"], automation["workflows"]["llm_retry"]["mode"]) == ("approve", "act")
+    env.store.put("synthralos.mode", "observe")
+    assert health.get(env)["automation"]["workflows"]["llm_retry"]["mode"] == "observe"
+
+
 @pytest.mark.parametrize("model, status", [("openai/gpt-4", "ok"), ("unknown", "degraded")])
 def test_the_planner(make_env, model, status):
     provider = {"name": "openai", "base_url": "http://127.0.0.1:9/v1", "models": ["gpt-4"]}
@@ -236,7 +244,7 @@ def test_the_datastore_is_away(env, datastore):
     result = health.get(env)
     assert result["status"] == "degraded" and whats(result) == ["datastore is unavailable"]
     assert set(result["breakers"].values()) == {"unknown"}
-    for name in ("stats", "tickets", "datastore", "active_errors"):
+    for name in ("stats", "tickets", "datastore", "active_errors", "automation"):
         assert result[name] is None
     states = result["subsystem_status"]
     assert (states["datastore"], states["platform"], states["rules"]) == (

@@ -9,7 +9,7 @@ from synthralos.core.sealing import unseal
 from synthralos.infrastructure import crew_planner, outcome
 from synthralos.infrastructure import infrastructure_repair as machine
 from synthralos.recovery import llm_planner
-from synthralos.storage import tickets
+from synthralos.storage import inquiries, tickets
 
 TASKS = {
     "detect": machine.detect, "estimate": machine.estimate, "plan": machine.plan,
@@ -80,15 +80,15 @@ def llm(infra, monkeypatch):
         prompts = infra.prompts = []
         left = list(answers)
 
-        def call(client, served, messages, sampling, seconds, run):
-            prompts.append(messages)
+        def call(client, served, request, seconds, run):
+            prompts.append(request.messages)
             answer = left.pop(0) if len(left) > 1 else left[0]
             if isinstance(answer, Exception):
                 raise answer
             answer = answer if isinstance(answer, str) else json.dumps(answer)
             return {"response": answer}
 
-        monkeypatch.setattr(llm_planner.llm_providers, "complete", call)
+        monkeypatch.setattr(llm_planner.llm_calls, "complete", call)
         return infra
 
     return start
@@ -646,6 +646,26 @@ def test_who_need_not_be_asked_for_is_told_before_a_person_is_asked(infra):
     result = run.end()
     assert result["outcome"] == "refused" and result["step_history"][-1]["action"] == (
         "repairs_incomplete")
+
+
+@pytest.mark.parametrize("approved, notified", [(True, ["west"]), (False, [])])
+def test_a_run_may_ask_for_people_and_for_actions_that_need_not_be_asked_for(
+    infra, approved, notified
+):
+    api = Inquiries({"approved": approved})
+    crews = [
+        dict(RESTART, approval="none"), {"name": "west", "zone": "west", "channels": ["webhook"]},
+    ]
+    infra.configure({"crews": crews, "allowed_actions": ["ops.restart"]}, api=api)
+    run = Run(infra.env, nodes=["web", "db"], approval="required").to("ask")
+    assert infra.notices == [] and api.started == []
+    assert {entry["crew"] for entry in run.last["asking"]} == {"robot", "west"}
+    question = inquiries.get_inquiry(infra.env.store, infra.env.run)["question"]
+    assert "web: west is notified" in question and "db: ops.restart (robot)" in question
+    run.last["next_task"] = "execute"
+    result = run.end()
+    assert [notice["subject"] for _, notice in infra.notices] == notified
+    assert len(api.started) == approved and result["ticket"] is None
 
 
 def test_a_hostile_name_reaches_no_action(infra):

@@ -25,15 +25,15 @@ def ask(make_env, monkeypatch):
         case = unseal(result["next"]["carry"], env.store)
         prompts, answers = [], list(answers)
 
-        def call(client, served, messages, sampling, seconds, run):
+        def call(client, served, request, seconds, run):
             assert 1.0 <= seconds <= 20.0
-            prompts.append(messages)
+            prompts.append(request.messages)
             answer = answers.pop(0)
             if isinstance(answer, Exception):
                 raise answer
             return {"response": answer if isinstance(answer, str) else json.dumps(answer)}
 
-        monkeypatch.setattr(llm_planner.llm_providers, "complete", call)
+        monkeypatch.setattr(llm_planner.llm_calls, "complete", call)
         before(env)
         plan, planner_info = llm_planner.plan_with_llm(env, case, "p1")
         return plan, planner_info, prompts

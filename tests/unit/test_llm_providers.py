@@ -7,8 +7,9 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 import hypothesis
 from hypothesis import strategies as st
 
-from synthralos.calls import llm_providers
+from synthralos.calls import llm_calls, llm_providers, llm_wires
 from synthralos.calls.http import CallError, Client, Response
+from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.config.settings import APIS, Settings
 from synthralos.core.errors import InvalidInput
 
@@ -33,9 +34,8 @@ class Fake(Client):
 
 
 def ask(client, model="gpt-4", messages=MESSAGES, run="r", **parameters):
-    return llm_providers.complete(
-        client, llm_providers.resolve_model(PROVIDERS, model), messages, parameters, 9.0, run
-    )
+    served_model = llm_providers.resolve_model(PROVIDERS, model)
+    return llm_calls.complete(client, served_model, ChatRequest(messages, parameters), 9.0, run)
 
 
 def openai(content="hello", finish="stop", **message):
@@ -104,70 +104,41 @@ def test_without_providers_the_configuration_is_named():
     assert refused.value.field == "config.providers"
 
 
-# Messages and parameters.
+@pytest.mark.parametrize("api", APIS)
+def test_every_wire_format_that_may_be_configured_is_spoken(api):
+    wire = llm_wires.wire_format(api)
+    connection = PROVIDERS[0].accounts[0].connection
+    assert wire.path("m").startswith("/") and wire.listing(connection)[1].startswith("/")
+    assert isinstance(wire.headers, dict)
 
 
-def test_a_prompt_becomes_messages():
-    assert llm_providers.parse_messages({"prompt": "hi"}) == [{"role": "user", "content": "hi"}]
-    assert llm_providers.parse_messages({"prompt": "hi", "system": "be short"}) == MESSAGES
-    assert llm_providers.parse_messages({"messages": MESSAGES}) == MESSAGES
-
-
-def test_a_system_text_beside_messages_is_not_lost():
-    try:
-        messages = llm_providers.parse_messages({"messages": MESSAGES[1:], "system": "be short"})
-    except InvalidInput:
-        return
-    assert messages == MESSAGES
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        {}, {"prompt": "a", "messages": MESSAGES}, {"prompt": ""}, {"prompt": "  "},
-        {"prompt": 5}, {"prompt": ["a"]}, {"messages": []}, {"messages": "a"}, {"messages": {}},
-        {"messages": ["a"]}, {"messages": [{"content": "a"}]},
-        {"messages": [{"role": "robot", "content": "a"}]}, {"messages": [{"role": "user"}]},
-        {"messages": [{"role": ["user"], "content": "a"}]},
-        {"messages": [{"role": "user", "content": 5}]},
-    ],
-)
-def test_bad_messages_are_refused(request_):
-    with pytest.raises(InvalidInput):
-        llm_providers.parse_messages(request_)
-
-
-def test_a_message_may_call_tools_instead_of_speaking():
-    messages = [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
-    assert llm_providers.parse_messages({"messages": messages}) == messages
-
-
-def test_parameters_are_taken_in_both_spellings():
-    raw = {"maxTokens": 5, "topP": 0.1, "temperature": 0, "stop": None, "stream": False, "n": 1}
-    parameters = llm_providers.parse_sampling({"parameters": raw})
-    assert parameters == {"max_tokens": 5, "top_p": 0.1, "temperature": 0}
-    assert (
-        llm_providers.parse_sampling({}) == llm_providers.parse_sampling({"parameters": None}) == {}
-    )
+def test_each_api_key_of_a_provider_is_an_account():
+    config = {"providers": [{"name": "p", "base_url": "http://x", "models": ["m"],
+                             "api_keys_from": ["p_key_a", "p_key_b"]}]}
+    first = llm_providers.resolve_model(Settings.from_config(config).providers, "m")
+    both = first.at_all_accounts()
+    assert [served.target for served in both] == ["llm:p/m@p_key_a", "llm:p/m@p_key_b"]
+    assert [served.connection.secret_from for served in both] == ["p_key_a", "p_key_b"]
+    assert first.target == both[0].target and first.name == "llm:p/m"
+    accounts = [served.as_target().account for served in both]
+    assert accounts[0] != accounts[1]
 
 
 @pytest.mark.parametrize(
-    "parameters",
+    "entry, field",
     [
-        {"maxTokens": 5, "max_tokens": 6}, {"stream": True}, {"stream": 1}, {"n": 2},
-        {"model": "x"}, {"messages": []}, {"prompt": "x"}, [], "x", 5,
+        ({"api_keys_from": "k"}, "providers[0].api_keys_from"),
+        ({"api_keys_from": ["k", "k"]}, "providers[0].api_keys_from"),
+        ({"api_keys_from": ["k", 5]}, "providers[0].api_keys_from[1]"),
+        ({"api_keys_from": ["k"], "api_key": "x"}, "providers[0].api_key"),
+        ({"api_keys_from": ["k"], "api_key_from": "x"}, "providers[0].api_key_from"),
     ],
 )
-def test_bad_parameters_are_refused(parameters):
-    with pytest.raises(InvalidInput):
-        llm_providers.parse_sampling({"parameters": parameters})
-
-
-def test_every_wire_format_that_may_be_configured_is_spoken():
-    assert tuple(llm_providers.WIRE_FORMATS) == APIS
-    for wire in llm_providers.WIRE_FORMATS.values():
-        assert wire.path.startswith("/") and wire.listing.startswith("/")
-        assert isinstance(wire.headers, dict)
+def test_keys_that_are_not_valid_are_named(entry, field):
+    config = {"providers": [dict(entry, name="p", base_url="http://x", models=["m"])]}
+    with pytest.raises(InvalidInput) as refused:
+        Settings.from_config(config)
+    assert refused.value.field == field
 
 
 # OpenAI's wire format.
@@ -182,6 +153,7 @@ def test_openai_is_asked_and_read():
     assert sent["authorize"] is None and sent["seconds"] == 9.0
     assert completion == {
         "response": "hello", "model": "gpt-4", "provider": "openai", "finish_reason": "stop",
+        "provider_finish_reason": "stop",
         "usage": {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}, "latency_ms": 250,
     }
 
@@ -211,7 +183,8 @@ def test_anthropic_is_asked_and_read():
     }
     assert sent["headers"]["anthropic-version"]
     assert sent["authorize"]("k") == {"x-api-key": "k"}
-    assert completion["response"] == "hello!" and completion["finish_reason"] == "end_turn"
+    assert completion["response"] == "hello!" and completion["finish_reason"] == "stop"
+    assert completion["provider_finish_reason"] == "end_turn"
     assert completion["usage"] == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
 
 
@@ -225,7 +198,9 @@ def test_anthropic_gets_the_callers_limit_and_stops():
 
 def test_anthropic_tools_are_an_answer():
     tool = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
-    assert ask(Fake(anthropic(tool, stop="tool_use")), "claude")["tool_calls"] == [tool]
+    completion = ask(Fake(anthropic(tool, stop="tool_use")), "claude")
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert completion["tool_calls"] == [call] and completion["finish_reason"] == "tool_calls"
 
 
 # What is no good answer.
@@ -303,13 +278,3 @@ def test_any_answer_is_read_or_a_failure(body, model):
     except CallError:
         return
     assert isinstance(completion["response"], str) and completion["finish_reason"]
-
-
-@hypothesis.given(st.dictionaries(
-    st.sampled_from(["prompt", "messages", "system", "parameters"]), JSON))
-def test_any_request_is_taken_or_refused(request_):
-    for read in (llm_providers.parse_messages, llm_providers.parse_sampling):
-        try:
-            read(request_)
-        except InvalidInput:
-            pass

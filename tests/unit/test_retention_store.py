@@ -157,6 +157,13 @@ def test_what_was_asked_goes_when_nobody_can_answer_any_more(written):
     assert ttl(written) == 86400 + 60 + 600
 
 
+@pytest.mark.parametrize("timeout, seconds", [(3600, 86400), (7 * 86400, 3600 + 7 * 86400 + 600)])
+def test_the_case_of_a_run_lasts_until_a_person_may_have_answered(written, timeout, seconds):
+    config = {"automation": {"approval_timeout": timeout}}
+    store_with(written, **config).put("synthralos.case.r.0", "x", 86400)
+    assert ttl(written) == seconds
+
+
 @pytest.mark.parametrize("timeout, asking", [(None, 3600), (0, 86400), ("x", 86400), (True, 86400)])
 def test_for_how_long_a_run_may_ask(written, timeout, asking):
     config = {"store_user_text": False, "automation": {"approval_timeout": timeout}}

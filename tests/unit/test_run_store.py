@@ -225,8 +225,17 @@ def test_only_what_the_author_gave_is_sent():
                 given=["max_tokens", "stop", "response_format"])
     sent = prompts.sampling(role)
     assert sent == {"max_tokens": 9, "response_format": {"type": "json_object"}}
-    assert prompts.supported_parameters(sent, "anthropic") == {"max_tokens": 9}
-    assert prompts.supported_parameters(sent, "openai") == sent
+
+
+@pytest.mark.parametrize("written, sent", [
+    ("json_object", {"type": "json_object"}), ("json_schema", {"type": "json_object"}),
+    ({"type": "text"}, None), ("xml", None),
+    ({"type": "json_schema", "json_schema": {"schema": {"type": "object"}}},
+     {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}),
+])
+def test_a_response_format_is_one_that_every_model_can_be_asked_for(written, sent):
+    role = dict(ROLE, defaults={"response_format": written}, given=["response_format"])
+    assert prompts.sampling(role).get("response_format") == sent
 
 
 def test_a_critic_is_told_its_scale():

@@ -117,7 +117,7 @@ def test_attempts_have_the_time_limits_of_their_kind():
     settings = read(platforms=[{"base_url": URL}], providers=[provider()], routes=[route()])
     limits = [
         section[0].connection.timeout
-        for section in (settings.platforms, settings.providers, settings.routes)
+        for section in (settings.platforms, settings.providers[0].accounts, settings.routes)
     ]
     assert limits == [60.0, 60.0, 20.0]
     assert settings.routes[0].connection.connect_timeout == 5.0

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS
+from workflows.alerting import body
 
 from sandbox import Sandbox
 from st2local import St2Local
@@ -18,7 +19,7 @@ class World:
 
     def __init__(self, box, folder):
         self.box, self.folder = box, folder
-        self.pack, self.delay = PACK, None
+        self.pack, self.delay, self.packs = PACK, None, ()
         self.config = dict(
             box.pack_config(), backoff={"strategy": "immediate"},
             # The sandbox answers, however busy the machine is.
@@ -29,7 +30,8 @@ class World:
     def local(self):
         if self._local is None:
             self._local = St2Local(
-                self.pack, self.config, self.folder / "state", delay=self.delay)
+                self.pack, self.config, self.folder / "state", delay=self.delay,
+                packs=self.packs)
         return self._local
 
     def close(self):
@@ -64,3 +66,18 @@ def world(tmp_path, monkeypatch):
         new_world = World(box, tmp_path)
         yield new_world
         new_world.close()
+
+
+@pytest.fixture
+def webhook(world):
+    """webhook(*alerts) -> the result of alert.receive, as Alertmanager's webhook rule starts it."""
+
+    def post(*alerts, status="succeeded", **parameters):
+        run = world.local.run(
+            "synthralos.alert.receive", parameters, rule="synthralos.webhook_alertmanager",
+            trigger_instance={"payload": {"body": body(*alerts), "headers": {}}},
+        )
+        assert run["status"] == status, run["result"]
+        return run["result"]["result"]
+
+    return post

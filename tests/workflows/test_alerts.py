@@ -5,58 +5,26 @@ import time
 
 import pytest
 from fixtures import notifications
-from fixtures.waiting import PATIENCE_SECONDS, until
+from fixtures.waiting import PATIENCE_SECONDS
+from workflows.alerting import (
+    AGENT,
+    HOSTILE,
+    QUERY,
+    alert,
+    body,
+    ended,
+    failed_execution,
+    recoveries,
+    tickets,
+)
 
 from sandbox import agent_failed, ok
 from sandbox import status as answers
 
-AGENT = {"alertname": "AgentDown", "agent_id": "trainer_01", "severity": "warning"}
-QUERY = {"query": "Summarise the report", "description": "the agent timed out"}
-ENDED = ("succeeded", "failed", "canceled", "timeout")
 
-
-def alert(labels=AGENT, annotations=QUERY, status="firing", starts="2026-11-23T10:00:00Z", **more):
-    return dict(
-        {"status": status, "labels": labels, "annotations": annotations, "startsAt": starts,
-         "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "http://prometheus/graph"},
-        **more,
-    )
-
-
-def body(*alerts):
-    return {
-        "version": "4", "groupKey": "{}:{}", "status": "firing", "receiver": "st2",
-        "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://a",
-        "truncatedAlerts": 0, "alerts": list(alerts),
-    }
-
-
-@pytest.fixture
-def webhook(world):
-    """webhook(*alerts) -> the result of alert.receive, as Alertmanager's webhook rule starts it."""
-
-    def post(*alerts, status="succeeded", **parameters):
-        run = world.local.run(
-            "synthralos.alert.receive", parameters, rule="synthralos.webhook_alertmanager",
-            trigger_instance={"payload": {"body": body(*alerts), "headers": {}}},
-        )
-        assert run["status"] == status, run["result"]
-        return run["result"]["result"]
-
-    return post
-
-
-def ended(world, run):
-    until(lambda: world.local.execution(run)["status"] in ENDED, "it has ended")
-    return world.local.execution(run)
-
-
-def tickets(world):
-    return world.local.run("synthralos.ticket.list")["result"]["result"]["tickets"]
-
-
-def recoveries(world):
-    return world.local.executions(action="synthralos.agent_recovery")
+@pytest.fixture(autouse=True)
+def act(world):
+    world.config["automation"] = {"mode": "act"}
 
 
 def test_an_alert_of_an_agent_starts_its_recovery(world, webhook):
@@ -168,7 +136,7 @@ def test_a_resolved_alert_resolves_its_ticket(world, webhook):
 
 
 def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
-    world.config["automation"] = {"recoveries_per_hour": 2, "recurrence_window": 0}
+    world.config["automation"].update(recoveries_per_hour=2, recurrence_window=0)
     outcomes = []
     for n in range(3):
         result = webhook(alert(dict(AGENT, alertname="A%d" % n)))["alerts"][0]
@@ -180,7 +148,7 @@ def test_an_agent_is_recovered_so_often_an_hour_and_no_more(world, webhook):
 
 
 def test_one_notification_starts_so_many_runs_and_a_ticket_for_the_rest(world, webhook):
-    world.config["automation"] = {"max_runs_per_webhook": 2}
+    world.config["automation"]["max_runs_per_webhook"] = 2
     several = [alert(dict(AGENT, agent_id="agent_%d" % n)) for n in range(5)]
     result = webhook(*several)
     assert result["started"] == 2 and result["ticket"]
@@ -263,10 +231,6 @@ def test_what_is_no_notification_is_refused(world):
     assert "Alertmanager" in run["result"]["result"]["error"]["hint"]
 
 
-HOSTILE = ["{{ config_context.token }}", "<% ctx().st2 %>", "<%= erb %>", "{% raw %}",
-           "a\u0000b", "\u202e\U0001f600", "x" * 100000]
-
-
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_data(world, webhook, text):
     result = webhook(alert(AGENT, {"query": text, "description": text}))
@@ -317,16 +281,6 @@ def test_what_an_attempt_of_ours_met_starts_no_other_recovery(world):
     ended(world, result["run"])
 
 
-def failed_execution(world, action, parameters):
-    run = world.local.run(action, parameters)
-    payload = {"execution_id": run["id"], "status": run["status"], "action_ref": action}
-    result = world.local.run(
-        "synthralos.execution.receive", {}, rule="synthralos.failed_execution",
-        trigger_instance={"payload": payload, "trigger": "core.st2.generic.actiontrigger"},
-    )
-    return result["result"]["result"]
-
-
 def test_a_failed_execution_of_ours_starts_nothing(world):
     world.box.script("platform", [answers(422)], forever=True)
     result = failed_execution(
@@ -342,11 +296,10 @@ def test_a_failed_execution_that_fits_no_workflow_is_a_ticket(world):
 
 
 def test_the_config_says_which_agent_a_failed_action_is_of(world):
-    world.config["automation"] = {
-        "failed_actions": {
-            "core.local": {"workflow": "agent_recovery", "agent_id": "trainer_01",
-                           "query_from": "cmd"},
-        }
+    world.config["automation"]["failed_actions"] = {
+        "core.local": {
+            "workflow": "agent_recovery", "agent_id": "trainer_01", "query_from": "cmd",
+        },
     }
     result = failed_execution(world, "core.local", {"cmd": "echo no answer in time >&2; false"})
     assert result["outcome"] == "started", result

@@ -117,6 +117,31 @@ def test_a_prompt_and_a_model_s_answer(world, text):
     assert_inert(world)
 
 
+def test_a_conversation_with_a_tool_over_two_wires(world, text):
+    world.box.script("llm:openai/gpt-4", [status(503)])
+    arguments = json.dumps({"q": text})
+    call = {"id": "c1", "type": "function", "function": {
+        "name": "f", "arguments": encoded(arguments)}}
+    run, _ = world.run(
+        "llm_retry",
+        original_request={"model": "gpt-4", "messages": [
+            {"role": "system", "content": encoded(text)},
+            {"role": "user", "content": [{"type": "text", "text": encoded(text)}]},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": encoded(text)},
+        ], "parameters": {"stop": [encoded(text)]}},
+        failure_reason="timeout", fallback_models=["claude-3-haiku"],
+    )
+    assert run["status"] == "succeeded"
+    first, second = (call.body for call in world.box.calls_to("llm:*"))
+    assert first["messages"][0]["content"] == second["system"] == text
+    assert first["messages"][2]["tool_calls"][0]["function"]["arguments"] == arguments
+    assert second["messages"][1]["content"][0]["input"] == {"q": text}
+    assert second["messages"][2]["content"][0]["content"] == text
+    assert first["stop"] == second["stop_sequences"] == [text]
+    assert_inert(world)
+
+
 def test_a_provider_s_error(world, text):
     world.box.script("llm:openai/gpt-4", [status(400, error=text)])
     _, output = world.run(

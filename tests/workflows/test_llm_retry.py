@@ -40,7 +40,8 @@ def test_any_target_that_answers_takes_two_executions(world):
     assert (output["final_model"], output["attempts"]) == ("claude-3-haiku", 2)
     result = output["result"]
     assert result["response"] == "Answer from claude-3-haiku: Hello"
-    assert (result["provider"], result["finish_reason"]) == ("anthropic", "end_turn")
+    assert (result["provider"], result["finish_reason"]) == ("anthropic", "stop")
+    assert result["provider_finish_reason"] == "end_turn"
     assert result["usage"]["total_tokens"] > 0
 
 

@@ -67,7 +67,10 @@ def test_a_refused_parameter_gets_the_name_that_the_refusal_suggests(world):
     first, second = (call.body for call in world.box.calls_to(GPT4))
     assert first["max_tokens"] == second["max_completion_tokens"] == 100
     assert "max_tokens" not in second and second["temperature"] == 0.2
-    adapted = [{"parameter": "max_tokens", "sent_as": "max_completion_tokens"}]
+    adapted = [{
+        "field": "max_tokens", "reason": "the model refused it by this name",
+        "sent_as": "max_completion_tokens",
+    }]
     assert attempts(output)[0]["adapted"] == output["result"]["adapted"] == adapted
 
 
@@ -88,6 +91,57 @@ def test_what_changes_the_request_is_not_left_out(world):
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
     _, output = retry(world, parameters={"tools": tools})
     assert len(world.box.calls_to(GPT4)) == 1 and targets(output) == [GPT4, HAIKU]
+
+
+# Whole requests in OpenAI's shape that fall over to another wire.
+
+
+ANTHROPIC_FIELDS = {
+    "model", "messages", "max_tokens", "metadata", "stop_sequences", "stream", "system",
+    "temperature", "thinking", "tool_choice", "tools", "top_k", "top_p",
+}
+
+
+def test_parameters_of_openai_reach_anthropic_as_its_own(world):
+    world.box.script(GPT4, [status(503)], forever=True)
+    world.box.script(HAIKU, [ok(text='As you wish: {"a": 1}')])
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    run, output = retry(world, parameters={
+        "max_completion_tokens": 100, "frequency_penalty": 0.5, "seed": 1,
+        "response_format": {"type": "json_object"}, "tool_choice": "auto", "tools": tools,
+    })
+    body = world.box.calls_to(HAIKU)[-1].body
+    assert set(body) <= ANTHROPIC_FIELDS and body["max_tokens"] == 100
+    assert body["tool_choice"] == {"type": "auto"}
+    assert body["tools"] == [{"name": "f", "input_schema": {"type": "object"}}]
+    assert run["status"] == "succeeded" and output["final_model"] == "claude-3-haiku"
+    names = {entry["field"] for entry in attempts(output)[-1]["adapted"]}
+    assert names == {"frequency_penalty", "seed", "response_format"}
+    assert output["result"]["response"] == '{"a": 1}'
+
+
+def test_messages_of_openai_reach_anthropic_as_its_own(world):
+    world.box.script(GPT4, [status(503)], forever=True)
+    request = {"model": "gpt-4", "messages": [
+        {"role": "user", "content": [
+            {"type": "text", "text": "What is it?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        ]},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "42"},
+    ]}
+    run, output = retry(world, original_request=request)
+    assert run["status"] == "succeeded" and output["final_model"] == "claude-3-haiku"
+    question, call, answer = world.box.calls_to(HAIKU)[-1].body["messages"]
+    assert question["content"] == [
+        {"type": "text", "text": "What is it?"},
+        {"type": "image", "source": {
+            "type": "base64", "media_type": "image/png", "data": "AAAA"}},
+    ]
+    assert call["content"] == [{"type": "tool_use", "id": "call_1", "name": "f", "input": {}}]
+    assert answer["content"] == [
+        {"type": "tool_result", "tool_use_id": "call_1", "content": "42"}]
 
 
 # Errors that speak of the account, the model or the size.

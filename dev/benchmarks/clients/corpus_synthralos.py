@@ -7,15 +7,18 @@ import time
 
 from benchmarks.clients.corpus_client import KEY, MESSAGES, MODEL, main
 from benchmarks.clients.ours import Memory
-from synthralos.calls import llm_providers, rounds
+from synthralos.calls import llm_calls, llm_providers, rounds
 from synthralos.calls.attempts import RunProgress
 from synthralos.calls.deadline import Deadline
+from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.calls.relations import Target
 from synthralos.config.settings import Settings
 from synthralos.core.redaction import Redactor
 from synthralos.recovery.llm_retry import DEFAULT_RUN_SECONDS
 from synthralos.runtime.environment import Environment
 from synthralos.storage.datastore import BestEffortDatastore
+
+REQUEST = ChatRequest(MESSAGES)
 
 
 def asker(failing, healthy):
@@ -34,14 +37,14 @@ def asker(failing, healthy):
     ]
     targets = [
         Target.over(
-            served_model.provider.connection, served_model.target, served_model.provider.name,
+            served_model.connection, served_model.target, served_model.provider.name,
             served_model,
         )
         for served_model in models
     ]
 
     def attempt(target, seconds, number):
-        return llm_providers.complete(env.client, target.endpoint, MESSAGES, {}, seconds, env.run)
+        return llm_calls.complete(env.client, target.endpoint, REQUEST, seconds, env.run)
 
     def ask():
         progress = RunProgress()

@@ -17,8 +17,9 @@ import tenacity
 from benchmarks.clients.bare import HEADERS, KEY, MESSAGES, floor
 from benchmarks.measure import interleaved
 from benchmarks.server import CHAT, HEALTHY, LIMITED
-from synthralos.calls import llm_providers, rounds
+from synthralos.calls import llm_calls, llm_providers, rounds
 from synthralos.calls.deadline import Deadline
+from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.config.settings import Settings
 from synthralos.core.redaction import Redactor
 from synthralos.loop_detection import detector
@@ -78,9 +79,10 @@ def library(base, fresh):
     ]
     settings = Settings.from_config({"providers": entries})
     env = Environment(settings, BestEffortDatastore(Memory()), time.time, "benchmark", Redactor())
+    request = ChatRequest(MESSAGES)
 
     def attempt(target, seconds, number):
-        return llm_providers.complete(env.client, target.endpoint, MESSAGES, {}, seconds, env.run)
+        return llm_calls.complete(env.client, target.endpoint, request, seconds, env.run)
 
     def once():
         # In an action every round has an Environment of its own; its session lives as long.

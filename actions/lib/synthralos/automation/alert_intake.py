@@ -8,11 +8,19 @@ import re
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from synthralos.automation import admission, alert_triage
-from synthralos.automation.admission import Incident
+from synthralos.automation import (
+    admission,
+    alert_triage,
+    decision,
+    modes,
+    observation,
+    outcomes,
+)
+from synthralos.automation.incident import Incident
+from synthralos.config.modes import OBSERVE
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
-from synthralos.core.identifiers import is_name
+from synthralos.core.identifiers import to_name
 from synthralos.core.plurals import count_noun
 from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.infrastructure.infrastructure_repair import DEFAULT_RUN_SECONDS
@@ -26,21 +34,15 @@ from synthralos.storage.stackstorm_api import StackStormError
 
 AGENT, INFRASTRUCTURE = "agent_recovery", "infrastructure_repair"
 AUTO = "auto"
-FAILED, OVER_LIMIT, SWITCHED_OFF = "failed", "over_limit", "switched_off"
-# Outcomes of a resolved alert that leave its incident open: another alert still reports it, or its
-# data stopped.
-STILL_FIRING, UNCONFIRMED = "still_firing", "unconfirmed"
 # What a run with a runbook needs besides its steps: its other tasks, and waiting for its turn.
 RUN_MARGIN_SECONDS, MAX_RUN_SECONDS = 1200, 3600
 # For how long after its last report another alert of an incident counts as firing.
 REPORT_SECONDS = 3600
-_UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 _EXECUTION_ID = re.compile(r"[0-9a-f]{24}\Z")
 _SEVERITIES = {
     "page": "critical", "emergency": "critical", "error": "high", "major": "high",
     "warning": "medium", "minor": "low", "info": "low", "none": "low",
 }
-_MAX_NAME_CHARS = 128
 # A suffix of the incident of a rule that could not be evaluated, beside that of the rule itself.
 _EVALUATION = "-evaluation"
 
@@ -68,7 +70,7 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
     """Process all alerts of a trigger's payload.
 
     At most `config.max_runs_per_webhook` runs are started; one ticket covers the rest, and those
-    that the sender has left out of the notification.
+    that the sender has left out of the notification. In the mode observe the same is recorded.
 
     :param payload: of synthralos.metrics_alert, or of a webhook ({body}): a notification of
         Alertmanager (version 4) or Grafana.
@@ -79,44 +81,51 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
         have been processed; if they are received again, they are duplicates.
     :raises InvalidInput: the payload holds no alert.
     """
-    outcomes, over_limit_alerts = [], []
-    started = 0
+    entries, over_limit_alerts = [], []
+    started = observed_starts = 0
     alerts = parse_alerts(payload, env.now())
+    in_force = modes.modes_in_force(env, config)
+    runbooks = _runbooks(env)
     _record_clusters(env, config, alerts)
     for alert in alerts:
         entry = {name: alert[name] for name in ("fingerprint", "status")}
-        outcome = {"outcome": FAILED, "run": None, "ticket": None}
+        outcome = {"outcome": outcomes.FAILED, "run": None, "ticket": None}
         try:
             verdict = alert_triage.judge(alert, config.always_firing)
-            if verdict is not None and verdict.outcome != alert_triage.NOT_EVALUATED:
+            if verdict is not None and verdict.outcome != outcomes.NOT_EVALUATED:
                 outcome.update(outcome=verdict.outcome, reason=verdict.reason)
+                handling = _handling_of(config, runbooks, alert, workflow)
+                if modes.mode_in(in_force, *handling) == OBSERVE:
+                    observation.observe_others(env, verdict.outcome)
             elif alert["status"] == alert_payloads.RESOLVED:
                 outcome = _resolve(env, config, alert)
             elif only_ends:
-                outcome["outcome"] = SWITCHED_OFF
+                outcome["outcome"] = outcomes.SWITCHED_OFF
             elif verdict is not None:
                 outcome = _hold_evaluation(env, config, alert, verdict.reason)
-            elif started >= config.max_runs_per_webhook:
+            elif started + observed_starts >= config.max_runs_per_webhook:
                 over_limit_alerts.append(alert)
-                outcome["outcome"] = OVER_LIMIT
+                outcome["outcome"] = outcomes.OVER_LIMIT
             else:
                 outcome = _admit(env, config, report_of(env, config, alert), workflow)
-                started += outcome["outcome"] == admission.STARTED
+                started += outcome["outcome"] == outcomes.STARTED
+                observed_starts += observation.has_observed_start(outcome)
         except (StackStormError, DatastoreUnavailable, InvalidInput) as error:
             # An alert that cannot be processed does not affect the others.
             outcome["error"] = str(error)
-        outcomes.append(dict(entry, **outcome))
+        entries.append(dict(entry, **outcome))
+    over_limit_alerts = _observe_over_limit(env, config, in_force, over_limit_alerts, workflow)
     ticket = _overflow_ticket(env, config, over_limit_alerts, workflow)
-    for entry in outcomes:
-        if entry["outcome"] == OVER_LIMIT:
+    for entry in entries:
+        if entry["outcome"] == outcomes.OVER_LIMIT:
             entry["ticket"] = ticket
     result = {
-        "summary": summary_of([entry["outcome"] for entry in outcomes]),
-        "alerts": outcomes,
+        "summary": summary_of([entry["outcome"] for entry in entries]),
+        "alerts": entries,
         "started": started,
         "ticket": ticket,
     }
-    succeeded = not any("error" in entry for entry in outcomes)
+    succeeded = not any("error" in entry for entry in entries)
     truncated = alert_payloads.truncated_count(alerts)
     if truncated:
         note = "%s not in the notification" % count_noun(truncated, "more alert")
@@ -129,9 +138,9 @@ def receive(env, config, payload, workflow=AUTO, only_ends=False):
     return succeeded, result
 
 
-def summary_of(outcomes):
+def summary_of(names):
     """Count outcomes as text, such as `3 started, 1 duplicate`."""
-    counts = ["%d %s" % (outcomes.count(outcome), outcome) for outcome in sorted(set(outcomes))]
+    counts = ["%d %s" % (names.count(name), name) for name in sorted(set(names))]
     return ", ".join(counts) or "no alert"
 
 
@@ -147,7 +156,7 @@ def parse_alerts(payload, now):
         payload, **{name: payload.get(original_name) for name, original_name in names.items()}
     )
     [alert] = alert_payloads.from_webhook({"alerts": [normalized]}, now)
-    source = _name(payload.get("source")) or alert["source"]
+    source = to_name(payload.get("source")) or alert["source"]
     extra = payload_limits.text_map(payload.get("extra"), max_chars=1024)
     return [dict(alert, source=source, extra=dict(extra, **alert["extra"]))]
 
@@ -178,11 +187,11 @@ def _failed_thing(alert, rules):
     subject = alert_subjects.find_subject(alert["labels"], rules)
     if subject is None:
         return None, None, None
-    return subject.label, _name(subject.name), _name(subject.cluster)
+    return subject.label, to_name(subject.name), to_name(subject.cluster)
 
 
 def _qualified(name, cluster):
-    qualified_name = None if cluster is None else _name("%s/%s" % (cluster, name))
+    qualified_name = None if cluster is None else to_name("%s/%s" % (cluster, name))
     return qualified_name or name
 
 
@@ -196,10 +205,8 @@ def _labelled_subject(config, alert, rules):
 
 def incident_of(env, config, report, workflow=AUTO):
     """Build the Incident of a firing alert's Report."""
-    alert, agent = report.alert, report.agent
-    if workflow == AUTO:
-        workflow = AGENT if agent else INFRASTRUCTURE
-    if workflow == AGENT:
+    alert = report.alert
+    if _workflow_of(config, alert, workflow) == AGENT:
         return _agent_incident(env, config, report)
     failure = failures.from_text(_message(alert))
     runbook, seconds = _runbook(env, alert)
@@ -209,11 +216,13 @@ def incident_of(env, config, report, workflow=AUTO):
         subject=report.subject,
         workflow=INFRASTRUCTURE,
         runbook=None if runbook is None else runbook.name,
+        runbook_mode=None if runbook is None else runbook.mode,
+        work=None if runbook is None else runbook.work_for(alert["labels"]),
         parameters=dict({"source": "alert"}, **({} if runbook is None else {"timeout": seconds})),
         request={"alert": alert},
         failure=_failure(failure, alert),
         summary=_summary_line(alert),
-        blocked=admission.AMBIGUOUS if report.is_ambiguous else None,
+        blocked=outcomes.AMBIGUOUS if report.is_ambiguous else None,
         details=_details(alert),
     )
 
@@ -244,9 +253,9 @@ def _agent_incident(env, config, report):
     query = _query(env, config, alert, agent)
     blocked_reason = None
     if agent is None:
-        blocked_reason = admission.NO_WORKFLOW
+        blocked_reason = outcomes.NO_WORKFLOW
     elif query is None:
-        blocked_reason = admission.NO_QUERY
+        blocked_reason = outcomes.NO_QUERY
     labels = {name: alert["labels"][name] for name in sorted(alert["labels"])}
     return Incident(
         id=report.incident_id,
@@ -274,8 +283,30 @@ def agent_of(config, alert):
     """Return the agent that the labels name, reduced to the alphabet of names, or None."""
     for label in config.agent_labels:
         if alert["labels"].get(label):
-            return _name(alert["labels"][label])
+            return to_name(alert["labels"][label])
     return None
+
+
+def _workflow_of(config, alert, workflow):
+    """Return the workflow that an alert would start: `workflow`, or that of AUTO."""
+    if workflow != AUTO:
+        return workflow
+    return INFRASTRUCTURE if agent_of(config, alert) is None else AGENT
+
+
+def _handling_of(config, runbooks, alert, workflow):
+    """Return (workflow, name of the runbook or None) of an alert, by its labels alone."""
+    workflow = _workflow_of(config, alert, workflow)
+    runbook = find_runbook(runbooks, alert["labels"]) if workflow == INFRASTRUCTURE else None
+    return workflow, None if runbook is None else runbook.name
+
+
+def _runbooks(env):
+    try:
+        return _infrastructure(env).runbooks
+    except InvalidInput:
+        # A run of infrastructure_repair reports that; no alert may be lost for it.
+        return ()
 
 
 def _incident_id(alert, subject_label, cluster, rules):
@@ -338,12 +369,12 @@ def _admit(env, config, report, workflow):
     since = incident.since
     for firing in incidents.firing_alerts(env.store, incident.id):
         if firing.fingerprint == alert["fingerprint"]:
-            is_continued = firing.is_gone or not admission.is_later(
+            is_continued = firing.is_gone or not decision.is_later(
                 alert["starts_at"], firing.starts_at
             )
         else:
             is_continued = env.now() - firing.at < REPORT_SECONDS
-        if is_continued and admission.is_later(since, firing.since):
+        if is_continued and decision.is_later(since, firing.since):
             since = firing.since
     outcome = admission.admit(env, config, replace(incident, since=since))
     firing = FiringAlert(alert["fingerprint"], alert["starts_at"], since, env.now())
@@ -364,7 +395,7 @@ def _resolve(env, config, alert):
         if own is not None:
             incidents.record_firing(env.store, report.incident_id, replace(own, is_gone=True))
         return {
-            "outcome": UNCONFIRMED,
+            "outcome": outcomes.UNCONFIRMED,
             "run": None,
             "ticket": None,
             "reason": "Grafana resolved it without a result of the rule: %s" % reason,
@@ -372,11 +403,11 @@ def _resolve(env, config, alert):
     if alert["source"] == "grafana":
         _resolve_incident(env, evaluation_id, alert)
     if own is not None:
-        if admission.is_later(own.starts_at, alert["starts_at"]):
-            return {"outcome": admission.NOTHING_OPEN, "run": None, "ticket": None}
+        if decision.is_later(own.starts_at, alert["starts_at"]):
+            return {"outcome": outcomes.NOTHING_OPEN, "run": None, "ticket": None}
         incidents.remove_firing(env.store, report.incident_id, own.fingerprint)
         if len(reports) > 1:
-            return {"outcome": STILL_FIRING, "run": None, "ticket": None}
+            return {"outcome": outcomes.STILL_FIRING, "run": None, "ticket": None}
     return _resolve_incident(env, report.incident_id, alert)
 
 
@@ -393,13 +424,13 @@ def _hold_evaluation(env, config, alert, reason):
     incident = Incident(
         id=report.incident_id + _EVALUATION,
         since=alert["starts_at"],
-        subject=_name(rule) or report.subject,
+        subject=to_name(rule) or report.subject,
         workflow=None,
         parameters={},
         request={},
         failure=_failure_severity(failure, alert),
         summary="%s: %s" % (rule, reason),
-        blocked=admission.NOT_EVALUATED,
+        blocked=outcomes.NOT_EVALUATED,
         details=_details(alert),
     )
     outcome = admission.admit(env, config, incident)
@@ -437,6 +468,23 @@ def query_of_execution(env, execution_id):
     return None
 
 
+def _observe_over_limit(env, config, in_force, alerts, workflow):
+    """Record those of the alerts beyond a limit that are observed; return the others.
+
+    Costs a call to the datastore for each workflow and runbook, however many alerts there are.
+    """
+    runbooks, counts, others = _runbooks(env), {}, []
+    for alert in alerts:
+        handling = _handling_of(config, runbooks, alert, workflow)
+        if modes.mode_in(in_force, *handling) == OBSERVE:
+            counts[handling] = counts.get(handling, 0) + 1
+        else:
+            others.append(alert)
+    for handling, count in counts.items():
+        observation.observe_others(env, outcomes.OVER_LIMIT, *handling, count=count)
+    return others
+
+
 def _overflow_ticket(env, config, alerts, workflow):
     if not alerts:
         return None
@@ -447,7 +495,7 @@ def _overflow_ticket(env, config, alerts, workflow):
         len(alerts), config.max_runs_per_webhook, subjects
     )
     incident = _incident_of_many("%s-rest" % first.id, first.since, summary)
-    return admission.hold_for_person(env, incident, admission.TOO_MANY)["ticket"]
+    return admission.hold_for_person(env, incident, outcomes.TOO_MANY)
 
 
 def _truncation_ticket(env, config, alerts, note):
@@ -459,7 +507,7 @@ def _truncation_ticket(env, config, alerts, note):
     )
     since = min(alert["starts_at"] for alert in alerts)
     incident = _incident_of_many("alert-truncated-%s" % group, since, summary)
-    incident = replace(incident, blocked=admission.TRUNCATED)
+    incident = replace(incident, blocked=outcomes.TRUNCATED)
     return admission.admit(env, config, incident)["ticket"]
 
 
@@ -502,9 +550,3 @@ def _failure_severity(failure, alert):
 
 def _details(alert):
     return {"fingerprint": alert["fingerprint"], "starts_at": alert["starts_at"]}
-
-
-def _name(value):
-    """Reduce `value` to the alphabet of names; None if nothing remains."""
-    cut = _UNSAFE.sub("_", str(value or "")).lstrip("._:/@+-")[:_MAX_NAME_CHARS]
-    return cut if is_name(cut) else None

@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from synthralos.config.reader import read_int
+from synthralos.config.modes import OBSERVE, read_mode
+from synthralos.config.reader import read_int, read_object
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 
 WORKFLOWS = ("agent_recovery", "llm_retry", "reroute_request")
+# All workflows that rules may start through an intake action.
+STARTABLE_WORKFLOWS = WORKFLOWS + ("infrastructure_repair",)
 MAX_RUNS = 20
 DAY = 24 * 3600
 
@@ -30,6 +33,8 @@ class FailedAction:
 class AutomationConfig:
     """What rules may start.
 
+    :ivar mode: the mode of automation, one of config.modes.MODES.
+    :ivar modes: {workflow: mode} of workflows with a mode of their own.
     :ivar agent_labels: labels of an alert that may name an agent; the first one present counts. An
         alert without any of them concerns the infrastructure.
     :ivar query_labels: labels and annotations of an alert that may hold the query to run again.
@@ -43,6 +48,8 @@ class AutomationConfig:
     :ivar failed_actions: {action reference: FailedAction}.
     """
 
+    mode: str = OBSERVE
+    modes: dict = field(default_factory=dict)
     agent_labels: tuple = ("agent_id",)
     query_labels: tuple = ("query", "original_query")
     recoveries_per_hour: int = 6
@@ -60,6 +67,8 @@ class AutomationConfig:
         """
         prefix = "automation."
         return cls(
+            mode=read_mode("automation.mode", entry.get("mode")) or OBSERVE,
+            modes=_modes(entry),
             agent_labels=_labels(entry, "agent_labels", cls.agent_labels),
             query_labels=_labels(entry, "query_labels", cls.query_labels),
             recoveries_per_hour=read_int(
@@ -77,6 +86,37 @@ class AutomationConfig:
             always_firing=_labels(entry, "always_firing", cls.always_firing),
             failed_actions=_failed_actions(entry.get("failed_actions") or {}),
         )
+
+
+def load(entry):
+    """Read the mapping `entry` for an action that must not lose what it receives.
+
+    :returns: (AutomationConfig, the error's text or None). If an entry is invalid, the defaults
+        are used; the modes hold nevertheless if they are valid themselves, and are `observe` if
+        they are not.
+    """
+    try:
+        return AutomationConfig.from_config(entry), None
+    except InvalidInput as error:
+        message = str(error)
+    try:
+        modes = {name: entry.get(name) for name in ("mode", "modes")}
+        return AutomationConfig.from_config(modes), message
+    except InvalidInput:
+        return AutomationConfig(), message
+
+
+def _modes(entry):
+    modes = {}
+    for workflow, value in read_object(entry, "modes", "automation.").items():
+        path = "automation.modes.%s" % workflow
+        if workflow not in STARTABLE_WORKFLOWS:
+            hint = "Use one of " + ", ".join(STARTABLE_WORKFLOWS)
+            raise InvalidInput(path, value, "does not name a workflow that rules start", hint)
+        mode = read_mode(path, value)
+        if mode is not None:
+            modes[workflow] = mode
+    return modes
 
 
 def _labels(entry, name, default):

@@ -2,8 +2,8 @@
 
 import re
 
-from synthralos.automation import admission, alert_intake
-from synthralos.automation.admission import Incident
+from synthralos.automation import admission, alert_intake, observation, outcomes
+from synthralos.automation.incident import Incident
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
@@ -55,7 +55,7 @@ def receive(env, config, payload):
     details = failure_payload["failure_details"]
     message = str(details.get("message") or failure_payload["failure_type"])[:MAX_MESSAGE_CHARS]
     failure = failures.from_report(dict(details, message=message), failure_payload["failure_type"])
-    blocked_reason = admission.NO_QUERY if query is None else None
+    blocked_reason = outcomes.NO_QUERY if query is None else None
     incident = Incident(
         id="error-" + failure_payload["error_id"],
         since=failure_payload["occurred_at"],
@@ -73,7 +73,7 @@ def receive(env, config, payload):
         },
         failure=_failure(failure),
         summary="%s failed: %s" % (agent or "an agent without a usable name", message),
-        blocked=blocked_reason if agent else admission.NO_WORKFLOW,
+        blocked=blocked_reason if agent else outcomes.NO_WORKFLOW,
         is_state=False,
     )
     result = admission.admit(env, config, incident)
@@ -155,8 +155,8 @@ def incident_of(env, config, execution):
             run_parameters = {
                 "agent_id": agent, "failure_type": failure.type, "original_query": "@case",
             }
-        blocked_reason = admission.NO_QUERY if query is None else None
-        blocked_reason = blocked_reason if is_name(agent) else admission.NO_WORKFLOW
+        blocked_reason = outcomes.NO_QUERY if query is None else None
+        blocked_reason = blocked_reason if is_name(agent) else outcomes.NO_WORKFLOW
         request = {
             "original_query": query,
             "failure_details": {"message": message, "action": ref},
@@ -177,7 +177,7 @@ def incident_of(env, config, execution):
         request=request,
         failure=_failure(failure),
         summary="%s failed: %s" % (ref, message),
-        blocked=blocked_reason if workflow else admission.NO_WORKFLOW,
+        blocked=blocked_reason if workflow else outcomes.NO_WORKFLOW,
         is_state=False,
         details={"execution_id": execution["id"]},
     )
@@ -257,4 +257,7 @@ def _summary(result):
     for name in ("run", "ticket"):
         if result[name]:
             text += ", %s %s" % (name, result[name])
+    would = result.get("would")
+    if would is not None:
+        text += ", %s" % observation.describe(would)
     return text

@@ -8,7 +8,12 @@ run does not affect the others.
 
 from functools import partial
 
-from synthralos.automation import admission, agent_run_reaper, approvals
+from synthralos.automation import (
+    admission,
+    agent_run_reaper,
+    approvals,
+    recovery_with_approval,
+)
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.core.timestamps import parse_iso, to_iso
@@ -27,6 +32,7 @@ _REQUESTED_SUBJECTS = {
     llm_retry.WORKFLOW: partial(llm_retry.subject, None),
     reroute_request.WORKFLOW: partial(reroute_request.subject, None),
     handle_error.WORKFLOW: partial(handle_error.subject, None),
+    recovery_with_approval.WORKFLOW: partial(recovery_with_approval.subject, None),
     run_completion.WORKFLOW: run_completion.requested_subject,
 }
 WORKFLOWS = (*_REQUESTED_SUBJECTS, outcome.WORKFLOW)
@@ -165,13 +171,11 @@ def _abandon_dead_rounds(env, workflow, run, report):
     limit = POLL_SECONDS if run["id"] in polling else ROUND_SECONDS
     for child in env.api.children(run["id"], _CHILDREN):
         age = env.now() - (parse_iso(child.get("start_timestamp")) or env.now())
-        is_dead = child.get("status") == "running" and age > limit and not (
-            _is_workflow(child)
-        )
-        if is_dead and _ref(child).startswith("synthralos."):
-            if env.api.set_status(child["id"], "abandoned", {"error": _DEAD_ROUND}):
-                entry = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
-                report["abandoned"].append(entry)
+        is_own = _ref(child).startswith("synthralos.") and not _is_workflow(child)
+        is_dead = is_own and child.get("status") == "running" and age > limit
+        if is_dead and env.api.set_status(child["id"], "abandoned", {"error": _DEAD_ROUND}):
+            entry = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
+            report["abandoned"].append(entry)
 
 
 def _abandon_reason(child, overdue_seconds, now):

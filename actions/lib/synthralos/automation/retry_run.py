@@ -1,6 +1,6 @@
 """Manual retry of a failed run."""
 
-from synthralos.automation import admission, failure_intake
+from synthralos.automation import admission, failure_intake, outcomes
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.runtime import run_parameters
@@ -42,7 +42,7 @@ def retry(env, config, execution, model=None, region=None):
         incident = failure_intake.incident_of(env, config, execution)
         if incident.workflow is None or incident.blocked is not None:
             raise InvalidInput(
-                "execution_id", execution_id, admission.REASONS[incident.blocked],
+                "execution_id", execution_id, outcomes.REASONS[incident.blocked],
                 "Name a workflow for %s in automation.failed_actions" % ref,
             )
         workflow, parameters = incident.workflow, incident.parameters

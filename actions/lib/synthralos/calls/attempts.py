@@ -12,6 +12,9 @@ from synthralos.telemetry import run_log
 
 # A target that names a time after one of these is not called before it, by any run.
 _COOLDOWN_CAUSES = ("rate_limit", "overloaded", "server_error")
+# An account of several is not called for a while after one of these, by any run.
+_ACCOUNT_CAUSES = ("quota", "model_quota", "authentication")
+ACCOUNT_COOLDOWN_SECONDS = 300.0
 
 
 class PendingAttempt(TypedDict):
@@ -99,6 +102,17 @@ class Ending:
     latency: float
 
 
+def _cooldown_end(target: Target, failure: Optional[Failure], now: float) -> Optional[float]:
+    """Return when the target may be called again, by any run, or None if at once."""
+    if failure is None:
+        return None
+    if target.has_sibling_accounts and failure.cause in _ACCOUNT_CAUSES:
+        return now + float(failure.evidence.get("resets_after") or ACCOUNT_COOLDOWN_SECONDS)
+    if failure.retry_after and failure.cause in _COOLDOWN_CAUSES:
+        return now + failure.retry_after
+    return None
+
+
 class AttemptRecorder:
     """Records the attempts of a run.
 
@@ -145,7 +159,7 @@ class AttemptRecorder:
             cause=cause,
             at=now,
             latency=ending.latency,
-            until=now + hint if hint and cause in _COOLDOWN_CAUSES else None,
+            until=_cooldown_end(target, failure, now),
             repeat=attempt.repeat,
             run=self._run,
         )

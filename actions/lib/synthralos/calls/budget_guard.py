@@ -73,7 +73,7 @@ class BudgetGuard:
     def settle(self, keys, served_model, usage, failure):
         """Counts what a call took.
 
-        :param usage: as providers.call returns it, or None; failure: the Failure, or None.
+        :param usage: as llm_calls.complete returns it, or None; failure: the Failure, or None.
         """
         # Some servers respond without usage.
         if usage is not None and usage["total_tokens"]:

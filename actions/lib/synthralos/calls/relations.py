@@ -27,6 +27,7 @@ class Target:
     :ivar provider: the name of who runs it.
     :ivar address: its base URL.
     :ivar host: see `host_of`.
+    :ivar has_sibling_accounts: whether the provider has other accounts, which are targets, too.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Target:
     provider: Optional[str] = None
     address: Optional[str] = None
     host: Optional[str] = None
+    has_sibling_accounts: bool = False
 
     @classmethod
     def over(
@@ -48,6 +50,7 @@ class Target:
         endpoint: object,
         window: Optional[int] = None,
         unsafe_to_repeat: bool = False,
+        has_sibling_accounts: bool = False,
     ) -> "Target":
         """Return the target that is called over `connection`."""
         return cls(
@@ -60,6 +63,7 @@ class Target:
             provider,
             connection.base_url,
             host_of(connection.base_url),
+            has_sibling_accounts,
         )
 
     @property

@@ -25,11 +25,11 @@ def chat(served_model, parameters):
         for name in _SAMPLING
         if isinstance(parameters.get(name), (int, float))
     )
-    return _call("chat " + served_model.model.name, served_model.provider.connection, attributes)
+    return _call("chat " + served_model.model.name, served_model.connection, attributes)
 
 
 def record_completion(completion):
-    """Add the usage of a completion, as llm_providers.complete returns it, to the open span."""
+    """Add the usage of a completion, as llm_calls.complete returns it, to the open span."""
     tracing.set_attributes(
         {
             "gen_ai.usage.input_tokens": completion["usage"]["input_tokens"],

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 def configured(settings: "Settings") -> "dict[str, list[Target]]":
     """Return {kind: its targets}; the kinds are platform, providers and routes."""
     served_models = [
-        llm_providers.ServedModel(provider, model)
+        llm_providers.ServedModel(provider, model, account)
         for provider in settings.providers
         for model in provider.models
+        for account in provider.accounts
     ]
     candidates = [routes.RouteCandidate(route, None) for route in settings.routes]
     return {

@@ -14,6 +14,7 @@ BOUNDS = {
     "tickets": (DAY, 3650 * DAY),
     # Starts are counted for an hour, and a held-back start is reported once.
     "incidents": (DAY, 365 * DAY),
+    "observations": (DAY, 365 * DAY),
     "queries": (3600, 365 * DAY),
     "answers": (300, 30 * DAY),
     "loops": (3600, 365 * DAY),

@@ -36,8 +36,8 @@ _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 CAPABILITIES = (
     "vision", "reasoning", "coding", "tools", "json", "uncensored", "image_generation",
 )
-# The wire formats of LLM providers; calls.llm_providers.WIRE_FORMATS implements them.
-APIS = ("openai", "anthropic")
+# The wire formats of LLM providers; calls.llm_wires implements them.
+APIS = ("openai", "openai_responses", "anthropic", "gemini", "bedrock")
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
 
 
@@ -64,10 +64,26 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Account:
+    """An account of a provider.
+
+    :ivar name: the datastore key of its API key, or None if the provider has no other account.
+    """
+
+    name: Optional[str]
+    connection: Connection
+
+
+@dataclass(frozen=True)
 class Provider:
+    """An LLM provider.
+
+    :ivar accounts: at least one, in order of preference.
+    """
+
     name: str
     api: str
-    connection: Connection
+    accounts: tuple[Account, ...]
     models: list[Model]
 
 
@@ -244,7 +260,9 @@ class Settings:
     def secrets(self):
         """Return every literal secret of the configuration, for redaction."""
         connections = [platform.connection for platform in self.platforms]
-        connections += [provider.connection for provider in self.providers]
+        connections += [
+            account.connection for provider in self.providers for account in provider.accounts
+        ]
         connections += [route.connection for route in self.routes]
         secrets = []
         for address in connections:
@@ -276,7 +294,7 @@ def _provider(entry, path, timeout, connect):
     api = entry.get("api") or "openai"
     if api not in APIS:
         raise InvalidInput(
-            path + ".api", api, "is not a known wire format", "Use " + " or ".join(APIS)
+            path + ".api", api, "is not a known wire format", "Use one of " + ", ".join(APIS)
         )
     models = []
     for n, model in enumerate(entry.get("models") or []):
@@ -292,8 +310,35 @@ def _provider(entry, path, timeout, connect):
     return Provider(
         name=require_identifier(path + ".name", entry.get("name")),
         api=api,
-        connection=connection(entry, path, "api_key", timeout, connect),
+        accounts=_accounts(entry, path, timeout, connect),
         models=models,
+    )
+
+
+def _accounts(entry, path, timeout, connect):
+    """Return the accounts of a provider: one, or one for each of `api_keys_from`."""
+    keys, field = entry.get("api_keys_from") or [], path + ".api_keys_from"
+    if not keys:
+        return (Account(None, connection(entry, path, "api_key", timeout, connect)),)
+    if not isinstance(keys, list):
+        raise InvalidInput(field, keys, "is not a list", "List datastore keys, one an account")
+    for name in ("api_key", "api_key_from"):
+        if entry.get(name):
+            raise InvalidInput(
+                "%s.%s" % (path, name), None, "stands beside api_keys_from", "Set one of them"
+            )
+    names = [
+        require_identifier("%s[%d]" % (field, index), key) for index, key in enumerate(keys)
+    ]
+    _unique(field, names)
+    return tuple(
+        Account(
+            name,
+            connection(
+                dict(entry, api_key_from=name), path, "api_key", timeout, connect
+            ),
+        )
+        for name in names
     )
 
 

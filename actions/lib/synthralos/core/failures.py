@@ -112,7 +112,7 @@ SAMPLING_PARAMETERS = frozenset((
 ))
 _NAMED_PARAMETER = LazyPattern(
     r"(?ix) (?:parameters?|params?|values?|arguments?|fields?|argument\s+supplied) \W{1,4}"
-    r"[`'\"]? ([a-z][a-z_]{1,40}) [`'\"]?"
+    r"[`'\"]? ([a-z][a-z_]{1,40}(?:\.[a-z_]{2,40})*) [`'\"]?"
     r" | ^\W? ([a-z][a-z_.]{1,40}) \s*: "
     r" | [`'\"]([a-z][a-z_]{1,40})[`'\"] "
     r" | \b (temperature|top_p|top_k|max_tokens|logprobs|seed) \b"
@@ -138,8 +138,9 @@ class Failure:
     :ivar status: the HTTP status, or None.
     :ivar retry_after: seconds after which the other side asked to be called again, or None.
     :ivar evidence: further facts that decide about a retry: `sent` (false where the request did not
-        leave), `ran` (true where an agent worked before it failed), `should_retry` (false where the
-        server forbids it), `parameter` and `replacement` (of an unsupported parameter).
+        leave), `ran` (true where an agent worked before it failed), `live` (true where it may still
+        work), `should_retry` (false where the server forbids it), `parameter` and `replacement` (of
+        an unsupported parameter), `resets_after` (seconds until a spent quota is renewed).
     """
 
     type: str
@@ -293,6 +294,8 @@ def _from_evidence(
     facts: dict[str, Any] = {}
     if should_retry == "false" and CAUSES[cause].retry_same_target:
         facts["should_retry"] = False
+    if hint is not None and cause in ("quota", "model_quota"):
+        facts["resets_after"] = hint
     if cause == "unsupported_parameter":
         facts.update(_refused_parameter(clues))
     return make_failure(
@@ -415,7 +418,8 @@ def _cause_of_reported(clues: Evidence, text: str) -> Optional[str]:
 def _refused_parameter(clues: Evidence) -> dict[str, str]:
     """Return {parameter, replacement} that an error names; replacement only where it names one."""
     named = clues.field("param", "parameter")
-    if not isinstance(named, str) or not named:
+    # LiteLLM prints Python's None.
+    if not isinstance(named, str) or named in ("", "None", "null"):
         match = _NAMED_PARAMETER.search(clues.message)
         named = next((group for group in match.groups() if group), "") if match else ""
     if not named:

@@ -1,7 +1,7 @@
 """Names that are safe to render anywhere, and their form inside a datastore key."""
 
 import re
-from typing import Any
+from typing import Any, Optional
 
 from synthralos.core.errors import InvalidInput
 
@@ -10,6 +10,7 @@ MAX_NAME_CHARS = 128
 MAX_ID_CHARS = MAX_NAME_CHARS + 24
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
 _WORD = re.compile(r"[A-Za-z0-9._:/@+\[\]-]{1,200}\Z")
+_UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 _UNSAFE_IN_KEY = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -21,6 +22,12 @@ def is_name(value: Any, max_chars: int = MAX_NAME_CHARS) -> bool:
 def is_safe_word(value: Any) -> bool:
     """Return whether `value` is a name, an enum, an address or a field path: no caller's text."""
     return isinstance(value, str) and _WORD.match(value) is not None
+
+
+def to_name(value: Any) -> Optional[str]:
+    """Reduce `value` to the alphabet of names; return None if nothing remains."""
+    name = _UNSAFE_IN_NAME.sub("_", str(value or "")).lstrip("._:/@+-")[:MAX_NAME_CHARS]
+    return name if is_name(name) else None
 
 
 def require_identifier(field: str, value: Any) -> str:

@@ -133,7 +133,7 @@ def _resolve_names(topology, names):
 def _nodes_of_alert(config, topology, alert):
     """Return (nodes, unresolved) of one alert, or of a group as Alertmanager sends it."""
     nodes, unresolved_alerts = [], []
-    for node, labels, reason in _firing_alerts(config, topology, alert):
+    for _, node, labels, reason in _firing_alerts(config, topology, alert):
         if reason is None:
             nodes.append(node)
         else:
@@ -150,21 +150,21 @@ def _nodes_of_alert(config, topology, alert):
 
 
 def labels_by_node(config, topology, alert):
-    """Return {node: [labels of an alert]} of the firing alerts, in the order of the alerts.
+    """Return {node: {position: labels of the alert}} of the firing alerts, in their order.
 
     :param alert: one alert, or a group as Alertmanager sends it; an alert that names no node is
         left out.
     """
     labels_of_node = {}
-    for node, labels, reason in _firing_alerts(config, topology, alert):
+    for position, node, labels, reason in _firing_alerts(config, topology, alert):
         if reason is None:
-            labels_of_node.setdefault(node, []).append(labels)
+            labels_of_node.setdefault(node, {})[position] = labels
     return labels_of_node
 
 
 def _firing_alerts(config, topology, alert):
-    """Yield (node, labels, None) of each firing alert; else (name or None, labels, the reason why
-    it names no node).
+    """Yield (position, node, labels, None) of each firing alert; if it names no node, (position,
+    name or None, labels, reason).
     """
     alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
     for n, item in enumerate(alerts):
@@ -175,11 +175,11 @@ def _firing_alerts(config, topology, alert):
         labels = run_parameters.require_object(path + ".labels", item.get("labels"))
         subject = alert_subjects.find_subject(labels, config.alert_rules)
         if subject is None:
-            yield None, labels, "no label names a node"
+            yield n, None, labels, "no label names a node"
         elif not node_names.is_node_name(subject.name):
-            yield subject.name, labels, "a label does not name a node"
+            yield n, subject.name, labels, "a label does not name a node"
         else:
-            yield topology.name_of_subject(subject.name, subject.cluster), labels, None
+            yield n, topology.name_of_subject(subject.name, subject.cluster), labels, None
 
 
 def _query_with_retry(env, prometheus, query, seconds, sleep):

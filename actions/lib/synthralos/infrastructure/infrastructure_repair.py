@@ -4,44 +4,47 @@
     -> FINAL, with EXECUTION -> REPAIR_PLANNING for nodes that could not be assigned,
     RESCHEDULING -> FAILURE_DETECTION for nodes that have failed since,
     RESCHEDULING -> REPAIR_PLANNING for nodes that the action of their crew has not repaired,
-    RESCHEDULING -> RESCHEDULING, after a wait, while a repair cannot be judged yet, and
-    EXECUTION -> EXECUTION, after a wait, while another run acts on one of the nodes (turns)
+    RESCHEDULING -> RESCHEDULING, after a wait, while a repair cannot be judged yet,
+    EXECUTION -> EXECUTION, after a wait, while another run acts on one of the nodes (turns),
+    EXECUTION -> REPAIR_PLANNING if the configuration has changed since the plan, and
+    RESCHEDULING or EXECUTION -> REPAIR_PLANNING for further alerts of a node.
 
 Each function executes one state and returns the next task in `next_task`. `failures` holds the
 nodes without a crew. A node whose alert matches a runbook is repaired by its steps (runbook_steps),
-others by crews. A node that is assigned to people stays assigned; one whose repair by an action
-fails its check (repair_check) is planned again, for the next step, or for a crew that has not been
-assigned to it.
+others by crews, and the alerts of a node one after the other. A node that is assigned to people
+stays assigned; one whose repair by an action fails its check (repair_check) is planned again, for
+the next step, or for a crew that has not been assigned to it.
 """
 
 from synthralos.calls import backoff
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.plurals import count_noun
-from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.core.timestamps import to_iso
 from synthralos.infrastructure import (
+    approval_question,
+    check_records,
     crew_planner,
     crews,
     detection,
     impact,
     outcome,
     planner_tools,
+    reopening,
     repair_check,
     repair_evidence,
     runbook_steps,
     turns,
 )
-from synthralos.infrastructure.config import load_config
+from synthralos.infrastructure.config import REQUIRED, load_config
 from synthralos.infrastructure.outcome import WORKFLOW, all_failed, summarize_names
 from synthralos.infrastructure.topology import Topology
-from synthralos.runtime import workflow_run
-from synthralos.storage.stackstorm_api import StackStormError
+from synthralos.runtime import child_runs, workflow_run
 from synthralos.telemetry import run_log
 
 DEFAULT_RUN_SECONDS = 600
 MAX_STEPS, MAX_RETRIES = 100, 10
 DEFAULTS = {"max_steps": 10, "max_retries": 3}
-ASK = "core.ask"
 # What a person who is asked for approval is shown of an assignment.
 _QUESTION_FIELDS = ("node", "crew", "runbook", "step", "action", "parameters")
 INIT, DETECTION, IMPACT, PLANNING, EXECUTION, RESCHEDULING, FINAL = STATES = (
@@ -85,6 +88,7 @@ def new_case(env, parameters, started, payload=None):
         max_steps=workflow_run.whole_number(inputs, "max_steps", 1, MAX_STEPS),
         max_retries=workflow_run.whole_number(inputs, "max_retries", 1, MAX_RETRIES),
         state=INIT,
+        approval=inputs.get("approval"),
         steps=0,
         step_history=[],
         plan_history=[],
@@ -100,13 +104,15 @@ def new_case(env, parameters, started, payload=None):
         repair_retries=0,
         alerts={},
         seen_down=[],
-        checks={},
+        checks=[],
         impact={"nodes": [], "total": {}},
         plan=None,
         retry_count=0,
         asked_at=None,
         approved=[],
         turn=None,
+        polls=0,
+        look_first=[],
         outcome=None,
         reason=None,
     )
@@ -276,9 +282,10 @@ def plan(env, case):
     )
 
 
-def make_plan(env, case, config):
+def make_plan(env, case, config, may_ask=True):
     """Plan by the runbooks, then by the LLM if one is configured, then by the rules.
 
+    :param may_ask: whether the LLM may be asked.
     :returns: (plan or None, planner_info or None). A plan is {source, thoughts, assignments [{node,
         crew, requires_approval, source}], unassigned [{node, reason}]}; it is None if the LLM made
         no decision and the rules may not plan. planner_info is the statistics of asking the LLM.
@@ -289,7 +296,7 @@ def make_plan(env, case, config):
     open_nodes = [name for name in case["failures"] if name not in planned]
     facts = _facts(env, case, config, topology, open_nodes)
     decided, planner_info, thoughts = None, None, None
-    if env.settings.planner_model is not None and config.crews and open_nodes:
+    if may_ask and env.settings.planner_model is not None and config.crews and open_nodes:
         decided, planner_info = crew_planner.plan_by_llm(
             env, facts, case, lambda *used: _tool_used(case, *used)
         )
@@ -376,65 +383,100 @@ def execute(env, case):
     """
     _check_state(case, EXECUTION)
     config = load_config(env)
+    topology = Topology.load(env, config)
     pending = [
         assignment
         for assignment in case["plan"]["assignments"]
         if assignment["node"] in case["failures"]
     ]
-    unapproved = [assignment for assignment in pending if assignment["requires_approval"]]
+    unapproved = [assignment for assignment in pending if _requires_approval(case, assignment)]
     if case["asked_at"] is not None:
         refusal = _apply_approval(env, case, unapproved)
         if refusal is not None:
             return refusal
+    changed = [
+        assignment["node"]
+        for assignment in pending
+        if runbook_steps.has_changed(env, config, topology, case, assignment)
+    ]
+    if changed:
+        return _plan_again(env, case, "runbooks_changed", changed, "their runbooks have changed")
     if case["approved"]:
         ready = [assignment for assignment in pending if assignment["node"] in case["approved"]]
         unapproved = []
     else:
-        ready = [assignment for assignment in pending if not assignment["requires_approval"]]
+        ready = [assignment for assignment in pending if assignment not in unapproved]
     wait = _wait_for_turn(env, case, config, ready)
     if wait is not None:
         return wait
-    ready = [assignment for assignment in ready if assignment["node"] in case["failures"]]
+    if case["look_first"]:
+        open_nodes = _close_recovered(env, case, config, topology, ready)
+        if open_nodes:
+            reason = "another alert of them is open"
+            return _plan_again(env, case, "alerts_over", open_nodes, reason)
+        ready = [assignment for assignment in ready if assignment["node"] in case["failures"]]
     entries = case.pop("done", []) + assign(env, case, config, ready)
     case["approved"] = []
     if unapproved:
-        case["asked_at"], case["done"] = env.now(), entries
-        case["progress"]["cursor"] += 1
-        summary = "a person is asked for approval: %s" % summarize_names(
-            [assignment["crew"] for assignment in unapproved]
-        )
-        return {
-            "summary": summary,
-            "next_task": "ask",
-            "assignments": entries,
-            "asking": [
-                {name: assignment[name] for name in _QUESTION_FIELDS if assignment.get(name) is not None}
-                for assignment in unapproved
-            ],
-            "next": workflow_run.next_step(env, case),
-        }
+        return _ask(env, case, config, unapproved, entries)
     if not entries and not case["failures"]:
         summary = "every failure was over before its turn"
         return _goto(env, case, FINAL, "failures_over", {"nodes": case["resolved"]}, summary)
     return _after_execution(env, case, entries)
 
 
-def _wait_for_turn(env, case, config, ready):
-    """Return the result that waits while another run acts on the nodes of `ready`, or None.
+def _requires_approval(case, assignment):
+    """Return whether a person must approve the assignment: as configured, or as the run says."""
+    return assignment["requires_approval"] or case.get("approval") == REQUIRED
 
-    After a wait, nodes whose failure is over by then are no longer open.
+
+def _plan_again(env, case, action, nodes, reason):
+    """Return the result of the transition from EXECUTION back to REPAIR_PLANNING."""
+    case["approved"] = []
+    summary = "%s: %s" % (summarize_names(nodes), reason)
+    entries = case.pop("done", [])
+    return _goto(env, case, PLANNING, action, {"nodes": nodes}, summary, assignments=entries)
+
+
+def _ask(env, case, config, unapproved, entries):
+    """Return the result after which a person is asked to approve the assignments.
+
+    :param entries: of what was assigned before.
     """
-    acting = [a["node"] for a in ready if turns.is_action(config, a)]
+    # Nobody waits for a person because another run does; afterwards much may have happened.
+    turns.leave(env, case)
+    case["look_first"] = [assignment["node"] for assignment in unapproved]
+    case["asked_at"], case["done"] = env.now(), entries
+    case["progress"]["cursor"] += 1
+    approval_question.record(env, config, case, unapproved)
+    summary = "a person is asked for approval: %s" % summarize_names(
+        [assignment["crew"] for assignment in unapproved]
+    )
+    return {
+        "summary": summary,
+        "next_task": "ask",
+        "assignments": entries,
+        "asking": [
+            {
+                name: assignment[name]
+                for name in _QUESTION_FIELDS
+                if assignment.get(name) is not None
+            }
+            for assignment in unapproved
+        ],
+        "next": workflow_run.next_step(env, case),
+    }
+
+
+def _wait_for_turn(env, case, config, ready):
+    """Return the result that waits while another run acts on the nodes of `ready`, or None."""
+    acting = [
+        assignment["node"] for assignment in ready if turns.is_action(config, assignment)
+    ]
     blocker = turns.wait_for(env, case, acting)
     if blocker is None:
-        if turns.has_waited(case):
-            case["turn"]["polls"] = 0
-            topology = Topology.load(env, config)
-            seconds = max(1.0, env.deadline(case).seconds_left())
-            over = repair_check.nodes_that_recovered(env, config, topology, case, seconds)
-            case["failures"] = [name for name in case["failures"] if name not in over]
-            case["resolved"] += [name for name in over if name not in case["resolved"]]
         return None
+    case["look_first"] = [assignment["node"] for assignment in ready]
     delay = turns.poll_seconds(case)
     if env.deadline(case).seconds_left() <= delay:
         reason = "another run was still acting on %s" % summarize_names(acting)
@@ -453,14 +495,32 @@ def _wait_for_turn(env, case, config, ready):
     }
 
 
+def _close_recovered(env, case, config, topology, ready):
+    """Close the nodes of `look_first` whose failure is over by now.
+
+    :param ready: the assignments that would be carried out now.
+    :returns: the nodes of these that stay open, because of further alerts.
+    """
+    steps = {
+        assignment["node"]: runbook_steps.find_step(config, topology, case, assignment)
+        for assignment in ready
+        if assignment["node"] in case["look_first"]
+    }
+    seconds = max(1.0, env.deadline(case).seconds_left())
+    over = repair_check.find_recovered(env, config, topology, case, steps, seconds)
+    case["look_first"] = reopening.close_recovered(config, topology, case, over)
+    return case["look_first"]
+
+
 def _apply_approval(env, case, unapproved):
     """Apply a person's answer; the time that it took does not count against the run's deadline.
 
     :returns: None if it is approved; else the result of the transition out of EXECUTION.
     """
     case["deadline"] += max(0.0, env.now() - case["asked_at"])
-    asked_at, case["asked_at"] = case["asked_at"], None
-    answer = _answer(env, case, asked_at)
+    case["asked_at"] = None
+    inquiry = child_runs.latest_child(env, case["run"], (child_runs.ASK,))
+    answer = child_runs.answer_of(inquiry, "approved")
     names = [assignment["node"] for assignment in unapproved]
     if answer is True:
         case["approved"] = names
@@ -476,33 +536,22 @@ def _apply_approval(env, case, unapproved):
     return _goto(env, case, FINAL, "approval_not_given", data, reason, assignments=entries)
 
 
-def _answer(env, case, asked_at):
-    """Return True, False, or None if the inquiry ended without an answer."""
-    if env.api is None:
-        raise StackStormError("there is no StackStorm API to read the answer from")
-    rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
-    inquiries = [row for row in rows if (row.get("action") or {}).get("ref") == ASK]
-    if not inquiries:
-        return None
-    newest = max(inquiries, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0)
-    response = (newest.get("result") or {}).get("response")
-    approved = response.get("approved") if isinstance(response, dict) else None
-    return approved if isinstance(approved, bool) else None
-
-
 def assign(env, case, config, requested):
     """Assign the requested [{node, crew}], update the case, and return the entries.
 
     :param requested: of runbooks too, as runbook_steps.plan returns them.
     """
     topology = Topology.load(env, config)
-    steps = [assignment for assignment in requested if assignment.get("action") is not None]
-    by_crew = {}
+    steps, by_crew = {}, {}
     for assignment in requested:
-        if assignment not in steps:
+        node_step = runbook_steps.find_step(config, topology, case, assignment)
+        if node_step is not None:
+            steps[assignment["node"], assignment["crew"]] = node_step
+        if node_step is None or node_step.step.action is None:
             by_crew.setdefault(assignment["crew"], []).append(assignment["node"])
+    actions = [node_step for node_step in steps.values() if node_step.step.action is not None]
     seconds = max(0.0, env.deadline(case).seconds_left())
-    entries = runbook_steps.run_steps(env, config, topology, case, steps, seconds)
+    entries = runbook_steps.run_steps(env, config, topology, actions, seconds)
     for name, nodes in by_crew.items():
         crew = config.crew(name)
         if crew is None:
@@ -515,17 +564,12 @@ def assign(env, case, config, requested):
     assigned = {entry["node"] for entry in entries if entry["status"] == crews.ASSIGNED}
     case["failures"] = [name for name in case["failures"] if name not in assigned]
     case["assignments"] += entries
-    planned = {(assignment["node"], assignment["crew"]): assignment for assignment in requested}
     for entry in entries:
         if entry["status"] == crews.FAILED:
             case["tried"].setdefault(entry["node"], []).append(entry["crew"])
             continue
-        assignment, node_step = planned[entry["node"], entry["crew"]], None
-        if assignment.get("runbook") is not None:
-            node_step = runbook_steps.find_step(config, topology, case, assignment)
-        case["checks"][entry["node"]] = repair_check.new_check(
-            env, config, case, entry, node_step
-        )
+        node_step = steps.get((entry["node"], entry["crew"]))
+        check_records.put(case, repair_check.new_check(env, config, case, entry, node_step))
     return entries
 
 
@@ -549,10 +593,8 @@ def _after_execution(env, case, entries, refused=None, names=()):
         summary = "a person refused the actions for %s" % summarize_names(names)
         return _goto(env, case, FINAL, refused, {"nodes": list(names)}, summary)
     config = load_config(env)
-    is_checked = case.get("watched") or repair_check.has_open_check(case)
-    delay = 0
-    if is_checked:
-        due_at = repair_check.next_check_at(case)
+    due_at, delay = check_records.next_check_at(case), 0
+    if case.get("watched") or due_at is not None:
         delay = config.settle_seconds if due_at is None else max(0.0, due_at - env.now())
     delay = backoff.round_up(min(delay, max(0.0, env.deadline(case).seconds_left() / 2)))
     summary = "%s assigned" % count_noun(len(entries), "node")
@@ -576,12 +618,12 @@ def _recheck(env, case):
             failure = error.failure
     seconds = max(1.0, env.deadline(case).seconds_left())
     repair_check.run_checks(env, config, topology, case, nodes, seconds)
+    still_failed, further = _reopen(env, case, config, topology)
+    # What has repaired one alert of a node may have repaired its others.
+    case["look_first"] = list(further)
     case["resolved"] += [
-        name
-        for name in repair_check.nodes_with(case, repair_check.REPAIRED)
-        if name not in case["resolved"]
+        name for name in check_records.repaired_nodes(case) if name not in case["resolved"]
     ]
-    still_failed = _reopen_failed(env, case, config, topology)
     new = _register_failures(case, nodes)
     if new:
         case["cascade"] = new
@@ -594,12 +636,15 @@ def _recheck(env, case):
         summary = "%s still failed: %s" % (
             count_noun(len(still_failed), "node is", "nodes are"), summarize_names(still_failed)
         )
-        data = {"nodes": still_failed, "checks": repair_check.report(case)}
+        data = {"nodes": still_failed, "checks": check_records.report(case)}
         return _goto(env, case, PLANNING, "repairs_failed", data, summary)
-    check_at = repair_check.next_check_at(case)
+    if further:
+        summary = "further alerts of %s" % summarize_names(further)
+        return _goto(env, case, PLANNING, "further_alerts", {"nodes": further}, summary)
+    check_at = check_records.next_check_at(case)
     if check_at is not None and env.deadline(case).allows_attempt_at(check_at):
         return _check_again(env, case, check_at)
-    repair_check.close_checks(case)
+    check_records.close_checks(case)
     if failure is not None:
         case["reason"] = "could not check for new failures: %s" % failure.cause
         data = {"cause": failure.cause}
@@ -613,43 +658,34 @@ def _recheck(env, case):
         )
         label = outcome.INCOMPLETE if label in (outcome.REFUSED, outcome.HEALTHY) else label
     return _goto(
-        env, case, FINAL, label, data, summary, checks=repair_check.report(case)
+        env, case, FINAL, label, data, summary, checks=check_records.report(case)
     )
 
 
-def _reopen_failed(env, case, config, topology):
-    """Open the nodes again whose repair has failed its check, as far as there is another crew.
+def _reopen(env, case, config, topology):
+    """Open the nodes again for which there is something else to do.
 
-    :returns: these nodes. The others stay not_repaired.
+    :returns: (still_failed, further): the nodes whose repair has failed its check, as far as there
+        is another step or crew for that, and those of which another alert comes next.
     """
-    failed = [
-        case["checks"][name] for name in repair_check.nodes_with(case, repair_check.NOT_REPAIRED)
-    ]
-    new = [
-        check
-        for check in failed
-        if check["crew"] not in case["ineffective"].get(check["node"], ())
-    ]
-    for check in new:
-        case["ineffective"].setdefault(check["node"], []).append(check["crew"])
-    steps = runbook_steps.steps_by_node(config, topology, case)
-    nodes = [
-        check["node"]
-        for check in new
-        if runbook_steps.next_step(config, case, check["node"], steps.get(check["node"], []))
-    ]
+    ineffective = reopening.note_ineffective(case)
+    failed = {(check["node"], check["alert"]) for check in ineffective}
+    nodes = reopening.nodes_with_further_steps(config, topology, case)
+    still_failed = [name for name, alert in nodes.items() if (name, alert) in failed]
     if case["repair_retries"] < case["max_retries"]:
         facts = _facts(env, case, config, topology, case["failures"])
         by_crews = [
             check["node"]
-            for check in new
-            if check["node"] not in steps and crew_planner.has_next_crew(facts, check["node"])
+            for check in ineffective
+            if check["alert"] is None and check["node"] not in nodes and
+            crew_planner.has_next_crew(facts, check["node"])
         ]
         case["repair_retries"] += bool(by_crews)
-        nodes += by_crews
-    if nodes:
-        case["failures"] += nodes
-        for check in new:
+        still_failed += by_crews
+    further = [name for name in nodes if name not in still_failed]
+    case["failures"] += still_failed + further
+    if still_failed:
+        for check in ineffective:
             crew_planner.remember(
                 case,
                 {
@@ -658,7 +694,7 @@ def _reopen_failed(env, case, config, topology):
                     "reason": check["reason"],
                 },
             )
-    return nodes
+    return still_failed, further
 
 
 def _check_again(env, case, check_at):
@@ -666,9 +702,9 @@ def _check_again(env, case, check_at):
 
     It is no transition to another state, so it does not count towards max_steps.
     """
-    nodes = repair_check.nodes_with(case, repair_check.PENDING)
+    nodes = check_records.nodes_with(case, check_records.PENDING)
     delay = max(1, backoff.round_up(check_at - env.now()))
-    data = {"nodes": nodes, "checks": repair_check.report(case)}
+    data = {"nodes": nodes, "checks": check_records.report(case)}
     _step(case, RESCHEDULING, RESCHEDULING, "repairs_pending", data)
     case["progress"]["cursor"] += 1
     return {

@@ -7,7 +7,7 @@ people, or was assigned and cannot be checked; also when a person refused the ac
 from typing import Any, Optional
 
 from synthralos.core.identifiers import is_name
-from synthralos.infrastructure import crews, repair_check, turns
+from synthralos.infrastructure import check_records, crews, turns
 from synthralos.infrastructure.impact import rank
 from synthralos.runtime import failure_record, workflow_run
 from synthralos.runtime.environment import Environment
@@ -31,7 +31,7 @@ _SUCCESS_OUTCOMES = (HEALTHY, REPAIRED, ASSIGNED)
 def finish(env, case):
     """The result of repair.finish: what came of the run; a run that failed is recorded."""
     turns.leave(env, case)
-    repair_check.close_checks(case)
+    check_records.close_checks(case)
     outcome, succeeded = outcome_of(case)
     case["outcome"] = outcome
     result = run_report(case)
@@ -58,7 +58,7 @@ def outcome_of(case):
     stopped = case["outcome"] in (MAX_STEPS, OUT_OF_TIME)
     if missing and (stopped or case["outcome"] in (MAX_RETRIES, NOT_ANSWERED)):
         return case["outcome"], False
-    if repair_check.nodes_with(case, repair_check.NOT_REPAIRED):
+    if check_records.nodes_with(case, check_records.NOT_REPAIRED):
         return NOT_REPAIRED, False
     if missing:
         return INCOMPLETE, False
@@ -67,9 +67,9 @@ def outcome_of(case):
     if not case["assignments"]:
         # It was stopped before it knew of anything.
         return (case["outcome"], False) if stopped else (HEALTHY, True)
-    if repair_check.nodes_with(case, repair_check.UNCHECKED):
+    if check_records.nodes_with(case, check_records.UNCHECKED):
         return UNCHECKED, False
-    if repair_check.nodes_with(case, repair_check.ASSIGNED):
+    if check_records.nodes_with(case, check_records.ASSIGNED):
         return ASSIGNED, True
     return REPAIRED, True
 
@@ -79,8 +79,8 @@ def _check_reason(case):
     """
     open_checks = [
         check
-        for check in repair_check.report(case)
-        if check["status"] in (repair_check.NOT_REPAIRED, repair_check.UNCHECKED)
+        for check in check_records.report(case)
+        if check["status"] in (check_records.NOT_REPAIRED, check_records.UNCHECKED)
     ]
     if not open_checks:
         return None
@@ -91,7 +91,7 @@ def _check_reason(case):
 def unassigned_nodes(case):
     """The nodes that no crew has: none was found, a person refused, or the repair did not help."""
     nodes = case["failures"] + case["refused_nodes"]
-    nodes += repair_check.nodes_with(case, repair_check.NOT_REPAIRED)
+    nodes += check_records.nodes_with(case, check_records.NOT_REPAIRED)
     return list(dict.fromkeys(nodes))
 
 
@@ -103,7 +103,7 @@ def log_failure(env, case, parameters):
     complete = failure_record.complete_case(case)
     if complete:
         turns.leave(env, complete)
-        repair_check.close_checks(complete)
+        check_records.close_checks(complete)
     error, reason = failure_record.failure_reason(case, complete["progress"] if complete else {})
     error = dict(error, reason=reason)
     result = dict(run_report(complete), outcome=FAILED) if complete else {"outcome": FAILED}
@@ -164,7 +164,7 @@ def _subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> tupl
     """(name, criticality): the most severe node that needs a person, else the first parameter."""
     open_nodes = unassigned_nodes(case) if case else []
     if case and not open_nodes:
-        open_nodes = repair_check.nodes_with(case, repair_check.UNCHECKED)
+        open_nodes = check_records.nodes_with(case, check_records.UNCHECKED)
     if case and open_nodes:
         impact_by_node = {impact["node"]: impact for impact in case["impact"]["nodes"]}
 
@@ -193,7 +193,7 @@ def run_report(case):
         "unassigned": unassigned_nodes(case),
         "unresolved_alerts": case["unresolved_alerts"],
         "resolved": case["resolved"],
-        "checks": repair_check.report(case),
+        "checks": check_records.report(case),
         "impact": case["impact"],
         "assignments": case["assignments"],
         "plan": case["plan"],
@@ -205,7 +205,7 @@ def run_report(case):
 def _counts_text(case):
     assigned = {entry["node"] for entry in case["assignments"] if entry["status"] == crews.ASSIGNED}
     parts = ["%d failed" % len(all_failed(case)), "%d assigned" % len(assigned)]
-    repaired = repair_check.nodes_with(case, repair_check.REPAIRED)
+    repaired = check_records.repaired_nodes(case)
     if repaired:
         parts.append("%d repaired" % len(repaired))
     open_nodes = unassigned_nodes(case)

@@ -5,18 +5,23 @@ import re
 # Parameters that say where an action works: those of StackStorm's runners, and those that packs
 # use. A part of a name counts, such as target_host; whole words only, so that ghost does not.
 HOST_WORDS = frozenset((
-    "host", "hosts", "hostname", "hostnames", "fqdn", "node", "nodes", "server", "servers",
-    "instance", "address", "addr", "ip", "ips", "url", "uri", "endpoint", "domain", "bastion",
-    "target", "targets", "proxy", "router", "switch", "inventory",
+    "host", "hosts", "hostname", "hostnames", "fqdn", "node", "nodes", "nodename", "server",
+    "servers", "servername", "machine", "machines", "computer", "instance", "instances", "address",
+    "addresses", "addr", "ip", "ips", "ipv", "ipaddr", "ipaddress", "url", "urls", "baseurl", "uri",
+    "endpoint", "endpoints", "webhook", "domain", "dns", "bastion", "gateway", "peer", "target",
+    "targets", "destination", "dest", "proxy", "router", "switch", "inventory",
 ))
 # Parameters that hold a command line, code or credentials.
 COMMAND_WORDS = frozenset((
-    "cmd", "cmds", "command", "commands", "script", "scripts", "args", "arguments", "argv", "env",
-    "environment", "exec", "eval", "code", "shell", "sudo", "cwd", "dir", "directory", "query",
-    "sql", "statement", "expression", "template", "playbook", "password", "passphrase", "token",
-    "key", "secret", "username", "user", "module",
+    "cmd", "cmds", "cmdline", "command", "commands", "commandline", "script", "scripts", "args",
+    "kwargs", "arguments", "argv", "options", "opts", "flags", "env", "environment", "exec", "eval",
+    "code", "shell", "bash", "powershell", "sudo", "cwd", "dir", "directory", "query", "queries",
+    "sql", "statement", "expression", "template", "playbook", "playbooks", "password", "passwd",
+    "passphrase", "credential", "credentials", "token", "key", "secret", "username", "user",
+    "module",
 ))
-_WORDS = re.compile(r"[A-Za-z][a-z]*|[0-9]+")
+# "hostName", "NODE_IP" and "baseURL" are two words each.
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Za-z][a-z]*|[0-9]+")
 
 
 def holds_host(name: str) -> bool:

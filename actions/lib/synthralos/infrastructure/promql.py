@@ -13,6 +13,8 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _QUOTES = "\"'`"
 # A token outside of strings and brackets: a word, a number, an operator, or any other character.
 _TOKEN = re.compile(r"[A-Za-z_:][\w:]*|[=!<>]=|[\d.][\w.]*(?:(?<=[eE])[+-]\d+)?|\S")
+# What drops series besides a comparison.
+_FILTERS = ("absent", "absent_over_time", "and", "unless")
 # What binds as loosely as the comparison, or more so: then it is not the last step of the query.
 _LOOSE_WORDS = ("and", "or", "unless", "bool", "on", "ignoring", "atan2")
 
@@ -49,6 +51,27 @@ def opposite_of(query: str) -> Optional[str]:
         return None
     operator, start = tokens[-2]
     return "%s %s %s%s" % (query[:start].strip(), _OPPOSITES[operator], sign, tokens[-1][0])
+
+
+def tells_healthy_apart(query: str) -> bool:
+    """Return whether a query can leave out the series of what is not healthy.
+
+    It cannot without a comparison, or with one that returns 0 and 1 instead (`bool`): then its
+    samples exist whatever their values are.
+    """
+    tokens = list(_tokens(query))
+    if any(text.lower() == "bool" for text, _ in _top_level_tokens(query)):
+        return False
+    return any(text in _OPPOSITES or text.lower() in _FILTERS for text in tokens)
+
+
+def _tokens(query: str) -> Iterator[str]:
+    """Yield the tokens of a query at any depth, without those of its selectors and strings."""
+    for text, _ in _top_level_tokens(query):
+        if text[0] == "(":
+            yield from _tokens(text[1:-1])
+        elif text[0] not in _PAIRS and text[0] not in _QUOTES:
+            yield text
 
 
 def _top_level_tokens(query: str) -> Iterator[tuple[str, int]]:

@@ -1,8 +1,8 @@
 """The check of a repair: whether the alert or the query that showed a failure says that it is over.
 
-A check belongs to one repair: a node, and the crew that was assigned to it. It is due
-`settle_seconds` after the repair has ended. Each source that has shown the failure is asked, and a
-node is repaired only if every one of them has positive evidence:
+A check belongs to one repair (see check_records). It is due `settle_seconds` after the repair has
+ended. Each source that has shown the failure is asked, and a node is repaired only if every one of
+them has positive evidence:
 
 - Alertmanager: every member responds, has been running for long enough to know all alerts, and none
   lists the alert; silenced and inhibited alerts count as listed. It knows nothing of the past, so
@@ -17,9 +17,16 @@ A source that does not respond is no evidence either way: the node is neither re
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Optional, TypedDict
+from typing import Any, Optional
 
-from synthralos.infrastructure import repair_evidence, runbook_check
+from synthralos.infrastructure import check_records, repair_evidence, runbook_check
+from synthralos.infrastructure.check_records import (
+    ASSIGNED,
+    NOT_REPAIRED,
+    PENDING,
+    REPAIRED,
+    Check,
+)
 from synthralos.infrastructure.config import InfrastructureConfig, Prometheus
 from synthralos.infrastructure.prometheus_history import NodeHistory
 from synthralos.infrastructure.repair_evidence import (
@@ -28,45 +35,16 @@ from synthralos.infrastructure.repair_evidence import (
     HEALTHY,
     PROMETHEUS,
     UNKNOWN,
-    AlertKey,
     Calls,
     Evidence,
 )
-from synthralos.infrastructure.runbook_check import STEP_CHECK, CheckQuestion
+from synthralos.infrastructure.runbook_check import STEP_CHECK
 from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime.environment import Environment
 
-# The states of a check. A pending one is asked about again; an assigned one is with people, or
-# cannot be checked; an unchecked one could not be judged before the run ended.
-PENDING, REPAIRED, NOT_REPAIRED = "pending", "repaired", "not_repaired"
-ASSIGNED, UNCHECKED = "assigned", "unchecked"
-
 # Between two questions to a source that did not respond: doubled each time, up to the maximum.
 RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 60.0
-
-
-class Check(TypedDict):
-    """The check of one repair, as a case stores it. Times are seconds since the epoch.
-
-    `alerts_gone_at`: when Alertmanager first did not list the alerts any more; `retries`: how often
-    in a row a source did not respond; `status`, `reason`: of the last check; `due_at`: when a
-    pending one is checked again; `question`: the check of a runbook's step, or None.
-    """
-
-    node: str
-    crew: str
-    by_people: bool
-    ended_at: float
-    sources: list[str]
-    alerts: list[AlertKey]
-    alerts_gone_at: Optional[float]
-    retries: int
-    status: str
-    reason: str
-    due_at: float
-    settle_seconds: float
-    question: Optional[CheckQuestion]
 
 
 def new_check(
@@ -87,6 +65,8 @@ def new_check(
     if node_step is not None and node_step.step.check is not None and config.prometheus is not None:
         question = runbook_check.question_of(env, config, node_step)
     alerts = case["alerts"].get(node, [])
+    if node_step is not None:
+        alerts = [key for key in alerts if key["alert"] == node_step.alert]
     if question is not None:
         sources = [STEP_CHECK]
     else:
@@ -101,6 +81,7 @@ def new_check(
     now = env.now()
     return {
         "node": node,
+        "alert": None if node_step is None else node_step.alert,
         "crew": entry["crew"],
         "by_people": not is_action,
         "ended_at": now,
@@ -141,9 +122,7 @@ def run_checks(
     :param down: the nodes that Prometheus has just returned as failed.
     :param deadline_seconds: how long the calls may take together.
     """
-    checks: list[Check] = [
-        check for check in case["checks"].values() if check["status"] == PENDING
-    ]
+    checks = check_records.with_status(case, PENDING)
     if not checks:
         return
     evidence_by_node = _ask_all(env, config, topology, case, checks, deadline_seconds)
@@ -155,27 +134,37 @@ def run_checks(
         _conclude(check, evidence, env.now(), check["settle_seconds"])
 
 
-def nodes_that_recovered(
+def find_recovered(
     env: Environment,
     config: InfrastructureConfig,
     topology: Topology,
     case: Mapping[str, Any],
+    steps: Mapping[str, Optional[NodeStep]],
     deadline_seconds: float,
-) -> list[str]:
-    """Return the open nodes of a run whose failure is over before anything was done about it.
+) -> list[Check]:
+    """Return the checks of the repairs that are not needed any more: what they are for is over.
 
-    The evidence must be as positive as that of a repair, but only for this moment.
+    The evidence must be as positive as that of a repair, for this moment and without a failure
+    after it since the run began, or for settle_seconds.
+
+    :param steps: {node: the step of a runbook that is planned for it, or None for a crew}.
     """
     checks = [
-        new_check(env, config, case, {"node": node, "crew": ""}) for node in case["failures"]
+        new_check(env, config, case, {"node": node, "crew": ""}, node_step)
+        for node, node_step in steps.items()
     ]
     checks = [check for check in checks if check["sources"]]
+    for check in checks:
+        check["ended_at"] = max(env.now() - check["settle_seconds"], case["started"])
     evidence_by_node = _ask_all(env, config, topology, case, checks, deadline_seconds)
-    return [
-        check["node"]
+    over = [
+        check
         for check in checks
         if all(item.state == HEALTHY for item in evidence_by_node[check["node"]])
     ]
+    for check in over:
+        check["status"], check["reason"] = REPAIRED, "it was over before it was repaired"
+    return over
 
 
 def _ask_all(
@@ -201,7 +190,7 @@ def _ask_all(
         if check["question"] is not None:
             evidence_by_node[check["node"]].append(
                 runbook_check.ask(
-                    env, calls, config.prometheus, check["question"], check["ended_at"]
+                    env, calls, config, check["question"], check["ended_at"]
                 )
             )
     return evidence_by_node
@@ -259,33 +248,3 @@ def _ask_alertmanager(
             evidence = doubt
         check["alerts_gone_at"] = evidence.since if evidence.state == HEALTHY else None
         evidence_by_node[check["node"]].append(evidence)
-
-
-def has_open_check(case: Mapping[str, Any]) -> bool:
-    """Whether a repair is still to be checked."""
-    return any(check["status"] == PENDING for check in case["checks"].values())
-
-
-def next_check_at(case: Mapping[str, Any]) -> Optional[float]:
-    """Return when the next pending check is due, in seconds since the epoch, or None."""
-    due = [check["due_at"] for check in case["checks"].values() if check["status"] == PENDING]
-    return min(due, default=None)
-
-
-def nodes_with(case: Mapping[str, Any], status: str) -> list[str]:
-    """Return the nodes whose last repair has this status, in the order of the repairs."""
-    return [node for node, check in case["checks"].items() if check["status"] == status]
-
-
-def close_checks(case: Mapping[str, Any]) -> None:
-    """End the checks that are still pending: the run has no time left for them."""
-    for check in case["checks"].values():
-        if check["status"] == PENDING:
-            check["status"] = ASSIGNED if check["by_people"] else UNCHECKED
-            check["reason"] = check["reason"] or "the run ended before it could be checked"
-
-
-def report(case: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return [{node, crew, status, reason, sources}] of the last repair of each node."""
-    names = ("node", "crew", "status", "reason", "sources")
-    return [{name: check[name] for name in names} for check in case["checks"].values()]

@@ -29,10 +29,14 @@ MAX_FILTER_CHARS = 500
 
 
 class AlertKey(TypedDict):
-    """An alert that Alertmanager is asked for; its name only narrows the list."""
+    """An alert that Alertmanager is asked for; its name only narrows the list.
+
+    `alert`: its position in the notification.
+    """
 
     fingerprint: str
     alertname: str
+    alert: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def find_alerts(
         return {}
     body = request["alert"]
     alerts: dict[str, list[AlertKey]] = {}
-    for item in body["alerts"] if isinstance(body.get("alerts"), list) else [body]:
+    items = body["alerts"] if isinstance(body.get("alerts"), list) else [body]
+    for position, item in enumerate(items):
         try:
             [payload] = alert_payloads.from_webhook(dict(body, alerts=[item]), env.now())
             nodes, _ = detection.detect_failures(
@@ -96,9 +101,9 @@ def find_alerts(
         if payload["status"] != alert_payloads.FIRING or source != ALERTMANAGER:
             continue
         if isinstance(item.get("fingerprint"), str):
-            keys = [_key(payload)]
+            keys = [_key(payload, position)]
         else:
-            keys = _look_up(env, alertmanager, payload["labels"])
+            keys = _look_up(env, alertmanager, payload["labels"], position)
         for node in nodes:
             alerts.setdefault(node, []).extend(keys)
     return {node: keys for node, keys in alerts.items() if keys}
@@ -115,12 +120,15 @@ def load_alertmanager(env: Environment) -> Optional[Alertmanager]:
     return alertmanager
 
 
-def _key(payload: Mapping[str, Any]) -> AlertKey:
-    return {"fingerprint": payload["fingerprint"], "alertname": payload["alertname"]}
+def _key(payload: Mapping[str, Any], position: int) -> AlertKey:
+    return {
+        "fingerprint": payload["fingerprint"], "alertname": payload["alertname"],
+        "alert": position,
+    }
 
 
 def _look_up(
-    env: Environment, alertmanager: Alertmanager, labels: Mapping[str, str]
+    env: Environment, alertmanager: Alertmanager, labels: Mapping[str, str], position: int
 ) -> list[AlertKey]:
     """Return the alerts with these labels, and perhaps more, that any member lists as firing."""
     calls = Calls(env, env.now() + alertmanager.connections[0].timeout)
@@ -132,7 +140,7 @@ def _look_up(
             continue
         for payload in _firing(entries, clock):
             if labels.items() <= payload["labels"].items():
-                keys[payload["fingerprint"]] = _key(payload)
+                keys[payload["fingerprint"]] = _key(payload, position)
     return list(keys.values())
 
 

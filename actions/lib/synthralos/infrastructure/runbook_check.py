@@ -6,10 +6,12 @@ these names, and at least one of them; a series without labels speaks of everyth
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional, TypedDict
+from typing import Any, Optional
 
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
+from synthralos.core.identifiers import to_name
+from synthralos.infrastructure.check_records import CheckQuestion
 from synthralos.infrastructure.config import InfrastructureConfig, Prometheus
 from synthralos.infrastructure.prometheus_history import (
     FAILED_AGAIN,
@@ -23,46 +25,27 @@ from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.topology import Topology
 from synthralos.runtime.environment import Environment
 from synthralos.sensing import alert_subjects
+from synthralos.sensing.alert_subjects import SubjectRules
 from synthralos.storage import incidents
 
 STEP_CHECK = "step_check"
 # Labels that say how a series was measured, or which rule has made an alert of it.
 _OF_MEASUREMENT = frozenset((
     "job", "endpoint", "alertname", "alertgroup", "severity", "alertstate", "prometheus",
-    "metrics_path", "uid",
+    "metrics_path", "uid", "__name__",
 ))
-
-
-class CheckQuestion(TypedDict):
-    """What Prometheus is asked about one alert.
-
-    `labels`: those that identify what the alert is about; `cluster`: the one that it names, or
-    None; `is_shared_name`: whether another cluster has a thing of the same name.
-    """
-
-    query: str
-    labels: dict[str, str]
-    cluster: Optional[str]
-    is_shared_name: bool
 
 
 def question_of(
     env: Environment, config: InfrastructureConfig, node_step: NodeStep
 ) -> CheckQuestion:
     """Return the question of a step that has a check."""
-    rules = config.alert_rules
-    labels = {name: value for name, value in node_step.labels.items() if isinstance(value, str)}
+    rules, labels = config.alert_rules, node_step.labels
     subject = alert_subjects.find_subject(labels, rules)
-    identity = alert_subjects.identity_labels(labels, subject.label if subject else None, rules)
-    clusters = frozenset(rules.clusters + alert_subjects.CLUSTERS)
     cluster = alert_subjects.find_cluster(labels, rules)
     return {
         "query": node_step.step.check or "",
-        "labels": {
-            name: value
-            for name, value in identity.items()
-            if name not in _OF_MEASUREMENT and name not in clusters and value
-        },
+        "labels": _identity_of(labels, rules),
         "cluster": cluster,
         "is_shared_name": cluster is not None and subject is not None and _is_shared(
             env, config, str(subject.name), cluster
@@ -73,23 +56,26 @@ def question_of(
 def _is_shared(
     env: Environment, config: InfrastructureConfig, name: str, cluster: str
 ) -> bool:
-    clusters = {cluster, *incidents.clusters_with(env.store, name)}
+    """Return whether another cluster has a thing of this name, by alerts and by the topology."""
+    clusters = incidents.clusters_with(env.store, to_name(name) or name)
     try:
-        clusters.update(Topology.load(env, config).clusters_with(name))
+        clusters += Topology.load(env, config).clusters_with(name)
     except InvalidInput:
         # The run reports it where it needs the topology.
         pass
-    return len(clusters) > 1
+    return not set(clusters) <= {cluster, to_name(cluster)}
 
 
 def ask(
     env: Environment,
     calls: Calls,
-    prometheus: Optional[Prometheus],
+    config: InfrastructureConfig,
     question: CheckQuestion,
     ended_at: float,
 ) -> Evidence:
     """Return what the check shows since `ended_at`, the end of the repair."""
+    prometheus: Optional[Prometheus] = config.prometheus
+    rules = config.alert_rules
     if prometheus is None:
         return Evidence(UNKNOWN, reason="Prometheus is no longer configured")
     window = Window.since(ended_at, env.now())
@@ -97,10 +83,16 @@ def ask(
         result = query_series(calls, prometheus, question["query"], window)
     except CallError as error:
         return doubt_of(error)
-    own = [series for series in result if _speaks_of(series.labels, question)]
-    if question["is_shared_name"] and not any(_names_cluster(series) for series in own) and own:
-        reason = "its check does not say which cluster it speaks of, and several have this name"
+    own = [series for series in result if _speaks_of(series.labels, question, rules)]
+    clusters = [alert_subjects.find_cluster(series.labels, rules) for series in own]
+    if question["cluster"] is None and len({name for name in clusters if name is not None}) > 1:
+        reason = "its check speaks of several clusters, and the alert names none"
         return Evidence(UNKNOWN, reason=reason)
+    if question["is_shared_name"] and own:
+        own = [series for series, cluster in zip(own, clusters) if cluster is not None]
+        if not own:
+            reason = "its check does not say which cluster it speaks of, and several have this name"
+            return Evidence(UNKNOWN, reason=reason)
     return _evidence(own, window, ended_at)
 
 
@@ -118,12 +110,14 @@ def _evidence(own: Iterable[Series], window: Window, ended_at: float) -> Evidenc
     return Evidence(HEALTHY, window.times[first])
 
 
-def _speaks_of(labels: Mapping[str, Any], question: CheckQuestion) -> bool:
+def _speaks_of(
+    labels: Mapping[str, Any], question: CheckQuestion, rules: SubjectRules
+) -> bool:
     """Return whether a series with these labels speaks of what the alert is about."""
-    cluster = alert_subjects.find_cluster(labels)
+    cluster = alert_subjects.find_cluster(labels, rules)
     if cluster is not None and question["cluster"] is not None and cluster != question["cluster"]:
         return False
-    identity = _identity_of_series(labels)
+    identity = _identity_of(labels, rules)
     if not identity:
         return True
     shared = [name for name in identity if name in question["labels"]]
@@ -132,13 +126,13 @@ def _speaks_of(labels: Mapping[str, Any], question: CheckQuestion) -> bool:
     )
 
 
-def _identity_of_series(labels: Mapping[str, Any]) -> dict[str, str]:
-    """Return the labels of a series that identify what it speaks of."""
-    texts = {str(name): str(value) for name, value in labels.items() if name != "__name__"}
-    subject = alert_subjects.find_subject(texts)
-    identity = alert_subjects.identity_labels(texts, subject.label if subject else None)
-    ignored = _OF_MEASUREMENT.union(alert_subjects.CLUSTERS)
-    return {name: value for name, value in identity.items() if name not in ignored}
+def _identity_of(labels: Mapping[str, Any], rules: SubjectRules) -> dict[str, str]:
+    """Return the labels of an alert or a series that identify what it is about in its cluster."""
+    texts = {name: value for name, value in labels.items() if isinstance(value, str)}
+    subject = alert_subjects.find_subject(texts, rules)
+    identity = alert_subjects.identity_labels(texts, subject.label if subject else None, rules)
+    ignored = _OF_MEASUREMENT.union(rules.clusters, alert_subjects.CLUSTERS)
+    return {name: value for name, value in identity.items() if name not in ignored and value}
 
 
 def _same(name: str, first: str, second: str) -> bool:
@@ -151,7 +145,3 @@ def _same(name: str, first: str, second: str) -> bool:
 def _host(address: str) -> str:
     host, colon, port = address.rpartition(":")
     return host if colon and port.isdigit() else address
-
-
-def _names_cluster(series: Series) -> bool:
-    return alert_subjects.find_cluster(series.labels) is not None

@@ -28,11 +28,9 @@ from synthralos.infrastructure.runbooks import (
 )
 from synthralos.infrastructure.topology import Topology
 
-# Runners that build a command line for a shell from the parameters of an action.
-SHELL_RUNNERS = frozenset((
-    "local-shell-cmd", "local-shell-script", "remote-shell-cmd", "remote-shell-script", "winrm-cmd",
-    "winrm-ps-cmd", "winrm-ps-script",
-))
+# Runners that hand parameters on as values. Others, such as local-shell-cmd, build a command line
+# of them, or may do so.
+VALUE_RUNNERS = frozenset(("python-script", "http-request", "orquesta", "action-chain"))
 
 
 def resolve_parameters(
@@ -106,34 +104,63 @@ def _known_host(
 
 
 def action_problem(
-    step: RunbookStep, action: Optional[Mapping[str, Any]]
+    step: RunbookStep,
+    action: Optional[Mapping[str, Any]],
+    runner_parameters: Optional[Mapping[str, Any]] = None,
 ) -> Optional[tuple[str, str, str]]:
     """Return why an action cannot be run as this step, or None.
 
     :param action: its metadata as StackStorm's API returns it, or None if it does not exist.
+    :param runner_parameters: those that its runner declares, by name; None if they are not known:
+        then parameters that the action does not declare are accepted.
     :returns: (field, reason, hint).
     """
     if action is None:
         return "action", "does not exist", "Install its pack: st2 pack install"
     if action.get("enabled") is False:
         return "action", "is disabled", "st2 action enable %s" % step.action
-    declared = action.get("parameters")
-    declared = declared if isinstance(declared, dict) else {}
-    runner = str(action.get("runner_type") or "")
+    specs = _specs(action, runner_parameters)
     for name, value in step.parameters.items():
-        path, schema = "parameters." + name, declared.get(name)
-        if isinstance(schema, dict) and schema.get("immutable"):
-            return path, "is immutable", "Leave it out"
-        if not isinstance(value, LabelParameter):
-            continue
-        if runner in SHELL_RUNNERS and value.pattern is not None:
-            return (
-                path,
-                "has a pattern, but %s runs in a shell" % step.action,
-                "Leave the pattern out: only names may reach a shell",
-            )
-    for name, schema in declared.items():
-        is_required = isinstance(schema, dict) and schema.get("required")
-        if is_required and name not in step.parameters and schema.get("default") is None:
+        problem = _parameter_problem(step, name, value, action, specs.get(name))
+        if problem is None and name not in specs and runner_parameters is not None:
+            names = ", ".join(sorted(specs)) or "none"
+            problem = "is not a parameter of the action", "It has: " + names
+        if problem is not None:
+            return ("parameters." + name,) + problem
+    for name, spec in specs.items():
+        if spec.get("required") and name not in step.parameters and spec.get("default") is None:
             return "parameters." + name, "is required by the action", "Add it to the step"
+    return None
+
+
+def _specs(
+    action: Mapping[str, Any], runner_parameters: Optional[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return the schemas of all parameters by name: the runner's, overridden by the action's."""
+    specs: dict[str, dict[str, Any]] = {}
+    for declared in (runner_parameters, action.get("parameters")):
+        for name, spec in (declared.items() if isinstance(declared, Mapping) else ()):
+            specs[name] = dict(specs.get(name, {}), **(spec if isinstance(spec, Mapping) else {}))
+    return specs
+
+
+def _parameter_problem(
+    step: RunbookStep,
+    name: str,
+    value: Any,
+    action: Mapping[str, Any],
+    spec: Optional[Mapping[str, Any]],
+) -> Optional[tuple[str, str]]:
+    spec = spec or {}
+    if spec.get("immutable"):
+        return "is immutable", "Leave it out"
+    if not isinstance(value, LabelParameter):
+        return None
+    if str(action.get("runner_type") or "") not in VALUE_RUNNERS and value.pattern is not None:
+        reason = "has a pattern, but %s runs in a shell" % step.action
+        return reason, "Leave the pattern out: only names may reach a shell"
+    types = spec.get("type")
+    if types is not None and "string" not in ([types] if isinstance(types, str) else types):
+        reason = "takes no text, and the label %s is text" % value.label
+        return reason, "Write the value in the step, or use another action"
     return None

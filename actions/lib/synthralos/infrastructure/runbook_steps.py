@@ -1,17 +1,20 @@
 """Plans and runs the steps of the runbooks that match the alerts of a run.
 
-The steps of a node's runbook are taken in order: the next one when the action of a step has failed
-more often than its `retries`, or when the check shows that it has not repaired the node. Where
-several alerts of one run concern the same node, the steps of the first alert's runbook come first.
+Each alert of a node that matches a runbook is repaired by its steps, in order: the next one when
+the action of a step has failed more often than its `retries`, or when its check shows that it has
+not helped. Where several alerts of one run concern the same node, they are repaired one after the
+other; those without a runbook come last, and crews repair them.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_value
-from synthralos.infrastructure import crews, detection, runbook_parameters
+from synthralos.infrastructure import check_records, crews, detection, runbook_parameters
 from synthralos.infrastructure.config import Crew, InfrastructureConfig
 from synthralos.infrastructure.runbooks import Runbook, RunbookStep, find_runbook
 from synthralos.infrastructure.topology import Topology
@@ -19,53 +22,66 @@ from synthralos.runtime.environment import Environment
 from synthralos.storage.stackstorm_api import StackStormError
 
 SOURCE = "runbook"
-MAX_SHOWN_CHARS = 200
+MAX_SHOWN_CHARS = 1000
 # Transitions of a further step: planning, execution, check.
 TRANSITIONS = 3
 
 
 @dataclass(frozen=True)
 class NodeStep:
-    """A step of a runbook for one node.
+    """A step of a runbook for one alert of a node.
 
-    :ivar labels: of the alert that the runbook matches.
+    :ivar alert: the position of the alert in the notification.
+    :ivar labels: of the alert.
     :ivar crew: the name under which results report it: that of its crew, or `runbook/step`.
     """
 
     node: str
+    alert: int
     runbook: Runbook
     step: RunbookStep
     labels: Mapping[str, Any]
     crew: str
 
 
+class NodeSteps(NamedTuple):
+    """The steps of a node, in order; and whether it has alerts that match no runbook, too."""
+
+    steps: list[NodeStep]
+    has_other_alerts: bool
+
+
 def steps_by_node(
     config: InfrastructureConfig, topology: Topology, case: Mapping[str, Any]
-) -> dict[str, list[NodeStep]]:
-    """Return the steps of each node that has a runbook, in order."""
+) -> dict[str, NodeSteps]:
+    """Return the steps of each node that has an alert with a runbook."""
     if not config.runbooks or case["request"]["source"] != detection.ALERT:
         return {}
-    steps: dict[str, list[NodeStep]] = {}
-    labels_by_node = detection.labels_by_node(config, topology, case["request"]["alert"])
-    for node, alerts in labels_by_node.items():
+    steps_of_node: dict[str, NodeSteps] = {}
+    alerts_of_node = detection.labels_by_node(config, topology, case["request"]["alert"])
+    for node, alerts in alerts_of_node.items():
+        steps: list[NodeStep] = []
         counts: dict[str, int] = {}
-        for labels in alerts:
+        has_other_alerts = False
+        for position, labels in alerts.items():
             runbook = find_runbook(config.runbooks, labels)
             if runbook is None:
+                has_other_alerts = True
                 continue
             counts[runbook.name] = counts.get(runbook.name, 0) + 1
-            node_steps = _node_steps(node, runbook, labels, counts[runbook.name])
-            steps.setdefault(node, []).extend(node_steps)
-    return steps
+            steps += _node_steps(node, position, runbook, labels, counts[runbook.name])
+        if steps:
+            steps_of_node[node] = NodeSteps(steps, has_other_alerts)
+    return steps_of_node
 
 
 def _node_steps(
-    node: str, runbook: Runbook, labels: Mapping[str, Any], count: int
+    node: str, alert: int, runbook: Runbook, labels: Mapping[str, Any], count: int
 ) -> Iterator[NodeStep]:
     suffix = "" if count == 1 else "/%d" % count
     for step in runbook.steps:
         crew = step.crew or "%s/%s%s" % (runbook.name, step.name, suffix)
-        yield NodeStep(node, runbook, step, labels, crew)
+        yield NodeStep(node, alert, runbook, step, labels, crew)
 
 
 def next_step(
@@ -74,7 +90,14 @@ def next_step(
     """Return the step that comes next for a node, or None if none is left."""
     failed = case["tried"].get(node, [])
     ineffective = case["ineffective"].get(node, [])
+    settled = {
+        check["alert"]
+        for check in check_records.of_node(case, node)
+        if check["status"] != check_records.NOT_REPAIRED
+    }
     for node_step in steps:
+        if node_step.alert in settled:
+            continue
         crew = None if node_step.step.crew is None else config.crew(node_step.step.crew)
         if crew is not None and not crew.available:
             continue
@@ -82,6 +105,16 @@ def next_step(
         if not has_failed and node_step.crew not in ineffective:
             return node_step
     return None
+
+
+def needs_crew(case: Mapping[str, Any], node: str, node_steps: NodeSteps) -> bool:
+    """Return whether a node has alerts without a runbook that no crew has been assigned to yet.
+
+    :param node_steps: of the node, of which none is left.
+    """
+    return node_steps.has_other_alerts and not any(
+        check["alert"] is None for check in check_records.of_node(case, node)
+    )
 
 
 def plan(
@@ -93,23 +126,26 @@ def plan(
     """Plan the next step of each open node that has a runbook.
 
     :returns: (assignments, unassigned): [{node, crew, requires_approval, source, runbook, step,
-        action, parameters}] and [{node, reason, runbook}]. `parameters` is for people: without
-        secrets and templates.
+        alert, action, parameters, digest}] and [{node, reason, runbook}]. `parameters` is for
+        people: without secrets and templates; `digest` is that of everything that would be run.
     """
     assignments, unassigned = [], []
-    for node, steps in steps_by_node(config, topology, case).items():
+    for node, node_steps in steps_by_node(config, topology, case).items():
         if node not in case["failures"]:
             continue
-        node_step = next_step(config, case, node, steps)
-        reason = "no step of its runbook is left"
+        node_step = next_step(config, case, node, node_steps.steps)
+        if node_step is None and needs_crew(case, node, node_steps):
+            continue
+        reason, runbook = "no step of its runbook is left", node_steps.steps[0].runbook
         if node_step is not None:
+            runbook = node_step.runbook
             try:
                 assignments.append(_assignment(env, config, topology, node_step))
                 continue
             except InvalidInput as error:
                 # The value may be any text; runbook.explain shows it.
                 reason = "%s: %s" % (error.field, error.reason)
-        unassigned.append({"node": node, "reason": reason, "runbook": steps[0].runbook.name})
+        unassigned.append({"node": node, "reason": reason, "runbook": runbook.name})
     return assignments, unassigned
 
 
@@ -121,17 +157,22 @@ def _assignment(
     :raises InvalidInput: the parameters of any step of the runbook cannot be resolved.
     """
     runbook_parameters.resolve_all(node_step.runbook, node_step.labels, topology)
-    step = node_step.step
     crew = crew_of(config, topology, node_step)
+    parameters = dict(crew.parameters)
+    if crew.action is not None and crew.node_parameter is not None:
+        parameters[crew.node_parameter] = node_step.node
+    content = json.dumps([crew.action, crew.parameters, crew.approval], default=str, sort_keys=True)
     return {
         "node": node_step.node,
         "crew": node_step.crew,
         "requires_approval": crew.requires_approval,
         "source": SOURCE,
         "runbook": node_step.runbook.name,
-        "step": step.name,
+        "step": node_step.step.name,
+        "alert": node_step.alert,
         "action": crew.action,
-        "parameters": sanitize_value(dict(crew.parameters), env.redactor, MAX_SHOWN_CHARS),
+        "parameters": sanitize_value(parameters, env.redactor, MAX_SHOWN_CHARS),
+        "digest": hashlib.sha256(content.encode()).hexdigest()[:16],
     }
 
 
@@ -157,11 +198,12 @@ def crew_of(config: InfrastructureConfig, topology: Topology, node_step: NodeSte
 
 
 def is_further(case: Mapping[str, Any], assignments: list[dict[str, Any]]) -> bool:
-    """Return whether a plan has a step of a runbook for a node that has had one before."""
+    """Return whether a plan goes on with a node that a step of a runbook was planned for before."""
     return any(
-        assignment["source"] == SOURCE and
-        (assignment["node"] in case["tried"] or assignment["node"] in case["checks"])
+        (assignment["source"] == SOURCE or any(check["alert"] is not None for check in checks)) and
+        (assignment["node"] in case["tried"] or bool(checks))
         for assignment in assignments
+        for checks in [check_records.of_node(case, assignment["node"])]
     )
 
 
@@ -171,41 +213,58 @@ def find_step(
     case: Mapping[str, Any],
     assignment: Mapping[str, Any],
 ) -> Optional[NodeStep]:
-    """Return the step of an assignment; None if the configuration has changed since the plan."""
-    for node_step in steps_by_node(config, topology, case).get(assignment["node"], []):
-        names = (node_step.runbook.name, node_step.step.name, node_step.crew)
-        if names == (assignment["runbook"], assignment["step"], assignment["crew"]):
+    """Return the step of an assignment of a plan; None if no step of a runbook is assigned by it,
+    or not any more.
+    """
+    if assignment.get("source") != SOURCE:
+        return None
+    node_steps = steps_by_node(config, topology, case).get(assignment["node"])
+    for node_step in node_steps.steps if node_steps is not None else []:
+        names = (node_step.runbook.name, node_step.step.name, node_step.alert)
+        if names == (assignment["runbook"], assignment["step"], assignment["alert"]):
             return node_step
     return None
+
+
+def has_changed(
+    env: Environment,
+    config: InfrastructureConfig,
+    topology: Topology,
+    case: Mapping[str, Any],
+    assignment: Mapping[str, Any],
+) -> bool:
+    """Return whether an assignment is no longer what it was when it was planned, or approved."""
+    if assignment["source"] != SOURCE:
+        return False
+    node_step = find_step(config, topology, case, assignment)
+    try:
+        return node_step is None or _assignment(env, config, topology, node_step) != assignment
+    except InvalidInput:
+        return True
 
 
 def run_steps(
     env: Environment,
     config: InfrastructureConfig,
     topology: Topology,
-    case: Mapping[str, Any],
-    assignments: list[dict[str, Any]],
+    steps: list[NodeStep],
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """Run the actions of the planned steps, side by side.
+    """Run the actions of the steps, side by side.
 
-    :param assignments: as `plan` returns them, whose steps are actions.
     :param seconds: the time limit for all of them together.
     :returns: [{node, crew, status, details, execution_id}], as crews.assign returns it.
     """
     entries, jobs = [], []
-    for assignment in assignments:
+    for node_step in steps:
         try:
-            node_step = find_step(config, topology, case, assignment)
-            if node_step is None:
-                raise InvalidInput("runbook", assignment["runbook"], "has been changed", "")
             _require_runnable(env, node_step.step)
-            jobs.append((assignment["node"], crew_of(config, topology, node_step)))
+            jobs.append((node_step.node, crew_of(config, topology, node_step)))
         except (InvalidInput, StackStormError) as error:
             details = "%s: %s" % (error.field, error.reason) if isinstance(
                 error, InvalidInput) else str(error)
             entries.append({
-                "node": assignment["node"], "crew": assignment["crew"],
+                "node": node_step.node, "crew": node_step.crew,
                 "status": crews.FAILED, "details": details,
             })
     started: list[dict[str, Any]] = crews.run_actions(env, jobs, seconds)

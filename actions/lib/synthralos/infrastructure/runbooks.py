@@ -5,19 +5,21 @@ label of the alert reaches an action only as the value of a whole parameter that
 runbook_parameters.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+from synthralos.config.modes import read_mode
 from synthralos.config.reader import default_if_none, read_int, read_seconds
 from synthralos.core import safe_regex
 from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.identifiers import MAX_NAME_CHARS, is_name, require_identifier
 from synthralos.infrastructure.parameter_names import holds_command
-from synthralos.infrastructure.promql import require_query
+from synthralos.infrastructure.promql import require_query, tells_healthy_apart
 
-OBSERVE, APPROVE, ACT = MODES = ("observe", "approve", "act")
 NONE, REQUIRED = APPROVALS = ("none", "required")
 DEFAULT_STEP_SECONDS = 60.0
 MAX_RETRIES = 10
@@ -32,6 +34,8 @@ _STEP_KEYS = (
     "name", "action", "crew", "parameters", "approval", "seconds", "retries", "check",
     "settle_seconds",
 )
+# Of a step that is an action.
+_ACTION_KEYS = ("parameters", "approval", "seconds", "retries")
 _LABEL_KEYS = ("label", "pattern", "host", "one_of")
 
 
@@ -99,7 +103,7 @@ class RunbookStep:
 class Runbook:
     """The ordered repair steps for the alerts whose labels fulfil all conditions of `match`.
 
-    :ivar mode: one of MODES, or None for automation.mode.
+    :ivar mode: one of config.modes.MODES, or None for automation.mode.
     """
 
     name: str
@@ -119,6 +123,19 @@ class Runbook:
                     condition.label, shorten_repr(value), condition
                 )
         return None
+
+    def work_for(self, labels: Mapping[str, Any]) -> str:
+        """Return a name of what the runbook does for an alert with these labels: another one if its
+        actions get other parameters.
+        """
+        names = sorted({
+            value.label
+            for step in self.steps
+            for value in step.parameters.values()
+            if isinstance(value, LabelParameter)
+        })
+        text = json.dumps([[name, labels.get(name)] for name in names], default=str)
+        return "%s/%s" % (self.name, hashlib.sha256(text.encode()).hexdigest()[:12])
 
     def seconds_needed(self, settle_seconds: int) -> int:
         """Return how long the runbook takes at most, in seconds, without approvals.
@@ -160,9 +177,7 @@ def parse_runbooks(
 
 def _runbook(path: str, entry: Any, allowed: frozenset[str], crews: frozenset[str]) -> Runbook:
     entry = _object(path, entry, _RUNBOOK_KEYS)
-    mode = entry.get("mode")
-    if mode is not None and mode not in MODES:
-        raise InvalidInput(path + ".mode", mode, "is not a mode", "Use one of " + ", ".join(MODES))
+    mode = read_mode(path + ".mode", entry.get("mode"))
     match = _object(path + ".match", entry.get("match"))
     if not match:
         hint = "Name the labels of the alert, such as {alertname: HostDiskFull}"
@@ -176,6 +191,9 @@ def _runbook(path: str, entry: Any, allowed: frozenset[str], crews: frozenset[st
         step_path = "%s.steps[%d]" % (path, n)
         step = _step(step_path, step_entry, n, allowed, crews)
         _require_unique(step_path + ".name", step.name, steps)
+        if "%s/%s" % (entry.get("name"), step.name) in crews:
+            hint = "Rename one of them: results name the crew, or the runbook and its step"
+            raise InvalidInput(step_path + ".name", step.name, "is the name of a crew", hint)
         steps.append(step)
     return Runbook(
         name=_part_name(path + ".name", entry.get("name")),
@@ -209,39 +227,42 @@ def _step(
             ("neither", "nor") if action is None else ("both", "and")
         )
         raise InvalidInput(path, entry.get("name"), reason, "Set exactly one of the two")
-    if action is not None and action not in allowed:
+    if action is not None and (not isinstance(action, str) or action not in allowed):
         hint = "Add it to infrastructure.allowed_actions (now: %s)" % (
             ", ".join(sorted(allowed)) or "none"
         )
         raise InvalidInput(path + ".action", action, "is not allowed", hint)
-    if crew is not None and crew not in crews:
+    if crew is not None and (not isinstance(crew, str) or crew not in crews):
         hint = "Name one of infrastructure.crews (now: %s)" % (", ".join(sorted(crews)) or "none")
         raise InvalidInput(path + ".crew", crew, "is not a configured crew", hint)
-    if crew is not None and any(entry.get(name) for name in ("parameters", "approval", "retries")):
-        hint = "Leave out parameters, approval and retries: those of the crew apply"
+    if crew is not None and any(entry.get(name) is not None for name in _ACTION_KEYS):
+        hint = "Leave out %s: those of the crew apply" % ", ".join(_ACTION_KEYS)
         raise InvalidInput(path + ".crew", crew, "is a crew, not an action", hint)
     approval = entry.get("approval") or REQUIRED
     if approval not in APPROVALS:
         hint = "Use one of " + ", ".join(APPROVALS)
         raise InvalidInput(path + ".approval", approval, "is invalid", hint)
+    name = _part_name(
+        path + ".name", default_if_none(entry.get("name"), "step%d" % (index + 1))
+    )
     parameters = _object(path + ".parameters", entry.get("parameters"))
     settle = entry.get("settle_seconds")
     if settle is not None:
         settle = read_int(entry, "settle_seconds", None, 0, MAX_SETTLE_SECONDS, path + ".")
     return RunbookStep(
-        name=_part_name(path + ".name", default_if_none(entry.get("name"), "step%d" % (index + 1))),
+        name=name,
         action=action,
         crew=crew,
         parameters={
-            require_identifier(path + ".parameters", name): _parameter(
-                path + ".parameters.", name, value
+            require_identifier(path + ".parameters", key): _parameter(
+                path + ".parameters.", key, value
             )
-            for name, value in parameters.items()
+            for key, value in parameters.items()
         },
         approval=approval,
         seconds=read_seconds(entry, path + ".seconds", DEFAULT_STEP_SECONDS),
         retries=read_int(entry, "retries", 0, 0, MAX_RETRIES, path + "."),
-        check=_query(path + ".check", entry.get("check")),
+        check=_check(path + ".check", entry.get("check")),
         settle_seconds=settle,
     )
 
@@ -258,13 +279,15 @@ def _parameter(prefix: str, name: str, value: Any) -> Union[LabelParameter, Any]
     label = value["label"]
     if not isinstance(label, str) or not label.strip():
         raise InvalidInput(path + ".label", label, "is not the name of a label", _HINT)
-    one_of = value.get("one_of")
+    one_of, is_host = value.get("one_of"), default_if_none(value.get("host"), False)
+    if not isinstance(is_host, bool):
+        raise InvalidInput(path + ".host", is_host, "is invalid", "Use true or false")
     return LabelParameter(
         label=label,
         pattern=None if value.get("pattern") is None else _pattern(
             path + ".pattern", value["pattern"]
         ),
-        is_host=bool(value.get("host")),
+        is_host=is_host,
         one_of=() if one_of is None else _texts(path + ".one_of", one_of),
     )
 
@@ -274,8 +297,14 @@ def _pattern(path: str, pattern: Any) -> "re.Pattern[str]":
     return safe_regex.compile_bounded(path, pattern)
 
 
-def _query(path: str, value: Any) -> Optional[str]:
-    return None if value is None else require_query(path, value)
+def _check(path: str, value: Any) -> Optional[str]:
+    if value is None:
+        return None
+    query = require_query(path, value)
+    if not tells_healthy_apart(query):
+        hint = "Compare it, such as up == 1, so that it returns samples for healthy things only"
+        raise InvalidInput(path, query, "has a sample for what is not healthy, too", hint)
+    return query
 
 
 def _part_name(path: str, value: Any) -> str:

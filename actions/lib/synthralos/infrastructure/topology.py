@@ -111,9 +111,19 @@ class Topology:
         return name
 
     def clusters_with(self, name):
-        """Return the clusters in whose nodes `name` occurs: the nodes are `cluster/name`."""
-        suffix = "/" + name
-        return [node[:-len(suffix)] for node in self.nodes if node.endswith(suffix)]
+        """Return the clusters in whose nodes `name` occurs: the nodes are `cluster/name`.
+
+        They may be named without the namespace of `name`, too; see name_of_subject.
+        """
+        suffix, short_suffix = "/" + name, "/" + name.rpartition("/")[2]
+        clusters = [node[:-len(suffix)] for node in self.nodes if node.endswith(suffix)]
+        if "://" not in name and short_suffix != suffix:
+            prefixes = [
+                node[:-len(short_suffix)] for node in self.nodes if node.endswith(short_suffix)
+            ]
+            namespace = name[:-len(short_suffix)]
+            clusters += [prefix for prefix in prefixes if "/" not in prefix and prefix != namespace]
+        return clusters
 
 
 def read_nodes(path, entries):

@@ -30,16 +30,24 @@ def wait_for(env: Environment, case: dict[str, Any], nodes: Iterable[str]) -> Op
     A run that needs further nodes later takes another turn, at the end of the queue, so that no two
     runs wait for each other.
 
-    :param case: of the run; its `turn` is {key, nodes, polls} once it is in the queue.
+    :param case: of the run; its `turn` is {key, nodes} once it is in the queue, and `polls` counts
+        how often in a row it had to wait.
     :returns: None if the run may act now; else the id of the run that is waited for.
     :raises StackStormError: StackStorm is unavailable, so that a run of unknown status may act.
     """
     workloads = frozenset(map(workload_of, nodes))
     if not workloads or env.api is None or not env.run:
         return None
+    blocker = _blocker_of(env, case, workloads)
+    case["polls"] = 0 if blocker is None else case["polls"] + 1
+    return blocker
+
+
+def _blocker_of(
+    env: Environment, case: dict[str, Any], workloads: frozenset[str]
+) -> Optional[str]:
     if case["turn"] is not None and not workloads <= set(case["turn"]["nodes"]):
-        repair_turns.leave(env.store, case["run"])
-        case["turn"] = None
+        leave(env, case)
     if case["turn"] is None:
         turn = repair_turns.queue_up(env.store, env.now, case["run"], workloads)
         if turn is None and env.store.unavailable_reason is not None:
@@ -47,31 +55,25 @@ def wait_for(env: Environment, case: dict[str, Any], nodes: Iterable[str]) -> Op
             return None
         if turn is None:
             return UNKNOWN_RUN
-        case["turn"] = {"key": turn.key, "nodes": sorted(turn.nodes), "polls": 0}
+        case["turn"] = {"key": turn.key, "nodes": sorted(turn.nodes)}
     turn = Turn(case["turn"]["key"], case["run"], frozenset(case["turn"]["nodes"]))
     for other in repair_turns.turns_before(env.store, turn):
         if _is_live(env, other.run):
-            case["turn"]["polls"] += 1
             return other.run
     return None
 
 
-def has_waited(case: Mapping[str, Any]) -> bool:
-    """Return whether the run has waited for the turn that it has now."""
-    return case["turn"] is not None and case["turn"]["polls"] > 0
-
-
 def poll_seconds(case: Mapping[str, Any]) -> int:
     """Return how long to wait until asking again: doubled each time, up to MAX_POLL_SECONDS."""
-    polls = case["turn"]["polls"] if case["turn"] is not None else 1
-    seconds: int = POLL_SECONDS * 2 ** min(polls - 1, 10)
+    seconds: int = POLL_SECONDS * 2 ** min(max(case["polls"] - 1, 0), 10)
     return min(seconds, MAX_POLL_SECONDS)
 
 
-def leave(env: Environment, case: Mapping[str, Any]) -> None:
+def leave(env: Environment, case: dict[str, Any]) -> None:
     """Let the runs act that wait for this one."""
     if case.get("turn") is not None:
         repair_turns.leave(env.store, case["run"])
+        case["turn"] = None
 
 
 def _is_live(env: Environment, run: str) -> bool:

@@ -135,11 +135,15 @@ def _classify(
 
 
 def _find(configured: list[Target], name: Optional[str]) -> Optional[Target]:
-    """Return the target of that name, with or without its kind; without a name, the first."""
+    """Return the target of that name, with or without its kind and account; without one, the first.
+    """
     if name is None:
         return configured[0] if configured else None
     for target in configured:
-        if name in (target.name, target.name.partition(":")[2]):
+        target_names = [target.name]
+        if target.has_sibling_accounts:
+            target_names.append(target.name.rpartition("@")[0])
+        if any(name in (full, full.partition(":")[2]) for full in target_names):
             return target
     names = ", ".join(target.name for target in configured) or "none"
     raise InvalidInput("target", name, "is not configured", "Known targets: " + names)

@@ -12,6 +12,8 @@ The rules of `status`:
 choices of this pack. The original system's health was a count of errors without a rating.
 """
 
+from synthralos.automation import config as automation_config
+from synthralos.automation import modes
 from synthralos.calls import llm_providers
 from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
@@ -48,6 +50,7 @@ def get(env, agent_id=None):
     with unreadable.noticed() as unreadable_names:
         cached_rows, counts = _read(env.store)
         rules = _rules(env.store)
+        automation = _automation(env)
         breakers, forced = _breakers(env, cached_rows, counts, agent_id)
         paused_agents = {
             agent: pause
@@ -85,6 +88,7 @@ def get(env, agent_id=None):
         ],
         "tickets": None if is_unavailable else open_tickets,
         "subsystem_status": subsystems,
+        "automation": None if is_unavailable else automation,
         "datastore": None if is_unavailable else counts,
         "unreadable": None if is_unavailable else _by_kind(unreadable_names),
         "timestamp": to_iso(now),
@@ -265,6 +269,12 @@ def _rules(store):
     except InvalidInput:
         return OFF
     return OK
+
+
+def _automation(env):
+    """Return the modes in force, as modes.modes_in_force does; invalid entries count as observe."""
+    config, _ = automation_config.load(env.settings.automation)
+    return modes.modes_in_force(env, config)
 
 
 def _planner(env, breakers):

@@ -4,10 +4,16 @@ import concurrent.futures
 import contextvars
 import secrets
 
-from synthralos.calls import agent_targets, http, llm_providers, trace_exporter
+from synthralos.automation import config as automation_config
+from synthralos.automation import modes
+from synthralos.calls import agent_targets, http, llm_providers, llm_wires, trace_exporter
 from synthralos.calls.agent_platforms import connect
 from synthralos.calls.http import CallError
+from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
+from synthralos.operations import repair_prerequisites
+from synthralos.operations.check_entry import FAILED, MISSING, OK
+from synthralos.operations.check_entry import check_entry as _check_result
 from synthralos.runtime.run_parameters import ENABLED_KEY
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.keyspace import lifetime_of
@@ -15,8 +21,8 @@ from synthralos.telemetry.run_log import LogConfig
 
 TIMEOUT_SECONDS = 5.0
 AT_ONCE = 8
+MAX_MODELS_SHOWN = 20
 UNREACHABLE_HINT = "Check base_url, proxy and ca_bundle, and that the target is running"
-OK, FAILED, MISSING = "ok", "failed", "not_configured"
 
 
 def check(env):
@@ -28,9 +34,12 @@ def check(env):
     """
     settings = env.settings
     remote_checks = [(_platform, platform) for platform in settings.platforms]
-    remote_checks += [(_provider, provider) for provider in settings.providers]
+    remote_checks += [
+        (_provider, (provider, account))
+        for provider in settings.providers for account in provider.accounts
+    ]
     remote_checks += [(_route, route) for route in settings.routes]
-    checks = [_datastore(env), _stackstorm(env), _switch(env), _planner(env)]
+    checks = [_datastore(env), _stackstorm(env), _switch(env), _mode(env), _planner(env)]
     checks += [_tracing(env), _logs(env)]
     for subject, entries, hint in (
         ("platform", settings.platforms, "List platforms to run agent_recovery"),
@@ -39,21 +48,21 @@ def check(env):
     ):
         if not entries:
             checks.append(_check_result(subject, MISSING, "nothing is configured", hint))
+    repair_entries, repair_checks = repair_prerequisites.checks_of(env)
+    checks += repair_entries
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         # Threads do not inherit the action's context variables, such as its tracer.
         running = [
             pool.submit(contextvars.copy_context().run, check, env, entry)
             for check, entry in remote_checks
         ]
+        running += [
+            pool.submit(contextvars.copy_context().run, check) for check in repair_checks
+        ]
         checks += [future.result() for future in running]
     failed = [check_entry["name"] for check_entry in checks if check_entry["status"] == FAILED]
     summary = "failed: " + ", ".join(failed) if failed else "everything that is configured works"
     return not failed, {"summary": summary, "checks": checks}
-
-
-def _check_result(name, status, details, hint=None):
-    result = {"name": name, "status": status, "details": details}
-    return dict(result, hint=hint) if hint else result
 
 
 def _datastore(env):
@@ -68,7 +77,7 @@ def _datastore(env):
     if stored_value != value or listing != [name]:
         details = "a key that was written could not be read back"
         return _check_result("datastore", FAILED, details, "See StackStorm's logs")
-    return _check_result("datastore", OK, "a key was written, read, listed and deleted")
+    return _check_result("datastore", OK, "a key was written, read, listed_names and deleted")
 
 
 def _stackstorm(env):
@@ -83,6 +92,15 @@ def _switch(env):
     value = env.store.get(ENABLED_KEY)
     value = "not set: rules may start runs" if value is None else value
     return _check_result("switch", OK, "%s is %s" % (ENABLED_KEY, value))
+
+
+def _mode(env):
+    """Check what may start by itself, and the whole entry `automation` with it."""
+    config, invalid = automation_config.load(env.settings.automation)
+    if invalid is not None:
+        hint = "Correct it; until then the intake actions use the defaults"
+        return _check_result("automation", FAILED, invalid, hint)
+    return _check_result("automation", OK, modes.describe(modes.modes_in_force(env, config)))
 
 
 def _planner(env):
@@ -148,20 +166,57 @@ def _platform(env, platform):
     return _check_result(name, OK if result.passed else FAILED, result.details, result.hint)
 
 
-def _provider(env, provider):
-    wire, name = llm_providers.WIRE_FORMATS[provider.api], "llm:" + provider.name
-    return _reach(
-        env, name, provider.connection, wire.listing, "api_key", wire.headers, wire.authorize
+def _provider(env, provider_account):
+    """Check a provider with one of its accounts: its wire, its key, and the models it lists."""
+    provider, account = provider_account
+    wire = llm_wires.wire_format(provider.api)
+    name = "llm:%s" % provider.name
+    if account.name is not None:
+        name = "%s@%s" % (name, account.name)
+    connection, path = wire.listing(account.connection)
+    secret = "api_key" if account.name is None else "datastore key %s" % account.name
+    result, response = _reach(
+        env, name, connection, path, secret, wire.headers,
+        wire.authorize(connection.base_url),
     )
+    result["details"] = "%s, %s" % (provider.api, result["details"])
+    if result["status"] != OK:
+        return result
+    return _with_models(result, provider, wire.model_names(_json(response)))
+
+
+def _json(response):
+    try:
+        return bounded_json.loads(response.text)
+    except ValueError:
+        return None
+
+
+def _with_models(result, provider, listed_names):
+    """Return the result of a provider's check with the configured models that it lists."""
+    configured = [model.name for model in provider.models]
+    if listed_names is None:
+        details = "its list of models cannot be read"
+        return dict(result, details="%s; %s" % (result["details"], details), models=None)
+    models = {name: name in listed_names for name in configured}
+    missing = [name for name in configured if name not in listed_names]
+    details = "it lists %d of the %d configured models" % (
+        len(configured) - len(missing), len(configured),
+    )
+    result = dict(result, details="%s; %s" % (result["details"], details), models=models)
+    if missing:
+        result["hint"] = "Not listed: %s. Some providers serve more than they list; try it with " \
+            "synthralos.call_llm" % ", ".join(missing[:MAX_MODELS_SHOWN])
+    return result
 
 
 def _route(env, route):
     name = "route:%s/%s" % (route.provider, route.region)
-    return _reach(env, name, route.connection, "/", "token", any_status=True)
+    return _reach(env, name, route.connection, "/", "token", any_status=True)[0]
 
 
 def _reach(env, name, connection, path, secret, headers=None, authorize=None, any_status=False):
-    """Request `path` and return the check's entry.
+    """Request `path` and return (the check's entry, the response or None).
 
     :param any_status: accept any status below 500 except 401 and 403, because the paths that a
         route serves are unknown.
@@ -178,14 +233,24 @@ def _reach(env, name, connection, path, secret, headers=None, authorize=None, an
             authorize,
         )
     except InvalidInput as error:
-        return _check_result(name, FAILED, str(error), error.hint)
+        return _check_result(name, FAILED, str(error), error.hint), None
     except CallError as error:
-        return _check_result(name, FAILED, error.failure.message, UNREACHABLE_HINT)
+        return _check_result(name, FAILED, error.failure.message, UNREACHABLE_HINT), None
     details = "answered %d in %d ms" % (response.status, int(response.latency * 1000))
     if response.status in (401, 403):
-        return _check_result(name, FAILED, details, "Set %s or %s_from" % (secret, secret))
+        return _check_result(name, FAILED, details, _secret_hint(secret)), response
+    if response.status >= 400 and not any_status:
+        failure = client.failure_of(response, "request")
+        if failure.cause == "authentication":
+            details = "%s: %s" % (details, failure.message)
+            return _check_result(name, FAILED, details, _secret_hint(secret)), response
     if response.status >= 500 or (response.status >= 400 and not any_status):
-        return _check_result(
-            name, FAILED, details, "Check base_url: %s%s" % (connection.base_url, path)
-        )
-    return _check_result(name, OK, details)
+        hint = "Check base_url: %s%s" % (connection.base_url, path)
+        return _check_result(name, FAILED, details, hint), response
+    return _check_result(name, OK, details), response
+
+
+def _secret_hint(secret):
+    if " " in secret:
+        return "Set the %s to a valid key" % secret
+    return "Set %s or %s_from" % (secret, secret)

@@ -12,6 +12,8 @@ import time
 
 from synthralos.calls import llm_providers, output_schema, rounds
 from synthralos.calls.attempts import RunProgress
+from synthralos.calls.llm_calls import CallOptions, ModelCall
+from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.calls.retry_rules import RetryRules
 from synthralos.core import bounded_json, json_extract
 from synthralos.core.errors import InvalidInput
@@ -30,6 +32,8 @@ from synthralos.storage.datastore import PREFIX
 from synthralos.storage.keyspace import lifetime_of
 from synthralos.telemetry import run_log
 
+# The step checks its answers itself, and tells the model what is wrong with them.
+_OPTIONS = CallOptions(checks_format=False)
 CACHE_SECONDS = lifetime_of("cached")
 MAX_CACHED_BYTES = 1024 * 1024
 MAX_ANSWER_SHOWN = 8000
@@ -103,10 +107,8 @@ def _attempt_until_valid(
     sampling = prompts.sampling(role)
 
     def new_call(target):
-        parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
-        return llm_providers.ModelCall(
-            env.client, target.endpoint, messages, parameters, case["run"]
-        )
+        request = ChatRequest(messages, sampling)
+        return ModelCall(env.client, target.endpoint, request, case["run"], _OPTIONS)
 
     while True:
         before, deadline = progress.attempts, limits.attempt()
@@ -122,7 +124,7 @@ def _attempt_until_valid(
             output, error = _check_answer(
                 env, case, step, role, step_input, answer, deadline, usage
             )
-            model = round_result.target.name.partition(":")[2]
+            model = round_result.target.endpoint.name.partition(":")[2]
             if error is None:
                 return StepOutcome(attempts, output, usage=usage, model=model)
             progress.trail[-1].update(ok=False, cause=error["cause"])
@@ -206,10 +208,8 @@ def _ask_critic(env, case, step, critic, step_input, output, deadline, usage):
     sampling = prompts.sampling(role)
 
     def new_call(target):
-        parameters = prompts.supported_parameters(sampling, target.endpoint.provider.api)
-        return llm_providers.ModelCall(
-            env.client, target.endpoint, messages, parameters, case["run"]
-        )
+        request = ChatRequest(messages, sampling)
+        return ModelCall(env.client, target.endpoint, request, case["run"], _OPTIONS)
 
     rules = RetryRules(
         max_retries=0,
@@ -278,7 +278,10 @@ def _targets(env, role, step):
     served = [
         llm_providers.resolve_model(env.settings.providers, name, field="model") for name in names
     ]
-    unique = {served_model.target: served_model for served_model in served}
+    unique = {
+        served_model.target: served_model
+        for first in served for served_model in first.at_all_accounts()
+    }
     return [served_model.as_target() for served_model in unique.values()]
 
 

@@ -20,8 +20,6 @@ SCORED = {
         "feedback": {"type": "string"},
     },
 }
-# The sampling parameters of a role that Anthropic's API supports.
-_ANTHROPIC = ("temperature", "top_p", "max_tokens", "stop")
 
 
 def messages(role, step_input, schema=None):
@@ -75,17 +73,19 @@ def sampling(role):
     """Return the sampling parameters that the role sets explicitly."""
     defaults = role.get("defaults") or {}
     parameters = {name: defaults.get(name) for name in role.get("given") or []}
-    response_format = parameters.get("response_format")
-    if isinstance(response_format, str):
-        parameters["response_format"] = {"type": response_format}
+    parameters["response_format"] = _response_format(parameters.get("response_format"))
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def supported_parameters(parameters, api):
-    """Return the parameters that a provider's wire format supports."""
-    if api != "anthropic":
-        return parameters
-    return {name: value for name, value in parameters.items() if name in _ANTHROPIC}
+def _response_format(value):
+    """Return a response_format that every model can be asked for, or None."""
+    if isinstance(value, str):
+        value = {"type": value}
+    description = (value or {}).get("json_schema")
+    if isinstance(description, dict) and isinstance(description.get("schema"), dict):
+        return {"type": "json_schema", "json_schema": dict({"name": "answer"}, **description)}
+    is_json = (value or {}).get("type") in ("json_object", "json_schema")
+    return {"type": "json_object"} if is_json else None
 
 
 def _text(value):

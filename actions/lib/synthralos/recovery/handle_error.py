@@ -13,13 +13,11 @@ from synthralos.calls.http import CallError
 from synthralos.core import causes, sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part, require_identifier
-from synthralos.core.timestamps import parse_iso
 from synthralos.recovery import agent_recovery, error_case, strategies
 from synthralos.recovery.error_case import WORKFLOW, ReportedError
-from synthralos.runtime import failure_record, run_parameters, workflow_run
+from synthralos.runtime import child_runs, failure_record, run_parameters, workflow_run
 from synthralos.storage import history, pauses, state_codec
 from synthralos.storage.datastore import PREFIX
-from synthralos.storage.stackstorm_api import StackStormError
 from synthralos.telemetry import tracing
 
 DEFAULT_RUN_SECONDS = 600
@@ -30,7 +28,7 @@ CHILD_LEAST_SECONDS = 15
 CHILDREN = {
     "agent": "synthralos.agent_recovery",
     "llm": "synthralos.llm_retry",
-    "ask": "core.ask",
+    "ask": child_runs.ASK,
 }
 NOT_PUT_BACK = "verified, but no platform has a restore_path: put back what the result has"
 
@@ -87,10 +85,9 @@ def proceed(env, case):
     if case["recovered_at"] is not None:
         return _validate(env, case)
     name = case["todo"].pop(0)
-    child = _latest_child(env, case)
+    child = child_runs.latest_child(env, case["run"], CHILDREN.values())
     if name == "manual":
-        answer = (child.get("result") or {}).get("response") or {}
-        approved = answer.get("resolved") is True
+        approved = child_runs.answer_of(child, "resolved") is True
         summary = "a person said it is resolved" if approved else "a person did not resolve it"
         _step(case, name, approved, summary, inquiry=child.get("id"))
         return _after_success(env, case) if approved else _run_next_strategy(env, case)
@@ -429,15 +426,3 @@ def _goto(env, case, next_task, summary, delay=0, **more):
 
 def _step(case, strategy, ok, summary, **more):
     case["steps"].append(dict({"strategy": strategy, "ok": ok, "summary": summary}, **more))
-
-
-def _latest_child(env, case):
-    """The newest execution that a task of the run has started for a strategy."""
-    if env.api is None:
-        raise StackStormError("there is no StackStorm API to read the recovery from")
-    rows = env.api.children(case["run"], "id,status,result,action.ref,start_timestamp")
-    refs = tuple(CHILDREN.values())
-    children = [row for row in rows if (row.get("action") or {}).get("ref") in refs]
-    return (
-        max(children, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0) if children else {}
-    )

@@ -6,8 +6,9 @@ attempt is left, the playbook plans.
 """
 import json
 
-from synthralos.calls import llm_providers
+from synthralos.calls import llm_calls, llm_providers
 from synthralos.calls.http import CallError, CallNotMade
+from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.core import failures, json_extract
 from synthralos.core.errors import InvalidInput
 from synthralos.recovery import repair_plan
@@ -80,11 +81,11 @@ def is_unavailable(env, served_model):
 
 def ask_llm(env, run, served_model, messages, seconds, sampling=SAMPLING):
     """(answer, None) or (None, Failure), recorded in the ledger like any attempt."""
-    seconds = min(seconds, served_model.provider.connection.timeout)
+    seconds = min(seconds, served_model.connection.timeout)
     started_at, answer, failure = env.now(), None, None
     try:
-        response = llm_providers.complete(
-            env.client, served_model, messages, sampling, seconds, run
+        response = llm_calls.complete(
+            env.client, served_model, ChatRequest(messages, sampling), seconds, run
         )
         answer = response["response"]
     except CallNotMade as error:

@@ -2,7 +2,11 @@
 
 from typing import Any, Optional
 
-from synthralos.calls import llm_providers, relations
+from synthralos.calls import answer_format, llm_calls, llm_providers, relations
+from synthralos.calls.answer_format import Corrections
+from synthralos.calls.llm_calls import CallOptions
+from synthralos.calls.llm_wires import chat_request
+from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.core import failures
 from synthralos.core.causes import NEVER
 from synthralos.core.errors import InvalidInput
@@ -20,8 +24,7 @@ def determine(env, parameters, started):
     """The result of determine_retry_strategy, with the new case in `next`."""
     request = run_parameters.require_object("original_request", parameters.get("original_request"))
     reason = run_parameters.require_text("failure_reason", parameters.get("failure_reason"))
-    messages = llm_providers.parse_messages(request)
-    sampling = llm_providers.parse_sampling(request)
+    chat = _parse(env, request, "original_request")
     original = _original(env, request)
     fallbacks = _fallbacks(env, parameters.get("fallback_models"))
     failure = failures.from_text(reason)
@@ -43,17 +46,18 @@ def determine(env, parameters, started):
         {"original_request": request, "failure_reason": reason},
         rules,
         failure=failure.as_dict(),
-        messages=messages,
-        sampling=sampling,
+        chat=chat.as_dict(),
         models=[[served_model.provider.name, served_model.model.name] for served_model in models],
-        original=original.target,
+        original=original.name,
     )
     case["progress"]["trail"].extend(skipped)
     return {
         "summary": "%d targets, %s back-off, after %s"
         % (len(models), rules["strategy"], failure.cause),
         "failure": failure.as_dict(),
-        "targets": [served_model.target for served_model in models],
+        "targets": [
+            account.target for served_model in models for account in served_model.at_all_accounts()
+        ],
         "skipped": skipped,
         "backoff": {"strategy": rules["strategy"], "waits": workflow_run.preview_waits(rules)},
         "deadline": to_iso(case["deadline"]),
@@ -80,10 +84,9 @@ def standalone_case(env, parameters, started):
         {"original_request": request, "failure_reason": ""},
         workflow_run.build_rules(env, 0),
         failure=None,
-        messages=llm_providers.parse_messages(request, "call_llm"),
-        sampling=llm_providers.parse_sampling(request, "parameters"),
+        chat=_parse(env, request, "call_llm", "parameters").as_dict(),
         models=[[served_model.provider.name, served_model.model.name]],
-        original=served_model.target,
+        original=served_model.name,
     )
 
 
@@ -99,6 +102,9 @@ def order_models(original, fallbacks, failure, fall_over=None):
         {served_model.target: served_model for served_model in [original] + fallbacks}.values()
     )
     if failure.policy.scope not in LASTING_SCOPES:
+        return models, []
+    if failure.policy.scope == "account" and len(original.provider.accounts) > 1:
+        # The caller did not say which of them.
         return models, []
     original_target = original.as_target()
     excluded = [original.target] + [
@@ -122,18 +128,22 @@ def run_round(env, case):
     if case["dry_run"]:
         return True, _dry_run_result(env, case, targets)
 
+    request = ChatRequest.from_dict(case["chat"])
+    options = CallOptions(corrections=Corrections(case.get("rejected")))
+
     def call_target(target, seconds, attempt_number):
-        return llm_providers.complete(
-            env.client, target.endpoint, case["messages"], case["sampling"], seconds, case["run"]
+        return llm_calls.complete(
+            env.client, target.endpoint, request, seconds, case["run"], options
         )
 
     def open_call(target):
-        return llm_providers.ModelCall(
-            env.client, target.endpoint, case["messages"], case["sampling"], case["run"]
+        return llm_calls.ModelCall(
+            env.client, target.endpoint, request, case["run"], options
         ).closable()
 
     round_result, progress = workflow_run.play_round(env, case, targets, call_target, open_call)
     if round_result.result is None:
+        case["rejected"] = options.corrections.as_dict()
         return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
         env, case, env.redactor.remove_secrets(round_result.result), "response"
@@ -158,6 +168,17 @@ def subject(case: Optional[dict[str, Any]], parameters: dict[str, Any]) -> str:
     return failure_record.name_or_unknown(
         request.get("model") if isinstance(request, dict) else None
     )
+
+
+def _parse(env, request, path, parameters_path=None):
+    """Return the ChatRequest of a caller; raises InvalidInput, also for its JSON schema."""
+    providers = tuple(provider.name for provider in env.settings.providers)
+    parsed = chat_request.parse(request, providers, path, parameters_path)
+    parameters_path = parameters_path or path + ".parameters"
+    answer_format.require_valid_schema(
+        parsed, parameters_path + ".response_format.json_schema.schema"
+    )
+    return parsed
 
 
 def _original(env, request):
@@ -189,7 +210,9 @@ def _targets(env, case):
         llm_providers.resolve_model(env.settings.providers, model, provider)
         for provider, model in case["models"]
     ]
-    return [served_model.as_target() for served_model in models]
+    return [
+        account.as_target() for served_model in models for account in served_model.at_all_accounts()
+    ]
 
 
 def _dry_run_result(env, case, targets):

@@ -1,10 +1,10 @@
-"""The report on a period: runs, their outcomes and cost, and tickets."""
+"""The report on a period: runs, their outcomes and cost, tickets, and what was only observed."""
 
 import statistics
 
 from synthralos.core.sanitize import sanitize_line
 from synthralos.core.timestamps import parse_iso, to_iso
-from synthralos.reports import costs
+from synthralos.reports import costs, observation_report
 from synthralos.reports.document import (
     BAD,
     GOOD,
@@ -48,6 +48,8 @@ def build_period_report(env, days):
         ("Tickets closed", str(len(closed))),
     ]
     cost = _cost(runs)
+    in_force = observation_report.read_modes(env)
+    facts.append(("Mode", in_force["mode"]))
     facts += [("LLM cost", costs.money(amount, currency)) for currency, amount in cost]
     kind = IDLE if not runs else GOOD if len(recovered) == len(runs) else PLAIN
     report = Report(
@@ -59,6 +61,7 @@ def build_period_report(env, days):
     )
     if len(runs) >= MAX_PAGES * 100:
         report.add("Truncated", Text("There are more runs; only the newest ones are included."))
+    observation_report.add_observations(report, env, in_force, since, clean)
     report.add("Day by day", _by_day(runs, since, now))
     report.add("By workflow", _grouped(runs, lambda run: run.get("workflow"), clean))
     report.add("By type of failure", _grouped(

@@ -1,7 +1,7 @@
 """The environment of a run: settings, datastore, clock, HTTP and StackStorm."""
 
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from synthralos.calls import http
 from synthralos.calls.credentials import Credentials
@@ -33,7 +33,7 @@ class Environment:
     now: Callable[[], float]
     run: str
     redactor: Redactor
-    api: Optional[object] = None
+    api: Any = None
     session: Optional[object] = None
     is_workflow: bool = False
     tracing: Optional[object] = None

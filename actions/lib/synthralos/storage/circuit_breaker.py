@@ -72,7 +72,7 @@ def evaluate_breaker(window, now, limits, forced=None):
     ]
     if cooldowns and not _newest_is_success(window):
         return BreakerState(
-            state, until=max(cooldowns), reason="rate limited: the target asked to wait"
+            state, until=max(cooldowns), reason="cooling down: rate-limited or spent"
         )
     if state == HALF_OPEN:
         return BreakerState(HALF_OPEN, since=opened + limits.open_seconds)

@@ -1,5 +1,8 @@
 """The runs that rules have started: for which subject, because of which incident, with what result.
 
+What the mode observe has recorded in place of a run stands beside it, with a kind and keys of its
+own: it is never taken for a run.
+
 An incident is the reason for a run: an alert, or an error that a platform reports. Its events are
 appended under the incident's key; the starts for a subject under the subject's.
 
@@ -17,11 +20,12 @@ FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("incident")
 _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
+_OBSERVED_STARTS = PREFIX + "observed_start."
 _CLOSING = PREFIX + "scheduled_close."
 _ATTEMPTS = PREFIX + "attempt."
 _FIRING = PREFIX + "firing_alert."
 _CLUSTERS = PREFIX + "seen_cluster."
-STARTED, ON_HOLD, RESOLVED = "started", "held", "resolved"
+STARTED, ON_HOLD, RESOLVED, OBSERVED = "started", "held", "resolved", "observed"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class FiringAlert:
 def record_event(store, now, incident, event):
     """Append `event`, a small JSON object of ids, enums and numbers. Return whether it was written.
 
-    {kind: STARTED, ON_HOLD or RESOLVED, since, workflow, subject, run, ticket}
+    {kind: STARTED, ON_HOLD, RESOLVED or OBSERVED, since, workflow, subject, run, ticket}; OBSERVED
+    also has `outcome`, what would have become of the report, `runbook` and `crews`.
     """
     return _append(store, now, "%s%s." % (_INCIDENTS, encode_key_part(incident)), event)
 
@@ -55,18 +60,35 @@ def recent_events(store, incident, limit=20):
     return _read(store, "%s%s." % (_INCIDENTS, encode_key_part(incident)), limit)
 
 
-def record_start(store, now, subject, run, runbook=None):
+def record_start(store, now, subject, run, work=None):
     """Record that `run`, an execution id, was started for `subject`. Return whether it was.
 
-    :param runbook: the name of the runbook that it uses, or None.
+    :param work: what it does by a runbook (see Runbook.work_for), or None.
     """
-    start = {"run": run} if runbook is None else {"run": run, "runbook": runbook}
+    start = {"run": run} if work is None else {"run": run, "work": work}
     return _append(store, now, "%s%s." % (_STARTS, encode_key_part(subject)), start)
 
 
 def starts_since(store, subject, timestamp):
-    """The starts for `subject` since `timestamp`, newest first: [{run, at}], and {runbook}."""
+    """The starts for `subject` since `timestamp`, newest first: [{run, at}], some with {work}."""
     starts = _read(store, "%s%s." % (_STARTS, encode_key_part(subject)), 100)
+    return [start for start in starts if start["at"] >= timestamp]
+
+
+def record_observed_start(store, now, subject, incident, work=None):
+    """Record that a run would have been started for `subject`. Return whether it was.
+
+    :param work: as for record_start.
+    :param incident: the id of the incident that it would have handled; None for a single request,
+        whose end nobody reports.
+    """
+    prefix = "%s%s." % (_OBSERVED_STARTS, encode_key_part(subject))
+    return _append(store, now, prefix, {"incident": incident, "work": work})
+
+
+def observed_starts_since(store, subject, timestamp):
+    """The would-be starts for `subject` since `timestamp`, newest first: [{incident, work, at}]."""
+    starts = _read(store, "%s%s." % (_OBSERVED_STARTS, encode_key_part(subject)), 100)
     return [start for start in starts if start["at"] >= timestamp]
 
 

@@ -12,7 +12,8 @@ TTL_SECONDS = lifetime_of("inquiry")
 def record_inquiry(store, run, expires_at, question):
     """Store the question that `run` asks. Return whether it was written.
 
-    :param expires_at: seconds since the epoch after which a response is too late.
+    :param expires_at: seconds since the epoch after which a response is too late, or None if the
+        run sets no limit.
     :param question: one line, redacted.
     """
     fields = {"until": expires_at, "question": question}

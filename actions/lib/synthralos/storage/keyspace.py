@@ -5,6 +5,9 @@ lifetime with `lifetime_of` and define none of their own.
 
 Keys that the pack does not write are foreign: those set manually (`synthralos.enabled`), those of a
 kind that is not listed, and those whose name does not match the kind's pattern.
+
+Operators set `synthralos.enabled`, `synthralos.mode` and `synthralos.runbook_mode.<runbook>`. These
+have no expiry, and storage.clear spares them.
 """
 
 import re
@@ -65,6 +68,9 @@ KINDS = {
     "attempt": KeyKind("incidents", ttl_seconds=7 * DAY),
     "firing_alert": KeyKind("incidents", _NAME, ttl_seconds=7 * DAY),
     "seen_cluster": KeyKind("incidents", _NAME, ttl_seconds=7 * DAY),
+    "observed_start": KeyKind("incidents", ttl_seconds=7 * DAY),
+    # Longer than the other kinds of incidents, for a report on a month.
+    "observation": KeyKind("observations", ttl_seconds=31 * DAY),
     "scheduled_close": KeyKind("incidents", _NAME, belongs_to_run=True, ttl_seconds=7 * DAY),
     "repair_turn": KeyKind("incidents", ttl_seconds=2 * 3600),
     # Lasts for a day longer than its run may take.
@@ -99,6 +105,8 @@ KINDS = {
     "llm_spending": KeyKind("budget", ttl_seconds=2 * DAY),
     "llm_spending_total": KeyKind("budget", _NAME, ttl_seconds=2 * DAY),
     "sensor": KeyKind("sensors", _NAME, ttl_seconds=60 * DAY),
+    "mode": KeyKind("modes", _EMPTY),
+    "runbook_mode": KeyKind("modes", _NAME),
     "claim": KeyKind("claims"),
     "claim_notification": KeyKind("claims", ttl_seconds=120),
     "check": KeyKind("claims", _NAME, ttl_seconds=60),
@@ -118,7 +126,7 @@ def lifetime_of(kind: str) -> int:
 
 GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
 # These expire within minutes, or are meant to stay.
-NEVER_CLEARED = ("claims", "definitions")
+NEVER_CLEARED = ("claims", "definitions", "modes")
 CLEARABLE = tuple(group for group in GROUPS if group not in NEVER_CLEARED)
 
 

@@ -5,6 +5,7 @@ run before it that has a node in common with it. All nodes of a run are added at
 two runs wait for each other. A run that has ended without leaving is not waited for.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -16,6 +17,7 @@ FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("repair_turn")
 _TURNS = PREFIX + "repair_turn."
 _LOCK = "repair-turns"
+MAX_PAGES = 20
 
 
 class Turn(NamedTuple):
@@ -27,25 +29,32 @@ class Turn(NamedTuple):
 
 
 def queue_up(
-    store: Any, now: Callable[[], float], run: str, nodes: Iterable[str]
+    store: Any,
+    now: Callable[[], float],
+    run: str,
+    nodes: Iterable[str],
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Optional[Turn]:
-    """Add `run` to the end of the queue, and return its Turn; the one it has if it is in already.
+    """Add `run` to the end of the queue, and return its Turn; the one it has if that has all nodes.
 
     :param now: returns seconds since the epoch.
     :returns: None if another run is joining the queue at this moment, or the datastore is
         unavailable.
     """
-    with locks.try_lock(store, _LOCK, now) as is_acquired:
+    with locks.try_lock(store, _LOCK, now, sleep) as is_acquired:
         if not is_acquired:
             return None
-        turns = list_turns(store)
-        own = next((turn for turn in turns if turn.run == run), None)
-        if own is not None:
-            return own
+        turns, needed = list_turns(store), frozenset(nodes)
+        for own in turns:
+            if own.run == run and needed <= own.nodes:
+                return own
+            if own.run == run:
+                store.delete(own.key)
         last = max([timestamp_of_key(turn.key) or 0.0 for turn in turns], default=0.0)
-        # Clocks differ: the key decides who is first.
-        key = _TURNS + timestamp_key(max(now(), last + 0.001))
-        turn = Turn(key, run, frozenset(nodes))
+        # Clocks differ: the key decides who is first. Two milliseconds, because a key has whole
+        # ones, and the sum may be rounded to the one before.
+        key = _TURNS + timestamp_key(max(now(), last + 0.002))
+        turn = Turn(key, run, needed)
         fields = {"run": run, "nodes": sorted(turn.nodes)}
         return turn if store.put(key, records.encode(fields, FORMAT_VERSION), TTL_SECONDS) else None
 
@@ -60,10 +69,11 @@ def turns_before(store: Any, turn: Turn) -> list[Turn]:
 
 
 def list_turns(store: Any) -> list[Turn]:
-    """Return all turns, the first in the queue first; at most a page of the datastore."""
+    """Return all turns, the first in the queue first. Costs a call for each page of them."""
     return sorted(
         Turn(name, str(fields["run"]), frozenset(map(str, fields["nodes"])))
-        for name, fields in records.iter_rows(store.list(_TURNS), FORMAT_VERSION)
+        for rows in records.iter_pages(store, _TURNS, MAX_PAGES)
+        for name, fields in records.iter_rows(rows, FORMAT_VERSION)
     )
 
 

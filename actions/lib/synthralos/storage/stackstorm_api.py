@@ -131,6 +131,18 @@ class Api:
         response = self._call("GET", "/actions/" + quote(ref, safe=""), TIMEOUT_SECONDS)
         return None if response.status_code == 404 else self._json(response)
 
+    def runner_parameters(self, runner):
+        """Return {name: schema} of the parameters that a runner adds to its actions, or None if it
+        does not exist, or the user may not see it.
+        """
+        path = "/runnertypes/" + quote(runner, safe="")
+        response = self._call("GET", path, TIMEOUT_SECONDS)
+        if response.status_code in (403, 404):
+            return None
+        parameters = self._json(response)
+        with _expected_form(StackStormError):
+            return parameters.get("runner_parameters") or {}
+
     def start(self, action, parameters):
         """Request an execution of `action`, such as `pack.action`, and return its id."""
         body = {"action": action, "parameters": parameters}

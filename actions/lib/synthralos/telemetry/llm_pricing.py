@@ -7,7 +7,7 @@ def call_cost(provider, model, usage, settings):
     """Return the cost of a call in `settings.currency`, or None if the model has no price.
 
     :param provider, model: as the configuration names them.
-    :param usage: {input_tokens, output_tokens}, as llm_providers.complete returns it.
+    :param usage: {input_tokens, output_tokens}, as llm_calls.complete returns it.
     """
     price = model_price(provider, model, settings)
     if price is None:

@@ -30,7 +30,7 @@ from synthralos.calls.agent_platforms.protocol import (
 )
 from synthralos.calls.agent_platforms.session import Reply, Session, check_reply, malformed
 from synthralos.calls.http import CallError, Client
-from synthralos.calls.llm_wires.completion import text_of
+from synthralos.calls.llm_wires.chat_messages import text_of
 from synthralos.config.platforms import Platform
 from synthralos.core import failures
 from synthralos.core.failures import Failure

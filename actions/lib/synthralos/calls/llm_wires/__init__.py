@@ -1,12 +1,27 @@
-"""The wire formats of LLM providers, one file each.
+"""The wire formats of LLM providers, one module each; see `wire.Wire`.
 
-A wire is an object with `path` (of chats), `listing` (where GET lists the models), `headers`,
-`authorize` (secret -> headers; None for a bearer token), `body` and `read`; see `completion.Wire`.
+A process imports only those of the providers that it calls.
 """
 
-from synthralos.calls.llm_wires.anthropic import Anthropic
-from synthralos.calls.llm_wires.completion import Wire
-from synthralos.calls.llm_wires.openai import OpenAI
+import functools
+import importlib
 
-# By the value of `api` in the configuration.
-WIRE_FORMATS: dict[str, Wire] = {"openai": OpenAI(), "anthropic": Anthropic()}
+from synthralos.calls.llm_wires.wire import Wire
+
+# By the value of `api` in the configuration: the module and its class.
+_WIRES = {
+    "openai": ("openai", "OpenAI"),
+    "openai_responses": ("openai_responses", "OpenAIResponses"),
+    "anthropic": ("anthropic", "Anthropic"),
+    "gemini": ("gemini", "Gemini"),
+    "bedrock": ("bedrock", "Bedrock"),
+}
+APIS = tuple(_WIRES)
+
+
+@functools.cache
+def wire_format(api: str) -> Wire:
+    """Return the wire format of an `api`, one of APIS."""
+    module, name = _WIRES[api]
+    wire: Wire = getattr(importlib.import_module("%s.%s" % (__name__, module)), name)()
+    return wire

@@ -1,15 +1,16 @@
 """What an LLM answered, in one shape for all wire formats, and whether that is a good answer."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional
 
 from synthralos.calls.http import CallError, Response
+from synthralos.calls.llm_wires import call_ids
+from synthralos.calls.llm_wires.chat_messages import ToolCall
 from synthralos.core import bounded_json, error_names, evidence, failures
 from synthralos.core.failures import Failure
 from synthralos.core.lazy_pattern import LazyPattern
-
-Authorize = Callable[[str], dict[str, str]]
 
 # What a name of an error means where it is the reason for which an answer ended.
 _CAUSE_OF_FINISH = {
@@ -21,8 +22,27 @@ _CAUSE_OF_FINISH = {
     "cancelled": "truncated_stream",
     "failed": "server_error",
     "incomplete": "truncated_stream",
+    # Anthropic: a tool of the provider takes longer than a turn may.
+    "pause_turn": "truncated_stream",
+    # Google.
+    "other": "server_error",
+    "image_other": "server_error",
+    "finish_reason_unspecified": "truncated_stream",
+    "continuation": "truncated_stream",
+    "malformed_response": "invalid_output",
+    "too_many_tool_calls": "invalid_output",
+    "missing_thought_signature": "invalid_output",
 }
-_OUT_OF_TOKENS = ("length", "max_tokens", "max_output_tokens", "model_length")
+STOP, LENGTH, TOOL_CALLS, CONTENT_FILTER = "stop", "length", "tool_calls", "content_filter"
+_CANONICAL = {
+    "length": LENGTH,
+    "max_tokens": LENGTH,
+    "max_output_tokens": LENGTH,
+    "model_length": LENGTH,
+    "tool_calls": TOOL_CALLS,
+    "tool_use": TOOL_CALLS,
+    "function_call": TOOL_CALLS,
+}
 # "content_filter: PROHIBITED_CONTENT" too; anything longer is not a reason.
 _FINISH_REASON = LazyPattern(r"^[A-Za-z][A-Za-z0-9_ :.-]{0,79}\Z")
 _PLAIN_NAME = LazyPattern(r"^[A-Za-z_]{1,40}\Z")
@@ -65,22 +85,40 @@ class Completion:
     """An answer of a model, good or not.
 
     :ivar response: the text.
-    :ivar finish_reason: the provider's, or None if it named none.
-    :ivar tool_calls: as the provider returned them.
+    :ivar provider_finish_reason: the provider's, or None if it named none.
+    :ivar tool_calls: as OpenAI has them.
     :ivar failure: why the provider says that the answer failed, or None.
     """
 
     response: str
-    finish_reason: Optional[str]
+    provider_finish_reason: Optional[str]
     usage: Usage
-    tool_calls: list[Any] = field(default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
     failure: Optional[Failure] = None
 
+    @property
+    def finish_reason(self) -> Optional[str]:
+        """The reason in OpenAI's words: stop, length, tool_calls or content_filter.
+
+        None if the provider named none.
+        """
+        reason = self.provider_finish_reason
+        if reason is None:
+            return None
+        if cause_of_finish(reason) == "content_policy":
+            return CONTENT_FILTER
+        canonical = _CANONICAL.get(error_names.normalize(reason), STOP)
+        # Some providers say that the answer ended, whether it is a text or calls.
+        return TOOL_CALLS if self.tool_calls and canonical == STOP else canonical
+
     def as_dict(self) -> dict[str, Any]:
-        """Return {response, finish_reason, usage}, and tool_calls if the model requested tools."""
+        """Return {response, finish_reason, provider_finish_reason, usage}, and tool_calls if the
+        model requested tools.
+        """
         result: dict[str, Any] = {
             "response": self.response,
             "finish_reason": self.finish_reason,
+            "provider_finish_reason": self.provider_finish_reason,
             "usage": self.usage.as_dict(),
         }
         if self.tool_calls:
@@ -88,31 +126,34 @@ class Completion:
         return result
 
 
-class Wire(Protocol):
-    """A wire format.
+def tool_call(
+    call_id: Any, name: Any, arguments: Any, extra: Optional[dict[str, Any]] = None
+) -> ToolCall:
+    """Return a call in an answer, as OpenAI has it.
 
-    :ivar path: of chats.
-    :ivar listing: where GET lists the models.
-    :ivar authorize: secret -> headers; None for a bearer token.
+    :param arguments: an object, or its text; no arguments are `{}`.
+    :param extra: what only the next request to this provider needs, under the provider's name.
     """
+    if isinstance(arguments, str) and arguments.strip():
+        text = arguments
+    else:
+        text = json.dumps(arguments) if isinstance(arguments, dict) else "{}"
+    call: ToolCall = {
+        "id": call_id if isinstance(call_id, str) and call_id else call_ids.new_id(),
+        "type": "function",
+        "function": {"name": name if isinstance(name, str) else "", "arguments": text},
+    }
+    if extra:
+        call["extra_content"] = extra
+    return call
 
-    path: str
-    listing: str
-    headers: dict[str, str]
-    authorize: Optional[Authorize]
 
-    def body(
-        self, model: str, messages: list[dict[str, Any]], parameters: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Return the body of a request."""
-
-    def read(self, body: Mapping[str, Any]) -> Optional[Completion]:
-        """Return the completion in the body of a response; None if it has not the API's form."""
-
-
-def read_response(wire: Wire, response: Response, now: float) -> Completion:
+def read_response(
+    read: Callable[[Mapping[str, Any]], Optional[Completion]], response: Response, now: float
+) -> Completion:
     """Return the completion in a response with a success status.
 
+    :param read: of the wire.
     :param now: seconds since the epoch, to read hints that are dates.
     :raises CallError: the body is an error, a web page, or not what the API returns.
     """
@@ -120,22 +161,26 @@ def read_response(wire: Wire, response: Response, now: float) -> Completion:
         body = bounded_json.loads(response.text)
     except ValueError as error:
         raise CallError(_not_json(response)) from error
-    completion = wire.read(body) if isinstance(body, dict) and not _is_error(body) else None
+    completion = read(body) if isinstance(body, dict) and not _is_error(body) else None
     if completion is None:
         raise CallError(_error_in_success(response, body, now))
     return completion
 
 
-def problem_of(completion: Completion, max_tokens: Optional[int] = None) -> Optional[Failure]:
+def problem_of(
+    completion: Completion, max_tokens: Optional[int] = None, max_calls: Optional[int] = None
+) -> Optional[Failure]:
     """Return why a completion is not a good answer, or None.
 
-    A good answer is complete by its finish reason, and has text or tool calls.
+    A good answer is complete by its finish reason, and has text or calls of tools whose arguments
+    are objects.
 
     :param max_tokens: of the request, or None; for the message.
+    :param max_calls: how many calls the request allows, or None for any number.
     """
     if completion.failure is not None:
         return completion.failure
-    reason = completion.finish_reason
+    reason = completion.provider_finish_reason
     if not reason:
         return _failure("truncated_stream", "the answer has no finish reason")
     cause = cause_of_finish(reason)
@@ -143,14 +188,36 @@ def problem_of(completion: Completion, max_tokens: Optional[int] = None) -> Opti
         return _failure(cause, "the provider filtered the answer (%s)" % reason)
     if cause is not None:
         return _failure(cause, "the answer is not complete (%s)" % reason)
-    if completion.response.strip() or completion.tool_calls:
+    if completion.tool_calls:
+        return _problem_of_calls(completion, max_calls)
+    if completion.response.strip():
         return None
-    if error_names.normalize(reason) in _OUT_OF_TOKENS:
+    if completion.finish_reason == LENGTH:
         limit = "max_tokens" if max_tokens is None else "max_tokens, %d," % max_tokens
         return _failure(
             "output_limit", "the model used all of %s before it answered anything" % limit
         )
     return _failure("blank_output", "the model answered nothing")
+
+
+def _problem_of_calls(completion: Completion, max_calls: Optional[int]) -> Optional[Failure]:
+    for call in completion.tool_calls:
+        if not call["function"]["name"]:
+            return _failure("invalid_output", "the model called a tool without a name")
+        try:
+            arguments = bounded_json.loads(call["function"]["arguments"])
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            if completion.finish_reason == LENGTH:
+                message = "max_tokens ended the answer within the arguments of a tool call"
+                return _failure("output_limit", message)
+            return _failure("invalid_output", "the arguments of a tool call are not an object")
+    if max_calls is not None and len(completion.tool_calls) > max_calls:
+        message = "the model called %d tools, and the request allows %d" % (
+            len(completion.tool_calls), max_calls)
+        return _failure("invalid_output", message)
+    return None
 
 
 def cause_of_finish(reason: str) -> Optional[str]:
@@ -172,15 +239,6 @@ def finish_reason(value: Any) -> Optional[str]:
     return str(value)
 
 
-def text_of(content: Any) -> str:
-    """Return the text of a content: a text, or the text parts of a list."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(text_of(part.get("text")) for part in content if isinstance(part, dict))
-    return ""
-
-
 def token_count(counts: Any, *path: str) -> int:
     """Return the number of tokens under a path of names, or 0 if it is none."""
     for name in path:
@@ -195,7 +253,8 @@ def _failure(cause: str, message: str) -> Failure:
 
 def _is_error(body: Mapping[str, Any]) -> bool:
     """Return whether a body is an error in spite of its status: gateways pass on what they got."""
-    return bool(body.get("error")) and not body.get("choices") and not body.get("content")
+    answers = ("choices", "content", "candidates", "output")
+    return bool(body.get("error")) and not any(body.get(name) for name in answers)
 
 
 def _error_in_success(response: Response, body: Any, now: float) -> Failure:

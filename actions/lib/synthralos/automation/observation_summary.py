@@ -1,0 +1,124 @@
+"""What would have been done in a period, counted from the facts that the mode observe recorded."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Optional
+
+from synthralos.automation import alert_triage
+from synthralos.automation.outcomes import REASONS, RESOLVED, STARTED
+from synthralos.storage.observations import Observation
+
+NO_FAILURES = (alert_triage.NOT_A_FAILURE, alert_triage.TEST)
+# An incident: its id, and when it began.
+IncidentKey = tuple[Optional[str], Optional[str]]
+
+
+@dataclass
+class Group:
+    """What would have been done by one workflow, by one runbook if there is one.
+
+    :ivar reports: the number of alerts and failures that were reported, repeats included.
+    :ivar incidents: what they were about.
+    :ivar starts: the number of runs that would have been started.
+    :ivar subjects: the agents and nodes that these would have been about.
+    :ivar self_resolved: for each of these runs whose incident has ended, the seconds from its
+        start until then.
+    """
+
+    reports: int = 0
+    incidents: set[IncidentKey] = field(default_factory=set)
+    starts: int = 0
+    subjects: set[str] = field(default_factory=set)
+    self_resolved: list[float] = field(default_factory=list)
+
+    @property
+    def median_seconds(self) -> Optional[float]:
+        return statistics.median(self.self_resolved) if self.self_resolved else None
+
+
+@dataclass
+class Question:
+    """Why a person would have been asked.
+
+    :ivar incidents: the number of incidents for which one would have been.
+    :ivar self_resolved: how many of them ended nevertheless.
+    """
+
+    incidents: int = 0
+    self_resolved: int = 0
+
+
+@dataclass
+class Summary:
+    """What would have been done in a period.
+
+    :ivar first_at: the time of the oldest fact, in seconds since the epoch; None without any.
+    :ivar groups: {(workflow or None, runbook or None): Group}.
+    :ivar crews: {crew: runs that would have been given to it}.
+    :ivar questions: {reason, one of outcomes.REASONS: Question}.
+    :ivar no_failures: {outcome: alerts that are no failures}.
+    """
+
+    first_at: Optional[float] = None
+    groups: dict[tuple[Optional[str], Optional[str]], Group] = field(default_factory=dict)
+    crews: Counter[str] = field(default_factory=Counter)
+    questions: dict[str, Question] = field(default_factory=dict)
+    no_failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def reports(self) -> int:
+        """The number of reports, those of no failure included."""
+        return sum(group.reports for group in self.groups.values()) + sum(
+            self.no_failures.values()
+        )
+
+    @property
+    def starts(self) -> int:
+        return sum(group.starts for group in self.groups.values())
+
+    @property
+    def question_count(self) -> int:
+        return sum(question.incidents for question in self.questions.values())
+
+
+def summarize(facts: Iterable[tuple[float, Observation]], since: float) -> Summary:
+    """Count the facts of a period.
+
+    The end of an incident counts only if its report is in the period, too.
+
+    :param facts: (seconds since the epoch, Observation), in any order.
+    :param since: the beginning of the period, in seconds since the epoch.
+    """
+    summary, seen = Summary(), set()
+    for at, fact in facts:
+        summary.first_at = at if summary.first_at is None else min(at, summary.first_at)
+        if fact.outcome in NO_FAILURES:
+            summary.no_failures[fact.outcome] += fact.count
+            continue
+        group = summary.groups.setdefault((fact.workflow, fact.runbook), Group())
+        key = (fact.incident, fact.since)
+        if fact.outcome == RESOLVED:
+            if at - (fact.seconds or 0.0) >= since:
+                _count_end(summary, group, fact)
+            continue
+        group.reports += fact.count
+        if fact.incident is not None:
+            group.incidents.add(key)
+        if fact.outcome == STARTED:
+            group.starts += 1
+            group.subjects.add(fact.subject or "")
+            summary.crews.update(fact.crews)
+        elif fact.outcome in REASONS and (fact.outcome, key) not in seen:
+            if fact.incident is not None:
+                seen.add((fact.outcome, key))
+            summary.questions.setdefault(fact.outcome, Question()).incidents += 1
+    return summary
+
+
+def _count_end(summary: Summary, group: Group, fact: Observation) -> None:
+    if fact.ended == STARTED:
+        group.self_resolved.append(fact.seconds or 0.0)
+    elif fact.ended is not None:
+        summary.questions.setdefault(fact.ended, Question()).self_resolved += 1

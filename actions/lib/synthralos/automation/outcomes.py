@@ -1,0 +1,24 @@
+"""What becomes of a reported incident."""
+
+STARTED, DUPLICATE, RUNNING = "started", "duplicate", "running"
+# In the mode observe: recorded, with what would have been done.
+OBSERVED = "observed"
+RECURRED, STILL_FAILING, TOO_MANY, NO_QUERY = "recurred", "still_failing", "too_many", "no_query"
+RESOLVED, NOTHING_OPEN, NO_WORKFLOW = "resolved", "nothing_open", "no_workflow"
+AMBIGUOUS, NOT_EVALUATED, TRUNCATED = "ambiguous", "not_evaluated", "truncated"
+FAILED, OVER_LIMIT, SWITCHED_OFF = "failed", "over_limit", "switched_off"
+# A resolved alert that leaves its incident open: another alert still reports it, or its data
+# stopped.
+STILL_FIRING, UNCONFIRMED = "still_firing", "unconfirmed"
+# Why an incident is left to a person, in words.
+REASONS = {
+    RECURRED: "it recurred after a successful repair",
+    STILL_FAILING: "it continues after a successful repair",
+    TOO_MANY: "the hourly limit of automatic runs is reached",
+    NO_QUERY: "there is no query to run again",
+    NO_WORKFLOW: "no workflow fits it",
+    AMBIGUOUS: "several clusters have a thing of this name, and the alert names no cluster",
+    NOT_EVALUATED: "the rule could not be evaluated",
+    TRUNCATED: "the notification does not contain them",
+    OVER_LIMIT: "one notification may not start that many runs",
+}

@@ -1,0 +1,48 @@
+"""What a person is asked before actions run: which, on which nodes, and with which parameters."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from synthralos.core.sanitize import sanitize_line
+from synthralos.infrastructure.config import InfrastructureConfig
+from synthralos.runtime.environment import Environment
+from synthralos.storage import inquiries
+
+MAX_QUESTION_CHARS = 2000
+MAX_PARAMETER_CHARS = 300
+
+
+def record(
+    env: Environment,
+    config: InfrastructureConfig,
+    case: Mapping[str, Any],
+    assignments: Iterable[Mapping[str, Any]],
+) -> None:
+    """Store the question, for approval.list and approval.answer.
+
+    :param assignments: of a plan, that require approval.
+    """
+    if case["run"]:
+        texts = [_describe(env, config, assignment) for assignment in assignments]
+        question = sanitize_line("; ".join(texts), env.redactor, MAX_QUESTION_CHARS)
+        inquiries.record_inquiry(env.store, case["run"], None, question)
+
+
+def _describe(
+    env: Environment, config: InfrastructureConfig, assignment: Mapping[str, Any]
+) -> str:
+    crew = config.crew(assignment["crew"])
+    action, parameters = assignment.get("action"), assignment.get("parameters")
+    if action is None and crew is not None and crew.action is not None:
+        action = crew.action
+        parameters = dict(crew.parameters, **{crew.node_parameter: assignment["node"]})
+    if action is None:
+        return "%s: %s is notified" % (assignment["node"], assignment["crew"])
+    values = [
+        "%s=%s" % (name, sanitize_line(value, env.redactor, MAX_PARAMETER_CHARS))
+        for name, value in sorted((parameters or {}).items())
+    ]
+    return "%s: %s (%s)%s" % (
+        assignment["node"], action, assignment["crew"],
+        " with " + ", ".join(values) if values else "",
+    )

@@ -1,0 +1,37 @@
+"""The executions that the tasks of a workflow have started: its recoveries and its questions."""
+
+from collections.abc import Collection
+from typing import Any, Optional
+
+from synthralos.core.timestamps import parse_iso
+from synthralos.runtime.environment import Environment
+from synthralos.storage.stackstorm_api import StackStormError
+
+# StackStorm's action that asks a person: the execution is an inquiry.
+ASK = "core.ask"
+_ATTRIBUTES = "id,status,result,action.ref,start_timestamp"
+
+
+def latest_child(env: Environment, run: str, refs: Collection[str]) -> dict[str, Any]:
+    """Return the newest execution of one of these actions that `run` has started, or {}.
+
+    :returns: {id, status, result, action, start_timestamp}.
+    :raises StackStormError: StackStorm's API is unavailable, or there is none.
+    """
+    if env.api is None:
+        raise StackStormError("there is no StackStorm API to read the task's result from")
+    rows: list[dict[str, Any]] = env.api.children(run, _ATTRIBUTES)
+    children = [row for row in rows if (row.get("action") or {}).get("ref") in refs]
+    return max(
+        children, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0, default={}
+    )
+
+
+def answer_of(inquiry: dict[str, Any], name: str) -> Optional[bool]:
+    """Return a person's answer to an inquiry, or None if it ended without one.
+
+    :param name: the property that was asked for.
+    """
+    response = (inquiry.get("result") or {}).get("response")
+    answer = response.get(name) if isinstance(response, dict) else None
+    return answer if isinstance(answer, bool) else None
