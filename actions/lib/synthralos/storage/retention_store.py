@@ -90,9 +90,9 @@ class RetentionDatastore:
         kind = name[len(PREFIX):].split(".", 1)[0] if name.startswith(PREFIX) else None
         if kind in KINDS and kind not in _OWN_LIFETIME:
             ttl = self._lifetimes.get(KINDS[kind].group, ttl)
-        if kind in KINDS and KINDS[kind].group == "cases" and ttl is not None:
+        if self._store_text and kind == "case" and ttl is not None:
             # The run that it belongs to may wait for a person first.
-            ttl = max(ttl, MAX_RUN_SECONDS + self._approval_seconds + RECORD_SECONDS)
+            ttl = max(ttl, SHORT_RUN_SECONDS + self._approval_seconds + RECORD_SECONDS)
         if self._store_text or kind not in KINDS:
             return self._datastore.put(name, value, ttl)
         if kind in _NOT_WITHOUT_TEXT:
