@@ -270,7 +270,10 @@ def _agent_incident(env, config, report):
         request={
             "original_query": query,
             "failure_details": {"message": message, "alert": alert["alertname"]},
-            "context": {"alert": {"labels": labels, "annotations": alert["annotations"]}},
+            "context": {
+                "alert": {"labels": labels, "annotations": alert["annotations"]},
+                "idempotency_key": "%s %s" % (report.incident_id, alert["starts_at"]),
+            },
         },
         failure=_failure(failure, alert),
         summary=_summary_line(alert),

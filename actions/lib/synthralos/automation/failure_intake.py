@@ -69,7 +69,7 @@ def receive(env, config, payload):
         request={
             "original_query": query,
             "failure_details": details,
-            "context": failure_payload["context"],
+            "context": _with_key(failure_payload["context"], failure_payload["error_id"]),
         },
         failure=_failure(failure),
         summary="%s failed: %s" % (agent or "an agent without a usable name", message),
@@ -160,7 +160,7 @@ def incident_of(env, config, execution):
         request = {
             "original_query": query,
             "failure_details": {"message": message, "action": ref},
-            "context": parameters["context"] if isinstance(parameters.get("context"), dict) else {},
+            "context": _with_key(parameters.get("context"), execution["id"]),
         }
     elif workflow == "llm_retry":
         run_parameters = {"original_request": {}, "failure_reason": "@case"}
@@ -181,6 +181,13 @@ def incident_of(env, config, execution):
         is_state=False,
         details={"execution_id": execution["id"]},
     )
+
+
+def _with_key(context, failure_id):
+    """Return the context of a recovery: that of one failure joins what an earlier one has started.
+    """
+    context = context if isinstance(context, dict) else {}
+    return dict({"idempotency_key": "failure %s" % failure_id}, **context)
 
 
 def workflow_for(parameters):
