@@ -309,7 +309,7 @@ def test_every_literal_secret_is_known():
 def test_the_example_configuration_is_valid():
     settings = Settings.from_config(yaml.safe_load(EXAMPLE.read_text()))
     assert [platform.name for platform in settings.platforms] == [
-        "synthralos", "standby", "graphs",
+        "synthralos", "standby", "graphs"
     ]
     assert [section.name for section in settings.providers] == ["openai", "anthropic"]
     assert len(settings.routes) == 4

@@ -13,8 +13,14 @@ from urllib.parse import quote
 
 from synthralos.calls import output_schema
 from synthralos.calls.agent_platforms.agent_failures import agent_failure, cancelled
+from synthralos.calls.agent_platforms.langgraph_state import (
+    asking,
+    errors_of,
+    graph_config,
+    interrupts,
+    output_of,
+)
 from synthralos.calls.agent_platforms.protocol import (
-    ASKING,
     COMPLETED,
     FAILED,
     RUNNING,
@@ -30,7 +36,6 @@ from synthralos.calls.agent_platforms.protocol import (
 )
 from synthralos.calls.agent_platforms.session import Reply, Session, check_reply, malformed
 from synthralos.calls.http import CallError, Client
-from synthralos.calls.llm_wires.chat_messages import text_of
 from synthralos.config.platforms import Platform
 from synthralos.core import failures
 from synthralos.core.failures import Failure
@@ -41,8 +46,6 @@ CHECK_PATH = "/assistants/search"
 MAX_RUNS_OF_KEY = 50
 _NAMESPACE = uuid.UUID("6f0d1c5e-0a0b-5d0e-9d5f-2a4c1c5f7b31")
 _LIVE = ("pending", "running")
-# What the server itself keeps in `configurable`.
-_RESERVED = ("thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "assistant_id", "graph_id")
 
 
 class LangGraph:
@@ -77,7 +80,7 @@ class LangGraph:
         body = {
             "input": self._input(request),
             "if_not_exists": "create",
-            "config": _config(request.config),
+            "config": graph_config(request.config),
             "metadata": dict(request.context, idempotency_key=request.idempotency_key),
         }
         return self._create(session, handle, body)
@@ -114,13 +117,14 @@ class LangGraph:
         if run is not None and run["status"] in _LIVE:
             return RunState(RUNNING, handle)
         state = self._thread_state(session, handle) if run is not None else {}
-        if _interrupts(state):
-            return _asking(handle, state)
+        if interrupts(state):
+            return asking(handle, state)
         if not state.get("next"):
             message = "the run on this thread left no checkpoint to continue from"
             raise NoCheckpoint(failures.make_failure("not_found", message))
         # Without the key `input`, or with {}, the graph would start from its beginning.
-        return self._create(session, handle, {"input": None, "config": _config(request.config)})
+        body = {"input": None, "config": graph_config(request.config)}
+        return self._create(session, handle, body)
 
     def answer(
         self, handle: Handle, question: Question, answer: str, key: str, seconds: float
@@ -131,7 +135,7 @@ class LangGraph:
         if run is None:
             return RunState(UNKNOWN, handle)
         state = self._thread_state(session, handle)
-        open_ids = [interrupt_id for interrupt_id, _ in _interrupts(state)]
+        open_ids = [interrupt_id for interrupt_id, _ in interrupts(state)]
         if run["status"] in _LIVE or question.id not in open_ids:
             return self._state_of(session, handle, run)
         # Servers before LangGraph 0.4 know no answers by id; of a single question none is needed.
@@ -215,14 +219,14 @@ class LangGraph:
             return RunState(RUNNING, handle)
         if status == "success":
             state = self._thread_state(session, handle)
-            if _interrupts(state):
-                return _asking(handle, state)
-            return RunState(COMPLETED, handle, output=self._output(state.get("values")))
+            if interrupts(state):
+                return asking(handle, state)
+            return RunState(COMPLETED, handle, output=output_of(state, self._platform.output))
         if status == "interrupted":
             # The word for a question and for a cancelled run; only the first has interrupts.
             state = self._thread_state(session, handle)
-            if _interrupts(state):
-                return _asking(handle, state)
+            if interrupts(state):
+                return asking(handle, state)
             return RunState(FAILED, handle, failure=cancelled())
         return RunState(FAILED, handle, failure=self._failure(session, handle, status))
 
@@ -233,12 +237,7 @@ class LangGraph:
         # Aegra answers {} here.
         error: Any = body.get("__error__")
         if not error:
-            tasks = self._thread_state(session, handle).get("tasks")
-            error = [
-                {"error": task["error"]}
-                for task in (tasks if isinstance(tasks, list) else ())
-                if isinstance(task, dict) and task.get("error")
-            ]
+            error = errors_of(self._thread_state(session, handle))
         if status == "timeout":
             default = "the run exceeded the platform's time limit"
             return replace(agent_failure(error, 200, default), type="timeout")
@@ -250,18 +249,6 @@ class LangGraph:
         )
         return state
 
-    def _output(self, values: Any) -> Any:
-        """Return the answer of a graph: the text of its last message, or its whole state."""
-        messages = values.get("messages") if isinstance(values, dict) else None
-        if self._platform.output == "state" or not isinstance(messages, list):
-            return values or None
-        for message in reversed(messages):
-            if isinstance(message, dict) and message.get("type", message.get("role")) in (
-                "ai", "assistant"
-            ):
-                return text_of(message.get("content"))
-        return None
-
 
 def _is_to_be_repeated(state: RunState, request: AgentRequest) -> bool:
     """Return whether a run gave nothing that a further start under the same key could return."""
@@ -272,7 +259,7 @@ def _is_to_be_repeated(state: RunState, request: AgentRequest) -> bool:
 
 def _next_thread(handle: Handle) -> Handle:
     """Return the thread for the run after the one of `handle`, which ended without an answer."""
-    thread = uuid.uuid5(uuid.UUID(handle.ids["thread"]), handle.ids["run"])
+    thread = uuid.uuid5(_NAMESPACE, "%s/%s" % (handle.ids["thread"], handle.ids["run"]))
     return Handle(handle.api, handle.platform, handle.agent, {"thread": str(thread)})
 
 
@@ -297,45 +284,3 @@ def _require_run(reply: Reply, run: Any) -> dict[str, Any]:
 def _names_no_assistant(reply: Reply) -> bool:
     details = reply.body.get("detail") if isinstance(reply.body, dict) else None
     return isinstance(details, str) and details.lower().startswith("invalid assistant")
-
-
-def _config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the graph finds in its `config`; a limit of iterations is LangGraph's own."""
-    own = dict(config)
-    limit = own.pop("maxIterations", None)
-    configurable = {
-        name: value
-        for name, value in own.items()
-        if name not in _RESERVED and not name.startswith(("__", "langgraph_"))
-    }
-    result: dict[str, Any] = {"configurable": configurable}
-    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
-        result["recursion_limit"] = limit
-    return result
-
-
-def _interrupts(state: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return (id, value) of each question that is open on a thread."""
-    tasks = state.get("tasks")
-    interrupts = [
-        interrupt
-        for task in (tasks if isinstance(tasks, list) else ())
-        if isinstance(task, dict) and isinstance(task.get("interrupts"), list)
-        for interrupt in task["interrupts"]
-        if isinstance(interrupt, dict)
-    ]
-    return [(str(interrupt.get("id") or ""), interrupt.get("value")) for interrupt in interrupts]
-
-
-def _asking(handle: Handle, state: Mapping[str, Any]) -> RunState:
-    interrupt_id, value = _interrupts(state)[0]
-    return RunState(ASKING, handle, question=Question(_question_text(value), id=interrupt_id))
-
-
-def _question_text(value: Any) -> str:
-    """Return an interrupt's value, which may be any JSON value, as a text for people."""
-    import json
-
-    if isinstance(value, dict) and isinstance(value.get("question"), str):
-        return str(value["question"])
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,77 @@
+"""What the state of a LangGraph thread says, and what a graph is told in its `config`."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from synthralos.calls.agent_platforms.protocol import ASKING, Handle, Question, RunState
+from synthralos.calls.llm_wires.chat_messages import text_of
+
+# Of messages: in LangChain's words, and in OpenAI's.
+_AGENTS = ("ai", "assistant")
+# What the server itself keeps in `configurable`.
+_RESERVED = ("thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "assistant_id", "graph_id")
+
+
+def graph_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the graph finds in its `config`; a limit of iterations is LangGraph's own."""
+    own = dict(config)
+    limit = own.pop("maxIterations", None)
+    configurable = {
+        name: value
+        for name, value in own.items()
+        if name not in _RESERVED and not name.startswith(("__", "langgraph_"))
+    }
+    result: dict[str, Any] = {"configurable": configurable}
+    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+        result["recursion_limit"] = limit
+    return result
+
+
+def interrupts(state: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return (id, value) of each question that is open on a thread."""
+    return [
+        (str(interrupt.get("id") or ""), interrupt.get("value"))
+        for task in _tasks(state)
+        if isinstance(task.get("interrupts"), list)
+        for interrupt in task["interrupts"]
+        if isinstance(interrupt, dict)
+    ]
+
+
+def errors_of(state: Mapping[str, Any]) -> list[Any]:
+    """Return [{error}] of the tasks of a thread that failed."""
+    return [{"error": task["error"]} for task in _tasks(state) if task.get("error")]
+
+
+def output_of(state: Mapping[str, Any], kind: str) -> Any:
+    """Return the answer of a graph: the text of its last message, or its whole state.
+
+    :param kind: one of config.platforms.OUTPUTS; a graph without messages answers with its state.
+    """
+    values = state.get("values")
+    messages = values.get("messages") if isinstance(values, dict) else None
+    if kind == "state" or not isinstance(messages, list):
+        return values or None
+    for message in reversed(messages):
+        if isinstance(message, dict) and message.get("type", message.get("role")) in _AGENTS:
+            return text_of(message.get("content"))
+    return None
+
+
+def asking(handle: Handle, state: Mapping[str, Any]) -> RunState:
+    """Return the RunState of a thread that has a question open."""
+    interrupt_id, value = interrupts(state)[0]
+    return RunState(ASKING, handle, question=Question(_question_text(value), id=interrupt_id))
+
+
+def _question_text(value: Any) -> str:
+    """Return an interrupt's value, which may be any JSON value, as a text for people."""
+    if isinstance(value, dict) and isinstance(value.get("question"), str):
+        return str(value["question"])
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _tasks(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    tasks = state.get("tasks")
+    return [task for task in (tasks if isinstance(tasks, list) else ()) if isinstance(task, dict)]
