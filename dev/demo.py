@@ -90,7 +90,8 @@ def nodes_are_repaired(box, _):
 
 def disk_is_freed(box, folder):
     """A disk is full: the action of its runbook frees it, which Prometheus confirms."""
-    return _repair_of_disk(box, folder, files=["old.journal"], steps={"vacuum_journal": "*.journal"})
+    steps = {"vacuum_journal": "*.journal"}
+    return _repair_of_disk(box, folder, files=["old.journal"], steps=steps)
 
 
 def second_step_frees_disk(box, folder):

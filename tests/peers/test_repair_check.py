@@ -3,17 +3,15 @@
 All are Debian packages (prometheus, prometheus-alertmanager, prometheus-pushgateway); without them
 the tests are skipped.
 """
-import http.server
 import json
-import shutil
 import threading
 import time
 import urllib.request
 
 import pytest
-from fixtures import PACK
 from fixtures.prometheus import ALERTMANAGER, PROMETHEUS, PUSHGATEWAY, Gateway, Peers, Target
 from fixtures.waiting import PATIENCE_SECONDS, until
+from fixtures.workshop import Workshop
 
 from sandbox import Sandbox
 from st2local import St2Local
@@ -26,82 +24,20 @@ pytestmark = pytest.mark.skipif(
 )
 # Prometheus scrapes and evaluates each second; a busy machine gets some more.
 SETTLE = 10
-CREWS = ("first", "second")
-ACTION = """
-import urllib.request
-
-from st2common.runners.base_action import Action
-
-
-class Repair(Action):
-    def run(self, node, address):
-        request = urllib.request.Request(address, data=node.encode())
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        return opener.open(request).read().decode()
-"""
-METADATA = """
-name: repair_by_%(name)s
-runner_type: python-script
-entry_point: repair_by.py
-parameters:
-  node: {type: string, required: true}
-  address: {type: string, required: true}
-"""
-
-
-class Workshop(http.server.ThreadingHTTPServer):
-    """What the actions of the crews really do.
-
-    :ivar repairs: {crew: callable}; calls: the crews whose actions have run, in order.
-    """
-
-    daemon_threads = True
-
-    def __init__(self):
-        self.repairs, self.calls = {}, []
-        super().__init__(("127.0.0.1", 0), _Repairing)
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    def crews(self):
-        return [
-            {"name": name, "action": "synthralos.repair_by_" + name, "approval": "none",
-             "seconds": PATIENCE_SECONDS,
-             "parameters": {"address": "http://127.0.0.1:%d/%s" % (self.server_port, name)}}
-            for name in CREWS
-        ]
-
-
-class _Repairing(http.server.BaseHTTPRequestHandler):
-    def log_message(self, format, *args):
-        pass
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        name = self.path.strip("/")
-        self.server.calls.append(name)
-        self.server.repairs.get(name, lambda: None)()
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
 
 
 @pytest.fixture
 def workshop():
-    running = Workshop()
+    running = Workshop("first", "second")
     yield running
-    running.shutdown()
-    running.server_close()
+    running.close()
 
 
 @pytest.fixture
 def pack(workshop, tmp_path):
     """pack(prometheus entry, sensors) -> run(payload of a trigger) -> (status, output)."""
     folder, running = tmp_path / "pack", []
-    ignored = shutil.ignore_patterns(".*", "tests", "dev", "docs", "__pycache__")
-    shutil.copytree(PACK, folder, ignore=ignored)
-    (folder / "actions" / "repair_by.py").write_text(ACTION)
-    for name in CREWS:
-        (folder / "actions" / ("repair_by_%s.yaml" % name)).write_text(METADATA % {"name": name})
+    workshop.install(folder)
 
     def start(prometheus, sensors=None):
         box = Sandbox().start()
@@ -109,7 +45,7 @@ def pack(workshop, tmp_path):
         config = dict(box.pack_config(), sensors=sensors or {})
         config["infrastructure"].update(
             prometheus=prometheus, topology=[], crews=workshop.crews(), settle_seconds=SETTLE,
-            allowed_actions=[crew["action"] for crew in workshop.crews()],
+            allowed_actions=workshop.actions,
         )
         local = St2Local(folder, config, tmp_path / "state")
         running.append(local)
@@ -127,6 +63,10 @@ def pack(workshop, tmp_path):
     yield start
     for part in reversed(running):
         part.close()
+
+
+def repairs_of(workshop):
+    return [call.name for call in workshop.calls]
 
 
 @pytest.fixture
@@ -161,7 +101,7 @@ def test_the_crew_that_really_starts_the_exporter_has_repaired_it(gateway, pack,
     until(lambda: gateway.query("up == 0"), "Prometheus has seen that it is down")
     status, output = pack(prometheus_entry(gateway))()
     node = "127.0.0.1:%d" % gateway.ports["pushgateway"]
-    assert workshop.calls == ["first", "second"]
+    assert repairs_of(workshop) == ["first", "second"]
     assert (status, output["outcome"], output["resolved"]) == ("succeeded", "repaired", [node])
     assert output["success"] and output["ticket"] is None
     assert gateway.query("up") == [({"__name__": "up", "instance": node, "job": "pushgateway"}, 1)]
@@ -174,7 +114,7 @@ def test_an_exporter_that_dies_empties_the_query_and_repairs_nothing(gateway, pa
     workshop.repairs["first"] = lambda: gateway.stop("pushgateway")
     status, output = pack(prometheus_entry(gateway, query="agent_ok == 0", label="node"))()
     assert gateway.query("agent_ok == 0") == []
-    assert workshop.calls == ["first", "second"]
+    assert repairs_of(workshop) == ["first", "second"]
     assert (status, output["outcome"]) == ("failed", "not_repaired")
     assert output["ticket"] and output["resolved"] == [] and output["unassigned"] == ["db-1"]
     assert "no sample" in output["checks"][0]["reason"]
@@ -233,7 +173,7 @@ def test_a_silenced_alert_is_not_repaired_until_it_is_gone(tmp_path, pack, works
         status, output = pack({}, sensors)({"body": peers.hook.bodies[0]})
     finally:
         peers.close()
-    assert workshop.calls == ["first", "second"]
+    assert repairs_of(workshop) == ["first", "second"]
     assert (status, output["outcome"]) == ("succeeded", "repaired")
     assert output["resolved"] == [labels["instance"]]
     assert output["checks"][0]["sources"] == ["alertmanager"]

@@ -7,7 +7,8 @@ from .test_infrastructure_repair import Inquiries, Run
 SETTLE = 60
 PROMETHEUS_URL, ALERTMANAGER_URL = "http://prometheus.example.com", "http://am.example.com"
 CHECK = "disk_free > 0.1"
-FULL = {"alertname": "DiskFull", "instance": "web-1:9100", "mountpoint": "/data", "severity": "page"}
+FULL = {"alertname": "DiskFull", "instance": "web-1:9100", "mountpoint": "/data",
+        "severity": "page"}
 TOPOLOGY = [{"name": name} for name in ("web-1", "web-2", "db-1")]
 
 
@@ -67,7 +68,7 @@ class Plant:
         """Let the query have a series with these labels from now on."""
         began = self.clock()
         series = self.prometheus.series.setdefault(query, [])
-        series.append(({} if labels is None else labels, lambda at: at >= began and then(at - began)))
+        series.append((labels or {}, lambda at: at >= began and then(at - began)))
 
     def run(self, env, alert, **parameters):
         return Run(env, alert=alert, **parameters).end()

@@ -113,7 +113,8 @@ def test_all_modes_in_force_are_listed_with_what_decides_each(make_env):
     env = make_env({"infrastructure": {
         "crews": [{"name": "on-call", "channels": ["slack"]}],
         "runbooks": [
-            dict(runbook, name="node-down", mode="act"), dict(runbook, name="disk-full", mode="act"),
+            dict(runbook, name="node-down", mode="act"),
+            dict(runbook, name="disk-full", mode="act"),
         ],
     }})
     config = AutomationConfig.from_config({"mode": "approve", "modes": {AGENT: "act"}})

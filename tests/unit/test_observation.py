@@ -11,6 +11,7 @@ from synthralos.automation import (
     failure_intake,
     modes,
     outcomes,
+    runbook_explanation,
 )
 from synthralos.automation.config import AutomationConfig
 from synthralos.automation.incident import Incident
@@ -311,3 +312,91 @@ def test_nothing_of_an_alert_s_text_is_stored(env, datastore, text):
         datastore.list("synthralos.incident.", 100)
     ]
     assert stored and text not in json.dumps(stored, ensure_ascii=False)
+
+
+RUNBOOKS = {
+    "allowed_actions": ["acme.restart", "acme.clean"],
+    "topology": [{"name": "web-1"}],
+    "crews": CREWS,
+    "runbooks": [
+        {
+            "name": name, "match": {"alertname": alertname},
+            "steps": [
+                {"name": "first", "action": action, "approval": "none",
+                 "parameters": {"host": {"label": "instance", "host": True}}},
+                {"name": "people", "crew": "on-call"},
+            ],
+        }
+        for name, alertname, action in (
+            ("node-down", "NodeDown", "acme.restart"), ("disk-full", "DiskFull", "acme.clean"),
+        )
+    ],
+}
+
+
+@pytest.fixture
+def runbook_env(make_env, api):
+    return make_env({"infrastructure": RUNBOOKS}, api=api)
+
+
+def node_alert(name):
+    return {"alerts": [alert({"alertname": name, "instance": "web-1"})]}
+
+
+def test_the_steps_of_a_runbook_are_named_with_the_parameters_of_the_first(runbook_env, api):
+    [entry] = receive(runbook_env, node_alert("NodeDown"))["alerts"]
+    assert entry["would"]["runbook"] == "node-down"
+    plan = entry["would"]["plan"]
+    [assignment] = plan["assignments"]
+    assert (assignment["step"], assignment["action"]) == ("first", "acme.restart")
+    assert assignment["parameters"] == {"host": "web-1"}
+    assert [(step["name"], step["action"], step["crew"]) for step in plan["steps"]] == [
+        ("first", "acme.restart", None), ("people", None, "on-call"),
+    ]
+    fact = facts(runbook_env)[0]
+    assert (fact.runbook, fact.crews) == ("node-down", ()) and api.started == []
+
+
+def test_two_runbooks_of_one_node_would_both_be_started_and_each_once(runbook_env):
+    seen = [
+        receive(runbook_env, node_alert(name))["alerts"][0]
+        for name in ("NodeDown", "DiskFull", "DiskFull")
+    ]
+    assert [would(entry) for entry in seen[:2]] == ["started", "started"]
+    assert seen[2]["outcome"] == outcomes.DUPLICATE
+
+
+def test_one_runbook_may_act_while_everything_else_is_observed(runbook_env, api):
+    modes.set_override(runbook_env, ACT, "disk-full")
+    seen = [
+        receive(runbook_env, node_alert(name))["alerts"][0]["outcome"]
+        for name in ("NodeDown", "DiskFull")
+    ]
+    assert seen == ["observed", "started"] and len(api.started) == 1
+    config = AutomationConfig(mode=ACT)
+    assert modes.mode_of(runbook_env, config, None, "node-down").mode == ACT
+
+
+def test_alerts_beyond_the_limit_are_counted_by_their_runbooks(runbook_env, store):
+    labels = [{"alertname": "NodeDown", "instance": "web-%d" % n} for n in range(4)]
+    modes.set_override(runbook_env, ACT, "disk-full")
+    body = {"alerts": [alert(label) for label in labels] + node_alert("DiskFull")["alerts"]}
+    result = receive(runbook_env, body, max_runs_per_webhook=1)
+    [fact] = [fact for fact in facts(runbook_env) if fact.outcome == outcomes.OVER_LIMIT]
+    assert (fact.workflow, fact.runbook, fact.count) == ("infrastructure_repair", "node-down", 3)
+    [ticket] = tickets.list_tickets(store)
+    assert ticket["ticket"] == result["ticket"] and "1 alerts beyond" in ticket["summary"]
+
+
+def test_an_explanation_of_an_alert_names_the_mode_in_force(runbook_env):
+    def mode_of(name):
+        explained = runbook_explanation.explain(
+            runbook_env, AutomationConfig(), node_alert(name)["alerts"][0], "config"
+        )
+        return explained["alerts"][0]["mode"]
+
+    modes.set_override(runbook_env, ACT, "disk-full")
+    assert [mode_of(name) for name in ("NodeDown", "DiskFull", "Other")] == [
+        "observe", "act", "observe",
+    ]
+    assert mode_of("Watchdog") is None

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import types
 
 import pytest
 import yaml
@@ -20,7 +21,6 @@ from synthralos.infrastructure import runbook_check
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.repair_evidence import FAILED, HEALTHY, Calls
 from synthralos.infrastructure.runbook_parameters import resolve_parameters
-from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.topology import Topology
 
 PROMTOOL = shutil.which("promtool")
@@ -115,19 +115,21 @@ class PrometheusDouble:
 def env(make_env, api):
     environment = make_env({"infrastructure": INFRASTRUCTURE}, api=api)
     environment.api.action = foreign_packs.action
+    environment.api.runner_parameters = foreign_packs.runner_parameters
     return environment
 
 
 @pytest.fixture
 def state_of(env):
-    """state_of(runbook, step, labels of the alert, series of its check) -> HEALTHY or FAILED."""
+    """state_of(step, labels of the alert, series of its check) -> HEALTHY or FAILED."""
 
-    def ask(runbook, step, labels, series):
+    def ask(step, labels, series):
         config = load_config(env)
-        question = runbook_check.question_of(env, config, NodeStep("n", runbook, step, labels, "c"))
+        node_step = types.SimpleNamespace(step=step, labels=labels)
+        question = runbook_check.question_of(env, config, node_step)
         env.client = PrometheusDouble(series, env.now())
         calls = Calls(env, env.now() + PATIENCE_SECONDS)
-        return runbook_check.ask(env, calls, config.prometheus, question, env.now()).state
+        return runbook_check.ask(env, calls, config, question, env.now()).state
 
     return ask
 
@@ -185,7 +187,7 @@ def test_the_alerts_of_kube_prometheus_match_too(env, state_of, name):
     for step in EXAMPLES[name].steps:
         for time, series in results(name, step.check).items():
             expected = FAILED if time == firing_time else HEALTHY
-            assert state_of(EXAMPLES[name], step, labels, series) == expected
+            assert state_of(step, labels, series) == expected
 
 
 def test_the_actions_exist_with_these_parameters(env):
@@ -222,7 +224,7 @@ def test_each_check_is_healthy_when_the_thing_is_and_not_while_the_alert_fires(s
         assert firing_time in by_time and len(by_time) >= 2, step.check
         for time, series in by_time.items():
             expected = FAILED if time == firing_time else HEALTHY
-            assert state_of(EXAMPLES[name], step, labels, series) == expected, (step.name, time)
+            assert state_of(step, labels, series) == expected, (step.name, time)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -230,8 +232,8 @@ def test_an_action_has_the_time_that_its_step_waits_for(name):
     for step in EXAMPLES[name].steps:
         if step.action is None or step.action.startswith("synthralos."):
             continue
-        schema = foreign_packs.parameters_of(step.action).get("timeout", {"default": 600})
-        assert step.parameters.get("timeout", schema["default"]) >= step.seconds
+        default = foreign_packs.parameters_of(step.action)["timeout"]["default"]
+        assert step.parameters.get("timeout", default) >= step.seconds
 
 
 def test_each_rule_has_its_runbook_and_each_runbook_its_rule():

@@ -258,7 +258,8 @@ class TestApproval:
         assert plant.calls == [] and result["outcome"] == "refused"
 
     def test_a_refusal_of_the_second_step_asks_no_more(self, plant):
-        run = self.asking(plant, checked("clean"), step("grow", approval="required"), step("restart"))
+        steps = checked("clean"), step("grow", approval="required"), step("restart")
+        run = self.asking(plant, *steps)
         result = self.answer(run, False).end()
         assert [name for name, _ in plant.calls] == ["clean"]
         assert result["outcome"] == "not_repaired" and result["ticket"]
@@ -277,7 +278,8 @@ class TestApproval:
             "healthy", ["web-1"])
 
     @pytest.mark.parametrize("change", [
-        {"parameters": {"mount": "/other"}}, {"action": "ops.grow"}, {"parameters": {"x": "a" * 2000}},
+        {"parameters": {"mount": "/other"}}, {"action": "ops.grow"},
+        {"parameters": {"x": "a" * 2000}},
     ], ids=["parameters", "action", "a long one"])
     def test_what_has_changed_since_it_was_approved_is_asked_again(self, plant, change):
         first = step("clean", parameters={"x": "a" * 1500}, approval="required")

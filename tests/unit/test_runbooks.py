@@ -199,7 +199,8 @@ def test_no_label_makes_a_pattern_take_for_ever(pattern, text):
 def test_a_mismatch_says_why():
     [runbook] = parsed(entry(match={"severity": ["warning", "info"], "team": {"pattern": "a+"}}))
     assert runbook.mismatch({}) == "the alert has no label severity"
-    assert runbook.mismatch(LABELS) == "the label severity is 'critical'; it must be warning or info"
+    assert runbook.mismatch(LABELS) == (
+        "the label severity is 'critical'; it must be warning or info")
     assert runbook.mismatch({"severity": "info", "team": "b"}) == (
         "the label team is 'b'; it must match a+"
     )

@@ -1,12 +1,23 @@
 import json
+import urllib.parse
 
 import pytest
+from fixtures import foreign_packs
 
 from synthralos.calls.llm_wires import APIS, wire_format
 from synthralos.config.settings import Connection
 from synthralos.operations.self_check import check
 
 from .conftest import http_answer
+
+STATUS = {"uptime": "2023-11-14T20:00:00.000Z", "cluster": {"status": "ready"}}
+RUNBOOK = {
+    "name": "disk_full", "match": {"alertname": "HostDiskFull"},
+    "steps": [{
+        "name": "vacuum", "action": "core.remote", "check": "free > 0.15",
+        "parameters": {"hosts": {"label": "instance"}, "cmd": "journalctl --vacuum-size=200M"},
+    }],
+}
 
 
 def checked(env):
@@ -128,3 +139,134 @@ def test_the_mode_of_automation_is_shown_and_an_invalid_one_fails(make_env, api)
     assert succeeded and checks["automation"]["details"] == "approve (automation.mode)"
     succeeded, checks = checked(make_env({"automation": {"mode": "always"}}, api))
     assert not succeeded and "automation.mode" in checks["automation"]["details"]
+
+
+class Monitoring:
+    """A Prometheus and an Alertmanager in one.
+
+    :ivar rejected: {query: why Prometheus does not parse it}; kinds: {query: its resultType};
+        queries: the instant queries so far; paths: what Alertmanager was asked.
+    """
+
+    def __init__(self):
+        self.rejected, self.kinds, self.queries, self.paths = {}, {}, [], []
+        self.alerts, self.status = [{"labels": {}}], STATUS
+
+    def __call__(self, connection, request):
+        path = request.split(" ", 2)[1]
+        connection.sendall(http_answer(*self._answer(path)))
+
+    def _answer(self, path):
+        name, _, query = path.partition("?")
+        if name == "/api/v1/query":
+            (query,) = urllib.parse.parse_qs(query)["query"]
+            self.queries.append(query)
+            if query in self.rejected:
+                error = {"status": "error", "errorType": "bad_data", "error": self.rejected[query]}
+                return 400, json.dumps(error)
+            data = {"resultType": self.kinds.get(query, "vector"), "result": []}
+            return 200, json.dumps({"status": "success", "data": data})
+        self.paths.append(path)
+        if name == "/api/v2/status":
+            return 200, json.dumps(self.status)
+        return 200, json.dumps(self.alerts)
+
+
+@pytest.fixture
+def monitoring():
+    return Monitoring()
+
+
+@pytest.fixture
+def checked_with(make_env, serve, api, monitoring):
+    """checked_with(prometheus=..., alertmanager=..., runbooks=...) -> (succeeded, checks)."""
+    url = serve(monitoring).url
+    api.action = foreign_packs.action
+    api.runner_parameters = foreign_packs.runner_parameters
+
+    def run(prometheus=None, alertmanager=None, runbooks=(), **infrastructure):
+        config = {"infrastructure": dict(
+            {"runbooks": list(runbooks), "allowed_actions": ["core.remote"],
+             "prometheus": dict({"base_url": url}, **(prometheus or {}))}, **infrastructure)}
+        if alertmanager is not None:
+            config["sensors"] = {"alertmanager": dict({"url": url}, **alertmanager)}
+        return checked(make_env(config, api))
+
+    return run
+
+
+def test_prometheus_is_asked_each_query_and_check_once(checked_with, monitoring):
+    succeeded, checks = checked_with(
+        {"query": "up == 0", "check": "up == 1"}, runbooks=[RUNBOOK, dict(RUNBOOK, name="other")])
+    assert succeeded and checks["prometheus"]["status"] == checks["runbooks"]["status"] == "ok"
+    assert monitoring.queries == ["up == 0", "up == 1", "free > 0.15"]
+    assert "3 queries" in checks["prometheus"]["details"]
+
+
+@pytest.mark.parametrize("query, path", [
+    ("up == 0", "infrastructure.prometheus.query"),
+    ("up == 1", "infrastructure.prometheus.check"), ("free > 0.15", "disk_full/vacuum"),
+])
+def test_a_query_that_prometheus_cannot_parse_is_named(checked_with, monitoring, query, path):
+    monitoring.rejected[query] = "1:4: parse error: unexpected <op:==>"
+    succeeded, checks = checked_with({"query": "up == 0", "check": "up == 1"}, runbooks=[RUNBOOK])
+    assert not succeeded and checks["prometheus"]["status"] == "failed"
+    assert path in checks["prometheus"]["details"]
+    assert "parse error" in checks["prometheus"]["details"] and checks["prometheus"]["hint"]
+
+
+def test_a_query_for_no_single_things_is_named(checked_with, monitoring):
+    monitoring.kinds["count(up)"] = "scalar"
+    succeeded, checks = checked_with({"query": "count(up)", "check": "up == 1"})
+    assert not succeeded and "scalar" in checks["prometheus"]["details"]
+
+
+def test_a_query_without_an_opposite_needs_a_check(checked_with):
+    succeeded, checks = checked_with({"query": "up == 0 or probe_success == 0"})
+    assert succeeded and "infrastructure.prometheus.check" in checks["prometheus"]["hint"]
+
+
+def test_what_is_no_prometheus_fails(make_env, serve, api):
+    for answer in (http_answer(200, b"{}"), http_answer(503), http_answer(200, b"<html>")):
+        entry = {"prometheus": {"base_url": serve(answer).url}}
+        succeeded, checks = checked(make_env({"infrastructure": entry}, api))
+        assert not succeeded and checks["prometheus"]["status"] == "failed"
+        assert checks["prometheus"]["hint"]
+
+
+def test_alertmanager_is_asked_with_its_filter(checked_with, monitoring):
+    succeeded, checks = checked_with(alertmanager={"filter": ['severity="critical"']})
+    assert succeeded and checks["alertmanager"]["details"] == "1 member, 1 alert"
+    assert urllib.parse.quote('severity="critical"') in monitoring.paths[0]
+
+
+def test_an_alertmanager_that_has_just_started_is_named(checked_with, monitoring):
+    monitoring.status = dict(STATUS, uptime="2023-11-14T22:13:00.000Z")
+    succeeded, checks = checked_with(alertmanager={})
+    assert succeeded and "just started" in checks["alertmanager"]["details"]
+
+
+def test_an_alertmanager_that_cannot_be_used_fails(checked_with, monitoring):
+    monitoring.status = {}
+    succeeded, checks = checked_with(alertmanager={})
+    assert not succeeded and "when it was started" in checks["alertmanager"]["details"]
+    monitoring.alerts = {"not": "a list"}
+    assert not checked_with(alertmanager={})[0]
+    succeeded, checks = checked_with(alertmanager={"url": "http://127.0.0.1:1"})
+    assert not succeeded and "http://127.0.0.1:1" in checks["alertmanager"]["details"]
+
+
+def test_the_problems_of_runbooks_are_named(checked_with):
+    step = dict(RUNBOOK["steps"][0], action="ops.none")
+    succeeded, checks = checked_with(
+        runbooks=[RUNBOOK, dict(RUNBOOK, name="other", steps=[step])],
+        allowed_actions=["core.remote", "ops.none"])
+    assert not succeeded and checks["runbooks"]["status"] == "failed"
+    assert checks["runbooks"]["details"] == "1 problem; other/vacuum: action does not exist"
+    assert "st2 pack install" in checks["runbooks"]["hint"]
+
+
+def test_an_invalid_entry_is_named(checked_with):
+    succeeded, checks = checked_with(runbooks=[dict(RUNBOOK, steps=[])])
+    assert not succeeded and "infrastructure.runbooks[0].steps" in checks[
+        "infrastructure"]["details"]

@@ -53,6 +53,7 @@ class Site:
         self.helps, self.failures = None, {}
         world.packs = foreign_packs.write(world.folder / "packs", world.box.url("/hook/actions"))
         world.box.script("hook:actions", [self._act], forever=True)
+        world.config["automation"] = {"mode": "act"}
         world.config["infrastructure"].update(
             topology=[{"name": "web-1"}], crews=[], runbooks=[self.runbook], settle_seconds=1,
             allowed_actions=sorted({step["action"] for step in self.runbook["steps"]}),

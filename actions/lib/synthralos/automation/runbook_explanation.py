@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
-from synthralos.automation import alert_intake, alert_triage, outcomes
+from synthralos.automation import alert_intake, alert_triage, modes, outcomes
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_line, sanitize_value
@@ -165,8 +165,9 @@ def explain(
     """Return what an alert is about and what it would start, without starting anything.
 
     :param alert: as Alertmanager or Grafana sends it, {labels, ...}; a group has several.
-    :returns: {alerts: [{alertname, subject, verdict, runbook, steps, problem, others}]}. `verdict`
-        is "failure", or the outcome of an alert that is no failure; `steps` are those of the
+    :returns: {alerts: [{alertname, subject, verdict, mode, runbook, steps, problem, others}]}.
+        `verdict` is "failure", or the outcome of an alert that is no failure; `mode` is the mode of
+        automation in force for it, null for no failure; `steps` are those of the
         runbook with the parameters that their actions would get; `others` says of each other
         runbook why it does not match.
     :raises InvalidInput: it is no alert, or the configuration is invalid.
@@ -193,6 +194,7 @@ def _explain_one(
         "subject": report.subject,
         "verdict": "failure" if verdict is None else verdict.outcome,
         "reason": None if verdict is None else _line(env, verdict.reason),
+        "mode": None,
         "runbook": None,
         "steps": [],
         "problem": None,
@@ -203,6 +205,8 @@ def _explain_one(
     if verdict is None and report.agent is not None:
         explanation["problem"] = "it names an agent: agent_recovery handles it, not a runbook"
     runbook = find_runbook(config.runbooks, labels)
+    if verdict is None:
+        explanation["mode"] = _mode_of(env, automation, report, runbook)
     explanation["others"] = [
         {"runbook": other.name, "reason": _line(env, other.mismatch(labels) or "a runbook before "
                                                 "it matches")}
@@ -228,6 +232,22 @@ def _explain_one(
             )
         explanation["steps"].append(described)
     return explanation
+
+
+def _mode_of(
+    env: Environment,
+    automation: AutomationConfig,
+    report: alert_intake.Report,
+    runbook: Optional[Runbook],
+) -> str:
+    """Return the mode of automation that is in force for an alert."""
+    if report.agent is not None:
+        return modes.mode_of(env, automation, alert_intake.AGENT).mode
+    if runbook is None:
+        return modes.mode_of(env, automation, alert_intake.INFRASTRUCTURE).mode
+    return modes.mode_of(
+        env, automation, alert_intake.INFRASTRUCTURE, runbook.name, runbook.mode
+    ).mode
 
 
 def _line(env: Environment, text: Any) -> str:

@@ -10,6 +10,9 @@ from synthralos.calls import http, llm_providers, llm_wires, trace_exporter
 from synthralos.calls.http import CallError
 from synthralos.core import bounded_json
 from synthralos.core.errors import InvalidInput
+from synthralos.operations import repair_prerequisites
+from synthralos.operations.check_entry import FAILED, MISSING, OK
+from synthralos.operations.check_entry import check_entry as _check_result
 from synthralos.runtime.run_parameters import ENABLED_KEY
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.keyspace import lifetime_of
@@ -18,7 +21,6 @@ from synthralos.telemetry.run_log import LogConfig
 TIMEOUT_SECONDS = 5.0
 AT_ONCE = 8
 MAX_MODELS_SHOWN = 20
-OK, FAILED, MISSING = "ok", "failed", "not_configured"
 
 
 def check(env):
@@ -44,21 +46,21 @@ def check(env):
     ):
         if not entries:
             checks.append(_check_result(subject, MISSING, "nothing is configured", hint))
+    repair_entries, repair_checks = repair_prerequisites.checks_of(env)
+    checks += repair_entries
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         # Threads do not inherit the action's context variables, such as its tracer.
         running = [
             pool.submit(contextvars.copy_context().run, check, env, entry)
             for check, entry in remote_checks
         ]
+        running += [
+            pool.submit(contextvars.copy_context().run, check) for check in repair_checks
+        ]
         checks += [future.result() for future in running]
     failed = [check_entry["name"] for check_entry in checks if check_entry["status"] == FAILED]
     summary = "failed: " + ", ".join(failed) if failed else "everything that is configured works"
     return not failed, {"summary": summary, "checks": checks}
-
-
-def _check_result(name, status, details, hint=None):
-    result = {"name": name, "status": status, "details": details}
-    return dict(result, hint=hint) if hint else result
 
 
 def _datastore(env):
