@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from fixtures.prometheus import ALERTMANAGER, PROMETHEUS, Peers, answers, free_port
-from fixtures.waiting import PATIENCE_SECONDS, until
+from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 from fixtures.workshop import Workshop
 
 from sandbox import Sandbox
@@ -222,7 +222,7 @@ def test_a_queue_that_flaps_is_not_repaired(plant, receive, workshop):
 
     def flap():
         value = 0
-        while not ended.wait(2.5):
+        while not ended.wait(limit_under_test(2.5)):
             plant.write(queue_length=value)
             value = 100 - value
 

@@ -8,7 +8,7 @@ import secrets
 import time
 
 import pytest
-from fixtures.waiting import LIVE_PATIENCE_SECONDS, until
+from fixtures.waiting import LIVE_PATIENCE_SECONDS, limit_under_test, until
 from test_live_automation import alertmanager, enabled, post
 
 STARTS = "2026-11-29T01:00:00Z"
@@ -58,7 +58,7 @@ def say(name, node, **more):
                  "parameters": {"cmd": "echo %s %s" % (name, node)}}, **more)
 
 
-def said(st2, name, node, since):
+def count_runs(st2, name, node, since):
     """How often the step has run."""
     return sum(row["parameters"]["cmd"] == "echo %s %s" % (name, node)
                for row in executions(st2, "core.local", since))
@@ -107,7 +107,7 @@ def test_a_webhook_starts_the_steps_of_its_runbook(st2, box, configure, node, si
     assert (run["status"], output["outcome"]) == ("succeeded", "repairs_assigned"), output
     assert [(entry["crew"], entry["status"]) for entry in output["assignments"]] == [
         ("DiskFull/first", "Failed"), ("DiskFull/second", "Assigned")]
-    assert said(st2, "second", node, since) == 1
+    assert count_runs(st2, "second", node, since) == 1
 
 
 def test_two_alerts_of_one_node_act_one_after_the_other(st2, box, configure, node, since):
@@ -150,7 +150,7 @@ def test_hostile_labels_start_nothing(st2, box, configure, node, since):
     for entry in receive(st2, *hostile):
         status, output = repair_of(st2, entry)
         assert (status, output["success"]) == ("failed", False) and output["ticket"], output
-    assert said(st2, "first", node, since) == 0
+    assert count_runs(st2, "first", node, since) == 0
 
 
 def test_hostile_labels_that_a_pattern_accepts_arrive_as_text(st2, box, configure, node, since):
@@ -179,13 +179,13 @@ def test_an_approval_shows_the_action_and_its_parameters(
     [approval] = [item for item in approvals if item["run"] == entry["run"]]
     assert approval["question"] == (
         "%s: core.local (DiskFull/first) with cmd=echo first %s" % (node, node))
-    assert said(st2, "first", node, since) == 0
+    assert count_runs(st2, "first", node, since) == 0
     answer, _ = st2.run("approval.answer", execution_id=entry["run"], approved=approved)
     assert answer["status"] == "succeeded", answer["result"]
     status, output = repair_of(st2, entry)
     assert (status, output["outcome"]) == (
         "succeeded", "repairs_assigned" if approved else "refused")
-    assert said(st2, "first", node, since) == approved
+    assert count_runs(st2, "first", node, since) == approved
 
 
 def test_a_run_that_was_cancelled_locks_nobody_out(st2, box, configure, node):
@@ -211,8 +211,8 @@ def test_a_run_that_was_cancelled_locks_nobody_out(st2, box, configure, node):
 def test_runbooks_are_validated_against_the_actions_of_stackstorm(st2, box, configure, node):
     configure(
         node,
-        runbook({"name": "good", "action": "core.local", "parameters": {"cmd": "true",
-                                                                        "timeout": 5}}),
+        runbook({"name": "good", "action": "core.local",
+                 "parameters": {"cmd": "true", "timeout": limit_under_test(5)}}),
         runbook({"name": "misspelt", "action": "core.local", "parameters": {"command": "true"}},
                 alertname="B"),
         runbook({"name": "missing", "action": "core.http"}, alertname="C"),
@@ -230,8 +230,8 @@ def test_runbooks_are_validated_against_the_actions_of_stackstorm(st2, box, conf
         "fixed": "parameters.sudo", "absent": "action",
     }
     assert st2.run("runbook.validate", runbook="DiskFull")[0]["status"] == "succeeded"
-    listed = st2.run("runbook.list")[0]["result"]["result"]["runbooks"]
-    assert [entry["name"] for entry in listed] == ["DiskFull", "B", "C", "D", "E"]
+    runbooks = st2.run("runbook.list")[0]["result"]["result"]["runbooks"]
+    assert [entry["name"] for entry in runbooks] == ["DiskFull", "B", "C", "D", "E"]
 
 
 def test_an_alert_is_explained_without_being_evaluated(st2, box, configure, node, since):
@@ -247,11 +247,11 @@ def test_an_alert_is_explained_without_being_evaluated(st2, box, configure, node
         return explanation, json.dumps(run["result"], ensure_ascii=False)
 
     for text in HOSTILE:
-        explanation, shown = explain(text)
+        explanation, text = explain(text)
         assert (explanation["runbook"], explanation["problem"]) == ("DiskFull", None)
         assert explanation["steps"][0]["parameters"]["url"] == node
-        explanation, shown = explain(text, instance=True)
+        explanation, text = explain(text, instance=True)
         assert explanation["problem"].startswith("nothing is started: ")
-        assert not any(mark in shown for mark in ("{{", "{%", "<%", "\u202e"))
+        assert not any(mark in text for mark in ("{{", "{%", "<%", "\u202e"))
     assert not [row for row in executions(st2, "core.http", since)
                 if row["parameters"].get("url") == node]

@@ -206,8 +206,9 @@ def test_without_a_cluster_it_is_the_only_one_that_has_such_a_thing(intake):
     assert result["alerts"][0]["subject"] == "eu/shop/web-7f9c"
 
 
-def test_the_topology_may_make_a_name_ambiguous(intake):
-    topology = [{"name": "eu/shop/web-7f9c"}, {"name": "us/shop/web-7f9c"}]
+@pytest.mark.parametrize("name", ["shop/web-7f9c", "web-7f9c"])
+def test_the_topology_may_make_a_name_ambiguous(intake, name):
+    topology = [{"name": "eu/" + name}, {"name": "us/" + name}]
     assert outcomes(intake({"alerts": [alert(POD)]}, {"topology": topology})) == ["ambiguous"]
 
 

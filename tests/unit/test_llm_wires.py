@@ -448,6 +448,34 @@ def test_thoughts_of_claude_come_back_to_claude_only():
     assert "hm" not in json.dumps(build("openai", messages, tools=[tool()]).body)
 
 
+def test_thoughts_of_claude_at_bedrock_come_back_to_bedrock_only():
+    thought = {"reasoningText": {"text": "hm", "signature": "s"}}
+    answer = {"stopReason": "tool_use", "output": {"message": {"content": [
+        {"reasoningContent": thought},
+        {"toolUse": {"toolUseId": "t", "name": "f", "input": {}}}]}}}
+    calls = wire_format("bedrock").read(answer).tool_calls
+    messages = user() + [{"role": "assistant", "content": "", "tool_calls": calls},
+                         result("4", "t")]
+    sent = build("bedrock", messages, tools=[tool()], reasoning_effort="low")
+    assert sent.body["messages"][1]["content"][0] == {"reasoningContent": thought}
+    assert "thinking" in sent.body["additionalModelRequestFields"]
+    sent = build("anthropic", messages, tools=[tool()], reasoning_effort="low")
+    assert "thinking" not in sent.body and "hm" not in json.dumps(sent.body)
+
+
+@pytest.mark.parametrize("extra", [
+    {"google": "x", "anthropic": 5}, {"google": {"thought_signature": {}}},
+    {"anthropic": {"thinking": "x"}, "bedrock": {"thinking": [5]}}, "x"])
+@pytest.mark.parametrize("api", APIS)
+def test_extra_content_of_any_form_harms_no_request(api, extra):
+    messages = user() + [
+        {"role": "assistant", "content": None, "tool_calls": [call(extra_content=extra)]},
+        result("4"),
+    ]
+    pairings, _ = pairs(api, build(api, messages, tools=[tool()]).body)
+    assert pairings == [({}, "4")]
+
+
 @pytest.mark.parametrize("api", ["anthropic", "bedrock", "gemini"])
 def test_instructions_lead_and_later_ones_keep_their_place(api):
     messages = [

@@ -24,7 +24,7 @@ def plant(infra, clock):
     return Plant(infra, clock)
 
 
-def others(store, *nodes, run=OTHER_RUN, now=lambda: 1_600_000_000.0):
+def queue_other_run(store, *nodes, run=OTHER_RUN, now=lambda: 1_600_000_000.0):
     """Another run that is before every run that queues up later."""
     return repair_turns.queue_up(store, now, run, nodes)
 
@@ -93,7 +93,7 @@ class TestRuns:
     def test_a_run_waits_while_another_acts_on_its_node(self, plant):
         env = plant.configure(runbook(step("clean")))
         plant.api.runs[OTHER_RUN] = "running"
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         run = Run(env, alert=alert()).to("execute")
         delays = []
         for _ in range(6):
@@ -110,7 +110,7 @@ class TestRuns:
     def test_a_run_that_has_not_ended_is_waited_for(self, plant, status):
         env = plant.configure(runbook(step("clean")))
         plant.api.runs[OTHER_RUN] = status
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         assert Run(env, alert=alert()).to("execute").step()["action"] == "waiting_for_run"
 
     @pytest.mark.parametrize("status", ["failed", "canceled", "abandoned", "timeout", None])
@@ -118,21 +118,21 @@ class TestRuns:
         env = plant.configure(runbook(step("clean")))
         if status is not None:
             plant.api.runs[OTHER_RUN] = status
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         assert Run(env, alert=alert()).end()["outcome"] == "repairs_assigned"
         assert plant.calls == [("clean", {})]
 
     def test_other_nodes_are_no_reason_to_wait(self, plant):
         env = plant.configure(runbook(step("clean")))
         plant.api.runs[OTHER_RUN] = "running"
-        others(env.store, "web-2")
+        queue_other_run(env.store, "web-2")
         Run(env, alert=alert()).end()
         assert plant.calls == [("clean", {})]
 
     def test_people_do_not_wait_for_their_turn(self, plant):
         env = plant.configure(runbook({"name": "ask", "crew": "on-call"}))
         plant.api.runs[OTHER_RUN] = "running"
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         assert Run(env, alert=alert()).end()["outcome"] == "repairs_assigned"
         assert len(plant.infra.notices) == 1
 
@@ -140,7 +140,7 @@ class TestRuns:
     def test_after_a_wait_it_looks_whether_its_own_alert_is_still_there(self, plant, is_over):
         env = plant.configure(runbook(step("clean", check=CHECK)))
         plant.api.runs[OTHER_RUN] = "running"
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         run = Run(env, alert=alert()).to("execute")
         run.step()
         plant.heals({"instance": "web-1:9100", "mountpoint": "/data" if is_over else "/var"})
@@ -157,7 +157,7 @@ class TestRuns:
         env = plant.configure(runbook(step("clean")), alertmanager=True, prometheus=None)
         plant.member.alerts = [FULL]
         plant.api.runs[OTHER_RUN] = "running"
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         run = Run(env, alert=alert()).to("execute")
         run.step()
         plant.member.alerts, plant.api.runs[OTHER_RUN] = [], "succeeded"
@@ -166,7 +166,7 @@ class TestRuns:
     def test_a_flap_while_it_waited_is_not_over(self, plant):
         env = plant.configure(runbook(step("clean", check=CHECK)))
         plant.api.runs[OTHER_RUN] = "running"
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         run = Run(env, alert=alert()).to("execute")
         run.step()
         plant.heals({"instance": "web-1:9100"}, lambda seconds: not 10 < seconds < 20)
@@ -189,7 +189,7 @@ class TestRuns:
     def test_when_its_time_is_up_it_ends_with_a_ticket(self, plant):
         env = plant.configure(runbook(step("clean")))
         plant.api.runs[OTHER_RUN] = "running"
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         result = Run(env, alert=alert(), timeout=120).end()
         assert plant.calls == [] and result["outcome"] == "out_of_time" and result["ticket"]
         assert "another run" in result["error"]["reason"]
@@ -219,6 +219,6 @@ class TestRuns:
     def test_a_dry_run_takes_no_turn(self, plant):
         env = plant.configure(runbook(step("clean")))
         plant.api.runs[OTHER_RUN] = "running"
-        others(env.store, "web-1")
+        queue_other_run(env.store, "web-1")
         assert Run(env, alert=alert(), dry_run=True).end()["outcome"] == "planned"
         assert len(repair_turns.list_turns(env.store)) == 1

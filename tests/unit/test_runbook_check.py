@@ -26,8 +26,8 @@ def evidence(plant):
         env = plant.configure(
             runbook(step("clean", check=CHECK), alertname=labels["alertname"]), **more)
         config = load_config(env)
-        found = find_runbook(config.runbooks, labels)
-        node_step = runbook_steps.NodeStep("web-1", 0, found, found.steps[0], labels, "c")
+        matching = find_runbook(config.runbooks, labels)
+        node_step = runbook_steps.NodeStep("web-1", 0, matching, matching.steps[0], labels, "c")
         question, ended_at = runbook_check.question_of(env, config, node_step), plant.clock()
         plant.prometheus.series.clear()
         for own in series:
@@ -64,8 +64,8 @@ def test_one_of_several_is_enough(evidence):
 
 
 def test_an_empty_result_proves_nothing(evidence):
-    found = evidence(FULL)
-    assert found.state == FAILED and "no healthy result" in found.reason
+    result = evidence(FULL)
+    assert result.state == FAILED and "no healthy result" in result.reason
 
 
 @pytest.mark.parametrize("then, state, reason", [
@@ -76,21 +76,21 @@ def test_an_empty_result_proves_nothing(evidence):
     (lambda seconds: False, FAILED, "no healthy result"),
 ])
 def test_it_is_healthy_from_some_time_on(evidence, then, state, reason):
-    found = evidence(FULL, {"instance": "web-1:9100", "mountpoint": "/data"}, then=then)
-    assert found.state == state and reason in found.reason
+    result = evidence(FULL, {"instance": "web-1:9100", "mountpoint": "/data"}, then=then)
+    assert result.state == state and reason in result.reason
 
 
 def test_it_is_healthy_since_its_first_sample(evidence, clock):
     began = clock()
-    found = evidence(FULL, {"instance": "web-1:9100"}, then=lambda seconds: seconds >= 20)
-    assert 20 <= found.since - began <= 22
+    result = evidence(FULL, {"instance": "web-1:9100"}, then=lambda seconds: seconds >= 20)
+    assert 20 <= result.since - began <= 22
 
 
 @pytest.mark.parametrize("status", ["network", "timeout", 400, 422, 503])
 def test_no_response_is_not_known(plant, evidence, status):
     plant.prometheus.status = status
-    found = evidence(FULL, {"instance": "web-1:9100"})
-    assert found.state == UNKNOWN and "could not be queried" in found.reason
+    result = evidence(FULL, {"instance": "web-1:9100"})
+    assert result.state == UNKNOWN and "could not be queried" in result.reason
 
 
 def test_the_queue_of_an_alert_is_that_of_its_series(evidence):
@@ -138,18 +138,18 @@ class TestClusters:
         assert self.evidence(self.EU, dict(self.OWN, cluster="eu")).state == HEALTHY
 
     def test_a_series_without_a_cluster_may_be_the_other_s(self):
-        found = self.evidence(self.EU, self.OWN)
-        assert found.state == UNKNOWN and "which cluster" in found.reason
+        result = self.evidence(self.EU, self.OWN)
+        assert result.state == UNKNOWN and "which cluster" in result.reason
         assert self.evidence(self.EU, self.OWN, dict(self.OWN, cluster="us")).state == UNKNOWN
 
     def test_a_series_without_a_cluster_does_not_hide_that_its_own_is_missing(self, plant):
-        found = self.evidence(self.EU, {}, dict(self.OWN, cluster="us"))
-        assert found.state == UNKNOWN
+        result = self.evidence(self.EU, {}, dict(self.OWN, cluster="us"))
+        assert result.state == UNKNOWN
 
     def test_an_alert_without_a_cluster_is_not_answered_by_both(self):
-        found = self.evidence(
+        result = self.evidence(
             POD, dict(self.OWN, cluster="us"), dict(self.OWN, cluster="eu"))
-        assert found.state == UNKNOWN and "several clusters" in found.reason
+        assert result.state == UNKNOWN and "several clusters" in result.reason
 
 
 def test_a_name_that_one_cluster_has_needs_no_cluster_in_its_series(evidence, plant):

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-import types
+import urllib.parse
 
 import pytest
 import yaml
@@ -17,11 +17,12 @@ from fixtures.waiting import PATIENCE_SECONDS
 from synthralos.automation import runbook_explanation
 from synthralos.automation.config import AutomationConfig
 from synthralos.calls.http import Response
-from synthralos.infrastructure import runbook_check
+from synthralos.infrastructure import prometheus_history
 from synthralos.infrastructure.config import load_config
-from synthralos.infrastructure.repair_evidence import FAILED, HEALTHY, Calls
 from synthralos.infrastructure.runbook_parameters import resolve_parameters
 from synthralos.infrastructure.topology import Topology
+
+from .test_infrastructure_repair import Inquiries, Run
 
 PROMTOOL = shutil.which("promtool")
 FOLDER = PACK / "examples" / "runbooks"
@@ -95,43 +96,68 @@ def results(name, check):
     }
 
 
-class PrometheusDouble:
-    """Answers range queries with these series, at every point."""
+class StackStorm(Inquiries):
+    """StackStorm with the actions that are known here; each execution succeeds at once."""
 
-    def __init__(self, series, now):
-        self.series, self.now = series, now
+    def action(self, ref):
+        return foreign_packs.action(ref)
+
+    def runner_parameters(self, runner):
+        return foreign_packs.runner_parameters(runner)
+
+    def wait(self, execution_id, seconds, sleep=None):
+        return {"id": execution_id, "status": "succeeded"}
+
+
+class PrometheusDouble:
+    """Returns these series for each range query, all the time, and nothing for an instant one."""
+
+    def __init__(self, series):
+        self.series, self.llm_calls = series, []
 
     def request(self, connection, method, path, seconds, *_):
-        values = [[self.now, "1"]]
-        data = {
-            "resultType": "matrix",
-            "result": [{"metric": labels, "values": values} for labels in self.series],
-        }
+        path, _, query = path.partition("?")
+        kind, result = "vector", []
+        if path == prometheus_history.RANGE_PATH:
+            window = dict(urllib.parse.parse_qsl(query))
+            start, end, step = (float(window[name]) for name in ("start", "end", "step"))
+            times = [start + step * n for n in range(int((end - start) / step + 1.001))]
+            kind, result = "matrix", [
+                {"metric": labels, "values": [[time, "1"] for time in times]}
+                for labels in self.series
+            ]
+        data = {"resultType": kind, "result": result}
         body = json.dumps({"status": "success", "data": data})
         return Response(status=200, headers={}, text=body, latency=0.0)
 
 
 @pytest.fixture
-def env(make_env, api):
-    environment = make_env({"infrastructure": INFRASTRUCTURE}, api=api)
-    environment.api.action = foreign_packs.action
-    environment.api.runner_parameters = foreign_packs.runner_parameters
-    return environment
+def env(make_env):
+    return make_env({"infrastructure": INFRASTRUCTURE}, api=StackStorm())
 
 
 @pytest.fixture
-def state_of(env):
-    """state_of(step, labels of the alert, series of its check) -> HEALTHY or FAILED."""
+def outcome_of(make_env):
+    """outcome_of(runbook, step, labels of the alert, series of the check) -> the run's outcome.
 
-    def ask(step, labels, series):
-        config = load_config(env)
-        node_step = types.SimpleNamespace(step=step, labels=labels)
-        question = runbook_check.question_of(env, config, node_step)
-        env.client = PrometheusDouble(series, env.now())
-        calls = Calls(env, env.now() + PATIENCE_SECONDS)
-        return runbook_check.ask(env, calls, config, question, env.now()).state
+    The runbook has no other step, and asks nobody.
+    """
 
-    return ask
+    def run(name, step, labels, series):
+        entry = entry_of(name)
+        (raw,) = (raw for raw in entry["steps"] if raw["name"] == step.name)
+        infrastructure = dict(
+            INFRASTRUCTURE, allowed_actions=[step.action],
+            runbooks=[dict(entry, steps=[dict(raw, approval="none")])],
+        )
+        environment = make_env({"infrastructure": infrastructure}, api=StackStorm())
+        environment.client = PrometheusDouble(series)
+        alert = {"status": "firing", "labels": labels, "startsAt": "2023-11-14T22:00:00Z"}
+        result = Run(environment, alert=alert, timeout=3600).end()
+        assert [action for action, _ in environment.api.started] == [step.action]
+        return result["outcome"]
+
+    return run
 
 
 def explained(env, labels, source="examples"):
@@ -178,7 +204,7 @@ def test_the_alert_of_its_rule_resolves_to_the_runbook_with_the_right_parameters
 
 
 @pytest.mark.parametrize("name", ["pod_crash_looping", "deployment_replicas_mismatch"])
-def test_the_alerts_of_kube_prometheus_match_too(env, state_of, name):
+def test_the_alerts_of_kube_prometheus_match_too(env, outcome_of, name):
     firing_time, labels = firing(name)
     labels = dict(labels, **KUBE_PROMETHEUS)
     entry = explained(env, labels)
@@ -186,8 +212,8 @@ def test_the_alerts_of_kube_prometheus_match_too(env, state_of, name):
     assert entry["subject"] == SUBJECTS[name]
     for step in EXAMPLES[name].steps:
         for time, series in results(name, step.check).items():
-            expected = FAILED if time == firing_time else HEALTHY
-            assert state_of(step, labels, series) == expected
+            expected = "not_repaired" if time == firing_time else "repaired"
+            assert outcome_of(name, step, labels, series) == expected
 
 
 def test_the_actions_exist_with_these_parameters(env):
@@ -215,7 +241,7 @@ def test_the_parameters_are_those_that_the_actions_accept(env, name):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_each_check_is_healthy_when_the_thing_is_and_not_while_the_alert_fires(state_of, name):
+def test_each_check_is_healthy_when_the_thing_is_and_not_while_the_alert_fires(outcome_of, name):
     firing_time, labels = firing(name)
     for step in EXAMPLES[name].steps:
         if step.crew is not None:
@@ -223,8 +249,8 @@ def test_each_check_is_healthy_when_the_thing_is_and_not_while_the_alert_fires(s
         by_time = results(name, step.check)
         assert firing_time in by_time and len(by_time) >= 2, step.check
         for time, series in by_time.items():
-            expected = FAILED if time == firing_time else HEALTHY
-            assert state_of(step, labels, series) == expected, (step.name, time)
+            expected = "not_repaired" if time == firing_time else "repaired"
+            assert outcome_of(name, step, labels, series) == expected, (step.name, time)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -168,9 +168,9 @@ RUNNER = {"timeout": {"type": "integer", "default": 60}, "cmd": {"type": "string
           "hosts": {"type": "string", "required": True}, "dir": {"immutable": True}}
 
 
-def problem(value, name="mount", runner="python-script", declared=None, known=None):
+def problem(value, name="mount", runner="python-script", declared=None, runner_parameters=None):
     action = {"runner_type": runner, "enabled": True, "parameters": declared or {}}
-    return runbook_parameters.action_problem(step_of(value, name), action, known)
+    return runbook_parameters.action_problem(step_of(value, name), action, runner_parameters)
 
 
 class TestActionProblem:
@@ -200,7 +200,8 @@ class TestActionProblem:
     def test_an_immutable_parameter(self):
         declared = {"mount": {"type": "string", "immutable": True}}
         assert problem("/", declared=declared)[:2] == ("parameters.mount", "is immutable")
-        assert problem("/", "dir", known=RUNNER)[:2] == ("parameters.dir", "is immutable")
+        assert problem("/", "dir", runner_parameters=RUNNER)[:2] == (
+            "parameters.dir", "is immutable")
 
     def test_a_parameter_that_is_missing(self):
         declared = {"mount": {}, "unit": {"required": True}}
@@ -208,15 +209,15 @@ class TestActionProblem:
             "parameters.unit", "is required by the action")
         declared["unit"]["default"] = "cron"
         assert problem("/", declared=declared) is None
-        assert problem("/", declared={"mount": {}}, known=RUNNER)[:2] == (
+        assert problem("/", declared={"mount": {}}, runner_parameters=RUNNER)[:2] == (
             "parameters.hosts", "is required by the action")
 
     def test_a_parameter_that_the_action_does_not_have(self):
         declared = {"mountpoint": {"type": "string"}, "hosts": {"default": "web-1"}}
-        field, reason, hint = problem("/", declared=declared, known=RUNNER)
+        field, reason, hint = problem("/", declared=declared, runner_parameters=RUNNER)
         assert (field, reason) == ("parameters.mount", "is not a parameter of the action")
         assert hint == "It has: cmd, dir, hosts, mountpoint, timeout"
-        assert problem(5, "timeout", declared=declared, known=RUNNER) is None
+        assert problem(5, "timeout", declared=declared, runner_parameters=RUNNER) is None
         assert problem("/", declared=declared) is None
 
     @pytest.mark.parametrize("types", ["integer", "boolean", "array", ["integer", "null"]])

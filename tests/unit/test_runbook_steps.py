@@ -323,8 +323,8 @@ class TestSeveralAlerts:
 
     MOUNTED = {"mount": {"label": "mountpoint", "pattern": "/[a-z]+"}}
 
-    def two(self, *others):
-        return group(alert(), alert({"mountpoint": "/var"}), *others)
+    def two(self, *more_alerts):
+        return group(alert(), alert({"mountpoint": "/var"}), *more_alerts)
 
     def test_two_mountpoints_are_cleaned_one_after_the_other(self, plant):
         plant.api.effects["ops.clean"] = lambda parameters: plant.heals(

@@ -1,6 +1,4 @@
 """Runbooks as the configuration has them: what is refused, and which alert they match."""
-import time
-
 import pytest
 
 from synthralos.core.errors import InvalidInput
@@ -190,10 +188,8 @@ def test_no_label_makes_a_pattern_take_for_ever(pattern, text):
     except InvalidInput as error:
         assert error.field == "infrastructure.runbooks[0].match.alertname.pattern"
         return
-    began = time.process_time()
+    # This takes milliseconds; a pattern that backtracks would not let the test end.
     assert runbook.mismatch({"alertname": text})
-    # An accepted pattern takes milliseconds, one that backtracks takes longer than the universe.
-    assert time.process_time() - began < 30
 
 
 def test_a_mismatch_says_why():

@@ -9,8 +9,6 @@ from fixtures.waiting import PATIENCE_SECONDS, let_pass, until
 from fixtures.workshop import Workshop
 
 ENDED = ("succeeded", "failed", "canceled", "timeout")
-# How long an action takes.
-SECONDS = 2
 POD = {"alertname": "KubePodCrashLooping", "namespace": "shop", "pod": "web-7f9c"}
 NOT_READY = dict(POD, alertname="KubePodNotReady")
 WAITING = dict(POD, alertname="KubeContainerWaiting", container="web")
@@ -109,29 +107,33 @@ class TestFourAlertsOfOneWorkload:
                 "second", dict(names, deployment={"label": "deployment"}))),
         ]
         alertmanager.alerts = list(FOUR)
+        # How long the first action takes.
+        self.may_end = threading.Event()
         workshop.repairs = {"first": self.repair(alertmanager, POD, NOT_READY, WAITING),
                             "second": self.repair(alertmanager, DEPLOYMENT)}
 
-    @staticmethod
-    def repair(alertmanager, *labels):
+    def repair(self, alertmanager, *labels):
         def work():
-            let_pass(SECONDS)
+            self.may_end.wait(PATIENCE_SECONDS)
             alertmanager.alerts = [own for own in alertmanager.alerts if own not in labels]
 
         return work
 
-    @staticmethod
-    def receive_four(workshop, receive):
-        """The entries of the four alerts; the last arrives while the first's action runs."""
+    def receive_four(self, world, workshop, receive):
+        """The entries of the four alerts; the last run waits for the first, whose action runs."""
         entries = receive(*FOUR[:3])
         assert [entry["outcome"] for entry in entries] == ["started", "running", "running"]
         until(lambda: workshop.calls, "the first acts")
         [last] = receive(DEPLOYMENT)
         assert last["outcome"] == "started"
+        until(lambda: world.local.executions(
+            parent=last["run"], action="synthralos.assign_repair_crew", status="succeeded",
+        ), "the last waits")
         return entries + [last]
 
     def test_the_second_runbook_begins_after_the_first_has_ended(self, world, workshop, receive):
-        entries = self.receive_four(workshop, receive)
+        entries = self.receive_four(world, workshop, receive)
+        self.may_end.set()
         outputs = [ended(world, entries[n]["run"]) for n in (0, 3)]
         assert [(status, output["outcome"]) for status, output in outputs] == [
             ("succeeded", "repaired")] * 2
@@ -146,6 +148,7 @@ class TestFourAlertsOfOneWorkload:
         assert acted["start_timestamp"] >= task["start_timestamp"]
 
     def test_all_four_at_once_act_one_after_the_other(self, world, workshop, receive):
+        self.may_end.set()
         for entry in receive(*FOUR):
             if entry["outcome"] == "started":
                 assert ended(world, entry["run"])[1]["outcome"] == "repaired"
@@ -157,7 +160,8 @@ class TestFourAlertsOfOneWorkload:
         self, world, workshop, alertmanager, receive
     ):
         workshop.repairs["first"] = self.repair(alertmanager, *FOUR)
-        entries = self.receive_four(workshop, receive)
+        entries = self.receive_four(world, workshop, receive)
+        self.may_end.set()
         status, output = ended(world, entries[3]["run"])
         assert (status, output["outcome"], output["resolved"]) == (
             "succeeded", "healthy", ["shop/web"])
@@ -168,31 +172,19 @@ class TestFourAlertsOfOneWorkload:
     def test_a_first_run_that_is_killed_locks_it_out_for_no_longer(
         self, world, workshop, alertmanager, receive, way
     ):
-        is_running = threading.Event()
-        may_end = threading.Event()
-
-        def hang():
-            is_running.set()
-            may_end.wait(PATIENCE_SECONDS)
-
-        workshop.repairs["first"] = hang
-        entries = self.receive_four(workshop, receive)
+        workshop.repairs["second"] = lambda: alertmanager.alerts.remove(DEPLOYMENT)
+        entries = self.receive_four(world, workshop, receive)
         try:
-            assert is_running.wait(PATIENCE_SECONDS)
-            until(lambda: any(
-                step["action"]["ref"].endswith("assign_repair_crew")
-                for step in world.local.executions(parent=entries[3]["run"])
-            ), "the second waits")
             if way == "canceled":
                 world.local.stop(world.local.live(entries[0]["run"]))
+                # What it has started goes on to its end.
+                self.may_end.set()
             else:
                 [task] = world.local.executions(parent=entries[0]["run"], status="running")
                 world.local.live(task["id"]).run.kill()
-        finally:
-            if way == "canceled":
-                may_end.set()
             status, output = ended(world, entries[3]["run"])
-            may_end.set()
+        finally:
+            self.may_end.set()
         assert (status, output["outcome"]) == ("succeeded", "repaired")
         assert calls_of(workshop)[-1] == ("second", {"namespace": "shop", "deployment": "web"})
 
@@ -288,8 +280,8 @@ def test_an_approval_shows_what_would_run(world, workshop, alertmanager, approve
         "synthralos.infrastructure_repair", {"alert": notification(DISK)["body"]})
     until(lambda: handle.status in ("paused",) + ENDED, "it asks")
     assert handle.status == "paused", handle.document()["result"]
-    listed = world.local.run("synthralos.approval.list")["result"]["result"]["approvals"]
-    [approval] = listed
+    response = world.local.run("synthralos.approval.list")["result"]["result"]["approvals"]
+    [approval] = response
     assert (approval["run"], approval["answer"], approval["until"]) == (
         handle.id, "approved", None)
     for part in ("web-1: synthralos.repair_by_first (DiskFull/first)", "mount=/data",
@@ -372,9 +364,9 @@ def test_explain_shows_hostile_alerts_as_text_and_starts_nothing(world, workshop
     assert len(explanations) == len(HOSTILE)
     for explanation in explanations:
         assert explanation["problem"].startswith("nothing is started: ")
-    shown = json.dumps(run["result"])
-    assert "canary-in" not in shown and "sandbox-token" not in shown
-    assert "{{" not in shown and "<%" not in shown
+    text = json.dumps(run["result"])
+    assert "canary-in" not in text and "sandbox-token" not in text
+    assert "{{" not in text and "<%" not in text
     assert repairs(world) == [] and workshop.calls == []
 
 
@@ -384,8 +376,8 @@ def test_the_runbooks_are_listed_and_validated(world, workshop):
         runbook(POD, workshop.step("second", {"mountpoint": "/"})),
         runbook(DEPLOYMENT, workshop.step("second", {"address": None, "node": "x"})),
     ]
-    listed = world.local.run("synthralos.runbook.list")["result"]["result"]
-    assert [entry["name"] for entry in listed["runbooks"]] == [
+    response = world.local.run("synthralos.runbook.list")["result"]["result"]
+    assert [entry["name"] for entry in response["runbooks"]] == [
         "DiskFull", "KubePodCrashLooping", "KubeDeploymentReplicasMismatch"]
     run = world.local.run("synthralos.runbook.validate")
     assert run["status"] == "failed"

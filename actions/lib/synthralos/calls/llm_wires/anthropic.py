@@ -43,7 +43,7 @@ VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS, DEFAULT_MAX_TOKENS_WITH_THINKING = 4096, 16384
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _PARAMETERS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k"}
-_NAME = "anthropic"
+NAME = "anthropic"
 _THINKING_BLOCKS = ("thinking", "redacted_thinking")
 
 
@@ -74,7 +74,7 @@ class Anthropic:
         turns = conversation.build(request.messages, call_ids.WORD_64, wire_request)
         if traits.prefill is False:
             turns.let_user_end(wire_request)
-        thinking = claude_thinking.choose(request, traits, turns, wire_request)
+        thinking = claude_thinking.choose(request, traits, turns, NAME, wire_request)
         if thinking.enabled:
             request = request.without(*claude_thinking.withhold(request, wire_request))
         _add_limit(request, wire_request, thinking.budget, bool(thinking.fields))
@@ -196,8 +196,8 @@ def _message(turn: Turn) -> dict[str, Any]:
         return {"role": turn.role, "content": first.text}
     blocks = [_block(part) for part in turn.parts]
     calls = turn.calls
-    thoughts = calls[0].extra.get(_NAME, {}).get("thinking") if calls else None
-    return {"role": turn.role, "content": (thoughts or []) + blocks}
+    thoughts = calls[0].thoughts(NAME) if calls else []
+    return {"role": turn.role, "content": thoughts + blocks}
 
 
 def _block(part: Part) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def _tool_calls(blocks: list[dict[str, Any]]) -> list[ToolCall]:
     for block in blocks:
         if block.get("type") == "tool_use":
             # The API wants them back with the result of the call.
-            extra = {_NAME: {"thinking": thoughts}} if thoughts and not calls else None
+            extra = {NAME: {"thinking": thoughts}} if thoughts and not calls else None
             calls.append(
                 tool_call(block.get("id"), block.get("name"), block.get("input"), extra)
             )

@@ -16,6 +16,7 @@ from synthralos.calls.llm_wires import (
     listings,
     sampling,
 )
+from synthralos.calls.llm_wires.bedrock_content import NAME, REASONING, blocks_of
 from synthralos.calls.llm_wires.chat_messages import ToolCall, text_of
 from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.calls.llm_wires.completion import (
@@ -25,55 +26,22 @@ from synthralos.calls.llm_wires.completion import (
     token_count,
     tool_call,
 )
-from synthralos.calls.llm_wires.conversation import (
-    Audio,
-    Call,
-    Conversation,
-    File,
-    Image,
-    Part,
-    Result,
-    Text,
-    Turn,
-)
+from synthralos.calls.llm_wires.conversation import Conversation
 from synthralos.calls.llm_wires.model_traits import ModelTraits
 from synthralos.calls.llm_wires.openai import check_content
-from synthralos.calls.llm_wires.wire import Authorize, CannotCarry, WireRequest
+from synthralos.calls.llm_wires.wire import Authorize, WireRequest
 from synthralos.config.connection import Connection
 from synthralos.core.lazy_pattern import LazyPattern
 
 _PARAMETERS = {"temperature": "temperature", "top_p": "topP"}
 _CLAUDE_ONLY = {"top_k": "top_k"}
 _MAX_TEMPERATURE = 1.0
-_IMAGE_FORMATS = {
-    "image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif", "image/webp": "webp",
-}
-_OFFICE = "application/vnd.openxmlformats-officedocument."
-_DOCUMENT_FORMATS = {
-    "application/pdf": "pdf",
-    "application/msword": "doc",
-    "application/vnd.ms-excel": "xls",
-    _OFFICE + "wordprocessingml.document": "docx",
-    _OFFICE + "spreadsheetml.sheet": "xlsx",
-    "text/csv": "csv",
-    "text/html": "html",
-    "text/markdown": "md",
-    "text/plain": "txt",
-}
 _RUNTIME_HOST = LazyPattern(
     r"^(https://)bedrock-runtime((?:-fips)?\.[a-z0-9-]+\.amazonaws\.com)(?=[:/]|\Z)"
 )
-# What names of documents may not contain, or not twice in a row.
-_NOT_IN_NAMES = LazyPattern(r"[^A-Za-z0-9()\[\] -]+|(?<=\s)\s+")
-_MAX_NAME = 200
 _MAX_METADATA = 16
 _METADATA_KEY = LazyPattern(r"[a-zA-Z0-9\s:_@$#=/+,.-]{1,256}\Z")
 _METADATA_VALUE = LazyPattern(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}\Z")
-# The API refuses a result without content.
-_NO_OUTPUT = "(no output)"
-_SEE_DOCUMENT = "See the document."
-_REASONING = "reasoningContent"
-_NAME = "bedrock"
 
 
 class Bedrock:
@@ -104,7 +72,7 @@ class Bedrock:
             turns.let_user_end(wire_request)
         fields: dict[str, Any] = {}
         if is_claude:
-            thinking = claude_thinking.choose(request, traits, turns, wire_request)
+            thinking = claude_thinking.choose(request, traits, turns, NAME, wire_request)
             if thinking.enabled:
                 request = request.without(*claude_thinking.withhold(request, wire_request))
             fields.update(thinking.fields)
@@ -115,7 +83,7 @@ class Bedrock:
         _add_tools(request, traits, turns, wire_request)
         _add_format(request, traits, turns, wire_request)
         body["messages"] = [
-            {"role": turn.role, "content": _blocks(turn)} for turn in turns.turns
+            {"role": turn.role, "content": blocks_of(turn)} for turn in turns.turns
         ]
         if turns.system:
             body["system"] = [{"text": text} for text in turns.system]
@@ -274,67 +242,6 @@ def _add_format(
         turns.system.append(json_words.ask_in_words(request, wire_request, reason))
 
 
-def _blocks(turn: Turn) -> list[dict[str, Any]]:
-    calls = turn.calls
-    thoughts = calls[0].extra.get(_NAME, {}).get("thinking") if calls else None
-    blocks = [{_REASONING: thought} for thought in thoughts or []]
-    blocks += [_block(part, number) for number, part in enumerate(turn.parts)]
-    if any("document" in block for block in blocks) and not any(
-        "text" in block for block in blocks
-    ):
-        # The API takes no document without words.
-        blocks.append({"text": _SEE_DOCUMENT})
-    return blocks
-
-
-def _block(part: Part, number: int) -> dict[str, Any]:
-    if isinstance(part, Text):
-        return {"text": part.text}
-    if isinstance(part, Image):
-        return _image(part)
-    if isinstance(part, File):
-        return _document(part, number)
-    if isinstance(part, Audio):
-        return {"audio": {"format": part.format, "source": {"bytes": part.data}}}
-    if isinstance(part, Call):
-        return {
-            "toolUse": {"toolUseId": part.id, "name": part.name, "input": part.arguments}
-        }
-    return _result(part)
-
-
-def _image(image: Image) -> dict[str, Any]:
-    data = image.data
-    if data is None:
-        raise CannotCarry(image.path, "the API takes pictures as data only")
-    if data.type not in _IMAGE_FORMATS:
-        raise CannotCarry(image.path, "the API takes no pictures of type %s" % data.type)
-    return {"image": {"format": _IMAGE_FORMATS[data.type], "source": {"bytes": data.data}}}
-
-
-def _document(file: File, number: int) -> dict[str, Any]:
-    if file.data is None:
-        raise CannotCarry(file.path, "the file is stored at another provider")
-    if file.data.type not in _DOCUMENT_FORMATS:
-        raise CannotCarry(file.path, "the API takes no files of type %s" % file.data.type)
-    name = _NOT_IN_NAMES.sub("-", file.filename or "")[:_MAX_NAME].strip()
-    document = {
-        "format": _DOCUMENT_FORMATS[file.data.type],
-        "name": name or "document %d" % (number + 1),
-        "source": {"bytes": file.data.data},
-    }
-    return {"document": document}
-
-
-def _result(result: Result) -> dict[str, Any]:
-    content: list[dict[str, Any]] = []
-    for part in result.parts:
-        content.append({"text": part.text} if isinstance(part, Text) else _image(part))
-    return {
-        "toolResult": {"toolUseId": result.id, "content": content or [{"text": _NO_OUTPUT}]}
-    }
-
-
 def _text_in(block: Mapping[str, Any]) -> str:
     cited = block.get("citationsContent")
     if isinstance(cited, dict):
@@ -343,12 +250,12 @@ def _text_in(block: Mapping[str, Any]) -> str:
 
 
 def _tool_calls(blocks: list[dict[str, Any]]) -> list[ToolCall]:
-    thoughts = [block[_REASONING] for block in blocks if isinstance(block.get(_REASONING), dict)]
+    thoughts = [block[REASONING] for block in blocks if isinstance(block.get(REASONING), dict)]
     calls: list[ToolCall] = []
     for block in blocks:
         use = block.get("toolUse")
         if isinstance(use, dict) and use.get("type") != "server_tool_use":
-            extra = {_NAME: {"thinking": thoughts}} if thoughts and not calls else None
+            extra = {NAME: {"thinking": thoughts}} if thoughts and not calls else None
             calls.append(tool_call(use.get("toolUseId"), use.get("name"), use.get("input"), extra))
     return calls
 

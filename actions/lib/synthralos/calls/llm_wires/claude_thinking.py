@@ -13,7 +13,6 @@ from synthralos.calls.llm_wires.wire import WireRequest
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 # What a model that thinks on a budget cannot be told at the same time.
 _WITHHELD = ("temperature", "top_p", "top_k")
-_EXTRA = "anthropic"
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,16 @@ class Thinking:
 
 
 def choose(
-    request: ChatRequest, traits: ModelTraits, turns: Conversation, wire_request: WireRequest
+    request: ChatRequest,
+    traits: ModelTraits,
+    turns: Conversation,
+    provider: str,
+    wire_request: WireRequest,
 ) -> Thinking:
-    """Return what the model is told of thinking; what it is not told is added to `adapted`."""
+    """Return what the model is told of thinking; what it is not told is added to `adapted`.
+
+    :param provider: whose thoughts come with its calls.
+    """
     requested = reasoning.requested(request)
     if requested is None:
         return Thinking()
@@ -44,7 +50,7 @@ def choose(
     if requested.effort == "none":
         return _without(traits, requested, wire_request)
     if traits.thinking == "budget":
-        return _on_budget(request, requested, turns, wire_request)
+        return _on_budget(request, requested, turns, provider, wire_request)
     reason = _obstacle(request, turns)
     if reason is not None:
         wire_request.leave_out(requested.field, reason)
@@ -77,9 +83,10 @@ def _on_budget(
     request: ChatRequest,
     requested: reasoning.Reasoning,
     turns: Conversation,
+    provider: str,
     wire_request: WireRequest,
 ) -> Thinking:
-    reason = _obstacle(request, turns) or _lost_thoughts(turns)
+    reason = _obstacle(request, turns) or _lost_thoughts(turns, provider)
     if reason is not None:
         wire_request.leave_out(requested.field, reason)
         return Thinking()
@@ -109,8 +116,8 @@ def _obstacle(request: ChatRequest, turns: Conversation) -> Optional[str]:
     return None
 
 
-def _lost_thoughts(turns: Conversation) -> Optional[str]:
+def _lost_thoughts(turns: Conversation, provider: str) -> Optional[str]:
     for turn in turns.open_turns:
-        if turn.calls and not turn.calls[0].extra.get(_EXTRA, {}).get("thinking"):
+        if turn.calls and not turn.calls[0].thoughts(provider):
             return "the calls in progress come without the thoughts that led to them"
     return None

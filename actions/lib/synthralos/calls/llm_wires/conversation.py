@@ -70,6 +70,12 @@ class Call:
     arguments: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def thoughts(self, provider: str) -> list[dict[str, Any]]:
+        """Return what the model thought before it made the call, as its provider has it."""
+        thoughts = self.extra.get(provider, {}).get("thinking")
+        is_list = isinstance(thoughts, list)
+        return [item for item in thoughts if isinstance(item, dict)] if is_list else []
+
 
 @dataclass(frozen=True)
 class Result:

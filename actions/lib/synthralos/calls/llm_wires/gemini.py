@@ -262,7 +262,7 @@ def _answer_parts(turn: Turn, traits: ModelTraits, is_open: bool) -> list[dict[s
             "functionCall": {"id": part.id, "name": part.name, "args": part.arguments}
         }
         signature = part.extra.get(_NAME, {}).get("thought_signature")
-        if signature:
+        if isinstance(signature, str) and signature:
             sent["thoughtSignature"] = signature
         elif traits.thought_signatures and is_open and is_first_call:
             sent["thoughtSignature"] = NO_SIGNATURE
