@@ -476,16 +476,16 @@ def _observe_over_limit(env, config, in_force, alerts, workflow):
 
     Costs a call to the datastore for each workflow and runbook, however many alerts there are.
     """
-    runbooks, counts, others = _runbooks(env), {}, []
+    runbooks, counts, remaining = _runbooks(env), {}, []
     for alert in alerts:
         handling = _handling_of(config, runbooks, alert, workflow)
         if modes.mode_in(in_force, *handling) == OBSERVE:
             counts[handling] = counts.get(handling, 0) + 1
         else:
-            others.append(alert)
+            remaining.append(alert)
     for handling, count in counts.items():
         observation.observe_others(env, outcomes.OVER_LIMIT, *handling, count=count)
-    return others
+    return remaining
 
 
 def _overflow_ticket(env, config, alerts, workflow):

@@ -125,8 +125,8 @@ def lifetime_of(kind: str) -> int:
 
 
 GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
-# These expire within minutes, or are meant to stay.
-NEVER_CLEARED = ("claims", "definitions", "modes")
+# These expire within minutes, are meant to stay, or keep an agent from being started twice.
+NEVER_CLEARED = ("claims", "definitions", "modes", "agent_runs")
 CLEARABLE = tuple(group for group in GROUPS if group not in NEVER_CLEARED)
 
 
