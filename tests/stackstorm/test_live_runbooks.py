@@ -29,7 +29,7 @@ def configure(st2, box):
 
     def put(node, *runbooks, **more):
         config = box.pack_config()
-        config["automation"] = {"recoveries_per_hour": 50}
+        config["automation"] = {"mode": "act", "recoveries_per_hour": 50}
         config["infrastructure"].update(dict({
             "prometheus": {}, "topology": [{"name": node}], "runbooks": list(runbooks),
             "allowed_actions": ["core.local", "core.http"],
