@@ -5,7 +5,7 @@ them yet profits, too. Accounts are named by provider and datastore key; nothing
 """
 
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Optional
 
 from synthralos.storage import records, unreadable
 from synthralos.storage.datastore import PAGE_SIZE, BestEffortDatastore, timestamp_key
@@ -55,11 +55,17 @@ class AccountMemory:
         longest: dict[str, AccountFailure] = {}
         rows = self._store.list(key_prefix(_KIND), limit=PAGE_SIZE)
         for name, fields in records.iter_rows(rows, FORMAT_VERSION):
-            account, cause, until = (fields.get(field) for field in ("account", "cause", "until"))
-            is_number = isinstance(until, (int, float)) and not isinstance(until, bool)
-            if not isinstance(account, str) or not isinstance(cause, str) or not is_number:
+            account, failure = fields.get("account"), _failure_of(fields)
+            if not isinstance(account, str) or failure is None:
                 unreadable.skip(name)
-            elif account not in longest or longest[account].until < until:
-                longest[account] = AccountFailure(cause, float(until))
+            elif account not in longest or longest[account].until < failure.until:
+                longest[account] = failure
         now = self._now()
         return {account: failure for account, failure in longest.items() if failure.until > now}
+
+
+def _failure_of(fields: records.Fields) -> Optional[AccountFailure]:
+    cause, until = fields.get("cause"), fields.get("until")
+    if not isinstance(cause, str) or not isinstance(until, (int, float)) or until is True:
+        return None
+    return AccountFailure(cause, float(until))
