@@ -304,6 +304,55 @@ def test_of_two_accounts_the_spent_one_rests_until_its_reset(
     assert keys()[0] == ["p_a", "p_b"]
 
 
+@pytest.mark.parametrize("status, refusal, headers, seconds", [
+    (429, SPENT, {}, 300), (429, SPENT, {"retry-after": "3600"}, 3600), (401, WRONG, {}, 300),
+    (402, {"error": {"message": "Payment required"}}, {}, 300),
+])
+def test_a_later_run_asks_a_spent_account_for_no_other_model_before_its_reset(
+    retry, clock, status, refusal, headers, seconds
+):
+    def respond(body, key):
+        return (status, refusal, headers) if key == "p_a" else (200, text_of("openai", "hi"), {})
+
+    def keys(model):
+        succeeded, outcome, sent = retry({"p": respond}, [model], POOL, prompt="hi")
+        assert succeeded
+        return [key for _, key, _ in sent], outcome["trail"][0]
+
+    assert keys("m")[0] == ["p_a", "p_b"]
+    clock.forward(seconds - 1)
+    for model in ("m2", "m"):
+        asked, first_entry = keys(model)
+        assert asked == ["p_b"] and first_entry["target"] == "llm:p/%s@p_a" % model
+        assert first_entry["skipped"].startswith("its account failed with ")
+    clock.forward(2)
+    assert keys("m2")[0] == ["p_a", "p_b"]
+
+
+def test_a_rate_limit_of_an_account_speaks_of_one_model(retry):
+    def respond(body, key):
+        is_limited = key == "p_a" and body["model"] == "m"
+        headers = {"retry-after": "120"}
+        return (429, LIMITED, headers) if is_limited else (200, text_of("openai", "hi"), {})
+
+    def keys(model):
+        return [key for _, key, _ in retry({"p": respond}, [model], POOL, prompt="hi")[2]]
+
+    assert keys("m") == ["p_a", "p_b"] and keys("m2") == ["p_a"] and keys("m") == ["p_b"]
+
+
+def test_a_breaker_forced_closed_has_a_spent_account_asked(retry, make_env):
+    def respond(body, key):
+        return (429, SPENT, {}) if key == "p_a" else (200, text_of("openai", "hi"), {})
+
+    def keys(model):
+        return [key for _, key, _ in retry({"p": respond}, [model], POOL, prompt="hi")[2]]
+
+    assert keys("m") == ["p_a", "p_b"]
+    make_env({"providers": POOL}).ledger.force_state("llm:p/m2@p_a", "closed", 60)
+    assert keys("m2") == ["p_a", "p_b"] and keys("m") == ["p_b"]
+
+
 def test_a_quota_that_the_caller_reports_leaves_all_accounts(retry):
     def respond(body, key):
         return 200, text_of("openai", "hi"), {}

@@ -60,6 +60,27 @@ def test_the_fallback_is_asked_at_once(world, fault):
     assert targets(output) == [GPT4, HAIKU]
 
 
+@pytest.mark.parametrize("first_key, scripted", [
+    ("not-a-key", []), ("sandbox-openai-key", [quota()]),
+], ids=["not valid", "spent"])
+def test_a_later_run_asks_an_account_that_failed_for_no_other_model(world, first_key, scripted):
+    provider = world.config["providers"][0]
+    del provider["api_key"]
+    provider["api_keys_from"] = ["openai_a", "openai_b"]
+    world.local.keys.set("openai_a", first_key, encrypt=True)
+    world.local.keys.set("openai_b", "sandbox-openai-key", encrypt=True)
+    world.box.script(GPT4, scripted)
+    world.box.script(HAIKU, [status(503)], forever=True)
+    request = {"prompt": "Hello", "model": "claude-3-haiku"}
+    _, first = retry(world, original_request=request, fallback_models=["gpt-4"])
+    _, later = retry(world, original_request=request, fallback_models=["gpt-3.5-turbo"])
+    assert targets(first)[-2:] == [GPT4 + "@openai_a", GPT4 + "@openai_b"]
+    assert [name for name in targets(later) if "gpt" in name] == [GPT35 + "@openai_b"]
+    (skipped,) = [entry for entry in later["trail"] if entry["target"] == GPT35 + "@openai_a"]
+    assert skipped["skipped"].startswith("its account failed with ")
+    assert len(world.box.calls_to(GPT35)) == 1
+
+
 def test_back_off_comes_before_a_target_is_tried_again(world):
     world.config["backoff"] = {"strategy": "fixed", "base_delay": 1}
     world.box.script(GPT4, [status(500), ok(text="Hi")])

@@ -13,7 +13,7 @@ from synthralos.telemetry import run_log
 # A target that names a time after one of these is not called before it, by any run.
 _COOLDOWN_CAUSES = ("rate_limit", "overloaded", "server_error")
 # An account of several is not called for a while after one of these, by any run.
-_ACCOUNT_CAUSES = ("quota", "model_quota", "authentication")
+ACCOUNT_CAUSES = ("quota", "model_quota", "authentication")
 ACCOUNT_COOLDOWN_SECONDS = 300.0
 
 
@@ -102,12 +102,17 @@ class Ending:
     latency: float
 
 
+def account_cooldown(failure: Failure) -> float:
+    """Return for how many seconds an account that failed so is not called."""
+    return float(failure.evidence.get("resets_after") or ACCOUNT_COOLDOWN_SECONDS)
+
+
 def _cooldown_end(target: Target, failure: Optional[Failure], now: float) -> Optional[float]:
     """Return when the target may be called again, by any run, or None if at once."""
     if failure is None:
         return None
-    if target.has_sibling_accounts and failure.cause in _ACCOUNT_CAUSES:
-        return now + float(failure.evidence.get("resets_after") or ACCOUNT_COOLDOWN_SECONDS)
+    if target.account_name is not None and failure.cause in ACCOUNT_CAUSES:
+        return now + account_cooldown(failure)
     if failure.retry_after and failure.cause in _COOLDOWN_CAUSES:
         return now + failure.retry_after
     return None

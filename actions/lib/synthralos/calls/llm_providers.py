@@ -1,7 +1,7 @@
 """LLM providers: which of them serves a model, and with which of its accounts."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from synthralos.calls.llm_wires.model_traits import ModelTraits, traits_of
 from synthralos.calls.relations import Target
@@ -46,12 +46,19 @@ class ServedModel:
             ServedModel(self.provider, self.model, account) for account in self.provider.accounts
         ]
 
+    @property
+    def _account_name(self) -> Optional[str]:
+        """The account among all providers', or None if its provider has no other one."""
+        if len(self.provider.accounts) < 2:
+            return None
+        return "%s@%s" % (self.provider.name, self.account.name)
+
     def as_target(self) -> Target:
         """Return the model as a Target that a round may call."""
         return Target.over(
             self.connection, self.target, self.provider.name, self,
             window=self.model.context_window,
-            has_sibling_accounts=len(self.provider.accounts) > 1,
+            account_name=self._account_name,
         )
 
 

@@ -27,7 +27,8 @@ class Target:
     :ivar provider: the name of who runs it.
     :ivar address: its base URL.
     :ivar host: see `host_of`.
-    :ivar has_sibling_accounts: whether the provider has other accounts, which are targets, too.
+    :ivar account_name: `provider@datastore_key` of an account of a pool, which shows no key; None
+        for the only account of a provider.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Target:
     provider: Optional[str] = None
     address: Optional[str] = None
     host: Optional[str] = None
-    has_sibling_accounts: bool = False
+    account_name: Optional[str] = None
 
     @classmethod
     def over(
@@ -50,7 +51,7 @@ class Target:
         endpoint: object,
         window: Optional[int] = None,
         unsafe_to_repeat: bool = False,
-        has_sibling_accounts: bool = False,
+        account_name: Optional[str] = None,
     ) -> "Target":
         """Return the target that is called over `connection`."""
         return cls(
@@ -63,7 +64,7 @@ class Target:
             provider,
             connection.base_url,
             host_of(connection.base_url),
-            has_sibling_accounts,
+            account_name,
         )
 
     @property

@@ -34,6 +34,7 @@ from synthralos.calls.target_queue import TargetQueue
 from synthralos.core.causes import SCOPES
 from synthralos.core.errors import InvalidInput
 from synthralos.core.failures import Failure
+from synthralos.storage.account_memory import AccountMemory
 from synthralos.storage.host_memory import HostMemory
 from synthralos.storage.outcome_ledger import Ledger
 from synthralos.telemetry import tracing
@@ -75,6 +76,7 @@ def play_round(
     host_memory: Optional[HostMemory] = None,
     open_call: Optional[Callable[[Target], Call]] = None,
     threads: Optional[Threads] = None,
+    account_memory: Optional[AccountMemory] = None,
 ) -> RoundResult:
     """Play one round and return its RoundResult; `progress` is updated.
 
@@ -88,9 +90,12 @@ def play_round(
     :param open_call: a callable (target) -> Call, for attempts that stay open while another host is
         asked; None if `attempt` cannot be made that way.
     :param threads: where these run.
+    :param account_memory: the accounts that are not called; None to call all.
     """
     recorder = AttemptRecorder(progress, ledger, rules.back_off, now, run)
-    queue = TargetQueue(targets, progress, rules, recorder, ledger, deadline, now, host_memory)
+    queue = TargetQueue(
+        targets, progress, rules, recorder, ledger, deadline, now, host_memory, account_memory
+    )
     # Who wants no other target after a time-out wants none during the silence before it.
     may_ask = open_call is not None and rules.fall_over.get("timeout") is not False
     ask_next_after = rules.ask_next_after if may_ask else 0.0

@@ -5,13 +5,19 @@ The state is the run's progress: which targets were attempted, failed for good, 
 
 from typing import Callable, Optional
 
-from synthralos.calls.attempts import AttemptRecorder, RunProgress
+from synthralos.calls.attempts import (
+    ACCOUNT_CAUSES,
+    AttemptRecorder,
+    RunProgress,
+    account_cooldown,
+)
 from synthralos.calls.deadline import Deadline
 from synthralos.calls.relations import Target, may_have_taken_effect, timing_after
 from synthralos.calls.retry_rules import RetryRules
-from synthralos.core.causes import LAST, NEVER, Scope
+from synthralos.core.causes import LAST, NEVER, SCOPES, Scope
 from synthralos.core.failures import Failure
-from synthralos.storage.circuit_breaker import HALF_OPEN
+from synthralos.storage.account_memory import AccountFailure, AccountMemory
+from synthralos.storage.circuit_breaker import HALF_OPEN, BreakerState
 from synthralos.storage.host_memory import SILENT, HostMemory
 from synthralos.storage.outcome_ledger import Ledger
 
@@ -25,6 +31,7 @@ class TargetQueue:
     :param targets: in the order of preference; also an attribute.
     :param now: a callable that returns seconds since the epoch.
     :param host_memory: the hosts that come last; None to treat all alike.
+    :param account_memory: the accounts that are not called; None to call all.
     """
 
     def __init__(
@@ -37,10 +44,13 @@ class TargetQueue:
         deadline: Deadline,
         now: Callable[[], float],
         host_memory: Optional[HostMemory],
+        account_memory: Optional[AccountMemory] = None,
     ) -> None:
         self.targets, self._progress, self._rules = targets, progress, rules
         self._recorder, self._ledger, self._deadline = recorder, ledger, deadline
         self._now, self._host_memory = now, host_memory
+        self._account_memory = account_memory
+        self._resting: Optional[dict[str, AccountFailure]] = None
         self._visited: set[str] = set()
 
     def next(self, busy_hosts: set[str]) -> Optional[Target]:
@@ -86,13 +96,15 @@ class TargetQueue:
     ) -> None:
         """Exclude the targets that cannot succeed after this failure; put others last.
 
-        Costs one datastore call if the failure speaks of the host.
+        Costs one datastore call if the failure speaks of the host, or of one account of several.
 
         :param scope: what the failure speaks of; default: the scope of its cause.
         """
         scope = scope or failed.policy.speaks_of
         if scope.same_host == LAST:
             self._remember(target, failed.cause)
+        if scope == SCOPES["account"] and failed.cause in ACCOUNT_CAUSES:
+            self._remember_account(target, failed)
         target_state = self._progress.mark(target)
         if failed.evidence.get("live"):
             target_state["out"] = MAY_BE_LIVE
@@ -128,6 +140,11 @@ class TargetQueue:
     def _remember(self, target: Target, cause: str) -> None:
         if self._host_memory is not None and target.host is not None:
             self._host_memory.remember(target.host, cause)
+
+    def _remember_account(self, target: Target, failed: Failure) -> None:
+        if self._account_memory is not None and target.account_name is not None:
+            seconds = account_cooldown(failed)
+            self._account_memory.remember(target.account_name, failed.cause, seconds)
 
     def put_failed_hosts_last(self) -> None:
         """Put the targets last whose hosts failed a short while ago. Costs one datastore call."""
@@ -197,9 +214,16 @@ class TargetQueue:
         return is_ready and self._may_be_tried(target)
 
     def _is_blocked(self, target: Target) -> bool:
-        """Return whether breaker or cooldown block the target. Costs one datastore call."""
+        """Return whether breaker, cooldown or account block the target.
+
+        Costs one datastore call, and another one for the first account of several in a round.
+        """
         health = self._ledger.breaker_state(target.name)
         blocked_until, reason = health.until, health.reason
+        account_failure = self._failure_of_account(target, health)
+        if account_failure is not None:
+            blocked_until = max(blocked_until or 0.0, account_failure.until)
+            reason = "its account failed with %s and is not called" % account_failure.cause
         if (
             blocked_until is None and
             health.state == HALF_OPEN and
@@ -212,3 +236,16 @@ class TargetQueue:
         self._progress.mark(target)["ready_at"] = blocked_until
         self._recorder.skip(target, reason, blocked_until - self._now())
         return True
+
+    def _failure_of_account(
+        self, target: Target, health: BreakerState
+    ) -> Optional[AccountFailure]:
+        """Return why the target's account may not be called, or None if it may.
+
+        An operator who forces a breaker closed wants the target called, whatever its account.
+        """
+        if self._account_memory is None or target.account_name is None or health.is_forced:
+            return None
+        if self._resting is None:
+            self._resting = self._account_memory.resting()
+        return self._resting.get(target.account_name)

@@ -141,7 +141,7 @@ def _find(configured: list[Target], name: Optional[str]) -> Optional[Target]:
         return configured[0] if configured else None
     for target in configured:
         target_names = [target.name]
-        if target.has_sibling_accounts:
+        if target.account_name is not None:
             target_names.append(target.name.rpartition("@")[0])
         if any(name in (full, full.partition(":")[2]) for full in target_names):
             return target

@@ -98,7 +98,9 @@ def begin(env, parameters, started):
         state = _state_of(env, run_record, RunStore(env, resumed))
     else:
         state = scheduler.initial_state(run_record["definition"], env.now())
-    run_store.begin(dict(run_record, first=state["cursor"] + 1))
+    # In place of that of the run that is resumed.
+    run_record["first"] = state["cursor"] + 1
+    run_store.begin(run_record)
     if parent:
         run_store.put_record(parent["key"] + RUN, {"run": case["run"]})
     elif resumed:

@@ -149,6 +149,7 @@ def _play(env, case, targets, progress, rules, new_call, deadline):
         case["run"],
         env.host_memory,
         lambda target: new_call(target).closable(),
+        account_memory=env.account_memory,
     )
 
 

@@ -137,8 +137,7 @@ class RunStore:
 
         :param run_record: as `begin` stored it; state: the newest one. Either may be None.
         """
-        if not run_record or "first" not in run_record or not state:
-            # Its time was up before its first wave.
+        if not run_record or not state:
             return []
         return [
             "%s%05d" % (self._waves, n) for n in range(run_record["first"], state["cursor"] + 1)

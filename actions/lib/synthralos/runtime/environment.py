@@ -9,6 +9,7 @@ from synthralos.calls.deadline import Deadline
 from synthralos.config.settings import Settings
 from synthralos.core.redaction import Redactor
 from synthralos.storage import outcome_ledger
+from synthralos.storage.account_memory import AccountMemory
 from synthralos.storage.datastore import BestEffortDatastore
 from synthralos.storage.host_memory import HostMemory
 from synthralos.storage.stackstorm_api import StackStormError
@@ -49,6 +50,7 @@ class Environment:
         ledger_ttl = self.settings.retention.get("ledger", outcome_ledger.TTL_SECONDS)
         self.ledger = outcome_ledger.Ledger(self.store, self.now, self.settings.breaker, ledger_ttl)
         self.host_memory = HostMemory(self.store, self.now, self.settings.breaker)
+        self.account_memory = AccountMemory(self.store, self.now)
 
     def deadline(self, case):
         return Deadline(case["deadline"], self.now)

@@ -151,6 +151,7 @@ def play_round(env, case, targets, attempt, open_call=None):
         case["run"],
         env.host_memory,
         open_call,
+        account_memory=env.account_memory,
     )
     case["progress"] = progress.as_dict()
     return round_result, progress

@@ -18,12 +18,14 @@ class BreakerState:
         breaker, or the end of a cooldown; None if it may be called now.
     :ivar since: when a half-open breaker began to let probes through.
     :ivar reason: why it may not be called, for people.
+    :ivar is_forced: whether an operator holds it in this state.
     """
 
     state: str
     until: Optional[float] = None
     since: float = 0.0
     reason: str = ""
+    is_forced: bool = False
 
 
 def evaluate_breaker(window, now, limits, forced=None):
@@ -39,9 +41,10 @@ def evaluate_breaker(window, now, limits, forced=None):
         outcomes.
     """
     if forced is not None and forced.state == CLOSED:
-        return BreakerState(CLOSED)
+        return BreakerState(CLOSED, is_forced=True)
     if forced is not None:
-        return BreakerState(OPEN, until=forced.until, reason="its breaker is forced open")
+        reason = "its breaker is forced open"
+        return BreakerState(OPEN, until=forced.until, reason=reason, is_forced=True)
     state, opened, successes = CLOSED, 0.0, 0
     failures_in_a_row = 0
     recent_failures = []

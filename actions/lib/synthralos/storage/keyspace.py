@@ -52,6 +52,8 @@ KINDS = {
     "outcome": KeyKind("ledger", ttl_seconds=15 * 60),
     # Lasts for breaker.open_seconds.
     "host_failure": KeyKind("ledger"),
+    # Lasts until the account is renewed.
+    "account_failure": KeyKind("ledger"),
     "run": KeyKind("runs", ttl_seconds=7 * DAY),
     "uncounted": KeyKind("metrics", _NAME, ttl_seconds=7 * DAY),
     "totals": KeyKind("metrics", _EMPTY, ttl_seconds=400 * DAY),

@@ -13,9 +13,9 @@ from synthralos.storage.datastore import PREFIX, WITHHELD
 from synthralos.storage.keyspace import KINDS
 
 # Kinds that the configured TTL does not apply to: a window's steps, marks that outlive it, hosts
-# that come last for as long as a breaker stays open. The ledger applies it itself, because a forced
-# state lasts as long as the operator says.
-_OWN_LIFETIME = ("outcome", "host_failure", "loop_step", "reaped_run", "cached")
+# that come last for as long as a breaker stays open, accounts until they are renewed. The ledger
+# applies it itself, because a forced state lasts as long as the operator says.
+_OWN_LIFETIME = ("outcome", "host_failure", "account_failure", "loop_step", "reaped_run", "cached")
 # Kinds that consist of user text, and are not stored at all without it.
 _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
 # How long most runs may take, and how long those of agents and orchestrations.
