@@ -108,6 +108,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _post_executions(self, rest, query, body):
         document = _json(body)
+        execution_id, _, more = rest.partition("/")
+        if more == "re_run":
+            handle = self.local.re_run(execution_id, (document or {}).get("parameters"))
+            return 201, self._public_view(
+                self.local.execution(handle.id, show_secrets=True), query, False
+            )
         if not isinstance(document, dict) or not isinstance(document.get("action"), str):
             raise InvalidInput("'action' is a required property")
         handle = self.local.start(

@@ -120,7 +120,27 @@ class St2Local:
         origin, context = None, {"user": user or self.user, "pack": action.pack}
         if trigger_instance is not None or rule is not None:
             origin, context = self._from_rule(action, user, trigger_instance or {}, rule)
-        execution = self.request(action, parameters or {}, context, origin=origin)
+        return self._begin(action, parameters or {}, context, origin)
+
+    def re_run(self, execution_id, parameters=None, user=None):
+        """Run an execution again, with `parameters` over its own, and return a Handle.
+
+        :raises NotFound: if it does not exist.
+        :raises InvalidInput: if StackStorm would answer 400.
+        """
+        document = self.execution(execution_id, show_secrets=True)
+        ref = document["action"]["ref"]
+        action = self.find_action(ref)
+        if action is None:
+            raise InvalidInput('Action "%s" cannot be found.' % ref)
+        context = {
+            "user": user or self.user, "pack": action.pack, "re-run": {"ref": execution_id}
+        }
+        again = dict(document.get("parameters") or {}, **(parameters or {}))
+        return self._begin(action, again, context)
+
+    def _begin(self, action, parameters, context, origin=None):
+        execution = self.request(action, parameters, context, origin=origin)
         self.progress.requested(execution, None, None)
         return Handle(self, execution)
 

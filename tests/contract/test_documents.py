@@ -1,4 +1,5 @@
 """Configuration, requirements, YAML and the documents that people read."""
+import dataclasses
 import re
 
 import pytest
@@ -126,6 +127,8 @@ def test_the_apis_of_platforms_in_the_config_schema_are_the_library_s():
     assert entries["api"]["enum"] == list(PLATFORM_CLASSES) == list(platforms.PLATFORM_APIS)
     for api, names in platforms.ENTRIES_OF_API.items():
         assert all(entries[name]["description"].startswith(api + " - ") for name in names)
+    fields = {field.name for field in dataclasses.fields(platforms.Platform)}
+    assert fields - {"connection", "standby_of"} <= set(entries)
     assert entries["output"]["enum"] == list(platforms.OUTPUTS)
     assert entries["protocol_version"]["enum"] == list(platforms.PROTOCOL_VERSIONS)
     assert entries["binding"]["enum"] == list(platforms.BINDINGS)

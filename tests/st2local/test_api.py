@@ -54,6 +54,21 @@ def test_an_action_starts_another(local):
     assert "parent" not in local.execution(started)
 
 
+def test_an_execution_is_run_again(local):
+    origin = local.run("core.echo", {"message": "x"})["id"]
+    path = "/executions/%s/re_run" % origin
+    answers = calls(
+        local, ("POST", path, {}), ("POST", path, {"parameters": {"message": "y"}}),
+        ("POST", "/executions/000000000000000000000000/re_run", {}))
+    assert [status for status, _ in answers] == [201, 201, 404]
+    for (_, started), message in zip(answers, "xy"):
+        until(lambda: local.execution(started["id"])["status"] == "succeeded", "it has ended")
+        again = local.execution(started["id"])
+        assert again["parameters"]["message"] == message
+        assert again["context"]["re-run"] == {"ref": origin}
+    assert "re-run" not in local.execution(origin)["context"]
+
+
 def test_actions_and_webhooks(local):
     answers = calls(
         local, ("GET", "/actions/fixture.step"), ("GET", "/actions/fixture.absent"),

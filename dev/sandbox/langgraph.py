@@ -1,0 +1,158 @@
+"""A LangGraph Server with one agent, which works for as long as a function does."""
+import http.server
+import json
+import re
+import threading
+import uuid
+from dataclasses import dataclass, field
+
+from sandbox.server import Server
+
+POLL_SECONDS = 0.01
+_RUNS = re.compile(r"/threads/([^/]+)/runs(?:\?.*)?\Z")
+_RUN = re.compile(r"/threads/([^/]+)/runs/([^/?]+)(/cancel|/join)?(?:\?.*)?\Z")
+_STATE = re.compile(r"/threads/([^/]+)/state\Z")
+_NOT_FOUND = (404, {"detail": "Not found"})
+
+
+@dataclass
+class Run:
+    """A run of the agent.
+
+    :ivar status: in LangGraph's words: running, success, error or interrupted.
+    :ivar output: the agent's answer, or the words of its error.
+    """
+
+    thread: str
+    query: str
+    status: str = "running"
+    output: str = ""
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def document(self):
+        return {"run_id": self.id, "thread_id": self.thread, "status": self.status}
+
+
+class LangGraphServer:
+    """A LangGraph Server on 127.0.0.1, from `start` to `close`, or as a context manager.
+
+    :param work: the agent: a function from its Run to its answer, called on a thread of its own.
+        What it raises is the error of the run; what it returns after `run.cancelled` is dropped.
+    :ivar runs: all Runs that were started, oldest first.
+    """
+
+    def __init__(self, work):
+        self.runs = []
+        self._work = work
+        self._lock = threading.Lock()
+        self._server = None
+
+    def __enter__(self):
+        handler = type("Handler", (_Handler,), {"agent": self})
+        self._server = _HttpServer(("127.0.0.1", 0), handler)
+        threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="langgraph", daemon=True
+        ).start()
+        return self
+
+    def __exit__(self, *exception):
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def base_url(self):
+        return "http://127.0.0.1:%d" % self._server.server_address[1]
+
+    def answer(self, method, path, body):
+        """Return (status, body) of a request."""
+        runs, run, state = (pattern.match(path) for pattern in (_RUNS, _RUN, _STATE))
+        if path == "/assistants/search":
+            return 200, []
+        if runs and method == "POST":
+            return self._start(runs.group(1), body)
+        if runs:
+            own = self._on(runs.group(1))
+            return (200, [own[-1].document()]) if own else _NOT_FOUND
+        if run:
+            return self._existing(run.group(1), run.group(2), run.group(3))
+        if state and self._on(state.group(1)):
+            return 200, _state(self._on(state.group(1))[-1])
+        return _NOT_FOUND
+
+    def _on(self, thread):
+        with self._lock:
+            return [run for run in self.runs if run.thread == thread]
+
+    def _start(self, thread, body):
+        new = Run(thread, body["input"]["messages"][-1]["content"])
+        with self._lock:
+            if any(run.status == "running" for run in self.runs if run.thread == thread):
+                return 409, {"detail": "Thread is already running a task."}
+            self.runs.append(new)
+        threading.Thread(target=self._perform, args=(new,), daemon=True).start()
+        return 200, new.document()
+
+    def _perform(self, run):
+        try:
+            status, output = "success", self._work(run)
+        except Exception as error:
+            status, output = "error", str(error)
+        with self._lock:
+            if run.status == "running":
+                run.status, run.output = status, output
+
+    def _existing(self, thread, run_id, operation):
+        run = next((run for run in self._on(thread) if run.id == run_id), None)
+        if run is None:
+            return _NOT_FOUND
+        if operation == "/cancel":
+            with self._lock:
+                if run.status == "running":
+                    run.status = "interrupted"
+            run.cancelled.set()
+        if operation == "/join" and run.status == "error":
+            return 200, {"__error__": {"error": "RuntimeError", "message": run.output}}
+        return 200, run.document()
+
+
+def _state(run):
+    messages = [{"type": "human", "content": run.query}]
+    if run.status == "success":
+        messages.append({"type": "ai", "content": run.output})
+    return {"values": {"messages": messages}, "tasks": [], "next": []}
+
+
+class _HttpServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    server_bind = Server.server_bind
+
+    def handle_error(self, request, client_address):
+        """Ignore it: a client may end with an open connection."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    agent = None
+
+    def do_GET(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        text = self.rfile.read(length)
+        status, document = self.agent.answer(
+            self.command, self.path, json.loads(text) if text else None
+        )
+        data = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_POST = do_GET
+
+    def log_message(self, *arguments):
+        """Log nothing."""
