@@ -62,8 +62,9 @@ def test_an_execution_is_run_again(local):
         ("POST", "/executions/000000000000000000000000/re_run", {}))
     assert [status for status, _ in answers] == [201, 201, 404]
     for (_, started), message in zip(answers, "xy"):
-        until(lambda: local.execution(started["id"])["status"] == "succeeded", "it has ended")
-        again = local.execution(started["id"])
+        run = started["id"]
+        until(lambda run=run: local.execution(run)["status"] == "succeeded", "it has ended")
+        again = local.execution(run)
         assert again["parameters"]["message"] == message
         assert again["context"]["re-run"] == {"ref": origin}
     assert "re-run" not in local.execution(origin)["context"]
