@@ -65,6 +65,7 @@ def received(st2, action, number):
     def collected():
         rows = st2.call("GET", "/executions", params={
             "action": "synthralos." + action, "limit": 100, "timestamp_gt": received.since})
+        rows.sort(key=lambda row: row["start_timestamp"], reverse=True)
         failed = [row for row in rows if row["status"] in ("failed", "timeout")]
         assert not failed, failed[0]["result"]
         is_complete = len(rows) >= number and all(row["status"] == "succeeded" for row in rows)
