@@ -77,7 +77,7 @@ def _datastore(env):
     if stored_value != value or listing != [name]:
         details = "a key that was written could not be read back"
         return _check_result("datastore", FAILED, details, "See StackStorm's logs")
-    return _check_result("datastore", OK, "a key was written, read, listed_names and deleted")
+    return _check_result("datastore", OK, "a key was written, read, listed and deleted")
 
 
 def _stackstorm(env):
