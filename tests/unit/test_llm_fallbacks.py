@@ -322,8 +322,8 @@ def test_a_later_run_asks_a_spent_account_for_no_other_model_before_its_reset(
     assert keys("m")[0] == ["p_a", "p_b"]
     clock.forward(seconds - 1)
     for model in ("m2", "m"):
-        asked, first_entry = keys(model)
-        assert asked == ["p_b"] and first_entry["target"] == "llm:p/%s@p_a" % model
+        used_keys, first_entry = keys(model)
+        assert used_keys == ["p_b"] and first_entry["target"] == "llm:p/%s@p_a" % model
         assert first_entry["skipped"].startswith("its account failed with ")
     clock.forward(2)
     assert keys("m2")[0] == ["p_a", "p_b"]
