@@ -18,8 +18,8 @@ def blocks():
     """The four blocks of code of the recipe, without their indentation."""
     text = (PACK / "docs" / "extending.md").read_text(encoding="utf-8")
     section = re.search(r"^## An agent platform\n(.*?)^## ", text, re.M | re.S).group(1)
-    found = re.findall(r"^   ```(?:python|yaml)\n(.*?)^   ```", section, re.M | re.S)
-    return [textwrap.dedent(block) for block in found]
+    code = re.findall(r"^   ```(?:python|yaml)\n(.*?)^   ```", section, re.M | re.S)
+    return [textwrap.dedent(block) for block in code]
 
 
 def replace(path, pattern, replacement):

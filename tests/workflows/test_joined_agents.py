@@ -193,6 +193,9 @@ def test_a_second_request_keeps_the_agent_of_a_cancelled_run(world, graphs, agen
     until(lambda: polled(world, first.id), "a round has left the agent working")
     second = start(world, context=key)
     until(lambda: polled(world, second.id), "the second request waits for the agent")
+    health = world.local.run("synthralos.health.get")["result"]["result"]
+    (running,) = health["running_agents"]
+    assert (running["agent_id"], running["run"]) == ("invoices", first.id)
     first.cancel()
     reaped = world.local.run("synthralos.recovery.reap")["result"]["result"]
     assert reaped["agents"] == [] and graphs.runs[0].status == "running"
