@@ -1,11 +1,13 @@
-"""`make demo`: eight runs against the sandbox, shown attempt by attempt, and checked.
+"""`make demo`: nine runs against the sandbox, shown attempt by attempt, and checked.
 
-Exits 0 only if each run ended as expected: an agent recovers by its plan, an LLM call and a request
+Exits 0 only if each run ended as expected: an agent recovers by its plan,
+another outlives its first round and is joined, an LLM call and a request
 are answered elsewhere at once, failed nodes get their crews, a full disk is freed by the step of a
 runbook, another one by the second step, an orchestration runs wave by wave although a model is
 unavailable, and an incurable failure ends failed, with a ticket and a reason.
 """
 import base64
+import contextlib
 import json
 import shlex
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sandbox import Sandbox, agent_failed, down, ok, rate_limit, status
+from sandbox.langgraph import LangGraphServer
 from st2local import St2Local
 from st2local.progress import Live
 
@@ -27,13 +30,18 @@ class Scene(NamedTuple):
     """A run to watch.
 
     :ivar setup_runs: [(action, parameters)] of what runs before, unseen.
-    :ivar infrastructure: entries of the configuration, in addition to those of the sandbox.
+    :ivar infrastructure: entries of `infrastructure` of the configuration, in addition to those of
+        the sandbox.
+    :ivar config: entries of the configuration, instead of those of the sandbox.
+    :ivar servers: context managers of what must be up meanwhile, beside the sandbox.
     """
 
     action: str
     parameters: dict
     setup_runs: tuple = ()
     infrastructure: dict = {}
+    config: dict = {}
+    servers: tuple = ()
 
 
 def agent_recovers(box, _):
@@ -55,6 +63,31 @@ def agent_recovers(box, _):
         "retry_delay": 1,
     }
     return Scene("agent_recovery", parameters)
+
+
+def agent_is_joined(box, _):
+    """An agent works for 3 s, its first round waits for 1 s: the next one joins its only run.
+
+    Its limit of 6 s lets the next round begin before the 10 s that would otherwise pass.
+    """
+
+    def work(run):
+        time.sleep(3)
+        return "Run %d of the agent: 4711 amounts to 12.50." % len(server.runs)
+
+    server = LangGraphServer(work)
+    platform = {
+        "name": "graphs", "api": "langgraph", "base_url": server.base_url, "hold_seconds": 1,
+        "run_seconds": 6,
+    }
+    parameters = {
+        "agent_id": "invoice-bot",
+        "failure_type": "timeout",
+        "original_query": "Sum up invoice 4711",
+    }
+    return Scene(
+        "agent_recovery", parameters, config={"platforms": [platform]}, servers=(server,)
+    )
 
 
 def fallback_answers(box, _):
@@ -170,6 +203,8 @@ def beyond_repair(box, _):
 def main():
     scenes = [
         (agent_recovers, lambda run, out: out["recovery_success"] and out["attempts"] == 3),
+        (agent_is_joined, lambda run, out: out["attempts"] == 1 and
+            out["recovery_result"]["output"].startswith("Run 1 of the agent")),
         (fallback_answers, lambda run, out: out["final_model"] == "claude-3-haiku"),
         (request_is_rerouted, lambda run, out: out["final_provider"] == "anthropic"),
         (nodes_are_repaired, lambda run, out: len(out["assignments"]) == 2 and out["success"]),
@@ -187,16 +222,19 @@ def main():
     if failed:
         print("\nNot as expected: " + ", ".join(failed))
         return 1
-    print("\nAll eight runs ended as expected.")
+    print("\nAll nine runs ended as expected.")
     return 0
 
 
 def _play(make_scene, is_expected, state):
     print("\n%s" % make_scene.__doc__.strip().splitlines()[0], flush=True)
-    with Sandbox() as box:
+    with Sandbox() as box, contextlib.ExitStack() as servers:
         folder, config = Path(state) / make_scene.__name__, box.pack_config()
         scene = make_scene(box, folder)
+        for server in scene.servers:
+            servers.enter_context(server)
         config["infrastructure"].update(scene.infrastructure)
+        config.update(scene.config)
         with St2Local(PACK, config, folder) as local:
             for action, setup_parameters in scene.setup_runs:
                 local.run("synthralos." + action, setup_parameters)

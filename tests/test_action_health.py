@@ -36,6 +36,7 @@ class HealthGetTest(ActionCase):
         self.assertEqual((ok, result["status"]), (True, "degraded"))
         self.assertEqual(result["subsystem_status"]["datastore"], "away")
         self.assertEqual((result["stats"], result["tickets"]), (None, None))
+        self.assertIsNone(result["running_agents"])
         self.assertEqual(set(result["breakers"].values()), {"unknown"})
 
     def test_refusals(self):

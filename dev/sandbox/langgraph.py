@@ -35,7 +35,7 @@ class Run:
 
 
 class LangGraphServer:
-    """A LangGraph Server on 127.0.0.1, from `start` to `close`, or as a context manager.
+    """A LangGraph Server on 127.0.0.1: a context manager, which must be entered.
 
     :param work: the agent: a function from its Run to its answer, called on a thread of its own.
         What it raises is the error of the run; what it returns after `run.cancelled` is dropped.
@@ -46,11 +46,10 @@ class LangGraphServer:
         self.runs = []
         self._work = work
         self._lock = threading.Lock()
-        self._server = None
-
-    def __enter__(self):
         handler = type("Handler", (_Handler,), {"agent": self})
         self._server = _HttpServer(("127.0.0.1", 0), handler)
+
+    def __enter__(self):
         threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="langgraph", daemon=True
         ).start()

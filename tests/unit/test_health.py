@@ -5,7 +5,8 @@ import pytest
 from synthralos.core.errors import InvalidInput
 from synthralos.operations import health
 from synthralos.runtime.run_parameters import ENABLED_KEY
-from synthralos.storage import keyspace, pauses, run_summaries, tickets
+from synthralos.storage import agent_runs, keyspace, pauses, run_summaries, tickets
+from synthralos.storage.agent_runs import AgentRun
 from synthralos.storage.datastore import PREFIX
 from synthralos.storage.outcome_ledger import Outcome
 
@@ -88,15 +89,37 @@ def test_rows_that_cannot_be_read_are_counted(env, clock, text):
     break_down(env, "llm:openai/gpt-4")
     last = "%013d-zzz" % (clock() * 1000)
     for name in ("outcome.llm~3Aopenai~2Fgpt-4." + last, "pause.bot." + last, "run." + last,
-                 "ticket.T0123456789ab"):
+                 "ticket.T0123456789ab", "agent_run.bot.run-1"):
         env.store.put(PREFIX + name, text)
     result = health.get(env)
-    expected = {"outcome": 1, "pause": 1, "run": 1, "ticket": 1}
+    expected = {"agent_run": 1, "outcome": 1, "pause": 1, "run": 1, "ticket": 1}
     if text == '{"v": 1}':
         # A summary has no field that it must have.
         del expected["run"]
     assert result["unreadable"] == expected
     assert result["breakers"]["llm:openai/gpt-4"] == "open"
+
+
+def at_work(env, agent="bot", request="run-1", progress="", **more):
+    agent_run = AgentRun(
+        agent_id=agent, request=request, started_by="e1", start_key="k", target="platform:p",
+        handle={}, started_at=env.now(), ends_by=env.now() + 900, progress=progress, **more)
+    agent_runs.save(env.store, agent_run, env.now())
+
+
+def test_agents_at_work_are_listed_with_what_their_platforms_said(env, clock):
+    at_work(env, progress="reading {{ st2kv.system.x }} page 3\nof 9")
+    clock.forward(40)
+    at_work(env, "other", "run-2")
+    at_work(env, "bot", "run-3", delivered_by="e2")
+    clock.forward(2)
+    oldest, newest = health.get(env)["running_agents"]
+    assert (oldest["agent_id"], oldest["target"], oldest["run"]) == ("bot", "platform:p", "e1")
+    assert (oldest["seconds"], newest["seconds"]) == (42, 2)
+    assert "page 3 of 9" in oldest["progress"] and "{{" not in oldest["progress"]
+    assert (newest["agent_id"], newest["progress"]) == ("other", "")
+    assert [run["agent_id"] for run in health.get(env, "other")["running_agents"]] == ["other"]
+    assert health.get(env)["status"] == "healthy"
 
 
 def test_nothing_is_configured(make_env):

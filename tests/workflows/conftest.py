@@ -49,14 +49,18 @@ class World:
         children = sorted(children, key=lambda child: child["start_timestamp"])
         return [child["action"]["ref"].split(".", 1)[1] for child in children]
 
-    def with_action(self, name, source):
-        """Puts `source` in place of the action `name`, in a copy of the pack."""
+    def copy_pack(self):
+        """Copies the pack to change it, and returns the copy, which runs from then on."""
         copy = self.folder / "pack"
         if not copy.exists():
             ignored = shutil.ignore_patterns(".*", "tests", "dev", "docs", "__pycache__")
             shutil.copytree(PACK, copy, ignore=ignored)
-        (copy / "actions" / (name + ".py")).write_text(source)
         self.pack = copy
+        return copy
+
+    def with_action(self, name, source):
+        """Puts `source` in place of the action `name`, in a copy of the pack."""
+        (self.copy_pack() / "actions" / (name + ".py")).write_text(source)
 
 
 @pytest.fixture

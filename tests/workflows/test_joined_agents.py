@@ -193,6 +193,9 @@ def test_a_second_request_keeps_the_agent_of_a_cancelled_run(world, graphs, agen
     until(lambda: polled(world, first.id), "a round has left the agent working")
     second = start(world, context=key)
     until(lambda: polled(world, second.id), "the second request waits for the agent")
+    health = world.local.run("synthralos.health.get")["result"]["result"]
+    (running,) = health["running_agents"]
+    assert (running["agent_id"], running["run"]) == ("invoices", first.id)
     first.cancel()
     reaped = world.local.run("synthralos.recovery.reap")["result"]["result"]
     assert reaped["agents"] == [] and graphs.runs[0].status == "running"
@@ -200,3 +203,30 @@ def test_a_second_request_keeps_the_agent_of_a_cancelled_run(world, graphs, agen
     gate.set()
     assert answer_of(second.wait(PATIENCE_SECONDS)) == ANSWER
     assert len(graphs.runs) == 1
+
+
+@pytest.mark.parametrize("method, starts_before", [("GET", 0), ("POST", 1)], ids=["before", "after"])
+def test_a_process_that_dies_in_the_start_starts_nothing_twice(
+    world, graphs, agent, monkeypatch, method, starts_before
+):
+    agent.may_end.set()
+    held, let_go = threading.Event(), threading.Event()
+    answer = graphs.answer
+
+    def hold_once(called_method, path, body):
+        reply = answer(called_method, path, body)
+        if called_method == method and not held.is_set():
+            held.set()
+            let_go.wait(PATIENCE_SECONDS)
+        return reply
+
+    monkeypatch.setattr(graphs, "answer", hold_once)
+    handle = start(world)
+    until(held.is_set, "the start is on its way")
+    (child,) = rounds(world, handle.id)
+    world.local.live(child["id"]).run.kill()
+    dead = handle.wait(PATIENCE_SECONDS)
+    let_go.set()
+    assert dead["status"] == "failed" and len(graphs.runs) == starts_before
+    assert answer_of(world.local.re_run(dead["id"]).wait(PATIENCE_SECONDS)) == ANSWER
+    assert len(graphs.runs) == 1 and agent.lines() == ["paid"]

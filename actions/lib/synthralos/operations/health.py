@@ -20,6 +20,7 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.plurals import count_noun
 from synthralos.core.timestamps import to_iso
+from synthralos.operations.running_agents import running_agents
 from synthralos.runtime.run_parameters import require_enabled
 from synthralos.storage import pauses, run_summaries, tickets, unreadable
 from synthralos.storage.circuit_breaker import CLOSED, OPEN
@@ -30,7 +31,7 @@ HEALTHY, DEGRADED, CRITICAL = "healthy", "degraded", "critical"
 OK, AWAY, OFF, UNKNOWN, MISSING = "ok", "away", "off", "unknown", "not_configured"
 SEVERITIES = ("critical", "high", "medium", "low")
 # The kinds that health is derived from are read by the page; of the others only keys are counted.
-READ = ("outcome", "pause", "run", "ticket")
+READ = ("agent_run", "outcome", "pause", "run", "ticket")
 COUNTED = tuple(kind for kind in KINDS if kind not in READ)
 MAX_PAGES = 10
 MAX_ROWS = MAX_PAGES * PAGE_SIZE
@@ -57,6 +58,7 @@ def get(env, agent_id=None):
             for agent, pause in pauses.listing(cached_rows, now).items()
             if agent_id in (None, agent)
         }
+        at_work = running_agents(env, cached_rows, agent_id)
         open_tickets = _by_severity(tickets.list_tickets(cached_rows, subject=agent_id))
         summaries = _summaries(cached_rows, now, agent_id)
     stats = _stats(summaries, now)
@@ -86,6 +88,7 @@ def get(env, agent_id=None):
             }
             for agent, pause in paused_agents.items()
         ],
+        "running_agents": None if is_unavailable else at_work,
         "tickets": None if is_unavailable else open_tickets,
         "subsystem_status": subsystems,
         "automation": None if is_unavailable else automation,

@@ -6,18 +6,21 @@ names by an idempotency key. The record goes when the run has ended without an a
 after its answer was delivered.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any, Optional
 
 from synthralos.core.identifiers import decode_key_part, encode_key_part
-from synthralos.storage import records
+from synthralos.storage import records, unreadable
 from synthralos.storage.datastore import PREFIX
 
 FORMAT_VERSION = 1
 DAY_SECONDS = 24 * 3600
 # Runs that are still running are few; more than that are looked at next time.
 MAX_PAGES = 5
+_TEXTS = ("agent_id", "request", "started_by", "start_key", "target")
 _RUNS = PREFIX + "agent_run."
 _WAITERS = PREFIX + "agent_run_waiter."
 
@@ -86,17 +89,35 @@ def find(store: Any, agent_id: str, request: str) -> Optional[AgentRun]:
     """Return the AgentRun for a request, or None."""
     key = "%s%s.%s" % (_RUNS, encode_key_part(agent_id), encode_key_part(request))
     fields = records.decode(store.get(key), FORMAT_VERSION, key)
-    return None if fields is None else AgentRun(**fields)
+    return None if fields is None else _from_fields(key, fields)
 
 
 def undelivered(store: Any, agent_id: Optional[str] = None) -> Iterator[AgentRun]:
     """Yield the AgentRuns whose answers nobody has returned yet, of one agent or of all."""
     prefix = _RUNS if agent_id is None else "%s%s." % (_RUNS, encode_key_part(agent_id))
     for rows in records.iter_pages(store, prefix, MAX_PAGES):
-        for _, fields in records.iter_rows(rows, FORMAT_VERSION):
-            agent_run = AgentRun(**fields)
-            if agent_run.delivered_by is None:
+        for key, fields in records.iter_rows(rows, FORMAT_VERSION):
+            agent_run = _from_fields(key, fields)
+            if agent_run is not None and agent_run.delivered_by is None:
                 yield agent_run
+
+
+def _from_fields(key: str, fields: Mapping[str, Any]) -> Optional[AgentRun]:
+    """Return the AgentRun of a row, or None if somebody edited the row and it is none any more."""
+    texts = [fields.get(name) for name in _TEXTS]
+    times = [fields.get(name) for name in ("started_at", "ends_by")]
+    names = {field.name for field in dataclass_fields(AgentRun)}
+    is_valid = (
+        set(fields) <= names and
+        "handle" in fields and
+        all(isinstance(text, str) for text in texts) and
+        all(isinstance(at, (int, float)) and math.isfinite(at) for at in times) and
+        isinstance(fields.get("progress", ""), str)
+    )
+    if not is_valid:
+        unreadable.skip(key)
+        return None
+    return AgentRun(**fields)
 
 
 def mark_delivered(store: Any, agent_run: AgentRun, run: str, now: float) -> None:
