@@ -205,7 +205,9 @@ def test_a_second_request_keeps_the_agent_of_a_cancelled_run(world, graphs, agen
     assert len(graphs.runs) == 1
 
 
-@pytest.mark.parametrize("method, starts_before", [("GET", 0), ("POST", 1)], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "method, starts_before", [("GET", 0), ("POST", 1)], ids=["before", "after"]
+)
 def test_a_process_that_dies_in_the_start_starts_nothing_twice(
     world, graphs, agent, monkeypatch, method, starts_before
 ):
