@@ -205,26 +205,24 @@ def test_a_second_request_keeps_the_agent_of_a_cancelled_run(world, graphs, agen
     assert len(graphs.runs) == 1
 
 
-@pytest.mark.parametrize(
-    "method, starts_before", [("GET", 0), ("POST", 1)], ids=["before", "after"]
-)
+@pytest.mark.parametrize("method, starts_before", [("GET", 0), ("POST", 1)], ids=["lost", "sent"])
 def test_a_process_that_dies_in_the_start_starts_nothing_twice(
     world, graphs, agent, monkeypatch, method, starts_before
 ):
     agent.may_end.set()
-    held, let_go = threading.Event(), threading.Event()
+    is_held, let_go = threading.Event(), threading.Event()
     answer = graphs.answer
 
-    def hold_once(called_method, path, body):
+    def hold_first(called_method, path, body):
         reply = answer(called_method, path, body)
-        if called_method == method and not held.is_set():
-            held.set()
+        if called_method == method and not is_held.is_set():
+            is_held.set()
             let_go.wait(PATIENCE_SECONDS)
         return reply
 
-    monkeypatch.setattr(graphs, "answer", hold_once)
+    monkeypatch.setattr(graphs, "answer", hold_first)
     handle = start(world)
-    until(held.is_set, "the start is on its way")
+    until(is_held.is_set, "the start is on its way")
     (child,) = rounds(world, handle.id)
     world.local.live(child["id"]).run.kill()
     dead = handle.wait(PATIENCE_SECONDS)
