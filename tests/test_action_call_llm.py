@@ -32,7 +32,8 @@ class CallLLMTest(ActionCase):
         answer = result["result"]
         self.assertEqual(
             set(answer),
-            {"response", "model", "provider", "usage", "finish_reason", "latency_ms"},
+            {"response", "model", "provider", "usage", "finish_reason",
+             "provider_finish_reason", "latency_ms"},
         )
         self.assertEqual(answer["response"], "Good day")
         self.assertEqual((result["attempts"], result["final_model"]), (1, "gpt-4"))

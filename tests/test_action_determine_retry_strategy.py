@@ -79,7 +79,7 @@ class DetermineRetryStrategyTest(ActionCase):
         request = dict(REQUEST, prompt=prompt)
         _, result = self.run_action(**dict(FAILED, original_request=request))
         case = self.opened(result["next"]["carry"])
-        self.assertEqual(case["messages"][-1]["content"], prompt)
+        self.assertEqual(case["chat"]["messages"][-1]["content"], prompt)
 
     def test_a_secret_in_the_prompt_does_not_get_into_the_case(self):
         request = dict(REQUEST, prompt="use " + self.config["providers"][0]["api_key"])

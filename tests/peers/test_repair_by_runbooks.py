@@ -113,6 +113,7 @@ def receive(plant, workshop, tmp_path):
     box = Sandbox().start()
     config = dict(box.pack_config(), sensors={
         "alertmanager": {"url": plant.url, "settle_seconds": 1}})
+    config["automation"] = {"mode": "act"}
     config["infrastructure"].update(
         prometheus={"base_url": "http://127.0.0.1:%d" % plant.ports["prometheus"]},
         topology=[{"name": plant.instance}], settle_seconds=SETTLE,

@@ -38,6 +38,9 @@ def load_runbooks(env: Environment, source: str = CONFIG) -> InfrastructureConfi
     config: InfrastructureConfig = load_config(env)
     if source == CONFIG:
         return config
+    if source != EXAMPLES:
+        hint = "Use one of " + ", ".join(SOURCES)
+        raise InvalidInput("source", source, "is not a source of runbooks", hint)
     return replace(config, runbooks=load_examples())
 
 
