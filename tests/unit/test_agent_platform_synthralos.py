@@ -18,7 +18,8 @@ PLATFORM = Settings.from_config(CONFIG).platforms[0]
 def run(body, status=200, schema=None, headers=None, client=None, **more):
     client = client or Fake(body, status, headers)
     request = AgentRequest("bot", "q", "key-1", {"model": "gpt-4"}, schema, **more)
-    return agent_run.run_agent(client, AgentEndpoint(PLATFORM, "bot"), request, 9.0), client
+    endpoint, patience = AgentEndpoint(PLATFORM, "bot"), agent_run.Patience(9.0)
+    return agent_run.run_agent(client, endpoint, request, patience), client
 
 
 def failing(*arguments, **more):

@@ -111,7 +111,8 @@ def test_a_run_that_fails_tells_of_its_ticket(world, hooked):
     body = hook.bodies[0]
     assert body["dedup_key"] == "synthralos:" + output["ticket"]
     assert body["payload"]["class"] == "authentication"
-    assert "platform.token_from" in " ".join(body["payload"]["custom_details"]["recommendations"])
+    recommendations = " ".join(body["payload"]["custom_details"]["recommendations"])
+    assert "`platforms[].token_from`" in recommendations
 
 
 def test_a_channel_that_cannot_be_reached_does_not_keep_a_run_from_its_record(world, hooked):

@@ -35,6 +35,7 @@ def workshop(world, alertmanager):
     world.pack = world.folder / "workshop"
     # Long waits for a turn are shortened; a check that comes too early is repeated.
     world.delay = lambda seconds: let_pass(min(seconds, 1))
+    world.config["automation"] = {"mode": "act"}
     world.config["sensors"] = {"alertmanager": {"url": alertmanager.url, "settle_seconds": 1}}
     world.config["infrastructure"].update(
         prometheus={}, settle_seconds=1, topology=[{"name": "web-1"}, {"name": "web-2"}],

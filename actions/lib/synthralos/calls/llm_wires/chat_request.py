@@ -12,6 +12,8 @@ from synthralos.core.errors import InvalidInput
 
 # Beside the parameters, which may stand here or in `parameters`.
 _OWN_FIELDS = ("model", "provider", "prompt", "messages", "system", "parameters")
+# Of the caller's trace, which the run has joined already.
+_TRACE_FIELDS = ("traceparent", "tracestate")
 
 
 class FunctionDefinition(TypedDict, total=False):
@@ -140,6 +142,9 @@ def parse(
     :param parameters_path: of `parameters`; default: below `path`.
     :raises InvalidInput: it is not valid; names the field.
     """
+    request = {
+        name: value for name, value in request.items() if str(name).lower() not in _TRACE_FIELDS
+    }
     messages = chat_messages.parse(request, path)
     for name in request:
         if name not in _OWN_FIELDS and chat_parameters.snake_case(name) not in (
