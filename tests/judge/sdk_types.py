@@ -25,6 +25,7 @@ _NAMES = ("Iterable", "SequenceNotStr", "Sequence", "List", "list")
 # What google-genai itself adds to an answer.
 _NOT_SENT = ("parsed", "sdk_http_response", "automatic_function_calling_history")
 # Of the many kinds of items of an answer, those that requests without server tools lead to.
+_NONE = type(None)
 _USUAL = ("ResponseOutputMessage", "ResponseFunctionToolCall", "TextBlock", "ToolUseBlock")
 _USUAL_VALUES = ("stop", "tool_calls", "completed", "end_turn", "tool_use", "STOP")
 _USUAL_FIELDS = ("candidates", "content", "parts", "finish_reason", "text", "name")
@@ -243,7 +244,7 @@ class Answers:
         if origin is typing_extensions.Annotated:
             return self.of(arguments[0], depth, name)
         if origin in (typing.Union, python_types.UnionType):
-            options = [argument for argument in arguments if argument is not type(None)]
+            options = [argument for argument in arguments if argument is not _NONE]
             none_rate = 0.05 if name in _USUAL_FIELDS else 0.3 + depth / 10
             if len(options) < len(arguments) and self._random.random() < none_rate:
                 return None
