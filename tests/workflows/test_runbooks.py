@@ -320,7 +320,7 @@ def encoded(text):
 @pytest.mark.parametrize("label", ["instance", "mountpoint"])
 def test_hostile_labels_start_nothing(world, workshop, alertmanager, receive, label):
     world.local.keys.set("canary", "canary-in-the-datastore")
-    world.config["automation"] = {"recoveries_per_hour": 50}
+    world.config["automation"] = {"mode": "act", "recoveries_per_hour": 50}
     world.config["infrastructure"]["runbooks"] = [
         runbook(DISK, workshop.step("first", MOUNT), workshop.step("second"))]
     hostile = [dict(DISK, **{label: text}) for text in HOSTILE]
