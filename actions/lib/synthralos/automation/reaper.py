@@ -125,7 +125,8 @@ def _expire(env, config, report):
 def _close_run(env, workflow, run, report):
     """End the actions that keep `run` from ending, or the run itself if there are none."""
     if env.now() <= _deadline(run) + GRACE_SECONDS and run["status"] != "paused":
-        if _deadline(run) - env.now() > LONG_SECONDS:
+        is_long = _deadline(run) - env.now() > LONG_SECONDS
+        if is_long and workflow == agent_recovery.WORKFLOW:
             _abandon_dead_rounds(env, workflow, run, report)
         return
     children = env.api.children(run["id"], _CHILDREN)
