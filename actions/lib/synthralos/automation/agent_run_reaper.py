@@ -5,12 +5,11 @@ platform. Its record names all runs that wait for it; once all of them have ende
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from synthralos.calls import agent_platforms
 from synthralos.calls.agent_platforms.protocol import RUNNING, Handle
 from synthralos.calls.http import CallError
-from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso
 from synthralos.storage import agent_runs
 from synthralos.storage.agent_runs import AgentRun
@@ -73,7 +72,7 @@ def _waits(env: "Environment", run: str) -> bool:
 
 def _cancel(env: "Environment", agent_run: AgentRun) -> bool:
     """Cancel a run at its platform; return whether it can have no further effect."""
-    handle = _handle_of(agent_run)
+    handle = Handle.restore(agent_run.handle)
     if handle is None:
         # Nobody can ask for it: the reply to its start was lost.
         return True
@@ -86,10 +85,3 @@ def _cancel(env: "Environment", agent_run: AgentRun) -> bool:
     except CallError:
         return False
     return state.status != RUNNING
-
-
-def _handle_of(agent_run: AgentRun) -> Optional[Handle]:
-    try:
-        return Handle.from_dict(agent_run.handle)
-    except InvalidInput:
-        return None

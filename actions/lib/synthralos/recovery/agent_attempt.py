@@ -16,7 +16,6 @@ from synthralos.calls.attempts import StillRunning
 from synthralos.calls.http import CallError
 from synthralos.calls.relations import Target
 from synthralos.config.platforms import AgentEndpoint
-from synthralos.core.errors import InvalidInput
 from synthralos.recovery import repair_actions
 from synthralos.storage import agent_runs, locks
 from synthralos.storage.agent_runs import AgentRun
@@ -152,7 +151,7 @@ class _RecordedRun:
 
     def _wait(self, seconds: float, clock: agent_run.Clock) -> dict[str, Any]:
         env, record = self._env, self._record
-        handle = None if record is None or record.handle is None else _handle_of(record)
+        handle = None if record is None else Handle.restore(record.handle)
         is_first = handle is None or self._case["progress"]["cursor"] == 0
         patience = Patience(
             seconds=seconds,
@@ -208,13 +207,6 @@ class _RecordedRun:
     def _lock_name(self) -> str:
         agent_id = self._case["request"]["agent_id"]
         return str(idempotency.key(self._case["agent_request"], "AGENT-RUN", agent_id, None))
-
-
-def _handle_of(record: AgentRun) -> Optional[Handle]:
-    try:
-        return Handle.from_dict(record.handle)
-    except InvalidInput:
-        return None
 
 
 def _platform_request(

@@ -68,6 +68,14 @@ class Handle:
             raise InvalidInput("handle", data, "must consist of texts that are not blank", hint)
         return cls(data["api"], data["platform"], data["agent"], dict(ids))
 
+    @classmethod
+    def restore(cls, data: Any) -> "Optional[Handle]":
+        """Return the handle that `as_dict` made into `data`, or None if it is not one."""
+        try:
+            return cls.from_dict(data)
+        except InvalidInput:
+            return None
+
     def with_ids(self, **ids: str) -> "Handle":
         """Return the handle with further ids."""
         return replace(self, ids=dict(self.ids, **ids))

@@ -174,20 +174,12 @@ def _choice(request: ChatRequest) -> Optional[dict[str, Any]]:
 def _add_format(
     request: ChatRequest, traits: ModelTraits, turns: Conversation, wire_request: WireRequest
 ) -> None:
-    schema = request.response_schema
-    if schema is None:
-        if request.expects_json:
-            turns.system.append(
-                json_words.ask_in_words(request, wire_request, "the API has no such mode")
-            )
-    elif traits.json_schema and json_words.is_strict(schema.schema):
+    schema, reason = request.response_schema, json_words.reason_for_words(request, traits)
+    if reason is not None:
+        turns.system.append(json_words.ask_in_words(request, wire_request, reason))
+    elif schema is not None:
         config = wire_request.body.setdefault("output_config", {})
         config["format"] = {"type": "json_schema", "schema": schema.schema}
-    else:
-        reason = "the API cannot guarantee this schema" if traits.json_schema else (
-            "the model is not known to take a schema"
-        )
-        turns.system.append(json_words.ask_in_words(request, wire_request, reason))
 
 
 def _message(turn: Turn) -> dict[str, Any]:

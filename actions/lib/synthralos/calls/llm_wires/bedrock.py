@@ -222,24 +222,16 @@ def _tool_spec(
 def _add_format(
     request: ChatRequest, traits: ModelTraits, turns: Conversation, wire_request: WireRequest
 ) -> None:
-    schema = request.response_schema
-    if schema is None:
-        if request.expects_json:
-            turns.system.append(
-                json_words.ask_in_words(request, wire_request, "the API has no such mode")
-            )
-    elif traits.json_schema and json_words.is_strict(schema.schema):
+    schema, reason = request.response_schema, json_words.reason_for_words(request, traits)
+    if reason is not None:
+        turns.system.append(json_words.ask_in_words(request, wire_request, reason))
+    elif schema is not None:
         definition = {"name": schema.name, "schema": json_words.dumps(schema.schema)}
         if schema.description:
             definition["description"] = schema.description
         wire_request.body["outputConfig"] = {
             "textFormat": {"type": "json_schema", "structure": {"jsonSchema": definition}}
         }
-    else:
-        reason = "the API cannot guarantee this schema" if traits.json_schema else (
-            "the model is not known to take a schema"
-        )
-        turns.system.append(json_words.ask_in_words(request, wire_request, reason))
 
 
 def _text_in(block: Mapping[str, Any]) -> str:

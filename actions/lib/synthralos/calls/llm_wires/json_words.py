@@ -1,9 +1,10 @@
 """Asking for JSON in words, where an API has no field for it, and what its field accepts."""
 
 import json
-from typing import Any
+from typing import Any, Optional
 
 from synthralos.calls.llm_wires.chat_request import ChatRequest
+from synthralos.calls.llm_wires.model_traits import ModelTraits
 from synthralos.calls.llm_wires.wire import WireRequest
 
 ANY_JSON = "Answer with one JSON object, and with nothing else."
@@ -21,6 +22,18 @@ def ask_in_words(request: ChatRequest, wire_request: WireRequest, reason: str) -
     wire_request.send_as("response_format", "words", reason)
     schema = request.response_schema
     return ANY_JSON if schema is None else _SCHEMA % dumps(schema.schema)
+
+
+def reason_for_words(request: ChatRequest, traits: ModelTraits) -> Optional[str]:
+    """Return why Claude has to be asked for JSON in words, or None: no JSON is expected, or its API
+    guarantees the schema.
+    """
+    schema = request.response_schema
+    if schema is None:
+        return "the API has no such mode" if request.expects_json else None
+    if not traits.json_schema:
+        return "the model is not known to take a schema"
+    return None if is_strict(schema.schema) else "the API cannot guarantee this schema"
 
 
 def add_instruction(messages: list[dict[str, Any]], text: str) -> None:
