@@ -110,7 +110,7 @@ def test_an_unsafe_agent_that_ran_is_repeated_nowhere(recover, config):
 def test_a_run_that_takes_too_long_is_cancelled_before_another_platform_is_asked(
     recover, config, effects
 ):
-    config["platforms"][0]["timeout"] = limit_under_test(3)
+    config["platforms"][0]["run_seconds"] = limit_under_test(3)
     status, output = recover("sleep 60 late-line")
     assert attempts(output)[0] == ("platform:graphs", "agent_timeout")
     assert "was cancelled" in output["trail"][0]["message"]
