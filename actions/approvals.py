@@ -1,5 +1,6 @@
 from synthralos.automation import approvals, recovery_with_approval
 from synthralos.core.errors import InvalidInput
+from synthralos.runtime import run_parameters
 from synthralos_action import ResourceAction
 
 
@@ -15,12 +16,15 @@ class Approvals(ResourceAction):
 
     def _answer(self, env, parameters):
         self._reachable(env)
-        approved = parameters["approved"] is True
+        approved, text = parameters.get("approved"), parameters.get("answer")
+        if text is not None:
+            text = run_parameters.require_text(
+                "answer", run_parameters.decode_base64("answer", text)
+            )
         self.read(env, parameters["execution_id"], "id")
-        approval = approvals.answer(env, parameters["execution_id"], approved)
-        summary = "%s of %s is %s" % (
-            approval["inquiry"], approval["workflow"], "approved" if approved else "refused"
-        )
+        approval = approvals.answer(env, parameters["execution_id"], approved, text)
+        verb = "answered" if approved is None else "approved" if approved else "refused"
+        summary = "%s of %s is %s" % (approval["inquiry"], approval["workflow"], verb)
         return {"summary": summary, "approved": approved, "approval": approval}
 
     def _request(self, env, parameters):

@@ -8,7 +8,7 @@ from fixtures.agent_servers import KEY, Agent, client, langgraph
 from fixtures.waiting import let_pass, limit_under_test, until
 
 from synthralos.calls.agent_platforms import connect
-from synthralos.calls.agent_platforms.protocol import NoCheckpoint, Question
+from synthralos.calls.agent_platforms.protocol import Checkpoint, NoCheckpoint, Question
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_a_checkpoint_is_continued_and_each_node_runs_once(entry, effects):
     while state.status == "failed":
         failures += 1
         assert "the tool weather failed" in state.failure.message
-        state = ended(platform, platform.resume(request, state.handle, 60.0))
+        state = ended(platform, platform.resume(request, Checkpoint(state.handle), 60.0))
     assert (failures, state.output) == (2, "n5")
     counts = [lines(effects, "%s tour-1" % node) for node in ("n1", "n2", "n3", "n4", "n5")]
     assert counts == [1, 1, 1, 3, 1]
@@ -165,7 +165,7 @@ def test_without_a_checkpoint_there_is_nothing_to_continue(agent):
     platform, request = connect(client(), agent.platform), agent.request("say done")
     state = ended(platform, platform.start(request, 60.0))
     with pytest.raises(NoCheckpoint):
-        platform.resume(request, state.handle, 60.0)
+        platform.resume(request, Checkpoint(state.handle), 60.0)
 
 
 def test_a_question_is_answered_once_and_no_other_one_by_mistake(agent):
@@ -174,7 +174,7 @@ def test_a_question_is_answered_once_and_no_other_one_by_mistake(agent):
     assert (state.status, state.question.text) == ("asking", "{{ pay }}?")
     other = Question("another", id="0" * 32)
     assert platform.answer(state.handle, other, "no", "k", 60.0) == state
-    assert platform.resume(request, state.handle, 60.0).question == state.question
+    assert platform.resume(request, Checkpoint(state.handle), 60.0).question == state.question
     continued = platform.answer(state.handle, state.question, "yes {{ x }}", "k", 60.0)
     assert ended(platform, continued).output == "told: yes {{ x }}"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from synthralos.calls.agent_platforms.protocol import Handle, NoCheckpoint, Question
+from synthralos.calls.agent_platforms.protocol import Checkpoint, Handle, NoCheckpoint, Question
 from synthralos.calls.http import CallError
 
 from .agent_servers import SECONDS, connected, lost, platform, request
@@ -169,11 +169,11 @@ def test_a_cancellation_is_confirmed_by_the_run_itself(reply):
     assert not connected("langgraph", replies)[0].cancel(HANDLE, SECONDS).has_ended
 
 
-def resumed(thread, newest="error"):
+def resumed(thread, newest="error", **checkpoint):
     replies = {"GET " + RUNS: (200, [run(newest)]), "GET " + STATE: thread,
-               "POST " + RUNS: run("pending", "r2")}
+               "POST " + STATE: {}, "POST " + RUNS: run("pending", "r2")}
     lg, client = connected("langgraph", replies)
-    return lg.resume(request("the query"), HANDLE, SECONDS), client
+    return lg.resume(request("the query"), Checkpoint(HANDLE, **checkpoint), SECONDS), client
 
 
 def test_a_checkpoint_is_continued_with_an_input_of_null():
@@ -182,6 +182,24 @@ def test_a_checkpoint_is_continued_with_an_input_of_null():
     body = client.bodies("POST", "/runs")[0]
     assert body["input"] is None and "the query" not in str(body)
     assert body["multitask_strategy"] == "reject"
+    assert body["metadata"]["idempotency_key"] == "key-1", "it is known for a run of the pack"
+
+
+def test_a_corrected_state_is_written_before_the_run_goes_on():
+    _, client = resumed(
+        state(following=["n4"]), state={"city": "{{ x }}"}, as_node="n3", id="c1"
+    )
+    posts = [(path, body) for method, path, body, _ in client.sent if method == "POST"]
+    assert posts[0] == (
+        STATE, {"values": {"city": "{{ x }}"}, "as_node": "n3", "checkpoint_id": "c1"}
+    )
+    assert posts[1][0] == RUNS and posts[1][1]["checkpoint_id"] == "c1"
+
+
+def test_a_resumed_run_is_looked_for_on_its_thread():
+    lg, _ = connected("langgraph", {})
+    chosen = lg.handle_for(request(checkpoint=Checkpoint(HANDLE)))
+    assert chosen.ids == {"thread": HANDLE.ids["thread"]}
 
 
 def test_without_a_checkpoint_nothing_is_sent():

@@ -1,6 +1,12 @@
 import pytest
 
-from synthralos.calls.agent_platforms.protocol import Handle, NotSupported, Question
+from synthralos.calls.agent_platforms.protocol import (
+    Checkpoint,
+    Handle,
+    NoCheckpoint,
+    NotSupported,
+    Question,
+)
 from synthralos.calls.http import CallError
 
 from .agent_servers import SECONDS, connected, lost, request
@@ -178,9 +184,24 @@ def test_what_the_api_cannot_do_it_says():
     api, _ = connected("openai_responses", {})
     assert api.handle_for(request()) is None
     with pytest.raises(NotSupported):
-        api.resume(request(), HANDLE, SECONDS)
-    with pytest.raises(NotSupported):
         api.answer(HANDLE, Question("?"), "yes", "k", SECONDS)
+
+
+def test_a_response_is_continued_by_the_next_one():
+    replies = {"POST /responses": response("queued", id="r2")}
+    api, client = connected("openai_responses", replies)
+    state = api.resume(request("the query"), Checkpoint(HANDLE), SECONDS)
+    assert (state.status, state.handle.ids) == ("running", {"response": "r2"})
+    (body,) = client.bodies("POST", "/responses")
+    assert body["previous_response_id"] == "r1" and "the query" not in str(body)
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_response_that_is_gone_is_no_checkpoint(status):
+    refusal = {"error": {"code": "previous_response_not_found", "message": "not found"}}
+    api, _ = connected("openai_responses", {"POST /responses": (status, refusal)})
+    with pytest.raises(NoCheckpoint):
+        api.resume(request(), Checkpoint(HANDLE), SECONDS)
 
 
 def test_the_check_lists_models():

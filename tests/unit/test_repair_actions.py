@@ -20,7 +20,7 @@ SEED = [
 
 def request(query="q", **config):
     return {"path": "/x", "query": query, "agent_type": "simple", "config": config,
-            "replay_of": None}
+            "replay_of": None, "resume": None}
 
 
 def config_after(name, parameters=None, facts=None, **config):
@@ -32,7 +32,7 @@ def query_after(name, parameters=None, facts=None, query="q"):
 
 
 def test_the_catalogue_is_complete():
-    assert sorted(REPAIR_ACTIONS) == sorted(SEED)
+    assert sorted(REPAIR_ACTIONS) == sorted([*SEED, "resume_checkpoint"])
     assert all(action.description and action.expected_outcome for action in REPAIR_ACTIONS.values())
 
 

@@ -1,24 +1,28 @@
 """Approvals that runs of this pack wait for: StackStorm's inquiries."""
 
+import base64
+
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PAGE_SIZE
-from synthralos.storage.stackstorm_api import ExecutionNotFound
+from synthralos.storage.stackstorm_api import ExecutionNotFound, StackStormError
 
 PACK = "synthralos"
 MAX_PAGES = 5
 MAX_DEPTH = 10
+# The property of an inquiry that takes a text.
+ANSWER = "answer"
 _ATTRIBUTES = "context,start_timestamp,result,status"
 
 
 def pending(env):
     """List the open approvals, the longest waiting first.
 
-    :returns: [{inquiry, run, workflow, since, until, question, answer}]. `question` is the question
-        that the run stored, else the description in the inquiry's schema; `answer` is the name of
-        the property to decide, or null if there is more than one; `until` is null if the run sets
-        no time limit.
+    :returns: [{inquiry, run, workflow, since, until, question, answer, takes_text}]. `question` is
+        the question that the run stored, else the description in the inquiry's schema; `answer` is
+        the name of the property to decide, or null if there are several; `until` is null if the
+        run sets no time limit; `takes_text` says whether a text is an answer, too.
     """
     approvals = []
     for inquiry in _inquiries(env):
@@ -31,7 +35,7 @@ def pending(env):
         except ExecutionNotFound:
             # Answered since then, or its run was deleted.
             continue
-        name, schema_question = _schema_question(inquiry)
+        name, takes_text, schema_question = _schema_question(inquiry)
         stored_inquiry = inquiries.get_inquiry(env.store, parent["execution_id"])
         approvals.append(
             {
@@ -42,18 +46,27 @@ def pending(env):
                 "until": to_iso(stored_inquiry["until"]) if stored_inquiry.get("until") else None,
                 "question": stored_inquiry.get("question") or schema_question,
                 "answer": name,
+                "takes_text": takes_text,
             }
         )
     return sorted(approvals, key=lambda approval: approval["since"])
 
 
-def answer(env, execution_id, approved):
+def answer(env, execution_id, approved=None, text=None):
     """Answer an approval and return it, in the form of `pending`.
 
     :param execution_id: id of the waiting run, or of the inquiry itself.
-    :raises InvalidInput: the execution does not wait for an approval, or the inquiry asks for more
-        than a yes or no.
+    :param approved: yes or no; None if the answer is a text.
+    :param text: the answer to an agent that asks for one.
+    :raises InvalidInput: there is no answer or there are two, the execution does not wait for an
+        approval, or the inquiry takes no such answer.
     """
+    if (approved is None) == (text is None):
+        given = None if text is None else text
+        raise InvalidInput(
+            "answer", given, "is needed unless `approved` is given, and only then",
+            "Give approved=true, approved=false or answer=<text>",
+        )
     for approval in pending(env):
         if execution_id in (approval["run"], approval["inquiry"]):
             break
@@ -62,11 +75,35 @@ def answer(env, execution_id, approved):
             "execution_id", execution_id, "does not wait for an approval",
             "List those that do with `st2 run synthralos.approval.list`",
         )
+    if text is not None:
+        if not approval["takes_text"]:
+            raise InvalidInput(
+                "answer", text, "is not what is asked for", "Give approved=true or approved=false"
+            )
+        _respond(env, approval, {ANSWER: _encode(text)})
+        return approval
     if approval["answer"] is None:
         hint = "Answer it with `st2 inquiry respond %s`" % approval["inquiry"]
         raise InvalidInput("execution_id", execution_id, "asks for more than a yes or no", hint)
-    env.api.respond(approval["inquiry"], {approval["answer"]: approved})
+    _respond(env, approval, {approval["answer"]: approved})
     return approval
+
+
+def _respond(env, approval, response):
+    """Answer the inquiry. Whether its workflow could be resumed at once does not matter: the reaper
+    resumes it otherwise.
+    """
+    try:
+        env.api.respond(approval["inquiry"], response)
+    except StackStormError:
+        # StackStorm fails if the workflow is still being paused, after it has stored the answer.
+        if env.api.execution(approval["inquiry"], "status").get("status") != "succeeded":
+            raise
+
+
+def _encode(text):
+    """Return the text in a form that StackStorm, which renders what it finds, cannot read."""
+    return "base64:" + base64.b64encode(text.encode("utf-8")).decode("ascii")
 
 
 def expire(env, seconds):
@@ -119,6 +156,8 @@ def _schema_question(inquiry):
         for name, property_schema in properties.items()
         if property_schema.get("type") == "boolean"
     ]
-    if len(properties) != 1 or not boolean_names:
-        return None, "see `st2 inquiry get %s`" % inquiry["id"]
-    return boolean_names[0], properties[boolean_names[0]].get("description") or boolean_names[0]
+    takes_text = (properties.get(ANSWER) or {}).get("type") == "string"
+    if len(properties) != len(boolean_names) + takes_text or len(boolean_names) != 1:
+        return None, False, "see `st2 inquiry get %s`" % inquiry["id"]
+    name = boolean_names[0]
+    return name, takes_text, properties[name].get("description") or name

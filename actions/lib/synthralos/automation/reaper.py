@@ -58,6 +58,8 @@ _LIVE = _WAITING + ("running", "pausing", "paused", "resuming", "canceling")
 # Not `action.parameters.timeout`: StackStorm adds action.parameters whenever parameters are
 # requested, and MongoDB rejects a projection with a field and its parent.
 _ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters,context"
+# Of an inquiry: it has timed out, or it was answered.
+_SETTLED = ("timeout", "succeeded")
 _CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp"
 _REAPED = PREFIX + "reaped_run."
 _DEAD = "its action runner died: it is still running after the deadline of its run"
@@ -134,8 +136,9 @@ def _close_run(env, workflow, run, report):
     if run["status"] == "paused":
         # A person may have paused it. A run that an approval paused is resumed once that has ended.
         approval_children = [child for child in children if _ref(child) == "core.ask"]
+        # Nor does an answer resume a run that StackStorm was still pausing.
         is_over = (
-            approval_children and approval_children[-1].get("status") == "timeout" and not live
+            approval_children and approval_children[-1].get("status") in _SETTLED and not live
         )
         if is_over and approvals.resume(env, run["id"]):
             report["resumed"].append({"run": run["id"], "workflow": workflow})

@@ -13,6 +13,7 @@ from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part, require_identifier
 from synthralos.core.sanitize import sanitize_line
+from synthralos.escalation import approval_notices
 from synthralos.recovery import agent_recovery, llm_retry, reroute_request
 from synthralos.runtime import child_runs, failure_record, workflow_run
 from synthralos.runtime.environment import Environment
@@ -87,6 +88,7 @@ def request(env: Environment, parameters: dict[str, Any], started: float) -> Res
     question = sanitize_line(question, env.redactor, MAX_QUESTION_CHARS)
     # Its time limit is automation.approval_timeout, which the reaper applies.
     inquiries.record_inquiry(env.store, case["run"], None, question)
+    approval_notices.tell(env, case["run"], WORKFLOW, subject(case, {}), question)
     return _goto(env, case, "ask", "a person is asked whether %s may start" % workflow)
 
 

@@ -4,21 +4,25 @@ Whoever calls `run_agent` waits for a while only. If an agent takes longer, Stil
 and its run is joined by its handle later, from any process.
 """
 
+import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
-from synthralos.calls import output_schema, span_attributes
+from synthralos.calls import idempotency, output_schema, span_attributes
 from synthralos.calls.agent_platforms import connect
 from synthralos.calls.agent_platforms.protocol import (
     ASKING,
     COMPLETED,
+    FAILED,
     RUNNING,
     UNKNOWN,
     AgentPlatform,
     AgentRequest,
     Handle,
+    NoCheckpoint,
     NotSupported,
+    Question,
     RunState,
 )
 from synthralos.calls.attempts import StillRunning
@@ -47,6 +51,40 @@ LOST_REPLIES = ("timeout", "network", "truncated_stream", "malformed_answer", "s
 # Called with the handle before a run is started, where it can be known by then, and whenever the
 # platform says more: (handle or None, progress).
 Record = Callable[[Optional[Handle], str], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What becomes of an agent's question.
+
+    :ivar text: a person's answer, for the agent.
+    :ivar failure: why there is none: the run is cancelled, and its attempt has failed.
+    """
+
+    text: str = ""
+    failure: Optional[Failure] = None
+
+
+# Called with the handle of a run that asks, and with its question. It may raise StillRunning, if
+# the answer comes later.
+AnswerQuestion = Callable[[Handle, Question], Answer]
+
+
+class QuestionIsOpen(StillRunning):
+    """Raised when a person has to answer an agent before its run goes on.
+
+    :ivar question: the agent's.
+    """
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(0.0)
+        self.question = question
+
+
+def nobody_answers(handle: Handle, question: Question) -> Answer:
+    """Return the Answer where no person can be asked."""
+    message = "the agent asks, and nobody has answered: %s" % question.text
+    return Answer(failure=failures.make_failure("input_required", message))
 
 
 @dataclass(frozen=True)
@@ -82,30 +120,35 @@ def run_agent(
     clock: Clock = REAL_TIME,
     handle: Optional[Handle] = None,
     record: Record = lambda handle, progress: None,
+    answer_question: AnswerQuestion = nobody_answers,
 ) -> dict[str, Any]:
     """Start a run of an agent, or join the one of `handle`, and wait for its end.
 
-    :param request: `agent` is the name at this endpoint.
+    :param request: `agent` is the name at this endpoint. If its checkpoint cannot be continued,
+        the run is started like any other.
     :param record: stores the handle, so that the run is found whatever becomes of this process.
     :returns: {output, execution_id, metadata, latency_ms}; `output` as `accept_output` returns it,
-        and `execution_id` the id of the run at its platform, or None.
+        and `execution_id` the id of the run at its platform, or None. `adapted` where the run was
+        started although the request has a checkpoint.
     :raises StillRunning: it has not ended within `hold_seconds`.
     :raises CallError: the platform or the agent failed, or its output is blank or does not match;
         `evidence.live` where the run may go on.
     """
     with span_attributes.invoke_agent(endpoint.platform, request.agent):
         started_at = clock.now() - patience.elapsed
-        waiting = _Waiting(connect(client, endpoint.platform), request, patience, clock, record)
+        platform = connect(client, endpoint.platform)
+        waiting = _Waiting(platform, request, patience, clock, record, answer_question)
         state = waiting.wait(handle)
         output, problem = output_schema.accept_output(state.output, request.schema)
         if problem is not None:
             raise CallError(failures.with_evidence(problem, ran=True))
-        return {
+        result = {
             "output": output,
             "execution_id": _main_id(state.handle),
             "metadata": dict(state.metadata),
             "latency_ms": int((clock.now() - started_at) * 1000),
         }
+        return dict(result, adapted=waiting.adapted) if waiting.adapted else result
 
 
 class _Waiting:
@@ -118,9 +161,12 @@ class _Waiting:
         patience: Patience,
         clock: Clock,
         record: Record,
+        answer_question: AnswerQuestion,
     ) -> None:
         self._platform, self._request, self._clock = platform, request, clock
-        self._record, self._seconds = record, patience.seconds
+        self._record, self._answer_question = record, answer_question
+        self._seconds = patience.seconds
+        self.adapted: list[str] = []
         now = clock.now()
         self._started_at, self._ends_at = now - patience.elapsed, (
             now - patience.elapsed + patience.seconds
@@ -148,7 +194,11 @@ class _Waiting:
             self._is_joined = True
             state = self._join(RunState(RUNNING, handle))
         pause = FIRST_POLL_SECONDS
-        while state.may_be_live and self._missing_too_long(state) is None:
+        while True:
+            if state.status == ASKING and state.question is not None:
+                state = self._answer(state, state.question)
+            if not state.may_be_live or self._missing_too_long(state) is not None:
+                break
             now = self._clock.now()
             if now >= self._polls_until:
                 state = self._cancel(state.handle)
@@ -176,7 +226,12 @@ class _Waiting:
         handle = self._platform.handle_for(self._request)
         self._record(handle, "")
         try:
-            state = self._platform.start(self._request, seconds)
+            state = self._begin(seconds)
+        except (NoCheckpoint, NotSupported):
+            # A start like any other.
+            self._request = replace(self._request, checkpoint=None)
+            self.adapted.append("started over: there was no checkpoint to continue from")
+            return self._start()
         except CallError as error:
             if handle is None or not may_exist(error.failure):
                 raise
@@ -184,6 +239,41 @@ class _Waiting:
             return RunState(UNKNOWN, handle)
         self._record(state.handle, state.progress)
         return state
+
+    def _begin(self, seconds: float) -> RunState:
+        checkpoint = self._request.checkpoint
+        if checkpoint is None:
+            return self._platform.start(self._request, seconds)
+        return self._platform.resume(self._request, checkpoint, seconds)
+
+    def _answer(self, state: RunState, question: Question) -> RunState:
+        """Give the agent a person's answer and return the state after that."""
+        answer = self._answer_question(state.handle, question)
+        if answer.failure is not None:
+            return RunState(FAILED, self._withdraw(state.handle), failure=answer.failure)
+        # Whoever delivers it, and however often: it is one answer.
+        identity = [state.handle.ids, question.id, question.text]
+        key = idempotency.key(state.handle.platform, "ANSWER", state.handle.agent, identity)
+        seconds = min(CALL_SECONDS, self._seconds_left())
+        try:
+            answered = self._platform.answer(state.handle, question, answer.text, key, seconds)
+        except CallError as error:
+            if error.failure.policy.scope not in ("moment", "host", "state"):
+                raise
+            # It asks again at the next look.
+            return RunState(RUNNING, state.handle)
+        self._record(answered.handle, answered.progress)
+        if answered.status == ASKING and answered.question == question:
+            # The platform has not noticed yet.
+            return RunState(RUNNING, answered.handle)
+        return answered
+
+    def _withdraw(self, handle: Handle) -> Handle:
+        """Cancel a run whose question is not answered: it waits, and has no effect meanwhile."""
+        if self._platform.capabilities.cancels:
+            with contextlib.suppress(CallError):
+                self._platform.cancel(handle, min(CALL_SECONDS, self._seconds_left()))
+        return handle
 
     def _join(self, state: RunState) -> RunState:
         """Return the state now, or `state` where the platform cannot be asked at the moment."""
@@ -235,9 +325,6 @@ class _Waiting:
     def _failure(self, state: RunState) -> Failure:
         if state.failure is not None:
             return state.failure
-        if state.status == ASKING and state.question is not None:
-            message = "the agent asks, and nobody has answered: %s" % state.question.text
-            return failures.make_failure("input_required", message)
         if self._lost_start is not None:
             lost: Failure = self._lost_start.failure
             return lost

@@ -47,8 +47,7 @@ UNFINISHED = ("timeout", "request_timeout", "truncated_stream")
 class RoundResult:
     """The outcome of a round: a `result`, `delay` seconds to the next round, or neither.
 
-    :ivar is_pending: whether the next round asks for the outcome of what this one has started.
-
+    :ivar pending: where the next round asks for the outcome of what this one has started.
     :ivar failure: the last Failure, if there is no result.
     :ivar reason: why there is no next round, for people.
     :ivar again_at: seconds since the epoch at which a target could next be tried, if that is known
@@ -61,7 +60,7 @@ class RoundResult:
     failure: Optional[Failure] = None
     reason: str = ""
     again_at: Optional[float] = None
-    is_pending: bool = False
+    pending: Optional[StillRunning] = None
 
 
 def play_round(
@@ -142,7 +141,8 @@ class _Round:
             # None is open, unless this is a bug of ours or the process is being ended.
             self._open.close("the round ended")
         if self._pending is not None:
-            return RoundResult(delay=backoff.round_up(self._pending.delay), is_pending=True)
+            delay = backoff.round_up(self._pending.delay)
+            return RoundResult(delay=delay, pending=self._pending)
         if ending is None:
             return self._plan_next_round()
         return RoundResult(result=ending.result, target=ending.attempt.target)

@@ -122,6 +122,16 @@ SCOPES = {
         same_provider=NEVER,
         other_providers=AT_ONCE,
     ),
+    # What asks on one platform would be told by nobody on another, or would go on unasked.
+    "person": Scope(
+        "a person's decision",
+        same_target=NEVER,
+        same_account=NEVER,
+        same_address=NEVER,
+        same_host=NEVER,
+        same_provider=NEVER,
+        other_providers=NEVER,
+    ),
     "run": Scope(
         "the run",
         same_target=NEVER,
@@ -243,10 +253,6 @@ CAUSES = {
     "unsupported_content": Cause(
         "llm_error", "medium", "model", "The model does not take a part of the content"
     ),
-    "input_required": Cause(
-        "error", "medium", "model", "The agent asks a question, and nobody has answered it",
-        may_have_taken_effect=True,
-    ),
     # The account.
     "authentication": Cause("llm_error", "high", "account", "The credential is not valid"),
     "quota": Cause("llm_error", "high", "account", "The account's credit or quota is used up"),
@@ -271,6 +277,10 @@ CAUSES = {
         "llm_error", "medium", "policy", "A policy of the provider forbids the request or answer"
     ),
     "conflict": Cause("error", "medium", "state", "Something else is under way there"),
+    "input_required": Cause(
+        "error", "medium", "person", "The agent asks a question, and nobody has answered it",
+        may_have_taken_effect=True,
+    ),
     # The request.
     "bad_request": Cause(
         "error", "medium", "request", "The request was refused", may_have_taken_effect=True

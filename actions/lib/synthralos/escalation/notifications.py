@@ -78,7 +78,7 @@ def send_due(env, config, ticket, report, seconds=TIMEOUT_SECONDS, sleep=time.sl
             ((action, channel), build_notification(env, ticket, action, content))
             for action, channel in due
         ]
-        results = _send_in_parallel(env, config, pending, seconds, sleep)
+        results = send_in_parallel(env, config, pending, seconds, sleep)
         for result in results:
             if result["status"] == "sent":
                 _record_sent(env.store, env.now(), ticket, result)
@@ -119,7 +119,7 @@ def build_notification(env, ticket, action, report):
     }
 
 
-def _send_in_parallel(env, config, pending, seconds, sleep):
+def send_in_parallel(env, config, pending, seconds, sleep):
     """Send [((action, channel), notification)]; return the results in the same order."""
     deadline = time.monotonic() + seconds + LATE_SECONDS
     results = [

@@ -51,15 +51,15 @@ _CAUSES = {
     "agent_timeout": (
         "The agent works longer than an attempt may take, and was cancelled each time.",
         [
-            "Raise `attempt_timeouts.agent`, or `timeout` of the agent's platform in {target}",
+            "Raise `run_seconds` of the agent's platform in {target}, or `timeout` of the run",
             "Give the agent less to do at once, or a faster model",
         ],
     ),
     "input_required": (
         "The agent asks a question, or for an authorization, before it continues.",
         [
-            "Answer it at the agent's platform, where the run waits",
             "Give the agent what it asks for in its query or its `config`, and run it again",
+            "Answer the next time with `approval.answer`, or raise `automation.approval_timeout`",
         ],
     ),
     "conflict": (

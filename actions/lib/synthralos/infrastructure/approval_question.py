@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from synthralos.core.sanitize import sanitize_line
+from synthralos.escalation import approval_notices
 from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.runtime.environment import Environment
 from synthralos.storage import inquiries
 
 MAX_QUESTION_CHARS = 2000
+SUBJECT = "infrastructure"
 MAX_PARAMETER_CHARS = 300
 
 
@@ -18,7 +20,7 @@ def record(
     case: Mapping[str, Any],
     assignments: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Store the question, for approval.list and approval.answer.
+    """Store the question, for approval.list and approval.answer, and tell people that it waits.
 
     :param assignments: of a plan, that require approval.
     """
@@ -26,6 +28,7 @@ def record(
         texts = [_describe(env, config, assignment) for assignment in assignments]
         question = sanitize_line("; ".join(texts), env.redactor, MAX_QUESTION_CHARS)
         inquiries.record_inquiry(env.store, case["run"], None, question)
+        approval_notices.tell(env, case["run"], case["workflow"], SUBJECT, question)
 
 
 def _describe(

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.calls import agent_run, idempotency
 from synthralos.calls.agent_platforms import capabilities_of
-from synthralos.calls.agent_platforms.protocol import AgentRequest, Handle
-from synthralos.calls.agent_run import Patience
+from synthralos.calls.agent_platforms.protocol import AgentRequest, Checkpoint, Handle, Question
+from synthralos.calls.agent_run import Answer, Patience, QuestionIsOpen
 from synthralos.calls.attempts import StillRunning
 from synthralos.calls.http import CallError
 from synthralos.calls.relations import Target
 from synthralos.config.platforms import AgentEndpoint
-from synthralos.recovery import repair_actions
+from synthralos.recovery import agent_questions, checkpoints, repair_actions
 from synthralos.storage import agent_runs, locks
 from synthralos.storage.agent_runs import AgentRun
 from synthralos.storage.stackstorm_api import ExecutionNotFound
@@ -49,7 +49,7 @@ def attempt(
     request = repair_actions.apply(
         step["action"], case["agent"], step["parameters"], _facts(env, case)
     )
-    platform_request = _platform_request(env, case, request, endpoint)
+    platform_request = _platform_request(env, case, request, target)
     if capabilities_of(endpoint.platform.api).joins:
         result = _RecordedRun(env, case, target, endpoint, platform_request).run(seconds, clock)
     else:
@@ -65,7 +65,12 @@ def adopt_run(env: "Environment", case: dict[str, Any], targets: list[Target]) -
     Costs one datastore call.
     """
     agent_run_record = find_open_run(env, case)
-    if agent_run_record is None or agent_run_record.handle is None:
+    if agent_run_record is None:
+        return
+    if agent_run_record.failed_with is not None:
+        checkpoints.add_recorded(case, targets, agent_run_record)
+        return
+    if agent_run_record.handle is None:
         return
     target = next((item for item in targets if item.name == agent_run_record.target), None)
     if target is None:
@@ -89,7 +94,9 @@ def adopt_run(env: "Environment", case: dict[str, Any], targets: list[Target]) -
 
 
 def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun]:
-    """Return the run that serves the request of a case, unless its answer has been delivered."""
+    """Return the run that serves the request of a case, or has served it and failed, unless its
+    answer has been delivered.
+    """
     agent_id = case["request"]["agent_id"]
     record = agent_runs.find(env.store, agent_id, case["agent_request"])
     if record is None or record.delivered_by in (None, case["run"]):
@@ -147,25 +154,35 @@ class _RecordedRun:
 
     def _own_record(self) -> Optional[AgentRun]:
         record = find_open_run(self._env, self._case)
-        return record if record is not None and record.target == self._target.name else None
+        is_own = record is not None and record.is_open and record.target == self._target.name
+        return record if is_own else None
 
     def _wait(self, seconds: float, clock: agent_run.Clock) -> dict[str, Any]:
         env, record = self._env, self._record
         handle = None if record is None else Handle.restore(record.handle)
         is_first = handle is None or self._case["progress"]["cursor"] == 0
+        # Whoever has just answered waits for what comes of it, as whoever has just started it.
+        is_first = self._case.pop("is_answered", False) or is_first
         patience = Patience(
             seconds=seconds,
-            elapsed=0.0 if record is None else max(0.0, env.now() - record.started_at),
+            elapsed=0.0 if record is None else _elapsed(env, record),
             hold_seconds=self._hold_seconds() if is_first else 0.0,
         )
+        # A single action is followed by no task that could ask a person.
+        answer = agent_run.nobody_answers if self._case.get("alone") else self._find_answer
         try:
             return agent_run.run_agent(
-                env.client, self._endpoint, self._request, patience, clock, handle, self._save
+                env.client, self._endpoint, self._request, patience, clock, handle, self._save,
+                answer,
             )
+        except QuestionIsOpen as error:
+            assert self._record is not None
+            self._record = agent_questions.ask(env, self._case, self._record, error.question)
+            raise
         except StillRunning:
             run_log.emit(
                 "agent_running", target=self._target.name,
-                seconds=0.0 if self._record is None else env.now() - self._record.started_at,
+                seconds=0.0 if self._record is None else _elapsed(env, self._record),
             )
             raise
         except CallError as error:
@@ -174,8 +191,24 @@ class _RecordedRun:
                 agent_run.may_exist(error.failure) and not evidence.get("ran")
             )
             if self._record is not None and not is_open:
-                agent_runs.forget(env.store, self._record)
+                self._close(self._record, error.failure.cause)
             raise
+
+    def _find_answer(self, handle: Handle, question: Question) -> Answer:
+        # Asked only after a handle has been saved.
+        assert self._record is not None
+        return agent_questions.find_answer(self._env, self._case, self._record, question)
+
+    def _close(self, record: AgentRun, cause: str) -> None:
+        """Keep what a run that failed has left to continue from, else forget it."""
+        resumed = self._request.checkpoint is not None
+        handle = Handle.restore(record.handle)
+        checkpoints.record_failure(self._case, self._target, handle, cause, resumed)
+        left = checkpoints.of_target(self._case, self._target.name)
+        if left is not None and left.is_worth_resuming:
+            agent_runs.mark_failed(self._env.store, record, cause, self._env.now())
+        else:
+            agent_runs.forget(self._env.store, record)
 
     def _hold_seconds(self) -> Optional[float]:
         # A single action is followed by no round that could ask.
@@ -209,14 +242,21 @@ class _RecordedRun:
         return str(idempotency.key(self._case["agent_request"], "AGENT-RUN", agent_id, None))
 
 
+def _elapsed(env: "Environment", record: AgentRun) -> float:
+    """Return for how long the agent has worked; while it waited for people, it did not."""
+    return max(0.0, env.now() - record.started_at - record.asked_seconds)
+
+
 def _platform_request(
-    env: "Environment", case: dict[str, Any], request: dict[str, Any], endpoint: AgentEndpoint
+    env: "Environment", case: dict[str, Any], request: dict[str, Any], target: Target
 ) -> AgentRequest:
     """Return the AgentRequest for an endpoint, from the request that a repair action made.
 
     After a reply that was lost the same request has the same key, at every platform: its run may
     be live. After a failure that is known, it is a new start.
     """
+    endpoint = target.endpoint
+    assert isinstance(endpoint, AgentEndpoint)
     agent_id = case["request"]["agent_id"]
     agent = env.settings.agents.get(agent_id)
     causes = [entry.get("cause") for entry in case["progress"]["trail"] if "attempt" in entry]
@@ -233,7 +273,19 @@ def _platform_request(
         agent_type=request["agent_type"],
         execute_path=agent.execute_path if agent else None,
         replay_of=request["replay_of"],
+        checkpoint=_checkpoint(case, request, target),
     )
+
+
+def _checkpoint(
+    case: dict[str, Any], request: dict[str, Any], target: Target
+) -> Optional[Checkpoint]:
+    """Return where the request is continued at a target, or None to start it there."""
+    resume, left = request["resume"], checkpoints.of_target(case, target.name)
+    handle = None if left is None else Handle.restore(left.handle)
+    if resume is None or handle is None:
+        return None
+    return Checkpoint(handle, resume["checkpoint"], resume["state"], resume["as_node"])
 
 
 def _facts(env: "Environment", case: dict[str, Any]) -> dict[str, Any]:

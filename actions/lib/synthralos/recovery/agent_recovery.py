@@ -3,6 +3,7 @@
 from typing import Any, Optional
 
 from synthralos.calls import agent_run, agent_targets, output_schema, rounds
+from synthralos.calls.agent_run import QuestionIsOpen
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -10,6 +11,8 @@ from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import to_iso
 from synthralos.recovery import (
     agent_attempt,
+    agent_questions,
+    checkpoints,
     playbooks,
     repair_actions,
     repair_plan,
@@ -59,6 +62,9 @@ def analyse(env, parameters, started, attempted=True, execution=None):
         parameters.get("rules"),
     )
     failure_info = failure.as_dict()
+    handle = checkpoints.reported_handle(
+        request["context"], env.settings.agent_endpoints(request["agent_id"])
+    )
     case = workflow_run.new_case(
         env,
         WORKFLOW,
@@ -75,6 +81,7 @@ def analyse(env, parameters, started, attempted=True, execution=None):
             started, *(request["failure_details"].get(name) for name in _TIME_KEYS)
         ),
     )
+    checkpoints.add_reported(case, _targets(env, case), handle, failure.cause)
     return {
         "summary": "%s failed: %s (%s, %s)"
         % (request["agent_id"], failure.cause, failure.type, failure.severity),
@@ -105,7 +112,8 @@ def plan_repair(env, case):
         _check_replays(plan, case["request"]["context"])
     else:
         plan, planner_info = _plan_with_llm(env, case, plan_id)
-        plan = plan or playbooks.plan(case["failure"], plan_id)
+        can_resume = checkpoints.can_resume(_targets(env, case))
+        plan = plan or playbooks.plan(case["failure"], plan_id, can_resume)
     case["plan"] = plan
     steps = ", ".join(step["action"] for step in plan["steps"])
     result = {"summary": "plan from the %s: %s" % (plan["source"], steps), "plan": plan}
@@ -138,7 +146,7 @@ def _plan_with_llm(env, case, plan_id):
 def run_round(env, case, clock=None):
     """(ok, result) of execute_recovery: one round over the agent's endpoints.
 
-    Attempt n applies step n of the plan to the original request, starting over after the last.
+    Each attempt applies a step of the plan to the original request; see checkpoints.py.
 
     :param clock: an agent_run.Clock, for the waits while an agent works; default: real time.
     """
@@ -147,10 +155,10 @@ def run_round(env, case, clock=None):
     targets = _targets(env, case)
     if case["dry_run"]:
         return True, _dry_run_result(env, case, targets)
-    steps = case["plan"]["steps"]
+    agent_questions.count_waiting_time(env, case)
 
     def call_target(target, seconds, attempt_number):
-        step = steps[(attempt_number - 1) % len(steps)]
+        step = checkpoints.step_of_attempt(case, target.name, attempt_number)
         run_log.emit("step", action=step["action"])
         return agent_attempt.attempt(
             env, case, step, target, seconds, clock or agent_run.REAL_TIME
@@ -162,9 +170,11 @@ def run_round(env, case, clock=None):
         incidents.record_attempt(env.store, env.now(), case["request"]["agent_id"], case["run"])
         agent_attempt.adopt_run(env, case, targets)
     round_result, progress = workflow_run.play_round(env, case, targets, call_target)
-    _label_attempts(progress, steps)
+    _label_attempts(case, progress)
     case["progress"] = progress.as_dict()
-    if round_result.is_pending:
+    if isinstance(round_result.pending, QuestionIsOpen):
+        return True, _asking_result(env, case, progress, round_result.pending.question)
+    if round_result.pending is not None:
         return True, _running_result(env, case, progress, round_result.delay)
     if round_result.result is None:
         return workflow_run.failed_round_result(env, case, round_result, progress)
@@ -202,6 +212,21 @@ def _running_result(env, case, progress, delay):
         "target": pending["target"],
         "running_seconds": seconds,
         "next": workflow_run.next_step(env, case, delay, max_bytes=0),
+    }
+
+
+def _asking_result(env, case, progress, question):
+    """The result of a round whose agent asks: a person answers before the next one."""
+    case["asked_at"] = env.now()
+    text = agent_questions.question_line(env, case, question)
+    return {
+        "summary": "a person has to answer: %s" % text,
+        "success": False,
+        "status": "asking",
+        "target": progress.pending["target"],
+        "question": text,
+        "next_task": agent_questions.task_for(question),
+        "next": workflow_run.next_step(env, case, max_bytes=0),
     }
 
 
@@ -261,6 +286,7 @@ def _agent_request(env, request):
         "agent_type": agent_type or "simple",
         "config": config,
         "replay_of": None,
+        "resume": None,
     }
 
 
@@ -275,10 +301,11 @@ def _targets(env, case):
     return agent_targets.targets_of(endpoints, _is_unsafe_to_repeat(env, agent_id))
 
 
-def _label_attempts(progress, steps):
+def _label_attempts(case, progress):
     for entry in progress.trail:
         if "attempt" in entry:
-            entry["step"] = steps[(entry["attempt"] - 1) % len(steps)]["action"]
+            step = checkpoints.step_of_attempt(case, entry["target"], entry["attempt"])
+            entry["step"] = step["action"]
 
 
 def _similar_failures(env, agent_id, failure):

@@ -1,6 +1,6 @@
 """Plans for every failure, made without an LLM: what broke may be the LLM."""
 
-from synthralos.recovery.repair_actions import REPAIR_ACTIONS
+from synthralos.recovery.repair_actions import REPAIR_ACTIONS, RESUME_CHECKPOINT
 
 SECONDS_PER_STEP = 5
 CONFIDENCE_BY_CAUSE = 0.7
@@ -47,14 +47,26 @@ BY_CAUSE = {
     "infinite_loop": ("change_approach", "reduce_max_iterations", "simplify_approach"),
     "cancelled": ("retry_execution",),
 }
+# After these the run may be continued where it stopped; after a wrong output it would end with the
+# same one.
+RESUMABLE_CAUSES = (
+    "timeout", "agent_timeout", "request_timeout", "network", "rate_limit", "overloaded",
+    "server_error", "conflict", "agent_failed", "tool_failure", "resource", "quota", "model_quota",
+    "authentication", "unknown",
+)
 
 
-def plan(failure, plan_id):
-    """The playbook's RepairPlan, a mapping, for `failure` (a mapping with type, cause, message)."""
+def plan(failure, plan_id, can_resume=False):
+    """The playbook's RepairPlan, a mapping, for `failure` (a mapping with type, cause, message).
+
+    :param can_resume: whether a platform of the agent can continue a run that failed.
+    """
     cause = failure["cause"]
     names = BY_CAUSE.get(cause) or BY_TYPE[failure["type"]]
     if cause == failure["type"] or cause not in BY_CAUSE:
         names = BY_TYPE[failure["type"]]
+    if can_resume and cause in RESUMABLE_CAUSES:
+        names = (RESUME_CHECKPOINT, *names)
     steps = [
         {
             "action": name,

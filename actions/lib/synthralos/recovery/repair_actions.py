@@ -1,8 +1,10 @@
 """The repair actions: each a pure function from an agent request to an agent request.
 
-A request is {path, query, agent_type, config, replay_of}. A function gets the request, the step's
-parameters and the facts of the case (`failure`, `context`, `model_map`, `models`), changes a copy
-and returns it. Nothing else ever repairs: a plan that names another action is refused.
+A request is {path, query, agent_type, config, replay_of, resume}; `resume` is None, or says where a
+run is continued: {checkpoint, state, as_node}, each of which may be None. A function gets the
+request, the step's parameters and the facts of the case (`failure`, `context`, `model_map`,
+`models`), changes a copy and returns it. Nothing else ever repairs: a plan that names another
+action is refused.
 """
 
 from copy import deepcopy
@@ -20,8 +22,8 @@ SIMPLE_QUERY = 2000
 
 @dataclass(frozen=True)
 class RepairAction:
-    """:ivar parameters: name -> ("integer", least, most), ("name",), ("name", longest)
-        or ("text", most).
+    """:ivar parameters: name -> ("integer", least, most), ("name",), ("name", longest),
+        ("text", most) or ("object", most bytes of its JSON).
     """
 
     description: str
@@ -153,10 +155,21 @@ def _add_validation(request, parameters, facts):
     return request
 
 
+def _resume_checkpoint(request, parameters, facts):
+    request["resume"] = {
+        "checkpoint": None,
+        "state": parameters.get("state"),
+        "as_node": parameters.get("as_node"),
+    }
+    return request
+
+
 def _restore_snapshot(request, parameters, facts):
     snapshot = parameters.get("snapshot_id") or (facts.get("context") or {}).get("snapshot_id")
     if snapshot:
         request["config"]["snapshotId"] = snapshot
+        # A platform with checkpoints of its own knows it as one of them.
+        request["resume"] = {"checkpoint": snapshot, "state": None, "as_node": None}
     return request
 
 
@@ -176,7 +189,14 @@ def replay_target(parameters, context):
 
 
 _TEXT = {"text": ("text", 2000)}
+RESUME_CHECKPOINT = "resume_checkpoint"
 REPAIR_ACTIONS = {
+    RESUME_CHECKPOINT: RepairAction(
+        "Continue the run that failed from its last checkpoint, at platforms that keep one",
+        "What was finished is not done again",
+        _resume_checkpoint,
+        {"state": ("object", 20_000), "as_node": ("name",)},
+    ),
     "retry_execution": RepairAction(
         "Run the agent again with the same request",
         "The failure was transient and does not come back",

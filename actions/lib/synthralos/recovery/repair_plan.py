@@ -1,5 +1,6 @@
 """Repair plans: their shape, and the check that every plan from outside goes through."""
 
+import json
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
@@ -152,6 +153,9 @@ def _parameter_error(value, spec):
         return None if is_valid else "is not a whole number from %d to %d" % spec[1:]
     if kind == "name":
         return None if is_name(value, *spec[1:]) else "is not a name"
+    if kind == "object":
+        is_valid = isinstance(value, dict) and len(json.dumps(value)) <= spec[1]
+        return None if is_valid else "is not an object of at most %d bytes as JSON" % spec[1]
     return (
         None
         if isinstance(value, str) and 0 < len(value) <= spec[1]

@@ -27,6 +27,18 @@ def latest_child(env: Environment, run: str, refs: Collection[str]) -> dict[str,
     )
 
 
+def inquiries_of(env: Environment, run: str) -> list[dict[str, Any]]:
+    """Return the inquiries that `run` has opened, the oldest first, at most a page.
+
+    :returns: [{id, status, result, action, start_timestamp}].
+    :raises StackStormError: StackStorm's API is unavailable, or there is none.
+    """
+    if env.api is None:
+        raise StackStormError("there is no StackStorm API to read the answer from")
+    rows = env.api.executions(_ATTRIBUTES, parent=run, action=ASK, sort_asc="true")
+    return sorted(rows, key=lambda row: parse_iso(row["start_timestamp"]) or 0.0)
+
+
 def answer_of(inquiry: dict[str, Any], name: str) -> Optional[bool]:
     """Return a person's answer to an inquiry, or None if it ended without one.
 

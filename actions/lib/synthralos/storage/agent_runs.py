@@ -2,8 +2,8 @@
 
 A run is recorded before anybody waits for it: under the agent and the request that it serves. A
 request is what is never served twice: a run of a workflow and all its re-runs, or what the caller
-names by an idempotency key. The record goes when the run has ended without an answer, and a day
-after its answer was delivered.
+names by an idempotency key. The record goes when the run has ended without an answer and left
+nothing to continue from, and a day after its answer was delivered, or after it failed.
 """
 
 import math
@@ -26,6 +26,20 @@ _WAITERS = PREFIX + "agent_run_waiter."
 
 
 @dataclass(frozen=True)
+class AskedQuestion:
+    """A question of an agent that a person is asked.
+
+    :ivar identity: of the question; see `recovery.agent_questions`.
+    :ivar run: the execution id of the workflow that asks.
+    :ivar number: how many inquiries that run had opened before: its answer is in the next one.
+    """
+
+    identity: str
+    run: str
+    number: int
+
+
+@dataclass(frozen=True)
 class AgentRun:
     """A run of an agent at its platform.
 
@@ -41,6 +55,9 @@ class AgentRun:
     :ivar ends_by: when its owner gives it up, in seconds since the epoch.
     :ivar progress: what the platform says of it, on one harmless line.
     :ivar delivered_by: the execution id of the workflow that has returned its answer, or None.
+    :ivar failed_with: the cause with which it failed, if it left a checkpoint; else None.
+    :ivar asked: the last question of the agent that a person was asked, or None.
+    :ivar asked_seconds: for how long it has waited for people.
     """
 
     agent_id: str
@@ -53,6 +70,14 @@ class AgentRun:
     ends_by: float
     progress: str = ""
     delivered_by: Optional[str] = None
+    failed_with: Optional[str] = None
+    asked: Optional[AskedQuestion] = None
+    asked_seconds: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its outcome is still awaited."""
+        return self.delivered_by is None and self.failed_with is None
 
     @property
     def key(self) -> str:
@@ -93,12 +118,12 @@ def find(store: Any, agent_id: str, request: str) -> Optional[AgentRun]:
 
 
 def undelivered(store: Any, agent_id: Optional[str] = None) -> Iterator[AgentRun]:
-    """Yield the AgentRuns whose answers nobody has returned yet, of one agent or of all."""
+    """Yield the AgentRuns whose outcomes are still awaited, of one agent or of all."""
     prefix = _RUNS if agent_id is None else "%s%s." % (_RUNS, encode_key_part(agent_id))
     for rows in records.iter_pages(store, prefix, MAX_PAGES):
         for key, fields in records.iter_rows(rows, FORMAT_VERSION):
             agent_run = _from_fields(key, fields)
-            if agent_run is not None and agent_run.delivered_by is None:
+            if agent_run is not None and agent_run.is_open:
                 yield agent_run
 
 
@@ -112,12 +137,28 @@ def _from_fields(key: str, fields: Mapping[str, Any]) -> Optional[AgentRun]:
         "handle" in fields and
         all(isinstance(text, str) for text in texts) and
         all(isinstance(at, (int, float)) and math.isfinite(at) for at in times) and
-        isinstance(fields.get("progress", ""), str)
+        isinstance(fields.get("progress", ""), str) and
+        isinstance(fields.get("asked_seconds", 0.0), (int, float)) and
+        _is_asked(fields.get("asked"))
     )
     if not is_valid:
         unreadable.skip(key)
         return None
-    return AgentRun(**fields)
+    asked = fields.get("asked")
+    return AgentRun(**dict(fields, asked=AskedQuestion(**asked) if asked else None))
+
+
+def _is_asked(value: Any) -> bool:
+    names = {field.name for field in dataclass_fields(AskedQuestion)}
+    return value is None or (
+        isinstance(value, dict) and set(value) == names and isinstance(value["number"], int)
+    )
+
+
+def mark_failed(store: Any, agent_run: AgentRun, cause: str, now: float) -> None:
+    """Record that the run has failed, but can be continued from where it failed."""
+    save(store, replace(agent_run, failed_with=cause, ends_by=now), now)
+    _forget_waiters(store, agent_run)
 
 
 def mark_delivered(store: Any, agent_run: AgentRun, run: str, now: float) -> None:
@@ -128,5 +169,9 @@ def mark_delivered(store: Any, agent_run: AgentRun, run: str, now: float) -> Non
 def forget(store: Any, agent_run: AgentRun) -> None:
     """Remove the record of a run that has ended, and of those that wait for it."""
     store.delete(agent_run.key)
+    _forget_waiters(store, agent_run)
+
+
+def _forget_waiters(store: Any, agent_run: AgentRun) -> None:
     for run in waiters(store, agent_run):
         store.delete(_waiters_prefix(agent_run) + encode_key_part(run))

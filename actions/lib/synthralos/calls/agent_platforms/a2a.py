@@ -14,6 +14,7 @@ from synthralos.calls.agent_platforms.protocol import (
     UNKNOWN,
     AgentRequest,
     Capabilities,
+    Checkpoint,
     CheckResult,
     Handle,
     Question,
@@ -79,7 +80,7 @@ class A2A:
             # It has ended before, or the server cannot: the task says which.
             return _task(session, interface, a2a_wire.GET, handle)
 
-    def resume(self, request: AgentRequest, handle: Handle, seconds: float) -> RunState:
+    def resume(self, request: AgentRequest, checkpoint: Checkpoint, seconds: float) -> RunState:
         raise not_supported(API, "continue from a checkpoint")
 
     def answer(

@@ -27,6 +27,7 @@ from synthralos.calls.agent_platforms.protocol import (
     UNKNOWN,
     AgentRequest,
     Capabilities,
+    Checkpoint,
     CheckResult,
     Handle,
     NoCheckpoint,
@@ -63,6 +64,9 @@ class LangGraph:
         self._client, self._platform = client, platform
 
     def handle_for(self, request: AgentRequest) -> Optional[Handle]:
+        if request.checkpoint is not None:
+            ids = {"thread": request.checkpoint.handle.ids["thread"]}
+            return Handle(API, self._platform.name, request.agent, ids)
         thread = str(uuid.uuid5(_NAMESPACE, request.idempotency_key))
         return Handle(API, self._platform.name, request.agent, {"thread": thread})
 
@@ -81,7 +85,7 @@ class LangGraph:
             "input": self._input(request),
             "if_not_exists": "create",
             "config": graph_config(request.config),
-            "metadata": dict(request.context, idempotency_key=request.idempotency_key),
+            "metadata": _metadata(request),
         }
         return self._create(session, handle, body)
 
@@ -111,19 +115,27 @@ class LangGraph:
             return RunState(UNKNOWN, handle)
         return self._state_of(session, handle, run)
 
-    def resume(self, request: AgentRequest, handle: Handle, seconds: float) -> RunState:
+    def resume(self, request: AgentRequest, checkpoint: Checkpoint, seconds: float) -> RunState:
         session = self._session(seconds)
-        handle, run = self._latest(session, handle)
+        handle, run = self._latest(session, checkpoint.handle)
         if run is not None and run["status"] in _LIVE:
             return RunState(RUNNING, handle)
         state = self._thread_state(session, handle) if run is not None else {}
         if interrupts(state):
             return asking(handle, state)
-        if not state.get("next"):
+        if not state.get("next") and checkpoint.id is None:
             message = "the run on this thread left no checkpoint to continue from"
             raise NoCheckpoint(failures.make_failure("not_found", message))
         # Without the key `input`, or with {}, the graph would start from its beginning.
-        body = {"input": None, "config": graph_config(request.config)}
+        body: dict[str, Any] = {
+            "input": None,
+            "config": graph_config(request.config),
+            "metadata": _metadata(request),
+        }
+        if checkpoint.id is not None:
+            body["checkpoint_id"] = checkpoint.id
+        if checkpoint.state is not None:
+            self._correct(session, handle, checkpoint)
         return self._create(session, handle, body)
 
     def answer(
@@ -243,11 +255,24 @@ class LangGraph:
             return replace(agent_failure(error, 200, default), type="timeout")
         return agent_failure(error, 200, "the run ended as %s" % status)
 
+    def _correct(self, session: Session, handle: Handle, checkpoint: Checkpoint) -> None:
+        """Write the values of a corrected state; they are what the graph goes on with."""
+        body: dict[str, Any] = {"values": checkpoint.state}
+        if checkpoint.as_node is not None:
+            body["as_node"] = checkpoint.as_node
+        if checkpoint.id is not None:
+            body["checkpoint_id"] = checkpoint.id
+        session.require(session.request("POST", _thread_path(handle) + "/state", body))
+
     def _thread_state(self, session: Session, handle: Handle) -> dict[str, Any]:
         state: dict[str, Any] = session.require(
             session.request("GET", _thread_path(handle) + "/state")
         )
         return state
+
+
+def _metadata(request: AgentRequest) -> dict[str, str]:
+    return dict(request.context, idempotency_key=request.idempotency_key)
 
 
 def _is_to_be_repeated(state: RunState, request: AgentRequest) -> bool:

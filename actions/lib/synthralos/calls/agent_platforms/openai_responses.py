@@ -18,8 +18,10 @@ from synthralos.calls.agent_platforms.protocol import (
     UNKNOWN,
     AgentRequest,
     Capabilities,
+    Checkpoint,
     CheckResult,
     Handle,
+    NoCheckpoint,
     Question,
     RunState,
     is_id,
@@ -42,6 +44,8 @@ PARAMETERS = (
     "truncation",
 )
 MAX_METADATA_CHARS = 512
+# Instead of the query, which the response that is continued holds already.
+CONTINUE = "Continue where the previous response stopped."
 _RUNNING = ("queued", "in_progress")
 _TOOL_CALLS = ("function_call", "custom_tool_call", "computer_call", "local_shell_call")
 
@@ -49,7 +53,7 @@ _TOOL_CALLS = ("function_call", "custom_tool_call", "computer_call", "local_shel
 class OpenAIResponses:
     """A server of the Responses API; see protocol.AgentPlatform."""
 
-    capabilities = Capabilities(joins=True, cancels=True)
+    capabilities = Capabilities(joins=True, cancels=True, resumes_checkpoint=True)
 
     def __init__(self, client: Client, platform: Platform) -> None:
         self._client, self._platform = client, platform
@@ -62,7 +66,12 @@ class OpenAIResponses:
         configuration says that it cannot, the response is awaited.
         """
         session = Session(self._client, self._platform, seconds, "model request")
-        body, headers = _body(request), {idempotency.HEADER: request.idempotency_key}
+        return self._create(session, request, _body(request))
+
+    def _create(
+        self, session: Session, request: AgentRequest, body: dict[str, Any]
+    ) -> RunState:
+        headers = {idempotency.HEADER: request.idempotency_key}
         if self._platform.background:
             body.update(background=True, store=True)
         reply = session.request("POST", PATH, body, headers)
@@ -96,8 +105,23 @@ class OpenAIResponses:
                 return RunState(UNKNOWN, handle)
         return _state_of(_require_response(session, reply), handle)
 
-    def resume(self, request: AgentRequest, handle: Handle, seconds: float) -> RunState:
-        raise not_supported(API, "continue from a checkpoint")
+    def resume(self, request: AgentRequest, checkpoint: Checkpoint, seconds: float) -> RunState:
+        """See AgentPlatform.resume. The response that stopped is the previous one of the new one;
+        whether the server has kept it, and continues one like it, is its own matter.
+        """
+        session = Session(self._client, self._platform, seconds, "model request")
+        body = dict(
+            _body(request),
+            input=[{"role": "developer", "content": CONTINUE}],
+            previous_response_id=checkpoint.handle.ids["response"],
+        )
+        try:
+            return self._create(session, request, body)
+        except CallError as error:
+            # 400, 404: there is no such response here, or none to continue.
+            if error.failure.status not in (400, 404):
+                raise
+            raise NoCheckpoint(error.failure) from None
 
     def answer(
         self, handle: Handle, question: Question, answer: str, key: str, seconds: float

@@ -145,6 +145,22 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Where an agent is to go on, instead of starting over.
+
+    :ivar handle: of the run that left it.
+    :ivar id: the platform's id of it; None for the last one of the run.
+    :ivar state: values that replace those of the state before the run goes on; None for none.
+    :ivar as_node: the step of the agent that counts as their author, where the API has such.
+    """
+
+    handle: Handle
+    id: Optional[str] = None
+    state: Optional[Mapping[str, Any]] = None
+    as_node: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class AgentRequest:
     """What an agent is to do.
 
@@ -157,6 +173,7 @@ class AgentRequest:
     :ivar context: facts for the platform's own records.
     :ivar agent_type, execute_path, replay_of: of the API `synthralos`; `replay_of` is the id of the
         execution to replay instead.
+    :ivar checkpoint: where to go on, or None to start; see AgentPlatform.resume.
     """
 
     agent: str
@@ -168,6 +185,7 @@ class AgentRequest:
     agent_type: str = "simple"
     execute_path: Optional[str] = None
     replay_of: Optional[str] = None
+    checkpoint: Optional[Checkpoint] = None
 
 
 @dataclass(frozen=True)
@@ -201,8 +219,8 @@ class AgentPlatform(Protocol):
     capabilities: Capabilities
 
     def handle_for(self, request: AgentRequest) -> Optional[Handle]:
-        """Return the handle by which `join` finds the run before its start has returned, or None
-        unless the API lets the ids be chosen.
+        """Return the handle by which `join` finds the run before its start, or the call of
+        `resume`, has returned; None unless the ids are known by then.
         """
 
     def start(self, request: AgentRequest, seconds: float) -> RunState:
@@ -217,8 +235,8 @@ class AgentPlatform(Protocol):
     def cancel(self, handle: Handle, seconds: float) -> RunState:
         """Cancel a run and return its state: the cancellation is confirmed where it has ended."""
 
-    def resume(self, request: AgentRequest, handle: Handle, seconds: float) -> RunState:
-        """Continue a failed run from its last checkpoint; the query is not sent again.
+    def resume(self, request: AgentRequest, checkpoint: Checkpoint, seconds: float) -> RunState:
+        """Continue a run that has ended from its checkpoint; the query is not sent again.
 
         :returns: the state of the new run; ASKING, without a new run, where a question is open.
         :raises NoCheckpoint: there is none.

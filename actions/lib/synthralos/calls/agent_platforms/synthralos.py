@@ -14,6 +14,7 @@ from synthralos.calls.agent_platforms.protocol import (
     FAILED,
     AgentRequest,
     Capabilities,
+    Checkpoint,
     CheckResult,
     Handle,
     Question,
@@ -71,7 +72,7 @@ class SynthralOS:
     def cancel(self, handle: Handle, seconds: float) -> RunState:
         raise not_supported(API, "cancel a run")
 
-    def resume(self, request: AgentRequest, handle: Handle, seconds: float) -> RunState:
+    def resume(self, request: AgentRequest, checkpoint: Checkpoint, seconds: float) -> RunState:
         raise not_supported(API, "continue from a checkpoint")
 
     def answer(

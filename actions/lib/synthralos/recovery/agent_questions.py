@@ -1,0 +1,159 @@
+"""What an agent asks goes to a person, through StackStorm's inquiries, and the answer goes back.
+
+The round in which the agent asks ends; the workflow opens an inquiry, and the next round delivers
+the answer to the same run of the agent. What is asked, and by whom, is recorded with the agent's
+run: an answer still counts after the workflow that asked has ended.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Optional
+
+from synthralos.calls.agent_platforms.protocol import AUTHORIZATION, Question
+from synthralos.calls.agent_run import Answer, QuestionIsOpen
+from synthralos.calls.attempts import StillRunning
+from synthralos.core import failures
+from synthralos.core.errors import InvalidInput
+from synthralos.core.sanitize import sanitize_line
+from synthralos.escalation import approval_notices
+from synthralos.runtime import child_runs, run_parameters
+from synthralos.storage import agent_runs, inquiries
+from synthralos.storage.agent_runs import AgentRun, AskedQuestion
+from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound
+from synthralos.telemetry import run_log
+
+if TYPE_CHECKING:
+    from synthralos.runtime.environment import Environment
+
+# Tasks of the workflow: a question takes a text, or yes or no; an authorization yes or no only.
+ASK, CONFIRM = "ask", "confirm"
+YES, NO, DONE = "yes", "no", "done"
+MAX_QUESTION_CHARS = 2000
+MAX_ANSWER_CHARS = 8000
+# Until a question is looked at again that another run of the workflow asks.
+OTHER_RUN_SECONDS = 10.0
+
+
+def task_for(question: Question) -> str:
+    """Return the task that asks a person."""
+    return CONFIRM if question.kind == AUTHORIZATION else ASK
+
+
+def find_answer(
+    env: "Environment", case: Mapping[str, Any], record: AgentRun, question: Question
+) -> Answer:
+    """Return what a person has answered.
+
+    :param record: of the run that asks.
+    :raises QuestionIsOpen: nobody was asked yet; see `ask`.
+    :raises StillRunning: another run of the workflow waits for the answer.
+    """
+    asked = record.asked
+    if asked is None or asked.identity != _identity(question):
+        raise QuestionIsOpen(question)
+    is_own = asked.run == case["run"]
+    inquiry = _inquiry(env, asked)
+    if inquiry is None or (not is_own and _was_not_answered(inquiry)):
+        if is_own:
+            return _no_answer("nobody could be asked", question)
+        if _is_live(env, asked.run):
+            raise StillRunning(OTHER_RUN_SECONDS)
+        raise QuestionIsOpen(question)
+    if inquiry.get("status") not in ENDED:
+        raise StillRunning(OTHER_RUN_SECONDS)
+    return _read_answer(inquiry, question)
+
+
+def ask(
+    env: "Environment", case: Mapping[str, Any], record: AgentRun, question: Question
+) -> AgentRun:
+    """Prepare the workflow's inquiry, tell people that something waits, and return the record."""
+    run = case["run"]
+    asked = AskedQuestion(_identity(question), run, len(child_runs.inquiries_of(env, run)))
+    record = replace(record, asked=asked)
+    agent_runs.save(env.store, record, env.now())
+    text = question_line(env, case, question)
+    inquiries.record_inquiry(env.store, run, None, text)
+    approval_notices.tell(env, run, case["workflow"], record.agent_id, text)
+    run_log.emit("agent_asks", target=record.target)
+    return record
+
+
+def question_line(env: "Environment", case: Mapping[str, Any], question: Question) -> str:
+    """Return the question on one line, for people."""
+    verb = "needs an authorization" if question.kind == AUTHORIZATION else "asks"
+    text = "%s %s: %s" % (case["request"]["agent_id"], verb, question.text)
+    return str(sanitize_line(text, env.redactor, MAX_QUESTION_CHARS))
+
+
+def count_waiting_time(env: "Environment", case: dict[str, Any]) -> None:
+    """Take the time that a person took to answer out of the limits of the run and of the agent."""
+    asked_at = case.pop("asked_at", None)
+    if asked_at is None:
+        return
+    seconds = max(0.0, env.now() - asked_at)
+    case["asked_seconds"] = case.get("asked_seconds", 0.0) + seconds
+    case["deadline"] += seconds
+    case["is_answered"] = True
+    inquiries.record_wait(env.store, case["run"], case["asked_seconds"])
+    pending = case["progress"]["pending"]
+    if pending is not None:
+        pending["started_at"] += seconds
+    record = agent_runs.find(env.store, case["request"]["agent_id"], case["agent_request"])
+    if record is not None:
+        waited = replace(
+            record,
+            asked_seconds=record.asked_seconds + seconds,
+            ends_by=max(record.ends_by, case["deadline"]),
+        )
+        agent_runs.save(env.store, waited, env.now())
+    approval_notices.settle(env, case["run"], case["workflow"], case["request"]["agent_id"])
+
+
+def _identity(question: Question) -> str:
+    """Return what tells this question from every other one of the same run."""
+    text = "\0".join((question.kind, question.id, question.text))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _inquiry(env: "Environment", asked: AskedQuestion) -> Optional[dict[str, Any]]:
+    rows = child_runs.inquiries_of(env, asked.run)
+    return rows[asked.number] if len(rows) > asked.number else None
+
+
+def _was_not_answered(inquiry: Mapping[str, Any]) -> bool:
+    return inquiry.get("status") in ENDED and inquiry.get("status") != "succeeded"
+
+
+def _is_live(env: "Environment", run: str) -> bool:
+    api: Any = env.api
+    try:
+        return api.execution(run, "status")["status"] not in ENDED
+    except ExecutionNotFound:
+        return False
+
+
+def _read_answer(inquiry: Mapping[str, Any], question: Question) -> Answer:
+    response = (inquiry.get("result") or {}).get("response")
+    response = response if isinstance(response, dict) else {}
+    approved, text = response.get("approved"), response.get("answer")
+    if question.kind == AUTHORIZATION:
+        # A text might be the credential: none is taken.
+        if approved is True:
+            return Answer(DONE)
+        reason = "a person refused it" if approved is False else "nobody has answered"
+        return _no_answer(reason, question)
+    if isinstance(text, str) and text.strip():
+        try:
+            return Answer(run_parameters.decode_base64("answer", text)[:MAX_ANSWER_CHARS])
+        except InvalidInput:
+            return Answer(text[:MAX_ANSWER_CHARS])
+    if isinstance(approved, bool):
+        return Answer(YES if approved else NO)
+    return _no_answer("nobody has answered", question)
+
+
+def _no_answer(reason: str, question: Question) -> Answer:
+    message = "the agent asks, and %s: %s" % (reason, question.text)
+    return Answer(failure=failures.make_failure("input_required", message))
