@@ -1,10 +1,14 @@
-"""A LangGraph Server with one agent, which works for as long as a function does."""
+"""A LangGraph Server with one agent, which works for as long as a function does.
+
+The function may divide its work into steps, which a thread does not do twice, and may ask people.
+"""
 import http.server
 import json
 import re
 import threading
 import uuid
 from dataclasses import dataclass, field
+from typing import Optional
 
 from sandbox.server import Server
 
@@ -16,6 +20,29 @@ _NOT_FOUND = (404, {"detail": "Not found"})
 
 
 @dataclass
+class Thread:
+    """What a thread keeps from one run to the next.
+
+    :ivar results: {step: its result} of the steps that are done.
+    :ivar answers: {question: what a person has answered}.
+    :ivar question: the one that is open, or None.
+    """
+
+    query: str
+    results: dict = field(default_factory=dict)
+    answers: dict = field(default_factory=dict)
+    question: Optional["Question"] = None
+
+
+class Question(Exception):
+    """Ends a run that asks; the next one on its thread knows the answer."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.text, self.id = text, str(uuid.uuid4())
+
+
+@dataclass
 class Run:
     """A run of the agent.
 
@@ -24,11 +51,27 @@ class Run:
     """
 
     thread: str
-    query: str
+    memory: Thread
     status: str = "running"
     output: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def query(self):
+        return self.memory.query
+
+    def step(self, name, work):
+        """Return what `work()` returned, in this run or an earlier one on the thread."""
+        if name not in self.memory.results:
+            self.memory.results[name] = work()
+        return self.memory.results[name]
+
+    def ask(self, text):
+        """Return a person's answer; without one, the run ends here and asks."""
+        if text not in self.memory.answers:
+            raise Question(text)
+        return self.memory.answers[text]
 
     def document(self):
         return {"run_id": self.id, "thread_id": self.thread, "status": self.status}
@@ -84,7 +127,15 @@ class LangGraphServer:
             return [run for run in self.runs if run.thread == thread]
 
     def _start(self, thread, body):
-        new = Run(thread, body["input"]["messages"][-1]["content"])
+        own = self._on(thread)
+        if own and body.get("input") is None:
+            new = Run(thread, own[-1].memory)
+        else:
+            new = Run(thread, Thread(body["input"]["messages"][-1]["content"]))
+        asked = new.memory.question
+        if asked is not None and "resume" in (body.get("command") or {}):
+            new.memory.answers[asked.text] = body["command"]["resume"]
+            new.memory.question = None
         with self._lock:
             if any(run.status == "running" for run in self.runs if run.thread == thread):
                 return 409, {"detail": "Thread is already running a task."}
@@ -95,6 +146,9 @@ class LangGraphServer:
     def _perform(self, run):
         try:
             status, output = "success", self._work(run)
+        except Question as question:
+            # LangGraph calls a run that asks a success, too.
+            status, output, run.memory.question = "success", "", question
         except Exception as error:
             status, output = "error", str(error)
         with self._lock:
@@ -117,9 +171,16 @@ class LangGraphServer:
 
 def _state(run):
     messages = [{"type": "human", "content": run.query}]
-    if run.status == "success":
+    question, interrupts = run.memory.question, []
+    if question is not None:
+        interrupts = [{"id": question.id, "value": {"question": question.text}}]
+    elif run.status == "success":
         messages.append({"type": "ai", "content": run.output})
-    return {"values": {"messages": messages}, "tasks": [], "next": []}
+    stopped = interrupts or run.status in ("error", "interrupted")
+    tasks = [{"name": "work", "error": None, "interrupts": interrupts}] if stopped else []
+    return {
+        "values": {"messages": messages}, "tasks": tasks, "next": ["work"] if stopped else [],
+    }
 
 
 class _HttpServer(http.server.ThreadingHTTPServer):

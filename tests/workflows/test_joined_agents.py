@@ -74,11 +74,16 @@ def answer_of(execution):
     return execution["result"]["output"]["recovery_result"]["output"]
 
 
+def kill_process(world, execution_id):
+    until(lambda: world.local.live(execution_id).run, "its process is started")
+    world.local.live(execution_id).run.kill()
+
+
 def let_it_die(world, handle, graphs, runs=1):
     """Kill the process of execute_recovery, with -9, while the agent works."""
     until(lambda: len(graphs.runs) == runs, "the agent was started")
     (child,) = rounds(world, handle.id)
-    world.local.live(child["id"]).run.kill()
+    kill_process(world, child["id"])
     execution = handle.wait(PATIENCE_SECONDS)
     assert execution["status"] == "failed"
     return execution
@@ -139,7 +144,7 @@ def let_it_die_again(world, run):
     again = world.local.re_run(run)
     until(lambda: rounds(world, again.id), "the agent is asked for")
     (child,) = rounds(world, again.id)[:1]
-    world.local.live(child["id"]).run.kill()
+    kill_process(world, child["id"])
     assert again.wait(PATIENCE_SECONDS)["status"] == "failed"
     return again.id
 
@@ -224,7 +229,7 @@ def test_a_process_that_dies_in_the_start_starts_nothing_twice(
     handle = start(world)
     until(is_held.is_set, "the start is on its way")
     (child,) = rounds(world, handle.id)
-    world.local.live(child["id"]).run.kill()
+    kill_process(world, child["id"])
     dead = handle.wait(PATIENCE_SECONDS)
     let_go.set()
     assert dead["status"] == "failed" and len(graphs.runs) == starts_before

@@ -1,0 +1,167 @@
+"""Agents that fail half-way and agents that ask, in whole workflows: continued, answered, ended."""
+import base64
+
+import pytest
+from fixtures.waiting import PATIENCE_SECONDS, until
+
+from sandbox.langgraph import LangGraphServer
+
+FAILED = {"agent_id": "invoices", "failure_type": "error", "original_query": "Pay 4711",
+          "retry_delay": 0}
+HOSTILE = "May I pay {{ 7*7 }} <% ctx() %> to \"Bob\"?"
+
+
+class Agent:
+    """An agent of five steps, of which the fourth fails as often as a test says; then it asks.
+
+    :ivar done: the names of the steps, each as often as it was begun.
+    """
+
+    def __init__(self):
+        self.done, self.failures, self.question = [], 0, None
+
+    def work(self, run):
+        for name in ("n1", "n2", "n3", "n4", "n5"):
+            run.step(name, lambda name=name: self._do(name))
+        return "paid" if self.question is None else "told: %s" % run.ask(self.question)
+
+    def _do(self, name):
+        self.done.append(name)
+        if name == "n4" and self.failures:
+            self.failures -= 1
+            raise RuntimeError("the payment service did not answer")
+
+
+@pytest.fixture
+def agent():
+    return Agent()
+
+
+@pytest.fixture
+def graphs(agent, world):
+    with LangGraphServer(agent.work) as server:
+        world.config["platforms"] = [{
+            "name": "graphs", "api": "langgraph", "base_url": server.base_url,
+            "token": "sandbox-token",
+        }]
+        world.config["agents"] = {"invoices": {"platform": "graphs"}}
+        yield server
+
+
+def start(world, **parameters):
+    return world.local.start("synthralos.agent_recovery", dict(FAILED, **parameters))
+
+
+def approvals(world):
+    run = world.local.run("synthralos.approval.list")
+    return run["result"]["result"]["approvals"]
+
+
+def wait_for_question(world):
+    (approval,) = until(lambda: approvals(world), "the agent's question is listed")
+    return approval
+
+
+def answer(world, **parameters):
+    run = world.local.run("synthralos.approval.answer", parameters)
+    return run["status"], run["result"]["result"]
+
+
+def recovered(handle):
+    execution = handle.wait(PATIENCE_SECONDS)
+    assert execution["status"] == "succeeded", execution["result"]
+    return execution["result"]["output"]
+
+
+def test_the_fourth_of_five_steps_fails_twice_and_no_other_is_repeated(world, graphs, agent):
+    agent.failures = 2
+    output = recovered(start(world))
+    assert output["recovery_result"]["output"] == "paid"
+    assert agent.done == ["n1", "n2", "n3", "n4", "n4", "n4", "n5"]
+    steps = [entry["step"] for entry in output["trail"]]
+    assert steps == ["retry_execution", "resume_checkpoint", "resume_checkpoint"]
+    assert len({run.thread for run in graphs.runs}) == 1
+
+
+@pytest.mark.parametrize("given, told", [
+    ({"approved": True}, "yes"),
+    ({"approved": False}, "no"),
+    ({"answer": "only {{ x }} <% y %>"}, "only {{ x }} <% y %>"),
+])
+def test_a_question_is_answered_and_the_same_run_goes_on(world, graphs, agent, given, told):
+    agent.question = HOSTILE
+    handle = start(world)
+    approval = wait_for_question(world)
+    assert approval["run"] == handle.id and approval["takes_text"]
+    assert "invoices asks: May I pay" in approval["question"] and "{{" not in approval["question"]
+    if "answer" in given:
+        encoded = base64.b64encode(given["answer"].encode()).decode()
+        given = {"answer": "base64:" + encoded}
+    status, result = answer(world, execution_id=handle.id, **given)
+    assert status == "succeeded", result
+    output = recovered(handle)
+    assert output["recovery_result"]["output"] == "told: " + told
+    assert output["attempts"] == 1 and agent.done == ["n1", "n2", "n3", "n4", "n5"]
+    assert approvals(world) == []
+
+
+def test_a_step_fails_the_run_is_continued_and_then_asks(world, graphs, agent):
+    agent.failures, agent.question = 1, "May I?"
+    handle = start(world)
+    wait_for_question(world)
+    answer(world, execution_id=handle.id, approved=True)
+    assert recovered(handle)["recovery_result"]["output"] == "told: yes"
+    assert agent.done == ["n1", "n2", "n3", "n4", "n4", "n5"]
+
+
+def test_nobody_answers_and_a_ticket_says_so(world, graphs, agent):
+    agent.question = "May I?"
+    world.config["automation"] = {"approval_timeout": 1}
+    handle = start(world)
+    wait_for_question(world)
+
+    def expired():
+        world.local.run("synthralos.recovery.reap")
+        return not approvals(world)
+
+    until(expired, "the reaper ends the question")
+    execution = handle.wait(PATIENCE_SECONDS)
+    output = execution["result"]["output"]
+    assert execution["status"] == "failed" and output["ticket"]
+    assert output["error"]["cause"] == "input_required"
+    assert "nobody has answered" in output["error"]["message"]
+    assert len(graphs.runs) == 1
+
+
+@pytest.mark.parametrize("parameters, words", [
+    ({}, "is needed unless"),
+    ({"approved": True, "answer": "x"}, "is needed unless"),
+    ({"answer": "   "}, "answer"),
+])
+def test_an_answer_that_is_none_is_refused_and_the_question_stays(
+    world, graphs, agent, parameters, words
+):
+    agent.question = "May I?"
+    handle = start(world)
+    wait_for_question(world)
+    status, result = answer(world, execution_id=handle.id, **parameters)
+    assert status == "failed" and words in result["error"]["message"]
+    assert len(approvals(world)) == 1
+    answer(world, execution_id=handle.id, approved=True)
+    recovered(handle)
+
+
+def test_a_rerun_after_a_kill_gives_the_answer_that_was_given(world, graphs, agent):
+    agent.question = "May I?"
+    handle = start(world)
+    approval = wait_for_question(world)
+    # The answer is stored while the workflow cannot go on any more.
+    world.local.stop(world.local.live(handle.id))
+    dead = handle.wait(PATIENCE_SECONDS)
+    assert dead["status"] == "canceled" and approval["run"] == handle.id
+    again = world.local.re_run(handle.id)
+    second = wait_for_question(world)
+    assert second["run"] == again.id
+    answer(world, execution_id=again.id, approved=True)
+    assert recovered(again)["recovery_result"]["output"] == "told: yes"
+    assert agent.done == ["n1", "n2", "n3", "n4", "n5"]
