@@ -1,10 +1,11 @@
-"""`make demo`: nine runs against the sandbox, shown attempt by attempt, and checked.
+"""`make demo`: ten runs against the sandbox, shown attempt by attempt, and checked.
 
 Exits 0 only if each run ended as expected: an agent recovers by its plan,
-another outlives its first round and is joined, an LLM call and a request
-are answered elsewhere at once, failed nodes get their crews, a full disk is freed by the step of a
-runbook, another one by the second step, an orchestration runs wave by wave although a model is
-unavailable, and an incurable failure ends failed, with a ticket and a reason.
+another outlives its first round and is joined, a third fails half-way, is continued and asks a
+person, an LLM call and a request are answered elsewhere at once, failed nodes get their crews, a
+full disk is freed by the step of a runbook, another one by the second step, an orchestration runs
+wave by wave although a model is unavailable, and an incurable failure ends failed, with a ticket
+and a reason.
 """
 import base64
 import contextlib
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from sandbox import Sandbox, agent_failed, down, ok, rate_limit, status
 from sandbox.langgraph import LangGraphServer
@@ -34,6 +35,7 @@ class Scene(NamedTuple):
         the sandbox.
     :ivar config: entries of the configuration, instead of those of the sandbox.
     :ivar servers: context managers of what must be up meanwhile, beside the sandbox.
+    :ivar answer: what a person answers to the agent that asks, or None if none does.
     """
 
     action: str
@@ -42,6 +44,7 @@ class Scene(NamedTuple):
     infrastructure: dict = {}
     config: dict = {}
     servers: tuple = ()
+    answer: Optional[str] = None
 
 
 def agent_recovers(box, _):
@@ -87,6 +90,37 @@ def agent_is_joined(box, _):
     }
     return Scene(
         "agent_recovery", parameters, config={"platforms": [platform]}, servers=(server,)
+    )
+
+
+def agent_is_continued(box, _):
+    """An agent of five steps fails at the fourth, goes on from there, and asks a person."""
+    log = []
+
+    def pay():
+        log.append("pay")
+        if log.count("pay") == 1:
+            raise RuntimeError("the bank did not answer")
+
+    def work(run):
+        for name in ("read", "match", "check"):
+            run.step(name, lambda name=name: log.append(name))
+        run.step("pay", pay)
+        account = run.ask("From which account?")
+        run.step("book", lambda: log.append("book"))
+        return "Paid from %s. Done: %s." % (account, ", ".join(log))
+
+    server = LangGraphServer(work)
+    platform = {"name": "graphs", "api": "langgraph", "base_url": server.base_url}
+    parameters = {
+        "agent_id": "payment-bot",
+        "failure_type": "error",
+        "original_query": "Pay invoice 4711",
+        "retry_delay": 1,
+    }
+    return Scene(
+        "agent_recovery", parameters, config={"platforms": [platform]}, servers=(server,),
+        answer="account 12",
     )
 
 
@@ -205,6 +239,8 @@ def main():
         (agent_recovers, lambda run, out: out["recovery_success"] and out["attempts"] == 3),
         (agent_is_joined, lambda run, out: out["attempts"] == 1 and
             out["recovery_result"]["output"].startswith("Run 1 of the agent")),
+        (agent_is_continued, lambda run, out: out["recovery_result"]["output"] ==
+            "Paid from account 12. Done: read, match, check, pay, pay, book."),
         (fallback_answers, lambda run, out: out["final_model"] == "claude-3-haiku"),
         (request_is_rerouted, lambda run, out: out["final_provider"] == "anthropic"),
         (nodes_are_repaired, lambda run, out: len(out["assignments"]) == 2 and out["success"]),
@@ -222,7 +258,7 @@ def main():
     if failed:
         print("\nNot as expected: " + ", ".join(failed))
         return 1
-    print("\nAll nine runs ended as expected.")
+    print("\nAll ten runs ended as expected.")
     return 0
 
 
@@ -240,7 +276,10 @@ def _play(make_scene, is_expected, state):
                 local.run("synthralos." + action, setup_parameters)
         with St2Local(PACK, config, folder, progress=Live(sys.stdout)) as local:
             started_at = time.monotonic()
-            run = local.run("synthralos." + scene.action, scene.parameters)
+            handle = local.start("synthralos." + scene.action, scene.parameters)
+            if scene.answer is not None:
+                _answer_question(config, folder, handle.id, scene.answer)
+            run = handle.wait()
             seconds = time.monotonic() - started_at
             tasks = local.executions(parent=run["id"])
     output = (run["result"] or {}).get("output") or {}
@@ -248,6 +287,19 @@ def _play(make_scene, is_expected, state):
     _show_waves(output, tasks)
     print("  = %s in %.2f s: %s" % (run["status"], seconds, _describe_outcome(output)), flush=True)
     return bool(is_expected(run, output))
+
+
+def _answer_question(config, folder, run, answer):
+    """Answer what the agent of a run asks, as a person does in another terminal."""
+    with St2Local(PACK, config, folder) as terminal:
+        approvals = []
+        while not approvals:
+            listing = terminal.run("synthralos.approval.list")
+            approvals = listing["result"]["result"]["approvals"]
+        print("  a person reads: %s" % approvals[0]["question"])
+        print("  and answers: st2 run synthralos.approval.answer %s answer=%s" % (
+            run, shlex.quote(answer)))
+        terminal.run("synthralos.approval.answer", {"execution_id": run, "answer": answer})
 
 
 def _show_repairs(output):

@@ -132,9 +132,9 @@ class LangGraphServer:
             new = Run(thread, own[-1].memory)
         else:
             new = Run(thread, Thread(body["input"]["messages"][-1]["content"]))
-        asked = new.memory.question
-        if asked is not None and "resume" in (body.get("command") or {}):
-            new.memory.answers[asked.text] = body["command"]["resume"]
+        question = new.memory.question
+        if question is not None and "resume" in (body.get("command") or {}):
+            new.memory.answers[question.text] = body["command"]["resume"]
             new.memory.question = None
         with self._lock:
             if any(run.status == "running" for run in self.runs if run.thread == thread):

@@ -18,6 +18,8 @@ ATTEMPT = {
     "reroute_request": "execute_request",
 }
 LOG = "log_failure"
+# Of a workflow whose attempt may ask a person first: what `next_task` names, and the tasks.
+ASKING = {"agent_recovery": ["ask", "confirm"]}
 OUTPUTS = {
     name: {key for entry in read("actions/" + action["entry_point"])["output"] for key in entry}
     for name, action in WORKFLOWS.items()
@@ -81,7 +83,7 @@ def test_the_tables_here_name_every_task():
         "handle_error", "infrastructure_repair", "orchestration.run", "recovery_with_approval"}
     for workflow in ATTEMPT:
         tasks = list(read("actions/" + WORKFLOWS[workflow]["entry_point"])["tasks"])
-        assert tasks == FIRST[workflow] + [ATTEMPT[workflow], LOG]
+        assert tasks == FIRST[workflow] + [ATTEMPT[workflow], *ASKING.get(workflow, []), LOG]
     tasks = list(read("actions/" + ACTIONS["handle_error"]["entry_point"])["tasks"])
     assert tasks == ["assess", *BELOW.values(), "proceed", LOG]
     tasks = list(read("actions/" + ACTIONS["infrastructure_repair"]["entry_point"])["tasks"])
@@ -96,6 +98,25 @@ def test_when_all_is_well(workflow):
     assert run.status == "succeeded" and run.names == FIRST[workflow] + [ATTEMPT[workflow]]
     _check_ended(run, workflow, logged=False)
     assert run.output["success"] is True and run.output["attempts"] == 1
+
+
+@pytest.mark.parametrize("task", ASKING["agent_recovery"])
+@pytest.mark.parametrize("status", ["succeeded", "timeout"])
+def test_an_agent_that_asks_waits_for_a_person_before_it_goes_on(task, status):
+    attempt = ATTEMPT["agent_recovery"]
+
+    def results(name, number, task_input):
+        if name == attempt and number == 1:
+            asking = endings.ended("a mapping with next", {"cursor": 0})[1]
+            asking["result"]["next_task"] = task
+            return "succeeded", asking
+        if name == task:
+            return status, {"response": {"approved": True}}
+        return _good("agent_recovery", name, number, task_input)
+
+    run = conducting.Conducted("agent_recovery", results)
+    assert run.names == FIRST["agent_recovery"] + [attempt, task, attempt]
+    assert run.status == "succeeded"
 
 
 @pytest.mark.parametrize("ending", endings.ALL)

@@ -58,7 +58,7 @@ def test_the_question_is_stored_for_people_and_names_its_task(world, asking):
     assert asking(LOG_IN)[0]["next_task"] == "confirm"
 
 
-@pytest.mark.parametrize("response, told", [
+@pytest.mark.parametrize("response, reply", [
     ({"approved": True}, "yes"),
     ({"approved": False}, "no"),
     ({"answer": "only the old ones"}, "only the old ones"),
@@ -66,24 +66,24 @@ def test_the_question_is_stored_for_people_and_names_its_task(world, asking):
     ({"answer": "base64:%%%"}, "base64:%%%"),
     ({"answer": "  ", "approved": True}, "yes"),
 ])
-def test_the_answer_goes_back_to_the_run_that_asked(world, server, api, asking, response, told):
+def test_the_answer_goes_back_to_the_run_that_asked(world, server, api, asking, response, reply):
     _, case = asking()
     api.ask(RUN, **response)
     (ok, result), = world.rounds(case)
-    assert ok and result["recovery_result"]["output"] == "told: " + told
-    assert server.answers_given == [(MAY_I, told)] and server.starts == ["first"]
+    assert ok and result["recovery_result"]["output"] == "told: " + reply
+    assert server.answers_given == [(MAY_I, reply)] and server.starts == ["first"]
     assert result["attempts"] == 1
 
 
-@pytest.mark.parametrize("response, told", [
+@pytest.mark.parametrize("response, reply", [
     ({"approved": True}, "done"), ({"approved": True, "answer": "my password"}, "done"),
 ])
 def test_an_authorization_is_confirmed_and_takes_no_credential(world, server, api, asking,
-                                                               response, told):
+                                                               response, reply):
     _, case = asking(LOG_IN)
     api.ask(RUN, **response)
     world.rounds(case)
-    assert server.answers_given == [(LOG_IN, told)]
+    assert server.answers_given == [(LOG_IN, reply)]
 
 
 @pytest.mark.parametrize("question, status, response, words", [

@@ -14,11 +14,11 @@ HOSTILE = "May I pay {{ 7*7 }} <% ctx() %> to \"Bob\"?"
 class Agent:
     """An agent of five steps, of which the fourth fails as often as a test says; then it asks.
 
-    :ivar done: the names of the steps, each as often as it was begun.
+    :ivar log: the names of the steps, each as often as it was begun.
     """
 
     def __init__(self):
-        self.done, self.failures, self.question = [], 0, None
+        self.log, self.failures, self.question = [], 0, None
 
     def work(self, run):
         for name in ("n1", "n2", "n3", "n4", "n5"):
@@ -26,7 +26,7 @@ class Agent:
         return "paid" if self.question is None else "told: %s" % run.ask(self.question)
 
     def _do(self, name):
-        self.done.append(name)
+        self.log.append(name)
         if name == "n4" and self.failures:
             self.failures -= 1
             raise RuntimeError("the payment service did not answer")
@@ -77,31 +77,31 @@ def test_the_fourth_of_five_steps_fails_twice_and_no_other_is_repeated(world, gr
     agent.failures = 2
     output = recovered(start(world))
     assert output["recovery_result"]["output"] == "paid"
-    assert agent.done == ["n1", "n2", "n3", "n4", "n4", "n4", "n5"]
+    assert agent.log == ["n1", "n2", "n3", "n4", "n4", "n4", "n5"]
     steps = [entry["step"] for entry in output["trail"]]
     assert steps == ["retry_execution", "resume_checkpoint", "resume_checkpoint"]
     assert len({run.thread for run in graphs.runs}) == 1
 
 
-@pytest.mark.parametrize("given, told", [
+@pytest.mark.parametrize("parameters, reply", [
     ({"approved": True}, "yes"),
     ({"approved": False}, "no"),
     ({"answer": "only {{ x }} <% y %>"}, "only {{ x }} <% y %>"),
 ])
-def test_a_question_is_answered_and_the_same_run_goes_on(world, graphs, agent, given, told):
+def test_a_question_is_answered_and_the_same_run_goes_on(world, graphs, agent, parameters, reply):
     agent.question = HOSTILE
     handle = start(world)
     approval = wait_for_question(world)
     assert approval["run"] == handle.id and approval["takes_text"]
     assert "invoices asks: May I pay" in approval["question"] and "{{" not in approval["question"]
-    if "answer" in given:
-        encoded = base64.b64encode(given["answer"].encode()).decode()
-        given = {"answer": "base64:" + encoded}
-    status, result = answer(world, execution_id=handle.id, **given)
+    if "answer" in parameters:
+        encoded = base64.b64encode(parameters["answer"].encode()).decode()
+        parameters = {"answer": "base64:" + encoded}
+    status, result = answer(world, execution_id=handle.id, **parameters)
     assert status == "succeeded", result
     output = recovered(handle)
-    assert output["recovery_result"]["output"] == "told: " + told
-    assert output["attempts"] == 1 and agent.done == ["n1", "n2", "n3", "n4", "n5"]
+    assert output["recovery_result"]["output"] == "told: " + reply
+    assert output["attempts"] == 1 and agent.log == ["n1", "n2", "n3", "n4", "n5"]
     assert approvals(world) == []
 
 
@@ -111,7 +111,7 @@ def test_a_step_fails_the_run_is_continued_and_then_asks(world, graphs, agent):
     wait_for_question(world)
     answer(world, execution_id=handle.id, approved=True)
     assert recovered(handle)["recovery_result"]["output"] == "told: yes"
-    assert agent.done == ["n1", "n2", "n3", "n4", "n4", "n5"]
+    assert agent.log == ["n1", "n2", "n3", "n4", "n4", "n5"]
 
 
 def test_nobody_answers_and_a_ticket_says_so(world, graphs, agent):
@@ -164,4 +164,4 @@ def test_a_rerun_after_a_kill_gives_the_answer_that_was_given(world, graphs, age
     assert second["run"] == again.id
     answer(world, execution_id=again.id, approved=True)
     assert recovered(again)["recovery_result"]["output"] == "told: yes"
-    assert agent.done == ["n1", "n2", "n3", "n4", "n5"]
+    assert agent.log == ["n1", "n2", "n3", "n4", "n5"]

@@ -62,9 +62,8 @@ def answer(env, execution_id, approved=None, text=None):
         approval, or the inquiry takes no such answer.
     """
     if (approved is None) == (text is None):
-        given = None if text is None else text
         raise InvalidInput(
-            "answer", given, "is needed unless `approved` is given, and only then",
+            "answer", text, "is needed unless `approved` is given, and only then",
             "Give approved=true, approved=false or answer=<text>",
         )
     for approval in pending(env):

@@ -256,17 +256,17 @@ class _Waiting:
         key = idempotency.key(state.handle.platform, "ANSWER", state.handle.agent, identity)
         seconds = min(CALL_SECONDS, self._seconds_left())
         try:
-            answered = self._platform.answer(state.handle, question, answer.text, key, seconds)
+            state = self._platform.answer(state.handle, question, answer.text, key, seconds)
         except CallError as error:
             if error.failure.policy.scope not in ("moment", "host", "state"):
                 raise
             # It asks again at the next look.
             return RunState(RUNNING, state.handle)
-        self._record(answered.handle, answered.progress)
-        if answered.status == ASKING and answered.question == question:
+        self._record(state.handle, state.progress)
+        if state.status == ASKING and state.question == question:
             # The platform has not noticed yet.
-            return RunState(RUNNING, answered.handle)
-        return answered
+            return RunState(RUNNING, state.handle)
+        return state
 
     def _withdraw(self, handle: Handle) -> Handle:
         """Cancel a run whose question is not answered: it waits, and has no effect meanwhile."""

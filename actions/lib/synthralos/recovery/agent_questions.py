@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Tasks of the workflow: a question takes a text, or yes or no; an authorization yes or no only.
 ASK, CONFIRM = "ask", "confirm"
-YES, NO, DONE = "yes", "no", "done"
+YES, NO, CONFIRMATION = "yes", "no", "done"
 MAX_QUESTION_CHARS = 2000
 MAX_ANSWER_CHARS = 8000
 # Until a question is looked at again that another run of the workflow asks.
@@ -49,15 +49,15 @@ def find_answer(
     :raises QuestionIsOpen: nobody was asked yet; see `ask`.
     :raises StillRunning: another run of the workflow waits for the answer.
     """
-    asked = record.asked
-    if asked is None or asked.identity != _identity(question):
+    last = record.question
+    if last is None or last.identity != _identity(question):
         raise QuestionIsOpen(question)
-    is_own = asked.run == case["run"]
-    inquiry = _inquiry(env, asked)
+    is_own = last.run == case["run"]
+    inquiry = _inquiry(env, last)
     if inquiry is None or (not is_own and _was_not_answered(inquiry)):
         if is_own:
             return _no_answer("nobody could be asked", question)
-        if _is_live(env, asked.run):
+        if _is_live(env, last.run):
             raise StillRunning(OTHER_RUN_SECONDS)
         raise QuestionIsOpen(question)
     if inquiry.get("status") not in ENDED:
@@ -70,8 +70,8 @@ def ask(
 ) -> AgentRun:
     """Prepare the workflow's inquiry, tell people that something waits, and return the record."""
     run = case["run"]
-    asked = AskedQuestion(_identity(question), run, len(child_runs.inquiries_of(env, run)))
-    record = replace(record, asked=asked)
+    last = AskedQuestion(_identity(question), run, len(child_runs.inquiries_of(env, run)))
+    record = replace(record, question=last)
     agent_runs.save(env.store, record, env.now())
     text = question_line(env, case, question)
     inquiries.record_inquiry(env.store, run, None, text)
@@ -117,9 +117,9 @@ def _identity(question: Question) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _inquiry(env: "Environment", asked: AskedQuestion) -> Optional[dict[str, Any]]:
-    rows = child_runs.inquiries_of(env, asked.run)
-    return rows[asked.number] if len(rows) > asked.number else None
+def _inquiry(env: "Environment", question: AskedQuestion) -> Optional[dict[str, Any]]:
+    rows = child_runs.inquiries_of(env, question.run)
+    return rows[question.number] if len(rows) > question.number else None
 
 
 def _was_not_answered(inquiry: Mapping[str, Any]) -> bool:
@@ -141,7 +141,7 @@ def _read_answer(inquiry: Mapping[str, Any], question: Question) -> Answer:
     if question.kind == AUTHORIZATION:
         # A text might be the credential: none is taken.
         if approved is True:
-            return Answer(DONE)
+            return Answer(CONFIRMATION)
         reason = "a person refused it" if approved is False else "nobody has answered"
         return _no_answer(reason, question)
     if isinstance(text, str) and text.strip():

@@ -130,8 +130,8 @@ def step_of_attempt(case: dict[str, Any], target: str, attempt_number: int) -> d
 
 def _choose(steps: list[dict[str, Any]], chosen: Mapping[str, int], resumes: bool) -> int:
     resume = [n for n, step in enumerate(steps) if step["action"] == RESUME_CHECKPOINT]
-    others = [n for n in range(len(steps)) if n not in resume]
-    if not others or (resume and resumes):
+    other_steps = [n for n in range(len(steps)) if n not in resume]
+    if not other_steps or (resume and resumes):
         return resume[0]
-    taken = sum(1 for index in chosen.values() if index not in resume)
-    return others[taken % len(others)]
+    turns = sum(1 for index in chosen.values() if index not in resume)
+    return other_steps[turns % len(other_steps)]

@@ -56,7 +56,7 @@ class AgentRun:
     :ivar progress: what the platform says of it, on one harmless line.
     :ivar delivered_by: the execution id of the workflow that has returned its answer, or None.
     :ivar failed_with: the cause with which it failed, if it left a checkpoint; else None.
-    :ivar asked: the last question of the agent that a person was asked, or None.
+    :ivar question: the last question of the agent that a person was asked, or None.
     :ivar asked_seconds: for how long it has waited for people.
     """
 
@@ -71,7 +71,7 @@ class AgentRun:
     progress: str = ""
     delivered_by: Optional[str] = None
     failed_with: Optional[str] = None
-    asked: Optional[AskedQuestion] = None
+    question: Optional[AskedQuestion] = None
     asked_seconds: float = 0.0
 
     @property
@@ -139,16 +139,16 @@ def _from_fields(key: str, fields: Mapping[str, Any]) -> Optional[AgentRun]:
         all(isinstance(at, (int, float)) and math.isfinite(at) for at in times) and
         isinstance(fields.get("progress", ""), str) and
         isinstance(fields.get("asked_seconds", 0.0), (int, float)) and
-        _is_asked(fields.get("asked"))
+        _is_question(fields.get("question"))
     )
     if not is_valid:
         unreadable.skip(key)
         return None
-    asked = fields.get("asked")
-    return AgentRun(**dict(fields, asked=AskedQuestion(**asked) if asked else None))
+    question = fields.get("question")
+    return AgentRun(**dict(fields, question=AskedQuestion(**question) if question else None))
 
 
-def _is_asked(value: Any) -> bool:
+def _is_question(value: Any) -> bool:
     names = {field.name for field in dataclass_fields(AskedQuestion)}
     return value is None or (
         isinstance(value, dict) and set(value) == names and isinstance(value["number"], int)
