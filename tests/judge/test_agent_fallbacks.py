@@ -1,5 +1,7 @@
-"""Whole runs of agent_recovery whose agent falls over from one kind of platform to another, before
-real servers: LangGraph, then A2A, then OpenAI's Responses.
+"""Whole runs of agent_recovery before real servers: LangGraph, then A2A, then OpenAI's Responses.
+
+The agent falls over from one kind of platform to another, is continued from its checkpoint, and
+asks a person.
 """
 import base64
 import contextlib
@@ -7,7 +9,7 @@ import contextlib
 import pytest
 from fixtures import PACK
 from fixtures.agent_servers import KEY, langgraph, python_server
-from fixtures.waiting import limit_under_test
+from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 
 from st2local import St2Local
 
@@ -48,23 +50,34 @@ def config(addresses, judge):
 
 @pytest.fixture
 def recover(config, tmp_path):
-    """recover(query) -> (status, output) of a run with `config`."""
+    """recover(query) -> (status, output) of a run with `config`.
+
+    recover.start(query) -> (St2Local, handle), while it goes on.
+    """
     runs = []
 
-    def run(query, **parameters):
+    def start(query, **parameters):
         runs.append(St2Local(PACK, config, tmp_path / str(len(runs))))
         plan = {"steps": [{"action": "retry_execution"}]}
         # StackStorm renders what it finds in parameters; this it cannot read.
         sealed = "base64:" + base64.b64encode(query.encode()).decode()
         parameters = dict(
-            FAILED, original_query=sealed, context={"repairPlan": plan}, retry_delay=0,
+            dict(FAILED, original_query=sealed, context={"repairPlan": plan}, retry_delay=0),
             **parameters)
-        execution = runs[-1].run("synthralos.agent_recovery", parameters)
+        return runs[-1], runs[-1].start("synthralos.agent_recovery", parameters)
+
+    def run(query, **parameters):
+        execution = start(query, **parameters)[1].wait(PATIENCE_SECONDS)
         return execution["status"], execution["result"]["output"]
 
+    run.start = start
     yield run
     for local in runs:
         local.close()
+
+
+def approvals(local):
+    return local.run("synthralos.approval.list")["result"]["result"]["approvals"]
 
 
 def attempts(output):
@@ -78,12 +91,59 @@ def test_an_agent_that_works_is_asked_where_it_runs_first(recover):
     assert attempts(output) == [("platform:graphs", None)]
 
 
-def test_a_question_that_nobody_answers_goes_to_the_next_kind_of_platform(recover):
-    status, output = recover("ask May I?")
-    # The second asks the same; a model answers anything.
-    assert status == "succeeded"
-    assert attempts(output) == [("platform:graphs", "input_required"),
-                                ("platform:desk", "input_required"), ("platform:models", None)]
+def test_what_fails_half_way_is_continued_and_each_node_runs_once(recover, config, effects):
+    config["agents"]["bot"] = {"platform": "graphs", "agent": "steps"}
+    status, output = recover("tour-7", context={})
+    assert status == "succeeded" and output["recovery_result"]["output"] == "n5"
+    lines = effects.read_text().split("\n")
+    nodes = ("n1", "n2", "n3", "n4", "n5")
+    assert [lines.count("%s tour-7" % node) for node in nodes] == [1, 1, 1, 3, 1]
+    steps = [entry["step"] for entry in output["trail"]]
+    assert steps == ["retry_execution", "resume_checkpoint", "resume_checkpoint"]
+
+
+@pytest.mark.parametrize("platform, query, answer, output", [
+    ("graphs", "ask May I {{ x }}?", {"approved": True}, "told: yes"),
+    ("graphs", "ask May I?", {"approved": False}, "told: no"),
+    ("graphs", "ask How?", {"answer": "base64:e3sgeCB9fSA8JSB5ICU+"}, "told: {{ x }} <% y %>"),
+    ("desk", "ask May I {{ x }}?", {"answer": "say {well}"}, "{well}\nend"),
+    ("desk", "auth Log in at the bank", {"approved": True}, "\nend"),
+])
+def test_a_question_is_answered_and_the_same_run_goes_on(
+    recover, config, platform, query, answer, output
+):
+    config["agents"]["bot"] = {"platform": platform}
+    if platform == "graphs":
+        config["agents"]["bot"]["agent"] = "agent"
+    local, handle = recover.start(query)
+    (approval,) = until(lambda: approvals(local), "the question is listed")
+    assert approval["takes_text"] == query.startswith("ask") and "{{" not in approval["question"]
+    run = local.run("synthralos.approval.answer", dict(answer, execution_id=handle.id))
+    assert run["status"] == "succeeded", run["result"]
+    execution = handle.wait(PATIENCE_SECONDS)
+    assert execution["status"] == "succeeded", execution["result"]
+    assert execution["result"]["output"]["recovery_result"]["output"] == output
+    assert execution["result"]["output"]["attempts"] == 1
+
+
+@pytest.mark.parametrize("platform", ["graphs", "desk"])
+def test_an_authorization_refused_or_a_question_unanswered_asks_nobody_else(
+    recover, config, platform
+):
+    config["agents"]["bot"]["platform"] = platform
+    config["agents"]["bot"]["fallbacks"] = [{"platform": "models", "agent": "gpt-4o"}]
+    local, handle = recover.start("auth Log in" if platform == "desk" else "ask May I?")
+    until(lambda: approvals(local), "the question is listed")
+    if platform == "desk":
+        answer = {"execution_id": handle.id, "approved": False}
+        local.run("synthralos.approval.answer", answer)
+    else:
+        (approval,) = approvals(local)
+        local.set_status(approval["inquiry"], "timeout")
+    execution = handle.wait(PATIENCE_SECONDS)
+    output = execution["result"]["output"]
+    assert execution["status"] == "failed" and output["ticket"]
+    assert attempts(output) == [("platform:" + platform, "input_required")]
 
 
 def test_without_a_key_the_next_platform_answers(recover, config):
