@@ -1,5 +1,5 @@
-"""Agents on a real LangGraph Server, for runs on a live StackStorm: continued from where they failed,
-and answered by a person in the chat, by an action, or by nobody. Needs `make judges`.
+"""Agents on a real LangGraph Server, for runs on a live StackStorm: continued from where they
+failed, and answered by a person in the chat, by an action, or by nobody. Needs `make judges`.
 """
 import base64
 import uuid
