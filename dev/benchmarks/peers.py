@@ -18,7 +18,9 @@ REQUESTS = "2.34.2"
 _LITELLM_REQUIREMENTS = ["litellm==" + LITELLM, "requests==" + REQUESTS]
 # The servers of agents before which the tests run; {name: requirements}.
 AGENT_SERVERS = {
-    "langgraph": ["langgraph-cli[inmem]==0.4.40", "langgraph-api==0.16.7"],
+    "langgraph": [
+        "langgraph-cli[inmem]==0.4.40", "langgraph-api==0.16.7", "langchain==1.5.2",
+    ],
     "a2a": ["a2a-sdk[http-server]==1.3.0", "uvicorn==0.54.0"],
     "a2a-0.3": ["a2a-sdk[http-server]==0.3.26", "uvicorn==0.54.0"],
     "fasta2a": ["fasta2a==2.1.1", "uvicorn==0.54.0"],

@@ -179,6 +179,32 @@ def test_a_question_is_answered_once_and_no_other_one_by_mistake(agent):
     assert ended(platform, continued).output == "told: yes {{ x }}"
 
 
+@pytest.mark.parametrize("query, answer, output, payments", [
+    ("pay 12", "yes", "paid from 12", 1),
+    ("pay 13", "no", "A person refused this tool call.", 0),
+    ("pay 14", "not before {{ noon }}", "not before {{ noon }}", 0),
+    ("ask_person How?", "like {{ this }}", "like {{ this }}", 0),
+    ("pay 15; pay 16", "yes", "paid from 15 | paid from 16", 2),
+])
+@pytest.mark.parametrize("graph", ["tools", "tools_one_by_one"])
+def test_a_person_approves_the_tools_of_a_langchain_agent(
+    entry, effects, graph, query, answer, output, payments
+):
+    agent = Agent(entry, graph)
+    platform, request = connect(client(), agent.platform), agent.request(query)
+    before = effects.read_text().count("paid from")
+    state, questions = ended(platform, platform.start(request, 60.0)), []
+    while state.status == "asking":
+        questions.append(state.question.text)
+        state = ended(
+            platform, platform.answer(state.handle, state.question, answer, "k", 60.0)
+        )
+    assert output in state.output
+    assert effects.read_text().count("paid from") - before == payments
+    assert len(questions) == (1 if graph == "tools" else query.count(";") + 1)
+    assert query.split(" ")[0] in questions[0] and query.split(" ")[1].rstrip(";") in questions[0]
+
+
 def test_the_check_costs_nothing_and_says_that_it_works(agent):
     result = connect(client(), agent.platform).check("agent", 60.0)
     assert result.passed and result.is_up

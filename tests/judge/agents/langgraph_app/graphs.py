@@ -7,6 +7,12 @@ import os
 import pathlib
 from typing import Annotated
 
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
@@ -65,3 +71,49 @@ def _chain(nodes):
 
 agent = _chain({"work": work})
 steps = _chain({name: _node(name) for name in NODES})
+
+
+@tool
+def pay(account: str) -> str:
+    """Pay from an account."""
+    _leave("paid from " + account)
+    return "paid from " + account
+
+
+@tool
+def ask_person(question: str) -> str:
+    """Ask a person."""
+    raise AssertionError("the person is the tool")
+
+
+class CallsTools(FakeMessagesListChatModel):
+    """A model that calls the tools which the query names, and then says what they returned."""
+
+    def bind_tools(self, tools, **options):
+        return self
+
+    def _generate(self, messages, stop=None, run_manager=None, **options):
+        results = [message.content for message in messages if message.type == "tool"]
+        if results:
+            message = AIMessage(" | ".join(results))
+        else:
+            calls = [part.split(" ", 1) for part in messages[0].content.split("; ")]
+            message = AIMessage("", tool_calls=[
+                {"name": name, "args": {"account" if name == "pay" else "question": value},
+                 "id": "call-%d" % number}
+                for number, (name, value) in enumerate(calls)
+            ])
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _reviewed(mode):
+    only_people = {"allowed_decisions": ["respond"]}
+    return create_agent(
+        CallsTools(responses=[]), [pay, ask_person],
+        middleware=[HumanInTheLoopMiddleware(
+            {"pay": True, "ask_person": only_people}, interrupt_mode=mode)],
+    )
+
+
+tools = _reviewed("batched")
+tools_one_by_one = _reviewed("per_call")

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from synthralos.calls import output_schema
 from synthralos.calls.agent_platforms.agent_failures import agent_failure, cancelled
+from synthralos.calls.agent_platforms.langgraph_questions import resume_value
 from synthralos.calls.agent_platforms.langgraph_state import (
     asking,
     errors_of,
@@ -147,12 +148,13 @@ class LangGraph:
         if run is None:
             return RunState(UNKNOWN, handle)
         state = self._thread_state(session, handle)
-        open_ids = [interrupt_id for interrupt_id, _ in interrupts(state)]
-        if run["status"] in _LIVE or question.id not in open_ids:
+        values = dict(interrupts(state))
+        if run["status"] in _LIVE or question.id not in values:
             return self._state_of(session, handle, run)
+        value = resume_value(values[question.id], answer)
         # Servers before LangGraph 0.4 know no answers by id; of a single question none is needed.
-        resumed: Any = answer if len(open_ids) == 1 else {question.id: answer}
-        return self._create(session, handle, {"command": {"resume": resumed}})
+        resume = value if len(values) == 1 else {question.id: value}
+        return self._create(session, handle, {"command": {"resume": resume}})
 
     def check(self, agent: Optional[str], seconds: float) -> CheckResult:
         reply = self._session(seconds).request("POST", CHECK_PATH, {"limit": 1})

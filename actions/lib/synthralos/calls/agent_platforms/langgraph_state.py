@@ -1,9 +1,9 @@
 """What the state of a LangGraph thread says, and what a graph is told in its `config`."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from synthralos.calls.agent_platforms.langgraph_questions import question_text
 from synthralos.calls.agent_platforms.protocol import ASKING, Handle, Question, RunState
 from synthralos.calls.llm_wires.chat_messages import text_of
 
@@ -62,14 +62,7 @@ def output_of(state: Mapping[str, Any], kind: str) -> Any:
 def asking(handle: Handle, state: Mapping[str, Any]) -> RunState:
     """Return the RunState of a thread that has a question open."""
     interrupt_id, value = interrupts(state)[0]
-    return RunState(ASKING, handle, question=Question(_question_text(value), id=interrupt_id))
-
-
-def _question_text(value: Any) -> str:
-    """Return an interrupt's value, which may be any JSON value, as a text for people."""
-    if isinstance(value, dict) and isinstance(value.get("question"), str):
-        return str(value["question"])
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return RunState(ASKING, handle, question=Question(question_text(value), id=interrupt_id))
 
 
 def _tasks(state: Mapping[str, Any]) -> list[dict[str, Any]]:
