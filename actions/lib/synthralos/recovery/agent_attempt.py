@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from synthralos.runtime.environment import Environment
 
 # Until another process that is just starting the run has recorded it.
-CLAIM_DELAY_SECONDS = 2.0
+CLAIM_DELAY_SECONDS, CLAIM_DELAY_SHARE = 2.0, 0.5
 
 
 def attempt(
@@ -95,12 +95,15 @@ def adopt_run(env: "Environment", case: dict[str, Any], targets: list[Target]) -
 
 def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun]:
     """Return the run that serves the request of a case, or has served it and failed, unless its
-    answer has been delivered.
+    answer was delivered before the case's own run waited for it.
     """
     agent_id = case["request"]["agent_id"]
     record = agent_runs.find(env.store, agent_id, case["agent_request"])
     if record is None or record.delivered_by in (None, case["run"]):
         return record
+    if case["run"] in agent_runs.waiters(env.store, record):
+        # Both serve the same request, and one of them was first.
+        return replace(record, delivered_by=None)
     api: Any = env.api
     try:
         status = None if api is None else api.execution(record.delivered_by, "status")["status"]
@@ -145,12 +148,18 @@ class _RecordedRun:
         # Two processes of one execution would both find nothing, and start it twice.
         with locks.try_lock(env.store, self._lock_name(), env.now) as is_acquired:
             if not is_acquired and env.store.unavailable_reason is None:
-                raise StillRunning(CLAIM_DELAY_SECONDS)
+                raise StillRunning(self._claim_delay())
             self._record = self._own_record()
             if self._record is not None and self._record.handle is None:
                 # Its reply was lost with its process: the same request has the same key.
                 self._request = replace(self._request, idempotency_key=self._record.start_key)
             return self._wait(seconds, clock)
+
+    def _claim_delay(self) -> float:
+        """Return when to look again: a process that died with the lock keeps it for minutes."""
+        pending = self._case["progress"].get("pending")
+        waited = 0.0 if pending is None else self._env.now() - pending["started_at"]
+        return max(CLAIM_DELAY_SECONDS, waited * CLAIM_DELAY_SHARE)
 
     def _own_record(self) -> Optional[AgentRun]:
         record = find_open_run(self._env, self._case)
