@@ -16,6 +16,7 @@ AGENT_SECONDS = 8
 LONG_AGENT_SECONDS = int(os.environ.get("LONG_AGENT_SECONDS") or 60)
 MAX_EXECUTIONS = 22
 FAILED = {"agent_id": "bot", "failure_type": "error"}
+ENDED = ("succeeded", "failed", "timeout", "canceled", "abandoned")
 SERVICES = ["rabbitmq", "st2api", "st2scheduler", "st2workflowengine", "st2notifier",
             "st2rulesengine", "st2timersengine", "st2sensorcontainer", "st2actionrunner"]
 
@@ -50,46 +51,61 @@ def base_url(st2, tmp_path_factory, effects):
             st2.call("PUT", "/configs/synthralos", json=before)
 
 
-def stop_api(restart):
-    """Let the API answer nothing for a while."""
-    pids = processes("bin/st2api")
-    kill(pids, signal.SIGSTOP)
-    try:
-        # Longer than the pack gives any call of the API.
-        let_pass(8)
-    finally:
-        kill(pids, signal.SIGCONT)
+class Victim:
+    """An action of a run, killed with -9 together with a service, or while that is stopped."""
+
+    def __init__(self, restart):
+        self._restart = restart
+        self.killed = []
+
+    def alone(self):
+        self.killed = kill(processes(ATTEMPT))
+
+    def with_service(self, service):
+        kill(processes("bin/" + service))
+        self.alone()
+        self._restart(service)
+
+    def while_the_api_is_stopped(self):
+        pids = processes("bin/st2api")
+        kill(pids, signal.SIGSTOP)
+        try:
+            self.alone()
+            # Longer than the pack gives any call of the API.
+            let_pass(8)
+        finally:
+            kill(pids, signal.SIGCONT)
 
 
-INTERRUPTIONS = {
-    "nothing else": lambda restart: None,
-    "action runners": lambda restart: restart("st2actionrunner"),
-    "workflow engine": lambda restart: restart("st2workflowengine"),
-    "API killed": lambda restart: restart("st2api"),
-    "API stopped": stop_api,
+DEATHS = {
+    "alone": Victim.alone,
+    "action-runners": lambda victim: victim.with_service("st2actionrunner"),
+    "workflow-engine": lambda victim: victim.with_service("st2workflowengine"),
+    "api-killed": lambda victim: victim.with_service("st2api"),
+    "api-stopped": Victim.while_the_api_is_stopped,
 }
 
 
-@pytest.mark.parametrize("interrupt", INTERRUPTIONS.values(), ids=INTERRUPTIONS)
+@pytest.mark.parametrize("name", DEATHS)
 def test_a_run_whose_processes_die_is_run_again_and_joins(
-    st2, base_url, effects, restart, interrupt, request
+    st2, base_url, effects, restart, name
 ):
-    line = "live-%s" % request.node.callspec.id.replace(" ", "-")
+    line = "live-" + name
     query = "pay %d %s" % (AGENT_SECONDS, line)
-    run_id = st2.start("agent_recovery", **dict(FAILED, original_query=query, timeout=120))
+    run_id = st2.start("agent_recovery", **dict(FAILED, original_query=query, timeout=300))
     until(lambda: lines(effects, line), "the agent works", LIVE_PATIENCE_SECONDS)
-    attempts = processes(ATTEMPT)
-    interrupt(restart)
-    killed = kill(attempts)
+    victim = Victim(restart)
+    DEATHS[name](victim)
     rerun = st2.call("POST", "/executions/%s/re_run" % run_id, json={"parameters": {}})
     run = st2.wait(rerun["id"])
     output = run["result"]["output"]
-    print("%s: killed %d; %s" % (request.node.callspec.id, len(killed), output["summary"]))
+    print("%s: killed %d action(s), %d line(s), %d start(s)" % (
+        name, len(victim.killed), lines(effects, line), started_runs(base_url, query)))
     assert run["status"] == "succeeded", output
     assert output["recovery_result"]["output"] == "paid %s" % line
     assert lines(effects, line) == 1 and started_runs(base_url, query) == 1
-    # What the action runners had begun may stay on its way until the reaper ends it.
-    if st2.call("GET", "/executions/" + run_id)["status"] not in ("failed", "succeeded"):
+    # What died with the action runners stays on its way until the reaper ends it.
+    if st2.call("GET", "/executions/" + run_id)["status"] not in ENDED:
         st2.call("DELETE", "/executions/" + run_id)
 
 
@@ -108,7 +124,8 @@ def test_a_restart_of_all_services_while_an_agent_works_long(st2, base_url, effe
         restart(service)
     run = until(lambda: ended(st2, run_id), "the run ends", LONG_AGENT_SECONDS + 600)
     executions = [run] + st2.children(run)
-    print("%d executions: %s" % (len(executions), run["result"]["output"]["summary"]))
+    print("%d executions, %d line(s), %d start(s): %s" % (
+        len(executions), lines(effects, "long"), started_runs(base_url, query), run["status"]))
     assert run["status"] == "succeeded", run["result"]
     assert run["result"]["output"]["recovery_result"]["output"] == "paid long"
     assert run["result"]["output"]["attempts"] == 1
@@ -118,4 +135,4 @@ def test_a_restart_of_all_services_while_an_agent_works_long(st2, base_url, effe
 
 def ended(st2, run_id):
     run = st2.call("GET", "/executions/" + run_id)
-    return run if run["status"] in ("succeeded", "failed", "canceled", "timeout") else None
+    return run if run["status"] in ENDED else None
