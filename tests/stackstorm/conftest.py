@@ -5,6 +5,8 @@ and put back afterwards; so never point ST2_API_URL at a StackStorm that people 
 action runners must reach the sandbox, which listens on this machine's loopback address.
 """
 import os
+import shlex
+import subprocess
 
 import pytest
 import requests
@@ -59,6 +61,23 @@ def st2():
         pytest.skip("ST2_API_URL is not set: there is no live StackStorm to run on")
     env = os.environ
     return StackStorm(env["ST2_API_URL"], env.get("ST2_AUTH_TOKEN"), env.get("ST2_API_KEY"))
+
+
+@pytest.fixture
+def restart(st2):
+    """restart(service) kills a service of StackStorm and starts it again.
+
+    ST2_RESTART names the command that does so; it gets the name of the service (st2workflowengine,
+    st2actionrunner, st2scheduler, st2api, rabbitmq). Without it, the test is skipped.
+    """
+    command = os.environ.get("ST2_RESTART")
+    if not command:
+        pytest.skip("ST2_RESTART is not set: nothing here can restart StackStorm's services")
+
+    def restarted(service):
+        subprocess.run(shlex.split(command) + [service], check=True, timeout=LIVE_PATIENCE_SECONDS)
+
+    return restarted
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,5 @@
-"""Services of a live StackStorm that die or hang while a run is on its way.
-
-ST2_RESTART names the command that kills a service and starts it again; it is given the name of the
-service (st2workflowengine, st2actionrunner, st2scheduler, rabbitmq). These tests skip without it.
-"""
-import os
-import shlex
+"""Services of a live StackStorm that die or hang while a run is on its way; see `restart`."""
 import signal
-import subprocess
 
 import pytest
 from fixtures.waiting import ENDLESS_SECONDS, LIVE_PATIENCE_SECONDS, let_pass, until
@@ -16,18 +9,6 @@ from sandbox import delay, ok, status
 
 FAILED = {"agent_id": "agent_123", "failure_type": "error", "original_query": "q",
           "context": {"repairPlan": {"steps": [{"action": "retry_execution"}]}}}
-
-
-@pytest.fixture
-def restart(st2):
-    command = os.environ.get("ST2_RESTART")
-    if not command:
-        pytest.skip("ST2_RESTART is not set: nothing here can restart StackStorm's services")
-
-    def restarted(service):
-        subprocess.run(shlex.split(command) + [service], check=True, timeout=LIVE_PATIENCE_SECONDS)
-
-    return restarted
 
 
 @pytest.mark.parametrize("service", ["st2workflowengine", "st2scheduler", "rabbitmq"])

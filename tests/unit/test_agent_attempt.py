@@ -120,6 +120,41 @@ def test_the_same_idempotency_key_joins_and_another_does_not(world, server):
     assert server.starts == ["first", "first"]
 
 
+def test_a_run_that_joined_gets_the_answer_that_another_has_returned_first(world, server):
+    _, _, first = world.round(world.begin("a" * 24, context={"idempotency_key": "order 7"}))
+    _, _, second = world.round(world.begin("b" * 24, context={"idempotency_key": "order 7"}))
+    server.answers("first")
+    assert world.round(first)[1]["success"]
+    world.ends("a" * 24, "succeeded")
+    ok, result, _ = world.round(second)
+    assert ok and result["recovery_result"]["output"] == "42" and server.starts == ["first"]
+
+
+def test_a_process_that_died_while_it_started_an_agent_costs_few_rounds(
+    world, server, monkeypatch, datastore
+):
+    # An API that lets nobody choose an id; what died never released its lock.
+    handle = Handle("langgraph", "first", "bot", {"thread": "t", "run": "r"})
+    monkeypatch.setattr(LangGraph, "handle_for", lambda platform, request: None)
+    server.on_start = KeyboardInterrupt()
+    with monkeypatch.context() as dying:
+        dying.setattr(datastore, "delete", lambda name: False)
+        with pytest.raises(KeyboardInterrupt):
+            world.round(world.begin("a" * 24))
+    world.ends("a" * 24, "failed")
+    keys = []
+
+    def start(platform, request, seconds):
+        keys.append(request.idempotency_key)
+        return RunState("completed", handle, output="42")
+
+    monkeypatch.setattr(LangGraph, "start", start)
+    rerun = world.begin("b" * 24, execution={"context": {"re-run": {"ref": "a" * 24}}})
+    played = world.rounds(rerun)
+    assert played[-1][1]["recovery_result"]["output"] == "42" and len(played) < 15
+    assert keys == server.keys, "the start is repeated under the key of the one that was lost"
+
+
 def test_another_query_of_the_same_agent_runs_beside_it(world, server):
     world.round(world.begin("a" * 24))
     world.round(world.begin("b" * 24))

@@ -159,7 +159,7 @@ def test_attempt_n_applies_step_n_to_the_original_request(make_env, monkeypatch)
     queries, keys = [], []
     answer = {"output": "x", "execution_id": "e", "metadata": {}, "latency_ms": 1}
 
-    def call(client, endpoint, request, seconds, clock):
+    def call(client, endpoint, request, *more):
         queries.append(request.query)
         keys.append(request.idempotency_key)
         if len(queries) < 3:
@@ -187,7 +187,7 @@ def test_the_same_request_after_a_lost_reply_has_the_same_key_at_every_platform(
     agent_recovery.plan_repair(env, case)
     keys = []
 
-    def call(client, endpoint, request, seconds, clock):
+    def call(client, endpoint, request, *more):
         keys.append((endpoint.platform.name, request.idempotency_key))
         raise CallError(make_failure("timeout", "no answer"))
 

@@ -129,6 +129,39 @@ def test_openai_errors(status, body, cause):
     assert classified(status, body).cause == cause
 
 
+REUSED_KEY = {
+    "title": "Idempotency-Key is already used",
+    "detail": "This operation is idempotent and it requires correct usage of Idempotency Key. "
+    "Idempotency Key MUST not be reused across different payloads of this operation.",
+}
+
+
+@pytest.mark.parametrize("status, body, cause", [
+    (422, REUSED_KEY, "idempotency_key_reused"),
+    (400, {"error": {"type": "idempotency_error", "message": "Keys for idempotent requests can "
+                     "only be used with the same parameters they were first used with."}},
+     "idempotency_key_reused"),
+    (400, {"errors": [{"category": "INVALID_REQUEST_ERROR", "code": "IDEMPOTENCY_KEY_REUSED",
+                       "detail": "Different request parameters used for the same "
+                       "idempotency_key."}]}, "idempotency_key_reused"),
+    # The same request is under way, or the header is missing.
+    (409, {"title": "A request is outstanding for this Idempotency-Key"}, "conflict"),
+    (400, {"title": "Idempotency-Key is missing"}, "bad_request"),
+])
+@pytest.mark.parametrize("call_kind", failures.CALL_KINDS)
+def test_a_key_of_the_pack_that_was_reused_is_no_fault_of_the_request(
+    status, body, cause, call_kind
+):
+    failure = failures.from_http(status, {}, json.dumps(body), NOW, call_kind)
+    assert failure.cause == cause
+    assert not failure.policy.retry_same_target or status == 409
+
+
+def test_a_key_that_an_agent_s_tool_has_reused_is_no_fault_of_the_pack():
+    for report in ({"error": {"status": 422, "message": REUSED_KEY["title"]}}, REUSED_KEY["title"]):
+        assert failures.cause_of(report) != "idempotency_key_reused"
+
+
 @pytest.mark.parametrize(
     "status, body, cause",
     [

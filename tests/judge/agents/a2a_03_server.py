@@ -30,6 +30,12 @@ def text_part(text):
     return Part(root=TextPart(text=text))
 
 
+def leave(line):
+    """An agent's effect."""
+    with open(os.environ["EFFECTS"], "a") as effects:
+        effects.write(line + "\n")
+
+
 class Executor(AgentExecutor):
     async def execute(self, context, event_queue):
         word, _, rest = context.get_user_input().partition(" ")
@@ -68,6 +74,10 @@ class Executor(AgentExecutor):
         else:
             if word == "sleep":
                 await asyncio.sleep(float(rest))
+            if word == "pay":
+                seconds, _, rest = rest.partition(" ")
+                leave(rest)
+                await asyncio.sleep(float(seconds))
             await updater.add_artifact([text_part(rest), text_part("end")], name="answer")
             await updater.complete()
 

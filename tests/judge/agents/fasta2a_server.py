@@ -17,6 +17,12 @@ from fasta2a.storage import InMemoryStorage
 KEY = os.environ["JUDGE_KEY"]
 
 
+def leave(line):
+    """An agent's effect."""
+    with open(os.environ["EFFECTS"], "a") as effects:
+        effects.write(line + "\n")
+
+
 class Agent(Worker):
     async def run_task(self, params):
         task_id = params["id"]
@@ -27,6 +33,10 @@ class Agent(Worker):
             raise RuntimeError(rest)
         if word == "sleep":
             await asyncio.sleep(float(rest))
+        if word == "pay":
+            seconds, _, rest = rest.partition(" ")
+            leave(rest)
+            await asyncio.sleep(float(seconds))
         if word in ("fail", "reject"):
             state = {"fail": "failed", "reject": "rejected"}[word]
             await self.storage.update_task(task_id, state=state)

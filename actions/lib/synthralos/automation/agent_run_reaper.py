@@ -36,7 +36,9 @@ def cancel_left_behind(env: "Environment") -> list[dict[str, Any]]:
     for agent_run in agent_runs.undelivered(env.store):
         if len(cancelled) >= MAX_CANCELLED_AT_ONCE:
             break
-        if _is_waited_for(env, agent_run):
+        if agent_run.handle is None or _is_waited_for(env, agent_run):
+            # Where the reply to the start was lost, nobody can ask for the run. Its record stays:
+            # a re-run repeats the start under the same key.
             continue
         confirmed = _cancel(env, agent_run)
         if confirmed:
@@ -74,7 +76,7 @@ def _cancel(env: "Environment", agent_run: AgentRun) -> bool:
     """Cancel a run at its platform; return whether it can have no further effect."""
     handle = Handle.restore(agent_run.handle)
     if handle is None:
-        # Nobody can ask for it: the reply to its start was lost.
+        # Somebody edited the record.
         return True
     platform = next((p for p in env.settings.platforms if p.name == handle.platform), None)
     if platform is None or not agent_platforms.capabilities_of(platform.api).cancels:

@@ -192,7 +192,7 @@ class _Waiting:
             state = self._start()
         else:
             self._is_joined = True
-            state = self._join(RunState(RUNNING, handle))
+            state = self._find_or_start(handle)
         pause = FIRST_POLL_SECONDS
         while True:
             if state.status == ASKING and state.question is not None:
@@ -239,6 +239,19 @@ class _Waiting:
             return RunState(UNKNOWN, handle)
         self._record(state.handle, state.progress)
         return state
+
+    def _find_or_start(self, handle: Handle) -> RunState:
+        """Return the state of the run of `handle`; where it cannot be found without the reply to
+        its start, which was lost, the same start is repeated under the same key.
+        """
+        try:
+            return self._join(RunState(RUNNING, handle))
+        except NotSupported as error:
+            if handle == self._platform.handle_for(self._request):
+                return self._start()
+            message = "the reply to the start was lost, and something else is asked for now: %s"
+            failure = failures.make_failure("server_error", message % error.failure.message)
+            raise CallError(failures.with_evidence(failure, ran=True)) from None
 
     def _begin(self, seconds: float) -> RunState:
         checkpoint = self._request.checkpoint

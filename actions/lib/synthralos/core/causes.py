@@ -289,6 +289,12 @@ CAUSES = {
         "error", "medium", "request", "What the request names does not exist",
         may_have_taken_effect=True,
     ),
+    # The effect of what was sent first under that key is not known to whoever sends the second.
+    "idempotency_key_reused": Cause(
+        "error", "high", "request",
+        "One Idempotency-Key came with two different requests: a fault of this pack",
+        may_have_taken_effect=True,
+    ),
     # The run itself.
     "budget": Cause("llm_error", "high", "run", "The pack's own budget allows no further call"),
     "cancelled": Cause("error", "low", "run", "The run was cancelled"),

@@ -29,6 +29,14 @@ _PROVIDER_PHRASES = {
         r"failed_generation|tool call validation failed|"
         r"model (?:output|generated|produced) .{0,60}(?:invalid|malformed|not valid)"
     ),
+    "idempotency_key_reused": (
+        r"idempotency[ _-]?key (?:is |was |has been |has )?already (?:been )?used|"
+        r"idempotency[ _-]?key.{0,80}(?:re-?used|(?:different|another|other) (?:\w+ )?"
+        r"(?:request|payload|parameters?|body|bodies|arguments)|(?:not|n.t) match)|"
+        r"(?:different|another) (?:\w+ )?(?:request|payload|parameters?|body|bodies).{0,60}"
+        r"idempotency[ _-]?key|"
+        r"idempotent requests can only be used with the same parameters"
+    ),
     # The limit of all models together is one of the account.
     "quota/all models": r"models[ -]per[ -]day|free model requests per day",
     "quota": (

@@ -52,6 +52,7 @@ _CAUSE_OF_STATUS = {
 # The causes that the words of an error may name, the first of them first. Others are not looked
 # for: the words of a 500 may be anything.
 _PHRASES_OF_REFUSAL = (
+    "idempotency_key_reused",
     "invalid_output",
     "quota/all models",
     "model_quota",
@@ -408,7 +409,8 @@ def _cause_of_reported(clues: Evidence, text: str) -> Optional[str]:
     messages = clues.messages or ((text[: evidence.MAX_CHARS_READ],) if text else ())
     if status is not None and (status != 400 or clues.statuses):
         cause = _cause_of_response(status, replace(clues, statuses=()), "model request", None)
-        if cause not in ("bad_request", "not_found"):
+        # Not of this pack is a key that somebody else has used twice.
+        if cause not in ("bad_request", "not_found", "idempotency_key_reused"):
             return cause
     return error_phrases.provider_cause(messages, _PHRASES_OF_TEXT) or error_phrases.general_cause(
         "\n".join(messages)

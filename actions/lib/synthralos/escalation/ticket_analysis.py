@@ -66,6 +66,14 @@ _CAUSES = {
         "The request conflicts with the current state of the target.",
         ["Look for another run that works on the same object, and run them one at a time"],
     ),
+    "idempotency_key_reused": (
+        "The pack sent two different requests under one Idempotency-Key. This is a fault of the "
+        "pack, not of the request.",
+        [
+            "Find out at {target} what the first request under that key has done",
+            "Report it with the trail of the run and synthralos.case.show",
+        ],
+    ),
     "rate_limit": (
         "The target limits its call rate, and the wait that it asked for exceeds the deadline.",
         [

@@ -30,7 +30,8 @@ class RunningAgent(TypedDict):
 def running_agents(
     env: "Environment", store: Any, agent_id: Optional[str] = None
 ) -> list[RunningAgent]:
-    """Return the agents that are at work, the oldest first, without asking their platforms.
+    """Return the agents that are at work, the oldest first, without asking their platforms. Those
+    that nobody can ask for, because the reply to their start is awaited or lost, are left out.
 
     :param store: a datastore with their records; `env` has what may not be shown.
     :param agent_id: only the runs of this agent.
@@ -49,4 +50,5 @@ def running_agents(
             "progress": sanitize_line(agent_run.progress, env.redactor, MAX_PROGRESS_CHARS),
         }
         for agent_run in running
+        if agent_run.handle is not None
     ]

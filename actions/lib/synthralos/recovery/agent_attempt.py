@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.calls import agent_run, idempotency
-from synthralos.calls.agent_platforms import capabilities_of
+from synthralos.calls.agent_platforms import capabilities_of, connect
 from synthralos.calls.agent_platforms.protocol import AgentRequest, Checkpoint, Handle, Question
 from synthralos.calls.agent_run import Answer, Patience, QuestionIsOpen
 from synthralos.calls.attempts import StillRunning
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from synthralos.runtime.environment import Environment
 
 # Until another process that is just starting the run has recorded it.
-CLAIM_DELAY_SECONDS = 2.0
+CLAIM_DELAY_SECONDS, CLAIM_DELAY_SHARE = 2.0, 0.5
 
 
 def attempt(
@@ -49,13 +49,7 @@ def attempt(
     request = repair_actions.apply(
         step["action"], case["agent"], step["parameters"], _facts(env, case)
     )
-    platform_request = _platform_request(env, case, request, target)
-    if capabilities_of(endpoint.platform.api).joins:
-        result = _RecordedRun(env, case, target, endpoint, platform_request).run(seconds, clock)
-    else:
-        result = agent_run.run_agent(
-            env.client, endpoint, platform_request, Patience(seconds), clock
-        )
+    result = _RecordedRun(env, case, target, endpoint, request).run(seconds, clock)
     return dict(result, step=step["action"])
 
 
@@ -70,8 +64,6 @@ def adopt_run(env: "Environment", case: dict[str, Any], targets: list[Target]) -
     if agent_run_record.failed_with is not None:
         checkpoints.add_recorded(case, targets, agent_run_record)
         return
-    if agent_run_record.handle is None:
-        return
     target = next((item for item in targets if item.name == agent_run_record.target), None)
     if target is None:
         # It runs where this agent is no longer configured to run: nobody can ask for it.
@@ -81,26 +73,45 @@ def adopt_run(env: "Environment", case: dict[str, Any], targets: list[Target]) -
     progress["attempts"] += 1
     mark = progress["marks"].setdefault(target.name, {"tries": 0, "ready_at": 0.0, "out": None})
     mark["tries"] += 1
-    limit = min(target.seconds, case["deadline"] - agent_run_record.started_at)
+    # What can only be started again begins now.
+    is_found = _is_found(env, agent_run_record, target)
+    started_at = agent_run_record.started_at if is_found else env.now()
+    limit = min(target.seconds, case["deadline"] - started_at)
     progress["pending"] = {
         "target": target.name,
         "number": progress["attempts"],
         "round": 1,
         "repeat": False,
         "seconds": limit,
-        "started_at": agent_run_record.started_at,
+        "started_at": started_at,
     }
     agent_runs.add_waiter(env.store, agent_run_record, case["run"], env.now())
 
 
+def _is_found(env: "Environment", record: AgentRun, target: Target) -> bool:
+    """Return whether the platform has named the run of a record, or lets its id be chosen. Any
+    other one is looked for under the key of its start, and started once more where that is in vain.
+    """
+    endpoint = target.endpoint
+    assert isinstance(endpoint, AgentEndpoint)
+    handle = Handle.restore(record.handle)
+    if handle is None or capabilities_of(endpoint.platform.api).chooses_run_id:
+        return handle is not None
+    request = AgentRequest(endpoint.agent, "", record.start_key)
+    return handle != connect(env.client, endpoint.platform).handle_for(request)
+
+
 def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun]:
     """Return the run that serves the request of a case, or has served it and failed, unless its
-    answer has been delivered.
+    answer was delivered before the case's own run waited for it.
     """
     agent_id = case["request"]["agent_id"]
     record = agent_runs.find(env.store, agent_id, case["agent_request"])
     if record is None or record.delivered_by in (None, case["run"]):
         return record
+    if case["run"] in agent_runs.waiters(env.store, record):
+        # Both serve the same request, and one of them was first.
+        return replace(record, delivered_by=None)
     api: Any = env.api
     try:
         status = None if api is None else api.execution(record.delivered_by, "status")["status"]
@@ -113,12 +124,20 @@ def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun
 def mark_delivered(env: "Environment", case: dict[str, Any]) -> None:
     """Record that this run returns the answer of the run that served its request."""
     record = agent_runs.find(env.store, case["request"]["agent_id"], case["agent_request"])
-    if record is not None:
+    if record is None:
+        return
+    if record.handle is None:
+        # Nobody could ask for the answer once more.
+        agent_runs.forget(env.store, record)
+    else:
         agent_runs.mark_delivered(env.store, record, case["run"], env.now())
 
 
 class _RecordedRun:
-    """The run of an agent for the request of a case, and its record."""
+    """The run of an agent for the request of a case, and its record.
+
+    :ivar _scope: part of the idempotency key of its start; see AgentRun.key_scope.
+    """
 
     def __init__(
         self,
@@ -126,11 +145,14 @@ class _RecordedRun:
         case: dict[str, Any],
         target: Target,
         endpoint: AgentEndpoint,
-        request: AgentRequest,
+        request: dict[str, Any],
     ) -> None:
-        self._env, self._case, self._target = env, case, target
-        self._endpoint, self._request = endpoint, request
+        self._env, self._case, self._target, self._endpoint = env, case, target, endpoint
+        self._raw_request = request
+        self._capabilities = capabilities_of(endpoint.platform.api)
         self._record: Optional[AgentRun] = None
+        self._scope = ""
+        self._find()
 
     def run(self, seconds: float, clock: agent_run.Clock) -> dict[str, Any]:
         """Join the recorded run at this target, or start one.
@@ -138,27 +160,44 @@ class _RecordedRun:
         :raises StillRunning: the agent works on, or another process is just starting it.
         :raises CallError: it failed.
         """
-        env = self._env
-        self._record = self._own_record()
-        if self._record is not None and self._record.handle is not None:
+        env, record = self._env, self._record
+        is_found = record is not None and _is_found(env, record, self._target)
+        if is_found or not self._capabilities.joins:
             return self._wait(seconds, clock)
         # Two processes of one execution would both find nothing, and start it twice.
         with locks.try_lock(env.store, self._lock_name(), env.now) as is_acquired:
             if not is_acquired and env.store.unavailable_reason is None:
-                raise StillRunning(CLAIM_DELAY_SECONDS)
-            self._record = self._own_record()
-            if self._record is not None and self._record.handle is None:
-                # Its reply was lost with its process: the same request has the same key.
-                self._request = replace(self._request, idempotency_key=self._record.start_key)
+                raise StillRunning(self._claim_delay())
+            self._find()
             return self._wait(seconds, clock)
 
-    def _own_record(self) -> Optional[AgentRun]:
-        record = find_open_run(self._env, self._case)
-        is_own = record is not None and record.is_open and record.target == self._target.name
-        return record if is_own else None
+    def _find(self) -> None:
+        """Read the record of the run, and make the request that it was or will be started with.
+
+        A start whose reply was lost, maybe with its process, is repeated under the same key as long
+        as the same is asked for.
+        """
+        found = find_open_run(self._env, self._case)
+        if found is not None and not found.is_open:
+            found = None
+        self._scope = _new_scope(self._case) if found is None else found.key_scope
+        is_own = found is not None and found.target == self._target.name
+        self._record = found if is_own else None
+        self._request = _platform_request(
+            self._env, self._case, self._raw_request, self._target, self._scope
+        )
+
+    def _claim_delay(self) -> float:
+        """Return when to look again: a process that died with the lock keeps it for minutes."""
+        pending = self._case["progress"].get("pending")
+        waited = 0.0 if pending is None else self._env.now() - pending["started_at"]
+        return max(CLAIM_DELAY_SECONDS, waited * CLAIM_DELAY_SHARE)
 
     def _wait(self, seconds: float, clock: agent_run.Clock) -> dict[str, Any]:
-        env, record = self._env, self._record
+        env = self._env
+        if self._record is not None and not _is_found(env, self._record, self._target):
+            self._record = replace(self._record, started_at=env.now(), asked_seconds=0.0)
+        record = self._record
         handle = None if record is None else Handle.restore(record.handle)
         is_first = handle is None or self._case["progress"]["cursor"] == 0
         # Whoever has just answered waits for what comes of it, as whoever has just started it.
@@ -216,12 +255,16 @@ class _RecordedRun:
 
     def _save(self, handle: Optional[Handle], progress: str) -> None:
         env, case, now = self._env, self._case, self._env.now()
+        if not self._capabilities.joins:
+            # What has ended is not joined either: only its start is of interest.
+            handle = None
         if self._record is None:
             self._record = AgentRun(
                 agent_id=case["request"]["agent_id"],
                 request=case["agent_request"],
                 started_by=case["run"] or "",
                 start_key=self._request.idempotency_key,
+                key_scope=self._scope,
                 target=self._target.name,
                 handle=None if handle is None else handle.as_dict(),
                 started_at=now,
@@ -247,29 +290,35 @@ def _elapsed(env: "Environment", record: AgentRun) -> float:
     return max(0.0, env.now() - record.started_at - record.asked_seconds)
 
 
-def _platform_request(
-    env: "Environment", case: dict[str, Any], request: dict[str, Any], target: Target
-) -> AgentRequest:
-    """Return the AgentRequest for an endpoint, from the request that a repair action made.
+def _new_scope(case: dict[str, Any]) -> str:
+    """Return the scope of a start that repeats none.
 
     After a reply that was lost the same request has the same key, at every platform: its run may
     be live. After a failure that is known, it is a new start.
+    """
+    causes = [entry.get("cause") for entry in case["progress"]["trail"] if "attempt" in entry]
+    known_ends = [cause for cause in causes if cause and cause not in agent_run.LOST_REPLIES]
+    return "%s/%d" % (case["run"] or "", len(known_ends))
+
+
+def _platform_request(
+    env: "Environment", case: dict[str, Any], request: dict[str, Any], target: Target, scope: str
+) -> AgentRequest:
+    """Return the AgentRequest for an endpoint, from the request that a repair action made.
+
+    Whatever is sent follows from it and the scope, so that the same key has the same bytes.
     """
     endpoint = target.endpoint
     assert isinstance(endpoint, AgentEndpoint)
     agent_id = case["request"]["agent_id"]
     agent = env.settings.agents.get(agent_id)
-    causes = [entry.get("cause") for entry in case["progress"]["trail"] if "attempt" in entry]
-    known_ends = [cause for cause in causes if cause and cause not in agent_run.LOST_REPLIES]
-    parts = dict(request, known_ends=len(known_ends))
-    key = idempotency.key(case["run"], "POST", agent_id, parts)
     return AgentRequest(
         agent=endpoint.agent,
         query=request["query"],
-        idempotency_key=key,
+        idempotency_key=idempotency.key(scope, "POST", agent_id, request),
         config=request["config"],
         schema=case["request"]["context"].get("expected_schema"),
-        context={"agent_id": agent_id, "execution_id": case["run"] or ""},
+        context={"agent_id": agent_id, "execution_id": scope.partition("/")[0]},
         agent_type=request["agent_type"],
         execute_path=agent.execute_path if agent else None,
         replay_of=request["replay_of"],

@@ -22,6 +22,7 @@ BY_CAUSE = {
     "truncated_stream": ("regenerate_output", "simplify_query", "switch_model"),
     "malformed_answer": ("regenerate_output", "add_validation", "switch_model"),
     "conflict": ("retry_with_backoff", "retry_execution"),
+    "idempotency_key_reused": ("retry_execution",),
     "rate_limit": ("retry_with_backoff", "switch_provider", "switch_model"),
     "quota": ("switch_provider", "switch_model"),
     "model_quota": ("switch_model", "switch_provider"),

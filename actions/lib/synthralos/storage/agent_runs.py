@@ -58,6 +58,8 @@ class AgentRun:
     :ivar failed_with: the cause with which it failed, if it left a checkpoint; else None.
     :ivar question: the last question of the agent that a person was asked, or None.
     :ivar asked_seconds: for how long it has waited for people.
+    :ivar key_scope: what its start_key was made from, beside the request: the same for all starts
+        until one has ended in a known way; it begins with the execution id of the first of them.
     """
 
     agent_id: str
@@ -73,6 +75,7 @@ class AgentRun:
     failed_with: Optional[str] = None
     question: Optional[AskedQuestion] = None
     asked_seconds: float = 0.0
+    key_scope: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -137,7 +140,7 @@ def _from_fields(key: str, fields: Mapping[str, Any]) -> Optional[AgentRun]:
         "handle" in fields and
         all(isinstance(text, str) for text in texts) and
         all(isinstance(at, (int, float)) and math.isfinite(at) for at in times) and
-        isinstance(fields.get("progress", ""), str) and
+        all(isinstance(fields.get(name, ""), str) for name in ("progress", "key_scope")) and
         isinstance(fields.get("asked_seconds", 0.0), (int, float)) and
         _is_question(fields.get("question"))
     )

@@ -41,6 +41,12 @@ async def work(state):
         return {"messages": [{"role": "ai", "content": [{"type": "text", "text": rest}]}]}
     if word == "ask":
         return {"messages": [{"role": "ai", "content": "told: %s" % interrupt({"question": rest})}]}
+    if word == "pay":
+        # The effect comes first, so that each start is one, whatever becomes of it.
+        seconds, _, line = rest.partition(" ")
+        _leave(line)
+        await asyncio.sleep(float(seconds))
+        return {"messages": [{"role": "ai", "content": "paid %s" % line}]}
     if word == "sleep":
         seconds, _, line = rest.partition(" ")
         await asyncio.sleep(float(seconds))

@@ -57,6 +57,9 @@ class OpenAIResponses:
 
     def __init__(self, client: Client, platform: Platform) -> None:
         self._client, self._platform = client, platform
+        if not platform.background:
+            # The start is awaited, for as long as the run may take.
+            self.capabilities = Capabilities(resumes_checkpoint=True)
 
     def handle_for(self, request: AgentRequest) -> Optional[Handle]:
         return None
