@@ -7,7 +7,7 @@ people, or was assigned and cannot be checked; also when a person refused the ac
 from typing import Any, Optional
 
 from synthralos.core.identifiers import is_name
-from synthralos.infrastructure import check_records, crews, turns
+from synthralos.infrastructure import check_records, crews, silences, turns
 from synthralos.infrastructure.impact import rank
 from synthralos.runtime import failure_record, workflow_run
 from synthralos.runtime.environment import Environment
@@ -31,6 +31,7 @@ _SUCCESS_OUTCOMES = (HEALTHY, REPAIRED, ASSIGNED)
 def finish(env, case):
     """The result of repair.finish: what came of the run; a run that failed is recorded."""
     turns.leave(env, case)
+    silences.end(env, case["run"], case)
     check_records.close_checks(case)
     outcome, succeeded = outcome_of(case)
     case["outcome"] = outcome
@@ -103,6 +104,7 @@ def log_failure(env, case, parameters):
     complete = failure_record.complete_case(case)
     if complete:
         turns.leave(env, complete)
+        silences.end(env, complete["run"], complete)
         check_records.close_checks(complete)
     error, reason = failure_record.failure_reason(case, complete["progress"] if complete else {})
     error = dict(error, reason=reason)
@@ -194,6 +196,7 @@ def run_report(case):
         "unresolved_alerts": case["unresolved_alerts"],
         "resolved": case["resolved"],
         "checks": check_records.report(case),
+        "silences": silences.report(case),
         "impact": case["impact"],
         "assignments": case["assignments"],
         "plan": case["plan"],
