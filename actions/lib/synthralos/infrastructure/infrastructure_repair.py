@@ -16,6 +16,8 @@ stays assigned; one whose repair by an action fails its check (repair_check) is 
 the next step, or for a crew that has not been assigned to it.
 """
 
+import dataclasses
+
 from synthralos.calls import backoff
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
@@ -27,6 +29,7 @@ from synthralos.infrastructure import (
     crew_planner,
     crews,
     detection,
+    evidence_collection,
     impact,
     outcome,
     planner_tools,
@@ -299,6 +302,8 @@ def make_plan(env, case, config, may_ask=True):
     facts = _facts(env, case, config, topology, open_nodes)
     decided, planner_info, thoughts = None, None, None
     if may_ask and env.settings.planner_model is not None and config.crews and open_nodes:
+        evidence = evidence_collection.collect(env, config, topology, case, open_nodes)
+        facts = dataclasses.replace(facts, evidence=evidence)
         decided, planner_info = crew_planner.plan_by_llm(
             env, facts, case, lambda *used: _tool_used(case, *used)
         )
