@@ -26,8 +26,8 @@ _FAILED = re.compile(
     r"missing|malformed|unknown|expired|disabled|inactive|unsupported|too[ _]|bad[ _]|rate)"
 )
 _FAILED_ANYWHERE = re.compile(
-    r"(?i)\b(?:(?<!no )(?<!0 )(?<!without )errors?|fail(?:ed|ure)|invalid|rejected|refused|denied|unauthori[sz]ed|forbidden|"
-    r"not (?:delivered|accepted|found|sent)|could not|cannot)\b"
+    r"(?i)\b(?:(?<!no )(?<!0 )(?<!without )errors?|fail(?:ed|ure)|invalid|rejected|refused|denied|"
+    r"unauthori[sz]ed|forbidden|not (?:delivered|accepted|found|sent)|could not|cannot)\b"
 )
 
 
@@ -104,4 +104,4 @@ def _failure_of(value: Any) -> Failure:
     cause = failures.cause_of(value)
     if cause is None and isinstance(value, str):
         cause = failures.from_text(value).cause
-    return make_failure("bad_request" if cause in (None, "unknown") else cause, value)
+    return make_failure("bad_request" if cause is None or cause == "unknown" else cause, value)

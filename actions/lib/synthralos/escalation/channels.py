@@ -1,8 +1,9 @@
 """The notification channels: mail, Slack, a webhook, StackStorm's announcements.
 
 Each is a function (env, config, notice, seconds) that returns once the notice was accepted: None,
-or what was not, if others have received it. It raises RetryableDeliveryError if a retry may help,
-and DeliveryError or InvalidInput if not. A notice is a mapping of ids, enums, numbers and sanitized text; see notifications.build_notification.
+or what was not accepted, if others have received it. It raises RetryableDeliveryError if a retry
+may help, and DeliveryError or InvalidInput if not. A notice is a mapping of ids, enums, numbers and
+sanitized text; see notifications.build_notification.
 """
 
 import email.message

@@ -55,8 +55,9 @@ def send_due(env, config, ticket, report, seconds=TIMEOUT_SECONDS, sleep=time.sl
     :param report: a callable () -> the ticket's report; called only if something is sent.
     :param seconds: the time limit for all channels together, including retries.
     :returns: [{action, channel, status, tries, error}]. status is sent, failed, not_configured or
-        off; `error` of a sent one says which recipients did not receive it; entries with the last two are included if a trigger was sent, or if no channel is
-        usable. Empty if nothing is due, or another process is sending it.
+        off; `error` of a sent one says which recipients did not receive it. Entries with the last
+        two are included if a trigger was sent, or if no channel is usable. Empty if nothing is due,
+        or another process is sending it.
     """
     states = {channel: config.state(channel) for channel in CHANNELS}
     not_ready = [

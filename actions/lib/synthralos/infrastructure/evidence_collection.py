@@ -41,7 +41,7 @@ def collect(
     collected: list[Evidence] = []
     payloads = _payloads_by_node(env, config, topology, case)
     for node in nodes:
-        of_node: Sequence[Optional[Mapping[str, Any]]] = payloads.get(node) or [None]
+        of_node: list[Optional[dict[str, Any]]] = [*payloads.get(node, ())] or [None]
         for payload in of_node:
             if len(collected) >= MAX_ENTRIES:
                 return collected
