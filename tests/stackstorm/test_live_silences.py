@@ -87,8 +87,8 @@ def reap(st2):
 
 def test_the_case_of_a_silenced_alert_closes_when_the_alert_is_gone(st2, peers, working):
     run, entry = working(20)
-    [listed] = get(peers, "/api/v2/alerts")
-    assert listed["status"]["silencedBy"]
+    [entry_of_api] = get(peers, "/api/v2/alerts")
+    assert entry_of_api["status"]["silencedBy"]
     tell(peers, entry, 0)
     until(lambda: not get(peers, "/api/v2/alerts"), "the alert is gone")
     ended = st2.wait(run)

@@ -261,9 +261,9 @@ class TestReaper:
 class TestMatchers:
     def test_an_alert_with_more_labels_is_not_meant(self):
         labels = {"alertname": "A", "instance": "x"}
-        others = [labels, dict(labels, device="sda"), dict(labels, device="sdb", zone="z"),
+        other_labels = [labels, dict(labels, device="sda"), dict(labels, device="sdb", zone="z"),
                   dict(labels, instance="y", rack="r"), dict(labels, zone="z")]
-        absent = [m["name"] for m in matchers_of(labels, others) if not m["value"]]
+        absent = [m["name"] for m in matchers_of(labels, other_labels) if not m["value"]]
         assert absent == ["device", "zone"]
 
 

@@ -112,17 +112,17 @@ def last_samples(
     result = data.get("result")
     if data.get("resultType") != "matrix" or not isinstance(result, list):
         raise _malformed("Prometheus did not return series of samples")
-    found = []
+    candidates = []
     for entry in result:
         metric = entry.get("metric") if isinstance(entry, dict) else None
         if isinstance(metric, dict):
             texts = {str(name): str(value) for name, value in metric.items()}
-            found.append((_is_alerts(texts, labels), texts, entry.get("values")))
-    own = [item for item in found if item[0]]
+            candidates.append((_is_alerts(texts, labels), texts, entry.get("values")))
+    own = [item for item in candidates if item[0]]
     # A rule may have replaced all labels: then nobody knows which series is meant.
-    shown = (own or found)[:MAX_SERIES]
-    series = [(texts, _samples(values)) for _, texts, values in shown]
-    return Samples(series, len(found) - len(shown))
+    selected = (own or candidates)[:MAX_SERIES]
+    series = [(texts, _samples(values)) for _, texts, values in selected]
+    return Samples(series, len(candidates) - len(selected))
 
 
 def _is_alerts(series: Mapping[str, str], labels: Mapping[str, str]) -> bool:

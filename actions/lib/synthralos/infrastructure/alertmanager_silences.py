@@ -52,18 +52,18 @@ def owner_of(run: str) -> str:
 
 
 def matchers_of(
-    labels: Mapping[str, str], others: Iterable[Mapping[str, str]]
+    labels: Mapping[str, str], other_labels: Iterable[Mapping[str, str]]
 ) -> list[Matcher]:
     """Return matchers of the alert with these labels.
 
     An alert that has all its labels and more would be silenced, too. What it has more is therefore
     named, with an empty value: the label must be missing.
 
-    :param others: the labels of other alerts.
+    :param other_labels: the labels of other alerts.
     """
     matchers = [_matcher(name, value) for name, value in sorted(labels.items())]
     absent: set[str] = set()
-    for other in others:
+    for other in other_labels:
         more = set(other) - set(labels)
         if more and labels.items() <= other.items() and not more & absent:
             absent.add(min(more))

@@ -89,8 +89,8 @@ def _create(
     for connection in alertmanager.connections if alertmanager is not None else ():
         silence["reason"] = "Alertmanager does not list it"
         try:
-            listed, clock = _list_alike(env, calls, connection, key)
-            own = next((p for p in listed if p["fingerprint"] == key["fingerprint"]), None)
+            alike, clock = _list_alike(env, calls, connection, key)
+            own = next((p for p in alike if p["fingerprint"] == key["fingerprint"]), None)
             if own is None:
                 continue
             silence["starts_at"], silence["ends_at"] = own["starts_at"], env.now() + seconds
@@ -99,7 +99,7 @@ def _create(
                 silence["reason"] = "the datastore is unavailable: nobody would end it"
                 return silence
             matchers = alertmanager_silences.matchers_of(
-                own["labels"], [other["labels"] for other in listed]
+                own["labels"], [other["labels"] for other in alike]
             )
             silence["id"] = alertmanager_silences.create(
                 calls, connection, case["run"], matchers, clock, clock + seconds
@@ -122,15 +122,15 @@ def _list_alike(
     """
     path = alertmanager_api.alerts_path(repair_evidence.name_matchers(key["alertname"]))
     entries, clock = alertmanager_api.list_alerts(calls.get, connection, path, env.now())
-    listed = []
+    payloads = []
     for entry in entries:
         try:
             payload = alert_payloads.from_api(entry, clock)
         except InvalidInput:
             continue
         if payload["status"] == alert_payloads.FIRING:
-            listed.append(dict(payload, labels=_labels(entry)))
-    return listed, clock
+            payloads.append(dict(payload, labels=_labels(entry)))
+    return payloads, clock
 
 
 def _labels(entry: Mapping[str, Any]) -> dict[str, str]:
