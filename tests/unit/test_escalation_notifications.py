@@ -18,6 +18,7 @@ from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 from synthralos.escalation import channels, notifications, ticketing
 from synthralos.escalation.config import EscalationConfig
 from synthralos.storage import locks, tickets
+from synthralos.storage.keyspace import kind_of_key
 from synthralos.storage.stackstorm_api import Api, StackStormError
 
 from .conftest import http_answer
@@ -724,3 +725,9 @@ def test_twenty_that_process_at_once_send_each_notification_once(
     assert sorted(dedup_keys) == sorted("synthralos:" + name for name in names)
     assert len(mailbox.envelopes) == 3
     assert [key for key in datastore.names() if ".claim_notification." in key] == []
+
+
+def test_what_was_sent_is_stored_with_the_tickets(opened, serve, datastore):
+    opened(by_hook("webhook", serve(http_answer(202)).url))
+    kinds = {kind_of_key(name) for name, _ in datastore.list("synthralos.")}
+    assert "notification" in kinds and None not in kinds

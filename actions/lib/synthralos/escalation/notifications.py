@@ -190,7 +190,7 @@ def _record_name(ticket, action, channel):
 
 
 def _prefix(ticket):
-    return "%snotice.%s.%s." % (PREFIX, ticket["ticket"], ticket["period"])
+    return "%snotification.%s.%s." % (PREFIX, ticket["ticket"], ticket["period"])
 
 
 def _already_sent(store, ticket):
