@@ -6,6 +6,7 @@ import subprocess
 # What a process of these actions has on its command line.
 ATTEMPT = "python_action_wrapper.*execute_recovery.py"
 STEP = "python_action_wrapper.*waves.py"
+ASSIGNMENT = "python_action_wrapper.*assign_repair_crew.py"
 
 
 def processes(pattern):

@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 from synthralos.calls.http import CallError, Response
 from synthralos.core import failures
-from synthralos.core.timestamps import to_iso
+from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.sensing import alert_payloads
 
 # A matcher as Alertmanager reads it, with its escapes; names may not be quoted.
@@ -19,20 +19,30 @@ class Member:
 
     :ivar alerts: the labels of the alerts that fire; silenced: whether a silence suppresses them.
     :ivar status: of its responses, or a cause of failure, such as "network".
+    :ivar silences: {id: silence as the API has it}; a cluster shares it.
+    :ivar write_status: like `status`, of its responses to anything but a GET.
     """
 
-    def __init__(self, clock, age=3600.0):
+    def __init__(self, clock, age=3600.0, silences=None):
         self._clock, self.started_at = clock, clock() - age
         self.alerts, self.silenced, self.status = [], False, 200
+        self.silences, self.write_status = {} if silences is None else silences, 200
 
     def restart(self):
         self.started_at, self.alerts = self._clock(), []
 
-    def response(self, path, query):
-        if isinstance(self.status, str):
-            raise CallError(failures.make_failure(self.status, "as asked"))
-        if self.status != 200:
-            return Response(self.status, {}, "no", 0.01)
+    @property
+    def active_silences(self):
+        return [silence for silence in self.silences.values() if self._is_active(silence)]
+
+    def response(self, path, query, method="GET", body=None):
+        for status in (self.status, 200 if method == "GET" else self.write_status):
+            if isinstance(status, str):
+                raise CallError(failures.make_failure(status, "as asked"))
+            if status != 200:
+                return Response(status, {}, "no", 0.01)
+        if path.startswith("/api/v2/silence"):
+            return self._silence_response(path, method, body)
         if path == "/api/v2/status":
             return self._json({"uptime": to_iso(self.started_at, milliseconds=True)})
         matchers = [_MATCHER.match(text) for text in query.get("filter", ())]
@@ -44,6 +54,29 @@ class Member:
             self._entry(labels) for labels in self.alerts
             if all(labels.get(match[1], "") == _unescape(match[2]) for match in matchers)
         ])
+
+    def _silence_response(self, path, method, body):
+        silence_id = path.rpartition("/")[2]
+        if method == "POST":
+            assert parse_iso(body["endsAt"]) > self._clock()
+            silence_id = body.get("id") or "s-%d" % len(self.silences)
+            self.silences[silence_id] = dict(body, id=silence_id)
+            return self._json({"silenceID": silence_id})
+        if path == "/api/v2/silences":
+            return self._json([self._silence(silence) for silence in self.silences.values()])
+        silence = self.silences.get(silence_id)
+        if silence is None:
+            return Response(500 if method == "DELETE" else 404, {}, '"not found"', 0.01)
+        if method == "DELETE" and self._is_active(silence):
+            silence["endsAt"] = to_iso(self._clock(), milliseconds=True)
+        return self._json(self._silence(silence))
+
+    def _is_active(self, silence):
+        return parse_iso(silence["endsAt"]) > self._clock()
+
+    def _silence(self, silence):
+        state = "active" if self._is_active(silence) else "expired"
+        return dict(silence, status={"state": state})
 
     def _entry(self, labels):
         return {
@@ -78,6 +111,8 @@ class PrometheusState:
             raise CallError(failures.make_failure(self.status, "as asked"))
         if self.status != 200:
             return Response(self.status, {}, "no", 0.01)
+        if path == "/api/v1/rules":
+            return Response(200, {}, json.dumps({"data": {"groups": []}}), 0.01)
         promql = query["query"][0]
         expected = {"up == 0": 0, "up != 0": 1, "healthy": 1}[self.aliases.get(promql, promql)]
         if path == "/api/v1/query":
@@ -112,6 +147,8 @@ class SeriesState:
             raise CallError(failures.make_failure(self.status, "as asked"))
         if self.status != 200:
             return Response(self.status, {}, "no", 0.01)
+        if path == "/api/v1/rules":
+            return Response(200, {}, json.dumps({"data": {"groups": []}}), 0.01)
         promql, result, kind = query["query"][0], [], "vector"
         times = [self._clock()]
         if path != "/api/v1/query":
@@ -138,10 +175,11 @@ class Monitoring:
     def __init__(self, servers):
         self.servers, self.llm_calls = servers, []
 
-    def request(self, connection, method, path, seconds, *_):
+    def request(self, connection, method, path, seconds, body=None):
         path, _, query = path.partition("?")
         server = self.servers[connection.base_url]
-        return server.response(path, urllib.parse.parse_qs(query))
+        more = {} if method == "GET" else {"method": method, "body": body}
+        return server.response(path, urllib.parse.parse_qs(query), **more)
 
     def failure_of(self, response, call_kind):
         return failures.from_http(response.status, {}, response.text, 0.0, call_kind)

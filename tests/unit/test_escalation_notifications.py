@@ -2,6 +2,7 @@
 import contextlib
 import email
 import email.policy
+import gzip
 import json
 import shutil
 import socket
@@ -9,6 +10,7 @@ import ssl
 import subprocess
 import threading
 import types
+import zlib
 
 import pytest
 from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
@@ -16,6 +18,7 @@ from fixtures.waiting import PATIENCE_SECONDS, limit_under_test, until
 from synthralos.escalation import channels, notifications, ticketing
 from synthralos.escalation.config import EscalationConfig
 from synthralos.storage import locks, tickets
+from synthralos.storage.keyspace import kind_of_key
 from synthralos.storage.stackstorm_api import Api, StackStormError
 
 from .conftest import http_answer
@@ -311,6 +314,84 @@ def test_a_webhook_is_tried_again_where_that_may_help(opened, serve, statuses, s
     result = result_of(opened(by_hook("webhook", server.url))[2], "webhook")
     assert (result["status"], result["tries"], len(server.requests)) == (status, tries, tries)
     assert (result["error"] is None) == (status == "sent")
+
+
+LOGIN_PAGE = '<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>ok</body></html>'
+TEAMS = ("Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error "
+         "429 with ContextId tcid=0.")
+
+
+@pytest.mark.parametrize("channel", ["slack", "webhook"])
+@pytest.mark.parametrize("body, cause, tries", [
+    ('{"ok": false, "error": "no_team"}', "bad_request", 1),
+    ('{"ok":false,"error":"invalid_auth"}', None, 1),
+    ("no_team", "bad_request", 1), ("invalid_payload", "bad_request", 1),
+    (LOGIN_PAGE, "wrong_address", 1), ("\ufeff\r\n<html>log in", "wrong_address", 1),
+    (TEAMS, "rate_limit", 3),
+    ('{"status": "invalid event", "message": "Event object is invalid", "errors": ["x"]}',
+     "bad_request", 1),
+    ('{"status":"throttled"}', None, None), ('{"success": false}', "bad_request", 1),
+    ('{"errcode":310000,"errmsg":"keywords not in content"}', "bad_request", 1),
+    ('{"code":19001,"msg":"param invalid: incoming webhook access token invalid"}', None, 1),
+    ('[{"error": "quota"}]', None, 1), ('"no_service"', "bad_request", 1),
+    ('{"status": 503}', "server_error", 3), ('{"result":"error","msg":"Invalid key"}', None, 1),
+])
+def test_an_answer_of_200_that_was_not_delivered(
+    opened, serve, channel, body, cause, tries
+):
+    server = serve(http_answer(200, body.encode("utf-8")))
+    result = result_of(opened(by_hook(channel, server.url))[2], channel)
+    assert result["status"] == "failed" and "did not accept it" in result["error"]
+    assert cause is None or result["error"].startswith(cause)
+    assert tries is None or result["tries"] == tries
+    # Whatever the other side says is not shown.
+    assert "param" not in result["error"] and "Teams" not in result["error"]
+
+
+@pytest.mark.parametrize("channel, body", [
+    ("slack", "ok"), ("slack", "ok\n"), ("slack", ""), ("slack", "1"), ("slack", '{"ok":true}'),
+    ("slack", '{"success": true}'), ("webhook", ""), ("webhook", "accepted, 0 errors"),
+    ("webhook", '{"status":"success","message":"Event processed","dedup_key":"x"}'),
+    ("webhook", '{"error": null, "errors": [], "code": 0, "msg": "success"}'),
+    ("webhook", '{"errcode":0,"errmsg":"ok"}'), ("webhook", '{"message": "Workflow was started"}'),
+    ("webhook", '{"payload": {"severity": "error", "ok": false}}'), ("webhook", "42"),
+    ("webhook", '{"result":"Request will be processed"}'), ("webhook", '{"code":200,"msg":"ok"}'),
+])
+def test_an_answer_that_was_delivered(opened, serve, channel, body):
+    # Slack says text/html of its `ok`.
+    server = serve(http_answer(200, body, headers=[("Content-Type", "text/html")]))
+    result = result_of(opened(by_hook(channel, server.url))[2], channel)
+    assert (result["status"], result["error"]) == ("sent", None)
+
+
+@pytest.mark.parametrize("charset, encoding", [
+    ("utf-8", None), ("utf-8-sig", None), ("utf-16", None), ("utf-16-le", None),
+    ("utf-8", "gzip"), ("utf-8", "deflate"), ("utf-8", ""),
+])
+def test_an_answer_is_read_however_it_is_encoded(opened, serve, charset, encoding):
+    body = '{"ok": false, "error": "no_team"}'.encode(charset)
+    headers = [("Content-Encoding", encoding)] if encoding else []
+    if encoding == "deflate":
+        body = zlib.compress(body)
+    elif encoding is not None:
+        body = gzip.compress(body)
+    server = serve(http_answer(200, body, headers=headers))
+    assert result_of(opened(by_hook("slack", server.url))[2], "slack")["status"] == "failed"
+
+
+def test_some_recipients_are_refused(opened, post_office):
+    class Picky(Mailbox):
+        async def handle_RCPT(self, server, session, envelope, address, options):
+            if address.startswith("gone"):
+                return "550 no such user"
+            envelope.rcpt_tos.append(address)
+            return "250 OK"
+
+    mailbox = Picky()
+    entry = by_mail(post_office(mailbox), to=["ann@example.com", "gone@example.com"])
+    result = result_of(opened(entry)[2], "mail")
+    assert (result["status"], result["tries"], len(mailbox.envelopes)) == ("sent", 1, 1)
+    assert result["error"] == "the mail server refused 1 of 2 recipients (550)"
 
 
 def test_taken_and_resolved_is_told_to_the_webhook_that_had_the_trigger(opened, serve, clock):
@@ -644,3 +725,9 @@ def test_twenty_that_process_at_once_send_each_notification_once(
     assert sorted(dedup_keys) == sorted("synthralos:" + name for name in names)
     assert len(mailbox.envelopes) == 3
     assert [key for key in datastore.names() if ".claim_notification." in key] == []
+
+
+def test_what_was_sent_is_stored_with_the_tickets(opened, serve, datastore):
+    opened(by_hook("webhook", serve(http_answer(202)).url))
+    kinds = {kind_of_key(name) for name, _ in datastore.list("synthralos.")}
+    assert "notification" in kinds and None not in kinds

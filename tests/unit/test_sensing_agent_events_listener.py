@@ -1,9 +1,11 @@
 """The follower with scripted streams and a clock of its own, then against real servers on loopback.
 """
+import gzip
 import http.server
 import json
 import threading
 import time
+import zlib
 
 import pytest
 from fixtures.sensor_world import HOSTILE, Service, sensor_environment
@@ -452,6 +454,81 @@ def test_hostile_events(follow, service, text):
     ])
     assert len(service.payloads("agent_failure")) == 2
     assert len(service.payloads("agent_loop")) == 1
+
+
+def opened_as(**headers):
+    return (OPENED, (200, dict({"content-type": "text/event-stream"}, **{
+        name.replace("_", "-"): value for name, value in headers.items()})))
+
+
+def pieces(raw, size):
+    return [data(raw[at:at + size]) for at in range(0, len(raw), size)]
+
+
+def deflated(raw, window):
+    compressor = zlib.compressobj(wbits=window)
+    return compressor.compress(raw) + compressor.flush()
+
+
+TWO = (event("ä", "1") + event("b", "2")).replace(b"\\u00e4", "ä".encode())
+COMPRESSED = {
+    "gzip": ("gzip", gzip.compress(TWO)), "x-gzip": ("x-gzip", gzip.compress(TWO)),
+    "two members": ("gzip", gzip.compress(event("ä", "1")) + gzip.compress(event("b", "2"))),
+    "deflate": ("deflate", deflated(TWO, 15)), "raw deflate": ("deflate", deflated(TWO, -15)),
+    "twice": ("deflate, gzip", gzip.compress(zlib.compress(TWO))),
+    "without a header": ("", gzip.compress(TWO)), "identity": ("identity", TWO),
+    "header without gzip": ("gzip", TWO), "crlf": ("gzip", gzip.compress(
+        TWO.replace(b"\n", b"\r\n"))),
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("name", list(COMPRESSED))
+def test_a_compressed_stream_is_read(follow, service, name, size):
+    encoding, raw = COMPRESSED[name]
+    follow([opened_as(content_encoding=encoding), *pieces(raw, size), END])
+    assert dispatched_messages(service) == ["ä", "b"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("charset, declared", [
+    ("utf-8", "utf-8"), ("utf-8", "latin-1"), ("utf-8-sig", None), ("latin-1", "iso-8859-1"),
+    ("windows-1252", "Windows-1252"), ("utf-16", None), ("utf-16", "utf-16"), ("utf-16-le", None),
+    ("utf-16-be", "UTF-16BE"), ("utf-32", None), ("utf-8", "utf-16"),
+    ("cp037", "cp037"),
+])
+def test_a_stream_in_another_charset_is_read(follow, service, charset, declared, size):
+    kind = "text/event-stream" + ("" if declared is None else "; charset=%s" % declared)
+    raw = TWO.decode().encode(charset)
+    follow([opened_as(content_type=kind), *pieces(raw, size), END])
+    assert dispatched_messages(service) == ["ä", "b"]
+
+
+@pytest.mark.parametrize("headers, raw, word", [
+    ({"content_encoding": "br"}, b"\x0b\x02\x80", "compressed (br)"),
+    ({"content_encoding": "gzip, zstd"}, b"", "compressed (zstd)"),
+    ({"content_encoding": "gzip"}, gzip.compress(TWO)[:20] + b"\xff" * 60, "decompressed"),
+    ({"content_encoding": "deflate"}, b"\xff" * 60, "decompressed"),
+    ({"content_type": "text/event-stream; charset=klingon"}, TWO, "charset is unknown (klingon)"),
+])
+def test_a_stream_that_cannot_be_read_is_named(follow, service, headers, raw, word):
+    follow([opened_as(**headers), data(raw), END])
+    assert blinds(service) == [("encoding", False)] and word in service.log()
+
+
+def test_a_bomb_is_bounded(follow, service):
+    bomb = gzip.compress(b"data: " + b"x" * 50_000_000 + b"\n\n" + event("a", "1"))
+    follow([opened_as(content_encoding="gzip"), data(bomb), END])
+    assert dispatched_messages(service) == ["a"] and "too long" in service.log()
+
+
+@pytest.mark.parametrize("line", [
+    b'{"type":"agent_failure","message":"x"}\n', b"\x8b\x01\x80hello\xff\xff\n", b"Data: x\n\n",
+])
+def test_lines_of_no_event_stream_are_named_once(follow, service, line):
+    follow([GOOD, data(line * 3), END], [GOOD, data(b"\n\n", line, b"\n", event("a", "1")), END])
+    assert dispatched_messages(service) == ["a"]
+    assert service.log().count("not part of an event stream") == 1
 
 
 @pytest.mark.parametrize("entry", [

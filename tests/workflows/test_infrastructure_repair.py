@@ -167,6 +167,21 @@ class TestPlanner:
         sent = world.box.calls_to(PLANNER)[1].body["messages"][1]["content"]
         assert "network-team" in sent and "conversation_history" in sent
 
+    def test_it_gets_the_evidence_as_data(self, world):
+        world.box.script(PLANNER, [ok(text=assigns(["web-1"], ["database-team"]))])
+        alert = {
+            "status": "firing", "labels": {"alertname": "DiskFull", "instance": "web-1"},
+            "annotations": {"runbook_url": "http://wiki/" + HOSTILE[0]},
+            "generatorURL": "http://prometheus/graph?g0.expr=disk_free+%3C+0.1",
+        }
+        run, output = repair(world, source="alert", alert=alert)
+        assert run["status"] == "succeeded" and output["plan"]["source"] == "llm"
+        sent = world.box.calls_to(PLANNER)[0].body["messages"][1]["content"]
+        [evidence] = json.loads(sent.partition("\n")[2])["evidence"]
+        assert (evidence["subject"], evidence["expression"]) == ("web-1", "disk_free < 0.1")
+        assert evidence["links"]["Runbook"].startswith("http://wiki/")
+        assert not any(mark in sent for mark in ("{{", "<%", "{%"))
+
     @pytest.mark.parametrize("fallback", [True, False])
     def test_nonsense_ends_within_its_bound(self, world, fallback):
         world.config["infrastructure"]["planner"] = {"fallback": fallback}

@@ -42,12 +42,22 @@ def nodes(world):
     return world.run("infrastructure_repair", nodes=["db-1"])
 
 
+def alerted(world):
+    """The alert of a node that no crew can repair."""
+    alert = {
+        "status": "firing", "labels": {"alertname": "Down", "instance": "db-1", "note": WORD},
+        "annotations": {"summary": WORD, "runbook_url": "http://wiki/" + WORD},
+        "generatorURL": "http://prometheus/graph?g0.expr=" + WORD,
+    }
+    return world.run("infrastructure_repair", source="alert", alert=alert)
+
+
 def refused(world):
     request = {"prompt": "x", "model": "gpt-4", "parameters": {WORD: 1, "n": WORD}}
     return world.run("llm_retry", original_request=request, failure_reason=ERROR)
 
 
-RUNS = [agent, llm, route, error, nodes]
+RUNS = [agent, llm, route, error, nodes, alerted]
 
 
 @pytest.mark.parametrize("start", RUNS, ids=lambda start: start.__name__)

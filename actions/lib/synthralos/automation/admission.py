@@ -24,7 +24,7 @@ from synthralos.core import sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part
 from synthralos.escalation import ticketing
-from synthralos.storage import incidents, locks, tickets
+from synthralos.storage import incidents, locks, reaped_runs, tickets
 from synthralos.storage.datastore import PREFIX, DatastoreUnavailable, require_available
 from synthralos.storage.retention_store import case_seconds
 from synthralos.storage.stackstorm_api import ENDED, StackStormError
@@ -152,7 +152,9 @@ def close_run_ticket(env, run, actor):
         incidents.schedule_close(env.store, run, actor)
         return None
     output = (execution.get("result") or {}).get("output") or {}
-    ticket = output.get("ticket") if isinstance(output, dict) else None
+    output = output if isinstance(output, dict) else {}
+    # A run that was cancelled, or whose runner died, returned nothing.
+    ticket = output.get("ticket") or reaped_runs.ticket_of(env.store, run)
     # A recovery that a person approved is a run of its own, whose id the outer run returns.
     return ticket if _resolve(env, ticket, actor, (run, output.get("run"))) else None
 

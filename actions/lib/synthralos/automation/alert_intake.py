@@ -26,7 +26,7 @@ from synthralos.infrastructure.config import InfrastructureConfig
 from synthralos.infrastructure.infrastructure_repair import DEFAULT_RUN_SECONDS
 from synthralos.infrastructure.runbooks import find_runbook
 from synthralos.infrastructure.topology import Topology
-from synthralos.sensing import alert_payloads, alert_subjects, payload_limits
+from synthralos.sensing import alert_payloads, alert_subjects
 from synthralos.storage import incidents, last_queries
 from synthralos.storage.datastore import DatastoreUnavailable
 from synthralos.storage.incidents import FiringAlert
@@ -151,14 +151,8 @@ def parse_alerts(payload, now):
         return alert_payloads.from_webhook(body, now)
     if isinstance(payload.get("alerts"), list) or "ruleName" in payload:
         return alert_payloads.from_webhook(payload, now)
-    names = {"startsAt": "starts_at", "endsAt": "ends_at", "generatorURL": "generator_url"}
-    normalized = dict(
-        payload, **{name: payload.get(original_name) for name, original_name in names.items()}
-    )
-    [alert] = alert_payloads.from_webhook({"alerts": [normalized]}, now)
-    source = to_name(payload.get("source")) or alert["source"]
-    extra = payload_limits.text_map(payload.get("extra"), max_chars=1024)
-    return [dict(alert, source=source, extra=dict(extra, **alert["extra"]))]
+    alert = alert_payloads.from_item(payload, {}, now)
+    return [dict(alert, source=to_name(payload.get("source")) or alert["source"])]
 
 
 def report_of(env, config, alert):

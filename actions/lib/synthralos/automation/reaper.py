@@ -13,17 +13,16 @@ from synthralos.automation import (
     agent_run_reaper,
     approvals,
     recovery_with_approval,
+    silence_reaper,
 )
 from synthralos.core.errors import InvalidInput
-from synthralos.core.identifiers import encode_key_part
 from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.infrastructure import outcome
 from synthralos.orchestration import run_completion
 from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
 from synthralos.runtime import failure_record, run_parameters
-from synthralos.storage import agent_runs, incidents, inquiries
-from synthralos.storage.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
-from synthralos.storage.keyspace import lifetime_of
+from synthralos.storage import agent_runs, incidents, inquiries, reaped_runs
+from synthralos.storage.datastore import PAGE_SIZE, DatastoreUnavailable
 from synthralos.storage.stackstorm_api import ENDED, StackStormError
 
 # What a run without a case was about, by workflow.
@@ -52,7 +51,6 @@ LONG_SECONDS, ROUND_SECONDS = 3600, 3700
 POLL_SECONDS = 300
 LOOK_BACK = 2 * 24 * 3600
 MAX_PAGES = 10
-_LOGGED_SECONDS = lifetime_of("reaped_run")
 _WAITING = ("requested", "scheduled", "delayed")
 _LIVE = _WAITING + ("running", "pausing", "paused", "resuming", "canceling")
 # Not `action.parameters.timeout`: StackStorm adds action.parameters whenever parameters are
@@ -61,7 +59,6 @@ _ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters
 # Of an inquiry: it has timed out, or it was answered.
 _SETTLED = ("timeout", "succeeded")
 _CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp"
-_REAPED = PREFIX + "reaped_run."
 _DEAD = "its action runner died: it is still running after the deadline of its run"
 _DEAD_ROUND = "its action runner died: it is still running after the limit of a round"
 _LOST = "StackStorm's scheduler lost it: it had not started by the deadline of its run"
@@ -70,16 +67,18 @@ _LOST = "StackStorm's scheduler lost it: it had not started by the deadline of i
 def reap(env, config):
     """Process all stuck runs, expired approvals and scheduled closes once.
 
-    :returns: {summary, abandoned, canceled, resumed, logged, expired, closed, errors}: lists of
-        {run, workflow ...}; agents, cancelled at their platforms, are {run, agent_id, target,
-        confirmed}; errors are {run or null, error}.
+    :returns: {summary, abandoned, canceled, resumed, logged, expired, closed, agents, silences,
+        errors}: lists of {run, workflow ...}; agents, cancelled at their platforms, are {run,
+        agent_id, target, confirmed}; silences are as silence_reaper.end_left_behind returns them;
+        errors are {run or null, error}.
     """
     names = (
-        "abandoned", "canceled", "resumed", "logged", "expired", "closed", "agents", "errors",
+        "abandoned", "canceled", "resumed", "logged", "expired", "closed", "agents",
+        "silences", "errors",
     )
     report = {name: [] for name in names}
     _collect_errors(report, None, _expire, env, config, report)
-    logged_runs = _logged_runs(env)
+    logged_runs = reaped_runs.list_runs(env.store)
     since = to_iso(env.now() - LOOK_BACK - config.approval_timeout)
     for workflow in WORKFLOWS:
         for status in _LIVE:
@@ -97,6 +96,8 @@ def reap(env, config):
         _collect_errors(report, run, _close_ticket, env, run, actor, report)
     cancelled = _collect_errors(report, None, agent_run_reaper.cancel_left_behind, env)
     report["agents"] += cancelled or []
+    ended = _collect_errors(report, None, silence_reaper.end_left_behind, env, config)
+    report["silences"] += ended or []
     counts = ", ".join("%d %s" % (len(entries), name) for name, entries in report.items())
     return dict({"summary": counts}, **report)
 
@@ -217,24 +218,12 @@ def _is_workflow(child):
     return (child.get("action") or {}).get("runner_type") == "orquesta"
 
 
-def _logged_runs(env):
-    """Return the ids of the runs that the reaper has recorded already."""
-    run_ids = set()
-    for page in range(MAX_PAGES):
-        rows = env.store.list(_REAPED, limit=PAGE_SIZE, offset=page * PAGE_SIZE)
-        run_ids.update(name[len(_REAPED):] for name, _ in rows)
-        if len(rows) < PAGE_SIZE:
-            break
-    return run_ids
-
-
 def _log_missing_record(env, workflow, run, report):
     """Write the record that the run's own log task did not write, once."""
     parent = (run.get("context") or {}).get("parent") or {}
     if parent.get("pack") == approvals.PACK:
         return
-    key = _REAPED + encode_key_part(run["id"])
-    if env.store.unavailable_reason or env.store.get(key) is not None:
+    if env.store.unavailable_reason or reaped_runs.is_recorded(env.store, run["id"]):
         return
     reason = "the run was ended as %s" % run["status"]
     error = {"cause": "cancelled", "message": reason}
@@ -250,7 +239,7 @@ def _log_missing_record(env, workflow, run, report):
             record = failure_record.record_failed_run(env, failed)
     finally:
         env.run = reaper_run
-    env.store.put(key, "1", _LOGGED_SECONDS)
+    reaped_runs.record(env.store, run["id"], record["ticket"])
     report["logged"].append({"run": run["id"], "workflow": workflow, "ticket": record["ticket"]})
 
 

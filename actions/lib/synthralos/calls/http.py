@@ -15,6 +15,8 @@ from synthralos.telemetry import tracing
 
 MAX_RESPONSE_BYTES = 20 * 1024 * 1024
 USER_AGENT = "synthralos"
+# What requests decompresses; other encodings only where a library for them is installed.
+_DECODED = ("gzip", "x-gzip", "deflate", "identity")
 _GZIP_MAGIC = b"\x1f\x8b"
 # zlib's number for a gzip header.
 _GZIP_WINDOW = 31
@@ -54,10 +56,13 @@ class Response:
         try:
             return bounded_json.loads(self.text)
         except ValueError as error:
+            message = "the answer is not JSON"
+            encoding = self.headers.get("content-encoding", "").strip().lower()
+            if encoding and encoding not in _DECODED:
+                # It was not asked for, and nobody here can read it.
+                message = "the answer is compressed (%s)" % encoding[:40]
             raise CallError(
-                failures.make_failure(
-                    "malformed_answer", "the answer is not JSON", status=self.status
-                )
+                failures.make_failure("malformed_answer", message, status=self.status)
             ) from error
 
 

@@ -1,8 +1,9 @@
 """The notification channels: mail, Slack, a webhook, StackStorm's announcements.
 
-Each is a function (env, config, notice, seconds) that returns once the notice was accepted. It
-raises RetryableDeliveryError if a retry may help, and DeliveryError or InvalidInput if not. A
-notice is a mapping of ids, enums, numbers and sanitized text; see notifications.build_notification.
+Each is a function (env, config, notice, seconds) that returns once the notice was accepted: None,
+or what was not accepted, if others have received it. It raises RetryableDeliveryError if a retry
+may help, and DeliveryError or InvalidInput if not. A notice is a mapping of ids, enums, numbers and
+sanitized text; see notifications.build_notification.
 """
 
 import email.message
@@ -11,6 +12,7 @@ import smtplib
 import ssl
 import time
 
+from synthralos.calls import delivery_receipts
 from synthralos.calls.http import CallError
 from synthralos.config.connection import Connection
 from synthralos.escalation.config import check_url
@@ -23,6 +25,8 @@ MAX_SUMMARY_CHARS = 1024
 MAX_SLACK_CHARS = 12_000
 # PagerDuty's severities.
 _SEVERITY = {"low": "info", "medium": "warning", "high": "error", "critical": "critical"}
+# The texts by which Slack, and what is compatible with it, accept a message.
+_SLACK_ACCEPTED = frozenset(("ok", "success", "accepted", "true", "1"))
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -48,7 +52,7 @@ def mail(env, config, notice, seconds):
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(notice["text"])
     try:
-        _send_smtp(settings, password, message, seconds)
+        refused = _send_smtp(settings, password, message, seconds)
     except smtplib.SMTPResponseException as error:
         # 4xx is transient, 5xx permanent (RFC 5321, 4.2.1).
         error_class = RetryableDeliveryError if 400 <= error.smtp_code < 500 else DeliveryError
@@ -75,9 +79,17 @@ def mail(env, config, notice, seconds):
         raise RetryableDeliveryError(
             "the mail server is unavailable: %s" % type(error).__name__
         ) from error
+    if not refused:
+        return None
+    # The others have received it: a retry would send it to them again.
+    codes = ", ".join(str(code) for code in sorted({answer[0] for answer in refused.values()}))
+    return "the mail server refused %d of %d recipients (%s)" % (
+        len(refused), len(settings.to), codes
+    )
 
 
 def _send_smtp(settings, password, message, seconds):
+    """Send a message; return {recipient: (code, reason)} of those that the server refused."""
     deadline = time.monotonic() + seconds
     tls = None
     if settings.encryption != "none":
@@ -91,7 +103,7 @@ def _send_smtp(settings, password, message, seconds):
             server.starttls(context=tls)
         if settings.username:
             server.login(settings.username, password or "")
-        server.send_message(message)
+        return server.send_message(message)
 
 
 class _DeadlineSMTP(smtplib.SMTP):
@@ -119,7 +131,7 @@ def slack(env, config, notice, seconds):
     hook = config.slack
     # `<!channel>` and the like would notify everybody (Slack, "Formatting text for app surfaces").
     text = "*%s*\n%s" % (notice["title"].translate(_SLACK), notice["text"].translate(_SLACK))
-    _post(env, "slack", hook, {"text": text[:MAX_SLACK_CHARS]}, seconds)
+    _post(env, "slack", hook, {"text": text[:MAX_SLACK_CHARS]}, seconds, _SLACK_ACCEPTED)
 
 
 def webhook(env, config, notice, seconds):
@@ -156,7 +168,11 @@ def announcement(env, config, notice, seconds):
         raise RetryableDeliveryError(str(error)) from error
 
 
-def _post(env, channel, hook, body, seconds):
+def _post(env, channel, hook, body, seconds, accepted_texts=None):
+    """Post `body` to a webhook.
+
+    :param accepted_texts: see delivery_receipts.refusal_of.
+    """
     url = hook.url or _secret(env, None, hook.url_from)
     check_url("escalation.%s.url" % channel, url)
     connection = Connection(
@@ -169,10 +185,13 @@ def _post(env, channel, hook, body, seconds):
         raise _delivery_error(error.failure) from error
     if not 200 <= response.status < 300:
         raise _delivery_error(env.client.failure_of(response, "request"))
+    refusal = delivery_receipts.refusal_of(response, accepted_texts)
+    if refusal is not None:
+        raise _delivery_error(refusal, "; it answered %d, and did not accept it" % response.status)
 
 
-def _delivery_error(failure):
-    status = " (%d)" % failure.status if failure.status else ""
+def _delivery_error(failure, note=""):
+    status = note or (" (%d)" % failure.status if failure.status else "")
     error_class = RetryableDeliveryError if failure.policy.retry_same_target else DeliveryError
     # The error text comes from the other side, and may contain anything: only the cause is used.
     return error_class("%s%s" % (failure.cause, status))

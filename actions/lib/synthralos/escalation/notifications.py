@@ -55,8 +55,9 @@ def send_due(env, config, ticket, report, seconds=TIMEOUT_SECONDS, sleep=time.sl
     :param report: a callable () -> the ticket's report; called only if something is sent.
     :param seconds: the time limit for all channels together, including retries.
     :returns: [{action, channel, status, tries, error}]. status is sent, failed, not_configured or
-        off; entries with the last two are included if a trigger was sent, or if no channel is
-        usable. Empty if nothing is due, or another process is sending it.
+        off; `error` of a sent one says which recipients did not receive it. Entries with the last
+        two are included if a trigger was sent, or if no channel is usable. Empty if nothing is due,
+        or another process is sending it.
     """
     states = {channel: config.state(channel) for channel in CHANNELS}
     not_ready = [
@@ -151,7 +152,7 @@ def _send(env, config, action, channel, notification, seconds, sleep):
     def attempt():
         attempts.append(1)
         seconds_left = max(0.1, seconds - (time.monotonic() - started_at))
-        channels.sender_for(channel)(env, config, notification, seconds_left)
+        return channels.sender_for(channel)(env, config, notification, seconds_left)
 
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(MAX_ATTEMPTS) |
@@ -162,7 +163,7 @@ def _send(env, config, action, channel, notification, seconds, sleep):
         reraise=True,
     )
     try:
-        retrying(attempt)
+        problem = retrying(attempt)
     except (channels.DeliveryError, InvalidInput) as error:
         return _result(
             action, channel, "failed", len(attempts), env.redactor.redact_text(str(error))
@@ -171,7 +172,7 @@ def _send(env, config, action, channel, notification, seconds, sleep):
         # One failing channel must stop neither the other channels nor the record.
         run_log.write_traceback(env.redactor.redact_text)
         return _result(action, channel, "failed", len(attempts), type(error).__name__)
-    return _result(action, channel, "sent", len(attempts))
+    return _result(action, channel, "sent", len(attempts), problem)
 
 
 def _result(action, channel, status, attempts, error=None):
@@ -189,7 +190,7 @@ def _record_name(ticket, action, channel):
 
 
 def _prefix(ticket):
-    return "%snotice.%s.%s." % (PREFIX, ticket["ticket"], ticket["period"])
+    return "%snotification.%s.%s." % (PREFIX, ticket["ticket"], ticket["period"])
 
 
 def _already_sent(store, ticket):

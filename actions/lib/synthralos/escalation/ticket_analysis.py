@@ -3,6 +3,7 @@
 from synthralos.core.plurals import count_noun
 from synthralos.core.sanitize import sanitize_line, sanitize_text
 from synthralos.core.timestamps import to_iso
+from synthralos.escalation import ticket_evidence
 from synthralos.storage import history
 from synthralos.storage.datastore import timestamp_of_key
 
@@ -10,6 +11,7 @@ MAX_LINES = 40
 MAX_RUNS = 20
 MAX_MARKDOWN_CHARS = 12_000
 MAX_LINE_CHARS = 300
+MAX_EVIDENCE_CHARS = 1200
 
 # cause: (meaning, recommendations). {credential}, {target} and {timeout} stand for the
 # configuration entries of the workflow; see _CONFIG_PLACES.
@@ -306,6 +308,7 @@ def analyze_ticket(env, ticket):
             "summary": ticket["summary"],
         },
         "impact": _impact(ticket, events, list(dict.fromkeys(runs))),
+        "evidence": next((event["evidence"] for event in events if event.get("evidence")), []),
         "timeline": _timeline(env.store, ticket, events),
         "recommendations": recommendations(ticket),
         "generated_at": to_iso(env.now()),
@@ -386,7 +389,7 @@ def _event_text(event):
 
 
 def _entry_text(entry):
-    reason = entry.get("reason") or entry.get("cause") or ""
+    reason = entry.get("reason") or entry.get("cause") or ", ".join(entry.get("repairs") or ())
     parts = (entry.get("workflow"), entry.get("event") or entry.get("kind") or "recorded")
     subject = " ".join(str(part) for part in parts if part)
     return "%s: %s" % (subject, reason) if reason else subject
@@ -423,6 +426,12 @@ def _markdown(env, report):
         "%d. %s" % (n, clean(recommendation))
         for n, recommendation in enumerate(report["recommendations"], 1)
     ]
+    if report["evidence"]:
+        lines += ["", "## Evidence", ""]
+        lines += [
+            sanitize_line(line, env.redactor, MAX_EVIDENCE_CHARS)
+            for line in ticket_evidence.lines_of(report["evidence"])
+        ]
     lines += ["", "## What happened", ""]
     lines += ["- %s %s" % (entry["at"], clean(entry["event"])) for entry in report["timeline"]]
     return sanitize_text("\n".join(lines), env.redactor, MAX_MARKDOWN_CHARS)

@@ -91,6 +91,7 @@ class InfrastructureConfig:
     :ivar busy_seconds: how long an assignment counts as load of its crew; 0: only during its run.
     :ivar settle_seconds: seconds after which a repair is checked, and for which a node must then
         have been healthy.
+    :ivar silence_alerts: whether a run silences, at Alertmanager, the alerts that it works on.
     :ivar travel_seconds: {zone: {zone: seconds}}, valid in both directions.
     :ivar fallback: whether the rules plan when the LLM cannot.
     :ivar max_tool_calls: the maximum number of tool calls of the LLM for one plan.
@@ -105,6 +106,7 @@ class InfrastructureConfig:
     runbooks: tuple[Runbook, ...] = ()
     busy_seconds: int = 3600
     settle_seconds: int = SETTLE_SECONDS
+    silence_alerts: bool = False
     travel_seconds: dict = field(default_factory=dict)
     holidays: tuple = ()
     weather: Optional[Weather] = None
@@ -149,6 +151,7 @@ class InfrastructureConfig:
             settle_seconds=read_int(
                 entry, "settle_seconds", SETTLE_SECONDS, 0, 3600, "infrastructure."
             ),
+            silence_alerts=_boolean(entry, "silence_alerts"),
             travel_seconds=_travel(entry.get("travel_seconds")),
             holidays=tuple(_dates("infrastructure.holidays", entry.get("holidays"))),
             weather=_weather(entry.get("weather")),
@@ -287,6 +290,14 @@ def _names(path, value):
     return [
         require_identifier("%s[%d]" % (path, n), name) for n, name in enumerate(_list(path, value))
     ]
+
+
+def _boolean(entry, name):
+    value = default_if_none(entry.get(name), False)
+    if not isinstance(value, bool):
+        path = "infrastructure." + name
+        raise InvalidInput(path, value, "must be true or false", "Use true or false")
+    return value
 
 
 def _texts(entry, name):

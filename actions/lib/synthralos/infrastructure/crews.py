@@ -111,9 +111,9 @@ def _notify(env, crew, names, report, seconds, sleep):
     notice = _build_notice(env, crew, names, report)
     deadline, channel_results, sent = env.now() + seconds, [], False
     for channel in crew.channels:
-        problem = _send(env, escalation, channel, notice, deadline, sleep)
-        sent = sent or problem is None
-        channel_results.append("%s: %s" % (channel, problem or "sent"))
+        is_sent, details = _send(env, escalation, channel, notice, deadline, sleep)
+        sent = sent or is_sent
+        channel_results.append("%s: %s" % (channel, details))
     return {
         "status": ASSIGNED if sent else FAILED,
         "details": env.redactor.redact_text("; ".join(channel_results)),
@@ -121,27 +121,27 @@ def _notify(env, crew, names, report, seconds, sleep):
 
 
 def _send(env, escalation, channel, notice, deadline, sleep):
-    """Send the notification on `channel`; return None, or the reason why it was not sent."""
+    """Send the notification on `channel`; return (whether it was sent, details in words)."""
     if channel != "announcement" and getattr(escalation, channel) is None:
-        return "escalation.%s is not configured" % channel
+        return False, "escalation.%s is not configured" % channel
     for attempt_number in range(1, MAX_ATTEMPTS + 1):
         seconds_left = min(CHANNEL_SECONDS, deadline - env.now())
         if seconds_left < MIN_SECONDS:
-            return "no time was left"
+            return False, "no time was left"
         try:
-            sender_for(channel)(env, escalation, notice, seconds_left)
-            return None
+            problem = sender_for(channel)(env, escalation, notice, seconds_left)
+            return True, "sent" if problem is None else "sent; %s" % problem
         except RetryableDeliveryError as error:
             problem = str(error)
             if attempt_number < MAX_ATTEMPTS:
                 sleep(RETRY_DELAY_SECONDS)
         except (DeliveryError, InvalidInput) as error:
-            return str(error)
+            return False, str(error)
         except Exception as error:
             # One failing channel must stop neither the other channels nor the run.
             run_log.write_traceback(env.redactor.redact_text)
-            return type(error).__name__
-    return problem
+            return False, type(error).__name__
+    return False, problem
 
 
 def _build_notice(env, crew, names, report):

@@ -16,6 +16,8 @@ stays assigned; one whose repair by an action fails its check (repair_check) is 
 the next step, or for a crew that has not been assigned to it.
 """
 
+import dataclasses
+
 from synthralos.calls import backoff
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
@@ -27,6 +29,7 @@ from synthralos.infrastructure import (
     crew_planner,
     crews,
     detection,
+    evidence_collection,
     impact,
     outcome,
     planner_tools,
@@ -34,6 +37,7 @@ from synthralos.infrastructure import (
     repair_check,
     repair_evidence,
     runbook_steps,
+    silences,
     turns,
 )
 from synthralos.infrastructure.config import REQUIRED, load_config
@@ -111,6 +115,7 @@ def new_case(env, parameters, started, payload=None):
         asked_at=None,
         approved=[],
         turn=None,
+        silences=[],
         polls=0,
         look_first=[],
         outcome=None,
@@ -297,6 +302,8 @@ def make_plan(env, case, config, may_ask=True):
     facts = _facts(env, case, config, topology, open_nodes)
     decided, planner_info, thoughts = None, None, None
     if may_ask and env.settings.planner_model is not None and config.crews and open_nodes:
+        evidence = evidence_collection.collect(env, config, topology, case, open_nodes)
+        facts = dataclasses.replace(facts, evidence=evidence)
         decided, planner_info = crew_planner.plan_by_llm(
             env, facts, case, lambda *used: _tool_used(case, *used)
         )
@@ -445,6 +452,7 @@ def _ask(env, case, config, unapproved, entries):
     """
     # Nobody waits for a person because another run does; afterwards much may have happened.
     turns.leave(env, case)
+    silences.end(env, case["run"], case)
     case["look_first"] = [assignment["node"] for assignment in unapproved]
     case["asked_at"], case["done"] = env.now(), entries
     case["progress"]["cursor"] += 1
@@ -549,9 +557,11 @@ def assign(env, case, config, requested):
             steps[assignment["node"], assignment["crew"]] = node_step
         if node_step is None or node_step.step.action is None:
             by_crew.setdefault(assignment["crew"], []).append(assignment["node"])
+    _silence(env, case, config, requested, steps)
+    sleep = silences.extending_sleep(env, case)
     actions = [node_step for node_step in steps.values() if node_step.step.action is not None]
     seconds = max(0.0, env.deadline(case).seconds_left())
-    entries = runbook_steps.run_steps(env, config, topology, actions, seconds)
+    entries = runbook_steps.run_steps(env, config, topology, actions, seconds, sleep)
     for name, nodes in by_crew.items():
         crew = config.crew(name)
         if crew is None:
@@ -560,7 +570,7 @@ def assign(env, case, config, requested):
             entries += [dict({"node": node, "crew": name}, **failure) for node in nodes]
             continue
         seconds = max(0.0, env.deadline(case).seconds_left())
-        entries += crews.assign(env, config, crew, nodes, case["impact"], seconds)
+        entries += crews.assign(env, config, crew, nodes, case["impact"], seconds, sleep)
     assigned = {entry["node"] for entry in entries if entry["status"] == crews.ASSIGNED}
     case["failures"] = [name for name in case["failures"] if name not in assigned]
     case["assignments"] += entries
@@ -571,6 +581,22 @@ def assign(env, case, config, requested):
         node_step = steps.get((entry["node"], entry["crew"]))
         check_records.put(case, repair_check.new_check(env, config, case, entry, node_step))
     return entries
+
+
+def _silence(env, case, config, requested, steps):
+    """Silence the alerts that the assignments are for.
+
+    :param steps: {(node, crew): the NodeStep of an assignment by a runbook}.
+    """
+    keys = []
+    for assignment in requested:
+        node_step = steps.get((assignment["node"], assignment["crew"]))
+        keys += [
+            key
+            for key in case["alerts"].get(assignment["node"], ())
+            if node_step is None or key["alert"] == node_step.alert
+        ]
+    silences.begin(env, config, case, keys)
 
 
 def _after_execution(env, case, entries, refused=None, names=()):
@@ -706,6 +732,7 @@ def _check_again(env, case, check_at):
     delay = max(1, backoff.round_up(check_at - env.now()))
     data = {"nodes": nodes, "checks": check_records.report(case)}
     _step(case, RESCHEDULING, RESCHEDULING, "repairs_pending", data)
+    silences.extend(env, case, delay)
     case["progress"]["cursor"] += 1
     return {
         "summary": "not certain yet: %s" % summarize_names(nodes),
@@ -749,6 +776,8 @@ def _goto(env, case, next_state, action, data, summary, delay=0, **extra):
         if stopped is not None:
             (case["outcome"], case["reason"]), next_task, delay = stopped, _TASK_OF_STATE[FINAL], 0
             summary = "%s; stopped: %s" % (summary, stopped[1])
+    if next_task != _TASK_OF_STATE[FINAL]:
+        silences.extend(env, case, delay)
     result = {"summary": summary, "next_task": next_task, "state": case["state"], "action": action}
     return dict(result, **extra, next=workflow_run.next_step(env, case, delay))
 

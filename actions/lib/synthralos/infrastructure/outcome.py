@@ -6,9 +6,20 @@ people, or was assigned and cannot be checked; also when a person refused the ac
 
 from typing import Any, Optional
 
+from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
-from synthralos.infrastructure import check_records, crews, turns
+from synthralos.escalation.ticket_evidence import Evidence
+from synthralos.infrastructure import (
+    check_records,
+    crews,
+    evidence_collection,
+    repair_history,
+    silences,
+    turns,
+)
+from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.impact import rank
+from synthralos.infrastructure.topology import Topology
 from synthralos.runtime import failure_record, workflow_run
 from synthralos.runtime.environment import Environment
 from synthralos.runtime.failure_record import FailedRun
@@ -31,9 +42,12 @@ _SUCCESS_OUTCOMES = (HEALTHY, REPAIRED, ASSIGNED)
 def finish(env, case):
     """The result of repair.finish: what came of the run; a run that failed is recorded."""
     turns.leave(env, case)
+    silences.end(env, case["run"], case)
     check_records.close_checks(case)
     outcome, succeeded = outcome_of(case)
     case["outcome"] = outcome
+    if not case["dry_run"]:
+        repair_history.record(env, WORKFLOW, case)
     result = run_report(case)
     result.update(success=outcome in _SUCCESS_OUTCOMES, ticket=None, error=None)
     summary = "%s: %s" % (outcome, _counts_text(case))
@@ -103,7 +117,9 @@ def log_failure(env, case, parameters):
     complete = failure_record.complete_case(case)
     if complete:
         turns.leave(env, complete)
+        silences.end(env, complete["run"], complete)
         check_records.close_checks(complete)
+        repair_history.record(env, WORKFLOW, complete)
     error, reason = failure_record.failure_reason(case, complete["progress"] if complete else {})
     error = dict(error, reason=reason)
     result = dict(run_report(complete), outcome=FAILED) if complete else {"outcome": FAILED}
@@ -141,8 +157,22 @@ def record_failure(
         # Adaptive retries learn from recoveries of agents.
         teaches=False,
         facts=summary_facts(case) if case else {},
+        evidence=_evidence(env, case) if case else [],
     )
     return failure_record.record_failed_run(env, run)
+
+
+def _evidence(env: Environment, case: dict[str, Any]) -> list[Evidence]:
+    """Return the evidence of the nodes that need a person; nothing of it keeps the record back."""
+    nodes = unassigned_nodes(case) + check_records.nodes_with(case, check_records.UNCHECKED)
+    try:
+        config = load_config(env)
+        topology = Topology.load(env, config)
+        nodes = list(dict.fromkeys(nodes)) or all_failed(case)
+        return evidence_collection.collect(env, config, topology, case, nodes)
+    except InvalidInput:
+        # The configuration has changed during the run, or is what ended it.
+        return []
 
 
 def summary_facts(case: dict[str, Any]) -> dict[str, Any]:
@@ -194,6 +224,7 @@ def run_report(case):
         "unresolved_alerts": case["unresolved_alerts"],
         "resolved": case["resolved"],
         "checks": check_records.report(case),
+        "silences": silences.report(case),
         "impact": case["impact"],
         "assignments": case["assignments"],
         "plan": case["plan"],

@@ -26,6 +26,7 @@ class PlannerFacts:
     :ivar failures: the failed nodes.
     :ivar loads: {crew: number of nodes assigned to it}.
     :ivar exclude: {node: names of the crews whose repair did not help it}.
+    :ivar evidence: of the failures, for the prompt.
     """
 
     env: Any
@@ -34,6 +35,7 @@ class PlannerFacts:
     failures: tuple
     loads: dict
     exclude: dict = field(default_factory=dict)
+    evidence: list = field(default_factory=list)
 
     def zones(self):
         """Return the zones that the configuration names anywhere."""

@@ -56,16 +56,21 @@ class Evidence:
 
 
 class Calls:
-    """GETs within a time limit for all of them; an error status raises CallError."""
+    """Calls within a time limit for all of them; an error status raises CallError."""
 
     def __init__(self, env: Environment, ends_at: float) -> None:
         self._env, self._ends_at = env, ends_at
 
     def get(self, connection: Connection, path: str) -> Response:
+        return self.send(connection, "GET", path)
+
+    def send(
+        self, connection: Connection, method: str, path: str, body: Optional[object] = None
+    ) -> Response:
         seconds = min(connection.timeout, self._ends_at - self._env.now())
         if seconds <= 0:
             raise CallError(make_failure("timeout", "no time was left"))
-        response: Response = self._env.client.request(connection, "GET", path, seconds)
+        response: Response = self._env.client.request(connection, method, path, seconds, body)
         if response.status != 200:
             raise CallError(self._env.client.failure_of(response, "request"))
         return response
@@ -153,6 +158,12 @@ def _matchers(labels: Mapping[str, str]) -> list[str]:
     return [matcher for matcher in matchers if matcher is not None]
 
 
+def name_matchers(alertname: str) -> list[str]:
+    """Return matchers of alerts of a name; none if no server could be asked for them by it."""
+    is_whole = 0 < len(alertname) <= MAX_FILTER_CHARS and not alertname.endswith("...")
+    return _matchers({"alertname": alertname}) if is_whole else []
+
+
 def _firing(entries: Iterable[Any], clock: float) -> list[dict[str, Any]]:
     """Return the payloads of the entries that fire.
 
@@ -179,10 +190,7 @@ def firing_alerts(
     for connection in alertmanager.connections:
         try:
             for name in names:
-                is_filter = 0 < len(name) <= MAX_FILTER_CHARS and not name.endswith("...")
-                path = alertmanager_api.alerts_path(
-                    _matchers({"alertname": name}) if is_filter else []
-                )
+                path = alertmanager_api.alerts_path(name_matchers(name))
                 entries, clock = alertmanager_api.list_alerts(
                     calls.get, connection, path, env.now()
                 )

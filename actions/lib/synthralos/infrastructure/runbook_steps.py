@@ -8,9 +8,10 @@ other; those without a runbook come last, and crews repair them.
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_value
@@ -249,10 +250,12 @@ def run_steps(
     topology: Topology,
     steps: list[NodeStep],
     seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> list[dict[str, Any]]:
     """Run the actions of the steps, side by side.
 
     :param seconds: the time limit for all of them together.
+    :param sleep: called while they run, again and again.
     :returns: [{node, crew, status, details, execution_id}], as crews.assign returns it.
     """
     entries, jobs = [], []
@@ -267,7 +270,7 @@ def run_steps(
                 "node": node_step.node, "crew": node_step.crew,
                 "status": crews.FAILED, "details": details,
             })
-    started: list[dict[str, Any]] = crews.run_actions(env, jobs, seconds)
+    started: list[dict[str, Any]] = crews.run_actions(env, jobs, seconds, sleep)
     return entries + started
 
 

@@ -2,6 +2,7 @@
 
 from synthralos.core.sanitize import sanitize_line
 from synthralos.escalation import ticket_analysis as escalation
+from synthralos.escalation import ticket_evidence
 from synthralos.reports.document import (
     BAD,
     GOOD,
@@ -58,6 +59,8 @@ def build_ticket_report(env, ticket):
         "What to do",
         Steps([(clean(recommendation), None) for recommendation in analysis["recommendations"]]),
     )
+    lines = [[clean(line)] for line in ticket_evidence.lines_of(analysis["evidence"])]
+    report.add("Evidence", Table(["What is known"], lines) if lines else None)
     rows = [[entry["at"], clean(entry["event"]), clean(entry["run"] or "")]
             for entry in analysis["timeline"]]
     report.add("What happened", Table(["At", "What", "Run"], rows) if rows else None)

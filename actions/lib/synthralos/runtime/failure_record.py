@@ -8,6 +8,7 @@ from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
 from synthralos.escalation import ticketing
+from synthralos.escalation.ticket_evidence import Evidence
 from synthralos.runtime import workflow_run
 from synthralos.runtime.environment import Environment
 from synthralos.storage import history
@@ -31,6 +32,7 @@ class FailedRun:
     :ivar case: of the run; None if it ended before it had a complete case.
     :ivar teaches: whether adaptive retries learn from the run.
     :ivar facts: what the run's summary says in addition, by name.
+    :ivar evidence: of what has failed, for the ticket.
     """
 
     workflow: str
@@ -45,6 +47,7 @@ class FailedRun:
     case: Optional[dict[str, Any]] = None
     teaches: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
+    evidence: list[Evidence] = field(default_factory=list)
 
 
 def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
@@ -77,6 +80,7 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
         details=env.redactor.redact_value(
             {name: run.error[name] for name in ("field", "hint") if run.error.get(name)}
         ),
+        evidence=run.evidence,
     ) or {}
     if run.case is not None:
         failure = {"type": run.type if run.teaches else None, "cause": cause}

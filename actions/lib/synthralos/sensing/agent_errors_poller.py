@@ -96,6 +96,8 @@ class AgentErrorsPoller(Poller):
     def _unseen(self, content, entries, clock, now):
         """Return (time, id, error) of each error that was not seen before, oldest first."""
         new = {}
+        skipped = sum(not isinstance(error_body, dict) for error_body in entries)
+        self.report_skipped(skipped, "errors")
         for error_body in entries:
             if not isinstance(error_body, dict):
                 continue

@@ -19,6 +19,7 @@ from synthralos.sensing.reconnect_delay import MAX_DELAY_SECONDS, ReconnectDelay
 from synthralos.sensing.response_stream import DATA, ENDED, OPENED, Stream
 from synthralos.sensing.sensor_environment import load_config_or_log
 from synthralos.sensing.sensor_state import SensorState
+from synthralos.sensing.stream_decoding import StreamDecoder, UnreadableStream
 from synthralos.storage.datastore import DatastoreUnavailable
 
 FAILURE_TRIGGER = "agent_failure"
@@ -62,6 +63,7 @@ class AgentEventsListener:
             env.datastore, env.sensor + ".place", env.now, env.log
         )
         self._tries, self._has_ended, self._is_proven = 0, False, False
+        self._is_unknown_told = False
         if self.config is not None:
             options = {} if draw is None else {"draw": draw}
             self._reconnect = ReconnectDelay(self.config.reconnect, tries, **options)
@@ -101,6 +103,8 @@ class AgentEventsListener:
             reason, message, is_permanent = "closed", "the server closed the stream", False
         elif isinstance(error, _UnexpectedResponse):
             reason, message, is_permanent = error.reason, str(error), True
+        elif isinstance(error, UnreadableStream):
+            reason, message, is_permanent = "encoding", str(error), True
         else:
             reason, message, is_permanent = describe_error(error)
         if reason == "internal":
@@ -131,6 +135,7 @@ class AgentEventsListener:
     def _read(self, stream, parser):
         opened_at = last_received_at = self._monotonic()
         is_open, self._is_proven = False, False
+        decoder = None
         while not self._stop.is_set():
             item = stream.get(SLICE_SECONDS)
             now = self._monotonic()
@@ -150,8 +155,11 @@ class AgentEventsListener:
                 if self._has_ended:
                     return
                 is_open, opened_at = True, now
+                decoder = StreamDecoder(value[1])
+                parser.charset = decoder.charset
             elif kind == DATA:
-                self._handle_bytes(parser, value)
+                for chunk in decoder.decode(value):
+                    self._handle_bytes(parser, chunk)
             elif kind == ENDED:
                 return
             else:
@@ -185,6 +193,12 @@ class AgentEventsListener:
                 "%s: dropped %d events that were too long", self._env.sensor, parser.oversized
             )
             parser.oversized = 0
+        if parser.unknown_lines and not self._is_unknown_told:
+            self._is_unknown_told = True
+            self._env.log.warning(
+                "%s: the server sends lines that are not part of an event stream; such as these "
+                "hold no event", self._env.sensor,
+            )
         if parser.retry is not None:
             self._reconnect.base, parser.retry = max(parser.retry / 1000.0, 0.1), None
         if events:

@@ -80,6 +80,19 @@ def from_webhook(body, now):
     return list(payloads.values())
 
 
+def from_item(item, body, now):
+    """Build the payload of one alert of a notification, or of a payload of this form.
+
+    :param body: the notification.
+    :raises InvalidInput: it is not an alert.
+    """
+    names = {"startsAt": "starts_at", "endsAt": "ends_at", "generatorURL": "generator_url"}
+    raw = {name: item.get(name) or item.get(own_name) for name, own_name in names.items()}
+    [payload] = from_webhook(dict(body, alerts=[dict(item, **raw)]), now)
+    extra = payload_limits.text_map(item.get("extra"), max_chars=1024)
+    return dict(payload, extra=dict(extra, **payload["extra"]))
+
+
 def truncated_count(payloads):
     """Return how many further alerts the sender has left out of the notification of `payloads`."""
     counts = [payload["extra"].get("truncatedAlerts", "0") for payload in payloads]

@@ -79,6 +79,7 @@ class AlertmanagerPoller(Poller):
         :raises CallError, InvalidInput: no member answered.
         """
         last_error, listed_alerts, complete, clocks = None, {}, True, []
+        skipped = 0
         for connection in self.config.connections:
             try:
                 alerts, clock = alertmanager_api.list_alerts(
@@ -92,11 +93,12 @@ class AlertmanagerPoller(Poller):
                 try:
                     payload = alert_payloads.from_api(alert, clock)
                 except InvalidInput:
-                    complete = False
+                    complete, skipped = False, skipped + 1
                     continue
                 _merge_listed(listed_alerts, payload, self._is_suppressed(alert))
         if last_error is not None and not clocks:
             raise last_error
+        self.report_skipped(skipped, "alerts")
         return last_error, listed_alerts, complete, clocks
 
     def _is_suppressed(self, alert):

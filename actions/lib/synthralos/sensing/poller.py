@@ -35,6 +35,7 @@ class Poller:
             status = self.connectivity.status
             status.every = max(status.every, float(self.poll_interval))
         self._is_wrong = is_wrong
+        self._skips = False
 
     def poll_once(self):
         """Query the source and dispatch new items. It may raise anything; `poll` reports it."""
@@ -66,6 +67,18 @@ class Poller:
         if response.status != 200:
             raise CallError(client.failure_of(response, "request"))
         return response
+
+    def report_skipped(self, count, kind):
+        """Log, once until there are none, that entries of a list could not be read.
+
+        :param kind: what they should be, in the plural.
+        """
+        if count and not self._skips:
+            self.env.log.warning(
+                "%s: %d entries of the list are not %s, and are left out",
+                self.env.sensor, count, kind,
+            )
+        self._skips = bool(count)
 
     def _tell_wrong(self):
         try:

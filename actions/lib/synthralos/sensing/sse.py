@@ -34,6 +34,8 @@ class Parser:
     """Incremental parser: bytes in, events out.
 
     :param last_event_id: the id that was sent when the connection was opened.
+    :ivar charset: of texts that are not valid UTF-8, as servers send them that ignore the standard.
+    :ivar unknown_lines: number of lines that are neither fields nor comments of an event stream.
     :ivar last_event_id: the last event id received so far.
     :ivar retry: milliseconds that the server asks to wait before the next connection, or None.
     :ivar oversized: number of lines and events that were too long.
@@ -41,6 +43,7 @@ class Parser:
 
     def __init__(self, last_event_id=""):
         self.last_event_id, self.retry, self.oversized = last_event_id, None, 0
+        self.charset, self.unknown_lines = "utf-8", 0
         self._id = last_event_id
         self._line, self._line_is_too_long, self._ended_by_cr = bytearray(), False, False
         self._begun = False
@@ -102,9 +105,17 @@ class Parser:
             self._type = value
         elif field == b"id":
             if b"\x00" not in value and len(value) <= MAX_ID_BYTES:
-                self._id, self._has_id = value.decode("utf-8", "replace"), True
+                self._id, self._has_id = self._text(value), True
         elif field == b"retry" and value and not value.strip(b"0123456789"):
             self.retry = min(int(value.lstrip(b"0")[:10] or b"0"), MAX_RETRY_MS)
+        elif field not in (b"", b"retry"):
+            self.unknown_lines += 1
+
+    def _text(self, value):
+        try:
+            return value.decode("utf-8")
+        except UnicodeError:
+            return value.decode(self.charset, "replace")
 
     def _pass_over(self):
         if not self._is_passed_over:
@@ -120,8 +131,8 @@ class Parser:
         if passed_over or not data:
             return None
         return Event(
-            type=kind.decode("utf-8", "replace") or "message",
-            data=b"\n".join(data).decode("utf-8", "replace"),
+            type=self._text(kind) or "message",
+            data=self._text(b"\n".join(data)),
             id=self.last_event_id,
             has_id=has_id,
         )

@@ -75,6 +75,8 @@ KINDS = {
     "observation": KeyKind("observations", ttl_seconds=31 * DAY),
     "scheduled_close": KeyKind("incidents", _NAME, belongs_to_run=True, ttl_seconds=7 * DAY),
     "repair_turn": KeyKind("incidents", ttl_seconds=2 * 3600),
+    # Until the alert of a run that has ended is known to be over, or to fire without a silence.
+    "silence": KeyKind("incidents", _NAME, belongs_to_run=True, ttl_seconds=2 * DAY),
     # Lasts for a day longer than its run may take.
     "agent_run": KeyKind("agent_runs", _NAME),
     "agent_run_waiter": KeyKind("agent_runs", _NAME),

@@ -25,7 +25,7 @@ RECORD_SECONDS, APPROVAL_SECONDS = 600, 3600
 FIELDS_WITHOUT_TEXT = {
     "history": (
         "v", "event", "workflow", "run", "type", "cause", "attempts", "step", "task_id", "version",
-        "user", "actor", "metadata", "snapshot_id", "platform", "error",
+        "user", "actor", "metadata", "snapshot_id", "platform", "error", "outcome", "repairs",
     ),
     "ticket": (
         "v", "workflow", "subject", "type", "cause", "severity", "run", "at", "time", "period",

@@ -66,6 +66,7 @@ def record_occurrence(
     attempts=0,
     impact=None,
     details=None,
+    evidence=None,
 ):
     """Create the ticket of this problem, or add an occurrence to it.
 
@@ -78,6 +79,7 @@ def record_occurrence(
     :param attempts: calls that the run made.
     :param impact: 0 to 10, or None.
     :param details: a small redacted mapping, such as the invalid field.
+    :param evidence: a list of sanitized JSON objects, which only the event of this occurrence has.
     :returns: {ticket, status, occurrences, new, level, priority, previous_level}, or None if it
         could not be recorded; previous_level is the level before this occurrence if it was lower,
         else None.
@@ -102,6 +104,8 @@ def record_occurrence(
         event["impact"] = impact
     if details:
         event["details"] = details
+    if evidence:
+        event["evidence"] = evidence
     if prioritize is not None:
         event["level"], event["priority"] = prioritize(_preview(name, events, before, event, now))
     after = _append_event(store, now, name, events, before, event)

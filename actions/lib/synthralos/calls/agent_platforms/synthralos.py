@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 from urllib.parse import quote
 
-from synthralos.calls import idempotency
+from synthralos.calls import delivery_receipts, idempotency
 from synthralos.calls.agent_platforms.protocol import (
     COMPLETED,
     FAILED,
@@ -144,6 +144,9 @@ def notify(client: Client, platform: Platform, payload: Mapping[str, Any], secon
     reply = session.request("POST", str(platform.failure_webhook), payload)
     if not reply.succeeded:
         raise CallError(session.failure_of(reply))
+    refusal = delivery_receipts.refusal_of(reply.response)
+    if refusal is not None:
+        raise CallError(refusal)
 
 
 def _quoted(part: str) -> str:
