@@ -159,14 +159,23 @@ def test_an_action_that_began_a_moment_ago_is_not_dead(reap):
     assert rows[CHILD]["status"] == "running"
 
 
-def test_a_run_that_an_approval_has_paused_for_good_goes_on(reap):
-    rows, report, _ = reap(run(status="paused"), approval_child("timeout", 100, 50))
+@pytest.mark.parametrize("status", ["timeout", "succeeded"])
+def test_a_run_that_an_approval_has_paused_for_good_goes_on(reap, status):
+    """Also after an answer: StackStorm resumes no run that it is still pausing."""
+    rows, report, _ = reap(run(status="paused"), approval_child(status, 100, 50))
     assert rows[RUN]["status"] == "resuming" and report["resumed"][0]["run"] == RUN
 
 
 def test_a_run_that_a_person_has_paused_is_left_alone(reap):
     rows, report, _ = reap(run(status="paused"), child(status="succeeded"))
     assert rows[RUN]["status"] == "paused" and report["canceled"] == []
+
+
+@pytest.mark.parametrize("status", ["timeout", "succeeded"])
+def test_a_run_that_a_person_has_paused_after_an_approval_is_left_alone(reap, status):
+    later = dict(child(status="succeeded"), start_timestamp=to_iso(NOW - 20))
+    rows, report, _ = reap(run(status="paused"), approval_child(status, 100, 50), later)
+    assert rows[RUN]["status"] == "paused" and report["resumed"] == []
 
 
 def test_what_goes_wrong_with_one_run_keeps_nobody_from_the_next(reap, monkeypatch):

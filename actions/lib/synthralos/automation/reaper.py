@@ -135,12 +135,10 @@ def _close_run(env, workflow, run, report):
     children = env.api.children(run["id"], _CHILDREN)
     live = [child for child in children if child.get("status") not in ENDED]
     if run["status"] == "paused":
-        # A person may have paused it. A run that an approval paused is resumed once that has ended.
-        approval_children = [child for child in children if _ref(child) == "core.ask"]
-        # Nor does an answer resume a run that StackStorm was still pausing.
-        is_over = (
-            approval_children and approval_children[-1].get("status") in _SETTLED and not live
-        )
+        # A person may have paused it. A run that an approval paused is resumed once that has ended:
+        # StackStorm does so itself after an answer, unless it was still pausing the run.
+        last = children[-1] if children else {}
+        is_over = _ref(last) == "core.ask" and last.get("status") in _SETTLED and not live
         if is_over and approvals.resume(env, run["id"]):
             report["resumed"].append({"run": run["id"], "workflow": workflow})
         return

@@ -1,0 +1,86 @@
+"""Approvals as StackStorm lists and takes them: which answers they accept, and which were stored."""
+import pytest
+
+from synthralos.automation import approvals
+from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import to_iso
+from synthralos.storage.stackstorm_api import StackStormError
+
+RUN, INQUIRY = "a" * 24, "b" * 24
+YES_OR_NO = {"approved": {"type": "boolean", "description": "May it start?"}}
+QUESTION = dict(YES_OR_NO, answer={"type": "string"})
+FORM = dict(QUESTION, reason={"type": "string"})
+
+
+class Inquiries:
+    """StackStorm with one inquiry; `failing` is what a response ends with, `status` its own."""
+
+    def __init__(self, properties):
+        self.properties, self.status, self.failing, self.responses = properties, "pending", None, []
+
+    def inquiries(self, offset=0):
+        return [{"id": INQUIRY, "schema": {"properties": self.properties}}]
+
+    def execution(self, execution_id, attributes):
+        if execution_id == RUN:
+            return {"action": {"ref": "synthralos.agent_recovery"}}
+        return {"status": self.status, "start_timestamp": to_iso(1_700_000_000),
+                "context": {"parent": {"pack": "synthralos", "execution_id": RUN}}}
+
+    def respond(self, inquiry_id, response):
+        self.responses.append(response)
+        if self.failing:
+            self.status = self.failing
+            raise StackStormError("StackStorm's API answered (500)")
+
+
+@pytest.fixture
+def world(make_env):
+    def make(properties=QUESTION):
+        api = Inquiries(properties)
+        return make_env({}, api=api), api
+
+    return make
+
+
+@pytest.mark.parametrize("properties, name, takes_text", [
+    (YES_OR_NO, "approved", False), (QUESTION, "approved", True), (FORM, None, False),
+    ({"answer": {"type": "string"}}, None, False),
+])
+def test_an_approval_says_which_answers_it_takes(world, properties, name, takes_text):
+    env, _ = world(properties)
+    (approval,) = approvals.pending(env)
+    assert (approval["answer"], approval["takes_text"]) == (name, takes_text)
+
+
+def test_a_text_is_sent_so_that_stackstorm_cannot_render_it(world):
+    env, api = world()
+    approvals.answer(env, RUN, text="{{ 7*7 }}")
+    assert list(api.responses[0]) == ["answer"] and "{{" not in api.responses[0]["answer"]
+
+
+@pytest.mark.parametrize("properties, answer, field", [
+    (QUESTION, {}, "answer"),
+    (QUESTION, {"approved": True, "text": "x"}, "answer"),
+    (YES_OR_NO, {"text": "x"}, "answer"),
+    (FORM, {"approved": True}, "execution_id"),
+])
+def test_an_answer_that_is_not_asked_for_is_refused(world, properties, answer, field):
+    env, api = world(properties)
+    with pytest.raises(InvalidInput) as refusal:
+        approvals.answer(env, RUN, **answer)
+    assert refusal.value.field == field and api.responses == []
+
+
+def test_an_answer_that_was_stored_counts_although_stackstorm_fails(world):
+    """It does if the workflow is still being paused; the reaper resumes that."""
+    env, api = world()
+    api.failing = "succeeded"
+    assert approvals.answer(env, RUN, approved=True)["inquiry"] == INQUIRY
+
+
+def test_an_answer_that_was_not_stored_is_an_error(world):
+    env, api = world()
+    api.failing = "pending"
+    with pytest.raises(StackStormError):
+        approvals.answer(env, RUN, approved=True)
