@@ -1,4 +1,4 @@
-"""Approvals as StackStorm lists and takes them: which answers they accept, and which were stored."""
+"""Approvals as StackStorm lists and takes them: which answers they accept, which were stored."""
 import pytest
 
 from synthralos.automation import approvals
