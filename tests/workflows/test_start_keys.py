@@ -18,8 +18,18 @@ REUSED = {
 }
 
 
+def rpc_result(state):
+    """What A2A 0.3 says of the only task."""
+    artifact = {"artifactId": "a", "parts": [{"kind": "text", "text": "paid"}]}
+    task = {"kind": "task", "id": "t1", "contextId": "c1", "status": {"state": state}}
+    if state == "completed":
+        task["artifacts"] = [artifact]
+    return {"jsonrpc": "2.0", "id": 1, "result": task}
+
+
 class StrictServer:
-    """An agent behind the APIs `synthralos` and `openai_responses`.
+    """An agent behind the APIs `synthralos`, `openai_responses` and `a2a` (0.3, where the id of the
+    message is the key).
 
     :ivar lost: how many replies to starts get lost, once the agent has done its work.
     :ivar refuses: whether every key counts as used.
@@ -55,6 +65,8 @@ class StrictServer:
         if is_lost:
             return None
         sent = json.loads(body)
+        if "jsonrpc" in sent:
+            return 200, rpc_result("working")
         if "input" in sent:
             return 200, {"id": "resp_1", "status": "queued"}
         return 200, {"status": "completed", "output": "paid", "executionId": "e1"}
@@ -72,7 +84,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-        reply = self.agent.start(self.headers.get("Idempotency-Key"), body)
+        sent = json.loads(body)
+        if sent.get("method") == "tasks/get":
+            self._send(200, rpc_result("completed"))
+            return
+        key = self.headers.get("Idempotency-Key")
+        if "jsonrpc" in sent:
+            key = sent["params"]["message"]["messageId"]
+        reply = self.agent.start(key, body)
         if reply is None:
             self.close_connection = True
         else:
@@ -101,7 +120,14 @@ def server():
     strict.close()
 
 
-@pytest.fixture(params=["synthralos", "openai_responses"])
+ENTRIES = {
+    "synthralos": {},
+    "openai_responses": {},
+    "a2a": {"protocol_version": "0.3", "binding": "JSONRPC"},
+}
+
+
+@pytest.fixture(params=ENTRIES)
 def api(request):
     return request.param
 
@@ -109,7 +135,8 @@ def api(request):
 @pytest.fixture
 def agent(world, server, api):
     """The entry of the agent, which runs at the server."""
-    world.config["platforms"] = [{"name": "strict", "api": api, "base_url": server.base_url}]
+    world.config["platforms"] = [
+        dict(ENTRIES[api], name="strict", api=api, base_url=server.base_url)]
     entry = {"platform": "strict", "agent": "gpt-4o"}
     world.config["agents"] = {"bot": entry}
     # What lives nowhere else was looked for long enough.
@@ -184,6 +211,20 @@ def test_another_body_has_another_key(world, server, agent):
     assert execution["status"] == "succeeded"
     (first_key, first), (second_key, second) = server.starts
     assert first != second and first_key != second_key
+
+
+@pytest.mark.parametrize("unsafe", [True, False])
+def test_a_re_run_that_asks_for_something_else_starts_no_unsafe_agent(
+    world, server, agent, unsafe
+):
+    server.lost, agent["unsafe_to_repeat"] = 1, unsafe
+    dead = recover(world, max_retries=0)
+    plan = {"steps": [{"action": "rephrase"}]}
+    again = world.local.re_run(dead["id"], {"context": {"repairPlan": plan}})
+    execution = again.wait(PATIENCE_SECONDS)
+    assert dead["status"] == "failed"
+    assert execution["status"] == ("failed" if unsafe else "succeeded")
+    assert len(server.starts) == (1 if unsafe else 2)
 
 
 def test_a_re_run_after_an_answer_is_a_new_start(world, server, agent):

@@ -121,12 +121,15 @@ def run_agent(
     handle: Optional[Handle] = None,
     record: Record = lambda handle, progress: None,
     answer_question: AnswerQuestion = nobody_answers,
+    may_start: bool = True,
 ) -> dict[str, Any]:
     """Start a run of an agent, or join the one of `handle`, and wait for its end.
 
     :param request: `agent` is the name at this endpoint. If its checkpoint cannot be continued,
         the run is started like any other.
     :param record: stores the handle, so that the run is found whatever becomes of this process.
+    :param may_start: false where another start, whose reply was lost, may have had an effect that
+        must not be repeated: the run is joined or it is a failure.
     :returns: {output, execution_id, metadata, latency_ms}; `output` as `accept_output` returns it,
         and `execution_id` the id of the run at its platform, or None. `adapted` where the run was
         started although the request has a checkpoint.
@@ -137,7 +140,9 @@ def run_agent(
     with span_attributes.invoke_agent(endpoint.platform, request.agent):
         started_at = clock.now() - patience.elapsed
         platform = connect(client, endpoint.platform)
-        waiting = _Waiting(platform, request, patience, clock, record, answer_question)
+        waiting = _Waiting(
+            platform, request, patience, clock, record, answer_question, may_start
+        )
         state = waiting.wait(handle)
         output, problem = output_schema.accept_output(state.output, request.schema)
         if problem is not None:
@@ -162,9 +167,11 @@ class _Waiting:
         clock: Clock,
         record: Record,
         answer_question: AnswerQuestion,
+        may_start: bool,
     ) -> None:
         self._platform, self._request, self._clock = platform, request, clock
         self._record, self._answer_question = record, answer_question
+        self._may_start = may_start
         self._seconds = patience.seconds
         self.adapted: list[str] = []
         now = clock.now()
@@ -219,6 +226,10 @@ class _Waiting:
         return max(1.0, min(delay, self._polls_until - now))
 
     def _start(self) -> RunState:
+        if not self._may_start:
+            message = "the reply to the start was lost, and something else is asked for now"
+            failure = failures.make_failure("server_error", message)
+            raise CallError(failures.with_evidence(failure, ran=True))
         seconds = self._seconds
         if self._platform.capabilities.joins:
             # It returns at once; what it does not return is found afterwards, where it can be.
@@ -241,17 +252,13 @@ class _Waiting:
         return state
 
     def _find_or_start(self, handle: Handle) -> RunState:
-        """Return the state of the run of `handle`; where it cannot be found without the reply to
-        its start, which was lost, the same start is repeated under the same key.
+        """Return the state of the run of `handle`; it is started where it cannot be found without
+        the reply to its start, which was lost.
         """
         try:
             return self._join(RunState(RUNNING, handle))
-        except NotSupported as error:
-            if handle == self._platform.handle_for(self._request):
-                return self._start()
-            message = "the reply to the start was lost, and something else is asked for now: %s"
-            failure = failures.make_failure("server_error", message % error.failure.message)
-            raise CallError(failures.with_evidence(failure, ran=True)) from None
+        except NotSupported:
+            return self._start()
 
     def _begin(self, seconds: float) -> RunState:
         checkpoint = self._request.checkpoint

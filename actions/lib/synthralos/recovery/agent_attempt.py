@@ -98,7 +98,14 @@ def _is_found(env: "Environment", record: AgentRun, target: Target) -> bool:
     if handle is None or capabilities_of(endpoint.platform.api).chooses_run_id:
         return handle is not None
     request = AgentRequest(endpoint.agent, "", record.start_key)
-    return handle != connect(env.client, endpoint.platform).handle_for(request)
+    return handle != _handle_for(env, endpoint, request)
+
+
+def _handle_for(
+    env: "Environment", endpoint: AgentEndpoint, request: AgentRequest
+) -> Optional[Handle]:
+    """Return the handle of a run before its start has returned; see AgentPlatform.handle_for."""
+    return connect(env.client, endpoint.platform).handle_for(request)
 
 
 def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun]:
@@ -212,7 +219,7 @@ class _RecordedRun:
         try:
             return agent_run.run_agent(
                 env.client, self._endpoint, self._request, patience, clock, handle, self._save,
-                answer,
+                answer, self._may_start(),
             )
         except QuestionIsOpen as error:
             assert self._record is not None
@@ -232,6 +239,14 @@ class _RecordedRun:
             if self._record is not None and not is_open:
                 self._close(self._record, error.failure.cause)
             raise
+
+    def _may_start(self) -> bool:
+        """Return whether the agent may be started: not under another key than the start whose reply
+        was lost, where its effect must not be repeated.
+        """
+        record = self._record
+        is_repeated = record is None or record.start_key == self._request.idempotency_key
+        return is_repeated or not self._target.unsafe_to_repeat
 
     def _find_answer(self, handle: Handle, question: Question) -> Answer:
         # Asked only after a handle has been saved.
@@ -272,8 +287,11 @@ class _RecordedRun:
             )
             agent_runs.add_waiter(env.store, self._record, case["run"] or "", now)
         else:
+            is_start = handle == _handle_for(env, self._endpoint, self._request)
+            key = self._request.idempotency_key if is_start else self._record.start_key
             self._record = replace(
                 self._record,
+                start_key=key,
                 handle=self._record.handle if handle is None else handle.as_dict(),
                 ends_by=max(self._record.ends_by, case["deadline"]),
                 progress=progress or self._record.progress,
