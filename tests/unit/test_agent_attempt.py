@@ -2,6 +2,7 @@
 import pytest
 
 from synthralos.automation import agent_run_reaper
+from synthralos.calls import agent_run
 from synthralos.calls.agent_platforms.agent_failures import cancelled
 from synthralos.calls.agent_platforms.langgraph import LangGraph
 from synthralos.calls.agent_platforms.protocol import Handle, RunState
@@ -213,6 +214,27 @@ def test_a_process_that_died_before_the_reply_leaves_a_run_that_is_found(world, 
     world.ends("a" * 24, "failed")
     rerun = world.begin("b" * 24, execution={"context": {"re-run": {"ref": "a" * 24}}})
     assert world.rounds(rerun)[-1][1]["success"] and server.starts == ["first"]
+
+
+def test_a_start_that_never_arrived_is_repeated_at_once_under_its_key(world, server, monkeypatch):
+    server.on_start = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        world.round(world.begin())
+    server.on_start = None
+    world.ends("a" * 24, "failed")
+    start = LangGraph.start
+
+    def start_and_answer(platform, request, seconds):
+        server.answers("first")
+        return start(platform, request, seconds)
+
+    monkeypatch.setattr(LangGraph, "start", start_and_answer)
+    server.ends["first"] = lambda handle: RunState("unknown", handle)
+    before = world.clock()
+    rerun = world.begin("b" * 24, execution={"context": {"re-run": {"ref": "a" * 24}}})
+    assert world.rounds(rerun)[-1][1]["success"]
+    assert len(server.keys) == 2 and len(set(server.keys)) == 1
+    assert world.clock() - before < agent_run.MISSING_SECONDS
 
 
 def test_two_processes_of_one_execution_start_it_once(world, server, monkeypatch):

@@ -4,6 +4,8 @@ import pytest
 from synthralos.automation import reaper
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.timestamps import to_iso
+from synthralos.storage import agent_runs
+from synthralos.storage.agent_runs import AgentRun
 from synthralos.storage.stackstorm_api import StackStormError
 
 NOW = 1_800_000_000.0
@@ -69,13 +71,26 @@ def child(ref="synthralos.execute_recovery", status="running", runner="python-sc
     )
 
 
+def long_run(ref="synthralos.agent_recovery"):
+    """A run that has hours left."""
+    return run(ref, age=5000, parameters={"agent_id": "agent_1", "timeout": 24 * 3600})
+
+
+def age_of(seconds, **more):
+    """A round of it."""
+    return dict(child(**more), start_timestamp=to_iso(NOW - seconds))
+
+
 @pytest.fixture
 def reap(make_env, clock):
     def reaped(*rows):
         clock.at = NOW
         env = make_env(api=Api(*rows))
+        if reaped.before is not None:
+            reaped.before(env)
         return env.api.rows, reaper.reap(env, AutomationConfig()), env
 
+    reaped.before = None
     return reaped
 
 
@@ -103,6 +118,60 @@ def test_an_action_that_never_began_is_lost_five_minutes_after_the_deadline(
         NOW - 310)))
     assert (rows[CHILD]["status"] == "abandoned") == ended == bool(report["abandoned"])
     assert rows[RUN]["status"] == "running"
+
+
+def agent_run(started_by):
+    handle = {"api": "langgraph", "platform": "p", "agent": "a", "ids": {"thread": "t"}}
+    return AgentRun("agent_1", "key-1", started_by, "k", "platform:p", handle, NOW - 4000, NOW)
+
+
+@pytest.mark.parametrize("starts, joins", [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("age, is_dead_poll, is_dead_round", [
+    (299, False, False), (301, True, False), (3701, True, True)])
+def test_a_round_of_a_long_run_is_judged_by_its_own_limit(
+    reap, monkeypatch, starts, joins, age, is_dead_poll, is_dead_round
+):
+    monkeypatch.setattr(reaper.agent_run_reaper, "cancel_left_behind", lambda env: [])
+    if starts or joins:
+        record = agent_run(RUN if starts else "c" * 24)
+        reap.before = lambda env: (
+            agent_runs.save(env.store, record, NOW),
+            joins and agent_runs.add_waiter(env.store, record, RUN, NOW),
+        )
+    rows, report, _ = reap(long_run(), age_of(age))
+    is_dead = is_dead_poll if starts or joins else is_dead_round
+    assert (rows[CHILD]["status"] == "abandoned") == is_dead == bool(report["abandoned"])
+    assert rows[RUN]["status"] == "running"
+
+
+@pytest.mark.parametrize("ref", ["synthralos.orchestration.run", "synthralos.llm_retry",
+                                 "synthralos.infrastructure_repair"])
+def test_only_rounds_of_agent_recovery_are_judged_before_the_deadline(reap, ref):
+    rows, report, _ = reap(long_run(ref), age_of(4000, ref="synthralos.orchestration.run_wave"))
+    assert rows[CHILD]["status"] == "running" and report["abandoned"] == []
+
+
+@pytest.mark.parametrize("status, delay, ended", [
+    ("scheduled", 3600, True), ("requested", 0, True), ("delayed", 0, True),
+    # It is due in the future, or has been for less than 15 minutes.
+    ("delayed", 3600, False), ("delayed", 200, False),
+])
+def test_a_round_of_a_long_run_that_stackstorm_has_lost_is_abandoned(reap, status, delay, ended):
+    log = [{"status": "requested", "timestamp": to_iso(NOW - 4000)},
+           {"status": status, "timestamp": to_iso(NOW - 1000)}]
+    rows, report, _ = reap(long_run(), dict(
+        age_of(4000, status=status), log=log, delay=delay * 1000))
+    assert (rows[CHILD]["status"] == "abandoned") == ended == bool(report["abandoned"])
+
+
+def test_agent_runs_are_listed_once_however_many_long_runs_there_are(reap, monkeypatch):
+    listed = []
+    undelivered = agent_runs.undelivered
+    monkeypatch.setattr(reaper.agent_run_reaper, "cancel_left_behind", lambda env: [])
+    monkeypatch.setattr(
+        reaper.agent_runs, "undelivered", lambda store: listed.append(1) or undelivered(store))
+    reap(*[dict(long_run(), id=letter * 24) for letter in "cde"])
+    assert len(listed) == 1
 
 
 def test_an_action_that_has_just_been_requested_is_not_lost(reap):

@@ -6,6 +6,7 @@ ends approvals only if it is configured to. Concurrent reapers do no harm, and a
 run does not affect the others.
 """
 
+import functools
 from functools import partial
 
 from synthralos.automation import (
@@ -49,6 +50,8 @@ MAX_QUEUE_SECONDS = 300
 LONG_SECONDS, ROUND_SECONDS = 3600, 3700
 # Of a round that only asks what became of an agent.
 POLL_SECONDS = 300
+# After the time at which it was due, until a round of a long run that has not started is lost.
+LOST_ROUND_SECONDS = 900
 LOOK_BACK = 2 * 24 * 3600
 MAX_PAGES = 10
 _WAITING = ("requested", "scheduled", "delayed")
@@ -58,9 +61,10 @@ _LIVE = _WAITING + ("running", "pausing", "paused", "resuming", "canceling")
 _ATTRIBUTES = "id,status,start_timestamp,parameters,action.ref,action.parameters,context"
 # Of an inquiry: it has timed out, or it was answered.
 _SETTLED = ("timeout", "succeeded")
-_CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp"
+_CHILDREN = "id,status,action.ref,action.runner_type,start_timestamp,end_timestamp,log,delay"
 _DEAD = "its action runner died: it is still running after the deadline of its run"
 _DEAD_ROUND = "its action runner died: it is still running after the limit of a round"
+_LOST_ROUND = "StackStorm lost it: it was due %d minutes ago, and has not started"
 _LOST = "StackStorm's scheduler lost it: it had not started by the deadline of its run"
 
 
@@ -79,11 +83,14 @@ def reap(env, config):
     report = {name: [] for name in names}
     _collect_errors(report, None, _expire, env, config, report)
     logged_runs = reaped_runs.list_runs(env.store)
+    polling_runs = functools.cache(partial(_polling_runs, env))
     since = to_iso(env.now() - LOOK_BACK - config.approval_timeout)
     for workflow in WORKFLOWS:
         for status in _LIVE:
             for run in _list_runs(env, report, workflow, status=status, sort_asc="true"):
-                _collect_errors(report, run["id"], _close_run, env, workflow, run, report)
+                _collect_errors(
+                    report, run["id"], _close_run, env, workflow, run, report, polling_runs
+                )
         for status in ("canceled", "abandoned", "timeout"):
             for run in _list_runs(env, report, workflow, status=status, timestamp_gt=since):
                 if run["id"] not in logged_runs:
@@ -125,12 +132,16 @@ def _expire(env, config, report):
     report["expired"] += approvals.expire(env, config.approval_timeout)
 
 
-def _close_run(env, workflow, run, report):
-    """End the actions that keep `run` from ending, or the run itself if there are none."""
+def _close_run(env, workflow, run, report, polling_runs):
+    """End the actions that keep `run` from ending, or the run itself if there are none.
+
+    :param polling_runs: a callable that returns the ids of the runs that ask for an agent.
+    """
     if env.now() <= _deadline(run) + GRACE_SECONDS and run["status"] != "paused":
         is_long = _deadline(run) - env.now() > LONG_SECONDS
         if is_long and workflow == agent_recovery.WORKFLOW:
-            _abandon_dead_rounds(env, workflow, run, report)
+            limit = POLL_SECONDS if run["id"] in polling_runs() else ROUND_SECONDS
+            _abandon_dead_rounds(env, workflow, run, report, limit)
         return
     children = env.api.children(run["id"], _CHILDREN)
     live = [child for child in children if child.get("status") not in ENDED]
@@ -165,20 +176,49 @@ def _close_run(env, workflow, run, report):
         report["canceled"].append({"run": run["id"], "workflow": workflow})
 
 
-def _abandon_dead_rounds(env, workflow, run, report):
-    """End the rounds of a long run whose action runner died: the run would last until its deadline.
+def _polling_runs(env):
+    """Return the ids of the runs that ask for the outcome of an agent: they started it, or have
+    joined it.
+    """
+    run_ids = set()
+    for agent_run in agent_runs.undelivered(env.store):
+        run_ids.add(agent_run.started_by)
+        run_ids.update(agent_runs.waiters(env.store, agent_run))
+    return run_ids
+
+
+def _abandon_dead_rounds(env, workflow, run, report, limit):
+    """End the rounds of a long run that will never end: the run would last until its deadline.
 
     A round that runs an agent ends within its own limit, however long the agent works.
+
+    :param limit: seconds after which a round that is still running has lost its action runner.
     """
-    polling = {agent_run.started_by for agent_run in agent_runs.undelivered(env.store)}
-    limit = POLL_SECONDS if run["id"] in polling else ROUND_SECONDS
     for child in env.api.children(run["id"], _CHILDREN):
+        if _is_workflow(child) or not _ref(child).startswith("synthralos."):
+            continue
         age = env.now() - (parse_iso(child.get("start_timestamp")) or env.now())
-        is_own = _ref(child).startswith("synthralos.") and not _is_workflow(child)
-        is_dead = is_own and child.get("status") == "running" and age > limit
-        if is_dead and env.api.set_status(child["id"], "abandoned", {"error": _DEAD_ROUND}):
+        overdue = _overdue_seconds(child, env.now())
+        reason = None
+        if child.get("status") == "running" and age > limit:
+            reason = _DEAD_ROUND
+        elif overdue > LOST_ROUND_SECONDS:
+            reason = _LOST_ROUND % (overdue // 60)
+        if reason is not None and env.api.set_status(child["id"], "abandoned", {"error": reason}):
             entry = {"run": run["id"], "workflow": workflow, "execution": child["id"]}
             report["abandoned"].append(entry)
+
+
+def _overdue_seconds(child, now):
+    """Return for how many seconds an action that has not started has been due; 0 if it is not, or
+    if that is unknown.
+    """
+    log = child.get("log")
+    if child.get("status") not in _WAITING or not isinstance(log, list) or not log:
+        return 0.0
+    since = parse_iso(log[-1].get("timestamp"))
+    delay = (child.get("delay") or 0) / 1000 if child["status"] == "delayed" else 0
+    return 0.0 if since is None else max(0.0, now - since - delay)
 
 
 def _abandon_reason(child, overdue_seconds, now):

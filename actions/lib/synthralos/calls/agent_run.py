@@ -253,12 +253,18 @@ class _Waiting:
 
     def _find_or_start(self, handle: Handle) -> RunState:
         """Return the state of the run of `handle`; it is started where it cannot be found without
-        the reply to its start, which was lost.
+        the reply to its start, which was lost, and where the same start can be repeated because it
+        would have the same id.
         """
         try:
-            return self._join(RunState(RUNNING, handle))
+            state = self._join(RunState(RUNNING, handle))
         except NotSupported:
             return self._start()
+        is_same_start = (
+            self._platform.capabilities.chooses_run_id and
+            handle == self._platform.handle_for(self._request)
+        )
+        return self._start() if state.status == UNKNOWN and is_same_start else state
 
     def _begin(self, seconds: float) -> RunState:
         checkpoint = self._request.checkpoint

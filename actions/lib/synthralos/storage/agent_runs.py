@@ -18,8 +18,8 @@ from synthralos.storage.datastore import PREFIX
 
 FORMAT_VERSION = 1
 DAY_SECONDS = 24 * 3600
-# Runs that are still running are few; more than that are looked at next time.
-MAX_PAGES = 5
+# Of records: runs that still run are few among those whose answers were delivered in a day.
+MAX_PAGES = 50
 _TEXTS = ("agent_id", "request", "started_by", "start_key", "target")
 _RUNS = PREFIX + "agent_run."
 _WAITERS = PREFIX + "agent_run_waiter."
