@@ -218,9 +218,9 @@ def _running_result(env, case, progress, delay):
 
 def _asking_result(env, case, progress, question):
     """The result of a round whose agent asks: a person answers before the next one."""
-    case["asked_at"] = env.now()
     from synthralos.recovery import agent_questions
 
+    case["asked_at"] = env.now()
     text = agent_questions.question_line(env, case, question)
     return {
         "summary": "a person has to answer: %s" % text,
