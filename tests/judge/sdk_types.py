@@ -26,7 +26,10 @@ _NAMES = ("Iterable", "SequenceNotStr", "Sequence", "List", "list")
 _NOT_SENT = ("parsed", "sdk_http_response", "automatic_function_calling_history")
 # Of the many kinds of items of an answer, those that requests without server tools lead to.
 _NONE = type(None)
-_USUAL = ("ResponseOutputMessage", "ResponseFunctionToolCall", "TextBlock", "ToolUseBlock")
+_USUAL = (
+    "ResponseOutputMessage", "ResponseFunctionToolCall", "ResponseReasoningItem", "TextBlock",
+    "ToolUseBlock",
+)
 _USUAL_VALUES = ("stop", "tool_calls", "completed", "end_turn", "tool_use", "STOP")
 _USUAL_FIELDS = ("candidates", "content", "parts", "finish_reason", "text", "name")
 _WORDS = ["", " ", "hello", "{}", '{"a": 1}', "42", "[1]", "null"]

@@ -129,6 +129,42 @@ def test_every_answer_that_the_types_can_hold_is_read(sdks, api):
     assert {"stop", "tool_calls"} <= outcomes and len(outcomes) > 4, outcomes
 
 
+def test_the_reasoning_in_every_answer_comes_back_before_its_call(sdks):
+    """Nothing of an item is lost but a status and nulls, which the API refuses."""
+    wire, count = wire_format("openai_responses"), 0
+    for seed in range(800):
+        body = dict(sdks.ask(answer="openai_responses", seed=seed)["body"], store=True)
+        for number, item in enumerate(body["output"]):
+            if item.get("type") == "function_call":
+                item.update(name="f", call_id="call_%d" % number)
+        completion = wire.read(body)
+        calls = completion.tool_calls
+        if not calls:
+            continue
+        messages = [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": completion.response, "tool_calls": calls},
+        ] + [{"role": "tool", "tool_call_id": call["id"], "content": "4"} for call in calls]
+        sent = wire.build(chat_request.parse({"messages": messages}), "gpt-5", traits_of("gpt-5"))
+        assert sdks.problem("openai_responses", sent.body, "gpt-5") is None
+        before_calls = items_before_calls(body["output"])
+        count += len(before_calls)
+        assert [item for item in sent.body["input"] if item.get("type") == "reasoning"] == [
+            {name: value for name, value in item.items()
+             if name != "status" and value not in (None, []) or name == "summary"}
+            for item in before_calls
+        ]
+    assert count > 9
+
+
+def items_before_calls(output):
+    """The reasoning items after which the answer calls a tool."""
+    last_call = max(
+        index for index, item in enumerate(output) if item.get("type") == "function_call")
+    return [
+        item for item in output[:last_call] if item.get("type") == "reasoning" and item["id"]]
+
+
 def check_good(completion):
     assert completion.finish_reason in CANONICAL
     assert completion.response.strip() or completion.tool_calls

@@ -53,6 +53,7 @@ def test_an_unavailable_datastore_remembers_none(memory, datastore):
     "", "[]", '{"v": 1}', '{"v": 1, "account": 7, "cause": "quota", "until": 9e12}',
     '{"v": 1, "account": "x", "cause": "quota", "until": true}',
     '{"v": 1, "account": "x", "cause": "quota", "until": "9e12"}',
+    '{"v": 1, "account": "x", "cause": "<b>", "until": 9e12}',
     '{"v": 2, "account": "x", "cause": "quota", "until": 9e12}',
 ])
 def test_rows_that_cannot_be_read_are_skipped(memory, clock, datastore, text):

@@ -7,6 +7,7 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed (requireme
 import hypothesis
 from hypothesis import strategies as st
 
+from synthralos.calls import agent_run
 from synthralos.calls.http import CallError
 from synthralos.core.causes import CAUSES, TYPES
 from synthralos.core.errors import InvalidInput
@@ -166,7 +167,7 @@ def test_attempt_n_applies_step_n_to_the_original_request(make_env, monkeypatch)
             raise CallError(make_failure("agent_failed", "no"))
         return dict(answer)
 
-    monkeypatch.setattr(agent_recovery.agent_run, "run_agent", call)
+    monkeypatch.setattr(agent_run, "run_agent", call)
     ok, result = agent_recovery.run_round(env, case)
     assert not ok and result["next"]["cursor"] == 1
     case = unseal(result["next"]["carry"], env.store)
@@ -191,7 +192,7 @@ def test_the_same_request_after_a_lost_reply_has_the_same_key_at_every_platform(
         keys.append((endpoint.platform.name, request.idempotency_key))
         raise CallError(make_failure("timeout", "no answer"))
 
-    monkeypatch.setattr(agent_recovery.agent_run, "run_agent", call)
+    monkeypatch.setattr(agent_run, "run_agent", call)
     agent_recovery.run_round(env, case)
     assert [name for name, _ in keys] == ["synthralos", "standby"]
     assert len({key for _, key in keys}) == 1

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from synthralos.core.errors import InvalidInput
+from synthralos.core.timestamps import to_iso
 from synthralos.operations import health
 from synthralos.runtime.run_parameters import ENABLED_KEY
 from synthralos.storage import agent_runs, keyspace, pauses, run_summaries, tickets
@@ -200,7 +201,7 @@ def test_no_target_left_is_critical(env, clock):
     break_down(env, "platform:synthralos", "platform:standby")
     result = health.get(env)
     assert result["status"] == "critical"
-    assert whats(result, "critical") == ["platform: every breaker is open"]
+    assert whats(result, "critical") == ["platform: no target may be called"]
     clock.forward(61)
     result = health.get(env)
     assert result["breakers"]["platform:standby"] == "half_open"
@@ -260,6 +261,78 @@ def test_the_planner(make_env, model, status):
     assert health.get(env)["subsystem_status"]["planner"] == status
     break_down(env, "llm:openai/gpt-4")
     assert health.get(env)["subsystem_status"]["planner"] == "degraded"
+
+
+POOL = {
+    "name": "openai", "base_url": "http://127.0.0.1:9/v1", "models": ["gpt-4o", "o3"],
+    "api_keys_from": ["key_a", "key_b"],
+}
+SINGLE = {"name": "local", "base_url": "http://127.0.0.1:9/v1", "api_key_from": "key_c",
+          "models": ["m"]}
+
+
+@pytest.fixture
+def pool_env(make_env, store):
+    for name in ("key_a", "key_b", "key_c"):
+        store.put(name, "sk-secret-of-" + name)
+    return make_env(config={"providers": [POOL, SINGLE]})
+
+
+def accounts_of(health_result):
+    return {entry["account"]: entry for entry in health_result["accounts"]}
+
+
+def test_the_accounts_of_a_pool_are_named_without_their_keys(pool_env):
+    result = health.get(pool_env)
+    assert result["accounts"] == [
+        {"account": name, "provider": "openai", "state": "available", "cause": None, "until": None,
+         "cooling": {}}
+        for name in ("openai@key_a", "openai@key_b")
+    ]
+    assert "sk-secret" not in json.dumps(result)
+    assert health.get(pool_env, "bot")["accounts"] == []
+
+
+def test_an_account_at_rest_degrades_until_its_reset(pool_env, clock):
+    pool_env.account_memory.remember("openai@key_a", "quota", 3600.0)
+    pool_env.account_memory.remember("of@nobody", "quota", 3600.0)
+    result = health.get(pool_env)
+    resting = accounts_of(result)["openai@key_a"]
+    assert (resting["state"], resting["cause"]) == ("resting", "quota")
+    assert resting["until"] == to_iso(clock() + 3600)
+    assert accounts_of(result)["openai@key_b"]["state"] == "available"
+    assert (result["status"], whats(result)) == (
+        "degraded", ["accounts not called: openai@key_a (quota)"])
+    assert result["subsystem_status"]["providers"] == "degraded"
+    assert set(accounts_of(result)) == {"openai@key_a", "openai@key_b"}
+    clock.forward(3600)
+    assert health.get(pool_env)["status"] == "healthy"
+
+
+def test_no_account_left_is_critical_unless_an_operator_forces_a_breaker(make_env):
+    env = make_env(config={"providers": [POOL]})
+    for name in ("openai@key_a", "openai@key_b"):
+        env.account_memory.remember(name, "authentication", 60.0)
+    assert "providers: no target may be called" in whats(health.get(env), "critical")
+    env.ledger.force_state("llm:openai/o3@key_b", "closed", 60)
+    result = health.get(env)
+    assert (result["status"], whats(result, "critical")) == ("degraded", [])
+
+
+def test_a_model_that_is_rate_limited_at_one_account_only(pool_env, clock):
+    target = "llm:openai/o3@key_b"
+    pool_env.ledger.append(
+        target, Outcome(False, "rate_limit", clock(), until=clock() + 30))
+    accounts = accounts_of(health.get(pool_env))
+    assert accounts["openai@key_b"]["cooling"] == {target: to_iso(clock() + 30)}
+    assert accounts["openai@key_b"]["state"] == "available"
+    assert accounts["openai@key_a"]["cooling"] == {}
+
+
+def test_accounts_while_the_datastore_is_away(pool_env, datastore):
+    pool_env.account_memory.remember("openai@key_a", "quota", 3600.0)
+    datastore.away = True
+    assert {entry["state"] for entry in health.get(pool_env)["accounts"]} == {"unknown"}
 
 
 def test_the_datastore_is_away(env, datastore):

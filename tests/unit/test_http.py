@@ -261,3 +261,57 @@ def test_a_token_that_cannot_have_changed_is_not_tried_again(serve, tokens, more
     server = serve(http_answer(401))
     assert send(server.url, client=client(tokens), **more).status == 401
     assert len(server.requests) == 1
+
+
+@pytest.fixture
+def proxy(serve, monkeypatch):
+    """A server that the environment names as the proxy of all requests."""
+    server = serve(http_answer(200, '{"by": "the proxy"}'))
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    return server
+
+
+def test_the_proxy_of_the_environment_is_used_for_every_request(proxy):
+    new_client = client()
+    for _ in range(2):
+        assert send("http://agents.invalid/a", client=new_client).json() == {"by": "the proxy"}
+    assert [request.split(" HTTP/")[0] for request in proxy.requests] == [
+        "POST http://agents.invalid/a/x?y=1"] * 2
+
+
+def test_no_proxy_of_the_environment_excludes_hosts(proxy, serve, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server, new_client = serve(http_answer()), client()
+    send(server.url, client=new_client)
+    send("http://agents.invalid", client=new_client)
+    assert (len(server.requests), len(proxy.requests)) == (1, 1)
+
+
+def test_a_configured_proxy_comes_before_that_of_the_environment(proxy, serve):
+    configured, new_client = serve(http_answer()), client()
+    send("http://agents.invalid", client=new_client, proxy=configured.url)
+    assert (len(configured.requests), len(proxy.requests)) == (1, 0)
+
+
+def test_a_closable_client_uses_the_proxy_of_the_environment(proxy):
+    send("http://agents.invalid", client=client().closable())
+    assert len(proxy.requests) == 1
+
+
+def test_the_ca_bundle_of_the_environment_is_used_unless_another_is_configured(monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/environment.pem")
+    for more, bundle in (({}, "/nowhere/environment.pem"),
+                         ({"verify": "/nowhere/own.pem"}, "/nowhere/own.pem")):
+        failure = failing("https://127.0.0.1:9", client=client(), **more)
+        assert failure.cause == "configuration" and failure.evidence["sent"] is False
+        assert bundle in failure.message and "ca_bundle" in failure.message
+
+
+def test_no_credentials_are_taken_from_netrc(serve, monkeypatch, tmp_path):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    server = serve(http_answer())
+    send(server.url, client=client())
+    assert "Authorization" not in server.requests[0]

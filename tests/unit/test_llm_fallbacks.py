@@ -227,6 +227,35 @@ def test_a_parameter_that_is_refused_in_words_only_is_left_out_once(retry, api, 
     assert "0.9" in json.dumps(sent[1][2])
 
 
+@pytest.mark.parametrize("status, error", [
+    (400, {"message": "The encrypted content gAAA could not be verified. Reason: Encrypted content "
+           "organization_id did not match the target organization.", "param": None,
+           "type": "invalid_request_error", "code": "invalid_encrypted_content"}),
+    (404, {"message": "Item with id 'rs_1' not found. Items are not persisted when `store` is set "
+           "to false.", "type": "invalid_request_error", "param": "input", "code": None}),
+], ids=["of another organization", "not stored"])
+def test_reasoning_that_a_model_cannot_read_is_left_out_once(retry, status, error):
+    def respond(body, key):
+        if "rs_1" in json.dumps(body):
+            return status, {"error": error}, {}
+        return 200, text_of("openai_responses", "hi"), {}
+
+    extra = {"reasoning": [{"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAA"}],
+             "id": "fc_1"}
+    call = {"id": "call_1", "type": "function", "extra_content": {"openai_responses": extra},
+            "function": {"name": "look_up", "arguments": "{}"}}
+    messages = MESSAGES + [{"role": "assistant", "content": None, "tool_calls": [call]},
+                           {"role": "tool", "tool_call_id": "call_1", "content": "4"}]
+    providers = [
+        {"name": "p", "api": "openai_responses", "base_url": "http://h/p", "models": ["gpt-5"]}]
+    succeeded, outcome, sent = retry(
+        {"p": respond}, ["gpt-5"], providers, messages=messages, parameters={"tools": [TOOL]})
+    assert succeeded and len(sent) == 2
+    assert outcome["trail"][0]["adapted"] == [
+        {"field": "messages", "reason": "the model refused the reasoning before its calls"}]
+    assert ["rs_1" in json.dumps(body) for _, _, body in sent] == [True, False]
+
+
 def test_a_model_whose_answer_does_not_match_is_told_why_when_it_is_asked_again(
     make_env, clock
 ):

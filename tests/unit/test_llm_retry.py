@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from synthralos.calls import llm_calls
 from synthralos.calls.llm_providers import ServedModel
 from synthralos.config.connection import Connection
 from synthralos.config.settings import Account, Model, Provider
@@ -93,7 +94,7 @@ def test_a_good_answer_is_returned_with_its_model(make_env, monkeypatch):
     env = make_env()
     _, case = determined(env)
     answer = {"response": "hello", "model": "gpt-4", "provider": "openai"}
-    monkeypatch.setattr(llm_retry.llm_calls, "complete", lambda *arguments: dict(answer))
+    monkeypatch.setattr(llm_calls, "complete", lambda *arguments: dict(answer))
     ok, result = llm_retry.run_round(env, case)
     assert ok and result["result"] == answer and result["final_model"] == "gpt-4"
     assert result["attempts"] == 1
@@ -104,7 +105,7 @@ def test_a_large_answer_is_stored_and_its_key_returned(make_env, monkeypatch, st
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
     answer = {"response": "x" * 500}
-    monkeypatch.setattr(llm_retry.llm_calls, "complete", lambda *arguments: dict(answer))
+    monkeypatch.setattr(llm_calls, "complete", lambda *arguments: dict(answer))
     result = llm_retry.run_round(env, case)[1]["result"]
     assert result["response"] is None and result["response_bytes"] == 502
     assert unseal(store.get(result["response_key"])) == "x" * 500
@@ -117,7 +118,7 @@ def test_what_is_large_beside_the_answer_is_stored_too(make_env, monkeypatch, st
     _, case = determined(env)
     large = [{"function": {"name": "f", "arguments": "x" * 500}}]
     answer = {"response": "y" * 60, beside: large}
-    monkeypatch.setattr(llm_retry.llm_calls, "complete", lambda *arguments: dict(answer))
+    monkeypatch.setattr(llm_calls, "complete", lambda *arguments: dict(answer))
     result = llm_retry.run_round(env, case)[1]["result"]
     assert result["response"] == "y" * 60 and result[beside] is None
     assert result[beside + "_bytes"] == len(json.dumps(large))
@@ -135,7 +136,7 @@ def test_both_may_be_too_large(make_env, monkeypatch, store):
         {"name": "openai", "base_url": "http://h", "models": ["gpt-4"]}]))
     _, case = determined(env)
     answer = {"response": "y" * 600, "tool_calls": ["x" * 500]}
-    monkeypatch.setattr(llm_retry.llm_calls, "complete", lambda *arguments: dict(answer))
+    monkeypatch.setattr(llm_calls, "complete", lambda *arguments: dict(answer))
     result = llm_retry.run_round(env, case)[1]["result"]
     assert (result["response"], result["tool_calls"]) == (None, None)
     assert unseal(store.get(result["response_key"])) == "y" * 600
@@ -147,5 +148,5 @@ def test_a_configured_secret_is_in_no_case_and_no_answer(make_env, monkeypatch):
                                    "api_key": "very-secret", "models": ["gpt-4"]}]})
     _, case = determined(env, original_request=dict(REQUEST, prompt="my key is very-secret"))
     assert "very-secret" not in str(case)
-    monkeypatch.setattr(llm_retry.llm_calls, "complete", lambda *_: {"response": "very-secret"})
+    monkeypatch.setattr(llm_calls, "complete", lambda *_: {"response": "very-secret"})
     assert "very-secret" not in str(llm_retry.run_round(env, case)[1])

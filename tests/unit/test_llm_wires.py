@@ -463,9 +463,86 @@ def test_thoughts_of_claude_at_bedrock_come_back_to_bedrock_only():
     assert "thinking" not in sent.body and "hm" not in json.dumps(sent.body)
 
 
+def reasoning_item(number, **more):
+    return dict({"type": "reasoning", "id": "rs_%d" % number, "summary": []}, **more)
+
+
+def call_item(number):
+    return {"type": "function_call", "id": "fc_%d" % number, "call_id": "call_%d" % number,
+            "name": "f", "arguments": "{}", "status": "completed"}
+
+
+TEXT_ITEM = {"type": "message", "id": "msg_1", "role": "assistant", "content": [
+    {"type": "output_text", "text": "I look.", "annotations": []}]}
+ENCRYPTED = {"encrypted_content": "gAAA"}
+SUMMARY = {"summary": [{"type": "summary_text", "text": "hm"}]}
+
+
+def follow_up(output, api="openai_responses", model="gpt-5.1", store=False):
+    """The request with the results of the calls in an answer of Responses."""
+    completion = wire_format("openai_responses").read(
+        {"output": output, "status": "completed", "store": store})
+    answer = {"role": "assistant", "content": completion.response,
+              "tool_calls": completion.tool_calls}
+    results = [result("4", each["id"]) for each in completion.tool_calls]
+    messages = json.loads(json.dumps(user() + [answer] + results))
+    return build(api, messages, model, tools=[tool()])
+
+
+@pytest.mark.parametrize("output", [
+    [reasoning_item(1, **ENCRYPTED), call_item(1)],
+    [reasoning_item(1, **ENCRYPTED, **SUMMARY), reasoning_item(2, **ENCRYPTED), call_item(1)],
+    [reasoning_item(1, **ENCRYPTED), call_item(1), reasoning_item(2, **ENCRYPTED), call_item(2)],
+    [reasoning_item(1, **ENCRYPTED), TEXT_ITEM, call_item(1), call_item(2)],
+    [TEXT_ITEM, reasoning_item(1, **ENCRYPTED), call_item(1)],
+    [reasoning_item(1, content=[{"type": "reasoning_text", "text": "hm"}]), call_item(1)],
+], ids=["a call", "two items", "each call", "before text", "after text", "open reasoning"])
+def test_the_reasoning_before_a_call_comes_back_in_its_place(output):
+    sent = follow_up(output)
+    items = sent.body["input"][1:1 + len(output)]
+    assert [item.get("type", "message") for item in items] == [item["type"] for item in output]
+    assert [item for item in items if item.get("type") == "reasoning"] == [
+        item for item in output if item["type"] == "reasoning"]
+    assert adapted(sent) == []
+    calls = [item for item in items if item.get("type") == "function_call"]
+    assert calls[0]["id"] == "fc_1" and sent.body["include"] == ["reasoning.encrypted_content"]
+
+
+def test_reasoning_that_the_api_stores_comes_back_by_its_id():
+    output = [reasoning_item(1, status="completed", encrypted_content=None), call_item(1)]
+    assert reasoning_item(1) in follow_up(output, store=True).body["input"]
+
+
+def test_reasoning_that_cannot_come_back_is_named():
+    sent = follow_up([reasoning_item(1, **SUMMARY), call_item(1)])
+    assert "rs_1" not in json.dumps(sent.body) and "fc_1" not in json.dumps(sent.body)
+    assert sent.adapted == [{
+        "field": "messages[1].tool_calls[0].extra_content",
+        "reason": "the reasoning before the call was neither encrypted nor stored"}]
+
+
+@pytest.mark.parametrize("api", [api for api in APIS if api != "openai_responses"])
+def test_the_reasoning_of_responses_reaches_no_other_wire(api):
+    sent = follow_up([reasoning_item(1, **ENCRYPTED), call_item(1)], api, MODELS[api])
+    assert "gAAA" not in json.dumps(sent.body) and "rs_1" not in json.dumps(sent.body)
+
+
+@pytest.mark.parametrize("model, parameters, expected", [
+    ("gpt-5.1", {"tools": [tool()]}, True), ("o3", {"tools": [tool()], "store": False}, True),
+    ("gpt-5.1", {"tools": [tool()], "store": True}, False), ("gpt-5.1", {}, False),
+    ("gpt-4o", {"tools": [tool()]}, False), ("some-model", {"tools": [tool()]}, False),
+])
+def test_encrypted_reasoning_is_requested_where_it_can_come_back(model, parameters, expected):
+    sent = build("openai_responses", user(), model, **parameters)
+    assert ("include" in sent.body) is expected
+
+
 @pytest.mark.parametrize("extra", [
     {"google": "x", "anthropic": 5}, {"google": {"thought_signature": {}}},
-    {"anthropic": {"thinking": "x"}, "bedrock": {"thinking": [5]}}, "x"])
+    {"anthropic": {"thinking": "x"}, "bedrock": {"thinking": [5]}}, "x",
+    {"openai_responses": {"reasoning": "x", "id": 5}},
+    {"openai_responses": {"reasoning": [5, {}, {"id": 5}], "id": ""}},
+    {"openai_responses": {"reasoning": [{"id": "", "summary": 5}], "stored": "yes"}}])
 @pytest.mark.parametrize("api", APIS)
 def test_extra_content_of_any_form_harms_no_request(api, extra):
     messages = user() + [
@@ -754,7 +831,12 @@ def test_vertex_gets_a_bearer_token_and_gemini_its_key():
     wire = wire_format("gemini")
     assert wire.authorize("https://generativelanguage.googleapis.com/v1beta")("k") == {
         "x-goog-api-key": "k"}
-    assert wire.authorize("https://eu-aiplatform.googleapis.com/v1/projects/p") is None
+    express = "https://aiplatform.googleapis.com/v1/publishers/google"
+    assert wire.authorize(express)("k") == {"x-goog-api-key": "k"}
+    for host in ("https://europe-west1-aiplatform.googleapis.com",
+                 "https://aiplatform.europe-west1.rep.googleapis.com", "http://127.0.0.1:8080"):
+        project = host + "/v1/projects/p/locations/l/publishers/google"
+        assert wire.authorize(project) is None
 
 
 def test_names_of_models_are_one_segment_of_the_path():

@@ -125,6 +125,8 @@ def test_a_key_that_google_calls_invalid_in_a_400_is_named(make_env, serve, api)
     ("https://bedrock-runtime.eu-west-1.amazonaws.com", "https://bedrock.eu-west-1.amazonaws.com"),
     ("https://bedrock-runtime-fips.us-east-1.amazonaws.com",
      "https://bedrock-fips.us-east-1.amazonaws.com"),
+    ("https://bedrock-runtime.cn-north-1.amazonaws.com.cn",
+     "https://bedrock.cn-north-1.amazonaws.com.cn"),
     ("https://gateway.example/bedrock-runtime.x", "https://gateway.example/bedrock-runtime.x"),
     ("https://bedrock-runtime.eu-west-1.amazonaws.com.evil.example",
      "https://bedrock-runtime.eu-west-1.amazonaws.com.evil.example"),
@@ -132,6 +134,30 @@ def test_a_key_that_google_calls_invalid_in_a_400_is_named(make_env, serve, api)
 def test_the_key_of_bedrock_goes_to_aws_or_to_the_configured_host(base_url, listing):
     connection, path = wire_format("bedrock").listing(Connection(base_url, "k"))
     assert connection.base_url == listing and path == "/foundation-models"
+
+
+VERTEX = "https://europe-west1-aiplatform.googleapis.com/v1"
+GLOBAL = "https://aiplatform.googleapis.com/v1beta1"
+
+
+@pytest.mark.parametrize("base_url, listing", [
+    (VERTEX + "/projects/acme/locations/europe-west1/publishers/google",
+     "https://europe-west1-aiplatform.googleapis.com/v1beta1/publishers/google"),
+    (GLOBAL + "/projects/acme/locations/global/publishers/google", GLOBAL + "/publishers/google"),
+    ("https://generativelanguage.googleapis.com/v1beta",
+     "https://generativelanguage.googleapis.com/v1beta"),
+    ("http://gateway.example:8080/v1/projects/p/locations/l/publishers/google",
+     "http://gateway.example:8080/v1beta1/publishers/google"),
+    ("https://gateway.example/a/v1/projects/p/locations/l/publishers/google",
+     "https://gateway.example/a/v1/projects/p/locations/l/publishers/google"),
+])
+def test_the_models_of_vertex_are_listed_by_publisher(base_url, listing):
+    wire = wire_format("gemini")
+    connection, path = wire.listing(Connection(base_url, "k"))
+    assert connection.base_url == listing and path.startswith("/models?pageSize=")
+    names = wire.model_names({"publisherModels": [
+        {"name": "publishers/google/models/gemini-2.5-pro", "versionId": "default"}]})
+    assert names == ["gemini-2.5-pro"]
 
 
 def test_the_mode_of_automation_is_shown_and_an_invalid_one_fails(make_env, api):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from sandbox import (
@@ -79,6 +81,23 @@ def test_a_later_run_asks_an_account_that_failed_for_no_other_model(world, first
     (skipped,) = [entry for entry in later["trail"] if entry["target"] == GPT35 + "@openai_a"]
     assert skipped["skipped"].startswith("its account failed with ")
     assert len(world.box.calls_to(GPT35)) == 1
+    check_reports_of_account(world, "openai@openai_a", first_key)
+
+
+def check_reports_of_account(world, account, key):
+    """health.get and the metrics name the account at rest, and until when; neither shows its key.
+    """
+    health = world.local.run("synthralos.health.get", {})["result"]["result"]
+    resting = [entry for entry in health["accounts"] if entry["state"] == "resting"]
+    assert [(entry["account"], entry["provider"]) for entry in resting] == [(account, "openai")]
+    assert resting[0]["until"] > health["timestamp"]
+    parameters = {"format": "prometheus", "prefix": "synthralos_account"}
+    metrics = world.local.run("synthralos.metrics.get", parameters)["result"]["result"]
+    labels = '{provider="openai",account="%s"}'
+    assert "synthralos_account_resting%s 1" % labels % account in metrics["text"]
+    assert "synthralos_account_resting%s 0" % labels % "openai@openai_b" in metrics["text"]
+    assert metrics["text"].count("synthralos_account_rests_until_timestamp_seconds{") == 1
+    assert key not in json.dumps([health, metrics])
 
 
 def test_back_off_comes_before_a_target_is_tried_again(world):

@@ -21,7 +21,11 @@ from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.metrics import definitions  # noqa: E402
 from synthralos.sensing.alertmanager_poller import AlertmanagerPoller  # noqa: E402
-from synthralos.storage.datastore import DatastoreUnavailable  # noqa: E402
+from synthralos.storage.account_memory import AccountMemory  # noqa: E402
+from synthralos.storage.datastore import (  # noqa: E402
+    BestEffortDatastore,
+    DatastoreUnavailable,
+)
 
 GPT4, HAIKU = "llm:openai/gpt-4", "llm:anthropic/claude-3-haiku"
 PROMTOOL = shutil.which("promtool")
@@ -81,6 +85,11 @@ def a_day_of_faults(world):
         if provider["name"] == "openai":
             for model in provider["models"]:
                 model["price"] = {"input": 1000, "output": 2000}
+    world.config["providers"].append({
+        "name": "pool", "base_url": "http://127.0.0.1:9/v1", "models": [{"name": "m"}],
+        "api_keys_from": ["pool_a", "pool_b"]})
+    store = BestEffortDatastore(Keys(world.local.keys))
+    AccountMemory(store, time.time).remember("pool@pool_a", "quota", 3600.0)
     world.box.script(GPT4, [rate_limit(retry_after=30)])
     assert world.run("llm_retry", **LLM)[1]["final_model"] == "claude-3-haiku"
     world.box.script(HAIKU, [status(500)] * 2)
@@ -148,6 +157,10 @@ def test_what_runs_come_to_is_counted(day):
     assert samples(day, "synthralos_sensor_reconnects_total") == {("AlertmanagerSensor",): 3}
     breakers = samples(day, "synthralos_breaker_state")
     assert breakers[(GPT4, "closed")] == 1 and breakers[(GPT4, "open")] == 0
+    assert samples(day, "synthralos_account_resting") == {
+        ("pool", "pool@pool_a"): 1, ("pool", "pool@pool_b"): 0}
+    (until,) = samples(day, "synthralos_account_rests_until_timestamp_seconds").values()
+    assert until > time.time()
     ratio = samples(day, "synthralos_recent_success_ratio")
     assert ratio[("llm_retry", "1h")] == 1.0 and ratio[("reroute_request", "1h")] == 0.0
     recovered = samples(day, "synthralos_time_to_recovery_seconds")

@@ -1,12 +1,14 @@
 """Answers in JSON: whether one is what was asked for, and what its model is told if it is not."""
 
 import json
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.calls.llm_wires.chat_request import ChatRequest
-from synthralos.calls.llm_wires.completion import Completion
 from synthralos.core import failures, json_extract
 from synthralos.core.failures import Failure
+
+if TYPE_CHECKING:
+    from synthralos.calls.llm_wires.completion import Completion
 
 MAX_ANSWER_CHARS = 8000
 
@@ -40,7 +42,7 @@ class Corrections:
         ])
 
 
-def check(completion: Completion, request: ChatRequest) -> Optional[Failure]:
+def check(completion: "Completion", request: ChatRequest) -> Optional[Failure]:
     """Return why an answer is not the JSON that was asked for, or None.
 
     Of an answer with other words around it, `response` becomes the JSON alone.

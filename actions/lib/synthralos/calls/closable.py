@@ -63,6 +63,8 @@ class ClosableClient(Client):
             import requests
 
             session = requests.Session()
+            # See Client._surroundings_of.
+            session.trust_env = False
             for scheme in ("http://", "https://"):
                 session.mount(scheme, _noting_adapter(self._sockets))
             self._session = session

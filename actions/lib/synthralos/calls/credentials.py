@@ -10,6 +10,8 @@ from synthralos.storage.datastore import DatastoreUnavailable
 class Credentials:
     """A callable (connection, fresh) -> (secret or None, headers) for http.Client.
 
+    The secret of a connection with `signing` are AwsCredentials.
+
     Values read from the datastore are trimmed, cached, and masked by the redactor from then on.
 
     :param read: a callable (key) -> the decrypted value, or None; may raise DatastoreUnavailable.
@@ -22,9 +24,12 @@ class Credentials:
     def __call__(self, connection, fresh=False):
         """Return the credentials of the connection, read again if `fresh`.
 
-        :raises InvalidInput: a key that the configuration names is missing or unreadable.
+        :raises InvalidInput: a key that the configuration names is missing or unreadable, or there
+            are no credentials to sign requests with.
         """
-        cache_key = (connection.secret, connection.secret_from, connection.headers_from)
+        cache_key = (
+            connection.secret, connection.secret_from, connection.headers_from, connection.signing
+        )
         if fresh or cache_key not in self._cache:
             secret = connection.secret
             if connection.secret_from:
@@ -32,10 +37,21 @@ class Credentials:
             headers = {}
             if connection.headers_from:
                 headers = self._headers(connection.headers_from)
-            for value in [secret] + list(headers.values()):
+            secrets = [secret] + list(headers.values())
+            if connection.signing is not None:
+                secret = self._aws_credentials(connection, secret)
+                secrets += secret
+            for value in secrets:
                 self._redactor.add(value)
             self._cache[cache_key] = (secret, headers)
         return self._cache[cache_key]
+
+    def _aws_credentials(self, connection, text):
+        from synthralos.calls import aws_signing
+
+        if text is None:
+            return aws_signing.host_credentials(connection.signing)
+        return aws_signing.parse_credentials(text, connection.secret_from)
 
     def _read(self, key):
         try:

@@ -210,9 +210,10 @@ class ModelCall:
         if not 200 <= response.status < 300:
             raise CallError(self._sender.failure_of(response, "model"))
         completion = read_response(wire.read, response, self._sender.now())
+        entries = completion.as_dict()
         # An unusable answer has been paid for, too.
         self._usage_record["usage"] = completion.usage.as_dict()
-        span_attributes.record_completion(completion.as_dict())
+        span_attributes.record_completion(entries)
         problem = problem_of(
             completion, self._wire_request.max_output_tokens, self._wire_request.max_calls
         )
@@ -223,7 +224,9 @@ class ModelCall:
         if problem is not None:
             raise CallError(problem)
         return dict(
-            completion.as_dict(),
+            # The check may have dropped what is not JSON.
+            entries,
+            response=completion.response,
             model=model,
             provider=served_model.provider.name,
             latency_ms=int(response.latency * 1000),

@@ -46,20 +46,23 @@ class ServedModel:
             ServedModel(self.provider, self.model, account) for account in self.provider.accounts
         ]
 
-    @property
-    def _account_name(self) -> Optional[str]:
-        """The account among all providers', or None if its provider has no other one."""
-        if len(self.provider.accounts) < 2:
-            return None
-        return "%s@%s" % (self.provider.name, self.account.name)
-
     def as_target(self) -> Target:
         """Return the model as a Target that a round may call."""
         return Target.over(
             self.connection, self.target, self.provider.name, self,
             window=self.model.context_window,
-            account_name=self._account_name,
+            account_name=account_name(self.provider, self.account),
         )
+
+
+def account_name(provider: Provider, account: Account) -> Optional[str]:
+    """Return the account's name among those of all providers, `provider@datastore_key`.
+
+    :returns: None if the provider has no other account.
+    """
+    if len(provider.accounts) < 2:
+        return None
+    return "%s@%s" % (provider.name, account.name)
 
 
 def resolve_model(

@@ -7,8 +7,11 @@ from urllib.parse import urlsplit
 
 from synthralos.config.connection import Connection
 from synthralos.core.causes import AT_ONCE, NEVER, Scope
+from synthralos.core.errors import InvalidInput
 from synthralos.core.failures import Failure
 
+# Of reported failures, those after which the call may still have taken effect.
+_UNFINISHED = ("timeout", "request_timeout", "truncated_stream")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -93,6 +96,17 @@ def may_have_taken_effect(failed: Failure, target: Target) -> bool:
     """
     may_have = failed.policy.may_have_taken_effect or bool(failed.evidence.get("ran"))
     return target.unsafe_to_repeat and may_have and bool(failed.evidence.get("sent", True))
+
+
+def reject_unknown_effect(field: str, failed: Failure, hint: str) -> None:
+    """Raise InvalidInput if the reported call is unsafe to repeat and may have taken effect."""
+    if failed.cause in _UNFINISHED:
+        raise InvalidInput(
+            field,
+            failed.cause,
+            "may have taken effect, and is marked unsafe_to_repeat",
+            "Check whether it did; if not, " + hint,
+        )
 
 
 def timing_after(

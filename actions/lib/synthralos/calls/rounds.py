@@ -39,9 +39,6 @@ from synthralos.storage.host_memory import HostMemory
 from synthralos.storage.outcome_ledger import Ledger
 from synthralos.telemetry import tracing
 
-# Of reported failures, those after which the call may still have taken effect.
-UNFINISHED = ("timeout", "request_timeout", "truncated_stream")
-
 
 @dataclass
 class RoundResult:
@@ -100,17 +97,6 @@ def play_round(
     ask_next_after = rules.ask_next_after if may_ask else 0.0
     open_attempts = OpenAttempts(open_call, ask_next_after, threads)
     return _Round(queue, progress, recorder, attempt, deadline, now, open_attempts).play()
-
-
-def reject_unknown_effect(field: str, failure: Failure, hint: str) -> None:
-    """Raise InvalidInput if the reported call is unsafe to repeat and may have taken effect."""
-    if failure.cause in UNFINISHED:
-        raise InvalidInput(
-            field,
-            failure.cause,
-            "may have taken effect, and is marked unsafe_to_repeat",
-            "Check whether it did; if not, " + hint,
-        )
 
 
 class _Round:

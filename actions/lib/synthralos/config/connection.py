@@ -11,12 +11,26 @@ from synthralos.core.header_values import trim_secret
 
 
 @dataclass(frozen=True)
+class AwsSigning:
+    """That requests are signed with AWS credentials, instead of carrying a secret.
+
+    :ivar region: for which they are signed, such as eu-west-1.
+    :ivar path: the configuration entry that asks for it, for messages: `providers[0].auth`.
+    """
+
+    region: str
+    path: str = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Connection:
     """How to reach one base URL.
 
     :ivar secret: the credential, literal; or
     :ivar secret_from: the datastore key that holds it, encrypted, read again at each attempt.
     :ivar secret_path: the configuration entry of the secret, for messages: `providers[0].api_key`.
+    :ivar signing: how requests are signed with AWS credentials, which `secret_from` then names; or
+        None.
     :ivar headers_from: the datastore key of a JSON object of further headers.
     :ivar verify: True, False, or the path of a CA bundle.
     :ivar timeout: seconds for one attempt; connect_timeout: seconds of these for connecting.
@@ -32,6 +46,7 @@ class Connection:
     timeout: float = 60.0
     connect_timeout: float = 5.0
     secret_path: str = field(default="token", compare=False)
+    signing: Optional[AwsSigning] = None
 
     def account(self, owner: str) -> tuple[Any, ...]:
         """Return a key that is equal for connections with the same credential and `owner`."""

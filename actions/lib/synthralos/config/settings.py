@@ -1,13 +1,13 @@
 """The pack's configuration: read once, with defaults; errors name the entry that is not valid."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional
 from urllib.parse import urlsplit
 
 from synthralos.config import retention
 from synthralos.config.budget import BudgetConfig
-from synthralos.config.connection import Connection, connection
+from synthralos.config.connection import AwsSigning, Connection, connection
 from synthralos.config.platforms import (
     AgentEndpoint,
     AgentName,
@@ -38,6 +38,10 @@ CAPABILITIES = (
 )
 # The wire formats of LLM providers; calls.llm_wires implements them.
 APIS = ("openai", "openai_responses", "anthropic", "gemini", "bedrock")
+# How the requests to a provider are authorized.
+AUTHS = API_KEY, IAM = ("api_key", "iam")
+# Such as bedrock-runtime.eu-west-1.amazonaws.com, or the name of an endpoint in a VPC.
+_REGION_OF_HOST = re.compile(r"(?:^|\.)bedrock(?:-runtime)?(?:-fips)?\.([a-z]+(?:-[a-z0-9]+)+)\.")
 STRATEGIES = ("exponential", "linear", "fixed", "immediate", "adaptive")
 
 
@@ -310,13 +314,17 @@ def _provider(entry, path, timeout, connect):
     return Provider(
         name=require_identifier(path + ".name", entry.get("name")),
         api=api,
-        accounts=_accounts(entry, path, timeout, connect),
+        accounts=_accounts(entry, api, path, timeout, connect),
         models=models,
     )
 
 
-def _accounts(entry, path, timeout, connect):
+def _accounts(entry, api, path, timeout, connect):
     """Return the accounts of a provider: one, or one for each of `api_keys_from`."""
+    if _uses_iam(entry, api, path):
+        signing = AwsSigning(_aws_region(entry, path), path + ".auth")
+        address = connection(entry, path, "iam_credentials", timeout, connect)
+        return (Account(None, replace(address, signing=signing)),)
     keys, field = entry.get("api_keys_from") or [], path + ".api_keys_from"
     if not keys:
         return (Account(None, connection(entry, path, "api_key", timeout, connect)),)
@@ -340,6 +348,43 @@ def _accounts(entry, path, timeout, connect):
         )
         for name in names
     )
+
+
+def _uses_iam(entry, api, path):
+    """Return whether requests are signed with AWS credentials.
+
+    :raises InvalidInput: the entries contradict each other.
+    """
+    auth = entry.get("auth") or API_KEY
+    if auth not in AUTHS:
+        raise InvalidInput(
+            path + ".auth", auth, "is not known", "Use one of " + ", ".join(AUTHS)
+        )
+    unused = ("api_key", "api_key_from", "api_keys_from")
+    if auth == API_KEY:
+        unused = ("iam_credentials_from", "region")
+    elif api != "bedrock":
+        raise InvalidInput(path + ".auth", auth, "is for api: bedrock only", "Use an API key")
+    for name in unused:
+        if entry.get(name):
+            raise InvalidInput(
+                "%s.%s" % (path, name), None, "stands beside auth: %s" % auth,
+                "Remove it, or change auth",
+            )
+    return auth == IAM
+
+
+def _aws_region(entry, path):
+    region = entry.get("region")
+    if region:
+        return require_identifier(path + ".region", region)
+    match = _REGION_OF_HOST.search(urlsplit(str(entry.get("base_url"))).hostname or "")
+    if match is None:
+        raise InvalidInput(
+            path + ".region", None, "is missing, and base_url does not name one",
+            "Give the AWS region of the models, such as eu-west-1",
+        )
+    return match.group(1)
 
 
 def _price(model, path):

@@ -16,7 +16,6 @@ import time
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_line, sanitize_text, sanitize_value
-from synthralos.escalation import channels
 from synthralos.escalation.config import CHANNELS
 from synthralos.storage import tickets
 from synthralos.storage.datastore import PREFIX
@@ -145,6 +144,8 @@ def send_in_parallel(env, config, pending, seconds, sleep):
 
 def _send(env, config, action, channel, notification, seconds, sleep):
     import tenacity
+
+    from synthralos.escalation import channels
 
     started_at = time.monotonic()
     attempts = []

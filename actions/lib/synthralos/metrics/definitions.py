@@ -123,6 +123,16 @@ BREAKER = _gauge(
     "synthralos_breaker_state", "1 for the state that the breaker of a target is in, else 0.",
     "target", "state",
 )
+_ACCOUNT = ("provider", "account")
+ACCOUNT_RESTING = _gauge(
+    "synthralos_account_resting",
+    "1 while an account is not called because it is spent or its key is not valid, else 0.",
+    *_ACCOUNT
+)
+ACCOUNT_RESTS_UNTIL = _gauge(
+    "synthralos_account_rests_until_timestamp_seconds",
+    "When an account that is not called may be called again.", *_ACCOUNT
+)
 SENSOR_CONNECTED = _gauge(
     "synthralos_sensor_connected", "1 while a sensor is connected to its source, else 0.",
     "sensor",
@@ -148,8 +158,8 @@ ROLLED_UP_AT = _gauge(
     "synthralos_last_rollup_timestamp_seconds", "When metrics.roll_up last succeeded."
 )
 NOW = (
-    BREAKER, SENSOR_CONNECTED, SENSOR_SEEN, SENSOR_RECONNECTS, RECENT_RUNS, RECENT_RATIO,
-    WAITING, ROLLED_UP_AT,
+    BREAKER, ACCOUNT_RESTING, ACCOUNT_RESTS_UNTIL, SENSOR_CONNECTED, SENSOR_SEEN,
+    SENSOR_RECONNECTS, RECENT_RUNS, RECENT_RATIO, WAITING, ROLLED_UP_AT,
 )
 FAMILIES = TOTALS + NOW
 BY_NAME = {family.name: family for family in FAMILIES}

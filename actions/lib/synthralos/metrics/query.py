@@ -1,5 +1,6 @@
 """`metrics.get`: the totals and the current values, as Prometheus text or as JSON."""
 
+from synthralos.calls import provider_accounts
 from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part
@@ -48,6 +49,7 @@ def current_series(env, config):
     state = totals_store.load(env.store)
     series = dict(Totals(state.totals).series)
     series[f.BREAKER] = _breakers(env)
+    series[f.ACCOUNT_RESTING], series[f.ACCOUNT_RESTS_UNTIL] = _accounts(env)
     series.update(_sensor_series(env.store, env.now()))
     series[f.RECENT_RUNS], series[f.RECENT_RATIO] = _recent_runs(env)
     series[f.WAITING] = {(): len(env.store.list(run_summaries.UNCOUNTED))}
@@ -97,6 +99,19 @@ def _breakers(env):
                 ((name, state), int(state == current_state)) for state in (CLOSED, HALF_OPEN, OPEN)
             )
     return states
+
+
+def _accounts(env):
+    """Return the series of ACCOUNT_RESTING and ACCOUNT_RESTS_UNTIL, {(provider, account): value}.
+    """
+    accounts = provider_accounts.list_accounts(env.settings.providers, env.account_memory)
+    resting, until = {}, {}
+    for account in accounts:
+        labels = (account.provider, account.name)
+        resting[labels] = int(account.failure is not None)
+        if account.failure is not None:
+            until[labels] = round(account.failure.until, 3)
+    return resting, until
 
 
 def _recent_runs(env):

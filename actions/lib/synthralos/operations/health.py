@@ -4,8 +4,9 @@ The rules of `status`:
 
 - critical: a critical ticket is open; or no target of a configured kind (platforms, models, routes)
   may be called; or less than half of the runs of the last hour succeeded, of at least 10.
-- degraded: the datastore is unavailable; a breaker is not closed; an agent is paused; a ticket of
-  high severity is open; a subsystem is degraded; or less than nine tenths of these runs succeeded.
+- degraded: the datastore is unavailable; a breaker is not closed; an account of a provider is spent
+  or its key is not valid; an agent is paused; a ticket of high severity is open; a subsystem is
+  degraded; or less than nine tenths of these runs succeeded.
 - healthy otherwise.
 
 10 runs are the minimum that learning requires before it uses a rate; a half and nine tenths are
@@ -14,7 +15,7 @@ choices of this pack. The original system's health was a count of errors without
 
 from synthralos.automation import config as automation_config
 from synthralos.automation import modes
-from synthralos.calls import llm_providers
+from synthralos.calls import llm_providers, provider_accounts
 from synthralos.calls.targets import targets_by_kind
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -23,15 +24,17 @@ from synthralos.core.timestamps import to_iso
 from synthralos.operations.running_agents import running_agents
 from synthralos.runtime.run_parameters import require_enabled
 from synthralos.storage import pauses, run_summaries, tickets, unreadable
+from synthralos.storage.account_memory import AccountMemory
 from synthralos.storage.circuit_breaker import CLOSED, OPEN
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX
 from synthralos.storage.keyspace import KINDS, key_prefix
 
 HEALTHY, DEGRADED, CRITICAL = "healthy", "degraded", "critical"
 OK, AWAY, OFF, UNKNOWN, MISSING = "ok", "away", "off", "unknown", "not_configured"
+AVAILABLE, RESTING = "available", "resting"
 SEVERITIES = ("critical", "high", "medium", "low")
 # The kinds that health is derived from are read by the page; of the others only keys are counted.
-READ = ("agent_run", "outcome", "pause", "run", "ticket")
+READ = ("account_failure", "agent_run", "outcome", "pause", "run", "ticket")
 COUNTED = tuple(kind for kind in KINDS if kind not in READ)
 MAX_PAGES = 10
 MAX_ROWS = MAX_PAGES * PAGE_SIZE
@@ -52,7 +55,8 @@ def get(env, agent_id=None):
         cached_rows, counts = _read(env.store)
         rules = _rules(env.store)
         automation = _automation(env)
-        breakers, forced = _breakers(env, cached_rows, counts, agent_id)
+        breaker_states, forced = _breakers(env, cached_rows, counts, agent_id)
+        accounts = _accounts(env, cached_rows, agent_id)
         paused_agents = {
             agent: pause
             for agent, pause in pauses.listing(cached_rows, now).items()
@@ -63,8 +67,12 @@ def get(env, agent_id=None):
         summaries = _summaries(cached_rows, now, agent_id)
     stats = _stats(summaries, now)
     is_unavailable = env.store.unavailable_reason is not None
-    subsystems = _subsystems(env, breakers, rules)
-    reasons = _reasons(breakers, paused_agents, open_tickets, stats, subsystems)
+    breakers = {
+        name: UNKNOWN if breaker is None else breaker.state
+        for name, breaker in breaker_states.items()
+    }
+    subsystems = _subsystems(env, breakers, _closed_off(breaker_states, accounts), rules)
+    reasons = _reasons(breakers, accounts, paused_agents, open_tickets, stats, subsystems)
     status = HEALTHY
     for level, _ in reasons:
         status = level if status != CRITICAL else status
@@ -78,6 +86,9 @@ def get(env, agent_id=None):
         "stats": None if is_unavailable else stats,
         "breakers": breakers,
         "forced": forced,
+        "accounts": [
+            _account_entry(account, breaker_states, is_unavailable) for account in accounts
+        ],
         "pauses": [
             {
                 "agent_id": agent,
@@ -149,20 +160,59 @@ def _count(store, prefix):
 
 
 def _breakers(env, cached_rows, counts, agent_id):
-    """Return ({target: state}, {target: {state, until}} of the breakers forced by an operator).
+    """Return ({target: BreakerState}, {target: {state, until}} of the breakers that are forced).
 
-    States are `unknown` while the datastore is unavailable.
+    States are None while the datastore is unavailable.
     """
     kinds = targets_by_kind(env.settings)
     names = kinds["platform"] if agent_id is not None else sum(kinds.values(), [])
     if env.store.unavailable_reason is not None:
-        return dict.fromkeys(names, UNKNOWN), {}
+        return dict.fromkeys(names), {}
     ledger = env.ledger if counts["outcome"]["capped"] else env.ledger.with_store(cached_rows)
     forced = {name: ledger.forced(name) for name in names}
-    return {name: ledger.breaker_state(name).state for name in names}, {
+    return {name: ledger.breaker_state(name) for name in names}, {
         name: {"state": forced_state.state, "until": to_iso(forced_state.until)}
         for name, forced_state in forced.items()
         if forced_state is not None
+    }
+
+
+def _accounts(env, cached_rows, agent_id):
+    """Return the accounts of providers that have several, as provider_accounts.list_accounts does.
+    """
+    if agent_id is not None:
+        return []
+    memory = AccountMemory(cached_rows, env.now)
+    return provider_accounts.list_accounts(env.settings.providers, memory)
+
+
+def _closed_off(breaker_states, accounts):
+    """Return the targets that are not called because of their account.
+
+    A breaker that an operator forces closed overrides the account, as it does in runs.
+    """
+    return {
+        target
+        for account in accounts if account.failure is not None
+        for target in account.targets
+        if breaker_states[target] is not None and not breaker_states[target].is_forced
+    }
+
+
+def _account_entry(account, breaker_states, is_unavailable):
+    """Return an account as the result has it; `cooling` has its rate-limited targets."""
+    failure, cooling = account.failure, {}
+    for target in account.targets:
+        breaker = breaker_states[target]
+        if breaker is not None and breaker.state == CLOSED and breaker.until is not None:
+            cooling[target] = to_iso(breaker.until)
+    return {
+        "account": account.name,
+        "provider": account.provider,
+        "state": UNKNOWN if is_unavailable else AVAILABLE if failure is None else RESTING,
+        "cause": failure.cause if failure else None,
+        "until": to_iso(failure.until) if failure else None,
+        "cooling": cooling,
     }
 
 
@@ -238,7 +288,8 @@ def _by_kind(names):
     return dict(sorted(counts.items()))
 
 
-def _subsystems(env, breakers, rules):
+def _subsystems(env, breakers, closed_off, rules):
+    """Return {subsystem: state}; `closed_off` are the targets not called for their account."""
     is_unavailable = env.store.unavailable_reason is not None
     webhook = any(platform.failure_webhook for platform in env.settings.platforms)
     subsystems = {
@@ -252,7 +303,9 @@ def _subsystems(env, breakers, rules):
         "notifications": OK if webhook else MISSING,
     }
     for kind, names in targets_by_kind(env.settings).items():
-        states = {breakers[name] for name in names if name in breakers}
+        states = {
+            OPEN if name in closed_off else breakers[name] for name in names if name in breakers
+        }
         if names and not states:
             continue
         subsystems[kind] = (
@@ -294,12 +347,12 @@ def _planner(env, breakers):
     return UNKNOWN if state == UNKNOWN else OK if state == CLOSED else DEGRADED
 
 
-def _reasons(breakers, paused_agents, open_tickets, stats, subsystems):
+def _reasons(breakers, accounts, paused_agents, open_tickets, stats, subsystems):
     """Return [(level, reason)] of all problems, the most severe first."""
     reasons = []
     for name, state in subsystems.items():
         if state == AWAY and name in ("platform", "providers", "routes"):
-            reasons.append((CRITICAL, "%s: every breaker is open" % name))
+            reasons.append((CRITICAL, "%s: no target may be called" % name))
     if subsystems["datastore"] == AWAY:
         reasons.append((DEGRADED, "datastore is unavailable"))
     if subsystems["planner"] == DEGRADED:
@@ -317,6 +370,10 @@ def _reasons(breakers, paused_agents, open_tickets, stats, subsystems):
     troubled = sorted(name for name, state in breakers.items() if state not in (CLOSED, UNKNOWN))
     if troubled:
         reasons.append((DEGRADED, "breakers not closed: " + ", ".join(troubled)))
+    resting = [account for account in accounts if account.failure is not None]
+    if resting:
+        names = ["%s (%s)" % (account.name, account.failure.cause) for account in resting]
+        reasons.append((DEGRADED, "accounts not called: " + ", ".join(sorted(names))))
     if paused_agents:
         reasons.append((DEGRADED, "paused: " + ", ".join(sorted(paused_agents))))
     return sorted(reasons, key=lambda reason: reason[0] != CRITICAL)

@@ -174,15 +174,24 @@ def _provider(env, provider_account):
     if account.name is not None:
         name = "%s@%s" % (name, account.name)
     connection, path = wire.listing(account.connection)
-    secret = "api_key" if account.name is None else "datastore key %s" % account.name
     result, response = _reach(
-        env, name, connection, path, secret, wire.headers,
+        env, name, connection, path, _account_hint(account), wire.headers,
         wire.authorize(connection.base_url),
     )
     result["details"] = "%s, %s" % (provider.api, result["details"])
     if result["status"] != OK:
         return result
     return _with_models(result, provider, wire.model_names(_json(response)))
+
+
+def _account_hint(account):
+    """Return what to do if the account's credentials are rejected."""
+    if account.connection.signing is not None:
+        return "Check the AWS credentials, and that their policy allows bedrock:InvokeModel and, " \
+            "for this check, bedrock:ListFoundationModels"
+    if account.name is not None:
+        return "Set the datastore key %s to a valid key" % account.name
+    return _secret_hint("api_key")
 
 
 def _json(response):
@@ -212,12 +221,13 @@ def _with_models(result, provider, listed_names):
 
 def _route(env, route):
     name = "route:%s/%s" % (route.provider, route.region)
-    return _reach(env, name, route.connection, "/", "token", any_status=True)[0]
+    return _reach(env, name, route.connection, "/", _secret_hint("token"), any_status=True)[0]
 
 
-def _reach(env, name, connection, path, secret, headers=None, authorize=None, any_status=False):
+def _reach(env, name, connection, path, key_hint, headers=None, authorize=None, any_status=False):
     """Request `path` and return (the check's entry, the response or None).
 
+    :param key_hint: what to do if the credentials are rejected.
     :param any_status: accept any status below 500 except 401 and 403, because the paths that a
         route serves are unknown.
     """
@@ -238,12 +248,12 @@ def _reach(env, name, connection, path, secret, headers=None, authorize=None, an
         return _check_result(name, FAILED, error.failure.message, UNREACHABLE_HINT), None
     details = "answered %d in %d ms" % (response.status, int(response.latency * 1000))
     if response.status in (401, 403):
-        return _check_result(name, FAILED, details, _secret_hint(secret)), response
+        return _check_result(name, FAILED, details, key_hint), response
     if response.status >= 400 and not any_status:
         failure = client.failure_of(response, "request")
         if failure.cause == "authentication":
             details = "%s: %s" % (details, failure.message)
-            return _check_result(name, FAILED, details, _secret_hint(secret)), response
+            return _check_result(name, FAILED, details, key_hint), response
     if response.status >= 500 or (response.status >= 400 and not any_status):
         hint = "Check base_url: %s%s" % (connection.base_url, path)
         return _check_result(name, FAILED, details, hint), response
@@ -251,6 +261,4 @@ def _reach(env, name, connection, path, secret, headers=None, authorize=None, an
 
 
 def _secret_hint(secret):
-    if " " in secret:
-        return "Set the %s to a valid key" % secret
     return "Set %s or %s_from" % (secret, secret)

@@ -2,16 +2,13 @@
 
 from typing import Any, Optional
 
-from synthralos.calls import agent_run, agent_targets, output_schema, rounds
-from synthralos.calls.agent_run import QuestionIsOpen
+from synthralos.calls import agent_targets, relations
 from synthralos.core import causes, failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
 from synthralos.core.sealing import unseal
 from synthralos.core.timestamps import to_iso
 from synthralos.recovery import (
-    agent_attempt,
-    agent_questions,
     checkpoints,
     playbooks,
     repair_actions,
@@ -43,7 +40,7 @@ def analyse(env, parameters, started, attempted=True, execution=None):
         hint = "List it in the pack's config"
         raise InvalidInput("config.platforms", None, "no agent platform is configured", hint)
     if _is_unsafe_to_repeat(env, request["agent_id"]):
-        rounds.reject_unknown_effect(
+        relations.reject_unknown_effect(
             "failure_type", failure, "run it again with failure_type=error"
         )
     pauses.refuse_if_paused(
@@ -150,6 +147,10 @@ def run_round(env, case, clock=None):
 
     :param clock: an agent_run.Clock, for the waits while an agent works; default: real time.
     """
+    # The other actions of the workflow call no agent.
+    from synthralos.calls import agent_run
+    from synthralos.recovery import agent_attempt, agent_questions
+
     if "plan" not in case:
         plan_repair(env, case)
     targets = _targets(env, case)
@@ -172,7 +173,7 @@ def run_round(env, case, clock=None):
     round_result, progress = workflow_run.play_round(env, case, targets, call_target)
     _label_attempts(case, progress)
     case["progress"] = progress.as_dict()
-    if isinstance(round_result.pending, QuestionIsOpen):
+    if isinstance(round_result.pending, agent_run.QuestionIsOpen):
         return True, _asking_result(env, case, progress, round_result.pending.question)
     if round_result.pending is not None:
         return True, _running_result(env, case, progress, round_result.delay)
@@ -217,6 +218,8 @@ def _running_result(env, case, progress, delay):
 
 def _asking_result(env, case, progress, question):
     """The result of a round whose agent asks: a person answers before the next one."""
+    from synthralos.recovery import agent_questions
+
     case["asked_at"] = env.now()
     text = agent_questions.question_line(env, case, question)
     return {
@@ -259,6 +262,8 @@ def _request(parameters):
             "Use one of " + ", ".join(allowed),
         )
     if context.get("expected_schema") is not None:
+        from synthralos.calls import output_schema
+
         output_schema.require_valid_schema(context["expected_schema"])
     return request
 

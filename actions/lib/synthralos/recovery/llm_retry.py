@@ -2,9 +2,8 @@
 
 from typing import Any, Optional
 
-from synthralos.calls import answer_format, llm_calls, llm_providers, relations
+from synthralos.calls import answer_format, llm_providers, relations
 from synthralos.calls.answer_format import Corrections
-from synthralos.calls.llm_calls import CallOptions
 from synthralos.calls.llm_wires import chat_request
 from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.core import failures
@@ -128,8 +127,11 @@ def run_round(env, case):
     if case["dry_run"]:
         return True, _dry_run_result(env, case, targets)
 
+    # The other actions of the workflow call no model.
+    from synthralos.calls import llm_calls
+
     request = ChatRequest.from_dict(case["chat"])
-    options = CallOptions(corrections=Corrections(case.get("rejected")))
+    options = llm_calls.CallOptions(corrections=Corrections(case.get("rejected")))
 
     def call_target(target, seconds, attempt_number):
         return llm_calls.complete(

@@ -2,7 +2,7 @@
 
 from typing import Any, Optional
 
-from synthralos.calls import rounds, routes
+from synthralos.calls import relations, routes
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import require_identifier
@@ -39,7 +39,7 @@ def analyse(env, parameters, started):
         )
     failure = failures.from_text(reason)
     if any(_unsafe(leg.route, request) for leg in legs):
-        rounds.reject_unknown_effect("failure_reason", failure, "say so in failure_reason")
+        relations.reject_unknown_effect("failure_reason", failure, "say so in failure_reason")
     rules = workflow_run.build_rules(env, env.settings.max_retries)
     case = _new_case(env, parameters, started, request, legs, rules, reason, failure)
     case["progress"]["trail"].extend(

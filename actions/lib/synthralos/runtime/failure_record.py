@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from synthralos.calls.agent_platforms import synthralos
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
-from synthralos.escalation import ticketing
 from synthralos.escalation.ticket_evidence import Evidence
 from synthralos.runtime import workflow_run
 from synthralos.runtime.environment import Environment
@@ -56,6 +54,9 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
     :returns: {ticket, occurrences, notifications, record, trigger, webhook}; ticket, occurrences
         and record are None where they could not be stored.
     """
+    # All actions of a workflow import this module, and one of them records.
+    from synthralos.escalation import ticketing
+
     cause = run.error["cause"]
     entry = {
         "event": "failed",
@@ -197,6 +198,8 @@ def notify_platform(env: Environment, payload: dict[str, Any]) -> Optional[str]:
     """
     for platform in env.settings.platforms:
         if platform.failure_webhook:
+            from synthralos.calls.agent_platforms import synthralos
+
             try:
                 synthralos.notify(env.client, platform, payload, NOTIFY_SECONDS)
             except CallError as error:

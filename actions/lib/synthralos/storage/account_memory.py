@@ -7,6 +7,7 @@ them yet profits, too. Accounts are named by provider and datastore key; nothing
 from dataclasses import dataclass
 from typing import Callable, Optional
 
+from synthralos.core.causes import CAUSES
 from synthralos.storage import records, unreadable
 from synthralos.storage.datastore import PAGE_SIZE, BestEffortDatastore, timestamp_key
 from synthralos.storage.keyspace import key_prefix
@@ -66,6 +67,7 @@ class AccountMemory:
 
 def _failure_of(fields: records.Fields) -> Optional[AccountFailure]:
     cause, until = fields.get("cause"), fields.get("until")
-    if not isinstance(cause, str) or not isinstance(until, (int, float)) or until is True:
+    is_cause = isinstance(cause, str) and cause in CAUSES
+    if not is_cause or not isinstance(until, (int, float)) or until is True:
         return None
-    return AccountFailure(cause, float(until))
+    return AccountFailure(str(cause), float(until))

@@ -5,8 +5,10 @@ A process imports only those of the providers that it calls.
 
 import functools
 import importlib
+from typing import TYPE_CHECKING
 
-from synthralos.calls.llm_wires.wire import Wire
+if TYPE_CHECKING:
+    from synthralos.calls.llm_wires.wire import Wire
 
 # By the value of `api` in the configuration: the module and its class.
 _WIRES = {
@@ -20,7 +22,7 @@ APIS = tuple(_WIRES)
 
 
 @functools.cache
-def wire_format(api: str) -> Wire:
+def wire_format(api: str) -> "Wire":
     """Return the wire format of an `api`, one of APIS."""
     module, name = _WIRES[api]
     wire: Wire = getattr(importlib.import_module("%s.%s" % (__name__, module)), name)()

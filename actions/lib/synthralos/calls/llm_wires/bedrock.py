@@ -1,4 +1,5 @@
-"""The wire format of Amazon Bedrock's Converse, with a Bedrock API key as bearer token.
+"""The wire format of Amazon Bedrock's Converse, with a Bedrock API key as bearer token; with AWS
+credentials, `calls.aws_signing` signs the requests.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
 """
@@ -37,7 +38,7 @@ _PARAMETERS = {"temperature": "temperature", "top_p": "topP"}
 _CLAUDE_ONLY = {"top_k": "top_k"}
 _MAX_TEMPERATURE = 1.0
 _RUNTIME_HOST = LazyPattern(
-    r"^(https://)bedrock-runtime((?:-fips)?\.[a-z0-9-]+\.amazonaws\.com)(?=[:/]|\Z)"
+    r"^(https://)bedrock-runtime((?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?)(?=[:/]|\Z)"
 )
 _MAX_METADATA = 16
 _METADATA_KEY = LazyPattern(r"[a-zA-Z0-9\s:_@$#=/+,.-]{1,256}\Z")

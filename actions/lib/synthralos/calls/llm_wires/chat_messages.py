@@ -1,6 +1,7 @@
 """The messages of a chat request: their shape, and how they are checked."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, Optional, TypedDict, Union
 
 from synthralos.calls.llm_wires.chat_parts import read_part, require_text
@@ -99,6 +100,20 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "".join(text_of(part.get("text")) for part in content if isinstance(part, dict))
     return ""
+
+
+def without_extra_content(messages: Sequence[Message], provider: str) -> list[Message]:
+    """Return the messages without what `provider` wants back with its calls."""
+    copies = [message.copy() for message in messages]
+    for message in copies:
+        if message.get("tool_calls"):
+            message["tool_calls"] = [call.copy() for call in message["tool_calls"]]
+            for call in message["tool_calls"]:
+                extras = call.get("extra_content", {})
+                call["extra_content"] = {
+                    name: extra for name, extra in extras.items() if name != provider
+                }
+    return copies
 
 
 def _system(system: Any, path: str) -> list[Message]:

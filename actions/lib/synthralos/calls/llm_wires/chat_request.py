@@ -72,6 +72,12 @@ class ChatRequest:
         }
         return replace(self, parameters=parameters)
 
+    def without_extra_content(self, provider: str) -> "ChatRequest":
+        """Return the request without what `provider` wants back with its calls."""
+        return replace(
+            self, messages=chat_messages.without_extra_content(self.messages, provider)
+        )
+
     def renamed(self, name: str, new_name: str) -> "ChatRequest":
         """Return the request with the parameter `name` under another name."""
         parameters = dict(self.without(name).parameters)

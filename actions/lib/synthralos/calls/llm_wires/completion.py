@@ -1,5 +1,6 @@
 """What an LLM answered, in one shape for all wire formats, and whether that is a good answer."""
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -220,6 +221,7 @@ def _problem_of_calls(completion: Completion, max_calls: Optional[int]) -> Optio
     return None
 
 
+@functools.lru_cache(maxsize=256)
 def cause_of_finish(reason: str) -> Optional[str]:
     """Return the cause of a failure that a finish reason names, or None if it names none."""
     for part in [reason] + reason.split(":"):

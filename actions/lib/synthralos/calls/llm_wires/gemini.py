@@ -5,6 +5,7 @@ https://ai.google.dev/api/generate-content
 
 import mimetypes
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Optional
 from urllib.parse import quote, urlsplit
 
@@ -40,6 +41,7 @@ from synthralos.calls.llm_wires.model_traits import ModelTraits
 from synthralos.calls.llm_wires.openai import check_content
 from synthralos.calls.llm_wires.wire import Authorize, CannotCarry, WireRequest
 from synthralos.config.connection import Connection
+from synthralos.core.lazy_pattern import LazyPattern
 
 # Documented in place of the signature of a call that another model made.
 NO_SIGNATURE = "skip_thought_signature_validator"
@@ -55,7 +57,11 @@ _PARAMETERS = {
 _SEED_BITS = 31
 _MODES = {"none": "NONE", "auto": "AUTO", "required": "ANY"}
 _NAME = "google"
-_VERTEX = "aiplatform.googleapis.com"
+# Vertex AI, at whatever host. Its express mode names no project, and takes API keys.
+_PROJECT = "/projects/"
+_VERTEX = LazyPattern(
+    r"(https?://[^/]+)/v1(?:beta1)?/projects/[^/]+/locations/[^/]+/publishers/([a-z0-9-]+)\Z"
+)
 
 
 def _api_key(secret: str) -> dict[str, str]:
@@ -67,7 +73,12 @@ class Gemini:
 
     @staticmethod
     def listing(connection: Connection) -> tuple[Connection, str]:
-        return connection, "/models?pageSize=1000"
+        vertex = _VERTEX.match(connection.base_url)
+        if vertex is None:
+            return connection, "/models?pageSize=1000"
+        # Vertex AI lists models of a publisher, not of a project, and in this version only.
+        base_url = "%s/v1beta1/publishers/%s" % vertex.group(1, 2)
+        return replace(connection, base_url=base_url), "/models?pageSize=100"
 
     @staticmethod
     def path(model: str) -> str:
@@ -76,8 +87,7 @@ class Gemini:
     @staticmethod
     def authorize(base_url: str) -> Optional[Authorize]:
         # Vertex AI takes tokens of an hour.
-        host = urlsplit(base_url).hostname or ""
-        return None if host.endswith(_VERTEX) else _api_key
+        return None if _PROJECT in urlsplit(base_url).path else _api_key
 
     @staticmethod
     def build(request: ChatRequest, model: str, traits: ModelTraits) -> WireRequest:
@@ -135,6 +145,8 @@ class Gemini:
     @staticmethod
     def model_names(listing: Any) -> Optional[list[str]]:
         names = listings.names(listing, "models", "name")
+        if names is None:
+            names = listings.names(listing, "publisherModels", "name")
         return None if names is None else [name.rpartition("/")[2] for name in names]
 
 

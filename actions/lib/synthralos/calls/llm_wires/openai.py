@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from synthralos.calls.llm_wires import call_ids, json_words, listings, reasoning, sampling
+from synthralos.calls.llm_wires import call_ids, json_words, reasoning, sampling
 from synthralos.calls.llm_wires.call_arguments import normalize_arguments
 from synthralos.calls.llm_wires.chat_messages import GO_ON, Message, ToolCall, text_of
 from synthralos.calls.llm_wires.chat_request import ChatRequest
@@ -15,8 +15,8 @@ from synthralos.calls.llm_wires.completion import (
     tool_call,
 )
 from synthralos.calls.llm_wires.model_traits import ModelTraits
-from synthralos.calls.llm_wires.wire import Authorize, CannotCarry, WireRequest
-from synthralos.config.connection import Connection
+from synthralos.calls.llm_wires.openai_server import OpenAIServer
+from synthralos.calls.llm_wires.wire import CannotCarry, WireRequest
 from synthralos.core import evidence, failures
 from synthralos.core.failures import Failure
 
@@ -32,20 +32,10 @@ MAX_STOPS = 4
 _GOOGLE = "google"
 
 
-class OpenAI:
-    headers: dict[str, str] = {}
-
-    @staticmethod
-    def listing(connection: Connection) -> tuple[Connection, str]:
-        return connection, "/models"
-
+class OpenAI(OpenAIServer):
     @staticmethod
     def path(model: str) -> str:
         return "/chat/completions"
-
-    @staticmethod
-    def authorize(base_url: str) -> Optional[Authorize]:
-        return None
 
     @staticmethod
     def build(request: ChatRequest, model: str, traits: ModelTraits) -> WireRequest:
@@ -87,10 +77,6 @@ class OpenAI:
             tool_calls=tool_calls,
             failure=_failure_of(choice, reason),
         )
-
-    @staticmethod
-    def model_names(listing: Any) -> Optional[list[str]]:
-        return listings.names(listing, "data", "id")
 
 
 def check_content(request: ChatRequest, traits: ModelTraits) -> None:

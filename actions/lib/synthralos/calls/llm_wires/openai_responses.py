@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/responses
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from synthralos.calls.llm_wires import call_ids, json_words, listings, media, sampling
+from synthralos.calls.llm_wires import call_ids, json_words, media, sampling
 from synthralos.calls.llm_wires.call_arguments import normalize_arguments
 from synthralos.calls.llm_wires.chat_messages import Message, ToolCall, text_of
 from synthralos.calls.llm_wires.chat_request import ChatRequest, FunctionDefinition
@@ -19,8 +19,9 @@ from synthralos.calls.llm_wires.completion import (
 )
 from synthralos.calls.llm_wires.model_traits import ModelTraits
 from synthralos.calls.llm_wires.openai import check_content, effort_for
-from synthralos.calls.llm_wires.wire import Authorize, CannotCarry, WireRequest
-from synthralos.config.connection import Connection
+from synthralos.calls.llm_wires.openai_server import OpenAIServer
+from synthralos.calls.llm_wires.responses_reasoning import INCLUDE, carry, extras_of
+from synthralos.calls.llm_wires.wire import CannotCarry, WireRequest
 from synthralos.core import evidence, failures
 from synthralos.core.failures import Failure
 
@@ -34,20 +35,10 @@ _PARAMETERS = {
 MIN_OUTPUT_TOKENS = 16
 
 
-class OpenAIResponses:
-    headers: dict[str, str] = {}
-
-    @staticmethod
-    def listing(connection: Connection) -> tuple[Connection, str]:
-        return connection, "/models"
-
+class OpenAIResponses(OpenAIServer):
     @staticmethod
     def path(model: str) -> str:
         return "/responses"
-
-    @staticmethod
-    def authorize(base_url: str) -> Optional[Authorize]:
-        return None
 
     @staticmethod
     def build(request: ChatRequest, model: str, traits: ModelTraits) -> WireRequest:
@@ -69,6 +60,9 @@ class OpenAIResponses:
         if request.tools:
             body["tools"] = [_tool(function) for function in request.tools]
             _add_choice(request, body)
+            if traits.thinking not in (None, "none") and not body["store"]:
+                # What is not stored can come back encrypted only.
+                body["include"] = [INCLUDE]
         text = _text_config(request, traits, wire_request)
         if text:
             body["text"] = text
@@ -84,9 +78,10 @@ class OpenAIResponses:
             part for item in items if item.get("type") == "message"
             for part in _list(item.get("content")) if isinstance(part, dict)
         ]
+        call_items = [item for item in items if item.get("type") == "function_call"]
         calls = [
-            tool_call(item.get("call_id"), item.get("name"), item.get("arguments"))
-            for item in items if item.get("type") == "function_call"
+            tool_call(item.get("call_id"), item.get("name"), item.get("arguments"), extra)
+            for item, extra in zip(call_items, extras_of(items, body.get("store") is True))
         ]
         texts = [text_of(part.get("text")) for part in parts if part.get("type") == "output_text"]
         refused = any(part.get("type") == "refusal" for part in parts) and not calls
@@ -97,10 +92,6 @@ class OpenAIResponses:
             tool_calls=calls,
             failure=_failure_of(body),
         )
-
-    @staticmethod
-    def model_names(listing: Any) -> Optional[list[str]]:
-        return listings.names(listing, "data", "id")
 
 
 def _list(value: Any) -> list[Any]:
@@ -125,14 +116,29 @@ def _input(request: ChatRequest, wire_request: WireRequest) -> list[dict[str, An
             continue
         if message["role"] == "assistant":
             caller = index
-            text = text_of(message.get("content")) or message.get("refusal") or ""
-            if text.strip():
-                items.append({"role": "assistant", "content": text})
-            items += [
-                _call(call, ids[index, call["id"]]) for call in message.get("tool_calls") or ()
-            ]
+            items += _assistant(index, message, ids, wire_request)
             continue
         items.append({"role": message["role"], "content": _content(message, path)})
+    return items
+
+
+def _assistant(
+    index: int, message: Message, ids: Mapping[tuple[int, str], str], wire_request: WireRequest
+) -> list[dict[str, Any]]:
+    calls = message.get("tool_calls") or []
+    carried = [
+        carry(call, "messages[%d].tool_calls[%d]" % (index, number), wire_request)
+        for number, call in enumerate(calls)
+    ]
+    leads = bool(carried) and not carried[0].after_text
+    items = list(carried[0].items) if leads else []
+    text = text_of(message.get("content")) or message.get("refusal") or ""
+    if text.strip():
+        items.append({"role": "assistant", "content": text})
+    for number, (call, reasoning) in enumerate(zip(calls, carried)):
+        if number or not leads:
+            items += reasoning.items
+        items.append(dict(_call(call, ids[index, call["id"]]), **reasoning.call_fields))
     return items
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from synthralos.calls.llm_wires import responses_reasoning
 from synthralos.calls.llm_wires.chat_parameters import TOKEN_LIMITS
 from synthralos.calls.llm_wires.chat_request import ChatRequest
 from synthralos.calls.llm_wires.wire import Adaptation
@@ -11,6 +12,12 @@ from synthralos.core.failures import SAMPLING_PARAMETERS, Failure
 from synthralos.core.lazy_pattern import LazyPattern
 
 _CAMEL = LazyPattern(r"(?<=[a-z0-9])([A-Z])")
+# https://github.com/openai/codex/issues/8145, https://github.com/can1357/oh-my-pi/issues/41 and
+# https://github.com/vercel/ai/issues/7099
+_LOST_REASONING = LazyPattern(
+    r"(?i)\bencrypted content\b.{0,500}\bcould not be (?:verified|decrypted)"
+    r"|\bitem (?:with id )?['\"`]rs_"
+)
 # By the names that APIs have for them.
 _PARAMETERS_OF_APIS = {
     "max_output_tokens": TOKEN_LIMITS,
@@ -57,10 +64,31 @@ class Refusal:
         return request.renamed(self.name, self.replacement)
 
 
+class LostReasoning(Refusal):
+    """The model cannot read the reasoning before the calls of a conversation.
+
+    Another organization has encrypted it, or the provider has not stored it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("messages", None)
+
+    @property
+    def adaptation(self) -> Adaptation:
+        return {"field": self.name, "reason": "the model refused the reasoning before its calls"}
+
+    def apply(self, request: ChatRequest) -> ChatRequest:
+        return request.without_extra_content(responses_reasoning.NAME)
+
+
 def read_refusal(
     failure: Failure, request: ChatRequest, earlier: Sequence[Refusal]
 ) -> Optional[Refusal]:
     """Return what to adapt after a failure, or None: each parameter is adapted once."""
+    if _LOST_REASONING.search(failure.message):
+        is_known = any(isinstance(refusal, LostReasoning) for refusal in earlier)
+        has_reasoning = responses_reasoning.has_reasoning(request.messages)
+        return LostReasoning() if has_reasoning and not is_known else None
     if failure.cause != "unsupported_parameter":
         return None
     named = failure.evidence.get("parameter")
