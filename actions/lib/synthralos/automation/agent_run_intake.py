@@ -76,7 +76,7 @@ def receive(
     :returns: (succeeded, {summary, outcome, reason, subject, workflow, run, ticket}). It has not
         succeeded if the platform could not be asked: nothing is recorded then, so the same webhook
         once more is not a repetition.
-    :raises InvalidInput: the body is no notification about a run, or the platform is not configured.
+    :raises InvalidInput: the body is no notification about a run; the platform is not configured.
     """
     notification = read_notification(payload.get("body"))
     platforms = _platforms(env, notification.api, platform_name)

@@ -16,6 +16,7 @@ from synthralos.core.errors import InvalidInput
 # Events of A2A: in 1.0 under a name, in 0.3 with a kind.
 _A2A_UPDATES = ("statusUpdate", "artifactUpdate", "status-update", "artifact-update")
 _OF_RESPONSES = "response."
+MAX_NAMES_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,19 @@ def read_notification(body: Any) -> RunNotification:
             notification = read(body)
             if notification is not None:
                 return notification
+    # Its values may be anything, at any depth.
+    shape = list(body)[:MAX_NAMES_SHOWN] if isinstance(body, Mapping) else type(body).__name__
     raise InvalidInput(
-        "body", body, "is not a notification about a run of an agent",
-        "Have a LangGraph Server, an A2A server or OpenAI post its webhook, as docs/webhooks.md says",
+        "body", shape, "is not a notification about a run of an agent",
+        "Have a LangGraph Server, an A2A server or OpenAI post here, as docs/webhooks.md says",
     )
 
 
 def _of_langgraph(body: Mapping[str, Any]) -> Optional[RunNotification]:
-    ids = {"thread": body.get("thread_id"), "run": body.get("run_id")}
-    if not all(_is_uuid(value) for value in ids.values()):
+    thread, run = _uuid(body.get("thread_id")), _uuid(body.get("run_id"))
+    if thread is None or run is None:
         return None
-    return RunNotification("langgraph", {name: str(value) for name, value in ids.items()})
+    return RunNotification("langgraph", {"thread": thread, "run": run})
 
 
 def _of_a2a(body: Mapping[str, Any]) -> Optional[RunNotification]:
@@ -76,7 +79,7 @@ def _of_a2a(body: Mapping[str, Any]) -> Optional[RunNotification]:
 def _of_task(task_id: Any, status: Any) -> Optional[RunNotification]:
     if not _is_segment(task_id):
         return None
-    if not isinstance(status, dict):
+    if not isinstance(status, dict) or not isinstance(status.get("state"), str):
         # A part of an answer is followed by the end of its task.
         return RunNotification("a2a", {"task": task_id}, is_over=False)
     state = a2a_task.state_of({"id": task_id, "status": status}, Handle("a2a", "", "", {}))
@@ -89,6 +92,7 @@ def _of_openai(body: Mapping[str, Any]) -> Optional[RunNotification]:
     if not isinstance(event, str) or not isinstance(data, Mapping):
         return None
     if not event.startswith(_OF_RESPONSES):
+        # A batch, a fine-tuning job.
         return RunNotification("openai_responses")
     if not _is_segment(data.get("id")):
         return None
@@ -100,8 +104,8 @@ def _is_segment(value: Any) -> bool:
     return is_id(value) and value not in (".", "..")
 
 
-def _is_uuid(value: Any) -> bool:
+def _uuid(value: Any) -> Optional[str]:
     try:
-        return isinstance(value, str) and bool(uuid.UUID(value))
+        return str(uuid.UUID(value)) if isinstance(value, str) else None
     except ValueError:
-        return False
+        return None
