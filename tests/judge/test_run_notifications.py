@@ -109,15 +109,22 @@ class Graphs:
     def __init__(self, base_url, receiver):
         self._base_url, self._receiver = base_url, receiver
 
-    def run(self, query, graph="agent", key=KEY, **more):
-        """Start a run, and return what is posted of it at its end."""
+    def run(self, query, graph="agent", key=KEY):
+        """Run a graph on a thread of its own, and return what is posted of it at its end."""
+        thread = str(uuid.uuid4())
+        return self._run("/threads/%s/runs" % thread, query, graph, key, if_not_exists="create")
+
+    def run_stateless(self, query, **more):
+        """The same without a thread of its own."""
+        return self._run("/runs", query, "agent", KEY, **more)
+
+    def _run(self, path, query, graph, key, **more):
         count = len(self._receiver.received) + 1
         body = dict(
             {"input": {"messages": [{"role": "user", "content": query}]}},
-            assistant_id=graph, if_not_exists="create", webhook=self._receiver.url, **more,
+            assistant_id=graph, webhook=self._receiver.url, **more,
         )
-        thread = str(uuid.uuid4())
-        post("%s/threads/%s/runs" % (self._base_url, thread), body, **{"x-api-key": key})
+        post(self._base_url + path, body, **{"x-api-key": key})
         return self._receiver.bodies(count)[-1]
 
 
@@ -153,15 +160,16 @@ def test_a_failed_run_of_a_graph_starts_its_recovery_once(app, graph_pack, recei
 
 
 def test_only_what_the_server_confirms_starts_a_run(app, graph_pack):
-    failed, done = app.run("raise " + HOSTILE), app.run("say hello")
-    asks, foreign = app.run("ask May I pay?"), app.run("raise x", key=KEY + "-of-another")
+    failed, completed = app.run("raise " + HOSTILE), app.run("say hello")
+    question = app.run("ask May I pay?")
+    foreign = app.run("raise x", key=KEY + "-of-another")
     pack = graph_pack("agent")
     never = dict(failed, thread_id=str(uuid.uuid4()), run_id=str(uuid.uuid4()))
     hints = [
-        (never, "unconfirmed"), (foreign, "unconfirmed"), (dict(failed, run_id=done["run_id"]),
-                                                           "unconfirmed"),
-        (dict(done, status="error", error={"message": "it failed"}), "not_a_failure"),
-        (dict(asks, status="error"), "not_a_failure"), (failed, "started"),
+        (never, "unconfirmed"), (foreign, "unconfirmed"),
+        (dict(failed, run_id=completed["run_id"]), "unconfirmed"),
+        (dict(completed, status="error", error={"message": "it failed"}), "not_a_failure"),
+        (dict(question, status="error"), "not_a_failure"), (failed, "started"),
         (foreign, "unconfirmed"),
     ]
     results = [pack.receive(hint) for hint, _ in hints]
@@ -170,6 +178,13 @@ def test_only_what_the_server_confirms_starts_a_run(app, graph_pack):
     run = pack.recovery(results[5])
     # The agent raises whenever it is asked that; what it was asked came as it was.
     assert run["status"] == "failed" and HOSTILE in run["result"]["output"]["error"]["message"]
+
+
+def test_a_run_without_a_thread_is_confirmed_if_it_is_kept(app, graph_pack):
+    pack = graph_pack("agent")
+    assert pack.receive(app.run_stateless("raise x"))["outcome"] == "unconfirmed"
+    result = pack.receive(app.run_stateless("raise x", on_completion="keep"))
+    assert pack.recovery(result)["status"] == "failed"
 
 
 def test_a_graph_that_is_no_configured_agent_starts_nothing(app, graph_pack):
@@ -181,12 +196,12 @@ def test_runs_that_the_pack_has_started_start_nothing(app, graph_pack, graphs):
     parameters = {"agent_id": "bot", "failure_type": "error", "original_query": "raise it broke"}
     run = pack.local.run("synthralos.agent_recovery", dict(parameters, max_retries=0))
     assert run["status"] == "failed"
-    found = post(graphs + "/threads/search", {"metadata": {"graph_id": "agent"}, "limit": 100},
+    threads = post(graphs + "/threads/search", {"metadata": {"graph_id": "agent"}, "limit": 100},
                  **{"x-api-key": KEY})
     session = requests.Session()
     session.trust_env = False
     hints = []
-    for thread in found:
+    for thread in threads:
         url = "%s/threads/%s/runs" % (graphs, thread["thread_id"])
         hints += session.get(url, headers={"x-api-key": KEY}, timeout=PATIENCE_SECONDS).json()
     own = [hint for hint in hints if hint["metadata"].get("execution_id") == run["id"]]
@@ -235,8 +250,8 @@ def test_of_the_events_of_a_task_the_one_of_its_failure_starts_its_recovery(desk
     run = desk_pack.recovery(results[-1])
     assert run["status"] == "failed" and HOSTILE in run["result"]["output"]["error"]["message"]
     assert desk_pack.receive(events[-1])["outcome"] == "duplicate"
-    answered = [desk_pack.receive(event) for event in send(desk, receiver, "say hello")]
-    assert {result["outcome"] for result in answered} == {"not_a_failure"}
+    results = [desk_pack.receive(event) for event in send(desk, receiver, "say hello")]
+    assert {result["outcome"] for result in results} == {"not_a_failure"}
     assert len(desk_pack.recoveries()) == 1
 
 

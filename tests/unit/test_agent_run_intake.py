@@ -157,9 +157,9 @@ class Intake:
     def receive(self, body=None, platform=None, mode="act", succeeded=True):
         self._clock.at += 1
         config = AutomationConfig.from_config({"mode": mode, "recoveries_per_hour": 50})
-        body = WEBHOOKS[self.name] if body is None else body
-        done, result = agent_run_intake.receive(self.env(), config, {"body": body}, platform)
-        assert done is succeeded, result
+        payload = {"body": WEBHOOKS[self.name] if body is None else body}
+        has_succeeded, result = agent_run_intake.receive(self.env(), config, payload, platform)
+        assert has_succeeded is succeeded, result
         return result
 
     def request(self):

@@ -85,18 +85,18 @@ def receive(
     if not notification.is_over:
         return True, _nothing(NOT_A_FAILURE, "the webhook says that the run is working")
     try:
-        found = _find(env, platforms, notification)
+        platform_run = _find(env, platforms, notification)
     except CallError as error:
         return False, _not_asked(error)
-    if found is None:
+    if platform_run is None:
         reason = "no configured agent's platform knows this run, or lets our credential see it"
         return True, _nothing(outcomes.UNCONFIRMED, reason)
-    return True, _receive_run(env, config, found)
+    return True, _receive_run(env, config, platform_run)
 
 
-def _receive_run(env: Environment, config: AutomationConfig, found: _PlatformRun) -> Result:
-    details = found.details
-    agents = _agents_of(env, found)
+def _receive_run(env: Environment, config: AutomationConfig, platform_run: _PlatformRun) -> Result:
+    details = platform_run.details
+    agents = _agents_of(env, platform_run)
     if len(agents) != 1:
         return _nothing(outcomes.NOT_CONFIGURED, _reason_for_agents(agents))
     [agent] = agents
@@ -117,7 +117,7 @@ def _receive_run(env: Environment, config: AutomationConfig, found: _PlatformRun
         # What is recorded of older runs has expired: this may be a repetition.
         reason = "the run began more than %d days ago" % (incidents.TTL_SECONDS // 86400)
         return _nothing(outcomes.EXPIRED, reason, agent)
-    incident = _incident(found, agent, failure)
+    incident = _incident(platform_run, agent, failure)
     result: Result = admission.admit(env, config, incident)
     summary = "%s: %s" % (result["outcome"], agent.agent_id)
     for name in ("run", "ticket"):
@@ -186,18 +186,18 @@ def _names_to_ask(env: Environment, platform: Platform) -> list[str]:
     return unique if "{agent}" in platform.agent_path else unique[:1]
 
 
-def _agents_of(env: Environment, found: _PlatformRun) -> list[_ConfiguredAgent]:
+def _agents_of(env: Environment, platform_run: _PlatformRun) -> list[_ConfiguredAgent]:
     """Return the configured agents that a run may be of; one of them, if the run names it."""
     agents: dict[str, _ConfiguredAgent] = {}
     for agent_id, agent in env.settings.agents.items():
         for endpoint in env.settings.agent_endpoints(agent_id):
-            is_same_platform = endpoint.platform.name == found.platform.name
-            if is_same_platform and found.source.is_agent(
-                found.details, endpoint.agent, agent.config
+            is_same_platform = endpoint.platform.name == platform_run.platform.name
+            if is_same_platform and platform_run.source.is_agent(
+                platform_run.details, endpoint.agent, agent.config
             ):
-                handle = replace(found.details.state.handle, agent=endpoint.agent)
+                handle = replace(platform_run.details.state.handle, agent=endpoint.agent)
                 agents.setdefault(agent_id, _ConfiguredAgent(agent_id, handle))
-    named = agents.get(str(found.details.metadata.get("agent_id")))
+    named = agents.get(str(platform_run.details.metadata.get("agent_id")))
     return list(agents.values()) if named is None else [named]
 
 
@@ -233,10 +233,10 @@ def _run_id(handle: Handle) -> Optional[str]:
     return handle.ids.get("run") or handle.ids.get("task") or handle.ids.get("response")
 
 
-def _incident(found: _PlatformRun, agent: _ConfiguredAgent, failure: Failure) -> Incident:
-    details = found.details
+def _incident(platform_run: _PlatformRun, agent: _ConfiguredAgent, failure: Failure) -> Incident:
+    details = platform_run.details
     # A standby is another address of the same platform.
-    platform = found.platform.standby_of or found.platform.name
+    platform = platform_run.platform.standby_of or platform_run.platform.name
     identity = "%s %s" % (platform, _run_id(agent.handle))
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
     incident_id = "agent-run-" + digest[:32]
