@@ -56,6 +56,14 @@ def post(url, body, **headers):
     return response.json()
 
 
+def get(url):
+    with requests.Session() as session:
+        session.trust_env = False
+        response = session.get(url, headers={"x-api-key": KEY}, timeout=PATIENCE_SECONDS)
+    response.raise_for_status()
+    return response.json()
+
+
 class Pack:
     """The pack on st2local, with one agent of one platform."""
 
@@ -118,6 +126,10 @@ class Graphs:
         """The same without a thread of its own."""
         return self._run("/runs", query, "agent", KEY, **more)
 
+    def runs_on(self, thread):
+        """All runs on a thread, newest first."""
+        return get("%s/threads/%s/runs" % (self._base_url, thread))
+
     def _run(self, path, query, graph, key, **more):
         count = len(self._receiver.received) + 1
         body = dict(
@@ -154,7 +166,13 @@ def test_a_failed_run_of_a_graph_starts_its_recovery_once(app, graph_pack, recei
     run = pack.recovery(result)
     assert run["status"] == "succeeded", run["result"]
     assert run["result"]["output"]["recovery_result"]["output"] == "n5"
-    assert "n5 " + query in effects.read_text()
+    # It went on where it stopped, on the thread of the application.
+    lines = effects.read_text().split("\n")
+    counts = [lines.count("%s %s" % (node, query)) for node in ("n1", "n2", "n3", "n4", "n5")]
+    assert counts == [1, 1, 1, 3, 1]
+    assert [row["status"] for row in app.runs_on(webhook["thread_id"])] == [
+        "success", "error", "error",
+    ]
     assert pack.receive(webhook)["outcome"] == "duplicate"
     assert len(pack.recoveries()) == 1
 
@@ -198,12 +216,7 @@ def test_runs_that_the_pack_has_started_start_nothing(app, graph_pack, graphs):
     assert run["status"] == "failed"
     threads = post(graphs + "/threads/search", {"metadata": {"graph_id": "agent"}, "limit": 100},
                  **{"x-api-key": KEY})
-    session = requests.Session()
-    session.trust_env = False
-    hints = []
-    for thread in threads:
-        url = "%s/threads/%s/runs" % (graphs, thread["thread_id"])
-        hints += session.get(url, headers={"x-api-key": KEY}, timeout=PATIENCE_SECONDS).json()
+    hints = [hint for thread in threads for hint in app.runs_on(thread["thread_id"])]
     own = [hint for hint in hints if hint["metadata"].get("execution_id") == run["id"]]
     assert own
     outcomes = [pack.receive({name: hint[name] for name in ("thread_id", "run_id")})["outcome"]
@@ -253,6 +266,20 @@ def test_of_the_events_of_a_task_the_one_of_its_failure_starts_its_recovery(desk
     results = [desk_pack.receive(event) for event in send(desk, receiver, "say hello")]
     assert {result["outcome"] for result in results} == {"not_a_failure"}
     assert len(desk_pack.recoveries()) == 1
+
+
+def test_a_task_is_confirmed_over_http_too(desk, receiver, pack):
+    base_url, path, version = desk
+    if path != "/rpc":
+        pytest.skip("this server speaks JSON-RPC only")
+    failed = send(desk, receiver, "fail it broke")[-1]
+    desk_pack = pack("webhook_a2a", {
+        "api": "a2a", "base_url": base_url + "/rest", "protocol_version": version,
+        "binding": "HTTP+JSON",
+    })
+    foreign = {"statusUpdate": dict(failed["statusUpdate"], taskId=str(uuid.uuid4()))}
+    assert desk_pack.receive(foreign)["outcome"] == "unconfirmed"
+    assert desk_pack.recovery(desk_pack.receive(failed))["status"] == "failed"
 
 
 def test_every_event_of_openai_is_read_and_those_about_responses_name_one():

@@ -25,9 +25,15 @@ def api_key(st2):
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory, api_key):
-    effects = tmp_path_factory.mktemp("effects") / "lines"
-    effects.touch()
+def effects(tmp_path_factory):
+    """A file with a line for each node that has run."""
+    path = tmp_path_factory.mktemp("effects") / "lines"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory, effects, api_key):
     with langgraph(tmp_path_factory.mktemp("langgraph"), effects, api_key) as base_url:
         yield base_url
 
@@ -46,25 +52,38 @@ def agents(st2, box, graphs):
     st2.call("PUT", "/configs/synthralos", json=box.pack_config())
 
 
-@pytest.fixture
-def app(st2, graphs, agents):
-    """app(query, graph) -> (thread id, run id) of a run whose end is posted to StackStorm."""
-    session = requests.Session()
-    session.trust_env = False
-    session.headers["x-api-key"] = KEY
+class App:
+    """An application of the LangGraph Server, which has StackStorm told of the end of each run."""
 
-    def start(query, graph="agent"):
+    def __init__(self, graphs, webhook):
+        self._graphs, self._webhook = graphs, webhook
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["x-api-key"] = KEY
+
+    def run(self, query, graph="agent"):
+        """(thread id, run id) of a run that was started."""
         thread = str(uuid.uuid4())
         body = {
-            "assistant_id": graph, "if_not_exists": "create", "webhook": st2.url + PATH,
+            "assistant_id": graph, "if_not_exists": "create", "webhook": self._webhook,
             "input": {"messages": [{"role": "user", "content": query}]},
         }
-        url = "%s/threads/%s/runs" % (graphs, thread)
-        response = session.post(url, json=body, timeout=PATIENCE_SECONDS)
-        response.raise_for_status()
-        return thread, response.json()["run_id"]
+        return thread, self._call("POST", thread, json=body)["run_id"]
 
-    return start
+    def runs_on(self, thread):
+        """All runs on a thread, newest first."""
+        return self._call("GET", thread)
+
+    def _call(self, method, thread, **options):
+        url = "%s/threads/%s/runs" % (self._graphs, thread)
+        response = self._session.request(method, url, timeout=PATIENCE_SECONDS, **options)
+        response.raise_for_status()
+        return response.json()
+
+
+@pytest.fixture
+def app(st2, graphs, agents):
+    return App(graphs, st2.url + PATH)
 
 
 def intake_of(st2, run, before=()):
@@ -90,14 +109,20 @@ def post(st2, thread, run):
     st2.call("POST", PATH, json=body)
 
 
-def test_a_failed_run_of_a_graph_starts_its_recovery_by_its_own_webhook(st2, app):
+def test_a_failed_run_starts_by_its_webhook_and_ends_recovered_on_its_thread(st2, app, effects):
+    query = "{{ five }} <% steps %> " + uuid.uuid4().hex
     with enabled(st2, RULE):
-        run = app("{{ five }} <% steps %> " + uuid.uuid4().hex, "steps")
+        run = app.run(query, "steps")
         intake, result = intake_of(st2, run)
         assert (result["outcome"], result["subject"]) == ("started", "steps"), result
         recovery = st2.wait(result["run"])
         assert recovery["status"] == "succeeded", recovery["result"]
         assert recovery["result"]["output"]["recovery_result"]["output"] == "n5"
+        statuses = [row["status"] for row in app.runs_on(run[0])]
+        assert statuses == ["success", "error", "error"]
+        lines = effects.read_text().split("\n")
+        counts = [lines.count("%s %s" % (node, query)) for node in ("n1", "n2", "n3", "n4", "n5")]
+        assert counts == [1, 1, 1, 3, 1]
         post(st2, *run)
         _, replay = intake_of(st2, run, before=(intake,))
     assert (replay["outcome"], replay["run"]) == ("duplicate", result["run"])
@@ -105,7 +130,7 @@ def test_a_failed_run_of_a_graph_starts_its_recovery_by_its_own_webhook(st2, app
 
 def test_what_the_server_does_not_confirm_starts_nothing(st2, app):
     with enabled(st2, RULE):
-        completed, unknown = app("say hello"), (str(uuid.uuid4()), str(uuid.uuid4()))
+        completed, unknown = app.run("say hello"), (str(uuid.uuid4()), str(uuid.uuid4()))
         intake, first = intake_of(st2, completed)
         # It says of itself that it failed.
         post(st2, *completed)
@@ -119,7 +144,7 @@ def test_what_the_server_does_not_confirm_starts_nothing(st2, app):
 
 def test_hostile_text_of_a_run_is_data(st2, app):
     with enabled(st2, RULE):
-        _, result = intake_of(st2, app("raise " + HOSTILE))
+        _, result = intake_of(st2, app.run("raise " + HOSTILE))
         recovery = st2.wait(result["run"])
     assert recovery["status"] == "failed"
     assert HOSTILE in recovery["result"]["output"]["error"]["message"]

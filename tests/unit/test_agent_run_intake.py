@@ -555,6 +555,26 @@ def test_a_run_that_another_one_has_followed_starts_nothing(intake_of, api):
     assert "later run" in result["reason"]
 
 
+def test_a_replay_of_a_run_that_its_recovery_has_followed_is_a_repetition(intake_of, api):
+    intake = intake_of("langgraph")
+    # What was only observed has no recovery.
+    assert intake.receive(mode="observe")["outcome"] == "observed"
+    first = intake.receive()
+    newest = dict(RUN, run_id="0d5e4c1a-6f2b-4c3d-8e9f-102938475699", status="success")
+    intake.replies = replies_of_langgraph(newest=newest)
+    api.runs[first["run"]].update(status="succeeded", end_timestamp=to_iso(1_700_000_100))
+    again = intake.receive()
+    assert (again["outcome"], again["run"]) == ("duplicate", first["run"])
+
+
+def test_a_run_that_was_only_observed_and_then_followed_by_another_starts_nothing(intake_of, api):
+    intake = intake_of("langgraph")
+    assert intake.receive(mode="observe")["outcome"] == "observed"
+    newest = dict(RUN, run_id="0d5e4c1a-6f2b-4c3d-8e9f-102938475699", status="success")
+    intake.replies = replies_of_langgraph(newest=newest)
+    assert (intake.receive()["outcome"], api.started) == ("not_a_failure", [])
+
+
 @pytest.mark.parametrize("graph_input, query", [
     ({"messages": [{"type": "human", "content": "a"}, {"type": "ai", "content": "b"}]}, "a"),
     ({"messages": [["user", "a"]]}, "a"), ({"messages": "a"}, "a"), ({"messages": ["a"]}, "a"),

@@ -109,15 +109,15 @@ def _receive_run(env: Environment, config: AutomationConfig, platform_run: _Plat
     if _is_own(env, details, agent):
         reason = "a run of this pack has started it, and handles its failure"
         return _nothing(outcomes.OWN_EXECUTION, reason, agent)
-    if details.is_superseded:
-        reason = "a later run has begun on the same thread"
-        return _nothing(NOT_A_FAILURE, reason, agent)
     age = 0.0 if details.started_at is None else env.now() - details.started_at
     if age > incidents.TTL_SECONDS:
         # What is recorded of older runs has expired: this may be a repetition.
         reason = "the run began more than %d days ago" % (incidents.TTL_SECONDS // 86400)
         return _nothing(outcomes.EXPIRED, reason, agent)
     incident = _incident(platform_run, agent, failure)
+    if details.is_superseded and not _was_acted_on(env, incident):
+        reason = "a later run has begun on the same thread"
+        return _nothing(NOT_A_FAILURE, reason, agent)
     result: Result = admission.admit(env, config, incident)
     summary = "%s: %s" % (result["outcome"], agent.agent_id)
     for name in ("run", "ticket"):
@@ -226,6 +226,12 @@ def _is_own(env: Environment, details: RunDetails, agent: _ConfiguredAgent) -> b
     return any(
         handle is not None and _run_id(handle) == _run_id(agent.handle) for handle in handles
     )
+
+
+def _was_acted_on(env: Environment, incident: Incident) -> bool:
+    """Return whether the run was reported before: what followed it may be its own recovery."""
+    events = incidents.recent_events(env.store, incident.id)
+    return any(event["kind"] != incidents.OBSERVED for event in events)
 
 
 def _run_id(handle: Handle) -> Optional[str]:
