@@ -1,4 +1,4 @@
-from synthralos.automation import alert_intake, failure_intake, outcomes
+from synthralos.automation import agent_run_intake, alert_intake, failure_intake, outcomes
 from synthralos.automation import config as automation_config
 from synthralos.core.errors import InvalidInput
 from synthralos.runtime import run_parameters
@@ -13,7 +13,9 @@ OFF = {
 
 
 class EventIntake(ResourceAction):
-    """`alert.receive`, `failure.receive`, `execution.receive`: what rules hand over to the pack."""
+    """`alert.receive`, `failure.receive`, `execution.receive`, `agent_run.receive`: what rules hand
+    over to the pack.
+    """
 
     # Nothing waits for it, and without the datastore it can do nothing.
     key_seconds = 15.0
@@ -35,6 +37,14 @@ class EventIntake(ResourceAction):
     def _execution(self, env, parameters):
         def work(config, payload, is_off):
             return OFF if is_off else failure_intake.receive_execution(env, config, payload)
+
+        return self._received(env, parameters, work)
+
+    def _agent_run(self, env, parameters):
+        name = parameters.get("platform")
+
+        def work(config, payload, is_off):
+            return OFF if is_off else agent_run_intake.receive(env, config, payload, name)
 
         return self._received(env, parameters, work)
 

@@ -337,6 +337,7 @@ def main():
     import anthropic.types
     import openai.types.chat
     import openai.types.responses
+    import openai.types.webhooks
     from anthropic.types import message_create_params as anthropic_params
     from google.genai import types as google_types
     from openai.types.chat import completion_create_params as chat_params
@@ -353,6 +354,7 @@ def main():
     answers = {
         "openai": openai.types.chat.ChatCompletion,
         "openai_responses": openai.types.responses.Response,
+        "openai_webhooks": openai.types.webhooks.UnwrapWebhookEvent,
         "anthropic": anthropic.types.Message,
         "gemini": google_types.GenerateContentResponse,
     }
@@ -367,7 +369,7 @@ def main():
                 annotation = answers[request["answer"]]
                 body = generator.of(annotation)
                 # The type has to agree.
-                annotation.model_validate(body)
+                pydantic.TypeAdapter(annotation).validate_python(body)
             print(json.dumps({"body": body}), flush=True)
             continue
         try:

@@ -4,17 +4,14 @@ They are in an environment of their own (`make judges`). FUZZ=1 tries 3,000 requ
 """
 import json
 import os
-import pathlib
-import subprocess
 
 import pytest
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed (requirements-tests.txt)")
 
 import hypothesis
-from benchmarks import peers
-from fixtures import PACK, chat_requests
-from fixtures.waiting import PATIENCE_SECONDS
+from fixtures import chat_requests
+from fixtures.sdk_judge import sdk_judge
 from hypothesis import strategies as st
 
 from synthralos.calls.http import CallError, Response
@@ -23,7 +20,6 @@ from synthralos.calls.llm_wires.completion import problem_of, read_response
 from synthralos.calls.llm_wires.model_traits import traits_of
 from synthralos.calls.llm_wires.wire import CannotCarry
 
-SCRIPT = pathlib.Path(__file__).with_name("sdk_types.py")
 # Of each wire: models whose family is known, and one that nobody knows.
 MODELS = {
     "openai": ["gpt-4o", "gpt-3.5-turbo", "gpt-5", "gpt-5.1", "o3", "mistral-large-latest",
@@ -40,36 +36,10 @@ MODELS = {
 CANONICAL = ("stop", "length", "tool_calls", "content_filter")
 
 
-class Sdks:
-    def __init__(self, python):
-        self._process = subprocess.Popen(
-            [python, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout.readline() == "ready\n"
-
-    def ask(self, **request):
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def problem(self, api, body, model):
-        return self.ask(judge=api, body=body, model=model)["problem"]
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait(timeout=PATIENCE_SECONDS)
-        self._process.stdout.close()
-
-
 @pytest.fixture(scope="module")
 def sdks():
-    try:
-        python = peers.existing_sdks(PACK / ".bench")
-    except peers.NotInstalled as error:
-        pytest.skip(str(error))
-    judge = Sdks(python)
-    yield judge
-    judge.close()
+    with sdk_judge() as judge:
+        yield judge
 
 
 @pytest.mark.parametrize("api", APIS)

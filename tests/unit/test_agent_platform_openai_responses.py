@@ -50,7 +50,7 @@ def test_a_start_is_a_response_in_the_background():
     assert body == {
         "model": "bot", "input": "q", "instructions": "Be brief", "background": True,
         "store": True, "tools": [{"type": "web_search"}],
-        "metadata": {"execution_id": "e" * 512},
+        "metadata": {"execution_id": "e" * 512, "idempotency_key": "key-1"},
     }
 
 

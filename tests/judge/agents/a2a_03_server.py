@@ -7,11 +7,17 @@ import asyncio
 import os
 import sys
 
+import httpx
 import uvicorn
 from a2a.server.agent_execution import AgentExecutor
 from a2a.server.apps import A2ARESTFastAPIApplication, A2AStarletteApplication
 from a2a.server.request_handlers import DefaultRequestHandler
-from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
+from a2a.server.tasks import (
+    BasePushNotificationSender,
+    InMemoryPushNotificationConfigStore,
+    InMemoryTaskStore,
+    TaskUpdater,
+)
 from a2a.types import (
     AgentCapabilities,
     AgentCard,
@@ -107,11 +113,16 @@ def main(port, rest):
     transport = TransportProtocol.http_json if rest else TransportProtocol.jsonrpc
     card = AgentCard(
         name="judge", description="judge", version="1", url="http://0.0.0.0:%d/" % port,
-        preferred_transport=transport, capabilities=AgentCapabilities(streaming=False),
+        preferred_transport=transport,
+        capabilities=AgentCapabilities(streaming=False, push_notifications=True),
         default_input_modes=["text/plain"], default_output_modes=["text/plain"],
         skills=[AgentSkill(id="s", name="s", description="s", tags=["s"])],
     )
-    handler = DefaultRequestHandler(Executor(), InMemoryTaskStore())
+    configs, sender = InMemoryPushNotificationConfigStore(), httpx.AsyncClient(trust_env=False)
+    handler = DefaultRequestHandler(
+        Executor(), InMemoryTaskStore(), push_config_store=configs,
+        push_sender=BasePushNotificationSender(sender, configs),
+    )
     application = A2ARESTFastAPIApplication if rest else A2AStarletteApplication
     app = application(agent_card=card, http_handler=handler).build()
     uvicorn.run(Tokens(app), host="127.0.0.1", port=port, log_level="warning")

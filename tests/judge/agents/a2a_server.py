@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 
+import httpx
 import uvicorn
 from a2a.helpers import new_task_from_user_message
 from a2a.server.agent_execution import AgentExecutor
@@ -16,7 +17,12 @@ from a2a.server.routes import (
     create_jsonrpc_routes,
     create_rest_routes,
 )
-from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
+from a2a.server.tasks import (
+    BasePushNotificationSender,
+    InMemoryPushNotificationConfigStore,
+    InMemoryTaskStore,
+    TaskUpdater,
+)
 from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Part
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -111,7 +117,7 @@ def card(port):
             AgentInterface(protocol_binding=binding, protocol_version=version, url=url)
             for binding, version, url in interfaces
         ],
-        capabilities=AgentCapabilities(streaming=False),
+        capabilities=AgentCapabilities(streaming=False, push_notifications=True),
         default_input_modes=["text/plain"], default_output_modes=["text/plain"],
         skills=[AgentSkill(id="s", name="s", description="s", tags=["s"])],
     )
@@ -119,7 +125,12 @@ def card(port):
 
 def main(port):
     agent_card = card(port)
-    handler = DefaultRequestHandler(Executor(), InMemoryTaskStore(), agent_card)
+    # Those of the environment would send what is meant for loopback to a proxy.
+    configs, sender = InMemoryPushNotificationConfigStore(), httpx.AsyncClient(trust_env=False)
+    handler = DefaultRequestHandler(
+        Executor(), InMemoryTaskStore(), agent_card, push_config_store=configs,
+        push_sender=BasePushNotificationSender(sender, configs),
+    )
     routes = create_agent_card_routes(agent_card)
     routes += create_jsonrpc_routes(handler, rpc_url="/rpc", enable_v0_3_compat=True)
     routes += create_rest_routes(handler, path_prefix="/rest", enable_v0_3_compat=True)

@@ -19,7 +19,6 @@ MAX_MESSAGE_CHARS = 2000
 MAX_STDERR_CHARS = 300
 # How far a platform's clock may differ from ours.
 CLOCK_SECONDS = 5
-OWN_EXECUTION = "own_execution"
 _ATTRIBUTES = "id,parameters,status,result,context,action.ref,start_timestamp"
 _MASKED = "********"
 _QUERY = ("original_query", "query", "input", "prompt")
@@ -45,7 +44,7 @@ def receive(env, config, payload):
         query = last_queries.last_query(env.store, agent)
     if agent is not None and _is_caused_by_recovery(env, agent, failure_payload["occurred_at"]):
         result = {
-            "outcome": OWN_EXECUTION,
+            "outcome": outcomes.OWN_EXECUTION,
             "subject": agent,
             "workflow": None,
             "run": None,
@@ -115,7 +114,7 @@ def receive_execution(env, config, payload):
     execution = env.api.execution(execution_id, _ATTRIBUTES)
     if _is_pack_execution(env, execution):
         result = {
-            "outcome": OWN_EXECUTION,
+            "outcome": outcomes.OWN_EXECUTION,
             "subject": None,
             "workflow": None,
             "run": None,

@@ -10,6 +10,10 @@ FAILED, OVER_LIMIT, SWITCHED_OFF = "failed", "over_limit", "switched_off"
 # A resolved alert that leaves its incident open: another alert still reports it, or its data
 # stopped.
 STILL_FIRING, UNCONFIRMED = "still_firing", "unconfirmed"
+# A failure that a run of this pack has met: it is handled there.
+OWN_EXECUTION = "own_execution"
+# A run at a platform that is of no configured agent; one whose records have expired.
+NOT_CONFIGURED, EXPIRED = "not_configured", "expired"
 # Why an incident is left to a person, in words.
 REASONS = {
     RECURRED: "it recurred after a successful repair",

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import re
 
 HEADER = "Idempotency-Key"
+_PREFIX = "synthralos-"
+_KEY = re.compile(_PREFIX + r"[0-9a-f]{40}\Z")
 
 
 def key(run, method, path, body, model=None):
@@ -13,4 +16,9 @@ def key(run, method, path, body, model=None):
     :param body: a JSON value.
     """
     canonical = json.dumps([run, method, path, body, model], sort_keys=True, separators=(",", ":"))
-    return "synthralos-" + hashlib.sha256(canonical.encode("ascii")).hexdigest()[:40]
+    return _PREFIX + hashlib.sha256(canonical.encode("ascii")).hexdigest()[:40]
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text has the form of a key that `key` returns."""
+    return _KEY.match(text) is not None

@@ -5,6 +5,7 @@ the server's, but it keeps the message that began it: with 1.0 a task is found b
 message, which is the idempotency key.
 """
 
+from collections.abc import Mapping
 from typing import Any, Optional
 
 from synthralos.calls.agent_platforms import a2a_card, a2a_task, a2a_wire
@@ -18,6 +19,7 @@ from synthralos.calls.agent_platforms.protocol import (
     CheckResult,
     Handle,
     Question,
+    RunDetails,
     RunState,
     not_supported,
 )
@@ -25,6 +27,7 @@ from synthralos.calls.agent_platforms.session import Session
 from synthralos.calls.http import CallError, Client
 from synthralos.config.platforms import Platform
 from synthralos.core import failures
+from synthralos.core.timestamps import parse_timestamp
 
 API = "a2a"
 # No server has a task of this id: what it answers says whether it would let us ask.
@@ -96,6 +99,35 @@ class A2A:
             ids["contextId"] = state.handle.ids["context"]
         params = a2a_wire.message_params(interface, answer, key, {}, **ids)
         return _state(a2a_wire.call(session, interface, a2a_wire.SEND, params), state.handle)
+
+    def describe(self, handle: Handle, seconds: float) -> RunDetails:
+        """See RunSource.describe. A task does not say of which agent it is: whose address knows it,
+        has it.
+        """
+        session = self._session(seconds)
+        interface = self._interface(session, handle.agent)
+        try:
+            params = {"id": handle.ids["task"]}
+            result = a2a_wire.call(session, interface, a2a_wire.GET, params)
+        except a2a_wire.A2AError as error:
+            if error.code != a2a_wire.NOT_FOUND:
+                raise
+            return RunDetails(RunState(UNKNOWN, handle))
+        task = result.get("task") if isinstance(result.get("task"), dict) else result
+        return RunDetails(
+            state=_state(task, handle),
+            agents=(handle.agent,),
+            query=a2a_task.query_of(task),
+            metadata=a2a_task.metadata_of(task),
+            keys=a2a_task.message_ids(task),
+            started_at=parse_timestamp((task.get("status") or {}).get("timestamp")),
+        )
+
+    def is_agent(self, details: RunDetails, agent: str, config: Mapping[str, Any]) -> bool:
+        connections = [
+            a2a_card.connection_of_agent(self._platform, name) for name in (agent, *details.agents)
+        ]
+        return len({connection.base_url for connection in connections}) == 1
 
     def check(self, agent: Optional[str], seconds: float) -> CheckResult:
         session = self._session(seconds)

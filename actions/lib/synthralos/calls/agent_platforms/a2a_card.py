@@ -39,7 +39,7 @@ def configured_interface(platform: Platform, agent: str) -> Optional[Interface]:
     """Return the Interface that the configuration describes, or None if it takes a card."""
     if platform.binding is None or platform.protocol_version is None:
         return None
-    connection = _connection_of_agent(platform, agent)
+    connection = connection_of_agent(platform, agent)
     return Interface(connection, platform.binding, platform.protocol_version)
 
 
@@ -48,7 +48,7 @@ def read_interface(session: Session, platform: Platform, agent: str) -> Interfac
 
     :raises CallError: there is no card, or it offers nothing that the pack speaks.
     """
-    connection = _connection_of_agent(platform, agent)
+    connection = connection_of_agent(platform, agent)
     card = session.require(_card(session, platform, connection))
     offers = list(_offers(card))
     for url, binding, version, tenant in offers:
@@ -117,7 +117,8 @@ def _interface(
     return Interface(replace(connection, base_url=origin + path), binding, version, tenant, remark)
 
 
-def _connection_of_agent(platform: Platform, agent: str) -> Connection:
+def connection_of_agent(platform: Platform, agent: str) -> Connection:
+    """Return the connection to an agent, by the configuration alone."""
     path = platform.agent_path.replace("{agent}", quote(agent, safe="")).rstrip("/")
     connection = platform.connection
     return replace(connection, base_url=connection.base_url + path) if path else connection

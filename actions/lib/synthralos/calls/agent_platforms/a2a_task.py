@@ -58,6 +58,39 @@ def has_message(task: Any, message_id: str) -> bool:
     )
 
 
+def query_of(task: Mapping[str, Any]) -> Optional[str]:
+    """Return the text of the message that began a task; None if its history does not say."""
+    for message in _messages_of_user(task):
+        text = _text_of(_parts_of(message))
+        return text if text.strip() else None
+    return None
+
+
+def message_ids(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ids of the user's messages in the history of a task."""
+    return tuple(str(message.get("messageId")) for message in _messages_of_user(task))
+
+
+def metadata_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the user has stored with a task: of its first message, and of the task itself."""
+    first = next(_messages_of_user(task), {})
+    sources = [first.get("metadata"), task.get("metadata")]
+    return {
+        name: value
+        for source in sources
+        if isinstance(source, dict)
+        for name, value in source.items()
+    }
+
+
+def _messages_of_user(task: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    history = task.get("history")
+    for message in history if isinstance(history, list) else ():
+        # ROLE_USER, user.
+        if isinstance(message, dict) and str(message.get("role")).lower() in ("role_user", "user"):
+            yield message
+
+
 def _state_of_task(task: Mapping[str, Any], handle: Handle) -> Optional[RunState]:
     if not is_id(task.get("id")):
         return None

@@ -20,6 +20,7 @@ from synthralos.calls.agent_platforms.langgraph_state import (
     graph_config,
     interrupts,
     output_of,
+    query_of,
 )
 from synthralos.calls.agent_platforms.protocol import (
     COMPLETED,
@@ -33,14 +34,17 @@ from synthralos.calls.agent_platforms.protocol import (
     Handle,
     NoCheckpoint,
     Question,
+    RunDetails,
     RunState,
     is_id,
+    keys_of,
 )
 from synthralos.calls.agent_platforms.session import Reply, Session, check_reply, malformed
 from synthralos.calls.http import CallError, Client
 from synthralos.config.platforms import Platform
 from synthralos.core import failures
 from synthralos.core.failures import Failure
+from synthralos.core.timestamps import parse_timestamp
 
 API = "langgraph"
 CHECK_PATH = "/assistants/search"
@@ -154,7 +158,36 @@ class LangGraph:
         value = resume_value(values[question.id], answer)
         # Servers before LangGraph 0.4 know no answers by id; of a single question none is needed.
         resume = value if len(values) == 1 else {question.id: value}
-        return self._create(session, handle, {"command": {"resume": resume}})
+        body = {"command": {"resume": resume}, "metadata": {"idempotency_key": key}}
+        return self._create(session, handle, body)
+
+    def describe(self, handle: Handle, seconds: float) -> RunDetails:
+        """See RunSource.describe. A stateless run is unknown: the server removes it with its thread
+        as soon as it ends.
+        """
+        session = self._session(seconds)
+        run = self._run(session, handle)
+        if run is None:
+            return RunDetails(RunState(UNKNOWN, handle))
+        # As the server spells them: it accepts several spellings of one id.
+        handle = handle.with_ids(
+            **{name: run[name + "_id"] for name in handle.ids if is_id(run.get(name + "_id"))}
+        )
+        state, metadata = self._state_of(session, handle, run), run.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        newest = self._newest(session, handle)
+        return RunDetails(
+            state=state,
+            agents=_names_of_agent(session, run),
+            query=self._query(session, handle, run) if state.has_ended else None,
+            metadata=metadata,
+            keys=keys_of(metadata),
+            started_at=parse_timestamp(run.get("created_at")),
+            is_superseded=newest is not None and newest["run_id"] != run["run_id"],
+        )
+
+    def is_agent(self, details: RunDetails, agent: str, config: Mapping[str, Any]) -> bool:
+        return agent in details.agents
 
     def check(self, agent: Optional[str], seconds: float) -> CheckResult:
         reply = self._session(seconds).request("POST", CHECK_PATH, {"limit": 1})
@@ -172,6 +205,16 @@ class LangGraph:
         if self._platform.input_key == "messages":
             return {"messages": [{"role": "user", "content": request.query}]}
         return {self._platform.input_key: request.query}
+
+    def _query(
+        self, session: Session, handle: Handle, run: Mapping[str, Any]
+    ) -> Optional[str]:
+        kwargs = run.get("kwargs")
+        graph_input = kwargs.get("input") if isinstance(kwargs, dict) else None
+        if graph_input is None:
+            # It continued from a checkpoint, where an earlier run was asked.
+            graph_input = self._thread_state(session, handle).get("values")
+        return query_of(graph_input, self._platform.input_key)
 
     def _latest(self, session: Session, handle: Handle) -> tuple[Handle, Optional[dict[str, Any]]]:
         """Return the newest run on the thread of a run, else the last one under its key."""
@@ -274,7 +317,23 @@ class LangGraph:
 
 
 def _metadata(request: AgentRequest) -> dict[str, str]:
+    """Return what is stored with each run, so that it is recognized as one of the pack."""
     return dict(request.context, idempotency_key=request.idempotency_key)
+
+
+def _names_of_agent(session: Session, run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the id of a run's assistant, and the name of its graph where the assistant is the one
+    that the server itself has made for it: others have a configuration of their own.
+    """
+    assistant_id = run.get("assistant_id")
+    if not is_id(assistant_id):
+        return ()
+    reply = session.request("GET", "/assistants/" + quote(str(assistant_id), safe=""))
+    assistant = {} if reply.status == 404 else session.require(reply)
+    metadata, graph = assistant.get("metadata"), assistant.get("graph_id")
+    is_default = isinstance(metadata, dict) and metadata.get("created_by") == "system"
+    names = [assistant_id, graph] if is_default and is_id(graph) else [assistant_id]
+    return tuple(str(name) for name in names)
 
 
 def _is_to_be_repeated(state: RunState, request: AgentRequest) -> bool:

@@ -1,7 +1,7 @@
 """What the state of a LangGraph thread says, and what a graph is told in its `config`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 
 from synthralos.calls.agent_platforms.langgraph_questions import question_text
 from synthralos.calls.agent_platforms.protocol import ASKING, Handle, Question, RunState
@@ -9,6 +9,7 @@ from synthralos.calls.llm_wires.chat_messages import text_of
 
 # Of messages: in LangChain's words, and in OpenAI's.
 _AGENTS = ("ai", "assistant")
+_USERS = ("human", "user")
 # What the server itself keeps in `configurable`.
 _RESERVED = ("thread_id", "run_id", "checkpoint_id", "checkpoint_ns", "assistant_id", "graph_id")
 
@@ -57,6 +58,36 @@ def output_of(state: Mapping[str, Any], kind: str) -> Any:
         if isinstance(message, dict) and message.get("type", message.get("role")) in _AGENTS:
             return text_of(message.get("content"))
     return None
+
+
+def query_of(values: Any, input_key: str) -> Optional[str]:
+    """Return what a user asked: the last text of a user in the input or the state of a graph.
+
+    :param values: in any form that graphs accept; input_key: of config.platforms.Platform.
+    :returns: None if there is no such text.
+    """
+    if input_key != "messages" or not isinstance(values, Mapping):
+        query = values.get(input_key) if isinstance(values, Mapping) else values
+        return query if isinstance(query, str) and query.strip() else None
+    messages = values.get("messages")
+    for message in reversed(messages if isinstance(messages, list) else [messages]):
+        text = _text_of_user(message)
+        if text.strip():
+            return text
+    return None
+
+
+def _text_of_user(message: Any) -> str:
+    """Return the text of a message of a user; an empty one of any other message."""
+    if isinstance(message, str):
+        return message
+    if isinstance(message, list) and len(message) == 2:
+        role, content = message
+    elif isinstance(message, Mapping):
+        role, content = message.get("role") or message.get("type"), message.get("content")
+    else:
+        return ""
+    return text_of(content) if role in _USERS else ""
 
 
 def asking(handle: Handle, state: Mapping[str, Any]) -> RunState:

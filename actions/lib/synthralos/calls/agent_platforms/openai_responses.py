@@ -5,6 +5,7 @@ id is known only from the reply; behind some gateways it is hundreds of characte
 one at each look: the first is kept.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Optional
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from synthralos.calls import idempotency
 from synthralos.calls.agent_platforms.agent_failures import cancelled
 from synthralos.calls.agent_platforms.protocol import (
+    ASKING,
     COMPLETED,
     FAILED,
     RUNNING,
@@ -23,15 +25,19 @@ from synthralos.calls.agent_platforms.protocol import (
     Handle,
     NoCheckpoint,
     Question,
+    RunDetails,
     RunState,
     is_id,
+    keys_of,
     not_supported,
 )
 from synthralos.calls.agent_platforms.session import Reply, Session, check_reply, malformed
 from synthralos.calls.http import CallError, Client
+from synthralos.calls.llm_wires.chat_messages import text_of
 from synthralos.config.platforms import Platform
 from synthralos.core import evidence, failures
 from synthralos.core.failures import Failure
+from synthralos.core.timestamps import parse_timestamp
 
 API = "openai_responses"
 PATH, CHECK_PATH = "/responses", "/models"
@@ -46,6 +52,8 @@ PARAMETERS = (
 MAX_METADATA_CHARS = 512
 # Instead of the query, which the response that is continued holds already.
 CONTINUE = "Continue where the previous response stopped."
+# A response names the release of the model that answered: gpt-4o-2024-08-06 of gpt-4o.
+_RELEASE = re.compile(r"-\d{4}-\d{2}-\d{2}\Z")
 _RUNNING = ("queued", "in_progress")
 _TOOL_CALLS = ("function_call", "custom_tool_call", "computer_call", "local_shell_call")
 
@@ -131,6 +139,43 @@ class OpenAIResponses:
     ) -> RunState:
         raise not_supported(API, "answer a question")
 
+    def describe(self, handle: Handle, seconds: float) -> RunDetails:
+        """See RunSource.describe. A model that calls a function of its caller waits for the result:
+        that is a question to the caller, which no failure is.
+        """
+        session = self._session(seconds)
+        reply = session.request("GET", _path(handle))
+        if reply.status == 404:
+            return RunDetails(RunState(UNKNOWN, handle))
+        response = _require_response(session, reply)
+        state, metadata = _state_of(response, handle), response.get("metadata")
+        if response["status"] == "completed" and _tool_calls(response):
+            question = Question("the result of %s" % ", ".join(_tool_calls(response)))
+            state = RunState(ASKING, handle, question=question)
+        metadata = metadata if isinstance(metadata, dict) else {}
+        return RunDetails(
+            state=state,
+            agents=_names_of_agent(response),
+            query=_query(session, handle) if state.has_ended else None,
+            instructions=response.get("instructions") or None,
+            metadata=metadata,
+            keys=keys_of(metadata),
+            started_at=parse_timestamp(response.get("created_at")),
+        )
+
+    def is_agent(self, details: RunDetails, agent: str, config: Mapping[str, Any]) -> bool:
+        """See RunSource.is_agent. A stored prompt is an agent; a model is one together with its
+        instructions.
+        """
+        own_prompt, prompt = {}, config.get("prompt")
+        if agent.startswith(PROMPT_PREFIX):
+            own_prompt = {"id": agent}
+        prompt = prompt if isinstance(prompt, dict) else own_prompt
+        if prompt:
+            return prompt.get("id") in details.agents
+        is_model = (config.get("model") or agent) in details.agents
+        return is_model and details.instructions == (config.get("instructions") or None)
+
     def check(self, agent: Optional[str], seconds: float) -> CheckResult:
         reply = self._session(seconds).request("GET", CHECK_PATH)
         return check_reply(reply, self._platform.connection, CHECK_PATH)
@@ -150,8 +195,30 @@ def _body(request: AgentRequest) -> dict[str, Any]:
         model = config.get("model") or request.agent
     if model:
         body["model"] = model
-    metadata = {name: text[:MAX_METADATA_CHARS] for name, text in request.context.items() if text}
-    return dict(body, metadata=metadata) if metadata else body
+    facts = dict(request.context, idempotency_key=request.idempotency_key)
+    metadata = {name: text[:MAX_METADATA_CHARS] for name, text in facts.items() if text}
+    return dict(body, metadata=metadata)
+
+
+def _names_of_agent(response: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the id of the stored prompt, else the name of the model with and without its release.
+    """
+    prompt = response.get("prompt")
+    if isinstance(prompt, dict) and is_id(prompt.get("id")):
+        return (str(prompt["id"]),)
+    model = response.get("model")
+    return (model, _RELEASE.sub("", model)) if isinstance(model, str) else ()
+
+
+def _query(session: Session, handle: Handle) -> Optional[str]:
+    """Return the last message of the user in the input of a response."""
+    reply = session.request("GET", _path(handle) + "/input_items?order=desc&limit=100")
+    items = [] if reply.status == 404 else session.require(reply).get("data")
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and item.get("role") == "user":
+            text = text_of(item.get("content"))
+            return text if text.strip() else None
+    return None
 
 
 def _refuses_background(session: Session, reply: Reply) -> bool:
@@ -202,11 +269,7 @@ def _failure(response: Mapping[str, Any]) -> Optional[Failure]:
     refusal = _first(response, "refusal", "refusal")
     if refusal is not None:
         return failures.make_failure("content_policy", refusal, 200)
-    tools = [
-        str(item.get("name") or item["type"])
-        for item in _items(response)
-        if item.get("type") in _TOOL_CALLS
-    ]
+    tools = _tool_calls(response)
     if tools and not _text(response).strip():
         message = "the model called %s, and waits for a result" % ", ".join(tools)
         return failures.make_failure("invalid_output", message, 200)
@@ -231,6 +294,15 @@ def _failure_of_incomplete(response: Mapping[str, Any]) -> Failure:
         return failures.make_failure("output_limit", message, 200)
     message = "the answer is not complete (%s)" % reason
     return failures.make_failure("truncated_stream", message, 200)
+
+
+def _tool_calls(response: Mapping[str, Any]) -> list[str]:
+    """Return the names of the tools that the model has left to its caller."""
+    return [
+        str(item.get("name") or item["type"])
+        for item in _items(response)
+        if item.get("type") in _TOOL_CALLS
+    ]
 
 
 def _items(response: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ could not be asked, or refused.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional, Protocol
+from typing import Any, Optional, Protocol, runtime_checkable
 
 from synthralos.calls.http import CallNotMade
 from synthralos.core import failures
@@ -123,6 +123,31 @@ class RunState:
     def may_be_live(self) -> bool:
         """Whether the run may still have effects."""
         return self.status in (RUNNING, UNKNOWN)
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """A run that anybody may have started, as its platform describes it.
+
+    :ivar state: of the run; with UNKNOWN the other facts are empty.
+    :ivar agents: the names by which the platform knows its agent.
+    :ivar query: the text that its user asked, or None if the platform does not say.
+    :ivar instructions: what the agent was told to be, where that is part of each run.
+    :ivar metadata: what whoever started the run has stored with it.
+    :ivar keys: ids that may be the idempotency key of its start.
+    :ivar started_at: when it began, or if that is unknown, when it ended, in seconds since the
+        epoch; None if neither is known.
+    :ivar is_superseded: whether a later run has begun on its thread.
+    """
+
+    state: RunState
+    agents: tuple[str, ...] = ()
+    query: Optional[str] = None
+    instructions: Any = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    started_at: Optional[float] = None
+    is_superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -261,11 +286,35 @@ class AgentPlatform(Protocol):
         """
 
 
+@runtime_checkable
+class RunSource(Protocol):
+    """A platform that describes runs which others have started there."""
+
+    def describe(self, handle: Handle, seconds: float) -> RunDetails:
+        """Return what the platform says of a run.
+
+        :param handle: its ids; `agent` may be blank unless the API has an address for each agent.
+        :raises CallError: the platform could not be asked, or refused.
+        """
+
+    def is_agent(self, details: RunDetails, agent: str, config: Mapping[str, Any]) -> bool:
+        """Return whether a run is one of the agent that is called `agent` at the platform.
+
+        :param config: of the agent, from the pack's configuration.
+        """
+
+
 def is_id(value: Any) -> bool:
     """Return whether a value can be an id of a platform. They are opaque: any text that is not
     blank, up to MAX_ID_CHARS.
     """
     return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_ID_CHARS
+
+
+def keys_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the idempotency key that a start of the pack stores with its run, if there is one."""
+    key = metadata.get("idempotency_key")
+    return (key,) if isinstance(key, str) else ()
 
 
 def progress_line(text: Any) -> str:
