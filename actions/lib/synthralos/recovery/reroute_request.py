@@ -79,7 +79,10 @@ def run_round(env, case):
         return True, _dry_run_result(env, case, targets)
 
     def call_target(target, seconds, attempt_number):
-        return routes.call(env.client, target.endpoint, case["http"], seconds, case["run"])
+        return routes.call(
+            env.client, target.endpoint, case["http"], seconds,
+            workflow_run.key_run(case),
+        )
 
     round_result, progress = workflow_run.play_round(env, case, targets, call_target)
     if round_result.result is None:
