@@ -55,6 +55,25 @@ def analyse(env, parameters, started):
     }
 
 
+def is_unsafe_to_repeat(env, parameters):
+    """Whether a repeat of the request may do harm, at any route that it may take.
+
+    :param parameters: of the workflow, resolved.
+    :raises InvalidInput: they are not valid.
+    """
+    raw_request = run_parameters.require_object(
+        "original_request", parameters.get("original_request")
+    )
+    request = routes.parse_request(raw_request, env.settings)
+    legs, _ = routes.candidate_routes(
+        request,
+        _names(parameters, "fallback_regions"),
+        _names(parameters, "fallback_providers"),
+        env.settings,
+    )
+    return any(_unsafe(leg.route, request) for leg in legs)
+
+
 def standalone_case(env, parameters, started):
     """The case of an execute_request that no workflow started: one route, no retry."""
     raw_request = dict(run_parameters.require_object("request", parameters.get("request")))

@@ -24,7 +24,6 @@ MAX_PAGES = 100
 ANSWERED, FAILED, UNKNOWN, NOT_STARTED = "answered", "failed", "unknown", "not_started"
 _CLAIMS = PREFIX + "redrive_claim."
 _RUNS = PREFIX + "redriven_run."
-_UNCLAIMED = "%s: without it runs could be started twice"
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,13 @@ class RedrivenRun:
     :ivar lineage: the first run of the lineage.
     :ivar failed_run: the newest run of the lineage, which is started again.
     :ivar targets: the targets that it failed at, as the ledger names them; may be empty.
+    :ivar failed_cause: what the failed run ended with, or None if that is not known.
     :ivar claimed_at: seconds since the epoch.
     :ivar run: the execution id of the run that was started, or None while that is not known.
     :ivar outcome: ANSWERED, FAILED, UNKNOWN (whether it was started is unknown) or NOT_STARTED;
         None until it has ended.
     :ivar reason: why it was not started, for people, or None.
-    :ivar cause: what it failed with, or None.
+    :ivar cause: what the run that was started failed with, or None.
     :ivar ended_at: seconds since the epoch, or None.
     """
 
@@ -49,6 +49,7 @@ class RedrivenRun:
     failed_run: str
     workflow: str
     targets: tuple[str, ...]
+    failed_cause: Optional[str]
     claimed_at: float
     run: Optional[str] = None
     outcome: Optional[str] = None
@@ -74,9 +75,9 @@ def claim(store: Any, redriven: RedrivenRun) -> bool:
     save(store, redriven)
     own = _claim_key(redriven.lineage, redriven.redrive)
     store.put(own, "1", CLAIM_TTL_SECONDS)
-    require_available(store, _UNCLAIMED)
+    require_store(store)
     others = [name for name, _ in store.list(_claim_key(redriven.lineage, "")) if name != own]
-    require_available(store, _UNCLAIMED)
+    require_store(store)
     if others:
         store.delete(own)
     return not others
@@ -98,7 +99,7 @@ def save(store: Any, redriven: RedrivenRun) -> None:
     fields = asdict(redriven)
     fields["targets"] = list(redriven.targets)
     store.put(redriven.key, records.encode(fields, FORMAT_VERSION), RUN_TTL_SECONDS)
-    require_available(store, _UNCLAIMED)
+    require_store(store)
 
 
 def runs_since(store: Any, timestamp: float, max_pages: int = MAX_PAGES) -> Iterator[RedrivenRun]:
@@ -108,7 +109,7 @@ def runs_since(store: Any, timestamp: float, max_pages: int = MAX_PAGES) -> Iter
     :raises DatastoreUnavailable: they cannot be read.
     """
     for rows in records.iter_pages(store, _RUNS, max_pages):
-        require_available(store, _UNCLAIMED)
+        require_store(store)
         for key, fields in records.iter_rows(rows, FORMAT_VERSION):
             if (timestamp_of_key(key) or 0.0) < timestamp:
                 return
@@ -126,10 +127,15 @@ def claimed_lineages(store: Any) -> set[str]:
     """
     lineages = set()
     for rows in records.iter_pages(store, _CLAIMS):
-        require_available(store, _UNCLAIMED)
+        require_store(store)
         for name, _ in rows:
             lineages.add(decode_key_part(name[len(_CLAIMS):].split(".", 1)[0]))
     return lineages
+
+
+def require_store(store: Any) -> None:
+    """Raise DatastoreUnavailable if a call to the datastore has failed."""
+    require_available(store, "%s: without it runs could be started twice")
 
 
 def _claim_key(lineage: str, redrive: str) -> str:
