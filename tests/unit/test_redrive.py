@@ -1,10 +1,19 @@
 """recovery.redrive: real runs against a server, on a clock that nobody waits for."""
+import random
+
 import pytest
 
 from synthralos.core.causes import CAUSES
-from synthralos.operations import redrive, redrive_request
+from synthralos.core.errors import InvalidInput
+from synthralos.metrics import definitions, query, rollup
+from synthralos.metrics.config import MetricsConfig
+from synthralos.operations import health, redrive, redrive_automatic, redrive_request
+from synthralos.operations.redrive_health import FAILED_RUNS
+from synthralos.reports import markdown, period_report
 from synthralos.storage import redrives, tickets
+from synthralos.storage.datastore import BestEffortDatastore
 
+from .interleaving import GatedDatastore, Interleaving
 from .redrive_plant import TARGET, Plant, Redrive, StackStormError, reruns_of
 
 
@@ -86,13 +95,7 @@ def test_the_first_run_is_alone_until_it_has_answered(plant, outage):
     outage(10)
     plant.duration = lambda: 50.0
     report = plant.redrive(per_minute=600)
-    assert report["outcome"] == "stopped" and len(plant.provider.calls) <= redrive_failures()
-
-
-def redrive_failures():
-    from synthralos.operations.redrive_health import FAILED_RUNS
-
-    return FAILED_RUNS
+    assert report["outcome"] == "stopped" and len(plant.provider.calls) <= FAILED_RUNS
 
 
 def test_one_ticket_names_the_runs_that_failed_again(plant, outage):
@@ -221,8 +224,6 @@ def test_filters(plant, outage):
     ("workflows", ["handle_error"], "is not a workflow"), ("per_minute", 0, "out of bounds"),
 ])
 def test_a_wrong_parameter_is_named(plant, field, value, words):
-    from synthralos.core.errors import InvalidInput
-
     with pytest.raises(InvalidInput) as raised:
         redrive_request.read({"since": "1h", field: value}, plant.clock())
     assert raised.value.field.startswith(field) and words in str(raised.value)
@@ -327,3 +328,119 @@ def test_the_plan_of_a_redrive_survives_json(plant, outage):
     plan = redrive.Plan.open(plant.env(one.run), one.next["carry"])
     assert plan.request.causes == ("rate_limit",)
     assert [candidate.targets for candidate in plan.candidates] == [(TARGET,)] * 2
+
+
+def test_health_metrics_and_the_report_count_a_redriven_failure_as_made_good(plant, outage):
+    outage(3)
+    env = plant.env("0" * 24)
+    assert health.get(env)["stats"]["failed_recoveries"] == 3
+    plant.provider.heal()
+    plant.redrive(limit=2)
+    stats = health.get(plant.env("0" * 24))["stats"]
+    assert (stats["failed_recoveries"], stats["redriven"]) == (1, 2)
+    assert (stats["total_errors"], stats["successful_recoveries"]) == (3, 2)
+    text = markdown.render(period_report.build_period_report(env, 1), 50)
+    assert "2 of 5 runs recovered, and 2 were made good later" in text
+    config = MetricsConfig.from_config({})
+    rollup.roll_up(env, config)
+    counted = query.current_series(env, config)
+    assert counted[definitions.REDRIVEN] == {("llm_retry", "completed"): 2}
+    assert list(counted[definitions.RECENT_RATIO].values()) == [round(2 / 3, 4)]
+
+
+class Automatic:
+    """The rule: a redrive that a timer starts."""
+
+    def __init__(self, plant):
+        self.plant = plant
+        plant.config["automation"] = {"mode": "act"}
+
+    def fire(self, **parameters):
+        redrive_run = Redrive(
+            self.plant, rule={"ref": "synthralos.redrive"}, **dict({"per_minute": 60}, **parameters)
+        )
+        return redrive_run.to_end()
+
+
+@pytest.fixture
+def rule(plant):
+    return Automatic(plant)
+
+
+def test_the_rule_uses_up_no_run_while_the_provider_is_down(plant, outage, rule):
+    runs = outage(5)
+    for _ in range(20):
+        report = rule.fire()
+        assert report["outcome"] == "nothing_to_redrive"
+        assert report["skipped_by_reason"] == {"no_answer": 5} and report["ticket"] is None
+        plant.advance(300)
+    probes = len(plant.provider.calls)
+    assert 0 < probes <= 20 and set(plant.provider.prompts) == {redrive_automatic.PROBE_TEXT}
+    plant.provider.heal()
+    report = rule.fire()
+    assert report["outcome"] == "completed" and report["counts"]["answered"] == 5
+    # One more probe, and the runs.
+    assert len(plant.provider.calls) == probes + 1 + 5
+    assert all(len(reruns_of(plant, run)) == 1 for run in runs)
+
+
+def test_the_rule_needs_no_probe_where_another_run_was_answered(plant, outage, rule):
+    outage(2)
+    plant.provider.heal()
+    plant.llm_retry("of another")
+    assert rule.fire()["counts"]["answered"] == 2
+    assert redrive_automatic.PROBE_TEXT not in plant.provider.prompts
+
+
+def test_the_rule_leaves_a_target_alone_at_which_its_runs_failed_again(plant, outage, rule):
+    outage(10)
+    plant.provider.heal(for_calls=3)
+    stopped = rule.fire()
+    assert stopped["outcome"] == "stopped" and stopped["ticket"]
+    plant.advance(300)
+    calls = len(plant.provider.calls)
+    assert rule.fire()["skipped_by_reason"]["failed_lately"] == stopped["counts"]["remaining"]
+    assert len(plant.provider.calls) == calls
+    plant.advance(redrive_automatic.PAUSE_SECONDS)
+    plant.provider.heal()
+    assert rule.fire()["counts"]["answered"] == stopped["counts"]["remaining"]
+
+
+@pytest.mark.parametrize("automation", [
+    {}, {"mode": "approve"}, {"mode": "act", "modes": {"llm_retry": "observe"}}])
+def test_the_rule_only_lists_unless_the_mode_is_act(plant, outage, rule, automation):
+    outage(2)
+    plant.provider.heal()
+    plant.config["automation"] = automation
+    report = rule.fire()
+    assert report["outcome"] == "dry_run" and report["counts"]["remaining"] == 2
+    assert plant.provider.calls == []
+
+
+def test_the_rule_starts_nothing_beside_another_redrive(plant, outage, rule):
+    outage(3)
+    plant.provider.heal()
+    other = Redrive(plant)
+    assert rule.fire()["skipped_by_reason"] == {"another_redrive": 3}
+    assert other.to_end()["counts"]["answered"] == 3
+
+
+def test_processes_that_claim_a_run_at_the_same_time_start_it_once(clock, datastore):
+    """In whatever order their calls reach the datastore."""
+    for seed in range(60):
+        draw = random.Random(seed)
+        lineage, claimed = "%024x" % seed, []
+
+        def work(process, lineage=lineage, claimed=claimed):
+            store = BestEffortDatastore(GatedDatastore(datastore, process))
+            own = redrives.RedrivenRun(
+                redrive="r%d" % id(process), lineage=lineage, failed_run=lineage,
+                workflow="llm_retry", targets=(), failed_cause=None, claimed_at=clock())
+            if redrives.claim(store, own):
+                claimed.append(own)
+
+        interleaving = Interleaving()
+        for _ in range(3):
+            interleaving.start(work)
+        interleaving.run([draw.randrange(3) for _ in range(30)], 100)
+        assert len(claimed) <= 1
