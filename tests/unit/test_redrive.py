@@ -444,3 +444,37 @@ def test_processes_that_claim_a_run_at_the_same_time_start_it_once(clock, datast
             interleaving.start(work)
         interleaving.run([draw.randrange(3) for _ in range(30)], 100)
         assert len(claimed) <= 1
+
+
+@pytest.mark.parametrize("per_minute", [1, 600])
+def test_rounds_of_two_redrives_in_any_order_keep_rate_and_claims(
+        plant, outage, datastore, per_minute):
+    runs = outage(2)
+    plant.provider.heal()
+    before = set(plant.rows)
+    for seed in range(25):
+        draw, plans = random.Random(seed), []
+        for _ in range(2):
+            one = Redrive(plant, per_minute=per_minute)
+            plans.append((one, redrive.Plan.open(plant.env(one.run), one.next["carry"])))
+        plant.queue = lambda: 1000.0
+
+        def play(process, one, plan):
+            env = plant.env(one.run)
+            env.store = BestEffortDatastore(GatedDatastore(datastore, process))
+            redrive.run_round(env, plan, one.next["carry"], 0)
+
+        interleaving = Interleaving()
+        for one, plan in plans:
+            interleaving.start(lambda process, one=one, plan=plan: play(process, one, plan))
+        interleaving.run([draw.randrange(2) for _ in range(60)], 400)
+        started = [rerun for run in runs for rerun in reruns_of(plant, run)]
+        assert len(started) <= per_minute
+        assert all(len(reruns_of(plant, run)) <= 1 for run in runs)
+        # As if nothing had been started, for the next order.
+        plant._events.clear()
+        for row in set(plant.rows) - before:
+            del plant.rows[row]
+        for name in datastore.names():
+            if name.startswith(("synthralos.redrive_claim.", "synthralos.redriven_run.")):
+                datastore.delete(name)

@@ -1,6 +1,6 @@
 """recovery.redrive, on st2local: after an outage, failed runs once more."""
 import pytest
-from fixtures.waiting import PATIENCE_SECONDS, until
+from fixtures.waiting import PATIENCE_SECONDS, let_pass, until
 from workflows.orchestrations import Orchestrated, statuses
 from workflows.test_joined_agents import (
     ANSWER,
@@ -45,6 +45,12 @@ stackstorm_api.Api.re_run = re_run
 class Redrives(Original):
     pass
 """
+
+
+@pytest.fixture(autouse=True)
+def _short_delays(world):
+    """A second is enough for a cooldown to end; more rounds do no harm."""
+    world.delay = lambda seconds: let_pass(min(seconds, 1))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ round that dies loses nothing but the knowledge whether one run was started.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Optional
 
 from synthralos.automation import retry_run
 from synthralos.calls.deadline import RECORD_SECONDS
@@ -34,7 +34,7 @@ from synthralos.orchestration import run_queries
 from synthralos.runtime import run_parameters, workflow_run
 from synthralos.runtime.environment import Environment
 from synthralos.runtime.run_parameters import RedriveMark
-from synthralos.storage import locks, redrives
+from synthralos.storage import redrives
 from synthralos.storage.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
 from synthralos.storage.redrives import RedrivenRun
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
@@ -45,15 +45,12 @@ ROUND_SECONDS = 10
 # A round that has to wait is followed by the next one after these seconds, or after a tenth of the
 # time since the last start.
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 3, 30
-# While another redrive is in its round.
-BUSY_SECONDS = 2
 # Between the clocks of StackStorm's hosts.
 CLOCK_SECONDS = 60
 # Runs of other redrives that may still be at work are not older than that.
 LOOK_BACK_SECONDS = 3600
 MAX_FIND_PAGES = 5
 ROUND, FINISH, DONE, FAILED = "round", "finish", "done", "failed"
-_LOCK = "redrive"
 
 Result = dict[str, Any]
 
@@ -171,11 +168,7 @@ def run_round(env: Environment, plan: Plan, case: str, cursor: int) -> Result:
     :param case: the case of the plan, which is passed on.
     :raises DatastoreUnavailable: the datastore is unavailable.
     """
-    with locks.try_lock(env.store, _LOCK, env.now) as is_acquired:
-        if not is_acquired:
-            redrives.require_store(env.store)
-            return _next(case, cursor, BUSY_SECONDS, "another redrive is starting runs")
-        return _Round(env, plan).play(case, cursor)
+    return _Round(env, plan).play(case, cursor)
 
 
 def finish(env: Environment, plan: Plan) -> Result:
@@ -240,25 +233,69 @@ class _Round:
 
     def _start_runs(self) -> int:
         """Start the runs that may be started now, and return how many there were."""
-        env, plan = self._env, self._plan
-        per_minute = plan.request.per_minute
-        own = _own_runs(self._runs, plan)
-        number = min(
-            batch_size(per_minute),
-            redrive_health.free_starts(self._runs, env.now(), per_minute),
-        )
-        started = 0
-        for candidate in _remaining(plan, own):
-            if started >= number or env.now() >= plan.deadline:
+        env, plan, started = self._env, self._plan, 0
+        for candidate in _remaining(plan, _own_runs(self._runs, plan)):
+            if started >= batch_size(plan.request.per_minute) or env.now() >= plan.deadline:
                 break
-            if not self._health.may_start(candidate):
+            if not self._has_rate():
+                break
+            if not self._health.may_start(candidate) or self._is_being_started(candidate):
                 continue
-            redriven = start(env, plan, candidate)
+            redriven = self._start(candidate)
+            if redriven is None:
+                continue
             self._runs.append(redriven)
             if redriven.outcome != redrives.NOT_STARTED:
                 self._health.started(candidate)
                 started += 1
         return started
+
+    def _has_rate(self) -> bool:
+        starts = redrive_health.recent_starts(self._runs, self._env.now())
+        return starts < self._plan.request.per_minute
+
+    def _is_being_started(self, candidate: Candidate) -> bool:
+        """Whether another redrive is just about to start the run."""
+        other = self._other_run(candidate)
+        return other is not None and other.run is None and other.outcome is None
+
+    def _other_run(self, candidate: Candidate) -> Optional[RedrivenRun]:
+        return next(
+            (
+                run for run in self._runs
+                if run.lineage == candidate.lineage and run.redrive != self._plan.run and
+                run.outcome != redrives.NOT_STARTED
+            ),
+            None,
+        )
+
+    def _start(self, candidate: Candidate) -> Optional[RedrivenRun]:
+        """Claim a failed run and start it; return its record, or None to try it in a later round.
+
+        Other redrives claim runs at the same time. So what they have claimed is looked at after
+        the own claim is written: of two that start at the same moment, at least one sees the other.
+        """
+        env, plan = self._env, self._plan
+        redriven = RedrivenRun(
+            redrive=plan.run,
+            lineage=candidate.lineage,
+            failed_run=candidate.run,
+            workflow=candidate.workflow,
+            targets=candidate.targets,
+            failed_cause=candidate.cause,
+            claimed_at=env.now(),
+        )
+        if self._other_run(candidate) is not None:
+            return redrives.release(env.store, redriven, "another redrive has started it")
+        is_claimed = redrives.claim(env.store, redriven)
+        since = env.now() - redrive_health.MAX_QUEUE_SECONDS
+        fresh = {run.key: run for run in self._runs}
+        fresh.update((run.key, run) for run in redrives.runs_since(env.store, since))
+        starts = redrive_health.recent_starts(fresh.values(), env.now())
+        if not is_claimed or starts > plan.request.per_minute:
+            redrives.withdraw(env.store, redriven)
+            return None
+        return start(env, plan, candidate, redriven)
 
     def _delay(
         self, started: int, own: list[RedrivenRun], open_candidates: list[Candidate]
@@ -279,24 +316,14 @@ def batch_size(per_minute: int) -> int:
     return max(1, per_minute * ROUND_SECONDS // 60)
 
 
-def start(env: Environment, plan: Plan, candidate: Candidate) -> RedrivenRun:
-    """Claim a failed run and start it again.
+def start(
+    env: Environment, plan: Plan, candidate: Candidate, redriven: RedrivenRun
+) -> RedrivenRun:
+    """Start a run that is claimed, and return its record.
 
-    :returns: its record. Its `run` is None if StackStorm did not say whether it was started.
-    :raises DatastoreUnavailable: the claim could not be written; nothing was started.
+    Its `run` is None if StackStorm did not say whether it was started.
     """
-    redriven = RedrivenRun(
-        redrive=plan.run,
-        lineage=candidate.lineage,
-        failed_run=candidate.run,
-        workflow=candidate.workflow,
-        targets=candidate.targets,
-        failed_cause=candidate.cause,
-        claimed_at=env.now(),
-    )
     mark: RedriveMark = {"run": plan.run, "known_ends": candidate.known_ends}
-    if not redrives.claim(env.store, redriven):
-        return redrives.release(env.store, redriven, "another redrive has claimed it")
     try:
         run = _start(env, candidate, mark)
     except (InvalidInput, ExecutionNotFound) as error:

@@ -173,20 +173,18 @@ def leading_failures(ended: Iterable[RedrivenRun]) -> list[RedrivenRun]:
     return failed
 
 
-def free_starts(runs: Iterable[RedrivenRun], now: float, per_minute: int) -> int:
-    """Return how many runs may be started now so that no 60 seconds see more than `per_minute`.
+def recent_starts(runs: Iterable[RedrivenRun], now: float) -> int:
+    """Return how many runs may call their targets within the same 60 seconds as one started now.
 
     A run calls its target at some time between its start and its end. So each that is at work, or
     ended within the last 60 seconds, may share 60 seconds with a run that is started now.
 
     :param runs: of this redrive and of others.
     """
-    recent = [
-        run
-        for run in runs
-        if run.outcome != redrives.NOT_STARTED and (
+    return sum(
+        run.outcome != redrives.NOT_STARTED and (
             (run.ended_at or run.claimed_at) > now - WINDOW_SECONDS or
             (is_at_work(run) and run.claimed_at > now - MAX_QUEUE_SECONDS)
         )
-    ]
-    return max(0, per_minute - len(recent))
+        for run in runs
+    )

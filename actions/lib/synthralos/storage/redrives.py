@@ -68,7 +68,8 @@ def claim(store: Any, redriven: RedrivenRun) -> bool:
     """Claim the lineage, and return whether it was: not if another redrive has claimed it.
 
     If two redrives claim a lineage at the same moment, each of them may see the other's claim, and
-    neither starts the run; never both. Costs three datastore calls.
+    neither has it; never both. What was not claimed has to be withdrawn. Costs three datastore
+    calls.
 
     :raises DatastoreUnavailable: the claim could not be written, or the others not be read.
     """
@@ -78,13 +79,17 @@ def claim(store: Any, redriven: RedrivenRun) -> bool:
     require_store(store)
     others = [name for name, _ in store.list(_claim_key(redriven.lineage, "")) if name != own]
     require_store(store)
-    if others:
-        store.delete(own)
     return not others
 
 
+def withdraw(store: Any, redriven: RedrivenRun) -> None:
+    """Remove the claim and the record of a run that was certainly not started."""
+    store.delete(_claim_key(redriven.lineage, redriven.redrive))
+    store.delete(redriven.key)
+
+
 def release(store: Any, redriven: RedrivenRun, reason: str) -> RedrivenRun:
-    """Record that the run was certainly not started, so that a later redrive may start it."""
+    """Record why the run was certainly not started; a later redrive may start it."""
     released = replace(redriven, outcome=NOT_STARTED, reason=reason)
     save(store, released)
     store.delete(_claim_key(redriven.lineage, redriven.redrive))
