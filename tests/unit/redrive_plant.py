@@ -85,9 +85,8 @@ class Plant:
         rows = [
             dict(row) for row in self.rows.values()
             if row["action"]["ref"] == action and status in (None, row["status"]) and
-            (timestamp_gt is None or parse_iso(row["start_timestamp"]) > parse_iso(timestamp_gt))
-            and (timestamp_lt is None or
-                 parse_iso(row["start_timestamp"]) < parse_iso(timestamp_lt))
+            _started(row) > (parse_iso(timestamp_gt) or 0.0) and
+            _started(row) < (parse_iso(timestamp_lt) or float("inf"))
         ]
         rows.sort(key=lambda row: row["id"], reverse=True)
         return rows[offset:offset + 100]
@@ -237,6 +236,10 @@ class Redrive:
         while self.report is None:
             self.step()
         return self.report
+
+
+def _started(row):
+    return parse_iso(row["start_timestamp"])
 
 
 def reruns_of(plant, run):

@@ -1,4 +1,5 @@
 """recovery.redrive: real runs against a server, on a clock that nobody waits for."""
+import functools
 import random
 
 import pytest
@@ -43,7 +44,7 @@ def test_forty_failed_runs_are_answered_at_the_rate_and_once(plant, outage):
     plant.provider.heal()
     plant.queue, plant.duration = (lambda: plant.random.uniform(0, 40)), lambda: 2.0
     report = plant.redrive(per_minute=6)
-    assert report["outcome"] == "completed" and report["counts"]["answered"] == 40
+    assert report["outcome"] == "completed" and report["counts"]["recovered"] == 40
     assert sorted(plant.provider.prompts) == sorted("Hello %d" % index for index in range(40))
     assert plant.provider.most_within(60) <= 6
     assert all(len(reruns_of(plant, run)) == 1 for run in runs)
@@ -67,12 +68,12 @@ def test_two_redrives_share_the_rate_and_start_each_run_once(plant, outage):
     plant.provider.heal()
     first, second = Redrive(plant, per_minute=6), Redrive(plant, per_minute=6)
     while first.report is None or second.report is None:
-        for one in (first, second):
-            if one.report is None:
-                one.step()
+        for current in (first, second):
+            if current.report is None:
+                current.step()
     assert len(plant.provider.calls) == 20 and plant.provider.most_within(60) <= 6
     assert all(len(reruns_of(plant, run)) == 1 for run in runs)
-    assert sum(one.report["counts"]["answered"] for one in (first, second)) == 20
+    assert sum(current.report["counts"]["recovered"] for current in (first, second)) == 20
 
 
 def test_it_stops_when_the_target_fails_again_and_goes_on_later(plant, outage):
@@ -81,13 +82,13 @@ def test_it_stops_when_the_target_fails_again_and_goes_on_later(plant, outage):
     report = plant.redrive(per_minute=60)
     counts = report["counts"]
     assert report["outcome"] == "stopped" and TARGET + " fails again" in report["stopped"]
-    assert counts["answered"] == 5 and 1 <= counts["failed"] <= 6
+    assert counts["recovered"] == 5 and 1 <= counts["failed"] <= 6
     assert counts["remaining"] == 40 - counts["started"] == len(report["remaining"])
     assert len(plant.provider.calls) == counts["started"]
     plant.advance(600)
     plant.provider.heal()
     rest = plant.redrive(per_minute=60)
-    assert rest["counts"]["answered"] == counts["remaining"] and rest["outcome"] == "completed"
+    assert rest["counts"]["recovered"] == counts["remaining"] and rest["outcome"] == "completed"
     assert all(len(reruns_of(plant, run)) == 1 for run in runs)
 
 
@@ -117,9 +118,9 @@ def test_one_ticket_names_the_runs_that_failed_again(plant, outage):
 def test_a_redriven_run_whose_redrive_is_dead_opens_its_own_ticket(plant, outage):
     outage(1)
     plant.queue = lambda: 100.0
-    one = Redrive(plant)
-    one.step()
-    plant.rows[one.run]["status"] = "abandoned"
+    current = Redrive(plant)
+    current.step()
+    plant.rows[current.run]["status"] = "abandoned"
     plant.settle()
     (ticket,) = tickets.list_tickets(plant.store)
     assert ticket["occurrences"] == 2
@@ -141,11 +142,11 @@ def test_the_tickets_of_the_outage_are_resolved_when_each_of_its_runs_is_answere
 def test_a_round_that_is_killed_starts_nothing_twice(plant, outage, moment, started, number):
     runs = outage(10)
     plant.provider.heal()
-    one = Redrive(plant)
+    current = Redrive(plant)
     while len(plant.provider.calls) < number - 1:
-        one.step()
+        current.step()
     plant.kills = [moment]
-    killed = one.to_end()
+    killed = current.to_end()
     plant.settle()
     assert killed["outcome"] == "stopped" and "crashed" in killed["stopped"]
     unknown = killed["counts"]["unknown"]
@@ -154,7 +155,7 @@ def test_a_round_that_is_killed_starts_nothing_twice(plant, outage, moment, star
     rest = plant.redrive()
     assert all(len(reruns_of(plant, run)) <= 1 for run in runs)
     assert len(plant.provider.calls) == 10 - unknown
-    assert rest["counts"]["answered"] + killed["counts"]["started"] == 10 - unknown
+    assert rest["counts"]["recovered"] + killed["counts"]["started"] == 10 - unknown
     if unknown:
         (named,) = killed["unknown"]
         assert [entry["run"] for entry in rest["skipped"] if entry["reason"] == "unknown"] == [
@@ -166,7 +167,7 @@ def test_a_round_that_is_killed_starts_nothing_twice(plant, outage, moment, star
 def test_a_start_of_which_the_reply_was_lost_is_looked_for(plant, outage):
     outage(2)
     plant.provider.heal()
-    one, re_run = Redrive(plant), plant.re_run
+    current, re_run = Redrive(plant), plant.re_run
 
     def without_reply(*arguments):
         plant.re_run = re_run
@@ -174,7 +175,7 @@ def test_a_start_of_which_the_reply_was_lost_is_looked_for(plant, outage):
         raise StackStormError("StackStorm's API is unavailable: ReadTimeout")
 
     plant.re_run = without_reply
-    report = one.to_end()
+    report = current.to_end()
     assert report["outcome"] == "completed" and len(plant.provider.calls) == 2
 
 
@@ -205,16 +206,16 @@ def test_filters(plant, outage):
     plant.provider.fail(status=503, message="down")
     other = plant.llm_retry(model="gpt-4o")
 
-    def listed(**filters):
+    def matching(**filters):
         report = plant.redrive(dry_run=True, **filters)
         return [entry["failed_run"] for entry in report["remaining"]]
 
-    assert listed() == runs + [other]
-    assert listed(causes=["server_error", "overloaded"]) == [other]
-    assert listed(targets=[TARGET]) == runs and listed(targets=["llm:openai"]) == runs + [other]
-    assert listed(targets=["llm:open"]) == [] == listed(agents=["agent_1"])
-    assert listed(workflows=["agent_recovery"]) == [] and listed(since="1m") == [other]
-    assert listed(until="1m") == runs and listed(limit=1) == runs[:1]
+    assert matching() == runs + [other]
+    assert matching(causes=["server_error", "overloaded"]) == [other]
+    assert matching(targets=[TARGET]) == runs and matching(targets=["llm:openai"]) == runs + [other]
+    assert matching(targets=["llm:open"]) == [] == matching(agents=["agent_1"])
+    assert matching(workflows=["agent_recovery"]) == [] and matching(since="1m") == [other]
+    assert matching(until="1m") == runs and matching(limit=1) == runs[:1]
 
 
 @pytest.mark.parametrize("field, value, words", [
@@ -235,7 +236,7 @@ def test_incurable_runs_stay_and_are_listed(plant, outage):
     refused = plant.llm_retry()
     plant.provider.heal()
     report = plant.redrive()
-    assert [entry["failed_run"] for entry in report["answered"]] == runs
+    assert [entry["failed_run"] for entry in report["recovered"]] == runs
     assert report["skipped"] == [{
         "run": refused, "workflow": "llm_retry", "cause": "content_policy", "reason": "incurable"}]
 
@@ -254,7 +255,7 @@ def test_a_lineage_is_its_reruns_and_its_newest_run_is_started(plant, outage):
     plant.provider.heal()
     plant.advance(120)
     report = plant.redrive()
-    assert [entry["failed_run"] for entry in report["answered"]] == [second]
+    assert [entry["failed_run"] for entry in report["recovered"]] == [second]
     assert reruns_of(plant, first) == [second]
     assert plant.redrive()["counts"]["skipped"] == 1
 
@@ -266,7 +267,7 @@ def test_what_was_run_again_and_answered_is_left_alone(plant, outage):
     plant.provider.calls.clear()
     report = plant.redrive()
     assert report["skipped_by_reason"] == {"answered_since": 1}
-    assert [entry["failed_run"] for entry in report["answered"]] == [other]
+    assert [entry["failed_run"] for entry in report["recovered"]] == [other]
 
 
 def test_what_is_running_again_is_left_alone(plant, outage):
@@ -324,8 +325,8 @@ def test_time_that_is_up_leaves_the_rest(plant, outage):
 
 def test_the_plan_of_a_redrive_survives_json(plant, outage):
     outage(2)
-    one = Redrive(plant, causes=["rate_limit"])
-    plan = redrive.Plan.open(plant.env(one.run), one.next["carry"])
+    current = Redrive(plant, causes=["rate_limit"])
+    plan = redrive.Plan.open(plant.env(current.run), current.next["carry"])
     assert plan.request.causes == ("rate_limit",)
     assert [candidate.targets for candidate in plan.candidates] == [(TARGET,)] * 2
 
@@ -378,7 +379,7 @@ def test_the_rule_uses_up_no_run_while_the_provider_is_down(plant, outage, rule)
     assert 0 < probes <= 20 and set(plant.provider.prompts) == {redrive_automatic.PROBE_TEXT}
     plant.provider.heal()
     report = rule.fire()
-    assert report["outcome"] == "completed" and report["counts"]["answered"] == 5
+    assert report["outcome"] == "completed" and report["counts"]["recovered"] == 5
     # One more probe, and the runs.
     assert len(plant.provider.calls) == probes + 1 + 5
     assert all(len(reruns_of(plant, run)) == 1 for run in runs)
@@ -388,7 +389,7 @@ def test_the_rule_needs_no_probe_where_another_run_was_answered(plant, outage, r
     outage(2)
     plant.provider.heal()
     plant.llm_retry("of another")
-    assert rule.fire()["counts"]["answered"] == 2
+    assert rule.fire()["counts"]["recovered"] == 2
     assert redrive_automatic.PROBE_TEXT not in plant.provider.prompts
 
 
@@ -403,7 +404,7 @@ def test_the_rule_leaves_a_target_alone_at_which_its_runs_failed_again(plant, ou
     assert len(plant.provider.calls) == calls
     plant.advance(redrive_automatic.PAUSE_SECONDS)
     plant.provider.heal()
-    assert rule.fire()["counts"]["answered"] == stopped["counts"]["remaining"]
+    assert rule.fire()["counts"]["recovered"] == stopped["counts"]["remaining"]
 
 
 @pytest.mark.parametrize("automation", [
@@ -422,7 +423,7 @@ def test_the_rule_starts_nothing_beside_another_redrive(plant, outage, rule):
     plant.provider.heal()
     other = Redrive(plant)
     assert rule.fire()["skipped_by_reason"] == {"another_redrive": 3}
-    assert other.to_end()["counts"]["answered"] == 3
+    assert other.to_end()["counts"]["recovered"] == 3
 
 
 def test_processes_that_claim_a_run_at_the_same_time_start_it_once(clock, datastore):
@@ -455,18 +456,19 @@ def test_rounds_of_two_redrives_in_any_order_keep_rate_and_claims(
     for seed in range(25):
         draw, plans = random.Random(seed), []
         for _ in range(2):
-            one = Redrive(plant, per_minute=per_minute)
-            plans.append((one, redrive.Plan.open(plant.env(one.run), one.next["carry"])))
+            current = Redrive(plant, per_minute=per_minute)
+            plan = redrive.Plan.open(plant.env(current.run), current.next["carry"])
+            plans.append((current, plan))
         plant.queue = lambda: 1000.0
 
-        def play(process, one, plan):
-            env = plant.env(one.run)
+        def play(process, current, plan):
+            env = plant.env(current.run)
             env.store = BestEffortDatastore(GatedDatastore(datastore, process))
-            redrive.run_round(env, plan, one.next["carry"], 0)
+            redrive.run_round(env, plan, current.next["carry"], 0)
 
         interleaving = Interleaving()
-        for one, plan in plans:
-            interleaving.start(lambda process, one=one, plan=plan: play(process, one, plan))
+        for current, plan in plans:
+            interleaving.start(functools.partial(play, current=current, plan=plan))
         interleaving.run([draw.randrange(2) for _ in range(60)], 400)
         started = [rerun for run in runs for rerun in reruns_of(plant, run)]
         assert len(started) <= per_minute

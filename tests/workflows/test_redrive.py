@@ -76,7 +76,7 @@ def outage(world):
 def redrive(world, **parameters):
     inputs = dict({"dry_run": False, "per_minute": 600}, **parameters)
     execution, output = world.run("recovery.redrive", **inputs)
-    return execution, output["report"]
+    return execution, output
 
 
 def prompts(world):
@@ -97,7 +97,7 @@ def test_failed_runs_are_answered_once_the_provider_is_back(world, outage):
     assert [entry["failed_run"] for entry in report["remaining"]] == runs
     assert world.box.calls_to(GPT4) == []
     execution, report = redrive(world)
-    assert execution["status"] == "succeeded" and report["counts"]["answered"] == 4
+    assert execution["status"] == "succeeded" and report["counts"]["recovered"] == 4
     assert execution["result"]["output"]["outcome"] == "completed"
     assert prompts(world) == ["Hello %d" % index for index in range(4)]
     assert len(report["resolved_tickets"]) == 1
@@ -112,7 +112,7 @@ def test_it_stops_when_the_provider_fails_again(world, outage):
     execution, report = redrive(world)
     counts = report["counts"]
     assert execution["status"] == "failed" and report["outcome"] == "stopped"
-    assert counts["answered"] == 2 and counts["failed"] + counts["remaining"] == 4
+    assert counts["recovered"] == 2 and counts["failed"] + counts["remaining"] == 4
     assert len(world.box.calls_to(GPT4)) == counts["started"]
     run = world.local.run("synthralos.ticket.get", {"ticket_id": report["ticket"]})
     ticket = run["result"]["result"]["ticket"]
@@ -134,7 +134,7 @@ def test_a_round_that_is_killed_starts_no_run_twice(world, outage, tmp_path, aft
     assert report["counts"]["unknown"] == (not after) and report["counts"]["remaining"] == 2
     assert report["ticket"]
     _, rest = redrive(world)
-    assert rest["counts"]["answered"] == 2
+    assert rest["counts"]["recovered"] == 2
     assert [len(reruns(world, run)) for run in runs] == [int(after), 1, 1]
     if not after:
         assert rest["skipped"] == [{
@@ -188,7 +188,7 @@ def test_an_orchestration_goes_on_from_its_checkpoint(world):
     world.config["breaker"] = {"open_seconds": 1}
     execution, report = redrive(world)
     assert execution["status"] == "succeeded", report
-    (entry,) = report["answered"]
+    (entry,) = report["recovered"]
     assert entry["failed_run"] == first["id"] and entry["workflow"] == "orchestration.run"
     resumed = world.local.execution(entry["run"])
     assert statuses(resumed["result"]["output"]) == dict.fromkeys("abc", "completed")
@@ -211,7 +211,7 @@ def test_an_agent_that_still_works_is_joined(world, tmp_path):
         until(lambda: rounds(world, again["id"]), "the agent is asked for")
         agent.may_end.set()
         execution = handle.wait(PATIENCE_SECONDS)
-        assert execution["result"]["output"]["report"]["counts"]["answered"] == 1
+        assert execution["result"]["output"]["counts"]["recovered"] == 1
         assert answer_of(world.local.execution(again["id"])) == ANSWER
         assert len(graphs.runs) == 1 and agent.lines() == ["paid"]
 
@@ -226,7 +226,7 @@ def test_a_request_whose_answer_was_lost_has_the_same_key_when_it_is_redriven(wo
     first = world.box.calls_to("platform")[0]
     world.box.reset()
     execution, report = redrive(world)
-    assert report["counts"]["answered"] == 1, report
+    assert report["counts"]["recovered"] == 1, report
     again = world.box.calls_to("platform")[0]
     assert again.body == first.body
     assert again.headers["idempotency-key"] == first.headers["idempotency-key"]
@@ -239,6 +239,6 @@ def test_a_start_after_a_known_failure_has_another_key(world):
         max_retries=0)
     first = world.box.calls_to("platform")[0]
     world.box.reset()
-    assert redrive(world)[1]["counts"]["answered"] == 1
+    assert redrive(world)[1]["counts"]["recovered"] == 1
     again = world.box.calls_to("platform")[0]
     assert again.headers["idempotency-key"] != first.headers["idempotency-key"]

@@ -50,7 +50,8 @@ CLOCK_SECONDS = 60
 # Runs of other redrives that may still be at work are not older than that.
 LOOK_BACK_SECONDS = 3600
 MAX_FIND_PAGES = 5
-ROUND, FINISH, DONE, FAILED = "round", "finish", "done", "failed"
+# The next task of the workflow.
+ROUND, FINISH, SUCCEED, FAIL = "round", "finish", "done", "failed"
 
 Result = dict[str, Any]
 
@@ -81,9 +82,8 @@ class Plan:
             "skipped": [run.as_dict() for run in self.skipped],
             "over_limit": self.over_limit, "truncated": self.truncated,
         }
-        key = "%scase.%s.plan" % (PREFIX, encode_key_part(self.run))
         seconds = int(max(self.deadline - env.now(), 0)) + sealing.BODY_TTL_SECONDS
-        return sealing.seal(content, env.store, key, 0, seconds)
+        return sealing.seal(content, env.store, _plan_key(self.run), 0, seconds)
 
     @classmethod
     def open(cls, env: Environment, case: Any) -> "Plan":
@@ -144,7 +144,7 @@ def begin(
             truncated=selection.truncated,
             command=request.command() if selection.candidates else None,
         )
-        return dict({"next_task": DONE}, **report.as_dict())
+        return dict({"next_task": SUCCEED}, **report.as_dict())
     plan = Plan(
         run=env.run,
         started=env.now(),
@@ -171,10 +171,12 @@ def run_round(env: Environment, plan: Plan, case: str, cursor: int) -> Result:
     return _Round(env, plan).play(case, cursor)
 
 
-def finish(env: Environment, plan: Plan) -> Result:
+def finish(env: Environment, plan: Plan, ended_as: Optional[str] = None) -> Result:
     """Return the result of redrive.finish: the report, with its ticket if anything did not work.
 
     Whatever ended the rounds, a crash included, this says what became of each run.
+
+    :param ended_as: StackStorm's status of the redrive, if that was ended from outside.
     """
     runs = _own_runs(_refresh(env, _recent_runs(env, plan)), plan)
     runs = [_unknown_if_unfound(env, run) for run in runs]
@@ -184,6 +186,8 @@ def finish(env: Environment, plan: Plan) -> Result:
     stopped = "; ".join(reasons) or None
     if remaining and stopped is None:
         stopped = "its time was up" if env.now() >= plan.deadline else "a round crashed"
+    if ended_as is not None:
+        stopped = "the redrive was ended as %s" % ended_as
     report = RedriveReport(
         redrive_report.STOPPED if stopped else redrive_report.COMPLETED,
         stopped=stopped,
@@ -206,7 +210,19 @@ def finish(env: Environment, plan: Plan) -> Result:
         subject = _first_target(remaining) if reasons else WORKFLOW
         redrive_report.open_ticket(env, report, subject)
     result = report.as_dict()
-    return dict({"next_task": DONE if result["success"] else FAILED}, **result)
+    return dict({"next_task": SUCCEED if result["success"] else FAIL}, **result)
+
+
+def finish_ended(env: Environment, run: str, status: str) -> Optional[Result]:
+    """Return the report of a redrive that did not come to its own end, or None if it had no plan.
+
+    :param run: its execution id; status: StackStorm's status of it.
+    """
+    try:
+        plan = Plan.open(env, sealing.seal({"stored": _plan_key(run)}))
+    except InvalidInput:
+        return None
+    return finish(env, plan, status)
 
 
 class _Round:
@@ -309,6 +325,10 @@ class _Round:
         if calls and min(calls) > now:
             seconds = max(seconds, min(min(calls) - now, MAX_WAIT_SECONDS))
         return int(min(math.ceil(seconds), max(1, self._plan.deadline - now)))
+
+
+def _plan_key(run: str) -> str:
+    return "%scase.%s.plan" % (PREFIX, encode_key_part(run))
 
 
 def batch_size(per_minute: int) -> int:
@@ -434,7 +454,7 @@ def _with_outcome(env: Environment, redriven: RedrivenRun) -> RedrivenRun:
         if execution.get("status") not in ENDED:
             return redriven
         ended_at = parse_iso(execution.get("end_timestamp")) or env.now()
-        outcome, cause = redrives.ANSWERED, None
+        outcome, cause = redrives.RECOVERED, None
         if execution["status"] != "succeeded":
             outcome, cause = redrives.FAILED, _cause_of(api, redriven)
     except ExecutionNotFound:

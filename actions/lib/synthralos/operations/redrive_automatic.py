@@ -53,7 +53,7 @@ def admit(env: Environment, selection: Selection, is_dry_run: bool) -> bool:
         return False
     failing = _failing_targets(env, selection)
     _keep(selection, lambda entry: FAILED_LATELY if _targets(entry) <= failing else None)
-    answered: set[str] = set()
+    answering: set[str] = set()
     names = dict.fromkeys(
         name for entry in selection.candidates for name in sorted(_targets(entry) - failing)
     )
@@ -62,8 +62,8 @@ def admit(env: Environment, selection: Selection, is_dry_run: bool) -> bool:
     }
     for name in list(names)[:MAX_PROBES]:
         if has_answered(env, name) or _probe(env, name, configured):
-            answered.add(name)
-    _keep(selection, lambda entry: None if _targets(entry) & answered else NO_ANSWER)
+            answering.add(name)
+    _keep(selection, lambda entry: None if _targets(entry) & answering else NO_ANSWER)
     return False
 
 

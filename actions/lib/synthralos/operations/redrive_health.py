@@ -98,16 +98,16 @@ class RedriveHealth:
                 target, failed[0].cause or "unknown"
             )
             return TargetState(reason, 0.0, 0, at_work)
-        answered = 0
+        answers = 0
         for run in ended:
-            if run.outcome != redrives.ANSWERED:
+            if run.outcome != redrives.RECOVERED:
                 break
-            answered += 1
+            answers += 1
         if target.startswith(_WORKFLOW):
-            return TargetState(None, 0.0, 1 + answered, at_work)
-        return self._read_ledger(target, answered, at_work)
+            return TargetState(None, 0.0, 1 + answers, at_work)
+        return self._read_ledger(target, answers, at_work)
 
-    def _read_ledger(self, target: str, answered: int, at_work: int) -> TargetState:
+    def _read_ledger(self, target: str, answers: int, at_work: int) -> TargetState:
         ledger: Any = self._env.ledger
         outcomes = [item for item in ledger.window(target) if item.at >= self._since]
         breaker, now = ledger.breaker_state(target), self._env.now()
@@ -125,7 +125,7 @@ class RedriveHealth:
         is_closed = breaker.state != circuit_breaker.OPEN and until <= now
         if len(failed_runs) >= FAILED_RUNS or (failed_runs and not is_closed):
             return TargetState("%s fails again: %s" % (target, cause), until, 0, at_work)
-        room = 1 + max(successes, answered) + self._accepted_at(target)
+        room = 1 + max(successes, answers) + self._accepted_at(target)
         if breaker.state == circuit_breaker.HALF_OPEN:
             room = 1
         return TargetState(None, until, room, at_work)
@@ -166,7 +166,7 @@ def leading_failures(ended: Iterable[RedrivenRun]) -> list[RedrivenRun]:
     """
     failed = []
     for run in ended:
-        if run.outcome == redrives.ANSWERED:
+        if run.outcome == redrives.RECOVERED:
             break
         if run.outcome == redrives.FAILED and redrive_request.is_redrivable(run.cause):
             failed.append(run)

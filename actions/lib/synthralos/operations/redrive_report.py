@@ -26,7 +26,7 @@ MAX_SUMMARY_CHARS = 300
 class RedriveReport:
     """What became of the runs of a redrive.
 
-    :ivar outcome: DRY_RUN, NOTHING, COMPLETED (each run was answered), INCOMPLETE, or STOPPED
+    :ivar outcome: DRY_RUN, NOTHING, COMPLETED (each run recovered), INCOMPLETE, or STOPPED
         before each was started.
     :ivar stopped: why, for people, or None.
     :ivar runs: the RedrivenRuns.
@@ -35,7 +35,7 @@ class RedriveReport:
     :ivar over_limit: how many more there are than the limit.
     :ivar truncated: whether there are more failed runs than were looked at.
     :ivar command: how to go on, or None.
-    :ivar resolved_tickets: what the answered runs had opened.
+    :ivar resolved_tickets: what the recovered runs had opened.
     """
 
     outcome: str
@@ -58,7 +58,7 @@ class RedriveReport:
         """How many runs there are of each kind."""
         return {
             "started": sum(run.run is not None for run in self.runs),
-            "answered": len(self.of(redrives.ANSWERED)),
+            "recovered": len(self.of(redrives.RECOVERED)),
             "failed": len(self.of(redrives.FAILED)),
             "unknown": len(self.of(redrives.UNKNOWN)),
             "running": len(self.of(None)),
@@ -84,8 +84,8 @@ class RedriveReport:
             if self.over_limit:
                 text += ", and %d more are over the limit" % self.over_limit
         else:
-            text = "%d of %s answered" % (
-                counts["answered"], count_noun(counts["started"], "redriven run")
+            text = "%d of %s recovered" % (
+                counts["recovered"], count_noun(counts["started"], "redriven run")
             )
             kinds = ("failed", "unknown", "running", "not_started", "remaining")
             parts = ["%d %s" % (counts[kind], kind.replace("_", " ")) for kind in kinds
@@ -106,7 +106,7 @@ class RedriveReport:
             "stopped": self.stopped,
             "counts": self.counts,
             "skipped_by_reason": _counted(run.reason for run in self.skipped),
-            "answered": [_ended(run) for run in self.of(redrives.ANSWERED)[:MAX_ENTRIES]],
+            "recovered": [_ended(run) for run in self.of(redrives.RECOVERED)[:MAX_ENTRIES]],
             "failed": [_ended(run) for run in self.of(redrives.FAILED)[:MAX_ENTRIES]],
             "unknown": [_ended(run) for run in self.of(redrives.UNKNOWN)[:MAX_ENTRIES]],
             "running": [_ended(run) for run in self.of(None)[:MAX_ENTRIES]],
@@ -174,24 +174,30 @@ def resolve_tickets(env: Environment, report: RedriveReport) -> None:
 
     :raises InvalidInput: the entry `escalation` of the configuration is not valid.
     """
-    if not report.of(redrives.ANSWERED) or report.over_limit or report.truncated:
+    if not report.of(redrives.RECOVERED) or report.over_limit or report.truncated:
         return
     # Earlier redrives may have left the last of a ticket's runs to this one, or the first ones.
-    answered = {
+    recovered_runs = {
         run.failed_run
         for run in redrives.runs_since(env.store, 0.0)
-        if run.outcome == redrives.ANSWERED
+        if run.outcome == redrives.RECOVERED
     }
-    unanswered = {(run.workflow, run.failed_cause) for run in report.runs
-                  if run.outcome != redrives.ANSWERED}
+    unanswered = {
+        (run.workflow, run.failed_cause)
+        for run in report.runs
+        if run.outcome != redrives.RECOVERED
+    }
     unanswered |= {(entry.workflow, entry.cause) for entry in report.remaining}
-    unanswered |= {(run.workflow, run.cause) for run in report.skipped
-                   if run.reason != redrive_selection.ANSWERED_SINCE and run.run not in answered}
+    unanswered |= {
+        (run.workflow, run.cause)
+        for run in report.skipped
+        if run.reason != redrive_selection.ANSWERED_SINCE and run.run not in recovered_runs
+    }
     config = ticketing.load_config(env, env.settings.escalation)
     for ticket in tickets.list_tickets(env.store):
         if (
             ticket["status"] != tickets.RESOLVED and
-            ticket["run"] in answered and
+            ticket["run"] in recovered_runs and
             (ticket["workflow"], ticket["cause"]) not in unanswered
         ):
             resolution = "the failed runs were redriven, and answered"

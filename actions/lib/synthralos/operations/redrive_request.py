@@ -59,9 +59,9 @@ class RedriveRequest:
     def matches_targets(self, targets: tuple[str, ...]) -> bool:
         """Whether one of the targets is asked for."""
         return not self.targets or any(
-            target == wanted or target.startswith((wanted + "/", wanted + "@"))
+            target == name or target.startswith((name + "/", name + "@"))
             for target in targets
-            for wanted in self.targets
+            for name in self.targets
         )
 
     def command(self) -> str:
@@ -119,8 +119,8 @@ def restore(fields: Mapping[str, Any]) -> RedriveRequest:
 
 def is_redrivable(cause: Optional[str]) -> bool:
     """Whether a run that ended with this cause, None if it is not known, may succeed unchanged."""
-    known = CAUSES.get(cause or "unknown")
-    return RUN_CAUSES.get(cause or "", False) if known is None else known.is_redrivable
+    policy = CAUSES.get(cause or "unknown")
+    return RUN_CAUSES.get(cause or "", False) if policy is None else policy.is_redrivable
 
 
 def _moment(field: str, value: Any, now: float) -> float:

@@ -52,7 +52,7 @@ REASONS = {
     UNREADABLE: "its request cannot be run again",
     DRY_RUN: "it was a dry run",
 }
-_LISTED = "id,status,start_timestamp,end_timestamp,action.ref,context"
+_ATTRIBUTES = "id,status,start_timestamp,end_timestamp,action.ref,context"
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class _Selector:
             self._origins.setdefault(str(summary.get("run")), summary.get("rerun_of"))
         for execution in sorted(failed, key=lambda row: str(row["start_timestamp"])):
             lineages[self._lineage(execution)] = execution
-        answered = {
+        answered_lineages = {
             self._first_run(run)
             for run, summary in self._summaries.items()
             if summary.get("outcome") == "recovered" and summary.get("rerun_of")
@@ -189,7 +189,7 @@ class _Selector:
                     reason = START_UNKNOWN
                 if lineage not in redriven:
                     reason = START_UNKNOWN
-            elif lineage in answered:
+            elif lineage in answered_lineages:
                 reason = ANSWERED_SINCE
             elif lineage in live:
                 reason = RUNS_AGAIN
@@ -211,7 +211,7 @@ class _Selector:
         for status in statuses:
             for page in range(MAX_PAGES):
                 rows = self._api.executions(
-                    _LISTED, status=status, offset=page * PAGE_SIZE, **filters
+                    _ATTRIBUTES, status=status, offset=page * PAGE_SIZE, **filters
                 )
                 yield from rows
                 if len(rows) < PAGE_SIZE:

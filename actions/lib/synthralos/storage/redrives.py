@@ -21,7 +21,7 @@ FORMAT_VERSION = 1
 CLAIM_TTL_SECONDS = lifetime_of("redrive_claim")
 RUN_TTL_SECONDS = lifetime_of("redriven_run")
 MAX_PAGES = 100
-ANSWERED, FAILED, UNKNOWN, NOT_STARTED = "answered", "failed", "unknown", "not_started"
+RECOVERED, FAILED, UNKNOWN, NOT_STARTED = "recovered", "failed", "unknown", "not_started"
 _CLAIMS = PREFIX + "redrive_claim."
 _RUNS = PREFIX + "redriven_run."
 
@@ -37,7 +37,7 @@ class RedrivenRun:
     :ivar failed_cause: what the failed run ended with, or None if that is not known.
     :ivar claimed_at: seconds since the epoch.
     :ivar run: the execution id of the run that was started, or None while that is not known.
-    :ivar outcome: ANSWERED, FAILED, UNKNOWN (whether it was started is unknown) or NOT_STARTED;
+    :ivar outcome: RECOVERED, FAILED, UNKNOWN (whether it was started is unknown) or NOT_STARTED;
         None until it has ended.
     :ivar reason: why it was not started, for people, or None.
     :ivar cause: what the run that was started failed with, or None.
@@ -77,9 +77,9 @@ def claim(store: Any, redriven: RedrivenRun) -> bool:
     own = _claim_key(redriven.lineage, redriven.redrive)
     store.put(own, "1", CLAIM_TTL_SECONDS)
     require_store(store)
-    others = [name for name, _ in store.list(_claim_key(redriven.lineage, "")) if name != own]
+    rows = store.list(_claim_key(redriven.lineage, ""))
     require_store(store)
-    return not others
+    return all(name == own for name, _ in rows)
 
 
 def withdraw(store: Any, redriven: RedrivenRun) -> None:
