@@ -111,8 +111,8 @@ def test_twenty_failed_runs_are_answered_without_anybody_s_hand(st2, box, since)
 
         until(all_answered, "each run is answered", 2 * LIVE_PATIENCE_SECONDS)
         until(lambda: redrives(st2, since, "completed"), "the redrive ends", LIVE_PATIENCE_SECONDS)
-    asked = [prompt for prompt in prompts(box) if prompt != PROBE]
-    assert sorted(asked) == sorted("Question %d" % index for index in range(20))
+    questions = [prompt for prompt in prompts(box) if prompt != PROBE]
+    assert sorted(questions) == sorted("Question %d" % index for index in range(20))
     (redrive,) = redrives(st2, since, "completed")
     assert redrive["status"] == "succeeded"
     assert redrive["result"]["output"]["counts"]["recovered"] == 20

@@ -142,6 +142,7 @@ SCOPES = {
         same_host=NEVER,
         same_provider=NEVER,
         other_providers=NEVER,
+        redrivable=False,
     ),
     "run": Scope(
         "the run",

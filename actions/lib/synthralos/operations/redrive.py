@@ -343,7 +343,7 @@ def start(
 
     Its `run` is None if StackStorm did not say whether it was started.
     """
-    mark: RedriveMark = {"run": plan.run, "known_ends": candidate.known_ends}
+    mark: RedriveMark = {"run": plan.run}
     try:
         run = _start(env, candidate, mark)
     except (InvalidInput, ExecutionNotFound) as error:

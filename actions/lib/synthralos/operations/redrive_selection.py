@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
 
 from synthralos.automation import recovery_with_approval, retry_run
-from synthralos.calls import agent_run
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.operations import redrive_request
@@ -63,8 +62,6 @@ class Candidate:
     :ivar run: its own execution id.
     :ivar cause: what it ended with.
     :ivar targets: what it attempted, or skipped if it attempted nothing; may be empty.
-    :ivar known_ends: how many of its attempts ended with a failure that is known: not with a
-        response that was lost.
     :ivar ended_at: seconds since the epoch.
     """
 
@@ -73,7 +70,6 @@ class Candidate:
     workflow: str
     cause: Optional[str]
     targets: tuple[str, ...]
-    known_ends: int
     ended_at: float
     agent_id: Optional[str] = None
 
@@ -346,7 +342,6 @@ class _Selector:
         except InvalidInput as error:
             self._skip(execution, facts, UNREADABLE, "%s: %s" % (error.field, error.reason))
             return
-        known_ends = [cause for cause in facts.causes if cause not in agent_run.LOST_REPLIES]
         self._selection.candidates.append(
             Candidate(
                 lineage=lineage,
@@ -354,7 +349,6 @@ class _Selector:
                 workflow=workflow,
                 cause=facts.cause,
                 targets=tuple(dict.fromkeys(facts.targets)),
-                known_ends=len(known_ends),
                 ended_at=_ended_at(execution),
                 agent_id=facts.agent_id,
             )

@@ -27,12 +27,10 @@ _OFF = ("false", "off", "no", "0")
 class RedriveMark(TypedDict):
     """What a run that recovery.redrive has started knows of that.
 
-    `run` is the execution id of the redrive, `known_ends` how many attempts of the failed run
-    ended with a known failure.
+    `run` is the execution id of the redrive.
     """
 
     run: str
-    known_ends: int
 
 
 def read_parameters(execution, store=None):
@@ -125,11 +123,7 @@ def resolve_placeholders(parameters, payload=None, store=None):
 
 
 def _is_redrive_mark(value):
-    return (
-        isinstance(value, dict) and
-        isinstance(value.get("run"), str) and
-        isinstance(value.get("known_ends"), int)
-    )
+    return isinstance(value, dict) and isinstance(value.get("run"), str)
 
 
 def _require_source(name, value, source, hint):
