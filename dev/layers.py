@@ -47,7 +47,7 @@ ROOMS = (
     Room("orchestration", 5, "roles, orchestrations, their steps and waves"),
     Room("automation", 6, "intake of events from rules, modes, admission, approvals, the reaper"),
     Room("metrics", 6, "totals of runs, in Prometheus's format"),
-    Room("operations", 6, "health, self check"),
+    Room("operations", 6, "health, self check, redrives of failed runs"),
     Room("reports", 6, "reports on a run, a ticket or a period, as HTML or Markdown"),
     Room("inprocess", 6, "implementation of the public API for Python programs"),
     Room("error_handling", PUBLIC, "public: the error handling system, with examples"),

@@ -22,6 +22,17 @@ COMMANDS = {
         ("retry run " + RUN, {"execution_id": RUN}),
         ("retry run %s model=gpt-4o" % RUN, {"execution_id": RUN, "model": "gpt-4o"}),
     ],
+    "redrive_list": [
+        ("redrive list", {"since": "24h"}),
+        ("redrive list 2h causes=rate_limit", {"since": "2h", "causes": "rate_limit"}),
+    ],
+    "redrive": [
+        ("redrive runs since 2h", {"since": "2h"}),
+        (
+            "redrive runs since 2026-01-31T12:00:00Z per_minute=5",
+            {"since": "2026-01-31T12:00:00Z", "per_minute": "5"},
+        ),
+    ],
     "reroute_run": [
         (
             "reroute run %s to eu-west-1" % RUN,

@@ -61,7 +61,7 @@ def _lines_of_causes() -> list[str]:
     head = (
         "cause", "meaning", "speaks of", "same target", "same account", "same address",
         "same host", "same provider", "other providers", "may have taken effect",
-        "counts for the breaker",
+        "counts for the breaker", "redriven",
     )
     return table(head, [_row_of_cause(name, cause) for name, cause in CAUSES.items()])
 
@@ -80,6 +80,7 @@ def _row_of_cause(name: str, cause: Cause) -> tuple[str, ...]:
         scope.other_providers,
         "yes" if cause.may_have_taken_effect else "no",
         "yes" if cause.counts_for_breaker else "no",
+        "yes" if cause.is_redrivable else "no",
     )
 
 

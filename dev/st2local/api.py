@@ -78,8 +78,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _get_executions(self, rest, query, body):
         show = _flag(query, "show_secrets")
         if not rest:
-            filters = {name: query[name] for name in ("parent", "action", "status")
-                       if name in query}
+            names = ("parent", "action", "status", "timestamp_gt", "timestamp_lt")
+            filters = {name: query[name] for name in names if name in query}
             documents = self.local.store.executions(
                 limit=_number(query, "limit", PAGE_SIZE),
                 offset=_number(query, "offset", 0),

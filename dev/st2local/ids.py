@@ -21,6 +21,7 @@ def timestamp(seconds):
 
 
 def seconds_of(text):
-    """The reverse of `timestamp`."""
-    moment = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+    """The reverse of `timestamp`; without a fraction, too."""
+    form = "%Y-%m-%dT%H:%M:%S.%fZ" if "." in text else "%Y-%m-%dT%H:%M:%SZ"
+    moment = datetime.datetime.strptime(text, form)
     return moment.replace(tzinfo=datetime.timezone.utc).timestamp()

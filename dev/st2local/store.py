@@ -9,6 +9,8 @@ import sqlite3
 import threading
 import time
 
+from st2local.ids import seconds_of
+
 _SCHEMA = """
 create table if not exists executions (
     id text primary key, parent text, action text not null, status text not null,
@@ -74,12 +76,19 @@ class Store:
         rows = self._run("select document from executions where id = ?", execution_id)
         return self._with_children(json.loads(rows[0][0])) if rows else None
 
-    def executions(self, parent=None, action=None, status=None, top=False, limit=-1, offset=0):
+    def executions(self, parent=None, action=None, status=None, top=False, limit=-1, offset=0,
+                   timestamp_gt=None, timestamp_lt=None):
         """Return executions as dicts, newest first.
 
         :param top: only those that no workflow started.
+        :param timestamp_gt: only those that started later; in ISO 8601, in UTC with a Z.
+        :param timestamp_lt: only those that started earlier.
         """
-        filters = [("parent = ?", parent), ("action = ?", action), ("status = ?", status)]
+        filters = [
+            ("parent = ?", parent), ("action = ?", action), ("status = ?", status),
+            ("started > ?", timestamp_gt and seconds_of(timestamp_gt)),
+            ("started < ?", timestamp_lt and seconds_of(timestamp_lt)),
+        ]
         filters = [(clause, value) for clause, value in filters if value is not None]
         clauses = [clause for clause, _ in filters] + (["parent is null"] if top else [])
         where_clause = " where " + " and ".join(clauses) if clauses else ""

@@ -37,7 +37,10 @@ def test_each_cause_has_a_row_that_says_what_follows():
             scope.same_host, scope.same_provider, scope.other_providers,
         ]
         flags = {True: "yes", False: "no"}
-        assert row[9:] == [flags[cause.may_have_taken_effect], flags[cause.counts_for_breaker]]
+        assert row[9:] == [
+            flags[cause.may_have_taken_effect], flags[cause.counts_for_breaker],
+            flags[cause.is_redrivable],
+        ]
 
 
 def test_each_provider_of_the_corpus_has_its_failures():

@@ -80,7 +80,8 @@ def _check_ended(run, workflow, logged=True):
 
 def test_the_tables_here_name_every_task():
     assert set(WORKFLOWS) == set(ATTEMPT) | {
-        "handle_error", "infrastructure_repair", "orchestration.run", "recovery_with_approval"}
+        "handle_error", "infrastructure_repair", "orchestration.run", "recovery_with_approval",
+        "recovery.redrive"}
     for workflow in ATTEMPT:
         tasks = list(read("actions/" + WORKFLOWS[workflow]["entry_point"])["tasks"])
         assert tasks == FIRST[workflow] + [ATTEMPT[workflow], *ASKING.get(workflow, []), LOG]

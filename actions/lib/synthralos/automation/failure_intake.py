@@ -20,8 +20,17 @@ MAX_STDERR_CHARS = 300
 # How far a platform's clock may differ from ours.
 CLOCK_SECONDS = 5
 _ATTRIBUTES = "id,parameters,status,result,context,action.ref,start_timestamp"
-_MASKED = "********"
-_QUERY = ("original_query", "query", "input", "prompt")
+MASKED = "********"
+# The parameters of a failed action that hold what would be run again.
+_REQUEST_PARAMETERS = {
+    "agent_recovery": ("original_query", "query", "input", "prompt"),
+    "llm_retry": ("prompt", "messages"),
+    "reroute_request": ("endpoint", "body"),
+}
+_SECRET_HINT = (
+    "StackStorm does not show secret parameters: start the workflow with the text itself, or do "
+    "not declare the parameter as secret"
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 
 
@@ -131,26 +140,24 @@ def incident_of(env, config, execution):
     The workflow is the one configured for its action, else the one that its parameters fit.
     """
     ref = (execution.get("action") or {}).get("ref") or "unknown"
-    parameters = {
-        name: value
-        for name, value in (execution.get("parameters") or {}).items()
-        if value != _MASKED
-    }
+    stored = execution.get("parameters") or {}
+    parameters = {name: value for name, value in stored.items() if value != MASKED}
     message = message_of(execution)
     status = execution.get("status")
     failure = failures.from_text(message, "timeout" if status == "timeout" else None)
     failed_action = config.failed_actions.get(ref)
     workflow = failed_action.workflow if failed_action else workflow_for(parameters)
     subject, run_parameters, request, blocked_reason = _UNSAFE.sub("_", ref), {}, {}, None
+    names = _REQUEST_PARAMETERS.get(workflow, ())
     if workflow == "agent_recovery":
         agent = (failed_action.agent_id if failed_action else None) or parameters.get("agent_id")
-        query = _text(
-            parameters,
-            [failed_action.query_from] if failed_action and failed_action.query_from else _QUERY,
-        )
+        names = (failed_action.query_from,) if failed_action and failed_action.query_from else names
+        query = _text(parameters, names)
         if is_name(agent):
             subject = agent
-            query = query or last_queries.last_query(env.store, agent)
+            # A secret query is another one than the last that is known.
+            if query is None and _masked_name(stored, names) is None:
+                query = last_queries.last_query(env.store, agent)
             run_parameters = {
                 "agent_id": agent, "failure_type": failure.type, "original_query": "@case",
             }
@@ -167,6 +174,11 @@ def incident_of(env, config, execution):
     elif workflow == "reroute_request":
         run_parameters = {"original_request": {}, "failure_reason": "@case"}
         request = {"original_request": _http_request(parameters), "failure_reason": message}
+    details = {"execution_id": execution["id"]}
+    masked_name = _masked_name(stored, names)
+    if masked_name is not None and (workflow != "agent_recovery" or query is None):
+        blocked_reason = outcomes.SECRET_REQUEST
+        details.update(field=masked_name, hint=_SECRET_HINT)
     return Incident(
         id="execution-" + execution["id"],
         since=str(execution.get("start_timestamp") or ""),
@@ -178,8 +190,13 @@ def incident_of(env, config, execution):
         summary="%s failed: %s" % (ref, message),
         blocked=blocked_reason if workflow else outcomes.NO_WORKFLOW,
         is_state=False,
-        details={"execution_id": execution["id"]},
+        details=details,
     )
+
+
+def _masked_name(stored, names):
+    """Return the first of these parameters that StackStorm has masked, or None."""
+    return next((name for name in names if stored.get(name) == MASKED), None)
 
 
 def _with_key(context, failure_id):

@@ -19,6 +19,7 @@ from synthralos.automation import (
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.infrastructure import outcome
+from synthralos.operations import redrive, redrive_report
 from synthralos.orchestration import run_completion
 from synthralos.recovery import agent_recovery, handle_error, llm_retry, reroute_request
 from synthralos.runtime import failure_record, run_parameters
@@ -35,7 +36,7 @@ _REQUESTED_SUBJECTS = {
     recovery_with_approval.WORKFLOW: partial(recovery_with_approval.subject, None),
     run_completion.WORKFLOW: run_completion.requested_subject,
 }
-WORKFLOWS = (*_REQUESTED_SUBJECTS, outcome.WORKFLOW)
+WORKFLOWS = (*_REQUESTED_SUBJECTS, outcome.WORKFLOW, redrive_report.WORKFLOW)
 # Its policy cancels further roll-ups while one counts as running.
 ROLL_UP, ROLL_UP_SECONDS = "metrics.roll_up", 300
 # Seconds after its deadline within which a run may still end by itself.
@@ -269,7 +270,9 @@ def _log_missing_record(env, workflow, run, report):
     reaper_run, env.run = env.run, run["id"]
     try:
         parameters = _parameters(env, run)
-        if workflow == outcome.WORKFLOW:
+        if workflow == redrive_report.WORKFLOW:
+            record = redrive.finish_ended(env, run["id"], run["status"]) or {"ticket": None}
+        elif workflow == outcome.WORKFLOW:
             record = outcome.record_failure(env, None, parameters, dict(error, reason=reason))
         else:
             subject = _REQUESTED_SUBJECTS[workflow](parameters)

@@ -35,6 +35,8 @@ class Scope:
     :ivar same_host: for other targets on its host, with another base URL.
     :ivar same_provider: for other targets of its provider, on another host.
     :ivar other_providers: for all the others.
+    :ivar redrivable: whether the same request may be answered later, once what is broken works
+        again.
     """
 
     subject: str
@@ -44,6 +46,7 @@ class Scope:
     same_host: str
     same_provider: str
     other_providers: str
+    redrivable: bool
 
 
 SCOPES = {
@@ -55,6 +58,7 @@ SCOPES = {
         same_host=AT_ONCE,
         same_provider=AT_ONCE,
         other_providers=AT_ONCE,
+        redrivable=True,
     ),
     "model": Scope(
         "the model",
@@ -64,6 +68,7 @@ SCOPES = {
         same_host=AT_ONCE,
         same_provider=AT_ONCE,
         other_providers=AT_ONCE,
+        redrivable=False,
     ),
     "account": Scope(
         "the account",
@@ -73,6 +78,7 @@ SCOPES = {
         same_host=AT_ONCE,
         same_provider=AT_ONCE,
         other_providers=AT_ONCE,
+        redrivable=True,
     ),
     "host": Scope(
         "the host",
@@ -82,6 +88,7 @@ SCOPES = {
         same_host=LAST,
         same_provider=AT_ONCE,
         other_providers=AT_ONCE,
+        redrivable=True,
     ),
     "setup": Scope(
         "the configured address",
@@ -91,6 +98,7 @@ SCOPES = {
         same_host=AT_ONCE,
         same_provider=AT_ONCE,
         other_providers=AT_ONCE,
+        redrivable=False,
     ),
     "policy": Scope(
         "the policy",
@@ -100,6 +108,7 @@ SCOPES = {
         same_host=NEVER,
         same_provider=NEVER,
         other_providers=NEVER,
+        redrivable=False,
     ),
     # What holds the state may be this run's own earlier attempt, which ends.
     "state": Scope(
@@ -110,6 +119,7 @@ SCOPES = {
         same_host=AT_ONCE,
         same_provider=AT_ONCE,
         other_providers=AT_ONCE,
+        redrivable=True,
     ),
     # A provider that refuses the request refuses it from all of its models; the wire of another
     # provider may know what this one does not.
@@ -121,6 +131,7 @@ SCOPES = {
         same_host=NEVER,
         same_provider=NEVER,
         other_providers=AT_ONCE,
+        redrivable=False,
     ),
     # What asks on one platform would be told by nobody on another, or would go on unasked.
     "person": Scope(
@@ -131,6 +142,7 @@ SCOPES = {
         same_host=NEVER,
         same_provider=NEVER,
         other_providers=NEVER,
+        redrivable=False,
     ),
     "run": Scope(
         "the run",
@@ -140,6 +152,7 @@ SCOPES = {
         same_host=NEVER,
         same_provider=NEVER,
         other_providers=NEVER,
+        redrivable=False,
     ),
 }
 
@@ -155,6 +168,7 @@ class Cause:
     :ivar may_have_taken_effect: whether the request may have taken effect, or may be refused for
         itself: where it is `unsafe_to_repeat`, it is then sent nowhere else.
     :ivar counts_for_breaker: whether it counts against the target's breaker.
+    :ivar redrivable: in place of what its scope says of that; None leaves it to the scope.
     """
 
     type: str
@@ -163,6 +177,7 @@ class Cause:
     description: str
     may_have_taken_effect: bool = False
     counts_for_breaker: bool = False
+    redrivable: Optional[bool] = None
 
     @property
     def speaks_of(self) -> Scope:
@@ -173,6 +188,11 @@ class Cause:
     def retry_same_target(self) -> bool:
         """Whether the same target may be tried again, after a wait."""
         return self.speaks_of.same_target != NEVER
+
+    @property
+    def is_redrivable(self) -> bool:
+        """Whether a run that failed with it may succeed unchanged after an outage."""
+        return self.speaks_of.redrivable if self.redrivable is None else self.redrivable
 
     @property
     def retry_other_target(self) -> bool:
@@ -243,6 +263,7 @@ CAUSES = {
     "model_quota": Cause(
         "llm_error", "high", "model",
         "A limit of the model per day, or one that the request's size exceeds, is spent",
+        redrivable=True,
     ),
     "permission": Cause(
         "llm_error", "high", "model", "The account has no access to the model or the resource"
@@ -296,7 +317,10 @@ CAUSES = {
         may_have_taken_effect=True,
     ),
     # The run itself.
-    "budget": Cause("llm_error", "high", "run", "The pack's own budget allows no further call"),
+    "budget": Cause(
+        "llm_error", "high", "run", "The pack's own budget allows no further call",
+        redrivable=True,
+    ),
     "cancelled": Cause("error", "low", "run", "The run was cancelled"),
 }
 

@@ -55,6 +55,10 @@ FAILED = _counter(
     "synthralos_runs_failed_total", "Runs that failed.",
     "workflow", "outcome", "failure_type", "cause",
 )
+REDRIVEN = _counter(
+    "synthralos_runs_redriven_total", "Runs that recovery.redrive has started, by how they ended.",
+    "workflow", "result",
+)
 RUN_SECONDS = _histogram(
     "synthralos_run_duration_seconds", "From a run's start to its end.", _RUNS,
     "workflow", "result",
@@ -117,7 +121,7 @@ ROLLUPS = _counter("synthralos_rollups_total", "Times that metrics.roll_up has c
 TOTALS = (
     STARTED, COMPLETED, FAILED, RUN_SECONDS, RECOVERY_SECONDS, ATTEMPTS, ATTEMPT_FAILURES,
     ATTEMPT_SECONDS, REPEATS, FALLBACKS, SKIPPED, AGENT_CALLS, AGENT_SECONDS, TRANSITIONS,
-    LLM_SECONDS, LLM_TOKENS, LLM_COST, LLM_UNPRICED, ROLLUPS,
+    LLM_SECONDS, LLM_TOKENS, LLM_COST, LLM_UNPRICED, ROLLUPS, REDRIVEN,
 )
 BREAKER = _gauge(
     "synthralos_breaker_state", "1 for the state that the breaker of a target is in, else 0.",
@@ -149,7 +153,8 @@ RECENT_RUNS = _gauge(
 )
 RECENT_RATIO = _gauge(
     "synthralos_recent_success_ratio",
-    "Share, 0 to 1, of the runs of the last `window` that succeeded.", "workflow", "window",
+    "Share, 0 to 1, of the runs of the last `window` that succeeded; without failed runs that a "
+    "re-run has made good.", "workflow", "window",
 )
 WAITING = _gauge(
     "synthralos_uncounted_events", "Events since the last roll-up, at most a page."

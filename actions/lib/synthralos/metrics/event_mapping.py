@@ -33,6 +33,9 @@ def _end(event, workflow):
     else:
         yield f.FAILED, (workflow, outcome, failure_type, event.get("cause") or NONE), 1
         yield f.RUN_SECONDS, (workflow, "failed"), event.get("duration")
+    if event.get("redrive"):
+        result = "completed" if event.get("outcome") == "recovered" else "failed"
+        yield f.REDRIVEN, (workflow, result), 1
     for transition, count in _mapping(event.get("transitions")).items():
         from_state, _, to_state = str(transition).partition("->")
         yield f.TRANSITIONS, (workflow, from_state, to_state), count

@@ -117,18 +117,27 @@ def _accounts(env):
 def _recent_runs(env):
     """Count the runs of the last WINDOW_SECONDS by workflow.
 
-    :returns: ({(workflow, window): count}, {(workflow, window): ratio of successes, 0 to 1}).
+    :returns: ({(workflow, window): count}, {(workflow, window): ratio of successes, 0 to 1}). A
+        failed run that was made good later does not count for the ratio.
     """
-    run_counts, success_counts = {}, {}
-    for run in run_summaries.summaries_since(env.store, env.now() - WINDOW_SECONDS):
+    summaries = list(run_summaries.summaries_since(env.store, env.now() - WINDOW_SECONDS))
+    run_counts = _counts_by_workflow(summaries)
+    open_counts = _counts_by_workflow(run_summaries.open_runs(summaries))
+    recovered = [run for run in summaries if run.get("outcome") == "recovered"]
+    success_counts = _counts_by_workflow(recovered)
+    return run_counts, {
+        key: round(success_counts.get(key, 0) / count, 4) for key, count in open_counts.items()
+    }
+
+
+def _counts_by_workflow(summaries):
+    counts = {}
+    for run in summaries:
         workflow = run.get("workflow")
         if isinstance(workflow, str) and not run.get("alone"):
             key = (workflow, WINDOW_NAME)
-            run_counts[key] = run_counts.get(key, 0) + 1
-            success_counts[key] = success_counts.get(key, 0) + (run.get("outcome") == "recovered")
-    return run_counts, {
-        key: round(success_counts[key] / count, 4) for key, count in run_counts.items()
-    }
+            counts[key] = counts.get(key, 0) + 1
+    return counts
 
 
 def _filtered(series, prefix, labels):

@@ -236,11 +236,13 @@ def _agent(run):
 
 
 def _stats(summaries, now):
+    every_run, summaries = summaries, run_summaries.open_runs(summaries)
     recent = [run for run in summaries if run["at"] > now - RECENT_WINDOW_SECONDS]
     agents, targets = {}, {}
     for run in summaries:
         if _agent(run) is not None:
             agents.setdefault(_agent(run), []).append(run)
+    for run in every_run:
         for target in run["targets"]:
             target_stats = targets.setdefault(target, {"attempts": 0, "answered": 0})
             target_stats["attempts"] += 1
@@ -252,7 +254,7 @@ def _stats(summaries, now):
     return dict(
         _rate(summaries),
         since=to_iso(min(run["at"] for run in summaries)) if summaries else None,
-        capped=len(summaries) >= MAX_ROWS,
+        capped=len(every_run) >= MAX_ROWS,
         last_hour=_rate(recent),
         by_agent={agent: _rate(own) for agent, own in sorted(agents.items())},
         by_target=dict(sorted(targets.items())),
@@ -260,11 +262,16 @@ def _stats(summaries, now):
 
 
 def _rate(summaries):
+    """Return the numbers of runs; a failed run that was made good later counts as that later run.
+    """
     recovered = sum(run.get("outcome") == "recovered" for run in summaries)
     return {
         "total_errors": len(summaries),
         "successful_recoveries": recovered,
         "failed_recoveries": len(summaries) - recovered,
+        "redriven": sum(
+            run.get("outcome") == "recovered" and bool(run.get("redrive")) for run in summaries
+        ),
         "success_rate": round(recovered / len(summaries), 3) if summaries else None,
     }
 

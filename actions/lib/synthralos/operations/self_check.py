@@ -166,6 +166,16 @@ def _platform(env, platform):
     return _check_result(name, OK if result.passed else FAILED, result.details, result.hint)
 
 
+def platform_works(env, platform):
+    """Whether an agent platform passes the check of its API."""
+    return _platform(env, platform)["status"] == OK
+
+
+def route_works(env, route):
+    """Whether a route responds, and accepts its credential."""
+    return _route(env, route)["status"] == OK
+
+
 def _provider(env, provider_account):
     """Check a provider with one of its accounts: its wire, its key, and the models it lists."""
     provider, account = provider_account

@@ -84,6 +84,8 @@ def begin(env, parameters, started):
         parent=parent,
         asked=0.0,
     )
+    if resumed:
+        case["rerun_of"] = resumed
     run_record.update(
         started=started,
         resume_of=resumed,

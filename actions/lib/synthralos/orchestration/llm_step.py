@@ -133,7 +133,10 @@ def _attempt_until_valid(
             )
         run_log.emit("step_attempt", number=attempts, outcome=error["cause"])
         if attempts > retries or wait is None or not limits.allows(wait):
-            return StepOutcome(max(1, attempts), error=error, usage=usage)
+            return StepOutcome(
+                max(1, attempts), error=error, usage=usage,
+                targets=[target.name for target in targets],
+            )
         sleep(wait)
 
 

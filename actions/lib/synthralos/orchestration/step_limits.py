@@ -75,7 +75,8 @@ class StepOutcome:
 
     :ivar error: None, or {cause, message}.
     :ivar attempts: how many attempts were made.
-    :ivar log_fields: further fields of its log: usage, model, cached, execution_id, note ...
+    :ivar log_fields: further fields of its log: usage, model, cached, targets (of a failed one),
+        execution_id, note ...
     """
 
     def __init__(self, attempts, output=None, error=None, **log_fields):

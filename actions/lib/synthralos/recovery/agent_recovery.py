@@ -39,7 +39,7 @@ def analyse(env, parameters, started, attempted=True, execution=None):
     if not env.settings.platforms:
         hint = "List it in the pack's config"
         raise InvalidInput("config.platforms", None, "no agent platform is configured", hint)
-    if _is_unsafe_to_repeat(env, request["agent_id"]):
+    if is_unsafe_to_repeat(env, request["agent_id"]):
         relations.reject_unknown_effect(
             "failure_type", failure, "run it again with failure_type=error"
         )
@@ -295,7 +295,8 @@ def _agent_request(env, request):
     }
 
 
-def _is_unsafe_to_repeat(env, agent_id):
+def is_unsafe_to_repeat(env, agent_id):
+    """Whether the configuration says of the agent that a repeat may do harm."""
     agent = env.settings.agents.get(agent_id)
     return bool(agent and agent.unsafe_to_repeat)
 
@@ -303,7 +304,7 @@ def _is_unsafe_to_repeat(env, agent_id):
 def _targets(env, case):
     agent_id = case["request"]["agent_id"]
     endpoints = env.settings.agent_endpoints(agent_id)
-    return agent_targets.targets_of(endpoints, _is_unsafe_to_repeat(env, agent_id))
+    return agent_targets.targets_of(endpoints, is_unsafe_to_repeat(env, agent_id))
 
 
 def _label_attempts(case, progress):

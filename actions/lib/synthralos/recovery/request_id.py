@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 from synthralos.core.errors import InvalidInput
+from synthralos.runtime import run_parameters
 from synthralos.storage.stackstorm_api import ExecutionNotFound
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _first_run(env: "Environment", execution: Optional[Mapping[str, Any]]) -> st
     first, current = str(env.run or "local"), execution
     api: Any = env.api
     for _ in range(MAX_RERUNS):
-        origin = _rerun_of(current)
+        origin = run_parameters.origin_of(current)
         if origin is None:
             break
         first = origin
@@ -49,11 +50,3 @@ def _first_run(env: "Environment", execution: Optional[Mapping[str, Any]]) -> st
         except ExecutionNotFound:
             break
     return first
-
-
-def _rerun_of(execution: Optional[Mapping[str, Any]]) -> Optional[str]:
-    """Return the execution that this one is a re-run of, or None."""
-    context = (execution or {}).get("context")
-    rerun = context.get("re-run") if isinstance(context, Mapping) else None
-    origin = rerun.get("ref") if isinstance(rerun, Mapping) else None
-    return origin if isinstance(origin, str) and origin else None

@@ -55,6 +55,25 @@ def analyse(env, parameters, started):
     }
 
 
+def is_unsafe_to_repeat(env, parameters):
+    """Whether a repeat of the request may do harm, at any route that it may take.
+
+    :param parameters: of the workflow, resolved.
+    :raises InvalidInput: they are not valid.
+    """
+    raw_request = run_parameters.require_object(
+        "original_request", parameters.get("original_request")
+    )
+    request = routes.parse_request(raw_request, env.settings)
+    legs, _ = routes.candidate_routes(
+        request,
+        _names(parameters, "fallback_regions"),
+        _names(parameters, "fallback_providers"),
+        env.settings,
+    )
+    return any(_unsafe(leg.route, request) for leg in legs)
+
+
 def standalone_case(env, parameters, started):
     """The case of an execute_request that no workflow started: one route, no retry."""
     raw_request = dict(run_parameters.require_object("request", parameters.get("request")))
@@ -79,7 +98,10 @@ def run_round(env, case):
         return True, _dry_run_result(env, case, targets)
 
     def call_target(target, seconds, attempt_number):
-        return routes.call(env.client, target.endpoint, case["http"], seconds, case["run"])
+        return routes.call(
+            env.client, target.endpoint, case["http"], seconds,
+            workflow_run.key_run(case),
+        )
 
     round_result, progress = workflow_run.play_round(env, case, targets, call_target)
     if round_result.result is None:

@@ -37,6 +37,7 @@ def build_period_report(env, days):
     now = env.now()
     since = now - days * DAY
     runs = list(run_summaries.summaries_since(env.store, since, MAX_PAGES))
+    made_good = _mark_made_good(runs)
     recovered = [run for run in runs if _is_recovered(run)]
     opened, closed, waiting = _tickets(env, since)
     facts = [
@@ -47,15 +48,19 @@ def build_period_report(env, days):
         ("Tickets opened", str(len(opened))),
         ("Tickets closed", str(len(closed))),
     ]
+    redriven = sum(bool(run.get("redrive")) for run in runs)
+    if made_good or redriven:
+        facts += [("Failed, made good later", str(made_good)), ("Redriven", str(redriven))]
     cost = _cost(runs)
     in_force = observation_report.read_modes(env)
     facts.append(("Mode", in_force["mode"]))
     facts += [("LLM cost", costs.money(amount, currency)) for currency, amount in cost]
-    kind = IDLE if not runs else GOOD if len(recovered) == len(runs) else PLAIN
+    settled = len(recovered) + made_good
+    kind = IDLE if not runs else GOOD if settled == len(runs) else PLAIN
     report = Report(
         title="The last day" if days == 1 else "The last %d days" % days,
         subtitle="%s to %s" % (moment(since), moment(now)),
-        outcome=Status(kind, "%d of %d runs recovered" % (len(recovered), len(runs))),
+        outcome=Status(kind, _outcome_text(len(recovered), len(runs), made_good)),
         facts=facts,
         made_at=now,
     )
@@ -75,6 +80,19 @@ def build_period_report(env, days):
                key=lambda run: run["repeats"], reverse=True)[:MAX_REPEATED_SHOWN], clean))
     report.add("Tickets waiting for a person", _waiting(waiting, clean))
     return report
+
+
+def _mark_made_good(runs):
+    """Mark the failed runs that a later run has made good, and return how many there are."""
+    open_runs = {id(run) for run in run_summaries.open_runs(runs)}
+    for run in runs:
+        run["made_good"] = id(run) not in open_runs
+    return sum(run["made_good"] for run in runs)
+
+
+def _outcome_text(recovered, number, made_good):
+    text = "%d of %d runs recovered" % (recovered, number)
+    return "%s, and %d were made good later" % (text, made_good) if made_good else text
 
 
 def _is_recovered(run):
@@ -116,7 +134,9 @@ def _tickets(env, since):
 
 def _recovered_failed(runs):
     recovered = sum(_is_recovered(run) for run in runs)
-    return [(GOOD, recovered), (BAD, len(runs) - recovered)]
+    made_good = sum(run["made_good"] for run in runs)
+    parts = [(GOOD, recovered), (WAIT, made_good), (BAD, len(runs) - recovered - made_good)]
+    return [part for part in parts if part[0] != WAIT or part[1]]
 
 
 def _by_day(runs, since, now):
@@ -180,7 +200,7 @@ def _targets(runs, clean):
 def _causes(runs, clean):
     count_by_cause = {}
     for run in runs:
-        if not _is_recovered(run):
+        if not _is_recovered(run) and not run["made_good"]:
             key = run.get("cause") or "unknown"
             count_by_cause[key] = count_by_cause.get(key, 0) + 1
     rows = sorted(count_by_cause.items(), key=lambda item: -item[1])
@@ -202,6 +222,8 @@ def _runs(runs, clean):
 def _outcome(run):
     if _is_recovered(run):
         return Status(GOOD, "recovered")
+    if run["made_good"]:
+        return Status(WAIT, "made good later")
     return Status(BAD, str(run.get("cause") or "failed"))
 
 

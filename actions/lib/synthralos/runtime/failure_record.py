@@ -10,6 +10,7 @@ from synthralos.escalation.ticket_evidence import Evidence
 from synthralos.runtime import workflow_run
 from synthralos.runtime.environment import Environment
 from synthralos.storage import history
+from synthralos.storage.stackstorm_api import ENDED, StackStormError
 
 TRIGGER = "synthralos.recovery_failed"
 NOTIFY_SECONDS = 5.0
@@ -52,7 +53,8 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
     """Write the record of a failed run. An unavailable datastore, API or platform is no error.
 
     :returns: {ticket, occurrences, notifications, record, trigger, webhook}; ticket, occurrences
-        and record are None where they could not be stored.
+        and record are None where they could not be stored. A redriven run has no ticket while its
+        redrive is at work, which opens one for all of its runs.
     """
     # All actions of a workflow import this module, and one of them records.
     from synthralos.escalation import ticketing
@@ -69,20 +71,7 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
         "attempts": run.attempts,
     }
     record_id = history.append_entry(env.store, run.subject, env.now(), entry)
-    ticket = ticketing.open_failure_ticket(
-        env,
-        env.settings.escalation,
-        run.workflow,
-        run.subject,
-        {"type": run.type, "cause": cause, "severity": run.severity},
-        env.redactor.redact_text(run.summary),
-        attempts=run.attempts,
-        impact=run.impact,
-        details=env.redactor.redact_value(
-            {name: run.error[name] for name in ("field", "hint") if run.error.get(name)}
-        ),
-        evidence=run.evidence,
-    ) or {}
+    ticket = {} if _has_redrive_at_work(env, run) else _open_ticket(env, run)
     if run.case is not None:
         failure = {"type": run.type if run.teaches else None, "cause": cause}
         workflow_run.record_summary(env, run.case, "failed", failure, **run.facts)
@@ -107,6 +96,35 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
         "trigger": env.fire(TRIGGER, payload),
         "webhook": notify_platform(env, payload),
     }
+
+
+def _open_ticket(env: Environment, run: FailedRun) -> dict[str, Any]:
+    ticket: Optional[dict[str, Any]] = ticketing.open_failure_ticket(
+        env,
+        env.settings.escalation,
+        run.workflow,
+        run.subject,
+        {"type": run.type, "cause": run.error["cause"], "severity": run.severity},
+        env.redactor.redact_text(run.summary),
+        attempts=run.attempts,
+        impact=run.impact,
+        details=env.redactor.redact_value(
+            {name: run.error[name] for name in ("field", "hint") if run.error.get(name)}
+        ),
+        evidence=run.evidence,
+    )
+    return ticket or {}
+
+
+def _has_redrive_at_work(env: Environment, run: FailedRun) -> bool:
+    """Whether a redrive has started the run and has not ended, so that it will report the run."""
+    mark = (run.case or {}).get("redrive")
+    if mark is None or env.api is None:
+        return False
+    try:
+        return env.api.execution(mark["run"], "status").get("status") not in ENDED
+    except StackStormError:
+        return False
 
 
 def failed_run(workflow: str, subject: str, case: Optional[dict[str, Any]]) -> FailedRun:

@@ -7,6 +7,7 @@ here.
 import base64
 import binascii
 import re
+from typing import TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
@@ -23,20 +24,41 @@ ENABLED_KEY = PREFIX + "enabled"
 _OFF = ("false", "off", "no", "0")
 
 
+class RedriveMark(TypedDict):
+    """What a run that recovery.redrive has started knows of that.
+
+    `run` is the execution id of the redrive.
+    """
+
+    run: str
+
+
 def read_parameters(execution, store=None):
     """The parameters of `execution`: what the caller gave, over the defaults, text resolved.
 
     `@case` is replaced by what the parameter `case` holds, `@trigger` by what the trigger instance
     that started the run carries, `@last` by the agent's last query; an empty object or the failure
     type `unknown` likewise, when case or trigger has something to put there. `base64:...` is
-    decoded, at every depth. A trace that the run is to join stands under `trace`.
+    decoded, at every depth. A trace that the run is to join stands under `trace`, the execution
+    that it runs again under `rerun_of`, and the RedriveMark of one that is redriven under
+    `redrive`.
     """
     declared = ((execution.get("action") or {}).get("parameters")) or {}
     parameters = {name: spec["default"] for name, spec in declared.items() if "default" in spec}
     # An execution holds only what was given: the key is missing when that was nothing.
     parameters.update(execution.get("parameters") or {})
     payload = (execution.get("trigger_instance") or {}).get("payload")
-    return resolve_placeholders(parameters, payload, store)
+    resolved = resolve_placeholders(parameters, payload, store)
+    origin = origin_of(execution)
+    return dict(resolved, rerun_of=origin) if origin else resolved
+
+
+def origin_of(execution):
+    """Return the execution that `execution`, or its `context` alone, runs again, or None."""
+    context = (execution or {}).get("context")
+    rerun = context.get("re-run") if isinstance(context, dict) else None
+    origin = rerun.get("ref") if isinstance(rerun, dict) else None
+    return origin if isinstance(origin, str) and origin else None
 
 
 def is_disabled_for(execution, store):
@@ -93,7 +115,15 @@ def resolve_placeholders(parameters, payload=None, store=None):
             # What a case or a trigger carries was never rendered, so nobody had to encode it.
             resolved[name] = decode_base64(name, value)
     trace = content.get("trace") or trace_context.extract_from_parameters(resolved)
-    return dict(resolved, trace=trace) if trace else resolved
+    if trace:
+        resolved["trace"] = trace
+    if _is_redrive_mark(content.get("redrive")):
+        resolved["redrive"] = content["redrive"]
+    return resolved
+
+
+def _is_redrive_mark(value):
+    return isinstance(value, dict) and isinstance(value.get("run"), str)
 
 
 def _require_source(name, value, source, hint):

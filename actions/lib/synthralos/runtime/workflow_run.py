@@ -31,8 +31,8 @@ def new_case(
     """The content of a case.
 
     {v, workflow, run, started, deadline, dry_run, request (what the caller worded), rules,
-    progress, trace (where the caller gave one)} and what the workflow adds. Times are seconds
-    since the epoch.
+    progress; trace, rerun_of and redrive, as run_parameters has them, where there are any} and
+    what the workflow adds. Times are seconds since the epoch.
 
     :param seconds: what the run has when its parameters name no `timeout`; longest: what it may
         have.
@@ -51,8 +51,9 @@ def new_case(
         "rules": rules,
         "progress": RunProgress().as_dict(),
     }
-    if parameters.get("trace"):
-        case["trace"] = parameters["trace"]
+    for name in ("trace", "rerun_of", "redrive"):
+        if parameters.get(name):
+            case[name] = parameters[name]
     case.update(more)
     if not env.is_workflow:
         case["alone"] = True
@@ -62,6 +63,15 @@ def new_case(
             env.store, run_summaries.START, env.run, env.now(), workflow=workflow
         )
     return case
+
+
+def key_run(case):
+    """The run by which servers recognise the requests of a case as repeated.
+
+    For a redriven run it is the one that failed: an answer of it that was lost may have taken
+    effect.
+    """
+    return case["rerun_of"] if case.get("redrive") and case.get("rerun_of") else case["run"]
 
 
 def failed_at(started, *timestamps):
@@ -259,6 +269,8 @@ def _attempt_facts(case):
         "llm": case.get("llm"),
         "transitions": case.get("transitions"),
         "alone": case.get("alone"),
+        "rerun_of": case.get("rerun_of"),
+        "redrive": (case.get("redrive") or {}).get("run"),
     }
     return dict(facts, **{name: value for name, value in optional.items() if value})
 

@@ -81,6 +81,9 @@ KINDS = {
     "agent_run": KeyKind("agent_runs", _NAME),
     "agent_run_waiter": KeyKind("agent_runs", _NAME),
     "reaped_run": KeyKind("incidents", _NAME, ttl_seconds=32 * DAY),
+    # Longer than a failed run can be a candidate.
+    "redrive_claim": KeyKind("redrives", _NAME, ttl_seconds=14 * DAY),
+    "redriven_run": KeyKind("redrives", ttl_seconds=14 * DAY),
     "query": KeyKind("queries", _NAME, holds_user_text=True, ttl_seconds=7 * DAY),
     "answer": KeyKind("answers", _NAME, holds_user_text=True, ttl_seconds=DAY),
     "case": KeyKind(
@@ -129,8 +132,8 @@ def lifetime_of(kind: str) -> int:
 
 
 GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
-# These expire within minutes, are meant to stay, or keep an agent from being started twice.
-NEVER_CLEARED = ("claims", "definitions", "modes", "agent_runs")
+# These expire within minutes, are meant to stay, or keep a run from being started twice.
+NEVER_CLEARED = ("claims", "definitions", "modes", "agent_runs", "redrives")
 CLEARABLE = tuple(group for group in GROUPS if group not in NEVER_CLEARED)
 
 

@@ -13,9 +13,13 @@ from synthralos.storage.datastore import PREFIX, WITHHELD
 from synthralos.storage.keyspace import KINDS
 
 # Kinds that the configured TTL does not apply to: a window's steps, marks that outlive it, hosts
-# that come last for as long as a breaker stays open, accounts until they are renewed. The ledger
-# applies it itself, because a forced state lasts as long as the operator says.
-_OWN_LIFETIME = ("outcome", "host_failure", "account_failure", "loop_step", "reaped_run", "cached")
+# that come last for as long as a breaker stays open, accounts until they are renewed, claims
+# without which runs would be started twice. The ledger applies it itself, because a forced state
+# lasts as long as the operator says.
+_OWN_LIFETIME = (
+    "outcome", "host_failure", "account_failure", "loop_step", "reaped_run", "cached",
+    "redrive_claim", "redriven_run",
+)
 # Kinds that consist of user text, and are not stored at all without it.
 _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
 # How long most runs may take, and how long those of agents and orchestrations.
@@ -37,7 +41,8 @@ FIELDS_WITHOUT_TEXT = {
 FIELDS_WITHOUT_TEXT["ticket_event"] = FIELDS_WITHOUT_TEXT["ticket"]
 _ERROR_FIELDS = ("cause", "type", "severity", "status", "retry_after", "field", "step")
 # A ticket that was created manually: its summary and details are what a person wants it to say.
-_MANUAL_TICKET = "ticket.create"
+# That of a redrive: they consist of ids, names and numbers.
+_UNSTRIPPED_TICKETS = ("ticket.create", "recovery.redrive")
 
 
 def with_retention(datastore, settings):
@@ -116,7 +121,7 @@ class RetentionDatastore:
 def _strip_text(kind, text):
     """The row `text` of this kind without user text."""
     fact = json.loads(text)
-    if fact.get("workflow") == _MANUAL_TICKET:
+    if fact.get("workflow") in _UNSTRIPPED_TICKETS:
         return text
     stripped = {name: fact[name] for name in FIELDS_WITHOUT_TEXT[kind] if name in fact}
     if "summary" in stripped:

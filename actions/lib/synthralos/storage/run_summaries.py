@@ -71,6 +71,28 @@ def summaries_since(store, timestamp, max_pages=10):
             yield summary
 
 
+def open_runs(summaries):
+    """Return the summaries without those of failed runs that a later run has made good.
+
+    That is a re-run, a redriven run, or one that resumes an orchestration; or one of that. If the
+    later run is not among `summaries`, the failure stays.
+    """
+    origins = {run.get("run"): run.get("rerun_of") for run in summaries}
+    made_good = set()
+    for run in summaries:
+        if run.get("outcome") != "recovered":
+            continue
+        origin = run.get("rerun_of")
+        while origin is not None and origin not in made_good:
+            made_good.add(origin)
+            origin = origins.get(origin)
+    return [
+        run
+        for run in summaries
+        if run.get("outcome") == "recovered" or run.get("run") not in made_good
+    ]
+
+
 def success_rate(summaries, now, failure_type=None, target=None):
     """The share of runs that recovered, 0 to 1, weighted by `0.5 ** (age / HALF_LIFE_SECONDS)`.
 

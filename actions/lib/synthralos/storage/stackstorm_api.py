@@ -146,11 +146,20 @@ class Api:
     def start(self, action, parameters):
         """Request an execution of `action`, such as `pack.action`, and return its id."""
         body = {"action": action, "parameters": parameters}
-        execution = self._json(self._call("POST", "/executions", READ_EXECUTION_SECONDS, json=body))
+        return self._start("/executions", body, "starting %s" % action)
+
+    def re_run(self, execution_id, parameters):
+        """Request an execution again, and return the id of the new one.
+
+        :param parameters: in place of those that it had under these names; it keeps the others.
+        """
+        path = "/executions/%s/re_run" % quote(execution_id, safe="")
+        return self._start(path, {"parameters": parameters}, "running %s again" % execution_id)
+
+    def _start(self, path, body, purpose):
+        execution = self._json(self._call("POST", path, READ_EXECUTION_SECONDS, json=body))
         if not isinstance(execution, dict) or not isinstance(execution.get("id"), str):
-            raise StackStormError(
-                "StackStorm's API returned no execution ID when starting %s" % action
-            )
+            raise StackStormError("StackStorm's API returned no execution ID when %s" % purpose)
         return execution["id"]
 
     def wait(self, execution_id, seconds, sleep=time.sleep, now=time.monotonic):

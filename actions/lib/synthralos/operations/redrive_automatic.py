@@ -1,0 +1,180 @@
+"""When a redrive that a rule has started may start runs: after its targets have answered a probe.
+
+A breaker is derived from outcomes and fires nothing, and a target of which nothing is heard may be
+as broken as before. So the rule is a timer, and each target is asked first, by something that does
+not use up a failed run: a model by a request of a few words, a platform and a route by the checks
+of `pack.check`. The first run after that is one alone, as in each redrive.
+"""
+
+from typing import Any, Optional
+
+from synthralos.automation import config as automation_config
+from synthralos.automation import modes
+from synthralos.calls import llm_calls, targets
+from synthralos.calls.http import CallError, CallNotMade
+from synthralos.calls.llm_calls import CallOptions
+from synthralos.calls.llm_wires import chat_request
+from synthralos.calls.relations import Target
+from synthralos.config.modes import ACT
+from synthralos.core.errors import InvalidInput
+from synthralos.operations import redrive_health, redrive_report, redrive_selection, self_check
+from synthralos.operations.redrive_selection import Candidate, Selection, SkippedRun
+from synthralos.runtime.environment import Environment
+from synthralos.storage import circuit_breaker, redrives
+from synthralos.storage.outcome_ledger import Outcome
+
+PROBE_SECONDS = 30.0
+PROBE_TEXT = "Reply with the word OK."
+# What a probe costs is bounded; further targets are asked by the next run of the rule.
+MAX_PROBES = 10
+# How long a target is left alone at which redriven runs have failed again.
+PAUSE_SECONDS = 3600.0
+NOT_IN_MODE, ANOTHER_REDRIVE = "not_in_mode_act", "another_redrive"
+FAILED_LATELY, NO_ANSWER = "failed_lately", "no_answer"
+
+
+def admit(env: Environment, selection: Selection, is_dry_run: bool) -> bool:
+    """Leave in the selection what a rule may start now, and return whether nothing is started.
+
+    What is not in the mode `act` is left to a person; if that is all there is, the redrive becomes
+    a dry run.
+
+    :raises DatastoreUnavailable: the mode or the outcomes cannot be read.
+    :raises StackStormError: StackStorm's API is unavailable.
+    """
+    if is_dry_run or not selection.candidates:
+        return is_dry_run
+    allowed = _workflows_in_act(env, selection)
+    if not allowed:
+        return True
+    _keep(selection, lambda entry: None if entry.workflow in allowed else NOT_IN_MODE)
+    if _another_is_running(env):
+        _keep(selection, lambda entry: ANOTHER_REDRIVE)
+        return False
+    failing = _failing_targets(env, selection)
+    _keep(selection, lambda entry: FAILED_LATELY if _targets(entry) <= failing else None)
+    answering: set[str] = set()
+    names = dict.fromkeys(
+        name for entry in selection.candidates for name in sorted(_targets(entry) - failing)
+    )
+    configured = {
+        target.name: target for kind in targets.configured(env.settings).values() for target in kind
+    }
+    for name in list(names)[:MAX_PROBES]:
+        if has_answered(env, name) or _probe(env, name, configured):
+            answering.add(name)
+    _keep(selection, lambda entry: None if _targets(entry) & answering else NO_ANSWER)
+    return False
+
+
+def _targets(candidate: Candidate) -> set[str]:
+    return set(redrive_health.targets_of(candidate.workflow, candidate.targets))
+
+
+def _keep(selection: Selection, reason_of: Any) -> None:
+    """Move the candidates for which there is a reason to those that are skipped."""
+    candidates = []
+    for entry in selection.candidates:
+        reason = reason_of(entry)
+        if reason is None:
+            candidates.append(entry)
+        else:
+            selection.skipped.append(SkippedRun(entry.run, entry.workflow, entry.cause, reason))
+    selection.candidates = candidates
+
+
+def _workflows_in_act(env: Environment, selection: Selection) -> set[str]:
+    config, _ = automation_config.load(env.settings.automation)
+    workflows = {entry.workflow for entry in selection.candidates}
+    allowed = {
+        workflow for workflow in workflows if modes.mode_of(env, config, workflow).mode == ACT
+    }
+    redrives.require_store(env.store)
+    return allowed
+
+
+def _another_is_running(env: Environment) -> bool:
+    api: Any = env.api
+    ref = redrive_selection.PACK + redrive_report.WORKFLOW
+    return any(
+        row["id"] != env.run
+        for status in redrive_selection.LIVE
+        for row in api.executions("id", action=ref, status=status)
+    )
+
+
+def _failing_targets(env: Environment, selection: Selection) -> set[str]:
+    """Return the targets at which the last redriven runs have failed a short while ago."""
+    since = env.now() - PAUSE_SECONDS
+    runs = [
+        run for run in redrives.runs_since(env.store, since - PAUSE_SECONDS)
+        if run.ended_at is not None
+    ]
+    runs.sort(key=lambda run: run.ended_at or 0.0, reverse=True)
+    failing = set()
+    for name in set().union(*map(_targets, selection.candidates)):
+        ended = [
+            run for run in runs if name in redrive_health.targets_of(run.workflow, run.targets)
+        ]
+        failed = redrive_health.leading_failures(ended)
+        is_recent = bool(failed) and (failed[0].ended_at or 0.0) >= since
+        if is_recent and len(failed) >= redrive_health.FAILED_RUNS and not has_answered(env, name):
+            failing.add(name)
+    return failing
+
+
+def has_answered(env: Environment, target: str) -> bool:
+    """Whether the newest outcome of the target is an answer: another run has met it well."""
+    ledger: Any = env.ledger
+    window = ledger.window(target)
+    return bool(window) and bool(window[0].ok)
+
+
+def _probe(env: Environment, name: str, configured: dict[str, Target]) -> bool:
+    """Ask a target whether it works again; write its answer down as an outcome of it."""
+    ledger: Any = env.ledger
+    breaker = ledger.breaker_state(name)
+    if breaker.state == circuit_breaker.OPEN or (breaker.until or 0.0) > env.now():
+        # A call now would prolong what holds it back.
+        return False
+    target = configured.get(name) or configured.get(name.rpartition("/")[0])
+    if target is None:
+        return False
+    if name.startswith("llm:"):
+        return _ask_model(env, name, target)
+    if name.startswith("platform:"):
+        platform = next(
+            entry for entry in env.settings.platforms
+            if "platform:" + entry.name == target.name
+        )
+        return bool(self_check.platform_works(env, platform))
+    route: Any = target.endpoint
+    return bool(self_check.route_works(env, route.route))
+
+
+def _ask_model(env: Environment, name: str, target: Target) -> bool:
+    request = chat_request.parse({"prompt": PROBE_TEXT})
+    served_model: Any = target.endpoint
+    started_at, failure, ledger = env.now(), None, env.ledger
+    try:
+        llm_calls.complete(
+            env.client, served_model, request, PROBE_SECONDS, env.run,
+            CallOptions(checks_format=False),
+        )
+    except (CallNotMade, InvalidInput):
+        return False
+    except CallError as error:
+        failure = error.failure
+    now = env.now()
+    hint: Optional[float] = failure.retry_after if failure is not None else None
+    outcome = Outcome(
+        ok=failure is None,
+        cause=None if failure is None else failure.cause,
+        at=now,
+        latency=max(0.0, now - started_at),
+        until=None if hint is None else now + hint,
+        run=env.run,
+    )
+    ledger.append(name, outcome)
+    # A model that spent its tokens on reasoning has answered.
+    return failure is None or failure.cause == "output_limit"
