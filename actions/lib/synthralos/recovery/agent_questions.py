@@ -16,7 +16,6 @@ from synthralos.calls.attempts import StillRunning
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_line
-from synthralos.escalation import approval_notices
 from synthralos.runtime import child_runs, run_parameters
 from synthralos.storage import agent_runs, inquiries
 from synthralos.storage.agent_runs import AgentRun, AskedQuestion
@@ -73,6 +72,9 @@ def ask(
     last = AskedQuestion(_identity(question), run, len(child_runs.inquiries_of(env, run)))
     record = replace(record, question=last)
     agent_runs.save(env.store, record, env.now())
+    # Hardly any round asks, and this imports all channels.
+    from synthralos.escalation import approval_notices
+
     text = question_line(env, case, question)
     inquiries.record_inquiry(env.store, run, None, text)
     approval_notices.tell(env, run, case["workflow"], record.agent_id, text)
@@ -92,6 +94,8 @@ def count_waiting_time(env: "Environment", case: dict[str, Any]) -> None:
     asked_at = case.pop("asked_at", None)
     if asked_at is None:
         return
+    from synthralos.escalation import approval_notices
+
     seconds = max(0.0, env.now() - asked_at)
     case["asked_seconds"] = case.get("asked_seconds", 0.0) + seconds
     case["deadline"] += seconds

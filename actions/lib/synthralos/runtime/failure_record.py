@@ -56,9 +56,6 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
         and record are None where they could not be stored. A redriven run has no ticket while its
         redrive is at work, which opens one for all of its runs.
     """
-    # All actions of a workflow import this module, and one of them records.
-    from synthralos.escalation import ticketing
-
     cause = run.error["cause"]
     entry = {
         "event": "failed",
@@ -99,6 +96,9 @@ def record_failed_run(env: Environment, run: FailedRun) -> dict[str, Any]:
 
 
 def _open_ticket(env: Environment, run: FailedRun) -> dict[str, Any]:
+    # All actions of a workflow import this module, and one of them records.
+    from synthralos.escalation import ticketing
+
     ticket: Optional[dict[str, Any]] = ticketing.open_failure_ticket(
         env,
         env.settings.escalation,
