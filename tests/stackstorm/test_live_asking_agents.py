@@ -51,12 +51,12 @@ def start(st2, query, **parameters):
 
 
 def wait_for_question(st2, run_id):
-    def listed():
+    def own_approval():
         approvals = st2.run("approval.list")[0]["result"]["result"]["approvals"]
         return next((approval for approval in approvals if approval["run"] == run_id), None)
 
     st2.wait(run_id, "paused", "failed", "succeeded")
-    return until(listed, "the question of %s is listed" % run_id, LIVE_PATIENCE_SECONDS)
+    return until(own_approval, "the question of %s is listed" % run_id, LIVE_PATIENCE_SECONDS)
 
 
 def say(st2, command):

@@ -165,13 +165,13 @@ def test_a_round_of_a_long_run_that_stackstorm_has_lost_is_abandoned(reap, statu
 
 
 def test_agent_runs_are_listed_once_however_many_long_runs_there_are(reap, monkeypatch):
-    listed = []
+    lookups = []
     undelivered = agent_runs.undelivered
     monkeypatch.setattr(reaper.agent_run_reaper, "cancel_left_behind", lambda env: [])
     monkeypatch.setattr(
-        reaper.agent_runs, "undelivered", lambda store: listed.append(1) or undelivered(store))
+        reaper.agent_runs, "undelivered", lambda store: lookups.append(1) or undelivered(store))
     reap(*[dict(long_run(), id=letter * 24) for letter in "cde"])
-    assert len(listed) == 1
+    assert len(lookups) == 1
 
 
 def test_an_action_that_has_just_been_requested_is_not_lost(reap):

@@ -184,12 +184,12 @@ class _RecordedRun:
         A start whose reply was lost, maybe with its process, is repeated under the same key as long
         as the same is asked for.
         """
-        found = find_open_run(self._env, self._case)
-        if found is not None and not found.is_open:
-            found = None
-        self._scope = _new_scope(self._case) if found is None else found.key_scope
-        is_own = found is not None and found.target == self._target.name
-        self._record = found if is_own else None
+        record = find_open_run(self._env, self._case)
+        if record is not None and not record.is_open:
+            record = None
+        self._scope = _new_scope(self._case) if record is None else record.key_scope
+        is_own = record is not None and record.target == self._target.name
+        self._record = record if is_own else None
         self._request = _platform_request(
             self._env, self._case, self._raw_request, self._target, self._scope
         )
