@@ -4,14 +4,10 @@ Both read the whole request, with tools, a picture, a schema and results, and an
 provider's own shape.
 """
 import json
-import os
-import re
-import shutil
-import subprocess
 
+import fixtures.aimock
 import pytest
-from benchmarks import peers
-from fixtures import PACK
+from fixtures.aimock import KEY, PATHS
 from fixtures.waiting import PATIENCE_SECONDS
 
 from synthralos.calls import llm_calls
@@ -20,7 +16,6 @@ from synthralos.calls.llm_providers import resolve_model
 from synthralos.calls.llm_wires import APIS, chat_request
 from synthralos.config.settings import Settings
 
-KEY = "aimock-key"
 FIXTURES = {"fixtures": [
     {"match": {"hasToolResult": True}, "response": {"content": '{"title": "T"}'}},
     {"match": {"userMessage": "picture"}, "response": {"toolCalls": [
@@ -28,8 +23,6 @@ FIXTURES = {"fixtures": [
         {"name": "look_up", "arguments": {"id": "2"}},
     ]}},
 ]}
-PATHS = {"openai": "/v1", "openai_responses": "/v1", "anthropic": "", "gemini": "/v1beta",
-         "bedrock": ""}
 MODELS = {"openai": "gpt-4o", "openai_responses": "gpt-4o", "anthropic": "claude-sonnet-4-5",
           "gemini": "gemini-2.5-flash", "bedrock": "anthropic.claude-3-5-sonnet-20241022-v2:0"}
 SCHEMA = {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"],
@@ -53,30 +46,9 @@ MESSAGES = [
 
 @pytest.fixture(scope="module")
 def aimock(tmp_path_factory):
-    """The address of an aimock that demands a key and knows the conversation of this file."""
-    try:
-        script = peers.existing_aimock(PACK / ".bench")
-    except peers.NotInstalled as error:
-        pytest.skip(str(error))
-    if shutil.which("node") is None:
-        pytest.skip("aimock needs node")
-    path = tmp_path_factory.mktemp("aimock") / "fixtures.json"
-    path.write_text(json.dumps(FIXTURES))
-    server = subprocess.Popen(
-        ["node", script, "-p", "0", "-f", str(path), "--strict"], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, env=dict(os.environ, AIMOCK_API_KEYS=KEY),
-    )
-    url = None
-    for line in server.stdout:
-        match = re.search(r"listening on (\S+)", line)
-        if match:
-            url = match.group(1)
-            break
-    assert url, "aimock did not start"
-    yield url
-    server.terminate()
-    server.wait(timeout=PATIENCE_SECONDS)
-    server.stdout.close()
+    """The address of an aimock that knows the conversation of this file."""
+    with fixtures.aimock.aimock(tmp_path_factory.mktemp("aimock"), FIXTURES) as address:
+        yield address
 
 
 def ask(base_url, api, messages, headers=None, key=KEY, model=None):
