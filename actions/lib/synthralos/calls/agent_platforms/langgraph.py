@@ -152,12 +152,12 @@ class LangGraph:
         if run is None:
             return RunState(UNKNOWN, handle)
         state = self._thread_state(session, handle)
-        values = dict(interrupts(state))
-        if run["status"] in _LIVE or question.id not in values:
+        questions = {interrupt.id: interrupt for interrupt in interrupts(state)}
+        if run["status"] in _LIVE or question.id not in questions:
             return self._state_of(session, handle, run)
-        value = resume_value(values[question.id], answer)
+        value = resume_value(questions[question.id], answer)
         # Servers before LangGraph 0.4 know no answers by id; of a single question none is needed.
-        resume = value if len(values) == 1 else {question.id: value}
+        resume = value if len(questions) == 1 else {question.id: value}
         body = {"command": {"resume": resume}, "metadata": {"idempotency_key": key}}
         return self._create(session, handle, body)
 

@@ -5,12 +5,43 @@ HumanInTheLoopMiddleware: one interrupt for several tool calls, and one for each
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from synthralos.calls import output_schema
+from synthralos.core import json_extract
+from synthralos.core.errors import InvalidInput
 
 YES, NO = "yes", "no"
 # What a person who refuses a tool call tells the agent.
 REFUSAL = "A person refused this tool call."
+# Keywords of a JSON schema: those with schemas under names of their own, and those with data.
+_SCHEMAS_BY_NAME = ("properties", "patternProperties", "definitions", "$defs")
+_DATA = ("enum", "default", "examples")
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """A question that is open on a thread.
+
+    :ivar id: the server's, or an empty text.
+    :ivar value: what the graph gave it.
+    :ivar response_schema: a JSON schema of the answer, or None where any is taken.
+    """
+
+    id: str
+    value: Any
+    response_schema: Optional[dict[str, Any]] = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Interrupt":
+        """Return the Interrupt that a server's `data` is."""
+        schema = data.get("response_schema")
+        return cls(
+            str(data.get("id") or ""), data.get("value"),
+            schema if isinstance(schema, dict) else None,
+        )
 
 
 def question_text(value: Any) -> str:
@@ -26,21 +57,20 @@ def question_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def resume_value(value: Any, answer: str) -> Any:
+def resume_value(interrupt: Interrupt, answer: str) -> Any:
     """Return what the graph gets as the answer to an interrupt.
 
-    :param value: of the interrupt.
     :param answer: a person's: `yes`, `no` or a text. To a tool call that has to be approved, a text
         is the reason why it is not, unless the tool only asks people.
     """
+    value = interrupt.value
     if _is_review(value):
-        allowed = _allowed_decisions(value)
-        requests = value["action_requests"]
-        names = [_name(request) for request in requests]
-        return {"decisions": [_decision(answer, allowed.get(name, [])) for name in names]}
+        decisions = _allowed_decisions(value)
+        allowed = [decisions.get(_name(request)) for request in value["action_requests"]]
+        return {"decisions": [_decision(answer, names) for names in allowed]}
     if _is_tool_approval(value):
-        return _decision(answer, [])
-    return answer
+        return _first_valid(_decisions(answer), interrupt.response_schema)
+    return _first_valid(_readings(answer), interrupt.response_schema)
 
 
 def _is_review(value: Any) -> bool:
@@ -65,12 +95,62 @@ def _allowed_decisions(review: Mapping[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _decision(answer: str, allowed: list[Any]) -> dict[str, Any]:
-    if "respond" in allowed and "approve" not in allowed:
-        return {"type": "respond", "message": answer}
+def _decisions(answer: str) -> Iterator[dict[str, Any]]:
+    """Yield the decisions that an answer may mean, the likeliest first."""
     if answer == YES:
-        return {"type": "approve"}
-    return {"type": "reject", "message": REFUSAL if answer == NO else answer}
+        yield {"type": "approve"}
+    else:
+        yield {"type": "reject", "message": REFUSAL if answer == NO else answer}
+    yield {"type": "respond", "message": answer}
+
+
+def _decision(answer: str, allowed: Optional[list[Any]]) -> dict[str, Any]:
+    """Return the first of these decisions that is allowed; None allows all of them."""
+    decisions = list(_decisions(answer))
+    if allowed is None:
+        return decisions[0]
+    return next((item for item in decisions if item["type"] in allowed), decisions[0])
+
+
+def _readings(answer: str) -> Iterator[Any]:
+    """Yield what an answer may mean, the likeliest first: also the JSON that is in it."""
+    yield answer
+    if answer in (YES, NO):
+        yield answer == YES
+    yield from json_extract.find_values(answer)
+
+
+def _first_valid(candidates: Iterator[Any], schema: Optional[dict[str, Any]]) -> Any:
+    """Return the first candidate that matches the schema, or the first one."""
+    values = list(candidates)
+    if schema is None:
+        return values[0]
+    try:
+        # It is the agent's: it may refer to any address.
+        output_schema.require_valid_schema(schema, "response_schema")
+    except InvalidInput:
+        return values[0]
+    import jsonschema
+
+    validator = jsonschema.Draft4Validator(_as_draft_4(schema))
+    return next((value for value in values if validator.is_valid(value)), values[0])
+
+
+def _as_draft_4(schema: Any) -> Any:
+    """Return a schema whose `const`, which draft 4 does not know, says the same as an `enum`."""
+    if isinstance(schema, list):
+        return [_as_draft_4(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if keyword == "const":
+            result["enum"] = [value]
+        elif keyword in _SCHEMAS_BY_NAME and isinstance(value, dict):
+            result[keyword] = {name: _as_draft_4(item) for name, item in value.items()}
+        else:
+            result[keyword] = value if keyword in _DATA else _as_draft_4(value)
+    return result
 
 
 def _call_text(request: Any) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from synthralos.calls.agent_platforms.langgraph_questions import question_text
+from synthralos.calls.agent_platforms.langgraph_questions import Interrupt, question_text
 from synthralos.calls.agent_platforms.protocol import ASKING, Handle, Question, RunState
 from synthralos.calls.llm_wires.chat_messages import text_of
 
@@ -29,10 +29,10 @@ def graph_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def interrupts(state: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return (id, value) of each question that is open on a thread."""
+def interrupts(state: Mapping[str, Any]) -> list[Interrupt]:
+    """Return the questions that are open on a thread."""
     return [
-        (str(interrupt.get("id") or ""), interrupt.get("value"))
+        Interrupt.from_json(interrupt)
         for task in _tasks(state)
         if isinstance(task.get("interrupts"), list)
         for interrupt in task["interrupts"]
@@ -92,8 +92,9 @@ def _text_of_user(message: Any) -> str:
 
 def asking(handle: Handle, state: Mapping[str, Any]) -> RunState:
     """Return the RunState of a thread that has a question open."""
-    interrupt_id, value = interrupts(state)[0]
-    return RunState(ASKING, handle, question=Question(question_text(value), id=interrupt_id))
+    interrupt = interrupts(state)[0]
+    question = Question(question_text(interrupt.value), id=interrupt.id)
+    return RunState(ASKING, handle, question=question)
 
 
 def _tasks(state: Mapping[str, Any]) -> list[dict[str, Any]]:
