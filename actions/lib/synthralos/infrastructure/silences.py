@@ -214,7 +214,7 @@ def end(env: Environment, run: str, case: Optional[Mapping[str, Any]] = None) ->
             silence["status"], silence["reason"] = ENDED, ""
         elif silence["status"] == ACTIVE:
             silence["reason"] = reason or ""
-    run_log.emit("silences_ended", count=len(ids), reason=reason or "")
+    run_log.emit("silences_ended", count=len(ids), confirmed=reason is None)
     return reason is None
 
 

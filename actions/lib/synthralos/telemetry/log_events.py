@@ -13,6 +13,8 @@ EVENTS = {
     "skipped": ("target", "seconds", "cause"),
     # An agent works on after a round; `seconds` since its start.
     "agent_running": ("target", "seconds"),
+    # An agent asks a person; the run waits for the answer.
+    "agent_asks": ("target",),
     # A run for the same request is at a target that the agent has no longer.
     "agent_run_lost": ("target",),
     # The step of the repair plan that the next attempt applies.
@@ -26,6 +28,8 @@ EVENTS = {
     "turn_not_taken": ("reason",),
     # Prometheus could not be queried again for the state of nodes.
     "not_watched": ("cause",),
+    # A repair has ended its silences; `confirmed`: whether Alertmanager says so.
+    "silences_ended": ("count", "confirmed"),
     # A wave of an orchestration begins: steps at once, a question, or another orchestration.
     "wave": ("number", "what", "steps"),
     # An attempt of an orchestration's step failed.
