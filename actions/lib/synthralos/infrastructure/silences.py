@@ -72,7 +72,7 @@ def begin(
             continue
         silence = _create(env, case, alertmanager, calls, key)
         silences[key["fingerprint"]] = silence
-        run_log.emit("silence", status=silence["status"], reason=silence["reason"])
+        run_log.emit("silence", status=silence["status"])
     case["silences"] = list(silences.values())
 
 

@@ -28,6 +28,8 @@ EVENTS = {
     "turn_not_taken": ("reason",),
     # Prometheus could not be queried again for the state of nodes.
     "not_watched": ("cause",),
+    # A repair has silenced an alert, or could not.
+    "silence": ("status",),
     # A repair has ended its silences; `confirmed`: whether Alertmanager says so.
     "silences_ended": ("count", "confirmed"),
     # A wave of an orchestration begins: steps at once, a question, or another orchestration.
