@@ -99,6 +99,13 @@ class Plant:
     def children(self, execution_id, attributes):
         return []
 
+    def inquiries(self, offset=0):
+        return []
+
+    def cancel(self, execution_id):
+        self.rows[execution_id]["status"] = "canceled"
+        return True
+
     def fire(self, trigger, payload):
         self.fired.append((trigger, payload))
 

@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from synthralos.automation import reaper
+from synthralos.automation.config import AutomationConfig
 from synthralos.core.causes import CAUSES
 from synthralos.core.errors import InvalidInput
 from synthralos.metrics import definitions, query, rollup
@@ -124,6 +126,30 @@ def test_a_redriven_run_whose_redrive_is_dead_opens_its_own_ticket(plant, outage
     plant.settle()
     (ticket,) = tickets.list_tickets(plant.store)
     assert ticket["occurrences"] == 2
+
+
+def test_the_reaper_reports_a_redrive_that_did_not_come_to_its_end(plant, outage):
+    outage(3)
+    plant.provider.heal()
+    current = Redrive(plant)
+    current.step()
+    plant.advance(60)
+    plant.rows[current.run]["status"] = "abandoned"
+    env = plant.env("0" * 24)
+    logged = reaper.reap(env, AutomationConfig())["logged"]
+    (entry,) = [entry for entry in logged if entry["run"] == current.run]
+    ticket = tickets.get(plant.store, entry["ticket"])
+    assert "was ended as abandoned" in ticket["summary"]
+    assert len(ticket["details"]["remaining"]) == 2
+    assert [row for row in reaper.reap(env, AutomationConfig())["logged"]] == []
+
+
+def test_the_reaper_ends_a_redrive_in_which_nothing_runs_any_more(plant, outage):
+    outage(2)
+    current = Redrive(plant, timeout=60)
+    plant.advance(200)
+    reaper.reap(plant.env("0" * 24), AutomationConfig())
+    assert plant.rows[current.run]["status"] == "canceled"
 
 
 def test_the_tickets_of_the_outage_are_resolved_when_each_of_its_runs_is_answered(plant, outage):
