@@ -444,12 +444,29 @@ def test_the_rule_only_lists_unless_the_mode_is_act(plant, outage, rule, automat
     assert plant.provider.calls == []
 
 
-def test_the_rule_starts_nothing_beside_another_redrive(plant, outage, rule):
+def test_the_rule_starts_nothing_beside_an_older_redrive(plant, outage, rule):
     outage(3)
     plant.provider.heal()
     other = Redrive(plant)
     assert rule.fire()["skipped_by_reason"] == {"another_redrive": 3}
     assert other.to_end()["counts"]["recovered"] == 3
+
+
+def test_of_several_runs_of_the_rule_that_overlap_the_oldest_starts_the_runs(plant, outage, rule):
+    outage(3)
+    plant.provider.heal()
+    newer = plant.request("synthralos.recovery.redrive", {}, status="running")
+    plant.rows["f" * 24] = dict(plant.rows.pop(newer), id="f" * 24)
+    assert rule.fire()["counts"]["recovered"] == 3
+
+
+def test_a_dead_redrive_blocks_the_rule_until_its_time_is_up(plant, outage, rule):
+    plant.request("synthralos.recovery.redrive", {"timeout": 600}, status="running")
+    outage(2)
+    plant.provider.heal()
+    assert rule.fire()["skipped_by_reason"] == {"another_redrive": 2}
+    plant.advance(720)
+    assert rule.fire()["counts"]["recovered"] == 2
 
 
 def test_processes_that_claim_a_run_at_the_same_time_start_it_once(clock, datastore):
