@@ -94,6 +94,21 @@ def test_it_stops_when_the_target_fails_again_and_goes_on_later(plant, outage):
     assert all(len(reruns_of(plant, run)) == 1 for run in runs)
 
 
+def test_a_breaker_that_the_outage_has_opened_is_waited_for(plant):
+    """The runs after it had opened called nothing, and are redriven, too."""
+    plant.provider.fail(status=503, message="down")
+    runs = [plant.llm_retry("Hello %d" % index, timeout=30) for index in range(9)]
+    calls = len(plant.provider.calls)
+    plant.config["breaker"] = {"open_seconds": 300}
+    assert calls < 9
+    plant.provider.heal()
+    began = plant.clock()
+    report = plant.redrive(targets=[TARGET])
+    assert report["outcome"] == "completed" and report["counts"]["recovered"] == 9
+    assert len(plant.provider.calls) == calls + 9 and plant.provider.calls[calls] >= began + 200
+    assert {entry["failed_run"] for entry in report["recovered"]} == set(runs)
+
+
 def test_the_first_run_is_alone_until_it_has_answered(plant, outage):
     outage(10)
     plant.duration = lambda: 50.0
