@@ -99,6 +99,13 @@ class Plant:
     def children(self, execution_id, attributes):
         return []
 
+    def inquiries(self, offset=0):
+        return []
+
+    def cancel(self, execution_id):
+        self.rows[execution_id]["status"] = "canceled"
+        return True
+
     def fire(self, trigger, payload):
         self.fired.append((trigger, payload))
 
@@ -157,8 +164,16 @@ class Plant:
         row["status"] = "running"
         inputs = run_parameters.read_parameters(row, env.store)
         determined = llm_retry.determine(env, inputs, self.clock())
-        case = unseal(determined["next"]["carry"], env.store)
-        succeeded, result = llm_retry.run_round(env, case)
+        self._round(run, inputs, determined["next"]["carry"])
+
+    def _round(self, run, inputs, sealed):
+        env = self.env(run)
+        succeeded, result = llm_retry.run_round(env, unseal(sealed, env.store))
+        following = result.get("next")
+        if following is not None:
+            when = self.clock() + following["delay"] + HOP_SECONDS
+            self._at(when, self._round, run, inputs, following["carry"])
+            return
         if not succeeded:
             case = unseal(result["carry"], env.store)
             result = failure_record.log_failed_run(

@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from synthralos.automation import reaper
+from synthralos.automation.config import AutomationConfig
 from synthralos.core.causes import CAUSES
 from synthralos.core.errors import InvalidInput
 from synthralos.metrics import definitions, query, rollup
@@ -92,6 +94,21 @@ def test_it_stops_when_the_target_fails_again_and_goes_on_later(plant, outage):
     assert all(len(reruns_of(plant, run)) == 1 for run in runs)
 
 
+def test_a_breaker_that_the_outage_has_opened_is_waited_for(plant):
+    """The runs after it had opened called nothing, and are redriven, too."""
+    plant.provider.fail(status=503, message="down")
+    runs = [plant.llm_retry("Hello %d" % index, timeout=30) for index in range(9)]
+    calls = len(plant.provider.calls)
+    plant.config["breaker"] = {"open_seconds": 300}
+    assert calls < 9
+    plant.provider.heal()
+    began = plant.clock()
+    report = plant.redrive(targets=[TARGET])
+    assert report["outcome"] == "completed" and report["counts"]["recovered"] == 9
+    assert len(plant.provider.calls) == calls + 9 and plant.provider.calls[calls] >= began + 200
+    assert {entry["failed_run"] for entry in report["recovered"]} == set(runs)
+
+
 def test_the_first_run_is_alone_until_it_has_answered(plant, outage):
     outage(10)
     plant.duration = lambda: 50.0
@@ -124,6 +141,30 @@ def test_a_redriven_run_whose_redrive_is_dead_opens_its_own_ticket(plant, outage
     plant.settle()
     (ticket,) = tickets.list_tickets(plant.store)
     assert ticket["occurrences"] == 2
+
+
+def test_the_reaper_reports_a_redrive_that_did_not_come_to_its_end(plant, outage):
+    outage(3)
+    plant.provider.heal()
+    current = Redrive(plant)
+    current.step()
+    plant.advance(60)
+    plant.rows[current.run]["status"] = "abandoned"
+    env = plant.env("0" * 24)
+    logged = reaper.reap(env, AutomationConfig())["logged"]
+    (entry,) = [entry for entry in logged if entry["run"] == current.run]
+    ticket = tickets.get(plant.store, entry["ticket"])
+    assert "was ended as abandoned" in ticket["summary"]
+    assert len(ticket["details"]["remaining"]) == 2
+    assert reaper.reap(env, AutomationConfig())["logged"] == []
+
+
+def test_the_reaper_ends_a_redrive_in_which_nothing_runs_any_more(plant, outage):
+    outage(2)
+    current = Redrive(plant, timeout=60)
+    plant.advance(200)
+    reaper.reap(plant.env("0" * 24), AutomationConfig())
+    assert plant.rows[current.run]["status"] == "canceled"
 
 
 def test_the_tickets_of_the_outage_are_resolved_when_each_of_its_runs_is_answered(plant, outage):
@@ -418,12 +459,29 @@ def test_the_rule_only_lists_unless_the_mode_is_act(plant, outage, rule, automat
     assert plant.provider.calls == []
 
 
-def test_the_rule_starts_nothing_beside_another_redrive(plant, outage, rule):
+def test_the_rule_starts_nothing_beside_an_older_redrive(plant, outage, rule):
     outage(3)
     plant.provider.heal()
     other = Redrive(plant)
     assert rule.fire()["skipped_by_reason"] == {"another_redrive": 3}
     assert other.to_end()["counts"]["recovered"] == 3
+
+
+def test_of_several_runs_of_the_rule_that_overlap_the_oldest_starts_the_runs(plant, outage, rule):
+    outage(3)
+    plant.provider.heal()
+    newer = plant.request("synthralos.recovery.redrive", {}, status="running")
+    plant.rows["f" * 24] = dict(plant.rows.pop(newer), id="f" * 24)
+    assert rule.fire()["counts"]["recovered"] == 3
+
+
+def test_a_dead_redrive_blocks_the_rule_until_its_time_is_up(plant, outage, rule):
+    plant.request("synthralos.recovery.redrive", {"timeout": 600}, status="running")
+    outage(2)
+    plant.provider.heal()
+    assert rule.fire()["skipped_by_reason"] == {"another_redrive": 2}
+    plant.advance(720)
+    assert rule.fire()["counts"]["recovered"] == 2
 
 
 def test_processes_that_claim_a_run_at_the_same_time_start_it_once(clock, datastore):

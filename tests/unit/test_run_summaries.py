@@ -40,3 +40,22 @@ def test_what_is_to_be_counted_stands_by_itself_until_it_is(store, clock):
     run_summaries.record_metrics_event(store, run_summaries.CALLS, "5f0c", clock() + 1, llm=[])
     events = [run_summaries.parse_event(text) for _, text in store.list(run_summaries.UNCOUNTED)]
     assert sorted(event["kind"] for event in events) == ["calls", "calls", "end", "start"]
+
+
+def run(name, outcome="failed", rerun_of=None):
+    return {"run": name, "outcome": outcome, "rerun_of": rerun_of}
+
+
+def test_a_failed_run_is_open_until_a_run_of_its_lineage_has_recovered():
+    a, b, c = run("a"), run("b", rerun_of="a"), run("c", "recovered", rerun_of="b")
+    assert run_summaries.open_runs([b, a]) == [b, a]
+    assert run_summaries.open_runs([c, b, a]) == [c]
+    other = run("d")
+    assert run_summaries.open_runs([other, c, b, a]) == [other, c]
+    # Of the chain, only what is among the summaries is known.
+    assert run_summaries.open_runs([c, a]) == [c, a]
+
+
+def test_a_circle_of_reruns_ends():
+    a, b = run("a", "recovered", rerun_of="b"), run("b", rerun_of="a")
+    assert run_summaries.open_runs([a, b]) == [a]

@@ -39,7 +39,7 @@ from synthralos.storage.datastore import PAGE_SIZE, PREFIX, DatastoreUnavailable
 from synthralos.storage.redrives import RedrivenRun
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
 
-DEFAULT_RUN_SECONDS, MAX_RUN_SECONDS = 3600, 24 * 3600
+MAX_RUN_SECONDS = 24 * 3600
 # How far apart rounds are that start runs.
 ROUND_SECONDS = 10
 # A round that has to wait is followed by the next one after these seconds, or after a tenth of the
@@ -126,7 +126,7 @@ def begin(
     """
     request = redrive_request.read(parameters, env.now())
     timeout = workflow_run.whole_number(
-        dict({"timeout": DEFAULT_RUN_SECONDS}, **parameters), "timeout",
+        dict({"timeout": redrive_request.DEFAULT_RUN_SECONDS}, **parameters), "timeout",
         workflow_run.MIN_RUN_SECONDS, MAX_RUN_SECONDS,
     )
     _settle_unknown(env)

@@ -17,7 +17,14 @@ from synthralos.calls.llm_wires import chat_request
 from synthralos.calls.relations import Target
 from synthralos.config.modes import ACT
 from synthralos.core.errors import InvalidInput
-from synthralos.operations import redrive_health, redrive_report, redrive_selection, self_check
+from synthralos.core.timestamps import parse_iso
+from synthralos.operations import (
+    redrive_health,
+    redrive_report,
+    redrive_request,
+    redrive_selection,
+    self_check,
+)
 from synthralos.operations.redrive_selection import Candidate, Selection, SkippedRun
 from synthralos.runtime.environment import Environment
 from synthralos.storage import circuit_breaker, redrives
@@ -29,6 +36,8 @@ PROBE_TEXT = "Reply with the word OK."
 MAX_PROBES = 10
 # How long a target is left alone at which redriven runs have failed again.
 PAUSE_SECONDS = 3600.0
+# After the deadline of a redrive, until it counts as dead.
+GRACE_SECONDS = 120
 NOT_IN_MODE, ANOTHER_REDRIVE = "not_in_mode_act", "another_redrive"
 FAILED_LATELY, NO_ANSWER = "failed_lately", "no_answer"
 
@@ -48,7 +57,7 @@ def admit(env: Environment, selection: Selection, is_dry_run: bool) -> bool:
     if not allowed:
         return True
     _keep(selection, lambda entry: None if entry.workflow in allowed else NOT_IN_MODE)
-    if _another_is_running(env):
+    if _an_older_one_is_running(env):
         _keep(selection, lambda entry: ANOTHER_REDRIVE)
         return False
     failing = _failing_targets(env, selection)
@@ -93,14 +102,25 @@ def _workflows_in_act(env: Environment, selection: Selection) -> set[str]:
     return allowed
 
 
-def _another_is_running(env: Environment) -> bool:
+def _an_older_one_is_running(env: Environment) -> bool:
+    """Whether another redrive is at work that began before this one.
+
+    Of several that look at the same time, the oldest sees none: otherwise each would wait for the
+    others. One that is past its time has died.
+    """
     api: Any = env.api
     ref = redrive_selection.PACK + redrive_report.WORKFLOW
     return any(
-        row["id"] != env.run
+        row["id"] < env.run and env.now() < _deadline(row) + GRACE_SECONDS
         for status in redrive_selection.LIVE
-        for row in api.executions("id", action=ref, status=status)
+        for row in api.executions("id,start_timestamp,parameters", action=ref, status=status)
     )
+
+
+def _deadline(execution: dict[str, Any]) -> float:
+    timeout = (execution.get("parameters") or {}).get("timeout")
+    seconds = timeout or redrive_request.DEFAULT_RUN_SECONDS
+    return (parse_iso(execution.get("start_timestamp")) or 0.0) + float(seconds)
 
 
 def _failing_targets(env: Environment, selection: Selection) -> set[str]:

@@ -20,6 +20,7 @@ RUN_CAUSES = {
     "internal": False, "not_answered": False,
 }
 DEFAULT_SINCE = "24h"
+DEFAULT_RUN_SECONDS = 3600
 DEFAULT_PER_MINUTE, MAX_PER_MINUTE = 10, 600
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 # Summaries of runs are stored for a week.
