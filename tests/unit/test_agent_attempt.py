@@ -237,6 +237,44 @@ def test_a_start_that_never_arrived_is_repeated_at_once_under_its_key(world, ser
     assert world.clock() - before < agent_run.MISSING_SECONDS
 
 
+def test_a_run_that_only_one_of_two_workers_knows_is_joined(world, server):
+    states = []
+
+    def join(handle):
+        states.append("unknown" if len(states) % 2 == 0 else "running")
+        if world.clock() - started > 600:
+            return RunState("completed", handle, output="42")
+        return RunState(states[-1], handle)
+
+    server.ends["first"] = join
+    started, case = world.clock(), world.begin(timeout=1200)
+    played = world.rounds(case)
+    assert played[-1][1]["success"] and server.starts == ["first"]
+    assert {"unknown", "running"} <= set(states)
+
+
+@pytest.mark.parametrize("unsafe", [True, False])
+def test_a_run_that_its_platform_has_forgotten_is_lost_after_minutes(
+    world, server, make_env, unsafe
+):
+    agents = {"bot": {"platform": "first", "unsafe_to_repeat": unsafe}}
+    world.env = make_env(dict(world.config, agents=agents), api=world.api)
+    server.ends["first"] = lambda handle: RunState("unknown", handle)
+    plan = {"steps": [{"action": "retry_execution"}]}
+    case = world.begin(timeout=1200, max_retries=1, context={"repairPlan": plan})
+    before = world.clock()
+    while case is not None and len(server.starts) < 2:
+        ok, result, case = world.round(case)
+        lost_after = world.clock() - before
+        if case is not None:
+            world.clock.forward(result["next"]["delay"])
+    assert lost_after >= agent_run.LOST_SECONDS
+    if unsafe:
+        assert not ok and server.starts == ["first"] and result["error"]["cause"] == "server_error"
+    else:
+        assert len(server.keys) == 2 and len(set(server.keys)) == 1
+
+
 def test_two_processes_of_one_execution_start_it_once(world, server, monkeypatch):
     case = world.begin()
     other = dict(case)
