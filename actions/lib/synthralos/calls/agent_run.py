@@ -52,8 +52,8 @@ MISSING_SECONDS_AFTER_ERROR = 2.0
 LOST_REPLIES = ("timeout", "network", "truncated_stream", "malformed_answer", "server_error")
 
 # Called with the handle before a run is started, where it can be known by then, and whenever the
-# platform says more: (handle or None, progress, seconds for which the platform has not known the run
-# or None if it knows it).
+# platform says more: (handle or None, progress, for how many seconds the platform has not known the
+# run, or None if it knows it).
 Record = Callable[[Optional[Handle], str, Optional[float]], None]
 
 
