@@ -131,6 +131,17 @@ def test_a_run_that_joined_gets_the_answer_that_another_has_returned_first(world
     assert ok and result["recovery_result"]["output"] == "42" and server.starts == ["first"]
 
 
+def test_the_same_key_has_the_same_answer_and_only_a_re_run_asks_for_another(world, server):
+    key = {"idempotency_key": "order 7"}
+    server.answers("first")
+    world.rounds(world.begin("a" * 24, context=key))
+    world.ends("a" * 24, "succeeded")
+    ok, result = world.rounds(world.begin("b" * 24, context=key))[-1]
+    assert ok and result["recovery_result"]["output"] == "42" and server.starts == ["first"]
+    rerun = world.begin("c" * 24, context=key, execution={"context": {"re-run": {"ref": "b" * 24}}})
+    assert world.rounds(rerun)[-1][1]["success"] and server.starts == ["first", "first"]
+
+
 def test_a_process_that_died_while_it_started_an_agent_costs_few_rounds(
     world, server, monkeypatch, datastore
 ):

@@ -116,6 +116,10 @@ def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun
     record = agent_runs.find(env.store, agent_id, case["agent_request"])
     if record is None or record.delivered_by in (None, case["run"]):
         return record
+    has_key = case["request"]["context"].get("idempotency_key") is not None
+    if has_key and not case.get("is_rerun"):
+        # The same request again has the same answer; whoever runs a run again asks for another.
+        return replace(record, delivered_by=None)
     if case["run"] in agent_runs.waiters(env.store, record):
         # Both serve the same request, and one of them was first.
         return replace(record, delivered_by=None)
