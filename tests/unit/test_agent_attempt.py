@@ -138,7 +138,9 @@ def test_the_same_key_has_the_same_answer_and_only_a_re_run_asks_for_another(wor
     world.ends("a" * 24, "succeeded")
     ok, result = world.rounds(world.begin("b" * 24, context=key))[-1]
     assert ok and result["recovery_result"]["output"] == "42" and server.starts == ["first"]
-    rerun = world.begin("c" * 24, context=key, execution={"context": {"re-run": {"ref": "b" * 24}}})
+    world.ends("b" * 24, "succeeded")
+    origin = {"context": {"re-run": {"ref": "b" * 24}}}
+    rerun = world.begin("c" * 24, context=key, execution=origin)
     assert world.rounds(rerun)[-1][1]["success"] and server.starts == ["first", "first"]
 
 
