@@ -53,7 +53,7 @@ def run(make_env, clock):
         env = make_env(config=CONFIG, api=api)
         case = {"deadline": clock.at + 600, "run": "5f0c"}
         step = dict(STEP, **more)
-        return action_step.run(env, case, step, parameters or {}, sleep=clock.forward)
+        return action_step.run(env, case, step, parameters or {}, "run step", sleep=clock.forward)
 
     return run
 

@@ -131,6 +131,19 @@ def test_a_run_that_joined_gets_the_answer_that_another_has_returned_first(world
     assert ok and result["recovery_result"]["output"] == "42" and server.starts == ["first"]
 
 
+def test_the_same_key_has_the_same_answer_and_only_a_re_run_asks_for_another(world, server):
+    key = {"idempotency_key": "order 7"}
+    server.answers("first")
+    world.rounds(world.begin("a" * 24, context=key))
+    world.ends("a" * 24, "succeeded")
+    ok, result = world.rounds(world.begin("b" * 24, context=key))[-1]
+    assert ok and result["recovery_result"]["output"] == "42" and server.starts == ["first"]
+    world.ends("b" * 24, "succeeded")
+    origin = {"context": {"re-run": {"ref": "b" * 24}}}
+    rerun = world.begin("c" * 24, context=key, execution=origin)
+    assert world.rounds(rerun)[-1][1]["success"] and server.starts == ["first", "first"]
+
+
 def test_a_process_that_died_while_it_started_an_agent_costs_few_rounds(
     world, server, monkeypatch, datastore
 ):
@@ -235,6 +248,44 @@ def test_a_start_that_never_arrived_is_repeated_at_once_under_its_key(world, ser
     assert world.rounds(rerun)[-1][1]["success"]
     assert len(server.keys) == 2 and len(set(server.keys)) == 1
     assert world.clock() - before < agent_run.MISSING_SECONDS
+
+
+def test_a_run_that_only_one_of_two_workers_knows_is_joined(world, server):
+    states = []
+
+    def join(handle):
+        states.append("unknown" if len(states) % 2 == 0 else "running")
+        if world.clock() - started > 600:
+            return RunState("completed", handle, output="42")
+        return RunState(states[-1], handle)
+
+    server.ends["first"] = join
+    started, case = world.clock(), world.begin(timeout=1200)
+    played = world.rounds(case)
+    assert played[-1][1]["success"] and server.starts == ["first"]
+    assert {"unknown", "running"} <= set(states)
+
+
+@pytest.mark.parametrize("unsafe", [True, False])
+def test_a_run_that_its_platform_has_forgotten_is_lost_after_minutes(
+    world, server, make_env, unsafe
+):
+    agents = {"bot": {"platform": "first", "unsafe_to_repeat": unsafe}}
+    world.env = make_env(dict(world.config, agents=agents), api=world.api)
+    server.ends["first"] = lambda handle: RunState("unknown", handle)
+    plan = {"steps": [{"action": "retry_execution"}]}
+    case = world.begin(timeout=1200, max_retries=1, context={"repairPlan": plan})
+    before = world.clock()
+    while case is not None and len(server.starts) < 2:
+        ok, result, case = world.round(case)
+        lost_after = world.clock() - before
+        if case is not None:
+            world.clock.forward(result["next"]["delay"])
+    assert lost_after >= agent_run.LOST_SECONDS
+    if unsafe:
+        assert not ok and server.starts == ["first"] and result["error"]["cause"] == "server_error"
+    else:
+        assert len(server.keys) == 2 and len(set(server.keys)) == 1
 
 
 def test_two_processes_of_one_execution_start_it_once(world, server, monkeypatch):

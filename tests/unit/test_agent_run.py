@@ -164,7 +164,7 @@ def test_a_run_that_its_platform_has_lost_is_of_unknown_effect(monkeypatch):
     time = Time()
     failure = failing(Scripted(RUNNING, [UNKNOWN]), monkeypatch, time=time, seconds=300.0)
     assert failure.cause == "server_error" and failure.policy.may_have_taken_effect
-    assert agent_run.MISSING_SECONDS <= time.at < 2 * agent_run.MISSING_SECONDS
+    assert agent_run.LOST_SECONDS <= time.at < 1.1 * agent_run.LOST_SECONDS
 
 
 @pytest.mark.parametrize("cause", agent_run.LOST_REPLIES)

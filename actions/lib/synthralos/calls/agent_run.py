@@ -41,7 +41,10 @@ MIN_DELAY_SECONDS, DELAY_SHARE = 10.0, 0.2
 # What is left of the limit to cancel a run that takes longer: this share of it, and at most this.
 CANCEL_SHARE = 0.1
 MAX_CANCEL_SECONDS = 5.0
-# A run that its platform did not know this long after its start was lost, or has not arrived.
+# A run that its platform has named, and has not known for this long, is lost: a server restarts, or
+# only one of its workers knows the run.
+LOST_SECONDS = 180.0
+# The same of a run whose start may not have arrived.
 MISSING_SECONDS = 20.0
 # The same after a start that was answered with an error, which may have begun something as well.
 MISSING_SECONDS_AFTER_ERROR = 2.0
@@ -49,8 +52,9 @@ MISSING_SECONDS_AFTER_ERROR = 2.0
 LOST_REPLIES = ("timeout", "network", "truncated_stream", "malformed_answer", "server_error")
 
 # Called with the handle before a run is started, where it can be known by then, and whenever the
-# platform says more: (handle or None, progress).
-Record = Callable[[Optional[Handle], str], None]
+# platform says more: (handle or None, progress, for how many seconds the platform has not known the
+# run, or None if it knows it).
+Record = Callable[[Optional[Handle], str, Optional[float]], None]
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,14 @@ class Patience:
     :ivar seconds: the limit of the run since its start; then it is cancelled, where the API can.
     :ivar elapsed: seconds since its start.
     :ivar hold_seconds: how long one call waits; None for the whole limit.
+    :ivar unknown_seconds: for how long the platform has not known the run, as `record` was told
+        last; None if it knew it.
     """
 
     seconds: float
     elapsed: float = 0.0
     hold_seconds: Optional[float] = None
+    unknown_seconds: Optional[float] = None
 
 
 def run_agent(
@@ -119,7 +126,7 @@ def run_agent(
     patience: Patience,
     clock: Clock = REAL_TIME,
     handle: Optional[Handle] = None,
-    record: Record = lambda handle, progress: None,
+    record: Record = lambda handle, progress, unknown_seconds: None,
     answer_question: AnswerQuestion = nobody_answers,
     may_start: bool = True,
 ) -> dict[str, Any]:
@@ -185,8 +192,10 @@ class _Waiting:
         can_return = platform.capabilities.joins and patience.hold_seconds is not None
         self._hold_until = now + (patience.hold_seconds or 0.0) if can_return else self._ends_at
         self._lost_start: Optional[CallError] = None
-        self._missing_since: Optional[float] = None
-        self._is_joined = False
+        unknown = patience.unknown_seconds
+        self._missing_since = None if unknown is None else now - unknown
+        # Whether the platform has named the run, so that its start has arrived.
+        self._is_named = False
 
     def wait(self, handle: Optional[Handle]) -> RunState:
         """Return the state of a completed run.
@@ -198,7 +207,7 @@ class _Waiting:
         if handle is None:
             state = self._start()
         else:
-            self._is_joined = True
+            self._is_named = handle != self._platform.handle_for(self._request)
             state = self._find_or_start(handle)
         pause = FIRST_POLL_SECONDS
         while True:
@@ -211,7 +220,9 @@ class _Waiting:
                 state = self._cancel(state.handle)
                 break
             if now >= self._hold_until:
-                self._record(state.handle, state.progress)
+                missing = self._missing_since
+                unknown = None if missing is None else now - missing
+                self._record(state.handle, state.progress, unknown)
                 raise StillRunning(self._delay(now))
             self._clock.sleep(min(pause, min(self._polls_until, self._hold_until) - now))
             pause = min(pause * POLL_GROWTH, MAX_POLL_SECONDS)
@@ -235,7 +246,8 @@ class _Waiting:
             # It returns at once; what it does not return is found afterwards, where it can be.
             seconds = min(seconds / 2, CALL_SECONDS)
         handle = self._platform.handle_for(self._request)
-        self._record(handle, "")
+        self._missing_since = None
+        self._record(handle, "", None)
         try:
             state = self._begin(seconds)
         except (NoCheckpoint, NotSupported):
@@ -248,7 +260,8 @@ class _Waiting:
                 raise
             self._lost_start = error
             return RunState(UNKNOWN, handle)
-        self._record(state.handle, state.progress)
+        self._is_named = True
+        self._record(state.handle, state.progress, None)
         return state
 
     def _find_or_start(self, handle: Handle) -> RunState:
@@ -288,7 +301,7 @@ class _Waiting:
                 raise
             # It asks again at the next look.
             return RunState(RUNNING, state.handle)
-        self._record(state.handle, state.progress)
+        self._record(state.handle, state.progress, None)
         if state.status == ASKING and state.question == question:
             # The platform has not noticed yet.
             return RunState(RUNNING, state.handle)
@@ -319,14 +332,18 @@ class _Waiting:
     def _missing_too_long(self, state: RunState) -> Optional[float]:
         """Return for how many seconds the platform has not known the run, if that is too long."""
         if state.status != UNKNOWN:
-            self._missing_since = None
+            self._missing_since, self._is_named = None, True
             return None
-        if self._missing_since is None:
-            self._missing_since = self._started_at if self._is_joined else self._clock.now()
-        missing = self._clock.now() - self._missing_since
         lost = self._lost_start
-        was_answered = lost is not None and lost.failure.status is not None
-        limit = MISSING_SECONDS_AFTER_ERROR if was_answered else MISSING_SECONDS
+        is_looked_for = not self._is_named and lost is None
+        if self._missing_since is None:
+            self._missing_since = self._started_at if is_looked_for else self._clock.now()
+        missing = self._clock.now() - self._missing_since
+        if self._is_named:
+            limit = LOST_SECONDS
+        else:
+            was_answered = lost is not None and lost.failure.status is not None
+            limit = MISSING_SECONDS_AFTER_ERROR if was_answered else MISSING_SECONDS
         return missing if missing >= limit else None
 
     def _cancel(self, handle: Handle) -> RunState:

@@ -24,20 +24,22 @@ from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackSto
 from synthralos.telemetry import run_log, tracing
 
 PACK = "synthralos"
+AGENT_WORKFLOW = "synthralos.agent_recovery"
 MAX_ERROR_SHOWN = 500
 POLL_SECONDS = 0.5
 
 
-def run(env, case, step, step_input, sleep=time.sleep):
+def run(env, case, step, step_input, request, sleep=time.sleep):
     """Run the action of `step` until an attempt succeeds or no attempt or time remains.
 
     :param step_input: the rendered parameters of the action.
+    :param request: identifies the step in the run and in all runs that continue it.
     :param sleep: waits between attempts and polls, in seconds.
     :returns: a StepOutcome; a failed action is an outcome, not an exception.
     :raises InvalidInput: the action is not allowed, or does not exist.
     """
     action = allowed(env, step["action"])
-    parameters, note = _safe(action, step_input)
+    parameters, note = _safe(action, _with_key(action["ref"], step_input, request))
     limits = StepTimeLimit(step, env.deadline(case), env.now)
     retries, delay = step.get("max_retries") or 0, step.get("retry_delay") or 0
     log_fields = {"note": note} if note else {}
@@ -95,6 +97,14 @@ def parameters_of(step, context):
     parameters = dict(step.get("parameters") or {})
     parameters.update(step.get("input") or {})
     return templates.render(parameters, context.template_roots(parameters))
+
+
+def _with_key(ref, parameters, request):
+    """Add to the parameters of an agent's run what lets a resumed orchestration join it."""
+    context = parameters.get("context") or {}
+    if ref != AGENT_WORKFLOW or not isinstance(context, dict):
+        return parameters
+    return dict(parameters, context=dict({"idempotency_key": request}, **context))
 
 
 def _execute_once(env, ref, parameters, seconds, sleep):
@@ -155,7 +165,8 @@ def _output_of(result):
 def _failure_text(env, result):
     """Return ": " and the end of a failed action's own error text, or "" if it has none."""
     result = result if isinstance(result, dict) else {}
-    body = result.get("result")
+    # A workflow of this pack says in its output why it failed.
+    body = result.get("result") or result.get("output")
     body = body if isinstance(body, dict) else {}
     for detail in (body.get("error"), body.get("summary"), result.get("error"),
                   result.get("stderr"), result.get("errors")):

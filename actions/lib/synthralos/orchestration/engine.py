@@ -89,6 +89,7 @@ def begin(env, parameters, started):
     run_record.update(
         started=started,
         resume_of=resumed,
+        origin=run_record.get("origin") or resumed or case["run"],
         parent_run=parent["run"] if parent else None,
         resumes=inherited.get("resumes", 0),
         timeout=parameters.get("timeout"),

@@ -53,6 +53,7 @@ class RunRecord(TypedDict, total=False):
 
     `definition` is the orchestration in normal form as of then, `first` the number of the first
     wave, `timeout` the run's own in seconds or None. `started` is in seconds since the epoch.
+    `origin` is the first run of which this one is a resume, or of which that is one.
     """
 
     definition: dict[str, Any]
@@ -61,6 +62,7 @@ class RunRecord(TypedDict, total=False):
     input: Any
     started: float
     resume_of: Optional[str]
+    origin: Optional[str]
     parent_run: Optional[str]
     resumes: int
     timeout: Optional[float]

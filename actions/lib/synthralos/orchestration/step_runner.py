@@ -31,7 +31,8 @@ def run_step(env, case, number, sleep=time.sleep):
     context = Context(run_store, state["context"], run_record["input"])
     started_at = env.now()
     try:
-        step_input, outcome = _execute(env, case, step, context, sleep)
+        request = "%s %s" % (run_record.get("origin"), scheduler.id_of(state, jobs[number]))
+        step_input, outcome = _execute(env, case, step, context, request, sleep)
         values = None
         if outcome.error is None and step.get("output") is not None:
             values = context.output_values(step, outcome.output)
@@ -50,11 +51,14 @@ def run_step(env, case, number, sleep=time.sleep):
     return _public_result(step, record)
 
 
-def _execute(env, case, step, context, sleep):
-    """Run the step; return (its input, its StepOutcome)."""
+def _execute(env, case, step, context, request, sleep):
+    """Run the step; return (its input, its StepOutcome).
+
+    :param request: identifies the step in the run and in all runs that continue it.
+    """
     if step["kind"] == "action":
         step_input = action_step.parameters_of(step, context)
-        return step_input, action_step.run(env, case, step, step_input, sleep)
+        return step_input, action_step.run(env, case, step, step_input, request, sleep)
     step_input = context.step_input(step)
     return step_input, llm_step.run(env, case, step, step_input, sleep)
 

@@ -116,6 +116,10 @@ def find_open_run(env: "Environment", case: dict[str, Any]) -> Optional[AgentRun
     record = agent_runs.find(env.store, agent_id, case["agent_request"])
     if record is None or record.delivered_by in (None, case["run"]):
         return record
+    has_key = case["request"]["context"].get("idempotency_key") is not None
+    if has_key and not case.get("is_rerun"):
+        # The same request again has the same answer; whoever runs a run again asks for another.
+        return replace(record, delivered_by=None)
     if case["run"] in agent_runs.waiters(env.store, record):
         # Both serve the same request, and one of them was first.
         return replace(record, delivered_by=None)
@@ -203,16 +207,20 @@ class _RecordedRun:
     def _wait(self, seconds: float, clock: agent_run.Clock) -> dict[str, Any]:
         env = self._env
         if self._record is not None and not _is_found(env, self._record, self._target):
-            self._record = replace(self._record, started_at=env.now(), asked_seconds=0.0)
+            self._record = replace(
+                self._record, started_at=env.now(), asked_seconds=0.0, unknown_since=None
+            )
         record = self._record
         handle = None if record is None else Handle.restore(record.handle)
         is_first = handle is None or self._case["progress"]["cursor"] == 0
         # Whoever has just answered waits for what comes of it, as whoever has just started it.
         is_first = self._case.pop("is_answered", False) or is_first
+        unknown_since = None if record is None else record.unknown_since
         patience = Patience(
             seconds=seconds,
             elapsed=0.0 if record is None else _elapsed(env, record),
             hold_seconds=self._hold_seconds() if is_first else 0.0,
+            unknown_seconds=None if unknown_since is None else max(0.0, env.now() - unknown_since),
         )
         # A single action is followed by no task that could ask a person.
         answer = agent_run.nobody_answers if self._case.get("alone") else self._find_answer
@@ -268,7 +276,9 @@ class _RecordedRun:
         # A single action is followed by no round that could ask.
         return None if self._case.get("alone") else float(self._endpoint.platform.hold_seconds)
 
-    def _save(self, handle: Optional[Handle], progress: str) -> None:
+    def _save(
+        self, handle: Optional[Handle], progress: str, unknown_seconds: Optional[float]
+    ) -> None:
         env, case, now = self._env, self._case, self._env.now()
         if not self._capabilities.joins:
             # What has ended is not joined either: only its start is of interest.
@@ -295,6 +305,7 @@ class _RecordedRun:
                 handle=self._record.handle if handle is None else handle.as_dict(),
                 ends_by=max(self._record.ends_by, case["deadline"]),
                 progress=progress or self._record.progress,
+                unknown_since=None if unknown_seconds is None else now - unknown_seconds,
             )
         agent_runs.save(env.store, self._record, now)
 

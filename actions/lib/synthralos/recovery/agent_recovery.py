@@ -73,6 +73,7 @@ def analyse(env, parameters, started, attempted=True, execution=None):
         failure=failure_info,
         agent=_agent_request(env, request),
         agent_request=request_id.of_run(env, request["context"], execution),
+        is_rerun=request_id.is_rerun(execution),
         max_seconds=MAX_RUN_SECONDS,
         failed_at=workflow_run.failed_at(
             started, *(request["failure_details"].get(name) for name in _TIME_KEYS)

@@ -37,6 +37,11 @@ def of_run(
     return "run-" + _first_run(env, execution)
 
 
+def is_rerun(execution: Optional[Mapping[str, Any]]) -> bool:
+    """Return whether a run is a re-run of another one."""
+    return _rerun_of(execution) is not None
+
+
 def _first_run(env: "Environment", execution: Optional[Mapping[str, Any]]) -> str:
     first, current = str(env.run or "local"), execution
     api: Any = env.api

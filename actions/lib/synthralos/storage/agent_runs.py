@@ -60,6 +60,7 @@ class AgentRun:
     :ivar asked_seconds: for how long it has waited for people.
     :ivar key_scope: what its start_key was made from, beside the request: the same for all starts
         until one has ended in a known way; it begins with the execution id of the first of them.
+    :ivar unknown_since: since when its platform does not know it, or None if it does.
     """
 
     agent_id: str
@@ -76,6 +77,7 @@ class AgentRun:
     question: Optional[AskedQuestion] = None
     asked_seconds: float = 0.0
     key_scope: str = ""
+    unknown_since: Optional[float] = None
 
     @property
     def is_open(self) -> bool:
@@ -142,6 +144,7 @@ def _from_fields(key: str, fields: Mapping[str, Any]) -> Optional[AgentRun]:
         all(isinstance(at, (int, float)) and math.isfinite(at) for at in times) and
         all(isinstance(fields.get(name, ""), str) for name in ("progress", "key_scope")) and
         isinstance(fields.get("asked_seconds", 0.0), (int, float)) and
+        isinstance(fields.get("unknown_since"), (int, float, type(None))) and
         _is_question(fields.get("question"))
     )
     if not is_valid:
