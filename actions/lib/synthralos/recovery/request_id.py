@@ -39,7 +39,7 @@ def of_run(
 
 def is_rerun(execution: Optional[Mapping[str, Any]]) -> bool:
     """Return whether a run is a re-run of another one."""
-    return _rerun_of(execution) is not None
+    return run_parameters.origin_of(execution) is not None
 
 
 def _first_run(env: "Environment", execution: Optional[Mapping[str, Any]]) -> str:
