@@ -2,17 +2,14 @@
 
 The function may divide its work into steps, which a thread does not do twice, and may ask people.
 """
-import http.server
-import json
 import re
 import threading
 import uuid
 from dataclasses import dataclass, field
 from typing import Optional
 
-from sandbox.server import Server
+from sandbox.agent_server import AgentServer
 
-POLL_SECONDS = 0.01
 _RUNS = re.compile(r"/threads/([^/]+)/runs(?:\?.*)?\Z")
 _RUN = re.compile(r"/threads/([^/]+)/runs/([^/?]+)(/cancel|/join)?(?:\?.*)?\Z")
 _STATE = re.compile(r"/threads/([^/]+)/state\Z")
@@ -77,36 +74,15 @@ class Run:
         return {"run_id": self.id, "thread_id": self.thread, "status": self.status}
 
 
-class LangGraphServer:
-    """A LangGraph Server on 127.0.0.1: a context manager, which must be entered.
+class LangGraphServer(AgentServer):
+    """A LangGraph Server; `runs` are its Runs, each on a thread of LangGraph's.
 
     :param work: the agent: a function from its Run to its answer, called on a thread of its own.
         What it raises is the error of the run; what it returns after `run.cancelled` is dropped.
     :ivar runs: all Runs that were started, oldest first.
     """
 
-    def __init__(self, work):
-        self.runs = []
-        self._work = work
-        self._lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"agent": self})
-        self._server = _HttpServer(("127.0.0.1", 0), handler)
-
-    def __enter__(self):
-        threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="langgraph", daemon=True
-        ).start()
-        return self
-
-    def __exit__(self, *exception):
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def base_url(self):
-        return "http://127.0.0.1:%d" % self._server.server_address[1]
-
-    def answer(self, method, path, body):
+    def answer(self, method, path, body, headers):
         """Return (status, body) of a request."""
         runs, run, state = (pattern.match(path) for pattern in (_RUNS, _RUN, _STATE))
         if path == "/assistants/search":
@@ -181,38 +157,3 @@ def _state(run):
     return {
         "values": {"messages": messages}, "tasks": tasks, "next": ["work"] if stopped else [],
     }
-
-
-class _HttpServer(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
-    server_bind = Server.server_bind
-
-    def handle_error(self, request, client_address):
-        """Ignore it: a client may end with an open connection."""
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    agent = None
-
-    def do_GET(self):
-        length = int(self.headers.get("Content-Length") or 0)
-        text = self.rfile.read(length)
-        status, document = self.agent.answer(
-            self.command, self.path, json.loads(text) if text else None
-        )
-        data = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_POST = do_GET
-
-    def log_message(self, *arguments):
-        """Log nothing."""

@@ -218,8 +218,8 @@ def test_a_process_that_dies_in_the_start_starts_nothing_twice(
     is_held, let_go = threading.Event(), threading.Event()
     answer = graphs.answer
 
-    def hold_first(called_method, path, body):
-        reply = answer(called_method, path, body)
+    def hold_first(called_method, path, body, headers):
+        reply = answer(called_method, path, body, headers)
         if called_method == method and not is_held.is_set():
             is_held.set()
             let_go.wait(PATIENCE_SECONDS)
