@@ -22,7 +22,7 @@ def main(arguments=None):
     try:
         box.start()
         if options.write_config:
-            _write_config(options.write_config, box.pack_config())
+            write_config(options.write_config, box.pack_config())
     except (OSError, OverflowError, TypeError, ValueError) as error:
         box.close()
         print(f"sandbox: {error}", file=sys.stderr)
@@ -65,7 +65,7 @@ def _announce(call):
         pass
 
 
-def _write_config(path, config):
+def write_config(path, config):
     """Write `config` as JSON, which is also YAML.
 
     :raises ValueError: if the file exists and the sandbox did not write it.
