@@ -463,7 +463,7 @@ def test_the_rule_starts_nothing_beside_an_older_redrive(plant, outage, rule):
     outage(3)
     plant.provider.heal()
     other = Redrive(plant)
-    assert rule.fire()["skipped_by_reason"] == {"another_redrive": 3}
+    assert rule.fire()["outcome"] == "another_redrive"
     assert other.to_end()["counts"]["recovered"] == 3
 
 
@@ -479,7 +479,7 @@ def test_a_dead_redrive_blocks_the_rule_until_its_time_is_up(plant, outage, rule
     plant.request("synthralos.recovery.redrive", {"timeout": 600}, status="running")
     outage(2)
     plant.provider.heal()
-    assert rule.fire()["skipped_by_reason"] == {"another_redrive": 2}
+    assert rule.fire()["outcome"] == "another_redrive"
     plant.advance(720)
     assert rule.fire()["counts"]["recovered"] == 2
 

@@ -129,10 +129,15 @@ def begin(
         dict({"timeout": redrive_request.DEFAULT_RUN_SECONDS}, **parameters), "timeout",
         workflow_run.MIN_RUN_SECONDS, MAX_RUN_SECONDS,
     )
+    is_dry_run = parameters.get("dry_run") is not False
+    is_automatic = bool(execution.get("rule") or execution.get("trigger_instance"))
+    # Before anything is listed: a timer does not wait for the run before.
+    if is_automatic and not is_dry_run and redrive_automatic.is_older_one_running(env):
+        report = RedriveReport(redrive_report.ANOTHER_REDRIVE)
+        return dict({"next_task": SUCCEED}, **report.as_dict())
     _settle_unknown(env)
     selection = redrive_selection.select(env, request)
-    is_dry_run = parameters.get("dry_run") is not False
-    if execution.get("rule") or execution.get("trigger_instance"):
+    if is_automatic:
         is_dry_run = redrive_automatic.admit(env, selection, is_dry_run)
     if is_dry_run or not selection.candidates:
         outcome = redrive_report.DRY_RUN if selection.candidates else redrive_report.NOTHING

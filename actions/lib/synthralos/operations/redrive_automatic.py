@@ -38,8 +38,7 @@ MAX_PROBES = 10
 PAUSE_SECONDS = 3600.0
 # After the deadline of a redrive, until it counts as dead.
 GRACE_SECONDS = 120
-NOT_IN_MODE, ANOTHER_REDRIVE = "not_in_mode_act", "another_redrive"
-FAILED_LATELY, NO_ANSWER = "failed_lately", "no_answer"
+NOT_IN_MODE, FAILED_LATELY, NO_ANSWER = "not_in_mode_act", "failed_lately", "no_answer"
 
 
 def admit(env: Environment, selection: Selection, is_dry_run: bool) -> bool:
@@ -57,9 +56,6 @@ def admit(env: Environment, selection: Selection, is_dry_run: bool) -> bool:
     if not allowed:
         return True
     _keep(selection, lambda entry: None if entry.workflow in allowed else NOT_IN_MODE)
-    if _an_older_one_is_running(env):
-        _keep(selection, lambda entry: ANOTHER_REDRIVE)
-        return False
     failing = _failing_targets(env, selection)
     _keep(selection, lambda entry: FAILED_LATELY if _targets(entry) <= failing else None)
     answering: set[str] = set()
@@ -102,11 +98,13 @@ def _workflows_in_act(env: Environment, selection: Selection) -> set[str]:
     return allowed
 
 
-def _an_older_one_is_running(env: Environment) -> bool:
+def is_older_one_running(env: Environment) -> bool:
     """Whether another redrive is at work that began before this one.
 
     Of several that look at the same time, the oldest sees none: otherwise each would wait for the
-    others. One that is past its time has died.
+    others. One that is past its time has died. Costs a call to StackStorm for each live status.
+
+    :raises StackStormError: StackStorm's API is unavailable.
     """
     api: Any = env.api
     ref = redrive_selection.PACK + redrive_report.WORKFLOW

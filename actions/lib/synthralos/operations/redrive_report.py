@@ -15,6 +15,7 @@ from synthralos.storage.redrives import RedrivenRun
 WORKFLOW = "recovery.redrive"
 # Outcomes of a redrive.
 DRY_RUN, NOTHING, COMPLETED = "dry_run", "nothing_to_redrive", "completed"
+ANOTHER_REDRIVE = "another_redrive"
 INCOMPLETE, STOPPED = "incomplete", "stopped"
 # Entries of each list in a result; the counts are complete.
 MAX_ENTRIES = 200
@@ -26,8 +27,8 @@ MAX_SUMMARY_CHARS = 300
 class RedriveReport:
     """What became of the runs of a redrive.
 
-    :ivar outcome: DRY_RUN, NOTHING, COMPLETED (each run recovered), INCOMPLETE, or STOPPED
-        before each was started.
+    :ivar outcome: DRY_RUN, NOTHING, ANOTHER_REDRIVE (which is at work), COMPLETED (each run
+        recovered), INCOMPLETE, or STOPPED before each was started.
     :ivar stopped: why, for people, or None.
     :ivar runs: the RedrivenRuns.
     :ivar remaining: the candidates that were not started.
@@ -79,6 +80,8 @@ class RedriveReport:
         counts = self.counts
         if self.outcome == NOTHING:
             text = "nothing to redrive"
+        elif self.outcome == ANOTHER_REDRIVE:
+            text = "another redrive is running"
         elif self.outcome == DRY_RUN:
             text = "dry run: %s would be started again" % count_noun(len(self.remaining), "run")
             if self.over_limit:
@@ -101,7 +104,7 @@ class RedriveReport:
         """Return the report as the result of an action: ids, names, enums and numbers."""
         return {
             "summary": self.summary(),
-            "success": self.outcome in (DRY_RUN, NOTHING, COMPLETED),
+            "success": self.outcome in (DRY_RUN, NOTHING, ANOTHER_REDRIVE, COMPLETED),
             "outcome": self.outcome,
             "stopped": self.stopped,
             "counts": self.counts,
