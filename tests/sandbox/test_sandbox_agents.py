@@ -22,8 +22,8 @@ def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("sandbox") / "configs" / "synthralos.yaml"
     command = [sys.executable, "-m", "sandbox.agents", "--seconds", "0"]
     process = subprocess.Popen(
-        command + ["--write-config", str(path)], env=dict(os.environ, PYTHONPATH=str(PACK / "dev")), stdout=subprocess.PIPE,
-        text=True,
+        command + ["--write-config", str(path)], stdout=subprocess.PIPE, text=True,
+        env=dict(os.environ, PYTHONPATH=str(PACK / "dev")),
     )
     try:
         until(path.exists, "the configuration is written")
