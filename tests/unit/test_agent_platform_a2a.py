@@ -1,5 +1,6 @@
 import pytest
 
+from synthralos.calls import agent_run
 from synthralos.calls.agent_platforms.protocol import (
     AUTHORIZATION,
     INPUT,
@@ -8,8 +9,9 @@ from synthralos.calls.agent_platforms.protocol import (
     Question,
 )
 from synthralos.calls.http import CallError
+from synthralos.config.platforms import AgentEndpoint
 
-from .agent_servers import SECONDS, connected, lost, request
+from .agent_servers import SECONDS, Script, connected, lost, platform, request
 
 HANDLE = Handle("a2a", "p", "bot", {"message": "key-1", "task": "t1", "context": "c1"})
 CARD = "GET /.well-known/agent-card.json"
@@ -260,6 +262,17 @@ def test_a_task_is_found_by_the_message_that_began_it():
     state = a2a.join(a2a.handle_for(request()), SECONDS)
     assert (state.output, state.handle) == ("42", HANDLE)
     assert [body["method"] for _, _, body, _ in client.sent] == ["ListTasks", "GetTask"]
+
+
+def test_a_start_that_failed_in_words_only_is_joined_where_the_task_completed():
+    ours = task("completed", "42", history=[{"messageId": "key-1"}])
+    replies = [error(-32603, "Could not find a Task/Message"), rpc({"tasks": [ours]}), rpc(ours)]
+    client = Script({"POST ": replies})
+    endpoint = AgentEndpoint(platform("a2a", **RPC_10), "bot")
+    result = agent_run.run_agent(client, endpoint, request(), agent_run.Patience(SECONDS))
+    assert result["output"] == "42"
+    methods = [body["method"] for _, _, body, _ in client.sent]
+    assert methods == ["SendMessage", "ListTasks", "GetTask"]
 
 
 def test_where_tasks_cannot_be_listed_nothing_is_found():

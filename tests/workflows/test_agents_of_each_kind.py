@@ -3,16 +3,21 @@ processes of one execution at once.
 """
 import base64
 import itertools
+import json
 import os
 import threading
 
 import pytest
+from fixtures.otlp_receiver import Receiver
 from fixtures.waiting import ENDLESS_SECONDS, PATIENCE_SECONDS, let_pass, until
 
 from sandbox.a2a import A2AServer
 from sandbox.langgraph import LangGraphServer
 from sandbox.responses import ResponsesServer
 from st2local import St2Local
+from synthralos.calls import trace_exporter
+
+pytest.importorskip("opentelemetry.proto")
 
 FAILED = {"agent_id": "invoices", "failure_type": "error", "original_query": "Sum up 4711"}
 ANSWER = "4711 amounts to {{ 12.50 }}"
@@ -161,3 +166,41 @@ def test_an_agent_that_fails_is_followed_by_one_of_another_kind(world, server, a
     assert (first["target"], first["ok"], second["target"], second["ok"]) == (
         "platform:p", False, "platform:other", True)
     assert "{{ it }} broke" in first["message"]
+
+
+@pytest.fixture
+def receiver(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    collector = Receiver()
+    yield collector
+    collector.close()
+
+
+def test_all_that_tells_of_runs_knows_the_kind(world, server, agent, receiver):
+    """handle_error, trace, report, metrics and health, of an agent that outlives its round."""
+    world.config["tracing"] = {
+        "endpoint": receiver.url, "timeout": trace_exporter.MAX_TIMEOUT_SECONDS}
+
+    def action(name, **parameters):
+        run = world.local.run("synthralos." + name, parameters)
+        assert run["status"] == "succeeded", run["result"]
+        return run["result"]["result"]
+
+    def delay(seconds):
+        healths.append(action("health.get"))
+        agent.may_end.set()
+
+    healths, world.delay = [], delay
+    execution, output = world.run(
+        "handle_error", agent_id="invoices", task_id="t1", original_query="Sum up 4711",
+        error={"type": "timeout_error", "message": "it timed out"})
+    assert execution["status"] == "succeeded" and output["recovered"], output
+    assert output["result"]["recovery_result"]["output"] == ANSWER and len(server.runs) == 1
+    (running,) = healths[0]["running_agents"]
+    assert (running["agent_id"], running["target"]) == ("invoices", "platform:p")
+    spans = [span for span in receiver.spans() if span.name.startswith("invoke_agent")]
+    assert {span.attributes["gen_ai.provider.name"] for span in spans} == {"p"}
+    assert "platform:p" in json.dumps(action("report.render", execution_id=execution["id"]))
+    assert "platform:p" in json.dumps(action("metrics.get"))
+    checks = action("pack.check")["checks"]
+    assert [row["status"] for row in checks if row["name"] == "platform:p"] == ["ok"]

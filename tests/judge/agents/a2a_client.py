@@ -41,12 +41,12 @@ async def main(base_url):
     async with httpx.AsyncClient() as http:
         card = await A2ACardResolver(http, base_url).get_agent_card()
         client = await create_client(card, ClientConfig(streaming=False, polling=True))
-        answered = await end_of(client, await start(client, "say hello"))
+        completed = await end_of(client, await start(client, "say hello"))
         waiting = await start(client, "wait")
         cancelled = await client.cancel_task(CancelTaskRequest(id=waiting.id))
         failed = await end_of(client, await start(client, "fail"))
         print(json.dumps({
-            "card": card.name, "text": answered.artifacts[0].parts[0].text,
+            "card": card.name, "text": completed.artifacts[0].parts[0].text,
             "cancelled": TaskState.Name(cancelled.status.state),
             "failed": TaskState.Name(failed.status.state),
         }))

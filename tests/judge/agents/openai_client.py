@@ -5,7 +5,6 @@ cancelled. Run with the Python of the SDKs' environment.
 """
 import json
 import sys
-import time
 
 import openai
 
@@ -15,7 +14,6 @@ def main(base_url):
     created = client.responses.create(model="gpt-4o", input="say hello", background=True)
     response = created
     while response.status in ("queued", "in_progress"):
-        time.sleep(0.05)
         response = client.responses.retrieve(created.id)
     started = client.responses.create(model="gpt-4o", input="wait", background=True)
     cancelled = client.responses.cancel(started.id)
