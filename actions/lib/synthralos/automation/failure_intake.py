@@ -2,7 +2,7 @@
 
 import re
 
-from synthralos.automation import admission, alert_intake, observation, outcomes
+from synthralos.automation import admission, alert_incidents, observation, outcomes
 from synthralos.automation.incident import Incident
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
@@ -48,7 +48,8 @@ def receive(env, config, payload):
     agent = failure_payload["agent_id"] if is_name(failure_payload["agent_id"]) else None
     query = failure_payload["original_query"]
     if query is None:
-        query = alert_intake.query_of_execution(env, failure_payload["context"].get("execution_id"))
+        execution_id = failure_payload["context"].get("execution_id")
+        query = alert_incidents.query_of_execution(env, execution_id)
     if query is None and agent is not None:
         query = last_queries.last_query(env.store, agent)
     if agent is not None and _is_caused_by_recovery(env, agent, failure_payload["occurred_at"]):

@@ -177,6 +177,18 @@ def load_config(env):
     return config
 
 
+def load_config_or_default(env):
+    """Return the InfrastructureConfig of `env`; one without entries if an entry is invalid.
+
+    It is for what must go on then: no alert may be lost, and a run of infrastructure_repair reports
+    the invalid entry.
+    """
+    try:
+        return InfrastructureConfig.from_config(env.settings.infrastructure)
+    except InvalidInput:
+        return InfrastructureConfig()
+
+
 def _prometheus(entry):
     path = "infrastructure.prometheus"
     entry = _object(path, entry)
