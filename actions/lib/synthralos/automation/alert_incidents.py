@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from synthralos.automation import outcomes
 from synthralos.automation.alert_reports import AlertContext, Report, agent_of
-from synthralos.automation.incident import Incident
+from synthralos.automation.incident import Incident, failure_fields
 from synthralos.core import causes, failures
 from synthralos.core.identifiers import to_name
 from synthralos.infrastructure.infrastructure_repair import DEFAULT_RUN_SECONDS
@@ -216,8 +216,7 @@ def _summary_line(alert: Mapping[str, Any]) -> str:
 
 
 def _failure(failure: failures.Failure, alert: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {"type": failure.type, "cause": failure.cause, "severity": failure.severity}
-    return _failure_severity(fields, alert)
+    return _failure_severity(failure_fields(failure), alert)
 
 
 def _failure_severity(failure: Mapping[str, str], alert: Mapping[str, Any]) -> dict[str, Any]:

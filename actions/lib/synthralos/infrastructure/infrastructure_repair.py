@@ -123,8 +123,7 @@ def new_case(
 
 def _alert_start_times(alert: Mapping[str, Any]) -> Iterator[Any]:
     """Yield the start times in an alert; a webhook of Alertmanager contains several alerts."""
-    alerts = alert.get("alerts")
-    for item in alerts if isinstance(alerts, list) else [alert]:
+    for item in detection.alerts_in(alert):
         if isinstance(item, dict):
             yield item.get("startsAt") or item.get("starts_at")
 
