@@ -1,4 +1,4 @@
-from synthralos.infrastructure import infrastructure_repair, standalone
+from synthralos.infrastructure import execution_state, outcome, standalone
 from synthralos_action import SynthralosAction
 
 
@@ -9,8 +9,8 @@ class AssignRepairCrew(SynthralosAction):
         return self.perform(self._assign, parameters)
 
     def _assign(self, env, parameters):
-        case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
+        case = self.case(env, parameters, outcome.WORKFLOW)
         if case is not None:
-            return infrastructure_repair.execute(env, case)
+            return execution_state.execute(env, case)
         inputs, started = self.execution(env, parameters)
         return standalone.assign(env, inputs, started)

@@ -1,4 +1,4 @@
-from synthralos.infrastructure import infrastructure_repair, standalone
+from synthralos.infrastructure import detection_state, outcome, standalone
 from synthralos_action import SynthralosAction
 
 
@@ -9,8 +9,8 @@ class DetectFailureNodes(SynthralosAction):
         return self.perform(self._detect, parameters)
 
     def _detect(self, env, parameters):
-        case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
+        case = self.case(env, parameters, outcome.WORKFLOW)
         if case is not None:
-            return infrastructure_repair.detect(env, case)
+            return detection_state.detect(env, case)
         inputs, _ = self.execution(env, parameters)
         return standalone.detect(env, inputs)

@@ -1,4 +1,4 @@
-from synthralos.infrastructure import infrastructure_repair, standalone
+from synthralos.infrastructure import detection_state, outcome, standalone
 from synthralos_action import SynthralosAction
 
 
@@ -9,8 +9,8 @@ class EstimateImpact(SynthralosAction):
         return self.perform(self._estimate, parameters)
 
     def _estimate(self, env, parameters):
-        case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
+        case = self.case(env, parameters, outcome.WORKFLOW)
         if case is not None:
-            return infrastructure_repair.estimate(env, case)
+            return detection_state.estimate(env, case)
         inputs, started = self.execution(env, parameters)
         return standalone.estimate(env, inputs, started)

@@ -1,4 +1,10 @@
-from synthralos.automation import agent_run_intake, alert_intake, failure_intake, outcomes
+from synthralos.automation import (
+    agent_run_intake,
+    alert_incidents,
+    alert_intake,
+    failure_intake,
+    outcomes,
+)
 from synthralos.automation import config as automation_config
 from synthralos.core.errors import InvalidInput
 from synthralos.runtime import run_parameters
@@ -21,7 +27,7 @@ class EventIntake(ResourceAction):
     key_seconds = 15.0
 
     def _alert(self, env, parameters):
-        workflow = parameters.get("workflow") or alert_intake.AUTO
+        workflow = parameters.get("workflow") or alert_incidents.AUTO
 
         def work(config, payload, is_off):
             return alert_intake.receive(env, config, payload, workflow, only_ends=is_off)

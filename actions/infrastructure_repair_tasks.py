@@ -14,7 +14,7 @@ class InfrastructureRepairTasks(ResourceAction):
         return infrastructure_repair.begin(env, inputs, started, payload)
 
     def _finish(self, env, parameters):
-        case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
+        case = self.case(env, parameters, outcome.WORKFLOW)
         if case is None:
             raise InvalidInput(
                 "case", "", "is missing", "Pass on the case of an infrastructure_repair"

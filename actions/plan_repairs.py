@@ -1,4 +1,4 @@
-from synthralos.infrastructure import infrastructure_repair, standalone
+from synthralos.infrastructure import outcome, planning_state, standalone
 from synthralos_action import SynthralosAction
 
 
@@ -9,8 +9,8 @@ class PlanRepairs(SynthralosAction):
         return self.perform(self._plan, parameters)
 
     def _plan(self, env, parameters):
-        case = self.case(env, parameters, infrastructure_repair.WORKFLOW)
+        case = self.case(env, parameters, outcome.WORKFLOW)
         if case is not None:
-            return infrastructure_repair.plan(env, case)
+            return planning_state.plan(env, case)
         inputs, started = self.execution(env, parameters)
         return standalone.plan(env, inputs, started)

@@ -2,7 +2,8 @@
 import pytest
 from fixtures import notifications
 
-from synthralos.automation import alert_intake
+from synthralos.automation import alert_intake, alert_reports
+from synthralos.automation.alert_reports import AlertContext
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.timestamps import to_iso
 from synthralos.infrastructure import detection
@@ -123,7 +124,7 @@ def test_detection_names_the_same_nodes(make_env, name):
     body = notifications.load(name)
     if "alerts" not in body:
         # A run receives the alert, not the channel's body.
-        body = {"alerts": alert_intake.parse_alerts({"body": body}, 0.0)}
+        body = {"alerts": alert_reports.parse_alerts({"body": body}, 0.0)}
     request = detection.parse_request(config, {"alert": body})
     nodes, unresolved = detection.detect_failures(
         env, config, Topology.load(env, config), request, 60)
@@ -176,11 +177,12 @@ def test_an_alert_stays_open_while_it_is_reported_under_the_new_address(intake, 
     ({"alertname": "A", "node": "n1", "cluster": "eu"}, {"cluster": "us"}),
 ])
 def test_what_matters_makes_another_incident(make_env, labels, changes):
-    env, config = make_env({}), AutomationConfig()
+    env = make_env({})
+    context = AlertContext(env, AutomationConfig(), load_config(env))
     ids = set()
     for mapping in (labels, dict(labels, **changes)):
-        [payload] = alert_intake.parse_alerts({"alerts": [alert(mapping)]}, 0.0)
-        ids.add(alert_intake.report_of(env, config, payload).incident_id)
+        [payload] = alert_reports.parse_alerts({"alerts": [alert(mapping)]}, 0.0)
+        ids.add(alert_reports.report_of(context, payload).incident_id)
     assert len(ids) == 2
 
 
@@ -365,7 +367,7 @@ def test_a_notification_channel_of_grafana_resolves_what_it_opened(intake, store
 
 def test_the_trigger_s_payload_says_the_same_as_the_webhook(make_env, api):
     env, config = make_env({}, api=api), AutomationConfig()
-    [payload] = alert_intake.parse_alerts(
+    [payload] = alert_reports.parse_alerts(
         {"body": notifications.load("grafana_test_own_labels")}, env.now())
     _, result = alert_intake.receive(env, config, payload)
     assert outcomes(result) == ["test"] and api.started == []

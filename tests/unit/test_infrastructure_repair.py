@@ -6,14 +6,21 @@ from fixtures.waiting import limit_under_test
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sealing import unseal
-from synthralos.infrastructure import crew_planner, outcome
-from synthralos.infrastructure import infrastructure_repair as machine
+from synthralos.infrastructure import (
+    crew_planner,
+    detection_state,
+    execution_state,
+    infrastructure_repair,
+    outcome,
+    planning_state,
+)
 from synthralos.recovery import llm_planner
 from synthralos.storage import inquiries, tickets
 
 TASKS = {
-    "detect": machine.detect, "estimate": machine.estimate, "plan": machine.plan,
-    "execute": machine.execute, "reschedule": machine.detect, "final": outcome.finish,
+    "detect": detection_state.detect, "estimate": detection_state.estimate,
+    "plan": planning_state.plan, "execute": execution_state.execute,
+    "reschedule": detection_state.detect, "final": outcome.finish,
 }
 MOST_TASKS = 120
 
@@ -26,7 +33,7 @@ class Run:
 
     def __init__(self, env, **parameters):
         self.env, self.results = env, []
-        self._note(machine.begin(env, parameters, env.now()))
+        self._note(infrastructure_repair.begin(env, parameters, env.now()))
 
     def _note(self, result):
         self.results.append(result)
@@ -386,7 +393,7 @@ def test_when_prometheus_is_away_later_the_assignments_stand(infra):
 def test_when_prometheus_is_away_at_first_the_run_cannot_go_on(infra):
     infra.down = ["bad_request"]
     run = Run(infra.env)
-    succeeded, result = machine.detect(infra.env, run.case)
+    succeeded, result = detection_state.detect(infra.env, run.case)
     assert not succeeded and result["next"] is None and result["error"]["cause"] == "bad_request"
     logged = outcome.log_failure(infra.env, unseal(result["carry"], infra.env.store), {})
     assert logged["ticket"] and "could not be determined" in logged["error"]["reason"]
@@ -521,15 +528,15 @@ def test_a_run_that_cannot_begin_is_refused(infra, parameters, field):
 def test_a_task_refuses_a_case_of_another_state(infra):
     run = Run(infra.env, nodes=["db"])
     with pytest.raises(InvalidInput, match="is in state FAILURE_DETECTION"):
-        machine.execute(infra.env, run.case)
+        execution_state.execute(infra.env, run.case)
 
 
 def test_an_alert_of_the_trigger_starts_it(infra):
     payload = {"source": "alertmanager", "status": "firing", "labels": {"instance": "db:9100"}}
-    case = unseal(
-        machine.begin(infra.env, {}, infra.env.now(), payload)["next"]["carry"], infra.env.store)
+    result = infrastructure_repair.begin(infra.env, {}, infra.env.now(), payload)
+    case = unseal(result["next"]["carry"], infra.env.store)
     assert case["request"]["source"] == "alert"
-    assert machine.detect(infra.env, case)["failures"] == ["db"]
+    assert detection_state.detect(infra.env, case)["failures"] == ["db"]
 
 
 class Inquiries:

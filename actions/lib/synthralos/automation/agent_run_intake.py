@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional
 from synthralos.automation import admission, outcomes
 from synthralos.automation.alert_triage import NOT_A_FAILURE
 from synthralos.automation.config import AutomationConfig
-from synthralos.automation.incident import Incident
+from synthralos.automation.incident import Incident, failure_fields
 from synthralos.calls import idempotency, output_schema
 from synthralos.calls.agent_platforms import connect
 from synthralos.calls.agent_platforms.protocol import (
@@ -119,10 +119,7 @@ def _receive_run(env: Environment, config: AutomationConfig, platform_run: _Plat
         reason = "a later run has begun on the same thread"
         return _nothing(NOT_A_FAILURE, reason, agent)
     result: Result = admission.admit(env, config, incident)
-    summary = "%s: %s" % (result["outcome"], agent.agent_id)
-    for name in ("run", "ticket"):
-        if result[name]:
-            summary += ", %s %s" % (name, result[name])
+    summary = outcomes.describe(result, agent.agent_id)
     return dict({"summary": summary, "reason": outcomes.REASONS.get(result["outcome"])}, **result)
 
 
@@ -264,7 +261,7 @@ def _incident(platform_run: _PlatformRun, agent: _ConfiguredAgent, failure: Fail
                 "handle": agent.handle.as_dict(), "idempotency_key": "failure " + incident_id,
             },
         },
-        failure={"type": failure.type, "cause": failure.cause, "severity": failure.severity},
+        failure=failure_fields(failure),
         summary="%s failed at %s: %s" % (agent.agent_id, platform, message),
         blocked=outcomes.NO_QUERY if details.query is None else None,
         is_state=False,

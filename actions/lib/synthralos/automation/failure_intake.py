@@ -2,8 +2,8 @@
 
 import re
 
-from synthralos.automation import admission, alert_intake, observation, outcomes
-from synthralos.automation.incident import Incident
+from synthralos.automation import admission, alert_incidents, observation, outcomes
+from synthralos.automation.incident import Incident, failure_fields
 from synthralos.core import failures
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
@@ -48,17 +48,12 @@ def receive(env, config, payload):
     agent = failure_payload["agent_id"] if is_name(failure_payload["agent_id"]) else None
     query = failure_payload["original_query"]
     if query is None:
-        query = alert_intake.query_of_execution(env, failure_payload["context"].get("execution_id"))
+        execution_id = failure_payload["context"].get("execution_id")
+        query = alert_incidents.query_of_execution(env, execution_id)
     if query is None and agent is not None:
         query = last_queries.last_query(env.store, agent)
     if agent is not None and _is_caused_by_recovery(env, agent, failure_payload["occurred_at"]):
-        result = {
-            "outcome": outcomes.OWN_EXECUTION,
-            "subject": agent,
-            "workflow": None,
-            "run": None,
-            "ticket": None,
-        }
+        result = _own_execution(agent)
         return dict({"summary": _summary(result)}, **result)
     details = failure_payload["failure_details"]
     message = str(details.get("message") or failure_payload["failure_type"])[:MAX_MESSAGE_CHARS]
@@ -79,13 +74,24 @@ def receive(env, config, payload):
             "failure_details": details,
             "context": _with_key(failure_payload["context"], failure_payload["error_id"]),
         },
-        failure=_failure(failure),
+        failure=failure_fields(failure),
         summary="%s failed: %s" % (agent or "an agent without a usable name", message),
         blocked=blocked_reason if agent else outcomes.NO_WORKFLOW,
         is_state=False,
     )
     result = admission.admit(env, config, incident)
     return dict({"summary": _summary(result)}, **result)
+
+
+def _own_execution(subject):
+    """Return the result for a failure that a run of this pack has met, and handles itself."""
+    return {
+        "outcome": outcomes.OWN_EXECUTION,
+        "subject": subject,
+        "workflow": None,
+        "run": None,
+        "ticket": None,
+    }
 
 
 def _is_caused_by_recovery(env, agent, occurred_at):
@@ -122,13 +128,7 @@ def receive_execution(env, config, payload):
         )
     execution = env.api.execution(execution_id, _ATTRIBUTES)
     if _is_pack_execution(env, execution):
-        result = {
-            "outcome": outcomes.OWN_EXECUTION,
-            "subject": None,
-            "workflow": None,
-            "run": None,
-            "ticket": None,
-        }
+        result = _own_execution(None)
     else:
         result = admission.admit(env, config, incident_of(env, config, execution))
     return dict({"summary": _summary(result)}, **result)
@@ -186,7 +186,7 @@ def incident_of(env, config, execution):
         workflow=workflow,
         parameters=run_parameters,
         request=request,
-        failure=_failure(failure),
+        failure=failure_fields(failure),
         summary="%s failed: %s" % (ref, message),
         blocked=blocked_reason if workflow else outcomes.NO_WORKFLOW,
         is_state=False,
@@ -271,15 +271,8 @@ def _text(parameters, names):
     return None
 
 
-def _failure(failure):
-    return {"type": failure.type, "cause": failure.cause, "severity": failure.severity}
-
-
 def _summary(result):
-    text = "%s: %s" % (result["outcome"], result["subject"] or "nothing to do")
-    for name in ("run", "ticket"):
-        if result[name]:
-            text += ", %s %s" % (name, result[name])
+    text = outcomes.describe(result, result["subject"] or "nothing to do")
     would = result.get("would")
     if would is not None:
         text += ", %s" % observation.describe(would)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from synthralos.core.failures import Failure
+
 
 @dataclass(frozen=True)
 class Incident:
@@ -39,3 +41,8 @@ class Incident:
     details: dict[str, Any] = field(default_factory=dict)
     runbook: Optional[str] = None
     runbook_mode: Optional[str] = None
+
+
+def failure_fields(failure: Failure) -> dict[str, Any]:
+    """Return the {type, cause, severity} of an Incident's failure."""
+    return {"type": failure.type, "cause": failure.cause, "severity": failure.severity}

@@ -18,9 +18,8 @@ from typing import Any, Optional
 
 from synthralos.automation.config import STARTABLE_WORKFLOWS, AutomationConfig
 from synthralos.config.modes import MODES, OBSERVE, lower_mode
-from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part, encode_key_part
-from synthralos.infrastructure.config import InfrastructureConfig
+from synthralos.infrastructure.config import InfrastructureConfig, load_config_or_default
 from synthralos.runtime.environment import Environment
 from synthralos.storage import records
 from synthralos.storage.datastore import PREFIX
@@ -113,23 +112,28 @@ def configured_runbooks(env: Environment) -> dict[str, Optional[str]]:
 
     :raises InvalidInput: the entry `infrastructure` is invalid.
     """
-    config = InfrastructureConfig.from_config(env.settings.infrastructure)
-    return {runbook.name: runbook.mode for runbook in config.runbooks}
+    return _modes_of_runbooks(InfrastructureConfig.from_config(env.settings.infrastructure))
 
 
-def modes_in_force(env: Environment, config: AutomationConfig) -> dict[str, Any]:
+def _modes_of_runbooks(infrastructure: InfrastructureConfig) -> dict[str, Optional[str]]:
+    return {runbook.name: runbook.mode for runbook in infrastructure.runbooks}
+
+
+def modes_in_force(
+    env: Environment,
+    config: AutomationConfig,
+    infrastructure: Optional[InfrastructureConfig] = None,
+) -> dict[str, Any]:
     """Return every mode in force: {mode, source, workflows, runbooks}.
 
     The first two are of everything that the others do not name; these are {name: {mode, source}},
     with each workflow, and each runbook that is configured or has an override. Costs a call to the
     datastore, and one for each 100 overrides.
+
+    :param infrastructure: if the caller has read it; default: as load_config_or_default returns it.
     """
     override = _parse(OVERRIDE_KEY, env.store.get(OVERRIDE_KEY))
-    try:
-        configured = configured_runbooks(env)
-    except InvalidInput:
-        # A run of infrastructure_repair reports that.
-        configured = {}
+    configured = _modes_of_runbooks(infrastructure or load_config_or_default(env))
     runbooks = {
         name: _without_runbook_override(config, override, "infrastructure_repair", name, mode)
         for name, mode in configured.items()

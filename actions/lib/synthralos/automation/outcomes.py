@@ -1,5 +1,8 @@
 """What becomes of a reported incident."""
 
+from collections.abc import Mapping
+from typing import Any
+
 STARTED, DUPLICATE, RUNNING = "started", "duplicate", "running"
 # In the mode observe: recorded, with what would have been done.
 OBSERVED = "observed"
@@ -28,3 +31,15 @@ REASONS = {
     TRUNCATED: "the notification does not contain them",
     OVER_LIMIT: "one notification may not start that many runs",
 }
+
+
+def describe(result: Mapping[str, Any], subject: str) -> str:
+    """Return a result as a line: `started: agent-1, run ...`.
+
+    :param result: {outcome, run, ticket}, as admission.admit returns it.
+    """
+    text = "%s: %s" % (result["outcome"], subject)
+    for name in ("run", "ticket"):
+        if result[name]:
+            text += ", %s %s" % (name, result[name])
+    return text

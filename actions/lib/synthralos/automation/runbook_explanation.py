@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
-from synthralos.automation import alert_intake, alert_triage, modes, outcomes
+from synthralos.automation import alert_reports, alert_triage, modes, outcomes
+from synthralos.automation.alert_incidents import AGENT, INFRASTRUCTURE
+from synthralos.automation.alert_reports import AlertContext, Report
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_line, sanitize_value
@@ -175,22 +177,19 @@ def explain(
         runbook why it does not match.
     :raises InvalidInput: it is no alert, or the configuration is invalid.
     """
-    config = load_runbooks(env, source)
-    topology = Topology.load(env, config)
-    alerts = alert_intake.parse_alerts(dict(alert), env.now())
+    context = AlertContext(env, automation, load_runbooks(env, source))
+    topology = Topology.load(env, context.infrastructure)
+    alerts = alert_reports.parse_alerts(dict(alert), env.now())
     if not alerts:
         raise InvalidInput("alert", None, "contains no alert", "Give {labels: {...}}")
-    return {"alerts": [_explain_one(env, automation, config, topology, item) for item in alerts]}
+    return {"alerts": [_explain_one(context, topology, item) for item in alerts]}
 
 
 def _explain_one(
-    env: Environment,
-    automation: AutomationConfig,
-    config: InfrastructureConfig,
-    topology: Topology,
-    alert: dict[str, Any],
+    context: AlertContext, topology: Topology, alert: dict[str, Any]
 ) -> dict[str, Any]:
-    report = alert_intake.report_of(env, automation, alert)
+    env, automation, config = context.env, context.automation, context.infrastructure
+    report = alert_reports.report_of(context, alert)
     verdict = alert_triage.judge(alert, automation.always_firing)
     explanation: dict[str, Any] = {
         "alertname": _line(env, alert["alertname"]),
@@ -240,17 +239,15 @@ def _explain_one(
 def _mode_of(
     env: Environment,
     automation: AutomationConfig,
-    report: alert_intake.Report,
+    report: Report,
     runbook: Optional[Runbook],
 ) -> str:
     """Return the mode of automation that is in force for an alert."""
     if report.agent is not None:
-        return modes.mode_of(env, automation, alert_intake.AGENT).mode
+        return modes.mode_of(env, automation, AGENT).mode
     if runbook is None:
-        return modes.mode_of(env, automation, alert_intake.INFRASTRUCTURE).mode
-    return modes.mode_of(
-        env, automation, alert_intake.INFRASTRUCTURE, runbook.name, runbook.mode
-    ).mode
+        return modes.mode_of(env, automation, INFRASTRUCTURE).mode
+    return modes.mode_of(env, automation, INFRASTRUCTURE, runbook.name, runbook.mode).mode
 
 
 def _line(env: Environment, text: Any) -> str:

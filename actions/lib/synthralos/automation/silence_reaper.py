@@ -14,7 +14,7 @@ from synthralos.infrastructure.repair_evidence import HEALTHY, Calls
 from synthralos.sensing import alert_payloads
 from synthralos.storage import silence_records
 from synthralos.storage.silence_records import SilenceRecord
-from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound
+from synthralos.storage.stackstorm_api import has_ended
 
 if TYPE_CHECKING:
     from synthralos.automation.config import AutomationConfig
@@ -44,7 +44,7 @@ def end_left_behind(env: "Environment", config: "AutomationConfig") -> list[dict
     report: list[dict[str, Any]] = []
     if alertmanager is None:
         return report
-    ended_runs = [run for run in sorted(by_run) if _has_ended(env, run)]
+    ended_runs = [run for run in sorted(by_run) if has_ended(env.api, run)]
     for run in ended_runs[:MAX_RUNS_AT_ONCE]:
         is_ended = silences.end(env, run)
         labels_of = _labels_by_fingerprint(env, alertmanager, run)
@@ -60,14 +60,6 @@ def end_left_behind(env: "Environment", config: "AutomationConfig") -> list[dict
                 silence_records.remove(env.store, record)
             report.append(entry)
     return report
-
-
-def _has_ended(env: "Environment", run: str) -> bool:
-    api: Any = env.api
-    try:
-        return api.execution(run, "status").get("status") in ENDED
-    except ExecutionNotFound:
-        return True
 
 
 def _labels_by_fingerprint(

@@ -40,7 +40,12 @@ def crews_of(summary: dict[str, Any]) -> list[str]:
 
 def _repair(env: Environment, incident: Incident) -> dict[str, Any]:
     # Only the mode observe plans here, and these modules take a while to import.
-    from synthralos.infrastructure import detection, impact, infrastructure_repair
+    from synthralos.infrastructure import (
+        detection,
+        impact,
+        infrastructure_repair,
+        planning_state,
+    )
     from synthralos.infrastructure.config import load_config
     from synthralos.infrastructure.topology import Topology
 
@@ -53,7 +58,7 @@ def _repair(env: Environment, incident: Incident) -> dict[str, Any]:
     )
     case["failures"], case["known"] = list(nodes), list(nodes)
     case["impact"] = impact.estimate(topology, nodes)
-    repair_plan, _ = infrastructure_repair.make_plan(env, case, config, may_ask=False)
+    repair_plan = planning_state.make_plan_without_llm(env, case, config)
     summary = {
         "assignments": [_public_part(assignment) for assignment in repair_plan["assignments"]],
         "unassigned": repair_plan["unassigned"] + [

@@ -23,6 +23,18 @@ def read_object(config, name, prefix=""):
     return value
 
 
+def require_object(path, value):
+    """Return the object `value`, or {} for None.
+
+    :raises InvalidInput: it is anything else.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(path, value, "must be an object", "See config.schema.yaml")
+    return value
+
+
 def read_list(config, name, prefix=""):
     """Yield (path, entry) of each object in the list under `name`."""
     value = config.get(name)

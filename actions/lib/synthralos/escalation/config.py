@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 from urllib.parse import urlsplit
 
-from synthralos.config.reader import read_int, read_number
+from synthralos.config.reader import read_int, read_number, require_object
 from synthralos.core.causes import ALIASES
 from synthralos.core.errors import InvalidInput
 from synthralos.core.header_values import trim_secret
@@ -91,7 +91,7 @@ class EscalationConfig:
 
         :raises InvalidInput: an entry is invalid; the error names it.
         """
-        entry = _object("escalation", entry)
+        entry = require_object("escalation", entry)
         max_attempts = read_int(entry, "max_auto_recovery_attempts", 5, 1, 100, "escalation.")
         level = entry.get("notify_from") or "supervisor_review"
         if level not in LEVELS:
@@ -138,7 +138,8 @@ class EscalationConfig:
 
 
 def _channels(entry):
-    switches = _object("escalation.notification_channels", entry.get("notification_channels"))
+    path = "escalation.notification_channels"
+    switches = require_object(path, entry.get("notification_channels"))
     enabled = dict(_ENABLED_BY_DEFAULT)
     for name, value in switches.items():
         channel = _CHANNEL_ALIASES.get(name, name)
@@ -152,7 +153,7 @@ def _channels(entry):
 
 
 def _mail(entry):
-    entry = _object("escalation.mail", entry)
+    entry = require_object("escalation.mail", entry)
     if not entry.get("host"):
         return None
     ssl, starttls = bool(entry.get("ssl")), entry.get("starttls")
@@ -193,7 +194,7 @@ def _mail(entry):
 
 def _hook(name, entry):
     path = "escalation." + name
-    entry = _object(path, entry)
+    entry = require_object(path, entry)
     if not entry.get("url") and not entry.get("url_from"):
         return None
     if entry.get("url"):
@@ -224,7 +225,7 @@ def check_url(path, value):
 
 
 def _importance(entry):
-    importance = _object("escalation.importance", entry.get("importance"))
+    importance = require_object("escalation.importance", entry.get("importance"))
     for name, value in importance.items():
         path = "escalation.importance.%s" % require_identifier("escalation.importance", name)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -257,11 +258,3 @@ def _line(path, value):
     if not isinstance(value, str) or not value.isprintable() or not value.strip():
         raise InvalidInput(path, value, "must be a single line of text", "See config.schema.yaml")
     return value.strip()
-
-
-def _object(path, value):
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidInput(path, value, "must be an object", "See config.schema.yaml")
-    return value

@@ -5,12 +5,17 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from synthralos.config.connection import Connection, connection
-from synthralos.config.reader import default_if_none, read_int, read_seconds
+from synthralos.config.reader import default_if_none, read_int, read_seconds, require_object
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name, require_identifier
 from synthralos.escalation.config import CHANNELS
 from synthralos.infrastructure.promql import require_query
-from synthralos.infrastructure.runbooks import APPROVALS, REQUIRED, Runbook, parse_runbooks
+from synthralos.infrastructure.runbooks import (
+    REQUIRED,
+    Runbook,
+    parse_runbooks,
+    read_approval,
+)
 from synthralos.sensing.alert_subjects import SubjectRules
 
 QUERY, LABEL = "up == 0", "instance"
@@ -119,8 +124,8 @@ class InfrastructureConfig:
 
         :raises InvalidInput: an entry is invalid; the error names it.
         """
-        entry = _object("infrastructure", entry)
-        planner = _object("infrastructure.planner", entry.get("planner"))
+        entry = require_object("infrastructure", entry)
+        planner = require_object("infrastructure.planner", entry.get("planner"))
         allowed = tuple(_names("infrastructure.allowed_actions", entry.get("allowed_actions")))
         crews = tuple(
             _crew("infrastructure.crews[%d]" % n, crew, allowed)
@@ -177,9 +182,21 @@ def load_config(env):
     return config
 
 
+def load_config_or_default(env):
+    """Return the InfrastructureConfig of `env`; one without entries if an entry is invalid.
+
+    It is for what must go on then: no alert may be lost, and a run of infrastructure_repair reports
+    the invalid entry.
+    """
+    try:
+        return InfrastructureConfig.from_config(env.settings.infrastructure)
+    except InvalidInput:
+        return InfrastructureConfig()
+
+
 def _prometheus(entry):
     path = "infrastructure.prometheus"
-    entry = _object(path, entry)
+    entry = require_object(path, entry)
     if entry.get("base_url") is None:
         return None
     return Prometheus(
@@ -198,7 +215,7 @@ def _label(path, value):
 
 def _weather(entry):
     config_path = "infrastructure.weather"
-    entry = _object(config_path, entry)
+    entry = require_object(config_path, entry)
     if entry.get("base_url") is None:
         return None
     path = entry.get("path") or "/{location}"
@@ -209,15 +226,13 @@ def _weather(entry):
 
 
 def _crew(path, entry, allowed):
-    entry = _object(path, entry)
-    action, approval = entry.get("action") or None, entry.get("approval") or REQUIRED
+    entry = require_object(path, entry)
+    action = entry.get("action") or None
     if action is not None and action not in allowed:
         allowed_names = ", ".join(allowed) or "none"
         hint = "Add it to infrastructure.allowed_actions (now: %s)" % allowed_names
         raise InvalidInput(path + ".action", action, "is not allowed", hint)
-    if approval not in APPROVALS:
-        hint = "Use one of " + ", ".join(APPROVALS)
-        raise InvalidInput(path + ".approval", approval, "is invalid", hint)
+    approval = read_approval(path, entry)
     channels = tuple(_names(path + ".channels", entry.get("channels")))
     for channel in channels:
         if channel not in CHANNELS:
@@ -242,7 +257,7 @@ def _crew(path, entry, allowed):
         node_parameter=require_identifier(
             path + ".node_parameter", entry.get("node_parameter") or "node"
         ),
-        parameters=_object(path + ".parameters", entry.get("parameters")),
+        parameters=require_object(path + ".parameters", entry.get("parameters")),
         approval=approval,
         seconds=read_seconds(entry, path + ".seconds", 60.0),
         skills=tuple(_names(path + ".skills", entry.get("skills"))),
@@ -263,8 +278,8 @@ def _address(path, value):
 def _travel(entry):
     path = "infrastructure.travel_seconds"
     travel_seconds = {}
-    for origin, destinations in _object(path, entry).items():
-        for destination, value in _object("%s.%s" % (path, origin), destinations).items():
+    for origin, destinations in require_object(path, entry).items():
+        for destination, value in require_object("%s.%s" % (path, origin), destinations).items():
             is_valid = isinstance(value, int) and not isinstance(value, bool) and value >= 0
             if not is_valid or not is_name(origin) or not is_name(destination):
                 entry_path = "%s.%s.%s" % (path, origin, destination)
@@ -315,12 +330,4 @@ def _list(path, value):
         return []
     if not isinstance(value, list):
         raise InvalidInput(path, value, "must be a list", "See config.schema.yaml")
-    return value
-
-
-def _object(path, value):
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidInput(path, value, "must be an object", "See config.schema.yaml")
     return value

@@ -162,12 +162,16 @@ def labels_by_node(config, topology, alert):
     return labels_of_node
 
 
+def alerts_in(alert):
+    """Return the alerts of a group as Alertmanager sends it; a single alert is a group of one."""
+    return alert["alerts"] if isinstance(alert.get("alerts"), list) else [alert]
+
+
 def _firing_alerts(config, topology, alert):
     """Yield (position, node, labels, None) of each firing alert; if it names no node, (position,
     name or None, labels, reason).
     """
-    alerts = alert.get("alerts") if isinstance(alert.get("alerts"), list) else [alert]
-    for n, item in enumerate(alerts):
+    for n, item in enumerate(alerts_in(alert)):
         path = "alert.alerts[%d]" % n if "alerts" in alert else "alert"
         item = run_parameters.require_object(path, item)
         if item.get("status") == "resolved":

@@ -56,7 +56,7 @@ def _payloads_by_node(
     if request["source"] != detection.ALERT:
         return {}
     body = request["alert"]
-    items = body["alerts"] if isinstance(body.get("alerts"), list) else [body]
+    items = detection.alerts_in(body)
     payloads: dict[str, list[dict[str, Any]]] = {}
     for node, alerts in detection.labels_by_node(config, topology, body).items():
         for position in alerts:

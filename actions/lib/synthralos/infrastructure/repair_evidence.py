@@ -92,8 +92,7 @@ def find_alerts(
         return {}
     body = request["alert"]
     alerts: dict[str, list[AlertKey]] = {}
-    items = body["alerts"] if isinstance(body.get("alerts"), list) else [body]
-    for position, item in enumerate(items):
+    for position, item in enumerate(detection.alerts_in(body)):
         try:
             [payload] = alert_payloads.from_webhook(dict(body, alerts=[item]), env.now())
             nodes, _ = detection.detect_failures(

@@ -238,10 +238,7 @@ def _step(
     if crew is not None and any(entry.get(name) is not None for name in _ACTION_KEYS):
         hint = "Leave out %s: those of the crew apply" % ", ".join(_ACTION_KEYS)
         raise InvalidInput(path + ".crew", crew, "is a crew, not an action", hint)
-    approval = entry.get("approval") or REQUIRED
-    if approval not in APPROVALS:
-        hint = "Use one of " + ", ".join(APPROVALS)
-        raise InvalidInput(path + ".approval", approval, "is invalid", hint)
+    approval = read_approval(path, entry)
     name = _part_name(
         path + ".name", default_if_none(entry.get("name"), "step%d" % (index + 1))
     )
@@ -295,6 +292,18 @@ def _parameter(prefix: str, name: str, value: Any) -> Union[LabelParameter, Any]
 def _pattern(path: str, pattern: Any) -> "re.Pattern[str]":
     # The label comes from elsewhere: no text of it may make the match take for ever.
     return safe_regex.compile_bounded(path, pattern)
+
+
+def read_approval(path: str, entry: Mapping[str, Any]) -> str:
+    """Return the `approval` of a crew or a step, one of APPROVALS; REQUIRED if it has none.
+
+    :raises InvalidInput: it is not one of them.
+    """
+    approval: str = entry.get("approval") or REQUIRED
+    if approval not in APPROVALS:
+        hint = "Use one of " + ", ".join(APPROVALS)
+        raise InvalidInput(path + ".approval", approval, "is invalid", hint)
+    return approval
 
 
 def _check(path: str, value: Any) -> Optional[str]:

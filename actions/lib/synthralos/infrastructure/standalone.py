@@ -4,7 +4,15 @@ from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name
 from synthralos.core.plurals import count_noun
-from synthralos.infrastructure import crews, detection, infrastructure_repair, node_names, outcome
+from synthralos.infrastructure import (
+    crew_assignment,
+    crews,
+    detection,
+    infrastructure_repair,
+    node_names,
+    outcome,
+    planning_state,
+)
 from synthralos.infrastructure import impact as impacts
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Topology
@@ -60,7 +68,7 @@ def estimate(env, parameters, started):
 def plan(env, parameters, started):
     """Run plan_repairs outside a run; return (succeeded, result)."""
     case = build_case(env, parameters, parameters.get("nodes") or [], started)
-    repair_plan, planner_info = infrastructure_repair.make_plan(env, case, load_config(env))
+    repair_plan, planner_info = planning_state.make_plan(env, case, load_config(env))
     if repair_plan is None:
         error = {"cause": outcome.MAX_RETRIES, "message": planner_info["reason"]}
         return False, {
@@ -110,7 +118,7 @@ def assign(env, parameters, started):
             hint = "Run infrastructure_repair, which asks for it, or set approved=true"
             raise InvalidInput("crew_ids", crew_id, "requires approval", hint)
         requested.append({"node": name, "crew": crew_id})
-    entries = infrastructure_repair.assign(env, case, config, requested)
+    entries = crew_assignment.assign(env, case, config, requested)
     failed = [entry["node"] for entry in entries if entry["status"] == crews.FAILED]
     assigned_count = len(entries) - len(failed)
     summary = "%s assigned, %d failed" % (count_noun(assigned_count, "node"), len(failed))

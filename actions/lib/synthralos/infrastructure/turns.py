@@ -8,7 +8,7 @@ from synthralos.infrastructure.workloads import workload_of
 from synthralos.runtime.environment import Environment
 from synthralos.storage import repair_turns
 from synthralos.storage.repair_turns import Turn
-from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound
+from synthralos.storage.stackstorm_api import has_ended
 from synthralos.telemetry import run_log
 
 POLL_SECONDS, MAX_POLL_SECONDS = 5, 60
@@ -58,7 +58,7 @@ def _blocker_of(
         case["turn"] = {"key": turn.key, "nodes": sorted(turn.nodes)}
     turn = Turn(case["turn"]["key"], case["run"], frozenset(case["turn"]["nodes"]))
     for other in repair_turns.turns_before(env.store, turn):
-        if _is_live(env, other.run):
+        if not has_ended(env.api, other.run):
             return other.run
     return None
 
@@ -74,11 +74,3 @@ def leave(env: Environment, case: dict[str, Any]) -> None:
     if case.get("turn") is not None:
         repair_turns.leave(env.store, case["run"])
         case["turn"] = None
-
-
-def _is_live(env: Environment, run: str) -> bool:
-    api: Any = env.api
-    try:
-        return api.execution(run, "status").get("status") not in ENDED
-    except ExecutionNotFound:
-        return False

@@ -6,7 +6,7 @@ from typing import Optional
 
 from synthralos.config.connection import Connection, connection
 from synthralos.config.platforms import DEFAULT_API
-from synthralos.config.reader import default_if_none, read_int, read_seconds
+from synthralos.config.reader import default_if_none, read_int, read_seconds, require_object
 from synthralos.core.errors import InvalidInput
 
 MIN_POLL_SECONDS = 4
@@ -92,7 +92,7 @@ class SensorsConfig:
         :param connect: connect timeout in seconds.
         :raises InvalidInput: a value is not valid; the error names its path.
         """
-        entry = _object("sensors", entry)
+        entry = require_object("sensors", entry)
         return cls(
             alertmanager=alertmanager(entry.get("alertmanager"), connect),
             agent_errors=agent_errors(entry.get("agent_errors"), platforms, connect),
@@ -102,7 +102,7 @@ class SensorsConfig:
 
 def alertmanager(entry, connect=5.0):
     path = "sensors.alertmanager"
-    entry = _object(path, entry)
+    entry = require_object(path, entry)
     urls = _list(path + ".urls", entry.get("urls"))
     if entry.get("url"):
         urls = [entry["url"]] + [url for url in urls if url != entry["url"]]
@@ -126,7 +126,7 @@ def alertmanager(entry, connect=5.0):
 
 def agent_errors(entry, platforms=(), connect=5.0):
     path = "sensors.agent_errors"
-    entry = _object(path, entry)
+    entry = require_object(path, entry)
     endpoints = _endpoints(entry, path, platforms, connect)
     if not endpoints:
         return None
@@ -139,7 +139,7 @@ def agent_errors(entry, platforms=(), connect=5.0):
 
 def agent_events(entry, platforms=(), connect=5.0):
     path = "sensors.agent_events"
-    entry = _object(path, entry)
+    entry = require_object(path, entry)
     endpoints = _endpoints(entry, path, platforms, connect)
     if not endpoints:
         return None
@@ -209,11 +209,4 @@ def _list(path, value):
     value = default_if_none(value, [])
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise InvalidInput(path, value, "must be a list of texts", "See config.schema.yaml")
-    return value
-
-
-def _object(path, value):
-    value = default_if_none(value, {})
-    if not isinstance(value, dict):
-        raise InvalidInput(path, value, "must be an object", "See config.schema.yaml")
     return value

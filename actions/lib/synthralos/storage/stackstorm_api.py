@@ -9,6 +9,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 from synthralos.core.timestamps import parse_iso
@@ -35,6 +36,18 @@ class ExecutionNotFound(StackStormError):
     """The execution does not exist, or no longer does."""
 
     refused = True
+
+
+def has_ended(api: Any, execution_id: str) -> bool:
+    """Return whether an execution has ended; one that does not exist any more has.
+
+    :param api: an Api.
+    :raises StackStormError: StackStorm is unavailable, so that nobody knows.
+    """
+    try:
+        return api.execution(execution_id, "status").get("status") in ENDED
+    except ExecutionNotFound:
+        return True
 
 
 class Api:

@@ -1,0 +1,71 @@
+"""Asks a person to approve the assignments of a run, and takes the answer."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
+
+from synthralos.infrastructure import approval_question, silences, turns
+from synthralos.infrastructure.config import InfrastructureConfig
+from synthralos.infrastructure.infrastructure_repair import Result
+from synthralos.infrastructure.outcome import summarize_names
+from synthralos.infrastructure.runbooks import REQUIRED
+from synthralos.runtime import child_runs, workflow_run
+from synthralos.runtime.environment import Environment
+
+# The task that asks, as in `next_task`; it leads back to the state EXECUTION.
+ASK_TASK = "ask"
+# What the person is shown of an assignment.
+_QUESTION_FIELDS = ("node", "crew", "runbook", "step", "action", "parameters")
+
+
+def requires_approval(case: Mapping[str, Any], assignment: Mapping[str, Any]) -> bool:
+    """Return whether a person must approve the assignment: as configured, or as the run says."""
+    return bool(assignment["requires_approval"]) or case.get("approval") == REQUIRED
+
+
+def ask(
+    env: Environment,
+    case: dict[str, Any],
+    config: InfrastructureConfig,
+    unapproved: list[dict[str, Any]],
+    entries: list[dict[str, Any]],
+) -> Result:
+    """Return the result after which a person is asked to approve the assignments.
+
+    :param entries: of what was assigned before.
+    """
+    # Nobody waits for a person because another run does; afterwards much may have happened.
+    turns.leave(env, case)
+    silences.end(env, case["run"], case)
+    case["look_first"] = [assignment["node"] for assignment in unapproved]
+    case["asked_at"], case["done"] = env.now(), entries
+    case["progress"]["cursor"] += 1
+    approval_question.record(env, config, case, unapproved)
+    return {
+        "summary": "a person is asked for approval: %s" % summarize_names(
+            [assignment["crew"] for assignment in unapproved]
+        ),
+        "next_task": ASK_TASK,
+        "assignments": entries,
+        "asking": _describe(unapproved),
+        "next": workflow_run.next_step(env, case),
+    }
+
+
+def _describe(unapproved: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {name: assignment[name] for name in _QUESTION_FIELDS if assignment.get(name) is not None}
+        for assignment in unapproved
+    ]
+
+
+def read_answer(env: Environment, case: dict[str, Any]) -> Optional[bool]:
+    """Return whether the person has approved, or None without an answer; nobody is asked any more.
+
+    The time that it took does not count against the run's deadline.
+
+    :raises StackStormError: StackStorm's API is unavailable, or there is none.
+    """
+    case["deadline"] += max(0.0, env.now() - case["asked_at"])
+    case["asked_at"] = None
+    inquiry = child_runs.latest_child(env, case["run"], (child_runs.ASK,))
+    return child_runs.answer_of(inquiry, "approved")
