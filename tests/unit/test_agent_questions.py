@@ -130,6 +130,33 @@ def test_a_second_question_is_asked_again(world, server, api, asking):
     assert world.rounds(case)[-1][0] and server.answers_given == [(second, "no")]
 
 
+def test_a_question_that_a_failed_run_has_left_is_asked_and_not_answered_by_going_on(
+    world, server, api, asking, monkeypatch
+):
+    """One branch of a graph failed while another one asks: its yes was for an earlier question."""
+    from synthralos.calls.agent_platforms.langgraph import LangGraph
+    from synthralos.calls.agent_platforms.protocol import RunState
+
+    second = Question("And delete the rest?", id="q2", run="r")
+    _, case = asking(max_retries=1)
+    api.ask(RUN, approved=True)
+
+    def fail_after_the_answer(platform, handle, question, text, key, seconds):
+        server.answers_given.append((question, text))
+        server.fails("first")
+        return RunState("running", handle)
+
+    monkeypatch.setattr(LangGraph, "answer", fail_after_the_answer)
+    monkeypatch.setattr(LangGraph, "resume", lambda platform, request, checkpoint, seconds:
+                        RunState("asking", checkpoint.handle, question=second))
+    while case is not None:
+        _, result, case = world.round(case)
+        if result.get("status") == "asking":
+            break
+        world.clock.forward(result["next"]["delay"])
+    assert "delete the rest" in result["question"] and server.answers_given == [(MAY_I, "yes")]
+
+
 def test_the_same_question_once_more_is_another_one(world, server, api, asking):
     """A step that was not satisfied with an answer asks again, in the same words."""
     server.asks_again = 1

@@ -212,6 +212,32 @@ def test_a_question_in_a_step_of_an_orchestration_is_answered_by_the_agents_run(
     assert "told: yes" in str(execution["result"]["output"])
 
 
+def test_a_yes_is_not_for_the_question_that_follows_a_failure(world, graphs, agent, monkeypatch):
+    """The first question is answered, then a step fails; the continued run asks something else."""
+    replies = []
+
+    def work(run):
+        replies.append(run.ask("May I look?"))
+        run.step("n4", lambda: agent._do("n4"))
+        return "deleted: %s" % run.ask("May I delete everything?")
+
+    monkeypatch.setattr(graphs, "_work", work)
+    agent.failures = 1
+    handle = start(world)
+    first = wait_for_question(world)
+    answer(world, execution_id=handle.id, approved=True)
+
+    def second_question():
+        return [row for row in approvals(world) if row["inquiry"] != first["inquiry"]]
+
+    (second,) = until(second_question, "the second question is listed")
+    assert "May I look" in first["question"] and "delete everything" in second["question"]
+    answer(world, execution_id=handle.id, approved=False)
+    output = recovered(handle)
+    assert output["recovery_result"]["output"] == "deleted: no" and set(replies) == {"yes"}
+    assert [entry["step"] for entry in output["trail"]] == ["retry_execution", "resume_checkpoint"]
+
+
 def test_nobody_answers_and_a_ticket_says_so(world, graphs, agent):
     agent.question = "May I?"
     world.config["automation"] = {"approval_timeout": 1}
