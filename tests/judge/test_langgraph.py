@@ -179,6 +179,45 @@ def test_a_question_is_answered_once_and_no_other_one_by_mistake(agent):
     assert ended(platform, continued).output == "told: yes {{ x }}"
 
 
+def test_a_node_that_asks_the_same_once_more_has_asked_another_question(agent):
+    platform, request = connect(client(), agent.platform), agent.request("insist Pay?")
+    first = ended(platform, platform.start(request, 60.0))
+    second = ended(platform, platform.answer(first.handle, first.question, "maybe", "k1", 60.0))
+    assert (second.status, second.question.text) == ("asking", "Pay?")
+    assert second.question != first.question
+    again = platform.answer(second.handle, first.question, "yes, of the first", "k1", 60.0)
+    assert again.question == second.question, "the answer was to the first"
+    assert ended(platform, first).question == second.question, "whichever run is asked for"
+    last = ended(platform, platform.answer(second.handle, second.question, "yes", "k2", 60.0))
+    assert last.output == "told: yes"
+
+
+def test_what_another_agent_has_left_is_not_continued(entry, effects):
+    steps, other = Agent(entry, "steps"), Agent(entry, "agent")
+    platform, request = connect(client(), steps.platform), steps.request("tour-2")
+    state = ended(platform, platform.start(request, 60.0))
+    assert state.status == "failed"
+    with pytest.raises(NoCheckpoint, match="another agent"):
+        platform.resume(other.request("tour-2"), Checkpoint(state.handle), 60.0)
+    assert lines(effects, "n4 tour-2") == 1
+
+
+def test_a_corrected_state_is_what_the_run_goes_on_with(entry, effects):
+    steps = Agent(entry, "steps")
+    platform, request = connect(client(), steps.platform), steps.request("tour-3")
+    state = ended(platform, platform.start(request, 60.0))
+    values = {"messages": [{"role": "ai", "content": "corrected"}]}
+    thread = "%s/threads/%s/state" % (entry["base_url"], state.handle.ids["thread"])
+    before = requests.get(thread, headers={"x-api-key": KEY}, timeout=60).json()
+    checkpoint = Checkpoint(
+        state.handle, before["checkpoint"]["checkpoint_id"], values, as_node="n3"
+    )
+    state = ended(platform, platform.resume(request, checkpoint, 60.0))
+    after = requests.get(thread, headers={"x-api-key": KEY}, timeout=60).json()
+    assert "corrected" in [message["content"] for message in after["values"]["messages"]]
+    assert lines(effects, "n4 tour-3") == 2 and lines(effects, "n3 tour-3") == 1
+
+
 @pytest.mark.parametrize("query, answer, output, payments", [
     ("pay 12", "yes", "paid from 12", 1),
     ("pay 13", "no", "A person refused this tool call.", 0),

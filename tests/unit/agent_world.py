@@ -1,4 +1,6 @@
 """Recoveries of an agent at two platforms that play what a test says, with the clock injected."""
+from dataclasses import replace
+
 from synthralos.calls import agent_run
 from synthralos.calls.agent_platforms.agent_failures import agent_failure, cancelled
 from synthralos.calls.agent_platforms.langgraph import LangGraph
@@ -26,12 +28,14 @@ class Server:
     :ivar ends: {platform: what its run ends with: a RunState, or None while it works}.
     :ivar resumes: the Checkpoint of each run that was continued.
     :ivar answers_given: [(question, answer)].
+    :ivar asks_again: how often an answer is followed by the same question, from the next run.
     """
 
     def __init__(self):
         self.starts, self.cancels, self.joins, self.ends = [], [], 0, {}
         self.keys, self.on_start, self.on_cancel = [], None, cancelled()
         self.resumes, self.on_resume, self.answers_given = [], None, []
+        self.asks_again = 0
 
     def install(self, monkeypatch):
         server = self
@@ -62,7 +66,12 @@ class Server:
 
         def answer(platform, handle, question, text, key, seconds):
             server.answers_given.append((question, text))
-            server.answers(handle.platform, "told: %s" % text)
+            if server.asks_again:
+                server.asks_again -= 1
+                run = "r%d" % len(server.answers_given)
+                server.asks(handle.platform, replace(question, run=run))
+            else:
+                server.answers(handle.platform, "told: %s" % text)
             return RunState("running", handle)
 
         functions = {"start": start, "join": join, "cancel": cancel, "resume": resume,

@@ -146,10 +146,56 @@ def test_a_run_that_was_continued_is_joined_like_any_other(world, server):
 
 @pytest.mark.parametrize("change", [
     {"platform": "elsewhere"}, {"api": "a2a"}, {"ids": {}}, {"ids": {"thread": " "}}, {"agent": 7},
+    {"agent": "of_another_tenant"}, {"ids": {"run": "r0"}}, {"ids": {"thread": ".."}},
+    {"ids": {"thread": "t0", "run": "."}}, {"ids": {"thread": "t" * 5000}},
 ])
 def test_a_handle_that_is_none_is_refused(world, change):
     with pytest.raises(InvalidInput, match="context.handle"):
         begin(world, context={"handle": dict(HANDLE.as_dict(), **change)})
+
+
+@pytest.fixture
+def unsafe(world, make_env, api):
+    agents = {"bot": {"platform": "first", "unsafe_to_repeat": True}}
+    world.env = make_env(dict(world.config, agents=agents), api=api)
+    return world
+
+
+def test_an_agent_that_is_unsafe_to_repeat_is_not_continued_by_the_run_that_saw_it_fail(
+    unsafe, server
+):
+    """The step that failed would begin again, and it may have had its effect."""
+    server.fails("first")
+    ok, result = unsafe.rounds(begin(unsafe))[-1]
+    assert not ok and server.starts == ["first"] and server.resumes == []
+
+
+def test_a_person_who_runs_it_again_continues_it_rather_than_starting_it_over(unsafe, server):
+    server.fails("first")
+    unsafe.rounds(begin(unsafe))
+    unsafe.ends(RUN, "failed")
+    server.answers("first")
+    again = begin(unsafe, "b" * 24, execution={"context": {"re-run": {"ref": RUN}}})
+    assert unsafe.rounds(again)[-1][0]
+    assert server.starts == ["first"] and len(server.resumes) == 1
+
+
+def test_what_may_still_have_an_effect_is_not_continued_either(unsafe, server):
+    with pytest.raises(InvalidInput, match="unsafe_to_repeat"):
+        begin(unsafe, failure_type="timeout", context={"handle": HANDLE.as_dict()})
+
+
+@pytest.mark.parametrize("max_retries, resumed_at", [(0, set()), (2, {"first", "second"})])
+def test_a_fallback_comes_before_the_checkpoint_and_the_checkpoint_before_a_second_start(
+    make_env, api, clock, server, max_retries, resumed_at
+):
+    world = World(make_env, api, clock, server)
+    server.fails("first")
+    server.fails("second")
+    world.rounds(begin(world, max_retries=max_retries))
+    assert server.starts == ["first", "second"], "each once, whatever was continued"
+    assert len(server.resumes) == max_retries
+    assert {checkpoint.handle.platform for checkpoint in server.resumes} == resumed_at
 
 
 def test_only_platforms_that_can_get_the_step(world):

@@ -310,6 +310,32 @@ def test_an_answer_to_another_question_is_not_sent(asks_now):
     assert [body["method"] for _, _, body, _ in client.sent] == ["GetTask"]
 
 
+def test_an_answer_that_arrived_is_not_sent_again():
+    """The reply to it was lost, and the agent has not begun to read it."""
+    asking = rpc(task("TASK_STATE_INPUT_REQUIRED", "May I?", history=[{"messageId": "key-2"}]))
+    a2a, client = connected("a2a", {"POST ": asking}, **RPC_10)
+    question = Question("May I?", INPUT, "m9")
+    assert a2a.answer(HANDLE, question, "yes", "key-2", SECONDS).question == question
+    assert [body["method"] for _, _, body, _ in client.sent] == ["GetTask"]
+
+
+def test_a_task_that_is_gone_takes_no_answer():
+    a2a, client = connected("a2a", {"POST ": not_found()}, **RPC_10)
+    question = Question("May I?", INPUT, "m9")
+    assert a2a.answer(HANDLE, question, "yes", "k", SECONDS).status == "unknown"
+    assert len(client.sent) == 1
+
+
+def test_questions_without_a_message_are_told_apart_by_their_time():
+    def asking_at(timestamp):
+        body = task("TASK_STATE_AUTH_REQUIRED")
+        body["status"]["timestamp"] = timestamp
+        return joined(rpc(body)).question
+
+    first, second = asking_at("2026-11-23T10:00:00Z"), asking_at("2026-11-23T11:00:00Z")
+    assert first != second and first == asking_at("2026-11-23T10:00:00Z")
+
+
 def test_progress_is_one_harmless_line():
     progress = joined(rpc(task(words="step 1\n{{ 7*7 }}\x1b[2J"))).progress
     assert "step 1" in progress and "{{" not in progress and "\n" not in progress

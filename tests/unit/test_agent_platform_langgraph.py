@@ -1,3 +1,6 @@
+import functools
+from dataclasses import replace
+
 import pytest
 
 from synthralos.calls.agent_platforms.protocol import Checkpoint, Handle, NoCheckpoint, Question
@@ -141,7 +144,7 @@ def test_cancelled_is_not_asking():
 ])
 def test_a_question_is_one_where_there_are_interrupts(status, value, text):
     state_now = joined(status, state(following=["n"], interrupts=[{"id": "i1", "value": value}]))
-    assert (state_now.status, state_now.question) == ("asking", Question(text, id="i1"))
+    assert (state_now.status, state_now.question) == ("asking", Question(text, id="i1", run="r1"))
 
 
 def test_a_run_that_the_server_does_not_know_is_unknown_and_not_failed():
@@ -171,7 +174,8 @@ def test_a_cancellation_is_confirmed_by_the_run_itself(reply):
 
 def resumed(thread, newest="error", **checkpoint):
     replies = {"GET " + RUNS: (200, [run(newest)]), "GET " + STATE: thread,
-               "POST " + STATE: {}, "POST " + RUNS: run("pending", "r2")}
+               "POST " + STATE: {"checkpoint": {"checkpoint_id": "c2"}},
+               "POST " + RUNS: run("pending", "r2")}
     lg, client = connected("langgraph", replies)
     return lg.resume(request("the query"), Checkpoint(HANDLE, **checkpoint), SECONDS), client
 
@@ -193,7 +197,7 @@ def test_a_corrected_state_is_written_before_the_run_goes_on():
     assert posts[0] == (
         STATE, {"values": {"city": "{{ x }}"}, "as_node": "n3", "checkpoint_id": "c1"}
     )
-    assert posts[1][0] == RUNS and posts[1][1]["checkpoint_id"] == "c1"
+    assert posts[1][0] == RUNS and posts[1][1]["checkpoint_id"] == "c2", "not the uncorrected one"
 
 
 def test_a_resumed_run_is_looked_for_on_its_thread():
@@ -214,16 +218,48 @@ def test_a_question_that_is_open_is_not_answered_by_going_on():
     assert client.bodies("POST", "/runs") == []
 
 
+@pytest.mark.parametrize("own, graph, is_own", [
+    ({"graph_id": "bot"}, "bot", True), ((422, {"detail": "no UUID"}), "another", False),
+    ({"graph_id": "another"}, "another", True), ((503, ""), "another", True),
+    ((404, {"detail": "unknown"}), None, True),
+])
+def test_the_thread_of_another_agent_is_not_continued(own, graph, is_own):
+    """`bot` is a graph, or the id of an assistant of a graph."""
+    replies = {
+        "GET " + RUNS: (200, [dict(run("error"), assistant_id="a-1")]),
+        "GET /assistants/a-1": {"graph_id": graph} if graph else (404, {}),
+        "GET /assistants/bot": own, "GET " + STATE: state(following=["n4"]),
+        "POST " + RUNS: run("pending", "r2"),
+    }
+    lg, client = connected("langgraph", replies)
+    resume = functools.partial(lg.resume, request(), Checkpoint(HANDLE), SECONDS)
+    if is_own:
+        assert resume().status == "running"
+    else:
+        with pytest.raises(NoCheckpoint, match="another agent"):
+            resume()
+        assert client.bodies("POST", "/runs") == []
+
+
+def test_what_is_continued_is_the_configured_agent_whatever_a_handle_says():
+    stranger = Checkpoint(replace(HANDLE, agent="stranger"))
+    replies = {"GET " + RUNS: (200, [run("error")]), "GET " + STATE: state(following=["n4"]),
+               "POST " + RUNS: run("pending", "r2")}
+    lg, client = connected("langgraph", replies)
+    lg.resume(request(agent="bot"), stranger, SECONDS)
+    assert client.bodies("POST", "/runs")[0]["assistant_id"] == "bot"
+
+
 def test_what_still_runs_is_not_resumed():
     state_now, client = resumed(state(following=["n"]), newest="running")
     assert state_now.status == "running" and client.bodies("POST", "/runs") == []
 
 
-def commands_of(interrupts, question_id="i1"):
-    replies = {"GET " + RUNS: (200, [run("success")]), "POST " + RUNS: run("pending", "r2"),
+def commands_of(interrupts, question_id="i1", newest="r1"):
+    replies = {"GET " + RUNS: (200, [run("success", newest)]), "POST " + RUNS: run("pending", "r2"),
                "GET " + STATE: state(following=["n"], interrupts=interrupts)}
     lg, client = connected("langgraph", replies)
-    lg.answer(HANDLE, Question("May I?", id=question_id), "yes", "k", SECONDS)
+    lg.answer(HANDLE, Question("May I?", id=question_id, run="r1"), "yes", "k", SECONDS)
     return [body["command"] for body in client.bodies("POST", "/runs")]
 
 
@@ -232,6 +268,14 @@ def test_an_answer_goes_to_the_question_that_was_asked():
     assert commands_of([first]) == [{"resume": "yes"}]
     assert commands_of([first, second]) == [{"resume": {"i1": "yes"}}]
     assert commands_of([second]) == [], "the yes was not for this one"
+    assert commands_of([first], newest="r2") == [], "it is asked once more, after an answer"
+
+
+def test_a_question_is_the_one_of_the_newest_run_on_its_thread():
+    replies = {"GET " + RUN: run("success"), "GET " + RUNS: (200, [run("running", "r2")]),
+               "GET " + STATE: state(following=["n"], interrupts=[{"id": "i1", "value": "q"}])}
+    state_now = connected("langgraph", replies)[0].join(HANDLE, SECONDS)
+    assert (state_now.status, state_now.handle.ids["run"]) == ("running", "r2")
 
 
 def test_ids_stay_one_part_of_the_path():

@@ -5,11 +5,13 @@ import pytest
 
 from synthralos.automation import agent_run_reaper
 from synthralos.calls.agent_platforms.protocol import AUTHORIZATION, Question
+from synthralos.config.settings import Settings
 from synthralos.storage import inquiries
+from synthralos.storage.retention_store import with_retention
 
-from .agent_world import HOUR, Executions, Server, World
+from .agent_world import HOUR, PLATFORMS, Executions, Server, World
 
-RUN = "a" * 24
+RUN, DAY = "a" * 24, 24 * HOUR
 MAY_I = Question("May I delete {{ all }}?", id="q1")
 LOG_IN = Question("Log in at https://desk.example", AUTHORIZATION, "q9")
 
@@ -128,6 +130,76 @@ def test_a_second_question_is_asked_again(world, server, api, asking):
     assert world.rounds(case)[-1][0] and server.answers_given == [(second, "no")]
 
 
+def test_a_question_that_a_failed_run_has_left_is_asked_and_not_answered_by_going_on(
+    world, server, api, asking, monkeypatch
+):
+    """One branch of a graph failed while another one asks: its yes was for an earlier question."""
+    from synthralos.calls.agent_platforms.langgraph import LangGraph
+    from synthralos.calls.agent_platforms.protocol import RunState
+
+    second = Question("And delete the rest?", id="q2", run="r")
+    _, case = asking(max_retries=1)
+    api.ask(RUN, approved=True)
+
+    def fail_after_the_answer(platform, handle, question, text, key, seconds):
+        server.answers_given.append((question, text))
+        server.fails("first")
+        return RunState("running", handle)
+
+    monkeypatch.setattr(LangGraph, "answer", fail_after_the_answer)
+    monkeypatch.setattr(LangGraph, "resume", lambda platform, request, checkpoint, seconds:
+                        RunState("asking", checkpoint.handle, question=second))
+    while case is not None:
+        _, result, case = world.round(case)
+        if result.get("status") == "asking":
+            break
+        world.clock.forward(result["next"]["delay"])
+    assert "delete the rest" in result["question"] and server.answers_given == [(MAY_I, "yes")]
+
+
+def test_the_same_question_once_more_is_another_one(world, server, api, asking):
+    """A step that was not satisfied with an answer asks again, in the same words."""
+    server.asks_again = 1
+    _, case = asking()
+    api.ask(RUN, answer="soon")
+    ok, result, case = world.round(case)
+    assert result["status"] == "asking", "the first answer was not good enough"
+    api.ask(RUN, answer="on Monday")
+    assert world.rounds(case)[-1][0]
+    assert [answer for _, answer in server.answers_given] == ["soon", "on Monday"]
+
+
+@pytest.mark.parametrize("timeout, days", [(3 * DAY, 3), (0, 29)])
+def test_an_answer_counts_as_long_as_an_approval_may_take(
+    world, make_env, store, server, api, asking, timeout, days
+):
+    config = dict(world.config, automation={"approval_timeout": timeout})
+    lasting = with_retention(store, Settings.from_config(config))
+    world.env = make_env(config, api=api, store=lasting)
+    _, case = asking()
+    assert case["deadline"] < world.clock() + HOUR
+    world.clock.forward(days * DAY - HOUR)
+    assert inquiries.get_inquiry(world.env.store, RUN)["question"]
+    api.ask(RUN, approved=True)
+    assert world.rounds(case)[-1][0] and server.starts == ["first"]
+    assert server.answers_given == [(MAY_I, "yes")]
+
+
+@pytest.mark.parametrize("run_seconds", [None, 600])
+def test_a_rerun_long_after_the_question_gives_the_answer_and_cancels_nothing(
+    world, make_env, server, api, asking, run_seconds
+):
+    first = dict(PLATFORMS[0], run_seconds=run_seconds) if run_seconds else PLATFORMS[0]
+    world.env = make_env(dict(world.config, platforms=[first, PLATFORMS[1]]), api=api)
+    asking()
+    world.clock.forward(2 * HOUR)
+    api.ask(RUN, approved=True)
+    world.ends(RUN, "failed")
+    again = world.begin("b" * 24, execution={"context": {"re-run": {"ref": RUN}}})
+    ok, result = world.rounds(again)[-1]
+    assert ok and server.cancels == [] and server.answers_given == [(MAY_I, "yes")], result
+
+
 def test_an_answer_counts_after_the_run_that_asked_has_died(world, server, api, asking):
     asking()
     api.ask(RUN, approved=True)
@@ -155,6 +227,36 @@ def test_a_run_that_joins_waits_for_the_answer_of_the_first(world, server, api, 
     assert result["status"] == "running", "a person is asked once"
     api.inquiries[0].update(status="succeeded", result={"response": {"approved": True}})
     assert world.rounds(second)[-1][1]["success"] and server.starts == ["first"]
+
+
+def test_a_run_that_joins_waits_as_long_as_the_person_and_no_longer(world, server, api, asking):
+    key = {"idempotency_key": "k"}
+    _, first = asking(context=key)
+    api.ask(RUN)
+    case, waits = world.begin("b" * 24, context=key), []
+    for _ in range(40):
+        _, result, case = world.round(case)
+        assert result["status"] == "running"
+        waits.append(result["next"]["delay"])
+        world.clock.forward(waits[-1])
+        overdue = world.clock() - case["deadline"] - inquiries.total_wait(world.env.store, "b" * 24)
+        assert overdue < 0, "the reaper would end it"
+    assert (waits[0], waits[-1]) == (10, 300) and sum(waits) > HOUR
+    api.inquiries[0].update(status="succeeded", result={"response": {"approved": True}})
+    assert world.rounds(case)[-1][1]["success"] and world.rounds(first)[-1][1]["success"]
+    assert server.answers_given == [(MAY_I, "yes")] and server.cancels == []
+
+
+def test_a_run_that_joins_asks_by_itself_once_the_first_has_ended(world, server, api, asking):
+    key = {"idempotency_key": "k"}
+    asking(context=key)
+    api.ask(RUN)
+    _, result, case = world.round(world.begin("b" * 24, context=key))
+    world.clock.forward(HOUR)
+    api.inquiries[0].update(status="canceled")
+    world.ends(RUN, "canceled")
+    _, result, case = world.round(case)
+    assert result["status"] == "asking" and server.cancels == []
 
 
 def test_the_reaper_leaves_an_agent_that_waits_for_a_person(world, asking):

@@ -346,6 +346,13 @@ def test_a_run_without_a_query_is_left_to_a_person(intake, api, store):
     assert tickets.get(store, result["ticket"])["subject"] == "invoices"
 
 
+def test_a_run_of_an_agent_that_is_unsafe_to_repeat_is_left_to_a_person(intake, api, store):
+    intake.agents["invoices"]["unsafe_to_repeat"] = True
+    result = intake.receive()
+    assert (result["outcome"], api.started) == ("unsafe_to_repeat", [])
+    assert tickets.get(store, result["ticket"])["subject"] == "invoices"
+
+
 def test_in_the_mode_observe_nothing_is_started(intake, api):
     result = intake.receive(mode="observe")
     assert (result["outcome"], result["would"]["outcome"]) == ("observed", "started")

@@ -4,6 +4,7 @@ import pytest
 from synthralos.automation import approvals
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import to_iso
+from synthralos.runtime import run_parameters
 from synthralos.storage.stackstorm_api import StackStormError
 
 RUN, INQUIRY = "a" * 24, "b" * 24
@@ -70,6 +71,73 @@ def test_an_answer_that_is_not_asked_for_is_refused(world, properties, answer, f
     with pytest.raises(InvalidInput) as refusal:
         approvals.answer(env, RUN, **answer)
     assert refusal.value.field == field and api.responses == []
+
+
+@pytest.mark.parametrize("text, fits", [
+    ("x" * 8000, True), ("ü" * 4000, True), ("\N{GRINNING FACE}" * 2300, False),
+])
+def test_an_answer_is_sent_whole_or_refused(world, text, fits):
+    env, api = world()
+    if fits:
+        approvals.answer(env, RUN, text=text)
+        assert run_parameters.decode_base64("answer", api.responses[0]["answer"]) == text
+    else:
+        with pytest.raises(InvalidInput, match="answer: is too long .9200 bytes"):
+            approvals.answer(env, RUN, text=text)
+        assert api.responses == []
+
+
+def test_a_text_where_none_is_asked_for_is_not_shown(world):
+    """Where an authorization is asked for, it may be the credential."""
+    env, _ = world(YES_OR_NO)
+    with pytest.raises(InvalidInput) as refusal:
+        approvals.answer(env, RUN, text="hunter2")
+    assert "hunter2" not in str(refusal.value.as_error())
+
+
+class Nested(Inquiries):
+    """A run within OUTER, within OUTERMOST; as many inquiries as `count`, each of its own run."""
+
+    def __init__(self, count=1):
+        super().__init__(QUESTION)
+        self.count, self.statuses = count, {}
+
+    def inquiries(self, offset=0):
+        return [{"id": "%024x" % n, "schema": {"properties": QUESTION}} for n in range(self.count)]
+
+    def execution(self, execution_id, attributes):
+        if execution_id in (OUTER, OUTERMOST):
+            parent = {"execution_id": OUTERMOST, "pack": "other"} if execution_id == OUTER else None
+        elif execution_id.startswith("a"):
+            parent = {"execution_id": OUTER, "pack": "synthralos"}
+        else:
+            parent = {"execution_id": "a" + execution_id[1:], "pack": "synthralos"}
+        return {"status": "pending", "start_timestamp": to_iso(1_700_000_000),
+                "context": {"parent": parent} if parent else {}}
+
+    def set_status(self, execution_id, status, result=None):
+        self.statuses[execution_id] = status
+        return True
+
+
+OUTER, OUTERMOST = "c" * 24, "d" * 24
+
+
+@pytest.mark.parametrize("run", [OUTER, OUTERMOST])
+def test_an_approval_is_found_by_the_run_that_its_run_is_a_part_of(make_env, run):
+    api = Nested()
+    approval = approvals.answer(make_env({}, api=api), run, approved=True)
+    assert approval["run"].startswith("a") and api.responses == [{"approved": True}]
+    approvals.resume(make_env({}, api=api), approval["run"])
+    assert api.statuses == {OUTERMOST: "resuming"}
+
+
+def test_of_several_approvals_within_a_run_one_has_to_be_named(make_env):
+    api = Nested(count=2)
+    with pytest.raises(InvalidInput, match="waits for 2 approvals") as refusal:
+        approvals.answer(make_env({}, api=api), OUTER, approved=True)
+    assert "a%023x" % 0 in refusal.value.hint and api.responses == []
+    assert approvals.answer(make_env({}, api=api), "a%023x" % 1, approved=True)
 
 
 def test_an_answer_that_was_stored_counts_although_stackstorm_fails(world):

@@ -277,3 +277,17 @@ def test_a_roll_up_whose_runner_died_keeps_no_other_away(reap, age, status):
     rows, report, _ = reap(run("synthralos.metrics.roll_up", age=age))
     assert rows[RUN]["status"] == status
     assert len(report["abandoned"]) == (status == "abandoned") and report["errors"] == []
+
+
+ASK = "d" * 24
+
+
+@pytest.mark.parametrize("seconds, canceled", [(0, True), (200, False)])
+def test_the_time_of_people_in_a_run_within_a_run_does_not_count(reap, seconds, canceled):
+    """handle_error, whose agent had a question; nothing of it is live just now."""
+    inner = dict(child("synthralos.agent_recovery", "succeeded", "orquesta"))
+    ask = dict(child("core.ask", "succeeded", "inquirer"), id=ASK,
+               context={"parent": {"execution_id": CHILD, "pack": "synthralos"}},
+               start_timestamp=to_iso(NOW - 300), end_timestamp=to_iso(NOW - 300 + seconds))
+    rows, report, _ = reap(run("synthralos.handle_error", age=400), inner, ask)
+    assert (rows[RUN]["status"] == "canceled") == canceled == bool(report["canceled"])

@@ -57,6 +57,54 @@ def approvals(world):
     return run["result"]["result"]["approvals"]
 
 
+def start_handle_error(world, **parameters):
+    error = {"type": "error", "message": "the payment service did not answer"}
+    return world.local.start("synthralos.handle_error", dict(
+        {"agent_id": "invoices", "error": error, "original_query": "Pay 4711",
+         "strategy": "auto_retry"}, **parameters))
+
+
+def approved_recovery(world):
+    """A recovery that a person has approved, so that it has begun."""
+    handle = world.local.start("synthralos.recovery_with_approval", {
+        "workflow": "agent_recovery", "agent_id": "invoices", "failure_type": "error",
+        "original_query": "Pay 4711"})
+    assert wait_for_question(world)["run"] == handle.id
+    answer(world, execution_id=handle.id, approved=True)
+    return handle
+
+
+BESIDE = """
+version: 1.0
+tasks:
+  recover:
+    action: synthralos.agent_recovery
+    input: {agent_id: invoices, failure_type: error, original_query: Pay 4711}
+  beside:
+    action: core.local
+    input:
+      cmd: until [ -e FILE ]; do sleep 0.1; done
+output:
+  - output: <% task(recover).result.output %>
+"""
+
+
+@pytest.fixture
+def beside(world):
+    """A workflow of another pack, in which a task runs beside the agent until the file is there."""
+    pack = world.folder / "office"
+    (pack / "actions" / "workflows").mkdir(parents=True)
+    (pack / "pack.yaml").write_text(
+        "ref: office\nname: office\ndescription: x\nversion: 1.0.0\nauthor: x\nemail: x@y.z\n")
+    (pack / "actions" / "beside.yaml").write_text(
+        "name: beside\npack: office\nrunner_type: orquesta\nenabled: true\n"
+        "entry_point: workflows/beside.yaml\nparameters: {}\n")
+    file = world.folder / "over"
+    (pack / "actions" / "workflows" / "beside.yaml").write_text(BESIDE.replace("FILE", str(file)))
+    world.packs = [pack]
+    return file
+
+
 def wait_for_question(world):
     (approval,) = until(lambda: approvals(world), "the agent's question is listed")
     return approval
@@ -112,6 +160,82 @@ def test_a_step_fails_the_run_is_continued_and_then_asks(world, graphs, agent):
     answer(world, execution_id=handle.id, approved=True)
     assert recovered(handle)["recovery_result"]["output"] == "told: yes"
     assert agent.log == ["n1", "n2", "n3", "n4", "n4", "n5"]
+
+
+@pytest.mark.parametrize("begin", [start_handle_error, approved_recovery])
+def test_the_question_of_an_agent_within_a_run_pauses_and_resumes_the_whole_chain(
+    world, graphs, agent, begin
+):
+    agent.failures, agent.question = 1, "May I?"
+    outer = begin(world)
+    approval = wait_for_question(world)
+    assert approval["workflow"] == "agent_recovery" and approval["run"] != outer.id
+    until(lambda: world.local.live(outer.id).status == "paused", "the outer run is paused")
+    status, result = answer(world, execution_id=outer.id, approved=True)
+    assert status == "succeeded" and result["approval"]["run"] == approval["run"], result
+    execution = outer.wait(PATIENCE_SECONDS)
+    assert execution["status"] == "succeeded", execution["result"]
+    inner = world.local.executions(parent=outer.id, action="synthralos.agent_recovery")
+    (output,) = [run["result"]["output"] for run in inner]
+    assert output["recovery_result"]["output"] == "told: yes"
+    assert agent.log == ["n1", "n2", "n3", "n4", "n4", "n5"], "it is continued there, too"
+
+
+def test_an_answer_counts_while_another_task_of_the_workflow_runs(world, graphs, agent, beside):
+    agent.question = "May I?"
+    outer = world.local.start("office.beside", {})
+    wait_for_question(world)
+    status, result = answer(world, execution_id=outer.id, approved=True)
+    assert status == "succeeded" and approvals(world) == [], result
+    beside.touch()
+    execution = outer.wait(PATIENCE_SECONDS)
+    assert execution["status"] == "succeeded", execution["result"]
+    output = execution["result"]["output"]["output"]
+    assert output["recovery_result"]["output"] == "told: yes" and len(graphs.runs) == 2
+
+
+def test_a_question_in_a_step_of_an_orchestration_is_answered_by_the_agents_run(
+    world, graphs, agent
+):
+    agent.question = "May I?"
+    world.config["orchestration"] = {"allowed_actions": ["synthralos.agent_recovery"]}
+    created = world.local.run("synthralos.orchestration.create", {"name": "pay", "steps": [{
+        "name": "agent", "action": "synthralos.agent_recovery",
+        "parameters": {"agent_id": "invoices", "failure_type": "error",
+                       "original_query": "Pay 4711"}}]})
+    assert created["status"] == "succeeded", created["result"]
+    outer = world.local.start("synthralos.orchestration.run", {"orchestration": "pay"})
+    approval = wait_for_question(world)
+    answer(world, execution_id=approval["run"], approved=True)
+    execution = outer.wait(PATIENCE_SECONDS)
+    assert execution["status"] == "succeeded", execution["result"]
+    assert "told: yes" in str(execution["result"]["output"])
+
+
+def test_a_yes_is_not_for_the_question_that_follows_a_failure(world, graphs, agent, monkeypatch):
+    """The first question is answered, then a step fails; the continued run asks something else."""
+    replies = []
+
+    def work(run):
+        replies.append(run.ask("May I look?"))
+        run.step("n4", lambda: agent._do("n4"))
+        return "deleted: %s" % run.ask("May I delete everything?")
+
+    monkeypatch.setattr(graphs, "_work", work)
+    agent.failures = 1
+    handle = start(world)
+    first = wait_for_question(world)
+    answer(world, execution_id=handle.id, approved=True)
+
+    def second_question():
+        return [row for row in approvals(world) if row["inquiry"] != first["inquiry"]]
+
+    (second,) = until(second_question, "the second question is listed")
+    assert "May I look" in first["question"] and "delete everything" in second["question"]
+    answer(world, execution_id=handle.id, approved=False)
+    output = recovered(handle)
+    assert output["recovery_result"]["output"] == "deleted: no" and set(replies) == {"yes"}
+    assert [entry["step"] for entry in output["trail"]] == ["retry_execution", "resume_checkpoint"]
 
 
 def test_nobody_answers_and_a_ticket_says_so(world, graphs, agent):

@@ -114,7 +114,7 @@ def _receive_run(env: Environment, config: AutomationConfig, platform_run: _Plat
         # What is recorded of older runs has expired: this may be a repetition.
         reason = "the run began more than %d days ago" % (incidents.TTL_SECONDS // 86400)
         return _nothing(outcomes.EXPIRED, reason, agent)
-    incident = _incident(platform_run, agent, failure)
+    incident = _incident(platform_run, agent, failure, _blocked_reason(env, details, agent))
     if details.is_superseded and not _was_acted_on(env, incident):
         reason = "a later run has begun on the same thread"
         return _nothing(NOT_A_FAILURE, reason, agent)
@@ -236,7 +236,19 @@ def _run_id(handle: Handle) -> Optional[str]:
     return handle.ids.get("run") or handle.ids.get("task") or handle.ids.get("response")
 
 
-def _incident(platform_run: _PlatformRun, agent: _ConfiguredAgent, failure: Failure) -> Incident:
+def _blocked_reason(
+    env: Environment, details: RunDetails, agent: _ConfiguredAgent
+) -> Optional[str]:
+    """Return why a person decides what becomes of a run that failed, or None."""
+    if env.settings.agents[agent.agent_id].unsafe_to_repeat:
+        # Also where it is continued: the step that failed would begin again.
+        return outcomes.UNSAFE
+    return outcomes.NO_QUERY if details.query is None else None
+
+
+def _incident(
+    platform_run: _PlatformRun, agent: _ConfiguredAgent, failure: Failure, blocked: Optional[str]
+) -> Incident:
     details = platform_run.details
     # A standby is another address of the same platform.
     platform = platform_run.platform.standby_of or platform_run.platform.name
@@ -263,7 +275,7 @@ def _incident(platform_run: _PlatformRun, agent: _ConfiguredAgent, failure: Fail
         },
         failure=failure_fields(failure),
         summary="%s failed at %s: %s" % (agent.agent_id, platform, message),
-        blocked=outcomes.NO_QUERY if details.query is None else None,
+        blocked=blocked,
         is_state=False,
     )
 

@@ -4,6 +4,7 @@ import base64
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.timestamps import parse_iso, to_iso
+from synthralos.runtime.run_parameters import ENCODED
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PAGE_SIZE
 from synthralos.storage.stackstorm_api import ExecutionNotFound, StackStormError
@@ -13,6 +14,9 @@ MAX_PAGES = 5
 MAX_DEPTH = 10
 # The property of an inquiry that takes a text.
 ANSWER = "answer"
+# As the workflow's inquiry has it, and what of it a text may take.
+MAX_ANSWER_CHARS = 12000
+MAX_ANSWER_BYTES = (MAX_ANSWER_CHARS - len(ENCODED)) // 4 * 3
 _ATTRIBUTES = "context,start_timestamp,result,status"
 
 
@@ -55,7 +59,7 @@ def pending(env):
 def answer(env, execution_id, approved=None, text=None):
     """Answer an approval and return it, in the form of `pending`.
 
-    :param execution_id: id of the waiting run, or of the inquiry itself.
+    :param execution_id: id of the waiting run, of a run that it is a part of, or of the inquiry.
     :param approved: yes or no; None if the answer is a text.
     :param text: the answer to an agent that asks for one.
     :raises InvalidInput: there is no answer or there are two, the execution does not wait for an
@@ -66,26 +70,63 @@ def answer(env, execution_id, approved=None, text=None):
             "answer", text, "is needed unless `approved` is given, and only then",
             "Give approved=true, approved=false or answer=<text>",
         )
-    for approval in pending(env):
-        if execution_id in (approval["run"], approval["inquiry"]):
-            break
-    else:
-        raise InvalidInput(
-            "execution_id", execution_id, "does not wait for an approval",
-            "List those that do with `st2 run synthralos.approval.list`",
-        )
+    approval = _find(env, execution_id)
     if text is not None:
         if not approval["takes_text"]:
+            # The text is not shown: where an authorization is asked for, it may be the credential.
             raise InvalidInput(
-                "answer", text, "is not what is asked for", "Give approved=true or approved=false"
+                "answer", None, "is not what is asked for", "Give approved=true or approved=false"
             )
-        _respond(env, approval, {ANSWER: _encode(text)})
+        encoded = _encode(text)
+        if len(encoded) > MAX_ANSWER_CHARS:
+            reason = "is too long (%d bytes in UTF-8)" % len(text.encode("utf-8"))
+            hint = "Give at most %d bytes" % MAX_ANSWER_BYTES
+            raise InvalidInput("answer", None, reason, hint)
+        _respond(env, approval, {ANSWER: encoded})
         return approval
     if approval["answer"] is None:
         hint = "Answer it with `st2 inquiry respond %s`" % approval["inquiry"]
         raise InvalidInput("execution_id", execution_id, "asks for more than a yes or no", hint)
     _respond(env, approval, {approval["answer"]: approved})
     return approval
+
+
+def _find(env, execution_id):
+    """Return the one open approval that an execution waits for; see `answer`."""
+    open_approvals = pending(env)
+    for approval in open_approvals:
+        if execution_id in (approval["run"], approval["inquiry"]):
+            return approval
+    nested = [
+        approval for approval in open_approvals if execution_id in _ancestors(env, approval["run"])
+    ]
+    if len(nested) == 1:
+        return nested[0]
+    if nested:
+        runs = ", ".join(approval["run"] for approval in nested)
+        raise InvalidInput(
+            "execution_id", execution_id, "waits for %d approvals" % len(nested),
+            "Give one of these runs: %s" % runs,
+        )
+    raise InvalidInput(
+        "execution_id", execution_id, "does not wait for an approval",
+        "List those that do with `st2 run synthralos.approval.list`",
+    )
+
+
+def _ancestors(env, run):
+    """Return the runs that `run` is a part of, the outermost one last."""
+    ancestors = []
+    for _ in range(MAX_DEPTH):
+        try:
+            context = env.api.execution(run, "context").get("context") or {}
+        except ExecutionNotFound:
+            break
+        run = (context.get("parent") or {}).get("execution_id")
+        if not run:
+            break
+        ancestors.append(run)
+    return ancestors
 
 
 def _respond(env, approval, response):
@@ -102,7 +143,7 @@ def _respond(env, approval, response):
 
 def _encode(text):
     """Return the text in a form that StackStorm, which renders what it finds, cannot read."""
-    return "base64:" + base64.b64encode(text.encode("utf-8")).decode("ascii")
+    return ENCODED + base64.b64encode(text.encode("utf-8")).decode("ascii")
 
 
 def expire(env, seconds):
@@ -132,12 +173,7 @@ def resume(env, run):
 
     :returns: whether it was resumed; if not, the reaper tries again.
     """
-    for _ in range(MAX_DEPTH):
-        parent = (env.api.execution(run, "context").get("context") or {}).get("parent") or {}
-        if not parent.get("execution_id"):
-            break
-        run = parent["execution_id"]
-    return env.api.set_status(run, "resuming")
+    return env.api.set_status(([run] + _ancestors(env, run))[-1], "resuming")
 
 
 def _inquiries(env):

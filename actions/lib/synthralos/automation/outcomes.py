@@ -9,7 +9,7 @@ OBSERVED = "observed"
 RECURRED, STILL_FAILING, TOO_MANY, NO_QUERY = "recurred", "still_failing", "too_many", "no_query"
 RESOLVED, NOTHING_OPEN, NO_WORKFLOW = "resolved", "nothing_open", "no_workflow"
 AMBIGUOUS, NOT_EVALUATED, TRUNCATED = "ambiguous", "not_evaluated", "truncated"
-SECRET_REQUEST = "secret_request"
+SECRET_REQUEST, UNSAFE = "secret_request", "unsafe_to_repeat"
 FAILED, OVER_LIMIT, SWITCHED_OFF = "failed", "over_limit", "switched_off"
 # A resolved alert that leaves its incident open: another alert still reports it, or its data
 # stopped.
@@ -25,6 +25,7 @@ REASONS = {
     TOO_MANY: "the hourly limit of automatic runs is reached",
     NO_QUERY: "there is no query to run again",
     SECRET_REQUEST: "what would be run again is a secret parameter, which StackStorm does not show",
+    UNSAFE: "the agent is marked unsafe_to_repeat, and may have had effects before it failed",
     NO_WORKFLOW: "no workflow fits it",
     AMBIGUOUS: "several clusters have a thing of this name, and the alert names no cluster",
     NOT_EVALUATED: "the rule could not be evaluated",

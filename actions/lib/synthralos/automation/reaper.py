@@ -155,10 +155,7 @@ def _close_run(env, workflow, run, report, polling_runs):
             report["resumed"].append({"run": run["id"], "workflow": workflow})
         return
     # The time that people take to answer does not count against the deadline of a run.
-    wait_seconds = max(
-        _approval_seconds(children, env.now()), inquiries.total_wait(env.store, run["id"])
-    )
-    overdue_seconds = env.now() - _deadline(run) - wait_seconds
+    overdue_seconds = env.now() - _deadline(run) - _wait_seconds(env, run["id"], children)
     if overdue_seconds <= GRACE_SECONDS:
         return
     for child in live:
@@ -238,6 +235,17 @@ def _abandon_reason(child, overdue_seconds, now):
         if child["status"] in _WAITING and min(age, overdue_seconds) >= MAX_QUEUE_SECONDS
         else None
     )
+
+
+def _wait_seconds(env, run_id, children, depth=approvals.MAX_DEPTH):
+    """Return for how long a run, and the workflows that are a part of it, have waited for people.
+    """
+    seconds = max(_approval_seconds(children, env.now()), inquiries.total_wait(env.store, run_id))
+    for child in children:
+        if _is_workflow(child) and depth:
+            grandchildren = env.api.children(child["id"], _CHILDREN)
+            seconds += _wait_seconds(env, child["id"], grandchildren, depth - 1)
+    return seconds
 
 
 def _approval_seconds(children, now):

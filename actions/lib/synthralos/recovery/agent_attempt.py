@@ -75,7 +75,8 @@ def adopt_run(env: "Environment", case: dict[str, Any], targets: list[Target]) -
     mark["tries"] += 1
     # What can only be started again begins now.
     is_found = _is_found(env, agent_run_record, target)
-    started_at = agent_run_record.started_at if is_found else env.now()
+    worked_seconds = agent_run_record.worked_seconds(env.now()) if is_found else 0.0
+    started_at = env.now() - worked_seconds
     limit = min(target.seconds, case["deadline"] - started_at)
     progress["pending"] = {
         "target": target.name,
@@ -208,7 +209,8 @@ class _RecordedRun:
         env = self._env
         if self._record is not None and not _is_found(env, self._record, self._target):
             self._record = replace(
-                self._record, started_at=env.now(), asked_seconds=0.0, unknown_since=None
+                self._record, started_at=env.now(), asked_seconds=0.0, question=None,
+                unknown_since=None,
             )
         record = self._record
         handle = None if record is None else Handle.restore(record.handle)
@@ -218,7 +220,7 @@ class _RecordedRun:
         unknown_since = None if record is None else record.unknown_since
         patience = Patience(
             seconds=seconds,
-            elapsed=0.0 if record is None else _elapsed(env, record),
+            elapsed=0.0 if record is None else record.worked_seconds(env.now()),
             hold_seconds=self._hold_seconds() if is_first else 0.0,
             unknown_seconds=None if unknown_since is None else max(0.0, env.now() - unknown_since),
         )
@@ -234,10 +236,8 @@ class _RecordedRun:
             self._record = agent_questions.ask(env, self._case, self._record, error.question)
             raise
         except StillRunning:
-            run_log.emit(
-                "agent_running", target=self._target.name,
-                seconds=0.0 if self._record is None else _elapsed(env, self._record),
-            )
+            seconds = 0.0 if self._record is None else self._record.worked_seconds(env.now())
+            run_log.emit("agent_running", target=self._target.name, seconds=seconds)
             raise
         except CallError as error:
             evidence = error.failure.evidence
@@ -259,7 +259,12 @@ class _RecordedRun:
     def _find_answer(self, handle: Handle, question: Question) -> Answer:
         # Asked only after a handle has been saved.
         assert self._record is not None
-        return agent_questions.find_answer(self._env, self._case, self._record, question)
+        env = self._env
+        answer = agent_questions.find_answer(env, self._case, self._record, question)
+        # From now on the agent works.
+        self._record = self._record.with_answer(env.now())
+        agent_runs.save(env.store, self._record, env.now())
+        return answer
 
     def _close(self, record: AgentRun, cause: str) -> None:
         """Keep what a run that failed has left to continue from, else forget it."""
@@ -312,11 +317,6 @@ class _RecordedRun:
     def _lock_name(self) -> str:
         agent_id = self._case["request"]["agent_id"]
         return str(idempotency.key(self._case["agent_request"], "AGENT-RUN", agent_id, None))
-
-
-def _elapsed(env: "Environment", record: AgentRun) -> float:
-    """Return for how long the agent has worked; while it waited for people, it did not."""
-    return max(0.0, env.now() - record.started_at - record.asked_seconds)
 
 
 def _new_scope(case: dict[str, Any]) -> str:

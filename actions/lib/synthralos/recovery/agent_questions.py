@@ -19,6 +19,7 @@ from synthralos.core.sanitize import sanitize_line
 from synthralos.runtime import child_runs, run_parameters
 from synthralos.storage import agent_runs, inquiries
 from synthralos.storage.agent_runs import AgentRun, AskedQuestion
+from synthralos.storage.retention_store import approval_seconds
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound
 from synthralos.telemetry import run_log
 
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
 ASK, CONFIRM = "ask", "confirm"
 YES, NO, CONFIRMATION = "yes", "no", "done"
 MAX_QUESTION_CHARS = 2000
-MAX_ANSWER_CHARS = 8000
-# Until a question is looked at again that another run of the workflow asks.
-OTHER_RUN_SECONDS = 10.0
+# Until a question is looked at again that another run of the workflow asks: this share of the time
+# that it has been open, within these bounds.
+OTHER_RUN_SHARE, OTHER_RUN_SECONDS, MAX_OTHER_RUN_SECONDS = 0.2, 10.0, 300.0
+
+
+class AnswerIsAwaited(StillRunning):
+    """Raised while a person answers another run of the workflow, which has asked."""
 
 
 def task_for(question: Question) -> str:
@@ -46,21 +51,21 @@ def find_answer(
 
     :param record: of the run that asks.
     :raises QuestionIsOpen: nobody was asked yet; see `ask`.
-    :raises StillRunning: another run of the workflow waits for the answer.
+    :raises AnswerIsAwaited: another run of the workflow waits for the answer.
     """
     last = record.question
     if last is None or last.identity != _identity(question):
         raise QuestionIsOpen(question)
     is_own = last.run == case["run"]
     inquiry = _inquiry(env, last)
-    if inquiry is None or (not is_own and _was_not_answered(inquiry)):
-        if is_own:
-            return _no_answer("nobody could be asked", question)
+    if not is_own and (inquiry is None or _was_not_answered(inquiry)):
         if _is_live(env, last.run):
-            raise StillRunning(OTHER_RUN_SECONDS)
+            raise _awaited(env, last)
         raise QuestionIsOpen(question)
+    if inquiry is None:
+        return _no_answer("nobody could be asked", question)
     if inquiry.get("status") not in ENDED:
-        raise StillRunning(OTHER_RUN_SECONDS)
+        raise _awaited(env, last)
     return _read_answer(inquiry, question)
 
 
@@ -69,9 +74,16 @@ def ask(
 ) -> AgentRun:
     """Prepare the workflow's inquiry, tell people that something waits, and return the record."""
     run = case["run"]
-    last = AskedQuestion(_identity(question), run, len(child_runs.inquiries_of(env, run)))
-    record = replace(record, question=last)
-    agent_runs.save(env.store, record, env.now())
+    now = env.now()
+    number = len(child_runs.inquiries_of(env, run))
+    record = replace(
+        record.with_answer(now),
+        question=AskedQuestion(_identity(question), run, number, now),
+        # Until then the record, and who waits for the run, are needed.
+        ends_by=max(record.ends_by, now + approval_seconds(env.settings)),
+    )
+    agent_runs.save(env.store, record, now)
+    agent_runs.add_waiter(env.store, record, run, now)
     # Hardly any round asks, and this imports all channels.
     from synthralos.escalation import approval_notices
 
@@ -90,40 +102,50 @@ def question_line(env: "Environment", case: Mapping[str, Any], question: Questio
 
 
 def count_waiting_time(env: "Environment", case: dict[str, Any]) -> None:
-    """Take the time that a person took to answer out of the limits of the run and of the agent."""
-    asked_at = case.pop("asked_at", None)
-    if asked_at is None:
-        return
-    from synthralos.escalation import approval_notices
+    """Take the time that a person took to answer out of the limits of the run.
 
-    seconds = max(0.0, env.now() - asked_at)
+    Those of the agent follow from its record: it does not work while it waits.
+    """
+    asked_at, awaited_at = case.pop("asked_at", None), case.pop("awaited_at", None)
+    since = awaited_at if asked_at is None else asked_at
+    if since is None:
+        return
+    seconds = max(0.0, env.now() - since)
     case["asked_seconds"] = case.get("asked_seconds", 0.0) + seconds
     case["deadline"] += seconds
-    case["is_answered"] = True
     inquiries.record_wait(env.store, case["run"], case["asked_seconds"])
     pending = case["progress"]["pending"]
     if pending is not None:
         pending["started_at"] += seconds
-    record = agent_runs.find(env.store, case["request"]["agent_id"], case["agent_request"])
-    if record is not None:
-        waited = replace(
-            record,
-            asked_seconds=record.asked_seconds + seconds,
-            ends_by=max(record.ends_by, case["deadline"]),
-        )
-        agent_runs.save(env.store, waited, env.now())
-    approval_notices.settle(env, case["run"], case["workflow"], case["request"]["agent_id"])
+    if asked_at is not None:
+        case["is_answered"] = True
+        from synthralos.escalation import approval_notices
+
+        approval_notices.settle(env, case["run"], case["workflow"], case["request"]["agent_id"])
+
+
+def record_awaiting(env: "Environment", case: dict[str, Any], delay: float) -> None:
+    """Record that the run waits for an answer that another one has asked for, and will look for it
+    in `delay` seconds.
+    """
+    case["awaited_at"] = env.now()
+    inquiries.record_wait(env.store, case["run"], case.get("asked_seconds", 0.0) + delay)
 
 
 def _identity(question: Question) -> str:
-    """Return what tells this question from every other one of the same run."""
-    text = "\0".join((question.kind, question.id, question.text))
+    """Return what tells this question from every other one of the same agent's run."""
+    text = "\0".join((question.kind, question.id, question.run, question.text))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _inquiry(env: "Environment", question: AskedQuestion) -> Optional[dict[str, Any]]:
     rows = child_runs.inquiries_of(env, question.run)
     return rows[question.number] if len(rows) > question.number else None
+
+
+def _awaited(env: "Environment", question: AskedQuestion) -> AnswerIsAwaited:
+    delay = (env.now() - question.asked_at) * OTHER_RUN_SHARE
+    return AnswerIsAwaited(min(MAX_OTHER_RUN_SECONDS, max(OTHER_RUN_SECONDS, delay)))
 
 
 def _was_not_answered(inquiry: Mapping[str, Any]) -> bool:
@@ -150,9 +172,9 @@ def _read_answer(inquiry: Mapping[str, Any], question: Question) -> Answer:
         return _no_answer(reason, question)
     if isinstance(text, str) and text.strip():
         try:
-            return Answer(run_parameters.decode_base64("answer", text)[:MAX_ANSWER_CHARS])
+            return Answer(run_parameters.decode_base64("answer", text))
         except InvalidInput:
-            return Answer(text[:MAX_ANSWER_CHARS])
+            return Answer(text)
     if isinstance(approved, bool):
         return Answer(YES if approved else NO)
     return _no_answer("nobody has answered", question)

@@ -177,7 +177,8 @@ def run_round(env, case, clock=None):
     if isinstance(round_result.pending, agent_run.QuestionIsOpen):
         return True, _asking_result(env, case, progress, round_result.pending.question)
     if round_result.pending is not None:
-        return True, _running_result(env, case, progress, round_result.delay)
+        is_awaiting = isinstance(round_result.pending, agent_questions.AnswerIsAwaited)
+        return True, _running_result(env, case, progress, round_result.delay, is_awaiting)
     if round_result.result is None:
         return workflow_run.failed_round_result(env, case, round_result, progress)
     answer = workflow_run.fit_to_result_size(
@@ -199,13 +200,19 @@ def run_round(env, case, clock=None):
     }
 
 
-def _running_result(env, case, progress, delay):
+def _running_result(env, case, progress, delay, is_awaiting=False):
     """The result of a round whose agent works on: the next one asks for its outcome.
 
     It carries the case by its key only: an agent may run for a day.
+
+    :param is_awaiting: whether a person answers another run, which asks for this agent.
     """
+    from synthralos.recovery import agent_questions
+
     pending = progress.pending
     seconds = int(env.now() - pending["started_at"])
+    if is_awaiting:
+        agent_questions.record_awaiting(env, case, delay)
     return {
         "summary": "%s has been running at %s for %d s; asked again in %d s"
         % (case["request"]["agent_id"], pending["target"], seconds, delay),

@@ -70,7 +70,8 @@ def add_reported(
     for target in targets:
         endpoint = target.endpoint
         assert isinstance(endpoint, AgentEndpoint)
-        if handle is not None and endpoint.platform.name == handle.platform:
+        is_own = handle is not None and handle.agent == endpoint.agent
+        if is_own and endpoint.platform.name == handle.platform:
             record_failure(case, target, handle, cause, resumed=False)
 
 
@@ -97,7 +98,7 @@ def reported_handle(
 ) -> Optional[Handle]:
     """Return the handle of the run that failed, as `context.handle` gives it, or None.
 
-    :raises InvalidInput: it is none, or of a platform at which the agent does not run.
+    :raises InvalidInput: it is none, or not one of this agent at one of its platforms.
     """
     if context.get("handle") is None:
         return None
@@ -106,12 +107,29 @@ def reported_handle(
     except InvalidInput as error:
         hint = "Give api, platform, agent and ids, as the platform's webhook intake does"
         raise InvalidInput("context.handle", context["handle"], error.reason, hint) from error
-    places = {(endpoint.platform.name, endpoint.platform.api) for endpoint in endpoints}
-    if (handle.platform, handle.api) not in places:
-        names = ", ".join(sorted(name for name, _ in places)) or "none"
+    own_endpoints = list(endpoints)
+    at_platform = [
+        endpoint
+        for endpoint in own_endpoints
+        if (endpoint.platform.name, endpoint.platform.api) == (handle.platform, handle.api)
+    ]
+    if not at_platform:
+        names = sorted({endpoint.platform.name for endpoint in own_endpoints})
         raise InvalidInput(
             "context.handle.platform", handle.platform, "is not where this agent runs",
-            "Its platforms are: " + names,
+            "Its platforms are: " + (", ".join(names) or "none"),
+        )
+    agents = [endpoint.agent for endpoint in at_platform]
+    if handle.agent not in agents:
+        raise InvalidInput(
+            "context.handle.agent", handle.agent, "is not what this agent is called there",
+            "Give " + " or ".join(agents),
+        )
+    required = capabilities_of(handle.api).checkpoint_id
+    if required and required not in handle.ids:
+        raise InvalidInput(
+            "context.handle.ids", sorted(handle.ids), "has no %s" % required,
+            "Give the id of the %s that the run left" % required,
         )
     return handle
 

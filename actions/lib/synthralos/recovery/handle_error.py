@@ -7,16 +7,17 @@ an inquiry and the wait of a validation are tasks of the workflow: the action sa
 import json
 from typing import Any, Optional
 
-from synthralos.calls import snapshot_restore
+from synthralos.calls import agent_targets, snapshot_restore
 from synthralos.calls.agent_platforms import connect
 from synthralos.calls.http import CallError
 from synthralos.core import causes, sealing
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part, require_identifier
-from synthralos.recovery import agent_recovery, error_case, strategies
+from synthralos.recovery import agent_recovery, checkpoints, error_case, playbooks, strategies
 from synthralos.recovery.error_case import WORKFLOW, ReportedError
+from synthralos.recovery.repair_actions import RESUME_CHECKPOINT
 from synthralos.runtime import child_runs, failure_record, run_parameters, workflow_run
-from synthralos.storage import history, pauses, state_codec
+from synthralos.storage import history, inquiries, pauses, state_codec
 from synthralos.storage.datastore import PREFIX
 from synthralos.telemetry import tracing
 
@@ -91,6 +92,8 @@ def proceed(env, case):
         summary = "a person said it is resolved" if approved else "a person did not resolve it"
         _step(case, name, approved, summary, inquiry=child.get("id"))
         return _after_success(env, case) if approved else _run_next_strategy(env, case)
+    # The time that people took to answer the agent does not count for this run either.
+    case["deadline"] += inquiries.total_wait(env.store, child["id"]) if child else 0
     output = (child.get("result") or {}).get("output") or {}
     succeeded = child.get("status") == "succeeded" and output.get("success") is True
     case["ticket"] = output.get("ticket") or case["ticket"]
@@ -238,9 +241,10 @@ def _hand_off(env, case):
     elif request["original_query"]:
         context = dict(request["context"])
         if "repairPlan" not in context and "repair_plan" not in context:
-            context["repairPlan"] = {
-                "steps": [{"action": name} for name in strategies.ADJUSTMENTS]
-            }
+            names = strategies.ADJUSTMENTS
+            if cause in playbooks.RESUMABLE_CAUSES and _leaves_checkpoints(env, request):
+                names = (RESUME_CHECKPOINT, *names)
+            context["repairPlan"] = {"steps": [{"action": name} for name in names]}
         child_request = {
             "original_query": request["original_query"],
             "failure_details": _details(request),
@@ -262,6 +266,12 @@ def _hand_off(env, case):
         "timeout": max(CHILD_LEAST_SECONDS, seconds_left),
     }
     return _goto(env, case, task, "%s recovers" % CHILDREN[task], **following)
+
+
+def _leaves_checkpoints(env, request):
+    """Whether a run of the agent that failed can be continued at one of its platforms."""
+    endpoints = env.settings.agent_endpoints(request["agent_id"])
+    return checkpoints.can_resume(agent_targets.targets_of(endpoints, False))
 
 
 def _roll_back(env, case):

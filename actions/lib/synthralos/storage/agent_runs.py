@@ -32,11 +32,15 @@ class AskedQuestion:
     :ivar identity: of the question; see `recovery.agent_questions`.
     :ivar run: the execution id of the workflow that asks.
     :ivar number: how many inquiries that run had opened before: its answer is in the next one.
+    :ivar asked_at: since when the agent waits for the answer, in seconds since the epoch.
+    :ivar is_settled: whether the answer, or that there is none, has reached a run of the workflow.
     """
 
     identity: str
     run: str
     number: int
+    asked_at: float
+    is_settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class AgentRun:
     :ivar delivered_by: the execution id of the workflow that has returned its answer, or None.
     :ivar failed_with: the cause with which it failed, if it left a checkpoint; else None.
     :ivar question: the last question of the agent that a person was asked, or None.
-    :ivar asked_seconds: for how long it has waited for people.
+    :ivar asked_seconds: for how long it has waited for people, without the question that is open.
     :ivar key_scope: what its start_key was made from, beside the request: the same for all starts
         until one has ended in a known way; it begins with the execution id of the first of them.
     :ivar unknown_since: since when its platform does not know it, or None if it does.
@@ -83,6 +87,24 @@ class AgentRun:
     def is_open(self) -> bool:
         """Whether its outcome is still awaited."""
         return self.delivered_by is None and self.failed_with is None
+
+    def worked_seconds(self, now: float) -> float:
+        """Return for how long the agent has worked: while it waits for people, it does not."""
+        question = self.question
+        until = now if question is None or question.is_settled else min(now, question.asked_at)
+        return max(0.0, until - self.started_at - self.asked_seconds)
+
+    def with_answer(self, now: float) -> "AgentRun":
+        """Return the record once the open question is settled; the same if it is already."""
+        question = self.question
+        if question is None or question.is_settled:
+            return self
+        seconds = max(0.0, now - question.asked_at)
+        return replace(
+            self,
+            question=replace(question, is_settled=True),
+            asked_seconds=self.asked_seconds + seconds,
+        )
 
     @property
     def key(self) -> str:
@@ -157,7 +179,10 @@ def _from_fields(key: str, fields: Mapping[str, Any]) -> Optional[AgentRun]:
 def _is_question(value: Any) -> bool:
     names = {field.name for field in dataclass_fields(AskedQuestion)}
     return value is None or (
-        isinstance(value, dict) and set(value) == names and isinstance(value["number"], int)
+        isinstance(value, dict) and
+        set(value) == names and
+        isinstance(value["number"], int) and
+        isinstance(value["asked_at"], (int, float))
     )
 
 

@@ -26,6 +26,11 @@ _NOT_WITHOUT_TEXT = ("query", "answer", "cached")
 SHORT_RUN_SECONDS, MAX_RUN_SECONDS = 3600, 24 * 3600
 _OF_LONG_RUNS = ("cases", "orchestrations")
 RECORD_SECONDS, APPROVAL_SECONDS = 600, 3600
+# What approvals without a time limit count as: as much as the longest limit. Without user text it
+# is a day.
+UNLIMITED_APPROVAL_SECONDS = 30 * 24 * 3600
+# What a run needs that waits for a person.
+_OF_ASKING_RUNS = ("case", "inquiry")
 FIELDS_WITHOUT_TEXT = {
     "history": (
         "v", "event", "workflow", "run", "type", "cause", "attempts", "step", "task_id", "version",
@@ -50,7 +55,7 @@ def with_retention(datastore, settings):
     if datastore is None:
         return None
     return RetentionDatastore(
-        datastore, settings.retention, settings.store_user_text, _approval_seconds(settings)
+        datastore, settings.retention, settings.store_user_text, approval_seconds(settings)
     )
 
 
@@ -61,17 +66,19 @@ def case_seconds(settings, run_seconds):
     """
     if settings.store_user_text:
         return sealing.BODY_TTL_SECONDS
-    return int(max(run_seconds, 0)) + _approval_seconds(settings) + RECORD_SECONDS
+    return int(max(run_seconds, 0)) + approval_seconds(settings) + RECORD_SECONDS
 
 
-def _approval_seconds(settings):
-    """Return how long a run may wait for a person."""
+def approval_seconds(settings):
+    """Return for how many seconds what a run needs is stored while it waits for a person."""
     seconds = settings.automation.get("approval_timeout")
     is_valid = isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0
     if is_valid:
         return seconds
     # 0 means forever; an invalid value is rejected where it is used.
-    return APPROVAL_SECONDS if seconds is None else MAX_RUN_SECONDS
+    if seconds is None:
+        return APPROVAL_SECONDS
+    return UNLIMITED_APPROVAL_SECONDS if settings.store_user_text else MAX_RUN_SECONDS
 
 
 class RetentionDatastore:
@@ -95,7 +102,7 @@ class RetentionDatastore:
         kind = name[len(PREFIX):].split(".", 1)[0] if name.startswith(PREFIX) else None
         if kind in KINDS and kind not in _OWN_LIFETIME:
             ttl = self._lifetimes.get(KINDS[kind].group, ttl)
-        if self._store_text and kind == "case" and ttl is not None:
+        if self._store_text and kind in _OF_ASKING_RUNS and ttl is not None:
             # The run that it belongs to may wait for a person first.
             ttl = max(ttl, SHORT_RUN_SECONDS + self._approval_seconds + RECORD_SECONDS)
         if self._store_text or kind not in KINDS:

@@ -41,6 +41,13 @@ async def work(state):
         return {"messages": [{"role": "ai", "content": [{"type": "text", "text": rest}]}]}
     if word == "ask":
         return {"messages": [{"role": "ai", "content": "told: %s" % interrupt({"question": rest})}]}
+    if word == "insist":
+        # As LangGraph's documentation validates what people enter.
+        while True:
+            _leave("asked " + rest)
+            answer = interrupt(rest)
+            if answer.startswith("yes"):
+                return {"messages": [{"role": "ai", "content": "told: " + answer}]}
     if word == "pay":
         # The effect comes first, so that each start is one, whatever becomes of it.
         seconds, _, line = rest.partition(" ")

@@ -89,10 +89,17 @@ class A2A:
     def answer(
         self, handle: Handle, question: Question, answer: str, key: str, seconds: float
     ) -> RunState:
+        """See AgentPlatform.answer. A task whose history has the answer already is not sent it
+        again: not every server recognizes the id of a message.
+        """
         session = self._session(seconds)
         interface = self._interface(session, handle.agent)
-        state = _task(session, interface, a2a_wire.GET, handle)
-        if state.status != ASKING or state.question != question:
+        result = _result(session, interface, a2a_wire.GET, handle)
+        if result is None:
+            return RunState(UNKNOWN, handle)
+        state = _state(result, handle)
+        has_answer = a2a_task.has_message(result.get("task", result), key)
+        if state.status != ASKING or state.question != question or has_answer:
             return state
         ids = {"taskId": state.handle.ids["task"]}
         if "context" in state.handle.ids:
@@ -179,13 +186,23 @@ class A2A:
 
 def _task(session: Session, interface: Interface, operation: str, handle: Handle) -> RunState:
     """Get or cancel a task and return its state; UNKNOWN where the server does not know it."""
+    result = _result(session, interface, operation, handle)
+    return RunState(UNKNOWN, handle) if result is None else _state(result, handle)
+
+
+def _result(
+    session: Session, interface: Interface, operation: str, handle: Handle
+) -> Optional[dict[str, Any]]:
+    """Get or cancel a task and return the result; None where the server does not know it."""
     try:
-        result = a2a_wire.call(session, interface, operation, {"id": handle.ids["task"]})
+        result: dict[str, Any] = a2a_wire.call(
+            session, interface, operation, {"id": handle.ids["task"]}
+        )
     except a2a_wire.A2AError as error:
         if error.code != a2a_wire.NOT_FOUND:
             raise
-        return RunState(UNKNOWN, handle)
-    return _state(result, handle)
+        return None
+    return result
 
 
 def _state(result: Any, handle: Handle) -> RunState:

@@ -105,7 +105,8 @@ def _state_of_task(task: Mapping[str, Any], handle: Handle) -> Optional[RunState
     if name in _RUNNING:
         return RunState(RUNNING, handle, progress=progress_line(words))
     if name in _QUESTIONS:
-        question_id = str(message.get("messageId") or "")
+        # Without a message, the time tells a question from the next one of the same words.
+        question_id = str(message.get("messageId") or status.get("timestamp") or "")
         question = Question(words, _QUESTIONS[name], question_id)
         return RunState(ASKING, handle, question=question)
     if name == "completed":

@@ -61,7 +61,7 @@ class LangGraph:
         chooses_run_id=True,
         joins=True,
         cancels=True,
-        resumes_checkpoint=True,
+        checkpoint_id="thread",
         answers_questions=True,
     )
 
@@ -122,7 +122,11 @@ class LangGraph:
 
     def resume(self, request: AgentRequest, checkpoint: Checkpoint, seconds: float) -> RunState:
         session = self._session(seconds)
-        handle, run = self._latest(session, checkpoint.handle)
+        own_handle = replace(checkpoint.handle, agent=request.agent)
+        handle, run = self._latest(session, own_handle)
+        if run is not None and _is_of_another_agent(session, run, request.agent):
+            message = "the run on this thread is one of another agent"
+            raise NoCheckpoint(failures.make_failure("not_found", message))
         if run is not None and run["status"] in _LIVE:
             return RunState(RUNNING, handle)
         state = self._thread_state(session, handle) if run is not None else {}
@@ -137,10 +141,12 @@ class LangGraph:
             "config": graph_config(request.config),
             "metadata": _metadata(request),
         }
-        if checkpoint.id is not None:
-            body["checkpoint_id"] = checkpoint.id
+        checkpoint_id = checkpoint.id
         if checkpoint.state is not None:
-            self._correct(session, handle, checkpoint)
+            # The corrected state is a checkpoint of its own.
+            checkpoint_id = self._correct(session, handle, checkpoint) or checkpoint_id
+        if checkpoint_id is not None:
+            body["checkpoint_id"] = checkpoint_id
         return self._create(session, handle, body)
 
     def answer(
@@ -153,7 +159,8 @@ class LangGraph:
             return RunState(UNKNOWN, handle)
         state = self._thread_state(session, handle)
         questions = {interrupt.id: interrupt for interrupt in interrupts(state)}
-        if run["status"] in _LIVE or question.id not in questions:
+        is_open = question.id in questions and question.run == run["run_id"]
+        if run["status"] in _LIVE or not is_open:
             return self._state_of(session, handle, run)
         value = resume_value(questions[question.id], answer)
         # Servers before LangGraph 0.4 know no answers by id; of a single question none is needed.
@@ -277,15 +284,25 @@ class LangGraph:
         if status == "success":
             state = self._thread_state(session, handle)
             if interrupts(state):
-                return asking(handle, state)
+                return self._asking(session, handle, state)
             return RunState(COMPLETED, handle, output=output_of(state, self._platform.output))
         if status == "interrupted":
             # The word for a question and for a cancelled run; only the first has interrupts.
             state = self._thread_state(session, handle)
             if interrupts(state):
-                return asking(handle, state)
+                return self._asking(session, handle, state)
             return RunState(FAILED, handle, failure=cancelled())
         return RunState(FAILED, handle, failure=self._failure(session, handle, status))
+
+    def _asking(
+        self, session: Session, handle: Handle, state: Mapping[str, Any]
+    ) -> RunState:
+        """Return the RunState of a thread that has a question open, of the run that asks it."""
+        newest = self._newest(session, handle)
+        if newest is None or newest["run_id"] == handle.ids["run"]:
+            return asking(handle, state)
+        # An answer began it; what the state says is read again, as of this run.
+        return self._state_of(session, handle.with_ids(run=newest["run_id"]), newest)
 
     def _failure(self, session: Session, handle: Handle, status: str) -> Failure:
         """Return why a run failed: its own error, else those of the thread's tasks."""
@@ -300,14 +317,21 @@ class LangGraph:
             return replace(agent_failure(error, 200, default), type="timeout")
         return agent_failure(error, 200, "the run ended as %s" % status)
 
-    def _correct(self, session: Session, handle: Handle, checkpoint: Checkpoint) -> None:
-        """Write the values of a corrected state; they are what the graph goes on with."""
+    def _correct(
+        self, session: Session, handle: Handle, checkpoint: Checkpoint
+    ) -> Optional[str]:
+        """Write the values of a corrected state, and return the id of the checkpoint that they
+        make, where the server says it.
+        """
         body: dict[str, Any] = {"values": checkpoint.state}
         if checkpoint.as_node is not None:
             body["as_node"] = checkpoint.as_node
         if checkpoint.id is not None:
             body["checkpoint_id"] = checkpoint.id
-        session.require(session.request("POST", _thread_path(handle) + "/state", body))
+        reply = session.request("POST", _thread_path(handle) + "/state", body)
+        corrected = session.require(reply).get("checkpoint")
+        checkpoint_id = corrected.get("checkpoint_id") if isinstance(corrected, dict) else None
+        return checkpoint_id if is_id(checkpoint_id) else None
 
     def _thread_state(self, session: Session, handle: Handle) -> dict[str, Any]:
         state: dict[str, Any] = session.require(
@@ -334,6 +358,22 @@ def _names_of_agent(session: Session, run: Mapping[str, Any]) -> tuple[str, ...]
     is_default = isinstance(metadata, dict) and metadata.get("created_by") == "system"
     names = [assistant_id, graph] if is_default and is_id(graph) else [assistant_id]
     return tuple(str(name) for name in names)
+
+
+def _is_of_another_agent(session: Session, run: Mapping[str, Any], agent: str) -> bool:
+    """Return whether a run is known to be one of another graph: its state is none of this agent's.
+    """
+    assistant_id = run.get("assistant_id")
+    if not is_id(assistant_id) or assistant_id == agent:
+        return False
+    reply = session.request("GET", "/assistants/" + quote(str(assistant_id), safe=""))
+    graph = reply.body.get("graph_id") if isinstance(reply.body, dict) else None
+    if not reply.succeeded or not is_id(graph) or graph == agent:
+        return False
+    # The agent may be an assistant of the same graph, with a configuration of its own.
+    own = session.request("GET", "/assistants/" + quote(agent, safe=""))
+    own_graph = own.body.get("graph_id") if isinstance(own.body, dict) else None
+    return own.status in (404, 422) or (own.succeeded and own_graph != graph)
 
 
 def _is_to_be_repeated(state: RunState, request: AgentRequest) -> bool:

@@ -91,9 +91,12 @@ def _text_of_user(message: Any) -> str:
 
 
 def asking(handle: Handle, state: Mapping[str, Any]) -> RunState:
-    """Return the RunState of a thread that has a question open."""
-    interrupt = interrupts(state)[0]
-    question = Question(question_text(interrupt.value), id=interrupt.id)
+    """Return the RunState of a thread that has a question open.
+
+    :param handle: of the newest run on it, which is the one that asks.
+    """
+    first = interrupts(state)[0]
+    question = Question(question_text(first.value), id=first.id, run=handle.ids.get("run", ""))
     return RunState(ASKING, handle, question=question)
 
 

@@ -61,13 +61,13 @@ _TOOL_CALLS = ("function_call", "custom_tool_call", "computer_call", "local_shel
 class OpenAIResponses:
     """A server of the Responses API; see protocol.AgentPlatform."""
 
-    capabilities = Capabilities(joins=True, cancels=True, resumes_checkpoint=True)
+    capabilities = Capabilities(joins=True, cancels=True, checkpoint_id="response")
 
     def __init__(self, client: Client, platform: Platform) -> None:
         self._client, self._platform = client, platform
         if not platform.background:
             # The start is awaited, for as long as the run may take.
-            self.capabilities = Capabilities(resumes_checkpoint=True)
+            self.capabilities = Capabilities(checkpoint_id="response")
 
     def handle_for(self, request: AgentRequest) -> Optional[Handle]:
         return None

@@ -87,11 +87,14 @@ class Question:
 
     :ivar kind: INPUT, or AUTHORIZATION, which a person settles elsewhere: no credential is sent.
     :ivar id: the platform's, or an empty text where it has none.
+    :ivar run: the platform's id of the run that asks, where each answer begins another one. A step
+        that asks the same once more, because the answer was not good enough, does so under one id.
     """
 
     text: str
     kind: str = INPUT
     id: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,15 +161,21 @@ class Capabilities:
         that a lost reply loses nothing.
     :ivar joins: whether a run can be asked for after its start.
     :ivar cancels: whether a run can be cancelled.
-    :ivar resumes_checkpoint: whether a failed run continues where it failed.
+    :ivar checkpoint_id: which of the ids of a run finds the checkpoint that it left, where a failed
+        run continues where it failed; else an empty text.
     :ivar answers_questions: whether an agent's question can be answered.
     """
 
     chooses_run_id: bool = False
     joins: bool = False
     cancels: bool = False
-    resumes_checkpoint: bool = False
+    checkpoint_id: str = ""
     answers_questions: bool = False
+
+    @property
+    def resumes_checkpoint(self) -> bool:
+        """Whether a failed run continues where it failed."""
+        return bool(self.checkpoint_id)
 
 
 @dataclass(frozen=True)
@@ -306,9 +315,14 @@ class RunSource(Protocol):
 
 def is_id(value: Any) -> bool:
     """Return whether a value can be an id of a platform. They are opaque: any text that is not
-    blank, up to MAX_ID_CHARS.
+    blank, up to MAX_ID_CHARS. A part of a path that consists of dots would lead to another one.
     """
-    return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_ID_CHARS
+    return (
+        isinstance(value, str) and
+        bool(value.strip()) and
+        value not in (".", "..") and
+        len(value) <= MAX_ID_CHARS
+    )
 
 
 def keys_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
