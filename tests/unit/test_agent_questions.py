@@ -209,7 +209,7 @@ def test_an_answer_counts_after_the_run_that_asked_has_died(world, server, api, 
     assert ok and server.answers_given == [(MAY_I, "yes")] and server.starts == ["first"]
 
 
-@pytest.mark.parametrize("closed", [None, "canceled", "timeout"])
+@pytest.mark.parametrize("closed", [None, "pending", "canceled", "timeout"])
 def test_a_question_that_died_unanswered_is_asked_by_the_next_run(world, api, asking, closed):
     asking()
     if closed:

@@ -18,15 +18,19 @@ class Inquiries:
 
     def __init__(self, properties):
         self.properties, self.status, self.failing, self.responses = properties, "pending", None, []
+        self.run_status, self.canceled = "paused", []
 
     def inquiries(self, offset=0):
         return [{"id": INQUIRY, "schema": {"properties": self.properties}}]
 
     def execution(self, execution_id, attributes):
         if execution_id == RUN:
-            return {"action": {"ref": "synthralos.agent_recovery"}}
+            return {"action": {"ref": "synthralos.agent_recovery"}, "status": self.run_status}
         return {"status": self.status, "start_timestamp": to_iso(1_700_000_000),
                 "context": {"parent": {"pack": "synthralos", "execution_id": RUN}}}
+
+    def cancel(self, execution_id):
+        self.canceled.append(execution_id)
 
     def respond(self, inquiry_id, response):
         self.responses.append(response)
@@ -152,3 +156,11 @@ def test_an_answer_that_was_not_stored_is_an_error(world):
     api.failing = "pending"
     with pytest.raises(StackStormError):
         approvals.answer(env, RUN, approved=True)
+
+
+def test_an_inquiry_of_a_run_that_was_cancelled_asks_nobody_and_is_closed(world):
+    """StackStorm leaves it open."""
+    env, api = world()
+    api.run_status = "canceled"
+    assert approvals.pending(env) == []
+    assert approvals.expire(env, 0) == [] and api.canceled == [INQUIRY]

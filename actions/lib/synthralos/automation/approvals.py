@@ -7,7 +7,7 @@ from synthralos.core.timestamps import parse_iso, to_iso
 from synthralos.runtime.run_parameters import ENCODED
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PAGE_SIZE
-from synthralos.storage.stackstorm_api import ExecutionNotFound, StackStormError
+from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
 
 PACK = "synthralos"
 MAX_PAGES = 5
@@ -29,22 +29,15 @@ def pending(env):
         run sets no time limit; `takes_text` says whether a text is an answer, too.
     """
     approvals = []
-    for inquiry in _inquiries(env):
-        try:
-            execution = env.api.execution(inquiry["id"], _ATTRIBUTES)
-            parent = (execution.get("context") or {}).get("parent") or {}
-            if parent.get("pack") != PACK or execution.get("status") != "pending":
-                continue
-            run = env.api.execution(parent["execution_id"], "action.ref")
-        except ExecutionNotFound:
-            # Answered since then, or its run was deleted.
+    for inquiry, execution, run_id, run in _open_inquiries(env):
+        if run.get("status") in ENDED:
             continue
         name, takes_text, schema_question = _schema_question(inquiry)
-        stored_inquiry = inquiries.get_inquiry(env.store, parent["execution_id"])
+        stored_inquiry = inquiries.get_inquiry(env.store, run_id)
         approvals.append(
             {
                 "inquiry": inquiry["id"],
-                "run": parent["execution_id"],
+                "run": run_id,
                 "workflow": (run.get("action") or {}).get("ref", "").split(".", 1)[-1],
                 "since": to_iso(parse_iso(execution.get("start_timestamp")) or 0),
                 "until": to_iso(stored_inquiry["until"]) if stored_inquiry.get("until") else None,
@@ -149,11 +142,14 @@ def _encode(text):
 def expire(env, seconds):
     """End approvals that were not answered in time, and return these.
 
-    StackStorm ends inquiries only if it is configured to. The runs continue as they do without an
-    approval.
+    StackStorm ends inquiries only if it is configured to, and leaves those of cancelled runs open.
+    The runs continue as they do without an approval.
 
     :param seconds: time limit of approvals whose run sets none; 0 for no limit.
     """
+    for inquiry, _, _, run in _open_inquiries(env):
+        if run.get("status") in ENDED:
+            env.api.cancel(inquiry["id"])
     ended = []
     for approval in pending(env):
         expires_at = parse_iso(approval["until"])
@@ -174,6 +170,21 @@ def resume(env, run):
     :returns: whether it was resumed; if not, the reaper tries again.
     """
     return env.api.set_status(([run] + _ancestors(env, run))[-1], "resuming")
+
+
+def _open_inquiries(env):
+    """Yield (inquiry, its execution, the run's id, the run) of each open inquiry of the pack."""
+    for inquiry in _inquiries(env):
+        try:
+            execution = env.api.execution(inquiry["id"], _ATTRIBUTES)
+            parent = (execution.get("context") or {}).get("parent") or {}
+            if parent.get("pack") != PACK or execution.get("status") != "pending":
+                continue
+            run_id = parent["execution_id"]
+            yield inquiry, execution, run_id, env.api.execution(run_id, "action.ref,status")
+        except ExecutionNotFound:
+            # Answered since then, or its run was deleted.
+            continue
 
 
 def _inquiries(env):

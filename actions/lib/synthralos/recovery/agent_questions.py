@@ -58,7 +58,8 @@ def find_answer(
         raise QuestionIsOpen(question)
     is_own = last.run == case["run"]
     inquiry = _inquiry(env, last)
-    if not is_own and (inquiry is None or _was_not_answered(inquiry)):
+    if not is_own and (inquiry is None or inquiry.get("status") != "succeeded"):
+        # StackStorm leaves the inquiry of a run that was cancelled open, and nobody reads it.
         if _is_live(env, last.run):
             raise _awaited(env, last)
         raise QuestionIsOpen(question)
@@ -146,10 +147,6 @@ def _inquiry(env: "Environment", question: AskedQuestion) -> Optional[dict[str, 
 def _awaited(env: "Environment", question: AskedQuestion) -> AnswerIsAwaited:
     delay = (env.now() - question.asked_at) * OTHER_RUN_SHARE
     return AnswerIsAwaited(min(MAX_OTHER_RUN_SECONDS, max(OTHER_RUN_SECONDS, delay)))
-
-
-def _was_not_answered(inquiry: Mapping[str, Any]) -> bool:
-    return inquiry.get("status") in ENDED and inquiry.get("status") != "succeeded"
 
 
 def _is_live(env: "Environment", run: str) -> bool:
