@@ -22,6 +22,12 @@ COMMANDS = {
         ("retry run " + RUN, {"execution_id": RUN}),
         ("retry run %s model=gpt-4o" % RUN, {"execution_id": RUN, "model": "gpt-4o"}),
     ],
+    "answer_run": [
+        (
+            "answer run %s from account 12, {{ x }}" % RUN,
+            {"execution_id": RUN, "answer": "from account 12, {{ x }}"},
+        ),
+    ],
     "redrive_list": [
         ("redrive list", {"since": "24h"}),
         ("redrive list 2h causes=rate_limit", {"since": "2h", "causes": "rate_limit"}),

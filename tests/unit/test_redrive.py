@@ -3,6 +3,7 @@ import functools
 import random
 
 import pytest
+from fixtures.waiting import limit_under_test
 
 from synthralos.automation import reaper
 from synthralos.automation.config import AutomationConfig
@@ -97,7 +98,7 @@ def test_it_stops_when_the_target_fails_again_and_goes_on_later(plant, outage):
 def test_a_breaker_that_the_outage_has_opened_is_waited_for(plant):
     """The runs after it had opened called nothing, and are redriven, too."""
     plant.provider.fail(status=503, message="down")
-    runs = [plant.llm_retry("Hello %d" % index, timeout=30) for index in range(9)]
+    runs = [plant.llm_retry("Hello %d" % index, timeout=limit_under_test(30)) for index in range(9)]
     calls = len(plant.provider.calls)
     plant.config["breaker"] = {"open_seconds": 300}
     assert calls < 9

@@ -134,7 +134,7 @@ def begin(
     # Before anything is listed: a timer does not wait for the run before.
     if is_automatic and not is_dry_run and redrive_automatic.is_older_one_running(env):
         report = RedriveReport(redrive_report.ANOTHER_REDRIVE)
-        return dict({"next_task": SUCCEED}, **report.as_dict())
+        return dict(report.as_dict(), next_task=SUCCEED)
     _settle_unknown(env)
     selection = redrive_selection.select(env, request)
     if is_automatic:
@@ -149,7 +149,7 @@ def begin(
             truncated=selection.truncated,
             command=request.command() if selection.candidates else None,
         )
-        return dict({"next_task": SUCCEED}, **report.as_dict())
+        return dict(report.as_dict(), next_task=SUCCEED)
     plan = Plan(
         run=env.run,
         started=env.now(),
@@ -215,7 +215,7 @@ def finish(env: Environment, plan: Plan, ended_as: Optional[str] = None) -> Resu
         subject = _first_target(remaining) if reasons else WORKFLOW
         redrive_report.open_ticket(env, report, subject)
     result = report.as_dict()
-    return dict({"next_task": SUCCEED if result["success"] else FAIL}, **result)
+    return dict(result, next_task=SUCCEED if result["success"] else FAIL)
 
 
 def finish_ended(env: Environment, run: str, status: str) -> Optional[Result]:
