@@ -24,8 +24,8 @@ COMMANDS = {
     ],
     "answer_run": [
         (
-            "answer run %s from account 12, {{ x }}" % RUN,
-            {"execution_id": RUN, "answer": "from account 12, {{ x }}"},
+            "answer run %s with account 12, with {{ x }}" % RUN,
+            {"execution_id": RUN, "answer": "account 12, with {{ x }}"},
         ),
     ],
     "redrive_list": [

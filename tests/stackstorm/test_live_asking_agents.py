@@ -80,7 +80,7 @@ def test_the_fourth_of_five_nodes_fails_twice_and_no_other_runs_twice(st2, base_
 
 @pytest.mark.parametrize("command, reply", [
     ("approve run %s", "yes"), ("refuse run %s", "no"),
-    ("answer run %s from account 12", "from account 12"),
+    ("answer run %s with account 12", "account 12"),
 ])
 def test_a_question_is_answered_in_the_chat(st2, base_url, command, reply):
     run_id = start(st2, "ask " + HOSTILE)

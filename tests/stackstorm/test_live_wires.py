@@ -65,7 +65,7 @@ def test_a_tool_calling_request_goes_on_at_each_provider(ask, follow_up_down, an
     output = ask(MESSAGES, ["openai", "anthropic"])
     calls = output["result"]["tool_calls"]
     print([(entry["target"], entry.get("cause")) for entry in output["trail"]])
-    assert output["final_provider"] == "gemini"
+    assert output["final_model"] == MODELS["gemini"]
     assert [json.loads(call["function"]["arguments"]) for call in calls] == [
         {"city": "Berlin"}, {"city": "{{ 7*7 }}"}]
     answer = {"role": "assistant", "content": output["result"]["response"], "tool_calls": calls}
@@ -75,7 +75,7 @@ def test_a_tool_calling_request_goes_on_at_each_provider(ask, follow_up_down, an
     ]
     output = ask(MESSAGES + [sealed(answer)] + results, follow_up_down)
     assert output["result"]["response"] == "Berlin is warmer."
-    assert output["final_provider"] == answered_by
+    assert output["final_model"] == MODELS[answered_by]
 
 
 def sealed(message):
