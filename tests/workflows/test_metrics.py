@@ -244,7 +244,7 @@ def test_what_dashboard_and_alerts_use_is_there(day):
     text = measured(day, format="prometheus")["text"]
     there = set(re.findall(r"^([a-z_]+)", text, re.MULTILINE))
     displayed_names = used(DASHBOARD) | used(ALERTS)
-    # A target that is passed over takes an open breaker, a redriven run a redrive: others test them.
+    # To pass over a target takes an open breaker, and a redriven run a redrive: others test it.
     assert displayed_names - there == {
         "synthralos_targets_skipped_total", "synthralos_runs_redriven_total",
     }
