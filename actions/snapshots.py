@@ -2,6 +2,7 @@ from synthralos.calls import snapshot_restore
 from synthralos.calls.http import CallError
 from synthralos.core.errors import InvalidInput
 from synthralos.core.json_safe import to_json_safe
+from synthralos.recovery import checkpoints
 from synthralos.runtime import run_parameters
 from synthralos.storage import history, snapshots, state_codec, versions
 from synthralos_action import ResourceAction
@@ -16,7 +17,11 @@ class Snapshots(ResourceAction):
         if env.redactor.redact_text("%s:" % agent) != "%s:" % agent:
             reason = "looks like a secret: every result would mask the ids of its snapshots"
             raise InvalidInput("agent_id", None, reason, "Give the agent another name")
-        state, masked = _clear(env, "state", parameters["state"])
+        try:
+            state, masked = _state(env, parameters)
+        except CallError as error:
+            summary = "no snapshot: %s" % error.failure.message
+            return False, {"summary": summary, "error": error.failure.as_dict()}
         metadata, _ = _clear(env, "metadata", parameters.get("metadata") or {})
         head = snapshots.create(env.store, config, env.now(), agent, task, state, metadata)
         summary = "snapshot %s of task %s" % (head["snapshot_id"], head["task_id"])
@@ -95,6 +100,21 @@ def _read(env, parameters):
         parameters.get("agent_id"),
         parameters.get("task_id"),
     )
+
+
+def _state(env, parameters):
+    """(the state to store, whether it held a secret): given, or a checkpoint at the platform."""
+    state, handle = parameters.get("state"), parameters.get("handle")
+    if (state is None) == (handle is None):
+        reason = "is missing" if handle is None else "is given beside `handle`"
+        hint = "Give the agent's state, or `handle`, which names a run at its platform"
+        raise InvalidInput("state", None, reason, hint)
+    if handle is None:
+        return _clear(env, "state", state)
+    endpoints = env.settings.agent_endpoints(parameters["agent_id"])
+    handle = checkpoints.reported_handle({"handle": handle}, endpoints, "handle")
+    platforms = env.settings.platforms
+    return snapshot_restore.checkpoint_state(env.client, platforms, handle), False
 
 
 def _clear(env, field, value):

@@ -1,8 +1,13 @@
-"""Restores a snapshot at the platform, and uploads a backup copy of it."""
+"""Restores a snapshot at the platform, and uploads a backup copy of it.
+
+The state of a snapshot is what its caller gave, or names a checkpoint that the platform itself
+keeps: {"checkpoint": {"handle", "id"}}.
+"""
 
 from urllib.parse import quote
 
-from synthralos.calls import idempotency
+from synthralos.calls import agent_platforms, idempotency
+from synthralos.calls.agent_platforms.protocol import Checkpoint, CheckpointKeeper, Handle, is_id
 from synthralos.calls.http import CallError
 from synthralos.config.connection import Connection
 from synthralos.core.errors import InvalidInput
@@ -10,7 +15,59 @@ from synthralos.core.errors import InvalidInput
 BACKUP_SECONDS = 20.0
 
 
+def checkpoint_state(client, platforms, handle):
+    """Return the state of a snapshot that names the last checkpoint of a run at its platform.
+
+    :param handle: of the run.
+    :raises InvalidInput: the platform keeps no checkpoints.
+    :raises CallError: it could not be asked, or the run has left none.
+    """
+    keeper, platform = _keeper(client, platforms, handle)
+    if keeper is None:
+        raise InvalidInput(
+            "handle.platform", handle.platform, "keeps no checkpoints that can be gone back to",
+            "Give the agent's state as `state`",
+        )
+    checkpoint = keeper.checkpoint(handle, platform.connection.timeout)
+    return {"checkpoint": {"handle": handle.as_dict(), "id": checkpoint.id}}
+
+
+def checkpoint_of(state):
+    """Return the Checkpoint that the state of a snapshot names, or None."""
+    entry = state.get("checkpoint") if isinstance(state, dict) and len(state) == 1 else None
+    if not isinstance(entry, dict) or set(entry) != {"handle", "id"} or not is_id(entry["id"]):
+        return None
+    handle = Handle.restore(entry["handle"])
+    return None if handle is None else Checkpoint(handle, entry["id"])
+
+
 def restore_at_platform(client, platforms, snapshot, run):
+    """Restore the state at the platform that keeps it, else at the first endpoint that can.
+
+    :returns: the name of the platform, or None if none can restore it.
+    :raises CallError: of the last endpoint, if all failed.
+    """
+    checkpoint = checkpoint_of(snapshot["state"])
+    if checkpoint is None:
+        return _restore_state(client, platforms, snapshot, run)
+    keeper, platform = _keeper(client, platforms, checkpoint.handle)
+    if keeper is None:
+        return None
+    keeper.restore(checkpoint, platform.connection.timeout)
+    return platform.name
+
+
+def _keeper(client, platforms, handle):
+    """Return (the platform's API, the platform) if it keeps checkpoints, else (None, None)."""
+    for platform in platforms:
+        if (platform.name, platform.api) == (handle.platform, handle.api):
+            api = agent_platforms.connect(client, platform)
+            if isinstance(api, CheckpointKeeper):
+                return api, platform
+    return None, None
+
+
+def _restore_state(client, platforms, snapshot, run):
     """Restore the state at the first endpoint that can: POST {agent_id, snapshot_id, state}.
 
     The same run sends the same Idempotency-Key to each, so that none restores twice.

@@ -234,8 +234,6 @@ class RecoveryOrchestrator:
                 return False, "%s: %s" % (type(error).__name__, error)
             return True, "restored by the restore_callback"
         platforms = self._runtime.settings.platforms
-        if not any(platform.restore_path for platform in platforms):
-            return False, NOT_PUT_BACK
         try:
             platform = await self._runtime.in_thread(
                 snapshot_restore.restore_at_platform,
@@ -246,7 +244,7 @@ class RecoveryOrchestrator:
             )
         except CallError as error:
             return False, str(error.failure.message)
-        return True, "restored by %s" % platform
+        return platform is not None, "restored by %s" % platform if platform else NOT_PUT_BACK
 
     async def _pause(self, case: ErrorCase) -> bool:
         reason = case.assessed.loop["reason"] or "%s was reported" % case.error.cause

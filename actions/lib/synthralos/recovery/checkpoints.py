@@ -94,10 +94,13 @@ def can_resume(targets: Iterable[Target]) -> bool:
 
 
 def reported_handle(
-    context: Mapping[str, Any], endpoints: Iterable[AgentEndpoint]
+    context: Mapping[str, Any],
+    endpoints: Iterable[AgentEndpoint],
+    field: str = "context.handle",
 ) -> Optional[Handle]:
-    """Return the handle of the run that failed, as `context.handle` gives it, or None.
+    """Return the handle of a run of an agent, as the entry `handle` of `context` gives it, or None.
 
+    :param field: what errors call it.
     :raises InvalidInput: it is none, or not one of this agent at one of its platforms.
     """
     if context.get("handle") is None:
@@ -106,7 +109,7 @@ def reported_handle(
         handle = Handle.from_dict(context["handle"])
     except InvalidInput as error:
         hint = "Give api, platform, agent and ids, as the platform's webhook intake does"
-        raise InvalidInput("context.handle", context["handle"], error.reason, hint) from error
+        raise InvalidInput(field, context["handle"], error.reason, hint) from error
     own_endpoints = list(endpoints)
     at_platform = [
         endpoint
@@ -116,19 +119,19 @@ def reported_handle(
     if not at_platform:
         names = sorted({endpoint.platform.name for endpoint in own_endpoints})
         raise InvalidInput(
-            "context.handle.platform", handle.platform, "is not where this agent runs",
+            field + ".platform", handle.platform, "is not where this agent runs",
             "Its platforms are: " + (", ".join(names) or "none"),
         )
     agents = [endpoint.agent for endpoint in at_platform]
     if handle.agent not in agents:
         raise InvalidInput(
-            "context.handle.agent", handle.agent, "is not what this agent is called there",
+            field + ".agent", handle.agent, "is not what this agent is called there",
             "Give " + " or ".join(agents),
         )
     required = capabilities_of(handle.api).checkpoint_id
     if required and required not in handle.ids:
         raise InvalidInput(
-            "context.handle.ids", sorted(handle.ids), "has no %s" % required,
+            field + ".ids", sorted(handle.ids), "has no %s" % required,
             "Give the id of the %s that the run left" % required,
         )
     return handle

@@ -15,7 +15,7 @@ from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import encode_key_part, require_identifier
 from synthralos.recovery import agent_recovery, checkpoints, error_case, playbooks, strategies
 from synthralos.recovery.error_case import WORKFLOW, ReportedError
-from synthralos.recovery.repair_actions import RESUME_CHECKPOINT
+from synthralos.recovery.repair_actions import RESTORE_SNAPSHOT, RESUME_CHECKPOINT
 from synthralos.runtime import child_runs, failure_record, run_parameters, workflow_run
 from synthralos.storage import history, inquiries, pauses, state_codec
 from synthralos.storage.datastore import PREFIX
@@ -240,6 +240,9 @@ def _hand_off(env, case):
         task = "llm"
     elif request["original_query"]:
         context = dict(request["context"])
+        checkpoint = case.get("restored_checkpoint")
+        if checkpoint is not None:
+            context = _from_checkpoint(context, checkpoint)
         if "repairPlan" not in context and "repair_plan" not in context:
             names = strategies.ADJUSTMENTS
             if cause in playbooks.RESUMABLE_CAUSES and _leaves_checkpoints(env, request):
@@ -274,6 +277,22 @@ def _leaves_checkpoints(env, request):
     return checkpoints.can_resume(agent_targets.targets_of(endpoints, False))
 
 
+def _restored_checkpoint(snapshot):
+    """{handle, id} of the platform's checkpoint that was restored, or None if it was a state."""
+    checkpoint = snapshot_restore.checkpoint_of(snapshot["state"])
+    return checkpoint and {"handle": checkpoint.handle.as_dict(), "id": checkpoint.id}
+
+
+def _from_checkpoint(context, checkpoint):
+    """`context` for a run that goes on from a checkpoint that was restored."""
+    steps = [
+        {"action": RESUME_CHECKPOINT},
+        {"action": RESTORE_SNAPSHOT, "parameters": {"snapshot_id": checkpoint["id"]}},
+    ]
+    plan = {"steps": steps + [{"action": name} for name in strategies.ADJUSTMENTS]}
+    return dict(context, handle=checkpoint["handle"], repairPlan=plan)
+
+
 def _roll_back(env, case):
     """Whether the newest good snapshot is the agent's state again; `child` has it either way."""
     request = case["request"]
@@ -293,6 +312,8 @@ def _roll_back(env, case):
     except CallError as error:
         platform, summary = None, error.failure.message
     restored = platform is not None
+    if restored:
+        case["restored_checkpoint"] = _restored_checkpoint(snapshot)
     _step(case, "rollback", restored, summary, snapshot=snapshot_id, restored=restored)
     _save_outcome(case, restored=restored, state=snapshot["state"])
     return restored

@@ -189,7 +189,7 @@ def replay_target(parameters, context):
 
 
 _TEXT = {"text": ("text", 2000)}
-RESUME_CHECKPOINT = "resume_checkpoint"
+RESUME_CHECKPOINT, RESTORE_SNAPSHOT = "resume_checkpoint", "restore_snapshot"
 REPAIR_ACTIONS = {
     RESUME_CHECKPOINT: RepairAction(
         "Continue the run that failed from its last checkpoint, at platforms that keep one",
@@ -301,7 +301,7 @@ REPAIR_ACTIONS = {
         ),
         _TEXT,
     ),
-    "restore_snapshot": RepairAction(
+    RESTORE_SNAPSHOT: RepairAction(
         "Start the agent from a snapshot of its state",
         "The agent continues from a good state",
         _restore_snapshot,

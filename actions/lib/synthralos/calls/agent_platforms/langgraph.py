@@ -149,6 +149,20 @@ class LangGraph:
             body["checkpoint_id"] = checkpoint_id
         return self._create(session, handle, body)
 
+    def checkpoint(self, handle: Handle, seconds: float) -> Checkpoint:
+        session = self._session(seconds)
+        reply = session.request("GET", _thread_path(handle) + "/state")
+        state = {} if reply.status == 404 else session.require(reply)
+        latest = state.get("checkpoint")
+        checkpoint_id = latest.get("checkpoint_id") if isinstance(latest, dict) else None
+        if not is_id(checkpoint_id):
+            raise NoCheckpoint(failures.make_failure("not_found", "the thread has no checkpoint"))
+        return Checkpoint(handle, checkpoint_id)
+
+    def restore(self, checkpoint: Checkpoint, seconds: float) -> None:
+        """See CheckpointKeeper.restore. The thread gets a new checkpoint, a copy of the old one."""
+        self._correct(self._session(seconds), checkpoint.handle, checkpoint)
+
     def answer(
         self, handle: Handle, question: Question, answer: str, key: str, seconds: float
     ) -> RunState:

@@ -296,6 +296,23 @@ class AgentPlatform(Protocol):
 
 
 @runtime_checkable
+class CheckpointKeeper(Protocol):
+    """A platform whose checkpoints can be named and gone back to."""
+
+    def checkpoint(self, handle: Handle, seconds: float) -> Checkpoint:
+        """Return the last checkpoint of a run, with its id.
+
+        :raises NoCheckpoint: there is none.
+        """
+
+    def restore(self, checkpoint: Checkpoint, seconds: float) -> None:
+        """Make a checkpoint the one from which the next run is continued.
+
+        :raises CallError: there is no such checkpoint, or a run is under way.
+        """
+
+
+@runtime_checkable
 class RunSource(Protocol):
     """A platform that describes runs which others have started there."""
 
