@@ -518,7 +518,7 @@ def test_a_stream_that_cannot_be_read_is_named(follow, service, headers, raw, wo
 
 
 def test_a_bomb_is_bounded(follow, service):
-    bomb = gzip.compress(b"data: " + b"x" * 50_000_000 + b"\n\n" + event("a", "1", mtime=0))
+    bomb = gzip.compress(b"data: " + b"x" * 50_000_000 + b"\n\n" + event("a", "1"))
     follow([opened_as(content_encoding="gzip"), data(bomb), END])
     assert dispatched_messages(service) == ["a"] and "too long" in service.log()
 
