@@ -17,7 +17,8 @@ from st2local import St2Local, python_runner
 PACK = pathlib.Path(__file__).resolve().parent.parent.parent
 TIME = "Time of an action's process (floor: a no-op Python action, quickest rounds of both)"
 MEMORY = "Peak memory of an action's process (floor: a no-op Python action)"
-MAX_RATIO, MAX_RATIO_WITH_CALL, MEMORY_MIB = 4.0, 5.0, 20
+# They guard against growth: requests alone takes some 4 x and 21 MiB (docs/benchmarks.md).
+MAX_RATIO, MAX_RATIO_WITH_CALL, MEMORY_MIB = 9.0, 10.0, 30
 # They call an agent, a model, a route, or the platform's webhook.
 CALLING = ("execute_", "call_llm", "log_")
 ROUNDS, MEMORY_ROUNDS = 9, 2
