@@ -102,7 +102,8 @@ def host_credentials(signing: AwsSigning) -> AwsCredentials:
 
 @functools.cache
 def _session() -> Any:
-    import botocore.session
+    # No requirement of the pack: who signs for AWS installs it.
+    import botocore.session  # pylint: disable=import-error
 
     return botocore.session.get_session()
 
