@@ -1088,9 +1088,9 @@ class TestCommand:
         assert theirs.read_text() == "precious: 1\n"
 
     def test_overwrites_its_own_config(self, tmp_path):
-        from sandbox.__main__ import _write_config
+        from sandbox.__main__ import write_config
 
         path = tmp_path / "configs" / "c.yaml"
         for port in (1, 2):
-            _write_config(str(path), {"port": port})
+            write_config(str(path), {"port": port})
         assert yaml.safe_load(path.read_text()) == {"port": 2}

@@ -31,7 +31,7 @@ from synthralos.operations.redrive_report import WORKFLOW, RedriveReport
 from synthralos.operations.redrive_request import ORCHESTRATION, RedriveRequest
 from synthralos.operations.redrive_selection import Candidate, SkippedRun
 from synthralos.orchestration import run_queries
-from synthralos.runtime import run_parameters, workflow_run
+from synthralos.runtime import child_runs, run_parameters, workflow_run
 from synthralos.runtime.environment import Environment
 from synthralos.runtime.run_parameters import RedriveMark
 from synthralos.storage import redrives
@@ -52,6 +52,7 @@ LOOK_BACK_SECONDS = 3600
 MAX_FIND_PAGES = 5
 # The next task of the workflow.
 ROUND, FINISH, SUCCEED, FAIL = "round", "finish", "done", "failed"
+ROUND_ACTION = "synthralos.redrive.round"
 
 Result = dict[str, Any]
 
@@ -188,6 +189,9 @@ def finish(env: Environment, plan: Plan, ended_as: Optional[str] = None) -> Resu
     remaining = _remaining(plan, runs)
     health = RedriveHealth(env, plan.started, runs)
     reasons = list(dict.fromkeys(filter(None, map(health.is_down, remaining))))
+    if remaining and not reasons and _was_ended_by_a_round(env, plan):
+        # They failed again then; a breaker that has half-opened since says nothing about it.
+        reasons = ["%s fails again" % _first_target(remaining)]
     stopped = "; ".join(reasons) or None
     if remaining and stopped is None:
         stopped = "its time was up" if env.now() >= plan.deadline else "a round crashed"
@@ -478,6 +482,17 @@ def _cause_of(api: Any, redriven: RedrivenRun) -> str:
     if redriven.workflow == ORCHESTRATION and cause == "step_failed":
         return "unknown"
     return str(cause or "unknown")
+
+
+def _was_ended_by_a_round(env: Environment, plan: Plan) -> bool:
+    """Return whether the last round itself went on to the report, before the time was up."""
+    if env.now() >= plan.deadline:
+        return False
+    try:
+        last = child_runs.latest_child(env, plan.run, (ROUND_ACTION,))
+    except StackStormError:
+        return False
+    return last.get("status") == "succeeded"
 
 
 def _first_target(remaining: list[Candidate]) -> str:
