@@ -4,6 +4,7 @@ A lineage is a run with all its re-runs, and with the runs that resume it. Its n
 that is started again.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
@@ -203,7 +204,8 @@ class _Selector:
             "timestamp_gt": to_iso(self._request.since - MAX_RUN_SECONDS),
         }
         if statuses is FAILED:
-            filters["timestamp_lt"] = to_iso(self._request.until)
+            # Whole seconds, up: a run of this very second is one of them.
+            filters["timestamp_lt"] = to_iso(math.ceil(self._request.until))
         for status in statuses:
             for page in range(MAX_PAGES):
                 rows = self._api.executions(
@@ -248,7 +250,7 @@ class _Selector:
     def _matching_facts(self, execution: dict[str, Any]) -> Optional[_Facts]:
         """Return what is known of a failed run, or None if it is not asked for."""
         request = self._request
-        if not request.since <= _ended_at(execution) <= request.until:
+        if not request.since <= _ended_at(execution) <= math.ceil(request.until):
             return None
         facts = self._facts(execution)
         is_requested = (
