@@ -22,3 +22,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if str(item.fspath)[len(str(HERE)) + 1:].startswith(ALONE):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module")
+def effects(tmp_path_factory):
+    """The file in which the agents of a real server leave a line for each effect."""
+    path = tmp_path_factory.mktemp("effects") / "lines"
+    path.touch()
+    return path

@@ -17,13 +17,6 @@ FAILED = {"agent_id": "bot", "failure_type": "error"}
 
 
 @pytest.fixture(scope="module")
-def effects(tmp_path_factory):
-    path = tmp_path_factory.mktemp("effects") / "lines"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
 def addresses(tmp_path_factory, effects):
     """{name of a platform: base URL}."""
     folder = tmp_path_factory.mktemp

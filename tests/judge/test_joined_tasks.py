@@ -25,13 +25,6 @@ SERVERS = {
 
 
 @pytest.fixture(scope="module")
-def effects(tmp_path_factory):
-    path = tmp_path_factory.mktemp("effects") / "lines"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
 def running(tmp_path_factory, effects):
     """running(environment, script) -> base URL of a server that runs as long as the module."""
     urls = {}

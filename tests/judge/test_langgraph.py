@@ -12,13 +12,6 @@ from synthralos.calls.agent_platforms.protocol import Checkpoint, NoCheckpoint, 
 
 
 @pytest.fixture(scope="module")
-def effects(tmp_path_factory):
-    path = tmp_path_factory.mktemp("effects") / "lines"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
 def entry(tmp_path_factory, effects):
     with langgraph(tmp_path_factory.mktemp("langgraph"), effects) as base_url:
         yield {"api": "langgraph", "base_url": base_url, "token": KEY}

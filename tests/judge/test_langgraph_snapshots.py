@@ -9,13 +9,6 @@ from synthralos.calls.agent_platforms import connect
 
 
 @pytest.fixture(scope="module")
-def effects(tmp_path_factory):
-    path = tmp_path_factory.mktemp("effects") / "lines"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
 def base_url(tmp_path_factory, effects):
     with langgraph(tmp_path_factory.mktemp("langgraph"), effects) as base_url:
         yield base_url

@@ -19,13 +19,6 @@ HOSTILE = "{{ 7*7 }} <% ctx().st2 %> \u202e"
 
 
 @pytest.fixture(scope="module")
-def effects(tmp_path_factory):
-    path = tmp_path_factory.mktemp("effects") / "lines"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
 def graphs(tmp_path_factory, effects):
     with langgraph(tmp_path_factory.mktemp("langgraph"), effects) as base_url:
         yield base_url

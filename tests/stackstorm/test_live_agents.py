@@ -22,13 +22,6 @@ SERVICES = ["st2api", "st2scheduler", "st2workflowengine", "st2notifier", "st2ru
 
 
 @pytest.fixture(scope="module")
-def effects(tmp_path_factory):
-    path = tmp_path_factory.mktemp("effects") / "lines"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
 def base_url(st2, tmp_path_factory, effects):
     """The LangGraph Server that the pack is configured for, with an agent `bot`."""
     with langgraph(tmp_path_factory.mktemp("langgraph"), effects) as base_url:

@@ -14,13 +14,6 @@ HOSTILE = "May I pay {{ 7*7 }} <% ctx() %>?"
 
 
 @pytest.fixture(scope="module")
-def effects(tmp_path_factory):
-    path = tmp_path_factory.mktemp("effects") / "lines"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
 def base_url(st2, tmp_path_factory, effects):
     """The LangGraph Server that the pack is configured for."""
     with langgraph(tmp_path_factory.mktemp("langgraph"), effects) as base_url:

@@ -25,14 +25,6 @@ def api_key(st2):
 
 
 @pytest.fixture(scope="module")
-def effects(tmp_path_factory):
-    """A file with a line for each node that has run."""
-    path = tmp_path_factory.mktemp("effects") / "lines"
-    path.touch()
-    return path
-
-
-@pytest.fixture(scope="module")
 def graphs(tmp_path_factory, effects, api_key):
     with langgraph(tmp_path_factory.mktemp("langgraph"), effects, api_key) as base_url:
         yield base_url

@@ -28,8 +28,13 @@ def pending(env):
         the name of the property to decide, or null if there are several; `until` is null if the
         run sets no time limit; `takes_text` says whether a text is an answer, too.
     """
+    return _approvals(env, _open_inquiries(env))
+
+
+def _approvals(env, open_inquiries):
+    """`pending`, of what `_open_inquiries` yields."""
     approvals = []
-    for inquiry, execution, run_id, run in _open_inquiries(env):
+    for inquiry, execution, run_id, run in open_inquiries:
         if run.get("status") in ENDED:
             continue
         name, takes_text, schema_question = _schema_question(inquiry)
@@ -147,11 +152,12 @@ def expire(env, seconds):
 
     :param seconds: time limit of approvals whose run sets none; 0 for no limit.
     """
-    for inquiry, _, _, run in _open_inquiries(env):
+    open_inquiries = list(_open_inquiries(env))
+    for inquiry, _, _, run in open_inquiries:
         if run.get("status") in ENDED:
             env.api.cancel(inquiry["id"])
     ended = []
-    for approval in pending(env):
+    for approval in _approvals(env, open_inquiries):
         expires_at = parse_iso(approval["until"])
         if expires_at is None and seconds:
             expires_at = (parse_iso(approval["since"]) or env.now()) + seconds
