@@ -34,8 +34,8 @@ def order_of(seed):
 @hypothesis.settings(phases=[hypothesis.Phase.generate], max_examples=300)
 @hypothesis.given(RUNS, st.integers(0, 2 ** 32), st.none() | st.integers(1, 60))
 def test_no_two_act_on_one_node_and_none_waits_for_ever(runs, seed, killed_at):
-    """Whatever the order of their calls, with skewed clocks, and if the first is killed: what it has
-    started goes on for a while.
+    """Whatever the order of their calls, with skewed clocks, and if the first is killed: what it
+    has started goes on for a while.
     """
     clock, acting, ended, acted = Clock(), {}, set(), []
     # {execution: when it ends}
