@@ -387,6 +387,14 @@ class TestStepCheck:
             plant, DOWN, self.UP, lambda: plant.heals(self.MYSQL, query=self.UP))
         assert result["outcome"] == "not_repaired"
 
+    @pytest.mark.parametrize("job, outcome", [("node", "not_repaired"), ("other", "repaired")])
+    def test_another_instance_of_its_job_on_the_same_host(self, plant, job, outcome):
+        """Neither of the two queries can be turned round."""
+        check = "ready > 2 * 3"
+        series = {"instance": "web-1:9200", "job": job}
+        result = self.repair(plant, DOWN, check, lambda: plant.heals(series, query=check))
+        assert result["outcome"] == outcome
+
     def test_its_own_target_is_down_while_another_is_up(self, plant):
         def then():
             plant.heals(self.MYSQL, query=self.UP)
