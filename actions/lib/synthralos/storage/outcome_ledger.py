@@ -107,7 +107,7 @@ class Ledger:
         return self._read(target)[0]
 
     def breaker_state(self, target: str) -> BreakerState:
-        """The state of the target's breaker now, including a forced state. Costs one datastore call."""
+        """The state of the breaker now, including a forced state. Costs one datastore call."""
         window, forced = self._read(target)
         return circuit_breaker.evaluate_breaker(window, self._now(), self._limits, forced)
 
