@@ -1,9 +1,12 @@
 """Whole runs on st2local against the sandbox, without waiting: the back-off is switched off."""
+import contextlib
 import os
 import pathlib
 import shutil
+import subprocess
 
 import pytest
+from fixtures import action_processes
 from fixtures.waiting import PATIENCE_SECONDS
 from workflows.alerting import body
 
@@ -17,8 +20,8 @@ PACK = HERE.parent.parent
 class World:
     """The sandbox, and the pack on st2local that is configured for it."""
 
-    def __init__(self, box, folder):
-        self.box, self.folder = box, folder
+    def __init__(self, box, folder, processes=None):
+        self.box, self.folder, self._processes = box, folder, processes
         self.pack, self.delay, self.packs = PACK, None, ()
         self.config = dict(
             box.pack_config(), backoff={"strategy": "immediate"},
@@ -31,8 +34,14 @@ class World:
         if self._local is None:
             self._local = St2Local(
                 self.pack, self.config, self.folder / "state", delay=self.delay,
-                packs=self.packs)
+                packs=self.packs, popen=self._popen)
         return self._local
+
+    @property
+    def _popen(self):
+        # A copy of the pack has a library of its own, for a few runs.
+        forked = self._processes is not None and self.pack == PACK
+        return self._processes.popen if forked else subprocess.Popen
 
     def close(self):
         if self._local is not None:
@@ -63,11 +72,21 @@ class World:
         (self.copy_pack() / "actions" / (name + ".py")).write_text(source)
 
 
+@pytest.fixture(scope="session")
+def processes():
+    """The processes of actions, or None where they cannot be forked."""
+    if not action_processes.available():
+        yield None
+        return
+    with contextlib.closing(action_processes.ActionProcesses()) as pool:
+        yield pool
+
+
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(tmp_path, monkeypatch, processes):
     monkeypatch.setenv("PYTHONPATH", str(HERE / "patient"), prepend=os.pathsep)
     with Sandbox() as box:
-        new_world = World(box, tmp_path)
+        new_world = World(box, tmp_path, processes)
         yield new_world
         new_world.close()
 

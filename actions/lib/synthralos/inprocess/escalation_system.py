@@ -15,6 +15,7 @@ from synthralos.recovery.error_case import SUMMARY_CHARACTERS, WORKFLOW
 from synthralos.runtime.environment import Environment
 from synthralos.storage import tickets
 from synthralos.storage.datastore import DatastoreUnavailable, require_available
+from synthralos.storage.tickets import Ticket
 
 NotificationCallback = Callable[[dict[str, Any]], Any]
 DETAIL_CHARACTERS = 500
@@ -187,13 +188,13 @@ class EscalationSystem:
 
     async def get_escalations(
         self, status: Optional[str] = None, agent_id: Optional[str] = None
-    ) -> list[dict[str, Any]]:
-        """The tickets, newest first, as tickets.listing has them.
+    ) -> list[Ticket]:
+        """The tickets, newest first.
 
         :param status: open, in_progress or resolved.
         """
         env = self._runtime.environment()
-        rows: list[dict[str, Any]] = await self._runtime.read_write(
+        rows = await self._runtime.read_write(
             tickets.list_tickets, env.store, status, agent_id
         )
         require_available(env.store)
@@ -240,17 +241,16 @@ class EscalationSystem:
                                self._runtime.redactor.redact_text(str(error)))
 
 
-def _ticket(env: Environment, ticket_id: str) -> Optional[dict[str, Any]]:
+def _ticket(env: Environment, ticket_id: str) -> Optional[Ticket]:
     try:
-        ticket: dict[str, Any] = tickets.get(env.store, str(ticket_id))
+        return tickets.get(env.store, str(ticket_id))
     except InvalidInput:
         require_available(env.store)
         return None
-    return ticket
 
 
 def _rank(level: EscalationLevel) -> int:
-    return int(tickets.rank(level.value))
+    return tickets.rank(level.value)
 
 
 def _describe_attempt(attempt: Any) -> str:

@@ -109,16 +109,15 @@ class LoopDetector:
         """Whether the agent is to be left alone now."""
         return await self.get_pause(agent_id) is not None
 
-    async def get_pause(self, agent_id: str) -> Optional[dict[str, Any]]:
-        """The agent's pause {reason, by, since, until, probe_at}, times in ISO 8601; None without
+    async def get_pause(self, agent_id: str) -> Optional[pauses.PublicPause]:
+        """The agent's pause; None without
         one.
         """
         env = self._runtime.environment()
         paused = await self._runtime.read_write(
             pauses.pause_of, env.store, agent_id, self._runtime.now()
         )
-        pause: Optional[dict[str, Any]] = pauses.public_pause(paused)
-        return pause
+        return pauses.public_pause(paused)
 
     async def pause_agent(
         self, agent_id: str, reason: str, seconds: Optional[float] = None
