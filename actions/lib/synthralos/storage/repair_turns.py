@@ -7,10 +7,15 @@ two runs wait for each other. A run that has ended without leaving is not waited
 
 import time
 from collections.abc import Iterable
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from synthralos.storage import locks, records
-from synthralos.storage.datastore import PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage.datastore import (
+    PREFIX,
+    BestEffortDatastore,
+    timestamp_key,
+    timestamp_of_key,
+)
 from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
@@ -29,7 +34,7 @@ class Turn(NamedTuple):
 
 
 def queue_up(
-    store: Any,
+    store: BestEffortDatastore,
     now: Callable[[], float],
     run: str,
     nodes: Iterable[str],
@@ -59,7 +64,7 @@ def queue_up(
         return turn if store.put(key, records.encode(fields, FORMAT_VERSION), TTL_SECONDS) else None
 
 
-def turns_before(store: Any, turn: Turn) -> list[Turn]:
+def turns_before(store: BestEffortDatastore, turn: Turn) -> list[Turn]:
     """Return the turns before `turn` that share a node with it, the first in the queue first."""
     return [
         other
@@ -68,7 +73,7 @@ def turns_before(store: Any, turn: Turn) -> list[Turn]:
     ]
 
 
-def list_turns(store: Any) -> list[Turn]:
+def list_turns(store: BestEffortDatastore) -> list[Turn]:
     """Return all turns, the first in the queue first. Costs a call for each page of them."""
     return sorted(
         Turn(name, str(fields["run"]), frozenset(map(str, fields["nodes"])))
@@ -77,7 +82,7 @@ def list_turns(store: Any) -> list[Turn]:
     )
 
 
-def leave(store: Any, run: str) -> None:
+def leave(store: BestEffortDatastore, run: str) -> None:
     """Remove `run` from the queue."""
     for turn in list_turns(store):
         if turn.run == run:
