@@ -12,7 +12,7 @@ from synthralos.infrastructure import detection
 from synthralos.infrastructure.config import load_config
 from synthralos.infrastructure.topology import Topology
 from synthralos.sensing import alert_payloads
-from synthralos.storage import tickets
+from synthralos.storage import observations, tickets
 
 from .conftest import StartingApi
 
@@ -514,3 +514,117 @@ def test_hostile_labels_are_data(intake, text, label):
     assert result["alerts"][0]["outcome"] == "started"
     for entry in result["alerts"]:
         assert "{" not in entry.get("subject", "") and "<" not in entry.get("subject", "")
+
+
+# As public reports have them; the README of the fixtures names the reports.
+
+
+KSM_ALERT = {
+    "status": "firing",
+    "labels": {
+        "alertname": "KubePodCrashLooping", "namespace": "shop", "pod": "web-7f9c",
+        "container": "web", "instance": "10.244.1.5:8080", "job": "kube-state-metrics",
+        "severity": "warning",
+    },
+    "annotations": {"description": "Pod shop/web-7f9c is crash looping"},
+    "startsAt": "2026-11-29T01:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
+    "fingerprint": "6ffcdb58e3a6bc29",
+}
+
+
+def test_the_exporter_of_an_alert_moves(intake, make_env, api):
+    moved = dict(KSM_ALERT, labels=dict(KSM_ALERT["labels"], instance="10.244.9.9:8080"),
+                 fingerprint="7ffcdb58e3a6bc29")
+    first, second = (
+        intake({"version": "4", "status": "firing", "alerts": [item]})["alerts"][0]
+        for item in (KSM_ALERT, moved)
+    )
+    assert (first["outcome"], first["subject"]) == ("started", "shop/web-7f9c")
+    assert (second["outcome"], second["subject"]) == ("running", "shop/web-7f9c")
+    env = make_env({})
+    config = load_config(env)
+    for item in (KSM_ALERT, moved):
+        request = detection.parse_request(
+            config, {"source": "alert", "alert": {"labels": item["labels"]}})
+        assert detection.detect_failures(
+            env, config, Topology.load(env, config), request, 60) == (["shop/web-7f9c"], [])
+
+
+@pytest.mark.parametrize("labels", [
+    {"alertname": "Watchdog", "prometheus": "monitoring/k8s", "severity": "none"},
+    {"alertname": "InfoInhibitor", "severity": "none", "namespace": "kube-system",
+     "pod": "kubelet-1", "instance": "10.0.0.34:10250"},
+], ids=["Watchdog", "InfoInhibitor"])
+def test_alerts_that_are_meant_to_fire(intake, api, store, labels):
+    assert outcomes(intake({"alerts": [alert(labels)]})) == ["not_a_failure"]
+    assert api.started == [] and open_tickets(store) == []
+
+
+def test_the_test_button_of_grafana(intake, api, store):
+    body = {
+        "receiver": "st2", "status": "firing", "orgId": 1,
+        "alerts": [{
+            "status": "firing", "labels": {"alertname": "TestAlert", "instance": "Grafana"},
+            "annotations": {"summary": "Notification test"}, "startsAt": "2026-11-29T01:00:00Z",
+            "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "?orgId=1",
+            "fingerprint": "57c6d9296de2ad39", "silenceURL": "http://g/s", "values": None,
+            "valueString": "[ metric='foo' labels={instance=bar} value=10 ]",
+        }],
+        "truncatedAlerts": 0, "title": "[FIRING:1] TestAlert",
+    }
+    assert outcomes(intake(body)) == ["test"]
+    assert api.started == [] and open_tickets(store) == []
+
+
+@pytest.mark.parametrize("name", ["DatasourceError", "DatasourceNoData", "AgentFailing"])
+def test_the_monitoring_failed_and_not_the_agent(intake, api, store, name):
+    labels = {"alertname": name, "rulename": "AgentFailing", "agent_id": "trainer_01",
+              "datasource_uid": "abc", "ref_id": "A"}
+    if name == "AgentFailing":
+        labels = {"alertname": name, "agent_id": "trainer_01"}
+    annotations = {"query": "Summarise",
+                   "Error": "failed to build query 'A': data source not found"}
+    item = alert(labels, annotations=annotations, values=None, valueString="")
+    [entry] = intake({"orgId": 1, "status": "firing", "alerts": [item]})["alerts"]
+    assert entry["outcome"] == "not_evaluated" and api.started == []
+    [ticket] = open_tickets(store)
+    assert "could not be evaluated" in ticket["summary"]
+
+
+@pytest.mark.parametrize("mode", ["act", "observe"])
+@pytest.mark.parametrize("reason", ["MissingSeries", "NoData", "Error", "NoData, KeepLast"])
+def test_the_data_of_a_grafana_rule_stopped(intake, api, store, clock, reason, mode):
+    labels = {"alertname": "DevicesOffline", "instance": "edge-7"}
+
+    def post(starts, annotations=None, **fields):
+        item = alert(labels, annotations=annotations, starts=starts, values=None, **fields)
+        [entry] = intake({"orgId": 1, "alerts": [item]}, mode=mode)["alerts"]
+        clock.at += 600
+        return entry
+
+    first = post("2026-11-29T01:00:00Z")
+    gone = {"grafana_state_reason": reason}
+    assert post("2026-11-29T01:00:00Z", gone, status="resolved")["outcome"] == "unconfirmed"
+    # It resolved nothing by itself.
+    outcomes_so_far = {fact.outcome for _, fact in observations.iter_since(store, 0.0, 9)}
+    assert "resolved" not in outcomes_so_far
+    assert (outcomes_so_far == {"started"}) is (mode == "observe")
+    again = post("2026-11-29T01:20:00Z")
+    if mode == "act":
+        assert (first["outcome"], again["outcome"]) == ("started", "running")
+        assert again["run"] == first["run"] and len(api.started) == 1
+    firing = post("2026-11-29T01:00:00Z", gone)
+    assert firing.get("would", firing)["outcome"] == "not_evaluated"
+    assert bool(firing["ticket"]) is (mode == "act")
+
+
+def test_one_name_in_two_clusters_and_a_twin_without_one(intake, api, store):
+    topology = [{"name": "eu/shop/web-7f9c"}, {"name": "us/shop/web-7f9c"}]
+    result = intake({"alerts": [
+        alert(dict(POD, cluster="eu")), alert(dict(POD, cluster="us")), alert(POD),
+        alert(dict(POD, cluster="eu", prometheus_replica="b")),
+    ]}, {"topology": topology})
+    assert outcomes(result) == ["started", "started", "ambiguous", "running"]
+    assert result["alerts"][3]["run"] == result["alerts"][0]["run"]
+    [ticket] = open_tickets(store)
+    assert ticket["ticket"] == result["alerts"][2]["ticket"]

@@ -8,6 +8,7 @@ the exporter, not what failed, and they change when the exporter moves.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, Optional
 
 OBJECTS, OWN, SCOPE, TARGET, HOST, SERVICE = (
@@ -283,8 +284,12 @@ def _series_of(labels: Mapping[str, Any], rules: SubjectRules) -> _Series:
         instance = OBJECTS
         for name in ("pod", "container", "uid"):
             cleaned.pop(name, None)
-    if instance == OBJECTS and "service" in cleaned and cleaned.get("instance"):
-        cleaned.pop("service")
+    is_own_service = exporter is None or exporter.instance != OBJECTS or _matches(
+        cleaned.get("service"), exporter.names
+    )
+    if instance == OBJECTS and is_own_service and cleaned.get("instance"):
+        # Without an instance, all its targets are meant.
+        cleaned.pop("service", None)
     if "instance" in exported and instance != OBJECTS:
         instance = HOST
     for name, value in exported.items():
@@ -304,6 +309,7 @@ def _by_own_names(labels: Mapping[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
+@lru_cache(maxsize=1024)
 def _own_name_of(name: str) -> str:
     """Return a label's name in the form of the tables: `instance_id` for `InstanceId`."""
     if name.startswith(("__", _EXPORTED)):
@@ -376,17 +382,19 @@ def _matches(value: Any, names: tuple[str, ...]) -> bool:
     """Return whether the words of one of `names` follow each other in `value`."""
     if not isinstance(value, str):
         return False
-    words = _words(value)
-    return any(_contains(words, _words(name)) for name in names)
+    return any(_contains(_words(value), _words(name)) for name in names)
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+# A notification has many alerts of few jobs.
+@lru_cache(maxsize=1024)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(text.lower()))
 
 
-def _contains(words: list[str], part: list[str]) -> bool:
+@lru_cache(maxsize=8192)
+def _contains(words: tuple[str, ...], part: tuple[str, ...]) -> bool:
     if not part:
         return False
-    plural = part[:-1] + [part[-1] + "s"]
+    plural = part[:-1] + (part[-1] + "s",)
     windows = (words[start: start + len(part)] for start in range(len(words)))
     return any(window in (part, plural) for window in windows)
