@@ -43,11 +43,13 @@ class AlertLookup:
         alertmanager = repair_evidence.load_alertmanager(env)
         names = sorted({key["alertname"] for check in checks for key in check["alerts"]})
         self._firing: dict[str, dict[str, Any]] = {}
+        self._skew = 0.0
         self._doubt = Evidence(UNKNOWN, reason="Alertmanager is no longer configured")
         if alertmanager is not None:
             self._firing, self._doubt = repair_evidence.firing_alerts(
                 env, calls, alertmanager, names
             )
+            self._skew = max((calls.skew_of(item) for item in alertmanager.connections), key=abs)
         repair_evidence.note_witnessed(case, self._firing)
         self._history = None
         if config.prometheus is not None:
@@ -96,7 +98,7 @@ class AlertLookup:
         other = payload["labels"]
         if likeness.is_same_alert(labels, other, self._rules):
             return True
-        starts_at = parse_iso(payload["starts_at"]) or 0.0
+        starts_at = (parse_iso(payload["starts_at"]) or 0.0) - self._skew
         if likeness.is_about_the_same(labels, other, self._rules):
             return bool(starts_at >= self._case["started"])
         # Other pods of a workload may have been failing before.
