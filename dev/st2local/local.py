@@ -1,6 +1,7 @@
 """A pack on one machine: requests its actions, runs them, and stores their results."""
 import collections
 import os
+import subprocess
 import threading
 import time
 import traceback
@@ -39,13 +40,14 @@ class St2Local:
     :param source: where the config is from, for messages.
     :param packs: the folders of further packs, whose actions can be run, too; they have no config.
         One of the name core replaces the actions of StackStorm's that st2local has.
+    :param popen: starts the process of each python-script action, as subprocess.Popen does.
     :raises ConfigError: if the config does not match config.schema.yaml.
 
     `delays` lists the delays of tasks, in seconds, in the order they began.
     """
 
     def __init__(self, pack_dir, config=None, state=None, delay=None, clock=time.time, user=USER,
-                 progress=None, source="the given config", packs=()):
+                 progress=None, source="the given config", packs=(), popen=subprocess.Popen):
         self.pack = Pack(pack_dir)
         self._other_packs = {pack.ref: pack for pack in map(Pack, packs)}
         self.config = {} if config is None else config
@@ -57,7 +59,7 @@ class St2Local:
         self.store = Store(state or os.path.join(self.pack.folder, ".st2local"))
         self.keys = Datastore(self.store, clock)
         self.token = os.urandom(16).hex()
-        self._delay = delay
+        self._delay, self._popen = delay, popen
         self._server = None
         self._lock = threading.Lock()
         self._live = {}
@@ -259,7 +261,10 @@ class St2Local:
 
     def _process(self, execution, config, runner_parameters, parameters):
         action = execution.action
-        job = python_runner.Job(with_children=action.runner == "local-shell-cmd")
+        if action.runner == "local-shell-cmd":
+            job = python_runner.Job(with_children=True)
+        else:
+            job = python_runner.Job(popen=self._popen)
         execution.run = job
         environment = {
             "ST2_ACTION_PACK_NAME": action.pack,

@@ -13,6 +13,7 @@ time from the others, and together they take no longer than the limit of one.
 import json
 import threading
 import time
+from typing import Any, Optional, TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.sanitize import sanitize_line, sanitize_text, sanitize_value
@@ -31,6 +32,40 @@ LATE_SECONDS = 0.5
 TTL_SECONDS = lifetime_of("notification")
 MAX_TITLE_CHARS, MAX_TEXT_CHARS, MAX_FACT_CHARS = 300, 10_000, 500
 TRIGGER, ACKNOWLEDGE, RESOLVE = "trigger", "acknowledge", "resolve"
+
+
+class Notice(TypedDict):
+    """What is sent on a channel: ids, enums, numbers and sanitized text.
+
+    `action`: TRIGGER, ACKNOWLEDGE or RESOLVE; `ticket`: an id that is the same in all notices of
+    one matter; `at`: in ISO 8601; `facts`: for whoever processes it.
+    """
+
+    action: str
+    ticket: str
+    severity: str
+    subject: str
+    workflow: str
+    cause: str
+    at: str
+    title: str
+    text: str
+    recommendations: list[str]
+    facts: dict[str, Any]
+
+
+class Delivery(TypedDict):
+    """What became of a notice on a channel.
+
+    `status`: sent, failed, not_configured or off; `tries`: how often it was sent; `error`: why it
+    failed, or which recipients did not receive it, or None.
+    """
+
+    action: str
+    channel: str
+    status: str
+    tries: int
+    error: Optional[str]
 
 
 def due_notifications(config, store, ticket):

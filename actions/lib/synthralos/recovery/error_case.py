@@ -5,7 +5,7 @@ assessed, recorded, and escalated by the same rules wherever it is handled.
 """
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict
 
 from synthralos.core.failures import Failure
 from synthralos.escalation import ticketing
@@ -45,12 +45,21 @@ class ReportedError:
     state: Mapping[str, Any] = field(default_factory=dict)
 
 
+class LoopState(TypedDict):
+    """What the loop detector sees of an agent; see detector.CheckResult."""
+
+    looping: bool
+    level: str
+    paused: bool
+    reason: Optional[str]
+
+
 @dataclass(frozen=True)
 class Assessed:
-    """:ivar loop: {looping, level, paused, reason} of the agent, this error included."""
+    """:ivar loop: of the agent, this error included."""
 
     assessment: Assessment
-    loop: dict[str, Any]
+    loop: LoopState
 
     def as_dict(self) -> dict[str, Any]:
         """The assessment for a result, with what follows from it."""
@@ -106,7 +115,13 @@ def assess(env: Environment, error: ReportedError, failure: Failure) -> Assessed
         max_retries=retry.max_retries,
     )
     return Assessed(
-        assessment, {name: loop[name] for name in ("looping", "level", "paused", "reason")}
+        assessment,
+        {
+            "looping": loop["looping"],
+            "level": loop["level"],
+            "paused": loop["paused"],
+            "reason": loop["reason"],
+        },
     )
 
 
