@@ -563,6 +563,9 @@ class Inquiries:
     def wait(self, execution_id, seconds, sleep=None):
         return {"id": execution_id, "status": self.statuses.pop(0)}
 
+    def execution(self, execution_id, attributes):
+        return {"id": execution_id, "status": "succeeded"}
+
     def fire(self, trigger, payload):
         self.fired.append(payload)
 

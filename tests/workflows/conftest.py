@@ -2,11 +2,10 @@
 import contextlib
 import os
 import pathlib
-import shutil
-import subprocess
 
 import pytest
-from fixtures import action_processes
+from fixtures import pack_copies
+from fixtures.action_processes import ActionProcesses
 from fixtures.waiting import PATIENCE_SECONDS
 from workflows.alerting import body
 
@@ -20,7 +19,7 @@ PACK = HERE.parent.parent
 class World:
     """The sandbox, and the pack on st2local that is configured for it."""
 
-    def __init__(self, box, folder, processes=None):
+    def __init__(self, box, folder, processes):
         self.box, self.folder, self._processes = box, folder, processes
         self.pack, self.delay, self.packs = PACK, None, ()
         self.config = dict(
@@ -34,14 +33,8 @@ class World:
         if self._local is None:
             self._local = St2Local(
                 self.pack, self.config, self.folder / "state", delay=self.delay,
-                packs=self.packs, popen=self._popen)
+                packs=self.packs, popen=self._processes.popen)
         return self._local
-
-    @property
-    def _popen(self):
-        # A copy of the pack has a library of its own, for a few runs.
-        forked = self._processes is not None and self.pack == PACK
-        return self._processes.popen if forked else subprocess.Popen
 
     def close(self):
         if self._local is not None:
@@ -60,25 +53,29 @@ class World:
 
     def copy_pack(self):
         """Copies the pack to change it, and returns the copy, which runs from then on."""
-        copy = self.folder / "pack"
-        if not copy.exists():
-            ignored = shutil.ignore_patterns(".*", "tests", "dev", "docs", "__pycache__")
-            shutil.copytree(PACK, copy, ignore=ignored)
-        self.pack = copy
+        copy = self._copy_but_library()
+        pack_copies.copy_library(copy)
         return copy
 
     def with_action(self, name, source):
-        """Puts `source` in place of the action `name`, in a copy of the pack."""
-        (self.copy_pack() / "actions" / (name + ".py")).write_text(source)
+        """Puts `source` in place of the action `name`, in a copy of the pack.
+
+        Its library is the pack's own: use `copy_pack` to change that.
+        """
+        (self._copy_but_library() / "actions" / (name + ".py")).write_text(source)
+
+    def _copy_but_library(self):
+        copy = self.folder / "pack"
+        if not copy.exists():
+            pack_copies.copy_pack(copy)
+        self.pack = copy
+        return copy
 
 
 @pytest.fixture(scope="session")
 def processes():
-    """The processes of actions, or None where they cannot be forked."""
-    if not action_processes.available():
-        yield None
-        return
-    with contextlib.closing(action_processes.ActionProcesses()) as pool:
+    """Starts the processes of actions."""
+    with contextlib.closing(ActionProcesses()) as pool:
         yield pool
 
 

@@ -175,19 +175,31 @@ class TestFourAlertsOfOneWorkload:
     ):
         workshop.repairs["second"] = lambda: alertmanager.alerts.remove(DEPLOYMENT)
         entries = self.receive_four(world, workshop, receive)
+        first, last = entries[0]["run"], entries[3]["run"]
         try:
             if way == "canceled":
-                world.local.stop(world.local.live(entries[0]["run"]))
-                # What it has started goes on to its end.
-                self.may_end.set()
+                # It ends when its task does.
+                world.local.stop(world.local.live(first))
             else:
-                [task] = world.local.executions(parent=entries[0]["run"], status="running")
+                [task] = world.local.executions(parent=first, status="running")
                 world.local.live(task["id"]).run.kill()
-            status, output = ended(world, entries[3]["run"])
+                until(
+                    lambda: world.local.execution(first)["status"] in ENDED, "the first has ended")
+            # What it has started goes on to its end, and is waited for.
+            polls = self.polls(world, last)
+            until(lambda: self.polls(world, last) > polls + 1, "the last has looked twice")
+            assert [call.name for call in workshop.calls] == ["first"]
         finally:
             self.may_end.set()
+        status, output = ended(world, last)
         assert (status, output["outcome"]) == ("succeeded", "repaired")
         assert calls_of(workshop)[-1] == ("second", {"namespace": "shop", "deployment": "web"})
+        earlier, later = workshop.calls
+        assert later.began_at > earlier.ended_at
+
+    def polls(self, world, run):
+        return len(world.local.executions(
+            parent=run, action="synthralos.assign_repair_crew", status="succeeded", limit=100))
 
     def test_what_comes_back_after_a_repair_is_a_person_s(
         self, world, workshop, alertmanager, receive

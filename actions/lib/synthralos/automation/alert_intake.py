@@ -56,7 +56,8 @@ def receive(
         have been processed; if they are received again, they are duplicates.
     :raises InvalidInput: the payload holds no alert.
     """
-    alerts = alert_reports.parse_alerts(payload, env.now())
+    notification = alert_reports.parse_notification(payload, env.now())
+    alerts = notification.alerts
     context = AlertContext(env, config, load_config_or_default(env))
     in_force = modes.modes_in_force(env, config, context.infrastructure)
     alert_reports.record_clusters(context, alerts)
@@ -87,15 +88,21 @@ def receive(
         "ticket": ticket,
     }
     succeeded = not any("error" in entry for entry in entries)
-    truncated = alert_payloads.truncated_count(alerts)
-    if truncated:
-        note = "%s not in the notification" % count_noun(truncated, "more alert")
-        summary.update(summary="%s; %s" % (summary["summary"], note), truncated=truncated)
-        if not only_ends:
+    if notification.truncated:
+        note = "%s not in the notification" % count_noun(notification.truncated, "more alert")
+        summary.update(
+            summary="%s; %s" % (summary["summary"], note), truncated=notification.truncated)
+        if not only_ends and alerts:
             try:
                 summary["ticket"] = ticket or _truncation_ticket(context, alerts, note)
             except (StackStormError, DatastoreUnavailable) as error:
                 succeeded, summary["error"] = False, str(error)
+    if notification.errors:
+        note = "%s of the notification: %s" % (
+            count_noun(len(notification.errors), "unreadable entry", "unreadable entries"),
+            notification.errors[0])
+        summary.update(summary="%s; %s" % (summary["summary"], note))
+        succeeded, summary["error"] = False, note
     return succeeded, summary
 
 
@@ -150,12 +157,14 @@ def _admit(context: AlertContext, report: Report, workflow: str) -> dict[str, An
     incident = alert_incidents.incident_of(context, report, workflow)
     since = incident.since
     for firing in incidents.firing_alerts(env.store, incident.id):
+        is_recent = env.now() - firing.at < REPORT_SECONDS
         if firing.fingerprint == alert["fingerprint"]:
-            is_continued = firing.is_gone or not decision.is_later(
+            is_unknown = alert["extra"].get("startsAt") == alert_payloads.UNKNOWN_START
+            is_continued = firing.is_gone or (is_unknown and is_recent) or not decision.is_later(
                 alert["starts_at"], firing.starts_at
             )
         else:
-            is_continued = env.now() - firing.at < REPORT_SECONDS
+            is_continued = is_recent
         if is_continued and decision.is_later(since, firing.since):
             since = firing.since
     result: dict[str, Any] = admission.admit(

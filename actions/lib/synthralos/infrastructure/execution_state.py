@@ -89,10 +89,7 @@ def execute(env: Environment, case: dict[str, Any]) -> Result:
     if unapproved:
         return execution_approval.ask(env, case, config, unapproved, entries)
     if not entries and not case["failures"]:
-        summary = "every failure was over before its turn"
-        return transition_to(
-            env, case, FINAL, "failures_over", {"nodes": case["resolved"]}, summary
-        )
+        return _leave_without_action(env, case)
     return _leave(env, case, entries)
 
 
@@ -151,6 +148,8 @@ def _wait_for_turn(
     delay = turns.poll_seconds(case)
     if env.deadline(case).seconds_left() <= delay:
         reason = "another run was still acting on %s" % summarize_names(acting)
+        if blocker == turns.UNKNOWN_RUN:
+            reason = "nobody knows whether another run acts on %s" % summarize_names(acting)
         case["outcome"], case["reason"] = outcome.OUT_OF_TIME, reason
         return transition_to(env, case, FINAL, outcome.OUT_OF_TIME, {"nodes": acting}, reason)
     if case["step_history"][-1]["action"] != WAITING:
@@ -181,6 +180,24 @@ def _close_recovered(
     )
     open_nodes = case["look_first"] = reopening.close_recovered(config, topology, case, over)
     return open_nodes
+
+
+def _leave_without_action(env: Environment, case: dict[str, Any]) -> Result:
+    """Return the result of the transition out of EXECUTION if every failure is over.
+
+    Where one has been over for a moment only, its check is repeated.
+    """
+    pending = check_records.nodes_with(case, check_records.PENDING)
+    turns.leave(env, case)
+    return transition_to(
+        env,
+        case,
+        RESCHEDULING if pending else FINAL,
+        "failures_over",
+        {"nodes": pending or case["resolved"]},
+        "every failure was over before its turn",
+        delay=limit_delay(env, case, _check_delay(env, case)) if pending else 0,
+    )
 
 
 def _leave(env: Environment, case: dict[str, Any], entries: list[dict[str, Any]]) -> Result:

@@ -104,6 +104,7 @@ def new_case(
         ineffective={},
         repair_retries=0,
         alerts={},
+        witnessed=[],
         seen_down=[],
         checks=[],
         impact={"nodes": [], "total": {}},

@@ -251,11 +251,12 @@ def run_steps(
     steps: list[NodeStep],
     seconds: float,
     sleep: Callable[[float], None] = time.sleep,
+    on_start: Callable[[str], None] = crews.ignore_start,
 ) -> list[dict[str, Any]]:
     """Run the actions of the steps, side by side.
 
     :param seconds: the time limit for all of them together.
-    :param sleep: called while they run, again and again.
+    :param sleep: called while they run, again and again; on_start: with the id of each execution.
     :returns: [{node, crew, status, details, execution_id}], as crews.assign returns it.
     """
     entries, jobs = [], []
@@ -270,7 +271,9 @@ def run_steps(
                 "node": node_step.node, "crew": node_step.crew,
                 "status": crews.FAILED, "details": details,
             })
-    started: list[dict[str, Any]] = crews.run_actions(env, jobs, seconds, sleep)
+    started: list[dict[str, Any]] = crews.run_actions(
+        env, jobs, seconds, sleep, on_start
+    )
     return entries + started
 
 

@@ -159,16 +159,16 @@ def record(
         env.store.miss("version")
 
 
-def newest_snapshot(env: Environment, agent_id: str, task_id: str) -> Optional[dict[str, Any]]:
+def newest_snapshot(
+    env: Environment, agent_id: str, task_id: str
+) -> Optional[snapshots.Snapshot]:
     """The newest good snapshot of the agent and task; None without one or without a datastore."""
-    snapshot: Optional[dict[str, Any]]
     try:
-        snapshot = snapshots.latest_valid(
+        return snapshots.latest_valid(
             env.store, snapshots.snapshot_config(env.settings), env.now(), agent_id, task_id
         )
     except DatastoreUnavailable:
         return None
-    return snapshot
 
 
 def pause_agent(env: Environment, agent_id: str, reason: str) -> bool:

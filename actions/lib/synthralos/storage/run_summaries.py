@@ -28,7 +28,11 @@ UNCOUNTED = PREFIX + "uncounted."
 START, END, CALLS = "start", "end", "calls"
 
 
-class RunFacts(TypedDict, total=False):
+# The functional form, because the key is no name for code.
+_AnswerFact = TypedDict("_AnswerFact", {"answered": Optional[str]}, total=False)  # noqa: UP013
+
+
+class RunFacts(_AnswerFact, total=False):
     """A summary of a run, or an event of one: numbers, enums and names.
 
     `kind` of an event is START, END or CALLS; `at` is when a summary was written, in seconds since
@@ -51,7 +55,6 @@ class RunFacts(TypedDict, total=False):
     repeats: int
     duration: float
     recovery: Optional[float]
-    answered: Optional[str]
     targets: list[str]
     causes: list[Optional[str]]
     latency_ms: list[Optional[int]]
