@@ -172,6 +172,10 @@ def test_the_question_of_an_agent_within_a_run_pauses_and_resumes_the_whole_chai
     assert approval["workflow"] == "agent_recovery" and approval["run"] != outer.id
     until(lambda: world.local.live(outer.id).status == "paused", "the outer run is paused")
     status, result = answer(world, execution_id=outer.id, approved=True)
+    if begin is approved_recovery:
+        # What a person has approved before must not answer what the agent asks now.
+        assert status == "failed" and approval["id"] in result["error"]["hint"], result
+        status, result = answer(world, execution_id=approval["id"], approved=True)
     assert status == "succeeded" and result["approval"]["run"] == approval["run"], result
     execution = outer.wait(PATIENCE_SECONDS)
     assert execution["status"] == "succeeded", execution["result"]

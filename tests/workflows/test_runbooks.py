@@ -303,7 +303,8 @@ def test_an_approval_shows_what_would_run(world, workshop, alertmanager, approve
     until(lambda: [entry for entry in world.local.run("synthralos.approval.list")["result"][
         "result"]["approvals"] if "unit=" not in entry["question"]], "it is asked again")
     assert workshop.calls == []
-    world.local.run("synthralos.approval.answer", answer)
+    assert world.local.run("synthralos.approval.answer", answer)["status"] == "failed"
+    world.local.run("synthralos.approval.answer", dict(answer, execution_id=handle.id + "-2"))
     output = handle.wait(PATIENCE_SECONDS)["result"]["output"]
     assert output["outcome"] == "repaired"
     assert calls_of(workshop) == [("first", {"hosts": "web-1", "mount": "/data"})]

@@ -13,6 +13,7 @@ from synthralos.orchestration.field_reader import is_title
 from synthralos.orchestration.run_completion import WORKFLOW
 from synthralos.orchestration.run_context import STATE, Context
 from synthralos.orchestration.run_store import RunStore
+from synthralos.runtime import child_runs
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PAGE_SIZE
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
@@ -290,5 +291,7 @@ def _open_inquiry(env, run_id):
     return {
         "question": inquiry["question"],
         "until": to_iso(inquiry["until"]),
-        "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % run_id,
+        "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % (
+            child_runs.last_question_id(env, run_id)
+        ),
     }

@@ -18,6 +18,7 @@ from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("incident")
+MAX_EVENT_PAGES = 10
 _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
 _OBSERVED_STARTS = PREFIX + "observed_start."
@@ -55,9 +56,22 @@ def record_event(store, now, incident, event):
     return _append(store, now, "%s%s." % (_INCIDENTS, encode_key_part(incident)), event)
 
 
-def recent_events(store, incident, limit=20):
-    """The newest events of the incident, newest first, each with `at`, seconds since the epoch."""
-    return _read(store, "%s%s." % (_INCIDENTS, encode_key_part(incident)), limit)
+def recent_events(store, incident, since=None):
+    """The newest events of the incident, newest first, each with `at`, seconds since the epoch.
+
+    An alert that flaps leaves two of them each time. Costs one call to the datastore, and further
+    ones as far as a page is not enough.
+
+    :param since: seconds since the epoch: all events since then, up to MAX_EVENT_PAGES pages; None
+        for a page.
+    """
+    prefix = "%s%s." % (_INCIDENTS, encode_key_part(incident))
+    events = []
+    for page in records.iter_pages(store, prefix, 1 if since is None else MAX_EVENT_PAGES):
+        events += _events(page)
+        if not events or since is None or events[-1]["at"] < since:
+            break
+    return events
 
 
 def record_start(store, now, subject, run, work=None):
@@ -139,6 +153,11 @@ def schedule_close(store, run, actor):
     return store.put(_CLOSING + encode_key_part(run), actor, TTL_SECONDS)
 
 
+def is_close_scheduled(store, run):
+    """Whether what `run` was started for has ended while it was still running."""
+    return store.get(_CLOSING + encode_key_part(run)) is not None
+
+
 def scheduled_closes(store):
     """The closes that schedule_close has recorded, at most a page: [(run, actor)]."""
     return [(name[len(_CLOSING):], actor) for name, actor in store.list(_CLOSING)]
@@ -160,7 +179,10 @@ def _append(store, now, prefix, event):
 
 
 def _read(store, prefix, limit):
-    rows = store.list(prefix, limit=limit)
+    return _events(store.list(prefix, limit=limit))
+
+
+def _events(rows):
     return [
         dict(event, at=timestamp_of_key(name) or 0.0)
         for name, event in records.iter_rows(rows, FORMAT_VERSION)
