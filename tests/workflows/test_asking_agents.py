@@ -236,7 +236,10 @@ def test_a_yes_is_not_for_the_question_that_follows_a_failure(world, graphs, age
 
     (second,) = until(second_question, "the second question is listed")
     assert "May I look" in first["question"] and "delete everything" in second["question"]
-    answer(world, execution_id=handle.id, approved=False)
+    # Somebody else's yes to the first question comes late.
+    status, result = answer(world, execution_id=handle.id, approved=True)
+    assert status == "failed" and "delete everything" in result["error"]["message"]
+    answer(world, execution_id=second["id"], approved=False)
     output = recovered(handle)
     assert output["recovery_result"]["output"] == "deleted: no" and set(replies) == {"yes"}
     assert [entry["step"] for entry in output["trail"]] == ["retry_execution", "resume_checkpoint"]

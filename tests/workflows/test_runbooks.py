@@ -283,8 +283,9 @@ def test_an_approval_shows_what_would_run(world, workshop, alertmanager, approve
     assert handle.status == "paused", handle.document()["result"]
     response = world.local.run("synthralos.approval.list")["result"]["result"]["approvals"]
     [approval] = response
-    assert (approval["run"], approval["answer"], approval["until"]) == (
-        handle.id, "approved", None)
+    assert (approval["run"], approval["id"], approval["answer"]) == (
+        handle.id, handle.id, "approved")
+    assert approval["until"] > approval["since"]
     for part in ("web-1: synthralos.repair_by_first (DiskFull/first)", "mount=/data",
                  "hosts=web-1", "unit=cron"):
         assert part in approval["question"]
