@@ -386,7 +386,7 @@ def test_alerts_beyond_the_limit_are_counted_by_their_runbooks(runbook_env, stor
     [fact] = [fact for fact in facts(runbook_env) if fact.outcome == outcomes.OVER_LIMIT]
     assert (fact.workflow, fact.runbook, fact.count) == ("infrastructure_repair", "node-down", 3)
     [ticket] = tickets.list_tickets(store)
-    assert ticket["ticket"] == result["ticket"] and "1 alerts beyond" in ticket["summary"]
+    assert ticket["ticket"] == result["ticket"] and "1 alert beyond" in ticket["summary"]
 
 
 def test_an_explanation_of_an_alert_names_the_mode_in_force(runbook_env):
