@@ -559,6 +559,9 @@ class Inquiries:
     def action(self, ref):
         return {"ref": ref, "enabled": True} if ref in self.actions else None
 
+    def runner_parameters(self, runner):
+        return None
+
     def start(self, action, parameters):
         self.started.append((action, parameters))
         return "e%d" % len(self.started)

@@ -9,6 +9,7 @@ from synthralos.config.reader import default_if_none, read_int, read_seconds, re
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import is_name, require_identifier
 from synthralos.escalation.config import CHANNELS
+from synthralos.infrastructure.parameter_names import holds_command
 from synthralos.infrastructure.promql import require_query
 from synthralos.infrastructure.runbooks import (
     REQUIRED,
@@ -249,14 +250,20 @@ def _crew(path, entry, allowed):
     zone, capacity = entry.get("zone"), entry.get("capacity")
     if capacity is not None:
         capacity = read_int(entry, "capacity", None, 0, 10_000, path + ".")
+    node_parameter = require_identifier(
+        path + ".node_parameter", entry.get("node_parameter") or "node"
+    )
+    if holds_command(node_parameter):
+        # The name of a node comes from an alert.
+        reason = "is named like a command line, code or a credential, which takes no node"
+        hint = "Name a parameter that receives the name of a node, such as node"
+        raise InvalidInput(path + ".node_parameter", node_parameter, reason, hint)
     return Crew(
         name=require_identifier(path + ".name", entry.get("name")),
         channels=channels,
         mail_to=tuple(mail_to),
         action=action,
-        node_parameter=require_identifier(
-            path + ".node_parameter", entry.get("node_parameter") or "node"
-        ),
+        node_parameter=node_parameter,
         parameters=require_object(path + ".parameters", entry.get("parameters")),
         approval=approval,
         seconds=read_seconds(entry, path + ".seconds", 60.0),
