@@ -35,7 +35,7 @@ from synthralos.runtime.run_parameters import ENCODED
 # Runners that hand parameters on as values. Others, such as local-shell-cmd, build a command line
 # of them, or may do so.
 VALUE_RUNNERS = frozenset(("python-script", "http-request", "orquesta", "action-chain"))
-_SHELL_HINT = "Leave the pattern out, or add one_of: only names and what the step lists may reach it"
+_SHELL_HINT = "Leave the pattern out or add one_of: only names and what one_of lists may reach it"
 
 
 def resolve_parameters(
@@ -125,7 +125,8 @@ def action_problem(
     :returns: (field, reason, hint).
     """
     if action is None:
-        return "action", "does not exist", "Install its pack: st2 pack install"
+        hint = "Install its pack: st2 pack install %s" % str(step.action).partition(".")[0]
+        return "action", "does not exist", hint
     if action.get("enabled") is False:
         return "action", "is disabled", "st2 action enable %s" % step.action
     specs = _specs(action, runner_parameters)

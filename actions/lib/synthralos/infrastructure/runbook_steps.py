@@ -312,9 +312,18 @@ def _require_runnable(env: Environment, step: RunbookStep) -> None:
         raise StackStormError("there is no StackStorm API to run %s" % step.action)
     api: Any = env.api
     action = api.action(step.action)
-    runner_type = None if action is None else action.get("runner_type")
-    runner = None if runner_type is None else api.runner_parameters(runner_type)
-    problem = runbook_parameters.action_problem(step, action, runner)
+    problem = runbook_parameters.action_problem(step, action, runner_parameters_of(api, action))
     if problem is not None:
         field, reason, hint = problem
         raise InvalidInput("%s.%s" % (step.action, field), None, reason, hint)
+
+
+def runner_parameters_of(
+    api: Any, action: Optional[Mapping[str, Any]]
+) -> Optional[Mapping[str, Any]]:
+    """Return the parameters that the runner of an action declares, or None if nobody knows."""
+    runner = None if action is None else action.get("runner_type")
+    declared: Optional[Mapping[str, Any]] = None
+    if runner is not None:
+        declared = api.runner_parameters(runner)
+    return declared

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from synthralos.config.modes import read_mode
+from synthralos.config.modes import MODES, read_mode
 from synthralos.config.reader import default_if_none, read_int, read_seconds
 from synthralos.core import safe_regex
 from synthralos.core.errors import InvalidInput, shorten_repr
@@ -46,18 +46,21 @@ class InvalidRunbook(InvalidInput):
 
     :ivar runbook: its name, or where it is if it has none.
     :ivar step: the name of the step at fault, or "".
+    :ivar error: the error, which does not say which runbook it is of.
     """
 
     def __init__(self, error: InvalidInput, path: str, entry: Any) -> None:
-        self.runbook, self.step = path, ""
-        if isinstance(entry, dict):
-            self.runbook = _readable_name(entry) or path
-            match = _STEP_OF_FIELD.match(error.field, len(path))
-            if match is not None:
-                index = int(match.group(1))
-                self.step = _readable_name(entry["steps"][index]) or _step_name(index)
-        names = "runbook " + self.runbook + (", step " + self.step if self.step else "")
-        reason = "%s (%s)" % (error.reason, names)
+        self.error, self.step = error, ""
+        name = _readable_name(entry)
+        match = _STEP_OF_FIELD.match(error.field, len(path))
+        if match is not None:
+            index = int(match.group(1))
+            self.step = _readable_name(entry["steps"][index]) or _step_name(index)
+        self.runbook = name or path
+        names = [
+            "%s %s" % named for named in (("runbook", name), ("step", self.step)) if named[1]
+        ]
+        reason = "%s (%s)" % (error.reason, ", ".join(names)) if names else error.reason
         super().__init__(error.field, error.value, reason, error.hint)
 
 
@@ -214,6 +217,26 @@ def read_runbooks(
         else:
             runbooks.append(runbook)
     return tuple(runbooks), errors
+
+
+def read_outlines(entries: Any) -> tuple[Runbook, ...]:
+    """Return the runbooks without their steps, as far as they can be read, valid or not.
+
+    An alert of one that is invalid is still an alert of it: it must not be handled as if there were
+    none.
+    """
+    outlines = []
+    for entry in entries[:MAX_RUNBOOKS] if isinstance(entries, list) else ():
+        name, match = _readable_name(entry), entry.get("match") if isinstance(entry, dict) else None
+        if name is None or not isinstance(match, dict) or not match:
+            continue
+        try:
+            conditions = tuple(_conditions("match", match))
+        except InvalidInput:
+            continue
+        mode = entry.get("mode")
+        outlines.append(Runbook(name, conditions, (), mode if mode in MODES else None))
+    return tuple(outlines)
 
 
 def _readable_name(entry: Any) -> Optional[str]:
