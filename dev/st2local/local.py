@@ -305,7 +305,9 @@ class St2Local:
         self.progress.asking(execution)
         on_change("pending")
         while True:
-            if execution.canceled.wait(POLL_SECONDS):
+            # Another process may answer, too.
+            execution.settled.wait(POLL_SECONDS)
+            if execution.canceled.is_set():
                 if execution.ended_as is not None:
                     resume_parent()
                 return "canceled", result
@@ -333,6 +335,9 @@ class St2Local:
                           % (execution_id, error)) from None
         if not self.store.respond(execution_id, response):
             raise InvalidInput('Inquiry "%s" has already been responded to.' % execution_id)
+        execution = self._live.get(execution_id)
+        if execution is not None:
+            execution.answer(response)
 
     def set_status(self, execution_id, status):
         """End a live execution with `status`, abandoned or timeout, whatever it is doing.
@@ -355,7 +360,7 @@ class St2Local:
 
     def stop(self, execution):
         """Cancel a live execution."""
-        execution.canceled.set()
+        execution.cancel()
         if execution.run is not None and hasattr(execution.run, "cancel"):
             execution.run.cancel()
 
