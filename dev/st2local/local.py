@@ -358,6 +358,12 @@ class St2Local:
         if isinstance(execution.run, python_runner.Job):
             execution.run.kill()
 
+    def cancel(self, execution):
+        """Cancel a live execution that no workflow requested: a single action is killed."""
+        self.stop(execution)
+        if isinstance(execution.run, python_runner.Job) and not execution.context.get("parent"):
+            execution.run.kill()
+
     def stop(self, execution):
         """Cancel a live execution."""
         execution.cancel()
@@ -433,9 +439,7 @@ class Handle:
 
     def cancel(self):
         """Cancel the run. A workflow's running actions end by themselves; an action is killed."""
-        self._local.stop(self._execution)
-        if isinstance(self._execution.run, python_runner.Job):
-            self._execution.run.kill()
+        self._local.cancel(self._execution)
 
     def pause(self):
         """Pause the workflow.
