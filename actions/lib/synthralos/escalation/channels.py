@@ -164,7 +164,7 @@ def webhook(
         "client": "synthralos",
         "payload": {
             "summary": notice["title"][:MAX_SUMMARY_CHARS],
-            "severity": _SEVERITY.get(notice["severity"], "warning"),
+            "severity": _SEVERITY.get(notice["severity"] or "", "warning"),
             "source": notice["subject"],
             "component": notice["workflow"],
             "class": notice["cause"],

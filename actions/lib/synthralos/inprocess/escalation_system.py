@@ -41,7 +41,7 @@ class EscalationSystem:
     ) -> EscalationLevel:
         """The level at which a ticket of this error would open after so many failed attempts."""
         error = context_from(error_context)
-        facts = {
+        facts: priority.Problem = {
             "type": str(error.error_type), "cause": error.cause, "severity": str(error.severity),
             "occurrences": max(1, len(recovery_attempts)),
         }
@@ -98,7 +98,7 @@ class EscalationSystem:
     async def notify(self, opened: Mapping[str, Any]) -> None:
         """Logs a ticket and calls what is registered for its level, when it is new or has risen.
 
-        :param opened: as desk.open_ticket returns it. What a callback raises is logged.
+        :param opened: as ticketing.open_ticket returns it. What a callback raises is logged.
         """
         LOGGER.debug("ticket %s: %s, priority %d, occurrence %d", opened["ticket"],
                      opened["level"], opened["priority"], opened["occurrences"])
@@ -181,8 +181,13 @@ class EscalationSystem:
             if ticket["previous_level"]:
                 await self._call_back(ticket["ticket"], ticket["level"])
         return [
-            dict({"ticket_id": ticket["ticket"]},
-                 **{name: ticket[name] for name in ticket if name != "ticket"})
+            {
+                "ticket_id": ticket["ticket"],
+                "level": ticket["level"],
+                "priority": ticket["priority"],
+                "previous_level": ticket["previous_level"],
+                "notifications": ticket["notifications"],
+            }
             for ticket in processed["tickets"]
         ]
 

@@ -110,9 +110,7 @@ class LoopDetector:
         return await self.get_pause(agent_id) is not None
 
     async def get_pause(self, agent_id: str) -> Optional[pauses.PublicPause]:
-        """The agent's pause; None without
-        one.
-        """
+        """The agent's pause; None without one."""
         env = self._runtime.environment()
         paused = await self._runtime.read_write(
             pauses.pause_of, env.store, agent_id, self._runtime.now()

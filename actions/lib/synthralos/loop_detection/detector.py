@@ -75,9 +75,8 @@ class RecordedPattern(PatternPayload):
 class CheckResult(TypedDict):
     """What a step of an agent shows.
 
-    `pattern`: the worst of `patterns`, or None; `level`: its level, or none; `pause`: as
-    pauses.public_pause returns it, or None; `reason`: of the pattern or of the pause; `steps`: in
-    the window; `recorded`: whether the step was stored.
+    `pattern`: the worst of `patterns`, or None; `level`: its level, or none; `reason`: of the
+    pattern or of the pause; `steps`: in the window; `recorded`: whether the step was stored.
     """
 
     looping: bool
@@ -85,7 +84,7 @@ class CheckResult(TypedDict):
     pattern: Optional[PatternPayload]
     patterns: list[PatternPayload]
     paused: bool
-    pause: Optional[Mapping[str, Any]]
+    pause: Optional[pauses.PublicPause]
     reason: Optional[str]
     steps: int
     recorded: bool

@@ -344,9 +344,9 @@ def _open_inquiry(env: "Environment", run_id: str) -> Optional[OpenInquiry]:
     inquiry = inquiries.get_inquiry(env.store, run_id)
     if not inquiry:
         return None
-    expires_at = inquiry["until"]
+    until = inquiry["until"]
     return {
         "question": inquiry["question"],
-        "until": None if expires_at is None else to_iso(expires_at),
+        "until": None if until is None else to_iso(until),
         "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % run_id,
     }

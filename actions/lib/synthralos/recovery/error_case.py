@@ -9,6 +9,7 @@ from typing import Any, Optional, TypedDict
 
 from synthralos.core.failures import Failure
 from synthralos.escalation import ticketing
+from synthralos.escalation.ticketing import OpenedTicket
 from synthralos.loop_detection import detector, patterns
 from synthralos.recovery import strategies
 from synthralos.recovery.strategies import Assessment
@@ -193,8 +194,8 @@ def open_ticket(
     strategies_tried: list[str],
     attempts: int,
     level: Optional[str] = None,
-) -> Optional[dict[str, Any]]:
-    """The ticket of an error that no strategy cured, as desk.record_failure returns it.
+) -> Optional[OpenedTicket]:
+    """The ticket of an error that no strategy cured; None if it could not be recorded.
 
     :param failure: type, cause, severity and message.
     :param level: the lowest that the ticket's level may be.
@@ -204,18 +205,16 @@ def open_ticket(
         failure["message"] or failure["cause"].replace("_", " "),
         ", ".join(strategies_tried) or "nothing",
     )
-    more = {} if level is None else {"level": level}
-    opened: Optional[dict[str, Any]] = ticketing.open_failure_ticket(
+    return ticketing.open_failure_ticket(
         env,
         env.settings.escalation,
         WORKFLOW,
         agent_id,
         {name: failure[name] for name in ("type", "cause", "severity")},
         env.redactor.redact_text(" ".join(summary.split())[:SUMMARY_CHARACTERS]),
+        level=level,
         attempts=attempts,
-        **more,
     )
-    return opened
 
 
 def time_of_entry(entry: Mapping[str, Any]) -> float:

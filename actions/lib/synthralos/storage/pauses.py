@@ -11,7 +11,7 @@ here a successful probe closes it).
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Optional, Protocol, TypedDict
 
 from synthralos.core.errors import InvalidInput
 from synthralos.core.identifiers import decode_key_part, encode_key_part
@@ -71,7 +71,9 @@ class RunEnvironment(Protocol):
 
     store: BestEffortDatastore
     run: str
-    now: Callable[[], float]
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, Optional, TypedDict, cast
 
 from synthralos.core.causes import SEVERITIES
@@ -79,7 +79,7 @@ class TicketEvent(TypedDict, total=False):
     summary: Optional[str]
     run: Optional[str]
     details: Optional[dict[str, Any]]
-    evidence: list[dict[str, Any]]
+    evidence: Sequence[Mapping[str, Any]]
     attempts: int
     impact: float
     level: str
@@ -172,7 +172,7 @@ def record_occurrence(
     attempts: int = 0,
     impact: Optional[float] = None,
     details: Optional[dict[str, Any]] = None,
-    evidence: Optional[list[dict[str, Any]]] = None,
+    evidence: Optional[Sequence[Mapping[str, Any]]] = None,
 ) -> Optional[Occurrence]:
     """Create the ticket of this problem, or add an occurrence to it.
 
