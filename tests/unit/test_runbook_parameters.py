@@ -2,7 +2,7 @@
 import pytest
 
 from synthralos.core.errors import InvalidInput
-from synthralos.infrastructure import runbook_parameters
+from synthralos.infrastructure import runbook_actions, runbook_parameters
 from synthralos.infrastructure.runbooks import parse_runbooks
 from synthralos.infrastructure.topology import Topology, read_nodes
 
@@ -196,16 +196,16 @@ RUNNER = {"timeout": {"type": "integer", "default": 60}, "cmd": {"type": "string
 
 def problem(value, name="mount", runner="python-script", declared=None, runner_parameters=None):
     action = {"runner_type": runner, "enabled": True, "parameters": declared or {}}
-    return runbook_parameters.action_problem(step_of(value, name), action, runner_parameters)
+    return runbook_actions.action_problem(step_of(value, name), action, runner_parameters)
 
 
 class TestActionProblem:
     def test_an_action_that_does_not_exist(self):
-        field, reason, hint = runbook_parameters.action_problem(step_of("/"), None)
+        field, reason, hint = runbook_actions.action_problem(step_of("/"), None)
         assert (field, reason) == ("action", "does not exist") and "st2 pack install" in hint
 
     def test_one_that_is_disabled(self):
-        field, reason, hint = runbook_parameters.action_problem(step_of("/"), {"enabled": False})
+        field, reason, hint = runbook_actions.action_problem(step_of("/"), {"enabled": False})
         assert (field, reason) == ("action", "is disabled") and hint == (
             "st2 action enable acme.mount")
 
@@ -255,7 +255,33 @@ class TestActionProblem:
         declared = {"mount": {"type": types}}
         field, reason, _ = problem({"label": "l"}, declared=declared)
         assert field == "parameters.mount" and "label l is text" in reason
-        assert problem(5, declared=declared) is None
+
+    @pytest.mark.parametrize("types, value, is_accepted", [
+        ("string", "x", True), ("string", 5, False), ("string", True, False), ("string", {}, False),
+        ("integer", 5, True), ("integer", "5", True), ("integer", "soon", False),
+        ("integer", True, False), ("integer", 2.5, False), ("number", 2.5, True),
+        ("number", "1e3", True), ("number", 3, True), ("number", [], False),
+        ("boolean", True, True), ("boolean", "false", True), ("boolean", 1, False),
+        ("boolean", "yes", False), ("object", {"a": 1}, True), ("object", '{"a": 1}', True),
+        ("object", [1], False), ("object", "a", False), ("array", [1], True),
+        ("array", "[1]", True), ("array", "a,b", False), ("array", {"a": 1}, False),
+        (["string", "integer"], 5, True), (["string", "integer"], 2.5, False),
+        ("integer", None, True), ("integer", "{{ st2kv.system.x }}", True), (None, [1], True),
+        ("integer", "5\n; x", False), ("strange", 5, True),
+    ])
+    def test_a_value_of_the_wrong_type(self, types, value, is_accepted):
+        result = problem(value, declared={"mount": {"type": types}})
+        if is_accepted:
+            assert result is None
+        else:
+            field, reason, hint = result
+            assert field == "parameters.mount" and "type" in reason and hint
+
+    def test_a_value_that_the_action_does_not_accept(self):
+        declared = {"mount": {"type": "string", "enum": ["sudo", "su"]}}
+        assert problem("su", declared=declared) is None
+        field, reason, hint = problem("doas", declared=declared)
+        assert (field, hint) == ("parameters.mount", "Use one of sudo, su")
 
     @pytest.mark.parametrize("types", ["string", ["string", "null"], None])
     def test_a_label_where_text_is_accepted(self, types):
@@ -308,7 +334,7 @@ class TestTemplatesOfAnAction:
         [runbook] = parse_runbooks([raw], ["a.b"], [])
         action = {"runner_type": "python-script", "parameters": {
             "text": {}, "note": {}, "middle": {"default": "{{ text }}"}}}
-        field, reason, _ = runbook_parameters.action_problem(runbook.steps[0], action, {})
+        field, reason, _ = runbook_actions.action_problem(runbook.steps[0], action, {})
         assert (field, reason) == ("parameters.note", "is a template with a label")
 
     @pytest.mark.parametrize("template", [
@@ -324,4 +350,4 @@ class TestTemplatesOfAnAction:
         [runbook] = parse_runbooks([raw], ["a.b"], [])
         action = {"runner_type": "python-script", "parameters": {
             "text": {}, "cmd": {"default": "restart {{ text }}"}}}
-        assert runbook_parameters.action_problem(runbook.steps[0], action, {}) is None
+        assert runbook_actions.action_problem(runbook.steps[0], action, {}) is None

@@ -11,7 +11,7 @@ from synthralos.automation.alert_reports import AlertContext, Report
 from synthralos.automation.config import AutomationConfig
 from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.sanitize import sanitize_line, sanitize_value
-from synthralos.infrastructure import detection, runbook_parameters, runbook_steps
+from synthralos.infrastructure import detection, runbook_actions, runbook_steps
 from synthralos.infrastructure.config import Crew, InfrastructureConfig, load_config
 from synthralos.infrastructure.runbook_steps import NodeStep
 from synthralos.infrastructure.runbooks import (
@@ -194,8 +194,8 @@ def _step_errors(
     if api is None:
         raise StackStormError("there is no StackStorm API to look up %s" % step.action)
     action = api.action(step.action)
-    problem = runbook_parameters.action_problem(
-        step, action, runbook_steps.runner_parameters_of(api, action)
+    problem = runbook_actions.action_problem(
+        step, action, runbook_actions.runner_parameters_of(api, action)
     )
     if problem is not None:
         field, reason, hint = problem

@@ -15,6 +15,11 @@ _MARK = re.compile(r"\{[{%]")
 _VARIABLE = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 
 
+def has_templates(value: Any) -> bool:
+    """Return whether a JSON value contains a template, so that its text says nothing of it."""
+    return any(True for _ in _templates_in(value))
+
+
 def variables_in(value: Any) -> set[str]:
     """Return the names that the templates in a JSON value may use as variables, and more."""
     return {name for text in _templates_in(value) for name in _VARIABLE.findall(text)}

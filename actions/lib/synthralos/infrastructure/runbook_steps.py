@@ -15,7 +15,13 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from synthralos.core.errors import InvalidInput, shorten_repr
 from synthralos.core.sanitize import sanitize_value
-from synthralos.infrastructure import check_records, crews, detection, runbook_parameters
+from synthralos.infrastructure import (
+    check_records,
+    crews,
+    detection,
+    runbook_actions,
+    runbook_parameters,
+)
 from synthralos.infrastructure.config import Crew, InfrastructureConfig
 from synthralos.infrastructure.parameter_names import holds_host
 from synthralos.infrastructure.runbooks import Runbook, RunbookStep, find_runbook
@@ -312,18 +318,8 @@ def _require_runnable(env: Environment, step: RunbookStep) -> None:
         raise StackStormError("there is no StackStorm API to run %s" % step.action)
     api: Any = env.api
     action = api.action(step.action)
-    problem = runbook_parameters.action_problem(step, action, runner_parameters_of(api, action))
+    runner_parameters = runbook_actions.runner_parameters_of(api, action)
+    problem = runbook_actions.action_problem(step, action, runner_parameters)
     if problem is not None:
         field, reason, hint = problem
         raise InvalidInput("%s.%s" % (step.action, field), None, reason, hint)
-
-
-def runner_parameters_of(
-    api: Any, action: Optional[Mapping[str, Any]]
-) -> Optional[Mapping[str, Any]]:
-    """Return the parameters that the runner of an action declares, or None if nobody knows."""
-    runner = None if action is None else action.get("runner_type")
-    declared: Optional[Mapping[str, Any]] = None
-    if runner is not None:
-        declared = api.runner_parameters(runner)
-    return declared
