@@ -1,6 +1,7 @@
 """A pack on one machine: requests its actions, runs them, and stores their results."""
 import collections
 import os
+import subprocess
 import threading
 import time
 import traceback
@@ -39,13 +40,14 @@ class St2Local:
     :param source: where the config is from, for messages.
     :param packs: the folders of further packs, whose actions can be run, too; they have no config.
         One of the name core replaces the actions of StackStorm's that st2local has.
+    :param popen: starts the process of each python-script action, as subprocess.Popen does.
     :raises ConfigError: if the config does not match config.schema.yaml.
 
     `delays` lists the delays of tasks, in seconds, in the order they began.
     """
 
     def __init__(self, pack_dir, config=None, state=None, delay=None, clock=time.time, user=USER,
-                 progress=None, source="the given config", packs=()):
+                 progress=None, source="the given config", packs=(), popen=subprocess.Popen):
         self.pack = Pack(pack_dir)
         self._other_packs = {pack.ref: pack for pack in map(Pack, packs)}
         self.config = {} if config is None else config
@@ -57,7 +59,7 @@ class St2Local:
         self.store = Store(state or os.path.join(self.pack.folder, ".st2local"))
         self.keys = Datastore(self.store, clock)
         self.token = os.urandom(16).hex()
-        self._delay = delay
+        self._delay, self._popen = delay, popen
         self._server = None
         self._lock = threading.Lock()
         self._live = {}
@@ -259,7 +261,10 @@ class St2Local:
 
     def _process(self, execution, config, runner_parameters, parameters):
         action = execution.action
-        job = python_runner.Job(with_children=action.runner == "local-shell-cmd")
+        if action.runner == "local-shell-cmd":
+            job = python_runner.Job(with_children=True)
+        else:
+            job = python_runner.Job(popen=self._popen)
         execution.run = job
         environment = {
             "ST2_ACTION_PACK_NAME": action.pack,
@@ -300,7 +305,9 @@ class St2Local:
         self.progress.asking(execution)
         on_change("pending")
         while True:
-            if execution.canceled.wait(POLL_SECONDS):
+            # Another process may answer, too.
+            execution.settled.wait(POLL_SECONDS)
+            if execution.canceled.is_set():
                 if execution.ended_as is not None:
                     resume_parent()
                 return "canceled", result
@@ -328,6 +335,9 @@ class St2Local:
                           % (execution_id, error)) from None
         if not self.store.respond(execution_id, response):
             raise InvalidInput('Inquiry "%s" has already been responded to.' % execution_id)
+        execution = self._live.get(execution_id)
+        if execution is not None:
+            execution.answer(response)
 
     def set_status(self, execution_id, status):
         """End a live execution with `status`, abandoned or timeout, whatever it is doing.
@@ -348,9 +358,15 @@ class St2Local:
         if isinstance(execution.run, python_runner.Job):
             execution.run.kill()
 
+    def cancel(self, execution):
+        """Cancel a live execution that no workflow requested: a single action is killed."""
+        self.stop(execution)
+        if isinstance(execution.run, python_runner.Job) and not execution.context.get("parent"):
+            execution.run.kill()
+
     def stop(self, execution):
         """Cancel a live execution."""
-        execution.canceled.set()
+        execution.cancel()
         if execution.run is not None and hasattr(execution.run, "cancel"):
             execution.run.cancel()
 
@@ -423,9 +439,7 @@ class Handle:
 
     def cancel(self):
         """Cancel the run. A workflow's running actions end by themselves; an action is killed."""
-        self._local.stop(self._execution)
-        if isinstance(self._execution.run, python_runner.Job):
-            self._execution.run.kill()
+        self._local.cancel(self._execution)
 
     def pause(self):
         """Pause the workflow.

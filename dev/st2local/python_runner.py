@@ -22,10 +22,11 @@ class Job:
     """One running process, which can be killed from another thread.
 
     :param with_children: whether killing it kills what it has started: true for shell commands.
+    :param popen: starts the process, as subprocess.Popen does.
     """
 
-    def __init__(self, with_children=False):
-        self._process = None
+    def __init__(self, with_children=False, popen=subprocess.Popen):
+        self._popen, self._process = popen, None
         self._with_children = with_children
         self._killed = False
         self._lock = threading.Lock()
@@ -33,7 +34,7 @@ class Job:
     def start(self, arguments, **options):
         with self._lock:
             # A session of its own, so that a Ctrl-C at the terminal reaches st2local alone.
-            self._process = subprocess.Popen(
+            self._process = self._popen(
                 arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 start_new_session=True, **options)
             if self._killed:

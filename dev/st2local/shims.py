@@ -10,10 +10,14 @@
 The rest is speed. orquesta finds its parts through the entry points of every installed
 distribution, which takes longer than everything else in it; its few parts are imported
 directly instead. jsonschema 2.6 imports requests when it can, only to follow remote references.
+Each part of a specification merges the schemas of its class and of that one's bases, and the graph
+of a workflow makes thousands of parts; what is merged is remembered for each class instead, as are
+the parsed forms of expressions, which are evaluated again and again.
 """
 import collections
 import collections.abc
 import fractions
+import functools
 import importlib
 import math
 import sys
@@ -77,6 +81,8 @@ def _apply(functions):
         warnings.simplefilter("ignore")
         _name_the_plugins(functions)
     _mend_inline_parameters()
+    _remember_schemas()
+    _remember_expressions()
 
 
 def _name_the_plugins(functions):
@@ -116,3 +122,43 @@ def _mend_inline_parameters():
         parameters.REGEX_INLINE_PARAMS.replace("(?i)true", "(?i:true)")
         .replace("(?i)false", "(?i:false)")
     )
+
+
+def _remember_schemas():
+    """Merge the schemas of each class once. They are read by orquesta, or copied, never changed."""
+    from orquesta.specs import base
+    from orquesta.specs.native.v1 import models
+
+    merged_meta, merged = base.Spec.get_meta_schema.__func__, base.Spec.get_schema.__func__
+    get_task = models.TaskMappingSpec.get_task
+
+    @functools.cache
+    def get_meta_schema(cls):
+        return merged_meta(cls)
+
+    @functools.cache
+    def get_schema_once(cls, includes, resolve_specs):
+        return merged(cls, includes, resolve_specs)
+
+    def get_schema(cls, includes=("meta",), resolve_specs=True):
+        return get_schema_once(cls, tuple(includes or ()), resolve_specs)
+
+    @functools.cache
+    def reserved_task(name):
+        return models.TaskSpec({"name": name})
+
+    def get_task_once(self, task_name):
+        if task_name in models.RESERVED_TASK_NAMES:
+            return reserved_task(task_name)
+        return get_task(self, task_name)
+
+    base.Spec.get_meta_schema = classmethod(get_meta_schema)
+    base.Spec.get_schema = classmethod(get_schema)
+    models.TaskMappingSpec.get_task = get_task_once
+
+
+def _remember_expressions():
+    """Parse each expression once. What the parser returns is evaluated in any context."""
+    from orquesta.expressions.yql import YAQLEvaluator
+
+    YAQLEvaluator._engine = functools.lru_cache(maxsize=2048)(YAQLEvaluator._engine)

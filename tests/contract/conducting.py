@@ -24,6 +24,17 @@ def specification(workflow):
     return native.instantiate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
+class Composer:
+    """Composes the graph of each specification once: the conductor only reads it."""
+
+    @staticmethod
+    @functools.cache
+    def compose(spec):
+        from orquesta.composers.native import WorkflowComposer
+
+        return WorkflowComposer.compose(spec)
+
+
 class Conducted:
     """A run of `workflow`.
 
@@ -40,6 +51,7 @@ class Conducted:
         from orquesta import conducting, events, statuses
 
         self._conductor = conducting.WorkflowConductor(specification(workflow), context=CONTEXT)
+        self._conductor.composer = Composer
         self._event, self._running = events.ActionExecutionEvent, statuses.RUNNING
         self._conductor.request_workflow_status(statuses.RUNNING)
         self.tasks, self.transition_counts = [], []

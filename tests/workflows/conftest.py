@@ -1,9 +1,9 @@
 """Whole runs on st2local against the sandbox, without waiting: the back-off is switched off."""
 import os
 import pathlib
-import shutil
 
 import pytest
+from fixtures import pack_copies
 from fixtures.waiting import PATIENCE_SECONDS
 from workflows.alerting import body
 
@@ -17,8 +17,8 @@ PACK = HERE.parent.parent
 class World:
     """The sandbox, and the pack on st2local that is configured for it."""
 
-    def __init__(self, box, folder):
-        self.box, self.folder = box, folder
+    def __init__(self, box, folder, action_processes):
+        self.box, self.folder, self.action_processes = box, folder, action_processes
         self.pack, self.delay, self.packs = PACK, None, ()
         self.config = dict(
             box.pack_config(), backoff={"strategy": "immediate"},
@@ -31,7 +31,7 @@ class World:
         if self._local is None:
             self._local = St2Local(
                 self.pack, self.config, self.folder / "state", delay=self.delay,
-                packs=self.packs)
+                packs=self.packs, popen=self.action_processes.popen)
         return self._local
 
     def close(self):
@@ -51,23 +51,30 @@ class World:
 
     def copy_pack(self):
         """Copies the pack to change it, and returns the copy, which runs from then on."""
-        copy = self.folder / "pack"
-        if not copy.exists():
-            ignored = shutil.ignore_patterns(".*", "tests", "dev", "docs", "__pycache__")
-            shutil.copytree(PACK, copy, ignore=ignored)
-        self.pack = copy
+        copy = self._copy_but_library()
+        pack_copies.copy_library(copy)
         return copy
 
     def with_action(self, name, source):
-        """Puts `source` in place of the action `name`, in a copy of the pack."""
-        (self.copy_pack() / "actions" / (name + ".py")).write_text(source)
+        """Puts `source` in place of the action `name`, in a copy of the pack.
+
+        Its library is the pack's own: use `copy_pack` to change that.
+        """
+        (self._copy_but_library() / "actions" / (name + ".py")).write_text(source)
+
+    def _copy_but_library(self):
+        copy = self.folder / "pack"
+        if not copy.exists():
+            pack_copies.copy_pack(copy)
+        self.pack = copy
+        return copy
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(tmp_path, monkeypatch, action_processes):
     monkeypatch.setenv("PYTHONPATH", str(HERE / "patient"), prepend=os.pathsep)
     with Sandbox() as box:
-        new_world = World(box, tmp_path)
+        new_world = World(box, tmp_path, action_processes)
         yield new_world
         new_world.close()
 

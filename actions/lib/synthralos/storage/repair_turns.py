@@ -11,7 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, NamedTuple, Optional
 
 from synthralos.storage import locks, records, unreadable
-from synthralos.storage.datastore import PREFIX, timestamp_key, timestamp_of_key
+from synthralos.storage.datastore import (
+    PREFIX,
+    BestEffortDatastore,
+    timestamp_key,
+    timestamp_of_key,
+)
 from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
@@ -39,7 +44,7 @@ class Turn(NamedTuple):
 
 
 def queue_up(
-    store: Any,
+    store: BestEffortDatastore,
     now: Callable[[], float],
     run: str,
     nodes: Iterable[str],
@@ -75,14 +80,14 @@ def queue_up(
         return turn
 
 
-def add_execution(store: Any, turn: Turn, execution: str) -> Turn:
+def add_execution(store: BestEffortDatastore, turn: Turn, execution: str) -> Turn:
     """Return the turn with an execution of an action that its run has started, and store it."""
     turn = turn._replace(executions=turn.executions + (execution,))
     _put(store, turn)
     return turn
 
 
-def _put(store: Any, turn: Turn) -> bool:
+def _put(store: BestEffortDatastore, turn: Turn) -> bool:
     fields = {
         "run": turn.run, "nodes": sorted(turn.nodes), "executions": turn.executions,
         "has_left": turn.has_left,
@@ -90,7 +95,7 @@ def _put(store: Any, turn: Turn) -> bool:
     return bool(store.put(turn.key, records.encode(fields, FORMAT_VERSION), TTL_SECONDS))
 
 
-def turns_before(store: Any, turn: Turn) -> list[Turn]:
+def turns_before(store: BestEffortDatastore, turn: Turn) -> list[Turn]:
     """Return the turns before `turn` that share a node with it, the first in the queue first."""
     return [
         other
@@ -99,7 +104,7 @@ def turns_before(store: Any, turn: Turn) -> list[Turn]:
     ]
 
 
-def list_turns(store: Any) -> list[Turn]:
+def list_turns(store: BestEffortDatastore) -> list[Turn]:
     """Return all turns, the first in the queue first. Costs a call for each page of them."""
     return sorted(
         turn
@@ -122,7 +127,9 @@ def _decode(key: str, fields: Mapping[str, Any]) -> Iterator[Turn]:
 
 
 def leave(
-    store: Any, run: str, is_running: Callable[[str], bool] = lambda execution: False
+    store: BestEffortDatastore,
+    run: str,
+    is_running: Callable[[str], bool] = lambda execution: False,
 ) -> None:
     """Remove `run` from the queue, but for what it has started and is still running."""
     for turn in list_turns(store):
