@@ -2,10 +2,12 @@
 
 With StackStorm's own st2tests, tests that start servers and processes are skipped.
 """
+import contextlib
 import pathlib
 
 import fixtures
 import pytest
+from fixtures.action_processes import ActionProcesses
 
 HERE = pathlib.Path(__file__).resolve().parent
 ALONE = (
@@ -30,3 +32,10 @@ def effects(tmp_path_factory):
     path = tmp_path_factory.mktemp("effects") / "lines"
     path.touch()
     return path
+
+
+@pytest.fixture(scope="session")
+def action_processes():
+    """Starts the processes of actions, for St2Local(..., popen=action_processes.popen)."""
+    with contextlib.closing(ActionProcesses()) as processes:
+        yield processes

@@ -6,12 +6,14 @@ from typing import Any
 
 import yaml
 
+# The C parser is ten times as fast, and reads the same documents.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PACK = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def read(path: str | pathlib.Path) -> Any:
     """The one document of a YAML file of the pack."""
-    return yaml.safe_load((PACK / path).read_text(encoding="utf-8"))
+    return yaml.load((PACK / path).read_text(encoding="utf-8"), Loader=_LOADER)
 
 
 def documents(kind: str) -> list[tuple[str, Any]]:

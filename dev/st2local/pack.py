@@ -1,5 +1,7 @@
 """A pack's metadata, read as StackStorm reads it: actions/*.yaml, pack.yaml, config.schema.yaml."""
+import functools
 import os
+import pickle
 
 import yaml
 
@@ -16,10 +18,18 @@ def load_yaml(path):
     :raises InvalidInput: if it is not YAML; the message names the file.
     """
     with open(path, encoding="utf-8") as file:
-        try:
-            return yaml.load(file, Loader=_LOADER)
-        except yaml.YAMLError as error:
-            raise InvalidInput("%s is not valid YAML: %s" % (path, error)) from None
+        text = file.read()
+    try:
+        # A copy for each caller, which may change it.
+        return pickle.loads(_pickle(text))
+    except yaml.YAMLError as error:
+        raise InvalidInput("%s is not valid YAML: %s" % (path, error)) from None
+
+
+@functools.lru_cache(maxsize=512)
+def _pickle(text):
+    """Parse a text. The same few files are read for every run."""
+    return pickle.dumps(yaml.load(text, Loader=_LOADER))
 
 
 class Action:
@@ -117,11 +127,14 @@ class Pack:
     def _read(self, name):
         # Most actions are in the file of their name; only for others is every file read.
         folder = os.path.join(self.folder, "actions")
-        for path in [os.path.join(folder, name + ".yaml"), self._files().get(name)]:
-            if path and os.path.exists(path):
-                metadata = load_yaml(path)
-                if isinstance(metadata, dict) and metadata.get("name") == name:
-                    return Action(self.ref, metadata, folder, path)
+        return (self._read_file(folder, name, os.path.join(folder, name + ".yaml"))
+                or self._read_file(folder, name, self._files().get(name)))
+
+    def _read_file(self, folder, name, path):
+        if path and os.path.exists(path):
+            metadata = load_yaml(path)
+            if isinstance(metadata, dict) and metadata.get("name") == name:
+                return Action(self.ref, metadata, folder, path)
         return None
 
     def _files(self):

@@ -43,9 +43,9 @@ class Store:
             os.path.join(folder, "state.sqlite"), timeout=BUSY_SECONDS, isolation_level=None,
             check_same_thread=False,
         )
-        _patiently(self._connection, "pragma journal_mode = wal")
         # A power failure may lose the last entries; the file stays consistent.
         self._connection.execute("pragma synchronous = off")
+        _patiently(self._connection, "pragma journal_mode = wal")
         tables = self._connection.execute("select 1 from sqlite_master where name = 'responses'")
         if not tables.fetchone():
             for statement in filter(str.strip, _SCHEMA.split(";")):

@@ -2,8 +2,8 @@
 import os
 import re
 
-import yaml
 from fixtures import PACK
+from fixtures.yaml_files import read_yaml
 
 # What a runner takes, as the runners' own metadata has it; an action may set these too.
 RUNNER_PARAMETERS = {
@@ -19,7 +19,7 @@ NOT_OURS = ("__pycache__", "node_modules", "venv", "virtualenv")
 
 def read(path):
     """The one document in a YAML file."""
-    return yaml.safe_load((PACK / path).read_text(encoding="utf-8"))
+    return read_yaml(PACK / path)
 
 
 def metadata(kind):

@@ -19,7 +19,7 @@ class Member:
 
     :ivar alerts: the labels of the alerts that fire; silenced: whether a silence suppresses them.
     :ivar starts: {fingerprint: since when, in seconds since the epoch}; else a minute before the
-        member was made.
+        member was made; ahead: seconds by which its clock is ahead of that of the pack.
     :ivar status: of its responses, or a cause of failure, such as "network".
     :ivar silences: {id: silence as the API has it}; a cluster shares it.
     :ivar write_status: like `status`, of its responses to anything but a GET.
@@ -27,7 +27,7 @@ class Member:
 
     def __init__(self, clock, age=3600.0, silences=None):
         self._clock, self.started_at = clock, clock() - age
-        self.starts, self._began_at = {}, clock() - 60
+        self.starts, self._began_at, self.ahead = {}, clock() - 60, 0.0
         self.alerts, self.silenced, self.status = [], False, 200
         self.silences, self.write_status = {} if silences is None else silences, 200
 
@@ -47,7 +47,8 @@ class Member:
         if path.startswith("/api/v2/silence"):
             return self._silence_response(path, method, body)
         if path == "/api/v2/status":
-            return self._json({"uptime": to_iso(self.started_at, milliseconds=True)})
+            return self._json({
+                "uptime": to_iso(self.started_at + self.ahead, milliseconds=True)})
         matchers = [_MATCHER.match(text) for text in query.get("filter", ())]
         if None in matchers:
             return Response(400, {}, json.dumps("bad matcher format: latency"), 0.01)
@@ -86,13 +87,13 @@ class Member:
         return {
             "labels": labels, "annotations": {}, "fingerprint": fingerprint,
             "startsAt": to_iso(self.starts.get(fingerprint, self._began_at), milliseconds=True),
-            "endsAt": to_iso(self._clock() + 240),
+            "endsAt": to_iso(self._clock() + self.ahead + 240),
             "status": {"state": "suppressed" if self.silenced else "active",
                        "silencedBy": ["s"] if self.silenced else [], "inhibitedBy": []},
         }
 
     def _json(self, body):
-        date = formatdate(self._clock(), usegmt=True)
+        date = formatdate(self._clock() + self.ahead, usegmt=True)
         return Response(200, {"date": date}, json.dumps(body), 0.01)
 
 

@@ -141,6 +141,28 @@ class TestAlertmanager:
         result = self.repair(plant, POD, self.replaces(plant, dict(POD, **change)))
         assert result["outcome"] == "repaired"
 
+    def test_the_pods_of_a_stateful_set_do_not_replace_each_other(self, plant):
+        labels = dict(POD, pod="db-0")
+        result = self.repair(plant, labels, self.replaces(plant, dict(POD, pod="db-1")))
+        assert result["outcome"] == "repaired"
+
+    @pytest.mark.parametrize("ahead", [-3600, 3600])
+    def test_the_clock_of_alertmanager_is_another(self, plant, ahead):
+        """What began before and what begins now is told apart by its own clock."""
+        plant.member.ahead = ahead
+        earlier = dict(POD, severity="info")
+        plant.member.alerts = [POD, earlier]
+        plant.member.starts[alert_payloads.fingerprint(earlier)] = plant.clock() + ahead - 60
+        result = self.repair(plant, POD, lambda parameters: plant.member.alerts.remove(POD))
+        assert result["outcome"] == "repaired"
+        later = dict(POD, severity="critical")
+        plant.api.started.clear()
+        plant.member.alerts = [POD]
+        plant.member.starts[alert_payloads.fingerprint(later)] = plant.clock() + ahead
+        result = self.repair(
+            plant, POD, lambda parameters: setattr(plant.member, "alerts", [later]))
+        assert result["outcome"] == "not_repaired"
+
     def test_labels_that_are_no_text_do_no_harm(self, plant):
         labels = dict(FULL, alertname="a\ud800b", mountpoint="\udfff")
         result = self.repair(plant, labels)
@@ -476,6 +498,38 @@ class TestFurtherAlerts:
         result = self.repair(plant)
         assert plant.calls == [("clean", {"mount": "/data"}), ("clean", {"mount": "/var"})]
         assert result["outcome"] == "repaired"
+
+    def test_people_are_notified_of_one_that_was_gone_for_a_moment(self, plant):
+        """Without a runbook it goes to a crew, once it is back."""
+        first, second = alert()["labels"], alert({"alertname": "Other"})["labels"]
+        plant.member.alerts = [first, second]
+        plant.api.effects["ops.clean"] = lambda parameters: plant.member.alerts.remove(first)
+        began = plant.clock()
+
+        def forward(seconds, inner=plant.clock.forward):
+            inner(seconds)
+            if plant.calls:
+                is_gone = 1.5 * SETTLE < plant.clock() - began < 2.5 * SETTLE
+                plant.member.alerts = [] if is_gone else [second]
+
+        plant.clock.forward = forward
+        env = plant.configure(runbook(step("clean")), alertmanager=True, prometheus=None)
+        result = plant.run(env, group(notification(first), notification(second)), timeout=3600)
+        assert [notice["subject"] for _, notice in plant.infra.notices] == ["on-call"]
+        assert (result["outcome"], result["resolved"]) == ("repairs_assigned", [])
+
+    def test_the_next_crew_follows_one_that_did_not_help_with_another_alert(self, plant):
+        first, second = alert()["labels"], alert({"alertname": "Other"})["labels"]
+        plant.member.alerts = [first, second]
+        plant.api.effects["ops.clean"] = lambda parameters: plant.member.alerts.remove(first)
+        plant.api.effects["ops.grow"] = lambda parameters: plant.member.alerts.remove(second)
+        robots = [{"name": name, "action": "ops." + name, "approval": "none"}
+                  for name in ("restart", "grow")]
+        env = plant.configure(
+            runbook(step("clean")), alertmanager=True, prometheus=None, crews=robots)
+        result = plant.run(env, group(notification(first), notification(second)), timeout=3600)
+        assert [name for name, _ in plant.calls] == ["clean", "restart", "grow"]
+        assert (result["outcome"], result["resolved"]) == ("repaired", ["web-1"])
 
     def test_one_that_stays_away_is_left_alone(self, plant):
         plant.member.alerts = [alert()["labels"], alert({"mountpoint": "/var"})["labels"]]

@@ -1,11 +1,9 @@
 """Whole runs on st2local against the sandbox, without waiting: the back-off is switched off."""
-import contextlib
 import os
 import pathlib
 
 import pytest
 from fixtures import pack_copies
-from fixtures.action_processes import ActionProcesses
 from fixtures.waiting import PATIENCE_SECONDS
 from workflows.alerting import body
 
@@ -72,18 +70,11 @@ class World:
         return copy
 
 
-@pytest.fixture(scope="session")
-def processes():
-    """Starts the processes of actions."""
-    with contextlib.closing(ActionProcesses()) as pool:
-        yield pool
-
-
 @pytest.fixture
-def world(tmp_path, monkeypatch, processes):
+def world(tmp_path, monkeypatch, action_processes):
     monkeypatch.setenv("PYTHONPATH", str(HERE / "patient"), prepend=os.pathsep)
     with Sandbox() as box:
-        new_world = World(box, tmp_path, processes)
+        new_world = World(box, tmp_path, action_processes)
         yield new_world
         new_world.close()
 

@@ -295,8 +295,9 @@ def test_an_approval_shows_what_would_run(world, workshop, alertmanager, approve
     assert handle.status == "paused", handle.document()["result"]
     response = world.local.run("synthralos.approval.list")["result"]["result"]["approvals"]
     [approval] = response
-    assert (approval["run"], approval["answer"], approval["until"]) == (
-        handle.id, "approved", None)
+    assert (approval["run"], approval["id"], approval["answer"]) == (
+        handle.id, handle.id, "approved")
+    assert approval["until"] > approval["since"]
     for part in ("web-1: synthralos.repair_by_first (DiskFull/first)", "mount=/data",
                  "hosts=web-1", "unit=cron"):
         assert part in approval["question"]
@@ -315,7 +316,8 @@ def test_an_approval_shows_what_would_run(world, workshop, alertmanager, approve
     until(lambda: [entry for entry in world.local.run("synthralos.approval.list")["result"][
         "result"]["approvals"] if "unit=" not in entry["question"]], "it is asked again")
     assert workshop.calls == []
-    world.local.run("synthralos.approval.answer", answer)
+    assert world.local.run("synthralos.approval.answer", answer)["status"] == "failed"
+    world.local.run("synthralos.approval.answer", dict(answer, execution_id=handle.id + "-2"))
     output = handle.wait(PATIENCE_SECONDS)["result"]["output"]
     assert output["outcome"] == "repaired"
     assert calls_of(workshop) == [("first", {"hosts": "web-1", "mount": "/data"})]

@@ -129,7 +129,7 @@ def _process(
     if verdict is not None and verdict.outcome != outcomes.NOT_EVALUATED:
         handling = alert_incidents.handling_of(context, alert, workflow)
         if modes.mode_in(in_force, *handling) == OBSERVE:
-            observation.observe_others(context.env, verdict.outcome)
+            observation.observe_no_failure(context.env, verdict.outcome, alert["fingerprint"])
         return _result(verdict.outcome, reason=verdict.reason)
     if alert["status"] == alert_payloads.RESOLVED:
         return _resolve(context, alert)
@@ -227,7 +227,7 @@ def _observe_over_limit(
         else:
             remaining.append(alert)
     for handling, count in counts.items():
-        observation.observe_others(context.env, outcomes.OVER_LIMIT, *handling, count=count)
+        observation.observe_over_limit(context.env, *handling, count)
     return remaining
 
 
@@ -240,8 +240,9 @@ def _overflow_ticket(
     report = alert_reports.report_of(context, alerts[0])
     first = alert_incidents.incident_of(context, report, workflow)
     subjects = sorted({alert_reports.labelled_subject(context, alert) for alert in alerts})
-    summary = "%d alerts beyond the %d runs that one notification may start: %s" % (
-        len(alerts), context.automation.max_runs_per_webhook,
+    summary = "%s beyond the %s that one notification may start: %s" % (
+        count_noun(len(alerts), "alert"),
+        count_noun(context.automation.max_runs_per_webhook, "run"),
         ", ".join(subjects[:MAX_SUBJECTS_SHOWN]),
     )
     incident = alert_incidents.incident_of_many("%s-rest" % first.id, first.since, summary)

@@ -8,6 +8,7 @@ from synthralos.core.timestamps import to_iso
 from synthralos.escalation import notifications, ticketing
 from synthralos.escalation.config import CHANNELS
 from synthralos.escalation.notifications import Delivery, Notice
+from synthralos.runtime import child_runs
 
 if TYPE_CHECKING:
     from synthralos.runtime.environment import Environment
@@ -25,10 +26,11 @@ def tell(
     :param run: the execution id of the run that asks.
     :param question: one line, sanitized.
     """
-    answer = "st2 run synthralos.approval.answer %s approved=true" % run
+    question_id = child_runs.next_question_id(env, run)
+    answer = "st2 run synthralos.approval.answer %s approved=true" % question_id
     advice = [
         "Answer with `%s`, or approved=false, or answer=\"...\"" % answer,
-        "Or in the chat: `approve run %s`, `refuse run %s`" % (run, run),
+        "Or in the chat: `approve run %s`, `refuse run %s`" % (question_id, question_id),
     ]
     text = "\n".join([question, *advice])
     title = "[synthralos] a person is asked: %s" % question

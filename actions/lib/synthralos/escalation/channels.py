@@ -236,8 +236,8 @@ def _secret(env: "Environment", literal: Optional[str], key: Optional[str]) -> O
     if not literal and not key:
         return None
     connection = Connection(base_url="", secret=literal, secret_from=key)
-    secret: Optional[str] = env.credentials(connection, fresh=True)[0]
-    return secret
+    secret, _ = env.credentials(connection, fresh=True)
+    return secret if isinstance(secret, str) else None
 
 
 def sender_for(channel: str) -> Sender:

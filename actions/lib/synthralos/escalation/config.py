@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, Union
 from urllib.parse import urlsplit
 
 from synthralos.config.reader import read_int, read_number, require_object
@@ -56,7 +56,7 @@ class WebhookConfig:
     token_from: Optional[str] = None
     routing_key: Optional[str] = None
     routing_key_from: Optional[str] = None
-    verify: object = True
+    verify: Union[bool, str] = True
     proxy: Optional[str] = None
 
 

@@ -60,8 +60,11 @@ def execute(env: Environment, case: dict[str, Any]) -> Result:
     ]
     if case["asked_at"] is not None:
         answer, nodes = execution_approval.read_answer(env, case), _nodes_of(unapproved)
-        if not answer:
-            return _end_unapproved(env, case, nodes, is_refused=answer is False)
+        if answer == execution_approval.OVER:
+            return _end_over(env, case, nodes)
+        if answer != execution_approval.APPROVED:
+            is_refused = answer == execution_approval.REFUSED
+            return _end_unapproved(env, case, nodes, is_refused)
         case["approved"] = nodes
     changed = [
         assignment["node"]
@@ -70,6 +73,14 @@ def execute(env: Environment, case: dict[str, Any]) -> Result:
     ]
     if changed:
         return _plan_again(env, case, "runbooks_changed", changed, "their runbooks have changed")
+    changed = [
+        assignment["node"]
+        for assignment in pending
+        if execution_approval.has_changed(config, case, assignment)
+    ]
+    if changed:
+        reason = "their crews have changed since a person was asked"
+        return _plan_again(env, case, "crews_changed", changed, reason)
     if case["approved"]:
         ready = [assignment for assignment in pending if assignment["node"] in case["approved"]]
         unapproved = []
@@ -85,7 +96,7 @@ def execute(env: Environment, case: dict[str, Any]) -> Result:
             return _plan_again(env, case, "alerts_over", open_nodes, reason)
         ready = [assignment for assignment in ready if assignment["node"] in case["failures"]]
     entries = case.pop("done", []) + crew_assignment.assign(env, case, config, ready)
-    case["approved"] = []
+    case["approved"], case["asked_about"] = [], {}
     if unapproved:
         return execution_approval.ask(env, case, config, unapproved, entries)
     if not entries and not case["failures"]:
@@ -119,11 +130,22 @@ def _end_unapproved(
     )
 
 
+def _end_over(env: Environment, case: dict[str, Any], nodes: list[str]) -> Result:
+    """Return the result of the transition out of EXECUTION because the alert of `nodes` is over."""
+    entries = case.pop("done", [])
+    case["failures"] = [name for name in case["failures"] if name not in nodes]
+    case["resolved"] += [name for name in nodes if name not in case["resolved"]]
+    if entries:
+        return _leave(env, case, entries)
+    summary = "the alert of %s was over before a person answered" % summarize_names(nodes)
+    return transition_to(env, case, FINAL, "failures_over", {"nodes": nodes}, summary)
+
+
 def _plan_again(
     env: Environment, case: dict[str, Any], action: str, nodes: list[str], reason: str
 ) -> Result:
     """Return the result of the transition from EXECUTION back to REPAIR_PLANNING."""
-    case["approved"] = []
+    case["approved"], case["asked_about"] = [], {}
     summary = "%s: %s" % (summarize_names(nodes), reason)
     entries = case.pop("done", [])
     return transition_to(

@@ -111,6 +111,7 @@ def new_case(
         plan=None,
         retry_count=0,
         asked_at=None,
+        asked_about={},
         approved=[],
         turn=None,
         silences=[],

@@ -4,6 +4,7 @@ Labels change while the same thing keeps failing: those of replicas of Prometheu
 exporter that has moved, the name of a pod that was replaced.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ _OF_MEASUREMENT = frozenset((
 ))
 # Of the same in another form, in which a pod is replaced.
 _PODS = ("pod", "pod_name")
+# The pod of a stateful set keeps its name.
+_ORDINAL = re.compile(r"-[0-9]{1,4}\Z")
 _CONTROLLERS = ("deployment", "statefulset", "daemonset", "replicaset", "replicationcontroller")
 
 
@@ -90,10 +93,11 @@ def _own_labels(labels: Mapping[str, Any], rules: SubjectRules) -> dict[str, str
 
 
 def _without_pods(identity: Mapping[str, str], labels: Mapping[str, Any]) -> dict[str, str]:
-    """Return an identity with the workloads of pods in place of the pods."""
+    """Return an identity with the workloads in place of the pods that others replace."""
     namespace = labels.get("namespace") or ""
     return {
-        name: workload_of("%s/%s" % (namespace, value)) if name in _PODS else value
+        name: workload_of("%s/%s" % (namespace, value))
+        if name in _PODS and _ORDINAL.search(value) is None else value
         for name, value in identity.items()
     }
 

@@ -204,6 +204,8 @@ def find_recovered(
     checks = [check for check in checks if check["sources"]]
     for check in checks:
         check["ended_at"] = max(env.now() - check["settle_seconds"], case["started"])
+        # Nobody has been sent yet.
+        check["by_people"] = False
     evidence_by_node = _ask_all(env, config, topology, case, checks, deadline_seconds)
     over = [
         check

@@ -114,7 +114,20 @@ def needs_crew(case: Mapping[str, Any], node: str, node_steps: NodeSteps) -> boo
     :param node_steps: of the node, of which none is left.
     """
     return node_steps.has_other_alerts and not any(
-        check["alert"] is None for check in check_records.of_node(case, node)
+        check["alert"] is None and (
+            check["crew"] or check["status"] != check_records.NOT_REPAIRED
+        )
+        for check in check_records.of_node(case, node)
+    )
+
+
+def _is_with_crews(case: Mapping[str, Any], node: str, node_steps: NodeSteps) -> bool:
+    """Return whether a crew is next for a node of whose runbooks no step is left: the first one, or
+    one after a crew that has not helped.
+    """
+    return needs_crew(case, node, node_steps) or any(
+        check["alert"] is None and check["status"] == check_records.NOT_REPAIRED
+        for check in check_records.of_node(case, node)
     )
 
 
@@ -135,7 +148,7 @@ def plan(
         if node not in case["failures"]:
             continue
         node_step = next_step(config, case, node, node_steps.steps)
-        if node_step is None and needs_crew(case, node, node_steps):
+        if node_step is None and _is_with_crews(case, node, node_steps):
             continue
         reason, runbook = "no step of its runbook is left", node_steps.steps[0].runbook
         if node_step is not None:

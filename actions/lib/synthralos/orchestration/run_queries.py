@@ -17,6 +17,7 @@ from synthralos.orchestration.run_completion import WORKFLOW, FittedOutput
 from synthralos.orchestration.run_context import STATE, Context
 from synthralos.orchestration.run_store import EndRecord, RunRecord, RunStore
 from synthralos.orchestration.scheduler import LogEntry, State
+from synthralos.runtime import child_runs
 from synthralos.storage import inquiries
 from synthralos.storage.datastore import PAGE_SIZE
 from synthralos.storage.stackstorm_api import ENDED, ExecutionNotFound, StackStormError
@@ -348,5 +349,7 @@ def _open_inquiry(env: "Environment", run_id: str) -> Optional[OpenInquiry]:
     return {
         "question": inquiry["question"],
         "until": None if until is None else to_iso(until),
-        "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % run_id,
+        "answer": "st2 run synthralos.approval.answer execution_id=%s approved=true" % (
+            child_runs.last_question_id(env, run_id)
+        ),
     }

@@ -64,7 +64,12 @@ def origin_of(execution):
 def is_disabled_for(execution, store):
     """Whether a rule started `execution` and the switch is off; people always may."""
     by_rule = execution.get("rule") or execution.get("trigger_instance")
-    return bool(by_rule) and str(store.get(ENABLED_KEY)).strip().lower() in _OFF
+    return bool(by_rule) and is_switched_off(store)
+
+
+def is_switched_off(store):
+    """Whether rules may start nothing at all."""
+    return str(store.get(ENABLED_KEY)).strip().lower() in _OFF
 
 
 def require_enabled(execution, store):

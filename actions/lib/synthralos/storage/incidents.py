@@ -18,6 +18,7 @@ from synthralos.storage import records, unreadable
 from synthralos.storage.datastore import (
     PREFIX,
     BestEffortDatastore,
+    Rows,
     timestamp_key,
     timestamp_of_key,
 )
@@ -25,6 +26,7 @@ from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("incident")
+MAX_EVENT_PAGES = 10
 _INCIDENTS = PREFIX + "incident."
 _STARTS = PREFIX + "start."
 _OBSERVED_STARTS = PREFIX + "observed_start."
@@ -74,9 +76,24 @@ def record_event(
     return _append(store, now, "%s%s." % (_INCIDENTS, encode_key_part(incident)), event)
 
 
-def recent_events(store: BestEffortDatastore, incident: str, limit: int = 20) -> list[Event]:
-    """The newest events of the incident, newest first, each with `at`, seconds since the epoch."""
-    return _read(store, "%s%s." % (_INCIDENTS, encode_key_part(incident)), limit)
+def recent_events(
+    store: BestEffortDatastore, incident: str, since: Optional[float] = None
+) -> list[Event]:
+    """The newest events of the incident, newest first, each with `at`, seconds since the epoch.
+
+    An alert that flaps leaves two of them each time. Costs one call to the datastore, and further
+    ones as far as a page is not enough.
+
+    :param since: seconds since the epoch: all events since then, up to MAX_EVENT_PAGES pages; None
+        for a page.
+    """
+    prefix = "%s%s." % (_INCIDENTS, encode_key_part(incident))
+    events: list[Event] = []
+    for page in records.iter_pages(store, prefix, 1 if since is None else MAX_EVENT_PAGES):
+        events += _events(page)
+        if not events or since is None or events[-1]["at"] < since:
+            break
+    return events
 
 
 def record_start(
@@ -175,6 +192,11 @@ def schedule_close(store: BestEffortDatastore, run: str, actor: str) -> bool:
     return store.put(_CLOSING + encode_key_part(run), actor, TTL_SECONDS)
 
 
+def is_close_scheduled(store: BestEffortDatastore, run: str) -> bool:
+    """Whether what `run` was started for has ended while it was still running."""
+    return store.get(_CLOSING + encode_key_part(run)) is not None
+
+
 def scheduled_closes(store: BestEffortDatastore) -> list[tuple[str, str]]:
     """The closes that schedule_close has recorded, at most a page: [(run, actor)]."""
     return [(name[len(_CLOSING):], actor) for name, actor in store.list(_CLOSING)]
@@ -198,7 +220,10 @@ def _append(
 
 
 def _read(store: BestEffortDatastore, prefix: str, limit: int) -> list[Event]:
-    rows = store.list(prefix, limit=limit)
+    return _events(store.list(prefix, limit=limit))
+
+
+def _events(rows: Rows) -> list[Event]:
     return [
         dict(event, at=timestamp_of_key(name) or 0.0)
         for name, event in records.iter_rows(rows, FORMAT_VERSION)

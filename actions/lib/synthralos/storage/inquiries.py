@@ -1,5 +1,6 @@
 """Open approval questions, stored here because StackStorm would render an inquiry's text."""
 
+import re
 from typing import Optional, TypedDict
 
 from synthralos.core.identifiers import encode_key_part
@@ -9,6 +10,25 @@ from synthralos.storage.keyspace import lifetime_of
 
 FORMAT_VERSION = 1
 TTL_SECONDS = lifetime_of("inquiry")
+# As the parameter of approval.answer has it.
+_QUESTION_ID = re.compile(r"([0-9a-f]{24})(?:-([1-9][0-9]{0,2}))?\Z")
+
+
+def question_id(run: str, number: int) -> str:
+    """Return what an answer to a question names: the run, and from the second question on its
+    number, so that an answer to one is never taken for an answer to the next.
+
+    :param number: of the question in its run, from 1.
+    """
+    return run if number == 1 else "%s-%d" % (run, number)
+
+
+def parse_question_id(text: str) -> tuple[str, int]:
+    """Return (run, number) of what question_id returned."""
+    match = _QUESTION_ID.match(text)
+    if match is None:
+        return text, 1
+    return match.group(1), int(match.group(2) or 1)
 
 
 class Inquiry(TypedDict, total=False):
