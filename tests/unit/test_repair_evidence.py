@@ -92,7 +92,9 @@ class TestAlertmanager:
         assert result["outcome"] == "not_repaired"
 
     @pytest.mark.parametrize("alertname", ["DiskFull", "Other"])
-    def test_an_alert_that_it_never_listed_keeps_the_node_from_being_repaired(self, plant, alertname):
+    def test_an_alert_that_it_never_listed_keeps_its_node_from_being_repaired(
+        self, plant, alertname
+    ):
         """Two alerts of one node go to one crew; only one of them can be checked."""
         other = dict(FULL, alertname="Other")
         plant.member.alerts = [FULL if alertname == "DiskFull" else other]
